@@ -1,0 +1,41 @@
+# One way to run everything; `make` alone lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+ARGS ?=
+JOBS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test lint format bench clean
+
+help: ## list what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  ARGS='…' is handed on: make serve ARGS='--port 9000', make test ARGS='-k dtls', make bench ARGS=setup"
+
+$(VENV)/.ready: setup.cfg pyproject.toml
+	@PYTHON=$(PYTHON) sh .ci/venv $(VENV)
+	@touch $@
+
+setup: $(VENV)/.ready ## make the virtual environment and install everything into it
+
+serve: $(VENV)/.ready ## run the server and its page: http://127.0.0.1:8080
+	@exec $(BIN)/python -m stack serve $(ARGS)
+
+test: $(VENV)/.ready ## run every test, in real browsers too where there are any
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+lint: $(VENV)/.ready ## formatting, rules, types and the contracts between the layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.ready ## format the code and sort the imports
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready ## compare with others: make bench ARGS=--list
+	@$(BIN)/python -m bench $(ARGS)
+
+clean: ## remove what was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,5 @@
+"""The command line: `python -m stack`."""
+
+
+def main() -> None:
+    """Run the command line."""
