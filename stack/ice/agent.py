@@ -19,7 +19,6 @@ with a name is counted; whoever can resolve it adds it again with its address), 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, Transmit
@@ -35,21 +34,10 @@ from stack.ice.events import ConsentExpired, Failed, FailureReason, IceEvent, Ic
 from stack.ice.pair import CandidatePair, PairState
 from stack.ice.piggyback import Piggyback
 from stack.ice.roster import Roster
-from stack.ice.settings import IceSettings
+from stack.ice.settings import IceSettings, IceTimer
 from stack.stun import ErrorCode, ErrorNumber, Message, MessageClass, RetransmissionPolicy, XorMappedAddress
 
 _KNOWN_ERRORS = frozenset(ErrorNumber)
-
-
-class IceTimer(Enum):
-    """Why an agent wants to be woken."""
-
-    PACING = "the next check"
-    RETRANSMISSION = "a check without answer"
-    NOMINATION = "waited long enough for a better pair"
-    CONSENT_CHECK = "the next consent check"
-    CONSENT_EXPIRY = "no consent for too long"
-    PATIENCE = "no path for too long"
 
 
 class IceAgent:
@@ -79,7 +67,6 @@ class IceAgent:
         self._selected: CandidatePair | None = None
         self._nominated = False
         self._consent: Consent | None = None
-        self._consent_identity: Identity | None = None
         self._timers: Timers[IceTimer] = Timers()
         self._transmits: list[Transmit] = []
         self._events: list[IceEvent] = []
@@ -441,8 +428,8 @@ class IceAgent:
             self._client.cancel(None, now)
             self._server.forget_previous()
         if changed and self._remote is not None:
-            self._consent = Consent(self._settings.consent, self._entropy, now)
-            self._consent_identity = Identity.of(self.credentials, self._remote)
+            identity = Identity.of(self.credentials, self._remote)
+            self._consent = Consent(self._settings.consent, self._entropy, identity, now)
             self._arm_consent(self._consent)
         self._events.append(PathSelected(pair.path, nominated))
 
@@ -465,12 +452,12 @@ class IceAgent:
         self._timers.set(IceTimer.CONSENT_EXPIRY, consent.expires_at)
 
     def _ask_consent(self, now: Instant) -> None:
-        if self._selected is None or self._consent is None or self._consent_identity is None:
+        if self._selected is None or self._consent is None:
             return
         # Sent once (RFC 7675 §5.1). USE-CANDIDATE lets a lite peer follow at once when a NAT gives us a new port.
         policy = RetransmissionPolicy(self._settings.rto, rc=1)
         nominate = self._role.controlling and self._nominated
-        self._send(self._selected, self._consent_identity, policy, now, nominate, consent=True)
+        self._send(self._selected, self._consent.identity, policy, now, nominate, consent=True)
         self._consent.asked(now)
         self._arm_consent(self._consent)
 
@@ -483,9 +470,9 @@ class IceAgent:
         selected = self._selected
         if selected is None:
             return
+        self._checklist.failed(selected)
         other = self._checklist.freshest_valid()
-        heard = other.last_heard if other is not None else None
-        if other is not None and other is not selected and heard is not None and now - heard < self._settings.hold:
+        if other is not None and now - (other.last_heard or 0.0) < self._settings.hold:
             self._select(other, nominated=False, now=now)
             return
         self._end(IceState.FAILED)

@@ -102,7 +102,7 @@ class Checklist:
     def upgrade(self, address: Address, candidate: Candidate) -> None:
         """Replace what a check taught by what is now signalled for the same address (RFC 8838 §11.4)."""
         for pair in self._pairs:
-            if pair.remote.address == address:
+            if pair.path.remote == address:
                 pair.remote = candidate
                 pair.set_role(self._controlling)
         self._sort()

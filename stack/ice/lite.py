@@ -84,6 +84,7 @@ class LiteAgent:
         self._last_check: dict[Path, Instant] = {}
         self._selected: Path | None = None
         self._nominated = False
+        self._started = False
         self._timers: Timers[LiteTimer] = Timers()
         self._transmits: list[Transmit] = []
         self._events: list[IceEvent] = []
@@ -136,18 +137,20 @@ class LiteAgent:
 
     def start(self, now: Instant) -> None:
         """Begin to lose patience. Checks are answered before, too."""
-        if self.state is not IceState.NEW:
-            raise LocalError(f"a lite agent that is {self.state.value} cannot be started")
-        self.state = IceState.CHECKING
-        self._timers.set(LiteTimer.PATIENCE, now + self._settings.patience)
+        if self._started:
+            raise LocalError("a lite agent is started once")
+        self._started = True
+        if self.state is IceState.NEW:
+            self.state = IceState.CHECKING
+            self._timers.set(LiteTimer.PATIENCE, now + self._settings.patience)
 
     def restart(self, credentials: IceCredentials, now: Instant) -> None:
         """Take new credentials (RFC 8445 §9).
 
         The selected path stays until a check made with them selects another.
         """
-        if self.state in (IceState.NEW, IceState.CLOSED):
-            raise LocalError(f"a lite agent that is {self.state.value} cannot be restarted")
+        if not self._started or self.state is IceState.CLOSED:
+            raise LocalError("a lite agent that is not started, or is closed, cannot be restarted")
         self._server.restart(credentials)
         if self._selected is None:
             self.state = IceState.CHECKING

@@ -32,6 +32,7 @@ class CandidatePair:
         "mapped_address",
         "nominate_on_success",
         "nominating",
+        "path",
         "priority",
         "remote",
         "round_trip_time",
@@ -41,6 +42,8 @@ class CandidatePair:
     def __init__(self, local: Candidate, remote: Candidate, controlling: bool) -> None:
         self.local = local
         self.remote = remote
+        self.path = Path(local.address, remote.address, local.protocol)
+        """Where its checks and its data go."""
         self.state = PairState.WAITING
         self.priority = 0
         self.nominating = False
@@ -54,11 +57,6 @@ class CandidatePair:
         self.last_heard: Instant | None = None
         """When an authenticated message last came on this pair."""
         self.set_role(controlling)
-
-    @property
-    def path(self) -> Path:
-        """Where its checks and its data go."""
-        return Path(self.local.address, self.remote.address, self.local.protocol)
 
     @property
     def foundation(self) -> tuple[str, str]:

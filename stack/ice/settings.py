@@ -1,8 +1,9 @@
-"""The numbers of the full agent, by their names in the RFCs where these have one; all times in seconds."""
+"""The timers and numbers of the full agent, by their names in the RFCs where these have one; times in seconds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from stack.ice.consent import ConsentSettings
 
@@ -22,3 +23,14 @@ class IceSettings:
     patience: float = 39.5
     """How long to wait for a first path before giving up (RFC 8863 §4)."""
     consent: ConsentSettings = field(default_factory=ConsentSettings)
+
+
+class IceTimer(Enum):
+    """Why an agent wants to be woken."""
+
+    PACING = "the next check"
+    RETRANSMISSION = "a check without answer"
+    NOMINATION = "waited long enough for a better pair"
+    CONSENT_CHECK = "the next consent check"
+    CONSENT_EXPIRY = "no consent for too long"
+    PATIENCE = "no path for too long"

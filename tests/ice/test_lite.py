@@ -340,7 +340,9 @@ def test_commands_out_of_order_are_the_callers_fault() -> None:
     agent = LiteAgent(SERVER)
     with pytest.raises(LocalError):
         agent.restart(CLIENT, 0.0)
+    check(agent, 1)  # Answered before the start, too.
     agent.start(0.0)
+    assert agent.selected_path == PATH
     with pytest.raises(LocalError):
         agent.start(0.0)
     agent.add_local_candidate(Candidate.host_candidate(LOCAL), 0.0)
