@@ -44,13 +44,14 @@ _PREFS: dict[str, bool | int | str] = {
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,
     "network.dns.disablePrefetch": True,
+    "privacy.reduceTimerPrecision": False,  # performance.now() to the microsecond, as in Chromium
     "privacy.trackingprotection.enabled": False,
     "services.settings.server": "data:,",
     "startup.homepage_welcome_url": "",
     "toolkit.telemetry.server": "",
     "toolkit.telemetry.unified": False,
 }
-_KEYS = {"Tab": "\ue004", "Enter": "\ue007", "Escape": "\ue00c", "Space": " "}
+_KEYS = {"Tab": "\ue004", "Enter": "\ue006", "Escape": "\ue00c", "Space": " "}
 _LEVELS = {"warn": "warning", "error": "error", "debug": "debug"}
 
 _FILE_AS_MICROPHONE = """() => {
@@ -92,7 +93,7 @@ def preferences(options: Options) -> dict[str, bool | int | str]:
 
 @asynccontextmanager
 async def start(installed: Installed, options: Options) -> AsyncIterator[Browser]:
-    """Start Firefox and take its one tab."""
+    """Start Firefox with a tab of its own."""
     async with fresh_profile(installed.name) as profile:
         lines = (f"user_pref({json.dumps(k)}, {json.dumps(v)});\n" for k, v in preferences(options).items())
         (profile / "user.js").write_text("".join(lines))
@@ -115,13 +116,14 @@ class Firefox(Browser):
         self._context = ""
 
     async def attach(self, wire: Wire, options: Options) -> None:
-        """Begin a session, listen, and find the tab."""
+        """Begin a session, listen, and open a tab."""
         self._wire = wire
         timeout = options.start_timeout
         await wire.command("session.new", {"capabilities": {}}, timeout=timeout)
         await wire.command("session.subscribe", {"events": ["log.entryAdded"]}, timeout=timeout)
-        tree = await wire.command("browsingContext.getTree", {}, timeout=timeout)
-        self._context = tree["contexts"][0]["context"]
+        # The tab that it started with never gets the focus, and so ignores Enter and Space on its buttons.
+        tab = await wire.command("browsingContext.create", {"type": "tab"}, timeout=timeout)
+        self._context = tab["context"]
         await self.set_viewport(*options.viewport)
         if options.audio_file is not None and options.microphone is Microphone.GRANTED:
             wav = base64.b64encode(options.audio_file.read_bytes()).decode()

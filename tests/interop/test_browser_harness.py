@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browsers")]
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>harness</title>
 <style>body { background: #fff } @media (prefers-color-scheme: dark) { body { background: #000 } }</style>
-<button onclick="document.title = 'clicked'">press</button><input id="text">
+<button onclick="document.title += '!'">press</button><input id="text">
 <script>
   console.log("loaded", 1); console.warn("careful");
   setTimeout(() => { throw new Error("nobody catches this"); });
@@ -116,7 +116,10 @@ async def test_pictures_pointer_and_keys(browser_name: str, loopback: bool) -> N
         assert picture[:8] == b"\x89PNG\r\n\x1a\n"
         assert struct.unpack(">II", picture[16:24]) == (360, 640)
         await browser.click("button")
-        assert await browser.evaluate("document.title") == "clicked"
+        assert await browser.evaluate("document.title") == "harness!"
+        await browser.press("Enter")
+        await browser.press("Space")
+        assert await browser.evaluate("document.title") == "harness!!!"
         await browser.press("Tab")
         await browser.press("a")
         assert await browser.evaluate("document.activeElement.value") == "a"
