@@ -3,8 +3,8 @@
     session -> RTP events -> ear (order, decode, conceal) -> Heard
     write   -> playout queue (paced) -> encoder -> session
 
-Commands: `write`, `flush_speaker`, `hang_up`, and those on `channels`. What the session says is handed up unchanged,
-but for media.
+Commands: `write`, `flush_speaker`, `hang_up`, and those on the session's channels. What the session says is handed
+up unchanged, but for media.
 """
 
 from __future__ import annotations
@@ -227,4 +227,12 @@ class Conversation:
         raise LocalError(f"no decoder for {self._codec}")
 
 
-__all__ = ["Conversation", "ConversationConfig", "ConversationEvent", "Ended", "Heard", "PeerLeft", "SpeakerDrained"]
+__all__ = [
+    "Conversation",
+    "ConversationConfig",
+    "ConversationEvent",
+    "Ended",
+    "Heard",
+    "PeerLeft",
+    "SpeakerDrained",
+]
