@@ -4,6 +4,9 @@ Everything here is a Transform or a small machine over int16 samples and media t
 does I/O. `docs/voice.md` says how a sample travels.
 """
 
+from stack.voice.echo import EchoCanceller, EchoReport, EchoState, KalmanEchoCanceller
+from stack.voice.echo_aec3 import Aec3EchoCanceller
+from stack.voice.echo_gate import GateSettings
 from stack.voice.turns import (
     Eagerness,
     TurnAction,
@@ -30,10 +33,16 @@ from stack.voice.vad import (
 )
 
 __all__ = [
+    "Aec3EchoCanceller",
     "Eagerness",
     "EarshotDetector",
+    "EchoCanceller",
+    "EchoReport",
+    "EchoState",
     "EnergyDetector",
     "FirstLook",
+    "GateSettings",
+    "KalmanEchoCanceller",
     "SileroDetector",
     "SpeechDetector",
     "SpeechEvent",
