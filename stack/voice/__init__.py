@@ -4,6 +4,7 @@ Everything here is a Transform or a small machine over int16 samples and media t
 does I/O. `docs/voice.md` says how a sample travels.
 """
 
+from stack.voice.barge_in import Heard, Hearing, Listener, PlayoutRecord
 from stack.voice.echo import EchoCanceller, EchoReport, EchoState, KalmanEchoCanceller
 from stack.voice.echo_aec3 import Aec3EchoCanceller
 from stack.voice.echo_gate import GateSettings
@@ -42,7 +43,11 @@ __all__ = [
     "EnergyDetector",
     "FirstLook",
     "GateSettings",
+    "Heard",
+    "Hearing",
     "KalmanEchoCanceller",
+    "Listener",
+    "PlayoutRecord",
     "SileroDetector",
     "SpeechDetector",
     "SpeechEvent",
