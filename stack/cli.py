@@ -59,8 +59,12 @@ def serve(agent: str, host: str, port: int, udp_port: int, public_ip: str | None
 @cli.command()
 @click.argument("url")
 @click.option("--play", default=None, type=click.Path(dir_okay=False), help="Speak this WAV file (16-bit PCM).")
-@click.option("--record", default=None, type=click.Path(dir_okay=False), help="Write what is heard to this WAV file.")
-@click.option("--duration", default=None, type=click.FloatRange(0.1, 86400), help="Seconds; default: the file and 1 s.")
+@click.option(
+    "--record", default=None, type=click.Path(dir_okay=False), help="Write what is heard to this WAV file."
+)
+@click.option(
+    "--duration", default=None, type=click.FloatRange(0.1, 86400), help="Seconds; default: the file and 1 s."
+)
 @click.option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Offer this version only.")
 @click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")

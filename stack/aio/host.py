@@ -65,7 +65,9 @@ class Host:
     Use it as `async with Host(program, config) as host: await host.accept(offer)`.
     """
 
-    def __init__(self, program: Program, config: HostConfig | None = None, trace: PacketTrace | None = None) -> None:
+    def __init__(
+        self, program: Program, config: HostConfig | None = None, trace: PacketTrace | None = None
+    ) -> None:
         self.config = config or HostConfig()
         self.calls: dict[str, Call] = {}
         self.counters = Counters()
@@ -120,7 +122,12 @@ class Host:
         def host_it() -> None:
             now = self._driver.now()
             conversation = Conversation(
-                parameters, self._certificate, self.config.conversation, os.urandom, now, wall_clock=time.time() - now
+                parameters,
+                self._certificate,
+                self.config.conversation,
+                os.urandom,
+                now,
+                wall_clock=time.time() - now,
             )
             self._endpoint.add(ufrag, conversation)
             self._conversations[ufrag] = conversation

@@ -341,6 +341,8 @@ class IceAgent:
         elif not self._nominated and self._selected in self._checklist.pairs:
             better = pair.priority > self._selected.priority
             self._select(pair if better else self._selected, nominated=False, now=now)
+        else:
+            self._follow_if_silent(pair, now)
 
     # --- checks of the peer -----------------------------------------------------------------------------------
 

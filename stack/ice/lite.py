@@ -10,7 +10,9 @@ Which path is selected:
 2. As long as nothing is nominated, the path that was validated last is used: DTLS need not wait for nomination.
 3. A check without USE-CANDIDATE from elsewhere does not move a nominated path: a full agent probes other pairs.
    But if no check has come on the selected path for `hold` seconds, a path on which one comes takes its place:
-   that is what a NAT that has given the peer a new port looks like with a peer that nominates only once.
+   that is what a NAT that has given the peer a new port looks like with a peer that nominates only once. Firefox
+   is such a one: it nominates with its first check, and asks for consent every 4 to 6 s without the flag. `hold`
+   is a little less, so that its first check from a new address is enough.
 4. Nothing but a check with a valid MESSAGE-INTEGRITY ever makes or moves a path. A check made with the
    credentials from before a restart keeps a known path alive and does no more.
 
@@ -54,7 +56,7 @@ MAX_PATHS = 16
 class LiteSettings:
     """Times in seconds; the rules are at the top of this file."""
 
-    hold: float = 5.0
+    hold: float = 3.5
     consent_timeout: float = 30.0
     patience: float = 39.5
 

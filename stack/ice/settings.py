@@ -18,8 +18,9 @@ class IceSettings:
     """The least retransmission timeout; it grows with the number of pairs (RFC 8445 §14.3)."""
     nomination_patience: float = 0.1
     """How long a controlling agent waits for a better pair once it has a valid one."""
-    hold: float = 5.0
-    """How long a nominated path may be silent before another valid one takes its place."""
+    hold: float = 3.5
+    """How long a nominated path may be silent before another valid one that is not takes its place: less than the
+    4 to 6 s between two consent checks of a peer (RFC 7675 §5.1), so that the first from a new address counts."""
     patience: float = 39.5
     """How long to wait for a first path before giving up (RFC 8863 §4)."""
     consent: ConsentSettings = field(default_factory=ConsentSettings)

@@ -46,8 +46,7 @@ class PlayoutDelay(NamedTuple):
     maximum: int
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderExtensions:
+class HeaderExtensions(NamedTuple):
     """What the elements of one packet say; None where an element is absent."""
 
     audio_level: AudioLevel | None = None

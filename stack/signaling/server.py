@@ -53,7 +53,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(program: Program, config: ServeConfig | None = None) -> AsyncIterator[Serving]:
-    """Context: the server runs while inside; `LocalError` if a port is taken or the pcap file cannot be written."""
+    """Context: the server runs while inside; `LocalError` if a port is taken or the pcap file is not writable."""
     config = config or ServeConfig()
     with contextlib.ExitStack() as stack:
         trace = None
@@ -71,7 +71,9 @@ async def serving(program: Program, config: ServeConfig | None = None) -> AsyncI
                 try:
                     await site.start()
                 except OSError as error:
-                    raise LocalError(f"cannot listen on {config.host} port {config.port}: {_reason(error)}") from error
+                    raise LocalError(
+                        f"cannot listen on {config.host} port {config.port}: {_reason(error)}"
+                    ) from error
                 yield Serving(host, runner.addresses[0][1])
             finally:
                 await runner.cleanup()

@@ -81,7 +81,9 @@ def test_a_call_is_the_same_from_the_same_seed() -> None:
     def story(seed: int) -> list[tuple[float, str]]:
         pair = CallPair(model=NetworkModel(loss=0.2, delay=0.05), seed=seed, client=CLASSICAL)
         pair.run(20, lambda: connected(pair))
-        return [(at, repr(event)) for host in pair.hosts for at, event in zip(host.times, host.events, strict=True)]
+        return [
+            (at, repr(event)) for host in pair.hosts for at, event in zip(host.times, host.events, strict=True)
+        ]
 
     stories = [story(seed) for seed in range(8)]
     assert stories == [story(seed) for seed in range(8)]
