@@ -7,9 +7,9 @@ computed, never accumulated, so the pace does not drift however late the ticks a
 
     write ──> chunks as written ──> one frame at the codec's rate ──> next_frame(now) ──> encoder
 
-- A program that writes late by less than `CATCH_UP` frames is caught up with: the frames that are due leave together
-  and the RTP timestamps stay contiguous. So is a tick that comes late by less than `MAX_BURST` frames although there
-  was something to say: the listener's buffer bears a burst better than a hole in the middle of a word.
+- A program that writes late by less than `CATCH_UP` frames is caught up with: the frames that are due leave
+  together and the RTP timestamps stay contiguous. So is a tick that comes late by less than `MAX_BURST` frames
+  although there was something to say: the listener bears a burst better than a hole in the middle of a word.
 - Anything longer is a gap: the timeline moves on by itself (RFC 3550 §5.1: the timestamp counts silence too), the
   next frame leaves at once and carries the marker bit (RFC 3551 §4.1).
 - The last, partial frame of a talkspurt waits `HOLD` for more to be written, then goes out filled up with silence.
