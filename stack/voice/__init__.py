@@ -1,1 +1,53 @@
-"""voice"""
+"""A conversation's ears and manners: hearing speech, cancelling echo, taking turns, being interrupted.
+
+Everything here is a Transform or a small machine over int16 samples and media time; nothing reads a clock or
+does I/O. `docs/voice.md` says how a sample travels.
+"""
+
+from stack.voice.turns import (
+    Eagerness,
+    TurnAction,
+    TurnEvent,
+    TurnInput,
+    TurnMode,
+    TurnSettings,
+    TurnState,
+    TurnTaking,
+)
+from stack.voice.vad import (
+    EarshotDetector,
+    EnergyDetector,
+    FirstLook,
+    SileroDetector,
+    SpeechDetector,
+    SpeechEvent,
+    SpeechSettings,
+    SpeechStarted,
+    SpeechStopped,
+    VoiceDetector,
+    VoiceFrame,
+    level_dbfs,
+)
+
+__all__ = [
+    "Eagerness",
+    "EarshotDetector",
+    "EnergyDetector",
+    "FirstLook",
+    "SileroDetector",
+    "SpeechDetector",
+    "SpeechEvent",
+    "SpeechSettings",
+    "SpeechStarted",
+    "SpeechStopped",
+    "TurnAction",
+    "TurnEvent",
+    "TurnInput",
+    "TurnMode",
+    "TurnSettings",
+    "TurnState",
+    "TurnTaking",
+    "VoiceDetector",
+    "VoiceFrame",
+    "level_dbfs",
+]

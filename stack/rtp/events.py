@@ -1,0 +1,49 @@
+"""What an `RtpSession` tells its owner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from stack.core.machine import Instant
+from stack.rtp.extensions import AudioLevel
+
+
+class PacketReceived(NamedTuple):
+    """One codec frame, in the order of arrival; a NamedTuple because there are 50 of them a second in each call.
+
+    `sequence` and `timestamp` do not wrap: they go on counting. Put them in order by `sequence`. `recovered`
+    says that it came in the redundancy of a later packet or as a retransmission.
+    """
+
+    payload: bytes
+    sequence: int
+    timestamp: int
+    arrival: Instant
+    payload_type: int
+    marker: bool
+    ssrc: int
+    audio_level: AudioLevel | None = None
+    recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """What follows is another line of sequence numbers and timestamps: forget the old one.
+
+    `previous` is None for the first source, and equal to `ssrc` if the same source started over.
+    """
+
+    ssrc: int
+    previous: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ByeReceived:
+    """The peer said that these sources leave."""
+
+    ssrcs: tuple[int, ...]
+    reason: str
+
+
+RtpEvent: TypeAlias = PacketReceived | SourceChanged | ByeReceived
