@@ -15,6 +15,7 @@ Concealment past `FADED` has nothing of the voice left, so from there on it is c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -38,6 +39,12 @@ _FADE_IN = 0.060
 """Seconds over which concealment turns into noise, before `FADED`."""
 _SEAM = 0.005
 """Seconds over which noise turns back into a voice."""
+_STRETCH_PAUSE = 2
+"""Ticks between two stretches, so that speech does not stutter."""
+_TRIM_PAUSE = 10
+"""Ticks between two attempts to do without what is decoded ahead."""
+_SPARE = 0.005
+"""Seconds decoded ahead that are not worth an attempt."""
 
 
 @dataclass(slots=True)
@@ -68,7 +75,17 @@ class _Sound:
         self.noise = ComfortNoise(decoder.sample_rate)
         self._made_up = 0  # samples of concealment since the last packet
         self._whole = True  # the last item was a packet
+        self._begun = False  # there was a packet at all
         self._seam = int(_SEAM * decoder.sample_rate)
+
+    def change_decoder(self, decoder: Decoder) -> None:
+        """Go on with another codec at the same rates."""
+        before = self.decoder
+        if (decoder.channels, decoder.sample_rate) != (before.channels, before.sample_rate):
+            raise LocalError("another decoder has to give the same sample rate and channels")
+        if decoder.clock_rate != before.clock_rate:
+            raise LocalError("another RTP clock wants another receiver")
+        self.decoder = decoder
 
     def samples(self, ticks: int) -> int:
         return ticks * self.decoder.sample_rate // self.decoder.clock_rate
@@ -98,8 +115,10 @@ class _Sound:
             statistics.jitter_buffer_delay += (now - item.packet.arrival) * len(decoded)
             statistics.jitter_buffer_emitted_count += len(decoded)
             self.noise.learn(decoded)
-            self._whole = True
+            self._whole = self._begun = True
             return self._rejoin(decoded), False
+        if not self._begun:
+            return np.zeros(wanted, np.int16), True
         if isinstance(item, Missing) and item.following is not None and item.following.has_fec:
             statistics.fec_packets_used += 1
             recovered = self._rejoin(self.decoder.recover(item.following.payload, wanted))
@@ -155,6 +174,10 @@ class _Timeline:
         self._offset: int | None = None
         self._end = 0
 
+    def restart(self) -> None:
+        """What comes next has timestamps of its own; it follows on what was before."""
+        self._offset = None
+
     def place(self, timestamp: int, duration: int) -> float:
         """The media time of something at `timestamp`."""
         if self._offset is None or timestamp + self._offset < self._end:  # the first, or the sender began anew
@@ -188,7 +211,20 @@ class ArrivalReceiver:
     ) -> list[AudioFrame]:
         """Take a packet (extended sequence number and timestamp); return what can be heard because of it."""
         packet = self._sound.packet(payload, sequence, timestamp, arrival, recovered)
-        return [] if packet is None else self._frames(self.buffer.insert(packet), arrival)
+        if packet is None:
+            return []
+        restarts = self.buffer.counters["restarts"]
+        items = self.buffer.insert(packet)
+        if self.buffer.counters["restarts"] != restarts:
+            self._timeline.restart()
+        return self._frames(items, arrival)
+
+    def reset(self, decoder: Decoder | None = None) -> None:
+        """Another source, or another codec: forget packets and sequence numbers; media time goes on."""
+        self.buffer.reset()
+        self._timeline.restart()
+        if decoder is not None:
+            self._sound.change_decoder(decoder)
 
     def poll_timeout(self) -> Instant | None:
         """When a gap will be given up, unless it is filled before."""
@@ -248,6 +284,12 @@ class ClockReceiver:
             self.buffer.insert(packet)
         return []
 
+    def reset(self, decoder: Decoder | None = None) -> None:
+        """Another source, or another codec: forget packets and sequence numbers; the frames go on."""
+        self.buffer.reset()
+        if decoder is not None:
+            self._sound.change_decoder(decoder)
+
     def tick(self, now: Instant) -> AudioFrame:
         """Return the next 20 ms; call it every 20 ms. `media_time` counts what was handed out."""
         sound = self._sound
@@ -271,8 +313,13 @@ class ClockReceiver:
     def _stretch(self, adjustment: Adjustment) -> None:
         before = len(self._pending)
         hurry = adjustment is Adjustment.HURRY
-        rested = self._played - self._last_stretch >= _STRETCH_PAUSE * self._tick
-        if adjustment is Adjustment.NONE or not (rested or hurry):
+        rested = (self._played - self._last_stretch) // self._tick
+        if adjustment is Adjustment.NONE:
+            # Less than a tick that is decoded ahead is delay that protects from nothing: trim it, now and then.
+            if before - self._tick < _SPARE * self._rate or rested < _TRIM_PAUSE:
+                return
+            self._last_stretch = self._played
+        elif rested < _STRETCH_PAUSE and not hurry:
             return
         if adjustment is Adjustment.EXPAND:
             self._pending = expand(self._pending, self._rate)
@@ -285,14 +332,11 @@ class ClockReceiver:
         self._sound.statistics.removed_samples_for_acceleration += max(0, -changed)
 
 
-_STRETCH_PAUSE = 2
-"""Ticks between two stretches, so that speech does not stutter."""
-
-Receiver = ArrivalReceiver | ClockReceiver
+Receiver: TypeAlias = ArrivalReceiver | ClockReceiver
 
 
-def receiver(decoder: Decoder, discipline: str = "arrival") -> Receiver:
-    """Make a receiver by the name of its discipline, "arrival" or "clock"."""
+def make_receiver(decoder: Decoder, discipline: str = "arrival") -> Receiver:
+    """Return a receiver by the name of its discipline, "arrival" or "clock"."""
     if discipline == "arrival":
         return ArrivalReceiver(decoder)
     if discipline == "clock":

@@ -30,7 +30,7 @@ class DelayHistogram:
     """
 
     BUCKET = 0.005
-    BUCKETS = 200
+    BUCKETS = 80
     FORGET = 0.995
     WINDOW = 10.0
     _SLICE = 0.5
@@ -61,9 +61,11 @@ class DelayHistogram:
         while minima[0][0] < at - self.WINDOW and len(minima) > 1:
             minima.popleft()
         bucket = int((transit - minima[0][1]) / self.BUCKET)
+        if bucket >= self.BUCKETS:  # a stall so long that nobody would want to sit it out
+            return
         if self._total * (1.0 - self.FORGET) > self._weight:  # until then, a plain average
             self._weight /= self.FORGET
-        self._weights[min(max(bucket, 0), self.BUCKETS - 1)] += self._weight
+        self._weights[max(bucket, 0)] += self._weight
         self._total += self._weight
         if self._weight > 1e9:
             self._weights = [weight * 1e-9 for weight in self._weights]
@@ -86,9 +88,10 @@ class ClockBuffer:
     TICK = 0.020
     QUANTILE = 0.985
     """Share of packets that come in time at the delay that is aimed at."""
-    MIN_TARGET, MAX_TARGET, FIRST_TARGET = 0.010, 0.600, 0.020
-    BELOW, ABOVE = 0.002, 0.020
-    """Seconds below and above the target that are left alone: too little delay is heard, a little more is not."""
+    MIN_TARGET, MAX_TARGET, FIRST_TARGET = 0.005, 0.400, 0.020
+    BELOW, ABOVE = 0.005, 0.020
+    """Seconds off the target that are left alone: below, what the histogram's buckets blur; above, one tick,
+    because packets are taken at ticks and so the delay that protects from jitter comes in steps of one."""
     HURRY_AT = 0.100
     """Seconds above the target from which on the sound is shortened whatever it sounds like."""
     SKIP_AT = 1.0
@@ -219,7 +222,7 @@ class ClockBuffer:
         left = between - self._hidden  # of the gap; what was hidden by underruns has passed already
         if left <= 0:
             begins = not self._playing or self._hidden > self.PAUSE * line.clock_rate
-            if begins and self._delay_of(packet.timestamp, at) < self._target - self.TICK / 2:
+            if begins and self._delay_of(packet.timestamp, at) < self._target - self.BELOW:
                 return self._underrun(wanted)
             line.give_up(packet.sequence)  # whatever it was, an underrun stood in for it
             self._hidden = 0
