@@ -196,7 +196,9 @@ class Call:
         await self._is_connected.wait()
         if self.connected is None:
             assert self.end is not None
-            raise CallEnded(f"{self.end.reason.value}: {self.end.detail}" if self.end.detail else self.end.reason.value)
+            raise CallEnded(
+                f"{self.end.reason.value}: {self.end.detail}" if self.end.detail else self.end.reason.value
+            )
         return self.connected
 
     async def wait_ended(self) -> Ended:

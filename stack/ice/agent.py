@@ -19,13 +19,12 @@ with a name is counted; whoever can resolve it adds it again with its address), 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.timers import Timers
 from stack.core.trace import Counters
-from stack.ice.candidate import Candidate, CandidateType, compute_priority
+from stack.ice.candidate import Candidate
 from stack.ice.check_client import CheckClient, Identity, OpenCheck, Role
 from stack.ice.check_server import Check, CheckServer
 from stack.ice.checklist import Checklist
@@ -35,21 +34,10 @@ from stack.ice.events import ConsentExpired, Failed, FailureReason, IceEvent, Ic
 from stack.ice.pair import CandidatePair, PairState
 from stack.ice.piggyback import Piggyback
 from stack.ice.roster import Roster
-from stack.ice.settings import IceSettings
+from stack.ice.settings import IceSettings, IceTimer
 from stack.stun import ErrorCode, ErrorNumber, Message, MessageClass, RetransmissionPolicy, XorMappedAddress
 
 _KNOWN_ERRORS = frozenset(ErrorNumber)
-
-
-class IceTimer(Enum):
-    """Why an agent wants to be woken."""
-
-    PACING = "the next check"
-    RETRANSMISSION = "a check without answer"
-    NOMINATION = "waited long enough for a better pair"
-    CONSENT_CHECK = "the next consent check"
-    CONSENT_EXPIRY = "no consent for too long"
-    PATIENCE = "no path for too long"
 
 
 class IceAgent:
@@ -79,7 +67,6 @@ class IceAgent:
         self._selected: CandidatePair | None = None
         self._nominated = False
         self._consent: Consent | None = None
-        self._consent_identity: Identity | None = None
         self._timers: Timers[IceTimer] = Timers()
         self._transmits: list[Transmit] = []
         self._events: list[IceEvent] = []
@@ -217,7 +204,7 @@ class IceAgent:
                 case IceTimer.PATIENCE:
                     self._lose_patience()
                 case IceTimer.PACING:
-                    pass  # Below: every input ends there.
+                    pass
         self._progress(now)
 
     def poll_timeout(self) -> Instant | None:
@@ -257,36 +244,35 @@ class IceAgent:
         """Send one new check unless the last one is less than Ta ago (RFC 8445 §14.2)."""
         if now >= self._next_check_at:
             self._timers.clear(IceTimer.PACING)
-            pair = self._checklist.next_check()
+            pair = self._checklist.next_check() or self._repeat(now)
             if pair is None:
                 return
             self._send_check(pair, remote, now)
             self._next_check_at = now + self._settings.ta
         self._timers.set(IceTimer.PACING, self._next_check_at)
 
+    def _repeat(self, now: Instant) -> CandidatePair | None:
+        """Return a pair to ask again, as nothing else is to be done; arm the timer if it is too early for that."""
+        pair = self._checklist.next_repeat()
+        if pair is None:
+            return None
+        due = pair.last_check_at + self._settings.repeat
+        if now < due:
+            self._timers.set(IceTimer.PACING, due)
+            return None
+        pair.repeats += 1
+        self._client.cancel(pair, now)
+        return pair
+
     def _send_check(self, pair: CandidatePair, remote: IceCredentials, now: Instant) -> None:
         if pair.state is not PairState.SUCCEEDED:
             pair.state = PairState.IN_PROGRESS
+        pair.last_check_at = now
         # RFC 8445 §14.3: the more checks there are, the longer each takes.
         rto = max(self._settings.rto, self._settings.ta * self._checklist.active)
-        self._send(pair, Identity.of(self.credentials, remote), RetransmissionPolicy(rto), now, pair.nominating)
-
-    def _send(
-        self,
-        pair: CandidatePair,
-        identity: Identity,
-        policy: RetransmissionPolicy,
-        now: Instant,
-        nominate: bool,
-        consent: bool = False,
-    ) -> None:
-        # RFC 8445 §7.1.1: what our candidate would be worth if it turned out to be peer-reflexive.
-        local_preference = pair.local.priority >> 8 & 0xFFFF
-        priority = compute_priority(CandidateType.PEER_REFLEXIVE, local_preference)
-        transmit = self._client.send(
-            pair, identity, self._role, priority, now, policy=policy, nominate=nominate, consent=consent
-        )
-        self._transmits.append(transmit)
+        identity, policy = Identity.of(self.credentials, remote), RetransmissionPolicy(rto)
+        check = self._client.send(pair, identity, self._role, policy, now, nominate=pair.nominating)
+        self._transmits.append(check)
 
     def _retransmit(self, now: Instant) -> None:
         again, timed_out = self._client.handle_timeout(now)
@@ -354,6 +340,8 @@ class IceAgent:
         elif not self._nominated and self._selected in self._checklist.pairs:
             better = pair.priority > self._selected.priority
             self._select(pair if better else self._selected, nominated=False, now=now)
+        else:
+            self._follow_if_silent(pair, now)
 
     # --- checks of the peer -----------------------------------------------------------------------------------
 
@@ -427,6 +415,7 @@ class IceAgent:
         """Check a valid pair once more, with USE-CANDIDATE (RFC 8445 §8.1.1)."""
         if pair is not None and self._role.controlling:
             pair.nominating = True
+            pair.repeats = 0
             self._checklist.trigger(pair)
 
     def _select(self, pair: CandidatePair, *, nominated: bool, now: Instant) -> None:
@@ -441,8 +430,8 @@ class IceAgent:
             self._client.cancel(None, now)
             self._server.forget_previous()
         if changed and self._remote is not None:
-            self._consent = Consent(self._settings.consent, self._entropy, now)
-            self._consent_identity = Identity.of(self.credentials, self._remote)
+            identity = Identity.of(self.credentials, self._remote)
+            self._consent = Consent(self._settings.consent, self._entropy, identity, now)
             self._arm_consent(self._consent)
         self._events.append(PathSelected(pair.path, nominated))
 
@@ -465,14 +454,16 @@ class IceAgent:
         self._timers.set(IceTimer.CONSENT_EXPIRY, consent.expires_at)
 
     def _ask_consent(self, now: Instant) -> None:
-        if self._selected is None or self._consent is None or self._consent_identity is None:
+        selected, consent = self._selected, self._consent
+        if selected is None or consent is None:
             return
         # Sent once (RFC 7675 §5.1). USE-CANDIDATE lets a lite peer follow at once when a NAT gives us a new port.
         policy = RetransmissionPolicy(self._settings.rto, rc=1)
-        nominate = self._role.controlling and self._nominated
-        self._send(self._selected, self._consent_identity, policy, now, nominate, consent=True)
-        self._consent.asked(now)
-        self._arm_consent(self._consent)
+        nominate, send = self._role.controlling and self._nominated, self._client.send
+        check = send(selected, consent.identity, self._role, policy, now, nominate=nominate, consent=True)
+        self._transmits.append(check)
+        consent.asked(now)
+        self._arm_consent(consent)
 
     def _renew_consent(self, pair: CandidatePair, now: Instant) -> None:
         if pair is self._selected and self._consent is not None:
@@ -483,9 +474,9 @@ class IceAgent:
         selected = self._selected
         if selected is None:
             return
+        self._checklist.failed(selected)
         other = self._checklist.freshest_valid()
-        heard = other.last_heard if other is not None else None
-        if other is not None and other is not selected and heard is not None and now - heard < self._settings.hold:
+        if other is not None and now - (other.last_heard or 0.0) < self._settings.hold:
             self._select(other, nominated=False, now=now)
             return
         self._end(IceState.FAILED)
@@ -494,12 +485,9 @@ class IceAgent:
     def _lose_patience(self) -> None:
         if self._selected is not None:
             return
+        reason = FailureReason.ALL_CHECKS_FAILED if self._checklist else FailureReason.NO_CANDIDATE_PAIR
         if self._remote is None:
             reason = FailureReason.NO_REMOTE_CREDENTIALS
-        elif not self._checklist:
-            reason = FailureReason.NO_CANDIDATE_PAIR
-        else:
-            reason = FailureReason.ALL_CHECKS_FAILED
         self._end(IceState.FAILED)
         self._events.append(Failed(reason))
 

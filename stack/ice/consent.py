@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant
+from stack.ice.check_client import Identity
 
 _JITTER = 0.2
 
@@ -33,11 +34,13 @@ class ConsentSettings:
 class Consent:
     """When to ask next and when consent is lost, for one path."""
 
-    __slots__ = ("_entropy", "_settings", "expires_at", "next_check_at")
+    __slots__ = ("_entropy", "_settings", "expires_at", "identity", "next_check_at")
 
-    def __init__(self, settings: ConsentSettings, entropy: Entropy, now: Instant) -> None:
+    def __init__(self, settings: ConsentSettings, entropy: Entropy, identity: Identity, now: Instant) -> None:
         self._settings = settings
         self._entropy = entropy
+        self.identity = identity
+        """Who asks whom: during an ICE restart still as before it."""
         self.expires_at = now + settings.timeout
         self.next_check_at = now + self._randomised(settings.interval)
 

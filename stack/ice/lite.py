@@ -10,7 +10,9 @@ Which path is selected:
 2. As long as nothing is nominated, the path that was validated last is used: DTLS need not wait for nomination.
 3. A check without USE-CANDIDATE from elsewhere does not move a nominated path: a full agent probes other pairs.
    But if no check has come on the selected path for `hold` seconds, a path on which one comes takes its place:
-   that is what a NAT that has given the peer a new port looks like with a peer that nominates only once.
+   that is what a NAT that has given the peer a new port looks like with a peer that nominates only once. Firefox
+   is such a one: it nominates with its first check, and asks for consent every 4 to 6 s without the flag. `hold`
+   is a little less, so that its first check from a new address is enough.
 4. Nothing but a check with a valid MESSAGE-INTEGRITY ever makes or moves a path. A check made with the
    credentials from before a restart keeps a known path alive and does no more.
 
@@ -54,7 +56,7 @@ MAX_PATHS = 16
 class LiteSettings:
     """Times in seconds; the rules are at the top of this file."""
 
-    hold: float = 5.0
+    hold: float = 3.5
     consent_timeout: float = 30.0
     patience: float = 39.5
 
@@ -84,6 +86,7 @@ class LiteAgent:
         self._last_check: dict[Path, Instant] = {}
         self._selected: Path | None = None
         self._nominated = False
+        self._started = False
         self._timers: Timers[LiteTimer] = Timers()
         self._transmits: list[Transmit] = []
         self._events: list[IceEvent] = []
@@ -136,18 +139,20 @@ class LiteAgent:
 
     def start(self, now: Instant) -> None:
         """Begin to lose patience. Checks are answered before, too."""
-        if self.state is not IceState.NEW:
-            raise LocalError(f"a lite agent that is {self.state.value} cannot be started")
-        self.state = IceState.CHECKING
-        self._timers.set(LiteTimer.PATIENCE, now + self._settings.patience)
+        if self._started:
+            raise LocalError("a lite agent is started once")
+        self._started = True
+        if self.state is IceState.NEW:
+            self.state = IceState.CHECKING
+            self._timers.set(LiteTimer.PATIENCE, now + self._settings.patience)
 
     def restart(self, credentials: IceCredentials, now: Instant) -> None:
         """Take new credentials (RFC 8445 §9).
 
         The selected path stays until a check made with them selects another.
         """
-        if self.state in (IceState.NEW, IceState.CLOSED):
-            raise LocalError(f"a lite agent that is {self.state.value} cannot be restarted")
+        if not self._started or self.state is IceState.CLOSED:
+            raise LocalError("a lite agent that is not started, or is closed, cannot be restarted")
         self._server.restart(credentials)
         if self._selected is None:
             self.state = IceState.CHECKING

@@ -27,13 +27,16 @@ class CandidatePair:
     """A local and a remote candidate. The local one is its own base, so the path is where checks really go."""
 
     __slots__ = (
+        "last_check_at",
         "last_heard",
         "local",
         "mapped_address",
         "nominate_on_success",
         "nominating",
+        "path",
         "priority",
         "remote",
+        "repeats",
         "round_trip_time",
         "state",
     )
@@ -41,6 +44,8 @@ class CandidatePair:
     def __init__(self, local: Candidate, remote: Candidate, controlling: bool) -> None:
         self.local = local
         self.remote = remote
+        self.path = Path(local.address, remote.address, local.protocol)
+        """Where its checks and its data go."""
         self.state = PairState.WAITING
         self.priority = 0
         self.nominating = False
@@ -51,14 +56,13 @@ class CandidatePair:
         """How the peer sees our address on this pair: the peer-reflexive local candidate, if it is another one."""
         self.round_trip_time: float | None = None
         """Seconds, smoothed; None until it has been measured."""
+        self.last_check_at: Instant = 0.0
+        """When we last sent a new check."""
+        self.repeats = 0
+        """How many of our checks were repetitions of an unanswered one."""
         self.last_heard: Instant | None = None
         """When an authenticated message last came on this pair."""
         self.set_role(controlling)
-
-    @property
-    def path(self) -> Path:
-        """Where its checks and its data go."""
-        return Path(self.local.address, self.remote.address, self.local.protocol)
 
     @property
     def foundation(self) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """RTP and RTCP for the sound of one call (RFC 3550 and its extensions): `RtpSession` is the way in."""
 
 from stack.rtp.config import RtpCodec, RtpConfig
-from stack.rtp.events import ByeReceived, PacketReceived, RtpEvent, SourceChanged
+from stack.rtp.events import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, RtpEvent, SourceChanged
 from stack.rtp.extensions import AudioLevel, ExtensionIds, ExtensionMap, HeaderExtensions, PlayoutDelay
 from stack.rtp.jitter import (
     Adjustment,
@@ -19,6 +19,13 @@ from stack.rtp.packet import RtpPacket
 from stack.rtp.reorder import ReorderBuffer
 from stack.rtp.reporter import RemoteView
 from stack.rtp.session import RtpSession, RtpTimer
+from stack.rtp.stats import (
+    InboundRtpStats,
+    OutboundRtpStats,
+    RemoteInboundRtpStats,
+    RemoteOutboundRtpStats,
+    RtpStatistics,
+)
 
 __all__ = [
     "Adjustment",
@@ -28,15 +35,21 @@ __all__ = [
     "ClockBuffer",
     "Decode",
     "DelayHistogram",
+    "DtmfEnded",
+    "DtmfReceived",
     "ExtensionIds",
     "ExtensionMap",
     "HeaderExtensions",
+    "InboundRtpStats",
     "Item",
     "JitterBuffer",
     "JitterPacket",
     "Missing",
+    "OutboundRtpStats",
     "PacketReceived",
     "PlayoutDelay",
+    "RemoteInboundRtpStats",
+    "RemoteOutboundRtpStats",
     "RemoteView",
     "ReorderBuffer",
     "RtpCodec",
@@ -44,6 +57,7 @@ __all__ = [
     "RtpEvent",
     "RtpPacket",
     "RtpSession",
+    "RtpStatistics",
     "RtpTimer",
     "Silence",
     "SourceChanged",

@@ -31,9 +31,12 @@ class RtpConfig:
     """RFC 4733: all are received, the one with the clock rate of the first codec is sent."""
     red_payload_type: int | None = None
     """RFC 2198: redundancy, both ways."""
-    rtx_payload_type: int | None = None
-    """RFC 4588: retransmission under a payload type and SSRC of its own."""
+    red_depth: int | None = None
+    """A fixed number of earlier frames to repeat, 0 to 2; None: as many as the reported loss asks for."""
+    rtx_payload_types: tuple[tuple[int, int], ...] = ()
+    """RFC 4588: pairs of a payload type for retransmission and the one that it repeats (`apt`)."""
     rtx_ssrc: int | None = None
+    """The SSRC under which we retransmit."""
     extensions: ExtensionIds = field(default_factory=ExtensionIds)
     mid: str | None = None
     playout_delay: PlayoutDelay | None = None

@@ -13,7 +13,8 @@ class PacketReceived(NamedTuple):
     """One codec frame, in the order of arrival; a NamedTuple because there are 50 of them a second in each call.
 
     `sequence` and `timestamp` do not wrap: they go on counting. Put them in order by `sequence`. `recovered`
-    says that it came in the redundancy of a later packet or as a retransmission.
+    says that it came in the redundancy of a later packet or as a retransmission. An empty payload stands for a
+    packet that holds no sound, such as a telephone event: nothing is missing where it was.
     """
 
     payload: bytes
@@ -46,4 +47,21 @@ class ByeReceived:
     reason: str
 
 
-RtpEvent: TypeAlias = PacketReceived | SourceChanged | ByeReceived
+@dataclass(frozen=True, slots=True)
+class DtmfReceived:
+    """A key was pressed; told once, with the first packet that says so. `digit` is one of 0–9 * # A–D."""
+
+    digit: str
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class DtmfEnded:
+    """The key was released, or nothing more was heard of it; `duration` in seconds."""
+
+    digit: str
+    timestamp: int
+    duration: float
+
+
+RtpEvent: TypeAlias = PacketReceived | SourceChanged | ByeReceived | DtmfReceived | DtmfEnded

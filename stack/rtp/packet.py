@@ -1,7 +1,8 @@
 """The RTP packet (RFC 3550 §5.1) with its padding, CSRCs and one header extension kept raw (RFC 3550 §5.3.1).
 
-A plain slotted class rather than a frozen dataclass, because every packet of every call passes here:
-parse 1.0 µs against 1.9 µs (`docs/rtp.md`). What the header extension says is read by `extensions.py`.
+A plain slotted class rather than a frozen dataclass, because every packet of every call passes here: parsing
+takes 0.5 µs, and freezing alone would add 1.3 (`docs/rtp.md`). What the header extension says is read by
+`extensions.py`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from stack.rtp.rtcp import (
     SourceDescription,
 )
 from stack.rtp.sender import RtpSender
+from stack.rtp.stats import RemoteInboundRtpStats
 
 _SENDER_FOR = 2
 """Reports after the last packet in which we still call ourselves a sender (RFC 3550 §6.4)."""
@@ -132,6 +133,21 @@ class RtcpReporter:
                     self.round_trip.handle_answer(block.last_sr, block.delay_since_last_sr, now)
                 return block
         return None
+
+    def remote_inbound_stats(self) -> RemoteInboundRtpStats | None:
+        """Return how the peer receives us; None before its first report."""
+        if self.remote is None:
+            return None
+        return RemoteInboundRtpStats(
+            timestamp=self.remote.at,
+            ssrc=self._config.ssrc,
+            packets_lost=self.remote.packets_lost,
+            fraction_lost=self.remote.fraction_lost,
+            jitter=self.remote.jitter,
+            round_trip_time=self.round_trip.latest,
+            total_round_trip_time=self.round_trip.total,
+            round_trip_time_measurements=self.round_trip.measurements,
+        )
 
     def handle_extended(self, report: ExtendedReport, now: Instant) -> None:
         """Take an XR: answer its reference time in our next report, and use its answer to ours."""

@@ -15,8 +15,9 @@ from stack.rtp.rtcp import ReportBlock, SenderReport
 
 MAX_DROPOUT = 3000
 """A jump ahead of up to so many packets is a loss; a longer one is a doubt (RFC 3550 §A.1)."""
-MAX_MISORDER = 100
-"""A packet up to so far behind is late; one further behind is a doubt."""
+MAX_MISORDER = 128
+"""A packet up to so far behind is late; one further behind is a doubt. As far back as SRTP's replay window lets
+anything through, so that a burst of very late packets is not taken for a new beginning."""
 SEEN_WINDOW = 512
 """So many of the last sequence numbers are remembered, to tell duplicates."""
 
@@ -41,18 +42,21 @@ class RemoteSource:
         "_base",
         "_expected_prior",
         "_jitter",
-        "_last_sr",
-        "_last_sr_at",
+        "_lost_before",
         "_received_prior",
         "_seen",
         "_timestamps",
         "_transit",
         "bytes_received",
+        "clock_rate",
         "duplicates",
         "highest",
         "last_arrival",
+        "last_sender_report",
+        "last_sender_report_at",
         "packets_received",
         "received",
+        "sender_reports",
         "ssrc",
     )
 
@@ -62,8 +66,11 @@ class RemoteSource:
         self.bytes_received = 0
         self.duplicates = 0
         self.last_arrival = now
-        self._last_sr: int | None = None
-        self._last_sr_at = now
+        self.last_sender_report: SenderReport | None = None
+        self.last_sender_report_at = now
+        self.sender_reports = 0
+        self.clock_rate = 1  # of the payload type that came last
+        self._lost_before = 0  # by lines that this source has given up
         self._start(sequence_number)
 
     def _start(self, sequence_number: int) -> None:
@@ -90,6 +97,7 @@ class RemoteSource:
             if sequence_number != self._bad_sequence:
                 self._bad_sequence = SERIAL16.add(sequence_number, 1)
                 return Arrival.DOUBTFUL, extended
+            self._lost_before = self.packets_lost
             self._start(sequence_number)
             verdict, extended = Arrival.RESTART, self.highest
         # RFC 3550 §A.1: duplicates and late packets count as received.
@@ -128,6 +136,8 @@ class RemoteSource:
     def measure_jitter(self, timestamp: int, clock_rate: int, now: Instant) -> None:
         """Update the interarrival jitter with a packet of media (RFC 3550 §A.8)."""
         transit = int(now * clock_rate) - timestamp
+        if clock_rate != self.clock_rate:
+            self.clock_rate, self._transit, self._jitter = clock_rate, None, 0.0
         if self._transit is not None:
             self._jitter += (abs(transit - self._transit) - self._jitter) / 16
         self._transit = transit
@@ -149,9 +159,15 @@ class RemoteSource:
         """Packets expected less packets received; negative if duplicates outnumber losses (RFC 3550 §A.3)."""
         return self.expected - self.received
 
+    @property
+    def packets_lost(self) -> int:
+        """The same over the whole life of the source, across its restarts."""
+        return self._lost_before + self.cumulative_lost
+
     def handle_sender_report(self, report: SenderReport, now: Instant) -> None:
         """Remember when the source said what time it was."""
-        self._last_sr, self._last_sr_at = compact(report.ntp_time), now
+        self.last_sender_report, self.last_sender_report_at = report, now
+        self.sender_reports += 1
 
     def report(self, now: Instant) -> ReportBlock:
         """Return the report block about the time since the previous one (RFC 3550 §A.3)."""
@@ -160,12 +176,13 @@ class RemoteSource:
         self._expected_prior, self._received_prior = self.expected, self.received
         lost = expected_interval - received_interval
         fraction = (lost << 8) // expected_interval if expected_interval > 0 and lost > 0 else 0
+        last = self.last_sender_report
         return ReportBlock(
             self.ssrc,
             min(fraction, 255),
             self.cumulative_lost,
             self.highest & 0xFFFF_FFFF,
             int(self._jitter),
-            self._last_sr or 0,
-            to_compact_units(now - self._last_sr_at) if self._last_sr is not None else 0,
+            compact(last.ntp_time) if last is not None else 0,
+            to_compact_units(now - self.last_sender_report_at) if last is not None else 0,
         )

@@ -16,7 +16,6 @@ from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Address, Entropy, Instant
 from stack.rtp import ExtensionIds, RtpCodec, RtpConfig, RtpSession
 
-
 SRTP_PROFILES = (
     dtls.SrtpProfile.AEAD_AES_128_GCM,
     dtls.SrtpProfile.AES128_CM_HMAC_SHA1_80,

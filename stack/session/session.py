@@ -19,7 +19,15 @@ from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.timers import Timers, earliest
 from stack.core.trace import Counters
-from stack.dtls import ApplicationData, Certificate, DtlsEndpoint, FailureReason, HandshakeComplete, PeerClosed, Version
+from stack.dtls import (
+    ApplicationData,
+    Certificate,
+    DtlsEndpoint,
+    FailureReason,
+    HandshakeComplete,
+    PeerClosed,
+    Version,
+)
 from stack.dtls import Failed as DtlsFailed
 from stack.ice import ConsentExpired, IceAgent, IceEvent, LiteAgent, PathSelected, PathValidated
 from stack.ice import Failed as IceFailed
@@ -119,8 +127,10 @@ class Session:
         measured = self._rtp.round_trip_time if self._rtp is not None else None
         return measured if measured is not None else self._ice.round_trip_time
 
-    def send_media(self, payload: bytes, samples: int, now: Instant, *, skipped: int = 0, marker: bool = False) -> None:
-        """Send one codec frame of `samples` ticks of the RTP clock, after `skipped` ticks in which nothing was sent.
+    def send_media(
+        self, payload: bytes, samples: int, now: Instant, *, skipped: int = 0, marker: bool = False
+    ) -> None:
+        """Send one codec frame of `samples` ticks of the RTP clock, after `skipped` ticks of silence.
 
         Raises `LocalError` if no audio was negotiated or the session is not connected.
         """

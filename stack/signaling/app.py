@@ -1,7 +1,7 @@
 """The HTTP application: the page at `/`, and the doors through which an offer comes in.
 
-`POST /api/offer` takes JSON (`offer.py`), `POST /whip` takes plain SDP (`whip.py`); what they share is in `door.py`.
-Every answer carries CORS headers, so that a page from elsewhere may call.
+`POST /api/offer` takes JSON (`offer.py`), `POST /whip` takes plain SDP (`whip.py`); what they share is in
+`door.py`. Every answer carries CORS headers, so that a page from elsewhere may call.
 """
 
 from __future__ import annotations

@@ -40,6 +40,11 @@ class CallerConfig:
     pcap: str | None = None
 
 
+def parse_dtls_version(text: str | None) -> Version | None:
+    """Return the version named "1.2" or "1.3"; None for none, which means both."""
+    return None if text is None else {"1.2": Version.DTLS_1_2, "1.3": Version.DTLS_1_3}[text]
+
+
 async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) -> dict[str, Any]:
     """Place one call and return its report; setting `stop` ends it early.
 
@@ -58,9 +63,8 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             _check_writable(config.pcap)
             file = stack.enter_context(open(config.pcap, "wb"))
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
-        versions = {"1.2": Version.DTLS_1_2, "1.3": Version.DTLS_1_3}
-        only = versions[config.dtls] if config.dtls is not None else None
-        dialling = DialConfig(conversation=ConversationConfig(dtls_version=only), trace=trace)
+        conversation = ConversationConfig(dtls_version=parse_dtls_version(config.dtls))
+        dialling = DialConfig(conversation=conversation, trace=trace)
         async with dial(config.url, dialling) as placed:
             call = placed.call
             connected = await _connected(call, stop)
@@ -76,7 +80,7 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
         write_wav(config.record, heard, RECORD_RATE)
     return {
         "url": config.url,
-        "steps_ms": {**placed.signalling, **{f"{name}": ms for name, ms in statistics.pop("steps_ms").items()}},
+        "steps_ms": {**placed.signalling, **statistics["steps_ms"]},
         "path": str(connected.path),
         "dtls": {
             "version": connected.dtls_version,
@@ -84,7 +88,10 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             "cipher": connected.cipher_suite,
             "srtp_profile": connected.srtp_profile,
         },
-        **statistics,
+        "sent": _sent(statistics["rtp"]),
+        "received": _received(statistics["rtp"]),
+        "round_trip_time_ms": statistics["round_trip_time_ms"],
+        "counters": statistics["counters"],
         "heard_seconds": round(len(heard) / RECORD_RATE, 3),
         "end": end.reason.value,
     }
@@ -120,6 +127,36 @@ async def _record(call: Call) -> Samples:
         start = round(frame.media_time * frame.sample_rate)
         heard[start : start + len(frame)] = frame.samples
     return heard
+
+
+def _sent(rtp: list[dict[str, Any]]) -> dict[str, Any]:
+    """What we sent, and what the peer says that it lost of it (jitter in milliseconds)."""
+    ours, view = _part(rtp, "outbound-rtp"), _part(rtp, "remote-inbound-rtp")
+    return {
+        "packets": ours.get("packetsSent", 0),
+        "bytes": ours.get("bytesSent", 0),
+        "lost": view.get("packetsLost"),
+        "jitter_ms": _milliseconds(view.get("jitter")),
+    }
+
+
+def _received(rtp: list[dict[str, Any]]) -> dict[str, Any]:
+    """What we received (jitter in milliseconds)."""
+    theirs = _part(rtp, "inbound-rtp")
+    return {
+        "packets": theirs.get("packetsReceived", 0),
+        "bytes": theirs.get("bytesReceived", 0),
+        "lost": theirs.get("packetsLost", 0),
+        "jitter_ms": _milliseconds(theirs.get("jitter")),
+    }
+
+
+def _part(rtp: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    return next((part for part in rtp if part["type"] == kind), {})
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1e3, 3)
 
 
 def _check_writable(name: str) -> None:

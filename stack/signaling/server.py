@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
@@ -53,7 +53,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(program: Program, config: ServeConfig | None = None) -> AsyncIterator[Serving]:
-    """Context: the server runs while inside; `LocalError` if a port is taken or the pcap file cannot be written."""
+    """Context: the server runs while inside; `LocalError` if a port is taken or the pcap file is not writable."""
     config = config or ServeConfig()
     with contextlib.ExitStack() as stack:
         trace = None
@@ -71,7 +71,9 @@ async def serving(program: Program, config: ServeConfig | None = None) -> AsyncI
                 try:
                     await site.start()
                 except OSError as error:
-                    raise LocalError(f"cannot listen on {config.host} port {config.port}: {_reason(error)}") from error
+                    raise LocalError(
+                        f"cannot listen on {config.host} port {config.port}: {_reason(error)}"
+                    ) from error
                 yield Serving(host, runner.addresses[0][1])
             finally:
                 await runner.cleanup()
@@ -106,12 +108,15 @@ def serve(
     udp_port: int = 3478,
     public_ip: str | None = None,
     pcap: str | None = None,
+    config: HostConfig | None = None,
 ) -> None:
     """Run `program(call)` for everybody who calls, until Ctrl-C or SIGTERM.
 
     The page is at `http://HOST:PORT/`; all media goes over the one UDP port. Raises `LocalError` if a port is
-    taken.
+    taken. `config` has what is seldom changed.
     """
-    media = HostConfig(host=host, udp_port=udp_port, public_ips=(public_ip,) if public_ip else ())
+    media = replace(
+        config or HostConfig(), host=host, udp_port=udp_port, public_ips=(public_ip,) if public_ip else ()
+    )
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(program, ServeConfig(port=port, pcap=pcap, media=media)))

@@ -3,8 +3,8 @@
     session -> RTP events -> ear (order, decode, conceal) -> Heard
     write   -> playout queue (paced) -> encoder -> session
 
-Commands: `write`, `flush_speaker`, `hang_up`, and those on `channels`. What the session says is handed up unchanged,
-but for media.
+Commands: `write`, `flush_speaker`, `hang_up`, and those on the session's channels. What the session says is handed
+up unchanged, but for media.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.timers import earliest
 from stack.dtls import Certificate, Version
-from stack.rtp import ByeReceived, PacketReceived
+from stack.rtp import ByeReceived, DtmfReceived, PacketReceived, SourceChanged
 from stack.session import Connected, Ended, MediaReceived, Session, SessionEvent, SessionParameters
 from stack.voice.ear import Ear
 
@@ -66,7 +66,14 @@ class PeerLeft:
     """The peer said BYE on its audio stream (RFC 3550 §6.6)."""
 
 
-ConversationEvent = SessionEvent | Heard | SpeakerDrained | PeerLeft
+@dataclass(frozen=True, slots=True)
+class KeyPressed:
+    """A telephone key (RFC 4733): one of 0–9 * # A–D."""
+
+    digit: str
+
+
+ConversationEvent = SessionEvent | Heard | SpeakerDrained | PeerLeft | KeyPressed
 
 
 class Conversation:
@@ -132,6 +139,7 @@ class Conversation:
             "steps_ms": dict(session.steps),
             "round_trip_time_ms": None if rtt is None else round(rtt * 1e3, 3),
             "counters": dict(session.all_counters().snapshot()),
+            "rtp": session.rtp.stats(now).as_webrtc() if session.rtp is not None else [],
         }
 
     # -- the machine ---------------------------------------------------------------------------------------
@@ -190,8 +198,13 @@ class Conversation:
         if isinstance(event, PacketReceived):
             if self._ear is not None and event.payload_type == self._payload_type:
                 self._events.extend(Heard(frame) for frame in self._ear.insert(event))
+        elif isinstance(event, SourceChanged):
+            if self._ear is not None:
+                self._ear.reset()
         elif isinstance(event, ByeReceived):
             self._events.append(PeerLeft())
+        elif isinstance(event, DtmfReceived):
+            self._events.append(KeyPressed(event.digit))
 
     def _speak(self, now: Instant) -> None:
         """Send every frame that is due."""
@@ -227,4 +240,12 @@ class Conversation:
         raise LocalError(f"no decoder for {self._codec}")
 
 
-__all__ = ["Conversation", "ConversationConfig", "ConversationEvent", "Ended", "Heard", "PeerLeft", "SpeakerDrained"]
+__all__ = [
+    "Conversation",
+    "ConversationConfig",
+    "ConversationEvent",
+    "Ended",
+    "Heard",
+    "PeerLeft",
+    "SpeakerDrained",
+]

@@ -6,7 +6,7 @@ packet after it is there, and what arrives later than that is counted and droppe
 
 from __future__ import annotations
 
-from stack.audio import AudioFrame, CodecError, Decoder
+from stack.audio import AudioFrame, CodecError, Decoder, Samples
 from stack.core.trace import Counters
 from stack.rtp import PacketReceived
 
@@ -22,8 +22,15 @@ class Ear:
         self._decoder = decoder
         self._clock_rate = clock_rate
         self._origin: int | None = None
+        self._elapsed = 0.0  # media time of earlier streams
         self._next_sequence = 0
         self._next_timestamp = 0
+
+    def reset(self) -> None:
+        """A new stream begins: its numbers have nothing to do with those of the old one."""
+        if self._origin is not None:
+            self._elapsed += (self._next_timestamp - self._origin) / self._clock_rate
+        self._origin = None
 
     def insert(self, packet: PacketReceived) -> list[AudioFrame]:
         """Take a packet and return the frames that can be handed on, in order."""
@@ -51,7 +58,7 @@ class Ear:
         self._next_timestamp = packet.timestamp + len(sound) * self._clock_rate // self._decoder.sample_rate
         return frames
 
-    def _frame(self, sound, timestamp: int, *, concealed: bool = False) -> AudioFrame:  # type: ignore[no-untyped-def]
+    def _frame(self, sound: Samples, timestamp: int, *, concealed: bool = False) -> AudioFrame:
         assert self._origin is not None
-        media_time = (timestamp - self._origin) / self._clock_rate
+        media_time = self._elapsed + (timestamp - self._origin) / self._clock_rate
         return AudioFrame(sound, self._decoder.sample_rate, media_time, concealed)

@@ -21,6 +21,7 @@ export class Steps {
 
   constructor(list, note) {
     this.note = note;
+    this.invitation = note.textContent;
     for (const [name, title, after] of ROWS) {
       const row = document.createElement("li");
       row.dataset.step = name;
@@ -53,9 +54,7 @@ export class Steps {
       time.textContent = milliseconds(at - zero);
     }
     const said = timings.first_packet;
-    this.note.textContent = said === undefined
-      ? "Counted from the moment the microphone was granted."
-      : `From the microphone to the first sound of the program: ${milliseconds(said - zero)}.`;
+    this.note.textContent = said === undefined ? this.invitation : `From the microphone to the first sound of the program: ${milliseconds(said - zero)}.`;
   }
 
   clear() { this.show({}); }

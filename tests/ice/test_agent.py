@@ -207,7 +207,10 @@ def test_nobody_there_fails_with_a_reason_and_not_too_early() -> None:
     assert one.failure == FailureReason.ALL_CHECKS_FAILED.name
     assert one.agent.state is IceState.FAILED
     assert one.agent.poll_timeout() is None
-    assert len(one.sent) == 7
+    # Twenty early repetitions, then the schedule of RFC 8489 §6.2.1 until patience ends.
+    times = [at - 100.0 for at, _, _ in one.sent]
+    assert times[:21] == pytest.approx([0.2 * number for number in range(21)])
+    assert times[21:] == pytest.approx([4.5, 5.5, 7.5, 11.5, 19.5, 35.5])
 
 
 def test_an_answer_that_never_comes_fails_with_a_reason() -> None:
@@ -505,7 +508,7 @@ def test_what_is_attached_travels_and_what_is_too_long_does_not() -> None:
 
 def test_settings_are_taken() -> None:
     network = Network(loss=1.0)
-    one = network.join(full("one", controlling=True, settings=IceSettings(patience=2.0, rto=0.1)), A)
+    one = network.join(full("one", controlling=True, settings=IceSettings(patience=2.0, rto=0.1, repeat=9.0)), A)
     one.agent.set_remote_credentials(credentials("other"), network.now)
     one.agent.add_remote_candidate(Candidate.host_candidate(B), network.now)
     start(network)

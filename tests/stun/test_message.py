@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path as FilePath
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -251,3 +252,38 @@ def test_random_attributes_behind_a_good_header_raise_nothing_but_parse_error(bo
     peek_username(data)
     with suppress(ParseError):
         assert Message.parse(data).transaction_id == TRANSACTION_ID
+
+
+def load_browser_checks() -> dict[str, bytes]:
+    text = (FilePath(__file__).parents[1] / "vectors" / "browser-checks.txt").read_text()
+    sections = (section.split("]\n", 1) for section in text.split("[")[1:])
+    return {name: bytes.fromhex(body) for name, body in sections}
+
+
+BROWSERS = load_browser_checks()
+
+
+@pytest.mark.parametrize("name", sorted(BROWSERS))
+def test_what_browsers_send_is_read_and_written_again_to_the_byte(name: str) -> None:
+    data = BROWSERS[name]
+    message = Message.parse(data)
+    written = message.serialize()
+    # Chromium and Firefox pad with zero, as we do.
+    assert written == data
+    assert not message.unknown_required
+    assert (message.get(UseCandidate) is not None) == ("nominating" in name)
+
+
+def test_the_network_information_of_chromium() -> None:
+    message = Message.parse(BROWSERS["chromium_check"])
+    assert message.get(GoogNetworkInfo) == GoogNetworkInfo(1, 50)
+    assert message.get(IceControlled) == IceControlled(0x72CD958AAEF32FE7)
+    assert peek_username(BROWSERS["chromium_check"]) == "B57h:8Z+z"
+
+
+def test_dtls_in_stun_of_chromium_is_acknowledged_by_its_checksum() -> None:
+    embedded = Message.parse(BROWSERS["chromium_sped_check"]).get(DtlsInStun)
+    acknowledgement = Message.parse(BROWSERS["chromium_sped_answer"]).get(DtlsInStunAcknowledgement)
+    assert embedded is not None
+    assert acknowledgement is not None
+    assert acknowledgement.value == crc32(embedded.value).to_bytes(4, "big")

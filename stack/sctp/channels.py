@@ -1,0 +1,406 @@
+"""Data channels over one association: what a session owns (RFC 8831, RFC 8832).
+
+A channel is a pair of streams with the same identifier. It is opened by a DATA_CHANNEL_OPEN on the stream itself
+(or by agreement, `negotiated_id`), and closed by resetting the streams of both sides (RFC 8831 §6.7). It can be
+sent on as soon as it is opened; before the association is up, messages wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from stack.core.errors import LocalError, ParseError
+from stack.core.machine import Entropy, Instant
+from stack.core.trace import Counters
+from stack.sctp.association import Association, State
+from stack.sctp.config import SctpConfig
+from stack.sctp.dcep import (
+    ACK_MESSAGE,
+    OpenMessage,
+    PayloadProtocol,
+    decode_message,
+    encode_message,
+    is_ack,
+)
+from stack.sctp.events import (
+    AssociationClosed,
+    AssociationRestarted,
+    AssociationUp,
+    BufferedAmountLow,
+    ChannelClosed,
+    ChannelId,
+    ChannelOpened,
+    MessageReceived,
+    SctpEvent,
+)
+from stack.sctp.reset import IncomingReset, OutgoingReset
+from stack.sctp.rx.reassembly import Message
+
+MAX_CHANNELS = 1024
+"""Channels at once, whoever opens them; a peer's further ones are closed at once."""
+MAX_CHANNEL_ID = 65534
+DEFAULT_PRIORITY = 256
+"""RFC 8831 §6.4 "normal"; 128 is below, 512 and 1024 are above."""
+
+
+class ChannelClosedError(LocalError):
+    """The channel is closed, closing, or was never opened."""
+
+
+class ChannelUnavailableError(LocalError):
+    """The channel cannot be opened: its identifier is taken, or there are too many."""
+
+
+class MessageTooBigError(LocalError):
+    """The message is longer than what the peer said it takes."""
+
+
+class SendBufferFullError(LocalError):
+    """Too much waits to be sent already: wait for `BufferedAmountLow`."""
+
+
+class ChannelState(Enum):
+    """The life of a channel."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSING = "closing"
+
+
+class _Channel:
+    """One channel's parameters and how far its opening and closing have come."""
+
+    __slots__ = (
+        "acknowledged",
+        "channel_id",
+        "incoming_reset",
+        "negotiated",
+        "outgoing_reset",
+        "parameters",
+        "state",
+    )
+
+    def __init__(
+        self, channel_id: ChannelId, parameters: OpenMessage, negotiated: bool, acknowledged: bool
+    ) -> None:
+        self.channel_id = channel_id
+        self.parameters = parameters
+        self.negotiated = negotiated
+        self.acknowledged = acknowledged
+        """The peer knows the channel: until then messages go in order, behind the OPEN (RFC 8832 §6)."""
+        self.state = ChannelState.CONNECTING
+        self.outgoing_reset = False
+        self.incoming_reset = False
+
+    def opened(self, by_peer: bool) -> ChannelOpened:
+        """Mark the channel as open and return the event that says so."""
+        self.state = ChannelState.OPEN
+        told = self.parameters
+        return ChannelOpened(
+            self.channel_id,
+            told.label,
+            told.protocol,
+            told.ordered,
+            told.max_retransmits,
+            told.max_lifetime_ms,
+            told.priority,
+            self.negotiated,
+            by_peer,
+        )
+
+
+class Channels:
+    """A `Tunnel[SctpEvent]`: data channels over one association.
+
+    `start` sends INIT; both sides may call it. Or `local_init` and `establish` do without a handshake.
+    """
+
+    def __init__(self, config: SctpConfig, entropy: Entropy) -> None:
+        self._config = config
+        self._association = Association(config, entropy)
+        self._channels: dict[int, _Channel] = {}
+        self._events: list[SctpEvent] = []
+        self._up = False
+        self._next_id = 0 if config.is_dtls_client else 1
+
+    # --- commands ------------------------------------------------------------------------------------------
+
+    @property
+    def counters(self) -> Counters:
+        """What was dropped, and why."""
+        return self._association.counters
+
+    @property
+    def state(self) -> State:
+        """The state of the association."""
+        return self._association.state
+
+    def start(self, now: Instant) -> None:
+        """Set the association up; harmless if the peer does it too, or has done it."""
+        self._association.start(now)
+        self._collect(now)
+
+    def local_init(self) -> bytes:
+        """Return our INIT chunk for `a=sctp-init`."""
+        return self._association.local_init()
+
+    def establish(self, peer_init: bytes, now: Instant) -> None:
+        """Take the peer's INIT chunk from `a=sctp-init`, once DTLS is up. Raises `ParseError` for a wrong one."""
+        self._association.establish(peer_init, now)
+        self._collect(now)
+
+    def open(
+        self,
+        label: str,
+        now: Instant,
+        *,
+        protocol: str = "",
+        ordered: bool = True,
+        max_retransmits: int | None = None,
+        max_lifetime_ms: int | None = None,
+        negotiated_id: int | None = None,
+        priority: int = DEFAULT_PRIORITY,
+    ) -> ChannelId:
+        """Open a channel; it can be sent on at once. With `negotiated_id`, the peer opens the same by itself.
+
+        Raises `ChannelUnavailableError`, and `LocalError` for parameters that contradict each other.
+        """
+        if max_retransmits is not None and max_lifetime_ms is not None:
+            raise LocalError("either max_retransmits or max_lifetime_ms, not both")
+        if self.state not in _OPENS:
+            raise ChannelUnavailableError(f"the association is {self.state.value}")
+        parameters = OpenMessage(label, protocol, ordered, max_retransmits, max_lifetime_ms, priority)
+        opening = parameters.serialize()
+        channel_id = self._choose_id(negotiated_id)
+        channel = _Channel(channel_id, parameters, negotiated_id is not None, negotiated_id is not None)
+        self._add(channel)
+        if negotiated_id is None:
+            self._association.send(channel_id, PayloadProtocol.DCEP, opening, now)
+        if self._up:
+            self._events.append(channel.opened(by_peer=False))
+        self._collect(now)
+        return channel_id
+
+    def send(self, channel: ChannelId, data: str | bytes, now: Instant) -> None:
+        """Send text or bytes.
+
+        Raises `ChannelClosedError`, `MessageTooBigError` (nothing was sent) or `SendBufferFullError` (try later).
+        """
+        known = self._channels.get(channel)
+        if known is None or known.state is ChannelState.CLOSING:
+            raise ChannelClosedError(f"channel {channel} is not open")
+        ppid, payload = encode_message(data)
+        limit = self._config.peer_max_message_size
+        if limit and len(payload) > limit:
+            raise MessageTooBigError(f"{len(payload)} bytes; the peer takes {limit}")
+        if self._association.buffered_amount() + len(payload) > self._config.send_buffer:
+            raise SendBufferFullError(f"{self._association.buffered_amount()} bytes are waiting")
+        told = known.parameters
+        self._association.send(
+            channel,
+            ppid,
+            payload,
+            now,
+            unordered=not told.ordered and known.acknowledged,
+            max_retransmits=told.max_retransmits,
+            lifetime=None if told.max_lifetime_ms is None else told.max_lifetime_ms / 1000,
+        )
+        self._collect(now)
+
+    def buffered_amount(self, channel: ChannelId) -> int:
+        """Bytes given to `send` on a channel that were never on the wire yet."""
+        return self._association.buffered_amount(channel)
+
+    def set_low_threshold(self, channel: ChannelId, threshold: int) -> None:
+        """Have `BufferedAmountLow` tell when what waits on a channel falls to `threshold` bytes."""
+        if channel not in self._channels:
+            raise ChannelClosedError(f"channel {channel} is not open")
+        self._association.set_low_threshold(channel, threshold)
+
+    def set_unread(self, size: int, now: Instant) -> None:
+        """Tell how many bytes of received messages the program has not taken yet, over all channels.
+
+        They narrow the receive window, so that a peer cannot fill the memory of a program that does not read.
+        """
+        self._association.set_unread(size, now)
+        self._collect(now)
+
+    def close_channel(self, channel: ChannelId, now: Instant) -> None:
+        """Close a channel when all that was sent on it has left; `ChannelClosed` follows when the peer agrees."""
+        known = self._channels.get(channel)
+        if known is not None and known.state is not ChannelState.CLOSING:
+            self._begin_closing(known, now)
+            self._collect(now)
+
+    def shutdown(self, now: Instant) -> None:
+        """End the association when everything that was sent has arrived."""
+        self._association.shutdown(now)
+        self._collect(now)
+
+    def abort(self, now: Instant, reason: str = "") -> None:
+        """End the association at once."""
+        self._association.abort(now, reason)
+        self._collect(now)
+
+    # --- the tunnel's contract -----------------------------------------------------------------------------
+
+    def handle_datagram(self, data: bytes, now: Instant) -> None:
+        """Take one packet out of the tunnel."""
+        self._association.handle_datagram(data, now)
+        self._collect(now)
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Do what is due."""
+        self._association.handle_timeout(now)
+        self._collect(now)
+
+    def poll_timeout(self) -> Instant | None:
+        """When `handle_timeout` wants to be called next."""
+        return self._association.poll_timeout()
+
+    def drain_transmits(self) -> Sequence[bytes]:
+        """Every packet to be put into the tunnel."""
+        return self._association.drain_transmits()
+
+    def drain_events(self) -> Sequence[SctpEvent]:
+        """Everything that happened, in order."""
+        events, self._events = self._events, []
+        return events
+
+    # --- identifiers ---------------------------------------------------------------------------------------
+
+    def _choose_id(self, negotiated_id: int | None) -> ChannelId:
+        if len(self._channels) >= MAX_CHANNELS:
+            raise ChannelUnavailableError(f"{MAX_CHANNELS} channels are open")
+        if negotiated_id is not None:
+            if not 0 <= negotiated_id <= MAX_CHANNEL_ID or negotiated_id in self._channels:
+                raise ChannelUnavailableError(f"channel {negotiated_id} is taken, or out of range")
+            return ChannelId(negotiated_id)
+        # RFC 8832 §6: the DTLS client takes even identifiers, the server odd ones.
+        chosen = self._next_id
+        while chosen in self._channels:
+            chosen += 2
+        if chosen > MAX_CHANNEL_ID:
+            raise ChannelUnavailableError("no identifier is free")
+        return ChannelId(chosen)
+
+    def _add(self, channel: _Channel) -> None:
+        self._channels[channel.channel_id] = channel
+        self._association.set_priority(channel.channel_id, channel.parameters.priority)
+
+    # --- what the association says -------------------------------------------------------------------------
+
+    def _collect(self, now: Instant) -> None:
+        """Translate the association's events; each may make the association say more."""
+        while events := self._association.drain_events():
+            for event in events:
+                if isinstance(event, Message):
+                    self._handle_message(event, now)
+                elif isinstance(event, IncomingReset):
+                    self._handle_incoming_reset(event, now)
+                elif isinstance(event, OutgoingReset):
+                    for stream_id in event.stream_ids:
+                        self._note_reset(stream_id, outgoing=True)
+                elif isinstance(event, AssociationUp):
+                    self._handle_up(event)
+                elif isinstance(event, AssociationRestarted):
+                    self._drop_all()
+                else:
+                    self._handle_closed(event)
+        for stream_id in self._association.drain_low():
+            if stream_id in self._channels:
+                self._events.append(BufferedAmountLow(ChannelId(stream_id)))
+
+    def _handle_up(self, event: AssociationUp) -> None:
+        self._up = True
+        self._events.append(event)
+        for channel in self._channels.values():
+            if channel.state is ChannelState.CONNECTING:
+                self._events.append(channel.opened(by_peer=False))
+
+    def _handle_closed(self, event: AssociationClosed) -> None:
+        self._up = False
+        self._drop_all()
+        self._events.append(event)
+
+    def _drop_all(self) -> None:
+        self._up = False
+        self._events += [ChannelClosed(channel.channel_id) for channel in self._channels.values()]
+        self._channels.clear()
+
+    def _handle_message(self, message: Message, now: Instant) -> None:
+        channel = self._channels.get(message.stream_id)
+        if message.ppid == PayloadProtocol.DCEP:
+            self._handle_dcep(message, channel, now)
+            return
+        if channel is None or channel.incoming_reset:
+            self.counters.add("message_without_channel")
+            return
+        # Data can only follow the peer's having seen the OPEN, so it is as good as the ACK.
+        channel.acknowledged = True
+        try:
+            data = decode_message(message.ppid, message.data)
+        except ParseError:
+            self.counters.add("message_unknown_protocol")
+            return
+        self._events.append(MessageReceived(channel.channel_id, data))
+
+    def _handle_dcep(self, message: Message, channel: _Channel | None, now: Instant) -> None:
+        if is_ack(message.data):
+            if channel is not None:
+                channel.acknowledged = True
+            return
+        try:
+            parameters = OpenMessage.parse(message.data)
+        except ParseError:
+            self.counters.add("dcep_malformed")
+            return
+        channel_id = ChannelId(message.stream_id)
+        if channel is not None:
+            # RFC 8832 §6: an OPEN for a stream in use is an error, and ends the channel.
+            self.counters.add("dcep_stream_in_use")
+            if channel.state is not ChannelState.CLOSING:
+                self._begin_closing(channel, now)
+            return
+        if len(self._channels) >= MAX_CHANNELS or channel_id > MAX_CHANNEL_ID:
+            self.counters.add("dcep_too_many_channels")
+            self._association.reset_stream(channel_id, now)
+            return
+        channel = _Channel(channel_id, parameters, negotiated=False, acknowledged=True)
+        self._add(channel)
+        self._events.append(channel.opened(by_peer=True))
+        if self.state is State.ESTABLISHED:
+            self._association.send(channel_id, PayloadProtocol.DCEP, ACK_MESSAGE, now)
+
+    # --- closing -------------------------------------------------------------------------------------------
+
+    def _begin_closing(self, channel: _Channel, now: Instant) -> None:
+        channel.state = ChannelState.CLOSING
+        self._association.reset_stream(channel.channel_id, now)
+
+    def _handle_incoming_reset(self, event: IncomingReset, now: Instant) -> None:
+        for stream_id in event.stream_ids or tuple(self._channels):
+            channel = self._channels.get(stream_id)
+            if channel is None:
+                continue
+            if channel.state is not ChannelState.CLOSING:
+                # RFC 8831 §6.7: the answer to the peer's reset is our own. What still waits has nobody to read it.
+                self._association.discard_queued(stream_id, now)
+                self._begin_closing(channel, now)
+            self._note_reset(stream_id, outgoing=False)
+
+    def _note_reset(self, stream_id: int, *, outgoing: bool) -> None:
+        channel = self._channels.get(stream_id)
+        if channel is None:
+            return
+        if outgoing:
+            channel.outgoing_reset = True
+        else:
+            channel.incoming_reset = True
+        if channel.outgoing_reset and channel.incoming_reset:
+            del self._channels[stream_id]
+            self._events.append(ChannelClosed(channel.channel_id))
+
+
+_OPENS = frozenset({State.CLOSED, State.COOKIE_WAIT, State.COOKIE_ECHOED, State.ESTABLISHED})

@@ -1,0 +1,115 @@
+"""The Data Channel Establishment Protocol (RFC 8832 §5) and the payload protocol identifiers (RFC 8831 §8).
+
+::
+
+    DATA_CHANNEL_OPEN  | 3 | channel type 8 | priority 16 | reliability parameter 32 |
+                       | label length 16 | protocol length 16 | label … | protocol … |
+    DATA_CHANNEL_ACK   | 2 |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+from typing import Self
+
+from stack.core.errors import LocalError, ParseError
+
+_FIXED = Struct("!BBHIHH")
+_ACK = 2
+_OPEN = 3
+_UNORDERED = 0x80
+_RELIABLE = 0
+_LIMITED_RETRANSMITS = 1
+_LIMITED_LIFETIME = 2
+
+
+class PayloadProtocol(IntEnum):
+    """What a user message is. An empty message travels as one zero byte under an identifier of its own (§6.6)."""
+
+    DCEP = 50
+    STRING = 51
+    BINARY = 53
+    STRING_EMPTY = 56
+    BINARY_EMPTY = 57
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMessage:
+    """DATA_CHANNEL_OPEN. Both limits None: reliable; never are both set."""
+
+    label: str
+    protocol: str = ""
+    ordered: bool = True
+    max_retransmits: int | None = None
+    max_lifetime_ms: int | None = None
+    priority: int = 256
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a message."""
+        if len(data) < _FIXED.size:
+            raise ParseError("truncated DATA_CHANNEL_OPEN")
+        kind, channel_type, priority, parameter, label_size, protocol_size = _FIXED.unpack_from(data)
+        if kind != _OPEN or len(data) != _FIXED.size + label_size + protocol_size:
+            raise ParseError("not a DATA_CHANNEL_OPEN, or of a wrong size")
+        reliability = channel_type & ~_UNORDERED
+        if reliability > _LIMITED_LIFETIME:
+            raise ParseError(f"channel type {channel_type:#x}")
+        middle = _FIXED.size + label_size
+        try:
+            label, protocol = data[_FIXED.size : middle].decode(), data[middle:].decode()
+        except UnicodeDecodeError as error:
+            raise ParseError("label or protocol is not UTF-8") from error
+        return cls(
+            label,
+            protocol,
+            not channel_type & _UNORDERED,
+            parameter if reliability == _LIMITED_RETRANSMITS else None,
+            parameter if reliability == _LIMITED_LIFETIME else None,
+            priority,
+        )
+
+    def serialize(self) -> bytes:
+        """Return the message."""
+        label, protocol = self.label.encode(), self.protocol.encode()
+        if len(label) > 0xFFFF or len(protocol) > 0xFFFF:
+            raise LocalError("a label or protocol is longer than 65535 bytes")
+        kind, parameter = _RELIABLE, 0
+        if self.max_retransmits is not None:
+            kind, parameter = _LIMITED_RETRANSMITS, self.max_retransmits
+        elif self.max_lifetime_ms is not None:
+            kind, parameter = _LIMITED_LIFETIME, self.max_lifetime_ms
+        kind |= 0 if self.ordered else _UNORDERED
+        fixed = _FIXED.pack(_OPEN, kind, self.priority, parameter, len(label), len(protocol))
+        return fixed + label + protocol
+
+
+ACK_MESSAGE = bytes((_ACK,))
+"""DATA_CHANNEL_ACK."""
+
+
+def is_ack(data: bytes) -> bool:
+    """True for a DATA_CHANNEL_ACK."""
+    return data == ACK_MESSAGE
+
+
+def encode_message(data: str | bytes) -> tuple[int, bytes]:
+    """Return the payload protocol identifier and the bytes of a user message."""
+    if isinstance(data, str):
+        return (PayloadProtocol.STRING, data.encode()) if data else (PayloadProtocol.STRING_EMPTY, b"\0")
+    return (PayloadProtocol.BINARY, data) if data else (PayloadProtocol.BINARY_EMPTY, b"\0")
+
+
+def decode_message(ppid: int, data: bytes) -> str | bytes:
+    """Return the user message; text that is not UTF-8 comes with replacement characters, as in browsers."""
+    if ppid == PayloadProtocol.STRING:
+        return data.decode("utf-8", "replace")
+    if ppid == PayloadProtocol.BINARY:
+        return data
+    if ppid == PayloadProtocol.STRING_EMPTY:
+        return ""
+    if ppid == PayloadProtocol.BINARY_EMPTY:
+        return b""
+    raise ParseError(f"payload protocol identifier {ppid}")

@@ -1,0 +1,71 @@
+"""What an association tells the data channels, and what the data channels tell their owner."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NewType, TypeAlias
+
+from stack.sctp.reset import IncomingReset, OutgoingReset
+from stack.sctp.rx.reassembly import Message
+
+ChannelId = NewType("ChannelId", int)
+"""A data channel: its stream identifier, 0 to 65534."""
+
+
+class AssociationUp(NamedTuple):
+    """The association is established; `max_channels` is how many streams both sides have."""
+
+    max_channels: int
+
+
+class AssociationClosed(NamedTuple):
+    """It is over. `reason` is empty after an orderly shutdown; `by_peer` says who ended it."""
+
+    reason: str
+    by_peer: bool
+
+
+class AssociationRestarted(NamedTuple):
+    """The peer began anew: whatever was under way is lost, every stream starts from zero (RFC 9260 §5.2.4.1)."""
+
+
+AssociationEvent: TypeAlias = (
+    AssociationUp | AssociationClosed | AssociationRestarted | Message | IncomingReset | OutgoingReset
+)
+
+
+class ChannelOpened(NamedTuple):
+    """A data channel can be used. `priority` is the peer's wish if `by_peer`."""
+
+    channel: ChannelId
+    label: str
+    protocol: str
+    ordered: bool
+    max_retransmits: int | None
+    max_lifetime_ms: int | None
+    priority: int
+    negotiated: bool
+    by_peer: bool
+
+
+class MessageReceived(NamedTuple):
+    """A message: text or bytes, whichever the peer sent."""
+
+    channel: ChannelId
+    data: str | bytes
+
+
+class ChannelClosed(NamedTuple):
+    """A data channel is gone; its identifier may be used again."""
+
+    channel: ChannelId
+
+
+class BufferedAmountLow(NamedTuple):
+    """What waits on a channel has fallen to its threshold."""
+
+    channel: ChannelId
+
+
+SctpEvent: TypeAlias = (
+    AssociationUp | AssociationClosed | ChannelOpened | MessageReceived | ChannelClosed | BufferedAmountLow
+)

@@ -1,0 +1,163 @@
+"""Stream reset (RFC 6525 §5), the way a data channel is closed (RFC 8831 §6.7).
+
+One request of ours is under way at a time (§5.1.1); streams that are to be reset meanwhile wait for the next. A
+stream is reset when nothing is queued on it any more: what has a TSN is covered by the request's last assigned
+TSN, and the peer performs it when it has everything up to there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from stack.core.machine import Instant
+from stack.core.serial import SERIAL32
+from stack.sctp.chunks import ReconfigChunk
+from stack.sctp.chunks.reconfig import (
+    IncomingResetRequest,
+    OutgoingResetRequest,
+    ReconfigResponse,
+    Result,
+)
+
+MAX_STREAMS_PER_REQUEST = 128
+"""More streams than this wait for the next request, so that a request fits a packet."""
+MAX_ATTEMPTS = 10
+"""A request that is not answered this often counts as done: the peer does not care."""
+
+
+class IncomingReset(NamedTuple):
+    """The peer has reset these streams of its own; none named: all."""
+
+    stream_ids: tuple[int, ...]
+
+
+class OutgoingReset(NamedTuple):
+    """These streams of ours are reset."""
+
+    stream_ids: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class ResetOutcome:
+    """What taking a chunk, or waiting, has led to."""
+
+    replies: list[bytes] = field(default_factory=list)
+    done: list[IncomingReset | OutgoingReset] = field(default_factory=list)
+
+
+class StreamReset:
+    """The requests of both sides. `wanted` holds the streams of ours that are to be reset."""
+
+    def __init__(self, initial_tsn: int, peer_initial_tsn: int) -> None:
+        self.wanted: dict[int, None] = {}
+        self.retry_at: Instant | None = None
+        self._next_request = initial_tsn  # §4.1: request numbers start at the initial TSN.
+        self._request: OutgoingResetRequest | None = None
+        self._attempts = 0
+        self._expected = peer_initial_tsn
+        self._deferred: OutgoingResetRequest | None = None
+        self._last_result: int = Result.NOTHING_TO_DO
+
+    @property
+    def deferred(self) -> bool:
+        """True while a request of the peer's waits for data that has not arrived."""
+        return self._deferred is not None
+
+    @property
+    def busy(self) -> bool:
+        """True while a request of ours is under way or wanted."""
+        return self._request is not None or bool(self.wanted)
+
+    def begin(self, idle: list[int], last_assigned_tsn: int, retry_at: Instant) -> bytes | None:
+        """Request the reset of those wanted streams that are `idle`; None if that cannot be done now."""
+        if self._request is not None or not idle:
+            return None
+        chosen = tuple(idle[:MAX_STREAMS_PER_REQUEST])
+        for stream_id in chosen:
+            del self.wanted[stream_id]
+        answered = SERIAL32.add(self._expected, -1)
+        self._request = OutgoingResetRequest(
+            self._next_request, answered, SERIAL32.add(last_assigned_tsn, 0), chosen
+        )
+        self._next_request = SERIAL32.add(self._next_request, 1)
+        self._attempts = 1
+        self.retry_at = retry_at
+        return ReconfigChunk((self._request,)).serialize()
+
+    def handle_timeout(self, now: Instant, retry_at: Instant) -> ResetOutcome:
+        """Send the request once more if its time has come."""
+        outcome = ResetOutcome()
+        if self.retry_at is None or self.retry_at > now or self._request is None:
+            return outcome
+        if self._attempts == MAX_ATTEMPTS:
+            self._finish(outcome)
+        else:
+            self._attempts += 1
+            self.retry_at = retry_at
+            outcome.replies.append(ReconfigChunk((self._request,)).serialize())
+        return outcome
+
+    def handle_chunk(self, chunk: ReconfigChunk, cumulative_tsn: int) -> ResetOutcome:
+        """Take a RE-CONFIG chunk; `cumulative_tsn` is what has arrived of the peer's data."""
+        outcome = ResetOutcome()
+        for parameter in chunk.parameters:
+            if isinstance(parameter, ReconfigResponse):
+                self._handle_response(parameter, outcome)
+                continue
+            ahead = SERIAL32.distance(parameter.request_sequence, self._expected)
+            if ahead == -1:
+                self._reply(parameter.request_sequence, self._last_result, outcome)
+            elif ahead:
+                self._reply(parameter.request_sequence, Result.ERROR_BAD_SEQUENCE_NUMBER, outcome)
+            elif isinstance(parameter, OutgoingResetRequest):
+                self._deferred = parameter
+                if not self._perform(cumulative_tsn, outcome):
+                    self._reply(parameter.request_sequence, Result.IN_PROGRESS, outcome)
+            elif isinstance(parameter, IncomingResetRequest):
+                self.wanted.update(dict.fromkeys(parameter.stream_ids))
+                self._answer(Result.PERFORMED if parameter.stream_ids else Result.DENIED, outcome)
+            else:
+                self._answer(Result.DENIED, outcome)
+        return outcome
+
+    def advance(self, cumulative_tsn: int) -> ResetOutcome:
+        """More data has arrived: perhaps a request that was in progress can be performed."""
+        outcome = ResetOutcome()
+        if self._deferred is not None:
+            self._perform(cumulative_tsn, outcome)
+        return outcome
+
+    def _perform(self, cumulative_tsn: int, outcome: ResetOutcome) -> bool:
+        request = self._deferred
+        assert request is not None
+        # §5.2.2 E2: not before everything that was sent on the streams has arrived.
+        if SERIAL32.is_newer(request.last_assigned_tsn, SERIAL32.add(cumulative_tsn, 0)):
+            return False
+        self._deferred = None
+        outcome.done.append(IncomingReset(request.stream_ids))
+        self._answer(Result.PERFORMED, outcome)
+        return True
+
+    def _answer(self, result: Result, outcome: ResetOutcome) -> None:
+        self._last_result = result
+        self._reply(self._expected, result, outcome)
+        self._expected = SERIAL32.add(self._expected, 1)
+
+    def _reply(self, sequence: int, result: int, outcome: ResetOutcome) -> None:
+        outcome.replies.append(ReconfigChunk((ReconfigResponse(sequence, result),)).serialize())
+
+    def _handle_response(self, response: ReconfigResponse, outcome: ResetOutcome) -> None:
+        request = self._request
+        if request is None or response.response_sequence != request.request_sequence:
+            return
+        if response.result == Result.IN_PROGRESS:
+            self._attempts = 1  # It is asked again when `retry_at` comes.
+            return
+        self._finish(outcome)
+
+    def _finish(self, outcome: ResetOutcome) -> None:
+        assert self._request is not None
+        outcome.done.append(OutgoingReset(self._request.stream_ids))
+        self._request = None
+        self.retry_at = None

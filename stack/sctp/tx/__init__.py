@@ -1,0 +1,1 @@
+"""The sending half of an association: queue and scheduler, congestion control, loss detection, retransmission."""

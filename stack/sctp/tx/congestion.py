@@ -1,0 +1,71 @@
+"""The congestion window (RFC 9260 §7.2), in bytes of serialized chunks.
+
+Two choices within what TCP's newer RFCs allow: the window opens at ten packets (RFC 6928) instead of four, and
+slow start counts up to two packets to a SACK (L=2, RFC 3465), because receivers acknowledge every second packet.
+"""
+
+from __future__ import annotations
+
+INITIAL_PACKETS = 10
+MINIMUM_PACKETS = 4
+ABC_LIMIT = 2
+MAX_CWND = 16 << 20
+"""However much a peer claims to have received, the window grows no further (bytes)."""
+
+
+class CongestionWindow:
+    """cwnd, ssthresh and fast recovery; `pmdcs` is the room for chunks in one packet."""
+
+    __slots__ = ("_partial_bytes_acked", "cwnd", "pmdcs", "recovery_exit", "ssthresh")
+
+    def __init__(self, pmdcs: int) -> None:
+        self.pmdcs = pmdcs
+        self.cwnd = INITIAL_PACKETS * pmdcs
+        self.ssthresh = MAX_CWND
+        self._partial_bytes_acked = 0
+        self.recovery_exit: int | None = None
+        """In fast recovery until this TSN is acknowledged (§7.2.4)."""
+
+    def acknowledged(self, size: int, flight_before: int, cumulative_advanced: bool) -> None:
+        """Open the window for `size` newly acknowledged bytes."""
+        if self.recovery_exit is not None or not cumulative_advanced:
+            return
+        # §7.2.1, §7.2.2: only a sender that filled its window may open it further.
+        full = flight_before + self.pmdcs > self.cwnd
+        if self.cwnd <= self.ssthresh:
+            if full:
+                self.cwnd = min(self.cwnd + min(size, ABC_LIMIT * self.pmdcs), MAX_CWND)
+            return
+        self._partial_bytes_acked += size
+        if self._partial_bytes_acked >= self.cwnd:
+            if full:
+                self._partial_bytes_acked -= self.cwnd
+                self.cwnd = min(self.cwnd + self.pmdcs, MAX_CWND)
+            else:
+                self._partial_bytes_acked = self.cwnd
+
+    def lost(self, highest_sent: int) -> bool:
+        """A loss was detected; halve the window once per window of data. True: fast recovery begins."""
+        if self.recovery_exit is not None:
+            return False
+        self.ssthresh = max(self.cwnd // 2, MINIMUM_PACKETS * self.pmdcs)
+        self.cwnd = self.ssthresh
+        self._partial_bytes_acked = 0
+        self.recovery_exit = highest_sent
+        return True
+
+    def cumulative_ack(self, cumulative: int) -> None:
+        """Leave fast recovery when everything sent before it is acknowledged."""
+        if self.recovery_exit is not None and cumulative >= self.recovery_exit:
+            self.recovery_exit = None
+
+    def timed_out(self) -> None:
+        """T3-rtx expired (§7.2.3)."""
+        self.ssthresh = max(self.cwnd // 2, MINIMUM_PACKETS * self.pmdcs)
+        self.cwnd = self.pmdcs
+        self._partial_bytes_acked = 0
+        self.recovery_exit = None
+
+    def idle(self) -> None:
+        """Nothing was sent for a whole timeout (§7.2.1): what the window knew is old."""
+        self.cwnd = max(self.cwnd // 2, min(self.cwnd, INITIAL_PACKETS * self.pmdcs))

@@ -1,0 +1,59 @@
+"""Round-trip time and the retransmission timeout (RFC 9260 §6.3.1).
+
+Two deviations, as every WebRTC stack has them: RTO.Min is not a second but what a receiver that delays its
+SACK by the full 200 ms needs (RFC 9260 §6.2), and RTO.Max is three seconds, because a call whose network comes
+back must not wait a minute for its events. ICE's measured round trip, if given, replaces RTO.Initial.
+"""
+
+from __future__ import annotations
+
+RTO_INITIAL = 1.0
+RTO_MAX = 3.0
+MAX_SACK_DELAY = 0.2
+"""The longest that an honest receiver waits before it acknowledges (RFC 9260 §6.2), in seconds."""
+_ALPHA = 1 / 8
+_BETA = 1 / 4
+
+
+class RtoEstimator:
+    """Smoothed round-trip time and the timeout that follows from it, all in seconds."""
+
+    __slots__ = ("_backoff", "latest", "minimum", "rttvar", "srtt")
+
+    def __init__(self, rtt_hint: float | None = None) -> None:
+        self.srtt: float | None = None
+        self.rttvar = 0.0
+        self.latest = 0.0
+        """The last measurement; 0 before the first."""
+        self.minimum = float("inf")
+        self._backoff = 1
+        if rtt_hint is not None and rtt_hint > 0:
+            # One sample of somebody else's: RFC 9260 §6.3.1 C2. It does not count as a minimum of ours.
+            self.srtt, self.rttvar = rtt_hint, rtt_hint / 2
+
+    def measured(self, rtt: float) -> None:
+        """Take a measurement from a chunk that was sent once only (Karn's rule, §6.3.1 C5)."""
+        self.latest = rtt
+        self.minimum = min(self.minimum, rtt)
+        self._backoff = 1
+        if self.srtt is None:
+            self.srtt, self.rttvar = rtt, rtt / 2
+        else:
+            self.rttvar += _BETA * (abs(self.srtt - rtt) - self.rttvar)
+            self.srtt += _ALPHA * (rtt - self.srtt)
+
+    def back_off(self) -> None:
+        """Double the timeout (§6.3.3 E2)."""
+        if self.current < RTO_MAX:
+            self._backoff *= 2
+
+    def forgive(self) -> None:
+        """The peer lives: undo the doubling."""
+        self._backoff = 1
+
+    @property
+    def current(self) -> float:
+        """The timeout now."""
+        if self.srtt is None:
+            return min(RTO_INITIAL * self._backoff, RTO_MAX)
+        return min((self.srtt + max(4 * self.rttvar, MAX_SACK_DELAY)) * self._backoff, RTO_MAX)
