@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from stack.core.errors import ParseError
 from stack.sctp.chunks import Chunk, parse_chunk
-from stack.sctp.crc32c import crc32c, crc32c_extend
+from stack.sctp.crc32c import crc32c_extend
 
 _HEADER = Struct("!HHI")
 _CHECKSUM = Struct("<I")
@@ -43,7 +43,7 @@ class Packet(NamedTuple):
         checksum = data[8:12]
         # RFC 9653 §5.3: a zero checksum is accepted from a peer to whom that was announced; a right one always is.
         if not (accept_zero_checksum and checksum == _NO_CHECKSUM):
-            actual = crc32c_extend(crc32c(data[:8] + _NO_CHECKSUM), data[COMMON_HEADER_SIZE:])
+            actual = crc32c_extend(crc32c_extend(0, data[:8] + _NO_CHECKSUM), data[COMMON_HEADER_SIZE:])
             if _CHECKSUM.pack(actual) != checksum:
                 raise ParseError("wrong checksum")
         source, destination, tag = _HEADER.unpack_from(data)
@@ -69,4 +69,4 @@ def build_packet(
     body = b"".join(chunks)
     if zero_checksum:
         return header + _NO_CHECKSUM + body
-    return header + _CHECKSUM.pack(crc32c_extend(crc32c(header + _NO_CHECKSUM), body)) + body
+    return header + _CHECKSUM.pack(crc32c_extend(crc32c_extend(0, header + _NO_CHECKSUM), body)) + body

@@ -10,7 +10,7 @@ a tail probe alone repaired (RFC 8985 §7.4), because a SACK cannot tell it from
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
+from enum import StrEnum
 
 from stack.core.machine import Instant
 from stack.core.serial import SERIAL16, SERIAL32
@@ -37,7 +37,7 @@ MAX_OUTSTANDING_CHUNKS = 16384
 _FORWARD_TSN_OVERHEAD = 8
 
 
-class TxTimer(Enum):
+class TxTimer(StrEnum):
     """Why the sender wants to be woken."""
 
     T3_RTX = "t3-rtx"
@@ -62,6 +62,8 @@ class Sender:
         """T3-rtx expiries in a row without a sign of life (RFC 9260 §8.1)."""
         self.partial_reliability = False
         self.forward_due = False
+        self.timers_due = False
+        """`arm` is to be called when all is sent."""
         self._outstanding: dict[int, OutstandingChunk] = {}
         self._in_flight: dict[int, OutstandingChunk] = {}
         self._lost: dict[int, OutstandingChunk] = {}
@@ -100,6 +102,7 @@ class Sender:
             # RFC 9260 §7.2.4: the first packet of a fast retransmission goes out whatever cwnd says.
             blocked = not self._urgent and self.flight > 0 and self.flight + chunk.size > self.congestion.cwnd
             if blocked or chunk.size > room:
+                self._urgent = self._urgent and not wires
                 return wires
             wires.append(self._retransmit(chunk, now))
             room -= chunk.size
@@ -122,12 +125,21 @@ class Sender:
             room -= len(wire)
         return wires
 
+    @property
+    def has_work(self) -> bool:
+        """True if `take` may have something to give."""
+        return bool(self._lost) or (self.flight < self.congestion.cwnd and bool(self.queue))
+
     def arm(self, now: Instant) -> None:
-        """Chunks were sent: see to it that their loss is noticed."""
-        self._urgent = False
-        self.timers.set_default(TxTimer.T3_RTX, now + self.rto.current)
-        if not self._probing and not self._lost:
-            self.timers.set(TxTimer.TAIL_PROBE, now + self._loss.probe_delay(self.rto))
+        """Chunks were sent or have arrived: see to it that the loss of others is noticed."""
+        self.timers_due = self._urgent = False
+        if not self._outstanding:
+            return
+        timers = self.timers
+        if not timers.is_set(TxTimer.T3_RTX):
+            timers.set(TxTimer.T3_RTX, now + self.rto.current)
+        if self._in_flight and not self._probing and not self._lost:
+            timers.set(TxTimer.TAIL_PROBE, now + self._loss.probe_delay(self.rto))
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due; the association flushes afterwards."""
@@ -187,6 +199,7 @@ class Sender:
         self.flight += chunk.size
         self.peer_rwnd = max(0, self.peer_rwnd - chunk.size)
         self._last_sent_at = now
+        self.timers_due = True
         return wire
 
     def _number(self, message: OutgoingMessage) -> None:
@@ -211,6 +224,7 @@ class Sender:
             chunk.wire = b"".join((wire[:1], bytes((wire[1] | FLAG_IMMEDIATE,)), wire[2:]))
         self._in_flight[chunk.tsn] = chunk
         self.flight += chunk.size
+        self.timers_due = True
         return chunk.wire
 
     # --- acknowledgement -----------------------------------------------------------------------------------
@@ -231,7 +245,7 @@ class Sender:
         if arrived:
             self._handle_arrivals(arrived, now)
             self.timeouts = 0
-        self.congestion.acknowledged(sum(chunk.size for chunk in arrived), flight_before, advanced)
+            self.congestion.acknowledged(sum([chunk.size for chunk in arrived]), flight_before, advanced)
         self.congestion.cumulative_ack(cumulative)
         self.peer_rwnd = max(0, sack.a_rwnd - self.flight)
         if not sack.a_rwnd:
@@ -296,8 +310,7 @@ class Sender:
         if measured is not None:
             self.rto.measured(now - measured)
         self._probing = False
-        if self._in_flight and not self._lost:
-            self.timers.set(TxTimer.TAIL_PROBE, now + self._loss.probe_delay(self.rto))
+        self.timers_due = True
 
     # --- loss ----------------------------------------------------------------------------------------------
 
@@ -305,10 +318,10 @@ class Sender:
         out_of_order = sum(last - first + 1 for first, last in self._gaps.items())
         patient = self.congestion.recovery_exit is None and out_of_order < REORDERING_THRESHOLD
         lost, look_again = self._loss.find_lost(self._in_flight, self.rto, now, patient)
-        if look_again is None:
-            self.timers.clear(TxTimer.REORDERING)
-        else:
+        if look_again is not None:
             self.timers.set(TxTimer.REORDERING, look_again)
+        elif self.timers.is_set(TxTimer.REORDERING):
+            self.timers.clear(TxTimer.REORDERING)
         if not lost:
             return
         self._mark_lost(lost, now)
