@@ -95,6 +95,8 @@ class _Sound:
     ) -> JitterPacket | None:
         """Look at a payload as far as the jitter buffer needs; None if it is none of the codec's."""
         decoder = self.decoder
+        if not payload:  # a telephone-event, padding: the sequence number is not missing, that is all
+            return JitterPacket(sequence, timestamp, 0, payload, arrival, recovered)
         try:
             duration = decoder.samples_in_packet(payload) * decoder.clock_rate // decoder.sample_rate
         except CodecError:

@@ -140,6 +140,8 @@ class ClockBuffer:
         if line.counters["restarts"] != restarts:
             self._delays = DelayHistogram()
             self._playing = False
+        if packet.duration <= 0:
+            return []
         if accepted or packet.sequence in line.given_up:  # too late is worth knowing, a spare copy is not
             self._observe(packet.timestamp, packet.arrival)
         if not accepted:

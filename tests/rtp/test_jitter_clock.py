@@ -261,6 +261,22 @@ def test_longer_and_shorter_packets():
     assert [item.packet.sequence for item in pulled if isinstance(item, Decode)] == list(range(40))
 
 
+def test_packets_without_sound_are_a_pause_and_not_a_loss():
+    call = Call()
+    original = call.buffer.insert
+
+    def insert(packet):
+        soundless = 50 <= packet.sequence < 60
+        return original(packet._replace(duration=0, timestamp=50 * FRAME) if soundless else packet)
+
+    call.buffer.insert = insert  # type: ignore[method-assign]
+    items = call.run(3)
+    assert call.buffer.counters["lost"] == 0
+    assert call.buffer.counters["soundless"] == 10
+    assert not any(isinstance(item, Missing) for item in items)
+    assert max(call.delays[-50:]) < 0.035
+
+
 def test_a_jump_of_the_sequence_begins_anew():
     call = Call()
     call.run(2)
