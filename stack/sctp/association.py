@@ -336,13 +336,10 @@ class Association:
                 handler(chunk, now)
             elif not self._handle_stray(chunk):
                 break
-            if self._is_over():
+            if self.state is State.ENDED:
                 return
-        if self._receiver is not None:
+        if self._receiver is not None and self._receiver.has_news:
             self._finish_receiving(self._receiver, now)
-
-    def _is_over(self) -> bool:
-        return self.state is State.ENDED
 
     def _admit(self, first: Chunk, packet: Packet, now: Instant) -> bool:
         """RFC 9260 §8.5.1: packets whose tag is not simply ours. True: their chunks may be handled."""
@@ -538,8 +535,8 @@ class Association:
         self._events += receiver.drain()
         if self._reset is not None and self._reset.deferred:
             self._follow_reset(self._reset.advance(receiver.tsns.cumulative))
-        had_data = receiver.packet_done(now)
-        if had_data and self.state is State.SHUTDOWN_SENT:
+        receiver.packet_done(now)
+        if self.state is State.SHUTDOWN_SENT:
             receiver.sack_at = now  # RFC 9260 §9.2: each packet with data is answered by SACK and SHUTDOWN.
             self._send_shutdown(now)
         while receiver.invalid_streams:
