@@ -48,7 +48,11 @@ class TxTimer(StrEnum):
 
 
 class Sender:
-    """Everything between a queued message and its acknowledgement."""
+    """Everything between a queued message and its acknowledgement.
+
+    It has a few attributes more than most: the four views of what was sent (`_outstanding`, `_in_flight`, `_lost`,
+    `_gaps`) change together with each SACK, and so stay together.
+    """
 
     def __init__(self, initial_tsn: int, pmdcs: int, rto: RtoEstimator) -> None:
         self.queue = SendQueue()
