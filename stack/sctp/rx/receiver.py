@@ -75,15 +75,16 @@ class Receiver:
     def handle_data(self, chunk: DataChunk | IDataChunk) -> None:
         """Take one chunk with payload. Raises `RemoteError` for a peer that cannot be served any longer."""
         tsns = self.tsns
-        tsn = SERIAL32.unwrap(chunk.tsn, tsns.cumulative)
         self.has_news = True
         if chunk.flags & FLAG_IMMEDIATE:
             self._sack_now = True
-        if tsn == tsns.cumulative + 1 and not tsns.has_gaps and len(chunk.payload) <= self.a_rwnd:
+        tsn = tsns.cumulative + 1
+        if chunk.tsn == SERIAL32.add(tsn, 0) and not tsns.has_gaps and len(chunk.payload) <= self.a_rwnd:
             tsns.cumulative = tsn  # As it should be: the next one, and nothing is missing.
-        elif not self._is_welcome(chunk, tsn):
-            return
         else:
+            tsn = SERIAL32.unwrap(chunk.tsn, tsns.cumulative)
+            if not self._is_welcome(chunk, tsn):
+                return
             tsns.add(tsn)
         if chunk.stream_id >= INBOUND_STREAMS:
             # RFC 9260 §6.5: acknowledged, not delivered, and reported.
