@@ -1,1 +1,23 @@
-"""aio"""
+"""The edge: sockets, the event loops, and the `Call` that a program holds."""
+
+from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker
+from stack.aio.channel import Channels, DataChannel
+from stack.aio.driver import Driver, MediaThread
+from stack.aio.host import Accepted, Host, HostConfig, HostFull, Program
+
+__all__ = [
+    "Accepted",
+    "Call",
+    "CallContext",
+    "CallEnded",
+    "Channels",
+    "DataChannel",
+    "Driver",
+    "Host",
+    "HostConfig",
+    "HostFull",
+    "Inbox",
+    "MediaThread",
+    "Program",
+    "Speaker",
+]

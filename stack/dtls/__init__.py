@@ -1,1 +1,48 @@
-"""dtls"""
+"""DTLS 1.2 and 1.3, client and server, for WebRTC: sans-IO, from primitives (RFC 6347, RFC 9147, RFC 5764).
+
+`DtlsEndpoint` is the machine; `DtlsConfig` is what it is told; `Certificate` and `Fingerprint` are what SDP
+carries. How a handshake travels through the files: `docs/dtls.md`.
+"""
+
+from stack.dtls.alerts import AlertDescription, FailureReason
+from stack.dtls.certificate import Certificate, Fingerprint
+from stack.dtls.config import DtlsConfig, KeyLog, Role
+from stack.dtls.endpoint import (
+    ApplicationData,
+    DtlsEndpoint,
+    DtlsEvent,
+    Failed,
+    HandshakeComplete,
+    PeerClosed,
+    State,
+)
+from stack.dtls.extensions import SrtpProfile
+from stack.dtls.groups import AVAILABLE_GROUPS, CLASSICAL_GROUPS, NamedGroup
+from stack.dtls.negotiate import Negotiated
+from stack.dtls.signatures import SignatureScheme
+from stack.dtls.suites import CipherSuite, Version
+
+__all__ = [
+    "AVAILABLE_GROUPS",
+    "CLASSICAL_GROUPS",
+    "AlertDescription",
+    "ApplicationData",
+    "Certificate",
+    "CipherSuite",
+    "DtlsConfig",
+    "DtlsEndpoint",
+    "DtlsEvent",
+    "Failed",
+    "FailureReason",
+    "Fingerprint",
+    "HandshakeComplete",
+    "KeyLog",
+    "NamedGroup",
+    "Negotiated",
+    "PeerClosed",
+    "Role",
+    "SignatureScheme",
+    "SrtpProfile",
+    "State",
+    "Version",
+]

@@ -1,1 +1,65 @@
-"""rtp"""
+"""RTP and RTCP for the sound of one call (RFC 3550 and its extensions): `RtpSession` is the way in."""
+
+from stack.rtp.config import RtpCodec, RtpConfig
+from stack.rtp.events import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, RtpEvent, SourceChanged
+from stack.rtp.extensions import AudioLevel, ExtensionIds, ExtensionMap, HeaderExtensions, PlayoutDelay
+from stack.rtp.jitter import (
+    Adjustment,
+    ArrivalBuffer,
+    Decode,
+    Item,
+    JitterBuffer,
+    JitterPacket,
+    Missing,
+    Silence,
+    Underrun,
+)
+from stack.rtp.jitter_clock import ClockBuffer, DelayHistogram
+from stack.rtp.packet import RtpPacket
+from stack.rtp.reorder import ReorderBuffer
+from stack.rtp.reporter import RemoteView
+from stack.rtp.session import RtpSession, RtpTimer
+from stack.rtp.stats import (
+    InboundRtpStats,
+    OutboundRtpStats,
+    RemoteInboundRtpStats,
+    RemoteOutboundRtpStats,
+    RtpStatistics,
+)
+
+__all__ = [
+    "Adjustment",
+    "ArrivalBuffer",
+    "AudioLevel",
+    "ByeReceived",
+    "ClockBuffer",
+    "Decode",
+    "DelayHistogram",
+    "DtmfEnded",
+    "DtmfReceived",
+    "ExtensionIds",
+    "ExtensionMap",
+    "HeaderExtensions",
+    "InboundRtpStats",
+    "Item",
+    "JitterBuffer",
+    "JitterPacket",
+    "Missing",
+    "OutboundRtpStats",
+    "PacketReceived",
+    "PlayoutDelay",
+    "RemoteInboundRtpStats",
+    "RemoteOutboundRtpStats",
+    "RemoteView",
+    "ReorderBuffer",
+    "RtpCodec",
+    "RtpConfig",
+    "RtpEvent",
+    "RtpPacket",
+    "RtpSession",
+    "RtpStatistics",
+    "RtpTimer",
+    "Silence",
+    "SourceChanged",
+    "Underrun",
+]

@@ -1,1 +1,98 @@
-"""sdp"""
+"""Session descriptions: text to tree, offer to answer (RFC 8866, 8829, 9143, 8839, 8841, 5763, 8285).
+
+```python
+offer = SessionDescription.parse(text)                      # ParseError
+agreed = negotiate(offer, LocalParameters(…))               # NegotiationError
+agreed.answer.serialize(), agreed.audio.payload_type, agreed.dtls_role
+```
+
+Pure functions without state. The page `docs/sdp.md` says how an offer travels through the files.
+"""
+
+from stack.sdp.description import (
+    MAX_CANDIDATES,
+    MAX_FORMATS,
+    MAX_MEDIA_DESCRIPTIONS,
+    MediaDescription,
+    SessionDescription,
+)
+from stack.sdp.fragment import TrickleFragment
+from stack.sdp.grammar import (
+    MAX_DESCRIPTION_SIZE,
+    MAX_LINES,
+    Attribute,
+    Connection,
+    ExtMap,
+    Fingerprint,
+    Group,
+    MediaDirection,
+    Msid,
+    Origin,
+    RtpMap,
+    Setup,
+)
+from stack.sdp.negotiate import accept_answer, create_offer, negotiate
+from stack.sdp.parameters import (
+    EXTENSION_ABS_SEND_TIME,
+    EXTENSION_AUDIO_LEVEL,
+    EXTENSION_MID,
+    EXTENSION_TRANSPORT_CC,
+    OPUS,
+    PCMA,
+    PCMU,
+    UNLIMITED_MESSAGE_SIZE,
+    AudioParameters,
+    Codec,
+    DataParameters,
+    DtlsRole,
+    LocalAudio,
+    LocalData,
+    LocalParameters,
+    Negotiation,
+    NegotiationError,
+    NegotiationFailure,
+    opus,
+)
+
+__all__ = [
+    "EXTENSION_ABS_SEND_TIME",
+    "EXTENSION_AUDIO_LEVEL",
+    "EXTENSION_MID",
+    "EXTENSION_TRANSPORT_CC",
+    "MAX_CANDIDATES",
+    "MAX_DESCRIPTION_SIZE",
+    "MAX_FORMATS",
+    "MAX_LINES",
+    "MAX_MEDIA_DESCRIPTIONS",
+    "OPUS",
+    "PCMA",
+    "PCMU",
+    "UNLIMITED_MESSAGE_SIZE",
+    "Attribute",
+    "AudioParameters",
+    "Codec",
+    "Connection",
+    "DataParameters",
+    "DtlsRole",
+    "ExtMap",
+    "Fingerprint",
+    "Group",
+    "LocalAudio",
+    "LocalData",
+    "LocalParameters",
+    "MediaDescription",
+    "MediaDirection",
+    "Msid",
+    "Negotiation",
+    "NegotiationError",
+    "NegotiationFailure",
+    "Origin",
+    "RtpMap",
+    "SessionDescription",
+    "Setup",
+    "TrickleFragment",
+    "accept_answer",
+    "create_offer",
+    "negotiate",
+    "opus",
+]

@@ -1,1 +1,67 @@
-"""voice"""
+"""A conversation's ears and manners: hearing speech, cancelling echo, taking turns, being interrupted.
+
+Everything here is a Transform or a small machine over int16 samples and media time; nothing reads a clock or
+does I/O. `docs/voice.md` says how a sample travels.
+"""
+
+from stack.voice.barge_in import Heard, Hearing, Listener, PlayoutRecord
+from stack.voice.echo import EchoCanceller, EchoReport, EchoState, KalmanEchoCanceller
+from stack.voice.echo_aec3 import Aec3EchoCanceller
+from stack.voice.echo_gate import GateSettings
+from stack.voice.turns import (
+    Eagerness,
+    TurnAction,
+    TurnEvent,
+    TurnInput,
+    TurnMode,
+    TurnSettings,
+    TurnState,
+    TurnTaking,
+)
+from stack.voice.vad import (
+    EarshotDetector,
+    EnergyDetector,
+    FirstLook,
+    SileroDetector,
+    SpeechDetector,
+    SpeechEvent,
+    SpeechSettings,
+    SpeechStarted,
+    SpeechStopped,
+    VoiceDetector,
+    VoiceFrame,
+    level_dbfs,
+)
+
+__all__ = [
+    "Aec3EchoCanceller",
+    "Eagerness",
+    "EarshotDetector",
+    "EchoCanceller",
+    "EchoReport",
+    "EchoState",
+    "EnergyDetector",
+    "FirstLook",
+    "GateSettings",
+    "Heard",
+    "Hearing",
+    "KalmanEchoCanceller",
+    "Listener",
+    "PlayoutRecord",
+    "SileroDetector",
+    "SpeechDetector",
+    "SpeechEvent",
+    "SpeechSettings",
+    "SpeechStarted",
+    "SpeechStopped",
+    "TurnAction",
+    "TurnEvent",
+    "TurnInput",
+    "TurnMode",
+    "TurnSettings",
+    "TurnState",
+    "TurnTaking",
+    "VoiceDetector",
+    "VoiceFrame",
+    "level_dbfs",
+]

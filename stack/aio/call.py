@@ -1,0 +1,300 @@
+"""What a program holds: the async face of a `Conversation` that lives on the media thread.
+
+Everything here belongs to the program's event loop. Commands go to the media thread through `MediaThread.submit`,
+events come back in batches through `Call.deliver`; neither side ever waits for the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
+
+from stack.aio.channel import Channels, DataChannel
+from stack.audio import AudioFrame, Pcm, to_int16
+from stack.core.errors import LocalError, StackError
+from stack.core.machine import Instant
+from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
+from stack.session import Connected, Ended
+from stack.voice.conversation import Conversation, ConversationEvent, Heard, SpeakerDrained
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+MICROPHONE_BACKLOG = 1500
+"""Frames (30 s) that wait for a program which does not read; after that the oldest is dropped and counted."""
+EVENT_BACKLOG = 10_000
+"""Events that wait for a program which does not read them; after that the oldest is dropped and counted."""
+SPEAKER_LIMIT = 600.0
+"""Seconds of sound that may wait to be spoken."""
+
+
+class CallEnded(StackError):
+    """The call is over: nothing can be said any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What is known of a call from the request that made it."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The HTTP request's headers, names in lower case."""
+    session: Mapping[str, Any] = field(default_factory=dict)
+    """The JSON that came with the offer, if any."""
+    remote: str = ""
+    """The address that the request came from."""
+
+
+class Inbox(Generic[ItemT]):
+    """A bounded queue that one task at a time iterates over; closing it ends the iteration after what waits."""
+
+    def __init__(self, limit: int) -> None:
+        self._items: deque[ItemT] = deque()
+        self._limit = limit
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: ItemT) -> None:
+        """Append an item; the oldest goes when there are too many."""
+        if len(self._items) >= self._limit:
+            self._items.popleft()
+            self.dropped += 1
+        self._items.append(item)
+        self._wake()
+
+    def close(self) -> None:
+        """Let the iteration end."""
+        self._closed = True
+        self._wake()
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._items.clear()
+
+    def __aiter__(self) -> AsyncIterator[ItemT]:
+        return self
+
+    async def __anext__(self) -> ItemT:
+        while not self._items:
+            if self._closed:
+                raise StopAsyncIteration
+            if self._waiter is not None:
+                raise LocalError("two tasks iterate over the same stream of a call")
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._items.popleft()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Speaker:
+    """What the person hears. Sound may be written faster than real time; it is paced behind here."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._queued_until: float = 0.0
+        self._writes = 0  # SpeakerDrained says how many of them it knew of
+        self._drained = asyncio.Event()
+        self._drained.set()
+
+    def write(self, sound: AudioFrame | Pcm, sample_rate: int | None = None) -> None:
+        """Queue sound to be spoken: an `AudioFrame`, or mono PCM with its `sample_rate` in Hz.
+
+        PCM is int16 or float (−1 … 1) numpy of shape (n,) or (n, channels), or bytes of little-endian int16.
+        Raises `LocalError` for anything else, and when more than `SPEAKER_LIMIT` seconds would wait.
+        Does nothing once the call has ended.
+        """
+        if isinstance(sound, AudioFrame):
+            samples, sample_rate = sound.samples, sound.sample_rate
+        else:
+            if sample_rate is None:
+                raise LocalError("say at which sample_rate the sound is")
+            samples = to_int16(sound)
+        if not len(samples) or self._call.ended:
+            return
+        now = self._call.clock()
+        queued_until = max(self._queued_until, now) + len(samples) / sample_rate
+        if queued_until - now > SPEAKER_LIMIT:
+            raise LocalError(f"more than {SPEAKER_LIMIT:g} s of sound would wait to be spoken")
+        self._queued_until = queued_until
+        self._writes += 1
+        self._drained.clear()
+        rate = sample_rate
+        self._call.command(lambda conversation, instant: conversation.write(samples, rate, instant))
+
+    def flush(self) -> None:
+        """Fall silent at once: what was written and not sent yet is forgotten."""
+        self._queued_until = 0.0
+        self._call.command(lambda conversation, instant: conversation.flush_speaker(instant))
+
+    async def drained(self) -> None:
+        """Wait until everything that was written has been sent, or the call has ended."""
+        await self._drained.wait()
+
+    def _note_drained(self, writes: int | None) -> None:
+        if writes is None or writes == self._writes:
+            self._drained.set()
+
+
+Command = Callable[[Conversation, Instant], object]
+
+
+class Call:
+    """One person on the line.
+
+    `microphone` iterates over what the person says as 20 ms `AudioFrame`s; `speaker.write` answers; `events`
+    iterates over everything else that happens. All of them end with the call.
+    """
+
+    def __init__(
+        self,
+        call_id: str,
+        context: CallContext,
+        submit: Callable[[Command], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.id = call_id
+        self.context = context
+        self.clock = clock
+        self.microphone: Inbox[AudioFrame] = Inbox(MICROPHONE_BACKLOG)
+        self.events: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
+        self.speaker = Speaker(self)
+        self.channels = Channels(self)
+        self.connected: Connected | None = None
+        self.end: Ended | None = None
+        self._submit = submit
+        self._is_connected = asyncio.Event()
+        self._has_ended = asyncio.Event()
+
+    def __repr__(self) -> str:
+        state = self.end.reason.value if self.end else "connected" if self.connected else "connecting"
+        return f"<Call {self.id}: {state}>"
+
+    @property
+    def ended(self) -> bool:
+        """True once the call is over."""
+        return self.end is not None
+
+    def command(self, command: Command) -> None:
+        """Run `command(conversation, now)` on the media thread soon; nothing happens after the call's end."""
+        if not self.ended:
+            self._submit(command)
+
+    async def execute(self, function: Callable[[Conversation, Instant], ResultT]) -> ResultT:
+        """Run `function(conversation, now)` on the media thread and return (or raise) what it does.
+
+        Raises `CallEnded` if the call is over.
+        """
+        if self.ended:
+            raise CallEnded("the call is over")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[ResultT] = loop.create_future()
+
+        def settle(result: ResultT | None, error: BaseException | None) -> None:
+            if done.done():
+                return
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(cast(ResultT, result))
+
+        def run(conversation: Conversation, now: Instant) -> None:
+            try:
+                result = function(conversation, now)
+            except Exception as error:
+                loop.call_soon_threadsafe(settle, None, error)
+            else:
+                loop.call_soon_threadsafe(settle, result, None)
+
+        self._submit(run)
+        return await done
+
+    async def open_channel(
+        self,
+        label: str,
+        *,
+        protocol: str = "",
+        ordered: bool = True,
+        max_retransmits: int | None = None,
+        max_lifetime_ms: int | None = None,
+        negotiated_id: int | None = None,
+    ) -> DataChannel:
+        """Open a data channel and return it; see `stack.sctp.Channels.open` for the errors."""
+        return await self.channels.open(
+            label,
+            protocol=protocol,
+            ordered=ordered,
+            max_retransmits=max_retransmits,
+            max_lifetime_ms=max_lifetime_ms,
+            negotiated_id=negotiated_id,
+        )
+
+    def hang_up(self) -> None:
+        """End the call: BYE and close_notify to the peer."""
+        self.command(lambda conversation, now: conversation.hang_up(now))
+
+    async def wait_connected(self) -> Connected:
+        """Wait for the connection and return what was agreed on; raises `CallEnded` if there will be none."""
+        await self._is_connected.wait()
+        if self.connected is None:
+            assert self.end is not None
+            raise CallEnded(
+                f"{self.end.reason.value}: {self.end.detail}" if self.end.detail else self.end.reason.value
+            )
+        return self.connected
+
+    async def wait_ended(self) -> Ended:
+        """Wait for the end of the call and return why it ended."""
+        await self._has_ended.wait()
+        assert self.end is not None
+        return self.end
+
+    async def stats(self) -> dict[str, Any]:
+        """Return a snapshot of the call's statistics."""
+        return await self.execute(lambda conversation, now: conversation.stats(now))
+
+    def deliver(self, event: ConversationEvent) -> None:
+        """Take an event from the media thread; runs on the program's loop."""
+        if isinstance(event, Heard):
+            self.microphone.put(event.frame)
+            return
+        if isinstance(event, Connected):
+            self.connected = event
+            self._is_connected.set()
+        elif isinstance(event, MessageReceived):
+            channel = self.channels.find(event.channel)
+            if channel is not None:
+                channel.deliver(event.data)
+            return
+        elif isinstance(event, BufferedAmountLow):
+            channel = self.channels.find(event.channel)
+            if channel is not None:
+                channel.note_low()
+            return
+        elif isinstance(event, ChannelOpened):
+            self.channels.note_opened(event)
+        elif isinstance(event, ChannelClosed):
+            self.channels.note_closed(event.channel)
+        elif isinstance(event, SpeakerDrained):
+            self.speaker._note_drained(event.writes)
+            return
+        self.events.put(event)
+        if isinstance(event, Ended):
+            self.end = event
+            self.speaker._note_drained(None)
+            self.channels.note_ended()
+            self.microphone.close()
+            self.events.close()
+            self._is_connected.set()
+            self._has_ended.set()

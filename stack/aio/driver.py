@@ -1,0 +1,179 @@
+"""The driver: the only code that joins machines, sockets and an event loop.
+
+After every input (datagrams, a command, a timeout) it pumps once: transmits to the sockets, events to their
+listener, the next timeout to the loop.
+
+`MediaThread` gives the driver an event loop in a thread of its own. What the program does on *its* loop (a slow
+model, a blocking call) can therefore not stall the media (`docs/decisions/0004-media-thread.md`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Generic, Protocol, TypeVar
+
+from stack.aio.udp import UdpSocket, UdpSockets
+from stack.core.machine import Instant, Path, Transmit
+from stack.core.trace import Direction, PacketTrace
+
+EventT = TypeVar("EventT")
+EventT_co = TypeVar("EventT_co", covariant=True)
+ResultT = TypeVar("ResultT")
+
+log = logging.getLogger("stack.aio")
+
+
+class Hub(Protocol[EventT_co]):
+    """What a driver drives: an `Endpoint`, or a `Solo`."""
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take a batch of datagrams."""
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Do what is due."""
+
+    def poll_timeout(self) -> Instant | None:
+        """Return the next deadline."""
+
+    def pump(self) -> None:
+        """Collect what machines have to send and to say after commands."""
+
+    def drain_transmits(self) -> Sequence[Transmit]:
+        """Return datagrams to send."""
+
+    def drain_events(self) -> Sequence[tuple[str, EventT_co]]:
+        """Return events, each with the name of its session."""
+
+
+class Driver(Generic[EventT]):
+    """Pumps one hub over its sockets on the running loop. Every method belongs to that loop's thread."""
+
+    def __init__(
+        self,
+        hub: Hub[EventT],
+        sockets: UdpSockets,
+        on_events: Callable[[Sequence[tuple[str, EventT]]], None],
+        trace: PacketTrace | None = None,
+    ) -> None:
+        self.hub = hub
+        self.sockets = sockets
+        self._on_events = on_events
+        self._trace = trace
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed: Instant | None = None
+        for udp in sockets:
+            self._loop.add_reader(udp.fileno(), self._readable, udp)
+
+    def now(self) -> Instant:
+        """Return the instant that machines are to be told."""
+        return self._loop.time()
+
+    def pump(self) -> None:
+        """Move everything that the hub has to send and to say, and arm the timer for its next deadline."""
+        self.hub.pump()
+        transmits = self.hub.drain_transmits()
+        if transmits:
+            self.sockets.send(transmits)
+            if self._trace is not None:
+                now = self._loop.time()
+                for data, path in transmits:
+                    self._trace.datagram(Direction.OUT, data, path, now)
+        events = self.hub.drain_events()
+        if events:
+            self._on_events(events)
+        self._arm(self.hub.poll_timeout())
+
+    def close(self) -> None:
+        """Stop reading and close the sockets."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for udp in self.sockets:
+            self._loop.remove_reader(udp.fileno())
+        self.sockets.close()
+
+    def _readable(self, udp: UdpSocket) -> None:
+        batch = udp.receive()
+        now = self._loop.time()
+        if self._trace is not None:
+            for data, path in batch:
+                self._trace.datagram(Direction.IN, data, path, now)
+        self.hub.handle_datagrams(batch, now)
+        self.pump()
+
+    def _arm(self, at: Instant | None) -> None:
+        if at == self._armed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = at
+        self._timer = None if at is None else self._loop.call_at(at, self._due)
+
+    def _due(self) -> None:
+        self._timer = self._armed = None
+        self.hub.handle_timeout(self._loop.time())
+        self.pump()
+
+
+class MediaThread:
+    """An event loop in a daemon thread; commands are handed over in batches."""
+
+    def __init__(self, name: str = "media") -> None:
+        self._loop = asyncio.new_event_loop()
+        self._commands: deque[Callable[[], None]] = deque()
+        self._scheduled = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, command: Callable[[], None]) -> None:
+        """Run `command` on the media loop soon; commands keep their order. Callable from any thread."""
+        with self._lock:
+            self._commands.append(command)
+            if self._scheduled:
+                return
+            self._scheduled = True
+        try:
+            self._loop.call_soon_threadsafe(self._run_commands)
+        except RuntimeError:  # the loop is closed: the process is going down
+            log.debug("a command came after the media thread had stopped")
+
+    async def run(self, function: Callable[[], ResultT]) -> ResultT:
+        """Run `function` on the media loop and return (or raise) what it does."""
+        future: Future[ResultT] = Future()
+
+        def command() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.submit(command)
+        return await asyncio.wrap_future(future)
+
+    def stop(self) -> None:
+        """Stop the loop and wait for the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    def _run_commands(self) -> None:
+        with self._lock:
+            commands, self._commands = self._commands, deque()
+            self._scheduled = False
+        for command in commands:
+            try:
+                command()
+            except Exception:  # one call's command may not take the others down
+                log.exception("a command to the media thread failed")

@@ -1,0 +1,230 @@
+"""The host: it accepts offers, keeps the calls, and runs the program for each.
+
+Two threads: the *media thread* runs the endpoint, its sockets and every conversation; the *program's loop*, on
+which the host was started, runs the programs and the HTTP side. They exchange commands and batches of events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from stack.aio.call import Call, CallContext, Command
+from stack.aio.driver import Driver, MediaThread
+from stack.aio.udp import bind_all, local_addresses
+from stack.core.errors import LocalError, StackError
+from stack.core.machine import Address
+from stack.core.trace import Counters, PacketTrace
+from stack.dtls import Certificate
+from stack.sdp import SessionDescription, Setup, negotiate
+from stack.server import Endpoint
+from stack.session import LocalWishes, SessionParameters, make_local_parameters
+from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
+
+log = logging.getLogger("stack.calls")
+
+Program = Callable[[Call], Awaitable[None]]
+
+END_GRACE = 5.0
+"""Seconds that a program has to return after its call has ended; then it is cancelled."""
+
+
+class HostFull(StackError):
+    """There are as many calls as the host may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """How a host listens and what it agrees to."""
+
+    host: str = "127.0.0.1"
+    """The address, name or wildcard that media listens on; see `stack.aio.udp.local_addresses`."""
+    udp_port: int = 3478
+    public_ips: tuple[str, ...] = ()
+    """Addresses to offer instead of the bound ones, where a 1:1 NAT stands in front."""
+    max_calls: int = 1000
+    setup: Setup = Setup.PASSIVE
+    """Our part of DTLS where the client leaves it to us; PASSIVE: the client begins the handshake."""
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What came of an offer."""
+
+    answer: str
+    call: Call
+
+
+class Host:
+    """Accepts offers on one UDP port and runs `program(call)` for every call.
+
+    Use it as `async with Host(program, config) as host: await host.accept(offer)`.
+    """
+
+    def __init__(
+        self, program: Program, config: HostConfig | None = None, trace: PacketTrace | None = None
+    ) -> None:
+        self.config = config or HostConfig()
+        self.calls: dict[str, Call] = {}
+        self.counters = Counters()
+        self._program = program
+        self._trace = trace
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._conversations: dict[str, Conversation] = {}
+        self._certificate = Certificate.generate(os.urandom, datetime.now(UTC))
+        self._closing = False
+
+    async def __aenter__(self) -> Host:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Bind the port and begin; raises `LocalError` if it cannot be bound."""
+        self._loop = asyncio.get_running_loop()
+        self._sockets = bind_all(local_addresses(self.config.host), self.config.udp_port)
+        self._media = MediaThread()
+        self._endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=self.config.max_calls)
+        self._driver = await self._media.run(
+            lambda: Driver(self._endpoint, self._sockets, self._on_events, self._trace)
+        )
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The UDP addresses on which media arrives."""
+        return self._sockets.addresses
+
+    async def accept(self, offer: str, context: CallContext | None = None) -> Accepted:
+        """Answer an SDP offer and start the call.
+
+        Raises `ParseError` if it is no SDP, `NegotiationError` if there is nothing to agree on, `HostFull`, or
+        `LocalError` once the host is stopping.
+        """
+        if self._closing:
+            raise LocalError("the server is shutting down")
+        if len(self.calls) >= self.config.max_calls:
+            raise HostFull(f"all {self.config.max_calls} lines are busy")
+        local = make_local_parameters(
+            os.urandom,
+            self._certificate,
+            self.addresses,
+            LocalWishes(ice_lite=True, setup=self.config.setup),
+            self.config.public_ips,
+        )
+        negotiation = negotiate(SessionDescription.parse(offer), local)
+        parameters = SessionParameters(local, negotiation)
+        ufrag = local.ice_ufrag
+        call = Call(ufrag, context or CallContext(), lambda command: self._submit(ufrag, command), time.monotonic)
+        self.calls[ufrag] = call
+
+        def host_it() -> None:
+            now = self._driver.now()
+            conversation = Conversation(
+                parameters,
+                self._certificate,
+                self.config.conversation,
+                os.urandom,
+                now,
+                wall_clock=time.time() - now,
+            )
+            self._endpoint.add(ufrag, conversation)
+            self._conversations[ufrag] = conversation
+            self._driver.pump()
+
+        try:
+            await self._media.run(host_it)
+        except BaseException:
+            del self.calls[ufrag]
+            raise
+        task = self._loop.create_task(self._run(call), name=f"call {ufrag}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return Accepted(negotiation.answer.serialize(), call)
+
+    async def stop(self) -> None:
+        """Hang up every call in an orderly way, wait for the programs, and close the port."""
+        self._closing = True
+        for call in list(self.calls.values()):
+            call.hang_up()
+        if self._tasks:
+            _, pending = await asyncio.wait(self._tasks, timeout=END_GRACE + 1)
+            for task in pending:
+                task.cancel()
+        await self._media.run(self._driver.close)
+        await asyncio.to_thread(self._media.stop)
+
+    # -- the media thread's side -----------------------------------------------------------------------------
+
+    def _submit(self, ufrag: str, command: Command) -> None:
+        def run() -> None:
+            conversation = self._conversations.get(ufrag)
+            if conversation is not None:
+                command(conversation, self._driver.now())
+                self._endpoint.touch(ufrag)
+                self._driver.pump()
+
+        self._media.submit(run)
+
+    def _on_events(self, events: Sequence[tuple[str, ConversationEvent]]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, events)
+        except RuntimeError:
+            log.debug("%d events came after the program's loop had closed", len(events))
+
+    # -- the program's side ----------------------------------------------------------------------------------
+
+    def _deliver(self, events: Sequence[tuple[str, ConversationEvent]]) -> None:
+        for ufrag, event in events:
+            call = self.calls.get(ufrag)
+            if call is not None:
+                call.deliver(event)
+
+    async def _run(self, call: Call) -> None:
+        """Run the program for one call from its connection to its end."""
+        program: asyncio.Task[None] | None = None
+        ended = asyncio.ensure_future(call.wait_ended())
+        try:
+            connected = await call.wait_connected()
+            log.info("call %s connected: %s", call.id, connected.path)
+            program = asyncio.ensure_future(self._program_of(call))
+            await asyncio.wait({program, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():  # the program is done: let it finish speaking
+                drained = asyncio.ensure_future(call.speaker.drained())
+                await asyncio.wait({drained, ended}, return_when=asyncio.FIRST_COMPLETED)
+                drained.cancel()
+                call.hang_up()
+            await asyncio.wait({program}, timeout=END_GRACE)
+            await ended
+        except StackError:
+            pass  # it never connected; `ended` says why
+        finally:
+            if program is not None and not program.done():
+                program.cancel()
+            if not call.ended:
+                call.hang_up()
+            end = await ended
+            log.info("call %s ended: %s%s", call.id, end.reason.value, f" ({end.detail})" if end.detail else "")
+            self.counters.add(f"ended_{end.reason.name.lower()}")
+            del self.calls[call.id]
+            self._media.submit(lambda: self._forget(call.id))
+
+    async def _program_of(self, call: Call) -> None:
+        try:
+            await self._program(call)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # A program that raises ends its own call and nothing else.
+            log.exception("the program of call %s failed", call.id)
+            self.counters.add("program_failed")
+
+    def _forget(self, ufrag: str) -> None:
+        self._conversations.pop(ufrag, None)

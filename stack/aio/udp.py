@@ -1,0 +1,173 @@
+"""The UDP edge: non-blocking sockets that are emptied in one go, each bound to one exact address.
+
+A datagram has to be answered from the very address that it was sent to (browsers drop anything else), so every
+local address gets a socket of its own instead of one wildcard socket for all.
+Measured against asyncio's `DatagramProtocol` in `bench/`: see `docs/decisions/0003-udp-edge.md`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
+
+import ifaddr
+
+from stack.core.errors import LocalError
+from stack.core.machine import Address, Path, Transmit
+from stack.core.trace import Counters
+
+MAX_BATCH = 256
+"""Datagrams taken from one socket before others get their turn."""
+MAX_DATAGRAM = 65_535
+SOCKET_BUFFER = 1 << 22
+"""Bytes asked of the kernel for each direction: bursts of many calls wait there, not in Python."""
+_MAX_CACHED_PATHS = 20_000
+
+
+class UdpSocket:
+    """One bound, non-blocking UDP socket.
+
+    Raises `LocalError` when the address cannot be bound (port in use, no such address).
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        if family == socket.AF_INET6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        try:
+            self._socket.bind((host, port))
+        except OSError as error:
+            self._socket.close()
+            raise LocalError(f"cannot bind UDP {Address(host, port)}: {error.strerror}") from error
+        name = self._socket.getsockname()
+        self.address = Address(name[0], name[1])
+        self.counters = Counters()
+        self._buffer = bytearray(MAX_DATAGRAM)
+        self._view = memoryview(self._buffer)
+        self._paths: dict[tuple[str, int], Path] = {}
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch for readability."""
+        return self._socket.fileno()
+
+    def receive(self) -> list[tuple[bytes, Path]]:
+        """Return what waits in the socket, at most `MAX_BATCH` datagrams with their paths."""
+        batch: list[tuple[bytes, Path]] = []
+        receive, buffer, view = self._socket.recvfrom_into, self._buffer, self._view
+        for _ in range(MAX_BATCH):
+            try:
+                size, source = receive(buffer)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:  # an ICMP error of an earlier send surfaces here
+                self.counters.add("receive_errors")
+                continue
+            batch.append((bytes(view[:size]), self._path(source)))
+        return batch
+
+    def send(self, data: bytes, remote: Address) -> None:
+        """Send one datagram; one that the kernel refuses is counted and lost, as the network might lose it."""
+        try:
+            self._socket.sendto(data, remote)
+        except (BlockingIOError, InterruptedError):
+            self.counters.add("dropped_send_buffer_full")
+        except OSError as error:
+            self.counters.add(f"dropped_send_{errno.errorcode.get(error.errno or 0, 'error').lower()}")
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _path(self, source: tuple[str, int]) -> Path:
+        key = source[:2]
+        path = self._paths.get(key)
+        if path is None:
+            if len(self._paths) >= _MAX_CACHED_PATHS:
+                self._paths.clear()
+            path = self._paths[key] = Path(self.address, Address(key[0].partition("%")[0], key[1]))
+        return path
+
+
+class UdpSockets:
+    """The sockets of one port, one for each local address."""
+
+    def __init__(self, sockets: Sequence[UdpSocket]) -> None:
+        self._by_address = {udp.address: udp for udp in sockets}
+        self.counters = Counters()
+
+    def __iter__(self) -> Iterator[UdpSocket]:
+        return iter(self._by_address.values())
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The bound addresses, in the order in which they were asked for."""
+        return tuple(self._by_address)
+
+    def send(self, transmits: Sequence[Transmit]) -> None:
+        """Send each datagram from the local address that its path names."""
+        for data, path in transmits:
+            udp = self._by_address.get(path.local)
+            if udp is None:
+                self.counters.add("dropped_no_such_local_address")
+            else:
+                udp.send(data, path.remote)
+
+    def close(self) -> None:
+        """Close every socket."""
+        for udp in self._by_address.values():
+            udp.close()
+
+
+def bind_all(hosts: Sequence[str], port: int) -> UdpSockets:
+    """Bind one port on several local addresses; port 0 picks one that is free on the first of them.
+
+    Raises `LocalError` if any cannot be bound.
+    """
+    sockets: list[UdpSocket] = []
+    try:
+        for host in hosts:
+            sockets.append(UdpSocket(host, port))
+            port = sockets[-1].address.port
+    except LocalError:
+        for udp in sockets:
+            udp.close()
+        raise
+    return UdpSockets(sockets)
+
+
+def local_addresses(host: str) -> list[str]:
+    """Return the local IP addresses on which media is offered when the server is asked to listen on `host`.
+
+    A wildcard means every address of this machine that is not loopback or link-local; a name means what it
+    resolves to. "localhost" on Linux means the loopback addresses alone: a browser's socket that is bound to a LAN
+    address reaches them there. Other systems refuse that, so the LAN addresses are added.
+    Raises `LocalError` if `host` means nothing.
+    """
+    if host in ("0.0.0.0", "::", "*"):
+        return _interface_addresses() or ["127.0.0.1"]
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise LocalError(f"unknown host {host!r}: {error.strerror}") from error
+    hosts = list(dict.fromkeys(str(info[4][0]).partition("%")[0] for info in found))
+    if all(ip_address(h).is_loopback for h in hosts) and sys.platform != "linux":
+        hosts += [h for h in _interface_addresses() if h not in hosts]
+    return hosts
+
+
+def _interface_addresses() -> list[str]:
+    found: list[str] = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
+            address = ip_address(text.partition("%")[0])
+            if not (address.is_loopback or address.is_link_local or address.is_multicast):
+                found.append(str(address))
+    return found

@@ -1,0 +1,242 @@
+"""What a program says, on its way to the network: queued as written, cut into frames, paced, dropped at once.
+
+A program writes any length at any rate, far faster than real time, and is interrupted all the time. So `write`
+only stores; sound is converted and resampled one frame ahead of its departure; and `flush` forgets the rest at
+once and says how much that was. Frames are due on a grid that starts with the first frame of a talkspurt and is
+computed, never accumulated, so the pace does not drift however late the ticks are.
+
+    write ──> chunks as written ──> one frame at the codec's rate ──> next_frame(now) ──> encoder
+
+- A program that writes late by less than `CATCH_UP` frames is caught up with: the frames that are due leave
+  together and the RTP timestamps stay contiguous. So is a tick that comes late by less than `MAX_BURST` frames
+  although there was something to say: the listener bears a burst better than a hole in the middle of a word.
+- Anything longer is a gap: the timeline moves on by itself (RFC 3550 §5.1: the timestamp counts silence too), the
+  next frame leaves at once and carries the marker bit (RFC 3551 §4.1).
+- The last, partial frame of a talkspurt waits `HOLD` for more to be written, then goes out filled up with silence.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+from stack.audio.codec import Samples
+from stack.audio.frame import AudioFrame, Pcm, PcmArray, as_array, to_int16
+from stack.audio.resample import Resampler
+from stack.core.errors import LocalError
+from stack.core.machine import Instant
+from stack.core.trace import Counters
+
+FRAME = 0.020
+"""Seconds of sound in a packet."""
+CATCH_UP = 3
+"""So many frames leave together, at most, when a tick was late (and `lead` more at the start of a talkspurt)."""
+MAX_BURST = 10
+"""So many frames leave together, at most, when the machine stalled while there was something to say."""
+HOLD = 0.020
+"""Seconds that a partial frame waits for the rest of it to be written."""
+MAX_QUEUED = 3600.0
+"""Seconds of sound that may wait; a program that writes more has lost its head."""
+_HEARD_FRAMES = 100
+"""Departures that are remembered for `heard`."""
+
+
+class PlayoutFrame(NamedTuple):
+    """One frame that leaves now."""
+
+    samples: Samples
+    timestamp: int
+    """Ticks of the codec's clock since the timeline's start; grows without wrapping."""
+    marker: bool
+    """First of a talkspurt."""
+    position: int
+    """How many samples of what the program wrote left before this frame."""
+
+
+class _Departure(NamedTuple):
+    due: Instant
+    position: int
+    samples: int
+
+
+class PlayoutQueue:
+    """The queue and pacer of one outgoing stream.
+
+    `lead` frames may leave before their time, which shields the listener from late ticks at the price that they
+    cannot be taken back; `idle_silence` keeps sending frames of silence when there is nothing to say.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 48_000,
+        channels: int = 1,
+        clock_rate: int = 48_000,
+        *,
+        lead: int = 0,
+        idle_silence: bool = False,
+    ) -> None:
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self.lead = lead
+        self.counters = Counters()
+        self._idle_silence = idle_silence
+        self._frame_samples = round(sample_rate * FRAME)
+        self._frame_ticks = round(clock_rate * FRAME)
+        self._chunks: deque[tuple[PcmArray, int]] = deque()
+        self._waiting = 0.0  # seconds of sound in `_chunks`
+        self._ready = self._silence(
+            0
+        )  # at the codec's rate; after any call at least one frame unless all is there
+        self._resampler = Resampler(sample_rate, sample_rate, channels, causal=True)
+        self._written_at: Instant = 0.0
+        self._ready_at: Instant = 0.0  # when the queue last ceased to be short of a frame
+        self._origin: Instant | None = None  # of timestamp 0
+        self._anchor: Instant = 0.0  # departure of slot `_anchor_slot`
+        self._anchor_slot = 0
+        self._slot = 0  # of the next frame
+        self._position = 0
+        self._departures: deque[_Departure] = deque(maxlen=_HEARD_FRAMES)
+
+    # What the program does
+
+    def write(self, pcm: Pcm | AudioFrame, sample_rate: int | None, now: Instant) -> None:
+        """Append sound; an `AudioFrame` brings its own sample rate.
+
+        `LocalError` for what is not PCM, an unusable rate, or more than `MAX_QUEUED` seconds in all.
+        """
+        if isinstance(pcm, AudioFrame):
+            return self.write(pcm.samples, pcm.sample_rate, now)
+        if not sample_rate:
+            raise LocalError("what is the sample rate of this sound?")
+        if sample_rate != self._resampler.rate_in:
+            Resampler(sample_rate, self.sample_rate)  # raises here, to the writer, if there is no such rate
+        array = as_array(pcm)
+        if len(array) == 0:
+            return
+        duration = len(array) / sample_rate
+        if self.queued + duration > MAX_QUEUED:
+            raise LocalError(f"more than {MAX_QUEUED:g} s of sound would wait to be played")
+        short = self.queued < FRAME
+        self._chunks.append((array, sample_rate))
+        self._waiting += duration
+        self._written_at = now
+        if short:
+            self._ready_at = now
+        self._prepare()
+
+    def flush(self) -> int:
+        """Forget everything that has not left; return how many samples per channel that was, at `sample_rate`."""
+        dropped = len(self._ready) + round(self._waiting * self.sample_rate)
+        self._chunks.clear()
+        self._waiting = 0.0
+        self._ready = self._silence(0)
+        self._resampler.reset()
+        self.counters.add("samples_flushed", dropped)
+        return dropped
+
+    @property
+    def queued(self) -> float:
+        """Seconds of sound that are written and have not left."""
+        return self._waiting + len(self._ready) / self.sample_rate
+
+    @property
+    def position(self) -> int:
+        """Samples of what the program wrote that have left, per channel."""
+        return self._position
+
+    def heard(self, at: Instant) -> int:
+        """Samples of what the program wrote whose time to be played had come at the instant `at`.
+
+        Called with `now` less the way to the listener's ear, it says what was heard. Remembers two seconds.
+        """
+        for departure in reversed(self._departures):
+            if departure.due <= at:
+                played = int((at - departure.due) * self.sample_rate + 0.5)
+                return departure.position + min(played, departure.samples)
+        return self._departures[0].position if self._departures else 0
+
+    # What the network side does
+
+    def start(self, now: Instant) -> None:
+        """Let the timeline begin now instead of with the first frame; harmless later."""
+        if self._origin is None:
+            self._origin = self._anchor = now
+
+    def poll_timeout(self) -> Instant | None:
+        """When `next_frame` wants to be called; in the past if a frame is late; None if there is nothing to do."""
+        if self._origin is None:
+            first = self._written_at
+        else:
+            first = self._due - self.lead * FRAME
+        if len(self._ready) >= self._frame_samples:
+            return first
+        if len(self._ready):
+            return max(first, self._written_at + HOLD)
+        return first if self._idle_silence and self._origin is not None else None
+
+    def next_frame(self, now: Instant) -> PlayoutFrame | None:
+        """Return the frame that leaves now, or None. Call it until it returns None."""
+        at = self.poll_timeout()
+        if at is None or now < at:
+            return None
+        marker = False
+        if self._origin is None:
+            self.start(now)
+            marker = True
+        elif self._ready_at - self._due >= CATCH_UP * FRAME or now - self._due >= MAX_BURST * FRAME:
+            marker = self._move_on(now)
+        timestamp = self._slot * self._frame_ticks
+        due = self._due
+        self._slot += 1
+        return self._depart(timestamp, marker or timestamp == 0, due)
+
+    @property
+    def _due(self) -> Instant:
+        return self._anchor + (self._slot - self._anchor_slot) * FRAME
+
+    def _move_on(self, now: Instant) -> bool:
+        """Start a new grid at `now`; the timestamps take the nearest slot that was not used."""
+        assert self._origin is not None
+        slot = max(self._slot, round((now - self._origin) / FRAME))
+        self.counters.add("slots_skipped", slot - self._slot)
+        self._slot = self._anchor_slot = slot
+        self._anchor = now
+        return True
+
+    def _depart(self, timestamp: int, marker: bool, due: Instant) -> PlayoutFrame:
+        size = self._frame_samples
+        if len(self._ready) < size:  # the end of a talkspurt: what hangs in the filter belongs to it
+            self._ready = np.concatenate((self._ready, self._resampler.flush()))
+        samples, self._ready = self._ready[:size], self._ready[size:]
+        real = len(samples)
+        if real < size:
+            samples = np.concatenate((samples, self._silence(size - real)))
+            self.counters.add("samples_padded", size - real)
+        position = self._position
+        self._position += real
+        self._departures.append(_Departure(due, position, real))
+        self.counters.add("frames_sent")
+        self._prepare()
+        return PlayoutFrame(samples, timestamp, marker, position)
+
+    def _prepare(self) -> None:
+        """Convert just enough for one frame to be ready."""
+        while len(self._ready) < self._frame_samples and self._chunks:
+            array, rate = self._chunks[0]
+            if rate != self._resampler.rate_in:
+                tail = self._resampler.flush()
+                self._resampler = Resampler(rate, self.sample_rate, self.channels, causal=True)
+                self._ready = np.concatenate((self._ready, tail))
+            count = min(len(array), round(rate * FRAME))
+            block = to_int16(array[:count], self.channels)
+            if count == len(array):
+                self._chunks.popleft()
+            else:
+                self._chunks[0] = (array[count:], rate)
+            self._waiting = self._waiting - count / rate if self._chunks else 0.0
+            self._ready = np.concatenate((self._ready, self._resampler.process(block)))
+
+    def _silence(self, samples: int) -> Samples:
+        return np.zeros((samples,) if self.channels == 1 else (samples, self.channels), np.int16)

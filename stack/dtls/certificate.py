@@ -1,0 +1,173 @@
+"""Certificates as WebRTC uses them: self-signed, known by their fingerprint (RFC 8122, RFC 8827 §6.5).
+
+A `Certificate` is ours and has its key; the peer's is only DER and a public key. Nobody checks a chain, a name
+or a date: the fingerprint came over the signalling channel and is the whole of the trust. What is checked is
+that a key usage extension, if there is one, allows signing (RFC 8446 §4.4.2.2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from stack.core.errors import LocalError, ParseError
+from stack.core.machine import Entropy
+from stack.dtls.alerts import AlertDescription, FailureReason, HandshakeFailure
+from stack.dtls.signatures import PrivateKey, PublicKey
+
+_HASHES: Final = {
+    "sha-1": "sha1",
+    "sha-224": "sha224",
+    "sha-256": "sha256",
+    "sha-384": "sha384",
+    "sha-512": "sha512",
+}
+_ACCEPTED: Final = frozenset(("sha-256", "sha-384", "sha-512"))
+_P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+DEFAULT_LIFETIME: Final = timedelta(days=30)
+_CLOCK_SKEW: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """A certificate's hash, as in `a=fingerprint:sha-256 AB:CD:…` (RFC 8122 §5)."""
+
+    algorithm: str
+    """The hash's name in lower case, as SDP writes it: `sha-256`."""
+    digest: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the attribute's value: a hash name, white space, and hexadecimal bytes joined by colons."""
+        algorithm, _, value = text.strip().partition(" ")
+        name = _HASHES.get(algorithm.lower())
+        if name is None:
+            raise ParseError(f"unknown hash function {algorithm!r}")
+        pairs = value.strip().split(":")
+        try:
+            digest = b"".join(bytes.fromhex(pair) for pair in pairs if len(pair) == 2)
+        except ValueError:
+            raise ParseError("a fingerprint is hexadecimal") from None
+        if len(digest) != len(pairs) or len(digest) != hashlib.new(name).digest_size:
+            raise ParseError(f"{len(pairs)} bytes are no {algorithm} fingerprint")
+        return cls(algorithm.lower(), digest)
+
+    @classmethod
+    def of(cls, der: bytes, algorithm: str = "sha-256") -> Self:
+        """Return the fingerprint of a certificate in DER."""
+        return cls(algorithm, hashlib.new(_HASHES[algorithm], der).digest())
+
+    @property
+    def value(self) -> str:
+        """The digest as SDP writes it: `AB:CD:…`."""
+        return self.digest.hex(":").upper()
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} {self.value}"
+
+    def matches(self, der: bytes) -> bool:
+        """Return True if the certificate has this fingerprint; SHA-1 and SHA-224 never match (RFC 8122 §5)."""
+        if self.algorithm not in _ACCEPTED:
+            return False
+        return hmac.compare_digest(self.digest, hashlib.new(_HASHES[self.algorithm], der).digest())
+
+
+class Certificate:
+    """Our certificate: the chain in DER, leaf first, and the key that signs for it.
+
+    Making one costs about 100 µs; it holds no per-connection state, so one serves any number of endpoints.
+    """
+
+    __slots__ = ("chain", "private_key")
+
+    def __init__(self, chain: Sequence[bytes], private_key: PrivateKey) -> None:
+        if not chain:
+            raise LocalError("a certificate chain has at least one certificate")
+        self.chain = tuple(chain)
+        self.private_key = private_key
+
+    @classmethod
+    def generate(
+        cls, entropy: Entropy, not_before: datetime, lifetime: timedelta = DEFAULT_LIFETIME, name: str = "WebRTC"
+    ) -> Self:
+        """Return a new self-signed certificate with an ECDSA P-256 key (RFC 8827 §6.5).
+
+        `not_before` is the wall clock's time of now; a day is taken off it, for peers whose clock is slow.
+        """
+        seed = int.from_bytes(entropy(40), "big")
+        key = ec.derive_private_key(seed % (_P256_ORDER - 1) + 1, ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        start = not_before if not_before.tzinfo else not_before.replace(tzinfo=UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .serial_number(int.from_bytes(entropy(16), "big") >> 1 | 1)
+            .not_valid_before(start - _CLOCK_SKEW)
+            .not_valid_after(start + lifetime)
+        )
+        return cls([builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)], key)
+
+    @classmethod
+    def from_pem(cls, chain: bytes, private_key: bytes) -> Self:
+        """Return the certificate (or chain, leaf first) and its key from PEM, unencrypted."""
+        key = serialization.load_pem_private_key(private_key, password=None)
+        if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, Ed25519PrivateKey)):
+            raise LocalError("only ECDSA, RSA and Ed25519 keys are supported")
+        certificates = x509.load_pem_x509_certificates(chain)
+        return cls([certificate.public_bytes(Encoding.DER) for certificate in certificates], key)
+
+    @property
+    def der(self) -> bytes:
+        """The leaf in DER."""
+        return self.chain[0]
+
+    def fingerprint(self, algorithm: str = "sha-256") -> Fingerprint:
+        """Return the leaf's fingerprint for `a=fingerprint`."""
+        return Fingerprint.of(self.der, algorithm)
+
+    def __repr__(self) -> str:
+        return f"Certificate({self.fingerprint()})"
+
+
+def peer_public_key(der: bytes) -> PublicKey:
+    """Return the key of a peer's certificate; `HandshakeFailure` if it cannot be used for signing."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        key = certificate.public_key()
+        may_sign = _may_sign(certificate)
+    except Exception as error:  # the parser's exceptions are an open set; whatever it is, the bytes are the peer's
+        raise HandshakeFailure(
+            AlertDescription.DECODE_ERROR, FailureReason.BAD_CERTIFICATE, type(error).__name__
+        ) from None
+    if not isinstance(key, (ec.EllipticCurvePublicKey, rsa.RSAPublicKey, Ed25519PublicKey)):
+        raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE)
+    if not may_sign:
+        raise HandshakeFailure(AlertDescription.ILLEGAL_PARAMETER, FailureReason.KEY_USAGE)
+    return key
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage)
+    except x509.ExtensionNotFound:
+        return True
+    return usage.value.digital_signature
+
+
+def check_fingerprint(der: bytes, expected: Iterable[Fingerprint] | None) -> None:
+    """Hold a certificate against the fingerprints from the SDP: one of them must match; None checks nothing."""
+    if expected is not None and not any(fingerprint.matches(der) for fingerprint in expected):
+        raise HandshakeFailure(AlertDescription.BAD_CERTIFICATE, FailureReason.FINGERPRINT_MISMATCH)

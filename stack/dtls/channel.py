@@ -1,0 +1,254 @@
+"""The road that both versions share: handshake messages in order and without loss, over records.
+
+Joins the record layer, reassembly, our flight and the timers. RFC 6347 §4.2, RFC 9147 §5.8 and §7. It knows
+nothing of what the messages mean; the handshakes (`client12.py` and its siblings) stand on it.
+
+Timers: RETRANSMIT sends the flight again, doubling from `initial_timeout` to a minute and giving up after
+`MAX_TIMEOUTS`; ACK (1.3) waits a quarter of that for the rest of a flight before it acknowledges a part.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final
+
+from stack.core.errors import ParseError
+from stack.core.machine import Instant
+from stack.core.timers import Timers
+from stack.core.trace import Counters
+from stack.dtls.alerts import (
+    AlertDescription,
+    FailureReason,
+    HandshakeFailure,
+    decode_error,
+    illegal_parameter,
+    unexpected_message,
+)
+from stack.dtls.flight import Flight, OutgoingMessage
+from stack.dtls.messages import Ack
+from stack.dtls.reassembly import Fate, Fragment, HandshakeMessage, Reassembler
+from stack.dtls.record import ContentType, Record, RecordLayer, RecordNumber
+from stack.dtls.suites import Version
+
+MAX_TIMEOUTS: Final = 12
+"""Retransmissions of one flight before the peer counts as gone."""
+MAX_TIMEOUT: Final = 60.0
+MAX_ACKED_RECORDS: Final = 32
+"""Record numbers in one ACK."""
+_ACK_FRACTION: Final = 4
+_ACK_ENTRY_LENGTH: Final = 16
+_FIRST_APPLICATION_EPOCH: Final = 3
+_HANDSHAKE_SERIES: Final = 1 << 16
+
+
+class TimerName(Enum):
+    """Why the channel wants to be woken."""
+
+    RETRANSMIT = "retransmit"
+    ACK = "ack"
+
+
+class Channel:
+    """Sends and receives handshake messages reliably."""
+
+    def __init__(self, mtu: int, initial_timeout: float, max_message_length: int, counters: Counters) -> None:
+        self.records = RecordLayer(counters)
+        self.mtu = mtu
+        self.in_handshake = True
+        self._counters = counters
+        self._initial_timeout = initial_timeout
+        self._timeout = initial_timeout
+        self._timeouts = 0
+        self._timers: Timers[TimerName] = Timers()
+        self._armed_at: dict[TimerName, Instant] = {}
+        self._flight = Flight()
+        self._reassembler = Reassembler(max_message_length)
+        self._next_message_seq = 0
+        self._to_acknowledge: deque[RecordNumber] = deque(maxlen=MAX_ACKED_RECORDS)
+        self._transmits: list[bytes] = []
+
+    # Sending
+
+    def send_message(self, msg_type: int, body: bytes) -> HandshakeMessage:
+        """Add a message to the flight, in the current write epoch; `finish_flight` sends it."""
+        self._begin_flight()
+        if self._next_message_seq >= _HANDSHAKE_SERIES:
+            raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, FailureReason.TOO_MANY_KEY_UPDATES)
+        epoch = self.records.write_epoch
+        message = HandshakeMessage(msg_type, self._next_message_seq, body, epoch)
+        self._next_message_seq += 1
+        self._flight.add(OutgoingMessage(msg_type, message.message_seq, body, epoch))
+        return message
+
+    def send_change_cipher_spec(self) -> None:
+        """Add a ChangeCipherSpec to the flight (1.2 only)."""
+        self._begin_flight()
+        self._flight.add(OutgoingMessage(None, 0, b"", self.records.write_epoch))
+
+    def _begin_flight(self) -> None:
+        if self._flight.is_complete:
+            # Having something to answer means that the peer's flight has arrived, hence that ours has.
+            self.forget_flight()
+
+    def finish_flight(self, now: Instant, expects_answer: bool = True) -> None:
+        """Send the flight. Unless the answer is optional (the last flight of 1.2), repeat it until answered."""
+        if self.in_handshake:
+            # RFC 9147 §7.1: the next flight acknowledges the previous one implicitly.
+            self._to_acknowledge.clear()
+            self._timers.clear(TimerName.ACK)
+        self._flight.is_complete = True
+        self._stop_retransmission()
+        self._transmit_flight(now, expects_answer)
+
+    def _transmit_flight(self, now: Instant, expects_answer: bool) -> None:
+        self._transmits += self._flight.pack(self.records, self.mtu)
+        if expects_answer:
+            self._arm(TimerName.RETRANSMIT, now, self._timeout)
+
+    def retransmit_last_flight(self, now: Instant) -> None:
+        """Answer a repeated flight of the peer with ours, at most `MAX_TIMEOUTS` times (RFC 6347 §4.2.4)."""
+        self._timeouts += 1
+        if self._timeouts <= MAX_TIMEOUTS:
+            self._counters.add("flight_repeated_on_request")
+            self._transmit_flight(now, expects_answer=False)
+
+    def forget_flight(self) -> None:
+        """Stop sending the flight: the peer has it."""
+        self._stop_retransmission()
+        self._flight.clear()
+        self.records.forget_write_epochs(set())
+
+    def stop_timers(self) -> None:
+        """The connection is over, or the handshake of 1.2 is: nothing more is repeated unasked."""
+        self._stop_retransmission()
+        self._timers.clear_all()
+
+    def send_record(self, content_type: int, payload: bytes) -> None:
+        """Send one record of its own datagram in the current epoch."""
+        _, raw = self.records.seal(content_type, payload, self.records.write_epoch)
+        self._transmits.append(raw)
+
+    def drain_transmits(self) -> Sequence[bytes]:
+        """Return the datagrams to be sent."""
+        transmits, self._transmits = self._transmits, []
+        return transmits
+
+    # Receiving
+
+    def receive_fragments(self, record: Record, now: Instant) -> bool:
+        """Take a handshake record; return True if it begins the message that was handled last once more."""
+        taken = skipped = repeated = repeats_last = False
+        try:
+            for fragment in Fragment.parse_all(record.payload):
+                if not self._reassembler.is_past(fragment):
+                    self._check_epoch(record.number.epoch)
+                fate = self._reassembler.add(fragment, record.number.epoch)
+                taken |= fate is Fate.TAKEN
+                skipped |= fate is Fate.TOO_FAR
+                repeated |= fate is Fate.PAST
+                # Only the first fragment asks for an answer, in case the peer cuts its message into many.
+                is_last = fragment.message_seq == self._reassembler.next_message_seq - 1
+                repeats_last |= fate is Fate.PAST and is_last and fragment.offset == 0
+        except ParseError as error:
+            raise decode_error(FailureReason.BAD_HANDSHAKE_RECORD, str(error)) from None
+        if skipped:
+            self._counters.add("fragment_too_far")
+        if repeated:
+            self._counters.add("fragment_repeated")
+        is_13 = self.records.version is Version.DTLS_1_3
+        if taken and is_13 and self.in_handshake:
+            # RFC 9147 §7.1: a part of the next flight acknowledges ours. After the handshake this does not hold:
+            # a server may have sent its KeyUpdate before it had our Finished.
+            self.forget_flight()
+        if not skipped:
+            self._to_acknowledge.append(record.number)
+            if is_13 and not self._timers.is_set(TimerName.ACK):
+                self._arm(TimerName.ACK, now, self._timeout / _ACK_FRACTION)
+        return repeats_last and not taken
+
+    def _check_epoch(self, epoch: int) -> None:
+        # RFC 9147 §6.1: once keys have changed, nothing new may come under the old ones.
+        if epoch != self.records.newest_read_epoch:
+            raise unexpected_message(FailureReason.EXCESS_HANDSHAKE_DATA)
+
+    def next_message(self) -> HandshakeMessage | None:
+        """Return the next whole message in order."""
+        return self._reassembler.pop()
+
+    def expect_no_more(self) -> None:
+        """Before keys change: nothing may be left of the old epoch (RFC 8446 §5.1)."""
+        if self._reassembler.has_pending:
+            raise unexpected_message(FailureReason.EXCESS_HANDSHAKE_DATA)
+
+    def receive_ack(self, record: Record) -> bool:
+        """Take an ACK of 1.3; return True if it completes the flight."""
+        try:
+            ack = Ack.parse(record.payload)
+        except ParseError as error:
+            raise decode_error(FailureReason.BAD_ACK, str(error)) from None
+        for epoch, sequence in ack.numbers:
+            # RFC 9147 §7, erratum 8108: a record is not acknowledged under weaker keys than its own.
+            if epoch > record.number.epoch and record.number.epoch < _FIRST_APPLICATION_EPOCH:
+                raise illegal_parameter(FailureReason.BAD_ACK, "acknowledged in an earlier epoch")
+            self._flight.acknowledge(RecordNumber(epoch, sequence))
+        if self._flight and self._flight.is_acknowledged:
+            self.forget_flight()
+            return True
+        self.records.forget_write_epochs(self._flight.pending_epochs())
+        return False
+
+    @property
+    def has_unacknowledged_flight(self) -> bool:
+        """True while a flight waits for its ACK or answer."""
+        return bool(self._flight)
+
+    # Acknowledging
+
+    def send_ack(self) -> None:
+        """Acknowledge what was received lately (RFC 9147 §7.1), in the current write epoch."""
+        self._timers.clear(TimerName.ACK)
+        room = self.mtu - self.records.overhead(self.records.write_epoch) - 2
+        latest = list(self._to_acknowledge)[-max(1, room // _ACK_ENTRY_LENGTH) :]
+        if latest:
+            self.send_record(ContentType.ACK, Ack(tuple(sorted(latest))).serialize())
+
+    # Time
+
+    def poll_timeout(self) -> Instant | None:
+        """When `handle_timeout` wants to be called next."""
+        return self._timers.next
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Do what is due; `HandshakeFailure` when the peer has not answered for too long."""
+        due = self._timers.pop_due(now)
+        if TimerName.ACK in due:
+            self.send_ack()
+        if TimerName.RETRANSMIT in due:
+            self._timeouts += 1
+            if self._timeouts > MAX_TIMEOUTS:
+                raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, FailureReason.TIMEOUT)
+            self._counters.add("flight_retransmitted")
+            self._timeout = min(2 * self._timeout, MAX_TIMEOUT)
+            self._transmit_flight(now, expects_answer=True)
+
+    def set_initial_timeout(self, timeout: float) -> None:
+        """Change the initial timeout (an RTT was measured); timers that run are moved, not restarted."""
+        self._initial_timeout = timeout
+        self._timeout = min(timeout * 2**self._timeouts, MAX_TIMEOUT)
+        for name, duration in (
+            (TimerName.RETRANSMIT, self._timeout),
+            (TimerName.ACK, self._timeout / _ACK_FRACTION),
+        ):
+            if self._timers.is_set(name):
+                self._arm(name, self._armed_at[name], duration)
+
+    def _arm(self, name: TimerName, start: Instant, duration: float) -> None:
+        self._armed_at[name] = start
+        self._timers.set(name, start + duration)
+
+    def _stop_retransmission(self) -> None:
+        self._timers.clear(TimerName.RETRANSMIT)
+        self._timeouts = 0
+        self._timeout = self._initial_timeout

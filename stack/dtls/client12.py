@@ -1,0 +1,248 @@
+"""The 1.2 client: RFC 5246 §7.3 over DTLS (RFC 6347 §4.2), ECDHE only. The picture is in `server12.py`.
+
+It comes into being when the ServerHello says that the version is 1.2. Left out: what the server leaves out, for
+the same reasons.
+"""
+
+from __future__ import annotations
+
+import hmac
+from enum import Enum
+from typing import Final
+
+from stack.core.errors import ParseError
+from stack.core.machine import Instant
+from stack.dtls.alerts import (
+    AlertDescription,
+    FailureReason,
+    HandshakeFailure,
+    illegal_parameter,
+    unexpected_message,
+)
+from stack.dtls.context import Context
+from stack.dtls.extensions import EMPTY_RENEGOTIATION_INFO, ExtensionType, parse_point_formats
+from stack.dtls.groups import NamedGroup, answer_exchange
+from stack.dtls.keys12 import VERIFY_DATA_LENGTH, Keys12
+from stack.dtls.messages import (
+    DOWNGRADE_SENTINEL_11,
+    DOWNGRADE_SENTINEL_12,
+    Certificate12,
+    CertificateRequest12,
+    CertificateVerify,
+    ClientKeyExchange,
+    HandshakeType,
+    ServerHello,
+    ServerKeyExchange,
+)
+from stack.dtls.negotiate import check_alpn, check_offered, check_use_srtp
+from stack.dtls.offer import Offer
+from stack.dtls.reassembly import HandshakeMessage
+from stack.dtls.signatures import PublicKey, authentication_of, choose_scheme, sign, verify
+from stack.dtls.suites import SUITES, CipherSuite, Version
+
+_NOT_IN_SERVER_HELLO_12: Final = frozenset(
+    (
+        ExtensionType.SUPPORTED_GROUPS,
+        ExtensionType.SIGNATURE_ALGORITHMS,
+        ExtensionType.SUPPORTED_VERSIONS,
+        ExtensionType.KEY_SHARE,
+        ExtensionType.COOKIE,
+    )
+)
+
+
+class State(Enum):
+    """What the client waits for."""
+
+    SERVER_HELLO = "server hello"
+    CERTIFICATE = "certificate"
+    SERVER_KEY_EXCHANGE = "server key exchange"
+    REQUEST_OR_DONE = "certificate request or server hello done"
+    SERVER_HELLO_DONE = "server hello done"
+    FINISHED = "finished"
+    CONNECTED = "connected"
+
+
+class Client12:
+    """One client handshake, from the ServerHello on."""
+
+    def __init__(self, context: Context, offer: Offer, hello: HandshakeMessage) -> None:
+        self._context = context
+        self._channel = context.channel
+        self._config = context.config
+        self._offer = offer
+        self._state = State.SERVER_HELLO
+        self._transcript = bytearray(hello.transcript12)
+        self._server_random = b""
+        self._peer_key: PublicKey | None = None
+        self._server_share = b""
+        self._request: CertificateRequest12 | None = None
+        self._keys: Keys12 | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """True once both Finished messages are through."""
+        return self._state is State.CONNECTED
+
+    @property
+    def can_send(self) -> bool:
+        """True once the handshake is complete."""
+        return self.is_complete
+
+    def handle_message(self, message: HandshakeMessage, now: Instant) -> None:
+        """Take the next message of the server."""
+        state, kind = self._state, message.msg_type
+        if state is State.SERVER_HELLO and kind == HandshakeType.SERVER_HELLO:
+            self._handle_server_hello(message)
+        elif state is State.CERTIFICATE and kind == HandshakeType.CERTIFICATE:
+            self._handle_certificate(message)
+        elif state is State.SERVER_KEY_EXCHANGE and kind == HandshakeType.SERVER_KEY_EXCHANGE:
+            self._handle_server_key_exchange(message)
+        elif state is State.REQUEST_OR_DONE and kind == HandshakeType.CERTIFICATE_REQUEST:
+            self._request = CertificateRequest12.parse(message.body)
+            self._transcript += message.transcript12
+            self._state = State.SERVER_HELLO_DONE
+        elif state in (State.REQUEST_OR_DONE, State.SERVER_HELLO_DONE) and kind == HandshakeType.SERVER_HELLO_DONE:
+            self._handle_server_hello_done(message, now)
+        elif state is State.FINISHED and kind == HandshakeType.FINISHED:
+            self._handle_finished(message)
+        else:
+            raise unexpected_message(detail=f"type {kind} while waiting for {state.value}")
+
+    # The server's flight
+
+    def _handle_server_hello(self, message: HandshakeMessage) -> None:
+        hello = ServerHello.parse(message.body)
+        negotiated = self._context.negotiated
+        self._check_downgrade(hello)
+        suite = hello.cipher_suite
+        if suite not in self._offer.hello.cipher_suites or SUITES[CipherSuite(suite)].version != Version.DTLS_1_2:
+            raise illegal_parameter(FailureReason.WRONG_CIPHER, f"{suite:#06x}")
+        if hello.compression_method != 0:
+            raise illegal_parameter(FailureReason.UNSUPPORTED_COMPRESSION)
+        extensions = hello.extensions
+        check_offered(extensions, self._offer.hello.extensions)
+        for kind in extensions:
+            if kind in _NOT_IN_SERVER_HELLO_12:
+                raise HandshakeFailure(AlertDescription.UNSUPPORTED_EXTENSION, FailureReason.UNEXPECTED_EXTENSION)
+        if extensions.get(ExtensionType.RENEGOTIATION_INFO, EMPTY_RENEGOTIATION_INFO) != EMPTY_RENEGOTIATION_INFO:
+            raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, FailureReason.RENEGOTIATION_MISMATCH)
+        if extensions.get(ExtensionType.EXTENDED_MASTER_SECRET):
+            raise ParseError("extended_master_secret is not empty")
+        formats = extensions.get(ExtensionType.EC_POINT_FORMATS)
+        if formats is not None and 0 not in parse_point_formats(formats):  # RFC 8422 §5.2
+            raise illegal_parameter(FailureReason.BAD_EXTENSION, "uncompressed points are not supported")
+        negotiated.cipher_suite = CipherSuite(suite)
+        negotiated.extended_master_secret = ExtensionType.EXTENDED_MASTER_SECRET in extensions
+        if self._config.require_extended_master_secret and not negotiated.extended_master_secret:
+            raise HandshakeFailure(
+                AlertDescription.HANDSHAKE_FAILURE, FailureReason.EXTENDED_MASTER_SECRET_REQUIRED
+            )
+        negotiated.srtp_profile = check_use_srtp(self._config, extensions)
+        negotiated.alpn = check_alpn(self._config, extensions)
+        self._server_random = hello.random
+        self._transcript += message.transcript12
+        self._state = State.CERTIFICATE
+
+    def _check_downgrade(self, hello: ServerHello) -> None:
+        """RFC 8446 §4.1.3: a server that could have spoken a newer version says so in its random."""
+        offered_13 = Version.DTLS_1_3 in self._config.versions
+        tail = hello.random[-len(DOWNGRADE_SENTINEL_12) :]
+        if offered_13 and tail in (DOWNGRADE_SENTINEL_12, DOWNGRADE_SENTINEL_11):
+            raise illegal_parameter(FailureReason.DOWNGRADE)
+
+    def _handle_certificate(self, message: HandshakeMessage) -> None:
+        certificate = Certificate12.parse(message.body)
+        suite = self._context.negotiated.cipher_suite
+        assert suite is not None
+        if not certificate.chain:
+            raise HandshakeFailure(AlertDescription.DECODE_ERROR, FailureReason.NO_CERTIFICATE)
+        self._peer_key = self._context.accept_peer_chain(certificate.chain)
+        if authentication_of(self._peer_key) is not SUITES[suite].authentication:
+            raise illegal_parameter(FailureReason.WRONG_CERTIFICATE_TYPE)
+        self._transcript += message.transcript12
+        self._state = State.SERVER_KEY_EXCHANGE
+
+    def _handle_server_key_exchange(self, message: HandshakeMessage) -> None:
+        exchange = ServerKeyExchange.parse(message.body)
+        assert self._peer_key is not None
+        group = next((group for group in self._config.groups if group == exchange.group), None)
+        if group is None or group is NamedGroup.X25519MLKEM768:
+            raise illegal_parameter(FailureReason.WRONG_GROUP)
+        signed = self._context.client_random + self._server_random
+        signed += ServerKeyExchange.parameters(exchange.group, exchange.public)
+        offered = self._config.signature_schemes
+        verify(exchange.algorithm, self._peer_key, exchange.signature, signed, Version.DTLS_1_2, offered)
+        negotiated = self._context.negotiated
+        negotiated.group = group
+        negotiated.peer_signature_scheme = exchange.algorithm
+        self._server_share = exchange.public
+        self._transcript += message.transcript12
+        self._state = State.REQUEST_OR_DONE
+
+    # Our flight
+
+    def _handle_server_hello_done(self, message: HandshakeMessage, now: Instant) -> None:
+        if message.body:
+            raise ParseError("ServerHelloDone is not empty")
+        context, negotiated, records = self._context, self._context.negotiated, self._channel.records
+        assert negotiated.group is not None
+        assert negotiated.cipher_suite is not None
+        self._channel.expect_no_more()
+        self._transcript += message.transcript12
+        if self._request is not None:
+            self._send(HandshakeType.CERTIFICATE, Certificate12(self._config.certificate.chain).serialize())
+        public, secret = answer_exchange(negotiated.group, self._server_share, context.entropy)
+        self._send(HandshakeType.CLIENT_KEY_EXCHANGE, ClientKeyExchange(public).serialize())
+        self._keys = keys = Keys12.derive(
+            SUITES[negotiated.cipher_suite],
+            secret,
+            context.client_random,
+            self._server_random,
+            bytes(self._transcript) if negotiated.extended_master_secret else None,
+        )
+        context.log_secret("CLIENT_RANDOM", keys.master_secret)
+        if self._request is not None:
+            self._send_certificate_verify(self._request)
+        client_writes, server_writes = keys.protections()
+        self._channel.send_change_cipher_spec()
+        records.install_write_epoch(1, client_writes)
+        self._send(HandshakeType.FINISHED, keys.verify_data(b"client finished", bytes(self._transcript)))
+        records.install_read_epoch(1, server_writes)
+        self._channel.finish_flight(now)
+        self._state = State.FINISHED
+
+    def _send_certificate_verify(self, request: CertificateRequest12) -> None:
+        key = self._config.certificate.private_key
+        scheme = choose_scheme(self._config.signature_schemes, request.signature_algorithms, key, Version.DTLS_1_2)
+        self._context.negotiated.signature_scheme = scheme
+        signature = sign(scheme, key, bytes(self._transcript))
+        self._send(HandshakeType.CERTIFICATE_VERIFY, CertificateVerify(scheme, signature).serialize())
+
+    def _send(self, kind: HandshakeType, body: bytes) -> None:
+        self._transcript += self._channel.send_message(kind, body).transcript12
+
+    def _handle_finished(self, message: HandshakeMessage) -> None:
+        keys = self._keys
+        assert keys is not None
+        if len(message.body) != VERIFY_DATA_LENGTH:
+            raise ParseError("Finished has the wrong length")
+        if not hmac.compare_digest(keys.verify_data(b"server finished", bytes(self._transcript)), message.body):
+            raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, FailureReason.BAD_FINISHED)
+        self._channel.expect_no_more()
+        self._channel.forget_flight()
+        self._channel.in_handshake = False
+        self._transcript.clear()
+        self._state = State.CONNECTED
+
+    # After the handshake
+
+    def handle_flight_acknowledged(self, now: Instant) -> None:
+        """There are no ACKs in 1.2."""
+
+    def update_keys(self, request_peer: bool, now: Instant) -> None:
+        """There is no KeyUpdate in 1.2."""
+
+    def export(self, label: bytes, context: bytes | None, length: int) -> bytes | None:
+        """Return exported keying material, once the handshake is complete."""
+        return self._keys.export(label, context, length) if self._keys and self.is_complete else None

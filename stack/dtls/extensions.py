@@ -1,0 +1,238 @@
+"""Hello extensions: their numbers and the codecs of those we understand.
+
+RFC 8446 §4.2 (versions, key shares, groups, signature algorithms, cookie), RFC 5764 §4.1.1 (use_srtp), RFC 7301
+(ALPN), RFC 7627 (extended master secret), RFC 5746 (renegotiation_info), RFC 8422 §5.1.2 (point formats).
+Everything else that a peer offers is passed over unread, as RFC 8446 §4.2 wants; GREASE (RFC 8701) is no more
+than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, Self, TypeAlias
+
+from stack.core.errors import ParseError
+from stack.core.wire import Reader, Writer
+
+Extensions: TypeAlias = Mapping[int, bytes]
+"""Extension bodies by type, in wire order."""
+
+
+class ExtensionType(IntEnum):
+    """The IANA registry of TLS ExtensionType values, as far as we know it."""
+
+    SUPPORTED_GROUPS = 10
+    EC_POINT_FORMATS = 11
+    SIGNATURE_ALGORITHMS = 13
+    USE_SRTP = 14
+    APPLICATION_LAYER_PROTOCOL_NEGOTIATION = 16
+    EXTENDED_MASTER_SECRET = 23
+    SUPPORTED_VERSIONS = 43
+    COOKIE = 44
+    CERTIFICATE_AUTHORITIES = 47
+    SIGNATURE_ALGORITHMS_CERT = 50
+    KEY_SHARE = 51
+    RENEGOTIATION_INFO = 0xFF01
+
+
+class DuplicateExtensionError(ParseError):
+    """The same extension twice in one block (RFC 8446 §4.2 forbids it)."""
+
+
+class SrtpProfile(IntEnum):
+    """RFC 5764 §4.1.2, RFC 7714 §14.2."""
+
+    AES128_CM_HMAC_SHA1_80 = 0x0001
+    AES128_CM_HMAC_SHA1_32 = 0x0002
+    AEAD_AES_128_GCM = 0x0007
+    AEAD_AES_256_GCM = 0x0008
+
+
+EMPTY_RENEGOTIATION_INFO: Final = b"\x00"
+UNCOMPRESSED_POINTS: Final = b"\x01\x00"
+
+
+def parse_extensions(reader: Reader) -> dict[int, bytes]:
+    """Read a block of extensions behind its two-byte length."""
+    found: dict[int, bytes] = {}
+    block = reader.vector16()
+    while block:
+        kind = block.u16()
+        if kind in found:
+            raise DuplicateExtensionError(f"extension {kind} twice")
+        found[kind] = block.vector16().rest()
+    return found
+
+
+def write_extensions(writer: Writer, extensions: Extensions) -> None:
+    """Write a block of extensions behind its two-byte length."""
+    with writer.vector16():
+        for kind, body in extensions.items():
+            writer.u16(kind).u16(len(body)).put(body)
+
+
+def _parse_u16_list(reader: Reader, what: str) -> tuple[int, ...]:
+    items: list[int] = []
+    while reader:
+        items.append(reader.u16())
+    if not items:
+        raise ParseError(f"empty list of {what}")
+    return tuple(items)
+
+
+def parse_u16_list16(body: bytes, what: str) -> tuple[int, ...]:
+    """Read two-byte numbers behind a two-byte length: groups, signature algorithms."""
+    reader = Reader(body)
+    items = _parse_u16_list(reader.vector16(), what)
+    reader.expect_end(what)
+    return items
+
+
+def u16_list16(items: Sequence[int]) -> bytes:
+    """Return two-byte numbers behind their two-byte length."""
+    return b"".join([(2 * len(items)).to_bytes(2, "big"), *(item.to_bytes(2, "big") for item in items)])
+
+
+def parse_supported_versions(body: bytes) -> tuple[int, ...]:
+    """Read a client's versions (RFC 8446 §4.2.1)."""
+    reader = Reader(body)
+    items = _parse_u16_list(reader.vector8(), "versions")
+    reader.expect_end("supported_versions")
+    return items
+
+
+def supported_versions(versions: Sequence[int]) -> bytes:
+    """Return a client's list of versions."""
+    return bytes((2 * len(versions),)) + b"".join(version.to_bytes(2, "big") for version in versions)
+
+
+def parse_u16(body: bytes, what: str) -> int:
+    """Read an extension that is one two-byte number: a selected version or group."""
+    if len(body) != 2:
+        raise ParseError(f"{what} is two bytes")
+    return int.from_bytes(body, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyShareEntry:
+    """One group and one side's share of it (RFC 8446 §4.2.8).
+
+    ```
+    | group 2 | length 2 | key_exchange |
+    ```
+    """
+
+    group: int
+    key_exchange: bytes
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        """Read one entry of a list."""
+        entry = cls(reader.u16(), reader.vector16().rest())
+        if not entry.key_exchange:
+            raise ParseError("empty key share")
+        return entry
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read the single entry of a ServerHello."""
+        reader = Reader(data)
+        entry = cls.read(reader)
+        reader.expect_end("key_share")
+        return entry
+
+    def serialize(self) -> bytes:
+        """Return the entry."""
+        return self.group.to_bytes(2, "big") + len(self.key_exchange).to_bytes(2, "big") + self.key_exchange
+
+
+def parse_client_key_shares(body: bytes) -> tuple[KeyShareEntry, ...]:
+    """Read a client's shares; the list may be empty (it asks for a HelloRetryRequest)."""
+    reader = Reader(body)
+    block = reader.vector16()
+    reader.expect_end("key_share")
+    shares: list[KeyShareEntry] = []
+    while block:
+        shares.append(KeyShareEntry.read(block))
+    return tuple(shares)
+
+
+def client_key_shares(shares: Sequence[KeyShareEntry]) -> bytes:
+    """Return a client's list of shares."""
+    block = b"".join(share.serialize() for share in shares)
+    return len(block).to_bytes(2, "big") + block
+
+
+@dataclass(frozen=True, slots=True)
+class UseSrtp:
+    """The SRTP profiles offered or chosen, and the master key identifier (RFC 5764 §4.1.1).
+
+    ```
+    | length 2 | profile 2 … | length 1 | srtp_mki |
+    ```
+    """
+
+    profiles: tuple[int, ...]
+    mki: bytes = b""
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read the extension."""
+        reader = Reader(data)
+        profiles = _parse_u16_list(reader.vector16(), "SRTP profiles")
+        mki = reader.vector8().rest()
+        reader.expect_end("use_srtp")
+        return cls(profiles, mki)
+
+    def serialize(self) -> bytes:
+        """Return the extension."""
+        return u16_list16(self.profiles) + bytes((len(self.mki),)) + self.mki
+
+
+def parse_alpn(body: bytes) -> tuple[bytes, ...]:
+    """Read protocol names (RFC 7301 §3.1)."""
+    reader = Reader(body)
+    block = reader.vector16()
+    reader.expect_end("ALPN")
+    names: list[bytes] = []
+    while block:
+        name = block.vector8().rest()
+        if not name:
+            raise ParseError("empty protocol name")
+        names.append(name)
+    if not names:
+        raise ParseError("empty list of protocol names")
+    return tuple(names)
+
+
+def alpn(names: Sequence[bytes]) -> bytes:
+    """Return protocol names."""
+    block = b"".join(bytes((len(name),)) + name for name in names)
+    return len(block).to_bytes(2, "big") + block
+
+
+def parse_vector16(body: bytes, what: str) -> bytes:
+    """Read an extension that is one non-empty vector behind a two-byte length: the cookie."""
+    reader = Reader(body)
+    content = reader.vector16().rest()
+    reader.expect_end(what)
+    if not content:
+        raise ParseError(f"empty {what}")
+    return content
+
+
+def vector16(content: bytes) -> bytes:
+    """Return `content` behind its two-byte length."""
+    return len(content).to_bytes(2, "big") + content
+
+
+def parse_point_formats(body: bytes) -> bytes:
+    """Read the point formats (RFC 8422 §5.1.2)."""
+    reader = Reader(body)
+    formats = reader.vector8().rest()
+    reader.expect_end("ec_point_formats")
+    if not formats:
+        raise ParseError("empty list of point formats")
+    return formats

@@ -1,0 +1,151 @@
+"""Before the version is known: who may speak it decides which of the four handshakes goes on.
+
+RFC 8446 §4.2.1 and §D, RFC 9147 §5.3–5.5, RFC 6347 §4.2.1 (HelloVerifyRequest), RFC 7507 (fallback SCSV). One
+datagram exchange at most is spent here: on a cookie, if a 1.2 server wants one.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final, Protocol
+
+from stack.core.machine import Instant
+from stack.dtls.alerts import (
+    AlertDescription,
+    FailureReason,
+    HandshakeFailure,
+    illegal_parameter,
+    unexpected_message,
+)
+from stack.dtls.client12 import Client12
+from stack.dtls.client13 import Client13
+from stack.dtls.context import Context, Handshaker
+from stack.dtls.extensions import ExtensionType, parse_supported_versions, parse_u16
+from stack.dtls.messages import ClientHello, HandshakeType, HelloVerifyRequest, ServerHello
+from stack.dtls.offer import Offer
+from stack.dtls.reassembly import HandshakeMessage
+from stack.dtls.server12 import Server12
+from stack.dtls.server13 import Server13
+from stack.dtls.suites import Version
+
+_FALLBACK_SCSV: Final = 0x5600
+_COOKIE_LENGTH: Final = 32
+
+
+class Opening(Protocol):
+    """One side of the beginning."""
+
+    def handle_message(self, message: HandshakeMessage, now: Instant) -> Handshaker | None:
+        """Take a message; return the handshake that goes on, once the version is known."""
+        ...
+
+
+def _wrong_version(reason: FailureReason, detail: str) -> HandshakeFailure:
+    return HandshakeFailure(AlertDescription.PROTOCOL_VERSION, reason, detail)
+
+
+class ClientOpening:
+    """Sends the ClientHello and hears what the server makes of it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._offer = Offer(context.config, context.entropy)
+        self._hello: HandshakeMessage | None = None
+        self._verified = False
+        context.client_random = self._offer.hello.random
+
+    def start(self, now: Instant) -> None:
+        """Send the ClientHello."""
+        self._send(self._offer.hello, now)
+
+    def _send(self, hello: ClientHello, now: Instant) -> None:
+        channel = self._context.channel
+        self._hello = channel.send_message(HandshakeType.CLIENT_HELLO, hello.serialize())
+        channel.finish_flight(now)
+
+    def handle_message(self, message: HandshakeMessage, now: Instant) -> Handshaker | None:
+        """Take HelloVerifyRequest or ServerHello."""
+        if message.msg_type == HandshakeType.HELLO_VERIFY_REQUEST and not self._verified:
+            self._verified = True
+            # RFC 6347 §4.2.1: its version is no negotiation; neither it nor the first hello is in the transcript.
+            request = HelloVerifyRequest.parse(message.body)
+            self._send(self._offer.retry_with_cookie(request.cookie), now)
+            return None
+        if message.msg_type != HandshakeType.SERVER_HELLO:
+            raise unexpected_message(detail=f"type {message.msg_type} while waiting for server hello")
+        assert self._hello is not None
+        version = self._chosen_version(ServerHello.parse(message.body))
+        self._context.negotiated.version = version
+        self._context.channel.records.set_version(version)
+        handshaker = (Client13 if version is Version.DTLS_1_3 else Client12)(
+            self._context, self._offer, self._hello
+        )
+        handshaker.handle_message(message, now)
+        return handshaker
+
+    def _chosen_version(self, hello: ServerHello) -> Version:
+        versions = self._context.config.versions
+        body = hello.extensions.get(ExtensionType.SUPPORTED_VERSIONS)
+        if body is None:
+            if hello.legacy_version == Version.DTLS_1_2 and Version.DTLS_1_2 in versions:
+                return Version.DTLS_1_2
+            raise _wrong_version(FailureReason.UNSUPPORTED_PROTOCOL, f"{hello.legacy_version:#06x}")
+        if Version.DTLS_1_3 not in versions:  # we sent no such extension
+            raise HandshakeFailure(AlertDescription.UNSUPPORTED_EXTENSION, FailureReason.UNEXPECTED_EXTENSION)
+        if parse_u16(body, "version") != Version.DTLS_1_3:
+            # RFC 8446 §4.2.1: only versions from 1.3 on are chosen this way.
+            raise illegal_parameter(FailureReason.WRONG_VERSION)
+        return Version.DTLS_1_3
+
+
+class ServerOpening:
+    """Hears the ClientHello and decides."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._cookie: bytes | None = None
+
+    def handle_message(self, message: HandshakeMessage, now: Instant) -> Handshaker | None:
+        """Take the ClientHello."""
+        if message.msg_type != HandshakeType.CLIENT_HELLO:
+            raise unexpected_message(detail=f"type {message.msg_type} while waiting for client hello")
+        hello = ClientHello.parse(message.body)
+        context = self._context
+        version = self._choose_version(hello)
+        if version is Version.DTLS_1_2 and context.config.cookie and not self._has_cookie(hello, now):
+            return None
+        context.negotiated.version = version
+        context.channel.records.set_version(version)
+        handshaker = Server13(context) if version is Version.DTLS_1_3 else Server12(context)
+        handshaker.handle_client_hello(hello, message, now)
+        return handshaker
+
+    def _choose_version(self, hello: ClientHello) -> Version:
+        versions = self._context.config.versions
+        body = hello.extensions.get(ExtensionType.SUPPORTED_VERSIONS)
+        if body is not None:
+            offered = parse_supported_versions(body)
+            chosen = next((version for version in versions if version in offered), None)
+        else:
+            # RFC 8446 §D.2: an old client names the newest version that it speaks; smaller numbers are newer.
+            newer = hello.legacy_version >> 8 == 0xFE and hello.legacy_version <= Version.DTLS_1_2
+            chosen = Version.DTLS_1_2 if newer and Version.DTLS_1_2 in versions else None
+        if chosen is None:
+            raise _wrong_version(FailureReason.UNSUPPORTED_PROTOCOL, f"{hello.legacy_version:#06x}")
+        if _FALLBACK_SCSV in hello.cipher_suites and chosen is not versions[0]:  # RFC 7507 §3
+            raise HandshakeFailure(AlertDescription.INAPPROPRIATE_FALLBACK, FailureReason.INAPPROPRIATE_FALLBACK)
+        return chosen
+
+    def _has_cookie(self, hello: ClientHello, now: Instant) -> bool:
+        """Return True if the client echoed our cookie; otherwise ask it to (RFC 6347 §4.2.1)."""
+        if self._cookie is not None and hmac.compare_digest(self._cookie, hello.cookie):
+            return True
+        if self._cookie is not None:
+            raise illegal_parameter(FailureReason.BAD_COOKIE)
+        self._cookie = self._context.entropy(_COOKIE_LENGTH)
+        # RFC 6347 §4.2.1: the version here is 1.0 whatever is negotiated later.
+        request = HelloVerifyRequest(Version.DTLS_1_0, self._cookie)
+        channel = self._context.channel
+        channel.send_message(HandshakeType.HELLO_VERIFY_REQUEST, request.serialize())
+        channel.finish_flight(now, expects_answer=False)
+        return False

@@ -1,0 +1,230 @@
+"""Handshake fragments in, whole messages out, in order: RFC 6347 §4.2.3, RFC 9147 §5.5.
+
+Fragments may come in any order, twice, and overlapping. Two bounds keep a peer from growing this: only the
+next `MAX_AHEAD` messages are collected, and their declared lengths together stay under a budget.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from struct import Struct
+from typing import Final, Self
+
+from stack.core.errors import ParseError
+from stack.dtls.alerts import FailureReason, illegal_parameter, unexpected_message
+
+HEADER_LENGTH: Final = 12
+MAX_AHEAD: Final = 7
+"""Messages collected at once: no flight of either version is longer."""
+MAX_MESSAGE_LENGTH: Final = 1 << 16
+"""The longest handshake message accepted; a WebRTC certificate has a few hundred bytes, a chain a few thousand."""
+MAX_BUFFERED: Final = 1 << 17
+"""Bytes of incomplete and early messages that one peer may make us hold."""
+_SERIES_LENGTH: Final = 1 << 16  # message_seq has 16 bits and does not wrap
+_HEADER: Final = Struct("!BBHHBHBH")
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A handshake message or a piece of it.
+
+    ```
+    | msg_type 1 | length 3 | message_seq 2 | fragment_offset 3 | fragment_length 3 | body |
+    ```
+    """
+
+    msg_type: int
+    length: int
+    message_seq: int
+    offset: int
+    body: bytes
+
+    @classmethod
+    def parse_all(cls, record: bytes) -> Iterator[Self]:
+        """Yield every fragment of a handshake record; it may hold several (RFC 9147 §5.5)."""
+        position, end = 0, len(record)
+        while position < end:
+            if end - position < HEADER_LENGTH:
+                raise ParseError("truncated fragment header")
+            kind, high, low, sequence, offset_high, offset_low, size_high, size_low = _HEADER.unpack_from(
+                record, position
+            )
+            size = size_high << 16 | size_low
+            position += HEADER_LENGTH
+            if end - position < size:
+                raise ParseError("truncated fragment")
+            yield cls(
+                kind,
+                high << 16 | low,
+                sequence,
+                offset_high << 16 | offset_low,
+                record[position : position + size],
+            )
+            position += size
+
+    def serialize(self) -> bytes:
+        """Return the header and the body."""
+        return (
+            fragment_header(self.msg_type, self.length, self.message_seq, self.offset, len(self.body)) + self.body
+        )
+
+
+def fragment_header(msg_type: int, length: int, message_seq: int, offset: int, size: int) -> bytes:
+    """Return the twelve bytes before a fragment."""
+    return _HEADER.pack(
+        msg_type,
+        length >> 16,
+        length & 0xFFFF,
+        message_seq,
+        offset >> 16,
+        offset & 0xFFFF,
+        size >> 16,
+        size & 0xFFFF,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeMessage:
+    """A whole handshake message and the epoch that protected it."""
+
+    msg_type: int
+    message_seq: int
+    body: bytes
+    epoch: int
+
+    @property
+    def transcript12(self) -> bytes:
+        """The bytes that 1.2 hashes: the header of an unfragmented message included (RFC 6347 §4.2.6)."""
+        size = len(self.body)
+        return fragment_header(self.msg_type, size, self.message_seq, 0, size) + self.body
+
+    @property
+    def transcript13(self) -> bytes:
+        """The bytes that 1.3 hashes: the header as TLS has it (RFC 9147 §5.2)."""
+        return bytes((self.msg_type,)) + len(self.body).to_bytes(3, "big") + self.body
+
+
+class Ranges:
+    """A set of byte ranges of a message: what has arrived, or what was acknowledged."""
+
+    __slots__ = ("_ends", "_starts")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start: int, end: int) -> None:
+        """Include `start` … `end`-1; ranges that touch are joined."""
+        first = bisect_left(self._ends, start)
+        last = first
+        while last < len(self._starts) and self._starts[last] <= end:
+            start = min(start, self._starts[last])
+            end = max(end, self._ends[last])
+            last += 1
+        self._starts[first:last] = [start]
+        self._ends[first:last] = [end]
+
+    def covers(self, length: int) -> bool:
+        """Return True if nothing of 0 … `length`-1 is missing; an empty message is covered by the range 0 … 0."""
+        return len(self._starts) == 1 and self._starts[0] == 0 and self._ends[0] >= length
+
+    def gaps(self, length: int, start: int = 0) -> Iterator[tuple[int, int]]:
+        """Yield what is missing of `start` … `length`-1; an empty message that is missing yields (0, 0)."""
+        if length == 0:
+            if not self._starts:
+                yield 0, 0
+            return
+        position = start
+        for known_start, known_end in zip(self._starts, self._ends, strict=True):
+            if known_start > position:
+                yield position, min(known_start, length)
+            position = max(position, known_end)
+        if position < length:
+            yield position, length
+
+
+class _Partial:
+    __slots__ = ("buffer", "epoch", "length", "msg_type", "received")
+
+    def __init__(self, fragment: Fragment, epoch: int) -> None:
+        self.msg_type = fragment.msg_type
+        self.length = fragment.length
+        self.epoch = epoch
+        self.buffer = bytearray(fragment.length)
+        self.received = Ranges()
+
+    @property
+    def complete(self) -> bool:
+        return self.received.covers(self.length)
+
+
+class Fate(Enum):
+    """What became of a fragment."""
+
+    TAKEN = "taken"
+    PAST = "past"
+    TOO_FAR = "too far"
+
+
+class Reassembler:
+    """Collects fragments and hands out messages by `message_seq`."""
+
+    __slots__ = ("_buffered", "_max_message_length", "_partials", "next_message_seq")
+
+    def __init__(self, max_message_length: int = MAX_MESSAGE_LENGTH) -> None:
+        self.next_message_seq = 0
+        self._partials: dict[int, _Partial] = {}
+        self._buffered = 0
+        self._max_message_length = max_message_length
+
+    def is_past(self, fragment: Fragment) -> bool:
+        """Return True if the fragment belongs to a message that was handed out: a retransmission."""
+        return fragment.message_seq < self.next_message_seq or self.next_message_seq >= _SERIES_LENGTH
+
+    def add(self, fragment: Fragment, epoch: int) -> Fate:
+        """Take a fragment; `HandshakeFailure` if it contradicts itself or its siblings."""
+        size = len(fragment.body)
+        if fragment.offset + size > fragment.length:
+            raise illegal_parameter(FailureReason.BAD_HANDSHAKE_RECORD, "fragment beyond its message")
+        if self.is_past(fragment):
+            return Fate.PAST
+        if fragment.length > self._max_message_length:
+            raise illegal_parameter(FailureReason.EXCESSIVE_MESSAGE_SIZE)
+        if fragment.message_seq >= self.next_message_seq + MAX_AHEAD:
+            return Fate.TOO_FAR
+        partial = self._partials.get(fragment.message_seq)
+        if partial is None:
+            # The next message always fits, or a peer with early junk could block its own handshake for good.
+            is_next = fragment.message_seq == self.next_message_seq
+            if self._buffered + fragment.length > MAX_BUFFERED and not is_next:
+                return Fate.TOO_FAR
+            partial = self._partials[fragment.message_seq] = _Partial(fragment, epoch)
+            self._buffered += fragment.length
+        elif partial.msg_type != fragment.msg_type or partial.length != fragment.length:
+            raise illegal_parameter(FailureReason.FRAGMENT_MISMATCH)
+        elif partial.epoch != epoch:
+            raise unexpected_message(FailureReason.EXCESS_HANDSHAKE_DATA, "one message in two epochs")
+        if not partial.complete:
+            partial.buffer[fragment.offset : fragment.offset + size] = fragment.body
+            if size or not fragment.length:
+                partial.received.add(fragment.offset, fragment.offset + size)
+        return Fate.TAKEN
+
+    def pop(self) -> HandshakeMessage | None:
+        """Return the next message if it is whole."""
+        partial = self._partials.get(self.next_message_seq)
+        if partial is None or not partial.complete:
+            return None
+        sequence = self.next_message_seq
+        del self._partials[sequence]
+        self._buffered -= partial.length
+        self.next_message_seq += 1
+        return HandshakeMessage(partial.msg_type, sequence, bytes(partial.buffer), partial.epoch)
+
+    @property
+    def has_pending(self) -> bool:
+        """True if any fragment waits for the rest of its message or for an earlier message."""
+        return bool(self._partials)

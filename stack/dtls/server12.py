@@ -1,0 +1,286 @@
+"""The 1.2 server: RFC 5246 §7.3 over DTLS (RFC 6347 §4.2), ECDHE only (RFC 8422).
+
+    ClientHello                 -->
+                                <--  ServerHello, Certificate, ServerKeyExchange, [CertificateRequest],
+                                     ServerHelloDone
+    [Certificate], ClientKeyExchange, [CertificateVerify], ChangeCipherSpec, Finished  -->
+                                <--  ChangeCipherSpec, Finished
+
+A ChangeCipherSpec says nothing that the epoch of a record does not say already: its form is checked (in
+`endpoint.py`) and it is ignored. Left out: resumption and tickets, renegotiation (refused), and everything that
+is not ECDHE with an AEAD.
+"""
+
+from __future__ import annotations
+
+import hmac
+from enum import Enum
+from typing import Final
+
+from stack.core.errors import ParseError
+from stack.core.machine import Instant
+from stack.dtls.alerts import (
+    AlertDescription,
+    FailureReason,
+    HandshakeFailure,
+    illegal_parameter,
+    unexpected_message,
+)
+from stack.dtls.context import Context
+from stack.dtls.extensions import (
+    EMPTY_RENEGOTIATION_INFO,
+    UNCOMPRESSED_POINTS,
+    ExtensionType,
+    parse_point_formats,
+)
+from stack.dtls.groups import KeyExchange, NamedGroup, start_exchange
+from stack.dtls.keys12 import VERIFY_DATA_LENGTH, Keys12
+from stack.dtls.messages import (
+    DOWNGRADE_SENTINEL_12,
+    RANDOM_LENGTH,
+    Certificate12,
+    CertificateRequest12,
+    CertificateVerify,
+    ClientHello,
+    ClientKeyExchange,
+    HandshakeType,
+    ServerHello,
+    ServerKeyExchange,
+)
+from stack.dtls.negotiate import (
+    answer_alpn,
+    answer_use_srtp,
+    choose_cipher_suite,
+    parse_groups,
+    parse_signature_algorithms,
+)
+from stack.dtls.reassembly import HandshakeMessage
+from stack.dtls.record import Protection12
+from stack.dtls.signatures import PublicKey, SignatureScheme, choose_scheme, sign, verify
+from stack.dtls.suites import SUITES, Version
+
+_RENEGOTIATION_SCSV: Final = 0x00FF  # RFC 5746 §3.3
+_CERTIFICATE_TYPES: Final = bytes((64, 1))  # ecdsa_sign, rsa_sign
+
+
+class State(Enum):
+    """What the server waits for."""
+
+    CLIENT_HELLO = "client hello"
+    CERTIFICATE = "certificate"
+    CLIENT_KEY_EXCHANGE = "client key exchange"
+    CERTIFICATE_VERIFY = "certificate verify"
+    FINISHED = "finished"
+    CONNECTED = "connected"
+
+
+class Server12:
+    """One server handshake."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._channel = context.channel
+        self._config = context.config
+        self._state = State.CLIENT_HELLO
+        self._transcript = bytearray()
+        self._server_random = b""
+        self._exchange: KeyExchange | None = None
+        self._keys: Keys12 | None = None
+        self._protections: tuple[Protection12, Protection12] | None = None
+        self._peer_key: PublicKey | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """True once both Finished messages are through."""
+        return self._state is State.CONNECTED
+
+    @property
+    def can_send(self) -> bool:
+        """True once the handshake is complete."""
+        return self.is_complete
+
+    def handle_message(self, message: HandshakeMessage, now: Instant) -> None:
+        """Take the next message of the client."""
+        state, kind = self._state, message.msg_type
+        if state is State.CERTIFICATE and kind == HandshakeType.CERTIFICATE:
+            self._handle_certificate(message)
+        elif state is State.CLIENT_KEY_EXCHANGE and kind == HandshakeType.CLIENT_KEY_EXCHANGE:
+            self._handle_client_key_exchange(message)
+        elif state is State.CERTIFICATE_VERIFY and kind == HandshakeType.CERTIFICATE_VERIFY:
+            self._handle_certificate_verify(message)
+        elif state is State.FINISHED and kind == HandshakeType.FINISHED:
+            self._handle_finished(message, now)
+        else:
+            raise unexpected_message(detail=f"type {kind} while waiting for {state.value}")
+
+    # Our first flight
+
+    def handle_client_hello(self, hello: ClientHello, message: HandshakeMessage, now: Instant) -> None:
+        """Answer the ClientHello."""
+        config, negotiated = self._config, self._context.negotiated
+        self._check_hello(hello)
+        suite = choose_cipher_suite(config, hello.cipher_suites, Version.DTLS_1_2)
+        group = self._choose_group(hello)
+        schemes = parse_signature_algorithms(hello.extensions) or ()
+        scheme = choose_scheme(config.signature_schemes, schemes, config.certificate.private_key, Version.DTLS_1_2)
+        negotiated.cipher_suite, negotiated.group, negotiated.signature_scheme = suite, group, scheme
+        negotiated.extended_master_secret = ExtensionType.EXTENDED_MASTER_SECRET in hello.extensions
+        if config.require_extended_master_secret and not negotiated.extended_master_secret:
+            raise HandshakeFailure(
+                AlertDescription.HANDSHAKE_FAILURE, FailureReason.EXTENDED_MASTER_SECRET_REQUIRED
+            )
+        self._context.client_random = hello.random
+        self._server_random = self._make_random()
+        self._transcript += message.transcript12
+        answer = ServerHello(
+            legacy_version=Version.DTLS_1_2,
+            random=self._server_random,
+            session_id=b"",  # nothing to resume
+            cipher_suite=suite,
+            compression_method=0,
+            extensions=self._server_extensions(hello),
+        )
+        self._channel.expect_no_more()
+        self._send(HandshakeType.SERVER_HELLO, answer.serialize())
+        self._send(HandshakeType.CERTIFICATE, Certificate12(config.certificate.chain).serialize())
+        self._send(HandshakeType.SERVER_KEY_EXCHANGE, self._server_key_exchange(group, scheme))
+        if config.request_client_certificate:
+            request = CertificateRequest12(_CERTIFICATE_TYPES, tuple(config.signature_schemes))
+            self._send(HandshakeType.CERTIFICATE_REQUEST, request.serialize())
+        self._send(HandshakeType.SERVER_HELLO_DONE, b"")
+        self._channel.finish_flight(now)
+        self._state = State.CERTIFICATE if config.request_client_certificate else State.CLIENT_KEY_EXCHANGE
+
+    def _check_hello(self, hello: ClientHello) -> None:
+        if 0 not in hello.compression_methods:
+            raise illegal_parameter(FailureReason.UNSUPPORTED_COMPRESSION)
+        formats = hello.extensions.get(ExtensionType.EC_POINT_FORMATS)
+        if formats is not None and 0 not in parse_point_formats(formats):  # RFC 8422 §5.1.2
+            raise illegal_parameter(FailureReason.BAD_EXTENSION, "uncompressed points are not supported")
+        renegotiation = hello.extensions.get(ExtensionType.RENEGOTIATION_INFO)
+        if renegotiation is not None and renegotiation != EMPTY_RENEGOTIATION_INFO:  # RFC 5746 §3.6
+            raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, FailureReason.RENEGOTIATION_MISMATCH)
+        if hello.extensions.get(ExtensionType.EXTENDED_MASTER_SECRET):
+            raise ParseError("extended_master_secret is not empty")
+
+    def _choose_group(self, hello: ClientHello) -> NamedGroup:
+        groups = parse_groups(hello.extensions)
+        for group in self._config.groups:
+            # Without the extension the choice is ours (RFC 8422 §4); P-256 is what everybody has.
+            wanted = group is NamedGroup.SECP256R1 if groups is None else group in groups
+            if wanted and group is not NamedGroup.X25519MLKEM768:
+                return group
+        raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, FailureReason.NO_SHARED_GROUP)
+
+    def _make_random(self) -> bytes:
+        random = self._context.entropy(RANDOM_LENGTH)
+        if Version.DTLS_1_3 in self._config.versions:  # RFC 8446 §4.1.3
+            random = random[: -len(DOWNGRADE_SENTINEL_12)] + DOWNGRADE_SENTINEL_12
+        return random
+
+    def _server_extensions(self, hello: ClientHello) -> dict[int, bytes]:
+        negotiated = self._context.negotiated
+        extensions: dict[int, bytes] = {}
+        if ExtensionType.RENEGOTIATION_INFO in hello.extensions or _RENEGOTIATION_SCSV in hello.cipher_suites:
+            extensions[ExtensionType.RENEGOTIATION_INFO] = EMPTY_RENEGOTIATION_INFO
+        if negotiated.extended_master_secret:
+            extensions[ExtensionType.EXTENDED_MASTER_SECRET] = b""
+        if ExtensionType.EC_POINT_FORMATS in hello.extensions:
+            extensions[ExtensionType.EC_POINT_FORMATS] = UNCOMPRESSED_POINTS
+        if (srtp := answer_use_srtp(self._config, hello.extensions)) is not None:
+            negotiated.srtp_profile, extensions[ExtensionType.USE_SRTP] = srtp
+        if (protocol := answer_alpn(self._config, hello.extensions)) is not None:
+            negotiated.alpn, extensions[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = protocol
+        return extensions
+
+    def _server_key_exchange(self, group: NamedGroup, scheme: SignatureScheme) -> bytes:
+        self._exchange = start_exchange(group, self._context.entropy)
+        public = self._exchange.public
+        signed = self._context.client_random + self._server_random + ServerKeyExchange.parameters(group, public)
+        signature = sign(scheme, self._config.certificate.private_key, signed)
+        return ServerKeyExchange(group, public, scheme, signature).serialize()
+
+    def _send(self, kind: HandshakeType, body: bytes) -> None:
+        self._transcript += self._channel.send_message(kind, body).transcript12
+
+    # The client's flight
+
+    def _handle_certificate(self, message: HandshakeMessage) -> None:
+        certificate = Certificate12.parse(message.body)
+        self._transcript += message.transcript12
+        if certificate.chain:
+            self._peer_key = self._context.accept_peer_chain(certificate.chain)
+        elif self._config.require_client_certificate:  # RFC 5246 §7.4.6
+            raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, FailureReason.NO_CERTIFICATE)
+        self._state = State.CLIENT_KEY_EXCHANGE
+
+    def _handle_client_key_exchange(self, message: HandshakeMessage) -> None:
+        exchange = ClientKeyExchange.parse(message.body)
+        negotiated = self._context.negotiated
+        assert self._exchange is not None
+        assert negotiated.cipher_suite is not None
+        self._transcript += message.transcript12
+        self._keys = Keys12.derive(
+            SUITES[negotiated.cipher_suite],
+            self._exchange.shared_secret(exchange.public),
+            self._context.client_random,
+            self._server_random,
+            bytes(self._transcript) if negotiated.extended_master_secret else None,
+        )
+        self._exchange = None
+        self._protections = self._keys.protections()
+        self._context.log_secret("CLIENT_RANDOM", self._keys.master_secret)
+        if self._peer_key is None:
+            self._expect_finished()
+        else:
+            self._state = State.CERTIFICATE_VERIFY
+
+    def _handle_certificate_verify(self, message: HandshakeMessage) -> None:
+        proof = CertificateVerify.parse(message.body)
+        assert self._peer_key is not None
+        offered = self._config.signature_schemes
+        signed = bytes(self._transcript)
+        verify(proof.algorithm, self._peer_key, proof.signature, signed, Version.DTLS_1_2, offered)
+        self._context.negotiated.peer_signature_scheme = proof.algorithm
+        self._transcript += message.transcript12
+        self._expect_finished()
+
+    def _expect_finished(self) -> None:
+        """The client's next message comes under the new keys, and only under them."""
+        assert self._protections is not None
+        self._channel.expect_no_more()
+        self._channel.records.install_read_epoch(1, self._protections[0])
+        self._state = State.FINISHED
+
+    def _handle_finished(self, message: HandshakeMessage, now: Instant) -> None:
+        keys, protections = self._keys, self._protections
+        assert keys is not None
+        assert protections is not None
+        if len(message.body) != VERIFY_DATA_LENGTH:
+            raise ParseError("Finished has the wrong length")
+        if not hmac.compare_digest(keys.verify_data(b"client finished", bytes(self._transcript)), message.body):
+            raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, FailureReason.BAD_FINISHED)
+        self._transcript += message.transcript12
+        self._channel.expect_no_more()
+        self._channel.send_change_cipher_spec()
+        self._channel.records.install_write_epoch(1, protections[1])
+        self._channel.send_message(
+            HandshakeType.FINISHED, keys.verify_data(b"server finished", bytes(self._transcript))
+        )
+        # RFC 6347 §4.2.4: nobody answers the last flight; it is repeated when the client repeats its own.
+        self._channel.finish_flight(now, expects_answer=False)
+        self._channel.in_handshake = False
+        self._transcript.clear()
+        self._state = State.CONNECTED
+
+    # After the handshake
+
+    def handle_flight_acknowledged(self, now: Instant) -> None:
+        """There are no ACKs in 1.2."""
+
+    def update_keys(self, request_peer: bool, now: Instant) -> None:
+        """There is no KeyUpdate in 1.2."""
+
+    def export(self, label: bytes, context: bytes | None, length: int) -> bytes | None:
+        """Return exported keying material, once the handshake is complete."""
+        return self._keys.export(label, context, length) if self._keys and self.is_complete else None

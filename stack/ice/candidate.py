@@ -1,0 +1,206 @@
+"""Candidates: what they are, what they are worth, how SDP writes them.
+
+RFC 8445 §5.1.1.3 (foundation), §5.1.2 (priority); RFC 8839 §5.1 (grammar); RFC 6544 §4.5 (TCP candidates are
+read and written, though the agents do not use them yet). The grammar is read generously: either case, a leading
+"a=", mDNS names (".local"), component 2, extension attributes that nobody here knows. What a browser says comes
+out again as it went in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import ip_address
+from typing import Self
+from zlib import crc32
+
+from stack.core.errors import LocalError, ParseError
+from stack.core.machine import Address, TransportProtocol
+
+MAX_PRIORITY = 2**31 - 1
+MAX_LOCAL_PREFERENCE = 65535
+MAX_CANDIDATE_LENGTH = 1024
+"""Longer candidate lines are not read."""
+
+
+class CandidateType(Enum):
+    """RFC 8445 §5.1.1; the value is the token of RFC 8839."""
+
+    HOST = "host"
+    SERVER_REFLEXIVE = "srflx"
+    PEER_REFLEXIVE = "prflx"
+    RELAYED = "relay"
+
+
+class TcpType(Enum):
+    """RFC 6544 §4.5."""
+
+    ACTIVE = "active"
+    PASSIVE = "passive"
+    SIMULTANEOUS_OPEN = "so"
+
+
+TYPE_PREFERENCE = {
+    # RFC 8445 §5.1.2.2
+    CandidateType.HOST: 126,
+    CandidateType.PEER_REFLEXIVE: 110,
+    CandidateType.SERVER_REFLEXIVE: 100,
+    CandidateType.RELAYED: 0,
+}
+
+
+def compute_priority(
+    candidate_type: CandidateType, local_preference: int = MAX_LOCAL_PREFERENCE, component: int = 1
+) -> int:
+    """Return 2^24·type preference + 2^8·local preference + 256 - component (RFC 8445 §5.1.2.1)."""
+    if not 0 <= local_preference <= MAX_LOCAL_PREFERENCE or not 1 <= component <= 256:
+        raise LocalError("local preference is 0 to 65535, component 1 to 256")
+    return TYPE_PREFERENCE[candidate_type] << 24 | local_preference << 8 | 256 - component
+
+
+def compute_foundation(
+    candidate_type: CandidateType, base_host: str, protocol: TransportProtocol, server: str = ""
+) -> str:
+    """Return a string that is the same for the same type, base, protocol and STUN server (RFC 8445 §5.1.1.3)."""
+    return str(crc32(f"{candidate_type.value} {base_host} {protocol.value} {server}".encode()))
+
+
+def _canonical_host(text: str) -> str:
+    """Return an IP address in canonical form without scope; a name as it is."""
+    try:
+        return str(ip_address(text.partition("%")[0]))
+    except ValueError:
+        return text
+
+
+def _number(text: str, low: int, high: int, what: str) -> int:
+    # str.isdigit() alone would take digits of other scripts, int() signs and underscores.
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and low <= int(text) <= high):
+        raise ParseError(f"{what} of a candidate is not a number from {low} to {high}")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One transport address that can perhaps be reached."""
+
+    foundation: str
+    component: int
+    protocol: TransportProtocol
+    priority: int
+    host: str
+    """An IP address in canonical form, or a name that somebody else would have to resolve."""
+    port: int
+    type: CandidateType
+    related_host: str | None = None
+    related_port: int | None = None
+    tcp_type: TcpType | None = None
+    extensions: tuple[tuple[str, str], ...] = ()
+    """Extension attributes, in order, as they were written."""
+
+    @property
+    def is_address(self) -> bool:
+        """True if `host` is an IP address, False if it is a name (mDNS or otherwise)."""
+        try:
+            ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+    @property
+    def address(self) -> Address:
+        """The transport address; `LocalError` if `host` is a name."""
+        if not self.is_address:
+            raise LocalError("this candidate has a name, not an address")
+        return Address(self.host, self.port)
+
+    @classmethod
+    def host_candidate(
+        cls, address: Address, local_preference: int = MAX_LOCAL_PREFERENCE, component: int = 1
+    ) -> Self:
+        """Return the UDP host candidate of a local socket.
+
+        With several addresses each needs a local preference of its own (RFC 8445 §5.1.2.1), higher is better;
+        RFC 8421 asks to interleave IPv6 and IPv4.
+        """
+        host = _canonical_host(address.host)
+        return cls(
+            foundation=compute_foundation(CandidateType.HOST, host, TransportProtocol.UDP),
+            component=component,
+            protocol=TransportProtocol.UDP,
+            priority=compute_priority(CandidateType.HOST, local_preference, component),
+            host=host,
+            port=address.port,
+            type=CandidateType.HOST,
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the value of `a=candidate`, with or without "a=" and "candidate:"; raise `ParseError` otherwise."""
+        if len(text) > MAX_CANDIDATE_LENGTH:
+            raise ParseError("candidate is too long")
+        text = text.strip().removeprefix("a=").removeprefix("candidate:")
+        fields = text.split()
+        if len(fields) < 8 or fields[6].lower() != "typ":
+            raise ParseError("candidate has too few fields")
+        foundation, component, protocol, priority, host, port, _, candidate_type = fields[:8]
+        if not 1 <= len(foundation) <= 32:
+            raise ParseError("foundation of a candidate has 1 to 32 characters")
+        try:
+            transport = TransportProtocol(protocol.lower())
+            kind = CandidateType(candidate_type.lower())
+        except ValueError as error:
+            raise ParseError("candidate of unknown transport or type") from error
+        related_host: str | None = None
+        related_port: int | None = None
+        tcp_type: TcpType | None = None
+        extensions: list[tuple[str, str]] = []
+        # RFC 8839 §5.1: what follows comes in pairs of name and value; an odd one at the end is let go.
+        for name, value in zip(fields[8::2], fields[9::2], strict=False):
+            if name == "raddr":
+                related_host = _canonical_host(value)
+            elif name == "rport":
+                related_port = _number(value, 0, 65535, "related port")
+            elif name == "tcptype":
+                try:
+                    tcp_type = TcpType(value.lower())
+                except ValueError as error:
+                    raise ParseError("candidate of unknown tcptype") from error
+            else:
+                extensions.append((name, value))
+        return cls(
+            foundation=foundation,
+            component=_number(component, 1, 256, "component"),
+            protocol=transport,
+            # RFC 8445 §5.1.2 ends at 2^31 - 1, but the field is 32 bits wide, and some use all of them.
+            priority=_number(priority, 0, 2**32 - 1, "priority"),
+            host=_canonical_host(host),
+            port=_number(port, 0, 65535, "port"),
+            type=kind,
+            related_host=related_host,
+            related_port=related_port,
+            tcp_type=tcp_type,
+            extensions=tuple(extensions),
+        )
+
+    def serialize(self) -> str:
+        """Return the value of `a=candidate`, beginning with "candidate:"."""
+        fields: list[object] = [
+            self.foundation,
+            self.component,
+            self.protocol.value,
+            self.priority,
+            self.host,
+            self.port,
+            "typ",
+            self.type.value,
+        ]
+        if self.related_host is not None:
+            fields += ["raddr", self.related_host]
+        if self.related_port is not None:
+            fields += ["rport", self.related_port]
+        if self.tcp_type is not None:
+            fields += ["tcptype", self.tcp_type.value]
+        for extension in self.extensions:
+            fields += extension
+        return "candidate:" + " ".join(str(item) for item in fields)

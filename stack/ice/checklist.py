@@ -1,0 +1,186 @@
+"""The checklist: which pairs there are and which is checked next (RFC 8445 §6.1.2, §6.1.4; RFC 8838 §12).
+
+There is one, for there is one component: RTP and RTCP, and everything else, share a transport (RFC 8843, 5761).
+Pairs may be added at any time. A pair waits if it is the first of its foundation, else it stays frozen until a
+pair of the same foundation has succeeded or nothing better is left to do. RFC 8445 §6.1.4.2 would wait for the
+failure of the first of its foundation, which takes as long as our patience.
+
+When every pair has been checked, the unanswered ones are asked again, each by a new check. That deviates from
+RFC 8445 §14.3, whose RTO is 500 ms or more and doubles. A browser asks every 50 ms until it is answered; with 30 %
+loss each way the doubling timer left one call in twenty without a path for four seconds, and this for one second.
+Each repetition is a transaction of its own, so its round trip is known, and an answer to any of them counts.
+
+Left out: pruning of reflexive local candidates (RFC 8445 §6.1.2.4), as every local candidate is its own base.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+
+from stack.core.machine import Address, Path
+from stack.ice.candidate import Candidate
+from stack.ice.pair import CandidatePair, PairState
+
+MAX_PAIRS = 100
+"""RFC 8445 §6.1.2.5 recommends this limit."""
+
+MAX_REPEATS = 20
+"""How often an unanswered check is repeated early, before the slowing schedule of RFC 8489 §6.2.1 takes over."""
+
+_ACTIVE = (PairState.WAITING, PairState.IN_PROGRESS)
+_EVICTION_ORDER = {
+    PairState.FAILED: 0,
+    PairState.FROZEN: 1,
+    PairState.WAITING: 2,
+    PairState.SUCCEEDED: 3,
+    PairState.IN_PROGRESS: 4,
+}
+
+
+def can_pair(local: Candidate, remote: Candidate) -> bool:
+    """Return True if the two may form a pair: same component, protocol, family and scope (RFC 8445 §6.1.2.2)."""
+    if local.component != remote.component or local.protocol is not remote.protocol:
+        return False
+    ours, theirs = ip_address(local.host), ip_address(remote.host)
+    return ours.version == theirs.version and (ours.version == 4 or ours.is_link_local == theirs.is_link_local)
+
+
+class Checklist:
+    """The pairs, best first, and the queue of triggered checks."""
+
+    __slots__ = ("_controlling", "_pairs", "_triggered")
+
+    def __init__(self, controlling: bool) -> None:
+        self._controlling = controlling
+        self._pairs: list[CandidatePair] = []
+        self._triggered: deque[CandidatePair] = deque()
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @property
+    def pairs(self) -> Sequence[CandidatePair]:
+        """All pairs, highest priority first."""
+        return tuple(self._pairs)
+
+    def find(self, path: Path) -> CandidatePair | None:
+        """Return the pair whose checks take `path`."""
+        return next((pair for pair in self._pairs if pair.path == path), None)
+
+    def add(self, local: Candidate, remote: Candidate, keep: Iterable[CandidatePair] = ()) -> CandidatePair | None:
+        """Add a pair; None if the two do not fit, are paired already, or nothing can make room.
+
+        A full list lets go of a failed pair first, then of those not yet checked, then of the one among those
+        that succeeded which has been silent longest; never of one in `keep`.
+        """
+        pair = CandidatePair(local, remote, self._controlling)
+        if not can_pair(local, remote) or self.find(pair.path) is not None:
+            return None
+        if len(self._pairs) >= MAX_PAIRS and not self._make_room(keep):
+            return None
+        same = [other.state for other in self._pairs if other.foundation == pair.foundation]
+        # RFC 8838 §12: waiting if it is alone or one of its foundation has succeeded.
+        pair.state = PairState.WAITING if not same or PairState.SUCCEEDED in same else PairState.FROZEN
+        self._pairs.append(pair)
+        self._sort()
+        return pair
+
+    def _make_room(self, keep: Iterable[CandidatePair]) -> bool:
+        kept = set(keep)
+        evictable = [p for p in self._pairs if p not in kept and p.state is not PairState.IN_PROGRESS]
+        if not evictable:
+            return False
+        victim = min(evictable, key=lambda p: (_EVICTION_ORDER[p.state], p.last_heard or 0.0, p.priority))
+        self._pairs.remove(victim)
+        if victim in self._triggered:
+            self._triggered.remove(victim)
+        return True
+
+    def _sort(self) -> None:
+        self._pairs.sort(key=lambda pair: -pair.priority)
+
+    def set_role(self, controlling: bool) -> None:
+        """Compute all priorities anew after a role switch (RFC 8445 §7.3.1.1)."""
+        self._controlling = controlling
+        for pair in self._pairs:
+            pair.set_role(controlling)
+        self._sort()
+
+    def upgrade(self, address: Address, candidate: Candidate) -> None:
+        """Replace what a check taught by what is now signalled for the same address (RFC 8838 §11.4)."""
+        for pair in self._pairs:
+            if pair.path.remote == address:
+                pair.remote = candidate
+                pair.set_role(self._controlling)
+        self._sort()
+
+    def trigger(self, pair: CandidatePair) -> None:
+        """Queue a triggered check (RFC 8445 §6.1.4.1)."""
+        if pair.state is not PairState.SUCCEEDED:
+            if pair.state is not PairState.IN_PROGRESS:
+                pair.repeats = 0
+            pair.state = PairState.WAITING
+        if pair not in self._triggered:
+            self._triggered.append(pair)
+
+    def next_check(self) -> CandidatePair | None:
+        """Take the pair to be checked now: triggered, else waiting, else frozen (RFC 8445 §6.1.4.2)."""
+        if self._triggered:
+            return self._triggered.popleft()
+        waiting = next((pair for pair in self._pairs if pair.state is PairState.WAITING), None)
+        if waiting is not None:
+            return waiting
+        busy = {pair.foundation for pair in self._pairs if pair.state in _ACTIVE}
+        frozen = [pair for pair in self._pairs if pair.state is PairState.FROZEN]
+        return next((pair for pair in frozen if pair.foundation not in busy), frozen[0] if frozen else None)
+
+    def next_repeat(self) -> CandidatePair | None:
+        """Return the pair that has waited longest for an answer and may be asked again early."""
+        unanswered = (
+            pair
+            for pair in self._pairs
+            if pair.repeats < MAX_REPEATS and (pair.state is PairState.IN_PROGRESS or pair.nominating)
+        )
+        return min(unanswered, key=lambda pair: pair.last_check_at, default=None)
+
+    def succeeded(self, pair: CandidatePair) -> None:
+        """Note a success and unfreeze its kin (RFC 8445 §7.2.5.3.3)."""
+        pair.state = PairState.SUCCEEDED
+        for other in self._pairs:
+            if other.state is PairState.FROZEN and other.foundation == pair.foundation:
+                other.state = PairState.WAITING
+
+    def failed(self, pair: CandidatePair) -> None:
+        """Note a failure."""
+        pair.state = PairState.FAILED
+        pair.nominating = False
+
+    def conclude(self, selected: CandidatePair) -> None:
+        """Stop what has not begun, now that a pair is nominated (RFC 8445 §8.1.2)."""
+        self._pairs = [
+            p for p in self._pairs if p is selected or p.state not in (PairState.FROZEN, PairState.WAITING)
+        ]
+        self._triggered.clear()
+        for pair in self._pairs:
+            pair.repeats = MAX_REPEATS
+
+    @property
+    def active(self) -> int:
+        """How many pairs are waiting or in progress: N of RFC 8445 §14.3."""
+        return sum(pair.state in _ACTIVE for pair in self._pairs)
+
+    def best_valid(self) -> CandidatePair | None:
+        """The best pair that succeeded."""
+        return next((pair for pair in self._pairs if pair.state is PairState.SUCCEEDED), None)
+
+    def freshest_valid(self) -> CandidatePair | None:
+        """The pair that succeeded and was heard last."""
+        valid = [pair for pair in self._pairs if pair.state is PairState.SUCCEEDED and pair.last_heard is not None]
+        return max(valid, key=lambda pair: pair.last_heard or 0.0, default=None)
+
+    def may_improve_on(self, pair: CandidatePair) -> bool:
+        """Return True if a better pair than this one has not been decided yet."""
+        undecided = (PairState.FROZEN, PairState.WAITING, PairState.IN_PROGRESS)
+        return any(other.state in undecided and other.priority > pair.priority for other in self._pairs)

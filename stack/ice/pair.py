@@ -1,0 +1,85 @@
+"""A candidate pair and what is known of it (RFC 8445 §6.1.2)."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from stack.core.machine import Address, Instant, Path
+from stack.ice.candidate import Candidate
+
+
+class PairState(Enum):
+    """RFC 8445 §6.1.2.6, in protocol order."""
+
+    FROZEN = "frozen"
+    WAITING = "waiting"
+    IN_PROGRESS = "in-progress"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+def compute_pair_priority(controlling: int, controlled: int) -> int:
+    """Return 2^32·min(G,D) + 2·max(G,D) + (G>D), G being the controlling side's priority (RFC 8445 §6.1.2.3)."""
+    return (min(controlling, controlled) << 32) + 2 * max(controlling, controlled) + (controlling > controlled)
+
+
+class CandidatePair:
+    """A local and a remote candidate. The local one is its own base, so the path is where checks really go."""
+
+    __slots__ = (
+        "last_check_at",
+        "last_heard",
+        "local",
+        "mapped_address",
+        "nominate_on_success",
+        "nominating",
+        "path",
+        "priority",
+        "remote",
+        "repeats",
+        "round_trip_time",
+        "state",
+    )
+
+    def __init__(self, local: Candidate, remote: Candidate, controlling: bool) -> None:
+        self.local = local
+        self.remote = remote
+        self.path = Path(local.address, remote.address, local.protocol)
+        """Where its checks and its data go."""
+        self.state = PairState.WAITING
+        self.priority = 0
+        self.nominating = False
+        """We control and the next check on this pair carries USE-CANDIDATE, or one is under way."""
+        self.nominate_on_success = False
+        """The peer, controlling, nominated this pair before our own check succeeded (RFC 8445 §7.3.1.5)."""
+        self.mapped_address: Address | None = None
+        """How the peer sees our address on this pair: the peer-reflexive local candidate, if it is another one."""
+        self.round_trip_time: float | None = None
+        """Seconds, smoothed; None until it has been measured."""
+        self.last_check_at: Instant = 0.0
+        """When we last sent a new check."""
+        self.repeats = 0
+        """How many of our checks were repetitions of an unanswered one."""
+        self.last_heard: Instant | None = None
+        """When an authenticated message last came on this pair."""
+        self.set_role(controlling)
+
+    @property
+    def foundation(self) -> tuple[str, str]:
+        """Both foundations (RFC 8445 §6.1.2.6)."""
+        return self.local.foundation, self.remote.foundation
+
+    def set_role(self, controlling: bool) -> None:
+        """Compute the priority for our role."""
+        ours, theirs = self.local.priority, self.remote.priority
+        self.priority = compute_pair_priority(ours, theirs) if controlling else compute_pair_priority(theirs, ours)
+
+    def measured(self, round_trip_time: float) -> None:
+        """Take a sample into the smoothed round-trip time (weight 1/8, as in RFC 6298)."""
+        if self.round_trip_time is None:
+            self.round_trip_time = round_trip_time
+        else:
+            self.round_trip_time += (round_trip_time - self.round_trip_time) / 8
+
+    def __repr__(self) -> str:
+        return f"<CandidatePair {self.path} {self.state.value}>"

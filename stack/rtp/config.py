@@ -1,0 +1,59 @@
+"""What was negotiated for the sound of one call, as far as RTP needs to know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from stack.rtp.extensions import ExtensionIds, PlayoutDelay
+
+
+class RtpCodec(NamedTuple):
+    """One `a=rtpmap`: the payload type stands for `name` with timestamps at `clock_rate` Hz."""
+
+    payload_type: int
+    name: str
+    clock_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class RtpConfig:
+    """Everything that an `RtpSession` is told at its birth.
+
+    `codecs` are the payload types of sound: all are received, the first is sent. `wall_clock_offset` is what has
+    to be added to an Instant to get seconds since 1970; only NTP timestamps in reports depend on it.
+    """
+
+    ssrc: int
+    cname: str
+    codecs: tuple[RtpCodec, ...]
+    telephone_events: tuple[RtpCodec, ...] = ()
+    """RFC 4733: all are received, the one with the clock rate of the first codec is sent."""
+    red_payload_type: int | None = None
+    """RFC 2198: redundancy, both ways."""
+    red_depth: int | None = None
+    """A fixed number of earlier frames to repeat, 0 to 2; None: as many as the reported loss asks for."""
+    rtx_payload_types: tuple[tuple[int, int], ...] = ()
+    """RFC 4588: pairs of a payload type for retransmission and the one that it repeats (`apt`)."""
+    rtx_ssrc: int | None = None
+    """The SSRC under which we retransmit."""
+    extensions: ExtensionIds = field(default_factory=ExtensionIds)
+    mid: str | None = None
+    playout_delay: PlayoutDelay | None = None
+    """What to ask of the peer's buffer, where the extension was negotiated."""
+    nack: bool = False
+    """`a=rtcp-fb nack`: ask for what is missing, and answer when asked."""
+    transport_cc: bool = False
+    """`a=rtcp-fb transport-cc`: report every arrival."""
+    rcvr_rtt: bool = False
+    """`a=rtcp-xr:rcvr-rtt`: send a reference time of our own (RFC 3611 §4.4)."""
+    reduced_size: bool = False
+    """`a=rtcp-rsize`: feedback may travel without a report in front of it (RFC 5506)."""
+    wall_clock_offset: float = 0.0
+    session_bandwidth: int = 64_000
+    """Bits per second, of which reports may use a twentieth (RFC 3550 §6.2)."""
+
+    @property
+    def clock_rate(self) -> int:
+        """The clock rate of what is sent, in Hz."""
+        return self.codecs[0].clock_rate

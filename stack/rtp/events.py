@@ -1,0 +1,68 @@
+"""What an `RtpSession` tells its owner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from stack.core.machine import Instant
+from stack.rtp.extensions import AudioLevel
+
+
+class PacketReceived(NamedTuple):
+    """One codec frame, in the order of arrival; a NamedTuple because there are 50 of them a second in each call.
+
+    `sequence` and `timestamp` do not wrap: they go on counting. Put them in order by `sequence`. `recovered`
+    says that it came in the redundancy of a later packet or as a retransmission. An empty payload stands for a
+    packet that holds no sound (a telephone event, or the padding with which browsers probe the path): its number
+    is not missing, and there is nothing to decode or to conceal.
+    """
+
+    payload: bytes
+    sequence: int
+    timestamp: int
+    arrival: Instant
+    payload_type: int
+    marker: bool
+    ssrc: int
+    audio_level: AudioLevel | None = None
+    recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """What follows is another line of sequence numbers and timestamps: forget the old one.
+
+    `previous` is None for the first source, and equal to `ssrc` if the same source started over.
+    """
+
+    ssrc: int
+    previous: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ByeReceived:
+    """The peer said that these sources leave."""
+
+    ssrcs: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DtmfReceived:
+    """A key was pressed; told once, with the first packet that says so. `digit` is one of 0–9 * # A–D."""
+
+    digit: str
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class DtmfEnded:
+    """The key was released, or nothing more was heard of it; `duration` in seconds."""
+
+    digit: str
+    timestamp: int
+    duration: float
+
+
+RtpEvent: TypeAlias = PacketReceived | SourceChanged | ByeReceived | DtmfReceived | DtmfEnded

@@ -1,0 +1,183 @@
+"""RTP header extensions: the one-byte and two-byte forms (RFC 8285 §4) and the elements that a call uses.
+
+| element | URI | source |
+|---|---|---|
+| audio level | urn:ietf:params:rtp-hdrext:ssrc-audio-level | RFC 6464 |
+| mid | urn:ietf:params:rtp-hdrext:sdes:mid | RFC 9143 §15.2 |
+| transport-wide sequence number | …/draft-holmer-rmcat-transport-wide-cc-extensions-01 | that draft, §2 |
+| absolute send time | http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time | WebRTC project |
+| playout delay | http://www.webrtc.org/experiments/rtp-hdrext/playout-delay | WebRTC project |
+
+Elements of other kinds are passed over. The rest of the project negotiates only what stands in `ExtensionIds`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+from stack.core.errors import LocalError, ParseError
+
+ONE_BYTE_PROFILE = 0xBEDE
+TWO_BYTE_PROFILE = 0x1000
+_TWO_BYTE_MASK = 0xFFF0  # RFC 8285 §4.3: the last four bits are the application's
+
+URI_AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+URI_MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
+URI_TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+URI_ABS_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+URI_PLAYOUT_DELAY = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
+
+PLAYOUT_DELAY_STEP = 0.01
+"""Seconds in one unit of the playout-delay element."""
+
+
+class AudioLevel(NamedTuple):
+    """How loud a packet's sound is: 0 is the loudest (0 dBov), 127 is silence; `voice` if somebody speaks."""
+
+    level: int
+    voice: bool = False
+
+
+class PlayoutDelay(NamedTuple):
+    """The range of playout delay that the sender asks of the receiver, in units of 10 ms, each 0 to 4095."""
+
+    minimum: int
+    maximum: int
+
+
+class HeaderExtensions(NamedTuple):
+    """What the elements of one packet say; None where an element is absent."""
+
+    audio_level: AudioLevel | None = None
+    mid: str | None = None
+    transport_sequence: int | None = None
+    abs_send_time: int | None = None
+    playout_delay: PlayoutDelay | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionIds:
+    """The local identifiers that SDP gave to the elements (`a=extmap`); None where it was not negotiated."""
+
+    audio_level: int | None = None
+    mid: int | None = None
+    transport_sequence: int | None = None
+    abs_send_time: int | None = None
+    playout_delay: int | None = None
+
+
+def abs_send_time(seconds: float) -> int:
+    """Return an instant as 24 bits: 6 of seconds, 18 of fraction."""
+    return int(seconds * (1 << 18)) & 0xFFFFFF
+
+
+def parse_elements(profile: int, data: bytes) -> list[tuple[int, bytes]]:
+    """Return the (identifier, value) pairs of a header extension; an unknown profile has none."""
+    elements: list[tuple[int, bytes]] = []
+    position, end = 0, len(data)
+    if profile == ONE_BYTE_PROFILE:
+        while position < end:
+            head = data[position]
+            position += 1
+            if head >> 4 == 0:
+                if head:  # RFC 8285 §4.2: identifier 0 with a length: whatever follows cannot be understood
+                    break
+                continue
+            if head >> 4 == 15:  # RFC 8285 §4.2: 15 ends the parsing
+                break
+            start, position = position, position + (head & 0x0F) + 1
+            if position > end:
+                raise ParseError("header extension: an element is longer than the extension")
+            elements.append((head >> 4, data[start:position]))
+    elif profile & _TWO_BYTE_MASK == TWO_BYTE_PROFILE:
+        while position < end:
+            identifier = data[position]
+            position += 1
+            if identifier == 0:
+                continue
+            if position == end:
+                raise ParseError("header extension: an element has no length")
+            start = position + 1
+            position = start + data[position]
+            if position > end:
+                raise ParseError("header extension: an element is longer than the extension")
+            elements.append((identifier, data[start:position]))
+    return elements
+
+
+def serialize_elements(elements: list[tuple[int, bytes]]) -> tuple[int, bytes]:
+    """Return the (profile, data) of a header extension: the one-byte form wherever it can hold the elements."""
+    out = bytearray()
+    if all(1 <= identifier <= 14 and 1 <= len(value) <= 16 for identifier, value in elements):
+        profile = ONE_BYTE_PROFILE
+        for identifier, value in elements:
+            out.append(identifier << 4 | (len(value) - 1))
+            out += value
+    else:
+        profile = TWO_BYTE_PROFILE
+        for identifier, value in elements:
+            if not 1 <= identifier <= 255 or len(value) > 255:
+                raise LocalError(f"header extension {identifier} with {len(value)} bytes fits neither form")
+            out += bytes((identifier, len(value))) + value
+    out += bytes(-len(out) % 4)
+    return profile, bytes(out)
+
+
+class ExtensionMap:
+    """Reads and writes the elements under the identifiers that one call has negotiated."""
+
+    __slots__ = ("_ids", "_is_empty")
+
+    def __init__(self, ids: ExtensionIds) -> None:
+        self._ids = ids
+        used = [identifier for field in fields(ids) if (identifier := getattr(ids, field.name)) is not None]
+        if len(set(used)) < len(used) or not all(1 <= identifier <= 255 for identifier in used):
+            raise LocalError(f"header extension identifiers {used} are out of range or used twice")
+        self._is_empty = not used
+
+    def parse(self, profile: int | None, data: bytes) -> HeaderExtensions:
+        """Return what the elements say that were negotiated; an element of the wrong length is passed over."""
+        if profile is None or self._is_empty:
+            return _NOTHING
+        ids = self._ids
+        level: AudioLevel | None = None
+        mid: str | None = None
+        transport_sequence: int | None = None
+        send_time: int | None = None
+        delay: PlayoutDelay | None = None
+        for identifier, value in parse_elements(profile, data):
+            size = len(value)
+            if identifier == ids.audio_level and size >= 1:
+                level = AudioLevel(value[0] & 0x7F, value[0] > 0x7F)
+            elif identifier == ids.transport_sequence and size >= 2:
+                transport_sequence = value[0] << 8 | value[1]
+            elif identifier == ids.abs_send_time and size == 3:
+                send_time = int.from_bytes(value, "big")
+            elif identifier == ids.mid:
+                mid = value.decode("utf-8", "replace")
+            elif identifier == ids.playout_delay and size == 3:
+                both = int.from_bytes(value, "big")
+                delay = PlayoutDelay(both >> 12, both & 0xFFF)
+        return HeaderExtensions(level, mid, transport_sequence, send_time, delay)
+
+    def serialize(self, extensions: HeaderExtensions) -> tuple[int | None, bytes]:
+        """Return the (profile, data) that says what was negotiated of `extensions`; (None, b"") for nothing."""
+        ids = self._ids
+        elements: list[tuple[int, bytes]] = []
+        if ids.audio_level is not None and extensions.audio_level is not None:
+            level, voice = extensions.audio_level
+            elements.append((ids.audio_level, bytes((min(max(level, 0), 127) | (0x80 if voice else 0),))))
+        if ids.mid is not None and extensions.mid:
+            elements.append((ids.mid, extensions.mid.encode()))
+        if ids.transport_sequence is not None and extensions.transport_sequence is not None:
+            elements.append((ids.transport_sequence, (extensions.transport_sequence & 0xFFFF).to_bytes(2, "big")))
+        if ids.abs_send_time is not None and extensions.abs_send_time is not None:
+            elements.append((ids.abs_send_time, (extensions.abs_send_time & 0xFFFFFF).to_bytes(3, "big")))
+        if ids.playout_delay is not None and extensions.playout_delay is not None:
+            minimum, maximum = (min(max(delay, 0), 4095) for delay in extensions.playout_delay)
+            elements.append((ids.playout_delay, (minimum << 12 | maximum).to_bytes(3, "big")))
+        return serialize_elements(elements) if elements else (None, b"")
+
+
+_NOTHING = HeaderExtensions()

@@ -1,0 +1,200 @@
+"""Writing our media sections, of an offer or an answer: the same lines in the same order.
+
+RFC 8829 §5.2.1 and §5.3.1, RFC 8839 §4.2, RFC 8841 §5, RFC 9143 §7.1.3, RFC 9429 where it differs from 8829.
+
+Deviation, as the browsers do: ICE credentials, fingerprint and setup stand in every accepted section and not
+only in the BUNDLE-tagged one, for peers that read each section by itself. Candidates stand in the tagged one.
+No `a=rtcp`: RTCP always shares the port (rtcp-mux).
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from stack.core.errors import LocalError, ParseError
+from stack.sdp.description import MediaDescription, SessionDescription
+from stack.sdp.grammar import (
+    Attribute,
+    CandidateSummary,
+    Connection,
+    ExtMap,
+    Group,
+    MediaDirection,
+    Origin,
+    RtpMap,
+    Setup,
+    serialize_format_parameters,
+)
+from stack.sdp.parameters import Codec, LocalAudio, LocalData, LocalParameters
+
+DISCARD_PORT = 9
+"""The port of a section whose address is not known yet (RFC 8839 §4.2.1.1 with 8840 §4.1.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A payload type with all its lines."""
+
+    payload_type: int
+    rtp_map: RtpMap
+    parameters: dict[str, str]
+    feedback: tuple[str, ...] = ()
+
+    @classmethod
+    def of_codec(cls, payload_type: int, codec: Codec, feedback: tuple[str, ...]) -> Format:
+        """Return a codec under a payload type."""
+        return cls(payload_type, codec.rtp_map, dict(codec.parameters), feedback)
+
+    @classmethod
+    def of_red(cls, payload_type: int, around: int, codec: Codec) -> Format:
+        """Return redundancy of one generation around a payload type (RFC 2198 §5)."""
+        rtp_map = RtpMap("red", codec.clock_rate, codec.channels)
+        return cls(payload_type, rtp_map, {f"{around}/{around}": ""})
+
+    @classmethod
+    def of_telephone_event(cls, payload_type: int, clock_rate: int) -> Format:
+        """Return the sixteen DTMF events (RFC 4733 §2.4.1)."""
+        return cls(payload_type, RtpMap("telephone-event", clock_rate), {"0-15": ""})
+
+    def lines(self) -> Iterator[Attribute]:
+        """Return its attributes."""
+        number = self.payload_type
+        yield Attribute("rtpmap", f"{number} {self.rtp_map.serialize()}")
+        yield from (Attribute("rtcp-fb", f"{number} {name}") for name in self.feedback)
+        if self.parameters:
+            yield Attribute("fmtp", f"{number} {serialize_format_parameters(self.parameters)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Where a section of ours stands: its name, its protocol, our setup role, and whether it leads the BUNDLE."""
+
+    mid: str | None
+    protocol: str
+    setup: Setup
+    is_tagged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AudioTerms:
+    """What an audio section of ours says, after our wishes were held against the offer (if there is one)."""
+
+    formats: tuple[Format, ...]
+    extensions: tuple[ExtMap, ...]
+    direction: MediaDirection
+    rtcp_rsize: bool
+    receiver_rtt: bool
+
+
+def audio_section(
+    local: LocalParameters, audio: LocalAudio, section: Section, terms: AudioTerms
+) -> MediaDescription:
+    """Return an audio section of ours."""
+    attributes = list(_transport(local, section))
+    attributes.append(Attribute(terms.direction.value))
+    if terms.direction.sends:  # RFC 8829 §5.2.1; clients play event.streams[0]
+        attributes.append(Attribute("msid", audio.msid.serialize()))
+    attributes.append(Attribute("rtcp-mux"))
+    if terms.rtcp_rsize:
+        attributes.append(Attribute("rtcp-rsize"))
+    if terms.receiver_rtt:
+        attributes.append(Attribute("rtcp-xr", "rcvr-rtt=all"))
+    attributes += (Attribute("extmap", extension.serialize()) for extension in terms.extensions)
+    for entry in terms.formats:
+        attributes += entry.lines()
+    if audio.ptime is not None:
+        attributes.append(Attribute("ptime", str(audio.ptime)))
+    if terms.direction.sends:
+        attributes.append(Attribute("ssrc", f"{audio.ssrc} cname:{audio.cname}"))
+    formats = tuple(str(entry.payload_type) for entry in terms.formats)
+    return _section("audio", section.protocol, formats, attributes, local)
+
+
+def data_section(
+    local: LocalParameters, data: LocalData, section: Section, *, sctp_init: bool, sctpmap: bool = False
+) -> MediaDescription:
+    """Return a data channel section of ours; `sctpmap`: in the form from before RFC 8841, for such a peer."""
+    attributes = list(_transport(local, section))
+    if sctpmap:
+        attributes.append(Attribute("sctpmap", f"{data.sctp_port} webrtc-datachannel 1024"))
+    else:
+        attributes.append(Attribute("sctp-port", str(data.sctp_port)))
+    attributes.append(Attribute("max-message-size", str(data.max_message_size)))
+    if sctp_init and data.sctp_init is not None:  # draft-hancke-tsvwg-snap
+        attributes.append(Attribute("sctp-init", b64encode(data.sctp_init).decode()))
+    formats = (str(data.sctp_port),) if sctpmap else ("webrtc-datachannel",)
+    return _section("application", section.protocol, formats, attributes, local)
+
+
+def idle_section(local: LocalParameters, offered: MediaDescription, section: Section) -> MediaDescription:
+    """Return the answer to a section of which we want the transport only: its first format, both ways inactive."""
+    number, rtp_map = next(iter(offered.payload_types.items()))
+    kept = Format(number, rtp_map, offered.format_parameters(number))
+    attributes = [*_transport(local, section), Attribute("inactive"), Attribute("rtcp-mux"), *kept.lines()]
+    return _section(offered.kind, section.protocol, (str(number),), attributes, local)
+
+
+def rejected_section(offered: MediaDescription) -> MediaDescription:
+    """Return the answer to a section that we decline: same kind, protocol and formats, port 0 (RFC 3264 §6)."""
+    mid = offered.mid
+    attributes = (Attribute("inactive"),) if mid is None else (Attribute("mid", mid), Attribute("inactive"))
+    return MediaDescription(offered.kind, 0, offered.protocol, offered.formats, Connection(), attributes)
+
+
+def session(
+    local: LocalParameters,
+    media: Sequence[MediaDescription],
+    bundle: Sequence[str],
+    options: Sequence[str],
+    *,
+    mixed: bool,
+) -> SessionDescription:
+    """Return a description of ours around its media sections."""
+    attributes = []
+    if bundle:
+        attributes.append(Attribute("group", Group("BUNDLE", tuple(bundle)).serialize()))
+    if local.ice_lite:
+        attributes.append(Attribute("ice-lite"))
+    if options:
+        attributes.append(Attribute("ice-options", " ".join(options)))
+    if mixed:  # RFC 8285 §6
+        attributes.append(Attribute("extmap-allow-mixed"))
+    attributes.append(Attribute("msid-semantic", "WMS *"))  # what a=msid needed before RFC 8830; ignored since
+    return SessionDescription(Origin(local.session_id, local.session_version), tuple(media), tuple(attributes))
+
+
+def _transport(local: LocalParameters, section: Section) -> Iterator[Attribute]:
+    if section.mid is not None:
+        yield Attribute("mid", section.mid)
+    yield Attribute("ice-ufrag", local.ice_ufrag)
+    yield Attribute("ice-pwd", local.ice_pwd)
+    yield Attribute("fingerprint", local.fingerprint.serialize())
+    yield Attribute("setup", section.setup.value)
+    if section.is_tagged:
+        for candidate in local.candidates:
+            yield Attribute("candidate", candidate.removeprefix("candidate:"))
+        if local.end_of_candidates:
+            yield Attribute("end-of-candidates")
+
+
+def _section(
+    kind: str, protocol: str, formats: tuple[str, ...], attributes: list[Attribute], local: LocalParameters
+) -> MediaDescription:
+    port, connection = _default_address(local.candidates)
+    return MediaDescription(kind, port, protocol, formats, connection, tuple(attributes))
+
+
+def _default_address(candidates: Sequence[str]) -> tuple[int, Connection]:
+    """Return port and c= line of the default candidate: the one most likely to work (RFC 8839 §4.2.1.2)."""
+    try:
+        parsed = [CandidateSummary.parse(candidate) for candidate in candidates]
+    except ParseError as error:
+        raise LocalError(f"a candidate of ours: {error}") from error
+    usable = [c for c in parsed if c.component == 1 and c.transport == "udp" and c.is_literal]
+    for kind in ("relay", "srflx", "host"):
+        for candidate in usable:
+            if candidate.kind == kind:
+                return candidate.port, Connection(candidate.address)
+    return DISCARD_PORT, Connection()

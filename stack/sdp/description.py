@@ -1,0 +1,322 @@
+"""A session description as a tree: the session, its media sections, their attributes in order.
+
+RFC 8866 §5 (structure and order), 8122 §5, 4145 §4, 8839 §5 and 8285 §5 (what a section takes from the session).
+
+Attributes stay as they came, in order, so that whatever is unknown survives a round trip; typed properties read
+them on demand. Parsing is lenient about order and missing `s=`/`t=` lines, and strict about what it writes:
+lines in the RFC's order, CRLF. Lines of the types i, u, e, p and k are kept but mean nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Self
+
+from stack.core.errors import ParseError
+from stack.sdp.grammar import (
+    STATIC_PAYLOAD_TYPES,
+    Attribute,
+    CandidateSummary,
+    Connection,
+    ExtMap,
+    Fingerprint,
+    Group,
+    Line,
+    MediaDirection,
+    Msid,
+    Origin,
+    RtpMap,
+    Setup,
+    SsrcAttribute,
+    parse_format_parameters,
+    parse_ice_chars,
+    parse_number,
+    parse_token,
+    serialize_lines,
+    split_lines,
+)
+
+MAX_MEDIA_DESCRIPTIONS = 64
+"""Media sections in one description."""
+MAX_FORMATS = 128
+"""Formats in one m= line: there are no more payload types."""
+MAX_CANDIDATES = 64
+"""Candidates that are kept of one section; a call needs a handful."""
+
+_DIRECTIONS = {direction.value: direction for direction in MediaDirection}
+_INHERITED = ("ice-ufrag", "ice-pwd", "ice-options", "fingerprint", "setup", "extmap")
+
+
+class _Attributes:
+    """Reading a tuple of attributes, at either level."""
+
+    __slots__ = ()
+    attributes: tuple[Attribute, ...]
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """Return the values of every attribute called `name`; a property counts as an empty value."""
+        return tuple(attribute.value or "" for attribute in self.attributes if attribute.name == name)
+
+    def value(self, name: str) -> str | None:
+        """Return the first value of `name`; None if there is no such attribute."""
+        return next(iter(self.values(name)), None)
+
+    def has(self, name: str) -> bool:
+        """Return True if there is an attribute called `name`."""
+        return any(attribute.name == name for attribute in self.attributes)
+
+    def _direction(self) -> MediaDirection | None:
+        return next((_DIRECTIONS[a.name] for a in self.attributes if a.name in _DIRECTIONS), None)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaDescription(_Attributes):
+    """One m= section: `m=<kind> <port> <protocol> <formats>` and what belongs to it (RFC 8866 §5.14)."""
+
+    kind: str
+    port: int
+    protocol: str
+    formats: tuple[str, ...]
+    connection: Connection | None = None
+    attributes: tuple[Attribute, ...] = ()
+    bandwidths: tuple[str, ...] = ()
+    other: tuple[Line, ...] = ()
+
+    @classmethod
+    def parse_lines(cls, lines: list[Line]) -> Self:
+        """Read one section, the m= line first."""
+        fields = lines[0].value.split()
+        if len(fields) < 4:
+            raise ParseError(f"m= has {len(fields)} fields, at least 4 are needed")
+        kind, port, protocol, *formats = fields
+        if len(formats) > MAX_FORMATS:
+            raise ParseError(f"more than {MAX_FORMATS} formats in one m= line")
+        connections = [Connection.parse(line.value) for line in lines if line.kind == "c"]
+        return cls(
+            parse_token(kind, "media").lower(),
+            parse_number(port.partition("/")[0], "port"),
+            protocol,
+            tuple(formats),
+            connections[0] if connections else None,
+            tuple(Attribute.parse(line.value) for line in lines if line.kind == "a"),
+            tuple(line.value for line in lines if line.kind == "b"),
+            tuple(line for line in lines if line.kind in "ik"),
+        )
+
+    def lines(self) -> Iterator[Line]:
+        """Return the lines of the section in the order of RFC 8866 §9."""
+        yield Line("m", " ".join((self.kind, str(self.port), self.protocol, *self.formats)))
+        yield from (line for line in self.other if line.kind == "i")
+        if self.connection is not None:
+            yield Line("c", self.connection.serialize())
+        yield from (Line("b", bandwidth) for bandwidth in self.bandwidths)
+        yield from (line for line in self.other if line.kind == "k")
+        yield from (Line("a", attribute.serialize()) for attribute in self.attributes)
+
+    @property
+    def is_rejected(self) -> bool:
+        """True if the section is declined: port 0 without bundle-only (RFC 3264 §6, RFC 9143 §6)."""
+        return self.port == 0 and not self.has("bundle-only")
+
+    @property
+    def mid(self) -> str | None:
+        """The name of the section within BUNDLE and for trickled candidates; None if it has none."""
+        mid = self.value("mid")
+        return None if mid is None else parse_token(mid.strip(), "mid")
+
+    @property
+    def direction(self) -> MediaDirection:
+        """Which way media flows; sendrecv if nothing is said (RFC 8866 §6.7)."""
+        return self._direction() or MediaDirection.SENDRECV
+
+    @property
+    def setup(self) -> Setup | None:
+        """Who opens the DTLS connection."""
+        value = self.value("setup")
+        return None if value is None else Setup.parse(value.strip())
+
+    @property
+    def ice_ufrag(self) -> str | None:
+        """The ICE username fragment: 4 to 256 ice-chars."""
+        value = self.value("ice-ufrag")
+        return None if value is None else parse_ice_chars(value.strip(), "ice-ufrag", 4)
+
+    @property
+    def ice_pwd(self) -> str | None:
+        """The ICE password: 22 to 256 ice-chars."""
+        value = self.value("ice-pwd")
+        return None if value is None else parse_ice_chars(value.strip(), "ice-pwd", 22)
+
+    @property
+    def ice_options(self) -> tuple[str, ...]:
+        """The ICE options (RFC 8839 §5.6)."""
+        return tuple(dict.fromkeys(option for value in self.values("ice-options") for option in value.split()))
+
+    @property
+    def fingerprints(self) -> tuple[Fingerprint, ...]:
+        """The certificate's hashes, strongest first; those of functions that prove nothing are left out."""
+        parsed = {Fingerprint.parse(value) for value in self.values("fingerprint")}
+        return tuple(sorted((f for f in parsed if f.strength), key=lambda f: (-f.strength, f.value)))
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The candidates as `candidate:…`, of component 1 only: RTCP always shares the port of RTP.
+
+        A line that is no candidate is passed over (RFC 8839 §5.1), as are those beyond `MAX_CANDIDATES`.
+        """
+        kept: list[str] = []
+        for value in self.values("candidate"):
+            try:
+                summary = CandidateSummary.parse(value)
+            except ParseError:
+                continue
+            if summary.component == 1 and len(kept) < MAX_CANDIDATES:
+                kept.append(f"candidate:{value}")
+        return tuple(kept)
+
+    @property
+    def payload_types(self) -> dict[int, RtpMap]:
+        """What the payload types of the m= line stand for, in its order; unknown static ones are left out.
+
+        Formats of other protocols than RTP are no numbers and stand for nothing here.
+        """
+        maps: dict[int, RtpMap] = {}
+        for value in self.values("rtpmap"):
+            number, _, encoding = value.strip().partition(" ")
+            maps.setdefault(parse_number(number, "payload type", 127), RtpMap.parse(encoding.strip()))
+        numbers = [parse_number(text, "payload type", 127) for text in self.formats if text.isdigit()]
+        known = {number: maps.get(number, STATIC_PAYLOAD_TYPES.get(number)) for number in numbers}
+        return {number: rtp_map for number, rtp_map in known.items() if rtp_map is not None}
+
+    def format_parameters(self, payload_type: int) -> dict[str, str]:
+        """Return the parameters (`a=fmtp`) of a payload type, names in lower case."""
+        parameters: dict[str, str] = {}
+        for value in self.values("fmtp"):
+            number, _, rest = value.strip().partition(" ")
+            if number == str(payload_type):
+                parameters = parse_format_parameters(rest) | parameters
+        return parameters
+
+    def rtcp_feedback(self, payload_type: int) -> tuple[str, ...]:
+        """Return the feedback messages (`a=rtcp-fb`) of a payload type, those of `*` included (RFC 4585 §4.2)."""
+        found = [value.split(None, 1) for value in self.values("rtcp-fb")]
+        mine = (
+            fields[1].lower() for fields in found if len(fields) == 2 and fields[0] in ("*", str(payload_type))
+        )
+        return tuple(dict.fromkeys(mine))
+
+    @property
+    def extensions(self) -> tuple[ExtMap, ...]:
+        """The header extensions, in order."""
+        return tuple(ExtMap.parse(value) for value in self.values("extmap"))
+
+    @property
+    def msid(self) -> Msid | None:
+        """The first stream and track that the section sends."""
+        value = self.value("msid")
+        return None if value is None else Msid.parse(value)
+
+    @property
+    def ssrcs(self) -> dict[int, str | None]:
+        """The SSRCs that the section names, each with its CNAME, in order (RFC 5576 §6.1)."""
+        cnames: dict[int, str | None] = {}
+        for value in self.values("ssrc"):
+            attribute = SsrcAttribute.parse(value)
+            cnames.setdefault(attribute.ssrc, None)
+            if attribute.name == "cname":
+                cnames[attribute.ssrc] = attribute.value
+        return cnames
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDescription(_Attributes):
+    """A whole description (RFC 8866 §5); `times` holds its t=, r= and z= lines."""
+
+    origin: Origin
+    media: tuple[MediaDescription, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
+    name: str = "-"
+    connection: Connection | None = None
+    bandwidths: tuple[str, ...] = ()
+    times: tuple[Line, ...] = (Line("t", "0 0"),)
+    other: tuple[Line, ...] = ()
+
+    @classmethod
+    def parse(cls, data: str | bytes) -> Self:
+        """Read a description; raises `ParseError` for anything that is not one."""
+        if isinstance(data, bytes):
+            try:
+                data = data.decode()
+            except UnicodeDecodeError:
+                raise ParseError("a description is not UTF-8") from None
+        lines = split_lines(data.removeprefix("\ufeff"))
+        if not lines or lines[0] != Line("v", "0"):
+            raise ParseError("a description begins with v=0")
+        unknown = next((line for line in lines[1:] if line.kind not in "osiuepcbtrzkam"), None)
+        if unknown is not None:  # RFC 8866 §5: not understood as a whole
+            raise ParseError(f"unknown line type {unknown.kind!r}")
+        starts = [index for index, line in enumerate(lines) if line.kind == "m"]
+        if len(starts) > MAX_MEDIA_DESCRIPTIONS:
+            raise ParseError(f"more than {MAX_MEDIA_DESCRIPTIONS} media sections")
+        cuts = pairwise([*starts, len(lines)])
+        session = lines[1 : starts[0]] if starts else lines[1:]
+        by_kind = {kind: [line.value for line in session if line.kind == kind] for kind in "oscb"}
+        if len(by_kind["o"]) != 1:
+            raise ParseError("a description has one o= line")
+        return cls(
+            Origin.parse(by_kind["o"][0]),
+            tuple(MediaDescription.parse_lines(lines[start:end]) for start, end in cuts),
+            tuple(Attribute.parse(line.value) for line in session if line.kind == "a"),
+            by_kind["s"][0] if by_kind["s"] else "-",
+            Connection.parse(by_kind["c"][0]) if by_kind["c"] else None,
+            tuple(by_kind["b"]),
+            tuple(line for line in session if line.kind in "trz") or (Line("t", "0 0"),),
+            tuple(line for line in session if line.kind in "iuepk"),
+        )
+
+    def lines(self) -> Iterator[Line]:
+        """Return the lines in the order of RFC 8866 §9."""
+        yield from (Line("v", "0"), Line("o", self.origin.serialize()), Line("s", self.name))
+        yield from (line for kind in "iuep" for line in self.other if line.kind == kind)
+        if self.connection is not None:
+            yield Line("c", self.connection.serialize())
+        yield from (Line("b", bandwidth) for bandwidth in self.bandwidths)
+        yield from self.times
+        yield from (line for line in self.other if line.kind == "k")
+        yield from (Line("a", attribute.serialize()) for attribute in self.attributes)
+        for media in self.media:
+            yield from media.lines()
+
+    def serialize(self) -> str:
+        """Return the description as text."""
+        return serialize_lines(self.lines())
+
+    @property
+    def is_ice_lite(self) -> bool:
+        """True if the side that says it is an ICE-lite agent (RFC 8839 §5.3)."""
+        return self.has("ice-lite")
+
+    @property
+    def bundle_groups(self) -> tuple[tuple[str, ...], ...]:
+        """The mids of each BUNDLE group, in order (RFC 9143 §4)."""
+        groups = (Group.parse(value) for value in self.values("group"))
+        return tuple(group.mids for group in groups if group.semantics.upper() == "BUNDLE")
+
+    def resolved(self) -> SessionDescription:
+        """Return a copy in which every section has what it takes from the session.
+
+        A section's own attribute of the same name goes before the session's (RFC 8122 §5, 4145 §4, 8839 §5.4,
+        8866 §6.7); header extensions of both levels add up (RFC 8285 §5).
+        """
+        direction = self._direction()
+        sections = []
+        for media in self.media:
+            own = {attribute.name for attribute in media.attributes} - {"extmap"}
+            taken = [a for a in self.attributes if a.name in _INHERITED and a.name not in own]
+            if direction is not None and not own & set(_DIRECTIONS):
+                taken.append(Attribute(direction.value))
+            connection = media.connection or self.connection
+            sections.append(replace(media, attributes=(*media.attributes, *taken), connection=connection))
+        return replace(self, media=tuple(sections))

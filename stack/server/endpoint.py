@@ -1,0 +1,161 @@
+"""The endpoint: one UDP port for all calls. It finds the session of each datagram and keeps every deadline.
+
+Routing: a STUN request names its session by the ufrag before the colon of its USERNAME (RFC 8445 §7.2.2);
+everything else goes by the exact path, which is bound once MESSAGE-INTEGRITY has been verified on it
+(`docs/decisions/0002-ufrag-before-path.md`). An unknown ufrag is resolved through one function, so that a
+session can be made by its first packet.
+
+The endpoint hosts any `Hosted` machine; it knows nothing of what runs inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from stack.core.errors import LocalError
+from stack.core.machine import Instant, Machine, Path, Transmit
+from stack.core.trace import Counters
+from stack.server.deadlines import Deadlines
+from stack.server.routes import Routes
+from stack.stun import peek_username
+
+EventT = TypeVar("EventT")
+EventT_co = TypeVar("EventT_co", covariant=True)
+
+_STUN_FIRST_BYTE_END = 4  # RFC 7983 §7
+
+
+class Hosted(Machine[EventT_co], Protocol[EventT_co]):
+    """A machine that an endpoint can host: it says which paths it has proven, and when it is over."""
+
+    def drain_routes(self) -> Sequence[Path]:
+        """Return the paths proven since the last call by a verified MESSAGE-INTEGRITY."""
+        ...
+
+    @property
+    def is_finished(self) -> bool:
+        """True once the machine has nothing more to say or hear and may be forgotten."""
+        ...
+
+
+Resolve = Callable[[str, Instant], "Hosted[EventT] | None"]
+
+
+class Endpoint(Generic[EventT]):
+    """All sessions behind one port.
+
+    `resolve` is asked for a session when a STUN request names a ufrag that is not known; it may make one.
+    Feed a batch of datagrams, then `pump()` once, then drain.
+    """
+
+    def __init__(self, resolve: Resolve[EventT] | None = None, max_sessions: int = 10_000) -> None:
+        self.counters = Counters()
+        self.max_sessions = max_sessions
+        self._resolve = resolve
+        self._routes = Routes()
+        self._machines: dict[str, Hosted[EventT]] = {}
+        self._deadlines: Deadlines[str] = Deadlines()
+        self._touched: dict[str, None] = {}  # an ordered set: what happens may not depend on hashes
+        self._transmits: list[Transmit] = []
+        self._events: list[tuple[str, EventT]] = []
+
+    def __len__(self) -> int:
+        return len(self._machines)
+
+    def add(self, ufrag: str, machine: Hosted[EventT]) -> None:
+        """Host a machine under its ufrag.
+
+        Raises `LocalError` if the ufrag is taken or the endpoint is full.
+        """
+        if ufrag in self._machines:
+            raise LocalError(f"the ufrag {ufrag!r} is taken")
+        if len(self._machines) >= self.max_sessions:
+            raise LocalError(f"the endpoint is full: {self.max_sessions} sessions")
+        self._machines[ufrag] = machine
+        self._routes.add(ufrag)
+        self._touched[ufrag] = None
+
+    def touch(self, ufrag: str) -> None:
+        """Say that a command was given to a hosted machine, so that the next `pump` looks at it."""
+        if ufrag in self._machines:
+            self._touched[ufrag] = None
+
+    def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
+        """Hand one datagram to its session; one that belongs to none is counted and dropped."""
+        ufrag = self._find(data, path, now)
+        if ufrag is None:
+            return
+        machine = self._machines[ufrag]
+        machine.handle_datagram(data, path, now)
+        if data[0] < _STUN_FIRST_BYTE_END:  # what follows in the same batch may need the path that this one proved
+            self._bind(ufrag, machine)
+        self._touched[ufrag] = None
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Hand over a batch of datagrams that arrived together, and pump once."""
+        for data, path in batch:
+            self.handle_datagram(data, path, now)
+        self.pump()
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Wake every session that is due, and pump."""
+        for ufrag in self._deadlines.pop_due(now):
+            self._machines[ufrag].handle_timeout(now)
+            self._touched[ufrag] = None
+        self.pump()
+
+    def poll_timeout(self) -> Instant | None:
+        """Return when the earliest session wants to be woken."""
+        return self._deadlines.next
+
+    def pump(self) -> None:
+        """Collect what the touched sessions have to send and to say, and forget those that are over."""
+        touched, self._touched = self._touched, {}
+        for ufrag in touched:
+            machine = self._machines.get(ufrag)
+            if machine is None:
+                continue
+            self._bind(ufrag, machine)
+            self._transmits.extend(machine.drain_transmits())
+            self._events.extend((ufrag, event) for event in machine.drain_events())
+            if machine.is_finished:
+                del self._machines[ufrag]
+                self._routes.remove(ufrag)
+                self._deadlines.set(ufrag, None)
+            else:
+                self._deadlines.set(ufrag, machine.poll_timeout())
+
+    def drain_transmits(self) -> Sequence[Transmit]:
+        """Return every datagram to be sent since the last call."""
+        transmits, self._transmits = self._transmits, []
+        return transmits
+
+    def drain_events(self) -> Sequence[tuple[str, EventT]]:
+        """Return what happened since the last call, each event with the ufrag of its session."""
+        events, self._events = self._events, []
+        return events
+
+    def _bind(self, ufrag: str, machine: Hosted[EventT]) -> None:
+        for path in machine.drain_routes():
+            self._routes.bind(ufrag, path)
+
+    def _find(self, data: bytes, path: Path, now: Instant) -> str | None:
+        if data and data[0] < _STUN_FIRST_BYTE_END:
+            username = peek_username(data)
+            if username is not None:
+                return self._find_by_ufrag(username.partition(":")[0], now)
+        ufrag = self._routes.find(path)
+        if ufrag is None:
+            self.counters.add("dropped_unknown_path")
+        return ufrag
+
+    def _find_by_ufrag(self, ufrag: str, now: Instant) -> str | None:
+        if ufrag in self._machines:
+            return ufrag
+        machine = self._resolve(ufrag, now) if self._resolve is not None else None
+        if machine is None or len(self._machines) >= self.max_sessions:
+            self.counters.add("dropped_unknown_ufrag")
+            return None
+        self.add(ufrag, machine)
+        return ufrag

@@ -1,0 +1,50 @@
+"""One machine with a socket of its own, behind the same surface as the endpoint: what a client needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
+
+from stack.core.machine import Instant, Path, Transmit
+from stack.server.endpoint import Hosted
+
+EventT = TypeVar("EventT")
+
+
+class Solo(Generic[EventT]):
+    """Every datagram and every deadline belongs to the one machine; `name` stands in its events."""
+
+    def __init__(self, name: str, machine: Hosted[EventT]) -> None:
+        self.name = name
+        self.machine = machine
+
+    def __len__(self) -> int:
+        return 0 if self.machine.is_finished else 1
+
+    def touch(self, name: str) -> None:
+        """Nothing to remember: `pump` always looks at the one machine."""
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Hand over a batch of datagrams that arrived together."""
+        for data, path in batch:
+            self.machine.handle_datagram(data, path, now)
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Wake the machine."""
+        self.machine.handle_timeout(now)
+
+    def poll_timeout(self) -> Instant | None:
+        """Return when the machine wants to be woken; never once it is over."""
+        return None if self.machine.is_finished else self.machine.poll_timeout()
+
+    def pump(self) -> None:
+        """Nothing to collect: the drains ask the machine itself."""
+
+    def drain_transmits(self) -> Sequence[Transmit]:
+        """Return every datagram to be sent since the last call."""
+        self.machine.drain_routes()
+        return self.machine.drain_transmits()
+
+    def drain_events(self) -> Sequence[tuple[str, EventT]]:
+        """Return what happened since the last call, each event with the machine's name."""
+        return [(self.name, event) for event in self.machine.drain_events()]

@@ -1,0 +1,59 @@
+"""What a session tells its owner. Data-channel events are those of `stack.sctp`, handed up unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from stack.core.machine import Path
+from stack.rtp import RtpEvent
+from stack.sctp import SctpEvent
+
+
+class EndReason(Enum):
+    """Why a session is over."""
+
+    HUNG_UP = "hung up"
+    """Our side ended it."""
+    PEER_CLOSED = "the peer closed"
+    """close_notify, or RTCP BYE followed by it."""
+    SETUP_TIMEOUT = "no connection in time"
+    ICE_FAILED = "no path to the peer"
+    CONSENT_EXPIRED = "the peer fell silent"
+    """RFC 7675 §5.1: nothing authenticated arrived for 30 s."""
+    FINGERPRINT_MISMATCH = "the peer's certificate is not the one in its SDP"
+    DTLS_FAILED = "the DTLS handshake failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """ICE and DTLS are done: media and data can flow.
+
+    `steps` are the milliseconds from the session's making to each step of its set-up, in order.
+    """
+
+    path: Path
+    dtls_version: str
+    cipher_suite: str
+    group: str
+    srtp_profile: str | None
+    steps: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaReceived:
+    """Something of the audio stream arrived: a packet, a digit, a BYE."""
+
+    event: RtpEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over; nothing follows."""
+
+    reason: EndReason
+    detail: str = ""
+
+
+SessionEvent = Connected | MediaReceived | Ended | SctpEvent

@@ -1,0 +1,192 @@
+"""What a session is built from, and how each protocol's part is read out of it.
+
+`SessionParameters` is plain: it can be written as JSON and the session be made from it in another process, or by
+the first packet that names it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from stack import dtls, ice, sctp, sdp
+from stack.core.errors import LocalError, ParseError
+from stack.core.machine import Address, Entropy, Instant
+from stack.rtp import ExtensionIds, RtpCodec, RtpConfig, RtpSession
+
+SRTP_PROFILES = (
+    dtls.SrtpProfile.AEAD_AES_128_GCM,
+    dtls.SrtpProfile.AES128_CM_HMAC_SHA1_80,
+    dtls.SrtpProfile.AEAD_AES_256_GCM,
+)
+"""Cheapest first: GCM needs no separate HMAC."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParameters:
+    """Our side and what was agreed on with the peer."""
+
+    local: sdp.LocalParameters
+    negotiation: sdp.Negotiation
+
+    def to_json(self) -> str:
+        """Return everything as JSON text. It holds our ICE password: treat it as a secret."""
+        return json.dumps({"local": self.local.to_json(), "negotiation": self.negotiation.to_json()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return what `to_json` wrote; raises `ParseError` for anything else."""
+        try:
+            fields = json.loads(text)
+            local, negotiation = fields["local"], fields["negotiation"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ParseError("no session parameters") from error
+        return cls(sdp.LocalParameters.from_json(local), sdp.Negotiation.from_json(negotiation))
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWishes:
+    """What our side asks for in SDP, whoever the peer is."""
+
+    audio: bool = True
+    data: bool = True
+    ice_lite: bool = False
+    setup: sdp.Setup = sdp.Setup.PASSIVE
+    node: str = ""
+    """The readable part of the ufrag, for a relay in front."""
+
+
+def make_local_parameters(
+    entropy: Entropy,
+    certificate: dtls.Certificate,
+    addresses: Sequence[Address],
+    wishes: LocalWishes | None = None,
+    public_ips: Sequence[str] = (),
+) -> sdp.LocalParameters:
+    """Return our side of a new call: fresh credentials, our fingerprint, a candidate for each address.
+
+    Behind a 1:1 NAT `public_ips` stand in the candidates instead of the bound addresses.
+    """
+    wishes = wishes or LocalWishes()
+    credentials = ice.IceCredentials.generate(entropy, wishes.node)
+    if public_ips:
+        ports = {address.port for address in addresses}
+        if len(ports) != 1:
+            raise LocalError("a public address needs one port on every local address")
+        addresses = [Address(host, ports.copy().pop()) for host in public_ips]
+    candidates = [
+        ice.Candidate.host_candidate(address, local_preference=65_535 - index)
+        for index, address in enumerate(addresses)
+    ]
+    audio = None
+    if wishes.audio:
+        audio = sdp.LocalAudio(
+            ssrc=int.from_bytes(entropy(4), "big") or 1,
+            cname=entropy(8).hex(),
+            extensions=(sdp.EXTENSION_AUDIO_LEVEL,),
+        )
+    fingerprint = certificate.fingerprint()
+    return sdp.LocalParameters(
+        ice_ufrag=credentials.ufrag,
+        ice_pwd=credentials.password,
+        fingerprint=sdp.Fingerprint.parse(str(fingerprint)),
+        session_id=int.from_bytes(entropy(8), "big") >> 2,
+        candidates=tuple(_candidate_line(candidate) for candidate in candidates),
+        ice_lite=wishes.ice_lite,
+        setup=wishes.setup,
+        audio=audio,
+        data=sdp.LocalData() if wishes.data else None,
+    )
+
+
+def _candidate_line(candidate: ice.Candidate) -> str:
+    text = candidate.serialize()
+    return text if text.startswith("candidate:") else f"candidate:{text}"
+
+
+def make_ice(parameters: SessionParameters, entropy: Entropy, now: Instant) -> ice.IceAgent | ice.LiteAgent:
+    """Return the started ICE agent: lite if we said so, else full, in the role that was agreed on."""
+    local, agreed = parameters.local, parameters.negotiation
+    credentials = ice.IceCredentials(local.ice_ufrag, local.ice_pwd)
+    agent: ice.IceAgent | ice.LiteAgent
+    if local.ice_lite:
+        agent = ice.LiteAgent(credentials)
+    else:
+        agent = ice.IceAgent(credentials, entropy, controlling=agreed.ice_controlling)
+    for text in local.candidates:
+        agent.add_local_candidate(ice.Candidate.parse(text), now)
+    agent.set_remote_credentials(ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd), now)
+    for text in agreed.remote_candidates:
+        try:
+            agent.add_remote_candidate(ice.Candidate.parse(text), now)
+        except ParseError:
+            agent.counters.add("remote_candidate_malformed")
+    agent.start(now)
+    return agent
+
+
+def make_dtls(
+    parameters: SessionParameters,
+    certificate: dtls.Certificate,
+    entropy: Entropy,
+    version: dtls.Version | None = None,
+) -> dtls.DtlsEndpoint:
+    """Return the DTLS endpoint in our role; it accepts the certificates whose fingerprints the peer announced."""
+    agreed = parameters.negotiation
+    config = dtls.DtlsConfig(
+        certificate,
+        tuple(dtls.Fingerprint.parse(fingerprint.serialize()) for fingerprint in agreed.remote_fingerprints),
+        min_version=version or dtls.Version.DTLS_1_2,
+        max_version=version or dtls.Version.DTLS_1_3,
+        srtp_profiles=SRTP_PROFILES if agreed.audio is not None else (),
+    )
+    role = dtls.Role.CLIENT if agreed.dtls_role is sdp.DtlsRole.CLIENT else dtls.Role.SERVER
+    return dtls.DtlsEndpoint(role, config, entropy)
+
+
+def make_rtp(
+    parameters: SessionParameters, entropy: Entropy, now: Instant, wall_clock: float
+) -> RtpSession | None:
+    """Return the RTP session of the agreed audio section; None without one."""
+    ours, agreed = parameters.local.audio, parameters.negotiation.audio
+    if ours is None or agreed is None:
+        return None
+    ids = agreed.extensions
+    events = agreed.telephone_event_payload_type
+    config = RtpConfig(
+        ssrc=ours.ssrc,
+        cname=ours.cname,
+        codecs=(RtpCodec(agreed.payload_type, agreed.codec, agreed.clock_rate),),
+        telephone_events=() if events is None else (RtpCodec(events, "telephone-event", agreed.clock_rate),),
+        red_payload_type=agreed.red_payload_type,
+        extensions=ExtensionIds(
+            audio_level=ids.get(sdp.EXTENSION_AUDIO_LEVEL),
+            mid=ids.get(sdp.EXTENSION_MID),
+            transport_sequence=ids.get(sdp.EXTENSION_TRANSPORT_CC),
+            abs_send_time=ids.get(sdp.EXTENSION_ABS_SEND_TIME),
+        ),
+        mid=agreed.mid,
+        nack="nack" in agreed.rtcp_feedback,
+        transport_cc="transport-cc" in agreed.rtcp_feedback,
+        rcvr_rtt=agreed.receiver_rtt,
+        reduced_size=agreed.rtcp_rsize,
+        wall_clock_offset=wall_clock,
+    )
+    return RtpSession(config, entropy, now)
+
+
+def make_channels(parameters: SessionParameters, entropy: Entropy) -> sctp.Channels | None:
+    """Return the data channels of the agreed data section; None without one."""
+    ours, agreed = parameters.local.data, parameters.negotiation.data
+    if ours is None or agreed is None:
+        return None
+    config = sctp.SctpConfig(
+        is_dtls_client=parameters.negotiation.dtls_role is sdp.DtlsRole.CLIENT,
+        local_port=ours.sctp_port,
+        remote_port=agreed.remote_sctp_port,
+        max_message_size=ours.max_message_size,
+        peer_max_message_size=agreed.remote_max_message_size,
+    )
+    return sctp.Channels(config, entropy)

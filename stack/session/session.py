@@ -1,0 +1,370 @@
+"""One peer: the only junction of ICE, DTLS, SRTP, RTP and SCTP.
+
+It sorts datagrams (`demux.py`), moves what each protocol produces to the next, and turns their ends into one.
+Nothing else belongs here: whatever a single protocol can decide is decided in its own package.
+
+    network -> ICE (STUN)
+            -> DTLS -> SCTP -> channels
+            -> SRTP -> RTP, RTCP -> MediaReceived
+
+DTLS gets to spend CPU only on a path that ICE has validated. The SRTP keys come from DTLS (RFC 5764 §4.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from stack.core.errors import LocalError
+from stack.core.machine import Entropy, Instant, Path, Transmit
+from stack.core.timers import Timers, earliest
+from stack.core.trace import Counters
+from stack.dtls import (
+    ApplicationData,
+    Certificate,
+    DtlsEndpoint,
+    FailureReason,
+    HandshakeComplete,
+    PeerClosed,
+    Version,
+)
+from stack.dtls import Failed as DtlsFailed
+from stack.ice import ConsentExpired, IceAgent, IceEvent, LiteAgent, PathSelected, PathValidated
+from stack.ice import Failed as IceFailed
+from stack.rtp import RtpSession
+from stack.sctp import Channels
+from stack.sdp import DtlsRole
+from stack.session.demux import Kind, classify
+from stack.session.events import Connected, Ended, EndReason, MediaReceived, SessionEvent
+from stack.session.parameters import (
+    SessionParameters,
+    make_channels,
+    make_dtls,
+    make_ice,
+    make_rtp,
+)
+from stack.srtp import SrtpEngine, SrtpError, SrtpProfile, keying_material_length, split_keying_material
+
+SETUP_TIMEOUT = 30.0
+"""Seconds from the making of a session to `Connected`; after that it is given up."""
+_EXPORTER_LABEL = "EXTRACTOR-dtls_srtp"  # RFC 5764 §4.2
+
+
+class State(Enum):
+    """Where a session stands, in the order in which it gets there."""
+
+    CHECKING = auto()
+    HANDSHAKING = auto()
+    CONNECTED = auto()
+    ENDED = auto()
+
+
+class _Timer(Enum):
+    SETUP = auto()
+
+
+class Session:
+    """A machine that holds one peer connection. `handle_datagram` takes whatever arrives on its paths.
+
+    `wall_clock` is what the wall clock (seconds since 1970) says at the instant 0 of the machine's clock; RTCP
+    sender reports carry it.
+    """
+
+    def __init__(
+        self,
+        parameters: SessionParameters,
+        certificate: Certificate,
+        entropy: Entropy,
+        now: Instant,
+        *,
+        wall_clock: float = 0.0,
+        dtls_version: Version | None = None,
+    ) -> None:
+        self.parameters = parameters
+        self.counters = Counters()
+        self.state = State.CHECKING
+        self.steps: dict[str, float] = {}
+        self._made = now
+        self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now)
+        self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version)
+        self._dtls_started = False
+        self._srtp: SrtpEngine | None = None
+        self._rtp: RtpSession | None = make_rtp(parameters, entropy, now, wall_clock)
+        self._channels: Channels | None = make_channels(parameters, entropy)
+        self._path: Path | None = None
+        self._routes: list[Path] = []
+        self._transmits: list[Transmit] = []
+        self._events: list[SessionEvent] = []
+        self._timers: Timers[_Timer] = Timers()
+        self._timers.set(_Timer.SETUP, now + SETUP_TIMEOUT)
+        self._pump(now)
+
+    # -- commands ------------------------------------------------------------------------------------------
+
+    @property
+    def rtp(self) -> RtpSession | None:
+        """The audio stream; None if none was negotiated. Use it for reading; send through `send_media`."""
+        return self._rtp
+
+    @property
+    def channels(self) -> Channels | None:
+        """The data channels; None if none were negotiated. Call `flush` after a command to them."""
+        return self._channels
+
+    @property
+    def path(self) -> Path | None:
+        """The path on which we send."""
+        return self._path
+
+    @property
+    def is_connected(self) -> bool:
+        """True while media and data can flow."""
+        return self.state is State.CONNECTED
+
+    @property
+    def round_trip_time(self) -> float | None:
+        """The latest round-trip time in seconds, from RTCP or else from ICE."""
+        measured = self._rtp.round_trip_time if self._rtp is not None else None
+        return measured if measured is not None else self._ice.round_trip_time
+
+    def send_media(
+        self, payload: bytes, samples: int, now: Instant, *, skipped: int = 0, marker: bool = False
+    ) -> None:
+        """Send one codec frame of `samples` ticks of the RTP clock, after `skipped` ticks of silence.
+
+        Raises `LocalError` if no audio was negotiated or the session is not connected.
+        """
+        if self._rtp is None:
+            raise LocalError("no audio was negotiated")
+        if self.state is not State.CONNECTED:
+            raise LocalError("the session is not connected")
+        if skipped:
+            self._rtp.skip(skipped)
+        self._rtp.send(payload, samples, now, marker=marker)
+        self._move_rtp(now)
+
+    def flush(self, now: Instant) -> None:
+        """Move what a command to `channels` or `rtp` has produced."""
+        self._pump(now)
+
+    def close(self, now: Instant) -> None:
+        """End the session in an orderly way: RTCP BYE, then close_notify."""
+        if self.state is State.ENDED:
+            return
+        if self.state is State.CONNECTED and self._rtp is not None:
+            self._rtp.close(now)
+            self._move_rtp(now)
+        if self._dtls_started:
+            self._dtls.close(now)
+            self._move_dtls(now)
+        self._end(EndReason.HUNG_UP)
+
+    # -- the machine ---------------------------------------------------------------------------------------
+
+    def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
+        """Take one datagram from the network."""
+        if self.state is State.ENDED:
+            self.counters.add("dropped_after_end")
+            return
+        kind = classify(data)
+        if kind is Kind.RTP or kind is Kind.RTCP:
+            self._handle_srtp(data, kind, now)
+        elif kind is Kind.STUN:
+            self._ice.handle_datagram(data, path, now)
+        elif kind is Kind.DTLS:
+            if not self._dtls_started:
+                self.counters.add("dropped_dtls_before_ice")
+                return
+            self._dtls.handle_datagram(data, now)
+        else:
+            self.counters.add("dropped_unknown_protocol")
+        self._pump(now)
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Do what is due."""
+        if self.state is State.ENDED:
+            return
+        for _ in self._timers.pop_due(now):
+            self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
+            return
+        self._ice.handle_timeout(now)
+        self._dtls.handle_timeout(now)
+        if self._channels is not None:
+            self._channels.handle_timeout(now)
+        if self._rtp is not None and self.state is State.CONNECTED:
+            self._rtp.handle_timeout(now)
+        self._pump(now)
+
+    def poll_timeout(self) -> Instant | None:
+        """Return the earliest deadline of all protocols."""
+        if self.state is State.ENDED:
+            return None
+        return earliest(
+            self._timers.next,
+            self._ice.poll_timeout(),
+            self._dtls.poll_timeout(),
+            self._channels.poll_timeout() if self._channels is not None else None,
+            self._rtp.poll_timeout() if self._rtp is not None and self.state is State.CONNECTED else None,
+        )
+
+    def drain_transmits(self) -> Sequence[Transmit]:
+        """Return every datagram to be sent since the last call."""
+        transmits, self._transmits = self._transmits, []
+        return transmits
+
+    def drain_events(self) -> Sequence[SessionEvent]:
+        """Return what happened since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def drain_routes(self) -> Sequence[Path]:
+        """Return the paths proven by a MESSAGE-INTEGRITY since the last call."""
+        routes, self._routes = self._routes, []
+        return routes
+
+    @property
+    def is_finished(self) -> bool:
+        """True once the session has ended and its last datagrams and events were drained."""
+        return self.state is State.ENDED and not self._transmits and not self._events
+
+    def all_counters(self) -> Counters:
+        """Return the counters of the session and of every protocol in it, named `protocol.reason`."""
+        total = Counters()
+        total.merge(self.counters, "session.")
+        total.merge(self._ice.counters, "ice.")
+        total.merge(self._dtls.counters, "dtls.")
+        if self._rtp is not None:
+            total.merge(self._rtp.counters, "rtp.")
+        if self._channels is not None:
+            total.merge(self._channels.counters, "sctp.")
+        return total
+
+    # -- from one protocol to the next ---------------------------------------------------------------------
+
+    def _pump(self, now: Instant) -> None:
+        """Move everything until nothing moves; bounded, because each protocol only answers what it was given."""
+        self._move_ice(now)
+        self._move_dtls(now)
+        self._move_channels(now)
+        self._move_rtp(now)
+
+    def _move_ice(self, now: Instant) -> None:
+        self._transmits.extend(self._ice.drain_transmits())
+        for event in self._ice.drain_events():
+            self._on_ice(event, now)
+        selected = self._ice.selected_path
+        if selected is not None:
+            self._path = selected
+
+    def _on_ice(self, event: IceEvent, now: Instant) -> None:
+        if isinstance(event, PathValidated):
+            self._routes.append(event.path)
+            self._step("ice_validated", now)
+            if not self._dtls_started:
+                self._path = self._path or event.path
+                self._dtls_started = True
+                self.state = State.HANDSHAKING
+                self._dtls.start(now)
+        elif isinstance(event, PathSelected):
+            self._step("ice_selected", now)
+        elif isinstance(event, ConsentExpired):
+            self._end(EndReason.CONSENT_EXPIRED)
+        elif isinstance(event, IceFailed):
+            self._end(EndReason.ICE_FAILED, str(event.reason))
+
+    def _move_dtls(self, now: Instant) -> None:
+        for event in self._dtls.drain_events():
+            if isinstance(event, HandshakeComplete):
+                self._on_handshake(event, now)
+            elif isinstance(event, ApplicationData):
+                if self._channels is None:
+                    self.counters.add("dropped_unwanted_data")
+                else:
+                    self._channels.handle_datagram(event.data, now)
+            elif isinstance(event, PeerClosed):
+                self._send_dtls()
+                self._end(EndReason.PEER_CLOSED)
+            elif isinstance(event, DtlsFailed):
+                self._send_dtls()
+                mismatch = event.reason is FailureReason.FINGERPRINT_MISMATCH
+                reason = EndReason.FINGERPRINT_MISMATCH if mismatch else EndReason.DTLS_FAILED
+                self._end(reason, str(event))
+        self._send_dtls()
+
+    def _send_dtls(self) -> None:
+        if self._path is not None:
+            self._transmits.extend(Transmit(data, self._path) for data in self._dtls.drain_transmits())
+
+    def _on_handshake(self, event: HandshakeComplete, now: Instant) -> None:
+        if event.srtp_profile is not None:
+            profile = SrtpProfile(event.srtp_profile)
+            material = self._dtls.export_keying_material(_EXPORTER_LABEL, None, keying_material_length(profile))
+            is_client = self.parameters.negotiation.dtls_role is DtlsRole.CLIENT
+            local, remote = split_keying_material(profile, material, is_client)
+            self._srtp = SrtpEngine(profile, local, remote)
+        elif self._rtp is not None:
+            self._end(EndReason.DTLS_FAILED, "the peer agreed to no SRTP profile")
+            return
+        self.state = State.CONNECTED
+        self._timers.clear(_Timer.SETUP)
+        self._step("dtls_connected", now)
+        assert self._path is not None
+        self._events.append(
+            Connected(
+                self._path,
+                event.version.label,
+                event.cipher_suite.name,
+                event.group.name,
+                SrtpProfile(event.srtp_profile).name if event.srtp_profile is not None else None,
+                dict(self.steps),
+            )
+        )
+        if self._channels is not None:
+            self._channels.start(now)
+
+    def _move_channels(self, now: Instant) -> None:
+        if self._channels is None:
+            return
+        self._events.extend(self._channels.drain_events())
+        if self.state is State.CONNECTED:
+            packets = self._channels.drain_transmits()
+            for packet in packets:
+                self._dtls.send(packet, now)
+            if packets:
+                self._send_dtls()
+
+    def _handle_srtp(self, data: bytes, kind: Kind, now: Instant) -> None:
+        if self._srtp is None or self._rtp is None:
+            self.counters.add("dropped_media_before_keys")
+            return
+        try:
+            if kind is Kind.RTP:
+                self._rtp.handle_rtp(self._srtp.unprotect(data), now)
+            else:
+                self._rtp.handle_rtcp(self._srtp.unprotect_rtcp(data), now)
+        except SrtpError as error:
+            self.counters.add(f"dropped_srtp_{error.reason.name.lower()}")
+
+    def _move_rtp(self, now: Instant) -> None:
+        if self._rtp is None:
+            return
+        for event in self._rtp.drain_events():
+            self._step("first_packet", now)
+            self._events.append(MediaReceived(event))
+        if self._srtp is None or self._path is None:
+            return
+        for packet in self._rtp.drain_rtp():
+            self._transmits.append(Transmit(self._srtp.protect(packet), self._path))
+        for packet in self._rtp.drain_rtcp():
+            self._transmits.append(Transmit(self._srtp.protect_rtcp(packet), self._path))
+
+    def _step(self, name: str, now: Instant) -> None:
+        if name not in self.steps:
+            self.steps[name] = round((now - self._made) * 1000, 3)
+
+    def _end(self, reason: EndReason, detail: str = "") -> None:
+        if self.state is State.ENDED:
+            return
+        self.state = State.ENDED
+        self._timers.clear_all()
+        self._events.append(Ended(reason, detail))

@@ -1,0 +1,183 @@
+"""One call from the command line: play a file, record what comes back, and report how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stack.aio import Call
+from stack.audio import Samples, read_wav, write_wav
+from stack.core.errors import LocalError, StackError
+from stack.core.trace import PcapWriter
+from stack.dtls import Version
+from stack.session import Connected
+from stack.signaling.client import DialConfig, DialError, dial
+from stack.voice.conversation import ConversationConfig
+
+CONNECT_TIMEOUT = 20.0
+"""Seconds to wait for the connection."""
+LISTEN_AFTER = 1.0
+"""Seconds to go on listening after the played file's end, when no duration is given."""
+DEFAULT_DURATION = 5.0
+"""Seconds of a call without a file and without a duration."""
+RECORD_RATE = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class CallerConfig:
+    """What the caller does; times in seconds, `dtls` "1.2", "1.3" or None for both."""
+
+    url: str
+    play: str | None = None
+    record: str | None = None
+    duration: float | None = None
+    dtls: str | None = None
+    pcap: str | None = None
+
+
+def parse_dtls_version(text: str | None) -> Version | None:
+    """Return the version named "1.2" or "1.3"; None for none, which means both."""
+    return None if text is None else {"1.2": Version.DTLS_1_2, "1.3": Version.DTLS_1_3}[text]
+
+
+async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) -> dict[str, Any]:
+    """Place one call and return its report; setting `stop` ends it early.
+
+    Raises `LocalError` for a file that cannot be read or written, `DialError` if no call comes about.
+    """
+    stop = stop or asyncio.Event()
+    speech = read_wav(config.play) if config.play is not None else None
+    if config.record is not None:
+        _check_writable(config.record)
+    duration = config.duration
+    if duration is None:
+        duration = len(speech[0]) / speech[1] + LISTEN_AFTER if speech is not None else DEFAULT_DURATION
+    with ExitStack() as stack:
+        trace = None
+        if config.pcap is not None:
+            _check_writable(config.pcap)
+            file = stack.enter_context(open(config.pcap, "wb"))
+            trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
+        conversation = ConversationConfig(dtls_version=parse_dtls_version(config.dtls))
+        dialling = DialConfig(conversation=conversation, trace=trace)
+        async with dial(config.url, dialling) as placed:
+            call = placed.call
+            connected = await _connected(call, stop)
+            recorder = asyncio.create_task(_record(call))
+            if speech is not None:
+                call.speaker.write(speech[0], speech[1])
+            await _first_of(call.wait_ended(), stop.wait(), asyncio.sleep(duration))
+            statistics = await call.stats()
+            call.hang_up()
+            end = await call.wait_ended()
+            heard = await recorder
+    if config.record is not None:
+        write_wav(config.record, heard, RECORD_RATE)
+    return {
+        "url": config.url,
+        "steps_ms": {**placed.signalling, **statistics["steps_ms"]},
+        "path": str(connected.path),
+        "dtls": {
+            "version": connected.dtls_version,
+            "group": connected.group,
+            "cipher": connected.cipher_suite,
+            "srtp_profile": connected.srtp_profile,
+        },
+        "sent": _sent(statistics["rtp"]),
+        "received": _received(statistics["rtp"]),
+        "round_trip_time_ms": statistics["round_trip_time_ms"],
+        "counters": statistics["counters"],
+        "heard_seconds": round(len(heard) / RECORD_RATE, 3),
+        "end": end.reason.value,
+    }
+
+
+async def _connected(call: Call, stop: asyncio.Event) -> Connected:
+    waiting = asyncio.ensure_future(call.wait_connected())
+    await _first_of(waiting, stop.wait(), asyncio.sleep(CONNECT_TIMEOUT))
+    if not waiting.done() or waiting.cancelled():
+        raise DialError("interrupted" if stop.is_set() else f"no connection within {CONNECT_TIMEOUT:g} s")
+    try:
+        return waiting.result()
+    except StackError as error:
+        raise DialError(f"the call did not connect: {error}") from error
+
+
+async def _first_of(*awaitables: Any) -> None:
+    """Wait until the first of several things has happened, and drop the others."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
+async def _record(call: Call) -> Samples:
+    """Collect what is heard, each frame at its media time, so that what was lost stays silent."""
+    frames = [frame async for frame in call.microphone]
+    if not frames:
+        return np.zeros(0, np.int16)
+    end = max(round(frame.media_time * frame.sample_rate) + len(frame) for frame in frames)
+    heard = np.zeros(end, np.int16)
+    for frame in frames:
+        start = round(frame.media_time * frame.sample_rate)
+        heard[start : start + len(frame)] = frame.samples
+    return heard
+
+
+def _sent(rtp: list[dict[str, Any]]) -> dict[str, Any]:
+    """What we sent, and what the peer says that it lost of it (jitter in milliseconds)."""
+    ours, view = _part(rtp, "outbound-rtp"), _part(rtp, "remote-inbound-rtp")
+    return {
+        "packets": ours.get("packetsSent", 0),
+        "bytes": ours.get("bytesSent", 0),
+        "lost": view.get("packetsLost"),
+        "jitter_ms": _milliseconds(view.get("jitter")),
+    }
+
+
+def _received(rtp: list[dict[str, Any]]) -> dict[str, Any]:
+    """What we received (jitter in milliseconds)."""
+    theirs = _part(rtp, "inbound-rtp")
+    return {
+        "packets": theirs.get("packetsReceived", 0),
+        "bytes": theirs.get("bytesReceived", 0),
+        "lost": theirs.get("packetsLost", 0),
+        "jitter_ms": _milliseconds(theirs.get("jitter")),
+    }
+
+
+def _part(rtp: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    return next((part for part in rtp if part["type"] == kind), {})
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1e3, 3)
+
+
+def _check_writable(name: str) -> None:
+    try:
+        with open(name, "ab"):
+            pass
+    except OSError as error:
+        raise LocalError(f"cannot write {name}: {error.strerror}") from error
+
+
+def render(report: dict[str, Any]) -> str:
+    """Return a report as text for people."""
+    lines = [f"Call to {report['url']}: {report['end']}"]
+    lines += [f"  {name:<24} {ms:>9.1f} ms" for name, ms in report["steps_ms"].items()]
+    dtls = report["dtls"]
+    lines.append(f"  path    {report['path']}")
+    lines.append(f"  DTLS    {dtls['version']}, {dtls['group']}, {dtls['cipher']}; SRTP {dtls['srtp_profile']}")
+    for direction in ("sent", "received"):
+        values = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in report[direction].items())
+        lines.append(f"  {direction:<8}{values}")
+    rtt = report["round_trip_time_ms"]
+    lines.append(f"  round-trip time {'unknown' if rtt is None else f'{rtt:.1f} ms'}")
+    lines.append(f"  heard   {report['heard_seconds']:.2f} s")
+    return "\n".join(lines)

@@ -1,0 +1,480 @@
+"""Hearing that somebody speaks: voice detectors behind one interface, and what makes events of their frames.
+
+A detector is a Transform: int16 samples with their media time go in, one `VoiceFrame` per whole frame comes
+out. Media time is the seconds of the sender's timeline (RTP time over the clock rate), never the instant at which
+a packet happened to arrive, so that jitter and bursts do not change what is decided.
+
+- `EarshotDetector` is the default: a small neural network, 11 µs for a frame of 16 ms.
+- `EnergyDetector` needs nothing but numpy: level over an adaptive noise floor.
+- `SileroDetector` runs an ONNX file that the user has, through `onnxruntime`, if that is installed.
+- `FirstLook` stands before any of them and believes the client's own audio level (RFC 6464 §3) when it says that
+  there is silence, as long as that has proved true.
+- `SpeechDetector` turns frames into `SpeechStarted` and `SpeechStopped`.
+
+Left out: sample rates that are not a whole multiple of 16 kHz (the decoder gives us 16 kHz anyway), and the V bit
+of RFC 6464 as proof of speech, because browsers disagree on when they set it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from stack.core.errors import LocalError
+
+Int16: TypeAlias = npt.NDArray[np.int16]
+Float: TypeAlias = npt.NDArray[np.float32]
+
+DETECTOR_RATE = 16_000
+"""What every detector works at, in Hz."""
+SILENCE_DBFS = -100.0
+"""The level of digital silence: nothing is reported below it."""
+
+_FULL_SCALE = 32768.0
+_GAP_TOLERANCE = 0.002  # seconds; rounding of 48 kHz RTP time stays far below it
+_RESET_GAP = 0.25  # seconds; after a longer hole a network's memory is about something else
+_PREROLL_BLOCKS = 50  # what a detector that skipped is shown before it scores again: a second settles it
+_TRUST_MARGIN_DB = 12.0
+_SILENT_LEVEL = 60  # RFC 6464 §3: -dBov, 127 is digital silence
+_AUDIT_EVERY = 16
+
+
+class VoiceFrame(NamedTuple):
+    """One frame as a detector saw it."""
+
+    media_time: float
+    """Seconds, of the first sample."""
+    duration: float
+    """Seconds."""
+    probability: float
+    """That somebody speaks, 0 to 1."""
+    level: float
+    """RMS in dB relative to full scale."""
+
+    @property
+    def end(self) -> float:
+        """Media time just after the last sample."""
+        return self.media_time + self.duration
+
+
+class VoiceDetector(Protocol):
+    """Whatever can say how likely it is that somebody speaks."""
+
+    def push(self, samples: Int16, sample_rate: int, media_time: float) -> Sequence[VoiceFrame]:
+        """Take mono samples of shape (n,), the first at `media_time`; return the frames that are whole."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything: another person, another microphone."""
+        ...
+
+
+def level_dbfs(samples: npt.NDArray[Any]) -> float:
+    """Return the RMS level of int16-scaled samples in dBFS, never below `SILENCE_DBFS`."""
+    if not len(samples):
+        return SILENCE_DBFS
+    scaled = samples.astype(np.float32)
+    power = float(np.dot(scaled, scaled)) / len(scaled) / (_FULL_SCALE * _FULL_SCALE)
+    return max(SILENCE_DBFS, 10.0 * math.log10(power)) if power > 0.0 else SILENCE_DBFS
+
+
+class Decimator:
+    """Brings a whole multiple of 16 kHz down to 16 kHz; keeps its filter's state from one block to the next."""
+
+    _TAPS_PER_PHASE = 16
+
+    def __init__(self, sample_rate: int) -> None:
+        if sample_rate < DETECTOR_RATE or sample_rate % DETECTOR_RATE:
+            raise LocalError(f"a voice detector takes 16, 32 or 48 kHz, not {sample_rate} Hz")
+        self._factor = sample_rate // DETECTOR_RATE
+        taps = self._TAPS_PER_PHASE * self._factor + 1
+        n = np.arange(taps) - (taps - 1) / 2
+        cutoff = 0.45 / self._factor
+        kernel = 2 * cutoff * np.sinc(2 * cutoff * n) * np.hamming(taps)
+        self._kernel = (kernel / kernel.sum()).astype(np.float32)
+        self._tail: Float = np.zeros(taps - 1, np.float32)
+        self._phase = 0
+
+    def push(self, samples: Int16) -> Int16:
+        """Return what `samples` become at 16 kHz."""
+        if self._factor == 1:
+            return samples
+        block = np.concatenate([self._tail, samples.astype(np.float32)])
+        self._tail = block[len(block) - len(self._tail) :]
+        filtered = np.convolve(block, self._kernel, "valid")[self._phase :: self._factor]
+        self._phase = (self._phase - len(samples)) % self._factor
+        return np.clip(np.rint(filtered), -32768, 32767).astype(np.int16)
+
+
+class FramedDetector(ABC):
+    """What the detectors share: 16 kHz, whole frames, and media time that may have holes."""
+
+    def __init__(self, frame_length: int) -> None:
+        self._length = frame_length
+        self._decimators: dict[int, Decimator] = {}
+        self._pending: Int16 = np.zeros(0, np.int16)
+        self._next: float | None = None
+
+    @abstractmethod
+    def _score(self, frame: Int16, level: float) -> float:
+        """Return the probability of speech in one whole frame."""
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Drop the memory of earlier frames."""
+
+    @property
+    def frame_seconds(self) -> float:
+        """How much sound one frame covers."""
+        return self._length / DETECTOR_RATE
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._pending = np.zeros(0, np.int16)
+        self._next = None
+        self._decimators.clear()
+        self._forget()
+
+    def push(self, samples: Int16, sample_rate: int, media_time: float) -> list[VoiceFrame]:
+        """Take samples; return a frame for each `frame_seconds` that is complete. See `VoiceDetector`."""
+        if samples.ndim != 1 or samples.dtype != np.int16:
+            raise LocalError(
+                f"a voice detector takes int16 samples of shape (n,), not {samples.dtype}{samples.shape}"
+            )
+        self._follow(media_time)
+        decimator = self._decimators.get(sample_rate)
+        if decimator is None:
+            self._decimators = {sample_rate: (decimator := Decimator(sample_rate))}
+        start = media_time - len(self._pending) / DETECTOR_RATE
+        self._next = media_time + len(samples) / sample_rate
+        block = np.concatenate([self._pending, decimator.push(samples)])
+        whole = len(block) // self._length * self._length
+        self._pending = block[whole:]
+        frames = []
+        for at in range(0, whole, self._length):
+            frame = block[at : at + self._length]
+            level = level_dbfs(frame)
+            probability = self._score(frame, level)
+            frames.append(VoiceFrame(start + at / DETECTOR_RATE, self.frame_seconds, probability, level))
+        return frames
+
+    def _follow(self, media_time: float) -> None:
+        """A hole in media time ends the unfinished frame; a long one, or a step back, ends the memory too."""
+        if self._next is None:
+            return
+        jump = media_time - self._next
+        if abs(jump) <= _GAP_TOLERANCE:
+            return
+        self._pending = np.zeros(0, np.int16)
+        if jump < 0 or jump > _RESET_GAP:
+            self._forget()
+
+
+class EarshotDetector(FramedDetector):
+    """The default: `earshot`, a network whose weights come with its wheel."""
+
+    def __init__(self) -> None:
+        super().__init__(frame_length=256)
+        try:
+            from earshot import Detector
+        except (
+            ImportError
+        ) as error:  # pragma: no cover - earshot is a hard dependency on every platform with a wheel
+            raise LocalError("the default voice detector needs `pip install earshot`") from error
+        self._network = Detector()
+
+    def _score(self, frame: Int16, level: float) -> float:
+        return float(self._network.predict_i16(np.ascontiguousarray(frame)))
+
+    def _forget(self) -> None:
+        self._network.reset()
+
+
+class EnergyDetector(FramedDetector):
+    """The fallback: how far the level stands above a noise floor that falls fast and rises slowly.
+
+    It cannot tell a voice from a door. It is for platforms without `earshot`, and for reading.
+    """
+
+    _MARGIN_DB = 9.0
+    _SLOPE_DB = 1.5
+    _RISE_DB_PER_SECOND = 3.0
+    _FALL = 0.3
+    _START_DBFS = -50.0
+    _LOWEST_DBFS = -75.0
+
+    def __init__(self) -> None:
+        super().__init__(frame_length=256)
+        self._floor = self._START_DBFS
+
+    @property
+    def noise_floor(self) -> float:
+        """The present estimate, in dBFS."""
+        return self._floor
+
+    def _score(self, frame: Int16, level: float) -> float:
+        if level < self._floor:
+            self._floor += self._FALL * (level - self._floor)
+        else:
+            self._floor += min(level - self._floor, self._RISE_DB_PER_SECOND * self.frame_seconds)
+        self._floor = max(self._floor, self._LOWEST_DBFS)
+        excess = (level - self._floor - self._MARGIN_DB) / self._SLOPE_DB
+        return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, excess))))
+
+    def _forget(self) -> None:
+        self._floor = self._START_DBFS
+
+
+class SileroDetector(FramedDetector):
+    """Silero VAD (version 5 or later) from an ONNX file that the user has; 32 ms frames, about 180 µs each."""
+
+    _CONTEXT = 64
+
+    def __init__(self, model: str) -> None:
+        super().__init__(frame_length=512)
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise LocalError(
+                "SileroDetector needs `pip install onnxruntime` and a Silero VAD .onnx file"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise LocalError(f"cannot load {model} as an ONNX model: {error}") from error
+        if {"input", "state", "sr"} - {given.name for given in self._session.get_inputs()}:
+            raise LocalError(f"{model} is not a Silero VAD of version 5 or later")
+        self._state: Float = np.zeros((2, 1, 128), np.float32)
+        self._context: Float = np.zeros(self._CONTEXT, np.float32)
+
+    def _score(self, frame: Int16, level: float) -> float:
+        window = np.concatenate([self._context, frame.astype(np.float32) / _FULL_SCALE])
+        rate = np.array(DETECTOR_RATE, np.int64)
+        output, self._state = self._session.run(None, {"input": window[None], "state": self._state, "sr": rate})
+        self._context = window[-self._CONTEXT :]
+        return float(output.reshape(-1)[0])
+
+    def _forget(self) -> None:
+        self._state = np.zeros((2, 1, 128), np.float32)
+        self._context = np.zeros(self._CONTEXT, np.float32)
+
+
+class FirstLook:
+    """Skips a detector while the client's audio level (RFC 6464) says that nobody can be heard.
+
+    A detector with a memory may not just miss frames, so what was skipped last is kept and shown to it before it
+    has to score again. A client's word is worth what it has proved to be: now and then its level is measured, and
+    once it claims a silence that is not there, it is not asked again.
+    """
+
+    def __init__(self, detector: VoiceDetector, silent_level: int = _SILENT_LEVEL) -> None:
+        self._detector = detector
+        self._silent = silent_level
+        self._skipped: deque[tuple[Int16, int, float]] = deque(maxlen=_PREROLL_BLOCKS)
+        self._count = 0
+        self.trusted = True
+        self.skipped = 0
+        """How many blocks were never shown to the detector."""
+
+    def push(
+        self, samples: Int16, sample_rate: int, media_time: float, audio_level: int | None = None
+    ) -> Sequence[VoiceFrame]:
+        """As `VoiceDetector.push`; `audio_level` is the header extension's 0 (loud) to 127 (silent), if any."""
+        if self.trusted and audio_level is not None and audio_level >= self._silent:
+            self._count += 1
+            if self._count % _AUDIT_EVERY == 1 and level_dbfs(samples) > _TRUST_MARGIN_DB - self._silent:
+                self.trusted = False
+            else:
+                self._skipped.append((samples, sample_rate, media_time))
+                self.skipped += 1
+                return [VoiceFrame(media_time, len(samples) / sample_rate, 0.0, float(-audio_level))]
+        for held in self._skipped:
+            self._detector.push(*held)
+        self._skipped.clear()
+        return self._detector.push(samples, sample_rate, media_time)
+
+    def reset(self) -> None:
+        """Forget everything, the distrust included."""
+        self._skipped.clear()
+        self._count = 0
+        self.trusted = True
+        self._detector.reset()
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Somebody began to speak."""
+
+    media_time: float
+    """Where the utterance begins, prefix padding included; never before the end of the one before it."""
+    onset: float
+    """Media time of the first frame that was speech."""
+    decided: float
+    """Media time that had been heard when this became certain."""
+    level: float
+    """Mean level of the frames that decided it, in dBFS."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """Nobody has spoken for `silence` seconds."""
+
+    media_time: float
+    """Where the last frame of speech ended."""
+    decided: float
+    """Media time that had been heard when this became certain."""
+    duration: float
+    """Seconds from the onset to the last speech, without padding."""
+
+    @property
+    def silence(self) -> float:
+        """How long it has already been quiet."""
+        return self.decided - self.media_time
+
+
+SpeechEvent: TypeAlias = SpeechStarted | SpeechStopped
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechSettings:
+    """What counts as speech; milliseconds as in the dialects of the clients."""
+
+    threshold: float = 0.5
+    """Probability from which a frame is speech."""
+    hysteresis: float = 0.15
+    """A frame of running speech ends only this far below the threshold."""
+    prefix_padding_ms: float = 300.0
+    """How much sound before the onset belongs to the utterance."""
+    minimum_speech_ms: float = 64.0
+    """Shorter bursts are nothing."""
+    silence_ms: float = 200.0
+    """How long it must be quiet before speech has stopped."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold <= 1.0 or self.hysteresis < 0.0:
+            raise LocalError("the threshold must be in (0, 1] and the hysteresis not negative")
+        if min(self.prefix_padding_ms, self.minimum_speech_ms, self.silence_ms) < 0.0:
+            raise LocalError("durations cannot be negative")
+
+
+class SpeechDetector:
+    """Makes events of frames: thresholds with hysteresis, minimum durations, and holes in media time.
+
+    Before speech is certain, frames above the threshold fill a tank that must hold `minimum_speech_ms`; frames
+    below it empty the tank at the same rate, so a stop consonant inside a word does not start the count afresh.
+    Media time that never arrives (discontinuous transmission, a stall) counts as silence; a step back in media
+    time is a new stream, and what was running ends where it was last heard.
+    """
+
+    def __init__(self, settings: SpeechSettings | None = None) -> None:
+        self._settings = settings or SpeechSettings()
+        self._speaking = False
+        self._onset: float | None = None
+        self._tank = 0.0
+        self._levels: list[float] = []
+        self._last_speech = 0.0
+        self._heard: float | None = None
+        self._previous_end = -math.inf
+
+    @property
+    def settings(self) -> SpeechSettings:
+        """What applies from the next frame on; may be exchanged in the middle of a call."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: SpeechSettings) -> None:
+        self._settings = settings
+
+    @property
+    def speaking(self) -> bool:
+        """True between `SpeechStarted` and `SpeechStopped`."""
+        return self._speaking
+
+    @property
+    def suspected_since(self) -> float | None:
+        """Media time of an onset that is not yet certain (or of the running speech); None when it is quiet."""
+        return self._onset
+
+    def push(self, frame: VoiceFrame) -> list[SpeechEvent]:
+        """Take the next frame; return what became certain."""
+        events: list[SpeechEvent] = []
+        if self._heard is not None and frame.media_time < self._heard - frame.duration:
+            events += self._abandon()
+        if self._heard is not None and frame.media_time > self._heard + _GAP_TOLERANCE:
+            events += self.advance(frame.media_time)
+        self._heard = frame.end
+        if self._speaking:
+            events += self._while_speaking(frame)
+        else:
+            events += self._while_quiet(frame)
+        return events
+
+    def advance(self, media_time: float) -> list[SpeechEvent]:
+        """Nothing was sent up to `media_time`: that is silence, and it may end the speech."""
+        if self._heard is None or media_time <= self._heard:
+            return []
+        missing = media_time - self._heard
+        self._heard = media_time
+        if self._speaking:
+            return self._maybe_stop()
+        self._drain(missing)
+        return []
+
+    def reset(self) -> list[SpeechEvent]:
+        """End what is running and forget the timeline."""
+        return self._abandon()
+
+    def _while_quiet(self, frame: VoiceFrame) -> list[SpeechEvent]:
+        if frame.probability < self._settings.threshold:
+            self._drain(frame.duration)
+            return []
+        if self._onset is None:
+            self._onset = frame.media_time
+        self._tank += frame.duration
+        self._levels.append(frame.level)
+        if self._tank < self._settings.minimum_speech_ms / 1000.0 - 1e-9:
+            return []
+        onset, level = self._onset, sum(self._levels) / len(self._levels)
+        self._speaking, self._last_speech, self._tank = True, frame.end, 0.0
+        self._levels.clear()
+        begin = max(onset - self._settings.prefix_padding_ms / 1000.0, self._previous_end)
+        return [SpeechStarted(begin, onset, frame.end, level)]
+
+    def _while_speaking(self, frame: VoiceFrame) -> list[SpeechEvent]:
+        if frame.probability >= self._settings.threshold - self._settings.hysteresis:
+            self._last_speech = frame.end
+            return []
+        return self._maybe_stop()
+
+    def _maybe_stop(self) -> list[SpeechEvent]:
+        heard = self._heard if self._heard is not None else self._last_speech
+        if heard - self._last_speech < self._settings.silence_ms / 1000.0 - 1e-9:
+            return []
+        return self._stop(heard)
+
+    def _stop(self, decided: float) -> list[SpeechEvent]:
+        onset = self._last_speech if self._onset is None else self._onset
+        self._speaking, self._onset = False, None
+        self._previous_end = self._last_speech
+        return [SpeechStopped(self._last_speech, decided, self._last_speech - onset)]
+
+    def _drain(self, seconds: float) -> None:
+        self._tank = max(0.0, self._tank - seconds)
+        if self._tank == 0.0:
+            self._onset = None
+            self._levels.clear()
+
+    def _abandon(self) -> list[SpeechEvent]:
+        events = self._stop(self._last_speech if self._heard is None else self._heard) if self._speaking else []
+        self._onset, self._tank, self._heard, self._previous_end = None, 0.0, None, -math.inf
+        self._levels.clear()
+        return events

@@ -1,0 +1,61 @@
+// What the program reports: JSON objects `{type, …}`, one to a message of the data channel, shown and handed on by type.
+
+const KEPT = 200;
+
+export class Events {
+  all = [];
+  #handlers = new Map();
+
+  constructor(list, note) {
+    this.list = list;
+    this.note = note;
+  }
+
+  // Call `handler(event)` for every event of that type.
+  on(type, handler) {
+    this.#handlers.set(type, [...(this.#handlers.get(type) ?? []), handler]);
+  }
+
+  receive(text, at) {
+    const event = parse(text);
+    this.all.push(event);
+    if (this.all.length > KEPT) this.all.shift();
+    this.#append(event, at);
+    for (const handler of this.#handlers.get(event.type) ?? []) handler(event);
+  }
+
+  clear() {
+    this.all = [];
+    this.list.replaceChildren();
+    this.note.hidden = false;
+  }
+
+  #append(event, at) {
+    this.note.hidden = true;
+    const { type, ...rest } = event;
+    const row = document.createElement("li");
+    for (const [className, text] of [["event-time", clock(at)], ["event-type", type], ["event-body", brief(rest)]]) {
+      const cell = document.createElement("span");
+      cell.className = className;
+      cell.textContent = text;
+      row.append(cell);
+    }
+    const list = this.list;
+    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
+    list.append(row);
+    while (list.childElementCount > KEPT) list.firstElementChild.remove();
+    if (atEnd) list.scrollTop = list.scrollHeight;
+  }
+}
+
+function parse(text) {
+  try {
+    const value = JSON.parse(text);
+    if (value && typeof value === "object" && typeof value.type === "string") return value;
+  } catch { /* a program may send plain text too */ }
+  return { type: "text", text };
+}
+
+const clock = at => `${(at / 1000).toFixed(2)} s`;
+const brief = rest => Object.entries(rest)
+  .map(([key, value]) => `${key} ${typeof value === "string" ? value : JSON.stringify(value)}`).join("   ");

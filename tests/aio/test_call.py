@@ -1,0 +1,100 @@
+"""What a program holds, without a network: the inbox, the speaker, the end of a call."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from stack.aio import Call, CallContext, CallEnded, Inbox
+from stack.audio import AudioFrame
+from stack.core.errors import LocalError
+from stack.session import Ended, EndReason
+from stack.voice.conversation import Heard, SpeakerDrained
+
+
+class Line:
+    """Stands where the media thread would: keeps the commands."""
+
+    def __init__(self) -> None:
+        self.commands: list = []
+        self.now = 100.0
+        self.call = Call("abcd", CallContext(), self.commands.append, lambda: self.now)
+
+
+async def test_an_inbox_hands_over_in_order_and_ends_when_closed() -> None:
+    inbox: Inbox[int] = Inbox(10)
+    inbox.put(1)
+    inbox.put(2)
+    inbox.close()
+    assert [item async for item in inbox] == [1, 2]
+
+
+async def test_a_full_inbox_drops_the_oldest_and_counts_it() -> None:
+    inbox: Inbox[int] = Inbox(3)
+    for item in range(5):
+        inbox.put(item)
+    inbox.close()
+    assert [item async for item in inbox] == [2, 3, 4]
+    assert inbox.dropped == 2
+
+
+async def test_a_waiting_reader_is_woken() -> None:
+    inbox: Inbox[int] = Inbox(3)
+    reader = asyncio.create_task(anext(inbox))
+    await asyncio.sleep(0)
+    inbox.put(7)
+    assert await reader == 7
+
+
+async def test_two_readers_of_one_stream_are_told() -> None:
+    inbox: Inbox[int] = Inbox(3)
+    first = asyncio.create_task(anext(inbox))
+    await asyncio.sleep(0)
+    with pytest.raises(LocalError, match="two tasks"):
+        await anext(inbox)
+    first.cancel()
+
+
+async def test_the_microphone_ends_with_the_call() -> None:
+    line = Line()
+    frame = AudioFrame(np.zeros(320, np.int16), 16_000, 0.0)
+    line.call.deliver(Heard(frame))
+    line.call.deliver(Ended(EndReason.PEER_CLOSED))
+    assert [heard async for heard in line.call.microphone] == [frame]
+    assert (await line.call.wait_ended()).reason is EndReason.PEER_CLOSED
+    with pytest.raises(CallEnded, match="the peer closed"):
+        await line.call.wait_connected()
+
+
+async def test_the_speaker_is_drained_only_when_the_last_write_is_out() -> None:
+    line = Line()
+    line.call.speaker.write(np.zeros(16_000, np.int16), 16_000)
+    line.call.speaker.write(np.zeros(16_000, np.int16), 16_000)
+    waiting = asyncio.create_task(line.call.speaker.drained())
+    line.call.deliver(SpeakerDrained(writes=1))  # it left before the second write was known
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    line.call.deliver(SpeakerDrained(writes=2))
+    await waiting
+
+
+async def test_the_speaker_refuses_what_is_no_sound() -> None:
+    line = Line()
+    with pytest.raises(LocalError, match="sample_rate"):
+        line.call.speaker.write(np.zeros(10, np.int16))
+    with pytest.raises(LocalError, match="int16 or float32"):
+        line.call.speaker.write(np.zeros(10, np.int64), 16_000)
+    with pytest.raises(LocalError, match="would wait"):
+        line.call.speaker.write(np.zeros(601 * 8000, np.int16), 8_000)
+    assert line.commands == []
+
+
+async def test_nothing_is_said_after_the_end() -> None:
+    line = Line()
+    line.call.deliver(Ended(EndReason.HUNG_UP))
+    line.call.speaker.write(np.zeros(160, np.int16), 8_000)
+    line.call.hang_up()
+    assert line.commands == []
+    await line.call.speaker.drained()

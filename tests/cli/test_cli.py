@@ -1,0 +1,126 @@
+"""The command line as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stack.audio import read_wav, write_wav
+from stack.signaling.server import Serving
+from tests.signaling.conftest import server  # noqa: F401
+
+
+def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "stack", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+async def call(*arguments: str) -> dict:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "stack", "call", *arguments, "--json", stdout=-1, stderr=-1
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, errors
+    return json.loads(output)
+
+
+def test_version() -> None:
+    assert run("version").stdout.startswith("voice-stack 0.")
+
+
+def test_help_shows_the_commands() -> None:
+    text = run("--help").stdout
+    assert all(command in text for command in ("serve", "call", "version"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["serve", "--agent", "nobody"], 2, "neither one of"),
+        (["serve", "--agent", "no.such.module:program"], 2, "cannot import"),
+        (["serve", "--agent", "stack.agents:nothing"], 2, "has no 'nothing'"),
+        (["serve", "--port", "70000"], 2, "range"),
+        (["serve", "--host", "no.such.host.invalid"], 1, "unknown host"),
+        (["serve", "--port", "0", "--udp-port", "0", "--pcap", "/no/such/folder/x.pcap"], 1, "cannot write"),
+        (["call", "http://127.0.0.1:9/"], 1, "cannot reach"),
+        (["call", "http://127.0.0.1:9/", "--play", "/no/such/file.wav"], 1, "/no/such/file.wav"),
+        (["call", "http://127.0.0.1:9/", "--record", "/no/such/folder/x.wav"], 1, "cannot write"),
+        (["call", "http://127.0.0.1:9/", "--dtls", "1.1"], 2, "1.1"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(arguments: list[str], code: int, message: str) -> None:
+    assert message in run(*arguments, expect=code).stderr
+
+
+def test_a_port_in_use_is_one_clear_line() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        assert "in use" in run("serve", "--port", "0", "--udp-port", port, expect=1).stderr
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert "in use" in run("serve", "--port", port, "--udp-port", "0", expect=1).stderr
+
+
+def test_a_file_that_is_no_wav_is_one_clear_line(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF but not really")
+    assert "broken.wav" in run("call", "http://127.0.0.1:9/", "--play", str(broken), expect=1).stderr
+
+
+async def test_a_call_reports_how_it_went(server: Serving, tmp_path: Path) -> None:  # noqa: F811
+    speech, heard, capture = tmp_path / "in.wav", tmp_path / "out.wav", tmp_path / "call.pcap"
+    tone = (8000 * np.sin(2 * np.pi * 500 * np.arange(16_000) / 16_000)).astype(np.int16)
+    write_wav(speech, tone, 16_000)
+    report = await call(
+        server.url, "--play", str(speech), "--record", str(heard), "--dtls", "1.2", "--pcap", str(capture)
+    )
+    assert report["dtls"]["version"] == "DTLS 1.2"
+    assert report["dtls"]["srtp_profile"] == "AEAD_AES_128_GCM"
+    assert report["sent"]["packets"] == pytest.approx(50, abs=1)
+    assert report["received"]["packets"] == pytest.approx(50, abs=3)
+    assert report["received"]["lost"] == 0
+    assert report["round_trip_time_ms"] > 0
+    assert list(report["steps_ms"])[:2] == ["offer", "answer"]
+    samples, rate = read_wav(heard)
+    assert rate == 16_000
+    assert len(samples) >= 0.9 * rate
+    assert capture.read_bytes()[:4] == bytes.fromhex("d4c3b2a1")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+async def test_a_signal_ends_the_server_in_an_orderly_way(name: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "stack", "serve", "--port", "0", "--udp-port", "0", stdout=-1, stderr=-1
+    )
+    assert process.stdout is not None
+    line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+    url = line.split()[1]
+    caller = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "stack", "call", url, "--duration", "60", "--json", stdout=-1, stderr=-1
+    )
+    assert process.stderr is not None
+    while b"connected" not in (log := await asyncio.wait_for(process.stderr.readline(), 30)):
+        assert log, "the server ended before the call was there"
+    os.kill(process.pid, getattr(signal, name))
+    report, _ = await asyncio.wait_for(caller.communicate(), 30)
+    assert json.loads(report)["end"] == "the peer closed"
+    _, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
+    assert b"Traceback" not in errors

@@ -1,0 +1,347 @@
+"""Our client against our server, over good and bad links, in both versions."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from stack.core.errors import LocalError
+from stack.dtls import (
+    AlertDescription,
+    ApplicationData,
+    CipherSuite,
+    DtlsConfig,
+    DtlsEndpoint,
+    Failed,
+    FailureReason,
+    Fingerprint,
+    HandshakeComplete,
+    NamedGroup,
+    PeerClosed,
+    Role,
+    SrtpProfile,
+    State,
+    Version,
+)
+from stack.dtls.suites import SUITES
+from tests.dtls.link import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, Pair, config, entropy
+
+V12, V13 = Version.DTLS_1_2, Version.DTLS_1_3
+SUITES_12 = [s for s in CipherSuite if SUITES[s].version is V12 and "ECDSA" in s.name]
+SUITES_13 = [s for s in CipherSuite if SUITES[s].version is V13]
+SRTP_LABEL = "EXTRACTOR-dtls_srtp"
+
+
+def assert_connected(pair: Pair, version: Version) -> HandshakeComplete:
+    done = [[e for e in pair.events[role] if isinstance(e, HandshakeComplete)] for role in Role]
+    assert [len(events) for events in done] == [1, 1], pair.events
+    client, server = done[0][0], done[1][0]
+    assert client.version is server.version is version
+    assert (client.cipher_suite, client.group) == (server.cipher_suite, server.group)
+    assert client.srtp_profile is server.srtp_profile
+    assert client.peer_certificate == SERVER_CERTIFICATE.der
+    assert server.peer_certificate == CLIENT_CERTIFICATE.der
+    exported = [pair.endpoint(role).export_keying_material(SRTP_LABEL, None, 60) for role in Role]
+    assert exported[0] == exported[1]
+    assert len(set(exported[0])) > 10
+    return client
+
+
+def assert_data_flows(pair: Pair) -> None:
+    pair.mend()
+    for role in Role:
+        pair.endpoint(role).send(b"from " + role.value.encode(), pair.now)
+    pair.run(pair.now + 100)
+    assert ApplicationData(b"from client") in pair.events[Role.SERVER]
+    assert ApplicationData(b"from server") in pair.events[Role.CLIENT]
+
+
+def failures(pair: Pair, role: Role) -> list[Failed]:
+    return [event for event in pair.events[role] if isinstance(event, Failed)]
+
+
+@pytest.mark.parametrize(
+    ("client_max", "server_max", "expected"),
+    [(V13, V13, V13), (V12, V13, V12), (V13, V12, V12), (V12, V12, V12)],
+)
+def test_the_newest_common_version_is_spoken(client_max: Version, server_max: Version, expected: Version) -> None:
+    # A 1.2 answer to a client that offered 1.3 comes from a server that has no 1.3: no downgrade.
+    pair = Pair({"max_version": client_max}, {"max_version": server_max})
+    pair.handshake()
+    assert_connected(pair, expected)
+    assert_data_flows(pair)
+
+
+@pytest.mark.parametrize("suite", [*SUITES_12, *SUITES_13])
+@pytest.mark.parametrize("group", list(NamedGroup))
+def test_every_suite_with_every_group(suite: CipherSuite, group: NamedGroup) -> None:
+    version = SUITES[suite].version
+    if version is V12 and group is NamedGroup.X25519MLKEM768:
+        group = NamedGroup.X25519
+    settings = {
+        "cipher_suites": (suite,),
+        "groups": (group,),
+        "min_version": version,
+        "max_version": version,
+    }
+    pair = Pair(settings, settings)
+    pair.handshake()
+    done = assert_connected(pair, version)
+    assert done.cipher_suite is suite
+    assert done.group is group
+    assert_data_flows(pair)
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+@pytest.mark.parametrize("profile", list(SrtpProfile))
+def test_every_srtp_profile(version: Version, profile: SrtpProfile) -> None:
+    pair = Pair({"max_version": version, "srtp_profiles": tuple(SrtpProfile)}, {"srtp_profiles": (profile,)})
+    pair.handshake()
+    assert assert_connected(pair, version).srtp_profile is profile
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_the_server_orders_srtp_profiles(version: Version) -> None:
+    offered = (SrtpProfile.AES128_CM_HMAC_SHA1_80, SrtpProfile.AEAD_AES_256_GCM, SrtpProfile.AEAD_AES_128_GCM)
+    pair = Pair({"max_version": version, "srtp_profiles": offered})
+    pair.handshake()
+    assert assert_connected(pair, version).srtp_profile is SrtpProfile.AEAD_AES_128_GCM
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_no_common_srtp_profile_is_no_profile(version: Version) -> None:
+    pair = Pair(
+        {"max_version": version, "srtp_profiles": (SrtpProfile.AEAD_AES_256_GCM,)},
+        {"srtp_profiles": (SrtpProfile.AEAD_AES_128_GCM,)},
+    )
+    pair.handshake()
+    assert assert_connected(pair, version).srtp_profile is None
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+@pytest.mark.parametrize("mtu", [256, 512, 1200])
+def test_no_handshake_datagram_exceeds_the_mtu(version: Version, mtu: int) -> None:
+    pair = Pair({"max_version": version, "mtu": mtu}, {"mtu": mtu})
+    pair.handshake()
+    assert_connected(pair, version)
+    for role in Role:
+        assert max(len(data) for data in pair.sent[role]) <= mtu
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+@pytest.mark.parametrize("mtu", [256, 1200])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_bad_link_only_takes_longer(version: Version, mtu: int, seed: int) -> None:
+    pair = Pair(
+        {"max_version": version, "mtu": mtu},
+        {"mtu": mtu},
+        seed=seed,
+        loss=0.2 if mtu == 1200 else 0.1,
+        duplicate=0.2,
+        jitter=0.3,
+    )
+    pair.handshake(until=2000.0)
+    assert_connected(pair, version)
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+@pytest.mark.parametrize(("role", "index"), list(product(Role, (1, 2, 3))))
+def test_any_single_datagram_may_be_lost(version: Version, role: Role, index: int) -> None:
+    pair = Pair(
+        {"max_version": version}, filter=lambda sender, data, n: None if (sender, n) == (role, index) else data
+    )
+    pair.handshake()
+    assert_connected(pair, version)
+    assert_data_flows(pair)
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "trips"),
+    [
+        ({}, {}, 1),
+        ({"key_shares": (NamedGroup.X25519,)}, {"groups": (NamedGroup.SECP256R1,)}, 2),
+        ({}, {"cookie": True}, 2),
+        ({"max_version": V12}, {"cookie": True}, 3),
+        ({"max_version": V12}, {}, 2),
+    ],
+)
+def test_round_trips_until_the_client_may_send(client: dict[str, Any], server: dict[str, Any], trips: int) -> None:
+    pair = Pair(client, server, delay=0.05)
+    pair.server.start(0.0)
+    pair.client.start(0.0)
+    pair.run(until=trips * 0.1 - 0.01)
+    assert not pair.client.can_send
+    pair.run(until=trips * 0.1 + 0.01)
+    assert pair.client.can_send
+    assert pair.client.negotiated.hello_retried == (trips == 2 and pair.client.version is V13)
+
+
+def test_a_server_of_1_3_may_send_right_after_its_finished() -> None:
+    pair = Pair(delay=0.05)
+    pair.server.start(0.0)
+    pair.client.start(0.0)
+    assert not pair.server.can_send
+    pair.run(until=0.06)
+    assert pair.server.state is State.HANDSHAKE
+    pair.server.send(b"early", 0.06)
+    pair.run()
+    assert_connected(pair, V13)
+    assert ApplicationData(b"early") in pair.events[Role.CLIENT]
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+@pytest.mark.parametrize("role", list(Role))
+def test_a_wrong_fingerprint_is_refused_in_the_handshake(version: Version, role: Role) -> None:
+    wrong = {"peer_fingerprints": (Fingerprint("sha-256", bytes(32)),)}
+    client: dict[str, Any] = {"max_version": version}
+    server: dict[str, Any] = {}
+    (client if role is Role.CLIENT else server).update(wrong)
+    pair = Pair(client, server)
+    pair.handshake()
+    mine = failures(pair, role)
+    assert [(f.reason, f.alert, f.remote) for f in mine] == [
+        (FailureReason.FINGERPRINT_MISMATCH, AlertDescription.BAD_CERTIFICATE, False)
+    ]
+    assert not any(isinstance(e, HandshakeComplete) for e in pair.events[role])
+    peer = Role.SERVER if role is Role.CLIENT else Role.CLIENT
+    told = failures(pair, peer)
+    assert [(f.reason, f.alert, f.remote) for f in told] == [
+        (FailureReason.ALERT_RECEIVED, AlertDescription.BAD_CERTIFICATE, True)
+    ]
+    if (version, role) != (V13, Role.SERVER):  # there the client is through before its certificate is seen
+        assert not any(isinstance(e, HandshakeComplete) for e in pair.events[peer])
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_close_notify_reaches_the_peer_and_is_answered(version: Version) -> None:
+    pair = Pair({"max_version": version})
+    pair.handshake()
+    pair.client.close(pair.now)
+    pair.run()
+    assert pair.events[Role.SERVER][-1] == PeerClosed()
+    assert pair.client.state is State.CLOSED
+    with pytest.raises(LocalError):
+        pair.client.send(b"late", pair.now)
+    if version is V13:  # the other direction stays open until it is closed as well
+        pair.server.send(b"still here", pair.now)
+        pair.server.close(pair.now)
+        pair.run()
+        assert ApplicationData(b"still here") in pair.events[Role.CLIENT]
+    assert pair.events[Role.CLIENT][-1] == PeerClosed()
+    assert pair.client.poll_timeout() is None
+    assert pair.server.poll_timeout() is None
+
+
+@pytest.mark.parametrize("request_peer", [False, True])
+def test_key_updates_renew_the_keys_of_both_directions(request_peer: bool) -> None:
+    pair = Pair()
+    pair.handshake()
+    for round_number in range(9):
+        pair.client.update_keys(pair.now, request_peer)
+        pair.server.update_keys(pair.now, request_peer)
+        pair.run()
+        for role in Role:
+            pair.endpoint(role).send(b"%d" % round_number, pair.now)
+        pair.run()
+    for role in Role:
+        assert [e.data for e in pair.events[role] if isinstance(e, ApplicationData)] == [
+            b"%d" % n for n in range(9)
+        ]
+
+
+def test_a_lost_key_update_is_sent_again() -> None:
+    pair = Pair(loss=0.3, seed=5)
+    pair.handshake()
+    for _ in range(5):
+        pair.client.update_keys(pair.now, True)
+        pair.run(pair.now + 500)
+    assert_data_flows(pair)
+
+
+def test_the_handshake_is_reproducible_but_for_the_hybrid() -> None:
+    sent = []
+    for _ in range(2):
+        pair = Pair({"groups": (NamedGroup.X25519,)}, seed=7)
+        pair.handshake()
+        sent.append(pair.sent)
+    assert sent[0] == sent[1]
+
+
+def test_the_peer_that_never_answers_is_given_up() -> None:
+    pair = Pair(loss=1.0)
+    pair.handshake(until=10_000.0)
+    assert [f.reason for f in failures(pair, Role.CLIENT)] == [FailureReason.TIMEOUT]
+    assert len(pair.sent[Role.CLIENT]) == 2 * 13  # the hello has two datagrams
+    assert pair.client.poll_timeout() is None
+
+
+def test_retransmissions_double_from_the_initial_timeout_to_a_minute() -> None:
+    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT, initial_timeout=0.4), entropy(1))
+    client.start(10.0)
+    now, waits = 10.0, []
+    while (at := client.poll_timeout()) is not None:
+        waits.append(round(at - now, 6))
+        now = at
+        client.handle_timeout(now)
+    assert waits == [0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 60, 60, 60, 60, 60]
+
+
+def test_a_measured_round_trip_moves_the_running_timer() -> None:
+    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT), entropy(1))
+    client.start(10.0)
+    client.set_initial_timeout(0.1)
+    assert client.poll_timeout() == pytest.approx(10.1)
+    client.handle_timeout(10.1)
+    client.set_initial_timeout(0.3)
+    assert client.poll_timeout() == pytest.approx(10.7)
+
+
+def test_the_key_log_has_the_lines_that_wireshark_reads() -> None:
+    for version, labels in (
+        (V12, {"CLIENT_RANDOM"}),
+        (
+            V13,
+            {
+                "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+                "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+                "CLIENT_TRAFFIC_SECRET_0",
+                "SERVER_TRAFFIC_SECRET_0",
+                "EXPORTER_SECRET",
+            },
+        ),
+    ):
+        ours: list[str] = []
+        theirs: list[str] = []
+        pair = Pair({"max_version": version, "key_log": ours.append}, {"key_log": theirs.append})
+        pair.handshake()
+        assert {line.split()[0] for line in ours} == labels
+        assert sorted(ours) == sorted(theirs)
+
+
+def test_commands_at_the_wrong_time_are_our_callers_fault() -> None:
+    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT), entropy(1))
+    with pytest.raises(LocalError):
+        client.send(b"x", 0.0)
+    with pytest.raises(LocalError):
+        client.export_keying_material(SRTP_LABEL, None, 60)
+    client.start(0.0)
+    with pytest.raises(LocalError):
+        client.start(0.0)
+    with pytest.raises(LocalError):
+        client.update_keys(0.0)
+    with pytest.raises(LocalError):
+        client.set_mtu(100)
+
+
+def test_a_configuration_that_cannot_work_is_refused() -> None:
+    for changes in (
+        {"mtu": 100},
+        {"min_version": V13, "max_version": V12},
+        {"min_version": Version.DTLS_1_0},
+        {"groups": ()},
+        {"cipher_suites": (CipherSuite.TLS_AES_128_GCM_SHA256,)},
+    ):
+        with pytest.raises(LocalError):
+            DtlsConfig(CLIENT_CERTIFICATE, None, **changes)

@@ -1,0 +1,555 @@
+"""Two full agents in a simulated network."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stack.core.errors import LocalError
+from stack.core.machine import Address, Path
+from stack.ice import (
+    Candidate,
+    ConsentExpired,
+    FailureReason,
+    IceAgent,
+    IceSettings,
+    IceState,
+    PathSelected,
+    PathValidated,
+)
+from stack.stun import (
+    ErrorCode,
+    IceControlled,
+    Message,
+    MessageClass,
+    Method,
+    Priority,
+    Software,
+    UseCandidate,
+    Username,
+    short_term_key,
+)
+from tests.ice.simulation import A6, B6, A, B, Network, Node, credentials, full, seeded, signal, start
+
+
+def pair(
+    network: Network, a: list[Address], b: list[Address], *, roles: tuple[bool, bool] = (True, False)
+) -> tuple[Node, Node]:
+    one = network.join(full("one", controlling=roles[0]), *a)
+    other = network.join(full("other", controlling=roles[1]), *b)
+    return one, other
+
+
+def completed(*nodes: Node) -> bool:
+    return all(node.agent.state is IceState.COMPLETED for node in nodes)
+
+
+def agree(one: Node, other: Node) -> None:
+    """Both send on the same path, and exactly one of them controls."""
+    ours, theirs = one.agent.selected_path, other.agent.selected_path
+    assert ours is not None
+    assert theirs is not None
+    assert (ours.local, ours.remote) == (theirs.remote, theirs.local)
+    assert isinstance(one.agent, IceAgent)
+    assert isinstance(other.agent, IceAgent)
+    assert one.agent.controlling is not other.agent.controlling
+
+
+def test_two_hosts_find_each_other_in_one_round_trip() -> None:
+    network = Network(delay=0.01)
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    assert network.run(1.0, lambda: completed(one, other))
+    agree(one, other)
+    # Checks leave at once, the answers are back after 20 ms, and that is a path; nomination comes one Ta later.
+    for node in (one, other):
+        assert node.selected_at is not None
+        assert node.selected_at - 100.0 == pytest.approx(0.02)
+        assert node.agent.round_trip_time == pytest.approx(0.02)
+        assert [type(event) for _, event in node.events] == [PathValidated, PathSelected, PathSelected]
+    assert network.now - 100.0 < 0.1
+
+
+def test_ipv6_is_preferred_if_the_caller_says_so() -> None:
+    network = Network()
+    one, other = pair(network, [A6, A], [B6, B])
+    signal(network, one, other)
+    start(network)
+    assert network.run(2.0, lambda: completed(one, other))
+    agree(one, other)
+    assert one.agent.selected_path == Path(A6, B6)
+
+
+def test_families_are_not_mixed() -> None:
+    network = Network()
+    one, other = pair(network, [A6], [B])
+    signal(network, one, other)
+    start(network)
+    network.run(60.0)
+    assert one.failure == other.failure == FailureReason.NO_CANDIDATE_PAIR.name
+    assert one.sent == []
+
+
+def test_the_second_best_path_does_if_the_best_is_blocked() -> None:
+    network = Network()
+    network.blocked = lambda source, destination: source.is_ipv6
+    one, other = pair(network, [A6, A], [B6, B])
+    signal(network, one, other)
+    start(network)
+    assert network.run(5.0, lambda: completed(one, other))
+    agree(one, other)
+    assert one.agent.selected_path == Path(A, B)
+    assert network.now - 100.0 < 0.5
+
+
+def test_candidates_may_trickle_in_late_and_on_one_side_only() -> None:
+    network = Network()
+    one, other = pair(network, [A], [B])
+    signal(network, one, other, candidates=False)
+    start(network)
+    network.run(3.0)
+    assert not one.sent
+    assert not other.sent
+    other.agent.add_remote_candidate(Candidate.host_candidate(A), network.now)
+    assert network.run(1.0, lambda: completed(one, other))
+    agree(one, other)
+    assert one.agent.pairs[0].remote.type.value == "prflx"
+    one.agent.add_remote_candidate(Candidate.host_candidate(B), network.now)
+    assert one.agent.pairs[0].remote.type.value == "host"
+
+
+def test_checks_that_come_before_the_answer_are_answered_and_remembered() -> None:
+    network = Network()
+    one, other = pair(network, [A], [B])
+    one.agent.set_remote_credentials(other.agent.credentials, network.now)
+    one.agent.add_remote_candidate(Candidate.host_candidate(B), network.now)
+    start(network)
+    assert network.run(1.0, lambda: one.agent.state is IceState.COMPLETED)
+    assert other.agent.selected_path is None
+    other.agent.set_remote_credentials(one.agent.credentials, network.now)
+    assert network.run(1.0, lambda: completed(one, other))
+    agree(one, other)
+
+
+def test_the_mapped_address_shows_the_nat() -> None:
+    network = Network()
+    public = Address("198.51.100.7", 40000)
+    one, other = pair(network, [A], [B])
+    network.map(A, public)
+    signal(network, one, other, candidates=False)
+    one.agent.add_remote_candidate(Candidate.host_candidate(B), network.now)
+    start(network)
+    assert network.run(2.0, lambda: completed(one, other))
+    assert other.agent.selected_path == Path(B, public)
+    assert one.agent.selected_path == Path(A, B)
+    assert one.agent.pairs[0].mapped_address == public
+
+
+@pytest.mark.parametrize("roles", [(True, True), (False, False)])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_role_conflict_is_settled(roles: tuple[bool, bool], seed: int) -> None:
+    network = Network(seed, jitter=0.02)
+    one = network.join(IceAgent(credentials("one"), seeded(f"1{seed}"), controlling=roles[0]), A)
+    other = network.join(IceAgent(credentials("other"), seeded(f"2{seed}"), controlling=roles[1]), B)
+    signal(network, one, other)
+    start(network)
+    assert network.run(5.0, lambda: completed(one, other))
+    agree(one, other)
+    assert one.agent.counters["role_conflict"] + other.agent.counters["role_conflict"] >= 1
+
+
+@pytest.mark.parametrize("roles", [(True, True), (False, False)])
+def test_a_role_conflict_is_settled_when_only_one_side_can_check_first(roles: tuple[bool, bool]) -> None:
+    network = Network()
+    one, other = pair(network, [A], [B], roles=roles)
+    signal(network, one, other, candidates=False)
+    one.agent.add_remote_candidate(Candidate.host_candidate(B), network.now)
+    start(network)
+    assert network.run(5.0, lambda: completed(one, other))
+    agree(one, other)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    loss=st.floats(0, 0.3),
+    delay=st.floats(0, 0.5),
+    jitter=st.floats(0, 0.3),
+    duplicate=st.floats(0, 0.3),
+    roles=st.tuples(st.booleans(), st.booleans()),
+    both=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_network_ends_in_one_path_for_both(
+    seed: int, loss: float, delay: float, jitter: float, duplicate: float, roles: tuple[bool, bool], both: bool
+) -> None:
+    network = Network(seed, loss=loss, delay=delay, jitter=jitter, duplicate=duplicate)
+    one, other = pair(network, [A6, A] if both else [A], [B, B6] if both else [B], roles=roles)
+    signal(network, one, other)
+    start(network)
+    assert network.run(60.0, lambda: completed(one, other)), (one.events, other.events)
+    # What the last nomination was is known to both once nothing is under way any more.
+    network.run(5.0)
+    agree(one, other)
+
+
+def test_nobody_there_fails_with_a_reason_and_not_too_early() -> None:
+    network = Network(loss=1.0)
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    network.run(39.0)
+    assert one.agent.state is IceState.CHECKING
+    network.run(1.0)
+    assert one.failure == FailureReason.ALL_CHECKS_FAILED.name
+    assert one.agent.state is IceState.FAILED
+    assert one.agent.poll_timeout() is None
+    # Twenty early repetitions, then the schedule of RFC 8489 §6.2.1 until patience ends.
+    times = [at - 100.0 for at, _, _ in one.sent]
+    assert times[:21] == pytest.approx([0.2 * number for number in range(21)])
+    assert times[21:] == pytest.approx([4.5, 5.5, 7.5, 11.5, 19.5, 35.5])
+
+
+def test_an_answer_that_never_comes_fails_with_a_reason() -> None:
+    network = Network()
+    one, other = pair(network, [A], [B])
+    start(network)
+    network.run(60.0)
+    assert one.failure == other.failure == FailureReason.NO_REMOTE_CREDENTIALS.name
+
+
+def test_consent_keeps_the_path_and_its_loss_ends_it_after_thirty_seconds() -> None:
+    network = Network(seed=3)
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    network.run(120.0)
+    assert completed(one, other)
+    intervals = [later - sooner for sooner, later in itertools.pairwise(_requests(one)[2:])]
+    assert len(intervals) > 15
+    assert all(4.0 <= interval <= 6.0 + 0.1 for interval in intervals)
+    assert len({round(interval, 3) for interval in intervals}) > 5
+    cut = network.now
+    network.loss = 1.0
+    network.run(40.0)
+    for node in (one, other):
+        expired = [(at, event) for at, event in node.events if isinstance(event, ConsentExpired)]
+        assert len(expired) == 1
+        assert 24.0 <= expired[0][0] - cut <= 30.1
+        assert node.agent.selected_path is None
+        assert node.agent.poll_timeout() is None
+
+
+def _requests(node: Node) -> list[float]:
+    return [at for at, data, _ in node.sent if Message.parse(data).message_class is MessageClass.REQUEST]
+
+
+def test_consent_survives_heavy_loss() -> None:
+    network = Network(seed=5, loss=0.3)
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    network.run(600.0)
+    assert completed(one, other)
+
+
+@pytest.mark.parametrize("controlling", [True, False])
+def test_a_peer_behind_a_nat_that_forgets_is_found_again(controlling: bool) -> None:
+    network = Network(seed=1)
+    one, other = pair(network, [A], [B], roles=(controlling, not controlling))
+    network.map(A, Address("198.51.100.7", 40000))
+    signal(network, one, other, candidates=False)
+    one.agent.add_remote_candidate(Candidate.host_candidate(B), network.now)
+    start(network)
+    assert network.run(10.0, lambda: completed(one, other))
+    rebound = Address("198.51.100.7", 41111)
+    network.map(A, rebound)
+    assert network.run(25.0, lambda: other.agent.selected_path == Path(B, rebound))
+    network.run(120.0)
+    assert one.agent.selected_path == Path(A, B)
+    assert other.agent.selected_path == Path(B, rebound)
+    assert not one.of(ConsentExpired)
+    assert not other.of(ConsentExpired)
+
+
+def rebinding(hold: float) -> tuple[Network, Node, Node]:
+    """We control and are at A; the peer is at B behind a NAT that shows it as 198.51.100.7:40000."""
+    network = Network(seed=2)
+    one = network.join(full("one", controlling=True, settings=IceSettings(hold=hold)), A)
+    other = network.join(full("other", controlling=False), B)
+    network.map(B, Address("198.51.100.7", 40000))
+    signal(network, one, other, candidates=False)
+    other.agent.add_remote_candidate(Candidate.host_candidate(A), network.now)
+    start(network)
+    assert network.run(10.0, lambda: completed(one, other))
+    return network, one, other
+
+
+def test_after_silence_the_first_check_from_a_new_address_is_enough() -> None:
+    network, one, _ = rebinding(hold=3.5)
+    network.blocked = lambda source, destination: True
+    network.run(6.5)
+    rebound = Address("198.51.100.7", 41111)
+    network.map(B, rebound)
+    network.blocked = lambda source, destination: False
+    assert network.run(2.0, lambda: one.agent.selected_path == Path(A, rebound))
+    assert one.agent.state is IceState.COMPLETED
+
+
+def test_a_path_without_consent_gives_way_to_one_that_is_alive() -> None:
+    network, one, other = rebinding(hold=1000.0)
+    rebound = Address("198.51.100.7", 41111)
+    network.map(B, rebound)
+    network.run(20.0)
+    assert one.agent.selected_path == Path(A, Address("198.51.100.7", 40000))
+    network.run(15.0)
+    assert one.agent.selected_path == Path(A, rebound)
+    assert one.agent.state is IceState.COMPLETED
+    network.run(100.0)
+    assert completed(one, other)
+    assert not one.of(ConsentExpired)
+
+
+def test_restart_keeps_the_old_path_until_the_new_one_is_nominated() -> None:
+    network = Network(delay=0.05)
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    assert network.run(5.0, lambda: completed(one, other))
+    network.run(7.0)
+    before = one.agent.selected_path
+    one.agent.restart(credentials("one again"), network.now)
+    network.run(12.0)
+    # The offer is on its way: data and consent go on as before.
+    assert one.agent.selected_path == before
+    assert other.agent.state is IceState.COMPLETED
+    other.agent.restart(credentials("other again"), network.now)
+    signal(network, one, other)
+    assert one.agent.state is IceState.CONNECTED
+    assert network.run(5.0, lambda: completed(one, other))
+    agree(one, other)
+    assert one.agent.selected_path == before
+    network.run(60.0)
+    assert completed(one, other)
+
+
+def test_restart_moves_to_another_path() -> None:
+    network = Network()
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    assert network.run(5.0, lambda: completed(one, other))
+    one.addresses.append(A6)
+    other.addresses.append(B6)
+    for node, address in ((one, A6), (other, B6)):
+        node.agent.restart(credentials(f"again {address}"), network.now)
+        node.agent.add_local_candidate(Candidate.host_candidate(address, 65535), network.now)
+    network.blocked = lambda source, destination: not source.is_ipv6
+    signal(network, one, other)
+    assert network.run(5.0, lambda: completed(one, other))
+    assert one.agent.selected_path == Path(A6, B6)
+
+
+def test_a_failed_agent_recovers_by_a_restart() -> None:
+    network = Network(loss=1.0)
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    network.run(60.0)
+    assert one.failure
+    assert other.failure
+    network.loss = 0.0
+    for node, name in ((one, "c"), (other, "d")):
+        node.agent.restart(credentials(name), network.now)
+    signal(network, one, other)
+    assert network.run(5.0, lambda: completed(one, other))
+
+
+def test_checks_are_paced() -> None:
+    network = Network(loss=1.0)
+    one = network.join(full("one", controlling=True), A)
+    one.agent.set_remote_credentials(credentials("other"), network.now)
+    for port in range(6000, 6010):
+        one.agent.add_remote_candidate(Candidate.host_candidate(Address("10.0.0.2", port)), network.now)
+    one.agent.start(network.now)
+    network.pump(one)
+    assert len(one.sent) == 1
+    network.run(0.449)
+    first_ten = [at for at, _, _ in one.sent][:10]
+    assert all(later - sooner >= 0.05 - 1e-9 for sooner, later in itertools.pairwise(first_ten))
+
+
+def test_hundreds_of_candidates_and_sources_fill_nothing() -> None:
+    network = Network()
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    for port in range(1, 1000):
+        one.agent.add_remote_candidate(Candidate.host_candidate(Address("10.9.9.9", port)), network.now)
+    assert one.agent.counters["remote_candidate.too_many"] > 900
+    network.run(0.3)
+    # The peer knows the password and still must not make the list grow.
+    for port in range(1000, 3000):
+        message = Message(MessageClass.REQUEST, Method.BINDING, port.to_bytes(12, "big"), ())
+        data = _signed_check(one, other, message)
+        one.agent.handle_datagram(data, Path(A, Address("10.8.8.8", port)), network.now)
+    assert len(one.agent.pairs) <= 100
+    assert network.run(5.0, lambda: completed(one, other))
+
+
+def _signed_check(receiver: Node, sender: Node, message: Message) -> bytes:
+    ours, theirs = receiver.agent.credentials, sender.agent.credentials
+    message = message.with_attributes(Username(f"{ours.ufrag}:{theirs.ufrag}"), Priority(1), IceControlled(0))
+    return message.sign(short_term_key(ours.password))
+
+
+def test_candidates_that_cannot_be_used_are_counted() -> None:
+    agent = full("one", controlling=True)
+    agent.add_local_candidate(Candidate.host_candidate(A), 0.0)
+    for text in (
+        "candidate:1 1 udp 2113937151 77e51b28-eed0-4e8f-9f87-69f2a9a3d9e3.local 42876 typ host",
+        "candidate:2 1 tcp 1518280447 127.0.0.1 9 typ host tcptype active",
+        "candidate:0 2 UDP 2122187006 127.0.0.1 36992 typ host",
+        "candidate:0 1 UDP 2122187006 127.0.0.1 0 typ host",
+        "candidate:0 1 UDP 2122187006 127.0.0.1 1 typ host",
+        "candidate:0 1 UDP 2122187006 127.0.0.1 1 typ host",
+    ):
+        agent.add_remote_candidate(Candidate.parse(text), 0.0)
+    assert agent.counters.snapshot() == {
+        "remote_candidate.name": 1,
+        "remote_candidate.no_port": 1,
+        "remote_candidate.not_udp": 1,
+        "remote_candidate.other_component": 1,
+        "remote_candidate.repeated": 1,
+    }
+    assert len(agent.pairs) == 1
+
+
+def test_an_unsigned_error_makes_nothing_fail() -> None:
+    network = Network(delay=0.02)
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    request = Message.parse(one.sent[0][1])
+    forged = request.respond(MessageClass.ERROR_RESPONSE, ErrorCode(400)).serialize_with_fingerprint()
+    one.agent.handle_datagram(forged, Path(A, B), network.now)
+    assert one.agent.counters["dropped.wrong_response_integrity"] == 1
+    assert network.run(1.0, lambda: completed(one, other))
+
+
+def test_an_answer_from_elsewhere_does_not_count() -> None:
+    network = Network(delay=0.02)
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    other.agent.handle_datagram(one.sent[0][1], Path(B, A), network.now)
+    answer = other.agent.drain_transmits()[0]
+    one.agent.handle_datagram(answer.data, Path(A, Address("10.6.6.6", 6)), network.now)
+    assert one.agent.counters["dropped.asymmetric_response"] == 1
+    assert not one.agent.selected_path
+
+
+def test_commands_out_of_order_are_the_callers_fault() -> None:
+    agent = full("one", controlling=True)
+    with pytest.raises(LocalError):
+        agent.restart(credentials("x"), 0.0)
+    agent.start(0.0)
+    with pytest.raises(LocalError):
+        agent.start(0.0)
+    agent.close(0.0)
+    with pytest.raises(LocalError):
+        agent.restart(credentials("x"), 0.0)
+    with pytest.raises(LocalError):
+        full("two", controlling=True).add_local_candidate(
+            Candidate.parse("candidate:1 1 udp 1 x.local 1 typ host"), 0.0
+        )
+    agent.handle_datagram(b"", Path(A, B), 0.0)
+    assert agent.counters["dropped.closed"] == 1
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["random", "mutated", "replayed"]), st.binary(max_size=80)), max_size=25)
+)
+@settings(max_examples=60, deadline=None)
+def test_hostile_bytes_never_raise_and_never_hurt(inputs: list[tuple[str, bytes]]) -> None:
+    network = Network(seed=9)
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    network.run(0.2)
+    pool = [data for node in (one, other) for _, data, _ in node.sent]
+    for kind, noise in inputs:
+        data = noise
+        if kind != "random" and noise:
+            valid = bytearray(pool[noise[0] % len(pool)])
+            if kind == "mutated":
+                for position, value in zip(noise[::2], noise[1::2], strict=False):
+                    valid[position % len(valid)] ^= value
+            data = bytes(valid)
+        one.agent.handle_datagram(data, Path(A, Address("10.66.6.6", 666)), network.now)
+        network.pump(one)
+    assert one.agent.selected_path == Path(A, B)
+    network.run(20.0)
+    assert completed(one, other)
+    agree(one, other)
+
+
+def test_a_nomination_that_is_refused_goes_to_the_next_pair() -> None:
+    network = Network()
+    one, other = pair(network, [A6, A], [B6, B])
+    signal(network, one, other)
+    start(network)
+
+    def eats_nominations(source: Address, destination: Address) -> bool:
+        return source == A6 and _nominating(one)
+
+    network.blocked = eats_nominations
+    assert network.run(60.0, lambda: completed(one, other))
+    assert one.agent.selected_path == Path(A, B)
+
+
+def _nominating(node: Node) -> bool:
+    return Message.parse(node.sent[-1][1]).get(UseCandidate) is not None
+
+
+def test_what_is_attached_travels_and_what_is_too_long_does_not() -> None:
+    class Rider:
+        def __init__(self, size: int) -> None:
+            self.size = size
+            self.heard: list[MessageClass] = []
+
+        def receive(self, message: Message, path: Path, now: float) -> None:
+            if message.get(Software):
+                self.heard.append(message.message_class)
+
+        def attach(self, message_class: MessageClass, room: int) -> tuple[Software, ...]:
+            assert 900 < room < 1200
+            return (Software("x" * self.size),)
+
+    for size, travels in ((700, True), (763, True), (1190, False)):
+        riders = Rider(size), Rider(size)
+        network = Network()
+        one = network.join(IceAgent(credentials("a"), seeded(1), controlling=True, piggyback=riders[0]), A)
+        other = network.join(IceAgent(credentials("b"), seeded(2), controlling=False, piggyback=riders[1]), B)
+        signal(network, one, other)
+        start(network)
+        assert network.run(1.0, lambda one=one, other=other: completed(one, other))
+        assert all(len(data) <= 1200 for _, data, _ in one.sent)
+        for rider in riders:
+            assert bool(rider.heard) is travels
+        if travels:
+            assert {MessageClass.REQUEST, MessageClass.SUCCESS_RESPONSE} == set(riders[0].heard)
+
+
+def test_settings_are_taken() -> None:
+    network = Network(loss=1.0)
+    one = network.join(full("one", controlling=True, settings=IceSettings(patience=2.0, rto=0.1, repeat=9.0)), A)
+    one.agent.set_remote_credentials(credentials("other"), network.now)
+    one.agent.add_remote_candidate(Candidate.host_candidate(B), network.now)
+    start(network)
+    network.run(3.0)
+    assert [round(at - 100.0, 3) for at, _, _ in one.sent] == [0.0, 0.1, 0.3, 0.7, 1.5]
+    assert one.failure == FailureReason.ALL_CHECKS_FAILED.name

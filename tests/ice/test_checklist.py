@@ -1,0 +1,132 @@
+"""The checklist: order, freezing, triggered checks, bounds."""
+
+from __future__ import annotations
+
+from stack.core.machine import Address, Path
+from stack.ice import Candidate, CandidatePair, PairState
+from stack.ice.checklist import MAX_PAIRS, MAX_REPEATS, Checklist, can_pair
+from stack.ice.pair import compute_pair_priority
+
+LOCAL = Candidate.host_candidate(Address("10.0.0.1", 1))
+
+
+def remote(host: str, port: int = 9, preference: int = 65535) -> Candidate:
+    return Candidate.host_candidate(Address(host, port), preference)
+
+
+def add(checklist: Checklist, candidate: Candidate) -> CandidatePair:
+    pair = checklist.add(LOCAL, candidate)
+    assert pair is not None
+    return pair
+
+
+def test_the_pair_priority_of_the_specification() -> None:
+    # RFC 8445 §6.1.2.3
+    assert compute_pair_priority(10, 20) == 2**32 * 10 + 2 * 20
+    assert compute_pair_priority(20, 10) == 2**32 * 10 + 2 * 20 + 1
+
+
+def test_best_first_whatever_the_order_of_arrival() -> None:
+    checklist = Checklist(controlling=True)
+    low, high = add(checklist, remote("10.0.0.2", preference=1)), add(checklist, remote("10.0.0.3", preference=2))
+    assert list(checklist.pairs) == [high, low]
+    assert checklist.next_check() is high
+    assert checklist.find(Path(LOCAL.address, Address("10.0.0.2", 9))) is low
+
+
+def test_only_the_first_of_a_foundation_waits_until_it_has_succeeded() -> None:
+    checklist = Checklist(controlling=True)
+    first, second = add(checklist, remote("10.0.0.2", 1)), add(checklist, remote("10.0.0.2", 2))
+    assert [first.state, second.state] == [PairState.WAITING, PairState.FROZEN]
+    assert checklist.next_check() is first
+    first.state = PairState.IN_PROGRESS
+    third = add(checklist, remote("10.0.0.3", 1, preference=1))
+    assert checklist.next_check() is third
+    third.state = PairState.IN_PROGRESS
+    assert checklist.next_check() is second  # Nothing better to do.
+    checklist.succeeded(first)
+    assert second.state is PairState.WAITING
+    assert add(checklist, remote("10.0.0.2", 3)).state is PairState.WAITING
+
+
+def test_a_failure_thaws_the_next_of_its_foundation() -> None:
+    checklist = Checklist(controlling=True)
+    first, second = add(checklist, remote("10.0.0.2", 1)), add(checklist, remote("10.0.0.2", 2))
+    checklist.failed(first)
+    assert checklist.next_check() is second
+
+
+def test_an_unanswered_pair_is_repeated_in_turn_and_not_for_ever() -> None:
+    checklist = Checklist(controlling=True)
+    one, other = add(checklist, remote("10.0.0.2", preference=9)), add(checklist, remote("10.0.0.3", preference=1))
+    assert checklist.next_repeat() is None
+    one.state = other.state = PairState.IN_PROGRESS
+    one.last_check_at, other.last_check_at = 2.0, 1.0
+    assert checklist.next_repeat() is other
+    other.last_check_at = 3.0
+    assert checklist.next_repeat() is one
+    one.repeats = other.repeats = MAX_REPEATS
+    assert checklist.next_repeat() is None
+    checklist.failed(one)
+    checklist.trigger(one)
+    one.state = PairState.IN_PROGRESS
+    assert checklist.next_repeat() is one
+
+
+def test_triggered_checks_come_first_and_once() -> None:
+    checklist = Checklist(controlling=True)
+    best, other = (
+        add(checklist, remote("10.0.0.2", preference=9)),
+        add(checklist, remote("10.0.0.3", preference=1)),
+    )
+    checklist.trigger(other)
+    checklist.trigger(other)
+    assert checklist.next_check() is other
+    other.state = PairState.IN_PROGRESS
+    assert checklist.next_check() is best
+
+
+def test_pairs_are_made_of_what_fits_and_once() -> None:
+    checklist = Checklist(controlling=True)
+    assert checklist.add(LOCAL, remote("2001:db8::1")) is None
+    add(checklist, remote("10.0.0.2"))
+    assert checklist.add(LOCAL, remote("10.0.0.2")) is None
+    assert len(checklist) == 1
+    assert not can_pair(remote("fe80::1"), remote("2001:db8::1"))
+    assert can_pair(remote("fe80::1"), remote("fe80::2"))
+
+
+def test_a_full_list_lets_go_of_what_is_worth_least() -> None:
+    checklist = Checklist(controlling=True)
+    pairs = [add(checklist, remote("10.0.0.2", port)) for port in range(1, MAX_PAIRS + 1)]
+    for number, pair in enumerate(pairs):
+        checklist.succeeded(pair)
+        pair.last_heard = float(number)
+    newest = checklist.add(LOCAL, remote("10.0.0.3"), keep=(pairs[0],))
+    assert newest is not None
+    assert len(checklist) == MAX_PAIRS
+    assert pairs[0] in checklist.pairs
+    assert pairs[1] not in checklist.pairs
+    for pair in checklist.pairs:
+        pair.state = PairState.IN_PROGRESS
+    assert checklist.add(LOCAL, remote("10.0.0.4")) is None
+
+
+def test_a_switch_of_roles_reorders() -> None:
+    checklist = Checklist(controlling=True)
+    pair = add(checklist, remote("10.0.0.2", preference=1))
+    before = pair.priority
+    checklist.set_role(False)
+    assert pair.priority == before - 1
+
+
+def test_the_freshest_is_the_one_heard_last() -> None:
+    checklist = Checklist(controlling=True)
+    one, other = add(checklist, remote("10.0.0.2", preference=9)), add(checklist, remote("10.0.0.3", preference=1))
+    assert checklist.freshest_valid() is None
+    for pair, heard in ((one, 1.0), (other, 2.0)):
+        checklist.succeeded(pair)
+        pair.last_heard = heard
+    assert checklist.freshest_valid() is other
+    assert checklist.best_valid() is one
+    assert not checklist.may_improve_on(one)

@@ -1,0 +1,486 @@
+"""The lite agent: alone with hand-made checks, and facing a full agent in a simulated network."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stack.core.errors import LocalError
+from stack.core.machine import Address, Path, Transmit
+from stack.ice import (
+    Candidate,
+    ConsentExpired,
+    Failed,
+    FailureReason,
+    IceAgent,
+    IceState,
+    LiteAgent,
+    PathSelected,
+    PathValidated,
+)
+from stack.stun import (
+    Attribute,
+    ErrorCode,
+    GoogNetworkInfo,
+    IceControlled,
+    IceControlling,
+    Message,
+    MessageClass,
+    MessageIntegrity,
+    Method,
+    Priority,
+    UnknownAttribute,
+    UnknownAttributes,
+    UseCandidate,
+    Username,
+    XorMappedAddress,
+    peek_username,
+    short_term_key,
+    verify_integrity,
+)
+from tests.ice.simulation import A6, B6, A, B, Network, Node, credentials, full, signal, start
+
+SERVER = credentials("server")
+CLIENT = credentials("client")
+KEY = short_term_key(SERVER.password)
+LOCAL = Address("203.0.113.1", 3478)
+PATH = Path(LOCAL, Address("198.51.100.7", 40000))
+ELSEWHERE = Path(LOCAL, Address("198.51.100.7", 41111))
+
+
+def identifier(number: int) -> bytes:
+    return number.to_bytes(12, "big")
+
+
+def request(number: int, *extra: Attribute, username: str | None = None) -> Message:
+    """A check as Chromium sends it."""
+    attributes = (
+        Username(username or f"{SERVER.ufrag}:{CLIENT.ufrag}"),
+        GoogNetworkInfo(1, 50),
+        *(extra if any(isinstance(a, IceControlled) for a in extra) else (IceControlling(7), *extra)),
+        Priority(0x6E7F1EFF),
+    )
+    return Message(MessageClass.REQUEST, Method.BINDING, identifier(number), attributes)
+
+
+def lite(*, known: bool = True) -> LiteAgent:
+    agent = LiteAgent(SERVER)
+    if known:
+        agent.set_remote_credentials(CLIENT, 0.0)
+    agent.start(0.0)
+    return agent
+
+
+def check(
+    agent: LiteAgent, number: int, path: Path = PATH, now: float = 0.0, *, nominate: bool = False
+) -> Transmit:
+    extra = (UseCandidate(),) if nominate else ()
+    agent.handle_datagram(request(number, *extra).sign(KEY), path, now)
+    (answer,) = agent.drain_transmits()
+    return answer
+
+
+def test_a_check_is_answered_from_where_it_was_asked() -> None:
+    agent = lite()
+    answer = check(agent, 1)
+    assert answer.path == PATH
+    response = Message.parse(answer.data)
+    assert response.message_class is MessageClass.SUCCESS_RESPONSE
+    assert response.transaction_id == identifier(1)
+    assert response.get(XorMappedAddress) == XorMappedAddress(PATH.remote)
+    assert verify_integrity(answer.data, KEY)
+    assert len(answer.data) < len(request(1).sign(KEY))
+
+
+def test_the_first_check_makes_a_path_and_nomination_makes_it_final() -> None:
+    agent = lite()
+    assert agent.selected_path is None
+    check(agent, 1)
+    assert agent.selected_path == PATH
+    assert agent.state is IceState.CONNECTED
+    assert agent.drain_events() == [PathValidated(PATH), PathSelected(PATH, nominated=False)]
+    check(agent, 2, nominate=True)
+    assert agent.state is IceState.COMPLETED
+    assert agent.drain_events() == [PathSelected(PATH, nominated=True)]
+    check(agent, 3, nominate=True)
+    assert agent.drain_events() == []
+
+
+def test_before_nomination_the_path_validated_last_is_used() -> None:
+    agent = lite()
+    check(agent, 1, PATH)
+    check(agent, 2, ELSEWHERE)
+    assert agent.selected_path == ELSEWHERE
+    check(agent, 3, PATH)
+    assert agent.selected_path == ELSEWHERE
+    check(agent, 4, PATH, nominate=True)
+    assert agent.selected_path == PATH
+
+
+def test_the_latest_nomination_wins() -> None:
+    agent = lite()
+    check(agent, 1, PATH, nominate=True)
+    check(agent, 2, ELSEWHERE, nominate=True)
+    assert agent.selected_path == ELSEWHERE
+    check(agent, 3, PATH)
+    assert agent.selected_path == ELSEWHERE
+
+
+def test_a_check_without_nomination_moves_a_nominated_path_only_after_silence() -> None:
+    agent = lite()
+    check(agent, 1, PATH, 0.0, nominate=True)
+    check(agent, 2, ELSEWHERE, 1.0)
+    check(agent, 3, PATH, 4.0)
+    check(agent, 4, ELSEWHERE, 7.4)
+    assert agent.selected_path == PATH
+    check(agent, 5, ELSEWHERE, 7.5)
+    assert agent.selected_path == ELSEWHERE
+    assert agent.drain_events()[-1] == PathSelected(ELSEWHERE, nominated=False)
+
+
+def test_a_peer_that_nominates_once_is_followed_with_its_first_check_from_a_new_address() -> None:
+    # As Firefox does: one nomination, then checks every 4 to 6 s without the flag.
+    agent = lite()
+    check(agent, 1, PATH, 0.0, nominate=True)
+    check(agent, 2, PATH, 4.9)
+    check(agent, 3, ELSEWHERE, 9.2)
+    assert agent.selected_path == ELSEWHERE
+
+
+def test_a_repeated_check_gets_the_same_answer_and_does_nothing_else() -> None:
+    agent = lite()
+    first = check(agent, 1, PATH, 0.0, nominate=True)
+    check(agent, 2, ELSEWHERE, 1.0, nominate=True)
+    assert check(agent, 1, PATH, 2.0, nominate=True) == first
+    assert agent.selected_path == ELSEWHERE
+    assert agent.counters["repeated_check"] == 1
+
+
+def test_a_captured_check_sent_from_elsewhere_is_dropped() -> None:
+    agent = lite()
+    check(agent, 1, PATH, nominate=True)
+    agent.handle_datagram(request(1, UseCandidate()).sign(KEY), ELSEWHERE, 1.0)
+    assert agent.drain_transmits() == []
+    assert agent.selected_path == PATH
+    assert agent.counters["dropped.replayed_elsewhere"] == 1
+
+
+def refused(agent: LiteAgent, data: bytes) -> Message | None:
+    agent.handle_datagram(data, PATH, 0.0)
+    answers = agent.drain_transmits()
+    assert agent.selected_path is None
+    assert agent.drain_events() == []
+    if not answers:
+        return None
+    assert len(answers[0].data) <= len(data)
+    return Message.parse(answers[0].data)
+
+
+def test_a_wrong_password_is_refused_without_a_signature() -> None:
+    agent = lite()
+    answer = refused(agent, request(1).sign(b"wrong"))
+    assert answer is not None
+    assert answer.get(ErrorCode) == ErrorCode(401)
+    assert answer.get(MessageIntegrity) is None
+    assert agent.counters["dropped.wrong_integrity"] == 1
+
+
+@pytest.mark.parametrize(
+    "username", ["nobody:" + CLIENT.ufrag, SERVER.ufrag + ":nobody", SERVER.ufrag, ":", "a:b:c"]
+)
+def test_a_wrong_username_is_refused(username: str) -> None:
+    agent = lite()
+    answer = refused(agent, request(1, username=username).sign(KEY))
+    assert answer is not None
+    assert answer.get(ErrorCode) == ErrorCode(401)
+    assert agent.counters["dropped.wrong_username"] == 1
+
+
+def test_a_check_without_credentials_is_a_bad_request() -> None:
+    agent = lite()
+    answer = refused(agent, request(1).serialize())
+    assert answer is not None
+    assert answer.get(ErrorCode) == ErrorCode(400)
+    assert agent.counters["dropped.no_credentials"] == 1
+
+
+def test_nothing_is_amplified() -> None:
+    agent = lite()
+    assert refused(agent, Message(MessageClass.REQUEST, Method.BINDING, identifier(1)).serialize()) is None
+    assert agent.counters["dropped.no_credentials"] == 1
+
+
+def test_unknown_attributes_are_named_in_a_signed_refusal() -> None:
+    agent = lite()
+    data = request(1, UnknownAttribute(0x7ABC, b"?"), UnknownAttribute(0xFABC, b"?")).sign(KEY)
+    agent.handle_datagram(data, PATH, 0.0)
+    (answer,) = agent.drain_transmits()
+    response = Message.parse(answer.data)
+    assert response.get(UnknownAttributes) == UnknownAttributes((0x7ABC,))
+    assert response.get(ErrorCode) == ErrorCode(420, "Unknown Attribute")
+    assert verify_integrity(answer.data, KEY)
+    assert agent.selected_path is None
+
+
+def test_a_peer_that_wants_to_be_controlled_is_told_to_control() -> None:
+    agent = lite()
+    agent.handle_datagram(request(1, IceControlled(2**64 - 1)).sign(KEY), PATH, 0.0)
+    (answer,) = agent.drain_transmits()
+    error = Message.parse(answer.data).get(ErrorCode)
+    assert error is not None
+    assert error.code == 487
+    assert verify_integrity(answer.data, KEY)
+    assert agent.selected_path is None
+
+
+def test_two_roles_at_once_are_a_bad_request() -> None:
+    agent = lite()
+    agent.handle_datagram(request(1, IceControlled(1), IceControlling(1)).sign(KEY), PATH, 0.0)
+    error = Message.parse(agent.drain_transmits()[0].data).get(ErrorCode)
+    assert error is not None
+    assert error.code == 400
+    assert agent.selected_path is None
+
+
+def test_what_is_no_request_is_counted() -> None:
+    agent = lite()
+    for message_class in (MessageClass.INDICATION, MessageClass.SUCCESS_RESPONSE, MessageClass.ERROR_RESPONSE):
+        agent.handle_datagram(Message(message_class, Method.BINDING, identifier(1)).serialize(), PATH, 0.0)
+    agent.handle_datagram(Message(MessageClass.REQUEST, 0x003, identifier(1)).serialize(), PATH, 0.0)
+    agent.handle_datagram(b"\x16\xfe\xfd", PATH, 0.0)
+    assert agent.drain_transmits() == []
+    assert agent.counters.snapshot() == {
+        "dropped.malformed": 1,
+        "dropped.unexpected_response": 2,
+        "dropped.unknown_method": 1,
+        "indication": 1,
+    }
+
+
+def test_the_peers_fragment_is_learned_and_then_held_to() -> None:
+    agent = lite(known=False)
+    check(agent, 1)
+    assert agent.remote_ufrag == CLIENT.ufrag
+    agent.handle_datagram(request(2, username=f"{SERVER.ufrag}:another").sign(KEY), PATH, 0.0)
+    assert agent.counters["dropped.wrong_username"] == 1
+
+
+def test_silence_for_thirty_seconds_ends_it() -> None:
+    agent = lite()
+    check(agent, 1, PATH, 10.0, nominate=True)
+    assert agent.poll_timeout() == 40.0
+    check(agent, 2, ELSEWHERE, 12.0)
+    assert agent.poll_timeout() == 42.0
+    agent.handle_timeout(41.9)
+    agent.drain_events()
+    assert agent.selected_path == PATH
+    agent.handle_timeout(42.0)
+    assert agent.drain_events() == [ConsentExpired(PATH)]
+    assert agent.selected_path is None
+    assert agent.poll_timeout() is None
+    agent.handle_datagram(request(3).sign(KEY), PATH, 51.0)
+    assert agent.drain_transmits() == []
+
+
+def test_unauthenticated_traffic_is_no_sign_of_life() -> None:
+    agent = lite()
+    check(agent, 1, PATH, 0.0)
+    for now in range(1, 30):
+        agent.handle_datagram(request(2).sign(b"wrong"), PATH, float(now))
+        agent.drain_transmits()
+        check(agent, 1, PATH, float(now))  # A replay of what was authentic once.
+    agent.handle_timeout(30.0)
+    assert agent.drain_events()[-1] == ConsentExpired(PATH)
+
+
+def test_a_peer_that_never_comes_is_a_failure() -> None:
+    agent = lite()
+    agent.handle_timeout(39.4)
+    assert agent.drain_events() == []
+    agent.handle_timeout(39.5)
+    assert agent.drain_events() == [Failed(FailureReason.NO_CHECK_RECEIVED)]
+    assert agent.state is IceState.FAILED
+
+
+def test_the_paths_of_one_peer_are_bounded() -> None:
+    agent = lite()
+    check(agent, 0, PATH, 0.0, nominate=True)
+    for port in range(1, 100):
+        check(agent, port, Path(LOCAL, Address("198.51.100.8", port)), port / 100)
+    assert len(agent.paths) == 16
+    assert PATH in agent.paths
+    assert agent.counters["path_forgotten"] == 84
+
+
+def test_floods_leave_nothing_behind() -> None:
+    agent = lite()
+    check(agent, 0, PATH, nominate=True)
+    for number in range(1, 2000):
+        source = Path(LOCAL, Address("192.0.2.66", number))
+        agent.handle_datagram(request(number).sign(b"wrong"), source, 0.0)
+        agent.handle_datagram(request(number, username=f"x{number}:y").sign(KEY), source, 0.0)
+        agent.drain_transmits()
+    assert agent.paths == (PATH,)
+    assert set(agent.counters.snapshot()) == {"check", "dropped.wrong_integrity", "dropped.wrong_username"}
+
+
+def test_a_restart_keeps_the_path_until_a_check_with_the_new_password_moves_it() -> None:
+    agent = lite()
+    check(agent, 1, PATH, 0.0, nominate=True)
+    agent.drain_events()
+    fresh, peer = credentials("server again"), credentials("client again")
+    agent.restart(fresh, 5.0)
+    check(agent, 2, PATH, 6.0, nominate=True)  # The peer has not seen the answer yet.
+    check(agent, 3, ELSEWHERE, 7.0, nominate=True)  # Answered, but an old password opens no new path.
+    assert agent.selected_path == PATH
+    assert agent.drain_events() == []
+    agent.set_remote_credentials(peer, 8.0)
+    message = request(4, UseCandidate(), username=f"{fresh.ufrag}:{peer.ufrag}")
+    agent.handle_datagram(message.sign(short_term_key(fresh.password)), ELSEWHERE, 9.0)
+    assert agent.selected_path == ELSEWHERE
+    assert agent.drain_events() == [PathValidated(ELSEWHERE), PathSelected(ELSEWHERE, nominated=True)]
+    agent.drain_transmits()
+    agent.handle_datagram(request(5).sign(KEY), PATH, 10.0)
+    assert agent.counters["dropped.wrong_username"] == 1
+
+
+def test_commands_out_of_order_are_the_callers_fault() -> None:
+    agent = LiteAgent(SERVER)
+    with pytest.raises(LocalError):
+        agent.restart(CLIENT, 0.0)
+    check(agent, 1)  # Answered before the start, too.
+    agent.start(0.0)
+    assert agent.selected_path == PATH
+    with pytest.raises(LocalError):
+        agent.start(0.0)
+    agent.add_local_candidate(Candidate.host_candidate(LOCAL), 0.0)
+    assert [candidate.address for candidate in agent.local_candidates] == [LOCAL]
+    agent.close(1.0)
+    assert agent.state is IceState.CLOSED
+    assert agent.poll_timeout() is None
+    with pytest.raises(LocalError):
+        agent.restart(CLIENT, 0.0)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=120)), max_size=20))
+@settings(max_examples=150, deadline=None)
+def test_hostile_bytes_never_raise_and_never_make_a_path(inputs: list[tuple[bool, bytes]]) -> None:
+    agent = lite()
+    valid = request(1, UseCandidate()).sign(KEY)
+    for mutate, noise in inputs:
+        data = bytearray(valid if mutate else noise)
+        if mutate:
+            for position, value in zip(noise[::2], noise[1::2], strict=False):
+                data[position % (len(data) - 8)] ^= value
+        if bytes(data) == valid:
+            continue
+        peek_username(bytes(data))
+        agent.handle_datagram(bytes(data), ELSEWHERE, 0.0)
+        assert agent.selected_path is None
+        assert all(len(answer.data) <= len(data) for answer in agent.drain_transmits())
+
+
+# --- facing a full agent --------------------------------------------------------------------------------------
+
+
+def call(network: Network, *, controlling: bool = True) -> tuple[Node, Node]:
+    client = network.join(full("client", controlling=controlling), A, A6)
+    server = network.join(LiteAgent(SERVER), B, B6)
+    signal(network, client, server, candidates=False)
+    start(network)
+    return client, server
+
+
+def both_done(client: Node, server: Node) -> bool:
+    return client.agent.state is server.agent.state is IceState.COMPLETED
+
+
+def test_one_round_trip_to_a_path_and_nomination_at_the_next_chance() -> None:
+    network = Network(delay=0.015)
+    client, server = call(network)
+    assert network.run(5.0, lambda: both_done(client, server))
+    assert client.selected_at == pytest.approx(100.03)
+    assert server.selected_at == pytest.approx(100.015)
+    assert network.now - 100.0 == pytest.approx(0.08, abs=0.03)
+    assert client.agent.round_trip_time == pytest.approx(0.03)
+    assert client.agent.selected_path == Path(A, B)
+    assert server.agent.selected_path == Path(B, A)
+
+
+def test_a_full_agent_controls_a_lite_one_whatever_it_was_told() -> None:
+    network = Network()
+    client, server = call(network, controlling=False)
+    assert network.run(5.0, lambda: both_done(client, server))
+    assert isinstance(client.agent, IceAgent)
+    assert client.agent.controlling
+    assert server.agent.counters["role_conflict"] == 0
+
+
+def test_a_client_that_does_not_know_of_lite_is_corrected() -> None:
+    network = Network()
+    client = network.join(full("client", controlling=False), A)
+    server = network.join(LiteAgent(SERVER), B)
+    client.agent.set_remote_credentials(SERVER, network.now)
+    client.agent.add_remote_candidate(Candidate.host_candidate(B), network.now)
+    start(network)
+    assert network.run(5.0, lambda: both_done(client, server))
+    assert server.agent.counters["role_conflict"] == 1
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    loss=st.floats(0, 0.3),
+    delay=st.floats(0, 0.5),
+    jitter=st.floats(0, 0.3),
+    duplicate=st.floats(0, 0.3),
+)
+@settings(max_examples=40, deadline=None)
+def test_every_network_gives_a_call(seed: int, loss: float, delay: float, jitter: float, duplicate: float) -> None:
+    network = Network(seed, loss=loss, delay=delay, jitter=jitter, duplicate=duplicate)
+    client, server = call(network)
+    assert network.run(60.0, lambda: both_done(client, server)), (client.events, server.events)
+    network.run(20.0)
+    ours, theirs = client.agent.selected_path, server.agent.selected_path
+    assert ours is not None
+    assert theirs is not None
+    assert (ours.local, ours.remote) == (theirs.remote, theirs.local)
+
+
+def test_a_nat_that_forgets_is_followed_with_the_next_check() -> None:
+    network = Network()
+    network.map(A, Address("198.51.100.7", 40000))
+    client, server = call(network)
+    assert network.run(5.0, lambda: both_done(client, server))
+    rebound = Address("198.51.100.7", 50000)
+    network.map(A, rebound)
+    assert network.run(7.0, lambda: server.agent.selected_path == Path(B, rebound))
+    network.run(100.0)
+    assert both_done(client, server)
+    assert not server.of(ConsentExpired)
+
+
+def test_a_client_that_vanishes_is_noticed_and_so_is_a_server() -> None:
+    network = Network()
+    client, server = call(network)
+    network.run(10.0)
+    cut = network.now
+    network.loss = 1.0
+    network.run(40.0)
+    assert len(client.of(ConsentExpired)) == len(server.of(ConsentExpired)) == 1
+    assert max(at for at, _ in client.events + server.events) - cut <= 30.1
+
+
+def test_a_restart_on_both_sides_goes_on_without_a_gap() -> None:
+    network = Network(delay=0.05)
+    client, server = call(network)
+    assert network.run(5.0, lambda: both_done(client, server))
+    client.agent.restart(credentials("client again"), network.now)
+    server.agent.restart(credentials("server again"), network.now)
+    assert client.agent.selected_path == Path(A, B)
+    signal(network, client, server, candidates=False)
+    checks = server.agent.counters["check"]
+    assert network.run(5.0, lambda: both_done(client, server) and server.agent.counters["check"] > checks)
+    network.run(60.0)
+    assert both_done(client, server)
+    assert server.agent.counters["dropped.wrong_username"] == 0

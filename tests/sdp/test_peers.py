@@ -1,0 +1,66 @@
+"""Descriptions of other people's code: aiortc reads ours and we read aiortc's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from stack.sdp import DtlsRole, MediaDirection, SessionDescription, accept_answer, create_offer, negotiate
+from tests.sdp.offers import OFFERS, our_audio, our_side, read
+
+aiortc = pytest.importorskip("aiortc")
+aiortc_sdp = pytest.importorskip("aiortc.sdp")
+pytestmark = pytest.mark.peer
+
+LOOPBACK = ("candidate:1 1 udp 2130706431 127.0.0.1 9 typ host",)
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[object]:
+    connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize("path", OFFERS, ids=lambda path: path.stem)
+def test_aiortc_reads_our_answers(path: object) -> None:
+    answer = negotiate(read(path), our_side(audio=our_audio(red=True))).answer  # type: ignore[arg-type]
+    theirs = aiortc_sdp.SessionDescription.parse(answer.serialize())
+    assert [(m.kind, m.port) for m in theirs.media] == [(m.kind, m.port) for m in answer.media]
+    for media, ours in zip(theirs.media, answer.media, strict=True):
+        assert media.rtp.muxId == ours.mid
+        if not ours.is_rejected:
+            assert media.ice.usernameFragment == "n1abcdef"
+            assert media.dtls.role == "server"
+            assert [f.algorithm for f in media.dtls.fingerprints] == ["sha-256"]
+
+
+async def test_our_answer_to_aiortc(peer: object) -> None:
+    peer.addTransceiver("audio")  # type: ignore[attr-defined]
+    peer.createDataChannel("chat")  # type: ignore[attr-defined]
+    await peer.setLocalDescription(await peer.createOffer())  # type: ignore[attr-defined]
+    offer = SessionDescription.parse(peer.localDescription.sdp)  # type: ignore[attr-defined]
+    agreed = negotiate(offer, our_side(candidates=LOOPBACK))
+    assert agreed.audio is not None
+    assert agreed.audio.codec == "opus"
+    assert agreed.data is not None
+    assert agreed.dtls_role is DtlsRole.SERVER
+    assert [f.algorithm for f in agreed.remote_fingerprints] == ["sha-512"]
+    description = aiortc.RTCSessionDescription(agreed.answer.serialize(), "answer")
+    await peer.setRemoteDescription(description)  # type: ignore[attr-defined]
+    assert peer.signalingState == "stable"  # type: ignore[attr-defined]
+
+
+async def test_aiortc_s_answer_to_us(peer: object) -> None:
+    local = our_side(candidates=LOOPBACK)
+    offer = create_offer(local)
+    await peer.setRemoteDescription(aiortc.RTCSessionDescription(offer.serialize(), "offer"))  # type: ignore[attr-defined]
+    await peer.setLocalDescription(await peer.createAnswer())  # type: ignore[attr-defined]
+    answer = SessionDescription.parse(peer.localDescription.sdp)  # type: ignore[attr-defined]
+    agreed = accept_answer(offer, answer, local)
+    assert agreed.audio is not None
+    assert agreed.audio.payload_type == 111
+    assert agreed.audio.direction is MediaDirection.SENDONLY, "aiortc was given no track to send"
+    assert agreed.data is not None
+    assert agreed.dtls_role is DtlsRole.SERVER

@@ -1,0 +1,179 @@
+"""Whole calls on loopback: our client, our server, real sockets and threads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from stack import Call
+from stack.aio import HostConfig
+from stack.core.machine import Address
+from stack.dtls import Version
+from stack.session import EndReason
+from stack.signaling.client import DialConfig, DialError, dial
+from stack.signaling.server import ServeConfig, Serving, serving
+from stack.voice.conversation import ConversationConfig
+
+RATE = 16_000
+TONE = (8000 * np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)).astype(np.int16)
+
+
+async def hear(call: Call, seconds: float) -> np.ndarray:
+    """Collect so much of what is heard."""
+    frames: list[np.ndarray] = []
+    async for frame in call.microphone:
+        frames.append(frame.samples)
+        if sum(map(len, frames)) >= seconds * RATE:
+            break
+    return np.concatenate(frames)
+
+
+def loudest_frequency(sound: np.ndarray) -> float:
+    spectrum = np.abs(np.fft.rfft(sound.astype(float)))
+    return float(np.argmax(spectrum) * RATE / len(sound))
+
+
+@pytest.mark.parametrize("version", [None, Version.DTLS_1_2, Version.DTLS_1_3])
+@pytest.mark.parametrize("door", ["/", "/whip", "/api/offer"])
+async def test_what_is_said_comes_back(server: Serving, version: Version | None, door: str) -> None:
+    config = DialConfig(ConversationConfig(dtls_version=version))
+    async with asyncio.timeout(30), dial(server.url + door, config) as placed:
+        connected = await placed.call.wait_connected()
+        assert connected.dtls_version == (version or Version.DTLS_1_3).label
+        placed.call.speaker.write(TONE, RATE)
+        sound = await hear(placed.call, 0.8)
+    assert loudest_frequency(sound[RATE // 5 :]) == pytest.approx(1000, abs=5)
+
+
+async def test_fifty_at_once_on_one_port(server: Serving) -> None:
+    async def one(frequency: float) -> float:
+        tone = (8000 * np.sin(2 * np.pi * frequency * np.arange(RATE) / RATE)).astype(np.int16)
+        async with dial(server.url) as placed:
+            await placed.call.wait_connected()
+            placed.call.speaker.write(tone, RATE)
+            sound = await hear(placed.call, 0.6)
+        return loudest_frequency(sound[RATE // 5 :])
+
+    frequencies = [400.0 + 50 * index for index in range(50)]
+    async with asyncio.timeout(90):
+        heard = await asyncio.gather(*(one(frequency) for frequency in frequencies))
+    assert heard == pytest.approx(frequencies, abs=8)  # nobody hears somebody else
+    assert len(server.host.addresses) == 1
+
+
+async def test_a_program_that_blocks_its_loop_does_not_stall_the_voice() -> None:
+    async def busy(call: Call) -> None:
+        call.speaker.write(np.tile(TONE, 3), RATE)
+        await asyncio.sleep(0.2)
+        time.sleep(1.5)  # what no program should do
+        await call.wait_ended()
+
+    async with (
+        asyncio.timeout(30),
+        serving(busy, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server,
+    ):
+        # The listener has to be elsewhere: this loop is the one that is blocked.
+        script = (
+            "import asyncio, json, sys, time\n"
+            "from stack.signaling.client import dial\n"
+            "async def main():\n"
+            f"    async with dial({server.url!r}) as placed:\n"
+            "        stamps = []\n"
+            "        async for frame in placed.call.microphone:\n"
+            "            stamps.append(time.monotonic())\n"
+            "            if len(stamps) == 120: break\n"
+            "    gaps = [b - a for a, b in zip(stamps, stamps[1:])]\n"
+            "    print(json.dumps([len(stamps), stamps[-1] - stamps[0], max(gaps)]))\n"
+            "asyncio.run(main())\n"
+        )
+        import sys
+
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+    frames, _, longest = __import__("json").loads(output)
+    assert frames == 120
+    assert longest < 1.0  # the program slept for 1.5 s
+
+
+async def test_a_program_that_raises_ends_its_call_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async def program(call: Call) -> None:
+        async for frame in call.microphone:
+            if np.abs(frame.samples).max() > 100:
+                raise ZeroDivisionError("what programs do")
+
+    async with (
+        asyncio.timeout(30),
+        serving(program, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server,
+        dial(server.url) as healthy,
+    ):
+        await healthy.call.wait_connected()
+        async with dial(server.url) as placed:
+            await placed.call.wait_connected()
+            placed.call.speaker.write(TONE, RATE)
+            assert (await placed.call.wait_ended()).reason is EndReason.PEER_CLOSED
+        assert not healthy.call.ended
+        assert server.host.counters["program_failed"] == 1
+    assert "what programs do" in caplog.text
+
+
+async def test_a_program_that_returns_is_heard_to_its_end() -> None:
+    async def program(call: Call) -> None:
+        call.speaker.write(TONE, RATE)
+
+    async with (
+        asyncio.timeout(30),
+        serving(program, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server,
+        dial(server.url) as placed,
+    ):
+        sound = [frame.samples async for frame in placed.call.microphone]
+        assert (await placed.call.wait_ended()).reason is EndReason.PEER_CLOSED
+    assert sum(map(len, sound)) == pytest.approx(RATE, abs=RATE * 0.05)
+
+
+async def test_a_stopped_server_says_goodbye() -> None:
+    async def program(call: Call) -> None:
+        await call.wait_ended()
+
+    async with asyncio.timeout(30):
+        async with serving(program, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server:
+            context = dial(server.url)
+            placed = await context.__aenter__()
+            await placed.call.wait_connected()
+        assert (await placed.call.wait_ended()).reason is EndReason.PEER_CLOSED
+        await context.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://127.0.0.1:9/", "cannot reach"),
+        ("ftp://127.0.0.1/", "not an http"),
+        ("nonsense", "not an http"),
+        ("http://no-such-host.invalid/", "cannot reach"),
+    ],
+)
+async def test_a_call_to_nowhere_is_one_clear_line(url: str, message: str) -> None:
+    with pytest.raises(DialError, match=message):
+        async with dial(url):
+            pytest.fail("there was an answer")
+
+
+async def test_a_refusal_is_shown(server: Serving) -> None:
+    with pytest.raises(DialError, match="refused the call: 404"):
+        async with dial(server.url + "/nowhere"):
+            pytest.fail("there was an answer")
+
+
+async def test_several_addresses_share_the_port() -> None:
+    async def program(call: Call) -> None:
+        await call.wait_ended()
+
+    async with serving(program, ServeConfig(port=0, media=HostConfig(host="localhost", udp_port=0))) as server:
+        ports = {address.port for address in server.host.addresses}
+        assert len(ports) == 1
+        assert Address("127.0.0.1", ports.pop()) in server.host.addresses

@@ -1,0 +1,106 @@
+"""The doors: what they take, and what they say to everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from stack.signaling.door import MAX_BODY
+from stack.signaling.server import Serving
+
+OFFER = (Path(__file__).parent.parent / "vectors/offers/chromium156-audio_dc.sdp").read_text()
+
+
+async def post(server: Serving, path: str, **request) -> tuple[int, str, dict[str, str]]:
+    async with aiohttp.ClientSession() as session, session.post(server.url + path, **request) as response:
+        return response.status, await response.text(), dict(response.headers)
+
+
+async def test_an_offer_as_json_gets_an_answer_as_json(server: Serving) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(server.url + "/api/offer", json={"sdp": OFFER, "type": "offer"}) as response,
+    ):
+        assert response.status == 200
+        answer = await response.json()
+    assert answer["type"] == "answer"
+    assert answer["pc_id"] in server.host.calls
+    (address,) = server.host.addresses
+    assert f" {address.host} {address.port} typ host" in answer["sdp"]
+    assert "a=ice-lite" in answer["sdp"]
+    assert f"a=ice-ufrag:{answer['pc_id']}" in answer["sdp"]
+
+
+async def test_an_offer_as_sdp_gets_an_answer_and_a_location(server: Serving) -> None:
+    headers = {"Content-Type": "application/sdp"}
+    status, answer, sent = await post(server, "/whip", data=OFFER, headers=headers)
+    assert status == 201
+    assert answer.startswith("v=0\r\n")
+    assert sent["Access-Control-Allow-Origin"] == "*"
+    location = sent["Location"]
+    call = server.host.calls[location.rpartition("/")[2]]
+    async with aiohttp.ClientSession() as session, session.delete(server.url + location) as response:
+        assert response.status == 200
+    await call.wait_ended()
+    async with aiohttp.ClientSession() as session, session.delete(server.url + location) as response:
+        assert response.status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "request_", "status", "message"),
+    [
+        ("/api/offer", {"data": "{"}, 400, "not JSON"),
+        ("/api/offer", {"data": "[" * 100_000}, 400, "not JSON"),
+        ("/api/offer", {"json": [1]}, 400, "not a JSON object"),
+        ("/api/offer", {"json": {"type": "offer"}}, 400, "must be"),
+        ("/api/offer", {"json": {"sdp": 5, "type": "offer"}}, 400, "must be"),
+        ("/api/offer", {"json": {"sdp": OFFER, "type": "answer"}}, 400, "must be"),
+        ("/api/offer", {"json": {"sdp": "nonsense", "type": "offer"}}, 400, "not valid SDP"),
+        ("/api/offer", {"json": {"sdp": OFFER.replace("a=fingerprint", "a=fingerprnt")}}, 406, "fingerprint"),
+        ("/api/offer", {"data": b"\xff\xfe"}, 400, "UTF-8"),
+        ("/api/offer", {"data": b"x" * (MAX_BODY + 1)}, 413, "larger than"),
+        ("/whip", {"data": OFFER, "headers": {"Content-Type": "text/plain"}}, 415, "application/sdp"),
+        ("/whip", {"data": "v=0", "headers": {"Content-Type": "application/sdp"}}, 400, "SDP"),
+    ],
+)
+async def test_what_is_no_offer_is_refused_in_plain_words(
+    server: Serving, path: str, request_: dict, status: int, message: str
+) -> None:
+    got, text, headers = await post(server, path, **request_)
+    assert got == status
+    assert message in text
+    assert "Traceback" not in text
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    assert server.host.calls == {}
+
+
+async def test_a_preflight_is_answered(server: Serving) -> None:
+    async with aiohttp.ClientSession() as session, session.options(server.url + "/api/offer") as response:
+        assert response.status == 204
+        assert "content-type" in response.headers["Access-Control-Allow-Headers"]
+
+
+async def test_the_page_and_its_files_are_there(server: Serving) -> None:
+    async with aiohttp.ClientSession() as session:
+        async with session.get(server.url + "/") as response:
+            assert response.status == 200
+            assert response.content_type == "text/html"
+        async with session.get(server.url + "/healthz") as response:
+            assert (await response.json())["status"] == "ok"
+        async with session.get(server.url + "/static/../__init__.py") as response:
+            assert response.status == 404
+
+
+async def test_a_call_that_nobody_picks_up_is_forgotten_when_the_server_stops(server: Serving) -> None:
+    await post(server, "/api/offer", json={"sdp": OFFER, "type": "offer"})
+    (call,) = server.host.calls.values()
+    call.hang_up()
+    await call.wait_ended()
+    for _ in range(100):
+        if not server.host.calls:
+            break
+        await asyncio.sleep(0)
+    assert server.host.calls == {}

@@ -1,0 +1,102 @@
+"""Whole calls in virtual time: a client and a server conversation on a simulated network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random
+
+from interop.network_model import NetworkModel
+from stack.core.machine import Address
+from stack.dtls import Certificate
+from stack.sdp import SessionDescription, Setup, accept_answer, create_offer, negotiate
+from stack.session import LocalWishes, SessionParameters, make_local_parameters
+from stack.voice.conversation import Conversation, ConversationConfig
+from tests.sim.network import Host
+from tests.sim.pair import LEFT, RIGHT, MachinePair
+
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def entropy(seed: int | str) -> Callable[[int], bytes]:
+    """Random bytes from a seed."""
+    return Random(seed).randbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What both sides know before the first packet."""
+
+    client: SessionParameters
+    server: SessionParameters
+    client_certificate: Certificate
+    server_certificate: Certificate
+
+
+def agree(
+    seed: int = 0,
+    *,
+    setup: Setup = Setup.PASSIVE,
+    audio: bool = True,
+    data: bool = True,
+    client_address: Address = LEFT,
+    server_address: Address = RIGHT,
+) -> Sides:
+    """Let a client offer and a lite server answer; `setup` is what the server answers."""
+    ours, theirs = entropy(f"client{seed}"), entropy(f"server{seed}")
+    client_certificate, server_certificate = Certificate.generate(ours, WHEN), Certificate.generate(theirs, WHEN)
+    client = make_local_parameters(ours, client_certificate, [client_address], LocalWishes(audio=audio, data=data))
+    server = make_local_parameters(
+        theirs, server_certificate, [server_address], LocalWishes(ice_lite=True, setup=setup)
+    )
+    offer = create_offer(client, audio=audio, data=data)
+    answered = negotiate(SessionDescription.parse(offer.serialize()), server)
+    answer = SessionDescription.parse(answered.answer.serialize())
+    return Sides(
+        SessionParameters(client, accept_answer(offer, answer, client)),
+        SessionParameters(server, answered),
+        client_certificate,
+        server_certificate,
+    )
+
+
+class CallPair(MachinePair[Conversation, Conversation]):
+    """A call: `left` is the client, `right` the server. Building it starts both."""
+
+    def __init__(
+        self,
+        sides: Sides | None = None,
+        model: NetworkModel | None = None,
+        *,
+        seed: int = 0,
+        client: ConversationConfig | None = None,
+        server: ConversationConfig | None = None,
+    ) -> None:
+        sides = sides or agree(seed)
+        start = 1000.0
+        left = Conversation(
+            sides.client,
+            sides.client_certificate,
+            client or ConversationConfig(),
+            entropy(f"left{seed}"),
+            start,
+        )
+        right = Conversation(
+            sides.server,
+            sides.server_certificate,
+            server or ConversationConfig(),
+            entropy(f"right{seed}"),
+            start,
+        )
+        super().__init__(left, right, model, seed=seed)
+        self.left.pump()
+        self.right.pump()
+
+    @property
+    def hosts(self) -> tuple[Host[Conversation], Host[Conversation]]:
+        """Client and server."""
+        return self.left, self.right
+
+
+__all__ = ["CallPair", "Sides", "agree", "entropy"]

@@ -1,0 +1,110 @@
+"""Two ends and the network between them: the shape of most protocol tests.
+
+A `Tunnel` knows no addresses, so it is put into a machine that has one path. `MachinePair` is for protocols that
+know theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from interop.network_model import NetworkModel
+from stack.core.machine import Address, Instant, Machine, Path, Transmit, Tunnel
+from tests.sim.network import Host, MachineT, Network
+
+TunnelT = TypeVar("TunnelT", bound=Tunnel[Any])
+OtherT = TypeVar("OtherT", bound=Machine[Any])
+
+LEFT = Address("192.0.2.1", 1000)
+RIGHT = Address("192.0.2.2", 2000)
+
+
+class TunnelMachine(Generic[TunnelT]):
+    """A tunnel as a machine whose datagrams all take one path."""
+
+    def __init__(self, tunnel: TunnelT, path: Path) -> None:
+        self.tunnel = tunnel
+        self._path = path
+
+    def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
+        """Hand a datagram on, wherever it came from."""
+        self.tunnel.handle_datagram(data, now)
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Hand the time on."""
+        self.tunnel.handle_timeout(now)
+
+    def poll_timeout(self) -> Instant | None:
+        """Return when the tunnel wants to be woken."""
+        return self.tunnel.poll_timeout()
+
+    def drain_transmits(self) -> Sequence[Transmit]:
+        """Return what the tunnel wants to send, along the path."""
+        return [Transmit(data, self._path) for data in self.tunnel.drain_transmits()]
+
+    def drain_events(self) -> Sequence[Any]:
+        """Return what the tunnel reports."""
+        return self.tunnel.drain_events()
+
+
+class MachinePair(Generic[MachineT, OtherT]):
+    """Two machines, `left` and `right`, on a network of their own."""
+
+    def __init__(
+        self,
+        left: MachineT,
+        right: OtherT,
+        model: NetworkModel | None = None,
+        back: NetworkModel | None = None,
+        *,
+        seed: int = 0,
+        lateness: float = 0.0,
+    ) -> None:
+        self.network = Network(seed, lateness=lateness)
+        self.left: Host[MachineT] = self.network.attach("left", left, LEFT)
+        self.right: Host[OtherT] = self.network.attach("right", right, RIGHT)
+        if model is not None:
+            self.network.link(self.left, self.right, model, back)
+
+    @property
+    def now(self) -> Instant:
+        """The present instant."""
+        return self.network.now
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Let time pass; see `Network.run`."""
+        return self.network.run(seconds, until)
+
+
+class TunnelPair(Generic[TunnelT]):
+    """Two tunnels, `left` and `right`, on a network of their own: commands go to the tunnels themselves."""
+
+    def __init__(
+        self,
+        left: TunnelT,
+        right: TunnelT,
+        model: NetworkModel | None = None,
+        back: NetworkModel | None = None,
+        *,
+        seed: int = 0,
+        lateness: float = 0.0,
+    ) -> None:
+        machines = TunnelMachine(left, Path(LEFT, RIGHT)), TunnelMachine(right, Path(RIGHT, LEFT))
+        self._pair = MachinePair(*machines, model, back, seed=seed, lateness=lateness)
+        self.network = self._pair.network
+        self.left = self._pair.left
+        self.right = self._pair.right
+
+    @property
+    def now(self) -> Instant:
+        """The present instant."""
+        return self.network.now
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Let time pass; see `Network.run`."""
+        return self.network.run(seconds, until)
+
+    def command(self, host: Host[TunnelMachine[TunnelT]], action: Callable[[TunnelT, Instant], None]) -> None:
+        """Let `action` command the tunnel of a host at the present instant, then pump it."""
+        host.command(lambda machine, now: action(machine.tunnel, now))

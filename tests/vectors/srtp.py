@@ -1,0 +1,54 @@
+"""Published examples of SRTP: RFC 3711 appendix B.2 and B.3, RFC 7714 sections 16 and 17."""
+
+# RFC 3711 B.2: AES-CM key stream for this key and this salted counter, by block number.
+CM_KEY = bytes.fromhex("2B7E151628AED2A6ABF7158809CF4F3C")
+CM_COUNTER = bytes.fromhex("F0F1F2F3F4F5F6F7F8F9FAFBFCFD0000")
+CM_KEY_STREAM = {
+    0x0000: bytes.fromhex("E03EAD0935C95E80E166B16DD92B4EB4"),
+    0x0001: bytes.fromhex("D23513162B02D0F72A43A2FE4A5F97AB"),
+    0x0002: bytes.fromhex("41E95B3BB0A2E8DD477901E4FCA894C0"),
+    0xFEFF: bytes.fromhex("EC8CDF7398607CB0F2D21675EA9EA1E4"),
+    0xFF00: bytes.fromhex("362B7C3C6773516318A077D7FC5073AE"),
+    0xFF01: bytes.fromhex("6A2CC3787889374FBEB4C81B17BA6C44"),
+}
+
+# RFC 3711 B.3: key derivation.
+KDF_MASTER_KEY = bytes.fromhex("E1F97A0D3E018BE0D64FA32C06DE4139")
+KDF_MASTER_SALT = bytes.fromhex("0EC675AD498AFEEBB6960B3AABE6")
+KDF_CIPHER_KEY = bytes.fromhex("C61E7A93744F39EE10734AFE3FF7A087")
+KDF_CIPHER_SALT = bytes.fromhex("30CBBC08863D8C85D49DB34A9AE1")
+KDF_AUTH_KEY = bytes.fromhex(
+    "CEBE321F6FF7716B6FD4AB49AF256A156D38BAA48F0A0ACF3C34E2359E6CDBCEE049646C43D9327AD175578EF722709"
+    "86371C10C9A369AC2F94A8C5FBCDDDC256D6E919A48B610EF17C2041E474035766B68642C59BBFC2F34DB60DBDFB2DC68"
+)
+
+# RFC 7714 §16 and §17: session keys and salt, not master keys.
+GCM_KEY_128 = bytes(range(16))
+GCM_KEY_256 = bytes(range(32))
+GCM_SALT = b"Quid pro quo"
+GCM_RTP = bytes.fromhex("8040f17b8041f8d35501a0b2") + b"Gallia est omnis divisa in partes tres"
+GCM_SRTP_128 = bytes.fromhex(
+    "8040f17b8041f8d35501a0b2f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b36de3adf8833"
+    "899d7f27beb16a9152cf765ee4390cce"
+)
+GCM_SRTP_256 = bytes.fromhex(
+    "8040f17b8041f8d35501a0b232b1de78a822fe12ef9f78fa332e33aab18012389a58e2f3b50b2a0276ffae0f1ba63799b87b"
+    "7aa3db36dfffd6b0f9bb7878d7a76c13"
+)
+# The packet that §17.1 to §17.4 really work on; the one printed at the head of §17 differs in two words.
+GCM_RTCP = bytes.fromhex(
+    "81c8000d4d6172734e5450314e545032525450200000042a0000e9304c756e61deadbeefdeadbeefdeadbeefdeadbeefdeadbeef"
+)
+GCM_RTCP_INDEX = 0x5D4
+GCM_SRTCP_128 = bytes.fromhex(
+    "81c8000d4d61727363e94885dcdab67ca727d7662f6b7e997ff5c0f76c06f32dc676a5f1730d6fda4ce09b4686303ded0bb9275b"
+    "c84aa45896cf4d2fc5abf87245d9eade800005d4"
+)
+GCM_SRTCP_256 = bytes.fromhex(
+    "81c8000d4d617273d50ae4d1f5ce5d304ba297e47d470c282c3ece5dbffe0a50a2eaa5c1110555be8415f658c61de0476f1b6fad"
+    "1d1eb30c4446839f57ff6f6cb26ac3be800005d4"
+)
+GCM_SRTCP_128_TAG_ONLY = bytes.fromhex(
+    "81c8000d4d6172734e5450314e545032525450200000042a0000e9304c756e61deadbeefdeadbeefdeadbeefdeadbeefdeadbeef"
+    "841dd9683dd78ec92ae58790125f62b3000005d4"
+)
