@@ -99,6 +99,7 @@ class FailureReason(Enum):
     RENEGOTIATION_MISMATCH = "invalid renegotiation_info"
     RENEGOTIATION_REFUSED = "renegotiation is not supported"
     BAD_COOKIE = "invalid cookie"
+    HELLO_VERIFY_REQUEST_IN_13 = "HelloVerifyRequest before a 1.3 ServerHello"
     BAD_HELLO_RETRY_REQUEST = "HelloRetryRequest changes nothing"
     SECOND_HELLO_MISMATCH = "the second ClientHello does not match HelloRetryRequest"
     SECOND_HELLO_RETRY_REQUEST = "second HelloRetryRequest"

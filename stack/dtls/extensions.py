@@ -213,6 +213,22 @@ def alpn(names: Sequence[bytes]) -> bytes:
     return len(block).to_bytes(2, "big") + block
 
 
+def check_certificate_authorities(extensions: Extensions) -> None:
+    """Names of authorities mean nothing for self-signed certificates, but they must be well formed (RFC 8446
+    §4.2.4)."""
+    body = extensions.get(ExtensionType.CERTIFICATE_AUTHORITIES)
+    if body is None:
+        return
+    reader = Reader(body)
+    names = reader.vector16()
+    reader.expect_end("certificate_authorities")
+    if not names:
+        raise ParseError("empty list of authorities")
+    while names:
+        if not names.vector16():
+            raise ParseError("empty name of an authority")
+
+
 def parse_vector16(body: bytes, what: str) -> bytes:
     """Read an extension that is one non-empty vector behind a two-byte length: the cookie."""
     reader = Reader(body)

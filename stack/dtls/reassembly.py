@@ -129,7 +129,7 @@ class Ranges:
 
     def covers(self, length: int) -> bool:
         """Return True if nothing of 0 … `length`-1 is missing; an empty message is covered by the range 0 … 0."""
-        return len(self._starts) == 1 and self._starts[0] == 0 and self._ends[0] >= length
+        return bool(self._starts) and self._starts[0] == 0 and self._ends[0] >= length
 
     def gaps(self, length: int, start: int = 0) -> Iterator[tuple[int, int]]:
         """Yield what is missing of `start` … `length`-1; an empty message that is missing yields (0, 0)."""
@@ -139,6 +139,8 @@ class Ranges:
             return
         position = start
         for known_start, known_end in zip(self._starts, self._ends, strict=True):
+            if position >= length:
+                return
             if known_start > position:
                 yield position, min(known_start, length)
             position = max(position, known_end)
