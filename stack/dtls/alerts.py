@@ -64,6 +64,7 @@ class FailureReason(Enum):
     FRAGMENT_MISMATCH = "fragments of one message disagree"
     EXCESSIVE_MESSAGE_SIZE = "handshake message too long"
     DECODE_ERROR = "malformed message"
+    BAD_CLIENT_HELLO = "malformed ClientHello"
     BAD_CHANGE_CIPHER_SPEC = "malformed ChangeCipherSpec"
     BAD_ALERT = "malformed alert"
     TOO_MANY_WARNING_ALERTS = "too many warning alerts"

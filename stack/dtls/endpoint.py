@@ -30,7 +30,7 @@ from stack.dtls.alerts import (
 from stack.dtls.channel import Channel
 from stack.dtls.config import MIN_MTU, DtlsConfig, Role
 from stack.dtls.context import Context, Handshaker
-from stack.dtls.extensions import DuplicateExtensionError, SrtpProfile
+from stack.dtls.extensions import DuplicateExtensionError, ExtensionError, SrtpProfile
 from stack.dtls.groups import NamedGroup
 from stack.dtls.messages import HandshakeType
 from stack.dtls.negotiate import Negotiated
@@ -256,6 +256,8 @@ class DtlsEndpoint:
             self._fail(failure)
         except DuplicateExtensionError as error:
             self._fail(decode_error(FailureReason.DUPLICATE_EXTENSION, str(error)))
+        except ExtensionError as error:
+            self._fail(decode_error(FailureReason.BAD_EXTENSION, str(error)))
         except ParseError as error:
             self._fail(decode_error(detail=str(error)))
 

@@ -8,10 +8,11 @@ than that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, Self, TypeAlias
+from functools import wraps
+from typing import Final, ParamSpec, Self, TypeAlias, TypeVar
 
 from stack.core.errors import ParseError
 from stack.core.wire import Reader, Writer
@@ -35,6 +36,27 @@ class ExtensionType(IntEnum):
     SIGNATURE_ALGORITHMS_CERT = 50
     KEY_SHARE = 51
     RENEGOTIATION_INFO = 0xFF01
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ExtensionError(ParseError):
+    """The body of an extension that we understand is malformed."""
+
+
+def _body(parse: Callable[P, T]) -> Callable[P, T]:
+    """Mark a parser of an extension's body, so that its errors say so."""
+
+    @wraps(parse)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return parse(*args, **kwargs)
+        except ParseError as error:
+            raise ExtensionError(str(error)) from None
+
+    return wrapped
 
 
 class DuplicateExtensionError(ParseError):
@@ -82,6 +104,7 @@ def _parse_u16_list(reader: Reader, what: str) -> tuple[int, ...]:
     return tuple(items)
 
 
+@_body
 def parse_u16_list16(body: bytes, what: str) -> tuple[int, ...]:
     """Read two-byte numbers behind a two-byte length: groups, signature algorithms."""
     reader = Reader(body)
@@ -95,6 +118,7 @@ def u16_list16(items: Sequence[int]) -> bytes:
     return b"".join([(2 * len(items)).to_bytes(2, "big"), *(item.to_bytes(2, "big") for item in items)])
 
 
+@_body
 def parse_supported_versions(body: bytes) -> tuple[int, ...]:
     """Read a client's versions (RFC 8446 §4.2.1)."""
     reader = Reader(body)
@@ -108,6 +132,7 @@ def supported_versions(versions: Sequence[int]) -> bytes:
     return bytes((2 * len(versions),)) + b"".join(version.to_bytes(2, "big") for version in versions)
 
 
+@_body
 def parse_u16(body: bytes, what: str) -> int:
     """Read an extension that is one two-byte number: a selected version or group."""
     if len(body) != 2:
@@ -136,6 +161,7 @@ class KeyShareEntry:
         return entry
 
     @classmethod
+    @_body
     def parse(cls, data: bytes) -> Self:
         """Read the single entry of a ServerHello."""
         reader = Reader(data)
@@ -148,6 +174,7 @@ class KeyShareEntry:
         return self.group.to_bytes(2, "big") + len(self.key_exchange).to_bytes(2, "big") + self.key_exchange
 
 
+@_body
 def parse_client_key_shares(body: bytes) -> tuple[KeyShareEntry, ...]:
     """Read a client's shares; the list may be empty (it asks for a HelloRetryRequest)."""
     reader = Reader(body)
@@ -178,6 +205,7 @@ class UseSrtp:
     mki: bytes = b""
 
     @classmethod
+    @_body
     def parse(cls, data: bytes) -> Self:
         """Read the extension."""
         reader = Reader(data)
@@ -191,6 +219,7 @@ class UseSrtp:
         return u16_list16(self.profiles) + bytes((len(self.mki),)) + self.mki
 
 
+@_body
 def parse_alpn(body: bytes) -> tuple[bytes, ...]:
     """Read protocol names (RFC 7301 §3.1)."""
     reader = Reader(body)
@@ -213,6 +242,7 @@ def alpn(names: Sequence[bytes]) -> bytes:
     return len(block).to_bytes(2, "big") + block
 
 
+@_body
 def check_certificate_authorities(extensions: Extensions) -> None:
     """Names of authorities mean nothing for self-signed certificates, but they must be well formed (RFC 8446
     §4.2.4)."""
@@ -229,6 +259,7 @@ def check_certificate_authorities(extensions: Extensions) -> None:
             raise ParseError("empty name of an authority")
 
 
+@_body
 def parse_vector16(body: bytes, what: str) -> bytes:
     """Read an extension that is one non-empty vector behind a two-byte length: the cookie."""
     reader = Reader(body)
@@ -244,6 +275,7 @@ def vector16(content: bytes) -> bytes:
     return len(content).to_bytes(2, "big") + content
 
 
+@_body
 def parse_point_formats(body: bytes) -> bytes:
     """Read the point formats (RFC 8422 §5.1.2)."""
     reader = Reader(body)

@@ -22,6 +22,7 @@ from stack.dtls.client13 import Client13
 from stack.dtls.context import Context, Handshaker
 from stack.dtls.extensions import ExtensionType, parse_supported_versions, parse_u16
 from stack.dtls.messages import ClientHello, HandshakeType, HelloVerifyRequest, ServerHello
+from stack.dtls.negotiate import parse_client_hello
 from stack.dtls.offer import Offer
 from stack.dtls.reassembly import HandshakeMessage
 from stack.dtls.server12 import Server12
@@ -111,7 +112,7 @@ class ServerOpening:
         """Take the ClientHello."""
         if message.msg_type != HandshakeType.CLIENT_HELLO:
             raise unexpected_message(detail=f"type {message.msg_type} while waiting for client hello")
-        hello = ClientHello.parse(message.body)
+        hello = parse_client_hello(message.body)
         context = self._context
         version = self._choose_version(hello)
         if version is Version.DTLS_1_2 and context.config.cookie and not self._has_cookie(hello, now):

@@ -60,6 +60,7 @@ from stack.dtls.negotiate import (
     answer_alpn,
     answer_use_srtp,
     choose_cipher_suite,
+    parse_client_hello,
     parse_groups,
     parse_signature_algorithms,
 )
@@ -114,7 +115,7 @@ class Server13:
         if state is State.CONNECTED and self._post is not None:
             self._post.handle_message(message, now)
         elif state is State.CLIENT_HELLO and kind == HandshakeType.CLIENT_HELLO:
-            self.handle_client_hello(ClientHello.parse(message.body), message, now)
+            self.handle_client_hello(parse_client_hello(message.body), message, now)
         elif state is State.CERTIFICATE and kind == HandshakeType.CERTIFICATE:
             self._handle_certificate(message)
         elif state is State.CERTIFICATE_VERIFY and kind == HandshakeType.CERTIFICATE_VERIFY:
