@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import wraps
+from struct import Struct, pack, unpack
 from typing import Final, ParamSpec, Self, TypeAlias, TypeVar
 
 from stack.core.errors import ParseError
@@ -72,6 +73,7 @@ class SrtpProfile(IntEnum):
     AEAD_AES_256_GCM = 0x0008
 
 
+_HEADER: Final = Struct("!HH")  # type, length
 EMPTY_RENEGOTIATION_INFO: Final = b"\x00"
 UNCOMPRESSED_POINTS: Final = b"\x01\x00"
 
@@ -79,12 +81,18 @@ UNCOMPRESSED_POINTS: Final = b"\x01\x00"
 def parse_extensions(reader: Reader) -> dict[int, bytes]:
     """Read a block of extensions behind its two-byte length."""
     found: dict[int, bytes] = {}
-    block = reader.vector16()
-    while block:
-        kind = block.u16()
+    block = reader.vector16().rest()
+    position, end = 0, len(block)
+    while position < end:
+        if end - position < _HEADER.size:
+            raise ParseError("truncated extension header")
+        kind, length = _HEADER.unpack_from(block, position)
+        position += _HEADER.size + length
+        if position > end:
+            raise ParseError("truncated extension")
         if kind in found:
             raise DuplicateExtensionError(f"extension {kind} twice")
-        found[kind] = block.vector16().rest()
+        found[kind] = block[position - length : position]
     return found
 
 
@@ -96,12 +104,10 @@ def write_extensions(writer: Writer, extensions: Extensions) -> None:
 
 
 def _parse_u16_list(reader: Reader, what: str) -> tuple[int, ...]:
-    items: list[int] = []
-    while reader:
-        items.append(reader.u16())
-    if not items:
-        raise ParseError(f"empty list of {what}")
-    return tuple(items)
+    data = reader.rest()
+    if not data or len(data) % 2:
+        raise ParseError(f"odd or empty list of {what}")
+    return unpack(f"!{len(data) // 2}H", data)
 
 
 @_body
@@ -115,7 +121,7 @@ def parse_u16_list16(body: bytes, what: str) -> tuple[int, ...]:
 
 def u16_list16(items: Sequence[int]) -> bytes:
     """Return two-byte numbers behind their two-byte length."""
-    return b"".join([(2 * len(items)).to_bytes(2, "big"), *(item.to_bytes(2, "big") for item in items)])
+    return pack(f"!{len(items) + 1}H", 2 * len(items), *items)
 
 
 @_body

@@ -2,16 +2,17 @@
 
 Fragments may come in any order, twice, and overlapping. Two bounds keep a peer from growing this: only the
 next `MAX_AHEAD` messages are collected, and their declared lengths together stay under a budget.
+
+Fragments and messages are named tuples: a handshake makes a few dozen, and each costs less than half of a frozen dataclass.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from struct import Struct
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from stack.core.errors import ParseError
 from stack.dtls.alerts import FailureReason, illegal_parameter, unexpected_message
@@ -27,8 +28,7 @@ _SERIES_LENGTH: Final = 1 << 16  # message_seq has 16 bits and does not wrap
 _HEADER: Final = Struct("!BBHHBHBH")
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(NamedTuple):
     """A handshake message or a piece of it.
 
     ```
@@ -86,8 +86,7 @@ def fragment_header(msg_type: int, length: int, message_seq: int, offset: int, s
     )
 
 
-@dataclass(frozen=True, slots=True)
-class HandshakeMessage:
+class HandshakeMessage(NamedTuple):
     """A whole handshake message and the epoch that protected it."""
 
     msg_type: int
