@@ -1,6 +1,7 @@
 """The edge: sockets, the event loops, and the `Call` that a program holds."""
 
 from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker
+from stack.aio.channel import Channels, DataChannel
 from stack.aio.driver import Driver, MediaThread
 from stack.aio.host import Accepted, Host, HostConfig, HostFull, Program
 
@@ -9,6 +10,8 @@ __all__ = [
     "Call",
     "CallContext",
     "CallEnded",
+    "Channels",
+    "DataChannel",
     "Driver",
     "Host",
     "HostConfig",

@@ -10,15 +10,18 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
+from stack.aio.channel import Channels, DataChannel
 from stack.audio import AudioFrame, Pcm, to_int16
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Instant
+from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
 from stack.session import Connected, Ended
 from stack.voice.conversation import Conversation, ConversationEvent, Heard, SpeakerDrained
 
 ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 MICROPHONE_BACKLOG = 1500
 """Frames (30 s) that wait for a program which does not read; after that the oldest is dropped and counted."""
@@ -167,6 +170,7 @@ class Call:
         self.microphone: Inbox[AudioFrame] = Inbox(MICROPHONE_BACKLOG)
         self.events: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
         self.speaker = Speaker(self)
+        self.channels = Channels(self)
         self.connected: Connected | None = None
         self.end: Ended | None = None
         self._submit = submit
@@ -186,6 +190,55 @@ class Call:
         """Run `command(conversation, now)` on the media thread soon; nothing happens after the call's end."""
         if not self.ended:
             self._submit(command)
+
+    async def execute(self, function: Callable[[Conversation, Instant], ResultT]) -> ResultT:
+        """Run `function(conversation, now)` on the media thread and return (or raise) what it does.
+
+        Raises `CallEnded` if the call is over.
+        """
+        if self.ended:
+            raise CallEnded("the call is over")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[ResultT] = loop.create_future()
+
+        def settle(result: ResultT | None, error: BaseException | None) -> None:
+            if done.done():
+                return
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(cast(ResultT, result))
+
+        def run(conversation: Conversation, now: Instant) -> None:
+            try:
+                result = function(conversation, now)
+            except Exception as error:
+                loop.call_soon_threadsafe(settle, None, error)
+            else:
+                loop.call_soon_threadsafe(settle, result, None)
+
+        self._submit(run)
+        return await done
+
+    async def open_channel(
+        self,
+        label: str,
+        *,
+        protocol: str = "",
+        ordered: bool = True,
+        max_retransmits: int | None = None,
+        max_lifetime_ms: int | None = None,
+        negotiated_id: int | None = None,
+    ) -> DataChannel:
+        """Open a data channel and return it; see `stack.sctp.Channels.open` for the errors."""
+        return await self.channels.open(
+            label,
+            protocol=protocol,
+            ordered=ordered,
+            max_retransmits=max_retransmits,
+            max_lifetime_ms=max_lifetime_ms,
+            negotiated_id=negotiated_id,
+        )
 
     def hang_up(self) -> None:
         """End the call: BYE and close_notify to the peer."""
@@ -209,18 +262,7 @@ class Call:
 
     async def stats(self) -> dict[str, Any]:
         """Return a snapshot of the call's statistics."""
-        done: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        loop = asyncio.get_running_loop()
-
-        def set_result(snapshot: dict[str, Any]) -> None:
-            if not done.done():
-                done.set_result(snapshot)
-
-        def read(conversation: Conversation, now: Instant) -> None:
-            loop.call_soon_threadsafe(set_result, conversation.stats(now))
-
-        self._submit(read)
-        return await done
+        return await self.execute(lambda conversation, now: conversation.stats(now))
 
     def deliver(self, event: ConversationEvent) -> None:
         """Take an event from the media thread; runs on the program's loop."""
@@ -230,6 +272,20 @@ class Call:
         if isinstance(event, Connected):
             self.connected = event
             self._is_connected.set()
+        elif isinstance(event, MessageReceived):
+            channel = self.channels.find(event.channel)
+            if channel is not None:
+                channel.deliver(event.data)
+            return
+        elif isinstance(event, BufferedAmountLow):
+            channel = self.channels.find(event.channel)
+            if channel is not None:
+                channel.note_low()
+            return
+        elif isinstance(event, ChannelOpened):
+            self.channels.note_opened(event)
+        elif isinstance(event, ChannelClosed):
+            self.channels.note_closed(event.channel)
         elif isinstance(event, SpeakerDrained):
             self.speaker._note_drained(event.writes)
             return
@@ -237,6 +293,7 @@ class Call:
         if isinstance(event, Ended):
             self.end = event
             self.speaker._note_drained(None)
+            self.channels.note_ended()
             self.microphone.close()
             self.events.close()
             self._is_connected.set()

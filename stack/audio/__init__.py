@@ -14,14 +14,20 @@ from stack.audio.codec import (
 from stack.audio.conceal import Concealer
 from stack.audio.frame import AudioFrame, Pcm, to_int16
 from stack.audio.g711 import G711Decoder, G711Encoder, G711Law
+from stack.audio.noise import ComfortNoise
 from stack.audio.playout import FRAME, PlayoutFrame, PlayoutQueue
+from stack.audio.receive import ArrivalReceiver, ClockReceiver, Receiver, ReceiveStatistics, make_receiver
 from stack.audio.resample import Resampler, resample
+from stack.audio.stretch import accelerate, expand
 from stack.audio.wav import read_wav, write_wav
 
 __all__ = [
     "FRAME",
+    "ArrivalReceiver",
     "AudioFrame",
+    "ClockReceiver",
     "CodecError",
+    "ComfortNoise",
     "Concealer",
     "Decoder",
     "Encoder",
@@ -33,10 +39,15 @@ __all__ = [
     "Pcm",
     "PlayoutFrame",
     "PlayoutQueue",
+    "ReceiveStatistics",
+    "Receiver",
     "Resampler",
     "Samples",
+    "accelerate",
+    "expand",
     "has_lbrr",
     "is_dtx",
+    "make_receiver",
     "packet_duration",
     "read_wav",
     "resample",

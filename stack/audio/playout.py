@@ -7,8 +7,9 @@ computed, never accumulated, so the pace does not drift however late the ticks a
 
     write ──> chunks as written ──> one frame at the codec's rate ──> next_frame(now) ──> encoder
 
-- A tick that comes late, or a program that writes late, by less than `CATCH_UP` frames is caught up with: the
-  frames that are due leave together and the RTP timestamps stay contiguous.
+- A program that writes late by less than `CATCH_UP` frames is caught up with: the frames that are due leave
+  together and the RTP timestamps stay contiguous. So is a tick that comes late by less than `MAX_BURST` frames
+  although there was something to say: the listener bears a burst better than a hole in the middle of a word.
 - Anything longer is a gap: the timeline moves on by itself (RFC 3550 §5.1: the timestamp counts silence too), the
   next frame leaves at once and carries the marker bit (RFC 3551 §4.1).
 - The last, partial frame of a talkspurt waits `HOLD` for more to be written, then goes out filled up with silence.
@@ -32,6 +33,8 @@ FRAME = 0.020
 """Seconds of sound in a packet."""
 CATCH_UP = 3
 """So many frames leave together, at most, when a tick was late (and `lead` more at the start of a talkspurt)."""
+MAX_BURST = 10
+"""So many frames leave together, at most, when the machine stalled while there was something to say."""
 HOLD = 0.020
 """Seconds that a partial frame waits for the rest of it to be written."""
 MAX_QUEUED = 3600.0
@@ -88,6 +91,7 @@ class PlayoutQueue:
         )  # at the codec's rate; after any call at least one frame unless all is there
         self._resampler = Resampler(sample_rate, sample_rate, channels, causal=True)
         self._written_at: Instant = 0.0
+        self._ready_at: Instant = 0.0  # when the queue last ceased to be short of a frame
         self._origin: Instant | None = None  # of timestamp 0
         self._anchor: Instant = 0.0  # departure of slot `_anchor_slot`
         self._anchor_slot = 0
@@ -114,9 +118,12 @@ class PlayoutQueue:
         duration = len(array) / sample_rate
         if self.queued + duration > MAX_QUEUED:
             raise LocalError(f"more than {MAX_QUEUED:g} s of sound would wait to be played")
+        short = self.queued < FRAME
         self._chunks.append((array, sample_rate))
         self._waiting += duration
         self._written_at = now
+        if short:
+            self._ready_at = now
         self._prepare()
 
     def flush(self) -> int:
@@ -178,7 +185,7 @@ class PlayoutQueue:
         if self._origin is None:
             self.start(now)
             marker = True
-        elif now - self._due >= CATCH_UP * FRAME:
+        elif self._ready_at - self._due >= CATCH_UP * FRAME or now - self._due >= MAX_BURST * FRAME:
             marker = self._move_on(now)
         timestamp = self._slot * self._frame_ticks
         due = self._due

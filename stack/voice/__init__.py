@@ -4,6 +4,10 @@ Everything here is a Transform or a small machine over int16 samples and media t
 does I/O. `docs/voice.md` says how a sample travels.
 """
 
+from stack.voice.barge_in import Heard, Hearing, Listener, PlayoutRecord
+from stack.voice.echo import EchoCanceller, EchoReport, EchoState, KalmanEchoCanceller
+from stack.voice.echo_aec3 import Aec3EchoCanceller
+from stack.voice.echo_gate import GateSettings
 from stack.voice.turns import (
     Eagerness,
     TurnAction,
@@ -30,10 +34,20 @@ from stack.voice.vad import (
 )
 
 __all__ = [
+    "Aec3EchoCanceller",
     "Eagerness",
     "EarshotDetector",
+    "EchoCanceller",
+    "EchoReport",
+    "EchoState",
     "EnergyDetector",
     "FirstLook",
+    "GateSettings",
+    "Heard",
+    "Hearing",
+    "KalmanEchoCanceller",
+    "Listener",
+    "PlayoutRecord",
     "SileroDetector",
     "SpeechDetector",
     "SpeechEvent",

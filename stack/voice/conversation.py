@@ -30,6 +30,7 @@ from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.timers import earliest
 from stack.dtls import Certificate, Version
 from stack.rtp import ByeReceived, DtmfReceived, PacketReceived, SourceChanged
+from stack.sctp import ChannelId, Channels, MessageReceived
 from stack.session import Connected, Ended, MediaReceived, Session, SessionEvent, SessionParameters
 from stack.voice.ear import Ear
 
@@ -99,6 +100,7 @@ class Conversation:
         self._playout: PlayoutQueue | None = None
         self._next_timestamp = 0
         self._frame_ticks = 0
+        self._unread = 0  # bytes of messages that the program has not taken
         self._writes = 0
         self._drained_writes = 0
         audio = parameters.negotiation.audio
@@ -125,6 +127,59 @@ class Conversation:
         dropped = self._playout.flush() if self._playout is not None else 0
         self._note_drained()
         return dropped
+
+    def open_channel(
+        self,
+        label: str,
+        now: Instant,
+        *,
+        protocol: str = "",
+        ordered: bool = True,
+        max_retransmits: int | None = None,
+        max_lifetime_ms: int | None = None,
+        negotiated_id: int | None = None,
+    ) -> ChannelId:
+        """Open a data channel; `LocalError` if none were negotiated; see `stack.sctp.Channels.open`."""
+        channel = self._channels.open(
+            label,
+            now,
+            protocol=protocol,
+            ordered=ordered,
+            max_retransmits=max_retransmits,
+            max_lifetime_ms=max_lifetime_ms,
+            negotiated_id=negotiated_id,
+        )
+        self._flush(now)
+        return channel
+
+    def send_message(self, channel: ChannelId, data: str | bytes, now: Instant, *, low_threshold: int = 0) -> int:
+        """Send on a channel; return how many bytes wait on it. `BufferedAmountLow` tells of `low_threshold`."""
+        self._channels.set_low_threshold(channel, low_threshold)
+        self._channels.send(channel, data, now)
+        self._flush(now)
+        return self._channels.buffered_amount(channel)
+
+    def close_channel(self, channel: ChannelId, now: Instant) -> None:
+        """Close a channel when all that was sent on it has left."""
+        self._channels.close_channel(channel, now)
+        self._flush(now)
+
+    def note_read(self, size: int, now: Instant) -> None:
+        """The program has read so many bytes of messages: the receive window may open again."""
+        self._unread = max(0, self._unread - size)
+        if not self.session.is_finished:
+            self._channels.set_unread(self._unread, now)
+            self._flush(now)
+
+    @property
+    def _channels(self) -> Channels:
+        if self.session.channels is None:
+            raise LocalError("no data channels were negotiated")
+        return self.session.channels
+
+    def _flush(self, now: Instant) -> None:
+        self.session.flush(now)
+        self._collect(now)
 
     def hang_up(self, now: Instant) -> None:
         """End the call in an orderly way."""
@@ -192,6 +247,9 @@ class Conversation:
                 self._events.append(event)
                 if isinstance(event, Connected):
                     self._speak(now)
+                elif isinstance(event, MessageReceived):
+                    self._unread += len(event.data)
+                    self._channels.set_unread(self._unread, now)
 
     def _hear(self, media: MediaReceived) -> None:
         event = media.event

@@ -1,0 +1,343 @@
+"""Taking our own voice out of the microphone: one interface, our linear canceller, and AEC3 as an option.
+
+What was sent is the reference. The owner hands it over by `render` on the same timeline as the microphone's media
+time (a constant offset up to `max_delay` is found by itself), best as the client decodes it: after the codec.
+`capture` returns the microphone without the echo, block for block and without delay; `judge` is for the voice
+detector's frames: it takes the probability from those that echo explains.
+
+Nothing is computed while we are silent. While we speak, correlation looks for our voice in the microphone; only
+when it is found there the filter runs, and when it turns out not to be there, it is looked for now and then.
+The lag is followed as a line in time, so a playback clock that drifts is compensated by a fractional delay.
+
+Left out: suppression of what a linear filter leaves, because it would also eat the near-end voice that the program
+wants to hear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+
+from stack.core.errors import LocalError
+from stack.voice.echo_filter import BLOCK, DelayEstimator, KalmanFilter, Lag
+from stack.voice.echo_gate import EchoGate, GateSettings
+from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
+
+_SNAP = 16  # samples by which media time may disagree with the count of samples: 1 ms of rounding
+_AUDIBLE = 30.0  # RMS of a reference that can come back as an echo: -61 dBFS
+_HEADROOM = 64  # taps that the model begins before the lag that was found
+_TAIL = 3200  # samples for which a room may go on after us
+
+
+class EchoState(Enum):
+    """What is known about our voice in the microphone."""
+
+    UNKNOWN = "unknown"
+    """We have not yet spoken long enough to tell: speech is not believed while we speak."""
+    ABSENT = "absent"
+    """It is not there: nothing is cancelled, speech is believed; looked for now and then."""
+    PRESENT = "present"
+    """It is there, and the filter runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class EchoReport:
+    """A snapshot for statistics."""
+
+    state: EchoState
+    delay: float | None
+    """Seconds from reference to echo."""
+    erle_db: float
+    """Echo return loss enhancement over about a second of our speech; the near end's voice lowers it."""
+    leak_db: float
+    """What the gate expects to be left of the echo."""
+    path_losses: int
+    """How often the echo path was found to have changed."""
+
+
+class EchoCanceller(Protocol):
+    """Whatever takes our voice out of a microphone; int16 samples at 16 kHz, media time in seconds."""
+
+    def render(self, samples: Int16, media_time: float) -> None:
+        """Note what we send."""
+        ...
+
+    def capture(self, samples: Int16, media_time: float) -> tuple[Int16, float]:
+        """Take the microphone; return the cleaned samples of the blocks that are whole, and their media time."""
+        ...
+
+    def judge(self, frame: VoiceFrame) -> VoiceFrame:
+        """Return a detector's frame, without its probability if echo explains it."""
+        ...
+
+    @property
+    def report(self) -> EchoReport:
+        """What it knows."""
+        ...
+
+
+class Track:
+    """The last seconds of a signal by absolute sample number; holes are silence."""
+
+    def __init__(self, seconds: float) -> None:
+        self._size = int(seconds * DETECTOR_RATE)
+        self._ring: Float = np.zeros(self._size, np.float32)
+        self.end = 0
+        """Number of the sample after the newest."""
+        self._started = False
+
+    def write(self, samples: Int16, media_time: float) -> int:
+        """Put samples where their media time says; return the number of the first."""
+        at = round(media_time * DETECTOR_RATE)
+        if not self._started:
+            self._started, self.end = True, at
+        elif abs(at - self.end) <= _SNAP:
+            at = self.end
+        elif at > self.end:
+            self._fill(np.zeros(min(at - self.end, self._size), np.float32), at)
+        else:  # a step back is a new stream
+            self._ring.fill(0)
+        self._fill(samples[-self._size :].astype(np.float32), at + len(samples))
+        return at
+
+    def read(self, start: int, count: int) -> Float:
+        """Return `count` samples from number `start`; what is not there (any more, or yet) is silence."""
+        out = np.zeros(count, np.float32)
+        first, last = max(start, self.end - self._size), min(start + count, self.end)
+        if last > first:
+            position, offset = first % self._size, first - start
+            head = min(last - first, self._size - position)
+            out[offset : offset + head] = self._ring[position : position + head]
+            out[offset + head : last - start] = self._ring[: last - first - head]
+        return out
+
+    def _fill(self, samples: Float, end: int) -> None:
+        position = (end - len(samples)) % self._size
+        head = min(len(samples), self._size - position)
+        self._ring[position : position + head] = samples[:head]
+        self._ring[: len(samples) - head] = samples[head:]
+        self.end = end
+
+
+_LOOK_EVERY = {EchoState.UNKNOWN: 2048, EchoState.ABSENT: 32_768, EchoState.PRESENT: 16_384}
+_LOOK_WHEN_LOST = 4096
+_FIRST_LOOK = 4096  # samples of ours without which a correlation means nothing
+
+
+class KalmanEchoCanceller:
+    """The default: a linear adaptive filter in numpy, its delay found and its path watched."""
+
+    _LOOKS_TO_GIVE_UP = 8
+    _CANCELS = 0.25  # remainder by which a filter is known to cancel: 6 dB
+    _FOUND = 0.5  # of a prediction that must be in the microphone, or the path is not believed any more
+    _FARTHEST_TAP = 480
+
+    def __init__(self, max_delay: float = 0.5, partitions: int = 16, gate: GateSettings | None = None) -> None:
+        self._filter = KalmanFilter(partitions)
+        self._estimator = DelayEstimator(max_delay)
+        self._gate = EchoGate(gate)
+        self._reference = Track(self._estimator.span / DETECTOR_RATE + 1.0)
+        self._microphone = Track(self._estimator.WINDOW / DETECTOR_RATE + 0.5)
+        self._reach = int(max_delay * DETECTOR_RATE) + _TAIL
+        self._next: int | None = None
+        self._last_audible: int | None = None
+        self._state = EchoState.UNKNOWN
+        self._lag = Lag()
+        self._next_look: int | None = None
+        self._fruitless = 0
+        self._fresh = False
+        self._converged = False
+        self._losses = 0
+        self._balance = Balance()
+
+    @property
+    def report(self) -> EchoReport:
+        """What it knows."""
+        present = self._state is EchoState.PRESENT
+        delay = (self._lag.at(self._next or 0) + self._peak()) / DETECTOR_RATE if present else None
+        return EchoReport(self._state, delay, self._balance.erle_db, self._gate.leak_db, self._losses)
+
+    def render(self, samples: Int16, media_time: float) -> None:
+        """Note what we send. `media_time` may differ from the microphone's by any constant up to `max_delay`."""
+        self._reference.write(_checked(samples), media_time)
+        scaled = samples.astype(np.float32)
+        if len(samples) and float(np.dot(scaled, scaled)) > _AUDIBLE * _AUDIBLE * len(samples):
+            self._last_audible = self._reference.end
+
+    def capture(self, samples: Int16, media_time: float) -> tuple[Int16, float]:
+        """Take the microphone; return the cleaned samples of the blocks that are whole, and their media time."""
+        at = self._microphone.write(_checked(samples), media_time)
+        if self._next is None or not self._next <= at < self._next + BLOCK:
+            self._next, self._fresh = at, False
+        start, cleaned = self._next, []
+        while self._next + BLOCK <= self._microphone.end:
+            cleaned.append(self._block(self._next))
+            self._next += BLOCK
+        if not cleaned:
+            return np.zeros(0, np.int16), start / DETECTOR_RATE
+        whole = np.rint(np.concatenate(cleaned))
+        return np.clip(whole, -32768, 32767).astype(np.int16), start / DETECTOR_RATE
+
+    def judge(self, frame: VoiceFrame) -> VoiceFrame:
+        """Return a detector's frame, without its probability if echo explains it."""
+        return self._gate.judge(frame)
+
+    def reset(self) -> None:
+        """Another client, another room."""
+        self._filter.doubt(0.0)
+        self._gate.restart()
+        self._estimator.reset()
+        self._state, self._fruitless, self._converged, self._fresh = EchoState.UNKNOWN, 0, False, False
+        self._balance = Balance()
+
+    def _block(self, at: int) -> Float:
+        microphone = self._microphone.read(at, BLOCK)
+        if self._last_audible is None or at - self._last_audible > self._reach:
+            self._fresh, self._next_look = False, None
+            return microphone
+        if self._next_look is None:
+            self._next_look = at + _FIRST_LOOK
+        if at >= self._next_look:
+            self._look(at + BLOCK)
+        if self._state is EchoState.PRESENT:
+            return self._cancel(at, microphone)
+        if self._state is EchoState.UNKNOWN:
+            self._gate.closed(at / DETECTOR_RATE)
+        return microphone
+
+    def _cancel(self, at: int, microphone: Float) -> Float:
+        model = self._filter
+        lag = self._lag.at(at)
+        if not self._fresh:
+            history = (model.partitions + 1) * BLOCK
+            model.load(self._reference.read(at - round(lag) - history, history))
+            self._fresh = True
+        error = model.step(self._lag.delayed(self._reference.read, at, BLOCK), microphone)
+        self._balance.update(microphone, error)
+        if self._converged and self._balance.found < self._FOUND:
+            self._losses += 1
+            model.doubt(max(0.0, self._balance.found))
+            self._mistrust()
+        if not self._converged and self._balance.remainder < self._CANCELS:
+            self._converged = True
+        self._gate.update(
+            at / DETECTOR_RATE,
+            model.microphone_power,
+            model.error_power,
+            model.echo_power,
+            model.reference_power(),
+            self._balance.found_now,
+            self._converged,
+        )
+        # A filter that adds more than it takes away is not asked.
+        return microphone if self._balance.remainder > 1.0 else error
+
+    def _look(self, end: int) -> None:
+        """Search for our voice in the last half second, if there is something to be seen in it."""
+        estimator = self._estimator
+        lost = self._state is EchoState.PRESENT and not self._converged
+        self._next_look = end + (_LOOK_WHEN_LOST if lost else _LOOK_EVERY[self._state])
+        heard = self._microphone.read(end - estimator.WINDOW, estimator.WINDOW)
+        sent = self._reference.read(end - estimator.span, estimator.span)
+        quiet = _AUDIBLE * _AUDIBLE * 1024
+        if float(np.dot(sent, sent)) < quiet or float(np.dot(heard, heard)) < quiet / 10:
+            return
+        lag = estimator.look(sent, heard)
+        if self._state is not EchoState.PRESENT:
+            self._decide(lag, end)
+        elif lag is not None:
+            self._fruitless = 0
+            self._realign(lag, end)
+        elif self._balance.erle_db < 1.0:
+            self._fruitless += 1
+            if self._fruitless >= self._LOOKS_TO_GIVE_UP:
+                self._state = EchoState.ABSENT
+
+    def _decide(self, lag: int | None, end: int) -> None:
+        if lag is not None:
+            self._state, self._fruitless = EchoState.PRESENT, 0
+            self._lag.restart(max(0, lag - _HEADROOM), end)
+            self._fresh = False
+            self._filter.doubt(0.0)
+            self._mistrust()
+        elif self._state is EchoState.UNKNOWN:
+            self._fruitless += 1
+            if self._fruitless >= self._LOOKS_TO_GIVE_UP:
+                self._state = EchoState.ABSENT
+
+    def _realign(self, lag: int, end: int) -> None:
+        """Keep the path inside the model: take it along in a jump, follow a drift with the line of the lag."""
+        base = self._lag.at(end)
+        tap, target = round(lag - base), max(0, lag - _HEADROOM)
+        if self._lag.jumped(lag) and self._balance.remainder > self._CANCELS:
+            self._filter.doubt()
+            self._mistrust()
+            self._lag.restart(target, end)
+        elif not 16 <= tap <= self._FARTHEST_TAP and abs(target - base) > 1.0:
+            self._filter.shift(round(base) - target)
+            self._lag.move(target, end)
+        else:
+            self._lag.observe(lag, end)
+            return
+        self._fresh = False
+
+    def _mistrust(self) -> None:
+        self._converged = False
+        self._gate.lost()
+
+    def _peak(self) -> int:
+        return int(np.argmax(np.abs(self._filter.impulse_response())))
+
+
+class Balance:
+    """Running energies of what came in, what was predicted and what was left."""
+
+    def __init__(self) -> None:
+        self._heard = self._left = self._explained = self._predicted = 0.0
+        self._explained_now = self._predicted_now = 0.0
+        self._long_heard = self._long_left = 1.0
+
+    def update(self, microphone: Float, error: Float) -> None:
+        """Take one block."""
+        predicted = microphone - error
+        heard, left = float(np.dot(microphone, microphone)), float(np.dot(error, error))
+        self._heard = 0.9 * self._heard + heard
+        self._left = 0.9 * self._left + left
+        explained, power = float(np.dot(microphone, predicted)), float(np.dot(predicted, predicted))
+        self._explained = 0.85 * self._explained + explained
+        self._predicted = 0.85 * self._predicted + power
+        self._explained_now = 0.5 * self._explained_now + explained
+        self._predicted_now = 0.5 * self._predicted_now + power
+        self._long_heard = 0.99 * self._long_heard + heard
+        self._long_left = 0.99 * self._long_left + left
+
+    @property
+    def remainder(self) -> float:
+        """The share of the microphone's energy that was left over the last 100 ms."""
+        return self._left / self._heard if self._heard > 0.0 else 1.0
+
+    @property
+    def found(self) -> float:
+        """How much of the prediction is in the microphone: 1 for a path that is right, 0 for one that is gone."""
+        return self._explained / self._predicted if self._predicted > BLOCK else 1.0
+
+    @property
+    def found_now(self) -> float:
+        """The same over 20 ms: quick to see a path go, and unsure of itself in double talk."""
+        return self._explained_now / self._predicted_now if self._predicted_now > BLOCK else 1.0
+
+    @property
+    def erle_db(self) -> float:
+        """Echo return loss enhancement over about a second."""
+        return float(10.0 * np.log10((self._long_heard + 1.0) / (self._long_left + 1.0)))
+
+
+def _checked(samples: Int16) -> Int16:
+    if samples.ndim != 1 or samples.dtype != np.int16:
+        raise LocalError(
+            f"echo cancellation takes int16 samples of shape (n,), not {samples.dtype}{samples.shape}"
+        )
+    return samples

@@ -1,0 +1,244 @@
+"""The adaptive part of echo cancellation: the filter that models the room, and the search for its bulk delay.
+
+`KalmanFilter` is a partitioned-block frequency-domain adaptive filter with a Kalman step size, diagonal in
+frequency and partition: overlap-save with hops of 10 ms, one complex weight and one error variance for each bin of
+each partition. What the filter knows about its own error decides how far it moves, and what the near end adds is
+measured as noise, so double talk slows it down instead of tearing it away. It is linear: the near-end voice
+passes whole.
+
+`DelayEstimator` finds where in half a second of what was sent the echo sits, by phase correlation (GCC-PHAT) that
+is accumulated over windows. `Lag` is what was found as a line in time, and reads the reference along it.
+
+Left out: non-linear echo paths (a gate, not a suppressor, deals with what a linear filter leaves).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from stack.voice.vad import DETECTOR_RATE, Float
+
+Complex: TypeAlias = npt.NDArray[np.complex64]
+
+BLOCK = 160
+"""Samples per step of the filter: 10 ms."""
+BINS = BLOCK + 1
+
+_RELIABLE = 1e2  # power per bin that is never taken for anything but rounding
+
+
+class KalmanFilter:
+    """Models an echo path of `partitions` × 10 ms from reference to microphone; float32 samples in int16 scale."""
+
+    def __init__(self, partitions: int = 16, transition: float = 0.9985, path_gain: float = 0.5) -> None:
+        self.partitions = partitions
+        self._keep = transition * transition
+        decay = 10.0 ** (-np.arange(partitions) / 10.0)
+        share = decay / decay.sum() * path_gain * path_gain
+        self._prior = np.repeat(share.astype(np.float32)[:, None], BINS, axis=1)
+        self._weights: Complex = np.zeros((partitions, BINS), np.complex64)
+        self._spectra: Complex = np.zeros((partitions, BINS), np.complex64)
+        self._powers: Float = np.zeros((partitions, BINS), np.float32)
+        self._variance: Float = self._prior.copy()
+        self._noise: Float = np.zeros(BINS, np.float32)
+        self._window: Float = np.zeros(2 * BLOCK, np.float32)
+        self._padded: Float = np.zeros(2 * BLOCK, np.float32)
+        self._reach: Float = (0.7 ** np.arange(partitions)).astype(np.float32)
+        self.microphone_power: Float = np.zeros(BINS, np.float32)
+        """Power spectrum of the last block of microphone."""
+        self.error_power: Float = np.zeros(BINS, np.float32)
+        """Power spectrum of what the last step left."""
+        self.echo_power: Float = np.zeros(BINS, np.float32)
+        """Power spectrum of the echo that the last step predicted."""
+
+    def step(self, reference: Float, microphone: Float) -> Float:
+        """Take one block of each; return the microphone without the echo."""
+        self._remember(reference)
+        echo_spectrum = np.einsum("pf,pf->f", self._spectra, self._weights)
+        echo = np.fft.irfft(echo_spectrum, 2 * BLOCK)[BLOCK:].astype(np.float32, copy=False)
+        error: Float = microphone - echo
+        self._padded[BLOCK:] = error
+        spectrum = np.fft.rfft(self._padded).astype(np.complex64, copy=False)
+        self.error_power = spectrum.real**2 + spectrum.imag**2
+        self._padded[BLOCK:] = echo
+        predicted = np.fft.rfft(self._padded).astype(np.complex64, copy=False)
+        self.echo_power = predicted.real**2 + predicted.imag**2
+        self.microphone_power = np.abs(spectrum + predicted) ** 2
+        self._adapt(spectrum)
+        return error
+
+    def load(self, history: Float) -> None:
+        """Fill the memory of the reference with `(partitions + 1) * BLOCK` samples, oldest first."""
+        self._spectra.fill(0)
+        self._powers.fill(0)
+        for start in range(0, len(history), BLOCK):
+            self._remember(history[start : start + BLOCK])
+
+    def shift(self, taps: int) -> None:
+        """Move the modelled path by `taps` samples to the right (later); what falls off the ends is lost."""
+        response = self.impulse_response()
+        moved = np.zeros_like(response)
+        if taps >= 0:
+            moved[taps:] = response[: len(response) - taps]
+        else:
+            moved[:taps] = response[-taps:]
+        padded = np.zeros((self.partitions, 2 * BLOCK), np.float32)
+        padded[:, :BLOCK] = moved.reshape(self.partitions, BLOCK)
+        self._weights = np.fft.rfft(padded, axis=1).astype(np.complex64, copy=False)
+
+    def reference_power(self) -> Float:
+        """Return the power spectrum of the reference that may be in the room now, the past fading."""
+        power: Float = np.einsum("p,pf->f", self._reach, self._powers)
+        return power
+
+    def impulse_response(self) -> Float:
+        """Return the modelled path, `partitions * BLOCK` taps."""
+        response = np.fft.irfft(self._weights, 2 * BLOCK, axis=1)[:, :BLOCK]
+        return response.reshape(-1).astype(np.float32, copy=False)
+
+    def doubt(self, keep: float = 1.0) -> None:
+        """The path may be another one: keep a share of the model, and be ready to learn fast."""
+        self._weights *= keep
+        self._variance = np.maximum(self._variance, self._prior)
+
+    def _remember(self, reference: Float) -> None:
+        self._window[:BLOCK] = self._window[BLOCK:]
+        self._window[BLOCK:] = reference
+        self._spectra[1:] = self._spectra[:-1]
+        self._powers[1:] = self._powers[:-1]
+        newest = np.fft.rfft(self._window)
+        self._spectra[0] = newest
+        self._powers[0] = newest.real**2 + newest.imag**2
+
+    def _adapt(self, error: Complex) -> None:
+        self._noise = 0.6 * self._noise + 0.4 * self.error_power
+        expected = np.einsum("pf,pf->f", self._variance, self._powers)
+        # Half of an overlap-save window is signal, hence the 0.5.
+        gain = self._variance / (0.5 * expected + self._noise + _RELIABLE)
+        change = np.fft.irfft(gain * np.conj(self._spectra) * error, 2 * BLOCK, axis=1)
+        change[:, BLOCK:] = 0.0  # a path of one partition is BLOCK taps long
+        self._variance *= self._keep * (1.0 - 0.5 * gain * self._powers)
+        self._weights += np.fft.rfft(change, axis=1)
+        magnitude = self._weights.real**2 + self._weights.imag**2
+        self._variance += (1.0 - self._keep) * (magnitude + 1e-4 * self._prior)
+
+
+class DelayEstimator:
+    """Finds the lag of the echo behind what was sent."""
+
+    WINDOW = 8192
+    """Samples of microphone per look: half a second."""
+    _FORGET = 0.6
+    _AGREE = 24  # samples between two looks that mean the same lag
+
+    def __init__(self, max_delay: float = 0.5) -> None:
+        self.span = 1 << int(np.ceil(np.log2(self.WINDOW + max_delay * DETECTOR_RATE)))
+        """Samples of reference per look; they end where the microphone's window ends."""
+        self._lags = self.span - self.WINDOW
+        frequencies = np.fft.rfftfreq(self.span, 1.0 / DETECTOR_RATE)
+        self._band = (frequencies > 150.0) & (frequencies < 4500.0)
+        self._spectrum: Complex = np.zeros(len(frequencies), np.complex64)
+        self._candidate = -1
+        self.sharpness = 0.0
+        """How far the best lag stands out, in standard deviations of all lags."""
+
+    def look(self, reference: Float, microphone: Float) -> int | None:
+        """Compare `span` samples of reference with the last `WINDOW` of microphone; return a lag that is certain.
+
+        Certain is what stands out clearly, or what two looks agree on.
+        """
+        padded = np.zeros(self.span, np.float32)
+        padded[self._lags :] = microphone
+        cross = np.fft.rfft(padded) * np.conj(np.fft.rfft(reference))
+        cross[~self._band] = 0.0
+        strength = np.abs(cross)
+        self._spectrum = self._FORGET * self._spectrum + cross / (strength**0.8 + 1e-3 * strength.max() + 1.0)
+        correlation = np.abs(np.fft.irfft(self._spectrum, self.span)[: self._lags])
+        best = int(np.argmax(correlation))
+        deviation = float(np.sqrt(np.mean(correlation**2))) + 1e-9
+        self.sharpness = float(correlation[best]) / deviation
+        agreed = abs(best - self._candidate) <= self._AGREE
+        self._candidate = best
+        if self.sharpness > 10.5 or (agreed and self.sharpness > 7.5):
+            return best
+        return None
+
+    def reset(self) -> None:
+        """Forget what earlier windows said."""
+        self._spectrum.fill(0)
+        self._candidate = -1
+        self.sharpness = 0.0
+
+
+class Lag:
+    """The bulk delay as a line in time: samples at a sample number, and a slope that follows the clocks apart."""
+
+    _MOST_DRIFT = 400e-6
+    _LEAST_DRIFT = 8e-6
+    _LOOKS = 24
+    _APART = 12_000
+    _JUMP = 24
+    _ENOUGH_LOOKS = 6
+    _SCATTER = 2.0  # samples around a line that is believed
+    _HALF_TAPS = 12
+    _PHASES = 64
+
+    def __init__(self) -> None:
+        self._origin, self._lag, self.drift = 0, 0.0, 0.0
+        self._seen: deque[tuple[int, int]] = deque(maxlen=self._LOOKS)
+        taps = np.arange(-self._HALF_TAPS, self._HALF_TAPS + 1)
+        phases = np.arange(self._PHASES)[:, None] / self._PHASES
+        window = np.cos(np.pi * (taps - phases) / (2 * self._HALF_TAPS + 3)) ** 2
+        kernels = np.sinc(taps - phases) * window
+        self._kernels = (kernels / kernels.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    def at(self, number: int) -> float:
+        """Return the lag at a sample number."""
+        return self._lag + self.drift * (number - self._origin)
+
+    def restart(self, lag: int, number: int) -> None:
+        """Another path: nothing that was seen says anything about the drift, but the clocks are the same."""
+        self._seen.clear()
+        self.move(lag, number)
+
+    def move(self, lag: float, number: int) -> None:
+        """Begin the line anew at a lag; its slope stays."""
+        self._origin, self._lag = number, float(lag)
+
+    def jumped(self, lag: int) -> bool:
+        """Return True if the echo was found somewhere else than the last time."""
+        return bool(self._seen) and abs(lag - self._seen[-1][1]) > self._JUMP
+
+    def observe(self, lag: int, number: int) -> None:
+        """Note where the echo was found, and follow the slope of what was found so far."""
+        if self._seen and number - self._seen[-1][0] < self._APART:
+            return
+        self._seen.append((number, lag))
+        if len(self._seen) < self._ENOUGH_LOOKS:
+            return
+        numbers, lags = np.array(self._seen, np.float64).T
+        # Theil and Sen: the median of all slopes does not mind a look that saw something else.
+        earlier, later = np.triu_indices(len(numbers), 1)
+        slope = float(np.median((lags[later] - lags[earlier]) / (numbers[later] - numbers[earlier])))
+        residual = lags - slope * (numbers - numbers[-1])
+        if float(np.median(np.abs(residual - np.median(residual)))) > self._SCATTER:
+            return
+        steady = abs(slope) < self._LEAST_DRIFT
+        drift = 0.0 if steady else max(-self._MOST_DRIFT, min(self._MOST_DRIFT, slope))
+        self.move(self.at(number), number)
+        self.drift = drift
+
+    def delayed(self, read: Callable[[int, int], Float], number: int, count: int) -> Float:
+        """Return `count` samples of what `read(start, count)` gives, late by the lag, whole samples or not."""
+        position = number - self.at(number)
+        steps = round(position * self._PHASES)
+        whole, phase = divmod(steps, self._PHASES)
+        if phase == 0:
+            return read(whole, count)
+        around = read(whole - self._HALF_TAPS, count + 2 * self._HALF_TAPS)
+        return np.convolve(around, self._kernels[phase][::-1], "valid").astype(np.float32, copy=False)

@@ -1,0 +1,196 @@
+"""What tells the person's voice from what is left of our own after the echo canceller.
+
+A voice detector hears speech in a residual echo 20 dB down as well as it hears a person. So a frame counts only if
+the canceller's output holds clearly more energy than the echo can have left there. Two estimates of that remainder
+are kept for each of nine bands:
+
+- the *leak*: what is usually left of a predicted echo, as long as the prediction is found in the microphone;
+- the *coupling*: what of the reference's power usually comes back at all. It knows no phase, so it holds when
+  the path changes, drifts or distorts, and it takes over while the filter has lost its path.
+
+Both follow a quantile in decibels, in steps of fixed size: a burst of near-end speech moves them a little, and not
+away.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from stack.voice.echo_filter import BLOCK
+from stack.voice.vad import DETECTOR_RATE, Float, VoiceFrame
+
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+BLOCK_SECONDS: Final = BLOCK / DETECTOR_RATE
+
+_EDGES_HZ = (150, 350, 550, 800, 1150, 1650, 2300, 3200, 4500, 6500)
+_BIN_HZ = DETECTOR_RATE / (2 * BLOCK)
+_EDGES = np.array([round(edge / _BIN_HZ) for edge in _EDGES_HZ])
+BANDS: Final = len(_EDGES_HZ) - 1
+
+_QUANTILE = 0.75
+_REVERB_DECAY = 0.7  # per block: what a room with 0.4 s of reverberation keeps of its power
+_SMOOTHING = 0.6
+_FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
+_FLOOR_START = 1e4
+_DOUBT = 0.1
+_VERDICTS_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """How much more than echo is a voice."""
+
+    leak_margin_db: float = 8.0
+    """Above the usual remainder of the echo."""
+    coupling_margin_db: float = 6.0
+    """Above the echo itself, while nothing better is known."""
+    floor_margin_db: float = 6.0
+    """Above the background noise."""
+    unexplained: float = 0.5
+    """Share of the energy that neither echo nor noise accounts for, from which a frame may be speech."""
+    found: float = 0.5
+    """Share of the predicted echo that must be found in the microphone for the prediction to be believed."""
+
+
+def in_bands(power: Float) -> Float:
+    """Sum a power spectrum of the filter's bins into the gate's bands."""
+    return np.add.reduceat(power[: _EDGES[-1]], _EDGES[:-1])
+
+
+class QuantileTracker:
+    """Follows a quantile of a ratio of powers in each band, in decibels."""
+
+    def __init__(self, start_db: float, step_db: float = 0.2, eager_blocks: int = 100) -> None:
+        self._start, self._step, self._eager = start_db, step_db, eager_blocks
+        self._level: Float = np.full(BANDS, start_db, np.float32)
+        self.seen = 0
+        """How many updates there were since the start."""
+
+    def update(self, upper: Float, lower: Float, valid: Flags, doubtful: bool) -> None:
+        """Compare `upper / lower` with the present level where `valid`; `doubtful` blocks count for little."""
+        ratio = 10.0 * np.log10((upper + 1.0) / (lower + 1.0))
+        step = self._step * (4.0 if self.seen < self._eager else _DOUBT if doubtful else 1.0)
+        move = np.where(ratio > self._level, step * _QUANTILE, step * (_QUANTILE - 1.0))
+        self._level = np.clip(self._level + np.where(valid, move, 0.0), -40.0, 20.0).astype(np.float32)
+        self.seen += 1
+
+    @property
+    def level_db(self) -> float:
+        """The mean over the bands."""
+        return float(self._level.mean())
+
+    @property
+    def gain(self) -> Float:
+        """The level of each band as a factor of power."""
+        power: Float = 10.0 ** (self._level / 10.0)
+        return power
+
+    def restart(self) -> None:
+        """Learn again, fast."""
+        self._level.fill(self._start)
+        self.seen = 0
+
+
+class EchoGate:
+    """Judges blocks of 10 ms by their power spectra, and a detector's frames by the blocks that they cover."""
+
+    _COUPLING_KNOWN = 30  # blocks with a reference after which the coupling means something
+
+    def __init__(self, settings: GateSettings | None = None) -> None:
+        self._settings = settings or GateSettings()
+        self._margins = [
+            10.0 ** (margin / 10.0)
+            for margin in (
+                self._settings.leak_margin_db,
+                self._settings.coupling_margin_db,
+                self._settings.floor_margin_db,
+            )
+        ]
+        self._leak = QuantileTracker(start_db=-3.0)
+        self._coupling = QuantileTracker(start_db=0.0, step_db=0.1)
+        self._echo: Float = np.zeros(BANDS, np.float32)
+        self._error: Float = np.zeros(BANDS, np.float32)
+        self._floor: Float = np.full(BANDS, _FLOOR_START, np.float32)
+        self._verdicts: deque[tuple[float, float]] = deque(maxlen=_VERDICTS_KEPT)
+
+    @property
+    def leak_db(self) -> float:
+        """What is usually left of the predicted echo."""
+        return self._leak.level_db
+
+    @property
+    def coupling_db(self) -> float:
+        """What usually comes back of the reference."""
+        return self._coupling.level_db
+
+    def update(
+        self,
+        media_time: float,
+        microphone: Float,
+        error: Float,
+        predicted: Float,
+        reference: Float,
+        found: float,
+        converged: bool,
+    ) -> float:
+        """Take the power spectra of one block; return the share of its energy that is nobody's echo.
+
+        `reference` is the power that can be in the echo path now; `found` is how much of the prediction is in the
+        microphone; `converged` says that the filter has been seen to cancel since its path was lost last.
+        """
+        heard, left, ours = in_bands(microphone), in_bands(error), in_bands(reference)
+        self._echo = np.maximum(in_bands(predicted), _REVERB_DECAY * self._echo)
+        self._error = _SMOOTHING * self._error + (1.0 - _SMOOTHING) * left
+        self._floor = np.minimum(self._floor * _FLOOR_RISE, np.maximum(self._error, 1.0))
+        audible = ours * self._coupling.gain > 4.0 * self._floor
+        doubtful = bool(self._verdicts) and self._verdicts[-1][1] >= self._settings.unexplained
+        self._coupling.update(heard, ours, audible, doubtful)
+        by_coupling = self._coupling.gain * ours * self._margins[1]
+        believed = converged and found >= self._settings.found
+        if converged:
+            self._leak.update(left, self._echo, self._echo > 4.0 * self._floor, doubtful)
+        if believed:
+            echo = np.minimum(self._leak.gain * self._echo * self._margins[0], by_coupling)
+        elif self._coupling.seen >= self._COUPLING_KNOWN:
+            echo = by_coupling
+        else:
+            return self._note(media_time, 0.0)
+        unexplained = np.maximum(self._error - echo - self._floor * self._margins[2], 0.0)
+        return self._note(media_time, float(unexplained.sum() / (self._error.sum() + 1.0)))
+
+    def closed(self, media_time: float) -> None:
+        """Nothing is known about this block, and it may be echo."""
+        self._note(media_time, 0.0)
+
+    def lost(self) -> None:
+        """The path is another one: what used to be left of the echo means nothing any more."""
+        self._leak.restart()
+        self._echo.fill(0)
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self.lost()
+        self._coupling.restart()
+        self._floor.fill(_FLOOR_START)
+        self._verdicts.clear()
+
+    def judge(self, frame: VoiceFrame) -> VoiceFrame:
+        """Return the frame, its probability taken away if echo explains it; frames without blocks pass."""
+        shares = [
+            share
+            for media_time, share in self._verdicts
+            if media_time + BLOCK_SECONDS > frame.media_time and media_time < frame.end
+        ]
+        if not shares or sum(shares) / len(shares) >= self._settings.unexplained:
+            return frame
+        return frame._replace(probability=0.0)
+
+    def _note(self, media_time: float, share: float) -> float:
+        self._verdicts.append((media_time, share))
+        return share
