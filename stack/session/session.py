@@ -276,14 +276,12 @@ class Session:
             self._end(EndReason.ICE_FAILED, str(event.reason))
 
     def _move_dtls(self, now: Instant) -> None:
+        packets: list[bytes] = []  # of SCTP: those that came together are answered together
         for event in self._dtls.drain_events():
             if isinstance(event, HandshakeComplete):
                 self._on_handshake(event, now)
             elif isinstance(event, ApplicationData):
-                if self._channels is None:
-                    self.counters.add("dropped_unwanted_data")
-                else:
-                    self._channels.handle_datagram(event.data, now)
+                packets.append(event.data)
             elif isinstance(event, PeerClosed):
                 self._send_dtls()
                 self._end(EndReason.PEER_CLOSED)
@@ -292,6 +290,10 @@ class Session:
                 mismatch = event.reason is FailureReason.FINGERPRINT_MISMATCH
                 reason = EndReason.FINGERPRINT_MISMATCH if mismatch else EndReason.DTLS_FAILED
                 self._end(reason, str(event))
+        if packets and self._channels is not None:
+            self._channels.handle_datagrams(packets, now)
+        elif packets:
+            self.counters.add("dropped_unwanted_data", len(packets))
         self._send_dtls()
 
     def _send_dtls(self) -> None:

@@ -370,7 +370,7 @@ class Conversation:
         elif isinstance(event, MessageReceived):
             self._on_message(event, now)
         elif isinstance(event, ChannelOpened):
-            if event.label == EVENTS_CHANNEL:
+            if event.label == EVENTS_CHANNEL and event.by_peer:
                 self._client_channel = event.channel
                 self._listening = True
         elif isinstance(event, ChannelClosed):
@@ -477,7 +477,7 @@ class Conversation:
                     self._channels.send(self._client_channel, to_json(told), now)
                 except LocalError:
                     self.counters.add("announcement_not_sent")
-        self.session.flush(now)
+        self._flush(now)
 
     def _on_message(self, event: MessageReceived, now: Instant) -> None:
         self._unread += len(event.data)
