@@ -1,8 +1,9 @@
 """Programs to talk to. An agent is handed a `Call` and needs no other room of the house."""
 
+from stack.agents.bridge import BridgeConfig, Format, bridge
 from stack.agents.echo import echo
 
-__all__ = ["AGENTS", "echo"]
+__all__ = ["AGENTS", "BridgeConfig", "Format", "bridge", "echo"]
 
 AGENTS = {"echo": echo}
 """The agents that `python -m stack serve --agent NAME` knows by name."""
