@@ -1,0 +1,57 @@
+"""`python -m bench`: list and run the benchmarks of this package."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from bench.report import Options, Table, as_json
+
+_NOT_BENCHMARKS = {"report"}
+
+
+def discover() -> dict[str, str]:
+    """Return the benchmarks by name, with the first line of what each says about itself. Imports none of them."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if not path.stem.startswith("_") and path.stem not in _NOT_BENCHMARKS:
+            described = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+            found[path.stem] = described.partition("\n")[0]
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    known = discover()
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Ours and a peer's, in the same run.")
+    parser.add_argument("name", nargs="*", metavar="NAME", help="which benchmark: " + ", ".join(known))
+    parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object to a benchmark and line")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiply the amount of work (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="decide what is random (default: 1)")
+    chosen = parser.parse_args(arguments)
+    if chosen.list or not chosen.name:
+        width = max(map(len, known), default=0)
+        for name, described in known.items():
+            print(f"{name.ljust(width)}  {described}")
+        return 0
+    unknown = [name for name in chosen.name if name not in known]
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
+    options = Options(chosen.scale, chosen.seed)
+    for name in chosen.name:
+        result = import_module(f"bench.{name}").run(options)
+        tables = [result] if isinstance(result, Table) else list(result)
+        if chosen.json:
+            print(json.dumps(as_json(name, options, tables)))
+        else:
+            print("\n\n".join(table.text() for table in tables))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""What a benchmark takes and returns: options in, tables out, as text or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from platform import machine, python_version
+from typing import TypeAlias
+
+Cell: TypeAlias = str | int | float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a benchmark is to be run: `scale` multiplies the amount of work, `seed` decides what is random."""
+
+    scale: float = 1.0
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A result: a title, columns, rows of cells (None: not measured), and what a reader must know."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    def text(self) -> str:
+        """Return the table for a terminal; numbers stand to the right."""
+        cells = [[_show(cell) for cell in row] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(self.columns, *cells, strict=True)]
+        numeric = [
+            any(isinstance(cell, int | float) for cell in column) for column in zip(*self.rows, strict=True)
+        ] or [False] * len(widths)
+
+        def line(row: Sequence[str]) -> str:
+            padded = (
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(row, widths, numeric, strict=True)
+            )
+            return "  ".join(padded).rstrip()
+
+        parts = [self.title, line(self.columns), line(["-" * width for width in widths]), *map(line, cells)]
+        return "\n".join([*parts, *(f"  {note}" for note in self.notes)])
+
+
+def _show(cell: Cell) -> str:
+    if cell is None:
+        return "-"
+    if isinstance(cell, float):
+        return f"{cell:.3g}" if abs(cell) < 10 else f"{cell:,.1f}" if abs(cell) < 1000 else f"{cell:,.0f}"
+    return f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def as_json(name: str, options: Options, tables: Sequence[Table]) -> dict[str, object]:
+    """Return what `--json` prints for one benchmark."""
+    return {
+        "bench": name,
+        "python": python_version(),
+        "machine": machine(),
+        "options": asdict(options),
+        "tables": [asdict(table) for table in tables],
+    }
