@@ -5,7 +5,7 @@
 For machines whose kernel has no netem, and for tests that want the same network each time. Every client address
 gets a socket of its own towards the server and a network of its own (its `Link`s are seeded by its number), so the
 server tells the clients apart by port, as behind a NAT. There is one timer for all datagrams under way, no task
-per datagram. A browser is led to the relay by `rewrite_candidates`.
+per datagram. A browser is led to the relay by `interop.redirect`.
 
 Left out: TCP, and clients that are to be told from one another by anything but their address.
 """
@@ -311,59 +311,6 @@ def _udp_socket(host: str) -> socket.socket:
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_SIZE)
     return sock
-
-
-# --- leading a client to the relay -----------------------------------------------------------------------------
-
-
-def candidate_address(description: str) -> Endpoint:
-    """Return the address of the first UDP candidate of a description; raises `ValueError` if it has none."""
-    for line in description.splitlines():
-        fields = _udp_candidate(line)
-        if fields is not None:
-            return fields[4], int(fields[5])
-    raise ValueError("the description has no UDP candidate")
-
-
-def rewrite_candidates(answer: str, relay: Endpoint) -> str:
-    """Return an answer whose only candidate in each section is the relay.
-
-    The first UDP candidate of a section keeps its place with the address changed; the others go, so that nobody
-    finds a way around. The addresses of m= and c= lines are changed as well, declined sections (port 0) are not.
-    """
-    candidate_address(answer)
-    host, port = relay
-    family = "IP6" if ":" in host else "IP4"
-    lines: list[str] = []
-    is_first = is_declined = False
-    for line in answer.splitlines():
-        fields = _udp_candidate(line)
-        if line.startswith("m="):
-            kind, old_port, rest = line.split(" ", 2)
-            is_first, is_declined = True, old_port == "0"
-            line = f"{kind} {0 if is_declined else port} {rest}"
-        elif line.startswith("c=") and not is_declined:
-            line = f"c=IN {family} {host}"
-        elif line.startswith("a=candidate:"):
-            if fields is None or not is_first:
-                continue
-            is_first = False
-            line = " ".join([*fields[:4], host, str(port), *fields[6:]])
-        lines.append(line)
-    return "\r\n".join(lines) + "\r\n"
-
-
-def without_candidates(description: str) -> str:
-    """Return a description (an offer) without candidates: a full ICE agent then waits for the relay's checks."""
-    kept = (line for line in description.splitlines() if not line.startswith("a=candidate:"))
-    return "\r\n".join(kept) + "\r\n"
-
-
-def _udp_candidate(line: str) -> list[str] | None:
-    """Return the fields of an `a=candidate` line of component 1 over UDP; None for any other line."""
-    fields = line.split()
-    is_candidate = line.startswith("a=candidate:") and len(fields) >= 8 and fields[5].isdigit()
-    return fields if is_candidate and fields[1] == "1" and fields[2].lower() == "udp" else None
 
 
 # --- the command -----------------------------------------------------------------------------------------------

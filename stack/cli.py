@@ -18,10 +18,12 @@ import click
 
 from stack import __version__
 from stack.agents import AGENTS
-from stack.aio import Program
+from stack.aio import HostConfig, Program
 from stack.core.errors import StackError
+from stack.sdp import Setup
 from stack.signaling import serve as serve_program
-from stack.signaling.caller import CallerConfig, place_call, render
+from stack.signaling.caller import CallerConfig, parse_dtls_version, place_call, render
+from stack.voice.conversation import ConversationConfig
 
 
 class _Commands(click.Group):
@@ -49,11 +51,25 @@ def cli(verbose: int) -> None:
 @click.option("--udp-port", default=3478, show_default=True, type=click.IntRange(0, 65535), help="Media port.")
 @click.option("--public-ip", default=None, help="Address to offer when a 1:1 NAT stands in front.")
 @click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
-def serve(agent: str, host: str, port: int, udp_port: int, public_ip: str | None, pcap: str | None) -> None:
+@click.option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
+@click.option(
+    "--setup", default="passive", type=click.Choice(["passive", "active"]), help="active: we begin DTLS."
+)
+def serve(
+    agent: str,
+    host: str,
+    port: int,
+    udp_port: int,
+    public_ip: str | None,
+    pcap: str | None,
+    dtls: str | None,
+    setup: str,
+) -> None:
     """Run the server and its page."""
     program = load_agent(agent)
     logging.getLogger("stack").setLevel(min(logging.INFO, logging.getLogger().level))
-    serve_program(program, host=host, port=port, udp_port=udp_port, public_ip=public_ip, pcap=pcap)
+    config = HostConfig(setup=Setup(setup), conversation=ConversationConfig(dtls_version=parse_dtls_version(dtls)))
+    serve_program(program, host=host, port=port, udp_port=udp_port, public_ip=public_ip, pcap=pcap, config=config)
 
 
 @cli.command()

@@ -92,7 +92,10 @@ class Browser(ABC):
         try:
             return json.loads(await asyncio.wait_for(self._evaluate(wrapped), timeout))
         except TimeoutError:
-            raise BrowserError(f"{self.name}: no value within {timeout:g} s from: {expression[:200]}") from None
+            said = "; ".join([*self.errors, *(line.text for line in self.console)][-5:]) or "nothing"
+            raise BrowserError(
+                f"{self.name}: no value within {timeout:g} s from: {expression[:200]}; the page said: {said}"
+            ) from None
 
     async def wait_for(self, expression: str, timeout: float = 60.0) -> Any:
         """Return the value of `expression` as soon as it is truthy."""

@@ -21,7 +21,7 @@ from stack.core.errors import LocalError, StackError
 from stack.core.machine import Address
 from stack.core.trace import Counters, PacketTrace
 from stack.dtls import Certificate
-from stack.sdp import SessionDescription, negotiate
+from stack.sdp import SessionDescription, Setup, negotiate
 from stack.server import Endpoint
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
@@ -48,6 +48,8 @@ class HostConfig:
     public_ips: tuple[str, ...] = ()
     """Addresses to offer instead of the bound ones, where a 1:1 NAT stands in front."""
     max_calls: int = 1000
+    setup: Setup = Setup.PASSIVE
+    """Our part of DTLS where the client leaves it to us; PASSIVE: the client begins the handshake."""
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
 
 
@@ -111,7 +113,11 @@ class Host:
         if len(self.calls) >= self.config.max_calls:
             raise HostFull(f"all {self.config.max_calls} lines are busy")
         local = make_local_parameters(
-            os.urandom, self._certificate, self.addresses, LocalWishes(ice_lite=True), self.config.public_ips
+            os.urandom,
+            self._certificate,
+            self.addresses,
+            LocalWishes(ice_lite=True, setup=self.config.setup),
+            self.config.public_ips,
         )
         negotiation = negotiate(SessionDescription.parse(offer), local)
         parameters = SessionParameters(local, negotiation)

@@ -7,8 +7,9 @@ computed, never accumulated, so the pace does not drift however late the ticks a
 
     write ──> chunks as written ──> one frame at the codec's rate ──> next_frame(now) ──> encoder
 
-- A tick that comes late, or a program that writes late, by less than `CATCH_UP` frames is caught up with: the
-  frames that are due leave together and the RTP timestamps stay contiguous.
+- A program that writes late by less than `CATCH_UP` frames is caught up with: the frames that are due leave
+  together and the RTP timestamps stay contiguous. So is a tick that comes late by less than `MAX_BURST` frames
+  although there was something to say: the listener bears a burst better than a hole in the middle of a word.
 - Anything longer is a gap: the timeline moves on by itself (RFC 3550 §5.1: the timestamp counts silence too), the
   next frame leaves at once and carries the marker bit (RFC 3551 §4.1).
 - The last, partial frame of a talkspurt waits `HOLD` for more to be written, then goes out filled up with silence.
@@ -32,6 +33,8 @@ FRAME = 0.020
 """Seconds of sound in a packet."""
 CATCH_UP = 3
 """So many frames leave together, at most, when a tick was late (and `lead` more at the start of a talkspurt)."""
+MAX_BURST = 10
+"""So many frames leave together, at most, when the machine stalled while there was something to say."""
 HOLD = 0.020
 """Seconds that a partial frame waits for the rest of it to be written."""
 MAX_QUEUED = 3600.0
@@ -55,7 +58,8 @@ class PlayoutFrame(NamedTuple):
 class _Departure(NamedTuple):
     due: Instant
     position: int
-    samples: int
+    samples: Samples
+    """What the program wrote, without padding."""
 
 
 class PlayoutQueue:
@@ -88,6 +92,7 @@ class PlayoutQueue:
         )  # at the codec's rate; after any call at least one frame unless all is there
         self._resampler = Resampler(sample_rate, sample_rate, channels, causal=True)
         self._written_at: Instant = 0.0
+        self._ready_at: Instant = 0.0  # when the queue last ceased to be short of a frame
         self._origin: Instant | None = None  # of timestamp 0
         self._anchor: Instant = 0.0  # departure of slot `_anchor_slot`
         self._anchor_slot = 0
@@ -114,9 +119,12 @@ class PlayoutQueue:
         duration = len(array) / sample_rate
         if self.queued + duration > MAX_QUEUED:
             raise LocalError(f"more than {MAX_QUEUED:g} s of sound would wait to be played")
+        short = self.queued < FRAME
         self._chunks.append((array, sample_rate))
         self._waiting += duration
         self._written_at = now
+        if short:
+            self._ready_at = now
         self._prepare()
 
     def flush(self) -> int:
@@ -147,8 +155,27 @@ class PlayoutQueue:
         for departure in reversed(self._departures):
             if departure.due <= at:
                 played = int((at - departure.due) * self.sample_rate + 0.5)
-                return departure.position + min(played, departure.samples)
+                return departure.position + min(played, len(departure.samples))
         return self._departures[0].position if self._departures else 0
+
+    def rewind(self, position: int) -> int:
+        """Take back what left from `position` on, to be sent once more; return how many samples that are.
+
+        Remembers two seconds: what is older stays sent.
+        """
+        again: list[Samples] = []
+        while self._departures and self._position > position:
+            departure = self._departures.pop()
+            kept = max(0, position - departure.position)
+            again.append(departure.samples[kept:])
+            self._position = departure.position + kept
+        taken = sum(map(len, again))
+        self._ready = np.concatenate((*reversed(again), self._ready))
+        return taken
+
+    def resume(self, now: Instant) -> None:
+        """Go on after `next_frame` was not called for a while on purpose: that is a gap, and nothing is late."""
+        self._ready_at = now
 
     # What the network side does
 
@@ -178,7 +205,7 @@ class PlayoutQueue:
         if self._origin is None:
             self.start(now)
             marker = True
-        elif now - self._due >= CATCH_UP * FRAME:
+        elif self._ready_at - self._due >= CATCH_UP * FRAME or now - self._due >= MAX_BURST * FRAME:
             marker = self._move_on(now)
         timestamp = self._slot * self._frame_ticks
         due = self._due
@@ -209,7 +236,7 @@ class PlayoutQueue:
             self.counters.add("samples_padded", size - real)
         position = self._position
         self._position += real
-        self._departures.append(_Departure(due, position, real))
+        self._departures.append(_Departure(due, position, samples[:real]))
         self.counters.add("frames_sent")
         self._prepare()
         return PlayoutFrame(samples, timestamp, marker, position)

@@ -24,7 +24,7 @@ from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.timers import Timers
 from stack.core.trace import Counters
-from stack.ice.candidate import Candidate, CandidateType, compute_priority
+from stack.ice.candidate import Candidate
 from stack.ice.check_client import CheckClient, Identity, OpenCheck, Role
 from stack.ice.check_server import Check, CheckServer
 from stack.ice.checklist import Checklist
@@ -204,7 +204,7 @@ class IceAgent:
                 case IceTimer.PATIENCE:
                     self._lose_patience()
                 case IceTimer.PACING:
-                    pass  # Below: every input ends there.
+                    pass
         self._progress(now)
 
     def poll_timeout(self) -> Instant | None:
@@ -244,36 +244,35 @@ class IceAgent:
         """Send one new check unless the last one is less than Ta ago (RFC 8445 §14.2)."""
         if now >= self._next_check_at:
             self._timers.clear(IceTimer.PACING)
-            pair = self._checklist.next_check()
+            pair = self._checklist.next_check() or self._repeat(now)
             if pair is None:
                 return
             self._send_check(pair, remote, now)
             self._next_check_at = now + self._settings.ta
         self._timers.set(IceTimer.PACING, self._next_check_at)
 
+    def _repeat(self, now: Instant) -> CandidatePair | None:
+        """Return a pair to ask again, as nothing else is to be done; arm the timer if it is too early for that."""
+        pair = self._checklist.next_repeat()
+        if pair is None:
+            return None
+        due = pair.last_check_at + self._settings.repeat
+        if now < due:
+            self._timers.set(IceTimer.PACING, due)
+            return None
+        pair.repeats += 1
+        self._client.cancel(pair, now)
+        return pair
+
     def _send_check(self, pair: CandidatePair, remote: IceCredentials, now: Instant) -> None:
         if pair.state is not PairState.SUCCEEDED:
             pair.state = PairState.IN_PROGRESS
+        pair.last_check_at = now
         # RFC 8445 §14.3: the more checks there are, the longer each takes.
         rto = max(self._settings.rto, self._settings.ta * self._checklist.active)
-        self._send(pair, Identity.of(self.credentials, remote), RetransmissionPolicy(rto), now, pair.nominating)
-
-    def _send(
-        self,
-        pair: CandidatePair,
-        identity: Identity,
-        policy: RetransmissionPolicy,
-        now: Instant,
-        nominate: bool,
-        consent: bool = False,
-    ) -> None:
-        # RFC 8445 §7.1.1: what our candidate would be worth if it turned out to be peer-reflexive.
-        local_preference = pair.local.priority >> 8 & 0xFFFF
-        priority = compute_priority(CandidateType.PEER_REFLEXIVE, local_preference)
-        transmit = self._client.send(
-            pair, identity, self._role, priority, now, policy=policy, nominate=nominate, consent=consent
-        )
-        self._transmits.append(transmit)
+        identity, policy = Identity.of(self.credentials, remote), RetransmissionPolicy(rto)
+        check = self._client.send(pair, identity, self._role, policy, now, nominate=pair.nominating)
+        self._transmits.append(check)
 
     def _retransmit(self, now: Instant) -> None:
         again, timed_out = self._client.handle_timeout(now)
@@ -416,6 +415,7 @@ class IceAgent:
         """Check a valid pair once more, with USE-CANDIDATE (RFC 8445 §8.1.1)."""
         if pair is not None and self._role.controlling:
             pair.nominating = True
+            pair.repeats = 0
             self._checklist.trigger(pair)
 
     def _select(self, pair: CandidatePair, *, nominated: bool, now: Instant) -> None:
@@ -454,14 +454,16 @@ class IceAgent:
         self._timers.set(IceTimer.CONSENT_EXPIRY, consent.expires_at)
 
     def _ask_consent(self, now: Instant) -> None:
-        if self._selected is None or self._consent is None:
+        selected, consent = self._selected, self._consent
+        if selected is None or consent is None:
             return
         # Sent once (RFC 7675 §5.1). USE-CANDIDATE lets a lite peer follow at once when a NAT gives us a new port.
         policy = RetransmissionPolicy(self._settings.rto, rc=1)
-        nominate = self._role.controlling and self._nominated
-        self._send(self._selected, self._consent.identity, policy, now, nominate, consent=True)
-        self._consent.asked(now)
-        self._arm_consent(self._consent)
+        nominate, send = self._role.controlling and self._nominated, self._client.send
+        check = send(selected, consent.identity, self._role, policy, now, nominate=nominate, consent=True)
+        self._transmits.append(check)
+        consent.asked(now)
+        self._arm_consent(consent)
 
     def _renew_consent(self, pair: CandidatePair, now: Instant) -> None:
         if pair is self._selected and self._consent is not None:
@@ -483,12 +485,9 @@ class IceAgent:
     def _lose_patience(self) -> None:
         if self._selected is not None:
             return
+        reason = FailureReason.ALL_CHECKS_FAILED if self._checklist else FailureReason.NO_CANDIDATE_PAIR
         if self._remote is None:
             reason = FailureReason.NO_REMOTE_CREDENTIALS
-        elif not self._checklist:
-            reason = FailureReason.NO_CANDIDATE_PAIR
-        else:
-            reason = FailureReason.ALL_CHECKS_FAILED
         self._end(IceState.FAILED)
         self._events.append(Failed(reason))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.trace import Counters
+from stack.ice.candidate import CandidateType, compute_priority
 from stack.ice.credentials import IceCredentials
 from stack.ice.pair import CandidatePair
 from stack.ice.piggyback import Piggyback, sign_with
@@ -88,14 +89,15 @@ class CheckClient:
         pair: CandidatePair,
         identity: Identity,
         role: Role,
-        priority: int,
+        policy: RetransmissionPolicy,
         now: Instant,
         *,
-        policy: RetransmissionPolicy,
         nominate: bool = False,
         consent: bool = False,
     ) -> Transmit:
         """Make a check and remember it; the caller sends what is returned."""
+        # RFC 8445 §7.1.1: what our candidate would be worth if it turned out to be peer-reflexive.
+        priority = compute_priority(CandidateType.PEER_REFLEXIVE, pair.local.priority >> 8 & 0xFFFF)
         attributes: list[Attribute] = [Username(identity.username), role.attribute, Priority(priority)]
         if nominate:
             attributes.append(UseCandidate())

@@ -2,7 +2,13 @@
 
 There is one, for there is one component: RTP and RTCP, and everything else, share a transport (RFC 8843, 5761).
 Pairs may be added at any time. A pair waits if it is the first of its foundation, else it stays frozen until a
-pair of the same foundation has succeeded or nothing better is left to do.
+pair of the same foundation has succeeded or nothing better is left to do. RFC 8445 §6.1.4.2 would wait for the
+failure of the first of its foundation, which takes as long as our patience.
+
+When every pair has been checked, the unanswered ones are asked again, each by a new check. That deviates from
+RFC 8445 §14.3, whose RTO is 500 ms or more and doubles. A browser asks every 50 ms until it is answered; with 30 %
+loss each way the doubling timer left one call in twenty without a path for four seconds, and this for one second.
+Each repetition is a transaction of its own, so its round trip is known, and an answer to any of them counts.
 
 Left out: pruning of reflexive local candidates (RFC 8445 §6.1.2.4), as every local candidate is its own base.
 """
@@ -19,6 +25,9 @@ from stack.ice.pair import CandidatePair, PairState
 
 MAX_PAIRS = 100
 """RFC 8445 §6.1.2.5 recommends this limit."""
+
+MAX_REPEATS = 20
+"""How often an unanswered check is repeated early, before the slowing schedule of RFC 8489 §6.2.1 takes over."""
 
 _ACTIVE = (PairState.WAITING, PairState.IN_PROGRESS)
 _EVICTION_ORDER = {
@@ -110,6 +119,8 @@ class Checklist:
     def trigger(self, pair: CandidatePair) -> None:
         """Queue a triggered check (RFC 8445 §6.1.4.1)."""
         if pair.state is not PairState.SUCCEEDED:
+            if pair.state is not PairState.IN_PROGRESS:
+                pair.repeats = 0
             pair.state = PairState.WAITING
         if pair not in self._triggered:
             self._triggered.append(pair)
@@ -122,8 +133,17 @@ class Checklist:
         if waiting is not None:
             return waiting
         busy = {pair.foundation for pair in self._pairs if pair.state in _ACTIVE}
-        frozen = (pair for pair in self._pairs if pair.state is PairState.FROZEN and pair.foundation not in busy)
-        return next(frozen, None)
+        frozen = [pair for pair in self._pairs if pair.state is PairState.FROZEN]
+        return next((pair for pair in frozen if pair.foundation not in busy), frozen[0] if frozen else None)
+
+    def next_repeat(self) -> CandidatePair | None:
+        """Return the pair that has waited longest for an answer and may be asked again early."""
+        unanswered = (
+            pair
+            for pair in self._pairs
+            if pair.repeats < MAX_REPEATS and (pair.state is PairState.IN_PROGRESS or pair.nominating)
+        )
+        return min(unanswered, key=lambda pair: pair.last_check_at, default=None)
 
     def succeeded(self, pair: CandidatePair) -> None:
         """Note a success and unfreeze its kin (RFC 8445 §7.2.5.3.3)."""
@@ -143,6 +163,8 @@ class Checklist:
             p for p in self._pairs if p is selected or p.state not in (PairState.FROZEN, PairState.WAITING)
         ]
         self._triggered.clear()
+        for pair in self._pairs:
+            pair.repeats = MAX_REPEATS
 
     @property
     def active(self) -> int:

@@ -27,6 +27,7 @@ class CandidatePair:
     """A local and a remote candidate. The local one is its own base, so the path is where checks really go."""
 
     __slots__ = (
+        "last_check_at",
         "last_heard",
         "local",
         "mapped_address",
@@ -35,6 +36,7 @@ class CandidatePair:
         "path",
         "priority",
         "remote",
+        "repeats",
         "round_trip_time",
         "state",
     )
@@ -54,6 +56,10 @@ class CandidatePair:
         """How the peer sees our address on this pair: the peer-reflexive local candidate, if it is another one."""
         self.round_trip_time: float | None = None
         """Seconds, smoothed; None until it has been measured."""
+        self.last_check_at: Instant = 0.0
+        """When we last sent a new check."""
+        self.repeats = 0
+        """How many of our checks were repetitions of an unanswered one."""
         self.last_heard: Instant | None = None
         """When an authenticated message last came on this pair."""
         self.set_role(controlling)

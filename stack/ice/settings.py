@@ -16,6 +16,8 @@ class IceSettings:
     """The least time between two new checks (RFC 8445 §14.2)."""
     rto: float = 0.5
     """The least retransmission timeout; it grows with the number of pairs (RFC 8445 §14.3)."""
+    repeat: float = 0.2
+    """How soon an unanswered check is repeated by a new one, when no other check is due."""
     nomination_patience: float = 0.1
     """How long a controlling agent waits for a better pair once it has a valid one."""
     hold: float = 3.5

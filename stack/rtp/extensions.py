@@ -127,28 +127,39 @@ def serialize_elements(elements: list[tuple[int, bytes]]) -> tuple[int, bytes]:
 class ExtensionMap:
     """Reads and writes the elements under the identifiers that one call has negotiated."""
 
-    __slots__ = ("_ids", "_names")
+    __slots__ = ("_ids", "_is_empty")
 
     def __init__(self, ids: ExtensionIds) -> None:
         self._ids = ids
-        self._names: dict[int, str] = {}
-        for field in fields(ids):
-            identifier = getattr(ids, field.name)
-            if identifier is not None:
-                if identifier in self._names or not 1 <= identifier <= 255:
-                    raise LocalError(f"header extension identifier {identifier} is out of range or used twice")
-                self._names[identifier] = field.name
+        used = [identifier for field in fields(ids) if (identifier := getattr(ids, field.name)) is not None]
+        if len(set(used)) < len(used) or not all(1 <= identifier <= 255 for identifier in used):
+            raise LocalError(f"header extension identifiers {used} are out of range or used twice")
+        self._is_empty = not used
 
     def parse(self, profile: int | None, data: bytes) -> HeaderExtensions:
         """Return what the elements say that were negotiated; an element of the wrong length is passed over."""
-        if profile is None or not self._names:
+        if profile is None or self._is_empty:
             return _NOTHING
-        values: dict[str, object] = {}
+        ids = self._ids
+        level: AudioLevel | None = None
+        mid: str | None = None
+        transport_sequence: int | None = None
+        send_time: int | None = None
+        delay: PlayoutDelay | None = None
         for identifier, value in parse_elements(profile, data):
-            name = self._names.get(identifier)
-            if name is not None:
-                _PARSERS[name](value, values)
-        return HeaderExtensions(**values) if values else _NOTHING  # type: ignore[arg-type]
+            size = len(value)
+            if identifier == ids.audio_level and size >= 1:
+                level = AudioLevel(value[0] & 0x7F, value[0] > 0x7F)
+            elif identifier == ids.transport_sequence and size >= 2:
+                transport_sequence = value[0] << 8 | value[1]
+            elif identifier == ids.abs_send_time and size == 3:
+                send_time = int.from_bytes(value, "big")
+            elif identifier == ids.mid:
+                mid = value.decode("utf-8", "replace")
+            elif identifier == ids.playout_delay and size == 3:
+                both = int.from_bytes(value, "big")
+                delay = PlayoutDelay(both >> 12, both & 0xFFF)
+        return HeaderExtensions(level, mid, transport_sequence, send_time, delay)
 
     def serialize(self, extensions: HeaderExtensions) -> tuple[int | None, bytes]:
         """Return the (profile, data) that says what was negotiated of `extensions`; (None, b"") for nothing."""
@@ -170,37 +181,3 @@ class ExtensionMap:
 
 
 _NOTHING = HeaderExtensions()
-
-
-def _read_audio_level(value: bytes, into: dict[str, object]) -> None:
-    if len(value) >= 1:
-        into["audio_level"] = AudioLevel(value[0] & 0x7F, value[0] > 0x7F)
-
-
-def _read_mid(value: bytes, into: dict[str, object]) -> None:
-    into["mid"] = value.decode("utf-8", "replace")
-
-
-def _read_transport_sequence(value: bytes, into: dict[str, object]) -> None:
-    if len(value) >= 2:
-        into["transport_sequence"] = value[0] << 8 | value[1]
-
-
-def _read_abs_send_time(value: bytes, into: dict[str, object]) -> None:
-    if len(value) == 3:
-        into["abs_send_time"] = int.from_bytes(value, "big")
-
-
-def _read_playout_delay(value: bytes, into: dict[str, object]) -> None:
-    if len(value) == 3:
-        both = int.from_bytes(value, "big")
-        into["playout_delay"] = PlayoutDelay(both >> 12, both & 0xFFF)
-
-
-_PARSERS = {
-    "audio_level": _read_audio_level,
-    "mid": _read_mid,
-    "transport_sequence": _read_transport_sequence,
-    "abs_send_time": _read_abs_send_time,
-    "playout_delay": _read_playout_delay,
-}

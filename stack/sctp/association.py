@@ -3,6 +3,9 @@
 The one file that owns the association's states. Datagrams come in as packets, each chunk has its handler; after
 every input and command `_flush` packs what may be sent. Sending is `tx/`, receiving `rx/`, reset `reset.py`.
 
+Longer than most files here, since set-up, data, reset and shutdown are transitions of one machine, and one file
+owns them; what each of them needs is elsewhere (`handshake.py`, `heartbeat.py`, `outbox.py`).
+
 Set-up without a handshake (draft-hancke-tsvwg-snap): each side's INIT travels in the SDP; `local_init` gives ours,
 `establish` takes the peer's.
 
@@ -12,14 +15,14 @@ business), ECN (a tunnel cannot see the marks), authentication (RFC 4895; DTLS d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any
 
 from stack.core.errors import LocalError, ParseError, RemoteError
 from stack.core.machine import Entropy, Instant
 from stack.core.serial import SERIAL32
-from stack.core.timers import Timers, earliest
+from stack.core.timers import Timers
 from stack.core.trace import Counters
 from stack.sctp.chunks import (
     AbortChunk,
@@ -72,7 +75,8 @@ from stack.sctp.tx.rto import RTO_MAX, RtoEstimator
 from stack.sctp.tx.sender import Sender
 
 MAX_BURST = 10
-"""Packets with data sent at one go (RFC 9260 §6.1 D); the next SACK allows as many again."""
+"""Packets with data sent at one go, beyond the two that slow start allows for each that has just been acknowledged
+(RFC 9260 §6.1 D)."""
 MAX_REPORTED_CHUNK = 64
 """How much of a chunk that we do not know is sent back in an ERROR, in bytes."""
 
@@ -91,10 +95,14 @@ class State(Enum):
     ENDED = "ended"
 
 
-_SETTING_UP = frozenset({State.CLOSED, State.COOKIE_WAIT, State.COOKIE_ECHOED})
-_TAKES_MESSAGES = _SETTING_UP | {State.ESTABLISHED}
-_RECEIVES_DATA = frozenset({State.ESTABLISHED, State.SHUTDOWN_PENDING, State.SHUTDOWN_SENT})
-_SENDS_DATA = frozenset({State.ESTABLISHED, State.SHUTDOWN_PENDING, State.SHUTDOWN_RECEIVED})
+# Tuples: to find an Enum in one takes a comparison of identities, in a set a hash computed in Python.
+_SETTING_UP = (State.CLOSED, State.COOKIE_WAIT, State.COOKIE_ECHOED)
+_EXISTS = tuple(state for state in State if state not in (State.CLOSED, State.ENDED))
+_TAKES_MESSAGES = (State.ESTABLISHED, *_SETTING_UP)
+_RECEIVES_DATA = (State.ESTABLISHED, State.SHUTDOWN_PENDING, State.SHUTDOWN_SENT)
+_SENDS_DATA = (State.ESTABLISHED, State.SHUTDOWN_PENDING, State.SHUTDOWN_RECEIVED)
+_SPECIAL_FIRST = frozenset({InitChunk, CookieEchoChunk, AbortChunk, ShutdownCompleteChunk, ShutdownAckChunk})
+"""Chunks with a rule of their own about the verification tag, if they stand first in a packet."""
 
 
 class AssociationTimer(Enum):
@@ -248,6 +256,16 @@ class Association:
 
     def handle_datagram(self, data: bytes, now: Instant) -> None:
         """Take one packet."""
+        self._take(data, now)
+        self._flush(now)
+
+    def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> None:
+        """Take packets that arrived together, and answer them together: one SACK for all."""
+        for data in batch:
+            self._take(data, now)
+        self._flush(now)
+
+    def _take(self, data: bytes, now: Instant) -> None:
         try:
             packet = Packet.parse(data, accept_zero_checksum=self._config.zero_checksum)
         except ParseError:
@@ -260,7 +278,6 @@ class Association:
             self._handle_packet(packet, now)
         except RemoteError as error:
             self._abort(ErrorCause.protocol_violation(str(error)), str(error), by_peer=True)
-        self._flush(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
@@ -277,13 +294,16 @@ class Association:
 
     def poll_timeout(self) -> Instant | None:
         """When `handle_timeout` wants to be called next."""
-        return earliest(
-            self._timers.next,
+        earliest = self._timers.next
+        for at in (
             self._sender.timers.next,
+            self._heartbeat.at,
             self._receiver.sack_at if self._receiver is not None else None,
             self._reset.retry_at if self._reset is not None else None,
-            self._heartbeat.at,
-        )
+        ):
+            if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        return earliest
 
     def drain_transmits(self) -> Sequence[bytes]:
         """Every packet to be sent."""
@@ -291,12 +311,16 @@ class Association:
 
     def drain_events(self) -> Sequence[AssociationEvent]:
         """Everything that happened, in order."""
-        events, self._events = self._events, []
+        events = self._events
+        if events:
+            self._events = []
         return events
 
     def drain_low(self) -> list[int]:
         """Streams whose buffered amount has fallen to their threshold."""
-        low, self._sender.queue.low = self._sender.queue.low, []
+        low = self._sender.queue.low
+        if low:
+            self._sender.queue.low = []
         return low
 
     # --- packets -------------------------------------------------------------------------------------------
@@ -304,46 +328,48 @@ class Association:
     def _handle_packet(self, packet: Packet, now: Instant) -> None:
         chunks, tag = packet.chunks, packet.verification_tag
         first = chunks[0]
-        if self.state is State.ENDED:
-            self._answer_after_end(first, tag)
-            return
-        if type(first) is InitChunk:
-            # RFC 9260 §8.5.1 A, §3: an INIT comes with tag 0, and alone.
-            if tag or len(chunks) > 1:
-                self.counters.add("init_malformed")
-            else:
-                self._handle_init(first, now)
-            return
-        if isinstance(first, CookieEchoChunk):
-            if not self._handle_cookie_echo(first, tag, now):
+        # RFC 9260 §8.5: our tag, except in the chunks that §8.5.1 names.
+        if tag != self._local.tag or type(first) in _SPECIAL_FIRST or self.state not in _EXISTS:
+            if not self._admit(first, packet, now):
                 return
-            chunks = chunks[1:]
-        elif not self._is_tag_right(first, tag):
-            self.counters.add("packet_wrong_tag")
-            return
+            if isinstance(first, CookieEchoChunk):
+                chunks = chunks[1:]
         for chunk in chunks:
             handler = self._handlers.get(type(chunk))
             if handler is not None:
                 handler(chunk, now)
             elif not self._handle_stray(chunk):
                 break
-            if self._is_over():
+            if self.state is State.ENDED:
                 return
-        if self._receiver is not None:
+        if self._receiver is not None and self._receiver.has_news:
             self._finish_receiving(self._receiver, now)
 
-    def _is_over(self) -> bool:
-        return self.state is State.ENDED
-
-    def _is_tag_right(self, first: Chunk, tag: int) -> bool:
-        """RFC 9260 §8.5 and §8.5.1: ours, or, where the chunk says that it is reflected, the peer's."""
-        if isinstance(first, AbortChunk | ShutdownCompleteChunk) and first.reflected:
-            return self._peer is not None and tag == self._peer.tag
+    def _admit(self, first: Chunk, packet: Packet, now: Instant) -> bool:
+        """RFC 9260 §8.5.1: packets whose tag is not simply ours. True: their chunks may be handled."""
+        tag = packet.verification_tag
+        if self.state is State.ENDED:
+            self._answer_after_end(first, tag)
+            return False
+        if type(first) is InitChunk:
+            # §8.5.1 A, §3: an INIT comes with tag 0, and alone.
+            if tag or len(packet.chunks) > 1:
+                self.counters.add("init_malformed")
+            else:
+                self._handle_init(first, now)
+            return False
+        if isinstance(first, CookieEchoChunk):
+            return self._handle_cookie_echo(first, tag, now)
         if isinstance(first, ShutdownAckChunk) and self.state in _SETTING_UP:
             # §8.5.1 E: an association that we know nothing of is to be ended.
             self._outbox.alone(ShutdownCompleteChunk(reflected=True).serialize(), tag)
             return False
-        return tag == self._local.tag and self.state is not State.CLOSED
+        right = tag == self._local.tag and self.state is not State.CLOSED
+        if isinstance(first, AbortChunk | ShutdownCompleteChunk) and first.reflected:
+            right = self._peer is not None and tag == self._peer.tag
+        if not right:
+            self.counters.add("packet_wrong_tag")
+        return right
 
     def _answer_after_end(self, first: Chunk, tag: int) -> None:
         """RFC 9260 §8.4: a packet for an association that is no more."""
@@ -513,8 +539,8 @@ class Association:
         self._events += receiver.drain()
         if self._reset is not None and self._reset.deferred:
             self._follow_reset(self._reset.advance(receiver.tsns.cumulative))
-        had_data = receiver.packet_done(now)
-        if had_data and self.state is State.SHUTDOWN_SENT:
+        receiver.packet_done(now)
+        if self.state is State.SHUTDOWN_SENT:
             receiver.sack_at = now  # RFC 9260 §9.2: each packet with data is answered by SACK and SHUTDOWN.
             self._send_shutdown(now)
         while receiver.invalid_streams:
@@ -659,7 +685,8 @@ class Association:
             self._shut_down_when_idle(now)
         elif self._reset is not None and self._reset.wanted:
             self._begin_reset(self._reset, now)
-        outbox.add_control()
+        if outbox.control:
+            outbox.add_control()
         if receiver is not None and receiver.sack_at is not None and receiver.sack_at <= now:
             outbox.add(receiver.sack(outbox.pmdcs).serialize())
         # RFC 9260 §5.1 C: data may ride with COOKIE ECHO, and nothing else may follow before COOKIE ACK.
@@ -669,28 +696,33 @@ class Association:
                 forward = sender.forward_tsn(outbox.pmdcs)
                 if forward is not None:
                     outbox.add(forward)
-            self._send_data(sender, 1 if rides else MAX_BURST, now)
-        outbox.close_packet()
+            if sender.has_work:
+                self._send_data(sender, 1 if rides else MAX_BURST + 2 * sender.newly_arrived, now)
+        sender.newly_arrived = 0
+        if outbox.started:
+            outbox.close_packet()
+        if sender.timers_due:
+            sender.arm(now)
 
     def _send_data(self, sender: Sender, most: int, now: Instant) -> None:
         outbox, receiver = self._outbox, self._receiver
-        sent = False
-        for _ in range(most):
+        while most and sender.has_work:
+            if not outbox.started and (run := sender.take_run(most, now)):
+                outbox.send_each(run)
+                most -= len(run)
+                continue
+            most -= 1
+            # A SACK that would be sent soon rides along (§6.2); one that is not due yet reports no gaps.
             pending = receiver is not None and receiver.sack_at is not None
-            wires = sender.take(outbox.room - (SACK_OVERHEAD if pending else 0), now)
-            if not wires and outbox.started and most > 1:
-                outbox.close_packet()
-                wires = sender.take(outbox.room - (SACK_OVERHEAD if pending else 0), now)
+            wires = sender.take(outbox.room - SACK_OVERHEAD if pending else outbox.room, now)
             if not wires:
+                if most and outbox.started:
+                    outbox.close_packet()
+                    continue
                 break
             if pending and receiver is not None:
                 outbox.add(receiver.sack(outbox.room).serialize())
-            for wire in wires:
-                outbox.add(wire)
-            outbox.close_packet()
-            sent = True
-        if sent:
-            sender.arm(now)
+            outbox.close_packet(wires)
 
     def _shut_down_when_idle(self, now: Instant) -> None:
         if not self._sender.has_unacknowledged:

@@ -45,8 +45,3 @@ def _fastest() -> Callable[[int, bytes], int]:
 
 crc32c_extend: Callable[[int, bytes], int] = _fastest()
 """`crc32c_extend(crc, data)`: the CRC32c of `data` that follows bytes whose CRC32c is `crc`."""
-
-
-def crc32c(data: bytes) -> int:
-    """Return the CRC32c of `data`."""
-    return crc32c_extend(0, data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stack.sctp.packet import COMMON_HEADER_SIZE, build_packet
 
 MAX_CONTROL_CHUNKS = 64
@@ -61,16 +63,24 @@ class Outbox:
         self._parts.append(chunk)
         self._size += len(chunk)
 
-    def close_packet(self) -> None:
-        """Finish the packet that is being filled."""
-        if self._parts:
-            self.packets.append(
-                build_packet(
-                    self._local_port, self._remote_port, self.tag, self._parts, zero_checksum=self.zero_checksum
-                )
-            )
+    def close_packet(self, last: Sequence[bytes] = ()) -> None:
+        """Finish the packet that is being filled, with these chunks at its end."""
+        parts = self._parts
+        if parts:
             self._parts = []
             self._size = 0
+            parts += last
+        elif last:
+            parts = list(last)
+        else:
+            return
+        ports = self._local_port, self._remote_port
+        self.packets.append(build_packet(*ports, self.tag, parts, zero_checksum=self.zero_checksum))
+
+    def send_each(self, chunks: Sequence[bytes]) -> None:
+        """Send each chunk in a packet of its own; nothing may be waiting in one."""
+        source, destination, tag, zero = self._local_port, self._remote_port, self.tag, self.zero_checksum
+        self.packets += [build_packet(source, destination, tag, (each,), zero_checksum=zero) for each in chunks]
 
     def add_control(self) -> None:
         """Put every waiting control chunk into packets."""

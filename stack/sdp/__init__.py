@@ -16,6 +16,7 @@ from stack.sdp.description import (
     MediaDescription,
     SessionDescription,
 )
+from stack.sdp.fragment import TrickleFragment
 from stack.sdp.grammar import (
     MAX_DESCRIPTION_SIZE,
     MAX_LINES,
@@ -89,6 +90,7 @@ __all__ = [
     "RtpMap",
     "SessionDescription",
     "Setup",
+    "TrickleFragment",
     "accept_answer",
     "create_offer",
     "negotiate",

@@ -128,6 +128,14 @@ def data_section(
     return _section("application", section.protocol, formats, attributes, local)
 
 
+def idle_section(local: LocalParameters, offered: MediaDescription, section: Section) -> MediaDescription:
+    """Return the answer to a section of which we want the transport only: its first format, both ways inactive."""
+    number, rtp_map = next(iter(offered.payload_types.items()))
+    kept = Format(number, rtp_map, offered.format_parameters(number))
+    attributes = [*_transport(local, section), Attribute("inactive"), Attribute("rtcp-mux"), *kept.lines()]
+    return _section(offered.kind, section.protocol, (str(number),), attributes, local)
+
+
 def rejected_section(offered: MediaDescription) -> MediaDescription:
     """Return the answer to a section that we decline: same kind, protocol and formats, port 0 (RFC 3264 §6)."""
     mid = offered.mid

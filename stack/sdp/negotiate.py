@@ -78,7 +78,10 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription, local: 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """Which sections of an offer we accept, by index, and which of them leads the BUNDLE."""
+    """Which sections of an offer we accept, by index, and which of them leads the BUNDLE.
+
+    `tagged` is `audio` or `data`, or else a section that we have no use for but whose transport they need.
+    """
 
     audio: int | None
     data: int | None
@@ -99,6 +102,8 @@ def _negotiate(offer: SessionDescription, local: LocalParameters) -> Negotiation
         elif index == choice.data and local.data is not None:
             init, old = offered.has("sctp-init"), offered.has("sctpmap") and not offered.has("sctp-port")
             sections.append(compose.data_section(local, local.data, place, sctp_init=init, sctpmap=old))
+        elif index == choice.tagged:
+            sections.append(compose.idle_section(local, offered, place))
         else:
             sections.append(compose.rejected_section(offered))
     options = [o for o in local.ice_options if o in _ALWAYS_ANSWERED_ICE_OPTIONS or o in transport.ice_options]
@@ -138,13 +143,26 @@ def _choose(offer: SessionDescription, local: LocalParameters) -> _Choice:
         refusals += [f"{kind} is not spoken here" for kind in sorted(others)]
         detail = "; ".join(refusals) or "the offer has no media section"
         raise NegotiationError(NegotiationFailure.NOTHING_IN_COMMON, detail)
-    by_mid = {offer.media[index].mid: index for index in accepted}
-    bundle = tuple(mid for mid in dict.fromkeys(group) if mid in by_mid)
-    # RFC 9143 §7.3.1: the first section of the group that we accept and that has an address of its own
-    tagged = next((by_mid[mid] for mid in bundle if offer.media[by_mid[mid]].port), accepted[0])
+    tagged = _choose_tagged(offer, group, accepted)
     leader = offer.media[tagged].mid
-    ordered = tuple(sorted(bundle, key=lambda mid: mid != leader))
-    return _Choice(audio, data, tagged, ordered)
+    taken = {offer.media[index].mid for index in (*accepted, tagged)}
+    bundle = sorted((mid for mid in dict.fromkeys(group) if mid in taken), key=lambda mid: mid != leader)
+    return _Choice(audio, data, tagged, tuple(bundle))
+
+
+def _choose_tagged(offer: SessionDescription, group: tuple[str, ...], accepted: list[int]) -> int:
+    """Return the section that leads the BUNDLE: the first of the group that has an address (RFC 9143 §7.3.1).
+
+    If we have no use for that one, it is kept all the same, idle, because it may be the only one whose transport
+    exists: a browser with bundlePolicy max-bundle takes no answer that declines it, and its offer looks like any.
+    """
+    by_mid = {media.mid: index for index, media in enumerate(offer.media)}
+    for index in (by_mid[mid] for mid in group if mid in by_mid):
+        media = offer.media[index]
+        is_rtp = _RTP_PROTOCOL.fullmatch(media.protocol.upper()) is not None
+        if media.port and (index in accepted or (is_rtp and media.payload_types and media.has("rtcp-mux"))):
+            return index
+    return accepted[0]
 
 
 def _refuse_audio(media: MediaDescription, local: LocalParameters) -> str | None:

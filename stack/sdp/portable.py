@@ -12,8 +12,20 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Protocol, Self, TypeVar, Union, get_args, get_origin, get_type_hints, runtime_checkable
+from typing import (
+    Any,
+    Protocol,
+    Self,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 from stack.core.errors import LocalError, ParseError
 
@@ -75,10 +87,15 @@ def _to_plain(value: Any) -> Any:
     raise LocalError(f"{type(value).__name__} has no portable form")
 
 
+@cache
+def _type_hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _from_record(kind: type[T], plain: Any) -> T:
     if not isinstance(plain, dict):
         raise ParseError(f"{kind.__name__} is not an object")
-    hints = get_type_hints(kind)
+    hints = _type_hints(cast(Any, kind))  # mypy does not see that a class is hashable
     unknown = plain.keys() - hints.keys()
     if unknown:
         raise ParseError(f"{kind.__name__} has no {min(unknown)[:40]!r}")

@@ -40,6 +40,11 @@ class CallerConfig:
     pcap: str | None = None
 
 
+def parse_dtls_version(text: str | None) -> Version | None:
+    """Return the version named "1.2" or "1.3"; None for none, which means both."""
+    return None if text is None else {"1.2": Version.DTLS_1_2, "1.3": Version.DTLS_1_3}[text]
+
+
 async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) -> dict[str, Any]:
     """Place one call and return its report; setting `stop` ends it early.
 
@@ -58,9 +63,8 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             _check_writable(config.pcap)
             file = stack.enter_context(open(config.pcap, "wb"))
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
-        versions = {"1.2": Version.DTLS_1_2, "1.3": Version.DTLS_1_3}
-        only = versions[config.dtls] if config.dtls is not None else None
-        dialling = DialConfig(conversation=ConversationConfig(dtls_version=only), trace=trace)
+        conversation = ConversationConfig(dtls_version=parse_dtls_version(config.dtls))
+        dialling = DialConfig(conversation=conversation, trace=trace)
         async with dial(config.url, dialling) as placed:
             call = placed.call
             connected = await _connected(call, stop)

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
@@ -108,12 +108,15 @@ def serve(
     udp_port: int = 3478,
     public_ip: str | None = None,
     pcap: str | None = None,
+    config: HostConfig | None = None,
 ) -> None:
     """Run `program(call)` for everybody who calls, until Ctrl-C or SIGTERM.
 
     The page is at `http://HOST:PORT/`; all media goes over the one UDP port. Raises `LocalError` if a port is
-    taken.
+    taken. `config` has what is seldom changed.
     """
-    media = HostConfig(host=host, udp_port=udp_port, public_ips=(public_ip,) if public_ip else ())
+    media = replace(
+        config or HostConfig(), host=host, udp_port=udp_port, public_ips=(public_ip,) if public_ip else ()
+    )
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(program, ServeConfig(port=port, pcap=pcap, media=media)))

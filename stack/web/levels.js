@@ -1,9 +1,10 @@
 // How loud both sides are, in dBFS (RMS), -60 standing for silence; null where the browser gives no way to know.
 //
-// Web Audio measures both streams. Where it cannot run (a browser without any sound output leaves its context
-// suspended) the receiver's own level stands in for the program's voice.
+// Web Audio measures both streams. Where it cannot run (Firefox without any sound output leaves its context suspended)
+// the statistics' level of the incoming stream stands in for the program's voice.
 
 export const SILENCE = -60;
+const STATISTICS_PERIOD = 150;   // milliseconds
 const toDecibels = level => (level > 0 ? Math.max(SILENCE, 20 * Math.log10(level)) : SILENCE);
 
 class Probe {
@@ -27,7 +28,8 @@ export class Levels {
   #context = new AudioContext();
   #you = null;
   #program = null;
-  #receiver = null;
+  #programFromStatistics = null;
+  #timer = 0;
 
   constructor() {
     this.#context.resume().catch(() => {});   // made by a click, so it may
@@ -37,16 +39,27 @@ export class Levels {
 
   watchRemote(stream, connection) {
     this.#program = new Probe(this.#context, stream);
-    [this.#receiver] = connection.getReceivers();
+    this.#timer = setInterval(() => this.#ask(connection), STATISTICS_PERIOD);
+  }
+
+  get #running() { return this.#context.state === "running"; }
+
+  async #ask(connection) {
+    if (this.#running || connection.connectionState !== "connected") return;
+    for (const item of (await connection.getStats()).values()) {
+      if (item.type === "inbound-rtp" && item.audioLevel !== undefined) {
+        this.#programFromStatistics = toDecibels(item.audioLevel);
+      }
+    }
   }
 
   read() {
-    if (this.#context.state === "running") {
-      return { you: this.#you?.read() ?? null, program: this.#program?.read() ?? null };
-    }
-    const source = this.#receiver?.getSynchronizationSources()[0];
-    return { you: null, program: source?.audioLevel === undefined ? null : toDecibels(source.audioLevel) };
+    if (!this.#running) return { you: null, program: this.#programFromStatistics };
+    return { you: this.#you?.read() ?? null, program: this.#program?.read() ?? null };
   }
 
-  close() { this.#context.close(); }
+  close() {
+    clearInterval(this.#timer);
+    this.#context.close();
+  }
 }

@@ -62,7 +62,12 @@ export const serverUnreachable = detail => new Problem("server-unreachable", "Th
 
 export const serverRefused = (status, text) => new Problem("server-refused", "The server refused the call.",
   status === 503 ? "It has as many calls as it can carry. Try again in a moment." : "Its reason is given below.",
-  `${status} ${text}`.trim());
+  `${status} ${reason(text)}`.trim());
+
+// Our server says why as {"error": …}; a proxy in front of it may say anything.
+function reason(text) {
+  try { return String(JSON.parse(text).error ?? text); } catch { return text; }
+}
 
 export const answerUnusable = error => new Problem("answer-unusable", "The server's answer makes no sense to this browser.",
   "That is a fault of the server or of the browser, not yours.", `${error.name}: ${error.message}`);

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack.audio import FRAME, AudioFrame, PlayoutQueue
-from stack.audio.playout import CATCH_UP, HOLD, MAX_QUEUED
+from stack.audio.playout import HOLD, MAX_BURST, MAX_QUEUED
 from stack.core.errors import LocalError
 
 START = 1000.0
@@ -95,7 +95,7 @@ def test_never_more_together_than_stated_and_never_ahead_of_time(delays, lead):
     for delay in delays:
         together = drain(queue, now)
         total += len(together)
-        assert len(together) <= CATCH_UP + lead
+        assert len(together) <= MAX_BURST + lead
         for frame in together:
             assert frame.timestamp > last
             last = frame.timestamp
@@ -256,3 +256,40 @@ def test_what_cannot_be_played_is_refused_to_the_writer():
         queue.write(np.zeros(int(MAX_QUEUED * 100) + 1, np.int16), 100, START)
     queue.write(np.zeros(0, np.int16), 16_000, START)
     assert queue.poll_timeout() is None
+
+
+def test_a_stall_of_the_machine_makes_no_hole_in_a_word():
+    queue = PlayoutQueue()
+    queue.write(sound(20), 48_000, START)
+    assert [frame.timestamp for frame in drain(queue, START)] == [0]
+    burst = drain(queue, START + 0.125)  # the tick was 105 ms late
+    assert [frame.timestamp for frame in burst] == [960 * slot for slot in range(1, 7)]
+    assert not any(frame.marker for frame in burst)
+
+
+def test_a_program_that_is_late_leaves_a_gap_in_time():
+    queue = PlayoutQueue()
+    queue.write(sound(1), 48_000, START)
+    assert [frame.timestamp for frame in drain(queue, START)] == [0]
+    queue.write(sound(2), 48_000, START + 0.1)
+    (late,) = drain(queue, START + 0.1)
+    assert (late.timestamp, late.marker) == (960 * 5, True)
+
+
+def test_what_was_not_heard_can_be_said_again():
+    queue = PlayoutQueue()
+    samples = sound(10)
+    queue.write(samples, 48_000, START)
+    for slot in range(5):
+        assert len(drain(queue, START + slot * FRAME)) == 1
+    assert queue.position == 5 * 960
+    assert queue.rewind(2 * 960 + 100) == 3 * 960 - 100
+    assert queue.position == 2 * 960 + 100
+    queue.resume(START + 1.0)
+    again = drain(queue, START + 1.0)
+    assert len(again) == 1  # a gap, not a burst
+    assert again[0].marker
+    assert again[0].timestamp == 50 * 960
+    rest = [frame.samples for slot in range(1, 10) for frame in drain(queue, START + 1.0 + slot * FRAME)]
+    said = np.concatenate([again[0].samples, *rest])
+    np.testing.assert_array_equal(said[: 8 * 960 - 100], samples[2 * 960 + 100 :])

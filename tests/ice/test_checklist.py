@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stack.core.machine import Address, Path
 from stack.ice import Candidate, CandidatePair, PairState
-from stack.ice.checklist import MAX_PAIRS, Checklist, can_pair
+from stack.ice.checklist import MAX_PAIRS, MAX_REPEATS, Checklist, can_pair
 from stack.ice.pair import compute_pair_priority
 
 LOCAL = Candidate.host_candidate(Address("10.0.0.1", 1))
@@ -38,8 +38,12 @@ def test_only_the_first_of_a_foundation_waits_until_it_has_succeeded() -> None:
     checklist = Checklist(controlling=True)
     first, second = add(checklist, remote("10.0.0.2", 1)), add(checklist, remote("10.0.0.2", 2))
     assert [first.state, second.state] == [PairState.WAITING, PairState.FROZEN]
+    assert checklist.next_check() is first
     first.state = PairState.IN_PROGRESS
-    assert checklist.next_check() is None
+    third = add(checklist, remote("10.0.0.3", 1, preference=1))
+    assert checklist.next_check() is third
+    third.state = PairState.IN_PROGRESS
+    assert checklist.next_check() is second  # Nothing better to do.
     checklist.succeeded(first)
     assert second.state is PairState.WAITING
     assert add(checklist, remote("10.0.0.2", 3)).state is PairState.WAITING
@@ -50,6 +54,23 @@ def test_a_failure_thaws_the_next_of_its_foundation() -> None:
     first, second = add(checklist, remote("10.0.0.2", 1)), add(checklist, remote("10.0.0.2", 2))
     checklist.failed(first)
     assert checklist.next_check() is second
+
+
+def test_an_unanswered_pair_is_repeated_in_turn_and_not_for_ever() -> None:
+    checklist = Checklist(controlling=True)
+    one, other = add(checklist, remote("10.0.0.2", preference=9)), add(checklist, remote("10.0.0.3", preference=1))
+    assert checklist.next_repeat() is None
+    one.state = other.state = PairState.IN_PROGRESS
+    one.last_check_at, other.last_check_at = 2.0, 1.0
+    assert checklist.next_repeat() is other
+    other.last_check_at = 3.0
+    assert checklist.next_repeat() is one
+    one.repeats = other.repeats = MAX_REPEATS
+    assert checklist.next_repeat() is None
+    checklist.failed(one)
+    checklist.trigger(one)
+    one.state = PairState.IN_PROGRESS
+    assert checklist.next_repeat() is one
 
 
 def test_triggered_checks_come_first_and_once() -> None:

@@ -18,12 +18,10 @@ import pytest
 from interop.impair import (
     Endpoint,
     ImpairedRelay,
-    candidate_address,
     main,
-    rewrite_candidates,
-    without_candidates,
 )
 from interop.network_model import Jitter, Link, NetworkModel, RateLimit, Trace, inversions
+from interop.redirect import candidate_address, rewrite_candidates, without_candidates
 from stack.sdp import SessionDescription
 
 PERFECT = NetworkModel()

@@ -2,11 +2,13 @@
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
 
 from stack.rtp import PacketReceived, RtpCodec, RtpConfig, RtpEvent, RtpSession
+from stack.srtp import SrtpError, SrtpTransform
 
 FRAME = 960
 OPUS = RtpCodec(111, "opus", 48000)
@@ -22,7 +24,17 @@ class Network:
     loss: float = 0.0
     duplication: float = 0.0
     chance: random.Random = field(default_factory=lambda: random.Random(1))
+    damage: float = 0.0
     drop: Callable[[bytes], bool] = lambda data: False
+
+    def touch(self, data: bytes) -> bytes:
+        """Return what becomes of the content of a datagram."""
+        if not self.damage or self.chance.random() >= self.damage:
+            return data
+        damaged = bytearray(data)
+        for _ in range(self.chance.randint(1, 4)):
+            damaged[self.chance.randrange(len(damaged))] = self.chance.randrange(256)
+        return bytes(damaged[: self.chance.randint(1, 2 * len(damaged))])
 
     def deliveries(self, data: bytes) -> list[float]:
         if self.drop(data) or self.chance.random() < self.loss:
@@ -34,12 +46,31 @@ class Network:
 class Party:
     """One side: its session and what it heard."""
 
-    def __init__(self, config: RtpConfig, seed: int, network: Network) -> None:
+    def __init__(self, config: RtpConfig, seed: int, network: Network, srtp: SrtpTransform | None) -> None:
         self.session = RtpSession(config, random.Random(seed).randbytes, 0.0)
         self.network = network
+        self.srtp = srtp
+        self.refused: Counter[str] = Counter()
         self.events: list[RtpEvent] = []
         self.rtp_sent: list[bytes] = []
         self.rtcp_sent: list[tuple[float, bytes]] = []
+
+    def protect(self, data: bytes, rtcp: bool) -> bytes:
+        if self.srtp is None:
+            return data
+        return self.srtp.protect_rtcp(data) if rtcp else self.srtp.protect(data)
+
+    def receive(self, data: bytes, rtcp: bool, now: float) -> None:
+        if self.srtp is not None:
+            try:
+                data = self.srtp.unprotect_rtcp(data) if rtcp else self.srtp.unprotect(data)
+            except SrtpError as error:
+                self.refused[error.reason.value] += 1
+                return
+        if rtcp:
+            self.session.handle_rtcp(data, now)
+        else:
+            self.session.handle_rtp(data, now)
 
     @property
     def heard(self) -> list[PacketReceived]:
@@ -55,10 +86,11 @@ class Pair:
         far: RtpConfig | None = None,
         up: Network | None = None,
         down: Network | None = None,
+        srtp: tuple[SrtpTransform, SrtpTransform] | None = None,
     ) -> None:
         far = far or replace(near, ssrc=0x2222, cname="far", rtx_ssrc=0x2223 if near.rtx_ssrc else None)
-        self.near = Party(near, 1, up or Network())
-        self.far = Party(far, 2, down or Network())
+        self.near = Party(near, 1, up or Network(), srtp[0] if srtp else None)
+        self.far = Party(far, 2, down or Network(), srtp[1] if srtp else None)
         self.now = 0.0
         self._order = count()
         self._flying: list[tuple[float, int, Party, bool, bytes]] = []
@@ -71,8 +103,10 @@ class Pair:
                         party.rtcp_sent.append((self.now, data))
                     else:
                         party.rtp_sent.append(data)
+                    wire = party.protect(data, rtcp)
                     for delay in party.network.deliveries(data):
-                        heapq.heappush(self._flying, (self.now + delay, next(self._order), other, rtcp, data))
+                        datagram = party.network.touch(wire)
+                        heapq.heappush(self._flying, (self.now + delay, next(self._order), other, rtcp, datagram))
             party.events += party.session.drain_events()
 
     def _next(self) -> float | None:
@@ -86,8 +120,7 @@ class Pair:
             self.now = max(self.now, at)
             while self._flying and self._flying[0][0] <= self.now:
                 _, _, party, rtcp, data = heapq.heappop(self._flying)
-                handle = party.session.handle_rtcp if rtcp else party.session.handle_rtp
-                handle(data, self.now)
+                party.receive(data, rtcp, self.now)
                 self.pump()
             for party in (self.near, self.far):
                 party.session.handle_timeout(self.now)

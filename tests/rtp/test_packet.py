@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.serial import RtpTimestamp, SequenceNumber, Ssrc
-from stack.rtp import RtpPacket
+from stack.rtp import AudioLevel, ExtensionIds, ExtensionMap, HeaderExtensions, RtpPacket
+from stack.rtp.extensions import URI_ABS_SEND_TIME, URI_AUDIO_LEVEL, URI_MID, URI_TRANSPORT_CC
 
 packets = st.builds(
     RtpPacket,
@@ -93,3 +94,49 @@ def test_fields_that_do_not_fit_are_our_own_fault() -> None:
         RtpPacket(
             0, SequenceNumber(0), RtpTimestamp(0), Ssrc(0), b"", extension_profile=0xBEDE, extension_data=b"abc"
         ).serialize()
+
+
+@pytest.mark.peer
+def test_aiortc_reads_what_we_write_and_we_read_what_it_writes() -> None:
+    rtp = pytest.importorskip("aiortc.rtp")
+    parameters = pytest.importorskip("aiortc.rtcrtpparameters")
+    uris = [URI_AUDIO_LEVEL, URI_ABS_SEND_TIME, URI_TRANSPORT_CC, URI_MID]
+    mine = ExtensionMap(ExtensionIds(audio_level=1, abs_send_time=2, transport_sequence=3, mid=4))
+    theirs_map = rtp.HeaderExtensionsMap()
+    theirs_map.configure(
+        parameters.RTCRtpParameters(
+            headerExtensions=[
+                parameters.RTCRtpHeaderExtensionParameters(id=number, uri=uri)
+                for number, uri in enumerate(uris, start=1)
+            ]
+        )
+    )
+    wanted = HeaderExtensions(AudioLevel(30, True), "0", 77, 99)
+    profile, extension = mine.serialize(wanted)
+    ours = RtpPacket(
+        111,
+        SequenceNumber(7),
+        RtpTimestamp(960),
+        Ssrc(5),
+        b"sound",
+        True,
+        (1, 2),
+        extension_profile=profile,
+        extension_data=extension,
+    )
+    theirs = rtp.RtpPacket.parse(ours.serialize(), theirs_map)
+    assert (theirs.payload, theirs.sequence_number, theirs.marker, theirs.csrc) == (b"sound", 7, 1, [1, 2])
+    assert theirs.extensions.audio_level == (True, 30)
+    assert (theirs.extensions.mid, theirs.extensions.transport_sequence_number) == ("0", 77)
+    back = RtpPacket.parse(theirs.serialize(theirs_map))
+    assert mine.parse(back.extension_profile, back.extension_data) == wanted
+    assert (back.payload, back.csrcs, back.timestamp) == (ours.payload, ours.csrcs, ours.timestamp)
+
+
+@pytest.mark.peer
+def test_scapy_reads_what_we_write() -> None:
+    scapy = pytest.importorskip("scapy.layers.rtp")
+    ours = RtpPacket(111, SequenceNumber(7), RtpTimestamp(960), Ssrc(5), b"sound", True, (1, 2))
+    theirs = scapy.RTP(ours.serialize())
+    assert (theirs.payload_type, theirs.sequence, theirs.timestamp, theirs.sourcesync) == (111, 7, 960, 5)
+    assert (theirs.marker, theirs.sync, bytes(theirs.payload)) == (1, [1, 2], b"sound")

@@ -20,6 +20,7 @@ from stack.rtp import (
 from stack.rtp.nack import ANSWER_MARGIN, HOLD_OFF, MAX_MISSING
 from stack.rtp.red import RedBlock, RedPayload
 from stack.rtp.rtcp import GenericNack, ReceiverReport, RtcpPacket, SourceDescription, parse_compound
+from stack.srtp import MasterKey, SrtpEngine, SrtpProfile
 from tests.rtp.party import CONFIG, FRAME, OPUS, Network, Pair, numbers
 
 RED = replace(CONFIG, red_payload_type=63)
@@ -305,20 +306,49 @@ def test_keys_need_to_be_negotiated() -> None:
         Pair().near.session.send_dtmf("1", 0.0)
 
 
+EVERYTHING = replace(
+    RTX,
+    red_payload_type=63,
+    rtx_payload_types=((97, 111), (98, 63)),
+    transport_cc=True,
+    rcvr_rtt=True,
+    extensions=ExtensionIds(audio_level=1, mid=4, transport_sequence=3, abs_send_time=2),
+    mid="0",
+    telephone_events=DTMF.telephone_events,
+)
+
+
+@pytest.mark.parametrize("profile", SrtpProfile)
+def test_repairs_pass_through_srtp(profile: SrtpProfile) -> None:
+    """The same packet again is the same SRTP packet again, and is let in where the first one was lost."""
+    key = MasterKey(bytes(profile.key_length), bytes(profile.salt_length))
+    srtp = SrtpEngine(profile, key, key), SrtpEngine(profile, key, key)
+    pair = Pair(NACK, up=Network(delay=0.02, loss=0.1, duplication=0.1, chance=random.Random(3)), srtp=srtp)
+    pair.talk(500)
+    pair.run(pair.now + 0.5)
+    assert sorted(numbers(pair.far.heard)) == list(range(500))
+    assert set(pair.far.refused) == {"replay"}
+    assert pair.far.session.counters["duplicate"] == 0  # SRTP has refused them already
+
+
+def test_damage_everywhere_raises_nowhere() -> None:
+    for seed in range(4):
+        pair = Pair(
+            EVERYTHING,
+            up=Network(loss=0.05, jitter=0.03, damage=0.3, chance=random.Random(seed)),
+            down=Network(loss=0.05, jitter=0.03, damage=0.3, chance=random.Random(100 + seed)),
+        )
+        pair.near.session.send_dtmf("123", 0.0)
+        pair.talk(300, far=True)
+        assert pair.near.session.counters["malformed_rtcp"] > 0
+        assert pair.far.session.counters["malformed_rtp"] > 0
+        assert len(pair.far.heard) > 20
+
+
 def test_everything_at_once_over_a_terrible_network() -> None:
-    config = replace(
-        RTX,
-        red_payload_type=63,
-        rtx_payload_types=((97, 111), (98, 63)),
-        transport_cc=True,
-        rcvr_rtt=True,
-        extensions=ExtensionIds(audio_level=1, mid=4, transport_sequence=3, abs_send_time=2),
-        mid="0",
-        telephone_events=DTMF.telephone_events,
-    )
     up = Network(delay=0.06, jitter=0.06, loss=0.2, duplication=0.05, chance=random.Random(11))
     down = Network(delay=0.06, jitter=0.06, loss=0.2, duplication=0.05, chance=random.Random(12))
-    pair = Pair(config, up=up, down=down)
+    pair = Pair(EVERYTHING, up=up, down=down)
     pair.talk(1000, far=True)
     pair.run(pair.now + 1.0)
     for party, other in ((pair.near, pair.far), (pair.far, pair.near)):

@@ -35,3 +35,16 @@ def test_a_type_without_a_retransmission_type_is_not_wrapped() -> None:
 def test_a_retransmission_of_nothing_is_malformed() -> None:
     with pytest.raises(ParseError):
         unwrap(RtpPacket(97, SequenceNumber(5), RtpTimestamp(0), Ssrc(9), b"\0"), 111, Ssrc(7))
+
+
+@pytest.mark.peer
+def test_aiortc_unwraps_what_we_wrap() -> None:
+    rtp = pytest.importorskip("aiortc.rtp")
+    sender = RtxSender(99, ((97, 111),), random.Random(1).randbytes)
+    original = RtpPacket(111, SequenceNumber(500), RtpTimestamp(960), Ssrc(7), b"sound", True)
+    wrapped = sender.wrap(original, None, b"")
+    assert wrapped is not None
+    theirs = rtp.unwrap_rtx(rtp.RtpPacket.parse(wrapped.serialize()), payload_type=111, ssrc=7)
+    assert RtpPacket.parse(theirs.serialize()) == original
+    again = rtp.wrap_rtx(theirs, payload_type=97, sequence_number=3, ssrc=99)
+    assert unwrap(RtpPacket.parse(again.serialize()), 111, Ssrc(7)) == original

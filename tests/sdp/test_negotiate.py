@@ -92,8 +92,10 @@ class TestOffersOfBrowsers:
         offer = read(path)
         for local, left in ((our_side(audio=None), "application"), (our_side(data=None), "audio")):
             if any(media.kind == left for media in offer.media):
-                answer = negotiate(offer, local).answer
-                assert {m.kind for m in answer.media if m.port} == {left}
+                agreed = negotiate(offer, local)
+                used = [m for m in agreed.answer.media if m.port and m.direction is not MediaDirection.INACTIVE]
+                assert [m.kind for m in used] == [left]
+                assert (agreed.audio is None, agreed.data is None) == (left != "audio", left == "audio")
             else:
                 assert failure_of(offer, local).failure is NegotiationFailure.NOTHING_IN_COMMON
 
@@ -292,13 +294,30 @@ class TestBundle:
         assert agreed.answer.media[1].port == 3478
         assert not agreed.answer.media[1].has("bundle-only")
 
-    def test_the_tagged_one_is_declined_and_the_rest_bundle_only(self) -> None:
+    def test_video_in_front_of_the_group_is_kept_idle(self) -> None:
+        agreed = negotiate(offered(VIDEO, AUDIO, head=HEAD + "a=group:BUNDLE v a\r\n"), our_side())
+        assert [media.direction.value for media in agreed.answer.media] == ["inactive", "sendrecv"]
+        behind = negotiate(offered(VIDEO, AUDIO, head=HEAD + "a=group:BUNDLE a v\r\n"), our_side())
+        assert [media.port for media in behind.answer.media] == [0, 3478]
+
+    def test_data_in_front_that_we_do_not_want(self) -> None:
+        agreed = negotiate(offered(DATA, AUDIO, head=HEAD + "a=group:BUNDLE d a\r\n"), our_side(data=None))
+        assert [media.port for media in agreed.answer.media] == [0, 3478]
+        assert agreed.answer.bundle_groups == (("a",),)
+        assert agreed.answer.media[1].candidates
+
+    def test_a_section_that_only_lends_its_transport(self) -> None:
         bare = AUDIO.replace("m=audio 9", "m=audio 0").replace(TRANSPORT, "a=bundle-only\r\n")
         agreed = negotiate(offered(VIDEO, bare, head=HEAD + "a=group:BUNDLE v a\r\n"), our_side())
         assert agreed.remote_ice_ufrag == "abcd"
-        assert agreed.answer.bundle_groups == (("a",),)
-        assert [media.port for media in agreed.answer.media] == [0, 3478]
-        assert agreed.answer.media[1].candidates, "candidates stand in the section that leads now"
+        assert agreed.answer.bundle_groups == (("v", "a"),)
+        video, audio = agreed.answer.media
+        assert (video.port, audio.port) == (3478, 3478)
+        assert video.direction is MediaDirection.INACTIVE
+        assert video.formats == ("96",)
+        assert video.candidates
+        assert agreed.audio is not None
+        assert agreed.audio.direction is MediaDirection.SENDRECV
 
     def test_a_second_audio_section_is_declined(self) -> None:
         second = AUDIO.replace("mid:a", "mid:b")

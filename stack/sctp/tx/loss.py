@@ -57,10 +57,9 @@ class LossDetector:
         lost: list[OutstandingChunk] = []
         latest, latest_tsn = self._latest_sent_at, self._latest_tsn
         for chunk in in_flight.values():
-            if chunk.sent_at > latest:
+            # What was sent at the same instant was sent in the order of TSNs.
+            if chunk.sent_at > latest or (chunk.sent_at == latest and chunk.tsn >= latest_tsn):
                 break
-            if chunk.sent_at == latest and chunk.tsn >= latest_tsn:
-                continue
             due = chunk.sent_at + self._rtt + window
             if due > now:
                 return lost, due

@@ -10,12 +10,12 @@ a tail probe alone repaired (RFC 8985 §7.4), because a SACK cannot tell it from
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
+from enum import StrEnum
 
 from stack.core.machine import Instant
 from stack.core.serial import SERIAL16, SERIAL32
 from stack.core.timers import Timers
-from stack.sctp.chunks import ForwardTsnChunk, IForwardTsnChunk, SackChunk, Skip
+from stack.sctp.chunks import ChunkType, ForwardTsnChunk, IForwardTsnChunk, SackChunk, Skip
 from stack.sctp.chunks.data import (
     DATA_OVERHEAD,
     FLAG_BEGIN,
@@ -25,6 +25,8 @@ from stack.sctp.chunks.data import (
     I_DATA_OVERHEAD,
     DataChunk,
     IDataChunk,
+    pack_data,
+    pack_i_data,
 )
 from stack.sctp.tx.congestion import CongestionWindow
 from stack.sctp.tx.loss import REORDERING_THRESHOLD, LossDetector
@@ -37,7 +39,7 @@ MAX_OUTSTANDING_CHUNKS = 16384
 _FORWARD_TSN_OVERHEAD = 8
 
 
-class TxTimer(Enum):
+class TxTimer(StrEnum):
     """Why the sender wants to be woken."""
 
     T3_RTX = "t3-rtx"
@@ -46,7 +48,11 @@ class TxTimer(Enum):
 
 
 class Sender:
-    """Everything between a queued message and its acknowledgement."""
+    """Everything between a queued message and its acknowledgement.
+
+    It has a few attributes more than most: the four views of what was sent (`_outstanding`, `_in_flight`, `_lost`,
+    `_gaps`) change together with each SACK, and so stay together.
+    """
 
     def __init__(self, initial_tsn: int, pmdcs: int, rto: RtoEstimator) -> None:
         self.queue = SendQueue()
@@ -62,6 +68,10 @@ class Sender:
         """T3-rtx expiries in a row without a sign of life (RFC 9260 §8.1)."""
         self.partial_reliability = False
         self.forward_due = False
+        self.newly_arrived = 0
+        """How many chunks were acknowledged since the association last sent."""
+        self.timers_due = False
+        """`arm` is to be called when all is sent."""
         self._outstanding: dict[int, OutstandingChunk] = {}
         self._in_flight: dict[int, OutstandingChunk] = {}
         self._lost: dict[int, OutstandingChunk] = {}
@@ -100,6 +110,7 @@ class Sender:
             # RFC 9260 §7.2.4: the first packet of a fast retransmission goes out whatever cwnd says.
             blocked = not self._urgent and self.flight > 0 and self.flight + chunk.size > self.congestion.cwnd
             if blocked or chunk.size > room:
+                self._urgent = self._urgent and not wires
                 return wires
             wires.append(self._retransmit(chunk, now))
             room -= chunk.size
@@ -122,12 +133,68 @@ class Sender:
             room -= len(wire)
         return wires
 
+    @property
+    def has_work(self) -> bool:
+        """True if `take` may have something to give."""
+        return bool(self._lost) or (self.flight < self.congestion.cwnd and bool(self.queue))
+
+    def take_run(self, most: int, now: Instant) -> list[bytes]:
+        """Return middle fragments of one long message, each for a packet of its own: the bulk of a bulk transfer.
+
+        Does what `take` does, for up to `most` packets in one loop; empty if `take` has to decide.
+        """
+        queue, outstanding = self.queue, self._outstanding
+        message = queue.peek(now)
+        if self._lost or message is None or not message.offset or (queue.interleaving and queue.is_contended):
+            return []
+        overhead = I_DATA_OVERHEAD if queue.interleaving else DATA_OVERHEAD
+        size = (self.congestion.pmdcs & ~3) - overhead
+        whole = size + overhead
+        payload, offset = message.payload, message.offset
+        count = min(
+            most,
+            (len(payload) - offset - 1) // size,
+            -(-(self.congestion.cwnd - self.flight) // whole),
+            self.peer_rwnd // whole,
+            MAX_OUTSTANDING_CHUNKS - len(outstanding),
+        )
+        if count < 1 or not self.flight or self._is_expired(message, now):
+            return []
+        flags = FLAG_UNORDERED if message.unordered else 0
+        stream_id, sequence, ppid, fsn = message.stream.stream_id, message.sequence, message.ppid, message.fsn
+        end = self.next_tsn + count
+        wires = []
+        for tsn in range(self.next_tsn, end):
+            wire_tsn = tsn & SERIAL32.mask
+            if queue.interleaving:
+                header = pack_i_data(ChunkType.I_DATA, flags, whole, wire_tsn, stream_id, 0, sequence, fsn)
+                fsn += 1
+            else:
+                header = pack_data(ChunkType.DATA, flags, whole, wire_tsn, stream_id, sequence, ppid)
+            wire = header + payload[offset : offset + size]
+            offset += size
+            outstanding[tsn] = self._in_flight[tsn] = OutstandingChunk(tsn, wire, message, now)
+            wires.append(wire)
+        message.fsn = fsn
+        message.last_tsn = end - 1
+        self.next_tsn = end
+        self.flight += count * whole
+        self.peer_rwnd -= count * whole
+        self._last_sent_at = now
+        self.timers_due = True
+        queue.sent(message, count * size)
+        return wires
+
     def arm(self, now: Instant) -> None:
-        """Chunks were sent: see to it that their loss is noticed."""
-        self._urgent = False
-        self.timers.set_default(TxTimer.T3_RTX, now + self.rto.current)
-        if not self._probing and not self._lost:
-            self.timers.set(TxTimer.TAIL_PROBE, now + self._loss.probe_delay(self.rto))
+        """Chunks were sent or have arrived: see to it that the loss of others is noticed."""
+        self.timers_due = self._urgent = False
+        if not self._outstanding:
+            return
+        timers = self.timers
+        if not timers.is_set(TxTimer.T3_RTX):
+            timers.set(TxTimer.T3_RTX, now + self.rto.current)
+        if self._in_flight and not self._probing and not self._lost:
+            timers.set(TxTimer.TAIL_PROBE, now + self._loss.probe_delay(self.rto))
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due; the association flushes afterwards."""
@@ -187,6 +254,7 @@ class Sender:
         self.flight += chunk.size
         self.peer_rwnd = max(0, self.peer_rwnd - chunk.size)
         self._last_sent_at = now
+        self.timers_due = True
         return wire
 
     def _number(self, message: OutgoingMessage) -> None:
@@ -211,6 +279,7 @@ class Sender:
             chunk.wire = b"".join((wire[:1], bytes((wire[1] | FLAG_IMMEDIATE,)), wire[2:]))
         self._in_flight[chunk.tsn] = chunk
         self.flight += chunk.size
+        self.timers_due = True
         return chunk.wire
 
     # --- acknowledgement -----------------------------------------------------------------------------------
@@ -229,9 +298,10 @@ class Sender:
         self.cumulative_acked = cumulative
         arrived += self._handle_gaps(cumulative, sack.gaps)
         if arrived:
+            self.newly_arrived += len(arrived)
             self._handle_arrivals(arrived, now)
             self.timeouts = 0
-        self.congestion.acknowledged(sum(chunk.size for chunk in arrived), flight_before, advanced)
+            self.congestion.acknowledged(sum([chunk.size for chunk in arrived]), flight_before, advanced)
         self.congestion.cumulative_ack(cumulative)
         self.peer_rwnd = max(0, sack.a_rwnd - self.flight)
         if not sack.a_rwnd:
@@ -255,9 +325,16 @@ class Sender:
         return self.handle_sack(SackChunk(tsn, self.peer_rwnd + self.flight), now)
 
     def _handle_cumulative(self, cumulative: int) -> list[OutstandingChunk]:
-        outstanding = self._outstanding
-        popped = [outstanding.pop(tsn) for tsn in range(self.cumulative_acked + 1, cumulative + 1)]
-        return [chunk for chunk in popped if not chunk.arrived and self._take_out(chunk)]
+        arrived: list[OutstandingChunk] = []
+        outstanding, in_flight = self._outstanding, self._in_flight
+        for tsn in range(self.cumulative_acked + 1, cumulative + 1):
+            chunk = outstanding.pop(tsn)
+            if in_flight.pop(tsn, None) is not None:
+                self.flight -= chunk.size
+                arrived.append(chunk)
+            elif self._lost.pop(tsn, None) is not None:
+                arrived.append(chunk)
+        return arrived
 
     def _handle_gaps(self, cumulative: int, gaps: Iterable[tuple[int, int]]) -> list[OutstandingChunk]:
         """Walk only over what is new since the last SACK: blocks mostly grow at their end."""
@@ -284,20 +361,21 @@ class Sender:
         return True
 
     def _handle_arrivals(self, arrived: list[OutstandingChunk], now: Instant) -> None:
-        measured: Instant | None = None
+        newest: OutstandingChunk | None = None
         for chunk in arrived:
-            if chunk.transmissions == 1:
-                if measured is None or chunk.sent_at > measured:
-                    measured = chunk.sent_at
-                if chunk.tsn < self._highest_arrived:
-                    self._loss.reordering_seen = True
-            self._loss.arrived(chunk, now, self.rto.minimum)
+            if chunk.transmissions > 1:
+                self._loss.arrived(chunk, now, self.rto.minimum)
+                continue
+            if newest is None or chunk.sent_at >= newest.sent_at:
+                newest = chunk
+            if chunk.tsn < self._highest_arrived:
+                self._loss.reordering_seen = True
         self._highest_arrived = max(self._highest_arrived, arrived[-1].tsn)
-        if measured is not None:
-            self.rto.measured(now - measured)
+        if newest is not None:
+            self.rto.measured(now - newest.sent_at)
+            self._loss.arrived(newest, now, self.rto.minimum)
         self._probing = False
-        if self._in_flight and not self._lost:
-            self.timers.set(TxTimer.TAIL_PROBE, now + self._loss.probe_delay(self.rto))
+        self.timers_due = True
 
     # --- loss ----------------------------------------------------------------------------------------------
 
@@ -305,10 +383,10 @@ class Sender:
         out_of_order = sum(last - first + 1 for first, last in self._gaps.items())
         patient = self.congestion.recovery_exit is None and out_of_order < REORDERING_THRESHOLD
         lost, look_again = self._loss.find_lost(self._in_flight, self.rto, now, patient)
-        if look_again is None:
-            self.timers.clear(TxTimer.REORDERING)
-        else:
+        if look_again is not None:
             self.timers.set(TxTimer.REORDERING, look_again)
+        elif self.timers.is_set(TxTimer.REORDERING):
+            self.timers.clear(TxTimer.REORDERING)
         if not lost:
             return
         self._mark_lost(lost, now)
