@@ -250,6 +250,17 @@ class Conversation:
         self._flush(now)
         return self._channels.buffered_amount(channel)
 
+    def tell(self, message: dict[str, Any], now: Instant) -> None:
+        """Send a JSON message on the client's `events` channel; it is counted and dropped if there is none."""
+        if self._client_channel is None or not self.session.is_connected:
+            self.counters.add("announcement_without_client")
+            return
+        try:
+            self._channels.send(self._client_channel, to_json(message), now)
+        except LocalError:
+            self.counters.add("announcement_not_sent")
+        self._flush(now)
+
     def close_channel(self, channel: ChannelId, now: Instant) -> None:
         """Close a channel when all that was sent on it has left."""
         self._channels.close_channel(channel, now)
@@ -468,16 +479,10 @@ class Conversation:
         if not events:
             return
         self._events.extend(events)
-        if self._client_channel is None or not self.session.is_connected:
-            return
         for event in events:
-            told = announce(event)
-            if told is not None and self._client_channel is not None:
-                try:
-                    self._channels.send(self._client_channel, to_json(told), now)
-                except LocalError:
-                    self.counters.add("announcement_not_sent")
-        self._flush(now)
+            message = announce(event)
+            if message is not None and self._client_channel is not None:
+                self.tell(message, now)
 
     def _on_message(self, event: MessageReceived, now: Instant) -> None:
         self._unread += len(event.data)
