@@ -3,6 +3,9 @@
 The one file that owns the association's states. Datagrams come in as packets, each chunk has its handler; after
 every input and command `_flush` packs what may be sent. Sending is `tx/`, receiving `rx/`, reset `reset.py`.
 
+Longer than most files here, since set-up, data, reset and shutdown are transitions of one machine, and one file
+owns them; what each of them needs is elsewhere (`handshake.py`, `heartbeat.py`, `outbox.py`).
+
 Set-up without a handshake (draft-hancke-tsvwg-snap): each side's INIT travels in the SDP; `local_init` gives ours,
 `establish` takes the peer's.
 
@@ -12,7 +15,7 @@ business), ECN (a tunnel cannot see the marks), authentication (RFC 4895; DTLS d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -72,7 +75,8 @@ from stack.sctp.tx.rto import RTO_MAX, RtoEstimator
 from stack.sctp.tx.sender import Sender
 
 MAX_BURST = 10
-"""Packets with data sent at one go (RFC 9260 §6.1 D); the next SACK allows as many again."""
+"""Packets with data sent at one go, beyond the two that slow start allows for each that has just been acknowledged
+(RFC 9260 §6.1 D)."""
 MAX_REPORTED_CHUNK = 64
 """How much of a chunk that we do not know is sent back in an ERROR, in bytes."""
 
@@ -252,6 +256,16 @@ class Association:
 
     def handle_datagram(self, data: bytes, now: Instant) -> None:
         """Take one packet."""
+        self._take(data, now)
+        self._flush(now)
+
+    def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> None:
+        """Take packets that arrived together, and answer them together: one SACK for all."""
+        for data in batch:
+            self._take(data, now)
+        self._flush(now)
+
+    def _take(self, data: bytes, now: Instant) -> None:
         try:
             packet = Packet.parse(data, accept_zero_checksum=self._config.zero_checksum)
         except ParseError:
@@ -264,7 +278,6 @@ class Association:
             self._handle_packet(packet, now)
         except RemoteError as error:
             self._abort(ErrorCause.protocol_violation(str(error)), str(error), by_peer=True)
-        self._flush(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
@@ -327,13 +340,10 @@ class Association:
                 handler(chunk, now)
             elif not self._handle_stray(chunk):
                 break
-            if self._is_over():
+            if self.state is State.ENDED:
                 return
-        if self._receiver is not None:
+        if self._receiver is not None and self._receiver.has_news:
             self._finish_receiving(self._receiver, now)
-
-    def _is_over(self) -> bool:
-        return self.state is State.ENDED
 
     def _admit(self, first: Chunk, packet: Packet, now: Instant) -> bool:
         """RFC 9260 §8.5.1: packets whose tag is not simply ours. True: their chunks may be handled."""
@@ -529,8 +539,8 @@ class Association:
         self._events += receiver.drain()
         if self._reset is not None and self._reset.deferred:
             self._follow_reset(self._reset.advance(receiver.tsns.cumulative))
-        had_data = receiver.packet_done(now)
-        if had_data and self.state is State.SHUTDOWN_SENT:
+        receiver.packet_done(now)
+        if self.state is State.SHUTDOWN_SENT:
             receiver.sack_at = now  # RFC 9260 §9.2: each packet with data is answered by SACK and SHUTDOWN.
             self._send_shutdown(now)
         while receiver.invalid_streams:
@@ -687,7 +697,8 @@ class Association:
                 if forward is not None:
                     outbox.add(forward)
             if sender.has_work:
-                self._send_data(sender, 1 if rides else MAX_BURST, now)
+                self._send_data(sender, 1 if rides else MAX_BURST + 2 * sender.newly_arrived, now)
+        sender.newly_arrived = 0
         if outbox.started:
             outbox.close_packet()
         if sender.timers_due:
@@ -696,6 +707,10 @@ class Association:
     def _send_data(self, sender: Sender, most: int, now: Instant) -> None:
         outbox, receiver = self._outbox, self._receiver
         while most and sender.has_work:
+            if not outbox.started and (run := sender.take_run(most, now)):
+                outbox.send_each(run)
+                most -= len(run)
+                continue
             most -= 1
             # A SACK that would be sent soon rides along (§6.2); one that is not due yet reports no gaps.
             pending = receiver is not None and receiver.sack_at is not None

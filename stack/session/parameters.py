@@ -117,7 +117,11 @@ def make_ice(parameters: SessionParameters, entropy: Entropy, now: Instant) -> i
         agent = ice.IceAgent(credentials, entropy, controlling=agreed.ice_controlling)
     for text in local.candidates:
         agent.add_local_candidate(ice.Candidate.parse(text), now)
-    agent.set_remote_credentials(ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd), now)
+    remote = ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd)
+    if isinstance(agent, ice.IceAgent):
+        agent.set_remote_credentials(remote, now, lite=agreed.remote_ice_lite)
+    else:
+        agent.set_remote_credentials(remote, now)
     for text in agreed.remote_candidates:
         try:
             agent.add_remote_candidate(ice.Candidate.parse(text), now)

@@ -129,8 +129,10 @@ class Session:
 
     def send_media(
         self, payload: bytes, samples: int, now: Instant, *, skipped: int = 0, marker: bool = False
-    ) -> None:
+    ) -> int:
         """Send one codec frame of `samples` ticks of the RTP clock, after `skipped` ticks of silence.
+
+        Returns its extended sequence number.
 
         Raises `LocalError` if no audio was negotiated or the session is not connected.
         """
@@ -140,8 +142,9 @@ class Session:
             raise LocalError("the session is not connected")
         if skipped:
             self._rtp.skip(skipped)
-        self._rtp.send(payload, samples, now, marker=marker)
+        sequence = self._rtp.send(payload, samples, now, marker=marker)
         self._move_rtp(now)
+        return sequence
 
     def flush(self, now: Instant) -> None:
         """Move what a command to `channels` or `rtp` has produced."""
@@ -273,14 +276,12 @@ class Session:
             self._end(EndReason.ICE_FAILED, str(event.reason))
 
     def _move_dtls(self, now: Instant) -> None:
+        packets: list[bytes] = []  # of SCTP: those that came together are answered together
         for event in self._dtls.drain_events():
             if isinstance(event, HandshakeComplete):
                 self._on_handshake(event, now)
             elif isinstance(event, ApplicationData):
-                if self._channels is None:
-                    self.counters.add("dropped_unwanted_data")
-                else:
-                    self._channels.handle_datagram(event.data, now)
+                packets.append(event.data)
             elif isinstance(event, PeerClosed):
                 self._send_dtls()
                 self._end(EndReason.PEER_CLOSED)
@@ -289,6 +290,10 @@ class Session:
                 mismatch = event.reason is FailureReason.FINGERPRINT_MISMATCH
                 reason = EndReason.FINGERPRINT_MISMATCH if mismatch else EndReason.DTLS_FAILED
                 self._end(reason, str(event))
+        if packets and self._channels is not None:
+            self._channels.handle_datagrams(packets, now)
+        elif packets:
+            self.counters.add("dropped_unwanted_data", len(packets))
         self._send_dtls()
 
     def _send_dtls(self) -> None:
@@ -325,13 +330,13 @@ class Session:
     def _move_channels(self, now: Instant) -> None:
         if self._channels is None:
             return
-        self._events.extend(self._channels.drain_events())
         if self.state is State.CONNECTED:
             packets = self._channels.drain_transmits()
             for packet in packets:
                 self._dtls.send(packet, now)
             if packets:
                 self._send_dtls()
+        self._events.extend(self._channels.drain_events())
 
     def _handle_srtp(self, data: bytes, kind: Kind, now: Instant) -> None:
         if self._srtp is None or self._rtp is None:
