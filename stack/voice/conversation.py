@@ -114,7 +114,8 @@ class Conversation:
             self._payload_type = audio.payload_type
             codec = audio.codec.lower()
             self._receiver = make_receiver(_make_decoder(codec, config.microphone_rate), config.discipline)
-            self._mouth = Mouth(codec, config.bitrate, config.complexity)
+            redundancy = audio.red_payload_type is not None
+            self._mouth = Mouth(codec, config.bitrate, config.complexity, redundancy=redundancy)
             listener = Listener(config.turns, _make_detector(config.detector), _make_canceller(config.echo))
             self._floor = Floor(self._mouth, listener, config.turns)
             if config.microphone_rate != DETECTOR_RATE:
@@ -436,7 +437,7 @@ class Conversation:
         if view is not None and view.at != self._reported_at:
             self._reported_at = view.at
             self._mouth.acknowledged(view.extended_highest_sequence, now, rtp.round_trip_time or 0.0)
-            self._mouth.set_expected_loss(_fec_percent(rtp.reported_loss(now)))
+            self._mouth.note_loss(rtp.reported_loss(now), now)
         if isinstance(self._receiver, ArrivalReceiver):
             self._set_repair(self._receiver, rtp)
 
@@ -503,11 +504,6 @@ class Conversation:
                     self._floor.playout_delay = read_playout_delay(request)
         except ParseError:
             self.counters.add("client_request_malformed")
-
-
-def _fec_percent(loss: float) -> int:
-    """In-band FEC costs quality where nothing is lost: it begins at one per cent."""
-    return 0 if loss < 0.01 else min(30, round(loss * 100))
 
 
 def _make_decoder(codec: str, rate: int) -> Decoder:
