@@ -70,7 +70,7 @@ class Synthesiser:
         if cls._library is not None:
             return
         try:
-            import espeakng_loader  # type: ignore[import-untyped]
+            import espeakng_loader
         except ImportError as error:
             raise LocalError(_INSTALL) from error
         library = ctypes.CDLL(espeakng_loader.get_library_path())
