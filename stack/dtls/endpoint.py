@@ -30,7 +30,7 @@ from stack.dtls.alerts import (
 from stack.dtls.channel import Channel
 from stack.dtls.config import MIN_MTU, DtlsConfig, Role
 from stack.dtls.context import Context, Handshaker
-from stack.dtls.extensions import DuplicateExtensionError, SrtpProfile
+from stack.dtls.extensions import DuplicateExtensionError, ExtensionError, SrtpProfile
 from stack.dtls.groups import NamedGroup
 from stack.dtls.messages import HandshakeType
 from stack.dtls.negotiate import Negotiated
@@ -255,7 +255,9 @@ class DtlsEndpoint:
         except HandshakeFailure as failure:
             self._fail(failure)
         except DuplicateExtensionError as error:
-            self._fail(illegal_parameter(FailureReason.DUPLICATE_EXTENSION, str(error)))
+            self._fail(decode_error(FailureReason.DUPLICATE_EXTENSION, str(error)))
+        except ExtensionError as error:
+            self._fail(decode_error(FailureReason.BAD_EXTENSION, str(error)))
         except ParseError as error:
             self._fail(decode_error(detail=str(error)))
 
@@ -295,25 +297,23 @@ class DtlsEndpoint:
             # 1.2: data that overtook the Finished of its sender. It cannot be trusted yet.
             self.counters.add("application_data_early")
         elif record.payload:
+            self._channel.application_records += 1
             self._events.append(ApplicationData(record.payload))
 
     def _handle_handshake_record(self, record: Record, now: Instant) -> None:
         if not record.payload:  # RFC 8446 §5.1
             raise unexpected_message(FailureReason.BAD_HANDSHAKE_RECORD, "empty handshake record")
-        repeats_last = self._channel.receive_fragments(record, now)
+        received = self._channel.receive_fragments(record, now)
         complete = self._handshaker is not None and self._handshaker.is_complete
         if complete and self.version is Version.DTLS_1_2:
-            self._handle_handshake_after_finished(record.payload[0], repeats_last, now)
+            # A repeated Finished asks for our last flight (RFC 6347 §4.2.4); all else is renegotiation.
+            if received.is_new or record.payload[0] != HandshakeType.FINISHED:
+                raise unexpected_message(FailureReason.RENEGOTIATION_REFUSED)
+            if received.repeats_last:
+                self._channel.retransmit_last_flight(now)
             return
         while (message := self._channel.next_message()) is not None:
             self._handle_message(message, now)
-
-    def _handle_handshake_after_finished(self, msg_type: int, repeats_last: bool, now: Instant) -> None:
-        """1.2: a repeated Finished asks for our last flight (RFC 6347 §4.2.4); all else is renegotiation."""
-        if msg_type != HandshakeType.FINISHED:
-            raise unexpected_message(FailureReason.RENEGOTIATION_REFUSED)
-        if repeats_last:
-            self._channel.retransmit_last_flight(now)
 
     def _handle_message(self, message: HandshakeMessage, now: Instant) -> None:
         if self._handshaker is None:
