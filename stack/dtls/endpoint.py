@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant
+from stack.core.machine import Entropy, Instant, Tunnel
 from stack.core.trace import Counters
 from stack.dtls.alerts import (
     Alert,
@@ -94,9 +94,8 @@ class Failed:
 DtlsEvent: TypeAlias = HandshakeComplete | ApplicationData | PeerClosed | Failed
 
 
-class DtlsEndpoint:
-    """One side of a DTLS connection. A `Tunnel[DtlsEvent]`: datagrams, time and commands in, datagrams and
-    events out."""
+class DtlsEndpoint(Tunnel[DtlsEvent]):
+    """One side of a DTLS connection: datagrams, time and commands in, datagrams and events out."""
 
     def __init__(self, role: Role, config: DtlsConfig, entropy: Entropy) -> None:
         self.role = role
@@ -279,6 +278,8 @@ class DtlsEndpoint:
         self._warnings = 0
         if kind == ContentType.APPLICATION_DATA:
             self._handle_application_data(record)
+        elif kind == ContentType.HANDSHAKE and self.state is State.CLOSED:
+            self.counters.add("handshake_after_close")
         elif kind == ContentType.HANDSHAKE:
             self._handle_handshake_record(record, now)
         elif kind == ContentType.CHANGE_CIPHER_SPEC:

@@ -3,7 +3,8 @@
 Fragments may come in any order, twice, and overlapping. Two bounds keep a peer from growing this: only the
 next `MAX_AHEAD` messages are collected, and their declared lengths together stay under a budget.
 
-Fragments and messages are named tuples: a handshake makes a few dozen, and each costs less than half of a frozen dataclass.
+Fragments and messages are named tuples: a handshake makes a few dozen, and each costs less than half of a
+frozen dataclass.
 """
 
 from __future__ import annotations

@@ -234,6 +234,18 @@ def test_close_notify_reaches_the_peer_and_is_answered(version: Version) -> None
     assert pair.server.poll_timeout() is None
 
 
+def test_closing_in_the_middle_of_a_handshake_is_quiet() -> None:
+    pair = Pair()
+    pair.server.start(0.0)
+    pair.client.start(0.0)
+    pair.run(until=0.03)
+    pair.client.close(pair.now)
+    pair.run()
+    assert pair.events[Role.CLIENT] == []
+    assert pair.client.poll_timeout() is None
+    assert pair.client.counters["handshake_after_close"] > 0
+
+
 @pytest.mark.parametrize("request_peer", [False, True])
 def test_key_updates_renew_the_keys_of_both_directions(request_peer: bool) -> None:
     pair = Pair()
