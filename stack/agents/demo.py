@@ -13,7 +13,6 @@ from stack.agents.assistant import GRAMMAR, Assistant
 from stack.agents.speech import Recogniser, Synthesiser
 from stack.aio import Call
 
-
 _spare: list[Recogniser] = []
 """Recognisers that no call uses: making one takes half a second in which pocketsphinx keeps the interpreter."""
 MAX_SPARE = 4

@@ -91,7 +91,7 @@ class Host:
     async def start(self) -> None:
         """Bind the port and begin; raises `LocalError` if it cannot be bound.
 
-        A program with an attribute `prepare` has it called first, in a thread: to load models before anybody waits.
+        A program with an attribute `prepare` has it called first, in a thread: to load models while nobody waits.
         """
         self._loop = asyncio.get_running_loop()
         if self._prepare is not None:
