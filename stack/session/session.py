@@ -59,6 +59,14 @@ SETUP_TIMEOUT = 30.0
 _EXPORTER_LABEL = "EXTRACTOR-dtls_srtp"  # RFC 5764 §4.2
 
 
+def _dtls_timeout(round_trip: float) -> float:
+    """Return the seconds until the first retransmission in the handshake: what ICE measured, and time to compute.
+
+    RFC 9147 §5.8.2 allows less than its default of a second where the round trip is known.
+    """
+    return min(1.0, 2 * round_trip + 0.1)
+
+
 class State(Enum):
     """Where a session stands, in the order in which it gets there."""
 
@@ -293,6 +301,8 @@ class Session:
                 self._path = self._path or event.path
                 self._dtls_started = True
                 self.state = State.HANDSHAKING
+                if self._ice.round_trip_time is not None:  # a lite agent does not know it
+                    self._dtls.set_initial_timeout(_dtls_timeout(self._ice.round_trip_time))
                 self._dtls.start(now)
         elif isinstance(event, PathSelected):
             self._step("ice_selected", now)
