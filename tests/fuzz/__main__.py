@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz TARGET [libFuzzer's options]`: coverage-guided fuzzing, with the `fuzz` extra installed."""
+"""`python -m tests.fuzz TARGET [libFuzzer's options]`: coverage-guided fuzzing. Needs the extra `fuzz`."""
 
 from __future__ import annotations
 
