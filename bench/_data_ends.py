@@ -72,9 +72,7 @@ class OurEnd:
         self._pump()
 
     def _receive(self, packets: list[bytes]) -> None:
-        now = self._loop.time()
-        for packet in packets:
-            self.channels.handle_datagram(packet, now)
+        self.channels.handle_datagrams(packets, self._loop.time())
         self._pump()
 
     def _wake(self) -> None:

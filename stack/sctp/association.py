@@ -12,7 +12,7 @@ business), ECN (a tunnel cannot see the marks), authentication (RFC 4895; DTLS d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -72,7 +72,7 @@ from stack.sctp.tx.rto import RTO_MAX, RtoEstimator
 from stack.sctp.tx.sender import Sender
 
 MAX_BURST = 10
-"""Packets with data sent at one go (RFC 9260 §6.1 D); the next SACK allows as many again."""
+"""Packets with data sent at one go, beyond as many as a SACK has just acknowledged (RFC 9260 §6.1 D)."""
 MAX_REPORTED_CHUNK = 64
 """How much of a chunk that we do not know is sent back in an ERROR, in bytes."""
 
@@ -252,6 +252,16 @@ class Association:
 
     def handle_datagram(self, data: bytes, now: Instant) -> None:
         """Take one packet."""
+        self._take(data, now)
+        self._flush(now)
+
+    def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> None:
+        """Take packets that arrived together, and answer them together: one SACK for all."""
+        for data in batch:
+            self._take(data, now)
+        self._flush(now)
+
+    def _take(self, data: bytes, now: Instant) -> None:
         try:
             packet = Packet.parse(data, accept_zero_checksum=self._config.zero_checksum)
         except ParseError:
@@ -264,7 +274,6 @@ class Association:
             self._handle_packet(packet, now)
         except RemoteError as error:
             self._abort(ErrorCause.protocol_violation(str(error)), str(error), by_peer=True)
-        self._flush(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
@@ -687,7 +696,8 @@ class Association:
                 if forward is not None:
                     outbox.add(forward)
             if sender.has_work:
-                self._send_data(sender, 1 if rides else MAX_BURST, now)
+                self._send_data(sender, 1 if rides else MAX_BURST + sender.newly_arrived, now)
+        sender.newly_arrived = 0
         if outbox.started:
             outbox.close_packet()
         if sender.timers_due:
@@ -696,6 +706,10 @@ class Association:
     def _send_data(self, sender: Sender, most: int, now: Instant) -> None:
         outbox, receiver = self._outbox, self._receiver
         while most and sender.has_work:
+            if not outbox.started and (run := sender.take_run(most, now)):
+                outbox.send_each(run)
+                most -= len(run)
+                continue
             most -= 1
             # A SACK that would be sent soon rides along (§6.2); one that is not due yet reports no gaps.
             pending = receiver is not None and receiver.sack_at is not None

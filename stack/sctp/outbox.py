@@ -77,6 +77,11 @@ class Outbox:
         ports = self._local_port, self._remote_port
         self.packets.append(build_packet(*ports, self.tag, parts, zero_checksum=self.zero_checksum))
 
+    def send_each(self, chunks: Sequence[bytes]) -> None:
+        """Send each chunk in a packet of its own; nothing may be waiting in one."""
+        source, destination, tag, zero = self._local_port, self._remote_port, self.tag, self.zero_checksum
+        self.packets += [build_packet(source, destination, tag, (each,), zero_checksum=zero) for each in chunks]
+
     def add_control(self) -> None:
         """Put every waiting control chunk into packets."""
         for chunk in self.control:

@@ -78,36 +78,44 @@ class Receiver:
         self._seen = True
         if chunk.flags & FLAG_IMMEDIATE:
             self._sack_now = True
+        if tsn == tsns.cumulative + 1 and not tsns.has_gaps and len(chunk.payload) <= self.a_rwnd:
+            tsns.cumulative = tsn  # As it should be: the next one, and nothing is missing.
+        elif not self._is_welcome(chunk, tsn):
+            return
+        else:
+            tsns.add(tsn)
+        if chunk.stream_id >= INBOUND_STREAMS:
+            # RFC 9260 §6.5: acknowledged, not delivered, and reported.
+            if len(self.invalid_streams) < MAX_INVALID_STREAMS:
+                self.invalid_streams.append(chunk.stream_id)
+        elif isinstance(chunk, DataChunk):
+            self._reassembly.add_data(chunk, tsn)
+        else:
+            self._reassembly.add_i_data(chunk, tsn)
+
+    def _is_welcome(self, chunk: DataChunk | IDataChunk, tsn: int) -> bool:
+        """Judge a chunk that is not simply the next one."""
+        tsns = self.tsns
         if tsn != tsns.cumulative + 1:
             self._sack_now = True  # §6.7: a gap, or a duplicate, is reported without delay.
             if tsns.has(tsn):
                 tsns.note_duplicate(chunk.tsn)
                 self._counters.add("data_duplicate")
-                return
+                return False
             if not tsns.has_room(tsn) or self.a_rwnd < len(chunk.payload) + PIECE_OVERHEAD:
                 self._counters.add("data_beyond_window")
-                return
-        elif tsns.has_gaps:
-            self._sack_now = True
-        elif self.a_rwnd < len(chunk.payload):
-            self._sack_now = True
+                return False
+            return True
+        self._sack_now = True
+        if self.a_rwnd < len(chunk.payload):
             # What is missing next is welcome beyond the window too, unless it is the program that does not read:
             # perhaps nothing of what is buffered can be delivered without it. But not for ever.
             if self._unread:
                 self._counters.add("data_beyond_window")
-                return
+                return False
             if self.buffered > 2 * self._window:
                 raise ReceiveBufferError(f"{self.buffered} bytes of unfinished messages")
-        tsns.add(tsn)
-        if chunk.stream_id >= INBOUND_STREAMS:
-            # RFC 9260 §6.5: acknowledged, not delivered, and reported.
-            if len(self.invalid_streams) < MAX_INVALID_STREAMS:
-                self.invalid_streams.append(chunk.stream_id)
-            return
-        if isinstance(chunk, DataChunk):
-            self._reassembly.add_data(chunk, tsn)
-        else:
-            self._reassembly.add_i_data(chunk, tsn)
+        return True
 
     def handle_forward(self, chunk: ForwardTsnChunk | IForwardTsnChunk) -> None:
         """Move past what the peer gave up."""

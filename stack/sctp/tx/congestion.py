@@ -1,14 +1,15 @@
 """The congestion window (RFC 9260 §7.2), in bytes of serialized chunks.
 
-Two choices within what TCP's newer RFCs allow: the window opens at ten packets (RFC 6928) instead of four, and
-slow start counts up to two packets to a SACK (L=2, RFC 3465), because receivers acknowledge every second packet.
+Two choices, both TCP's practice today: the window opens at ten packets (RFC 6928) instead of four, and slow start
+counts up to ten packets to a SACK (L=10; RFC 9260 §7.2.1 has 1), because a receiver that empties its socket before
+it answers acknowledges many at once.
 """
 
 from __future__ import annotations
 
 INITIAL_PACKETS = 10
 MINIMUM_PACKETS = 4
-ABC_LIMIT = 2
+ABC_LIMIT = 10
 MAX_CWND = 16 << 20
 """However much a peer claims to have received, the window grows no further (bytes)."""
 

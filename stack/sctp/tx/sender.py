@@ -15,7 +15,7 @@ from enum import StrEnum
 from stack.core.machine import Instant
 from stack.core.serial import SERIAL16, SERIAL32
 from stack.core.timers import Timers
-from stack.sctp.chunks import ForwardTsnChunk, IForwardTsnChunk, SackChunk, Skip
+from stack.sctp.chunks import ChunkType, ForwardTsnChunk, IForwardTsnChunk, SackChunk, Skip
 from stack.sctp.chunks.data import (
     DATA_OVERHEAD,
     FLAG_BEGIN,
@@ -25,6 +25,8 @@ from stack.sctp.chunks.data import (
     I_DATA_OVERHEAD,
     DataChunk,
     IDataChunk,
+    pack_data,
+    pack_i_data,
 )
 from stack.sctp.tx.congestion import CongestionWindow
 from stack.sctp.tx.loss import REORDERING_THRESHOLD, LossDetector
@@ -62,6 +64,8 @@ class Sender:
         """T3-rtx expiries in a row without a sign of life (RFC 9260 §8.1)."""
         self.partial_reliability = False
         self.forward_due = False
+        self.newly_arrived = 0
+        """How many chunks were acknowledged since the association last sent."""
         self.timers_due = False
         """`arm` is to be called when all is sent."""
         self._outstanding: dict[int, OutstandingChunk] = {}
@@ -129,6 +133,53 @@ class Sender:
     def has_work(self) -> bool:
         """True if `take` may have something to give."""
         return bool(self._lost) or (self.flight < self.congestion.cwnd and bool(self.queue))
+
+    def take_run(self, most: int, now: Instant) -> list[bytes]:
+        """Return middle fragments of one long message, each for a packet of its own: the bulk of a bulk transfer.
+
+        Does what `take` does, for up to `most` packets in one loop; empty if `take` has to decide.
+        """
+        queue, outstanding = self.queue, self._outstanding
+        message = queue.peek(now)
+        if self._lost or message is None or not message.offset or (queue.interleaving and queue.is_contended):
+            return []
+        overhead = I_DATA_OVERHEAD if queue.interleaving else DATA_OVERHEAD
+        size = (self.congestion.pmdcs & ~3) - overhead
+        whole = size + overhead
+        payload, offset = message.payload, message.offset
+        count = min(
+            most,
+            (len(payload) - offset - 1) // size,
+            -(-(self.congestion.cwnd - self.flight) // whole),
+            self.peer_rwnd // whole,
+            MAX_OUTSTANDING_CHUNKS - len(outstanding),
+        )
+        if count < 1 or not self.flight or self._is_expired(message, now):
+            return []
+        flags = FLAG_UNORDERED if message.unordered else 0
+        stream_id, sequence, ppid, fsn = message.stream.stream_id, message.sequence, message.ppid, message.fsn
+        end = self.next_tsn + count
+        wires = []
+        for tsn in range(self.next_tsn, end):
+            wire_tsn = tsn & SERIAL32.mask
+            if queue.interleaving:
+                header = pack_i_data(ChunkType.I_DATA, flags, whole, wire_tsn, stream_id, 0, sequence, fsn)
+                fsn += 1
+            else:
+                header = pack_data(ChunkType.DATA, flags, whole, wire_tsn, stream_id, sequence, ppid)
+            wire = header + payload[offset : offset + size]
+            offset += size
+            outstanding[tsn] = self._in_flight[tsn] = OutstandingChunk(tsn, wire, message, now)
+            wires.append(wire)
+        message.fsn = fsn
+        message.last_tsn = end - 1
+        self.next_tsn = end
+        self.flight += count * whole
+        self.peer_rwnd -= count * whole
+        self._last_sent_at = now
+        self.timers_due = True
+        queue.sent(message, count * size)
+        return wires
 
     def arm(self, now: Instant) -> None:
         """Chunks were sent or have arrived: see to it that the loss of others is noticed."""
@@ -243,6 +294,7 @@ class Sender:
         self.cumulative_acked = cumulative
         arrived += self._handle_gaps(cumulative, sack.gaps)
         if arrived:
+            self.newly_arrived += len(arrived)
             self._handle_arrivals(arrived, now)
             self.timeouts = 0
             self.congestion.acknowledged(sum([chunk.size for chunk in arrived]), flight_before, advanced)
