@@ -144,6 +144,7 @@ async def _talk(line: Line, kind: Kind, channel: DataChannel) -> None:
         silence = 0.15 + 50 * line.network.delay  # longer than the timeouts that a lossy network causes
         there = await _take_there(line, channel.label, silence)
         here = await _take_here(channel, silence)
+    print(kind.name, line.network.loss, len(there), len(here))
     for got in (there, here):
         _check_delivery(kind, sent, got, line.network.loss > 0)
 
