@@ -3,6 +3,9 @@
 The one file that owns the association's states. Datagrams come in as packets, each chunk has its handler; after
 every input and command `_flush` packs what may be sent. Sending is `tx/`, receiving `rx/`, reset `reset.py`.
 
+Longer than most files here, since set-up, data, reset and shutdown are transitions of one machine, and one file
+owns them; what each of them needs is elsewhere (`handshake.py`, `heartbeat.py`, `outbox.py`).
+
 Set-up without a handshake (draft-hancke-tsvwg-snap): each side's INIT travels in the SDP; `local_init` gives ours,
 `establish` takes the peer's.
 
@@ -72,7 +75,8 @@ from stack.sctp.tx.rto import RTO_MAX, RtoEstimator
 from stack.sctp.tx.sender import Sender
 
 MAX_BURST = 10
-"""Packets with data sent at one go, beyond as many as a SACK has just acknowledged (RFC 9260 §6.1 D)."""
+"""Packets with data sent at one go, beyond the two that slow start allows for each that has just been acknowledged
+(RFC 9260 §6.1 D)."""
 MAX_REPORTED_CHUNK = 64
 """How much of a chunk that we do not know is sent back in an ERROR, in bytes."""
 
@@ -336,13 +340,10 @@ class Association:
                 handler(chunk, now)
             elif not self._handle_stray(chunk):
                 break
-            if self._is_over():
+            if self.state is State.ENDED:
                 return
-        if self._receiver is not None:
+        if self._receiver is not None and self._receiver.has_news:
             self._finish_receiving(self._receiver, now)
-
-    def _is_over(self) -> bool:
-        return self.state is State.ENDED
 
     def _admit(self, first: Chunk, packet: Packet, now: Instant) -> bool:
         """RFC 9260 §8.5.1: packets whose tag is not simply ours. True: their chunks may be handled."""
@@ -538,8 +539,8 @@ class Association:
         self._events += receiver.drain()
         if self._reset is not None and self._reset.deferred:
             self._follow_reset(self._reset.advance(receiver.tsns.cumulative))
-        had_data = receiver.packet_done(now)
-        if had_data and self.state is State.SHUTDOWN_SENT:
+        receiver.packet_done(now)
+        if self.state is State.SHUTDOWN_SENT:
             receiver.sack_at = now  # RFC 9260 §9.2: each packet with data is answered by SACK and SHUTDOWN.
             self._send_shutdown(now)
         while receiver.invalid_streams:
@@ -696,7 +697,7 @@ class Association:
                 if forward is not None:
                     outbox.add(forward)
             if sender.has_work:
-                self._send_data(sender, 1 if rides else MAX_BURST + sender.newly_arrived, now)
+                self._send_data(sender, 1 if rides else MAX_BURST + 2 * sender.newly_arrived, now)
         sender.newly_arrived = 0
         if outbox.started:
             outbox.close_packet()

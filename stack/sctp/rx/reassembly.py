@@ -167,6 +167,8 @@ class Reassembly:
     def _add_ordered(
         self, stream_id: int, sequence: int, number: int, flags: int, ppid: int, payload: bytes
     ) -> None:
+        if not flags & UNFRAGMENTED and self._continue(stream_id, sequence, number, payload):
+            return
         if self._is_past(stream_id, sequence):
             return
         if flags & UNFRAGMENTED == UNFRAGMENTED:
@@ -187,6 +189,19 @@ class Reassembly:
         if sequence not in ready:
             ready[sequence] = message
             self.buffered += len(message.data) + PIECE_OVERHEAD
+
+    def _continue(self, stream_id: int, sequence: int, number: int, payload: bytes) -> bool:
+        """Take a middle fragment of a message whose end is still to come: the bulk of a bulk transfer."""
+        waiting = self._waiting.get(stream_id)
+        partial = waiting.partials.get(sequence) if waiting is not None else None
+        if partial is None or partial.last is not None or number in partial.fragments:
+            return False
+        if partial.size + len(payload) > self._max_message_size:
+            return False
+        partial.fragments[number] = payload
+        partial.size += len(payload)
+        self.buffered += len(payload) + PIECE_OVERHEAD
+        return True
 
     def _deliver_ready(self, stream_id: int) -> None:
         waiting = self._waiting.get(stream_id)

@@ -37,10 +37,10 @@ class Receiver:
         "_packets",
         "_reassembly",
         "_sack_now",
-        "_seen",
         "_told_window",
         "_unread",
         "_window",
+        "has_news",
         "invalid_streams",
         "sack_at",
         "tsns",
@@ -58,7 +58,8 @@ class Receiver:
         self._told_window = window
         self._counters = counters
         self._packets = 0
-        self._seen = False
+        self.has_news = False
+        """The packet being taken holds data, or moves past some."""
         self._sack_now = True  # RFC 9260 §6.2: the first DATA chunk is acknowledged at once.
 
     @property
@@ -74,15 +75,16 @@ class Receiver:
     def handle_data(self, chunk: DataChunk | IDataChunk) -> None:
         """Take one chunk with payload. Raises `RemoteError` for a peer that cannot be served any longer."""
         tsns = self.tsns
-        tsn = SERIAL32.unwrap(chunk.tsn, tsns.cumulative)
-        self._seen = True
+        self.has_news = True
         if chunk.flags & FLAG_IMMEDIATE:
             self._sack_now = True
-        if tsn == tsns.cumulative + 1 and not tsns.has_gaps and len(chunk.payload) <= self.a_rwnd:
+        tsn = tsns.cumulative + 1
+        if chunk.tsn == SERIAL32.add(tsn, 0) and not tsns.has_gaps and len(chunk.payload) <= self.a_rwnd:
             tsns.cumulative = tsn  # As it should be: the next one, and nothing is missing.
-        elif not self._is_welcome(chunk, tsn):
-            return
         else:
+            tsn = SERIAL32.unwrap(chunk.tsn, tsns.cumulative)
+            if not self._is_welcome(chunk, tsn):
+                return
             tsns.add(tsn)
         if chunk.stream_id >= INBOUND_STREAMS:
             # RFC 9260 §6.5: acknowledged, not delivered, and reported.
@@ -120,23 +122,20 @@ class Receiver:
     def handle_forward(self, chunk: ForwardTsnChunk | IForwardTsnChunk) -> None:
         """Move past what the peer gave up."""
         cumulative = SERIAL32.unwrap(chunk.new_cumulative_tsn, self.tsns.cumulative)
-        self._seen = self._sack_now = True  # RFC 3758 §3.6: answered at once, so that a lost SACK is made good.
+        self.has_news = self._sack_now = True  # RFC 3758 §3.6: answered at once, so that a lost SACK is made good.
         if cumulative <= self.tsns.cumulative:
             return
         self.tsns.forward(cumulative)
         self._reassembly.forward(cumulative, chunk.skips)
 
-    def packet_done(self, now: Instant) -> bool:
-        """A packet has been taken as a whole: decide about the SACK. False: it held no data."""
-        if not self._seen:
-            return False
-        self._seen = False
+    def packet_done(self, now: Instant) -> None:
+        """A packet with data has been taken as a whole: decide about the SACK."""
+        self.has_news = False
         self._packets += 1
         if self._sack_now or self._packets >= _PACKETS_PER_SACK:
             self.sack_at = now
         elif self.sack_at is None:
             self.sack_at = now + SACK_DELAY
-        return True
 
     def sack(self, room: int) -> SackChunk:
         """Return the SACK that says it all, for `room` bytes, and take it as sent."""

@@ -1,15 +1,15 @@
 """The congestion window (RFC 9260 §7.2), in bytes of serialized chunks.
 
 Two choices, both TCP's practice today: the window opens at ten packets (RFC 6928) instead of four, and slow start
-counts up to ten packets to a SACK (L=10; RFC 9260 §7.2.1 has 1), because a receiver that empties its socket before
-it answers acknowledges many at once.
+counts every acknowledged byte (RFC 9260 §7.2.1 recommends one packet to a SACK), because a receiver that empties
+its socket before it answers acknowledges many packets at once. The bursts that this could make are bounded where
+packets are sent (`MAX_BURST`).
 """
 
 from __future__ import annotations
 
 INITIAL_PACKETS = 10
 MINIMUM_PACKETS = 4
-ABC_LIMIT = 10
 MAX_CWND = 16 << 20
 """However much a peer claims to have received, the window grows no further (bytes)."""
 
@@ -35,7 +35,7 @@ class CongestionWindow:
         full = flight_before + self.pmdcs > self.cwnd
         if self.cwnd <= self.ssthresh:
             if full:
-                self.cwnd = min(self.cwnd + min(size, ABC_LIMIT * self.pmdcs), MAX_CWND)
+                self.cwnd = min(self.cwnd + size, MAX_CWND)
             return
         self._partial_bytes_acked += size
         if self._partial_bytes_acked >= self.cwnd:

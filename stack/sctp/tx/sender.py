@@ -48,7 +48,11 @@ class TxTimer(StrEnum):
 
 
 class Sender:
-    """Everything between a queued message and its acknowledgement."""
+    """Everything between a queued message and its acknowledgement.
+
+    It has a few attributes more than most: the four views of what was sent (`_outstanding`, `_in_flight`, `_lost`,
+    `_gaps`) change together with each SACK, and so stay together.
+    """
 
     def __init__(self, initial_tsn: int, pmdcs: int, rto: RtoEstimator) -> None:
         self.queue = SendQueue()
@@ -321,9 +325,16 @@ class Sender:
         return self.handle_sack(SackChunk(tsn, self.peer_rwnd + self.flight), now)
 
     def _handle_cumulative(self, cumulative: int) -> list[OutstandingChunk]:
-        outstanding = self._outstanding
-        popped = [outstanding.pop(tsn) for tsn in range(self.cumulative_acked + 1, cumulative + 1)]
-        return [chunk for chunk in popped if not chunk.arrived and self._take_out(chunk)]
+        arrived: list[OutstandingChunk] = []
+        outstanding, in_flight = self._outstanding, self._in_flight
+        for tsn in range(self.cumulative_acked + 1, cumulative + 1):
+            chunk = outstanding.pop(tsn)
+            if in_flight.pop(tsn, None) is not None:
+                self.flight -= chunk.size
+                arrived.append(chunk)
+            elif self._lost.pop(tsn, None) is not None:
+                arrived.append(chunk)
+        return arrived
 
     def _handle_gaps(self, cumulative: int, gaps: Iterable[tuple[int, int]]) -> list[OutstandingChunk]:
         """Walk only over what is new since the last SACK: blocks mostly grow at their end."""
@@ -350,17 +361,19 @@ class Sender:
         return True
 
     def _handle_arrivals(self, arrived: list[OutstandingChunk], now: Instant) -> None:
-        measured: Instant | None = None
+        newest: OutstandingChunk | None = None
         for chunk in arrived:
-            if chunk.transmissions == 1:
-                if measured is None or chunk.sent_at > measured:
-                    measured = chunk.sent_at
-                if chunk.tsn < self._highest_arrived:
-                    self._loss.reordering_seen = True
-            self._loss.arrived(chunk, now, self.rto.minimum)
+            if chunk.transmissions > 1:
+                self._loss.arrived(chunk, now, self.rto.minimum)
+                continue
+            if newest is None or chunk.sent_at >= newest.sent_at:
+                newest = chunk
+            if chunk.tsn < self._highest_arrived:
+                self._loss.reordering_seen = True
         self._highest_arrived = max(self._highest_arrived, arrived[-1].tsn)
-        if measured is not None:
-            self.rto.measured(now - measured)
+        if newest is not None:
+            self.rto.measured(now - newest.sent_at)
+            self._loss.arrived(newest, now, self.rto.minimum)
         self._probing = False
         self.timers_due = True
 
