@@ -86,9 +86,12 @@ async def kinds(line: Line) -> None:
     chosen = [
         replace(kind, protocol="ascii") if spared and not kind.protocol.isascii() else kind for kind in KINDS
     ]
-    await asyncio.gather(
-        *(_kind_opened_there(line, kind) for kind in chosen), *(_kind_opened_here(line, kind) for kind in chosen)
-    )
+    # One sort after the other: aiortc and werift forget pieces of reliable messages that a FORWARD TSN passes.
+    for reliable in (True, False):
+        batch = [kind for kind in chosen if kind.is_reliable is reliable]
+        await asyncio.gather(
+            *(_kind_opened_there(line, kind) for kind in batch), *(_kind_opened_here(line, kind) for kind in batch)
+        )
 
 
 async def _kind_opened_there(line: Line, kind: Kind) -> None:
@@ -130,9 +133,7 @@ async def negotiated(line: Line) -> None:
 
 
 async def _talk(line: Line, kind: Kind, channel: DataChannel) -> None:
-    samples = [
-        Sample("binary" if n % 2 else "text", 2000 if n % 8 == 0 else 10 * n + 1, n) for n in range(1, 31)
-    ]
+    samples = [Sample("binary" if n % 2 else "text", 2000 if n % 8 == 0 else 10 * n + 1, n) for n in range(1, 31)]
     for sample in samples:
         await channel.send(sample.data)
     await line.lab.do("send", label=channel.label, messages=[sample.order() for sample in samples])
@@ -144,7 +145,6 @@ async def _talk(line: Line, kind: Kind, channel: DataChannel) -> None:
         silence = 0.15 + 50 * line.network.delay  # longer than the timeouts that a lossy network causes
         there = await _take_there(line, channel.label, silence)
         here = await _take_here(channel, silence)
-    print(kind.name, line.network.loss, len(there), len(here))
     for got in (there, here):
         _check_delivery(kind, sent, got, line.network.loss > 0)
 
@@ -156,7 +156,7 @@ def _check_delivery(
     assert len(set(places)) == len(places), "a message arrived twice"
     if kind.ordered:
         assert places == sorted(places)
-    # On a lossy path a timeout may take nearly everything that was under way from a channel without retransmissions.
+    # On a lossy path a timeout may take nearly everything under way from a channel without retransmissions.
     if kind.is_reliable or not (lossy or kind.max_lifetime_ms):
         assert len(places) == len(sent)
     else:
@@ -325,7 +325,9 @@ async def transfer(line: Line, size: int, chunk: int = 16_384, *, patience: floa
         for start in range(0, size, chunk):
             await channel.send(data[start : start + chunk])
             if start % (64 * chunk) == 0:
-                most = max(most, await line.call.execute(lambda c, _: c.session.channels.buffered_amount(channel.id)))
+                most = max(
+                    most, await line.call.execute(lambda c, _: c.session.channels.buffered_amount(channel.id))
+                )
     told = await collecting
     assert (told["size"], told["sha256"]) == (size, sha256(data).hexdigest())
     assert most <= HIGH_WATER

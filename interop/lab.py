@@ -1,8 +1,8 @@
 """The far end of a data channel trial, whatever it is: a browser, a stack for Node, aiortc.
 
 A `Lab` is told what to do by commands: `offer` and `answer` make the connection; `open`, `wait_open`, `close` and
-`wait_closed` are about one channel, named by its label; `send` and `receive` about messages, which are described by
-kind, size and seed and come back as digests; `transfer` and `collect` about a long stream of binary messages.
+`wait_closed` are about one channel, named by its label; `send` and `receive` about messages, which are described
+by kind, size and seed and come back as digests; `transfer` and `collect` about a long stream of binary messages.
 The commands are carried out by `interop/peers/lab.js`, and for aiortc by `interop/peers/aiortc_lab.py`.
 """
 
@@ -106,7 +106,9 @@ class BrowserLab(Lab):
         """Open a page of this origin (WebCrypto wants a secure one: loopback is) and put the lab into it."""
         await self._browser.goto(url)
         # Firefox gathers the candidates of loopback only while something is captured.
-        capture = "navigator.mediaDevices.getUserMedia({ audio: true }).then(stream => { window.captured = stream; })"
+        capture = (
+            "navigator.mediaDevices.getUserMedia({ audio: true }).then(stream => { window.captured = stream; })"
+        )
         await self._browser.evaluate(capture)
         source = (ROOT / "interop" / "peers" / "lab.js").read_text("utf-8")
         await self._browser.evaluate(f"(() => {{ {source}\n }})()")

@@ -37,7 +37,10 @@ class Far:
 
 
 @pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=[(name, network) for name in LARGEST for network in NETWORKS], ids="-".join
+    scope="module",
+    loop_scope="module",
+    params=[(name, network) for name in LARGEST for network in NETWORKS],
+    ids="-".join,
 )
 async def far(request: pytest.FixtureRequest) -> AsyncIterator[Far]:
     """Each stack on each network."""
@@ -49,6 +52,17 @@ async def far(request: pytest.FixtureRequest) -> AsyncIterator[Far]:
         yield Far(server, lab, NETWORKS[network])
 
 
+@pytest.fixture
+def keeps_promises(far: Far) -> None:
+    """Leave out what werift does not do on a lossy path, whoever its peer is.
+
+    It acknowledges every piece of a reliable unordered message and never delivers it (all TSNs were acknowledged,
+    nothing was queued, minutes passed), and resets a stream over data that it still has to retransmit.
+    """
+    if far.lab.name == "werift" and far.is_bad:
+        pytest.skip("werift loses reliable messages on a lossy path: acknowledged, but not delivered")
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def line(far: Far) -> AsyncIterator[Line]:
     """A call between the stack and us."""
@@ -56,7 +70,7 @@ async def line(far: Far) -> AsyncIterator[Line]:
         yield line
 
 
-async def test_every_kind_of_channel_opened_from_either_side(line: Line) -> None:
+async def test_every_kind_of_channel_opened_from_either_side(keeps_promises: None, line: Line) -> None:
     await trials.kinds(line)
 
 
@@ -75,11 +89,11 @@ async def test_a_message_that_is_too_big_is_refused(line: Line) -> None:
     await trials.too_big(line)
 
 
-async def test_twenty_channels_at_once(line: Line) -> None:
+async def test_twenty_channels_at_once(keeps_promises: None, line: Line) -> None:
     await trials.twenty(line)
 
 
-async def test_closing_and_opening_again_from_either_side(line: Line) -> None:
+async def test_closing_and_opening_again_from_either_side(keeps_promises: None, line: Line) -> None:
     await trials.reopening(line)
 
 
