@@ -3,7 +3,9 @@
 from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.driver import Driver, MediaThread
-from stack.aio.host import Accepted, Host, HostConfig, HostFull, Program
+from stack.aio.host import Accepted, Host, HostConfig, HostFull
+from stack.aio.programs import Program, as_program
+from stack.aio.reply import Reply
 
 __all__ = [
     "Accepted",
@@ -19,5 +21,7 @@ __all__ = [
     "Inbox",
     "MediaThread",
     "Program",
+    "Reply",
     "Speaker",
+    "as_program",
 ]

@@ -13,12 +13,22 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from stack.aio.channel import Channels, DataChannel
+from stack.aio.reply import Reply
 from stack.audio import AudioFrame, Pcm, to_int16
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Instant
 from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
 from stack.session import Connected, Ended
-from stack.voice.conversation import Conversation, ConversationEvent, Heard, SpeakerDrained
+from stack.voice.conversation import Conversation
+from stack.voice.events import (
+    ConversationEvent,
+    Heard,
+    ReplyFinished,
+    ReplyInterrupted,
+    SpeakerDrained,
+    Utterance,
+)
+from stack.voice.turns import TurnSettings
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -27,6 +37,8 @@ MICROPHONE_BACKLOG = 1500
 """Frames (30 s) that wait for a program which does not read; after that the oldest is dropped and counted."""
 EVENT_BACKLOG = 10_000
 """Events that wait for a program which does not read them; after that the oldest is dropped and counted."""
+UTTERANCE_BACKLOG = 100
+"""Turns that wait for a program which does not read them; after that the oldest is dropped and counted."""
 SPEAKER_LIMIT = 600.0
 """Seconds of sound that may wait to be spoken."""
 
@@ -171,6 +183,10 @@ class Call:
         self.events: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
         self.speaker = Speaker(self)
         self.channels = Channels(self)
+        self._utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG)
+        self._watchers: list[Inbox[ConversationEvent]] = []
+        self._replies: dict[int, Reply] = {}
+        self._over_early: dict[int, ReplyFinished | ReplyInterrupted] = {}
         self.connected: Connected | None = None
         self.end: Ended | None = None
         self._submit = submit
@@ -240,6 +256,79 @@ class Call:
             negotiated_id=negotiated_id,
         )
 
+    def watch(self) -> Inbox[ConversationEvent]:
+        """Return another stream of what `events` says, for somebody besides the program."""
+        inbox: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
+        if self.ended:
+            inbox.close()
+        else:
+            self._watchers.append(inbox)
+        return inbox
+
+    def unwatch(self, inbox: Inbox[ConversationEvent]) -> None:
+        """Nobody reads that stream any more."""
+        if inbox in self._watchers:
+            self._watchers.remove(inbox)
+        inbox.close()
+
+    def listen(self) -> None:
+        """Have speech and turns reported in `events`; `utterances` and `reply` ask for it by themselves."""
+        self.command(lambda conversation, now: conversation.listen())
+
+    def utterances(self) -> AsyncIterator[Utterance]:
+        """Iterate over the person's turns, each whole, until the end of the call. One task at a time."""
+        self.listen()
+        return aiter(self._utterances)
+
+    def reply(self) -> Reply:
+        """Return a reply to be spoken: `async with call.reply() as voice: await voice.write(pcm, rate)`."""
+        return Reply(self)
+
+    def interrupt(self) -> None:
+        """Fall silent at once: drop the reply that is being spoken, if any."""
+        self.command(lambda conversation, now: conversation.interrupt(now))
+
+    def configure_turns(self, settings: TurnSettings) -> None:
+        """Change the rules of turn-taking from now on."""
+        self.command(lambda conversation, now: conversation.configure_turns(settings, now))
+
+    async def turn_settings(self) -> TurnSettings:
+        """Return the rules of turn-taking in force."""
+        return await self.execute(lambda conversation, now: conversation.turn_settings)
+
+    def push_to_talk(self, pressed: bool) -> None:
+        """The key went down or up (`manual` mode)."""
+        self.command(lambda conversation, now: conversation.push_to_talk(pressed, now))
+
+    def commit_utterance(self) -> None:
+        """The person's turn is over, whatever the detectors think."""
+        self.command(lambda conversation, now: conversation.commit_utterance(now))
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a JSON message to the client on its `events` channel; it is dropped if the client has none.
+
+        The page shows `{"type": "transcript", "role": "user" | "agent", "text": …, "reply": …, "start_ms": …}`.
+        """
+        self.command(lambda conversation, now: conversation.tell(message, now))
+
+    def register_reply(self, reply: Reply) -> None:
+        """A reply has begun: it is told when it is over."""
+        self._replies[reply.number] = reply
+        early = self._over_early.pop(reply.number, None)
+        if early is not None or self.ended:
+            self._settle_reply(reply.number, early)
+
+    def forget_reply(self, reply: Reply) -> None:
+        """Nobody waits for a reply any more."""
+        self._replies.pop(reply.number, None)
+
+    def _settle_reply(self, number: int, event: ReplyFinished | ReplyInterrupted | None) -> None:
+        reply = self._replies.pop(number, None)
+        if reply is not None:
+            reply.note_over(event)
+        elif event is not None:
+            self._over_early = {number: event}  # it ended before its program knew its number
+
     def hang_up(self) -> None:
         """End the call: BYE and close_notify to the peer."""
         self.command(lambda conversation, now: conversation.hang_up(now))
@@ -289,12 +378,23 @@ class Call:
         elif isinstance(event, SpeakerDrained):
             self.speaker._note_drained(event.writes)
             return
+        elif isinstance(event, Utterance):
+            self._utterances.put(event)
+        elif isinstance(event, ReplyFinished | ReplyInterrupted):
+            self._settle_reply(event.reply, event)
         self.events.put(event)
+        for watcher in self._watchers:
+            watcher.put(event)
         if isinstance(event, Ended):
             self.end = event
             self.speaker._note_drained(None)
             self.channels.note_ended()
+            self._utterances.close()
+            for number in list(self._replies):
+                self._settle_reply(number, None)
             self.microphone.close()
             self.events.close()
+            for watcher in self._watchers:
+                watcher.close()
             self._is_connected.set()
             self._has_ended.set()

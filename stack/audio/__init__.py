@@ -1,5 +1,6 @@
 """Sound: codecs, resampling, concealment, and the queue through which a program speaks. Docs: `docs/audio.md`."""
 
+from stack.audio.adapt import EncoderTuner
 from stack.audio.codec import (
     CodecError,
     Decoder,
@@ -31,6 +32,7 @@ __all__ = [
     "Concealer",
     "Decoder",
     "Encoder",
+    "EncoderTuner",
     "G711Decoder",
     "G711Encoder",
     "G711Law",

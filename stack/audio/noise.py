@@ -14,8 +14,9 @@ from stack.audio.codec import Samples
 
 _BLOCK = 0.020
 _FORGET = 0.9
-_CREEP = 1.002
-"""Factor by which the level that counts as quiet rises with each frame: it doubles in seven seconds."""
+_CREEP = 1.008
+"""Factor by which the level that counts as quiet rises with each frame that is looked at: if that is one in four
+of 20 ms, it doubles in seven seconds."""
 _NEAR = 2.0
 """Frames with up to this times the energy of the quietest one are the room."""
 _LOUDEST = 500.0

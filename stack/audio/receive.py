@@ -37,6 +37,8 @@ FADED = 0.120
 """Seconds after which concealment has become comfort noise."""
 _FADE_IN = 0.060
 """Seconds over which concealment turns into noise, before `FADED`."""
+_LEARN_EVERY = 4
+"""Packets of which one is looked at for the noise of the room: pauses last longer."""
 _SEAM = 0.005
 """Seconds over which noise turns back into a voice."""
 _STRETCH_PAUSE = 2
@@ -76,6 +78,7 @@ class _Sound:
         self._made_up = 0  # samples of concealment since the last packet
         self._whole = True  # the last item was a packet
         self._begun = False  # there was a packet at all
+        self._unlearned = 0  # packets since the noise was last looked at
         self._seam = int(_SEAM * decoder.sample_rate)
 
     def change_decoder(self, decoder: Decoder) -> None:
@@ -95,6 +98,8 @@ class _Sound:
     ) -> JitterPacket | None:
         """Look at a payload as far as the jitter buffer needs; None if it is none of the codec's."""
         decoder = self.decoder
+        if not payload:  # a telephone-event, padding: the sequence number is not missing, that is all
+            return JitterPacket(sequence, timestamp, 0, payload, arrival, recovered)
         try:
             duration = decoder.samples_in_packet(payload) * decoder.clock_rate // decoder.sample_rate
         except CodecError:
@@ -114,7 +119,9 @@ class _Sound:
                 return self._made(self._conceal(wanted), silent=False), True
             statistics.jitter_buffer_delay += (now - item.packet.arrival) * len(decoded)
             statistics.jitter_buffer_emitted_count += len(decoded)
-            self.noise.learn(decoded)
+            if self._unlearned == 0:
+                self.noise.learn(decoded)
+            self._unlearned = (self._unlearned + 1) % _LEARN_EVERY
             self._whole = self._begun = True
             return self._rejoin(decoded), False
         if not self._begun:

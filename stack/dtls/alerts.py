@@ -27,6 +27,7 @@ class AlertDescription(IntEnum):
     UNEXPECTED_MESSAGE = 10
     BAD_RECORD_MAC = 20
     RECORD_OVERFLOW = 22
+    DECOMPRESSION_FAILURE = 30
     HANDSHAKE_FAILURE = 40
     NO_CERTIFICATE = 41
     BAD_CERTIFICATE = 42
@@ -64,6 +65,7 @@ class FailureReason(Enum):
     FRAGMENT_MISMATCH = "fragments of one message disagree"
     EXCESSIVE_MESSAGE_SIZE = "handshake message too long"
     DECODE_ERROR = "malformed message"
+    BAD_CLIENT_HELLO = "malformed ClientHello"
     BAD_CHANGE_CIPHER_SPEC = "malformed ChangeCipherSpec"
     BAD_ALERT = "malformed alert"
     TOO_MANY_WARNING_ALERTS = "too many warning alerts"
@@ -99,6 +101,7 @@ class FailureReason(Enum):
     RENEGOTIATION_MISMATCH = "invalid renegotiation_info"
     RENEGOTIATION_REFUSED = "renegotiation is not supported"
     BAD_COOKIE = "invalid cookie"
+    HELLO_VERIFY_REQUEST_IN_13 = "HelloVerifyRequest before a 1.3 ServerHello"
     BAD_HELLO_RETRY_REQUEST = "HelloRetryRequest changes nothing"
     SECOND_HELLO_MISMATCH = "the second ClientHello does not match HelloRetryRequest"
     SECOND_HELLO_RETRY_REQUEST = "second HelloRetryRequest"
@@ -119,6 +122,7 @@ class FailureReason(Enum):
     TIMEOUT = "the peer does not answer"
     AEAD_LIMIT = "AEAD limit reached"
     ALERT_RECEIVED = "fatal alert from the peer"
+    ABORTED = "given up by our side"
     INTERNAL_ERROR = "internal error"
 
 

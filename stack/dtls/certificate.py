@@ -35,6 +35,7 @@ _HASHES: Final = {
 }
 _ACCEPTED: Final = frozenset(("sha-256", "sha-384", "sha-512"))
 _P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_MIN_RSA_BITS: Final = 1024  # what browsers accept of each other; the fingerprint, not the key, is the trust
 DEFAULT_LIFETIME: Final = timedelta(days=30)
 _CLOCK_SKEW: Final = timedelta(days=1)
 
@@ -154,6 +155,8 @@ def peer_public_key(der: bytes) -> PublicKey:
         ) from None
     if not isinstance(key, (ec.EllipticCurvePublicKey, rsa.RSAPublicKey, Ed25519PublicKey)):
         raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE)
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
+        raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE, "weak key")
     if not may_sign:
         raise HandshakeFailure(AlertDescription.ILLEGAL_PARAMETER, FailureReason.KEY_USAGE)
     return key

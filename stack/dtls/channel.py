@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from stack.core.errors import ParseError
 from stack.core.machine import Instant
@@ -50,6 +50,15 @@ class TimerName(Enum):
     ACK = "ack"
 
 
+class Received(NamedTuple):
+    """What a handshake record held."""
+
+    is_new: bool
+    """Something that was not handled yet."""
+    repeats_last: bool
+    """The beginning of the message that was handled last, once more."""
+
+
 class Channel:
     """Sends and receives handshake messages reliably."""
 
@@ -57,6 +66,8 @@ class Channel:
         self.records = RecordLayer(counters)
         self.mtu = mtu
         self.in_handshake = True
+        self.application_records = 0
+        """Records of application data received; key updates without any in between are suspicious."""
         self._counters = counters
         self._initial_timeout = initial_timeout
         self._timeout = initial_timeout
@@ -137,8 +148,8 @@ class Channel:
 
     # Receiving
 
-    def receive_fragments(self, record: Record, now: Instant) -> bool:
-        """Take a handshake record; return True if it begins the message that was handled last once more."""
+    def receive_fragments(self, record: Record, now: Instant) -> Received:
+        """Take a handshake record; whole messages are then to be had from `next_message`."""
         taken = skipped = repeated = repeats_last = False
         try:
             for fragment in Fragment.parse_all(record.payload):
@@ -166,7 +177,7 @@ class Channel:
             self._to_acknowledge.append(record.number)
             if is_13 and not self._timers.is_set(TimerName.ACK):
                 self._arm(TimerName.ACK, now, self._timeout / _ACK_FRACTION)
-        return repeats_last and not taken
+        return Received(taken or skipped, repeats_last)
 
     def _check_epoch(self, epoch: int) -> None:
         # RFC 9147 §6.1: once keys have changed, nothing new may come under the old ones.

@@ -22,7 +22,7 @@ from stack.dtls.alerts import (
 from stack.dtls.context import Context
 from stack.dtls.extensions import EMPTY_RENEGOTIATION_INFO, ExtensionType, parse_point_formats
 from stack.dtls.groups import NamedGroup, answer_exchange
-from stack.dtls.keys12 import VERIFY_DATA_LENGTH, Keys12
+from stack.dtls.keys12 import Keys12
 from stack.dtls.messages import (
     DOWNGRADE_SENTINEL_11,
     DOWNGRADE_SENTINEL_12,
@@ -225,8 +225,6 @@ class Client12:
     def _handle_finished(self, message: HandshakeMessage) -> None:
         keys = self._keys
         assert keys is not None
-        if len(message.body) != VERIFY_DATA_LENGTH:
-            raise ParseError("Finished has the wrong length")
         if not hmac.compare_digest(keys.verify_data(b"server finished", bytes(self._transcript)), message.body):
             raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, FailureReason.BAD_FINISHED)
         self._channel.expect_no_more()

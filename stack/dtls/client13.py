@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 from enum import Enum
 
-from stack.core.errors import ParseError
 from stack.core.machine import Instant
 from stack.dtls.alerts import (
     AlertDescription,
@@ -20,7 +19,13 @@ from stack.dtls.alerts import (
 )
 from stack.dtls.config import Role
 from stack.dtls.context import Context
-from stack.dtls.extensions import ExtensionType, KeyShareEntry, parse_u16, parse_vector16
+from stack.dtls.extensions import (
+    ExtensionType,
+    KeyShareEntry,
+    check_certificate_authorities,
+    parse_u16,
+    parse_vector16,
+)
 from stack.dtls.groups import NamedGroup
 from stack.dtls.keys13 import (
     CLIENT_SIGNATURE_CONTEXT,
@@ -215,6 +220,7 @@ class Client13:
         if ExtensionType.SIGNATURE_ALGORITHMS not in request.extensions:
             raise HandshakeFailure(AlertDescription.MISSING_EXTENSION, FailureReason.MISSING_EXTENSION)
         parse_signature_algorithms(request.extensions)
+        check_certificate_authorities(request.extensions)
         self._request = request
         self._running.add(message.transcript13)
         self._state = State.CERTIFICATE
@@ -245,8 +251,6 @@ class Client13:
         keys = self._keys
         assert keys is not None
         expected = keys.verify_data(keys.server_handshake, self._running.digest())
-        if len(message.body) != len(expected):
-            raise ParseError("Finished has the wrong length")
         if not hmac.compare_digest(expected, message.body):
             raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, FailureReason.BAD_FINISHED)
         self._channel.expect_no_more()

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant
+from stack.core.machine import Entropy, Instant, Tunnel
 from stack.core.trace import Counters
 from stack.dtls.alerts import (
     Alert,
@@ -30,7 +30,7 @@ from stack.dtls.alerts import (
 from stack.dtls.channel import Channel
 from stack.dtls.config import MIN_MTU, DtlsConfig, Role
 from stack.dtls.context import Context, Handshaker
-from stack.dtls.extensions import DuplicateExtensionError, SrtpProfile
+from stack.dtls.extensions import DuplicateExtensionError, ExtensionError, SrtpProfile
 from stack.dtls.groups import NamedGroup
 from stack.dtls.messages import HandshakeType
 from stack.dtls.negotiate import Negotiated
@@ -94,9 +94,8 @@ class Failed:
 DtlsEvent: TypeAlias = HandshakeComplete | ApplicationData | PeerClosed | Failed
 
 
-class DtlsEndpoint:
-    """One side of a DTLS connection. A `Tunnel[DtlsEvent]`: datagrams, time and commands in, datagrams and
-    events out."""
+class DtlsEndpoint(Tunnel[DtlsEvent]):
+    """One side of a DTLS connection: datagrams, time and commands in, datagrams and events out."""
 
     def __init__(self, role: Role, config: DtlsConfig, entropy: Entropy) -> None:
         self.role = role
@@ -152,6 +151,11 @@ class DtlsEndpoint:
         if self.state is not State.FAILED:
             self.state = State.CLOSED
         self._channel.stop_timers()
+
+    def abort(self, alert: AlertDescription) -> None:
+        """Give the connection up at once and tell the peer why; nothing is sent or delivered after it."""
+        if self.state in (State.HANDSHAKE, State.CONNECTED):
+            self._fail(HandshakeFailure(alert, FailureReason.ABORTED))
 
     def set_mtu(self, mtu: int) -> None:
         """Change the largest datagram that the handshake sends; it holds from the next transmission on."""
@@ -255,7 +259,9 @@ class DtlsEndpoint:
         except HandshakeFailure as failure:
             self._fail(failure)
         except DuplicateExtensionError as error:
-            self._fail(illegal_parameter(FailureReason.DUPLICATE_EXTENSION, str(error)))
+            self._fail(decode_error(FailureReason.DUPLICATE_EXTENSION, str(error)))
+        except ExtensionError as error:
+            self._fail(decode_error(FailureReason.BAD_EXTENSION, str(error)))
         except ParseError as error:
             self._fail(decode_error(detail=str(error)))
 
@@ -277,6 +283,8 @@ class DtlsEndpoint:
         self._warnings = 0
         if kind == ContentType.APPLICATION_DATA:
             self._handle_application_data(record)
+        elif kind == ContentType.HANDSHAKE and self.state is State.CLOSED:
+            self.counters.add("handshake_after_close")
         elif kind == ContentType.HANDSHAKE:
             self._handle_handshake_record(record, now)
         elif kind == ContentType.CHANGE_CIPHER_SPEC:
@@ -295,25 +303,23 @@ class DtlsEndpoint:
             # 1.2: data that overtook the Finished of its sender. It cannot be trusted yet.
             self.counters.add("application_data_early")
         elif record.payload:
+            self._channel.application_records += 1
             self._events.append(ApplicationData(record.payload))
 
     def _handle_handshake_record(self, record: Record, now: Instant) -> None:
         if not record.payload:  # RFC 8446 §5.1
             raise unexpected_message(FailureReason.BAD_HANDSHAKE_RECORD, "empty handshake record")
-        repeats_last = self._channel.receive_fragments(record, now)
+        received = self._channel.receive_fragments(record, now)
         complete = self._handshaker is not None and self._handshaker.is_complete
         if complete and self.version is Version.DTLS_1_2:
-            self._handle_handshake_after_finished(record.payload[0], repeats_last, now)
+            # A repeated Finished asks for our last flight (RFC 6347 §4.2.4); all else is renegotiation.
+            if received.is_new or record.payload[0] != HandshakeType.FINISHED:
+                raise unexpected_message(FailureReason.RENEGOTIATION_REFUSED)
+            if received.repeats_last:
+                self._channel.retransmit_last_flight(now)
             return
         while (message := self._channel.next_message()) is not None:
             self._handle_message(message, now)
-
-    def _handle_handshake_after_finished(self, msg_type: int, repeats_last: bool, now: Instant) -> None:
-        """1.2: a repeated Finished asks for our last flight (RFC 6347 §4.2.4); all else is renegotiation."""
-        if msg_type != HandshakeType.FINISHED:
-            raise unexpected_message(FailureReason.RENEGOTIATION_REFUSED)
-        if repeats_last:
-            self._channel.retransmit_last_flight(now)
 
     def _handle_message(self, message: HandshakeMessage, now: Instant) -> None:
         if self._handshaker is None:

@@ -8,10 +8,12 @@ than that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, Self, TypeAlias
+from functools import wraps
+from struct import Struct, pack, unpack
+from typing import Final, ParamSpec, Self, TypeAlias, TypeVar
 
 from stack.core.errors import ParseError
 from stack.core.wire import Reader, Writer
@@ -37,6 +39,27 @@ class ExtensionType(IntEnum):
     RENEGOTIATION_INFO = 0xFF01
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ExtensionError(ParseError):
+    """The body of an extension that we understand is malformed."""
+
+
+def _body(parse: Callable[P, T]) -> Callable[P, T]:
+    """Mark a parser of an extension's body, so that its errors say so."""
+
+    @wraps(parse)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return parse(*args, **kwargs)
+        except ParseError as error:
+            raise ExtensionError(str(error)) from None
+
+    return wrapped
+
+
 class DuplicateExtensionError(ParseError):
     """The same extension twice in one block (RFC 8446 §4.2 forbids it)."""
 
@@ -50,6 +73,7 @@ class SrtpProfile(IntEnum):
     AEAD_AES_256_GCM = 0x0008
 
 
+_HEADER: Final = Struct("!HH")  # type, length
 EMPTY_RENEGOTIATION_INFO: Final = b"\x00"
 UNCOMPRESSED_POINTS: Final = b"\x01\x00"
 
@@ -57,12 +81,18 @@ UNCOMPRESSED_POINTS: Final = b"\x01\x00"
 def parse_extensions(reader: Reader) -> dict[int, bytes]:
     """Read a block of extensions behind its two-byte length."""
     found: dict[int, bytes] = {}
-    block = reader.vector16()
-    while block:
-        kind = block.u16()
+    block = reader.vector16().rest()
+    position, end = 0, len(block)
+    while position < end:
+        if end - position < _HEADER.size:
+            raise ParseError("truncated extension header")
+        kind, length = _HEADER.unpack_from(block, position)
+        position += _HEADER.size + length
+        if position > end:
+            raise ParseError("truncated extension")
         if kind in found:
             raise DuplicateExtensionError(f"extension {kind} twice")
-        found[kind] = block.vector16().rest()
+        found[kind] = block[position - length : position]
     return found
 
 
@@ -74,14 +104,13 @@ def write_extensions(writer: Writer, extensions: Extensions) -> None:
 
 
 def _parse_u16_list(reader: Reader, what: str) -> tuple[int, ...]:
-    items: list[int] = []
-    while reader:
-        items.append(reader.u16())
-    if not items:
-        raise ParseError(f"empty list of {what}")
-    return tuple(items)
+    data = reader.rest()
+    if not data or len(data) % 2:
+        raise ParseError(f"odd or empty list of {what}")
+    return unpack(f"!{len(data) // 2}H", data)
 
 
+@_body
 def parse_u16_list16(body: bytes, what: str) -> tuple[int, ...]:
     """Read two-byte numbers behind a two-byte length: groups, signature algorithms."""
     reader = Reader(body)
@@ -92,9 +121,10 @@ def parse_u16_list16(body: bytes, what: str) -> tuple[int, ...]:
 
 def u16_list16(items: Sequence[int]) -> bytes:
     """Return two-byte numbers behind their two-byte length."""
-    return b"".join([(2 * len(items)).to_bytes(2, "big"), *(item.to_bytes(2, "big") for item in items)])
+    return pack(f"!{len(items) + 1}H", 2 * len(items), *items)
 
 
+@_body
 def parse_supported_versions(body: bytes) -> tuple[int, ...]:
     """Read a client's versions (RFC 8446 §4.2.1)."""
     reader = Reader(body)
@@ -108,6 +138,7 @@ def supported_versions(versions: Sequence[int]) -> bytes:
     return bytes((2 * len(versions),)) + b"".join(version.to_bytes(2, "big") for version in versions)
 
 
+@_body
 def parse_u16(body: bytes, what: str) -> int:
     """Read an extension that is one two-byte number: a selected version or group."""
     if len(body) != 2:
@@ -136,6 +167,7 @@ class KeyShareEntry:
         return entry
 
     @classmethod
+    @_body
     def parse(cls, data: bytes) -> Self:
         """Read the single entry of a ServerHello."""
         reader = Reader(data)
@@ -148,6 +180,7 @@ class KeyShareEntry:
         return self.group.to_bytes(2, "big") + len(self.key_exchange).to_bytes(2, "big") + self.key_exchange
 
 
+@_body
 def parse_client_key_shares(body: bytes) -> tuple[KeyShareEntry, ...]:
     """Read a client's shares; the list may be empty (it asks for a HelloRetryRequest)."""
     reader = Reader(body)
@@ -178,6 +211,7 @@ class UseSrtp:
     mki: bytes = b""
 
     @classmethod
+    @_body
     def parse(cls, data: bytes) -> Self:
         """Read the extension."""
         reader = Reader(data)
@@ -191,6 +225,7 @@ class UseSrtp:
         return u16_list16(self.profiles) + bytes((len(self.mki),)) + self.mki
 
 
+@_body
 def parse_alpn(body: bytes) -> tuple[bytes, ...]:
     """Read protocol names (RFC 7301 §3.1)."""
     reader = Reader(body)
@@ -213,6 +248,24 @@ def alpn(names: Sequence[bytes]) -> bytes:
     return len(block).to_bytes(2, "big") + block
 
 
+@_body
+def check_certificate_authorities(extensions: Extensions) -> None:
+    """Names of authorities mean nothing for self-signed certificates, but they must be well formed (RFC 8446
+    §4.2.4)."""
+    body = extensions.get(ExtensionType.CERTIFICATE_AUTHORITIES)
+    if body is None:
+        return
+    reader = Reader(body)
+    names = reader.vector16()
+    reader.expect_end("certificate_authorities")
+    if not names:
+        raise ParseError("empty list of authorities")
+    while names:
+        if not names.vector16():
+            raise ParseError("empty name of an authority")
+
+
+@_body
 def parse_vector16(body: bytes, what: str) -> bytes:
     """Read an extension that is one non-empty vector behind a two-byte length: the cookie."""
     reader = Reader(body)
@@ -228,6 +281,7 @@ def vector16(content: bytes) -> bytes:
     return len(content).to_bytes(2, "big") + content
 
 
+@_body
 def parse_point_formats(body: bytes) -> bytes:
     """Read the point formats (RFC 8422 §5.1.2)."""
     reader = Reader(body)

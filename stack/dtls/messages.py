@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from struct import unpack
 from typing import Final, Self
 
 from stack.core.errors import ParseError
 from stack.core.wire import Reader, Writer
-from stack.dtls.extensions import Extensions, parse_extensions, write_extensions
+from stack.dtls.extensions import Extensions, parse_extensions, u16_list16, write_extensions
 
 RANDOM_LENGTH: Final = 32
 HELLO_RETRY_REQUEST_RANDOM: Final = bytes.fromhex(
@@ -78,7 +79,7 @@ class ClientHello:
             raise ParseError("no compression methods")
         extensions = parse_extensions(reader) if reader else {}
         reader.expect_end("ClientHello")
-        numbers = tuple(suites[i] << 8 | suites[i + 1] for i in range(0, len(suites), 2))
+        numbers = unpack(f"!{len(suites) // 2}H", suites)
         return cls(version, random, session_id, cookie, numbers, compression, extensions)
 
     def serialize(self) -> bytes:
@@ -87,9 +88,7 @@ class ClientHello:
         writer.u16(self.legacy_version).put(self.random)
         writer.u8(len(self.session_id)).put(self.session_id)
         writer.u8(len(self.cookie)).put(self.cookie)
-        with writer.vector16():
-            for suite in self.cipher_suites:
-                writer.u16(suite)
+        writer.put(u16_list16(self.cipher_suites))
         writer.u8(len(self.compression_methods)).put(self.compression_methods)
         write_extensions(writer, self.extensions)
         return writer.finish()
@@ -280,9 +279,7 @@ class CertificateRequest12:
         """Return the body, with no authorities."""
         writer = Writer()
         writer.u8(len(self.certificate_types)).put(self.certificate_types)
-        with writer.vector16():
-            for algorithm in self.signature_algorithms:
-                writer.u16(algorithm)
+        writer.put(u16_list16(self.signature_algorithms))
         return writer.u16(0).finish()
 
 

@@ -13,6 +13,7 @@ from stack.core.errors import ParseError
 from stack.dtls.alerts import AlertDescription, FailureReason, HandshakeFailure, decode_error, illegal_parameter
 from stack.dtls.config import DtlsConfig
 from stack.dtls.extensions import (
+    DuplicateExtensionError,
     Extensions,
     ExtensionType,
     SrtpProfile,
@@ -22,6 +23,7 @@ from stack.dtls.extensions import (
     parse_u16_list16,
 )
 from stack.dtls.groups import NamedGroup
+from stack.dtls.messages import ClientHello
 from stack.dtls.signatures import authentication_of
 from stack.dtls.suites import SUITES, Authentication, CipherSuite, Version
 
@@ -40,6 +42,16 @@ class Negotiated:
     peer_signature_scheme: int | None = None
     signature_scheme: int | None = None
     hello_retried: bool = False
+
+
+def parse_client_hello(body: bytes) -> ClientHello:
+    """Return the ClientHello; `HandshakeFailure` if it is malformed."""
+    try:
+        return ClientHello.parse(body)
+    except DuplicateExtensionError:
+        raise
+    except ParseError as error:
+        raise decode_error(FailureReason.BAD_CLIENT_HELLO, str(error)) from None
 
 
 def choose_cipher_suite(config: DtlsConfig, offered: Sequence[int], version: Version) -> CipherSuite:

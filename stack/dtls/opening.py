@@ -22,6 +22,7 @@ from stack.dtls.client13 import Client13
 from stack.dtls.context import Context, Handshaker
 from stack.dtls.extensions import ExtensionType, parse_supported_versions, parse_u16
 from stack.dtls.messages import ClientHello, HandshakeType, HelloVerifyRequest, ServerHello
+from stack.dtls.negotiate import parse_client_hello
 from stack.dtls.offer import Offer
 from stack.dtls.reassembly import HandshakeMessage
 from stack.dtls.server12 import Server12
@@ -75,6 +76,8 @@ class ClientOpening:
             raise unexpected_message(detail=f"type {message.msg_type} while waiting for server hello")
         assert self._hello is not None
         version = self._chosen_version(ServerHello.parse(message.body))
+        if self._verified and version is Version.DTLS_1_3:  # RFC 9147 §5.1: 1.3 asks with HelloRetryRequest
+            raise illegal_parameter(FailureReason.HELLO_VERIFY_REQUEST_IN_13)
         self._context.negotiated.version = version
         self._context.channel.records.set_version(version)
         handshaker = (Client13 if version is Version.DTLS_1_3 else Client12)(
@@ -109,7 +112,7 @@ class ServerOpening:
         """Take the ClientHello."""
         if message.msg_type != HandshakeType.CLIENT_HELLO:
             raise unexpected_message(detail=f"type {message.msg_type} while waiting for client hello")
-        hello = ClientHello.parse(message.body)
+        hello = parse_client_hello(message.body)
         context = self._context
         version = self._choose_version(hello)
         if version is Version.DTLS_1_2 and context.config.cookie and not self._has_cookie(hello, now):
@@ -128,8 +131,8 @@ class ServerOpening:
             chosen = next((version for version in versions if version in offered), None)
         else:
             # RFC 8446 §D.2: an old client names the newest version that it speaks; smaller numbers are newer.
-            newer = hello.legacy_version >> 8 == 0xFE and hello.legacy_version <= Version.DTLS_1_2
-            chosen = Version.DTLS_1_2 if newer and Version.DTLS_1_2 in versions else None
+            new_enough = hello.legacy_version <= Version.DTLS_1_2
+            chosen = Version.DTLS_1_2 if new_enough and Version.DTLS_1_2 in versions else None
         if chosen is None:
             raise _wrong_version(FailureReason.UNSUPPORTED_PROTOCOL, f"{hello.legacy_version:#06x}")
         if _FALLBACK_SCSV in hello.cipher_suites and chosen is not versions[0]:  # RFC 7507 §3

@@ -25,6 +25,8 @@ from stack.dtls.keys13 import Keys13
 from stack.dtls.messages import HandshakeType, KeyUpdate
 from stack.dtls.reassembly import HandshakeMessage
 
+MAX_UPDATES_WITHOUT_DATA: Final = 32
+"""KeyUpdates in a row, without a byte of data in between, that a peer may make us follow."""
 _MAX_EPOCH: Final = (1 << 16) - 1
 """Where keys stop being renewed. RFC 9147 §4.2.1 allows 2^48-1; nobody gets near either."""
 
@@ -32,7 +34,17 @@ _MAX_EPOCH: Final = (1 << 16) - 1
 class PostHandshake13:
     """The traffic secrets in use and the updates under way."""
 
-    __slots__ = ("_channel", "_keys", "_queued", "_read_secret", "_role", "_update_sent", "_write_secret")
+    __slots__ = (
+        "_channel",
+        "_data_before_update",
+        "_keys",
+        "_queued",
+        "_read_secret",
+        "_role",
+        "_update_sent",
+        "_updates_without_data",
+        "_write_secret",
+    )
 
     def __init__(self, channel: Channel, keys: Keys13, role: Role) -> None:
         self._channel = channel
@@ -42,6 +54,8 @@ class PostHandshake13:
         self._write_secret = server if role is Role.SERVER else client
         self._read_secret = client if role is Role.SERVER else server
         self._update_sent = False
+        self._updates_without_data = 0
+        self._data_before_update = 0
         self._queued: bool | None = None
         """An update that waits for our flight to be acknowledged, and whether it asks for one in turn."""
 
@@ -63,19 +77,26 @@ class PostHandshake13:
             raise decode_error(FailureReason.BAD_KEY_UPDATE, str(error)) from None
         records = self._channel.records
         self._channel.expect_no_more()
-        if records.newest_read_epoch >= _MAX_EPOCH:
+        if self._channel.application_records != self._data_before_update:
+            self._updates_without_data = 0
+        self._data_before_update = self._channel.application_records
+        self._updates_without_data += 1
+        too_many = self._updates_without_data > MAX_UPDATES_WITHOUT_DATA
+        if too_many or records.newest_read_epoch >= _MAX_EPOCH:
             raise HandshakeFailure(AlertDescription.UNEXPECTED_MESSAGE, FailureReason.TOO_MANY_KEY_UPDATES)
         self._read_secret = self._keys.next_generation(self._read_secret)
         protection = self._keys.protection(self._read_secret)
         records.install_read_epoch(records.newest_read_epoch + 1, protection)
-        # The peer may not use its new keys before it has the ACK (RFC 9147 §8): no reason to let it wait.
-        self._channel.send_ack()
+        # The ACK goes out with the channel's timer (RFC 9147 §7.1 allows the delay); until then the peer goes on
+        # under its old keys.
         if update.update_requested and not self._update_sent:
             self.update_keys(False, now)
 
     def update_keys(self, request_peer: bool, now: Instant) -> None:
         """Announce new keys; they come into use when the announcement is acknowledged (RFC 9147 §8)."""
-        if self._update_sent or self._channel.has_unacknowledged_flight:
+        if self._update_sent and not request_peer:
+            return  # the keys are about to change: the one update will do
+        if self._channel.has_unacknowledged_flight:
             self._queued = request_peer or bool(self._queued)
             return
         if self._channel.records.write_epoch >= _MAX_EPOCH:

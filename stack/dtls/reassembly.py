@@ -2,16 +2,18 @@
 
 Fragments may come in any order, twice, and overlapping. Two bounds keep a peer from growing this: only the
 next `MAX_AHEAD` messages are collected, and their declared lengths together stay under a budget.
+
+Fragments and messages are named tuples: a handshake makes a few dozen, and each costs less than half of a
+frozen dataclass.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from struct import Struct
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from stack.core.errors import ParseError
 from stack.dtls.alerts import FailureReason, illegal_parameter, unexpected_message
@@ -27,8 +29,7 @@ _SERIES_LENGTH: Final = 1 << 16  # message_seq has 16 bits and does not wrap
 _HEADER: Final = Struct("!BBHHBHBH")
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(NamedTuple):
     """A handshake message or a piece of it.
 
     ```
@@ -86,8 +87,7 @@ def fragment_header(msg_type: int, length: int, message_seq: int, offset: int, s
     )
 
 
-@dataclass(frozen=True, slots=True)
-class HandshakeMessage:
+class HandshakeMessage(NamedTuple):
     """A whole handshake message and the epoch that protected it."""
 
     msg_type: int
@@ -129,7 +129,7 @@ class Ranges:
 
     def covers(self, length: int) -> bool:
         """Return True if nothing of 0 … `length`-1 is missing; an empty message is covered by the range 0 … 0."""
-        return len(self._starts) == 1 and self._starts[0] == 0 and self._ends[0] >= length
+        return bool(self._starts) and self._starts[0] == 0 and self._ends[0] >= length
 
     def gaps(self, length: int, start: int = 0) -> Iterator[tuple[int, int]]:
         """Yield what is missing of `start` … `length`-1; an empty message that is missing yields (0, 0)."""
@@ -139,6 +139,8 @@ class Ranges:
             return
         position = start
         for known_start, known_end in zip(self._starts, self._ends, strict=True):
+            if position >= length:
+                return
             if known_start > position:
                 yield position, min(known_start, length)
             position = max(position, known_end)

@@ -34,7 +34,7 @@ from stack.dtls.extensions import (
     parse_point_formats,
 )
 from stack.dtls.groups import KeyExchange, NamedGroup, start_exchange
-from stack.dtls.keys12 import VERIFY_DATA_LENGTH, Keys12
+from stack.dtls.keys12 import Keys12
 from stack.dtls.messages import (
     DOWNGRADE_SENTINEL_12,
     RANDOM_LENGTH,
@@ -256,8 +256,6 @@ class Server12:
         keys, protections = self._keys, self._protections
         assert keys is not None
         assert protections is not None
-        if len(message.body) != VERIFY_DATA_LENGTH:
-            raise ParseError("Finished has the wrong length")
         if not hmac.compare_digest(keys.verify_data(b"client finished", bytes(self._transcript)), message.body):
             raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, FailureReason.BAD_FINISHED)
         self._transcript += message.transcript12

@@ -18,7 +18,6 @@ import hmac
 from enum import Enum
 from typing import Final
 
-from stack.core.errors import ParseError
 from stack.core.machine import Instant
 from stack.dtls.alerts import (
     AlertDescription,
@@ -32,6 +31,7 @@ from stack.dtls.context import Context
 from stack.dtls.extensions import (
     ExtensionType,
     KeyShareEntry,
+    check_certificate_authorities,
     parse_client_key_shares,
     parse_vector16,
     u16_list16,
@@ -60,6 +60,7 @@ from stack.dtls.negotiate import (
     answer_alpn,
     answer_use_srtp,
     choose_cipher_suite,
+    parse_client_hello,
     parse_groups,
     parse_signature_algorithms,
 )
@@ -114,7 +115,7 @@ class Server13:
         if state is State.CONNECTED and self._post is not None:
             self._post.handle_message(message, now)
         elif state is State.CLIENT_HELLO and kind == HandshakeType.CLIENT_HELLO:
-            self.handle_client_hello(ClientHello.parse(message.body), message, now)
+            self.handle_client_hello(parse_client_hello(message.body), message, now)
         elif state is State.CERTIFICATE and kind == HandshakeType.CERTIFICATE:
             self._handle_certificate(message)
         elif state is State.CERTIFICATE_VERIFY and kind == HandshakeType.CERTIFICATE_VERIFY:
@@ -133,6 +134,7 @@ class Server13:
             raise illegal_parameter(FailureReason.UNSUPPORTED_COMPRESSION)
         if hello.cookie:  # RFC 9147 §5.3
             raise illegal_parameter(FailureReason.BAD_COOKIE, "legacy_cookie is not empty")
+        check_certificate_authorities(hello.extensions)
         suite = choose_cipher_suite(self._config, hello.cipher_suites, Version.DTLS_1_3)
         if self._first_hello is None:
             self._transcript = Transcript(SUITES[suite].hash_name)
@@ -308,8 +310,6 @@ class Server13:
         keys = self._keys
         assert keys is not None
         expected = keys.verify_data(keys.client_handshake, self._transcript.digest())
-        if len(message.body) != len(expected):
-            raise ParseError("Finished has the wrong length")
         if not hmac.compare_digest(expected, message.body):
             raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, FailureReason.BAD_FINISHED)
         self._channel.expect_no_more()

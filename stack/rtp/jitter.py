@@ -41,7 +41,7 @@ class JitterPacket(NamedTuple):
     timestamp: int
     """Extended timestamp, in ticks of the payload's clock."""
     duration: int
-    """Ticks that the payload plays."""
+    """Ticks that the payload plays; 0 for a packet without sound (a telephone-event, padding)."""
     payload: bytes
     arrival: Instant
     recovered: bool = False
@@ -123,7 +123,17 @@ class JitterBuffer(Protocol):
 class Line:
     """The packets that are held, and the point up to which everything has been released."""
 
-    __slots__ = ("clock_rate", "counters", "given_up", "held", "highest", "late_run", "sequence", "timestamp")
+    __slots__ = (
+        "clock_rate",
+        "counters",
+        "given_up",
+        "held",
+        "highest",
+        "late_run",
+        "sequence",
+        "soundless",
+        "timestamp",
+    )
 
     def __init__(self, clock_rate: int) -> None:
         self.clock_rate = clock_rate
@@ -133,6 +143,7 @@ class Line:
     def clear(self) -> None:
         self.held: dict[int, JitterPacket] = {}
         self.given_up: deque[int] = deque(maxlen=100)
+        self.soundless: set[int] = set()  # sequence numbers that came and have nothing to play
         self.sequence: int | None = None  # next to be released
         self.timestamp = 0  # at which it is expected
         self.highest = 0
@@ -142,9 +153,6 @@ class Line:
         """Hold `packet`; False if it is of no use."""
         if self.sequence is None:
             self.sequence, self.timestamp, self.highest = packet.sequence, packet.timestamp, packet.sequence
-        if packet.duration <= 0:
-            self.counters.add("empty")
-            return False
         if packet.sequence < self.sequence:
             if packet.sequence not in self.given_up:  # came already: a duplicate, or a copy that was not needed
                 self.counters.add("redundant" if packet.recovered else "duplicate")
@@ -162,8 +170,14 @@ class Line:
             self.counters.add("duplicate")
             return False
         self.late_run = 0
-        self.held[packet.sequence] = packet
         self.highest = max(self.highest, packet.sequence)
+        if packet.duration <= 0:
+            self.counters.add("soundless")
+            if len(self.soundless) < MAX_HELD:
+                self.soundless.add(packet.sequence)
+            self._pass_soundless()
+            return True
+        self.held[packet.sequence] = packet
         if packet.recovered:
             self.counters.add("recovered")
         return True
@@ -181,6 +195,16 @@ class Line:
             self.counters.add("lost", sequence - self.sequence)
             self.given_up.extend(range(max(self.sequence, sequence - 100), sequence))
             self.sequence = sequence
+            self._pass_soundless()
+
+    def _pass_soundless(self) -> None:
+        if not self.soundless or self.sequence is None:
+            return
+        while self.sequence in self.soundless:
+            self.soundless.remove(self.sequence)
+            self.sequence += 1
+        if len(self.soundless) > MAX_HELD // 2:
+            self.soundless = {sequence for sequence in self.soundless if sequence > self.sequence}
 
     def first(self) -> JitterPacket | None:
         """The earliest packet that is held."""
@@ -194,6 +218,7 @@ class Line:
         self.sequence = packet.sequence + 1
         self.timestamp = packet.timestamp + packet.duration
         self.counters.add("released")
+        self._pass_soundless()
         return Decode(packet)
 
     def gap(self, packet: JitterPacket) -> tuple[int, int]:
@@ -204,7 +229,10 @@ class Line:
         """
         assert self.sequence is not None
         between = max(0, packet.timestamp - self.timestamp)
-        lost = min(between, (packet.sequence - self.sequence) * packet.duration)
+        missing = packet.sequence - self.sequence
+        if missing and self.soundless:
+            missing -= sum(self.sequence < sequence < packet.sequence for sequence in self.soundless)
+        lost = min(between, missing * packet.duration)
         lost = min(lost, int(MAX_CONCEALED * self.clock_rate))
         return between - lost, lost
 

@@ -86,10 +86,12 @@ class ClockBuffer:
     """Feeds a listener that pulls `TICK` seconds of sound at a time."""
 
     TICK = 0.020
-    QUANTILE = 0.985
-    """Share of packets that come in time at the delay that is aimed at."""
+    QUANTILE = 0.993
+    """Share of packets that come in time at the delay that is aimed at …"""
+    MARGIN = 1.2
+    """… times this, because the worst so far is not yet the worst."""
     MIN_TARGET, MAX_TARGET, FIRST_TARGET = 0.005, 0.400, 0.020
-    BELOW, ABOVE = 0.005, 0.020
+    BELOW, ABOVE = 0.005, 0.025
     """Seconds off the target that are left alone: below, what the histogram's buckets blur; above, one tick,
     because packets are taken at ticks and so the delay that protects from jitter comes in steps of one."""
     HURRY_AT = 0.100
@@ -102,7 +104,7 @@ class ClockBuffer:
     def __init__(self, clock_rate: int = 48_000) -> None:
         self._line = Line(clock_rate)
         self._delays = DelayHistogram()
-        self._target = self.FIRST_TARGET
+        self._needed = self._target = self.FIRST_TARGET
         self._hidden = 0  # ticks of underrun since the line stood still
         self._playing = False
         self.adjustment = Adjustment.NONE
@@ -127,7 +129,7 @@ class ClockBuffer:
         """Begin anew, with no knowledge of the way."""
         self._line.clear()
         self._delays = DelayHistogram()
-        self._target = self.FIRST_TARGET
+        self._needed = self._target = self.FIRST_TARGET
         self._hidden = 0
         self._playing = False
         self.adjustment = Adjustment.NONE
@@ -140,6 +142,8 @@ class ClockBuffer:
         if line.counters["restarts"] != restarts:
             self._delays = DelayHistogram()
             self._playing = False
+        if packet.duration <= 0:
+            return []
         if accepted or packet.sequence in line.given_up:  # too late is worth knowing, a spare copy is not
             self._observe(packet.timestamp, packet.arrival)
         if not accepted:
@@ -161,13 +165,13 @@ class ClockBuffer:
         self._decide(now, have)
         items: list[Item] = []
         while have < tick:
-            item = self._next(now + have / line.clock_rate, tick - have)
+            item = self._next(now + have / line.clock_rate)
             if item.duration > 0:
                 items.append(item)
                 have += item.duration
         wanted = 2 * tick if self.adjustment is not Adjustment.NONE else 0
         while have < wanted and line.sequence in line.held:  # sound to work on, without waiting for any
-            item = self._next(now + have / line.clock_rate, tick)
+            item = self._next(now + have / line.clock_rate)
             items.append(item)
             have += item.duration
         return items
@@ -178,8 +182,8 @@ class ClockBuffer:
 
     def _observe(self, timestamp: int, arrival: Instant) -> None:
         self._delays.add(arrival - timestamp / self._line.clock_rate, arrival)
-        wanted = self._delays.quantile(self.QUANTILE)
-        self._target = min(max(wanted, self.MIN_TARGET), self.MAX_TARGET)
+        self._needed = self._delays.quantile(self.QUANTILE)
+        self._target = min(max(self._needed * self.MARGIN, self.MIN_TARGET), self.MAX_TARGET)
 
     def _delay_of(self, timestamp: int, at: Instant) -> float:
         """How long after its earliest possible arrival the sound of `timestamp` is heard, if that is `at`."""
@@ -202,7 +206,7 @@ class ClockBuffer:
             self.adjustment = Adjustment.HURRY
         elif excess > self.ABOVE:
             self.adjustment = Adjustment.ACCELERATE
-        elif excess < -self.BELOW:
+        elif self.delay < self._needed - self.BELOW:
             self.adjustment = Adjustment.EXPAND
 
     def _skip_one(self) -> None:
@@ -211,9 +215,14 @@ class ClockBuffer:
         self._line.release(packet)
         self._line.counters.add("skipped")
 
-    def _next(self, at: Instant, wanted: int) -> Item:
-        """The next thing to hear, at the instant `at`; at most `wanted` ticks unless it is a packet."""
+    def _next(self, at: Instant) -> Item:
+        """The next thing to hear, at the instant `at`.
+
+        What is made up comes by the tick, never by a fraction of one: codecs conceal in steps of some
+        milliseconds.
+        """
         line = self._line
+        wanted = int(self.TICK * line.clock_rate)
         packet = line.first()
         if packet is None:
             return self._underrun(wanted)
@@ -250,7 +259,8 @@ class ClockBuffer:
         line = self._line
         line.timestamp += self._hidden
         self._hidden = 0
-        excess = round((self._delay_of(line.timestamp, at) - self._target) * line.clock_rate)
+        step = line.clock_rate // 400  # codecs conceal in steps of 2.5 ms
+        excess = int((self._delay_of(line.timestamp, at) - self._target) * line.clock_rate) // step * step
         timestamp = line.timestamp
         if excess > 0:
             line.timestamp += min(excess, longest)  # this much of the pause is not heard at all

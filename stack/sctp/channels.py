@@ -270,6 +270,7 @@ class Channels:
 
     def drain_events(self) -> Sequence[SctpEvent]:
         """Everything that happened, in order."""
+        self._collect_low()  # packets may have left since the last input
         events, self._events = self._events, []
         return events
 
@@ -313,6 +314,9 @@ class Channels:
                     self._drop_all()
                 else:
                     self._handle_closed(event)
+        self._collect_low()
+
+    def _collect_low(self) -> None:
         for stream_id in self._association.drain_low():
             if stream_id in self._channels:
                 self._events.append(BufferedAmountLow(ChannelId(stream_id)))

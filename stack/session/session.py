@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from stack.core.errors import LocalError
+from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.timers import Timers, earliest
 from stack.core.trace import Counters
@@ -29,7 +29,16 @@ from stack.dtls import (
     Version,
 )
 from stack.dtls import Failed as DtlsFailed
-from stack.ice import ConsentExpired, IceAgent, IceEvent, LiteAgent, PathSelected, PathValidated
+from stack.ice import (
+    Candidate,
+    ConsentExpired,
+    IceAgent,
+    IceCredentials,
+    IceEvent,
+    LiteAgent,
+    PathSelected,
+    PathValidated,
+)
 from stack.ice import Failed as IceFailed
 from stack.rtp import RtpSession
 from stack.sctp import Channels
@@ -48,6 +57,14 @@ from stack.srtp import SrtpEngine, SrtpError, SrtpProfile, keying_material_lengt
 SETUP_TIMEOUT = 30.0
 """Seconds from the making of a session to `Connected`; after that it is given up."""
 _EXPORTER_LABEL = "EXTRACTOR-dtls_srtp"  # RFC 5764 §4.2
+
+
+def _dtls_timeout(round_trip: float) -> float:
+    """Return the seconds until the first retransmission in the handshake: what ICE measured, and time to compute.
+
+    RFC 9147 §5.8.2 allows less than its default of a second where the round trip is known.
+    """
+    return min(1.0, 2 * round_trip + 0.1)
 
 
 class State(Enum):
@@ -129,8 +146,10 @@ class Session:
 
     def send_media(
         self, payload: bytes, samples: int, now: Instant, *, skipped: int = 0, marker: bool = False
-    ) -> None:
+    ) -> int:
         """Send one codec frame of `samples` ticks of the RTP clock, after `skipped` ticks of silence.
+
+        Returns its extended sequence number.
 
         Raises `LocalError` if no audio was negotiated or the session is not connected.
         """
@@ -140,11 +159,29 @@ class Session:
             raise LocalError("the session is not connected")
         if skipped:
             self._rtp.skip(skipped)
-        self._rtp.send(payload, samples, now, marker=marker)
+        sequence = self._rtp.send(payload, samples, now, marker=marker)
         self._move_rtp(now)
+        return sequence
 
     def flush(self, now: Instant) -> None:
         """Move what a command to `channels` or `rtp` has produced."""
+        self._pump(now)
+
+    def restart_ice(self, local: IceCredentials, remote: IceCredentials, now: Instant) -> None:
+        """Use new ICE credentials on both sides; all else goes on (RFC 8445 §9). `LocalError` if it is over."""
+        if self.state is State.ENDED:
+            raise LocalError("the session is over")
+        self._ice.restart(local, now)
+        self._ice.set_remote_credentials(remote, now)
+        self._pump(now)
+
+    def add_remote_candidates(self, candidates: Sequence[str], now: Instant) -> None:
+        """Take candidates that came after the offer; one that is malformed is counted and dropped."""
+        for text in candidates:
+            try:
+                self._ice.add_remote_candidate(Candidate.parse(text), now)
+            except ParseError:
+                self.counters.add("remote_candidate_malformed")
         self._pump(now)
 
     def close(self, now: Instant) -> None:
@@ -264,6 +301,8 @@ class Session:
                 self._path = self._path or event.path
                 self._dtls_started = True
                 self.state = State.HANDSHAKING
+                if self._ice.round_trip_time is not None:  # a lite agent does not know it
+                    self._dtls.set_initial_timeout(_dtls_timeout(self._ice.round_trip_time))
                 self._dtls.start(now)
         elif isinstance(event, PathSelected):
             self._step("ice_selected", now)
@@ -273,14 +312,12 @@ class Session:
             self._end(EndReason.ICE_FAILED, str(event.reason))
 
     def _move_dtls(self, now: Instant) -> None:
+        packets: list[bytes] = []  # of SCTP: those that came together are answered together
         for event in self._dtls.drain_events():
             if isinstance(event, HandshakeComplete):
                 self._on_handshake(event, now)
             elif isinstance(event, ApplicationData):
-                if self._channels is None:
-                    self.counters.add("dropped_unwanted_data")
-                else:
-                    self._channels.handle_datagram(event.data, now)
+                packets.append(event.data)
             elif isinstance(event, PeerClosed):
                 self._send_dtls()
                 self._end(EndReason.PEER_CLOSED)
@@ -289,6 +326,10 @@ class Session:
                 mismatch = event.reason is FailureReason.FINGERPRINT_MISMATCH
                 reason = EndReason.FINGERPRINT_MISMATCH if mismatch else EndReason.DTLS_FAILED
                 self._end(reason, str(event))
+        if packets and self._channels is not None:
+            self._channels.handle_datagrams(packets, now)
+        elif packets:
+            self.counters.add("dropped_unwanted_data", len(packets))
         self._send_dtls()
 
     def _send_dtls(self) -> None:
@@ -325,13 +366,13 @@ class Session:
     def _move_channels(self, now: Instant) -> None:
         if self._channels is None:
             return
-        self._events.extend(self._channels.drain_events())
         if self.state is State.CONNECTED:
             packets = self._channels.drain_transmits()
             for packet in packets:
                 self._dtls.send(packet, now)
             if packets:
                 self._send_dtls()
+        self._events.extend(self._channels.drain_events())
 
     def _handle_srtp(self, data: bytes, kind: Kind, now: Instant) -> None:
         if self._srtp is None or self._rtp is None:

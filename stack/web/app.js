@@ -108,7 +108,7 @@ function statusText() {
     case "connecting": return "Connecting…";
     case "connected": return call.muted ? "You are muted: the program hears silence." : "Connected. Speak, and listen.";
     case "interrupted": return "The connection is interrupted. Waiting for it to come back…";
-    case "failed": return "The call did not work out.";
+    case "failed": return connectedAt ? `The call broke off after ${lengthInWords()}.` : "The call did not work out.";
     default: return endedText();
   }
 }
@@ -116,8 +116,12 @@ function statusText() {
 function endedText() {
   const who = call.endedBy === "program" ? "The program hung up" : "You hung up";
   if (!connectedAt) return `${who} before the call was up.`;
+  return `${who} after ${lengthInWords()}. Press Start to call again.`;
+}
+
+function lengthInWords() {
   const { minutes, seconds } = length();
-  return `${who} after ${minutes ? `${minutes} min ` : ""}${seconds} s. Press Start to call again.`;
+  return `${minutes ? `${minutes} min ` : ""}${seconds} s`;
 }
 
 const LABELS = { microphone: "Cancel", offer: "Cancel", connecting: "Cancel", connected: "Hang up", interrupted: "Hang up" };
@@ -127,6 +131,7 @@ function render() {
   document.body.dataset.state = call.state;
   $("call-label").textContent = LABELS[call.state] ?? "Start";
   $("status").textContent = statusText();
+  if (!inCall && document.activeElement === $("mute")) $("call").focus();   // it is about to vanish
   $("mute").hidden = $("clock").hidden = !inCall;
   $("mute").setAttribute("aria-pressed", String(call.muted));
   $("mute-label").textContent = call.muted ? "Unmute" : "Mute";

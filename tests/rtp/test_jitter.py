@@ -175,6 +175,22 @@ def test_silence_that_was_not_sent_is_told_from_loss():
     assert [item.timestamp for item in items[:2]] == [22 * FRAME, 29 * FRAME]
 
 
+def test_a_packet_without_sound_is_not_missing():
+    """A telephone-event takes sequence numbers, and its timestamp stands still (RFC 4733 §2.5.1.2)."""
+    buffer = ArrivalBuffer()
+    buffer.insert(packet(0))
+    for sequence in (1, 2, 3):
+        assert buffer.insert(packet(sequence, timestamp=FRAME, duration=0)) == []
+    assert told(buffer.insert(packet(4))) == ["~3", 4]
+    assert buffer.insert(packet(6, duration=0)) == []  # overtakes 5
+    assert told(buffer.insert(packet(5, 0.125))) == [5]
+    assert told(buffer.insert(packet(7))) == ["~1", 7]
+    buffer.insert(packet(8, duration=0))
+    assert buffer.insert(packet(10)) == []  # 9 is lost
+    assert told(buffer.pull(10.0)) == ["~1", "-1", 10]
+    assert buffer.counters["lost"] == 1
+
+
 def test_a_long_outage_is_mostly_silence():
     buffer = ArrivalBuffer()
     buffer.insert(packet(0))
