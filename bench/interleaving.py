@@ -35,9 +35,7 @@ def run(options: Options) -> Table:
         "round trip of small messages beside a transfer on another channel; 10 Mbit/s, 50 ms, 50 ms of queue",
         ("bytes/message", "chunks", "messages", "p50 ms", "p90 ms", "p99 ms", "max ms", "times DATA"),
         rows,
-        (
-            "'times DATA': how many times quicker in the median. In virtual time: a seed gives the same figures anywhere.",
-        ),
+        ("'times DATA': how many times quicker in the median. In virtual time: the same on any machine.",),
     )
 
 

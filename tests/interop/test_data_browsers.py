@@ -46,7 +46,7 @@ class Far:
 
 @pytest.fixture(scope="module")
 def isolated() -> Iterator[None]:
-    """Everything in this module, and all that it starts, with loopback as the only network where that is permitted."""
+    """Everything here, and all that it starts, with loopback as the only network where that is permitted."""
     with loopback_namespace():
         yield
 

@@ -1,7 +1,7 @@
 """Data channels between other people's stacks and our server: aiortc, libdatachannel (by Node) and werift.
 
-The same trials as in the browsers, on the same two networks. What a stack gets wrong by itself is named where it is
-spared.
+The same trials as in the browsers, on the same two networks. What a stack gets wrong by itself is named
+where it is spared.
 """
 
 from __future__ import annotations
