@@ -138,6 +138,7 @@ class Association:
         self._reset: StreamReset | None = None
         self._handshake_chunk = b""
         self._handshake_attempts = 0
+        self._handshake_sent_at = 0.0
         self._heartbeat = Heartbeat(config.heartbeat_interval, entropy)
         self._handlers: dict[type, Callable[[Any, Instant], None]] = {
             DataChunk: self._handle_data,
@@ -402,7 +403,13 @@ class Association:
     def _begin_handshake(self, chunk: bytes, now: Instant) -> None:
         self._handshake_chunk = chunk
         self._handshake_attempts = 1
+        self._handshake_sent_at = now
         self._timers.set(AssociationTimer.T1, now + self._sender.rto.current)
+
+    def _measure_handshake(self, now: Instant) -> None:
+        """RFC 9260 §6.3.1: the first samples, so that the first data need not wait RTO.Initial when it is lost."""
+        if self._handshake_attempts == 1:  # C5
+            self._sender.rto.measured(now - self._handshake_sent_at)
 
     def _send_handshake_chunk(self) -> None:
         if self.state is State.COOKIE_WAIT:
@@ -435,6 +442,7 @@ class Association:
             self._abort(problem or ErrorCause(Cause.PROTOCOL_VIOLATION), f"INIT ACK: {problem}", by_peer=True)
             return
         self._adopt(PeerSide.from_init(ack))
+        self._measure_handshake(now)
         self.state = State.COOKIE_ECHOED
         self._begin_handshake(CookieEchoChunk(cookie).serialize(), now)
         self._send_handshake_chunk()
@@ -472,6 +480,7 @@ class Association:
 
     def _handle_cookie_ack(self, chunk: CookieAckChunk, now: Instant) -> None:
         if self.state is State.COOKIE_ECHOED:
+            self._measure_handshake(now)
             self._establish(now)
 
     def _adopt(self, peer: PeerSide) -> None:

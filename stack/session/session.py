@@ -337,7 +337,7 @@ class Session:
             self._transmits.extend(Transmit(data, self._path) for data in self._dtls.drain_transmits())
 
     def _on_handshake(self, event: HandshakeComplete, now: Instant) -> None:
-        if event.srtp_profile is not None:
+        if self._rtp is not None and event.srtp_profile is not None:
             profile = SrtpProfile(event.srtp_profile)
             material = self._dtls.export_keying_material(_EXPORTER_LABEL, None, keying_material_length(profile))
             is_client = self.parameters.negotiation.dtls_role is DtlsRole.CLIENT
