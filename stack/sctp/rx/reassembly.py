@@ -196,11 +196,12 @@ class Reassembly:
         partial = waiting.partials.get(sequence) if waiting is not None else None
         if partial is None or partial.last is not None or number in partial.fragments:
             return False
-        if partial.size + len(payload) > self._max_message_size:
+        size = len(payload)
+        if partial.size + size > self._max_message_size:
             return False
         partial.fragments[number] = payload
-        partial.size += len(payload)
-        self.buffered += len(payload) + PIECE_OVERHEAD
+        partial.size += size
+        self.buffered += size + PIECE_OVERHEAD
         return True
 
     def _deliver_ready(self, stream_id: int) -> None:

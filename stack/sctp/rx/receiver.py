@@ -15,7 +15,7 @@ from stack.sctp.chunks import DataChunk, ForwardTsnChunk, IDataChunk, IForwardTs
 from stack.sctp.chunks.data import FLAG_IMMEDIATE
 from stack.sctp.chunks.sack import SACK_OVERHEAD
 from stack.sctp.rx.reassembly import PIECE_OVERHEAD, Message, Reassembly
-from stack.sctp.rx.tsn_map import TsnMap
+from stack.sctp.rx.tsn_map import MAX_TSN_AHEAD, TsnMap
 
 SACK_DELAY = 0.02
 INBOUND_STREAMS = 0xFFFF
@@ -37,6 +37,7 @@ class Receiver:
         "_packets",
         "_reassembly",
         "_sack_now",
+        "_settled",
         "_told_window",
         "_unread",
         "_window",
@@ -57,7 +58,7 @@ class Receiver:
         self._unread = 0
         self._told_window = window
         self._counters = counters
-        self._packets = 0
+        self._packets = self._settled = 0
         self.has_news = False
         """The packet being taken holds data, or moves past some."""
         self._sack_now = True  # RFC 9260 §6.2: the first DATA chunk is acknowledged at once.
@@ -78,9 +79,17 @@ class Receiver:
         self.has_news = True
         if chunk.flags & FLAG_IMMEDIATE:
             self._sack_now = True
-        tsn = tsns.cumulative + 1
-        if chunk.tsn == SERIAL32.add(tsn, 0) and not tsns.has_gaps and len(chunk.payload) <= self.a_rwnd:
-            tsns.cumulative = tsn  # As it should be: the next one, and nothing is missing.
+        tsn = tsns.highest + 1
+        ahead = tsn - tsns.cumulative
+        room = self._window - self._reassembly.buffered - self._unread
+        if (
+            chunk.tsn == tsn & SERIAL32.mask
+            and ahead <= MAX_TSN_AHEAD
+            and len(chunk.payload) + PIECE_OVERHEAD <= room
+        ):
+            tsns.extend()  # As it should be: the one after the last.
+            if ahead != 1:
+                self._sack_now = True  # §6.7: something before it is missing.
         else:
             tsn = SERIAL32.unwrap(chunk.tsn, tsns.cumulative)
             if not self._is_welcome(chunk, tsn):
@@ -128,10 +137,19 @@ class Receiver:
         self.tsns.forward(cumulative)
         self._reassembly.forward(cumulative, chunk.skips)
 
-    def packet_done(self, now: Instant) -> None:
-        """A packet with data has been taken as a whole: decide about the SACK."""
+    def packet_done(self) -> None:
+        """A packet with data has been taken as a whole."""
         self.has_news = False
         self._packets += 1
+
+    @property
+    def has_taken(self) -> bool:
+        """True if packets with data were taken for which `settle` has not decided yet."""
+        return self._packets > self._settled
+
+    def settle(self, now: Instant) -> None:
+        """Everything that arrived together was taken: decide about the SACK."""
+        self._settled = self._packets
         if self._sack_now or self._packets >= _PACKETS_PER_SACK:
             self.sack_at = now
         elif self.sack_at is None:
@@ -139,7 +157,7 @@ class Receiver:
 
     def sack(self, room: int) -> SackChunk:
         """Return the SACK that says it all, for `room` bytes, and take it as sent."""
-        self._packets = 0
+        self._packets = self._settled = 0
         self._sack_now = False
         self.sack_at = None
         duplicates, self.tsns.duplicates = tuple(self.tsns.duplicates), []

@@ -1,10 +1,10 @@
 """The congestion window (RFC 9260 §7.2), in bytes of serialized chunks.
 
-Three choices. The window opens at ten packets (RFC 6928) instead of four. Slow start counts every acknowledged byte
-(RFC 9260 §7.2.1 recommends one packet to a SACK), because a receiver that empties its socket before it answers
-acknowledges many packets at once; the bursts that this could make are bounded where packets are sent (`MAX_BURST`).
-And how far it opens in a round trip, and what a loss costs, follow the queue that stands on the path, because a
-radio loses packets without one: `docs/decisions/0005-backing-off-by-the-queue.md`.
+Three choices. The window opens at ten packets (RFC 6928) instead of four. Slow start counts every acknowledged
+byte (RFC 9260 §7.2.1 recommends one packet to a SACK): a receiver that empties its socket before it answers
+acknowledges many packets at once; the bursts this could make are bounded where packets are sent (`MAX_BURST`). And
+how far it opens in a round trip, and what a loss costs, follow the queue that stands on the path, because a radio
+loses packets without one: `docs/decisions/0005-backing-off-by-the-queue.md`.
 """
 
 from __future__ import annotations
