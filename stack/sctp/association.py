@@ -127,6 +127,7 @@ class Association:
         """The extensions in force; none before the peer has told its own."""
         self._config = config
         self._entropy = entropy
+        self._ports = (config.remote_port, config.local_port)
         self._cookies = CookieJar(entropy(32), config.receive_window, config.capabilities)
         self._local = LocalSide.random(entropy)
         self._peer: PeerSide | None = None
@@ -271,7 +272,7 @@ class Association:
         except ParseError:
             self.counters.add("packet_malformed")
             return
-        if packet.destination_port != self._config.local_port or packet.source_port != self._config.remote_port:
+        if packet[:2] != self._ports:
             self.counters.add("packet_wrong_port")
             return
         try:
@@ -326,7 +327,7 @@ class Association:
     # --- packets -------------------------------------------------------------------------------------------
 
     def _handle_packet(self, packet: Packet, now: Instant) -> None:
-        chunks, tag = packet.chunks, packet.verification_tag
+        _, _, tag, chunks = packet
         first = chunks[0]
         # RFC 9260 §8.5: our tag, except in the chunks that §8.5.1 names.
         if tag != self._local.tag or type(first) in _SPECIAL_FIRST or self.state not in _EXISTS:

@@ -57,7 +57,8 @@ class Packet(NamedTuple):
             if length < 4 or end > size:
                 raise ParseError(f"chunk {kind} has length {length}, {size - offset} bytes left")
             value = data[offset + 4 : end]
-            chunks.append(parsers[kind](flags, value) if kind in parsers else UnknownChunk(kind, flags, value))
+            parser = parsers.get(kind)
+            chunks.append(parser(flags, value) if parser is not None else UnknownChunk(kind, flags, value))
             offset = end + (-length & 3)
         return cls(source, destination, tag, chunks)
 

@@ -75,34 +75,31 @@ class Receiver:
 
     def handle_data(self, chunk: DataChunk | IDataChunk) -> None:
         """Take one chunk with payload. Raises `RemoteError` for a peer that cannot be served any longer."""
-        tsns = self.tsns
+        tsns, reassembly = self.tsns, self._reassembly
+        flags, wire_tsn, stream_id = chunk[:3]
         self.has_news = True
-        if chunk.flags & FLAG_IMMEDIATE:
+        if flags & FLAG_IMMEDIATE:
             self._sack_now = True
         tsn = tsns.highest + 1
         ahead = tsn - tsns.cumulative
-        room = self._window - self._reassembly.buffered - self._unread
-        if (
-            chunk.tsn == tsn & SERIAL32.mask
-            and ahead <= MAX_TSN_AHEAD
-            and len(chunk.payload) + PIECE_OVERHEAD <= room
-        ):
+        room = self._window - reassembly.buffered - self._unread - PIECE_OVERHEAD
+        if wire_tsn == tsn & SERIAL32.mask and ahead <= MAX_TSN_AHEAD and len(chunk[-1]) <= room:
             tsns.extend()  # As it should be: the one after the last.
             if ahead != 1:
                 self._sack_now = True  # §6.7: something before it is missing.
         else:
-            tsn = SERIAL32.unwrap(chunk.tsn, tsns.cumulative)
+            tsn = SERIAL32.unwrap(wire_tsn, tsns.cumulative)
             if not self._is_welcome(chunk, tsn):
                 return
             tsns.add(tsn)
-        if chunk.stream_id >= INBOUND_STREAMS:
+        if stream_id >= INBOUND_STREAMS:
             # RFC 9260 §6.5: acknowledged, not delivered, and reported.
             if len(self.invalid_streams) < MAX_INVALID_STREAMS:
-                self.invalid_streams.append(chunk.stream_id)
+                self.invalid_streams.append(stream_id)
         elif isinstance(chunk, DataChunk):
-            self._reassembly.add_data(chunk, tsn)
+            reassembly.add_data(chunk, tsn)
         else:
-            self._reassembly.add_i_data(chunk, tsn)
+            reassembly.add_i_data(chunk, tsn)
 
     def _is_welcome(self, chunk: DataChunk | IDataChunk, tsn: int) -> bool:
         """Judge a chunk that is not simply the next one."""
