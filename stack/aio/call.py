@@ -184,6 +184,7 @@ class Call:
         self.speaker = Speaker(self)
         self.channels = Channels(self)
         self._utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG)
+        self._watchers: list[Inbox[ConversationEvent]] = []
         self._replies: dict[int, Reply] = {}
         self._over_early: dict[int, ReplyFinished | ReplyInterrupted] = {}
         self.connected: Connected | None = None
@@ -255,6 +256,21 @@ class Call:
             negotiated_id=negotiated_id,
         )
 
+    def watch(self) -> Inbox[ConversationEvent]:
+        """Return another stream of what `events` says, for somebody besides the program."""
+        inbox: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
+        if self.ended:
+            inbox.close()
+        else:
+            self._watchers.append(inbox)
+        return inbox
+
+    def unwatch(self, inbox: Inbox[ConversationEvent]) -> None:
+        """Nobody reads that stream any more."""
+        if inbox in self._watchers:
+            self._watchers.remove(inbox)
+        inbox.close()
+
     def listen(self) -> None:
         """Have speech and turns reported in `events`; `utterances` and `reply` ask for it by themselves."""
         self.command(lambda conversation, now: conversation.listen())
@@ -287,6 +303,13 @@ class Call:
     def commit_utterance(self) -> None:
         """The person's turn is over, whatever the detectors think."""
         self.command(lambda conversation, now: conversation.commit_utterance(now))
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a JSON message to the client on its `events` channel; it is dropped if the client has none.
+
+        The page shows `{"type": "transcript", "role": "user" | "agent", "text": …, "reply": …, "start_ms": …}`.
+        """
+        self.command(lambda conversation, now: conversation.tell(message, now))
 
     def register_reply(self, reply: Reply) -> None:
         """A reply has begun: it is told when it is over."""
@@ -360,6 +383,8 @@ class Call:
         elif isinstance(event, ReplyFinished | ReplyInterrupted):
             self._settle_reply(event.reply, event)
         self.events.put(event)
+        for watcher in self._watchers:
+            watcher.put(event)
         if isinstance(event, Ended):
             self.end = event
             self.speaker._note_drained(None)
@@ -369,5 +394,7 @@ class Call:
                 self._settle_reply(number, None)
             self.microphone.close()
             self.events.close()
+            for watcher in self._watchers:
+                watcher.close()
             self._is_connected.set()
             self._has_ended.set()

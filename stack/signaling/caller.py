@@ -72,7 +72,7 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             if speech is not None:
                 call.speaker.write(speech[0], speech[1])
             await _first_of(call.wait_ended(), stop.wait(), asyncio.sleep(duration))
-            statistics = await call.stats()
+            statistics = await placed.stats()
             call.hang_up()
             end = await call.wait_ended()
             heard = await recorder
@@ -176,7 +176,7 @@ def render(report: dict[str, Any]) -> str:
     lines.append(f"  DTLS    {dtls['version']}, {dtls['group']}, {dtls['cipher']}; SRTP {dtls['srtp_profile']}")
     for direction in ("sent", "received"):
         values = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in report[direction].items())
-        lines.append(f"  {direction:<8}{values}")
+        lines.append(f"  {direction:<9}{values}")
     rtt = report["round_trip_time_ms"]
     lines.append(f"  round-trip time {'unknown' if rtt is None else f'{rtt:.1f} ms'}")
     lines.append(f"  heard   {report['heard_seconds']:.2f} s")
