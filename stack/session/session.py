@@ -12,7 +12,7 @@ DTLS gets to spend CPU only on a path that ICE has validated. The SRTP keys come
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 
 from stack.core.errors import LocalError, ParseError
@@ -200,9 +200,21 @@ class Session:
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram from the network."""
-        if self.state is State.ENDED:
-            self.counters.add("dropped_after_end")
-            return
+        self.handle_datagrams(((data, path),), now)
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together: SCTP packets among them are answered together."""
+        for data, path in batch:
+            if self.state is State.ENDED:
+                self.counters.add("dropped_after_end")
+                continue
+            self._take(data, path, now)
+            if self.state is not State.CONNECTED:  # in set-up, a datagram may need what the last one has opened
+                self._pump(now)
+        if self.state is State.CONNECTED:
+            self._pump(now)
+
+    def _take(self, data: bytes, path: Path, now: Instant) -> None:
         kind = classify(data)
         if kind is Kind.RTP or kind is Kind.RTCP:
             self._handle_srtp(data, kind, now)
@@ -215,7 +227,6 @@ class Session:
             self._dtls.handle_datagram(data, now)
         else:
             self.counters.add("dropped_unknown_protocol")
-        self._pump(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""

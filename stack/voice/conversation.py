@@ -9,7 +9,7 @@ What the session says is handed up unchanged, but for media.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -313,6 +313,11 @@ class Conversation:
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram from the network."""
         self.session.handle_datagram(data, path, now)
+        self._collect(now)
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together."""
+        self.session.handle_datagrams(batch, now)
         self._collect(now)
 
     def handle_timeout(self, now: Instant) -> None:
