@@ -206,11 +206,19 @@ class Conversation:
             self._floor.push_to_talk(pressed, now)
             self._gather(now)
 
-    def commit_utterance(self, now: Instant) -> None:
-        """The person's turn is over, whatever the detectors think."""
+    def open_utterance(self) -> None:
+        """Collect what is heard from now on, until `commit_utterance`: for clients that end turns by hand."""
+        self._listening = True
         if self._floor is not None:
-            self._floor.commit(now)
-            self._gather(now)
+            self._floor.open_utterance()
+
+    def commit_utterance(self, now: Instant) -> bool:
+        """The person's turn is over, whatever the detectors think; False if there is nothing in it."""
+        if self._floor is None:
+            return False
+        committed = self._floor.commit(now)
+        self._gather(now)
+        return committed
 
     def clear_utterance(self, now: Instant) -> None:
         """Forget what the person has said in this turn."""
