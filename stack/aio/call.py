@@ -185,6 +185,7 @@ class Call:
         self.speaker = Speaker(self)
         self.channels = Channels(self)
         self._utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG)
+        self._watchers: list[Inbox[ConversationEvent]] = []
         self._replies: dict[int, Reply] = {}
         self._over_early: dict[int, ReplyFinished | ReplyInterrupted] = {}
         self.connected: Connected | None = None
@@ -255,6 +256,21 @@ class Call:
             max_lifetime_ms=max_lifetime_ms,
             negotiated_id=negotiated_id,
         )
+
+    def watch(self) -> Inbox[ConversationEvent]:
+        """Return another stream of what `events` says, for somebody besides the program."""
+        inbox: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
+        if self.ended:
+            inbox.close()
+        else:
+            self._watchers.append(inbox)
+        return inbox
+
+    def unwatch(self, inbox: Inbox[ConversationEvent]) -> None:
+        """Nobody reads that stream any more."""
+        if inbox in self._watchers:
+            self._watchers.remove(inbox)
+        inbox.close()
 
     def listen(self) -> None:
         """Have speech and turns reported in `events`; `utterances` and `reply` ask for it by themselves."""
@@ -368,6 +384,8 @@ class Call:
         elif isinstance(event, ReplyFinished | ReplyInterrupted):
             self._settle_reply(event.reply, event)
         self.events.put(event)
+        for watcher in self._watchers:
+            watcher.put(event)
         if isinstance(event, Ended):
             self.end = event
             self.speaker._note_drained(None)
@@ -377,5 +395,7 @@ class Call:
                 self._settle_reply(number, None)
             self.microphone.close()
             self.events.close()
+            for watcher in self._watchers:
+                watcher.close()
             self._is_connected.set()
             self._has_ended.set()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,10 +20,11 @@ from stack.aio.driver import Driver, MediaThread
 from stack.aio.programs import as_program
 from stack.aio.udp import bind_all, local_addresses
 from stack.core.errors import LocalError, StackError
-from stack.core.machine import Address
+from stack.core.machine import Address, Instant
 from stack.core.trace import Counters, PacketTrace
 from stack.dtls import Certificate
-from stack.sdp import SessionDescription, Setup, negotiate
+from stack.ice import IceCredentials
+from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate
 from stack.server import Endpoint
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
@@ -78,6 +79,7 @@ class Host:
         self._trace = trace
         self._tasks: set[asyncio.Task[None]] = set()
         self._conversations: dict[str, Conversation] = {}
+        self._packets = Counters()
         self._certificate = Certificate.generate(os.urandom, datetime.now(UTC))
         self._closing = False
 
@@ -108,6 +110,20 @@ class Host:
         """The UDP addresses on which media arrives."""
         return self._sockets.addresses
 
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Our candidates as SDP attributes, the same for every call."""
+        return self._local_parameters().candidates
+
+    def _local_parameters(self) -> LocalParameters:
+        return make_local_parameters(
+            os.urandom,
+            self._certificate,
+            self.addresses,
+            LocalWishes(ice_lite=True, setup=self.config.setup),
+            self.config.public_ips,
+        )
+
     async def accept(self, offer: str, context: CallContext | None = None) -> Accepted:
         """Answer an SDP offer and start the call.
 
@@ -118,13 +134,7 @@ class Host:
             raise LocalError("the server is shutting down")
         if len(self.calls) >= self.config.max_calls:
             raise HostFull(f"all {self.config.max_calls} lines are busy")
-        local = make_local_parameters(
-            os.urandom,
-            self._certificate,
-            self.addresses,
-            LocalWishes(ice_lite=True, setup=self.config.setup),
-            self.config.public_ips,
-        )
+        local = self._local_parameters()
         negotiation = negotiate(SessionDescription.parse(offer), local)
         parameters = SessionParameters(local, negotiation)
         ufrag = local.ice_ufrag
@@ -154,6 +164,48 @@ class Host:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return Accepted(negotiation.answer.serialize(), call)
+
+    async def restart_ice(self, call: Call, remote: IceCredentials) -> IceCredentials:
+        """Begin an ICE restart that the peer asked for with its new credentials; return ours (RFC 8445 §9).
+
+        The call goes on over its present path until the peer proves another. Raises `LocalError` if it cannot.
+        """
+        credentials = IceCredentials.generate(os.urandom)
+
+        def restart() -> None:
+            conversation = self._conversations.get(call.id)
+            if conversation is None:
+                raise LocalError("the call is over")
+            conversation.session.restart_ice(credentials, remote, self._driver.now())
+            self._endpoint.alias(credentials.ufrag, call.id)
+            self._driver.pump()
+
+        await self._media.run(restart)
+        return credentials
+
+    async def add_remote_candidates(self, call: Call, candidates: Sequence[str]) -> None:
+        """Hand over candidates that the peer trickled; those that are malformed are counted."""
+
+        def add() -> None:
+            conversation = self._conversations.get(call.id)
+            if conversation is not None:
+                conversation.session.add_remote_candidates(candidates, self._driver.now())
+                self._endpoint.touch(call.id)
+                self._driver.pump()
+
+        await self._media.run(add)
+
+    async def packet_totals(self) -> Mapping[str, int]:
+        """Return how many RTP packets were received and sent, by calls that are over and by those that are not."""
+
+        def count() -> Mapping[str, int]:
+            total = Counters()
+            total.merge(self._packets)
+            for conversation in self._conversations.values():
+                _count_packets(conversation, total, self._driver.now())
+            return {"received": total["received"], "sent": total["sent"]}
+
+        return await self._media.run(count)
 
     async def stop(self) -> None:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""
@@ -233,4 +285,15 @@ class Host:
             self.counters.add("program_failed")
 
     def _forget(self, ufrag: str) -> None:
-        self._conversations.pop(ufrag, None)
+        conversation = self._conversations.pop(ufrag, None)
+        if conversation is not None:
+            _count_packets(conversation, self._packets, self._driver.now())
+
+
+def _count_packets(conversation: Conversation, total: Counters, now: Instant) -> None:
+    reports: Sequence[Mapping[str, Any]] = conversation.stats(now)["rtp"]
+    for report in reports:
+        if report["type"] == "inbound-rtp":
+            total.add("received", report["packetsReceived"])
+        elif report["type"] == "outbound-rtp":
+            total.add("sent", report["packetsSent"])

@@ -55,6 +55,8 @@ class Endpoint(Generic[EventT]):
         self._resolve = resolve
         self._routes = Routes()
         self._machines: dict[str, Hosted[EventT]] = {}
+        self._aliases: dict[str, str] = {}  # ufrags from after an ICE restart, and whose they are
+        self._alias_of: dict[str, str] = {}
         self._deadlines: Deadlines[str] = Deadlines()
         self._touched: dict[str, None] = {}  # an ordered set: what happens may not depend on hashes
         self._transmits: list[Transmit] = []
@@ -75,6 +77,25 @@ class Endpoint(Generic[EventT]):
         self._machines[ufrag] = machine
         self._routes.add(ufrag)
         self._touched[ufrag] = None
+
+    def alias(self, other: str, ufrag: str) -> None:
+        """Let checks that name `other` reach a hosted machine too: its ufrag after an ICE restart.
+
+        The one from the restart before that is forgotten. Raises `LocalError` if the ufrag is taken or unknown.
+        """
+        if ufrag not in self._machines:
+            raise LocalError(f"no session has the ufrag {ufrag!r}")
+        if other in self._machines or other in self._aliases:
+            raise LocalError(f"the ufrag {other!r} is taken")
+        self._drop_alias(ufrag)
+        self._aliases[other] = ufrag
+        self._alias_of[ufrag] = other
+        self._touched[ufrag] = None
+
+    def _drop_alias(self, ufrag: str) -> None:
+        former = self._alias_of.pop(ufrag, None)
+        if former is not None:
+            del self._aliases[former]
 
     def touch(self, ufrag: str) -> None:
         """Say that a command was given to a hosted machine, so that the next `pump` looks at it."""
@@ -122,6 +143,7 @@ class Endpoint(Generic[EventT]):
             if machine.is_finished:
                 del self._machines[ufrag]
                 self._routes.remove(ufrag)
+                self._drop_alias(ufrag)
                 self._deadlines.set(ufrag, None)
             else:
                 self._deadlines.set(ufrag, machine.poll_timeout())
@@ -153,6 +175,8 @@ class Endpoint(Generic[EventT]):
     def _find_by_ufrag(self, ufrag: str, now: Instant) -> str | None:
         if ufrag in self._machines:
             return ufrag
+        if ufrag in self._aliases:
+            return self._aliases[ufrag]
         machine = self._resolve(ufrag, now) if self._resolve is not None else None
         if machine is None or len(self._machines) >= self.max_sessions:
             self.counters.add("dropped_unknown_ufrag")

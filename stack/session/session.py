@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from stack.core.errors import LocalError
+from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.timers import Timers, earliest
 from stack.core.trace import Counters
@@ -29,7 +29,16 @@ from stack.dtls import (
     Version,
 )
 from stack.dtls import Failed as DtlsFailed
-from stack.ice import ConsentExpired, IceAgent, IceEvent, LiteAgent, PathSelected, PathValidated
+from stack.ice import (
+    Candidate,
+    ConsentExpired,
+    IceAgent,
+    IceCredentials,
+    IceEvent,
+    LiteAgent,
+    PathSelected,
+    PathValidated,
+)
 from stack.ice import Failed as IceFailed
 from stack.rtp import RtpSession
 from stack.sctp import Channels
@@ -181,6 +190,23 @@ class Session:
 
     def flush(self, now: Instant) -> None:
         """Move what a command to `channels` or `rtp` has produced."""
+        self._pump(now)
+
+    def restart_ice(self, local: IceCredentials, remote: IceCredentials, now: Instant) -> None:
+        """Use new ICE credentials on both sides; all else goes on (RFC 8445 §9). `LocalError` if it is over."""
+        if self.state is State.ENDED:
+            raise LocalError("the session is over")
+        self._ice.restart(local, now)
+        self._ice.set_remote_credentials(remote, now)
+        self._pump(now)
+
+    def add_remote_candidates(self, candidates: Sequence[str], now: Instant) -> None:
+        """Take candidates that came after the offer; one that is malformed is counted and dropped."""
+        for text in candidates:
+            try:
+                self._ice.add_remote_candidate(Candidate.parse(text), now)
+            except ParseError:
+                self.counters.add("remote_candidate_malformed")
         self._pump(now)
 
     def close(self, now: Instant) -> None:

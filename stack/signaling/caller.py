@@ -72,7 +72,7 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             if speech is not None:
                 call.speaker.write(speech[0], speech[1])
             await _first_of(call.wait_ended(), stop.wait(), asyncio.sleep(duration))
-            statistics = await call.stats()
+            statistics = await placed.stats()
             call.hang_up()
             end = await call.wait_ended()
             heard = await recorder

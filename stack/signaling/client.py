@@ -11,10 +11,11 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -56,6 +57,8 @@ class ClientCall:
 
     call: Call
     signalling: dict[str, float]
+    stats: Callable[[], Awaitable[dict[str, Any]]]
+    """The call's statistics, which can still be asked for when it is over."""
 
 
 @asynccontextmanager
@@ -87,7 +90,7 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
     line = _Line(SessionParameters(local, negotiation), certificate, sockets, config)
     try:
         await line.start()
-        yield ClientCall(line.call, signalling)
+        yield ClientCall(line.call, signalling, line.stats)
     finally:
         await line.stop()
 
@@ -118,6 +121,10 @@ class _Line:
         finally:
             await self._media.run(self._driver.close)
             await asyncio.to_thread(self._media.stop)
+
+    async def stats(self) -> dict[str, Any]:
+        """Return the call's statistics, during it or afterwards."""
+        return await self._media.run(lambda: self._conversation.stats(self._driver.now()))
 
     def _begin(self) -> None:
         now = time.monotonic()
