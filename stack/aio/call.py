@@ -33,6 +33,7 @@ from stack.voice.events import (
     UserTranscript,
     Utterance,
 )
+from stack.voice.statistics import CallStatistics
 from stack.voice.turns import TurnSettings
 
 ItemT = TypeVar("ItemT")
@@ -413,8 +414,8 @@ class Call:
         assert self.end is not None
         return self.end
 
-    async def stats(self) -> dict[str, Any]:
-        """Return a snapshot of the call's statistics."""
+    async def stats(self) -> CallStatistics:
+        """Return a snapshot of the call's statistics; `as_webrtc` gives it as browsers do."""
         return await self.execute(lambda conversation, now: conversation.stats(now))
 
     def deliver(self, event: ConversationEvent) -> None:

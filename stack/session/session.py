@@ -52,6 +52,7 @@ from stack.session.parameters import (
     make_ice,
     make_rtp,
 )
+from stack.session.statistics import DtlsState, SessionStatistics, Traffic, describe
 from stack.srtp import SrtpEngine, SrtpError, SrtpProfile, keying_material_length, split_keying_material
 
 SETUP_TIMEOUT = 30.0
@@ -101,6 +102,10 @@ class Session:
         self.counters = Counters()
         self.state = State.CHECKING
         self.steps: dict[str, float] = {}
+        self.sent = Traffic()
+        self.received = Traffic()
+        self.security: HandshakeComplete | None = None
+        """What DTLS agreed on, once it has."""
         self._made = now
         self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now)
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version)
@@ -143,6 +148,34 @@ class Session:
         """The latest round-trip time in seconds, from RTCP or else from ICE."""
         measured = self._rtp.round_trip_time if self._rtp is not None else None
         return measured if measured is not None else self._ice.round_trip_time
+
+    @property
+    def ice_round_trip_time(self) -> float | None:
+        """The round-trip time in seconds by ICE's own checks; a lite agent makes none."""
+        return self._ice.round_trip_time
+
+    @property
+    def ice_controlling(self) -> bool:
+        """Whether we choose the path; a role conflict may change it."""
+        return isinstance(self._ice, IceAgent) and self._ice.controlling
+
+    @property
+    def ice_state(self) -> str:
+        """How far ICE has come, as RTCIceTransportState spells it."""
+        return self._ice.state.value
+
+    @property
+    def dtls_state(self) -> DtlsState:
+        """How far DTLS has come."""
+        if self.state is State.ENDED:
+            return DtlsState.CLOSED
+        if self.security is not None:
+            return DtlsState.CONNECTED
+        return DtlsState.CONNECTING if self._dtls_started else DtlsState.NEW
+
+    def statistics(self, now: Instant) -> SessionStatistics:
+        """Return everything that is known of the connection and of its RTP."""
+        return describe(self, now)
 
     def send_media(
         self, payload: bytes, samples: int, now: Instant, *, skipped: int = 0, marker: bool = False
@@ -216,6 +249,7 @@ class Session:
 
     def _take(self, data: bytes, path: Path, now: Instant) -> None:
         kind = classify(data)
+        self.received.note(data, kind)
         if kind is Kind.RTP or kind is Kind.RTCP:
             self._handle_srtp(data, kind, now)
         elif kind is Kind.STUN:
@@ -258,6 +292,8 @@ class Session:
     def drain_transmits(self) -> Sequence[Transmit]:
         """Return every datagram to be sent since the last call."""
         transmits, self._transmits = self._transmits, []
+        for transmit in transmits:
+            self.sent.note(transmit.data)
         return transmits
 
     def drain_events(self) -> Sequence[SessionEvent]:
@@ -357,6 +393,7 @@ class Session:
         elif self._rtp is not None:
             self._end(EndReason.DTLS_FAILED, "the peer agreed to no SRTP profile")
             return
+        self.security = event
         self.state = State.CONNECTED
         self._timers.clear(_Timer.SETUP)
         self._step("dtls_connected", now)

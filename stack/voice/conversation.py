@@ -48,6 +48,7 @@ from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
 from stack.voice.events import ConversationEvent, Heard, KeyPressed, PeerLeft, SpeakerDrained
 from stack.voice.floor import Floor
 from stack.voice.mouth import Mouth
+from stack.voice.statistics import CallStatistics, describe_call
 from stack.voice.turns import TurnMode, TurnSettings
 from stack.voice.vad import DETECTOR_RATE, EarshotDetector, EnergyDetector, VoiceDetector
 
@@ -300,21 +301,9 @@ class Conversation:
 
     # -- what is known -------------------------------------------------------------------------------------
 
-    def stats(self, now: Instant) -> dict[str, Any]:
-        """Return a snapshot of the call's statistics as plain values."""
-        session = self.session
-        rtt = session.round_trip_time
-        total = session.all_counters()
-        total.merge(self.counters, "conversation.")
-        if self._receiver is not None:
-            total.merge(self._receiver.counters, "decoder.")
-            total.merge(self._receiver.buffer.counters, "jitter.")
-        return {
-            "steps_ms": dict(session.steps),
-            "round_trip_time_ms": None if rtt is None else round(rtt * 1e3, 3),
-            "counters": dict(total.snapshot()),
-            "rtp": session.rtp.stats(now).as_webrtc() if session.rtp is not None else [],
-        }
+    def stats(self, now: Instant) -> CallStatistics:
+        """Return a snapshot of the call's statistics."""
+        return describe_call(self.session, self._receiver, self.counters, now)
 
     # -- the machine ---------------------------------------------------------------------------------------
 
