@@ -19,7 +19,7 @@ import click
 
 from stack import __version__
 from stack.agents import AGENTS, BridgeConfig, Format, bridge
-from stack.aio import HostConfig, Program
+from stack.aio import HostConfig
 from stack.core.errors import StackError
 from stack.sdp import Setup
 from stack.signaling import DoorConfig, ServeConfig
@@ -128,7 +128,7 @@ def serve(**options: Any) -> None:
     )
 
 
-def _bridge_to(url: str, options: dict[str, Any]) -> Program:
+def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
     """Return the bridge. Its key is taken from the environment alone: a command line is there for all to see."""
     key = os.environ.get("VOICE_STACK_UPSTREAM_KEY") or os.environ.get("OPENAI_API_KEY", "")
     audio_format = Format[options["upstream_format"].upper()]
@@ -168,7 +168,7 @@ def version() -> None:
     click.echo(f"voice-stack {__version__} (Python {sys.version.split()[0]})")
 
 
-def load_agent(name: str) -> Program:
+def load_agent(name: str) -> Callable[..., Any]:
     """Return the agent called `name`, or the one at `module:function`; raises `click.BadParameter`."""
     if name in AGENTS:
         return AGENTS[name]

@@ -3,7 +3,8 @@
 from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker, Tool
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.driver import Driver, MediaThread
-from stack.aio.host import Accepted, Host, HostConfig, HostFull, Program
+from stack.aio.host import Accepted, Host, HostConfig, HostFull
+from stack.aio.programs import Program, as_program
 from stack.aio.reply import Reply
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "Reply",
     "Speaker",
     "Tool",
+    "as_program",
 ]

@@ -33,6 +33,7 @@ from stack.voice.events import (
     UserTranscript,
     Utterance,
 )
+from stack.voice.statistics import CallStatistics
 from stack.voice.turns import TurnSettings
 
 ItemT = TypeVar("ItemT")
@@ -325,6 +326,13 @@ class Call:
         """The person's turn is over, whatever the detectors think."""
         self.command(lambda conversation, now: conversation.commit_utterance(now))
 
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a JSON message to the client on its `events` channel; it is dropped if the client has none.
+
+        The page shows `{"type": "transcript", "role": "user" | "agent", "text": …, "reply": …, "start_ms": …}`.
+        """
+        self.command(lambda conversation, now: conversation.tell(message, now))
+
     def transcribed(self, text: str, *, final: bool = True) -> None:
         """Tell the client what the person said in the latest turn: pieces, then the whole as `final`."""
         self.publish(UserTranscript(text, final))
@@ -406,8 +414,8 @@ class Call:
         assert self.end is not None
         return self.end
 
-    async def stats(self) -> dict[str, Any]:
-        """Return a snapshot of the call's statistics."""
+    async def stats(self) -> CallStatistics:
+        """Return a snapshot of the call's statistics; `as_webrtc` gives it as browsers do."""
         return await self.execute(lambda conversation, now: conversation.stats(now))
 
     def deliver(self, event: ConversationEvent) -> None:

@@ -10,13 +10,14 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from stack.aio.call import Call, CallContext, Command
 from stack.aio.driver import Driver, MediaThread
+from stack.aio.programs import as_program
 from stack.aio.udp import bind_all, local_addresses
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Address, Instant
@@ -29,8 +30,6 @@ from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
 
 log = logging.getLogger("stack.calls")
-
-Program = Callable[[Call], Awaitable[None]]
 
 END_GRACE = 5.0
 """Seconds that a program has to return after its call has ended; then it is cancelled."""
@@ -70,12 +69,13 @@ class Host:
     """
 
     def __init__(
-        self, program: Program, config: HostConfig | None = None, trace: PacketTrace | None = None
+        self, program: Callable[..., Any], config: HostConfig | None = None, trace: PacketTrace | None = None
     ) -> None:
         self.config = config or HostConfig()
         self.calls: dict[str, Call] = {}
         self.counters = Counters()
-        self._program = program
+        self._program = as_program(program)
+        self._prepare: Callable[[], object] | None = getattr(program, "prepare", None)
         self._trace = trace
         self._tasks: set[asyncio.Task[None]] = set()
         self._conversations: dict[str, Conversation] = {}
@@ -91,8 +91,13 @@ class Host:
         await self.stop()
 
     async def start(self) -> None:
-        """Bind the port and begin; raises `LocalError` if it cannot be bound."""
+        """Bind the port and begin; raises `LocalError` if it cannot be bound.
+
+        A program with an attribute `prepare` has it called first, in a thread: to load models while nobody waits.
+        """
         self._loop = asyncio.get_running_loop()
+        if self._prepare is not None:
+            await asyncio.to_thread(self._prepare)
         self._sockets = bind_all(local_addresses(self.config.host), self.config.udp_port)
         self._media = MediaThread()
         self._endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=self.config.max_calls)

@@ -9,7 +9,7 @@ What the session says is handed up unchanged, but for media.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -48,6 +48,7 @@ from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
 from stack.voice.events import ConversationEvent, Heard, KeyPressed, PeerLeft, SpeakerDrained
 from stack.voice.floor import Floor
 from stack.voice.mouth import Mouth
+from stack.voice.statistics import CallStatistics, describe_call
 from stack.voice.turns import TurnMode, TurnSettings
 from stack.voice.vad import DETECTOR_RATE, EarshotDetector, EnergyDetector, VoiceDetector
 
@@ -114,7 +115,8 @@ class Conversation:
             self._payload_type = audio.payload_type
             codec = audio.codec.lower()
             self._receiver = make_receiver(_make_decoder(codec, config.microphone_rate), config.discipline)
-            self._mouth = Mouth(codec, config.bitrate, config.complexity)
+            redundancy = audio.red_payload_type is not None
+            self._mouth = Mouth(codec, config.bitrate, config.complexity, redundancy=redundancy)
             listener = Listener(config.turns, _make_detector(config.detector), _make_canceller(config.echo))
             self._floor = Floor(self._mouth, listener, config.turns)
             if config.microphone_rate != DETECTOR_RATE:
@@ -258,6 +260,17 @@ class Conversation:
         self._flush(now)
         return self._channels.buffered_amount(channel)
 
+    def tell(self, message: dict[str, Any], now: Instant) -> None:
+        """Send a JSON message on the client's `events` channel; it is counted and dropped if there is none."""
+        if self._client_channel is None or not self.session.is_connected:
+            self.counters.add("announcement_without_client")
+            return
+        try:
+            self._channels.send(self._client_channel, to_json(message), now)
+        except LocalError:
+            self.counters.add("announcement_not_sent")
+        self._flush(now)
+
     def close_channel(self, channel: ChannelId, now: Instant) -> None:
         """Close a channel when all that was sent on it has left."""
         self._channels.close_channel(channel, now)
@@ -288,27 +301,20 @@ class Conversation:
 
     # -- what is known -------------------------------------------------------------------------------------
 
-    def stats(self, now: Instant) -> dict[str, Any]:
-        """Return a snapshot of the call's statistics as plain values."""
-        session = self.session
-        rtt = session.round_trip_time
-        total = session.all_counters()
-        total.merge(self.counters, "conversation.")
-        if self._receiver is not None:
-            total.merge(self._receiver.counters, "decoder.")
-            total.merge(self._receiver.buffer.counters, "jitter.")
-        return {
-            "steps_ms": dict(session.steps),
-            "round_trip_time_ms": None if rtt is None else round(rtt * 1e3, 3),
-            "counters": dict(total.snapshot()),
-            "rtp": session.rtp.stats(now).as_webrtc() if session.rtp is not None else [],
-        }
+    def stats(self, now: Instant) -> CallStatistics:
+        """Return a snapshot of the call's statistics."""
+        return describe_call(self.session, self._receiver, self.counters, now)
 
     # -- the machine ---------------------------------------------------------------------------------------
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram from the network."""
         self.session.handle_datagram(data, path, now)
+        self._collect(now)
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together."""
+        self.session.handle_datagrams(batch, now)
         self._collect(now)
 
     def handle_timeout(self, now: Instant) -> None:
@@ -433,7 +439,7 @@ class Conversation:
         if view is not None and view.at != self._reported_at:
             self._reported_at = view.at
             self._mouth.acknowledged(view.extended_highest_sequence, now, rtp.round_trip_time or 0.0)
-            self._mouth.set_expected_loss(_fec_percent(rtp.reported_loss(now)))
+            self._mouth.note_loss(rtp.reported_loss(now), now)
         if isinstance(self._receiver, ArrivalReceiver):
             self._set_repair(self._receiver, rtp)
 
@@ -476,16 +482,10 @@ class Conversation:
         if not events:
             return
         self._events.extend(events)
-        if self._client_channel is None or not self.session.is_connected:
-            return
         for event in events:
-            told = announce(event)
-            if told is not None and self._client_channel is not None:
-                try:
-                    self._channels.send(self._client_channel, to_json(told), now)
-                except LocalError:
-                    self.counters.add("announcement_not_sent")
-        self._flush(now)
+            message = announce(event)
+            if message is not None and self._client_channel is not None:
+                self.tell(message, now)
 
     def _on_message(self, event: MessageReceived, now: Instant) -> None:
         self._unread += len(event.data)
@@ -506,11 +506,6 @@ class Conversation:
                     self._floor.playout_delay = read_playout_delay(request)
         except ParseError:
             self.counters.add("client_request_malformed")
-
-
-def _fec_percent(loss: float) -> int:
-    """In-band FEC costs quality where nothing is lost: it begins at one per cent."""
-    return 0 if loss < 0.01 else min(30, round(loss * 100))
 
 
 def _make_decoder(codec: str, rate: int) -> Decoder:
