@@ -127,6 +127,7 @@ class Association:
         """The extensions in force; none before the peer has told its own."""
         self._config = config
         self._entropy = entropy
+        self._ports = (config.remote_port, config.local_port)
         self._cookies = CookieJar(entropy(32), config.receive_window, config.capabilities)
         self._local = LocalSide.random(entropy)
         self._peer: PeerSide | None = None
@@ -272,7 +273,7 @@ class Association:
         except ParseError:
             self.counters.add("packet_malformed")
             return
-        if packet.destination_port != self._config.local_port or packet.source_port != self._config.remote_port:
+        if packet[:2] != self._ports:
             self.counters.add("packet_wrong_port")
             return
         try:
@@ -327,7 +328,7 @@ class Association:
     # --- packets -------------------------------------------------------------------------------------------
 
     def _handle_packet(self, packet: Packet, now: Instant) -> None:
-        chunks, tag = packet.chunks, packet.verification_tag
+        _, _, tag, chunks = packet
         first = chunks[0]
         # RFC 9260 §8.5: our tag, except in the chunks that §8.5.1 names.
         if tag != self._local.tag or type(first) in _SPECIAL_FIRST or self.state not in _EXISTS:
@@ -344,7 +345,7 @@ class Association:
             if self.state is State.ENDED:
                 return
         if self._receiver is not None and self._receiver.has_news:
-            self._finish_receiving(self._receiver, now)
+            self._receiver.packet_done()
 
     def _admit(self, first: Chunk, packet: Packet, now: Instant) -> bool:
         """RFC 9260 §8.5.1: packets whose tag is not simply ours. True: their chunks may be handled."""
@@ -516,6 +517,8 @@ class Association:
         self._local = local
         self._sender = self._new_sender()
         self._timers.clear_all()
+        if self._receiver is not None:
+            self._events += self._receiver.drain()
         self._adopt(peer)
         self._events.append(AssociationRestarted())
         self._establish(now)
@@ -544,13 +547,13 @@ class Association:
             self._receiver.handle_forward(chunk)
 
     def _finish_receiving(self, receiver: Receiver, now: Instant) -> None:
-        """All chunks of a packet have been taken."""
+        """All packets that arrived together have been taken."""
         self._events += receiver.drain()
         if self._reset is not None and self._reset.deferred:
             self._follow_reset(self._reset.advance(receiver.tsns.cumulative))
-        receiver.packet_done(now)
+        receiver.settle(now)
         if self.state is State.SHUTDOWN_SENT:
-            receiver.sack_at = now  # RFC 9260 §9.2: each packet with data is answered by SACK and SHUTDOWN.
+            receiver.sack_at = now  # RFC 9260 §9.2: packets with data are answered by SACK and SHUTDOWN.
             self._send_shutdown(now)
         while receiver.invalid_streams:
             self._queue_error(ErrorCause.invalid_stream(receiver.invalid_streams.pop()))
@@ -677,6 +680,8 @@ class Association:
         self.state = State.ENDED
         self._timers.clear_all()
         self._sender = self._new_sender()
+        if self._receiver is not None:
+            self._events += self._receiver.drain()  # what came whole before the end is good
         self._receiver = self._reset = None
         self._heartbeat.at = None
         self._outbox.control.clear()
@@ -686,10 +691,12 @@ class Association:
 
     def _flush(self, now: Instant) -> None:
         """Pack everything that may be sent: replies, SACK, FORWARD-TSN, data, in this order."""
-        state, outbox, receiver = self.state, self._outbox, self._receiver
+        receiver = self._receiver
+        if receiver is not None and receiver.has_taken:
+            self._finish_receiving(receiver, now)
+        state, outbox, sender = self.state, self._outbox, self._sender
         if state is State.ENDED:
             return
-        sender = self._sender
         if state is State.SHUTDOWN_PENDING or state is State.SHUTDOWN_RECEIVED:
             self._shut_down_when_idle(now)
         elif self._reset is not None and self._reset.wanted:

@@ -12,7 +12,7 @@ DTLS gets to spend CPU only on a path that ICE has validated. The SRTP keys come
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 
 from stack.core.errors import LocalError, ParseError
@@ -52,6 +52,7 @@ from stack.session.parameters import (
     make_ice,
     make_rtp,
 )
+from stack.session.statistics import DtlsState, SessionStatistics, Traffic, describe
 from stack.srtp import SrtpEngine, SrtpError, SrtpProfile, keying_material_length, split_keying_material
 
 SETUP_TIMEOUT = 30.0
@@ -101,6 +102,10 @@ class Session:
         self.counters = Counters()
         self.state = State.CHECKING
         self.steps: dict[str, float] = {}
+        self.sent = Traffic()
+        self.received = Traffic()
+        self.security: HandshakeComplete | None = None
+        """What DTLS agreed on, once it has."""
         self._made = now
         self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now)
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version)
@@ -143,6 +148,34 @@ class Session:
         """The latest round-trip time in seconds, from RTCP or else from ICE."""
         measured = self._rtp.round_trip_time if self._rtp is not None else None
         return measured if measured is not None else self._ice.round_trip_time
+
+    @property
+    def ice_round_trip_time(self) -> float | None:
+        """The round-trip time in seconds by ICE's own checks; a lite agent makes none."""
+        return self._ice.round_trip_time
+
+    @property
+    def ice_controlling(self) -> bool:
+        """Whether we choose the path; a role conflict may change it."""
+        return isinstance(self._ice, IceAgent) and self._ice.controlling
+
+    @property
+    def ice_state(self) -> str:
+        """How far ICE has come, as RTCIceTransportState spells it."""
+        return self._ice.state.value
+
+    @property
+    def dtls_state(self) -> DtlsState:
+        """How far DTLS has come."""
+        if self.state is State.ENDED:
+            return DtlsState.CLOSED
+        if self.security is not None:
+            return DtlsState.CONNECTED
+        return DtlsState.CONNECTING if self._dtls_started else DtlsState.NEW
+
+    def statistics(self, now: Instant) -> SessionStatistics:
+        """Return everything that is known of the connection and of its RTP."""
+        return describe(self, now)
 
     def send_media(
         self, payload: bytes, samples: int, now: Instant, *, skipped: int = 0, marker: bool = False
@@ -200,10 +233,23 @@ class Session:
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram from the network."""
-        if self.state is State.ENDED:
-            self.counters.add("dropped_after_end")
-            return
+        self.handle_datagrams(((data, path),), now)
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together: SCTP packets among them are answered together."""
+        for data, path in batch:
+            if self.state is State.ENDED:
+                self.counters.add("dropped_after_end")
+                continue
+            self._take(data, path, now)
+            if self.state is not State.CONNECTED:  # in set-up, a datagram may need what the last one has opened
+                self._pump(now)
+        if self.state is State.CONNECTED:
+            self._pump(now)
+
+    def _take(self, data: bytes, path: Path, now: Instant) -> None:
         kind = classify(data)
+        self.received.note(data, kind)
         if kind is Kind.RTP or kind is Kind.RTCP:
             self._handle_srtp(data, kind, now)
         elif kind is Kind.STUN:
@@ -215,7 +261,6 @@ class Session:
             self._dtls.handle_datagram(data, now)
         else:
             self.counters.add("dropped_unknown_protocol")
-        self._pump(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
@@ -247,6 +292,8 @@ class Session:
     def drain_transmits(self) -> Sequence[Transmit]:
         """Return every datagram to be sent since the last call."""
         transmits, self._transmits = self._transmits, []
+        for transmit in transmits:
+            self.sent.note(transmit.data)
         return transmits
 
     def drain_events(self) -> Sequence[SessionEvent]:
@@ -346,6 +393,7 @@ class Session:
         elif self._rtp is not None:
             self._end(EndReason.DTLS_FAILED, "the peer agreed to no SRTP profile")
             return
+        self.security = event
         self.state = State.CONNECTED
         self._timers.clear(_Timer.SETUP)
         self._step("dtls_connected", now)

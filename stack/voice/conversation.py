@@ -9,7 +9,7 @@ What the session says is handed up unchanged, but for media.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -48,6 +48,7 @@ from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
 from stack.voice.events import ConversationEvent, Heard, KeyPressed, PeerLeft, SpeakerDrained
 from stack.voice.floor import Floor
 from stack.voice.mouth import Mouth
+from stack.voice.statistics import CallStatistics, describe_call
 from stack.voice.turns import TurnMode, TurnSettings
 from stack.voice.vad import DETECTOR_RATE, EarshotDetector, EnergyDetector, VoiceDetector
 
@@ -206,11 +207,19 @@ class Conversation:
             self._floor.push_to_talk(pressed, now)
             self._gather(now)
 
-    def commit_utterance(self, now: Instant) -> None:
-        """The person's turn is over, whatever the detectors think."""
+    def open_utterance(self) -> None:
+        """Collect what is heard from now on, until `commit_utterance`: for clients that end turns by hand."""
+        self._listening = True
         if self._floor is not None:
-            self._floor.commit(now)
-            self._gather(now)
+            self._floor.open_utterance()
+
+    def commit_utterance(self, now: Instant) -> bool:
+        """The person's turn is over, whatever the detectors think; False if there is nothing in it."""
+        if self._floor is None:
+            return False
+        committed = self._floor.commit(now)
+        self._gather(now)
+        return committed
 
     def clear_utterance(self, now: Instant) -> None:
         """Forget what the person has said in this turn."""
@@ -292,27 +301,20 @@ class Conversation:
 
     # -- what is known -------------------------------------------------------------------------------------
 
-    def stats(self, now: Instant) -> dict[str, Any]:
-        """Return a snapshot of the call's statistics as plain values."""
-        session = self.session
-        rtt = session.round_trip_time
-        total = session.all_counters()
-        total.merge(self.counters, "conversation.")
-        if self._receiver is not None:
-            total.merge(self._receiver.counters, "decoder.")
-            total.merge(self._receiver.buffer.counters, "jitter.")
-        return {
-            "steps_ms": dict(session.steps),
-            "round_trip_time_ms": None if rtt is None else round(rtt * 1e3, 3),
-            "counters": dict(total.snapshot()),
-            "rtp": session.rtp.stats(now).as_webrtc() if session.rtp is not None else [],
-        }
+    def stats(self, now: Instant) -> CallStatistics:
+        """Return a snapshot of the call's statistics."""
+        return describe_call(self.session, self._receiver, self.counters, now)
 
     # -- the machine ---------------------------------------------------------------------------------------
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram from the network."""
         self.session.handle_datagram(data, path, now)
+        self._collect(now)
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together."""
+        self.session.handle_datagrams(batch, now)
         self._collect(now)
 
     def handle_timeout(self, now: Instant) -> None:
