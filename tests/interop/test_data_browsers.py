@@ -105,7 +105,7 @@ async def test_closing_and_opening_again_from_either_side(line: Line) -> None:
 
 
 async def test_a_large_transfer_each_way(far: Far, line: Line) -> None:
-    print(f"\n{far.lab.name}: {await trials.transfer(line, 500_000 if far.is_bad else 5_000_000)}")
+    print(f"\n{far.lab.name}: {await trials.transfer(line, 300_000 if far.is_bad else 5_000_000)}")
     went = line.relay.statistics()
     for way in (went["up"], went["down"]):
         lost = 1 - way["delivered"] / way["offered"]
