@@ -3,7 +3,7 @@
 A whole conversation without a network: the agent's sound goes through a room into the microphone, the person
 speaks over it, and `Listener` and `TurnTaking` decide, packet by packet of 20 ms. When they hold the reply the
 agent really falls silent, and its echo with it. Latency counts from the arrival of the packet with the first
-sample of sound (the first 20 ms within 30 dB of the speaker's level) to the packet that decides; network and
+sample of sound (the first 20 ms within 14 dB of the speaker's level) to the packet that decides; network and
 program add to it elsewhere. The echo is 6 dB below what is sent, and the person is as loud as the agent.
 """
 
@@ -20,12 +20,12 @@ from bench._voices import (
     FRAME,
     RATE,
     Missing,
-    active_rms,
     agent,
     cough,
     first_sound,
     impulse_response,
     people,
+    sounding,
     spoken,
     typing,
 )
@@ -158,13 +158,11 @@ def phrases() -> list[np.ndarray]:
     """Return what people say after each pause, two seconds at most, from its first sound on."""
     found = []
     for sentence in people():
-        blocks = sentence[: len(sentence) // 160 * 160].reshape(-1, 160)
-        loud = np.sqrt((blocks**2).mean(axis=1)) > active_rms(sentence) * 10 ** (-30 / 20)
-        quiet = 100
-        for index, sounds in enumerate(loud[:-50]):
-            if sounds and loud[index + 1] and quiet >= 12:
-                found.append(sentence[max(0, index * 160 - 800) :][: 2 * RATE])
-            quiet = 0 if sounds else quiet + 1
+        loud, quiet = sounding(sentence), 100
+        for index in range(len(loud) - 60):
+            if loud[index] and loud[index + 1] and quiet >= 10:
+                found.append(sentence[max(0, index * 160 - 1600) :][: 2 * RATE])
+            quiet = 0 if loud[index] else quiet + 1
     return found
 
 

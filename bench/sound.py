@@ -13,8 +13,8 @@ through `interop.network_model` in virtual time, and received four ways:
 "red" rows carry redundancy (RFC 2198) as our sender would: its depth follows the loss reported each second.
 aiortc cannot receive it and gets the same packets without. Delay is what the receiver adds: from a packet's own
 arrival to when its sound is handed out (played: to when it is played). "made up" is the share of the sound that
-is not from packets. PESQ is wideband, against the original, the mean over the sentences; PLCMOS (if `speechmos`
-is installed) needs no reference.
+is not from packets (silence, for aiortc). PESQ is wideband, against the original, the mean over the sentences;
+PLCMOS (if `speechmos` is installed) needs no reference.
 """
 
 from __future__ import annotations
@@ -271,11 +271,10 @@ def hear_aiortc_played(speech: Speech, arrivals: Sequence[Arrival], red: bool) -
             empty += 1
         now += FRAME
     behind = fmean(at - number * FRAME for number, at in played)
-    never = len(speech.samples) // 320 - len(played)
     return Heard(
         shifted(resample(np.concatenate(parts), 48_000, RATE), start, behind),
         [at - came[number] for number, at in played],
-        min(1.0, (empty + max(0, never)) / (len(speech.samples) // 320)),
+        empty / len(parts),
     )
 
 

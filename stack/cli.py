@@ -18,7 +18,7 @@ import click
 
 from stack import __version__
 from stack.agents import AGENTS
-from stack.aio import HostConfig, Program
+from stack.aio import HostConfig
 from stack.core.errors import StackError
 from stack.sdp import Setup
 from stack.signaling import serve as serve_program
@@ -105,7 +105,7 @@ def version() -> None:
     click.echo(f"voice-stack {__version__} (Python {sys.version.split()[0]})")
 
 
-def load_agent(name: str) -> Program:
+def load_agent(name: str) -> Callable[..., Any]:
     """Return the agent called `name`, or the one at `module:function`; raises `click.BadParameter`."""
     if name in AGENTS:
         return AGENTS[name]

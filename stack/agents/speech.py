@@ -26,6 +26,7 @@ _DONT_EXIT = 0x8000
 _UTF8 = 1
 _RATE_PARAMETER = 1
 _PITCH_PARAMETER = 3
+_HISS = 15.0
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -104,6 +105,7 @@ class Recogniser:
             self._decoder.add_word(word, phones, False)
         self._decoder.add_jsgf_string("grammar", grammar)
         self._decoder.activate_search("grammar")
+        self._hiss = np.random.default_rng(0)
         self._open = False
 
     def push(self, samples: Int16) -> None:
@@ -111,7 +113,10 @@ class Recogniser:
         if not self._open:
             self._decoder.start_utt()
             self._open = True
-        self._decoder.process_raw(samples.astype("<i2").tobytes(), no_search=False, full_utt=False)
+        # Its features are logarithms: digital silence would be an event of its own, so a little hiss is added.
+        hissing = samples + self._hiss.normal(0.0, _HISS, len(samples))
+        pcm = np.clip(np.rint(hissing), -32768, 32767).astype("<i2")
+        self._decoder.process_raw(pcm.tobytes(), no_search=False, full_utt=False)
 
     def finish(self) -> str:
         """Return what was said, in lower case; empty if it was nothing that the grammar knows."""

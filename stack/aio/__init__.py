@@ -3,7 +3,8 @@
 from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.driver import Driver, MediaThread
-from stack.aio.host import Accepted, Host, HostConfig, HostFull, Program
+from stack.aio.host import Accepted, Host, HostConfig, HostFull
+from stack.aio.programs import Program, as_program
 from stack.aio.reply import Reply
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "Program",
     "Reply",
     "Speaker",
+    "as_program",
 ]

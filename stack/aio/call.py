@@ -288,6 +288,13 @@ class Call:
         """The person's turn is over, whatever the detectors think."""
         self.command(lambda conversation, now: conversation.commit_utterance(now))
 
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a JSON message to the client on its `events` channel; it is dropped if the client has none.
+
+        The page shows `{"type": "transcript", "role": "user" | "agent", "text": …, "reply": …, "start_ms": …}`.
+        """
+        self.command(lambda conversation, now: conversation.tell(message, now))
+
     def register_reply(self, reply: Reply) -> None:
         """A reply has begun: it is told when it is over."""
         self._replies[reply.number] = reply

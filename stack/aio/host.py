@@ -10,12 +10,14 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from stack.aio.call import Call, CallContext, Command
 from stack.aio.driver import Driver, MediaThread
+from stack.aio.programs import as_program
 from stack.aio.udp import bind_all, local_addresses
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Address
@@ -27,8 +29,6 @@ from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
 
 log = logging.getLogger("stack.calls")
-
-Program = Callable[[Call], Awaitable[None]]
 
 END_GRACE = 5.0
 """Seconds that a program has to return after its call has ended; then it is cancelled."""
@@ -68,12 +68,12 @@ class Host:
     """
 
     def __init__(
-        self, program: Program, config: HostConfig | None = None, trace: PacketTrace | None = None
+        self, program: Callable[..., Any], config: HostConfig | None = None, trace: PacketTrace | None = None
     ) -> None:
         self.config = config or HostConfig()
         self.calls: dict[str, Call] = {}
         self.counters = Counters()
-        self._program = program
+        self._program = as_program(program)
         self._trace = trace
         self._tasks: set[asyncio.Task[None]] = set()
         self._conversations: dict[str, Conversation] = {}

@@ -2,7 +2,14 @@
 
 from stack.rtp.config import RtpCodec, RtpConfig
 from stack.rtp.events import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, RtpEvent, SourceChanged
-from stack.rtp.extensions import AudioLevel, ExtensionIds, ExtensionMap, HeaderExtensions, PlayoutDelay
+from stack.rtp.extensions import (
+    URI_PLAYOUT_DELAY,
+    AudioLevel,
+    ExtensionIds,
+    ExtensionMap,
+    HeaderExtensions,
+    PlayoutDelay,
+)
 from stack.rtp.jitter import (
     Adjustment,
     ArrivalBuffer,
@@ -28,6 +35,7 @@ from stack.rtp.stats import (
 )
 
 __all__ = [
+    "URI_PLAYOUT_DELAY",
     "Adjustment",
     "ArrivalBuffer",
     "AudioLevel",

@@ -14,7 +14,7 @@ from typing import Self
 from stack import dtls, ice, sctp, sdp
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Address, Entropy, Instant
-from stack.rtp import ExtensionIds, RtpCodec, RtpConfig, RtpSession
+from stack.rtp import URI_PLAYOUT_DELAY, ExtensionIds, PlayoutDelay, RtpCodec, RtpConfig, RtpSession
 
 SRTP_PROFILES = (
     dtls.SrtpProfile.AEAD_AES_128_GCM,
@@ -85,7 +85,9 @@ def make_local_parameters(
         audio = sdp.LocalAudio(
             ssrc=int.from_bytes(entropy(4), "big") or 1,
             cname=entropy(8).hex(),
-            extensions=(sdp.EXTENSION_AUDIO_LEVEL,),
+            extensions=(sdp.EXTENSION_AUDIO_LEVEL, sdp.EXTENSION_TRANSPORT_CC, URI_PLAYOUT_DELAY),
+            rtcp_feedback=("nack", "transport-cc"),
+            red=True,
         )
     fingerprint = certificate.fingerprint()
     return sdp.LocalParameters(
@@ -170,7 +172,9 @@ def make_rtp(
             mid=ids.get(sdp.EXTENSION_MID),
             transport_sequence=ids.get(sdp.EXTENSION_TRANSPORT_CC),
             abs_send_time=ids.get(sdp.EXTENSION_ABS_SEND_TIME),
+            playout_delay=ids.get(URI_PLAYOUT_DELAY),
         ),
+        playout_delay=PlayoutDelay(0, 10) if URI_PLAYOUT_DELAY in ids else None,
         mid=agreed.mid,
         nack="nack" in agreed.rtcp_feedback,
         transport_cc="transport-cc" in agreed.rtcp_feedback,

@@ -7,13 +7,14 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from aiohttp import web
 
-from stack.aio import Host, HostConfig, Program
+from stack.aio import Host, HostConfig
 from stack.core.errors import LocalError
 from stack.core.trace import PcapWriter
 from stack.signaling.app import create_app
@@ -52,7 +53,7 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(program: Program, config: ServeConfig | None = None) -> AsyncIterator[Serving]:
+async def serving(program: Callable[..., Any], config: ServeConfig | None = None) -> AsyncIterator[Serving]:
     """Context: the server runs while inside; `LocalError` if a port is taken or the pcap file is not writable."""
     config = config or ServeConfig()
     with contextlib.ExitStack() as stack:
@@ -85,7 +86,7 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-async def _serve(program: Program, config: ServeConfig) -> None:
+async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -101,7 +102,7 @@ async def _serve(program: Program, config: ServeConfig) -> None:
 
 
 def serve(
-    program: Program,
+    program: Callable[..., Any],
     *,
     host: str = "127.0.0.1",
     port: int = 8080,

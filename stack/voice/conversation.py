@@ -114,7 +114,8 @@ class Conversation:
             self._payload_type = audio.payload_type
             codec = audio.codec.lower()
             self._receiver = make_receiver(_make_decoder(codec, config.microphone_rate), config.discipline)
-            self._mouth = Mouth(codec, config.bitrate, config.complexity)
+            redundancy = audio.red_payload_type is not None
+            self._mouth = Mouth(codec, config.bitrate, config.complexity, redundancy=redundancy)
             listener = Listener(config.turns, _make_detector(config.detector), _make_canceller(config.echo))
             self._floor = Floor(self._mouth, listener, config.turns)
             if config.microphone_rate != DETECTOR_RATE:
@@ -249,6 +250,17 @@ class Conversation:
         self._channels.send(channel, data, now)
         self._flush(now)
         return self._channels.buffered_amount(channel)
+
+    def tell(self, message: dict[str, Any], now: Instant) -> None:
+        """Send a JSON message on the client's `events` channel; it is counted and dropped if there is none."""
+        if self._client_channel is None or not self.session.is_connected:
+            self.counters.add("announcement_without_client")
+            return
+        try:
+            self._channels.send(self._client_channel, to_json(message), now)
+        except LocalError:
+            self.counters.add("announcement_not_sent")
+        self._flush(now)
 
     def close_channel(self, channel: ChannelId, now: Instant) -> None:
         """Close a channel when all that was sent on it has left."""
@@ -423,7 +435,7 @@ class Conversation:
         if view is not None and view.at != self._reported_at:
             self._reported_at = view.at
             self._mouth.acknowledged(view.extended_highest_sequence, now, rtp.round_trip_time or 0.0)
-            self._mouth.set_expected_loss(_fec_percent(rtp.reported_loss(now)))
+            self._mouth.note_loss(rtp.reported_loss(now), now)
         if isinstance(self._receiver, ArrivalReceiver):
             self._set_repair(self._receiver, rtp)
 
@@ -466,16 +478,10 @@ class Conversation:
         if not events:
             return
         self._events.extend(events)
-        if self._client_channel is None or not self.session.is_connected:
-            return
         for event in events:
-            told = announce(event)
-            if told is not None and self._client_channel is not None:
-                try:
-                    self._channels.send(self._client_channel, to_json(told), now)
-                except LocalError:
-                    self.counters.add("announcement_not_sent")
-        self._flush(now)
+            message = announce(event)
+            if message is not None and self._client_channel is not None:
+                self.tell(message, now)
 
     def _on_message(self, event: MessageReceived, now: Instant) -> bool:
         """Do what the client asks for; True if it was for us. What is not waits for the program to read it."""
@@ -506,11 +512,6 @@ class Conversation:
             self.counters.add("client_request_malformed")
             return False
         return True
-
-
-def _fec_percent(loss: float) -> int:
-    """In-band FEC costs quality where nothing is lost: it begins at one per cent."""
-    return 0 if loss < 0.01 else min(30, round(loss * 100))
 
 
 def _make_decoder(codec: str, rate: int) -> Decoder:

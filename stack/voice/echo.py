@@ -29,6 +29,7 @@ from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
 _SNAP = 16  # samples by which media time may disagree with the count of samples: 1 ms of rounding
 _AUDIBLE = 30.0  # RMS of a reference that can come back as an echo: -61 dBFS
 _HEADROOM = 64  # taps that the model begins before the lag that was found
+_OPPOSED = 0.22  # correlation of remainder and prediction that double talk hardly ever reaches by chance
 _TAIL = 3200  # samples for which a room may go on after us
 
 
@@ -229,7 +230,7 @@ class KalmanEchoCanceller:
             model.error_power,
             model.echo_power,
             model.reference_power(),
-            self._balance.found_now,
+            self._balance.opposed,
             self._converged,
         )
         # A filter that adds more than it takes away is not asked.
@@ -297,7 +298,7 @@ class Balance:
 
     def __init__(self) -> None:
         self._heard = self._left = self._explained = self._predicted = 0.0
-        self._explained_now = self._predicted_now = 0.0
+        self._explained_now = self._predicted_now = self._left_now = 0.0
         self._long_heard = self._long_left = 1.0
 
     def update(self, microphone: Float, error: Float) -> None:
@@ -309,8 +310,9 @@ class Balance:
         explained, power = float(np.dot(microphone, predicted)), float(np.dot(predicted, predicted))
         self._explained = 0.85 * self._explained + explained
         self._predicted = 0.85 * self._predicted + power
-        self._explained_now = 0.5 * self._explained_now + explained
-        self._predicted_now = 0.5 * self._predicted_now + power
+        self._explained_now = 0.7 * self._explained_now + explained
+        self._predicted_now = 0.7 * self._predicted_now + power
+        self._left_now = 0.7 * self._left_now + left
         self._long_heard = 0.99 * self._long_heard + heard
         self._long_left = 0.99 * self._long_left + left
 
@@ -325,9 +327,16 @@ class Balance:
         return self._explained / self._predicted if self._predicted > BLOCK else 1.0
 
     @property
-    def found_now(self) -> float:
-        """The same over 20 ms: quick to see a path go, and unsure of itself in double talk."""
-        return self._explained_now / self._predicted_now if self._predicted_now > BLOCK else 1.0
+    def opposed(self) -> bool:
+        """True if what is left runs against the prediction: the filter now adds an echo of its own.
+
+        A person's voice is uncorrelated with the prediction; a prediction that is no longer in the microphone is
+        left there with its sign turned. Over 30 ms, and only where something substantial is left.
+        """
+        if self._predicted_now < BLOCK or self._left_now < 0.25 * self._predicted_now:
+            return False
+        against = self._predicted_now - self._explained_now
+        return against > _OPPOSED * float(np.sqrt(self._left_now * self._predicted_now))
 
     @property
     def erle_db(self) -> float:

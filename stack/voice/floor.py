@@ -18,8 +18,9 @@ from stack.core.machine import Instant
 from stack.core.timers import earliest
 from stack.voice import events as ev
 from stack.voice.barge_in import Listener
+from stack.voice.endpointing import Endpointer, Pause, RuleEndpointer
 from stack.voice.mouth import Mouth, SpokenFrame
-from stack.voice.turns import TurnAction, TurnEvent, TurnSettings, TurnState, TurnTaking
+from stack.voice.turns import TurnAction, TurnEvent, TurnMode, TurnSettings, TurnState, TurnTaking
 from stack.voice.vad import DETECTOR_RATE, SpeechEvent, SpeechStarted
 
 DEFAULT_PLAYOUT_DELAY = 0.080
@@ -44,11 +45,15 @@ class _Reply:
 class Floor:
     """The voice logic of one conversation; a machine without a network. Pump `drain_events` after each input."""
 
-    def __init__(self, mouth: Mouth, listener: Listener, settings: TurnSettings) -> None:
+    def __init__(
+        self, mouth: Mouth, listener: Listener, settings: TurnSettings, endpointer: Endpointer | None = None
+    ) -> None:
         self.playout_delay = DEFAULT_PLAYOUT_DELAY
         self._mouth = mouth
         self._listener = listener
         self._turns = TurnTaking(settings)
+        self._endpointer = endpointer or RuleEndpointer(settings.eagerness)
+        self._transcript: str | None = None
         self._state = self._turns.state
         self._reply: _Reply | None = None
         self._numbers = 0
@@ -104,11 +109,29 @@ class Floor:
             self._events.append(ev.UserStartedSpeaking(event.media_time, after))
             if self._opened_at is None and self.settings.hears:
                 self._opened_at = event.media_time
+            if self._turns.state is TurnState.USER_PAUSED and isinstance(self._endpointer, RuleEndpointer):
+                self._endpointer.resumed(event.onset - self._speech_ended)
             self._turns.speech_started(now, spoken=now - self._onset)
         else:
             self._speech_ended = event.media_time
             self._events.append(ev.UserStoppedSpeaking(event.media_time))
             self._turns.speech_stopped(now, event.duration, event.silence)
+            if self._turns.settings.mode is TurnMode.SEMANTIC and self._turns.state is TurnState.USER_PAUSED:
+                self._estimate_end(event.silence, now)
+
+    def _estimate_end(self, silence: float, now: Instant) -> None:
+        """Ask the estimator how long this pause has to be for the turn to be over."""
+        if self._opened_at is None or not self._collected:
+            return
+        first, sound = self._sound()
+        start = max(0, round((self._opened_at - first) * DETECTOR_RATE))
+        end = max(start, round((self._speech_ended - first) * DETECTOR_RATE))
+        pause = Pause(sound[start:end], self._speech_ended - self._opened_at, self._transcript)
+        self._turns.end_of_turn_at(now - silence + self._endpointer.wait(pause), now)
+
+    def _sound(self) -> tuple[float, Samples]:
+        """Return what is collected, and the media time of its first sample."""
+        return self._collected[0][0], np.concatenate([samples for _, samples in self._collected])
 
     def _arrival_of(self, media_time: float, now: Instant) -> Instant:
         """Return when that moment of the microphone could have been here: by the fastest way of late."""
@@ -197,6 +220,8 @@ class Floor:
     def configure(self, settings: TurnSettings, now: Instant) -> None:
         """Change the rules in the middle of the call."""
         self._listener.settings = settings
+        if isinstance(self._endpointer, RuleEndpointer):
+            self._endpointer.eagerness = settings.eagerness
         self._turns.configure(settings, now, self._listener.speaking)
         self._act(now)
 
@@ -208,6 +233,10 @@ class Floor:
             self._onset = now
         self._turns.push_to_talk(pressed, now)
         self._act(now)
+
+    def note_transcript(self, text: str) -> None:
+        """What the person has said in this turn so far, if somebody knows: it helps to tell whether it is over."""
+        self._transcript = text
 
     def commit(self, now: Instant) -> None:
         """The person's turn is over, whatever the detectors think."""
@@ -276,8 +305,8 @@ class Floor:
         self._turn_over = now
         if opened is None or not self._collected:
             return
-        first = self._collected[0][0]
-        sound = np.concatenate([samples for _, samples in self._collected])
+        first, sound = self._sound()
+        self._transcript = None
         skipped = max(0, round((opened - first) * DETECTOR_RATE))
         ended = self._speech_ended if self._speech_ended > opened else first + len(sound) / DETECTOR_RATE
         waited = max(0.0, now - self._arrival_of(ended, now))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from stack.audio import (
     FRAME,
     Encoder,
+    EncoderTuner,
     G711Encoder,
     G711Law,
     OpusEncoder,
@@ -42,11 +43,13 @@ class SpokenFrame(NamedTuple):
 class Mouth:
     """Queue, pace, encode. The encoder is made at the first write, at the rate that the program speaks at."""
 
-    def __init__(self, codec: str, bitrate: int, complexity: int) -> None:
+    def __init__(self, codec: str, bitrate: int, complexity: int, *, redundancy: bool = False) -> None:
         self._codec = codec
+        self._redundancy = redundancy  # RED repairs losses, so the codec need not
         self._bitrate = bitrate
         self._complexity = complexity
         self._encoder: Encoder | None = None
+        self._tuner: EncoderTuner | None = None
         self._playout: PlayoutQueue | None = None
         self._record: PlayoutRecord | None = None
         self._reply_from = 0
@@ -64,11 +67,10 @@ class Mouth:
         """Seconds of sound that are written and have not left."""
         return self._playout.queued if self._playout is not None else 0.0
 
-    def set_expected_loss(self, percent: int) -> None:
-        """Lay Opus's in-band FEC out for so much loss; 0 switches it off."""
-        if isinstance(self._encoder, OpusEncoder) and self._encoder.expected_loss != percent:
-            self._encoder.expected_loss = percent
-            self._encoder.fec = percent > 0
+    def note_loss(self, loss: float, now: Instant) -> None:
+        """The peer reports that it loses this share of our packets, 0 … 1: the encoder takes precautions."""
+        if self._tuner is not None:
+            self._tuner.update(loss, now)
 
     def write(self, pcm: Pcm, sample_rate: int, now: Instant) -> None:
         """Append sound; see `PlayoutQueue.write`."""
@@ -144,6 +146,7 @@ class Mouth:
         if self._codec == "opus":
             rate = next((rate for rate in _OPUS_RATES if rate >= sample_rate), _OPUS_RATES[-1])
             encoder = OpusEncoder(rate, bitrate=self._bitrate, complexity=self._complexity)
+            self._tuner = EncoderTuner(encoder, redundancy=self._redundancy)
         elif self._codec in ("pcmu", "pcma"):
             encoder = G711Encoder(G711Law[self._codec.upper()])
         else:

@@ -193,6 +193,7 @@ def test_the_target_rises_quickly_and_falls_slowly():
     assert call.delays[-1] < 0.045
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drift", [200e-6, -200e-6])
 def test_a_drifting_clock_is_followed_for_an_hour(drift):
     call = Call(uniform_jitter(0.01), drift=drift)
