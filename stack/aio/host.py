@@ -74,6 +74,7 @@ class Host:
         self.calls: dict[str, Call] = {}
         self.counters = Counters()
         self._program = as_program(program)
+        self._prepare: Callable[[], object] | None = getattr(program, "prepare", None)
         self._trace = trace
         self._tasks: set[asyncio.Task[None]] = set()
         self._conversations: dict[str, Conversation] = {}
@@ -88,8 +89,13 @@ class Host:
         await self.stop()
 
     async def start(self) -> None:
-        """Bind the port and begin; raises `LocalError` if it cannot be bound."""
+        """Bind the port and begin; raises `LocalError` if it cannot be bound.
+
+        A program with an attribute `prepare` has it called first, in a thread: to load models while nobody waits.
+        """
         self._loop = asyncio.get_running_loop()
+        if self._prepare is not None:
+            await asyncio.to_thread(self._prepare)
         self._sockets = bind_all(local_addresses(self.config.host), self.config.udp_port)
         self._media = MediaThread()
         self._endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=self.config.max_calls)

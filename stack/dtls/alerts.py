@@ -27,6 +27,7 @@ class AlertDescription(IntEnum):
     UNEXPECTED_MESSAGE = 10
     BAD_RECORD_MAC = 20
     RECORD_OVERFLOW = 22
+    DECOMPRESSION_FAILURE = 30
     HANDSHAKE_FAILURE = 40
     NO_CERTIFICATE = 41
     BAD_CERTIFICATE = 42
@@ -121,6 +122,7 @@ class FailureReason(Enum):
     TIMEOUT = "the peer does not answer"
     AEAD_LIMIT = "AEAD limit reached"
     ALERT_RECEIVED = "fatal alert from the peer"
+    ABORTED = "given up by our side"
     INTERNAL_ERROR = "internal error"
 
 

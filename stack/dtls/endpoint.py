@@ -152,6 +152,11 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             self.state = State.CLOSED
         self._channel.stop_timers()
 
+    def abort(self, alert: AlertDescription) -> None:
+        """Give the connection up at once and tell the peer why; nothing is sent or delivered after it."""
+        if self.state in (State.HANDSHAKE, State.CONNECTED):
+            self._fail(HandshakeFailure(alert, FailureReason.ABORTED))
+
     def set_mtu(self, mtu: int) -> None:
         """Change the largest datagram that the handshake sends; it holds from the next transmission on."""
         if mtu < MIN_MTU:

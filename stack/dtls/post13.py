@@ -94,7 +94,9 @@ class PostHandshake13:
 
     def update_keys(self, request_peer: bool, now: Instant) -> None:
         """Announce new keys; they come into use when the announcement is acknowledged (RFC 9147 §8)."""
-        if self._update_sent or self._channel.has_unacknowledged_flight:
+        if self._update_sent and not request_peer:
+            return  # the keys are about to change: the one update will do
+        if self._channel.has_unacknowledged_flight:
             self._queued = request_peer or bool(self._queued)
             return
         if self._channel.records.write_epoch >= _MAX_EPOCH:

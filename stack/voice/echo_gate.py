@@ -33,7 +33,7 @@ _BIN_HZ = DETECTOR_RATE / (2 * BLOCK)
 _EDGES = np.array([round(edge / _BIN_HZ) for edge in _EDGES_HZ])
 BANDS: Final = len(_EDGES_HZ) - 1
 
-_QUANTILE = 0.75
+_QUANTILE = 0.9
 _REVERB_DECAY = 0.8  # per block: what a room with 0.6 s of reverberation keeps of its power
 _SMOOTHING = 0.6
 _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
@@ -46,7 +46,7 @@ _VERDICTS_KEPT = 64
 class GateSettings:
     """How much more than echo is a voice."""
 
-    leak_margin_db: float = 8.0
+    leak_margin_db: float = 6.0
     """Above the usual remainder of the echo."""
     coupling_margin_db: float = 6.0
     """Above the echo itself, while nothing better is known."""

@@ -272,6 +272,33 @@ def test_a_lost_key_update_is_sent_again() -> None:
     assert_data_flows(pair)
 
 
+@pytest.mark.parametrize(("request_peer", "updates"), [(False, 1), (True, 2)])
+def test_an_update_that_is_under_way_will_do(request_peer: bool, updates: int) -> None:
+    pair = Pair()
+    pair.handshake()
+    pair.client.update_keys(pair.now)
+    for _ in range(3):
+        # Nothing is gained by changing the keys twice, unless the peer's are wanted changed as well.
+        pair.client.update_keys(pair.now, request_peer)
+    pair.run()
+    assert_data_flows(pair)
+    assert pair.sent[Role.CLIENT][-1][0] & 3 == (3 + updates) & 3  # RFC 9147 §4: the epoch's low bits
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_giving_up_tells_the_peer_why(version: Version) -> None:
+    pair = Pair({"max_version": version, "min_version": version})
+    pair.handshake()
+    pair.client.abort(AlertDescription.ACCESS_DENIED)
+    pair.client.abort(AlertDescription.INTERNAL_ERROR)  # too late
+    pair.run()
+    (ours,), (theirs,) = failures(pair, Role.CLIENT), failures(pair, Role.SERVER)
+    assert (ours.reason, ours.alert, ours.remote) == (FailureReason.ABORTED, AlertDescription.ACCESS_DENIED, False)
+    assert (theirs.reason, theirs.alert) == (FailureReason.ALERT_RECEIVED, AlertDescription.ACCESS_DENIED)
+    assert not pair.client.can_send
+    assert pair.client.poll_timeout() is None
+
+
 def test_the_handshake_is_reproducible_but_for_the_hybrid() -> None:
     sent = []
     for _ in range(2):
