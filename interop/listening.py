@@ -7,6 +7,7 @@ recording is what goes to the loudspeaker.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,14 @@ from interop.browsers import Browser
 from stack.audio import Samples
 
 RATE = 16_000
+_FRAME = 320
+_ALIKE = 0.5
 _BLOCK = 80
-_SILENT_BLOCKS = 5
+_SILENT_BLOCKS = 3
+_SILENT_RMS = 60.0  # what two codecs leave of silence is below; no block of the replies is for so long
+
+PLAIN_SOUND = "document.querySelectorAll('.settings input:checked').forEach(box => box.click())"
+"""Switch off what a browser does to the microphone: a recording has had it done already."""
 
 RECORD = """(() => {
   const recorder = new MediaRecorder(voiceStack.remote, { audioBitsPerSecond: 128000 }), parts = [];
@@ -28,7 +35,9 @@ RECORD = """(() => {
       const samples = Int16Array.from(sound.getChannelData(0), value => Math.max(-1, Math.min(1, value)) * 32767);
       const octets = new Uint8Array(samples.buffer);
       let text = "";
-      for (let at = 0; at < octets.length; at += 32768) text += String.fromCharCode(...octets.subarray(at, at + 32768));
+      for (let at = 0; at < octets.length; at += 32768) {
+        text += String.fromCharCode(...octets.subarray(at, at + 32768));
+      }
       resolve(btoa(text));
     };
     recorder.stop();
@@ -42,8 +51,11 @@ async def recorded(browser: Browser) -> Samples:
     return np.frombuffer(base64.b64decode(await browser.evaluate("recorded()", 120)), "<i2")
 
 
-def find(piece: Samples, sound: Samples) -> tuple[int, float]:
-    """Return where in `sound` the piece is found best, and the normalised correlation there."""
+def find(piece: Samples, sound: Samples, *, first: bool = False) -> tuple[int, float]:
+    """Return where in `sound` the piece is found, and the normalised correlation there.
+
+    The best place, or the first of those that are nearly as good.
+    """
     if len(sound) < len(piece):
         return 0, 0.0
     needle, hay = piece.astype(float), sound.astype(float)
@@ -53,9 +65,11 @@ def find(piece: Samples, sound: Samples) -> tuple[int, float]:
     dots = np.fft.irfft(product, size)[:places]
     sums = np.concatenate(([0.0], np.cumsum(hay**2)))
     energy = sums[len(needle) :] - sums[:places]
-    scale = np.sqrt(np.maximum(energy, 1e3 * len(needle)) * (needle**2).sum())
-    score = dots / scale
+    score = dots / np.sqrt(np.maximum(energy, 1e3 * len(needle)) * (needle**2).sum())
     best = int(np.argmax(score))
+    if first:
+        best = int(np.argmax(score >= 0.75 * score[best]))
+        best += int(np.argmax(score[best : best + _FRAME]))
     return best, float(score[best])
 
 
@@ -75,37 +89,58 @@ class Played(NamedTuple):
     first_20ms_db: float
     """Their level against that of the same sound in the reply, relative to the 200 ms that follow."""
 
+    @property
+    def is_whole(self) -> bool:
+        """True if the first 20 ms are there, and no quieter than they should be."""
+        return self.first_20ms > 0.4 and self.first_20ms_db > -6.0
 
-def played(reply: Samples, sound: Samples, search: tuple[int, int]) -> Played | None:
-    """Find a reply whose beginning is between two samples of the recording; None if it is not there."""
-    first, last = search
-    piece = reply[int(0.02 * RATE) : int(0.3 * RATE)]
-    at, likeness = find(piece, sound[first : last + len(piece)])
-    if likeness < 0.5:
-        return None
-    begin = max(0, first + at - int(0.02 * RATE))
-    end = _silence(sound, begin + int(0.2 * RATE))
-    window = min(int(0.15 * RATE), end - begin)
-    heard, lag = end - begin, int(0.2 * RATE)
-    low = max(0, heard - window - lag)
-    place, match = find(sound[end - window : end], reply[low : heard + lag])
-    if match > 0.4:
+
+def played(replies: Mapping[int, Samples], sound: Samples, patience: float = 10.0) -> dict[int, Played]:
+    """Find replies by their numbers, in the order in which they were said; those that are not there are left out.
+
+    `patience` is the seconds within which one reply follows the beginning of the one before.
+    """
+    begins: dict[int, tuple[int, float]] = {}
+    first = 0
+    for number, reply in replies.items():
+        piece = reply[_FRAME : 15 * _FRAME]
+        at, likeness = find(piece, sound[first : first + int(patience * RATE)], first=True)
+        if likeness >= _ALIKE:
+            begins[number] = (max(0, first + at - _FRAME), likeness)
+            first += at + len(piece)
+    found = {}
+    for number, (begin, likeness) in begins.items():
+        following = [other for other, _ in begins.values() if other > begin]
+        end = _silence(sound, begin + 10 * _FRAME, min(following, default=len(sound)))
+        heard = _position(replies[number], sound, begin, end)
+        found[number] = Played(begin, end, heard, likeness, *_opening(replies[number], sound, begin))
+    return found
+
+
+def _position(reply: Samples, sound: Samples, begin: int, end: int) -> float:
+    """Return the milliseconds of the reply that were played by `end`."""
+    window, slack = min(8 * _FRAME, end - begin), 10 * _FRAME
+    heard = end - begin
+    low = max(0, heard - window - slack)
+    place, match = find(sound[end - window : end], reply[low : heard + slack])
+    if match >= _ALIKE:
         heard = low + place + window
-    opening, quality = _opening(reply, sound, begin)
-    return Played(begin, end, 1000.0 * heard / RATE, likeness, opening, quality)
+    return 1000.0 * heard / RATE
 
 
-def _silence(sound: Samples, after: int) -> int:
-    """Return where 25 ms of silence begin; the end of the recording if nowhere."""
-    rest = sound[after : after + (len(sound) - after) // _BLOCK * _BLOCK].astype(float)
-    quiet = np.sqrt((rest.reshape(-1, _BLOCK) ** 2).mean(axis=1)) < 12.0
+def _silence(sound: Samples, after: int, before: int) -> int:
+    """Return where it falls silent between two samples; `before` if nowhere."""
+    rest = sound[after : after + (before - after) // _BLOCK * _BLOCK].astype(float)
+    quiet = np.sqrt((rest.reshape(-1, _BLOCK) ** 2).mean(axis=1)) < _SILENT_RMS
+    if len(quiet) < _SILENT_BLOCKS:
+        return before
     runs = np.convolve(quiet, np.ones(_SILENT_BLOCKS), "valid") >= _SILENT_BLOCKS
-    return after + int(np.argmax(runs)) * _BLOCK if runs.any() else len(sound)
+    return after + int(np.argmax(runs)) * _BLOCK if runs.any() else before
 
 
 def _opening(reply: Samples, sound: Samples, begin: int) -> tuple[float, float]:
     """Return how like the first 20 ms are, give or take 5 ms, and how loud by comparison, in dB."""
-    frame, slack = int(0.02 * RATE), int(0.005 * RATE)
+    frame, slack = _FRAME, int(0.005 * RATE)
     early = max(0, begin - slack)
     at, likeness = find(reply[:frame], sound[early : begin + frame + slack])
 

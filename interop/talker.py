@@ -24,7 +24,7 @@ LENGTH = 8.0
 AFTER = 0.050
 """Seconds from the end of one reply to the next."""
 WORDS = "This is one long sentence that goes on and on until somebody interrupts it at last."
-_STEP = 0.731  # seconds by which each reply begins later in the speech
+_STEP = 0.731  # seconds by which each reply begins earlier in the speech: it is in none that goes before
 _BLOCK = 320
 
 
@@ -43,7 +43,7 @@ def _speech() -> Samples:
 def reply_sound(number: int) -> Samples:
     """Return what is said in reply `number`, at `RATE`; it has no pauses and begins loud."""
     speech = _speech()
-    start = round(number * _STEP * RATE) % len(speech)
+    start = -round(number * _STEP * RATE) % len(speech)
     blocks = np.roll(speech, -start)[:RATE].reshape(-1, _BLOCK).astype(float)
     loud = int(np.argmax((blocks**2).mean(axis=1) > (speech.astype(float) ** 2).mean()))
     return np.roll(speech, -start - loud * _BLOCK)[: int(LENGTH * RATE)]

@@ -17,6 +17,7 @@ import { Turns } from "./turns.js";
 const $ = id => document.getElementById(id);
 const LEVEL_PERIOD = 40;
 const REPORT_PERIOD = 1000;
+const REPORT_STEP = 10;      // milliseconds of delay that are told at once
 
 const settings = new Settings();
 const steps = new Steps($("steps"), $("steps-note"));
@@ -32,7 +33,7 @@ const plots = {
 
 let call = null;
 let conversation = new Conversation();
-let reported = 0;
+let reported = { at: 0, delay: 0 };
 let levels = null;
 let quality = null;
 let connectedAt = 0;
@@ -53,6 +54,7 @@ window.voiceStack = {
   levels: { you: null, program: null },
   peaks: { you: SILENCE, program: SILENCE },
   on: (type, handler) => events.on(type, handler),
+  send: request => call?.send(request) ?? false,
 };
 
 const busy = () => call !== null && !call.over;
@@ -99,8 +101,10 @@ function showStop({ stopMs, at }) {
 }
 
 function report() {
-  if (playback.delay === null || performance.now() - reported < REPORT_PERIOD) return;
-  if (call?.send({ type: "playout_delay", ms: Math.round(10 * playback.delay) / 10 })) reported = performance.now();
+  const { delay } = playback;
+  const now = performance.now();
+  if (now - reported.at < REPORT_PERIOD && Math.abs(delay - reported.delay) < REPORT_STEP) return;
+  if (call?.send({ type: "playout_delay", ms: Math.round(10 * delay) / 10 })) reported = { at: now, delay };
 }
 
 function onStep({ detail }) {
@@ -139,7 +143,7 @@ function end() {
   levels.close();
   playback.stop();
   settings.microphone = null;
-  reported = 0;
+  reported = { at: 0, delay: 0 };
   delete document.body.dataset.turn;
   showLevel("you", null);
   showLevel("program", null);

@@ -6,8 +6,10 @@
 // played by the device, muted or not.
 
 const PERIOD = 500;      // milliseconds between two looks at the jitter buffer
-const WINDOW = 2;        // of them are averaged
-const DRAINED = 400;     // milliseconds after which nothing of a reply that was stopped can be left, at the least
+const WINDOW = 1;        // looks back to which the mean is taken
+const USUAL_DELAY = 60;  // milliseconds, where nothing is known of the jitter buffer
+const AHEAD = 20;        // milliseconds by which the track is open again before the buffer has run dry
+const SHORTEST = 20;
 
 export class Playback extends EventTarget {
   delay = null;          // milliseconds in the jitter buffer, of late; null until something was played
@@ -34,8 +36,10 @@ export class Playback extends EventTarget {
     this.hushed += 1;
     this.#enable(false);
     clearTimeout(this.#drained);
-    // A program may go on without a reply; it is not to stay unheard.
-    this.#drained = setTimeout(() => this.#enable(true), Math.max(DRAINED, 2 * (this.delay ?? 0)));
+    // What the buffer held is gone after its own length. The next reply may follow right behind it: whoever waits for
+    // the message that announces it loses its first sound when the page is busy.
+    const length = Math.max(SHORTEST, (this.delay ?? USUAL_DELAY) - AHEAD);
+    this.#drained = setTimeout(() => this.#enable(true), length);
   }
 
   speak() {
