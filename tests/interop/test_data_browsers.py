@@ -54,7 +54,11 @@ def isolated() -> Iterator[None]:
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="module",
-    params=[f"{browser}-{network}" for browser in LARGEST_TRIED for network in NETWORKS],
+    params=[
+        pytest.param(f"{browser}-{network}", marks=[pytest.mark.slow] if network == "bad" else [])
+        for browser in LARGEST_TRIED
+        for network in NETWORKS
+    ],
 )
 async def far(request: pytest.FixtureRequest, isolated: None) -> AsyncIterator[Far]:
     """Each browser on each network."""
