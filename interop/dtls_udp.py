@@ -1,17 +1,23 @@
-"""DTLS over real UDP sockets on loopback: one of our endpoints, and the command line tools of OpenSSL and GnuTLS.
+"""DTLS over real UDP sockets on loopback: one of our endpoints, and the command lines of OpenSSL, GnuTLS and Pion.
 
-The tools are told to print exported keying material, and are found by what they print. They speak DTLS 1.2.
+The tools are told to print exported keying material, and are judged by what they print. They speak DTLS 1.2. Pion
+is a library: `peers/pion_dtls` makes a tool of it, where there is Go to build it with.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import re
+import shutil
 import socket
+import subprocess
+import tempfile
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +196,24 @@ def openssl(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, m
         *("-use_srtp", OPENSSL_SRTP[profile]),
         *("-keymatexport", EXPORT_LABEL, "-keymatexportlen", str(EXPORT_LENGTH)),
     ]
+
+
+def pion(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
+    """Return the command line of our program around Pion, which has to be there."""
+    return [str(pion_program()), role.value, f"127.0.0.1:{port}", *pem, str(int(profile)), str(mtu)]
+
+
+@lru_cache
+def pion_program() -> Path | None:
+    """Build the program around Pion, once; None if there is no Go, or no Pion to be had."""
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if go is None:
+        return None
+    program = Path(tempfile.mkdtemp(prefix="pion-dtls-")) / "pion_dtls"
+    atexit.register(shutil.rmtree, program.parent, ignore_errors=True)
+    source = Path(__file__).parent / "peers" / "pion_dtls"
+    built = subprocess.run([go, "build", "-o", str(program), "."], cwd=source, capture_output=True, check=False)
+    return program if built.returncode == 0 else None
 
 
 def gnutls(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:

@@ -369,7 +369,7 @@ class Conversation:
             for event in events:
                 if isinstance(event, MediaReceived):
                     self._on_media(event, now)
-                else:
+                elif not (isinstance(event, MessageReceived) and self._on_message(event, now)):
                     self._events.append(event)
                     self._on_session(event, now)
         self._note_reports(now)
@@ -381,8 +381,6 @@ class Conversation:
                 self._tick_due = now
                 self._timers.set(_Timer.TICK, self._next_tick(now))
             self._speak(now)
-        elif isinstance(event, MessageReceived):
-            self._on_message(event, now)
         elif isinstance(event, ChannelOpened):
             if event.label == EVENTS_CHANNEL and event.by_peer:
                 self._client_channel = event.channel
@@ -487,14 +485,20 @@ class Conversation:
             if message is not None and self._client_channel is not None:
                 self.tell(message, now)
 
-    def _on_message(self, event: MessageReceived, now: Instant) -> None:
+    def _on_message(self, event: MessageReceived, now: Instant) -> bool:
+        """Do what the client asks for; True if it was for us. What is not waits for the program to read it."""
+        if event.channel == self._client_channel and self._obey(event.data, now):
+            return True
         self._unread += len(event.data)
         self._channels.set_unread(self._unread, now)
         self.session.flush(now)
-        if event.channel != self._client_channel or self._floor is None:
-            return
+        return False
+
+    def _obey(self, data: str | bytes, now: Instant) -> bool:
+        if self._floor is None:
+            return False
         try:
-            request = read_request(event.data)
+            request = read_request(data)
             match request["type"]:
                 case "turn_settings":
                     self._floor.configure(read_turn_settings(request, self._floor.settings), now)
@@ -504,8 +508,12 @@ class Conversation:
                     self._floor.interrupt(now)
                 case "playout_delay":
                     self._floor.playout_delay = read_playout_delay(request)
+                case _:
+                    return False
         except ParseError:
             self.counters.add("client_request_malformed")
+            return False
+        return True
 
 
 def _make_decoder(codec: str, rate: int) -> Decoder:

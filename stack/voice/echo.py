@@ -245,7 +245,14 @@ class KalmanEchoCanceller:
         heard = self._microphone.read(end - estimator.WINDOW, estimator.WINDOW)
         sent = self._reference.read(end - estimator.span, estimator.span)
         quiet = _AUDIBLE * _AUDIBLE * 1024
-        if float(np.dot(sent, sent)) < quiet or float(np.dot(heard, heard)) < quiet / 10:
+        if float(np.dot(sent, sent)) < quiet:
+            return
+        if float(np.dot(heard, heard)) < quiet / 10:
+            # We are loud and the microphone is silent: what does not come back is no echo. But it may be muted, so
+            # look again soon after it is not.
+            self._next_look = end + _LOOK_WHEN_LOST // 2
+            if self._state is EchoState.UNKNOWN:
+                self._decide(None, end)
             return
         lag = estimator.look(sent, heard)
         if self._state is not EchoState.PRESENT:

@@ -54,7 +54,11 @@ def isolated() -> Iterator[None]:
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="module",
-    params=[f"{browser}-{network}" for browser in LARGEST_TRIED for network in NETWORKS],
+    params=[
+        pytest.param(f"{browser}-{network}", marks=[pytest.mark.slow] if network == "bad" else [])
+        for browser in LARGEST_TRIED
+        for network in NETWORKS
+    ],
 )
 async def far(request: pytest.FixtureRequest, isolated: None) -> AsyncIterator[Far]:
     """Each browser on each network."""
@@ -70,12 +74,9 @@ async def far(request: pytest.FixtureRequest, isolated: None) -> AsyncIterator[F
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def line(far: Far) -> AsyncIterator[Line]:
-    """A call between the browser and us; on the bad network something must have been lost."""
+    """A call between the browser and us."""
     async with connected(far.server, far.lab, far.network) as line:
         yield line
-        statistics = line.relay.statistics()
-        lost = [statistics[way].get("lost", 0) for way in ("up", "down")]
-        assert all(lost) if far.is_bad else not any(lost)
 
 
 async def test_every_kind_of_channel_opened_from_either_side(line: Line) -> None:
@@ -108,7 +109,11 @@ async def test_closing_and_opening_again_from_either_side(line: Line) -> None:
 
 
 async def test_a_large_transfer_each_way(far: Far, line: Line) -> None:
-    print(f"\n{far.lab.name}: {await trials.transfer(line, 500_000 if far.is_bad else 5_000_000)}")
+    print(f"\n{far.lab.name}: {await trials.transfer(line, 300_000 if far.is_bad else 5_000_000)}")
+    went = line.relay.statistics()
+    for way in (went["up"], went["down"]):
+        lost = 1 - way["delivered"] / way["offered"]
+        assert 0.01 < lost < 0.12 if far.is_bad else lost == 0, "the network was the one that was meant"
 
 
 @pytest.mark.slow

@@ -39,8 +39,11 @@ class Far:
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="module",
-    params=[(name, network) for name in LARGEST for network in NETWORKS],
-    ids="-".join,
+    params=[
+        pytest.param((name, network), id=f"{name}-{network}", marks=[pytest.mark.slow] if network == "bad" else [])
+        for name in LARGEST
+        for network in NETWORKS
+    ],
 )
 async def far(request: pytest.FixtureRequest) -> AsyncIterator[Far]:
     """Each stack on each network."""

@@ -1,4 +1,4 @@
-"""Our DTLS 1.2 against OpenSSL's and GnuTLS's command line tools over UDP: both roles, good and bad links."""
+"""Our DTLS 1.2 against OpenSSL's, GnuTLS's and Pion's over UDP: both roles, good and bad links."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from interop.dtls_udp import (
     Tool,
     gnutls,
     openssl,
+    pion,
+    pion_program,
     running,
     write_pem,
 )
@@ -43,11 +45,8 @@ pytestmark = pytest.mark.peer
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 OURS = Certificate.generate(Random(1).randbytes, EPOCH)
 THEIRS = Certificate.generate(Random(2).randbytes, EPOCH)
-TOOLS: dict[str, tuple[str, Callable[..., list[str]]]] = {
-    "openssl": ("openssl", openssl),
-    "gnutls": ("gnutls-serv", gnutls),
-}
-READY = rb"ACCEPT|Echo Server listening on IPv4"
+TOOLS: dict[str, Callable[..., list[str]]] = {"openssl": openssl, "gnutls": gnutls, "pion": pion}
+READY = rb"ACCEPT|Echo Server listening on IPv4|ready"
 BAD = NetworkModel(loss=0.1, delay=0.005, reorder=0.1, reorder_delay=0.02, duplicate=0.1)
 
 
@@ -83,7 +82,7 @@ async def talk(
     seed: int,
 ) -> None:
     """One connection with us as `role`: handshake, equal keys, data both ways."""
-    _, command = TOOLS[name]
+    command = TOOLS[name]
     if role is Role.CLIENT:
         port = free_port(socket.SOCK_DGRAM)
         async with running(command(Role.SERVER, port, pem, profile, mtu)) as tool:
@@ -126,14 +125,21 @@ def pem(tmp_path: Path) -> tuple[str, str]:
 
 
 def need(name: str) -> None:
-    if shutil.which(TOOLS[name][0]) is None:
-        pytest.skip(f"{TOOLS[name][0]} is not installed here: nothing was tried with it")
+    if name == "pion":
+        if pion_program() is None:
+            pytest.skip("Pion could not be built here (it needs Go and its module): nothing was tried with it")
+    elif shutil.which(program := {"openssl": "openssl", "gnutls": "gnutls-serv"}[name]) is None:
+        pytest.skip(f"{program} is not installed here: nothing was tried with it")
 
 
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize(
     ("name", "profile"),
-    [*(("openssl", profile) for profile in OPENSSL_SRTP), *(("gnutls", profile) for profile in GNUTLS_SRTP)],
+    [
+        *(("openssl", profile) for profile in OPENSSL_SRTP),
+        *(("gnutls", profile) for profile in GNUTLS_SRTP),
+        *(("pion", profile) for profile in SrtpProfile),
+    ],
 )
 async def test_every_profile(name: str, role: Role, profile: SrtpProfile, pem: tuple[str, str]) -> None:
     need(name)
@@ -154,7 +160,7 @@ async def test_narrow_links(name: str, role: Role, pem: tuple[str, str]) -> None
 async def test_lossy_links(name: str, role: Role, seed: int, pem: tuple[str, str]) -> None:
     """The handshake survives loss, copies and reordering at 512 bytes. Data is not tried: nobody repeats it."""
     need(name)
-    _, command = TOOLS[name]
+    command = TOOLS[name]
     profile = SrtpProfile.AES128_CM_HMAC_SHA1_80
     port = free_port(socket.SOCK_DGRAM)
     if role is Role.CLIENT:
