@@ -38,7 +38,7 @@ async def test_candidates_come_later_and_a_restart_keeps_the_name(server: Servin
     (first,) = server.host.calls.values()
     late = {"pc_id": pc_id, "candidates": [CANDIDATE, {"candidate": "", "sdp_mid": "0"}, {"candidate": "junk"}]}
     assert await request(server, "PATCH", late) == (200, {"status": "success"})
-    counters = (await first.stats())["counters"]
+    counters = (await first.stats()).counters
     assert any("remote_candidate_malformed" in name for name in counters)
     status, again = await request(server, "POST", opening(offer, pc_id=pc_id))
     assert status == 503  # anything but 4xx makes the client come with a new connection
