@@ -99,7 +99,7 @@ def create_app(
     door = Door(host, config)
     app = web.Application(middlewares=[_doorkeeper], client_max_size=door.config.max_body)
     app[DOOR] = door
-    app.add_routes(offer.routes)
+    offer.prepare(app)
     whip.prepare(app)
     realtime.prepare(app, program_passes_events=program_passes_events)
     app.router.add_get("/healthz", _health)
