@@ -40,7 +40,7 @@ QUESTIONS = (
     "please tell me the time",
     "thank you",
 )
-SPEAKERS = (("en-gb", 150, 40), ("en-us", 140, 65), ("en-gb", 165, 25))
+SPEAKERS = (("en-us", 150, 30), ("en-us", 140, 65), ("en-us", 175, 85))
 SENTENCES = 40
 IN_A_CALL = 10
 LEAD = 7.0

@@ -129,13 +129,21 @@ def _position(reply: Samples, sound: Samples, begin: int, end: int) -> float:
 
 
 def _silence(sound: Samples, after: int, before: int) -> int:
-    """Return where it falls silent between two samples; `before` if nowhere."""
+    """Return where the last silence before `before` begins; `before` if there is none.
+
+    The last, because a server or a browser that is starved leaves gaps in a reply as well.
+    """
     rest = sound[after : after + (before - after) // _BLOCK * _BLOCK].astype(float)
     quiet = np.sqrt((rest.reshape(-1, _BLOCK) ** 2).mean(axis=1)) < _SILENT_RMS
     if len(quiet) < _SILENT_BLOCKS:
         return before
     runs = np.convolve(quiet, np.ones(_SILENT_BLOCKS), "valid") >= _SILENT_BLOCKS
-    return after + int(np.argmax(runs)) * _BLOCK if runs.any() else before
+    if not runs.any():
+        return before
+    at = len(runs) - 1 - int(np.argmax(runs[::-1]))
+    while at > 0 and quiet[at - 1]:
+        at -= 1
+    return after + at * _BLOCK
 
 
 def _opening(reply: Samples, sound: Samples, begin: int) -> tuple[float, float]:
