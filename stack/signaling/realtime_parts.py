@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,6 +14,10 @@ from stack.voice.turns import TurnSettings
 from stack.voice.vad import DETECTOR_RATE
 
 Event: TypeAlias = dict[str, Any]
+
+
+MAX_ITEMS = 1000
+"""Items of a conversation that are remembered; beyond that the oldest goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,50 @@ class Refusal(Exception):
     def __init__(self, message: str, code: str, param: str | None = None) -> None:
         super().__init__(message)
         self.message, self.code, self.param = message, code, param
+
+
+class Items:
+    """The items of a conversation, in order."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[str, Event] = OrderedDict()
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._items
+
+    @property
+    def last(self) -> str | None:
+        """The newest one's identifier."""
+        return next(reversed(self._items), None)
+
+    def get(self, item_id: str) -> Event | None:
+        """Return the item of this name."""
+        return self._items.get(item_id)
+
+    def remove(self, item_id: str) -> None:
+        """Forget an item that is there."""
+        del self._items[item_id]
+
+    def before(self, item_id: str) -> str | None:
+        """Return the name of the item before this one."""
+        previous = None
+        for name in self._items:
+            if name == item_id:
+                return previous
+            previous = name
+        return None
+
+    def add(self, item: Event, after: str | None = None) -> str | None:
+        """Put an item at the end, behind the one named `after`, or first ("root"); return its predecessor."""
+        while len(self._items) >= MAX_ITEMS:
+            self._items.popitem(last=False)
+        self._items[item["id"]] = item
+        if after is not None:
+            order = [name for name in self._items if name != item["id"]]
+            at = order.index(after) + 1 if after in order else 0
+            for name in order[at:]:
+                self._items.move_to_end(name)
+        return self.before(item["id"])
 
 
 def milliseconds(seconds: float) -> int:

@@ -8,12 +8,12 @@ is created when a turn asks for one (or the client, or a program that speaks una
 `response.done`. An interruption is told in the order in which it happened: speech_started, output_audio_buffer
 .cleared, response.done, conversation.item.truncated with what was heard.
 
+A few lines over 500: the two directions share one state, and are read against each other.
 Left out: sound in events (it is on the track), text-only responses, MCP, images, and counting tokens.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +28,7 @@ from stack.signaling.realtime_parts import (
     FinishTool,
     HandOver,
     Interrupt,
+    Items,
     Refusal,
     copy_item,
     make_message,
@@ -45,8 +46,6 @@ from stack.signaling.realtime_settings import (
 from stack.voice import events as ev
 from stack.voice.turns import TurnMode
 
-MAX_ITEMS = 1000
-"""Items of a conversation that are remembered; beyond that the oldest goes."""
 MAX_PENDING = 16
 """Turns that wait for a `response.create`; beyond that the oldest goes."""
 
@@ -76,7 +75,7 @@ class RealtimeSession:
         self.session: Event = {**merged, "id": ident("sess"), "object": "realtime.session"}
         self.program_takes_turns: Callable[[], bool] = lambda: True
         self._settings = read_turns(self.session)
-        self._items: OrderedDict[str, Event] = OrderedDict()
+        self._items = Items()
         self._response: _Response | None = None
         self._pending: list[ev.Utterance] = []
         self._input_item: str | None = None
@@ -84,6 +83,8 @@ class RealtimeSession:
         self._tools: dict[str, None] = {}  # requests that wait for their output
         self._outputs: dict[str, str] = {}
         self._drop_next = False
+        self._owed = False
+        self._last_reply = 0
         self._out: list[Event] = []
         self._commands: list[Command] = [Configure(self._settings, read_tools(self.session))]
 
@@ -143,13 +144,16 @@ class RealtimeSession:
 
     def _on_utterance(self, utterance: ev.Utterance) -> None:
         item_id, self._input_item = self._input_item or self._ident("item"), None
-        previous = next(reversed(self._items), None)
+        previous = self._items.last
         self._spoken_item = item_id
         self._tell("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
         content = [{"type": "input_audio", "transcript": None}]
         self._add_item(make_message(item_id, "user", content, "completed"), done=True)
         self._pending = [*self._pending, utterance][-MAX_PENDING:]
         if self._settings.mode is not TurnMode.MANUAL and self._settings.create_response:
+            if self._response is not None and self._response.audible:
+                self._owed = True  # speech does not interrupt here: the answer comes after what is being said
+                return
             if self._response is not None:  # it was owed for an earlier turn, and nothing was said yet
                 self._finish("cancelled", "turn_detected")
             if self.program_takes_turns():
@@ -163,13 +167,14 @@ class RealtimeSession:
         )  # fmt: skip
 
     def _on_transcript(self, text: str, final: bool) -> None:
-        if self._spoken_item is None or self._spoken_item not in self._items:
+        spoken = self._items.get(self._spoken_item or "")
+        if spoken is None:
             return
         kind, item_id = "conversation.item.input_audio_transcription", self._spoken_item
         if not final:
             self._tell(f"{kind}.delta", item_id=item_id, content_index=0, delta=text)
             return
-        self._items[item_id]["content"][0]["transcript"] = text
+        spoken["content"][0]["transcript"] = text
         usage = {"type": "duration", "seconds": 0.0}
         self._tell(f"{kind}.completed", item_id=item_id, content_index=0, transcript=text, usage=usage)
 
@@ -198,7 +203,7 @@ class RealtimeSession:
             response = None
         response = response or self._create_response()
         if response.reply is None:
-            response.reply = reply
+            response.reply = self._last_reply = reply
             item = response.message = make_message(self._ident("item"), "assistant", [], "in_progress")
             self._tell("response.output_item.added", item=copy_item(item), **self._place(response, item))
             self._add_item(item, done=False)
@@ -227,6 +232,10 @@ class RealtimeSession:
 
     def _on_reply_over(self, reply: int, heard_ms: float, interrupted: bool) -> None:
         response = self._response
+        if response is not None and response.reply is None and reply > self._last_reply:
+            self._last_reply = reply  # a reply without a sound
+            self._finish("cancelled" if interrupted else "completed", "turn_detected" if interrupted else None)
+            return
         if response is None or response.reply != reply:
             return
         item = response.message
@@ -236,11 +245,19 @@ class RealtimeSession:
             if response.audible:
                 self._tell("output_audio_buffer.stopped", response_id=response.id)
             item["_heard"] = heard_ms
+            self._pay()
             return
         if response.audible:
             self._tell("output_audio_buffer.cleared", response_id=response.id)
         self._finish("cancelled", "client_cancelled" if response.cancelled else "turn_detected")
         self._truncate(item, round(heard_ms))
+        self._pay()
+
+    def _pay(self) -> None:
+        """Create the response that a turn has waited for while another was spoken."""
+        owed, self._owed = self._owed, False
+        if owed and self._response is None and self.program_takes_turns():
+            self._create_response()
 
     def _finish(self, status: str, reason: str | None = None) -> None:
         response, self._response = self._response, None
@@ -255,7 +272,9 @@ class RealtimeSession:
             done = {"type": "audio", "transcript": transcript}
             self._tell("response.content_part.done", part=done, **part)
             self._tell("response.output_item.done", item=copy_item(item), **self._place(response, item))
-            self._tell("conversation.item.done", item=copy_item(item), previous_item_id=self._before(item["id"]))
+            self._tell(
+                "conversation.item.done", item=copy_item(item), previous_item_id=self._items.before(item["id"])
+            )
         self._tell("response.done", response=self._describe(response, status, reason))
 
     def _describe(self, response: _Response, status: str, reason: str | None = None) -> Event:
@@ -312,7 +331,9 @@ class RealtimeSession:
         self._tell("response.function_call_arguments.done", arguments=event.arguments, name=event.name, **call)
         item.update(arguments=event.arguments, status="completed")
         self._tell("response.output_item.done", item=copy_item(item), **place)
-        self._tell("conversation.item.done", item=copy_item(item), previous_item_id=self._before(str(item["id"])))
+        self._tell(
+            "conversation.item.done", item=copy_item(item), previous_item_id=self._items.before(str(item["id"]))
+        )
         response.output.append(item)
         self._tools[event.request] = None
         if response.reply is None:  # otherwise it ends with the reply that is being spoken
@@ -401,7 +422,9 @@ class RealtimeSession:
         else:
             raise Refusal("an item is a message or a function_call_output", "invalid_value", "item.type")
         previous = message.get("previous_item_id")
-        if previous is not None and previous != "root" and previous not in self._items:
+        if previous is not None and not (
+            isinstance(previous, str) and (previous == "root" or previous in self._items)
+        ):
             raise Refusal("there is no such item", "item_not_found", "previous_item_id")
         self._add_item(item, done=True, after=previous)
 
@@ -410,7 +433,7 @@ class RealtimeSession:
 
     def _item_delete(self, message: Event) -> None:
         item = self._known(message)
-        del self._items[item["id"]]
+        self._items.remove(item["id"])
         self._tell("conversation.item.deleted", item_id=item["id"])
 
     def _item_truncate(self, message: Event) -> None:
@@ -474,27 +497,11 @@ class RealtimeSession:
 
     # -- items -----------------------------------------------------------------------------------------------
 
-    def _add_item(self, item: Event, *, done: bool, after: object = None) -> None:
-        while len(self._items) >= MAX_ITEMS:
-            self._items.popitem(last=False)
-        self._items[item["id"]] = item
-        if after is not None:  # by name, or "root" for the beginning
-            order = [one for one in self._items if one != item["id"]]
-            at = 0 if after == "root" else order.index(str(after)) + 1
-            for name in order[at:]:
-                self._items.move_to_end(name)
-        previous = self._before(item["id"])
+    def _add_item(self, item: Event, *, done: bool, after: str | None = None) -> None:
+        previous = self._items.add(item, after)
         self._tell("conversation.item.added", item=copy_item(item), previous_item_id=previous)
         if done:
             self._tell("conversation.item.done", item=copy_item(item), previous_item_id=previous)
-
-    def _before(self, item_id: str) -> str | None:
-        previous = None
-        for name in self._items:
-            if name == item_id:
-                return previous
-            previous = name
-        return None
 
     def _known(self, message: Event) -> Event:
         item = self._items.get(str(message.get("item_id")))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stack.signaling.realtime_parts import (
+    MAX_ITEMS,
     Clear,
     Commit,
     Configure,
@@ -16,7 +17,7 @@ from stack.signaling.realtime_parts import (
     HandOver,
     Interrupt,
 )
-from stack.signaling.realtime_session import MAX_ITEMS, RealtimeSession
+from stack.signaling.realtime_session import RealtimeSession
 from stack.voice import events as ev
 from stack.voice.turns import Eagerness, TurnMode
 
@@ -174,6 +175,23 @@ def test_a_next_turn_ends_a_response_that_is_owed() -> None:
     assert kinds(told)[-2:] == ["response.done", "response.created"]
 
 
+def test_a_reply_without_a_sound_ends_its_response() -> None:
+    client = Client()
+    client.hear(*TURN)
+    (done,) = client.hear(ev.ReplyFinished(1, 0.0))
+    assert (done["type"], done["response"]["output"]) == ("response.done", [])
+
+
+def test_a_turn_over_a_reply_that_may_not_be_interrupted_is_answered_after_it() -> None:
+    client = Client()
+    client.hear(*TURN, ev.ReplyStarted(1, 20.0))
+    assert "response.done" not in kinds(client.hear(*TURN))
+    told = kinds(client.hear(ev.ReplyFinished(1, 900.0)))
+    assert told.index("response.done") < told.index("output_audio_buffer.stopped") < told.index("response.created")
+    client.hear(ev.ReplyStarted(2, 20.0))
+    assert "response.done" in kinds(client.hear(ev.ReplyFinished(2, 900.0)))
+
+
 def test_a_program_that_takes_no_turns_is_owed_nothing() -> None:
     client = Client()
     client.session.program_takes_turns = lambda: False
@@ -298,6 +316,9 @@ def test_manual_turns() -> None:
         ({"type": "conversation.item.create", "item": {"type": "x"}}, "invalid_value", "item.type"),
         ({"type": "conversation.item.create", "item": {**MESSAGE, "content": [{"type": "input_image"}]}},
          "invalid_value", "item.content"),
+        ({"type": "conversation.item.create", "previous_item_id": [],
+          "item": {**MESSAGE, "content": [{"type": "input_text", "text": "x"}]}},
+         "item_not_found", "previous_item_id"),
         ({"type": "conversation.item.retrieve", "item_id": "none"}, "item_not_found", "item_id"),
         ({"type": "conversation.item.delete"}, "item_not_found", "item_id"),
         ({"type": "conversation.item.truncate", "item_id": [], "audio_end_ms": 1}, "item_not_found", "item_id"),
