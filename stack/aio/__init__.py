@@ -1,6 +1,6 @@
 """The edge: sockets, the event loops, and the `Call` that a program holds."""
 
-from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker
+from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker, Tool
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.driver import Driver, MediaThread
 from stack.aio.host import Accepted, Host, HostConfig, HostFull
@@ -25,5 +25,6 @@ __all__ = [
     "Recording",
     "Reply",
     "Speaker",
+    "Tool",
     "as_program",
 ]

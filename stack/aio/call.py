@@ -7,6 +7,8 @@ events come back in batches through `Call.deliver`; neither side ever waits for 
 from __future__ import annotations
 
 import asyncio
+import json
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,11 +27,15 @@ from stack.voice.conversation import Conversation
 from stack.voice.events import (
     ConversationEvent,
     Heard,
+    ProgramEvent,
     ReplyFinished,
     ReplyInterrupted,
     SpeakerDrained,
+    ToolRequested,
+    UserTranscript,
     Utterance,
 )
+from stack.voice.statistics import CallStatistics
 from stack.voice.turns import TurnSettings
 
 ItemT = TypeVar("ItemT")
@@ -59,6 +65,15 @@ class CallContext:
     """The JSON that came with the offer, if any."""
     remote: str = ""
     """The address that the request came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the client offers to be called; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Inbox(Generic[ItemT]):
@@ -186,6 +201,12 @@ class Call:
         self.speaker = Speaker(self)
         self.channels = Channels(self)
         self._utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG)
+        self.tools: tuple[Tool, ...] = ()
+        """The functions that the client offers; see `call_tool`."""
+        self.asks_for_turns = False
+        """True once somebody iterates over `utterances`."""
+        self._turns_managed = False
+        self._tool_results: dict[str, asyncio.Future[str]] = {}
         self._watchers: list[Inbox[ConversationEvent]] = []
         self._replies: dict[int, Reply] = {}
         self._over_early: dict[int, ReplyFinished | ReplyInterrupted] = {}
@@ -282,6 +303,7 @@ class Call:
     def utterances(self) -> AsyncIterator[Utterance]:
         """Iterate over the person's turns, each whole, until the end of the call. One task at a time."""
         self.listen()
+        self.asks_for_turns = True
         return aiter(self._utterances)
 
     def reply(self) -> Reply:
@@ -314,6 +336,49 @@ class Call:
         The page shows `{"type": "transcript", "role": "user" | "agent", "text": …, "reply": …, "start_ms": …}`.
         """
         self.command(lambda conversation, now: conversation.tell(message, now))
+
+    def transcribed(self, text: str, *, final: bool = True) -> None:
+        """Tell the client what the person said in the latest turn: pieces, then the whole as `final`."""
+        self.publish(UserTranscript(text, final))
+
+    async def call_tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
+        """Have a function of the client called and return its output.
+
+        Raises `LocalError` for one that is not in `tools`, `CallEnded` if the call ends first.
+        """
+        if self.ended:
+            raise CallEnded("the call is over")
+        if name not in {tool.name for tool in self.tools}:
+            raise LocalError(f"the client offers no function {name!r}")
+        request = f"call_{secrets.token_hex(8)}"
+        result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tool_results[request] = result
+        try:
+            self.publish(ToolRequested(request, name, json.dumps(arguments or {})))
+            return await result
+        finally:
+            del self._tool_results[request]
+
+    # -- for the dialects ------------------------------------------------------------------------------------
+
+    def publish(self, event: ProgramEvent) -> None:
+        """Tell those who watch."""
+        for watcher in self._watchers:
+            watcher.put(event)
+
+    def manage_turns(self) -> None:
+        """From now on a turn reaches the program by `hand_over` only."""
+        self._turns_managed = True
+
+    def hand_over(self, utterance: Utterance) -> None:
+        """Let the program have this turn."""
+        self._utterances.put(utterance)
+
+    def finish_tool(self, request: str, output: str) -> None:
+        """The client has called the function; harmless for a request that nobody waits for."""
+        result = self._tool_results.get(request)
+        if result is not None and not result.done():
+            result.set_result(output)
 
     def register_reply(self, reply: Reply) -> None:
         """A reply has begun: it is told when it is over."""
@@ -386,8 +451,8 @@ class Call:
         assert self.end is not None
         return self.end
 
-    async def stats(self) -> dict[str, Any]:
-        """Return a snapshot of the call's statistics."""
+    async def stats(self) -> CallStatistics:
+        """Return a snapshot of the call's statistics; `as_webrtc` gives it as browsers do."""
         return await self.execute(lambda conversation, now: conversation.stats(now))
 
     def deliver(self, event: ConversationEvent) -> None:
@@ -416,7 +481,8 @@ class Call:
             self.speaker._note_drained(event.writes)
             return
         elif isinstance(event, Utterance):
-            self._utterances.put(event)
+            if not self._turns_managed:
+                self._utterances.put(event)
         elif isinstance(event, ReplyFinished | ReplyInterrupted):
             self._settle_reply(event.reply, event)
         self.events.put(event)
@@ -426,6 +492,9 @@ class Call:
             self.end = event
             self.speaker._note_drained(None)
             self.channels.note_ended()
+            for result in self._tool_results.values():
+                if not result.done():
+                    result.set_exception(CallEnded("the call ended before the function had"))
             self._utterances.close()
             for number in list(self._replies):
                 self._settle_reply(number, None)

@@ -1,7 +1,7 @@
 """Our own client: `dial(url)` places a complete call to any server that takes an offer over HTTP.
 
 It is the full-ICE, controlling side: it offers, sends its offer without waiting for anything, and checks the
-candidates of the answer. A URL that ends in `/whip` is spoken to with plain SDP, any other with JSON.
+candidates of the answer. A URL of WHIP, WHEP or OpenAI's calls is spoken to with plain SDP, any other with JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -30,6 +29,7 @@ from stack.sdp import NegotiationError, SessionDescription, accept_answer, creat
 from stack.server import Solo
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
+from stack.voice.statistics import CallStatistics
 
 HTTP_TIMEOUT = 15.0
 """Seconds for the whole exchange of offer and answer."""
@@ -57,7 +57,7 @@ class ClientCall:
 
     call: Call
     signalling: dict[str, float]
-    stats: Callable[[], Awaitable[dict[str, Any]]]
+    stats: Callable[[], Awaitable[CallStatistics]]
     """The call's statistics, which can still be asked for when it is over."""
 
 
@@ -122,7 +122,7 @@ class _Line:
             await self._media.run(self._driver.close)
             await asyncio.to_thread(self._media.stop)
 
-    async def stats(self) -> dict[str, Any]:
+    async def stats(self) -> CallStatistics:
         """Return the call's statistics, during it or afterwards."""
         return await self._media.run(lambda: self._conversation.stats(self._driver.now()))
 
@@ -174,7 +174,7 @@ def _bind_towards(url: str) -> UdpSockets:
 async def _exchange(url: str, offer: str) -> str:
     """Post the offer and return the answer."""
     path = urlsplit(url).path
-    plain = path.rstrip("/").endswith("whip")
+    plain = path.rstrip("/").endswith(("/whip", "/whep", "/v1/realtime/calls"))
     target = url if path not in ("", "/") else urljoin(url, "/api/offer")
     timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT)
     try:

@@ -9,7 +9,7 @@ What the session says is handed up unchanged, but for media.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -50,6 +50,7 @@ from stack.voice.events import ConversationEvent, Heard, KeyPressed, PeerLeft, S
 from stack.voice.floor import Floor
 from stack.voice.mouth import Mouth
 from stack.voice.recording import Tap
+from stack.voice.statistics import CallStatistics, describe_call
 from stack.voice.turns import TurnMode, TurnSettings
 from stack.voice.vad import DETECTOR_RATE, EarshotDetector, EnergyDetector, VoiceDetector
 
@@ -211,11 +212,19 @@ class Conversation:
             self._floor.push_to_talk(pressed, now)
             self._gather(now)
 
-    def commit_utterance(self, now: Instant) -> None:
-        """The person's turn is over, whatever the detectors think."""
+    def open_utterance(self) -> None:
+        """Collect what is heard from now on, until `commit_utterance`: for clients that end turns by hand."""
+        self._listening = True
         if self._floor is not None:
-            self._floor.commit(now)
-            self._gather(now)
+            self._floor.open_utterance()
+
+    def commit_utterance(self, now: Instant) -> bool:
+        """The person's turn is over, whatever the detectors think; False if there is nothing in it."""
+        if self._floor is None:
+            return False
+        committed = self._floor.commit(now)
+        self._gather(now)
+        return committed
 
     def clear_utterance(self, now: Instant) -> None:
         """Forget what the person has said in this turn."""
@@ -297,21 +306,9 @@ class Conversation:
 
     # -- what is known -------------------------------------------------------------------------------------
 
-    def stats(self, now: Instant) -> dict[str, Any]:
-        """Return a snapshot of the call's statistics as plain values."""
-        session = self.session
-        rtt = session.round_trip_time
-        total = session.all_counters()
-        total.merge(self.counters, "conversation.")
-        if self._receiver is not None:
-            total.merge(self._receiver.counters, "decoder.")
-            total.merge(self._receiver.buffer.counters, "jitter.")
-        return {
-            "steps_ms": dict(session.steps),
-            "round_trip_time_ms": None if rtt is None else round(rtt * 1e3, 3),
-            "counters": dict(total.snapshot()),
-            "rtp": session.rtp.stats(now).as_webrtc() if session.rtp is not None else [],
-        }
+    def stats(self, now: Instant) -> CallStatistics:
+        """Return a snapshot of the call's statistics."""
+        return describe_call(self.session, self._receiver, self.counters, now)
 
     @property
     def lateness(self) -> Lateness | None:
@@ -323,6 +320,11 @@ class Conversation:
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram from the network."""
         self.session.handle_datagram(data, path, now)
+        self._collect(now)
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together."""
+        self.session.handle_datagrams(batch, now)
         self._collect(now)
 
     def handle_timeout(self, now: Instant) -> None:
@@ -380,7 +382,7 @@ class Conversation:
             for event in events:
                 if isinstance(event, MediaReceived):
                     self._on_media(event, now)
-                else:
+                elif not (isinstance(event, MessageReceived) and self._on_message(event, now)):
                     self._events.append(event)
                     self._on_session(event, now)
         self._note_reports(now)
@@ -392,8 +394,6 @@ class Conversation:
                 self._tick_due = now
                 self._timers.set(_Timer.TICK, self._next_tick(now))
             self._speak(now)
-        elif isinstance(event, MessageReceived):
-            self._on_message(event, now)
         elif isinstance(event, ChannelOpened):
             if event.label == EVENTS_CHANNEL and event.by_peer:
                 self._client_channel = event.channel
@@ -501,14 +501,20 @@ class Conversation:
             if message is not None and self._client_channel is not None:
                 self.tell(message, now)
 
-    def _on_message(self, event: MessageReceived, now: Instant) -> None:
+    def _on_message(self, event: MessageReceived, now: Instant) -> bool:
+        """Do what the client asks for; True if it was for us. What is not waits for the program to read it."""
+        if event.channel == self._client_channel and self._obey(event.data, now):
+            return True
         self._unread += len(event.data)
         self._channels.set_unread(self._unread, now)
         self.session.flush(now)
-        if event.channel != self._client_channel or self._floor is None:
-            return
+        return False
+
+    def _obey(self, data: str | bytes, now: Instant) -> bool:
+        if self._floor is None:
+            return False
         try:
-            request = read_request(event.data)
+            request = read_request(data)
             match request["type"]:
                 case "turn_settings":
                     self._floor.configure(read_turn_settings(request, self._floor.settings), now)
@@ -518,8 +524,12 @@ class Conversation:
                     self._floor.interrupt(now)
                 case "playout_delay":
                     self._floor.playout_delay = read_playout_delay(request)
+                case _:
+                    return False
         except ParseError:
             self.counters.add("client_request_malformed")
+            return False
+        return True
 
 
 def _make_decoder(codec: str, rate: int) -> Decoder:

@@ -147,7 +147,7 @@ class Mouth:
                 skipped,
                 frame.marker,
                 frame.position,
-                frame.timestamp / self._ticks * FRAME,
+                frame.timestamp / self._encoder.clock_rate,
             )
 
     def _open(self, sample_rate: int) -> PlayoutQueue:

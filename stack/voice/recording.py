@@ -16,7 +16,7 @@ A Transform: the caller says what time it is, drains blocks and lines, and keeps
 (`stack.aio.recording`: a WAV file and a file of JSON lines). A block carries its place, so whatever is between
 blocks is silence, and a block that gets lost moves nothing.
 
-Left out: what is said is not encrypted, and nothing is transcribed.
+Left out: encryption, which belongs to the disk or to whoever takes the files away.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from stack.audio import AudioFrame, Resampler, Samples
+from stack.audio import AudioFrame, Resampler, Samples, to_int16
 from stack.core.errors import LocalError
 from stack.core.machine import Instant, Path
 from stack.core.trace import Counters
@@ -278,7 +278,7 @@ class _ProgramLane:
         media = round(frame.media_time * lane.sample_rate)
         if self._offset is None or frame.marker:
             self._offset = max(round((now - self._start) * lane.sample_rate), lane.next) - media
-        lane.put(media + self._offset, frame.samples, rate)
+        lane.put(media + self._offset, to_int16(frame.samples), rate)  # stereo is mixed down: it is one lane
 
     def finish(self) -> None:
         self._lane.flush()
@@ -287,7 +287,7 @@ class _ProgramLane:
 def describe(event: object) -> dict[str, Any]:
     """Return the fields of an event as JSON can say them.
 
-    What may be a secret stays out: messages (their size is told), telephone keys (PINs and card numbers are typed
+    What may be a secret stays out: messages and typed words (their size is told), telephone keys (PINs and card numbers are typed
     there), channels' protocols (tokens travel in them), and sound, which is in the recording.
     """
     if isinstance(event, MessageReceived):
@@ -302,6 +302,7 @@ def describe(event: object) -> dict[str, Any]:
         return {}
     if isinstance(event, Utterance):
         named["duration"] = event.duration
+        named["typed"] = len(named.pop("text"))
     named.pop("protocol", None)
     return {name: _plain(value) for name, value in named.items() if not isinstance(value, np.ndarray | bytes)}
 

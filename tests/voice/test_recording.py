@@ -221,6 +221,15 @@ def test_silence_is_no_block_and_an_hour_of_it_costs_nothing() -> None:
     assert onsets(whole) == [10.0, 3610.0]
 
 
+def test_stereo_is_mixed_down_into_its_lane() -> None:
+    recorder = Recorder(0.0)
+    both = np.stack((np.full(320, 1000, np.int16), np.full(320, 3000, np.int16)), axis=1)
+    recorder.sent(SpokenFrame(b"", both, 960, 0, True, 0, 0.0), RATE, 1.0)
+    whole = lay_out(recorder, recorder.finish(2.0))
+    assert (whole[RATE : RATE + 320, 1] == 2000).all()
+    assert np.count_nonzero(whole) == 320
+
+
 def test_what_comes_after_its_place_is_final_is_counted() -> None:
     recorder = Recorder(0.0)
     for index in range(300):
@@ -245,7 +254,7 @@ def test_lines_tell_no_secrets() -> None:
     opened = ChannelOpened(ChannelId(3), "events", "token.swordfish", True, None, None, 0, False, True)
     assert "swordfish" not in json.dumps(describe(opened))
     assert describe(opened)["label"] == "events"
-    utterance = describe(Utterance(np.zeros(RATE, np.int16), RATE, 1.0, 1.8, 500.0))
+    utterance = describe(Utterance(np.zeros(RATE, np.int16), RATE, 1.0, 1.8, 500.0, text="hello"))
     assert utterance == {
-        "sample_rate": RATE, "media_time": 1.0, "speech_ended": 1.8, "waited_ms": 500.0, "duration": 1.0
+        "sample_rate": RATE, "media_time": 1.0, "speech_ended": 1.8, "waited_ms": 500.0, "typed": 5, "duration": 1.0
     }  # fmt: skip
