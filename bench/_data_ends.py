@@ -72,21 +72,21 @@ class OurEnd:
         self._pump()
 
     def _receive(self, packets: list[bytes]) -> None:
-        now = self._loop.time()
-        for packet in packets:
-            self.channels.handle_datagram(packet, now)
+        self.channels.handle_datagrams(packets, self._loop.time())
         self._pump()
 
     def _wake(self) -> None:
         self._timer = None
-        self.channels.handle_timeout(self._loop.time())
+        due = self.channels.poll_timeout()
+        if due is not None and due <= self._loop.time():
+            self.channels.handle_timeout(self._loop.time())
         self._pump()
 
     def _pump(self) -> None:
         for packet in self.channels.drain_transmits():
             self._out.send(packet)
         due = self.channels.poll_timeout()
-        # A timer that fires early is harmless, so it is only replaced by an earlier one.
+        # A timer that fires early costs less than moving it for each packet; only an earlier one replaces it.
         if due is not None and (self._timer is None or self._timer.when() > due):
             if self._timer is not None:
                 self._timer.cancel()

@@ -4,23 +4,22 @@ Times run from `setRemoteDescription(answer)`, as in the usual baseline, after t
 gathered (aiortc needs them). A third contestant, "ours at once", posts its offer without waiting for them: its
 `click to voice` is what a user of ours sees. "Voice" is the `unmute` of the remote track: the first RTP packet.
 
-`python -m bench setup [--runs N] [--browser NAME] [--peer NAME] [--json FILE]`
+`python -m bench setup`: ten counted calls to each contestant in each browser (`--scale` changes that).
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import statistics
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
+from bench.report import Cell, Options, Table
 from interop import servers
 from interop.browsers import Browser, BrowserError, available, launch, loopback_namespace
 
@@ -32,6 +31,7 @@ METRICS = {
     "click_to_voice": "click to voice",
 }
 PEERS = ("ours", "aiortc", "ours at once")
+RUNS = 10
 WARM_UPS = 1
 """Runs of each contestant that are not counted."""
 
@@ -122,31 +122,26 @@ async def _measure(browser: Browser, url: str, contestants: Sequence[str], runs:
     }
 
 
-def summarize(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
-    """Medians by contestant and metric, and the ratio of ours to aiortc's where both ran."""
-    medians = {name: {m: statistics.median(v) for m, v in by.items()} for name, by in times.items()}
-    summary: dict[str, Any] = {"median_ms": medians, "ms": times}
-    if "ours" in medians and "aiortc" in medians:
-        base, other = medians["aiortc"], medians["ours"]
-        summary["ratio"] = {m: other[m] / base[m] for m in METRICS if m in base and m in other}
-    return summary
-
-
-def table(browser: str, summary: dict[str, Any]) -> str:
-    """The summary for people."""
-    medians, ratio = summary["median_ms"], summary.get("ratio", {})
-    columns = [*medians, *(["ours / aiortc"] if ratio else [])]
-    lines = [f"{browser}: median ms from setRemoteDescription(answer)"]
-    lines.append(f"  {'':<20}" + "".join(f"{name:>15}" for name in columns))
+def tabulate(browser: str, times: dict[str, dict[str, list[float]]], runs: int) -> Table:
+    """Medians by metric and contestant, and the ratio of ours to aiortc's where both ran."""
+    medians = {name: {metric: statistics.median(of) for metric, of in by.items()} for name, by in times.items()}
+    both = "ours" in medians and "aiortc" in medians
+    rows: list[list[Cell]] = []
     for metric, title in METRICS.items():
-        cells = [f"{by[metric]:.1f}" if metric in by else "-" for by in medians.values()]
-        if ratio:
-            cells.append(f"{ratio[metric]:.2f}" if metric in ratio else "-")
-        lines.append(f"  {title:<20}" + "".join(f"{cell:>15}" for cell in cells))
-    return "\n".join(lines)
+        row: list[Cell] = [title, *(by.get(metric) for by in medians.values())]
+        if both:
+            ours, aiortc = medians["ours"].get(metric), medians["aiortc"].get(metric)
+            row.append(ours / aiortc if ours is not None and aiortc else None)
+        rows.append(row)
+    return Table(
+        title=f"Set-up of a call, {browser}: median ms from setRemoteDescription(answer)",
+        columns=["", *medians, *(["ours / aiortc"] if both else [])],
+        rows=rows,
+        notes=[f"{runs} calls each, by turns; 'click to voice' includes making the offer and fetching the answer"],
+    )
 
 
-async def compare(browsers: Sequence[str], contestants: Sequence[str], runs: int) -> dict[str, Any]:
+async def compare(browsers: Sequence[str], contestants: Sequence[str], runs: int) -> list[Table]:
     """Measure in each browser; the servers run throughout."""
     async with AsyncExitStack() as stack:
         peers = {}
@@ -155,37 +150,22 @@ async def compare(browsers: Sequence[str], contestants: Sequence[str], runs: int
         if "aiortc" in contestants:
             peers["aiortc"] = await stack.enter_async_context(servers.aiortc_echo())
         url = await stack.enter_async_context(_front(peers))
-        report: dict[str, Any] = {"runs": runs, "browsers": {}}
+        tables = []
         for name in browsers:
             async with launch(name) as browser:
                 times = await _measure(browser, url, contestants, runs)
-            report["browsers"][name] = {"version": browser.version, **summarize(times)}
-            print(table(f"{name} {browser.version}", report["browsers"][name]), flush=True)
-        return report
+            tables.append(tabulate(f"{name} {browser.version}", times, runs))
+        return tables
 
 
-def run(args: Sequence[str]) -> dict[str, Any]:
-    """Run the comparison as the command line says; print tables, return (and on request write) the figures."""
+def run(options: Options) -> list[Table]:
+    """Compare in every browser of this machine."""
     installed = [browser.name for browser in available()]
-    parser = argparse.ArgumentParser(prog="bench setup", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=10, help="counted runs of each contestant (10)")
-    parser.add_argument("--browser", action="append", choices=installed, help="only this browser (repeatable)")
-    parser.add_argument("--peer", action="append", choices=PEERS, help="only this contestant (repeatable)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    options = parser.parse_args(args)
     if not installed:
-        parser.error("there is no browser on this machine")
+        raise SystemExit("bench setup: there is no browser on this machine")
+    runs = max(1, round(RUNS * options.scale))
     try:
         with loopback_namespace():
-            report = asyncio.run(compare(options.browser or installed, options.peer or PEERS, options.runs))
+            return asyncio.run(compare(installed, PEERS, runs))
     except (servers.ServerError, BrowserError) as error:
         raise SystemExit(f"bench setup: {error}") from None
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
-    return report
-
-
-if __name__ == "__main__":
-    import sys
-
-    run(sys.argv[1:])

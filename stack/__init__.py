@@ -16,12 +16,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stack.aio import Call, CallContext, CallEnded
+    from stack.aio import Call, CallContext, CallEnded, DataChannel
     from stack.audio import AudioFrame
     from stack.signaling import ClientCall, dial, serve, serving
 
 __version__ = "0.1.0"
-__all__ = ["AudioFrame", "Call", "CallContext", "CallEnded", "ClientCall", "dial", "serve", "serving"]
+__all__ = [
+    "AudioFrame",
+    "Call",
+    "CallContext",
+    "CallEnded",
+    "ClientCall",
+    "DataChannel",
+    "dial",
+    "serve",
+    "serving",
+]
 
 _HOMES = {
     "AudioFrame": "stack.audio",
@@ -29,6 +39,7 @@ _HOMES = {
     "CallContext": "stack.aio",
     "CallEnded": "stack.aio",
     "ClientCall": "stack.signaling",
+    "DataChannel": "stack.aio",
     "dial": "stack.signaling",
     "serve": "stack.signaling",
     "serving": "stack.signaling",

@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -17,10 +18,11 @@ from typing import Any
 import click
 
 from stack import __version__
-from stack.agents import AGENTS
-from stack.aio import HostConfig, Program
+from stack.agents import AGENTS, BridgeConfig, Format, bridge
+from stack.aio import HostConfig
 from stack.core.errors import StackError
 from stack.sdp import Setup
+from stack.signaling import DoorConfig, ServeConfig
 from stack.signaling import serve as serve_program
 from stack.signaling.caller import CallerConfig, parse_dtls_version, place_call, render
 from stack.voice.conversation import ConversationConfig
@@ -36,7 +38,9 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={
+    "help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VOICE_STACK", "show_default": True
+})  # fmt: skip
 @click.option("-v", "--verbose", count=True, help="Say what happens; twice: in detail.")
 def cli(verbose: int) -> None:
     """A voice call between a person and a program, over protocols of our own."""
@@ -44,32 +48,91 @@ def cli(verbose: int) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
 
+def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
+    """An option of `serve`, which `VOICE_STACK_…` in the environment sets as well."""
+    variable = "VOICE_STACK_" + name.lstrip("-").replace("-", "_").upper()
+    return click.option(name, envvar=variable, show_envvar=True, **settings)
+
+
+_PORT = click.IntRange(0, 65535)
+
+
 @cli.command()
-@click.option("--agent", default="echo", show_default=True, help="A name, or module:function of your own.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0: all.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="HTTP port.")
-@click.option("--udp-port", default=3478, show_default=True, type=click.IntRange(0, 65535), help="Media port.")
-@click.option("--public-ip", default=None, help="Address to offer when a 1:1 NAT stands in front.")
-@click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
-@click.option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
-@click.option(
-    "--setup", default="passive", type=click.Choice(["passive", "active"]), help="active: we begin DTLS."
+@_option("--agent", default="echo", help="A name, or module:function of your own.")
+@_option(
+    "--upstream", default=None, help="wss://… of a model that speaks OpenAI's Realtime protocol: bridge to it."
 )
-def serve(
-    agent: str,
-    host: str,
-    port: int,
-    udp_port: int,
-    public_ip: str | None,
-    pcap: str | None,
-    dtls: str | None,
-    setup: str,
-) -> None:
-    """Run the server and its page."""
-    program = load_agent(agent)
+@_option(
+    "--turns", default="model", type=click.Choice(["model", "stack"]), help="Who ends turns of a bridged call."
+)
+@_option(
+    "--upstream-format", default="pcm16", type=click.Choice(["pcm16", "pcmu", "pcma"]), help="Sound for the model."
+)
+@_option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0: all.")
+@_option("--port", default=8080, type=_PORT, help="HTTP port.")
+@_option("--udp-port", default=3478, type=_PORT, help="Media port.")
+@_option("--public-ip", default=None, help="Address to offer when a 1:1 NAT stands in front.")
+@_option("--max-calls", default=1000, type=click.IntRange(1), help="Calls at once.")
+@_option("--token", multiple=True, help="Bearer token that is asked for: TOKEN, or scope,scope=TOKEN. [repeat]")
+@_option("--origin", multiple=True, default=["*"], help="Origin whose pages may call. [repeat]")
+@_option("--offers-per-second", default=100.0, type=click.FloatRange(0.1), help="Of all clients together.")
+@_option("--offers-per-client", default=20.0, type=click.FloatRange(0.1), help="Each second, from one address.")
+@_option("--calls-per-client", default=100, type=click.IntRange(1), help="At once, from one address.")
+@_option("--redirect", default=None, help="Send WHIP and WHEP clients to this address (307).")
+@_option("--ice-server", multiple=True, help="URL of a STUN or TURN server that WHIP clients are told. [repeat]")
+@_option("--tls-cert", default=None, type=click.Path(dir_okay=False), help="PEM certificate chain for HTTPS.")
+@_option("--tls-key", default=None, type=click.Path(dir_okay=False), help="PEM key of it.")
+@_option("--drain-seconds", default=5.0, type=click.FloatRange(0), help="For calls to end after SIGTERM.")
+@_option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
+@_option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
+@_option("--setup", default="passive", type=click.Choice(["passive", "active"]), help="active: we begin DTLS.")
+def serve(**options: Any) -> None:
+    """Run the server and its page.
+
+    Each option can be set in the environment instead; several values are separated by spaces there. The key for
+    --upstream comes from VOICE_STACK_UPSTREAM_KEY or OPENAI_API_KEY alone.
+    """
+    upstream = options["upstream"]
+    program = load_agent(options["agent"]) if upstream is None else _bridge_to(upstream, options)
     logging.getLogger("stack").setLevel(min(logging.INFO, logging.getLogger().level))
-    config = HostConfig(setup=Setup(setup), conversation=ConversationConfig(dtls_version=parse_dtls_version(dtls)))
-    serve_program(program, host=host, port=port, udp_port=udp_port, public_ip=public_ip, pcap=pcap, config=config)
+    conversation = ConversationConfig(
+        dtls_version=parse_dtls_version(options["dtls"]),
+        microphone_rate=24_000 if upstream is not None and options["upstream_format"] == "pcm16" else 16_000,
+    )
+    door = DoorConfig(
+        tokens=options["token"],
+        origins=options["origin"],
+        offers_per_second=options["offers_per_second"],
+        offers_per_client=options["offers_per_client"],
+        calls_per_client=options["calls_per_client"],
+        redirect=options["redirect"],
+        ice_servers=options["ice_server"],
+    )
+    serve_program(
+        program,
+        host=options["host"],
+        port=options["port"],
+        udp_port=options["udp_port"],
+        public_ip=options["public_ip"],
+        pcap=options["pcap"],
+        config=HostConfig(
+            setup=Setup(options["setup"]), conversation=conversation, max_calls=options["max_calls"]
+        ),
+        server=ServeConfig(
+            door=door,
+            program_passes_events=upstream is not None,
+            tls_cert=options["tls_cert"],
+            tls_key=options["tls_key"],
+            drain_seconds=options["drain_seconds"],
+        ),
+    )
+
+
+def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
+    """Return the bridge. Its key is taken from the environment alone: a command line is there for all to see."""
+    key = os.environ.get("VOICE_STACK_UPSTREAM_KEY") or os.environ.get("OPENAI_API_KEY", "")
+    audio_format = Format[options["upstream_format"].upper()]
+    return bridge(BridgeConfig(url, key=key, turns=options["turns"], format=audio_format))
 
 
 @cli.command()
@@ -105,7 +168,7 @@ def version() -> None:
     click.echo(f"voice-stack {__version__} (Python {sys.version.split()[0]})")
 
 
-def load_agent(name: str) -> Program:
+def load_agent(name: str) -> Callable[..., Any]:
     """Return the agent called `name`, or the one at `module:function`; raises `click.BadParameter`."""
     if name in AGENTS:
         return AGENTS[name]

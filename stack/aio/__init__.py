@@ -1,14 +1,19 @@
 """The edge: sockets, the event loops, and the `Call` that a program holds."""
 
-from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker
+from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker, Tool
+from stack.aio.channel import Channels, DataChannel
 from stack.aio.driver import Driver, MediaThread
-from stack.aio.host import Accepted, Host, HostConfig, HostFull, Program
+from stack.aio.host import Accepted, Host, HostConfig, HostFull
+from stack.aio.programs import Program, as_program
+from stack.aio.reply import Reply
 
 __all__ = [
     "Accepted",
     "Call",
     "CallContext",
     "CallEnded",
+    "Channels",
+    "DataChannel",
     "Driver",
     "Host",
     "HostConfig",
@@ -16,5 +21,8 @@ __all__ = [
     "Inbox",
     "MediaThread",
     "Program",
+    "Reply",
     "Speaker",
+    "Tool",
+    "as_program",
 ]

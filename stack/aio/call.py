@@ -7,23 +7,44 @@ events come back in batches through `Call.deliver`; neither side ever waits for 
 from __future__ import annotations
 
 import asyncio
+import json
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
+from stack.aio.channel import Channels, DataChannel
+from stack.aio.reply import Reply
 from stack.audio import AudioFrame, Pcm, to_int16
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Instant
+from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
 from stack.session import Connected, Ended
-from stack.voice.conversation import Conversation, ConversationEvent, Heard, SpeakerDrained
+from stack.voice.conversation import Conversation
+from stack.voice.events import (
+    ConversationEvent,
+    Heard,
+    ProgramEvent,
+    ReplyFinished,
+    ReplyInterrupted,
+    SpeakerDrained,
+    ToolRequested,
+    UserTranscript,
+    Utterance,
+)
+from stack.voice.statistics import CallStatistics
+from stack.voice.turns import TurnSettings
 
 ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 MICROPHONE_BACKLOG = 1500
 """Frames (30 s) that wait for a program which does not read; after that the oldest is dropped and counted."""
 EVENT_BACKLOG = 10_000
 """Events that wait for a program which does not read them; after that the oldest is dropped and counted."""
+UTTERANCE_BACKLOG = 100
+"""Turns that wait for a program which does not read them; after that the oldest is dropped and counted."""
 SPEAKER_LIMIT = 600.0
 """Seconds of sound that may wait to be spoken."""
 
@@ -42,6 +63,15 @@ class CallContext:
     """The JSON that came with the offer, if any."""
     remote: str = ""
     """The address that the request came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the client offers to be called; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Inbox(Generic[ItemT]):
@@ -167,6 +197,17 @@ class Call:
         self.microphone: Inbox[AudioFrame] = Inbox(MICROPHONE_BACKLOG)
         self.events: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
         self.speaker = Speaker(self)
+        self.channels = Channels(self)
+        self._utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG)
+        self.tools: tuple[Tool, ...] = ()
+        """The functions that the client offers; see `call_tool`."""
+        self.asks_for_turns = False
+        """True once somebody iterates over `utterances`."""
+        self._turns_managed = False
+        self._tool_results: dict[str, asyncio.Future[str]] = {}
+        self._watchers: list[Inbox[ConversationEvent]] = []
+        self._replies: dict[int, Reply] = {}
+        self._over_early: dict[int, ReplyFinished | ReplyInterrupted] = {}
         self.connected: Connected | None = None
         self.end: Ended | None = None
         self._submit = submit
@@ -186,6 +227,172 @@ class Call:
         """Run `command(conversation, now)` on the media thread soon; nothing happens after the call's end."""
         if not self.ended:
             self._submit(command)
+
+    async def execute(self, function: Callable[[Conversation, Instant], ResultT]) -> ResultT:
+        """Run `function(conversation, now)` on the media thread and return (or raise) what it does.
+
+        Raises `CallEnded` if the call is over.
+        """
+        if self.ended:
+            raise CallEnded("the call is over")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[ResultT] = loop.create_future()
+
+        def settle(result: ResultT | None, error: BaseException | None) -> None:
+            if done.done():
+                return
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(cast(ResultT, result))
+
+        def run(conversation: Conversation, now: Instant) -> None:
+            try:
+                result = function(conversation, now)
+            except Exception as error:
+                loop.call_soon_threadsafe(settle, None, error)
+            else:
+                loop.call_soon_threadsafe(settle, result, None)
+
+        self._submit(run)
+        return await done
+
+    async def open_channel(
+        self,
+        label: str,
+        *,
+        protocol: str = "",
+        ordered: bool = True,
+        max_retransmits: int | None = None,
+        max_lifetime_ms: int | None = None,
+        negotiated_id: int | None = None,
+    ) -> DataChannel:
+        """Open a data channel and return it; see `stack.sctp.Channels.open` for the errors."""
+        return await self.channels.open(
+            label,
+            protocol=protocol,
+            ordered=ordered,
+            max_retransmits=max_retransmits,
+            max_lifetime_ms=max_lifetime_ms,
+            negotiated_id=negotiated_id,
+        )
+
+    def watch(self) -> Inbox[ConversationEvent]:
+        """Return another stream of what `events` says, for somebody besides the program."""
+        inbox: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
+        if self.ended:
+            inbox.close()
+        else:
+            self._watchers.append(inbox)
+        return inbox
+
+    def unwatch(self, inbox: Inbox[ConversationEvent]) -> None:
+        """Nobody reads that stream any more."""
+        if inbox in self._watchers:
+            self._watchers.remove(inbox)
+        inbox.close()
+
+    def listen(self) -> None:
+        """Have speech and turns reported in `events`; `utterances` and `reply` ask for it by themselves."""
+        self.command(lambda conversation, now: conversation.listen())
+
+    def utterances(self) -> AsyncIterator[Utterance]:
+        """Iterate over the person's turns, each whole, until the end of the call. One task at a time."""
+        self.listen()
+        self.asks_for_turns = True
+        return aiter(self._utterances)
+
+    def reply(self) -> Reply:
+        """Return a reply to be spoken: `async with call.reply() as voice: await voice.write(pcm, rate)`."""
+        return Reply(self)
+
+    def interrupt(self) -> None:
+        """Fall silent at once: drop the reply that is being spoken, if any."""
+        self.command(lambda conversation, now: conversation.interrupt(now))
+
+    def configure_turns(self, settings: TurnSettings) -> None:
+        """Change the rules of turn-taking from now on."""
+        self.command(lambda conversation, now: conversation.configure_turns(settings, now))
+
+    async def turn_settings(self) -> TurnSettings:
+        """Return the rules of turn-taking in force."""
+        return await self.execute(lambda conversation, now: conversation.turn_settings)
+
+    def push_to_talk(self, pressed: bool) -> None:
+        """The key went down or up (`manual` mode)."""
+        self.command(lambda conversation, now: conversation.push_to_talk(pressed, now))
+
+    def commit_utterance(self) -> None:
+        """The person's turn is over, whatever the detectors think."""
+        self.command(lambda conversation, now: conversation.commit_utterance(now))
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a JSON message to the client on its `events` channel; it is dropped if the client has none.
+
+        The page shows `{"type": "transcript", "role": "user" | "agent", "text": …, "reply": …, "start_ms": …}`.
+        """
+        self.command(lambda conversation, now: conversation.tell(message, now))
+
+    def transcribed(self, text: str, *, final: bool = True) -> None:
+        """Tell the client what the person said in the latest turn: pieces, then the whole as `final`."""
+        self.publish(UserTranscript(text, final))
+
+    async def call_tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
+        """Have a function of the client called and return its output.
+
+        Raises `LocalError` for one that is not in `tools`, `CallEnded` if the call ends first.
+        """
+        if self.ended:
+            raise CallEnded("the call is over")
+        if name not in {tool.name for tool in self.tools}:
+            raise LocalError(f"the client offers no function {name!r}")
+        request = f"call_{secrets.token_hex(8)}"
+        result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tool_results[request] = result
+        try:
+            self.publish(ToolRequested(request, name, json.dumps(arguments or {})))
+            return await result
+        finally:
+            del self._tool_results[request]
+
+    # -- for the dialects ------------------------------------------------------------------------------------
+
+    def publish(self, event: ProgramEvent) -> None:
+        """Tell those who watch."""
+        for watcher in self._watchers:
+            watcher.put(event)
+
+    def manage_turns(self) -> None:
+        """From now on a turn reaches the program by `hand_over` only."""
+        self._turns_managed = True
+
+    def hand_over(self, utterance: Utterance) -> None:
+        """Let the program have this turn."""
+        self._utterances.put(utterance)
+
+    def finish_tool(self, request: str, output: str) -> None:
+        """The client has called the function; harmless for a request that nobody waits for."""
+        result = self._tool_results.get(request)
+        if result is not None and not result.done():
+            result.set_result(output)
+
+    def register_reply(self, reply: Reply) -> None:
+        """A reply has begun: it is told when it is over."""
+        self._replies[reply.number] = reply
+        early = self._over_early.pop(reply.number, None)
+        if early is not None or self.ended:
+            self._settle_reply(reply.number, early)
+
+    def forget_reply(self, reply: Reply) -> None:
+        """Nobody waits for a reply any more."""
+        self._replies.pop(reply.number, None)
+
+    def _settle_reply(self, number: int, event: ReplyFinished | ReplyInterrupted | None) -> None:
+        reply = self._replies.pop(number, None)
+        if reply is not None:
+            reply.note_over(event)
+        elif event is not None:
+            self._over_early = {number: event}  # it ended before its program knew its number
 
     def hang_up(self) -> None:
         """End the call: BYE and close_notify to the peer."""
@@ -207,20 +414,9 @@ class Call:
         assert self.end is not None
         return self.end
 
-    async def stats(self) -> dict[str, Any]:
-        """Return a snapshot of the call's statistics."""
-        done: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        loop = asyncio.get_running_loop()
-
-        def set_result(snapshot: dict[str, Any]) -> None:
-            if not done.done():
-                done.set_result(snapshot)
-
-        def read(conversation: Conversation, now: Instant) -> None:
-            loop.call_soon_threadsafe(set_result, conversation.stats(now))
-
-        self._submit(read)
-        return await done
+    async def stats(self) -> CallStatistics:
+        """Return a snapshot of the call's statistics; `as_webrtc` gives it as browsers do."""
+        return await self.execute(lambda conversation, now: conversation.stats(now))
 
     def deliver(self, event: ConversationEvent) -> None:
         """Take an event from the media thread; runs on the program's loop."""
@@ -230,14 +426,44 @@ class Call:
         if isinstance(event, Connected):
             self.connected = event
             self._is_connected.set()
+        elif isinstance(event, MessageReceived):
+            channel = self.channels.find(event.channel)
+            if channel is not None:
+                channel.deliver(event.data)
+            return
+        elif isinstance(event, BufferedAmountLow):
+            channel = self.channels.find(event.channel)
+            if channel is not None:
+                channel.note_low()
+            return
+        elif isinstance(event, ChannelOpened):
+            self.channels.note_opened(event)
+        elif isinstance(event, ChannelClosed):
+            self.channels.note_closed(event.channel)
         elif isinstance(event, SpeakerDrained):
             self.speaker._note_drained(event.writes)
             return
+        elif isinstance(event, Utterance):
+            if not self._turns_managed:
+                self._utterances.put(event)
+        elif isinstance(event, ReplyFinished | ReplyInterrupted):
+            self._settle_reply(event.reply, event)
         self.events.put(event)
+        for watcher in self._watchers:
+            watcher.put(event)
         if isinstance(event, Ended):
             self.end = event
             self.speaker._note_drained(None)
+            self.channels.note_ended()
+            for result in self._tool_results.values():
+                if not result.done():
+                    result.set_exception(CallEnded("the call ended before the function had"))
+            self._utterances.close()
+            for number in list(self._replies):
+                self._settle_reply(number, None)
             self.microphone.close()
             self.events.close()
+            for watcher in self._watchers:
+                watcher.close()
             self._is_connected.set()
             self._has_ended.set()

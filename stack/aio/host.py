@@ -10,25 +10,26 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from stack.aio.call import Call, CallContext, Command
 from stack.aio.driver import Driver, MediaThread
+from stack.aio.programs import as_program
 from stack.aio.udp import bind_all, local_addresses
 from stack.core.errors import LocalError, StackError
-from stack.core.machine import Address
+from stack.core.machine import Address, Instant
 from stack.core.trace import Counters, PacketTrace
 from stack.dtls import Certificate
-from stack.sdp import SessionDescription, Setup, negotiate
+from stack.ice import IceCredentials
+from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate
 from stack.server import Endpoint
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
 
 log = logging.getLogger("stack.calls")
-
-Program = Callable[[Call], Awaitable[None]]
 
 END_GRACE = 5.0
 """Seconds that a program has to return after its call has ended; then it is cancelled."""
@@ -68,15 +69,17 @@ class Host:
     """
 
     def __init__(
-        self, program: Program, config: HostConfig | None = None, trace: PacketTrace | None = None
+        self, program: Callable[..., Any], config: HostConfig | None = None, trace: PacketTrace | None = None
     ) -> None:
         self.config = config or HostConfig()
         self.calls: dict[str, Call] = {}
         self.counters = Counters()
-        self._program = program
+        self._program = as_program(program)
+        self._prepare: Callable[[], object] | None = getattr(program, "prepare", None)
         self._trace = trace
         self._tasks: set[asyncio.Task[None]] = set()
         self._conversations: dict[str, Conversation] = {}
+        self._packets = Counters()
         self._certificate = Certificate.generate(os.urandom, datetime.now(UTC))
         self._closing = False
 
@@ -88,8 +91,13 @@ class Host:
         await self.stop()
 
     async def start(self) -> None:
-        """Bind the port and begin; raises `LocalError` if it cannot be bound."""
+        """Bind the port and begin; raises `LocalError` if it cannot be bound.
+
+        A program with an attribute `prepare` has it called first, in a thread: to load models while nobody waits.
+        """
         self._loop = asyncio.get_running_loop()
+        if self._prepare is not None:
+            await asyncio.to_thread(self._prepare)
         self._sockets = bind_all(local_addresses(self.config.host), self.config.udp_port)
         self._media = MediaThread()
         self._endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=self.config.max_calls)
@@ -102,6 +110,20 @@ class Host:
         """The UDP addresses on which media arrives."""
         return self._sockets.addresses
 
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Our candidates as SDP attributes, the same for every call."""
+        return self._local_parameters().candidates
+
+    def _local_parameters(self) -> LocalParameters:
+        return make_local_parameters(
+            os.urandom,
+            self._certificate,
+            self.addresses,
+            LocalWishes(ice_lite=True, setup=self.config.setup),
+            self.config.public_ips,
+        )
+
     async def accept(self, offer: str, context: CallContext | None = None) -> Accepted:
         """Answer an SDP offer and start the call.
 
@@ -112,13 +134,7 @@ class Host:
             raise LocalError("the server is shutting down")
         if len(self.calls) >= self.config.max_calls:
             raise HostFull(f"all {self.config.max_calls} lines are busy")
-        local = make_local_parameters(
-            os.urandom,
-            self._certificate,
-            self.addresses,
-            LocalWishes(ice_lite=True, setup=self.config.setup),
-            self.config.public_ips,
-        )
+        local = self._local_parameters()
         negotiation = negotiate(SessionDescription.parse(offer), local)
         parameters = SessionParameters(local, negotiation)
         ufrag = local.ice_ufrag
@@ -148,6 +164,48 @@ class Host:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return Accepted(negotiation.answer.serialize(), call)
+
+    async def restart_ice(self, call: Call, remote: IceCredentials) -> IceCredentials:
+        """Begin an ICE restart that the peer asked for with its new credentials; return ours (RFC 8445 §9).
+
+        The call goes on over its present path until the peer proves another. Raises `LocalError` if it cannot.
+        """
+        credentials = IceCredentials.generate(os.urandom)
+
+        def restart() -> None:
+            conversation = self._conversations.get(call.id)
+            if conversation is None:
+                raise LocalError("the call is over")
+            conversation.session.restart_ice(credentials, remote, self._driver.now())
+            self._endpoint.alias(credentials.ufrag, call.id)
+            self._driver.pump()
+
+        await self._media.run(restart)
+        return credentials
+
+    async def add_remote_candidates(self, call: Call, candidates: Sequence[str]) -> None:
+        """Hand over candidates that the peer trickled; those that are malformed are counted."""
+
+        def add() -> None:
+            conversation = self._conversations.get(call.id)
+            if conversation is not None:
+                conversation.session.add_remote_candidates(candidates, self._driver.now())
+                self._endpoint.touch(call.id)
+                self._driver.pump()
+
+        await self._media.run(add)
+
+    async def packet_totals(self) -> Mapping[str, int]:
+        """Return how many RTP packets were received and sent, by calls that are over and by those that are not."""
+
+        def count() -> Mapping[str, int]:
+            total = Counters()
+            total.merge(self._packets)
+            for conversation in self._conversations.values():
+                _count_packets(conversation, total, self._driver.now())
+            return {"received": total["received"], "sent": total["sent"]}
+
+        return await self._media.run(count)
 
     async def stop(self) -> None:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""
@@ -227,4 +285,12 @@ class Host:
             self.counters.add("program_failed")
 
     def _forget(self, ufrag: str) -> None:
-        self._conversations.pop(ufrag, None)
+        conversation = self._conversations.pop(ufrag, None)
+        if conversation is not None:
+            _count_packets(conversation, self._packets, self._driver.now())
+
+
+def _count_packets(conversation: Conversation, total: Counters, now: Instant) -> None:
+    totals = conversation.stats(now).totals
+    total.add("received", totals.packets_received)
+    total.add("sent", totals.packets_sent)

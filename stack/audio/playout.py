@@ -58,7 +58,8 @@ class PlayoutFrame(NamedTuple):
 class _Departure(NamedTuple):
     due: Instant
     position: int
-    samples: int
+    samples: Samples
+    """What the program wrote, without padding."""
 
 
 class PlayoutQueue:
@@ -154,8 +155,27 @@ class PlayoutQueue:
         for departure in reversed(self._departures):
             if departure.due <= at:
                 played = int((at - departure.due) * self.sample_rate + 0.5)
-                return departure.position + min(played, departure.samples)
+                return departure.position + min(played, len(departure.samples))
         return self._departures[0].position if self._departures else 0
+
+    def rewind(self, position: int) -> int:
+        """Take back what left from `position` on, to be sent once more; return how many samples that are.
+
+        Remembers two seconds: what is older stays sent.
+        """
+        again: list[Samples] = []
+        while self._departures and self._position > position:
+            departure = self._departures.pop()
+            kept = max(0, position - departure.position)
+            again.append(departure.samples[kept:])
+            self._position = departure.position + kept
+        taken = sum(map(len, again))
+        self._ready = np.concatenate((*reversed(again), self._ready))
+        return taken
+
+    def resume(self, now: Instant) -> None:
+        """Go on after `next_frame` was not called for a while on purpose: that is a gap, and nothing is late."""
+        self._ready_at = now
 
     # What the network side does
 
@@ -216,7 +236,7 @@ class PlayoutQueue:
             self.counters.add("samples_padded", size - real)
         position = self._position
         self._position += real
-        self._departures.append(_Departure(due, position, real))
+        self._departures.append(_Departure(due, position, samples[:real]))
         self.counters.add("frames_sent")
         self._prepare()
         return PlayoutFrame(samples, timestamp, marker, position)

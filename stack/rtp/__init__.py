@@ -2,7 +2,26 @@
 
 from stack.rtp.config import RtpCodec, RtpConfig
 from stack.rtp.events import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, RtpEvent, SourceChanged
-from stack.rtp.extensions import AudioLevel, ExtensionIds, ExtensionMap, HeaderExtensions, PlayoutDelay
+from stack.rtp.extensions import (
+    URI_PLAYOUT_DELAY,
+    AudioLevel,
+    ExtensionIds,
+    ExtensionMap,
+    HeaderExtensions,
+    PlayoutDelay,
+)
+from stack.rtp.jitter import (
+    Adjustment,
+    ArrivalBuffer,
+    Decode,
+    Item,
+    JitterBuffer,
+    JitterPacket,
+    Missing,
+    Silence,
+    Underrun,
+)
+from stack.rtp.jitter_clock import ClockBuffer, DelayHistogram
 from stack.rtp.packet import RtpPacket
 from stack.rtp.reorder import ReorderBuffer
 from stack.rtp.reporter import RemoteView
@@ -16,14 +35,24 @@ from stack.rtp.stats import (
 )
 
 __all__ = [
+    "URI_PLAYOUT_DELAY",
+    "Adjustment",
+    "ArrivalBuffer",
     "AudioLevel",
     "ByeReceived",
+    "ClockBuffer",
+    "Decode",
+    "DelayHistogram",
     "DtmfEnded",
     "DtmfReceived",
     "ExtensionIds",
     "ExtensionMap",
     "HeaderExtensions",
     "InboundRtpStats",
+    "Item",
+    "JitterBuffer",
+    "JitterPacket",
+    "Missing",
     "OutboundRtpStats",
     "PacketReceived",
     "PlayoutDelay",
@@ -38,5 +67,7 @@ __all__ = [
     "RtpSession",
     "RtpStatistics",
     "RtpTimer",
+    "Silence",
     "SourceChanged",
+    "Underrun",
 ]

@@ -14,7 +14,8 @@ class PacketReceived(NamedTuple):
 
     `sequence` and `timestamp` do not wrap: they go on counting. Put them in order by `sequence`. `recovered`
     says that it came in the redundancy of a later packet or as a retransmission. An empty payload stands for a
-    packet that holds no sound, such as a telephone event: nothing is missing where it was.
+    packet that holds no sound (a telephone event, or the padding with which browsers probe the path): its number
+    is not missing, and there is nothing to decode or to conceal.
     """
 
     payload: bytes

@@ -192,7 +192,9 @@ class RtpReceiver:
         timestamp = source.extend_timestamp(packet.timestamp)
         payload_type, payload = packet.payload_type, packet.payload
         event_rate = self._event_rates.get(payload_type)
-        if event_rate is not None:
+        if not payload:
+            pass  # nothing but padding: browsers probe the path with such packets, under the type of the sound
+        elif event_rate is not None:
             self._handle_telephone_event(payload, timestamp, event_rate, now)
             payload = b""
         elif payload_type == self._red:
@@ -244,6 +246,8 @@ class RtpReceiver:
 
     def _handle_retransmission(self, packet: RtpPacket, now: Instant) -> None:
         source = self.current
+        if not packet.payload:
+            return  # nothing but padding
         if source is None:
             self._counters.add("retransmission_without_source")
             return

@@ -36,6 +36,7 @@ class RtpSender:
         "_rtx",
         "_timestamp",
         "_transport_sequence",
+        "extended_sequence",
         "last_sent_at",
         "next_sequence",
         "octets_sent",
@@ -51,6 +52,7 @@ class RtpSender:
         # RFC 3550 §5.1: both start at random. The sequence number below 2^15, so that a receiver who misses the
         # first packets cannot be wrong about SRTP's rollover counter (RFC 3711 §3.3.1).
         self.next_sequence = SequenceNumber(int.from_bytes(entropy(2), "big") & 0x7FFF)
+        self.extended_sequence = int(self.next_sequence)
         self._timestamp = RtpTimestamp(int.from_bytes(entropy(4), "big"))
         self._transport_sequence = 0
         self._due: Instant | None = None  # when the next frame of an unbroken line is due
@@ -172,6 +174,7 @@ class RtpSender:
             extension_profile=profile,
             extension_data=extension,
         )
+        self.extended_sequence = SERIAL16.unwrap(self.next_sequence, self.extended_sequence)
         self.next_sequence = SequenceNumber(SERIAL16.add(self.next_sequence, 1))
         self._note_sent(len(payload), now)
         return packet

@@ -168,11 +168,12 @@ class RtpSession:
         *,
         marker: bool = False,
         audio_level: AudioLevel | None = None,
-    ) -> None:
+    ) -> int:
         """Send one frame of the first codec that lasts `samples` of its clock.
 
-        Sequence numbers and timestamps go on from the frame before. The marker bit is set by itself on the first
-        frame after a silence. While a telephone event is played the frame gives way to it.
+        Returns its extended sequence number. Sequence numbers and timestamps go on from the frame before. The
+        marker bit is set by itself on the first frame after a silence. While a telephone event is played the frame
+        gives way to it.
         """
         if self._closed:
             self.counters.add("sent_after_close")
@@ -181,6 +182,12 @@ class RtpSession:
             self._sender.skip(samples)
         else:
             self._send(self._sender.make(payload, samples, now, marker, audio_level), now)
+        return self._sender.extended_sequence
+
+    @property
+    def received_red_depth(self) -> int:
+        """How many earlier frames the peer's latest packet repeated (RFC 2198)."""
+        return self._receiver.red_depth
 
     def skip(self, samples: int) -> None:
         """Pass over `samples` of silence for which nothing is sent (DTX)."""

@@ -8,7 +8,8 @@ three that the specification does not have are marked.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from enum import Enum
+from typing import Any, ClassVar, Protocol
 
 from stack.core.machine import Instant
 
@@ -99,16 +100,27 @@ class RtpStatistics:
     def as_webrtc(self) -> list[dict[str, object]]:
         """Return the dictionaries that a browser's `getStats` would hold, ready for JSON."""
         parts = (self.outbound, self.inbound, self.remote_inbound, self.remote_outbound)
-        return [_camel_case(part) for part in parts if part is not None]
+        return [as_webrtc_object(part, f"{part.type}-{part.ssrc:08x}") for part in parts if part is not None]
 
 
-def _camel_case(
-    part: InboundRtpStats | OutboundRtpStats | RemoteInboundRtpStats | RemoteOutboundRtpStats,
-) -> dict[str, object]:
-    out: dict[str, object] = {"type": part.type, "id": f"{part.type}-{part.ssrc:08x}"}
+class WebrtcStats(Protocol):
+    """A dataclass whose fields are those of one type of the specification."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    type: ClassVar[str]
+
+
+def as_webrtc_object(part: WebrtcStats, identifier: str) -> dict[str, object]:
+    """Return the fields that are known, spelt as in the specification, with `type` and `id`."""
+    out: dict[str, object] = {"type": part.type, "id": identifier}
     for field in fields(part):
         value = getattr(part, field.name)
         if value is not None:
-            head, *tail = field.name.split("_")
-            out[head + "".join(word.capitalize() for word in tail)] = value
+            out[as_webrtc_name(field.name)] = value.value if isinstance(value, Enum) else value
     return out
+
+
+def as_webrtc_name(name: str) -> str:
+    """Return `packets_sent` as `packetsSent`."""
+    head, *tail = name.split("_")
+    return head + "".join(word.capitalize() for word in tail)

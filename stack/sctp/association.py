@@ -3,6 +3,9 @@
 The one file that owns the association's states. Datagrams come in as packets, each chunk has its handler; after
 every input and command `_flush` packs what may be sent. Sending is `tx/`, receiving `rx/`, reset `reset.py`.
 
+Longer than most files here, since set-up, data, reset and shutdown are transitions of one machine, and one file
+owns them; what each of them needs is elsewhere (`handshake.py`, `heartbeat.py`, `outbox.py`).
+
 Set-up without a handshake (draft-hancke-tsvwg-snap): each side's INIT travels in the SDP; `local_init` gives ours,
 `establish` takes the peer's.
 
@@ -12,7 +15,7 @@ business), ECN (a tunnel cannot see the marks), authentication (RFC 4895; DTLS d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -72,7 +75,8 @@ from stack.sctp.tx.rto import RTO_MAX, RtoEstimator
 from stack.sctp.tx.sender import Sender
 
 MAX_BURST = 10
-"""Packets with data sent at one go (RFC 9260 §6.1 D); the next SACK allows as many again."""
+"""Packets with data sent at one go, beyond the two that slow start allows for each that has just been acknowledged
+(RFC 9260 §6.1 D)."""
 MAX_REPORTED_CHUNK = 64
 """How much of a chunk that we do not know is sent back in an ERROR, in bytes."""
 
@@ -123,6 +127,7 @@ class Association:
         """The extensions in force; none before the peer has told its own."""
         self._config = config
         self._entropy = entropy
+        self._ports = (config.remote_port, config.local_port)
         self._cookies = CookieJar(entropy(32), config.receive_window, config.capabilities)
         self._local = LocalSide.random(entropy)
         self._peer: PeerSide | None = None
@@ -134,6 +139,7 @@ class Association:
         self._reset: StreamReset | None = None
         self._handshake_chunk = b""
         self._handshake_attempts = 0
+        self._handshake_sent_at = 0.0
         self._heartbeat = Heartbeat(config.heartbeat_interval, entropy)
         self._handlers: dict[type, Callable[[Any, Instant], None]] = {
             DataChunk: self._handle_data,
@@ -252,19 +258,28 @@ class Association:
 
     def handle_datagram(self, data: bytes, now: Instant) -> None:
         """Take one packet."""
+        self._take(data, now)
+        self._flush(now)
+
+    def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> None:
+        """Take packets that arrived together, and answer them together: one SACK for all."""
+        for data in batch:
+            self._take(data, now)
+        self._flush(now)
+
+    def _take(self, data: bytes, now: Instant) -> None:
         try:
             packet = Packet.parse(data, accept_zero_checksum=self._config.zero_checksum)
         except ParseError:
             self.counters.add("packet_malformed")
             return
-        if packet.destination_port != self._config.local_port or packet.source_port != self._config.remote_port:
+        if packet[:2] != self._ports:
             self.counters.add("packet_wrong_port")
             return
         try:
             self._handle_packet(packet, now)
         except RemoteError as error:
             self._abort(ErrorCause.protocol_violation(str(error)), str(error), by_peer=True)
-        self._flush(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
@@ -313,7 +328,7 @@ class Association:
     # --- packets -------------------------------------------------------------------------------------------
 
     def _handle_packet(self, packet: Packet, now: Instant) -> None:
-        chunks, tag = packet.chunks, packet.verification_tag
+        _, _, tag, chunks = packet
         first = chunks[0]
         # RFC 9260 §8.5: our tag, except in the chunks that §8.5.1 names.
         if tag != self._local.tag or type(first) in _SPECIAL_FIRST or self.state not in _EXISTS:
@@ -327,13 +342,10 @@ class Association:
                 handler(chunk, now)
             elif not self._handle_stray(chunk):
                 break
-            if self._is_over():
+            if self.state is State.ENDED:
                 return
-        if self._receiver is not None:
-            self._finish_receiving(self._receiver, now)
-
-    def _is_over(self) -> bool:
-        return self.state is State.ENDED
+        if self._receiver is not None and self._receiver.has_news:
+            self._receiver.packet_done()
 
     def _admit(self, first: Chunk, packet: Packet, now: Instant) -> bool:
         """RFC 9260 §8.5.1: packets whose tag is not simply ours. True: their chunks may be handled."""
@@ -392,7 +404,13 @@ class Association:
     def _begin_handshake(self, chunk: bytes, now: Instant) -> None:
         self._handshake_chunk = chunk
         self._handshake_attempts = 1
+        self._handshake_sent_at = now
         self._timers.set(AssociationTimer.T1, now + self._sender.rto.current)
+
+    def _measure_handshake(self, now: Instant) -> None:
+        """RFC 9260 §6.3.1: the first samples, so that the first data need not wait RTO.Initial when it is lost."""
+        if self._handshake_attempts == 1:  # C5
+            self._sender.rto.measured(now - self._handshake_sent_at)
 
     def _send_handshake_chunk(self) -> None:
         if self.state is State.COOKIE_WAIT:
@@ -425,6 +443,7 @@ class Association:
             self._abort(problem or ErrorCause(Cause.PROTOCOL_VIOLATION), f"INIT ACK: {problem}", by_peer=True)
             return
         self._adopt(PeerSide.from_init(ack))
+        self._measure_handshake(now)
         self.state = State.COOKIE_ECHOED
         self._begin_handshake(CookieEchoChunk(cookie).serialize(), now)
         self._send_handshake_chunk()
@@ -462,6 +481,7 @@ class Association:
 
     def _handle_cookie_ack(self, chunk: CookieAckChunk, now: Instant) -> None:
         if self.state is State.COOKIE_ECHOED:
+            self._measure_handshake(now)
             self._establish(now)
 
     def _adopt(self, peer: PeerSide) -> None:
@@ -497,6 +517,8 @@ class Association:
         self._local = local
         self._sender = self._new_sender()
         self._timers.clear_all()
+        if self._receiver is not None:
+            self._events += self._receiver.drain()
         self._adopt(peer)
         self._events.append(AssociationRestarted())
         self._establish(now)
@@ -525,13 +547,13 @@ class Association:
             self._receiver.handle_forward(chunk)
 
     def _finish_receiving(self, receiver: Receiver, now: Instant) -> None:
-        """All chunks of a packet have been taken."""
+        """All packets that arrived together have been taken."""
         self._events += receiver.drain()
         if self._reset is not None and self._reset.deferred:
             self._follow_reset(self._reset.advance(receiver.tsns.cumulative))
-        had_data = receiver.packet_done(now)
-        if had_data and self.state is State.SHUTDOWN_SENT:
-            receiver.sack_at = now  # RFC 9260 §9.2: each packet with data is answered by SACK and SHUTDOWN.
+        receiver.settle(now)
+        if self.state is State.SHUTDOWN_SENT:
+            receiver.sack_at = now  # RFC 9260 §9.2: packets with data are answered by SACK and SHUTDOWN.
             self._send_shutdown(now)
         while receiver.invalid_streams:
             self._queue_error(ErrorCause.invalid_stream(receiver.invalid_streams.pop()))
@@ -658,6 +680,8 @@ class Association:
         self.state = State.ENDED
         self._timers.clear_all()
         self._sender = self._new_sender()
+        if self._receiver is not None:
+            self._events += self._receiver.drain()  # what came whole before the end is good
         self._receiver = self._reset = None
         self._heartbeat.at = None
         self._outbox.control.clear()
@@ -667,10 +691,12 @@ class Association:
 
     def _flush(self, now: Instant) -> None:
         """Pack everything that may be sent: replies, SACK, FORWARD-TSN, data, in this order."""
-        state, outbox, receiver = self.state, self._outbox, self._receiver
+        receiver = self._receiver
+        if receiver is not None and receiver.has_taken:
+            self._finish_receiving(receiver, now)
+        state, outbox, sender = self.state, self._outbox, self._sender
         if state is State.ENDED:
             return
-        sender = self._sender
         if state is State.SHUTDOWN_PENDING or state is State.SHUTDOWN_RECEIVED:
             self._shut_down_when_idle(now)
         elif self._reset is not None and self._reset.wanted:
@@ -687,7 +713,8 @@ class Association:
                 if forward is not None:
                     outbox.add(forward)
             if sender.has_work:
-                self._send_data(sender, 1 if rides else MAX_BURST, now)
+                self._send_data(sender, 1 if rides else MAX_BURST + 2 * sender.newly_arrived, now)
+        sender.newly_arrived = 0
         if outbox.started:
             outbox.close_packet()
         if sender.timers_due:
@@ -696,6 +723,10 @@ class Association:
     def _send_data(self, sender: Sender, most: int, now: Instant) -> None:
         outbox, receiver = self._outbox, self._receiver
         while most and sender.has_work:
+            if not outbox.started and (run := sender.take_run(most, now)):
+                outbox.send_each(run)
+                most -= len(run)
+                continue
             most -= 1
             # A SACK that would be sent soon rides along (§6.2); one that is not due yet reports no gaps.
             pending = receiver is not None and receiver.sack_at is not None

@@ -7,7 +7,7 @@ sent on as soon as it is opened; before the association is up, messages wait.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from stack.core.errors import LocalError, ParseError
@@ -250,6 +250,11 @@ class Channels:
         self._association.handle_datagram(data, now)
         self._collect(now)
 
+    def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> None:
+        """Take packets that arrived together; they are answered together, which is cheaper for both sides."""
+        self._association.handle_datagrams(batch, now)
+        self._collect(now)
+
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
         self._association.handle_timeout(now)
@@ -265,6 +270,7 @@ class Channels:
 
     def drain_events(self) -> Sequence[SctpEvent]:
         """Everything that happened, in order."""
+        self._collect_low()  # packets may have left since the last input
         events, self._events = self._events, []
         return events
 
@@ -308,6 +314,9 @@ class Channels:
                     self._drop_all()
                 else:
                     self._handle_closed(event)
+        self._collect_low()
+
+    def _collect_low(self) -> None:
         for stream_id in self._association.drain_low():
             if stream_id in self._channels:
                 self._events.append(BufferedAmountLow(ChannelId(stream_id)))
@@ -357,6 +366,11 @@ class Channels:
             self.counters.add("dcep_malformed")
             return
         channel_id = ChannelId(message.stream_id)
+        if channel_id % 2 == self._next_id % 2:
+            # RFC 8832 §6 gives the peer the other half of the identifiers. werift chooses by its part in ICE
+            # instead of DTLS; so as not to meet it on the same stream, we leave it the half that it takes.
+            self._next_id ^= 1
+            self.counters.add("dcep_wrong_parity")
         if channel is not None:
             # RFC 8832 §6: an OPEN for a stream in use is an error, and ends the channel.
             self.counters.add("dcep_stream_in_use")

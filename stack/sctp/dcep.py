@@ -99,7 +99,8 @@ def encode_message(data: str | bytes) -> tuple[int, bytes]:
     """Return the payload protocol identifier and the bytes of a user message."""
     if isinstance(data, str):
         return (PayloadProtocol.STRING, data.encode()) if data else (PayloadProtocol.STRING_EMPTY, b"\0")
-    return (PayloadProtocol.BINARY, data) if data else (PayloadProtocol.BINARY_EMPTY, b"\0")
+    # A bytearray may change while it waits; bytes() of bytes costs nothing.
+    return (PayloadProtocol.BINARY, bytes(data)) if data else (PayloadProtocol.BINARY_EMPTY, b"\0")
 
 
 def decode_message(ppid: int, data: bytes) -> str | bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stack.sctp.packet import COMMON_HEADER_SIZE, build_packet
+from stack.sctp.packet import COMMON_HEADER_SIZE, build_packet, build_packets
 
 MAX_CONTROL_CHUNKS = 64
 """Replies to one packet beyond this are not sent; a peer gets no amplifier."""
@@ -76,6 +76,11 @@ class Outbox:
             return
         ports = self._local_port, self._remote_port
         self.packets.append(build_packet(*ports, self.tag, parts, zero_checksum=self.zero_checksum))
+
+    def send_each(self, chunks: Sequence[bytes]) -> None:
+        """Send each chunk in a packet of its own; nothing may be waiting in one."""
+        ports = self._local_port, self._remote_port
+        self.packets += build_packets(*ports, self.tag, chunks, zero_checksum=self.zero_checksum)
 
     def add_control(self) -> None:
         """Put every waiting control chunk into packets."""

@@ -14,11 +14,10 @@ from struct import Struct
 from typing import NamedTuple
 
 from stack.core.errors import ParseError
-from stack.sctp.chunks import Chunk, parse_chunk
+from stack.sctp.chunks import CHUNK_PARSERS, Chunk, UnknownChunk
 from stack.sctp.crc32c import crc32c_extend
 
 _HEADER = Struct("!HHI")
-_CHECKSUM = Struct("<I")
 _CHUNK = Struct("!BBH")
 _NO_CHECKSUM = b"\0\0\0\0"
 COMMON_HEADER_SIZE = 12
@@ -43,11 +42,12 @@ class Packet(NamedTuple):
         checksum = data[8:12]
         # RFC 9653 §5.3: a zero checksum is accepted from a peer to whom that was announced; a right one always is.
         if not (accept_zero_checksum and checksum == _NO_CHECKSUM):
-            actual = crc32c_extend(crc32c_extend(0, data[:8] + _NO_CHECKSUM), data[COMMON_HEADER_SIZE:])
-            if _CHECKSUM.pack(actual) != checksum:
+            actual = crc32c_extend(0, data[:8] + _NO_CHECKSUM + data[COMMON_HEADER_SIZE:])
+            if actual.to_bytes(4, "little") != checksum:
                 raise ParseError("wrong checksum")
         source, destination, tag = _HEADER.unpack_from(data)
         chunks: list[Chunk] = []
+        parsers = CHUNK_PARSERS
         offset = COMMON_HEADER_SIZE
         while offset < size:
             if size - offset < 4 or len(chunks) == MAX_CHUNKS:
@@ -56,7 +56,9 @@ class Packet(NamedTuple):
             end = offset + length
             if length < 4 or end > size:
                 raise ParseError(f"chunk {kind} has length {length}, {size - offset} bytes left")
-            chunks.append(parse_chunk(kind, flags, data[offset + 4 : end]))
+            value = data[offset + 4 : end]
+            parser = parsers.get(kind)
+            chunks.append(parser(flags, value) if parser is not None else UnknownChunk(kind, flags, value))
             offset = end + (-length & 3)
         return cls(source, destination, tag, chunks)
 
@@ -65,8 +67,16 @@ def build_packet(
     source_port: int, destination_port: int, tag: int, chunks: Iterable[bytes], *, zero_checksum: bool = False
 ) -> bytes:
     """Return a packet of serialized, padded chunks."""
+    return build_packets(source_port, destination_port, tag, (b"".join(chunks),), zero_checksum=zero_checksum)[0]
+
+
+def build_packets(
+    source_port: int, destination_port: int, tag: int, bodies: Iterable[bytes], *, zero_checksum: bool = False
+) -> list[bytes]:
+    """Return a packet for each body, which is one chunk or several; their common header is summed once for all."""
     header = _HEADER.pack(source_port, destination_port, tag)
-    body = b"".join(chunks)
     if zero_checksum:
-        return header + _NO_CHECKSUM + body
-    return header + _CHECKSUM.pack(crc32c_extend(crc32c_extend(0, header + _NO_CHECKSUM), body)) + body
+        header += _NO_CHECKSUM
+        return [header + body for body in bodies]
+    crc = crc32c_extend(0, header + _NO_CHECKSUM)
+    return [header + crc32c_extend(crc, body).to_bytes(4, "little") + body for body in bodies]

@@ -29,6 +29,10 @@ _STUN_FIRST_BYTE_END = 4  # RFC 7983 §7
 class Hosted(Machine[EventT_co], Protocol[EventT_co]):
     """A machine that an endpoint can host: it says which paths it has proven, and when it is over."""
 
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together."""
+        ...
+
     def drain_routes(self) -> Sequence[Path]:
         """Return the paths proven since the last call by a verified MESSAGE-INTEGRITY."""
         ...
@@ -55,6 +59,8 @@ class Endpoint(Generic[EventT]):
         self._resolve = resolve
         self._routes = Routes()
         self._machines: dict[str, Hosted[EventT]] = {}
+        self._aliases: dict[str, str] = {}  # ufrags from after an ICE restart, and whose they are
+        self._alias_of: dict[str, str] = {}
         self._deadlines: Deadlines[str] = Deadlines()
         self._touched: dict[str, None] = {}  # an ordered set: what happens may not depend on hashes
         self._transmits: list[Transmit] = []
@@ -76,6 +82,25 @@ class Endpoint(Generic[EventT]):
         self._routes.add(ufrag)
         self._touched[ufrag] = None
 
+    def alias(self, other: str, ufrag: str) -> None:
+        """Let checks that name `other` reach a hosted machine too: its ufrag after an ICE restart.
+
+        The one from the restart before that is forgotten. Raises `LocalError` if the ufrag is taken or unknown.
+        """
+        if ufrag not in self._machines:
+            raise LocalError(f"no session has the ufrag {ufrag!r}")
+        if other in self._machines or other in self._aliases:
+            raise LocalError(f"the ufrag {other!r} is taken")
+        self._drop_alias(ufrag)
+        self._aliases[other] = ufrag
+        self._alias_of[ufrag] = other
+        self._touched[ufrag] = None
+
+    def _drop_alias(self, ufrag: str) -> None:
+        former = self._alias_of.pop(ufrag, None)
+        if former is not None:
+            del self._aliases[former]
+
     def touch(self, ufrag: str) -> None:
         """Say that a command was given to a hosted machine, so that the next `pump` looks at it."""
         if ufrag in self._machines:
@@ -84,19 +109,28 @@ class Endpoint(Generic[EventT]):
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Hand one datagram to its session; one that belongs to none is counted and dropped."""
         ufrag = self._find(data, path, now)
-        if ufrag is None:
-            return
-        machine = self._machines[ufrag]
-        machine.handle_datagram(data, path, now)
-        if data[0] < _STUN_FIRST_BYTE_END:  # what follows in the same batch may need the path that this one proved
-            self._bind(ufrag, machine)
-        self._touched[ufrag] = None
+        if ufrag is not None:
+            self._hand_over(ufrag, [(data, path)], now)
 
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
-        """Hand over a batch of datagrams that arrived together, and pump once."""
+        """Hand to each session what it has of a batch of datagrams that arrived together, and pump once."""
+        waiting: dict[str, list[tuple[bytes, Path]]] = {}
         for data, path in batch:
-            self.handle_datagram(data, path, now)
+            ufrag = self._find(data, path, now)
+            if ufrag is None:
+                continue
+            waiting.setdefault(ufrag, []).append((data, path))
+            if data[0] < _STUN_FIRST_BYTE_END:  # what follows may need the path that this one proves
+                self._hand_over(ufrag, waiting.pop(ufrag), now)
+        for ufrag, datagrams in waiting.items():
+            self._hand_over(ufrag, datagrams, now)
         self.pump()
+
+    def _hand_over(self, ufrag: str, datagrams: list[tuple[bytes, Path]], now: Instant) -> None:
+        machine = self._machines[ufrag]
+        machine.handle_datagrams(datagrams, now)
+        self._bind(ufrag, machine)
+        self._touched[ufrag] = None
 
     def handle_timeout(self, now: Instant) -> None:
         """Wake every session that is due, and pump."""
@@ -122,6 +156,7 @@ class Endpoint(Generic[EventT]):
             if machine.is_finished:
                 del self._machines[ufrag]
                 self._routes.remove(ufrag)
+                self._drop_alias(ufrag)
                 self._deadlines.set(ufrag, None)
             else:
                 self._deadlines.set(ufrag, machine.poll_timeout())
@@ -153,6 +188,8 @@ class Endpoint(Generic[EventT]):
     def _find_by_ufrag(self, ufrag: str, now: Instant) -> str | None:
         if ufrag in self._machines:
             return ufrag
+        if ufrag in self._aliases:
+            return self._aliases[ufrag]
         machine = self._resolve(ufrag, now) if self._resolve is not None else None
         if machine is None or len(self._machines) >= self.max_sessions:
             self.counters.add("dropped_unknown_ufrag")

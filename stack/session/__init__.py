@@ -4,18 +4,34 @@ from stack.session.demux import Kind, classify
 from stack.session.events import Connected, Ended, EndReason, MediaReceived, SessionEvent
 from stack.session.parameters import LocalWishes, SessionParameters, make_local_parameters
 from stack.session.session import Session, State
+from stack.session.statistics import (
+    CandidatePairStats,
+    CodecStats,
+    DtlsState,
+    LocalCandidateStats,
+    RemoteCandidateStats,
+    SessionStatistics,
+    TransportStats,
+)
 
 __all__ = [
+    "CandidatePairStats",
+    "CodecStats",
     "Connected",
+    "DtlsState",
     "EndReason",
     "Ended",
     "Kind",
+    "LocalCandidateStats",
     "LocalWishes",
     "MediaReceived",
+    "RemoteCandidateStats",
     "Session",
     "SessionEvent",
     "SessionParameters",
+    "SessionStatistics",
     "State",
+    "TransportStats",
     "classify",
     "make_local_parameters",
 ]

@@ -14,7 +14,7 @@ from typing import Self
 from stack import dtls, ice, sctp, sdp
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Address, Entropy, Instant
-from stack.rtp import ExtensionIds, RtpCodec, RtpConfig, RtpSession
+from stack.rtp import URI_PLAYOUT_DELAY, ExtensionIds, PlayoutDelay, RtpCodec, RtpConfig, RtpSession
 
 SRTP_PROFILES = (
     dtls.SrtpProfile.AEAD_AES_128_GCM,
@@ -85,7 +85,9 @@ def make_local_parameters(
         audio = sdp.LocalAudio(
             ssrc=int.from_bytes(entropy(4), "big") or 1,
             cname=entropy(8).hex(),
-            extensions=(sdp.EXTENSION_AUDIO_LEVEL,),
+            extensions=(sdp.EXTENSION_AUDIO_LEVEL, sdp.EXTENSION_TRANSPORT_CC, URI_PLAYOUT_DELAY),
+            rtcp_feedback=("nack", "transport-cc"),
+            red=True,
         )
     fingerprint = certificate.fingerprint()
     return sdp.LocalParameters(
@@ -117,7 +119,11 @@ def make_ice(parameters: SessionParameters, entropy: Entropy, now: Instant) -> i
         agent = ice.IceAgent(credentials, entropy, controlling=agreed.ice_controlling)
     for text in local.candidates:
         agent.add_local_candidate(ice.Candidate.parse(text), now)
-    agent.set_remote_credentials(ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd), now)
+    remote = ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd)
+    if isinstance(agent, ice.IceAgent):
+        agent.set_remote_credentials(remote, now, lite=agreed.remote_ice_lite)
+    else:
+        agent.set_remote_credentials(remote, now)
     for text in agreed.remote_candidates:
         try:
             agent.add_remote_candidate(ice.Candidate.parse(text), now)
@@ -140,7 +146,8 @@ def make_dtls(
         tuple(dtls.Fingerprint.parse(fingerprint.serialize()) for fingerprint in agreed.remote_fingerprints),
         min_version=version or dtls.Version.DTLS_1_2,
         max_version=version or dtls.Version.DTLS_1_3,
-        srtp_profiles=SRTP_PROFILES if agreed.audio is not None else (),
+        # Agreed on without sound too: it costs nothing, and werift gives up a call for data alone otherwise.
+        srtp_profiles=SRTP_PROFILES,
     )
     role = dtls.Role.CLIENT if agreed.dtls_role is sdp.DtlsRole.CLIENT else dtls.Role.SERVER
     return dtls.DtlsEndpoint(role, config, entropy)
@@ -166,7 +173,9 @@ def make_rtp(
             mid=ids.get(sdp.EXTENSION_MID),
             transport_sequence=ids.get(sdp.EXTENSION_TRANSPORT_CC),
             abs_send_time=ids.get(sdp.EXTENSION_ABS_SEND_TIME),
+            playout_delay=ids.get(URI_PLAYOUT_DELAY),
         ),
+        playout_delay=PlayoutDelay(0, 10) if URI_PLAYOUT_DELAY in ids else None,
         mid=agreed.mid,
         nack="nack" in agreed.rtcp_feedback,
         transport_cc="transport-cc" in agreed.rtcp_feedback,

@@ -12,10 +12,10 @@ DTLS gets to spend CPU only on a path that ICE has validated. The SRTP keys come
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 
-from stack.core.errors import LocalError
+from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.timers import Timers, earliest
 from stack.core.trace import Counters
@@ -29,7 +29,16 @@ from stack.dtls import (
     Version,
 )
 from stack.dtls import Failed as DtlsFailed
-from stack.ice import ConsentExpired, IceAgent, IceEvent, LiteAgent, PathSelected, PathValidated
+from stack.ice import (
+    Candidate,
+    ConsentExpired,
+    IceAgent,
+    IceCredentials,
+    IceEvent,
+    LiteAgent,
+    PathSelected,
+    PathValidated,
+)
 from stack.ice import Failed as IceFailed
 from stack.rtp import RtpSession
 from stack.sctp import Channels
@@ -43,11 +52,20 @@ from stack.session.parameters import (
     make_ice,
     make_rtp,
 )
+from stack.session.statistics import DtlsState, SessionStatistics, Traffic, describe
 from stack.srtp import SrtpEngine, SrtpError, SrtpProfile, keying_material_length, split_keying_material
 
 SETUP_TIMEOUT = 30.0
 """Seconds from the making of a session to `Connected`; after that it is given up."""
 _EXPORTER_LABEL = "EXTRACTOR-dtls_srtp"  # RFC 5764 §4.2
+
+
+def _dtls_timeout(round_trip: float) -> float:
+    """Return the seconds until the first retransmission in the handshake: what ICE measured, and time to compute.
+
+    RFC 9147 §5.8.2 allows less than its default of a second where the round trip is known.
+    """
+    return min(1.0, 2 * round_trip + 0.1)
 
 
 class State(Enum):
@@ -84,6 +102,10 @@ class Session:
         self.counters = Counters()
         self.state = State.CHECKING
         self.steps: dict[str, float] = {}
+        self.sent = Traffic()
+        self.received = Traffic()
+        self.security: HandshakeComplete | None = None
+        """What DTLS agreed on, once it has."""
         self._made = now
         self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now)
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version)
@@ -127,10 +149,40 @@ class Session:
         measured = self._rtp.round_trip_time if self._rtp is not None else None
         return measured if measured is not None else self._ice.round_trip_time
 
+    @property
+    def ice_round_trip_time(self) -> float | None:
+        """The round-trip time in seconds by ICE's own checks; a lite agent makes none."""
+        return self._ice.round_trip_time
+
+    @property
+    def ice_controlling(self) -> bool:
+        """Whether we choose the path; a role conflict may change it."""
+        return isinstance(self._ice, IceAgent) and self._ice.controlling
+
+    @property
+    def ice_state(self) -> str:
+        """How far ICE has come, as RTCIceTransportState spells it."""
+        return self._ice.state.value
+
+    @property
+    def dtls_state(self) -> DtlsState:
+        """How far DTLS has come."""
+        if self.state is State.ENDED:
+            return DtlsState.CLOSED
+        if self.security is not None:
+            return DtlsState.CONNECTED
+        return DtlsState.CONNECTING if self._dtls_started else DtlsState.NEW
+
+    def statistics(self, now: Instant) -> SessionStatistics:
+        """Return everything that is known of the connection and of its RTP."""
+        return describe(self, now)
+
     def send_media(
         self, payload: bytes, samples: int, now: Instant, *, skipped: int = 0, marker: bool = False
-    ) -> None:
+    ) -> int:
         """Send one codec frame of `samples` ticks of the RTP clock, after `skipped` ticks of silence.
+
+        Returns its extended sequence number.
 
         Raises `LocalError` if no audio was negotiated or the session is not connected.
         """
@@ -140,11 +192,29 @@ class Session:
             raise LocalError("the session is not connected")
         if skipped:
             self._rtp.skip(skipped)
-        self._rtp.send(payload, samples, now, marker=marker)
+        sequence = self._rtp.send(payload, samples, now, marker=marker)
         self._move_rtp(now)
+        return sequence
 
     def flush(self, now: Instant) -> None:
         """Move what a command to `channels` or `rtp` has produced."""
+        self._pump(now)
+
+    def restart_ice(self, local: IceCredentials, remote: IceCredentials, now: Instant) -> None:
+        """Use new ICE credentials on both sides; all else goes on (RFC 8445 §9). `LocalError` if it is over."""
+        if self.state is State.ENDED:
+            raise LocalError("the session is over")
+        self._ice.restart(local, now)
+        self._ice.set_remote_credentials(remote, now)
+        self._pump(now)
+
+    def add_remote_candidates(self, candidates: Sequence[str], now: Instant) -> None:
+        """Take candidates that came after the offer; one that is malformed is counted and dropped."""
+        for text in candidates:
+            try:
+                self._ice.add_remote_candidate(Candidate.parse(text), now)
+            except ParseError:
+                self.counters.add("remote_candidate_malformed")
         self._pump(now)
 
     def close(self, now: Instant) -> None:
@@ -163,10 +233,23 @@ class Session:
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram from the network."""
-        if self.state is State.ENDED:
-            self.counters.add("dropped_after_end")
-            return
+        self.handle_datagrams(((data, path),), now)
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together: SCTP packets among them are answered together."""
+        for data, path in batch:
+            if self.state is State.ENDED:
+                self.counters.add("dropped_after_end")
+                continue
+            self._take(data, path, now)
+            if self.state is not State.CONNECTED:  # in set-up, a datagram may need what the last one has opened
+                self._pump(now)
+        if self.state is State.CONNECTED:
+            self._pump(now)
+
+    def _take(self, data: bytes, path: Path, now: Instant) -> None:
         kind = classify(data)
+        self.received.note(data, kind)
         if kind is Kind.RTP or kind is Kind.RTCP:
             self._handle_srtp(data, kind, now)
         elif kind is Kind.STUN:
@@ -178,7 +261,6 @@ class Session:
             self._dtls.handle_datagram(data, now)
         else:
             self.counters.add("dropped_unknown_protocol")
-        self._pump(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
@@ -210,6 +292,8 @@ class Session:
     def drain_transmits(self) -> Sequence[Transmit]:
         """Return every datagram to be sent since the last call."""
         transmits, self._transmits = self._transmits, []
+        for transmit in transmits:
+            self.sent.note(transmit.data)
         return transmits
 
     def drain_events(self) -> Sequence[SessionEvent]:
@@ -264,6 +348,8 @@ class Session:
                 self._path = self._path or event.path
                 self._dtls_started = True
                 self.state = State.HANDSHAKING
+                if self._ice.round_trip_time is not None:  # a lite agent does not know it
+                    self._dtls.set_initial_timeout(_dtls_timeout(self._ice.round_trip_time))
                 self._dtls.start(now)
         elif isinstance(event, PathSelected):
             self._step("ice_selected", now)
@@ -273,14 +359,12 @@ class Session:
             self._end(EndReason.ICE_FAILED, str(event.reason))
 
     def _move_dtls(self, now: Instant) -> None:
+        packets: list[bytes] = []  # of SCTP: those that came together are answered together
         for event in self._dtls.drain_events():
             if isinstance(event, HandshakeComplete):
                 self._on_handshake(event, now)
             elif isinstance(event, ApplicationData):
-                if self._channels is None:
-                    self.counters.add("dropped_unwanted_data")
-                else:
-                    self._channels.handle_datagram(event.data, now)
+                packets.append(event.data)
             elif isinstance(event, PeerClosed):
                 self._send_dtls()
                 self._end(EndReason.PEER_CLOSED)
@@ -289,6 +373,10 @@ class Session:
                 mismatch = event.reason is FailureReason.FINGERPRINT_MISMATCH
                 reason = EndReason.FINGERPRINT_MISMATCH if mismatch else EndReason.DTLS_FAILED
                 self._end(reason, str(event))
+        if packets and self._channels is not None:
+            self._channels.handle_datagrams(packets, now)
+        elif packets:
+            self.counters.add("dropped_unwanted_data", len(packets))
         self._send_dtls()
 
     def _send_dtls(self) -> None:
@@ -296,7 +384,7 @@ class Session:
             self._transmits.extend(Transmit(data, self._path) for data in self._dtls.drain_transmits())
 
     def _on_handshake(self, event: HandshakeComplete, now: Instant) -> None:
-        if event.srtp_profile is not None:
+        if self._rtp is not None and event.srtp_profile is not None:
             profile = SrtpProfile(event.srtp_profile)
             material = self._dtls.export_keying_material(_EXPORTER_LABEL, None, keying_material_length(profile))
             is_client = self.parameters.negotiation.dtls_role is DtlsRole.CLIENT
@@ -305,6 +393,7 @@ class Session:
         elif self._rtp is not None:
             self._end(EndReason.DTLS_FAILED, "the peer agreed to no SRTP profile")
             return
+        self.security = event
         self.state = State.CONNECTED
         self._timers.clear(_Timer.SETUP)
         self._step("dtls_connected", now)
@@ -325,13 +414,13 @@ class Session:
     def _move_channels(self, now: Instant) -> None:
         if self._channels is None:
             return
-        self._events.extend(self._channels.drain_events())
         if self.state is State.CONNECTED:
             packets = self._channels.drain_transmits()
             for packet in packets:
                 self._dtls.send(packet, now)
             if packets:
                 self._send_dtls()
+        self._events.extend(self._channels.drain_events())
 
     def _handle_srtp(self, data: bytes, kind: Kind, now: Instant) -> None:
         if self._srtp is None or self._rtp is None:

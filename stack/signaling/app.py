@@ -1,65 +1,141 @@
 """The HTTP application: the page at `/`, and the doors through which an offer comes in.
 
-`POST /api/offer` takes JSON (`offer.py`), `POST /whip` takes plain SDP (`whip.py`); what they share is in
-`door.py`. Every answer carries CORS headers, so that a page from elsewhere may call.
+| Door | Dialect |
+|---|---|
+| `/api/offer` | plain JSON, and Pipecat's SmallWebRTC (`offer.py`, `pipecat.py`) |
+| `/whip`, `/whep` | RFC 9725 and its sister for listening (`whip.py`) |
+| `/v1/realtime/…` | OpenAI Realtime (`realtime.py`) |
+| `/healthz`, `/readyz`, `/metrics` | for whoever watches over the server |
+
+What the doors share is in `door.py`. Every answer carries the CORS headers that its origin is entitled to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from importlib.resources import files
 
 from aiohttp import web
 
 from stack.aio import Host
-from stack.signaling import offer, whip
-from stack.signaling.door import HOST, MAX_BODY, Refused
+from stack.signaling import offer, realtime, whip
+from stack.signaling.door import DOOR, Door, DoorConfig, Refused, check_origin
+from stack.signaling.metrics import CONTENT_TYPE
+from stack.signaling.security import Scope, allows
+from stack.web import assets
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _CORS = {
-    "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE, OPTIONS",
-    "Access-Control-Allow-Headers": "authorization, content-type, if-match",
-    "Access-Control-Expose-Headers": "location, etag, link",
+    "Access-Control-Allow-Headers": "authorization, content-type, if-match, etag, x-openai-agents-sdk",
+    "Access-Control-Expose-Headers": (
+        "location, etag, link, accept-patch, retry-after, access-control-allow-methods"
+    ),
     "Access-Control-Max-Age": "86400",
 }
+_PAGE_HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+_ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 503: "server_error"}
+
+
+def _cors(request: web.Request) -> dict[str, str]:
+    """Return the CORS headers for this request: none but `Vary` for an origin that is not on the list."""
+    origins = request.app[DOOR].config.origins
+    origin = request.headers.get("Origin")
+    if "*" in origins:
+        return {"Access-Control-Allow-Origin": "*", **_CORS}
+    if origin is not None and allows(origins, origin):
+        return {"Access-Control-Allow-Origin": origin, "Vary": "Origin", **_CORS}
+    return {"Vary": "Origin"}
+
+
+def _refusal(request: web.Request, refused: Refused) -> web.Response:
+    request.app[DOOR].metrics.refused(refused.status)
+    if request.path.startswith("/v1/"):
+        kind = _ERROR_TYPES.get(refused.status, "invalid_request_error")
+        error: object = {
+            "message": refused.message, "type": kind, "code": refused.code, "param": refused.param
+        }  # fmt: skip
+    else:
+        error = refused.message
+    return web.json_response({"error": error}, status=refused.status, headers=refused.headers)
 
 
 @web.middleware
 async def _doorkeeper(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn refusals into plain JSON errors, answer preflights, and add the CORS headers to everything."""
-    if request.method == "OPTIONS":
-        return web.Response(status=204, headers=_CORS)
+    """Refuse strange origins, turn refusals into JSON errors, answer preflights, and add the CORS headers."""
+    response: web.StreamResponse
     try:
-        response = await handler(request)
+        check_origin(request)
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            response = web.Response(status=204)
+        else:
+            response = await handler(request)
     except Refused as refused:
-        response = web.json_response({"error": refused.message}, status=refused.status, headers=refused.headers)
+        response = _refusal(request, refused)
     except web.HTTPRequestEntityTooLarge:
-        response = web.json_response({"error": f"the body is larger than {MAX_BODY} bytes"}, status=413)
-    response.headers.update(_CORS)
+        limit = request.app[DOOR].config.max_body
+        response = _refusal(request, Refused(413, f"the body is larger than {limit} bytes"))
+    except web.HTTPException as error:  # the router's 404 and 405
+        if request.method == "OPTIONS" and error.status == 405:
+            response = web.Response(status=204, headers=_allowed(error))
+        else:
+            response = _refusal(request, Refused(error.status, error.reason, **_allowed(error)))
+    if not response.prepared:
+        response.headers.update(_cors(request))
     return response
 
 
-def create_app(host: Host) -> web.Application:
-    """Return the application that takes calls for `host`."""
-    app = web.Application(middlewares=[_doorkeeper], client_max_size=MAX_BODY)
-    app[HOST] = host
-    app.add_routes(offer.routes)
-    app.add_routes(whip.routes)
-    page = files("stack.web")
+def _allowed(error: web.HTTPException) -> dict[str, str]:
+    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
 
-    async def index(request: web.Request) -> web.StreamResponse:
-        return web.Response(
-            text=page.joinpath("index.html").read_text("utf-8"),
-            content_type="text/html",
-            headers={"Cache-Control": "no-cache"},
-        )
 
-    async def health(request: web.Request) -> web.StreamResponse:
-        return web.json_response({"status": "ok", "calls": len(host.calls)})
+def create_app(
+    host: Host, config: DoorConfig | None = None, *, program_passes_events: bool = False
+) -> web.Application:
+    """Return the application that takes calls for `host`.
 
-    app.router.add_get("/", index)
-    app.router.add_get("/healthz", health)
-    app.router.add_static("/static/", str(page))
+    `program_passes_events`: the program itself speaks OpenAI's protocol on the channel `oai-events`.
+    """
+    door = Door(host, config)
+    app = web.Application(middlewares=[_doorkeeper], client_max_size=door.config.max_body)
+    app[DOOR] = door
+    offer.prepare(app)
+    whip.prepare(app)
+    realtime.prepare(app, program_passes_events=program_passes_events)
+    app.router.add_get("/healthz", _health)
+    app.router.add_get("/readyz", _ready)
+    app.router.add_get("/metrics", _metrics)
+    _add_page(app)
     return app
+
+
+def _add_page(app: web.Application) -> None:
+    page = assets()
+
+    async def asset(request: web.Request) -> web.StreamResponse:
+        found = page.get(request.match_info.get("name", "index.html"))
+        if found is None:
+            raise Refused(404, "Not Found")
+        return web.Response(body=found.data, headers={"Content-Type": found.media_type, **_PAGE_HEADERS})
+
+    app.router.add_get("/", asset)
+    app.router.add_get("/static/{name}", asset)
+
+
+async def _health(request: web.Request) -> web.StreamResponse:
+    """The process is alive."""
+    return web.json_response({"status": "ok", "calls": len(request.app[DOOR].host.calls)})
+
+
+async def _ready(request: web.Request) -> web.StreamResponse:
+    """New calls are welcome."""
+    door = request.app[DOOR]
+    full = len(door.host.calls) >= door.host.config.max_calls
+    status = "draining" if door.draining else "full" if full else "ready"
+    return web.json_response({"status": status}, status=200 if status == "ready" else 503)
+
+
+async def _metrics(request: web.Request) -> web.StreamResponse:
+    door = request.app[DOOR]
+    door.admit(request, Scope.METRICS)
+    return web.Response(body=await door.metrics.render(), headers={"Content-Type": CONTENT_TYPE})

@@ -72,15 +72,17 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             if speech is not None:
                 call.speaker.write(speech[0], speech[1])
             await _first_of(call.wait_ended(), stop.wait(), asyncio.sleep(duration))
-            statistics = await call.stats()
+            statistics = await placed.stats()
             call.hang_up()
             end = await call.wait_ended()
             heard = await recorder
+    parts = statistics.as_webrtc()
+    rtt = statistics.round_trip_time
     if config.record is not None:
         write_wav(config.record, heard, RECORD_RATE)
     return {
         "url": config.url,
-        "steps_ms": {**placed.signalling, **statistics["steps_ms"]},
+        "steps_ms": {**placed.signalling, **statistics.steps_ms},
         "path": str(connected.path),
         "dtls": {
             "version": connected.dtls_version,
@@ -88,10 +90,10 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             "cipher": connected.cipher_suite,
             "srtp_profile": connected.srtp_profile,
         },
-        "sent": _sent(statistics["rtp"]),
-        "received": _received(statistics["rtp"]),
-        "round_trip_time_ms": statistics["round_trip_time_ms"],
-        "counters": statistics["counters"],
+        "sent": _sent(parts),
+        "received": _received(parts),
+        "round_trip_time_ms": _milliseconds(rtt),
+        "counters": dict(statistics.counters),
         "heard_seconds": round(len(heard) / RECORD_RATE, 3),
         "end": end.reason.value,
     }
@@ -176,7 +178,7 @@ def render(report: dict[str, Any]) -> str:
     lines.append(f"  DTLS    {dtls['version']}, {dtls['group']}, {dtls['cipher']}; SRTP {dtls['srtp_profile']}")
     for direction in ("sent", "received"):
         values = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in report[direction].items())
-        lines.append(f"  {direction:<8}{values}")
+        lines.append(f"  {direction:<9}{values}")
     rtt = report["round_trip_time_ms"]
     lines.append(f"  round-trip time {'unknown' if rtt is None else f'{rtt:.1f} ms'}")
     lines.append(f"  heard   {report['heard_seconds']:.2f} s")

@@ -1,7 +1,7 @@
 """Our own client: `dial(url)` places a complete call to any server that takes an offer over HTTP.
 
 It is the full-ICE, controlling side: it offers, sends its offer without waiting for anything, and checks the
-candidates of the answer. A URL that ends in `/whip` is spoken to with plain SDP, any other with JSON.
+candidates of the answer. A URL of WHIP, WHEP or OpenAI's calls is spoken to with plain SDP, any other with JSON.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from stack.sdp import NegotiationError, SessionDescription, accept_answer, creat
 from stack.server import Solo
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
+from stack.voice.statistics import CallStatistics
 
 HTTP_TIMEOUT = 15.0
 """Seconds for the whole exchange of offer and answer."""
@@ -56,6 +57,8 @@ class ClientCall:
 
     call: Call
     signalling: dict[str, float]
+    stats: Callable[[], Awaitable[CallStatistics]]
+    """The call's statistics, which can still be asked for when it is over."""
 
 
 @asynccontextmanager
@@ -87,7 +90,7 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
     line = _Line(SessionParameters(local, negotiation), certificate, sockets, config)
     try:
         await line.start()
-        yield ClientCall(line.call, signalling)
+        yield ClientCall(line.call, signalling, line.stats)
     finally:
         await line.stop()
 
@@ -118,6 +121,10 @@ class _Line:
         finally:
             await self._media.run(self._driver.close)
             await asyncio.to_thread(self._media.stop)
+
+    async def stats(self) -> CallStatistics:
+        """Return the call's statistics, during it or afterwards."""
+        return await self._media.run(lambda: self._conversation.stats(self._driver.now()))
 
     def _begin(self) -> None:
         now = time.monotonic()
@@ -167,7 +174,7 @@ def _bind_towards(url: str) -> UdpSockets:
 async def _exchange(url: str, offer: str) -> str:
     """Post the offer and return the answer."""
     path = urlsplit(url).path
-    plain = path.rstrip("/").endswith("whip")
+    plain = path.rstrip("/").endswith(("/whip", "/whep", "/v1/realtime/calls"))
     target = url if path not in ("", "/") else urljoin(url, "/api/offer")
     timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT)
     try:

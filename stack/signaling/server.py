@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import logging
 import signal
+import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from aiohttp import web
 
-from stack.aio import Host, HostConfig, Program
+from stack.aio import Host, HostConfig
 from stack.core.errors import LocalError
 from stack.core.trace import PcapWriter
 from stack.signaling.app import create_app
+from stack.signaling.door import DOOR, MAX_HEADER, Door, DoorConfig
 
 log = logging.getLogger("stack.serve")
 
@@ -29,6 +32,14 @@ class ServeConfig:
     pcap: str | None = None
     """A file that every datagram is written to, for Wireshark."""
     media: HostConfig = field(default_factory=HostConfig)
+    door: DoorConfig = field(default_factory=DoorConfig)
+    tls_cert: str | None = None
+    """PEM file with the certificate chain; with `tls_key`, HTTP is HTTPS."""
+    tls_key: str | None = None
+    program_passes_events: bool = False
+    """The program itself speaks OpenAI's protocol on the channel `oai-events`, as the bridge does."""
+    drain_seconds: float = 5.0
+    """After SIGTERM no new calls are taken, and those that are may go on for so long."""
 
     @property
     def host(self) -> str:
@@ -42,17 +53,32 @@ class Serving:
 
     host: Host
     http_port: int
+    door: Door
+    scheme: str = "http"
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no new calls and wait until the last one is over; False if there are still some after `seconds`."""
+        self.door.draining = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while calls := list(self.host.calls.values()):
+            left = deadline - loop.time()
+            if left <= 0:
+                return False
+            await asyncio.wait([asyncio.ensure_future(call.wait_ended()) for call in calls], timeout=left)
+            await asyncio.sleep(0)  # the host forgets a call a step after its end
+        return True
 
     @property
     def url(self) -> str:
         """Where the page is."""
         name = self.host.config.host
         name = "127.0.0.1" if name in ("0.0.0.0", "::", "*") else name
-        return f"http://{f'[{name}]' if ':' in name else name}:{self.http_port}"
+        return f"{self.scheme}://{f'[{name}]' if ':' in name else name}:{self.http_port}"
 
 
 @asynccontextmanager
-async def serving(program: Program, config: ServeConfig | None = None) -> AsyncIterator[Serving]:
+async def serving(program: Callable[..., Any], config: ServeConfig | None = None) -> AsyncIterator[Serving]:
     """Context: the server runs while inside; `LocalError` if a port is taken or the pcap file is not writable."""
     config = config or ServeConfig()
     with contextlib.ExitStack() as stack:
@@ -63,20 +89,45 @@ async def serving(program: Program, config: ServeConfig | None = None) -> AsyncI
             except OSError as error:
                 raise LocalError(f"cannot write {config.pcap}: {error.strerror}") from error
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
+        tls = _tls_context(config)
         async with Host(program, config.media, trace) as host:
-            runner = web.AppRunner(create_app(host), access_log=None, handle_signals=False)
+            app = create_app(host, config.door, program_passes_events=config.program_passes_events)
+            runner = web.AppRunner(
+                app,
+                access_log=None,
+                handle_signals=False,
+                max_line_size=MAX_HEADER,
+                max_field_size=MAX_HEADER,
+            )
             await runner.setup()
             try:
-                site = web.TCPSite(runner, None if config.host == "*" else config.host, config.port)
+                name = None if config.host == "*" else config.host
+                site = web.TCPSite(runner, name, config.port, ssl_context=tls)
                 try:
                     await site.start()
                 except OSError as error:
                     raise LocalError(
                         f"cannot listen on {config.host} port {config.port}: {_reason(error)}"
                     ) from error
-                yield Serving(host, runner.addresses[0][1])
+                yield Serving(host, runner.addresses[0][1], app[DOOR], "http" if tls is None else "https")
             finally:
                 await runner.cleanup()
+
+
+def _tls_context(config: ServeConfig) -> ssl.SSLContext | None:
+    """Return the context for HTTPS; None if it is not wanted; `LocalError` for files that are no use."""
+    if config.tls_cert is None and config.tls_key is None:
+        return None
+    if config.tls_cert is None or config.tls_key is None:
+        raise LocalError("TLS needs both a certificate and its key")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.tls_cert, config.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise LocalError(
+            f"cannot use {config.tls_cert} with {config.tls_key}: {error.strerror or error}"
+        ) from error
+    return context
 
 
 def _reason(error: OSError) -> str:
@@ -85,23 +136,38 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-async def _serve(program: Program, config: ServeConfig) -> None:
-    stop = asyncio.Event()
+async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
+    """Serve until SIGINT, or SIGTERM: then the calls may end by themselves. A second signal ends them at once."""
+    stop, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set() or number is signal.SIGINT:
+            now.set()
+        stop.set()
+
     for name in (signal.SIGINT, signal.SIGTERM):
         try:
-            loop.add_signal_handler(name, stop.set)
+            loop.add_signal_handler(name, on_signal, name)
         except NotImplementedError:  # Windows: Ctrl-C still raises KeyboardInterrupt
             break
     async with serving(program, config) as server:
         addresses = ", ".join(str(address) for address in server.host.addresses)
         print(f"Open {server.url} and speak.  (media: UDP {addresses}; Ctrl-C ends)", flush=True)
         await stop.wait()
+        if not now.is_set() and server.host.calls:
+            print(f"Draining: no new calls, {config.drain_seconds:g} s for {len(server.host.calls)} …", flush=True)
+            draining = asyncio.create_task(server.drain(config.drain_seconds))
+            at_once = asyncio.create_task(now.wait())
+            await asyncio.wait({draining, at_once}, return_when=asyncio.FIRST_COMPLETED)
+            draining.cancel()
+            at_once.cancel()
+        server.door.draining = True
         print("Ending the calls …", flush=True)
 
 
 def serve(
-    program: Program,
+    program: Callable[..., Any],
     *,
     host: str = "127.0.0.1",
     port: int = 8080,
@@ -109,14 +175,16 @@ def serve(
     public_ip: str | None = None,
     pcap: str | None = None,
     config: HostConfig | None = None,
+    server: ServeConfig | None = None,
 ) -> None:
     """Run `program(call)` for everybody who calls, until Ctrl-C or SIGTERM.
 
     The page is at `http://HOST:PORT/`; all media goes over the one UDP port. Raises `LocalError` if a port is
-    taken. `config` has what is seldom changed.
+    taken. `config` (media) and `server` (HTTP, tokens, TLS, limits) have what is seldom changed.
     """
     media = replace(
         config or HostConfig(), host=host, udp_port=udp_port, public_ips=(public_ip,) if public_ip else ()
     )
+    whole = replace(server or ServeConfig(), port=port, pcap=pcap, media=media)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(program, ServeConfig(port=port, pcap=pcap, media=media)))
+        asyncio.run(_serve(program, whole))

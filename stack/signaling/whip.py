@@ -1,31 +1,132 @@
-"""`POST /whip`: an SDP offer in, 201 with the SDP answer out; `DELETE` on its `Location` ends the call (RFC 9725).
+"""WHIP (RFC 9725) and WHEP: an SDP offer in, 201 with the whole answer out, and a resource to steer the call by.
 
-The answer holds all our candidates and the client's address is learnt from its first check, so nothing needs to be
-trickled. Left out here: PATCH (trickle and restart), which an ice-lite server can do without.
+    POST   /whip or /whep               201, Location, ETag, Link (ICE servers)          §4.2
+    PATCH  Location, If-Match: "etag"   204, candidates that came later                  §4.3.1
+    PATCH  Location, If-Match: *        200, ICE restart with new credentials and ETag   §4.3.2
+    DELETE Location                     200                                              §4.2
+    OPTIONS                             204, Accept-Post                                 §4.2
+
+WHEP is the same exchange by somebody who only listens: what is heard is a call's own run of the program.
+
+The entity tag stands for the ICE session, so it is made of our ufrag. Where a known client (eyevinn's) says `ETag`
+for `If-Match`, or patches an empty body, nothing is lost by understanding it.
+Left out: server-sent events of WHEP drafts, and the extensions that nobody implements.
 """
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from stack.signaling.door import Refused, accept, find_call, read_text
+from stack.aio import Call
+from stack.core.errors import LocalError, ParseError
+from stack.ice import IceCredentials
+from stack.sdp import TrickleFragment
+from stack.signaling.door import DOOR, Refused, read_text
+from stack.signaling.security import Scope
 
+FRAGMENT = "application/trickle-ice-sdpfrag"
+_TAGS: web.AppKey[dict[str, str]] = web.AppKey("whip tags", dict)
 routes = web.RouteTableDef()
 
 
-@routes.post("/whip")
-async def post_whip(request: web.Request) -> web.Response:
+@routes.post("/{door:whip|whep}")
+async def post_offer(request: web.Request) -> web.Response:
     """Take an offer as `application/sdp`."""
-    if request.content_type != "application/sdp":  # RFC 9725 §4.2
-        raise Refused(415, "the offer must come as application/sdp")
-    answer, call = await accept(request, await read_text(request))
+    door = request.app[DOOR]
+    principal = door.admit(request, Scope.CALL)
+    name = request.match_info["door"]
+    if door.config.redirect is not None:  # §4.5: the client repeats its POST there
+        raise Refused(307, "call there", Location=f"{door.config.redirect.rstrip('/')}/{name}")
+    if request.content_type != "application/sdp":  # §4.2
+        raise Refused(415, "the offer must come as application/sdp", **{"Accept-Post": "application/sdp"})
+    answer, call = await door.accept(request, principal, await read_text(request), principal.session)
+    response = web.Response(
+        status=201,
+        text=answer,
+        content_type="application/sdp",
+        headers={"Location": f"/{name}/{call.id}", "ETag": _tag(call.id), "Accept-Patch": FRAGMENT},
+    )
+    for server in door.config.ice_servers:
+        response.headers.add("Link", f'<{server}>; rel="ice-server"')
+    return response
+
+
+@routes.options("/{door:whip|whep}")
+async def options(request: web.Request) -> web.Response:
+    """Say what is taken here; a preflight never comes this far."""
+    headers = {"Accept-Post": "application/sdp", "Accept-Patch": FRAGMENT}
+    response = web.Response(status=204, headers=headers)
+    for server in request.app[DOOR].config.ice_servers:
+        response.headers.add("Link", f'<{server}>; rel="ice-server"')
+    return response
+
+
+@routes.patch("/{door:whip|whep}/{call_id}")
+async def patch_session(request: web.Request) -> web.Response:
+    """Trickle, or restart ICE."""
+    door = request.app[DOOR]
+    call = door.find_call(request, request.match_info["call_id"])
+    if request.content_type != FRAGMENT:
+        raise Refused(415, f"a patch must come as {FRAGMENT}", **{"Accept-Patch": FRAGMENT})
+    wanted = request.headers.get("If-Match") or request.headers.get("ETag")
+    if not wanted:
+        raise Refused(428, "a patch needs If-Match")  # §4.3.1
+    try:
+        fragment = TrickleFragment.parse(await read_text(request))
+    except ParseError as error:
+        raise Refused(400, f"not an SDP fragment: {error}") from error
+    if wanted == "*":
+        return await _restart(request, call, fragment)
+    ours = _tags(request).get(call.id, _tag(call.id))
+    if ours not in (wanted, f'"{wanted}"', wanted.removeprefix("W/")):
+        raise Refused(412, "that ICE session is over", ETag=ours)
+    if fragment.candidates:
+        await door.host.add_remote_candidates(call, fragment.candidates)
+    return web.Response(status=204)
+
+
+@routes.delete("/{door:whip|whep}/{call_id}")
+async def delete_session(request: web.Request) -> web.Response:
+    """End a call."""
+    call = request.app[DOOR].find_call(request, request.match_info["call_id"])
+    _tags(request).pop(call.id, None)
+    call.hang_up()
+    return web.Response(status=200)
+
+
+async def _restart(request: web.Request, call: Call, fragment: TrickleFragment) -> web.Response:
+    """§4.3.2. A restart that fails leaves the call as it was."""
+    host = request.app[DOOR].host
+    if fragment.ice_ufrag is None or fragment.ice_pwd is None:
+        raise Refused(400, "a restart needs new ICE credentials")
+    try:
+        remote = IceCredentials.parse(fragment.ice_ufrag, fragment.ice_pwd)
+        local = await host.restart_ice(call, remote)
+        await host.add_remote_candidates(call, fragment.candidates)
+    except ParseError as error:
+        raise Refused(400, str(error)) from error
+    except LocalError as error:
+        raise Refused(404, str(error)) from error
+    tags = _tags(request)
+    for gone in tags.keys() - host.calls.keys():
+        del tags[gone]
+    tags[call.id] = _tag(local.ufrag)
+    answer = TrickleFragment(local.ufrag, local.password, host.candidates, True, fragment.mid or "0")
     return web.Response(
-        status=201, text=answer, content_type="application/sdp", headers={"Location": f"/whip/{call.id}"}
+        status=200, text=answer.serialize(), content_type=FRAGMENT, headers={"ETag": tags[call.id]}
     )
 
 
-@routes.delete("/whip/{call_id}")
-async def delete_whip(request: web.Request) -> web.Response:
-    """End a call."""
-    find_call(request).hang_up()
-    return web.Response(status=200)
+def _tag(ufrag: str) -> str:
+    return f'"{ufrag}"'
+
+
+def _tags(request: web.Request) -> dict[str, str]:
+    """The entity tags of calls that restarted ICE; the others' follow from their identifier."""
+    return request.app[_TAGS]
+
+
+def prepare(app: web.Application) -> None:
+    """Add the doors to an application."""
+    app[_TAGS] = {}
+    app.add_routes(routes)

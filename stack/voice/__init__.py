@@ -8,6 +8,7 @@ from stack.voice.barge_in import Heard, Hearing, Listener, PlayoutRecord
 from stack.voice.echo import EchoCanceller, EchoReport, EchoState, KalmanEchoCanceller
 from stack.voice.echo_aec3 import Aec3EchoCanceller
 from stack.voice.echo_gate import GateSettings
+from stack.voice.endpointing import Endpointer, Pause, RuleEndpointer, SmartTurnEndpointer
 from stack.voice.turns import (
     Eagerness,
     TurnAction,
@@ -40,6 +41,7 @@ __all__ = [
     "EchoCanceller",
     "EchoReport",
     "EchoState",
+    "Endpointer",
     "EnergyDetector",
     "FirstLook",
     "GateSettings",
@@ -47,8 +49,11 @@ __all__ = [
     "Hearing",
     "KalmanEchoCanceller",
     "Listener",
+    "Pause",
     "PlayoutRecord",
+    "RuleEndpointer",
     "SileroDetector",
+    "SmartTurnEndpointer",
     "SpeechDetector",
     "SpeechEvent",
     "SpeechSettings",

@@ -1,79 +1,82 @@
 """A conversation: the machine around a `Session` in which sound is heard and spoken.
 
-    session -> RTP events -> ear (order, decode, conceal) -> Heard
-    write   -> playout queue (paced) -> encoder -> session
+    session -> RTP events -> receive (order, decode, conceal) -> Heard, and the floor (speech, turns, barge-in)
+    write   -> mouth (queue, pace, encode) -> session
 
-Commands: `write`, `flush_speaker`, `hang_up`, and those on the session's channels. What the session says is handed
-up unchanged, but for media.
+Commands are for the program (`write`, `begin_reply` …) and for the client on its `events` channel (`client.py`).
+What the session says is handed up unchanged, but for media.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from stack.audio import (
-    FRAME,
+    ArrivalReceiver,
     AudioFrame,
-    Encoder,
+    ClockReceiver,
+    Decoder,
     G711Decoder,
-    G711Encoder,
     G711Law,
     OpusDecoder,
-    OpusEncoder,
     Pcm,
-    PlayoutQueue,
+    Receiver,
+    Resampler,
+    make_receiver,
 )
-from stack.core.errors import LocalError
+from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, Transmit
-from stack.core.timers import earliest
+from stack.core.timers import Timers, earliest
+from stack.core.trace import Counters
 from stack.dtls import Certificate, Version
-from stack.rtp import ByeReceived, DtmfReceived, PacketReceived, SourceChanged
+from stack.rtp import ByeReceived, DtmfReceived, PacketReceived, RtpSession, SourceChanged
+from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, Channels, MessageReceived
 from stack.session import Connected, Ended, MediaReceived, Session, SessionEvent, SessionParameters
-from stack.voice.ear import Ear
+from stack.voice.barge_in import Listener
+from stack.voice.client import (
+    EVENTS_CHANNEL,
+    announce,
+    read_playout_delay,
+    read_request,
+    read_turn_settings,
+    to_json,
+)
+from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
+from stack.voice.events import ConversationEvent, Heard, KeyPressed, PeerLeft, SpeakerDrained
+from stack.voice.floor import Floor
+from stack.voice.mouth import Mouth
+from stack.voice.statistics import CallStatistics, describe_call
+from stack.voice.turns import TurnMode, TurnSettings
+from stack.voice.vad import DETECTOR_RATE, EarshotDetector, EnergyDetector, VoiceDetector
 
-_OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
+TICK = 0.020
+"""Seconds between two frames of the clock discipline."""
+_REPAIR_MARGIN = 0.020
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationConfig:
-    """How a conversation sounds: rates in Hz, `bitrate` in bit/s, `complexity` 0 … 10 (Opus)."""
+    """How a conversation sounds and how turns are taken: rates in Hz, `bitrate` in bit/s, `complexity` 0 … 10."""
 
     microphone_rate: int = 16_000
+    discipline: str = "arrival"
+    """"arrival": frames come as soon as they are there; "clock": one every 20 ms, whatever the network does."""
     bitrate: int = 24_000
     complexity: int = 5
+    turns: TurnSettings = field(default_factory=TurnSettings)
+    detector: str = "earshot"
+    """"earshot" (neural) or "energy"."""
+    echo: str = "auto"
+    """"auto": our own voice is looked for in the microphone, and cancelled where it is found; "off"."""
     dtls_version: Version | None = None
     """Speak this version of DTLS only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A frame of what the person says."""
-
-    frame: AudioFrame
-
-
-@dataclass(frozen=True, slots=True)
-class SpeakerDrained:
-    """All that was written has been sent; `writes` counts the writes that were known by then."""
-
-    writes: int
-
-
-@dataclass(frozen=True, slots=True)
-class PeerLeft:
-    """The peer said BYE on its audio stream (RFC 3550 §6.6)."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPressed:
-    """A telephone key (RFC 4733): one of 0–9 * # A–D."""
-
-    digit: str
-
-
-ConversationEvent = SessionEvent | Heard | SpeakerDrained | PeerLeft | KeyPressed
+class _Timer(Enum):
+    TICK = "the next frame of the clock discipline"
 
 
 class Conversation:
@@ -92,38 +95,85 @@ class Conversation:
         self.session = Session(
             parameters, certificate, entropy, now, wall_clock=wall_clock, dtls_version=config.dtls_version
         )
+        self.counters = Counters()
         self._config = config
         self._events: list[ConversationEvent] = []
-        self._ear: Ear | None = None
-        self._encoder: Encoder | None = None
-        self._playout: PlayoutQueue | None = None
-        self._next_timestamp = 0
-        self._frame_ticks = 0
+        self._timers: Timers[_Timer] = Timers()
+        self._receiver: Receiver | None = None
+        self._mouth: Mouth | None = None
+        self._floor: Floor | None = None
+        self._to_detector: Resampler | None = None
+        self._client_channel: ChannelId | None = None
+        self._listening = False
+        self._unread = 0  # bytes of messages that the program has not taken
         self._writes = 0
         self._drained_writes = 0
+        self._tick_due: Instant = 0.0
+        self._reported_at: Instant | None = None
         audio = parameters.negotiation.audio
         if audio is not None:
-            self._codec = audio.codec.lower()
             self._payload_type = audio.payload_type
-            self._ear = Ear(self._make_decoder(), audio.clock_rate)
+            codec = audio.codec.lower()
+            self._receiver = make_receiver(_make_decoder(codec, config.microphone_rate), config.discipline)
+            redundancy = audio.red_payload_type is not None
+            self._mouth = Mouth(codec, config.bitrate, config.complexity, redundancy=redundancy)
+            listener = Listener(config.turns, _make_detector(config.detector), _make_canceller(config.echo))
+            self._floor = Floor(self._mouth, listener, config.turns)
+            if config.microphone_rate != DETECTOR_RATE:
+                self._to_detector = Resampler(config.microphone_rate, DETECTOR_RATE, causal=True)
 
-    # -- commands ------------------------------------------------------------------------------------------
+    # -- commands: speaking --------------------------------------------------------------------------------
 
     def write(self, pcm: Pcm, sample_rate: int, now: Instant) -> None:
-        """Queue sound to be spoken; see `PlayoutQueue.write`. Without an audio section it is dropped."""
-        if self._ear is None:
+        """Say something outside of any reply; see `PlayoutQueue.write`. Without an audio section it is dropped."""
+        if self._mouth is None:
             return
-        if self._playout is None:
-            self._open_mouth(sample_rate)
-        assert self._playout is not None
-        self._playout.write(pcm, sample_rate, now)
+        self._mouth.write(pcm, sample_rate, now)
         self._writes += 1
         self._speak(now)
 
-    def flush_speaker(self, now: Instant) -> int:
-        """Fall silent at once; return how many samples were dropped (at the encoder's rate)."""
-        dropped = self._playout.flush() if self._playout is not None else 0
-        self._note_drained()
+    def flush_speaker(self, now: Instant) -> None:
+        """Fall silent at once: a reply is dropped, and whatever else waits to be said."""
+        if self._floor is not None and self._mouth is not None:
+            self._floor.interrupt(now)
+            self._mouth.drop(now)
+            self._note_queue(now)
+
+    def begin_reply(self, now: Instant) -> int:
+        """Open a reply and return its number; `LocalError` while another is being spoken or without audio."""
+        self._listening = True
+        return self._required_floor.begin_reply(now)
+
+    def write_reply(self, number: int, pcm: Pcm, sample_rate: int, now: Instant) -> float | None:
+        """Say more of a reply; return how many seconds wait to be said, or None if the reply was dropped."""
+        assert self._mouth is not None
+        if not self._required_floor.note_written(number, now):
+            self._gather(now)
+            return None
+        self._mouth.write(pcm, sample_rate, now)
+        self._speak(now)
+        return self._mouth.queued
+
+    def end_reply(self, number: int, now: Instant) -> None:
+        """A reply is written whole."""
+        self._required_floor.end_reply(number, now)
+        self._gather(now)
+
+    def cancel_reply(self, number: int, now: Instant) -> None:
+        """Drop a reply, if it is still being spoken."""
+        self._required_floor.cancel_reply(number, now)
+        self._note_queue(now)
+
+    def queued(self, number: int) -> float | None:
+        """Return how many seconds of a reply wait to be said; None if it was dropped or is over."""
+        if self._floor is None or self._mouth is None or self._floor.reply != number:
+            return None
+        return self._mouth.queued
+
+    def interrupt(self, now: Instant) -> bool:
+        """Drop the reply that is being spoken; False if there is none."""
+        dropped = self._floor is not None and self._floor.interrupt(now)
+        self._note_queue(now)
         return dropped
 
     def hang_up(self, now: Instant) -> None:
@@ -131,16 +181,129 @@ class Conversation:
         self.session.close(now)
         self._collect(now)
 
-    def stats(self, now: Instant) -> dict[str, Any]:
-        """Return a snapshot of the call's statistics as plain values."""
-        session = self.session
-        rtt = session.round_trip_time
-        return {
-            "steps_ms": dict(session.steps),
-            "round_trip_time_ms": None if rtt is None else round(rtt * 1e3, 3),
-            "counters": dict(session.all_counters().snapshot()),
-            "rtp": session.rtp.stats(now).as_webrtc() if session.rtp is not None else [],
-        }
+    # -- commands: listening -------------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Begin to tell speech from silence and to take turns: it costs CPU, so nobody pays who does not ask.
+
+        A reply, or a client that opens its `events` channel, asks by itself.
+        """
+        self._listening = True
+
+    @property
+    def turn_settings(self) -> TurnSettings:
+        """The rules of turn-taking in force."""
+        return self._floor.settings if self._floor is not None else self._config.turns
+
+    def configure_turns(self, settings: TurnSettings, now: Instant) -> None:
+        """Change the rules of turn-taking."""
+        if self._floor is not None:
+            self._floor.configure(settings, now)
+            self._gather(now)
+
+    def push_to_talk(self, pressed: bool, now: Instant) -> None:
+        """The key went down or up (`manual` mode)."""
+        if self._floor is not None:
+            self._floor.push_to_talk(pressed, now)
+            self._gather(now)
+
+    def open_utterance(self) -> None:
+        """Collect what is heard from now on, until `commit_utterance`: for clients that end turns by hand."""
+        self._listening = True
+        if self._floor is not None:
+            self._floor.open_utterance()
+
+    def commit_utterance(self, now: Instant) -> bool:
+        """The person's turn is over, whatever the detectors think; False if there is nothing in it."""
+        if self._floor is None:
+            return False
+        committed = self._floor.commit(now)
+        self._gather(now)
+        return committed
+
+    def clear_utterance(self, now: Instant) -> None:
+        """Forget what the person has said in this turn."""
+        if self._floor is not None:
+            self._floor.clear(now)
+            self._gather(now)
+
+    # -- commands: data ------------------------------------------------------------------------------------
+
+    def open_channel(
+        self,
+        label: str,
+        now: Instant,
+        *,
+        protocol: str = "",
+        ordered: bool = True,
+        max_retransmits: int | None = None,
+        max_lifetime_ms: int | None = None,
+        negotiated_id: int | None = None,
+    ) -> ChannelId:
+        """Open a data channel; `LocalError` if none were negotiated; see `stack.sctp.Channels.open`."""
+        channel = self._channels.open(
+            label,
+            now,
+            protocol=protocol,
+            ordered=ordered,
+            max_retransmits=max_retransmits,
+            max_lifetime_ms=max_lifetime_ms,
+            negotiated_id=negotiated_id,
+        )
+        self._flush(now)
+        return channel
+
+    def send_message(self, channel: ChannelId, data: str | bytes, now: Instant, *, low_threshold: int = 0) -> int:
+        """Send on a channel; return how many bytes wait on it. `BufferedAmountLow` tells of `low_threshold`."""
+        self._channels.set_low_threshold(channel, low_threshold)
+        self._channels.send(channel, data, now)
+        self._flush(now)
+        return self._channels.buffered_amount(channel)
+
+    def tell(self, message: dict[str, Any], now: Instant) -> None:
+        """Send a JSON message on the client's `events` channel; it is counted and dropped if there is none."""
+        if self._client_channel is None or not self.session.is_connected:
+            self.counters.add("announcement_without_client")
+            return
+        try:
+            self._channels.send(self._client_channel, to_json(message), now)
+        except LocalError:
+            self.counters.add("announcement_not_sent")
+        self._flush(now)
+
+    def close_channel(self, channel: ChannelId, now: Instant) -> None:
+        """Close a channel when all that was sent on it has left."""
+        self._channels.close_channel(channel, now)
+        self._flush(now)
+
+    def note_read(self, size: int, now: Instant) -> None:
+        """The program has read so many bytes of messages: the receive window may open again."""
+        self._unread = max(0, self._unread - size)
+        if not self.session.is_finished:
+            self._channels.set_unread(self._unread, now)
+            self._flush(now)
+
+    @property
+    def _channels(self) -> Channels:
+        if self.session.channels is None:
+            raise LocalError("no data channels were negotiated")
+        return self.session.channels
+
+    @property
+    def _required_floor(self) -> Floor:
+        if self._floor is None:
+            raise LocalError("no audio was negotiated")
+        return self._floor
+
+    def _flush(self, now: Instant) -> None:
+        self.session.flush(now)
+        self._collect(now)
+
+    # -- what is known -------------------------------------------------------------------------------------
+
+    def stats(self, now: Instant) -> CallStatistics:
+        """Return a snapshot of the call's statistics."""
+        return describe_call(self.session, self._receiver, self.counters, now)
 
     # -- the machine ---------------------------------------------------------------------------------------
 
@@ -149,16 +312,37 @@ class Conversation:
         self.session.handle_datagram(data, path, now)
         self._collect(now)
 
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together."""
+        self.session.handle_datagrams(batch, now)
+        self._collect(now)
+
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
         self.session.handle_timeout(now)
-        self._speak(now)
         self._collect(now)
+        if isinstance(self._receiver, ArrivalReceiver):
+            self._hear(self._receiver.handle_timeout(now), now)
+        for timer in self._timers.pop_due(now):
+            if timer is _Timer.TICK and isinstance(self._receiver, ClockReceiver):
+                self._timers.set(_Timer.TICK, self._next_tick(now))
+                self._hear([self._receiver.tick(now)], now)
+        if self._floor is not None and self.session.is_connected:
+            self._floor.handle_timeout(now)
+        self._speak(now)
+        self._gather(now)
 
     def poll_timeout(self) -> Instant | None:
         """Return the earliest deadline."""
-        speaking = self._playout.poll_timeout() if self._playout is not None and self._can_speak else None
-        return earliest(self.session.poll_timeout(), speaking)
+        if not self.session.is_connected:
+            return self.session.poll_timeout()
+        return earliest(
+            self.session.poll_timeout(),
+            self._timers.next,
+            self._receiver.poll_timeout() if isinstance(self._receiver, ArrivalReceiver) else None,
+            self._floor.poll_timeout() if self._floor is not None else None,
+            self._mouth.poll_timeout() if self._mouth is not None else None,
+        )
 
     def drain_transmits(self) -> Sequence[Transmit]:
         """Return every datagram to be sent since the last call."""
@@ -178,74 +362,190 @@ class Conversation:
         """True once the session is over and everything was drained."""
         return self.session.is_finished and not self._events
 
-    # -- hearing and speaking ------------------------------------------------------------------------------
-
-    @property
-    def _can_speak(self) -> bool:
-        return self.session.is_connected
+    # -- what the session says -----------------------------------------------------------------------------
 
     def _collect(self, now: Instant) -> None:
-        for event in self.session.drain_events():
-            if isinstance(event, MediaReceived):
-                self._hear(event)
-            else:
-                self._events.append(event)
-                if isinstance(event, Connected):
-                    self._speak(now)
+        while events := self.session.drain_events():
+            for event in events:
+                if isinstance(event, MediaReceived):
+                    self._on_media(event, now)
+                elif not (isinstance(event, MessageReceived) and self._on_message(event, now)):
+                    self._events.append(event)
+                    self._on_session(event, now)
+        self._note_reports(now)
+        self._gather(now)
 
-    def _hear(self, media: MediaReceived) -> None:
-        event = media.event
+    def _on_session(self, event: SessionEvent, now: Instant) -> None:
+        if isinstance(event, Connected):
+            if isinstance(self._receiver, ClockReceiver):
+                self._tick_due = now
+                self._timers.set(_Timer.TICK, self._next_tick(now))
+            self._speak(now)
+        elif isinstance(event, ChannelOpened):
+            if event.label == EVENTS_CHANNEL and event.by_peer:
+                self._client_channel = event.channel
+                self._listening = True
+        elif isinstance(event, ChannelClosed):
+            if event.channel == self._client_channel:
+                self._client_channel = None
+        elif isinstance(event, Ended):
+            self._timers.clear_all()
+
+    def _on_media(self, media: MediaReceived, now: Instant) -> None:
+        event, receiver = media.event, self._receiver
+        if receiver is None or self._floor is None:
+            return
         if isinstance(event, PacketReceived):
-            if self._ear is not None and event.payload_type == self._payload_type:
-                self._events.extend(Heard(frame) for frame in self._ear.insert(event))
+            if event.payload and event.payload_type != self._payload_type:
+                self.counters.add("dropped_other_payload_type")
+                return
+            frames = receiver.insert(
+                event.payload, event.sequence, event.timestamp, event.arrival, event.recovered
+            )
+            level = event.audio_level.level if event.audio_level is not None else None
+            self._hear(frames, now, level)
         elif isinstance(event, SourceChanged):
-            if self._ear is not None:
-                self._ear.reset()
+            receiver.reset()
+            self._floor.forget_source(now)
         elif isinstance(event, ByeReceived):
             self._events.append(PeerLeft())
         elif isinstance(event, DtmfReceived):
             self._events.append(KeyPressed(event.digit))
 
+    def _hear(self, frames: Sequence[AudioFrame], now: Instant, audio_level: int | None = None) -> None:
+        for frame in frames:
+            self._events.append(Heard(frame))
+            if not self._listening or self._floor is None or self._floor.settings.mode is TurnMode.FULL_DUPLEX:
+                continue
+            if self._to_detector is not None:
+                samples = self._to_detector.process(frame.samples)
+                frame = AudioFrame(samples, DETECTOR_RATE, frame.media_time, frame.concealed)
+            self._floor.hear(frame, now, audio_level if len(frames) == 1 else None)
+
+    def _next_tick(self, now: Instant) -> Instant:
+        """The grid of ticks does not drift; whoever comes very late starts a new one."""
+        due = self._tick_due + TICK
+        self._tick_due = due if due > now - 5 * TICK else now + TICK
+        return self._tick_due
+
+    def _note_reports(self, now: Instant) -> None:
+        """Let what the peer reports of our sound steer the encoder, the waiting and what we believe it heard."""
+        rtp = self.session.rtp
+        if rtp is None or self._mouth is None:
+            return
+        view = rtp.remote_view
+        if view is not None and view.at != self._reported_at:
+            self._reported_at = view.at
+            self._mouth.acknowledged(view.extended_highest_sequence, now, rtp.round_trip_time or 0.0)
+            self._mouth.note_loss(rtp.reported_loss(now), now)
+        if isinstance(self._receiver, ArrivalReceiver):
+            self._set_repair(self._receiver, rtp)
+
+    def _set_repair(self, receiver: ArrivalReceiver, rtp: RtpSession) -> None:
+        rtt = self.session.round_trip_time
+        receiver.buffer.repair_wait = 0.0 if not rtp.config.nack or rtt is None else rtt + _REPAIR_MARGIN
+        receiver.buffer.red_depth = rtp.received_red_depth
+
+    # -- speaking ------------------------------------------------------------------------------------------
+
     def _speak(self, now: Instant) -> None:
         """Send every frame that is due."""
-        if self._playout is None or self._encoder is None or not self._can_speak:
+        mouth, rtp = self._mouth, self.session.rtp
+        if mouth is None or rtp is None or not self.session.is_connected:
             return
-        while (frame := self._playout.next_frame(now)) is not None:
-            payload = self._encoder.encode(frame.samples)
-            skipped = frame.timestamp - self._next_timestamp
-            self._next_timestamp = frame.timestamp + self._frame_ticks
-            self.session.send_media(payload, self._frame_ticks, now, skipped=skipped, marker=frame.marker)
-        self._note_drained()
+        for frame in mouth.frames(now):
+            sequence = self.session.send_media(
+                frame.payload, frame.ticks, now, skipped=frame.skipped, marker=frame.marker
+            )
+            mouth.note_sent(frame, sequence, now)
+            if self._floor is not None and self._listening:
+                self._floor.note_sent(frame, now)
+        self._note_queue(now)
 
-    def _note_drained(self) -> None:
-        if self._playout is not None and self._writes > self._drained_writes and self._playout.queued == 0:
+    def _note_queue(self, now: Instant) -> None:
+        if self._floor is not None:
+            self._floor.note_queue(now)
+        if self._mouth is not None and self._writes > self._drained_writes and self._mouth.queued == 0:
             self._drained_writes = self._writes
             self._events.append(SpeakerDrained(self._writes))
+        self._gather(now)
 
-    def _open_mouth(self, sample_rate: int) -> None:
-        """Make the encoder when it is first needed, at the rate that the program speaks at."""
-        if self._codec == "opus":
-            rate = next((rate for rate in _OPUS_RATES if rate >= sample_rate), 48_000)
-            self._encoder = OpusEncoder(rate, bitrate=self._config.bitrate, complexity=self._config.complexity)
-        else:
-            self._encoder = G711Encoder(G711Law[self._codec.upper()])
-        self._frame_ticks = round(self._encoder.clock_rate * FRAME)
-        self._playout = PlayoutQueue(self._encoder.sample_rate, 1, self._encoder.clock_rate)
+    # -- the client ----------------------------------------------------------------------------------------
 
-    def _make_decoder(self) -> OpusDecoder | G711Decoder:
-        if self._codec == "opus":
-            return OpusDecoder(self._config.microphone_rate)
-        if self._codec in ("pcmu", "pcma"):
-            return G711Decoder(G711Law[self._codec.upper()], self._config.microphone_rate)
-        raise LocalError(f"no decoder for {self._codec}")
+    def _gather(self, now: Instant) -> None:
+        """Hand up what the floor says, and tell the client in the same call."""
+        if self._floor is None:
+            return
+        events = self._floor.drain_events()
+        if not events:
+            return
+        self._events.extend(events)
+        for event in events:
+            message = announce(event)
+            if message is not None and self._client_channel is not None:
+                self.tell(message, now)
+
+    def _on_message(self, event: MessageReceived, now: Instant) -> bool:
+        """Do what the client asks for; True if it was for us. What is not waits for the program to read it."""
+        if event.channel == self._client_channel and self._obey(event.data, now):
+            return True
+        self._unread += len(event.data)
+        self._channels.set_unread(self._unread, now)
+        self.session.flush(now)
+        return False
+
+    def _obey(self, data: str | bytes, now: Instant) -> bool:
+        if self._floor is None:
+            return False
+        try:
+            request = read_request(data)
+            match request["type"]:
+                case "turn_settings":
+                    self._floor.configure(read_turn_settings(request, self._floor.settings), now)
+                case "push_to_talk":
+                    self._floor.push_to_talk(request.get("pressed") is True, now)
+                case "interrupt":
+                    self._floor.interrupt(now)
+                case "playout_delay":
+                    self._floor.playout_delay = read_playout_delay(request)
+                case _:
+                    return False
+        except ParseError:
+            self.counters.add("client_request_malformed")
+            return False
+        return True
+
+
+def _make_decoder(codec: str, rate: int) -> Decoder:
+    if codec == "opus":
+        return OpusDecoder(rate)
+    if codec in ("pcmu", "pcma"):
+        return G711Decoder(G711Law[codec.upper()], rate)
+    raise LocalError(f"no decoder for {codec}")
+
+
+def _make_detector(name: str) -> VoiceDetector:
+    if name == "earshot":
+        return EarshotDetector()
+    if name == "energy":
+        return EnergyDetector()
+    raise LocalError(f"there is an earshot and an energy detector, no {name!r}")
+
+
+def _make_canceller(name: str) -> EchoCanceller | None:
+    if name == "auto":
+        return KalmanEchoCanceller()
+    if name == "off":
+        return None
+    raise LocalError(f"echo is auto or off, not {name!r}")
 
 
 __all__ = [
     "Conversation",
     "ConversationConfig",
     "ConversationEvent",
-    "Ended",
     "Heard",
+    "KeyPressed",
     "PeerLeft",
     "SpeakerDrained",
 ]

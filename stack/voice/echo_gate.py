@@ -33,12 +33,13 @@ _BIN_HZ = DETECTOR_RATE / (2 * BLOCK)
 _EDGES = np.array([round(edge / _BIN_HZ) for edge in _EDGES_HZ])
 BANDS: Final = len(_EDGES_HZ) - 1
 
-_QUANTILE = 0.75
-_REVERB_DECAY = 0.7  # per block: what a room with 0.4 s of reverberation keeps of its power
+_QUANTILE = 0.9
+_REVERB_DECAY = 0.8  # per block: what a room with 0.6 s of reverberation keeps of its power
 _SMOOTHING = 0.6
 _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
 _FLOOR_START = 1e4
 _DOUBT = 0.1
+_MOST_LEFT = 5.0  # of a prediction: more than that is a voice, or a path that is gone
 _VERDICTS_KEPT = 64
 
 
@@ -46,16 +47,16 @@ _VERDICTS_KEPT = 64
 class GateSettings:
     """How much more than echo is a voice."""
 
-    leak_margin_db: float = 8.0
+    leak_margin_db: float = 6.0
     """Above the usual remainder of the echo."""
     coupling_margin_db: float = 6.0
     """Above the echo itself, while nothing better is known."""
     floor_margin_db: float = 6.0
     """Above the background noise."""
-    unexplained: float = 0.5
+    unexplained: float = 0.45
     """Share of the energy that neither echo nor noise accounts for, from which a frame may be speech."""
-    found: float = 0.5
-    """Share of the predicted echo that must be found in the microphone for the prediction to be believed."""
+    probation_blocks: int = 10
+    """For how long a prediction that was found wrong is not believed again."""
 
 
 def in_bands(power: Float) -> Float:
@@ -115,8 +116,10 @@ class EchoGate:
         self._leak = QuantileTracker(start_db=-3.0)
         self._coupling = QuantileTracker(start_db=0.0, step_db=0.1)
         self._echo: Float = np.zeros(BANDS, np.float32)
+        self._ours: Float = np.zeros(BANDS, np.float32)
         self._error: Float = np.zeros(BANDS, np.float32)
         self._floor: Float = np.full(BANDS, _FLOOR_START, np.float32)
+        self._probation = 0
         self._verdicts: deque[tuple[float, float]] = deque(maxlen=_VERDICTS_KEPT)
 
     @property
@@ -136,15 +139,16 @@ class EchoGate:
         error: Float,
         predicted: Float,
         reference: Float,
-        found: float,
+        opposed: bool,
         converged: bool,
     ) -> float:
         """Take the power spectra of one block; return the share of its energy that is nobody's echo.
 
-        `reference` is the power that can be in the echo path now; `found` is how much of the prediction is in the
-        microphone; `converged` says that the filter has been seen to cancel since its path was lost last.
+        `reference` is the power that can be in the echo path now; `opposed` says that the remainder runs against
+        the prediction; `converged` says that the filter has been seen to cancel since its path was lost last.
         """
-        heard, left, ours = in_bands(microphone), in_bands(error), in_bands(reference)
+        heard, left = in_bands(microphone), in_bands(error)
+        self._ours = ours = np.maximum(in_bands(reference), _REVERB_DECAY * self._ours)
         self._echo = np.maximum(in_bands(predicted), _REVERB_DECAY * self._echo)
         self._error = _SMOOTHING * self._error + (1.0 - _SMOOTHING) * left
         self._floor = np.minimum(self._floor * _FLOOR_RISE, np.maximum(self._error, 1.0))
@@ -152,11 +156,17 @@ class EchoGate:
         doubtful = bool(self._verdicts) and self._verdicts[-1][1] >= self._settings.unexplained
         self._coupling.update(heard, ours, audible, doubtful)
         by_coupling = self._coupling.gain * ours * self._margins[1]
-        believed = converged and found >= self._settings.found
+        if opposed:
+            self._probation = self._settings.probation_blocks
+        believed = converged and self._probation == 0
+        self._probation = max(0, self._probation - 1)
         if converged:
             self._leak.update(left, self._echo, self._echo > 4.0 * self._floor, doubtful)
         if believed:
             echo = np.minimum(self._leak.gain * self._echo * self._margins[0], by_coupling)
+            if self._error.sum() > _MOST_LEFT * self._echo.sum():
+                # Far more is left than was predicted; if no more than comes back at all, the path may be gone.
+                echo = np.maximum(echo, self._coupling.gain * ours)
         elif self._coupling.seen >= self._COUPLING_KNOWN:
             echo = by_coupling
         else:

@@ -208,7 +208,7 @@ class TurnSettings:
     interrupt_response: bool = True
     """Speech stops the reply."""
     eagerness: Eagerness = Eagerness.AUTO
-    minimum_interruption_ms: float = 64.0
+    minimum_interruption_ms: float = 80.0
     """Speech over the reply that is shorter than this does not even hold it."""
     confirm_interruption_ms: float = 500.0
     """Speech over the reply that is at least this long was meant."""

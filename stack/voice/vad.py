@@ -39,6 +39,7 @@ SILENCE_DBFS = -100.0
 
 _FULL_SCALE = 32768.0
 _GAP_TOLERANCE = 0.002  # seconds; rounding of 48 kHz RTP time stays far below it
+_RELEASE = 0.12  # seconds that a network takes at most to let go of a voice
 _RESET_GAP = 0.25  # seconds; after a longer hole a network's memory is about something else
 _PREROLL_BLOCKS = 50  # what a detector that skipped is shown before it scores again: a second settles it
 _TRUST_MARGIN_DB = 12.0
@@ -381,7 +382,7 @@ class SpeechDetector:
         self._onset: float | None = None
         self._tank = 0.0
         self._levels: list[float] = []
-        self._last_speech = 0.0
+        self._last_speech = self._last_certain = 0.0
         self._heard: float | None = None
         self._previous_end = -math.inf
 
@@ -444,12 +445,15 @@ class SpeechDetector:
         if self._tank < self._settings.minimum_speech_ms / 1000.0 - 1e-9:
             return []
         onset, level = self._onset, sum(self._levels) / len(self._levels)
-        self._speaking, self._last_speech, self._tank = True, frame.end, 0.0
+        self._speaking, self._tank = True, 0.0
+        self._last_speech = self._last_certain = frame.end
         self._levels.clear()
         begin = max(onset - self._settings.prefix_padding_ms / 1000.0, self._previous_end)
         return [SpeechStarted(begin, onset, frame.end, level)]
 
     def _while_speaking(self, frame: VoiceFrame) -> list[SpeechEvent]:
+        if frame.probability >= self._settings.threshold:
+            self._last_certain = frame.end
         if frame.probability >= self._settings.threshold - self._settings.hysteresis:
             self._last_speech = frame.end
             return []
@@ -462,10 +466,12 @@ class SpeechDetector:
         return self._stop(heard)
 
     def _stop(self, decided: float) -> list[SpeechEvent]:
-        onset = self._last_speech if self._onset is None else self._onset
+        # A detector lets go slowly: what was only weak at the very end is its memory, not speech.
+        end = max(self._last_certain, self._last_speech - _RELEASE)
+        onset = end if self._onset is None else self._onset
         self._speaking, self._onset = False, None
-        self._previous_end = self._last_speech
-        return [SpeechStopped(self._last_speech, decided, self._last_speech - onset)]
+        self._previous_end = end
+        return [SpeechStopped(end, decided, end - onset)]
 
     def _drain(self, seconds: float) -> None:
         self._tank = max(0.0, self._tank - seconds)

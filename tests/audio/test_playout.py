@@ -274,3 +274,22 @@ def test_a_program_that_is_late_leaves_a_gap_in_time():
     queue.write(sound(2), 48_000, START + 0.1)
     (late,) = drain(queue, START + 0.1)
     assert (late.timestamp, late.marker) == (960 * 5, True)
+
+
+def test_what_was_not_heard_can_be_said_again():
+    queue = PlayoutQueue()
+    samples = sound(10)
+    queue.write(samples, 48_000, START)
+    for slot in range(5):
+        assert len(drain(queue, START + slot * FRAME)) == 1
+    assert queue.position == 5 * 960
+    assert queue.rewind(2 * 960 + 100) == 3 * 960 - 100
+    assert queue.position == 2 * 960 + 100
+    queue.resume(START + 1.0)
+    again = drain(queue, START + 1.0)
+    assert len(again) == 1  # a gap, not a burst
+    assert again[0].marker
+    assert again[0].timestamp == 50 * 960
+    rest = [frame.samples for slot in range(1, 10) for frame in drain(queue, START + 1.0 + slot * FRAME)]
+    said = np.concatenate([again[0].samples, *rest])
+    np.testing.assert_array_equal(said[: 8 * 960 - 100], samples[2 * 960 + 100 :])

@@ -275,6 +275,44 @@ def test_a_peer_behind_a_nat_that_forgets_is_found_again(controlling: bool) -> N
     assert not other.of(ConsentExpired)
 
 
+def rebinding(hold: float) -> tuple[Network, Node, Node]:
+    """We control and are at A; the peer is at B behind a NAT that shows it as 198.51.100.7:40000."""
+    network = Network(seed=2)
+    one = network.join(full("one", controlling=True, settings=IceSettings(hold=hold)), A)
+    other = network.join(full("other", controlling=False), B)
+    network.map(B, Address("198.51.100.7", 40000))
+    signal(network, one, other, candidates=False)
+    other.agent.add_remote_candidate(Candidate.host_candidate(A), network.now)
+    start(network)
+    assert network.run(10.0, lambda: completed(one, other))
+    return network, one, other
+
+
+def test_after_silence_the_first_check_from_a_new_address_is_enough() -> None:
+    network, one, _ = rebinding(hold=3.5)
+    network.blocked = lambda source, destination: True
+    network.run(6.5)
+    rebound = Address("198.51.100.7", 41111)
+    network.map(B, rebound)
+    network.blocked = lambda source, destination: False
+    assert network.run(2.0, lambda: one.agent.selected_path == Path(A, rebound))
+    assert one.agent.state is IceState.COMPLETED
+
+
+def test_a_path_without_consent_gives_way_to_one_that_is_alive() -> None:
+    network, one, other = rebinding(hold=1000.0)
+    rebound = Address("198.51.100.7", 41111)
+    network.map(B, rebound)
+    network.run(20.0)
+    assert one.agent.selected_path == Path(A, Address("198.51.100.7", 40000))
+    network.run(15.0)
+    assert one.agent.selected_path == Path(A, rebound)
+    assert one.agent.state is IceState.COMPLETED
+    network.run(100.0)
+    assert completed(one, other)
+    assert not one.of(ConsentExpired)
+
+
 def test_restart_keeps_the_old_path_until_the_new_one_is_nominated() -> None:
     network = Network(delay=0.05)
     one, other = pair(network, [A], [B])

@@ -22,6 +22,8 @@ TONE_HZ = 1000
 # Browsers take a steady tone for noise, and remove it.
 PLAIN_SOUND = "document.querySelectorAll('.settings input:checked').forEach(box => box.click())"
 
+SERVER_IS_IDLE = "fetch('/healthz').then(response => response.json()).then(health => health.calls === 0)"
+
 # The pitch and the loudness of what the page plays, from one second of it, decoded without a sound device.
 LISTEN = """(async () => {
   const recorder = new MediaRecorder(voiceStack.remote), parts = [];
@@ -121,6 +123,8 @@ async def test_the_keyboard_reaches_everything_and_a_phone_shows_everything(
         assert await browser.evaluate("document.activeElement.id") == "call"
         assert await browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         await browser.press("Tab")
+        assert await browser.evaluate("document.activeElement.id") == "mode"
+        await browser.press("Tab")
         assert await browser.evaluate("document.activeElement.tagName") == "SUMMARY"
         await browser.press("Enter")
         assert await browser.wait_for("document.querySelector('details').open")
@@ -158,9 +162,13 @@ async def test_a_call_with_our_server(browser_name: str, loopback: bool, tone_fi
         await browser.click("#call")
         await browser.wait_for("voiceStack.state === 'ended'")
         assert await browser.evaluate("voiceStack.endedBy") == "you"
+        await browser.wait_for(SERVER_IS_IDLE, timeout=15)
         # And once more: a call leaves nothing behind that would keep the next one from working.
         await browser.click("#call")
         await browser.wait_for("voiceStack.state === 'connected'")
+        # Who reloads the page has hung up.
+        await browser.goto(url)
+        await browser.wait_for(SERVER_IS_IDLE, timeout=15)
         assert browser.errors == []
 
 

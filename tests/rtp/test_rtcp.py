@@ -137,6 +137,24 @@ def test_a_run_cannot_promise_more_arrivals_than_the_packet_holds() -> None:
         TransportWideFeedback.parse(bytes.fromhex("8fcd0005 00000001 00000002 0000fff8 00000000 3fff0000"))
 
 
+@pytest.mark.parametrize(
+    ("data", "base", "received"),
+    [
+        # Captured from Chromium 156 and Firefox ESR 153: a few bytes of padding to fill the last word.
+        ("afcd000624c825755b01463e0000000300ddba002003464c51000003", 0, (0, 1, 2)),
+        ("afcd000624c825755b01463e0047000500ddd0132005c11565384301", 0x47, (0x47, 0x48, 0x49, 0x4A, 0x4B)),
+        ("afcd00053f3cca18a651cce5000000010010680020016c01", 0, (0,)),
+        ("afcd00063f3cca18a651cce500010004001069012004120014410002", 1, (1, 2, 3, 4)),
+    ],
+)
+def test_transport_wide_feedback_of_browsers(data: str, base: int, received: tuple[int, ...]) -> None:
+    (feedback,) = parse_compound(bytes.fromhex(data))
+    assert isinstance(feedback, TransportWideFeedback)
+    assert (feedback.base_sequence, feedback.received) == (base, received)
+    # Ours does not carry the padding bit, and is otherwise the same.
+    assert feedback.serialize()[1:-1] == bytes.fromhex(data)[1:-1]
+
+
 def test_a_delta_that_does_not_fit_is_our_own_fault() -> None:
     with pytest.raises(LocalError):
         TransportWideFeedback(1, 2, 0, 2, 0, ((0, 0), (1, 0x8000))).serialize()

@@ -1,6 +1,7 @@
 import random
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from stack.rtp import (
     ExtensionMap,
     PacketReceived,
     PlayoutDelay,
+    RtpCodec,
     RtpConfig,
     RtpPacket,
     RtpSession,
@@ -184,6 +186,24 @@ def test_hostile_bytes_never_raise(inputs: list[tuple[bool, bytes, float]]) -> N
         target.handle_timeout(now)
         for compound in target.drain_rtcp():
             assert parse_compound(compound)
+
+
+@pytest.mark.parametrize("payload_type", [111, 63, 110])
+def test_packets_of_nothing_but_padding_keep_their_place(payload_type: int) -> None:
+    """Chromium probes the path with them, under the payload type that it sends."""
+    target = session(
+        replace(CONFIG, red_payload_type=63, telephone_events=(RtpCodec(110, "telephone-event", 48000),))
+    )
+    target.handle_rtp(packet(1), 0.0)
+    padding = RtpPacket(payload_type, SequenceNumber(2), RtpTimestamp(0), Ssrc(7), b"", padding=224)
+    target.handle_rtp(padding.serialize(), 0.0)
+    target.handle_rtp(packet(3, 960), 0.0)
+    assert [(event.sequence, event.payload) for event in received(target)] == [
+        (1, b"sound"),
+        (2, b""),
+        (3, b"sound"),
+    ]
+    assert target.counters.snapshot() == {}
 
 
 # Reports

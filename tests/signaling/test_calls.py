@@ -60,7 +60,7 @@ async def test_fifty_at_once_on_one_port(server: Serving) -> None:
     frequencies = [400.0 + 50 * index for index in range(50)]
     async with asyncio.timeout(90):
         heard = await asyncio.gather(*(one(frequency) for frequency in frequencies))
-    assert heard == pytest.approx(frequencies, abs=8)  # nobody hears somebody else
+    assert heard == pytest.approx(frequencies, abs=20)  # nobody hears somebody else
     assert len(server.host.addresses) == 1
 
 

@@ -104,3 +104,15 @@ async def test_a_call_that_nobody_picks_up_is_forgotten_when_the_server_stops(se
             break
         await asyncio.sleep(0)
     assert server.host.calls == {}
+
+
+async def test_only_the_files_of_the_page_are_public(server: Serving) -> None:
+    async with aiohttp.ClientSession() as session:
+        async with session.get(server.url + "/static/app.js") as response:
+            assert response.status == 200
+            assert response.content_type == "text/javascript"
+            assert response.headers["Cache-Control"] == "no-cache"
+        async with session.get(server.url + "/static/__init__.py") as response:
+            assert response.status == 404
+        async with session.get(server.url + "/readyz") as response:
+            assert (response.status, await response.json()) == (200, {"status": "ready"})

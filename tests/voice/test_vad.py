@@ -229,6 +229,13 @@ class TestSpeechDetector:
         assert started.media_time == stopped.media_time
         assert started.onset > stopped.media_time
 
+    def test_the_slow_release_of_a_detector_is_not_speech(self):
+        _, stopped = run(SpeechDetector(), "#" * 20 + "-" * 5 + "." * 20)
+        assert stopped.media_time == pytest.approx(20 * FRAME)
+        assert stopped.decided == pytest.approx(38 * FRAME)
+        _, stopped = run(SpeechDetector(), "#" * 20 + "-" * 50 + "." * 20)
+        assert stopped.media_time == pytest.approx(70 * FRAME - 0.12)
+
     def test_a_hole_in_media_time_is_silence(self):
         detector = SpeechDetector()
         run(detector, "#" * 20)

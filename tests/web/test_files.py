@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from stack.web import directory
+from stack.web import assets, directory
 
 FILES = {entry.name: entry.read_text() for entry in directory().iterdir() if not entry.name.startswith("__")}
 MODULES = sorted(name for name in FILES if name.endswith(".js"))
@@ -14,6 +14,13 @@ MODULES = sorted(name for name in FILES if name.endswith(".js"))
 
 def test_every_file_is_of_a_kind_that_the_package_ships() -> None:
     assert {name.rpartition(".")[2] for name in FILES} == {"html", "css", "js", "svg"}
+
+
+def test_assets_are_the_page_and_nothing_beside_it() -> None:
+    found = assets()
+    assert set(found) == set(FILES)
+    assert found["app.js"].media_type.startswith("text/javascript")
+    assert found["index.html"].data.startswith(b"<!doctype html>")
 
 
 def test_what_the_html_refers_to_is_there() -> None:

@@ -30,8 +30,8 @@ class UnknownPacket:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Return the packet in `data`, whatever it is."""
-        (frame,) = split(data)
-        return cls(frame.packet_type, frame.subtype, frame.data[4:])
+        frame = next(split(data))
+        return cls(frame.packet_type, frame.subtype, frame.body.rest())
 
     def serialize(self) -> bytes:
         """Return the packet as bytes."""
@@ -77,9 +77,6 @@ def serialize_compound(packets: Iterable[RtcpPacket]) -> bytes:
 
 
 def _parse_frame(frame: Frame) -> RtcpPacket:
-    # Without its padding the packet is shorter than its length field says, so the field is written anew.
-    words = (len(frame.data) >> 2) - 1
-    data = bytes((0x80 | frame.subtype,)) + frame.data[1:2] + words.to_bytes(2, "big") + frame.data[4:]
     if frame.packet_type == PacketType.TRANSPORT_FEEDBACK:
-        return _TRANSPORT_FEEDBACK_PARSERS.get(frame.subtype, RawFeedback.parse)(data)
-    return _PARSERS.get(frame.packet_type, UnknownPacket.parse)(data)
+        return _TRANSPORT_FEEDBACK_PARSERS.get(frame.subtype, RawFeedback.parse)(frame.data)
+    return _PARSERS.get(frame.packet_type, UnknownPacket.parse)(frame.data)

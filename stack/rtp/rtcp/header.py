@@ -30,7 +30,7 @@ class PacketType(IntEnum):
 
 
 class Frame(NamedTuple):
-    """One RTCP packet, cut out of a compound: `data` is the whole of it, without padding.
+    """One RTCP packet, cut out of a compound: `data` is the whole of it, `end` where its padding begins.
 
     `subtype` is the five bits that are a count in a report and a format in feedback.
     """
@@ -38,39 +38,46 @@ class Frame(NamedTuple):
     subtype: int
     packet_type: int
     data: bytes
+    end: int
+
+    @property
+    def body(self) -> Reader:
+        """A reader of what stands between the header and the padding."""
+        return Reader(self.data, _HEADER, self.end)
 
 
 def split(data: bytes) -> Iterator[Frame]:
     """Yield the packets of a compound in order; raise `ParseError` where it is malformed (RFC 3550 §A.2)."""
-    position, end = 0, len(data)
+    position, length = 0, len(data)
     if not data:
         raise ParseError("RTCP: empty")
-    while position < end:
-        if end - position < _HEADER:
+    while position < length:
+        if length - position < _HEADER:
             raise ParseError("RTCP: truncated header")
         first, packet_type = data[position], data[position + 1]
         if first >> 6 != 2:
             raise ParseError(f"RTCP: version {first >> 6}")
         stop = position + 4 + 4 * (data[position + 2] << 8 | data[position + 3])
-        if stop > end:
+        if stop > length:
             raise ParseError("RTCP: a packet is longer than the compound")
-        content = stop
+        end = stop - position
         if first & 0x20:
-            # RFC 3550 §6.4.1: only the last packet of a compound may be padded.
+            # RFC 3550 §6.4.1: only the last packet of a compound may be padded. The padding is to be whole words,
+            # but browsers fill up transport-wide feedback with one to three bytes and call that padding.
             padding = data[stop - 1]
-            if stop != end or not 0 < padding <= stop - position - _HEADER or padding % 4:
+            if stop != length or not 0 < padding <= end - _HEADER:
                 raise ParseError("RTCP: wrong padding")
-            content -= padding
-        yield Frame(first & 0x1F, packet_type, data[position:content])
+            end -= padding
+        yield Frame(first & 0x1F, packet_type, data[position:stop], end)
         position = stop
 
 
 def open_packet(data: bytes, packet_type: PacketType) -> tuple[int, Reader]:
-    """Return the count field and a reader of what follows the header of the one packet in `data`."""
+    """Return the subtype of the one packet in `data`, and a reader of what follows its header."""
     frames = list(split(data))
     if len(frames) != 1 or frames[0].packet_type != packet_type:
         raise ParseError(f"RTCP: not one {packet_type.name}")
-    return frames[0].subtype, Reader(frames[0].data, _HEADER)
+    return frames[0].subtype, frames[0].body
 
 
 def close_packet(count: int, packet_type: int, body: Writer) -> bytes:

@@ -44,7 +44,7 @@ Chunk: TypeAlias = (
     | UnknownChunk
 )
 
-_PARSERS: dict[int, Callable[[int, bytes], Chunk]] = {
+CHUNK_PARSERS: dict[int, Callable[[int, bytes], Chunk]] = {
     ChunkType.DATA: DataChunk.parse,
     ChunkType.INIT: InitChunk.parse,
     ChunkType.INIT_ACK: InitAckChunk.parse,
@@ -63,15 +63,17 @@ _PARSERS: dict[int, Callable[[int, bytes], Chunk]] = {
     ChunkType.FORWARD_TSN: ForwardTsnChunk.parse,
     ChunkType.I_FORWARD_TSN: IForwardTsnChunk.parse,
 }
+"""What reads the flags and the value of each chunk type; each raises `ParseError` only."""
 
 
 def parse_chunk(kind: int, flags: int, value: bytes) -> Chunk:
     """Return the chunk of a type, flags and value; raises `ParseError` only."""
-    parser = _PARSERS.get(kind)
+    parser = CHUNK_PARSERS.get(kind)
     return parser(flags, value) if parser is not None else UnknownChunk(kind, flags, value)
 
 
 __all__ = [
+    "CHUNK_PARSERS",
     "AbortChunk",
     "Capabilities",
     "Cause",

@@ -31,6 +31,9 @@ _DATA_VALUE = Struct("!IHHI")
 _DATA_WHOLE = Struct("!BBHIHHI")
 _I_DATA_VALUE = Struct("!IHHII")
 _I_DATA_WHOLE = Struct("!BBHIHHII")
+pack_data = _DATA_WHOLE.pack
+"""The header of a DATA chunk from its fields in their order on the wire; `pack_i_data` that of I-DATA."""
+pack_i_data = _I_DATA_WHOLE.pack
 DATA_OVERHEAD = _DATA_WHOLE.size
 I_DATA_OVERHEAD = _I_DATA_WHOLE.size
 

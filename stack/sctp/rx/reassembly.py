@@ -25,6 +25,9 @@ PIECE_OVERHEAD = 128
 """What a fragment or a waiting message costs beyond its bytes, roughly, in bytes."""
 
 
+_NOT_MIDDLE = UNFRAGMENTED | FLAG_UNORDERED
+
+
 class Message(NamedTuple):
     """A whole user message."""
 
@@ -130,6 +133,8 @@ class Reassembly:
     def add_data(self, chunk: DataChunk, tsn: int) -> None:
         """Take a new DATA chunk. Raises `MessageTooLongError`."""
         flags, _, stream_id, ssn, ppid, payload = chunk
+        if not flags & _NOT_MIDDLE and self._continue(stream_id, ssn, tsn, payload):
+            return
         if not flags & FLAG_UNORDERED:
             self._add_ordered(stream_id, ssn, tsn, flags, ppid, payload)
         elif flags & UNFRAGMENTED == UNFRAGMENTED:
@@ -140,6 +145,8 @@ class Reassembly:
     def add_i_data(self, chunk: IDataChunk, tsn: int) -> None:
         """Take a new I-DATA chunk. Raises `MessageTooLongError`."""
         flags, _, stream_id, mid, ppid, fsn, payload = chunk
+        if not flags & _NOT_MIDDLE and self._continue(stream_id, mid, fsn, payload):
+            return
         if not flags & FLAG_UNORDERED:
             self._add_ordered(stream_id, mid, fsn, flags, ppid, payload)
         elif flags & UNFRAGMENTED == UNFRAGMENTED:
@@ -187,6 +194,20 @@ class Reassembly:
         if sequence not in ready:
             ready[sequence] = message
             self.buffered += len(message.data) + PIECE_OVERHEAD
+
+    def _continue(self, stream_id: int, sequence: int, number: int, payload: bytes) -> bool:
+        """Take a middle fragment of a message whose end is still to come: the bulk of a bulk transfer."""
+        waiting = self._waiting.get(stream_id)
+        partial = waiting.partials.get(sequence) if waiting is not None else None
+        if partial is None or partial.last is not None or number in partial.fragments:
+            return False
+        size = len(payload)
+        if partial.size + size > self._max_message_size:
+            return False
+        partial.fragments[number] = payload
+        partial.size += size
+        self.buffered += size + PIECE_OVERHEAD
+        return True
 
     def _deliver_ready(self, stream_id: int) -> None:
         waiting = self._waiting.get(stream_id)

@@ -15,7 +15,7 @@ from stack.sctp.chunks import DataChunk, ForwardTsnChunk, IDataChunk, IForwardTs
 from stack.sctp.chunks.data import FLAG_IMMEDIATE
 from stack.sctp.chunks.sack import SACK_OVERHEAD
 from stack.sctp.rx.reassembly import PIECE_OVERHEAD, Message, Reassembly
-from stack.sctp.rx.tsn_map import TsnMap
+from stack.sctp.rx.tsn_map import MAX_TSN_AHEAD, TsnMap
 
 SACK_DELAY = 0.02
 INBOUND_STREAMS = 0xFFFF
@@ -37,10 +37,11 @@ class Receiver:
         "_packets",
         "_reassembly",
         "_sack_now",
-        "_seen",
+        "_settled",
         "_told_window",
         "_unread",
         "_window",
+        "has_news",
         "invalid_streams",
         "sack_at",
         "tsns",
@@ -57,8 +58,9 @@ class Receiver:
         self._unread = 0
         self._told_window = window
         self._counters = counters
-        self._packets = 0
-        self._seen = False
+        self._packets = self._settled = 0
+        self.has_news = False
+        """The packet being taken holds data, or moves past some."""
         self._sack_now = True  # RFC 9260 §6.2: the first DATA chunk is acknowledged at once.
 
     @property
@@ -73,66 +75,86 @@ class Receiver:
 
     def handle_data(self, chunk: DataChunk | IDataChunk) -> None:
         """Take one chunk with payload. Raises `RemoteError` for a peer that cannot be served any longer."""
-        tsns = self.tsns
-        tsn = SERIAL32.unwrap(chunk.tsn, tsns.cumulative)
-        self._seen = True
-        if chunk.flags & FLAG_IMMEDIATE:
+        tsns, reassembly = self.tsns, self._reassembly
+        flags, wire_tsn, stream_id = chunk[:3]
+        self.has_news = True
+        if flags & FLAG_IMMEDIATE:
             self._sack_now = True
+        tsn = tsns.highest + 1
+        ahead = tsn - tsns.cumulative
+        room = self._window - reassembly.buffered - self._unread - PIECE_OVERHEAD
+        if wire_tsn == tsn & SERIAL32.mask and ahead <= MAX_TSN_AHEAD and len(chunk[-1]) <= room:
+            tsns.extend()  # As it should be: the one after the last.
+            if ahead != 1:
+                self._sack_now = True  # §6.7: something before it is missing.
+        else:
+            tsn = SERIAL32.unwrap(wire_tsn, tsns.cumulative)
+            if not self._is_welcome(chunk, tsn):
+                return
+            tsns.add(tsn)
+        if stream_id >= INBOUND_STREAMS:
+            # RFC 9260 §6.5: acknowledged, not delivered, and reported.
+            if len(self.invalid_streams) < MAX_INVALID_STREAMS:
+                self.invalid_streams.append(stream_id)
+        elif isinstance(chunk, DataChunk):
+            reassembly.add_data(chunk, tsn)
+        else:
+            reassembly.add_i_data(chunk, tsn)
+
+    def _is_welcome(self, chunk: DataChunk | IDataChunk, tsn: int) -> bool:
+        """Judge a chunk that is not simply the next one."""
+        tsns = self.tsns
         if tsn != tsns.cumulative + 1:
             self._sack_now = True  # §6.7: a gap, or a duplicate, is reported without delay.
             if tsns.has(tsn):
                 tsns.note_duplicate(chunk.tsn)
                 self._counters.add("data_duplicate")
-                return
+                return False
             if not tsns.has_room(tsn) or self.a_rwnd < len(chunk.payload) + PIECE_OVERHEAD:
                 self._counters.add("data_beyond_window")
-                return
-        elif tsns.has_gaps:
-            self._sack_now = True
-        elif self.a_rwnd < len(chunk.payload):
-            self._sack_now = True
+                return False
+            return True
+        self._sack_now = True
+        if self.a_rwnd < len(chunk.payload):
             # What is missing next is welcome beyond the window too, unless it is the program that does not read:
             # perhaps nothing of what is buffered can be delivered without it. But not for ever.
             if self._unread:
                 self._counters.add("data_beyond_window")
-                return
+                return False
             if self.buffered > 2 * self._window:
                 raise ReceiveBufferError(f"{self.buffered} bytes of unfinished messages")
-        tsns.add(tsn)
-        if chunk.stream_id >= INBOUND_STREAMS:
-            # RFC 9260 §6.5: acknowledged, not delivered, and reported.
-            if len(self.invalid_streams) < MAX_INVALID_STREAMS:
-                self.invalid_streams.append(chunk.stream_id)
-            return
-        if isinstance(chunk, DataChunk):
-            self._reassembly.add_data(chunk, tsn)
-        else:
-            self._reassembly.add_i_data(chunk, tsn)
+        return True
 
     def handle_forward(self, chunk: ForwardTsnChunk | IForwardTsnChunk) -> None:
         """Move past what the peer gave up."""
         cumulative = SERIAL32.unwrap(chunk.new_cumulative_tsn, self.tsns.cumulative)
-        self._seen = self._sack_now = True  # RFC 3758 §3.6: answered at once, so that a lost SACK is made good.
+        self.has_news = self._sack_now = True  # RFC 3758 §3.6: answered at once, so that a lost SACK is made good.
         if cumulative <= self.tsns.cumulative:
             return
         self.tsns.forward(cumulative)
         self._reassembly.forward(cumulative, chunk.skips)
 
-    def packet_done(self, now: Instant) -> bool:
-        """A packet has been taken as a whole: decide about the SACK. False: it held no data."""
-        if not self._seen:
-            return False
-        self._seen = False
+    def packet_done(self) -> None:
+        """A packet with data has been taken as a whole."""
+        self.has_news = False
         self._packets += 1
+
+    @property
+    def has_taken(self) -> bool:
+        """True if packets with data were taken for which `settle` has not decided yet."""
+        return self._packets > self._settled
+
+    def settle(self, now: Instant) -> None:
+        """Everything that arrived together was taken: decide about the SACK."""
+        self._settled = self._packets
         if self._sack_now or self._packets >= _PACKETS_PER_SACK:
             self.sack_at = now
         elif self.sack_at is None:
             self.sack_at = now + SACK_DELAY
-        return True
 
     def sack(self, room: int) -> SackChunk:
         """Return the SACK that says it all, for `room` bytes, and take it as sent."""
-        self._packets = 0
+        self._packets = self._settled = 0
         self._sack_now = False
         self.sack_at = None
         duplicates, self.tsns.duplicates = tuple(self.tsns.duplicates), []

@@ -112,6 +112,11 @@ class SendQueue:
     def __bool__(self) -> bool:
         return self._current is not None or bool(self._heap)
 
+    @property
+    def is_contended(self) -> bool:
+        """True if more than one stream waits to be served."""
+        return bool(self._heap)
+
     def stream(self, stream_id: int) -> OutgoingStream:
         """Return a stream, made at its first use."""
         stream = self.streams.get(stream_id)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from stack.core.machine import Instant
 from stack.core.serial import SERIAL16, SERIAL32
 from stack.core.timers import Timers
-from stack.sctp.chunks import ForwardTsnChunk, IForwardTsnChunk, SackChunk, Skip
+from stack.sctp.chunks import ChunkType, ForwardTsnChunk, IForwardTsnChunk, SackChunk, Skip
 from stack.sctp.chunks.data import (
     DATA_OVERHEAD,
     FLAG_BEGIN,
@@ -25,6 +25,8 @@ from stack.sctp.chunks.data import (
     I_DATA_OVERHEAD,
     DataChunk,
     IDataChunk,
+    pack_data,
+    pack_i_data,
 )
 from stack.sctp.tx.congestion import CongestionWindow
 from stack.sctp.tx.loss import REORDERING_THRESHOLD, LossDetector
@@ -46,7 +48,11 @@ class TxTimer(StrEnum):
 
 
 class Sender:
-    """Everything between a queued message and its acknowledgement."""
+    """Everything between a queued message and its acknowledgement.
+
+    It has a few attributes more than most: the four views of what was sent (`_outstanding`, `_in_flight`, `_lost`,
+    `_gaps`) change together with each SACK, and so stay together.
+    """
 
     def __init__(self, initial_tsn: int, pmdcs: int, rto: RtoEstimator) -> None:
         self.queue = SendQueue()
@@ -62,6 +68,8 @@ class Sender:
         """T3-rtx expiries in a row without a sign of life (RFC 9260 §8.1)."""
         self.partial_reliability = False
         self.forward_due = False
+        self.newly_arrived = 0
+        """How many chunks were acknowledged since the association last sent."""
         self.timers_due = False
         """`arm` is to be called when all is sent."""
         self._outstanding: dict[int, OutstandingChunk] = {}
@@ -129,6 +137,53 @@ class Sender:
     def has_work(self) -> bool:
         """True if `take` may have something to give."""
         return bool(self._lost) or (self.flight < self.congestion.cwnd and bool(self.queue))
+
+    def take_run(self, most: int, now: Instant) -> list[bytes]:
+        """Return middle fragments of one long message, each for a packet of its own: the bulk of a bulk transfer.
+
+        Does what `take` does, for up to `most` packets in one loop; empty if `take` has to decide.
+        """
+        queue, outstanding = self.queue, self._outstanding
+        message = queue.peek(now)
+        if self._lost or message is None or not message.offset or (queue.interleaving and queue.is_contended):
+            return []
+        overhead = I_DATA_OVERHEAD if queue.interleaving else DATA_OVERHEAD
+        size = (self.congestion.pmdcs & ~3) - overhead
+        whole = size + overhead
+        payload, offset = message.payload, message.offset
+        count = min(
+            most,
+            (len(payload) - offset - 1) // size,
+            -(-(self.congestion.cwnd - self.flight) // whole),
+            self.peer_rwnd // whole,
+            MAX_OUTSTANDING_CHUNKS - len(outstanding),
+        )
+        if count < 1 or not self.flight or self._is_expired(message, now):
+            return []
+        flags = FLAG_UNORDERED if message.unordered else 0
+        stream_id, sequence, ppid, fsn = message.stream.stream_id, message.sequence, message.ppid, message.fsn
+        end = self.next_tsn + count
+        wires = []
+        for tsn in range(self.next_tsn, end):
+            wire_tsn = tsn & SERIAL32.mask
+            if queue.interleaving:
+                header = pack_i_data(ChunkType.I_DATA, flags, whole, wire_tsn, stream_id, 0, sequence, fsn)
+                fsn += 1
+            else:
+                header = pack_data(ChunkType.DATA, flags, whole, wire_tsn, stream_id, sequence, ppid)
+            wire = header + payload[offset : offset + size]
+            offset += size
+            outstanding[tsn] = self._in_flight[tsn] = OutstandingChunk(tsn, wire, message, now)
+            wires.append(wire)
+        message.fsn = fsn
+        message.last_tsn = end - 1
+        self.next_tsn = end
+        self.flight += count * whole
+        self.peer_rwnd -= count * whole
+        self._last_sent_at = now
+        self.timers_due = True
+        queue.sent(message, count * size)
+        return wires
 
     def arm(self, now: Instant) -> None:
         """Chunks were sent or have arrived: see to it that the loss of others is noticed."""
@@ -243,9 +298,11 @@ class Sender:
         self.cumulative_acked = cumulative
         arrived += self._handle_gaps(cumulative, sack.gaps)
         if arrived:
+            self.newly_arrived += len(arrived)
             self._handle_arrivals(arrived, now)
             self.timeouts = 0
-            self.congestion.acknowledged(sum([chunk.size for chunk in arrived]), flight_before, advanced)
+            size = sum([chunk.size for chunk in arrived])
+            self.congestion.acknowledged(size, flight_before, advanced, self.rto.idle_share)
         self.congestion.cumulative_ack(cumulative)
         self.peer_rwnd = max(0, sack.a_rwnd - self.flight)
         if not sack.a_rwnd:
@@ -269,9 +326,16 @@ class Sender:
         return self.handle_sack(SackChunk(tsn, self.peer_rwnd + self.flight), now)
 
     def _handle_cumulative(self, cumulative: int) -> list[OutstandingChunk]:
-        outstanding = self._outstanding
-        popped = [outstanding.pop(tsn) for tsn in range(self.cumulative_acked + 1, cumulative + 1)]
-        return [chunk for chunk in popped if not chunk.arrived and self._take_out(chunk)]
+        arrived: list[OutstandingChunk] = []
+        outstanding, in_flight = self._outstanding, self._in_flight
+        for tsn in range(self.cumulative_acked + 1, cumulative + 1):
+            chunk = outstanding.pop(tsn)
+            if in_flight.pop(tsn, None) is not None:
+                self.flight -= chunk.size
+                arrived.append(chunk)
+            elif self._lost.pop(tsn, None) is not None:
+                arrived.append(chunk)
+        return arrived
 
     def _handle_gaps(self, cumulative: int, gaps: Iterable[tuple[int, int]]) -> list[OutstandingChunk]:
         """Walk only over what is new since the last SACK: blocks mostly grow at their end."""
@@ -298,17 +362,19 @@ class Sender:
         return True
 
     def _handle_arrivals(self, arrived: list[OutstandingChunk], now: Instant) -> None:
-        measured: Instant | None = None
+        newest: OutstandingChunk | None = None
         for chunk in arrived:
-            if chunk.transmissions == 1:
-                if measured is None or chunk.sent_at > measured:
-                    measured = chunk.sent_at
-                if chunk.tsn < self._highest_arrived:
-                    self._loss.reordering_seen = True
-            self._loss.arrived(chunk, now, self.rto.minimum)
+            if chunk.transmissions > 1:
+                self._loss.arrived(chunk, now, self.rto.minimum)
+                continue
+            if newest is None or chunk.sent_at >= newest.sent_at:
+                newest = chunk
+            if chunk.tsn < self._highest_arrived:
+                self._loss.reordering_seen = True
         self._highest_arrived = max(self._highest_arrived, arrived[-1].tsn)
-        if measured is not None:
-            self.rto.measured(now - measured)
+        if newest is not None:
+            self.rto.measured(now - newest.sent_at)
+            self._loss.arrived(newest, now, self.rto.minimum)
         self._probing = False
         self.timers_due = True
 
@@ -326,7 +392,7 @@ class Sender:
             return
         self._mark_lost(lost, now)
         self.timers.clear(TxTimer.TAIL_PROBE)
-        if self.congestion.lost(self.next_tsn - 1):
+        if self.congestion.lost(self.next_tsn - 1, self.rto.idle_share):
             self._urgent = True
             # §7.2.4 step 4: the retransmission of the earliest outstanding chunk gets a whole timeout.
             self.timers.set(TxTimer.T3_RTX, now + self.rto.current)

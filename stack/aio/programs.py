@@ -1,0 +1,65 @@
+"""What may be a program: four kinds of function, made into the one that a host runs.
+
+- `async def program(call)`: everything underneath is in reach.
+- `async def answer(utterance)` with `yield`, or `def answer(utterance)` with `yield`, or a plain
+  `def answer(utterance)`: called for each turn of the person; what is yielded or returned is said. The plain ones
+  run in a thread, so they may block.
+
+Sound is an `AudioFrame` or a pair `(samples, sample_rate)`; None says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from stack.audio import AudioFrame, Pcm
+from stack.core.errors import LocalError
+from stack.voice.events import Utterance
+
+if TYPE_CHECKING:
+    from stack.aio.call import Call
+
+Sound: TypeAlias = "AudioFrame | tuple[Pcm, int] | None"
+Program: TypeAlias = "Callable[[Call], Awaitable[None]]"
+_DONE = object()
+
+
+def as_program(function: Callable[..., Any]) -> Program:
+    """Return `function` as a program; `LocalError` for what takes no argument."""
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    if not callable(function):
+        raise LocalError(f"{function!r} is not a function")
+    if inspect.iscoroutinefunction(called):
+        return function
+    if inspect.isasyncgenfunction(called):
+        return _answering(function)
+    if inspect.isgeneratorfunction(called):
+        return _answering(lambda utterance: _in_thread(function(utterance)))
+    return _answering(lambda utterance: _once(function, utterance))
+
+
+def _answering(answer: Callable[[Utterance], AsyncIterator[Sound]]) -> Program:
+    async def program(call: Call) -> None:
+        async for utterance in call.utterances():
+            async with call.reply() as voice:
+                async for sound in answer(utterance):
+                    if isinstance(sound, AudioFrame):
+                        await voice.write(sound)
+                    elif isinstance(sound, tuple) and len(sound) == 2:
+                        await voice.write(*sound)
+                    elif sound is not None:
+                        raise LocalError(f"sound is an AudioFrame or (samples, sample_rate), not {type(sound)}")
+
+    return program
+
+
+async def _in_thread(iterator: Iterator[Sound]) -> AsyncIterator[Sound]:
+    while (sound := await asyncio.to_thread(next, iterator, _DONE)) is not _DONE:
+        yield sound  # type: ignore[misc]
+
+
+async def _once(function: Callable[[Utterance], Sound], utterance: Utterance) -> AsyncIterator[Sound]:
+    yield await asyncio.to_thread(function, utterance)

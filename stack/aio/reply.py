@@ -1,0 +1,106 @@
+"""A reply as a program speaks it: `async with call.reply() as voice: await voice.write(pcm, rate)`.
+
+A barge-in ends the block: whatever the program awaits in it is cancelled, the cancellation stops at the end of the
+block, and the program goes on behind it with `voice.interrupted` and `voice.heard_ms` set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from stack.audio import AudioFrame, Pcm, to_int16
+from stack.core.errors import LocalError
+from stack.voice.events import ReplyFinished, ReplyInterrupted, ReplyText
+
+if TYPE_CHECKING:
+    from stack.aio.call import Call
+
+QUEUE_LIMIT = 10.0
+"""Seconds of a reply that wait to be said, above which `write` waits."""
+
+
+class Reply:
+    """One reply. Leaving the block waits until it has been said whole, or was interrupted.
+
+    After the block: `interrupted`, and `heard_ms`, the milliseconds of it that the person heard.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._task: asyncio.Task[object] | None = None
+        self._cancelled = False
+        self._over = asyncio.Event()
+        self.number = 0
+        self.interrupted = False
+        self.heard_ms = 0.0
+
+    async def write(self, sound: AudioFrame | Pcm, sample_rate: int | None = None) -> None:
+        """Say more: an `AudioFrame`, or mono PCM with its `sample_rate` in Hz; as fast as it comes.
+
+        Waits while more than `QUEUE_LIMIT` seconds are ahead. Raises `LocalError` for what is no sound. What is
+        written after an interruption is dropped.
+        """
+        if isinstance(sound, AudioFrame):
+            samples, rate = sound.samples, sound.sample_rate
+        elif sample_rate is None:
+            raise LocalError("say at which sample_rate the sound is")
+        else:
+            samples, rate = to_int16(sound), sample_rate
+        if self._over.is_set() or not len(samples):
+            return
+        number = self.number
+        queued = await self._call.execute(
+            lambda conversation, now: conversation.write_reply(number, samples, rate, now)
+        )
+        while queued is not None and queued > QUEUE_LIMIT and not self._over.is_set():
+            await asyncio.sleep(queued - QUEUE_LIMIT)
+            queued = await self._call.execute(lambda conversation, now: conversation.queued(number))
+
+    def write_text(self, text: str) -> None:
+        """Say in text what the sound says, piece by piece, for clients that show it."""
+        if text and not self._over.is_set():
+            self._call.publish(ReplyText(self.number, text))
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.current_task()
+        self.number = await self._call.execute(lambda conversation, now: conversation.begin_reply(now))
+        self._call.register_reply(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        number = self.number
+        try:
+            if kind is None and not self._over.is_set():
+                self._call.command(lambda conversation, now: conversation.end_reply(number, now))
+                await self._over.wait()
+        except asyncio.CancelledError as cancelled:
+            kind, error = asyncio.CancelledError, cancelled
+        finally:
+            self._task = None
+            self._call.forget_reply(self)
+        if kind is not None and not self._over.is_set():
+            self._call.command(lambda conversation, now: conversation.cancel_reply(number, now))
+        if self._cancelled and kind is not None and issubclass(kind, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.uncancel() == 0:
+                return True  # it was the interruption alone that cancelled us
+        if isinstance(error, asyncio.CancelledError) and kind is asyncio.CancelledError:
+            raise error
+        return False
+
+    def note_over(self, event: ReplyFinished | ReplyInterrupted | None) -> None:
+        """The reply was said, or interrupted, or the call is over (None); runs on the program's loop."""
+        if self._over.is_set():
+            return
+        self._over.set()
+        if event is not None:
+            self.heard_ms = event.heard_ms
+        if not isinstance(event, ReplyFinished):
+            self.interrupted = True
+            if self._task is not None:
+                self._cancelled = True
+                self._task.cancel("the reply was interrupted")

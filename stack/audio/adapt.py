@@ -1,0 +1,63 @@
+"""Setting the encoder by what the peer reports to lose.
+
+In-band FEC is switched on by loss, but only where the peer cannot receive redundancy (RFC 2198), which repairs
+better. The copies take bits from the voice itself: at 24 kb/s and 10 % expected loss that costs 0.3 of a clean
+PESQ of 4.2, so with FEC the bitrate rises by `FEC_BITRATE`. Loss is believed at once when it rises and slowly
+when it falls.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from stack.core.machine import Instant
+
+FEC_ON, FEC_OFF = 0.02, 0.01
+"""Loss from which on FEC is used, and below which it ends."""
+FEC_BITRATE = 8_000
+"""Bits per second that FEC gets on top of the voice."""
+HALF_LIFE = 5.0
+"""Seconds in which loss that is not reported any more is half forgotten."""
+LEAST_EXPECTED_LOSS, MOST_EXPECTED_LOSS = 10, 20
+"""Per cent: told less, libopus 1.3 makes no copies at 24 to 32 kb/s; told more, it starves the voice for them."""
+
+
+class Tunable(Protocol):
+    """The settings of an encoder that are touched."""
+
+    bitrate: int
+    fec: bool
+    expected_loss: int
+
+
+class EncoderTuner:
+    """Owns bitrate, FEC and expected loss of one encoder; `redundancy` says that RED is sent."""
+
+    def __init__(self, encoder: Tunable, *, redundancy: bool = False) -> None:
+        self._encoder = encoder
+        self._bitrate = encoder.bitrate
+        self.redundancy = redundancy
+        self.loss = 0.0
+        self._updated: Instant | None = None
+
+    def update(self, loss: float, now: Instant) -> None:
+        """Take the fraction lost of a receiver report, 0 … 1."""
+        elapsed = 0.0 if self._updated is None else max(0.0, now - self._updated)
+        self._updated = now
+        faded = self.loss * 0.5 ** (elapsed / HALF_LIFE)
+        self.loss = max(loss, faded)
+        self._apply()
+
+    def _apply(self) -> None:
+        encoder = self._encoder
+        threshold = FEC_OFF if encoder.fec else FEC_ON
+        fec = self.loss >= threshold and not self.redundancy
+        expected = min(max(round(100 * self.loss), LEAST_EXPECTED_LOSS), MOST_EXPECTED_LOSS) if fec else 0
+        bitrate = self._bitrate + (FEC_BITRATE if fec else 0)
+        if fec != encoder.fec:
+            encoder.fec = fec
+        if bitrate != encoder.bitrate:
+            encoder.bitrate = bitrate
+        # libopus shares the bits out anew at each change: leave small ones alone
+        if abs(expected - encoder.expected_loss) >= 3 or (expected == 0) != (encoder.expected_loss == 0):
+            encoder.expected_loss = expected

@@ -1,0 +1,73 @@
+"""What a server is measured by, for Prometheus: calls and why they ended, packets, and the times that people feel.
+
+One registry for each server, so that two in one process do not mix. Totals of packets and of named drops are read
+from the media thread when somebody asks; histograms fill from the events of the calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from stack.aio import Call, Host
+from stack.session import Connected, Ended
+from stack.voice.events import ReplyHeld, ReplyStarted
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """The numbers of one server."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self._started = Counter("voice_calls", "Calls that were accepted.", registry=registry)
+        self._ended = Counter("voice_calls_ended", "Calls that are over.", ["reason"], registry=registry)
+        self._active = Gauge("voice_calls_active", "Calls at this moment.", registry=registry)
+        self._active.set_function(lambda: len(host.calls))
+        self._packets = Gauge("voice_packets", "RTP packets since the start.", ["direction"], registry=registry)
+        self._refused = Counter("voice_refused", "Requests refused at the door.", ["status"], registry=registry)
+        self._setup = _histogram("voice_setup_seconds", "From the offer to the connection.", registry)
+        self._response = _histogram("voice_response_seconds", "From the end of a turn to the reply.", registry)
+        self._stop = _histogram("voice_stop_seconds", "From the first speech over a reply to silence.", registry)
+
+    def refused(self, status: int) -> None:
+        """A request was refused."""
+        self._refused.labels(str(status)).inc()
+
+    def follow(self, call: Call, done: Callable[[], None]) -> None:
+        """Measure a call; `done()` when it is over."""
+        self._started.inc()
+        task = asyncio.get_running_loop().create_task(self._follow(call, done), name=f"metrics of {call.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, call: Call, done: Callable[[], None]) -> None:
+        try:
+            async for event in call.watch():
+                if isinstance(event, Connected):
+                    self._setup.observe(max(event.steps.values(), default=0.0) / 1000.0)
+                elif isinstance(event, ReplyStarted) and event.response_ms is not None:
+                    self._response.observe(event.response_ms / 1000.0)
+                elif isinstance(event, ReplyHeld):
+                    self._stop.observe(event.stop_ms / 1000.0)
+                elif isinstance(event, Ended):
+                    self._ended.labels(event.reason.name.lower()).inc()
+        finally:
+            done()
+
+    async def render(self) -> bytes:
+        """Return the text that Prometheus reads."""
+        for direction, count in (await self._host.packet_totals()).items():
+            self._packets.labels(direction).set(count)
+        return generate_latest(self.registry)
+
+
+def _histogram(name: str, text: str, registry: CollectorRegistry) -> Histogram:
+    return Histogram(name, text, buckets=_SECONDS, registry=registry)

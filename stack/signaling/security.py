@@ -1,0 +1,183 @@
+"""Who may come in, and how often: bearer tokens, ephemeral secrets, origins and rates.
+
+Secrets are kept and looked up as SHA-256 digests and compared in constant time (`hmac.compare_digest`), so neither
+the time of an answer nor a dump of these tables tells one. Nothing here is ever logged but a `Principal.name`,
+which is derived from a digest.
+
+Left out: tokens that somebody else signs (JWT). Whoever needs them puts a proxy in front, which knows its users.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from stack.core.errors import LocalError
+
+MAX_SECRETS = 10_000
+"""Ephemeral secrets that are alive at once; beyond that the oldest goes."""
+MAX_CLIENTS = 10_000
+"""Client addresses whose rate is remembered; beyond that the one that has been quiet longest is forgotten."""
+SECRET_PREFIX = "ek_"
+"""OpenAI's clients refuse, in a browser, a key that begins otherwise."""
+
+Clock = Callable[[], float]
+RandomBytes = Callable[[int], bytes]
+
+
+class Scope(Enum):
+    """What somebody may do."""
+
+    CALL = "call"
+    """Place calls, and end those that were placed with the same token."""
+    SECRETS = "secrets"
+    """Make ephemeral secrets."""
+    CONTROL = "control"
+    """Listen to and steer everybody's calls."""
+    METRICS = "metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who it is that asks; `name` may be logged."""
+
+    name: str
+    scopes: frozenset[Scope]
+    session: Mapping[str, Any] = field(default_factory=dict)
+    """What an ephemeral secret was made for."""
+
+
+EVERYBODY = Principal("everybody", frozenset(Scope))
+"""Whoever comes to a door that has no tokens."""
+
+
+def read_token(text: str) -> tuple[str, frozenset[Scope]]:
+    """Return the token and the scopes in `TOKEN` (may do everything) or `scope,scope=TOKEN`."""
+    names, equals, token = text.partition("=")
+    known = {scope.value: scope for scope in Scope}
+    if equals and token and all(name in known for name in names.split(",")):
+        return token, frozenset(known[name] for name in names.split(","))
+    if not text:
+        raise LocalError("an empty token lets nobody in")
+    return text, frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ephemeral:
+    principal: Principal
+    expires_at: float
+
+
+class Keys:
+    """The tokens from the configuration and the ephemeral secrets that were made from them.
+
+    `clock` is the wall clock in seconds: expiry is told to clients.
+    """
+
+    def __init__(self, tokens: Iterable[str], clock: Clock, random: RandomBytes) -> None:
+        self._clock, self._random = clock, random
+        self._tokens: dict[bytes, Principal] = {}
+        for text in tokens:
+            token, scopes = read_token(text)
+            digest = _digest(token)
+            self._tokens[digest] = Principal(_name(digest), scopes)
+        self._ephemeral: OrderedDict[bytes, _Ephemeral] = OrderedDict()
+
+    @property
+    def required(self) -> bool:
+        """True if nobody comes in without a token."""
+        return bool(self._tokens)
+
+    def identify(self, authorization: str | None) -> Principal | None:
+        """Return who an `Authorization` header stands for; None for nobody, a wrong or an expired one.
+
+        Without tokens in the configuration everybody is `EVERYBODY`, but a living ephemeral secret is still known.
+        """
+        scheme, _, value = (authorization or "").partition(" ")
+        found = self._find(_digest(value.strip())) if scheme.lower() == "bearer" and value.strip() else None
+        if found is None and not self.required:
+            return EVERYBODY
+        return found
+
+    def _find(self, digest: bytes) -> Principal | None:
+        found: Principal | None = None
+        for known, principal in self._tokens.items():
+            if hmac.compare_digest(known, digest):
+                found = principal
+        entry = self._ephemeral.get(digest)
+        if entry is not None and entry.expires_at > self._clock():
+            found = entry.principal
+        return found
+
+    def make_secret(self, seconds: float, session: Mapping[str, Any]) -> tuple[str, int]:
+        """Return a new secret that may place calls for `seconds`, and when it expires (seconds since 1970)."""
+        now = self._clock()
+        for digest in [digest for digest, entry in self._ephemeral.items() if entry.expires_at <= now]:
+            del self._ephemeral[digest]
+        while len(self._ephemeral) >= MAX_SECRETS:
+            self._ephemeral.popitem(last=False)
+        value = SECRET_PREFIX + self._random(24).hex()
+        digest = _digest(value)
+        expires_at = now + seconds
+        self._ephemeral[digest] = _Ephemeral(
+            Principal(_name(digest), frozenset({Scope.CALL}), dict(session)), expires_at
+        )
+        return value, int(expires_at)
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _name(digest: bytes) -> str:
+    return f"key {hashlib.sha256(digest).hexdigest()[:8]}"
+
+
+class RateLimit:
+    """A token bucket: `rate` a second on average, `burst` at once."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens, self._at = burst, now
+
+    def take(self, now: float) -> float:
+        """Take one; return 0.0, or the seconds after which there will be one."""
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens >= 1.0:
+            self._tokens -= 1.0
+            return 0.0
+        return (1.0 - self._tokens) / self._rate
+
+
+class RateLimits:
+    """One bucket for all together and one for each client."""
+
+    def __init__(self, total: float, per_client: float, clock: Clock) -> None:
+        self._clock = clock
+        self._per_client = per_client
+        self._total = RateLimit(total, max(1.0, 2 * total), clock())
+        self._clients: OrderedDict[str, RateLimit] = OrderedDict()
+
+    def take(self, client: str) -> float:
+        """Count an offer of `client`; return 0.0, or the seconds after which it may come again."""
+        now = self._clock()
+        bucket = self._clients.pop(client, None)
+        if bucket is None:
+            bucket = RateLimit(self._per_client, max(1.0, 4 * self._per_client), now)
+            while len(self._clients) >= MAX_CLIENTS:
+                self._clients.popitem(last=False)
+        self._clients[client] = bucket
+        return bucket.take(now) or self._total.take(now)
+
+
+def allows(origins: Iterable[str], origin: str | None) -> bool:
+    """Whether a page from `origin` may ask; what is no page (no `Origin` header) always may."""
+    return origin is None or any(allowed in ("*", origin) for allowed in origins)

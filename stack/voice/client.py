@@ -1,0 +1,117 @@
+"""What we tell a client on its `events` channel, and what it may ask there: JSON objects `{"type": …}`.
+
+The client hears of an interruption in the same instant in which the packets stop, so that it can silence what is
+still in its own buffer. The names are ours; the dialects of other clients are mapped elsewhere.
+
+Asked for by the client: `turn_settings` (fields of `TurnSettings`), `push_to_talk` (`pressed`), `interrupt`,
+`playout_delay` (`ms`: what its jitter buffer and its output device hold back).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from stack.core.errors import LocalError, ParseError
+from stack.voice import events as ev
+from stack.voice.turns import Eagerness, TurnMode, TurnSettings
+
+EVENTS_CHANNEL = "events"
+MAX_REQUEST = 4096
+"""Characters of a request."""
+_MAX_PLAYOUT_DELAY = 2000.0
+
+
+def announce(event: ev.ConversationEvent) -> dict[str, Any] | None:
+    """Return what the client is told of an event; None for those that are none of its business."""
+    match event:
+        case ev.UserStartedSpeaking():
+            return {
+                "type": "speech_started",
+                "media_ms": _ms(event.media_time),
+                "decided_ms": event.decided_after_ms,
+            }
+        case ev.UserStoppedSpeaking():
+            return {"type": "speech_stopped", "media_ms": _ms(event.media_time)}
+        case ev.TurnChanged():
+            return {"type": "turn", "state": event.state.value}
+        case ev.Utterance():
+            return {"type": "utterance", "duration_ms": _ms(event.duration), "waited_ms": event.waited_ms}
+        case ev.ReplyStarted():
+            return {"type": "reply_started", "reply": event.reply, "response_ms": event.response_ms}
+        case ev.ReplyHeld():
+            return {
+                "type": "reply_held",
+                "reply": event.reply,
+                "heard_ms": event.heard_ms,
+                "stop_ms": event.stop_ms,
+            }
+        case ev.ReplyResumed():
+            return {"type": "reply_resumed", "reply": event.reply, "from_ms": event.from_ms}
+        case ev.ReplyInterrupted():
+            return {
+                "type": "reply_interrupted",
+                "reply": event.reply,
+                "heard_ms": event.heard_ms,
+                "sent_ms": event.sent_ms,
+            }
+        case ev.ReplyFinished():
+            return {"type": "reply_finished", "reply": event.reply, "heard_ms": event.heard_ms}
+        case ev.UserIdle():
+            return {"type": "idle"}
+    return None
+
+
+def to_json(message: dict[str, Any]) -> str:
+    """Return the text of a message."""
+    return json.dumps(message, separators=(",", ":"))
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000.0, 1)
+
+
+def read_request(text: str | bytes) -> dict[str, Any]:
+    """Return what a client asked for; raises `ParseError` for what is no request."""
+    if not isinstance(text, str) or len(text) > MAX_REQUEST:
+        raise ParseError("a request is a short text")
+    try:
+        request = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ParseError("a request is JSON") from error
+    if not isinstance(request, dict) or not isinstance(request.get("type"), str):
+        raise ParseError("a request has a type")
+    return request
+
+
+def read_turn_settings(request: dict[str, Any], now: TurnSettings) -> TurnSettings:
+    """Return `now` with what the request changes; raises `ParseError` for values that are none."""
+    changes: dict[str, Any] = {}
+    try:
+        for name, value in request.items():
+            if name == "mode":
+                changes[name] = TurnMode(value)
+            elif name == "eagerness":
+                changes[name] = Eagerness(value)
+            elif name in ("create_response", "interrupt_response"):
+                if not isinstance(value, bool):
+                    raise ParseError(f"{name} is true or false")
+                changes[name] = value
+            elif name in ("idle_timeout_ms", "resume_after_ms") and value is None:
+                changes[name] = None
+            elif name == "threshold" or name.endswith("_ms"):
+                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
+                    raise ParseError(f"{name} is a number")
+                changes[name] = float(value)
+        return replace(now, **changes)
+    except (ValueError, TypeError, LocalError) as error:
+        raise ParseError(f"not a turn setting: {error}") from error
+
+
+def read_playout_delay(request: dict[str, Any]) -> float:
+    """Return the seconds that the client holds back; raises `ParseError` for a value that is none."""
+    value = request.get("ms")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_PLAYOUT_DELAY:
+        raise ParseError("ms is a number of milliseconds")
+    return float(value) / 1000.0

@@ -1,0 +1,359 @@
+"""The floor: who speaks, and what becomes of the reply that is being spoken.
+
+Joins the ear's speech events (`barge_in.Listener`), the table (`turns.TurnTaking`) and the mouth. A barge-in is
+one act: in the call in which the table says so the mouth is held, what was heard is computed, and the client told.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stack.audio import AudioFrame, Resampler, Samples
+from stack.core.errors import LocalError
+from stack.core.machine import Instant
+from stack.core.timers import earliest
+from stack.voice import events as ev
+from stack.voice.barge_in import Listener
+from stack.voice.endpointing import Endpointer, Pause, RuleEndpointer
+from stack.voice.mouth import Mouth, SpokenFrame
+from stack.voice.turns import TurnAction, TurnEvent, TurnMode, TurnSettings, TurnState, TurnTaking
+from stack.voice.vad import DETECTOR_RATE, SpeechEvent, SpeechStarted
+
+DEFAULT_PLAYOUT_DELAY = 0.080
+"""Seconds that a browser holds sound back when nothing is known: jitter buffer and output device."""
+MAX_UTTERANCE = 120.0
+"""Seconds that one turn may last; then it is handed over as it is."""
+PREROLL = 2.0
+"""Seconds of sound that are kept for the beginning of an utterance."""
+MIN_TRANSIT_WINDOW = 500
+"""Frames over which the fastest way from the microphone is looked for (10 s)."""
+
+
+@dataclass(slots=True)
+class _Reply:
+    number: int
+    started: bool = False
+    written_whole: bool = False
+    held_at: int = 0
+    """Samples that had been heard when it was held."""
+
+
+class Floor:
+    """The voice logic of one conversation; a machine without a network. Pump `drain_events` after each input."""
+
+    def __init__(
+        self, mouth: Mouth, listener: Listener, settings: TurnSettings, endpointer: Endpointer | None = None
+    ) -> None:
+        self.playout_delay = DEFAULT_PLAYOUT_DELAY
+        self._mouth = mouth
+        self._listener = listener
+        self._turns = TurnTaking(settings)
+        self._endpointer = endpointer or RuleEndpointer(settings.eagerness)
+        self._transcript: str | None = None
+        self._state = self._turns.state
+        self._reply: _Reply | None = None
+        self._numbers = 0
+        self._events: list[ev.VoiceEvent] = []
+        self._collected: deque[tuple[float, Samples]] = deque()
+        self._opened_at: float | None = None
+        self._speech_ended = 0.0
+        self._onset: Instant | None = None
+        self._turn_over: Instant | None = None
+        self._transits: deque[float] = deque(maxlen=MIN_TRANSIT_WINDOW)
+        self._reference: Resampler | None = None
+
+    # -- what is known -------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> TurnState:
+        """Where the conversation is."""
+        return self._turns.state
+
+    @property
+    def settings(self) -> TurnSettings:
+        """The rules in force."""
+        return self._turns.settings
+
+    @property
+    def reply(self) -> int | None:
+        """The number of the reply that is being spoken, if any."""
+        return self._reply.number if self._reply is not None else None
+
+    # -- hearing -------------------------------------------------------------------------------------------
+
+    def hear(self, frame: AudioFrame, now: Instant, audio_level: int | None = None) -> None:
+        """Take a frame of the microphone at 16 kHz, in media time."""
+        self._transits.append(now - frame.media_time)
+        hearing = self._listener.capture(frame.samples, frame.media_time, audio_level)
+        if len(hearing.samples):
+            self._collect(hearing.samples, hearing.media_time)
+        for event in hearing.events:
+            self._on_speech(event, now)
+        self._act(now)
+
+    def forget_source(self, now: Instant) -> None:
+        """Another source speaks from now on."""
+        for event in self._listener.reset():
+            self._on_speech(event, now)
+        self._transits.clear()
+        self._act(now)
+
+    def _on_speech(self, event: SpeechEvent, now: Instant) -> None:
+        if isinstance(event, SpeechStarted):
+            self._onset = self._arrival_of(event.onset, now)
+            after = round((now - self._onset) * 1000.0, 1)
+            self._events.append(ev.UserStartedSpeaking(event.media_time, after))
+            if self._opened_at is None and self.settings.hears:
+                self._opened_at = event.media_time
+            if self._turns.state is TurnState.USER_PAUSED and isinstance(self._endpointer, RuleEndpointer):
+                self._endpointer.resumed(event.onset - self._speech_ended)
+            self._turns.speech_started(now, spoken=now - self._onset)
+        else:
+            self._speech_ended = event.media_time
+            self._events.append(ev.UserStoppedSpeaking(event.media_time))
+            self._turns.speech_stopped(now, event.duration, event.silence)
+            if self._turns.settings.mode is TurnMode.SEMANTIC and self._turns.state is TurnState.USER_PAUSED:
+                self._estimate_end(event.silence, now)
+
+    def _estimate_end(self, silence: float, now: Instant) -> None:
+        """Ask the estimator how long this pause has to be for the turn to be over."""
+        if self._opened_at is None or not self._collected:
+            return
+        first, sound = self._sound()
+        start = max(0, round((self._opened_at - first) * DETECTOR_RATE))
+        end = max(start, round((self._speech_ended - first) * DETECTOR_RATE))
+        pause = Pause(sound[start:end], self._speech_ended - self._opened_at, self._transcript)
+        self._turns.end_of_turn_at(now - silence + self._endpointer.wait(pause), now)
+
+    def _sound(self) -> tuple[float, Samples]:
+        """Return what is collected, and the media time of its first sample."""
+        return self._collected[0][0], np.concatenate([samples for _, samples in self._collected])
+
+    def _arrival_of(self, media_time: float, now: Instant) -> Instant:
+        """Return when that moment of the microphone could have been here: by the fastest way of late."""
+        return min(now, media_time + min(self._transits, default=now - media_time))
+
+    def _collect(self, samples: Samples, media_time: float) -> None:
+        self._collected.append((media_time, samples))
+        keep_from = media_time - PREROLL if self._opened_at is None else self._opened_at
+        keep_from = max(keep_from, media_time - MAX_UTTERANCE)
+        while self._collected:
+            start, oldest = self._collected[0]
+            if start + len(oldest) / DETECTOR_RATE > keep_from:
+                break
+            self._collected.popleft()
+        if self._opened_at is not None and media_time - self._opened_at > MAX_UTTERANCE:
+            self._opened_at = media_time - MAX_UTTERANCE
+
+    # -- speaking ------------------------------------------------------------------------------------------
+
+    def begin_reply(self, now: Instant) -> int:
+        """Open a reply and return its number; `LocalError` while another is being spoken."""
+        if self._reply is not None:
+            raise LocalError("another reply is being spoken: end or interrupt it first")
+        self._numbers += 1
+        self._reply = _Reply(self._numbers)
+        self._mouth.begin_reply()
+        return self._numbers
+
+    def note_written(self, number: int, now: Instant) -> bool:
+        """Sound is about to be written for a reply; False if it was dropped and the sound has to be, too."""
+        reply = self._reply
+        if reply is None or reply.number != number:
+            return False
+        if not reply.started:
+            reply.started = True
+            over, self._turn_over = self._turn_over, None
+            response = None if over is None else round((now - over) * 1000.0, 1)
+            self._events.append(ev.ReplyStarted(number, response))
+            self._turns.reply_started(now)
+            self._act(now)
+        return self._reply is reply
+
+    def end_reply(self, number: int, now: Instant) -> None:
+        """A reply is written whole; harmless for one that was dropped."""
+        if self._reply is not None and self._reply.number == number:
+            self._reply.written_whole = True
+            self.note_queue(now)
+
+    def cancel_reply(self, number: int, now: Instant) -> None:
+        """Drop a reply, if it is still the one that is being spoken."""
+        if self._reply is not None and self._reply.number == number:
+            self.interrupt(now)
+
+    def interrupt(self, now: Instant) -> bool:
+        """Fall silent at once; False if there was no reply to be dropped."""
+        if self._reply is None:
+            return False
+        if not self._turns.cancel(now) or self._reply is not None:
+            self._act(now)
+        if self._reply is not None:
+            self._drop(now)
+        return True
+
+    def note_sent(self, frame: SpokenFrame, now: Instant) -> None:
+        """A frame leaves: it is the reference that the echo canceller looks for."""
+        if not self._transits:
+            return
+        if self._reference is None or self._reference.rate_in != self._mouth.sample_rate:
+            self._reference = Resampler(self._mouth.sample_rate, DETECTOR_RATE, causal=True)
+        samples = self._reference.process(frame.samples)
+        self._listener.render(samples, now - min(self._transits))
+
+    def note_queue(self, now: Instant) -> None:
+        """Something has left: if it was the last of a reply that is written whole, the reply is over."""
+        reply = self._reply
+        if reply is None or not reply.written_whole or self._mouth.held or self._mouth.queued > 0:
+            return
+        heard = self._mouth.heard(now, self.playout_delay, silenced=False)
+        self._reply = None
+        self._events.append(ev.ReplyFinished(reply.number, round(heard.milliseconds, 1)))
+        self._turns.reply_finished(now)
+        self._act(now)
+
+    # -- rules and wishes ----------------------------------------------------------------------------------
+
+    def configure(self, settings: TurnSettings, now: Instant) -> None:
+        """Change the rules in the middle of the call."""
+        self._listener.settings = settings
+        if isinstance(self._endpointer, RuleEndpointer):
+            self._endpointer.eagerness = settings.eagerness
+        self._turns.configure(settings, now, self._listener.speaking)
+        self._act(now)
+
+    def push_to_talk(self, pressed: bool, now: Instant) -> None:
+        """The key went down or up (`manual` mode)."""
+        if pressed and self._collected:
+            start, samples = self._collected[-1]
+            self._opened_at = start + len(samples) / DETECTOR_RATE
+            self._onset = now
+        self._turns.push_to_talk(pressed, now)
+        self._act(now)
+
+    def note_transcript(self, text: str) -> None:
+        """What the person has said in this turn so far, if somebody knows: it helps to tell whether it is over."""
+        self._transcript = text
+
+    def open_utterance(self) -> None:
+        """Collect from now on, whether somebody speaks or not: the turn is ended by `commit`."""
+        if self._opened_at is None:
+            start, samples = self._collected[-1] if self._collected else (0.0, ())
+            self._opened_at = start + len(samples) / DETECTOR_RATE
+
+    def commit(self, now: Instant) -> bool:
+        """The person's turn is over, whatever the detectors think; False if nothing was collected."""
+        before = len(self._events)
+        self._turns.commit(now)
+        self._act(now)
+        return any(isinstance(event, ev.Utterance) for event in self._events[before:])
+
+    def clear(self, now: Instant) -> None:
+        """Forget what the person has said in this turn."""
+        self._turns.clear(now)
+        self._act(now)
+
+    def confirm_interruption(self, now: Instant) -> None:
+        """The interruption was meant."""
+        self._turns.confirm_interruption(now)
+        self._act(now)
+
+    # -- time ----------------------------------------------------------------------------------------------
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Do what is due."""
+        self._turns.handle_timeout(now)
+        self._act(now)
+
+    def poll_timeout(self) -> Instant | None:
+        """When `handle_timeout` wants to be called."""
+        return earliest(self._turns.poll_timeout())
+
+    def drain_events(self) -> Sequence[ev.VoiceEvent]:
+        """Everything that happened, in order."""
+        events, self._events = self._events, []
+        return events
+
+    # -- what the table says -------------------------------------------------------------------------------
+
+    def _act(self, now: Instant) -> None:
+        while events := self._turns.drain_events():
+            for event in events:
+                self._do(event, now)
+        if self._turns.state is not self._state:
+            self._state = self._turns.state
+            self._events.append(ev.TurnChanged(self._state))
+        self._listener.over_reply = self._reply is not None and self._reply.started
+
+    def _do(self, event: TurnEvent, now: Instant) -> None:
+        match event.action:
+            case TurnAction.OPEN_UTTERANCE:
+                pass  # what is collected begins with the onset of the speech
+            case TurnAction.COMMIT_UTTERANCE:
+                self._hand_over(now)
+            case TurnAction.DISCARD_UTTERANCE:
+                self._opened_at = None
+            case TurnAction.CREATE_REPLY:
+                self._turn_over = now
+                self._events.append(ev.ReplyWanted())
+            case TurnAction.HOLD_PLAYOUT:
+                self._hold(now)
+            case TurnAction.RESUME_PLAYOUT:
+                self._resume(now)
+            case TurnAction.DROP_REPLY:
+                self._drop(now)
+            case TurnAction.REPORT_IDLE:
+                self._events.append(ev.UserIdle())
+
+    def _hand_over(self, now: Instant) -> None:
+        opened, self._opened_at = self._opened_at, None
+        self._turn_over = now
+        if opened is None or not self._collected:
+            return
+        first, sound = self._sound()
+        self._transcript = None
+        skipped = max(0, round((opened - first) * DETECTOR_RATE))
+        ended = self._speech_ended if self._speech_ended > opened else first + len(sound) / DETECTOR_RATE
+        waited = max(0.0, now - self._arrival_of(ended, now))
+        self._events.append(
+            ev.Utterance(
+                sound[skipped:],
+                DETECTOR_RATE,
+                first + skipped / DETECTOR_RATE,
+                ended,
+                round(waited * 1000.0, 1),
+            )
+        )
+
+    def _hold(self, now: Instant) -> None:
+        if self._reply is None:
+            return
+        self._mouth.hold()
+        heard = self._mouth.heard(now, self.playout_delay, silenced=True)
+        self._reply.held_at = heard.samples
+        stop = 0.0 if self._onset is None else (now - self._onset) * 1000.0
+        self._events.append(ev.ReplyHeld(self._reply.number, round(heard.milliseconds, 1), round(stop, 1)))
+
+    def _resume(self, now: Instant) -> None:
+        if self._reply is None:
+            return
+        self._mouth.resume(self._reply.held_at, now)
+        rate = self._mouth.sample_rate or 1
+        self._events.append(ev.ReplyResumed(self._reply.number, round(1000.0 * self._reply.held_at / rate, 1)))
+
+    def _drop(self, now: Instant) -> None:
+        reply, self._reply = self._reply, None
+        if reply is None:
+            return
+        heard = self._mouth.heard(now, self.playout_delay, silenced=True)
+        rate = self._mouth.sample_rate or 1
+        samples = reply.held_at if self._mouth.held else heard.samples
+        self._mouth.drop(now)
+        self._events.append(
+            ev.ReplyInterrupted(
+                reply.number, round(1000.0 * samples / rate, 1), round(1000.0 * heard.sent / rate, 1)
+            )
+        )

@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from bench.__main__ import discover, main
+from bench.report import Options, Table
+
+
+def test_list_names_what_there_is(capsys):
+    assert main(["--list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in discover())
+    assert discover()["data"].startswith("Data channels")
+    assert "report" not in discover()
+
+
+def test_a_name_that_is_none(capsys):
+    with pytest.raises(SystemExit):
+        main(["no-such-bench"])
+    assert "no such benchmark" in capsys.readouterr().err
+
+
+def test_a_table_as_text():
+    table = Table("title", ("who", "MB/s"), [("ours", 123.456), ("theirs", None)], ("a note",))
+    assert table.text().splitlines() == [
+        "title",
+        "who      MB/s",
+        "------  -----",
+        "ours    123.5",
+        "theirs      -",
+        "  a note",
+    ]
+
+
+@pytest.mark.peer
+@pytest.mark.slow
+def test_data_runs_both_and_compares(capsys):
+    assert main(["data", "--json", "--scale", "0.02"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["bench"] == "data"
+    throughput, latency = result["tables"]
+    assert {row[1] for row in throughput["rows"]} >= {"aiortc", "ours"}
+    assert all(row[2] > 0 for row in throughput["rows"])
+    p50 = {row[0]: row[2] for row in latency["rows"]}
+    assert p50["ours, I-DATA"] < p50["ours, DATA"] < p50["aiortc"], (
+        "virtual time: these do not depend on the machine"
+    )
+
+
+@pytest.mark.slow
+def test_interleaving_spares_small_messages_the_wait_for_large_ones(capsys):
+    assert main(["interleaving", "--json", "--scale", "0.1"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    p50 = {(row[0], row[1]): row[3] for row in table["rows"]}
+    assert p50["262,144", "I-DATA"] < p50["262,144", "DATA"] / 1.5
+    assert p50["-", "idle link"] < p50["16,384", "I-DATA"] < 1.1 * p50["262,144", "I-DATA"]
+
+
+def test_options_have_defaults():
+    assert Options() == Options(scale=1.0, seed=1)

@@ -1,0 +1,220 @@
+"""Programs of every kind, and the offline assistant, on real calls over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stack import Call
+from stack.agents import assistant
+from stack.aio import HostConfig
+from stack.core.errors import LocalError
+from stack.signaling.client import dial
+from stack.signaling.server import ServeConfig, Serving, serving
+from stack.voice.conversation import ConversationConfig
+from stack.voice.events import Utterance
+from stack.voice.turns import TurnSettings
+
+RATE = 16_000
+
+
+def voice(seconds: float, frequency: float = 200.0) -> np.ndarray:
+    """A harmonic sound, which the energy detector takes for speech."""
+    at = np.arange(round(seconds * RATE)) / RATE
+    return (3000 * sum(np.sin(2 * np.pi * frequency * k * at) / k for k in range(1, 6))).astype(np.int16)
+
+
+def hush(seconds: float) -> np.ndarray:
+    return np.random.default_rng(1).normal(0, 10, round(seconds * RATE)).astype(np.int16)
+
+
+TURN = np.concatenate([hush(0.6), voice(0.8), hush(1.2)])
+
+
+@asynccontextmanager
+async def calling(program: Callable[..., Any], **turns: Any) -> AsyncIterator[tuple[Call, Serving]]:
+    """A call to a server that runs `program`, with a quick ear."""
+    settings = TurnSettings(**{"silence_duration_ms": 300, **turns})
+    media = HostConfig(udp_port=0, conversation=ConversationConfig(detector="energy", echo="off", turns=settings))
+    async with (
+        asyncio.timeout(60),
+        serving(program, ServeConfig(port=0, media=media)) as server,
+        dial(server.url) as placed,
+    ):
+        await placed.call.wait_connected()
+        yield placed.call, server
+
+
+async def pitch_of_next_sound(call: Call) -> float:
+    """Return the loudest frequency of the next half second that is not silence."""
+    loud: list[np.ndarray] = []
+    async for frame in call.microphone:
+        if loud or np.abs(frame.samples).max() > 500:
+            loud.append(frame.samples)
+        if len(loud) == 25:
+            break
+    sound = np.concatenate(loud)[1600:].astype(float)
+    return float(np.argmax(np.abs(np.fft.rfft(sound))) * RATE / len(sound))
+
+
+def plain(utterance: Utterance) -> tuple[np.ndarray, int]:
+    time.sleep(0.1)  # it may block
+    return voice(0.8, 300), RATE
+
+
+def generator(utterance: Utterance) -> Iterator[tuple[np.ndarray, int]]:
+    for _ in range(4):
+        time.sleep(0.02)
+        yield voice(0.2, 300), RATE
+
+
+async def asynchronous(utterance: Utterance) -> AsyncIterator[tuple[np.ndarray, int]]:
+    for _ in range(4):
+        await asyncio.sleep(0.02)
+        yield voice(0.2, 300), RATE
+
+
+async def whole(call: Call) -> None:
+    async for _ in call.utterances():
+        async with call.reply() as reply:
+            await reply.write(voice(0.8, 300), RATE)
+
+
+@pytest.mark.parametrize("program", [plain, generator, asynchronous, whole])
+async def test_every_kind_of_program_answers_a_turn(program: Callable[..., Any]) -> None:
+    async with calling(program) as (call, _):
+        call.speaker.write(TURN, RATE)
+        assert await pitch_of_next_sound(call) == pytest.approx(300, abs=8)
+
+
+async def test_an_interrupted_reply_ends_its_block_and_says_what_was_heard() -> None:
+    replies: list[tuple[bool, float]] = []
+    done = asyncio.Event()
+
+    async def program(call: Call) -> None:
+        async with call.reply() as reply:
+            for _ in range(600):  # a minute, faster than real time
+                await reply.write(voice(0.1, 300), RATE)
+            pytest.fail("the block should have ended")
+        replies.append((reply.interrupted, reply.heard_ms))
+        async with call.reply() as reply:
+            await reply.write(voice(0.3, 700), RATE)
+        replies.append((reply.interrupted, reply.heard_ms))
+        done.set()
+        await call.wait_ended()
+
+    async with calling(program, resume_after_ms=None) as (call, _):
+        call.speaker.write(np.concatenate([hush(1.5), voice(0.8), hush(1.0)]), RATE)
+        await asyncio.wait_for(done.wait(), 30)
+    (first, heard), (second, whole_ms) = replies
+    assert first
+    assert 800 < heard < 3000
+    assert not second
+    assert whole_ms == pytest.approx(300, abs=30)
+
+
+async def test_a_second_reply_at_once_is_refused() -> None:
+    refused = asyncio.Event()
+
+    async def program(call: Call) -> None:
+        async with call.reply() as reply:
+            await reply.write(voice(0.2), RATE)
+            with pytest.raises(LocalError, match="another reply"):
+                async with call.reply():
+                    pass
+            refused.set()
+
+    async with calling(program) as (call, _):
+        await asyncio.wait_for(refused.wait(), 20)
+        await call.wait_ended()
+
+
+async def test_a_program_interrupts_itself() -> None:
+    outcome: list[bool] = []
+
+    async def program(call: Call) -> None:
+        async with call.reply() as reply:
+            await reply.write(voice(5.0), RATE)
+            asyncio.get_running_loop().call_later(0.3, call.interrupt)
+        outcome.append(reply.interrupted)
+
+    async with calling(program) as (call, _):
+        await call.wait_ended()
+    assert outcome == [True]
+
+
+async def test_a_cancelled_program_stays_cancelled() -> None:
+    """Only the interruption's own cancellation ends at the block."""
+    seen: list[str] = []
+
+    async def program(call: Call) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(0.3, task.cancel)
+        try:
+            async with call.reply() as reply:
+                await reply.write(voice(5.0), RATE)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+        seen.append("went on")
+
+    async with calling(program) as (call, _):
+        await call.wait_ended()
+    assert seen == ["cancelled"]
+
+
+async def test_the_assistant_hears_counts_is_interrupted_and_remembers_where() -> None:
+    speech = pytest.importorskip("stack.agents.speech")
+    try:
+        mouth = speech.Synthesiser(pitch=70)
+        speech.Recogniser("#JSGF V1.0; grammar g; public <g> = yes;")
+    except LocalError as error:
+        pytest.skip(f"{error}")
+    media = HostConfig(udp_port=0, conversation=ConversationConfig(echo="off"))
+
+    def words(text: str) -> np.ndarray:
+        sound = mouth.speak(text)
+        quiet = np.random.default_rng(2).normal(0, 10, mouth.sample_rate).astype(np.int16)
+        return np.concatenate([quiet[: mouth.sample_rate // 4], sound, quiet, quiet])
+
+    async with (
+        asyncio.timeout(90),
+        serving(assistant, ServeConfig(port=0, media=media)) as server,
+        dial(server.url) as placed,
+    ):
+        call = placed.call
+        await call.wait_connected()
+        events = await call.open_channel("events")
+        told: list[dict[str, Any]] = []
+
+        async def until(kind: str, **fields: Any) -> dict[str, Any]:
+            async for message in events:
+                told.append(json.loads(message))
+                if told[-1]["type"] == kind and all(told[-1].get(key) == value for key, value in fields.items()):
+                    return told[-1]
+            raise AssertionError(f"the call ended before {kind} {fields}")
+
+        await until("reply_finished")  # the greeting
+        call.speaker.write(words("count aloud"), mouth.sample_rate)
+        assert (await until("transcript", role="user"))["text"] == "count aloud"
+        await until("reply_started")
+        await asyncio.sleep(2.0)
+        call.speaker.write(words("what time is it"), mouth.sample_rate)
+        held = await until("reply_held")
+        interrupted = await until("reply_interrupted")
+        assert 1000 < interrupted["heard_ms"] <= interrupted["sent_ms"]
+        assert held["stop_ms"] < 1000
+        assert (await until("transcript", role="user"))["text"] == "what time is it"
+        assert (await until("transcript", role="agent"))["text"].startswith("It is ")
+        await until("reply_finished")
+        call.speaker.write(words("what did i say when i interrupted you"), mouth.sample_rate)
+        await until("transcript", role="user")
+        assert "what time is it" in (await until("transcript", role="agent"))["text"].lower()

@@ -1,0 +1,234 @@
+"""The door: who may come in, how often, and what is said to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import aiohttp
+import pytest
+
+from stack.agents import echo
+from stack.aio import HostConfig
+from stack.core.errors import LocalError
+from stack.signaling.door import DoorConfig
+from stack.signaling.security import MAX_CLIENTS, MAX_SECRETS, Keys, RateLimits, Scope, allows, read_token
+from stack.signaling.server import ServeConfig, Serving, serving
+
+SECRET = "a-secret-that-nobody-may-see"
+
+
+def config(**door: object) -> ServeConfig:
+    return ServeConfig(port=0, media=HostConfig(udp_port=0), door=DoorConfig(**door))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def counting() -> Callable[[int], bytes]:
+    state = [0]
+
+    def random(size: int) -> bytes:
+        state[0] += 1
+        return state[0].to_bytes(size, "big")
+
+    return random
+
+
+def test_a_token_may_do_all_or_what_it_says() -> None:
+    assert read_token("abc") == ("abc", frozenset(Scope))
+    assert read_token("call,metrics=abc") == ("abc", frozenset({Scope.CALL, Scope.METRICS}))
+    assert read_token("bW=Fy==") == ("bW=Fy==", frozenset(Scope))  # "=" may stand in a token
+    with pytest.raises(LocalError):
+        read_token("")
+
+
+def test_keys_know_tokens_and_secrets_until_they_expire() -> None:
+    clock = Clock()
+    keys = Keys(["call,secrets=abc"], clock, counting())
+    assert keys.identify(None) is None
+    assert keys.identify("Bearer abd") is None
+    assert keys.identify("Basic abc") is None
+    found = keys.identify("bearer abc")
+    assert found is not None
+    assert found.scopes == {Scope.CALL, Scope.SECRETS}
+    assert "abc" not in repr(found)
+    value, expires_at = keys.make_secret(60, {"voice": "x"})
+    assert value.startswith("ek_")
+    assert expires_at == 1060
+    ephemeral = keys.identify(f"Bearer {value}")
+    assert ephemeral is not None
+    assert ephemeral.scopes == {Scope.CALL}
+    assert ephemeral.session == {"voice": "x"}
+    clock.now = 1060.0
+    assert keys.identify(f"Bearer {value}") is None
+
+
+def test_ephemeral_secrets_are_bounded() -> None:
+    keys = Keys(["abc"], Clock(), counting())
+    first, _ = keys.make_secret(60, {})
+    for _ in range(MAX_SECRETS):
+        last, _ = keys.make_secret(60, {})
+    assert keys.identify(f"Bearer {first}") is None
+    assert keys.identify(f"Bearer {last}") is not None
+
+
+def test_rates_are_kept_for_each_and_for_all() -> None:
+    clock = Clock()
+    limits = RateLimits(total=5, per_client=1, clock=clock)
+    assert [limits.take("a") for _ in range(4)] == [0.0] * 4
+    assert limits.take("a") == pytest.approx(1.0)
+    assert limits.take("b") == 0.0
+    clock.now += 1.0
+    assert limits.take("a") == 0.0
+    for index in range(2 * 5):
+        limits.take(f"client {index}")
+    assert limits.take("another") > 0.0
+
+
+def test_clients_that_are_remembered_are_bounded() -> None:
+    limits = RateLimits(total=1e9, per_client=0.1, clock=Clock())
+    assert limits.take("a") == 0.0
+    assert limits.take("a") > 0.0
+    for index in range(MAX_CLIENTS):
+        limits.take(str(index))
+    assert limits.take("a") == 0.0  # forgotten
+
+
+def test_origins() -> None:
+    assert allows(["*"], "https://anywhere.example")
+    assert allows(["https://a.example"], None)
+    assert allows(["https://a.example"], "https://a.example")
+    assert not allows(["https://a.example"], "https://a.example.evil.example")
+
+
+async def post(server: Serving, path: str, **request) -> tuple[int, str, dict[str, str]]:
+    async with aiohttp.ClientSession() as session, session.post(server.url + path, **request) as response:
+        return response.status, await response.text(), dict(response.headers)
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {SECRET}"}])
+@pytest.mark.parametrize("path", ["/api/offer", "/whip", "/whep"])
+async def test_nobody_comes_in_without_a_token(
+    path: str, header: dict[str, str], offer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    kind = {"Content-Type": "application/sdp"} if path != "/api/offer" else {}
+    body = {"json": {"sdp": offer}} if path == "/api/offer" else {"data": offer}
+    async with serving(echo, config(tokens=(SECRET,))) as server:
+        status, text, headers = await post(server, path, headers={**kind, **header}, **body)
+        assert status == 401
+        assert "bearer token" in text
+        assert headers["WWW-Authenticate"] == "Bearer"
+        assert server.host.calls == {}
+        assert SECRET not in text
+    assert SECRET not in caplog.text
+
+
+async def test_a_token_lets_in_and_the_program_never_sees_it(offer: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    bearer = {"Authorization": f"Bearer {SECRET}", "Cookie": f"a={SECRET}"}
+    async with serving(echo, config(tokens=(f"call={SECRET}", "metrics=other"))) as server:
+        status, _, headers = await post(
+            server, "/whip", data=offer, headers={"Content-Type": "application/sdp", **bearer}
+        )
+        assert status == 201
+        (call,) = server.host.calls.values()
+        assert SECRET not in repr(call.context)
+        assert call.context.headers["content-type"] == "application/sdp"
+        async with aiohttp.ClientSession() as session:
+            async with session.delete(server.url + headers["Location"]) as response:
+                assert response.status == 401
+            other = {"Authorization": "Bearer other"}
+            async with session.delete(server.url + headers["Location"], headers=other) as response:
+                assert response.status == 404
+            async with session.get(server.url + "/metrics", headers=bearer) as response:
+                assert response.status == 403
+            async with session.get(server.url + "/metrics", headers=other) as response:
+                assert response.status == 200
+                assert "voice_calls_total 1.0" in await response.text()
+            async with session.delete(server.url + headers["Location"], headers=bearer) as response:
+                assert response.status == 200
+        await call.wait_ended()
+    assert SECRET not in caplog.text
+
+
+async def test_pages_from_elsewhere_need_to_be_on_the_list(offer: str) -> None:
+    async with serving(echo, config(origins=("https://mine.example",))) as server:
+        body = {"json": {"sdp": offer}}
+        status, text, headers = await post(
+            server, "/api/offer", headers={"Origin": "https://evil.example"}, **body
+        )
+        assert (status, "origin" in text) == (403, True)
+        assert "Access-Control-Allow-Origin" not in headers
+        assert server.host.calls == {}
+        status, _, headers = await post(server, "/api/offer", headers={"Origin": "https://mine.example"}, **body)
+        assert status == 200
+        assert headers["Access-Control-Allow-Origin"] == "https://mine.example"
+        assert headers["Vary"] == "Origin"
+        status, _, _ = await post(server, "/api/offer", headers={"Origin": server.url}, **body)
+        assert status == 200
+
+
+async def test_a_flood_is_answered_with_429(offer: str) -> None:
+    async with serving(echo, config(offers_per_client=0.5)) as server:
+        answers = [await post(server, "/api/offer", json={"sdp": offer}) for _ in range(4)]
+        assert [status for status, _, _ in answers] == [200, 200, 429, 429]
+        assert int(answers[-1][2]["Retry-After"]) >= 1
+        assert len(server.host.calls) == 2
+
+
+async def test_calls_are_limited_for_each_and_in_all(offer: str) -> None:
+    async with serving(echo, config(calls_per_client=1)) as server:
+        assert (await post(server, "/api/offer", json={"sdp": offer}))[0] == 200
+        status, _, headers = await post(server, "/api/offer", json={"sdp": offer})
+        assert (status, headers["Retry-After"]) == (429, "30")
+        (call,) = server.host.calls.values()
+        call.hang_up()
+        await call.wait_ended()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (await post(server, "/api/offer", json={"sdp": offer}))[0] == 200
+    full = ServeConfig(port=0, media=HostConfig(udp_port=0, max_calls=1))
+    async with serving(echo, full) as server:
+        assert (await post(server, "/api/offer", json={"sdp": offer}))[0] == 200
+        status, text, headers = await post(server, "/api/offer", json={"sdp": offer})
+        assert (status, headers["Retry-After"]) == (503, "5")
+        assert "busy" in text
+        async with aiohttp.ClientSession() as session, session.get(server.url + "/readyz") as response:
+            assert (response.status, await response.json()) == (503, {"status": "full"})
+
+
+async def test_headers_that_are_too_long_are_refused(offer: str) -> None:
+    async with serving(echo, config()) as server:
+        status, _, _ = await post(server, "/api/offer", json={"sdp": offer}, headers={"X-Long": "x" * 10_000})
+        assert status == 400
+        assert server.host.calls == {}
+
+
+async def test_draining_takes_no_new_calls_and_lets_the_others_end(offer: str) -> None:
+    async with serving(echo, config()) as server:
+        assert (await post(server, "/api/offer", json={"sdp": offer}))[0] == 200
+        draining = asyncio.create_task(server.drain(20))
+        await asyncio.sleep(0)
+        status, text, headers = await post(server, "/api/offer", json={"sdp": offer})
+        assert (status, headers["Retry-After"]) == (503, "10")
+        assert "shutting down" in text
+        async with aiohttp.ClientSession() as session:
+            async with session.get(server.url + "/readyz") as response:
+                assert response.status == 503
+            async with session.get(server.url + "/healthz") as response:
+                assert response.status == 200
+        assert not draining.done()
+        for call in server.host.calls.values():
+            call.hang_up()
+        assert await draining
+    async with serving(echo, config()) as server:
+        assert (await post(server, "/api/offer", json={"sdp": offer}))[0] == 200
+        assert not await server.drain(0.0)

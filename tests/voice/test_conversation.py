@@ -1,0 +1,267 @@
+"""Speech, turns, replies and barge-ins through two whole endpoints, in virtual time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from interop.network_model import Jitter, NetworkModel
+from stack.sctp import ChannelOpened, MessageReceived
+from stack.session import Connected
+from stack.voice.conversation import Conversation, ConversationConfig
+from stack.voice.events import (
+    Heard,
+    ReplyFinished,
+    ReplyHeld,
+    ReplyInterrupted,
+    ReplyResumed,
+    ReplyStarted,
+    ReplyWanted,
+    TurnChanged,
+    UserStartedSpeaking,
+    Utterance,
+)
+from stack.voice.turns import TurnMode, TurnSettings
+from tests.sim.calls import CallPair
+
+RATE = 16_000
+ENERGY = ConversationConfig(detector="energy", echo="off")
+
+
+def voice(seconds: float, frequency: float = 200.0, level: float = 6000) -> np.ndarray:
+    """Something that the energy detector takes for speech: a harmonic sound over a silence."""
+    at = np.arange(round(seconds * RATE)) / RATE
+    tone = sum(np.sin(2 * np.pi * frequency * k * at) / k for k in range(1, 6))
+    return (level * tone / 2).astype(np.int16)
+
+
+def noise(seconds: float) -> np.ndarray:
+    """Room noise, 60 dB below."""
+    return np.random.default_rng(1).normal(0, 10, round(seconds * RATE)).astype(np.int16)
+
+
+def room(*parts: np.ndarray) -> np.ndarray:
+    return np.concatenate(parts)
+
+
+class Talk(CallPair):
+    """A call in which the client speaks what it is given and the server is the program."""
+
+    def __init__(self, model: NetworkModel | None = None, **turns: Any) -> None:
+        config = ConversationConfig(detector="energy", echo="off", turns=TurnSettings(**turns))
+        super().__init__(model=model, server=config)
+        self.program: Callable[[Any, float], None] | None = None
+        assert self.run(10, lambda: all(host.seen(Connected) for host in self.hosts))
+        self.server: Conversation = self.right.machine
+        self.right.command(lambda conversation, now: conversation.listen())
+
+    def say(self, sound: np.ndarray) -> None:
+        self.left.command(lambda conversation, now: conversation.write(sound, RATE, now))
+
+    def reply(self, sound: np.ndarray, *, whole: bool = True) -> int:
+        numbers: list[int] = []
+
+        def speak(conversation: Conversation, now: float) -> None:
+            numbers.append(conversation.begin_reply(now))
+            assert conversation.write_reply(numbers[0], sound, RATE, now) is not None
+            if whole:
+                conversation.end_reply(numbers[0], now)
+
+        self.right.command(speak)
+        return numbers[0]
+
+    def heard_by_client(self) -> np.ndarray:
+        return np.concatenate([event.frame.samples for event in self.left.seen(Heard)])
+
+
+def test_what_is_said_becomes_an_utterance_with_its_beginning_and_end() -> None:
+    talk = Talk(silence_duration_ms=500)
+    talk.say(room(noise(1.0), voice(1.0), noise(1.5)))
+    talk.run(4)
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.sample_rate == RATE
+    assert utterance.media_time == pytest.approx(0.7, abs=0.06)  # 300 ms of prefix
+    assert utterance.speech_ended == pytest.approx(2.0, abs=0.06)
+    assert utterance.waited_ms == pytest.approx(500, abs=60)
+    assert utterance.duration == pytest.approx(1.8, abs=0.1)
+    spoken = utterance.samples[round(0.35 * RATE) : round(1.2 * RATE)].astype(float)
+    assert np.sqrt(np.mean(spoken**2)) > 1000
+    assert talk.right.seen(ReplyWanted)
+
+
+def test_a_short_pause_does_not_end_a_turn() -> None:
+    talk = Talk(silence_duration_ms=700)
+    talk.say(room(noise(0.5), voice(0.6), noise(0.4), voice(0.6), noise(1.5)))
+    talk.run(5)
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.speech_ended == pytest.approx(2.1, abs=0.06)
+
+
+def test_a_reply_is_heard_whole_and_said_to_be_over() -> None:
+    talk = Talk()
+    number = talk.reply(voice(1.0, 300))
+    talk.run(2)
+    assert talk.right.seen(ReplyStarted)[0].reply == number
+    (finished,) = talk.right.seen(ReplyFinished)
+    assert finished.heard_ms == pytest.approx(1000, abs=25)
+    assert len(talk.heard_by_client()) == pytest.approx(RATE, abs=RATE * 0.05)
+
+
+def media_from_server(talk: Talk) -> int:
+    part = next(p for p in talk.server.session.rtp.stats(talk.now).as_webrtc() if p["type"] == "outbound-rtp")
+    return int(part["packetsSent"])
+
+
+def test_a_barge_in_stops_the_packets_in_the_same_instant() -> None:
+    talk = Talk(resume_after_ms=None)
+    talk.reply(voice(5.0, 300), whole=True)
+    talk.say(room(noise(1.0), voice(1.5), noise(1.5)))
+    sent_at: list[tuple[float, int]] = []
+    talk.right.react = lambda event, now: (
+        sent_at.append((now, media_from_server(talk))) if isinstance(event, ReplyInterrupted) else None
+    )
+    talk.run(4)
+    (interrupted,) = talk.right.seen(ReplyInterrupted)
+    at = talk.right.time_of(ReplyInterrupted)
+    onset = talk.right.time_of(UserStartedSpeaking)
+    assert at - onset <= 0.001  # final at once: the decision and the stop are one
+    assert media_from_server(talk) == sent_at[0][1]  # no further packet
+    started = talk.right.time_of(ReplyStarted)
+    assert interrupted.sent_ms == pytest.approx((at - started) * 1000, abs=25)
+    assert interrupted.sent_ms - 130 < interrupted.heard_ms < interrupted.sent_ms
+    assert talk.right.seen(ReplyFinished) == []
+    assert talk.right.seen(ReplyHeld)[0].stop_ms < 150
+
+
+def test_the_next_reply_begins_with_its_first_frame() -> None:
+    talk = Talk(resume_after_ms=None)
+    talk.reply(voice(5.0, 300))
+    talk.say(room(noise(1.0), voice(0.6), noise(2.0)))
+    talk.run(10, lambda: bool(talk.right.seen(ReplyInterrupted)))
+    talk.run(0.05)
+    before = sum(len(event.frame) for event in talk.left.seen(Heard))
+    talk.reply(voice(0.5, 700))
+    talk.run(2)
+    after = talk.heard_by_client()[before:]
+    loud = np.flatnonzero(np.abs(after) > 500)
+    assert loud[0] < RATE * 0.02  # nothing of its beginning is missing
+    assert len(after) == pytest.approx(RATE * 0.5, abs=RATE * 0.03)
+    spectrum = np.abs(np.fft.rfft(after[loud[0] + 800 : loud[0] + 4800].astype(float)))
+    assert np.argmax(spectrum) * RATE / 4000 == pytest.approx(700, abs=10)
+    media_times = [event.frame.media_time for event in talk.left.seen(Heard)]
+    assert media_times == sorted(media_times)
+
+
+def test_a_false_interruption_goes_on_from_where_it_was_heard() -> None:
+    talk = Talk(resume_after_ms=600, confirm_interruption_ms=500)
+    sound = voice(3.0, 300)
+    talk.reply(sound)
+    talk.say(room(noise(1.0), voice(0.15), noise(3.0)))  # "mm-hm"
+    talk.run(6)
+    (held,) = talk.right.seen(ReplyHeld)
+    (resumed,) = talk.right.seen(ReplyResumed)
+    assert resumed.from_ms == held.heard_ms
+    assert talk.right.seen(ReplyInterrupted) == []
+    (finished,) = talk.right.seen(ReplyFinished)
+    assert finished.heard_ms == pytest.approx(3000, abs=25)
+    assert talk.right.seen(Utterance) == []
+
+
+def test_a_long_interruption_is_confirmed_while_it_lasts() -> None:
+    talk = Talk(resume_after_ms=700, confirm_interruption_ms=500)
+    talk.reply(voice(5.0, 300))
+    talk.say(room(noise(1.0), voice(1.2), noise(2.0)))
+    talk.run(5)
+    held, dropped = talk.right.time_of(ReplyHeld), talk.right.time_of(ReplyInterrupted)
+    assert 0.2 < dropped - held < 0.8
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.speech_ended == pytest.approx(2.2, abs=0.1)
+
+
+def test_full_duplex_takes_no_turns() -> None:
+    talk = Talk(mode=TurnMode.FULL_DUPLEX)
+    talk.reply(voice(2.0, 300))
+    talk.say(room(noise(0.5), voice(1.0), noise(0.5)))
+    talk.run(3)
+    assert talk.right.seen(ReplyFinished)
+    assert not talk.right.seen(ReplyHeld)
+    assert not talk.right.seen(Utterance)
+
+
+def test_push_to_talk() -> None:
+    talk = Talk(mode=TurnMode.MANUAL)
+    talk.say(room(noise(0.5), voice(2.0), noise(1.0)))
+    talk.run(1.0)
+    talk.right.command(lambda conversation, now: conversation.push_to_talk(True, now))
+    talk.run(1.0)
+    talk.right.command(lambda conversation, now: conversation.push_to_talk(False, now))
+    talk.run(1.0)
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.duration == pytest.approx(1.0, abs=0.1)
+
+
+def test_turns_survive_a_bad_network() -> None:
+    model = NetworkModel(loss=0.05, delay=0.05, jitter=Jitter(0.02))
+    talk = Talk(model, resume_after_ms=None)
+    talk.reply(voice(5.0, 300))
+    talk.say(room(noise(1.0), voice(1.0), noise(2.0)))
+    talk.run(5)
+    assert talk.right.seen(ReplyInterrupted)
+    assert len(talk.right.seen(Utterance)) == 1
+
+
+def test_the_client_is_told_and_may_ask() -> None:
+    talk = Talk(resume_after_ms=None)
+    talk.left.command(lambda conversation, now: conversation.open_channel("events", now))
+    talk.run(1)
+    channel = talk.left.seen(ChannelOpened)[0].channel
+
+    def ask(**request: Any) -> None:
+        text = json.dumps(request)
+        talk.left.command(lambda conversation, now: conversation.send_message(channel, text, now))
+
+    ask(type="turn_settings", mode="server_vad", silence_duration_ms=300, threshold=0.6)
+    ask(type="playout_delay", ms=150)
+    for nonsense in ({"type": "turn_settings", "threshold": "high"}, {"type": "playout_delay", "ms": -5}, {}):
+        ask(**nonsense)
+    talk.left.command(lambda conversation, now: conversation.send_message(channel, "[" * 4000, now))
+    talk.run(0.5)
+    assert talk.server.turn_settings.silence_duration_ms == 300
+    assert talk.server.turn_settings.threshold == 0.6
+    assert talk.server.counters["client_request_malformed"] == 4
+    talk.reply(voice(3.0, 300))
+    talk.say(room(noise(0.5), voice(0.8), noise(1.5)))
+    talk.run(3)
+    told = [json.loads(event.data) for event in talk.left.seen(MessageReceived)]
+    kinds = [message["type"] for message in told]
+    assert kinds.index("speech_started") < kinds.index("reply_held") < kinds.index("reply_interrupted")
+    assert "utterance" in kinds
+    interrupted = next(message for message in told if message["type"] == "reply_interrupted")
+    assert interrupted["sent_ms"] - interrupted["heard_ms"] == pytest.approx(150, abs=25)
+
+
+def test_states_are_told_in_order() -> None:
+    talk = Talk()
+    talk.say(room(noise(0.5), voice(0.8), noise(1.5)))
+    talk.run(3)
+    talk.reply(voice(0.5, 300))
+    talk.run(2)
+    states = [event.state.value for event in talk.right.seen(TurnChanged)]
+    assert states[:2] == ["user_speaking", "user_paused"]
+    assert states[-2:] == ["agent_speaking", "listening"]
+
+
+def test_the_clock_discipline_gives_a_frame_every_20_ms() -> None:
+    pair = CallPair(server=ConversationConfig(discipline="clock", detector="energy", echo="off"))
+    assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    pair.left.command(lambda conversation, now: conversation.write(voice(1.0), RATE, now))
+    pair.run(2)
+    frames = [event.frame for event in pair.right.seen(Heard)]
+    times = [at for at, event in zip(pair.right.times, pair.right.events, strict=True) if isinstance(event, Heard)]
+    assert np.diff(times) == pytest.approx(0.02, abs=1e-6)
+    loud = sum(np.abs(frame.samples).max() > 1000 for frame in frames)
+    assert loud * 0.02 == pytest.approx(1.0, abs=0.15)

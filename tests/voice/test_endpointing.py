@@ -1,0 +1,159 @@
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from stack.core.errors import LocalError
+from stack.voice.endpointing import (
+    BOUNDS,
+    Pause,
+    RuleEndpointer,
+    SmartTurnEndpointer,
+    completeness,
+    pitch_track,
+    prosody,
+)
+from stack.voice.turns import Eagerness
+
+RATE = 16_000
+
+
+def hum(pitches: list[float], loudness: list[float], seconds: float = 2.0) -> np.ndarray:
+    """A voice without words: harmonics that glide through `pitches` at `loudness` (1 is -12 dBFS)."""
+    time = np.arange(int(seconds * RATE))
+    pitch = np.interp(time, np.linspace(0, len(time), len(pitches)), pitches)
+    level = np.interp(time, np.linspace(0, len(time), len(loudness)), loudness)
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    tone = sum(np.sin(k * phase) / k for k in range(1, 12))
+    return (tone * level * 4000).astype(np.int16)
+
+
+FALLING = hum([140, 150, 145, 140, 100, 90], [1, 1, 1, 1, 0.5, 0.2])
+LEVEL = hum([140, 145, 140, 145, 142, 146], [1, 1, 1, 1, 1, 1])
+
+
+class TestProsody:
+    @pytest.mark.parametrize("pitch", [80.0, 120.0, 220.0, 350.0])
+    def test_pitch(self, pitch):
+        found, level = pitch_track(hum([pitch, pitch], [1, 1], 0.5))
+        assert np.median(found) == pytest.approx(pitch, rel=0.02)
+        assert len(level) == len(found)
+
+    def test_noise_has_none(self):
+        found, _ = pitch_track((np.random.default_rng(1).standard_normal(RATE) * 1000).astype(np.int16))
+        assert np.mean(found > 0) < 0.1
+
+    def test_too_short_to_tell(self):
+        assert len(pitch_track(np.zeros(100, np.int16))[0]) == 0
+        assert prosody(np.zeros(100, np.int16)).voiced == 0.0
+        assert prosody(np.zeros(RATE, np.int16)).pitch_fall == 0.0
+
+    def test_falls(self):
+        assert prosody(FALLING).pitch_fall > 3.0
+        assert prosody(FALLING).energy_fall > 4.0
+        assert abs(prosody(LEVEL).pitch_fall) < 1.0
+        assert prosody(LEVEL).tail > 1.5
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("whole", "cut"),
+        [
+            ("what is the time", "what is the"),
+            ("Yes.", "yes and"),
+            ("tell me a joke about cats", "tell me a joke about"),
+            ("Is it raining?", "is it raining or"),
+            ("no", "um"),
+            ("I would like two tickets.", "I would like two tickets,"),
+        ],
+    )
+    def test_a_whole_is_more_whole_than_a_part(self, whole, cut):
+        assert completeness(whole) > completeness(cut) + 0.2
+
+    def test_no_words_say_nothing(self):
+        assert completeness("  ") == 0.5
+        assert completeness("...") == 0.5
+
+
+class TestRules:
+    def wait(self, utterance, words=None, eagerness=Eagerness.AUTO):
+        return RuleEndpointer(eagerness).wait(Pause(utterance, len(utterance) / RATE, words))
+
+    def test_a_voice_that_falls_is_waited_for_less(self):
+        assert self.wait(FALLING) < self.wait(LEVEL) - 0.3
+
+    def test_words_outweigh_the_tune(self):
+        assert self.wait(FALLING, "I went to the") > self.wait(LEVEL, "what time is it?")
+
+    @pytest.mark.parametrize("eagerness", Eagerness)
+    def test_within_the_bounds(self, eagerness):
+        for sound in (FALLING, LEVEL, np.zeros(100, np.int16)):
+            for words in (None, "so", "stop", "what is the time?"):
+                bounds = BOUNDS[eagerness]
+                wait = self.wait(sound, words, eagerness)
+                assert bounds.finished - 1e-9 <= wait <= bounds.unfinished + 1e-9
+                assert bounds.unfinished <= eagerness.longest_wait
+
+    def test_eagerness(self):
+        waits = [self.wait(LEVEL, None, e) for e in (Eagerness.HIGH, Eagerness.MEDIUM, Eagerness.LOW)]
+        assert waits == sorted(waits)
+        assert waits[0] < waits[2]
+
+    def test_who_pauses_long_is_given_longer(self):
+        endpointer = RuleEndpointer()
+        pause = Pause(FALLING, 2.0)
+        before = endpointer.wait(pause)
+        for _ in range(3):
+            endpointer.resumed(0.8)
+        assert before < endpointer.wait(pause) <= BOUNDS[Eagerness.AUTO].unfinished
+
+
+class TestSmartTurn:
+    def test_it_says_what_is_missing(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        with pytest.raises(LocalError, match="pip install onnxruntime"):
+            SmartTurnEndpointer("smart-turn.onnx")
+
+    def test_the_model_sees_the_end_of_eight_seconds(self, monkeypatch):
+        seen = []
+
+        class Session:
+            def __init__(self, model, options, providers):
+                if model == "missing.onnx":
+                    raise RuntimeError("no such file")
+
+            def get_inputs(self):
+                return [SimpleNamespace(name="input_features")]
+
+            def run(self, outputs, given):
+                seen.append(given["input_features"])
+                return [np.array([[0.75]], np.float32)]
+
+        fake = ModuleType("onnxruntime")
+        fake.InferenceSession, fake.SessionOptions = Session, SimpleNamespace
+        monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+        with pytest.raises(LocalError, match="cannot load"):
+            SmartTurnEndpointer("missing.onnx")
+        model = SmartTurnEndpointer("smart-turn.onnx", Eagerness.HIGH)
+        assert model.probability(FALLING) == 0.75
+        assert seen[0].shape == (1, 80, 800)
+        assert seen[0].dtype == np.float32
+        assert seen[0][0, :, :550].max() < seen[0][0, :, 650:].max() - 0.5
+        bounds = BOUNDS[Eagerness.HIGH]
+        expected = bounds.unfinished + 0.75 * (bounds.finished - bounds.unfinished)
+        assert model.wait(Pause(FALLING, 2.0)) == pytest.approx(expected)
+
+    def test_a_tone_lands_in_its_band(self, monkeypatch):
+        fake = ModuleType("onnxruntime")
+        fake.InferenceSession = lambda *_, **__: SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name="x")])
+        fake.SessionOptions = SimpleNamespace
+        monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+        model = SmartTurnEndpointer("smart-turn.onnx")
+        tones = [
+            model.features((8000 * np.sin(2 * np.pi * hz * np.arange(8 * RATE) / RATE)).astype(np.int16))
+            for hz in (500, 1000, 4000)
+        ]
+        bands = [int(np.argmax(mel.mean(axis=1))) for mel in tones]
+        # Slaney's scale: linear to 1 kHz, then logarithmic; 80 bands up to 8 kHz.
+        assert bands == pytest.approx([13, 26, 60], abs=2)
