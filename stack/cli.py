@@ -84,6 +84,9 @@ _PORT = click.IntRange(0, 65535)
 @_option("--tls-key", default=None, type=click.Path(dir_okay=False), help="PEM key of it.")
 @_option("--drain-seconds", default=5.0, type=click.FloatRange(0), help="For calls to end after SIGTERM.")
 @_option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
+@_option(
+    "--record-dir", default=None, type=click.Path(file_okay=False), help="Record every call into this folder."
+)
 @_option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
 @_option("--setup", default="passive", type=click.Choice(["passive", "active"]), help="active: we begin DTLS.")
 def serve(**options: Any) -> None:
@@ -116,7 +119,10 @@ def serve(**options: Any) -> None:
         public_ip=options["public_ip"],
         pcap=options["pcap"],
         config=HostConfig(
-            setup=Setup(options["setup"]), conversation=conversation, max_calls=options["max_calls"]
+            setup=Setup(options["setup"]),
+            conversation=conversation,
+            max_calls=options["max_calls"],
+            record_dir=options["record_dir"],
         ),
         server=ServeConfig(
             door=door,

@@ -5,6 +5,7 @@ from stack.aio.channel import Channels, DataChannel
 from stack.aio.driver import Driver, MediaThread
 from stack.aio.host import Accepted, Host, HostConfig, HostFull
 from stack.aio.programs import Program, as_program
+from stack.aio.recording import Recording
 from stack.aio.reply import Reply
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Inbox",
     "MediaThread",
     "Program",
+    "Recording",
     "Reply",
     "Speaker",
     "Tool",

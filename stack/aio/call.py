@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from stack.aio.channel import Channels, DataChannel
+from stack.aio.recording import Recording
 from stack.aio.reply import Reply
 from stack.audio import AudioFrame, Pcm, to_int16
+from stack.audio.wav import FilePath
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Instant
 from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
@@ -210,6 +212,8 @@ class Call:
         self._over_early: dict[int, ReplyFinished | ReplyInterrupted] = {}
         self.connected: Connected | None = None
         self.end: Ended | None = None
+        self.recording: Recording | None = None
+        """The latest recording of this call."""
         self._submit = submit
         self._is_connected = asyncio.Event()
         self._has_ended = asyncio.Event()
@@ -394,6 +398,39 @@ class Call:
         elif event is not None:
             self._over_early = {number: event}  # it ended before its program knew its number
 
+    async def start_recording(self, path: FilePath, *, sample_rate: int = 16_000) -> Recording:
+        """Record from now on, at 16 or 24 kHz, until `stop_recording` or the end of the call.
+
+        `path` is the WAV file, left the person and right the program; what happens stands beside it in a file
+        that ends in `.jsonl`. Raises `LocalError` if it cannot be written, or while another recording runs, and
+        `CallEnded`.
+        """
+        if self.ended:
+            raise CallEnded("the call is over")
+        if self.recording is not None and self.recording.is_running:
+            raise LocalError(f"the call is being recorded to {self.recording.path} already")
+
+        def attach(conversation: Conversation, now: Instant) -> Recording:
+            recording = Recording(path, call_id=self.id, start=now, sample_rate=sample_rate)
+            conversation.tap = recording
+            return recording
+
+        self.recording = recording = await self.execute(attach)
+        try:
+            await recording.wait_opened()
+        except LocalError:
+            self.command(lambda conversation, now: _detach(conversation, recording, now))
+            raise
+        return recording
+
+    async def stop_recording(self) -> Recording | None:
+        """End the recording that runs, wait until it is written, and return it; None if there was none."""
+        recording = self.recording
+        if recording is not None:
+            self.command(lambda conversation, now: _detach(conversation, recording, now))
+            await recording.wait_finished()
+        return recording
+
     def hang_up(self) -> None:
         """End the call: BYE and close_notify to the peer."""
         self.command(lambda conversation, now: conversation.hang_up(now))
@@ -467,3 +504,9 @@ class Call:
                 watcher.close()
             self._is_connected.set()
             self._has_ended.set()
+
+
+def _detach(conversation: Conversation, recording: Recording, now: Instant) -> None:
+    recording.close(now)
+    if conversation.tap is recording:
+        conversation.tap = None

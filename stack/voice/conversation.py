@@ -21,6 +21,7 @@ from stack.audio import (
     Decoder,
     G711Decoder,
     G711Law,
+    Lateness,
     OpusDecoder,
     Pcm,
     Receiver,
@@ -48,6 +49,7 @@ from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
 from stack.voice.events import ConversationEvent, Heard, KeyPressed, PeerLeft, SpeakerDrained
 from stack.voice.floor import Floor
 from stack.voice.mouth import Mouth
+from stack.voice.recording import Tap
 from stack.voice.statistics import CallStatistics, describe_call
 from stack.voice.turns import TurnMode, TurnSettings
 from stack.voice.vad import DETECTOR_RATE, EarshotDetector, EnergyDetector, VoiceDetector
@@ -96,6 +98,9 @@ class Conversation:
             parameters, certificate, entropy, now, wall_clock=wall_clock, dtls_version=config.dtls_version
         )
         self.counters = Counters()
+        self.tap: Tap | None = None
+        """Who is shown all that is heard, said and reported."""
+        self._now = now  # of the latest input
         self._config = config
         self._events: list[ConversationEvent] = []
         self._timers: Timers[_Timer] = Timers()
@@ -305,6 +310,11 @@ class Conversation:
         """Return a snapshot of the call's statistics."""
         return describe_call(self.session, self._receiver, self.counters, now)
 
+    @property
+    def lateness(self) -> Lateness | None:
+        """How late the frames left that we sent; None before the first."""
+        return self._mouth.lateness if self._mouth is not None else None
+
     # -- the machine ---------------------------------------------------------------------------------------
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
@@ -351,6 +361,9 @@ class Conversation:
     def drain_events(self) -> Sequence[ConversationEvent]:
         """Return what happened since the last call."""
         events, self._events = self._events, []
+        if self.tap is not None:
+            for event in events:
+                self.tap.event(event, self._now)
         return events
 
     def drain_routes(self) -> Sequence[Path]:
@@ -458,6 +471,8 @@ class Conversation:
                 frame.payload, frame.ticks, now, skipped=frame.skipped, marker=frame.marker
             )
             mouth.note_sent(frame, sequence, now)
+            if self.tap is not None:
+                self.tap.sent(frame, mouth.sample_rate, now)
             if self._floor is not None and self._listening:
                 self._floor.note_sent(frame, now)
         self._note_queue(now)
@@ -474,6 +489,7 @@ class Conversation:
 
     def _gather(self, now: Instant) -> None:
         """Hand up what the floor says, and tell the client in the same call."""
+        self._now = now
         if self._floor is None:
             return
         events = self._floor.drain_events()

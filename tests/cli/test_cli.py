@@ -55,6 +55,7 @@ def test_help_shows_the_commands() -> None:
         (["serve", "--port", "70000"], 2, "range"),
         (["serve", "--host", "no.such.host.invalid"], 1, "unknown host"),
         (["serve", "--port", "0", "--udp-port", "0", "--pcap", "/no/such/folder/x.pcap"], 1, "cannot write"),
+        (["serve", "--port", "0", "--udp-port", "0", "--record-dir", "/dev/null/x"], 1, "cannot record into"),
         (["call", "http://127.0.0.1:9/"], 1, "cannot reach"),
         (["call", "http://127.0.0.1:9/", "--play", "/no/such/file.wav"], 1, "/no/such/file.wav"),
         (["call", "http://127.0.0.1:9/", "--record", "/no/such/folder/x.wav"], 1, "cannot write"),
