@@ -256,5 +256,6 @@ def test_lines_tell_no_secrets() -> None:
     assert describe(opened)["label"] == "events"
     utterance = describe(Utterance(np.zeros(RATE, np.int16), RATE, 1.0, 1.8, 500.0, text="hello"))
     assert utterance == {
-        "sample_rate": RATE, "media_time": 1.0, "speech_ended": 1.8, "waited_ms": 500.0, "typed": 5, "duration": 1.0
+        "sample_rate": RATE, "media_time": 1.0, "speech_ended": 1.8, "waited_ms": 500.0, "typed": 5,
+        "duration": 1.0
     }  # fmt: skip
