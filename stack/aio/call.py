@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
+import numpy as np
+
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.reply import Reply
 from stack.audio import AudioFrame, Pcm, to_int16
@@ -122,7 +124,7 @@ class Speaker:
         self._drained.set()
 
     def write(self, sound: AudioFrame | Pcm, sample_rate: int | None = None) -> None:
-        """Queue sound to be spoken: an `AudioFrame`, or mono PCM with its `sample_rate` in Hz.
+        """Queue sound to be spoken: an `AudioFrame`, or PCM with its `sample_rate` in Hz.
 
         PCM is int16 or float (−1 … 1) numpy of shape (n,) or (n, channels), or bytes of little-endian int16.
         Raises `LocalError` for anything else, and when more than `SPEAKER_LIMIT` seconds would wait.
@@ -133,7 +135,8 @@ class Speaker:
         else:
             if sample_rate is None:
                 raise LocalError("say at which sample_rate the sound is")
-            samples = to_int16(sound)
+            stereo = isinstance(sound, np.ndarray) and sound.ndim == 2 and sound.shape[1] == 2
+            samples = to_int16(sound, 2 if stereo else 1)
         if not len(samples) or self._call.ended:
             return
         now = self._call.clock()
@@ -329,6 +332,13 @@ class Call:
             reply.note_over(event)
         elif event is not None:
             self._over_early = {number: event}  # it ended before its program knew its number
+
+    async def send_digits(self, digits: str) -> None:
+        """Press keys (0–9 * # A–D), as on a telephone; what is being said gives way to them.
+
+        Raises `LocalError` for other characters and if the peer takes no telephone events.
+        """
+        await self.execute(lambda conversation, now: conversation.send_digits(digits, now))
 
     def hang_up(self) -> None:
         """End the call: BYE and close_notify to the peer."""

@@ -291,9 +291,6 @@ class Host:
 
 
 def _count_packets(conversation: Conversation, total: Counters, now: Instant) -> None:
-    reports: Sequence[Mapping[str, Any]] = conversation.stats(now)["rtp"]
-    for report in reports:
-        if report["type"] == "inbound-rtp":
-            total.add("received", report["packetsReceived"])
-        elif report["type"] == "outbound-rtp":
-            total.add("sent", report["packetsSent"])
+    totals = conversation.stats(now).totals
+    total.add("received", totals.packets_received)
+    total.add("sent", totals.packets_sent)

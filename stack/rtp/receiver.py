@@ -46,6 +46,7 @@ class RtpReceiver:
         self._sources: dict[Ssrc, RemoteSource] = {}
         self._events: list[RtpEvent] = []
         self.current: RemoteSource | None = None
+        self._departed: RemoteSource | None = None  # said goodbye: its statistics stay
         self.nack = NackGenerator() if config.nack else None
         self.dtmf = DtmfReceiver()
         self.red_depth = 0
@@ -70,7 +71,7 @@ class RtpReceiver:
         """Drop a source that said goodbye."""
         source = self._sources.pop(Ssrc(ssrc), None)
         if source is not None and source is self.current:
-            self.current = None
+            self.current, self._departed = None, source
             self._reset_line()
 
     def handle_timeout(self, now: Instant) -> None:
@@ -99,8 +100,8 @@ class RtpReceiver:
         return extensions
 
     def stats(self, now: Instant) -> InboundRtpStats | None:
-        """Return how the source that has the line was received; None before the first packet."""
-        source = self.current
+        """Return how the source that has the line, or had it last, was received; None before the first packet."""
+        source = self.current or self._departed
         if source is None:
             return None
         return InboundRtpStats(
@@ -120,8 +121,8 @@ class RtpReceiver:
         )
 
     def remote_outbound_stats(self) -> RemoteOutboundRtpStats | None:
-        """Return what the source that has the line says that it sent; None before its first sender report."""
-        source = self.current
+        """Return what that source says that it sent; None before its first sender report."""
+        source = self.current or self._departed
         report = source.last_sender_report if source is not None else None
         if source is None or report is None:
             return None

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -30,6 +29,7 @@ from stack.sdp import NegotiationError, SessionDescription, accept_answer, creat
 from stack.server import Solo
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
+from stack.voice.statistics import CallStatistics
 
 HTTP_TIMEOUT = 15.0
 """Seconds for the whole exchange of offer and answer."""
@@ -57,7 +57,7 @@ class ClientCall:
 
     call: Call
     signalling: dict[str, float]
-    stats: Callable[[], Awaitable[dict[str, Any]]]
+    stats: Callable[[], Awaitable[CallStatistics]]
     """The call's statistics, which can still be asked for when it is over."""
 
 
@@ -122,7 +122,7 @@ class _Line:
             await self._media.run(self._driver.close)
             await asyncio.to_thread(self._media.stop)
 
-    async def stats(self) -> dict[str, Any]:
+    async def stats(self) -> CallStatistics:
         """Return the call's statistics, during it or afterwards."""
         return await self._media.run(lambda: self._conversation.stats(self._driver.now()))
 

@@ -53,7 +53,7 @@ async def test_candidates_that_come_later(server: Serving, http: aiohttp.ClientS
     async with http.patch(url, data="", headers={"Content-Type": "text/plain", "If-Match": tag}) as response:
         assert response.status == 415
     (call,) = server.host.calls.values()
-    counters = (await call.stats())["counters"]
+    counters = (await call.stats()).counters
     assert sum(count for name, count in counters.items() if "remote_candidate_unused" in name) >= 2
     async with http.delete(url) as response:
         assert response.status == 200
@@ -105,7 +105,7 @@ async def test_checks_with_the_new_credentials_reach_the_same_call(server: Servi
             heard += len(frame.samples)
             if heard > 3 * 16_000:
                 break
-        counters = (await theirs.stats())["counters"]
+        counters = (await theirs.stats()).counters
     assert heard > 3 * 16_000
     assert not any("integrity" in name and "drop" in name and count > 5 for name, count in counters.items())
 
