@@ -131,7 +131,8 @@ def test_an_hour_with_clocks_that_drift_apart(drift: float, minutes: int) -> Non
     assert ear.frames == pytest.approx(minutes * 3000, rel=1e-3)
     assert ear.concealed < 0.002 * ear.frames
     assert ear.steepest < 3 * 2 * np.pi * HERTZ / RATE * LEVEL  # a click would be up to 2 * LEVEL
-    grown = {name: (counted[0][name], n) for name, n in counted[1].items() if n > counted[0][name] + 40}
+    # Tables that are bounded still fill: the answers to ICE checks, with their paths, up to 64.
+    grown = {name: (counted[0][name], n) for name, n in counted[1].items() if n > counted[0][name] + 80}
     assert not grown
 
 
