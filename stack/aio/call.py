@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
+import numpy as np
+
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.recording import Recording
 from stack.aio.reply import Reply
@@ -138,7 +140,7 @@ class Speaker:
         self._drained.set()
 
     def write(self, sound: AudioFrame | Pcm, sample_rate: int | None = None) -> None:
-        """Queue sound to be spoken: an `AudioFrame`, or mono PCM with its `sample_rate` in Hz.
+        """Queue sound to be spoken: an `AudioFrame`, or PCM with its `sample_rate` in Hz.
 
         PCM is int16 or float (−1 … 1) numpy of shape (n,) or (n, channels), or bytes of little-endian int16.
         Raises `LocalError` for anything else, and when more than `SPEAKER_LIMIT` seconds would wait.
@@ -149,7 +151,8 @@ class Speaker:
         else:
             if sample_rate is None:
                 raise LocalError("say at which sample_rate the sound is")
-            samples = to_int16(sound)
+            stereo = isinstance(sound, np.ndarray) and sound.ndim == 2 and sound.shape[1] == 2
+            samples = to_int16(sound, 2 if stereo else 1)
         if not len(samples) or self._call.ended:
             return
         now = self._call.clock()
@@ -430,6 +433,13 @@ class Call:
             self.command(lambda conversation, now: _detach(conversation, recording, now))
             await recording.wait_finished()
         return recording
+
+    async def send_digits(self, digits: str) -> None:
+        """Press keys (0–9 * # A–D), as on a telephone; what is being said gives way to them.
+
+        Raises `LocalError` for other characters and if the peer takes no telephone events.
+        """
+        await self.execute(lambda conversation, now: conversation.send_digits(digits, now))
 
     def hang_up(self) -> None:
         """End the call: BYE and close_notify to the peer."""

@@ -31,12 +31,16 @@ class Tunable(Protocol):
 
 
 class EncoderTuner:
-    """Owns bitrate, FEC and expected loss of one encoder; `redundancy` says that RED is sent."""
+    """Owns bitrate, FEC and expected loss of one encoder.
 
-    def __init__(self, encoder: Tunable, *, redundancy: bool = False) -> None:
+    `redundancy` says that RED is sent, `wanted` that the peer can make use of FEC (`useinbandfec`, RFC 7587 §6.1).
+    """
+
+    def __init__(self, encoder: Tunable, *, redundancy: bool = False, wanted: bool = True) -> None:
         self._encoder = encoder
         self._bitrate = encoder.bitrate
         self.redundancy = redundancy
+        self._wanted = wanted
         self.loss = 0.0
         self._updated: Instant | None = None
 
@@ -51,7 +55,7 @@ class EncoderTuner:
     def _apply(self) -> None:
         encoder = self._encoder
         threshold = FEC_OFF if encoder.fec else FEC_ON
-        fec = self.loss >= threshold and not self.redundancy
+        fec = self.loss >= threshold and self._wanted and not self.redundancy
         expected = min(max(round(100 * self.loss), LEAST_EXPECTED_LOSS), MOST_EXPECTED_LOSS) if fec else 0
         bitrate = self._bitrate + (FEC_BITRATE if fec else 0)
         if fec != encoder.fec:

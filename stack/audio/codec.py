@@ -145,6 +145,7 @@ class OpusEncoder:
         fec: bool = False,
         expected_loss: int = 0,
         dtx: bool = False,
+        cbr: bool = False,
     ) -> None:
         _check_format(sample_rate, channels)
         if application not in _APPLICATIONS:
@@ -161,6 +162,7 @@ class OpusEncoder:
         self.fec = fec
         self.expected_loss = expected_loss
         self.dtx = dtx
+        self.cbr = cbr
 
     def _set(self, request: _Request, value: int, name: str) -> int:
         code = self._library.encoder_ctl(self._state, request, ctypes.c_int32(value))
@@ -212,6 +214,15 @@ class OpusEncoder:
     @dtx.setter
     def dtx(self, value: bool) -> None:
         self._dtx = bool(self._set(_Request.SET_DTX, int(value), "dtx"))
+
+    @property
+    def cbr(self) -> bool:
+        """Whether every packet has the same size, so that sizes say nothing of what is said (RFC 6562)."""
+        return self._cbr
+
+    @cbr.setter
+    def cbr(self, value: bool) -> None:
+        self._cbr = not self._set(_Request.SET_VBR, int(not value), "vbr")
 
     @property
     def lookahead(self) -> int:

@@ -31,7 +31,7 @@ from stack.core.machine import Instant
 from stack.core.trace import Counters
 
 FRAME = 0.020
-"""Seconds of sound in a packet."""
+"""Seconds of sound in a packet, unless the peer asks for something else."""
 CATCH_UP = 3
 """So many frames leave together, at most, when a tick was late (and `lead` more at the start of a talkspurt)."""
 MAX_BURST = 10
@@ -88,7 +88,8 @@ class PlayoutQueue:
     """The queue and pacer of one outgoing stream.
 
     `lead` frames may leave before their time, which shields the listener from late ticks at the price that they
-    cannot be taken back; `idle_silence` keeps sending frames of silence when there is nothing to say.
+    cannot be taken back; `idle_silence` keeps sending frames of silence when there is nothing to say. `frame` is
+    how many seconds a packet holds; the limits above stay what they are in time.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class PlayoutQueue:
         *,
         lead: int = 0,
         idle_silence: bool = False,
+        frame: float = FRAME,
     ) -> None:
         self.sample_rate = sample_rate
         self.channels = channels
@@ -106,8 +108,9 @@ class PlayoutQueue:
         self.counters = Counters()
         self.lateness = Lateness()
         self._idle_silence = idle_silence
-        self._frame_samples = round(sample_rate * FRAME)
-        self._frame_ticks = round(clock_rate * FRAME)
+        self._frame = frame
+        self._frame_samples = round(sample_rate * frame)
+        self._frame_ticks = round(clock_rate * frame)
         self._chunks: deque[tuple[PcmArray, int]] = deque()
         self._waiting = 0.0  # seconds of sound in `_chunks`
         self._ready = self._silence(
@@ -142,7 +145,7 @@ class PlayoutQueue:
         duration = len(array) / sample_rate
         if self.queued + duration > MAX_QUEUED:
             raise LocalError(f"more than {MAX_QUEUED:g} s of sound would wait to be played")
-        short = self.queued < FRAME
+        short = self.queued < self._frame
         self._chunks.append((array, sample_rate))
         self._waiting += duration
         self._written_at = now
@@ -212,7 +215,7 @@ class PlayoutQueue:
         if self._origin is None:
             first = self._written_at
         else:
-            first = self._due - self.lead * FRAME
+            first = self._due - self.lead * self._frame
         if len(self._ready) >= self._frame_samples:
             return first
         if len(self._ready):
@@ -239,12 +242,12 @@ class PlayoutQueue:
 
     @property
     def _due(self) -> Instant:
-        return self._anchor + (self._slot - self._anchor_slot) * FRAME
+        return self._anchor + (self._slot - self._anchor_slot) * self._frame
 
     def _move_on(self, now: Instant) -> bool:
         """Start a new grid at `now`; the timestamps take the nearest slot that was not used."""
         assert self._origin is not None
-        slot = max(self._slot, round((now - self._origin) / FRAME))
+        slot = max(self._slot, round((now - self._origin) / self._frame))
         self.counters.add("slots_skipped", slot - self._slot)
         self._slot = self._anchor_slot = slot
         self._anchor = now

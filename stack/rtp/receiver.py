@@ -18,7 +18,7 @@ from stack.rtp.events import PacketReceived, RtpEvent, SourceChanged
 from stack.rtp.extensions import AudioLevel, ExtensionMap, HeaderExtensions
 from stack.rtp.nack import NackGenerator
 from stack.rtp.packet import RtpPacket
-from stack.rtp.red import RedPayload
+from stack.rtp.red import RedBlock, RedPayload
 from stack.rtp.rtx import unwrap
 from stack.rtp.source import SEEN_WINDOW, Arrival, RemoteSource
 from stack.rtp.stats import InboundRtpStats, RemoteOutboundRtpStats
@@ -28,6 +28,8 @@ MAX_SOURCES = 8
 """Sources whose statistics are kept; one more pushes out the one that has been silent longest."""
 SOURCE_SILENCE = 1.0
 """Seconds of silence after which a known source may take the line back."""
+MAX_PADDING = 64
+"""Packets without sound that are looked across for the one that redundancy repeats; and sounds remembered."""
 MAX_FRAME_TIME = 0.12
 """Seconds: the longest frame of any codec in use."""
 
@@ -46,8 +48,10 @@ class RtpReceiver:
         self._sources: dict[Ssrc, RemoteSource] = {}
         self._events: list[RtpEvent] = []
         self.current: RemoteSource | None = None
+        self._departed: RemoteSource | None = None  # said goodbye: its statistics stay
         self.nack = NackGenerator() if config.nack else None
         self.dtmf = DtmfReceiver()
+        self._sounded: dict[int, int] = {}  # the latest sound: sequence numbers by timestamp
         self.red_depth = 0
         """How many earlier frames the peer's latest packet repeated."""
         self.frame_time = 0.02
@@ -70,7 +74,7 @@ class RtpReceiver:
         """Drop a source that said goodbye."""
         source = self._sources.pop(Ssrc(ssrc), None)
         if source is not None and source is self.current:
-            self.current = None
+            self.current, self._departed = None, source
             self._reset_line()
 
     def handle_timeout(self, now: Instant) -> None:
@@ -99,8 +103,8 @@ class RtpReceiver:
         return extensions
 
     def stats(self, now: Instant) -> InboundRtpStats | None:
-        """Return how the source that has the line was received; None before the first packet."""
-        source = self.current
+        """Return how the source that has the line, or had it last, was received; None before the first packet."""
+        source = self.current or self._departed
         if source is None:
             return None
         return InboundRtpStats(
@@ -120,8 +124,8 @@ class RtpReceiver:
         )
 
     def remote_outbound_stats(self) -> RemoteOutboundRtpStats | None:
-        """Return what the source that has the line says that it sent; None before its first sender report."""
-        source = self.current
+        """Return what that source says that it sent; None before its first sender report."""
+        source = self.current or self._departed
         report = source.last_sender_report if source is not None else None
         if source is None or report is None:
             return None
@@ -176,6 +180,7 @@ class RtpReceiver:
         if self.nack is not None:
             self.nack.reset()
         self._events += self.dtmf.reset()
+        self._sounded.clear()
         self.red_depth = 0
 
     # What a packet holds
@@ -204,6 +209,8 @@ class RtpReceiver:
                 self._counters.add("unknown_payload_type")
                 payload = b""
             self._handle_redundancy(source, red, sequence, timestamp, now)
+        if payload:
+            self._note_sound(timestamp, sequence)
         if not recovered and payload:
             source.measure_jitter(timestamp, self._clock_rates[payload_type], now)
         self._events.append(
@@ -217,32 +224,51 @@ class RtpReceiver:
     ) -> None:
         """Hand up what the packet repeats of packets that have not come, before the packet itself."""
         self.red_depth = len(red.redundant)
-        for distance, block in zip(range(len(red.redundant), 0, -1), red.redundant, strict=True):
+        for block, number in self._missing_blocks(source, red, sequence, timestamp):
+            self.redundant_used += 1
+            source.mark(number)
+            if self.nack is not None:
+                self.nack.note_received(number)
+            at = timestamp - block.timestamp_offset
+            self._note_sound(at, number)
+            self._events.append(
+                PacketReceived(block.payload, number, at, now, block.payload_type, False, source.ssrc, None, True)
+            )
+
+    def _missing_blocks(
+        self, source: RemoteSource, red: RedPayload, sequence: int, timestamp: int
+    ) -> list[tuple[RedBlock, int]]:
+        """Return the blocks whose sound has not come, oldest first, each with a sequence number that is missing.
+
+        Counting back from the packet is not enough: a browser that probes the path sends packets of padding in
+        between, which have numbers and no sound. So it is the timestamp that says which sound a block is.
+        """
+        found: list[tuple[RedBlock, int]] = []
+        number = sequence - 1
+        for distance, block in enumerate(reversed(red.redundant), start=1):
             clock_rate = self._clock_rates.get(block.payload_type)
             if clock_rate is None or not block.payload:
                 continue
             self.redundant_received += 1
-            frame_time = block.timestamp_offset / distance / clock_rate
-            # A block that cannot be the packet so many places before was put there across something else.
-            if not 0 < frame_time <= MAX_FRAME_TIME or not source.mark(sequence - distance):
+            known = self._sounded.get(timestamp - block.timestamp_offset)
+            if known is not None:
+                number = known - 1
                 continue
-            self.redundant_used += 1
+            while source.has(number) and number > sequence - MAX_PADDING and number not in self._sounded.values():
+                number -= 1
+            frame_time = block.timestamp_offset / distance / clock_rate
+            # A block that cannot be the sound so many frames before was put there across something else.
+            if source.has(number) or not 0 < frame_time <= MAX_FRAME_TIME:
+                continue
             self.frame_time = frame_time
-            if self.nack is not None:
-                self.nack.note_received(sequence - distance)
-            self._events.append(
-                PacketReceived(
-                    block.payload,
-                    sequence - distance,
-                    timestamp - block.timestamp_offset,
-                    now,
-                    block.payload_type,
-                    False,
-                    source.ssrc,
-                    None,
-                    True,
-                )
-            )
+            found.append((block, number))
+            number -= 1
+        return found[::-1]
+
+    def _note_sound(self, timestamp: int, sequence: int) -> None:
+        self._sounded[timestamp] = sequence
+        if len(self._sounded) > MAX_PADDING:
+            del self._sounded[next(iter(self._sounded))]
 
     def _handle_retransmission(self, packet: RtpPacket, now: Instant) -> None:
         source = self.current

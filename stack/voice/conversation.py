@@ -48,7 +48,7 @@ from stack.voice.client import (
 from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
 from stack.voice.events import ConversationEvent, Heard, KeyPressed, PeerLeft, SpeakerDrained
 from stack.voice.floor import Floor
-from stack.voice.mouth import Mouth
+from stack.voice.mouth import Manner, Mouth
 from stack.voice.recording import Tap
 from stack.voice.statistics import CallStatistics, describe_call
 from stack.voice.turns import TurnMode, TurnSettings
@@ -68,6 +68,12 @@ class ConversationConfig:
     """"arrival": frames come as soon as they are there; "clock": one every 20 ms, whatever the network does."""
     bitrate: int = 24_000
     complexity: int = 5
+    application: str = "voip"
+    """"voip" for speech, "audio" for music, "lowdelay"."""
+    channels: int = 1
+    """2: what the program writes in stereo leaves in stereo, to a peer that asks for it (`stereo=1`)."""
+    dtx: bool | None = None
+    """Leave out silence while speaking (Opus only); None: if the peer asks for it (`usedtx=1`)."""
     turns: TurnSettings = field(default_factory=TurnSettings)
     detector: str = "earshot"
     """"earshot" (neural) or "energy"."""
@@ -113,6 +119,7 @@ class Conversation:
         self._unread = 0  # bytes of messages that the program has not taken
         self._writes = 0
         self._drained_writes = 0
+        self._sent_sequence = -1
         self._tick_due: Instant = 0.0
         self._reported_at: Instant | None = None
         audio = parameters.negotiation.audio
@@ -120,8 +127,11 @@ class Conversation:
             self._payload_type = audio.payload_type
             codec = audio.codec.lower()
             self._receiver = make_receiver(_make_decoder(codec, config.microphone_rate), config.discipline)
-            redundancy = audio.red_payload_type is not None
-            self._mouth = Mouth(codec, config.bitrate, config.complexity, redundancy=redundancy)
+            self._mouth = Mouth(
+                Manner.agree(
+                    audio, config.bitrate, config.complexity, config.application, config.channels, config.dtx
+                )
+            )
             listener = Listener(config.turns, _make_detector(config.detector), _make_canceller(config.echo))
             self._floor = Floor(self._mouth, listener, config.turns)
             if config.microphone_rate != DETECTOR_RATE:
@@ -180,6 +190,16 @@ class Conversation:
         dropped = self._floor is not None and self._floor.interrupt(now)
         self._note_queue(now)
         return dropped
+
+    def send_digits(self, digits: str, now: Instant) -> None:
+        """Press keys (0–9 * # A–D): what is being said gives way to them.
+
+        Raises `LocalError` for other characters, and if telephone events were not negotiated.
+        """
+        if self.session.rtp is None:
+            raise LocalError("no audio was negotiated")
+        self.session.rtp.send_dtmf(digits, now)
+        self._flush(now)
 
     def hang_up(self, now: Instant) -> None:
         """End the call in an orderly way."""
@@ -467,10 +487,11 @@ class Conversation:
         if mouth is None or rtp is None or not self.session.is_connected:
             return
         for frame in mouth.frames(now):
-            sequence = self.session.send_media(
-                frame.payload, frame.ticks, now, skipped=frame.skipped, marker=frame.marker
-            )
-            mouth.note_sent(frame, sequence, now)
+            if frame.payload:
+                self._sent_sequence = self.session.send_media(
+                    frame.payload, frame.ticks, now, skipped=frame.skipped, marker=frame.marker
+                )
+            mouth.note_sent(frame, self._sent_sequence, now)
             if self.tap is not None:
                 self.tap.sent(frame, mouth.sample_rate, now)
             if self._floor is not None and self._listening:

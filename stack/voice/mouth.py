@@ -6,8 +6,9 @@ program wrote, at the encoder's rate, from the beginning of the call; those of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 from stack.audio import (
     FRAME,
@@ -20,19 +21,86 @@ from stack.audio import (
     Pcm,
     PlayoutQueue,
     Samples,
+    is_dtx,
+    to_int16,
 )
 from stack.core.errors import LocalError
 from stack.core.machine import Instant
+from stack.sdp import AudioParameters
 from stack.voice.barge_in import Heard, PlayoutRecord
 
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
+
+
+_BITRATES = (6_000, 510_000)  # RFC 7587 §6.1
+_FRAMES_MS = (10, 20, 40, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How sound is coded on its way out: what the program wishes, within what the peer's description allows.
+
+    Rates in Hz and bit/s, `frame` in seconds. `dtx` None: if the peer asks for it (`usedtx=1`).
+    """
+
+    codec: str
+    bitrate: int = 24_000
+    complexity: int = 5
+    application: str = "voip"
+    """"voip" for speech, "audio" for music, "lowdelay"."""
+    channels: int = 1
+    dtx: bool | None = None
+    cbr: bool = False
+    fec: bool = True
+    max_rate: int = _OPUS_RATES[-1]
+    frame: float = FRAME
+    redundancy: bool = False
+    """RED repairs losses, so the codec need not."""
+
+    @classmethod
+    def agree(
+        cls,
+        audio: AudioParameters,
+        bitrate: int,
+        complexity: int,
+        application: str,
+        channels: int,
+        dtx: bool | None,
+    ) -> Self:
+        """Hold the program's wishes against what was negotiated (RFC 7587 §6.1, RFC 8866 §6.4)."""
+        asked = audio.remote_parameters
+        most = _number(asked, "maxaveragebitrate", _BITRATES[1])
+        rate = _number(asked, "maxplaybackrate", _OPUS_RATES[-1])
+        longest = audio.max_ptime or _FRAMES_MS[-1]
+        ptime = audio.ptime if audio.ptime in _FRAMES_MS else round(FRAME * 1000)
+        shorter = [each for each in _FRAMES_MS if each <= min(ptime, longest)]
+        return cls(
+            codec=audio.codec.lower(),
+            bitrate=max(_BITRATES[0], min(bitrate, most)),
+            complexity=complexity,
+            application=application,
+            channels=channels if asked.get("stereo") == "1" else 1,
+            dtx=asked.get("usedtx") == "1" if dtx is None else dtx,
+            cbr=asked.get("cbr") == "1",
+            fec=asked.get("useinbandfec") == "1",
+            max_rate=max((each for each in _OPUS_RATES if each <= rate), default=_OPUS_RATES[0]),
+            frame=(shorter[-1] if shorter else _FRAMES_MS[0]) / 1000,
+            redundancy=audio.red_payload_type is not None,
+        )
+
+
+def _number(parameters: Mapping[str, str], name: str, default: int) -> int:
+    text = parameters.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default
 
 
 class SpokenFrame(NamedTuple):
     """One frame on its way out."""
 
     payload: bytes
+    """Empty: silence that is not sent (DTX)."""
     samples: Samples
+    """Mono, whatever is sent."""
     ticks: int
     """Of the RTP clock, that it lasts."""
     skipped: int
@@ -46,11 +114,8 @@ class SpokenFrame(NamedTuple):
 class Mouth:
     """Queue, pace, encode. The encoder is made at the first write, at the rate that the program speaks at."""
 
-    def __init__(self, codec: str, bitrate: int, complexity: int, *, redundancy: bool = False) -> None:
-        self._codec = codec
-        self._redundancy = redundancy  # RED repairs losses, so the codec need not
-        self._bitrate = bitrate
-        self._complexity = complexity
+    def __init__(self, manner: Manner) -> None:
+        self._manner = manner
         self._encoder: Encoder | None = None
         self._tuner: EncoderTuner | None = None
         self._playout: PlayoutQueue | None = None
@@ -125,7 +190,7 @@ class Mouth:
             self._record.acknowledged(extended_highest, now, round_trip)
 
     def note_sent(self, frame: SpokenFrame, sequence: int, now: Instant) -> None:
-        """A frame has left under this extended sequence number."""
+        """A frame has left under this extended sequence number; one that is not sent, under the one before it."""
         if self._record is not None and frame.position >= self._reply_from:
             self._record.sent(sequence, frame.position - self._reply_from, len(frame.samples), now)
 
@@ -138,29 +203,38 @@ class Mouth:
         if self._playout is None or self._encoder is None:
             return
         while not self.held and (frame := self._playout.next_frame(now)) is not None:
-            skipped = frame.timestamp - self._next_timestamp
-            self._next_timestamp = frame.timestamp + self._ticks
-            yield SpokenFrame(
-                self._encoder.encode(frame.samples),
-                frame.samples,
-                self._ticks,
-                skipped,
-                frame.marker,
-                frame.position,
-                frame.timestamp / self._encoder.clock_rate,
-            )
+            payload = self._encoder.encode(frame.samples)
+            skipped = 0
+            if self._manner.dtx and self._manner.codec == "opus" and is_dtx(payload):
+                payload = b""  # the timeline goes on: the next frame that is sent says by how much
+            else:
+                skipped = frame.timestamp - self._next_timestamp
+                self._next_timestamp = frame.timestamp + self._ticks
+            mono = to_int16(frame.samples) if frame.samples.ndim > 1 else frame.samples
+            media_time = frame.timestamp / self._encoder.clock_rate
+            yield SpokenFrame(payload, mono, self._ticks, skipped, frame.marker, frame.position, media_time)
 
     def _open(self, sample_rate: int) -> PlayoutQueue:
+        manner = self._manner
         encoder: Encoder
-        if self._codec == "opus":
+        if manner.codec == "opus":
             rate = next((rate for rate in _OPUS_RATES if rate >= sample_rate), _OPUS_RATES[-1])
-            encoder = OpusEncoder(rate, bitrate=self._bitrate, complexity=self._complexity)
-            self._tuner = EncoderTuner(encoder, redundancy=self._redundancy)
-        elif self._codec in ("pcmu", "pcma"):
-            encoder = G711Encoder(G711Law[self._codec.upper()])
+            opus = OpusEncoder(
+                min(rate, manner.max_rate),
+                manner.channels,
+                manner.bitrate,
+                manner.complexity,
+                manner.application,
+                dtx=bool(manner.dtx),
+                cbr=manner.cbr,
+            )
+            self._tuner = EncoderTuner(opus, redundancy=manner.redundancy, wanted=manner.fec)
+            encoder = opus
+        elif manner.codec in ("pcmu", "pcma"):
+            encoder = G711Encoder(G711Law[manner.codec.upper()])
         else:
-            raise LocalError(f"no encoder for {self._codec}")
+            raise LocalError(f"no encoder for {manner.codec}")
         self._encoder = encoder
-        self._ticks = round(encoder.clock_rate * FRAME)
+        self._ticks = round(encoder.clock_rate * manner.frame)
         self._record = PlayoutRecord(encoder.sample_rate)
-        return PlayoutQueue(encoder.sample_rate, 1, encoder.clock_rate)
+        return PlayoutQueue(encoder.sample_rate, encoder.channels, encoder.clock_rate, frame=manner.frame)

@@ -1,0 +1,160 @@
+"""How what the program says is coded: its wishes, the peer's description, silence left out, keys pressed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from stack.audio import packet_duration
+from stack.core.errors import LocalError
+from stack.sdp import AudioParameters
+from stack.session import Connected
+from stack.voice.conversation import ConversationConfig, Heard, KeyPressed
+from stack.voice.events import ReplyFinished
+from stack.voice.mouth import Manner, Mouth
+from tests.sim.calls import CallPair, agree
+
+RATE = 16_000
+
+
+def asked(ptime: int | None = None, max_ptime: int | None = None, **parameters: str) -> AudioParameters:
+    """What was agreed on with a client whose fmtp says `parameters`."""
+    audio = agree().server.negotiation.audio
+    assert audio is not None
+    return replace(audio, remote_parameters=parameters, ptime=ptime, max_ptime=max_ptime)
+
+
+def manner(audio: AudioParameters, bitrate: int = 24_000, channels: int = 1, dtx: bool | None = None) -> Manner:
+    return Manner.agree(audio, bitrate, 5, "voip", channels, dtx)
+
+
+def tone(seconds: float, channels: int = 1, rate: int = RATE) -> np.ndarray:
+    at = np.arange(round(seconds * rate)) / rate
+    left = (6000 * np.sin(2 * np.pi * 300 * at) * (1 + np.sin(2 * np.pi * 4 * at))).astype(np.int16)
+    return left if channels == 1 else np.stack((left, np.zeros_like(left)), axis=1)
+
+
+def payloads(mouth: Mouth, sound: np.ndarray, rate: int = RATE) -> list[bytes]:
+    mouth.write(sound, rate, 0.0)
+    frames = []
+    for tick in range(round(len(sound) / rate / 0.01) + 10):
+        frames += [frame.payload for frame in mouth.frames(tick * 0.01)]
+    return frames
+
+
+@pytest.mark.parametrize(("said", "used"), [("12000", 12_000), ("64000", 24_000), ("9", 6_000), ("x", 24_000)])
+def test_the_peer_may_lower_the_bitrate(said: str, used: int) -> None:
+    assert manner(asked(maxaveragebitrate=said)).bitrate == used
+
+
+def test_a_lower_bitrate_makes_smaller_packets() -> None:
+    low, high = (
+        sum(map(len, payloads(Mouth(manner(asked(maxaveragebitrate=b))), tone(2)))) for b in ("8000", "24000")
+    )
+    assert low < 0.6 * high
+
+
+@pytest.mark.parametrize(
+    ("ptime", "longest", "milliseconds"),
+    [(None, None, 20), (10, None, 10), (40, None, 40), (60, None, 60), (60, 40, 40), (30, None, 20), (20, 10, 10)],
+)
+def test_the_peer_says_how_long_packets_are(ptime: int | None, longest: int | None, milliseconds: int) -> None:
+    made = payloads(Mouth(manner(asked(ptime, longest))), tone(1.2))
+    assert {packet_duration(payload) for payload in made} == {48 * milliseconds}
+    assert len(made) == 1200 // milliseconds
+
+
+def test_a_constant_bitrate_where_it_is_asked_for() -> None:
+    assert len(set(map(len, payloads(Mouth(manner(asked(cbr="1"))), tone(1))))) == 1
+    assert len(set(map(len, payloads(Mouth(manner(asked())), tone(1))))) > 5
+
+
+def test_stereo_needs_both_sides() -> None:
+    both = payloads(Mouth(manner(asked(stereo="1"), channels=2)), tone(1, 2, 48_000), 48_000)
+    one = payloads(Mouth(manner(asked(stereo="0"), channels=2)), tone(1, 2, 48_000), 48_000)
+    assert any(payload[0] & 4 for payload in both)  # RFC 6716 §3.1: the s bit
+    assert not any(payload[0] & 4 for payload in one)
+    assert manner(asked(stereo="1")).channels == 1
+
+
+def test_fec_only_for_a_peer_that_can_use_it() -> None:
+    for said, carried in (("1", True), ("0", False)):
+        mouth = Mouth(replace(manner(asked(useinbandfec=said)), redundancy=False))
+        mouth.write(tone(0.1), RATE, 0.0)
+        mouth.note_loss(0.2, 0.0)
+        assert mouth._encoder is not None
+        assert getattr(mouth._encoder, "fec") is carried  # noqa: B009 - G.711 has none
+
+
+def test_who_asks_for_dtx_gets_it_unless_the_program_says_otherwise() -> None:
+    assert manner(asked(usedtx="1")).dtx is True
+    assert manner(asked()).dtx is False
+    assert manner(asked(usedtx="1"), dtx=False).dtx is False
+    assert manner(asked(), dtx=True).dtx is True
+
+
+def call(*, server: ConversationConfig, changed: AudioParameters | None = None) -> CallPair:
+    sides = agree()
+    if changed is not None:
+        negotiation = replace(sides.server.negotiation, audio=changed)
+        sides = replace(sides, server=replace(sides.server, negotiation=negotiation))
+    quiet = ConversationConfig(detector="energy", echo="off")
+    pair = CallPair(sides, client=quiet, server=replace(server, detector="energy", echo="off"))
+    assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    return pair
+
+
+@pytest.mark.parametrize("dtx", [False, True])
+def test_silence_is_left_out_and_the_timeline_goes_on(dtx: bool) -> None:
+    pair = call(server=ConversationConfig(dtx=dtx))
+    sound = np.concatenate((tone(1), np.zeros(3 * RATE, np.int16), tone(1)))
+    pair.right.command(lambda conversation, now: conversation.write(sound, RATE, now))
+    pair.run(6)
+    sent = pair.right.machine.stats(pair.now).totals.packets_sent
+    assert sent == 250 if not dtx else 100 < sent < 150
+    frames = [event.frame for event in pair.left.seen(Heard)]
+    spoken = [f for f in frames if f.media_time > 2 and np.abs(f.samples.astype(int)).max() > 2000]
+    assert spoken[0].media_time == pytest.approx(4.0, abs=0.06)
+    assert all(b.media_time == pytest.approx(a.media_time + 0.02) for a, b in pairwise(frames))
+    hearing = pair.left.machine.stats(pair.now).hearing
+    assert hearing is not None
+    assert hearing.concealed_share == 0.0  # silence that nobody sent is no loss
+
+
+def test_a_reply_that_ends_in_silence_is_heard_whole_with_dtx() -> None:
+    pair = call(server=ConversationConfig(dtx=True))
+    sound = np.concatenate((tone(0.5), np.zeros(RATE, np.int16)))
+
+    def speak(conversation, now):  # type: ignore[no-untyped-def]
+        number = conversation.begin_reply(now)
+        conversation.write_reply(number, sound, RATE, now)
+        conversation.end_reply(number, now)
+
+    pair.right.command(speak)
+    pair.run(3)
+    (finished,) = pair.right.seen(ReplyFinished)
+    assert finished.heard_ms == pytest.approx(1500, abs=25)
+
+
+def test_long_packets_are_heard_whole() -> None:
+    audio = agree().server.negotiation.audio
+    assert audio is not None
+    pair = call(server=ConversationConfig(), changed=replace(audio, ptime=60))
+    pair.right.command(lambda conversation, now: conversation.write(tone(1.2), RATE, now))
+    pair.run(2)
+    assert pair.right.machine.stats(pair.now).totals.packets_sent == 20
+    frames = [event.frame for event in pair.left.seen(Heard)]
+    assert sum(map(len, frames)) == round(1.2 * RATE)
+    assert not any(frame.concealed for frame in frames)
+
+
+def test_digits_arrive_in_order() -> None:
+    pair = call(server=ConversationConfig())
+    pair.right.command(lambda conversation, now: conversation.send_digits("123#", now))
+    pair.run(2)
+    assert [event.digit for event in pair.left.seen(KeyPressed)] == ["1", "2", "3", "#"]
+    with pytest.raises(LocalError):
+        pair.right.machine.send_digits("12E", pair.now)
