@@ -6,7 +6,7 @@ ARGS ?=
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint format bench clean
+.PHONY: help setup serve test test-slow peers lint format bench clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,8 +21,15 @@ setup: $(VENV)/.ready ## make the virtual environment and install everything int
 serve: $(VENV)/.ready ## run the server and its page: http://127.0.0.1:8080
 	@exec $(BIN)/python -m stack serve $(ARGS)
 
-test: $(VENV)/.ready ## run every test, in real browsers too where there are any
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+test: $(VENV)/.ready ## run the tests, in real browsers too where there are any
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.ready ## run the tests that take minutes: long transfers on a bad network, long calls
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow $(ARGS)
+
+peers: ## fetch other stacks from npm for the tests against them (optional; needs node)
+	@for folder in interop/peers/*/package.json; do \
+	    npm install --ignore-scripts --no-audit --no-fund --no-package-lock --silent --prefix "$$(dirname $$folder)" || exit 1; done
 
 lint: $(VENV)/.ready ## formatting, rules, types and the contracts between the layers
 	$(BIN)/ruff format --check .

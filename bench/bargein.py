@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,7 @@ TICK = FRAME / RATE
 BARGE_INS = 200
 MINUTES = 20.0
 ECHO_DB = -6.0
-FAREWELL = 1.2
-"""Seconds after a person's sentence before the agent speaks again."""
+DEFAULTS = TurnSettings()
 
 
 @dataclass
@@ -51,6 +50,8 @@ class Room:
     gain_db: float | None = ECHO_DB
     drift: float = 0.0
     changes_every: float | None = None
+    """Seconds from one place in another room to the next; `changes_over` is how long it takes to get there."""
+    changes_over: float = 0.3
     drive: float | None = None
     opus: bool = False
     delay: float = 0.18
@@ -64,6 +65,8 @@ class Room:
         self._lag.move(self.delay * RATE, 0)
         self._lag.drift = self.drift
         self._response = impulse_response(self.rng, self.gain_db or 0.0)
+        self._from = self._to = self._response
+        self._moved = 1.0
 
     def hear(self, sent: np.ndarray) -> np.ndarray:
         """Take a frame that is played; return what of our voice the microphone hears in the same 20 ms."""
@@ -73,7 +76,11 @@ class Room:
         self._sent = np.concatenate([self._sent[FRAME:], played])
         at, self._tick = self._tick * FRAME, self._tick + 1
         if self.changes_every and at % int(self.changes_every * RATE) < FRAME:
-            self._response = impulse_response(self.rng, self.gain_db)
+            self._from, self._to = self._response, impulse_response(self.rng, self.gain_db)
+            self._moved = 0.0
+        if self._moved < 1.0:
+            self._moved = min(1.0, self._moved + TICK / max(TICK, self.changes_over))
+            self._response = (1.0 - self._moved) * self._from + self._moved * self._to
         first = at + FRAME - len(self._sent)
         taps = len(self._response)
 
@@ -111,10 +118,13 @@ class Outcome:
 
 
 def converse(
-    track: np.ndarray, near: Callable[[int, bool], np.ndarray], room: Room, ticks: int
+    track: np.ndarray,
+    near: Callable[[int, bool], np.ndarray],
+    room: Room,
+    ticks: int,
+    settings: TurnSettings = DEFAULTS,
 ) -> Iterator[tuple[int, Outcome]]:
     """Run a conversation tick by tick; `near(tick, agent_speaking)` is what the person does."""
-    settings = TurnSettings()
     listener = Listener(settings, EarshotDetector(), KalmanEchoCanceller())
     turns, outcome = TurnTaking(settings), Outcome()
     down, up = (Codec(), Codec()) if room.opus else (None, None)
@@ -206,7 +216,7 @@ def _latencies(options: Options, count: int) -> Table:
         ("headset: no echo", {"gain_db": None}),
         ("echo -6 dB", {}),
         ("echo -6 dB, 50 ppm drift", {"drift": 50e-6}),
-        ("echo -6 dB, path changes every 30 s", {"changes_every": 30.0}),
+        ("echo -6 dB, path moves every 30 s", {"changes_every": 30.0}),
         ("echo -6 dB, Opus both ways", {"opus": True}),
     ]
     for name, more in rooms:
@@ -249,11 +259,12 @@ def _false_stops(options: Options) -> Table:
         ("echo -6 dB", {}),
         ("50 ppm drift", {"drift": 50e-6}),
         ("200 ppm drift", {"drift": 200e-6}),
-        ("path changes every 30 s", {"changes_every": 30.0}),
+        ("path moves every 30 s, within 0.3 s", {"changes_every": 30.0}),
+        ("path replaced at once every 30 s", {"changes_every": 30.0, "changes_over": 0.0}),
         ("loudspeaker distorts", {"drive": 6000.0}),
         ("Opus both ways", {"opus": True}),
         (
-            "echo 0 dB, Opus, 50 ppm, path changes",
+            "echo 0 dB, Opus, 50 ppm, path moves",
             {"gain_db": 0.0, "opus": True, "drift": 5e-5, "changes_every": 30.0},
         ),
     ]
@@ -275,26 +286,27 @@ def _false_stops(options: Options) -> Table:
 def _noises(options: Options) -> Table:
     rng = np.random.default_rng(options.seed)
     mumbles = [spoken(text, "en-us", 150, pitch) for text in ("mm hmm", "uh huh") for pitch in (30, 60, 90)]
-    kinds = {
-        "coughs": [cough(rng) for _ in range(8)],
-        "typing": [typing(rng) for _ in range(8)],
-        "mm-hm, uh-huh (synthetic voices)": mumbles,
-    }
+    patient = replace(DEFAULTS, confirm_interruption_ms=800.0)
+    kinds = [
+        ("coughs", [cough(rng) for _ in range(8)], DEFAULTS),
+        ("typing", [typing(rng) for _ in range(8)], DEFAULTS),
+        ("mm-hm, uh-huh", mumbles, DEFAULTS),
+        ("mm-hm, uh-huh; final after 800 ms", mumbles, patient),
+    ]
     rows = []
-    for name, sounds in kinds.items():
+    for name, sounds, settings in kinds:
         for echo in (None, ECHO_DB):
             room = Room(np.random.default_rng(options.seed), gain_db=echo)
             person = Interrupter(rng, sounds, (6.0, 10.0))
             ticks = round(MINUTES / 2 * options.scale * 60 / TICK)
-            outcome = _last(converse(agent(options.seed), person, room, ticks))
-            count = len(person.onsets)
-            label = name + (", headset" if echo is None else ", echo -6 dB")
-            rows.append([label, count, len(outcome.holds), outcome.resumes, outcome.drops])
+            outcome = _last(converse(agent(options.seed), person, room, ticks, settings))
+            label = name + ("; headset" if echo is None else "; echo -6 dB")
+            rows.append([label, len(person.onsets), len(outcome.holds), outcome.resumes, outcome.drops])
     return Table(
         "Noises over the agent: held, gone on by itself, dropped",
         ("noise", "times", "held", "resumed", "dropped"),
         rows,
-        ("coughs and typing are synthetic",),
+        ("coughs and typing are synthetic, mm-hm and uh-huh are a synthetic voice: 0.5 to 0.8 s",),
     )
 
 

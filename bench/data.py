@@ -97,9 +97,9 @@ async def _transfer(
 
 
 async def _small_beside_bulk(
-    loop: VirtualLoop, who: Contestant, busy: bool, seconds: float, seed: int
+    loop: VirtualLoop, who: Contestant, busy: bool, seconds: float, seed: int, large: bytes = bytes(200_000)
 ) -> list[float]:
-    """Return the round trips of small messages, in milliseconds, beside a transfer of 256 KiB messages."""
+    """Return the round trips of small messages, in milliseconds, beside a transfer of `large` ones."""
     a, b, _ = await _connect(loop, who, seed, bytes_per_second=1_250_000, queue_seconds=0.05)
     echoing: set[Any] = set()
     b.on_channel = lambda channel: echoing.add(channel) if not echoing else None
@@ -111,7 +111,6 @@ async def _small_beside_bulk(
     rtts: list[float] = []
     sent_at: dict[str, float] = {}
     a.on_message = lambda channel, data: rtts.append((loop.time() - sent_at.pop(str(data))) * 1e3)
-    large = bytes(200_000)
 
     def fill(*_: object) -> None:
         while busy and a.buffered(bulk) < HIGH_WATER:

@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 import click
 
 from stack import __version__
-from stack.agents import AGENTS
+from stack.agents import AGENTS, BridgeConfig, Format, bridge
 from stack.aio import HostConfig
 from stack.core.errors import StackError
 from stack.sdp import Setup
@@ -58,6 +59,15 @@ _PORT = click.IntRange(0, 65535)
 
 @cli.command()
 @_option("--agent", default="echo", help="A name, or module:function of your own.")
+@_option(
+    "--upstream", default=None, help="wss://… of a model that speaks OpenAI's Realtime protocol: bridge to it."
+)
+@_option(
+    "--turns", default="model", type=click.Choice(["model", "stack"]), help="Who ends turns of a bridged call."
+)
+@_option(
+    "--upstream-format", default="pcm16", type=click.Choice(["pcm16", "pcmu", "pcma"]), help="Sound for the model."
+)
 @_option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0: all.")
 @_option("--port", default=8080, type=_PORT, help="HTTP port.")
 @_option("--udp-port", default=3478, type=_PORT, help="Media port.")
@@ -74,16 +84,24 @@ _PORT = click.IntRange(0, 65535)
 @_option("--tls-key", default=None, type=click.Path(dir_okay=False), help="PEM key of it.")
 @_option("--drain-seconds", default=5.0, type=click.FloatRange(0), help="For calls to end after SIGTERM.")
 @_option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
+@_option(
+    "--record-dir", default=None, type=click.Path(file_okay=False), help="Record every call into this folder."
+)
 @_option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
 @_option("--setup", default="passive", type=click.Choice(["passive", "active"]), help="active: we begin DTLS.")
 def serve(**options: Any) -> None:
     """Run the server and its page.
 
-    Each option can be set in the environment instead; several values are separated by spaces there.
+    Each option can be set in the environment instead; several values are separated by spaces there. The key for
+    --upstream comes from VOICE_STACK_UPSTREAM_KEY or OPENAI_API_KEY alone.
     """
-    program = load_agent(options["agent"])
+    upstream = options["upstream"]
+    program = load_agent(options["agent"]) if upstream is None else _bridge_to(upstream, options)
     logging.getLogger("stack").setLevel(min(logging.INFO, logging.getLogger().level))
-    conversation = ConversationConfig(dtls_version=parse_dtls_version(options["dtls"]))
+    conversation = ConversationConfig(
+        dtls_version=parse_dtls_version(options["dtls"]),
+        microphone_rate=24_000 if upstream is not None and options["upstream_format"] == "pcm16" else 16_000,
+    )
     door = DoorConfig(
         tokens=options["token"],
         origins=options["origin"],
@@ -101,15 +119,26 @@ def serve(**options: Any) -> None:
         public_ip=options["public_ip"],
         pcap=options["pcap"],
         config=HostConfig(
-            setup=Setup(options["setup"]), conversation=conversation, max_calls=options["max_calls"]
+            setup=Setup(options["setup"]),
+            conversation=conversation,
+            max_calls=options["max_calls"],
+            record_dir=options["record_dir"],
         ),
         server=ServeConfig(
             door=door,
+            program_passes_events=upstream is not None,
             tls_cert=options["tls_cert"],
             tls_key=options["tls_key"],
             drain_seconds=options["drain_seconds"],
         ),
     )
+
+
+def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
+    """Return the bridge. Its key is taken from the environment alone: a command line is there for all to see."""
+    key = os.environ.get("VOICE_STACK_UPSTREAM_KEY") or os.environ.get("OPENAI_API_KEY", "")
+    audio_format = Format[options["upstream_format"].upper()]
+    return bridge(BridgeConfig(url, key=key, turns=options["turns"], format=audio_format))
 
 
 @cli.command()

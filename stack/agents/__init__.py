@@ -1,9 +1,10 @@
 """Programs to talk to. An agent is handed a `Call` and needs no other room of the house."""
 
+from stack.agents.bridge import BridgeConfig, Format, bridge
 from stack.agents.demo import assistant
 from stack.agents.echo import echo
 
-__all__ = ["AGENTS", "assistant", "echo"]
+__all__ = ["AGENTS", "BridgeConfig", "Format", "assistant", "bridge", "echo"]
 
 AGENTS = {"echo": echo, "assistant": assistant}
 """The agents that `python -m stack serve --agent NAME` knows by name."""

@@ -57,6 +57,7 @@ async def _say(call: Call, brain: Assistant, synthesiser: Synthesiser, sentences
                     "text": sentence,
                     "reply": voice.number,
                     "start_ms": round(written_ms),
+                    "duration_ms": round(1000.0 * len(sound) / synthesiser.sample_rate),
                 }
             )
             written_ms += 1000.0 * len(sound) / synthesiser.sample_rate

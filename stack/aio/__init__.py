@@ -1,10 +1,11 @@
 """The edge: sockets, the event loops, and the `Call` that a program holds."""
 
-from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker
+from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker, Tool
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.driver import Driver, MediaThread
 from stack.aio.host import Accepted, Host, HostConfig, HostFull
 from stack.aio.programs import Program, as_program
+from stack.aio.recording import Recording
 from stack.aio.reply import Reply
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "Inbox",
     "MediaThread",
     "Program",
+    "Recording",
     "Reply",
     "Speaker",
+    "Tool",
     "as_program",
 ]

@@ -7,6 +7,8 @@ events come back in batches through `Call.deliver`; neither side ever waits for 
 from __future__ import annotations
 
 import asyncio
+import json
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +17,10 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 
 from stack.aio.channel import Channels, DataChannel
+from stack.aio.recording import Recording
 from stack.aio.reply import Reply
 from stack.audio import AudioFrame, Pcm, to_int16
+from stack.audio.wav import FilePath
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Instant
 from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
@@ -25,9 +29,12 @@ from stack.voice.conversation import Conversation
 from stack.voice.events import (
     ConversationEvent,
     Heard,
+    ProgramEvent,
     ReplyFinished,
     ReplyInterrupted,
     SpeakerDrained,
+    ToolRequested,
+    UserTranscript,
     Utterance,
 )
 from stack.voice.statistics import CallStatistics
@@ -60,6 +67,15 @@ class CallContext:
     """The JSON that came with the offer, if any."""
     remote: str = ""
     """The address that the request came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the client offers to be called; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Inbox(Generic[ItemT]):
@@ -188,11 +204,19 @@ class Call:
         self.speaker = Speaker(self)
         self.channels = Channels(self)
         self._utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG)
+        self.tools: tuple[Tool, ...] = ()
+        """The functions that the client offers; see `call_tool`."""
+        self.asks_for_turns = False
+        """True once somebody iterates over `utterances`."""
+        self._turns_managed = False
+        self._tool_results: dict[str, asyncio.Future[str]] = {}
         self._watchers: list[Inbox[ConversationEvent]] = []
         self._replies: dict[int, Reply] = {}
         self._over_early: dict[int, ReplyFinished | ReplyInterrupted] = {}
         self.connected: Connected | None = None
         self.end: Ended | None = None
+        self.recording: Recording | None = None
+        """The latest recording of this call."""
         self._submit = submit
         self._is_connected = asyncio.Event()
         self._has_ended = asyncio.Event()
@@ -282,6 +306,7 @@ class Call:
     def utterances(self) -> AsyncIterator[Utterance]:
         """Iterate over the person's turns, each whole, until the end of the call. One task at a time."""
         self.listen()
+        self.asks_for_turns = True
         return aiter(self._utterances)
 
     def reply(self) -> Reply:
@@ -315,6 +340,49 @@ class Call:
         """
         self.command(lambda conversation, now: conversation.tell(message, now))
 
+    def transcribed(self, text: str, *, final: bool = True) -> None:
+        """Tell the client what the person said in the latest turn: pieces, then the whole as `final`."""
+        self.publish(UserTranscript(text, final))
+
+    async def call_tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
+        """Have a function of the client called and return its output.
+
+        Raises `LocalError` for one that is not in `tools`, `CallEnded` if the call ends first.
+        """
+        if self.ended:
+            raise CallEnded("the call is over")
+        if name not in {tool.name for tool in self.tools}:
+            raise LocalError(f"the client offers no function {name!r}")
+        request = f"call_{secrets.token_hex(8)}"
+        result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tool_results[request] = result
+        try:
+            self.publish(ToolRequested(request, name, json.dumps(arguments or {})))
+            return await result
+        finally:
+            del self._tool_results[request]
+
+    # -- for the dialects ------------------------------------------------------------------------------------
+
+    def publish(self, event: ProgramEvent) -> None:
+        """Tell those who watch."""
+        for watcher in self._watchers:
+            watcher.put(event)
+
+    def manage_turns(self) -> None:
+        """From now on a turn reaches the program by `hand_over` only."""
+        self._turns_managed = True
+
+    def hand_over(self, utterance: Utterance) -> None:
+        """Let the program have this turn."""
+        self._utterances.put(utterance)
+
+    def finish_tool(self, request: str, output: str) -> None:
+        """The client has called the function; harmless for a request that nobody waits for."""
+        result = self._tool_results.get(request)
+        if result is not None and not result.done():
+            result.set_result(output)
+
     def register_reply(self, reply: Reply) -> None:
         """A reply has begun: it is told when it is over."""
         self._replies[reply.number] = reply
@@ -339,6 +407,39 @@ class Call:
         Raises `LocalError` for other characters and if the peer takes no telephone events.
         """
         await self.execute(lambda conversation, now: conversation.send_digits(digits, now))
+
+    async def start_recording(self, path: FilePath, *, sample_rate: int = 16_000) -> Recording:
+        """Record from now on, at 16 or 24 kHz, until `stop_recording` or the end of the call.
+
+        `path` is the WAV file, left the person and right the program; what happens stands beside it in a file
+        that ends in `.jsonl`. Raises `LocalError` if it cannot be written, or while another recording runs, and
+        `CallEnded`.
+        """
+        if self.ended:
+            raise CallEnded("the call is over")
+        if self.recording is not None and self.recording.is_running:
+            raise LocalError(f"the call is being recorded to {self.recording.path} already")
+
+        def attach(conversation: Conversation, now: Instant) -> Recording:
+            recording = Recording(path, call_id=self.id, start=now, sample_rate=sample_rate)
+            conversation.tap = recording
+            return recording
+
+        self.recording = recording = await self.execute(attach)
+        try:
+            await recording.wait_opened()
+        except LocalError:
+            self.command(lambda conversation, now: _detach(conversation, recording, now))
+            raise
+        return recording
+
+    async def stop_recording(self) -> Recording | None:
+        """End the recording that runs, wait until it is written, and return it; None if there was none."""
+        recording = self.recording
+        if recording is not None:
+            self.command(lambda conversation, now: _detach(conversation, recording, now))
+            await recording.wait_finished()
+        return recording
 
     def hang_up(self) -> None:
         """End the call: BYE and close_notify to the peer."""
@@ -390,7 +491,8 @@ class Call:
             self.speaker._note_drained(event.writes)
             return
         elif isinstance(event, Utterance):
-            self._utterances.put(event)
+            if not self._turns_managed:
+                self._utterances.put(event)
         elif isinstance(event, ReplyFinished | ReplyInterrupted):
             self._settle_reply(event.reply, event)
         self.events.put(event)
@@ -400,6 +502,9 @@ class Call:
             self.end = event
             self.speaker._note_drained(None)
             self.channels.note_ended()
+            for result in self._tool_results.values():
+                if not result.done():
+                    result.set_exception(CallEnded("the call ended before the function had"))
             self._utterances.close()
             for number in list(self._replies):
                 self._settle_reply(number, None)
@@ -409,3 +514,9 @@ class Call:
                 watcher.close()
             self._is_connected.set()
             self._has_ended.set()
+
+
+def _detach(conversation: Conversation, recording: Recording, now: Instant) -> None:
+    recording.close(now)
+    if conversation.tap is recording:
+        conversation.tap = None

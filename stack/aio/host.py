@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,11 @@ from typing import Any
 from stack.aio.call import Call, CallContext, Command
 from stack.aio.driver import Driver, MediaThread
 from stack.aio.programs import as_program
+from stack.aio.recording import Recording, check_folder, file_name
+from stack.aio.tracing import CallSpans
 from stack.aio.udp import bind_all, local_addresses
+from stack.audio import Lateness
+from stack.audio.wav import FilePath
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Address, Instant
 from stack.core.trace import Counters, PacketTrace
@@ -52,6 +57,8 @@ class HostConfig:
     setup: Setup = Setup.PASSIVE
     """Our part of DTLS where the client leaves it to us; PASSIVE: the client begins the handshake."""
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
+    record_dir: FilePath | None = None
+    """A folder in which every call is recorded; see `stack.aio.recording`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class Host:
         self._tasks: set[asyncio.Task[None]] = set()
         self._conversations: dict[str, Conversation] = {}
         self._packets = Counters()
+        self._lateness = Lateness()
         self._certificate = Certificate.generate(os.urandom, datetime.now(UTC))
         self._closing = False
 
@@ -91,11 +99,13 @@ class Host:
         await self.stop()
 
     async def start(self) -> None:
-        """Bind the port and begin; raises `LocalError` if it cannot be bound.
+        """Bind the port and begin; raises `LocalError` if it cannot be bound, or `record_dir` not be written.
 
         A program with an attribute `prepare` has it called first, in a thread: to load models while nobody waits.
         """
         self._loop = asyncio.get_running_loop()
+        if self.config.record_dir is not None:
+            await asyncio.to_thread(check_folder, self.config.record_dir)
         if self._prepare is not None:
             await asyncio.to_thread(self._prepare)
         self._sockets = bind_all(local_addresses(self.config.host), self.config.udp_port)
@@ -152,6 +162,9 @@ class Host:
                 wall_clock=time.time() - now,
             )
             self._endpoint.add(ufrag, conversation)
+            if self.config.record_dir is not None:
+                path = os.path.join(self.config.record_dir, file_name(ufrag, time.time()))
+                call.recording = conversation.tap = Recording(path, call_id=ufrag, start=now)
             self._conversations[ufrag] = conversation
             self._driver.pump()
 
@@ -160,7 +173,8 @@ class Host:
         except BaseException:
             del self.calls[ufrag]
             raise
-        task = self._loop.create_task(self._run(call), name=f"call {ufrag}")
+        spans = CallSpans.begin(call)
+        task = self._loop.create_task(self._run(call, spans), name=f"call {ufrag}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return Accepted(negotiation.answer.serialize(), call)
@@ -207,6 +221,19 @@ class Host:
 
         return await self._media.run(count)
 
+    async def frame_lateness(self) -> Lateness:
+        """Return how late frames left, in calls that are over and in those that are not."""
+
+        def add_up() -> Lateness:
+            total = Lateness()
+            total.merge(self._lateness)
+            for conversation in self._conversations.values():
+                if conversation.lateness is not None:
+                    total.merge(conversation.lateness)
+            return total
+
+        return await self._media.run(add_up)
+
     async def stop(self) -> None:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""
         self._closing = True
@@ -245,14 +272,14 @@ class Host:
             if call is not None:
                 call.deliver(event)
 
-    async def _run(self, call: Call) -> None:
+    async def _run(self, call: Call, spans: CallSpans | None) -> None:
         """Run the program for one call from its connection to its end."""
         program: asyncio.Task[None] | None = None
         ended = asyncio.ensure_future(call.wait_ended())
         try:
             connected = await call.wait_connected()
             log.info("call %s connected: %s", call.id, connected.path)
-            program = asyncio.ensure_future(self._program_of(call))
+            program = asyncio.ensure_future(self._program_of(call, spans))
             await asyncio.wait({program, ended}, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():  # the program is done: let it finish speaking
                 drained = asyncio.ensure_future(call.speaker.drained())
@@ -273,10 +300,20 @@ class Host:
             self.counters.add(f"ended_{end.reason.name.lower()}")
             del self.calls[call.id]
             self._media.submit(lambda: self._forget(call.id))
+            if call.recording is not None:
+                await self._finish_recording(call.recording)
 
-    async def _program_of(self, call: Call) -> None:
+    async def _finish_recording(self, recording: Recording) -> None:
+        """Give the disk some time, so that a process which ends leaves whole files."""
         try:
-            await self._program(call)
+            await asyncio.wait_for(recording.wait_finished(), END_GRACE)
+        except (LocalError, TimeoutError):
+            self.counters.add("recording_failed")
+
+    async def _program_of(self, call: Call, spans: CallSpans | None) -> None:
+        try:
+            with spans.current() if spans is not None else nullcontext():
+                await self._program(call)
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -288,6 +325,8 @@ class Host:
         conversation = self._conversations.pop(ufrag, None)
         if conversation is not None:
             _count_packets(conversation, self._packets, self._driver.now())
+            if conversation.lateness is not None:
+                self._lateness.merge(conversation.lateness)
 
 
 def _count_packets(conversation: Conversation, total: Counters, now: Instant) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from stack.audio import AudioFrame, Pcm, to_int16
 from stack.core.errors import LocalError
-from stack.voice.events import ReplyFinished, ReplyInterrupted
+from stack.voice.events import ReplyFinished, ReplyInterrupted, ReplyText
 
 if TYPE_CHECKING:
     from stack.aio.call import Call
@@ -57,6 +57,11 @@ class Reply:
         while queued is not None and queued > QUEUE_LIMIT and not self._over.is_set():
             await asyncio.sleep(queued - QUEUE_LIMIT)
             queued = await self._call.execute(lambda conversation, now: conversation.queued(number))
+
+    def write_text(self, text: str) -> None:
+        """Say in text what the sound says, piece by piece, for clients that show it."""
+        if text and not self._over.is_set():
+            self._call.publish(ReplyText(self.number, text))
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()

@@ -16,7 +16,7 @@ from stack.audio.conceal import Concealer
 from stack.audio.frame import AudioFrame, Pcm, to_int16
 from stack.audio.g711 import G711Decoder, G711Encoder, G711Law
 from stack.audio.noise import ComfortNoise
-from stack.audio.playout import FRAME, PlayoutFrame, PlayoutQueue
+from stack.audio.playout import FRAME, Lateness, PlayoutFrame, PlayoutQueue
 from stack.audio.receive import ArrivalReceiver, ClockReceiver, Receiver, ReceiveStatistics, make_receiver
 from stack.audio.resample import Resampler, resample
 from stack.audio.stretch import accelerate, expand
@@ -36,6 +36,7 @@ __all__ = [
     "G711Decoder",
     "G711Encoder",
     "G711Law",
+    "Lateness",
     "OpusDecoder",
     "OpusEncoder",
     "Pcm",

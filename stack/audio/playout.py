@@ -17,6 +17,7 @@ computed, never accumulated, so the pace does not drift however late the ticks a
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from typing import NamedTuple
 
@@ -55,6 +56,27 @@ class PlayoutFrame(NamedTuple):
     """How many samples of what the program wrote left before this frame."""
 
 
+class Lateness:
+    """How late frames left, as a histogram: `counts[i]` by at most `BOUNDS[i]` seconds, the last by more."""
+
+    BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.010, 0.020, 0.040, 0.060, 0.100, 0.200, 0.500)
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(self.BOUNDS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one frame."""
+        self.counts[bisect_left(self.BOUNDS, seconds)] += 1
+        self.total += seconds
+
+    def merge(self, other: Lateness) -> None:
+        """Add everything that `other` counted."""
+        self.counts = [ours + theirs for ours, theirs in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+
 class _Departure(NamedTuple):
     due: Instant
     position: int
@@ -84,6 +106,7 @@ class PlayoutQueue:
         self.channels = channels
         self.lead = lead
         self.counters = Counters()
+        self.lateness = Lateness()
         self._idle_silence = idle_silence
         self._frame = frame
         self._frame_samples = round(sample_rate * frame)
@@ -205,6 +228,8 @@ class PlayoutQueue:
         if at is None or now < at:
             return None
         marker = False
+        # What was written late is not our lateness: nobody could send it before it was there.
+        self.lateness.add(max(0.0, now - max(at, self._ready_at)))
         if self._origin is None:
             self.start(now)
             marker = True

@@ -163,11 +163,10 @@ def peer_public_key(der: bytes) -> PublicKey:
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage)
-    except x509.ExtensionNotFound:
-        return True
-    return usage.value.digital_signature
+    usages = (
+        extension.value for extension in certificate.extensions if isinstance(extension.value, x509.KeyUsage)
+    )
+    return all(usage.digital_signature for usage in usages)
 
 
 def check_fingerprint(der: bytes, expected: Iterable[Fingerprint] | None) -> None:

@@ -149,18 +149,27 @@ class Ranges:
 
 
 class _Partial:
-    __slots__ = ("buffer", "epoch", "length", "msg_type", "received")
+    """A message under way; one that came in one piece is complete at once, and never copied."""
+
+    __slots__ = ("_received", "body", "epoch", "is_complete", "length", "msg_type")
 
     def __init__(self, fragment: Fragment, epoch: int) -> None:
         self.msg_type = fragment.msg_type
         self.length = fragment.length
         self.epoch = epoch
-        self.buffer = bytearray(fragment.length)
-        self.received = Ranges()
+        self.is_complete = len(fragment.body) == fragment.length
+        self.body = fragment.body if self.is_complete else bytearray(fragment.length)
+        self._received = Ranges()
+        self.add(fragment)
 
-    @property
-    def complete(self) -> bool:
-        return self.received.covers(self.length)
+    def add(self, fragment: Fragment) -> None:
+        """Copy a fragment to its place."""
+        end = fragment.offset + len(fragment.body)
+        if not self.is_complete and end > fragment.offset:
+            assert isinstance(self.body, bytearray)
+            self.body[fragment.offset : end] = fragment.body
+            self._received.add(fragment.offset, end)
+            self.is_complete = self._received.covers(self.length)
 
 
 class Fate(Enum):
@@ -209,22 +218,20 @@ class Reassembler:
             raise illegal_parameter(FailureReason.FRAGMENT_MISMATCH)
         elif partial.epoch != epoch:
             raise unexpected_message(FailureReason.EXCESS_HANDSHAKE_DATA, "one message in two epochs")
-        if not partial.complete:
-            partial.buffer[fragment.offset : fragment.offset + size] = fragment.body
-            if size or not fragment.length:
-                partial.received.add(fragment.offset, fragment.offset + size)
+        else:
+            partial.add(fragment)
         return Fate.TAKEN
 
     def pop(self) -> HandshakeMessage | None:
         """Return the next message if it is whole."""
         partial = self._partials.get(self.next_message_seq)
-        if partial is None or not partial.complete:
+        if partial is None or not partial.is_complete:
             return None
         sequence = self.next_message_seq
         del self._partials[sequence]
         self._buffered -= partial.length
         self.next_message_seq += 1
-        return HandshakeMessage(partial.msg_type, sequence, bytes(partial.buffer), partial.epoch)
+        return HandshakeMessage(partial.msg_type, sequence, bytes(partial.body), partial.epoch)
 
     @property
     def has_pending(self) -> bool:

@@ -27,6 +27,8 @@ _MAX_CIPHERTEXT_LENGTH: Final = (1 << 14) + 2048
 _MAX_SEQUENCE: Final = (1 << 48) - 1
 _REPLAY_WINDOW: Final = 256
 _PREVIOUS_EPOCH_LIFETIME: Final = 240.0  # two maximum segment lifetimes, as RFC 9147 §4.2.1 suggests
+MAX_RECORDS_PER_DATAGRAM: Final = 64
+"""How many records of one datagram are looked at: a flight has a dozen, and each may cost a decryption."""
 MAX_DEFERRED_RECORDS: Final = 10
 """How many records of an epoch whose keys are not known yet are kept for later."""
 KEY_UPDATE_AFTER: Final = 1 << 23
@@ -305,13 +307,17 @@ class RecordLayer:
         """Yield the records of a datagram. What is malformed, forged or replayed is counted and dropped."""
         self._now = now
         position, end = 0, len(datagram)
-        while position < end:
+        for _ in range(MAX_RECORDS_PER_DATAGRAM):
+            if position >= end:
+                return
             if datagram[position] & _UNIFIED_MASK == _UNIFIED_FIXED:
                 record, position = self._open_unified(datagram, position)
             else:
                 record, position = self._open_plaintext_header(datagram, position)
             if record is not None:
                 yield record
+        if position < end:
+            self._drop("too_many")
 
     def _drop(self, reason: str) -> None:
         self._counters.add("record_" + reason)

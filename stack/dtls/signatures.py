@@ -60,7 +60,7 @@ _PSS: Final = {
     _S.RSA_PSS_RSAE_SHA384: hashes.SHA384(),
     _S.RSA_PSS_RSAE_SHA512: hashes.SHA512(),
 }
-_CURVE_OF: Final = {_S.ECDSA_SECP256R1_SHA256: "secp256r1", _S.ECDSA_SECP384R1_SHA384: "secp384r1"}
+_CURVE_OF: Final[dict[int, str]] = {_S.ECDSA_SECP256R1_SHA256: "secp256r1", _S.ECDSA_SECP384R1_SHA384: "secp384r1"}
 
 
 def _deterministic_available() -> bool:
@@ -81,10 +81,9 @@ _ECDSA_VERIFY: Final = {scheme: ec.ECDSA(h) for scheme, h in _ECDSA.items()}
 def fits(scheme: int, key: PrivateKey | PublicKey, version: Version) -> bool:
     """Return True if `scheme` may be used with `key` in `version`."""
     if isinstance(key, (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey)):
-        if scheme not in _CURVE_OF:
-            return False
+        curve = _CURVE_OF.get(scheme)
         # RFC 8446 §4.2.3: from 1.3 on the scheme names the curve as well.
-        return version is not Version.DTLS_1_3 or _CURVE_OF[SignatureScheme(scheme)] == key.curve.name
+        return curve is not None and (version is not Version.DTLS_1_3 or curve == key.curve.name)
     if isinstance(key, (rsa.RSAPrivateKey, rsa.RSAPublicKey)):
         if scheme in _PSS:
             # RFC 8017 §9.1.1: the modulus must hold two hashes and two bytes.

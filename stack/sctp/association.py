@@ -127,6 +127,7 @@ class Association:
         """The extensions in force; none before the peer has told its own."""
         self._config = config
         self._entropy = entropy
+        self._ports = (config.remote_port, config.local_port)
         self._cookies = CookieJar(entropy(32), config.receive_window, config.capabilities)
         self._local = LocalSide.random(entropy)
         self._peer: PeerSide | None = None
@@ -138,6 +139,7 @@ class Association:
         self._reset: StreamReset | None = None
         self._handshake_chunk = b""
         self._handshake_attempts = 0
+        self._handshake_sent_at = 0.0
         self._heartbeat = Heartbeat(config.heartbeat_interval, entropy)
         self._handlers: dict[type, Callable[[Any, Instant], None]] = {
             DataChunk: self._handle_data,
@@ -271,7 +273,7 @@ class Association:
         except ParseError:
             self.counters.add("packet_malformed")
             return
-        if packet.destination_port != self._config.local_port or packet.source_port != self._config.remote_port:
+        if packet[:2] != self._ports:
             self.counters.add("packet_wrong_port")
             return
         try:
@@ -326,7 +328,7 @@ class Association:
     # --- packets -------------------------------------------------------------------------------------------
 
     def _handle_packet(self, packet: Packet, now: Instant) -> None:
-        chunks, tag = packet.chunks, packet.verification_tag
+        _, _, tag, chunks = packet
         first = chunks[0]
         # RFC 9260 §8.5: our tag, except in the chunks that §8.5.1 names.
         if tag != self._local.tag or type(first) in _SPECIAL_FIRST or self.state not in _EXISTS:
@@ -343,7 +345,7 @@ class Association:
             if self.state is State.ENDED:
                 return
         if self._receiver is not None and self._receiver.has_news:
-            self._finish_receiving(self._receiver, now)
+            self._receiver.packet_done()
 
     def _admit(self, first: Chunk, packet: Packet, now: Instant) -> bool:
         """RFC 9260 §8.5.1: packets whose tag is not simply ours. True: their chunks may be handled."""
@@ -402,7 +404,13 @@ class Association:
     def _begin_handshake(self, chunk: bytes, now: Instant) -> None:
         self._handshake_chunk = chunk
         self._handshake_attempts = 1
+        self._handshake_sent_at = now
         self._timers.set(AssociationTimer.T1, now + self._sender.rto.current)
+
+    def _measure_handshake(self, now: Instant) -> None:
+        """RFC 9260 §6.3.1: the first samples, so that the first data need not wait RTO.Initial when it is lost."""
+        if self._handshake_attempts == 1:  # C5
+            self._sender.rto.measured(now - self._handshake_sent_at)
 
     def _send_handshake_chunk(self) -> None:
         if self.state is State.COOKIE_WAIT:
@@ -435,6 +443,7 @@ class Association:
             self._abort(problem or ErrorCause(Cause.PROTOCOL_VIOLATION), f"INIT ACK: {problem}", by_peer=True)
             return
         self._adopt(PeerSide.from_init(ack))
+        self._measure_handshake(now)
         self.state = State.COOKIE_ECHOED
         self._begin_handshake(CookieEchoChunk(cookie).serialize(), now)
         self._send_handshake_chunk()
@@ -472,6 +481,7 @@ class Association:
 
     def _handle_cookie_ack(self, chunk: CookieAckChunk, now: Instant) -> None:
         if self.state is State.COOKIE_ECHOED:
+            self._measure_handshake(now)
             self._establish(now)
 
     def _adopt(self, peer: PeerSide) -> None:
@@ -507,6 +517,8 @@ class Association:
         self._local = local
         self._sender = self._new_sender()
         self._timers.clear_all()
+        if self._receiver is not None:
+            self._events += self._receiver.drain()
         self._adopt(peer)
         self._events.append(AssociationRestarted())
         self._establish(now)
@@ -535,13 +547,13 @@ class Association:
             self._receiver.handle_forward(chunk)
 
     def _finish_receiving(self, receiver: Receiver, now: Instant) -> None:
-        """All chunks of a packet have been taken."""
+        """All packets that arrived together have been taken."""
         self._events += receiver.drain()
         if self._reset is not None and self._reset.deferred:
             self._follow_reset(self._reset.advance(receiver.tsns.cumulative))
-        receiver.packet_done(now)
+        receiver.settle(now)
         if self.state is State.SHUTDOWN_SENT:
-            receiver.sack_at = now  # RFC 9260 §9.2: each packet with data is answered by SACK and SHUTDOWN.
+            receiver.sack_at = now  # RFC 9260 §9.2: packets with data are answered by SACK and SHUTDOWN.
             self._send_shutdown(now)
         while receiver.invalid_streams:
             self._queue_error(ErrorCause.invalid_stream(receiver.invalid_streams.pop()))
@@ -668,6 +680,8 @@ class Association:
         self.state = State.ENDED
         self._timers.clear_all()
         self._sender = self._new_sender()
+        if self._receiver is not None:
+            self._events += self._receiver.drain()  # what came whole before the end is good
         self._receiver = self._reset = None
         self._heartbeat.at = None
         self._outbox.control.clear()
@@ -677,10 +691,12 @@ class Association:
 
     def _flush(self, now: Instant) -> None:
         """Pack everything that may be sent: replies, SACK, FORWARD-TSN, data, in this order."""
-        state, outbox, receiver = self.state, self._outbox, self._receiver
+        receiver = self._receiver
+        if receiver is not None and receiver.has_taken:
+            self._finish_receiving(receiver, now)
+        state, outbox, sender = self.state, self._outbox, self._sender
         if state is State.ENDED:
             return
-        sender = self._sender
         if state is State.SHUTDOWN_PENDING or state is State.SHUTDOWN_RECEIVED:
             self._shut_down_when_idle(now)
         elif self._reset is not None and self._reset.wanted:

@@ -366,6 +366,11 @@ class Channels:
             self.counters.add("dcep_malformed")
             return
         channel_id = ChannelId(message.stream_id)
+        if channel_id % 2 == self._next_id % 2:
+            # RFC 8832 §6 gives the peer the other half of the identifiers. werift chooses by its part in ICE
+            # instead of DTLS; so as not to meet it on the same stream, we leave it the half that it takes.
+            self._next_id ^= 1
+            self.counters.add("dcep_wrong_parity")
         if channel is not None:
             # RFC 8832 §6: an OPEN for a stream in use is an error, and ends the channel.
             self.counters.add("dcep_stream_in_use")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stack.sctp.packet import COMMON_HEADER_SIZE, build_packet
+from stack.sctp.packet import COMMON_HEADER_SIZE, build_packet, build_packets
 
 MAX_CONTROL_CHUNKS = 64
 """Replies to one packet beyond this are not sent; a peer gets no amplifier."""
@@ -79,8 +79,8 @@ class Outbox:
 
     def send_each(self, chunks: Sequence[bytes]) -> None:
         """Send each chunk in a packet of its own; nothing may be waiting in one."""
-        source, destination, tag, zero = self._local_port, self._remote_port, self.tag, self.zero_checksum
-        self.packets += [build_packet(source, destination, tag, (each,), zero_checksum=zero) for each in chunks]
+        ports = self._local_port, self._remote_port
+        self.packets += build_packets(*ports, self.tag, chunks, zero_checksum=self.zero_checksum)
 
     def add_control(self) -> None:
         """Put every waiting control chunk into packets."""

@@ -57,7 +57,8 @@ class Packet(NamedTuple):
             if length < 4 or end > size:
                 raise ParseError(f"chunk {kind} has length {length}, {size - offset} bytes left")
             value = data[offset + 4 : end]
-            chunks.append(parsers[kind](flags, value) if kind in parsers else UnknownChunk(kind, flags, value))
+            parser = parsers.get(kind)
+            chunks.append(parser(flags, value) if parser is not None else UnknownChunk(kind, flags, value))
             offset = end + (-length & 3)
         return cls(source, destination, tag, chunks)
 
@@ -66,9 +67,16 @@ def build_packet(
     source_port: int, destination_port: int, tag: int, chunks: Iterable[bytes], *, zero_checksum: bool = False
 ) -> bytes:
     """Return a packet of serialized, padded chunks."""
+    return build_packets(source_port, destination_port, tag, (b"".join(chunks),), zero_checksum=zero_checksum)[0]
+
+
+def build_packets(
+    source_port: int, destination_port: int, tag: int, bodies: Iterable[bytes], *, zero_checksum: bool = False
+) -> list[bytes]:
+    """Return a packet for each body, which is one chunk or several; their common header is summed once for all."""
     header = _HEADER.pack(source_port, destination_port, tag)
-    body = b"".join(chunks)
     if zero_checksum:
-        return header + _NO_CHECKSUM + body
-    checksum = crc32c_extend(crc32c_extend(0, header + _NO_CHECKSUM), body)
-    return header + checksum.to_bytes(4, "little") + body
+        header += _NO_CHECKSUM
+        return [header + body for body in bodies]
+    crc = crc32c_extend(0, header + _NO_CHECKSUM)
+    return [header + crc32c_extend(crc, body).to_bytes(4, "little") + body for body in bodies]

@@ -29,6 +29,10 @@ _STUN_FIRST_BYTE_END = 4  # RFC 7983 §7
 class Hosted(Machine[EventT_co], Protocol[EventT_co]):
     """A machine that an endpoint can host: it says which paths it has proven, and when it is over."""
 
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together."""
+        ...
+
     def drain_routes(self) -> Sequence[Path]:
         """Return the paths proven since the last call by a verified MESSAGE-INTEGRITY."""
         ...
@@ -105,19 +109,28 @@ class Endpoint(Generic[EventT]):
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Hand one datagram to its session; one that belongs to none is counted and dropped."""
         ufrag = self._find(data, path, now)
-        if ufrag is None:
-            return
-        machine = self._machines[ufrag]
-        machine.handle_datagram(data, path, now)
-        if data[0] < _STUN_FIRST_BYTE_END:  # what follows in the same batch may need the path that this one proved
-            self._bind(ufrag, machine)
-        self._touched[ufrag] = None
+        if ufrag is not None:
+            self._hand_over(ufrag, [(data, path)], now)
 
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
-        """Hand over a batch of datagrams that arrived together, and pump once."""
+        """Hand to each session what it has of a batch of datagrams that arrived together, and pump once."""
+        waiting: dict[str, list[tuple[bytes, Path]]] = {}
         for data, path in batch:
-            self.handle_datagram(data, path, now)
+            ufrag = self._find(data, path, now)
+            if ufrag is None:
+                continue
+            waiting.setdefault(ufrag, []).append((data, path))
+            if data[0] < _STUN_FIRST_BYTE_END:  # what follows may need the path that this one proves
+                self._hand_over(ufrag, waiting.pop(ufrag), now)
+        for ufrag, datagrams in waiting.items():
+            self._hand_over(ufrag, datagrams, now)
         self.pump()
+
+    def _hand_over(self, ufrag: str, datagrams: list[tuple[bytes, Path]], now: Instant) -> None:
+        machine = self._machines[ufrag]
+        machine.handle_datagrams(datagrams, now)
+        self._bind(ufrag, machine)
+        self._touched[ufrag] = None
 
     def handle_timeout(self, now: Instant) -> None:
         """Wake every session that is due, and pump."""

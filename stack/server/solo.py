@@ -26,8 +26,7 @@ class Solo(Generic[EventT]):
 
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
         """Hand over a batch of datagrams that arrived together."""
-        for data, path in batch:
-            self.machine.handle_datagram(data, path, now)
+        self.machine.handle_datagrams(batch, now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Wake the machine."""

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from stack.aio import Host
-from stack.signaling import offer, whip
+from stack.signaling import offer, realtime, whip
 from stack.signaling.door import DOOR, Door, DoorConfig, Refused, check_origin
 from stack.signaling.metrics import CONTENT_TYPE
 from stack.signaling.security import Scope, allows
@@ -89,13 +89,19 @@ def _allowed(error: web.HTTPException) -> dict[str, str]:
     return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
 
 
-def create_app(host: Host, config: DoorConfig | None = None) -> web.Application:
-    """Return the application that takes calls for `host`."""
+def create_app(
+    host: Host, config: DoorConfig | None = None, *, program_passes_events: bool = False
+) -> web.Application:
+    """Return the application that takes calls for `host`.
+
+    `program_passes_events`: the program itself speaks OpenAI's protocol on the channel `oai-events`.
+    """
     door = Door(host, config)
     app = web.Application(middlewares=[_doorkeeper], client_max_size=door.config.max_body)
     app[DOOR] = door
-    app.add_routes(offer.routes)
+    offer.prepare(app)
     whip.prepare(app)
+    realtime.prepare(app, program_passes_events=program_passes_events)
     app.router.add_get("/healthz", _health)
     app.router.add_get("/readyz", _ready)
     app.router.add_get("/metrics", _metrics)

@@ -1,7 +1,7 @@
 """Our own client: `dial(url)` places a complete call to any server that takes an offer over HTTP.
 
 It is the full-ICE, controlling side: it offers, sends its offer without waiting for anything, and checks the
-candidates of the answer. A URL that ends in `/whip` is spoken to with plain SDP, any other with JSON.
+candidates of the answer. A URL of WHIP, WHEP or OpenAI's calls is spoken to with plain SDP, any other with JSON.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _bind_towards(url: str) -> UdpSockets:
 async def _exchange(url: str, offer: str) -> str:
     """Post the offer and return the answer."""
     path = urlsplit(url).path
-    plain = path.rstrip("/").endswith("whip")
+    plain = path.rstrip("/").endswith(("/whip", "/whep", "/v1/realtime/calls"))
     target = url if path not in ("", "/") else urljoin(url, "/api/offer")
     timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT)
     try:

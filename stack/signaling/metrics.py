@@ -1,22 +1,28 @@
 """What a server is measured by, for Prometheus: calls and why they ended, packets, and the times that people feel.
 
 One registry for each server, so that two in one process do not mix. Totals of packets and of named drops are read
-from the media thread when somebody asks; histograms fill from the events of the calls.
+from the media thread when somebody asks, and so is how late frames left; the other histograms fill from the
+events of the calls.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import HistogramMetricFamily
 
 from stack.aio import Call, Host
+from stack.audio import Lateness
 from stack.session import Connected, Ended
 from stack.voice.events import ReplyHeld, ReplyStarted
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0)
+_SETUP = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0)
+_RESPONSE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+_STOP = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.5, 1.0)
 
 
 class Metrics:
@@ -33,9 +39,15 @@ class Metrics:
         self._active.set_function(lambda: len(host.calls))
         self._packets = Gauge("voice_packets", "RTP packets since the start.", ["direction"], registry=registry)
         self._refused = Counter("voice_refused", "Requests refused at the door.", ["status"], registry=registry)
-        self._setup = _histogram("voice_setup_seconds", "From the offer to the connection.", registry)
-        self._response = _histogram("voice_response_seconds", "From the end of a turn to the reply.", registry)
-        self._stop = _histogram("voice_stop_seconds", "From the first speech over a reply to silence.", registry)
+        self._setup = _histogram("voice_setup_seconds", "From the offer to the connection.", registry, _SETUP)
+        self._response = _histogram(
+            "voice_response_seconds", "From the end of a turn to the reply.", registry, _RESPONSE
+        )
+        self._stop = _histogram(
+            "voice_stop_seconds", "From the first speech over a reply to silence.", registry, _STOP
+        )
+        self._lateness = _LatenessCollector()
+        registry.register(self._lateness)
 
     def refused(self, status: int) -> None:
         """A request was refused."""
@@ -66,8 +78,24 @@ class Metrics:
         """Return the text that Prometheus reads."""
         for direction, count in (await self._host.packet_totals()).items():
             self._packets.labels(direction).set(count)
+        self._lateness.latest = await self._host.frame_lateness()
         return generate_latest(self.registry)
 
 
-def _histogram(name: str, text: str, registry: CollectorRegistry) -> Histogram:
-    return Histogram(name, text, buckets=_SECONDS, registry=registry)
+class _LatenessCollector:
+    """Shows the tally that the media thread keeps of each frame: calls pay nothing for Prometheus."""
+
+    def __init__(self) -> None:
+        self.latest = Lateness()
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        """Return the histogram, its buckets cumulative."""
+        bounds = [*map(str, Lateness.BOUNDS), "+Inf"]
+        buckets = list(zip(bounds, accumulate(self.latest.counts), strict=True))
+        family = HistogramMetricFamily("voice_frame_lateness_seconds", "How late a frame left, against its time.")
+        family.add_metric([], buckets, self.latest.total)
+        yield family
+
+
+def _histogram(name: str, text: str, registry: CollectorRegistry, buckets: Sequence[float]) -> Histogram:
+    return Histogram(name, text, buckets=buckets, registry=registry)

@@ -36,6 +36,8 @@ class ServeConfig:
     tls_cert: str | None = None
     """PEM file with the certificate chain; with `tls_key`, HTTP is HTTPS."""
     tls_key: str | None = None
+    program_passes_events: bool = False
+    """The program itself speaks OpenAI's protocol on the channel `oai-events`, as the bridge does."""
     drain_seconds: float = 5.0
     """After SIGTERM no new calls are taken, and those that are may go on for so long."""
 
@@ -89,7 +91,7 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
         tls = _tls_context(config)
         async with Host(program, config.media, trace) as host:
-            app = create_app(host, config.door)
+            app = create_app(host, config.door, program_passes_events=config.program_passes_events)
             runner = web.AppRunner(
                 app,
                 access_log=None,

@@ -9,7 +9,7 @@ What the session says is handed up unchanged, but for media.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -21,6 +21,7 @@ from stack.audio import (
     Decoder,
     G711Decoder,
     G711Law,
+    Lateness,
     OpusDecoder,
     Pcm,
     Receiver,
@@ -48,6 +49,7 @@ from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
 from stack.voice.events import ConversationEvent, Heard, KeyPressed, PeerLeft, SpeakerDrained
 from stack.voice.floor import Floor
 from stack.voice.mouth import Manner, Mouth
+from stack.voice.recording import Tap
 from stack.voice.statistics import CallStatistics, describe_call
 from stack.voice.turns import TurnMode, TurnSettings
 from stack.voice.vad import DETECTOR_RATE, EarshotDetector, EnergyDetector, VoiceDetector
@@ -102,6 +104,9 @@ class Conversation:
             parameters, certificate, entropy, now, wall_clock=wall_clock, dtls_version=config.dtls_version
         )
         self.counters = Counters()
+        self.tap: Tap | None = None
+        """Who is shown all that is heard, said and reported."""
+        self._now = now  # of the latest input
         self._config = config
         self._events: list[ConversationEvent] = []
         self._timers: Timers[_Timer] = Timers()
@@ -227,11 +232,19 @@ class Conversation:
             self._floor.push_to_talk(pressed, now)
             self._gather(now)
 
-    def commit_utterance(self, now: Instant) -> None:
-        """The person's turn is over, whatever the detectors think."""
+    def open_utterance(self) -> None:
+        """Collect what is heard from now on, until `commit_utterance`: for clients that end turns by hand."""
+        self._listening = True
         if self._floor is not None:
-            self._floor.commit(now)
-            self._gather(now)
+            self._floor.open_utterance()
+
+    def commit_utterance(self, now: Instant) -> bool:
+        """The person's turn is over, whatever the detectors think; False if there is nothing in it."""
+        if self._floor is None:
+            return False
+        committed = self._floor.commit(now)
+        self._gather(now)
+        return committed
 
     def clear_utterance(self, now: Instant) -> None:
         """Forget what the person has said in this turn."""
@@ -317,11 +330,21 @@ class Conversation:
         """Return a snapshot of the call's statistics."""
         return describe_call(self.session, self._receiver, self.counters, now)
 
+    @property
+    def lateness(self) -> Lateness | None:
+        """How late the frames left that we sent; None before the first."""
+        return self._mouth.lateness if self._mouth is not None else None
+
     # -- the machine ---------------------------------------------------------------------------------------
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram from the network."""
         self.session.handle_datagram(data, path, now)
+        self._collect(now)
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together."""
+        self.session.handle_datagrams(batch, now)
         self._collect(now)
 
     def handle_timeout(self, now: Instant) -> None:
@@ -358,6 +381,9 @@ class Conversation:
     def drain_events(self) -> Sequence[ConversationEvent]:
         """Return what happened since the last call."""
         events, self._events = self._events, []
+        if self.tap is not None:
+            for event in events:
+                self.tap.event(event, self._now)
         return events
 
     def drain_routes(self) -> Sequence[Path]:
@@ -376,7 +402,7 @@ class Conversation:
             for event in events:
                 if isinstance(event, MediaReceived):
                     self._on_media(event, now)
-                else:
+                elif not (isinstance(event, MessageReceived) and self._on_message(event, now)):
                     self._events.append(event)
                     self._on_session(event, now)
         self._note_reports(now)
@@ -388,8 +414,6 @@ class Conversation:
                 self._tick_due = now
                 self._timers.set(_Timer.TICK, self._next_tick(now))
             self._speak(now)
-        elif isinstance(event, MessageReceived):
-            self._on_message(event, now)
         elif isinstance(event, ChannelOpened):
             if event.label == EVENTS_CHANNEL and event.by_peer:
                 self._client_channel = event.channel
@@ -468,6 +492,8 @@ class Conversation:
                     frame.payload, frame.ticks, now, skipped=frame.skipped, marker=frame.marker
                 )
             mouth.note_sent(frame, self._sent_sequence, now)
+            if self.tap is not None:
+                self.tap.sent(frame, mouth.sample_rate, now)
             if self._floor is not None and self._listening:
                 self._floor.note_sent(frame, now)
         self._note_queue(now)
@@ -484,6 +510,7 @@ class Conversation:
 
     def _gather(self, now: Instant) -> None:
         """Hand up what the floor says, and tell the client in the same call."""
+        self._now = now
         if self._floor is None:
             return
         events = self._floor.drain_events()
@@ -495,14 +522,20 @@ class Conversation:
             if message is not None and self._client_channel is not None:
                 self.tell(message, now)
 
-    def _on_message(self, event: MessageReceived, now: Instant) -> None:
+    def _on_message(self, event: MessageReceived, now: Instant) -> bool:
+        """Do what the client asks for; True if it was for us. What is not waits for the program to read it."""
+        if event.channel == self._client_channel and self._obey(event.data, now):
+            return True
         self._unread += len(event.data)
         self._channels.set_unread(self._unread, now)
         self.session.flush(now)
-        if event.channel != self._client_channel or self._floor is None:
-            return
+        return False
+
+    def _obey(self, data: str | bytes, now: Instant) -> bool:
+        if self._floor is None:
+            return False
         try:
-            request = read_request(event.data)
+            request = read_request(data)
             match request["type"]:
                 case "turn_settings":
                     self._floor.configure(read_turn_settings(request, self._floor.settings), now)
@@ -512,8 +545,12 @@ class Conversation:
                     self._floor.interrupt(now)
                 case "playout_delay":
                     self._floor.playout_delay = read_playout_delay(request)
+                case _:
+                    return False
         except ParseError:
             self.counters.add("client_request_malformed")
+            return False
+        return True
 
 
 def _make_decoder(codec: str, rate: int) -> Decoder:

@@ -29,6 +29,7 @@ from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
 _SNAP = 16  # samples by which media time may disagree with the count of samples: 1 ms of rounding
 _AUDIBLE = 30.0  # RMS of a reference that can come back as an echo: -61 dBFS
 _HEADROOM = 64  # taps that the model begins before the lag that was found
+_LEAST_LEFT, _MOST_LEFT = 0.25, 5.0  # of the prediction's power
 _OPPOSED = 0.22  # correlation of remainder and prediction that double talk hardly ever reaches by chance
 _TAIL = 3200  # samples for which a room may go on after us
 
@@ -244,7 +245,14 @@ class KalmanEchoCanceller:
         heard = self._microphone.read(end - estimator.WINDOW, estimator.WINDOW)
         sent = self._reference.read(end - estimator.span, estimator.span)
         quiet = _AUDIBLE * _AUDIBLE * 1024
-        if float(np.dot(sent, sent)) < quiet or float(np.dot(heard, heard)) < quiet / 10:
+        if float(np.dot(sent, sent)) < quiet:
+            return
+        if float(np.dot(heard, heard)) < quiet / 10:
+            # We are loud and the microphone is silent: what does not come back is no echo. But it may be muted, so
+            # look again soon after it is not.
+            self._next_look = end + _LOOK_WHEN_LOST // 2
+            if self._state is EchoState.UNKNOWN:
+                self._decide(None, end)
             return
         lag = estimator.look(sent, heard)
         if self._state is not EchoState.PRESENT:
@@ -298,7 +306,7 @@ class Balance:
 
     def __init__(self) -> None:
         self._heard = self._left = self._explained = self._predicted = 0.0
-        self._explained_now = self._predicted_now = self._left_now = 0.0
+        self._explained_now = self._predicted_now = self._left_now = self._left_slow = 0.0
         self._long_heard = self._long_left = 1.0
 
     def update(self, microphone: Float, error: Float) -> None:
@@ -308,6 +316,7 @@ class Balance:
         self._heard = 0.9 * self._heard + heard
         self._left = 0.9 * self._left + left
         explained, power = float(np.dot(microphone, predicted)), float(np.dot(predicted, predicted))
+        self._left_slow = 0.85 * self._left_slow + left
         self._explained = 0.85 * self._explained + explained
         self._predicted = 0.85 * self._predicted + power
         self._explained_now = 0.7 * self._explained_now + explained
@@ -323,17 +332,23 @@ class Balance:
 
     @property
     def found(self) -> float:
-        """How much of the prediction is in the microphone: 1 for a path that is right, 0 for one that is gone."""
-        return self._explained / self._predicted if self._predicted > BLOCK else 1.0
+        """How much of the prediction is in the microphone: 1 for a path that is right, 0 for one that is gone.
+
+        Beside a voice that is much louder than the echo nobody can tell: then it is 1.
+        """
+        tellable = self._predicted > BLOCK and self._left_slow < _MOST_LEFT * self._predicted
+        return self._explained / self._predicted if tellable else 1.0
 
     @property
     def opposed(self) -> bool:
         """True if what is left runs against the prediction: the filter now adds an echo of its own.
 
         A person's voice is uncorrelated with the prediction; a prediction that is no longer in the microphone is
-        left there with its sign turned. Over 30 ms, and only where something substantial is left.
+        left there with its sign turned. Over 30 ms, and only where as much is left as a lost path leaves: beside a
+        voice that is much louder, correlation is chance.
         """
-        if self._predicted_now < BLOCK or self._left_now < 0.25 * self._predicted_now:
+        share = self._left_now / (self._predicted_now + 1.0)
+        if self._predicted_now < BLOCK or not _LEAST_LEFT < share < _MOST_LEFT:
             return False
         against = self._predicted_now - self._explained_now
         return against > _OPPOSED * float(np.sqrt(self._left_now * self._predicted_now))

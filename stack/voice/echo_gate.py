@@ -39,6 +39,7 @@ _SMOOTHING = 0.6
 _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
 _FLOOR_START = 1e4
 _DOUBT = 0.1
+_MOST_LEFT = 5.0  # of a prediction: more than that is a voice, or a path that is gone
 _VERDICTS_KEPT = 64
 
 
@@ -163,6 +164,9 @@ class EchoGate:
             self._leak.update(left, self._echo, self._echo > 4.0 * self._floor, doubtful)
         if believed:
             echo = np.minimum(self._leak.gain * self._echo * self._margins[0], by_coupling)
+            if self._error.sum() > _MOST_LEFT * self._echo.sum():
+                # Far more is left than was predicted; if no more than comes back at all, the path may be gone.
+                echo = np.maximum(echo, self._coupling.gain * ours)
         elif self._coupling.seen >= self._COUPLING_KNOWN:
             echo = by_coupling
         else:

@@ -71,6 +71,8 @@ class Utterance:
     """Media time at which the person fell silent; what follows is the wait that made it a turn."""
     waited_ms: float
     """Milliseconds from the arrival of the last speech to the decision that the turn was over."""
+    text: str = ""
+    """What was typed instead of said, by a client that can; there are no samples then."""
 
     @property
     def duration(self) -> float:
@@ -131,6 +133,33 @@ class UserIdle:
     """Nobody has said anything for the idle timeout since the last reply ended."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReplyText:
+    """The program says in text what a reply says in sound; pieces follow each other."""
+
+    reply: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserTranscript:
+    """The program says in text what the person said in the latest turn."""
+
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRequested:
+    """The program wants a function of the client to be called; `arguments` is JSON."""
+
+    request: str
+    name: str
+    arguments: str
+
+
+ProgramEvent: TypeAlias = ReplyText | UserTranscript | ToolRequested
+"""What a program tells whoever watches its call: the dialects hand it on to their clients."""
 VoiceEvent: TypeAlias = (
     UserStartedSpeaking
     | UserStoppedSpeaking
@@ -144,4 +173,6 @@ VoiceEvent: TypeAlias = (
     | ReplyFinished
     | UserIdle
 )
-ConversationEvent: TypeAlias = SessionEvent | Heard | SpeakerDrained | PeerLeft | KeyPressed | VoiceEvent
+ConversationEvent: TypeAlias = (
+    SessionEvent | Heard | SpeakerDrained | PeerLeft | KeyPressed | VoiceEvent | ProgramEvent
+)

@@ -238,10 +238,18 @@ class Floor:
         """What the person has said in this turn so far, if somebody knows: it helps to tell whether it is over."""
         self._transcript = text
 
-    def commit(self, now: Instant) -> None:
-        """The person's turn is over, whatever the detectors think."""
+    def open_utterance(self) -> None:
+        """Collect from now on, whether somebody speaks or not: the turn is ended by `commit`."""
+        if self._opened_at is None:
+            start, samples = self._collected[-1] if self._collected else (0.0, ())
+            self._opened_at = start + len(samples) / DETECTOR_RATE
+
+    def commit(self, now: Instant) -> bool:
+        """The person's turn is over, whatever the detectors think; False if nothing was collected."""
+        before = len(self._events)
         self._turns.commit(now)
         self._act(now)
+        return any(isinstance(event, ev.Utterance) for event in self._events[before:])
 
     def clear(self, now: Instant) -> None:
         """Forget what the person has said in this turn."""

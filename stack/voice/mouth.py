@@ -16,6 +16,7 @@ from stack.audio import (
     EncoderTuner,
     G711Encoder,
     G711Law,
+    Lateness,
     OpusEncoder,
     Pcm,
     PlayoutQueue,
@@ -106,6 +107,8 @@ class SpokenFrame(NamedTuple):
     """Ticks of silence before it."""
     marker: bool
     position: int
+    media_time: float
+    """Seconds on the RTP timeline, which begins with the first frame and counts silence, too."""
 
 
 class Mouth:
@@ -131,6 +134,11 @@ class Mouth:
     def queued(self) -> float:
         """Seconds of sound that are written and have not left."""
         return self._playout.queued if self._playout is not None else 0.0
+
+    @property
+    def lateness(self) -> Lateness | None:
+        """How late frames have left; None before the first write."""
+        return self._playout.lateness if self._playout is not None else None
 
     def note_loss(self, loss: float, now: Instant) -> None:
         """The peer reports that it loses this share of our packets, 0 … 1: the encoder takes precautions."""
@@ -203,7 +211,8 @@ class Mouth:
                 skipped = frame.timestamp - self._next_timestamp
                 self._next_timestamp = frame.timestamp + self._ticks
             mono = to_int16(frame.samples) if frame.samples.ndim > 1 else frame.samples
-            yield SpokenFrame(payload, mono, self._ticks, skipped, frame.marker, frame.position)
+            at = frame.timestamp / self._encoder.clock_rate
+            yield SpokenFrame(payload, mono, self._ticks, skipped, frame.marker, frame.position, at)
 
     def _open(self, sample_rate: int) -> PlayoutQueue:
         manner = self._manner

@@ -1,26 +1,39 @@
 // Puts the page together: the call tells, everything else shows.
 
 import { Call } from "./call.js";
+import { TalkKey, TurnControls } from "./controls.js";
+import { Conversation } from "./conversation.js";
 import { Events } from "./events.js";
 import { Lanes } from "./lanes.js";
 import { Levels, SILENCE } from "./levels.js";
+import { Playback } from "./playback.js";
 import { Plot } from "./plot.js";
 import { Quality } from "./quality.js";
 import { Settings } from "./settings.js";
 import { Steps } from "./steps.js";
+import { Transcript } from "./transcript.js";
+import { Turns } from "./turns.js";
 
 const $ = id => document.getElementById(id);
 const LEVEL_PERIOD = 40;
+const REPORT_PERIOD = 1000;
+const REPORT_STEP = 10;      // milliseconds of delay that are told at once
 
 const settings = new Settings();
 const steps = new Steps($("steps"), $("steps-note"));
 const lanes = new Lanes($("timeline"));
 const events = new Events($("events"), $("events-note"));
+const transcript = new Transcript($("transcript"), $("transcript-note"));
+const turns = new Turns($("turns"), $("turns-note"));
+const controls = new TurnControls();
+const playback = new Playback($("remote"));
 const plots = {
   rtt: new Plot($("plot-rtt"), 20), loss: new Plot($("plot-loss"), 2), jitter: new Plot($("plot-jitter"), 10),
 };
 
 let call = null;
+let conversation = new Conversation();
+let reported = { at: 0, delay: 0 };
 let levels = null;
 let quality = null;
 let connectedAt = 0;
@@ -36,9 +49,12 @@ window.voiceStack = {
   get events() { return events.all; },
   get connection() { return call?.connection ?? null; },
   get remote() { return $("remote").srcObject; },
+  get conversation() { return conversation; },
+  get playback() { return playback; },
   levels: { you: null, program: null },
   peaks: { you: SILENCE, program: SILENCE },
   on: (type, handler) => events.on(type, handler),
+  send: request => call?.send(request) ?? false,
 };
 
 const busy = () => call !== null && !call.over;
@@ -47,28 +63,63 @@ function begin() {
   call = new Call({ audio: settings.constraints });
   levels = new Levels();
   window.voiceStack.peaks = { you: SILENCE, program: SILENCE };
-  steps.clear();
-  events.clear();
+  conversation = listen(new Conversation());
+  for (const view of [steps, events, transcript, turns]) view.clear();
+  $("stops").textContent = "";
   clearQuality();
   call.addEventListener("state", onState);
   call.addEventListener("step", onStep);
   call.addEventListener("remote", onRemote);
-  call.addEventListener("message", ({ detail }) => events.receive(detail.text, performance.now() - connectedAt));
+  call.addEventListener("message", ({ detail }) => conversation.receive(events.receive(detail.text, performance.now() - connectedAt)));
   call.start();
+}
+
+function listen(conversation) {
+  const on = (type, handler) => conversation.addEventListener(type, ({ detail }) => handler(detail));
+  on("span", ({ who, begin, end }) => (begin === undefined ? lanes.end(who, end) : lanes.begin(who, begin)));
+  on("entry", ({ entry }) => transcript.show(entry));
+  on("stop", showStop);
+  on("hush", () => playback.hush());
+  on("speak", () => playback.speak());
+  on("turn", ({ turn }) => {
+    // There and back: the last of what the person says, and the first of what is answered.
+    turn.network = quality?.latest?.rtt ?? null;
+    turn.playback = playback.delay === null ? null : playback.delay + (levels?.outputLatency ?? 0);
+    turns.add(turn);
+  });
+  on("reply", render);
+  on("state", () => { document.body.dataset.turn = conversation.state; });
+  return conversation;
+}
+
+function showStop({ stopMs, at }) {
+  lanes.mark(`${Math.round(stopMs)} ms`, at);
+  const times = conversation.stops.map(stop => stop.stopMs).sort((a, b) => a - b);
+  const middle = times[Math.floor(times.length / 2)];
+  $("stops").textContent = `You spoke, and the program was silent ${Math.round(stopMs)} ms later`
+    + (times.length > 1 ? `; median of ${times.length}: ${Math.round(middle)} ms.` : ".");
+}
+
+function report() {
+  const { delay } = playback;
+  const now = performance.now();
+  if (now - reported.at < REPORT_PERIOD && Math.abs(delay - reported.delay) < REPORT_STEP) return;
+  if (call?.send({ type: "playout_delay", ms: Math.round(10 * delay) / 10 })) reported = { at: now, delay };
 }
 
 function onStep({ detail }) {
   if (detail.name === "microphone") {
     levels.watchMicrophone(call.microphone);
+    settings.microphone = call.microphone;
     lanes.start();
     timers.push(setInterval(showLevels, LEVEL_PERIOD));
   }
+  if (detail.name === "channel" && controls.request) call.send(controls.request);
   steps.show(call.timings, call.skippedSteps);
 }
 
 function onRemote({ detail }) {
-  $("remote").srcObject = detail.stream;
-  $("remote").play().catch(() => {});
+  playback.start(detail.stream, call.connection);
   levels.watchRemote(detail.stream, call.connection);
 }
 
@@ -90,7 +141,10 @@ function end() {
   quality = null;
   lanes.stop();
   levels.close();
-  $("remote").srcObject = null;
+  playback.stop();
+  settings.microphone = null;
+  reported = { at: 0, delay: 0 };
+  delete document.body.dataset.turn;
   showLevel("you", null);
   showLevel("program", null);
   document.body.style.removeProperty("--voice");
@@ -101,12 +155,16 @@ const length = () => {
   return { minutes: Math.floor(total / 60), seconds: total % 60 };
 };
 
+const talking = () => controls.mode === "manual" && call?.state === "connected";
+
 function statusText() {
   switch (call.state) {
     case "microphone": return "Please allow the microphone in your browser's question.";
     case "offer": return "Calling…";
     case "connecting": return "Connecting…";
-    case "connected": return call.muted ? "You are muted: the program hears silence." : "Connected. Speak, and listen.";
+    case "connected":
+      if (call.muted) return "You are muted: the program hears silence.";
+      return talking() ? "Connected. Hold the space bar, or the button, and speak." : "Connected. Speak, and listen.";
     case "interrupted": return "The connection is interrupted. Waiting for it to come back…";
     case "failed": return connectedAt ? `The call broke off after ${lengthInWords()}.` : "The call did not work out.";
     default: return endedText();
@@ -131,8 +189,13 @@ function render() {
   document.body.dataset.state = call.state;
   $("call-label").textContent = LABELS[call.state] ?? "Start";
   $("status").textContent = statusText();
-  if (!inCall && document.activeElement === $("mute")) $("call").focus();   // it is about to vanish
-  $("mute").hidden = $("clock").hidden = !inCall;
+  const gone = [[$("mute"), !inCall], [$("clock"), !inCall], [$("interrupt"), !inCall], [$("talk"), !talking()]];
+  for (const [element, hidden] of gone) {
+    if (hidden && document.activeElement === element) $("call").focus();   // it is about to vanish
+    element.hidden = hidden;
+  }
+  // Not `disabled`: the focus stays where it is when a reply ends.
+  $("interrupt").setAttribute("aria-disabled", String(conversation.speaking === null));
   $("mute").setAttribute("aria-pressed", String(call.muted));
   $("mute-label").textContent = call.muted ? "Unmute" : "Mute";
   showProblem(call.problem);
@@ -204,6 +267,15 @@ function clearQuality() {
 
 $("call").addEventListener("click", () => (busy() ? call.hangUp() : begin()));
 $("mute").addEventListener("click", () => { call.setMuted(!call.muted); render(); });
+const interrupt = () => conversation.speaking !== null && call?.send({ type: "interrupt" });
+$("interrupt").addEventListener("click", interrupt);
+document.addEventListener("keydown", event => event.key === "Escape" && interrupt());
+new TalkKey($("talk"), { wanted: talking, press: pressed => call?.send({ type: "push_to_talk", pressed }) });
+controls.addEventListener("change", () => {
+  if (controls.request) call?.send(controls.request);
+  if (call) render();
+});
+playback.addEventListener("delay", report);
 // Leaving the page ends the call at once; the server need not find out by silence.
 window.addEventListener("pagehide", () => busy() && call.hangUp());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => Object.values(plots).forEach(plot => plot.draw()));

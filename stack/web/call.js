@@ -25,6 +25,7 @@ export class Call extends EventTarget {
   timings = {};             // step → milliseconds since the click
   #clicked = 0;
   #pc = null;
+  #channel = null;
   #timer = 0;
 
   constructor({ url = "api/offer", audio = true } = {}) {
@@ -64,6 +65,13 @@ export class Call extends EventTarget {
   setMuted(muted) {
     this.muted = muted;
     for (const track of this.microphone?.getAudioTracks() ?? []) track.enabled = !muted;
+  }
+
+  // Ask the server for something; false if there is no way to, yet or any more.
+  send(request) {
+    if (this.#channel?.readyState !== "open") return false;
+    this.#channel.send(JSON.stringify(request));
+    return true;
   }
 
   async #openMicrophone() {
@@ -135,6 +143,7 @@ export class Call extends EventTarget {
   }
 
   #watchChannel(channel) {
+    this.#channel = channel;
     channel.addEventListener("open", () => this.#step("channel"));
     channel.addEventListener("close", () => this.hangUp("program"));
     channel.addEventListener("message", ({ data }) => {

@@ -16,12 +16,14 @@ export class Events {
     this.#handlers.set(type, [...(this.#handlers.get(type) ?? []), handler]);
   }
 
+  // Returns the event.
   receive(text, at) {
     const event = parse(text);
     this.all.push(event);
     if (this.all.length > KEPT) this.all.shift();
     this.#append(event, at);
     for (const handler of this.#handlers.get(event.type) ?? []) handler(event);
+    return event;
   }
 
   clear() {

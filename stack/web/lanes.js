@@ -1,4 +1,5 @@
-// Who speaks when: two lanes on one axis of time that ends now. `mark` puts a labelled line at a moment.
+// Who speaks when: two lanes on one axis of time that ends now. Bars are how loud it was, measured here; the bands
+// behind them are when the server held somebody to be speaking. `mark` puts a labelled line at a moment.
 
 import { calm, fit, token } from "./canvas.js";
 import { SILENCE } from "./levels.js";
@@ -6,11 +7,12 @@ import { SILENCE } from "./levels.js";
 const SPAN = 20_000;      // milliseconds on the axis
 const COLUMN = 120;       // milliseconds in one bar
 const AXIS = 20;          // pixels for the labels of time
-const MARKS_KEPT = 100;
+const KEPT = 100;         // marks, and bands of each side
 
 export class Lanes {
   #columns = [];          // {at, you, program}: the loudest of each COLUMN, as 0…1
   #marks = [];
+  #bands = { you: [], program: [] };   // {begin, end: null while it lasts}
   #running = false;
   #drawn = 0;
 
@@ -22,6 +24,7 @@ export class Lanes {
   start() {
     this.#columns = [];
     this.#marks = [];
+    this.#bands = { you: [], program: [] };
     this.#running = true;
     requestAnimationFrame(now => this.#tick(now));
   }
@@ -43,7 +46,18 @@ export class Lanes {
 
   mark(label, at = performance.now()) {
     this.#marks.push({ label, at });
-    if (this.#marks.length > MARKS_KEPT) this.#marks.shift();
+    if (this.#marks.length > KEPT) this.#marks.shift();
+  }
+
+  begin(who, at) {
+    this.end(who, at);
+    this.#bands[who].push({ begin: at, end: null });
+    if (this.#bands[who].length > KEPT) this.#bands[who].shift();
+  }
+
+  end(who, at) {
+    const last = this.#bands[who].at(-1);
+    if (last?.end === null) last.end = Math.max(at, last.begin);
   }
 
   #tick(now) {
@@ -56,7 +70,7 @@ export class Lanes {
   #draw(now = this.#columns.at(-1)?.at ?? performance.now()) {
     this.#drawn = now;
     const { context, width, height } = fit(this.canvas);
-    const colours = Object.fromEntries(["line", "ink-2", "you", "program", "ink"]
+    const colours = Object.fromEntries(["line", "ink-2", "you", "program", "ink", "stop", "card"]
       .map(name => [name, token(this.canvas, `--${name}`)]));
     const x = at => width - (now - at) / SPAN * width;
     const lane = (height - AXIS) / 2;
@@ -68,6 +82,15 @@ export class Lanes {
       context.fillStyle = colours.line;
       context.fillRect(0, middle - 0.5, width, 1);
       context.fillStyle = colours[who];
+      context.globalAlpha = 0.16;
+      for (const { begin, end } of this.#bands[who]) {
+        const from = Math.max(-8, x(begin)), to = Math.min(width, x(end ?? now));
+        if (to <= 0) continue;
+        context.beginPath();
+        context.roundRect(from, middle - lane / 2 + 4, Math.max(2, to - from), lane - 8, 6);
+        context.fill();
+      }
+      context.globalAlpha = 1;
       for (const column of this.#columns) {
         const half = column[who] ** 1.5 * (lane / 2 - 6);
         if (half < 0.75) continue;
@@ -76,10 +99,22 @@ export class Lanes {
         context.fill();
       }
     }
-    context.fillStyle = colours.ink;
+    this.#drawMarks(context, x, width, height, colours);
+  }
+
+  #drawMarks(context, x, width, height, colours) {
+    context.font = `600 11px ${token(document.body, "--font")}`;
     for (const { label, at } of this.#marks) {
-      context.fillRect(x(at), 0, 1.5, height - AXIS);
-      context.fillText(label, x(at) + 5, 11);
+      const left = x(at), room = context.measureText(label).width + 10;
+      if (left < -room) continue;
+      const beside = left + room > width ? left - room : left;   // at the right edge the flag flies to the left
+      context.fillStyle = colours.stop;
+      context.fillRect(left - 0.75, 0, 1.5, height - AXIS);
+      context.beginPath();
+      context.roundRect(beside, (height - AXIS) / 2 - 9, room, 18, 4);
+      context.fill();
+      context.fillStyle = colours.card;
+      context.fillText(label, beside + 5, (height - AXIS) / 2 + 4);
     }
   }
 

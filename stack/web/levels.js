@@ -35,6 +35,9 @@ export class Levels {
     this.#context.resume().catch(() => {});   // made by a click, so it may
   }
 
+  // Milliseconds that the output device holds sound back; 0 where the browser does not say.
+  get outputLatency() { return 1000 * (this.#context.outputLatency || 0); }
+
   watchMicrophone(stream) { this.#you = new Probe(this.#context, stream); }
 
   watchRemote(stream, connection) {

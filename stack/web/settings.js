@@ -1,4 +1,4 @@
-// The microphone's settings, remembered by the browser.
+// The microphone's settings, remembered by the browser; an open microphone follows where the browser can.
 
 const NAMES = ["echoCancellation", "noiseSuppression", "autoGainControl"];
 const KEY = "voice-stack.microphone";
@@ -10,13 +10,22 @@ export class Settings {
     const kept = read();
     for (const [name, box] of this.#boxes) {
       box.checked = kept[name] ?? true;
-      box.addEventListener("change", () => this.#keep());
+      box.addEventListener("change", () => { this.#keep(); this.#follow(); });
     }
   }
 
   // What getUserMedia takes as `audio`.
   get constraints() {
     return Object.fromEntries([...this.#boxes].map(([name, box]) => [name, box.checked]));
+  }
+
+  // The microphone that is open now; null: none.
+  microphone = null;
+
+  #follow() {
+    for (const track of this.microphone?.getAudioTracks() ?? []) {
+      track.applyConstraints(this.constraints).catch(() => { /* then the next call will */ });
+    }
   }
 
   #keep() {

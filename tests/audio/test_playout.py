@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack.audio import FRAME, AudioFrame, PlayoutQueue
-from stack.audio.playout import HOLD, MAX_BURST, MAX_QUEUED
+from stack.audio.playout import HOLD, MAX_BURST, MAX_QUEUED, Lateness
 from stack.core.errors import LocalError
 
 START = 1000.0
@@ -293,3 +293,26 @@ def test_what_was_not_heard_can_be_said_again():
     rest = [frame.samples for slot in range(1, 10) for frame in drain(queue, START + 1.0 + slot * FRAME)]
     said = np.concatenate([again[0].samples, *rest])
     np.testing.assert_array_equal(said[: 8 * 960 - 100], samples[2 * 960 + 100 :])
+
+
+def test_lateness_is_counted_against_the_time_at_which_a_frame_could_leave() -> None:
+    queue = PlayoutQueue(16_000)
+    queue.write(np.ones(3 * 320, np.int16), 16_000, 10.0)
+    for now in (10.0, 10.020, 10.047):  # the third tick comes 7 ms late
+        assert queue.next_frame(now) is not None
+    assert queue.lateness.total == pytest.approx(0.007)
+    queue.write(np.ones(320, np.int16), 16_000, 10.090)  # a late writer is no late tick
+    assert queue.next_frame(10.090) is not None
+    assert queue.lateness.total == pytest.approx(0.007)
+    queue.write(np.ones(320, np.int16), 16_000, 20.0)  # nor is a pause
+    assert queue.next_frame(20.003) is not None
+    assert queue.lateness.total == pytest.approx(0.010)
+    counts = dict(zip((*Lateness.BOUNDS, None), queue.lateness.counts, strict=True))
+    assert {bound: count for bound, count in counts.items() if count} == {0.0005: 3, 0.005: 1, 0.010: 1}
+    total = Lateness()
+    total.merge(queue.lateness)
+    total.merge(queue.lateness)
+    total.add(3.0)
+    assert sum(total.counts) == 11
+    assert total.counts[-1] == 1
+    assert total.total == pytest.approx(3.020)

@@ -47,5 +47,14 @@ def test_data_runs_both_and_compares(capsys):
     )
 
 
+@pytest.mark.slow
+def test_interleaving_spares_small_messages_the_wait_for_large_ones(capsys):
+    assert main(["interleaving", "--json", "--scale", "0.1"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    p50 = {(row[0], row[1]): row[3] for row in table["rows"]}
+    assert p50["262,144", "I-DATA"] < p50["262,144", "DATA"] / 1.5
+    assert p50["-", "idle link"] < p50["16,384", "I-DATA"] < 1.1 * p50["262,144", "I-DATA"]
+
+
 def test_options_have_defaults():
     assert Options() == Options(scale=1.0, seed=1)

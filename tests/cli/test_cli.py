@@ -55,6 +55,7 @@ def test_help_shows_the_commands() -> None:
         (["serve", "--port", "70000"], 2, "range"),
         (["serve", "--host", "no.such.host.invalid"], 1, "unknown host"),
         (["serve", "--port", "0", "--udp-port", "0", "--pcap", "/no/such/folder/x.pcap"], 1, "cannot write"),
+        (["serve", "--port", "0", "--udp-port", "0", "--record-dir", "/dev/null/x"], 1, "cannot record into"),
         (["call", "http://127.0.0.1:9/"], 1, "cannot reach"),
         (["call", "http://127.0.0.1:9/", "--play", "/no/such/file.wav"], 1, "/no/such/file.wav"),
         (["call", "http://127.0.0.1:9/", "--record", "/no/such/folder/x.wav"], 1, "cannot write"),
@@ -124,3 +125,66 @@ async def test_a_signal_ends_the_server_in_an_orderly_way(name: str) -> None:
     _, errors = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0
     assert b"Traceback" not in errors
+
+
+def test_help_shows_the_environment() -> None:
+    text = run("serve", "--help").stdout
+    for name in ("VOICE_STACK_PORT", "VOICE_STACK_TOKEN", "VOICE_STACK_UPSTREAM", "VOICE_STACK_DRAIN_SECONDS"):
+        assert name in text
+
+
+def test_tls_files_that_are_no_use_are_one_clear_line(tmp_path: Path) -> None:
+    ports = ["--port", "0", "--udp-port", "0"]
+    assert "needs both" in run("serve", *ports, "--tls-cert", "x.pem", expect=1).stderr
+    broken = tmp_path / "x.pem"
+    broken.write_text("nothing")
+    tls = ["--tls-cert", str(broken), "--tls-key", str(broken)]
+    assert "cannot use" in run("serve", *ports, *tls, expect=1).stderr
+
+
+async def test_the_environment_configures_https_and_tokens_and_a_second_signal_does_not_wait(
+    tmp_path: Path,
+) -> None:
+    import ssl
+
+    import aiohttp
+
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
+        + ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )
+    settings = {
+        "PORT": "0",
+        "UDP_PORT": "0",
+        "TOKEN": "call=one metrics=two",
+        "TLS_CERT": str(certificate),
+        "TLS_KEY": str(key),
+        "DRAIN_SECONDS": "300",
+    }
+    environment = os.environ | {f"VOICE_STACK_{name}": value for name, value in settings.items()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "stack", "serve", stdout=-1, stderr=-1, env=environment
+    )
+    assert process.stdout is not None
+    url = (await asyncio.wait_for(process.stdout.readline(), 30)).decode().split()[1]
+    assert url.startswith("https://")
+    offer = (Path(__file__).parent.parent / "vectors/offers/chromium156-audio_dc.sdp").read_text()
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as http:
+        for token, status in (("wrong", 401), ("two", 403), ("one", 200)):
+            header = {"Authorization": f"Bearer {token}"}
+            async with http.post(url + "/api/offer", json={"sdp": offer}, headers=header) as response:
+                assert response.status == status
+        process.send_signal(signal.SIGTERM)
+        assert b"Draining" in await asyncio.wait_for(process.stdout.readline(), 30)
+        async with http.get(url + "/readyz") as response:
+            assert response.status == 503
+    process.send_signal(signal.SIGTERM)
+    _, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
+    assert b"Traceback" not in errors
+    assert not any(secret in errors for secret in (b"call=one", b"wrong"))

@@ -12,6 +12,7 @@ from stack.dtls.keys12 import Keys12
 from stack.dtls.keys13 import Keys13
 from stack.dtls.record import (
     MAX_DEFERRED_RECORDS,
+    MAX_RECORDS_PER_DATAGRAM,
     ContentType,
     Protection12,
     Protection13,
@@ -142,6 +143,17 @@ def test_records_before_their_keys_wait_within_bounds() -> None:
     deferred = records.take_deferred()
     assert len([record for raw in deferred for record in records.open(raw, 0.0)]) == MAX_DEFERRED_RECORDS
     assert records.take_deferred() == []
+
+
+@pytest.mark.parametrize(
+    "suite", [CipherSuite.TLS_AES_128_GCM_SHA256, CipherSuite.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]
+)
+def test_a_datagram_of_many_records_costs_no_more_than_so_many(suite: CipherSuite) -> None:
+    epoch = first_epoch(suite)
+    sender, receiver = layer(suite, epoch), layer(suite, epoch)
+    datagram = b"".join(sender.seal(DATA, b"x", epoch)[1] for _ in range(MAX_RECORDS_PER_DATAGRAM + 5))
+    assert len(list(receiver.open(datagram, 0.0))) == MAX_RECORDS_PER_DATAGRAM
+    assert tally(receiver, "record_too_many") == 1
 
 
 def test_the_previous_epoch_is_kept_for_a_while() -> None:

@@ -123,6 +123,8 @@ async def test_the_keyboard_reaches_everything_and_a_phone_shows_everything(
         assert await browser.evaluate("document.activeElement.id") == "call"
         assert await browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         await browser.press("Tab")
+        assert await browser.evaluate("document.activeElement.id") == "mode"
+        await browser.press("Tab")
         assert await browser.evaluate("document.activeElement.tagName") == "SUMMARY"
         await browser.press("Enter")
         assert await browser.wait_for("document.querySelector('details').open")

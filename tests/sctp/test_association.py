@@ -56,6 +56,17 @@ def inject(pair, index, *chunks, tag=None):
 # --- set-up ------------------------------------------------------------------------------------------------
 
 
+def test_the_handshake_measures_the_round_trip_so_that_the_first_message_need_not_wait_a_second_when_lost():
+    pair = make_associations(Weather(delay=0.05))
+    dropped = []
+    pair.drop = lambda sender, packet: not dropped and sender == 0 and not dropped.append(packet)
+    began = pair.now
+    pair.a.send(0, 51, b"first", pair.now)
+    pair.run_until(lambda: pair.of(1, Message))
+    assert len(dropped) == 1
+    assert pair.now - began < 0.5, "the round trip is 0.1 s, RTO.Initial 1 s"
+
+
 def test_four_packets_set_it_up():
     pair = make_associations()
     assert pair.a.state is pair.b.state is State.ESTABLISHED

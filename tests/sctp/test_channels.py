@@ -216,6 +216,22 @@ def test_a_second_open_on_a_stream_in_use_ends_the_channel():
     assert pair.of(0, ChannelClosed) == pair.of(1, ChannelClosed) == [ChannelClosed(0)]
 
 
+def test_a_peer_that_takes_our_half_of_the_identifiers_is_left_it():
+    """werift chooses odd or even by its part in ICE, so that both sides may want the same half."""
+    pair = make_pair()
+    pair.a._next_id = 1
+    pair.a.open("first", pair.now)
+    pair.run(1)
+    assert pair.b.counters["dcep_wrong_parity"] == 1
+    for _ in range(5):
+        pair.a.open("theirs", pair.now)
+        pair.b.open("ours", pair.now)
+    pair.run(1)
+    assert {event.channel for event in pair.of(0, ChannelOpened) if event.by_peer} == {0, 2, 4, 6, 8}
+    assert {event.channel for event in pair.of(1, ChannelOpened) if event.by_peer} == {1, 3, 5, 7, 9, 11}
+    assert not pair.of(0, ChannelClosed)
+
+
 def test_messages_without_a_channel_and_of_unknown_kind_are_dropped():
     pair = make_pair()
     send = pair.a._association.send

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from stack.core.errors import LocalError
@@ -27,6 +29,7 @@ class Recorder:
     def __init__(self, name: str) -> None:
         self.name = name
         self.received: list[bytes] = []
+        self.batches = 0
         self.woken: list[float] = []
         self.deadline: float | None = None
         self.finished = False
@@ -38,6 +41,11 @@ class Recorder:
         self._transmits.append(Transmit(data, path))
         if data[0] < 4:
             self._routes.append(path)
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
+        self.batches += 1
+        for data, path in batch:
+            self.handle_datagram(data, path, now)
 
     def handle_timeout(self, now: float) -> None:
         self.woken.append(now)
@@ -79,6 +87,16 @@ def test_media_follows_the_path_that_a_check_has_proven() -> None:
     assert [len(machine.received) for machine in machines.values()] == [2, 3]
     assert len(endpoint.drain_transmits()) == 5
     assert endpoint.drain_events()[-1] == ("bbbb", "bbbb:3")
+
+
+def test_what_arrived_together_is_handed_over_together_but_each_check_at_once() -> None:
+    endpoint, machines = make("aaaa", "bbbb")
+    batch = [(check("aaaa:x"), path(1)), (check("bbbb:x"), path(2))]
+    batch += [(MEDIA, path(1)), (MEDIA, path(2)), (MEDIA, path(1)), (check("aaaa:x"), path(3)), (MEDIA, path(3))]
+    endpoint.handle_datagrams(batch, 0.0)
+    assert [len(machine.received) for machine in machines.values()] == [5, 2]
+    assert [machine.batches for machine in machines.values()] == [3, 2]
+    assert machines["aaaa"].received == [data for data, at in batch if at != path(2)], "in their order"
 
 
 def test_media_on_an_unknown_path_is_counted_and_dropped() -> None:

@@ -181,3 +181,20 @@ def test_data_without_audio_and_audio_without_data() -> None:
         assert pair.run(10, lambda pair=pair: connected(pair))
         session = pair.right.machine.session
         assert ((session.rtp is not None), (session.channels is not None)) == (audio, data)
+        (told,) = pair.right.seen(Connected)
+        assert told.srtp_profile == "AEAD_AES_128_GCM", "some stacks give up a call that agrees on none"
+
+
+def test_sctp_packets_that_arrive_together_are_answered_together() -> None:
+    pair = CallPair(agree(audio=False, data=True))
+    assert pair.run(10, lambda: connected(pair))
+    assert not pair.run(1, lambda: False)
+    conversation = pair.left.machine
+    channel = conversation.open_channel("bulk", pair.now)
+    conversation.send_message(channel, bytes(9000), pair.now)
+    batch = [(each.data, Path(each.path.remote, each.path.local)) for each in conversation.drain_transmits()]
+    assert len(batch) == 9
+    session = pair.right.machine.session
+    session.handle_datagrams(batch, pair.now)
+    assert len(session.drain_transmits()) == 2, "one SACK, and the channel's ACK"
+    assert [type(event).__name__ for event in session.drain_events()] == ["ChannelOpened", "MessageReceived"]

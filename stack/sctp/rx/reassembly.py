@@ -25,6 +25,9 @@ PIECE_OVERHEAD = 128
 """What a fragment or a waiting message costs beyond its bytes, roughly, in bytes."""
 
 
+_NOT_MIDDLE = UNFRAGMENTED | FLAG_UNORDERED
+
+
 class Message(NamedTuple):
     """A whole user message."""
 
@@ -130,6 +133,8 @@ class Reassembly:
     def add_data(self, chunk: DataChunk, tsn: int) -> None:
         """Take a new DATA chunk. Raises `MessageTooLongError`."""
         flags, _, stream_id, ssn, ppid, payload = chunk
+        if not flags & _NOT_MIDDLE and self._continue(stream_id, ssn, tsn, payload):
+            return
         if not flags & FLAG_UNORDERED:
             self._add_ordered(stream_id, ssn, tsn, flags, ppid, payload)
         elif flags & UNFRAGMENTED == UNFRAGMENTED:
@@ -140,6 +145,8 @@ class Reassembly:
     def add_i_data(self, chunk: IDataChunk, tsn: int) -> None:
         """Take a new I-DATA chunk. Raises `MessageTooLongError`."""
         flags, _, stream_id, mid, ppid, fsn, payload = chunk
+        if not flags & _NOT_MIDDLE and self._continue(stream_id, mid, fsn, payload):
+            return
         if not flags & FLAG_UNORDERED:
             self._add_ordered(stream_id, mid, fsn, flags, ppid, payload)
         elif flags & UNFRAGMENTED == UNFRAGMENTED:
@@ -167,8 +174,6 @@ class Reassembly:
     def _add_ordered(
         self, stream_id: int, sequence: int, number: int, flags: int, ppid: int, payload: bytes
     ) -> None:
-        if not flags & UNFRAGMENTED and self._continue(stream_id, sequence, number, payload):
-            return
         if self._is_past(stream_id, sequence):
             return
         if flags & UNFRAGMENTED == UNFRAGMENTED:
@@ -196,11 +201,12 @@ class Reassembly:
         partial = waiting.partials.get(sequence) if waiting is not None else None
         if partial is None or partial.last is not None or number in partial.fragments:
             return False
-        if partial.size + len(payload) > self._max_message_size:
+        size = len(payload)
+        if partial.size + size > self._max_message_size:
             return False
         partial.fragments[number] = payload
-        partial.size += len(payload)
-        self.buffered += len(payload) + PIECE_OVERHEAD
+        partial.size += size
+        self.buffered += size + PIECE_OVERHEAD
         return True
 
     def _deliver_ready(self, stream_id: int) -> None:

@@ -15,7 +15,7 @@ from stack.sctp.chunks import DataChunk, ForwardTsnChunk, IDataChunk, IForwardTs
 from stack.sctp.chunks.data import FLAG_IMMEDIATE
 from stack.sctp.chunks.sack import SACK_OVERHEAD
 from stack.sctp.rx.reassembly import PIECE_OVERHEAD, Message, Reassembly
-from stack.sctp.rx.tsn_map import TsnMap
+from stack.sctp.rx.tsn_map import MAX_TSN_AHEAD, TsnMap
 
 SACK_DELAY = 0.02
 INBOUND_STREAMS = 0xFFFF
@@ -37,6 +37,7 @@ class Receiver:
         "_packets",
         "_reassembly",
         "_sack_now",
+        "_settled",
         "_told_window",
         "_unread",
         "_window",
@@ -57,7 +58,7 @@ class Receiver:
         self._unread = 0
         self._told_window = window
         self._counters = counters
-        self._packets = 0
+        self._packets = self._settled = 0
         self.has_news = False
         """The packet being taken holds data, or moves past some."""
         self._sack_now = True  # RFC 9260 §6.2: the first DATA chunk is acknowledged at once.
@@ -74,26 +75,31 @@ class Receiver:
 
     def handle_data(self, chunk: DataChunk | IDataChunk) -> None:
         """Take one chunk with payload. Raises `RemoteError` for a peer that cannot be served any longer."""
-        tsns = self.tsns
+        tsns, reassembly = self.tsns, self._reassembly
+        flags, wire_tsn, stream_id = chunk[:3]
         self.has_news = True
-        if chunk.flags & FLAG_IMMEDIATE:
+        if flags & FLAG_IMMEDIATE:
             self._sack_now = True
-        tsn = tsns.cumulative + 1
-        if chunk.tsn == SERIAL32.add(tsn, 0) and not tsns.has_gaps and len(chunk.payload) <= self.a_rwnd:
-            tsns.cumulative = tsn  # As it should be: the next one, and nothing is missing.
+        tsn = tsns.highest + 1
+        ahead = tsn - tsns.cumulative
+        room = self._window - reassembly.buffered - self._unread - PIECE_OVERHEAD
+        if wire_tsn == tsn & SERIAL32.mask and ahead <= MAX_TSN_AHEAD and len(chunk[-1]) <= room:
+            tsns.extend()  # As it should be: the one after the last.
+            if ahead != 1:
+                self._sack_now = True  # §6.7: something before it is missing.
         else:
-            tsn = SERIAL32.unwrap(chunk.tsn, tsns.cumulative)
+            tsn = SERIAL32.unwrap(wire_tsn, tsns.cumulative)
             if not self._is_welcome(chunk, tsn):
                 return
             tsns.add(tsn)
-        if chunk.stream_id >= INBOUND_STREAMS:
+        if stream_id >= INBOUND_STREAMS:
             # RFC 9260 §6.5: acknowledged, not delivered, and reported.
             if len(self.invalid_streams) < MAX_INVALID_STREAMS:
-                self.invalid_streams.append(chunk.stream_id)
+                self.invalid_streams.append(stream_id)
         elif isinstance(chunk, DataChunk):
-            self._reassembly.add_data(chunk, tsn)
+            reassembly.add_data(chunk, tsn)
         else:
-            self._reassembly.add_i_data(chunk, tsn)
+            reassembly.add_i_data(chunk, tsn)
 
     def _is_welcome(self, chunk: DataChunk | IDataChunk, tsn: int) -> bool:
         """Judge a chunk that is not simply the next one."""
@@ -128,10 +134,19 @@ class Receiver:
         self.tsns.forward(cumulative)
         self._reassembly.forward(cumulative, chunk.skips)
 
-    def packet_done(self, now: Instant) -> None:
-        """A packet with data has been taken as a whole: decide about the SACK."""
+    def packet_done(self) -> None:
+        """A packet with data has been taken as a whole."""
         self.has_news = False
         self._packets += 1
+
+    @property
+    def has_taken(self) -> bool:
+        """True if packets with data were taken for which `settle` has not decided yet."""
+        return self._packets > self._settled
+
+    def settle(self, now: Instant) -> None:
+        """Everything that arrived together was taken: decide about the SACK."""
+        self._settled = self._packets
         if self._sack_now or self._packets >= _PACKETS_PER_SACK:
             self.sack_at = now
         elif self.sack_at is None:
@@ -139,7 +154,7 @@ class Receiver:
 
     def sack(self, room: int) -> SackChunk:
         """Return the SACK that says it all, for `room` bytes, and take it as sent."""
-        self._packets = 0
+        self._packets = self._settled = 0
         self._sack_now = False
         self.sack_at = None
         duplicates, self.tsns.duplicates = tuple(self.tsns.duplicates), []

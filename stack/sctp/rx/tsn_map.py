@@ -21,10 +21,12 @@ _START = itemgetter(0)
 class TsnMap:
     """The set of TSNs received so far."""
 
-    __slots__ = ("_ranges", "cumulative", "duplicates")
+    __slots__ = ("_ranges", "cumulative", "duplicates", "highest")
 
     def __init__(self, initial_tsn: int) -> None:
         self.cumulative = initial_tsn - 1
+        self.highest = initial_tsn - 1
+        """The highest TSN that has arrived."""
         self.duplicates: list[int] = []
         self._ranges: list[list[int]] = []
 
@@ -32,11 +34,6 @@ class TsnMap:
     def has_gaps(self) -> bool:
         """True if something above the cumulative TSN has arrived."""
         return bool(self._ranges)
-
-    @property
-    def highest(self) -> int:
-        """The highest TSN that has arrived."""
-        return self._ranges[-1][1] if self._ranges else self.cumulative
 
     def has(self, tsn: int) -> bool:
         """True if this TSN has arrived."""
@@ -56,9 +53,18 @@ class TsnMap:
         joins_right = at < len(self._ranges) and self._ranges[at][0] == tsn + 1
         return joins_left or joins_right
 
+    def extend(self) -> None:
+        """Note the TSN that follows the highest, which is the one that arrives unless something was lost."""
+        self.highest += 1
+        if self._ranges:
+            self._ranges[-1][1] = self.highest
+        else:
+            self.cumulative = self.highest
+
     def add(self, tsn: int) -> None:
         """Note a TSN for which `has` was False."""
         ranges = self._ranges
+        self.highest = max(self.highest, tsn)
         if tsn == self.cumulative + 1:
             if ranges and ranges[0][0] == tsn + 1:
                 self.cumulative = ranges.pop(0)[1]
@@ -95,6 +101,7 @@ class TsnMap:
         ranges = self._ranges
         while ranges and ranges[0][0] <= self.cumulative + 1:
             self.cumulative = max(self.cumulative, ranges.pop(0)[1])
+        self.highest = max(self.highest, self.cumulative)
 
     def gaps(self, most: int) -> tuple[tuple[int, int], ...]:
         """Return up to `most` gap blocks as offsets from the cumulative TSN."""

@@ -52,6 +52,14 @@ class RtoEstimator:
         self._backoff = 1
 
     @property
+    def idle_share(self) -> float:
+        """How much of the round trip would be left without queues: the shortest one seen, over today's.
+
+        A delayed SACK looks like a queue, and so does all when nothing was measured yet: 0.
+        """
+        return self.minimum / self.srtt if self.srtt and self.latest else 0.0
+
+    @property
     def current(self) -> float:
         """The timeout now."""
         if self.srtt is None:

@@ -301,7 +301,8 @@ class Sender:
             self.newly_arrived += len(arrived)
             self._handle_arrivals(arrived, now)
             self.timeouts = 0
-            self.congestion.acknowledged(sum([chunk.size for chunk in arrived]), flight_before, advanced)
+            size = sum([chunk.size for chunk in arrived])
+            self.congestion.acknowledged(size, flight_before, advanced, self.rto.idle_share)
         self.congestion.cumulative_ack(cumulative)
         self.peer_rwnd = max(0, sack.a_rwnd - self.flight)
         if not sack.a_rwnd:
@@ -391,7 +392,7 @@ class Sender:
             return
         self._mark_lost(lost, now)
         self.timers.clear(TxTimer.TAIL_PROBE)
-        if self.congestion.lost(self.next_tsn - 1):
+        if self.congestion.lost(self.next_tsn - 1, self.rto.idle_share):
             self._urgent = True
             # §7.2.4 step 4: the retransmission of the earliest outstanding chunk gets a whole timeout.
             self.timers.set(TxTimer.T3_RTX, now + self.rto.current)

@@ -1,0 +1,160 @@
+"""What a page plays, recorded in the page, and found again in what was said.
+
+The page records the very track that it plays (`RECORD`), behind its jitter buffer and its own muting, so that a
+recording is what goes to the loudspeaker.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from interop.browsers import Browser
+from stack.audio import Samples
+
+RATE = 16_000
+_FRAME = 320
+_ALIKE = 0.5
+_BLOCK = 80
+_SILENT_BLOCKS = 3
+_SILENT_RMS = 60.0  # what two codecs leave of silence is below; no block of the replies is for so long
+
+PLAIN_SOUND = "document.querySelectorAll('.settings input:checked').forEach(box => box.click())"
+"""Switch off what a browser does to the microphone: a recording has had it done already."""
+
+RECORD = """(() => {
+  const recorder = new MediaRecorder(voiceStack.remote, { audioBitsPerSecond: 128000 }), parts = [];
+  recorder.ondataavailable = event => parts.push(event.data);
+  window.recorded = () => new Promise(resolve => {
+    recorder.onstop = async () => {
+      const bytes = await new Blob(parts).arrayBuffer();
+      const sound = await new OfflineAudioContext(1, 16000, 16000).decodeAudioData(bytes);
+      const samples = Int16Array.from(sound.getChannelData(0), value => Math.max(-1, Math.min(1, value)) * 32767);
+      const octets = new Uint8Array(samples.buffer);
+      let text = "";
+      for (let at = 0; at < octets.length; at += 32768) {
+        text += String.fromCharCode(...octets.subarray(at, at + 32768));
+      }
+      resolve(btoa(text));
+    };
+    recorder.stop();
+  });
+  recorder.start();
+})()"""
+
+
+async def recorded(browser: Browser) -> Samples:
+    """Stop what `RECORD` began; return it as int16 mono at `RATE`."""
+    return np.frombuffer(base64.b64decode(await browser.evaluate("recorded()", 120)), "<i2")
+
+
+def find(piece: Samples, sound: Samples, *, first: bool = False) -> tuple[int, float]:
+    """Return where in `sound` the piece is found, and the normalised correlation there.
+
+    The best place, or the first of those that are nearly as good.
+    """
+    if len(sound) < len(piece):
+        return 0, 0.0
+    needle, hay = piece.astype(float), sound.astype(float)
+    size = 1 << (len(hay) + len(needle)).bit_length()
+    product = np.fft.rfft(hay, size) * np.conj(np.fft.rfft(needle, size))
+    places = len(hay) - len(needle) + 1
+    dots = np.fft.irfft(product, size)[:places]
+    sums = np.concatenate(([0.0], np.cumsum(hay**2)))
+    energy = sums[len(needle) :] - sums[:places]
+    score = dots / np.sqrt(np.maximum(energy, 1e3 * len(needle)) * (needle**2).sum())
+    best = int(np.argmax(score))
+    if first:
+        best = int(np.argmax(score >= 0.75 * score[best]))
+        best += int(np.argmax(score[best : best + _FRAME]))
+    return best, float(score[best])
+
+
+class Played(NamedTuple):
+    """One reply in a recording."""
+
+    begin: int
+    """Sample of the recording."""
+    end: int
+    """Sample of the recording at which it fell silent."""
+    heard_ms: float
+    """Up to where of the reply was played: by what was to be heard last, not by how long it took."""
+    likeness: float
+    """Correlation of the first 300 ms."""
+    first_20ms: float
+    """Correlation of the first 20 ms with what was said."""
+    first_20ms_db: float
+    """Their level against that of the same sound in the reply, relative to the 200 ms that follow."""
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the first 20 ms are there, and no quieter than they should be."""
+        return self.first_20ms > 0.4 and self.first_20ms_db > -6.0
+
+
+def played(replies: Mapping[int, Samples], sound: Samples, patience: float = 10.0) -> dict[int, Played]:
+    """Find replies by their numbers, in the order in which they were said; those that are not there are left out.
+
+    `patience` is the seconds within which one reply follows the beginning of the one before.
+    """
+    begins: dict[int, tuple[int, float]] = {}
+    first = 0
+    for number, reply in replies.items():
+        piece = reply[_FRAME : 15 * _FRAME]
+        at, likeness = find(piece, sound[first : first + int(patience * RATE)], first=True)
+        if likeness >= _ALIKE:
+            begins[number] = (max(0, first + at - _FRAME), likeness)
+            first += at + len(piece)
+    found = {}
+    for number, (begin, likeness) in begins.items():
+        following = [other for other, _ in begins.values() if other > begin]
+        end = _silence(sound, begin + 10 * _FRAME, min(following, default=len(sound)))
+        heard = _position(replies[number], sound, begin, end)
+        found[number] = Played(begin, end, heard, likeness, *_opening(replies[number], sound, begin))
+    return found
+
+
+def _position(reply: Samples, sound: Samples, begin: int, end: int) -> float:
+    """Return the milliseconds of the reply that were played by `end`."""
+    window, slack = min(8 * _FRAME, end - begin), 10 * _FRAME
+    heard = end - begin
+    low = max(0, heard - window - slack)
+    place, match = find(sound[end - window : end], reply[low : heard + slack])
+    if match >= _ALIKE:
+        heard = low + place + window
+    return 1000.0 * heard / RATE
+
+
+def _silence(sound: Samples, after: int, before: int) -> int:
+    """Return where the last silence before `before` begins; `before` if there is none.
+
+    The last, because a server or a browser that is starved leaves gaps in a reply as well.
+    """
+    rest = sound[after : after + (before - after) // _BLOCK * _BLOCK].astype(float)
+    quiet = np.sqrt((rest.reshape(-1, _BLOCK) ** 2).mean(axis=1)) < _SILENT_RMS
+    if len(quiet) < _SILENT_BLOCKS:
+        return before
+    runs = np.convolve(quiet, np.ones(_SILENT_BLOCKS), "valid") >= _SILENT_BLOCKS
+    if not runs.any():
+        return before
+    at = len(runs) - 1 - int(np.argmax(runs[::-1]))
+    while at > 0 and quiet[at - 1]:
+        at -= 1
+    return after + at * _BLOCK
+
+
+def _opening(reply: Samples, sound: Samples, begin: int) -> tuple[float, float]:
+    """Return how like the first 20 ms are, give or take 5 ms, and how loud by comparison, in dB."""
+    frame, slack = _FRAME, int(0.005 * RATE)
+    early = max(0, begin - slack)
+    at, likeness = find(reply[:frame], sound[early : begin + frame + slack])
+
+    def level(samples: Samples) -> float:
+        return float(np.sqrt((samples.astype(float) ** 2).mean())) + 1e-9
+
+    here = level(sound[early + at : early + at + frame]) / level(sound[begin + frame : begin + 11 * frame])
+    there = level(reply[:frame]) / level(reply[frame : 11 * frame])
+    return likeness, 20.0 * float(np.log10(here / there + 1e-9))

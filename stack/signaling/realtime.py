@@ -1,0 +1,343 @@
+"""OpenAI Realtime over HTTP: calls, client secrets, hang-up, and the two ways to a session's events.
+
+    POST /v1/realtime/calls               an SDP offer, alone or with a session as multipart; 201 and the answer
+    POST /v1/realtime/client_secrets      a secret for a browser, with real expiry
+    POST /v1/realtime/calls/{id}/hangup
+    WS   /v1/realtime?call_id={id}        the events of a call that is up, and control over it
+
+A session's events go to the data channel `oai-events`, which the client opens, and to every WebSocket that has
+joined; whoever says something is answered like the others, errors come to it alone. `realtime_session.py` does the
+translation; this file moves it. Where the program passes a model's own events through (the bridge), only the calls
+and the secrets are ours.
+
+Left out: `WS ?model=`, a call whose sound goes over the WebSocket, and everything of SIP and of transcription
+sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import BodyPartReader, WSMsgType, web
+
+from stack.aio import Call, DataChannel
+from stack.core.errors import LocalError, StackError
+from stack.sctp import ChannelClosedError
+from stack.signaling.door import DOOR, Refused, parse_json, read_json, read_text
+from stack.signaling.realtime_parts import (
+    Clear,
+    Command,
+    Commit,
+    Configure,
+    Event,
+    Expect,
+    FinishTool,
+    HandOver,
+    Interrupt,
+)
+from stack.signaling.realtime_session import RealtimeSession
+from stack.signaling.realtime_settings import DEFAULT_SESSION, InvalidSession, merge_session
+from stack.signaling.security import Scope
+from stack.voice.turns import TurnMode
+
+log = logging.getLogger("stack.realtime")
+
+CHANNEL = "oai-events"
+CALL_PREFIX = "rtc_"
+MAX_ENDS = 8
+"""Data channel and WebSockets that listen to one session."""
+END_BACKLOG = 1000
+"""Events that wait for one of them; one that is slower is dropped."""
+RESPONSE_PATIENCE = 30.0
+"""Seconds for a program to begin its reply; then the response ends without a word."""
+TOOL_GRACE = 0.3
+"""Seconds for a client that returned a function's output to ask for the response as well."""
+MAX_MESSAGE = 256 * 1024
+
+routes = web.RouteTableDef()
+
+
+class RealtimeLine:
+    """The session of one call, and everybody who listens to it."""
+
+    def __init__(self, call: Call, session: Mapping[str, Any]) -> None:
+        self.call = call
+        self._session = RealtimeSession(
+            lambda prefix: f"{prefix}_{secrets.token_hex(10)}", session, time.time
+        )  # fmt: skip
+        self._session.program_takes_turns = lambda: call.asks_for_turns
+        self._ends: list[asyncio.Queue[Event | None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._manual = False
+        self._watching = call.watch()
+        call.manage_turns()
+        call.listen()
+        self._spawn(self._follow())
+        self._spawn(self._serve_channel())
+        self._pump()
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=f"realtime {self.call.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self) -> None:
+        """Translate what the call says, until it is over."""
+        async for event in self._watching:
+            self._session.handle_event(event)
+            self._pump()
+        for end in self._ends:
+            end.put_nowait(None)
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+
+    async def _serve_channel(self) -> None:
+        try:
+            channel = await self.call.channels.wait_for(CHANNEL)
+        except StackError:
+            return
+        end = self.join()
+        self._spawn(_send_all(channel, end))
+        async for message in channel:
+            self.receive(message, end)
+        self.leave(end)
+
+    def join(self) -> asyncio.Queue[Event | None]:
+        """Return a queue of what the session says from now on; None ends it. `LocalError` if all are taken."""
+        if len(self._ends) >= MAX_ENDS:
+            raise LocalError("too many listen to this session")
+        end: asyncio.Queue[Event | None] = asyncio.Queue(END_BACKLOG + 1)
+        self._ends.append(end)
+        end.put_nowait(self._session.greeting())
+        return end
+
+    def leave(self, end: asyncio.Queue[Event | None]) -> None:
+        """Whoever joined is gone."""
+        if end in self._ends:
+            self._ends.remove(end)
+
+    def receive(self, text: str | bytes, end: asyncio.Queue[Event | None]) -> None:
+        """Take what somebody who joined says."""
+        message: object = None
+        if isinstance(text, str) and len(text) <= MAX_MESSAGE:
+            try:
+                message = json.loads(text)
+            except (ValueError, RecursionError):
+                message = None
+        error = self._session.handle_client(message)
+        if error is not None:
+            self._put(end, error)
+        self._pump(end)
+
+    def _put(self, end: asyncio.Queue[Event | None], event: Event) -> None:
+        if end.qsize() < END_BACKLOG:
+            end.put_nowait(event)
+        elif end in self._ends:
+            self._ends.remove(end)
+            end.put_nowait(None)
+
+    def _pump(self, asker: asyncio.Queue[Event | None] | None = None) -> None:
+        """Hand on what the session has to say and to do."""
+        for event in self._session.drain():
+            for end in list(self._ends):
+                self._put(end, event)
+        for command in self._session.drain_commands():
+            self._do(command, asker)
+
+    def _do(self, command: Command, asker: asyncio.Queue[Event | None] | None) -> None:
+        call = self.call
+        match command:
+            case Configure(settings, tools):
+                call.tools = tools
+                call.configure_turns(settings)
+                self._manual = settings.mode is TurnMode.MANUAL
+                if self._manual:
+                    call.command(lambda conversation, now: conversation.open_utterance())
+            case HandOver(utterance):
+                call.hand_over(utterance)
+            case Interrupt():
+                call.interrupt()
+            case Commit(event_id):
+                self._spawn(self._commit(event_id, asker))
+            case Clear():
+                call.command(lambda conversation, now: conversation.clear_utterance(now))
+                if self._manual:
+                    call.command(lambda conversation, now: conversation.open_utterance())
+            case FinishTool(request, output, soon):
+                self._spawn(self._finish_tool(request, output, TOOL_GRACE if soon else 0.0))
+            case Expect(response_id):
+                self._spawn(self._expect(response_id))
+
+    async def _commit(self, event_id: str | None, asker: asyncio.Queue[Event | None] | None) -> None:
+        try:
+            committed = await self.call.execute(lambda conversation, now: conversation.commit_utterance(now))
+        except StackError:
+            return
+        if not committed and asker is not None:
+            self._put(asker, self._session.refuse(event_id))
+        if self._manual:
+            self.call.command(lambda conversation, now: conversation.open_utterance())
+
+    async def _finish_tool(self, request: str, output: str, delay: float) -> None:
+        await asyncio.sleep(delay)
+        self._session.tool_finished(request)
+        self.call.finish_tool(request, output)
+
+    async def _expect(self, response_id: str) -> None:
+        await asyncio.sleep(RESPONSE_PATIENCE)
+        self._session.give_up(response_id)
+        self._pump()
+
+
+async def _send_all(channel: DataChannel, end: asyncio.Queue[Event | None]) -> None:
+    try:
+        while (event := await end.get()) is not None:
+            await channel.send(json.dumps(event))
+    except (ChannelClosedError, StackError):
+        log.debug("the channel %s closed while there was something to be said", channel.label)
+
+
+_LINES: web.AppKey[dict[str, RealtimeLine]] = web.AppKey("realtime lines", dict)
+_PASSES_EVENTS: web.AppKey[bool] = web.AppKey("the program passes events through", bool)
+
+
+def prepare(app: web.Application, *, program_passes_events: bool = False) -> None:
+    """Add the doors to an application."""
+    app[_LINES] = {}
+    app[_PASSES_EVENTS] = program_passes_events
+    app.add_routes(routes)
+
+
+@routes.post("/v1/realtime/calls")
+async def create_call(request: web.Request) -> web.Response:
+    """Take an offer, alone or with a session."""
+    door = request.app[DOOR]
+    principal = door.admit(request, Scope.CALL)
+    session: dict[str, Any] = {}
+    if request.content_type == "application/sdp":
+        offer = await read_text(request)
+    elif request.content_type == "multipart/form-data":
+        offer, session = await _read_multipart(request)
+    else:
+        raise Refused(415, "the offer comes as application/sdp, or in multipart/form-data with a session")
+    merged = _checked({**principal.session, **session})
+    if "model" in request.query:
+        merged.setdefault("model", request.query["model"])
+    answer, call = await door.accept(request, principal, offer, merged)
+    if not request.app[_PASSES_EVENTS]:
+        lines = request.app[_LINES]
+        for gone in lines.keys() - door.host.calls.keys():
+            del lines[gone]
+        lines[call.id] = RealtimeLine(call, merged)
+    return web.Response(
+        status=201,
+        text=answer,
+        content_type="application/sdp",
+        headers={"Location": f"/v1/realtime/calls/{CALL_PREFIX}{call.id}"},
+    )
+
+
+async def _read_multipart(request: web.Request) -> tuple[str, dict[str, Any]]:
+    parts: dict[str, str] = {}
+    limit = request.app[DOOR].config.max_body
+    try:
+        async for part in await request.multipart():
+            if not isinstance(part, BodyPartReader) or part.name not in ("sdp", "session") or part.name in parts:
+                raise Refused(400, "the parts of the form are one sdp and, if any, one session")
+            data = bytearray()
+            while chunk := await part.read_chunk(8192):
+                data += chunk
+                if len(data) > limit:
+                    raise Refused(413, f"the body is larger than {limit} bytes")
+            parts[part.name] = data.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(400, "the form is not UTF-8") from error
+    except (ValueError, AssertionError) as error:
+        raise Refused(400, "the body is not multipart/form-data") from error
+    if "sdp" not in parts:
+        raise Refused(400, "the form has no part named sdp")
+    return parts["sdp"], parse_json(parts["session"]) if "session" in parts else {}
+
+
+def _checked(session: dict[str, Any]) -> dict[str, Any]:
+    try:
+        merge_session(DEFAULT_SESSION, session)
+    except InvalidSession as error:
+        refused = Refused(400, str(error))
+        refused.param = error.param
+        raise refused from error
+    return session
+
+
+@routes.post("/v1/realtime/client_secrets")
+async def create_secret(request: web.Request) -> web.Response:
+    """Make a secret that a browser may have."""
+    door = request.app[DOOR]
+    door.admit(request, Scope.SECRETS)
+    body = await read_json(request) if request.can_read_body else {}
+    expiry = body.get("expires_after") or {}
+    seconds = expiry.get("seconds", 600) if isinstance(expiry, dict) else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 10 <= seconds <= 7200:
+        refused = Refused(400, "expires_after.seconds is a number from 10 to 7200")
+        refused.param = "expires_after.seconds"
+        raise refused
+    session = body.get("session") or {}
+    if not isinstance(session, dict):
+        raise Refused(400, "session is an object")
+    value, expires_at = door.keys.make_secret(seconds, _checked(session))
+    told = {**merge_session(DEFAULT_SESSION, session), "object": "realtime.session"}
+    return web.json_response({"value": value, "expires_at": expires_at, "session": told})
+
+
+@routes.post("/v1/realtime/calls/{call_id}/hangup")
+async def hang_up(request: web.Request) -> web.Response:
+    """End a call."""
+    call_id = request.match_info["call_id"].removeprefix(CALL_PREFIX)
+    request.app[DOOR].find_call(request, call_id).hang_up()
+    return web.Response(status=200)
+
+
+@routes.get("/v1/realtime")
+async def sideband(request: web.Request) -> web.StreamResponse:
+    """Join a call's session over a WebSocket."""
+    call_id = request.query.get("call_id")
+    if call_id is None:
+        raise Refused(400, "only calls that are up can be joined here: say ?call_id=")
+    call = request.app[DOOR].find_call(request, call_id.removeprefix(CALL_PREFIX))
+    line = request.app[_LINES].get(call.id)
+    if line is None:
+        raise Refused(404, "this call has no session of ours")
+    try:
+        end = line.join()
+    except LocalError as error:
+        raise Refused(429, str(error)) from error
+    socket = web.WebSocketResponse(protocols=("realtime",), max_msg_size=MAX_MESSAGE, heartbeat=30.0)
+    sending: asyncio.Task[None] | None = None
+    try:
+        await socket.prepare(request)
+        sending = asyncio.create_task(_send_to_socket(socket, end))
+        async for message in socket:
+            if message.type is WSMsgType.TEXT:
+                line.receive(message.data, end)
+            elif message.type is WSMsgType.BINARY:
+                line.receive(b"", end)
+    finally:
+        line.leave(end)
+        if sending is not None:
+            sending.cancel()
+    return socket
+
+
+async def _send_to_socket(socket: web.WebSocketResponse, end: asyncio.Queue[Event | None]) -> None:
+    try:
+        while (event := await end.get()) is not None:
+            await socket.send_str(json.dumps(event))
+        await socket.close()
+    except (ConnectionError, RuntimeError):
+        log.debug("a WebSocket closed while there was something to be said")

@@ -1,0 +1,168 @@
+"""The parts of a Realtime session: the items of its conversation, and the commands that it has for the call."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from stack.aio import Tool
+from stack.voice import events as ev
+from stack.voice.turns import TurnSettings
+from stack.voice.vad import DETECTOR_RATE
+
+Event: TypeAlias = dict[str, Any]
+
+
+MAX_ITEMS = 1000
+"""Items of a conversation that are remembered; beyond that the oldest goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Other rules of turn-taking, and the functions that the client offers now."""
+
+    settings: TurnSettings
+    tools: tuple[Tool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Let the program have a turn."""
+
+    utterance: ev.Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Drop the reply that is being spoken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The turn is over; tell `refuse` with this event id if there is nothing in it."""
+
+    event_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Forget what was heard of this turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishTool:
+    """A function's output; `soon` if the client may still ask for a response in the same breath."""
+
+    request: str
+    output: str
+    soon: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """Call `give_up` with this response if the program lets it wait for too long."""
+
+    response_id: str
+
+
+Command: TypeAlias = Configure | HandOver | Interrupt | Commit | Clear | FinishTool | Expect
+
+
+class Refusal(Exception):
+    """A client event that is not taken: why, the code, and the field that is to blame."""
+
+    def __init__(self, message: str, code: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.code, self.param = message, code, param
+
+
+class Items:
+    """The items of a conversation, in order."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[str, Event] = OrderedDict()
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._items
+
+    @property
+    def last(self) -> str | None:
+        """The newest one's identifier."""
+        return next(reversed(self._items), None)
+
+    def get(self, item_id: str) -> Event | None:
+        """Return the item of this name."""
+        return self._items.get(item_id)
+
+    def remove(self, item_id: str) -> None:
+        """Forget an item that is there."""
+        del self._items[item_id]
+
+    def before(self, item_id: str) -> str | None:
+        """Return the name of the item before this one."""
+        previous = None
+        for name in self._items:
+            if name == item_id:
+                return previous
+            previous = name
+        return None
+
+    def add(self, item: Event, after: str | None = None) -> str | None:
+        """Put an item at the end, behind the one named `after`, or first ("root"); return its predecessor."""
+        while len(self._items) >= MAX_ITEMS:
+            self._items.popitem(last=False)
+        self._items[item["id"]] = item
+        if after is not None:
+            order = [name for name in self._items if name != item["id"]]
+            at = order.index(after) + 1 if after in order else 0
+            for name in order[at:]:
+                self._items.move_to_end(name)
+        return self.before(item["id"])
+
+
+def milliseconds(seconds: float) -> int:
+    """Return whole milliseconds."""
+    return round(seconds * 1000.0)
+
+
+def make_message(item_id: str, role: str, content: list[Event], status: str) -> Event:
+    """Return a message as an item of the conversation."""
+    return {
+        "id": item_id,
+        "object": "realtime.item",
+        "type": "message",
+        "status": status,
+        "role": role,
+        "content": content,
+    }
+
+
+def copy_item(item: Event) -> Event:
+    """Return an item as it is now, without what only we know of it."""
+    copy = {name: value for name, value in item.items() if not name.startswith("_")}
+    if isinstance(copy.get("content"), list):
+        copy["content"] = [dict(part) for part in copy["content"]]
+    return copy
+
+
+def typed_turn(text: str) -> ev.Utterance:
+    """Return a turn that was typed."""
+    return ev.Utterance(np.zeros(0, np.int16), DETECTOR_RATE, 0.0, 0.0, 0.0, text)
+
+
+def text_of(item: Event) -> str:
+    """Return the text of a message of the client; raises `_Refusal` for one that is none."""
+    content = item.get("content")
+    if item.get("role") not in ("user", "assistant", "system") or not isinstance(content, list):
+        raise Refusal("a message has a role and a list as content", "invalid_value", "item.content")
+    texts = []
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") not in ("input_text", "output_text", "text"):
+            raise Refusal("a message that is typed has parts of text", "invalid_value", "item.content")
+        if not isinstance(part.get("text"), str):
+            raise Refusal("a part has a text", "invalid_value", "item.content")
+        texts.append(part["text"])
+    return "\n".join(texts)

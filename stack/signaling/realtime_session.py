@@ -1,0 +1,510 @@
+"""OpenAI's Realtime protocol over one of our calls, without a network: our events in, its events out.
+
+    what our call says  -> `handle_event`  -> events for the client (`drain`), commands for the call
+    what the client says -> `handle_client` -> the same, and errors that name the client's event
+
+This is the one place where the two vocabularies meet. A *response* stands for a reply that is owed or spoken: it
+is created when a turn asks for one (or the client, or a program that speaks unasked), and it always ends in
+`response.done`. An interruption is told in the order in which it happened: speech_started, output_audio_buffer
+.cleared, response.done, conversation.item.truncated with what was heard.
+
+A few lines over 500: the two directions share one state, and are read against each other.
+Left out: sound in events (it is on the track), text-only responses, MCP, images, and counting tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stack.signaling.realtime_parts import (
+    Clear,
+    Command,
+    Commit,
+    Configure,
+    Event,
+    Expect,
+    FinishTool,
+    HandOver,
+    Interrupt,
+    Items,
+    Refusal,
+    copy_item,
+    make_message,
+    milliseconds,
+    text_of,
+    typed_turn,
+)
+from stack.signaling.realtime_settings import (
+    DEFAULT_SESSION,
+    InvalidSession,
+    merge_session,
+    read_tools,
+    read_turns,
+)
+from stack.voice import events as ev
+from stack.voice.turns import TurnMode
+
+MAX_PENDING = 16
+"""Turns that wait for a `response.create`; beyond that the oldest goes."""
+
+
+@dataclass(slots=True)
+class _Response:
+    id: str
+    output: list[Event] = field(default_factory=list)
+    reply: int | None = None
+    message: Event | None = None
+    audible: bool = False
+    cancelled: bool = False
+    """The client asked for its end."""
+
+
+class RealtimeSession:
+    """One session. `ident` makes an identifier with the given prefix; `clock` is the wall clock."""
+
+    def __init__(
+        self, ident: Callable[[str], str], session: Mapping[str, Any], clock: Callable[[], float]
+    ) -> None:
+        self._ident, self._clock = ident, clock
+        try:
+            merged = merge_session(DEFAULT_SESSION, session)
+        except InvalidSession:
+            merged = dict(DEFAULT_SESSION)
+        self.session: Event = {**merged, "id": ident("sess"), "object": "realtime.session"}
+        self.program_takes_turns: Callable[[], bool] = lambda: True
+        self._settings = read_turns(self.session)
+        self._items = Items()
+        self._response: _Response | None = None
+        self._pending: list[ev.Utterance] = []
+        self._input_item: str | None = None
+        self._spoken_item: str | None = None
+        self._tools: dict[str, None] = {}  # requests that wait for their output
+        self._outputs: dict[str, str] = {}
+        self._drop_next = False
+        self._owed = False
+        self._last_reply = 0
+        self._out: list[Event] = []
+        self._commands: list[Command] = [Configure(self._settings, read_tools(self.session))]
+
+    def drain(self) -> list[Event]:
+        """Return the events for the client since the last call."""
+        out, self._out = self._out, []
+        return out
+
+    def drain_commands(self) -> list[Command]:
+        """Return what the call has to do since the last call."""
+        commands, self._commands = self._commands, []
+        return commands
+
+    def greeting(self) -> Event:
+        """Return what a client is told first."""
+        return self._event("session.created", session=self.session)
+
+    def _event(self, kind: str, **fields: Any) -> Event:
+        return {"type": kind, "event_id": self._ident("event"), **fields}
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        self._out.append(self._event(kind, **fields))
+
+    # -- what the call says ----------------------------------------------------------------------------------
+
+    def handle_event(self, event: ev.ConversationEvent) -> None:
+        """Take an event of the call."""
+        match event:
+            case ev.UserStartedSpeaking():
+                if self._settings.mode is not TurnMode.MANUAL:
+                    self._input_item = self._input_item or self._ident("item")
+                    start = milliseconds(event.media_time)
+                    self._tell("input_audio_buffer.speech_started", audio_start_ms=start, item_id=self._input_item)
+            case ev.UserStoppedSpeaking():
+                if self._input_item is not None:
+                    end = milliseconds(event.media_time)
+                    self._tell("input_audio_buffer.speech_stopped", audio_end_ms=end, item_id=self._input_item)
+            case ev.Utterance():
+                self._on_utterance(event)
+            case ev.ReplyStarted():
+                self._on_reply_started(event.reply)
+            case ev.ReplyText():
+                self._on_reply_text(event.reply, event.text)
+            case ev.ReplyFinished():
+                self._on_reply_over(event.reply, event.heard_ms, interrupted=False)
+            case ev.ReplyInterrupted():
+                self._on_reply_over(event.reply, event.heard_ms, interrupted=True)
+            case ev.UserTranscript():
+                self._on_transcript(event.text, event.final)
+            case ev.ToolRequested():
+                self._on_tool(event)
+            case ev.UserIdle():
+                self._on_idle()
+            case ev.KeyPressed():
+                received = int(self._clock())
+                self._tell("input_audio_buffer.dtmf_event_received", event=event.digit, received_at=received)
+
+    def _on_utterance(self, utterance: ev.Utterance) -> None:
+        item_id, self._input_item = self._input_item or self._ident("item"), None
+        previous = self._items.last
+        self._spoken_item = item_id
+        self._tell("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
+        content = [{"type": "input_audio", "transcript": None}]
+        self._add_item(make_message(item_id, "user", content, "completed"), done=True)
+        self._pending = [*self._pending, utterance][-MAX_PENDING:]
+        if self._settings.mode is not TurnMode.MANUAL and self._settings.create_response:
+            if self._response is not None and self._response.audible:
+                self._owed = True  # speech does not interrupt here: the answer comes after what is being said
+                return
+            if self._response is not None:  # it was owed for an earlier turn, and nothing was said yet
+                self._finish("cancelled", "turn_detected")
+            if self.program_takes_turns():
+                self._create_response()
+
+    def _on_idle(self) -> None:
+        item = self._ident("item")
+        at = milliseconds(self._settings.idle_timeout_ms or 0) // 1000
+        self._tell(
+            "input_audio_buffer.timeout_triggered", item_id=item, audio_start_ms=0, audio_end_ms=at
+        )  # fmt: skip
+
+    def _on_transcript(self, text: str, final: bool) -> None:
+        spoken = self._items.get(self._spoken_item or "")
+        if spoken is None:
+            return
+        kind, item_id = "conversation.item.input_audio_transcription", self._spoken_item
+        if not final:
+            self._tell(f"{kind}.delta", item_id=item_id, content_index=0, delta=text)
+            return
+        spoken["content"][0]["transcript"] = text
+        usage = {"type": "duration", "seconds": 0.0}
+        self._tell(f"{kind}.completed", item_id=item_id, content_index=0, transcript=text, usage=usage)
+
+    # -- responses -------------------------------------------------------------------------------------------
+
+    def _create_response(self) -> _Response:
+        """Begin a response, and let the program have what was said or typed since the last one."""
+        response = self._response = _Response(self._ident("resp"))
+        self._drop_next = False
+        self._tell("response.created", response=self._describe(response, "in_progress"))
+        self._commands.append(Expect(response.id))
+        pending, self._pending = self._pending, []
+        self._commands.extend(HandOver(utterance) for utterance in pending)
+        return response
+
+    def give_up(self, response_id: str) -> None:
+        """The program has said nothing: the response ends without a word."""
+        response = self._response
+        if response is not None and response.id == response_id and response.reply is None:
+            self._finish("completed")
+
+    def _bind(self, reply: int) -> _Response:
+        response = self._response
+        if response is not None and response.reply not in (None, reply):
+            self._finish("completed")
+            response = None
+        response = response or self._create_response()
+        if response.reply is None:
+            response.reply = self._last_reply = reply
+            item = response.message = make_message(self._ident("item"), "assistant", [], "in_progress")
+            self._tell("response.output_item.added", item=copy_item(item), **self._place(response, item))
+            self._add_item(item, done=False)
+            part = {"type": "audio", "transcript": ""}
+            self._tell("response.content_part.added", part=part, **self._part(response))
+            item["content"].append({"type": "output_audio", "transcript": ""})
+            response.output.append(item)
+        return response
+
+    def _on_reply_started(self, reply: int) -> None:
+        if self._drop_next and self._response is None:  # the answer to a turn whose response was cancelled
+            self._drop_next = False
+            self._commands.append(Interrupt())
+            return
+        response = self._bind(reply)
+        response.audible = True
+        self._tell("output_audio_buffer.started", response_id=response.id)
+
+    def _on_reply_text(self, reply: int, text: str) -> None:
+        if self._drop_next and self._response is None:
+            return
+        response = self._bind(reply)
+        assert response.message is not None
+        response.message["content"][0]["transcript"] += text
+        self._tell("response.output_audio_transcript.delta", delta=text, **self._part(response))
+
+    def _on_reply_over(self, reply: int, heard_ms: float, interrupted: bool) -> None:
+        response = self._response
+        if response is not None and response.reply is None and reply > self._last_reply:
+            self._last_reply = reply  # a reply without a sound
+            self._finish("cancelled" if interrupted else "completed", "turn_detected" if interrupted else None)
+            return
+        if response is None or response.reply != reply:
+            return
+        item = response.message
+        assert item is not None
+        if not interrupted:
+            self._finish("completed")
+            if response.audible:
+                self._tell("output_audio_buffer.stopped", response_id=response.id)
+            item["_heard"] = heard_ms
+            self._pay()
+            return
+        if response.audible:
+            self._tell("output_audio_buffer.cleared", response_id=response.id)
+        self._finish("cancelled", "client_cancelled" if response.cancelled else "turn_detected")
+        self._truncate(item, round(heard_ms))
+        self._pay()
+
+    def _pay(self) -> None:
+        """Create the response that a turn has waited for while another was spoken."""
+        owed, self._owed = self._owed, False
+        if owed and self._response is None and self.program_takes_turns():
+            self._create_response()
+
+    def _finish(self, status: str, reason: str | None = None) -> None:
+        response, self._response = self._response, None
+        assert response is not None
+        item = response.message
+        if item is not None:
+            transcript = item["content"][0]["transcript"]
+            part = self._part(response)
+            item["status"] = "completed" if status == "completed" else "incomplete"
+            self._tell("response.output_audio.done", **part)
+            self._tell("response.output_audio_transcript.done", transcript=transcript, **part)
+            done = {"type": "audio", "transcript": transcript}
+            self._tell("response.content_part.done", part=done, **part)
+            self._tell("response.output_item.done", item=copy_item(item), **self._place(response, item))
+            self._tell(
+                "conversation.item.done", item=copy_item(item), previous_item_id=self._items.before(item["id"])
+            )
+        self._tell("response.done", response=self._describe(response, status, reason))
+
+    def _describe(self, response: _Response, status: str, reason: str | None = None) -> Event:
+        details = None if status == "in_progress" else {"type": status, **({"reason": reason} if reason else {})}
+        return {
+            "id": response.id,
+            "object": "realtime.response",
+            "status": status,
+            "status_details": details,
+            "output": [copy_item(item) for item in response.output],
+            "output_modalities": ["audio"],
+            "conversation_id": self.session["id"],
+            "metadata": None,
+            "usage": None
+            if status == "in_progress"
+            else {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0},
+        }
+
+    def _place(self, response: _Response, item: Event) -> Event:
+        index = next((at for at, one in enumerate(response.output) if one is item), len(response.output))
+        return {"response_id": response.id, "output_index": index}
+
+    def _part(self, response: _Response) -> Event:
+        assert response.message is not None
+        return {
+            **self._place(response, response.message),
+            "item_id": response.message["id"],
+            "content_index": 0,
+        }
+
+    def _truncate(self, item: Event, audio_end_ms: int) -> None:
+        item["content"][0].pop("transcript", None)  # nobody knows which of the words were heard
+        item["_heard"] = audio_end_ms
+        self._tell("conversation.item.truncated", item_id=item["id"], content_index=0, audio_end_ms=audio_end_ms)
+
+    # -- functions of the client -----------------------------------------------------------------------------
+
+    def _on_tool(self, event: ev.ToolRequested) -> None:
+        response = self._response or self._create_response()
+        item = {
+            "id": self._ident("item"),
+            "object": "realtime.item",
+            "type": "function_call",
+            "status": "in_progress",
+            "call_id": event.request,
+            "name": event.name,
+            "arguments": "",
+        }
+        place = self._place(response, item)
+        self._tell("response.output_item.added", item=copy_item(item), **place)
+        self._add_item(item, done=False)
+        call = {**place, "item_id": item["id"], "call_id": event.request}
+        self._tell("response.function_call_arguments.delta", delta=event.arguments, **call)
+        self._tell("response.function_call_arguments.done", arguments=event.arguments, name=event.name, **call)
+        item.update(arguments=event.arguments, status="completed")
+        self._tell("response.output_item.done", item=copy_item(item), **place)
+        self._tell(
+            "conversation.item.done", item=copy_item(item), previous_item_id=self._items.before(str(item["id"]))
+        )
+        response.output.append(item)
+        self._tools[event.request] = None
+        if response.reply is None:  # otherwise it ends with the reply that is being spoken
+            self._finish("completed")
+
+    # -- what the client says --------------------------------------------------------------------------------
+
+    def handle_client(self, message: object) -> Event | None:
+        """Take an event of the client; return the error event that is for it alone, if it was not understood."""
+        event_id = message.get("event_id") if isinstance(message, dict) else None
+        try:
+            if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+                raise Refusal("an event is a JSON object with a type", "invalid_event", "type")
+            handler = self._HANDLERS.get(message["type"])
+            if handler is None:
+                raise Refusal(f"unknown event type {message['type'][:64]!r}", "unknown_event", "type")
+            handler(self, message)
+        except Refusal as refusal:
+            return self._error(refusal, event_id)
+        except InvalidSession as error:
+            return self._error(Refusal(str(error), "invalid_value", error.param), event_id)
+        return None
+
+    def tool_finished(self, request: str) -> None:
+        """The program has got the output of a function."""
+        self._outputs.pop(request, None)
+
+    def refuse(self, event_id: str | None) -> Event:
+        """Return the error for a commit of nothing."""
+        return self._error(
+            Refusal("there is nothing in the input buffer", "input_audio_buffer_commit_empty"), event_id
+        )
+
+    def _error(self, refusal: Refusal, event_id: object) -> Event:
+        error = {
+            "type": "invalid_request_error",
+            "code": refusal.code,
+            "message": refusal.message,
+            "param": refusal.param,
+            "event_id": event_id if isinstance(event_id, str) else None,
+        }
+        return self._event("error", error=error)
+
+    def _session_update(self, message: Event) -> None:
+        update = message.get("session")
+        if not isinstance(update, dict):
+            raise Refusal("session is an object", "invalid_type", "session")
+        kept = {"id": self.session["id"], "object": self.session["object"]}
+        self.session = {**merge_session(self.session, update), **kept}
+        self._settings = read_turns(self.session)
+        self._commands.append(Configure(self._settings, read_tools(self.session)))
+        self._tell("session.updated", session=self.session)
+
+    def _append(self, message: Event) -> None:
+        raise Refusal("the sound of this call comes on its track", "not_supported", "type")
+
+    def _commit(self, message: Event) -> None:
+        event_id = message.get("event_id")
+        self._commands.append(Commit(event_id if isinstance(event_id, str) else None))
+
+    def _clear(self, message: Event) -> None:
+        self._input_item = None
+        self._commands.append(Clear())
+        self._tell("input_audio_buffer.cleared")
+
+    def _item_create(self, message: Event) -> None:
+        given = message.get("item")
+        if not isinstance(given, dict):
+            raise Refusal("item is an object", "invalid_type", "item")
+        item = {**given, "id": given.get("id") or self._ident("item"), "object": "realtime.item"}
+        item["status"] = "completed"
+        if not isinstance(item["id"], str) or item["id"] in self._items:
+            raise Refusal("an item's id is a string that is not taken", "invalid_value", "item.id")
+        if item.get("type") == "message":
+            text = text_of(item)
+            if item["role"] == "user" and text:
+                self._pending = [*self._pending, typed_turn(text)][-MAX_PENDING:]
+        elif item.get("type") == "function_call_output":
+            call_id, output = item.get("call_id"), item.get("output")
+            if not isinstance(call_id, str) or not isinstance(output, str):
+                raise Refusal("a function's output has a call_id and a text", "invalid_value", "item")
+            if call_id in self._tools:
+                del self._tools[call_id]
+                self._outputs[call_id] = output
+                self._commands.append(FinishTool(call_id, output, soon=True))
+        else:
+            raise Refusal("an item is a message or a function_call_output", "invalid_value", "item.type")
+        previous = message.get("previous_item_id")
+        if previous is not None and not (
+            isinstance(previous, str) and (previous == "root" or previous in self._items)
+        ):
+            raise Refusal("there is no such item", "item_not_found", "previous_item_id")
+        self._add_item(item, done=True, after=previous)
+
+    def _item_retrieve(self, message: Event) -> None:
+        self._tell("conversation.item.retrieved", item=copy_item(self._known(message)))
+
+    def _item_delete(self, message: Event) -> None:
+        item = self._known(message)
+        self._items.remove(item["id"])
+        self._tell("conversation.item.deleted", item_id=item["id"])
+
+    def _item_truncate(self, message: Event) -> None:
+        item, at = self._known(message), message.get("audio_end_ms")
+        if isinstance(at, bool) or not isinstance(at, int) or at < 0:
+            raise Refusal("audio_end_ms is a number of milliseconds", "invalid_value", "audio_end_ms")
+        if item.get("role") != "assistant":
+            raise Refusal("only what we said can be truncated", "invalid_value", "item_id")
+        if self._response is not None and self._response.message is item:
+            self._response.cancelled = True  # what was really heard is told when it has stopped
+            self._commands.append(Interrupt())
+        elif at > item.get("_heard", at):
+            raise Refusal("the item's audio is shorter than that", "invalid_value", "audio_end_ms")
+        else:
+            self._truncate(item, at)
+
+    def _response_create(self, message: Event) -> None:
+        if self._response is not None:
+            raise Refusal(
+                "a response is being made already", "conversation_already_has_active_response"
+            )  # fmt: skip
+        wanted = message.get("response")
+        instructions = wanted.get("instructions") if isinstance(wanted, dict) else None
+        if isinstance(instructions, str) and instructions and not self._pending:
+            self._pending = [typed_turn(instructions)]
+        outputs, self._outputs = self._outputs, {}
+        expected = bool(self._pending or outputs)
+        response = self._create_response()
+        self._commands.extend(FinishTool(request, output, soon=False) for request, output in outputs.items())
+        if not expected or not self.program_takes_turns():
+            self.give_up(response.id)
+
+    def _response_cancel(self, message: Event) -> None:
+        response = self._response
+        if response is None or message.get("response_id") not in (None, response.id):
+            raise Refusal("there is no such response to be cancelled", "response_cancel_not_active")
+        response.cancelled = True
+        self._commands.append(Interrupt())
+        if response.reply is None:
+            self._drop_next = True
+            self._finish("cancelled", "client_cancelled")
+
+    def _output_clear(self, message: Event) -> None:
+        if self._response is not None and self._response.audible:
+            self._response.cancelled = True
+            self._commands.append(Interrupt())
+
+    _HANDLERS: Mapping[str, Callable[[RealtimeSession, Event], None]] = {
+        "session.update": _session_update,
+        "input_audio_buffer.append": _append,
+        "input_audio_buffer.commit": _commit,
+        "input_audio_buffer.clear": _clear,
+        "conversation.item.create": _item_create,
+        "conversation.item.retrieve": _item_retrieve,
+        "conversation.item.delete": _item_delete,
+        "conversation.item.truncate": _item_truncate,
+        "response.create": _response_create,
+        "response.cancel": _response_cancel,
+        "output_audio_buffer.clear": _output_clear,
+    }
+
+    # -- items -----------------------------------------------------------------------------------------------
+
+    def _add_item(self, item: Event, *, done: bool, after: str | None = None) -> None:
+        previous = self._items.add(item, after)
+        self._tell("conversation.item.added", item=copy_item(item), previous_item_id=previous)
+        if done:
+            self._tell("conversation.item.done", item=copy_item(item), previous_item_id=previous)
+
+    def _known(self, message: Event) -> Event:
+        item = self._items.get(str(message.get("item_id")))
+        if item is None:
+            raise Refusal("there is no such item", "item_not_found", "item_id")
+        return item

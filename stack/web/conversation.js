@@ -1,0 +1,161 @@
+// What is known of the conversation: who speaks, what became of each reply, how long each turn took. From the events
+// on the data channel, in which the server speaks of speech, turns and replies, and the program of words. Draws nothing.
+//
+// Events: "span" ({who, begin} or {who, end}), "entry" ({entry}: a line of the transcript is new or changed),
+// "stop" ({reply, stopMs}), "hush" and "speak" (the program's voice is to be silent now, or again), "turn" ({turn}),
+// "state" (this.state), "reply" (this.speaking may have changed).
+
+const KEPT = 200;                 // entries and turns
+const MILLISECONDS_PER_CHARACTER = 65;   // of speech, where nobody says how long a text takes
+
+export class Conversation extends EventTarget {
+  state = "listening";
+  entries = [];                   // {role, text, final} and {role: "agent", reply, segments, outcome, heardMs, stopMs}
+  turns = [];                     // {endpointing, program}
+  stops = [];                     // {reply, stopMs, at}
+  speaking = null;                // number of the reply that is being spoken
+  prefixMs = 300;                 // of sound before the speech, which `speech_started` counts in
+  #asked = null;                  // the turn of the person that waits for its reply
+  #speech = null;                 // {begin, media}
+
+  receive(event, at = performance.now()) {
+    if (Object.hasOwn(this.#handlers, event.type)) this.#handlers[event.type](event, at);
+  }
+
+  #handlers = {
+    speech_started: (event, at) => {
+      const begin = at - (event.decided_ms ?? 0);
+      this.#speech = { begin, media: event.media_ms + this.prefixMs };
+      this.#tell("span", { who: "you", begin });
+    },
+    speech_stopped: (event, at) => {
+      if (!this.#speech) return;
+      const spoken = Math.max(0, event.media_ms - this.#speech.media);
+      this.#tell("span", { who: "you", end: Math.min(at, this.#speech.begin + spoken) });
+      this.#speech = null;
+    },
+    turn: (event) => {
+      this.state = event.state;
+      this.#tell("state");
+    },
+    utterance: (event) => { this.#asked = { endpointing: event.waited_ms }; },
+    reply_started: (event, at) => {
+      this.#say(event.reply, at);
+      if (event.response_ms !== null && this.#asked) {
+        const turn = { ...this.#asked, program: event.response_ms };
+        keep(this.turns, turn);
+        this.#tell("turn", { turn });
+      }
+      this.#asked = null;
+    },
+    reply_held: (event, at) => {
+      const stop = { reply: event.reply, stopMs: event.stop_ms, at };
+      keep(this.stops, stop);
+      this.#tell("stop", stop);
+      this.#fallSilent(at);
+      this.#update(event.reply, { outcome: "held", heardMs: event.heard_ms, stopMs: event.stop_ms });
+    },
+    reply_resumed: (event, at) => {
+      this.#say(event.reply, at);
+      this.#update(event.reply, { outcome: "speaking", heardMs: null, stopMs: null });
+    },
+    reply_interrupted: (event, at) => {
+      this.speaking = null;
+      // One that was held has been silent since; by now another may be speaking.
+      if (this.#entryOf(event.reply).outcome !== "held") this.#fallSilent(at);
+      this.#update(event.reply, { outcome: "interrupted", heardMs: event.heard_ms });
+      this.#tell("reply");
+    },
+    reply_finished: (event, at) => {
+      this.speaking = null;
+      this.#tell("span", { who: "program", end: at });
+      this.#update(event.reply, { outcome: "finished", heardMs: event.heard_ms });
+      this.#tell("reply");
+    },
+    transcript: (event) => {
+      if (event.role === "agent" && event.reply !== undefined) this.#addSegment(event);
+      else this.#addWords(event);
+    },
+  };
+
+  #say(reply, at) {
+    this.speaking = reply;
+    this.#tell("speak");
+    this.#tell("span", { who: "program", begin: at });
+    this.#tell("reply");
+  }
+
+  #fallSilent(at) {
+    this.#tell("hush");
+    this.#tell("span", { who: "program", end: at });
+  }
+
+  // A line of words that belongs to no reply. What is not final yet is replaced by what comes next of the same side.
+  #addWords({ role, text, final = true }) {
+    const open = this.entries.findLast(entry => entry.role === role && entry.final === false);
+    const entry = open ?? { role };
+    Object.assign(entry, { text: String(text ?? ""), final });
+    if (!open) keep(this.entries, entry);
+    this.#tell("entry", { entry });
+  }
+
+  #addSegment({ text, reply, words, start_ms, duration_ms }) {
+    const entry = this.#entryOf(reply);
+    entry.segments.push({ text: String(text ?? ""), words, start_ms, duration_ms });
+    this.#tell("entry", { entry });
+  }
+
+  #update(reply, changes) {
+    const entry = this.#entryOf(reply);
+    Object.assign(entry, changes);
+    this.#tell("entry", { entry });
+  }
+
+  #entryOf(reply) {
+    const known = this.entries.findLast(entry => entry.reply === reply);
+    if (known) return known;
+    const entry = { role: "agent", reply, segments: [], outcome: "speaking", heardMs: null, stopMs: null };
+    keep(this.entries, entry);
+    return entry;
+  }
+
+  #tell(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }
+}
+
+function keep(list, item) {
+  list.push(item);
+  if (list.length > KEPT) list.shift();
+}
+
+// Where a reply was cut: [what was heard, what was not]. `words` say when each begins, counted from the beginning of
+// the reply; without them the share of the characters decides, and the cut falls between two words.
+export function cut(segments, heardMs) {
+  let end = 0;
+  const heard = [], unheard = [];
+  for (const segment of segments) {
+    const start = segment.start_ms ?? end;
+    const length = segment.duration_ms ?? segment.text.length * MILLISECONDS_PER_CHARACTER;
+    end = start + length;
+    const at = segment.words?.length ? byWords(segment, heardMs) : byShare(segment.text, (heardMs - start) / length);
+    heard.push(segment.text.slice(0, at));
+    unheard.push(segment.text.slice(at));
+  }
+  const join = parts => parts.map(part => part.trim()).filter(Boolean).join(" ");
+  return [join(heard), join(unheard)];
+}
+
+function byWords({ text, words }, heardMs) {
+  let at = 0;
+  for (const { text: word, start_ms } of words) {
+    const found = text.indexOf(word, at);
+    if (start_ms >= heardMs) return found < 0 ? at : found;
+    if (found >= 0) at = found + word.length;
+  }
+  return text.length;
+}
+
+function byShare(text, share) {
+  if (!(share > 0)) return 0;
+  if (share >= 1) return text.length;
+  return text.lastIndexOf(" ", Math.round(text.length * share)) + 1;
+}

@@ -1,0 +1,60 @@
+// What was said, line by line; what the program meant to say and nobody heard is struck out.
+
+import { cut } from "./conversation.js";
+
+const NAMES = { user: "You", agent: "Program" };
+
+export class Transcript {
+  #rows = new Map();      // entry → its row
+
+  constructor(list, note) {
+    this.list = list;
+    this.note = note;
+  }
+
+  show(entry) {
+    const { role, outcome, segments } = entry;
+    if (segments && !segments.length && !["interrupted", "held"].includes(outcome)) return;   // sound without words
+    const list = this.list;
+    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
+    const row = this.#rows.get(entry) ?? list.appendChild(document.createElement("li"));
+    this.#rows.set(entry, row);
+    this.note.hidden = true;
+    row.className = role === "user" ? "you" : "program";
+    row.classList.toggle("open", entry.final === false);
+    row.replaceChildren(part("span", "who", NAMES[role] ?? role), this.#words(entry));
+    const remark = said(entry);
+    if (remark) row.append(part("span", "remark", remark));
+    if (atEnd) list.scrollTop = list.scrollHeight;
+  }
+
+  clear() {
+    this.#rows.clear();
+    this.list.replaceChildren();
+    this.note.hidden = false;
+  }
+
+  #words(entry) {
+    if (!entry.segments) return part("span", "words", entry.text);
+    const stopped = ["interrupted", "held"].includes(entry.outcome);
+    const [heard, unheard] = cut(entry.segments, stopped ? entry.heardMs : Infinity);
+    const words = part("span", "words", heard);
+    if (unheard) {
+      const struck = part("s", "", `${heard ? " " : ""}${unheard}`);
+      struck.setAttribute("aria-label", `not heard: ${unheard}`);
+      words.append(struck);
+    }
+    return words;
+  }
+}
+
+function said({ outcome, heardMs, stopMs }) {
+  const heard = `${(heardMs / 1000).toFixed(1)} s heard`;
+  if (outcome === "held") return `holding, silent after ${Math.round(stopMs)} ms`;
+  if (outcome !== "interrupted") return "";
+  return stopMs === null ? `cut off, ${heard}` : `you interrupted: silent after ${Math.round(stopMs)} ms, ${heard}`;
+}
+
+function part(tag, className, text) {
+  return Object.assign(document.createElement(tag), { className, textContent: text });
+}
