@@ -401,6 +401,13 @@ class Call:
         elif event is not None:
             self._over_early = {number: event}  # it ended before its program knew its number
 
+    async def send_digits(self, digits: str) -> None:
+        """Press keys (0–9 * # A–D), as on a telephone; what is being said gives way to them.
+
+        Raises `LocalError` for other characters and if the peer takes no telephone events.
+        """
+        await self.execute(lambda conversation, now: conversation.send_digits(digits, now))
+
     async def start_recording(self, path: FilePath, *, sample_rate: int = 16_000) -> Recording:
         """Record from now on, at 16 or 24 kHz, until `stop_recording` or the end of the call.
 
@@ -433,13 +440,6 @@ class Call:
             self.command(lambda conversation, now: _detach(conversation, recording, now))
             await recording.wait_finished()
         return recording
-
-    async def send_digits(self, digits: str) -> None:
-        """Press keys (0–9 * # A–D), as on a telephone; what is being said gives way to them.
-
-        Raises `LocalError` for other characters and if the peer takes no telephone events.
-        """
-        await self.execute(lambda conversation, now: conversation.send_digits(digits, now))
 
     def hang_up(self) -> None:
         """End the call: BYE and close_notify to the peer."""

@@ -211,8 +211,8 @@ class Mouth:
                 skipped = frame.timestamp - self._next_timestamp
                 self._next_timestamp = frame.timestamp + self._ticks
             mono = to_int16(frame.samples) if frame.samples.ndim > 1 else frame.samples
-            media_time = frame.timestamp / self._encoder.clock_rate
-            yield SpokenFrame(payload, mono, self._ticks, skipped, frame.marker, frame.position, media_time)
+            at = frame.timestamp / self._encoder.clock_rate
+            yield SpokenFrame(payload, mono, self._ticks, skipped, frame.marker, frame.position, at)
 
     def _open(self, sample_rate: int) -> PlayoutQueue:
         manner = self._manner
