@@ -10,7 +10,6 @@ What the session says is handed up unchanged, but for media.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -18,11 +17,7 @@ from stack.audio import (
     ArrivalReceiver,
     AudioFrame,
     ClockReceiver,
-    Decoder,
-    G711Decoder,
-    G711Law,
     Lateness,
-    OpusDecoder,
     Pcm,
     Receiver,
     Resampler,
@@ -32,7 +27,7 @@ from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.timers import Timers, earliest
 from stack.core.trace import Counters
-from stack.dtls import Certificate, Version
+from stack.dtls import Certificate
 from stack.rtp import ByeReceived, DtmfReceived, PacketReceived, RtpSession, SourceChanged
 from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, Channels, MessageReceived
 from stack.session import Connected, Ended, MediaReceived, Session, SessionEvent, SessionParameters
@@ -45,42 +40,18 @@ from stack.voice.client import (
     read_turn_settings,
     to_json,
 )
-from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
+from stack.voice.config import ConversationConfig, make_canceller, make_decoder, make_detector
 from stack.voice.events import ConversationEvent, Heard, KeyPressed, PeerLeft, SpeakerDrained
 from stack.voice.floor import Floor
 from stack.voice.mouth import Manner, Mouth
 from stack.voice.recording import Tap
 from stack.voice.statistics import CallStatistics, describe_call
 from stack.voice.turns import TurnMode, TurnSettings
-from stack.voice.vad import DETECTOR_RATE, EarshotDetector, EnergyDetector, VoiceDetector
+from stack.voice.vad import DETECTOR_RATE
 
 TICK = 0.020
 """Seconds between two frames of the clock discipline."""
 _REPAIR_MARGIN = 0.020
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationConfig:
-    """How a conversation sounds and how turns are taken: rates in Hz, `bitrate` in bit/s, `complexity` 0 … 10."""
-
-    microphone_rate: int = 16_000
-    discipline: str = "arrival"
-    """"arrival": frames come as soon as they are there; "clock": one every 20 ms, whatever the network does."""
-    bitrate: int = 24_000
-    complexity: int = 5
-    application: str = "voip"
-    """"voip" for speech, "audio" for music, "lowdelay"."""
-    channels: int = 1
-    """2: what the program writes in stereo leaves in stereo, to a peer that asks for it (`stereo=1`)."""
-    dtx: bool | None = None
-    """Leave out silence while speaking (Opus only); None: if the peer asks for it (`usedtx=1`)."""
-    turns: TurnSettings = field(default_factory=TurnSettings)
-    detector: str = "earshot"
-    """"earshot" (neural) or "energy"."""
-    echo: str = "auto"
-    """"auto": our own voice is looked for in the microphone, and cancelled where it is found; "off"."""
-    dtls_version: Version | None = None
-    """Speak this version of DTLS only."""
 
 
 class _Timer(Enum):
@@ -126,13 +97,13 @@ class Conversation:
         if audio is not None:
             self._payload_type = audio.payload_type
             codec = audio.codec.lower()
-            self._receiver = make_receiver(_make_decoder(codec, config.microphone_rate), config.discipline)
+            self._receiver = make_receiver(make_decoder(codec, config.microphone_rate), config.discipline)
             self._mouth = Mouth(
                 Manner.agree(
                     audio, config.bitrate, config.complexity, config.application, config.channels, config.dtx
                 )
             )
-            listener = Listener(config.turns, _make_detector(config.detector), _make_canceller(config.echo))
+            listener = Listener(config.turns, make_detector(config.detector), make_canceller(config.echo))
             self._floor = Floor(self._mouth, listener, config.turns)
             if config.microphone_rate != DETECTOR_RATE:
                 self._to_detector = Resampler(config.microphone_rate, DETECTOR_RATE, causal=True)
@@ -551,30 +522,6 @@ class Conversation:
             self.counters.add("client_request_malformed")
             return False
         return True
-
-
-def _make_decoder(codec: str, rate: int) -> Decoder:
-    if codec == "opus":
-        return OpusDecoder(rate)
-    if codec in ("pcmu", "pcma"):
-        return G711Decoder(G711Law[codec.upper()], rate)
-    raise LocalError(f"no decoder for {codec}")
-
-
-def _make_detector(name: str) -> VoiceDetector:
-    if name == "earshot":
-        return EarshotDetector()
-    if name == "energy":
-        return EnergyDetector()
-    raise LocalError(f"there is an earshot and an energy detector, no {name!r}")
-
-
-def _make_canceller(name: str) -> EchoCanceller | None:
-    if name == "auto":
-        return KalmanEchoCanceller()
-    if name == "off":
-        return None
-    raise LocalError(f"echo is auto or off, not {name!r}")
 
 
 __all__ = [

@@ -1,0 +1,70 @@
+"""How a conversation is to sound and to take turns, and the parts that are chosen by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stack.audio import Decoder, G711Decoder, G711Law, OpusDecoder
+from stack.core.errors import LocalError
+from stack.dtls import Version
+from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
+from stack.voice.echo_aec3 import Aec3EchoCanceller
+from stack.voice.turns import TurnSettings
+from stack.voice.vad import EarshotDetector, EnergyDetector, SileroDetector, VoiceDetector
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationConfig:
+    """How a conversation sounds and how turns are taken: rates in Hz, `bitrate` in bit/s, `complexity` 0 … 10."""
+
+    microphone_rate: int = 16_000
+    discipline: str = "arrival"
+    """"arrival": frames come as soon as they are there; "clock": one every 20 ms, whatever the network does."""
+    bitrate: int = 24_000
+    complexity: int = 5
+    application: str = "voip"
+    """"voip" for speech, "audio" for music, "lowdelay"."""
+    channels: int = 1
+    """2: what the program writes in stereo leaves in stereo, to a peer that asks for it (`stereo=1`)."""
+    dtx: bool | None = None
+    """Leave out silence while speaking (Opus only); None: if the peer asks for it (`usedtx=1`)."""
+    turns: TurnSettings = field(default_factory=TurnSettings)
+    detector: str = "earshot"
+    """"earshot" (neural), "energy", or "silero:FILE" with a model file of yours and `onnxruntime`."""
+    echo: str = "auto"
+    """"auto": our own voice is looked for in the microphone, and cancelled where it is found; "aec3": by libwebrtc's
+    canceller (the extra `aec3`); "off"."""
+    dtls_version: Version | None = None
+    """Speak this version of DTLS only."""
+
+
+def make_decoder(codec: str, rate: int) -> Decoder:
+    """Return the decoder of a negotiated codec; `LocalError` for one that is not spoken."""
+    if codec == "opus":
+        return OpusDecoder(rate)
+    if codec in ("pcmu", "pcma"):
+        return G711Decoder(G711Law[codec.upper()], rate)
+    raise LocalError(f"no decoder for {codec}")
+
+
+def make_detector(name: str) -> VoiceDetector:
+    """Return a voice detector by its name; see `ConversationConfig.detector`."""
+    kind, _, model = name.partition(":")
+    if name == "earshot":
+        return EarshotDetector()
+    if name == "energy":
+        return EnergyDetector()
+    if kind == "silero" and model:
+        return SileroDetector(model)
+    raise LocalError(f"a detector is earshot, energy or silero:FILE, not {name!r}")
+
+
+def make_canceller(name: str) -> EchoCanceller | None:
+    """Return an echo canceller by its name; see `ConversationConfig.echo`."""
+    if name == "auto":
+        return KalmanEchoCanceller()
+    if name == "aec3":
+        return Aec3EchoCanceller()
+    if name == "off":
+        return None
+    raise LocalError(f"echo is auto, aec3 or off, not {name!r}")
