@@ -2,6 +2,7 @@
 
 Everything here belongs to the program's event loop. Commands go to the media thread through `MediaThread.submit`,
 events come back in batches through `Call.deliver`; neither side ever waits for the other.
+Long, because all that a program can do stands here; nearly every method is one command.
 """
 
 from __future__ import annotations

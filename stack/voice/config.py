@@ -32,8 +32,8 @@ class ConversationConfig:
     detector: str = "earshot"
     """"earshot" (neural), "energy", or "silero:FILE" with a model file of yours and `onnxruntime`."""
     echo: str = "auto"
-    """"auto": our own voice is looked for in the microphone, and cancelled where it is found; "aec3": by libwebrtc's
-    canceller (the extra `aec3`); "off"."""
+    """"auto": our own voice is looked for in the microphone, and cancelled where it is found; "aec3": libwebrtc's
+    canceller does it (the extra `aec3`); "off"."""
     dtls_version: Version | None = None
     """Speak this version of DTLS only."""
 
