@@ -117,7 +117,7 @@ async def test_a_large_transfer_each_way(far: Far, line: Line) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("LARGE_TRANSFERS" not in os.environ, reason="minutes: set LARGE_TRANSFERS=1 to transfer 50 MB")
+@pytest.mark.skipif("LARGE_TRANSFERS" not in os.environ, reason="minutes: set LARGE_TRANSFERS=50 for 50 MB each way")
 async def test_a_very_large_transfer_each_way(far: Far, line: Line) -> None:
-    size = 5_000_000 if far.is_bad else 50_000_000
+    size = int(os.environ["LARGE_TRANSFERS"]) * 1_000_000
     print(f"\n{far.lab.name}: {await trials.transfer(line, size, patience=1200)}")
