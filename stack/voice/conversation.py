@@ -4,8 +4,8 @@
     write   -> mouth (queue, pace, encode) -> session
 
 Commands are for the program (`write`, `begin_reply` …) and for the client on its `events` channel (`client.py`).
-What the session says is handed up unchanged, but for media. Long, because every command of a call stands here; what
-each one does stands in the part that does it.
+What the session says is handed up unchanged, but for media. Long, because every command of a call stands here;
+what each one does stands in the part that does it.
 """
 
 from __future__ import annotations

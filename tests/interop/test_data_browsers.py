@@ -117,7 +117,7 @@ async def test_a_large_transfer_each_way(far: Far, line: Line) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("LARGE_TRANSFERS" not in os.environ, reason="minutes: set LARGE_TRANSFERS=50 for 50 MB each way")
+@pytest.mark.skipif("LARGE_TRANSFERS" not in os.environ, reason="minutes: LARGE_TRANSFERS=50 does 50 MB each way")
 async def test_a_very_large_transfer_each_way(far: Far, line: Line) -> None:
     size = int(os.environ["LARGE_TRANSFERS"]) * 1_000_000
     print(f"\n{far.lab.name}: {await trials.transfer(line, size, patience=1200)}")
