@@ -17,10 +17,12 @@ sessions.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +46,7 @@ from stack.signaling.realtime_parts import (
 from stack.signaling.realtime_session import RealtimeSession
 from stack.signaling.realtime_settings import DEFAULT_SESSION, InvalidSession, merge_session
 from stack.signaling.security import Scope
+from stack.voice.events import Utterance
 from stack.voice.turns import TurnMode
 
 log = logging.getLogger("stack.realtime")
@@ -59,6 +62,8 @@ RESPONSE_PATIENCE = 30.0
 TOOL_GRACE = 0.3
 """Seconds for a client that returned a function's output to ask for the response as well."""
 MAX_MESSAGE = 256 * 1024
+COMMIT_PATIENCE = 1.0
+"""Seconds that the turn of a commit may take to come from the media thread."""
 
 routes = web.RouteTableDef()
 
@@ -75,6 +80,9 @@ class RealtimeLine:
         self._ends: list[asyncio.Queue[Event | None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._manual = False
+        self._committing = False
+        self._committed = asyncio.Event()
+        self._held: deque[tuple[str | bytes, asyncio.Queue[Event | None]]] = deque()
         self._watching = call.watch()
         call.manage_turns()
         call.listen()
@@ -92,6 +100,8 @@ class RealtimeLine:
         async for event in self._watching:
             self._session.handle_event(event)
             self._pump()
+            if isinstance(event, Utterance):
+                self._committed.set()
         for end in self._ends:
             end.put_nowait(None)
         for task in self._tasks - {asyncio.current_task()}:
@@ -123,7 +133,13 @@ class RealtimeLine:
             self._ends.remove(end)
 
     def receive(self, text: str | bytes, end: asyncio.Queue[Event | None]) -> None:
-        """Take what somebody who joined says."""
+        """Take what somebody who joined says.
+
+        A commit is done by the media thread; what is said after it waits, so that the order is kept.
+        """
+        if self._committing and len(self._held) < END_BACKLOG:
+            self._held.append((text, end))
+            return
         message: object = None
         if isinstance(text, str) and len(text) <= MAX_MESSAGE:
             try:
@@ -164,6 +180,7 @@ class RealtimeLine:
             case Interrupt():
                 call.interrupt()
             case Commit(event_id):
+                self._committing = True
                 self._spawn(self._commit(event_id, asker))
             case Clear():
                 call.command(lambda conversation, now: conversation.clear_utterance(now))
@@ -175,14 +192,22 @@ class RealtimeLine:
                 self._spawn(self._expect(response_id))
 
     async def _commit(self, event_id: str | None, asker: asyncio.Queue[Event | None] | None) -> None:
+        self._committed.clear()
         try:
             committed = await self.call.execute(lambda conversation, now: conversation.commit_utterance(now))
+            if committed:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(COMMIT_PATIENCE):
+                        await self._committed.wait()
         except StackError:
             return
         if not committed and asker is not None:
             self._put(asker, self._session.refuse(event_id))
         if self._manual:
             self.call.command(lambda conversation, now: conversation.open_utterance())
+        self._committing = False
+        while self._held and not self._committing:
+            self.receive(*self._held.popleft())
 
     async def _finish_tool(self, request: str, output: str, delay: float) -> None:
         await asyncio.sleep(delay)
