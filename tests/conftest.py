@@ -9,7 +9,7 @@ settings.register_profile("here", deadline=None, suppress_health_check=[HealthCh
 settings.register_profile("ci", parent=settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
-REAL_TIME = ("tests/aio/", "tests/cli/", "tests/examples/", "tests/interop/", "tests/signaling/")
+REAL_TIME = ("tests/agents/", "tests/aio/", "tests/cli/", "tests/examples/", "tests/interop/", "tests/signaling/")
 """Tests that run against the clock of this machine, in other people's programs or over sockets."""
 
 

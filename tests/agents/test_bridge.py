@@ -150,7 +150,7 @@ async def test_a_broken_connection_is_made_again_with_the_last_session() -> None
     async with bridged() as (upstream, browser):
         await upstream.wait_for("session.update")
         await browser.say("session.update", session={"instructions": "later"})
-        await browser.wait("session.updated")
+        await upstream.wait_for("session.update", instructions="later")
         upstream.received.clear()
         assert upstream.socket is not None
         await upstream.socket.close()

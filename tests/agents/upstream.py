@@ -65,11 +65,18 @@ class Upstream:
         await self.send("response.output_audio.done", **where)
         await self.send("response.done", response={"id": response, "status": "completed", "output": []})
 
-    async def wait_for(self, kind: str) -> dict:
-        """The first event of this kind that came or comes."""
+    async def wait_for(self, kind: str, **session: object) -> dict:
+        """The first event of this kind that came or comes, with these fields in its session."""
+
+        def found() -> dict | None:
+            of_kind = (event for event in self.received if event["type"] == kind)
+            return next((event for event in of_kind if session.items() <= event.get("session", {}).items()), None)
+
         async with self._changed:
-            await self._changed.wait_for(lambda: any(event["type"] == kind for event in self.received))
-        return next(event for event in self.received if event["type"] == kind)
+            await self._changed.wait_for(lambda: found() is not None)
+        event = found()
+        assert event is not None
+        return event
 
     async def wait_for_audio(self, size: int) -> None:
         async with self._changed:
