@@ -2,7 +2,7 @@
 
 A datagram has to be answered from the very address that it was sent to (browsers drop anything else), so every
 local address gets a socket of its own instead of one wildcard socket for all.
-Measured against asyncio's `DatagramProtocol` in `bench/`: see `docs/decisions/0003-udp-edge.md`.
+Why not asyncio's `DatagramProtocol`: `docs/decisions/0003-udp-edge.md`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import ssl
 import time
@@ -131,8 +132,6 @@ def _tls_context(config: ServeConfig) -> ssl.SSLContext | None:
 
 
 def _reason(error: OSError) -> str:
-    import os
-
     return os.strerror(error.errno) if error.errno else str(error)
 
 
