@@ -294,6 +294,21 @@ class Transferred:
         )
 
 
+class Progress:
+    """Says every half minute how far a long transfer is."""
+
+    def __init__(self, way: str, size: int) -> None:
+        self._way, self._size = way, size
+        self._began = self._said = perf_counter()
+
+    def reached(self, got: int) -> None:
+        """`got` bytes are there."""
+        now = perf_counter()
+        if now - self._said > 30.0:
+            self._said = now
+            print(f"{self._way}: {got / 1e6:.1f} of {self._size / 1e6:.1f} MB after {now - self._began:.0f} s")
+
+
 async def transfer(line: Line, size: int, chunk: int = 16_384, *, patience: float = 120.0) -> Transferred:
     """`size` bytes each way, one after the other, held against a hash of what should have been sent.
 
@@ -305,6 +320,7 @@ async def transfer(line: Line, size: int, chunk: int = 16_384, *, patience: floa
     order = {"label": "transfer", "size": size, "chunk": chunk, "seed": 77, "low": low, "high": high}
     sending = asyncio.create_task(line.lab.do("transfer", patience=patience, **order))
     heard, got, first = sha256(), 0, 0.0
+    progress = Progress("to us", size)
     async with asyncio.timeout(patience):
         while got < size:
             message = await anext(channel)
@@ -312,6 +328,7 @@ async def transfer(line: Line, size: int, chunk: int = 16_384, *, patience: floa
             assert isinstance(message, bytes)
             heard.update(message)
             got += len(message)
+            progress.reached(got)
     up = perf_counter() - first
     told = await sending
     assert heard.hexdigest() == sha256(content(size, 77)).hexdigest()
@@ -321,9 +338,11 @@ async def transfer(line: Line, size: int, chunk: int = 16_384, *, patience: floa
 
     data, most = content(size, 78), 0
     collecting = asyncio.create_task(line.lab.do("collect", patience=patience, label="transfer", size=size))
+    progress = Progress("to them", size)
     async with asyncio.timeout(patience):
         for start in range(0, size, chunk):
             await channel.send(data[start : start + chunk])
+            progress.reached(start)
             if start % (64 * chunk) == 0:
                 most = max(
                     most, await line.call.execute(lambda c, _: c.session.channels.buffered_amount(channel.id))

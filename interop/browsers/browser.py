@@ -64,7 +64,7 @@ class Browser(ABC):
         """Load `url` and wait until its `load` event has fired."""
 
     @abstractmethod
-    async def _evaluate(self, expression: str) -> str:
+    async def _evaluate(self, expression: str, timeout: float) -> str:
         """Evaluate an expression whose value is a promise of a string."""
 
     @abstractmethod
@@ -90,7 +90,7 @@ class Browser(ABC):
         """
         wrapped = f"(async () => JSON.stringify(await ({expression}\n)) ?? 'null')()"
         try:
-            return json.loads(await asyncio.wait_for(self._evaluate(wrapped), timeout))
+            return json.loads(await asyncio.wait_for(self._evaluate(wrapped, timeout), timeout))
         except TimeoutError:
             said = "; ".join([*self.errors, *(line.text for line in self.console)][-5:]) or "nothing"
             raise BrowserError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from interop.browsers.browser import Browser, BrowserError, ConsoleLine, Microphone, Options
 from interop.browsers.process import Installed, fresh_profile, run
-from interop.browsers.wire import Wire, connect
+from interop.browsers.wire import COMMAND_TIMEOUT, Wire, connect
 
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
@@ -99,9 +99,11 @@ class Chromium(Browser):
         scheme = {"name": "prefers-color-scheme", "value": options.color_scheme}
         await self._command("Emulation.setEmulatedMedia", {"features": [scheme]})
 
-    async def _command(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def _command(
+        self, method: str, params: dict[str, Any] | None = None, timeout: float = COMMAND_TIMEOUT
+    ) -> dict[str, Any]:
         assert self._wire is not None
-        return await self._wire.command(method, params, sessionId=self._session)
+        return await self._wire.command(method, params, timeout=timeout, sessionId=self._session)
 
     def on_event(self, method: str, params: dict[str, Any]) -> None:
         """Collect what the page says."""
@@ -121,10 +123,11 @@ class Chromium(Browser):
             raise BrowserError(f"{url}: {result['errorText']}")
         await self.wait_for("document.readyState === 'complete'", timeout)
 
-    async def _evaluate(self, expression: str) -> str:
+    async def _evaluate(self, expression: str, timeout: float) -> str:
         result = await self._command(
             "Runtime.evaluate",
             {"expression": expression, "awaitPromise": True, "returnByValue": True, "userGesture": True},
+            timeout,
         )
         if "exceptionDetails" in result:
             raise BrowserError(_describe(result["exceptionDetails"]))

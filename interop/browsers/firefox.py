@@ -147,7 +147,7 @@ class Firefox(Browser):
         navigation = {"context": self._context, "url": url, "wait": "complete"}
         await self._command("browsingContext.navigate", navigation, timeout)
 
-    async def _evaluate(self, expression: str) -> str:
+    async def _evaluate(self, expression: str, timeout: float) -> str:
         result = await self._command(
             "script.evaluate",
             {
@@ -156,6 +156,7 @@ class Firefox(Browser):
                 "awaitPromise": True,
                 "userActivation": True,
             },
+            timeout,
         )
         if result["type"] == "exception":
             raise BrowserError(result["exceptionDetails"]["text"])

@@ -27,6 +27,8 @@ pytestmark = [
 ]
 
 NETWORKS = {"good": NetworkModel(), "bad": NetworkModel(delay=0.05, loss=0.05)}
+LARGE_PATIENCE = 3600.0
+"""Seconds: at 5 % loss and 100 ms a browser's own congestion control leaves it 0.04 to 0.06 MB/s."""
 LARGEST_TRIED = {"chromium": 262_144, "firefox": 4_000_000}
 """What a browser takes; Firefox announces 1 GiB, of which we try less, and more in the slow tests."""
 
@@ -120,4 +122,4 @@ async def test_a_large_transfer_each_way(far: Far, line: Line) -> None:
 @pytest.mark.skipif("LARGE_TRANSFERS" not in os.environ, reason="minutes: LARGE_TRANSFERS=50 does 50 MB each way")
 async def test_a_very_large_transfer_each_way(far: Far, line: Line) -> None:
     size = int(os.environ["LARGE_TRANSFERS"]) * 1_000_000
-    print(f"\n{far.lab.name}: {await trials.transfer(line, size, patience=1200)}")
+    print(f"\n{far.lab.name}: {await trials.transfer(line, size, patience=LARGE_PATIENCE)}")
