@@ -88,7 +88,7 @@ grammar assistant;
 <farewell> = goodbye | bye | thank you | thanks;
 <rank> = {" | ".join(_RANKS)};
 <card> = <rank> of ({" | ".join(_SUITS)});
-<cards> = [<rank>] <card> | <card> <card> [<card>];
+<cards> = /1.0/ <card> | /0.001/ <rank> <card> | /0.1/ <card> <card> [<card>];
 <digit> = oh | zero | <unit> | <tens> | hundred;
 <dictation> = <digit> <digit> <digit>*;
 <errand> = go (forward | backward) [<number> (meters | steps)] | go somewhere [and do something];

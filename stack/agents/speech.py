@@ -28,6 +28,9 @@ _UTF8 = 1
 _RATE_PARAMETER = 1
 _PITCH_PARAMETER = 3
 _HISS = 15.0
+_LOUD = 1500.0
+"""RMS of 20 ms (-27 dBFS) above which a voice is turned down."""
+_BLOCK = 320
 _PIECE = 2 * 1600  # bytes: 100 ms
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
@@ -121,20 +124,33 @@ class Recogniser:
         self._decoder.add_jsgf_string("grammar", grammar)
         self._decoder.activate_search("grammar")
         self._hiss = np.random.default_rng(0)
+        self._loudest, self._gain = _LOUD, 1.0
         self._open = False
 
     def push(self, samples: Int16) -> None:
         """Take int16 samples of shape (n,)."""
-        # Its features are logarithms: digital silence would be an event of its own, so a little hiss is added.
-        hissing = samples + self._hiss.normal(0.0, _HISS, len(samples))
-        pcm = np.clip(np.rint(hissing), -32768, 32767).astype("<i2").tobytes()
         with self._lock:
+            # Its features are logarithms: digital silence would be an event of its own, so there is a little hiss.
+            hissing = self._softened(samples) + self._hiss.normal(0.0, _HISS, len(samples))
+            pcm = np.clip(np.rint(hissing), -32768, 32767).astype("<i2").tobytes()
             if not self._open:
                 self._decoder.start_utt()
                 self._open = True
             # It keeps the interpreter while it works: short pieces let the others have it in between.
             for start in range(0, len(pcm), _PIECE):
                 self._decoder.process_raw(pcm[start : start + _PIECE], no_search=False, full_utt=False)
+
+    def _softened(self, samples: Int16) -> npt.NDArray[np.float64]:
+        """Its models are of quiet voices, and it gets used to a loud one only after a sentence: turn that down.
+
+        By how much is decided once in an utterance, whose first piece has its first syllable in it.
+        """
+        blocks = samples[: len(samples) // _BLOCK * _BLOCK].astype(float).reshape(-1, _BLOCK)
+        if len(blocks):
+            self._loudest = max(self._loudest, float(np.sqrt((blocks**2).mean(axis=1).max())))
+        if not self._open:
+            self._gain = min(1.0, _LOUD / self._loudest)
+        return samples * self._gain
 
     def hypothesis(self) -> Hypothesis:
         """Return the best path so far, which need not be a whole sentence of the grammar."""
@@ -149,6 +165,7 @@ class Recogniser:
                 return ""
             self._decoder.end_utt()
             self._open = False
+            self._loudest = max(_LOUD, 0.7 * self._loudest)
             return self._best()
 
     def _best(self) -> str:
