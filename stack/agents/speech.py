@@ -140,7 +140,7 @@ class Recogniser:
             for start in range(0, len(pcm), _PIECE):
                 self._decoder.process_raw(pcm[start : start + _PIECE], no_search=False, full_utt=False)
 
-    def _softened(self, samples: Int16) -> npt.NDArray[np.float64]:
+    def _softened(self, samples: Int16) -> npt.NDArray[np.floating]:
         """Its models are of quiet voices, and it gets used to a loud one only after a sentence: turn that down.
 
         By how much is decided once in an utterance, whose first piece has its first syllable in it.
