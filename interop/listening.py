@@ -7,7 +7,7 @@ recording is what goes to the loudspeaker.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -111,39 +111,49 @@ def played(replies: Mapping[int, Samples], sound: Samples, patience: float = 10.
     found = {}
     for number, (begin, likeness) in begins.items():
         following = [other for other, _ in begins.values() if other > begin]
-        end = _silence(sound, begin + 10 * _FRAME, min(following, default=len(sound)))
-        heard = _position(replies[number], sound, begin, end)
+        end, heard = _end(replies[number], sound, begin, min(following, default=len(sound)))
         found[number] = Played(begin, end, heard, likeness, *_opening(replies[number], sound, begin))
     return found
 
 
-def _position(reply: Samples, sound: Samples, begin: int, end: int) -> float:
-    """Return the milliseconds of the reply that were played by `end`."""
+def _end(reply: Samples, sound: Samples, begin: int, before: int) -> tuple[int, float]:
+    """Return where a reply falls silent for good, and how many milliseconds of it were played by then.
+
+    What a browser makes up when it has nothing more to play is like nothing in the reply, and does not count.
+    """
+    last = None
+    for end in _silences(sound, begin + 10 * _FRAME, before):
+        heard, match = _position(reply, sound, begin, end)
+        last = last or (end, heard)
+        at = round(heard * RATE / 1000.0)
+        tail = reply[max(0, at - 2 * _FRAME - _BLOCK) : at + _BLOCK]
+        if min(match, find(sound[end - 2 * _FRAME : end], tail)[1]) >= _ALIKE:
+            return end, heard
+    return last or (before, _position(reply, sound, begin, before)[0])
+
+
+def _position(reply: Samples, sound: Samples, begin: int, end: int) -> tuple[float, float]:
+    """Return the milliseconds of the reply that were played by `end`, and how like it the last of them are."""
     window, slack = min(8 * _FRAME, end - begin), 10 * _FRAME
     heard = end - begin
     low = max(0, heard - window - slack)
     place, match = find(sound[end - window : end], reply[low : heard + slack])
     if match >= _ALIKE:
         heard = low + place + window
-    return 1000.0 * heard / RATE
+    return 1000.0 * heard / RATE, match
 
 
-def _silence(sound: Samples, after: int, before: int) -> int:
-    """Return where the last silence before `before` begins; `before` if there is none.
+def _silences(sound: Samples, after: int, before: int) -> Iterator[int]:
+    """Yield where silences before `before` begin, the last one first.
 
     The last, because a server or a browser that is starved leaves gaps in a reply as well.
     """
     rest = sound[after : after + (before - after) // _BLOCK * _BLOCK].astype(float)
     quiet = np.sqrt((rest.reshape(-1, _BLOCK) ** 2).mean(axis=1)) < _SILENT_RMS
-    if len(quiet) < _SILENT_BLOCKS:
-        return before
-    runs = np.convolve(quiet, np.ones(_SILENT_BLOCKS), "valid") >= _SILENT_BLOCKS
-    if not runs.any():
-        return before
-    at = len(runs) - 1 - int(np.argmax(runs[::-1]))
-    while at > 0 and quiet[at - 1]:
-        at -= 1
-    return after + at * _BLOCK
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], quiet, [False])).astype(int)))
+    for begin, end in zip(edges[-2::-2], edges[::-2], strict=True):
+        if end - begin >= _SILENT_BLOCKS:
+            yield after + int(begin) * _BLOCK
 
 
 def _opening(reply: Samples, sound: Samples, begin: int) -> tuple[float, float]:

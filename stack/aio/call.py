@@ -33,6 +33,7 @@ from stack.voice.events import (
     Heard,
     ProgramEvent,
     ReplyFinished,
+    ReplyHeard,
     ReplyInterrupted,
     SpeakerDrained,
     ToolRequested,
@@ -219,6 +220,8 @@ class Call:
         self._watchers: list[Inbox[ConversationEvent]] = []
         self._replies: dict[int, Reply] = {}
         self._over_early: dict[int, ReplyFinished | ReplyInterrupted] = {}
+        self._interrupted: Reply | None = None
+        """Until the client has said what it had played of it."""
         self.connected: Connected | None = None
         self.end: Ended | None = None
         self.recording: Recording | None = None
@@ -420,8 +423,15 @@ class Call:
         reply = self._replies.pop(number, None)
         if reply is not None:
             reply.note_over(event)
+            if isinstance(event, ReplyInterrupted) and event.provisional:
+                self._interrupted = reply
         elif event is not None:
             self._over_early = {number: event}  # it ended before its program knew its number
+
+    def _note_heard(self, number: int, event: ReplyHeard | None) -> None:
+        if self._interrupted is not None and self._interrupted.number == number:
+            self._interrupted.note_heard(event)
+            self._interrupted = None
 
     async def send_digits(self, digits: str) -> None:
         """Press keys (0–9 * # A–D), as on a telephone; what is being said gives way to them.
@@ -526,6 +536,8 @@ class Call:
                 self._utterances.put(event)
         elif isinstance(event, ReplyFinished | ReplyInterrupted):
             self._settle_reply(event.reply, event)
+        elif isinstance(event, ReplyHeard):
+            self._note_heard(event.reply, event)
         self.events.put(event)
         for watcher in self._watchers:
             watcher.put(event)
@@ -541,6 +553,8 @@ class Call:
                 self._transcription.close()
             for number in list(self._replies):
                 self._settle_reply(number, None)
+            if self._interrupted is not None:
+                self._note_heard(self._interrupted.number, None)
             self.microphone.close()
             self.events.close()
             for watcher in self._watchers:

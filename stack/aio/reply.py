@@ -1,18 +1,20 @@
 """A reply as a program speaks it: `async with call.reply() as voice: await voice.write(pcm, rate)`.
 
 A barge-in ends the block: whatever the program awaits in it is cancelled, the cancellation stops at the end of the
-block, and the program goes on behind it with `voice.interrupted` and `voice.heard_ms` set.
+block, and the program goes on behind it with `voice.interrupted` and `voice.heard_ms` set. That is computed from
+what left. A client that can says a round trip later what it had played: await `voice.heard()` for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from stack.audio import AudioFrame, Pcm, to_int16
 from stack.core.errors import LocalError
-from stack.voice.events import ReplyFinished, ReplyInterrupted, ReplyText
+from stack.voice.events import ReplyFinished, ReplyHeard, ReplyInterrupted, ReplyText
 
 if TYPE_CHECKING:
     from stack.aio.call import Call
@@ -24,7 +26,7 @@ QUEUE_LIMIT = 10.0
 class Reply:
     """One reply. Leaving the block waits until it has been said whole, or was interrupted.
 
-    After the block: `interrupted`, and `heard_ms`, the milliseconds of it that the person heard.
+    After the block: `interrupted`, and `heard_ms`, the milliseconds of it that the person heard, as known by now.
     """
 
     def __init__(self, call: Call) -> None:
@@ -32,6 +34,7 @@ class Reply:
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
         self._over = asyncio.Event()
+        self._settled = asyncio.Event()
         self.number = 0
         self.interrupted = False
         self.heard_ms = 0.0
@@ -62,6 +65,15 @@ class Reply:
         """Say in text what the sound says, piece by piece, for clients that show it."""
         if text and not self._over.is_set():
             self._call.publish(ReplyText(self.number, text))
+
+    async def heard(self, patience: float = 0.5) -> float:
+        """Return the milliseconds that the person heard, once they are certain or `patience` seconds are over.
+
+        Only a reply that was interrupted, by a client that is about to say what it had played, makes it wait.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), patience)
+        return self.heard_ms
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()
@@ -99,8 +111,16 @@ class Reply:
         self._over.set()
         if event is not None:
             self.heard_ms = event.heard_ms
+        if not (isinstance(event, ReplyInterrupted) and event.provisional):
+            self._settled.set()
         if not isinstance(event, ReplyFinished):
             self.interrupted = True
             if self._task is not None:
                 self._cancelled = True
                 self._task.cancel("the reply was interrupted")
+
+    def note_heard(self, event: ReplyHeard | None) -> None:
+        """The client has said what it had played, or will not any more (None); runs on the program's loop."""
+        if event is not None:
+            self.heard_ms = event.heard_ms
+        self._settled.set()

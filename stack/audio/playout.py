@@ -12,6 +12,8 @@ computed, never accumulated, so the pace does not drift however late the ticks a
   although there was something to say: the listener bears a burst better than a hole in the middle of a word.
 - Anything longer is a gap: the timeline moves on by itself (RFC 3550 §5.1: the timestamp counts silence too), the
   next frame leaves at once and carries the marker bit (RFC 3551 §4.1).
+- A decoder that had nothing to play fades in what comes next, and a codec's encoder still holds the end of what it
+  was given last. Both would spoil the first sound; so a talkspurt can be led in by silence, sent along with it.
 - The last, partial frame of a talkspurt waits `HOLD` for more to be written, then goes out filled up with silence.
 """
 
@@ -54,6 +56,8 @@ class PlayoutFrame(NamedTuple):
     """First of a talkspurt."""
     position: int
     """How many samples of what the program wrote left before this frame."""
+    leads_in: bool = False
+    """Silence before a talkspurt, of which the program knows nothing."""
 
 
 class Lateness:
@@ -88,8 +92,9 @@ class PlayoutQueue:
     """The queue and pacer of one outgoing stream.
 
     `lead` frames may leave before their time, which shields the listener from late ticks at the price that they
-    cannot be taken back; `idle_silence` keeps sending frames of silence when there is nothing to say. `frame` is
-    how many seconds a packet holds; the limits above stay what they are in time.
+    cannot be taken back; `idle_silence` keeps sending frames of silence when there is nothing to say. `lead_in`
+    frames of silence leave together with the first frame of a talkspurt that follows a gap. `frame` is how many
+    seconds a packet holds; the limits above stay what they are in time.
     """
 
     def __init__(
@@ -99,12 +104,15 @@ class PlayoutQueue:
         clock_rate: int = 48_000,
         *,
         lead: int = 0,
+        lead_in: int = 0,
         idle_silence: bool = False,
         frame: float = FRAME,
     ) -> None:
         self.sample_rate = sample_rate
         self.channels = channels
         self.lead = lead
+        self._lead_in = lead_in
+        self._leading = 0  # frames of it that are still to leave
         self.counters = Counters()
         self.lateness = Lateness()
         self._idle_silence = idle_silence
@@ -238,6 +246,11 @@ class PlayoutQueue:
         timestamp = self._slot * self._frame_ticks
         due = self._due
         self._slot += 1
+        if self._leading:
+            self._leading -= 1
+            return PlayoutFrame(
+                self._silence(self._frame_samples), timestamp, marker, self._position, leads_in=True
+            )
         return self._depart(timestamp, marker or timestamp == 0, due)
 
     @property
@@ -247,10 +260,11 @@ class PlayoutQueue:
     def _move_on(self, now: Instant) -> bool:
         """Start a new grid at `now`; the timestamps take the nearest slot that was not used."""
         assert self._origin is not None
-        slot = max(self._slot, round((now - self._origin) / self._frame))
+        self._leading = self._lead_in
+        slot = max(self._slot, round((now - self._origin) / self._frame) - self._leading)
         self.counters.add("slots_skipped", slot - self._slot)
         self._slot = self._anchor_slot = slot
-        self._anchor = now
+        self._anchor = now - self._leading * self._frame  # the first sound is due now
         return True
 
     def _depart(self, timestamp: int, marker: bool, due: Instant) -> PlayoutFrame:

@@ -185,6 +185,11 @@ class RtpSession:
         return self._sender.extended_sequence
 
     @property
+    def timestamp(self) -> int:
+        """The timestamp of the next frame."""
+        return self._sender.timestamp
+
+    @property
     def received_red_depth(self) -> int:
         """How many earlier frames the peer's latest packet repeated (RFC 2198)."""
         return self._receiver.red_depth

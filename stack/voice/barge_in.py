@@ -5,7 +5,8 @@
 
 `PlayoutRecord` remembers what left when. From it, what RTCP acknowledged and how long the client keeps sound
 before it is heard, it computes the position that the listener had reached, so that a transcript can be cut there
-and a reply that was held can go on from there.
+and a reply that was held can go on from there. A client that says which packet it was playing when it fell silent
+makes a measurement of the estimate.
 
 Left out: the doing (stopping packets, dropping the queue, telling the client), which is the conversation's.
 """
@@ -32,7 +33,9 @@ from stack.voice.vad import (
 )
 
 MAX_RECORD = 500
-"""Packets that are remembered: ten seconds, far more than any client keeps back."""
+"""Packets that are remembered of a reply: ten seconds, far more than any client keeps back."""
+MAX_AGE = 0.060
+"""Seconds for which sound is taken to have gone on since a client began to play its latest packet."""
 
 
 class Hearing(NamedTuple):
@@ -117,6 +120,8 @@ class _Sent(NamedTuple):
     position: int
     samples: int
     at: Instant
+    timestamp: int | None
+    """Of RTP; None for silence that was not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,7 @@ class Heard:
 
 
 class PlayoutRecord:
-    """What left when, of one reply at a time; bounded by `MAX_RECORD` packets.
+    """What left when, of the latest reply and the one before; bounded by `MAX_RECORD` packets each.
 
     A packet that left at t is heard from t + way + playout delay on. A client that falls silent at our word does
     so when the word arrives, at now + way: the way cancels out, and what had left by now - playout delay was
@@ -147,17 +152,34 @@ class PlayoutRecord:
     def __init__(self, sample_rate: int) -> None:
         self._rate = sample_rate
         self._sent: deque[_Sent] = deque(maxlen=MAX_RECORD)
+        self._former: deque[_Sent] = deque(maxlen=MAX_RECORD)
         self._acknowledged: int | None = None
         self._stall = 0.0
         self._reported: Instant = 0.0
 
     def begin_reply(self) -> None:
         """A new reply: its positions count from zero."""
+        self._former, self._sent = self._sent, self._former
         self._sent.clear()
 
-    def sent(self, sequence: int, position: int, samples: int, now: Instant) -> None:
+    def sent(self, sequence: int, position: int, samples: int, now: Instant, timestamp: int | None = None) -> None:
         """A packet with `samples` of the reply from `position` on left; `sequence` does not wrap."""
-        self._sent.append(_Sent(sequence, position, samples, now))
+        self._sent.append(_Sent(sequence, position, samples, now, timestamp))
+
+    def played(self, timestamp: int, age: float, *, former: bool = False) -> int | None:
+        """Return how many samples had sounded `age` seconds after the packet with this RTP timestamp began to.
+
+        Of the reply before the latest one if `former`; None if no such packet of it left.
+        """
+        packets = iter(self._former if former else self._sent)
+        packet = next((each for each in packets if each.timestamp == timestamp), None)
+        if packet is None:
+            return None
+        left = round(min(age, MAX_AGE) * self._rate)
+        while left > packet.samples and (following := next(packets, None)) is not None:
+            left -= packet.samples
+            packet = following
+        return packet.position + min(left, packet.samples)
 
     def acknowledged(self, extended_highest: int, now: Instant, round_trip: float) -> None:
         """A receiver report arrived: its extended highest sequence number, in the terms of `sent`."""

@@ -3,15 +3,21 @@
 The client hears of an interruption in the same instant in which the packets stop, so that it can silence what is
 still in its own buffer. The names are ours; the dialects of other clients are mapped elsewhere.
 
-Asked for by the client: `turn_settings` (fields of `TurnSettings`), `push_to_talk` (`pressed`), `interrupt`,
-`playout_delay` (`ms`: what its jitter buffer and its output device hold back).
+Asked for by the client: `turn_settings` (fields of `TurnSettings`), `push_to_talk` (`pressed`), `interrupt`.
+
+Told by the client of what it plays, if it can:
+- `playout_delay` (`ms`): what its jitter buffer holds back;
+- `silenced` (`reply`, `rtp_timestamp`, `age_ms`): it fell silent as it was told to by `reply_held` or
+  `reply_interrupted`; the latest packet that it began to play, so long ago, has this RTP timestamp;
+- `audible` (`reply`): what it held of that reply is gone, and what comes now will be heard. Said once at the
+  beginning (`reply` 0), it promises the same after every silence; nothing is sent in between.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from stack.core.errors import LocalError, ParseError
 from stack.voice import events as ev
@@ -21,6 +27,16 @@ EVENTS_CHANNEL = "events"
 MAX_REQUEST = 4096
 """Characters of a request."""
 _MAX_PLAYOUT_DELAY = 2000.0
+_MAX_AGE = 10_000.0  # milliseconds
+
+
+class Silenced(NamedTuple):
+    """What a client was playing when it fell silent."""
+
+    reply: int
+    rtp_timestamp: int
+    age: float
+    """Seconds since it began to play that packet."""
 
 
 def announce(event: ev.ConversationEvent) -> dict[str, Any] | None:
@@ -56,6 +72,8 @@ def announce(event: ev.ConversationEvent) -> dict[str, Any] | None:
                 "heard_ms": event.heard_ms,
                 "sent_ms": event.sent_ms,
             }
+        case ev.ReplyHeard():
+            return {"type": "reply_heard", "reply": event.reply, "heard_ms": event.heard_ms}
         case ev.ReplyFinished():
             return {"type": "reply_finished", "reply": event.reply, "heard_ms": event.heard_ms}
         case ev.UserIdle():
@@ -111,7 +129,30 @@ def read_turn_settings(request: dict[str, Any], now: TurnSettings) -> TurnSettin
 
 def read_playout_delay(request: dict[str, Any]) -> float:
     """Return the seconds that the client holds back; raises `ParseError` for a value that is none."""
-    value = request.get("ms")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_PLAYOUT_DELAY:
-        raise ParseError("ms is a number of milliseconds")
+    return _milliseconds(request, "ms", _MAX_PLAYOUT_DELAY)
+
+
+def read_silenced(request: dict[str, Any]) -> Silenced:
+    """Return what the client was playing; raises `ParseError` for values that are none."""
+    return Silenced(
+        _count(request, "reply"), _count(request, "rtp_timestamp"), _milliseconds(request, "age_ms", _MAX_AGE)
+    )
+
+
+def read_audible(request: dict[str, Any]) -> int:
+    """Return behind which reply the client can be heard by again; raises `ParseError` for a value that is none."""
+    return _count(request, "reply")
+
+
+def _milliseconds(request: dict[str, Any], name: str, most: float) -> float:
+    value = request.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise ParseError(f"{name} is a number of milliseconds")
     return float(value) / 1000.0
+
+
+def _count(request: dict[str, Any], name: str) -> int:
+    value = request.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 32:
+        raise ParseError(f"{name} is a number of 32 bits")
+    return value

@@ -26,6 +26,7 @@ from stack.audio import (
 )
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, Transmit
+from stack.core.serial import SERIAL32
 from stack.core.timers import Timers, earliest
 from stack.core.trace import Counters
 from stack.dtls import Certificate
@@ -36,8 +37,10 @@ from stack.voice.barge_in import Listener
 from stack.voice.client import (
     EVENTS_CHANNEL,
     announce,
+    read_audible,
     read_playout_delay,
     read_request,
+    read_silenced,
     read_turn_settings,
     to_json,
 )
@@ -404,6 +407,8 @@ class Conversation:
         elif isinstance(event, ChannelClosed):
             if event.channel == self._client_channel:
                 self._client_channel = None
+                if self._floor is not None:
+                    self._floor.forget_client(now)
         elif isinstance(event, Ended):
             self._timers.clear_all()
 
@@ -474,7 +479,7 @@ class Conversation:
                 self._sent_sequence = self.session.send_media(
                     frame.payload, frame.ticks, now, skipped=frame.skipped, marker=frame.marker
                 )
-            mouth.note_sent(frame, self._sent_sequence, now)
+            mouth.note_sent(frame, self._sent_sequence, SERIAL32.add(rtp.timestamp, -frame.ticks), now)
             if self.tap is not None:
                 self.tap.sent(frame, mouth.sample_rate, now)
             if self._floor is not None and self._listening:
@@ -528,6 +533,11 @@ class Conversation:
                     self._floor.interrupt(now)
                 case "playout_delay":
                     self._floor.playout_delay = read_playout_delay(request)
+                case "silenced":
+                    if not self._floor.note_silenced(read_silenced(request), now):
+                        self.counters.add("client_report_implausible")
+                case "audible":
+                    self._floor.note_audible(read_audible(request), now)
                 case _:
                     return False
         except ParseError:

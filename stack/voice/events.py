@@ -133,6 +133,16 @@ class ReplyInterrupted:
     reply: int
     heard_ms: float
     sent_ms: float
+    provisional: bool = False
+    """True if the client is about to say what it played: `ReplyHeard` follows, one round trip later."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHeard:
+    """The client has said what it had played of a reply when it fell silent: no estimate any more."""
+
+    reply: int
+    heard_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +197,7 @@ VoiceEvent: TypeAlias = (
     | ReplyHeld
     | ReplyResumed
     | ReplyInterrupted
+    | ReplyHeard
     | ReplyFinished
     | UserIdle
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from stack.core.machine import Instant
 from stack.core.timers import earliest
 from stack.voice import events as ev
 from stack.voice.barge_in import Listener
+from stack.voice.client import Silenced
 from stack.voice.endpointing import Endpointer, Pause, RuleEndpointer, is_backchannel
 from stack.voice.mouth import Mouth, SpokenFrame
 from stack.voice.turns import TurnAction, TurnEvent, TurnMode, TurnSettings, TurnState, TurnTaking
@@ -29,6 +31,10 @@ MAX_UTTERANCE = 120.0
 """Seconds that one turn may last; then it is handed over as it is."""
 PREROLL = 2.0
 """Seconds of sound that are kept for the beginning of an utterance."""
+MEASURE_VALID = 2.0
+"""Seconds within which a client may say what it had played when it fell silent."""
+MAX_SILENCE = 0.5
+"""Seconds for which nothing leaves because the client has not said that it can be heard again."""
 MIN_TRANSIT_WINDOW = 500
 """Frames over which the fastest way from the microphone is looked for (10 s)."""
 
@@ -42,6 +48,13 @@ class _Reply:
     """Samples that had been heard when it was held."""
 
 
+class _Silence(NamedTuple):
+    """The client was told to fall silent, and has not said yet what it had played by then."""
+
+    reply: int
+    since: Instant
+
+
 class Floor:
     """The voice logic of one conversation; a machine without a network. Pump `drain_events` after each input."""
 
@@ -51,6 +64,9 @@ class Floor:
         self.playout_delay = DEFAULT_PLAYOUT_DELAY
         self.in_pieces = False
         """Report a turn in pieces while it is being said, too."""
+        self._client_answers = False
+        self._silence: _Silence | None = None
+        self._silenced_reply = 0
         self._mouth = mouth
         self._listener = listener
         self._turns = TurnTaking(settings)
@@ -246,6 +262,54 @@ class Floor:
         self._turns.reply_finished(now)
         self._act(now)
 
+    # -- the client's own playback -------------------------------------------------------------------------
+
+    def note_silenced(self, silenced: Silenced, now: Instant) -> bool:
+        """The client says what it was playing when it fell silent; False if that cannot be."""
+        if silenced.reply != self._silenced_reply:
+            return False
+        silence, self._silence = self._silence, None
+        if silence is None:
+            return True  # it was not heard at all, or has gone on
+        later = self._numbers - silence.reply  # replies that have begun since
+        if now - silence.since > MEASURE_VALID or later > 1:
+            return False
+        samples = self._mouth.played(silenced.rtp_timestamp, silenced.age, former=later == 1)
+        if (
+            samples is None
+            and not later
+            and self._mouth.played(silenced.rtp_timestamp, 0.0, former=True) is not None
+        ):
+            samples = 0  # it was still playing the one before
+        if samples is None:
+            return False
+        if self._reply is not None and self._reply.number == silence.reply:
+            self._reply.held_at = samples
+        self._events.append(ev.ReplyHeard(silence.reply, self._milliseconds(samples)))
+        return True
+
+    def note_audible(self, reply: int, now: Instant) -> None:
+        """What comes now will be heard by the client, whose silence after that reply is over."""
+        self._client_answers = True
+        if reply == self._silenced_reply:
+            self._silence = None
+            self._mouth.open(now)
+
+    def forget_client(self, now: Instant) -> None:
+        """Nobody will say any more what is played."""
+        self._client_answers = False
+        self._mouth.open(now)
+
+    def _silence_client(self, reply: int, sent: int, now: Instant) -> None:
+        """The client is being told to fall silent: until it is back, what leaves would not be heard."""
+        self._silence = _Silence(reply, now) if sent else None
+        self._silenced_reply = reply
+        if self._client_answers:
+            self._mouth.close(now + MAX_SILENCE)
+
+    def _milliseconds(self, samples: int) -> float:
+        return round(1000.0 * samples / (self._mouth.sample_rate or 1), 1)
+
     # -- rules and wishes ----------------------------------------------------------------------------------
 
     def configure(self, settings: TurnSettings, now: Instant) -> None:
@@ -381,26 +445,28 @@ class Floor:
         self._mouth.hold()
         heard = self._mouth.heard(now, self.playout_delay, silenced=True)
         self._reply.held_at = heard.samples
+        self._silence_client(self._reply.number, heard.sent, now)
         stop = 0.0 if self._onset is None else (now - self._onset) * 1000.0
         self._events.append(ev.ReplyHeld(self._reply.number, round(heard.milliseconds, 1), round(stop, 1)))
 
     def _resume(self, now: Instant) -> None:
         if self._reply is None:
             return
+        self._silence = None  # whatever the client played: this is where it goes on
         self._mouth.resume(self._reply.held_at, now)
-        rate = self._mouth.sample_rate or 1
-        self._events.append(ev.ReplyResumed(self._reply.number, round(1000.0 * self._reply.held_at / rate, 1)))
+        self._events.append(ev.ReplyResumed(self._reply.number, self._milliseconds(self._reply.held_at)))
 
     def _drop(self, now: Instant) -> None:
         reply, self._reply = self._reply, None
         if reply is None:
             return
         heard = self._mouth.heard(now, self.playout_delay, silenced=True)
-        rate = self._mouth.sample_rate or 1
-        samples = reply.held_at if self._mouth.held else heard.samples
+        samples = heard.samples
+        if self._mouth.held:
+            samples = reply.held_at
+        else:
+            self._silence_client(reply.number, heard.sent, now)
         self._mouth.drop(now)
-        self._events.append(
-            ev.ReplyInterrupted(
-                reply.number, round(1000.0 * samples / rate, 1), round(1000.0 * heard.sent / rate, 1)
-            )
-        )
+        heard_ms, sent_ms = self._milliseconds(samples), self._milliseconds(heard.sent)
+        provisional = self._client_answers and self._silence is not None
+        self._events.append(ev.ReplyInterrupted(reply.number, heard_ms, sent_ms, provisional))

@@ -30,7 +30,7 @@ from stack.sdp import AudioParameters
 from stack.voice.barge_in import Heard, PlayoutRecord
 
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
-
+_LEAD_IN = 1  # frames: a browser fades in the first 20 to 30 ms after a gap
 
 _BITRATES = (6_000, 510_000)  # RFC 7587 §6.1
 _FRAMES_MS = (10, 20, 40, 60)
@@ -109,6 +109,8 @@ class SpokenFrame(NamedTuple):
     position: int
     media_time: float
     """Seconds on the RTP timeline, which begins with the first frame and counts silence, too."""
+    leads_in: bool = False
+    """Silence before a talkspurt, which is no part of what was written."""
 
 
 class Mouth:
@@ -123,6 +125,8 @@ class Mouth:
         self._reply_from = 0
         self._next_timestamp = 0
         self._ticks = 0
+        self._lookahead = 0
+        self._closed_until: Instant | None = None
         self.held = False
 
     @property
@@ -168,6 +172,7 @@ class Mouth:
         if self._playout is not None:
             self._playout.rewind(self._reply_from + heard)
             self._playout.resume(now)
+            self._begin_afresh()
 
     def drop(self, now: Instant) -> int:
         """Forget what has not left, and be ready for another reply; return how many samples that was."""
@@ -176,7 +181,24 @@ class Mouth:
             return 0
         dropped = self._playout.flush()
         self._playout.resume(now)
+        self._begin_afresh()
         return dropped
+
+    def _begin_afresh(self) -> None:
+        """What the encoder still holds of the sound before is not to come out with the next."""
+        if isinstance(self._encoder, OpusEncoder):
+            self._encoder.reset()
+
+    def close(self, until: Instant) -> None:
+        """Nothing leaves before `until`, unless `open` is called: nobody would hear it."""
+        self._closed_until = until
+
+    def open(self, now: Instant) -> None:
+        """What waited leaves from now on, at its pace."""
+        if self._closed_until is not None:
+            self._closed_until = None
+            if self._playout is not None:
+                self._playout.resume(now)
 
     def heard(self, now: Instant, playout_delay: float, *, silenced: bool) -> Heard:
         """Return how far into the reply the listener is; see `PlayoutRecord.heard`."""
@@ -184,24 +206,39 @@ class Mouth:
             return Heard(0, 0, 0, 0.0)
         return self._record.heard(now, playout_delay, silenced)
 
+    def played(self, timestamp: int, age: float, *, former: bool = False) -> int | None:
+        """Return how far into a reply a listener is, by what he plays; see `PlayoutRecord.played`.
+
+        What a packet brings is decoded a little later than it was said: that is the codec's lookahead.
+        """
+        samples = self._record.played(timestamp, age, former=former) if self._record is not None else None
+        return None if samples is None else max(0, samples - self._lookahead)
+
     def acknowledged(self, extended_highest: int, now: Instant, round_trip: float) -> None:
         """A receiver report has come."""
         if self._record is not None:
             self._record.acknowledged(extended_highest, now, round_trip)
 
-    def note_sent(self, frame: SpokenFrame, sequence: int, now: Instant) -> None:
+    def note_sent(self, frame: SpokenFrame, sequence: int, timestamp: int, now: Instant) -> None:
         """A frame has left under this extended sequence number; one that is not sent, under the one before it."""
         if self._record is not None and frame.position >= self._reply_from:
-            self._record.sent(sequence, frame.position - self._reply_from, len(frame.samples), now)
+            position = frame.position - self._reply_from
+            samples = 0 if frame.leads_in else len(frame.samples)
+            self._record.sent(sequence, position, samples, now, timestamp if frame.payload else None)
 
     def poll_timeout(self) -> Instant | None:
         """When the next frame is due."""
-        return self._playout.poll_timeout() if self._playout is not None and not self.held else None
+        due = self._playout.poll_timeout() if self._playout is not None and not self.held else None
+        return due if due is None or self._closed_until is None else max(due, self._closed_until)
 
     def frames(self, now: Instant) -> Iterator[SpokenFrame]:
         """Yield every frame that leaves now."""
         if self._playout is None or self._encoder is None:
             return
+        if self._closed_until is not None:
+            if now < self._closed_until:
+                return
+            self.open(now)
         while not self.held and (frame := self._playout.next_frame(now)) is not None:
             payload = self._encoder.encode(frame.samples)
             skipped = 0
@@ -212,7 +249,9 @@ class Mouth:
                 self._next_timestamp = frame.timestamp + self._ticks
             mono = to_int16(frame.samples) if frame.samples.ndim > 1 else frame.samples
             at = frame.timestamp / self._encoder.clock_rate
-            yield SpokenFrame(payload, mono, self._ticks, skipped, frame.marker, frame.position, at)
+            yield SpokenFrame(
+                payload, mono, self._ticks, skipped, frame.marker, frame.position, at, frame.leads_in
+            )
 
     def _open(self, sample_rate: int) -> PlayoutQueue:
         manner = self._manner
@@ -230,6 +269,7 @@ class Mouth:
             )
             self._tuner = EncoderTuner(opus, redundancy=manner.redundancy, wanted=manner.fec)
             encoder = opus
+            self._lookahead = opus.lookahead
         elif manner.codec in ("pcmu", "pcma"):
             encoder = G711Encoder(G711Law[manner.codec.upper()])
         else:
@@ -237,4 +277,6 @@ class Mouth:
         self._encoder = encoder
         self._ticks = round(encoder.clock_rate * manner.frame)
         self._record = PlayoutRecord(encoder.sample_rate)
-        return PlayoutQueue(encoder.sample_rate, encoder.channels, encoder.clock_rate, frame=manner.frame)
+        return PlayoutQueue(
+            encoder.sample_rate, encoder.channels, encoder.clock_rate, lead_in=_LEAD_IN, frame=manner.frame
+        )

@@ -79,7 +79,7 @@ function listen(conversation) {
   on("span", ({ who, begin, end }) => (begin === undefined ? lanes.end(who, end) : lanes.begin(who, begin)));
   on("entry", ({ entry }) => transcript.show(entry));
   on("stop", showStop);
-  on("hush", () => playback.hush());
+  on("hush", ({ reply }) => playback.hush(reply));
   on("speak", () => playback.speak());
   on("turn", ({ turn }) => {
     // There and back: the last of what the person says, and the first of what is answered.
@@ -114,7 +114,10 @@ function onStep({ detail }) {
     lanes.start();
     timers.push(setInterval(showLevels, LEVEL_PERIOD));
   }
-  if (detail.name === "channel" && controls.request) call.send(controls.request);
+  if (detail.name === "channel") {
+    call.send({ type: "audible", reply: 0 });
+    if (controls.request) call.send(controls.request);
+  }
   steps.show(call.timings, call.skippedSteps);
 }
 
@@ -276,6 +279,9 @@ controls.addEventListener("change", () => {
   if (call) render();
 });
 playback.addEventListener("delay", report);
+for (const type of ["silenced", "audible"]) {
+  playback.addEventListener(type, ({ detail }) => call?.send({ type, ...detail }));
+}
 // Leaving the page ends the call at once; the server need not find out by silence.
 window.addEventListener("pagehide", () => busy() && call.hangUp());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => Object.values(plots).forEach(plot => plot.draw()));

@@ -4,12 +4,15 @@
 // buffer and would still be heard. It is muted at the track, behind the jitter buffer and before the output device. So
 // `delay`, which the server uses to know what was heard, is the jitter buffer's alone: what has passed the track is
 // played by the device, muted or not.
+//
+// Events: "delay" (this.delay is new), "silenced" ({reply, rtp_timestamp, age_ms}: what was playing when it fell silent),
+// "audible" ({reply}: the jitter buffer is empty, the track is open). The server sends nothing in between, so that the
+// first sound of its next reply is not lost, however busy this page may be.
 
 const PERIOD = 500;      // milliseconds between two looks at the jitter buffer
 const WINDOW = 1;        // looks back to which the mean is taken
 const USUAL_DELAY = 60;  // milliseconds, where nothing is known of the jitter buffer
-const AHEAD = 20;        // milliseconds by which the track is open again before the buffer has run dry
-const SHORTEST = 20;
+const FADE = 80;         // milliseconds for which a jitter buffer that has run dry goes on inventing sound
 
 export class Playback extends EventTarget {
   delay = null;          // milliseconds in the jitter buffer, of late; null until something was played
@@ -18,6 +21,9 @@ export class Playback extends EventTarget {
   #former = [];
   #timer = 0;
   #drained = 0;
+  #receiver = null;
+  #silencedBy = null;    // the reply after which it is silent
+  #emptyAt = 0;
 
   constructor(element) {
     super();
@@ -27,24 +33,26 @@ export class Playback extends EventTarget {
   start(stream, connection) {
     this.#stream = this.element.srcObject = stream;
     this.element.play().catch(() => {});
+    this.#receiver = connection.getReceivers().find(receiver => receiver.track.kind === "audio");
     this.#timer = setInterval(() => this.#measure(connection), PERIOD);
   }
 
   get silent() { return this.#stream?.getAudioTracks().some(track => !track.enabled) ?? false; }
 
-  hush() {
+  hush(reply) {
     this.hushed += 1;
     this.#enable(false);
+    this.#tellPlayed(reply);
+    this.#silencedBy = reply;
     clearTimeout(this.#drained);
-    // What the buffer held is gone after its own length. The next reply may follow right behind it: whoever waits for
-    // the message that announces it loses its first sound when the page is busy.
-    const length = Math.max(SHORTEST, (this.delay ?? USUAL_DELAY) - AHEAD);
-    this.#drained = setTimeout(() => this.#enable(true), length);
+    const length = (this.delay ?? USUAL_DELAY) + FADE;
+    this.#emptyAt = performance.now() + length;
+    this.#drained = setTimeout(() => this.#open(), length);
   }
 
+  // A reply is announced: timers may be late.
   speak() {
-    clearTimeout(this.#drained);
-    this.#enable(true);
+    if (performance.now() >= this.#emptyAt) this.#open();
   }
 
   stop() {
@@ -52,8 +60,27 @@ export class Playback extends EventTarget {
     clearTimeout(this.#drained);
     this.#stream = this.element.srcObject = null;
     this.#former = [];
+    this.#silencedBy = null;
     this.delay = null;
   }
+
+  #open() {
+    if (this.#silencedBy === null) return;
+    clearTimeout(this.#drained);
+    this.#enable(true);
+    this.#tell("audible", { reply: this.#silencedBy });
+    this.#silencedBy = null;
+  }
+
+  // The packet that the jitter buffer let go last, and how long ago.
+  #tellPlayed(reply) {
+    const now = performance.timeOrigin + performance.now();
+    const latest = this.#receiver?.getSynchronizationSources?.()[0];
+    if (latest?.rtpTimestamp === undefined) return;
+    this.#tell("silenced", { reply, rtp_timestamp: latest.rtpTimestamp, age_ms: Math.max(0, now - latest.timestamp) });
+  }
+
+  #tell(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }
 
   #enable(audible) {
     for (const track of this.#stream?.getAudioTracks() ?? []) track.enabled = audible;

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from stack.aio import Call, CallContext, CallEnded, Inbox
+from stack.aio.reply import Reply
 from stack.audio import AudioFrame
 from stack.core.errors import LocalError
 from stack.session import Ended, EndReason
 from stack.voice.conversation import Heard, SpeakerDrained
+from stack.voice.events import ReplyFinished, ReplyHeard, ReplyInterrupted
 
 
 class Line:
@@ -98,3 +100,37 @@ async def test_nothing_is_said_after_the_end() -> None:
     line.call.hang_up()
     assert line.commands == []
     await line.call.speaker.drained()
+
+
+def spoken(line: Line, number: int) -> Reply:
+    """A reply that has begun."""
+    reply = Reply(line.call)
+    reply.number = number
+    line.call.register_reply(reply)
+    return reply
+
+
+async def test_what_was_heard_is_certain_when_the_client_has_said_so() -> None:
+    line = Line()
+    reply = spoken(line, 1)
+    line.call.deliver(ReplyInterrupted(1, 500.0, 600.0, provisional=True))
+    assert reply.heard_ms == 500.0
+    waiting = asyncio.create_task(reply.heard(60.0))
+    await asyncio.sleep(0)
+    line.call.deliver(ReplyHeard(7, 1.0))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    line.call.deliver(ReplyHeard(1, 520.0))
+    assert await waiting == 520.0 == reply.heard_ms
+
+
+async def test_nobody_waits_for_a_client_that_will_say_nothing() -> None:
+    line = Line()
+    finished, interrupted, abandoned = (spoken(line, number) for number in (1, 2, 3))
+    line.call.deliver(ReplyFinished(1, 1000.0))
+    line.call.deliver(ReplyInterrupted(2, 500.0, 600.0))
+    line.call.deliver(ReplyInterrupted(3, 700.0, 800.0, provisional=True))
+    assert (await finished.heard(60.0), await interrupted.heard(60.0)) == (1000.0, 500.0)
+    assert await abandoned.heard(0.0) == 700.0
+    line.call.deliver(Ended(EndReason.PEER_CLOSED))
+    assert await abandoned.heard(60.0) == 700.0

@@ -316,3 +316,31 @@ def test_lateness_is_counted_against_the_time_at_which_a_frame_could_leave() -> 
     assert sum(total.counts) == 11
     assert total.counts[-1] == 1
     assert total.total == pytest.approx(3.020)
+
+
+def test_silence_leads_in_what_follows_a_gap():
+    queue = PlayoutQueue(lead_in=1)
+    queue.write(sound(2), 48_000, START)
+    first = [frame for _, frame in run(queue, START + 1)]
+    assert [frame.leads_in for frame in first] == [False, False]  # nobody has waited for anything yet
+    queue.write(sound(2), 48_000, START + 1)
+    (at, silence), (same, begin), (next_at, end) = run(queue, START + 2, START + 1)
+    assert (at, same, round(next_at - at, 9)) == (START + 1, START + 1, 0.02)
+    assert silence.leads_in
+    assert not silence.samples.any()
+    assert (silence.marker, begin.marker) == (True, False)
+    assert begin.timestamp - silence.timestamp == 960
+    assert silence.position == begin.position == 1920
+    assert np.array_equal(np.concatenate((begin.samples, end.samples)), sound(2))
+    assert queue.position == 3840
+
+
+def test_no_silence_comes_into_the_middle_of_what_is_said():
+    queue = PlayoutQueue(lead_in=1)
+    queue.write(sound(3), 48_000, START)
+    sent = run(queue, START + 1, late=lambda tick: 0.05)
+    queue.write(sound(1), 48_000, sent[-1][0] + 0.02)
+    sent += run(queue, START + 1, sent[-1][0] + 0.02)
+    assert len(sent) == 4
+    assert not any(frame.leads_in for _, frame in sent)
+    assert np.array_equal(np.concatenate([frame.samples for _, frame in sent][:3]), sound(3))

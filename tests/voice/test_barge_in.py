@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stack.voice.barge_in import MAX_RECORD, Heard, Listener, PlayoutRecord
+from stack.voice.barge_in import MAX_AGE, MAX_RECORD, Heard, Listener, PlayoutRecord
 from stack.voice.echo import EchoReport, EchoState
 from stack.voice.turns import TurnSettings
 from stack.voice.vad import SpeechStarted, SpeechStopped, VoiceFrame
@@ -15,8 +15,13 @@ def record(packets: int = 100, start: float = 10.0) -> PlayoutRecord:
     sent = PlayoutRecord(RATE)
     sent.begin_reply()
     for index in range(packets):
-        sent.sent(70_000 + index, index * PACKET, PACKET, start + index * 0.02)
+        sent.sent(70_000 + index, index * PACKET, PACKET, start + index * 0.02, timestamp(index))
     return sent
+
+
+def timestamp(index: int) -> int:
+    """Of packet `index` of `record`; the RTP clock wraps in the middle of it."""
+    return (2**32 - 50 * 960 + index * 960) % 2**32
 
 
 class TestPlayoutRecord:
@@ -72,6 +77,38 @@ class TestPlayoutRecord:
         sent.begin_reply()
         sent.sent(80_000, 0, PACKET, 20.0)
         assert sent.heard(20.01, 0.0).milliseconds == pytest.approx(10.0)
+
+    def test_what_the_client_says_it_played(self):
+        sent = record(100)
+        assert sent.played(timestamp(40), 0.0) == 40 * PACKET
+        assert sent.played(timestamp(40), 0.015) == 40.75 * PACKET
+        assert sent.played(timestamp(60), 0.030) == 61.5 * PACKET
+        assert sent.played(timestamp(40), 5.0) == (40 + MAX_AGE / 0.02) * PACKET  # nothing came after it
+        assert sent.played(timestamp(99), 0.050) == 100 * PACKET
+
+    def test_the_client_played_something_else(self):
+        sent = record(100)
+        assert sent.played(timestamp(100), 0.0) is None
+        assert sent.played(timestamp(40) + 1, 0.0) is None
+        assert sent.played(timestamp(40), 0.0, former=True) is None
+
+    def test_the_reply_before_is_remembered(self):
+        sent = record(100)
+        sent.begin_reply()
+        sent.sent(80_000, 0, PACKET, 20.0, 5)
+        assert sent.played(timestamp(40), 0.010, former=True) == 40.5 * PACKET
+        assert sent.played(timestamp(40), 0.010) is None
+        assert sent.played(5, 0.010) == PACKET / 2
+        sent.begin_reply()
+        assert sent.played(timestamp(40), 0.010, former=True) is None
+
+    def test_silence_before_a_reply_is_no_part_of_it(self):
+        sent = PlayoutRecord(RATE)
+        sent.begin_reply()
+        sent.sent(1, 0, 0, 10.0, 960)
+        sent.sent(2, 0, PACKET, 10.0, 1920)
+        assert sent.played(960, 0.0) == 0
+        assert sent.heard(10.01, 0.0).milliseconds == pytest.approx(10.0)
 
     def test_it_is_bounded(self):
         sent = record(MAX_RECORD * 3)
