@@ -33,10 +33,10 @@ MAX_TOKENS: Final = 90
 MAX_SENTENCE: Final = 240
 """Characters after which a sentence is spoken although it does not end."""
 CLAUSE: Final = 28
-"""Characters after which the first sentence may be spoken up to a comma: the first sound comes sooner."""
+"""Characters after which the first sentence may be cut between two clauses: the first sound comes sooner."""
 
 _END = re.compile(r"[.!?…]+[\"'”’)]*(?=\s)|\n")
-_CLAUSE_END = re.compile(r"[,;:](?=\s)")
+_CLAUSE_END = re.compile(r"[,;:](?=\s)|(?=\s(?:and|but|or|so|because|which|who|that|when|while|if|where)\s)")
 _ABBREVIATION = re.compile(r"(?:^|[\s(])(?:mr|mrs|ms|dr|st|prof|vs|etc|e\.g|i\.e|[a-z])\.$|^\d+\.$", re.IGNORECASE)
 _STAGE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|\*[a-z ]+\*")
 _MARKUP = re.compile(r"[*_#`>|~]+|^\s*(?:[-•]|\d+[.)])\s+|https?://\S+", re.MULTILINE)

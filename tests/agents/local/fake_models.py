@@ -1,6 +1,7 @@
 """Stands in for the models behind the pipe: it hears a fixed question, thinks slowly, and speaks in tones.
 
-`python fake_models.py LOG` writes each request's head to LOG, and `{"stopped": id}` for a thought that was stopped.
+`python fake_models.py LOG` writes the head of each request to LOG, and `{"stopped": id}` for a thought that was
+stopped.
 `LOG` "-crash" and "-lacking" are processes that do not get so far.
 """
 

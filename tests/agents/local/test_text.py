@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,6 +59,15 @@ class TestSentences:
             "The moon goes around the earth every month,",
             "and the earth, which is larger, goes around the sun.",
             again,
+        ]
+        assert cut("It is because the light of the sun is scattered. And so on.") == [
+            "It is because the light of the sun is scattered.",
+            "And so on.",
+        ]
+        assert cut("The light of the sun is scattered because there is air and more. So!") == [
+            "The light of the sun is scattered",
+            "because there is air and more.",
+            "So!",
         ]
         assert cut("Well, no.") == ["Well, no."]
         assert len("Well,") < CLAUSE
@@ -177,4 +188,4 @@ class TestHistory:
             roles = [message["role"] for message in history.prompt("and now?")]
             assert roles[0] == "system"
             assert roles[-1] == "user"
-            assert all(one != other for one, other in zip(roles, roles[1:], strict=False))
+            assert all(one != other for one, other in pairwise(roles))
