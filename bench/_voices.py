@@ -18,7 +18,10 @@ RATE = 16_000
 FRAME = 320
 LEVEL = 2300.0
 """RMS of the active parts of every voice: -23 dBFS."""
-LIBRIVOX = Path("/usr/share/pocketsphinx/test/data/librivox")
+RECORDINGS = Path("/usr/share/pocketsphinx/test/data")
+LIBRIVOX = RECORDINGS / "librivox"
+COMMANDS = (*(f"cards/00{n}.wav" for n in range(1, 6)), "goforward.raw", "something.raw", "numbers.raw")
+COMMANDS += ("tidigits/dhd.2934z.raw",)
 
 SENTENCES = (
     "Of course. The next train to the city leaves at a quarter past nine, and it takes about fifty minutes.",
@@ -56,6 +59,21 @@ def people() -> list[np.ndarray]:
         with wave.open(str(path)) as file:
             sentences.append(levelled(np.frombuffer(file.readframes(file.getnframes()), "<i2")))
     return sentences
+
+
+def commands() -> list[np.ndarray]:
+    """Return what people said to a machine, as they said it: cards, numbers, errands, with their pauses.
+
+    The offline assistant understands them. float32 at 16 kHz in int16 scale, background before and after.
+    """
+    spoken_by_people = []
+    for name in COMMANDS:
+        path = RECORDINGS / name
+        if not path.exists():
+            raise Missing("recorded speech is missing: apt-get install pocketsphinx-testdata")
+        data = path.read_bytes()
+        spoken_by_people.append(levelled(np.frombuffer(data[44:] if path.suffix == ".wav" else data, "<i2")))
+    return spoken_by_people
 
 
 def transcripts() -> list[str]:
@@ -132,7 +150,12 @@ def sounding(samples: np.ndarray, below_db: float = 14.0) -> np.ndarray:
     return np.asarray(np.sqrt((blocks**2).mean(axis=1)) > active_rms(samples) * 10 ** (-below_db / 20))
 
 
-def first_sound(samples: np.ndarray) -> int:
+def first_sound(samples: np.ndarray, below_db: float = 14.0) -> int:
     """Return the first sample of the first two blocks in a row in which somebody is to be heard."""
-    loud = sounding(samples)
+    loud = sounding(samples, below_db)
     return int(np.argmax(loud[:-1] & loud[1:])) * 160
+
+
+def last_sound(samples: np.ndarray, below_db: float = 20.0) -> int:
+    """Return where the last two blocks in a row end in which somebody is to be heard, a final "s" included."""
+    return len(samples) - first_sound(samples[::-1], below_db)

@@ -1,13 +1,14 @@
 """From the end of what a person says to the first sound of the assistant's answer, in a real browser.
 
-Chromium calls `python -m stack serve --agent assistant` over loopback; its microphone is a file of sentences that
-the assistant's grammar knows, in synthetic voices of other people than the assistant. The page records both sides
-on one clock, the microphone in one channel and what it plays in the other, and the time is read there: from the
-last sound of a sentence to the first of the answer. A sentence that the server took for over before its end is cut
-off. The parts are those that the page shows: the wait for the end of the turn, the program, and the rest (network,
-jitter buffer, capture and output).
+Chromium calls `python -m stack serve --agent assistant` over loopback; its microphone is a file. Two kinds of
+voice speak there: recorded people, who say commands with the pauses that they made, and synthetic ones (not the
+assistant's), who ask questions. The page records both sides on one clock, the microphone in one channel and what
+it plays in the other, and the time is read there: from the last sound of a sentence (within 20 dB of the voice's
+level, so that a final "s" counts) to the first of the answer. A sentence that the server took for over before its
+end is cut off. The parts are those that the server tells: the wait for the end of the turn, the program, and the
+rest (network, jitter buffer, capture and output).
 
-Goals: p50 at most 500 ms, p95 at most 700 ms, at most 5 % cut off.
+Goals: p50 at most 500 ms, p95 at most 700 ms, at most 5 % cut off, with the rules that the assistant brings.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bench._voices import RATE, first_sound, spoken
+from bench._voices import RATE, commands, last_sound, spoken
 from bench.report import Options, Table
 from interop import listening, servers
 from interop.browsers import launch, loopback_namespace
@@ -41,18 +44,18 @@ QUESTIONS = (
     "thank you",
 )
 SPEAKERS = (("en-us", 150, 30), ("en-us", 140, 65), ("en-us", 175, 85))
-SENTENCES = 40
-IN_A_CALL = 10
+SENTENCES = 45
+IN_A_CALL = 9
 LEAD = 7.0
 """Seconds before the first sentence: the assistant greets."""
-PAUSE = 8.5
+PAUSE = 6.5
 """Seconds from the end of a sentence to the next: longer than any answer here."""
 
+ITS_OWN: dict[str, object] = {}
 RULES = {
+    "the assistant's": ITS_OWN,
+    "semantic_vad, low": {"mode": "semantic_vad", "eagerness": "low"},
     "server_vad, 500 ms": {"mode": "server_vad", "silence_duration_ms": 500},
-    "server_vad, 300 ms": {"mode": "server_vad", "silence_duration_ms": 300},
-    "semantic_vad, auto": {"mode": "semantic_vad", "eagerness": "auto"},
-    "semantic_vad, high": {"mode": "semantic_vad", "eagerness": "high"},
 }
 
 _RECORD_BOTH = """(async () => {
@@ -100,18 +103,30 @@ class Outcome:
     unanswered: int = 0
 
 
-def sentences(count: int, seed: int) -> list[Samples]:
-    """Return questions without silence around them, at `RATE`."""
+def asked_by_people(seed: int) -> Iterator[Samples]:
+    """Give recorded commands, all of them in some order, again and again."""
+    random, recordings = np.random.default_rng(seed), commands()
+    while True:
+        for index in random.permutation(len(recordings)):
+            yield _whole(recordings[index])
+
+
+def asked_by_voices(seed: int) -> Iterator[Samples]:
+    """Give synthetic questions, all of them in some order, again and again."""
     random = np.random.default_rng(seed)
-    made = []
-    for index in range(count):
-        sound = spoken(QUESTIONS[index % len(QUESTIONS)], *SPEAKERS[random.integers(len(SPEAKERS))])
-        sound = sound[first_sound(sound) : len(sound) - first_sound(sound[::-1])]
-        made.append(np.clip(sound, -32767, 32767).astype(np.int16))
-    return made
+    while True:
+        for index in random.permutation(len(QUESTIONS)):
+            yield _whole(spoken(QUESTIONS[index], *SPEAKERS[random.integers(len(SPEAKERS))]))
 
 
-async def one_call(asked: Sequence[Samples], rules: dict[str, object], outcome: Outcome) -> None:
+VOICES = {"recorded people": asked_by_people, "synthetic": asked_by_voices}
+
+
+def _whole(sound: np.ndarray) -> Samples:
+    return np.clip(np.rint(sound), -32767, 32767).astype(np.int16)
+
+
+async def one_call(asked: Sequence[Samples], rules: Mapping[str, object], outcome: Outcome) -> None:
     """Ask every question in one call, and read the recording."""
     parts: list[Samples] = [np.zeros(int(LEAD * RATE), np.int16)]
     for sentence in asked:
@@ -128,9 +143,10 @@ async def one_call(asked: Sequence[Samples], rules: dict[str, object], outcome: 
             await browser.evaluate(listening.PLAIN_SOUND)
             await browser.click("#call")
             await browser.wait_for("voiceStack.timings.channel")
-            settings = {"type": "turn_settings", **rules}
             await browser.evaluate(_WATCH)
-            await browser.evaluate(f"voiceStack.send({json.dumps(settings)})")
+            if rules:
+                settings = {"type": "turn_settings", **rules}
+                await browser.evaluate(f"voiceStack.send({json.dumps(settings)})")
             await browser.evaluate(_RECORD_BOTH)
             await asyncio.sleep(len(microphone) / RATE - 1.5)
             events = await browser.evaluate("watched")
@@ -156,8 +172,8 @@ def _read(
     first, ends = 0, []
     for sentence in asked:
         at, _ = listening.find(sentence, person[first : first + int((LEAD + PAUSE + 4) * RATE)], first=True)
-        ends.append((first + at, first + at + len(sentence)))
-        first = ends[-1][1]
+        ends.append((first + at, first + at + last_sound(sentence.astype(float))))
+        first += at + len(sentence)
     outcome.asked += len(asked)
     spoken_over = 0
     for (begin, end), following in zip(ends, [*(b for b, _ in ends[1:]), len(program)], strict=True):
@@ -189,20 +205,22 @@ def _percentile(values: Sequence[float], which: int) -> float:
 
 
 def run(options: Options) -> Sequence[Table]:
-    """Ask under each rule of turn-taking."""
-    wanted = max(2, round(SENTENCES * options.scale))
+    """Ask under each rule of turn-taking; the assistant's own are asked most."""
     rows: list[Sequence[str | int | float | None]] = []
-    for name, rules in RULES.items():
-        outcome = Outcome()
-        for index in range(-(-wanted // IN_A_CALL)):
-            asked = sentences(min(IN_A_CALL, wanted - index * IN_A_CALL), options.seed + index)
+    for (name, rules), (voice, asking) in product(RULES.items(), VOICES.items()):
+        outcome, questions = Outcome(), asking(options.seed)
+        wanted = max(2, round(SENTENCES * options.scale / (1 if rules is ITS_OWN else 2)))
+        while outcome.asked < wanted:
+            print(f"{name}, {voice}: {outcome.asked} of {wanted} sentences", file=sys.stderr, flush=True)
+            asked = list(islice(questions, min(IN_A_CALL, wanted - outcome.asked)))
             with loopback_namespace():
-                asyncio.run(one_call(asked, dict(rules), outcome))
+                asyncio.run(one_call(asked, rules, outcome))
         p50, p95 = _percentile(outcome.total, 50), _percentile(outcome.total, 95)
         parts = _percentile(outcome.endpointing, 50), _percentile(outcome.program, 50)
         rows.append(
             (
                 name,
+                voice,
                 outcome.asked,
                 p50,
                 p95,
@@ -214,6 +232,7 @@ def run(options: Options) -> Sequence[Table]:
         )
     columns = (
         "rule",
+        "voices",
         "sentences",
         "p50 ms",
         "p95",

@@ -1,6 +1,7 @@
 """Writes down what is said, offline; `pip install 'voice-stack[demo]'`, then `python examples/transcriber.py`.
 
-The recogniser knows a small grammar. Put any other in its place: it is handed whole turns of 16 kHz samples.
+The recogniser knows a small grammar. Put any other in its place that can `push` samples of 16 kHz while a turn
+comes, say its `hypothesis` in a pause, and `finish`.
 """
 
 import asyncio
@@ -15,10 +16,9 @@ public <s> = (go | turn | move) (forward | back | left | right) [(one | two | th
 async def transcribe(call: Call) -> None:
     """Tell the client what was understood of each turn."""
     recogniser = await asyncio.to_thread(Recogniser, GRAMMAR)
-    async for turn in call.utterances():
-        text = turn.text or await asyncio.to_thread(recogniser.recognise, turn.samples)
-        call.transcribed(text)
-        print(f"{turn.duration:5.1f} s  {text or '(not understood)'}", flush=True)
+    async for turn in call.utterances(recogniser):
+        call.transcribed(turn.text)
+        print(f"{turn.duration:5.1f} s  {turn.text or '(not understood)'}", flush=True)
 
 
 if __name__ == "__main__":

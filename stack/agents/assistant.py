@@ -2,8 +2,9 @@
 
 `Assistant.reply` takes the words that were recognised and gives the sentences to speak, one at a time, so that
 speech can begin with the first. `Assistant.interrupted` tells it how much of them was heard. It knows the time,
-arithmetic, jokes, how to count aloud (long enough to be interrupted), to repeat what one says, and what was said
-to interrupt it.
+arithmetic, jokes, how to count aloud (long enough to be interrupted), to repeat what one says, to note numbers, a
+game of cards, and what was said to interrupt it. `completeness` says of words whether more can follow, so that
+nobody has to wait after a sentence that is whole.
 
 Pure: the clock is an argument and there is no sound in it; `stack/agents/speech.py` has the ears and the mouth.
 
@@ -50,6 +51,24 @@ _PHRASES: Final = (
     "this is a test",
 )
 
+_RANKS: Final = (
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "jack",
+    "queen",
+    "king",
+    "ace",
+)
+_SUITS: Final = ("clubs", "diamonds", "hearts", "spades")
+_OUR_CARDS: Final = ("king of hearts", "three of diamonds", "nine of spades", "queen of clubs", "five of hearts")
+
 GRAMMAR: Final = f"""#JSGF V1.0;
 grammar assistant;
 <unit> = {" | ".join(_UNITS[1:])};
@@ -67,8 +86,15 @@ grammar assistant;
 <control> = stop | wait | be quiet | go on | continue | yes | no;
 <greeting> = hello | hi | good morning | good evening | how are you | who are you | what can you do | help;
 <farewell> = goodbye | bye | thank you | thanks;
-public <sentence> = [<polite>] (<time> | <sum> | <joke> | <counting> | <repeat> | <memory>)
-                  | <control> | <greeting> | <farewell>;
+<rank> = {" | ".join(_RANKS)};
+<card> = <rank> of ({" | ".join(_SUITS)});
+<cards> = [<rank>] <card> | <card> <card> [<card>];
+<digit> = oh | zero | <unit> | <tens> | hundred;
+<dictation> = <digit> <digit> <digit>*;
+<errand> = go (forward | backward) [<number> (meters | steps)] | go somewhere [and do something];
+<request> = [<polite>] (<time> | <sum> | <joke> | <counting> | <repeat> | <memory>);
+public <sentence> = /1.0/ <request> | /1.0/ <control> | /1.0/ <greeting> | /1.0/ <farewell> | /1.0/ <errand>
+                  | /0.1/ <cards> | /0.001/ <dictation>;
 """
 """Everything that the recogniser can hear, as a JSGF grammar."""
 
@@ -83,6 +109,7 @@ _HELP: Final = (
     "I can tell you the time.",
     "I can add, subtract, multiply and divide.",
     "I know a few jokes, I can count aloud, and I repeat after you.",
+    "Name a card, and see who wins; say numbers, and I note them.",
     "Interrupt me whenever you like.",
 )
 
@@ -143,6 +170,27 @@ def calculate(left: int, operator: str, right: int) -> str:
     return f"{question} {in_words(result)}.".capitalize()
 
 
+_MAY_GO_ON = 0.95
+"""A pause after these words is most often the end, but not always."""
+
+
+def completeness(words: str) -> float:
+    """Return how complete a sentence is: 1 if nothing can follow, 0 if it cannot stand like that."""
+    question = _without_politeness(words)
+    repeated = _REPEAT.fullmatch(question)
+    if repeated and repeated[1] not in _PHRASES:
+        return 0.0
+    if not any(pattern.fullmatch(question) for pattern in _SENTENCES):
+        return 0.0
+    last = question.split()[-1]
+    grows = _DICTATION.fullmatch(question) or _OPEN.fullmatch(question) or len(_CARD.findall(question)) in (1, 2)
+    return _MAY_GO_ON if grows or last in _TENS or last == "one" else 1.0  # "one": hundred
+
+
+def _without_politeness(words: str) -> str:
+    return re.sub(r"^(please|could you|can you) ", "", " ".join(words.lower().split()))
+
+
 class Assistant:
     """One conversation. `clock` says what time it is."""
 
@@ -151,6 +199,7 @@ class Assistant:
     def __init__(self, clock: Callable[[], datetime] = datetime.now) -> None:
         self._clock = clock
         self._jokes = count()
+        self._cards = count()
         self._saying: list[str] = []
         self._rest: Sequence[str] = ()
         self._was_interrupted = False
@@ -164,7 +213,7 @@ class Assistant:
     def reply(self, words: str) -> Iterator[str]:
         """Return the sentences that answer `words`, which were recognised (lower case, no punctuation)."""
         words = " ".join(words.lower().split())
-        question = re.sub(r"^(please|could you|can you) ", "", words)
+        question = _without_politeness(words)
         if self._was_interrupted and not _MEMORY.fullmatch(question):
             self._interruption, self._was_interrupted = words, False
         for pattern, answer in self._answers():
@@ -197,6 +246,9 @@ class Assistant:
             (_WHAT, lambda: _HELP),
             (_THANKS, lambda: ["You are welcome."]),
             (_BYE, lambda: ["Goodbye!"]),
+            (_CARDS, self._play),
+            (_DICTATION, lambda numbers: [f"I have noted: {numbers}."]),
+            (_ERRAND, lambda where: [f"I would love to go {where}.", "But I live in this server."]),
         ]
 
     def _say(self, *sentences: str) -> Iterator[str]:
@@ -223,6 +275,13 @@ class Assistant:
         numbers = [in_words(number) for number in range(1, (last or self._COUNT_TO) + 1)]
         return [", ".join(numbers[at : at + 5]) + "." for at in range(0, len(numbers), 5)]
 
+    def _play(self, cards: str) -> Sequence[str]:
+        ours = _OUR_CARDS[next(self._cards) % len(_OUR_CARDS)]
+        best = max(_RANKS.index(rank) for rank, _ in _CARD.findall(cards))
+        mine = _RANKS.index(ours.split()[0])
+        outcome = "I win." if mine > best else "You win." if mine < best else "Nobody wins."
+        return [f"I have the {ours}.", outcome]
+
     def _recall(self) -> Sequence[str]:
         if not self._was_interrupted and self._interruption is None:
             return ["You have not interrupted me yet. Ask me to count, and try it."]
@@ -248,3 +307,27 @@ _WHO = re.compile(r"who are you")
 _WHAT = re.compile(r"what can you do|help")
 _THANKS = re.compile(r"thank you|thanks")
 _BYE = re.compile(r"goodbye|bye")
+_CARD = re.compile(rf"({'|'.join(_RANKS)}) of ({'|'.join(_SUITS)})")
+_A_CARD = rf"(?:{'|'.join(_RANKS)}) of (?:{'|'.join(_SUITS)})"
+_CARDS = re.compile(rf"((?:(?:{'|'.join(_RANKS)}) )?{_A_CARD}(?: {_A_CARD}){{0,2}})")
+_DICTATION = re.compile(rf"((?:(?:oh|hundred|{'|'.join(_UNITS + _TENS)})(?: |$))+)")
+_ERRAND = re.compile(r"go ((?:forward|backward)(?: [a-z ]+ (?:meters|steps))?|somewhere(?: and do something)?)")
+_OPEN = re.compile(r"count(?: aloud)?|start counting|what did i say|go (?:forward|backward|somewhere)")
+_SENTENCES = (
+    _TIME,
+    _SUM,
+    _JOKE,
+    _COUNT,
+    _REPEAT,
+    _MEMORY,
+    _GO_ON,
+    _STOP,
+    _HELLO,
+    _WHO,
+    _WHAT,
+    _THANKS,
+    _BYE,
+    _CARDS,
+    _DICTATION,
+    _ERRAND,
+)

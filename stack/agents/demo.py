@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from stack.agents.assistant import GRAMMAR, Assistant
+from stack.agents.assistant import GRAMMAR, Assistant, completeness
 from stack.agents.speech import Recogniser, Synthesiser
 from stack.aio import Call
+from stack.voice import Eagerness, TurnMode, TurnSettings
 
 _spare: list[Recogniser] = []
 """Recognisers that no call uses: making one takes half a second in which pocketsphinx keeps the interpreter."""
@@ -21,27 +22,35 @@ MAX_SPARE = 4
 async def assistant(call: Call) -> None:
     """Talk about the time, sums, jokes; count aloud; and know where it was interrupted."""
     synthesiser = Synthesiser()
-    recogniser = _spare.pop() if _spare else await asyncio.to_thread(Recogniser, GRAMMAR)
+    recogniser = _spare.pop() if _spare else await asyncio.to_thread(_recogniser)
     brain = Assistant()
     try:
         await _say(call, brain, synthesiser, brain.greet())
-        async for utterance in call.utterances():
-            words = await asyncio.to_thread(recogniser.recognise, utterance.samples)
-            call.tell({"type": "transcript", "role": "user", "text": words})
-            await _say(call, brain, synthesiser, brain.reply(words))
+        async for utterance in call.utterances(recogniser):
+            call.tell({"type": "transcript", "role": "user", "text": utterance.text})
+            await _say(call, brain, synthesiser, brain.reply(utterance.text))
     finally:
+        recogniser.finish()
         if len(_spare) < MAX_SPARE:
             _spare.append(recogniser)
+
+
+def _recogniser() -> Recogniser:
+    return Recogniser(GRAMMAR, completeness=completeness)
 
 
 def _prepare() -> None:
     """Load everything before the first call; a host calls this when it starts."""
     Synthesiser()
     if not _spare:
-        _spare.append(Recogniser(GRAMMAR))
+        _spare.append(_recogniser())
 
 
 assistant.prepare = _prepare  # type: ignore[attr-defined]
+# Its ears know when a sentence is whole, so they are asked early, and nobody waits after one that is.
+assistant.turns = TurnSettings(  # type: ignore[attr-defined]
+    mode=TurnMode.SEMANTIC, eagerness=Eagerness.HIGH, pause_ms=100.0
+)
 
 
 async def _say(call: Call, brain: Assistant, synthesiser: Synthesiser, sentences: Iterator[str]) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from stack.aio import Hypothesis
 from stack.core.errors import LocalError
 
 Int16 = npt.NDArray[np.int16]
@@ -27,6 +28,7 @@ _UTF8 = 1
 _RATE_PARAMETER = 1
 _PITCH_PARAMETER = 3
 _HISS = 15.0
+_PIECE = 2 * 1600  # bytes: 100 ms
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -90,17 +92,30 @@ class Synthesiser:
 
 
 class Recogniser:
-    """pocketsphinx with a JSGF grammar; 16 kHz. One utterance at a time: `push` while it comes, then `finish`."""
+    """pocketsphinx with a JSGF grammar; 16 kHz. A `Transcriber`: `push` while a turn comes, then `finish`.
+
+    What one thread does to it another one waits for.
+    """
 
     SAMPLE_RATE = 16_000
 
-    def __init__(self, grammar: str, words: Iterable[tuple[str, str]] = ()) -> None:
-        """`grammar` is the text of a JSGF grammar; `words` are pronunciations that the dictionary lacks."""
+    def __init__(
+        self,
+        grammar: str,
+        words: Iterable[tuple[str, str]] = (),
+        completeness: Callable[[str], float] | None = None,
+    ) -> None:
+        """`grammar` is the text of a JSGF grammar; `words` are pronunciations that the dictionary lacks.
+
+        `completeness` says of words how complete they are, 0 to 1.
+        """
+        self._completeness = completeness
+        self._lock = threading.Lock()
         try:
             from pocketsphinx import Decoder
         except ImportError as error:
             raise LocalError(_INSTALL) from error
-        self._decoder = Decoder(samprate=self.SAMPLE_RATE, lm=None, loglevel="FATAL")
+        self._decoder = Decoder(samprate=self.SAMPLE_RATE, lm=None, bestpath=False, loglevel="FATAL")
         for word, phones in words:
             self._decoder.add_word(word, phones, False)
         self._decoder.add_jsgf_string("grammar", grammar)
@@ -110,22 +125,35 @@ class Recogniser:
 
     def push(self, samples: Int16) -> None:
         """Take int16 samples of shape (n,)."""
-        if not self._open:
-            self._decoder.start_utt()
-            self._open = True
         # Its features are logarithms: digital silence would be an event of its own, so a little hiss is added.
         hissing = samples + self._hiss.normal(0.0, _HISS, len(samples))
-        pcm = np.clip(np.rint(hissing), -32768, 32767).astype("<i2")
-        self._decoder.process_raw(pcm.tobytes(), no_search=False, full_utt=False)
+        pcm = np.clip(np.rint(hissing), -32768, 32767).astype("<i2").tobytes()
+        with self._lock:
+            if not self._open:
+                self._decoder.start_utt()
+                self._open = True
+            # It keeps the interpreter while it works: short pieces let the others have it in between.
+            for start in range(0, len(pcm), _PIECE):
+                self._decoder.process_raw(pcm[start : start + _PIECE], no_search=False, full_utt=False)
+
+    def hypothesis(self) -> Hypothesis:
+        """Return the best path so far, which need not be a whole sentence of the grammar."""
+        with self._lock:
+            text = self._best() if self._open else ""
+        return Hypothesis(text, self._completeness(text) if self._completeness is not None else None)
 
     def finish(self) -> str:
         """Return what was said, in lower case; empty if it was nothing that the grammar knows."""
-        if not self._open:
-            return ""
-        self._decoder.end_utt()
-        self._open = False
-        hypothesis = self._decoder.hyp()
-        return hypothesis.hypstr.lower() if hypothesis is not None else ""
+        with self._lock:
+            if not self._open:
+                return ""
+            self._decoder.end_utt()
+            self._open = False
+            return self._best()
+
+    def _best(self) -> str:
+        best = self._decoder.hyp()
+        return best.hypstr.lower() if best is not None else ""
 
     def recognise(self, samples: Int16) -> str:
         """Return what was said in one whole utterance."""

@@ -7,6 +7,7 @@ from stack.aio.host import Accepted, Host, HostConfig, HostFull
 from stack.aio.programs import Program, as_program
 from stack.aio.recording import Recording
 from stack.aio.reply import Reply
+from stack.aio.transcription import Hypothesis, Transcriber
 
 __all__ = [
     "Accepted",
@@ -19,6 +20,7 @@ __all__ = [
     "Host",
     "HostConfig",
     "HostFull",
+    "Hypothesis",
     "Inbox",
     "MediaThread",
     "Program",
@@ -26,5 +28,6 @@ __all__ = [
     "Reply",
     "Speaker",
     "Tool",
+    "Transcriber",
     "as_program",
 ]

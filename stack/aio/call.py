@@ -20,6 +20,7 @@ import numpy as np
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.recording import Recording
 from stack.aio.reply import Reply
+from stack.aio.transcription import Transcriber, Transcription
 from stack.audio import AudioFrame, Pcm, to_int16
 from stack.audio.wav import FilePath
 from stack.core.errors import LocalError, StackError
@@ -35,8 +36,11 @@ from stack.voice.events import (
     ReplyInterrupted,
     SpeakerDrained,
     ToolRequested,
+    UserStoppedSpeaking,
     UserTranscript,
     Utterance,
+    UtteranceDiscarded,
+    UtterancePiece,
 )
 from stack.voice.statistics import CallStatistics
 from stack.voice.turns import TurnSettings
@@ -209,6 +213,7 @@ class Call:
         """The functions that the client offers; see `call_tool`."""
         self.asks_for_turns = False
         """True once somebody iterates over `utterances`."""
+        self._transcription: Transcription | None = None
         self._turns_managed = False
         self._tool_results: dict[str, asyncio.Future[str]] = {}
         self._watchers: list[Inbox[ConversationEvent]] = []
@@ -304,11 +309,27 @@ class Call:
         """Have speech and turns reported in `events`; `utterances` and `reply` ask for it by themselves."""
         self.command(lambda conversation, now: conversation.listen())
 
-    def utterances(self) -> AsyncIterator[Utterance]:
-        """Iterate over the person's turns, each whole, until the end of the call. One task at a time."""
+    def utterances(self, transcriber: Transcriber | None = None) -> AsyncIterator[Utterance]:
+        """Iterate over the person's turns, each whole, until the end of the call. One task at a time.
+
+        A transcriber hears every turn while it is being said, off the loop: `utterance.text` is there when the
+        turn is over, and in `semantic` mode its words help to tell whether it is. What it raises is raised here.
+        """
         self.listen()
         self.asks_for_turns = True
-        return aiter(self._utterances)
+        if transcriber is None:
+            return aiter(self._utterances)
+        self._transcription = Transcription(transcriber, self.note_transcript)
+        self.command(lambda conversation, now: conversation.report_pieces())
+        return self._transcription.utterances(self._utterances)
+
+    def note_transcript(self, text: str, completeness: float | None = None) -> None:
+        """What the person has said in this turn so far, if you know better than anybody here.
+
+        `completeness` is 0 for words that are cut in the middle and 1 if nothing can follow; None: judge by the
+        words. In `semantic` mode it moves the end of the turn.
+        """
+        self.command(lambda conversation, now: conversation.note_transcript(text, now, completeness))
 
     def reply(self) -> Reply:
         """Return a reply to be spoken: `async with call.reply() as voice: await voice.write(pcm, rate)`."""
@@ -491,7 +512,16 @@ class Call:
         elif isinstance(event, SpeakerDrained):
             self.speaker._note_drained(event.writes)
             return
+        elif isinstance(event, UtterancePiece | UtteranceDiscarded):
+            if self._transcription is not None:
+                self._transcription.take(event)
+            return
+        elif isinstance(event, UserStoppedSpeaking):
+            if self._transcription is not None:
+                self._transcription.take(event)
         elif isinstance(event, Utterance):
+            if self._transcription is not None:
+                self._transcription.take(event)
             if not self._turns_managed:
                 self._utterances.put(event)
         elif isinstance(event, ReplyFinished | ReplyInterrupted):
@@ -507,6 +537,8 @@ class Call:
                 if not result.done():
                     result.set_exception(CallEnded("the call ended before the function had"))
             self._utterances.close()
+            if self._transcription is not None:
+                self._transcription.close()
             for number in list(self._replies):
                 self._settle_reply(number, None)
             self.microphone.close()

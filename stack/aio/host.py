@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +33,7 @@ from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate
 from stack.server import Endpoint
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
+from stack.voice.turns import TurnSettings
 
 log = logging.getLogger("stack.calls")
 
@@ -72,13 +73,15 @@ class Accepted:
 class Host:
     """Accepts offers on one UDP port and runs `program(call)` for every call.
 
-    Use it as `async with Host(program, config) as host: await host.accept(offer)`.
+    Use it as `async with Host(program, config) as host: await host.accept(offer)`. A program may carry two
+    attributes: `prepare()`, which `start` calls first, in a thread, to load models while nobody waits; and
+    `turns`, the `TurnSettings` that suit it, which apply where the config says nothing else.
     """
 
     def __init__(
         self, program: Callable[..., Any], config: HostConfig | None = None, trace: PacketTrace | None = None
     ) -> None:
-        self.config = config or HostConfig()
+        self.config = _suited(config or HostConfig(), getattr(program, "turns", None))
         self.calls: dict[str, Call] = {}
         self.counters = Counters()
         self._program = as_program(program)
@@ -99,10 +102,7 @@ class Host:
         await self.stop()
 
     async def start(self) -> None:
-        """Bind the port and begin; raises `LocalError` if it cannot be bound, or `record_dir` not be written.
-
-        A program with an attribute `prepare` has it called first, in a thread: to load models while nobody waits.
-        """
+        """Bind the port and begin; raises `LocalError` if it cannot be bound, or `record_dir` not be written."""
         self._loop = asyncio.get_running_loop()
         if self.config.record_dir is not None:
             await asyncio.to_thread(check_folder, self.config.record_dir)
@@ -333,3 +333,9 @@ def _count_packets(conversation: Conversation, total: Counters, now: Instant) ->
     totals = conversation.stats(now).totals
     total.add("received", totals.packets_received)
     total.add("sent", totals.packets_sent)
+
+
+def _suited(config: HostConfig, turns: TurnSettings | None) -> HostConfig:
+    if turns is None or config.conversation.turns != TurnSettings():
+        return config
+    return replace(config, conversation=replace(config.conversation, turns=turns))

@@ -187,6 +187,17 @@ class Conversation:
         """
         self._listening = True
 
+    def report_pieces(self) -> None:
+        """Report each turn in pieces while it is being said: `UtterancePiece`, for somebody who transcribes."""
+        if self._floor is not None:
+            self._floor.in_pieces = True
+
+    def note_transcript(self, text: str, now: Instant, completeness: float | None = None) -> None:
+        """What the person has said in this turn so far; see `Floor.note_transcript`."""
+        if self._floor is not None:
+            self._floor.note_transcript(text, now, completeness)
+            self._gather(now)
+
     @property
     def turn_settings(self) -> TurnSettings:
         """The rules of turn-taking in force."""

@@ -60,6 +60,21 @@ class TurnChanged:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class UtterancePiece:
+    """More of the turn that is being said: int16 mono of shape (n,) at 16 kHz, prefix padding first.
+
+    The pieces of a turn, joined, are the `samples` of its `Utterance`. Only for who asked for them.
+    """
+
+    samples: Samples = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceDiscarded:
+    """What was said so far was no turn: there will be no `Utterance` of these pieces."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Utterance:
     """One turn of the person: `samples` int16 mono of shape (n,), without our own voice where that was in it."""
 
@@ -72,7 +87,7 @@ class Utterance:
     waited_ms: float
     """Milliseconds from the arrival of the last speech to the decision that the turn was over."""
     text: str = ""
-    """What was typed instead of said, by a client that can; there are no samples then."""
+    """What was said, where somebody transcribes; or typed instead, by a client that can (no samples then)."""
 
     @property
     def duration(self) -> float:
@@ -164,6 +179,8 @@ VoiceEvent: TypeAlias = (
     UserStartedSpeaking
     | UserStoppedSpeaking
     | TurnChanged
+    | UtterancePiece
+    | UtteranceDiscarded
     | Utterance
     | ReplyWanted
     | ReplyStarted

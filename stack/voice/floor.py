@@ -18,7 +18,7 @@ from stack.core.machine import Instant
 from stack.core.timers import earliest
 from stack.voice import events as ev
 from stack.voice.barge_in import Listener
-from stack.voice.endpointing import Endpointer, Pause, RuleEndpointer
+from stack.voice.endpointing import Endpointer, Pause, RuleEndpointer, is_backchannel
 from stack.voice.mouth import Mouth, SpokenFrame
 from stack.voice.turns import TurnAction, TurnEvent, TurnMode, TurnSettings, TurnState, TurnTaking
 from stack.voice.vad import DETECTOR_RATE, SpeechEvent, SpeechStarted
@@ -49,11 +49,15 @@ class Floor:
         self, mouth: Mouth, listener: Listener, settings: TurnSettings, endpointer: Endpointer | None = None
     ) -> None:
         self.playout_delay = DEFAULT_PLAYOUT_DELAY
+        self.in_pieces = False
+        """Report a turn in pieces while it is being said, too."""
         self._mouth = mouth
         self._listener = listener
         self._turns = TurnTaking(settings)
         self._endpointer = endpointer or RuleEndpointer(settings.eagerness)
         self._transcript: str | None = None
+        self._completeness: float | None = None
+        self._reported_to: float | None = None  # media time up to which the turn was reported in pieces
         self._state = self._turns.state
         self._reply: _Reply | None = None
         self._numbers = 0
@@ -61,6 +65,7 @@ class Floor:
         self._collected: deque[tuple[float, Samples]] = deque()
         self._opened_at: float | None = None
         self._speech_ended = 0.0
+        self._quiet_since: Instant = 0.0
         self._onset: Instant | None = None
         self._turn_over: Instant | None = None
         self._transits: deque[float] = deque(maxlen=MIN_TRANSIT_WINDOW)
@@ -93,6 +98,7 @@ class Floor:
             self._collect(hearing.samples, hearing.media_time)
         for event in hearing.events:
             self._on_speech(event, now)
+        self._report_pieces()
         self._act(now)
 
     def forget_source(self, now: Instant) -> None:
@@ -109,25 +115,31 @@ class Floor:
             self._events.append(ev.UserStartedSpeaking(event.media_time, after))
             if self._opened_at is None and self.settings.hears:
                 self._opened_at = event.media_time
+            self._transcript = self._completeness = None  # what was known of the words is known no more
             if self._turns.state is TurnState.USER_PAUSED and isinstance(self._endpointer, RuleEndpointer):
                 self._endpointer.resumed(event.onset - self._speech_ended)
             self._turns.speech_started(now, spoken=now - self._onset)
         else:
             self._speech_ended = event.media_time
+            self._report_pieces()
             self._events.append(ev.UserStoppedSpeaking(event.media_time))
             self._turns.speech_stopped(now, event.duration, event.silence)
-            if self._turns.settings.mode is TurnMode.SEMANTIC and self._turns.state is TurnState.USER_PAUSED:
-                self._estimate_end(event.silence, now)
+            self._quiet_since = now - event.silence
+            self._estimate_end(now)
 
-    def _estimate_end(self, silence: float, now: Instant) -> None:
+    def _estimate_end(self, now: Instant) -> None:
         """Ask the estimator how long this pause has to be for the turn to be over."""
+        semantic = self._turns.settings.mode is TurnMode.SEMANTIC
+        if not semantic or self._turns.state is not TurnState.USER_PAUSED:
+            return
         if self._opened_at is None or not self._collected:
             return
         first, sound = self._sound()
         start = max(0, round((self._opened_at - first) * DETECTOR_RATE))
         end = max(start, round((self._speech_ended - first) * DETECTOR_RATE))
-        pause = Pause(sound[start:end], self._speech_ended - self._opened_at, self._transcript)
-        self._turns.end_of_turn_at(now - silence + self._endpointer.wait(pause), now)
+        speech = self._speech_ended - self._opened_at
+        pause = Pause(sound[start:end], speech, self._transcript, self._completeness)
+        self._turns.end_of_turn_at(self._quiet_since + self._endpointer.wait(pause), now)
 
     def _sound(self) -> tuple[float, Samples]:
         """Return what is collected, and the media time of its first sample."""
@@ -136,6 +148,25 @@ class Floor:
     def _arrival_of(self, media_time: float, now: Instant) -> Instant:
         """Return when that moment of the microphone could have been here: by the fastest way of late."""
         return min(now, media_time + min(self._transits, default=now - media_time))
+
+    def _report_pieces(self) -> None:
+        """Hand up what has been said of the turn since the last piece."""
+        if not self.in_pieces or self._opened_at is None or not self._collected:
+            return
+        done = self._opened_at if self._reported_to is None else self._reported_to
+        fresh = []
+        for start, samples in reversed(self._collected):
+            new = round((start - done) * DETECTOR_RATE) + len(samples)
+            if new <= 0:
+                break
+            fresh.append(samples[-new:])
+        start, samples = self._collected[-1]
+        self._reported_to = start + len(samples) / DETECTOR_RATE
+        if fresh:
+            self._events.append(ev.UtterancePiece(np.concatenate(fresh[::-1])))
+
+    def _close_utterance(self) -> None:
+        self._opened_at = self._transcript = self._completeness = self._reported_to = None
 
     def _collect(self, samples: Samples, media_time: float) -> None:
         self._collected.append((media_time, samples))
@@ -234,9 +265,22 @@ class Floor:
         self._turns.push_to_talk(pressed, now)
         self._act(now)
 
-    def note_transcript(self, text: str) -> None:
-        """What the person has said in this turn so far, if somebody knows: it helps to tell whether it is over."""
-        self._transcript = text
+    def note_transcript(self, text: str, now: Instant, completeness: float | None = None) -> None:
+        """What the person has said in this turn so far, if somebody knows: it helps to tell whether it is over.
+
+        `completeness` is 0 for words that are cut in the middle and 1 if nothing can follow; None: judge by the
+        words. Said in a pause, it moves the end of this very turn. Over a reply that is held, a whole sentence
+        was meant, and "mm-hm" was not.
+        """
+        if self._opened_at is None:
+            return  # the turn that this belongs to is over
+        self._transcript, self._completeness = text, completeness
+        if self._turns.state in (TurnState.INTERRUPTED, TurnState.HELD) and is_backchannel(text):
+            self._turns.deny_interruption(now)
+        elif self._turns.state is TurnState.HELD and completeness is not None and completeness >= 1.0:
+            self._turns.confirm_interruption(now)
+        self._estimate_end(now)
+        self._act(now)
 
     def open_utterance(self) -> None:
         """Collect from now on, whether somebody speaks or not: the turn is ended by `commit`."""
@@ -295,7 +339,9 @@ class Floor:
             case TurnAction.COMMIT_UTTERANCE:
                 self._hand_over(now)
             case TurnAction.DISCARD_UTTERANCE:
-                self._opened_at = None
+                if self._reported_to is not None:
+                    self._events.append(ev.UtteranceDiscarded())
+                self._close_utterance()
             case TurnAction.CREATE_REPLY:
                 self._turn_over = now
                 self._events.append(ev.ReplyWanted())
@@ -309,12 +355,13 @@ class Floor:
                 self._events.append(ev.UserIdle())
 
     def _hand_over(self, now: Instant) -> None:
-        opened, self._opened_at = self._opened_at, None
+        self._report_pieces()
+        opened = self._opened_at
+        self._close_utterance()
         self._turn_over = now
         if opened is None or not self._collected:
             return
         first, sound = self._sound()
-        self._transcript = None
         skipped = max(0, round((opened - first) * DETECTOR_RATE))
         ended = self._speech_ended if self._speech_ended > opened else first + len(sound) / DETECTOR_RATE
         waited = max(0.0, now - self._arrival_of(ended, now))

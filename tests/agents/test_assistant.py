@@ -1,12 +1,21 @@
 import re
 from datetime import datetime
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stack.agents.assistant import GRAMMAR, Assistant, calculate, in_words, number_in, spoken_time
+from stack.agents.assistant import (
+    GRAMMAR,
+    Assistant,
+    calculate,
+    completeness,
+    in_words,
+    number_in,
+    spoken_time,
+)
 
 
 def assistant() -> Assistant:
@@ -75,6 +84,11 @@ class TestAssistant:
             ("thanks", "You are welcome."),
             ("", "I did not hear any words. Say help for help."),
             ("buy a boat", "I did not understand that. Say help for help."),
+            ("ten of clubs", "I have the king of hearts. I win."),
+            ("four king of clubs", "I have the king of hearts. Nobody wins."),
+            ("two of spades ace of hearts", "I have the king of hearts. You win."),
+            ("two nine oh", "I have noted: two nine oh."),
+            ("go forward ten meters", "I would love to go forward ten meters. But I live in this server."),
         ],
     )
     def test_answers(self, words, said):
@@ -150,6 +164,76 @@ def test_everything_that_the_grammar_knows_is_understood():
     for rule in ("time", "sum", "joke", "counting", "repeat", "memory", "control", "greeting", "farewell"):
         for sentence in sentences_of(GRAMMAR, rule):
             assert "did not understand" not in ask(assistant(), sentence), sentence
+
+
+def said_by(grammar: str, random: Random) -> str:
+    """One of all the sentences of a grammar: alternatives, options, groups, weights, rules and `*`."""
+    rules = dict(re.findall(r"<(\w+)>\s*=\s*(.*?);", grammar, re.S))
+    tokens: list[str] = []
+
+    def choice() -> str:
+        options = [sequence()]
+        while tokens and tokens[0] == "|":
+            tokens.pop(0)
+            options.append(sequence())
+        return random.choice(options)
+
+    def sequence() -> str:
+        words = []
+        while tokens and tokens[0] not in "|)]":
+            token = tokens.pop(0)
+            if token in "([":
+                inner = choice()
+                tokens.pop(0)
+                token = "" if token == "[" and random.random() < 0.5 else inner
+            elif token.startswith("/"):
+                token = ""
+            elif token.startswith("<"):
+                token = expanded(token[1:-1])
+            if tokens and tokens[0] == "*":
+                tokens.pop(0)
+                token = "" if random.random() < 0.5 else token
+            words.append(token)
+        return " ".join(words)
+
+    def expanded(rule: str) -> str:
+        nonlocal tokens
+        outer, tokens = tokens, re.findall(r"<\w+>|/[^/]*/|[\w.]+|[\[\]()|*]", rules[rule])
+        said, tokens = choice(), outer
+        return said
+
+    return " ".join(expanded("sentence").split())
+
+
+class TestCompleteness:
+    @settings(max_examples=400, deadline=None)
+    @given(st.integers())
+    def test_a_sentence_is_whole_and_nothing_certain_can_go_on(self, seed):
+        sentence = said_by(GRAMMAR, Random(seed))
+        assert completeness(sentence) >= 0.9, sentence
+        assert "did not understand" not in ask(assistant(), sentence), sentence
+        words = sentence.split()
+        for length in range(len(words)):
+            beginning = " ".join(words[:length])
+            assert completeness(beginning) < 1.0, f"{beginning} | {words[length:]}"
+
+    @pytest.mark.parametrize(
+        ("words", "least", "most"),
+        [
+            ("what time is it", 1.0, 1.0),
+            ("Please what is seven plus five", 1.0, 1.0),
+            ("what is seven plus twenty", 0.9, 0.99),
+            ("count", 0.9, 0.99),
+            ("what is seven plus", 0.0, 0.0),
+            ("repeat after me the quick brown", 0.0, 0.0),
+            ("five", 0.9, 0.99),
+            ("ten of clubs", 0.9, 0.99),
+            ("ten of clubs two of hearts six of spades", 1.0, 1.0),
+            ("", 0.0, 0.0),
+        ],
+    )
+    def test_of_words(self, words, least, most):
+        assert least <= completeness(words) <= most
 
 
 class TestSpeech:

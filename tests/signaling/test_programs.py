@@ -171,6 +171,19 @@ async def test_a_cancelled_program_stays_cancelled() -> None:
     assert seen == ["cancelled"]
 
 
+async def test_a_program_may_bring_the_rules_of_turns_that_suit_it() -> None:
+    seen: list[TurnSettings] = []
+
+    async def program(call: Call) -> None:
+        seen.append(await call.turn_settings())
+
+    program.turns = TurnSettings(pause_ms=100.0)  # type: ignore[attr-defined]
+    for asked in ({"silence_duration_ms": 500.0}, {"silence_duration_ms": 900.0}):
+        async with calling(program, **asked) as (call, _):
+            await call.wait_ended()
+    assert [rules.pause_ms for rules in seen] == [100.0, 200.0], "what the host was told goes first"
+
+
 async def test_the_assistant_hears_counts_is_interrupted_and_remembers_where() -> None:
     speech = pytest.importorskip("stack.agents.speech")
     try:

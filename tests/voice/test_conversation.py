@@ -23,9 +23,12 @@ from stack.voice.events import (
     ReplyWanted,
     TurnChanged,
     UserStartedSpeaking,
+    UserStoppedSpeaking,
     Utterance,
+    UtteranceDiscarded,
+    UtterancePiece,
 )
-from stack.voice.turns import TurnMode, TurnSettings
+from stack.voice.turns import Eagerness, TurnMode, TurnSettings
 from tests.sim.calls import CallPair
 
 RATE = 16_000
@@ -180,6 +183,96 @@ def test_a_long_interruption_is_confirmed_while_it_lasts() -> None:
     assert 0.2 < dropped - held < 0.8
     (utterance,) = talk.right.seen(Utterance)
     assert utterance.speech_ended == pytest.approx(2.2, abs=0.1)
+
+
+def test_the_pieces_of_a_turn_are_its_samples() -> None:
+    talk = Talk()
+    talk.right.command(lambda conversation, now: conversation.report_pieces())
+    for _ in range(2):
+        talk.say(room(noise(0.5), voice(0.8), noise(0.35), voice(0.5), noise(1.2)))
+    talk.run(8)
+    turns = talk.right.seen(Utterance)
+    assert len(turns) == 2
+    pieces: list[np.ndarray] = []
+    said = iter(turns)
+    for event in talk.right.events:
+        if isinstance(event, UtterancePiece):
+            pieces.append(event.samples)
+        elif isinstance(event, Utterance):
+            assert len(pieces) > 20, "they come while it is being said"
+            assert np.array_equal(np.concatenate(pieces), next(said).samples)
+            pieces.clear()
+    assert pieces == []
+
+
+def test_what_was_no_turn_is_said_to_be_none() -> None:
+    talk = Talk(resume_after_ms=600)
+    talk.right.command(lambda conversation, now: conversation.report_pieces())
+    talk.reply(voice(3.0, 300))
+    talk.say(room(noise(1.0), voice(0.15), noise(3.0)))
+    talk.run(6)
+    pieces = [event for event in talk.right.events if isinstance(event, UtterancePiece | UtteranceDiscarded)]
+    assert isinstance(pieces[0], UtterancePiece)
+    assert isinstance(pieces[-1], UtteranceDiscarded)
+    assert talk.right.seen(Utterance) == []
+
+
+def wait_when(text: str | None, completeness: float | None, **turns: Any) -> float:
+    """Seconds of silence until a turn is over, if in its pause somebody says what the words were."""
+    talk = Talk(**({"mode": TurnMode.SEMANTIC, "eagerness": Eagerness.HIGH, "pause_ms": 100.0} | turns))
+    talk.say(room(noise(0.5), voice(1.0), noise(4.0)))
+    assert talk.run(3, lambda: bool(talk.right.seen(UserStoppedSpeaking)))
+    if text is not None:
+        talk.right.command(lambda conversation, now: conversation.note_transcript(text, now, completeness))
+    talk.run(4)
+    (utterance,) = talk.right.seen(Utterance)
+    return utterance.waited_ms / 1000.0
+
+
+def test_words_tell_whether_a_pause_is_the_end() -> None:
+    certain, nearly, cut = (wait_when("what time is it", whole) for whole in (1.0, 0.9, 0.0))
+    assert certain < 0.25 < nearly < 0.5 < 0.9 < cut < 1.1
+    assert wait_when("I went to the", None) > 0.6 > wait_when("Stop!", None), "the words are judged"
+    assert wait_when("what time is it", 1.0, eagerness=Eagerness.LOW) == pytest.approx(0.5, abs=0.06)
+    assert wait_when("what", 0.0, mode=TurnMode.SERVER_VAD) == pytest.approx(0.5, abs=0.06), "no words there"
+
+
+def test_words_of_before_do_not_end_what_came_after() -> None:
+    talk = Talk(mode=TurnMode.SEMANTIC, eagerness=Eagerness.HIGH, pause_ms=100.0)
+    talk.say(room(noise(0.5), voice(0.6), noise(0.25), voice(0.6), noise(4.0)))
+    assert talk.run(3, lambda: bool(talk.right.seen(UserStoppedSpeaking)))
+    talk.right.command(lambda conversation, now: conversation.note_transcript("count to twenty", now, 0.9))
+    assert talk.run(3, lambda: len(talk.right.seen(UserStoppedSpeaking)) == 2)
+    talk.right.command(lambda conversation, now: conversation.note_transcript("count to twenty and", now, 0.0))
+    talk.run(4)
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.duration > 1.4
+    assert utterance.waited_ms > 900
+
+
+@pytest.mark.parametrize(
+    ("text", "completeness", "outcome"),
+    [("stop", 1.0, ReplyInterrupted), ("mm-hm", None, ReplyResumed), ("Yeah, right.", 1.0, ReplyResumed)],
+)
+def test_words_over_a_reply_tell_what_they_were_for(text: str, completeness: float, outcome: type) -> None:
+    talk = Talk(resume_after_ms=2000, confirm_interruption_ms=500)
+    talk.reply(voice(6.0, 300))
+    talk.say(room(noise(1.0), voice(0.2), noise(4.0)))
+    assert talk.run(3, lambda: bool(talk.right.seen(ReplyHeld) and talk.right.seen(UserStoppedSpeaking)))
+    before = talk.now
+    talk.right.command(lambda conversation, now: conversation.note_transcript(text, now, completeness))
+    assert talk.right.time_of(outcome) - before < 0.05
+    talk.run(3)
+    assert bool(talk.right.seen(Utterance)) == (outcome is ReplyInterrupted)
+
+
+def test_words_of_a_turn_that_is_over_are_nothing() -> None:
+    talk = Talk(mode=TurnMode.SEMANTIC)
+    talk.right.command(lambda conversation, now: conversation.note_transcript("hello", now, 1.0))
+    talk.say(room(noise(0.5), voice(1.0), noise(2.5)))
+    talk.run(4)
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.waited_ms > 400
 
 
 def test_full_duplex_takes_no_turns() -> None:

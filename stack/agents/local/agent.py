@@ -145,7 +145,8 @@ class _Talk:
         begins, sound = self._ears.begins, self._ears.speech()
         if begins is None or sound is None or self._replying:
             return
-        self._guess = _Guess(Draft(self._worker, self._slot, self._history.prompt, sound), begins, ends)
+        draft = Draft(self._worker, self._slot, self._history.prompt, sound, note=self._call.note_transcript)
+        self._guess = _Guess(draft, begins, ends)
 
     async def _speak(self, sounds: AsyncIterator[Sound], draft: Draft | None = None, drafted: bool = False) -> str:
         """Say an answer and return what of it was heard; the page is told what it was and how it came about."""

@@ -61,10 +61,17 @@ class Draft:
     """An answer to what is in `samples` (int16 at 16 kHz), or to `words` if they are known."""
 
     def __init__(
-        self, worker: Worker, slot: int, prompt: Callable[[str], list[Message]], samples: Samples, words: str = ""
+        self,
+        worker: Worker,
+        slot: int,
+        prompt: Callable[[str], list[Message]],
+        samples: Samples,
+        words: str = "",
+        note: Callable[[str], None] | None = None,
     ) -> None:
+        """`prompt` makes the messages out of the words; `note` is told of them as soon as they are known."""
         self.marks = Marks()
-        self._worker, self._slot, self._prompt = worker, slot, prompt
+        self._worker, self._slot, self._prompt, self._note = worker, slot, prompt, note
         self._sounds: asyncio.Queue[Sound | None] = asyncio.Queue(AHEAD)
         self._words = ""
         self._words_known = asyncio.Event()
@@ -94,6 +101,8 @@ class Draft:
             self._words = words or understood(await self._worker.hear(samples))
             self.marks.recognised = time.monotonic()
             self._words_known.set()
+            if self._words and self._note is not None:
+                self._note(self._words)
             if self._words:
                 await self._answer(self._words)
         except Exception as error:  # it is raised where the draft is used, if it is

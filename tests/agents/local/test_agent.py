@@ -141,8 +141,10 @@ class TestDraft:
         return [{"role": "user", "content": words}]
 
     async def test_from_sound_to_sound(self, worker):
-        draft = Draft(worker, 0, self.prompt, np.zeros(2 * RATE, np.int16))
+        noted = []
+        draft = Draft(worker, 0, self.prompt, np.zeros(2 * RATE, np.int16), note=noted.append)
         assert await draft.words() == "I spoke for 2 seconds."
+        assert noted == ["I spoke for 2 seconds."]
         sounds = [sound async for sound in draft.sounds()]
         assert [sound.text for sound in sounds] == [f"This is number {index}." for index in range(3)]
         assert sounds[0].milliseconds == 40 * len("This is number 0.")
