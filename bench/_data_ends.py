@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from bench._virtual import Link, VirtualLoop
+from bench._virtual import VirtualLoop, Wire
 from stack.sctp import (
     BufferedAmountLow,
     ChannelId,
@@ -40,7 +40,7 @@ class End(Protocol):
 class OurEnd:
     """`stack.sctp.Channels`, pumped by the loop."""
 
-    def __init__(self, loop: VirtualLoop, out: Link, into: Link, client: bool, seed: int, **config: Any) -> None:
+    def __init__(self, loop: VirtualLoop, out: Wire, into: Wire, client: bool, seed: int, **config: Any) -> None:
         into.deliver = self._receive
         self.on_message = self.on_channel = self.on_low = lambda *_: None
         self._loop = loop
@@ -105,7 +105,7 @@ class _FakeDtls:
 
     state = "connected"
 
-    def __init__(self, out: Link, into: Link, client: bool) -> None:
+    def __init__(self, out: Wire, into: Wire, client: bool) -> None:
         self._role = "client" if client else "server"
         self._out = out
         self._receiver: Any = None
@@ -140,7 +140,7 @@ class _FakeDtls:
 class AiortcEnd:
     """aiortc's RTCSctpTransport over a fake DTLS, its clock replaced by the loop's."""
 
-    def __init__(self, loop: VirtualLoop, out: Link, into: Link, client: bool) -> None:
+    def __init__(self, loop: VirtualLoop, out: Wire, into: Wire, client: bool) -> None:
         from aiortc import rtcsctptransport
 
         rtcsctptransport.time = types.SimpleNamespace(time=loop.time)
