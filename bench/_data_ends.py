@@ -19,6 +19,7 @@ from stack.sctp import (
     Channels,
     MessageReceived,
     SctpConfig,
+    State,
 )
 
 
@@ -31,6 +32,7 @@ class End(Protocol):
 
     async def start(self) -> None: ...
     def open(self, label: str) -> Any: ...
+    def is_open(self, channel: Any) -> bool: ...
     def send(self, channel: Any, data: str | bytes) -> None: ...
     def buffered(self, channel: Any) -> int: ...
     def set_low_threshold(self, channel: Any, size: int) -> None: ...
@@ -56,6 +58,9 @@ class OurEnd:
         channel = self.channels.open(label, self._loop.time())
         self._pump()
         return channel
+
+    def is_open(self, channel: ChannelId) -> bool:
+        return self.channels.state is State.ESTABLISHED
 
     def send(self, channel: ChannelId, data: str | bytes) -> None:
         self.channels.send(channel, data, self._loop.time())
@@ -159,6 +164,9 @@ class AiortcEnd:
         channel = RTCDataChannel(self.sctp, RTCDataChannelParameters(label=label))
         self._watch(channel)
         return channel
+
+    def is_open(self, channel: Any) -> bool:
+        return bool(channel.readyState == "open")
 
     def send(self, channel: Any, data: str | bytes) -> None:
         channel.send(data)

@@ -151,7 +151,7 @@ def _queues(options: Options) -> Table:
         standard, ours, both = figures["standard"], figures["ours"], figures["both"]
         rows.append((queue * 1e3, *standard, *ours, both[1], both[0], both[0] / both[1]))
     return Table(
-        f"transfers over {RATE * 8 / 1e6:.0f} Mbit/s, 50 ms and a drop-tail queue, MB/s, and the voice beside them",
+        f"transfers over {RATE * 8 / 1e6:.0f} Mbit/s, 50 ms and a drop-tail queue, MB/s, and voice beside them",
         (
             "queue ms",
             "RFC 9260 alone",
