@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from bench._virtual import Link, VirtualLoop
+from bench._virtual import VirtualLoop, Wire
 from stack.sctp import (
     BufferedAmountLow,
     ChannelId,
@@ -19,6 +19,7 @@ from stack.sctp import (
     Channels,
     MessageReceived,
     SctpConfig,
+    State,
 )
 
 
@@ -31,6 +32,7 @@ class End(Protocol):
 
     async def start(self) -> None: ...
     def open(self, label: str) -> Any: ...
+    def is_open(self, channel: Any) -> bool: ...
     def send(self, channel: Any, data: str | bytes) -> None: ...
     def buffered(self, channel: Any) -> int: ...
     def set_low_threshold(self, channel: Any, size: int) -> None: ...
@@ -40,7 +42,7 @@ class End(Protocol):
 class OurEnd:
     """`stack.sctp.Channels`, pumped by the loop."""
 
-    def __init__(self, loop: VirtualLoop, out: Link, into: Link, client: bool, seed: int, **config: Any) -> None:
+    def __init__(self, loop: VirtualLoop, out: Wire, into: Wire, client: bool, seed: int, **config: Any) -> None:
         into.deliver = self._receive
         self.on_message = self.on_channel = self.on_low = lambda *_: None
         self._loop = loop
@@ -56,6 +58,9 @@ class OurEnd:
         channel = self.channels.open(label, self._loop.time())
         self._pump()
         return channel
+
+    def is_open(self, channel: ChannelId) -> bool:
+        return self.channels.state is State.ESTABLISHED
 
     def send(self, channel: ChannelId, data: str | bytes) -> None:
         self.channels.send(channel, data, self._loop.time())
@@ -105,7 +110,7 @@ class _FakeDtls:
 
     state = "connected"
 
-    def __init__(self, out: Link, into: Link, client: bool) -> None:
+    def __init__(self, out: Wire, into: Wire, client: bool) -> None:
         self._role = "client" if client else "server"
         self._out = out
         self._receiver: Any = None
@@ -140,7 +145,7 @@ class _FakeDtls:
 class AiortcEnd:
     """aiortc's RTCSctpTransport over a fake DTLS, its clock replaced by the loop's."""
 
-    def __init__(self, loop: VirtualLoop, out: Link, into: Link, client: bool) -> None:
+    def __init__(self, loop: VirtualLoop, out: Wire, into: Wire, client: bool) -> None:
         from aiortc import rtcsctptransport
 
         rtcsctptransport.time = types.SimpleNamespace(time=loop.time)
@@ -159,6 +164,9 @@ class AiortcEnd:
         channel = RTCDataChannel(self.sctp, RTCDataChannelParameters(label=label))
         self._watch(channel)
         return channel
+
+    def is_open(self, channel: Any) -> bool:
+        return bool(channel.readyState == "open")
 
     def send(self, channel: Any, data: str | bytes) -> None:
         channel.send(data)

@@ -11,6 +11,7 @@ import random
 import selectors
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 
 class _JumpingSelector(selectors.SelectSelector):
@@ -38,8 +39,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
+class Wire(Protocol):
+    """What an end sees of one direction of a path."""
+
+    deliver: Callable[[list[bytes]], None] | None
+
+    def send(self, packet: bytes) -> None: ...
+
+
 class Link:
-    """One direction of a path: delay, random loss, and a rate with a queue that overflows, if one is given."""
+    """One direction of a path: delay, jitter that keeps the order, random loss, a rate with a queue if given."""
 
     def __init__(
         self,
@@ -48,6 +57,7 @@ class Link:
         *,
         delay: float,
         loss: float = 0.0,
+        jitter: float = 0.0,
         bytes_per_second: float | None = None,
         queue_seconds: float = 0.1,
     ) -> None:
@@ -58,6 +68,7 @@ class Link:
         self._random = random.Random(seed)
         self._delay = delay
         self._loss = loss
+        self._jitter = jitter
         self._rate = bytes_per_second
         self._queue_seconds = queue_seconds
         self._busy_until = 0.0
@@ -77,6 +88,9 @@ class Link:
             wait = backlog + len(packet) / self._rate
             self._busy_until = now + wait
         at = self._loop.time() + wait + self._delay
+        if self._jitter:
+            at += self._random.random() * self._jitter
+            at = max(at, self._on_the_way[-1][0]) if self._on_the_way else at
         self._on_the_way.append((at, packet))
         if len(self._on_the_way) == 1:
             self._loop.call_at(at, self._arrive)
@@ -90,3 +104,27 @@ class Link:
             self._loop.call_at(waiting[0][0], self._arrive)
         assert self.deliver is not None
         self.deliver(arrived)
+
+
+class Lane:
+    """One flow's part of a link that several share; a byte before each packet says whose it is."""
+
+    def __init__(self, link: Link, others: list[Lane]) -> None:
+        self.deliver: Callable[[list[bytes]], None] | None = None
+        self.sent = 0
+        self._link = link
+        self._mark = bytes((len(others),))
+        self._lanes = others
+        others.append(self)
+        link.deliver = self._split
+
+    def send(self, packet: bytes) -> None:
+        """Put a packet on its way."""
+        self.sent += 1
+        self._link.send(self._mark + packet)
+
+    def _split(self, packets: list[bytes]) -> None:
+        for number, lane in enumerate(self._lanes):
+            own = [packet[1:] for packet in packets if packet[0] == number]
+            if own and lane.deliver is not None:
+                lane.deliver(own)

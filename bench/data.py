@@ -52,6 +52,15 @@ async def _connect(loop: VirtualLoop, who: Contestant, seed: int, **link: Any) -
     return a, b, there
 
 
+async def _open(end: End, label: str) -> Any:
+    """Open a channel and wait until it is; on a lossy link set-up may have to be repeated, by aiortc after 3 s."""
+    channel = end.open(label)
+    await asyncio.sleep(1)
+    while not end.is_open(channel):
+        await asyncio.sleep(0.1)
+    return channel
+
+
 def _feed(end: End, channel: Any, total: int) -> None:
     """Send so many messages, as fast as the buffer allows."""
     left = total
@@ -83,8 +92,7 @@ async def _transfer(
             done.set_result(None)
 
     b.on_message = on_message
-    channel = a.open("bulk")
-    await asyncio.sleep(1)
+    channel = await _open(a, "bulk")
     gc.collect()
     sent_before, began, cpu = there.packets, loop.time(), process_time()
     _feed(a, channel, total)
@@ -104,10 +112,8 @@ async def _small_beside_bulk(
     echoing: set[Any] = set()
     b.on_channel = lambda channel: echoing.add(channel) if not echoing else None
     b.on_message = lambda channel, data: b.send(channel, data) if channel in echoing else None
-    small = a.open("small")
-    await asyncio.sleep(1)
-    bulk = a.open("bulk")
-    await asyncio.sleep(1)
+    small = await _open(a, "small")
+    bulk = await _open(a, "bulk")
     rtts: list[float] = []
     sent_at: dict[str, float] = {}
     a.on_message = lambda channel, data: rtts.append((loop.time() - sent_at.pop(str(data))) * 1e3)

@@ -1,19 +1,23 @@
 """The congestion window (RFC 9260 §7.2), in bytes of serialized chunks.
 
-Three choices. The window opens at ten packets (RFC 6928) instead of four. Slow start counts every acknowledged
+Four choices. The window opens at ten packets (RFC 6928) instead of four. Slow start counts every acknowledged
 byte (RFC 9260 §7.2.1 recommends one packet to a SACK): a receiver that empties its socket before it answers
-acknowledges many packets at once; the bursts this could make are bounded where packets are sent (`MAX_BURST`). And
-how far it opens in a round trip, and what a loss costs, follow the queue that stands on the path, because a radio
-loses packets without one: `docs/decisions/0005-backing-off-by-the-queue.md`.
+acknowledges many packets at once; the bursts this could make are bounded where packets are sent (`MAX_BURST`).
+Fast recovery lasts one round trip, as RFC 9002 §7.3.2 has it, and not until all is repaired: at 5 % loss something
+always is to be repaired, and the window would never open. And how far it opens in a round trip, and what a loss
+costs, depend on whether a queue stands on the path, because a radio loses packets without one:
+`docs/decisions/0005-backing-off-by-the-queue.md`.
 """
 
 from __future__ import annotations
 
+from stack.core.machine import Instant
+
 INITIAL_PACKETS = 10
 MINIMUM_PACKETS = 4
-HALF, MOST = 0.5, 0.8
-"""What is left of the window after a loss: at least, as RFC 9260 §7.2.4 has it, and at most."""
-PACKETS_PER_ROUND_TRIP, PACKETS_PER_IDLE_ROUND_TRIP = 1, 4
+KEPT, KEPT_WITHOUT_QUEUE = 0.5, 0.9
+"""What a loss leaves of the window: with a queue on the path (RFC 9260 §7.2.4), and without."""
+PACKETS_PER_ROUND_TRIP, PACKETS_WITHOUT_QUEUE = 1, 4
 """How far congestion avoidance opens the window: with a queue on the path (§7.2.2), and without."""
 MAX_CWND = 16 << 20
 """However much a peer claims to have received, the window grows no further (bytes)."""
@@ -22,63 +26,49 @@ MAX_CWND = 16 << 20
 class CongestionWindow:
     """cwnd, ssthresh and fast recovery; `pmdcs` is the room for chunks in one packet."""
 
-    __slots__ = ("_partial_bytes_acked", "cwnd", "pmdcs", "recovery_exit", "ssthresh")
+    __slots__ = ("_recovery_began", "cwnd", "in_recovery", "pmdcs", "ssthresh")
 
     def __init__(self, pmdcs: int) -> None:
         self.pmdcs = pmdcs
         self.cwnd = INITIAL_PACKETS * pmdcs
         self.ssthresh = MAX_CWND
-        self._partial_bytes_acked = 0
-        self.recovery_exit: int | None = None
-        """In fast recovery until this TSN is acknowledged (§7.2.4)."""
+        self.in_recovery = False
+        """Nothing that was sent after the last decrease has arrived yet."""
+        self._recovery_began: Instant = float("-inf")
 
-    def acknowledged(self, size: int, flight_before: int, cumulative_advanced: bool, idle_share: float) -> None:
-        """Open the window for `size` newly acknowledged bytes; `idle_share` is `RtoEstimator.idle_share`."""
-        if self.recovery_exit is not None or not cumulative_advanced:
+    def acknowledged(self, size: int, flight_before: int, latest_sent_at: Instant, sees_queue: bool) -> None:
+        """Open the window for `size` bytes that have arrived; nothing arrived was sent after `latest_sent_at`."""
+        if latest_sent_at <= self._recovery_began:
             return
+        self.in_recovery = False
         # §7.2.1, §7.2.2: only a sender that filled its window may open it further.
-        full = flight_before + self.pmdcs > self.cwnd
-        if self.cwnd <= self.ssthresh:
-            if full:
-                # One SACK may tell of a whole window: it opens up to ssthresh, and beyond it by one packet.
-                most = max(self.ssthresh, self.cwnd + self.pmdcs)
-                self.cwnd = min(self.cwnd + size, most, MAX_CWND)
+        if flight_before + self.pmdcs <= self.cwnd:
             return
-        self._partial_bytes_acked += size
-        if self._partial_bytes_acked >= self.cwnd:
-            if full:
-                self._partial_bytes_acked -= self.cwnd
-                packets = PACKETS_PER_IDLE_ROUND_TRIP if idle_share >= MOST else PACKETS_PER_ROUND_TRIP
-                self.cwnd = min(self.cwnd + packets * self.pmdcs, MAX_CWND)
-            else:
-                self._partial_bytes_acked = self.cwnd
+        if self.cwnd <= self.ssthresh:
+            # One SACK may tell of a whole window: it opens up to ssthresh, and beyond it by one packet.
+            most = max(self.ssthresh, self.cwnd + self.pmdcs)
+            self.cwnd = min(self.cwnd + size, most, MAX_CWND)
+        else:
+            packets = PACKETS_PER_ROUND_TRIP if sees_queue else PACKETS_WITHOUT_QUEUE
+            self.cwnd = min(self.cwnd + packets * self.pmdcs * size // self.cwnd, MAX_CWND)
 
-    def lost(self, highest_sent: int, idle_share: float) -> bool:
-        """A loss was detected; narrow the window once per window of data. True: fast recovery begins.
-
-        So much of the window as `idle_share` is what the path itself holds; the rest stands in its queue. To keep
-        just that much empties the queue and leaves the path busy (H-TCP's adaptive backoff, draft-leith-tcp-htcp).
-        """
-        if self.recovery_exit is not None:
+    def lost(self, sent_at: Instant, now: Instant, sees_queue: bool) -> bool:
+        """Narrow the window, once in a round trip, for what was sent at `sent_at`. True: fast recovery begins."""
+        if sent_at <= self._recovery_began:
             return False
-        left = min(max(idle_share, HALF), MOST)
-        self.ssthresh = max(int(self.cwnd * left), MINIMUM_PACKETS * self.pmdcs)
+        # Slow start may have opened the window to twice what the path holds before anybody could notice.
+        kept = KEPT if sees_queue or self.cwnd < self.ssthresh else KEPT_WITHOUT_QUEUE
+        self.ssthresh = max(int(self.cwnd * kept), MINIMUM_PACKETS * self.pmdcs)
         self.cwnd = self.ssthresh
-        self._partial_bytes_acked = 0
-        self.recovery_exit = highest_sent
+        self.in_recovery = True
+        self._recovery_began = now
         return True
-
-    def cumulative_ack(self, cumulative: int) -> None:
-        """Leave fast recovery when everything sent before it is acknowledged."""
-        if self.recovery_exit is not None and cumulative >= self.recovery_exit:
-            self.recovery_exit = None
 
     def timed_out(self) -> None:
         """T3-rtx expired (§7.2.3)."""
         self.ssthresh = max(self.cwnd // 2, MINIMUM_PACKETS * self.pmdcs)
         self.cwnd = self.pmdcs
-        self._partial_bytes_acked = 0
-        self.recovery_exit = None
+        self.in_recovery = False
 
     def idle(self) -> None:
         """Nothing was sent for a whole timeout (§7.2.1): what the window knew is old."""

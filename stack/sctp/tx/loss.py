@@ -23,10 +23,10 @@ _MINIMUM_PROBE_DELAY = 0.01
 class LossDetector:
     """RACK's view: the most recently sent chunk that is known to have arrived."""
 
-    __slots__ = ("_latest_sent_at", "_latest_tsn", "_rtt", "_window_factor", "reordering_seen")
+    __slots__ = ("_latest_tsn", "_rtt", "_window_factor", "latest_sent_at", "reordering_seen")
 
     def __init__(self) -> None:
-        self._latest_sent_at = float("-inf")
+        self.latest_sent_at: Instant = float("-inf")
         self._latest_tsn = -1
         self._rtt = 0.0
         self._window_factor = 1
@@ -37,10 +37,10 @@ class LossDetector:
         rtt = now - chunk.sent_at
         if chunk.transmissions > 1 and rtt < minimum_rtt:
             return  # It is the first transmission that arrived (RFC 8985 §6.2 step 2).
-        if chunk.sent_at > self._latest_sent_at or (
-            chunk.sent_at == self._latest_sent_at and chunk.tsn > self._latest_tsn
+        if chunk.sent_at > self.latest_sent_at or (
+            chunk.sent_at == self.latest_sent_at and chunk.tsn > self._latest_tsn
         ):
-            self._latest_sent_at, self._latest_tsn, self._rtt = chunk.sent_at, chunk.tsn, rtt
+            self.latest_sent_at, self._latest_tsn, self._rtt = chunk.sent_at, chunk.tsn, rtt
 
     def duplicate_reported(self) -> None:
         """A retransmission was for nothing: wait longer (RFC 8985 §6.2 step 4, its DSACK)."""
@@ -55,7 +55,7 @@ class LossDetector:
         if (patient or self.reordering_seen) and rto.minimum != float("inf"):
             window = min(self._window_factor * rto.minimum / 4, rto.srtt or 0.0)
         lost: list[OutstandingChunk] = []
-        latest, latest_tsn = self._latest_sent_at, self._latest_tsn
+        latest, latest_tsn = self.latest_sent_at, self._latest_tsn
         for chunk in in_flight.values():
             # What was sent at the same instant was sent in the order of TSNs.
             if chunk.sent_at > latest or (chunk.sent_at == latest and chunk.tsn >= latest_tsn):

@@ -11,6 +11,8 @@ RTO_INITIAL = 1.0
 RTO_MAX = 3.0
 MAX_SACK_DELAY = 0.2
 """The longest that an honest receiver waits before it acknowledges (RFC 9260 §6.2), in seconds."""
+QUEUE_SHARE = 0.05
+"""A queue is one that takes up more than this of the round trip."""
 _ALPHA = 1 / 8
 _BETA = 1 / 4
 
@@ -52,12 +54,12 @@ class RtoEstimator:
         self._backoff = 1
 
     @property
-    def idle_share(self) -> float:
-        """How much of the round trip would be left without queues: the shortest one seen, over today's.
+    def sees_queue(self) -> bool:
+        """True if the last round trip was longer than the shortest one and the usual scatter explain.
 
-        A delayed SACK looks like a queue, and so does all when nothing was measured yet: 0.
+        A delayed SACK looks like a queue, and so does all as long as nothing was measured.
         """
-        return self.minimum / self.srtt if self.srtt and self.latest else 0.0
+        return not self.latest or self.minimum + self.rttvar < (1 - QUEUE_SHARE) * self.latest
 
     @property
     def current(self) -> float:

@@ -202,7 +202,7 @@ class Sender:
             if timer is TxTimer.T3_RTX:
                 self._t3_expired(now)
             elif timer is TxTimer.TAIL_PROBE:
-                self._probe()
+                self._probe(now)
             else:
                 self._detect_losses(now)
 
@@ -272,6 +272,9 @@ class Sender:
 
     def _retransmit(self, chunk: OutstandingChunk, now: Instant) -> bytes:
         del self._lost[chunk.tsn]
+        if chunk.tsn == self.cumulative_acked + 1:
+            # RFC 9260 §7.2.4 step 4: the earliest outstanding chunk gets a whole timeout, each time.
+            self.timers.set(TxTimer.T3_RTX, now + self.rto.current)
         chunk.transmissions += 1
         chunk.sent_at = self._last_sent_at = now
         if chunk.transmissions == 2:
@@ -302,8 +305,8 @@ class Sender:
             self._handle_arrivals(arrived, now)
             self.timeouts = 0
             size = sum([chunk.size for chunk in arrived])
-            self.congestion.acknowledged(size, flight_before, advanced, self.rto.idle_share)
-        self.congestion.cumulative_ack(cumulative)
+            latest = self._loss.latest_sent_at
+            self.congestion.acknowledged(size, flight_before, latest, self.rto.sees_queue)
         self.peer_rwnd = max(0, sack.a_rwnd - self.flight)
         if not sack.a_rwnd:
             self.timeouts = 0  # §6.1 A: a peer that answers window probes is alive.
@@ -382,7 +385,7 @@ class Sender:
 
     def _detect_losses(self, now: Instant) -> None:
         out_of_order = sum(last - first + 1 for first, last in self._gaps.items())
-        patient = self.congestion.recovery_exit is None and out_of_order < REORDERING_THRESHOLD
+        patient = not self.congestion.in_recovery and out_of_order < REORDERING_THRESHOLD
         lost, look_again = self._loss.find_lost(self._in_flight, self.rto, now, patient)
         if look_again is not None:
             self.timers.set(TxTimer.REORDERING, look_again)
@@ -392,10 +395,8 @@ class Sender:
             return
         self._mark_lost(lost, now)
         self.timers.clear(TxTimer.TAIL_PROBE)
-        if self.congestion.lost(self.next_tsn - 1, self.rto.idle_share):
+        if self.congestion.lost(lost[-1].sent_at, now, self.rto.sees_queue):
             self._urgent = True
-            # §7.2.4 step 4: the retransmission of the earliest outstanding chunk gets a whole timeout.
-            self.timers.set(TxTimer.T3_RTX, now + self.rto.current)
 
     def _mark_lost(self, chunks: list[OutstandingChunk], now: Instant) -> None:
         for chunk in chunks:
@@ -433,7 +434,7 @@ class Sender:
                 chunk.arrived = False
                 self._lost[tsn] = chunk
 
-    def _probe(self) -> None:
+    def _probe(self, now: Instant) -> None:
         """Send the newest chunk in flight once more, to be told what is missing (RFC 8985 §7.3)."""
         if not self._in_flight or self._lost:
             return
@@ -444,6 +445,9 @@ class Sender:
         self.flight -= chunk.size
         self._lost[chunk.tsn] = chunk
         self._urgent = self._probing = True
+        self.timers.set(
+            TxTimer.T3_RTX, now + self.rto.current
+        )  # RFC 8985 §7.3: the probe's answer may still come.
 
     # --- partial reliability -------------------------------------------------------------------------------
 
