@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from stack.core.errors import ParseError
 from stack.sctp.chunks import CHUNK_PARSERS, Chunk, UnknownChunk
+from stack.sctp.chunks.data import new_tuple
 from stack.sctp.crc32c import crc32c_extend
 
 _HEADER = Struct("!HHI")
@@ -60,7 +61,7 @@ class Packet(NamedTuple):
             parser = parsers.get(kind)
             chunks.append(parser(flags, value) if parser is not None else UnknownChunk(kind, flags, value))
             offset = end + (-length & 3)
-        return cls(source, destination, tag, chunks)
+        return new_tuple(cls, (source, destination, tag, chunks))
 
 
 def build_packet(

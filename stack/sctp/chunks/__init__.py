@@ -44,7 +44,7 @@ Chunk: TypeAlias = (
     | UnknownChunk
 )
 
-CHUNK_PARSERS: dict[int, Callable[[int, bytes], Chunk]] = {
+_PARSERS: dict[ChunkType, Callable[[int, bytes], Chunk]] = {
     ChunkType.DATA: DataChunk.parse,
     ChunkType.INIT: InitChunk.parse,
     ChunkType.INIT_ACK: InitAckChunk.parse,
@@ -63,6 +63,7 @@ CHUNK_PARSERS: dict[int, Callable[[int, bytes], Chunk]] = {
     ChunkType.FORWARD_TSN: ForwardTsnChunk.parse,
     ChunkType.I_FORWARD_TSN: IForwardTsnChunk.parse,
 }
+CHUNK_PARSERS = {int(kind): parse for kind, parse in _PARSERS.items()}
 """What reads the flags and the value of each chunk type; each raises `ParseError` only."""
 
 
