@@ -56,6 +56,8 @@ from stack.voice.vad import DETECTOR_RATE
 TICK = 0.020
 """Seconds between two frames of the clock discipline."""
 _REPAIR_MARGIN = 0.020
+MAX_EARLY = 64
+"""Messages that wait for the client's `events` channel to open; what is told beyond them is dropped."""
 
 
 class _Timer(Enum):
@@ -90,6 +92,7 @@ class Conversation:
         self._floor: Floor | None = None
         self._to_detector: Resampler | None = None
         self._client_channel: ChannelId | None = None
+        self._early: list[dict[str, Any]] | None = []  # told before the client's channel was there; None: it was
         self._listening = False
         self._unread = 0  # bytes of messages that the program has not taken
         self._writes = 0
@@ -272,9 +275,16 @@ class Conversation:
         return self._channels.buffered_amount(channel)
 
     def tell(self, message: dict[str, Any], now: Instant) -> None:
-        """Send a JSON message on the client's `events` channel; it is counted and dropped if there is none."""
+        """Send a JSON message on the client's `events` channel; counted and dropped for a client that has none.
+
+        A program greets as soon as there is sound, and the channel opens a little later: what is told until then,
+        `MAX_EARLY` messages, waits for it.
+        """
         if self._client_channel is None or not self.session.is_connected:
-            self.counters.add("announcement_without_client")
+            if self._early is not None and len(self._early) < MAX_EARLY:
+                self._early.append(message)
+            else:
+                self.counters.add("announcement_without_client")
             return
         try:
             self._channels.send(self._client_channel, to_json(message), now)
@@ -404,6 +414,9 @@ class Conversation:
             if event.label == EVENTS_CHANNEL and event.by_peer:
                 self._client_channel = event.channel
                 self._listening = True
+                early, self._early = self._early or [], None
+                for message in early:
+                    self.tell(message, now)
         elif isinstance(event, ChannelClosed):
             if event.channel == self._client_channel:
                 self._client_channel = None

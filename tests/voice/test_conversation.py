@@ -12,7 +12,7 @@ import pytest
 from interop.network_model import Jitter, NetworkModel
 from stack.sctp import ChannelId, ChannelOpened, MessageReceived
 from stack.session import Connected
-from stack.voice.conversation import Conversation, ConversationConfig
+from stack.voice.conversation import MAX_EARLY, Conversation, ConversationConfig
 from stack.voice.events import (
     Heard,
     ReplyFinished,
@@ -337,6 +337,20 @@ def test_the_client_is_told_and_may_ask() -> None:
     assert "utterance" in kinds
     interrupted = next(message for message in told if message["type"] == "reply_interrupted")
     assert interrupted["sent_ms"] - interrupted["heard_ms"] == pytest.approx(150, abs=25)
+
+
+def test_what_is_told_before_the_client_listens_waits_for_it() -> None:
+    talk = Talk()
+    for number in range(MAX_EARLY + 3):
+        talk.right.command(lambda conversation, now, n=number: conversation.tell({"type": "early", "n": n}, now))
+    assert talk.server.counters["announcement_without_client"] == 3
+    talk.left.command(lambda conversation, now: conversation.open_channel("events", now))
+    talk.run(1)
+    talk.right.command(lambda conversation, now: conversation.tell({"type": "late"}, now))
+    talk.run(1)
+    told = [json.loads(event.data) for event in talk.left.seen(MessageReceived)]
+    assert [message["n"] for message in told[:-1]] == list(range(MAX_EARLY))
+    assert told[-1] == {"type": "late"}
 
 
 class Page(Talk):
