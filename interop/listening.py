@@ -65,7 +65,8 @@ def find(piece: Samples, sound: Samples, *, first: bool = False) -> tuple[int, f
     dots = np.fft.irfft(product, size)[:places]
     sums = np.concatenate(([0.0], np.cumsum(hay**2)))
     energy = sums[len(needle) :] - sums[:places]
-    score = dots / np.sqrt(np.maximum(energy, 1e3 * len(needle)) * (needle**2).sum())
+    own = max(float((needle**2).sum()), 1.0)
+    score = dots / np.sqrt(np.maximum(energy, 1e3 * len(needle)) * own)
     best = int(np.argmax(score))
     if first:
         best = int(np.argmax(score >= 0.75 * score[best]))
@@ -119,28 +120,40 @@ def played(replies: Mapping[int, Samples], sound: Samples, patience: float = 10.
 def _end(reply: Samples, sound: Samples, begin: int, before: int) -> tuple[int, float]:
     """Return where a reply falls silent for good, and how many milliseconds of it were played by then.
 
-    What a browser makes up when it has nothing more to play is like nothing in the reply, and does not count.
+    What a browser makes up when it has nothing more to play is like nothing in the reply, and does not count: so
+    the end is the last moment at which what was played is in the reply.
     """
-    last = None
-    for end in _silences(sound, begin + 10 * _FRAME, before):
+    least = begin + 2 * _FRAME
+    for end in (*_silences(sound, least, before), *range(before, least, -2 * _BLOCK)):
+        if any(
+            _level(sound[max(begin, at - _FRAME) : at]) < _SILENT_RMS for at in range(end, least - 1, -_FRAME)[:5]
+        ):
+            continue  # what a decoder remembers comes after a silence
+        last = sound[end - 2 * _FRAME : end]
         heard, match = _position(reply, sound, begin, end)
-        last = last or (end, heard)
         at = round(heard * RATE / 1000.0)
         tail = reply[max(0, at - 2 * _FRAME - _BLOCK) : at + _BLOCK]
-        if min(match, find(sound[end - 2 * _FRAME : end], tail)[1]) >= _ALIKE:
+        if min(match, find(last, tail)[1]) >= _ALIKE:
             return end, heard
-    return last or (before, _position(reply, sound, begin, before)[0])
+    return before, 1000.0 * (before - begin) / RATE
 
 
 def _position(reply: Samples, sound: Samples, begin: int, end: int) -> tuple[float, float]:
-    """Return the milliseconds of the reply that were played by `end`, and how like it the last of them are."""
+    """Return the milliseconds of the reply that were played by `end`, and how like it the last of them are.
+
+    At their time, or later than that: a starved server or browser holds sound up, but nothing comes early.
+    """
     window, slack = min(8 * _FRAME, end - begin), 10 * _FRAME
-    heard = end - begin
-    low = max(0, heard - window - slack)
-    place, match = find(sound[end - window : end], reply[low : heard + slack])
-    if match >= _ALIKE:
-        heard = low + place + window
-    return 1000.0 * heard / RATE, match
+    time = end - begin
+    best = 1000.0 * time / RATE, 0.0
+    for early in (slack, time):
+        low = max(0, time - window - early)
+        place, match = find(sound[end - window : end], reply[low : time + slack])
+        if match > best[1]:
+            best = 1000.0 * (low + place + window) / RATE, match
+        if match >= _ALIKE:
+            break
+    return best
 
 
 def _silences(sound: Samples, after: int, before: int) -> Iterator[int]:
@@ -162,9 +175,10 @@ def _opening(reply: Samples, sound: Samples, begin: int) -> tuple[float, float]:
     early = max(0, begin - slack)
     at, likeness = find(reply[:frame], sound[early : begin + frame + slack])
 
-    def level(samples: Samples) -> float:
-        return float(np.sqrt((samples.astype(float) ** 2).mean())) + 1e-9
-
-    here = level(sound[early + at : early + at + frame]) / level(sound[begin + frame : begin + 11 * frame])
-    there = level(reply[:frame]) / level(reply[frame : 11 * frame])
+    here = _level(sound[early + at : early + at + frame]) / _level(sound[begin + frame : begin + 11 * frame])
+    there = _level(reply[:frame]) / _level(reply[frame : 11 * frame])
     return likeness, 20.0 * float(np.log10(here / there + 1e-9))
+
+
+def _level(samples: Samples) -> float:
+    return float(np.sqrt((samples.astype(float) ** 2).mean())) + 1e-9

@@ -56,8 +56,8 @@ class PlayoutFrame(NamedTuple):
     """First of a talkspurt."""
     position: int
     """How many samples of what the program wrote left before this frame."""
-    leads_in: bool = False
-    """Silence before a talkspurt, of which the program knows nothing."""
+    leads_in: int = 0
+    """Silence before a talkspurt, of which the program knows nothing: so many frames of it, with this one."""
 
 
 class Lateness:
@@ -112,6 +112,7 @@ class PlayoutQueue:
         self.channels = channels
         self.lead = lead
         self._lead_in = lead_in
+        self._next_lead_in = lead_in
         self._leading = 0  # frames of it that are still to leave
         self.counters = Counters()
         self.lateness = Lateness()
@@ -207,9 +208,14 @@ class PlayoutQueue:
         self._ready = np.concatenate((*reversed(again), self._ready))
         return taken
 
-    def resume(self, now: Instant) -> None:
-        """Go on after `next_frame` was not called for a while on purpose: that is a gap, and nothing is late."""
+    def resume(self, now: Instant, lead_in: int | None = None) -> None:
+        """Go on after `next_frame` was not called for a while on purpose: that is a gap, and nothing is late.
+
+        `lead_in` is what goes before the next talkspurt, instead of the usual.
+        """
         self._ready_at = now
+        if lead_in is not None:
+            self._next_lead_in = lead_in
 
     # What the network side does
 
@@ -247,10 +253,10 @@ class PlayoutQueue:
         due = self._due
         self._slot += 1
         if self._leading:
+            silence = self._silence(self._frame_samples)
+            frame = PlayoutFrame(silence, timestamp, marker, self._position, leads_in=self._leading)
             self._leading -= 1
-            return PlayoutFrame(
-                self._silence(self._frame_samples), timestamp, marker, self._position, leads_in=True
-            )
+            return frame
         return self._depart(timestamp, marker or timestamp == 0, due)
 
     @property
@@ -260,7 +266,7 @@ class PlayoutQueue:
     def _move_on(self, now: Instant) -> bool:
         """Start a new grid at `now`; the timestamps take the nearest slot that was not used."""
         assert self._origin is not None
-        self._leading = self._lead_in
+        self._leading, self._next_lead_in = self._next_lead_in, self._lead_in
         slot = max(self._slot, round((now - self._origin) / self._frame) - self._leading)
         self.counters.add("slots_skipped", slot - self._slot)
         self._slot = self._anchor_slot = slot

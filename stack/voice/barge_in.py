@@ -166,6 +166,12 @@ class PlayoutRecord:
         """A packet with `samples` of the reply from `position` on left; `sequence` does not wrap."""
         self._sent.append(_Sent(sequence, position, samples, now, timestamp))
 
+    @property
+    def last_timestamp(self) -> int | None:
+        """RTP timestamp of the last packet of the reply that left; None if there was none."""
+        stamps = (packet.timestamp for packet in reversed(self._sent))
+        return next((stamp for stamp in stamps if stamp is not None), None)
+
     def played(self, timestamp: int, age: float, *, former: bool = False) -> int | None:
         """Return how many samples had sounded `age` seconds after the packet with this RTP timestamp began to.
 

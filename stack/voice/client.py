@@ -5,6 +5,10 @@ still in its own buffer. The names are ours; the dialects of other clients are m
 
 Asked for by the client: `turn_settings` (fields of `TurnSettings`), `push_to_talk` (`pressed`), `interrupt`.
 
+What falls silent is told by `reply_held` and `reply_interrupted`, with the RTP timestamp of the last packet that
+left (`rtp_timestamp`): when the client has played that, and what its jitter buffer makes up behind it, it can open
+its track again.
+
 Told by the client of what it plays, if it can:
 - `playout_delay` (`ms`): what its jitter buffer holds back;
 - `silenced` (`reply`, `rtp_timestamp`, `age_ms`): it fell silent as it was told to by `reply_held` or
@@ -62,6 +66,7 @@ def announce(event: ev.ConversationEvent) -> dict[str, Any] | None:
                 "reply": event.reply,
                 "heard_ms": event.heard_ms,
                 "stop_ms": event.stop_ms,
+                "rtp_timestamp": event.rtp_timestamp,
             }
         case ev.ReplyResumed():
             return {"type": "reply_resumed", "reply": event.reply, "from_ms": event.from_ms}
@@ -71,6 +76,7 @@ def announce(event: ev.ConversationEvent) -> dict[str, Any] | None:
                 "reply": event.reply,
                 "heard_ms": event.heard_ms,
                 "sent_ms": event.sent_ms,
+                "rtp_timestamp": event.rtp_timestamp,
             }
         case ev.ReplyHeard():
             return {"type": "reply_heard", "reply": event.reply, "heard_ms": event.heard_ms}

@@ -116,6 +116,8 @@ class ReplyHeld:
     heard_ms: float
     stop_ms: float
     """Milliseconds from the arrival of the first frame of speech to the last packet."""
+    rtp_timestamp: int | None = None
+    """Of that packet; None if nothing had left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,8 @@ class ReplyInterrupted:
     sent_ms: float
     provisional: bool = False
     """True if the client is about to say what it played: `ReplyHeard` follows, one round trip later."""
+    rtp_timestamp: int | None = None
+    """Of the last packet of it that left; None if none did."""
 
 
 @dataclass(frozen=True, slots=True)

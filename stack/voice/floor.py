@@ -33,7 +33,7 @@ PREROLL = 2.0
 """Seconds of sound that are kept for the beginning of an utterance."""
 MEASURE_VALID = 2.0
 """Seconds within which a client may say what it had played when it fell silent."""
-MAX_SILENCE = 0.5
+MAX_SILENCE = 0.8
 """Seconds for which nothing leaves because the client has not said that it can be heard again."""
 MIN_TRANSIT_WINDOW = 500
 """Frames over which the fastest way from the microphone is looked for (10 s)."""
@@ -447,7 +447,9 @@ class Floor:
         self._reply.held_at = heard.samples
         self._silence_client(self._reply.number, heard.sent, now)
         stop = 0.0 if self._onset is None else (now - self._onset) * 1000.0
-        self._events.append(ev.ReplyHeld(self._reply.number, round(heard.milliseconds, 1), round(stop, 1)))
+        heard_ms = round(heard.milliseconds, 1)
+        last = self._mouth.last_timestamp
+        self._events.append(ev.ReplyHeld(self._reply.number, heard_ms, round(stop, 1), last))
 
     def _resume(self, now: Instant) -> None:
         if self._reply is None:
@@ -469,4 +471,5 @@ class Floor:
         self._mouth.drop(now)
         heard_ms, sent_ms = self._milliseconds(samples), self._milliseconds(heard.sent)
         provisional = self._client_answers and self._silence is not None
-        self._events.append(ev.ReplyInterrupted(reply.number, heard_ms, sent_ms, provisional))
+        last = self._mouth.last_timestamp
+        self._events.append(ev.ReplyInterrupted(reply.number, heard_ms, sent_ms, provisional, last))

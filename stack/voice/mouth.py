@@ -31,6 +31,9 @@ from stack.voice.barge_in import Heard, PlayoutRecord
 
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 _LEAD_IN = 1  # frames: a browser fades in the first 20 to 30 ms after a gap
+_LEAD_IN_AFTER_CUT = 2
+"""Frames before what follows a voice that was cut off. A jitter buffer that holds too little stretches the first
+30 ms that it gets, by laying them over each other: that is to be silence, or the first sound is faded in."""
 
 _BITRATES = (6_000, 510_000)  # RFC 7587 §6.1
 _FRAMES_MS = (10, 20, 40, 60)
@@ -109,8 +112,8 @@ class SpokenFrame(NamedTuple):
     position: int
     media_time: float
     """Seconds on the RTP timeline, which begins with the first frame and counts silence, too."""
-    leads_in: bool = False
-    """Silence before a talkspurt, which is no part of what was written."""
+    leads_in: int = 0
+    """Silence before a talkspurt, which is no part of what was written: so many frames of it, with this one."""
 
 
 class Mouth:
@@ -171,7 +174,7 @@ class Mouth:
         self.held = False
         if self._playout is not None:
             self._playout.rewind(self._reply_from + heard)
-            self._playout.resume(now)
+            self._playout.resume(now, _LEAD_IN_AFTER_CUT)
             self._begin_afresh()
 
     def drop(self, now: Instant) -> int:
@@ -180,7 +183,7 @@ class Mouth:
         if self._playout is None:
             return 0
         dropped = self._playout.flush()
-        self._playout.resume(now)
+        self._playout.resume(now, _LEAD_IN_AFTER_CUT)
         self._begin_afresh()
         return dropped
 
@@ -205,6 +208,11 @@ class Mouth:
         if self._record is None:
             return Heard(0, 0, 0, 0.0)
         return self._record.heard(now, playout_delay, silenced)
+
+    @property
+    def last_timestamp(self) -> int | None:
+        """RTP timestamp of the last packet of the reply that left; None if there was none."""
+        return self._record.last_timestamp if self._record is not None else None
 
     def played(self, timestamp: int, age: float, *, former: bool = False) -> int | None:
         """Return how far into a reply a listener is, by what he plays; see `PlayoutRecord.played`.

@@ -277,7 +277,7 @@ class _ProgramLane:
         lane = self._lane
         media = round(frame.media_time * lane.sample_rate)
         if self._offset is None or frame.marker:
-            begin = now - (len(frame.samples) / rate if frame.leads_in else 0.0)  # the sound behind it is of now
+            begin = now - frame.leads_in * len(frame.samples) / rate  # the sound behind it is of now
             self._offset = max(round((begin - self._start) * lane.sample_rate), lane.next) - media
         lane.put(media + self._offset, to_int16(frame.samples), rate)  # stereo is mixed down: it is one lane
 

@@ -79,7 +79,7 @@ function listen(conversation) {
   on("span", ({ who, begin, end }) => (begin === undefined ? lanes.end(who, end) : lanes.begin(who, begin)));
   on("entry", ({ entry }) => transcript.show(entry));
   on("stop", showStop);
-  on("hush", ({ reply }) => playback.hush(reply));
+  on("hush", ({ reply, last }) => playback.hush(reply, last));
   on("speak", () => playback.speak());
   on("turn", ({ turn }) => {
     // There and back: the last of what the person says, and the first of what is answered.
@@ -150,7 +150,7 @@ function end() {
   delete document.body.dataset.turn;
   showLevel("you", null);
   showLevel("program", null);
-  document.body.style.removeProperty("--voice");
+  showVoice(null);
 }
 
 const length = () => {
@@ -227,7 +227,12 @@ function showLevels() {
     peaks[who] = Math.max(peaks[who], read[who] ?? SILENCE);
   }
   lanes.add(read);
-  document.body.style.setProperty("--voice", String(Math.max(0, 1 - (read.program ?? SILENCE) / SILENCE)));
+  showVoice(read.program);
+}
+
+function showVoice(level) {
+  const loudness = Math.max(0, 1 - (level ?? SILENCE) / SILENCE);
+  $("ring").style.transform = `scale(${(1.08 + 0.21 * loudness).toFixed(3)})`;
 }
 
 function showLevel(who, level) {

@@ -2,7 +2,7 @@
 // on the data channel, in which the server speaks of speech, turns and replies, and the program of words. Draws nothing.
 //
 // Events: "span" ({who, begin} or {who, end}), "entry" ({entry}: a line of the transcript is new or changed),
-// "stop" ({reply, stopMs}), "hush" ({reply}) and "speak" (the program's voice is to be silent now, or again), "turn" ({turn}),
+// "stop" ({reply, stopMs}), "hush" ({reply, last}: the RTP timestamp of its last packet) and "speak" (the program's voice is to be silent now, or again), "turn" ({turn}),
 // "state" (this.state), "reply" (this.speaking may have changed).
 
 const KEPT = 200;                 // entries and turns
@@ -52,7 +52,7 @@ export class Conversation extends EventTarget {
       const stop = { reply: event.reply, stopMs: event.stop_ms, at };
       keep(this.stops, stop);
       this.#tell("stop", stop);
-      this.#fallSilent(event.reply, at);
+      this.#fallSilent(event, at);
       this.#update(event.reply, { outcome: "held", heardMs: event.heard_ms, stopMs: event.stop_ms });
     },
     reply_resumed: (event, at) => {
@@ -62,7 +62,7 @@ export class Conversation extends EventTarget {
     reply_interrupted: (event, at) => {
       this.speaking = null;
       // One that was held has been silent since; by now another may be speaking.
-      if (this.#entryOf(event.reply).outcome !== "held") this.#fallSilent(event.reply, at);
+      if (this.#entryOf(event.reply).outcome !== "held") this.#fallSilent(event, at);
       this.#update(event.reply, { outcome: "interrupted", heardMs: event.heard_ms });
       this.#tell("reply");
     },
@@ -86,8 +86,8 @@ export class Conversation extends EventTarget {
     this.#tell("reply");
   }
 
-  #fallSilent(reply, at) {
-    this.#tell("hush", { reply });
+  #fallSilent({ reply, rtp_timestamp: last = null }, at) {
+    this.#tell("hush", { reply, last });
     this.#tell("span", { who: "program", end: at });
   }
 

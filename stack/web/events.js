@@ -5,6 +5,7 @@ const KEPT = 200;
 export class Events {
   all = [];
   #handlers = new Map();
+  #rows = [];            // that wait for the next frame: whoever is to fall silent does not wait for a layout
 
   constructor(list, note) {
     this.list = list;
@@ -21,33 +22,35 @@ export class Events {
     const event = parse(text);
     this.all.push(event);
     if (this.all.length > KEPT) this.all.shift();
-    this.#append(event, at);
     for (const handler of this.#handlers.get(event.type) ?? []) handler(event);
+    if (this.#rows.push(row(event, at)) === 1) requestAnimationFrame(() => this.#append());
+    if (this.#rows.length > KEPT) this.#rows.shift();
     return event;
   }
 
   clear() {
     this.all = [];
+    this.#rows = [];
     this.list.replaceChildren();
     this.note.hidden = false;
   }
 
-  #append(event, at) {
-    this.note.hidden = true;
-    const { type, ...rest } = event;
-    const row = document.createElement("li");
-    for (const [className, text] of [["event-time", clock(at)], ["event-type", type], ["event-body", brief(rest)]]) {
-      const cell = document.createElement("span");
-      cell.className = className;
-      cell.textContent = text;
-      row.append(cell);
-    }
+  #append() {
     const list = this.list;
     const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
-    list.append(row);
+    list.append(...this.#rows.splice(0));
+    this.note.hidden = list.childElementCount > 0;
     while (list.childElementCount > KEPT) list.firstElementChild.remove();
     if (atEnd) list.scrollTop = list.scrollHeight;
   }
+}
+
+function row({ type, ...rest }, at) {
+  const element = document.createElement("li");
+  for (const [className, text] of [["event-time", clock(at)], ["event-type", type], ["event-body", brief(rest)]]) {
+    element.append(Object.assign(document.createElement("span"), { className, textContent: text }));
+  }
+  return element;
 }
 
 function parse(text) {

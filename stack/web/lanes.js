@@ -8,6 +8,8 @@ const SPAN = 20_000;      // milliseconds on the axis
 const COLUMN = 120;       // milliseconds in one bar
 const AXIS = 20;          // pixels for the labels of time
 const KEPT = 100;         // marks, and bands of each side
+const STEP = 40;          // milliseconds from one drawing to the next: the axis moves a pixel or two in them
+const CALM_STEP = 1000;   // for those who want less motion
 
 export class Lanes {
   #columns = [];          // {at, you, program}: the loudest of each COLUMN, as 0…1
@@ -62,8 +64,7 @@ export class Lanes {
 
   #tick(now) {
     if (!this.#running) return;
-    // For those who want less motion the axis moves on once a second.
-    if (!calm.matches || now - this.#drawn > 1000) this.#draw(now);
+    if (now - this.#drawn >= (calm.matches ? CALM_STEP : STEP)) this.#draw(now);
     requestAnimationFrame(next => this.#tick(next));
   }
 

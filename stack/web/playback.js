@@ -12,7 +12,10 @@
 const PERIOD = 500;      // milliseconds between two looks at the jitter buffer
 const WINDOW = 1;        // looks back to which the mean is taken
 const USUAL_DELAY = 60;  // milliseconds, where nothing is known of the jitter buffer
-const FADE = 80;         // milliseconds for which a jitter buffer that has run dry goes on inventing sound
+const PACKET = 20;       // milliseconds of sound
+const FADE = 200;        // milliseconds for which a jitter buffer that has run dry goes on inventing sound
+const LONGER = 150;      // milliseconds that it is waited for a last packet, which may have been lost
+const LOOK = 10;         // milliseconds between two looks at what is being played
 
 export class Playback extends EventTarget {
   delay = null;          // milliseconds in the jitter buffer, of late; null until something was played
@@ -23,7 +26,8 @@ export class Playback extends EventTarget {
   #drained = 0;
   #receiver = null;
   #silencedBy = null;    // the reply after which it is silent
-  #emptyAt = 0;
+  #last = null;          // RTP timestamp of the last packet of it
+  #emptyAt = 0;          // when that will have been played, by the usual delay
 
   constructor(element) {
     super();
@@ -39,20 +43,19 @@ export class Playback extends EventTarget {
 
   get silent() { return this.#stream?.getAudioTracks().some(track => !track.enabled) ?? false; }
 
-  hush(reply) {
+  hush(reply, last = null) {
     this.hushed += 1;
     this.#enable(false);
     this.#tellPlayed(reply);
     this.#silencedBy = reply;
-    clearTimeout(this.#drained);
-    const length = (this.delay ?? USUAL_DELAY) + FADE;
-    this.#emptyAt = performance.now() + length;
-    this.#drained = setTimeout(() => this.#open(), length);
+    this.#last = last;
+    this.#emptyAt = performance.now() + (this.delay ?? USUAL_DELAY) + FADE;
+    this.#openWhenDrained();
   }
 
-  // A reply is announced: timers may be late.
+  // A reply is announced: timers may be late, so look now.
   speak() {
-    if (performance.now() >= this.#emptyAt) this.#open();
+    if (this.#silencedBy !== null) this.#openWhenDrained();
   }
 
   stop() {
@@ -72,12 +75,33 @@ export class Playback extends EventTarget {
     this.#silencedBy = null;
   }
 
-  // The packet that the jitter buffer let go last, and how long ago.
-  #tellPlayed(reply) {
-    const now = performance.timeOrigin + performance.now();
+  #openWhenDrained() {
+    clearTimeout(this.#drained);
+    const wait = this.#untilDrained();
+    if (wait <= 0) this.#open();
+    else this.#drained = setTimeout(() => this.#openWhenDrained(), Math.min(wait, LOOK));
+  }
+
+  // Milliseconds, at least, until nothing is left of what was silenced.
+  #untilDrained() {
+    const left = this.#emptyAt - performance.now();
+    const playing = this.#last === null ? null : this.#playing();
+    if (playing === null) return left;
+    const isLast = ((playing.rtpTimestamp - this.#last) | 0) >= 0;   // timestamps wrap at 32 bits
+    return isLast ? PACKET + FADE - playing.age : left + LONGER;
+  }
+
+  // The packet that the jitter buffer let go last, and how many milliseconds ago; null where the browser does not say.
+  #playing() {
     const latest = this.#receiver?.getSynchronizationSources?.()[0];
-    if (latest?.rtpTimestamp === undefined) return;
-    this.#tell("silenced", { reply, rtp_timestamp: latest.rtpTimestamp, age_ms: Math.max(0, now - latest.timestamp) });
+    if (latest?.rtpTimestamp === undefined) return null;
+    const age = performance.timeOrigin + performance.now() - latest.timestamp;
+    return { rtpTimestamp: latest.rtpTimestamp, age: Math.max(0, age) };
+  }
+
+  #tellPlayed(reply) {
+    const playing = this.#playing();
+    if (playing) this.#tell("silenced", { reply, rtp_timestamp: playing.rtpTimestamp, age_ms: playing.age });
   }
 
   #tell(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -333,6 +335,21 @@ def test_silence_leads_in_what_follows_a_gap():
     assert silence.position == begin.position == 1920
     assert np.array_equal(np.concatenate((begin.samples, end.samples)), sound(2))
     assert queue.position == 3840
+
+
+def test_a_talkspurt_can_be_led_in_by_more_silence_than_the_others():
+    queue = PlayoutQueue(lead_in=1)
+    queue.write(sound(1), 48_000, START)
+    run(queue, START + 1)
+    queue.resume(START + 1, lead_in=2)
+    for second, leading in ((1, 2), (2, 1)):
+        queue.resume(START + second)
+        queue.write(sound(1), 48_000, START + second)
+        sent = run(queue, START + second + 1, START + second)
+        assert [frame.leads_in for _, frame in sent] == [*range(leading, -1, -1)]
+        assert {at for at, _ in sent} == {START + second}
+        stamps = [frame.timestamp for _, frame in sent]
+        assert [after - before for before, after in pairwise(stamps)] == [960] * leading
 
 
 def test_no_silence_comes_into_the_middle_of_what_is_said():

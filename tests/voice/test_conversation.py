@@ -435,6 +435,14 @@ def test_an_interruption_that_is_confirmed_later_is_measured_by_then() -> None:
     assert not interrupted.provisional
 
 
+def test_the_client_is_told_which_packet_was_the_last() -> None:
+    page = Page(resume_after_ms=None)
+    page.be_interrupted(after=0.2)
+    last = (page.server.session.rtp.timestamp - 960) % 2**32  # nothing has left since
+    (held,), (interrupted,) = page.told("reply_held"), page.told("reply_interrupted")
+    assert held["rtp_timestamp"] == interrupted["rtp_timestamp"] == last
+
+
 def test_nothing_leaves_while_the_client_is_silent() -> None:
     page = Page(resume_after_ms=None, drains=0.150)
     page.be_interrupted(after=0.05)
@@ -446,12 +454,12 @@ def test_nothing_leaves_while_the_client_is_silent() -> None:
     assert page.right.seen(ReplyHeard)[0].reply == 1  # it is known, although the next reply has begun
     page.wait_until_drained()
     page.run(0.01)
-    assert media_from_server(page) == stopped + 2  # silence that leads in, and the first frame
+    assert media_from_server(page) == stopped + 3  # silence that leads in, 40 ms after a cut, and the first frame
     page.run(2)
     frames = [event.frame for event in page.left.seen(Heard)[before:]]
     after = np.concatenate([frame.samples for frame in frames if not frame.concealed])
     loud = np.flatnonzero(np.abs(after) > 500)
-    assert RATE * 0.02 <= loud[0] < RATE * 0.03
+    assert RATE * 0.04 <= loud[0] < RATE * 0.05
     assert len(after) - loud[0] == pytest.approx(RATE * 0.5, abs=RATE * 0.03)
     assert page.right.seen(ReplyFinished)[0].heard_ms == pytest.approx(500, abs=25)
 
