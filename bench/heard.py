@@ -100,9 +100,11 @@ async def one_call(browser_name: str, microphone: Path, seconds: float, outcome:
         await asyncio.sleep(seconds)
         entries = await browser.evaluate("voiceStack.conversation.entries.filter(entry => entry.reply)")
         estimates = await browser.evaluate("estimates")
+        announced = await listening.announcements(browser)
         sound = await listening.recorded(browser)
     # The last reply may still be speaking: it shows where the one before ends, and is not judged.
-    played = listening.played({entry["reply"]: talker.reply_sound(entry["reply"]) for entry in entries}, sound)
+    replies = {entry["reply"]: talker.reply_sound(entry["reply"]) for entry in entries}
+    played = listening.played(replies, sound, announced)
     after_barge_in = False
     for entry in entries[:-1]:
         was = played.get(entry["reply"])

@@ -18,6 +18,7 @@ from stack.audio import Samples
 RATE = 16_000
 _FRAME = 320
 _ALIKE = 0.5
+_FAINT = 0.25  # the last 40 ms of sound that dies away
 _BLOCK = 80
 _SILENT_BLOCKS = 3
 _SILENT_RMS = 60.0  # what two codecs leave of silence is below; no block of the replies is for so long
@@ -28,6 +29,9 @@ PLAIN_SOUND = "document.querySelectorAll('.settings input:checked').forEach(box 
 RECORD = """(() => {
   const recorder = new MediaRecorder(voiceStack.remote, { audioBitsPerSecond: 128000 }), parts = [];
   recorder.ondataavailable = event => parts.push(event.data);
+  window.announced = {};   // reply -> milliseconds of the recording at which the server said that it begins
+  const begun = performance.now();
+  voiceStack.on("reply_started", event => { announced[event.reply] = performance.now() - begun; });
   window.recorded = () => new Promise(resolve => {
     recorder.onstop = async () => {
       const bytes = await new Blob(parts).arrayBuffer();
@@ -44,6 +48,12 @@ RECORD = """(() => {
   });
   recorder.start();
 })()"""
+
+
+async def announcements(browser: Browser) -> dict[int, float]:
+    """Return when each reply was announced, in seconds of the recording that runs."""
+    said = await browser.evaluate("announced")
+    return {int(reply): milliseconds / 1000.0 for reply, milliseconds in said.items()}
 
 
 async def recorded(browser: Browser) -> Samples:
@@ -84,7 +94,7 @@ class Played(NamedTuple):
     heard_ms: float
     """Up to where of the reply was played: by what was to be heard last, not by how long it took."""
     likeness: float
-    """Correlation of the first 300 ms."""
+    """Correlation of its first 300 ms, or 100 ms of one that was cut off early."""
     first_20ms: float
     """Correlation of the first 20 ms with what was said."""
     first_20ms_db: float
@@ -96,19 +106,33 @@ class Played(NamedTuple):
         return self.first_20ms > 0.4 and self.first_20ms_db > -6.0
 
 
-def played(replies: Mapping[int, Samples], sound: Samples, patience: float = 10.0) -> dict[int, Played]:
+EARLY = 0.5
+"""Seconds by which a reply may be in a recording before it is announced: the recorder begins when it likes."""
+PATIENCE = 2.5
+"""Seconds within which a reply is to be heard that is announced: those before it have to fall silent first."""
+
+
+def played(replies: Mapping[int, Samples], sound: Samples, announced: Mapping[int, float]) -> dict[int, Played]:
     """Find replies by their numbers, in the order in which they were said; those that are not there are left out.
 
-    `patience` is the seconds within which one reply follows the beginning of the one before.
+    `announced` are the seconds of the recording at which each was, see `RECORD`; the others are not looked for.
     """
     begins: dict[int, tuple[int, float]] = {}
     first = 0
     for number, reply in replies.items():
-        piece = reply[_FRAME : 15 * _FRAME]
-        at, likeness = find(piece, sound[first : first + int(patience * RATE)], first=True)
-        if likeness >= _ALIKE:
-            begins[number] = (max(0, first + at - _FRAME), likeness)
-            first += at + len(piece)
+        if number not in announced:
+            continue
+        early = max(first, round((announced[number] - EARLY) * RATE))
+        # The beginning of one may be in the middle of the next.
+        following = min((at for at in announced.values() if at > announced[number]), default=float("inf"))
+        late = round(min(announced[number] + PATIENCE, following + EARLY) * RATE)
+        # Of one that was cut off early there is no more than its first syllable.
+        for frames in (15, 5):
+            at, likeness = find(reply[_FRAME : frames * _FRAME], sound[early:late], first=True)
+            if likeness >= _ALIKE:
+                begins[number] = (max(0, early + at - _FRAME), likeness)
+                first = early + at + 2 * _FRAME
+                break
     found = {}
     for number, (begin, likeness) in begins.items():
         following = [other for other, _ in begins.values() if other > begin]
@@ -124,16 +148,17 @@ def _end(reply: Samples, sound: Samples, begin: int, before: int) -> tuple[int, 
     the end is the last moment at which what was played is in the reply.
     """
     least = begin + 2 * _FRAME
-    for end in (*_silences(sound, least, before), *range(before, least, -2 * _BLOCK)):
+    ends = [(end, _FAINT) for end in _silences(sound, least, before)]
+    ends += [(end, _ALIKE) for end in range(before, least, -2 * _BLOCK)]
+    for end, enough in ends:
         if any(
             _level(sound[max(begin, at - _FRAME) : at]) < _SILENT_RMS for at in range(end, least - 1, -_FRAME)[:5]
         ):
             continue  # what a decoder remembers comes after a silence
-        last = sound[end - 2 * _FRAME : end]
         heard, match = _position(reply, sound, begin, end)
         at = round(heard * RATE / 1000.0)
         tail = reply[max(0, at - 2 * _FRAME - _BLOCK) : at + _BLOCK]
-        if min(match, find(last, tail)[1]) >= _ALIKE:
+        if match >= _ALIKE and find(sound[end - 2 * _FRAME : end], tail)[1] >= enough:
             return end, heard
     return before, 1000.0 * (before - begin) / RATE
 

@@ -48,6 +48,7 @@ async def test_a_program_that_is_interrupted_falls_silent_and_begins_anew(
         struck = await browser.evaluate(
             "[...document.querySelectorAll('#transcript s')].map(s => s.textContent.trim())"
         )
+        announced = await listening.announcements(browser)
         sound = await listening.recorded(browser)
         assert browser.errors == []
 
@@ -58,7 +59,8 @@ async def test_a_program_that_is_interrupted_falls_silent_and_begins_anew(
     assert len(struck) == len(cut_off)
     assert all(words and talker.WORDS.endswith(words) for words in struck)
     # What it plays: each reply up to where the server says, then silence, then the next from its very beginning.
-    played = listening.played({entry["reply"]: talker.reply_sound(entry["reply"]) for entry in entries}, sound)
+    replies = {entry["reply"]: talker.reply_sound(entry["reply"]) for entry in entries}
+    played = listening.played(replies, sound, announced)
     assert set(played) == {entry["reply"] for entry in entries}
     for entry in cut_off:
         assert entry["heardMs"] == pytest.approx(played[entry["reply"]].heard_ms, abs=100)
