@@ -32,6 +32,8 @@ BARGE_INS = 100
 IN_A_CALL = 25
 QUIET = 1.5
 """Seconds between two barge-ins, give or take half a second: a reply is well under way by then."""
+SHORTEST = 120.0
+"""Milliseconds of a reply without which it cannot be found in a recording: a syllable."""
 ATTEMPTS = 2
 """At a call: browsers fail to start now and then."""
 NOTE_ESTIMATES = """(() => {
@@ -52,7 +54,10 @@ class Outcome:
     begun: int = 0
     spoiled: list[str] = field(default_factory=list)
     """How the first 20 ms were of those that were not whole."""
-    missing: int = 0
+    missing: list[str] = field(default_factory=list)
+    """Replies that are not in the recording, and how much of them is said to have been heard."""
+    short: int = 0
+    """Replies that were cut off before they could have been found."""
 
     def __str__(self) -> str:
         p95 = _percentile(self.errors_ms, 95)
@@ -108,17 +113,20 @@ async def one_call(browser_name: str, microphone: Path, seconds: float, outcome:
     after_barge_in = False
     for entry in entries[:-1]:
         was = played.get(entry["reply"])
-        if after_barge_in:
+        follows, after_barge_in = after_barge_in, entry["outcome"] == "interrupted"
+        if after_barge_in and was is None and entry["heardMs"] < SHORTEST:
+            outcome.short += 1
+            continue
+        if was is None:
+            outcome.missing.append(f"reply {entry['reply']}, {entry['outcome']}, {entry['heardMs']} ms")
+        if follows:
             outcome.begun += 1
             outcome.whole += was is not None and was.is_whole
             if was is not None and not was.is_whole:
                 outcome.spoiled.append(f"{was.first_20ms:.2f} alike, {was.first_20ms_db:+.0f} dB")
-        after_barge_in = entry["outcome"] == "interrupted"
         if after_barge_in:
             outcome.stop_ms.append(entry["stopMs"])
-            if was is None:
-                outcome.missing += 1
-            else:
+            if was is not None:
                 outcome.errors_ms.append(entry["heardMs"] - was.heard_ms)
                 outcome.at_once_ms.append(estimates[str(entry["reply"])] - was.heard_ms)
 
@@ -157,8 +165,9 @@ def run(options: Options) -> Sequence[Table]:
             notes += [problem] if problem else []
             print(f"heard: {name}, call {index} of {len(sounds)}: {outcome}", file=sys.stderr, flush=True)
         rows.append(outcome.row(name))
-        if outcome.missing:
-            notes.append(f"{name}: {outcome.missing} replies were not found in the recording")
+        notes += [f"{name}: not found in the recording: {which}" for which in outcome.missing]
+        if outcome.short:
+            notes.append(f"{name}: {outcome.short} replies were cut off within {SHORTEST:g} ms and are not judged")
         notes += [f"{name}: not whole: {how}" for how in outcome.spoiled]
     columns = (
         "browser",

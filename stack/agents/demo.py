@@ -72,4 +72,4 @@ async def _say(call: Call, brain: Assistant, synthesiser: Synthesiser, sentences
             written_ms += 1000.0 * len(sound) / synthesiser.sample_rate
             await voice.write(sound, synthesiser.sample_rate)
     if voice.interrupted:
-        brain.interrupted(voice.heard_ms / written_ms if written_ms else 0.0)
+        brain.interrupted(await voice.heard() / written_ms if written_ms else 0.0)

@@ -11,12 +11,13 @@ const MILLISECONDS_PER_CHARACTER = 65;   // of speech, where nobody says how lon
 export class Conversation extends EventTarget {
   state = "listening";
   entries = [];                   // {role, text, final} and {role: "agent", reply, segments, outcome, heardMs, stopMs}
-  turns = [];                     // {endpointing, program}
+  turns = [];                     // {endpointing, program, work}
   stops = [];                     // {reply, stopMs, at}
   speaking = null;                // number of the reply that is being spoken
   prefixMs = 300;                 // of sound before the speech, which `speech_started` counts in
   #asked = null;                  // the turn of the person that waits for its reply
   #speech = null;                 // {begin, media}
+  #work = {};                     // reply → [[what, milliseconds]]: how its program says that the time was spent
 
   receive(event, at = performance.now()) {
     if (Object.hasOwn(this.#handlers, event.type)) this.#handlers[event.type](event, at);
@@ -42,11 +43,16 @@ export class Conversation extends EventTarget {
     reply_started: (event, at) => {
       this.#say(event.reply, at);
       if (event.response_ms !== null && this.#asked) {
-        const turn = { ...this.#asked, program: event.response_ms };
+        const turn = { ...this.#asked, program: event.response_ms, work: this.#work[event.reply] ?? [] };
         keep(this.turns, turn);
         this.#tell("turn", { turn });
       }
       this.#asked = null;
+      this.#work = {};
+    },
+    timing: ({ type, reply, ...rest }) => {
+      const parts = Object.entries(rest).filter(([name, value]) => name.endsWith("_ms") && Number.isFinite(value));
+      this.#work = { [reply]: parts.map(([name, value]) => [name.slice(0, -3).replaceAll("_", " "), value]) };
     },
     reply_held: (event, at) => {
       const stop = { reply: event.reply, stopMs: event.stop_ms, at };

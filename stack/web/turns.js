@@ -20,7 +20,7 @@ export class Turns {
     this.note = note;
   }
 
-  // `turn` has milliseconds by the names of PARTS; null where they are unknown.
+  // `turn` has milliseconds by the names of PARTS, null where they are unknown, and perhaps `work`: [[what, milliseconds]].
   add(turn) {
     this.#turns.push(turn);
     if (this.#turns.length > SHOWN) this.#turns.shift();
@@ -51,6 +51,11 @@ function row(turn, longest) {
     const label = Object.assign(document.createElement("span"), { className: key });
     label.textContent = `${name} ${value === null || value === undefined ? "–" : Math.round(value)}`;
     words.append(label);
+  }
+  if (turn.work?.length) {
+    // Part of it may have been done while the person was still pausing: so it is no piece of the bar.
+    const did = turn.work.map(([name, value]) => `${name} ${Math.round(value)}`).join(" · ");
+    words.append(Object.assign(document.createElement("span"), { className: "work", textContent: `the program: ${did}` }));
   }
   const sum = Object.assign(document.createElement("b"), { textContent: `${Math.round(total(turn))} ms` });
   element.append(bar, sum, words);

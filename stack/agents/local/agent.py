@@ -173,7 +173,7 @@ class _Talk:
                 voice.write_text(sound.text if not said else f" {sound.text}")
                 said.append(Spoken(sound.text, sound.milliseconds))
                 await voice.write(sound.samples, sound.sample_rate)
-        return heard_part(said, voice.heard_ms if voice.interrupted else math.inf)
+        return heard_part(said, await voice.heard() if voice.interrupted else math.inf)
 
     async def _read_ahead(self, history: History) -> None:
         """Have the model read what it will be asked to go on from, so that it has not to when it is asked."""
