@@ -20,7 +20,15 @@ from stack.core.timers import earliest
 from stack.voice import events as ev
 from stack.voice.barge_in import Listener
 from stack.voice.client import Silenced
-from stack.voice.endpointing import Endpointer, Pause, RuleEndpointer, is_backchannel
+from stack.voice.endpointing import (
+    LONGEST_LOOK,
+    LONGEST_SILENCE,
+    PAUSES_KEPT,
+    Pause,
+    RuleEndpointer,
+    is_backchannel,
+    weigh_late_words,
+)
 from stack.voice.mouth import Mouth, SpokenFrame
 from stack.voice.turns import TurnAction, TurnEvent, TurnMode, TurnSettings, TurnState, TurnTaking
 from stack.voice.vad import DETECTOR_RATE, SpeechEvent, SpeechStarted
@@ -58,9 +66,7 @@ class _Silence(NamedTuple):
 class Floor:
     """The voice logic of one conversation; a machine without a network. Pump `drain_events` after each input."""
 
-    def __init__(
-        self, mouth: Mouth, listener: Listener, settings: TurnSettings, endpointer: Endpointer | None = None
-    ) -> None:
+    def __init__(self, mouth: Mouth, listener: Listener, settings: TurnSettings) -> None:
         self.playout_delay = DEFAULT_PLAYOUT_DELAY
         self.in_pieces = False
         """Report a turn in pieces while it is being said, too."""
@@ -70,7 +76,12 @@ class Floor:
         self._mouth = mouth
         self._listener = listener
         self._turns = TurnTaking(settings)
-        self._endpointer = endpointer or RuleEndpointer(settings.eagerness)
+        self._rules = RuleEndpointer()
+        self._pauses: deque[float] = deque(maxlen=PAUSES_KEPT)
+        self._asks = False  # somebody else judges pauses
+        self._asked = 0
+        self._question: ev.TurnPaused | None = None  # about the present pause
+        self._answer: float | None = None  # to it
         self._transcript: str | None = None
         self._completeness: float | None = None
         self._reported_to: float | None = None  # media time up to which the turn was reported in pieces
@@ -132,34 +143,60 @@ class Floor:
             if self._opened_at is None and self.settings.hears:
                 self._opened_at = event.media_time
             self._transcript = self._completeness = None  # what was known of the words is known no more
-            if self._turns.state is TurnState.USER_PAUSED and isinstance(self._endpointer, RuleEndpointer):
-                self._endpointer.resumed(event.onset - self._speech_ended)
+            self._question = None  # that pause is over
+            if self._turns.state is TurnState.USER_PAUSED:
+                self._pauses.append(event.onset - self._speech_ended)
             self._turns.speech_started(now, spoken=now - self._onset)
         else:
             self._speech_ended = event.media_time
             self._report_pieces()
             self._events.append(ev.UserStoppedSpeaking(event.media_time))
-            self._turns.speech_stopped(now, event.duration, event.silence)
             self._quiet_since = now - event.silence
-            self._estimate_end(now)
+            self._turns.speech_stopped(now, event.duration, event.silence)
+        self._act(now)
 
     def _estimate_end(self, now: Instant) -> None:
-        """Ask the estimator how long this pause has to be for the turn to be over."""
-        semantic = self._turns.settings.mode is TurnMode.SEMANTIC
+        """Say how long the present pause has to be for the turn to be over: by the rules, or by who is asked."""
+        semantic = self.settings.mode is TurnMode.SEMANTIC
         if not semantic or self._turns.state is not TurnState.USER_PAUSED:
             return
         if self._opened_at is None or not self._collected:
             return
-        first, sound = self._sound()
-        start = max(0, round((self._opened_at - first) * DETECTOR_RATE))
-        end = max(start, round((self._speech_ended - first) * DETECTOR_RATE))
-        speech = self._speech_ended - self._opened_at
-        pause = Pause(sound[start:end], speech, self._transcript, self._completeness)
-        self._turns.end_of_turn_at(self._quiet_since + self._endpointer.wait(pause), now)
+        pause = self._describe_pause(self._opened_at)
+        if not self._asks or pause.completeness is not None:
+            wait = self._rules.wait(pause)
+        else:
+            if self._question is None:
+                self._asked += 1
+                self._question, self._answer = ev.TurnPaused(self._asked, pause), None
+                self._events.append(self._question)
+            wait = weigh_late_words(self._answer, self._question.pause, pause)
+        self._turns.end_of_turn_at(self._quiet_since + wait, now)
 
-    def _sound(self) -> tuple[float, Samples]:
-        """Return what is collected, and the media time of its first sample."""
-        return self._collected[0][0], np.concatenate([samples for _, samples in self._collected])
+    def _describe_pause(self, opened_at: float) -> Pause:
+        start = max(opened_at, self._speech_ended - LONGEST_LOOK)
+        first, sound = self._sound(start)
+        begin = max(0, round((start - first) * DETECTOR_RATE))
+        end = max(begin, round((self._speech_ended - first) * DETECTOR_RATE))
+        return Pause(
+            sound[begin:end],
+            self._speech_ended - opened_at,
+            self._transcript,
+            self._completeness,
+            self.settings.eagerness,
+            tuple(self._pauses),
+            sound[end : end + round(LONGEST_SILENCE * DETECTOR_RATE)],
+        )
+
+    def _sound(self, start: float = 0.0) -> tuple[float, Samples]:
+        """Return what is collected, from the block that holds `start`, and the media time of its first sample."""
+        blocks: list[Samples] = []
+        first = start
+        for first, samples in reversed(self._collected):
+            blocks.append(samples)
+            if first <= start:
+                break
+        return first, np.concatenate(blocks[::-1])
 
     def _arrival_of(self, media_time: float, now: Instant) -> Instant:
         """Return when that moment of the microphone could have been here: by the fastest way of late."""
@@ -182,7 +219,7 @@ class Floor:
             self._events.append(ev.UtterancePiece(np.concatenate(fresh[::-1])))
 
     def _close_utterance(self) -> None:
-        self._opened_at = self._transcript = self._completeness = self._reported_to = None
+        self._opened_at = self._transcript = self._completeness = self._reported_to = self._question = None
 
     def _collect(self, samples: Samples, media_time: float) -> None:
         self._collected.append((media_time, samples))
@@ -315,9 +352,35 @@ class Floor:
     def configure(self, settings: TurnSettings, now: Instant) -> None:
         """Change the rules in the middle of the call."""
         self._listener.settings = settings
-        if isinstance(self._endpointer, RuleEndpointer):
-            self._endpointer.eagerness = settings.eagerness
         self._turns.configure(settings, now, self._listener.speaking)
+        self._act(now)
+        self._judge_anew(now)
+
+    def report_pauses(self, wanted: bool, now: Instant) -> None:
+        """Ask at every pause whether it is the end (`TurnPaused`) instead of judging by the rules; or no more.
+
+        `semantic` mode only. Until the answer is there, a turn is waited for as if it were not finished.
+        """
+        self._asks = wanted
+        self._judge_anew(now)
+
+    def note_end_of_turn(self, number: int, wait: float, now: Instant) -> bool:
+        """The answer to `TurnPaused`: the seconds of silence after which the turn is over.
+
+        False if it came too late: the person has gone on, or the turn is over.
+        """
+        question = self._question
+        if question is None or question.number != number or self._turns.state is not TurnState.USER_PAUSED:
+            return False
+        self._answer = wait
+        self._estimate_end(now)
+        self._act(now)
+        return True
+
+    def _judge_anew(self, now: Instant) -> None:
+        """Whoever judged the present pause did so by rules that are no more."""
+        self._question = None
+        self._estimate_end(now)
         self._act(now)
 
     def push_to_talk(self, pressed: bool, now: Instant) -> None:
@@ -388,12 +451,17 @@ class Floor:
     # -- what the table says -------------------------------------------------------------------------------
 
     def _act(self, now: Instant) -> None:
-        while events := self._turns.drain_events():
-            for event in events:
-                self._do(event, now)
-        if self._turns.state is not self._state:
+        """Do what the table says, until it says no more. However a pause began, its end is estimated."""
+        while True:
+            while events := self._turns.drain_events():
+                for event in events:
+                    self._do(event, now)
+            if self._turns.state is self._state:
+                break
             self._state = self._turns.state
             self._events.append(ev.TurnChanged(self._state))
+            if self._state is TurnState.USER_PAUSED:
+                self._estimate_end(now)
         self._listener.over_reply = self._reply is not None and self._reply.started
 
     def _do(self, event: TurnEvent, now: Instant) -> None:
