@@ -349,7 +349,9 @@ class Call:
             self._endpointing.close()
             self._endpointing = None
         if endpointer is not None:
-            self._endpointing = Endpointing(endpointer, self._note_end_of_turn, lambda: self.use_endpointer(None))
+            self._endpointing = Endpointing(
+                endpointer, self._note_end_of_turn, lambda: self.use_endpointer(None), self.id
+            )
         self.command(lambda conversation, now: conversation.report_pauses(endpointer is not None, now))
 
     def _note_end_of_turn(self, number: int, wait: float) -> None:

@@ -61,6 +61,7 @@ class Setting:
             endpointer,  # type: ignore[arg-type]
             lambda number, wait: self.answers.append((number, wait)),
             self.give_up,
+            "abcd",
         )
 
     def give_up(self) -> None:
@@ -136,9 +137,23 @@ async def test_one_that_fails_is_asked_no_more_and_the_log_says_so_once(
         setting.endpointing.take(question(2))
         await asyncio.sleep(0)
     (record,) = caplog.records
-    assert record.getMessage().startswith("Broken failed, so the rules end turns from now on: ")
+    assert record.getMessage().startswith("call abcd: Broken failed, so the rules end its turns: ")
     assert "corrupt" in record.getMessage() or "not" in record.getMessage()
     assert (broken.asked, setting.answers) == (1, [])
+
+
+async def test_one_that_never_answers_is_asked_no_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("stack.aio.endpointing.LONGEST_ANSWER", 0.0)
+    slow = Slow()
+    setting = Setting(slow)
+    setting.endpointing.take(question(1))
+    await eventually(lambda: setting.given_up == 1)
+    slow.may_answer.put(None)
+    setting.endpointing.take(question(2))
+    assert setting.answers == []
+    assert "no answer after 0 s" in caplog.text
 
 
 async def test_after_the_end_nobody_is_told_anything() -> None:
