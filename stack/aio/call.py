@@ -18,10 +18,10 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 
 from stack.aio.channel import Channels, DataChannel
-from stack.aio.endpointing import Endpointing
+from stack.aio.endpointing import Endpointing, News
 from stack.aio.recording import Recording
 from stack.aio.reply import Reply
-from stack.aio.transcription import Transcriber, Transcription
+from stack.aio.transcription import Transcriber, Transcription, Work
 from stack.audio import AudioFrame, Pcm, to_int16
 from stack.audio.wav import FilePath
 from stack.core.errors import LocalError, StackError
@@ -40,8 +40,6 @@ from stack.voice.events import (
     SpeakerDrained,
     ToolRequested,
     TurnPaused,
-    UserStartedSpeaking,
-    UserStoppedSpeaking,
     UserTranscript,
     Utterance,
     UtteranceDiscarded,
@@ -525,6 +523,12 @@ class Call:
         if isinstance(event, Heard):
             self.microphone.put(event.frame)
             return
+        if self._transcription is not None and isinstance(event, Work):
+            self._transcription.take(event)
+        if self._endpointing is not None and isinstance(event, News):
+            self._endpointing.take(event)
+        if isinstance(event, UtterancePiece | UtteranceDiscarded | TurnPaused):
+            return
         if isinstance(event, Connected):
             self.connected = event
             self._is_connected.set()
@@ -545,23 +549,7 @@ class Call:
         elif isinstance(event, SpeakerDrained):
             self.speaker._note_drained(event.writes)
             return
-        elif isinstance(event, UtterancePiece | UtteranceDiscarded | TurnPaused):
-            if self._transcription is not None and not isinstance(event, TurnPaused):
-                self._transcription.take(event)
-            if self._endpointing is not None and not isinstance(event, UtterancePiece):
-                self._endpointing.take(event)
-            return
-        elif isinstance(event, UserStartedSpeaking):
-            if self._endpointing is not None:
-                self._endpointing.take(event)
-        elif isinstance(event, UserStoppedSpeaking):
-            if self._transcription is not None:
-                self._transcription.take(event)
         elif isinstance(event, Utterance):
-            if self._transcription is not None:
-                self._transcription.take(event)
-            if self._endpointing is not None:
-                self._endpointing.take(event)
             if not self._turns_managed:
                 self._utterances.put(event)
         elif isinstance(event, ReplyFinished | ReplyInterrupted):

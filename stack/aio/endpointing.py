@@ -25,7 +25,8 @@ log = logging.getLogger("stack.calls")
 LONGEST_ANSWER = 8.0
 """Seconds: no turn is waited for any longer, whatever the answer."""
 
-_News: TypeAlias = TurnPaused | UserStartedSpeaking | Utterance | UtteranceDiscarded
+News: TypeAlias = TurnPaused | UserStartedSpeaking | Utterance | UtteranceDiscarded
+"""The events of a call that an endpointing takes."""
 
 
 class Endpointing:
@@ -47,7 +48,7 @@ class Endpointing:
         self._work: asyncio.Task[None] | None = None
         self._closed = False
 
-    def take(self, event: _News) -> None:
+    def take(self, event: News) -> None:
         """Have a pause judged; whatever else happens, the pause is over."""
         self._waiting = event if isinstance(event, TurnPaused) and not self._closed else None
         if self._waiting is not None and self._work is None:

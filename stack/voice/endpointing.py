@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Protocol
 
 import numpy as np
@@ -249,17 +250,22 @@ class RuleEndpointer:
 
     def finished(self, pause: Pause) -> float:
         """Return how finished the turn sounds, 0 to 1."""
-        return weigh_words(0.5 if pause.completeness is not None else self._by_sound(pause), pause)
+        if pause.completeness is not None:
+            return pause.completeness
+        return weigh_words(_sounds_finished(pause.utterance[-self._LONGEST_LOOK :].tobytes(), pause.speech), pause)
 
-    def _by_sound(self, pause: Pause) -> float:
-        heard = prosody(pause.utterance[-self._LONGEST_LOOK :])
-        if heard.voiced < 0.05:
-            return 0.5
-        score = 0.45
-        score += 0.30 * float(np.clip(heard.pitch_fall / 4.0, -0.7, 1.0))
-        score += 0.25 * float(np.clip((heard.energy_fall - 3.0) / 6.0, -0.6, 1.0))
-        score += 0.10 * float(np.clip((pause.speech - 1.2) / 2.0, -0.5, 1.0))
-        return float(np.clip(score, 0.0, 1.0))
+
+@lru_cache(maxsize=16)
+def _sounds_finished(sound: bytes, speech: float) -> float:
+    """Return how finished it sounds, 0 to 1. It takes 5 to 10 ms, and is asked again when there are words."""
+    heard = prosody(np.frombuffer(sound, np.int16))
+    if heard.voiced < 0.05:
+        return 0.5
+    score = 0.45
+    score += 0.30 * float(np.clip(heard.pitch_fall / 4.0, -0.7, 1.0))
+    score += 0.25 * float(np.clip((heard.energy_fall - 3.0) / 6.0, -0.6, 1.0))
+    score += 0.10 * float(np.clip((speech - 1.2) / 2.0, -0.5, 1.0))
+    return float(np.clip(score, 0.0, 1.0))
 
 
 class SmartTurnEndpointer:

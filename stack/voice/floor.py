@@ -6,6 +6,7 @@ one act: in the call in which the table says so the mouth is held, what was hear
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -184,11 +185,11 @@ class Floor:
             self._transcript,
             self._completeness,
             self.settings.eagerness,
-            tuple(self._pauses),
-            sound[end : end + round(LONGEST_SILENCE * DETECTOR_RATE)],
+            pauses=tuple(self._pauses),
+            silence=sound[end : end + round(LONGEST_SILENCE * DETECTOR_RATE)],
         )
 
-    def _sound(self, start: float = 0.0) -> tuple[float, Samples]:
+    def _sound(self, start: float = -math.inf) -> tuple[float, Samples]:
         """Return what is collected, from the block that holds `start`, and the media time of its first sample."""
         blocks: list[Samples] = []
         first = start
@@ -351,18 +352,22 @@ class Floor:
 
     def configure(self, settings: TurnSettings, now: Instant) -> None:
         """Change the rules in the middle of the call."""
+        if settings.eagerness is not self.settings.eagerness:
+            self._question = None  # the answer would be to another one
         self._listener.settings = settings
         self._turns.configure(settings, now, self._listener.speaking)
         self._act(now)
-        self._judge_anew(now)
+        self._estimate_end(now)  # the deadline was set anew, to the longest wait
+        self._act(now)
 
     def report_pauses(self, wanted: bool, now: Instant) -> None:
         """Ask at every pause whether it is the end (`TurnPaused`) instead of judging by the rules; or no more.
 
         `semantic` mode only. Until the answer is there, a turn is waited for as if it were not finished.
         """
-        self._asks = wanted
-        self._judge_anew(now)
+        self._asks, self._question = wanted, None
+        self._estimate_end(now)
+        self._act(now)
 
     def note_end_of_turn(self, number: int, wait: float, now: Instant) -> bool:
         """The answer to `TurnPaused`: the seconds of silence after which the turn is over.
@@ -376,12 +381,6 @@ class Floor:
         self._estimate_end(now)
         self._act(now)
         return True
-
-    def _judge_anew(self, now: Instant) -> None:
-        """Whoever judged the present pause did so by rules that are no more."""
-        self._question = None
-        self._estimate_end(now)
-        self._act(now)
 
     def push_to_talk(self, pressed: bool, now: Instant) -> None:
         """The key went down or up (`manual` mode)."""

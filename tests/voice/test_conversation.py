@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -363,6 +364,18 @@ def test_other_rules_in_a_pause_are_another_question() -> None:
     talk.run(4)
     (utterance,) = talk.right.seen(Utterance)
     assert utterance.waited_ms == pytest.approx(600, abs=60)
+
+
+def test_other_rules_in_a_pause_leave_its_estimate() -> None:
+    talk = Judged(0.6, after=0.1, eagerness=Eagerness.LOW)
+    talk.say(room(*ONE_SENTENCE))
+    talk.run(2.0)
+    rules = replace(talk.server.turn_settings, threshold=0.6)
+    talk.right.command(lambda conversation, now: conversation.configure_turns(rules, now))
+    talk.run(4)
+    assert len(talk.right.seen(TurnPaused)) == 1
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.waited_ms == pytest.approx(600, abs=60), "and not the longest that there is"
 
 
 @pytest.mark.parametrize(
