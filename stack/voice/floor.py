@@ -2,6 +2,7 @@
 
 Joins the ear's speech events (`barge_in.Listener`), the table (`turns.TurnTaking`) and the mouth. A barge-in is
 one act: in the call in which the table says so the mouth is held, what was heard is computed, and the client told.
+Long, because all that can happen to a turn or a reply stands here, and each of it is short.
 """
 
 from __future__ import annotations
@@ -21,16 +22,9 @@ from stack.core.timers import earliest
 from stack.voice import events as ev
 from stack.voice.barge_in import Listener
 from stack.voice.client import Silenced
-from stack.voice.endpointing import (
-    LONGEST_LOOK,
-    LONGEST_SILENCE,
-    PAUSES_KEPT,
-    Pause,
-    RuleEndpointer,
-    is_backchannel,
-    weigh_late_words,
-)
+from stack.voice.endpointing import LONGEST_LOOK, LONGEST_SILENCE, is_backchannel
 from stack.voice.mouth import Mouth, SpokenFrame
+from stack.voice.pauses import Pauses
 from stack.voice.turns import TurnAction, TurnEvent, TurnMode, TurnSettings, TurnState, TurnTaking
 from stack.voice.vad import DETECTOR_RATE, SpeechEvent, SpeechStarted
 
@@ -77,14 +71,7 @@ class Floor:
         self._mouth = mouth
         self._listener = listener
         self._turns = TurnTaking(settings)
-        self._rules = RuleEndpointer()
-        self._pauses: deque[float] = deque(maxlen=PAUSES_KEPT)
-        self._asks = False  # somebody else judges pauses
-        self._asked = 0
-        self._question: ev.TurnPaused | None = None  # about the present pause
-        self._answer: float | None = None  # to it
-        self._transcript: str | None = None
-        self._completeness: float | None = None
+        self._pauses = Pauses()
         self._reported_to: float | None = None  # media time up to which the turn was reported in pieces
         self._state = self._turns.state
         self._reply: _Reply | None = None
@@ -143,10 +130,8 @@ class Floor:
             self._events.append(ev.UserStartedSpeaking(event.media_time, after))
             if self._opened_at is None and self.settings.hears:
                 self._opened_at = event.media_time
-            self._transcript = self._completeness = None  # what was known of the words is known no more
-            self._question = None  # that pause is over
-            if self._turns.state is TurnState.USER_PAUSED:
-                self._pauses.append(event.onset - self._speech_ended)
+            paused = self._turns.state is TurnState.USER_PAUSED
+            self._pauses.end(event.onset - self._speech_ended if paused else None)
             self._turns.speech_started(now, spoken=now - self._onset)
         else:
             self._speech_ended = event.media_time
@@ -163,31 +148,16 @@ class Floor:
             return
         if self._opened_at is None or not self._collected:
             return
-        pause = self._describe_pause(self._opened_at)
-        if not self._asks or pause.completeness is not None:
-            wait = self._rules.wait(pause)
-        else:
-            if self._question is None:
-                self._asked += 1
-                self._question, self._answer = ev.TurnPaused(self._asked, pause), None
-                self._events.append(self._question)
-            wait = weigh_late_words(self._answer, self._question.pause, pause)
-        self._turns.end_of_turn_at(self._quiet_since + wait, now)
-
-    def _describe_pause(self, opened_at: float) -> Pause:
-        start = max(opened_at, self._speech_ended - LONGEST_LOOK)
+        start = max(self._opened_at, self._speech_ended - LONGEST_LOOK)
         first, sound = self._sound(start)
         begin = max(0, round((start - first) * DETECTOR_RATE))
         end = max(begin, round((self._speech_ended - first) * DETECTOR_RATE))
-        return Pause(
-            sound[begin:end],
-            self._speech_ended - opened_at,
-            self._transcript,
-            self._completeness,
-            self.settings.eagerness,
-            pauses=tuple(self._pauses),
-            silence=sound[end : end + round(LONGEST_SILENCE * DETECTOR_RATE)],
-        )
+        silence = sound[end : end + round(LONGEST_SILENCE * DETECTOR_RATE)]
+        speech = self._speech_ended - self._opened_at
+        wait, question = self._pauses.estimate(sound[begin:end], silence, speech, self.settings.eagerness)
+        if question is not None:
+            self._events.append(question)
+        self._turns.end_of_turn_at(self._quiet_since + wait, now)
 
     def _sound(self, start: float = -math.inf) -> tuple[float, Samples]:
         """Return what is collected, from the block that holds `start`, and the media time of its first sample."""
@@ -220,7 +190,8 @@ class Floor:
             self._events.append(ev.UtterancePiece(np.concatenate(fresh[::-1])))
 
     def _close_utterance(self) -> None:
-        self._opened_at = self._transcript = self._completeness = self._reported_to = self._question = None
+        self._opened_at = self._reported_to = None
+        self._pauses.end()
 
     def _collect(self, samples: Samples, media_time: float) -> None:
         self._collected.append((media_time, samples))
@@ -353,7 +324,7 @@ class Floor:
     def configure(self, settings: TurnSettings, now: Instant) -> None:
         """Change the rules in the middle of the call."""
         if settings.eagerness is not self.settings.eagerness:
-            self._question = None  # the answer would be to another one
+            self._pauses.judge_anew()
         self._listener.settings = settings
         self._turns.configure(settings, now, self._listener.speaking)
         self._act(now)
@@ -365,7 +336,7 @@ class Floor:
 
         `semantic` mode only. Until the answer is there, a turn is waited for as if it were not finished.
         """
-        self._asks, self._question = wanted, None
+        self._pauses.ask(wanted)
         self._estimate_end(now)
         self._act(now)
 
@@ -374,10 +345,8 @@ class Floor:
 
         False if it came too late: the person has gone on, or the turn is over.
         """
-        question = self._question
-        if question is None or question.number != number or self._turns.state is not TurnState.USER_PAUSED:
+        if self._turns.state is not TurnState.USER_PAUSED or not self._pauses.note_answer(number, wait):
             return False
-        self._answer = wait
         self._estimate_end(now)
         self._act(now)
         return True
@@ -400,7 +369,7 @@ class Floor:
         """
         if self._opened_at is None:
             return  # the turn that this belongs to is over
-        self._transcript, self._completeness = text, completeness
+        self._pauses.note_words(text, completeness)
         if self._turns.state in (TurnState.INTERRUPTED, TurnState.HELD) and is_backchannel(text):
             self._turns.deny_interruption(now)
         elif self._turns.state is TurnState.HELD and completeness is not None and completeness >= 1.0:
