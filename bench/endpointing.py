@@ -1,22 +1,30 @@
 """End of turn in virtual time: how many turns are cut off, and how long the others wait, by mode and eagerness.
 
 People read sentences; at quiet places inside them silence of a person who thinks (0.25 to 1.5 s, seeded) is put
-in, and the turn ends where the sentence ends. `Listener`, `TurnTaking` and `RuleEndpointer` hear it in packets of
-20 ms. A turn that is committed before its last sound has arrived was cut off; the wait is counted from the last
+in, and the turn ends where the sentence ends. Others say short things to a machine. A `Floor` hears it in packets
+of 20 ms. A turn that is committed before its last sound has arrived was cut off; the wait is counted from the last
 sound.
+
+SMART_TURN=FILE in the environment adds what a smart-turn model makes of it. The time that it takes on this machine
+passes in the virtual time, too.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from bench._voices import FRAME, RATE, Missing, people, sounding, transcripts
-from bench.report import Options, Table
-from stack.voice import Listener, SpeechStarted, TurnAction, TurnMode, TurnSettings, TurnTaking
-from stack.voice.endpointing import Pause, RuleEndpointer
-from stack.voice.turns import Eagerness
+from bench._voices import FRAME, RATE, Missing, commands, last_sound, people, sounding, transcripts
+from bench.report import Cell, Options, Table
+from stack.audio import AudioFrame
+from stack.core.errors import LocalError
+from stack.voice import Eagerness, Listener, SmartTurnEndpointer, TurnMode, TurnSettings
+from stack.voice.events import TurnPaused, UserStoppedSpeaking, Utterance
+from stack.voice.floor import Floor
+from stack.voice.mouth import Manner, Mouth
 
 TICK = FRAME / RATE
 TURNS = 100
@@ -72,82 +80,135 @@ def make_turn(rng: np.random.Generator, sentence: np.ndarray, text: str, pauses:
     return Turn(np.rint(np.concatenate(parts)).astype(np.int16), moved((last + 1) * 160 - 1), spoken)
 
 
-def listen(turn: Turn, settings: TurnSettings, with_words: bool) -> float:
+def errands() -> list[Turn]:
+    """Return what people say to a machine, as they say it; nobody wrote it down."""
+    rng = np.random.default_rng(0)
+    turns = []
+    for said in commands():
+        end = last_sound(said)
+        blocks = said[: len(said) // 160 * 160].reshape(-1, 160)
+        background = float(np.percentile(np.std(blocks, axis=1), 5))
+        silence = rng.standard_normal(12 * RATE) * background
+        turns.append(Turn(np.rint(np.concatenate([said[:end], silence])).astype(np.int16), end / RATE, []))
+    return turns
+
+
+class Model(SmartTurnEndpointer):
+    """A smart-turn model that is asked once only about the same sound, and how long each answer took."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._known: dict[bytes, tuple[float, float]] = {}
+        self.took = 0.0
+        """Seconds that the latest answer took."""
+
+    @property
+    def times(self) -> list[float]:
+        return [took for _, took in self._known.values()]
+
+    def probability(self, sound: np.ndarray) -> float:
+        key = sound.tobytes()
+        if key not in self._known:
+            begun = time.perf_counter()
+            probability = super().probability(sound)
+            self._known[key] = probability, time.perf_counter() - begun
+        probability, self.took = self._known[key]
+        return probability
+
+
+def listen(turn: Turn, settings: TurnSettings, with_words: bool, model: Model | None) -> float:
     """Return when the turn was committed, in seconds after its last sound; negative: cut off."""
-    listener, turns = Listener(settings), TurnTaking(settings)
-    endpointer = RuleEndpointer(settings.eagerness)
-    begin, stopped = 0.0, 0.0
+    floor = Floor(Mouth(Manner("opus")), Listener(settings), settings)
+    floor.report_pauses(model is not None, 0.0)
+    answers: list[tuple[float, int, float]] = []  # when, to which question, what
     for tick in range(len(turn.samples) // FRAME):
-        now = tick * TICK
-        turns.handle_timeout(now)
-        if any(event.action is TurnAction.COMMIT_UTTERANCE for event in turns.drain_events()):
-            return now - turn.end
-        arrived = now + TICK
-        for event in listener.capture(turn.samples[tick * FRAME : (tick + 1) * FRAME], now).events:
-            if isinstance(event, SpeechStarted):
-                if stopped:
-                    endpointer.resumed(event.onset - stopped)
-                begin = begin or event.onset
-                turns.speech_started(arrived, event.decided - event.onset)
-                continue
-            stopped = event.media_time
-            turns.speech_stopped(arrived, event.duration, event.silence)
-            if settings.mode is TurnMode.SEMANTIC:
-                said = turn.samples[int(begin * RATE) : int(stopped * RATE)]
-                words = turn.transcript(stopped) if with_words else None
-                wait = endpointer.wait(Pause(said, stopped - begin, words))
-                turns.end_of_turn_at(arrived - event.silence + wait, arrived)
+        arrived = (tick + 1) * TICK
+        while True:
+            due = floor.poll_timeout()
+            answer = answers[0][0] if answers else None
+            now = min((at for at in (due, answer, arrived) if at is not None), default=arrived)
+            if now == arrived:
+                samples = turn.samples[tick * FRAME : (tick + 1) * FRAME]
+                floor.hear(AudioFrame(samples, RATE, tick * TICK), now)
+            elif now == answer:
+                _, number, wait = answers.pop(0)
+                floor.note_end_of_turn(number, wait, now)
+            else:
+                floor.handle_timeout(now)
+            for event in floor.drain_events():
+                if isinstance(event, Utterance):
+                    return now - turn.end
+                if isinstance(event, UserStoppedSpeaking) and with_words:
+                    floor.note_transcript(turn.transcript(event.media_time), now)
+                if isinstance(event, TurnPaused) and model is not None:
+                    wait = model.wait(event.pause)
+                    begin = max([now, *(at for at, _, _ in answers)])  # one at a time
+                    answers.append((begin + model.took, event.number, wait))
+            if now == arrived:
+                break
     return float("inf")
+
+
+def outcome(waits: np.ndarray, *percentiles: float) -> list[Cell]:
+    """Return the share of turns that were cut off in percent, and percentiles of the others' waits in ms."""
+    whole = waits[waits >= 0]
+    times = np.percentile(whole, percentiles, method="nearest") if len(whole) else [np.nan] * len(percentiles)
+    return [100.0 * float((waits < 0).mean()), *(1000.0 * float(wait) for wait in times)]
+
+
+def described(model: Model | None) -> str:
+    if model is None:
+        return "smart-turn: not measured; SMART_TURN=FILE names the model"
+    return f"smart-turn: {1000 * np.median(model.times):.0f} ms for an answer (p50 of {len(model.times)})"
 
 
 def run(options: Options) -> list[Table]:
     """Run every mode over the same turns."""
+    path = os.environ.get("SMART_TURN")
     try:
-        sentences, texts = people(), transcripts()
-    except Missing as missing:
+        sentences, texts, short = people(), transcripts(), errands()
+        model = Model(path) if path else None
+    except (Missing, LocalError) as missing:
         return [Table("End of turn: not measured", ("why",), [[str(missing)]])]
     rng = np.random.default_rng(options.seed)
     count = max(10, round(TURNS * options.scale))
     pick = [(sentences[i % len(sentences)], texts[i % len(texts)]) for i in range(count)]
     plain = [make_turn(rng, *chosen, pauses=0) for chosen in pick[: len(sentences)]]
     turns = [make_turn(rng, *chosen, pauses=int(rng.integers(1, 3))) for chosen in pick]
-    modes = [
-        *((f"server_vad, {ms} ms", TurnSettings(silence_duration_ms=ms), False) for ms in (200, 500, 800)),
-        *(
-            (
-                f"semantic, {e.value}{', words' if words else ''}",
-                TurnSettings(TurnMode.SEMANTIC, eagerness=e),
-                words,
-            )
-            for words in (False, True)
-            for e in (Eagerness.HIGH, Eagerness.MEDIUM, Eagerness.LOW)
-        ),
+    modes: list[tuple[str, TurnSettings, bool, Model | None]] = [
+        (f"server_vad, {ms} ms", TurnSettings(silence_duration_ms=ms), False, None) for ms in (200, 500, 800)
     ]
-    rows = []
-    for name, settings, words in modes:
-        fluent = np.array([listen(turn, settings, words) for turn in plain])
-        waits = np.array([listen(turn, settings, words) for turn in turns])
-        whole = waits[waits >= 0]
-        p50, p95 = np.percentile(whole, [50, 95], method="nearest") if len(whole) else (np.nan, np.nan)
+    for judge in (None, model)[: 1 if model is None else 2]:
+        for words in (False, True):
+            for eagerness in (Eagerness.HIGH, Eagerness.MEDIUM, Eagerness.LOW):
+                name = ", ".join(["semantic", eagerness.value, *["smart-turn"] * (judge is not None)])
+                settings = TurnSettings(TurnMode.SEMANTIC, eagerness=eagerness)
+                modes.append((f"{name}, words" if words else name, settings, words, judge))
+    rows: list[list[Cell]] = []
+    for name, settings, words, judge in modes:
+        fluent, pausing, said = (
+            np.array([listen(turn, settings, words, judge) for turn in group]) for group in (plain, turns, short)
+        )
         rows.append(
             [
                 name,
-                100.0 * float((fluent < 0).mean()),
-                1000 * float(np.median(fluent)),
-                100.0 * float((waits < 0).mean()),
-                1000 * float(p50),
-                1000 * float(p95),
+                *outcome(fluent, 50),
+                *outcome(pausing, 50, 95),
+                *([None, None] if words else outcome(said, 50)),
             ]
         )
+    columns = ("fluent: cut off, %", "wait p50, ms", "pausing: cut off, %", "wait p50, ms", "p95")
     return [
         Table(
             "End of turn",
-            ("mode", "fluent: cut off, %", "wait p50, ms", "pausing: cut off, %", "wait p50, ms", "p95"),
+            ("mode", *columns, "errands: cut off, %", "wait p50, ms"),
             rows,
             (
                 "fluent: five recorded sentences as they were read",
                 f"pausing: {count} turns, one or two pauses of {PAUSES[0]:g} to {PAUSES[1]:g} s put into each",
+                f"errands: {len(short)} things said to a machine, as they were said",
                 "words: a transcript that keeps up, its words spread evenly over the sound",
+                described(model),
             ),
-        )
+        ),
     ]

@@ -68,6 +68,13 @@ _PORT = click.IntRange(0, 65535)
 @_option(
     "--upstream-format", default="pcm16", type=click.Choice(["pcm16", "pcmu", "pcma"]), help="Sound for the model."
 )
+@_option(
+    "--detector", default="earshot", help="Who hears speech: earshot, energy, or silero:FILE (an ONNX model)."
+)
+@_option("--echo", default="auto", help="Who cancels echo: auto, aec3 (libwebrtc's, needs livekit), or off.")
+@_option(
+    "--endpointer", default="rules", help="Who ends semantic turns: rules, or smart-turn:FILE (an ONNX model)."
+)
 @_option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0: all.")
 @_option("--port", default=8080, type=_PORT, help="HTTP port.")
 @_option("--udp-port", default=3478, type=_PORT, help="Media port.")
@@ -100,6 +107,9 @@ def serve(**options: Any) -> None:
     logging.getLogger("stack").setLevel(min(logging.INFO, logging.getLogger().level))
     conversation = ConversationConfig(
         dtls_version=parse_dtls_version(options["dtls"]),
+        detector=options["detector"],
+        echo=options["echo"],
+        endpointer=options["endpointer"],
         microphone_rate=24_000 if upstream is not None and options["upstream_format"] == "pcm16" else 16_000,
     )
     door = DoorConfig(

@@ -18,9 +18,10 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 
 from stack.aio.channel import Channels, DataChannel
+from stack.aio.endpointing import Endpointing, News
 from stack.aio.recording import Recording
 from stack.aio.reply import Reply
-from stack.aio.transcription import Transcriber, Transcription
+from stack.aio.transcription import Transcriber, Transcription, Work
 from stack.audio import AudioFrame, Pcm, to_int16
 from stack.audio.wav import FilePath
 from stack.core.errors import LocalError, StackError
@@ -28,6 +29,7 @@ from stack.core.machine import Instant
 from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
 from stack.session import Connected, Ended
 from stack.voice.conversation import Conversation
+from stack.voice.endpointing import Endpointer
 from stack.voice.events import (
     ConversationEvent,
     Heard,
@@ -37,7 +39,7 @@ from stack.voice.events import (
     ReplyInterrupted,
     SpeakerDrained,
     ToolRequested,
-    UserStoppedSpeaking,
+    TurnPaused,
     UserTranscript,
     Utterance,
     UtteranceDiscarded,
@@ -215,6 +217,7 @@ class Call:
         self.asks_for_turns = False
         """True once somebody iterates over `utterances`."""
         self._transcription: Transcription | None = None
+        self._endpointing: Endpointing | None = None
         self._turns_managed = False
         self._tool_results: dict[str, asyncio.Future[str]] = {}
         self._watchers: list[Inbox[ConversationEvent]] = []
@@ -333,6 +336,24 @@ class Call:
         words. In `semantic` mode it moves the end of the turn.
         """
         self.command(lambda conversation, now: conversation.note_transcript(text, now, completeness))
+
+    def use_endpointer(self, endpointer: Endpointer | None) -> None:
+        """Let `endpointer` judge from now on when a turn is over (`semantic` mode only); None: the rules again.
+
+        It is called at each pause in a worker thread, so it may take its time: until its answer is there, a turn
+        is waited for as if it were not finished. If it raises, the log says so and the rules decide.
+        """
+        if self._endpointing is not None:
+            self._endpointing.close()
+            self._endpointing = None
+        if endpointer is not None:
+            self._endpointing = Endpointing(
+                endpointer, self._note_end_of_turn, lambda: self.use_endpointer(None), self.id
+            )
+        self.command(lambda conversation, now: conversation.report_pauses(endpointer is not None, now))
+
+    def _note_end_of_turn(self, number: int, wait: float) -> None:
+        self.command(lambda conversation, now: conversation.note_end_of_turn(number, wait, now))
 
     def reply(self) -> Reply:
         """Return a reply to be spoken: `async with call.reply() as voice: await voice.write(pcm, rate)`."""
@@ -502,6 +523,12 @@ class Call:
         if isinstance(event, Heard):
             self.microphone.put(event.frame)
             return
+        if self._transcription is not None and isinstance(event, Work):
+            self._transcription.take(event)
+        if self._endpointing is not None and isinstance(event, News):
+            self._endpointing.take(event)
+        if isinstance(event, UtterancePiece | UtteranceDiscarded | TurnPaused):
+            return
         if isinstance(event, Connected):
             self.connected = event
             self._is_connected.set()
@@ -522,16 +549,7 @@ class Call:
         elif isinstance(event, SpeakerDrained):
             self.speaker._note_drained(event.writes)
             return
-        elif isinstance(event, UtterancePiece | UtteranceDiscarded):
-            if self._transcription is not None:
-                self._transcription.take(event)
-            return
-        elif isinstance(event, UserStoppedSpeaking):
-            if self._transcription is not None:
-                self._transcription.take(event)
         elif isinstance(event, Utterance):
-            if self._transcription is not None:
-                self._transcription.take(event)
             if not self._turns_managed:
                 self._utterances.put(event)
         elif isinstance(event, ReplyFinished | ReplyInterrupted):
@@ -551,6 +569,8 @@ class Call:
             self._utterances.close()
             if self._transcription is not None:
                 self._transcription.close()
+            if self._endpointing is not None:
+                self._endpointing.close()
             for number in list(self._replies):
                 self._settle_reply(number, None)
             if self._interrupted is not None:

@@ -32,8 +32,9 @@ from stack.ice import IceCredentials
 from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate
 from stack.server import Endpoint
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
+from stack.voice.config import prepare
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
-from stack.voice.turns import TurnSettings
+from stack.voice.turns import TurnMode, TurnSettings
 
 log = logging.getLogger("stack.calls")
 
@@ -75,7 +76,8 @@ class Host:
 
     Use it as `async with Host(program, config) as host: await host.accept(offer)`. A program may carry two
     attributes: `prepare()`, which `start` calls first, in a thread, to load models while nobody waits; and
-    `turns`, the `TurnSettings` that suit it, which apply where the config says nothing else.
+    `turns`, the `TurnSettings` that suit it, which apply where the config says nothing else. Where neither says
+    anything, an endpointer that is chosen makes turns `semantic`.
     """
 
     def __init__(
@@ -102,8 +104,13 @@ class Host:
         await self.stop()
 
     async def start(self) -> None:
-        """Bind the port and begin; raises `LocalError` if it cannot be bound, or `record_dir` not be written."""
+        """Load what is chosen by name, bind the port and begin.
+
+        Raises `LocalError` for a part that is not there, a port that cannot be bound, or a `record_dir` that
+        cannot be written.
+        """
         self._loop = asyncio.get_running_loop()
+        self._endpointer = await asyncio.to_thread(prepare, self.config.conversation)
         if self.config.record_dir is not None:
             await asyncio.to_thread(check_folder, self.config.record_dir)
         if self._prepare is not None:
@@ -173,6 +180,8 @@ class Host:
         except BaseException:
             del self.calls[ufrag]
             raise
+        if self._endpointer is not None:
+            call.use_endpointer(self._endpointer)
         spans = CallSpans.begin(call)
         task = self._loop.create_task(self._run(call, spans), name=f"call {ufrag}")
         self._tasks.add(task)
@@ -336,6 +345,9 @@ def _count_packets(conversation: Conversation, total: Counters, now: Instant) ->
 
 
 def _suited(config: HostConfig, turns: TurnSettings | None) -> HostConfig:
+    """Return `config` with the turns that suit the program, or an endpointer that is asked in one mode only."""
+    if turns is None and config.conversation.endpointer != "rules":
+        turns = TurnSettings(mode=TurnMode.SEMANTIC)
     if turns is None or config.conversation.turns != TurnSettings():
         return config
     return replace(config, conversation=replace(config.conversation, turns=turns))

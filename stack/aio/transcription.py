@@ -52,7 +52,8 @@ class Transcriber(Protocol):
         ...
 
 
-_Work: TypeAlias = UtterancePiece | UtteranceDiscarded | UserStoppedSpeaking | Utterance
+Work: TypeAlias = UtterancePiece | UtteranceDiscarded | UserStoppedSpeaking | Utterance
+"""The events of a call that a transcription takes."""
 
 
 class Transcription:
@@ -62,14 +63,14 @@ class Transcription:
         """`note` is told of each hypothesis."""
         self._transcriber = transcriber
         self._note = note
-        self._work: deque[_Work] = deque()
+        self._work: deque[Work] = deque()
         self._arrived = asyncio.Event()
         self._closed = False
         self._is_behind = False  # pieces are missing of the turn that is being taken
         self._whole: set[float] = set()  # turns to be transcribed from their own samples
         self._texts: dict[float, asyncio.Future[str]] = {}  # by the media time at which a turn begins
 
-    def take(self, event: _Work) -> None:
+    def take(self, event: Work) -> None:
         """Queue an event of the call for the worker."""
         if isinstance(event, UtterancePiece) and len(self._work) >= MAX_WAITING:
             self._is_behind = True
@@ -128,7 +129,7 @@ class Transcription:
                 else:
                     await self._turn_to(self._work.popleft())
 
-    async def _turn_to(self, event: _Work) -> None:
+    async def _turn_to(self, event: Work) -> None:
         if isinstance(event, UserStoppedSpeaking):
             if not any(isinstance(later, UserStoppedSpeaking | Utterance) for later in self._work):
                 hypothesis = await asyncio.to_thread(self._transcriber.hypothesis)

@@ -28,6 +28,7 @@ from stack.dtls import Certificate
 from stack.sdp import NegotiationError, SessionDescription, accept_answer, create_offer
 from stack.server import Solo
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
+from stack.voice.config import prepare
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
 from stack.voice.statistics import CallStatistics
 
@@ -65,9 +66,11 @@ class ClientCall:
 async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[ClientCall]:
     """Context: a call to the server at `url`, hung up when left. It is not connected yet: `call.wait_connected()`.
 
-    Raises `DialError` if the server cannot be reached, refuses, or answers with something else.
+    Raises `DialError` if the server cannot be reached, refuses, or answers with something else;
+    `LocalError` for a part of the conversation that is not there.
     """
     config = config or DialConfig()
+    endpointer = await asyncio.to_thread(prepare, config.conversation)
     began = time.monotonic()
     sockets = _bind_towards(url)
     try:
@@ -90,6 +93,8 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
     line = _Line(SessionParameters(local, negotiation), certificate, sockets, config)
     try:
         await line.start()
+        if endpointer is not None:
+            line.call.use_endpointer(endpointer)
         yield ClientCall(line.call, signalling, line.stats)
     finally:
         await line.stop()

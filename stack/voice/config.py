@@ -9,6 +9,7 @@ from stack.core.errors import LocalError
 from stack.dtls import Version
 from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
 from stack.voice.echo_aec3 import Aec3EchoCanceller
+from stack.voice.endpointing import Endpointer, SmartTurnEndpointer
 from stack.voice.turns import TurnSettings
 from stack.voice.vad import EarshotDetector, EnergyDetector, SileroDetector, VoiceDetector
 
@@ -31,6 +32,9 @@ class ConversationConfig:
     turns: TurnSettings = field(default_factory=TurnSettings)
     detector: str = "earshot"
     """"earshot" (neural), "energy", or "silero:FILE" with a model file of yours and `onnxruntime`."""
+    endpointer: str = "rules"
+    """"rules", or "smart-turn:FILE" with a model file of yours and `onnxruntime`: who ends `semantic` turns. The
+    rules are part of a conversation; whoever hosts it has a model asked beside it."""
     echo: str = "auto"
     """"auto": our own voice is looked for in the microphone, and cancelled where it is found; "aec3": libwebrtc's
     canceller does it (the extra `aec3`); "off"."""
@@ -68,3 +72,23 @@ def make_canceller(name: str) -> EchoCanceller | None:
     if name == "off":
         return None
     raise LocalError(f"echo is auto, aec3 or off, not {name!r}")
+
+
+def make_endpointer(name: str) -> Endpointer | None:
+    """Return an endpointer by its name, None for the rules; see `ConversationConfig.endpointer`."""
+    kind, _, model = name.partition(":")
+    if name == "rules":
+        return None
+    if kind == "smart-turn" and model:
+        return SmartTurnEndpointer(model)
+    raise LocalError(f"an endpointer is rules or smart-turn:FILE, not {name!r}")
+
+
+def prepare(config: ConversationConfig) -> Endpointer | None:
+    """Make each part once that is chosen by name, and return the endpointer, which all conversations share.
+
+    So what is missing is said now (`LocalError`), and the first call does not load what takes long to load.
+    """
+    make_detector(config.detector)
+    make_canceller(config.echo)
+    return make_endpointer(config.endpointer)

@@ -204,6 +204,19 @@ class Conversation:
             self._floor.note_transcript(text, now, completeness)
             self._gather(now)
 
+    def report_pauses(self, wanted: bool, now: Instant) -> None:
+        """Ask whether a pause is the end of the turn: `TurnPaused`; see `Floor.report_pauses`."""
+        if self._floor is not None:
+            self._floor.report_pauses(wanted, now)
+            self._gather(now)
+
+    def note_end_of_turn(self, number: int, wait: float, now: Instant) -> None:
+        """The answer to `TurnPaused`; see `Floor.note_end_of_turn`. One that comes too late is counted."""
+        if self._floor is not None:
+            if not self._floor.note_end_of_turn(number, wait, now):
+                self.counters.add("end_of_turn_answered_late")
+            self._gather(now)
+
     @property
     def turn_settings(self) -> TurnSettings:
         """The rules of turn-taking in force."""

@@ -1,53 +1,74 @@
 """When a pause is the end of the turn: estimators of how long to wait, behind one interface.
 
 An estimator is asked when speech has stopped, and answers with the seconds of silence after which the turn is over
-if nobody speaks again. `TurnTaking.end_of_turn_at` takes it, within the bounds of the eagerness.
+if nobody speaks again. It is a function of the `Pause`, which says all that is known, and keeps nothing: one
+serves all calls, from any thread. `TurnTaking.end_of_turn_at` takes the answer, within the eagerness's bounds.
 
 - `RuleEndpointer` (the default) adds up what is known of how people finish: the pitch falls and the energy dies
-  away, the last syllable is drawn out, the sentence is long enough to be one, and, where there is a transcript,
-  whether its words are complete. Each is a hint and none is proof, so they move a wait between two bounds. Only a
-  transcriber that knows what can follow (a grammar, a language model) may say that nothing can: that is quicker.
-- `SmartTurnEndpointer` asks a smart-turn model (an ONNX file that the user has): 130–260 ms of work, so its owner
-  calls it off the loop, and only in pauses.
+  away, the sentence is long enough to be one, and, where there is a transcript, whether its words are complete.
+  Each is a hint and none is proof, so they move a wait between two bounds. Only a transcriber that knows what can
+  follow (a grammar, a language model) may say that nothing can: that is quicker.
+- `SmartTurnEndpointer` asks a smart-turn model (an ONNX file that the user has): 100–300 ms of work. So the floor
+  does not call it but asks upwards (`TurnPaused`), and `stack/aio/endpointing.py` calls it in a worker thread.
+
+Words, beside a model that is asked: a transcriber that can say how complete its words are decides alone, at once.
+Words without that are in the `Pause` if they were known when it was asked; if they come later they are weighed
+against its answer as the rules weigh them against the tune (`weigh_late_words`).
 
 Left out: learning the pauses of one speaker beyond the call, and languages other than English for the words.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from stack.core.errors import LocalError
+from stack.voice.onnx import load_model
 from stack.voice.turns import Eagerness
 from stack.voice.vad import DETECTOR_RATE, Float, Int16
 
 _PITCH_FRAME = 512  # 32 ms
 _PITCH_HOP = 160
+_PITCH_FFT = 800  # a quick size that holds a frame and the longest lag without wrapping
 _LOWEST_LAG, _HIGHEST_LAG = 40, 266  # 400 Hz to 60 Hz
 _VOICED = 0.45
 
 
-@dataclass(frozen=True, slots=True)
+LONGEST_LOOK: Final = 8.0
+"""Seconds of an utterance that estimators are shown: its end."""
+LONGEST_SILENCE: Final = 0.5
+"""Seconds that they are shown of what came after it."""
+PAUSES_KEPT: Final = 12
+"""The latest of a speaker's own pauses, which are kept for the estimators."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Pause:
-    """What is known when speech has stopped."""
+    """What is known when speech has stopped. Whoever is asked may keep it; nobody may write to it."""
 
     utterance: Int16
-    """The utterance so far, 16 kHz, from its onset to its last speech (what is longer than 8 s may be cut off)."""
+    """The utterance so far, 16 kHz, from its onset to its last speech; of a long one the last `LONGEST_LOOK`."""
     speech: float
     """Seconds of speech since the turn began."""
     transcript: str | None = None
     """What was said, if anybody knows."""
     completeness: float | None = None
     """How complete that is, if the transcriber can say: 0 cut in the middle, 1 nothing can follow."""
+    eagerness: Eagerness = Eagerness.AUTO
+    pauses: Sequence[float] = ()
+    """Seconds of silence after which this speaker has gone on in the same turn; the latest last."""
+    silence: Int16 = field(default_factory=lambda: np.zeros(0, np.int16))
+    """What has been heard since the last speech, `LONGEST_SILENCE` at most."""
 
 
 class Endpointer(Protocol):
-    """Whatever can say how long to wait."""
+    """Whatever can say how long to wait. It keeps nothing from pause to pause, and any thread may ask it."""
 
     def wait(self, pause: Pause) -> float:
         """Return the seconds of silence, from the last speech on, after which the turn is over."""
@@ -61,6 +82,10 @@ class Bounds:
     finished: float
     unfinished: float
     certain: float
+
+    def between(self, finished: float) -> float:
+        """Return the seconds to wait for a turn that is so finished, 0 to 1."""
+        return self.unfinished + (self.finished - self.unfinished) * finished
 
 
 BOUNDS: Final = {
@@ -95,8 +120,10 @@ def pitch_track(samples: Int16) -> tuple[Float, Float]:
     frames = signal[starts + np.arange(_PITCH_FRAME)[None, :]]
     frames = frames - frames.mean(axis=1, keepdims=True)
     power = (frames**2).mean(axis=1) + 1e-10
-    spectrum = np.fft.rfft(frames, 2 * _PITCH_FRAME, axis=1)
-    correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : _HIGHEST_LAG + 1]
+    spectrum = np.fft.rfft(frames, _PITCH_FFT, axis=1)
+    # Single precision all the way: numpy takes real input for double, at three times the cost.
+    energy = (spectrum.real**2 + spectrum.imag**2).astype(np.complex64)
+    correlation = np.fft.irfft(energy, _PITCH_FFT, axis=1)[:, : _HIGHEST_LAG + 1]
     # What is left of the window at a lag: without this, long periods lose.
     overlap = 1.0 - np.arange(_HIGHEST_LAG + 1) / _PITCH_FRAME
     normal = correlation / (correlation[:, :1] * overlap + 1e-9)
@@ -182,95 +209,101 @@ def completeness(transcript: str) -> float:
     return 0.6 if len(words) >= 4 else 0.45
 
 
+def weigh_words(sound: float, pause: Pause) -> float:
+    """Return how finished the turn is, 0 to 1, when it sounds `sound` finished and these are the words."""
+    if pause.completeness is not None:
+        return pause.completeness
+    if pause.transcript:
+        return 0.35 * sound + 0.65 * completeness(pause.transcript)
+    return sound
+
+
+def weigh_late_words(answer: float | None, asked: Pause, known: Pause) -> float:
+    """Return the seconds to wait when somebody was asked about `asked`, and `known` is what is known by now.
+
+    Until the `answer` is there, as long as if the turn were not finished.
+    """
+    bounds = BOUNDS[known.eagerness]
+    if answer is None:
+        return bounds.unfinished
+    if known.transcript == asked.transcript:
+        return answer
+    sound = (bounds.unfinished - answer) / (bounds.unfinished - bounds.finished)
+    return bounds.between(weigh_words(min(1.0, max(0.0, sound)), known))
+
+
 class RuleEndpointer:
     """The default: rules on prosody, on the speaker's own pauses, and on words if there are any."""
 
     _LONGEST_LOOK = 5 * DETECTOR_RATE // 2
-    _PAUSES_KEPT = 12
-
-    def __init__(self, eagerness: Eagerness = Eagerness.AUTO) -> None:
-        self.eagerness = eagerness
-        self._pauses: deque[float] = deque(maxlen=self._PAUSES_KEPT)
-
-    def resumed(self, silence: float) -> None:
-        """The speaker went on after `silence` seconds: that is how long this one pauses inside a turn."""
-        self._pauses.append(silence)
 
     def wait(self, pause: Pause) -> float:
         """Return the seconds of silence after which the turn is over."""
-        bounds = BOUNDS[self.eagerness]
+        bounds = BOUNDS[pause.eagerness]
         if pause.completeness is not None and pause.completeness >= 1.0:
             return bounds.certain
-        finished = self.finished(pause)
-        wait = bounds.unfinished + (bounds.finished - bounds.unfinished) * finished
-        if self._pauses:
+        wait = bounds.between(self.finished(pause))
+        if pause.pauses:
             # A speaker who pauses long inside sentences gets half as much again, within the bounds.
-            wait = max(wait, min(1.5 * float(np.median(self._pauses)), bounds.unfinished))
+            wait = max(wait, min(1.5 * float(np.median(pause.pauses)), bounds.unfinished))
         return wait
 
     def finished(self, pause: Pause) -> float:
         """Return how finished the turn sounds, 0 to 1."""
         if pause.completeness is not None:
             return pause.completeness
-        evidence = self._by_sound(pause)
-        if pause.transcript:
-            evidence = 0.35 * evidence + 0.65 * completeness(pause.transcript)
-        return evidence
+        return weigh_words(_sounds_finished(pause.utterance[-self._LONGEST_LOOK :].tobytes(), pause.speech), pause)
 
-    def _by_sound(self, pause: Pause) -> float:
-        heard = prosody(pause.utterance[-self._LONGEST_LOOK :])
-        if heard.voiced < 0.05:
-            return 0.5
-        score = 0.45
-        score += 0.30 * float(np.clip(heard.pitch_fall / 4.0, -0.7, 1.0))
-        score += 0.25 * float(np.clip((heard.energy_fall - 3.0) / 6.0, -0.6, 1.0))
-        score += 0.10 * float(np.clip((pause.speech - 1.2) / 2.0, -0.5, 1.0))
-        return float(np.clip(score, 0.0, 1.0))
+
+@lru_cache(maxsize=16)
+def _sounds_finished(sound: bytes, speech: float) -> float:
+    """Return how finished it sounds, 0 to 1. It takes 5 to 10 ms, and is asked again when there are words."""
+    heard = prosody(np.frombuffer(sound, np.int16))
+    if heard.voiced < 0.05:
+        return 0.5
+    score = 0.45
+    score += 0.30 * float(np.clip(heard.pitch_fall / 4.0, -0.7, 1.0))
+    score += 0.25 * float(np.clip((heard.energy_fall - 3.0) / 6.0, -0.6, 1.0))
+    score += 0.10 * float(np.clip((speech - 1.2) / 2.0, -0.5, 1.0))
+    return float(np.clip(score, 0.0, 1.0))
 
 
 class SmartTurnEndpointer:
-    """A smart-turn model (version 3: log-mel of 8 s in, probability out) from a file that the user has.
+    """A smart-turn model of version 3 from a file that the user has: log-mel of 8 s in, probability out.
 
-    It needs `onnxruntime`. One call takes 130 to 260 ms on one core: call it off the loop.
+    It needs `onnxruntime`. One call takes 100 to 300 ms on one core: call it off the loop. It is given what it was
+    trained with: at the end of eight seconds the turn from its onset, and 0.2 s of the silence after it.
     """
 
     SECONDS: Final = 8
+    _SILENCE = DETECTOR_RATE // 5
     _MELS = 80
     _FFT = 400
     _HOP = 160
 
-    def __init__(self, model: str, eagerness: Eagerness = Eagerness.AUTO) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise LocalError(
-                "SmartTurnEndpointer needs `pip install onnxruntime` and a smart-turn .onnx file"
-            ) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise LocalError(f"cannot load {model} as an ONNX model: {error}") from error
-        self._input = self._session.get_inputs()[0].name
-        self.eagerness = eagerness
+    def __init__(self, model: str) -> None:
+        self._session = load_model(model)
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or list(inputs[0].shape[1:]) != [self._MELS, self.SECONDS * 100]:
+            raise LocalError(f"{model} is not a smart-turn model of version 3")
+        self._input = inputs[0].name
         self._filters = _mel_filters(self._MELS, self._FFT)
         self._window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self._FFT) / self._FFT)).astype(np.float32)
 
-    def probability(self, utterance: Int16) -> float:
+    def probability(self, sound: Int16) -> float:
         """Return the probability that the turn is complete; the last 8 s count."""
-        output = self._session.run(None, {self._input: self.features(utterance)[None]})[0]
+        output = self._session.run(None, {self._input: self.features(sound)[None]})[0]
         return float(np.asarray(output).reshape(-1)[0])
 
     def wait(self, pause: Pause) -> float:
         """Return the seconds of silence after which the turn is over."""
-        bounds = BOUNDS[self.eagerness]
-        return bounds.unfinished + (bounds.finished - bounds.unfinished) * self.probability(pause.utterance)
+        sound = np.concatenate([pause.utterance, pause.silence[: self._SILENCE]])
+        return BOUNDS[pause.eagerness].between(weigh_words(self.probability(sound), pause))
 
-    def features(self, utterance: Int16) -> Float:
-        """Return the log-mel spectrogram of shape (80, 800): silence before, the utterance at the end."""
+    def features(self, sound: Int16) -> Float:
+        """Return the log-mel spectrogram of shape (80, 800): silence before, the sound at the end."""
         count = self.SECONDS * DETECTOR_RATE
-        signal = utterance[-count:].astype(np.float32) / 32768.0
+        signal = sound[-count:].astype(np.float32) / 32768.0
         signal = np.pad(signal, (count - len(signal), 0))
         signal = (signal - signal.mean()) / np.sqrt(signal.var() + 1e-7)
         padded = np.pad(signal, self._FFT // 2, mode="reflect")

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from stack.audio import AudioFrame, Samples
 from stack.session import SessionEvent
+from stack.voice.endpointing import Pause
 from stack.voice.turns import TurnState
 
 
@@ -67,6 +68,18 @@ class UtterancePiece:
     """
 
     samples: Samples = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnPaused:
+    """Is this pause the end of the turn? Only for who wants to judge: `note_end_of_turn` takes the answer.
+
+    Nobody needs one any more when the person goes on or the turn is over.
+    """
+
+    number: int
+    """Of the question: the answer names it."""
+    pause: Pause = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +207,7 @@ VoiceEvent: TypeAlias = (
     | UserStoppedSpeaking
     | TurnChanged
     | UtterancePiece
+    | TurnPaused
     | UtteranceDiscarded
     | Utterance
     | ReplyWanted

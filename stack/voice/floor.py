@@ -2,10 +2,12 @@
 
 Joins the ear's speech events (`barge_in.Listener`), the table (`turns.TurnTaking`) and the mouth. A barge-in is
 one act: in the call in which the table says so the mouth is held, what was heard is computed, and the client told.
+Long, because all that can happen to a turn or a reply stands here, and each of it is short.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +22,9 @@ from stack.core.timers import earliest
 from stack.voice import events as ev
 from stack.voice.barge_in import Listener
 from stack.voice.client import Silenced
-from stack.voice.endpointing import Endpointer, Pause, RuleEndpointer, is_backchannel
+from stack.voice.endpointing import LONGEST_LOOK, LONGEST_SILENCE, is_backchannel
 from stack.voice.mouth import Mouth, SpokenFrame
+from stack.voice.pauses import Pauses
 from stack.voice.turns import TurnAction, TurnEvent, TurnMode, TurnSettings, TurnState, TurnTaking
 from stack.voice.vad import DETECTOR_RATE, SpeechEvent, SpeechStarted
 
@@ -58,9 +61,7 @@ class _Silence(NamedTuple):
 class Floor:
     """The voice logic of one conversation; a machine without a network. Pump `drain_events` after each input."""
 
-    def __init__(
-        self, mouth: Mouth, listener: Listener, settings: TurnSettings, endpointer: Endpointer | None = None
-    ) -> None:
+    def __init__(self, mouth: Mouth, listener: Listener, settings: TurnSettings) -> None:
         self.playout_delay = DEFAULT_PLAYOUT_DELAY
         self.in_pieces = False
         """Report a turn in pieces while it is being said, too."""
@@ -70,9 +71,7 @@ class Floor:
         self._mouth = mouth
         self._listener = listener
         self._turns = TurnTaking(settings)
-        self._endpointer = endpointer or RuleEndpointer(settings.eagerness)
-        self._transcript: str | None = None
-        self._completeness: float | None = None
+        self._pauses = Pauses()
         self._reported_to: float | None = None  # media time up to which the turn was reported in pieces
         self._state = self._turns.state
         self._reply: _Reply | None = None
@@ -131,35 +130,44 @@ class Floor:
             self._events.append(ev.UserStartedSpeaking(event.media_time, after))
             if self._opened_at is None and self.settings.hears:
                 self._opened_at = event.media_time
-            self._transcript = self._completeness = None  # what was known of the words is known no more
-            if self._turns.state is TurnState.USER_PAUSED and isinstance(self._endpointer, RuleEndpointer):
-                self._endpointer.resumed(event.onset - self._speech_ended)
+            paused = self._turns.state is TurnState.USER_PAUSED
+            self._pauses.end(event.onset - self._speech_ended if paused else None)
             self._turns.speech_started(now, spoken=now - self._onset)
         else:
             self._speech_ended = event.media_time
             self._report_pieces()
             self._events.append(ev.UserStoppedSpeaking(event.media_time))
-            self._turns.speech_stopped(now, event.duration, event.silence)
             self._quiet_since = now - event.silence
-            self._estimate_end(now)
+            self._turns.speech_stopped(now, event.duration, event.silence)
+        self._act(now)
 
     def _estimate_end(self, now: Instant) -> None:
-        """Ask the estimator how long this pause has to be for the turn to be over."""
-        semantic = self._turns.settings.mode is TurnMode.SEMANTIC
+        """Say how long the present pause has to be for the turn to be over: by the rules, or by who is asked."""
+        semantic = self.settings.mode is TurnMode.SEMANTIC
         if not semantic or self._turns.state is not TurnState.USER_PAUSED:
             return
         if self._opened_at is None or not self._collected:
             return
-        first, sound = self._sound()
-        start = max(0, round((self._opened_at - first) * DETECTOR_RATE))
-        end = max(start, round((self._speech_ended - first) * DETECTOR_RATE))
+        start = max(self._opened_at, self._speech_ended - LONGEST_LOOK)
+        first, sound = self._sound(start)
+        begin = max(0, round((start - first) * DETECTOR_RATE))
+        end = max(begin, round((self._speech_ended - first) * DETECTOR_RATE))
+        silence = sound[end : end + round(LONGEST_SILENCE * DETECTOR_RATE)]
         speech = self._speech_ended - self._opened_at
-        pause = Pause(sound[start:end], speech, self._transcript, self._completeness)
-        self._turns.end_of_turn_at(self._quiet_since + self._endpointer.wait(pause), now)
+        wait, question = self._pauses.estimate(sound[begin:end], silence, speech, self.settings.eagerness)
+        if question is not None:
+            self._events.append(question)
+        self._turns.end_of_turn_at(self._quiet_since + wait, now)
 
-    def _sound(self) -> tuple[float, Samples]:
-        """Return what is collected, and the media time of its first sample."""
-        return self._collected[0][0], np.concatenate([samples for _, samples in self._collected])
+    def _sound(self, start: float = -math.inf) -> tuple[float, Samples]:
+        """Return what is collected, from the block that holds `start`, and the media time of its first sample."""
+        blocks: list[Samples] = []
+        first = start
+        for first, samples in reversed(self._collected):
+            blocks.append(samples)
+            if first <= start:
+                break
+        return first, np.concatenate(blocks[::-1])
 
     def _arrival_of(self, media_time: float, now: Instant) -> Instant:
         """Return when that moment of the microphone could have been here: by the fastest way of late."""
@@ -182,7 +190,8 @@ class Floor:
             self._events.append(ev.UtterancePiece(np.concatenate(fresh[::-1])))
 
     def _close_utterance(self) -> None:
-        self._opened_at = self._transcript = self._completeness = self._reported_to = None
+        self._opened_at = self._reported_to = None
+        self._pauses.end()
 
     def _collect(self, samples: Samples, media_time: float) -> None:
         self._collected.append((media_time, samples))
@@ -314,11 +323,33 @@ class Floor:
 
     def configure(self, settings: TurnSettings, now: Instant) -> None:
         """Change the rules in the middle of the call."""
+        if settings.eagerness is not self.settings.eagerness:
+            self._pauses.judge_anew()
         self._listener.settings = settings
-        if isinstance(self._endpointer, RuleEndpointer):
-            self._endpointer.eagerness = settings.eagerness
         self._turns.configure(settings, now, self._listener.speaking)
         self._act(now)
+        self._estimate_end(now)  # the deadline was set anew, to the longest wait
+        self._act(now)
+
+    def report_pauses(self, wanted: bool, now: Instant) -> None:
+        """Ask at every pause whether it is the end (`TurnPaused`) instead of judging by the rules; or no more.
+
+        `semantic` mode only. Until the answer is there, a turn is waited for as if it were not finished.
+        """
+        self._pauses.ask(wanted)
+        self._estimate_end(now)
+        self._act(now)
+
+    def note_end_of_turn(self, number: int, wait: float, now: Instant) -> bool:
+        """The answer to `TurnPaused`: the seconds of silence after which the turn is over.
+
+        False if it came too late: the person has gone on, or the turn is over.
+        """
+        if self._turns.state is not TurnState.USER_PAUSED or not self._pauses.note_answer(number, wait):
+            return False
+        self._estimate_end(now)
+        self._act(now)
+        return True
 
     def push_to_talk(self, pressed: bool, now: Instant) -> None:
         """The key went down or up (`manual` mode)."""
@@ -338,7 +369,7 @@ class Floor:
         """
         if self._opened_at is None:
             return  # the turn that this belongs to is over
-        self._transcript, self._completeness = text, completeness
+        self._pauses.note_words(text, completeness)
         if self._turns.state in (TurnState.INTERRUPTED, TurnState.HELD) and is_backchannel(text):
             self._turns.deny_interruption(now)
         elif self._turns.state is TurnState.HELD and completeness is not None and completeness >= 1.0:
@@ -388,12 +419,17 @@ class Floor:
     # -- what the table says -------------------------------------------------------------------------------
 
     def _act(self, now: Instant) -> None:
-        while events := self._turns.drain_events():
-            for event in events:
-                self._do(event, now)
-        if self._turns.state is not self._state:
+        """Do what the table says, until it says no more. However a pause began, its end is estimated."""
+        while True:
+            while events := self._turns.drain_events():
+                for event in events:
+                    self._do(event, now)
+            if self._turns.state is self._state:
+                break
             self._state = self._turns.state
             self._events.append(ev.TurnChanged(self._state))
+            if self._state is TurnState.USER_PAUSED:
+                self._estimate_end(now)
         self._listener.over_reply = self._reply is not None and self._reply.started
 
     def _do(self, event: TurnEvent, now: Instant) -> None:

@@ -36,7 +36,7 @@ from stack.core.errors import LocalError
 from stack.core.machine import Instant, Path
 from stack.core.trace import Counters
 from stack.sctp import MessageReceived
-from stack.voice.events import ConversationEvent, Heard, KeyPressed, Utterance
+from stack.voice.events import ConversationEvent, Heard, KeyPressed, TurnPaused, Utterance
 from stack.voice.mouth import SpokenFrame
 
 SAMPLE_RATES = (16_000, 24_000)
@@ -295,6 +295,8 @@ def describe(event: object) -> dict[str, Any]:
         return {"channel": event.channel, "text": isinstance(event.data, str), "size": len(event.data)}
     if isinstance(event, KeyPressed):
         return {}
+    if isinstance(event, TurnPaused):
+        return {"number": event.number}
     if isinstance(event, tuple) and hasattr(event, "_asdict"):
         named = event._asdict()
     elif is_dataclass(event):

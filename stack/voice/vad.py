@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stack.core.errors import LocalError
+from stack.voice.onnx import load_model
 
 Int16: TypeAlias = npt.NDArray[np.int16]
 Float: TypeAlias = npt.NDArray[np.float32]
@@ -240,20 +241,9 @@ class SileroDetector(FramedDetector):
 
     def __init__(self, model: str) -> None:
         super().__init__(frame_length=512)
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise LocalError(
-                "SileroDetector needs `pip install onnxruntime` and a Silero VAD .onnx file"
-            ) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise LocalError(f"cannot load {model} as an ONNX model: {error}") from error
+        self._session = load_model(model)
         if {"input", "state", "sr"} - {given.name for given in self._session.get_inputs()}:
-            raise LocalError(f"{model} is not a Silero VAD of version 5 or later")
+            raise LocalError(f"{model} is not a Silero VAD of version 5 or later, for one frame at a time")
         self._state: Float = np.zeros((2, 1, 128), np.float32)
         self._context: Float = np.zeros(self._CONTEXT, np.float32)
 

@@ -19,10 +19,11 @@ from stack.signaling.server import Serving
 from tests.signaling.conftest import server  # noqa: F401
 
 
-def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "stack", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+def run(
+    *arguments: str, expect: int = 0, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stack", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert done.returncode == expect, done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -59,12 +60,42 @@ def test_help_shows_the_commands() -> None:
         (["call", "http://127.0.0.1:9/"], 1, "cannot reach"),
         (["call", "http://127.0.0.1:9/", "--play", "/no/such/file.wav"], 1, "/no/such/file.wav"),
         (["call", "http://127.0.0.1:9/", "--record", "/no/such/folder/x.wav"], 1, "cannot write"),
+        (["serve", "--detector", "ears"], 1, "a detector is earshot, energy or silero:FILE, not 'ears'"),
+        (["serve", "--echo", "maybe"], 1, "echo is auto, aec3 or off, not 'maybe'"),
+        (
+            ["serve", "--endpointer", "smart-turn"],
+            1,
+            "an endpointer is rules or smart-turn:FILE, not 'smart-turn'",
+        ),
         (["call", "http://127.0.0.1:9/", "--dtls", "1.1"], 2, "1.1"),
         (["nonsense"], 2, "No such command"),
     ],
 )
 def test_a_mistake_is_one_clear_line(arguments: list[str], code: int, message: str) -> None:
     assert message in run(*arguments, expect=code).stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "module", "message"),
+    [
+        ("DETECTOR", "silero:/no/such.onnx", "onnxruntime", "/no/such.onnx needs `pip install onnxruntime`"),
+        ("ENDPOINTER", "smart-turn:/no/such.onnx", "onnxruntime", "/no/such.onnx needs `pip install onnxruntime`"),
+        ("ECHO", "aec3", "livekit", "AEC3 needs `pip install livekit`"),
+    ],
+)
+def test_what_is_not_installed_is_one_clear_line_at_the_start(
+    name: str, value: str, module: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{module}.py").write_text("raise ImportError('not here')")
+    environment = os.environ | {f"VOICE_STACK_{name}": value, "PYTHONPATH": str(tmp_path)}
+    assert message in run("serve", "--port", "0", "--udp-port", "0", expect=1, environment=environment).stderr
+
+
+def test_a_model_that_is_not_there_is_one_clear_line_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").touch()
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    for option in ("--detector=silero:/no/such.onnx", "--endpointer=smart-turn:/no/such.onnx"):
+        assert "there is no file /no/such.onnx" in run("serve", option, expect=1, environment=environment).stderr
 
 
 def test_a_port_in_use_is_one_clear_line() -> None:
@@ -129,7 +160,7 @@ async def test_a_signal_ends_the_server_in_an_orderly_way(name: str) -> None:
 
 def test_help_shows_the_environment() -> None:
     text = run("serve", "--help").stdout
-    for name in ("VOICE_STACK_PORT", "VOICE_STACK_TOKEN", "VOICE_STACK_UPSTREAM", "VOICE_STACK_DRAIN_SECONDS"):
+    for name in ("VOICE_STACK_PORT", "VOICE_STACK_TOKEN", "VOICE_STACK_UPSTREAM", "VOICE_STACK_ENDPOINTER"):
         assert name in text
 
 

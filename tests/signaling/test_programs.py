@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -14,13 +15,14 @@ import pytest
 
 from stack import Call
 from stack.agents import assistant
-from stack.aio import HostConfig
+from stack.aio import Host, HostConfig
 from stack.core.errors import LocalError
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.voice.conversation import ConversationConfig
+from stack.voice.endpointing import Pause
 from stack.voice.events import Utterance
-from stack.voice.turns import TurnSettings
+from stack.voice.turns import Eagerness, TurnMode, TurnSettings
 
 RATE = 16_000
 
@@ -182,6 +184,39 @@ async def test_a_program_may_bring_the_rules_of_turns_that_suit_it() -> None:
         async with calling(program, **asked) as (call, _):
             await call.wait_ended()
     assert [rules.pause_ms for rules in seen] == [100.0, 200.0], "what the host was told goes first"
+
+
+async def test_an_endpointer_makes_turns_semantic_where_nobody_says_what_they_are() -> None:
+    async def program(call: Call) -> None:
+        """Says nothing of turns."""
+
+    smart = ConversationConfig(endpointer="smart-turn:x.onnx")
+    assert Host(program, HostConfig(conversation=smart)).config.conversation.turns.mode is TurnMode.SEMANTIC
+    assert Host(program).config.conversation.turns == TurnSettings()
+    program.turns = TurnSettings(TurnMode.MANUAL)  # type: ignore[attr-defined]
+    assert Host(program, HostConfig(conversation=smart)).config.conversation.turns.mode is TurnMode.MANUAL
+
+
+async def test_a_program_brings_its_own_endpointer() -> None:
+    asked: list[tuple[str, Pause]] = []
+
+    class Mine:
+        def wait(self, pause: Pause) -> float:
+            asked.append((threading.current_thread().name, pause))
+            return 0.4
+
+    async def program(call: Call) -> None:
+        call.use_endpointer(Mine())
+        async for _ in call.utterances():
+            break
+
+    async with calling(program, mode=TurnMode.SEMANTIC, eagerness=Eagerness.LOW) as (call, _):
+        call.speaker.write(TURN, RATE)
+        await call.wait_ended()
+    ((thread, pause),) = asked
+    assert thread not in ("media", threading.current_thread().name)
+    assert pause.eagerness is Eagerness.LOW
+    assert 0.8 < pause.speech < 1.4
 
 
 async def test_the_assistant_hears_counts_is_interrupted_and_remembers_where() -> None:

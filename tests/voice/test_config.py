@@ -4,9 +4,18 @@ import pytest
 
 from stack.audio import G711Decoder, OpusDecoder
 from stack.core.errors import LocalError
-from stack.voice.config import make_canceller, make_decoder, make_detector
+from stack.voice.config import (
+    ConversationConfig,
+    make_canceller,
+    make_decoder,
+    make_detector,
+    make_endpointer,
+    prepare,
+)
 from stack.voice.echo import KalmanEchoCanceller
+from stack.voice.endpointing import SmartTurnEndpointer
 from stack.voice.vad import EarshotDetector, EnergyDetector
+from tests.voice.conftest import Runtime
 
 
 def test_names_choose_parts() -> None:
@@ -16,10 +25,32 @@ def test_names_choose_parts() -> None:
     assert isinstance(make_detector("energy"), EnergyDetector)
     assert isinstance(make_canceller("auto"), KalmanEchoCanceller)
     assert make_canceller("off") is None
+    assert make_endpointer("rules") is None
+
+
+def test_what_is_chosen_is_made_before_the_first_call(runtime: Runtime) -> None:
+    assert prepare(ConversationConfig()) is None
+    runtime.inputs = {"input_features": [1, 80, 800]}
+    model = runtime.file("smart-turn.onnx")
+    assert isinstance(prepare(ConversationConfig(endpointer=f"smart-turn:{model}")), SmartTurnEndpointer)
+    assert runtime.loaded == [model]
+    for config in (
+        ConversationConfig(endpointer="smart-turn:no.onnx"),
+        ConversationConfig(detector="silero:no.onnx"),
+    ):
+        with pytest.raises(LocalError, match=r"there is no file no\.onnx"):
+            prepare(config)
 
 
 @pytest.mark.parametrize(
-    ("make", "name"), [(make_detector, "nobody"), (make_detector, "silero:"), (make_canceller, "maybe")]
+    ("make", "name"),
+    [
+        (make_detector, "nobody"),
+        (make_detector, "silero:"),
+        (make_canceller, "maybe"),
+        (make_endpointer, "smart-turn:"),
+        (make_endpointer, "smart"),
+    ],
 )
 def test_a_wrong_name_is_one_clear_error(make, name: str) -> None:
     with pytest.raises(LocalError, match=f"not '{name}'"):

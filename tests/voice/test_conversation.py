@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from interop.network_model import Jitter, NetworkModel
 from stack.sctp import ChannelId, ChannelOpened, MessageReceived
 from stack.session import Connected
 from stack.voice.conversation import MAX_EARLY, Conversation, ConversationConfig
+from stack.voice.endpointing import BOUNDS
 from stack.voice.events import (
     Heard,
     ReplyFinished,
@@ -23,6 +25,7 @@ from stack.voice.events import (
     ReplyStarted,
     ReplyWanted,
     TurnChanged,
+    TurnPaused,
     UserStartedSpeaking,
     UserStoppedSpeaking,
     Utterance,
@@ -30,7 +33,7 @@ from stack.voice.events import (
     UtterancePiece,
 )
 from stack.voice.floor import MAX_SILENCE
-from stack.voice.turns import Eagerness, TurnMode, TurnSettings
+from stack.voice.turns import Eagerness, TurnMode, TurnSettings, TurnState
 from tests.sim.calls import CallPair
 
 RATE = 16_000
@@ -250,6 +253,182 @@ def test_words_of_before_do_not_end_what_came_after() -> None:
     (utterance,) = talk.right.seen(Utterance)
     assert utterance.duration > 1.4
     assert utterance.waited_ms > 900
+
+
+class Judged(Talk):
+    """A call whose pauses somebody else judges, `after` seconds: `answers` are what is said of each in turn."""
+
+    def __init__(self, *answers: float | None, after: float = 0.3, **turns: Any) -> None:
+        super().__init__(**({"mode": TurnMode.SEMANTIC, "eagerness": Eagerness.HIGH, "pause_ms": 100.0} | turns))
+        self._answers = iter(answers)
+        self._due: list[tuple[float, int, float]] = []
+        self._after = after
+        self.right.react = self._on_event
+        self.right.command(lambda conversation, now: conversation.report_pauses(True, now))
+
+    def _on_event(self, event: object, now: float) -> None:
+        answer = next(self._answers, None) if isinstance(event, TurnPaused) else None
+        if isinstance(event, TurnPaused) and answer is not None:
+            self._due.append((now + self._after, event.number, answer))
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """As ever, and give the answers that are due, to 10 ms."""
+        end = self.now + seconds
+        while self.now < end:
+            if super().run(min(0.01, end - self.now), until) and until is not None:
+                return True
+            while self._due and self._due[0][0] <= self.now:
+                self.answer(*self._due.pop(0)[1:])
+        return False
+
+    def answer(self, number: int, wait: float) -> None:
+        self.right.command(lambda conversation, now: conversation.note_end_of_turn(number, wait, now))
+
+
+ONE_SENTENCE = (noise(0.5), voice(1.0), noise(4.0))
+
+
+@pytest.mark.parametrize("eagerness", [Eagerness.HIGH, Eagerness.MEDIUM, Eagerness.LOW])
+def test_who_judges_pauses_moves_the_end_of_the_turn(eagerness: Eagerness) -> None:
+    for wait in (0.1, 0.45, 0.9, 1.9):
+        talk = Judged(wait, after=0.2, eagerness=eagerness)
+        talk.say(room(*ONE_SENTENCE))
+        talk.run(5)
+        (question,) = talk.right.seen(TurnPaused)
+        assert question.pause.eagerness is eagerness
+        assert question.pause.speech == pytest.approx(1.3, abs=0.1), "with its prefix"
+        assert len(question.pause.utterance) == pytest.approx(1.3 * RATE, abs=0.1 * RATE)
+        assert len(question.pause.silence) == pytest.approx(0.1 * RATE, abs=0.04 * RATE)
+        (utterance,) = talk.right.seen(Utterance)
+        assert utterance.waited_ms == pytest.approx(1000 * max(wait, 0.3), abs=60), "0.3: when the answer came"
+
+
+def test_a_question_that_nobody_answers_waits_as_if_the_turn_were_not_finished() -> None:
+    for eagerness in Eagerness:
+        talk = Judged(eagerness=eagerness)
+        talk.say(room(*ONE_SENTENCE))
+        talk.run(5)
+        (utterance,) = talk.right.seen(Utterance)
+        assert utterance.waited_ms == pytest.approx(1000 * BOUNDS[eagerness].unfinished, abs=60)
+
+
+def test_an_answer_that_comes_too_late_changes_nothing() -> None:
+    talk = Judged(0.0, 1.5, after=0.5)
+    talk.say(room(noise(0.5), voice(0.6), noise(0.4), voice(0.6), noise(4.0)))
+    talk.run(6)
+    first, second = talk.right.seen(TurnPaused)
+    assert second.number > first.number
+    assert len(second.pause.pauses) == 1
+    assert second.pause.pauses[0] == pytest.approx(0.4, abs=0.06)
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.duration > 1.4, "the person had gone on when it was said that the turn was over"
+    assert utterance.waited_ms == pytest.approx(1500, abs=60)
+    talk.answer(second.number, 0.0)
+    talk.answer(99, 0.0)
+    assert talk.server.counters["end_of_turn_answered_late"] == 3
+    assert len(talk.right.seen(Utterance)) == 1
+
+
+def test_only_semantic_turns_are_judged() -> None:
+    talk = Judged(0.1, mode=TurnMode.SERVER_VAD)
+    talk.say(room(*ONE_SENTENCE))
+    talk.run(3)
+    assert talk.right.seen(TurnPaused) == []
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.waited_ms == pytest.approx(500, abs=60)
+
+
+def test_who_gives_up_leaves_the_present_pause_to_the_rules() -> None:
+    talk = Judged(eagerness=Eagerness.LOW)
+    talk.say(room(*ONE_SENTENCE, voice(1.0), noise(4.0)))
+    assert talk.run(3, lambda: bool(talk.right.seen(TurnPaused)))
+    talk.run(0.1)
+    talk.right.command(lambda conversation, now: conversation.report_pauses(False, now))
+    talk.run(9)
+    by_rules = wait_when(None, None, eagerness=Eagerness.LOW)
+    waits = [utterance.waited_ms / 1000 for utterance in talk.right.seen(Utterance)]
+    assert waits == pytest.approx([by_rules] * 2, abs=0.2)
+    assert waits[0] < BOUNDS[Eagerness.LOW].unfinished - 0.3
+    assert len(talk.right.seen(TurnPaused)) == 1
+
+
+def test_other_rules_in_a_pause_are_another_question() -> None:
+    talk = Judged(None, 0.6, after=0.1)
+    talk.say(room(*ONE_SENTENCE))
+    assert talk.run(3, lambda: bool(talk.right.seen(TurnPaused)))
+    low = TurnSettings(mode=TurnMode.SEMANTIC, eagerness=Eagerness.LOW)
+    talk.right.command(lambda conversation, now: conversation.configure_turns(low, now))
+    first, second = talk.right.seen(TurnPaused)
+    assert second.pause.eagerness is Eagerness.LOW
+    talk.answer(first.number, 0.0)
+    talk.run(4)
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.waited_ms == pytest.approx(600, abs=60)
+
+
+def test_other_rules_in_a_pause_leave_its_estimate() -> None:
+    talk = Judged(0.6, after=0.1, eagerness=Eagerness.LOW)
+    talk.say(room(*ONE_SENTENCE))
+    talk.run(2.0)
+    rules = replace(talk.server.turn_settings, threshold=0.6)
+    talk.right.command(lambda conversation, now: conversation.configure_turns(rules, now))
+    talk.run(4)
+    assert len(talk.right.seen(TurnPaused)) == 1
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.waited_ms == pytest.approx(600, abs=60), "and not the longest that there is"
+
+
+@pytest.mark.parametrize(
+    ("text", "completeness", "answer", "expected"),
+    [
+        ("what time is it", 1.0, None, 0.15),  # who knows that nothing can follow need not wait for anybody
+        ("what time is it", 1.0, 1.0, 0.15),
+        ("what time", 0.0, 0.0, 1.0),  # and is believed when more must follow
+        ("I went to the", None, None, 1.0),
+        ("I went to the", None, 0.3, 0.735),  # 0.35 · 1 + 0.65 · 0.05 finished
+        ("What time is it?", None, 0.3, 0.35),  # when the answer came: 0.1 s and 0.25 s after the last speech
+        ("What time is it?", None, 1.0, 0.57),  # 0.35 · 0 + 0.65 · 0.95
+    ],
+)
+def test_words_and_who_judges_the_sound(
+    text: str, completeness: float | None, answer: float | None, expected: float
+) -> None:
+    talk = Judged(answer, after=0.25)
+    talk.say(room(*ONE_SENTENCE))
+    assert talk.run(3, lambda: bool(talk.right.seen(UserStoppedSpeaking)))
+    talk.right.command(lambda conversation, now: conversation.note_transcript(text, now, completeness))
+    talk.run(4)
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.waited_ms == pytest.approx(1000 * expected, abs=60)
+
+
+def test_words_that_are_known_before_the_pause_are_part_of_the_question() -> None:
+    talk = Judged(0.5, after=0.1)
+    talk.say(room(*ONE_SENTENCE))
+    assert talk.run(3, lambda: bool(talk.right.seen(UserStartedSpeaking)))
+    talk.run(0.5)
+    talk.right.command(lambda conversation, now: conversation.note_transcript("I went to the", now))
+    talk.run(4)
+    (question,) = talk.right.seen(TurnPaused)
+    assert question.pause.transcript == "I went to the"
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.waited_ms == pytest.approx(500, abs=60), "whoever was asked has weighed them"
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_a_pause_that_follows_an_interruption_is_estimated_like_any_other(judged: bool) -> None:
+    """The reply ends, or the program says that it was meant, when the person has been silent for a while."""
+    talk = Judged(0.6, resume_after_ms=5000.0, eagerness=Eagerness.MEDIUM)
+    talk.right.command(lambda conversation, now: conversation.report_pauses(judged, now))
+    number = talk.reply(voice(6.0, 300))
+    talk.say(room(noise(1.0), voice(0.4), noise(6.0)))
+    assert talk.run(4, lambda: TurnChanged(TurnState.HELD) in talk.right.events)
+    assert talk.right.seen(TurnPaused) == [], "nobody asks while it is not sure that it was a turn"
+    talk.right.command(lambda conversation, now: conversation.cancel_reply(number, now))
+    talk.run(5)
+    (utterance,) = talk.right.seen(Utterance)
+    assert len(talk.right.seen(TurnPaused)) == judged
+    assert utterance.waited_ms < 1000 * BOUNDS[Eagerness.MEDIUM].unfinished + 100
 
 
 @pytest.mark.parametrize(

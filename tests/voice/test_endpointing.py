@@ -1,5 +1,4 @@
-import sys
-from types import ModuleType, SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from stack.voice.endpointing import (
     completeness,
     pitch_track,
     prosody,
+    weigh_late_words,
 )
 from stack.voice.turns import Eagerness
 
@@ -78,7 +78,7 @@ class TestWords:
 
 class TestRules:
     def wait(self, utterance, words=None, eagerness=Eagerness.AUTO):
-        return RuleEndpointer(eagerness).wait(Pause(utterance, len(utterance) / RATE, words))
+        return RuleEndpointer().wait(Pause(utterance, len(utterance) / RATE, words, eagerness=eagerness))
 
     def test_a_voice_that_falls_is_waited_for_less(self):
         assert self.wait(FALLING) < self.wait(LEVEL) - 0.3
@@ -101,55 +101,78 @@ class TestRules:
         assert waits[0] < waits[2]
 
     def test_who_pauses_long_is_given_longer(self):
-        endpointer = RuleEndpointer()
-        pause = Pause(FALLING, 2.0)
-        before = endpointer.wait(pause)
-        for _ in range(3):
-            endpointer.resumed(0.8)
-        assert before < endpointer.wait(pause) <= BOUNDS[Eagerness.AUTO].unfinished
+        endpointer, pause = RuleEndpointer(), Pause(FALLING, 2.0)
+        slow = endpointer.wait(replace(pause, pauses=(0.8, 0.9, 0.8)))
+        assert endpointer.wait(pause) < slow <= BOUNDS[Eagerness.AUTO].unfinished
+        assert endpointer.wait(replace(pause, pauses=(9.0,))) == BOUNDS[Eagerness.AUTO].unfinished
+
+    def test_words_that_leave_no_doubt(self):
+        for eagerness in Eagerness:
+            pause = Pause(LEVEL, 2.0, "stop", 1.0, eagerness, pauses=(2.0, 2.0))
+            assert RuleEndpointer().wait(pause) == BOUNDS[eagerness].certain
+
+
+class TestLateWords:
+    """Somebody else was asked about a pause, and then there are words."""
+
+    ASKED = Pause(FALLING, 2.0, eagerness=Eagerness.LOW)
+    bounds = BOUNDS[Eagerness.LOW]
+
+    def test_nothing_new(self):
+        assert weigh_late_words(None, self.ASKED, self.ASKED) == self.bounds.unfinished
+        assert weigh_late_words(1.2, self.ASKED, self.ASKED) == 1.2
+        assert weigh_late_words(99.0, self.ASKED, self.ASKED) == 99.0, "whoever is asked may want more"
+
+    def test_words_do_not_end_what_nobody_has_judged(self):
+        known = replace(self.ASKED, transcript="Stop!")
+        assert weigh_late_words(None, self.ASKED, known) == self.bounds.unfinished
+
+    def test_they_outweigh_the_sound_but_do_not_silence_it(self):
+        cut, whole = (replace(self.ASKED, transcript=words) for words in ("I went to the", "What is the time?"))
+        waits = [weigh_late_words(said, self.ASKED, words) for words in (whole, cut) for said in (0.1, 99.0)]
+        assert waits == sorted(waits)
+        assert self.bounds.finished <= waits[0] < waits[1] < waits[2] < waits[3] <= self.bounds.unfinished
+
+    def test_words_that_were_known_before_are_in_the_answer(self):
+        asked = replace(self.ASKED, transcript="I went to the")
+        assert weigh_late_words(0.8, asked, replace(asked)) == 0.8
+
+
+INPUTS = {"input_features": ["batch", 80, 800]}
 
 
 class TestSmartTurn:
-    def test_it_says_what_is_missing(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "onnxruntime", None)
-        with pytest.raises(LocalError, match="pip install onnxruntime"):
-            SmartTurnEndpointer("smart-turn.onnx")
+    @pytest.mark.parametrize(
+        "inputs", [{"input": ["batch", 128_000]}, {"input_features": ["batch", 80, 800], "x": []}]
+    )
+    def test_it_is_no_other_model(self, runtime, inputs):
+        runtime.inputs = inputs
+        with pytest.raises(LocalError, match="not a smart-turn model of version 3"):
+            SmartTurnEndpointer(runtime.file("other.onnx"))
 
-    def test_the_model_sees_the_end_of_eight_seconds(self, monkeypatch):
+    def test_the_model_sees_the_end_of_eight_seconds(self, runtime):
         seen = []
 
-        class Session:
-            def __init__(self, model, options, providers):
-                if model == "missing.onnx":
-                    raise RuntimeError("no such file")
+        def run(given):
+            seen.append(given["input_features"])
+            return [np.array([[0.75]], np.float32)]
 
-            def get_inputs(self):
-                return [SimpleNamespace(name="input_features")]
-
-            def run(self, outputs, given):
-                seen.append(given["input_features"])
-                return [np.array([[0.75]], np.float32)]
-
-        fake = ModuleType("onnxruntime")
-        fake.InferenceSession, fake.SessionOptions = Session, SimpleNamespace
-        monkeypatch.setitem(sys.modules, "onnxruntime", fake)
-        with pytest.raises(LocalError, match="cannot load"):
-            SmartTurnEndpointer("missing.onnx")
-        model = SmartTurnEndpointer("smart-turn.onnx", Eagerness.HIGH)
+        runtime.run, runtime.inputs = run, INPUTS
+        model = SmartTurnEndpointer(runtime.file("smart-turn.onnx"))
         assert model.probability(FALLING) == 0.75
         assert seen[0].shape == (1, 80, 800)
         assert seen[0].dtype == np.float32
         assert seen[0][0, :, :550].max() < seen[0][0, :, 650:].max() - 0.5
         bounds = BOUNDS[Eagerness.HIGH]
-        expected = bounds.unfinished + 0.75 * (bounds.finished - bounds.unfinished)
-        assert model.wait(Pause(FALLING, 2.0)) == pytest.approx(expected)
+        pause = Pause(LEVEL, 2.0, eagerness=Eagerness.HIGH, silence=np.zeros(RATE, np.int16))
+        assert model.wait(pause) == pytest.approx(bounds.between(0.75))
+        assert seen[1][0, :, 790:].max() < seen[1][0, :, 700:770].max() - 0.5, "a fifth of a second of silence"
+        assert seen[1][0, :, 770:779].max() > seen[1][0, :, 700:770].max() - 0.1
+        assert model.wait(replace(pause, transcript="I went to the")) > model.wait(pause) + 0.2
 
-    def test_a_tone_lands_in_its_band(self, monkeypatch):
-        fake = ModuleType("onnxruntime")
-        fake.InferenceSession = lambda *_, **__: SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name="x")])
-        fake.SessionOptions = SimpleNamespace
-        monkeypatch.setitem(sys.modules, "onnxruntime", fake)
-        model = SmartTurnEndpointer("smart-turn.onnx")
+    def test_a_tone_lands_in_its_band(self, runtime):
+        runtime.inputs = INPUTS
+        model = SmartTurnEndpointer(runtime.file("smart-turn.onnx"))
         tones = [
             model.features((8000 * np.sin(2 * np.pi * hz * np.arange(8 * RATE) / RATE)).astype(np.int16))
             for hz in (500, 1000, 4000)

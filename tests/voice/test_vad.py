@@ -1,7 +1,5 @@
-import sys
 import wave
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,32 +126,21 @@ class TestDetectors:
         assert louder[5].probability > 0.9
         assert louder[-1].probability < 0.5
 
-    def test_silero_says_what_is_missing(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "onnxruntime", None)
-        with pytest.raises(LocalError, match="pip install onnxruntime"):
-            SileroDetector("silero_vad.onnx")
+    def test_silero_is_no_other_model(self, runtime):
+        runtime.inputs = {"input_features": [1, 80, 800]}
+        with pytest.raises(LocalError, match="not a Silero VAD"):
+            SileroDetector(runtime.file("other.onnx"))
 
-    def test_silero_keeps_its_state_and_its_context(self, monkeypatch):
+    def test_silero_keeps_its_state_and_its_context(self, runtime):
         seen = []
 
-        class Session:
-            def __init__(self, model, options, providers):
-                if model == "missing.onnx":
-                    raise RuntimeError("no such file")
+        def run(given):
+            seen.append(given)
+            return np.array([[0.75]], np.float32), given["state"] + 1
 
-            def get_inputs(self):
-                return [SimpleNamespace(name=name) for name in ("input", "state", "sr")]
-
-            def run(self, outputs, given):
-                seen.append(given)
-                return np.array([[0.75]], np.float32), given["state"] + 1
-
-        fake = ModuleType("onnxruntime")
-        fake.InferenceSession, fake.SessionOptions = Session, SimpleNamespace
-        monkeypatch.setitem(sys.modules, "onnxruntime", fake)
-        with pytest.raises(LocalError, match="cannot load"):
-            SileroDetector("missing.onnx")
-        detector = SileroDetector("silero_vad.onnx")
+        runtime.run = run
+        runtime.inputs = {"input": ["batch", "samples"], "state": [2, "batch", 128], "sr": []}
+        detector = SileroDetector(runtime.file("silero_vad.onnx"))
         out = detector.push(tone(0.064), 16_000, 0.0)
         assert [f.probability for f in out] == [0.75, 0.75]
         assert out[1].media_time == pytest.approx(0.032)
@@ -164,6 +151,10 @@ class TestDetectors:
         detector.reset()
         detector.push(tone(0.032), 16_000, 0.0)
         assert not seen[2]["state"].any()
+        other = SileroDetector(runtime.file("silero_vad.onnx"))
+        detector.push(tone(0.032), 16_000, 0.032)
+        other.push(tone(0.032), 16_000, 0.0)
+        assert not seen[4]["state"].any(), "calls share the model, and no memory"
 
 
 class TestFirstLook:
