@@ -13,7 +13,7 @@ const PERIOD = 500;      // milliseconds between two looks at the jitter buffer
 const WINDOW = 1;        // looks back to which the mean is taken
 const USUAL_DELAY = 60;  // milliseconds, where nothing is known of the jitter buffer
 const PACKET = 20;       // milliseconds of sound
-const FADE = 200;        // milliseconds for which a jitter buffer that has run dry goes on inventing sound
+const FADE = 240;        // milliseconds for which a jitter buffer that has run dry goes on inventing sound
 const LONGER = 150;      // milliseconds that it is waited for a last packet, which may have been lost
 const LOOK = 10;         // milliseconds between two looks at what is being played
 

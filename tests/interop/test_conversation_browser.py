@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from interop import listening, servers, talker
 from interop.browsers import launch
-from stack.audio import resample, write_wav
+from stack.audio import Samples, resample, write_wav
 
 pytestmark = [
     pytest.mark.browser,
@@ -18,6 +19,15 @@ pytestmark = [
 
 TWICE_AND_ON = """voiceStack.conversation.entries.filter(entry => entry.outcome === 'interrupted').length >= 2
   && voiceStack.conversation.entries.at(-1).outcome === 'speaking'"""
+
+
+FRAME = 320
+
+
+def loudest(sound: Samples) -> float:
+    """Return the greatest RMS of 20 ms."""
+    blocks = sound[: len(sound) // FRAME * FRAME].astype(float).reshape(-1, FRAME)
+    return float(np.sqrt((blocks**2).mean(axis=1)).max(initial=0.0))
 
 
 @pytest.fixture
@@ -64,7 +74,10 @@ async def test_a_program_that_is_interrupted_falls_silent_and_begins_anew(
     assert set(played) == {entry["reply"] for entry in entries}
     for entry in cut_off:
         assert entry["heardMs"] == pytest.approx(played[entry["reply"]].heard_ms, abs=100)
-        assert played[entry["reply"]].end < played[entry["reply"] + 1].begin
+        end, begin = played[entry["reply"]].end, played[entry["reply"] + 1].begin
+        assert loudest(sound[end + FRAME : begin - 3 * FRAME]) < 500, (
+            "nothing of it comes back when the track opens"
+        )
         assert played[entry["reply"] + 1].is_whole
     # What left after the decision is nothing: the sound that is not heard is what waited in the browser.
     cuts = [event for event in events if event["type"] == "reply_interrupted"]
