@@ -24,13 +24,12 @@ import numpy as np
 from stack.core.errors import LocalError
 from stack.voice.echo_filter import BLOCK, DelayEstimator, KalmanFilter, Lag
 from stack.voice.echo_gate import EchoGate, GateSettings
+from stack.voice.echo_watch import PathWatch
 from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
 
 _SNAP = 16  # samples by which media time may disagree with the count of samples: 1 ms of rounding
 _AUDIBLE = 30.0  # RMS of a reference that can come back as an echo: -61 dBFS
 _HEADROOM = 64  # taps that the model begins before the lag that was found
-_LEAST_LEFT, _MOST_LEFT = 0.25, 5.0  # of the prediction's power
-_OPPOSED = 0.22  # correlation of remainder and prediction that double talk hardly ever reaches by chance
 _TAIL = 3200  # samples for which a room may go on after us
 
 
@@ -134,7 +133,7 @@ class KalmanEchoCanceller:
 
     _LOOKS_TO_GIVE_UP = 8
     _CANCELS = 0.25  # remainder by which a filter is known to cancel: 6 dB
-    _FOUND = 0.5  # of a prediction that must be in the microphone, or the path is not believed any more
+    _FOUND = 0.5  # of a prediction that must be in the microphone, or the path is gone
     _FARTHEST_TAP = 480
 
     def __init__(self, max_delay: float = 0.5, partitions: int = 16, gate: GateSettings | None = None) -> None:
@@ -154,6 +153,7 @@ class KalmanEchoCanceller:
         self._converged = False
         self._losses = 0
         self._balance = Balance()
+        self._watch = PathWatch()
 
     @property
     def report(self) -> EchoReport:
@@ -189,7 +189,7 @@ class KalmanEchoCanceller:
 
     def reset(self) -> None:
         """Another client, another room."""
-        self._filter.doubt(0.0)
+        self._filter.forget()
         self._gate.restart()
         self._estimator.reset()
         self._state, self._fruitless, self._converged, self._fresh = EchoState.UNKNOWN, 0, False, False
@@ -219,10 +219,9 @@ class KalmanEchoCanceller:
             self._fresh = True
         error = model.step(self._lag.delayed(self._reference.read, at, BLOCK), microphone)
         self._balance.update(microphone, error)
-        if self._converged and self._balance.found < self._FOUND:
-            self._losses += 1
-            model.doubt(max(0.0, self._balance.found))
-            self._mistrust()
+        changed = self._watch.update(model.error_spectrum, model.echo_spectrum)
+        if changed:
+            self._relearn(at)
         if not self._converged and self._balance.remainder < self._CANCELS:
             self._converged = True
         self._gate.update(
@@ -231,11 +230,24 @@ class KalmanEchoCanceller:
             model.error_power,
             model.echo_power,
             model.reference_power(),
-            self._balance.opposed,
+            model.unlearnt_power,
+            changed,
             self._converged,
         )
         # A filter that adds more than it takes away is not asked.
         return microphone if self._balance.remainder > 1.0 else error
+
+    def _relearn(self, at: int) -> None:
+        """The path has changed, or begins to: forget what is wrong, and learn the rest anew."""
+        watch = self._watch
+        if watch.found < self._FOUND:
+            self._losses += 1
+            self._filter.doubt(watch.found)
+            self._next_look = min(self._next_look or at, at + _LOOK_WHEN_LOST)
+        else:
+            # While a path moves, most of it is still right: the filter follows.
+            self._filter.doubt(changed=min(1.0, watch.left))
+        watch.restart()
 
     def _look(self, end: int) -> None:
         """Search for our voice in the last half second, if there is something to be seen in it."""
@@ -270,7 +282,7 @@ class KalmanEchoCanceller:
             self._state, self._fruitless = EchoState.PRESENT, 0
             self._lag.restart(max(0, lag - _HEADROOM), end)
             self._fresh = False
-            self._filter.doubt(0.0)
+            self._filter.forget()
             self._mistrust()
         elif self._state is EchoState.UNKNOWN:
             self._fruitless += 1
@@ -295,6 +307,7 @@ class KalmanEchoCanceller:
 
     def _mistrust(self) -> None:
         self._converged = False
+        self._watch.restart()
         self._gate.lost()
 
     def _peak(self) -> int:
@@ -302,26 +315,17 @@ class KalmanEchoCanceller:
 
 
 class Balance:
-    """Running energies of what came in, what was predicted and what was left."""
+    """Running energies of what came in and what was left."""
 
     def __init__(self) -> None:
-        self._heard = self._left = self._explained = self._predicted = 0.0
-        self._explained_now = self._predicted_now = self._left_now = self._left_slow = 0.0
+        self._heard = self._left = 0.0
         self._long_heard = self._long_left = 1.0
 
     def update(self, microphone: Float, error: Float) -> None:
         """Take one block."""
-        predicted = microphone - error
         heard, left = float(np.dot(microphone, microphone)), float(np.dot(error, error))
         self._heard = 0.9 * self._heard + heard
         self._left = 0.9 * self._left + left
-        explained, power = float(np.dot(microphone, predicted)), float(np.dot(predicted, predicted))
-        self._left_slow = 0.85 * self._left_slow + left
-        self._explained = 0.85 * self._explained + explained
-        self._predicted = 0.85 * self._predicted + power
-        self._explained_now = 0.7 * self._explained_now + explained
-        self._predicted_now = 0.7 * self._predicted_now + power
-        self._left_now = 0.7 * self._left_now + left
         self._long_heard = 0.99 * self._long_heard + heard
         self._long_left = 0.99 * self._long_left + left
 
@@ -329,29 +333,6 @@ class Balance:
     def remainder(self) -> float:
         """The share of the microphone's energy that was left over the last 100 ms."""
         return self._left / self._heard if self._heard > 0.0 else 1.0
-
-    @property
-    def found(self) -> float:
-        """How much of the prediction is in the microphone: 1 for a path that is right, 0 for one that is gone.
-
-        Beside a voice that is much louder than the echo nobody can tell: then it is 1.
-        """
-        tellable = self._predicted > BLOCK and self._left_slow < _MOST_LEFT * self._predicted
-        return self._explained / self._predicted if tellable else 1.0
-
-    @property
-    def opposed(self) -> bool:
-        """True if what is left runs against the prediction: the filter now adds an echo of its own.
-
-        A person's voice is uncorrelated with the prediction; a prediction that is no longer in the microphone is
-        left there with its sign turned. Over 30 ms, and only where as much is left as a lost path leaves: beside a
-        voice that is much louder, correlation is chance.
-        """
-        share = self._left_now / (self._predicted_now + 1.0)
-        if self._predicted_now < BLOCK or not _LEAST_LEFT < share < _MOST_LEFT:
-            return False
-        against = self._predicted_now - self._explained_now
-        return against > _OPPOSED * float(np.sqrt(self._left_now * self._predicted_now))
 
     @property
     def erle_db(self) -> float:

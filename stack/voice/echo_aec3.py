@@ -80,7 +80,10 @@ class Aec3EchoCanceller:
         self._balance.update(microphone, left)
         # What a suppressor removed is what it took for echo: that is the prediction.
         removed = _power(microphone - left)
-        self._gate.update(at / DETECTOR_RATE, _power(microphone), _power(left), removed, removed, False, True)
+        nothing = np.zeros_like(removed)
+        self._gate.update(
+            at / DETECTOR_RATE, _power(microphone), _power(left), removed, removed, nothing, False, True
+        )
         return error
 
 

@@ -3,8 +3,9 @@
 `KalmanFilter` is a partitioned-block frequency-domain adaptive filter with a Kalman step size, diagonal in
 frequency and partition: overlap-save with hops of 10 ms, one complex weight and one error variance for each bin of
 each partition. What the filter knows about its own error decides how far it moves, and what the near end adds is
-measured as noise, so double talk slows it down instead of tearing it away. It is linear: the near-end voice
-passes whole.
+measured as noise, so double talk slows it down instead of tearing it away (Enzner and Vary, "Frequency-domain
+adaptive Kalman filter for acoustic echo control in hands-free telephones", Signal Processing 2006). It is linear:
+the near-end voice passes whole. Its error variance is also what the gate is told of bins that are not learnt yet.
 
 `DelayEstimator` finds where in half a second of what was sent the echo sits, by phase correlation (GCC-PHAT) that
 is accumulated over windows. `Lag` is what was found as a line in time, and reads the reference along it.
@@ -30,12 +31,16 @@ BLOCK = 160
 BINS = BLOCK + 1
 
 _RELIABLE = 1e2  # power per bin that is never taken for anything but rounding
+_LESSON = 0.25  # of what the filter would think to have learnt from a block
+_LEAKAGE = 3e-4  # of a block's power, that may be found in any bin, because blocks have edges
+_NEW_PATH = 2.0  # the power of another path, as a multiple of that of the old one
+_LEARNT = 1e-3  # of the power that a path may have: a model that is smaller is none
 
 
 class KalmanFilter:
     """Models an echo path of `partitions` × 10 ms from reference to microphone; float32 samples in int16 scale."""
 
-    def __init__(self, partitions: int = 16, transition: float = 0.9985, path_gain: float = 0.5) -> None:
+    def __init__(self, partitions: int = 16, transition: float = 0.9992, path_gain: float = 0.5) -> None:
         self.partitions = partitions
         self._keep = transition * transition
         decay = 10.0 ** (-np.arange(partitions) / 10.0)
@@ -55,12 +60,18 @@ class KalmanFilter:
         """Power spectrum of what the last step left."""
         self.echo_power: Float = np.zeros(BINS, np.float32)
         """Power spectrum of the echo that the last step predicted."""
+        self.error_spectrum: Complex = np.zeros(BINS, np.complex64)
+        """Of what the last step left."""
+        self.echo_spectrum: Complex = np.zeros(BINS, np.complex64)
+        """Of the echo that the last step predicted."""
+        self.unlearnt_power: Float = np.zeros(BINS, np.float32)
+        """Power spectrum of the echo that the last step may have left: what the filter knows of its own error."""
 
     def step(self, reference: Float, microphone: Float) -> Float:
         """Take one block of each; return the microphone without the echo."""
         self._remember(reference)
-        echo_spectrum = np.einsum("pf,pf->f", self._spectra, self._weights)
-        echo = np.fft.irfft(echo_spectrum, 2 * BLOCK)[BLOCK:].astype(np.float32, copy=False)
+        echo_everywhere = np.einsum("pf,pf->f", self._spectra, self._weights)
+        echo = np.fft.irfft(echo_everywhere, 2 * BLOCK)[BLOCK:].astype(np.float32, copy=False)
         error: Float = microphone - echo
         self._padded[BLOCK:] = error
         spectrum = np.fft.rfft(self._padded).astype(np.complex64, copy=False)
@@ -69,6 +80,7 @@ class KalmanFilter:
         predicted = np.fft.rfft(self._padded).astype(np.complex64, copy=False)
         self.echo_power = predicted.real**2 + predicted.imag**2
         self.microphone_power = np.abs(spectrum + predicted) ** 2
+        self.error_spectrum, self.echo_spectrum = spectrum, predicted
         self._adapt(spectrum)
         return error
 
@@ -101,10 +113,22 @@ class KalmanFilter:
         response = np.fft.irfft(self._weights, 2 * BLOCK, axis=1)[:, :BLOCK]
         return response.reshape(-1).astype(np.float32, copy=False)
 
-    def doubt(self, keep: float = 1.0) -> None:
-        """The path may be another one: keep a share of the model, and be ready to learn fast."""
+    def doubt(self, keep: float = 1.0, changed: float = 1.0) -> None:
+        """The path may be another one: keep a share of the model, and be ready to learn fast.
+
+        `changed` is the power of what is wrong with the path, as a share of its own. Rooms keep their loudness and
+        their decay, so another path is expected to be like the old one in both.
+        """
+        envelope = (self._weights.real**2 + self._weights.imag**2).mean(axis=1, keepdims=True)
+        known = float(envelope.sum()) > _LEARNT * float(self._prior[:, 0].sum())
+        prior = _NEW_PATH * envelope if known else self._prior
         self._weights *= keep
-        self._variance = np.maximum(self._variance, self._prior)
+        self._variance = np.maximum(self._variance, changed * prior).astype(np.float32, copy=False)
+
+    def forget(self) -> None:
+        """Another client: nothing is known."""
+        self._weights.fill(0)
+        self._variance = self._prior.copy()
 
     def _remember(self, reference: Float) -> None:
         self._window[:BLOCK] = self._window[BLOCK:]
@@ -117,12 +141,18 @@ class KalmanFilter:
 
     def _adapt(self, error: Complex) -> None:
         self._noise = 0.6 * self._noise + 0.4 * self.error_power
-        expected = np.einsum("pf,pf->f", self._variance, self._powers)
         # Half of an overlap-save window is signal, hence the 0.5.
-        gain = self._variance / (0.5 * expected + self._noise + _RELIABLE)
+        self.unlearnt_power = 0.5 * np.einsum("pf,pf->f", self._variance, self._powers)
+        # What a loud vowel's edges spread over the quiet bins has not gone along the path bin by bin: nothing is
+        # learnt from it, or the first "s" after a change would be taken for a person.
+        leaked = _LEAKAGE * (self._powers.sum(axis=1) @ self._variance)
+        gain = self._variance / (self.unlearnt_power + leaked + self._noise + _RELIABLE)
         change = np.fft.irfft(gain * np.conj(self._spectra) * error, 2 * BLOCK, axis=1)
         change[:, BLOCK:] = 0.0  # a path of one partition is BLOCK taps long
-        self._variance *= self._keep * (1.0 - 0.5 * gain * self._powers)
+        # To the diagonal form each bin of each partition seems to be measured by itself. But windows overlap, and
+        # a vowel that lasts says the same again and again: with the whole lesson the filter would believe to know
+        # a path, and slow down, 10 dB before it does.
+        self._variance *= self._keep * (1.0 - 0.5 * _LESSON * gain * self._powers)
         self._weights += np.fft.rfft(change, axis=1)
         magnitude = self._weights.real**2 + self._weights.imag**2
         self._variance += (1.0 - self._keep) * (magnitude + 1e-4 * self._prior)

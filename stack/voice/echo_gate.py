@@ -1,15 +1,17 @@
 """What tells the person's voice from what is left of our own after the echo canceller.
 
 A voice detector hears speech in a residual echo 20 dB down as well as it hears a person. So a frame counts only if
-the canceller's output holds clearly more energy than the echo can have left there. Two estimates of that remainder
-are kept for each of nine bands:
+the canceller's output holds clearly more energy than the echo can have left there. Three estimates of that
+remainder are kept for each of nine bands:
 
-- the *leak*: what is usually left of a predicted echo, as long as the prediction is found in the microphone;
+- the *unlearnt*: what the filter does not know yet of the path, by its own error variance. It is large after a
+  change and shrinks band by band, as fast as our speech teaches the filter; no voice of a person can raise it;
+- the *leak*: what is usually left of a predicted echo in a band that has been learnt: distortion, a late tail;
 - the *coupling*: what of the reference's power usually comes back at all. It knows no phase, so it holds when
-  the path changes, drifts or distorts, and it takes over while the filter has lost its path.
+  the path changes, drifts or distorts; it bounds the other two, and takes over when the path has just been lost.
 
-Both follow a quantile in decibels, in steps of fixed size: a burst of near-end speech moves them a little, and not
-away.
+The last two follow a quantile in decibels, in steps of fixed size: a burst of near-end speech moves them a little,
+and not away. The two highest bands are no evidence of a person: an "s" is loud, rare, and learnt last.
 """
 
 from __future__ import annotations
@@ -39,8 +41,11 @@ _SMOOTHING = 0.6
 _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
 _FLOOR_START = 1e4
 _DOUBT = 0.1
+_SUSPECT = 0.1  # share of energy that is nobody's, from which a block may be a person's and teaches little
 _MOST_LEFT = 5.0  # of a prediction: more than that is a voice, or a path that is gone
 _VERDICTS_KEPT = 64
+_SETTLED = 0.1  # of a predicted echo: a band of which less is unlearnt shows what is left in the end
+_EVIDENT = BANDS - 2  # bands in which a person is looked for: below 3.2 kHz
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +54,15 @@ class GateSettings:
 
     leak_margin_db: float = 6.0
     """Above the usual remainder of the echo."""
+    unlearnt_margin_db: float = 4.0
+    """Above what the filter expects to be wrong by."""
     coupling_margin_db: float = 6.0
     """Above the echo itself, while nothing better is known."""
     floor_margin_db: float = 6.0
     """Above the background noise."""
     unexplained: float = 0.45
     """Share of the energy that neither echo nor noise accounts for, from which a frame may be speech."""
-    probation_blocks: int = 10
+    probation_blocks: int = 4
     """For how long a prediction that was found wrong is not believed again."""
 
 
@@ -109,6 +116,7 @@ class EchoGate:
             10.0 ** (margin / 10.0)
             for margin in (
                 self._settings.leak_margin_db,
+                self._settings.unlearnt_margin_db,
                 self._settings.coupling_margin_db,
                 self._settings.floor_margin_db,
             )
@@ -119,6 +127,7 @@ class EchoGate:
         self._ours: Float = np.zeros(BANDS, np.float32)
         self._error: Float = np.zeros(BANDS, np.float32)
         self._floor: Float = np.full(BANDS, _FLOOR_START, np.float32)
+        self._unlearnt: Float = np.zeros(BANDS, np.float32)
         self._probation = 0
         self._verdicts: deque[tuple[float, float]] = deque(maxlen=_VERDICTS_KEPT)
 
@@ -139,31 +148,38 @@ class EchoGate:
         error: Float,
         predicted: Float,
         reference: Float,
+        unlearnt: Float,
         opposed: bool,
         converged: bool,
     ) -> float:
         """Take the power spectra of one block; return the share of its energy that is nobody's echo.
 
-        `reference` is the power that can be in the echo path now; `opposed` says that the remainder runs against
-        the prediction; `converged` says that the filter has been seen to cancel since its path was lost last.
+        `reference` is the power that can be in the echo path now, `unlearnt` what the filter may be wrong by;
+        `opposed` says that the path was just found to be another one; `converged` says that the filter has ever
+        been seen to cancel in this place.
         """
         heard, left = in_bands(microphone), in_bands(error)
         self._ours = ours = np.maximum(in_bands(reference), _REVERB_DECAY * self._ours)
         self._echo = np.maximum(in_bands(predicted), _REVERB_DECAY * self._echo)
+        self._unlearnt = np.maximum(in_bands(unlearnt), _REVERB_DECAY * self._unlearnt)
         self._error = _SMOOTHING * self._error + (1.0 - _SMOOTHING) * left
         self._floor = np.minimum(self._floor * _FLOOR_RISE, np.maximum(self._error, 1.0))
         audible = ours * self._coupling.gain > 4.0 * self._floor
-        doubtful = bool(self._verdicts) and self._verdicts[-1][1] >= self._settings.unexplained
+        doubtful = bool(self._verdicts) and self._verdicts[-1][1] > _SUSPECT
         self._coupling.update(heard, ours, audible, doubtful)
-        by_coupling = self._coupling.gain * ours * self._margins[1]
+        by_coupling = self._coupling.gain * ours * self._margins[2]
         if opposed:
             self._probation = self._settings.probation_blocks
         believed = converged and self._probation == 0
         self._probation = max(0, self._probation - 1)
         if converged:
-            self._leak.update(left, self._echo, self._echo > 4.0 * self._floor, doubtful)
+            learnt = self._unlearnt < _SETTLED * self._echo
+            self._leak.update(left, self._echo, learnt & (self._echo > 4.0 * self._floor), doubtful)
         if believed:
-            echo = np.minimum(self._leak.gain * self._echo * self._margins[0], by_coupling)
+            by_filter = np.maximum(
+                self._leak.gain * self._echo * self._margins[0], self._unlearnt * self._margins[1]
+            )
+            echo = np.minimum(by_filter, by_coupling)
             if self._error.sum() > _MOST_LEFT * self._echo.sum():
                 # Far more is left than was predicted; if no more than comes back at all, the path may be gone.
                 echo = np.maximum(echo, self._coupling.gain * ours)
@@ -171,15 +187,15 @@ class EchoGate:
             echo = by_coupling
         else:
             return self._note(media_time, 0.0)
-        unexplained = np.maximum(self._error - echo - self._floor * self._margins[2], 0.0)
-        return self._note(media_time, float(unexplained.sum() / (self._error.sum() + 1.0)))
+        unexplained = np.maximum(self._error - echo - self._floor * self._margins[3], 0.0)[:_EVIDENT]
+        return self._note(media_time, float(unexplained.sum() / (self._error[:_EVIDENT].sum() + 1.0)))
 
     def closed(self, media_time: float) -> None:
         """Nothing is known about this block, and it may be echo."""
         self._note(media_time, 0.0)
 
     def lost(self) -> None:
-        """The path is another one: what used to be left of the echo means nothing any more."""
+        """The echo is another one: what used to be left of it means nothing any more."""
         self._leak.restart()
         self._echo.fill(0)
 

@@ -1,0 +1,74 @@
+"""Whether the path of the echo is still the one that the filter has learnt, or a person speaks.
+
+Both leave much in the canceller's output. But a path that has changed leaves the old prediction there with its
+sign turned, in every bin in which there is one, while a person's voice has nothing to do with it. So block by
+block the remainder is correlated with the prediction over some hundred bins, whitened like a phase correlation so
+that a few loud harmonics do not decide: about -0.5 for a path that is gone, also while it only begins to go, and
+0 ± 0.2 beside a voice. Blocks are added up as in a sequential test (Page, "Continuous Inspection Schemes",
+Biometrika 1954), which decides after two or three of them; what came in since the sum was last empty says how much
+of the old path is left.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stack.voice.echo_filter import BLOCK, Complex
+
+_BAND = slice(3, 130)  # bins: 150 to 6500 Hz
+_WHITENING = -0.8  # whole (-1) would give bins of noise the same voice as bins of speech
+_PREDICTED = 0.01  # of the mean power: below that, a bin of the prediction says nothing
+_AUDIBLE = 4.0 * BLOCK * BLOCK
+_LEAST_LEFT, _MOST_LEFT = 0.05, 4.0  # of the prediction's power: what a path that changes leaves
+_BETWEEN = 0.225  # halfway from a voice to a path that is gone
+_STEP = 0.4  # what one block may say at most: a single one does not decide
+_GONE = 0.5
+_FULL = 1.0
+_FADE = 0.1
+
+
+class PathWatch:
+    """A sequential test, fed with the spectra of each block: what the filter left, and what it predicted."""
+
+    def __init__(self) -> None:
+        self._evidence = 0.0
+        self._against = self._echo = self._left = self._predicted = 0.0
+
+    @property
+    def found(self) -> float:
+        """How much of the prediction is still in the microphone: 1 for the right path, 0 for one that is gone."""
+        return max(0.0, 1.0 - self._against / self._echo) if self._echo > 0.0 else 1.0
+
+    @property
+    def left(self) -> float:
+        """How loud the remainder is, as a share of the prediction's power."""
+        return self._left / self._predicted if self._predicted > 0.0 else 0.0
+
+    def update(self, error: Complex, echo: Complex) -> bool:
+        """Take a block; return True if the path is another one. `restart` when that has been dealt with."""
+        error, echo = error[_BAND], echo[_BAND]
+        left, predicted = error.real**2 + error.imag**2, echo.real**2 + echo.imag**2
+        all_left, all_predicted = float(left.sum()), float(predicted.sum())
+        if all_predicted < _AUDIBLE or not _LEAST_LEFT < all_left / all_predicted < _MOST_LEFT:
+            # Nothing is left, or far more than was ever predicted, beside which a correlation is chance.
+            self._add(-_FADE)
+            return False
+        both = np.sqrt(left * predicted) + 1e-9
+        weight = np.where(predicted > _PREDICTED / len(both) * all_predicted, both**_WHITENING, 0.0)
+        against = -float(np.dot(weight, error.real * echo.real + error.imag * echo.imag))
+        self._add(max(-_STEP, min(_STEP, against / (float(np.dot(weight, both)) + 1e-9) - _BETWEEN)))
+        if self._evidence > 0.0:
+            self._against += against
+            self._echo += float(np.dot(weight, predicted))
+            self._left += all_left
+            self._predicted += all_predicted
+        return self._evidence > _GONE
+
+    def restart(self) -> None:
+        """Wait for the next change."""
+        self._evidence = self._against = self._echo = self._left = self._predicted = 0.0
+
+    def _add(self, evidence: float) -> None:
+        self._evidence = min(_FULL, self._evidence + evidence)
+        if self._evidence <= 0.0:
+            self.restart()
