@@ -2,7 +2,6 @@
 
 Joins the ear's speech events (`barge_in.Listener`), the table (`turns.TurnTaking`) and the mouth. A barge-in is
 one act: in the call in which the table says so the mouth is held, what was heard is computed, and the client told.
-A little long, because everything that can become of a turn and of a reply stands here, one method each.
 Long, because all that can happen to a turn or a reply stands here, and each of it is short.
 """
 
