@@ -148,9 +148,9 @@ def _end(reply: Samples, sound: Samples, begin: int, before: int) -> tuple[int, 
     the end is the last moment at which what was played is in the reply.
     """
     least = begin + 2 * _FRAME
-    ends = [(end, _FAINT) for end in _silences(sound, least, before)]
-    ends += [(end, _ALIKE) for end in range(before, least, -2 * _BLOCK)]
-    for end, enough in ends:
+    ends = dict.fromkeys(range(before, least, -2 * _BLOCK), _ALIKE)
+    ends |= dict.fromkeys(_silences(sound, least, before), _FAINT)
+    for end in sorted(ends, reverse=True):
         if any(
             _level(sound[max(begin, at - _FRAME) : at]) < _SILENT_RMS for at in range(end, least - 1, -_FRAME)[:5]
         ):
@@ -158,7 +158,8 @@ def _end(reply: Samples, sound: Samples, begin: int, before: int) -> tuple[int, 
         heard, match = _position(reply, sound, begin, end)
         at = round(heard * RATE / 1000.0)
         tail = reply[max(0, at - 2 * _FRAME - _BLOCK) : at + _BLOCK]
-        if match >= _ALIKE and find(sound[end - 2 * _FRAME : end], tail)[1] >= enough:
+        last = find(sound[end - 2 * _FRAME : end], tail)[1]
+        if min(match, last) >= ends[end] and max(match, last) >= _ALIKE:
             return end, heard
     return before, 1000.0 * (before - begin) / RATE
 

@@ -28,6 +28,7 @@ from stack.voice.echo_watch import PathWatch
 from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
 
 _SNAP = 16  # samples by which media time may disagree with the count of samples: 1 ms of rounding
+_OVERLAP = 1600  # samples by which a clock that is read again may be corrected
 _AUDIBLE = 30.0  # RMS of a reference that can come back as an echo: -61 dBFS
 _HEADROOM = 64  # taps that the model begins before the lag that was found
 _TAIL = 3200  # samples for which a room may go on after us
@@ -99,7 +100,7 @@ class Track:
             at = self.end
         elif at > self.end:
             self._fill(np.zeros(min(at - self.end, self._size), np.float32), at)
-        else:  # a step back is a new stream
+        elif self.end - at > _OVERLAP:  # a step back is a new stream; what overlaps a little gives way
             self._ring.fill(0)
         self._fill(samples[-self._size :].astype(np.float32), at + len(samples))
         return at

@@ -38,6 +38,8 @@ MEASURE_VALID = 2.0
 """Seconds within which a client may say what it had played when it fell silent."""
 MAX_SILENCE = 0.8
 """Seconds for which nothing leaves because the client has not said that it can be heard again."""
+MAX_REFERENCE_ERROR = 0.1
+"""Seconds by which the echo canceller's reference may be misplaced: a jump costs more than a constant lag."""
 MIN_TRANSIT_WINDOW = 500
 """Frames over which the fastest way from the microphone is looked for (10 s)."""
 
@@ -85,6 +87,7 @@ class Floor:
         self._turn_over: Instant | None = None
         self._transits: deque[float] = deque(maxlen=MIN_TRANSIT_WINDOW)
         self._reference: Resampler | None = None
+        self._reference_offset: float | None = None  # from our RTP timeline to the microphone's
 
     # -- what is known -------------------------------------------------------------------------------------
 
@@ -258,7 +261,11 @@ class Floor:
         if self._reference is None or self._reference.rate_in != self._mouth.sample_rate:
             self._reference = Resampler(self._mouth.sample_rate, DETECTOR_RATE, causal=True)
         samples = self._reference.process(frame.samples)
-        self._listener.render(samples, now - min(self._transits))
+        # By the time on the RTP timeline, which the client plays along: we are late now and then, sound is not.
+        offset = now - min(self._transits) - frame.media_time
+        if self._reference_offset is None or abs(offset - self._reference_offset) > MAX_REFERENCE_ERROR:
+            self._reference_offset = offset
+        self._listener.render(samples, frame.media_time + self._reference_offset)
 
     def note_queue(self, now: Instant) -> None:
         """Something has left: if it was the last of a reply that is written whole, the reply is over."""

@@ -83,6 +83,14 @@ class TestTrack:
         assert track.end == 3360
         assert track.read(3100, 100).sum() == 0
 
+    def test_what_overlaps_a_little_gives_way_and_the_rest_stays(self):
+        track = Track(1.0)
+        track.write(np.full(320, 1, np.int16), 0.0)
+        track.write(np.full(320, 2, np.int16), 0.0175)
+        assert (track.read(0, 280) == 1).all()
+        assert (track.read(280, 320) == 2).all()
+        assert track.end == 600
+
     def test_a_very_long_hole_costs_no_memory(self):
         track = Track(0.1)
         track.write(np.ones(160, np.int16), 0.0)

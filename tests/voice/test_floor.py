@@ -1,0 +1,69 @@
+"""The floor by itself: what the echo canceller is given to compare the microphone with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stack.audio import AudioFrame, Samples
+from stack.voice import KalmanEchoCanceller, Listener, TurnSettings
+from stack.voice.floor import MAX_REFERENCE_ERROR, Floor
+from stack.voice.mouth import Manner, Mouth, SpokenFrame
+from stack.voice.vad import EnergyDetector
+
+RATE = 16_000
+FRAME = 320
+TRANSIT = 100.0
+"""Our clock less the microphone's, at best."""
+
+
+class Notes(Listener):
+    """Notes what it is told of our own sound."""
+
+    def __init__(self) -> None:
+        super().__init__(TurnSettings(), EnergyDetector(), KalmanEchoCanceller())
+        self.rendered: list[tuple[float, int]] = []
+
+    def render(self, samples: Samples, media_time: float) -> None:
+        self.rendered.append((media_time, len(samples)))
+        super().render(samples, media_time)
+
+
+@pytest.fixture
+def listener() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def floor(listener: Notes) -> Floor:
+    mouth = Mouth(Manner("opus"))
+    mouth.write(np.zeros(FRAME, np.int16), RATE, TRANSIT)  # now it has a rate
+    floor = Floor(mouth, listener, TurnSettings())
+    floor.hear(AudioFrame(np.zeros(FRAME, np.int16), RATE, 0.0, False), TRANSIT)
+    return floor
+
+
+def spoken(number: int) -> SpokenFrame:
+    return SpokenFrame(b"x", np.full(FRAME, 1000, np.int16), 960, 0, False, number * FRAME, number * 0.02)
+
+
+def test_the_reference_is_whole_however_late_we_are(floor: Floor, listener: Notes) -> None:
+    late = np.random.default_rng(1).exponential(0.004, 200)
+    for number in range(200):
+        floor.note_sent(spoken(number), TRANSIT + 1.0 + number * 0.02 + late[number])
+    times = np.array([at for at, _ in listener.rendered])
+    assert np.diff(times) == pytest.approx(0.02, abs=1e-9)
+    assert times[0] == pytest.approx(1.0 + late[0], abs=1e-9)
+
+
+def test_frames_that_leave_together_lie_one_behind_the_other(floor: Floor, listener: Notes) -> None:
+    for number in range(5):
+        floor.note_sent(spoken(number), TRANSIT + 1.0)
+    assert [at for at, _ in listener.rendered] == pytest.approx([1.0, 1.02, 1.04, 1.06, 1.08])
+
+
+def test_a_timeline_that_has_gone_astray_is_laid_anew(floor: Floor, listener: Notes) -> None:
+    floor.note_sent(spoken(0), TRANSIT + 1.0)
+    floor.note_sent(spoken(1), TRANSIT + 1.02 + 0.9 * MAX_REFERENCE_ERROR)
+    floor.note_sent(spoken(2), TRANSIT + 1.04 + 1.5 * MAX_REFERENCE_ERROR)
+    assert [at for at, _ in listener.rendered] == pytest.approx([1.0, 1.02, 1.04 + 1.5 * MAX_REFERENCE_ERROR])
