@@ -156,6 +156,9 @@ class OpusEncoder:
         self._state = self._library.create_encoder(sample_rate, channels, _APPLICATIONS[application])
         weakref.finalize(self, self._library.destroy_encoder, self._state)
         self._payload = ctypes.create_string_buffer(MAX_PAYLOAD)
+        longest = sample_rate * MAX_PACKET_MS // 1000
+        self._pcm: Samples = np.empty((longest,) if channels == 1 else (longest, channels), np.int16)
+        self._pointer = self._pcm.ctypes.data
         self._frame_sizes = frozenset(int(sample_rate * ms / 1000) for ms in _FRAME_MS)
         self.bitrate = bitrate
         self.complexity = complexity
@@ -238,11 +241,12 @@ class OpusEncoder:
             raise LocalError(
                 f"no Opus frame has the shape {shape} at {self.sample_rate} Hz, {self.channels} channels"
             )
-        pcm = np.ascontiguousarray(samples, dtype=np.int16)
-        size = self._library.encode(self._state, pcm.ctypes.data, shape[0], self._payload, MAX_PAYLOAD)
+        self._pcm[: shape[0]] = samples if samples.ndim == self._pcm.ndim else samples.reshape(-1)
+        size = self._library.encode(self._state, self._pointer, shape[0], self._payload, MAX_PAYLOAD)
         if size < 0:
             raise LocalError(f"Opus cannot encode: {self._library.error(size)}")
-        return ctypes.string_at(self._payload, size)
+        payload: bytes = self._payload[:size]  # type: ignore[assignment]  # typeshed thinks of a list
+        return payload
 
     def reset(self) -> None:
         """Forget everything but the settings, as before the first frame."""
@@ -325,16 +329,13 @@ class OpusDecoder:
         size = self._library.decode(self._state, payload or None, len(payload), self._pointer, samples, fec)
         if size < 0:
             raise CodecError(f"Opus cannot decode {len(payload)} bytes: {self._library.error(size)}")
+        if self.channels == 1:
+            return self._pcm[:size].copy()
         return self._pcm[: size * self.channels].reshape(self._shape(size)).copy()
 
 
-def _frame_duration(config: int) -> int:
-    """Samples at 48 kHz of one frame of the configuration `config` (RFC 6716 §3.1, table 2)."""
-    if config < 12:  # SILK: 10, 20, 40, 60 ms
-        return (480, 960, 1920, 2880)[config & 3]
-    if config < 16:  # hybrid: 10, 20 ms
-        return (480, 960)[config & 1]
-    return 120 << (config & 3)  # CELT: 2.5, 5, 10, 20 ms
+_FRAME_DURATIONS = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
+"""Samples at 48 kHz of one frame, by configuration (RFC 6716 §3.1, table 2): 12 of SILK, 4 hybrid, 16 of CELT."""
 
 
 def packet_duration(payload: bytes) -> int:
@@ -348,7 +349,7 @@ def packet_duration(payload: bytes) -> int:
         raise CodecError("an Opus packet of code 3 without a frame count")  # R6
     else:
         count = payload[1] & 0x3F
-    duration = count * _frame_duration(payload[0] >> 3)
+    duration = count * _FRAME_DURATIONS[payload[0] >> 3]
     if not 0 < duration <= OPUS_CLOCK_RATE * MAX_PACKET_MS // 1000:
         raise CodecError(f"an Opus packet of {count} frames, {duration / 48:g} ms")  # R5
     return duration
@@ -380,16 +381,19 @@ def _first_frame(payload: bytes) -> bytes:
 
 def has_lbrr(payload: bytes) -> bool:
     """True if an Opus packet carries a low-bitrate copy of the frame before it (RFC 6716 §4.2.3). Never raises."""
-    try:
-        packet_duration(payload)
-    except CodecError:
+    if not payload or payload[0] & 0x80:  # CELT has no such copy
         return False
-    if payload[0] & 0x80:  # CELT has no such copy
-        return False
-    frame = _first_frame(payload)
+    if payload[0] & 3 == 0:
+        frame = payload[1:2]
+    else:
+        try:
+            packet_duration(payload)
+        except CodecError:
+            return False
+        frame = _first_frame(payload)
     if not frame:
         return False
-    silk_frames = max(1, _frame_duration(payload[0] >> 3) // 960)  # of 20 ms each; 10 ms is one short frame
+    silk_frames = max(1, _FRAME_DURATIONS[payload[0] >> 3] // 960)  # of 20 ms each; 10 ms is one short frame
     flag = 7 - silk_frames  # after one VAD bit for each frame comes the LBRR bit, most significant bit first
     if frame[0] >> flag & 1:
         return True

@@ -65,7 +65,7 @@ class ReceiveStatistics:
     jitter_buffer_emitted_count: int = 0
 
 
-class _Sound:
+class DecoderStage:
     """Turns the items of a jitter buffer into samples that join."""
 
     def __init__(self, decoder: Decoder) -> None:
@@ -109,21 +109,21 @@ class _Sound:
 
     def render(self, item: Item, now: Instant) -> tuple[Samples, bool]:
         """Return the sound of `item` and whether it was made up."""
-        wanted = self.samples(item.duration)
         statistics = self.statistics
         if isinstance(item, Decode):
             try:
                 decoded = self.decoder.decode(item.packet.payload)
             except CodecError:
                 self.counters.add("malformed")
-                return self._made(self._conceal(wanted), silent=False), True
+                return self._made(self._conceal(self.samples(item.duration)), silent=False), True
             statistics.jitter_buffer_delay += (now - item.packet.arrival) * len(decoded)
             statistics.jitter_buffer_emitted_count += len(decoded)
             if self._unlearned == 0:
                 self.noise.learn(decoded)
             self._unlearned = (self._unlearned + 1) % _LEARN_EVERY
             self._whole = self._begun = True
-            return self._rejoin(decoded), False
+            return self._rejoin(decoded) if self._made_up else decoded, False
+        wanted = self.samples(item.duration)
         if not self._begun:
             return np.zeros(wanted, np.int16), True
         if isinstance(item, Missing) and item.following is not None and item.following.has_fec:
@@ -199,8 +199,9 @@ class ArrivalReceiver:
 
     def __init__(self, decoder: Decoder, buffer: ArrivalBuffer | None = None) -> None:
         self.buffer = buffer or ArrivalBuffer(decoder.clock_rate)
-        self._sound = _Sound(decoder)
+        self._sound = DecoderStage(decoder)
         self._timeline = _Timeline(decoder.clock_rate)
+        self._restarts = self.buffer.restarts
         self._longest = int(FRAME * decoder.sample_rate)
 
     @property
@@ -220,9 +221,10 @@ class ArrivalReceiver:
         packet = self._sound.packet(payload, sequence, timestamp, arrival, recovered)
         if packet is None:
             return []
-        restarts = self.buffer.counters["restarts"]
-        items = self.buffer.insert(packet)
-        if self.buffer.counters["restarts"] != restarts:
+        buffer = self.buffer
+        items = buffer.insert(packet)
+        if buffer.restarts != self._restarts:
+            self._restarts = buffer.restarts
             self._timeline.restart()
         return self._frames(items, arrival)
 
@@ -232,6 +234,11 @@ class ArrivalReceiver:
         self._timeline.restart()
         if decoder is not None:
             self._sound.change_decoder(decoder)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while something waits behind a gap: only then is there a timeout."""
+        return self.buffer.is_waiting
 
     def poll_timeout(self) -> Instant | None:
         """When a gap will be given up, unless it is filled before."""
@@ -254,6 +261,9 @@ class ArrivalReceiver:
             samples, made_up = sound.render(item, now)
             media_time = self._timeline.place(timestamp, item.duration)
             sound.statistics.total_samples_received += len(samples)
+            if len(samples) <= self._longest:
+                frames.append(AudioFrame(samples, rate, media_time, made_up))
+                continue
             for at in range(0, len(samples), self._longest):
                 piece = samples[at : at + self._longest]
                 frames.append(AudioFrame(piece, rate, media_time + at / rate, made_up))
@@ -265,7 +275,7 @@ class ClockReceiver:
 
     def __init__(self, decoder: Decoder, buffer: ClockBuffer | None = None) -> None:
         self.buffer = buffer or ClockBuffer(decoder.clock_rate)
-        self._sound = _Sound(decoder)
+        self._sound = DecoderStage(decoder)
         self._rate = decoder.sample_rate
         self._tick = int(self.buffer.TICK * self._rate)
         self._pending: Samples = np.zeros(0, np.int16)  # decoded, not played

@@ -25,6 +25,8 @@ class TransportProtocol(Enum):
     UDP = "udp"
     TCP = "tcp"
 
+    __hash__ = object.__hash__  # every look-up by path hashes a member: `Enum` would run Python code for it
+
 
 class Address(NamedTuple):
     """An IP address in its canonical text form (IPv6 without brackets or scope) and a port."""

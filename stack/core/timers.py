@@ -1,4 +1,8 @@
-"""Named timer slots: a machine has one slot per reason to be woken, and can say which is next."""
+"""Named timer slots: a machine has one slot per reason to be woken, and can say which is next.
+
+A machine that contains others has one slot for each of them, too: after every input it sets the slots of those that
+took part to what they say, and asks no one else.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,42 @@ from typing import Generic, TypeVar
 
 from stack.core.machine import Instant
 
+
+class TimerName(Enum):
+    """The base of a machine's timer names.
+
+    Members are single objects, so identity hashes them; `Enum` would run Python code at every look-up.
+    """
+
+    __hash__ = object.__hash__
+
+
 NameT = TypeVar("NameT", bound=Enum)
 
 
 class Timers(Generic[NameT]):
     """A handful of named deadlines with the earliest at hand.
 
-    `next` is O(1); setting and clearing are O(number of armed slots), which is a handful by design. Whoever
-    needs a deadline per packet or per peer keeps a heap and arms one slot with its head.
+    `next` is the earliest deadline, None if nothing is armed; read it, never write it. Setting and clearing are
+    O(number of armed slots), which is a handful by design. A machine that needs a deadline per packet or per peer
+    keeps a heap and arms one slot with its head.
     """
 
-    __slots__ = ("_deadlines", "_next")
+    __slots__ = ("_deadlines", "next")
 
     def __init__(self) -> None:
         self._deadlines: dict[NameT, Instant] = {}
-        self._next: Instant | None = None
+        self.next: Instant | None = None
 
-    def set(self, name: NameT, at: Instant) -> None:
-        """Arm (or re-arm) the slot `name` for the instant `at`."""
-        self._deadlines[name] = at
-        self._next = min(self._deadlines.values())
+    def set(self, name: NameT, at: Instant | None) -> None:
+        """Arm (or re-arm) the slot `name` for the instant `at`; None disarms it."""
+        deadlines = self._deadlines
+        if at is None:
+            if deadlines.pop(name, None) is not None:
+                self.next = min(deadlines.values(), default=None)
+        elif deadlines.get(name) != at:
+            deadlines[name] = at
+            self.next = min(deadlines.values())
 
     def set_default(self, name: NameT, at: Instant) -> None:
         """Arm the slot `name` unless it is armed already."""
@@ -36,12 +56,12 @@ class Timers(Generic[NameT]):
     def clear(self, name: NameT) -> None:
         """Disarm the slot `name`; harmless if it is not armed."""
         if self._deadlines.pop(name, None) is not None:
-            self._next = min(self._deadlines.values(), default=None)
+            self.next = min(self._deadlines.values(), default=None)
 
     def clear_all(self) -> None:
         """Disarm every slot."""
         self._deadlines.clear()
-        self._next = None
+        self.next = None
 
     def get(self, name: NameT) -> Instant | None:
         """Return when the slot `name` fires; None if it is not armed."""
@@ -51,23 +71,18 @@ class Timers(Generic[NameT]):
         """Return True if the slot `name` is armed."""
         return name in self._deadlines
 
-    @property
-    def next(self) -> Instant | None:
-        """The earliest deadline; None if nothing is armed."""
-        return self._next
-
     def why(self) -> NameT | None:
         """Return the name of the slot that fires next."""
         return min(self._deadlines, key=self._deadlines.__getitem__, default=None)
 
     def pop_due(self, now: Instant) -> list[NameT]:
         """Disarm and return, earliest first, the slots whose deadline is not after `now`."""
-        if self._next is None or self._next > now:
+        if self.next is None or self.next > now:
             return []
         due = sorted((at, index, name) for index, (name, at) in enumerate(self._deadlines.items()) if at <= now)
         for _, _, name in due:
             del self._deadlines[name]
-        self._next = min(self._deadlines.values(), default=None)
+        self.next = min(self._deadlines.values(), default=None)
         return [name for _, _, name in due]
 
 

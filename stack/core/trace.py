@@ -6,7 +6,6 @@ Wireshark and tshark open: each datagram gets a made-up IP and UDP header from i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from enum import Enum
 from ipaddress import ip_address
@@ -26,19 +25,20 @@ class Counters:
     __slots__ = ("_tally",)
 
     def __init__(self) -> None:
-        self._tally: Counter[str] = Counter()
+        self._tally: dict[str, int] = {}
 
     def add(self, name: str, amount: int = 1) -> None:
         """Count `amount` more of `name`."""
-        self._tally[name] += amount
+        tally = self._tally
+        tally[name] = tally.get(name, 0) + amount
 
     def __getitem__(self, name: str) -> int:
-        return self._tally[name]
+        return self._tally.get(name, 0)
 
     def merge(self, other: Counters, prefix: str = "") -> None:
         """Add everything that `other` counted, each name behind `prefix`."""
         for name, amount in other._tally.items():
-            self._tally[prefix + name] += amount
+            self.add(prefix + name, amount)
 
     def snapshot(self) -> Mapping[str, int]:
         """Return a copy as a plain mapping, sorted by name."""

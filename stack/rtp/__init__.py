@@ -1,4 +1,4 @@
-"""RTP and RTCP for the sound of one call (RFC 3550 and its extensions): `RtpSession` is the way in."""
+"""RTP and RTCP of one connection (RFC 3550 and its extensions): `RtpTransport` is the way in."""
 
 from stack.rtp.config import RtpCodec, RtpConfig
 from stack.rtp.events import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, RtpEvent, SourceChanged
@@ -25,7 +25,7 @@ from stack.rtp.jitter_clock import ClockBuffer, DelayHistogram
 from stack.rtp.packet import RtpPacket
 from stack.rtp.reorder import ReorderBuffer
 from stack.rtp.reporter import RemoteView
-from stack.rtp.session import RtpSession, RtpTimer
+from stack.rtp.section import MediaSection
 from stack.rtp.stats import (
     InboundRtpStats,
     OutboundRtpStats,
@@ -33,6 +33,7 @@ from stack.rtp.stats import (
     RemoteOutboundRtpStats,
     RtpStatistics,
 )
+from stack.rtp.transport import RtpTimer, RtpTransport
 
 __all__ = [
     "URI_PLAYOUT_DELAY",
@@ -52,6 +53,7 @@ __all__ = [
     "Item",
     "JitterBuffer",
     "JitterPacket",
+    "MediaSection",
     "Missing",
     "OutboundRtpStats",
     "PacketReceived",
@@ -64,9 +66,9 @@ __all__ = [
     "RtpConfig",
     "RtpEvent",
     "RtpPacket",
-    "RtpSession",
     "RtpStatistics",
     "RtpTimer",
+    "RtpTransport",
     "Silence",
     "SourceChanged",
     "Underrun",

@@ -1,4 +1,4 @@
-"""What was negotiated for the sound of one call, as far as RTP needs to know it."""
+"""What was negotiated for one media section, as far as RTP needs to know it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ class RtpCodec(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RtpConfig:
-    """Everything that an `RtpSession` is told at its birth.
+    """One media section of an `RtpTransport`.
 
-    `codecs` are the payload types of sound: all are received, the first is sent. `wall_clock_offset` is what has
-    to be added to an Instant to get seconds since 1970; only NTP timestamps in reports depend on it.
+    `codecs` are the payload types of media: all are received, the first is sent.
     """
 
     ssrc: int
@@ -49,9 +48,6 @@ class RtpConfig:
     """`a=rtcp-xr:rcvr-rtt`: send a reference time of our own (RFC 3611 §4.4)."""
     reduced_size: bool = False
     """`a=rtcp-rsize`: feedback may travel without a report in front of it (RFC 5506)."""
-    wall_clock_offset: float = 0.0
-    session_bandwidth: int = 64_000
-    """Bits per second, of which reports may use a twentieth (RFC 3550 §6.2)."""
 
     @property
     def clock_rate(self) -> int:

@@ -1,4 +1,4 @@
-"""What an `RtpSession` tells its owner."""
+"""What an `RtpTransport` tells its owner. `mid` is the media section (RFC 5888) in which it happened."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ class PacketReceived(NamedTuple):
     ssrc: int
     audio_level: AudioLevel | None = None
     recovered: bool = False
+    mid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SourceChanged:
-    """What follows is another line of sequence numbers and timestamps: forget the old one.
+    """What follows has sequence numbers and timestamps of another origin: forget the old ones.
 
     `previous` is None for the first source, and equal to `ssrc` if the same source started over.
     """
 
     ssrc: int
     previous: int | None
+    mid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,13 +109,15 @@ def parse_elements(profile: int, data: bytes) -> list[tuple[int, bytes]]:
 def serialize_elements(elements: list[tuple[int, bytes]]) -> tuple[int, bytes]:
     """Return the (profile, data) of a header extension: the one-byte form wherever it can hold the elements."""
     out = bytearray()
-    if all(1 <= identifier <= 14 and 1 <= len(value) <= 16 for identifier, value in elements):
-        profile = ONE_BYTE_PROFILE
-        for identifier, value in elements:
-            out.append(identifier << 4 | (len(value) - 1))
-            out += value
-    else:
-        profile = TWO_BYTE_PROFILE
+    profile = ONE_BYTE_PROFILE
+    for identifier, value in elements:
+        if not (1 <= identifier <= 14 and 1 <= len(value) <= 16):
+            profile = TWO_BYTE_PROFILE
+            break
+        out.append(identifier << 4 | (len(value) - 1))
+        out += value
+    if profile == TWO_BYTE_PROFILE:
+        out.clear()
         for identifier, value in elements:
             if not 1 <= identifier <= 255 or len(value) > 255:
                 raise LocalError(f"header extension {identifier} with {len(value)} bytes fits neither form")
@@ -163,19 +165,22 @@ class ExtensionMap:
 
     def serialize(self, extensions: HeaderExtensions) -> tuple[int | None, bytes]:
         """Return the (profile, data) that says what was negotiated of `extensions`; (None, b"") for nothing."""
+        if self._is_empty:
+            return None, b""
         ids = self._ids
+        level, mid, transport_sequence, send_time, delay = extensions
         elements: list[tuple[int, bytes]] = []
-        if ids.audio_level is not None and extensions.audio_level is not None:
-            level, voice = extensions.audio_level
-            elements.append((ids.audio_level, bytes((min(max(level, 0), 127) | (0x80 if voice else 0),))))
-        if ids.mid is not None and extensions.mid:
-            elements.append((ids.mid, extensions.mid.encode()))
-        if ids.transport_sequence is not None and extensions.transport_sequence is not None:
-            elements.append((ids.transport_sequence, (extensions.transport_sequence & 0xFFFF).to_bytes(2, "big")))
-        if ids.abs_send_time is not None and extensions.abs_send_time is not None:
-            elements.append((ids.abs_send_time, (extensions.abs_send_time & 0xFFFFFF).to_bytes(3, "big")))
-        if ids.playout_delay is not None and extensions.playout_delay is not None:
-            minimum, maximum = (min(max(delay, 0), 4095) for delay in extensions.playout_delay)
+        if ids.audio_level is not None and level is not None:
+            loudness = min(max(level.level, 0), 127)
+            elements.append((ids.audio_level, bytes((loudness | (0x80 if level.voice else 0),))))
+        if ids.mid is not None and mid:
+            elements.append((ids.mid, mid.encode()))
+        if ids.transport_sequence is not None and transport_sequence is not None:
+            elements.append((ids.transport_sequence, (transport_sequence & 0xFFFF).to_bytes(2, "big")))
+        if ids.abs_send_time is not None and send_time is not None:
+            elements.append((ids.abs_send_time, (send_time & 0xFFFFFF).to_bytes(3, "big")))
+        if ids.playout_delay is not None and delay is not None:
+            minimum, maximum = min(max(delay[0], 0), 4095), min(max(delay[1], 0), 4095)
             elements.append((ids.playout_delay, (minimum << 12 | maximum).to_bytes(3, "big")))
         return serialize_elements(elements) if elements else (None, b"")
 

@@ -120,7 +120,7 @@ class JitterBuffer(Protocol):
         ...
 
 
-class Line:
+class PacketBuffer:
     """The packets that are held, and the point up to which everything has been released."""
 
     __slots__ = (
@@ -130,20 +130,22 @@ class Line:
         "held",
         "highest",
         "late_run",
+        "restarts",
         "sequence",
-        "soundless",
+        "empty_payloads",
         "timestamp",
     )
 
     def __init__(self, clock_rate: int) -> None:
         self.clock_rate = clock_rate
         self.counters = Counters()
+        self.restarts = 0
         self.clear()
 
     def clear(self) -> None:
         self.held: dict[int, JitterPacket] = {}
         self.given_up: deque[int] = deque(maxlen=100)
-        self.soundless: set[int] = set()  # sequence numbers that came and have nothing to play
+        self.empty_payloads: set[int] = set()  # sequence numbers that came and have nothing to play
         self.sequence: int | None = None  # next to be released
         self.timestamp = 0  # at which it is expected
         self.highest = 0
@@ -172,10 +174,10 @@ class Line:
         self.late_run = 0
         self.highest = max(self.highest, packet.sequence)
         if packet.duration <= 0:
-            self.counters.add("soundless")
-            if len(self.soundless) < MAX_HELD:
-                self.soundless.add(packet.sequence)
-            self._pass_soundless()
+            self.counters.add("empty_payloads")
+            if len(self.empty_payloads) < MAX_HELD:
+                self.empty_payloads.add(packet.sequence)
+            self._pass_empty()
             return True
         self.held[packet.sequence] = packet
         if packet.recovered:
@@ -183,6 +185,7 @@ class Line:
         return True
 
     def _restart(self, packet: JitterPacket) -> None:
+        self.restarts += 1
         self.counters.add("restarts")
         self.counters.add("skipped", len(self.held))
         self.clear()
@@ -195,16 +198,16 @@ class Line:
             self.counters.add("lost", sequence - self.sequence)
             self.given_up.extend(range(max(self.sequence, sequence - 100), sequence))
             self.sequence = sequence
-            self._pass_soundless()
+            self._pass_empty()
 
-    def _pass_soundless(self) -> None:
-        if not self.soundless or self.sequence is None:
+    def _pass_empty(self) -> None:
+        if not self.empty_payloads or self.sequence is None:
             return
-        while self.sequence in self.soundless:
-            self.soundless.remove(self.sequence)
+        while self.sequence in self.empty_payloads:
+            self.empty_payloads.remove(self.sequence)
             self.sequence += 1
-        if len(self.soundless) > MAX_HELD // 2:
-            self.soundless = {sequence for sequence in self.soundless if sequence > self.sequence}
+        if len(self.empty_payloads) > MAX_HELD // 2:
+            self.empty_payloads = {sequence for sequence in self.empty_payloads if sequence > self.sequence}
 
     def first(self) -> JitterPacket | None:
         """The earliest packet that is held."""
@@ -218,8 +221,16 @@ class Line:
         self.sequence = packet.sequence + 1
         self.timestamp = packet.timestamp + packet.duration
         self.counters.add("released")
-        self._pass_soundless()
+        self._pass_empty()
         return Decode(packet)
+
+    def pass_through(self, packet: JitterPacket) -> None:
+        """Release the very next packet without holding it: nothing is held and nothing is missing."""
+        self.highest = packet.sequence
+        self.sequence = packet.sequence + 1
+        self.timestamp = packet.timestamp + packet.duration
+        self.late_run = 0
+        self.counters.add("released")
 
     def gap(self, packet: JitterPacket) -> tuple[int, int]:
         """Ticks of silence and of loss between the line and `packet`, the earliest that is held.
@@ -230,8 +241,8 @@ class Line:
         assert self.sequence is not None
         between = max(0, packet.timestamp - self.timestamp)
         missing = packet.sequence - self.sequence
-        if missing and self.soundless:
-            missing -= sum(self.sequence < sequence < packet.sequence for sequence in self.soundless)
+        if missing and self.empty_payloads:
+            missing -= sum(self.sequence < sequence < packet.sequence for sequence in self.empty_payloads)
         lost = min(between, missing * packet.duration)
         lost = min(lost, int(MAX_CONCEALED * self.clock_rate))
         return between - lost, lost
@@ -254,7 +265,7 @@ class ArrivalBuffer:
     def __init__(self, clock_rate: int = 48_000, *, repair_wait: float = 0.0, red_depth: int = 0) -> None:
         self.repair_wait = repair_wait
         self.red_depth = red_depth
-        self._line = Line(clock_rate)
+        self._packets = PacketBuffer(clock_rate)
         self._discovered: dict[int, Instant] = {}  # of packets that are missing, or were lately
         self._outcomes: deque[float] = deque(maxlen=self._OUTCOMES)  # seconds after which gaps filled up, or inf
         self._reorder_wait = self._FIRST_WAIT
@@ -262,67 +273,85 @@ class ArrivalBuffer:
     @property
     def counters(self) -> Counters:
         """Packets by fate."""
-        return self._line.counters
+        return self._packets.counters
+
+    @property
+    def restarts(self) -> int:
+        """How often the sender began anew: media time has another origin since."""
+        return self._packets.restarts
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while packets wait behind a gap: only then has `poll_timeout` anything to say."""
+        return bool(self._packets.held)
 
     @property
     def held(self) -> int:
         """Packets that wait behind a gap."""
-        return len(self._line.held)
+        return len(self._packets.held)
 
     def reset(self) -> None:
         """Begin anew."""
-        self._line.clear()
+        self._packets.clear()
         self._discovered.clear()
 
     def insert(self, packet: JitterPacket) -> list[Item]:
         """Take a packet; return it, and whatever waited for it. A burst comes out in order."""
-        line = self._line
+        packets = self._packets
+        if (
+            packet.sequence == packets.sequence
+            and packet.timestamp == packets.timestamp
+            and packet.duration > 0
+            and not (self._discovered or packets.held or packets.empty_payloads or packet.recovered)
+        ):
+            packets.pass_through(packet)
+            return [Decode(packet)]
         discovered = self._discovered.pop(packet.sequence, None)
         if discovered is not None and not packet.recovered:
             self._learn(packet.arrival - discovered)
-        before = line.highest if line.sequence is not None else packet.sequence
-        if not line.accept(packet):
+        before = packets.highest if packets.sequence is not None else packet.sequence
+        if not packets.accept(packet):
             return []
-        for sequence in range(max(before + 1, packet.sequence - MAX_HELD, line.sequence or 0), packet.sequence):
+        for sequence in range(max(before + 1, packet.sequence - MAX_HELD, packets.sequence or 0), packet.sequence):
             self._discovered[sequence] = packet.arrival
         return self.pull(packet.arrival)
 
     def pull(self, now: Instant, backlog: float = 0.0) -> list[Item]:
         """Return what is in order, and step over gaps that nothing can fill any more."""
-        line = self._line
+        packets = self._packets
         items: list[Item] = []
-        while (packet := line.first()) is not None:
-            silence, lost = line.gap(packet)
-            if packet.sequence != line.sequence:
-                if len(line.held) < MAX_HELD and now < self._deadline(packet):
+        while (packet := packets.first()) is not None:
+            silence, lost = packets.gap(packet)
+            if packet.sequence != packets.sequence:
+                if len(packets.held) < MAX_HELD and now < self._deadline(packet):
                     break
-                line.give_up(packet.sequence)
+                packets.give_up(packet.sequence)
             if silence:
-                items.append(Silence(line.timestamp, silence))
+                items.append(Silence(packets.timestamp, silence))
             if lost:
                 items.append(Missing(packet.timestamp - lost, lost, packet))
-            items.append(line.release(packet))
+            items.append(packets.release(packet))
         self._forget(now)
         return items
 
     def poll_timeout(self) -> Instant | None:
         """When the gap at the head of the line is given up; None if there is none."""
-        packet = self._line.first()
+        packet = self._packets.first()
         return None if packet is None else self._deadline(packet)
 
     def _deadline(self, packet: JitterPacket) -> Instant:
         """Until when the gap before `packet`, the earliest one held, may still be filled."""
-        line = self._line
-        assert line.sequence is not None
+        packets = self._packets
+        assert packets.sequence is not None
         missing = packet.sequence - 1  # the last of the gap is the one that can come latest
         discovered = self._discovered.get(missing, packet.arrival)
-        if packet.has_fec and packet.sequence == line.sequence + 1:
+        if packet.has_fec and packet.sequence == packets.sequence + 1:
             return discovered + (self._reorder_wait if self._usually_fills() else 0.0)
         wait = max(self.repair_wait, self._reorder_wait)
-        still = self.red_depth - (line.highest - missing)  # packets to come that may carry it
+        still = self.red_depth - (packets.highest - missing)  # packets to come that may carry it
         if still > 0:
-            arrival = max(held.arrival for held in line.held.values())
-            wait = max(wait, arrival - discovered + still * packet.duration / line.clock_rate + self._reorder_wait)
+            arrival = max(held.arrival for held in packets.held.values())
+            wait = max(wait, arrival - discovered + still * packet.duration / packets.clock_rate + self._reorder_wait)
         return discovered + min(wait, self.MAX_WAIT)
 
     def _forget(self, now: Instant) -> None:

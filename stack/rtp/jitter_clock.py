@@ -19,7 +19,7 @@ from collections import deque
 
 from stack.core.machine import Instant
 from stack.core.trace import Counters
-from stack.rtp.jitter import MAX_HELD, Adjustment, Item, JitterPacket, Line, Missing, Silence, Underrun
+from stack.rtp.jitter import MAX_HELD, Adjustment, Item, JitterPacket, PacketBuffer, Missing, Silence, Underrun
 
 
 class DelayHistogram:
@@ -102,7 +102,7 @@ class ClockBuffer:
     """Seconds without a packet after which what comes next begins a talkspurt: it may wait for its delay."""
 
     def __init__(self, clock_rate: int = 48_000) -> None:
-        self._line = Line(clock_rate)
+        self._packets = PacketBuffer(clock_rate)
         self._delays = DelayHistogram()
         self._needed = self._target = self.FIRST_TARGET
         self._hidden = 0  # ticks of underrun since the line stood still
@@ -113,7 +113,7 @@ class ClockBuffer:
     @property
     def counters(self) -> Counters:
         """Packets by fate."""
-        return self._line.counters
+        return self._packets.counters
 
     @property
     def target(self) -> float:
@@ -123,11 +123,11 @@ class ClockBuffer:
     @property
     def held(self) -> int:
         """Packets that wait to be pulled."""
-        return len(self._line.held)
+        return len(self._packets.held)
 
     def reset(self) -> None:
         """Begin anew, with no knowledge of the way."""
-        self._line.clear()
+        self._packets.clear()
         self._delays = DelayHistogram()
         self._needed = self._target = self.FIRST_TARGET
         self._hidden = 0
@@ -136,42 +136,42 @@ class ClockBuffer:
 
     def insert(self, packet: JitterPacket) -> list[Item]:
         """Take a packet. Nothing is released: it waits for `pull`."""
-        line = self._line
-        restarts = line.counters["restarts"]
-        accepted = line.accept(packet)
-        if line.counters["restarts"] != restarts:
+        packets = self._packets
+        restarts = packets.counters["restarts"]
+        accepted = packets.accept(packet)
+        if packets.counters["restarts"] != restarts:
             self._delays = DelayHistogram()
             self._playing = False
         if packet.duration <= 0:
             return []
-        if accepted or packet.sequence in line.given_up:  # too late is worth knowing, a spare copy is not
+        if accepted or packet.sequence in packets.given_up:  # too late is worth knowing, a spare copy is not
             self._observe(packet.timestamp, packet.arrival)
         if not accepted:
             return []
         before = packet.sequence - 1
-        if packet.has_fec and before >= (line.sequence or 0) and before not in line.held:
+        if packet.has_fec and before >= (packets.sequence or 0) and before not in packets.held:
             self._observe(packet.timestamp - packet.duration, packet.arrival)  # its copy has come
-        while len(line.held) > MAX_HELD:
+        while len(packets.held) > MAX_HELD:
             self._skip_one()
         return []
 
     def pull(self, now: Instant, backlog: float = 0.0) -> list[Item]:
         """Return enough items for a tick on top of `backlog`, and what may be needed to shorten or lengthen it."""
-        line = self._line
-        tick = int(self.TICK * line.clock_rate)
+        packets = self._packets
+        tick = int(self.TICK * packets.clock_rate)
         if not self._delays:
             return [Underrun(0, tick)]
-        have = round(backlog * line.clock_rate)
+        have = round(backlog * packets.clock_rate)
         self._decide(now, have)
         items: list[Item] = []
         while have < tick:
-            item = self._next(now + have / line.clock_rate)
+            item = self._next(now + have / packets.clock_rate)
             if item.duration > 0:
                 items.append(item)
                 have += item.duration
         wanted = 2 * tick if self.adjustment is not Adjustment.NONE else 0
-        while have < wanted and line.sequence in line.held:  # sound to work on, without waiting for any
-            item = self._next(now + have / line.clock_rate)
+        while have < wanted and packets.sequence in packets.held:  # sound to work on, without waiting for any
+            item = self._next(now + have / packets.clock_rate)
             items.append(item)
             have += item.duration
         return items
@@ -181,26 +181,26 @@ class ClockBuffer:
         return None
 
     def _observe(self, timestamp: int, arrival: Instant) -> None:
-        self._delays.add(arrival - timestamp / self._line.clock_rate, arrival)
+        self._delays.add(arrival - timestamp / self._packets.clock_rate, arrival)
         self._needed = self._delays.quantile(self.QUANTILE)
         self._target = min(max(self._needed * self.MARGIN, self.MIN_TARGET), self.MAX_TARGET)
 
     def _delay_of(self, timestamp: int, at: Instant) -> float:
         """How long after its earliest possible arrival the sound of `timestamp` is heard, if that is `at`."""
-        return at - timestamp / self._line.clock_rate - self._delays.fastest
+        return at - timestamp / self._packets.clock_rate - self._delays.fastest
 
     def _decide(self, now: Instant, backlog: int) -> None:
         """Compare the delay of what is about to be heard with its target."""
-        line = self._line
+        packets = self._packets
         self.adjustment = Adjustment.NONE
         if not self._playing or self._hidden:
             return
         # What counts is when the next packet has to be here: part of a tick that is decoded already is of no help.
-        waiting = line.timestamp - backlog + backlog % int(self.TICK * line.clock_rate)
+        waiting = packets.timestamp - backlog + backlog % int(self.TICK * packets.clock_rate)
         self.delay = self._delay_of(waiting, now)
         excess = self.delay - self._target
         if excess > self.SKIP_AT:
-            while line.held and self._delay_of(line.timestamp - backlog, now) > self._target:
+            while packets.held and self._delay_of(packets.timestamp - backlog, now) > self._target:
                 self._skip_one()
         elif excess > self.HURRY_AT:
             self.adjustment = Adjustment.HURRY
@@ -210,10 +210,10 @@ class ClockBuffer:
             self.adjustment = Adjustment.EXPAND
 
     def _skip_one(self) -> None:
-        packet = self._line.first()
+        packet = self._packets.first()
         assert packet is not None
-        self._line.release(packet)
-        self._line.counters.add("skipped")
+        self._packets.release(packet)
+        self._packets.counters.add("skipped")
 
     def _next(self, at: Instant) -> Item:
         """The next thing to hear, at the instant `at`.
@@ -221,53 +221,53 @@ class ClockBuffer:
         What is made up comes by the tick, never by a fraction of one: codecs conceal in steps of some
         milliseconds.
         """
-        line = self._line
-        wanted = int(self.TICK * line.clock_rate)
-        packet = line.first()
+        packets = self._packets
+        wanted = int(self.TICK * packets.clock_rate)
+        packet = packets.first()
         if packet is None:
             return self._underrun(wanted)
-        silence, lost = line.gap(packet)
-        between = packet.timestamp - line.timestamp
+        silence, lost = packets.gap(packet)
+        between = packet.timestamp - packets.timestamp
         left = between - self._hidden  # of the gap; what was hidden by underruns has passed already
         if left <= 0:
-            begins = not self._playing or self._hidden > self.PAUSE * line.clock_rate
+            begins = not self._playing or self._hidden > self.PAUSE * packets.clock_rate
             if begins and self._delay_of(packet.timestamp, at) < self._target - self.BELOW:
                 return self._underrun(wanted)
-            line.give_up(packet.sequence)  # whatever it was, an underrun stood in for it
+            packets.give_up(packet.sequence)  # whatever it was, an underrun stood in for it
             self._hidden = 0
             self._playing = True
-            return line.release(packet)
+            return packets.release(packet)
         if silence and left > lost:
             return self._pause(at, min(wanted, left - lost))
         # One missing packet at a time: the next may still come before its turn.
         part = min(left, packet.duration)
         timestamp = packet.timestamp - left
-        line.give_up(max(line.sequence or 0, packet.sequence - -(-left // part) + 1))
-        line.timestamp = timestamp + part
+        packets.give_up(max(packets.sequence or 0, packet.sequence - -(-left // part) + 1))
+        packets.timestamp = timestamp + part
         self._hidden = 0
         return Missing(timestamp, part, packet if left <= part else None)
 
     def _underrun(self, wanted: int) -> Item:
         if self._playing:
             if self._hidden == 0:
-                self._line.counters.add("underruns")
+                self._packets.counters.add("underruns")
             self._hidden += wanted
-        return Underrun(self._line.timestamp + self._hidden, wanted)
+        return Underrun(self._packets.timestamp + self._hidden, wanted)
 
     def _pause(self, at: Instant, longest: int) -> Item:
         """A stretch of silence that the sender did not send: the place to put the delay right unheard."""
-        line = self._line
-        line.timestamp += self._hidden
+        packets = self._packets
+        packets.timestamp += self._hidden
         self._hidden = 0
-        step = line.clock_rate // 400  # codecs conceal in steps of 2.5 ms
-        excess = int((self._delay_of(line.timestamp, at) - self._target) * line.clock_rate) // step * step
-        timestamp = line.timestamp
+        step = packets.clock_rate // 400  # codecs conceal in steps of 2.5 ms
+        excess = int((self._delay_of(packets.timestamp, at) - self._target) * packets.clock_rate) // step * step
+        timestamp = packets.timestamp
         if excess > 0:
-            line.timestamp += min(excess, longest)  # this much of the pause is not heard at all
+            packets.timestamp += min(excess, longest)  # this much of the pause is not heard at all
             if excess >= longest:
                 return Silence(timestamp, 0)
             longest -= excess
         if excess < 0:
             return Silence(timestamp, min(-excess, longest))  # the pause is heard, and does not get shorter
-        line.timestamp += longest
+        packets.timestamp += longest
         return Silence(timestamp, longest)

@@ -130,9 +130,12 @@ class SendHistory:
 
     def remember(self, packet: RtpPacket, now: Instant) -> None:
         """Keep a packet, which must not be changed afterwards, and forget those past the bounds."""
-        self._sent[packet.sequence_number] = _Sent(packet, now)
-        while len(self._sent) > MAX_HISTORY or self._oldest().sent_at < now - MAX_HISTORY_AGE:
-            del self._sent[next(iter(self._sent))]
+        sent = self._sent
+        sent[packet.sequence_number] = _Sent(packet, now)
+        oldest = next(iter(sent))
+        while len(sent) > MAX_HISTORY or sent[oldest].sent_at < now - MAX_HISTORY_AGE:
+            del sent[oldest]
+            oldest = next(iter(sent))
 
     def answer(self, sequence_number: int, now: Instant, round_trip: float | None) -> RtpPacket | None:
         """Return the packet to repeat; None if it is gone, was repeated within a round trip, or too often."""
@@ -145,6 +148,3 @@ class SendHistory:
         sent.repeated_at = now
         sent.repeats += 1
         return sent.packet
-
-    def _oldest(self) -> _Sent:
-        return next(iter(self._sent.values()))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from stack.core.machine import Entropy, Instant
 from stack.rtp.config import RtpConfig
 from stack.rtp.ntp import NtpClock, compact, to_compact_units
-from stack.rtp.receiver import RtpReceiver
+from stack.rtp.receive_stream import ReceiveStream
 from stack.rtp.report import ReportSchedule, RoundTripTime
 from stack.rtp.rtcp import (
     Dlrr,
@@ -21,7 +23,7 @@ from stack.rtp.rtcp import (
     SenderReport,
     SourceDescription,
 )
-from stack.rtp.sender import RtpSender
+from stack.rtp.send_stream import SendStream
 from stack.rtp.stats import RemoteInboundRtpStats
 
 _SENDER_FOR = 2
@@ -39,18 +41,32 @@ class RemoteView:
     jitter: float
 
 
+class Reported(Protocol):
+    """What a reporter needs of a media section."""
+
+    config: RtpConfig
+    sender: SendStream
+    remote_view: RemoteView | None
+
+    @property
+    def current(self) -> ReceiveStream | None:
+        """The source that is heard."""
+        ...
+
+
 class RtcpReporter:
     """Writes reports and reads the ones about us."""
 
-    def __init__(self, config: RtpConfig, entropy: Entropy) -> None:
-        self._config = config
-        self._clock = NtpClock(config.wall_clock_offset)
-        self._schedule = ReportSchedule(config.session_bandwidth, entropy)
-        self._silent_reports = 0
-        self._packets_at_last_report = 0
+    def __init__(
+        self, configs: Sequence[RtpConfig], entropy: Entropy, wall_clock_offset: float, session_bandwidth: int
+    ) -> None:
+        self._configs = tuple(configs)
+        self._clock = NtpClock(wall_clock_offset)
+        self._schedule = ReportSchedule(session_bandwidth, entropy)
+        self._silent_reports = dict.fromkeys((config.ssrc for config in configs), 0)
+        self._packets_at_last_report = dict.fromkeys((config.ssrc for config in configs), 0)
         self._reference: tuple[int, int, Instant] | None = None  # SSRC, compact time, arrival of a peer's RRTR
         self.round_trip = RoundTripTime()
-        self.remote: RemoteView | None = None
         self.reports_sent = 0
         self.reports_received = 0
 
@@ -68,82 +84,93 @@ class RtcpReporter:
 
     # Ours
 
-    def report(self, sender: RtpSender, receiver: RtpReceiver, now: Instant) -> list[RtcpPacket]:
-        """Return the packets of a full report (RFC 3550 §6.1: SR or RR, then SDES)."""
-        source = receiver.current
-        blocks = (source.report(now),) if source is not None else ()
+    def report(self, sections: Sequence[Reported], now: Instant) -> list[RtcpPacket]:
+        """Return the packets of a full report (RFC 3550 §6.1: SR or RR of each SSRC of ours, then SDES).
+
+        What is received is reported by the SSRC of the section in which it arrived.
+        """
         ntp_time = self._clock.at(now)
         packets: list[RtcpPacket] = []
-        if self._is_sender(sender):
-            packets.append(
-                SenderReport(
-                    self._config.ssrc,
-                    ntp_time,
-                    sender.timestamp_at(now),
-                    sender.packets_sent,
-                    sender.octets_sent,
-                    blocks,
+        sending = False
+        for section in sections:
+            stream, sender, ssrc = section.current, section.sender, section.config.ssrc
+            blocks = (stream.source.report(now),) if stream is not None else ()
+            if self._is_sender(ssrc, sender):
+                sending = True
+                packets.append(
+                    SenderReport(
+                        ssrc,
+                        ntp_time,
+                        sender.timestamp_at(now),
+                        sender.packets_sent,
+                        sender.octets_sent,
+                        blocks,
+                    )
                 )
-            )
+            else:
+                packets.append(ReceiverReport(ssrc, blocks))
+        if sending:
             self.round_trip.note_sent(compact(ntp_time), now)
-        else:
-            packets.append(ReceiverReport(self._config.ssrc, blocks))
-        packets.append(SourceDescription.for_cname(self._config.ssrc, self._config.cname))
+        packets += (SourceDescription.for_cname(config.ssrc, config.cname) for config in self._configs)
         packets += self._extended_report(ntp_time, now)
         self.reports_sent += 1
         return packets
 
-    def goodbye(self, sender: RtpSender, receiver: RtpReceiver, now: Instant) -> list[RtcpPacket]:
+    def goodbye(self, sections: Sequence[Reported], now: Instant) -> list[RtcpPacket]:
         """Return the last compound (RFC 3550 §6.6)."""
-        return [*self.report(sender, receiver, now), Goodbye((self._config.ssrc,))]
+        return [*self.report(sections, now), Goodbye(tuple(config.ssrc for config in self._configs))]
 
-    def _is_sender(self, sender: RtpSender) -> bool:
-        if sender.packets_sent == self._packets_at_last_report:
-            self._silent_reports += 1
+    def _is_sender(self, ssrc: int, sender: SendStream) -> bool:
+        if sender.packets_sent == self._packets_at_last_report[ssrc]:
+            self._silent_reports[ssrc] += 1
         else:
-            self._silent_reports = 0
-        self._packets_at_last_report = sender.packets_sent
-        return sender.packets_sent > 0 and self._silent_reports < _SENDER_FOR
+            self._silent_reports[ssrc] = 0
+        self._packets_at_last_report[ssrc] = sender.packets_sent
+        return sender.packets_sent > 0 and self._silent_reports[ssrc] < _SENDER_FOR
 
     def _extended_report(self, ntp_time: int, now: Instant) -> list[RtcpPacket]:
-        if not self._config.rcvr_rtt:
+        if not any(config.rcvr_rtt for config in self._configs):
             return []
         blocks: list[ReceiverReferenceTime | Dlrr] = [ReceiverReferenceTime(ntp_time)]
         self.round_trip.note_sent(compact(ntp_time), now)
         if self._reference is not None:
             ssrc, reference, arrival = self._reference
             blocks.append(Dlrr((DlrrEntry(ssrc, reference, to_compact_units(now - arrival)),)))
-        return [ExtendedReport(self._config.ssrc, tuple(blocks))]
+        return [ExtendedReport(self._configs[0].ssrc, tuple(blocks))]
 
     # The peer's
 
-    def handle_blocks(self, blocks: tuple[ReportBlock, ...], now: Instant) -> ReportBlock | None:
-        """Take the report blocks of an SR or RR; return the one about us."""
+    def handle_blocks(
+        self, section: Reported, blocks: tuple[ReportBlock, ...], now: Instant
+    ) -> ReportBlock | None:
+        """Take the report blocks of an SR or RR; return the one about what this section sends."""
+        config = section.config
         for block in blocks:
-            if block.ssrc == self._config.ssrc:
+            if block.ssrc == config.ssrc:
                 self.reports_received += 1
-                self.remote = RemoteView(
+                section.remote_view = RemoteView(
                     now,
                     block.fraction_lost / 256,
                     block.cumulative_lost,
                     block.extended_highest_sequence,
-                    block.jitter / self._config.clock_rate,
+                    block.jitter / config.clock_rate,
                 )
                 if block.last_sr:
                     self.round_trip.handle_answer(block.last_sr, block.delay_since_last_sr, now)
                 return block
         return None
 
-    def remote_inbound_stats(self) -> RemoteInboundRtpStats | None:
-        """Return how the peer receives us; None before its first report."""
-        if self.remote is None:
+    def remote_inbound_stats(self, section: Reported) -> RemoteInboundRtpStats | None:
+        """Return how the peer receives what this section sends; None before its first report."""
+        view = section.remote_view
+        if view is None:
             return None
         return RemoteInboundRtpStats(
-            timestamp=self.remote.at,
-            ssrc=self._config.ssrc,
-            packets_lost=self.remote.packets_lost,
-            fraction_lost=self.remote.fraction_lost,
-            jitter=self.remote.jitter,
+            timestamp=view.at,
+            ssrc=section.config.ssrc,
+            packets_lost=view.packets_lost,
+            fraction_lost=view.fraction_lost,
+            jitter=view.jitter,
             round_trip_time=self.round_trip.latest,
             total_round_trip_time=self.round_trip.total,
             round_trip_time_measurements=self.round_trip.measurements,
@@ -156,5 +183,5 @@ class RtcpReporter:
                 self._reference = (report.ssrc, compact(block.ntp_time), now)
             elif isinstance(block, Dlrr):
                 for entry in block.entries:
-                    if entry.ssrc == self._config.ssrc and entry.last_rr:
+                    if entry.ssrc in self._packets_at_last_report and entry.last_rr:
                         self.round_trip.handle_answer(entry.last_rr, entry.delay_since_last_rr, now)

@@ -1,4 +1,4 @@
-"""Two `RtpSession`s and the network between them, in virtual time."""
+"""Two `RtpTransport`s and the network between them, in virtual time."""
 
 import heapq
 import random
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from stack.rtp import PacketReceived, RtpCodec, RtpConfig, RtpEvent, RtpSession
+from stack.rtp import PacketReceived, RtpCodec, RtpConfig, RtpEvent, RtpTransport
 from stack.srtp import SrtpError, SrtpTransform
 
 FRAME = 960
@@ -47,7 +47,7 @@ class Party:
     """One side: its session and what it heard."""
 
     def __init__(self, config: RtpConfig, seed: int, network: Network, srtp: SrtpTransform | None) -> None:
-        self.session = RtpSession(config, random.Random(seed).randbytes, 0.0)
+        self.transport = RtpTransport((config,), random.Random(seed).randbytes, 0.0)
         self.network = network
         self.srtp = srtp
         self.refused: Counter[str] = Counter()
@@ -68,9 +68,9 @@ class Party:
                 self.refused[error.reason.value] += 1
                 return
         if rtcp:
-            self.session.handle_rtcp(data, now)
+            self.transport.handle_rtcp(data, now)
         else:
-            self.session.handle_rtp(data, now)
+            self.transport.handle_rtp(data, now)
 
     @property
     def heard(self) -> list[PacketReceived]:
@@ -97,7 +97,7 @@ class Pair:
 
     def pump(self) -> None:
         for party, other in ((self.near, self.far), (self.far, self.near)):
-            for rtcp, packets in ((False, party.session.drain_rtp()), (True, party.session.drain_rtcp())):
+            for rtcp, packets in ((False, party.transport.drain_rtp()), (True, party.transport.drain_rtcp())):
                 for data in packets:
                     if rtcp:
                         party.rtcp_sent.append((self.now, data))
@@ -107,11 +107,11 @@ class Pair:
                     for delay in party.network.deliveries(data):
                         datagram = party.network.touch(wire)
                         heapq.heappush(self._flying, (self.now + delay, next(self._order), other, rtcp, datagram))
-            party.events += party.session.drain_events()
+            party.events += party.transport.drain_events()
 
     def _next(self) -> float | None:
         times = [self._flying[0][0]] if self._flying else []
-        times += [at for party in (self.near, self.far) if (at := party.session.poll_timeout()) is not None]
+        times += [at for party in (self.near, self.far) if (at := party.transport.poll_timeout()) is not None]
         return min(times, default=None)
 
     def run(self, until: float) -> None:
@@ -123,7 +123,7 @@ class Pair:
                 party.receive(data, rtcp, self.now)
                 self.pump()
             for party in (self.near, self.far):
-                party.session.handle_timeout(self.now)
+                party.transport.handle_timeout(self.now)
             self.pump()
         self.now = until
 
@@ -132,9 +132,9 @@ class Pair:
         for number in range(first, first + frames):
             payload = number.to_bytes(4, "big")
             if near:
-                self.near.session.send(payload, FRAME, self.now)
+                self.near.transport.send(payload, FRAME, self.now)
             if far:
-                self.far.session.send(payload, FRAME, self.now)
+                self.far.transport.send(payload, FRAME, self.now)
             self.run(self.now + 0.02)
 
 

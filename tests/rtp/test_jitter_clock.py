@@ -273,7 +273,7 @@ def test_packets_without_sound_are_a_pause_and_not_a_loss():
     call.buffer.insert = insert  # type: ignore[method-assign]
     items = call.run(3)
     assert call.buffer.counters["lost"] == 0
-    assert call.buffer.counters["soundless"] == 10
+    assert call.buffer.counters["empty_payloads"] == 10
     assert not any(isinstance(item, Missing) for item in items)
     assert max(call.delays[-50:]) < 0.035
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import count
+from random import Random
 
 import pytest
 
-from stack.core.trace import Counters
-from stack.rtp import PacketReceived, RtpCodec, RtpConfig, RtpPacket
+from stack.rtp import PacketReceived, RtpCodec, RtpConfig, RtpPacket, RtpTransport
 from stack.rtp.packet import RtpTimestamp, SequenceNumber, Ssrc
-from stack.rtp.receiver import RtpReceiver
 from stack.rtp.red import RedEncoder
 
 OPUS, RED, TICKS = 111, 63, 960
@@ -29,9 +28,9 @@ def stream(frames: int, padding: int, depth: int) -> list[tuple[int | None, RtpP
 
 
 def heard(packets: list[RtpPacket]) -> list[PacketReceived]:
-    receiver = RtpReceiver(CONFIG, Counters())
+    receiver = RtpTransport((CONFIG,), Random(1).randbytes, 0.0)
     for index, packet in enumerate(packets):
-        receiver.handle_packet(packet, 0.005 * index)
+        receiver.handle_rtp(packet.serialize(), 0.005 * index)
     return [event for event in receiver.drain_events() if isinstance(event, PacketReceived) and event.payload]
 
 

@@ -67,7 +67,7 @@ def test_redundancy_repairs_single_losses_at_once_and_in_order() -> None:
         place = numbers([event])[0]
         assert (event.sequence - first.sequence, event.timestamp - first.timestamp) == (place, place * FRAME)
         assert event.payload_type == OPUS.payload_type
-    inbound = pair.far.session.stats(pair.now).inbound
+    inbound = pair.far.transport.stats(pair.now)[0].inbound
     assert inbound is not None
     assert (inbound.packets_recovered, inbound.packets_lost, inbound.packets_received) == (3, 3, 47)
     assert inbound.fec_packets_received == inbound.fec_packets_discarded + 3
@@ -77,12 +77,12 @@ def test_redundancy_is_chosen_by_reported_loss() -> None:
     pair = Pair(RED, up=lossy(0.15))
     pair.talk(100, far=True)
     pair.talk(900, far=True, first=100)
-    assert pair.near.session.stats(pair.now).outbound.redundancy_depth == 2
-    assert 0.1 < pair.near.session.reported_loss(pair.now) < 0.25
+    assert pair.near.transport.stats(pair.now)[0].outbound.redundancy_depth == 2
+    assert 0.1 < pair.near.transport.sections[0].sender.reported_loss(pair.now) < 0.25
     pair.near.network.loss = 0.0
     pair.talk(2500, far=True, first=1000)
-    assert pair.near.session.reported_loss(pair.now) < 0.003
-    assert pair.near.session.stats(pair.now).outbound.redundancy_depth == 0
+    assert pair.near.transport.sections[0].sender.reported_loss(pair.now) < 0.003
+    assert pair.near.transport.stats(pair.now)[0].outbound.redundancy_depth == 0
     last = RtpPacket.parse(pair.near.rtp_sent[-1])
     assert last.payload_type == OPUS.payload_type
 
@@ -111,7 +111,7 @@ def test_duplicates_of_what_redundancy_brought_are_suppressed() -> None:
 
 def test_a_block_across_something_else_is_not_taken_for_a_packet() -> None:
     """A block half a second before its primary cannot be the packet just before it."""
-    target = Pair(RED).far.session
+    target = Pair(RED).far.transport
     red = RedPayload(111, b"new", (RedBlock(111, 0x3FFF, b"old"),)).serialize()
     for sequence, payload_type, payload in ((1, 111, b"a"), (3, 63, red)):
         packet = RtpPacket(payload_type, SequenceNumber(sequence), 0, 7, payload)  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ def test_a_block_across_something_else_is_not_taken_for_a_packet() -> None:
 
 
 def test_red_around_an_unknown_codec_leaves_no_gap_and_no_sound() -> None:
-    target = Pair(RED).far.session
+    target = Pair(RED).far.transport
     packet = RtpPacket(63, SequenceNumber(1), 0, 7, RedPayload(96, b"video?").serialize())  # type: ignore[arg-type]
     target.handle_rtp(packet.serialize(), 0.0)
     (event,) = (event for event in target.drain_events() if isinstance(event, PacketReceived))
@@ -143,7 +143,7 @@ def test_a_lost_packet_is_asked_for_and_repeated(config: RtpConfig) -> None:
     # Noticed with the next packet, asked after the hold-off, answered a round trip later.
     noticed = 12 * 0.02 + 0.02
     assert recovered[0].arrival == pytest.approx(noticed + HOLD_OFF + 0.04, abs=1e-6)
-    near, far = pair.near.session.stats(pair.now), pair.far.session.stats(pair.now)
+    near, far = pair.near.transport.stats(pair.now)[0], pair.far.transport.stats(pair.now)[0]
     assert (near.outbound.nack_count, near.outbound.retransmitted_packets_sent) == (2, 3)
     assert far.inbound is not None
     assert far.inbound.nack_count == 2
@@ -165,7 +165,7 @@ def test_asking_over_a_bad_network_both_ways() -> None:
     heard = numbers(pair.far.heard)
     assert len(heard) == len(set(heard))
     assert 1500 - len(heard) < 0.01 * 1500
-    stats = pair.far.session.stats(pair.now).inbound
+    stats = pair.far.transport.stats(pair.now)[0].inbound
     assert stats is not None
     assert 0 < stats.nack_count < 500
 
@@ -174,30 +174,30 @@ def test_the_deadline_follows_the_request() -> None:
     pair = Pair(NACK, up=dropping(10, times=2), down=Network(delay=0.02))
     pair.talk(12)
     first = pair.far.heard[0].sequence
-    missing, far = first + 10, pair.far.session
-    assert far.repair_deadline(first + 9, pair.now) is None
-    deadline = far.repair_deadline(missing, pair.now)
+    missing, far = first + 10, pair.far.transport
+    assert far.sections[0].repair_deadline(first + 9, pair.now, far.round_trip_time) is None
+    deadline = far.sections[0].repair_deadline(missing, pair.now, far.round_trip_time)
     assert deadline is not None
     assert deadline == pytest.approx(0.02 * 11 + 0.02 + HOLD_OFF + 0.04 + ANSWER_MARGIN, abs=0.1)
     pair.talk(3, first=12)
     pair.run(deadline)
-    again = far.repair_deadline(missing, pair.now)
+    again = far.sections[0].repair_deadline(missing, pair.now, far.round_trip_time)
     assert again is not None
     assert again > deadline  # the first answer was lost too, so it was asked for again
     pair.run(pair.now + 2.0)
-    assert far.repair_deadline(missing, pair.now) is None
+    assert far.sections[0].repair_deadline(missing, pair.now, far.round_trip_time) is None
 
 
 def test_redundancy_that_is_still_to_come_counts_as_hope() -> None:
     pair = Pair(replace(RED, red_depth=2))
     pair.talk(10)
     pair.run(pair.now + 0.04)
-    far, last = pair.far.session, pair.far.heard[-1]
-    assert far.repair_deadline(last.sequence, pair.now) is None
+    far, last = pair.far.transport, pair.far.heard[-1]
+    assert far.sections[0].repair_deadline(last.sequence, pair.now, far.round_trip_time) is None
     for ahead, packets in ((1, 3), (2, 4)):
-        deadline = far.repair_deadline(last.sequence + ahead, last.arrival)
+        deadline = far.sections[0].repair_deadline(last.sequence + ahead, last.arrival, far.round_trip_time)
         assert deadline == pytest.approx(last.arrival + packets * 0.02 + 0.02)
-    assert far.repair_deadline(last.sequence + 1, last.arrival + 1.0) is None
+    assert far.sections[0].repair_deadline(last.sequence + 1, last.arrival + 1.0, far.round_trip_time) is None
 
 
 def test_feedback_without_reduced_size_stands_behind_a_report() -> None:
@@ -212,7 +212,7 @@ def test_feedback_without_reduced_size_stands_behind_a_report() -> None:
 def test_requests_for_others_or_for_everything_do_little() -> None:
     pair = Pair(NACK)
     pair.talk(300)
-    near = pair.near.session
+    near = pair.near.transport
     sent = len(pair.near.rtp_sent)
     near.handle_rtcp(GenericNack(2, 0x9999, (1, 2, 3)).serialize(), pair.now)
     assert near.counters["nack_not_ours"] == 1
@@ -242,14 +242,14 @@ def test_a_long_gap_is_asked_for_within_a_bound() -> None:
 def test_redundancy_spares_the_request() -> None:
     pair = Pair(replace(NACK, red_payload_type=63), up=dropping(10, 20))
     pair.talk(50)
-    assert pair.near.session.stats(pair.now).outbound.nack_count == 0
+    assert pair.near.transport.stats(pair.now)[0].outbound.nack_count == 0
     assert numbers(pair.far.heard)[:49] == list(range(49))
 
 
 def test_a_new_source_forgets_the_gaps_of_the_old() -> None:
     pair = Pair(NACK, up=dropping(10))
     pair.talk(12)
-    far = pair.far.session
+    far = pair.far.transport
     packet = RtpPacket(111, SequenceNumber(1), 0, 0x7777, b"other")  # type: ignore[arg-type]
     far.handle_rtp(packet.serialize(), pair.now)
     assert SourceChanged(0x7777, CONFIG.ssrc) in far.drain_events()
@@ -262,14 +262,14 @@ def test_transport_wide_feedback_tells_the_sender_its_loss() -> None:
     pair = Pair(config, up=lossy(0.1))
     pair.talk(150)
     # Three seconds are enough, though receiver reports alone would take longer to be believed.
-    assert pair.near.session.reported_loss(pair.now) == pytest.approx(0.1, abs=0.05)
-    assert pair.near.session.stats(pair.now).outbound.redundancy_depth == 2
+    assert pair.near.transport.sections[0].sender.reported_loss(pair.now) == pytest.approx(0.1, abs=0.05)
+    assert pair.near.transport.stats(pair.now)[0].outbound.redundancy_depth == 2
 
 
 def test_keys_travel_once_and_the_sound_gives_way() -> None:
     pair = Pair(DTMF, up=Network(delay=0.02))
     pair.talk(20)
-    pair.near.session.send_dtmf("5#", pair.now, duration=0.1, gap=0.06)
+    pair.near.transport.send_dtmf("5#", pair.now, duration=0.1, gap=0.06)
     pair.talk(40, first=20)
     pair.run(pair.now + 0.5)
     keys = [event for event in pair.far.events if isinstance(event, DtmfReceived | DtmfEnded)]
@@ -283,18 +283,18 @@ def test_keys_travel_once_and_the_sound_gives_way() -> None:
     sequences = [event.sequence for event in pair.far.heard]
     assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))  # no number is missing
     sound = [event for event in pair.far.heard if event.payload]
-    muted = pair.near.session.counters["muted_by_dtmf"]
+    muted = pair.near.transport.counters["muted_by_dtmf"]
     assert len(sound) == 60 - muted
     assert 8 <= muted <= 14
     first = sound[0]
     for event in sound:  # and the timeline went on
         assert event.timestamp - first.timestamp == numbers([event])[0] * FRAME
-    assert pair.far.session.stats(pair.now).inbound is not None
+    assert pair.far.transport.stats(pair.now)[0].inbound is not None
 
 
 def test_keys_over_a_lossy_network_are_told_exactly_once() -> None:
     pair = Pair(DTMF, up=lossy(0.3, seed=8))
-    pair.near.session.send_dtmf("0123456789*#", 0.0, duration=0.1, gap=0.1)
+    pair.near.transport.send_dtmf("0123456789*#", 0.0, duration=0.1, gap=0.1)
     pair.run(6.0)
     pressed = [event.digit for event in pair.far.events if isinstance(event, DtmfReceived)]
     released = [event.digit for event in pair.far.events if isinstance(event, DtmfEnded)]
@@ -303,7 +303,7 @@ def test_keys_over_a_lossy_network_are_told_exactly_once() -> None:
 
 def test_keys_need_to_be_negotiated() -> None:
     with pytest.raises(LocalError):
-        Pair().near.session.send_dtmf("1", 0.0)
+        Pair().near.transport.send_dtmf("1", 0.0)
 
 
 EVERYTHING = replace(
@@ -328,7 +328,7 @@ def test_repairs_pass_through_srtp(profile: SrtpProfile) -> None:
     pair.run(pair.now + 0.5)
     assert sorted(numbers(pair.far.heard)) == list(range(500))
     assert set(pair.far.refused) == {"replay"}
-    assert pair.far.session.counters["duplicate"] == 0  # SRTP has refused them already
+    assert pair.far.transport.counters["duplicate"] == 0  # SRTP has refused them already
 
 
 def test_damage_everywhere_raises_nowhere() -> None:
@@ -338,10 +338,10 @@ def test_damage_everywhere_raises_nowhere() -> None:
             up=Network(loss=0.05, jitter=0.03, damage=0.3, chance=random.Random(seed)),
             down=Network(loss=0.05, jitter=0.03, damage=0.3, chance=random.Random(100 + seed)),
         )
-        pair.near.session.send_dtmf("123", 0.0)
+        pair.near.transport.send_dtmf("123", 0.0)
         pair.talk(300, far=True)
-        assert pair.near.session.counters["malformed_rtcp"] > 0
-        assert pair.far.session.counters["malformed_rtp"] > 0
+        assert pair.near.transport.counters["malformed_rtcp"] > 0
+        assert pair.far.transport.counters["malformed_rtp"] > 0
         assert len(pair.far.heard) > 20
 
 
@@ -354,7 +354,7 @@ def test_everything_at_once_over_a_terrible_network() -> None:
     for party, other in ((pair.near, pair.far), (pair.far, pair.near)):
         heard = numbers(party.heard)
         assert len(heard) == len(set(heard)) >= 995
-        stats, sent = party.session.stats(pair.now), other.session.stats(pair.now).outbound
+        stats, sent = party.transport.stats(pair.now)[0], other.transport.stats(pair.now)[0].outbound
         assert stats.inbound is not None
         # Duplicates by the network count as received (RFC 3550 §A.3), so the loss is that much smaller.
         assert stats.inbound.packets_lost + stats.inbound.packets_received == pytest.approx(1000, abs=2)

@@ -9,7 +9,7 @@ from tests.rtp.party import CONFIG, Network, Pair
 
 
 def test_before_anything_happened() -> None:
-    stats = Pair().near.session.stats(5.0)
+    stats = Pair().near.transport.stats(5.0)[0]
     assert (stats.inbound, stats.remote_inbound, stats.remote_outbound) == (None, None, None)
     assert (stats.outbound.packets_sent, stats.outbound.timestamp) == (0, 5.0)
 
@@ -18,7 +18,7 @@ def test_both_sides_agree_on_what_happened() -> None:
     pair = Pair(replace(CONFIG, red_payload_type=63), up=Network(delay=0.04, loss=0.1, chance=random.Random(6)))
     pair.talk(1000, far=True)
     pair.run(pair.now + 0.1)
-    near, far = pair.near.session.stats(pair.now), pair.far.session.stats(pair.now)
+    near, far = pair.near.transport.stats(pair.now)[0], pair.far.transport.stats(pair.now)[0]
     assert near.outbound.packets_sent == 1000
     assert near.outbound.bytes_sent == sum(len(RtpPacket.parse(data).payload) for data in pair.near.rtp_sent)
     assert far.inbound is not None
@@ -38,7 +38,7 @@ def test_jitter_is_in_seconds() -> None:
     """A delay uniform in 0 … 30 ms differs by 10 ms on average from the next one (RFC 3550 §A.8 measures that)."""
     pair = Pair(up=Network(jitter=0.03, chance=random.Random(6)))
     pair.talk(2000, far=True)
-    far, near = pair.far.session.stats(pair.now), pair.near.session.stats(pair.now)
+    far, near = pair.far.transport.stats(pair.now)[0], pair.near.transport.stats(pair.now)[0]
     assert far.inbound is not None
     assert far.inbound.jitter == pytest.approx(0.01, rel=0.4)
     assert near.remote_inbound is not None
@@ -48,7 +48,7 @@ def test_jitter_is_in_seconds() -> None:
 def test_the_spelling_of_browsers() -> None:
     pair = Pair()
     pair.talk(200, far=True)
-    parts = {str(part["type"]): part for part in pair.near.session.stats(pair.now).as_webrtc()}
+    parts = {str(part["type"]): part for part in pair.near.transport.stats(pair.now)[0].as_webrtc()}
     assert set(parts) == {"outbound-rtp", "inbound-rtp", "remote-inbound-rtp", "remote-outbound-rtp"}
     assert parts["outbound-rtp"]["packetsSent"] == 200
     assert parts["inbound-rtp"]["lastPacketReceivedTimestamp"] == pytest.approx(pair.now, abs=0.05)

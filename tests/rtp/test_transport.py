@@ -16,10 +16,9 @@ from stack.rtp import (
     RtpCodec,
     RtpConfig,
     RtpPacket,
-    RtpSession,
+    RtpTransport,
     SourceChanged,
 )
-from stack.rtp.receiver import MAX_SOURCES, SOURCE_SILENCE
 from stack.rtp.report import FIRST_REPORT_WITHIN
 from stack.rtp.rtcp import (
     ExtendedReport,
@@ -29,11 +28,12 @@ from stack.rtp.rtcp import (
     SourceDescription,
     parse_compound,
 )
+from stack.rtp.section import MAX_SOURCES, SOURCE_SILENCE
 from tests.rtp.party import CONFIG, FRAME, Network, Pair, numbers
 
 
-def session(config: RtpConfig = CONFIG) -> RtpSession:
-    return RtpSession(config, random.Random(1).randbytes, 0.0)
+def session(config: RtpConfig = CONFIG) -> RtpTransport:
+    return RtpTransport((config,), random.Random(1).randbytes, 0.0)
 
 
 def packet(sequence: int, timestamp: int = 0, ssrc: int = 7, payload_type: int = 111) -> bytes:
@@ -42,7 +42,7 @@ def packet(sequence: int, timestamp: int = 0, ssrc: int = 7, payload_type: int =
     ).serialize()
 
 
-def received(target: RtpSession) -> list[PacketReceived]:
+def received(target: RtpTransport) -> list[PacketReceived]:
     return [event for event in target.drain_events() if isinstance(event, PacketReceived)]
 
 
@@ -65,7 +65,7 @@ def test_silence_moves_the_timestamp_but_not_the_sequence() -> None:
     target = session()
     target.send(b"x", FRAME, 0.0)
     for _ in range(10):
-        target.skip(FRAME)
+        target.sections[0].sender.skip(FRAME)
     target.send(b"y", FRAME, 0.22)
     target.send(b"z", FRAME, 0.24)
     a, b, c = (RtpPacket.parse(data) for data in target.drain_rtp())
@@ -239,15 +239,15 @@ def test_both_sides_learn_the_round_trip() -> None:
     pair = Pair(up=Network(delay=0.03), down=Network(delay=0.05))
     pair.talk(200, near=True, far=True)
     for party in (pair.near, pair.far):
-        assert party.session.round_trip_time is not None
-        assert abs(party.session.round_trip_time - 0.08) < 0.001
+        assert party.transport.round_trip_time is not None
+        assert abs(party.transport.round_trip_time - 0.08) < 0.001
 
 
 def test_who_only_listens_learns_the_round_trip_by_extended_reports() -> None:
     pair = Pair(replace(CONFIG, rcvr_rtt=True), up=Network(delay=0.03), down=Network(delay=0.05))
     pair.talk(200, near=True, far=False)
-    assert pair.far.session.round_trip_time is not None
-    assert abs(pair.far.session.round_trip_time - 0.08) < 0.001
+    assert pair.far.transport.round_trip_time is not None
+    assert abs(pair.far.transport.round_trip_time - 0.08) < 0.001
     kinds = {type(p) for _, data in pair.far.rtcp_sent for p in parse_compound(data)}
     assert kinds == {ReceiverReport, SourceDescription, ExtendedReport}
 
@@ -255,7 +255,7 @@ def test_who_only_listens_learns_the_round_trip_by_extended_reports() -> None:
 def test_loss_is_reported_as_it_was() -> None:
     pair = Pair(up=Network(loss=0.1, chance=random.Random(5)))
     pair.talk(1000, far=True)
-    view = pair.near.session.remote_view
+    view = pair.near.transport.sections[0].remote_view
     assert view is not None
     lost = 1000 - len(pair.far.heard)
     assert 60 < lost < 140
@@ -279,13 +279,13 @@ def test_nothing_to_say_means_no_timer() -> None:
 def test_goodbye() -> None:
     pair = Pair()
     pair.talk(20)
-    pair.near.session.close(pair.now)
-    pair.near.session.send(b"x", FRAME, pair.now)
+    pair.near.transport.close(pair.now)
+    pair.near.transport.send(b"x", FRAME, pair.now)
     pair.run(pair.now + 1.0)
     assert isinstance(parse_compound(pair.near.rtcp_sent[-1][1])[-1], Goodbye)
     assert pair.far.events[-1] == ByeReceived((0x1111,), "")
-    assert pair.near.session.poll_timeout() is None
-    assert pair.near.session.counters["sent_after_close"] == 1
+    assert pair.near.transport.poll_timeout() is None
+    assert pair.near.transport.counters["sent_after_close"] == 1
     assert len(pair.far.heard) == 20
 
 
@@ -299,4 +299,4 @@ def test_a_network_that_does_everything() -> None:
     by_sequence = sorted(pair.far.heard, key=lambda event: event.sequence)
     base = by_sequence[0].sequence - numbers(by_sequence)[0]
     assert [event.sequence - base for event in by_sequence] == numbers(by_sequence)
-    assert pair.far.session.counters["duplicate"] > 20
+    assert pair.far.transport.counters["duplicate"] > 20

@@ -1,0 +1,231 @@
+"""One media section of the description: its streams in both directions (RFC 9143 §9.2, RFC 3550 §8).
+
+One source speaks at a time in a section, as one microphone does. A source that was never heard before becomes the
+current one (`SourceChanged`); what still arrives of others is counted and dropped, unless the current one has been
+silent so long that the other must be the one that speaks.
+"""
+
+from __future__ import annotations
+
+from stack.core.errors import LocalError
+from stack.core.machine import Entropy, Instant
+from stack.core.serial import Ssrc
+from stack.core.timers import TimerName, Timers, earliest
+from stack.core.trace import Counters
+from stack.rtp.config import RtpConfig
+from stack.rtp.events import RtpEvent, SourceChanged
+from stack.rtp.extensions import HeaderExtensions
+from stack.rtp.packet import RtpPacket
+from stack.rtp.receive_stream import PayloadTypes, ReceiveStream
+from stack.rtp.reporter import RemoteView
+from stack.rtp.rtcp import GenericNack
+from stack.rtp.send_stream import SendStream
+from stack.rtp.source import Arrival, RemoteSource
+from stack.rtp.stats import InboundRtpStats, RemoteOutboundRtpStats
+
+MAX_SOURCES = 8
+"""Sources of a section whose statistics are kept; one more pushes out the one that was silent longest."""
+SOURCE_SILENCE = 1.0
+"""Seconds of silence after which a known source may become the current one again."""
+REORDERING_MARGIN = 0.02
+"""Seconds after its time at which a packet with redundancy may still come."""
+
+
+class SectionTimer(TimerName):
+    """Why a `MediaSection` wants to be woken."""
+
+    NACK = "nack"
+    DTMF_SENT = "dtmf_sent"
+    DTMF_RECEIVED = "dtmf_received"
+
+
+class MediaSection:
+    """The streams of one `m=` section. It belongs to an `RtpTransport`, which feeds, wakes and drains it."""
+
+    def __init__(
+        self,
+        config: RtpConfig,
+        entropy: Entropy,
+        packets: list[bytes],
+        events: list[RtpEvent],
+        counters: Counters,
+    ) -> None:
+        self.config = config
+        self.types = PayloadTypes.of(config)
+        self.sender = SendStream(config, entropy, packets, counters)
+        self.remote_view: RemoteView | None = None
+        """How the peer receives us, by its latest report."""
+        self.timers: Timers[SectionTimer] = Timers()
+        self._counters = counters
+        self._events = events
+        self._streams: dict[Ssrc, ReceiveStream] = {}
+        self._current: ReceiveStream | None = None
+        self._departed: ReceiveStream | None = None  # said goodbye: its statistics stay
+
+    # What arrives
+
+    @property
+    def current(self) -> ReceiveStream | None:
+        """The source that is heard."""
+        return self._current
+
+    def stream(self, ssrc: int) -> ReceiveStream | None:
+        """Return what is known of a remote SSRC."""
+        return self._streams.get(Ssrc(ssrc))
+
+    def handle_packet(self, packet: RtpPacket, extensions: HeaderExtensions, now: Instant) -> None:
+        """Take one packet of this section, of a payload type that it knows. May raise `ParseError`."""
+        if packet.payload_type in self.types.rtx:
+            if self._current is None:
+                if packet.payload:
+                    self._counters.add("retransmission_without_source")
+            else:
+                self._current.handle_retransmission(packet, now)
+                self._set_receive_timers(self._current)
+            return
+        stream = self._streams.get(packet.ssrc)
+        if stream is None:
+            stream = self._begin_stream(packet, now)
+        source, nack = stream.source, stream.nack
+        expected = source.highest + 1
+        verdict, sequence = source.receive(packet.sequence_number, len(packet.payload), now)
+        if verdict is Arrival.DUPLICATE or verdict is Arrival.DOUBTFUL:
+            self._counters.add(verdict.value)
+            return
+        if stream is not self._current:
+            if not self._may_take_over(source, now):
+                self._counters.add("other_source")
+                return
+            self._change(stream, self._current.ssrc if self._current is not None else None)
+        elif verdict is Arrival.RESTART:
+            self._change(stream, source.ssrc)
+        elif nack is not None and sequence > expected:
+            nack.note_missing(expected, sequence, now)
+        recovered = nack.note_received(sequence) if nack is not None else False
+        stream.hand_up(packet, sequence, now, extensions.audio_level, recovered)
+        if nack is not None or stream.dtmf.deadline is not None:
+            self._set_receive_timers(stream)
+
+    def forget(self, ssrc: int) -> None:
+        """Drop a source that said goodbye (RFC 3550 §6.6)."""
+        stream = self._streams.pop(Ssrc(ssrc), None)
+        if stream is not None and stream is self._current:
+            self._current, self._departed = None, stream
+            stream.begin_anew()
+
+    def _begin_stream(self, packet: RtpPacket, now: Instant) -> ReceiveStream:
+        if len(self._streams) >= MAX_SOURCES:
+            silent = min(self._streams.values(), key=lambda stream: stream.source.last_arrival)
+            del self._streams[silent.ssrc]
+        stream = self._streams[packet.ssrc] = ReceiveStream(
+            RemoteSource(packet.ssrc, packet.sequence_number, now),
+            self.types,
+            self._events,
+            self._counters,
+            mid=self.config.mid,
+            nack=self.config.nack,
+        )
+        return stream
+
+    def _may_take_over(self, source: RemoteSource, now: Instant) -> bool:
+        current = self._current
+        is_new = source.packets_received == 1
+        return is_new or current is None or now - current.source.last_arrival >= SOURCE_SILENCE
+
+    def _change(self, stream: ReceiveStream, previous: Ssrc | None) -> None:
+        if self._current is not None and self._current is not stream:
+            self._current.begin_anew()
+        stream.begin_anew()
+        self._events.append(SourceChanged(stream.ssrc, previous, self.config.mid))
+        self._current = stream
+
+    # What is sent
+
+    def send_dtmf(self, digits: str, now: Instant, *, duration: float = 0.1, gap: float = 0.07) -> None:
+        """Press keys (0–9 * # A–D) one after the other; seconds each, and between them.
+
+        Raises `LocalError` if telephone-event was not negotiated, or for digits and times that cannot be played.
+        """
+        self.sender.send_dtmf(digits, duration, gap, now)
+        self.timers.set(SectionTimer.DTMF_SENT, self.sender.dtmf_deadline)
+
+    # Time
+
+    def handle_timeout(self, now: Instant, round_trip: float | None) -> GenericNack | None:
+        """Do what is due; return the request for what is missing, if there is one to be sent."""
+        request = None
+        for timer in self.timers.pop_due(now):
+            if timer is SectionTimer.NACK:
+                request = self._ask_for_missing(now, round_trip)
+            elif timer is SectionTimer.DTMF_SENT:
+                self.sender.play_dtmf(now)
+                self.timers.set(SectionTimer.DTMF_SENT, self.sender.dtmf_deadline)
+            elif self._current is not None:
+                self._current.handle_timeout(now)
+        return request
+
+    def _ask_for_missing(self, now: Instant, round_trip: float | None) -> GenericNack | None:
+        stream = self._current
+        if stream is None or stream.nack is None:
+            return None
+        missing = stream.nack.due(now, round_trip)
+        self._set_receive_timers(stream)
+        if not missing:
+            return None
+        stream.nacks_sent += 1
+        return GenericNack(self.config.ssrc, stream.ssrc, tuple(sequence & 0xFFFF for sequence in missing))
+
+    def _set_receive_timers(self, stream: ReceiveStream) -> None:
+        if stream.dtmf.deadline is not None:
+            self.timers.set(SectionTimer.DTMF_RECEIVED, stream.dtmf.deadline)
+        if stream.nack is not None:
+            self.timers.set(SectionTimer.NACK, stream.nack.poll_timeout())
+
+    # What is known
+
+    @property
+    def received_red_depth(self) -> int:
+        """How many earlier frames the peer's latest packet repeated (RFC 2198)."""
+        return self._current.red_depth if self._current is not None else 0
+
+    def repair_deadline(self, sequence: int, now: Instant, round_trip: float | None) -> Instant | None:
+        """Return until when the missing packet `sequence` (extended) may still be repaired; None if it will not.
+
+        By an answer to a NACK, or by a later packet that repeats it. A packet that was merely overtaken is not
+        thought of: how much of that there is, the jitter buffer knows best.
+        """
+        stream = self._current
+        if stream is None or stream.source.has(sequence):
+            return None
+        by_nack = stream.nack.expected_by(sequence, round_trip) if stream.nack is not None else None
+        by_redundancy = None
+        to_come = sequence + stream.red_depth - stream.source.highest  # packets that will still repeat it
+        if stream.red_depth and to_come > 0:
+            by_redundancy = stream.source.last_arrival + to_come * stream.frame_time + REORDERING_MARGIN
+            if by_redundancy < now:
+                by_redundancy = None
+        if by_nack is None or by_redundancy is None:
+            return earliest(by_nack, by_redundancy)
+        return max(by_nack, by_redundancy)
+
+    def inbound_stats(self, now: Instant) -> InboundRtpStats | None:
+        """Return how the source that is heard, or was last, was received; None before the first packet."""
+        stream = self._current or self._departed
+        return stream.stats(now) if stream is not None else None
+
+    def remote_outbound_stats(self) -> RemoteOutboundRtpStats | None:
+        """Return what that source says that it sent; None before its first sender report."""
+        stream = self._current or self._departed
+        return stream.remote_outbound_stats() if stream is not None else None
+
+
+def check_sections(configs: tuple[RtpConfig, ...]) -> None:
+    """Raise `LocalError` for sections that a peer could not tell apart (RFC 9143 §9.2)."""
+    if not configs:
+        raise LocalError("an RTP transport has at least one media section")
+    if len({config.ssrc for config in configs}) < len(configs):
+        raise LocalError("two media sections with one SSRC")
+    if len(configs) > 1 and len({config.mid for config in configs} - {None}) < len(configs):
+        raise LocalError("several media sections need different mids")
+    if len({config.extensions for config in configs}) > 1:
+        raise LocalError("bundled media sections share their header extension identifiers")  # RFC 9143 §8
