@@ -1,7 +1,8 @@
 """The driver: the only code that joins machines, sockets and an event loop.
 
 After every input (datagrams, a command, a timeout) it pumps once: transmits to the sockets, events to their
-listener, the next timeout to the loop.
+listener, the next timeout to the loop. Whatever raises on the way costs its own step: it is logged, at most once a
+minute for each place in the code, and the rest goes on.
 
 `MediaThread` gives the driver an event loop in a thread of its own. What the program does on *its* loop (a slow
 model, a blocking call) can therefore not stall the media (`docs/decisions/0004-media-thread.md`).
@@ -18,8 +19,9 @@ from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
 
 from stack.aio.udp import UdpSocket, UdpSockets
+from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Path, Transmit
-from stack.core.trace import Direction, PacketTrace
+from stack.core.trace import Counters, Direction, PacketTrace
 
 EventT = TypeVar("EventT")
 EventT_co = TypeVar("EventT_co", covariant=True)
@@ -49,6 +51,9 @@ class Hub(Protocol[EventT_co]):
     def drain_events(self) -> Sequence[tuple[str, EventT_co]]:
         """Return events, each with the name of its session."""
 
+    def drain_faults(self) -> Sequence[Fault]:
+        """Return what machines have raised, as far as it is to be logged."""
+
 
 class Driver(Generic[EventT]):
     """Pumps one hub over its sockets on the running loop. Every method belongs to that loop's thread."""
@@ -62,6 +67,8 @@ class Driver(Generic[EventT]):
     ) -> None:
         self.hub = hub
         self.sockets = sockets
+        self.counters = Counters()
+        self._faults = Faults(self.counters)
         self._on_events = on_events
         self._trace = trace
         self._loop = asyncio.get_running_loop()
@@ -76,18 +83,44 @@ class Driver(Generic[EventT]):
 
     def pump(self) -> None:
         """Move everything that the hub has to send and to say, and arm the timer for its next deadline."""
-        self.hub.pump()
+        self._try("pump", self.hub.pump)
+        self._try("send", self._send)
+        self._try("report", self._report)
+        self._try("arm", self._arm_next)
+        for doing, error in (*self.hub.drain_faults(), *self._faults.drain()):
+            log.error("a bug was survived while doing %s", doing, exc_info=error)
+
+    def _try(self, doing: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            self._faults.note(doing, error, self._loop.time())
+
+    def _send(self) -> None:
         transmits = self.hub.drain_transmits()
         if transmits:
             self.sockets.send(transmits)
-            if self._trace is not None:
-                now = self._loop.time()
-                for data, path in transmits:
-                    self._trace.datagram(Direction.OUT, data, path, now)
+            self._record(Direction.OUT, transmits)
+
+    def _report(self) -> None:
         events = self.hub.drain_events()
         if events:
             self._on_events(events)
+
+    def _arm_next(self) -> None:
         self._arm(self.hub.poll_timeout())
+
+    def _record(self, direction: Direction, datagrams: Sequence[tuple[bytes, Path]]) -> None:
+        """Show datagrams to the trace; one that fails, say for a full disk, is not asked again."""
+        if self._trace is None:
+            return
+        now = self._loop.time()
+        try:
+            for data, path in datagrams:
+                self._trace.datagram(direction, data, path, now)
+        except Exception as error:
+            self._trace = None
+            self._faults.note("trace", error, now)
 
     def close(self) -> None:
         """Stop reading and close the sockets."""
@@ -98,13 +131,13 @@ class Driver(Generic[EventT]):
         self.sockets.close()
 
     def _readable(self, udp: UdpSocket) -> None:
-        batch = udp.receive()
-        now = self._loop.time()
-        if self._trace is not None:
-            for data, path in batch:
-                self._trace.datagram(Direction.IN, data, path, now)
-        self.hub.handle_datagrams(batch, now)
+        self._try("receive", lambda: self._receive(udp))
         self.pump()
+
+    def _receive(self, udp: UdpSocket) -> None:
+        batch = udp.receive()
+        self._record(Direction.IN, batch)
+        self.hub.handle_datagrams(batch, self._loop.time())
 
     def _arm(self, at: Instant | None) -> None:
         if at == self._armed:
@@ -116,7 +149,7 @@ class Driver(Generic[EventT]):
 
     def _due(self) -> None:
         self._timer = self._armed = None
-        self.hub.handle_timeout(self._loop.time())
+        self._try("handle_timeout", lambda: self.hub.handle_timeout(self._loop.time()))
         self.pump()
 
 
@@ -127,6 +160,7 @@ class MediaThread:
         self._loop = asyncio.new_event_loop()
         self._commands: deque[Callable[[], None]] = deque()
         self._scheduled = False
+        self._faults = Faults(Counters())
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -175,5 +209,7 @@ class MediaThread:
         for command in commands:
             try:
                 command()
-            except Exception:  # one call's command may not take the others down
-                log.exception("a command to the media thread failed")
+            except Exception as error:  # one call's command may not take the others down
+                self._faults.note("command", error, self._loop.time())
+        for _, error in self._faults.drain():
+            log.error("a command to the media thread failed", exc_info=error)

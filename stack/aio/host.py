@@ -25,6 +25,7 @@ from stack.aio.udp import bind_all, local_addresses
 from stack.audio import Lateness
 from stack.audio.wav import FilePath
 from stack.core.errors import LocalError, StackError
+from stack.core.faults import Faults
 from stack.core.machine import Address, Instant
 from stack.core.trace import Counters, PacketTrace
 from stack.dtls import Certificate
@@ -86,6 +87,7 @@ class Host:
         self.config = _suited(config or HostConfig(), getattr(program, "turns", None))
         self.calls: dict[str, Call] = {}
         self.counters = Counters()
+        self._faults = Faults(self.counters)
         self._program = as_program(program)
         self._prepare: Callable[[], object] | None = getattr(program, "prepare", None)
         self._trace = trace
@@ -261,9 +263,11 @@ class Host:
         def run() -> None:
             conversation = self._conversations.get(ufrag)
             if conversation is not None:
-                command(conversation, self._driver.now())
-                self._endpoint.touch(ufrag)
-                self._driver.pump()
+                try:
+                    command(conversation, self._driver.now())
+                finally:
+                    self._endpoint.touch(ufrag)
+                    self._driver.pump()
 
         self._media.submit(run)
 
@@ -278,8 +282,14 @@ class Host:
     def _deliver(self, events: Sequence[tuple[str, ConversationEvent]]) -> None:
         for ufrag, event in events:
             call = self.calls.get(ufrag)
-            if call is not None:
+            if call is None:
+                continue
+            try:
                 call.deliver(event)
+            except Exception as error:  # the events of other calls are behind it
+                self._faults.note("deliver", error, time.monotonic())
+        for fault in self._faults.drain():
+            log.error("a bug was survived while doing %s", fault.doing, exc_info=fault.error)
 
     async def _run(self, call: Call, spans: CallSpans | None) -> None:
         """Run the program for one call from its connection to its end."""

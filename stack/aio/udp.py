@@ -78,6 +78,8 @@ class UdpSocket:
             self._socket.sendto(data, remote)
         except (BlockingIOError, InterruptedError):
             self.counters.add("dropped_send_buffer_full")
+        except (OverflowError, ValueError):  # no port or address of this socket's family
+            self.counters.add("dropped_send_no_such_address")
         except OSError as error:
             self.counters.add(f"dropped_send_{errno.errorcode.get(error.errno or 0, 'error').lower()}")
 

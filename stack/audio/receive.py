@@ -15,6 +15,7 @@ Concealment past `FADED` has nothing of the voice left, so from there on it is c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TypeAlias
 
 import numpy as np
@@ -35,6 +36,8 @@ MAX_FILLED = 0.500
 """Seconds of silence that the arrival discipline fills in: Opus says "still silent" every 400 ms."""
 FADED = 0.120
 """Seconds after which concealment has become comfort noise."""
+MAX_FINAL = 100
+"""Frames that the clock discipline hands out at the end: 2 s, more than it ever holds."""
 _FADE_IN = 0.060
 """Seconds over which concealment turns into noise, before `FADED`."""
 _LEARN_EVERY = 4
@@ -248,6 +251,10 @@ class ArrivalReceiver:
         """Return what can be heard because a gap is given up."""
         return self._frames(self.buffer.pull(now), now)
 
+    def finish(self, now: Instant) -> list[AudioFrame]:
+        """Return what is still held behind gaps: nothing more will come that could fill them."""
+        return self._frames(self.buffer.pull(inf), now)
+
     def _frames(self, items: list[Item], now: Instant) -> list[AudioFrame]:
         sound, rate = self._sound, self._sound.decoder.sample_rate
         frames = []
@@ -326,6 +333,13 @@ class ClockReceiver:
         self._played += len(frame)
         sound.statistics.total_samples_received += len(frame)
         return AudioFrame(frame, self._rate, media_time, made_up)
+
+    def finish(self, now: Instant) -> list[AudioFrame]:
+        """Return what is still held, without waiting for its ticks: nothing more will come."""
+        frames: list[AudioFrame] = []
+        while (self.buffer.held or len(self._pending) >= self._tick) and len(frames) < MAX_FINAL:
+            frames.append(self.tick(now + len(frames) * self.buffer.TICK))
+        return frames
 
     def _stretch(self, adjustment: Adjustment) -> None:
         before = len(self._pending)

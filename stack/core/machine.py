@@ -3,20 +3,32 @@
 No machine does I/O, reads a clock or draws a random number. The caller pumps after every input and every
 command: drain the transmits, drain the events, ask for the next timeout. Docs: `docs/architecture.md`.
 
+Datagrams come in batches, as the edge reads them: those that arrived together. What a machine does may depend on
+which came together (it may answer them with one packet), what it hands up may not:
+
+- What arrived before the end is handed up before the end, in the same batch too; after a terminal event, one of
+  `terminal_events`, comes nothing more.
+- A machine takes the datagrams of a batch one after the other from the iterable that it was given. So a feeder that
+  survives an exception (a bug on our side) hands over what is left, and one datagram has cost itself.
+
 There are two kinds. A `Machine` lives next to the network and knows the paths that datagrams take (ICE, the
 session, the endpoint). A `Tunnel` lives above a path that somebody else chose (DTLS, SCTP): it sees bytes only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 Instant: TypeAlias = float
 """A point on a monotonic clock of the caller's choice, in seconds. Only differences mean anything."""
 
 EventT_co = TypeVar("EventT_co", covariant=True)
+
+
+TerminalEvents: TypeAlias = tuple[type[Any], ...]
+"""Types of event that are the last of a machine."""
 
 
 class TransportProtocol(Enum):
@@ -64,6 +76,9 @@ class Transmit(NamedTuple):
 class Clocked(Protocol[EventT_co]):
     """What machines and tunnels have in common: time and events."""
 
+    terminal_events: ClassVar[TerminalEvents]
+    """The types of event after which the machine reports nothing more, unless a command begins anew."""
+
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due at `now`. Being called early, late or twice is harmless."""
         ...
@@ -80,8 +95,8 @@ class Clocked(Protocol[EventT_co]):
 class Machine(Clocked[EventT_co], Protocol[EventT_co]):
     """A protocol with time that knows network paths."""
 
-    def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
-        """Take one datagram. Never raises for anything that a peer can send."""
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together, in order. Never raises for anything that a peer can send."""
         ...
 
     def drain_transmits(self) -> Sequence[Transmit]:
@@ -92,8 +107,8 @@ class Machine(Clocked[EventT_co], Protocol[EventT_co]):
 class Tunnel(Clocked[EventT_co], Protocol[EventT_co]):
     """A protocol with time that runs inside another one and sees bytes only."""
 
-    def handle_datagram(self, data: bytes, now: Instant) -> None:
-        """Take one datagram. Never raises for anything that a peer can send."""
+    def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> None:
+        """Take datagrams that arrived together, in order. Never raises for anything that a peer can send."""
         ...
 
     def drain_transmits(self) -> Sequence[bytes]:

@@ -9,13 +9,13 @@ path that ICE watches; each of these would add state, attack surface or another 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant, Tunnel
+from stack.core.machine import Entropy, Instant, TerminalEvents, Tunnel
 from stack.core.trace import Counters
 from stack.dtls.alerts import (
     Alert,
@@ -97,6 +97,8 @@ DtlsEvent: TypeAlias = HandshakeComplete | ApplicationData | PeerClosed | Failed
 class DtlsEndpoint(Tunnel[DtlsEvent]):
     """One side of a DTLS connection: datagrams, time and commands in, datagrams and events out."""
 
+    terminal_events: ClassVar[TerminalEvents] = (PeerClosed, Failed)
+
     def __init__(self, role: Role, config: DtlsConfig, entropy: Entropy) -> None:
         self.role = role
         self.state = State.NEW
@@ -111,6 +113,8 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         self._handshake_bytes = 0
         self._peer_closed = False
         self._now: Instant = 0.0
+        self.protected_records = 0
+        """Records received that only the peer can have sent: authentic, and not replayed."""
 
     # Commands
 
@@ -238,8 +242,13 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             except HandshakeFailure as failure:
                 self._fail(failure)
 
+    def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> None:
+        """Take datagrams that arrived together. Never raises for anything that a peer can send."""
+        for data in batch:
+            self.handle_datagram(data, now)
+
     def handle_datagram(self, data: bytes, now: Instant) -> None:
-        """Take one datagram. Never raises for anything that a peer can send."""
+        """Take one datagram."""
         if self.state is State.NEW:
             self.state = State.HANDSHAKE
         if self._is_deaf:
@@ -271,6 +280,8 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
 
     def _handle_records(self, data: bytes, now: Instant) -> None:
         for record in self._channel.records.open(data, now):
+            if record.number.epoch:
+                self.protected_records += 1
             self._handle_record(record, now)
             if self._is_deaf:
                 return
@@ -406,4 +417,5 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         self.state = State.FAILED
         self._channel.stop_timers()
         self.counters.add("failed_" + failure.reason.name.lower())
-        self._events.append(Failed(failure.reason, alert, remote=False, detail=str(failure)))
+        if not self._peer_closed:  # after the terminal event comes nothing
+            self._events.append(Failed(failure.reason, alert, remote=False, detail=str(failure)))

@@ -10,18 +10,24 @@ As controlled agent the latest nomination that succeeds wins, since browsers nom
 8445 §8.1.1 itself knows one nomination. A nominated path on which nothing has been heard for `hold` seconds gives
 way to a valid one on which something has: that follows a peer behind a rebinding NAT.
 
+Only an answer to a check of ours renews consent (RFC 7675 §5.1). A peer that sends authentic packets (`note_heard`)
+and answers nothing is not dead, but we may not send to it: `ConsentExpired.still_heard` tells the two apart.
+
 Failure is declared no earlier than `patience` after the start (RFC 8863), as candidates may still trickle in.
 
 Left out: server-reflexive and relayed candidates of our own (TURN), ICE-TCP, resolution of mDNS names (a candidate
 with a name is counted; whoever can resolve it adds it again with its address), more than one component.
+
+Long, because the checks of both sides, nomination and consent move the same pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant, Path, Transmit
+from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.timers import Timers
 from stack.core.trace import Counters
 from stack.ice.candidate import Candidate
@@ -42,6 +48,8 @@ _KNOWN_ERRORS = frozenset(ErrorNumber)
 
 class IceAgent:
     """A `Machine[IceEvent]` that looks for a path to its peer, and keeps it."""
+
+    terminal_events: ClassVar[TerminalEvents] = (ConsentExpired, Failed)
 
     def __init__(
         self,
@@ -67,6 +75,7 @@ class IceAgent:
         self._selected: CandidatePair | None = None
         self._nominated = False
         self._consent: Consent | None = None
+        self._last_heard: tuple[Path, Instant] | None = None
         self._timers: Timers[IceTimer] = Timers()
         self._transmits: list[Transmit] = []
         self._events: list[IceEvent] = []
@@ -163,7 +172,16 @@ class IceAgent:
         """Send and answer nothing any more."""
         self._end(IceState.CLOSED)
 
+    def note_heard(self, path: Path, now: Instant) -> None:
+        """Say that something which only the peer can have sent came on `path`; it makes and moves no path."""
+        self._last_heard = (path, now)
+
     # --- the machine ------------------------------------------------------------------------------------------
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together."""
+        for data, path in batch:
+            self.handle_datagram(data, path, now)
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram; whatever is not an authentic check or answer is counted and dropped."""
@@ -176,7 +194,8 @@ class IceAgent:
             self.counters.add("dropped.malformed")
             return
         if message.message_class is MessageClass.INDICATION:
-            self.counters.add("indication")
+            if self._server.is_from_peer(data, message):
+                self.note_heard(path, now)
         elif message.message_class is MessageClass.REQUEST:
             opened = self._server.open(data, message, path, now)
             if isinstance(opened, Check):
@@ -480,7 +499,9 @@ class IceAgent:
             self._select(other, nominated=False, now=now)
             return
         self._end(IceState.FAILED)
-        self._events.append(ConsentExpired(selected.path))
+        path, at = self._last_heard or (None, 0.0)
+        still_heard = path == selected.path and now - at < self._settings.consent.timeout
+        self._events.append(ConsentExpired(selected.path, still_heard))
 
     def _lose_patience(self) -> None:
         if self._selected is not None:

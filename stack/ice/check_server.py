@@ -13,7 +13,7 @@ Left out: MESSAGE-INTEGRITY-SHA256, which no ICE agent sends (RFC 8445 §7 names
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from stack.core.machine import Instant, Path, Transmit
@@ -79,6 +79,7 @@ class CheckServer:
         self._counters = counters
         self._piggyback = piggyback
         self._answers: OrderedDict[bytes, Transmit] = OrderedDict()
+        self._indications: deque[bytes] = deque(maxlen=MAX_REMEMBERED_ANSWERS)
 
     def restart(self, credentials: IceCredentials) -> None:
         """Take new credentials; the former ones stay good for keeping alive what exists (RFC 8445 §9)."""
@@ -123,6 +124,28 @@ class CheckServer:
         if self._piggyback is not None:
             self._piggyback.receive(message, path, now)
         return check
+
+    def is_from_peer(self, data: bytes, message: Message) -> bool:
+        """Return True for a Binding indication that the peer has signed, the first time that it comes.
+
+        RFC 8445 §11 wants no authentication in keepalives; one that has none, or is a copy, proves nothing.
+        """
+        self._counters.add("indication")
+        if message.method != Method.BINDING or message.get(MessageIntegrity) is None:
+            return False
+        username = message.get(Username)
+        if username is None:
+            known: list[IceCredentials | None] = [self.credentials, self._previous]
+        else:
+            known = [self._credentials_for(split_username(username.value))]
+        if not any(local and verify_integrity(data, short_term_key(local.password)) for local in known):
+            self._counters.add("dropped.indication_wrong_integrity")
+            return False
+        if message.transaction_id in self._indications:
+            self._counters.add("repeated_indication")
+            return False
+        self._indications.append(message.transaction_id)
+        return True
 
     def _credentials_for(self, fragments: tuple[str, str] | None) -> IceCredentials | None:
         if fragments is None:

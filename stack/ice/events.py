@@ -54,6 +54,8 @@ class ConsentExpired:
     """
 
     path: Path
+    still_heard: bool = False
+    """The peer sent something authentic on the path until the end, but answered no check."""
 
 
 @dataclass(frozen=True, slots=True)

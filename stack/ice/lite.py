@@ -16,8 +16,11 @@ Which path is selected:
 4. Nothing but a check with a valid MESSAGE-INTEGRITY ever makes or moves a path. A check made with the
    credentials from before a restart keeps a known path alive and does no more.
 
-When no check has come on any path for `consent_timeout` seconds, the peer is gone (RFC 7675 §5.1 gives 30 s); if
-none ever came in `patience` seconds, the agent has failed (RFC 8863 asks to wait that long).
+The peer is alive as long as something comes that only it can have sent: a check, an indication with a valid
+MESSAGE-INTEGRITY, and what its owner has authenticated (`note_heard`: SRTP, SRTCP, DTLS). Some peers check once and
+never again. When nothing of the kind has come on the selected path for `consent_timeout` seconds (RFC 7675 §5.1 gives
+30 s), the path that was heard of latest takes its place; if there is none, the peer is gone. If no check ever came in
+`patience` seconds, the agent has failed (RFC 8863 asks to wait that long).
 
 Left out: lite facing lite (RFC 8445 §6.1.1), where nobody checks anything and no browser is involved; checks of
 our own to measure the round-trip time.
@@ -25,12 +28,13 @@ our own to measure the round-trip time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Instant, Path, Transmit
+from stack.core.machine import Instant, Path, TerminalEvents, Transmit
 from stack.core.timers import Timers
 from stack.core.trace import Counters
 from stack.ice.candidate import Candidate
@@ -65,11 +69,13 @@ class LiteTimer(Enum):
     """Why a lite agent wants to be woken."""
 
     PATIENCE = "no check so far"
-    CONSENT = "no check for too long"
+    CONSENT = "nothing authentic on the selected path for too long"
 
 
 class LiteAgent:
     """A `Machine[IceEvent]` that answers checks and says where the peer is."""
+
+    terminal_events: ClassVar[TerminalEvents] = (ConsentExpired, Failed)
 
     def __init__(
         self,
@@ -84,6 +90,7 @@ class LiteAgent:
         self._server = CheckServer(credentials, self.counters, piggyback)
         self._local_candidates: list[Candidate] = []
         self._last_check: dict[Path, Instant] = {}
+        self._last_heard: dict[Path, Instant] = {}  # of the same paths: a check, or anything else authentic
         self._selected: Path | None = None
         self._nominated = False
         self._started = False
@@ -162,7 +169,17 @@ class LiteAgent:
         """Answer nothing any more."""
         self._end(IceState.CLOSED)
 
+    def note_heard(self, path: Path, now: Instant) -> None:
+        """Say that something which only the peer can have sent came on `path`; it makes and moves no path."""
+        if path in self._last_check:
+            self._last_heard[path] = now
+
     # --- the machine ------------------------------------------------------------------------------------------
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Take datagrams that arrived together."""
+        for data, path in batch:
+            self.handle_datagram(data, path, now)
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram; whatever is not an authentic check is counted and dropped."""
@@ -175,7 +192,10 @@ class LiteAgent:
             self.counters.add("dropped.malformed")
             return
         if message.message_class is MessageClass.INDICATION:
-            self.counters.add("indication")  # A keepalive (RFC 8445 §11): no answer, and no proof of anything.
+            if path in self._last_check and self._server.is_from_peer(data, message):
+                self.note_heard(path, now)
+            elif path not in self._last_check:
+                self.counters.add("indication")
         elif message.message_class is MessageClass.REQUEST:
             opened = self._server.open(data, message, path, now)
             if isinstance(opened, Check):
@@ -192,9 +212,7 @@ class LiteAgent:
                 self._end(IceState.FAILED)
                 self._events.append(Failed(FailureReason.NO_CHECK_RECEIVED))
             elif timer is LiteTimer.CONSENT and self._selected is not None:
-                path = self._selected
-                self._end(IceState.FAILED)
-                self._events.append(ConsentExpired(path))
+                self._consider_end(self._selected, now)
 
     def poll_timeout(self) -> Instant | None:
         """When `handle_timeout` wants to be called."""
@@ -240,20 +258,37 @@ class LiteAgent:
             self.counters.add("followed_after_silence")
             self._select(check.path, nominated=False)
 
+    def _consider_end(self, selected: Path, now: Instant) -> None:
+        """The consent timer is up: go on where the peer was heard of, or give it up (RFC 7675 §5.1)."""
+        latest = max(self._last_heard, key=self._last_heard.__getitem__)
+        if self._last_heard[latest] + self._settings.consent_timeout <= now:
+            self._end(IceState.FAILED)
+            self._events.append(ConsentExpired(selected))
+        elif self._last_heard[selected] + self._settings.consent_timeout > now:
+            self._arm_consent(selected)
+        else:
+            self.counters.add("followed_after_silence")
+            self._select(latest, nominated=False)
+
+    def _arm_consent(self, path: Path) -> None:
+        self._timers.set(LiteTimer.CONSENT, self._last_heard[path] + self._settings.consent_timeout)
+
     def _touch(self, path: Path, now: Instant) -> None:
         """Note a check on `path`; make room for it if it is new."""
         if path not in self._last_check and len(self._last_check) >= MAX_PATHS:
-            silent = min((p for p in self._last_check if p != self._selected), key=self._last_check.__getitem__)
-            del self._last_check[silent]
+            silent = min((p for p in self._last_heard if p != self._selected), key=self._last_heard.__getitem__)
+            del self._last_check[silent], self._last_heard[silent]
             self.counters.add("path_forgotten")
-        self._last_check[path] = now
+        self._last_check[path] = self._last_heard[path] = now
         self._timers.clear(LiteTimer.PATIENCE)
-        self._timers.set(LiteTimer.CONSENT, now + self._settings.consent_timeout)
+        if path == self._selected:
+            self._arm_consent(path)
 
     def _select(self, path: Path, nominated: bool) -> None:
         if path == self._selected and nominated == self._nominated:
             return
         self._selected, self._nominated = path, nominated
+        self._arm_consent(path)
         self.state = IceState.COMPLETED if nominated else IceState.CONNECTED
         self._events.append(PathSelected(path, nominated))
 
@@ -261,4 +296,5 @@ class LiteAgent:
         self.state = state
         self._selected = None
         self._last_check.clear()
+        self._last_heard.clear()
         self._timers.clear_all()

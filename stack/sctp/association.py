@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from stack.core.errors import LocalError, ParseError, RemoteError
-from stack.core.machine import Entropy, Instant
+from stack.core.machine import Entropy, Instant, TerminalEvents
 from stack.core.serial import SERIAL32
 from stack.core.timers import Timers
 from stack.core.trace import Counters
@@ -119,6 +119,8 @@ class AssociationEndedError(LocalError):
 
 class Association:
     """A `Tunnel[AssociationEvent]`: one association, in either role, or both at once."""
+
+    terminal_events: ClassVar[TerminalEvents] = (AssociationClosed,)
 
     def __init__(self, config: SctpConfig, entropy: Entropy) -> None:
         self.state = State.CLOSED
@@ -258,8 +260,7 @@ class Association:
 
     def handle_datagram(self, data: bytes, now: Instant) -> None:
         """Take one packet."""
-        self._take(data, now)
-        self._flush(now)
+        self.handle_datagrams((data,), now)
 
     def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> None:
         """Take packets that arrived together, and answer them together: one SACK for all."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from typing import ClassVar
 
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant
+from stack.core.machine import Entropy, Instant, TerminalEvents
 from stack.core.trace import Counters
 from stack.sctp.association import Association, State
 from stack.sctp.config import SctpConfig
@@ -115,6 +116,8 @@ class Channels:
 
     `start` sends INIT; both sides may call it. Or `local_init` and `establish` do without a handshake.
     """
+
+    terminal_events: ClassVar[TerminalEvents] = (AssociationClosed,)
 
     def __init__(self, config: SctpConfig, entropy: Entropy) -> None:
         self._config = config
@@ -247,8 +250,7 @@ class Channels:
 
     def handle_datagram(self, data: bytes, now: Instant) -> None:
         """Take one packet out of the tunnel."""
-        self._association.handle_datagram(data, now)
-        self._collect(now)
+        self.handle_datagrams((data,), now)
 
     def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> None:
         """Take packets that arrived together; they are answered together, which is cheaper for both sides."""

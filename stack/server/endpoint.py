@@ -5,7 +5,9 @@ everything else goes by the exact path, which is bound once MESSAGE-INTEGRITY ha
 (`docs/decisions/0002-ufrag-before-path.md`). An unknown ufrag is resolved through one function, so that a
 session can be made by its first packet.
 
-The endpoint hosts any `Hosted` machine; it knows nothing of what runs inside.
+The endpoint hosts any `Hosted` machine; it knows nothing of what runs inside. It survives whatever one of them raises:
+that costs the datagram, the wake-up or the drain in which it happened, and no other session anything. Such a bug is
+counted, and handed up by `drain_faults` for the log.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from stack.core.errors import LocalError
+from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Machine, Path, Transmit
 from stack.core.trace import Counters
 from stack.server.deadlines import Deadlines
@@ -24,14 +27,12 @@ EventT = TypeVar("EventT")
 EventT_co = TypeVar("EventT_co", covariant=True)
 
 _STUN_FIRST_BYTE_END = 4  # RFC 7983 §7
+FAULT_PAUSE = 0.1
+"""Seconds until a machine is woken again whose wake-up has raised and that is still due: it would go on for ever."""
 
 
 class Hosted(Machine[EventT_co], Protocol[EventT_co]):
     """A machine that an endpoint can host: it says which paths it has proven, and when it is over."""
-
-    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
-        """Take datagrams that arrived together."""
-        ...
 
     def drain_routes(self) -> Sequence[Path]:
         """Return the paths proven since the last call by a verified MESSAGE-INTEGRITY."""
@@ -41,6 +42,18 @@ class Hosted(Machine[EventT_co], Protocol[EventT_co]):
     def is_finished(self) -> bool:
         """True once the machine has nothing more to say or hear and may be forgotten."""
         ...
+
+
+def feed(machine: Machine[EventT], datagrams: Sequence[tuple[bytes, Path]], now: Instant, faults: Faults) -> None:
+    """Hand a batch to a machine; an exception costs the datagram that raised it, and those behind it follow."""
+    rest = iter(datagrams)
+    for _ in range(len(datagrams) + 1):  # the last time without any: for what follows a batch
+        try:
+            machine.handle_datagrams(rest, now)
+        except Exception as error:
+            faults.note("handle_datagrams", error, now)
+        else:
+            return
 
 
 Resolve = Callable[[str, Instant], "Hosted[EventT] | None"]
@@ -55,6 +68,8 @@ class Endpoint(Generic[EventT]):
 
     def __init__(self, resolve: Resolve[EventT] | None = None, max_sessions: int = 10_000) -> None:
         self.counters = Counters()
+        self._faults = Faults(self.counters)
+        self._now: Instant = 0.0  # of the latest input
         self.max_sessions = max_sessions
         self._resolve = resolve
         self._routes = Routes()
@@ -62,6 +77,7 @@ class Endpoint(Generic[EventT]):
         self._aliases: dict[str, str] = {}  # ufrags from after an ICE restart, and whose they are
         self._alias_of: dict[str, str] = {}
         self._deadlines: Deadlines[str] = Deadlines()
+        self._unwell: set[str] = set()  # those whose wake-up has just raised
         self._touched: dict[str, None] = {}  # an ordered set: what happens may not depend on hashes
         self._transmits: list[Transmit] = []
         self._events: list[tuple[str, EventT]] = []
@@ -107,20 +123,27 @@ class Endpoint(Generic[EventT]):
             self._touched[ufrag] = None
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
-        """Hand one datagram to its session; one that belongs to none is counted and dropped."""
-        ufrag = self._find(data, path, now)
-        if ufrag is not None:
-            self._hand_over(ufrag, [(data, path)], now)
+        """Hand one datagram to its session, and pump."""
+        self.handle_datagrams(((data, path),), now)
 
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
-        """Hand to each session what it has of a batch of datagrams that arrived together, and pump once."""
+        """Hand to each session what it has of a batch of datagrams that arrived together, and pump once.
+
+        A datagram that belongs to no session is counted and dropped.
+        """
+        self._now = now
         waiting: dict[str, list[tuple[bytes, Path]]] = {}
         for data, path in batch:
-            ufrag = self._find(data, path, now)
+            try:
+                ufrag = self._find(data, path, now)
+            except Exception as error:
+                self._faults.note("find", error, now)
+                continue
             if ufrag is None:
                 continue
             waiting.setdefault(ufrag, []).append((data, path))
-            if data[0] < _STUN_FIRST_BYTE_END:  # what follows may need the path that this one proves
+            # RFC 6263 §4.1: a datagram without a byte is a keepalive.
+            if data and data[0] < _STUN_FIRST_BYTE_END:  # what follows may need the path that this one proves
                 self._hand_over(ufrag, waiting.pop(ufrag), now)
         for ufrag, datagrams in waiting.items():
             self._hand_over(ufrag, datagrams, now)
@@ -128,15 +151,23 @@ class Endpoint(Generic[EventT]):
 
     def _hand_over(self, ufrag: str, datagrams: list[tuple[bytes, Path]], now: Instant) -> None:
         machine = self._machines[ufrag]
-        machine.handle_datagrams(datagrams, now)
-        self._bind(ufrag, machine)
         self._touched[ufrag] = None
+        feed(machine, datagrams, now, self._faults)
+        try:
+            self._bind(ufrag, machine)
+        except Exception as error:
+            self._faults.note("bind", error, now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Wake every session that is due, and pump."""
+        self._now = now
         for ufrag in self._deadlines.pop_due(now):
-            self._machines[ufrag].handle_timeout(now)
             self._touched[ufrag] = None
+            try:
+                self._machines[ufrag].handle_timeout(now)
+            except Exception as error:
+                self._faults.note("handle_timeout", error, now)
+                self._unwell.add(ufrag)
         self.pump()
 
     def poll_timeout(self) -> Instant | None:
@@ -150,16 +181,27 @@ class Endpoint(Generic[EventT]):
             machine = self._machines.get(ufrag)
             if machine is None:
                 continue
-            self._bind(ufrag, machine)
-            self._transmits.extend(machine.drain_transmits())
-            self._events.extend((ufrag, event) for event in machine.drain_events())
-            if machine.is_finished:
-                del self._machines[ufrag]
-                self._routes.remove(ufrag)
-                self._drop_alias(ufrag)
-                self._deadlines.set(ufrag, None)
-            else:
-                self._deadlines.set(ufrag, machine.poll_timeout())
+            try:
+                self._drain(ufrag, machine)
+            except Exception as error:
+                self._faults.note("drain", error, self._now)
+                self._deadlines.set(ufrag, self._now + FAULT_PAUSE)
+        self._unwell.clear()
+
+    def _drain(self, ufrag: str, machine: Hosted[EventT]) -> None:
+        self._bind(ufrag, machine)
+        self._transmits.extend(machine.drain_transmits())
+        self._events.extend((ufrag, event) for event in machine.drain_events())
+        if machine.is_finished:
+            del self._machines[ufrag]
+            self._routes.remove(ufrag)
+            self._drop_alias(ufrag)
+            self._deadlines.set(ufrag, None)
+            return
+        deadline = machine.poll_timeout()
+        if ufrag in self._unwell and deadline is not None:
+            deadline = max(deadline, self._now + FAULT_PAUSE)
+        self._deadlines.set(ufrag, deadline)
 
     def drain_transmits(self) -> Sequence[Transmit]:
         """Return every datagram to be sent since the last call."""
@@ -170,6 +212,10 @@ class Endpoint(Generic[EventT]):
         """Return what happened since the last call, each event with the ufrag of its session."""
         events, self._events = self._events, []
         return events
+
+    def drain_faults(self) -> Sequence[Fault]:
+        """Return the exceptions that are to be logged: of each place in the code one a minute."""
+        return self._faults.drain()
 
     def _bind(self, ufrag: str, machine: Hosted[EventT]) -> None:
         for path in machine.drain_routes():

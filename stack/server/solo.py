@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
+from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Path, Transmit
-from stack.server.endpoint import Hosted
+from stack.core.trace import Counters
+from stack.server.endpoint import FAULT_PAUSE, Hosted, feed
 
 EventT = TypeVar("EventT")
 
@@ -17,6 +19,9 @@ class Solo(Generic[EventT]):
     def __init__(self, name: str, machine: Hosted[EventT]) -> None:
         self.name = name
         self.machine = machine
+        self.counters = Counters()
+        self._faults = Faults(self.counters)
+        self._not_before: Instant | None = None  # after a wake-up that has raised
 
     def __len__(self) -> int:
         return 0 if self.machine.is_finished else 1
@@ -26,15 +31,23 @@ class Solo(Generic[EventT]):
 
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
         """Hand over a batch of datagrams that arrived together."""
-        self.machine.handle_datagrams(batch, now)
+        feed(self.machine, list(batch), now, self._faults)
 
     def handle_timeout(self, now: Instant) -> None:
         """Wake the machine."""
-        self.machine.handle_timeout(now)
+        self._not_before = None
+        try:
+            self.machine.handle_timeout(now)
+        except Exception as error:
+            self._faults.note("handle_timeout", error, now)
+            self._not_before = now + FAULT_PAUSE
 
     def poll_timeout(self) -> Instant | None:
         """Return when the machine wants to be woken; never once it is over."""
-        return None if self.machine.is_finished else self.machine.poll_timeout()
+        deadline = None if self.machine.is_finished else self.machine.poll_timeout()
+        if deadline is None or self._not_before is None:
+            return deadline
+        return max(deadline, self._not_before)
 
     def pump(self) -> None:
         """Nothing to collect: the drains ask the machine itself."""
@@ -47,3 +60,7 @@ class Solo(Generic[EventT]):
     def drain_events(self) -> Sequence[tuple[str, EventT]]:
         """Return what happened since the last call, each event with the machine's name."""
         return [(self.name, event) for event in self.machine.drain_events()]
+
+    def drain_faults(self) -> Sequence[Fault]:
+        """Return the exceptions that are to be logged."""
+        return self._faults.drain()

@@ -21,7 +21,9 @@ class EndReason(Enum):
     SETUP_TIMEOUT = "no connection in time"
     ICE_FAILED = "no path to the peer"
     CONSENT_EXPIRED = "the peer fell silent"
-    """RFC 7675 §5.1: nothing authenticated arrived for 30 s."""
+    """Nothing authenticated arrived for 30 s."""
+    CONSENT_UNANSWERED = "the peer answers no consent checks"
+    """RFC 7675 §5.1: we checked for 30 s, as a full agent has to, and may not send on, though the peer still does."""
     FINGERPRINT_MISMATCH = "the peer's certificate is not the one in its SDP"
     DTLS_FAILED = "the DTLS handshake failed"
 

@@ -7,6 +7,9 @@ Nothing else belongs here: whatever a single protocol can decide is decided in i
             -> DTLS -> SCTP -> channels
             -> SRTP -> RTP, RTCP -> MediaReceived
 
+The end of one protocol is the end of the session, but what arrived before it is handed up before it: a batch is taken
+whole, SCTP gets its packets and RTP its frames, and then `Ended` follows, with nothing behind it.
+
 DTLS gets to spend CPU only on a path that ICE has validated. The SRTP keys come from DTLS (RFC 5764 §4.2).
 """
 
@@ -14,9 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
+from typing import ClassVar
 
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant, Path, Transmit
+from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.timers import Timers, earliest
 from stack.core.trace import Counters
 from stack.dtls import (
@@ -82,11 +86,13 @@ class _Timer(Enum):
 
 
 class Session:
-    """A machine that holds one peer connection. `handle_datagram` takes whatever arrives on its paths.
+    """A machine that holds one peer connection. `handle_datagrams` takes whatever arrives on its paths.
 
     `wall_clock` is what the wall clock (seconds since 1970) says at the instant 0 of the machine's clock; RTCP
     sender reports carry it.
     """
+
+    terminal_events: ClassVar[TerminalEvents] = (Ended,)
 
     def __init__(
         self,
@@ -117,6 +123,8 @@ class Session:
         self._routes: list[Path] = []
         self._transmits: list[Transmit] = []
         self._events: list[SessionEvent] = []
+        self._packets: list[bytes] = []  # of SCTP, until the pump: those that came together are answered together
+        self._last_word: Ended | None = None  # to be said when everything before it has been
         self._timers: Timers[_Timer] = Timers()
         self._timers.set(_Timer.SETUP, now + SETUP_TIMEOUT)
         self._pump(now)
@@ -226,8 +234,8 @@ class Session:
             self._move_rtp(now)
         if self._dtls_started:
             self._dtls.close(now)
-            self._move_dtls(now)
         self._end(EndReason.HUNG_UP)
+        self._pump(now)
 
     # -- the machine ---------------------------------------------------------------------------------------
 
@@ -237,30 +245,38 @@ class Session:
 
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
         """Take datagrams that arrived together: SCTP packets among them are answered together."""
+        heard: Path | None = None
         for data, path in batch:
             if self.state is State.ENDED:
                 self.counters.add("dropped_after_end")
                 continue
-            self._take(data, path, now)
+            if self._take(data, path, now) and path is not heard:
+                heard = path  # a peer has one path, as a rule: once for all that came together
+                self._ice.note_heard(path, now)
             if self.state is not State.CONNECTED:  # in set-up, a datagram may need what the last one has opened
                 self._pump(now)
         if self.state is State.CONNECTED:
             self._pump(now)
 
-    def _take(self, data: bytes, path: Path, now: Instant) -> None:
+    def _take(self, data: bytes, path: Path, now: Instant) -> bool:
+        """Hand a datagram to its protocol; True if its keys prove that the peer has sent it. ICE judges its own."""
         kind = classify(data)
         self.received.note(data, kind)
         if kind is Kind.RTP or kind is Kind.RTCP:
-            self._handle_srtp(data, kind, now)
-        elif kind is Kind.STUN:
-            self._ice.handle_datagram(data, path, now)
+            return self._handle_srtp(data, kind, now)
+        if kind is Kind.STUN:
+            self._ice.handle_datagrams(((data, path),), now)
         elif kind is Kind.DTLS:
             if not self._dtls_started:
                 self.counters.add("dropped_dtls_before_ice")
-                return
-            self._dtls.handle_datagram(data, now)
+                return False
+            before = self._dtls.protected_records
+            self._dtls.handle_datagrams((data,), now)
+            # Before the handshake is complete its keys may be anybody's.
+            return self.security is not None and self._dtls.protected_records > before
         else:
             self.counters.add("dropped_unknown_protocol")
+        return False
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
@@ -268,6 +284,7 @@ class Session:
             return
         for _ in self._timers.pop_due(now):
             self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
+            self._pump(now)
             return
         self._ice.handle_timeout(now)
         self._dtls.handle_timeout(now)
@@ -309,7 +326,8 @@ class Session:
     @property
     def is_finished(self) -> bool:
         """True once the session has ended and its last datagrams and events were drained."""
-        return self.state is State.ENDED and not self._transmits and not self._events
+        over = self.state is State.ENDED and self._last_word is None
+        return over and not self._transmits and not self._events
 
     def all_counters(self) -> Counters:
         """Return the counters of the session and of every protocol in it, named `protocol.reason`."""
@@ -327,10 +345,15 @@ class Session:
 
     def _pump(self, now: Instant) -> None:
         """Move everything until nothing moves; bounded, because each protocol only answers what it was given."""
+        if self.state is State.ENDED and self._last_word is None:
+            return
         self._move_ice(now)
         self._move_dtls(now)
         self._move_channels(now)
         self._move_rtp(now)
+        if self._last_word is not None:
+            self._events.append(self._last_word)
+            self._last_word = None
 
     def _move_ice(self, now: Instant) -> None:
         self._transmits.extend(self._ice.drain_transmits())
@@ -344,7 +367,7 @@ class Session:
         if isinstance(event, PathValidated):
             self._routes.append(event.path)
             self._step("ice_validated", now)
-            if not self._dtls_started:
+            if not self._dtls_started and self.state is not State.ENDED:
                 self._path = self._path or event.path
                 self._dtls_started = True
                 self.state = State.HANDSHAKING
@@ -354,29 +377,22 @@ class Session:
         elif isinstance(event, PathSelected):
             self._step("ice_selected", now)
         elif isinstance(event, ConsentExpired):
-            self._end(EndReason.CONSENT_EXPIRED)
+            self._end(EndReason.CONSENT_UNANSWERED if event.still_heard else EndReason.CONSENT_EXPIRED)
         elif isinstance(event, IceFailed):
             self._end(EndReason.ICE_FAILED, str(event.reason))
 
     def _move_dtls(self, now: Instant) -> None:
-        packets: list[bytes] = []  # of SCTP: those that came together are answered together
         for event in self._dtls.drain_events():
             if isinstance(event, HandshakeComplete):
                 self._on_handshake(event, now)
             elif isinstance(event, ApplicationData):
-                packets.append(event.data)
+                self._packets.append(event.data)
             elif isinstance(event, PeerClosed):
-                self._send_dtls()
                 self._end(EndReason.PEER_CLOSED)
             elif isinstance(event, DtlsFailed):
-                self._send_dtls()
                 mismatch = event.reason is FailureReason.FINGERPRINT_MISMATCH
                 reason = EndReason.FINGERPRINT_MISMATCH if mismatch else EndReason.DTLS_FAILED
                 self._end(reason, str(event))
-        if packets and self._channels is not None:
-            self._channels.handle_datagrams(packets, now)
-        elif packets:
-            self.counters.add("dropped_unwanted_data", len(packets))
         self._send_dtls()
 
     def _send_dtls(self) -> None:
@@ -384,6 +400,8 @@ class Session:
             self._transmits.extend(Transmit(data, self._path) for data in self._dtls.drain_transmits())
 
     def _on_handshake(self, event: HandshakeComplete, now: Instant) -> None:
+        if self.state is State.ENDED:
+            return
         if self._rtp is not None and event.srtp_profile is not None:
             profile = SrtpProfile(event.srtp_profile)
             material = self._dtls.export_keying_material(_EXPORTER_LABEL, None, keying_material_length(profile))
@@ -413,7 +431,16 @@ class Session:
 
     def _move_channels(self, now: Instant) -> None:
         if self._channels is None:
+            if self._packets:
+                self.counters.add("dropped_unwanted_data", len(self._packets))
+                self._packets.clear()
             return
+        if self._packets:
+            waiting = iter(self._packets)
+            try:
+                self._channels.handle_datagrams(waiting, now)
+            finally:
+                self._packets = list(waiting)  # a bug costs one packet, not those behind it
         if self.state is State.CONNECTED:
             packets = self._channels.drain_transmits()
             for packet in packets:
@@ -422,10 +449,10 @@ class Session:
                 self._send_dtls()
         self._events.extend(self._channels.drain_events())
 
-    def _handle_srtp(self, data: bytes, kind: Kind, now: Instant) -> None:
+    def _handle_srtp(self, data: bytes, kind: Kind, now: Instant) -> bool:
         if self._srtp is None or self._rtp is None:
             self.counters.add("dropped_media_before_keys")
-            return
+            return False
         try:
             if kind is Kind.RTP:
                 self._rtp.handle_rtp(self._srtp.unprotect(data), now)
@@ -433,6 +460,8 @@ class Session:
                 self._rtp.handle_rtcp(self._srtp.unprotect_rtcp(data), now)
         except SrtpError as error:
             self.counters.add(f"dropped_srtp_{error.reason.name.lower()}")
+            return False
+        return True
 
     def _move_rtp(self, now: Instant) -> None:
         if self._rtp is None:
@@ -440,7 +469,7 @@ class Session:
         for event in self._rtp.drain_events():
             self._step("first_packet", now)
             self._events.append(MediaReceived(event))
-        if self._srtp is None or self._path is None:
+        if self._srtp is None or self._path is None or self.state is State.ENDED:
             return
         for packet in self._rtp.drain_rtp():
             self._transmits.append(Transmit(self._srtp.protect(packet), self._path))
@@ -452,8 +481,9 @@ class Session:
             self.steps[name] = round((now - self._made) * 1000, 3)
 
     def _end(self, reason: EndReason, detail: str = "") -> None:
+        """It is over; the pump says so when it has handed up what came before."""
         if self.state is State.ENDED:
             return
         self.state = State.ENDED
         self._timers.clear_all()
-        self._events.append(Ended(reason, detail))
+        self._last_word = Ended(reason, detail)

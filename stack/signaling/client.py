@@ -148,8 +148,10 @@ class _Line:
 
     def _submit(self, command: Command) -> None:
         def run() -> None:
-            command(self._conversation, self._driver.now())
-            self._driver.pump()
+            try:
+                command(self._conversation, self._driver.now())
+            finally:
+                self._driver.pump()
 
         self._media.submit(run)
 

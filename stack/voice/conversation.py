@@ -4,15 +4,17 @@
     write   -> mouth (queue, pace, encode) -> session
 
 Commands are for the program (`write`, `begin_reply` …) and for the client on its `events` channel (`client.py`).
-What the session says is handed up unchanged, but for media. Long, because every command of a call stands here;
+What the session says is handed up unchanged, but for media; before its end comes all that was heard before, and
+after it nothing. Long, because every command of a call stands here;
 what each one does stands in the part that does it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from stack.audio import (
     ArrivalReceiver,
@@ -25,7 +27,7 @@ from stack.audio import (
     make_receiver,
 )
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant, Path, Transmit
+from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.serial import SERIAL32
 from stack.core.timers import Timers, earliest
 from stack.core.trace import Counters
@@ -67,6 +69,8 @@ class _Timer(Enum):
 class Conversation:
     """A machine that an endpoint can host: one person on the line."""
 
+    terminal_events: ClassVar[TerminalEvents] = (Ended,)
+
     def __init__(
         self,
         parameters: SessionParameters,
@@ -86,6 +90,8 @@ class Conversation:
         self._now = now  # of the latest input
         self._config = config
         self._events: list[ConversationEvent] = []
+        self._waiting: deque[SessionEvent] = deque()  # said by the session, not dealt with yet
+        self._has_ended = False
         self._timers: Timers[_Timer] = Timers()
         self._receiver: Receiver | None = None
         self._mouth: Mouth | None = None
@@ -348,8 +354,7 @@ class Conversation:
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram from the network."""
-        self.session.handle_datagram(data, path, now)
-        self._collect(now)
+        self.handle_datagrams(((data, path),), now)
 
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
         """Take datagrams that arrived together."""
@@ -360,6 +365,8 @@ class Conversation:
         """Do what is due."""
         self.session.handle_timeout(now)
         self._collect(now)
+        if self._has_ended:
+            return
         if isinstance(self._receiver, ArrivalReceiver):
             self._hear(self._receiver.handle_timeout(now), now)
         for timer in self._timers.pop_due(now):
@@ -402,20 +409,39 @@ class Conversation:
     @property
     def is_finished(self) -> bool:
         """True once the session is over and everything was drained."""
-        return self.session.is_finished and not self._events
+        return self.session.is_finished and not self._waiting and not self._events
 
     # -- what the session says -----------------------------------------------------------------------------
 
     def _collect(self, now: Instant) -> None:
-        while events := self.session.drain_events():
-            for event in events:
-                if isinstance(event, MediaReceived):
-                    self._on_media(event, now)
-                elif not (isinstance(event, MessageReceived) and self._on_message(event, now)):
-                    self._events.append(event)
-                    self._on_session(event, now)
+        self._waiting.extend(self.session.drain_events())
+        while self._waiting:  # one by one: a bug costs one event, not those behind it
+            event = self._waiting.popleft()
+            if isinstance(event, MediaReceived):
+                self._on_media(event, now)
+            elif isinstance(event, Ended):
+                self._end(event, now)
+            elif not (isinstance(event, MessageReceived) and self._on_message(event, now)):
+                self._report(event)
+                self._on_session(event, now)
+            self._waiting.extend(self.session.drain_events())
         self._note_reports(now)
         self._gather(now)
+
+    def _report(self, event: ConversationEvent) -> None:
+        if not self._has_ended:
+            self._events.append(event)
+
+    def _end(self, event: Ended, now: Instant) -> None:
+        """Hand up what was heard and not reported yet, then the end."""
+        try:
+            if self._receiver is not None:
+                self._hear(self._receiver.finish(now), now)
+            self._gather(now)
+        finally:
+            self._report(event)
+            self._has_ended = True
+            self._timers.clear_all()
 
     def _on_session(self, event: SessionEvent, now: Instant) -> None:
         if isinstance(event, Connected):
@@ -430,13 +456,10 @@ class Conversation:
                 early, self._early = self._early or [], None
                 for message in early:
                     self.tell(message, now)
-        elif isinstance(event, ChannelClosed):
-            if event.channel == self._client_channel:
-                self._client_channel = None
-                if self._floor is not None:
-                    self._floor.forget_client(now)
-        elif isinstance(event, Ended):
-            self._timers.clear_all()
+        elif isinstance(event, ChannelClosed) and event.channel == self._client_channel:
+            self._client_channel = None
+            if self._floor is not None:
+                self._floor.forget_client(now)
 
     def _on_media(self, media: MediaReceived, now: Instant) -> None:
         event, receiver = media.event, self._receiver
@@ -452,16 +475,23 @@ class Conversation:
             level = event.audio_level.level if event.audio_level is not None else None
             self._hear(frames, now, level)
         elif isinstance(event, SourceChanged):
+            self._hear_rest(receiver, now)
             receiver.reset()
             self._floor.forget_source(now)
         elif isinstance(event, ByeReceived):
-            self._events.append(PeerLeft())
+            self._hear_rest(receiver, now)
+            self._report(PeerLeft())
         elif isinstance(event, DtmfReceived):
-            self._events.append(KeyPressed(event.digit))
+            self._report(KeyPressed(event.digit))
+
+    def _hear_rest(self, receiver: Receiver, now: Instant) -> None:
+        """What waits behind a gap waits in vain, as its source has gone. The clock discipline keeps its beat."""
+        if isinstance(receiver, ArrivalReceiver):
+            self._hear(receiver.finish(now), now)
 
     def _hear(self, frames: Sequence[AudioFrame], now: Instant, audio_level: int | None = None) -> None:
         for frame in frames:
-            self._events.append(Heard(frame))
+            self._report(Heard(frame))
             if not self._listening or self._floor is None or self._floor.settings.mode is TurnMode.FULL_DUPLEX:
                 continue
             if self._to_detector is not None:
@@ -517,7 +547,7 @@ class Conversation:
             self._floor.note_queue(now)
         if self._mouth is not None and self._writes > self._drained_writes and self._mouth.queued == 0:
             self._drained_writes = self._writes
-            self._events.append(SpeakerDrained(self._writes))
+            self._report(SpeakerDrained(self._writes))
         self._gather(now)
 
     # -- the client ----------------------------------------------------------------------------------------
@@ -530,8 +560,8 @@ class Conversation:
         events = self._floor.drain_events()
         if not events:
             return
-        self._events.extend(events)
         for event in events:
+            self._report(event)
             message = announce(event)
             if message is not None and self._client_channel is not None:
                 self.tell(message, now)

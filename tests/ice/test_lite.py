@@ -271,12 +271,16 @@ def test_silence_for_thirty_seconds_ends_it() -> None:
     check(agent, 1, PATH, 10.0, nominate=True)
     assert agent.poll_timeout() == 40.0
     check(agent, 2, ELSEWHERE, 12.0)
+    assert agent.poll_timeout() == 40.0
+    agent.handle_timeout(39.9)
+    assert agent.selected_path == PATH
+    agent.handle_timeout(40.0)
     assert agent.poll_timeout() == 42.0
     agent.handle_timeout(41.9)
     agent.drain_events()
-    assert agent.selected_path == PATH
+    assert agent.selected_path == ELSEWHERE, "the other path has been silent for less"
     agent.handle_timeout(42.0)
-    assert agent.drain_events() == [ConsentExpired(PATH)]
+    assert agent.drain_events() == [ConsentExpired(ELSEWHERE)]
     assert agent.selected_path is None
     assert agent.poll_timeout() is None
     agent.handle_datagram(request(3).sign(KEY), PATH, 51.0)
