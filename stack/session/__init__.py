@@ -1,7 +1,8 @@
 """One peer: where ICE, DTLS, SRTP, RTP and SCTP meet, and nowhere else."""
 
 from stack.session.demux import Kind, classify
-from stack.session.events import Connected, Ended, EndReason, MediaReceived, SessionEvent
+from stack.session.events import Connected, Ended, EndReason, SessionEvent
+from stack.session.media_plane import FrameSent, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
 from stack.session.parameters import LocalWishes, SessionParameters, make_local_parameters
 from stack.session.session import Session, State
 from stack.session.statistics import (
@@ -21,11 +22,15 @@ __all__ = [
     "DtlsState",
     "EndReason",
     "Ended",
+    "FrameSent",
     "Kind",
     "LocalCandidateStats",
     "LocalWishes",
-    "MediaReceived",
+    "MediaKeys",
+    "MediaPlane",
+    "PythonMediaPlane",
     "RemoteCandidateStats",
+    "ScheduledFrame",
     "Session",
     "SessionEvent",
     "SessionParameters",

@@ -1,4 +1,4 @@
-"""What a session tells its owner. Data-channel events are those of `stack.sctp`, handed up unchanged."""
+"""What a session tells its owner. Events of media and data channels are handed up unchanged."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from stack.core.machine import Path
-from stack.rtp import RtpEvent
 from stack.sctp import SctpEvent
+from stack.session.media_plane import MediaEvent
 
 
 class EndReason(Enum):
@@ -23,7 +23,9 @@ class EndReason(Enum):
     CONSENT_EXPIRED = "the peer fell silent"
     """Nothing authenticated arrived for 30 s."""
     CONSENT_UNANSWERED = "the peer answers no consent checks"
-    """RFC 7675 §5.1: we checked for 30 s, as a full agent has to, and may not send on, though the peer still does."""
+    """RFC 7675 §5.1: we checked for 30 s, as a full agent has to, and may not send on, though the peer still
+    does.
+    """
     FINGERPRINT_MISMATCH = "the peer's certificate is not the one in its SDP"
     DTLS_FAILED = "the DTLS handshake failed"
 
@@ -44,13 +46,6 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaReceived:
-    """Something of the audio stream arrived: a packet, a digit, a BYE."""
-
-    event: RtpEvent
-
-
-@dataclass(frozen=True, slots=True)
 class Ended:
     """The session is over; nothing follows."""
 
@@ -58,4 +53,4 @@ class Ended:
     detail: str = ""
 
 
-SessionEvent = Connected | MediaReceived | Ended | SctpEvent
+SessionEvent = Connected | MediaEvent | Ended | SctpEvent

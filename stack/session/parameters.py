@@ -14,7 +14,7 @@ from typing import Self
 from stack import dtls, ice, sctp, sdp
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Address, Entropy, Instant
-from stack.rtp import URI_PLAYOUT_DELAY, ExtensionIds, PlayoutDelay, RtpCodec, RtpConfig, RtpSession
+from stack.rtp import URI_PLAYOUT_DELAY, ExtensionIds, PlayoutDelay, RtpCodec, RtpConfig, RtpTransport
 
 SRTP_PROFILES = (
     dtls.SrtpProfile.AEAD_AES_128_GCM,
@@ -155,8 +155,8 @@ def make_dtls(
 
 def make_rtp(
     parameters: SessionParameters, entropy: Entropy, now: Instant, wall_clock: float
-) -> RtpSession | None:
-    """Return the RTP session of the agreed audio section; None without one."""
+) -> RtpTransport | None:
+    """Return the RTP transport of the agreed media sections; None without any."""
     ours, agreed = parameters.local.audio, parameters.negotiation.audio
     if ours is None or agreed is None:
         return None
@@ -181,9 +181,8 @@ def make_rtp(
         transport_cc="transport-cc" in agreed.rtcp_feedback,
         rcvr_rtt=agreed.receiver_rtt,
         reduced_size=agreed.rtcp_rsize,
-        wall_clock_offset=wall_clock,
     )
-    return RtpSession(config, entropy, now)
+    return RtpTransport((config,), entropy, now, wall_clock_offset=wall_clock)
 
 
 def make_channels(parameters: SessionParameters, entropy: Entropy) -> sctp.Channels | None:

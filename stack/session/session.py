@@ -5,10 +5,11 @@ Nothing else belongs here: whatever a single protocol can decide is decided in i
 
     network -> ICE (STUN)
             -> DTLS -> SCTP -> channels
-            -> SRTP -> RTP, RTCP -> MediaReceived
+            -> the media plane (`media_plane.py`): SRTP -> RTP, RTCP -> RtpEvent
 
-The end of one protocol is the end of the session, but what arrived before it is handed up before it: a batch is taken
-whole, SCTP gets its packets and RTP its frames, and then `Ended` follows, with nothing behind it.
+After every input only those protocols are moved that had a part in it, and only their timer slots are set.
+The end of one protocol is the end of the session, but what arrived before it is handed up before it: a batch is
+taken whole, SCTP gets its packets and RTP its frames, and then `Ended` follows, with nothing behind it.
 
 DTLS gets to spend CPU only on a path that ICE has validated. The SRTP keys come from DTLS (RFC 5764 §4.2).
 """
@@ -21,7 +22,7 @@ from typing import ClassVar
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
-from stack.core.timers import Timers, earliest
+from stack.core.timers import TimerName, Timers
 from stack.core.trace import Counters
 from stack.dtls import (
     ApplicationData,
@@ -44,11 +45,12 @@ from stack.ice import (
     PathValidated,
 )
 from stack.ice import Failed as IceFailed
-from stack.rtp import RtpSession
+from stack.rtp import RtpTransport
 from stack.sctp import Channels
 from stack.sdp import DtlsRole
 from stack.session.demux import Kind, classify
-from stack.session.events import Connected, Ended, EndReason, MediaReceived, SessionEvent
+from stack.session.events import Connected, Ended, EndReason, SessionEvent
+from stack.session.media_plane import FrameSent, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
 from stack.session.parameters import (
     SessionParameters,
     make_channels,
@@ -57,7 +59,7 @@ from stack.session.parameters import (
     make_rtp,
 )
 from stack.session.statistics import DtlsState, SessionStatistics, Traffic, describe
-from stack.srtp import SrtpEngine, SrtpError, SrtpProfile, keying_material_length, split_keying_material
+from stack.srtp import SrtpProfile, keying_material_length, split_keying_material
 
 SETUP_TIMEOUT = 30.0
 """Seconds from the making of a session to `Connected`; after that it is given up."""
@@ -81,8 +83,14 @@ class State(Enum):
     ENDED = auto()
 
 
-class _Timer(Enum):
-    SETUP = auto()
+class _Timer(TimerName):
+    """Why a session wants to be woken: for its own sake, or for one of the protocols in it."""
+
+    SETUP = "nothing came of the set-up"
+    ICE = "ice"
+    DTLS = "dtls"
+    SCTP = "sctp"
+    MEDIA = "media"
 
 
 class Session:
@@ -116,8 +124,8 @@ class Session:
         self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now)
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version)
         self._dtls_started = False
-        self._srtp: SrtpEngine | None = None
-        self._rtp: RtpSession | None = make_rtp(parameters, entropy, now, wall_clock)
+        transport = make_rtp(parameters, entropy, now, wall_clock)
+        self._media: MediaPlane | None = None if transport is None else PythonMediaPlane(transport)
         self._channels: Channels | None = make_channels(parameters, entropy)
         self._path: Path | None = None
         self._routes: list[Path] = []
@@ -129,12 +137,12 @@ class Session:
         self._timers.set(_Timer.SETUP, now + SETUP_TIMEOUT)
         self._pump(now)
 
-    # -- commands ------------------------------------------------------------------------------------------
+    # -- what is known -------------------------------------------------------------------------------------
 
     @property
-    def rtp(self) -> RtpSession | None:
-        """The audio stream; None if none was negotiated. Use it for reading; send through `send_media`."""
-        return self._rtp
+    def rtp(self) -> RtpTransport | None:
+        """The RTP of the connection, for reading; None if no media were negotiated."""
+        return self._media.transport if self._media is not None else None
 
     @property
     def channels(self) -> Channels | None:
@@ -154,7 +162,7 @@ class Session:
     @property
     def round_trip_time(self) -> float | None:
         """The latest round-trip time in seconds, from RTCP or else from ICE."""
-        measured = self._rtp.round_trip_time if self._rtp is not None else None
+        measured = self._media.transport.round_trip_time if self._media is not None else None
         return measured if measured is not None else self._ice.round_trip_time
 
     @property
@@ -185,28 +193,48 @@ class Session:
         """Return everything that is known of the connection and of its RTP."""
         return describe(self, now)
 
-    def send_media(
-        self, payload: bytes, samples: int, now: Instant, *, skipped: int = 0, marker: bool = False
-    ) -> int:
-        """Send one codec frame of `samples` ticks of the RTP clock, after `skipped` ticks of silence.
+    def all_counters(self) -> Counters:
+        """Return the counters of the session and of every protocol in it, named `protocol.reason`."""
+        total = Counters()
+        total.merge(self.counters, "session.")
+        total.merge(self._ice.counters, "ice.")
+        total.merge(self._dtls.counters, "dtls.")
+        if self._media is not None:
+            total.merge(self._media.counters, "media.")
+            total.merge(self._media.transport.counters, "rtp.")
+        if self._channels is not None:
+            total.merge(self._channels.counters, "sctp.")
+        return total
 
-        Returns its extended sequence number.
+    # -- commands ------------------------------------------------------------------------------------------
+
+    def schedule(self, frame: ScheduledFrame, now: Instant) -> None:
+        """Send one codec frame at its instant; `FrameSent` tells when it has left.
 
         Raises `LocalError` if no audio was negotiated or the session is not connected.
         """
-        if self._rtp is None:
+        if self._media is None:
             raise LocalError("no audio was negotiated")
         if self.state is not State.CONNECTED:
             raise LocalError("the session is not connected")
-        if skipped:
-            self._rtp.skip(skipped)
-        sequence = self._rtp.send(payload, samples, now, marker=marker)
-        self._move_rtp(now)
-        return sequence
+        self._media.schedule(frame, now)
+        self._move_media(now)
+
+    def take_back(self, section: int = 0) -> Sequence[ScheduledFrame]:
+        """Return the scheduled frames of a section that have not left: they will not."""
+        return () if self._media is None else self._media.flush(section)
+
+    def send_dtmf(self, digits: str, now: Instant) -> None:
+        """Press keys (0–9 * # A–D). Raises `LocalError` for others, and where they were not negotiated."""
+        if self._media is None:
+            raise LocalError("no audio was negotiated")
+        self._media.send_dtmf(digits, now)
+        self._move_media(now)
 
     def flush(self, now: Instant) -> None:
-        """Move what a command to `channels` or `rtp` has produced."""
-        self._pump(now)
+        """Move what a command to `channels` has produced."""
+        self._move_channels(now)
+        self._say_last_word()
 
     def restart_ice(self, local: IceCredentials, remote: IceCredentials, now: Instant) -> None:
         """Use new ICE credentials on both sides; all else goes on (RFC 8445 §9). `LocalError` if it is over."""
@@ -229,9 +257,9 @@ class Session:
         """End the session in an orderly way: RTCP BYE, then close_notify."""
         if self.state is State.ENDED:
             return
-        if self.state is State.CONNECTED and self._rtp is not None:
-            self._rtp.close(now)
-            self._move_rtp(now)
+        if self.state is State.CONNECTED and self._media is not None:
+            self._media.close(now)
+            self._move_media(now)
         if self._dtls_started:
             self._dtls.close(now)
         self._end(EndReason.HUNG_UP)
@@ -246,71 +274,91 @@ class Session:
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
         """Take datagrams that arrived together: SCTP packets among them are answered together."""
         heard: Path | None = None
+        ice = dtls = media = False
         for data, path in batch:
             if self.state is State.ENDED:
                 self.counters.add("dropped_after_end")
                 continue
-            if self._take(data, path, now) and path is not heard:
+            kind = classify(data)
+            if kind is Kind.RTP or kind is Kind.RTCP:
+                media = True
+            elif kind is Kind.DTLS:
+                dtls = True
+            elif kind is Kind.STUN:
+                ice = True
+            else:
+                self.counters.add("dropped_unknown_protocol")
+                continue
+            if self._take(data, kind, path, now) and path is not heard:
                 heard = path  # a peer has one path, as a rule: once for all that came together
                 self._ice.note_heard(path, now)
             if self.state is not State.CONNECTED:  # in set-up, a datagram may need what the last one has opened
                 self._pump(now)
-        if self.state is State.CONNECTED:
-            self._pump(now)
+        if self.state is not State.CONNECTED:
+            return
+        if ice:
+            self._move_ice(now)
+        if dtls:
+            self._move_dtls(now)
+            self._move_channels(now)
+        if media:
+            self._move_media(now)
+        self._say_last_word()
 
-    def _take(self, data: bytes, path: Path, now: Instant) -> bool:
-        """Hand a datagram to its protocol; True if its keys prove that the peer has sent it. ICE judges its own."""
-        kind = classify(data)
-        self.received.note(data, kind)
-        if kind is Kind.RTP or kind is Kind.RTCP:
-            return self._handle_srtp(data, kind, now)
+    def _take(self, data: bytes, kind: Kind, path: Path, now: Instant) -> bool:
+        """Hand a datagram to its protocol; True if its keys prove that the peer has sent it. ICE judges its
+        own.
+        """
         if kind is Kind.STUN:
             self._ice.handle_datagrams(((data, path),), now)
-        elif kind is Kind.DTLS:
-            if not self._dtls_started:
-                self.counters.add("dropped_dtls_before_ice")
+            return False
+        self.received.note(data)
+        if kind is not Kind.DTLS:
+            if self._media is None:
+                self.counters.add("dropped_unwanted_media")
                 return False
-            before = self._dtls.protected_records
-            self._dtls.handle_datagrams((data,), now)
-            # Before the handshake is complete its keys may be anybody's.
-            return self.security is not None and self._dtls.protected_records > before
-        else:
-            self.counters.add("dropped_unknown_protocol")
-        return False
+            return self._media.handle_datagrams((data,), now) > 0
+        if not self._dtls_started:
+            self.counters.add("dropped_dtls_before_ice")
+            return False
+        before = self._dtls.protected_records
+        self._dtls.handle_datagrams((data,), now)
+        # Before the handshake is complete its keys may be anybody's.
+        return self.security is not None and self._dtls.protected_records > before
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
         if self.state is State.ENDED:
             return
-        for _ in self._timers.pop_due(now):
-            self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
-            self._pump(now)
-            return
-        self._ice.handle_timeout(now)
-        self._dtls.handle_timeout(now)
-        if self._channels is not None:
-            self._channels.handle_timeout(now)
-        if self._rtp is not None and self.state is State.CONNECTED:
-            self._rtp.handle_timeout(now)
-        self._pump(now)
+        for slot in self._timers.pop_due(now):
+            match slot:
+                case _Timer.MEDIA:
+                    if self._media is not None:
+                        self._media.handle_timeout(now)
+                        self._move_media(now)
+                case _Timer.SCTP:
+                    if self._channels is not None:
+                        self._channels.handle_timeout(now)
+                        self._move_channels(now)
+                case _Timer.DTLS:
+                    self._dtls.handle_timeout(now)
+                    self._move_dtls(now)
+                    self._move_channels(now)
+                case _Timer.ICE:
+                    self._ice.handle_timeout(now)
+                    self._move_ice(now)
+                    self._move_dtls(now)
+                case _Timer.SETUP:
+                    self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
+        self._say_last_word()
 
     def poll_timeout(self) -> Instant | None:
         """Return the earliest deadline of all protocols."""
-        if self.state is State.ENDED:
-            return None
-        return earliest(
-            self._timers.next,
-            self._ice.poll_timeout(),
-            self._dtls.poll_timeout(),
-            self._channels.poll_timeout() if self._channels is not None else None,
-            self._rtp.poll_timeout() if self._rtp is not None and self.state is State.CONNECTED else None,
-        )
+        return self._timers.next
 
     def drain_transmits(self) -> Sequence[Transmit]:
         """Return every datagram to be sent since the last call."""
         transmits, self._transmits = self._transmits, []
-        for transmit in transmits:
-            self.sent.note(transmit.data)
         return transmits
 
     def drain_events(self) -> Sequence[SessionEvent]:
@@ -329,28 +377,20 @@ class Session:
         over = self.state is State.ENDED and self._last_word is None
         return over and not self._transmits and not self._events
 
-    def all_counters(self) -> Counters:
-        """Return the counters of the session and of every protocol in it, named `protocol.reason`."""
-        total = Counters()
-        total.merge(self.counters, "session.")
-        total.merge(self._ice.counters, "ice.")
-        total.merge(self._dtls.counters, "dtls.")
-        if self._rtp is not None:
-            total.merge(self._rtp.counters, "rtp.")
-        if self._channels is not None:
-            total.merge(self._channels.counters, "sctp.")
-        return total
-
     # -- from one protocol to the next ---------------------------------------------------------------------
 
     def _pump(self, now: Instant) -> None:
-        """Move everything until nothing moves; bounded, because each protocol only answers what it was given."""
+        """Move every protocol; each only answers what it was given, so once is enough."""
         if self.state is State.ENDED and self._last_word is None:
             return
         self._move_ice(now)
         self._move_dtls(now)
         self._move_channels(now)
-        self._move_rtp(now)
+        self._move_media(now)
+        self._say_last_word()
+
+    def _say_last_word(self) -> None:
+        """The session is over and everything before that has been handed up."""
         if self._last_word is not None:
             self._events.append(self._last_word)
             self._last_word = None
@@ -360,8 +400,15 @@ class Session:
         for event in self._ice.drain_events():
             self._on_ice(event, now)
         selected = self._ice.selected_path
-        if selected is not None:
+        if selected is not None and selected is not self._path:
             self._path = selected
+            if self._media is not None:
+                self._media.move(selected)
+        self._arm(_Timer.ICE, self._ice.poll_timeout())
+
+    def _arm(self, slot: _Timer, at: Instant | None) -> None:
+        if self.state is not State.ENDED:
+            self._timers.set(slot, at)
 
     def _on_ice(self, event: IceEvent, now: Instant) -> None:
         if isinstance(event, PathValidated):
@@ -397,25 +444,29 @@ class Session:
 
     def _send_dtls(self) -> None:
         if self._path is not None:
-            self._transmits.extend(Transmit(data, self._path) for data in self._dtls.drain_transmits())
+            for data in self._dtls.drain_transmits():
+                self.sent.note(data)
+                self._transmits.append(Transmit(data, self._path))
+        self._arm(_Timer.DTLS, self._dtls.poll_timeout())
 
     def _on_handshake(self, event: HandshakeComplete, now: Instant) -> None:
         if self.state is State.ENDED:
             return
-        if self._rtp is not None and event.srtp_profile is not None:
+        assert self._path is not None
+        if self._media is not None and event.srtp_profile is not None:
             profile = SrtpProfile(event.srtp_profile)
             material = self._dtls.export_keying_material(_EXPORTER_LABEL, None, keying_material_length(profile))
             is_client = self.parameters.negotiation.dtls_role is DtlsRole.CLIENT
-            local, remote = split_keying_material(profile, material, is_client)
-            self._srtp = SrtpEngine(profile, local, remote)
-        elif self._rtp is not None:
+            self._media.install(
+                MediaKeys(profile, *split_keying_material(profile, material, is_client)), self._path
+            )
+        elif self._media is not None:
             self._end(EndReason.DTLS_FAILED, "the peer agreed to no SRTP profile")
             return
         self.security = event
         self.state = State.CONNECTED
         self._timers.clear(_Timer.SETUP)
         self._step("dtls_connected", now)
-        assert self._path is not None
         self._events.append(
             Connected(
                 self._path,
@@ -448,33 +499,23 @@ class Session:
             if packets:
                 self._send_dtls()
         self._events.extend(self._channels.drain_events())
+        self._arm(_Timer.SCTP, self._channels.poll_timeout())
 
-    def _handle_srtp(self, data: bytes, kind: Kind, now: Instant) -> bool:
-        if self._srtp is None or self._rtp is None:
-            self.counters.add("dropped_media_before_keys")
-            return False
-        try:
-            if kind is Kind.RTP:
-                self._rtp.handle_rtp(self._srtp.unprotect(data), now)
-            else:
-                self._rtp.handle_rtcp(self._srtp.unprotect_rtcp(data), now)
-        except SrtpError as error:
-            self.counters.add(f"dropped_srtp_{error.reason.name.lower()}")
-            return False
-        return True
-
-    def _move_rtp(self, now: Instant) -> None:
-        if self._rtp is None:
+    def _move_media(self, now: Instant) -> None:
+        media = self._media
+        if media is None:
             return
-        for event in self._rtp.drain_events():
-            self._step("first_packet", now)
-            self._events.append(MediaReceived(event))
-        if self._srtp is None or self._path is None or self.state is State.ENDED:
+        for event in media.drain_events():
+            if "first_packet" not in self.steps and not isinstance(event, FrameSent):
+                self._step("first_packet", now)
+            self._events.append(event)
+        if self.state is State.ENDED:
             return
-        for packet in self._rtp.drain_rtp():
-            self._transmits.append(Transmit(self._srtp.protect(packet), self._path))
-        for packet in self._rtp.drain_rtcp():
-            self._transmits.append(Transmit(self._srtp.protect_rtcp(packet), self._path))
+        for transmit in media.drain_transmits():
+            self.sent.note(transmit.data)
+            self._transmits.append(transmit)
+        if self.state is State.CONNECTED:
+            self._timers.set(_Timer.MEDIA, media.poll_timeout())
 
     def _step(self, name: str, now: Instant) -> None:
         if name not in self.steps:

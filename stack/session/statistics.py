@@ -13,18 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 from stack.core.errors import ParseError
-from stack.core.machine import Address, Instant
+from stack.core.machine import Address, Instant, Path
+from stack.dtls import HandshakeComplete
 from stack.ice import Candidate, CandidateType
-from stack.rtp import RtpStatistics
+from stack.rtp import RtpStatistics, RtpTransport
 from stack.rtp.stats import as_webrtc_object
 from stack.sdp import AudioParameters, DtlsRole
-from stack.session.demux import Kind, classify
-
-if TYPE_CHECKING:
-    from stack.session.session import Session
+from stack.session.parameters import SessionParameters
 
 TRANSPORT_ID = "transport"
 PAIR_ID = "candidate-pair"
@@ -46,11 +44,10 @@ class Traffic:
     packets: int = 0
     octets: int = 0
 
-    def note(self, data: bytes, kind: Kind | None = None) -> None:
-        """Count a datagram, unless it belongs to ICE."""
-        if (kind or classify(data)) is not Kind.STUN:
-            self.packets += 1
-            self.octets += len(data)
+    def note(self, data: bytes) -> None:
+        """Count a datagram of DTLS, RTP or RTCP."""
+        self.packets += 1
+        self.octets += len(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +158,8 @@ class SessionStatistics:
     local_candidate: LocalCandidateStats | None
     remote_candidate: RemoteCandidateStats | None
     codecs: Sequence[CodecStats]
-    rtp: RtpStatistics | None
+    rtp: Sequence[RtpStatistics]
+    """One for each media section."""
 
     def as_webrtc(self) -> list[dict[str, object]]:
         """Return the dictionaries that a browser's `getStats` would hold, ready for JSON."""
@@ -172,7 +170,7 @@ class SessionStatistics:
             if candidate is not None:
                 out.append(as_webrtc_object(candidate, candidate.type))
         out += (as_webrtc_object(codec, codec.id) for codec in self.codecs)
-        for part in self.rtp.as_webrtc() if self.rtp is not None else ():
+        for part in (part for section in self.rtp for part in section.as_webrtc()):
             codec_id = self._codec_of(str(part["type"]))
             out.append(part | {"transportId": TRANSPORT_ID} | ({"codecId": codec_id} if codec_id else {}))
         return out
@@ -182,7 +180,29 @@ class SessionStatistics:
         return next((codec.id for codec in self.codecs if codec.codec_type in (None, way)), None)
 
 
-def describe(session: Session, now: Instant) -> SessionStatistics:
+class Described(Protocol):
+    """What a session must tell for `describe`."""
+
+    parameters: SessionParameters
+    security: HandshakeComplete | None
+    sent: Traffic
+    received: Traffic
+
+    @property
+    def path(self) -> Path | None: ...
+    @property
+    def rtp(self) -> RtpTransport | None: ...
+    @property
+    def ice_state(self) -> str: ...
+    @property
+    def ice_controlling(self) -> bool: ...
+    @property
+    def ice_round_trip_time(self) -> float | None: ...
+    @property
+    def dtls_state(self) -> DtlsState: ...
+
+
+def describe(session: Described, now: Instant) -> SessionStatistics:
     """Return the statistics of a session."""
     transport = _transport(session, now)
     pair = local = remote = None
@@ -205,11 +225,11 @@ def describe(session: Session, now: Instant) -> SessionStatistics:
         local,
         remote,
         _codecs(audio, now) if audio is not None else (),
-        session.rtp.stats(now) if session.rtp is not None else None,
+        session.rtp.stats(now) if session.rtp is not None else (),
     )
 
 
-def _transport(session: Session, now: Instant) -> TransportStats:
+def _transport(session: Described, now: Instant) -> TransportStats:
     local, agreed = session.parameters.local, session.parameters.negotiation
     security = session.security
     return TransportStats(
@@ -231,7 +251,7 @@ def _transport(session: Session, now: Instant) -> TransportStats:
     )
 
 
-def _local_candidate(session: Session, address: Address, now: Instant) -> LocalCandidateStats:
+def _local_candidate(session: Described, address: Address, now: Instant) -> LocalCandidateStats:
     local = session.parameters.local
     found = _find(local.candidates, address)
     kind = found.type if found is not None else CandidateType.HOST  # the base of one that a 1:1 NAT translates
@@ -247,7 +267,7 @@ def _local_candidate(session: Session, address: Address, now: Instant) -> LocalC
     )
 
 
-def _remote_candidate(session: Session, address: Address, now: Instant) -> RemoteCandidateStats:
+def _remote_candidate(session: Described, address: Address, now: Instant) -> RemoteCandidateStats:
     agreed = session.parameters.negotiation
     found = _find(agreed.remote_candidates, address)
     kind = found.type if found is not None else CandidateType.PEER_REFLEXIVE

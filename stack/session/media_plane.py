@@ -1,0 +1,257 @@
+"""The media plane: what moves the sound of one connection once ICE and DTLS have done their work.
+
+A session tells it where to send and with which keys, hands it what arrives, and gives it frames that are encoded
+ahead of their time; the plane sends each when it is due and answers with what it did. `PythonMediaPlane` runs in
+the session's own calls. A plane elsewhere (a thread, a process, another language) implements the same
+`MediaPlane` and sends by itself.
+
+- One side at a time owns an SSRC's rollover counter and replay window: the plane, from `install` on.
+- `flush` takes back what has not left, so that an interruption is exact to the frame.
+- Counters are the plane's own; what it cannot use is counted and dropped (RFC 3711 §3.3).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from stack.core.machine import Instant, Path, Transmit
+from stack.core.serial import SERIAL32
+from stack.core.trace import Counters
+from stack.rtp import RtpEvent, RtpTransport
+from stack.srtp import MasterKey, SrtpEngine, SrtpError, SrtpProfile
+
+MAX_SCHEDULED = 100
+"""Frames that wait for their time: two seconds, far more than any sender schedules ahead; the oldest goes."""
+
+
+class MediaKeys(NamedTuple):
+    """What DTLS exported for SRTP (RFC 5764 §4.2)."""
+
+    profile: SrtpProfile
+    local: MasterKey
+    remote: MasterKey
+
+
+class ScheduledFrame(NamedTuple):
+    """A codec frame that is to leave at an instant; a NamedTuple because there are 50 of them a second in each
+    call.
+
+    `timestamp` is the frame's place on its maker's timeline, in ticks of the RTP clock, without wraps: a jump in
+    it is silence. An empty payload is silence that is not sent (DTX), but whose time passes. `number` counts up.
+    """
+
+    number: int
+    payload: bytes
+    ticks: int
+    timestamp: int
+    due: Instant
+    marker: bool = False
+    section: int = 0
+
+
+class FrameSent(NamedTuple):
+    """A scheduled frame has left: its number, extended sequence number, RTP timestamp, and when.
+
+    One that was not sent (DTX) has the sequence number of the packet before it, and no timestamp.
+    """
+
+    number: int
+    sequence: int
+    rtp_timestamp: int | None
+    at: Instant
+    section: int = 0
+
+
+MediaEvent = RtpEvent | FrameSent
+
+
+class MediaPlane(Protocol):
+    """The contract between a session and what moves its media."""
+
+    @property
+    def transport(self) -> RtpTransport:
+        """The RTP of the connection, for reading."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """What was dropped, and why."""
+        ...
+
+    def install(self, keys: MediaKeys, path: Path) -> None:
+        """Begin: protect with these keys, and send on this path."""
+        ...
+
+    def move(self, path: Path) -> None:
+        """Send on another path from now on."""
+        ...
+
+    def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> int:
+        """Take SRTP and SRTCP datagrams that arrived together; return how many were authentic."""
+        ...
+
+    def schedule(self, frame: ScheduledFrame, now: Instant) -> None:
+        """Send a frame at its instant, at once if that has come. Frames are scheduled in order."""
+        ...
+
+    def flush(self, section: int = 0) -> Sequence[ScheduledFrame]:
+        """Take back the frames of a section that have not left, in order."""
+        ...
+
+    def send_dtmf(self, digits: str, now: Instant) -> None:
+        """Press keys; `LocalError` as `RtpTransport.send_dtmf` says."""
+        ...
+
+    def close(self, now: Instant) -> None:
+        """Say BYE; nothing is sent or taken afterwards."""
+        ...
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Do what is due."""
+        ...
+
+    def poll_timeout(self) -> Instant | None:
+        """When `handle_timeout` wants to be called; None: never, as for a plane that sends by itself."""
+        ...
+
+    def drain_transmits(self) -> Sequence[Transmit]:
+        """Every datagram to be sent since the last call, in order."""
+        ...
+
+    def drain_events(self) -> Sequence[MediaEvent]:
+        """Everything that happened since the last call, in order."""
+        ...
+
+
+class PythonMediaPlane:
+    """The plane that runs in the session's own calls: libsrtp below, `RtpTransport` above."""
+
+    def __init__(self, transport: RtpTransport) -> None:
+        self.counters = Counters()
+        self._transport = transport
+        self._srtp: SrtpEngine | None = None
+        self._path: Path | None = None
+        self._scheduled: deque[ScheduledFrame] = deque()
+        self._expected = [0] * len(transport.sections)  # timestamps of the frames that would follow without a gap
+        self._sent: list[FrameSent] = []
+
+    @property
+    def transport(self) -> RtpTransport:
+        """The RTP of the connection, for reading."""
+        return self._transport
+
+    def install(self, keys: MediaKeys, path: Path) -> None:
+        """Begin: protect with these keys, and send on this path."""
+        self._srtp = SrtpEngine(keys.profile, keys.local, keys.remote)
+        self._path = path
+
+    def move(self, path: Path) -> None:
+        """Send on another path from now on."""
+        self._path = path
+
+    def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> int:
+        """Take SRTP and SRTCP datagrams that arrived together; return how many were authentic."""
+        srtp, transport, authentic = self._srtp, self._transport, 0
+        for data in batch:
+            if srtp is None:
+                self.counters.add("dropped_media_before_keys")
+                continue
+            try:
+                # RFC 5761 §4: with the marker bit, RTCP packet types 192-223 look like payload types 64-95.
+                if len(data) > 1 and 192 <= data[1] <= 223:
+                    transport.handle_rtcp(srtp.unprotect_rtcp(data), now)
+                else:
+                    transport.handle_rtp(srtp.unprotect(data), now)
+                authentic += 1
+            except SrtpError as error:
+                self.counters.add(f"dropped_srtp_{error.reason.name.lower()}")
+        return authentic
+
+    def schedule(self, frame: ScheduledFrame, now: Instant) -> None:
+        """Send a frame at its instant, at once if that has come. Frames are scheduled in order."""
+        if frame.due <= now and not self._scheduled:
+            self._send(frame, now)
+            return
+        if len(self._scheduled) >= MAX_SCHEDULED:
+            self._scheduled.popleft()
+            self.counters.add("dropped_scheduled_frame")
+        self._scheduled.append(frame)
+
+    def flush(self, section: int = 0) -> Sequence[ScheduledFrame]:
+        """Take back the frames of a section that have not left, in order."""
+        back = [frame for frame in self._scheduled if frame.section == section]
+        if back:
+            self._scheduled = deque(frame for frame in self._scheduled if frame.section != section)
+        return back
+
+    def send_dtmf(self, digits: str, now: Instant) -> None:
+        """Press keys; `LocalError` as `RtpTransport.send_dtmf` says."""
+        self._transport.send_dtmf(digits, now)
+
+    def close(self, now: Instant) -> None:
+        """Say BYE; nothing is sent or taken afterwards."""
+        self._scheduled.clear()
+        self._transport.close(now)
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Send the frames that are due, and do what RTP wants to be done."""
+        scheduled = self._scheduled
+        while scheduled and scheduled[0].due <= now:
+            self._send(scheduled.popleft(), now)
+        at = self._transport.poll_timeout()
+        if at is not None and at <= now:
+            self._transport.handle_timeout(now)
+
+    def poll_timeout(self) -> Instant | None:
+        """When `handle_timeout` wants to be called."""
+        at = self._transport.poll_timeout()
+        if self._scheduled:
+            due = self._scheduled[0].due
+            return due if at is None or due < at else at
+        return at
+
+    def drain_transmits(self) -> Sequence[Transmit]:
+        """Every datagram to be sent since the last call, protected, in order."""
+        srtp, path, transport = self._srtp, self._path, self._transport
+        if srtp is None or path is None:
+            return ()
+        transmits = [Transmit(srtp.protect(packet), path) for packet in transport.drain_rtp()]
+        if transport.has_rtcp:
+            transmits += [Transmit(srtp.protect_rtcp(packet), path) for packet in transport.drain_rtcp()]
+        return transmits
+
+    def drain_events(self) -> Sequence[MediaEvent]:
+        """Everything that happened since the last call, in order."""
+        if not self._sent:
+            return self._transport.drain_events()
+        sent, self._sent = self._sent, []
+        return (*self._transport.drain_events(), *sent)
+
+    def _send(self, frame: ScheduledFrame, now: Instant) -> None:
+        section = frame.section
+        transport = self._transport
+        sender = transport.sections[section].sender
+        timestamp: int | None = None
+        if frame.payload:
+            skipped = frame.timestamp - self._expected[section]
+            if skipped:
+                sender.skip(skipped)
+            self._expected[section] = frame.timestamp + frame.ticks
+            sequence = transport.send(frame.payload, frame.ticks, now, section=section, marker=frame.marker)
+            timestamp = SERIAL32.add(sender.timestamp, -frame.ticks)
+        else:
+            sequence = sender.extended_sequence
+        self._sent.append(FrameSent(frame.number, sequence, timestamp, now, section))
+
+
+__all__ = [
+    "MAX_SCHEDULED",
+    "FrameSent",
+    "MediaEvent",
+    "MediaKeys",
+    "MediaPlane",
+    "PythonMediaPlane",
+    "ScheduledFrame",
+]
