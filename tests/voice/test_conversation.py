@@ -109,6 +109,54 @@ def test_a_short_pause_does_not_end_a_turn() -> None:
     assert utterance.speech_ended == pytest.approx(2.1, abs=0.06)
 
 
+@pytest.mark.parametrize("gone", [0.0, 0.04, 0.1, 0.18])
+@pytest.mark.parametrize("mode", [TurnMode.SERVER_VAD, TurnMode.SEMANTIC])
+def test_a_turn_ends_although_the_microphone_is_gone_with_the_last_word(mode: TurnMode, gone: float) -> None:
+    """Muted or unplugged `gone` seconds after it: no packet comes any more, and time passes all the same."""
+    talk = Talk(mode=mode, eagerness=Eagerness.HIGH)
+    talk.say(room(noise(0.5), voice(1.0), noise(gone)))
+    talk.run(5)
+    (stopped,) = talk.right.seen(UserStoppedSpeaking)
+    assert stopped.media_time == pytest.approx(1.5, abs=0.06)
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.speech_ended == pytest.approx(1.5, abs=0.06)
+    least = 500 if mode is TurnMode.SERVER_VAD else 300
+    assert least - 60 <= utterance.waited_ms <= 2100
+    assert talk.right.seen(ReplyWanted)
+    assert talk.right.machine._floor.state is TurnState.THINKING
+
+
+def test_a_microphone_that_comes_back_within_the_turn_goes_on_with_it() -> None:
+    talk = Talk(mode=TurnMode.SEMANTIC, eagerness=Eagerness.LOW)
+    talk.right.command(lambda conversation, now: conversation.note_transcript("so I wanted to", now, 0.0))
+    talk.say(room(noise(0.5), voice(0.6)))
+    talk.run(2.5)
+    talk.right.command(lambda conversation, now: conversation.note_transcript("so I wanted to", now, 0.0))
+    assert talk.right.seen(UserStoppedSpeaking)
+    assert not talk.right.seen(Utterance)
+    talk.say(voice(0.6))
+    talk.run(12)
+    (utterance,) = talk.right.seen(Utterance)
+    assert len(talk.right.seen(UserStartedSpeaking)) == 2
+    # The hole is silence in it: everything lies where its media time says.
+    end = utterance.media_time + utterance.duration
+    assert end == pytest.approx(utterance.speech_ended, abs=0.1)
+    last = utterance.samples[round((utterance.speech_ended - utterance.media_time - 0.3) * RATE) :]
+    assert np.abs(last[: RATE // 5].astype(int)).max() > 1000
+
+
+def test_a_short_interruption_with_which_the_microphone_goes_is_none() -> None:
+    """Speech that is not heard to go on has not gone on: it is not confirmed by the clock alone."""
+    talk = Talk(resume_after_ms=700, confirm_interruption_ms=500)
+    talk.reply(voice(6.0, 300))
+    talk.run(1.0)
+    talk.say(room(noise(0.2), voice(0.35)))
+    talk.run(4)
+    assert talk.right.seen(ReplyHeld)
+    assert not talk.right.seen(ReplyInterrupted)
+    assert talk.right.seen(ReplyResumed)
+
+
 def test_a_reply_is_heard_whole_and_said_to_be_over() -> None:
     talk = Talk()
     number = talk.reply(voice(1.0, 300))
