@@ -32,7 +32,7 @@ from stack.core.trace import Counters
 from stack.dtls import Certificate
 from stack.rtp import ByeReceived, DtmfReceived, PacketReceived, RtpSession, SourceChanged
 from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, Channels, MessageReceived
-from stack.session import Connected, Ended, MediaReceived, Session, SessionEvent, SessionParameters
+from stack.session import Connected, Ended, EndReason, MediaReceived, Session, SessionEvent, SessionParameters
 from stack.voice.barge_in import Listener
 from stack.voice.client import (
     EVENTS_CHANNEL,
@@ -56,12 +56,18 @@ from stack.voice.vad import DETECTOR_RATE
 TICK = 0.020
 """Seconds between two frames of the clock discipline."""
 _REPAIR_MARGIN = 0.020
+MAX_UNPLAYED = 1.0
+"""Seconds after its last packet has left for which sound may still be on its way to the listener's ear."""
+UNKNOWN_WAY = 0.05
+"""Seconds that a packet takes to the peer, where nothing has been measured yet."""
+_UNEVEN = 0.06  # seconds that a jitter buffer and a sound device keep now and then beyond their mean
 MAX_EARLY = 64
 """Messages that wait for the client's `events` channel to open; what is told beyond them is dropped."""
 
 
 class _Timer(Enum):
     TICK = "the next frame of the clock discipline"
+    PLAYED = "the peer has played what was said"
 
 
 class Conversation:
@@ -94,6 +100,7 @@ class Conversation:
         self._client_channel: ChannelId | None = None
         self._early: list[dict[str, Any]] | None = []  # told before the client's channel was there; None: it was
         self._listening = False
+        self._over = False
         self._unread = 0  # bytes of messages that the program has not taken
         self._writes = 0
         self._drained_writes = 0
@@ -119,10 +126,12 @@ class Conversation:
 
     def write(self, pcm: Pcm, sample_rate: int, now: Instant) -> None:
         """Say something outside of any reply; see `PlayoutQueue.write`. Without an audio section it is dropped."""
+        self._writes += 1
         if self._mouth is None:
+            self._drained_writes = self._writes
+            self._events.append(SpeakerDrained(self._writes))
             return
         self._mouth.write(pcm, sample_rate, now)
-        self._writes += 1
         self._speak(now)
 
     def flush_speaker(self, now: Instant) -> None:
@@ -140,8 +149,9 @@ class Conversation:
     def write_reply(self, number: int, pcm: Pcm, sample_rate: int, now: Instant) -> float | None:
         """Say more of a reply; return how many seconds wait to be said, or None if the reply was dropped."""
         assert self._mouth is not None
+        self._writes += 1
         if not self._required_floor.note_written(number, now):
-            self._gather(now)
+            self._note_queue(now)
             return None
         self._mouth.write(pcm, sample_rate, now)
         self._speak(now)
@@ -360,6 +370,8 @@ class Conversation:
         """Do what is due."""
         self.session.handle_timeout(now)
         self._collect(now)
+        if self._over:
+            return
         if isinstance(self._receiver, ArrivalReceiver):
             self._hear(self._receiver.handle_timeout(now), now)
         for timer in self._timers.pop_due(now):
@@ -411,6 +423,8 @@ class Conversation:
             for event in events:
                 if isinstance(event, MediaReceived):
                     self._on_media(event, now)
+                elif isinstance(event, Ended):
+                    self._finish(event, now)
                 elif not (isinstance(event, MessageReceived) and self._on_message(event, now)):
                     self._events.append(event)
                     self._on_session(event, now)
@@ -430,13 +444,26 @@ class Conversation:
                 early, self._early = self._early or [], None
                 for message in early:
                     self.tell(message, now)
-        elif isinstance(event, ChannelClosed):
-            if event.channel == self._client_channel:
-                self._client_channel = None
-                if self._floor is not None:
-                    self._floor.forget_client(now)
-        elif isinstance(event, Ended):
-            self._timers.clear_all()
+        elif isinstance(event, ChannelClosed) and event.channel == self._client_channel:
+            self._client_channel = None
+            if self._floor is not None:
+                self._floor.forget_client(now)
+
+    def _finish(self, ended: Ended, now: Instant) -> None:
+        """What was heard of a reply is told before the end, and nothing after it."""
+        if self._floor is not None:
+            self._gather(now)
+            heard_by: Instant | None = now
+            if ended.reason is EndReason.CONSENT_EXPIRED:
+                heard_by = None
+            elif ended.reason is not EndReason.HUNG_UP:
+                # The peer fell silent when its last datagram left: what was heard had left a round trip before.
+                heard_by = now - 2 * self._way
+            self._floor.end(heard_by, now)
+            self._events.extend(self._floor.drain_events())
+        self._events.append(ended)
+        self._over = True
+        self._timers.clear_all()
 
     def _on_media(self, media: MediaReceived, now: Instant) -> None:
         event, receiver = media.event, self._receiver
@@ -515,10 +542,34 @@ class Conversation:
     def _note_queue(self, now: Instant) -> None:
         if self._floor is not None:
             self._floor.note_queue(now)
-        if self._mouth is not None and self._writes > self._drained_writes and self._mouth.queued == 0:
+        self._gather(now)
+
+    def _note_drained(self, now: Instant) -> None:
+        """Say that all that was written has been played, or be woken when it will have been."""
+        if self._mouth is None or self._writes == self._drained_writes or self._mouth.queued > 0:
+            return
+        at = self._played_at(now)
+        if at > now:
+            self._timers.set(_Timer.PLAYED, at)
+        else:
+            self._timers.clear(_Timer.PLAYED)
             self._drained_writes = self._writes
             self._events.append(SpeakerDrained(self._writes))
-        self._gather(now)
+
+    def _played_at(self, now: Instant) -> Instant:
+        """When the last of what has left will have been played, by what the client tells and what is measured."""
+        if self._mouth is None or self._floor is None or self._mouth.last_ends is None:
+            return now
+        view = self.session.rtp.remote_view if self.session.rtp is not None else None
+        jitter = view.jitter if view is not None else 0.0
+        late = self._way + self._floor.playout_delay + 2 * jitter + _UNEVEN
+        return self._mouth.last_ends + min(late, MAX_UNPLAYED)
+
+    @property
+    def _way(self) -> float:
+        """Seconds that a packet takes to the peer."""
+        round_trip = self.session.round_trip_time
+        return UNKNOWN_WAY if round_trip is None else round_trip / 2
 
     # -- the client ----------------------------------------------------------------------------------------
 
@@ -528,9 +579,10 @@ class Conversation:
         if self._floor is None:
             return
         events = self._floor.drain_events()
-        if not events:
+        if self._over:
             return
         self._events.extend(events)
+        self._note_drained(now)
         for event in events:
             message = announce(event)
             if message is not None and self._client_channel is not None:

@@ -298,6 +298,23 @@ class Floor:
         self._turns.reply_finished(now)
         self._act(now)
 
+    def end(self, heard_by: Instant | None, now: Instant) -> None:
+        """The call is over: say what was heard of the reply that was being spoken.
+
+        `heard_by` is when the word to fall silent would have had to leave here; None: nobody knows, so that only
+        what is known to have arrived counts.
+        """
+        reply, self._reply = self._reply, None
+        if reply is None:
+            return
+        heard = self._mouth.heard(now if heard_by is None else heard_by, self.playout_delay, silenced=True)
+        samples = heard.acknowledged if heard_by is None else heard.samples
+        if self._mouth.held:
+            samples = reply.held_at
+        self._mouth.drop(now)
+        heard_ms, sent_ms = self._milliseconds(samples), self._milliseconds(heard.sent)
+        self._events.append(ev.ReplyInterrupted(reply.number, heard_ms, sent_ms))
+
     # -- the client's own playback -------------------------------------------------------------------------
 
     def note_silenced(self, silenced: Silenced, now: Instant) -> bool:
