@@ -4,17 +4,15 @@
     write   -> mouth (queue, pace, encode) -> session
 
 Commands are for the program (`write`, `begin_reply` …) and for the client on its `events` channel (`client.py`).
-What the session says is handed up unchanged, but for media; before its end comes all that was heard before, and
-after it nothing. Long, because every command of a call stands here;
+What the session says is handed up unchanged, but for media. Long, because every command of a call stands here;
 what each one does stands in the part that does it.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any
 
 from stack.audio import (
     ArrivalReceiver,
@@ -27,14 +25,14 @@ from stack.audio import (
     make_receiver,
 )
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
+from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.serial import SERIAL32
 from stack.core.timers import Timers, earliest
 from stack.core.trace import Counters
 from stack.dtls import Certificate
 from stack.rtp import ByeReceived, DtmfReceived, PacketReceived, RtpSession, SourceChanged
 from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, Channels, MessageReceived
-from stack.session import Connected, Ended, MediaReceived, Session, SessionEvent, SessionParameters
+from stack.session import Connected, Ended, EndReason, MediaReceived, Session, SessionEvent, SessionParameters
 from stack.voice.barge_in import Listener
 from stack.voice.client import (
     EVENTS_CHANNEL,
@@ -58,18 +56,22 @@ from stack.voice.vad import DETECTOR_RATE
 TICK = 0.020
 """Seconds between two frames of the clock discipline."""
 _REPAIR_MARGIN = 0.020
+MAX_UNPLAYED = 1.0
+"""Seconds after its last packet has left for which sound may still be on its way to the listener's ear."""
+UNKNOWN_WAY = 0.05
+"""Seconds that a packet takes to the peer, where nothing has been measured yet."""
+_UNEVEN = 0.06  # seconds that a jitter buffer and a sound device keep now and then beyond their mean
 MAX_EARLY = 64
 """Messages that wait for the client's `events` channel to open; what is told beyond them is dropped."""
 
 
 class _Timer(Enum):
     TICK = "the next frame of the clock discipline"
+    PLAYED = "the peer has played what was said"
 
 
 class Conversation:
     """A machine that an endpoint can host: one person on the line."""
-
-    terminal_events: ClassVar[TerminalEvents] = (Ended,)
 
     def __init__(
         self,
@@ -90,8 +92,6 @@ class Conversation:
         self._now = now  # of the latest input
         self._config = config
         self._events: list[ConversationEvent] = []
-        self._waiting: deque[SessionEvent] = deque()  # said by the session, not dealt with yet
-        self._has_ended = False
         self._timers: Timers[_Timer] = Timers()
         self._receiver: Receiver | None = None
         self._mouth: Mouth | None = None
@@ -100,6 +100,7 @@ class Conversation:
         self._client_channel: ChannelId | None = None
         self._early: list[dict[str, Any]] | None = []  # told before the client's channel was there; None: it was
         self._listening = False
+        self._over = False
         self._unread = 0  # bytes of messages that the program has not taken
         self._writes = 0
         self._drained_writes = 0
@@ -125,10 +126,12 @@ class Conversation:
 
     def write(self, pcm: Pcm, sample_rate: int, now: Instant) -> None:
         """Say something outside of any reply; see `PlayoutQueue.write`. Without an audio section it is dropped."""
+        self._writes += 1
         if self._mouth is None:
+            self._drained_writes = self._writes
+            self._events.append(SpeakerDrained(self._writes))
             return
         self._mouth.write(pcm, sample_rate, now)
-        self._writes += 1
         self._speak(now)
 
     def flush_speaker(self, now: Instant) -> None:
@@ -146,8 +149,9 @@ class Conversation:
     def write_reply(self, number: int, pcm: Pcm, sample_rate: int, now: Instant) -> float | None:
         """Say more of a reply; return how many seconds wait to be said, or None if the reply was dropped."""
         assert self._mouth is not None
+        self._writes += 1
         if not self._required_floor.note_written(number, now):
-            self._gather(now)
+            self._note_queue(now)
             return None
         self._mouth.write(pcm, sample_rate, now)
         self._speak(now)
@@ -354,7 +358,8 @@ class Conversation:
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram from the network."""
-        self.handle_datagrams(((data, path),), now)
+        self.session.handle_datagram(data, path, now)
+        self._collect(now)
 
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
         """Take datagrams that arrived together."""
@@ -365,7 +370,7 @@ class Conversation:
         """Do what is due."""
         self.session.handle_timeout(now)
         self._collect(now)
-        if self._has_ended:
+        if self._over:
             return
         if isinstance(self._receiver, ArrivalReceiver):
             self._hear(self._receiver.handle_timeout(now), now)
@@ -409,39 +414,22 @@ class Conversation:
     @property
     def is_finished(self) -> bool:
         """True once the session is over and everything was drained."""
-        return self.session.is_finished and not self._waiting and not self._events
+        return self.session.is_finished and not self._events
 
     # -- what the session says -----------------------------------------------------------------------------
 
     def _collect(self, now: Instant) -> None:
-        self._waiting.extend(self.session.drain_events())
-        while self._waiting:  # one by one: a bug costs one event, not those behind it
-            event = self._waiting.popleft()
-            if isinstance(event, MediaReceived):
-                self._on_media(event, now)
-            elif isinstance(event, Ended):
-                self._end(event, now)
-            elif not (isinstance(event, MessageReceived) and self._on_message(event, now)):
-                self._report(event)
-                self._on_session(event, now)
-            self._waiting.extend(self.session.drain_events())
+        while events := self.session.drain_events():
+            for event in events:
+                if isinstance(event, MediaReceived):
+                    self._on_media(event, now)
+                elif isinstance(event, Ended):
+                    self._finish(event, now)
+                elif not (isinstance(event, MessageReceived) and self._on_message(event, now)):
+                    self._events.append(event)
+                    self._on_session(event, now)
         self._note_reports(now)
         self._gather(now)
-
-    def _report(self, event: ConversationEvent) -> None:
-        if not self._has_ended:
-            self._events.append(event)
-
-    def _end(self, event: Ended, now: Instant) -> None:
-        """Hand up what was heard and not reported yet, then the end."""
-        try:
-            if self._receiver is not None:
-                self._hear(self._receiver.finish(now), now)
-            self._gather(now)
-        finally:
-            self._report(event)
-            self._has_ended = True
-            self._timers.clear_all()
 
     def _on_session(self, event: SessionEvent, now: Instant) -> None:
         if isinstance(event, Connected):
@@ -461,6 +449,22 @@ class Conversation:
             if self._floor is not None:
                 self._floor.forget_client(now)
 
+    def _finish(self, ended: Ended, now: Instant) -> None:
+        """What was heard of a reply is told before the end, and nothing after it."""
+        if self._floor is not None:
+            self._gather(now)
+            heard_by: Instant | None = now
+            if ended.reason is EndReason.CONSENT_EXPIRED:
+                heard_by = None
+            elif ended.reason is not EndReason.HUNG_UP:
+                # The peer fell silent when its last datagram left: what was heard had left a round trip before.
+                heard_by = now - 2 * self._way
+            self._floor.end(heard_by, now)
+            self._events.extend(self._floor.drain_events())
+        self._events.append(ended)
+        self._over = True
+        self._timers.clear_all()
+
     def _on_media(self, media: MediaReceived, now: Instant) -> None:
         event, receiver = media.event, self._receiver
         if receiver is None or self._floor is None:
@@ -475,23 +479,16 @@ class Conversation:
             level = event.audio_level.level if event.audio_level is not None else None
             self._hear(frames, now, level)
         elif isinstance(event, SourceChanged):
-            self._hear_rest(receiver, now)
             receiver.reset()
             self._floor.forget_source(now)
         elif isinstance(event, ByeReceived):
-            self._hear_rest(receiver, now)
-            self._report(PeerLeft())
+            self._events.append(PeerLeft())
         elif isinstance(event, DtmfReceived):
-            self._report(KeyPressed(event.digit))
-
-    def _hear_rest(self, receiver: Receiver, now: Instant) -> None:
-        """What waits behind a gap waits in vain, as its source has gone. The clock discipline keeps its beat."""
-        if isinstance(receiver, ArrivalReceiver):
-            self._hear(receiver.finish(now), now)
+            self._events.append(KeyPressed(event.digit))
 
     def _hear(self, frames: Sequence[AudioFrame], now: Instant, audio_level: int | None = None) -> None:
         for frame in frames:
-            self._report(Heard(frame))
+            self._events.append(Heard(frame))
             if not self._listening or self._floor is None or self._floor.settings.mode is TurnMode.FULL_DUPLEX:
                 continue
             if self._to_detector is not None:
@@ -545,10 +542,34 @@ class Conversation:
     def _note_queue(self, now: Instant) -> None:
         if self._floor is not None:
             self._floor.note_queue(now)
-        if self._mouth is not None and self._writes > self._drained_writes and self._mouth.queued == 0:
-            self._drained_writes = self._writes
-            self._report(SpeakerDrained(self._writes))
         self._gather(now)
+
+    def _note_drained(self, now: Instant) -> None:
+        """Say that all that was written has been played, or be woken when it will have been."""
+        if self._mouth is None or self._writes == self._drained_writes or self._mouth.queued > 0:
+            return
+        at = self._played_at(now)
+        if at > now:
+            self._timers.set(_Timer.PLAYED, at)
+        else:
+            self._timers.clear(_Timer.PLAYED)
+            self._drained_writes = self._writes
+            self._events.append(SpeakerDrained(self._writes))
+
+    def _played_at(self, now: Instant) -> Instant:
+        """When the last of what has left will have been played, by what the client tells and what is measured."""
+        if self._mouth is None or self._floor is None or self._mouth.last_ends is None:
+            return now
+        view = self.session.rtp.remote_view if self.session.rtp is not None else None
+        jitter = view.jitter if view is not None else 0.0
+        late = self._way + self._floor.playout_delay + 2 * jitter + _UNEVEN
+        return self._mouth.last_ends + min(late, MAX_UNPLAYED)
+
+    @property
+    def _way(self) -> float:
+        """Seconds that a packet takes to the peer."""
+        round_trip = self.session.round_trip_time
+        return UNKNOWN_WAY if round_trip is None else round_trip / 2
 
     # -- the client ----------------------------------------------------------------------------------------
 
@@ -558,10 +579,11 @@ class Conversation:
         if self._floor is None:
             return
         events = self._floor.drain_events()
-        if not events:
+        if self._over:
             return
+        self._events.extend(events)
+        self._note_drained(now)
         for event in events:
-            self._report(event)
             message = announce(event)
             if message is not None and self._client_channel is not None:
                 self.tell(message, now)
