@@ -2,8 +2,8 @@
 
 Two endpoints with everything between them (ICE, DTLS, SRTP, SCTP) on a network that delays and jitters. The
 program writes a minute of speech at once; the person speaks after a second of it. A packet of the reply that
-leaves later than the call of `Mouth.hold` or `Mouth.drop` is counted where it reaches the network. Only what is
-done after a decision is measured here, so the detector is the one that goes by the level.
+leaves later than the call of `AudioSender.hold` or `AudioSender.drop` is counted where it reaches the network.
+Only what is done after a decision is measured here, so the detector is the one that goes by the level.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from interop.network_model import Jitter, NetworkModel
 from stack.core.machine import Path
 from stack.session import Connected
 from stack.voice import TurnSettings
+from stack.voice.commands import BeginReply, EndReply, Listen, Write, WriteReply
 from stack.voice.config import ConversationConfig
 from tests.sim.calls import CallPair
 
@@ -61,7 +62,7 @@ class InterruptedCall(CallPair):
         assert self.run(10, lambda: all(host.seen(Connected) for host in self.hosts))
         self._count_what_leaves()
         self._time_what_is_done()
-        self.right.command(lambda conversation, now: conversation.listen())
+        self.right.handle(Listen())
         self._speech, self._noise = voice(QUEUED, 300), np.random.default_rng(seed)
 
     def interrupt(self, speech: float) -> None:
@@ -71,16 +72,16 @@ class InterruptedCall(CallPair):
         self.right.command(self._reply)
         quiet = [self._noise.normal(0, 10, round(seconds * RATE)).astype(np.int16) for seconds in (1.0, 1.6)]
         said = np.concatenate([quiet[0], voice(speech, 200), quiet[1]])
-        self.left.command(lambda conversation, now: conversation.write(said, RATE, now))
+        self.left.handle(Write(said, RATE))
         self.run(1.0 + speech + 1.5)
         if self._decided is None or len(self._stops.dropped) == before:
             raise AssertionError("nobody stopped the reply")
         self._stops.late.append(self._sent - self._decided)
 
     def _reply(self, conversation: Any, now: float) -> None:
-        number = conversation.begin_reply(now)
-        conversation.write_reply(number, self._speech, RATE, now)
-        conversation.end_reply(number, now)
+        number = conversation.handle_command(BeginReply(), now)
+        conversation.handle_command(WriteReply(number, self._speech, RATE), now)
+        conversation.handle_command(EndReply(number), now)
 
     def _count_what_leaves(self) -> None:
         carry = self.network.carry
@@ -95,8 +96,8 @@ class InterruptedCall(CallPair):
 
     def _time_what_is_done(self) -> None:
         machine: Any = self.right.machine
-        mouth = machine._mouth
-        hold, drop, handle = mouth.hold, mouth.drop, machine.handle_datagram
+        sender = machine._sender
+        hold, drop, handle = sender.hold, sender.drop, machine.handle_datagram
         wake = machine.handle_timeout
 
         def held() -> None:
@@ -104,7 +105,7 @@ class InterruptedCall(CallPair):
             self._decide()
 
         def dropped(now: float) -> int:
-            self._stops.dropped.append(mouth.queued)
+            self._stops.dropped.append(sender.queued)
             began = perf_counter()
             samples: int = drop(now)
             self._took = perf_counter() - began
@@ -123,7 +124,7 @@ class InterruptedCall(CallPair):
 
             return during
 
-        mouth.hold, mouth.drop = held, dropped
+        sender.hold, sender.drop = held, dropped
         machine.handle_datagram, machine.handle_timeout = timed(handle), timed(wake)
 
     def _decide(self) -> None:

@@ -1,8 +1,8 @@
 """Barge-in in virtual time: how fast a person stops the agent, and how often an echo or a cough does.
 
 A whole conversation without a network: the agent's sound goes through a room into the microphone, the person
-speaks over it, and `Listener` and `TurnTaking` decide, packet by packet of 20 ms. When they hold the reply the
-agent really falls silent, and its echo with it. Latency counts from the arrival of the packet with the first
+speaks over it, and `SpeechFrontEnd` and `TurnTaking` decide, packet by packet of 20 ms. When they hold the reply
+the agent really falls silent, and its echo with it. Latency counts from the arrival of the packet with the first
 sample of sound (the first 20 ms within 14 dB of the speaker's level) to the packet that decides; network and
 program add to it elsewhere. The echo is 6 dB below what is sent, and the person is as loud as the agent.
 
@@ -39,7 +39,14 @@ from bench._voices import (
 )
 from bench.report import Options, Table
 from stack.audio import OpusDecoder, OpusEncoder
-from stack.voice import EarshotDetector, KalmanEchoCanceller, Listener, SpeechStarted, TurnSettings, TurnTaking
+from stack.voice import (
+    EarshotDetector,
+    KalmanEchoCanceller,
+    SpeechFrontEnd,
+    SpeechStarted,
+    TurnSettings,
+    TurnTaking,
+)
 from stack.voice.echo_filter import Lag
 from stack.voice.turns import TurnAction, TurnState
 
@@ -155,7 +162,7 @@ def converse(
     settings: TurnSettings = DEFAULTS,
 ) -> Iterator[tuple[int, Outcome]]:
     """Run a conversation tick by tick; `near(tick, agent_speaking)` is what the person does."""
-    listener = Listener(settings, EarshotDetector(), KalmanEchoCanceller())
+    front_end = SpeechFrontEnd(settings, EarshotDetector(), KalmanEchoCanceller())
     turns, outcome = TurnTaking(settings), Outcome()
     down, up = (Codec(), Codec()) if room.opus else (None, None)
     position, reply_at = 0, 0.0
@@ -174,10 +181,10 @@ def converse(
         played = down(sent).astype(np.float32) if down else sent
         heard = room.hear(played) + near(tick, speaking)
         microphone = up(heard) if up else np.clip(np.rint(heard), -32768, 32767).astype(np.int16)
-        listener.over_reply = speaking
-        listener.render(np.rint(played).astype(np.int16), now)
+        front_end.over_reply = speaking
+        front_end.render(np.rint(played).astype(np.int16), now)
         arrived = now + TICK
-        for event in listener.capture(microphone, now).events:
+        for event in front_end.capture(microphone, now).events:
             if isinstance(event, SpeechStarted):
                 turns.speech_started(arrived, event.decided - event.onset)
             else:

@@ -1,9 +1,9 @@
 """End of turn in virtual time: how many turns are cut off, and how long the others wait, by mode and eagerness.
 
 People read sentences; at quiet places inside them silence of a person who thinks (0.25 to 1.5 s, seeded) is put
-in, and the turn ends where the sentence ends. Others say short things to a machine. A `Floor` hears it in packets
-of 20 ms. A turn that is committed before its last sound has arrived was cut off; the wait is counted from the last
-sound.
+in, and the turn ends where the sentence ends. Others say short things to a machine. A `TurnManager` hears it in
+packets of 20 ms. A turn that is committed before its last sound has arrived was cut off; the wait is counted from
+the last sound.
 
 SMART_TURN=FILE in the environment adds what a smart-turn model makes of it. The time that it takes on this machine
 passes in the virtual time, too.
@@ -21,10 +21,10 @@ from bench._voices import FRAME, RATE, Missing, commands, last_sound, people, so
 from bench.report import Cell, Options, Table
 from stack.audio import AudioFrame
 from stack.core.errors import LocalError
-from stack.voice import Eagerness, Listener, SmartTurnEndpointer, TurnMode, TurnSettings
+from stack.voice import Eagerness, SmartTurnEndpointer, SpeechFrontEnd, TurnMode, TurnSettings
+from stack.voice.audio_sender import AudioSender, SendParameters
 from stack.voice.events import TurnPaused, UserStoppedSpeaking, Utterance
-from stack.voice.floor import Floor
-from stack.voice.mouth import Manner, Mouth
+from stack.voice.turn_manager import TurnManager
 
 TICK = FRAME / RATE
 TURNS = 100
@@ -118,7 +118,7 @@ class Model(SmartTurnEndpointer):
 
 def listen(turn: Turn, settings: TurnSettings, with_words: bool, model: Model | None) -> float:
     """Return when the turn was committed, in seconds after its last sound; negative: cut off."""
-    floor = Floor(Mouth(Manner("opus")), Listener(settings), settings)
+    floor = TurnManager(AudioSender(SendParameters("opus")), SpeechFrontEnd(settings), settings)
     floor.report_pauses(model is not None, 0.0)
     answers: list[tuple[float, int, float]] = []  # when, to which question, what
     for tick in range(len(turn.samples) // FRAME):

@@ -70,7 +70,7 @@ class Arrival(NamedTuple):
 
 
 @dataclass
-class Heard:
+class AudioReceived:
     """What came out of a receiver."""
 
     sound: Samples
@@ -142,12 +142,12 @@ def first_arrivals(arrivals: Sequence[Arrival]) -> dict[int, float]:
     return {arrival.number: arrival.at for arrival in reversed(arrivals)}
 
 
-def hear_on_arrival(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> Heard:
-    """Receive with the arrival discipline."""
+def hear_on_arrival(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> AudioReceived:
+    """Receive with the `arrival` buffer."""
     receiver = ArrivalReceiver(OpusDecoder(RATE), ArrivalBuffer())
     came = first_arrivals(arrivals)
     offset = arrivals[0].number * FRAME
-    heard = Heard(np.zeros(len(speech.samples) + RATE, np.int16))
+    heard = AudioReceived(np.zeros(len(speech.samples) + RATE, np.int16))
 
     def put(frames: list[Any], now: float) -> None:
         for frame in frames:
@@ -186,8 +186,8 @@ class WatchedBuffer(ClockBuffer):
         return items
 
 
-def hear_on_the_clock(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> Heard:
-    """Receive with the clock discipline, as played."""
+def hear_on_the_clock(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> AudioReceived:
+    """Receive with the `clock` buffer, as played."""
     buffer = WatchedBuffer()
     receiver = ClockReceiver(OpusDecoder(RATE), buffer)
     came = first_arrivals(arrivals)
@@ -203,7 +203,7 @@ def hear_on_the_clock(speech: Speech, arrivals: Sequence[Arrival], red: bool) ->
         now += FRAME
     behind = fmean(at - number * FRAME for number, at in buffer.played)
     statistics = receiver.statistics
-    return Heard(
+    return AudioReceived(
         shifted(np.concatenate(parts), start, behind),
         [at - came[number] for number, at in buffer.played if number in came],
         statistics.concealed_samples / max(1, statistics.total_samples_received),
@@ -237,7 +237,7 @@ def aiortc_frames(arrivals: Sequence[Arrival], red: bool) -> list[tuple[float, i
     return out
 
 
-def hear_aiortc(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> Heard:
+def hear_aiortc(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> AudioReceived:
     """Put aiortc's frames where their timestamps say."""
     came = first_arrivals(arrivals)
     sound = np.zeros((len(speech.samples) + RATE) * 3, np.int16)
@@ -247,14 +247,14 @@ def hear_aiortc(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> Heard
         delays.append(at - came[number])
         got += len(samples)
     made_up = max(0.0, 1 - got / (3 * len(speech.samples)))
-    return Heard(resample(sound, 48_000, RATE), delays, made_up)
+    return AudioReceived(resample(sound, 48_000, RATE), delays, made_up)
 
 
-def hear_aiortc_played(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> Heard:
+def hear_aiortc_played(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> AudioReceived:
     """Take one of aiortc's frames every 20 ms, silence when its queue is empty."""
     frames = aiortc_frames(arrivals, red)
     if not frames:
-        return Heard(np.zeros(len(speech.samples) + RATE, np.int16), [], 1.0)
+        return AudioReceived(np.zeros(len(speech.samples) + RATE, np.int16), [], 1.0)
     came = first_arrivals(arrivals)
     start = now = frames[0][0] + TICK_PHASE
     parts: list[Samples] = []
@@ -271,7 +271,7 @@ def hear_aiortc_played(speech: Speech, arrivals: Sequence[Arrival], red: bool) -
             empty += 1
         now += FRAME
     behind = fmean(at - number * FRAME for number, at in played)
-    return Heard(
+    return AudioReceived(
         shifted(resample(np.concatenate(parts), 48_000, RATE), start, behind),
         [at - came[number] for number, at in played],
         empty / len(parts),
@@ -315,7 +315,7 @@ class Judge:
         return (fmean(pesqs) if pesqs else None), (fmean(mos) if mos else None)
 
 
-Receiver = Callable[[Speech, Sequence[Arrival], bool], Heard]
+Receiver = Callable[[Speech, Sequence[Arrival], bool], AudioReceived]
 OURS: dict[str, Receiver] = {"arrival": hear_on_arrival, "clock": hear_on_the_clock}
 THEIRS: dict[str, Receiver] = {"aiortc": hear_aiortc, "aiortc, played": hear_aiortc_played}
 
@@ -330,7 +330,7 @@ def model(loss: float, bursty: bool, jitter: float) -> NetworkModel:
     )
 
 
-def row(name: str, heard: Heard, judge: Judge) -> list[Cell]:
+def row(name: str, heard: AudioReceived, judge: Judge) -> list[Cell]:
     """One line of a table."""
     percentiles = quantiles(heard.delays, n=100) if len(heard.delays) > 1 else []
     p50, p95, p99 = (

@@ -35,6 +35,7 @@ import numpy as np
 from stack.aio import Call, DataChannel
 from stack.audio import G711Decoder, G711Encoder, G711Law, Resampler, Samples, to_int16
 from stack.core.errors import LocalError, StackError
+from stack.voice.commands import BeginReply, EndReply, Interrupt, WriteReply
 from stack.voice.events import ReplyFinished, ReplyInterrupted, ReplyStarted, Utterance
 from stack.voice.turns import TurnMode, TurnSettings
 
@@ -289,7 +290,7 @@ class _Bridge:
         if self._speaking is not None or not self._next:
             return
         spoken = self._speaking = self._next.popleft()
-        spoken.number = await self._call.execute(lambda conversation, now: conversation.begin_reply(now))
+        spoken.number = await self._call.execute(BeginReply())
         waiting, spoken.waiting = spoken.waiting, []
         for samples in waiting:
             await self._write(spoken, samples)
@@ -299,13 +300,11 @@ class _Bridge:
     async def _write(self, spoken: _Spoken, samples: Samples) -> None:
         rate, number = self._config.format.rate, spoken.number
         if len(samples):
-            await self._call.execute(
-                lambda conversation, now: conversation.write_reply(number, samples, rate, now)
-            )
+            await self._call.execute(WriteReply(number, samples, rate))
 
     def _end(self, spoken: _Spoken) -> None:
         number = spoken.number
-        self._call.command(lambda conversation, now: conversation.end_reply(number, now))
+        self._call.command(EndReply(number))
 
     async def _on_whole(self, response_id: str, item_id: str) -> None:
         spoken = self._find(response_id, item_id)
@@ -334,7 +333,7 @@ class _Bridge:
             if spoken is not None:
                 self._dropped.append(spoken.response_id)
         self._next.clear()
-        await self._call.execute(lambda conversation, now: conversation.interrupt(now))
+        await self._call.execute(Interrupt())
 
     async def _follow(self, watching: Any) -> None:
         """What our side of the call says."""

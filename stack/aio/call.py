@@ -28,11 +28,12 @@ from stack.core.errors import LocalError, StackError
 from stack.core.machine import Instant
 from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
 from stack.session import Connected, Ended
+from stack.voice import commands as cmd
 from stack.voice.conversation import Conversation
 from stack.voice.endpointing import Endpointer
 from stack.voice.events import (
+    AudioReceived,
     ConversationEvent,
-    Heard,
     ProgramEvent,
     ReplyFinished,
     ReplyHeard,
@@ -169,13 +170,12 @@ class Speaker:
             raise LocalError(f"more than {SPEAKER_LIMIT:g} s of sound would wait to be spoken")
         self._queued_until = queued_until
         self.note_written()
-        rate = sample_rate
-        self._call.command(lambda conversation, instant: conversation.write(samples, rate, instant))
+        self._call.command(cmd.Write(samples, sample_rate))
 
     def flush(self) -> None:
         """Fall silent at once: what was written and not sent yet is forgotten."""
         self._queued_until = 0.0
-        self._call.command(lambda conversation, instant: conversation.flush_speaker(instant))
+        self._call.command(cmd.FlushSpeaker())
 
     async def drained(self) -> None:
         """Wait until the person has heard everything that was written, in replies too, or the call has ended.
@@ -324,7 +324,7 @@ class Call:
 
     def listen(self) -> None:
         """Have speech and turns reported in `events`; `utterances` and `reply` ask for it by themselves."""
-        self.command(lambda conversation, now: conversation.listen())
+        self.command(cmd.Listen())
 
     def utterances(self, transcriber: Transcriber | None = None) -> AsyncIterator[Utterance]:
         """Iterate over the person's turns, each whole, until the end of the call. One task at a time.
@@ -337,7 +337,7 @@ class Call:
         if transcriber is None:
             return aiter(self._utterances)
         self._transcription = Transcription(transcriber, self.note_transcript)
-        self.command(lambda conversation, now: conversation.report_pieces())
+        self.command(cmd.ReportPieces())
         return self._transcription.utterances(self._utterances)
 
     def note_transcript(self, text: str, completeness: float | None = None) -> None:
@@ -346,7 +346,7 @@ class Call:
         `completeness` is 0 for words that are cut in the middle and 1 if nothing can follow; None: judge by the
         words. In `semantic` mode it moves the end of the turn.
         """
-        self.command(lambda conversation, now: conversation.note_transcript(text, now, completeness))
+        self.command(cmd.NoteTranscript(text, completeness))
 
     def use_endpointer(self, endpointer: Endpointer | None) -> None:
         """Let `endpointer` judge from now on when a turn is over (`semantic` mode only); None: the rules again.
@@ -361,10 +361,10 @@ class Call:
             self._endpointing = Endpointing(
                 endpointer, self._note_end_of_turn, lambda: self.use_endpointer(None), self.id
             )
-        self.command(lambda conversation, now: conversation.report_pauses(endpointer is not None, now))
+        self.command(cmd.ReportPauses(endpointer is not None))
 
     def _note_end_of_turn(self, number: int, wait: float) -> None:
-        self.command(lambda conversation, now: conversation.note_end_of_turn(number, wait, now))
+        self.command(cmd.NoteEndOfTurn(number, wait))
 
     def reply(self) -> Reply:
         """Return a reply to be spoken: `async with call.reply() as voice: await voice.write(pcm, rate)`."""
@@ -372,30 +372,30 @@ class Call:
 
     def interrupt(self) -> None:
         """Fall silent at once: drop the reply that is being spoken, if any."""
-        self.command(lambda conversation, now: conversation.interrupt(now))
+        self.command(cmd.Interrupt())
 
     def configure_turns(self, settings: TurnSettings) -> None:
         """Change the rules of turn-taking from now on."""
-        self.command(lambda conversation, now: conversation.configure_turns(settings, now))
+        self.command(cmd.ConfigureTurns(settings))
 
     async def turn_settings(self) -> TurnSettings:
         """Return the rules of turn-taking in force."""
-        return await self.execute(lambda conversation, now: conversation.turn_settings)
+        return await self.execute(cmd.GetTurnSettings())
 
     def push_to_talk(self, pressed: bool) -> None:
         """The key went down or up (`manual` mode)."""
-        self.command(lambda conversation, now: conversation.push_to_talk(pressed, now))
+        self.command(cmd.PushToTalk(pressed))
 
     def commit_utterance(self) -> None:
         """The person's turn is over, whatever the detectors think."""
-        self.command(lambda conversation, now: conversation.commit_utterance(now))
+        self.command(cmd.CommitUtterance())
 
     def tell(self, message: dict[str, Any]) -> None:
         """Send a JSON message to the client on its `events` channel; it is dropped if the client has none.
 
         The page shows `{"type": "transcript", "role": "user" | "agent", "text": …, "reply": …, "start_ms": …}`.
         """
-        self.command(lambda conversation, now: conversation.tell(message, now))
+        self.command(cmd.Tell(message))
 
     def transcribed(self, text: str, *, final: bool = True) -> None:
         """Tell the client what the person said in the latest turn: pieces, then the whole as `final`."""
@@ -470,7 +470,7 @@ class Call:
 
         Raises `LocalError` for other characters and if the peer takes no telephone events.
         """
-        await self.execute(lambda conversation, now: conversation.send_digits(digits, now))
+        await self.execute(cmd.SendDigits(digits))
 
     async def start_recording(self, path: FilePath, *, sample_rate: int = 16_000) -> Recording:
         """Record from now on, at 16 or 24 kHz, until `stop_recording` or the end of the call.
@@ -507,7 +507,7 @@ class Call:
 
     def hang_up(self) -> None:
         """End the call at once: BYE and close_notify to the peer. `speaker.drained` waits for what is said."""
-        self.command(lambda conversation, now: conversation.hang_up(now))
+        self.command(cmd.HangUp())
 
     async def wait_connected(self) -> Connected:
         """Wait for the connection and return what was agreed on; raises `CallEnded` if there will be none."""
@@ -527,11 +527,11 @@ class Call:
 
     async def stats(self) -> CallStatistics:
         """Return a snapshot of the call's statistics; `as_webrtc` gives it as browsers do."""
-        return await self.execute(lambda conversation, now: conversation.stats(now))
+        return await self.execute(cmd.GetStatistics())
 
     def deliver(self, event: ConversationEvent) -> None:
         """Take an event from the media thread; runs on the program's loop."""
-        if isinstance(event, Heard):
+        if isinstance(event, AudioReceived):
             self.microphone.put(event.frame)
             return
         if self._transcription is not None and isinstance(event, Work):

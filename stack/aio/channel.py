@@ -10,9 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from stack.core.machine import Instant
 from stack.sctp import ChannelClosedError, ChannelId, ChannelOpened
-from stack.voice.conversation import Conversation
+from stack.voice import commands as cmd
 
 if TYPE_CHECKING:
     from stack.aio.call import Call
@@ -57,20 +56,14 @@ class DataChannel:
         if self.closed:
             raise ChannelClosedError(f"the channel {self.label!r} is closed")
         self._low.clear()
-        channel = self.id
-
-        def send(conversation: Conversation, now: Instant) -> int:
-            return conversation.send_message(channel, data, now, low_threshold=LOW_WATER)
-
-        if await self._call.execute(send) > HIGH_WATER:
+        if await self._call.execute(cmd.SendMessage(self.id, data, LOW_WATER)) > HIGH_WATER:
             await self._low.wait()
             if self.closed:
                 raise ChannelClosedError(f"the channel {self.label!r} was closed before everything had left")
 
     def close(self) -> None:
         """Close the channel when everything that was sent has left."""
-        channel = self.id
-        self._call.command(lambda conversation, now: conversation.close_channel(channel, now))
+        self._call.command(cmd.CloseChannel(self.id))
 
     def __aiter__(self) -> AsyncIterator[str | bytes]:
         return self
@@ -83,7 +76,7 @@ class DataChannel:
         self._read += len(message)
         if self._read >= _REPORT_EVERY or self._messages.empty():
             read, self._read = self._read, 0
-            self._call.command(lambda conversation, now: conversation.note_read(read, now))
+            self._call.command(cmd.NoteRead(read))
         return message
 
     def deliver(self, message: str | bytes) -> None:
@@ -134,19 +127,9 @@ class Channels:
         negotiated_id: int | None = None,
     ) -> DataChannel:
         """Open a channel and return it; see `stack.sctp.Channels.open` for the errors."""
-
-        def open_it(conversation: Conversation, now: Instant) -> ChannelId:
-            return conversation.open_channel(
-                label,
-                now,
-                protocol=protocol,
-                ordered=ordered,
-                max_retransmits=max_retransmits,
-                max_lifetime_ms=max_lifetime_ms,
-                negotiated_id=negotiated_id,
-            )
-
-        channel_id = await self._call.execute(open_it)
+        channel_id = await self._call.execute(
+            cmd.OpenChannel(label, protocol, ordered, max_retransmits, max_lifetime_ms, negotiated_id)
+        )
         return await self._wait(lambda channel: channel.id == channel_id)
 
     async def _wait(self, wanted: Callable[[DataChannel], bool]) -> DataChannel:

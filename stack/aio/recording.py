@@ -27,8 +27,8 @@ from stack.audio.wav import FilePath
 from stack.core.errors import LocalError
 from stack.core.machine import Instant
 from stack.session import Ended
+from stack.voice.audio_sender import SpokenFrame
 from stack.voice.events import ConversationEvent
-from stack.voice.mouth import SpokenFrame
 from stack.voice.recording import SAMPLE_RATES, Recorder
 
 log = logging.getLogger("stack.recording")

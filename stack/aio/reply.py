@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from stack.audio import AudioFrame, Pcm, to_int16
 from stack.core.errors import LocalError
+from stack.voice import commands as cmd
 from stack.voice.events import ReplyFinished, ReplyHeard, ReplyInterrupted, ReplyText
 
 if TYPE_CHECKING:
@@ -55,12 +56,10 @@ class Reply:
             return
         number = self.number
         self._call.speaker.note_written()
-        queued = await self._call.execute(
-            lambda conversation, now: conversation.write_reply(number, samples, rate, now)
-        )
+        queued = await self._call.execute(cmd.WriteReply(number, samples, rate))
         while queued is not None and queued > QUEUE_LIMIT and not self._over.is_set():
             await asyncio.sleep(queued - QUEUE_LIMIT)
-            queued = await self._call.execute(lambda conversation, now: conversation.queued(number))
+            queued = await self._call.execute(cmd.GetQueued(number))
 
     def write_text(self, text: str) -> None:
         """Say in text what the sound says, piece by piece, for clients that show it."""
@@ -78,7 +77,7 @@ class Reply:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()
-        self.number = await self._call.execute(lambda conversation, now: conversation.begin_reply(now))
+        self.number = await self._call.execute(cmd.BeginReply())
         self._call.register_reply(self)
         return self
 
@@ -88,7 +87,7 @@ class Reply:
         number = self.number
         try:
             if kind is None and not self._over.is_set():
-                self._call.command(lambda conversation, now: conversation.end_reply(number, now))
+                self._call.command(cmd.EndReply(number))
                 await self._over.wait()
         except asyncio.CancelledError as cancelled:
             kind, error = asyncio.CancelledError, cancelled
@@ -96,7 +95,7 @@ class Reply:
             self._task = None
             self._call.forget_reply(self)
         if kind is not None and not self._over.is_set():
-            self._call.command(lambda conversation, now: conversation.cancel_reply(number, now))
+            self._call.command(cmd.CancelReply(number))
         if self._cancelled and kind is not None and issubclass(kind, asyncio.CancelledError):
             task = asyncio.current_task()
             if task is not None and task.uncancel() == 0:

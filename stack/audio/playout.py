@@ -47,7 +47,7 @@ _HEARD_FRAMES = 100
 
 
 class PlayoutFrame(NamedTuple):
-    """One frame that leaves now."""
+    """One frame that leaves now, or `lead` frames later."""
 
     samples: Samples
     timestamp: int
@@ -56,6 +56,8 @@ class PlayoutFrame(NamedTuple):
     """First of a talkspurt."""
     position: int
     """How many samples of what the program wrote left before this frame."""
+    due: Instant
+    """When it is to leave: its place on the grid, or the instant at which it was there, if that is later."""
     leads_in: int = 0
     """Silence before a talkspurt, of which the program knows nothing: so many frames of it, with this one."""
 
@@ -91,10 +93,10 @@ class _Departure(NamedTuple):
 class PlayoutQueue:
     """The queue and pacer of one outgoing stream.
 
-    `lead` frames may leave before their time, which shields the listener from late ticks at the price that they
-    cannot be taken back; `idle_silence` keeps sending frames of silence when there is nothing to say. `lead_in`
-    frames of silence leave together with the first frame of a talkspurt that follows a gap. `frame` is how many
-    seconds a packet holds; the limits above stay what they are in time.
+    `lead` whole frames are handed out before they are due, so that a media plane can send them by itself;
+    `idle_silence` keeps sending frames of silence when there is nothing to say. `lead_in` frames of silence leave
+    together with the first frame of a talkspurt that follows a gap. `frame` is how many seconds a packet holds;
+    the limits above stay what they are in time.
     """
 
     def __init__(
@@ -233,7 +235,7 @@ class PlayoutQueue:
         if len(self._ready) >= self._frame_samples:
             return first
         if len(self._ready):
-            return max(first, self._written_at + HOLD)
+            return max(first if self._origin is None else self._due, self._written_at + HOLD)
         return first if self._idle_silence and self._origin is not None else None
 
     def next_frame(self, now: Instant) -> PlayoutFrame | None:
@@ -254,7 +256,7 @@ class PlayoutQueue:
         self._slot += 1
         if self._leading:
             silence = self._silence(self._frame_samples)
-            frame = PlayoutFrame(silence, timestamp, marker, self._position, leads_in=self._leading)
+            frame = PlayoutFrame(silence, timestamp, marker, self._position, due, leads_in=self._leading)
             self._leading -= 1
             return frame
         return self._depart(timestamp, marker or timestamp == 0, due)
@@ -287,7 +289,7 @@ class PlayoutQueue:
         self._departures.append(_Departure(due, position, samples[:real]))
         self.counters.add("frames_sent")
         self._prepare()
-        return PlayoutFrame(samples, timestamp, marker, position)
+        return PlayoutFrame(samples, timestamp, marker, position, max(due, self._ready_at))
 
     def _prepare(self) -> None:
         """Convert just enough for one frame to be ready."""

@@ -5,7 +5,7 @@
                             Silence, Underrun ─> conceal, ────┘─> ClockReceiver: a frame a tick, stretched to
                                                  then noise       keep the delay where the buffer wants it
 
-`media_time` of a frame is its place on the sender's timeline, which the arrival discipline keeps to the sample:
+`media_time` of a frame is its place on the sender's timeline, which the `arrival` buffer keeps to the sample:
 what was lost is made up, silence that was not sent is filled up to `MAX_FILLED` and jumped over where it is
 longer.
 
@@ -33,11 +33,11 @@ from stack.rtp.jitter_clock import ClockBuffer
 FRAME = 0.020
 """Seconds of the longest frame that is handed out; longer packets come as several."""
 MAX_FILLED = 0.500
-"""Seconds of silence that the arrival discipline fills in: Opus says "still silent" every 400 ms."""
+"""Seconds of silence that the `arrival` buffer fills in: Opus says "still silent" every 400 ms."""
 FADED = 0.120
 """Seconds after which concealment has become comfort noise."""
 MAX_FINAL = 100
-"""Frames that the clock discipline hands out at the end: 2 s, more than it ever holds."""
+"""Frames that the `clock` buffer hands out at the end: 2 s, more than it ever holds."""
 _FADE_IN = 0.060
 """Seconds over which concealment turns into noise, before `FADED`."""
 _LEARN_EVERY = 4
@@ -366,10 +366,10 @@ class ClockReceiver:
 Receiver: TypeAlias = ArrivalReceiver | ClockReceiver
 
 
-def make_receiver(decoder: Decoder, discipline: str = "arrival") -> Receiver:
-    """Return a receiver by the name of its discipline, "arrival" or "clock"."""
-    if discipline == "arrival":
+def make_receiver(decoder: Decoder, mode: str = "arrival") -> Receiver:
+    """Return a receiver by the mode of its jitter buffer, "arrival" or "clock"."""
+    if mode == "arrival":
         return ArrivalReceiver(decoder)
-    if discipline == "clock":
+    if mode == "clock":
         return ClockReceiver(decoder)
-    raise LocalError(f"there is an arrival and a clock discipline, no {discipline!r}")
+    raise LocalError(f"a jitter buffer is arrival or clock, not {mode!r}")

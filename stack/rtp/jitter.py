@@ -1,6 +1,6 @@
 """Jitter buffers: packets in as the network brings them, a gapless line of things to decode out.
 
-Two disciplines behind one interface (`insert`, `pull`, `poll_timeout`):
+Two modes behind one interface (`insert`, `pull`, `poll_timeout`):
 
 - `ArrivalBuffer`, for a listener that is a program. A packet in order is released by the very `insert` that
   brought it: no delay is added. At a gap it waits, and only while the missing packet can still come: as a RED
@@ -96,7 +96,7 @@ class Adjustment(Enum):
 
 
 class JitterBuffer(Protocol):
-    """Either discipline."""
+    """Either mode."""
 
     @property
     def counters(self) -> Counters:
@@ -126,13 +126,13 @@ class PacketBuffer:
     __slots__ = (
         "clock_rate",
         "counters",
+        "empty_payloads",
         "given_up",
         "held",
         "highest",
         "late_run",
         "restarts",
         "sequence",
-        "empty_payloads",
         "timestamp",
     )
 
@@ -351,7 +351,9 @@ class ArrivalBuffer:
         still = self.red_depth - (packets.highest - missing)  # packets to come that may carry it
         if still > 0:
             arrival = max(held.arrival for held in packets.held.values())
-            wait = max(wait, arrival - discovered + still * packet.duration / packets.clock_rate + self._reorder_wait)
+            wait = max(
+                wait, arrival - discovered + still * packet.duration / packets.clock_rate + self._reorder_wait
+            )
         return discovered + min(wait, self.MAX_WAIT)
 
     def _forget(self, now: Instant) -> None:

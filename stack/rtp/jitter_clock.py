@@ -19,7 +19,7 @@ from collections import deque
 
 from stack.core.machine import Instant
 from stack.core.trace import Counters
-from stack.rtp.jitter import MAX_HELD, Adjustment, Item, JitterPacket, PacketBuffer, Missing, Silence, Underrun
+from stack.rtp.jitter import MAX_HELD, Adjustment, Item, JitterPacket, Missing, PacketBuffer, Silence, Underrun
 
 
 class DelayHistogram:

@@ -46,6 +46,7 @@ from stack.signaling.realtime_parts import (
 from stack.signaling.realtime_session import RealtimeSession
 from stack.signaling.realtime_settings import DEFAULT_SESSION, InvalidSession, merge_session
 from stack.signaling.security import Scope
+from stack.voice.commands import ClearUtterance, CommitUtterance, OpenUtterance
 from stack.voice.events import Utterance
 from stack.voice.turns import TurnMode
 
@@ -174,7 +175,7 @@ class RealtimeLine:
                 call.configure_turns(settings)
                 self._manual = settings.mode is TurnMode.MANUAL
                 if self._manual:
-                    call.command(lambda conversation, now: conversation.open_utterance())
+                    call.command(OpenUtterance())
             case HandOver(utterance):
                 call.hand_over(utterance)
             case Interrupt():
@@ -183,9 +184,9 @@ class RealtimeLine:
                 self._committing = True
                 self._spawn(self._commit(event_id, asker))
             case Clear():
-                call.command(lambda conversation, now: conversation.clear_utterance(now))
+                call.command(ClearUtterance())
                 if self._manual:
-                    call.command(lambda conversation, now: conversation.open_utterance())
+                    call.command(OpenUtterance())
             case FinishTool(request, output, soon):
                 self._spawn(self._finish_tool(request, output, TOOL_GRACE if soon else 0.0))
             case Expect(response_id):
@@ -194,7 +195,7 @@ class RealtimeLine:
     async def _commit(self, event_id: str | None, asker: asyncio.Queue[Event | None] | None) -> None:
         self._committed.clear()
         try:
-            committed = await self.call.execute(lambda conversation, now: conversation.commit_utterance(now))
+            committed = await self.call.execute(CommitUtterance())
             if committed:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(COMMIT_PATIENCE):
@@ -204,7 +205,7 @@ class RealtimeLine:
         if not committed and asker is not None:
             self._put(asker, self._session.refuse(event_id))
         if self._manual:
-            self.call.command(lambda conversation, now: conversation.open_utterance())
+            self.call.command(OpenUtterance())
         self._committing = False
         while self._held and not self._committing:
             self.receive(*self._held.popleft())

@@ -4,11 +4,12 @@ Everything here is a Transform or a small machine over int16 samples and media t
 does I/O. `docs/voice.md` says how a sample travels.
 """
 
-from stack.voice.barge_in import Heard, Hearing, Listener, PlayoutRecord
 from stack.voice.echo import EchoCanceller, EchoReport, EchoState, KalmanEchoCanceller
 from stack.voice.echo_aec3 import Aec3EchoCanceller
 from stack.voice.echo_gate import GateSettings
 from stack.voice.endpointing import Endpointer, Pause, RuleEndpointer, SmartTurnEndpointer
+from stack.voice.playout_record import PlayoutPosition, PlayoutRecord
+from stack.voice.speech_front_end import Hearing, SpeechFrontEnd
 from stack.voice.turns import (
     Eagerness,
     TurnAction,
@@ -20,9 +21,9 @@ from stack.voice.turns import (
     TurnTaking,
 )
 from stack.voice.vad import (
+    AudioLevelGate,
     EarshotDetector,
     EnergyDetector,
-    FirstLook,
     SileroDetector,
     SpeechDetector,
     SpeechEvent,
@@ -36,6 +37,7 @@ from stack.voice.vad import (
 
 __all__ = [
     "Aec3EchoCanceller",
+    "AudioLevelGate",
     "Eagerness",
     "EarshotDetector",
     "EchoCanceller",
@@ -43,19 +45,18 @@ __all__ = [
     "EchoState",
     "Endpointer",
     "EnergyDetector",
-    "FirstLook",
     "GateSettings",
-    "Heard",
     "Hearing",
     "KalmanEchoCanceller",
-    "Listener",
     "Pause",
+    "PlayoutPosition",
     "PlayoutRecord",
     "RuleEndpointer",
     "SileroDetector",
     "SmartTurnEndpointer",
     "SpeechDetector",
     "SpeechEvent",
+    "SpeechFrontEnd",
     "SpeechSettings",
     "SpeechStarted",
     "SpeechStopped",

@@ -19,7 +19,7 @@ class ConversationConfig:
     """How a conversation sounds and how turns are taken: rates in Hz, `bitrate` in bit/s, `complexity` 0 … 10."""
 
     microphone_rate: int = 16_000
-    discipline: str = "arrival"
+    jitter_buffer: str = "arrival"
     """"arrival": frames come as soon as they are there; "clock": one every 20 ms, whatever the network does."""
     bitrate: int = 24_000
     complexity: int = 5

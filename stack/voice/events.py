@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from stack.audio import AudioFrame, Samples
-from stack.session import SessionEvent
+from stack.sctp import SctpEvent
+from stack.session import Connected, Ended
 from stack.voice.endpointing import Pause
 from stack.voice.turns import TurnState
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class AudioReceived:
     """A frame of what the person says, as it came."""
 
     frame: AudioFrame
@@ -222,6 +223,6 @@ VoiceEvent: TypeAlias = (
     | ReplyFinished
     | UserIdle
 )
-ConversationEvent: TypeAlias = (
-    SessionEvent | Heard | SpeakerDrained | PeerLeft | KeyPressed | VoiceEvent | ProgramEvent
-)
+LineEvent: TypeAlias = AudioReceived | SpeakerDrained | PeerLeft | KeyPressed | VoiceEvent
+"""What an audio line reports."""
+ConversationEvent: TypeAlias = Connected | Ended | SctpEvent | LineEvent | ProgramEvent

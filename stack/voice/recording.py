@@ -36,8 +36,8 @@ from stack.core.errors import LocalError
 from stack.core.machine import Instant, Path
 from stack.core.trace import Counters
 from stack.sctp import MessageReceived
-from stack.voice.events import ConversationEvent, Heard, KeyPressed, TurnPaused, Utterance
-from stack.voice.mouth import SpokenFrame
+from stack.voice.audio_sender import SpokenFrame
+from stack.voice.events import AudioReceived, ConversationEvent, KeyPressed, TurnPaused, Utterance
 
 SAMPLE_RATES = (16_000, 24_000)
 LOOK_AHEAD = 1.0
@@ -62,7 +62,7 @@ class Tap(Protocol):
     """Whoever is shown what a conversation hears, says and reports. It must not block, and not raise."""
 
     def event(self, event: ConversationEvent, now: Instant) -> None:
-        """Something happened; `Heard` among them."""
+        """Something happened; `AudioReceived` among them."""
 
     def sent(self, frame: SpokenFrame, sample_rate: int, now: Instant) -> None:
         """A frame has left."""
@@ -97,7 +97,7 @@ class Recorder:
     def event(self, event: ConversationEvent, now: Instant) -> None:
         """Take what a conversation reports."""
         self.advance(now)
-        if isinstance(event, Heard):
+        if isinstance(event, AudioReceived):
             self._person.heard(event.frame, now)
         else:
             self.note(type(event).__name__, describe(event), now)

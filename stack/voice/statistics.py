@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Protocol, Self
 
 from stack.audio import Receiver
 from stack.core.machine import Instant
@@ -111,7 +111,8 @@ class CallStatistics:
     @property
     def totals(self) -> CallTotals:
         """Return the figures that make sense over many calls."""
-        rtp, hearing = self.session.rtp, self.hearing
+        rtp = self.session.rtp[0] if self.session.rtp else None
+        hearing = self.hearing
         inbound = rtp.inbound if rtp is not None else None
         return CallTotals(
             calls=1,
@@ -128,11 +129,22 @@ class CallStatistics:
         )
 
 
-def describe_call(session: Session, receiver: Receiver | None, counters: Counters, now: Instant) -> CallStatistics:
+class DescribedLine(Protocol):
+    """What an audio line must tell for `describe_call`."""
+
+    receiver: Receiver
+    counters: Counters
+
+
+def describe_call(
+    session: Session, line: DescribedLine | None, counters: Counters, now: Instant
+) -> CallStatistics:
     """Return the statistics of a conversation: its session, its ears, and what it counted itself."""
     total = session.all_counters()
     total.merge(counters, "conversation.")
-    if receiver is not None:
+    receiver = line.receiver if line is not None else None
+    if line is not None and receiver is not None:
+        total.merge(line.counters, "line.")
         total.merge(receiver.counters, "decoder.")
         total.merge(receiver.buffer.counters, "jitter.")
     return CallStatistics(

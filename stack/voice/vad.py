@@ -7,7 +7,8 @@ a packet happened to arrive, so that jitter and bursts do not change what is dec
 - `EarshotDetector` is the default: a small neural network, 11 µs for a frame of 16 ms.
 - `EnergyDetector` needs nothing but numpy: level over an adaptive noise floor.
 - `SileroDetector` runs an ONNX file that the user has, through `onnxruntime`, if that is installed.
-- `FirstLook` stands before any of them and believes the client's own audio level (RFC 6464 §3) when it says that
+- `AudioLevelGate` stands before any of them and believes the client's own audio level (RFC 6464 §3) when it says
+that
   there is silence, as long as that has proved true.
 - `SpeechDetector` turns frames into `SpeechStarted` and `SpeechStopped`.
 
@@ -259,7 +260,7 @@ class SileroDetector(FramedDetector):
         self._context = np.zeros(self._CONTEXT, np.float32)
 
 
-class FirstLook:
+class AudioLevelGate:
     """Skips a detector while the client's audio level (RFC 6464) says that nobody can be heard.
 
     A detector with a memory may not just miss frames, so what was skipped last is kept and shown to it before it

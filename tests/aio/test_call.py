@@ -12,8 +12,7 @@ from stack.aio.reply import Reply
 from stack.audio import AudioFrame
 from stack.core.errors import LocalError
 from stack.session import Ended, EndReason
-from stack.voice.conversation import Heard, SpeakerDrained
-from stack.voice.events import ReplyFinished, ReplyHeard, ReplyInterrupted
+from stack.voice.events import AudioReceived, ReplyFinished, ReplyHeard, ReplyInterrupted, SpeakerDrained
 
 
 class Line:
@@ -62,7 +61,7 @@ async def test_two_readers_of_one_stream_are_told() -> None:
 async def test_the_microphone_ends_with_the_call() -> None:
     line = Line()
     frame = AudioFrame(np.zeros(320, np.int16), 16_000, 0.0)
-    line.call.deliver(Heard(frame))
+    line.call.deliver(AudioReceived(frame))
     line.call.deliver(Ended(EndReason.PEER_CLOSED))
     assert [heard async for heard in line.call.microphone] == [frame]
     assert (await line.call.wait_ended()).reason is EndReason.PEER_CLOSED

@@ -18,8 +18,8 @@ from stack.aio.recording import MAX_WAITING, Recording, check_folder, file_name
 from stack.audio import AudioFrame, read_wav
 from stack.core.errors import LocalError
 from stack.session import Ended, EndReason
-from stack.voice.events import Heard, UserIdle
-from stack.voice.mouth import SpokenFrame
+from stack.voice.audio_sender import SpokenFrame
+from stack.voice.events import AudioReceived, UserIdle
 
 RATE = 16_000
 
@@ -28,8 +28,8 @@ def spoken(index: int, level: int = 3000) -> SpokenFrame:
     return SpokenFrame(b"", np.full(320, level, np.int16), 960, 0, index == 0, index * 320, index * 0.020)
 
 
-def heard(index: int, level: int = 2000) -> Heard:
-    return Heard(AudioFrame(np.full(320, level, np.int16), RATE, index * 0.020))
+def heard(index: int, level: int = 2000) -> AudioReceived:
+    return AudioReceived(AudioFrame(np.full(320, level, np.int16), RATE, index * 0.020))
 
 
 async def until(condition, seconds: float = 10.0) -> None:

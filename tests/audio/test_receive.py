@@ -127,7 +127,7 @@ def test_a_lost_packet_of_200_ms_is_made_up_in_its_place(voice):
     assert max(concealed) < 0.8
 
 
-# The arrival discipline
+# The `arrival` buffer
 
 
 def test_every_packet_is_heard_when_it_comes_and_media_time_is_the_senders(payloads):
@@ -274,7 +274,7 @@ def test_g711_with_holes(voice):
     assert sum(frame.concealed for frame in frames) == 10
 
 
-# The clock discipline
+# The `clock` buffer
 
 
 def serve(receiver, arrivals, ticks, now, sequence=lambda index: index):
@@ -356,11 +356,11 @@ def test_drift_without_click_or_growth(drift, minutes):
     assert (moved - made_up) / RATE == pytest.approx(drift * minutes * 60, abs=0.15)
 
 
-@pytest.mark.parametrize("discipline", ["arrival", "clock"])
-def test_memory_is_flat(discipline):
+@pytest.mark.parametrize("jitter_buffer", ["arrival", "clock"])
+def test_memory_is_flat(jitter_buffer):
     """Loss, jitter and redundancy for two minutes: nothing is kept for ever."""
     random = np.random.default_rng(9)
-    receiver = make_receiver(Sine(), discipline)
+    receiver = make_receiver(Sine(), jitter_buffer)
     held = []
     tracemalloc.start()
     for index in range(6000):

@@ -15,7 +15,9 @@ from interop import servers
 from stack.audio import read_wav
 from stack.dtls import Version
 from stack.session import Connected
-from stack.voice.conversation import ConversationConfig, Heard
+from stack.voice.commands import Write
+from stack.voice.conversation import ConversationConfig
+from stack.voice.events import AudioReceived
 from tests.sim.calls import CallPair
 
 RATE = 16_000
@@ -58,15 +60,15 @@ def test_speech_survives_both_codecs(version: Version, speech: Path) -> None:
     server = pair.right
 
     def echo(event: object, now: float) -> None:
-        if isinstance(event, Heard):
-            server.machine.write(event.frame.samples, RATE, now)
+        if isinstance(event, AudioReceived):
+            server.machine.handle_command(Write(event.frame.samples, RATE), now)
 
     server.react = echo
     assert pair.run(10, lambda: bool(pair.left.seen(Connected)))
-    pair.left.command(lambda conversation, now: conversation.write(samples, RATE, now))
+    pair.left.handle(Write(samples, RATE))
     pair.run(len(samples) / RATE + 0.5)
-    heard = np.concatenate([event.frame.samples for event in pair.left.seen(Heard)])
-    assert not any(event.frame.concealed for host in pair.hosts for event in host.seen(Heard))
+    heard = np.concatenate([event.frame.samples for event in pair.left.seen(AudioReceived)])
+    assert not any(event.frame.concealed for host in pair.hosts for event in host.seen(AudioReceived))
     assert wideband_pesq(samples, heard) >= 3.8
 
 

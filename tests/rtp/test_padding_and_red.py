@@ -56,11 +56,12 @@ def test_the_frames_may_be_as_long_as_any_codecs() -> None:
     """RFC 3551 §4.2: 200 ms. What lies further back was put there across something else."""
     for ticks, found in ((1600, True), (1601, False)):
         config = RtpConfig(ssrc=1, cname="a", codecs=(RtpCodec(0, "pcmu", 8000),), red_payload_type=RED)
-        receiver, encoder = RtpReceiver(config, Counters()), RedEncoder()
+        receiver, encoder = RtpTransport((config,), Random(1).randbytes, 0.0), RedEncoder()
         for index in range(4):
             at = RtpTimestamp(ticks * index)
             payload = encoder.encode(0, at, b"sound%d" % index, 1).serialize()
             if index != 2:
-                receiver.handle_packet(RtpPacket(RED, SequenceNumber(index), at, Ssrc(7), payload), 0.2 * index)
+                packet = RtpPacket(RED, SequenceNumber(index), at, Ssrc(7), payload)
+                receiver.handle_rtp(packet.serialize(), 0.2 * index)
         sounds = [event.payload for event in receiver.drain_events() if isinstance(event, PacketReceived)]
         assert (b"sound2" in sounds) is found

@@ -13,7 +13,9 @@ from stack.core.machine import Address, Path
 from stack.dtls import Version
 from stack.sdp import Setup
 from stack.session import Connected, Ended, EndReason, SessionParameters
-from stack.voice.conversation import ConversationConfig, Heard, PeerLeft
+from stack.voice.commands import HangUp, OpenChannel, SendMessage, Write
+from stack.voice.conversation import ConversationConfig
+from stack.voice.events import AudioReceived, PeerLeft
 from tests.sim.calls import CallPair, agree
 from tests.sim.pair import LEFT, RIGHT
 
@@ -25,7 +27,7 @@ def connected(pair: CallPair) -> bool:
 
 
 def heard_seconds(host) -> float:
-    return sum(event.frame.duration for event in host.seen(Heard))
+    return sum(event.frame.duration for event in host.seen(AudioReceived))
 
 
 @pytest.mark.parametrize("version", [Version.DTLS_1_2, Version.DTLS_1_3])
@@ -34,17 +36,17 @@ def test_a_call_comes_up_speaks_both_ways_and_ends(version: Version, setup: Setu
     pair = CallPair(agree(setup=setup), client=ConversationConfig(dtls_version=version))
     assert pair.run(10, lambda: connected(pair))
     for host in pair.hosts:
-        host.command(lambda conversation, now: conversation.write(TONE, 16_000, now))
+        host.handle(Write(TONE, 16_000))
     pair.run(1.5)
     for host in pair.hosts:
         (event,) = host.seen(Connected)
         assert event.dtls_version == version.label
         assert event.srtp_profile == "AEAD_AES_128_GCM"
         assert heard_seconds(host) == pytest.approx(1.0)
-        sound = np.concatenate([event.frame.samples for event in host.seen(Heard)]).astype(float)
+        sound = np.concatenate([event.frame.samples for event in host.seen(AudioReceived)]).astype(float)
         spectrum = np.abs(np.fft.rfft(sound[3200:]))
         assert np.argmax(spectrum) * 16_000 / len(sound[3200:]) == pytest.approx(440, abs=2)
-    pair.left.command(lambda conversation, now: conversation.hang_up(now))
+    pair.left.handle(HangUp())
     pair.run(1)
     assert pair.left.seen(Ended)[0].reason is EndReason.HUNG_UP
     assert pair.right.seen(Ended)[0].reason is EndReason.PEER_CLOSED
@@ -134,8 +136,8 @@ def test_a_nat_that_rebinds_does_not_end_the_call() -> None:
     assert pair.run(10, lambda: connected(pair))
     pair.network.rebind(LEFT, Address("192.0.2.1", 1001))
     pair.run(20)
-    pair.left.command(lambda conversation, now: conversation.write(TONE, 16_000, now))
-    pair.right.command(lambda conversation, now: conversation.write(TONE, 16_000, now))
+    pair.left.handle(Write(TONE, 16_000))
+    pair.right.handle(Write(TONE, 16_000))
     pair.run(2)
     assert not any(host.seen(Ended) for host in pair.hosts)
     assert pair.right.machine.session.path == Path(RIGHT, Address("192.0.2.1", 1001))
@@ -145,7 +147,7 @@ def test_a_nat_that_rebinds_does_not_end_the_call() -> None:
 def test_replayed_media_is_dropped_and_counted() -> None:
     pair = CallPair(model=NetworkModel(duplicate=1.0))
     assert pair.run(10, lambda: connected(pair))
-    pair.left.command(lambda conversation, now: conversation.write(TONE, 16_000, now))
+    pair.left.handle(Write(TONE, 16_000))
     pair.run(2)
     assert heard_seconds(pair.right) == pytest.approx(1.0)
     assert pair.right.machine.session.counters["dropped_srtp_replay"] >= 50
@@ -161,7 +163,7 @@ def test_garbage_disturbs_nothing() -> None:
         data = bytes([first]) + random.randbytes(random.randrange(0, 200))
         pair.right.take(data, path)
     pair.right.take(b"", path)
-    pair.left.command(lambda conversation, now: conversation.write(TONE, 16_000, now))
+    pair.left.handle(Write(TONE, 16_000))
     pair.run(2)
     assert not pair.right.seen(Ended)
     assert heard_seconds(pair.right) == pytest.approx(1.0)
@@ -190,8 +192,8 @@ def test_sctp_packets_that_arrive_together_are_answered_together() -> None:
     assert pair.run(10, lambda: connected(pair))
     assert not pair.run(1, lambda: False)
     conversation = pair.left.machine
-    channel = conversation.open_channel("bulk", pair.now)
-    conversation.send_message(channel, bytes(9000), pair.now)
+    channel = conversation.handle_command(OpenChannel("bulk"), pair.now)
+    conversation.handle_command(SendMessage(channel, bytes(9000)), pair.now)
     batch = [(each.data, Path(each.path.remote, each.path.local)) for each in conversation.drain_transmits()]
     assert len(batch) == 9
     session = pair.right.machine.session

@@ -49,6 +49,12 @@ class Host(Generic[MachineT]):
         action(self.machine, self.network.now)
         self.pump()
 
+    def handle(self, command: Any) -> Any:
+        """Have the machine carry out a command that is a value, pump it, and return what came of it."""
+        result = self.machine.handle_command(command, self.network.now)  # type: ignore[attr-defined]
+        self.pump()
+        return result
+
     def seen(self, kind: type[EventT]) -> list[EventT]:
         """Return the events of one kind, in order."""
         return [event for event in self.events if isinstance(event, kind)]

@@ -13,10 +13,34 @@ import pytest
 from interop.network_model import Jitter, NetworkModel
 from stack.sctp import ChannelId, ChannelOpened, MessageReceived
 from stack.session import Connected, Ended
-from stack.voice.conversation import MAX_EARLY, MAX_UNPLAYED, Conversation, ConversationConfig, SpeakerDrained
+from stack.voice.audio_line import MAX_UNPLAYED
+from stack.voice.client_channel import MAX_EARLY
+from stack.voice.commands import (
+    BeginReply,
+    CancelReply,
+    CloseChannel,
+    CommitUtterance,
+    ConfigureTurns,
+    EndReply,
+    FlushSpeaker,
+    HangUp,
+    Interrupt,
+    Listen,
+    NoteEndOfTurn,
+    NoteTranscript,
+    OpenChannel,
+    PushToTalk,
+    ReportPauses,
+    ReportPieces,
+    SendMessage,
+    Tell,
+    Write,
+    WriteReply,
+)
+from stack.voice.conversation import Conversation, ConversationConfig
 from stack.voice.endpointing import BOUNDS
 from stack.voice.events import (
-    Heard,
+    AudioReceived,
     ReplyFinished,
     ReplyHeard,
     ReplyHeld,
@@ -24,6 +48,7 @@ from stack.voice.events import (
     ReplyResumed,
     ReplyStarted,
     ReplyWanted,
+    SpeakerDrained,
     TurnChanged,
     TurnPaused,
     UserStartedSpeaking,
@@ -32,7 +57,7 @@ from stack.voice.events import (
     UtteranceDiscarded,
     UtterancePiece,
 )
-from stack.voice.floor import MAX_SILENCE
+from stack.voice.turn_manager import MAX_SILENCE
 from stack.voice.turns import Eagerness, TurnMode, TurnSettings, TurnState
 from tests.sim.calls import CallPair, agree
 
@@ -65,25 +90,25 @@ class Talk(CallPair):
         self.program: Callable[[Any, float], None] | None = None
         assert self.run(10, lambda: all(host.seen(Connected) for host in self.hosts))
         self.server: Conversation = self.right.machine
-        self.right.command(lambda conversation, now: conversation.listen())
+        self.right.handle(Listen())
 
     def say(self, sound: np.ndarray) -> None:
-        self.left.command(lambda conversation, now: conversation.write(sound, RATE, now))
+        self.left.handle(Write(sound, RATE))
 
     def reply(self, sound: np.ndarray, *, whole: bool = True) -> int:
         numbers: list[int] = []
 
         def speak(conversation: Conversation, now: float) -> None:
-            numbers.append(conversation.begin_reply(now))
-            assert conversation.write_reply(numbers[0], sound, RATE, now) is not None
+            numbers.append(conversation.handle_command(BeginReply(), now))
+            assert conversation.handle_command(WriteReply(numbers[0], sound, RATE), now) is not None
             if whole:
-                conversation.end_reply(numbers[0], now)
+                conversation.handle_command(EndReply(numbers[0]), now)
 
         self.right.command(speak)
         return numbers[0]
 
     def heard_by_client(self) -> np.ndarray:
-        return np.concatenate([event.frame.samples for event in self.left.seen(Heard)])
+        return np.concatenate([event.frame.samples for event in self.left.seen(AudioReceived)])
 
 
 def test_what_is_said_becomes_an_utterance_with_its_beginning_and_end() -> None:
@@ -123,15 +148,15 @@ def test_a_turn_ends_although_the_microphone_is_gone_with_the_last_word(mode: Tu
     least = 500 if mode is TurnMode.SERVER_VAD else 300
     assert least - 60 <= utterance.waited_ms <= 2100
     assert talk.right.seen(ReplyWanted)
-    assert talk.right.machine._floor.state is TurnState.THINKING
+    assert talk.right.machine._turn_manager.state is TurnState.THINKING
 
 
 def test_a_microphone_that_comes_back_within_the_turn_goes_on_with_it() -> None:
     talk = Talk(mode=TurnMode.SEMANTIC, eagerness=Eagerness.LOW)
-    talk.right.command(lambda conversation, now: conversation.note_transcript("so I wanted to", now, 0.0))
+    talk.right.handle(NoteTranscript("so I wanted to", 0.0))
     talk.say(room(noise(0.5), voice(0.6)))
     talk.run(2.5)
-    talk.right.command(lambda conversation, now: conversation.note_transcript("so I wanted to", now, 0.0))
+    talk.right.handle(NoteTranscript("so I wanted to", 0.0))
     assert talk.right.seen(UserStoppedSpeaking)
     assert not talk.right.seen(Utterance)
     talk.say(voice(0.6))
@@ -171,14 +196,14 @@ class Listening(CallPair):
     """A client that plays what it hears by the clock, as a browser does, and a program that says farewell."""
 
     def __init__(self, model: NetworkModel | None = None) -> None:
-        super().__init__(model=model, client=ConversationConfig(discipline="clock", echo="off"), server=ENERGY)
+        super().__init__(model=model, client=ConversationConfig(jitter_buffer="clock", echo="off"), server=ENERGY)
         assert self.run(10, lambda: all(host.seen(Connected) for host in self.hosts))
 
     def say(self, sound: np.ndarray) -> None:
-        self.right.command(lambda conversation, now: conversation.write(sound, RATE, now))
+        self.right.handle(Write(sound, RATE))
 
     def played(self) -> np.ndarray:
-        frames = [event.frame for event in self.left.seen(Heard)]
+        frames = [event.frame for event in self.left.seen(AudioReceived)]
         return np.concatenate([frame.samples for frame in frames])
 
 
@@ -195,11 +220,7 @@ def test_a_farewell_is_heard_to_its_end(jitter: float) -> None:
     for pair in (whole, cut):
         pair.say(voice(1.0))
     whole.run(3)
-    cut.right.react = lambda event, now: (
-        cut.right.command(lambda conversation, now: conversation.hang_up(now))
-        if isinstance(event, SpeakerDrained)
-        else None
-    )
+    cut.right.react = lambda event, now: cut.right.handle(HangUp()) if isinstance(event, SpeakerDrained) else None
     assert cut.run(5, lambda: bool(cut.left.seen(Ended)))
     assert loud_seconds(cut.played()) == pytest.approx(loud_seconds(whole.played()), abs=0.006)
     assert loud_seconds(cut.played()) > 0.95
@@ -213,7 +234,7 @@ def test_what_the_client_holds_back_is_waited_for(told: float | None, waits: flo
         talk.ask(type="playout_delay", ms=1000 * told)
         talk.run(0.3)
     start = talk.now
-    talk.right.command(lambda conversation, now: conversation.write(voice(1.0), RATE, now))
+    talk.right.handle(Write(voice(1.0), RATE))
     talk.run(4)
     at = talk.right.time_of(SpeakerDrained) - start - 1.0
     assert waits <= at + 0.001
@@ -222,30 +243,30 @@ def test_what_the_client_holds_back_is_waited_for(told: float | None, waits: flo
 
 def test_what_is_dropped_is_not_waited_for() -> None:
     talk = Talk()
-    talk.right.command(lambda conversation, now: conversation.write(voice(5.0), RATE, now))
+    talk.right.handle(Write(voice(5.0), RATE))
     talk.run(0.5)
-    talk.right.command(lambda conversation, now: conversation.flush_speaker(now))
+    talk.right.handle(FlushSpeaker())
     assert talk.right.seen(SpeakerDrained) == [SpeakerDrained(1)]
     number = talk.reply(voice(5.0, 300))
     talk.run(0.5)
-    talk.right.command(lambda conversation, now: conversation.cancel_reply(number, now))
+    talk.right.handle(CancelReply(number))
     assert talk.right.seen(SpeakerDrained) == [SpeakerDrained(1), SpeakerDrained(2)]
-    talk.right.command(lambda conversation, now: conversation.write_reply(number, voice(1.0), RATE, now))
+    talk.right.handle(WriteReply(number, voice(1.0), RATE))
     assert talk.right.seen(SpeakerDrained)[-1] == SpeakerDrained(3), "too late to be said"
 
 
 def test_nobody_waits_for_what_is_said_without_an_audio_section() -> None:
     pair = CallPair(agree(audio=False))
     assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
-    pair.right.command(lambda conversation, now: conversation.write(voice(1.0), RATE, now))
+    pair.right.handle(Write(voice(1.0), RATE))
     assert pair.right.seen(SpeakerDrained) == [SpeakerDrained(1)]
 
 
 def test_more_that_is_said_meanwhile_is_waited_for_too() -> None:
     talk = Talk()
-    talk.right.command(lambda conversation, now: conversation.write(voice(0.5), RATE, now))
+    talk.right.handle(Write(voice(0.5), RATE))
     talk.run(0.55)
-    talk.right.command(lambda conversation, now: conversation.write(voice(0.5), RATE, now))
+    talk.right.handle(Write(voice(0.5), RATE))
     talk.run(0.5)
     assert not talk.right.seen(SpeakerDrained)
     talk.run(1)
@@ -263,7 +284,7 @@ def test_a_call_that_ends_in_mid_reply_tells_what_was_heard_of_it(by_peer: bool,
         talk.run(1.0)
         assert talk.right.seen(ReplyHeld)
     host = talk.left if by_peer else talk.right
-    host.command(lambda conversation, now: conversation.hang_up(now))
+    host.handle(HangUp())
     talk.run(1)
     kinds = [type(event) for event in talk.right.events]
     assert kinds[-1] is Ended
@@ -283,14 +304,14 @@ def test_nothing_comes_after_the_end() -> None:
     talk.reply(voice(6.0, 300), whole=False)
     talk.say(voice(3.0))
     talk.run(1.0)
-    talk.left.command(lambda conversation, now: conversation.hang_up(now))
+    talk.left.handle(HangUp())
     talk.run(1)
     for command in (
-        lambda conversation, now: conversation.flush_speaker(now),
-        lambda conversation, now: conversation.interrupt(now),
-        lambda conversation, now: conversation.write(voice(0.1), RATE, now),
-        lambda conversation, now: conversation.write_reply(1, voice(0.1), RATE, now),
-        lambda conversation, now: conversation.commit_utterance(now),
+        lambda conversation, now: conversation.handle_command(FlushSpeaker(), now),
+        lambda conversation, now: conversation.handle_command(Interrupt(), now),
+        lambda conversation, now: conversation.handle_command(Write(voice(0.1), RATE), now),
+        lambda conversation, now: conversation.handle_command(WriteReply(1, voice(0.1), RATE), now),
+        lambda conversation, now: conversation.handle_command(CommitUtterance(), now),
         lambda conversation, now: conversation.handle_timeout(now + 5),
     ):
         talk.right.command(command)
@@ -298,7 +319,7 @@ def test_nothing_comes_after_the_end() -> None:
 
 
 def media_from_server(talk: Talk) -> int:
-    part = next(p for p in talk.server.session.rtp.stats(talk.now).as_webrtc() if p["type"] == "outbound-rtp")
+    part = next(p for p in talk.server.session.rtp.stats(talk.now)[0].as_webrtc() if p["type"] == "outbound-rtp")
     return int(part["packetsSent"])
 
 
@@ -329,7 +350,7 @@ def test_the_next_reply_begins_with_its_first_frame() -> None:
     talk.say(room(noise(1.0), voice(0.6), noise(2.0)))
     talk.run(10, lambda: bool(talk.right.seen(ReplyInterrupted)))
     talk.run(0.05)
-    before = sum(len(event.frame) for event in talk.left.seen(Heard))
+    before = sum(len(event.frame) for event in talk.left.seen(AudioReceived))
     talk.reply(voice(0.5, 700))
     talk.run(2)
     after = talk.heard_by_client()[before:]
@@ -338,7 +359,7 @@ def test_the_next_reply_begins_with_its_first_frame() -> None:
     assert len(after) - loud[0] == pytest.approx(RATE * 0.5, abs=RATE * 0.03)
     spectrum = np.abs(np.fft.rfft(after[loud[0] + 800 : loud[0] + 4800].astype(float)))
     assert np.argmax(spectrum) * RATE / 4000 == pytest.approx(700, abs=10)
-    media_times = [event.frame.media_time for event in talk.left.seen(Heard)]
+    media_times = [event.frame.media_time for event in talk.left.seen(AudioReceived)]
     assert media_times == sorted(media_times)
 
 
@@ -370,7 +391,7 @@ def test_a_long_interruption_is_confirmed_while_it_lasts() -> None:
 
 def test_the_pieces_of_a_turn_are_its_samples() -> None:
     talk = Talk()
-    talk.right.command(lambda conversation, now: conversation.report_pieces())
+    talk.right.handle(ReportPieces())
     for _ in range(2):
         talk.say(room(noise(0.5), voice(0.8), noise(0.35), voice(0.5), noise(1.2)))
     talk.run(8)
@@ -390,7 +411,7 @@ def test_the_pieces_of_a_turn_are_its_samples() -> None:
 
 def test_what_was_no_turn_is_said_to_be_none() -> None:
     talk = Talk(resume_after_ms=600)
-    talk.right.command(lambda conversation, now: conversation.report_pieces())
+    talk.right.handle(ReportPieces())
     talk.reply(voice(3.0, 300))
     talk.say(room(noise(1.0), voice(0.15), noise(3.0)))
     talk.run(6)
@@ -406,7 +427,7 @@ def wait_when(text: str | None, completeness: float | None, **turns: Any) -> flo
     talk.say(room(noise(0.5), voice(1.0), noise(4.0)))
     assert talk.run(3, lambda: bool(talk.right.seen(UserStoppedSpeaking)))
     if text is not None:
-        talk.right.command(lambda conversation, now: conversation.note_transcript(text, now, completeness))
+        talk.right.handle(NoteTranscript(text, completeness))
     talk.run(4)
     (utterance,) = talk.right.seen(Utterance)
     return utterance.waited_ms / 1000.0
@@ -424,9 +445,9 @@ def test_words_of_before_do_not_end_what_came_after() -> None:
     talk = Talk(mode=TurnMode.SEMANTIC, eagerness=Eagerness.HIGH, pause_ms=100.0)
     talk.say(room(noise(0.5), voice(0.6), noise(0.25), voice(0.6), noise(4.0)))
     assert talk.run(3, lambda: bool(talk.right.seen(UserStoppedSpeaking)))
-    talk.right.command(lambda conversation, now: conversation.note_transcript("count to twenty", now, 0.9))
+    talk.right.handle(NoteTranscript("count to twenty", 0.9))
     assert talk.run(3, lambda: len(talk.right.seen(UserStoppedSpeaking)) == 2)
-    talk.right.command(lambda conversation, now: conversation.note_transcript("count to twenty and", now, 0.0))
+    talk.right.handle(NoteTranscript("count to twenty and", 0.0))
     talk.run(4)
     (utterance,) = talk.right.seen(Utterance)
     assert utterance.duration > 1.4
@@ -442,7 +463,7 @@ class Judged(Talk):
         self._due: list[tuple[float, int, float]] = []
         self._after = after
         self.right.react = self._on_event
-        self.right.command(lambda conversation, now: conversation.report_pauses(True, now))
+        self.right.handle(ReportPauses(True))
 
     def _on_event(self, event: object, now: float) -> None:
         answer = next(self._answers, None) if isinstance(event, TurnPaused) else None
@@ -460,7 +481,7 @@ class Judged(Talk):
         return False
 
     def answer(self, number: int, wait: float) -> None:
-        self.right.command(lambda conversation, now: conversation.note_end_of_turn(number, wait, now))
+        self.right.handle(NoteEndOfTurn(number, wait))
 
 
 ONE_SENTENCE = (noise(0.5), voice(1.0), noise(4.0))
@@ -521,7 +542,7 @@ def test_who_gives_up_leaves_the_present_pause_to_the_rules() -> None:
     talk.say(room(*ONE_SENTENCE, voice(1.0), noise(4.0)))
     assert talk.run(3, lambda: bool(talk.right.seen(TurnPaused)))
     talk.run(0.1)
-    talk.right.command(lambda conversation, now: conversation.report_pauses(False, now))
+    talk.right.handle(ReportPauses(False))
     talk.run(9)
     by_rules = wait_when(None, None, eagerness=Eagerness.LOW)
     waits = [utterance.waited_ms / 1000 for utterance in talk.right.seen(Utterance)]
@@ -535,7 +556,7 @@ def test_other_rules_in_a_pause_are_another_question() -> None:
     talk.say(room(*ONE_SENTENCE))
     assert talk.run(3, lambda: bool(talk.right.seen(TurnPaused)))
     low = TurnSettings(mode=TurnMode.SEMANTIC, eagerness=Eagerness.LOW)
-    talk.right.command(lambda conversation, now: conversation.configure_turns(low, now))
+    talk.right.handle(ConfigureTurns(low))
     first, second = talk.right.seen(TurnPaused)
     assert second.pause.eagerness is Eagerness.LOW
     talk.answer(first.number, 0.0)
@@ -549,7 +570,7 @@ def test_other_rules_in_a_pause_leave_its_estimate() -> None:
     talk.say(room(*ONE_SENTENCE))
     talk.run(2.0)
     rules = replace(talk.server.turn_settings, threshold=0.6)
-    talk.right.command(lambda conversation, now: conversation.configure_turns(rules, now))
+    talk.right.handle(ConfigureTurns(rules))
     talk.run(4)
     assert len(talk.right.seen(TurnPaused)) == 1
     (utterance,) = talk.right.seen(Utterance)
@@ -574,7 +595,7 @@ def test_words_and_who_judges_the_sound(
     talk = Judged(answer, after=0.25)
     talk.say(room(*ONE_SENTENCE))
     assert talk.run(3, lambda: bool(talk.right.seen(UserStoppedSpeaking)))
-    talk.right.command(lambda conversation, now: conversation.note_transcript(text, now, completeness))
+    talk.right.handle(NoteTranscript(text, completeness))
     talk.run(4)
     (utterance,) = talk.right.seen(Utterance)
     assert utterance.waited_ms == pytest.approx(1000 * expected, abs=60)
@@ -585,7 +606,7 @@ def test_words_that_are_known_before_the_pause_are_part_of_the_question() -> Non
     talk.say(room(*ONE_SENTENCE))
     assert talk.run(3, lambda: bool(talk.right.seen(UserStartedSpeaking)))
     talk.run(0.5)
-    talk.right.command(lambda conversation, now: conversation.note_transcript("I went to the", now))
+    talk.right.handle(NoteTranscript("I went to the"))
     talk.run(4)
     (question,) = talk.right.seen(TurnPaused)
     assert question.pause.transcript == "I went to the"
@@ -597,12 +618,12 @@ def test_words_that_are_known_before_the_pause_are_part_of_the_question() -> Non
 def test_a_pause_that_follows_an_interruption_is_estimated_like_any_other(judged: bool) -> None:
     """The reply ends, or the program says that it was meant, when the person has been silent for a while."""
     talk = Judged(0.6, resume_after_ms=5000.0, eagerness=Eagerness.MEDIUM)
-    talk.right.command(lambda conversation, now: conversation.report_pauses(judged, now))
+    talk.right.handle(ReportPauses(judged))
     number = talk.reply(voice(6.0, 300))
     talk.say(room(noise(1.0), voice(0.4), noise(6.0)))
     assert talk.run(4, lambda: TurnChanged(TurnState.HELD) in talk.right.events)
     assert talk.right.seen(TurnPaused) == [], "nobody asks while it is not sure that it was a turn"
-    talk.right.command(lambda conversation, now: conversation.cancel_reply(number, now))
+    talk.right.handle(CancelReply(number))
     talk.run(5)
     (utterance,) = talk.right.seen(Utterance)
     assert len(talk.right.seen(TurnPaused)) == judged
@@ -619,7 +640,7 @@ def test_words_over_a_reply_tell_what_they_were_for(text: str, completeness: flo
     talk.say(room(noise(1.0), voice(0.2), noise(4.0)))
     assert talk.run(3, lambda: bool(talk.right.seen(ReplyHeld) and talk.right.seen(UserStoppedSpeaking)))
     before = talk.now
-    talk.right.command(lambda conversation, now: conversation.note_transcript(text, now, completeness))
+    talk.right.handle(NoteTranscript(text, completeness))
     assert talk.right.time_of(outcome) - before < 0.05
     talk.run(3)
     assert bool(talk.right.seen(Utterance)) == (outcome is ReplyInterrupted)
@@ -627,7 +648,7 @@ def test_words_over_a_reply_tell_what_they_were_for(text: str, completeness: flo
 
 def test_words_of_a_turn_that_is_over_are_nothing() -> None:
     talk = Talk(mode=TurnMode.SEMANTIC)
-    talk.right.command(lambda conversation, now: conversation.note_transcript("hello", now, 1.0))
+    talk.right.handle(NoteTranscript("hello", 1.0))
     talk.say(room(noise(0.5), voice(1.0), noise(2.5)))
     talk.run(4)
     (utterance,) = talk.right.seen(Utterance)
@@ -648,9 +669,9 @@ def test_push_to_talk() -> None:
     talk = Talk(mode=TurnMode.MANUAL)
     talk.say(room(noise(0.5), voice(2.0), noise(1.0)))
     talk.run(1.0)
-    talk.right.command(lambda conversation, now: conversation.push_to_talk(True, now))
+    talk.right.handle(PushToTalk(True))
     talk.run(1.0)
-    talk.right.command(lambda conversation, now: conversation.push_to_talk(False, now))
+    talk.right.handle(PushToTalk(False))
     talk.run(1.0)
     (utterance,) = talk.right.seen(Utterance)
     assert utterance.duration == pytest.approx(1.0, abs=0.1)
@@ -668,19 +689,19 @@ def test_turns_survive_a_bad_network() -> None:
 
 def test_the_client_is_told_and_may_ask() -> None:
     talk = Talk(resume_after_ms=None)
-    talk.left.command(lambda conversation, now: conversation.open_channel("events", now))
+    talk.left.handle(OpenChannel("events"))
     talk.run(1)
     channel = talk.left.seen(ChannelOpened)[0].channel
 
     def ask(**request: Any) -> None:
         text = json.dumps(request)
-        talk.left.command(lambda conversation, now: conversation.send_message(channel, text, now))
+        talk.left.handle(SendMessage(channel, text))
 
     ask(type="turn_settings", mode="server_vad", silence_duration_ms=300, threshold=0.6)
     ask(type="playout_delay", ms=150)
     for nonsense in ({"type": "turn_settings", "threshold": "high"}, {"type": "playout_delay", "ms": -5}, {}):
         ask(**nonsense)
-    talk.left.command(lambda conversation, now: conversation.send_message(channel, "[" * 4000, now))
+    talk.left.handle(SendMessage(channel, "[" * 4000))
     talk.run(0.5)
     assert talk.server.turn_settings.silence_duration_ms == 300
     assert talk.server.turn_settings.threshold == 0.6
@@ -699,11 +720,11 @@ def test_the_client_is_told_and_may_ask() -> None:
 def test_what_is_told_before_the_client_listens_waits_for_it() -> None:
     talk = Talk()
     for number in range(MAX_EARLY + 3):
-        talk.right.command(lambda conversation, now, n=number: conversation.tell({"type": "early", "n": n}, now))
+        talk.right.handle(Tell({"type": "early", "n": number}))
     assert talk.server.counters["announcement_without_client"] == 3
-    talk.left.command(lambda conversation, now: conversation.open_channel("events", now))
+    talk.left.handle(OpenChannel("events"))
     talk.run(1)
-    talk.right.command(lambda conversation, now: conversation.tell({"type": "late"}, now))
+    talk.right.handle(Tell({"type": "late"}))
     talk.run(1)
     told = [json.loads(event.data) for event in talk.left.seen(MessageReceived)]
     assert [message["n"] for message in told[:-1]] == list(range(MAX_EARLY))
@@ -721,7 +742,7 @@ class Page(Talk):
     ) -> None:
         super().__init__(model, **turns)
         self.drains, self.lie, self.age = drains, lie, 0.010
-        self.left.command(lambda conversation, now: conversation.open_channel("events", now))
+        self.left.handle(OpenChannel("events"))
         self.run(0.5)
         self.channel: ChannelId = self.left.seen(ChannelOpened)[0].channel
         self.ask(type="audible", reply=0)
@@ -731,14 +752,14 @@ class Page(Talk):
 
     def ask(self, **request: Any) -> None:
         text = json.dumps(request)
-        self.left.command(lambda conversation, now: conversation.send_message(self.channel, text, now))
+        self.left.handle(SendMessage(self.channel, text))
 
     def obey(self, event: Any, now: float) -> None:
         if not isinstance(event, MessageReceived):
             return
         told = json.loads(event.data)
         if told["type"] == "reply_held":
-            playing = (self.server.session.rtp.timestamp - 960 * 6 + self.lie) % 2**32
+            playing = (self.server.session.rtp.sections[0].sender.timestamp - 960 * 6 + self.lie) % 2**32
             self.ask(type="silenced", reply=told["reply"], rtp_timestamp=playing, age_ms=1000 * self.age)
             if self.drains is not None:
                 self.due.append((now + self.drains, told["reply"]))
@@ -795,7 +816,7 @@ def test_an_interruption_that_is_confirmed_later_is_measured_by_then() -> None:
 def test_the_client_is_told_which_packet_was_the_last() -> None:
     page = Page(resume_after_ms=None)
     page.be_interrupted(after=0.2)
-    last = (page.server.session.rtp.timestamp - 960) % 2**32  # nothing has left since
+    last = (page.server.session.rtp.sections[0].sender.timestamp - 960) % 2**32  # nothing has left since
     (held,), (interrupted,) = page.told("reply_held"), page.told("reply_interrupted")
     assert held["rtp_timestamp"] == interrupted["rtp_timestamp"] == last
 
@@ -804,7 +825,7 @@ def test_nothing_leaves_while_the_client_is_silent() -> None:
     page = Page(resume_after_ms=None, drains=0.150)
     page.be_interrupted(after=0.05)
     stopped = media_from_server(page)
-    before = len(page.left.seen(Heard))
+    before = len(page.left.seen(AudioReceived))
     page.reply(voice(0.5, 700))
     page.run(0.09)
     assert media_from_server(page) == stopped
@@ -813,7 +834,7 @@ def test_nothing_leaves_while_the_client_is_silent() -> None:
     page.run(0.01)
     assert media_from_server(page) == stopped + 3  # silence that leads in, 40 ms after a cut, and the first frame
     page.run(2)
-    frames = [event.frame for event in page.left.seen(Heard)[before:]]
+    frames = [event.frame for event in page.left.seen(AudioReceived)[before:]]
     after = np.concatenate([frame.samples for frame in frames if not frame.concealed])
     loud = np.flatnonzero(np.abs(after) > 500)
     assert RATE * 0.04 <= loud[0] < RATE * 0.05
@@ -835,7 +856,7 @@ def test_a_client_whose_channel_is_closed_is_spoken_to_at_once() -> None:
     page.be_interrupted()
     stopped, at = media_from_server(page), page.now
     page.reply(voice(0.5, 700))
-    page.left.command(lambda conversation, now: conversation.close_channel(page.channel, now))
+    page.left.handle(CloseChannel(page.channel))
     assert page.run(2, lambda: media_from_server(page) > stopped)
     assert page.now - at < 0.1
 
@@ -880,12 +901,16 @@ def test_states_are_told_in_order() -> None:
 
 
 def test_the_clock_discipline_gives_a_frame_every_20_ms() -> None:
-    pair = CallPair(server=ConversationConfig(discipline="clock", detector="energy", echo="off"))
+    pair = CallPair(server=ConversationConfig(jitter_buffer="clock", detector="energy", echo="off"))
     assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
-    pair.left.command(lambda conversation, now: conversation.write(voice(1.0), RATE, now))
+    pair.left.handle(Write(voice(1.0), RATE))
     pair.run(2)
-    frames = [event.frame for event in pair.right.seen(Heard)]
-    times = [at for at, event in zip(pair.right.times, pair.right.events, strict=True) if isinstance(event, Heard)]
+    frames = [event.frame for event in pair.right.seen(AudioReceived)]
+    times = [
+        at
+        for at, event in zip(pair.right.times, pair.right.events, strict=True)
+        if isinstance(event, AudioReceived)
+    ]
     assert np.diff(times) == pytest.approx(0.02, abs=1e-6)
     loud = sum(np.abs(frame.samples).max() > 1000 for frame in frames)
     assert loud * 0.02 == pytest.approx(1.0, abs=0.15)

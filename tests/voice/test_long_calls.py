@@ -14,7 +14,9 @@ import pytest
 from interop.network_model import GilbertElliott, Jitter, NetworkModel, Stall
 from stack.core.machine import Instant, Path, Transmit
 from stack.session import Connected
-from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent, Heard
+from stack.voice.commands import Write
+from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
+from stack.voice.events import AudioReceived
 from tests.sim.calls import CallPair
 from tests.sim.network import Host
 
@@ -62,7 +64,7 @@ class FastClock:
         return self.conversation.drain_events()
 
     def write(self, sound: np.ndarray, now: Instant) -> None:
-        self.conversation.write(sound, RATE, self._theirs(now))
+        self.conversation.handle_command(Write(sound, RATE, self._theirs(now)), now)
 
 
 class Ear:
@@ -79,7 +81,7 @@ class Ear:
     def _on_event(self, event: object, now: Instant) -> None:
         self._host.events.clear()
         self._host.times.clear()
-        if not isinstance(event, Heard):
+        if not isinstance(event, AudioReceived):
             return
         self.frames += 1
         self.concealed += event.frame.concealed
@@ -102,7 +104,7 @@ def test_an_hour_with_clocks_that_drift_apart(drift: float, minutes: int) -> Non
     pair = CallPair(
         model=NetworkModel(delay=0.03, jitter=Jitter(0.005)),
         client=QUIET,
-        server=ConversationConfig(detector="energy", echo="off", discipline="clock"),
+        server=ConversationConfig(detector="energy", echo="off", jitter_buffer="clock"),
     )
     assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
     client = FastClock(pair.left.machine, pair.now, drift)
@@ -110,9 +112,9 @@ def test_an_hour_with_clocks_that_drift_apart(drift: float, minutes: int) -> Non
     ear = Ear(pair.right)
     server: Conversation = pair.right.machine
     most, counted, delays = 0, [], []
-    client.write(tone(1.0), pair.now)  # so that the program is never late
+    client.handle_command(Write(tone(1.0)), pair.now)  # so that the program is never late
     for minute in range(minutes):
-        client.write(tone(60.0), pair.now)
+        client.handle_command(Write(tone(60.0)), pair.now)
         for _ in range(6):
             before = server.stats(pair.now).hearing
             pair.run(60 / (1 + drift) / 6)
@@ -148,13 +150,13 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-@pytest.mark.parametrize("discipline", ["arrival", "clock"])
-def test_trouble_that_is_over_leaves_no_delay(discipline: str, trouble: str) -> None:
+@pytest.mark.parametrize("jitter_buffer", ["arrival", "clock"])
+def test_trouble_that_is_over_leaves_no_delay(jitter_buffer: str, trouble: str) -> None:
     calm = NetworkModel(delay=0.04)
     pair = CallPair(
         model=calm,
         client=QUIET,
-        server=ConversationConfig(detector="energy", echo="off", discipline=discipline),
+        server=ConversationConfig(detector="energy", echo="off", jitter_buffer=jitter_buffer),
     )
     assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
     server: Conversation = pair.right.machine
@@ -170,7 +172,7 @@ def test_trouble_that_is_over_leaves_no_delay(discipline: str, trouble: str) -> 
         assert emitted > 3 * RATE
         return (after.jitter_buffer_delay - before.jitter_buffer_delay) / emitted
 
-    pair.left.command(lambda conversation, now: conversation.write(tone(70.0), RATE, now))
+    pair.left.handle(Write(tone(70.0), RATE))
     pair.run(4)
     at_first = added()
     pair.network.link(pair.left, pair.right, TROUBLES[trouble], TROUBLES[trouble])
@@ -179,7 +181,7 @@ def test_trouble_that_is_over_leaves_no_delay(discipline: str, trouble: str) -> 
     pair.run(30)
     at_last = added()
     assert not any(host.machine.session.is_finished for host in pair.hosts)
-    if discipline == "arrival":
+    if jitter_buffer == "arrival":
         assert at_first == pytest.approx(0.0, abs=1e-9)
         assert at_last == pytest.approx(0.0, abs=1e-9)
     else:

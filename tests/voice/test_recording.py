@@ -12,9 +12,10 @@ from stack.audio import AudioFrame
 from stack.core.errors import LocalError
 from stack.sctp import ChannelId, ChannelOpened, MessageReceived
 from stack.session import Connected
+from stack.voice.audio_sender import SpokenFrame
+from stack.voice.commands import BeginReply, EndReply, Interrupt, Write, WriteReply
 from stack.voice.conversation import Conversation, ConversationConfig
-from stack.voice.events import Heard, KeyPressed, ReplyInterrupted, Utterance
-from stack.voice.mouth import SpokenFrame
+from stack.voice.events import AudioReceived, KeyPressed, ReplyInterrupted, Utterance
 from stack.voice.recording import COMMIT_AFTER, LOOK_AHEAD, Recorder, describe
 from tests.sim.calls import CallPair
 
@@ -59,10 +60,10 @@ class Recorded(CallPair):
         self.server.tap = self.recorder
 
     def client_says(self, sound: np.ndarray) -> None:
-        self.left.command(lambda conversation, now: conversation.write(sound, RATE, now))
+        self.left.handle(Write(sound, RATE))
 
     def server_says(self, sound: np.ndarray) -> None:
-        self.right.command(lambda conversation, now: conversation.write(sound, RATE, now))
+        self.right.handle(Write(sound, RATE))
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         whole = lay_out(self.recorder, self.recorder.finish(self.now))
@@ -82,11 +83,13 @@ def test_both_lanes_lie_where_they_were_said() -> None:
     assert onsets(right) == pytest.approx([0.8, 1.8, 2.8], abs=0.010)
 
 
-@pytest.mark.parametrize("discipline", ["arrival", "clock"])
-def test_an_answer_in_the_same_instant_lies_beside_what_it_answers(discipline: str) -> None:
-    call = Recorded(NetworkModel(delay=0.04), discipline=discipline)
+@pytest.mark.parametrize("jitter_buffer", ["arrival", "clock"])
+def test_an_answer_in_the_same_instant_lies_beside_what_it_answers(jitter_buffer: str) -> None:
+    call = Recorded(NetworkModel(delay=0.04), jitter_buffer=jitter_buffer)
     call.right.react = lambda event, now: (
-        call.right.machine.write(event.frame.samples, RATE, now) if isinstance(event, Heard) else None
+        call.right.machine.handle_command(Write(event.frame.samples, RATE), now)
+        if isinstance(event, AudioReceived)
+        else None
     )
     call.client_says(beeps(8))
     call.run(9)
@@ -114,7 +117,7 @@ def test_other_rates_come_to_lie_at_the_same_place(rate: int) -> None:
     call.run(0.5)
     call.client_says(beeps(1))
     tone = (8000 * np.sin(2 * np.pi * 500 * at)).astype(np.int16)
-    call.right.command(lambda conversation, now: conversation.write(tone, rate, now))
+    call.right.handle(Write(tone, rate))
     call.run(3)
     left, right = call.finish()
     assert onsets(left, 24_000) == pytest.approx([0.5], abs=0.020)
@@ -128,13 +131,13 @@ def test_what_was_interrupted_is_not_in_the_recording() -> None:
     long = beeps(10, every=0.05, frequency=500.0)
 
     def speak(conversation: Conversation, now: float) -> None:
-        number = conversation.begin_reply(now)
-        conversation.write_reply(number, long, RATE, now)
-        conversation.end_reply(number, now)
+        number = conversation.handle_command(BeginReply(), now)
+        conversation.handle_command(WriteReply(number, long, RATE), now)
+        conversation.handle_command(EndReply(number), now)
 
     call.right.command(speak)
     call.run(2.0)
-    call.right.command(lambda conversation, now: conversation.interrupt(now))
+    call.right.handle(Interrupt())
     call.run(3.0)
     call.server_says(beeps(1))
     call.run(2.0)
@@ -164,7 +167,7 @@ def test_drift_is_made_good_in_the_pauses(ppm: int) -> None:
     whole = np.zeros((RATE * 301, 2), np.int16)
     for index in range(15_000):  # five minutes; a beep each second
         media = index * 0.020
-        recorder.event(Heard(frame_at(media, index % 50 < 5)), 100.0 + media * (1 + ppm * 1e-6))
+        recorder.event(AudioReceived(frame_at(media, index % 50 < 5)), 100.0 + media * (1 + ppm * 1e-6))
         for start, samples in recorder.drain_blocks():
             whole[start : start + len(samples)] = samples
     recorder.finish(400.5)
@@ -180,7 +183,7 @@ def test_a_late_beginning_does_not_move_what_follows() -> None:
     for index in range(200):
         media = index * 0.020
         arrival = media + 0.3 if index < 20 else media  # a burst once the route was there
-        recorder.event(Heard(frame_at(media, 50 <= index < 55)), max(arrival, 0.38 if index < 20 else 0.0))
+        recorder.event(AudioReceived(frame_at(media, 50 <= index < 55)), max(arrival, 0.38 if index < 20 else 0.0))
     whole = lay_out(recorder, recorder.finish(5.0))
     assert onsets(whole[:, 0]) == pytest.approx([1.0], abs=0.010)
 
@@ -188,9 +191,9 @@ def test_a_late_beginning_does_not_move_what_follows() -> None:
 def test_another_source_whose_media_time_did_not_count_the_pause_is_laid_where_it_arrived() -> None:
     recorder = Recorder(0.0)
     for index in range(50):
-        recorder.event(Heard(frame_at(index * 0.020, False)), index * 0.020)
+        recorder.event(AudioReceived(frame_at(index * 0.020, False)), index * 0.020)
     for index in range(100):  # media time goes on with 1.0 s; the clock says 60
-        recorder.event(Heard(frame_at(1.0 + index * 0.020, 25 <= index < 30)), 60.0 + index * 0.020)
+        recorder.event(AudioReceived(frame_at(1.0 + index * 0.020, 25 <= index < 30)), 60.0 + index * 0.020)
     whole = lay_out(recorder, recorder.finish(65.0))
     assert onsets(whole[:, 0]) == pytest.approx([60.5], abs=0.010)
 
@@ -200,7 +203,7 @@ def test_memory_and_blocks_are_bounded_whatever_media_times_a_peer_makes_up() ->
     rng = np.random.default_rng(5)
     for index in range(2000):
         media = float(rng.choice([0.0, 47_000.0, 90_000.0])) + index * 0.020
-        recorder.event(Heard(frame_at(media, True)), index * 0.020)
+        recorder.event(AudioReceived(frame_at(media, True)), index * 0.020)
     end = recorder.finish(41.0)
     blocks = recorder.drain_blocks()
     assert all(start >= 0 and len(samples) <= 5 * RATE for start, samples in blocks)
@@ -233,7 +236,7 @@ def test_stereo_is_mixed_down_into_its_lane() -> None:
 def test_what_comes_after_its_place_is_final_is_counted() -> None:
     recorder = Recorder(0.0)
     for index in range(300):
-        recorder.event(Heard(frame_at(index * 0.020, False)), index * 0.020)
+        recorder.event(AudioReceived(frame_at(index * 0.020, False)), index * 0.020)
     assert recorder.counters.snapshot() == {}
     spoken = SpokenFrame(b"", np.ones(320, np.int16), 960, 0, True, 0, 0.0)
     recorder.sent(spoken, RATE, 6.0)

@@ -9,7 +9,9 @@ import pytest
 
 from interop.network_model import NetworkModel
 from stack.session import Connected
-from stack.voice.conversation import Conversation, ConversationConfig, Heard
+from stack.voice.commands import HangUp, Write
+from stack.voice.conversation import Conversation, ConversationConfig
+from stack.voice.events import AudioReceived
 from stack.voice.statistics import CallStatistics, CallTotals
 from tests.sim.calls import CallPair
 
@@ -35,7 +37,7 @@ def snapshot(pair: CallPair) -> tuple[CallStatistics, CallStatistics]:
 
 def talk(pair: CallPair, seconds: float) -> None:
     for host in pair.hosts:
-        host.command(lambda conversation, now: conversation.write(speech(seconds), RATE, now))
+        host.handle(Write(speech(seconds), RATE))
     pair.run(seconds + 1)
 
 
@@ -105,16 +107,16 @@ def test_the_candidates_are_those_that_carry_the_sound() -> None:
     assert client.session.candidate_pair.current_round_trip_time == pytest.approx(0.1, abs=0.001)
 
 
-@pytest.mark.parametrize("discipline", ["arrival", "clock"])
-def test_what_was_concealed_is_what_was_lost(discipline: str) -> None:
-    pair = call(NetworkModel(delay=0.03, loss=0.2), discipline=discipline)
+@pytest.mark.parametrize("jitter_buffer", ["arrival", "clock"])
+def test_what_was_concealed_is_what_was_lost(jitter_buffer: str) -> None:
+    pair = call(NetworkModel(delay=0.03, loss=0.2), jitter_buffer=jitter_buffer)
     talk(pair, 20.0)
     hearing = snapshot(pair)[1].hearing
     assert hearing is not None
-    frames = [event.frame for event in pair.right.seen(Heard)]
+    frames = [event.frame for event in pair.right.seen(AudioReceived)]
     assert hearing.total_samples_received == sum(map(len, frames))
     assert hearing.concealment_events > 0
-    if discipline == "arrival":
+    if jitter_buffer == "arrival":
         assert hearing.concealed_samples == sum(len(frame) for frame in frames if frame.concealed)
         assert 0 < hearing.concealed_share < 0.1  # repaired, most of it
     inbound = next(part for part in snapshot(pair)[1].as_webrtc() if part["type"] == "inbound-rtp")
@@ -135,7 +137,7 @@ def test_totals_add_up() -> None:
 def test_after_the_end_the_figures_stay() -> None:
     pair = call()
     talk(pair, 1.0)
-    pair.left.command(lambda conversation, now: conversation.hang_up(now))
+    pair.left.handle(HangUp())
     pair.run(0.5)
     for side in snapshot(pair):
         assert side.session.transport.dtls_state.value == "closed"

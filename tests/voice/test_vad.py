@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from stack.core.errors import LocalError
 from stack.voice.vad import (
+    AudioLevelGate,
     Decimator,
     EarshotDetector,
     EnergyDetector,
-    FirstLook,
     SileroDetector,
     SpeechDetector,
     SpeechSettings,
@@ -159,7 +159,7 @@ class TestDetectors:
 
 class TestFirstLook:
     def test_a_silent_client_costs_no_detector(self):
-        look = FirstLook(EarshotDetector())
+        look = AudioLevelGate(EarshotDetector())
         for i in range(50):
             (frame,) = look.push(np.zeros(320, np.int16), 16_000, i * 0.02, audio_level=127)
             assert frame.probability == 0.0
@@ -167,7 +167,7 @@ class TestFirstLook:
 
     def test_the_onset_is_found_as_without_it(self):
         speech = np.concatenate([np.zeros(16_000, np.int16), sentence()])
-        plain, looked = EarshotDetector(), FirstLook(EarshotDetector())
+        plain, looked = EarshotDetector(), AudioLevelGate(EarshotDetector())
         onsets = []
         for detector in (plain, looked):
             speaking = SpeechDetector()
@@ -180,7 +180,7 @@ class TestFirstLook:
         assert onsets[0] == pytest.approx(onsets[len(onsets) // 2], abs=0.02)
 
     def test_a_client_that_lies_is_not_asked_again(self):
-        look = FirstLook(EnergyDetector())
+        look = AudioLevelGate(EnergyDetector())
         look.push(tone(0.02), 16_000, 0.0, audio_level=127)
         assert not look.trusted
         look.push(np.zeros(320, np.int16), 16_000, 0.02, audio_level=127)

@@ -1,4 +1,4 @@
-"""The floor by itself: what the echo canceller is given to compare the microphone with."""
+"""The turn_manager by itself: what the echo canceller is given to compare the microphone with."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from stack.audio import AudioFrame, Samples
-from stack.voice import KalmanEchoCanceller, Listener, TurnSettings
+from stack.voice import KalmanEchoCanceller, SpeechFrontEnd, TurnSettings
+from stack.voice.audio_sender import AudioSender, SendParameters, SpokenFrame
 from stack.voice.events import UserStartedSpeaking, UserStoppedSpeaking, Utterance
-from stack.voice.floor import ABSENT_AFTER, MAX_REFERENCE_ERROR, Floor
-from stack.voice.mouth import Manner, Mouth, SpokenFrame
+from stack.voice.turn_manager import ABSENT_AFTER, MAX_REFERENCE_ERROR, TurnManager
 from stack.voice.vad import EnergyDetector
 
 RATE = 16_000
@@ -18,7 +18,7 @@ TRANSIT = 100.0
 """Our clock less the microphone's, at best."""
 
 
-class Notes(Listener):
+class Notes(SpeechFrontEnd):
     """Notes what it is told of our own sound."""
 
     def __init__(self) -> None:
@@ -31,48 +31,50 @@ class Notes(Listener):
 
 
 @pytest.fixture
-def listener() -> Notes:
+def front_end() -> Notes:
     return Notes()
 
 
 @pytest.fixture
-def floor(listener: Notes) -> Floor:
-    mouth = Mouth(Manner("opus"))
-    mouth.write(np.zeros(FRAME, np.int16), RATE, TRANSIT)  # now it has a rate
-    floor = Floor(mouth, listener, TurnSettings())
-    floor.hear(AudioFrame(np.zeros(FRAME, np.int16), RATE, 0.0, False), TRANSIT)
-    return floor
+def turn_manager(front_end: Notes) -> TurnManager:
+    sender = AudioSender(SendParameters("opus"))
+    sender.write(np.zeros(FRAME, np.int16), RATE, TRANSIT)  # now it has a rate
+    turn_manager = TurnManager(sender, front_end, TurnSettings())
+    turn_manager.hear(AudioFrame(np.zeros(FRAME, np.int16), RATE, 0.0, False), TRANSIT)
+    return turn_manager
 
 
 def spoken(number: int) -> SpokenFrame:
     return SpokenFrame(b"x", np.full(FRAME, 1000, np.int16), 960, 0, False, number * FRAME, number * 0.02)
 
 
-def test_the_reference_is_whole_however_late_we_are(floor: Floor, listener: Notes) -> None:
+def test_the_reference_is_whole_however_late_we_are(turn_manager: TurnManager, front_end: Notes) -> None:
     late = np.random.default_rng(1).exponential(0.004, 200)
     for number in range(200):
-        floor.note_sent(spoken(number), TRANSIT + 1.0 + number * 0.02 + late[number])
-    times = np.array([at for at, _ in listener.rendered])
+        turn_manager.note_sent(spoken(number), TRANSIT + 1.0 + number * 0.02 + late[number])
+    times = np.array([at for at, _ in front_end.rendered])
     assert np.diff(times) == pytest.approx(0.02, abs=1e-9)
     assert times[0] == pytest.approx(1.0 + late[0], abs=1e-9)
 
 
-def test_frames_that_leave_together_lie_one_behind_the_other(floor: Floor, listener: Notes) -> None:
+def test_frames_that_leave_together_lie_one_behind_the_other(turn_manager: TurnManager, front_end: Notes) -> None:
     for number in range(5):
-        floor.note_sent(spoken(number), TRANSIT + 1.0)
-    assert [at for at, _ in listener.rendered] == pytest.approx([1.0, 1.02, 1.04, 1.06, 1.08])
+        turn_manager.note_sent(spoken(number), TRANSIT + 1.0)
+    assert [at for at, _ in front_end.rendered] == pytest.approx([1.0, 1.02, 1.04, 1.06, 1.08])
 
 
-def test_a_timeline_that_has_gone_astray_is_laid_anew(floor: Floor, listener: Notes) -> None:
-    floor.note_sent(spoken(0), TRANSIT + 1.0)
-    floor.note_sent(spoken(1), TRANSIT + 1.02 + 0.9 * MAX_REFERENCE_ERROR)
-    floor.note_sent(spoken(2), TRANSIT + 1.04 + 1.5 * MAX_REFERENCE_ERROR)
-    assert [at for at, _ in listener.rendered] == pytest.approx([1.0, 1.02, 1.04 + 1.5 * MAX_REFERENCE_ERROR])
+def test_a_timeline_that_has_gone_astray_is_laid_anew(turn_manager: TurnManager, front_end: Notes) -> None:
+    turn_manager.note_sent(spoken(0), TRANSIT + 1.0)
+    turn_manager.note_sent(spoken(1), TRANSIT + 1.02 + 0.9 * MAX_REFERENCE_ERROR)
+    turn_manager.note_sent(spoken(2), TRANSIT + 1.04 + 1.5 * MAX_REFERENCE_ERROR)
+    assert [at for at, _ in front_end.rendered] == pytest.approx([1.0, 1.02, 1.04 + 1.5 * MAX_REFERENCE_ERROR])
 
 
 def stalled(seconds: float) -> tuple[list[object], list[object]]:
     """A second of speech whose second half is late by so much; return what happened before it came, and after."""
-    floor = Floor(Mouth(Manner("opus")), Listener(TurnSettings(), EnergyDetector()), TurnSettings())
+    turn_manager = TurnManager(
+        AudioSender(SendParameters("opus")), SpeechFrontEnd(TurnSettings(), EnergyDetector()), TurnSettings()
+    )
     at = np.arange(FRAME * 200)
     quiet = np.random.default_rng(1).normal(0, 10, len(at))
     loud = quiet + 6000 * np.sin(2 * np.pi * 200 * at / RATE) * ((at > 50 * FRAME) & (at < 100 * FRAME))
@@ -82,14 +84,14 @@ def stalled(seconds: float) -> tuple[list[object], list[object]]:
     for number, frame in enumerate(frames):
         due = TRANSIT + 0.02 * (late_until if late_from <= number < late_until else number)
         if number == late_from:
-            before += floor.drain_events()
-            while (wanted := floor.poll_timeout()) is not None and wanted < due:
-                floor.handle_timeout(wanted)
-            before += floor.drain_events()
-        while (wanted := floor.poll_timeout()) is not None and wanted < due:
-            floor.handle_timeout(wanted)
-        floor.hear(frame, due)
-    return before, list(floor.drain_events())
+            before += turn_manager.drain_events()
+            while (wanted := turn_manager.poll_timeout()) is not None and wanted < due:
+                turn_manager.handle_timeout(wanted)
+            before += turn_manager.drain_events()
+        while (wanted := turn_manager.poll_timeout()) is not None and wanted < due:
+            turn_manager.handle_timeout(wanted)
+        turn_manager.hear(frame, due)
+    return before, list(turn_manager.drain_events())
 
 
 def seen(events: list[object], kind: type) -> list[object]:

@@ -1,122 +1,23 @@
-"""The pure part of a barge-in: what is enough to stop the reply, and how much of it was heard.
+"""How much of a reply was heard: what left when, held against what the client keeps back and what arrived.
 
-`Listener` is the ear with which a conversation decides: microphone → echo canceller → voice detector → echo gate →
-`SpeechDetector`, with stricter rules while a reply is audible. Its events go into `TurnTaking`.
-
-`PlayoutRecord` remembers what left when. From it, what RTCP acknowledged and how long the client keeps sound
-before it is heard, it computes the position that the listener had reached, so that a transcript can be cut there
-and a reply that was held can go on from there. A client that says which packet it was playing when it fell silent
-makes a measurement of the estimate.
-
-Left out: the doing (stopping packets, dropping the queue, telling the client), which is the conversation's.
+From what left, what RTCP acknowledged and how long the client keeps sound before it is heard, `PlayoutRecord`
+computes the position that the listener had reached, so that a transcript can be cut there and a reply that was
+held can go on from there. A client that says which packet it was playing when it fell silent makes a measurement
+of the estimate.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from stack.core.machine import Instant
-from stack.voice.echo import EchoCanceller
-from stack.voice.turns import TurnSettings
-from stack.voice.vad import (
-    DETECTOR_RATE,
-    EarshotDetector,
-    FirstLook,
-    Int16,
-    SpeechDetector,
-    SpeechEvent,
-    VoiceDetector,
-    VoiceFrame,
-)
 
 MAX_RECORD = 500
 """Packets that are remembered of a reply: ten seconds, far more than any client keeps back."""
 MAX_AGE = 0.060
 """Seconds for which sound is taken to have gone on since a client began to play its latest packet."""
-
-
-class Hearing(NamedTuple):
-    """What one piece of microphone sound came to."""
-
-    samples: Int16
-    """Without our own voice."""
-    media_time: float
-    """Seconds, of the first of them."""
-    events: Sequence[SpeechEvent]
-    frames: Sequence[VoiceFrame]
-
-
-class Listener:
-    """The whole way from 16 kHz microphone samples to speech events; a Transform."""
-
-    def __init__(
-        self,
-        settings: TurnSettings,
-        detector: VoiceDetector | None = None,
-        canceller: EchoCanceller | None = None,
-    ) -> None:
-        self._look = FirstLook(detector or EarshotDetector())
-        self._canceller = canceller
-        self._settings = settings
-        self._over_reply = False
-        self._speech = SpeechDetector(settings.speech())
-
-    @property
-    def settings(self) -> TurnSettings:
-        """The rules in force."""
-        return self._settings
-
-    @settings.setter
-    def settings(self, settings: TurnSettings) -> None:
-        self._settings = settings
-        self._speech.settings = settings.speech(self._over_reply)
-
-    @property
-    def over_reply(self) -> bool:
-        """True while a reply is audible: speech must then be longer to count."""
-        return self._over_reply
-
-    @over_reply.setter
-    def over_reply(self, audible: bool) -> None:
-        if audible != self._over_reply:
-            self._over_reply = audible
-            self._speech.settings = self._settings.speech(audible)
-
-    @property
-    def speaking(self) -> bool:
-        """What the speech detector thinks."""
-        return self._speech.speaking
-
-    def render(self, samples: Int16, media_time: float) -> None:
-        """Note what we send, at 16 kHz, on the timeline of the microphone."""
-        if self._canceller is not None:
-            self._canceller.render(samples, media_time)
-
-    def capture(self, samples: Int16, media_time: float, audio_level: int | None = None) -> Hearing:
-        """Take the microphone; `audio_level` is the client's own word for it (RFC 6464), if it gave one."""
-        if self._canceller is not None:
-            samples, media_time = self._canceller.capture(samples, media_time)
-        frames = list(self._look.push(samples, DETECTOR_RATE, media_time, audio_level))
-        if self._canceller is not None:
-            frames = [self._canceller.judge(frame) for frame in frames]
-        events = [event for frame in frames for event in self._speech.push(frame)]
-        return Hearing(samples, media_time, events, frames)
-
-    def advance(self, media_time: float) -> Sequence[SpeechEvent]:
-        """The client sent nothing up to `media_time` (discontinuous transmission): that is silence."""
-        return self._speech.advance(media_time)
-
-    def miss(self, seconds: float) -> Sequence[SpeechEvent]:
-        """Nothing at all has come for so long, and nothing says whether it will: that is silence, too."""
-        return self._speech.miss(seconds)
-
-    def reset(self) -> Sequence[SpeechEvent]:
-        """Another source: forget what is heard; what was running ends."""
-        self._look.reset()
-        return self._speech.reset()
 
 
 class _Sent(NamedTuple):
@@ -129,7 +30,7 @@ class _Sent(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class PlayoutPosition:
     """How far into the reply the listener is."""
 
     samples: int
@@ -202,19 +103,21 @@ class PlayoutRecord:
         lack = due.at - (last.at if last is not None else self._sent[0].at)
         self._stall = lack if lack > self._JITTER else 0.0
 
-    def heard(self, now: Instant, playout_delay: float, silenced: bool = True) -> Heard:
+    def heard(self, now: Instant, playout_delay: float, silenced: bool = True) -> PlayoutPosition:
         """Return how far the listener comes before it is silent.
 
         `playout_delay` is the seconds that the client keeps sound (jitter buffer and output device); `silenced`
         says that it is told now to fall silent; otherwise it plays all that left and arrives.
         """
         if not self._sent:
-            return Heard(0, 0, 0, 0.0)
+            return PlayoutPosition(0, 0, 0, 0.0)
         newest = self._sent[-1]
         end = newest.at + newest.samples / self._rate
         stall = self._stall if now - self._reported <= self._REPORT_VALID else 0.0
         samples = self._position(min(now - playout_delay, end) - stall if silenced else end - stall)
-        return Heard(samples, newest.position + newest.samples, self._arrived(), 1000.0 * samples / self._rate)
+        return PlayoutPosition(
+            samples, newest.position + newest.samples, self._arrived(), 1000.0 * samples / self._rate
+        )
 
     def _position(self, at: Instant) -> int:
         """Return how much of what left had sounded at `at`, if it sounded when it left."""

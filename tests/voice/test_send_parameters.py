@@ -12,9 +12,10 @@ from stack.audio import packet_duration
 from stack.core.errors import LocalError
 from stack.sdp import AudioParameters
 from stack.session import Connected
-from stack.voice.conversation import ConversationConfig, Heard, KeyPressed
-from stack.voice.events import ReplyFinished
-from stack.voice.mouth import Manner, Mouth
+from stack.voice.audio_sender import AudioSender, SendParameters
+from stack.voice.commands import BeginReply, EndReply, SendDigits, Write, WriteReply
+from stack.voice.conversation import ConversationConfig
+from stack.voice.events import AudioReceived, KeyPressed, ReplyFinished
 from tests.sim.calls import CallPair, agree
 
 RATE = 16_000
@@ -27,8 +28,10 @@ def asked(ptime: int | None = None, max_ptime: int | None = None, **parameters: 
     return replace(audio, remote_parameters=parameters, ptime=ptime, max_ptime=max_ptime)
 
 
-def manner(audio: AudioParameters, bitrate: int = 24_000, channels: int = 1, dtx: bool | None = None) -> Manner:
-    return Manner.agree(audio, bitrate, 5, "voip", channels, dtx)
+def manner(
+    audio: AudioParameters, bitrate: int = 24_000, channels: int = 1, dtx: bool | None = None
+) -> SendParameters:
+    return SendParameters.agree(audio, bitrate, 5, "voip", channels, dtx)
 
 
 def tone(seconds: float, channels: int = 1, rate: int = RATE) -> np.ndarray:
@@ -37,7 +40,7 @@ def tone(seconds: float, channels: int = 1, rate: int = RATE) -> np.ndarray:
     return left if channels == 1 else np.stack((left, np.zeros_like(left)), axis=1)
 
 
-def payloads(mouth: Mouth, sound: np.ndarray, rate: int = RATE) -> list[bytes]:
+def payloads(mouth: AudioSender, sound: np.ndarray, rate: int = RATE) -> list[bytes]:
     mouth.write(sound, rate, 0.0)
     frames = []
     for tick in range(round(len(sound) / rate / 0.01) + 10):
@@ -52,7 +55,8 @@ def test_the_peer_may_lower_the_bitrate(said: str, used: int) -> None:
 
 def test_a_lower_bitrate_makes_smaller_packets() -> None:
     low, high = (
-        sum(map(len, payloads(Mouth(manner(asked(maxaveragebitrate=b))), tone(2)))) for b in ("8000", "24000")
+        sum(map(len, payloads(AudioSender(manner(asked(maxaveragebitrate=b))), tone(2))))
+        for b in ("8000", "24000")
     )
     assert low < 0.6 * high
 
@@ -62,19 +66,19 @@ def test_a_lower_bitrate_makes_smaller_packets() -> None:
     [(None, None, 20), (10, None, 10), (40, None, 40), (60, None, 60), (60, 40, 40), (30, None, 20), (20, 10, 10)],
 )
 def test_the_peer_says_how_long_packets_are(ptime: int | None, longest: int | None, milliseconds: int) -> None:
-    made = payloads(Mouth(manner(asked(ptime, longest))), tone(1.2))
+    made = payloads(AudioSender(manner(asked(ptime, longest))), tone(1.2))
     assert {packet_duration(payload) for payload in made} == {48 * milliseconds}
     assert len(made) == 1200 // milliseconds
 
 
 def test_a_constant_bitrate_where_it_is_asked_for() -> None:
-    assert len(set(map(len, payloads(Mouth(manner(asked(cbr="1"))), tone(1))))) == 1
-    assert len(set(map(len, payloads(Mouth(manner(asked())), tone(1))))) > 5
+    assert len(set(map(len, payloads(AudioSender(manner(asked(cbr="1"))), tone(1))))) == 1
+    assert len(set(map(len, payloads(AudioSender(manner(asked())), tone(1))))) > 5
 
 
 def test_stereo_needs_both_sides() -> None:
-    both = payloads(Mouth(manner(asked(stereo="1"), channels=2)), tone(1, 2, 48_000), 48_000)
-    one = payloads(Mouth(manner(asked(stereo="0"), channels=2)), tone(1, 2, 48_000), 48_000)
+    both = payloads(AudioSender(manner(asked(stereo="1"), channels=2)), tone(1, 2, 48_000), 48_000)
+    one = payloads(AudioSender(manner(asked(stereo="0"), channels=2)), tone(1, 2, 48_000), 48_000)
     assert any(payload[0] & 4 for payload in both)  # RFC 6716 §3.1: the s bit
     assert not any(payload[0] & 4 for payload in one)
     assert manner(asked(stereo="1")).channels == 1
@@ -82,7 +86,7 @@ def test_stereo_needs_both_sides() -> None:
 
 def test_fec_only_for_a_peer_that_can_use_it() -> None:
     for said, carried in (("1", True), ("0", False)):
-        mouth = Mouth(replace(manner(asked(useinbandfec=said)), redundancy=False))
+        mouth = AudioSender(replace(manner(asked(useinbandfec=said)), redundancy=False))
         mouth.write(tone(0.1), RATE, 0.0)
         mouth.note_loss(0.2, 0.0)
         assert mouth._encoder is not None
@@ -111,11 +115,11 @@ def call(*, server: ConversationConfig, changed: AudioParameters | None = None) 
 def test_silence_is_left_out_and_the_timeline_goes_on(dtx: bool) -> None:
     pair = call(server=ConversationConfig(dtx=dtx))
     sound = np.concatenate((tone(1), np.zeros(3 * RATE, np.int16), tone(1)))
-    pair.right.command(lambda conversation, now: conversation.write(sound, RATE, now))
+    pair.right.handle(Write(sound, RATE))
     pair.run(6)
     sent = pair.right.machine.stats(pair.now).totals.packets_sent
     assert sent == 250 if not dtx else 100 < sent < 150
-    frames = [event.frame for event in pair.left.seen(Heard)]
+    frames = [event.frame for event in pair.left.seen(AudioReceived)]
     spoken = [f for f in frames if f.media_time > 2 and np.abs(f.samples.astype(int)).max() > 2000]
     assert spoken[0].media_time == pytest.approx(4.0, abs=0.06)
     assert all(b.media_time == pytest.approx(a.media_time + 0.02) for a, b in pairwise(frames))
@@ -129,9 +133,9 @@ def test_a_reply_that_ends_in_silence_is_heard_whole_with_dtx() -> None:
     sound = np.concatenate((tone(0.5), np.zeros(RATE, np.int16)))
 
     def speak(conversation, now):  # type: ignore[no-untyped-def]
-        number = conversation.begin_reply(now)
-        conversation.write_reply(number, sound, RATE, now)
-        conversation.end_reply(number, now)
+        number = conversation.handle_command(BeginReply(), now)
+        conversation.handle_command(WriteReply(number, sound, RATE), now)
+        conversation.handle_command(EndReply(number), now)
 
     pair.right.command(speak)
     pair.run(3)
@@ -143,18 +147,18 @@ def test_long_packets_are_heard_whole() -> None:
     audio = agree().server.negotiation.audio
     assert audio is not None
     pair = call(server=ConversationConfig(), changed=replace(audio, ptime=60))
-    pair.right.command(lambda conversation, now: conversation.write(tone(1.2), RATE, now))
+    pair.right.handle(Write(tone(1.2), RATE))
     pair.run(2)
     assert pair.right.machine.stats(pair.now).totals.packets_sent == 20
-    frames = [event.frame for event in pair.left.seen(Heard)]
+    frames = [event.frame for event in pair.left.seen(AudioReceived)]
     assert sum(map(len, frames)) == round(1.2 * RATE)
     assert not any(frame.concealed for frame in frames)
 
 
 def test_digits_arrive_in_order() -> None:
     pair = call(server=ConversationConfig())
-    pair.right.command(lambda conversation, now: conversation.send_digits("123#", now))
+    pair.right.handle(SendDigits("123#"))
     pair.run(2)
     assert [event.digit for event in pair.left.seen(KeyPressed)] == ["1", "2", "3", "#"]
     with pytest.raises(LocalError):
-        pair.right.machine.send_digits("12E", pair.now)
+        pair.right.machine.handle_command(SendDigits("12E"), pair.now)

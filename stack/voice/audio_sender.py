@@ -1,12 +1,20 @@
-"""The mouth: what a program says becomes codec frames at their time, and can be held, resumed and dropped.
+"""The audio sender: what a program says becomes codec frames ahead of their time, and can be held, resumed,
+dropped.
 
-It keeps the record from which is computed how much of a reply was heard. Positions count the samples that the
-program wrote, at the encoder's rate, from the beginning of the call; those of a reply count from its own.
+    write -> playout queue (frames on a grid) -> encoder -> ScheduledFrame, due at an instant -> media plane
+                                                            FrameSent <- what has left
+
+A frame is encoded up to `AHEAD` frames before it is due, so that the media plane can send it by itself. Whatever
+stops the sound asks for what has not left: `wants_flush` says so, and the owner takes the frames back.
+
+The sender keeps the record from which is computed how much of a reply was heard. Positions count the samples that
+the program wrote, at the encoder's rate, from the beginning of the call; those of a reply count from its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -27,8 +35,11 @@ from stack.audio import (
 from stack.core.errors import LocalError
 from stack.core.machine import Instant
 from stack.sdp import AudioParameters
-from stack.voice.barge_in import Heard, PlayoutRecord
+from stack.session import FrameSent, ScheduledFrame
+from stack.voice.playout_record import PlayoutPosition, PlayoutRecord
 
+AHEAD = 1
+"""Frames that are encoded before their time: the present one leaves while the next one is made."""
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 _LEAD_IN = 1  # frames: a browser fades in the first 20 to 30 ms after a gap
 _LEAD_IN_AFTER_CUT = 2
@@ -40,7 +51,7 @@ _FRAMES_MS = (10, 20, 40, 60)
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class SendParameters:
     """How sound is coded on its way out: what the program wishes, within what the peer's description allows.
 
     Rates in Hz and bit/s, `frame` in seconds. `dtx` None: if the peer asks for it (`usedtx=1`).
@@ -98,16 +109,12 @@ def _number(parameters: Mapping[str, str], name: str, default: int) -> int:
 
 
 class SpokenFrame(NamedTuple):
-    """One frame on its way out."""
+    """One frame of what is said."""
 
-    payload: bytes
-    """Empty: silence that is not sent (DTX)."""
+    number: int
     samples: Samples
     """Mono, whatever is sent."""
-    ticks: int
-    """Of the RTP clock, that it lasts."""
-    skipped: int
-    """Ticks of silence before it."""
+    due: Instant
     marker: bool
     position: int
     media_time: float
@@ -116,21 +123,29 @@ class SpokenFrame(NamedTuple):
     """Silence before a talkspurt, which is no part of what was written: so many frames of it, with this one."""
 
 
-class Mouth:
+class AudioSender:
     """Queue, pace, encode. The encoder is made at the first write, at the rate that the program speaks at."""
 
-    def __init__(self, manner: Manner) -> None:
-        self._manner = manner
+    def __init__(self, parameters: SendParameters, section: int = 0) -> None:
+        self._parameters = parameters
+        self._section = section
         self._encoder: Encoder | None = None
         self._tuner: EncoderTuner | None = None
         self._playout: PlayoutQueue | None = None
         self._record: PlayoutRecord | None = None
         self._reply_from = 0
-        self._next_timestamp = 0
+        self._numbers = 0
+        self._scheduled: deque[SpokenFrame] = deque()  # handed to the media plane, not reported as sent
         self._ticks = 0
         self._lookahead = 0
         self._closed_until: Instant | None = None
         self.held = False
+        self.lateness = Lateness()
+        """How late frames have left."""
+        self.wants_flush = False
+        """True while frames are scheduled that may not leave: take them back and say so (`note_taken_back`)."""
+        self.has_work = False
+        """True if `frames` may have something, before its time has come."""
         self.last_ends: Instant | None = None
         """When the last of what has left would end, had it been played as it left; None if it was dropped."""
 
@@ -142,12 +157,9 @@ class Mouth:
     @property
     def queued(self) -> float:
         """Seconds of sound that are written and have not left."""
-        return self._playout.queued if self._playout is not None else 0.0
-
-    @property
-    def lateness(self) -> Lateness | None:
-        """How late frames have left; None before the first write."""
-        return self._playout.lateness if self._playout is not None else None
+        if self._playout is None:
+            return 0.0
+        return self._playout.queued + len(self._scheduled) * self._parameters.frame
 
     def note_loss(self, loss: float, now: Instant) -> None:
         """The peer reports that it loses this share of our packets, 0 … 1: the encoder takes precautions."""
@@ -159,6 +171,7 @@ class Mouth:
         if self._playout is None:
             self._playout = self._open(sample_rate)
         self._playout.write(pcm, sample_rate, now)
+        self.has_work = True
 
     def begin_reply(self) -> None:
         """What is written from now on belongs to a new reply."""
@@ -170,6 +183,7 @@ class Mouth:
     def hold(self) -> None:
         """Nothing leaves any more, and nothing is forgotten."""
         self.held = True
+        self.wants_flush = bool(self._scheduled)
 
     def resume(self, heard: int, now: Instant) -> None:
         """Go on with the reply from where it was heard (`heard` samples from its beginning)."""
@@ -178,10 +192,12 @@ class Mouth:
             self._playout.rewind(self._reply_from + heard)
             self._playout.resume(now, _LEAD_IN_AFTER_CUT)
             self._begin_afresh()
+            self.has_work = True
 
     def drop(self, now: Instant) -> int:
         """Forget what has not left, and be ready for another reply; return how many samples that was."""
         self.held = False
+        self.wants_flush = bool(self._scheduled)
         self.last_ends = None  # the client falls silent, too
         if self._playout is None:
             return 0
@@ -196,20 +212,22 @@ class Mouth:
             self._encoder.reset()
 
     def close(self, until: Instant) -> None:
-        """Nothing leaves before `until`, unless `open` is called: nobody would hear it."""
+        """Nothing leaves before `until`, unless `open` is called: it would not be heard."""
         self._closed_until = until
+        self.wants_flush = bool(self._scheduled)
 
     def open(self, now: Instant) -> None:
         """What waited leaves from now on, at its pace."""
         if self._closed_until is not None:
             self._closed_until = None
+            self.has_work = True
             if self._playout is not None:
                 self._playout.resume(now)
 
-    def heard(self, now: Instant, playout_delay: float, *, silenced: bool) -> Heard:
+    def heard(self, now: Instant, playout_delay: float, *, silenced: bool) -> PlayoutPosition:
         """Return how far into the reply the listener is; see `PlayoutRecord.heard`."""
         if self._record is None:
-            return Heard(0, 0, 0, 0.0)
+            return PlayoutPosition(0, 0, 0, 0.0)
         return self._record.heard(now, playout_delay, silenced)
 
     @property
@@ -230,65 +248,86 @@ class Mouth:
         if self._record is not None:
             self._record.acknowledged(extended_highest, now, round_trip)
 
-    def note_sent(self, frame: SpokenFrame, sequence: int, timestamp: int, now: Instant) -> None:
-        """A frame has left under this extended sequence number; one that is not sent, under the one before it."""
-        self.last_ends = max(now, self.last_ends or now) + self._manner.frame
+    def note_taken_back(self, frames: Sequence[ScheduledFrame]) -> None:
+        """Those scheduled frames will not leave: they were flushed."""
+        self.wants_flush = False
+        back = {frame.number for frame in frames}
+        self._scheduled = deque(frame for frame in self._scheduled if frame.number not in back)
+
+    def note_sent(self, sent: FrameSent) -> SpokenFrame | None:
+        """A scheduled frame has left; return it, None if it is not known any more."""
+        while self._scheduled and self._scheduled[0].number < sent.number:
+            self._scheduled.popleft()
+        if not self._scheduled or self._scheduled[0].number != sent.number:
+            return None
+        frame, now = self._scheduled.popleft(), sent.at
+        self.has_work = True
+        self.lateness.add(max(0.0, now - frame.due))
+        self.last_ends = max(now, self.last_ends or now) + self._parameters.frame
         if self._record is not None and frame.position >= self._reply_from:
             position = frame.position - self._reply_from
             samples = 0 if frame.leads_in else len(frame.samples)
-            self._record.sent(sequence, position, samples, now, timestamp if frame.payload else None)
+            self._record.sent(sent.sequence, position, samples, now, sent.rtp_timestamp)
+        return frame
 
     def poll_timeout(self) -> Instant | None:
-        """When the next frame is due."""
+        """When the next frame may be made."""
         due = self._playout.poll_timeout() if self._playout is not None and not self.held else None
         return due if due is None or self._closed_until is None else max(due, self._closed_until)
 
-    def frames(self, now: Instant) -> Iterator[SpokenFrame]:
-        """Yield every frame that leaves now."""
+    def frames(self, now: Instant) -> Iterator[ScheduledFrame]:
+        """Yield every frame that may be scheduled now, in order."""
+        self.has_work = False
         if self._playout is None or self._encoder is None:
             return
         if self._closed_until is not None:
             if now < self._closed_until:
                 return
             self.open(now)
+            self.has_work = False
         while not self.held and (frame := self._playout.next_frame(now)) is not None:
             payload = self._encoder.encode(frame.samples)
-            skipped = 0
-            if self._manner.dtx and self._manner.codec == "opus" and is_dtx(payload):
+            if self._parameters.dtx and self._parameters.codec == "opus" and is_dtx(payload):
                 payload = b""  # the timeline goes on: the next frame that is sent says by how much
-            else:
-                skipped = frame.timestamp - self._next_timestamp
-                self._next_timestamp = frame.timestamp + self._ticks
             mono = to_int16(frame.samples) if frame.samples.ndim > 1 else frame.samples
             at = frame.timestamp / self._encoder.clock_rate
-            yield SpokenFrame(
-                payload, mono, self._ticks, skipped, frame.marker, frame.position, at, frame.leads_in
+            self._numbers += 1
+            self._scheduled.append(
+                SpokenFrame(self._numbers, mono, frame.due, frame.marker, frame.position, at, frame.leads_in)
+            )
+            yield ScheduledFrame(
+                self._numbers, payload, self._ticks, frame.timestamp, frame.due, frame.marker, self._section
             )
 
     def _open(self, sample_rate: int) -> PlayoutQueue:
-        manner = self._manner
+        parameters = self._parameters
         encoder: Encoder
-        if manner.codec == "opus":
+        if parameters.codec == "opus":
             rate = next((rate for rate in _OPUS_RATES if rate >= sample_rate), _OPUS_RATES[-1])
             opus = OpusEncoder(
-                min(rate, manner.max_rate),
-                manner.channels,
-                manner.bitrate,
-                manner.complexity,
-                manner.application,
-                dtx=bool(manner.dtx),
-                cbr=manner.cbr,
+                min(rate, parameters.max_rate),
+                parameters.channels,
+                parameters.bitrate,
+                parameters.complexity,
+                parameters.application,
+                dtx=bool(parameters.dtx),
+                cbr=parameters.cbr,
             )
-            self._tuner = EncoderTuner(opus, redundancy=manner.redundancy, wanted=manner.fec)
+            self._tuner = EncoderTuner(opus, redundancy=parameters.redundancy, wanted=parameters.fec)
             encoder = opus
             self._lookahead = opus.lookahead
-        elif manner.codec in ("pcmu", "pcma"):
-            encoder = G711Encoder(G711Law[manner.codec.upper()])
+        elif parameters.codec in ("pcmu", "pcma"):
+            encoder = G711Encoder(G711Law[parameters.codec.upper()])
         else:
-            raise LocalError(f"no encoder for {manner.codec}")
+            raise LocalError(f"no encoder for {parameters.codec}")
         self._encoder = encoder
-        self._ticks = round(encoder.clock_rate * manner.frame)
+        self._ticks = round(encoder.clock_rate * parameters.frame)
         self._record = PlayoutRecord(encoder.sample_rate)
         return PlayoutQueue(
-            encoder.sample_rate, encoder.channels, encoder.clock_rate, lead_in=_LEAD_IN, frame=manner.frame
+            encoder.sample_rate,
+            encoder.channels,
+            encoder.clock_rate,
+            lead=AHEAD,
+            lead_in=_LEAD_IN,
+            frame=parameters.frame,
         )

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from stack.voice.barge_in import MAX_AGE, MAX_RECORD, Heard, Listener, PlayoutRecord
 from stack.voice.echo import EchoReport, EchoState
+from stack.voice.playout_record import MAX_AGE, MAX_RECORD, PlayoutPosition, PlayoutRecord
+from stack.voice.speech_front_end import SpeechFrontEnd
 from stack.voice.turns import TurnSettings
 from stack.voice.vad import SpeechStarted, SpeechStopped, VoiceFrame
 
@@ -40,7 +41,7 @@ class TestPlayoutRecord:
     def test_never_more_than_left_and_never_less_than_nothing(self):
         assert record(10).heard(60.0, 0.1).samples == 10 * PACKET
         assert record(10).heard(10.0, 0.3).samples == 0
-        assert PlayoutRecord(RATE).heard(1.0, 0.1) == Heard(0, 0, 0, 0.0)
+        assert PlayoutRecord(RATE).heard(1.0, 0.1) == PlayoutPosition(0, 0, 0, 0.0)
 
     def test_a_pause_in_the_reply_is_not_heard_twice(self):
         sent = record(10)
@@ -153,7 +154,7 @@ class Subtract:
 LOUD, QUIET = np.full(320, 5000, np.int16), np.zeros(320, np.int16)
 
 
-def hear(listener: Listener, pattern: str) -> list[object]:
+def hear(listener: SpeechFrontEnd, pattern: str) -> list[object]:
     events: list[object] = []
     for index, mark in enumerate(pattern):
         events += listener.capture(LOUD if mark == "#" else QUIET, index * 0.02).events
@@ -162,26 +163,26 @@ def hear(listener: Listener, pattern: str) -> list[object]:
 
 class TestListener:
     def test_from_samples_to_events(self):
-        started, stopped = hear(Listener(TurnSettings(), Threshold()), "....##########..........")
+        started, stopped = hear(SpeechFrontEnd(TurnSettings(), Threshold()), "....##########..........")
         assert isinstance(started, SpeechStarted)
         assert started.onset == pytest.approx(0.08)
         assert isinstance(stopped, SpeechStopped)
         assert stopped.media_time == pytest.approx(0.28)
 
     def test_a_reply_makes_it_stricter(self):
-        listener = Listener(TurnSettings(minimum_interruption_ms=200), Threshold())
+        listener = SpeechFrontEnd(TurnSettings(minimum_interruption_ms=200), Threshold())
         listener.over_reply = True
         assert hear(listener, "..######............") == []
-        listener = Listener(TurnSettings(minimum_interruption_ms=200), Threshold())
+        listener = SpeechFrontEnd(TurnSettings(minimum_interruption_ms=200), Threshold())
         assert len(hear(listener, "..######............")) == 2
 
     def test_settings_take_effect_at_once(self):
-        listener = Listener(TurnSettings(), Threshold())
+        listener = SpeechFrontEnd(TurnSettings(), Threshold())
         listener.settings = TurnSettings(threshold=0.95)
         assert hear(listener, "..######............") == []
 
     def test_what_we_send_is_taken_out(self):
-        listener = Listener(TurnSettings(), Threshold(), Subtract(believes=True))
+        listener = SpeechFrontEnd(TurnSettings(), Threshold(), Subtract(believes=True))
         events = []
         for index in range(20):
             listener.render(LOUD, index * 0.02)
@@ -191,15 +192,15 @@ class TestListener:
         assert events == []
 
     def test_the_gate_has_the_last_word(self):
-        assert hear(Listener(TurnSettings(), Threshold(), Subtract(believes=False)), "..##########") == []
+        assert hear(SpeechFrontEnd(TurnSettings(), Threshold(), Subtract(believes=False)), "..##########") == []
 
     def test_nothing_sent_is_silence(self):
-        listener = Listener(TurnSettings(), Threshold())
+        listener = SpeechFrontEnd(TurnSettings(), Threshold())
         hear(listener, "..##########")
         assert listener.speaking
         assert [type(event) for event in listener.advance(1.0)] == [SpeechStopped]
 
     def test_another_source(self):
-        listener = Listener(TurnSettings(), Threshold())
+        listener = SpeechFrontEnd(TurnSettings(), Threshold())
         hear(listener, "..##########")
         assert [type(event) for event in listener.reset()] == [SpeechStopped]

@@ -1,8 +1,8 @@
-"""The floor: who speaks, and what becomes of the reply that is being spoken.
+"""The turn_manager: who speaks, and what becomes of the reply that is being spoken.
 
-Joins the ear's speech events (`barge_in.Listener`), the table (`turns.TurnTaking`) and the mouth. A barge-in is
-one act: in the call in which the table says so the mouth is held, what was heard is computed, and the client told.
-Long, because all that can happen to a turn or a reply stands here, and each of it is short.
+Joins the ear's speech events (`barge_in.SpeechFrontEnd`), the table (`turns.TurnTaking`) and the sender. A
+barge-in is one act: in the call in which the table says so the sender is held, what was heard is computed, and
+the client told. Long, because all that can happen to a turn or a reply stands here, and each of it is short.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from stack.core.errors import LocalError
 from stack.core.machine import Instant
 from stack.core.timers import earliest
 from stack.voice import events as ev
-from stack.voice.barge_in import Listener
+from stack.voice.audio_sender import AudioSender, SpokenFrame
 from stack.voice.client import Silenced
 from stack.voice.endpointing import LONGEST_LOOK, LONGEST_SILENCE, is_backchannel
-from stack.voice.mouth import Mouth, SpokenFrame
 from stack.voice.pauses import Pauses
+from stack.voice.speech_front_end import SpeechFrontEnd
 from stack.voice.turns import TurnAction, TurnEvent, TurnMode, TurnSettings, TurnState, TurnTaking
 from stack.voice.vad import DETECTOR_RATE, SpeechEvent, SpeechStarted
 
@@ -57,6 +57,36 @@ class _Reply:
     """Samples that had been heard when it was held."""
 
 
+class SlidingMinimum:
+    """The least of the last `window` values; O(1) a value, on average."""
+
+    __slots__ = ("_candidates", "_count", "_window")
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self._count = 0
+        self._candidates: deque[tuple[int, float]] = deque()  # rising values: each is the least of those behind it
+
+    def add(self, value: float) -> None:
+        """Take one more value; the oldest goes when there are more than the window holds."""
+        candidates = self._candidates
+        while candidates and candidates[-1][1] >= value:
+            candidates.pop()
+        candidates.append((self._count, value))
+        self._count += 1
+        if candidates[0][0] <= self._count - 1 - self._window:
+            candidates.popleft()
+
+    @property
+    def minimum(self) -> float | None:
+        """The least value; None without any."""
+        return self._candidates[0][1] if self._candidates else None
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._candidates.clear()
+
+
 class _Silence(NamedTuple):
     """The client was told to fall silent, and has not said yet what it had played by then."""
 
@@ -64,18 +94,18 @@ class _Silence(NamedTuple):
     since: Instant
 
 
-class Floor:
+class TurnManager:
     """The voice logic of one conversation; a machine without a network. Pump `drain_events` after each input."""
 
-    def __init__(self, mouth: Mouth, listener: Listener, settings: TurnSettings) -> None:
+    def __init__(self, sender: AudioSender, front_end: SpeechFrontEnd, settings: TurnSettings) -> None:
         self.playout_delay = DEFAULT_PLAYOUT_DELAY
         self.in_pieces = False
         """Report a turn in pieces while it is being said, too."""
         self._client_answers = False
         self._silence: _Silence | None = None
         self._silenced_reply = 0
-        self._mouth = mouth
-        self._listener = listener
+        self._sender = sender
+        self._front_end = front_end
         self._turns = TurnTaking(settings)
         self._pauses = Pauses()
         self._reported_to: float | None = None  # media time up to which the turn was reported in pieces
@@ -90,7 +120,7 @@ class Floor:
         self._onset: Instant | None = None
         self._turn_over: Instant | None = None
         self._heard_at: Instant | None = None  # when the latest frame came
-        self._transits: deque[float] = deque(maxlen=MIN_TRANSIT_WINDOW)
+        self._transits = SlidingMinimum(MIN_TRANSIT_WINDOW)
         self._reference: Resampler | None = None
         self._reference_offset: float | None = None  # from our RTP timeline to the microphone's
 
@@ -116,8 +146,8 @@ class Floor:
     def hear(self, frame: AudioFrame, now: Instant, audio_level: int | None = None) -> None:
         """Take a frame of the microphone at 16 kHz, in media time."""
         self._heard_at = now
-        self._transits.append(now - frame.media_time)
-        hearing = self._listener.capture(frame.samples, frame.media_time, audio_level)
+        self._transits.add(now - frame.media_time)
+        hearing = self._front_end.capture(frame.samples, frame.media_time, audio_level)
         if len(hearing.samples):
             self._collect(hearing.samples, hearing.media_time)
         for event in hearing.events:
@@ -127,7 +157,7 @@ class Floor:
 
     def forget_source(self, now: Instant) -> None:
         """Another source speaks from now on."""
-        for event in self._listener.reset():
+        for event in self._front_end.reset():
             self._on_speech(event, now)
         self._transits.clear()
         self._act(now)
@@ -180,7 +210,8 @@ class Floor:
 
     def _arrival_of(self, media_time: float, now: Instant) -> Instant:
         """Return when that moment of the microphone could have been here: by the fastest way of late."""
-        return min(now, media_time + min(self._transits, default=now - media_time))
+        fastest = self._transits.minimum
+        return now if fastest is None else min(now, media_time + fastest)
 
     def _report_pieces(self) -> None:
         """Hand up what has been said of the turn since the last piece."""
@@ -236,7 +267,7 @@ class Floor:
             raise LocalError("another reply is being spoken: end or interrupt it first")
         self._numbers += 1
         self._reply = _Reply(self._numbers)
-        self._mouth.begin_reply()
+        self._sender.begin_reply()
         return self._numbers
 
     def note_written(self, number: int, now: Instant) -> bool:
@@ -276,23 +307,24 @@ class Floor:
 
     def note_sent(self, frame: SpokenFrame, now: Instant) -> None:
         """A frame leaves: it is the reference that the echo canceller looks for."""
-        if not self._transits:
+        fastest = self._transits.minimum
+        if fastest is None:
             return
-        if self._reference is None or self._reference.rate_in != self._mouth.sample_rate:
-            self._reference = Resampler(self._mouth.sample_rate, DETECTOR_RATE, causal=True)
+        if self._reference is None or self._reference.rate_in != self._sender.sample_rate:
+            self._reference = Resampler(self._sender.sample_rate, DETECTOR_RATE, causal=True)
         samples = self._reference.process(frame.samples)
         # By the time on the RTP timeline, which the client plays along: we are late now and then, sound is not.
-        offset = now - min(self._transits) - frame.media_time
+        offset = now - fastest - frame.media_time
         if self._reference_offset is None or abs(offset - self._reference_offset) > MAX_REFERENCE_ERROR:
             self._reference_offset = offset
-        self._listener.render(samples, frame.media_time + self._reference_offset)
+        self._front_end.render(samples, frame.media_time + self._reference_offset)
 
     def note_queue(self, now: Instant) -> None:
         """Something has left: if it was the last of a reply that is written whole, the reply is over."""
         reply = self._reply
-        if reply is None or not reply.written_whole or self._mouth.held or self._mouth.queued > 0:
+        if reply is None or not reply.written_whole or self._sender.held or self._sender.queued > 0:
             return
-        heard = self._mouth.heard(now, self.playout_delay, silenced=False)
+        heard = self._sender.heard(now, self.playout_delay, silenced=False)
         self._reply = None
         self._events.append(ev.ReplyFinished(reply.number, round(heard.milliseconds, 1)))
         self._turns.reply_finished(now)
@@ -307,11 +339,11 @@ class Floor:
         reply, self._reply = self._reply, None
         if reply is None:
             return
-        heard = self._mouth.heard(now if heard_by is None else heard_by, self.playout_delay, silenced=True)
+        heard = self._sender.heard(now if heard_by is None else heard_by, self.playout_delay, silenced=True)
         samples = heard.acknowledged if heard_by is None else heard.samples
-        if self._mouth.held:
+        if self._sender.held:
             samples = reply.held_at
-        self._mouth.drop(now)
+        self._sender.drop(now)
         heard_ms, sent_ms = self._milliseconds(samples), self._milliseconds(heard.sent)
         self._events.append(ev.ReplyInterrupted(reply.number, heard_ms, sent_ms))
 
@@ -327,11 +359,11 @@ class Floor:
         later = self._numbers - silence.reply  # replies that have begun since
         if now - silence.since > MEASURE_VALID or later > 1:
             return False
-        samples = self._mouth.played(silenced.rtp_timestamp, silenced.age, former=later == 1)
+        samples = self._sender.played(silenced.rtp_timestamp, silenced.age, former=later == 1)
         if (
             samples is None
             and not later
-            and self._mouth.played(silenced.rtp_timestamp, 0.0, former=True) is not None
+            and self._sender.played(silenced.rtp_timestamp, 0.0, former=True) is not None
         ):
             samples = 0  # it was still playing the one before
         if samples is None:
@@ -346,22 +378,22 @@ class Floor:
         self._client_answers = True
         if reply == self._silenced_reply:
             self._silence = None
-            self._mouth.open(now)
+            self._sender.open(now)
 
     def forget_client(self, now: Instant) -> None:
         """Nobody will say any more what is played."""
         self._client_answers = False
-        self._mouth.open(now)
+        self._sender.open(now)
 
     def _silence_client(self, reply: int, sent: int, now: Instant) -> None:
         """The client is being told to fall silent: until it is back, what leaves would not be heard."""
         self._silence = _Silence(reply, now) if sent else None
         self._silenced_reply = reply
         if self._client_answers:
-            self._mouth.close(now + MAX_SILENCE)
+            self._sender.close(now + MAX_SILENCE)
 
     def _milliseconds(self, samples: int) -> float:
-        return round(1000.0 * samples / (self._mouth.sample_rate or 1), 1)
+        return round(1000.0 * samples / (self._sender.sample_rate or 1), 1)
 
     # -- rules and wishes ----------------------------------------------------------------------------------
 
@@ -369,8 +401,8 @@ class Floor:
         """Change the rules in the middle of the call."""
         if settings.eagerness is not self.settings.eagerness:
             self._pauses.judge_anew()
-        self._listener.settings = settings
-        self._turns.configure(settings, now, self._listener.speaking)
+        self._front_end.settings = settings
+        self._turns.configure(settings, now, self._front_end.speaking)
         self._act(now)
         self._estimate_end(now)  # the deadline was set anew, to the longest wait
         self._act(now)
@@ -459,7 +491,7 @@ class Floor:
     @property
     def _absent_at(self) -> Instant | None:
         """When the speech that runs is over, unless another frame comes."""
-        if self._heard_at is None or not self._listener.speaking:
+        if self._heard_at is None or not self._front_end.speaking:
             return None
         return self._heard_at + max(ABSENT_AFTER, self.settings.pause)
 
@@ -472,8 +504,13 @@ class Floor:
         if absent_at is None or self._heard_at is None:
             return
         if now >= absent_at or (deadline is not None and now >= deadline):
-            for event in self._listener.miss(now - self._heard_at):
+            for event in self._front_end.miss(now - self._heard_at):
                 self._on_speech(event, now)
+
+    @property
+    def has_events(self) -> bool:
+        """True if `drain_events` has something to return."""
+        return bool(self._events)
 
     def drain_events(self) -> Sequence[ev.VoiceEvent]:
         """Everything that happened, in order."""
@@ -494,7 +531,7 @@ class Floor:
             self._events.append(ev.TurnChanged(self._state))
             if self._state is TurnState.USER_PAUSED:
                 self._estimate_end(now)
-        self._listener.over_reply = self._reply is not None and self._reply.started
+        self._front_end.over_reply = self._reply is not None and self._reply.started
 
     def _do(self, event: TurnEvent, now: Instant) -> None:
         match event.action:
@@ -542,34 +579,34 @@ class Floor:
     def _hold(self, now: Instant) -> None:
         if self._reply is None:
             return
-        self._mouth.hold()
-        heard = self._mouth.heard(now, self.playout_delay, silenced=True)
+        self._sender.hold()
+        heard = self._sender.heard(now, self.playout_delay, silenced=True)
         self._reply.held_at = heard.samples
         self._silence_client(self._reply.number, heard.sent, now)
         stop = 0.0 if self._onset is None else (now - self._onset) * 1000.0
         heard_ms = round(heard.milliseconds, 1)
-        last = self._mouth.last_timestamp
+        last = self._sender.last_timestamp
         self._events.append(ev.ReplyHeld(self._reply.number, heard_ms, round(stop, 1), last))
 
     def _resume(self, now: Instant) -> None:
         if self._reply is None:
             return
         self._silence = None  # whatever the client played: this is where it goes on
-        self._mouth.resume(self._reply.held_at, now)
+        self._sender.resume(self._reply.held_at, now)
         self._events.append(ev.ReplyResumed(self._reply.number, self._milliseconds(self._reply.held_at)))
 
     def _drop(self, now: Instant) -> None:
         reply, self._reply = self._reply, None
         if reply is None:
             return
-        heard = self._mouth.heard(now, self.playout_delay, silenced=True)
+        heard = self._sender.heard(now, self.playout_delay, silenced=True)
         samples = heard.samples
-        if self._mouth.held:
+        if self._sender.held:
             samples = reply.held_at
         else:
             self._silence_client(reply.number, heard.sent, now)
-        self._mouth.drop(now)
+        self._sender.drop(now)
         heard_ms, sent_ms = self._milliseconds(samples), self._milliseconds(heard.sent)
         provisional = self._client_answers and self._silence is not None
-        last = self._mouth.last_timestamp
+        last = self._sender.last_timestamp
         self._events.append(ev.ReplyInterrupted(reply.number, heard_ms, sent_ms, provisional, last))

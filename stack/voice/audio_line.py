@@ -1,0 +1,328 @@
+"""An audio line: what is heard in one audio section of a call, what is said there, and whose turn it is.
+
+    RtpEvent   -> receiver (order, decode, conceal) -> AudioReceived, and the turn manager (speech, turns,
+    barge-in) write      -> audio sender (queue, pace, encode) -> ScheduledFrame
+    FrameSent  -> what was heard of a reply, the echo canceller's reference, the recording
+
+A machine without a network: its owner feeds it RTP events, reports and time, schedules its frames with the
+session, and takes back what `wants_flush` says. One audio section is one line; a call has one today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stack.audio import (
+    ArrivalReceiver,
+    AudioFrame,
+    ClockReceiver,
+    Lateness,
+    Pcm,
+    Receiver,
+    Resampler,
+    make_receiver,
+)
+from stack.core.machine import Instant
+from stack.core.timers import TimerName, Timers
+from stack.core.trace import Counters
+from stack.rtp import (
+    ByeReceived,
+    DtmfReceived,
+    MediaSection,
+    PacketReceived,
+    RemoteView,
+    RtpEvent,
+    SourceChanged,
+)
+from stack.sdp import AudioParameters
+from stack.session import EndReason, FrameSent, ScheduledFrame
+from stack.voice.audio_sender import AudioSender, SendParameters
+from stack.voice.config import ConversationConfig, make_canceller, make_decoder, make_detector
+from stack.voice.events import AudioReceived, KeyPressed, LineEvent, PeerLeft, SpeakerDrained
+from stack.voice.recording import Tap
+from stack.voice.speech_front_end import SpeechFrontEnd
+from stack.voice.turn_manager import TurnManager
+from stack.voice.turns import TurnMode
+from stack.voice.vad import DETECTOR_RATE
+
+TICK = 0.020
+"""Seconds between two frames of the `clock` jitter buffer."""
+_REPAIR_MARGIN = 0.020
+MAX_UNPLAYED = 1.0
+"""Seconds after its last packet has left for which sound may still be on its way to the listener's ear."""
+UNKNOWN_WAY = 0.05
+"""Seconds that a packet takes to the peer, where nothing has been measured yet."""
+_UNEVEN = 0.06  # seconds that a jitter buffer and a sound device keep now and then beyond their mean
+
+
+class LineTimer(TimerName):
+    """Why an audio line wants to be woken."""
+
+    TICK = "the next frame of the `clock` jitter buffer"
+    GAP = "a gap in what is received is given up"
+    TURN = "a deadline of turn-taking"
+    FRAME = "the next frame may be encoded"
+    PLAYED = "the peer has played what was said"
+
+
+class AudioLine:
+    """Receiver, sender, speech front end and turn manager of one audio section."""
+
+    def __init__(
+        self, audio: AudioParameters, section: MediaSection, config: ConversationConfig, *, index: int = 0
+    ) -> None:
+        self.counters = Counters()
+        self.tap: Tap | None = None
+        """What is shown all that is heard and said on this line."""
+        self.timers: Timers[LineTimer] = Timers()
+        codec = audio.codec.lower()
+        self.receiver: Receiver = make_receiver(make_decoder(codec, config.microphone_rate), config.jitter_buffer)
+        self.sender = AudioSender(
+            SendParameters.agree(
+                audio, config.bitrate, config.complexity, config.application, config.channels, config.dtx
+            ),
+            index,
+        )
+        front_end = SpeechFrontEnd(config.turns, make_detector(config.detector), make_canceller(config.echo))
+        self.turn_manager = TurnManager(self.sender, front_end, config.turns)
+        self.listening = False
+        """Tell speech from silence and take turns: it costs CPU, so only what asks for it pays.
+
+        A reply, or a client that opens its `events` channel, asks by itself.
+        """
+        self._payload_type = audio.payload_type
+        self._section = section
+        self._arrival = self.receiver if isinstance(self.receiver, ArrivalReceiver) else None
+        self._clock = self.receiver if isinstance(self.receiver, ClockReceiver) else None
+        self._to_detector: Resampler | None = None
+        if config.microphone_rate != DETECTOR_RATE:
+            self._to_detector = Resampler(config.microphone_rate, DETECTOR_RATE, causal=True)
+        self._events: list[LineEvent] = []
+        self._view: RemoteView | None = None
+        self._round_trip: float | None = None
+        self._writes = 0
+        self._drained_writes = 0
+        self._tick_due: Instant = 0.0
+
+    # -- what is said --------------------------------------------------------------------------------------
+
+    def write(self, pcm: Pcm, sample_rate: int, now: Instant) -> None:
+        """Say something outside of any reply; see `PlayoutQueue.write`."""
+        self._writes += 1
+        self.sender.write(pcm, sample_rate, now)
+
+    def flush(self, now: Instant) -> None:
+        """Fall silent at once: a reply is dropped, and whatever else waits to be said."""
+        self.turn_manager.interrupt(now)
+        self.sender.drop(now)
+
+    def begin_reply(self, now: Instant) -> int:
+        """Open a reply and return its number; `LocalError` while another is being spoken."""
+        self.listening = True
+        return self.turn_manager.begin_reply(now)
+
+    def write_reply(self, number: int, pcm: Pcm, sample_rate: int, now: Instant) -> bool:
+        """Say more of a reply; False if it was dropped, and the sound with it."""
+        self._writes += 1
+        if not self.turn_manager.note_written(number, now):
+            return False
+        self.sender.write(pcm, sample_rate, now)
+        return True
+
+    def queued(self, number: int) -> float | None:
+        """Return how many seconds of a reply wait to be said; None if it was dropped or is over."""
+        return self.sender.queued if self.turn_manager.reply == number else None
+
+    @property
+    def wants_flush(self) -> bool:
+        """True while frames are scheduled that may not leave; answer with `note_taken_back`."""
+        return self.sender.wants_flush
+
+    def note_taken_back(self, frames: Sequence[ScheduledFrame]) -> None:
+        """Those scheduled frames will not leave."""
+        self.sender.note_taken_back(frames)
+
+    @property
+    def has_frames(self) -> bool:
+        """True if `frames` may have something."""
+        return self.sender.has_work
+
+    def frames(self, now: Instant) -> Sequence[ScheduledFrame]:
+        """Return every frame that may be scheduled now, in order."""
+        frames = list(self.sender.frames(now))
+        self.timers.set(LineTimer.FRAME, self.sender.poll_timeout())
+        return frames
+
+    @property
+    def lateness(self) -> Lateness:
+        """How late the frames left that were sent."""
+        return self.sender.lateness
+
+    # -- what arrives --------------------------------------------------------------------------------------
+
+    def start(self, now: Instant) -> None:
+        """The session is connected: what was written may leave, and the `clock` jitter buffer begins to tick."""
+        self.sender.has_work = True
+        if self._clock is not None:
+            self._tick_due = now
+            self.timers.set(LineTimer.TICK, self._next_tick(now))
+
+    def handle_media(self, event: RtpEvent | FrameSent, now: Instant) -> None:
+        """Take what the media plane reports of this section."""
+        if isinstance(event, PacketReceived):
+            if event.payload and event.payload_type != self._payload_type:
+                self.counters.add("dropped_other_payload_type")
+                return
+            if self._arrival is not None:
+                self._set_repair(self._arrival)
+            frames = self.receiver.insert(
+                event.payload, event.sequence, event.timestamp, event.arrival, event.recovered
+            )
+            level = event.audio_level.level if event.audio_level is not None else None
+            self._hear(frames, now, level)
+            self._arm_gap()
+        elif isinstance(event, FrameSent):
+            self._note_sent(event, now)
+        elif isinstance(event, SourceChanged):
+            self._hear_rest(now)
+            self.receiver.reset()
+            self.turn_manager.forget_source(now)
+        elif isinstance(event, ByeReceived):
+            self._hear_rest(now)
+            self._events.append(PeerLeft())
+        elif isinstance(event, DtmfReceived):
+            self._events.append(KeyPressed(event.digit))
+
+    @property
+    def has_report(self) -> bool:
+        """True if the peer has reported of our sound since the last `note_report`."""
+        return self._section.remote_view is not self._view
+
+    def note_report(self, round_trip: float | None, now: Instant) -> None:
+        """Let what the peer reports of our sound steer the encoder, and what we believe that it heard.
+
+        `round_trip` is the latest one in seconds, however it was measured.
+        """
+        self._round_trip = round_trip
+        view = self._section.remote_view
+        if view is not None and view is not self._view:
+            self._view = view
+            self.sender.acknowledged(view.extended_highest_sequence, now, round_trip or 0.0)
+            self.sender.note_loss(self._section.sender.reported_loss(now), now)
+
+    def _note_sent(self, sent: FrameSent, now: Instant) -> None:
+        frame = self.sender.note_sent(sent)
+        if frame is None:
+            return
+        if self.tap is not None:
+            self.tap.sent(frame, self.sender.sample_rate, now)
+        if self.listening:
+            self.turn_manager.note_sent(frame, now)
+
+    def _hear(self, frames: Sequence[AudioFrame], now: Instant, audio_level: int | None = None) -> None:
+        for frame in frames:
+            self._events.append(AudioReceived(frame))
+            if not self.listening or self.turn_manager.settings.mode is TurnMode.FULL_DUPLEX:
+                continue
+            if self._to_detector is not None:
+                samples = self._to_detector.process(frame.samples)
+                frame = AudioFrame(samples, DETECTOR_RATE, frame.media_time, frame.concealed)
+            self.turn_manager.hear(frame, now, audio_level if len(frames) == 1 else None)
+
+    def _hear_rest(self, now: Instant) -> None:
+        """What waits behind a gap waits in vain, as its source has gone. The `clock` buffer keeps its beat."""
+        if self._arrival is not None:
+            self._hear(self._arrival.finish(now), now)
+
+    def _set_repair(self, receiver: ArrivalReceiver) -> None:
+        section, buffer = self._section, receiver.buffer
+        if section.config.nack:
+            buffer.repair_wait = 0.0 if self._round_trip is None else self._round_trip + _REPAIR_MARGIN
+        if section.types.red is not None:
+            buffer.red_depth = section.received_red_depth
+
+    def _arm_gap(self) -> None:
+        if self._arrival is not None and (self._arrival.is_waiting or self.timers.is_set(LineTimer.GAP)):
+            self.timers.set(LineTimer.GAP, self._arrival.poll_timeout())
+
+    def end(self, reason: EndReason, now: Instant) -> None:
+        """The session is over: hand up what was held, and say what was heard of the reply that was being
+        spoken.
+        """
+        self._hear(self.receiver.finish(now), now)
+        heard_by: Instant | None = now
+        if reason is EndReason.CONSENT_EXPIRED:
+            heard_by = None
+        elif reason is not EndReason.HUNG_UP:
+            # The peer fell silent when its last datagram left: what was heard had left a round trip before.
+            heard_by = now - 2 * self._way
+        self.turn_manager.end(heard_by, now)
+        self.timers.clear_all()
+
+    # -- time ----------------------------------------------------------------------------------------------
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Do what is due."""
+        for timer in self.timers.pop_due(now):
+            match timer:
+                case LineTimer.FRAME:
+                    self.sender.has_work = True
+                case LineTimer.TURN:
+                    self.turn_manager.handle_timeout(now)
+                case LineTimer.GAP:
+                    if self._arrival is not None:
+                        self._hear(self._arrival.handle_timeout(now), now)
+                        self._arm_gap()
+                case LineTimer.TICK:
+                    if self._clock is not None:
+                        self.timers.set(LineTimer.TICK, self._next_tick(now))
+                        self._hear([self._clock.tick(now)], now)
+                case LineTimer.PLAYED:
+                    pass  # `settle` looks
+
+    def settle(self, now: Instant) -> None:
+        """After every input and command, when its frames have been scheduled: what follows, and when next."""
+        manager = self.turn_manager
+        manager.note_queue(now)
+        if self._writes != self._drained_writes:
+            self._note_drained(now)
+        self.timers.set(LineTimer.TURN, manager.poll_timeout())
+
+    def _next_tick(self, now: Instant) -> Instant:
+        """The grid of ticks does not drift; one that comes very late starts a new grid."""
+        due = self._tick_due + TICK
+        self._tick_due = due if due > now - 5 * TICK else now + TICK
+        return self._tick_due
+
+    def _note_drained(self, now: Instant) -> None:
+        """Say that all that was written has been played, or be woken when it will have been."""
+        if self.sender.queued > 0:
+            return
+        at = self._played_at(now)
+        if at > now:
+            self.timers.set(LineTimer.PLAYED, at)
+        else:
+            self.timers.clear(LineTimer.PLAYED)
+            self._drained_writes = self._writes
+            self._events.append(SpeakerDrained(self._writes))
+
+    def _played_at(self, now: Instant) -> Instant:
+        """When the last of what has left will have been played, by what the client tells and what is measured."""
+        if self.sender.last_ends is None:
+            return now
+        jitter = self._view.jitter if self._view is not None else 0.0
+        late = self._way + self.turn_manager.playout_delay + 2 * jitter + _UNEVEN
+        return self.sender.last_ends + min(late, MAX_UNPLAYED)
+
+    @property
+    def _way(self) -> float:
+        """Seconds that a packet takes to the peer."""
+        return UNKNOWN_WAY if self._round_trip is None else self._round_trip / 2
+
+    def drain_events(self) -> Sequence[LineEvent]:
+        """Return what happened since the last call, in order."""
+        if not self._events and not self.turn_manager.has_events:
+            return ()
+        events, self._events = self._events, []
+        events.extend(self.turn_manager.drain_events())
+        return events

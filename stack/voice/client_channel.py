@@ -1,0 +1,98 @@
+"""The client's `events` channel: it is told what happens in the same call, and its requests are carried out.
+
+`client.py` says what the messages are. What is told before the channel is open waits for it, because a program
+greets as soon as there is sound, and the channel opens a little later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stack.core.errors import ParseError
+from stack.core.machine import Instant
+from stack.core.trace import Counters
+from stack.sctp import ChannelId
+from stack.voice.audio_line import AudioLine
+from stack.voice.client import (
+    announce,
+    read_audible,
+    read_playout_delay,
+    read_request,
+    read_silenced,
+    read_turn_settings,
+    to_json,
+)
+from stack.voice.events import LineEvent
+
+MAX_EARLY = 64
+"""Messages that wait for the client's channel to open; what is told beyond them is dropped."""
+
+
+class ClientChannel:
+    """Queue of what the client is to be told, and the reader of what it asks for. Its owner sends."""
+
+    def __init__(self, counters: Counters) -> None:
+        self.channel: ChannelId | None = None
+        self._counters = counters
+        self._waiting: list[str] = []
+        self._was_open = False
+
+    def open(self, channel: ChannelId) -> None:
+        """The client has opened its channel."""
+        self.channel = channel
+        self._was_open = True
+
+    def close(self) -> None:
+        """The client has closed its channel: what is told from now on is dropped."""
+        self.channel = None
+        self._waiting.clear()
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Queue a JSON message; counted and dropped for a client that has no channel any more, or never opens
+        it.
+        """
+        if self.channel is None and (self._was_open or len(self._waiting) >= MAX_EARLY):
+            self._counters.add("announcement_without_client")
+        else:
+            self._waiting.append(to_json(message))
+
+    def announce(self, event: LineEvent) -> None:
+        """Tell the client of an event, if it is one that concerns it and the channel is open."""
+        if self.channel is not None:
+            message = announce(event)
+            if message is not None:
+                self._waiting.append(to_json(message))
+
+    def drain(self) -> Sequence[str]:
+        """Return what is to be sent now, in order."""
+        if not self._waiting or self.channel is None:
+            return ()
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def handle_message(self, data: str | bytes, line: AudioLine, now: Instant) -> bool:
+        """Do what the client asks for; False if it is no request of ours, but a message for the program."""
+        manager = line.turn_manager
+        try:
+            request = read_request(data)
+            match request["type"]:
+                case "turn_settings":
+                    manager.configure(read_turn_settings(request, manager.settings), now)
+                case "push_to_talk":
+                    manager.push_to_talk(request.get("pressed") is True, now)
+                case "interrupt":
+                    manager.interrupt(now)
+                case "playout_delay":
+                    manager.playout_delay = read_playout_delay(request)
+                case "silenced":
+                    if not manager.note_silenced(read_silenced(request), now):
+                        self._counters.add("client_report_implausible")
+                case "audible":
+                    manager.note_audible(read_audible(request), now)
+                case _:
+                    return False
+        except ParseError:
+            self._counters.add("client_request_malformed")
+            return False
+        return True

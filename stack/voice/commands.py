@@ -1,0 +1,402 @@
+"""What a program or a dialect tells a conversation to do, as values: frozen, slotted, fit to cross a thread or a
+process.
+
+Each is one act; `apply` carries it out and says what comes of it. Times are seconds where nothing else is said.
+Sound is int16 or float (-1 … 1) PCM of shape (n,) or (n, channels).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from stack.audio import Pcm
+from stack.core.machine import Instant
+from stack.ice import IceCredentials
+from stack.sctp import ChannelId
+from stack.voice.conversation import Conversation
+from stack.voice.statistics import CallStatistics
+from stack.voice.turns import TurnSettings
+
+# -- speaking ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """Say something outside of any reply. Without an audio section it is dropped."""
+
+    pcm: Pcm
+    sample_rate: int
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """Queue the sound; raises `LocalError` for what is none."""
+        if conversation.line is not None:
+            conversation.line.write(self.pcm, self.sample_rate, now)
+
+
+@dataclass(frozen=True, slots=True)
+class FlushSpeaker:
+    """Fall silent at once: a reply is dropped, and whatever else waits to be said."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """Drop it all."""
+        if conversation.line is not None:
+            conversation.line.flush(now)
+
+
+@dataclass(frozen=True, slots=True)
+class BeginReply:
+    """Open a reply."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> int:
+        """Return its number; raises `LocalError` while another is being spoken, or without an audio section."""
+        return conversation.required_line.begin_reply(now)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WriteReply:
+    """Say more of a reply."""
+
+    number: int
+    pcm: Pcm
+    sample_rate: int
+
+    def apply(self, conversation: Conversation, now: Instant) -> float | None:
+        """Return how many seconds wait to be said, or None if the reply was dropped."""
+        line = conversation.required_line
+        return line.sender.queued if line.write_reply(self.number, self.pcm, self.sample_rate, now) else None
+
+
+@dataclass(frozen=True, slots=True)
+class EndReply:
+    """A reply is written whole."""
+
+    number: int
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """Harmless for one that was dropped."""
+        conversation.required_line.turn_manager.end_reply(self.number, now)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelReply:
+    """Drop a reply, if it is still being spoken."""
+
+    number: int
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """Harmless for one that is over."""
+        conversation.required_line.turn_manager.cancel_reply(self.number, now)
+
+
+@dataclass(frozen=True, slots=True)
+class GetQueued:
+    """Ask how much of a reply waits to be said."""
+
+    number: int
+
+    def apply(self, conversation: Conversation, now: Instant) -> float | None:
+        """Return the seconds; None if it was dropped or is over."""
+        return conversation.line.queued(self.number) if conversation.line is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Drop the reply that is being spoken."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> bool:
+        """Return False if there was none."""
+        return conversation.line is not None and conversation.line.turn_manager.interrupt(now)
+
+
+@dataclass(frozen=True, slots=True)
+class SendDigits:
+    """Press keys (0–9 * # A–D): what is being said gives way to them."""
+
+    digits: str
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """Raises `LocalError` for other characters, and if telephone events were not negotiated."""
+        conversation.session.send_dtmf(self.digits, now)
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """End the call in an orderly way."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """BYE and close_notify."""
+        conversation.session.close(now)
+
+
+# -- listening ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Begin to tell speech from silence and to take turns."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """See `AudioLine.listening`."""
+        if conversation.line is not None:
+            conversation.line.listening = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPieces:
+    """Report each turn in pieces while it is being said (`UtterancePiece`), for a transcriber."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """From now on."""
+        if conversation.line is not None:
+            conversation.line.turn_manager.in_pieces = True
+
+
+@dataclass(frozen=True, slots=True)
+class NoteTranscript:
+    """What the person has said in this turn so far; see `TurnManager.note_transcript`."""
+
+    text: str
+    completeness: float | None = None
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """It may move the end of the turn."""
+        if conversation.line is not None:
+            conversation.line.turn_manager.note_transcript(self.text, now, self.completeness)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPauses:
+    """Ask whether a pause is the end of the turn (`TurnPaused`), or no more; see `TurnManager.report_pauses`."""
+
+    wanted: bool
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """From now on."""
+        if conversation.line is not None:
+            conversation.line.turn_manager.report_pauses(self.wanted, now)
+
+
+@dataclass(frozen=True, slots=True)
+class NoteEndOfTurn:
+    """The answer to `TurnPaused`: the seconds of silence after which the turn is over."""
+
+    number: int
+    wait: float
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """One that comes too late is counted."""
+        line = conversation.line
+        if line is not None and not line.turn_manager.note_end_of_turn(self.number, self.wait, now):
+            conversation.counters.add("end_of_turn_answered_late")
+
+
+@dataclass(frozen=True, slots=True)
+class GetTurnSettings:
+    """Ask for the rules of turn-taking in force."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> TurnSettings:
+        """Return them."""
+        return conversation.turn_settings
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureTurns:
+    """Change the rules of turn-taking."""
+
+    settings: TurnSettings
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """From now on."""
+        if conversation.line is not None:
+            conversation.line.turn_manager.configure(self.settings, now)
+
+
+@dataclass(frozen=True, slots=True)
+class PushToTalk:
+    """The key went down or up (`manual` mode)."""
+
+    pressed: bool
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """Down interrupts, up commits."""
+        if conversation.line is not None:
+            conversation.line.turn_manager.push_to_talk(self.pressed, now)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenUtterance:
+    """Collect what is heard from now on, until `CommitUtterance`: for clients that end turns by hand."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """It listens, too."""
+        if conversation.line is not None:
+            conversation.line.listening = True
+            conversation.line.turn_manager.open_utterance()
+
+
+@dataclass(frozen=True, slots=True)
+class CommitUtterance:
+    """The person's turn is over, whatever the detectors think."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> bool:
+        """Return False if there is nothing in it."""
+        return conversation.line is not None and conversation.line.turn_manager.commit(now)
+
+
+@dataclass(frozen=True, slots=True)
+class ClearUtterance:
+    """Forget what the person has said in this turn."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """What was collected is gone."""
+        if conversation.line is not None:
+            conversation.line.turn_manager.clear(now)
+
+
+# -- data --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenChannel:
+    """Open a data channel; see `stack.sctp.Channels.open`."""
+
+    label: str
+    protocol: str = ""
+    ordered: bool = True
+    max_retransmits: int | None = None
+    max_lifetime_ms: int | None = None
+    negotiated_id: int | None = None
+
+    def apply(self, conversation: Conversation, now: Instant) -> ChannelId:
+        """Return its identifier; raises `LocalError` if none were negotiated."""
+        channel = conversation.required_channels.open(
+            self.label,
+            now,
+            protocol=self.protocol,
+            ordered=self.ordered,
+            max_retransmits=self.max_retransmits,
+            max_lifetime_ms=self.max_lifetime_ms,
+            negotiated_id=self.negotiated_id,
+        )
+        conversation.flush_channels(now)
+        return channel
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """Send on a channel; `BufferedAmountLow` tells when what waits has fallen to `low_threshold` bytes."""
+
+    channel: ChannelId
+    data: str | bytes
+    low_threshold: int = 0
+
+    def apply(self, conversation: Conversation, now: Instant) -> int:
+        """Return how many bytes wait on it; raises as `Channels.send` does."""
+        channels = conversation.required_channels
+        channels.set_low_threshold(self.channel, self.low_threshold)
+        channels.send(self.channel, self.data, now)
+        conversation.flush_channels(now)
+        return channels.buffered_amount(self.channel)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseChannel:
+    """Close a channel when all that was sent on it has left."""
+
+    channel: ChannelId
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """`ChannelClosed` follows when the peer agrees."""
+        conversation.required_channels.close_channel(self.channel, now)
+        conversation.flush_channels(now)
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRead:
+    """The program has read so many bytes of messages: the receive window may open again."""
+
+    size: int
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """See `Channels.set_unread`."""
+        conversation.note_read(self.size, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send a JSON message on the client's `events` channel; dropped for a client that has none."""
+
+    message: dict[str, Any]
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """What is told before the channel is open waits for it."""
+        conversation.client.tell(self.message)
+
+
+# -- the session -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RestartIce:
+    """Use new ICE credentials on both sides; all else goes on (RFC 8445 §9)."""
+
+    local: IceCredentials
+    remote: IceCredentials
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """Raises `LocalError` if the call is over."""
+        conversation.session.restart_ice(self.local, self.remote, now)
+
+
+@dataclass(frozen=True, slots=True)
+class AddRemoteCandidates:
+    """Take candidates that the peer trickled; those that are malformed are counted."""
+
+    candidates: tuple[str, ...]
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """See `Session.add_remote_candidates`."""
+        conversation.session.add_remote_candidates(self.candidates, now)
+
+
+@dataclass(frozen=True, slots=True)
+class GetStatistics:
+    """Ask for a snapshot of the call's statistics."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> CallStatistics:
+        """Return it."""
+        return conversation.stats(now)
+
+
+ConversationCommand: TypeAlias = (
+    Write
+    | FlushSpeaker
+    | BeginReply
+    | WriteReply
+    | EndReply
+    | CancelReply
+    | GetQueued
+    | Interrupt
+    | SendDigits
+    | HangUp
+    | Listen
+    | ReportPieces
+    | NoteTranscript
+    | ReportPauses
+    | NoteEndOfTurn
+    | GetTurnSettings
+    | ConfigureTurns
+    | PushToTalk
+    | OpenUtterance
+    | CommitUtterance
+    | ClearUtterance
+    | OpenChannel
+    | SendMessage
+    | CloseChannel
+    | NoteRead
+    | Tell
+    | RestartIce
+    | AddRemoteCandidates
+    | GetStatistics
+)
