@@ -32,6 +32,8 @@ class Write:
         """Queue the sound; raises `LocalError` for what is none."""
         if conversation.line is not None:
             conversation.line.write(self.pcm, self.sample_rate, now)
+        else:
+            conversation.write_unheard()
 
 
 @dataclass(frozen=True, slots=True)

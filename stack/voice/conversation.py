@@ -27,7 +27,7 @@ from stack.voice.audio_line import AudioLine
 from stack.voice.client import EVENTS_CHANNEL
 from stack.voice.client_channel import ClientChannel
 from stack.voice.config import ConversationConfig
-from stack.voice.events import AudioReceived, ConversationEvent
+from stack.voice.events import AudioReceived, ConversationEvent, SpeakerDrained
 from stack.voice.recording import Tap
 from stack.voice.statistics import CallStatistics, describe_call
 from stack.voice.turns import TurnSettings
@@ -75,6 +75,7 @@ class Conversation:
         self._waiting: deque[SessionEvent] = deque()  # said by the session, not dealt with yet
         self._tap: Tap | None = None
         self._unread = 0  # bytes of messages that the program has not taken
+        self._unheard_writes = 0
         self._has_ended = False
 
     # -- commands ------------------------------------------------------------------------------------------
@@ -103,6 +104,11 @@ class Conversation:
     def flush_channels(self, now: Instant) -> None:
         """Move what a command to the data channels has produced."""
         self.session.flush(now)
+
+    def write_unheard(self) -> None:
+        """Something is said without an audio section: it is dropped, so that none waits for its being played."""
+        self._unheard_writes += 1
+        self._events.append(SpeakerDrained(self._unheard_writes))
 
     def note_read(self, size: int, now: Instant) -> None:
         """The program has read so many bytes of messages: the receive window may open again."""
@@ -202,20 +208,19 @@ class Conversation:
             if line is not None and not self._has_ended:
                 self._move_line(line, now)
             self._tell_client(now)
-            fresh = self.session.drain_events()
-            if not fresh:
+            self._waiting.extend(self.session.drain_events())
+            if not self._waiting and (line is None or self._has_ended or not line.wants_flush):
                 return
-            self._waiting.extend(fresh)
 
     def _move_line(self, line: AudioLine, now: Instant) -> None:
         if line.has_report:
             line.note_report(self.session.round_trip_time, now)
-        line.settle(now)
         if line.wants_flush:
             line.note_taken_back(self.session.take_back())
         if line.has_frames and self.session.is_connected:
             for frame in line.frames(now):
                 self.session.schedule(frame, now)
+        line.settle(now)
         for event in line.drain_events():
             self._events.append(event)
             if not isinstance(event, AudioReceived):

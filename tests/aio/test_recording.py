@@ -25,7 +25,7 @@ RATE = 16_000
 
 
 def spoken(index: int, level: int = 3000) -> SpokenFrame:
-    return SpokenFrame(b"", np.full(320, level, np.int16), 960, 0, index == 0, index * 320, index * 0.020)
+    return SpokenFrame(index, np.full(320, level, np.int16), 0.0, index == 0, index * 320, index * 0.020)
 
 
 def heard(index: int, level: int = 2000) -> AudioReceived:

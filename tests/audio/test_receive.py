@@ -412,7 +412,7 @@ def test_the_clock_takes_another_source_and_malformed_packets(payloads):
 
 
 def test_names_and_channels_are_checked():
-    with pytest.raises(LocalError, match="no 'both'"):
+    with pytest.raises(LocalError, match="not 'both'"):
         make_receiver(OpusDecoder(RATE), "both")
     with pytest.raises(LocalError, match="mono"):
         ArrivalReceiver(OpusDecoder(RATE, 2))

@@ -150,7 +150,7 @@ def test_replayed_media_is_dropped_and_counted() -> None:
     pair.left.handle(Write(TONE, 16_000))
     pair.run(2)
     assert heard_seconds(pair.right) == pytest.approx(1.0)
-    assert pair.right.machine.session.counters["dropped_srtp_replay"] >= 50
+    assert pair.right.machine.session.all_counters()["media.dropped_srtp_replay"] >= 50
 
 
 def test_garbage_disturbs_nothing() -> None:

@@ -148,7 +148,7 @@ def test_a_turn_ends_although_the_microphone_is_gone_with_the_last_word(mode: Tu
     least = 500 if mode is TurnMode.SERVER_VAD else 300
     assert least - 60 <= utterance.waited_ms <= 2100
     assert talk.right.seen(ReplyWanted)
-    assert talk.right.machine._turn_manager.state is TurnState.THINKING
+    assert talk.right.machine.line.turn_manager.state is TurnState.THINKING
 
 
 def test_a_microphone_that_comes_back_within_the_turn_goes_on_with_it() -> None:

@@ -212,7 +212,7 @@ def test_memory_and_blocks_are_bounded_whatever_media_times_a_peer_makes_up() ->
 
 def test_silence_is_no_block_and_an_hour_of_it_costs_nothing() -> None:
     recorder = Recorder(0.0)
-    loud = SpokenFrame(b"", np.full(320, 5000, np.int16), 960, 0, True, 0, 0.0)
+    loud = SpokenFrame(1, np.full(320, 5000, np.int16), 0.0, True, 0, 0.0)
     recorder.sent(loud, RATE, 10.0)
     recorder.sent(loud._replace(media_time=3600.0), RATE, 3610.0)
     end = recorder.finish(3620.0)
@@ -227,7 +227,7 @@ def test_silence_is_no_block_and_an_hour_of_it_costs_nothing() -> None:
 def test_stereo_is_mixed_down_into_its_lane() -> None:
     recorder = Recorder(0.0)
     both = np.stack((np.full(320, 1000, np.int16), np.full(320, 3000, np.int16)), axis=1)
-    recorder.sent(SpokenFrame(b"", both, 960, 0, True, 0, 0.0), RATE, 1.0)
+    recorder.sent(SpokenFrame(1, both, 0.0, True, 0, 0.0), RATE, 1.0)
     whole = lay_out(recorder, recorder.finish(2.0))
     assert (whole[RATE : RATE + 320, 1] == 2000).all()
     assert np.count_nonzero(whole) == 320
@@ -238,7 +238,7 @@ def test_what_comes_after_its_place_is_final_is_counted() -> None:
     for index in range(300):
         recorder.event(AudioReceived(frame_at(index * 0.020, False)), index * 0.020)
     assert recorder.counters.snapshot() == {}
-    spoken = SpokenFrame(b"", np.ones(320, np.int16), 960, 0, True, 0, 0.0)
+    spoken = SpokenFrame(1, np.ones(320, np.int16), 0.0, True, 0, 0.0)
     recorder.sent(spoken, RATE, 6.0)
     recorder.sent(spoken._replace(marker=False, media_time=-5.0), RATE, 6.02)
     assert recorder.counters["right_samples_too_late"] == 320

@@ -45,7 +45,7 @@ def turn_manager(front_end: Notes) -> TurnManager:
 
 
 def spoken(number: int) -> SpokenFrame:
-    return SpokenFrame(b"x", np.full(FRAME, 1000, np.int16), 960, 0, False, number * FRAME, number * 0.02)
+    return SpokenFrame(number, np.full(FRAME, 1000, np.int16), 0.0, False, number * FRAME, number * 0.02)
 
 
 def test_the_reference_is_whole_however_late_we_are(turn_manager: TurnManager, front_end: Notes) -> None:
