@@ -96,7 +96,7 @@ class InterruptedCall(CallPair):
     def _time_what_is_done(self) -> None:
         machine: Any = self.right.machine
         mouth = machine._mouth
-        hold, drop, handle = mouth.hold, mouth.drop, machine.handle_datagram
+        hold, drop, handle = mouth.hold, mouth.drop, machine.handle_datagrams
         wake = machine.handle_timeout
 
         def held() -> None:
@@ -124,7 +124,7 @@ class InterruptedCall(CallPair):
             return during
 
         mouth.hold, mouth.drop = held, dropped
-        machine.handle_datagram, machine.handle_timeout = timed(handle), timed(wake)
+        machine.handle_datagrams, machine.handle_timeout = timed(handle), timed(wake)
 
     def _decide(self) -> None:
         if self._decided is None:
