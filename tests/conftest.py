@@ -1,7 +1,7 @@
-"""What every test shares: property tests without deadlines, the same examples in every run of CI, two ways to arrive.
+"""What every test shares: property tests without deadlines, the same examples in every run of CI, two arrivals.
 
-Every test of two ends on a simulated network runs twice from the same seeds: with datagrams one by one, and in random
-batches (`tests/sim/arrivals.py`). What would take too long is run in batches by `make test-slow` only.
+Every test of two ends on a simulated network runs twice from the same seeds: with datagrams one by one, and in
+random batches (`tests/sim/arrivals.py`). What would take too long is run in batches by `make test-slow` only.
 """
 
 import os
@@ -38,9 +38,7 @@ LONG: tuple[str, ...] = ()
 
 
 def _tests_two_ends(module: object) -> bool:
-    used = {
-        getattr(value, "__module__", None) or getattr(value, "__name__", "") for value in vars(module).values()
-    }
+    used = [getattr(value, "__module__", None) for value in vars(module).values()]
     return any(isinstance(name, str) and name.startswith(NETWORKS) for name in used)
 
 

@@ -5,9 +5,9 @@ everything else goes by the exact path, which is bound once MESSAGE-INTEGRITY ha
 (`docs/decisions/0002-ufrag-before-path.md`). An unknown ufrag is resolved through one function, so that a
 session can be made by its first packet.
 
-The endpoint hosts any `Hosted` machine; it knows nothing of what runs inside. It survives whatever one of them raises:
-that costs the datagram, the wake-up or the drain in which it happened, and no other session anything. Such a bug is
-counted, and handed up by `drain_faults` for the log.
+The endpoint hosts any `Hosted` machine; it knows nothing of what runs inside. It survives whatever one of them
+raises: that costs the datagram, the wake-up or the drain in which it happened, and no other session anything. Such
+a bug is counted, and handed up by `drain_faults` for the log.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EventT_co = TypeVar("EventT_co", covariant=True)
 
 _STUN_FIRST_BYTE_END = 4  # RFC 7983 §7
 FAULT_PAUSE = 0.1
-"""Seconds until a machine is woken again whose wake-up has raised and that is still due: it would go on for ever."""
+"""Seconds until a machine is woken again whose wake-up has raised, if it is still due."""
 
 
 class Hosted(Machine[EventT_co], Protocol[EventT_co]):

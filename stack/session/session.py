@@ -7,8 +7,8 @@ Nothing else belongs here: whatever a single protocol can decide is decided in i
             -> DTLS -> SCTP -> channels
             -> SRTP -> RTP, RTCP -> MediaReceived
 
-The end of one protocol is the end of the session, but what arrived before it is handed up before it: a batch is taken
-whole, SCTP gets its packets and RTP its frames, and then `Ended` follows, with nothing behind it.
+The end of one protocol is the end of the session, but what arrived before it is handed up before it: a batch is
+taken whole, SCTP gets its packets and RTP its frames, and then `Ended` follows, with nothing behind it.
 
 DTLS gets to spend CPU only on a path that ICE has validated. The SRTP keys come from DTLS (RFC 5764 §4.2).
 """
@@ -259,7 +259,7 @@ class Session:
             self._pump(now)
 
     def _take(self, data: bytes, path: Path, now: Instant) -> bool:
-        """Hand a datagram to its protocol; True if its keys prove that the peer has sent it. ICE judges its own."""
+        """Hand a datagram to its protocol; True if its keys prove that the peer sent it. ICE judges its own."""
         kind = classify(data)
         self.received.note(data, kind)
         if kind is Kind.RTP or kind is Kind.RTCP:

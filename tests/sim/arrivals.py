@@ -1,8 +1,8 @@
 """How datagrams reach a machine: one by one, or in the batches that an edge reads that looks a little late.
 
-Every simulated network of these tests asks here when a datagram is read, and which are read together. Which of the
-two ways it is, the fixture `arrivals` (`tests/conftest.py`) says before a test, and runs it both ways from the same
-seeds. The batches draw from a generator of their own, so what the network does to a datagram is the same in both.
+Every simulated network of these tests asks here when a datagram is read, and which are read together. Which way it
+is, the fixture `arrivals` (`tests/conftest.py`) says before a test, and runs it both ways from the same seeds. The
+batches draw from a generator of their own, so what the network does to a datagram is the same in both.
 
 Here, too, is held against every machine of a simulated network that nothing comes after its terminal event.
 """
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 ItemT = TypeVar("ItemT")
 EntryT = TypeVar("EntryT", bound=tuple[Any, ...])
 
-WINDOWS = (0.0, 0.0005, 0.002)
+WINDOWS = (0.0, 0.001, 0.025)
 """Seconds that an edge may be late: everything that arrives until then is read together."""
 _WHOLE = 0.7
 """The share of readings that are one batch; the others are cut at random places."""
