@@ -276,6 +276,10 @@ class Drifting(Courier):
             self._deadline += self.timeout
 
 
+class Undead(Courier):
+    terminal_events = (int,)
+
+
 @pytest.mark.parametrize(
     ("kind", "complaint"),
     [
@@ -284,6 +288,7 @@ class Drifting(Courier):
         (Sticky, "after draining"),
         (Restless, "time stands still"),
         (Drifting, "moves the deadline"),
+        (Undead, "1 after 0"),
     ],
 )
 def test_who_breaks_the_contract_is_told(kind: Callable[[], Courier], complaint: str) -> None:
@@ -293,6 +298,7 @@ def test_who_breaks_the_contract_is_told(kind: Callable[[], Courier], complaint:
         pair.command(pair.left, lambda tunnel, now: tunnel.send(5, now))
         pair.run(0.005)
         pair.command(pair.left, lambda tunnel, now: tunnel.send(5, now))
+        pair.command(pair.right, lambda tunnel, now: tunnel.send(5, now))
         pair.run(60)
 
     with pytest.raises(ContractViolation, match=complaint):
