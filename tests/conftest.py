@@ -1,9 +1,16 @@
-"""What every test shares: property tests without deadlines, and the same examples in every run of CI."""
+"""What every test shares: property tests without deadlines, the same examples in every run of CI, two arrivals.
+
+Every test of two ends on a simulated network runs twice from the same seeds: with datagrams one by one, and in
+random batches (`tests/sim/arrivals.py`). What would take too long is run in batches by `make test-slow` only.
+"""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.sim.arrivals import in_batches
 
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("here"), derandomize=True)
@@ -21,3 +28,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         where = item.path.relative_to(config.rootpath).as_posix()
         if where.startswith(REAL_TIME):
             item.add_marker(pytest.mark.flaky(reruns=2))
+
+
+NETWORKS = ("tests.dtls.link", "tests.ice.simulation", "tests.rtp.party", "tests.sctp.pair", "tests.sim.")
+"""The simulated networks: a module that uses one of them tests two ends."""
+ONE_BY_ONE, IN_BATCHES = "one by one", "in batches"
+LONG: tuple[str, ...] = ()
+"""What takes long: in batches with the slow tests only."""
+
+
+def _tests_two_ends(module: object) -> bool:
+    used = [getattr(value, "__module__", None) for value in vars(module).values()]
+    return any(isinstance(name, str) and name.startswith(NETWORKS) for name in used)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of two ends once for each way in which datagrams arrive."""
+    if not _tests_two_ends(metafunc.module):
+        return
+    where = metafunc.definition.path.relative_to(metafunc.config.rootpath).as_posix()
+    long = f"{where}::{metafunc.function.__name__}".startswith(LONG)
+    marks = [pytest.mark.slow] if long else []
+    metafunc.fixturenames.append("arrivals")
+    metafunc.parametrize(
+        "arrivals", [pytest.param(ONE_BY_ONE), pytest.param(IN_BATCHES, marks=marks)], indirect=True
+    )
+
+
+@pytest.fixture
+def arrivals(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How datagrams arrive in this test."""
+    way: str = getattr(request, "param", ONE_BY_ONE)
+    with in_batches(way == IN_BATCHES):
+        yield way

@@ -87,8 +87,8 @@ class Driver(Generic[EventT]):
         self._try("send", self._send)
         self._try("report", self._report)
         self._try("arm", self._arm_next)
-        for doing, error in (*self.hub.drain_faults(), *self._faults.drain()):
-            log.error("a bug was survived while doing %s", doing, exc_info=error)
+        for fault in (*self.hub.drain_faults(), *self._faults.drain()):
+            log.error("a bug was survived while doing %s", fault.doing, exc_info=fault.error)
 
     def _try(self, doing: str, action: Callable[[], None]) -> None:
         try:
@@ -211,5 +211,5 @@ class MediaThread:
                 command()
             except Exception as error:  # one call's command may not take the others down
                 self._faults.note("command", error, self._loop.time())
-        for _, error in self._faults.drain():
-            log.error("a command to the media thread failed", exc_info=error)
+        for fault in self._faults.drain():
+            log.error("a command to the media thread failed", exc_info=fault.error)

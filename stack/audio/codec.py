@@ -86,6 +86,10 @@ class Decoder(Protocol):
         """True if `payload` carries a copy of the frame before it. Never raises."""
         ...
 
+    def inspect(self, payload: bytes) -> tuple[int, bool]:
+        """Return what `samples_in_packet` and `has_fec` say, in one look; `CodecError` if it is malformed."""
+        ...
+
     def decode(self, payload: bytes) -> Samples:
         """Return the sound of one payload; `CodecError` if there is none in it."""
         ...
@@ -282,6 +286,10 @@ class OpusDecoder:
     def has_fec(self, payload: bytes) -> bool:
         """True if `payload` carries an LBRR copy of the frame before it."""
         return has_lbrr(payload)
+
+    def inspect(self, payload: bytes) -> tuple[int, bool]:
+        """Return what `samples_in_packet` and `has_fec` say, in one look; `CodecError` if it is malformed."""
+        return packet_duration(payload) * self.sample_rate // OPUS_CLOCK_RATE, has_lbrr(payload)
 
     def decode(self, payload: bytes) -> Samples:
         """Return the sound of one payload."""

@@ -98,6 +98,10 @@ class G711Decoder:
         """G.711 has none."""
         return False
 
+    def inspect(self, payload: bytes) -> tuple[int, bool]:
+        """Return what `samples_in_packet` and `has_fec` say, in one look; `CodecError` if it is malformed."""
+        return self.samples_in_packet(payload), False
+
     def decode(self, payload: bytes) -> Samples:
         """Return the sound of one payload."""
         self.samples_in_packet(payload)

@@ -134,6 +134,7 @@ class PlayoutQueue:
         self._anchor: Instant = 0.0  # departure of slot `_anchor_slot`
         self._anchor_slot = 0
         self._slot = 0  # of the next frame
+        self._due: Instant = 0.0  # of the next frame, on the grid
         self._position = 0
         self._departures: deque[_Departure] = deque(maxlen=_HEARD_FRAMES)
 
@@ -224,7 +225,7 @@ class PlayoutQueue:
     def start(self, now: Instant) -> None:
         """Let the timeline begin now instead of with the first frame; harmless later."""
         if self._origin is None:
-            self._origin = self._anchor = now
+            self._origin = self._anchor = self._due = now
 
     def poll_timeout(self) -> Instant | None:
         """When `next_frame` wants to be called; in the past if a frame is late; None if there is nothing to do."""
@@ -243,9 +244,13 @@ class PlayoutQueue:
         at = self.poll_timeout()
         if at is None or now < at:
             return None
-        marker = False
-        # What was written late is not our lateness: nobody could send it before it was there.
+        # What was written late is not our lateness: it could not be sent before it was there.
         self.lateness.add(max(0.0, now - max(at, self._ready_at)))
+        return self.take(now)
+
+    def take(self, now: Instant) -> PlayoutFrame:
+        """Return the next frame; only when `poll_timeout` has said that there is one now."""
+        marker = False
         if self._origin is None:
             self.start(now)
             marker = True
@@ -254,16 +259,13 @@ class PlayoutQueue:
         timestamp = self._slot * self._frame_ticks
         due = self._due
         self._slot += 1
+        self._due = self._anchor + (self._slot - self._anchor_slot) * self._frame  # computed: it does not drift
         if self._leading:
             silence = self._silence(self._frame_samples)
             frame = PlayoutFrame(silence, timestamp, marker, self._position, due, leads_in=self._leading)
             self._leading -= 1
             return frame
         return self._depart(timestamp, marker or timestamp == 0, due)
-
-    @property
-    def _due(self) -> Instant:
-        return self._anchor + (self._slot - self._anchor_slot) * self._frame
 
     def _move_on(self, now: Instant) -> bool:
         """Start a new grid at `now`; the timestamps take the nearest slot that was not used."""
@@ -272,7 +274,7 @@ class PlayoutQueue:
         slot = max(self._slot, round((now - self._origin) / self._frame) - self._leading)
         self.counters.add("slots_skipped", slot - self._slot)
         self._slot = self._anchor_slot = slot
-        self._anchor = now - self._leading * self._frame  # the first sound is due now
+        self._anchor = self._due = now - self._leading * self._frame  # the first sound is due now
         return True
 
     def _depart(self, timestamp: int, marker: bool, due: Instant) -> PlayoutFrame:
@@ -300,13 +302,19 @@ class PlayoutQueue:
                 self._resampler = Resampler(rate, self.sample_rate, self.channels, causal=True)
                 self._ready = np.concatenate((self._ready, tail))
             count = min(len(array), round(rate * FRAME))
-            block = to_int16(array[:count], self.channels)
+            block = array[:count]
+            if block.dtype != np.int16 or block.ndim != (1 if self.channels == 1 else 2):
+                block = to_int16(block, self.channels)
             if count == len(array):
                 self._chunks.popleft()
             else:
                 self._chunks[0] = (array[count:], rate)
             self._waiting = self._waiting - count / rate if self._chunks else 0.0
-            self._ready = np.concatenate((self._ready, self._resampler.process(block)))
+            if self._resampler.is_identity:
+                ready = block
+            else:
+                ready = self._resampler.process(block)
+            self._ready = np.concatenate((self._ready, ready)) if len(self._ready) else ready
 
     def _silence(self, samples: int) -> Samples:
         return np.zeros((samples,) if self.channels == 1 else (samples, self.channels), np.int16)

@@ -104,11 +104,12 @@ class DecoderStage:
         if not payload:  # a telephone-event, padding: the sequence number is not missing, that is all
             return JitterPacket(sequence, timestamp, 0, payload, arrival, recovered)
         try:
-            duration = decoder.samples_in_packet(payload) * decoder.clock_rate // decoder.sample_rate
+            samples, has_fec = decoder.inspect(payload)
         except CodecError:
             self.counters.add("malformed")
             return None
-        return JitterPacket(sequence, timestamp, duration, payload, arrival, recovered, decoder.has_fec(payload))
+        duration = samples * decoder.clock_rate // decoder.sample_rate
+        return JitterPacket(sequence, timestamp, duration, payload, arrival, recovered, has_fec)
 
     def render(self, item: Item, now: Instant) -> tuple[Samples, bool]:
         """Return the sound of `item` and whether it was made up."""
@@ -238,11 +239,6 @@ class ArrivalReceiver:
         if decoder is not None:
             self._sound.change_decoder(decoder)
 
-    @property
-    def is_waiting(self) -> bool:
-        """True while something waits behind a gap: only then is there a timeout."""
-        return self.buffer.is_waiting
-
     def poll_timeout(self) -> Instant | None:
         """When a gap will be given up, unless it is filled before."""
         return self.buffer.poll_timeout()
@@ -260,13 +256,13 @@ class ArrivalReceiver:
         frames = []
         for item in items:
             if isinstance(item, Decode):
-                timestamp = item.packet.timestamp
+                timestamp, duration = item.packet.timestamp, item.packet.duration
             elif isinstance(item, Silence) and item.duration > MAX_FILLED * sound.decoder.clock_rate:
                 continue
             else:
-                timestamp = item.timestamp
+                timestamp, duration = item.timestamp, item.duration
             samples, made_up = sound.render(item, now)
-            media_time = self._timeline.place(timestamp, item.duration)
+            media_time = self._timeline.place(timestamp, duration)
             sound.statistics.total_samples_received += len(samples)
             if len(samples) <= self._longest:
                 frames.append(AudioFrame(samples, rate, media_time, made_up))

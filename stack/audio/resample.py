@@ -67,6 +67,11 @@ class Resampler:
         self.reset()
 
     @property
+    def is_identity(self) -> bool:
+        """True if both rates are the same: what goes in comes out."""
+        return self._up == self._down
+
+    @property
     def delay(self) -> float:
         """Seconds of sound that the filter looks ahead."""
         return 0.0 if self._up == self._down else self._half / self.rate_in

@@ -1,8 +1,8 @@
 """Exceptions that the code around a machine survives: counted, and kept for the log.
 
 A machine never raises for what a peer sends; when it does all the same, that is a bug on our side, and it costs
-the one datagram. Who feeds machines notes it here, and the edge, which may log, drains what is new. Each place in
-the code is told of once a minute, or a stranger who has found a bug could fill the disk.
+the one datagram. Code that feeds machines notes it here, and the edge, which may log, drains what is new. Each
+place in the code is told of once a minute, or a stranger who has found a bug could fill the disk.
 """
 
 from __future__ import annotations

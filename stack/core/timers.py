@@ -79,11 +79,17 @@ class Timers(Generic[NameT]):
         """Disarm and return, earliest first, the slots whose deadline is not after `now`."""
         if self.next is None or self.next > now:
             return []
-        due = sorted((at, index, name) for index, (name, at) in enumerate(self._deadlines.items()) if at <= now)
+        due: list[tuple[Instant, int, NameT]] = []
+        for name, at in self._deadlines.items():
+            if at <= now:
+                due.append((at, len(due), name))
+        due.sort()
+        names = []
         for _, _, name in due:
+            names.append(name)
             del self._deadlines[name]
         self.next = min(self._deadlines.values(), default=None)
-        return [name for _, _, name in due]
+        return names
 
 
 def earliest(*deadlines: Instant | None) -> Instant | None:

@@ -10,9 +10,8 @@ As controlled agent the latest nomination that succeeds wins, since browsers nom
 8445 §8.1.1 itself knows one nomination. A nominated path on which nothing has been heard for `hold` seconds gives
 way to a valid one on which something has: that follows a peer behind a rebinding NAT.
 
-Only an answer to a check of ours renews consent (RFC 7675 §5.1). A peer that sends authentic packets
-(`note_heard`) and answers nothing is not dead, but we may not send to it: `ConsentExpired.still_heard` tells the
-two apart.
+Only an answer to a check of ours renews consent (RFC 7675 §5.1). A peer that sends authentic packets and answers
+nothing is not dead (`note_heard`), but we may not send to it: `ConsentExpired.still_heard` tells the two apart.
 
 Failure is declared no earlier than `patience` after the start (RFC 8863), as candidates may still trickle in.
 

@@ -20,8 +20,7 @@ The peer is alive as long as something comes that only it can have sent: a check
 MESSAGE-INTEGRITY, and what its owner has authenticated (`note_heard`: SRTP, SRTCP, DTLS). Some peers check once
 and never again. When nothing of the kind has come on the selected path for `consent_timeout` seconds (RFC 7675
 §5.1 gives 30 s), the path that was heard of latest takes its place; if there is none, the peer is gone. If no
-check ever came in
-`patience` seconds, the agent has failed (RFC 8863 asks to wait that long).
+check ever came in `patience` seconds, the agent has failed (RFC 8863 asks to wait that long).
 
 Left out: lite facing lite (RFC 8445 §6.1.1), where nobody checks anything and no browser is involved; checks of
 our own to measure the round-trip time.

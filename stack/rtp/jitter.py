@@ -281,13 +281,8 @@ class ArrivalBuffer:
         return self._packets.restarts
 
     @property
-    def is_waiting(self) -> bool:
-        """True while packets wait behind a gap: only then has `poll_timeout` anything to say."""
-        return bool(self._packets.held)
-
-    @property
     def held(self) -> int:
-        """Packets that wait behind a gap."""
+        """Packets that wait behind a gap: only while there are any has `poll_timeout` anything to say."""
         return len(self._packets.held)
 
     def reset(self) -> None:

@@ -37,25 +37,17 @@ class PayloadTypes(NamedTuple):
     event_rates: dict[int, int]
     red: int | None
     rtx: dict[int, int]
+    known: frozenset[int]
+    """All of them."""
 
     @classmethod
     def of(cls, config: RtpConfig) -> PayloadTypes:
         """Return the payload types that were negotiated."""
-        return cls(
-            {codec.payload_type: codec.clock_rate for codec in config.codecs},
-            {codec.payload_type: codec.clock_rate for codec in config.telephone_events},
-            config.red_payload_type,
-            dict(config.rtx_payload_types),
-        )
-
-    def knows(self, payload_type: int) -> bool:
-        """Return True for a payload type that was negotiated for this section."""
-        return (
-            payload_type in self.clock_rates
-            or payload_type == self.red
-            or payload_type in self.event_rates
-            or payload_type in self.rtx
-        )
+        clock_rates = {codec.payload_type: codec.clock_rate for codec in config.codecs}
+        event_rates = {codec.payload_type: codec.clock_rate for codec in config.telephone_events}
+        red, rtx = config.red_payload_type, dict(config.rtx_payload_types)
+        known = {*clock_rates, *event_rates, *rtx, *(() if red is None else (red,))}
+        return cls(clock_rates, event_rates, red, rtx, frozenset(known))
 
 
 class ReceiveStream:

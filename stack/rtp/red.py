@@ -82,7 +82,8 @@ class RedPayload:
                 )
             )
         parts.append(bytes((self.payload_type,)))
-        parts += [block.payload for block in self.redundant]
+        for block in self.redundant:
+            parts.append(block.payload)
         parts.append(self.payload)
         return b"".join(parts)
 

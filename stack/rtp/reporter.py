@@ -47,11 +47,7 @@ class Reported(Protocol):
     config: RtpConfig
     sender: SendStream
     remote_view: RemoteView | None
-
-    @property
-    def current(self) -> ReceiveStream | None:
-        """The source that is heard."""
-        ...
+    current: ReceiveStream | None
 
 
 class RtcpReporter:

@@ -59,15 +59,11 @@ class MediaSection:
         self._counters = counters
         self._events = events
         self._streams: dict[Ssrc, ReceiveStream] = {}
-        self._current: ReceiveStream | None = None
+        self.current: ReceiveStream | None = None
+        """The source that is heard."""
         self._departed: ReceiveStream | None = None  # said goodbye: its statistics stay
 
     # What arrives
-
-    @property
-    def current(self) -> ReceiveStream | None:
-        """The source that is heard."""
-        return self._current
 
     def stream(self, ssrc: int) -> ReceiveStream | None:
         """Return what is known of a remote SSRC."""
@@ -76,12 +72,12 @@ class MediaSection:
     def handle_packet(self, packet: RtpPacket, extensions: HeaderExtensions, now: Instant) -> None:
         """Take one packet of this section, of a payload type that it knows. May raise `ParseError`."""
         if packet.payload_type in self.types.rtx:
-            if self._current is None:
+            if self.current is None:
                 if packet.payload:
                     self._counters.add("retransmission_without_source")
             else:
-                self._current.handle_retransmission(packet, now)
-                self._set_receive_timers(self._current)
+                self.current.handle_retransmission(packet, now)
+                self._set_receive_timers(self.current)
             return
         stream = self._streams.get(packet.ssrc)
         if stream is None:
@@ -92,11 +88,11 @@ class MediaSection:
         if verdict is Arrival.DUPLICATE or verdict is Arrival.DOUBTFUL:
             self._counters.add(verdict.value)
             return
-        if stream is not self._current:
+        if stream is not self.current:
             if not self._may_take_over(source, now):
                 self._counters.add("other_source")
                 return
-            self._change(stream, self._current.ssrc if self._current is not None else None)
+            self._change(stream, self.current.ssrc if self.current is not None else None)
         elif verdict is Arrival.RESTART:
             self._change(stream, source.ssrc)
         elif nack is not None and sequence > expected:
@@ -109,8 +105,8 @@ class MediaSection:
     def forget(self, ssrc: int) -> None:
         """Drop a source that said goodbye (RFC 3550 §6.6)."""
         stream = self._streams.pop(Ssrc(ssrc), None)
-        if stream is not None and stream is self._current:
-            self._current, self._departed = None, stream
+        if stream is not None and stream is self.current:
+            self.current, self._departed = None, stream
             stream.begin_anew()
 
     def _begin_stream(self, packet: RtpPacket, now: Instant) -> ReceiveStream:
@@ -128,16 +124,16 @@ class MediaSection:
         return stream
 
     def _may_take_over(self, source: RemoteSource, now: Instant) -> bool:
-        current = self._current
+        current = self.current
         is_new = source.packets_received == 1
         return is_new or current is None or now - current.source.last_arrival >= SOURCE_SILENCE
 
     def _change(self, stream: ReceiveStream, previous: Ssrc | None) -> None:
-        if self._current is not None and self._current is not stream:
-            self._current.begin_anew()
+        if self.current is not None and self.current is not stream:
+            self.current.begin_anew()
         stream.begin_anew()
         self._events.append(SourceChanged(stream.ssrc, previous, self.config.mid))
-        self._current = stream
+        self.current = stream
 
     # What is sent
 
@@ -160,12 +156,12 @@ class MediaSection:
             elif timer is SectionTimer.DTMF_SENT:
                 self.sender.play_dtmf(now)
                 self.timers.set(SectionTimer.DTMF_SENT, self.sender.dtmf_deadline)
-            elif self._current is not None:
-                self._current.handle_timeout(now)
+            elif self.current is not None:
+                self.current.handle_timeout(now)
         return request
 
     def _ask_for_missing(self, now: Instant, round_trip: float | None) -> GenericNack | None:
-        stream = self._current
+        stream = self.current
         if stream is None or stream.nack is None:
             return None
         missing = stream.nack.due(now, round_trip)
@@ -186,7 +182,7 @@ class MediaSection:
     @property
     def received_red_depth(self) -> int:
         """How many earlier frames the peer's latest packet repeated (RFC 2198)."""
-        return self._current.red_depth if self._current is not None else 0
+        return self.current.red_depth if self.current is not None else 0
 
     def repair_deadline(self, sequence: int, now: Instant, round_trip: float | None) -> Instant | None:
         """Return until when the missing packet `sequence` (extended) may still be repaired; None if it will not.
@@ -194,7 +190,7 @@ class MediaSection:
         By an answer to a NACK, or by a later packet that repeats it. A packet that was merely overtaken is not
         thought of: how much of that there is, the jitter buffer knows best.
         """
-        stream = self._current
+        stream = self.current
         if stream is None or stream.source.has(sequence):
             return None
         by_nack = stream.nack.expected_by(sequence, round_trip) if stream.nack is not None else None
@@ -210,12 +206,12 @@ class MediaSection:
 
     def inbound_stats(self, now: Instant) -> InboundRtpStats | None:
         """Return how the source that is heard, or was last, was received; None before the first packet."""
-        stream = self._current or self._departed
+        stream = self.current or self._departed
         return stream.stats(now) if stream is not None else None
 
     def remote_outbound_stats(self) -> RemoteOutboundRtpStats | None:
         """Return what that source says that it sent; None before its first sender report."""
-        stream = self._current or self._departed
+        stream = self.current or self._departed
         return stream.remote_outbound_stats() if stream is not None else None
 
 

@@ -47,7 +47,7 @@ class SendStream:
         "_red",
         "_red_depth",
         "_rtx",
-        "_timestamp",
+        "_clock_rate",
         "_transport_sequence",
         "extended_sequence",
         "last_sent_at",
@@ -57,6 +57,7 @@ class SendStream:
         "red_depth",
         "repeated_octets",
         "repeated_packets",
+        "timestamp",
     )
 
     def __init__(self, config: RtpConfig, entropy: Entropy, packets: list[bytes], counters: Counters) -> None:
@@ -69,12 +70,14 @@ class SendStream:
         self._nacks_received = 0
         self._loss = LossEstimate()
         self._red_depth = RedDepth() if config.red_depth is None else None
-        self._dtmf = DtmfSender(config.clock_rate)
+        self._clock_rate = config.clock_rate
+        self._dtmf = DtmfSender(self._clock_rate)
         # RFC 3550 §5.1: both start at random. The sequence number below 2^15, so that a receiver who misses the
         # first packets cannot be wrong about SRTP's rollover counter (RFC 3711 §3.3.1).
         self.next_sequence = SequenceNumber(int.from_bytes(entropy(2), "big") & 0x7FFF)
         self.extended_sequence = int(self.next_sequence)
-        self._timestamp = RtpTimestamp(int.from_bytes(entropy(4), "big"))
+        self.timestamp = RtpTimestamp(int.from_bytes(entropy(4), "big"))
+        """Of the next frame."""
         self._transport_sequence = 0
         self._due: Instant | None = None  # when the next frame of an unbroken run is due
         self._marker_wanted = True
@@ -88,26 +91,21 @@ class SendStream:
             (codec.payload_type for codec in config.telephone_events if codec.clock_rate == config.clock_rate),
             None,
         )
-        self._event_timestamp = self._timestamp
+        self._event_timestamp = self.timestamp
         self.packets_sent = 0
         self.octets_sent = 0
         self.repeated_packets = 0
         self.repeated_octets = 0
         self.last_sent_at: Instant | None = None
 
-    @property
-    def timestamp(self) -> RtpTimestamp:
-        """The timestamp of the next frame."""
-        return self._timestamp
-
     def timestamp_at(self, now: Instant) -> RtpTimestamp:
         """Return the timestamp that belongs to `now`, for the sender report (RFC 3550 §6.4.1)."""
         behind = 0 if self._due is None else round((self._due - now) * self._config.clock_rate)
-        return RtpTimestamp(SERIAL32.add(self._timestamp, -behind))
+        return RtpTimestamp(SERIAL32.add(self.timestamp, -behind))
 
     def skip(self, samples: int) -> None:
         """Pass over `samples` of silence; the next frame begins a talkspurt."""
-        self._timestamp = RtpTimestamp(SERIAL32.add(self._timestamp, samples))
+        self.timestamp = RtpTimestamp(SERIAL32.add(self.timestamp, samples))
         if self._due is not None:
             self._due += samples / self._config.clock_rate
         self._marker_wanted = True
@@ -121,7 +119,7 @@ class SendStream:
         marker bit is set by itself on the first frame after a silence. While a telephone event is played the frame
         is dropped and its time passes.
         """
-        if self._dtmf.is_playing:
+        if self._dtmf.deadline is not None and self._dtmf.is_playing:
             self._counters.add("muted_by_dtmf")
             self.skip(samples)
             return self.extended_sequence
@@ -130,15 +128,15 @@ class SendStream:
             self._due = now
         elif now - self._due > IDLE_GAP and samples:
             self.skip(int((now - self._due) * config.clock_rate) // samples * samples)
-        payload_type, timestamp = self._payload_type, self._timestamp
+        payload_type, timestamp = self._payload_type, self.timestamp
         if self._red is not None and config.red_payload_type is not None:
             red = self._red.encode(payload_type, timestamp, payload, self.red_depth)
             if red.redundant:
                 payload_type, payload = config.red_payload_type, red.serialize()
         self._emit(payload_type, payload, timestamp, now, marker or self._marker_wanted, level)
         self._marker_wanted = False  # RFC 3551 §4.1: set on the first packet of a talkspurt only
-        self._timestamp = RtpTimestamp(SERIAL32.add(timestamp, samples))
-        self._due += samples / config.clock_rate
+        self.timestamp = RtpTimestamp(SERIAL32.add(timestamp, samples))
+        self._due += samples / self._clock_rate
         return self.extended_sequence
 
     def send_dtmf(self, digits: str, duration: float, gap: float, now: Instant) -> None:

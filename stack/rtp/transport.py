@@ -74,11 +74,13 @@ class RtpTransport:
         configs = tuple(configs)
         check_sections(configs)
         self.counters = Counters()
-        self._rtp: list[bytes] = []
-        self._rtcp: list[bytes] = []
+        self.outgoing_rtp: list[bytes] = []
+        """Plain packets to be protected and sent; `drain_rtp` takes them."""
+        self.outgoing_rtcp: list[bytes] = []
+        """Plain datagrams to be protected and sent; `drain_rtcp` takes them."""
         self._events: list[RtpEvent] = []
         self.sections = tuple(
-            MediaSection(config, entropy, self._rtp, self._events, self.counters) for config in configs
+            MediaSection(config, entropy, self.outgoing_rtp, self._events, self.counters) for config in configs
         )
         self._extensions = ExtensionMap(configs[0].extensions)
         self._by_mid = {section.config.mid: section for section in self.sections if section.config.mid is not None}
@@ -105,7 +107,7 @@ class RtpTransport:
                 self.counters.add("own_ssrc")
                 return
             section = self._by_ssrc.get(packet.ssrc)
-            if section is None or extensions.mid is not None or not section.types.knows(packet.payload_type):
+            if section is None or extensions.mid is not None or packet.payload_type not in section.types.known:
                 section = self._find_section(packet, extensions)
             if section is None:
                 self.counters.add("unknown_payload_type")
@@ -128,9 +130,9 @@ class RtpTransport:
         elif (known := self._by_ssrc.get(ssrc)) is not None:
             section = known
         else:
-            able = [candidate for candidate in self.sections if candidate.types.knows(payload_type)]
+            able = [candidate for candidate in self.sections if payload_type in candidate.types.known]
             section = able[0] if len(able) == 1 else None
-        if section is None or not section.types.knows(payload_type):
+        if section is None or payload_type not in section.types.known:
             return None
         if self._by_ssrc.get(ssrc) is not section:
             if len(self._by_ssrc) >= MAX_SSRCS:
@@ -229,21 +231,16 @@ class RtpTransport:
 
     def drain_rtp(self) -> Sequence[bytes]:
         """Return the plain RTP packets to be protected and sent, in order."""
-        if not self._rtp:
+        if not self.outgoing_rtp:
             return ()
-        packets = self._rtp.copy()
-        self._rtp.clear()
+        packets = self.outgoing_rtp.copy()
+        self.outgoing_rtp.clear()
         return packets
 
     def drain_rtcp(self) -> Sequence[bytes]:
         """Return the plain RTCP datagrams to be protected and sent, in order."""
-        packets, self._rtcp = self._rtcp, []
+        packets, self.outgoing_rtcp = self.outgoing_rtcp, []
         return packets
-
-    @property
-    def has_rtcp(self) -> bool:
-        """True if `drain_rtcp` has something to return."""
-        return bool(self._rtcp)
 
     def close(self, now: Instant) -> None:
         """Say BYE (RFC 3550 §6.6); nothing is sent or received afterwards."""
@@ -318,7 +315,7 @@ class RtpTransport:
     def _send_compound(self, packets: list[RtcpPacket]) -> None:
         data = serialize_compound(packets)
         self._reporter.note_size(len(data))
-        self._rtcp.append(data)
+        self.outgoing_rtcp.append(data)
 
     # What is known
 

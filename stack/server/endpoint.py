@@ -6,8 +6,8 @@ everything else goes by the exact path, which is bound once MESSAGE-INTEGRITY ha
 session can be made by its first packet.
 
 The endpoint hosts any `Hosted` machine; it knows nothing of what runs inside. It survives whatever one of them
-raises: that costs the datagram, the wake-up or the drain in which it happened, and no other session anything.
-Such a bug is counted, and handed up by `drain_faults` for the log.
+raises: that costs the datagram, the wake-up or the drain in which it happened, and no other session anything. Such
+a bug is counted, and handed up by `drain_faults` for the log.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ EventT_co = TypeVar("EventT_co", covariant=True)
 
 _STUN_FIRST_BYTE_END = 4  # RFC 7983 §7
 FAULT_PAUSE = 0.1
-"""Seconds until a machine is woken again whose wake-up has raised and that is still due: it would go on for
-ever.
-"""
+"""Seconds until a machine is woken again whose wake-up has raised, if it is still due."""
 
 
 class Hosted(Machine[EventT_co], Protocol[EventT_co]):
@@ -58,13 +56,13 @@ def feed(machine: Machine[EventT], datagrams: Sequence[tuple[bytes, Path]], now:
             return
 
 
-Resolve = Callable[[str, Instant], "Hosted[EventT] | None"]
+Resolve = Callable[[str, Instant], "tuple[str, Hosted[EventT]] | None"]
 
 
 class Endpoint(Generic[EventT]):
     """All sessions behind one port.
 
-    `resolve` is asked for a session when a STUN request names a ufrag that is not known; it may make one.
+    `resolve` is asked for a session (its name and the machine) when a STUN request names a ufrag that is not known.
     Feed a batch of datagrams, then `pump()` once, then drain.
     """
 
@@ -76,8 +74,6 @@ class Endpoint(Generic[EventT]):
         self._resolve = resolve
         self._routes = Routes()
         self._machines: dict[str, Hosted[EventT]] = {}
-        self._aliases: dict[str, str] = {}  # ufrags from after an ICE restart, and whose they are
-        self._alias_of: dict[str, str] = {}
         self._deadlines: Deadlines[str] = Deadlines()
         self._unwell: set[str] = set()  # those whose wake-up has just raised
         self._touched: dict[str, None] = {}  # an ordered set: what happens may not depend on hashes
@@ -87,42 +83,33 @@ class Endpoint(Generic[EventT]):
     def __len__(self) -> int:
         return len(self._machines)
 
-    def add(self, ufrag: str, machine: Hosted[EventT]) -> None:
-        """Host a machine under its ufrag.
+    def add(self, name: str, machine: Hosted[EventT], ufrag: str) -> None:
+        """Host a machine: events carry its `name`, checks reach it by `ufrag`.
 
-        Raises `LocalError` if the ufrag is taken or the endpoint is full.
+        Raises `LocalError` if either is taken or the endpoint is full.
         """
-        if ufrag in self._machines:
-            raise LocalError(f"the ufrag {ufrag!r} is taken")
+        if name in self._machines:
+            raise LocalError(f"the session {name!r} is here already")
         if len(self._machines) >= self.max_sessions:
             raise LocalError(f"the endpoint is full: {self.max_sessions} sessions")
-        self._machines[ufrag] = machine
-        self._routes.add(ufrag)
-        self._touched[ufrag] = None
+        self._routes.add(name, ufrag)
+        self._machines[name] = machine
+        self._touched[name] = None
 
-    def alias(self, other: str, ufrag: str) -> None:
-        """Let checks that name `other` reach a hosted machine too: its ufrag after an ICE restart.
+    def add_ufrag(self, name: str, ufrag: str) -> None:
+        """Let checks that name `ufrag` reach a hosted machine too: its credentials after an ICE restart.
 
-        The one from the restart before that is forgotten. Raises `LocalError` if the ufrag is taken or unknown.
+        The one from the restart before that is forgotten. Raises `LocalError` if it is taken or the session is unknown.
         """
-        if ufrag not in self._machines:
-            raise LocalError(f"no session has the ufrag {ufrag!r}")
-        if other in self._machines or other in self._aliases:
-            raise LocalError(f"the ufrag {other!r} is taken")
-        self._drop_alias(ufrag)
-        self._aliases[other] = ufrag
-        self._alias_of[ufrag] = other
-        self._touched[ufrag] = None
+        if name not in self._machines:
+            raise LocalError(f"there is no session {name!r}")
+        self._routes.add_ufrag(name, ufrag)
+        self._touched[name] = None
 
-    def _drop_alias(self, ufrag: str) -> None:
-        former = self._alias_of.pop(ufrag, None)
-        if former is not None:
-            del self._aliases[former]
-
-    def touch(self, ufrag: str) -> None:
+    def touch(self, name: str) -> None:
         """Say that a command was given to a hosted machine, so that the next `pump` looks at it."""
-        if ufrag in self._machines:
-            self._touched[ufrag] = None
+        if name in self._machines:
+            self._touched[name] = None
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Hand one datagram to its session, and pump."""
@@ -135,41 +122,50 @@ class Endpoint(Generic[EventT]):
         """
         self._now = now
         waiting: dict[str, list[tuple[bytes, Path]]] = {}
-        for data, path in batch:
+        for datagram in batch:
+            data, path = datagram
+            # RFC 6263 §4.1: a datagram without a byte is a keepalive.
+            is_stun = bool(data) and data[0] < _STUN_FIRST_BYTE_END
             try:
-                ufrag = self._find(data, path, now)
+                name = self._find_by_check(data, path, now) if is_stun else self._routes.find(path)
             except Exception as error:
                 self._faults.note("find", error, now)
                 continue
-            if ufrag is None:
-                continue
-            waiting.setdefault(ufrag, []).append((data, path))
-            # RFC 6263 §4.1: a datagram without a byte is a keepalive.
-            if data and data[0] < _STUN_FIRST_BYTE_END:  # what follows may need the path that this one proves
-                self._hand_over(ufrag, waiting.pop(ufrag), now)
-        for ufrag, datagrams in waiting.items():
-            self._hand_over(ufrag, datagrams, now)
+            if name is None:
+                self.counters.add("dropped_unknown_ufrag" if is_stun else "dropped_unknown_path")
+            elif is_stun:  # what follows may need the path that this one proves
+                self._hand_over(name, [*waiting.pop(name, ()), datagram], now)
+                self._bind(name, now)
+            elif name in waiting:
+                waiting[name].append(datagram)
+            else:
+                waiting[name] = [datagram]
+        for name, datagrams in waiting.items():
+            self._hand_over(name, datagrams, now)
         self.pump()
 
-    def _hand_over(self, ufrag: str, datagrams: list[tuple[bytes, Path]], now: Instant) -> None:
-        machine = self._machines[ufrag]
-        self._touched[ufrag] = None
-        feed(machine, datagrams, now, self._faults)
+    def _hand_over(self, name: str, datagrams: list[tuple[bytes, Path]], now: Instant) -> None:
+        self._touched[name] = None
+        feed(self._machines[name], datagrams, now, self._faults)
+
+    def _bind(self, name: str, now: Instant) -> None:
+        """Bind the paths that a check has proven."""
         try:
-            self._bind(ufrag, machine)
+            for path in self._machines[name].drain_routes():
+                self._routes.bind(name, path)
         except Exception as error:
             self._faults.note("bind", error, now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Wake every session that is due, and pump."""
         self._now = now
-        for ufrag in self._deadlines.pop_due(now):
-            self._touched[ufrag] = None
+        for name in self._deadlines.pop_due(now):
+            self._touched[name] = None
             try:
-                self._machines[ufrag].handle_timeout(now)
+                self._machines[name].handle_timeout(now)
             except Exception as error:
                 self._faults.note("handle_timeout", error, now)
-                self._unwell.add(ufrag)
+                self._unwell.add(name)
         self.pump()
 
     def poll_timeout(self) -> Instant | None:
@@ -178,32 +174,33 @@ class Endpoint(Generic[EventT]):
 
     def pump(self) -> None:
         """Collect what the touched sessions have to send and to say, and forget those that are over."""
+        if not self._touched:
+            return
         touched, self._touched = self._touched, {}
-        for ufrag in touched:
-            machine = self._machines.get(ufrag)
+        for name in touched:
+            machine = self._machines.get(name)
             if machine is None:
                 continue
             try:
-                self._drain(ufrag, machine)
+                self._drain(name, machine)
             except Exception as error:
                 self._faults.note("drain", error, self._now)
-                self._deadlines.set(ufrag, self._now + FAULT_PAUSE)
+                self._deadlines.set(name, self._now + FAULT_PAUSE)
         self._unwell.clear()
 
-    def _drain(self, ufrag: str, machine: Hosted[EventT]) -> None:
-        self._bind(ufrag, machine)
+    def _drain(self, name: str, machine: Hosted[EventT]) -> None:
         self._transmits.extend(machine.drain_transmits())
-        self._events.extend((ufrag, event) for event in machine.drain_events())
+        for event in machine.drain_events():
+            self._events.append((name, event))
         if machine.is_finished:
-            del self._machines[ufrag]
-            self._routes.remove(ufrag)
-            self._drop_alias(ufrag)
-            self._deadlines.set(ufrag, None)
+            del self._machines[name]
+            self._routes.remove(name)
+            self._deadlines.set(name, None)
             return
         deadline = machine.poll_timeout()
-        if ufrag in self._unwell and deadline is not None:
+        if name in self._unwell and deadline is not None:
             deadline = max(deadline, self._now + FAULT_PAUSE)
-        self._deadlines.set(ufrag, deadline)
+        self._deadlines.set(name, deadline)
 
     def drain_transmits(self) -> Sequence[Transmit]:
         """Return every datagram to be sent since the last call."""
@@ -211,7 +208,7 @@ class Endpoint(Generic[EventT]):
         return transmits
 
     def drain_events(self) -> Sequence[tuple[str, EventT]]:
-        """Return what happened since the last call, each event with the ufrag of its session."""
+        """Return what happened since the last call, each event with the name of its session."""
         events, self._events = self._events, []
         return events
 
@@ -219,28 +216,18 @@ class Endpoint(Generic[EventT]):
         """Return the exceptions that are to be logged: of each place in the code one a minute."""
         return self._faults.drain()
 
-    def _bind(self, ufrag: str, machine: Hosted[EventT]) -> None:
-        for path in machine.drain_routes():
-            self._routes.bind(ufrag, path)
-
-    def _find(self, data: bytes, path: Path, now: Instant) -> str | None:
-        if data and data[0] < _STUN_FIRST_BYTE_END:
-            username = peek_username(data)
-            if username is not None:
-                return self._find_by_ufrag(username.partition(":")[0], now)
-        ufrag = self._routes.find(path)
-        if ufrag is None:
-            self.counters.add("dropped_unknown_path")
-        return ufrag
-
-    def _find_by_ufrag(self, ufrag: str, now: Instant) -> str | None:
-        if ufrag in self._machines:
-            return ufrag
-        if ufrag in self._aliases:
-            return self._aliases[ufrag]
-        machine = self._resolve(ufrag, now) if self._resolve is not None else None
-        if machine is None or len(self._machines) >= self.max_sessions:
-            self.counters.add("dropped_unknown_ufrag")
+    def _find_by_check(self, data: bytes, path: Path, now: Instant) -> str | None:
+        """Return the session that a STUN message is for: by the ufrag in a request, else by its path."""
+        username = peek_username(data)
+        if username is None:
+            return self._routes.find(path)
+        ufrag = username.partition(":")[0]
+        name = self._routes.find_by_ufrag(ufrag)
+        if name is not None or self._resolve is None or len(self._machines) >= self.max_sessions:
+            return name
+        made = self._resolve(ufrag, now)
+        if made is None:
             return None
-        self.add(ufrag, machine)
-        return ufrag
+        name, machine = made
+        self.add(name, machine, ufrag)
+        return name

@@ -6,51 +6,79 @@ scanned. One path belongs to one session: the latest that proved itself there.
 
 from __future__ import annotations
 
+from stack.core.errors import LocalError
 from stack.core.machine import Path
 
 
 class Routes:
-    """The two indices of the endpoint: ufrag to session, path to session (a session is named by its ufrag)."""
+    """The two indices of the endpoint: ufrag to session, path to session (a session has a name of its own)."""
 
     MAX_PATHS_PER_SESSION = 16
 
     def __init__(self) -> None:
         self._by_path: dict[Path, str] = {}
+        self._by_ufrag: dict[str, str] = {}
         self._paths: dict[str, dict[Path, None]] = {}
+        self._ufrags: dict[str, list[str]] = {}
 
     def __len__(self) -> int:
         return len(self._paths)
 
-    def __contains__(self, ufrag: str) -> bool:
-        return ufrag in self._paths
+    def __contains__(self, name: str) -> bool:
+        return name in self._paths
 
-    def add(self, ufrag: str) -> None:
-        """Make a session known under its ufrag, with no path yet."""
-        self._paths.setdefault(ufrag, {})
+    def add(self, name: str, ufrag: str) -> None:
+        """Make a session known under its ufrag, with no path yet. Raises `LocalError` if the ufrag is taken."""
+        self._check_free(ufrag)
+        self._paths[name] = {}
+        self._ufrags[name] = [ufrag]
+        self._by_ufrag[ufrag] = name
 
-    def remove(self, ufrag: str) -> None:
-        """Forget a session and every path bound to it."""
-        for path in self._paths.pop(ufrag, ()):
+    def add_ufrag(self, name: str, ufrag: str) -> None:
+        """Give a known session one more ufrag: the first one and the latest are kept.
+
+        Raises `LocalError` if it is taken.
+        """
+        self._check_free(ufrag)
+        ufrags = self._ufrags[name]
+        for former in ufrags[1:]:
+            del self._by_ufrag[former]
+        self._ufrags[name] = [ufrags[0], ufrag]
+        self._by_ufrag[ufrag] = name
+
+    def _check_free(self, ufrag: str) -> None:
+        if ufrag in self._by_ufrag:
+            raise LocalError(f"the ufrag {ufrag!r} is taken")
+
+    def remove(self, name: str) -> None:
+        """Forget a session, its ufrags and every path bound to it."""
+        for path in self._paths.pop(name, ()):
             self._by_path.pop(path, None)
+        for ufrag in self._ufrags.pop(name, ()):
+            self._by_ufrag.pop(ufrag, None)
 
-    def bind(self, ufrag: str, path: Path) -> None:
+    def bind(self, name: str, path: Path) -> None:
         """Bind `path` to a known session; the session's oldest path goes when it has too many."""
         holder = self._by_path.get(path)
-        if holder == ufrag:
+        if holder == name:
             return
         if holder is not None:
             del self._paths[holder][path]
-        paths = self._paths[ufrag]
+        paths = self._paths[name]
         if len(paths) >= self.MAX_PATHS_PER_SESSION:
             oldest = next(iter(paths))
             del paths[oldest], self._by_path[oldest]
         paths[path] = None
-        self._by_path[path] = ufrag
+        self._by_path[path] = name
 
     def find(self, path: Path) -> str | None:
-        """Return the ufrag of the session to which `path` is bound."""
+        """Return the session to which `path` is bound."""
         return self._by_path.get(path)
 
-    def paths(self, ufrag: str) -> tuple[Path, ...]:
+    def find_by_ufrag(self, ufrag: str) -> str | None:
+        """Return the session that has this ufrag, from its beginning or its latest ICE restart."""
+        return self._by_ufrag.get(ufrag)
+
+    def paths(self, name: str) -> tuple[Path, ...]:
         """Return the paths bound to a session, oldest first."""
-        return tuple(self._paths.get(ufrag, ()))
+        return tuple(self._paths.get(name, ()))

@@ -23,9 +23,7 @@ class EndReason(Enum):
     CONSENT_EXPIRED = "the peer fell silent"
     """Nothing authenticated arrived for 30 s."""
     CONSENT_UNANSWERED = "the peer answers no consent checks"
-    """RFC 7675 §5.1: we checked for 30 s, as a full agent has to, and may not send on, though the peer still
-    does.
-    """
+    """RFC 7675 §5.1: a full agent that has had no answer for 30 s may not send, even if the peer still does."""
     FINGERPRINT_MISMATCH = "the peer's certificate is not the one in its SDP"
     DTLS_FAILED = "the DTLS handshake failed"
 

@@ -92,8 +92,8 @@ class MediaPlane(Protocol):
         """Take SRTP and SRTCP datagrams that arrived together; return how many were authentic."""
         ...
 
-    def schedule(self, frame: ScheduledFrame, now: Instant) -> None:
-        """Send a frame at its instant, at once if that has come. Frames are scheduled in order."""
+    def schedule(self, frame: ScheduledFrame, now: Instant) -> bool:
+        """Send a frame at its instant, at once if that has come; True if it has. Frames are scheduled in order."""
         ...
 
     def flush(self, section: int = 0) -> Sequence[ScheduledFrame]:
@@ -169,15 +169,16 @@ class PythonMediaPlane:
                 self.counters.add(f"dropped_srtp_{error.reason.name.lower()}")
         return authentic
 
-    def schedule(self, frame: ScheduledFrame, now: Instant) -> None:
-        """Send a frame at its instant, at once if that has come. Frames are scheduled in order."""
+    def schedule(self, frame: ScheduledFrame, now: Instant) -> bool:
+        """Send a frame at its instant, at once if that has come; True if it has. Frames are scheduled in order."""
         if frame.due <= now and not self._scheduled:
             self._send(frame, now)
-            return
+            return True
         if len(self._scheduled) >= MAX_SCHEDULED:
             self._scheduled.popleft()
             self.counters.add("dropped_scheduled_frame")
         self._scheduled.append(frame)
+        return False
 
     def flush(self, section: int = 0) -> Sequence[ScheduledFrame]:
         """Take back the frames of a section that have not left, in order."""
@@ -215,11 +216,15 @@ class PythonMediaPlane:
     def drain_transmits(self) -> Sequence[Transmit]:
         """Every datagram to be sent since the last call, protected, in order."""
         srtp, path, transport = self._srtp, self._path, self._transport
-        if srtp is None or path is None:
+        if srtp is None or path is None or not (transport.outgoing_rtp or transport.outgoing_rtcp):
             return ()
-        transmits = [Transmit(srtp.protect(packet), path) for packet in transport.drain_rtp()]
-        if transport.has_rtcp:
-            transmits += [Transmit(srtp.protect_rtcp(packet), path) for packet in transport.drain_rtcp()]
+        transmits: list[Transmit] = []
+        if transport.outgoing_rtp:
+            for packet in transport.drain_rtp():
+                transmits.append(Transmit(srtp.protect(packet), path))
+        if transport.outgoing_rtcp:
+            for packet in transport.drain_rtcp():
+                transmits.append(Transmit(srtp.protect_rtcp(packet), path))
         return transmits
 
     def drain_events(self) -> Sequence[MediaEvent]:

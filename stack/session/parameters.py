@@ -196,5 +196,7 @@ def make_channels(parameters: SessionParameters, entropy: Entropy) -> sctp.Chann
         remote_port=agreed.remote_sctp_port,
         max_message_size=ours.max_message_size,
         peer_max_message_size=agreed.remote_max_message_size,
+        # The answers are all that says of a peer which never checks, on a quiet channel, that it is there.
+        heartbeat_interval=ice.LiteSettings().consent_timeout / 3,
     )
     return sctp.Channels(config, entropy)

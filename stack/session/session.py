@@ -217,8 +217,10 @@ class Session:
             raise LocalError("no audio was negotiated")
         if self.state is not State.CONNECTED:
             raise LocalError("the session is not connected")
-        self._media.schedule(frame, now)
-        self._move_media(now)
+        if self._media.schedule(frame, now):
+            self._move_media(now)
+        else:
+            self._timers.set(_Timer.MEDIA, self._media.poll_timeout())
 
     def take_back(self, section: int = 0) -> Sequence[ScheduledFrame]:
         """Return the scheduled frames of a section that have not left: they will not."""
@@ -303,7 +305,8 @@ class Session:
             self._move_channels(now)
         if media:
             self._move_media(now)
-        self._say_last_word()
+        if self._last_word is not None:
+            self._say_last_word()
 
     def _take(self, data: bytes, kind: Kind, path: Path, now: Instant) -> bool:
         """Hand a datagram to its protocol; True if its keys prove that the peer has sent it. ICE judges its
@@ -350,7 +353,8 @@ class Session:
                     self._move_dtls(now)
                 case _Timer.SETUP:
                     self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
-        self._say_last_word()
+        if self._last_word is not None:
+            self._say_last_word()
 
     def poll_timeout(self) -> Instant | None:
         """Return the earliest deadline of all protocols."""

@@ -84,24 +84,28 @@ class AudioLine:
             index,
         )
         front_end = SpeechFrontEnd(config.turns, make_detector(config.detector), make_canceller(config.echo))
-        self.turn_manager = TurnManager(self.sender, front_end, config.turns)
+        self._events: list[LineEvent] = []
+        self.turn_manager = TurnManager(self.sender, front_end, config.turns, self._events)
         self.listening = False
         """Tell speech from silence and take turns: it costs CPU, so only what asks for it pays.
 
         A reply, or a client that opens its `events` channel, asks by itself.
         """
         self._payload_type = audio.payload_type
-        self._section = section
+        self.section = section
         self._arrival = self.receiver if isinstance(self.receiver, ArrivalReceiver) else None
         self._clock = self.receiver if isinstance(self.receiver, ClockReceiver) else None
         self._to_detector: Resampler | None = None
         if config.microphone_rate != DETECTOR_RATE:
             self._to_detector = Resampler(config.microphone_rate, DETECTOR_RATE, causal=True)
-        self._events: list[LineEvent] = []
-        self._view: RemoteView | None = None
+        self.view: RemoteView | None = None
+        """How the peer receives us, as far as `note_report` was told."""
+        self.unsettled = True
+        """True if `settle` has something to look at: a packet alone moves no turn of a line that does not listen."""
         self._round_trip: float | None = None
         self._writes = 0
         self._drained_writes = 0
+        self._gap_armed = False
         self._tick_due: Instant = 0.0
 
     # -- what is said --------------------------------------------------------------------------------------
@@ -133,24 +137,10 @@ class AudioLine:
         """Return how many seconds of a reply wait to be said; None if it was dropped or is over."""
         return self.sender.queued if self.turn_manager.reply == number else None
 
-    @property
-    def wants_flush(self) -> bool:
-        """True while frames are scheduled that may not leave; answer with `note_taken_back`."""
-        return self.sender.wants_flush
-
-    def note_taken_back(self, frames: Sequence[ScheduledFrame]) -> None:
-        """Those scheduled frames will not leave."""
-        self.sender.note_taken_back(frames)
-
-    @property
-    def has_frames(self) -> bool:
-        """True if `frames` may have something."""
-        return self.sender.has_work
-
     def frames(self, now: Instant) -> Sequence[ScheduledFrame]:
-        """Return every frame that may be scheduled now, in order."""
-        frames = list(self.sender.frames(now))
-        self.timers.set(LineTimer.FRAME, self.sender.poll_timeout())
+        """Return every frame that may be scheduled now, in order; asked for when `sender.has_work`."""
+        frames, following = self.sender.frames(now)
+        self.timers.set(LineTimer.FRAME, following)
         return frames
 
     @property
@@ -170,18 +160,10 @@ class AudioLine:
     def handle_media(self, event: RtpEvent | FrameSent, now: Instant) -> None:
         """Take what the media plane reports of this section."""
         if isinstance(event, PacketReceived):
-            if event.payload and event.payload_type != self._payload_type:
-                self.counters.add("dropped_other_payload_type")
-                return
-            if self._arrival is not None:
-                self._set_repair(self._arrival)
-            frames = self.receiver.insert(
-                event.payload, event.sequence, event.timestamp, event.arrival, event.recovered
-            )
-            level = event.audio_level.level if event.audio_level is not None else None
-            self._hear(frames, now, level)
-            self._arm_gap()
-        elif isinstance(event, FrameSent):
+            self._handle_packet(event, now)
+            return
+        self.unsettled = True
+        if isinstance(event, FrameSent):
             self._note_sent(event, now)
         elif isinstance(event, SourceChanged):
             self._hear_rest(now)
@@ -193,10 +175,20 @@ class AudioLine:
         elif isinstance(event, DtmfReceived):
             self._events.append(KeyPressed(event.digit))
 
-    @property
-    def has_report(self) -> bool:
-        """True if the peer has reported of our sound since the last `note_report`."""
-        return self._section.remote_view is not self._view
+    def _handle_packet(self, packet: PacketReceived, now: Instant) -> None:
+        if packet.payload and packet.payload_type != self._payload_type:
+            self.counters.add("dropped_other_payload_type")
+            return
+        arrival = self._arrival
+        if arrival is not None:
+            self._set_repair(arrival)
+        frames = self.receiver.insert(
+            packet.payload, packet.sequence, packet.timestamp, packet.arrival, packet.recovered
+        )
+        if frames:
+            self._hear(frames, now, packet.audio_level.level if packet.audio_level is not None else None)
+        if arrival is not None and (arrival.buffer.held or self._gap_armed):
+            self._arm_gap(arrival)
 
     def note_report(self, round_trip: float | None, now: Instant) -> None:
         """Let what the peer reports of our sound steer the encoder, and what we believe that it heard.
@@ -204,11 +196,11 @@ class AudioLine:
         `round_trip` is the latest one in seconds, however it was measured.
         """
         self._round_trip = round_trip
-        view = self._section.remote_view
-        if view is not None and view is not self._view:
-            self._view = view
+        view = self.section.remote_view
+        if view is not None and view is not self.view:
+            self.view = view
             self.sender.acknowledged(view.extended_highest_sequence, now, round_trip or 0.0)
-            self.sender.note_loss(self._section.sender.reported_loss(now), now)
+            self.sender.note_loss(self.section.sender.reported_loss(now), now)
 
     def _note_sent(self, sent: FrameSent, now: Instant) -> None:
         frame = self.sender.note_sent(sent)
@@ -222,7 +214,10 @@ class AudioLine:
     def _hear(self, frames: Sequence[AudioFrame], now: Instant, audio_level: int | None = None) -> None:
         for frame in frames:
             self._events.append(AudioReceived(frame))
-            if not self.listening or self.turn_manager.settings.mode is TurnMode.FULL_DUPLEX:
+            if not self.listening:
+                continue
+            self.unsettled = True
+            if self.turn_manager.settings.mode is TurnMode.FULL_DUPLEX:
                 continue
             if self._to_detector is not None:
                 samples = self._to_detector.process(frame.samples)
@@ -235,15 +230,16 @@ class AudioLine:
             self._hear(self._arrival.finish(now), now)
 
     def _set_repair(self, receiver: ArrivalReceiver) -> None:
-        section, buffer = self._section, receiver.buffer
+        section, buffer = self.section, receiver.buffer
         if section.config.nack:
             buffer.repair_wait = 0.0 if self._round_trip is None else self._round_trip + _REPAIR_MARGIN
-        if section.types.red is not None:
-            buffer.red_depth = section.received_red_depth
+        if section.current is not None:
+            buffer.red_depth = section.current.red_depth
 
-    def _arm_gap(self) -> None:
-        if self._arrival is not None and (self._arrival.is_waiting or self.timers.is_set(LineTimer.GAP)):
-            self.timers.set(LineTimer.GAP, self._arrival.poll_timeout())
+    def _arm_gap(self, arrival: ArrivalReceiver) -> None:
+        at = arrival.poll_timeout()
+        self._gap_armed = at is not None
+        self.timers.set(LineTimer.GAP, at)
 
     def end(self, reason: EndReason, now: Instant) -> None:
         """The session is over: hand up what was held, and say what was heard of the reply that was being
@@ -264,6 +260,8 @@ class AudioLine:
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
         for timer in self.timers.pop_due(now):
+            if timer is not LineTimer.FRAME:
+                self.unsettled = True
             match timer:
                 case LineTimer.FRAME:
                     self.sender.has_work = True
@@ -272,7 +270,7 @@ class AudioLine:
                 case LineTimer.GAP:
                     if self._arrival is not None:
                         self._hear(self._arrival.handle_timeout(now), now)
-                        self._arm_gap()
+                        self._arm_gap(self._arrival)
                 case LineTimer.TICK:
                     if self._clock is not None:
                         self.timers.set(LineTimer.TICK, self._next_tick(now))
@@ -281,7 +279,8 @@ class AudioLine:
                     pass  # `settle` looks
 
     def settle(self, now: Instant) -> None:
-        """After every input and command, when its frames have been scheduled: what follows, and when next."""
+        """When `unsettled`, after its frames have been scheduled: see what follows, and when next."""
+        self.unsettled = False
         manager = self.turn_manager
         manager.note_queue(now)
         if self._writes != self._drained_writes:
@@ -310,7 +309,7 @@ class AudioLine:
         """When the last of what has left will have been played, by what the client tells and what is measured."""
         if self.sender.last_ends is None:
             return now
-        jitter = self._view.jitter if self._view is not None else 0.0
+        jitter = self.view.jitter if self.view is not None else 0.0
         late = self._way + self.turn_manager.playout_delay + 2 * jitter + _UNEVEN
         return self.sender.last_ends + min(late, MAX_UNPLAYED)
 
@@ -321,8 +320,8 @@ class AudioLine:
 
     def drain_events(self) -> Sequence[LineEvent]:
         """Return what happened since the last call, in order."""
-        if not self._events and not self.turn_manager.has_events:
+        if not self._events:
             return ()
-        events, self._events = self._events, []
-        events.extend(self.turn_manager.drain_events())
+        events = self._events.copy()
+        self._events.clear()
         return events

@@ -14,7 +14,7 @@ the program wrote, at the encoder's rate, from the beginning of the call; those 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -261,7 +261,6 @@ class AudioSender:
         if not self._scheduled or self._scheduled[0].number != sent.number:
             return None
         frame, now = self._scheduled.popleft(), sent.at
-        self.has_work = True
         self.lateness.add(max(0.0, now - frame.due))
         self.last_ends = max(now, self.last_ends or now) + self._parameters.frame
         if self._record is not None and frame.position >= self._reply_from:
@@ -270,34 +269,39 @@ class AudioSender:
             self._record.sent(sent.sequence, position, samples, now, sent.rtp_timestamp)
         return frame
 
-    def poll_timeout(self) -> Instant | None:
-        """When the next frame may be made."""
-        due = self._playout.poll_timeout() if self._playout is not None and not self.held else None
-        return due if due is None or self._closed_until is None else max(due, self._closed_until)
-
-    def frames(self, now: Instant) -> Iterator[ScheduledFrame]:
-        """Yield every frame that may be scheduled now, in order."""
+    def frames(self, now: Instant) -> tuple[list[ScheduledFrame], Instant | None]:
+        """Return every frame that may be scheduled now, in order, and when the next one may be made."""
         self.has_work = False
-        if self._playout is None or self._encoder is None:
-            return
+        frames: list[ScheduledFrame] = []
+        playout, encoder, parameters = self._playout, self._encoder, self._parameters
+        if playout is None or encoder is None or self.held:
+            return frames, None
         if self._closed_until is not None:
             if now < self._closed_until:
-                return
+                return frames, self._closed_until
             self.open(now)
             self.has_work = False
-        while not self.held and (frame := self._playout.next_frame(now)) is not None:
-            payload = self._encoder.encode(frame.samples)
-            if self._parameters.dtx and self._parameters.codec == "opus" and is_dtx(payload):
+        at = playout.poll_timeout()
+        while at is not None and at <= now:
+            frame = playout.take(now)
+            payload = encoder.encode(frame.samples)
+            if parameters.dtx and parameters.codec == "opus" and is_dtx(payload):
                 payload = b""  # the timeline goes on: the next frame that is sent says by how much
             mono = to_int16(frame.samples) if frame.samples.ndim > 1 else frame.samples
-            at = frame.timestamp / self._encoder.clock_rate
+            media_time = frame.timestamp / encoder.clock_rate
             self._numbers += 1
             self._scheduled.append(
-                SpokenFrame(self._numbers, mono, frame.due, frame.marker, frame.position, at, frame.leads_in)
+                SpokenFrame(
+                    self._numbers, mono, frame.due, frame.marker, frame.position, media_time, frame.leads_in
+                )
             )
-            yield ScheduledFrame(
-                self._numbers, payload, self._ticks, frame.timestamp, frame.due, frame.marker, self._section
+            frames.append(
+                ScheduledFrame(
+                    self._numbers, payload, self._ticks, frame.timestamp, frame.due, frame.marker, self._section
+                )
             )
+            at = playout.poll_timeout()
+        return frames, at
 
     def _open(self, sample_rate: int) -> PlayoutQueue:
         parameters = self._parameters

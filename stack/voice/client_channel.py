@@ -35,7 +35,8 @@ class ClientChannel:
     def __init__(self, counters: Counters) -> None:
         self.channel: ChannelId | None = None
         self._counters = counters
-        self._waiting: list[str] = []
+        self.waiting: list[str] = []
+        """Messages to be sent as soon as there is a channel; `drain` takes them."""
         self._was_open = False
 
     def open(self, channel: ChannelId) -> None:
@@ -46,29 +47,27 @@ class ClientChannel:
     def close(self) -> None:
         """The client has closed its channel: what is told from now on is dropped."""
         self.channel = None
-        self._waiting.clear()
+        self.waiting.clear()
 
     def tell(self, message: dict[str, Any]) -> None:
         """Queue a JSON message; counted and dropped for a client that has no channel any more, or never opens
         it.
         """
-        if self.channel is None and (self._was_open or len(self._waiting) >= MAX_EARLY):
+        if self.channel is None and (self._was_open or len(self.waiting) >= MAX_EARLY):
             self._counters.add("announcement_without_client")
         else:
-            self._waiting.append(to_json(message))
+            self.waiting.append(to_json(message))
 
     def announce(self, event: LineEvent) -> None:
         """Tell the client of an event, if it is one that concerns it and the channel is open."""
         if self.channel is not None:
             message = announce(event)
             if message is not None:
-                self._waiting.append(to_json(message))
+                self.waiting.append(to_json(message))
 
     def drain(self) -> Sequence[str]:
         """Return what is to be sent now, in order."""
-        if not self._waiting or self.channel is None:
-            return ()
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         return waiting
 
     def handle_message(self, data: str | bytes, line: AudioLine, now: Instant) -> bool:

@@ -22,7 +22,7 @@ from stack.core.trace import Counters
 from stack.dtls import Certificate
 from stack.rtp import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, SourceChanged
 from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, Channels, MessageReceived
-from stack.session import Connected, Ended, FrameSent, Session, SessionEvent, SessionParameters
+from stack.session import Connected, Ended, FrameSent, Session, SessionEvent, SessionParameters, State
 from stack.voice.audio_line import AudioLine
 from stack.voice.client import EVENTS_CHANNEL
 from stack.voice.client_channel import ClientChannel
@@ -83,6 +83,8 @@ class Conversation:
     def handle_command(self, command: Command[ResultT_co], now: Instant) -> ResultT_co:
         """Carry out a command and return what comes of it. Raises `LocalError` as the command says."""
         self._now = now
+        if self.line is not None:
+            self.line.unsettled = True
         result = command.apply(self, now)
         self._settle(now)
         return result
@@ -170,7 +172,7 @@ class Conversation:
         """Return the earliest deadline."""
         at = self.session.poll_timeout()
         line = self.line
-        if line is None or not self.session.is_connected:
+        if line is None or self.session.state is not State.CONNECTED:
             return at
         due = line.timers.next
         return due if at is None or (due is not None and due < at) else at
@@ -194,37 +196,47 @@ class Conversation:
     @property
     def is_finished(self) -> bool:
         """True once the session is over and everything was drained."""
-        return self.session.is_finished and not self._waiting and not self._events
+        return self._has_ended and self.session.is_finished and not self._waiting and not self._events
 
     # -- from one part to the next -------------------------------------------------------------------------
 
     def _settle(self, now: Instant) -> None:
         """Move what session, line and client have for each other, until nothing moves."""
-        self._waiting.extend(self.session.drain_events())
-        line = self.line
+        waiting, line = self._waiting, self.line
+        waiting.extend(self.session.drain_events())
         while True:
-            while self._waiting:  # one by one: a bug costs one event, not those behind it
-                self._on_session(self._waiting.popleft(), now)
+            while waiting:  # one by one: a bug costs one event, not those behind it
+                self._on_session(waiting.popleft(), now)
+            moved = False
             if line is not None and not self._has_ended:
-                self._move_line(line, now)
-            self._tell_client(now)
-            self._waiting.extend(self.session.drain_events())
-            if not self._waiting and (line is None or self._has_ended or not line.wants_flush):
+                moved = self._move_line(line, now)
+            if self.client.waiting and self.client.channel is not None:
+                self._tell_client(self.client.channel, now)
+                moved = True
+            if not moved:
                 return
+            waiting.extend(self.session.drain_events())
 
-    def _move_line(self, line: AudioLine, now: Instant) -> None:
-        if line.has_report:
+    def _move_line(self, line: AudioLine, now: Instant) -> bool:
+        """Exchange what line and session have for each other; True if the session was given something."""
+        sender, moved = line.sender, False
+        if line.section.remote_view is not line.view:
             line.note_report(self.session.round_trip_time, now)
-        if line.wants_flush:
-            line.note_taken_back(self.session.take_back())
-        if line.has_frames and self.session.is_connected:
+            line.unsettled = True
+        if sender.wants_flush:
+            sender.note_taken_back(self.session.take_back())
+            moved = line.unsettled = True
+        if sender.has_work and self.session.is_connected:
             for frame in line.frames(now):
                 self.session.schedule(frame, now)
-        line.settle(now)
+                moved = True
+        if line.unsettled:
+            line.settle(now)
         for event in line.drain_events():
             self._events.append(event)
             if not isinstance(event, AudioReceived):
                 self.client.announce(event)
+        return moved
 
     def _on_session(self, event: SessionEvent, now: Instant) -> None:
         line = self.line
@@ -255,6 +267,7 @@ class Conversation:
         """Do what the client asks for; any other message waits for the program to read it."""
         if event.channel == self.client.channel and self.line is not None:
             self.line.note_report(self.session.round_trip_time, now)
+            self.line.unsettled = True
             if self.client.handle_message(event.data, self.line, now):
                 return
         self._events.append(event)
@@ -262,16 +275,10 @@ class Conversation:
         self.required_channels.set_unread(self._unread, now)
         self.session.flush(now)
 
-    def _tell_client(self, now: Instant) -> None:
-        channel = self.client.channel
-        if channel is None:
-            return
-        messages = self.client.drain()
-        if not messages:
-            return
-        for message in messages:
+    def _tell_client(self, channel: ChannelId, now: Instant) -> None:
+        for message in self.client.drain():
             try:
-                self.required_channels.send(ChannelId(channel), message, now)
+                self.required_channels.send(channel, message, now)
             except LocalError:
                 self.counters.add("announcement_not_sent")
         self.session.flush(now)

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -95,9 +95,18 @@ class _Silence(NamedTuple):
 
 
 class TurnManager:
-    """The voice logic of one conversation; a machine without a network. Pump `drain_events` after each input."""
+    """The voice logic of one conversation; a machine without a network. Pump `drain_events` after each input.
 
-    def __init__(self, sender: AudioSender, front_end: SpeechFrontEnd, settings: TurnSettings) -> None:
+    `events` is the line's own list, if it has one: what happens is appended there.
+    """
+
+    def __init__(
+        self,
+        sender: AudioSender,
+        front_end: SpeechFrontEnd,
+        settings: TurnSettings,
+        events: list[Any] | None = None,
+    ) -> None:
         self.playout_delay = DEFAULT_PLAYOUT_DELAY
         self.in_pieces = False
         """Report a turn in pieces while it is being said, too."""
@@ -112,7 +121,7 @@ class TurnManager:
         self._state = self._turns.state
         self._reply: _Reply | None = None
         self._numbers = 0
-        self._events: list[ev.VoiceEvent] = []
+        self._events: list[ev.VoiceEvent] = [] if events is None else events
         self._collected: deque[tuple[float, Samples]] = deque()
         self._opened_at: float | None = None
         self._speech_ended = 0.0
@@ -486,7 +495,8 @@ class TurnManager:
 
     def poll_timeout(self) -> Instant | None:
         """When `handle_timeout` wants to be called."""
-        return earliest(self._turns.poll_timeout(), self._absent_at)
+        at = self._turns.poll_timeout()
+        return at if self._heard_at is None else earliest(at, self._absent_at)
 
     @property
     def _absent_at(self) -> Instant | None:
@@ -507,14 +517,10 @@ class TurnManager:
             for event in self._front_end.miss(now - self._heard_at):
                 self._on_speech(event, now)
 
-    @property
-    def has_events(self) -> bool:
-        """True if `drain_events` has something to return."""
-        return bool(self._events)
-
     def drain_events(self) -> Sequence[ev.VoiceEvent]:
         """Everything that happened, in order."""
-        events, self._events = self._events, []
+        events = self._events.copy()
+        self._events.clear()
         return events
 
     # -- what the table says -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from stack.dtls import Certificate, DtlsConfig, DtlsEndpoint, DtlsEvent, Role
+from tests.sim.arrivals import Arrivals, Ending
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -51,6 +52,8 @@ class Pair:
         self.events: dict[Role, list[DtlsEvent]] = {Role.CLIENT: [], Role.SERVER: []}
         self.sent: dict[Role, list[bytes]] = {Role.CLIENT: [], Role.SERVER: []}
         self._random = Random(seed)
+        self._arrivals = Arrivals(seed)
+        self._endings = {Role.CLIENT: Ending("client", self.client), Role.SERVER: Ending("server", self.server)}
         self._loss, self._duplicate, self._jitter, self._delay = loss, duplicate, jitter, delay
         self._filter = filter
         self._wire: list[tuple[float, int, Role, bytes]] = []
@@ -62,7 +65,10 @@ class Pair:
     def pump(self) -> None:
         for role in Role:
             endpoint = self.endpoint(role)
-            self.events[role] += endpoint.drain_events()
+            events = endpoint.drain_events()
+            for event in events:
+                self._endings[role].check(event)
+            self.events[role] += events
             for data in endpoint.drain_transmits():
                 self.sent[role].append(data)
                 passed = self._filter(role, data, len(self.sent[role])) if self._filter else data
@@ -72,7 +78,7 @@ class Pair:
                     self._count += 1
                     at = self.now + self._delay + self._random.random() * self._jitter
                     peer = Role.SERVER if role is Role.CLIENT else Role.CLIENT
-                    heapq.heappush(self._wire, (at, self._count, peer, passed))
+                    heapq.heappush(self._wire, (self._arrivals.reading(peer, at), self._count, peer, passed))
 
     def run(self, until: float = 300.0) -> None:
         """Let everything happen that happens before `until`; ends when nothing is left to happen."""
@@ -86,8 +92,8 @@ class Pair:
                 return
             self.now = max(self.now, at)
             if next_arrival is not None and next_arrival <= at:
-                _, _, role, data = heapq.heappop(self._wire)
-                self.endpoint(role).handle_datagram(data, self.now)
+                arrived = self._arrivals.pop(self._wire, lambda entry: entry[2])
+                self.endpoint(arrived[0][2]).handle_datagrams([entry[3] for entry in arrived], self.now)
             else:
                 self.client.handle_timeout(self.now)
                 self.server.handle_timeout(self.now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heappush
 from itertools import count
 
 from stack.core.machine import Address, Entropy, Instant, Path
@@ -20,6 +20,7 @@ from stack.ice import (
     LiteAgent,
     PathSelected,
 )
+from tests.sim.arrivals import Arrivals, Ending
 
 Agent = IceAgent | LiteAgent
 
@@ -37,6 +38,10 @@ class Node:
     events: list[tuple[Instant, IceEvent]] = field(default_factory=list)
     sent: list[tuple[Instant, bytes, Path]] = field(default_factory=list)
     received: int = 0
+    ending: Ending = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ending = Ending("an agent", self.agent)
 
     def of(self, kind: type[IceEvent]) -> list[IceEvent]:
         return [event for _, event in self.events if isinstance(event, kind)]
@@ -70,6 +75,7 @@ class Network:
         self._public: dict[Address, Address] = {}
         self._queue: list[tuple[Instant, int, Address, Address, bytes]] = []
         self._order = count()
+        self._arrivals = Arrivals(seed)
 
     def join(self, agent: Agent, *addresses: Address) -> Node:
         node = Node(agent, list(addresses))
@@ -89,25 +95,29 @@ class Network:
             node.sent.append((self.now, data, path))
             assert path.local in node.addresses
             self._carry(self._public.get(path.local, path.local), path.remote, data)
-        node.events += [(self.now, event) for event in node.agent.drain_events()]
+        for event in node.agent.drain_events():
+            node.ending.check(event)
+            node.events.append((self.now, event))
 
     def _carry(self, source: Address, destination: Address, data: bytes) -> None:
         copies = 2 if self.random.random() < self.duplicate else 1
         for _ in range(copies):
             if self.random.random() >= self.loss and not self.blocked(source, destination):
                 at = self.now + self.delay + self.random.random() * self.jitter
+                at = self._arrivals.reading(destination, at)
                 heappush(self._queue, (at, next(self._order), source, destination, data))
 
     def inject(self, source: Address, destination: Address, data: bytes) -> None:
         """Send a datagram that belongs to nobody here."""
         self._carry(source, destination, data)
 
-    def _deliver(self, source: Address, destination: Address, data: bytes) -> None:
+    def _deliver(self, destination: Address, arrived: list[tuple[Address, bytes]]) -> None:
         for node in self.nodes:
             for address in node.addresses:
                 if self._public.get(address, address) == destination:
-                    node.received += 1
-                    node.agent.handle_datagram(data, Path(address, source), self.now)
+                    node.received += len(arrived)
+                    batch = [(data, Path(address, source)) for source, data in arrived]
+                    node.agent.handle_datagrams(batch, self.now)
                     self.pump(node)
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
@@ -123,8 +133,9 @@ class Network:
                 self.now = end
                 break
             if next_arrival <= next_timeout:
-                self.now, _, source, destination, data = heappop(self._queue)
-                self._deliver(source, destination, data)
+                arrived = self._arrivals.pop(self._queue, lambda entry: entry[3])
+                self.now = arrived[0][0]
+                self._deliver(arrived[0][3], [(entry[2], entry[4]) for entry in arrived])
             else:
                 self.now = max(self.now, next_timeout)
                 for at, node in timeouts:

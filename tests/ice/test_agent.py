@@ -364,6 +364,7 @@ def test_a_failed_agent_recovers_by_a_restart() -> None:
     network.loss = 0.0
     for node, name in ((one, "c"), (other, "d")):
         node.agent.restart(credentials(name), network.now)
+        node.ending.begin_anew()
     signal(network, one, other)
     assert network.run(5.0, lambda: completed(one, other))
 

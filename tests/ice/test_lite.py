@@ -488,3 +488,71 @@ def test_a_restart_on_both_sides_goes_on_without_a_gap() -> None:
     network.run(60.0)
     assert both_done(client, server)
     assert server.agent.counters["dropped.wrong_username"] == 0
+
+
+def indication(number: int, *attributes: Username) -> Message:
+    return Message(MessageClass.INDICATION, Method.BINDING, identifier(number), attributes)
+
+
+def test_what_only_the_peer_can_have_sent_keeps_the_selected_path() -> None:
+    agent = lite()
+    check(agent, 1, PATH, 0.0, nominate=True)
+    agent.note_heard(PATH, 25.0)
+    agent.handle_timeout(30.0)
+    assert agent.poll_timeout() == 55.0
+    agent.handle_datagrams([(indication(1).sign(KEY), PATH)], 50.0)
+    agent.handle_timeout(55.0)
+    named = indication(2, Username(f"{SERVER.ufrag}:{CLIENT.ufrag}")).sign(KEY)
+    agent.handle_datagrams([(named, PATH)], 75.0)
+    agent.handle_timeout(80.0)
+    assert agent.selected_path == PATH
+    agent.drain_events()
+    agent.handle_timeout(105.0)
+    assert agent.drain_events() == [ConsentExpired(PATH)]
+    assert not agent.drain_transmits()[1:], "an indication is not answered"
+
+
+def test_an_indication_that_proves_nothing_is_counted_only() -> None:
+    agent = lite()
+    check(agent, 1, PATH, 0.0, nominate=True)
+    signed = indication(1).sign(KEY)
+    proofless = (
+        indication(2).serialize(),
+        indication(3).sign(b"wrong"),
+        indication(4, Username("another:peer")).sign(KEY),
+        Message(MessageClass.INDICATION, 0x003, identifier(5)).sign(KEY),
+    )
+    agent.handle_datagrams([(signed, PATH)], 1.0)
+    for data in (signed, *proofless):
+        agent.handle_datagrams([(data, PATH)], 20.0)
+    agent.handle_datagrams([(indication(6).sign(KEY), ELSEWHERE)], 20.0)
+    assert agent.counters["indication"] == 7
+    assert agent.counters["repeated_indication"] == 1
+    assert agent.counters["dropped.indication_wrong_integrity"] == 2
+    agent.handle_timeout(30.0)
+    agent.handle_timeout(31.0)
+    assert isinstance(agent.drain_events()[-1], ConsentExpired)
+
+
+def test_nothing_but_a_check_makes_or_moves_a_path() -> None:
+    agent = lite()
+    check(agent, 1, PATH, 0.0, nominate=True)
+    agent.drain_events()
+    for second in range(1, 30):
+        agent.note_heard(ELSEWHERE, float(second))
+    assert agent.paths == (PATH,)
+    agent.handle_timeout(30.0)
+    assert agent.drain_events() == [ConsentExpired(PATH)]
+
+
+def test_a_peer_that_is_heard_on_another_proven_path_is_followed_when_its_own_has_been_silent() -> None:
+    agent = lite()
+    check(agent, 1, PATH, 0.0, nominate=True)
+    check(agent, 2, ELSEWHERE, 1.0)
+    agent.drain_events()
+    agent.note_heard(ELSEWHERE, 29.0)
+    agent.handle_timeout(29.9)
+    assert agent.selected_path == PATH
+    agent.handle_timeout(30.0)
+    assert agent.drain_events() == [PathSelected(ELSEWHERE, nominated=False)]
+    assert agent.poll_timeout() == 59.0

@@ -9,6 +9,7 @@ from itertools import count
 
 from stack.rtp import PacketReceived, RtpCodec, RtpConfig, RtpEvent, RtpTransport
 from stack.srtp import SrtpError, SrtpTransform
+from tests.sim.arrivals import Arrivals
 
 FRAME = 960
 OPUS = RtpCodec(111, "opus", 48000)
@@ -93,6 +94,7 @@ class Pair:
         self.far = Party(far, 2, down or Network(), srtp[1] if srtp else None)
         self.now = 0.0
         self._order = count()
+        self._arrivals = Arrivals("rtp")
         self._flying: list[tuple[float, int, Party, bool, bytes]] = []
 
     def pump(self) -> None:
@@ -106,7 +108,8 @@ class Pair:
                     wire = party.protect(data, rtcp)
                     for delay in party.network.deliveries(data):
                         datagram = party.network.touch(wire)
-                        heapq.heappush(self._flying, (self.now + delay, next(self._order), other, rtcp, datagram))
+                        at = self._arrivals.reading(id(other), self.now + delay)
+                        heapq.heappush(self._flying, (at, next(self._order), other, rtcp, datagram))
             party.events += party.transport.drain_events()
 
     def _next(self) -> float | None:
@@ -119,8 +122,8 @@ class Pair:
         while (at := self._next()) is not None and at <= until:
             self.now = max(self.now, at)
             while self._flying and self._flying[0][0] <= self.now:
-                _, _, party, rtcp, data = heapq.heappop(self._flying)
-                party.receive(data, rtcp, self.now)
+                for _, _, party, rtcp, data in self._arrivals.pop(self._flying, lambda entry: id(entry[2])):
+                    party.receive(data, rtcp, self.now)
                 self.pump()
             for party in (self.near, self.far):
                 party.transport.handle_timeout(self.now)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heappush
 
 from stack.sctp import Channels, SctpConfig
 from stack.sctp.association import Association
+from tests.sim.arrivals import Arrivals, Ending
 
 
 def entropy(seed):
@@ -41,6 +42,8 @@ class Pair:
         self.wire = []  # (index of the sender, packet), everything that was sent
         self.drop = None  # drop(index of the sender, packet) -> bool
         self._network = []
+        self._arrivals = Arrivals(self.seed)
+        self._endings = [Ending(name, end) for name, end in zip("ab", self.ends, strict=True)]
         self._order = 0
         self._busy_until = [0.0, 0.0]
 
@@ -53,7 +56,10 @@ class Pair:
             for packet in end.drain_transmits():
                 self.wire.append((index, packet))
                 self._send(index, packet)
-            self.events[index].extend(end.drain_events())
+            events = end.drain_events()
+            for event in events:
+                self._endings[index].check(event)
+            self.events[index].extend(events)
 
     def _send(self, index, packet):
         if self.drop is not None and self.drop(index, packet):
@@ -69,7 +75,7 @@ class Pair:
                 self._busy_until[index] = leaves
             at = leaves + weather.delay + self.random.random() * weather.jitter
             self._order += 1
-            heappush(self._network, (at, self._order, 1 - index, packet))
+            heappush(self._network, (self._arrivals.reading(1 - index, at), self._order, 1 - index, packet))
 
     def next_at(self):
         times = [end.poll_timeout() for end in self.ends]
@@ -85,8 +91,8 @@ class Pair:
             return False
         self.now = max(self.now, at)
         if self._network and self._network[0][0] <= self.now:
-            _, _, to, packet = heappop(self._network)
-            self.ends[to].handle_datagram(packet, self.now)
+            arrived = self._arrivals.pop(self._network, lambda entry: entry[2])
+            self.ends[arrived[0][2]].handle_datagrams([entry[3] for entry in arrived], self.now)
         else:
             for end in self.ends:
                 due = end.poll_timeout()

@@ -8,11 +8,13 @@ import pytest
 
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit
-from stack.server import Endpoint
+from stack.server import Endpoint, Solo
+from stack.server.endpoint import FAULT_PAUSE
 from stack.stun import Message, MessageClass, Method, Username
 
 LOCAL = Address("127.0.0.1", 3478)
 MEDIA = bytes([0x80, 111]) + bytes(20)
+POISON = bytes([0x80, 111]) + b"poison"
 
 
 def path(port: int) -> Path:
@@ -24,7 +26,9 @@ def check(username: str) -> bytes:
 
 
 class Recorder:
-    """A machine that proves a path when it hears `prove` in the username, and echoes what it gets."""
+    """A machine that proves the path of a check, and echoes what it gets. It raises what it is told to."""
+
+    terminal_events = ()
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -33,13 +37,16 @@ class Recorder:
         self.woken: list[float] = []
         self.deadline: float | None = None
         self.finished = False
+        self.broken: set[str] = set()
         self._routes: list[Path] = []
         self._transmits: list[Transmit] = []
 
     def handle_datagram(self, data: bytes, path: Path, now: float) -> None:
+        if data == POISON:
+            raise RuntimeError("poisoned")
         self.received.append(data)
         self._transmits.append(Transmit(data, path))
-        if data[0] < 4:
+        if data[:1] < b"\4":
             self._routes.append(path)
 
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
@@ -49,6 +56,8 @@ class Recorder:
 
     def handle_timeout(self, now: float) -> None:
         self.woken.append(now)
+        if "handle_timeout" in self.broken:
+            raise RuntimeError("cannot be woken")
         self.deadline = None
 
     def poll_timeout(self) -> float | None:
@@ -59,6 +68,8 @@ class Recorder:
         return out
 
     def drain_events(self):
+        if "drain_events" in self.broken:
+            raise RuntimeError("cannot be drained")
         return [f"{self.name}:{len(self.received)}"]
 
     def drain_routes(self):
@@ -161,3 +172,93 @@ def test_a_full_endpoint_says_so() -> None:
         endpoint.add("bbbb", Recorder("bbbb"))
     with pytest.raises(LocalError, match="taken"):
         endpoint.add("aaaa", Recorder("aaaa"))
+
+
+def test_an_empty_datagram_is_a_keepalive_and_hurts_nobody() -> None:
+    endpoint, machines = make("aaaa", "bbbb")
+    endpoint.handle_datagrams([(check("aaaa:x"), path(1)), (check("bbbb:x"), path(2))], 0.0)
+    endpoint.handle_datagrams([(MEDIA, path(2)), (b"", path(1)), (b"", path(9)), (MEDIA, path(2))], 0.1)
+    assert machines["aaaa"].received[1:] == [b""]
+    assert machines["bbbb"].received[1:] == [MEDIA, MEDIA]
+    assert len(endpoint.drain_transmits()) == 5
+    assert not endpoint.drain_faults()
+
+
+def test_what_a_machine_raises_costs_that_datagram_and_nothing_else() -> None:
+    endpoint, machines = make("aaaa", "bbbb")
+    endpoint.handle_datagrams([(check("aaaa:x"), path(1)), (check("bbbb:x"), path(2))], 0.0)
+    endpoint.drain_transmits()
+    batch = [(MEDIA, path(1)), (POISON, path(1)), (MEDIA, path(2)), (MEDIA, path(1)), (POISON, path(1))]
+    endpoint.handle_datagrams(batch, 0.1)
+    assert [len(machine.received) for machine in machines.values()] == [3, 2]
+    assert len(endpoint.drain_transmits()) == 3, "it is pumped all the same"
+    assert {ufrag for ufrag, _ in endpoint.drain_events()} == {"aaaa", "bbbb"}
+    assert endpoint.counters["fault_handle_datagrams"] == 2
+    (fault,) = endpoint.drain_faults()
+    assert str(fault.error) == "poisoned"
+    endpoint.handle_datagrams(batch, 59.0)
+    assert not endpoint.drain_faults(), "one a minute"
+    endpoint.handle_datagrams(batch, 61.0)
+    assert len(endpoint.drain_faults()) == 1
+
+
+def test_one_that_always_raises_does_not_go_on_for_ever() -> None:
+    class Broken(Recorder):
+        def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
+            raise RuntimeError("whatever comes")
+
+    endpoint: Endpoint[str] = Endpoint()
+    endpoint.add("aaaa", Broken("aaaa"))
+    endpoint.handle_datagrams([(check("aaaa:x"), path(1))] * 3, 0.0)
+    assert endpoint.drain_faults()
+
+
+def test_one_that_cannot_be_woken_keeps_no_other_asleep_and_does_not_spin() -> None:
+    endpoint, machines = make("aaaa", "bbbb")
+    for name, machine in machines.items():
+        machine.deadline = 1.0
+        endpoint.touch(name)
+    machines["aaaa"].broken.add("handle_timeout")
+    endpoint.pump()
+    endpoint.handle_timeout(1.0)
+    assert machines["bbbb"].woken == [1.0]
+    assert endpoint.poll_timeout() == 1.0 + FAULT_PAUSE
+    assert endpoint.counters["fault_handle_timeout"] == 1
+    machines["aaaa"].broken.clear()
+    endpoint.handle_timeout(1.0 + FAULT_PAUSE)
+    assert machines["aaaa"].woken == [1.0, 1.0 + FAULT_PAUSE]
+    assert endpoint.poll_timeout() is None
+
+
+def test_one_that_cannot_be_drained_does_not_keep_the_others_from_it() -> None:
+    endpoint, machines = make("aaaa", "bbbb")
+    machines["aaaa"].broken.add("drain_events")
+    endpoint.handle_datagrams([(check("aaaa:x"), path(1)), (check("bbbb:x"), path(2))], 0.0)
+    assert len(endpoint.drain_transmits()) == 2
+    assert endpoint.drain_events() == [("bbbb", "bbbb:1")]
+    assert endpoint.counters["fault_drain"] == 1
+    assert endpoint.poll_timeout() == FAULT_PAUSE, "and it is looked at again"
+
+
+def test_a_session_that_cannot_be_made_costs_its_own_first_packet() -> None:
+    def resolve(ufrag: str, now: float) -> Recorder:
+        if ufrag == "bad":
+            raise RuntimeError("cannot be made")
+        return Recorder(ufrag)
+
+    endpoint: Endpoint[str] = Endpoint(resolve)
+    endpoint.handle_datagrams([(check("bad:x"), path(1)), (check("good:x"), path(2))], 0.0)
+    assert endpoint.drain_events() == [("good", "good:1")]
+    assert endpoint.counters["fault_find"] == 1
+
+
+def test_a_machine_alone_is_survived_too() -> None:
+    machine = Recorder("alone")
+    solo = Solo("alone", machine)
+    solo.handle_datagrams([(MEDIA, path(1)), (POISON, path(1)), (MEDIA, path(1))], 0.0)
+    assert machine.received == [MEDIA, MEDIA]
+    machine.broken.add("handle_timeout")
+    machine.deadline = 1.0
+    solo.handle_timeout(1.0)
+    assert solo.poll_timeout() == 1.0 + FAULT_PAUSE
+    assert [fault.doing for fault in solo.drain_faults()] == ["handle_datagrams", "handle_timeout"]

@@ -3,12 +3,13 @@
 `Network.attach` gives a machine its addresses, `Network.link` says what the network between two hosts is like
 (`interop.network_model`), `Network.run` lets time pass. After every input the machine is pumped as the contract of
 `stack.core.machine` demands, and the contract is held against it: `poll_timeout` changes nothing, a drained queue
-is empty, a timeout that comes early changes nothing, and nobody wants to be woken at one instant for ever.
+is empty, a timeout that comes early changes nothing, nobody wants to be woken at one instant for ever, and nothing
+comes after the terminal event. Datagrams come one by one or in batches (`tests.sim.arrivals`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from interop.network_model import Link, NetworkModel
 from stack.core.machine import Address, Instant, Machine, Path
 from stack.core.timers import earliest
 from stack.core.trace import Counters, Direction, PacketTrace
+from tests.sim.arrivals import Arrivals, ContractViolation, Ending
 from tests.sim.clock import Agenda, VirtualClock
 
 EventT = TypeVar("EventT")
@@ -23,10 +25,6 @@ MachineT = TypeVar("MachineT", bound=Machine[Any])
 
 MAX_STEPS_AT_ONE_INSTANT = 10_000
 """A network that takes more steps than this without any time passing is going round in circles."""
-
-
-class ContractViolation(AssertionError):
-    """A machine did what the contract of `stack.core.machine` forbids."""
 
 
 @dataclass(slots=True)
@@ -43,6 +41,10 @@ class Host(Generic[MachineT]):
     trace: PacketTrace | None = None
     sent: int = 0
     received: int = 0
+    ending: Ending = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ending = Ending(self.name, self.machine)
 
     def command(self, action: Callable[[MachineT, Instant], None]) -> None:
         """Let `action` command the machine at the present instant, then pump it."""
@@ -73,10 +75,15 @@ class Host(Generic[MachineT]):
 
     def take(self, data: bytes, path: Path) -> None:
         """Hand one datagram to the machine."""
-        self.received += 1
+        self.take_together([(data, path)])
+
+    def take_together(self, batch: Sequence[tuple[bytes, Path]]) -> None:
+        """Hand datagrams to the machine that arrived together."""
+        self.received += len(batch)
         if self.trace is not None:
-            self.trace.datagram(Direction.IN, data, path, self.network.now)
-        self.machine.handle_datagram(data, path, self.network.now)
+            for data, path in batch:
+                self.trace.datagram(Direction.IN, data, path, self.network.now)
+        self.machine.handle_datagrams(iter(batch), self.network.now)
         self.pump()
 
     def wake(self) -> None:
@@ -96,6 +103,7 @@ class Host(Generic[MachineT]):
                 self.network.carry(self, transmit.data, transmit.path)
             for event in self.machine.drain_events():
                 fresh = True  # whoever reacts may have commanded something
+                self.ending.check(event)
                 self.events.append(event)
                 self.times.append(now)
                 if self.react is not None:
@@ -130,6 +138,8 @@ class Network:
         self._default = NetworkModel() if model is None else model
         self._lateness = lateness
         self._agenda = Agenda()
+        self._arrivals = Arrivals(seed)
+        self._unread: dict[tuple[str, Instant], list[tuple[Instant, bytes, Path]]] = {}
         self._hosts: dict[str, Host[Any]] = {}
         self._owners: dict[Address, Host[Any]] = {}
         self._models: dict[tuple[str, str], NetworkModel] = {}
@@ -197,7 +207,14 @@ class Network:
         self.counters.add("carried" if arrivals else "lost")
         back = Path(path.remote, source, path.protocol)
         for at in arrivals:
-            self._agenda.add(at, lambda: self._deliver(data, back))
+            key = receiver.name, self._arrivals.reading(receiver.name, at)
+            if self._arrivals.in_batches and key in self._unread:
+                self._unread[key].append((at, data, back))
+                continue
+            unread = [(at, data, back)]
+            if self._arrivals.in_batches:
+                self._unread[key] = unread
+            self._agenda.add(key[1], lambda key=key, unread=unread: self._read(key, unread))
 
     def step(self, until: Instant) -> bool:
         """Do what is due next, if it is due by `until`; False if nothing is."""
@@ -244,13 +261,25 @@ class Network:
             link = self._links[sender, receiver] = Link(model, f"{self._seed}/{sender}/{receiver}")
         return link
 
-    def _deliver(self, data: bytes, path: Path) -> None:
-        inside = self._inside.get(path.local, path.local)
-        host = self._owners.get(inside)
-        if host is None or self._outside.get(inside, inside) != path.local:
-            self.counters.add("unreachable")
-            return
-        host.take(data, path._replace(local=inside))
+    def _read(self, key: tuple[str, Instant], unread: list[tuple[Instant, bytes, Path]]) -> None:
+        self._unread.pop(key, None)
+        unread.sort(key=lambda arrival: arrival[0])
+        for batch in self._arrivals.cut(unread):
+            self._deliver([(data, path) for _, data, path in batch])
+
+    def _deliver(self, batch: Sequence[tuple[bytes, Path]]) -> None:
+        reached: list[tuple[bytes, Path]] = []
+        receiver: Host[Any] | None = None
+        for data, path in batch:
+            inside = self._inside.get(path.local, path.local)
+            host = self._owners.get(inside)
+            if host is None or self._outside.get(inside, inside) != path.local:
+                self.counters.add("unreachable")
+                continue
+            receiver = host
+            reached.append((data, path._replace(local=inside)))
+        if receiver is not None:
+            receiver.take_together(reached)
 
     def _restless(self) -> str:
         waiting = [

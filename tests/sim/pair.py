@@ -6,7 +6,7 @@ know theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from interop.network_model import NetworkModel
@@ -25,11 +25,12 @@ class TunnelMachine(Generic[TunnelT]):
 
     def __init__(self, tunnel: TunnelT, path: Path) -> None:
         self.tunnel = tunnel
+        self.terminal_events = tunnel.terminal_events
         self._path = path
 
-    def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
-        """Hand a datagram on, wherever it came from."""
-        self.tunnel.handle_datagram(data, now)
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        """Hand datagrams on, wherever they came from."""
+        self.tunnel.handle_datagrams((data for data, _ in batch), now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Hand the time on."""

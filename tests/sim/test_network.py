@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -19,6 +19,8 @@ ELSEWHERE = Address("203.0.113.9", 4000)
 
 class Courier:
     """Stop and wait: sends numbered messages one by one and again until each is acknowledged (a `Tunnel`)."""
+
+    terminal_events = ()
 
     def __init__(self, timeout: float = 0.2) -> None:
         self.timeout = timeout
@@ -38,7 +40,11 @@ class Courier:
             self._out.append(b"D" + self.queue[0].to_bytes(2, "big"))
             self._deadline = now + self.timeout
 
-    def handle_datagram(self, data: bytes, now: Instant) -> None:
+    def handle_datagrams(self, batch: Iterable[bytes], now: Instant) -> None:
+        for data in batch:
+            self._take(data, now)
+
+    def _take(self, data: bytes, now: Instant) -> None:
         number = int.from_bytes(data[1:], "big")
         if data[:1] == b"D":
             self._out.append(b"A" + data[1:])
@@ -68,6 +74,8 @@ class Courier:
 class Echo:
     """Sends everything back along the path that it came by (a `Machine`)."""
 
+    terminal_events = ()
+
     def __init__(self) -> None:
         self.out: list[Transmit] = []
         self.events: list[Path] = []
@@ -75,10 +83,11 @@ class Echo:
     def say(self, data: bytes, path: Path) -> None:
         self.out.append(Transmit(data, path))
 
-    def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
-        self.events.append(path)
-        if data.startswith(b"?"):
-            self.out.append(Transmit(b"!" + data[1:], path))
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        for data, path in batch:
+            self.events.append(path)
+            if data.startswith(b"?"):
+                self.out.append(Transmit(b"!" + data[1:], path))
 
     def handle_timeout(self, now: Instant) -> None:
         pass
@@ -267,6 +276,10 @@ class Drifting(Courier):
             self._deadline += self.timeout
 
 
+class Undead(Courier):
+    terminal_events = (int,)
+
+
 @pytest.mark.parametrize(
     ("kind", "complaint"),
     [
@@ -275,6 +288,7 @@ class Drifting(Courier):
         (Sticky, "after draining"),
         (Restless, "time stands still"),
         (Drifting, "moves the deadline"),
+        (Undead, "1 after 0"),
     ],
 )
 def test_who_breaks_the_contract_is_told(kind: Callable[[], Courier], complaint: str) -> None:
@@ -284,6 +298,7 @@ def test_who_breaks_the_contract_is_told(kind: Callable[[], Courier], complaint:
         pair.command(pair.left, lambda tunnel, now: tunnel.send(5, now))
         pair.run(0.005)
         pair.command(pair.left, lambda tunnel, now: tunnel.send(5, now))
+        pair.command(pair.right, lambda tunnel, now: tunnel.send(5, now))
         pair.run(60)
 
     with pytest.raises(ContractViolation, match=complaint):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 import numpy as np
@@ -39,13 +39,14 @@ class FastClock:
 
     def __init__(self, conversation: Conversation, start: Instant, drift: float) -> None:
         self.conversation = conversation
+        self.terminal_events = conversation.terminal_events
         self._start, self._rate = start, 1 + drift
 
     def _theirs(self, now: Instant) -> Instant:
         return self._start + (now - self._start) * self._rate
 
-    def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
-        self.conversation.handle_datagram(data, path, self._theirs(now))
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
+        self.conversation.handle_datagrams(batch, self._theirs(now))
 
     def handle_timeout(self, now: Instant) -> None:
         theirs, due, at = self._theirs(now), self.conversation.poll_timeout(), self.poll_timeout()
