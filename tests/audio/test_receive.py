@@ -51,6 +51,9 @@ class Sine:
     def has_fec(self, payload):
         return False
 
+    def inspect(self, payload):
+        return self.samples_in_packet(payload), False
+
     def decode(self, payload):
         self.position = int.from_bytes(payload, "big") * 320
         return self.conceal(320)

@@ -85,7 +85,7 @@ def make(*names: str) -> tuple[Endpoint[str], dict[str, Recorder]]:
     endpoint: Endpoint[str] = Endpoint()
     machines = {name: Recorder(name) for name in names}
     for name, machine in machines.items():
-        endpoint.add(name, machine)
+        endpoint.add(name, machine, name)
     endpoint.pump()
     endpoint.drain_events()
     return endpoint, machines
@@ -167,11 +167,11 @@ def test_a_finished_session_is_forgotten_with_its_paths() -> None:
 
 def test_a_full_endpoint_says_so() -> None:
     endpoint: Endpoint[str] = Endpoint(max_sessions=1)
-    endpoint.add("aaaa", Recorder("aaaa"))
+    endpoint.add("aaaa", Recorder("aaaa"), "aaaa")
     with pytest.raises(LocalError, match="full"):
-        endpoint.add("bbbb", Recorder("bbbb"))
+        endpoint.add("bbbb", Recorder("bbbb"), "bbbb")
     with pytest.raises(LocalError, match="taken"):
-        endpoint.add("aaaa", Recorder("aaaa"))
+        endpoint.add("aaaa", Recorder("aaaa"), "aaaa")
 
 
 def test_an_empty_datagram_is_a_keepalive_and_hurts_nobody() -> None:
@@ -208,7 +208,7 @@ def test_one_that_always_raises_does_not_go_on_for_ever() -> None:
             raise RuntimeError("whatever comes")
 
     endpoint: Endpoint[str] = Endpoint()
-    endpoint.add("aaaa", Broken("aaaa"))
+    endpoint.add("aaaa", Broken("aaaa"), "aaaa")
     endpoint.handle_datagrams([(check("aaaa:x"), path(1))] * 3, 0.0)
     assert endpoint.drain_faults()
 

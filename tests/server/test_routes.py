@@ -12,8 +12,8 @@ def path(port: int) -> Path:
 
 def test_a_path_belongs_to_the_session_that_proved_itself_there_last() -> None:
     routes = Routes()
-    routes.add("old")
-    routes.add("new")
+    routes.add("old", "old")
+    routes.add("new", "new")
     routes.bind("old", path(1))
     assert routes.find(path(1)) == "old"
     routes.bind("new", path(1))
@@ -24,7 +24,7 @@ def test_a_path_belongs_to_the_session_that_proved_itself_there_last() -> None:
 
 def test_a_removed_session_leaves_no_path_behind() -> None:
     routes = Routes()
-    routes.add("a")
+    routes.add("a", "a")
     for port in range(3):
         routes.bind("a", path(port))
     routes.remove("a")
@@ -34,7 +34,7 @@ def test_a_removed_session_leaves_no_path_behind() -> None:
 
 def test_the_number_of_paths_is_bounded_and_the_oldest_goes() -> None:
     routes = Routes()
-    routes.add("a")
+    routes.add("a", "a")
     for port in range(Routes.MAX_PATHS_PER_SESSION + 5):
         routes.bind("a", path(port))
     assert len(routes.paths("a")) == Routes.MAX_PATHS_PER_SESSION
