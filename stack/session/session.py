@@ -272,7 +272,7 @@ class Session:
                 return False
             before = self._dtls.protected_records
             self._dtls.handle_datagrams((data,), now)
-            # Before the handshake is complete its keys may be anybody's.
+            # Before the handshake is complete its keys may be a stranger's.
             return self.security is not None and self._dtls.protected_records > before
         else:
             self.counters.add("dropped_unknown_protocol")
