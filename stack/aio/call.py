@@ -168,8 +168,7 @@ class Speaker:
         if queued_until - now > SPEAKER_LIMIT:
             raise LocalError(f"more than {SPEAKER_LIMIT:g} s of sound would wait to be spoken")
         self._queued_until = queued_until
-        self._writes += 1
-        self._drained.clear()
+        self.note_written()
         rate = sample_rate
         self._call.command(lambda conversation, instant: conversation.write(samples, rate, instant))
 
@@ -179,8 +178,20 @@ class Speaker:
         self._call.command(lambda conversation, instant: conversation.flush_speaker(instant))
 
     async def drained(self) -> None:
-        """Wait until everything that was written has been sent, or the call has ended."""
+        """Wait until the person has heard everything that was written, in replies too, or the call has ended.
+
+        That is later than the last packet leaves: by the way to the client, and by what its jitter buffer holds
+        back, which it tells (the page does) or which is estimated; at most `MAX_UNPLAYED` seconds later. So a
+        farewell is heard whole by who waits for this before `hang_up`; a program that returns need not, since a
+        call ends only then. What was interrupted or flushed is not waited for.
+        """
         await self._drained.wait()
+
+    def note_written(self) -> None:
+        """Sound is on its way to the media thread."""
+        if not self._call.ended:
+            self._writes += 1
+            self._drained.clear()
 
     def _note_drained(self, writes: int | None) -> None:
         if writes is None or writes == self._writes:
@@ -495,7 +506,7 @@ class Call:
         return recording
 
     def hang_up(self) -> None:
-        """End the call: BYE and close_notify to the peer."""
+        """End the call at once: BYE and close_notify to the peer. `speaker.drained` waits for what is said."""
         self.command(lambda conversation, now: conversation.hang_up(now))
 
     async def wait_connected(self) -> Connected:

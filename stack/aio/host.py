@@ -300,7 +300,7 @@ class Host:
             log.info("call %s connected: %s", call.id, connected.path)
             program = asyncio.ensure_future(self._program_of(call, spans))
             await asyncio.wait({program, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():  # the program is done: let it finish speaking
+            if not ended.done():  # the program is done: let it be heard to the end
                 drained = asyncio.ensure_future(call.speaker.drained())
                 await asyncio.wait({drained, ended}, return_when=asyncio.FIRST_COMPLETED)
                 drained.cancel()

@@ -54,6 +54,7 @@ class Reply:
         if self._over.is_set() or not len(samples):
             return
         number = self.number
+        self._call.speaker.note_written()
         queued = await self._call.execute(
             lambda conversation, now: conversation.write_reply(number, samples, rate, now)
         )

@@ -13,12 +13,14 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stack.audio.codec import MAX_PACKET_MS, CodecError, Samples
+from stack.audio.codec import CodecError, Samples
 from stack.audio.conceal import Concealer
 from stack.audio.resample import Resampler
 from stack.core.errors import LocalError
 
 _RATE = 8_000
+MAX_PACKET_MS = 200
+"""RFC 3551 §4.2: a receiver should accept packets of 0 to 200 ms; a payloader without a limit fills the MTU."""
 _BIAS = 0x84  # of µ-law, in the scale of 16-bit samples (14 bits, shifted left by two)
 
 

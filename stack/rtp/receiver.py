@@ -30,8 +30,8 @@ SOURCE_SILENCE = 1.0
 """Seconds of silence after which a known source may take the line back."""
 MAX_PADDING = 64
 """Packets without sound that are looked across for the one that redundancy repeats; and sounds remembered."""
-MAX_FRAME_TIME = 0.12
-"""Seconds: the longest frame of any codec in use."""
+MAX_FRAME_TIME = 0.2
+"""Seconds: the longest packet of any codec in use (RFC 3551 §4.2; Opus ends at 120 ms, RFC 6716 §3.4)."""
 
 
 class RtpReceiver:

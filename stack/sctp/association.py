@@ -243,6 +243,22 @@ class Association:
         self._reset.wanted[stream_id] = None
         self._flush(now)
 
+    def conclude_reset(self, stream_id: int, now: Instant) -> tuple[int, ...]:
+        """The peer uses a stream anew that we are resetting; return the streams of ours that are thereby reset.
+
+        A reset that was not requested yet is not requested any more: the stream goes on as it is.
+        """
+        if self._reset is None:
+            return ()
+        if stream_id in self._reset.wanted:
+            del self._reset.wanted[stream_id]
+            self.discard_queued(stream_id, now)
+            return (stream_id,)
+        done = self._reset.conclude(stream_id)
+        for each in done:
+            self._sender.queue.streams.pop(each, None)
+        return done
+
     def shutdown(self, now: Instant) -> None:
         """End in good order: everything queued is still delivered (RFC 9260 §9.2)."""
         if self.state in _SETTING_UP:

@@ -373,6 +373,16 @@ class Channels:
             # instead of DTLS; so as not to meet it on the same stream, we leave it the half that it takes.
             self._next_id ^= 1
             self.counters.add("dcep_wrong_parity")
+        if channel is not None and channel.state is ChannelState.CLOSING and channel.incoming_reset:
+            # RFC 8831 §6.7: an identifier is used again when both streams are reset. So this OPEN says what the
+            # peer's answer to our reset, lost or overtaken, would have said.
+            self.counters.add("dcep_open_before_reset_response")
+            for stream_id in self._association.conclude_reset(channel_id, now):
+                self._note_reset(stream_id, outgoing=True)
+            channel = self._channels.get(channel_id)
+            if channel is not None:  # the answer came together with the OPEN, and is still to be translated
+                self._note_reset(channel_id, outgoing=True)
+                channel = None
         if channel is not None:
             # RFC 8832 §6: an OPEN for a stream in use is an error, and ends the channel.
             self.counters.add("dcep_stream_in_use")
@@ -411,6 +421,8 @@ class Channels:
         if channel is None:
             return
         if outgoing:
+            if channel.state is not ChannelState.CLOSING:
+                return  # of the channel that had this identifier before
             channel.outgoing_reset = True
         else:
             channel.incoming_reset = True

@@ -52,14 +52,16 @@ class OpenMessage:
         if len(data) < _FIXED.size:
             raise ParseError("truncated DATA_CHANNEL_OPEN")
         kind, channel_type, priority, parameter, label_size, protocol_size = _FIXED.unpack_from(data)
-        if kind != _OPEN or len(data) != _FIXED.size + label_size + protocol_size:
-            raise ParseError("not a DATA_CHANNEL_OPEN, or of a wrong size")
+        # As with the acknowledgement: what follows the last field is no concern of ours.
+        if kind != _OPEN or len(data) < _FIXED.size + label_size + protocol_size:
+            raise ParseError("not a DATA_CHANNEL_OPEN, or truncated")
         reliability = channel_type & ~_UNORDERED
         if reliability > _LIMITED_LIFETIME:
             raise ParseError(f"channel type {channel_type:#x}")
         middle = _FIXED.size + label_size
         try:
-            label, protocol = data[_FIXED.size : middle].decode(), data[middle:].decode()
+            label = data[_FIXED.size : middle].decode()
+            protocol = data[middle : middle + protocol_size].decode()
         except UnicodeDecodeError as error:
             raise ParseError("label or protocol is not UTF-8") from error
         return cls(
@@ -91,8 +93,8 @@ ACK_MESSAGE = bytes((_ACK,))
 
 
 def is_ack(data: bytes) -> bool:
-    """True for a DATA_CHANNEL_ACK."""
-    return data == ACK_MESSAGE
+    """True for a DATA_CHANNEL_ACK. RFC 8832 §5.2 makes it one byte; Pion pads it with three more."""
+    return data[:1] == ACK_MESSAGE
 
 
 def encode_message(data: str | bytes) -> tuple[int, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stack.sctp.chunks.kinds import ChunkType
 from stack.sctp.packet import COMMON_HEADER_SIZE, build_packet, build_packets
 
 MAX_CONTROL_CHUNKS = 64
@@ -18,6 +19,7 @@ class Outbox:
         "_parts",
         "_remote_port",
         "_size",
+        "_summed",
         "control",
         "packets",
         "pmdcs",
@@ -36,6 +38,7 @@ class Outbox:
         self._remote_port = remote_port
         self._parts: list[bytes] = []
         self._size = 0
+        self._summed = False  # the packet that is being filled needs its checksum
 
     def queue(self, chunk: bytes) -> None:
         """Have a control chunk sent with the next packet."""
@@ -75,7 +78,9 @@ class Outbox:
         else:
             return
         ports = self._local_port, self._remote_port
-        self.packets.append(build_packet(*ports, self.tag, parts, zero_checksum=self.zero_checksum))
+        zero_checksum = self.zero_checksum and not self._summed
+        self._summed = False
+        self.packets.append(build_packet(*ports, self.tag, parts, zero_checksum=zero_checksum))
 
     def send_each(self, chunks: Sequence[bytes]) -> None:
         """Send each chunk in a packet of its own; nothing may be waiting in one."""
@@ -86,6 +91,9 @@ class Outbox:
         """Put every waiting control chunk into packets."""
         for chunk in self.control:
             self.add(chunk)
+            # RFC 9653 §5.2: a packet with a COOKIE ECHO has its CRC32c, also when the peer's COOKIE ECHO has
+            # established the association while ours was still waiting here. (An INIT always leaves `alone`.)
+            self._summed = self._summed or chunk[0] == ChunkType.COOKIE_ECHO
         self.control.clear()
 
     def drain(self) -> list[bytes]:

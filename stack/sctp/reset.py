@@ -85,6 +85,17 @@ class StreamReset:
         self.retry_at = retry_at
         return ReconfigChunk((self._request,)).serialize()
 
+    def conclude(self, stream_id: int) -> tuple[int, ...]:
+        """The peer shows that it has performed our reset of this stream: do not wait for its response.
+
+        Returns every stream of ours that is thereby reset: a request is performed as a whole (§5.2.2).
+        """
+        request = self._request
+        if request is None or stream_id not in request.stream_ids:
+            return ()
+        self._finish(ResetOutcome())
+        return request.stream_ids
+
     def handle_timeout(self, now: Instant, retry_at: Instant) -> ResetOutcome:
         """Send the request once more if its time has come."""
         outcome = ResetOutcome()

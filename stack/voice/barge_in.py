@@ -109,6 +109,10 @@ class Listener:
         """The client sent nothing up to `media_time` (discontinuous transmission): that is silence."""
         return self._speech.advance(media_time)
 
+    def miss(self, seconds: float) -> Sequence[SpeechEvent]:
+        """Nothing at all has come for so long, and nothing says whether it will: that is silence, too."""
+        return self._speech.miss(seconds)
+
     def reset(self) -> Sequence[SpeechEvent]:
         """Another source: forget what is heard; what was running ends."""
         self._look.reset()

@@ -34,7 +34,7 @@ from stack.core.trace import Counters
 from stack.dtls import Certificate
 from stack.rtp import ByeReceived, DtmfReceived, PacketReceived, RtpSession, SourceChanged
 from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, Channels, MessageReceived
-from stack.session import Connected, Ended, MediaReceived, Session, SessionEvent, SessionParameters
+from stack.session import Connected, Ended, EndReason, MediaReceived, Session, SessionEvent, SessionParameters
 from stack.voice.barge_in import Listener
 from stack.voice.client import (
     EVENTS_CHANNEL,
@@ -58,12 +58,18 @@ from stack.voice.vad import DETECTOR_RATE
 TICK = 0.020
 """Seconds between two frames of the clock discipline."""
 _REPAIR_MARGIN = 0.020
+MAX_UNPLAYED = 1.0
+"""Seconds after its last packet has left for which sound may still be on its way to the listener's ear."""
+UNKNOWN_WAY = 0.05
+"""Seconds that a packet takes to the peer, where nothing has been measured yet."""
+_UNEVEN = 0.06  # seconds that a jitter buffer and a sound device keep now and then beyond their mean
 MAX_EARLY = 64
 """Messages that wait for the client's `events` channel to open; what is told beyond them is dropped."""
 
 
 class _Timer(Enum):
     TICK = "the next frame of the clock discipline"
+    PLAYED = "the peer has played what was said"
 
 
 class Conversation:
@@ -125,10 +131,12 @@ class Conversation:
 
     def write(self, pcm: Pcm, sample_rate: int, now: Instant) -> None:
         """Say something outside of any reply; see `PlayoutQueue.write`. Without an audio section it is dropped."""
+        self._writes += 1
         if self._mouth is None:
+            self._drained_writes = self._writes
+            self._events.append(SpeakerDrained(self._writes))
             return
         self._mouth.write(pcm, sample_rate, now)
-        self._writes += 1
         self._speak(now)
 
     def flush_speaker(self, now: Instant) -> None:
@@ -146,8 +154,9 @@ class Conversation:
     def write_reply(self, number: int, pcm: Pcm, sample_rate: int, now: Instant) -> float | None:
         """Say more of a reply; return how many seconds wait to be said, or None if the reply was dropped."""
         assert self._mouth is not None
+        self._writes += 1
         if not self._required_floor.note_written(number, now):
-            self._gather(now)
+            self._note_queue(now)
             return None
         self._mouth.write(pcm, sample_rate, now)
         self._speak(now)
@@ -438,6 +447,16 @@ class Conversation:
             if self._receiver is not None:
                 self._hear(self._receiver.finish(now), now)
             self._gather(now)
+            if self._floor is not None:
+                heard_by: Instant | None = now
+                if event.reason is EndReason.CONSENT_EXPIRED:
+                    heard_by = None
+                elif event.reason is not EndReason.HUNG_UP:
+                    # The peer fell silent when its last datagram left: what was heard had left a round trip before.
+                    heard_by = now - 2 * self._way
+                self._floor.end(heard_by, now)
+                for said in self._floor.drain_events():
+                    self._report(said)
         finally:
             self._report(event)
             self._has_ended = True
@@ -545,10 +564,34 @@ class Conversation:
     def _note_queue(self, now: Instant) -> None:
         if self._floor is not None:
             self._floor.note_queue(now)
-        if self._mouth is not None and self._writes > self._drained_writes and self._mouth.queued == 0:
+        self._gather(now)
+
+    def _note_drained(self, now: Instant) -> None:
+        """Say that all that was written has been played, or be woken when it will have been."""
+        if self._mouth is None or self._writes == self._drained_writes or self._mouth.queued > 0:
+            return
+        at = self._played_at(now)
+        if at > now:
+            self._timers.set(_Timer.PLAYED, at)
+        else:
+            self._timers.clear(_Timer.PLAYED)
             self._drained_writes = self._writes
             self._report(SpeakerDrained(self._writes))
-        self._gather(now)
+
+    def _played_at(self, now: Instant) -> Instant:
+        """When the last of what has left will have been played, by what the client tells and what is measured."""
+        if self._mouth is None or self._floor is None or self._mouth.last_ends is None:
+            return now
+        view = self.session.rtp.remote_view if self.session.rtp is not None else None
+        jitter = view.jitter if view is not None else 0.0
+        late = self._way + self._floor.playout_delay + 2 * jitter + _UNEVEN
+        return self._mouth.last_ends + min(late, MAX_UNPLAYED)
+
+    @property
+    def _way(self) -> float:
+        """Seconds that a packet takes to the peer."""
+        round_trip = self.session.round_trip_time
+        return UNKNOWN_WAY if round_trip is None else round_trip / 2
 
     # -- the client ----------------------------------------------------------------------------------------
 
@@ -558,8 +601,9 @@ class Conversation:
         if self._floor is None:
             return
         events = self._floor.drain_events()
-        if not events:
+        if self._has_ended:
             return
+        self._note_drained(now)
         for event in events:
             self._report(event)
             message = announce(event)

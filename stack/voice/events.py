@@ -20,7 +20,10 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class SpeakerDrained:
-    """All that was written has been sent; `writes` counts the writes that were known by then."""
+    """The peer has played all that was written, as far as is known; `writes` counts those that were known by then.
+
+    What was dropped is not waited for.
+    """
 
     writes: int
 

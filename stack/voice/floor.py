@@ -40,6 +40,10 @@ MAX_SILENCE = 0.8
 """Seconds for which nothing leaves because the client has not said that it can be heard again."""
 MAX_REFERENCE_ERROR = 0.1
 """Seconds by which the echo canceller's reference may be misplaced: a jump costs more than a constant lag."""
+ABSENT_AFTER = 0.5
+"""Seconds without a frame after which the time that passes counts as silence: a microphone that is muted or
+unplugged sends nothing. Longer than jitter, and than the 400 ms at which Opus says "still silent"."""
+_SEAM = 0.001  # seconds by which media times may disagree with the count of samples
 MIN_TRANSIT_WINDOW = 500
 """Frames over which the fastest way from the microphone is looked for (10 s)."""
 
@@ -85,6 +89,7 @@ class Floor:
         self._quiet_since: Instant = 0.0
         self._onset: Instant | None = None
         self._turn_over: Instant | None = None
+        self._heard_at: Instant | None = None  # when the latest frame came
         self._transits: deque[float] = deque(maxlen=MIN_TRANSIT_WINDOW)
         self._reference: Resampler | None = None
         self._reference_offset: float | None = None  # from our RTP timeline to the microphone's
@@ -110,6 +115,7 @@ class Floor:
 
     def hear(self, frame: AudioFrame, now: Instant, audio_level: int | None = None) -> None:
         """Take a frame of the microphone at 16 kHz, in media time."""
+        self._heard_at = now
         self._transits.append(now - frame.media_time)
         hearing = self._listener.capture(frame.samples, frame.media_time, audio_level)
         if len(hearing.samples):
@@ -197,6 +203,7 @@ class Floor:
         self._pauses.end()
 
     def _collect(self, samples: Samples, media_time: float) -> None:
+        self._fill_hole(media_time)
         self._collected.append((media_time, samples))
         keep_from = media_time - PREROLL if self._opened_at is None else self._opened_at
         keep_from = max(keep_from, media_time - MAX_UTTERANCE)
@@ -207,6 +214,19 @@ class Floor:
             self._collected.popleft()
         if self._opened_at is not None and media_time - self._opened_at > MAX_UTTERANCE:
             self._opened_at = media_time - MAX_UTTERANCE
+
+    def _fill_hole(self, media_time: float) -> None:
+        """What was not sent was silence: what is collected lies where its media time says."""
+        if not self._collected:
+            return
+        start, samples = self._collected[-1]
+        end = start + len(samples) / DETECTOR_RATE
+        if media_time - end > (PREROLL if self._opened_at is None else MAX_UTTERANCE):
+            self._collected.clear()  # too long ago to belong to what comes
+            if self._opened_at is not None:
+                self._opened_at = self._reported_to = media_time
+        elif media_time - end > _SEAM:
+            self._collected.append((end, np.zeros(round((media_time - end) * DETECTOR_RATE), np.int16)))
 
     # -- speaking ------------------------------------------------------------------------------------------
 
@@ -277,6 +297,23 @@ class Floor:
         self._events.append(ev.ReplyFinished(reply.number, round(heard.milliseconds, 1)))
         self._turns.reply_finished(now)
         self._act(now)
+
+    def end(self, heard_by: Instant | None, now: Instant) -> None:
+        """The call is over: say what was heard of the reply that was being spoken.
+
+        `heard_by` is when the word to fall silent would have had to leave here; None: nobody knows, so that only
+        what is known to have arrived counts.
+        """
+        reply, self._reply = self._reply, None
+        if reply is None:
+            return
+        heard = self._mouth.heard(now if heard_by is None else heard_by, self.playout_delay, silenced=True)
+        samples = heard.acknowledged if heard_by is None else heard.samples
+        if self._mouth.held:
+            samples = reply.held_at
+        self._mouth.drop(now)
+        heard_ms, sent_ms = self._milliseconds(samples), self._milliseconds(heard.sent)
+        self._events.append(ev.ReplyInterrupted(reply.number, heard_ms, sent_ms))
 
     # -- the client's own playback -------------------------------------------------------------------------
 
@@ -411,12 +448,32 @@ class Floor:
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
+        self._miss(now)
         self._turns.handle_timeout(now)
         self._act(now)
 
     def poll_timeout(self) -> Instant | None:
         """When `handle_timeout` wants to be called."""
-        return earliest(self._turns.poll_timeout())
+        return earliest(self._turns.poll_timeout(), self._absent_at)
+
+    @property
+    def _absent_at(self) -> Instant | None:
+        """When the speech that runs is over, unless another frame comes."""
+        if self._heard_at is None or not self._listener.speaking:
+            return None
+        return self._heard_at + max(ABSENT_AFTER, self.settings.pause)
+
+    def _miss(self, now: Instant) -> None:
+        """Time passes by the clock: frames that do not come are silence.
+
+        Also before a deadline that is about to take the speech as going on: it goes on as far as it was heard.
+        """
+        absent_at, deadline = self._absent_at, self._turns.poll_timeout()
+        if absent_at is None or self._heard_at is None:
+            return
+        if now >= absent_at or (deadline is not None and now >= deadline):
+            for event in self._listener.miss(now - self._heard_at):
+                self._on_speech(event, now)
 
     def drain_events(self) -> Sequence[ev.VoiceEvent]:
         """Everything that happened, in order."""

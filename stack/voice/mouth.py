@@ -131,6 +131,8 @@ class Mouth:
         self._lookahead = 0
         self._closed_until: Instant | None = None
         self.held = False
+        self.last_ends: Instant | None = None
+        """When the last of what has left would end, had it been played as it left; None if it was dropped."""
 
     @property
     def sample_rate(self) -> int:
@@ -180,6 +182,7 @@ class Mouth:
     def drop(self, now: Instant) -> int:
         """Forget what has not left, and be ready for another reply; return how many samples that was."""
         self.held = False
+        self.last_ends = None  # the client falls silent, too
         if self._playout is None:
             return 0
         dropped = self._playout.flush()
@@ -229,6 +232,7 @@ class Mouth:
 
     def note_sent(self, frame: SpokenFrame, sequence: int, timestamp: int, now: Instant) -> None:
         """A frame has left under this extended sequence number; one that is not sent, under the one before it."""
+        self.last_ends = max(now, self.last_ends or now) + self._manner.frame
         if self._record is not None and frame.position >= self._reply_from:
             position = frame.position - self._reply_from
             samples = 0 if frame.leads_in else len(frame.samples)

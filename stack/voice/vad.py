@@ -420,6 +420,18 @@ class SpeechDetector:
         self._drain(missing)
         return []
 
+    def miss(self, seconds: float) -> list[SpeechEvent]:
+        """No sound has come for so long: that is silence, and it may end the speech.
+
+        The timeline stays where it is: what comes after all, late, goes on from there.
+        """
+        if self._heard is None or not self._speaking:
+            return []
+        missing = self._heard + seconds
+        if missing - self._last_speech < self._settings.silence_ms / 1000.0 - 1e-9:
+            return []
+        return self._stop(missing)
+
     def reset(self) -> list[SpeechEvent]:
         """End what is running and forget the timeline."""
         return self._abandon()

@@ -82,6 +82,30 @@ async def test_the_speaker_is_drained_only_when_the_last_write_is_out() -> None:
     await waiting
 
 
+async def test_what_a_reply_writes_is_waited_for_too() -> None:
+    line = Line()
+    reply = spoken(line, 1)
+    writing = asyncio.create_task(reply.write(np.zeros(160, np.int16), 8_000))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(line.call.speaker.drained())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    line.call.deliver(SpeakerDrained(writes=1))
+    await waiting
+    line.call.deliver(Ended(EndReason.PEER_CLOSED))
+    writing.cancel()
+    await line.call.speaker.drained()
+
+
+async def test_what_was_heard_is_known_when_the_person_hangs_up() -> None:
+    line = Line()
+    reply = spoken(line, 1)
+    line.call.deliver(ReplyInterrupted(1, 1234.0, 1400.0))
+    line.call.deliver(Ended(EndReason.PEER_CLOSED))
+    assert reply.interrupted
+    assert await reply.heard(60.0) == reply.heard_ms == 1234.0
+
+
 async def test_the_speaker_refuses_what_is_no_sound() -> None:
     line = Line()
     with pytest.raises(LocalError, match="sample_rate"):

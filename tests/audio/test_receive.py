@@ -68,6 +68,65 @@ def steepest(samples):
     return int(np.abs(np.diff(samples.astype(int))).max())
 
 
+LENGTHS = (1, 80, 100, 240, 480, 961, 1388, 1600)
+"""Bytes of G.711 packets: up to 200 ms (RFC 3551 §4.2); 1388 is what fits GStreamer's MTU."""
+
+
+def g711_call(voice, length):
+    """Payloads of `length` bytes, a second and a half of them, and what they are when decoded in one go."""
+    payload = G711Encoder().encode(resample(voice, RATE, 8000)[:12_000])
+    payloads = [payload[at : at + length] for at in range(0, len(payload) - length + 1, length)]
+    reference = G711Decoder()
+    return payloads, np.concatenate([reference.decode(each) for each in payloads])
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_g711_packets_of_any_length_are_heard_whole(voice, length):
+    payloads, sound = g711_call(voice, length)
+    receiver = ArrivalReceiver(G711Decoder())
+    frames = []
+    for index, payload in enumerate(payloads):
+        frames += receiver.insert(payload, index, index * length, START + index * length / 8000)
+    assert np.array_equal(np.concatenate([frame.samples for frame in frames]), sound)
+    ends = [frame.media_time + len(frame) / RATE for frame in frames]
+    assert [frame.media_time for frame in frames[1:]] == pytest.approx(ends[:-1])
+    assert max(len(frame) for frame in frames) <= 320
+    assert not any(frame.concealed for frame in frames)
+    assert not receiver.counters.snapshot()
+
+
+@pytest.mark.parametrize("length", [80, 240, 961, 1388, 1600])
+def test_long_g711_packets_by_the_clock(voice, length):
+    payloads, sound = g711_call(voice, length)
+    receiver = ClockReceiver(G711Decoder())
+    heard, index = [], 0
+    for tick in range(75):
+        now = START + 0.02 * tick
+        while index < len(payloads) and index * length <= 160 * tick:
+            receiver.insert(payloads[index], index, index * length, now)
+            index += 1
+        heard.append(receiver.tick(now))
+    assert not receiver.counters.snapshot()
+    assert receiver.buffer.counters["lost"] == 0
+    real = np.concatenate([frame.samples for frame in heard if not frame.concealed])
+    assert len(real) >= 0.8 * len(sound)
+
+
+def test_a_lost_packet_of_200_ms_is_made_up_in_its_place(voice):
+    payloads, sound = g711_call(voice, 1600)
+    receiver = ArrivalReceiver(G711Decoder())
+    frames = []
+    for index, payload in enumerate(payloads):
+        if index != 3:
+            frames += receiver.insert(payload, index, index * 1600, START + 0.2 * index)
+        if (at := receiver.poll_timeout()) is not None:
+            frames += receiver.handle_timeout(at)
+    assert sum(len(frame) for frame in frames) == len(sound)
+    concealed = [frame.media_time for frame in frames if frame.concealed]
+    assert min(concealed) == pytest.approx(0.6)
+    assert max(concealed) < 0.8
+
+
 # The arrival discipline
 
 

@@ -51,3 +51,17 @@ def test_lost_padding_makes_nothing_sound_twice(padding: int) -> None:
     """A missing number before a frame is not the frame before it, if that one has come."""
     packets = [packet for index, packet in stream(20, padding, 2) if index is not None]
     assert [sound.payload for sound in heard(packets)] == [b"sound%d" % index for index in range(20)]
+
+
+def test_the_frames_may_be_as_long_as_any_codecs() -> None:
+    """RFC 3551 §4.2: 200 ms. What lies further back was put there across something else."""
+    for ticks, found in ((1600, True), (1601, False)):
+        config = RtpConfig(ssrc=1, cname="a", codecs=(RtpCodec(0, "pcmu", 8000),), red_payload_type=RED)
+        receiver, encoder = RtpReceiver(config, Counters()), RedEncoder()
+        for index in range(4):
+            at = RtpTimestamp(ticks * index)
+            payload = encoder.encode(0, at, b"sound%d" % index, 1).serialize()
+            if index != 2:
+                receiver.handle_packet(RtpPacket(RED, SequenceNumber(index), at, Ssrc(7), payload), 0.2 * index)
+        sounds = [event.payload for event in receiver.drain_events() if isinstance(event, PacketReceived)]
+        assert (b"sound2" in sounds) is found

@@ -393,6 +393,37 @@ def test_heartbeats_notice_a_silent_peer_when_idle():
     assert pair.a.state is State.ENDED
 
 
+@pytest.mark.parametrize("batch", [True, False])
+def test_a_cookie_echo_has_its_checksum_whatever_came_before_it(batch):
+    """Both ends begin at once, and one answers INIT and INIT ACK back to back."""
+    pair = make_associations(up=False)
+    a, b = pair.a, pair.b
+    a.start(pair.now)
+    b.start(pair.now)
+    init_a, init_b = a.drain_transmits(), b.drain_transmits()
+    b.handle_datagrams(init_a, pair.now)
+    ack_b = b.drain_transmits()
+    a.handle_datagrams(init_b, pair.now)
+    ack_a = a.drain_transmits()
+    b.handle_datagrams(ack_a, pair.now)
+    echo_b = b.drain_transmits()
+    a.send(0, 51, b"x", pair.now)
+    if batch:  # the INIT ACK and the COOKIE ECHO arrive together
+        a.handle_datagrams([*ack_b, *echo_b], pair.now)
+        flight = a.drain_transmits()
+    else:
+        a.handle_datagrams(ack_b, pair.now)
+        a.handle_datagrams(echo_b, pair.now)
+        flight = a.drain_transmits()
+    first = Packet.parse(flight[0])  # raises for a checksum that is not there
+    assert any(isinstance(chunk, CookieEchoChunk) for chunk in first.chunks)
+    b.handle_datagrams(flight, pair.now)
+    pair.run(1)
+    assert [event.data for event in pair.of(1, Message)] == [b"x"]
+    a.send(0, 51, b"y", pair.now)
+    assert a.drain_transmits()[0][8:12] == bytes(4), "from then on without"
+
+
 def test_zero_checksum_only_after_set_up_and_by_agreement():
     for zero in (True, False):
         pair = make_associations(zero_checksum=zero)

@@ -12,9 +12,14 @@ from stack.sctp import (
     ChannelUnavailableError,
     MessageReceived,
     MessageTooBigError,
+    Packet,
     SendBufferFullError,
     State,
 )
+from stack.sctp.chunks import IDataChunk, ReconfigChunk
+from stack.sctp.chunks.data import FLAG_UNORDERED
+from stack.sctp.chunks.reconfig import ReconfigResponse
+from stack.sctp.dcep import PayloadProtocol
 from tests.sctp.pair import Weather, make_pair
 
 
@@ -139,6 +144,132 @@ def test_closing_delivers_first_and_frees_the_identifier(loss, interleaving):
         pair.run_until(lambda turn=turn: all(len(pair.of(i, ChannelClosed)) == turn + 1 for i in (0, 1)))
     assert received(pair, 1)[1::2] == ["0", "1", "2", "3"]
     assert len(received(pair, 1)) == 8
+
+
+def reset_response(packet):
+    chunks = Packet.parse(packet, accept_zero_checksum=True).chunks
+    return any(
+        isinstance(p, ReconfigResponse) for c in chunks if isinstance(c, ReconfigChunk) for p in c.parameters
+    )
+
+
+def closed_by_a_whose_answer_is_lost(**config):
+    """`a` has closed channel 0 and considers it closed; `b` still waits for the answer to its own reset."""
+    pair = make_pair(**config)
+    channel = pair.a.open("first", pair.now)
+    pair.a.send(channel, "one", pair.now)
+    pair.run(0.5)
+    pair.b.send(channel, "uno", pair.now)
+    pair.run(0.5)
+    pair.a.close_channel(channel, pair.now)
+    pair.drop = lambda sender, packet: sender == 0 and reset_response(packet)
+    pair.run_until(lambda: pair.of(0, ChannelClosed))
+    assert not pair.of(1, ChannelClosed)
+    return pair
+
+
+@pytest.mark.parametrize("interleaving", [True, False])
+@pytest.mark.parametrize("answer", ["lost", "late", "with the OPEN"])
+def test_a_channel_that_is_opened_again_before_our_reset_is_answered(interleaving, answer):
+    pair = closed_by_a_whose_answer_is_lost(interleaving=interleaving)
+    if answer == "with the OPEN":
+        pair.drop = None
+        while not (requests := pair.b.drain_transmits()):
+            pair.now = pair.b.poll_timeout()
+            pair.b.handle_timeout(pair.now)
+        pair.a.handle_datagrams(requests, pair.now)
+        late = list(pair.a.drain_transmits())
+        assert pair.a.open("second", pair.now) == 0
+        pair.b.handle_datagrams([*pair.a.drain_transmits(), *late], pair.now)
+    else:
+        assert pair.a.open("second", pair.now) == 0
+    pair.a.send(0, "two", pair.now)
+    pair.run(0.1)
+    if answer == "late":
+        pair.drop = None
+    pair.run(30)
+    assert [event.label for event in pair.of(1, ChannelOpened)] == ["first", "second"]
+    assert pair.of(1, ChannelClosed) == [ChannelClosed(0)]
+    assert received(pair, 1) == ["one", "two"]
+    pair.b.send(0, "due", pair.now)
+    pair.run(1)
+    assert received(pair, 0) == ["uno", "due"], "our stream was reset, too"
+    assert pair.of(0, ChannelClosed) == pair.of(1, ChannelClosed) == [ChannelClosed(0)]
+    assert pair.b.counters["dcep_open_before_reset_response"] == 1
+    pair.a.close_channel(0, pair.now)
+    pair.drop = None
+    pair.run(5)
+    assert len(pair.of(0, ChannelClosed)) == len(pair.of(1, ChannelClosed)) == 2
+
+
+def test_the_other_channels_of_an_answered_reset_are_closed_with_it():
+    pair = make_pair()
+    for label in "abc":
+        pair.a.open(label, pair.now)
+    pair.run(1)
+    for channel in (0, 2, 4):
+        pair.a.close_channel(channel, pair.now)
+    pair.drop = lambda sender, packet: sender == 0 and reset_response(packet)
+    pair.run_until(lambda: len(pair.of(0, ChannelClosed)) == 3)
+    pair.a.open("again", pair.now)
+    pair.run(5)
+    assert sorted(event.channel for event in pair.of(1, ChannelClosed)) == [0, 2, 4]
+    assert pair.of(1, ChannelOpened)[-1].label == "again"
+
+
+def test_a_peer_that_does_not_wait_for_our_reset_keeps_its_new_channel():
+    """Another reset of ours is under way, so this one was not even requested when the identifier comes again."""
+    pair = make_pair()
+    pair.a.open("first", pair.now)
+    pair.a.open("other", pair.now)
+    pair.run(1)
+    pair.drop = lambda sender, packet: sender == 0 and reset_response(packet)
+    pair.b.close_channel(2, pair.now)
+    pair.run(0.05)
+    pair.a.close_channel(0, pair.now)
+    pair.run(0.1)
+    assert pair.of(0, ChannelClosed) == [ChannelClosed(2)]
+    del pair.a._channels[0]  # a peer that is content with the answer to its own reset
+    pair.a.open("second", pair.now)
+    pair.a.send(0, "two", pair.now)
+    pair.run(1)
+    pair.drop = None
+    pair.b.send(0, "due", pair.now)
+    pair.run(30)
+    assert pair.of(1, ChannelOpened)[-1].label == "second"
+    assert received(pair, 1) == ["two"]
+    assert received(pair, 0) == ["due"]
+    assert 0 not in [event.channel for event in pair.of(0, ChannelClosed)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_channels_come_and_go_under_loss_and_no_message_is_lost(seed):
+    pair = make_pair(Weather(loss=0.1, jitter=0.03), seed=seed)
+    for turn in range(20):
+        channel = pair.a.open(f"{turn}", pair.now)
+        pair.a.send(channel, f"{turn}", pair.now)
+        pair.run_until(lambda turn=turn: len(received(pair, 1)) == turn + 1, 120)
+        pair.b.send(channel, f"{turn}", pair.now)
+        pair.run_until(lambda turn=turn: len(received(pair, 0)) == turn + 1, 120)
+        pair.a.close_channel(channel, pair.now)
+        pair.run_until(lambda turn=turn: len(pair.of(0, ChannelClosed)) == turn + 1, 120)
+    assert received(pair, 0) == received(pair, 1) == [str(turn) for turn in range(20)]
+    pair.run(60)
+    assert len(pair.of(1, ChannelClosed)) == 20
+
+
+def test_an_unordered_channel_is_so_from_an_acknowledgement_of_any_length_on():
+    """Pion's DATA_CHANNEL_ACK is four bytes long."""
+    pair = make_pair()
+    pair.b._association.send(0, PayloadProtocol.DCEP, b"\2\0\0\0", pair.now)
+    channel = pair.a.open("x", pair.now, ordered=False)
+    pair.drop = lambda sender, packet: sender == 0
+    pair.run(0.1)
+    pair.drop = None
+    pair.a.send(channel, "x", pair.now)
+    (packet,) = pair.a.drain_transmits()
+    (chunk,) = [c for c in Packet.parse(packet, accept_zero_checksum=True).chunks if isinstance(c, IDataChunk)]
+    assert chunk.flags & FLAG_UNORDERED
 
 
 def test_both_sides_may_close_at_once():

@@ -53,4 +53,6 @@ def test_user_messages(data):
 
 def test_ack():
     assert is_ack(ACK_MESSAGE)
-    assert not is_ack(b"\2\0")
+    assert is_ack(b"\2\0\0\0"), "Pion's"
+    assert not is_ack(b"\3\2")
+    assert not is_ack(b"")

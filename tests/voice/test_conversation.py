@@ -12,8 +12,8 @@ import pytest
 
 from interop.network_model import Jitter, NetworkModel
 from stack.sctp import ChannelId, ChannelOpened, MessageReceived
-from stack.session import Connected
-from stack.voice.conversation import MAX_EARLY, Conversation, ConversationConfig
+from stack.session import Connected, Ended
+from stack.voice.conversation import MAX_EARLY, MAX_UNPLAYED, Conversation, ConversationConfig, SpeakerDrained
 from stack.voice.endpointing import BOUNDS
 from stack.voice.events import (
     Heard,
@@ -34,7 +34,7 @@ from stack.voice.events import (
 )
 from stack.voice.floor import MAX_SILENCE
 from stack.voice.turns import Eagerness, TurnMode, TurnSettings, TurnState
-from tests.sim.calls import CallPair
+from tests.sim.calls import CallPair, agree
 
 RATE = 16_000
 ENERGY = ConversationConfig(detector="energy", echo="off")
@@ -109,6 +109,54 @@ def test_a_short_pause_does_not_end_a_turn() -> None:
     assert utterance.speech_ended == pytest.approx(2.1, abs=0.06)
 
 
+@pytest.mark.parametrize("gone", [0.0, 0.04, 0.1, 0.18])
+@pytest.mark.parametrize("mode", [TurnMode.SERVER_VAD, TurnMode.SEMANTIC])
+def test_a_turn_ends_although_the_microphone_is_gone_with_the_last_word(mode: TurnMode, gone: float) -> None:
+    """Muted or unplugged `gone` seconds after it: no packet comes any more, and time passes all the same."""
+    talk = Talk(mode=mode, eagerness=Eagerness.HIGH)
+    talk.say(room(noise(0.5), voice(1.0), noise(gone)))
+    talk.run(5)
+    (stopped,) = talk.right.seen(UserStoppedSpeaking)
+    assert stopped.media_time == pytest.approx(1.5, abs=0.06)
+    (utterance,) = talk.right.seen(Utterance)
+    assert utterance.speech_ended == pytest.approx(1.5, abs=0.06)
+    least = 500 if mode is TurnMode.SERVER_VAD else 300
+    assert least - 60 <= utterance.waited_ms <= 2100
+    assert talk.right.seen(ReplyWanted)
+    assert talk.right.machine._floor.state is TurnState.THINKING
+
+
+def test_a_microphone_that_comes_back_within_the_turn_goes_on_with_it() -> None:
+    talk = Talk(mode=TurnMode.SEMANTIC, eagerness=Eagerness.LOW)
+    talk.right.command(lambda conversation, now: conversation.note_transcript("so I wanted to", now, 0.0))
+    talk.say(room(noise(0.5), voice(0.6)))
+    talk.run(2.5)
+    talk.right.command(lambda conversation, now: conversation.note_transcript("so I wanted to", now, 0.0))
+    assert talk.right.seen(UserStoppedSpeaking)
+    assert not talk.right.seen(Utterance)
+    talk.say(voice(0.6))
+    talk.run(12)
+    (utterance,) = talk.right.seen(Utterance)
+    assert len(talk.right.seen(UserStartedSpeaking)) == 2
+    # The hole is silence in it: everything lies where its media time says.
+    end = utterance.media_time + utterance.duration
+    assert end == pytest.approx(utterance.speech_ended, abs=0.1)
+    last = utterance.samples[round((utterance.speech_ended - utterance.media_time - 0.3) * RATE) :]
+    assert np.abs(last[: RATE // 5].astype(int)).max() > 1000
+
+
+def test_a_short_interruption_with_which_the_microphone_goes_is_none() -> None:
+    """Speech that is not heard to go on has not gone on: it is not confirmed by the clock alone."""
+    talk = Talk(resume_after_ms=700, confirm_interruption_ms=500)
+    talk.reply(voice(6.0, 300))
+    talk.run(1.0)
+    talk.say(room(noise(0.2), voice(0.35)))
+    talk.run(4)
+    assert talk.right.seen(ReplyHeld)
+    assert not talk.right.seen(ReplyInterrupted)
+    assert talk.right.seen(ReplyResumed)
+
+
 def test_a_reply_is_heard_whole_and_said_to_be_over() -> None:
     talk = Talk()
     number = talk.reply(voice(1.0, 300))
@@ -117,6 +165,136 @@ def test_a_reply_is_heard_whole_and_said_to_be_over() -> None:
     (finished,) = talk.right.seen(ReplyFinished)
     assert finished.heard_ms == pytest.approx(1000, abs=25)
     assert len(talk.heard_by_client()) == pytest.approx(RATE, abs=RATE * 0.05)
+
+
+class Listening(CallPair):
+    """A client that plays what it hears by the clock, as a browser does, and a program that says farewell."""
+
+    def __init__(self, model: NetworkModel | None = None) -> None:
+        super().__init__(model=model, client=ConversationConfig(discipline="clock", echo="off"), server=ENERGY)
+        assert self.run(10, lambda: all(host.seen(Connected) for host in self.hosts))
+
+    def say(self, sound: np.ndarray) -> None:
+        self.right.command(lambda conversation, now: conversation.write(sound, RATE, now))
+
+    def played(self) -> np.ndarray:
+        frames = [event.frame for event in self.left.seen(Heard)]
+        return np.concatenate([frame.samples for frame in frames])
+
+
+def loud_seconds(samples: np.ndarray) -> float:
+    """How much of the sound is a voice and not a pause, in steps of 5 ms."""
+    blocks = samples[: len(samples) // 80 * 80].reshape(-1, 80).astype(float)
+    return 0.005 * int((np.sqrt((blocks**2).mean(axis=1)) > 500).sum())
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.03])
+def test_a_farewell_is_heard_to_its_end(jitter: float) -> None:
+    model = NetworkModel(delay=0.03, jitter=Jitter(jitter) if jitter else None)
+    whole, cut = Listening(model), Listening(model)
+    for pair in (whole, cut):
+        pair.say(voice(1.0))
+    whole.run(3)
+    cut.right.react = lambda event, now: (
+        cut.right.command(lambda conversation, now: conversation.hang_up(now))
+        if isinstance(event, SpeakerDrained)
+        else None
+    )
+    assert cut.run(5, lambda: bool(cut.left.seen(Ended)))
+    assert loud_seconds(cut.played()) == pytest.approx(loud_seconds(whole.played()), abs=0.006)
+    assert loud_seconds(cut.played()) > 0.95
+    assert cut.right.time_of(SpeakerDrained) - whole.right.time_of(SpeakerDrained) == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize(("told", "waits"), [(None, 0.08), (0.25, 0.25), (2.0, MAX_UNPLAYED)])
+def test_what_the_client_holds_back_is_waited_for(told: float | None, waits: float) -> None:
+    talk = Page()
+    if told is not None:
+        talk.ask(type="playout_delay", ms=1000 * told)
+        talk.run(0.3)
+    start = talk.now
+    talk.right.command(lambda conversation, now: conversation.write(voice(1.0), RATE, now))
+    talk.run(4)
+    at = talk.right.time_of(SpeakerDrained) - start - 1.0
+    assert waits <= at + 0.001
+    assert at <= min(waits + 0.2, MAX_UNPLAYED + 0.05)
+
+
+def test_what_is_dropped_is_not_waited_for() -> None:
+    talk = Talk()
+    talk.right.command(lambda conversation, now: conversation.write(voice(5.0), RATE, now))
+    talk.run(0.5)
+    talk.right.command(lambda conversation, now: conversation.flush_speaker(now))
+    assert talk.right.seen(SpeakerDrained) == [SpeakerDrained(1)]
+    number = talk.reply(voice(5.0, 300))
+    talk.run(0.5)
+    talk.right.command(lambda conversation, now: conversation.cancel_reply(number, now))
+    assert talk.right.seen(SpeakerDrained) == [SpeakerDrained(1), SpeakerDrained(2)]
+    talk.right.command(lambda conversation, now: conversation.write_reply(number, voice(1.0), RATE, now))
+    assert talk.right.seen(SpeakerDrained)[-1] == SpeakerDrained(3), "too late to be said"
+
+
+def test_nobody_waits_for_what_is_said_without_an_audio_section() -> None:
+    pair = CallPair(agree(audio=False))
+    assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    pair.right.command(lambda conversation, now: conversation.write(voice(1.0), RATE, now))
+    assert pair.right.seen(SpeakerDrained) == [SpeakerDrained(1)]
+
+
+def test_more_that_is_said_meanwhile_is_waited_for_too() -> None:
+    talk = Talk()
+    talk.right.command(lambda conversation, now: conversation.write(voice(0.5), RATE, now))
+    talk.run(0.55)
+    talk.right.command(lambda conversation, now: conversation.write(voice(0.5), RATE, now))
+    talk.run(0.5)
+    assert not talk.right.seen(SpeakerDrained)
+    talk.run(1)
+    assert talk.right.seen(SpeakerDrained) == [SpeakerDrained(2)]
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("by_peer", [True, False])
+def test_a_call_that_ends_in_mid_reply_tells_what_was_heard_of_it(by_peer: bool, held: bool) -> None:
+    talk = Talk(NetworkModel(delay=0.05), resume_after_ms=5000)
+    number = talk.reply(voice(6.0, 300))
+    talk.run(2.0)
+    if held:
+        talk.say(room(voice(0.4), noise(2.0)))
+        talk.run(1.0)
+        assert talk.right.seen(ReplyHeld)
+    host = talk.left if by_peer else talk.right
+    host.command(lambda conversation, now: conversation.hang_up(now))
+    talk.run(1)
+    kinds = [type(event) for event in talk.right.events]
+    assert kinds[-1] is Ended
+    (interrupted,) = talk.right.seen(ReplyInterrupted)
+    assert interrupted.reply == number
+    assert not interrupted.provisional
+    if held:
+        assert interrupted.heard_ms == talk.right.seen(ReplyHeld)[0].heard_ms
+    else:
+        # What had left a round trip before the word came, or by now; less what the client holds back.
+        expected = 2000 - 80 - (50 if by_peer else 0)
+        assert interrupted.heard_ms == pytest.approx(expected, abs=30)
+
+
+def test_nothing_comes_after_the_end() -> None:
+    talk = Talk()
+    talk.reply(voice(6.0, 300), whole=False)
+    talk.say(voice(3.0))
+    talk.run(1.0)
+    talk.left.command(lambda conversation, now: conversation.hang_up(now))
+    talk.run(1)
+    for command in (
+        lambda conversation, now: conversation.flush_speaker(now),
+        lambda conversation, now: conversation.interrupt(now),
+        lambda conversation, now: conversation.write(voice(0.1), RATE, now),
+        lambda conversation, now: conversation.write_reply(1, voice(0.1), RATE, now),
+        lambda conversation, now: conversation.commit_utterance(now),
+        lambda conversation, now: conversation.handle_timeout(now + 5),
+    ):
+        talk.right.command(command)
+    assert isinstance(talk.right.events[-1], Ended)
 
 
 def media_from_server(talk: Talk) -> int:

@@ -7,7 +7,8 @@ import pytest
 
 from stack.audio import AudioFrame, Samples
 from stack.voice import KalmanEchoCanceller, Listener, TurnSettings
-from stack.voice.floor import MAX_REFERENCE_ERROR, Floor
+from stack.voice.events import UserStartedSpeaking, UserStoppedSpeaking, Utterance
+from stack.voice.floor import ABSENT_AFTER, MAX_REFERENCE_ERROR, Floor
 from stack.voice.mouth import Manner, Mouth, SpokenFrame
 from stack.voice.vad import EnergyDetector
 
@@ -67,3 +68,47 @@ def test_a_timeline_that_has_gone_astray_is_laid_anew(floor: Floor, listener: No
     floor.note_sent(spoken(1), TRANSIT + 1.02 + 0.9 * MAX_REFERENCE_ERROR)
     floor.note_sent(spoken(2), TRANSIT + 1.04 + 1.5 * MAX_REFERENCE_ERROR)
     assert [at for at, _ in listener.rendered] == pytest.approx([1.0, 1.02, 1.04 + 1.5 * MAX_REFERENCE_ERROR])
+
+
+def stalled(seconds: float) -> tuple[list[object], list[object]]:
+    """A second of speech whose second half is late by so much; return what happened before it came, and after."""
+    floor = Floor(Mouth(Manner("opus")), Listener(TurnSettings(), EnergyDetector()), TurnSettings())
+    at = np.arange(FRAME * 200)
+    quiet = np.random.default_rng(1).normal(0, 10, len(at))
+    loud = quiet + 6000 * np.sin(2 * np.pi * 200 * at / RATE) * ((at > 50 * FRAME) & (at < 100 * FRAME))
+    frames = [AudioFrame(loud[i : i + FRAME].astype(np.int16), RATE, i / RATE) for i in at[::FRAME].tolist()]
+    late_from, late_until = 75, 75 + round(seconds / 0.02)
+    before: list[object] = []
+    for number, frame in enumerate(frames):
+        due = TRANSIT + 0.02 * (late_until if late_from <= number < late_until else number)
+        if number == late_from:
+            before += floor.drain_events()
+            while (wanted := floor.poll_timeout()) is not None and wanted < due:
+                floor.handle_timeout(wanted)
+            before += floor.drain_events()
+        while (wanted := floor.poll_timeout()) is not None and wanted < due:
+            floor.handle_timeout(wanted)
+        floor.hear(frame, due)
+    return before, list(floor.drain_events())
+
+
+def seen(events: list[object], kind: type) -> list[object]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def test_what_comes_late_is_not_taken_for_silence() -> None:
+    before, after = stalled(0.9 * ABSENT_AFTER)
+    assert not seen(before, UserStoppedSpeaking)
+    assert len(seen(after, UserStoppedSpeaking)) == len(seen(after, Utterance)) == 1
+    assert not seen(after, UserStartedSpeaking)
+
+
+def test_what_comes_after_all_is_heard_where_it_belongs() -> None:
+    before, after = stalled(1.2 * ABSENT_AFTER)
+    (stopped,) = seen(before, UserStoppedSpeaking)
+    assert isinstance(stopped, UserStoppedSpeaking)
+    assert stopped.media_time == pytest.approx(1.5, abs=0.02)
+    (started,) = seen(after, UserStartedSpeaking)
+    assert isinstance(started, UserStartedSpeaking)
+    assert started.media_time == pytest.approx(1.5, abs=0.02)
+    assert len(seen(after, UserStoppedSpeaking)) == 1
