@@ -45,6 +45,11 @@ def our_side(**changes: object) -> LocalParameters:
     return LocalParameters(**(settings | changes))  # type: ignore[arg-type]
 
 
+def our_client(**changes: object) -> LocalParameters:
+    """Return what our side brings as a full ICE agent, which is what offers."""
+    return our_side(**({"ice_lite": False} | changes))
+
+
 def our_audio(**changes: object) -> LocalAudio:
     """Return our audio wishes, with changes."""
     return LocalAudio(**({"ssrc": 0xDECAFBAD, "cname": "ours"} | changes))  # type: ignore[arg-type]
