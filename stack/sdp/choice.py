@@ -68,13 +68,20 @@ def choose(offer: SessionDescription, local: LocalParameters) -> Choice:
 def check_reachable(remote: SessionDescription, local: LocalParameters) -> None:
     """Raise `NegotiationError` if no packet of the peer could reach us, whatever it does.
 
-    Candidates that are missing prove nothing: they may come later, and the first check tells the address anyway.
-    But those that are there are all of the peer's kinds: no client is known that tells TCP ahead of UDP.
+    Candidates that are missing prove nothing: they may come later, or never, and the first check tells the address
+    anyway. It is another matter if the peer says that it has no more: a browser whose policy is "relay" has none
+    when its relay does not answer (Firefox says so; Chromium's offer looks like one without candidates).
+    Those that are there show every transport of the peer: no client is known that tells TCP ahead of UDP. One that
+    is relayed over UDP is as good as any, whatever the client speaks with its relay.
     """
     if remote.is_ice_lite and local.ice_lite:
         # RFC 8445 §6.1.1 lets two lite agents send to default candidates unasked; nothing here sends unasked.
         detail = "both sides are ICE-lite, so neither would send a connectivity check; be a full agent"
         raise NegotiationError(NegotiationFailure.UNREACHABLE, detail)
+    lines = any(media.has("candidate") for media in remote.media)
+    ended = remote.has("end-of-candidates") or any(media.has("end-of-candidates") for media in remote.media)
+    if ended and not lines:  # RFC 8840 §8.2: the peer gathers no more
+        raise NegotiationError(NegotiationFailure.UNREACHABLE, "end-of-candidates, and not one candidate")
     theirs = [CandidateSummary.parse(text) for media in remote.media for text in media.candidates]
     try:
         ours = [CandidateSummary.parse(text) for text in local.candidates]

@@ -18,7 +18,6 @@ from stack.sdp import (
     Attribute,
     DtlsRole,
     LocalData,
-    LocalParameters,
     MediaDescription,
     MediaDirection,
     Negotiation,
@@ -33,12 +32,15 @@ from stack.sdp import (
 )
 from tests.sdp.offers import (
     AUDIO,
+    BUNDLED,
     DATA,
     FINGERPRINT,
     HEAD,
     OFFERS,
     TRANSPORT,
     VECTORS,
+    VIDEO,
+    failure_of,
     offered,
     our_audio,
     our_client,
@@ -46,18 +48,9 @@ from tests.sdp.offers import (
     read,
 )
 
-BUNDLED = HEAD + "a=group:BUNDLE a d\r\n"
-VIDEO = f"m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:v\r\n{TRANSPORT}a=rtcp-mux\r\na=rtpmap:96 VP8/90000\r\n"
-
 
 def by_name(name: str) -> SessionDescription:
     return read(VECTORS / "offers" / f"{name}.sdp")
-
-
-def failure_of(offer: SessionDescription, local: LocalParameters | None = None) -> NegotiationError:
-    with pytest.raises(NegotiationError) as caught:
-        negotiate(offer, local or our_side())
-    return caught.value
 
 
 @pytest.mark.parametrize("path", OFFERS, ids=lambda path: path.stem)
@@ -419,6 +412,88 @@ class TestRefusal:
         assert error.failure is NegotiationFailure.NOTHING_IN_COMMON
         assert "ours: opus/48000/2, PCMU/8000, PCMA/8000; theirs: speex/16000" in str(error)
         assert "video is not spoken here" in str(error)
+
+    @pytest.mark.parametrize("codec", ["opus/48000", "speex/16000"])
+    def test_sound_in_vain_beside_data(self, codec: str) -> None:
+        """A call that connects and stays mute tells its caller nothing."""
+        error = failure_of(offered(AUDIO.replace("opus/48000/2", codec), DATA, head=BUNDLED))
+        assert error.failure is NegotiationFailure.NOTHING_IN_COMMON
+        assert f"ours: opus/48000/2, PCMU/8000, PCMA/8000; theirs: {codec}" in error.detail
+        without = AUDIO.replace("a=rtcp-mux\r\n", "")
+        assert "rtcp-mux" in failure_of(offered(without, DATA, head=BUNDLED)).detail
+
+    def test_sound_that_was_not_asked_for(self) -> None:
+        speex = AUDIO.replace("opus/48000/2", "speex/16000")
+        for section in (speex + "a=inactive\r\n", speex.replace("m=audio 9", "m=audio 0")):
+            agreed = negotiate(offered(section, DATA, head=BUNDLED), our_side())
+            assert agreed.audio is None
+            assert agreed.data is not None
+        assert negotiate(offered(speex, DATA, head=BUNDLED), our_side(audio=None)).data is not None
+
+    @pytest.mark.parametrize("number", [64, 72, 95])
+    def test_payload_types_that_rtcp_takes(self, number: int) -> None:
+        """RFC 5761 §4: with the marker bit they are packet types of RTCP."""
+        opus_there = AUDIO.replace("111", str(number))
+        error = failure_of(offered(opus_there))
+        assert f"opus/48000/2 is {number}" in error.detail
+        assert "RFC 5761" in error.detail
+        beside = opus_there.replace(f"SAVPF {number}", f"SAVPF {number} 0")
+        agreed = negotiate(offered(beside), our_side()).audio
+        assert agreed is not None
+        assert (agreed.payload_type, agreed.codec) == (0, "PCMU")
+
+    def test_helpers_of_the_codec_under_such_payload_types(self) -> None:
+        helpers = (
+            "a=rtpmap:80 red/48000/2\r\na=fmtp:80 111/111\r\na=rtpmap:81 telephone-event/48000\r\n"
+            "a=rtpmap:96 telephone-event/48000\r\n"
+        )
+        offer = offered(AUDIO.replace("SAVPF 111", "SAVPF 111 80 81 96"), helpers)
+        agreed = negotiate(offer, our_side(audio=our_audio(red=True)))
+        assert agreed.audio is not None
+        assert (agreed.audio.red_payload_type, agreed.audio.telephone_event_payload_type) == (None, 96)
+        assert agreed.answer.media[0].formats == ("111", "96")
+
+    @pytest.mark.parametrize(("name", "size"), [("sha-1", 20), ("sha-224", 28), ("md5", 16)])
+    def test_a_fingerprint_that_can_never_match(self, name: str, size: int) -> None:
+        weak = f"a=fingerprint:{name} " + ":".join(["00"] * size)
+        error = failure_of(offered(AUDIO.replace(f"a=fingerprint:{FINGERPRINT.serialize()}", weak)))
+        assert error.failure is NegotiationFailure.NO_FINGERPRINT
+        assert name in error.detail
+        assert "sha-256" in error.detail
+
+    def test_a_fingerprint_that_cannot_be_read(self) -> None:
+        garbled = offered(AUDIO.replace(FINGERPRINT.serialize(), "sha-256 AB:CD"))
+        assert failure_of(garbled).failure is NegotiationFailure.NO_FINGERPRINT
+        beside = negotiate(offered(AUDIO, "a=fingerprint:sha-512 AB:CD\r\n"), our_side())
+        assert beside.remote_fingerprints == (FINGERPRINT,)
+        assert beside.ignored == {"fingerprint": 1}
+
+    @pytest.mark.parametrize(
+        "section",
+        [
+            VIDEO + "a=setup:?\r\na=ice-pwd:short\r\n",
+            VIDEO.replace(
+                TRANSPORT, "a=ice-ufrag:x\r\na=ice-pwd:short\r\na=fingerprint:sha-1 AB\r\na=setup:holdconn\r\n"
+            ),
+            VIDEO.replace("a=rtpmap:96 VP8/90000", "a=rtpmap:96 VP8\r\nc=IN IP4\r\na="),
+            "m=video 9 UDP/TLS/RTP/SAVPF\r\n",
+            "m=image 9 udptl t38\r\nc=\r\n",
+            DATA.replace("5000", "often"),
+        ],
+    )
+    def test_nonsense_in_a_section_that_is_declined(self, section: str) -> None:
+        agreed = negotiate(offered(AUDIO, section, head=HEAD), our_side())
+        assert agreed.audio is not None
+        assert [media.is_rejected for media in agreed.answer.media] == [False, True]
+        assert SessionDescription.parse(agreed.answer.serialize()) == agreed.answer
+
+    def test_odd_lines_are_counted(self) -> None:
+        odd = "a=ssrc:99999999999 cname:x\r\na=msid:a b c\r\na=rtpmap:96 ?\r\na=\r\n\0"
+        agreed = negotiate(offered(AUDIO, odd), our_side())
+        assert agreed.ignored == {"attribute": 1, "nul": 1, "rtpmap": 1, "ssrc": 1}
+        assert agreed.audio is not None
+        assert agreed.audio.remote_msid is not None
+        assert agreed.audio.remote_msid.serialize() == "a b"
 
     def test_only_md5(self) -> None:
         md5 = "a=fingerprint:md5 " + ":".join(["00"] * 16)
