@@ -235,9 +235,7 @@ class TestReachability:
         client = our_client()
         offer = create_offer(client)
         tcp = our_side(candidates=("candidate:9 1 tcp 1518280447 192.0.2.7 443 typ host tcptype passive",))
-        silent = replace(
-            offer, media=tuple(without(each, "candidate", "end-of-candidates") for each in offer.media)
-        )
+        bare = tuple(without(media, "candidate", "end-of-candidates") for media in offer.media)
         answer = negotiate(replace(offer, media=bare), tcp).answer
         with pytest.raises(NegotiationError) as caught:
             accept_answer(offer, answer, client)
