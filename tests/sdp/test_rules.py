@@ -90,7 +90,7 @@ def test_no_rule_is_broken(path: Path, shape: str, side: int) -> None:
 
 
 def hold_against(offer: SessionDescription, answer: SessionDescription, local: LocalParameters) -> None:
-    # RFC 3264 §6: as many sections in the same order, of the same kinds and protocols; RFC 5888 §9.1: their mids
+    # RFC 3264 §6: as many sections in the same order, of the same kinds and protocols; RFC 5888 §9.1: mids
     assert [(m.kind, m.protocol, m.mid) for m in answer.media] == [
         (m.kind, m.protocol, m.mid) for m in offer.media
     ]
