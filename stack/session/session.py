@@ -339,6 +339,8 @@ class Session:
             total.merge(self._rtp.counters, "rtp.")
         if self._channels is not None:
             total.merge(self._channels.counters, "sctp.")
+        for name, lines in self.parameters.negotiation.ignored.items():
+            total.add(f"sdp.ignored_{name.replace('-', '_')}", lines)
         return total
 
     # -- from one protocol to the next ---------------------------------------------------------------------

@@ -59,8 +59,9 @@ async def patch_offer(request: web.Request) -> web.Response:
     pc_id, given = body.get("pc_id"), body.get("candidates")
     if not isinstance(pc_id, str) or not isinstance(given, list) or len(given) > MAX_CANDIDATES:
         raise Refused(400, 'the body must be {"pc_id": "…", "candidates": […]}')
-    lines = [entry.get("candidate") if isinstance(entry, dict) else None for entry in given]
-    if not all(isinstance(line, str) for line in lines):
+    # The end of the candidates is written as null, as {} or as "" (W3C webrtc-pc §4.8.1): nothing follows from it.
+    lines = [entry.get("candidate") if isinstance(entry, dict) else entry for entry in given]
+    if not all(line is None or isinstance(line, str) for line in lines):
         raise Refused(400, "a candidate is an object with a candidate line")
     call = _find(request, pc_id)
     if call is None:

@@ -112,10 +112,10 @@ class Conversation:
         self._sent_sequence = -1
         self._tick_due: Instant = 0.0
         self._reported_at: Instant | None = None
-        audio = parameters.negotiation.audio
-        if audio is not None:
-            self._payload_type = audio.payload_type
-            codec = audio.codec.lower()
+        audio, received = parameters.negotiation.audio, parameters.negotiation.received_audio
+        if audio is not None and received is not None:
+            self._payload_type = received.payload_type
+            codec = received.codec.lower()
             self._receiver = make_receiver(make_decoder(codec, config.microphone_rate), config.discipline)
             self._mouth = Mouth(
                 Manner.agree(

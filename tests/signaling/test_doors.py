@@ -77,6 +77,43 @@ async def test_what_is_no_offer_is_refused_in_plain_words(
     assert server.host.calls == {}
 
 
+CANDIDATES = [line for line in OFFER.splitlines() if line.startswith("a=candidate")]
+TCP_ONLY = "\r\n".join(line for line in OFFER.splitlines() if line not in CANDIDATES or " tcp " in line) + "\r\n"
+
+
+@pytest.mark.parametrize("path", ["/whip", "/whep", "/api/offer", "/v1/realtime/calls"])
+@pytest.mark.parametrize(
+    ("offer", "words"),
+    [
+        (
+            OFFER.replace("opus/48000/2", "opus/48000").replace("PCM", "PCX").replace(" 0 8 ", " "),
+            "theirs: CN/8000",
+        ),
+        (OFFER.replace("sha-256 ", "sha-1 ").replace(":65:A2:4D", ""), "no fingerprint"),
+        (OFFER.replace("a=group", "a=ice-lite\r\na=group"), "ICE-lite"),
+        (TCP_ONLY, "ours: udp; theirs: tcp"),
+    ],
+)
+async def test_an_offer_that_cannot_become_a_call_is_refused_in_every_dialect(
+    server: Serving, path: str, offer: str, words: str
+) -> None:
+    sdp = {"data": offer, "headers": {"Content-Type": "application/sdp"}}
+    status, text, _ = await post(server, path, **({"json": {"sdp": offer}} if path == "/api/offer" else sdp))
+    assert status == 406
+    assert words in text
+    assert server.host.calls == {}
+
+
+async def test_odd_lines_of_an_offer_are_counted_in_its_call(server: Serving) -> None:
+    odd = "a=ssrc:99999999999 cname:x\r\na=max-message-size:huge\r\na=\r\n\0"
+    status, _, _ = await post(server, "/whip", data=OFFER + odd, headers={"Content-Type": "application/sdp"})
+    assert status == 201
+    (call,) = server.host.calls.values()
+    counters = (await call.stats()).counters
+    ignored = {name.rpartition("sdp.ignored_")[2]: n for name, n in counters.items() if "sdp.ignored_" in name}
+    assert ignored == {"attribute": 1, "max_message_size": 1, "nul": 1, "ssrc": 1}
+
+
 async def test_a_preflight_is_answered(server: Serving) -> None:
     async with aiohttp.ClientSession() as session, session.options(server.url + "/api/offer") as response:
         assert response.status == 204

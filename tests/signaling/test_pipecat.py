@@ -46,6 +46,8 @@ async def test_candidates_come_later_and_a_restart_keeps_the_name(server: Servin
     assert (status, again["pc_id"]) == (200, pc_id)
     await first.wait_ended()
     assert (await request(server, "PATCH", late))[0] == 200
+    end = {"pc_id": pc_id, "candidates": [None, {"candidate": None}, {}, {"candidate": "candidate:"}]}
+    assert (await request(server, "PATCH", end))[0] == 200
     assert f"a=ice-ufrag:{pc_id}" not in again["sdp"]
 
 

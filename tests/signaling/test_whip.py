@@ -47,6 +47,7 @@ async def test_candidates_that_come_later(server: Serving, http: aiohttp.ClientS
     assert (await patch(http, url, CANDIDATE, If_Match=tag))[0] == 204
     assert (await patch(http, url, "", If_Match=tag))[0] == 204
     assert (await patch(http, url, CANDIDATE, ETag=tag))[0] == 204  # what eyevinn's client says
+    assert (await patch(http, url, f"{CANDIDATE}candidate:\r\na=candidate:\r\na=\r\n\0", If_Match=tag))[0] == 204
     assert (await patch(http, url, CANDIDATE))[0] == 428
     assert (await patch(http, url, CANDIDATE, If_Match='"another"'))[0] == 412
     assert (await patch(http, url, "v=0\r\n", If_Match=tag))[0] == 400
