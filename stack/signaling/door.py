@@ -157,6 +157,15 @@ def check_origin(request: web.Request) -> None:
         raise Refused(403, "pages from this origin may not call here")
 
 
+def below(request: web.Request, name: str) -> str:
+    """Return the `Location` of the resource `name` below the collection that was asked.
+
+    A reference relative to the request's URL (RFC 9110 §10.2.2, RFC 3986 §5.2.3), because a proxy in front may
+    have cut off a prefix of the path that only the client knows.
+    """
+    return f"{request.path.rpartition('/')[2]}/{name}"
+
+
 async def read_text(request: web.Request) -> str:
     """Return the body as text; raises `Refused` for one that is too large or not UTF-8."""
     try:
@@ -189,6 +198,7 @@ __all__ = [
     "Door",
     "DoorConfig",
     "Refused",
+    "below",
     "check_origin",
     "parse_json",
     "read_json",

@@ -31,7 +31,7 @@ from aiohttp import BodyPartReader, WSMsgType, web
 from stack.aio import Call, DataChannel
 from stack.core.errors import LocalError, StackError
 from stack.sctp import ChannelClosedError
-from stack.signaling.door import DOOR, Refused, parse_json, read_json, read_text
+from stack.signaling.door import DOOR, Refused, below, parse_json, read_json, read_text
 from stack.signaling.realtime_parts import (
     Clear,
     Command,
@@ -264,7 +264,7 @@ async def create_call(request: web.Request) -> web.Response:
         status=201,
         text=answer,
         content_type="application/sdp",
-        headers={"Location": f"/v1/realtime/calls/{CALL_PREFIX}{call.id}"},
+        headers={"Location": below(request, CALL_PREFIX + call.id)},
     )
 
 

@@ -21,7 +21,7 @@ from stack.aio import Call
 from stack.core.errors import LocalError, ParseError
 from stack.ice import IceCredentials
 from stack.sdp import TrickleFragment
-from stack.signaling.door import DOOR, Refused, read_text
+from stack.signaling.door import DOOR, Refused, below, read_text
 from stack.signaling.security import Scope
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
@@ -44,7 +44,7 @@ async def post_offer(request: web.Request) -> web.Response:
         status=201,
         text=answer,
         content_type="application/sdp",
-        headers={"Location": f"/{name}/{call.id}", "ETag": _tag(call.id), "Accept-Patch": FRAGMENT},
+        headers={"Location": below(request, call.id), "ETag": _tag(call.id), "Accept-Patch": FRAGMENT},
     )
     for server in door.config.ice_servers:
         response.headers.add("Link", f'<{server}>; rel="ice-server"')

@@ -259,7 +259,7 @@ async def test_client_secrets_are_made_used_and_refused(offer: str) -> None:
         assert call.context.session["instructions"] == "secret plan"
         status, _, _ = await post(server, "/v1/realtime/client_secrets", json={}, headers=bearer)
         assert status == 403
-        status, _, _ = await post(server, headers["Location"] + "/hangup", headers=bearer)
+        status, _, _ = await post(server, f"/v1/realtime/{headers['Location']}/hangup", headers=bearer)
         assert status == 200
         for seconds in (9, 7201, "60", True):
             body = {"expires_after": {"seconds": seconds}}

@@ -143,17 +143,17 @@ async def test_a_token_lets_in_and_the_program_never_sees_it(offer: str, caplog:
         assert SECRET not in repr(call.context)
         assert call.context.headers["content-type"] == "application/sdp"
         async with aiohttp.ClientSession() as session:
-            async with session.delete(server.url + headers["Location"]) as response:
+            async with session.delete(server.url + "/" + headers["Location"]) as response:
                 assert response.status == 401
             other = {"Authorization": "Bearer other"}
-            async with session.delete(server.url + headers["Location"], headers=other) as response:
+            async with session.delete(server.url + "/" + headers["Location"], headers=other) as response:
                 assert response.status == 404
             async with session.get(server.url + "/metrics", headers=bearer) as response:
                 assert response.status == 403
             async with session.get(server.url + "/metrics", headers=other) as response:
                 assert response.status == 200
                 assert "voice_calls_total 1.0" in await response.text()
-            async with session.delete(server.url + headers["Location"], headers=bearer) as response:
+            async with session.delete(server.url + "/" + headers["Location"], headers=bearer) as response:
                 assert response.status == 200
         await call.wait_ended()
     assert SECRET not in caplog.text
@@ -232,3 +232,30 @@ async def test_draining_takes_no_new_calls_and_lets_the_others_end(offer: str) -
     async with serving(echo, config()) as server:
         assert (await post(server, "/api/offer", json={"sdp": offer}))[0] == 200
         assert not await server.drain(0.0)
+
+
+@pytest.mark.parametrize("path", ["/api/offer", "/whip", "/whip/any", "/v1/realtime/calls", "/nowhere"])
+@pytest.mark.parametrize("origins", [("*",), ("https://mine.example",)])
+async def test_a_preflight_may_ask_for_any_header(path: str, origins: tuple[str, ...]) -> None:
+    asked = "authorization,content-type,openai-beta,traceparent,x-stainless-os, X-Anything"
+    async with serving(echo, config(origins=origins)) as server, aiohttp.ClientSession() as http:
+        headers = {
+            "Origin": "https://mine.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": asked,
+        }
+        async with http.options(server.url + path, headers=headers) as response:
+            assert response.status == 204
+            allowed = response.headers["Access-Control-Allow-Headers"]
+            assert [name.strip() for name in allowed.split(",")] == [name.strip() for name in asked.split(",")]
+            assert "Access-Control-Request-Headers" in response.headers["Vary"]
+            assert "POST" in response.headers["Access-Control-Allow-Methods"]
+        headers["Access-Control-Request-Headers"] = 'x-good, <script>, "quoted", x good'
+        async with http.options(server.url + path, headers=headers) as response:
+            assert response.headers["Access-Control-Allow-Headers"] == "x-good"
+        async with http.options(
+            server.url + path, headers={**headers, "Origin": "https://evil.example"}
+        ) as response:
+            if origins != ("*",):
+                assert response.status == 403
+                assert "Access-Control-Allow-Headers" not in response.headers
