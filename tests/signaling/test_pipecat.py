@@ -84,12 +84,17 @@ def test_events_become_rtvi() -> None:
 
 async def test_a_client_is_ready_types_and_leaves() -> None:
     typed: list[str] = []
+    known: list[ev.ContextAdded] = []
     tone = (8000 * np.sin(np.arange(4800) / 4)).astype(np.int16)
 
     async def program(call: Call) -> None:
         PipecatLine(call)
+        watching = call.watch()
         async for utterance in call.utterances():
             typed.append(utterance.text)
+            while len(watching):
+                if isinstance(event := await anext(watching), ev.ContextAdded):
+                    known.append(event)
             async with call.reply() as voice:
                 voice.write_text("well")
                 await voice.write(tone, 16_000)
@@ -120,6 +125,12 @@ async def test_a_client_is_ready_types_and_leaves() -> None:
         assert (await wait("error"))["data"]["fatal"] is False
         await say("client-message", {"t": "x"})
         assert (await wait("error-response"))["id"] == "n1"
+        for data in ({"content": 5}, {"content": "x", "options": 5}, {}):
+            await say("send-text", data, "odd")
+            assert (await wait("error-response"))["id"] == "odd"
+        await say("send-text", {"content": "quiet", "options": {"audio_response": False}}, "quiet")
+        assert (await wait("error-response"))["id"] == "quiet"
+        await say("send-text", {"content": "it rains", "options": {"run_immediately": False}})
         await say("send-text", {"content": "hello"})
         await wait("bot-started-speaking")
         await wait("bot-tts-started")
@@ -127,3 +138,4 @@ async def test_a_client_is_ready_types_and_leaves() -> None:
         await say("disconnect-bot", {})
         await placed.call.wait_ended()
     assert typed == ["hello"]
+    assert known == [ev.ContextAdded("user", "it rains")]
