@@ -36,6 +36,7 @@ class NegotiationFailure(Enum):
     SETUP_CONFLICT = "setup conflict"
     NOT_BUNDLED = "not bundled"
     ANSWER_MISMATCH = "the answer does not fit the offer"
+    CANNOT_CHANGE = "a connection that is up cannot be changed so"
     MALFORMED = "malformed"
 
 

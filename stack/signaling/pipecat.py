@@ -7,7 +7,7 @@
 Offers come in at `/api/offer` (`offer.py`); a restart is a new call under the same `pc_id`.
 
 Left out: RTVI's screen snapshots and jobs, and its language-model messages beyond the text of a reply: what the
-program does inside is not ours to tell. Renegotiation of a connection that is up: such a client makes a new one.
+program does inside is not ours to tell.
 """
 
 from __future__ import annotations

@@ -262,15 +262,16 @@ async def create_call(request: web.Request) -> web.Response:
     _merged(request, merged)
     if "model" in request.query:
         merged.setdefault("model", request.query["model"])
-    answer, call = await door.accept(request, principal, offer, merged)
-    if not request.app[_PASSES_EVENTS]:
+    taken = await door.accept(request, principal, offer, merged)
+    call = taken.call
+    if taken.is_new and not request.app[_PASSES_EVENTS]:
         lines = request.app[_LINES]
         for gone in lines.keys() - door.host.calls.keys():
             del lines[gone]
         lines[call.id] = RealtimeLine(call, merged)
     return web.Response(
         status=201,
-        text=answer,
+        text=taken.answer,
         content_type="application/sdp",
         headers={"Location": below(request, CALL_PREFIX + call.id)},
     )

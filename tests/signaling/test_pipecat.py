@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 
 import aiohttp
 import numpy as np
@@ -31,7 +32,9 @@ def opening(offer: str, **fields: object) -> dict:
     return {"sdp": offer, "type": "offer", "pc_id": None, "restart_pc": False, **fields}
 
 
-async def test_candidates_come_later_and_a_restart_keeps_the_name(server: Serving, offer: str) -> None:
+async def test_candidates_come_later_and_a_restart_keeps_the_name(
+    server: Serving, offer: str, offers: Iterator[str]
+) -> None:
     status, answer = await request(server, "POST", opening(offer))
     assert status == 200
     pc_id = answer["pc_id"]
@@ -40,7 +43,7 @@ async def test_candidates_come_later_and_a_restart_keeps_the_name(server: Servin
     assert await request(server, "PATCH", late) == (200, {"status": "success"})
     counters = (await first.stats()).counters
     assert any("remote_candidate_malformed" in name for name in counters)
-    status, again = await request(server, "POST", opening(offer, pc_id=pc_id))
+    status, again = await request(server, "POST", opening(next(offers), pc_id=pc_id))
     assert status == 503  # anything but 4xx makes the client come with a new connection
     status, again = await request(server, "POST", opening(offer, pc_id=pc_id, restart_pc=True))
     assert (status, again["pc_id"]) == (200, pc_id)
