@@ -37,6 +37,7 @@ class NegotiationFailure(Enum):
     NOT_BUNDLED = "not bundled"
     ANSWER_MISMATCH = "the answer does not fit the offer"
     UNREACHABLE = "no way to connect"
+    CANNOT_CHANGE = "a connection that is up cannot be changed so"
     MALFORMED = "malformed"
 
 

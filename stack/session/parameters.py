@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from stack import dtls, ice, sctp, sdp
@@ -30,6 +30,14 @@ class SessionParameters:
 
     local: sdp.LocalParameters
     negotiation: sdp.Negotiation
+
+    def with_ice(self, local: ice.IceCredentials, remote: ice.IceCredentials) -> Self:
+        """Return the same with other ICE credentials on both sides, as after a restart."""
+        return replace(
+            self,
+            local=replace(self.local, ice_ufrag=local.ufrag, ice_pwd=local.password),
+            negotiation=replace(self.negotiation, remote_ice_ufrag=remote.ufrag, remote_ice_pwd=remote.password),
+        )
 
     def to_json(self) -> str:
         """Return everything as JSON text. It holds our ICE password: treat it as a secret."""

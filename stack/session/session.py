@@ -208,10 +208,32 @@ class Session:
         """Move what a command to `channels` or `rtp` has produced."""
         self._pump(now)
 
+    @property
+    def may_send_media(self) -> bool:
+        """False while the agreed direction is `recvonly` or `inactive`: we send no RTP then (RFC 3264 §5.1)."""
+        audio = self.parameters.negotiation.audio
+        return audio is not None and audio.direction.sends
+
+    def renegotiate(self, parameters: SessionParameters, now: Instant) -> None:
+        """Go on as a further offer and its answer have it (see `stack.sdp.renegotiate`).
+
+        Other ICE credentials restart ICE; all else goes on. Raises `LocalError` if the session is over.
+        """
+        if self.state is State.ENDED:
+            raise LocalError("the session is over")
+        former, self.parameters = self.parameters, parameters
+        local, agreed = parameters.local, parameters.negotiation
+        if local.ice_ufrag != former.local.ice_ufrag:
+            remote = IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd)
+            self.restart_ice(IceCredentials(local.ice_ufrag, local.ice_pwd), remote, now)
+        known = former.negotiation.remote_candidates
+        self.add_remote_candidates([text for text in agreed.remote_candidates if text not in known], now)
+
     def restart_ice(self, local: IceCredentials, remote: IceCredentials, now: Instant) -> None:
         """Use new ICE credentials on both sides; all else goes on (RFC 8445 §9). `LocalError` if it is over."""
         if self.state is State.ENDED:
             raise LocalError("the session is over")
+        self.parameters = self.parameters.with_ice(local, remote)
         self._ice.restart(local, now)
         self._ice.set_remote_credentials(remote, now)
         self._pump(now)

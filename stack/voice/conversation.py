@@ -550,7 +550,9 @@ class Conversation:
         if mouth is None or rtp is None or not self.session.is_connected:
             return
         for frame in mouth.frames(now):
-            if frame.payload:
+            if frame.payload and not self.session.may_send_media:  # on hold: time passes, nothing is sent
+                rtp.skip(frame.skipped + frame.ticks)
+            elif frame.payload:
                 self._sent_sequence = self.session.send_media(
                     frame.payload, frame.ticks, now, skipped=frame.skipped, marker=frame.marker
                 )

@@ -40,7 +40,7 @@ async def test_an_offer_as_sdp_gets_an_answer_and_a_location(server: Serving) ->
     assert status == 201
     assert answer.startswith("v=0\r\n")
     assert sent["Access-Control-Allow-Origin"] == "*"
-    location = sent["Location"]
+    location = "/" + sent["Location"]
     call = server.host.calls[location.rpartition("/")[2]]
     async with aiohttp.ClientSession() as session, session.delete(server.url + location) as response:
         assert response.status == 200
