@@ -222,7 +222,7 @@ async def stay(call: Call) -> None:
 @asynccontextmanager
 async def trial_server(setup: Setup = Setup.PASSIVE, pcap: str | None = None) -> AsyncIterator[Serving]:
     """Our server, in this process."""
-    config = ServeConfig(port=0, pcap=pcap, media=HostConfig(udp_port=0, setup=setup))
+    config = ServeConfig(port=0, pcap=pcap, media=HostConfig(host="127.0.0.1", udp_port=0, setup=setup))
     async with serving(stay, config) as server:
         yield server
 
