@@ -25,7 +25,7 @@ _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
 
 ADDRESS = "10.66.0.1"
-"""The address of the machine in an `addressed_namespace`; its default route leads to the next one, which is absent."""
+"""The address in an `addressed_namespace`; its default route leads to 10.66.0.2, which is absent."""
 _VETH = (
     "link add call0 type veth peer name call1",
     f"address add {ADDRESS}/24 dev call0",

@@ -1,7 +1,7 @@
 """The page in browsers as people have them: no setting of theirs is changed, and the server is told nothing.
 
-A browser gathers no loopback candidate once the machine has another address, Firefox does not send from that address
-to 127.0.0.1, and on a machine with loopback alone neither gathers anything.
+A browser gathers no loopback candidate once the machine has another address, Firefox does not send from there to
+127.0.0.1, and on a machine with loopback alone neither gathers anything.
 """
 
 from __future__ import annotations
