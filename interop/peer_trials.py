@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -93,10 +92,11 @@ def why_gstreamer_is_absent() -> str | None:
 
 def why_pion_is_absent() -> str | None:
     """One line, or None if it is there."""
-    if PION.exists():
-        return None
-    go = "`make peers` builds it" if shutil.which("go") else "there is no go"
-    return f"Pion is not built here: {go}"
+    if not PION.exists():
+        return "Pion is not built here: `make peers` builds it where there is go"
+    if PION.stat().st_mtime < (PEERS / "pion" / "main.go").stat().st_mtime:
+        return "Pion was built from an older main.go: `make peers` builds it again"
+    return None
 
 
 class Peer:
@@ -266,6 +266,7 @@ MESSAGES: Sequence[str | bytes] = (
     content(1_200, 1),
     content(60_000, 2),
     "x" * 30_000,
+    b"",
 )
 
 

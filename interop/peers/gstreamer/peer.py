@@ -19,6 +19,7 @@ import base64
 import json
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +51,7 @@ LISTEN = (
 
 
 class Peer:
-    """One call. What GStreamer's threads report is kept behind one condition."""
+    """One call. What GStreamer's threads report is kept under one lock."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -185,16 +186,18 @@ class Peer:
         return name
 
     def _until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait until `condition` holds; some of what is asked for changes without a signal."""
-        left = PATIENCE
-        with self._changed:
-            while not condition():
-                if self._problem is not None:
-                    raise RuntimeError(self._problem)
-                if left <= 0:
-                    raise RuntimeError(f"no sign of {what} within {PATIENCE:g} s (connection {self._state()})")
+        """Wait until `condition` holds; some of what is asked for changes without a signal.
+
+        It is asked without our lock: reading a property takes GStreamer's, with which its threads call us.
+        """
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            if self._problem is not None:
+                raise RuntimeError(self._problem)
+            if time.monotonic() > end:
+                raise RuntimeError(f"no sign of {what} within {PATIENCE:g} s (connection {self._state()})")
+            with self._changed:
                 self._changed.wait(0.02)
-                left -= 0.02
 
     def _ask(self, signal: str, *arguments: Any) -> Any:
         """Emit a signal that answers by a promise; return the reply."""
