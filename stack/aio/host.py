@@ -51,8 +51,11 @@ class HostFull(StackError):
 class HostConfig:
     """How a host listens and what it agrees to."""
 
-    host: str = "127.0.0.1"
-    """The address, name or wildcard that media listens on; see `stack.aio.udp.local_addresses`."""
+    host: str | None = None
+    """The address, name or wildcard that media listens on; None: this machine's addresses and loopback.
+
+    See `stack.aio.udp.local_addresses`, and `docs/security.md` for what a stranger can do there.
+    """
     udp_port: int = 3478
     public_ips: tuple[str, ...] = ()
     """Addresses to offer instead of the bound ones, where a 1:1 NAT stands in front."""
