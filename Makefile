@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 JOBS ?= auto
+GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup local serve test test-slow peers lint format bench clean
@@ -31,9 +32,12 @@ test: $(VENV)/.ready ## run the tests, in real browsers too where there are any
 test-slow: $(VENV)/.ready ## run the tests that take minutes: long transfers on a bad network, long calls
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow $(ARGS)
 
-peers: ## fetch other stacks from npm for the tests against them (optional; needs node)
-	@for folder in interop/peers/*/package.json; do \
-	    npm install --ignore-scripts --no-audit --no-fund --no-package-lock --silent --prefix "$$(dirname $$folder)" || exit 1; done
+peers: ## fetch and build other stacks for the tests against them (optional; needs node, go)
+	@if command -v npm >/dev/null; then for folder in interop/peers/*/package.json; do \
+	    npm install --ignore-scripts --no-audit --no-fund --no-package-lock --silent --prefix "$$(dirname $$folder)" || exit 1; done; \
+	    else echo "peers: no npm here"; fi
+	@if command -v $(GO) >/dev/null; then $(GO) build -C interop/peers/pion -p 1 -buildvcs=false -o $(CURDIR)/build/peers/pion_peer .; \
+	    else echo "peers: no go here"; fi
 
 lint: $(VENV)/.ready ## formatting, rules, types and the contracts between the layers
 	$(BIN)/ruff format --check .

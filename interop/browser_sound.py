@@ -188,7 +188,9 @@ async def converse(
 ) -> Result:
     """Let Chromium say what is in the WAV `microphone` and a program `sound` (at `RATE`), at the same time."""
     program = _Program(sound)
-    config = HostConfig(udp_port=0, conversation=ConversationConfig(microphone_rate=RATE, echo="off"))
+    config = HostConfig(
+        host="127.0.0.1", udp_port=0, conversation=ConversationConfig(microphone_rate=RATE, echo="off")
+    )
     async with Host(program, config) as host:
         address = host.addresses[0]
         async with (

@@ -15,7 +15,7 @@ import shutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -186,15 +186,17 @@ def why_absent(name: str) -> str | None:
     return None
 
 
-@asynccontextmanager
-async def process_lab(name: str) -> AsyncIterator[ProcessLab]:
+def process_lab(name: str) -> AbstractAsyncContextManager[ProcessLab]:
     """Start the lab of aiortc, node-datachannel or werift."""
-    argv: Sequence[str]
     if name == "aiortc":
-        argv = [sys.executable, "-m", "interop.peers.aiortc_lab"]
-    else:
-        argv = ["node", str(NODE_PEERS / "lab.mjs"), name]
-    process = await asyncio.create_subprocess_exec(
+        return process(name, [sys.executable, "-m", "interop.peers.aiortc_lab"])
+    return process(name, ["node", str(NODE_PEERS / "lab.mjs"), name])
+
+
+@asynccontextmanager
+async def process(name: str, argv: Sequence[str]) -> AsyncIterator[ProcessLab]:
+    """Start a program that takes commands; it is killed on the way out."""
+    child = await asyncio.create_subprocess_exec(
         *argv,
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
@@ -202,15 +204,15 @@ async def process_lab(name: str) -> AsyncIterator[ProcessLab]:
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 22,
     )
-    lab = ProcessLab(name, process)
+    lab = ProcessLab(name, child)
     readers = [asyncio.create_task(lab.read()), asyncio.create_task(lab.read_errors())]
     try:
         await lab.ready()
         yield lab
     finally:
         with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+            child.kill()
+        await child.wait()
         await asyncio.gather(*readers)
 
 
@@ -222,7 +224,7 @@ async def stay(call: Call) -> None:
 @asynccontextmanager
 async def trial_server(setup: Setup = Setup.PASSIVE, pcap: str | None = None) -> AsyncIterator[Serving]:
     """Our server, in this process."""
-    config = ServeConfig(port=0, pcap=pcap, media=HostConfig(udp_port=0, setup=setup))
+    config = ServeConfig(port=0, pcap=pcap, media=HostConfig(host="127.0.0.1", udp_port=0, setup=setup))
     async with serving(stay, config) as server:
         yield server
 

@@ -46,8 +46,12 @@ def rewrite_candidates(answer: str, relay: Endpoint) -> str:
 
 
 def without_candidates(description: str) -> str:
-    """Return a description (an offer) without candidates: a full ICE agent then waits for the relay's checks."""
-    kept = (line for line in description.splitlines() if not line.startswith("a=candidate:"))
+    """Return a description (an offer) without candidates: a full ICE agent then waits for the relay's checks.
+
+    It does not say that there are no more: an agent that has none can be refused at once.
+    """
+    left_out = ("a=candidate:", "a=end-of-candidates")
+    kept = (line for line in description.splitlines() if not line.startswith(left_out))
     return "\r\n".join(kept) + "\r\n"
 
 

@@ -30,11 +30,15 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 
 
 @asynccontextmanager
-async def ours(agent: str = "echo", extra_args: Sequence[str] = ()) -> AsyncIterator[str]:
-    """`python -m stack serve`; yields the address of its page."""
+async def ours(
+    agent: str = "echo", extra_args: Sequence[str] = (), host: str | None = "127.0.0.1"
+) -> AsyncIterator[str]:
+    """`python -m stack serve`; yields the address of its page. `host` None: it is not told where to listen."""
     port, udp_port = free_port(), free_port(socket.SOCK_DGRAM)
-    argv = ["-m", "stack", "serve", "--agent", agent, "--host", "127.0.0.1", "--port", str(port)]
-    async with _python([*argv, "--udp-port", str(udp_port), *extra_args], port) as url:
+    argv = ["-m", "stack", "serve", "--agent", agent, "--port", str(port), "--udp-port", str(udp_port)]
+    if host is not None:
+        argv += ["--host", host]
+    async with _python([*argv, *extra_args], port) as url:
         yield url
 
 

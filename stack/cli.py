@@ -75,7 +75,8 @@ _PORT = click.IntRange(0, 65535)
 @_option(
     "--endpointer", default="rules", help="Who ends semantic turns: rules, or smart-turn:FILE (an ONNX model)."
 )
-@_option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0: all.")
+@_option("--host", default=None, help="Address for HTTP and media; 0.0.0.0: all. Without it: 127.0.0.1 for HTTP.")
+@_option("--media-host", default=None, help="Address for media alone. Without both: all, and loopback.")
 @_option("--port", default=8080, type=_PORT, help="HTTP port.")
 @_option("--udp-port", default=3478, type=_PORT, help="Media port.")
 @_option("--public-ip", default=None, help="Address to offer when a 1:1 NAT stands in front.")
@@ -124,6 +125,7 @@ def serve(**options: Any) -> None:
     serve_program(
         program,
         host=options["host"],
+        media_host=options["media_host"],
         port=options["port"],
         udp_port=options["udp_port"],
         public_ip=options["public_ip"],

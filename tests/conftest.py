@@ -33,7 +33,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 NETWORKS = ("tests.dtls.link", "tests.ice.simulation", "tests.rtp.party", "tests.sctp.pair", "tests.sim.")
 """The simulated networks: a module that uses one of them tests two ends."""
 ONE_BY_ONE, IN_BATCHES = "one by one", "in batches"
-LONG: tuple[str, ...] = ()
+LONG = (
+    "tests/ice/test_agent.py::test_hundreds_of_candidates",
+    "tests/sctp/test_delivery.py::test_tsns_and_ssns_wrap",
+    "tests/voice/test_conversation.py::test_words_tell_whether",
+    "tests/voice/test_long_calls.py",
+    "tests/voice/test_recording.py",
+    "tests/voice/test_statistics.py",
+)
 """What takes long: in batches with the slow tests only."""
 
 

@@ -133,6 +133,9 @@ _SRTP_NAMES: Final = {
     "SRTP_AEAD_AES_256_GCM": SrtpProfile.AEAD_AES_256_GCM,
 }
 
+# The runner reckons with the shares that BoringSSL's client sends unasked; ours sends the second alone.
+_SHARES: Final = (NamedGroup.X25519MLKEM768, NamedGroup.X25519)
+
 _EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -218,6 +221,8 @@ def configuration(flags: Flags) -> DtlsConfig:
     if flags.cipher:
         chosen = _names(_SUITE_NAMES, flags.cipher)
         suites = tuple(suite for suite in suites if "_WITH_" not in suite.name) + chosen
+    groups = _known(NamedGroup, flags.curves) if flags.curves else AVAILABLE_GROUPS
+    shares = tuple(group for group in groups if group in _SHARES) or groups[:1]
     verifies = flags.verify_peer or flags.require_any_client_certificate or not flags.server
     return DtlsConfig(
         certificate=certificate,
@@ -226,11 +231,14 @@ def configuration(flags: Flags) -> DtlsConfig:
         min_version=versions[0],
         max_version=versions[-1],
         cipher_suites=suites,
-        groups=_known(NamedGroup, flags.curves) if flags.curves else AVAILABLE_GROUPS,
+        groups=groups,
+        key_shares=shares,
         signature_schemes=schemes,
         srtp_profiles=_names(_SRTP_NAMES, flags.srtp_profiles) if flags.srtp_profiles else (),
         alpn=_alpn(flags),
         mtu=flags.mtu,
+        mtu_is_known=True,  # the runner says what it is, and refuses needless fragments
+        strict_plaintext=True,  # it also expects forged plaintext to be fatal, which by default it is not
         initial_timeout=flags.initial_timeout_duration_ms / 1000,
         request_client_certificate=flags.verify_peer or flags.require_any_client_certificate,
         require_client_certificate=flags.require_any_client_certificate,

@@ -15,7 +15,7 @@ from typing import Literal
 
 from interop.browsers import chromium, firefox
 from interop.browsers.browser import Browser, BrowserError, ConsoleLine, Microphone, Options
-from interop.browsers.namespace import loopback_namespace
+from interop.browsers.namespace import addressed_namespace, loopback_namespace
 from interop.browsers.process import Installed, find
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Installed",
     "Microphone",
     "Options",
+    "addressed_namespace",
     "available",
     "launch",
     "loopback_namespace",
@@ -50,6 +51,7 @@ async def launch(
     viewport: tuple[int, int] = (1280, 800),
     dtls_1_2_only: bool = False,
     post_quantum: bool = True,
+    stock: bool = False,
     field_trials: Mapping[str, str] | None = None,
     prefs: Mapping[str, bool | int | str] | None = None,
     extra_args: Sequence[str] = (),
@@ -59,6 +61,8 @@ async def launch(
 
     `audio_file` is a WAV that plays as the microphone (without one, the browser's own test tone does).
     `field_trials` are Chromium's, `prefs` are Firefox's, `dtls_1_2_only` works in Firefox alone.
+    A `stock` profile has the settings that people have: nothing but what drives the browser without a screen and
+    feeds it a microphone without a question. The others also use loopback for calls and leave out what costs time.
     `viewport` is in CSS pixels, `start_timeout` in seconds. Raises `BrowserError` for whatever goes wrong.
     """
     if name not in _BROWSERS:
@@ -75,6 +79,7 @@ async def launch(
         viewport=viewport,
         dtls_1_2_only=dtls_1_2_only,
         post_quantum=post_quantum,
+        stock=stock,
         field_trials=dict(field_trials or {}),
         prefs=dict(prefs or {}),
         extra_args=tuple(extra_args),

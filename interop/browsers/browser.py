@@ -34,6 +34,7 @@ class Options:
     viewport: tuple[int, int]
     dtls_1_2_only: bool
     post_quantum: bool
+    stock: bool
     field_trials: dict[str, str]
     prefs: dict[str, bool | int | str]
     extra_args: tuple[str, ...]

@@ -14,28 +14,31 @@ from interop.browsers.wire import COMMAND_TIMEOUT, Wire, connect
 
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
-_ARGUMENTS = (
+_STOCK_ARGUMENTS = (
     "--headless=new",
     "--no-sandbox",  # root in a container
     "--disable-gpu",
     "--disable-dev-shm-usage",
-    "--disable-quic",
     "--no-first-run",
     "--no-default-browser-check",
+    "--password-store=basic",
+    "--remote-debugging-port=0",
+)
+_ARGUMENTS = (
+    *_STOCK_ARGUMENTS,
+    "--disable-quic",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
     "--disable-breakpad",
     "--disable-extensions",
     "--mute-audio",
-    "--password-store=basic",
     "--autoplay-policy=no-user-gesture-required",
     # A page that is not looked at is slowed down otherwise, and nobody looks at these.
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
     "--allow-loopback-in-peer-connection",  # candidates on 127.0.0.1 where there is no other interface
-    "--remote-debugging-port=0",
 )
 _LEVELS = {"warning": "warning", "error": "error", "assert": "error", "debug": "debug", "verbose": "debug"}
 _KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "Space": 32}
@@ -46,7 +49,11 @@ def arguments(options: Options, profile: Path) -> list[str]:
     if options.dtls_1_2_only or options.prefs:
         raise BrowserError("Chromium has no preferences, and no switch that turns DTLS 1.3 off")
     width, height = options.viewport
-    chosen = [*_ARGUMENTS, f"--user-data-dir={profile}", f"--window-size={width},{height}"]
+    chosen = [
+        *(_STOCK_ARGUMENTS if options.stock else _ARGUMENTS),
+        f"--user-data-dir={profile}",
+        f"--window-size={width},{height}",
+    ]
     if options.microphone is not Microphone.MISSING:
         chosen.append("--use-fake-device-for-media-stream")
         refuse = "=deny" if options.microphone is Microphone.REFUSED else ""

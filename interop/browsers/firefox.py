@@ -76,7 +76,7 @@ def preferences(options: Options) -> dict[str, bool | int | str]:
     """What goes into the profile's `user.js`."""
     if options.field_trials:
         raise BrowserError("field trials are Chromium's")
-    prefs = dict(_PREFS)
+    prefs = {} if options.stock else dict(_PREFS)
     prefs["layout.css.prefers-color-scheme.content-override"] = 0 if options.color_scheme == "dark" else 1
     granted = options.microphone is Microphone.GRANTED
     prefs["media.navigator.streams.fake"] = options.microphone is not Microphone.MISSING

@@ -3,6 +3,9 @@
 A browser gathers candidates on every interface it finds and talks to other hosts when it can. In a namespace of
 its own there is only 127.0.0.1 and ::1, and no port can clash. It needs no `ip` program and leaves nothing behind:
 the kernel drops the namespace with the last process in it.
+
+What people have is a machine with an address: `addressed_namespace` adds an interface (one end of a veth pair; on
+the other end nothing answers) and a default route, for which it does need `ip`.
 """
 
 from __future__ import annotations
@@ -10,14 +13,26 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import shutil
 import socket
 import struct
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
+
+ADDRESS = "10.66.0.1"
+"""The address in an `addressed_namespace`; its default route leads to 10.66.0.2, which is absent."""
+_VETH = (
+    "link add call0 type veth peer name call1",
+    f"address add {ADDRESS}/24 dev call0",
+    "link set call0 up",
+    "link set call1 up",
+    "route add default via 10.66.0.2",
+)
 
 
 @contextmanager
@@ -46,6 +61,28 @@ def loopback_namespace() -> Iterator[bool]:
                 raise OSError(ctypes.get_errno(), "cannot go back to the former network namespace")
     finally:
         os.close(former)
+
+
+@contextmanager
+def addressed_namespace() -> Iterator[str | None]:
+    """Like `loopback_namespace`, with an interface that has an address and the default route.
+
+    Yields None, or one line that says why there is no such network here.
+    """
+    with loopback_namespace() as isolated:
+        if not isolated:
+            yield "network namespaces are not permitted here"
+            return
+        ip = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        if ip is None:
+            yield "there is no `ip` (iproute2) here"
+            return
+        for command in _VETH:
+            done = subprocess.run([ip, *command.split()], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                yield f"ip {command}: {done.stderr.strip()}"
+                return
+        yield None
 
 
 def _raise_loopback() -> None:

@@ -48,6 +48,10 @@ MAX_WAITING = 2000
 """Events that wait for the model or for the client; more are dropped, the newest first."""
 MAX_MESSAGE = 16 << 20
 _G711_PIECE = 160  # what one packet would hold; a decoder takes no more than some
+ABSENT_AFTER = 0.5
+"""Seconds without a frame of the microphone after which the model is sent as much silence."""
+MAX_ABSENT = 20.0
+"""Seconds of such silence, at most: by then every turn is over."""
 STABLE = 10.0
 """Seconds after which a connection counts as good, and the next break as the first."""
 
@@ -372,16 +376,32 @@ class _Bridge:
 
     async def _microphone(self) -> None:
         rate = self._config.format.rate
-        async for frame in self._call.microphone:
+        absent = 0.0  # seconds without a frame
+        while True:
+            try:
+                frame = await asyncio.wait_for(anext(self._call.microphone), ABSENT_AFTER)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                # A model's turn detection knows no time but that of the sound it is sent, and a microphone that
+                # is muted or unplugged sends none: what has passed by the clock was silence.
+                if self._config.turns == "model" and absent < MAX_ABSENT:
+                    absent += ABSENT_AFTER
+                    self._append(np.zeros(round(ABSENT_AFTER * rate), np.int16))
+                continue
+            absent = 0.0
             samples = frame.samples
             if frame.sample_rate != rate:
                 if self._resampler is None:
                     self._resampler = Resampler(frame.sample_rate, rate, causal=True)
                 samples = self._resampler.process(samples)
-            if self._socket is None or not len(samples):
-                continue  # nobody is there to hear it
-            data = self._encoder.encode(samples) if self._encoder is not None else samples.astype("<i2").tobytes()
-            self._ask_model("input_audio_buffer.append", audio=base64.b64encode(data).decode())
+            self._append(samples)
+
+    def _append(self, samples: Samples) -> None:
+        if self._socket is None or not len(samples):
+            return  # nobody is there to hear it
+        data = self._encoder.encode(samples) if self._encoder is not None else samples.astype("<i2").tobytes()
+        self._ask_model("input_audio_buffer.append", audio=base64.b64encode(data).decode())
 
     # -- the client ------------------------------------------------------------------------------------------
 

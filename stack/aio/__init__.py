@@ -3,7 +3,7 @@
 from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker, Tool
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.driver import Driver, MediaThread
-from stack.aio.host import Accepted, Host, HostConfig, HostFull
+from stack.aio.host import Accepted, Host, HostConfig, HostFull, Renegotiated
 from stack.aio.programs import Program, as_program
 from stack.aio.recording import Recording
 from stack.aio.reply import Reply
@@ -25,6 +25,7 @@ __all__ = [
     "MediaThread",
     "Program",
     "Recording",
+    "Renegotiated",
     "Reply",
     "Speaker",
     "Tool",

@@ -33,11 +33,13 @@ from stack.voice.conversation import Conversation
 from stack.voice.endpointing import Endpointer
 from stack.voice.events import (
     AudioReceived,
+    ClientEvent,
     ConversationEvent,
     ProgramEvent,
     ReplyFinished,
     ReplyHeard,
     ReplyInterrupted,
+    SessionUpdated,
     SpeakerDrained,
     ToolRequested,
     TurnPaused,
@@ -225,6 +227,12 @@ class Call:
         self._utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG)
         self.tools: tuple[Tool, ...] = ()
         """The functions that the client offers; see `call_tool`."""
+        self.session: Mapping[str, Any] = context.session
+        """What the client has set for this call, as it came with the offer and was updated since.
+
+        In the dialect's words, e.g. `instructions` and `audio.output.voice` of OpenAI's; `SessionUpdated` in
+        `events` says when it is another.
+        """
         self.asks_for_turns = False
         """True once somebody iterates over `utterances`."""
         self._transcription: Transcription | None = None
@@ -425,6 +433,15 @@ class Call:
         """Tell those who watch."""
         for watcher in self._watchers:
             watcher.put(event)
+
+    def inform(self, event: ClientEvent) -> None:
+        """Tell the program what its client has set or put into the conversation."""
+        if isinstance(event, SessionUpdated):
+            self.session = event.session
+        if not self.ended:
+            self.events.put(event)
+            for watcher in self._watchers:
+                watcher.put(event)
 
     def manage_turns(self) -> None:
         """From now on a turn reaches the program by `hand_over` only."""

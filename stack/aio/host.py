@@ -30,7 +30,7 @@ from stack.core.machine import Address, Instant
 from stack.core.trace import Counters, PacketTrace
 from stack.dtls import Certificate
 from stack.ice import IceCredentials
-from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate
+from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate, renegotiate, restarts_ice
 from stack.server import Endpoint
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.config import prepare
@@ -51,8 +51,11 @@ class HostFull(StackError):
 class HostConfig:
     """How a host listens and what it agrees to."""
 
-    host: str = "127.0.0.1"
-    """The address, name or wildcard that media listens on; see `stack.aio.udp.local_addresses`."""
+    host: str | None = None
+    """The address, name or wildcard that media listens on; None: this machine's addresses and loopback.
+
+    See `stack.aio.udp.local_addresses`, and `docs/security.md` for what a stranger can do there.
+    """
     udp_port: int = 3478
     public_ips: tuple[str, ...] = ()
     """Addresses to offer instead of the bound ones, where a 1:1 NAT stands in front."""
@@ -70,6 +73,14 @@ class Accepted:
 
     answer: str
     call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Renegotiated:
+    """What came of a further offer; `ice_ufrag` is ours from now on."""
+
+    answer: str
+    ice_ufrag: str
 
 
 class Host:
@@ -189,6 +200,34 @@ class Host:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return Accepted(negotiation.answer.serialize(), call)
+
+    async def renegotiate(self, call: Call, offer: str) -> Renegotiated:
+        """Answer a further offer on a call that is up: same certificate, sections and codec (RFC 3264 §8).
+
+        Other ICE credentials in it restart ICE. Raises `ParseError` and `NegotiationError` as `accept` does, and
+        `LocalError` if the call is over; the call then goes on as it was.
+        """
+        description = SessionDescription.parse(offer)
+
+        def change() -> Renegotiated:
+            conversation = self._conversations.get(call.id)
+            if conversation is None:
+                raise LocalError("the call is over")
+            former = conversation.session.parameters
+            local = replace(former.local, session_version=former.local.session_version + 1)
+            agreed = renegotiate(description, former.negotiation, local)
+            if restarts_ice(agreed, former.negotiation):
+                fresh = IceCredentials.generate(os.urandom)
+                local = replace(local, ice_ufrag=fresh.ufrag, ice_pwd=fresh.password)
+                agreed = renegotiate(description, former.negotiation, local)
+            conversation.session.renegotiate(SessionParameters(local, agreed), self._driver.now())
+            if local.ice_ufrag != former.local.ice_ufrag:
+                self._endpoint.alias(local.ice_ufrag, call.id)
+            self._endpoint.touch(call.id)
+            self._driver.pump()
+            return Renegotiated(agreed.answer.serialize(), local.ice_ufrag)
+
+        return await self._media.run(change)
 
     async def restart_ice(self, call: Call, remote: IceCredentials) -> IceCredentials:
         """Begin an ICE restart that the peer asked for with its new credentials; return ours (RFC 8445 §9).

@@ -19,12 +19,23 @@ from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit
 from stack.core.trace import Counters
 
+LOOPBACK = "127.0.0.1"
 MAX_BATCH = 256
 """Datagrams taken from one socket before others get their turn."""
 MAX_DATAGRAM = 65_535
+MAX_PORTS_TRIED = 16
+"""Free ports of the first address that are tried until one is free on all."""
 SOCKET_BUFFER = 1 << 22
 """Bytes asked of the kernel for each direction: bursts of many calls wait there, not in Python."""
 _MAX_CACHED_PATHS = 20_000
+
+
+class _CannotBind(LocalError):
+    """A port in use, an address that is not there, a port that is not for us."""
+
+    def __init__(self, address: Address, error: OSError) -> None:
+        super().__init__(f"cannot bind UDP {address}: {error.strerror}")
+        self.errno = error.errno
 
 
 class UdpSocket:
@@ -45,7 +56,7 @@ class UdpSocket:
             self._socket.bind((host, port))
         except OSError as error:
             self._socket.close()
-            raise LocalError(f"cannot bind UDP {Address(host, port)}: {error.strerror}") from error
+            raise _CannotBind(Address(host, port), error) from error
         name = self._socket.getsockname()
         self.address = Address(name[0], name[1])
         self.counters = Counters()
@@ -128,15 +139,35 @@ class UdpSockets:
 
 
 def bind_all(hosts: Sequence[str], port: int) -> UdpSockets:
-    """Bind one port on several local addresses; port 0 picks one that is free on the first of them.
+    """Bind one port on several local addresses; port 0 picks one that is free on all of them.
 
-    Raises `LocalError` if any cannot be bound.
+    An address that cannot be had now (IPv6 that is still being probed, an interface that has just gone) is left
+    out while there are others. Raises `LocalError` if any other cannot be bound, or none can.
     """
+    for _ in range(MAX_PORTS_TRIED - 1 if port == 0 else 0):
+        try:
+            return _bind_all(hosts, 0)
+        except _CannotBind as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return _bind_all(hosts, port)
+
+
+def _bind_all(hosts: Sequence[str], port: int) -> UdpSockets:
     sockets: list[UdpSocket] = []
+    absent: _CannotBind | None = None
     try:
         for host in hosts:
-            sockets.append(UdpSocket(host, port))
-            port = sockets[-1].address.port
+            try:
+                sockets.append(UdpSocket(host, port))
+            except _CannotBind as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                absent = error
+            else:
+                port = sockets[-1].address.port
+        if absent is not None and not sockets:
+            raise absent
     except LocalError:
         for udp in sockets:
             udp.close()
@@ -144,16 +175,20 @@ def bind_all(hosts: Sequence[str], port: int) -> UdpSockets:
     return UdpSockets(sockets)
 
 
-def local_addresses(host: str) -> list[str]:
+def local_addresses(host: str | None) -> list[str]:
     """Return the local IP addresses on which media is offered when the server is asked to listen on `host`.
 
+    None means every address of this machine, and loopback after them: a browser with its usual settings has no
+    loopback candidate once there is another interface, and Firefox then does not send to 127.0.0.1 at all.
     A wildcard means every address of this machine that is not loopback or link-local; a name means what it
-    resolves to. "localhost" on Linux means the loopback addresses alone: a browser's socket that is bound to a LAN
-    address reaches them there. Other systems refuse that, so the LAN addresses are added.
+    resolves to. "localhost" on Linux means the loopback addresses alone: a socket that is bound to a LAN address
+    reaches them there (Chromium does so). Other systems refuse that, so the LAN addresses are added.
     Raises `LocalError` if `host` means nothing.
     """
+    if host is None:
+        return [*_interface_addresses(), LOOPBACK]
     if host in ("0.0.0.0", "::", "*"):
-        return _interface_addresses() or ["127.0.0.1"]
+        return _interface_addresses() or [LOOPBACK]
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
     except OSError as error:

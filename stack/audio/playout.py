@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -302,9 +302,9 @@ class PlayoutQueue:
                 self._resampler = Resampler(rate, self.sample_rate, self.channels, causal=True)
                 self._ready = np.concatenate((self._ready, tail))
             count = min(len(array), round(rate * FRAME))
-            block = array[:count]
-            if block.dtype != np.int16 or block.ndim != (1 if self.channels == 1 else 2):
-                block = to_int16(block, self.channels)
+            piece = array[:count]
+            plain = piece.dtype == np.int16 and piece.ndim == 1 and self.channels == 1
+            block = cast(Samples, piece) if plain else to_int16(piece, self.channels)
             if count == len(array):
                 self._chunks.popleft()
             else:

@@ -1,8 +1,9 @@
 """Certificates as WebRTC uses them: self-signed, known by their fingerprint (RFC 8122, RFC 8827 §6.5).
 
 A `Certificate` is ours and has its key; the peer's is only DER and a public key. Nobody checks a chain, a name
-or a date: the fingerprint came over the signalling channel and is the whole of the trust. What is checked is
-that a key usage extension, if there is one, allows signing (RFC 8446 §4.4.2.2).
+or a date, and no fault in them matters: the fingerprint came over the signalling channel and is the whole of
+the trust. What is checked is that the key can be read and is of a kind that we name, and that a key usage
+extension, if there is one, allows signing (RFC 8446 §4.4.2.2).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy
 from stack.dtls.alerts import AlertDescription, FailureReason, HandshakeFailure
+from stack.dtls.der import read_certificate
 from stack.dtls.signatures import PrivateKey, PublicKey
 
 _HASHES: Final = {
@@ -36,6 +38,11 @@ _HASHES: Final = {
 _ACCEPTED: Final = frozenset(("sha-256", "sha-384", "sha-512"))
 _P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _MIN_RSA_BITS: Final = 1024  # what browsers accept of each other; the fingerprint, not the key, is the trust
+_EC_KEY: Final = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey (RFC 5480 §2.1.1)
+_RSA_KEY: Final = bytes.fromhex("06092a864886f70d010101")  # rsaEncryption (RFC 8017 §A.1)
+_ED25519_KEY: Final = bytes.fromhex("06032b6570")  # RFC 8410 §3
+_KEYS: Final = (_EC_KEY, _RSA_KEY, _ED25519_KEY)
+_CURVES: Final = (bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06052b81040022"))  # P-256, P-384
 DEFAULT_LIFETIME: Final = timedelta(days=30)
 _CLOCK_SKEW: Final = timedelta(days=1)
 
@@ -146,27 +153,26 @@ class Certificate:
 def peer_public_key(der: bytes) -> PublicKey:
     """Return the key of a peer's certificate; `HandshakeFailure` if it cannot be used for signing."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        key = certificate.public_key()
-        may_sign = _may_sign(certificate)
+        found = read_certificate(der)
+        # RFC 8422 §5.1.1: a certificate's curve is one of those that we name in supported_groups.
+        if found.algorithm not in _KEYS or (found.algorithm == _EC_KEY and found.parameters not in _CURVES):
+            raise HandshakeFailure(
+                AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE, "kind of key"
+            )
+        key = serialization.load_der_public_key(found.public_key_info)
+    except HandshakeFailure:
+        raise
     except Exception as error:  # the parser's exceptions are an open set; whatever it is, the bytes are the peer's
         raise HandshakeFailure(
-            AlertDescription.DECODE_ERROR, FailureReason.BAD_CERTIFICATE, type(error).__name__
+            AlertDescription.DECODE_ERROR, FailureReason.BAD_CERTIFICATE, f"{type(error).__name__}: {error}"
         ) from None
     if not isinstance(key, (ec.EllipticCurvePublicKey, rsa.RSAPublicKey, Ed25519PublicKey)):
         raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE)
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
         raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE, "weak key")
-    if not may_sign:
+    if not found.may_sign:
         raise HandshakeFailure(AlertDescription.ILLEGAL_PARAMETER, FailureReason.KEY_USAGE)
     return key
-
-
-def _may_sign(certificate: x509.Certificate) -> bool:
-    usages = (
-        extension.value for extension in certificate.extensions if isinstance(extension.value, x509.KeyUsage)
-    )
-    return all(usage.digital_signature for usage in usages)
 
 
 def check_fingerprint(der: bytes, expected: Iterable[Fingerprint] | None) -> None:

@@ -4,7 +4,11 @@ Joins the record layer, reassembly, our flight and the timers. RFC 6347 §4.2, R
 nothing of what the messages mean; the handshakes (`client12.py` and its siblings) stand on it.
 
 Timers: RETRANSMIT sends the flight again, doubling from `initial_timeout` to a minute and giving up after
-`MAX_TIMEOUTS`; ACK (1.3) waits a quarter of that for the rest of a flight before it acknowledges a part.
+`MAX_TIMEOUTS`; ACK (1.3) waits a quarter of that for the rest of a flight before it acknowledges a part. A flight
+that the peer repeats calls for ours at once.
+
+Records of epoch 0 are not authenticated: unless `strict_plaintext` is set, what they break is dropped and counted,
+and what they acknowledge never makes us forget a flight.
 """
 
 from __future__ import annotations
@@ -37,6 +41,11 @@ MAX_TIMEOUTS: Final = 12
 MAX_TIMEOUT: Final = 60.0
 MAX_ACKED_RECORDS: Final = 32
 """Record numbers in one ACK."""
+REPEAT_FRACTION: Final = 16
+"""A flight that the peer asks for again is not sent twice within this part of the initial timeout."""
+SMALLER_DATAGRAMS: Final = ((2, 548), (4, 228))
+"""After how many vain transmissions datagrams shrink to which size (RFC 9147 §4.4 suggests two or three): first to
+what every IPv4 host takes (576 bytes with headers, RFC 791 §3.1), then to the least that makes progress."""
 _ACK_FRACTION: Final = 4
 _ACK_ENTRY_LENGTH: Final = 16
 _FIRST_APPLICATION_EPOCH: Final = 3
@@ -55,14 +64,23 @@ class Received(NamedTuple):
 
     is_new: bool
     """Something that was not handled yet."""
-    repeats_last: bool
-    """The beginning of the message that was handled last, once more."""
+    asks_again: bool
+    """The beginning of the message that our flight answers, once more: the flight was lost."""
 
 
 class Channel:
     """Sends and receives handshake messages reliably."""
 
-    def __init__(self, mtu: int, initial_timeout: float, max_message_length: int, counters: Counters) -> None:
+    def __init__(
+        self,
+        mtu: int,
+        initial_timeout: float,
+        max_message_length: int,
+        counters: Counters,
+        *,
+        mtu_is_known: bool = False,
+        strict_plaintext: bool = False,
+    ) -> None:
         self.records = RecordLayer(counters)
         self.mtu = mtu
         self.in_handshake = True
@@ -72,6 +90,13 @@ class Channel:
         self._initial_timeout = initial_timeout
         self._timeout = initial_timeout
         self._timeouts = 0
+        self._repeats = 0
+        self._mtu_is_known = mtu_is_known
+        self._largest = mtu
+        self._strict = strict_plaintext
+        self._sent_at: Instant = 0.0
+        self._answered_seq: int | None = None
+        """The message of the peer that our flight answers; None: it answers nothing."""
         self._timers: Timers[TimerName] = Timers()
         self._armed_at: dict[TimerName, Instant] = {}
         self._flight = Flight()
@@ -107,23 +132,51 @@ class Channel:
         """Send the flight. Unless the answer is optional (the last flight of 1.2), repeat it until answered."""
         if self.in_handshake:
             # RFC 9147 §7.1: the next flight acknowledges the previous one implicitly.
-            self._to_acknowledge.clear()
-            self._timers.clear(TimerName.ACK)
+            self._forget_to_acknowledge()
+        self._answered_seq = self._reassembler.next_message_seq - 1 if self.in_handshake else None
         self._flight.is_complete = True
         self._stop_retransmission()
         self._transmit_flight(now, expects_answer)
 
     def _transmit_flight(self, now: Instant, expects_answer: bool) -> None:
-        self._transmits += self._flight.pack(self.records, self.mtu)
+        if self._flight.is_acknowledged:  # in epoch 0, which proves nothing: the peer is still silent
+            self._flight.forget_acknowledgements()
+        self._transmits += self._flight.pack(self.records, self._datagram_size())
+        self._sent_at = now
         if expects_answer:
             self._arm(TimerName.RETRANSMIT, now, self._timeout)
 
-    def retransmit_last_flight(self, now: Instant) -> None:
-        """Answer a repeated flight of the peer with ours, at most `MAX_TIMEOUTS` times (RFC 6347 §4.2.4)."""
-        self._timeouts += 1
-        if self._timeouts <= MAX_TIMEOUTS:
-            self._counters.add("flight_repeated_on_request")
-            self._transmit_flight(now, expects_answer=False)
+    def _datagram_size(self) -> int:
+        """Return how large a datagram may be; once it was made smaller in a handshake it stays so."""
+        if self._mtu_is_known:
+            return self.mtu
+        for attempts, size in SMALLER_DATAGRAMS:
+            if self._timeouts + self._repeats >= attempts and size < self._largest:
+                self._largest = size
+        return min(self.mtu, self._largest)
+
+    def answer_repeat(self, epoch: int, now: Instant) -> None:
+        """Answer a repeated flight of the peer with ours at once (RFC 6347 §4.2.4, RFC 9147 §5.8.1).
+
+        At most `MAX_TIMEOUTS` times. A repeat in epoch 0 may be a copy that the network made, or a forgery, so it
+        is not answered sooner than a part of the initial timeout after the last transmission.
+        """
+        if not self._flight:
+            return
+        soon = epoch == 0 and now - self._sent_at < self._initial_timeout / REPEAT_FRACTION
+        if soon or self._repeats >= MAX_TIMEOUTS:
+            self._counters.add("flight_repeat_refused")
+            return
+        self._repeats += 1
+        self._counters.add("flight_repeated_on_request")
+        self._flight.forget_acknowledgements()
+        if self.in_handshake:
+            self._forget_to_acknowledge()
+        self._transmit_flight(now, expects_answer=self._timers.is_set(TimerName.RETRANSMIT))
+
+    def _forget_to_acknowledge(self) -> None:
+        self._to_acknowledge.clear()
+        self._timers.clear(TimerName.ACK)
 
     def forget_flight(self) -> None:
         """Stop sending the flight: the peer has it."""
@@ -150,18 +203,17 @@ class Channel:
 
     def receive_fragments(self, record: Record, now: Instant) -> Received:
         """Take a handshake record; whole messages are then to be had from `next_message`."""
-        taken = skipped = repeated = repeats_last = False
+        taken = skipped = repeated = asks_again = False
+        epoch = record.number.epoch
         try:
             for fragment in Fragment.parse_all(record.payload):
-                if not self._reassembler.is_past(fragment):
-                    self._check_epoch(record.number.epoch)
-                fate = self._reassembler.add(fragment, record.number.epoch)
+                fate = self._add_fragment(fragment, epoch)
                 taken |= fate is Fate.TAKEN
                 skipped |= fate is Fate.TOO_FAR
                 repeated |= fate is Fate.PAST
                 # Only the first fragment asks for an answer, in case the peer cuts its message into many.
-                is_last = fragment.message_seq == self._reassembler.next_message_seq - 1
-                repeats_last |= fate is Fate.PAST and is_last and fragment.offset == 0
+                is_answered = fragment.message_seq == self._answered_seq == self._reassembler.next_message_seq - 1
+                asks_again |= fate is Fate.PAST and is_answered and fragment.offset == 0
         except ParseError as error:
             raise decode_error(FailureReason.BAD_HANDSHAKE_RECORD, str(error)) from None
         if skipped:
@@ -169,15 +221,31 @@ class Channel:
         if repeated:
             self._counters.add("fragment_repeated")
         is_13 = self.records.version is Version.DTLS_1_3
-        if taken and is_13 and self.in_handshake:
+        if taken and is_13 and self.in_handshake and (epoch > 0 or self._strict):
             # RFC 9147 §7.1: a part of the next flight acknowledges ours. After the handshake this does not hold:
-            # a server may have sent its KeyUpdate before it had our Finished.
+            # a server may have sent its KeyUpdate before it had our Finished. A part that anybody may have sent
+            # (epoch 0) is no reason to stop either; the whole message is.
             self.forget_flight()
         if not skipped:
             self._to_acknowledge.append(record.number)
             if is_13 and not self._timers.is_set(TimerName.ACK):
                 self._arm(TimerName.ACK, now, self._timeout / _ACK_FRACTION)
-        return Received(taken or skipped, repeats_last)
+        return Received(taken or skipped, asks_again)
+
+    def _add_fragment(self, fragment: Fragment, epoch: int) -> Fate:
+        try:
+            if not self._reassembler.is_past(fragment):
+                self._check_epoch(epoch)
+            return self._reassembler.add(fragment, epoch)
+        except HandshakeFailure as failure:
+            if epoch > 0 or self._strict:
+                raise
+            self._counters.add("plaintext_" + failure.reason.name.lower())
+            if failure.reason is not FailureReason.FRAGMENT_MISMATCH:
+                return Fate.TOO_FAR
+            # One of the two was forged. The newer one counts: an honest peer repeats its message.
+            self._reassembler.discard(fragment.message_seq)
+            return self._reassembler.add(fragment, epoch)
 
     def _check_epoch(self, epoch: int) -> None:
         # RFC 9147 §6.1: once keys have changed, nothing new may come under the old ones.
@@ -190,8 +258,12 @@ class Channel:
 
     def expect_no_more(self) -> None:
         """Before keys change: nothing may be left of the old epoch (RFC 8446 §5.1)."""
-        if self._reassembler.has_pending:
+        if not self._reassembler.has_pending:
+            return
+        if self.records.newest_read_epoch > 0 or self._strict:
             raise unexpected_message(FailureReason.EXCESS_HANDSHAKE_DATA)
+        self._counters.add("plaintext_excess_handshake_data")
+        self._reassembler.discard_all()
 
     def receive_ack(self, record: Record) -> bool:
         """Take an ACK of 1.3; return True if it completes the flight."""
@@ -205,6 +277,8 @@ class Channel:
                 raise illegal_parameter(FailureReason.BAD_ACK, "acknowledged in an earlier epoch")
             self._flight.acknowledge(RecordNumber(epoch, sequence))
         if self._flight and self._flight.is_acknowledged:
+            if record.number.epoch == 0 and not self._strict:
+                return False
             self.forget_flight()
             return True
         self.records.forget_write_epochs(self._flight.pending_epochs())
@@ -220,7 +294,7 @@ class Channel:
     def send_ack(self) -> None:
         """Acknowledge what was received lately (RFC 9147 §7.1), in the current write epoch."""
         self._timers.clear(TimerName.ACK)
-        room = self.mtu - self.records.overhead(self.records.write_epoch) - 2
+        room = self._datagram_size() - self.records.overhead(self.records.write_epoch) - 2
         latest = list(self._to_acknowledge)[-max(1, room // _ACK_ENTRY_LENGTH) :]
         if latest:
             self.send_record(ContentType.ACK, Ack(tuple(sorted(latest))).serialize())
@@ -231,18 +305,20 @@ class Channel:
         """When `handle_timeout` wants to be called next."""
         return self._timers.next
 
-    def handle_timeout(self, now: Instant) -> None:
-        """Do what is due; `HandshakeFailure` when the peer has not answered for too long."""
+    def handle_timeout(self, now: Instant) -> bool:
+        """Do what is due; True if the flight was repeated; `HandshakeFailure` if the peer is silent too long."""
         due = self._timers.pop_due(now)
         if TimerName.ACK in due:
             self.send_ack()
-        if TimerName.RETRANSMIT in due:
-            self._timeouts += 1
-            if self._timeouts > MAX_TIMEOUTS:
-                raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, FailureReason.TIMEOUT)
-            self._counters.add("flight_retransmitted")
-            self._timeout = min(2 * self._timeout, MAX_TIMEOUT)
-            self._transmit_flight(now, expects_answer=True)
+        if TimerName.RETRANSMIT not in due:
+            return False
+        self._timeouts += 1
+        if self._timeouts > MAX_TIMEOUTS:
+            raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, FailureReason.TIMEOUT)
+        self._counters.add("flight_retransmitted")
+        self._timeout = min(2 * self._timeout, MAX_TIMEOUT)
+        self._transmit_flight(now, expects_answer=True)
+        return True
 
     def set_initial_timeout(self, timeout: float) -> None:
         """Change the initial timeout (an RTT was measured); timers that run are moved, not restarted."""
@@ -261,5 +337,5 @@ class Channel:
 
     def _stop_retransmission(self) -> None:
         self._timers.clear(TimerName.RETRANSMIT)
-        self._timeouts = 0
+        self._timeouts = self._repeats = 0
         self._timeout = self._initial_timeout

@@ -42,7 +42,7 @@ from stack.dtls.suites import SUITES, CipherSuite, Version
 
 _NOT_IN_SERVER_HELLO_12: Final = frozenset(
     (
-        ExtensionType.SUPPORTED_GROUPS,
+        # Nor does supported_groups belong here (RFC 8422 §5.2), but webrtc-rs echoes it, and browsers ignore that.
         ExtensionType.SIGNATURE_ALGORITHMS,
         ExtensionType.SUPPORTED_VERSIONS,
         ExtensionType.KEY_SHARE,

@@ -49,8 +49,8 @@ class DtlsConfig:
     cipher_suites: tuple[CipherSuite, ...] = DEFAULT_CIPHER_SUITES
     groups: tuple[NamedGroup, ...] = AVAILABLE_GROUPS
     key_shares: tuple[NamedGroup, ...] | None = None
-    """For which groups a client sends shares unasked; None: the hybrid and X25519, as far as `groups` has them,
-    or else the first of `groups`."""
+    """For which groups a client sends shares unasked; None: X25519, or else the first of `groups`. The hybrid's
+    share would split the ClientHello over two datagrams, which mbedTLS and wolfSSL do not take as servers."""
     signature_schemes: tuple[SignatureScheme, ...] = DEFAULT_SIGNATURE_SCHEMES
     """What we accept from the peer and what we sign with."""
     srtp_profiles: tuple[SrtpProfile, ...] = DEFAULT_SRTP_PROFILES
@@ -67,6 +67,13 @@ class DtlsConfig:
     """A server asks the client to echo a cookie before it does any work. Not needed behind ICE, which has
     validated the path, and it costs a round trip."""
     max_message_length: int = MAX_MESSAGE_LENGTH
+    mtu_is_known: bool = False
+    """False: records become smaller after repeated losses, in case the path drops datagrams of `mtu` bytes
+    (RFC 9147 §4.4)."""
+    strict_plaintext: bool = False
+    """False: a record of epoch 0 that breaks the rules is dropped and counted, and an alert in epoch 0 is believed
+    only once the peer has stopped answering: anybody can forge them. True: both end the handshake at once, as in
+    BoringSSL, whose conformance runner expects it."""
     key_log: KeyLog | None = None
 
     def __post_init__(self) -> None:
@@ -94,5 +101,4 @@ class DtlsConfig:
         """The groups for which a client sends shares."""
         if self.key_shares is not None:
             return self.key_shares
-        usual = (NamedGroup.X25519MLKEM768, NamedGroup.X25519)
-        return tuple(group for group in self.groups if group in usual) or self.groups[:1]
+        return (NamedGroup.X25519,) if NamedGroup.X25519 in self.groups else self.groups[:1]

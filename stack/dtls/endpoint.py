@@ -41,6 +41,8 @@ from stack.dtls.suites import CipherSuite, Version
 
 MAX_WARNING_ALERTS: Final = 4
 """Warning alerts in a row that are overlooked."""
+ALERT_BELIEVED_AFTER: Final = 3
+"""Retransmissions in vain after which an alert that nothing authenticates is believed."""
 MAX_HANDSHAKE_BYTES: Final = 1 << 20
 """Bytes of datagrams that a peer may make us look at before the handshake is complete."""
 
@@ -104,12 +106,21 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         self.state = State.NEW
         self.counters = Counters()
         self._config = config
-        self._channel = Channel(config.mtu, config.initial_timeout, config.max_message_length, self.counters)
+        self._channel = Channel(
+            config.mtu,
+            config.initial_timeout,
+            config.max_message_length,
+            self.counters,
+            mtu_is_known=config.mtu_is_known,
+            strict_plaintext=config.strict_plaintext,
+        )
         self._context = Context(config, entropy, self._channel)
         self._opening = ClientOpening(self._context) if role is Role.CLIENT else ServerOpening(self._context)
         self._handshaker: Handshaker | None = None
         self._events: list[DtlsEvent] = []
         self._warnings = 0
+        self._doubtful_alert: Record | None = None
+        self._doubted = 0
         self._handshake_bytes = 0
         self._peer_closed = False
         self._now: Instant = 0.0
@@ -238,7 +249,8 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         """Send again what was not answered; give up after a dozen times."""
         if self.state in (State.HANDSHAKE, State.CONNECTED):
             try:
-                self._channel.handle_timeout(now)
+                if self._channel.handle_timeout(now):
+                    self._believe_alert()
             except HandshakeFailure as failure:
                 self._fail(failure)
 
@@ -280,11 +292,40 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
 
     def _handle_records(self, data: bytes, now: Instant) -> None:
         for record in self._channel.records.open(data, now):
-            if record.number.epoch:
+            if record.number.epoch == 0:
+                self._handle_plaintext(record, now)
+            else:
                 self.protected_records += 1
-            self._handle_record(record, now)
+                self._doubtful_alert = None
+                self._handle_record(record, now)
+            if not self._is_deaf:
+                self._handle_messages(now)
             if self._is_deaf:
                 return
+
+    def _handle_plaintext(self, record: Record, now: Instant) -> None:
+        """Take a record of epoch 0, which anybody can have sent who knows the path's addresses.
+
+        It never touches what was authenticated, and ends no handshake: what breaks the rules is dropped (RFC 9147
+        §4.5.2). Only a whole message in its turn is judged as the peer's; a forged one cannot be told from it.
+        """
+        kind = record.content_type
+        if self._channel.records.current_read_epoch > 0 and (kind != ContentType.HANDSHAKE or self._is_complete):
+            # The peer has keys and uses them; in the clear it can only repeat what it said before it had them.
+            self.counters.add("plaintext_after_keys")
+        elif self._config.strict_plaintext:
+            self._handle_record(record, now)
+        elif kind == ContentType.ALERT:
+            self._note_alert(record)
+        else:
+            try:
+                self._handle_record(record, now)
+            except HandshakeFailure as failure:
+                self.counters.add("plaintext_" + failure.reason.name.lower())
+
+    @property
+    def _is_complete(self) -> bool:
+        return self._handshaker is not None and self._handshaker.is_complete
 
     def _handle_record(self, record: Record, now: Instant) -> None:
         kind = record.content_type
@@ -310,7 +351,7 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         least = 3 if self.version is Version.DTLS_1_3 else 1
         if record.number.epoch < least:
             raise unexpected_message(FailureReason.UNEXPECTED_RECORD, "application data in the handshake's epoch")
-        if self._handshaker is None or not self._handshaker.is_complete:
+        if not self._is_complete:
             # 1.2: data that overtook the Finished of its sender. It cannot be trusted yet.
             self.counters.add("application_data_early")
         elif record.payload:
@@ -321,14 +362,16 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         if not record.payload:  # RFC 8446 §5.1
             raise unexpected_message(FailureReason.BAD_HANDSHAKE_RECORD, "empty handshake record")
         received = self._channel.receive_fragments(record, now)
-        complete = self._handshaker is not None and self._handshaker.is_complete
-        if complete and self.version is Version.DTLS_1_2:
-            # A repeated Finished asks for our last flight (RFC 6347 §4.2.4); all else is renegotiation.
-            if received.is_new or record.payload[0] != HandshakeType.FINISHED:
-                raise unexpected_message(FailureReason.RENEGOTIATION_REFUSED)
-            if received.repeats_last:
-                self._channel.retransmit_last_flight(now)
-            return
+        if received.is_new:
+            self._doubtful_alert = None
+        is_over = self._is_complete and self.version is Version.DTLS_1_2
+        # A repeated Finished asks for our last flight (RFC 6347 §4.2.4); all else is renegotiation.
+        if is_over and (received.is_new or record.payload[0] != HandshakeType.FINISHED):
+            raise unexpected_message(FailureReason.RENEGOTIATION_REFUSED)
+        if received.asks_again:
+            self._channel.answer_repeat(record.number.epoch, now)
+
+    def _handle_messages(self, now: Instant) -> None:
         while (message := self._channel.next_message()) is not None:
             self._handle_message(message, now)
 
@@ -372,6 +415,26 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             self._handshaker.handle_flight_acknowledged(now)
 
     # Alerts
+
+    def _note_alert(self, record: Record) -> None:
+        """Keep an alert of epoch 0 for the case that the peer falls silent.
+
+        An honest peer that fails before it has keys can say so only in the clear, and then answers nothing more.
+        """
+        try:
+            alert = Alert.parse(record.payload)
+        except ParseError:
+            self.counters.add("plaintext_bad_alert")
+            return
+        self.counters.add("plaintext_alert")
+        if alert.level == AlertLevel.FATAL or alert.description == AlertDescription.CLOSE_NOTIFY:
+            self._doubtful_alert, self._doubted = record, 0
+
+    def _believe_alert(self) -> None:
+        """Our flight had to be repeated: with an alert before it, that is soon enough to give up."""
+        self._doubted += 1
+        if self._doubtful_alert is not None and self._doubted >= ALERT_BELIEVED_AFTER:
+            self._handle_alert(self._doubtful_alert)
 
     def _handle_alert(self, record: Record) -> None:
         try:

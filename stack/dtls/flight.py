@@ -160,6 +160,12 @@ class Flight:
         for message, start, end in self._sent.pop(number, ()):
             message.acknowledged.add(start, end)
 
+    def forget_acknowledgements(self) -> None:
+        """Take back what was acknowledged of the messages in epoch 0: such an ACK may have been forged."""
+        for message in self._messages:
+            if message.epoch == 0:
+                message.acknowledged = Ranges()
+
     @property
     def is_acknowledged(self) -> bool:
         """True if the peer has all of it."""

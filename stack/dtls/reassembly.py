@@ -1,7 +1,8 @@
 """Handshake fragments in, whole messages out, in order: RFC 6347 §4.2.3, RFC 9147 §5.5.
 
-Fragments may come in any order, twice, and overlapping. Two bounds keep a peer from growing this: only the
-next `MAX_AHEAD` messages are collected, and their declared lengths together stay under a budget.
+Fragments may come in any order, twice, and overlapping. Three bounds keep a peer from growing this: only the
+next `MAX_AHEAD` messages are collected, each in at most `MAX_RANGES` separate pieces, and all that is held for
+them stays under a budget, from which only the message that is due is exempt.
 
 Fragments and messages are named tuples: a handshake makes a few dozen, and each costs less than half of a
 frozen dataclass.
@@ -24,7 +25,13 @@ MAX_AHEAD: Final = 7
 MAX_MESSAGE_LENGTH: Final = 1 << 16
 """The longest handshake message accepted; a WebRTC certificate has a few hundred bytes, a chain a few thousand."""
 MAX_BUFFERED: Final = 1 << 17
-"""Bytes of incomplete and early messages that one peer may make us hold."""
+"""Bytes that one peer may make us hold for incomplete and early messages, the notes about their pieces
+included.
+"""
+MAX_RANGES: Final = 256
+"""Separate pieces of one message that are noted: a message of 64 KiB in the smallest datagrams has 300 pieces."""
+_PARTIAL_COST: Final = 512  # what CPython takes for a `_Partial`, its lists and its place in the table
+_RANGE_COST: Final = 80  # two integers and their places in two lists
 _SERIES_LENGTH: Final = 1 << 16  # message_seq has 16 bits and does not wrap
 _HEADER: Final = Struct("!BBHHBHBH")
 
@@ -127,6 +134,14 @@ class Ranges:
         self._starts[first:last] = [start]
         self._ends[first:last] = [end]
 
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def joins(self, start: int, end: int) -> bool:
+        """Return True if `start` … `end`-1 touches a range that is here already."""
+        first = bisect_left(self._ends, start)
+        return first < len(self._starts) and self._starts[first] <= end
+
     def covers(self, length: int) -> bool:
         """Return True if nothing of 0 … `length`-1 is missing; an empty message is covered by the range 0 … 0."""
         return bool(self._starts) and self._starts[0] == 0 and self._ends[0] >= length
@@ -162,14 +177,23 @@ class _Partial:
         self._received = Ranges()
         self.add(fragment)
 
-    def add(self, fragment: Fragment) -> None:
-        """Copy a fragment to its place."""
+    @property
+    def cost(self) -> int:
+        """Bytes that are held for the message."""
+        return self.length + _PARTIAL_COST + _RANGE_COST * len(self._received)
+
+    def add(self, fragment: Fragment) -> bool:
+        """Copy a fragment to its place; False if that would be one piece too many."""
         end = fragment.offset + len(fragment.body)
-        if not self.is_complete and end > fragment.offset:
-            assert isinstance(self.body, bytearray)
-            self.body[fragment.offset : end] = fragment.body
-            self._received.add(fragment.offset, end)
-            self.is_complete = self._received.covers(self.length)
+        if self.is_complete or end == fragment.offset:
+            return True
+        if len(self._received) >= MAX_RANGES and not self._received.joins(fragment.offset, end):
+            return False
+        assert isinstance(self.body, bytearray)
+        self.body[fragment.offset : end] = fragment.body
+        self._received.add(fragment.offset, end)
+        self.is_complete = self._received.covers(self.length)
+        return True
 
 
 class Fate(Enum):
@@ -210,17 +234,31 @@ class Reassembler:
         if partial is None:
             # The next message always fits, or a peer with early junk could block its own handshake for good.
             is_next = fragment.message_seq == self.next_message_seq
-            if self._buffered + fragment.length > MAX_BUFFERED and not is_next:
+            if self._buffered + fragment.length + _PARTIAL_COST > MAX_BUFFERED and not is_next:
                 return Fate.TOO_FAR
             partial = self._partials[fragment.message_seq] = _Partial(fragment, epoch)
-            self._buffered += fragment.length
+            self._buffered += partial.cost
         elif partial.msg_type != fragment.msg_type or partial.length != fragment.length:
             raise illegal_parameter(FailureReason.FRAGMENT_MISMATCH)
         elif partial.epoch != epoch:
             raise unexpected_message(FailureReason.EXCESS_HANDSHAKE_DATA, "one message in two epochs")
         else:
-            partial.add(fragment)
+            before = partial.cost
+            if not partial.add(fragment):
+                return Fate.TOO_FAR
+            self._buffered += partial.cost - before
         return Fate.TAKEN
+
+    def discard(self, message_seq: int) -> None:
+        """Forget what there is of a message: it may have been forged."""
+        partial = self._partials.pop(message_seq, None)
+        if partial is not None:
+            self._buffered -= partial.cost
+
+    def discard_all(self) -> None:
+        """Forget every message that was not handed out."""
+        for message_seq in list(self._partials):
+            self.discard(message_seq)
 
     def pop(self) -> HandshakeMessage | None:
         """Return the next message if it is whole."""
@@ -228,8 +266,7 @@ class Reassembler:
         if partial is None or not partial.is_complete:
             return None
         sequence = self.next_message_seq
-        del self._partials[sequence]
-        self._buffered -= partial.length
+        self.discard(sequence)
         self.next_message_seq += 1
         return HandshakeMessage(partial.msg_type, sequence, bytes(partial.body), partial.epoch)
 

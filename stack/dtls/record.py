@@ -254,6 +254,7 @@ class RecordLayer:
         self.newest_read_epoch = 0
         self.write_epoch = 0
         self._deferred: list[bytes] = []
+        self._deferred_at = 0
         self._now: Instant = 0.0
 
     def set_version(self, version: Version) -> None:
@@ -300,6 +301,9 @@ class RecordLayer:
 
     def take_deferred(self) -> list[bytes]:
         """Return the records that came before their keys, to be opened again."""
+        if self._deferred_at == self.newest_read_epoch:
+            return []  # no keys came since: there is nothing to open them with
+        self._deferred_at = self.newest_read_epoch
         deferred, self._deferred = self._deferred, []
         return deferred
 
@@ -348,12 +352,15 @@ class RecordLayer:
             return None, end
         state = self._read.get(number.epoch)
         if state is None or (number.epoch > 0 and self.version is not Version.DTLS_1_2):
-            if number.epoch == self.newest_read_epoch + 1 and self.version is not Version.DTLS_1_3:
+            # 1.2 has one epoch with keys: what claims a later one was forged.
+            if number.epoch == self.newest_read_epoch + 1 == 1 and self.version is not Version.DTLS_1_3:
                 self._defer(datagram[start:following])
             else:
                 self._drop("unknown_epoch")
             return None, following
-        if state.window.is_replay(number.sequence):
+        # RFC 9147 §4.5.1: the window moves by authenticated records only, so epoch 0 has none. A forged record
+        # with a high number would make every honest one a replay.
+        if state.protection is not None and state.window.is_replay(number.sequence):
             self._drop("replayed")
             return None, following
         body = datagram[body_start:following]
@@ -435,7 +442,8 @@ class RecordLayer:
     def _accept(self, state: _ReadEpoch, record: Record) -> Record:
         if len(record.payload) > MAX_PLAINTEXT_LENGTH:
             raise HandshakeFailure(AlertDescription.RECORD_OVERFLOW, FailureReason.RECORD_TOO_LONG)
-        state.window.mark(record.number.sequence)
+        if state.protection is not None:
+            state.window.mark(record.number.sequence)
         epoch = record.number.epoch
         if epoch > self.current_read_epoch:
             # The peer has moved on. 1.2 never looks back; 1.3 keeps one epoch, for a while.

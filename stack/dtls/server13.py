@@ -203,9 +203,10 @@ class Server13:
         extensions: dict[int, bytes] = {ExtensionType.SUPPORTED_VERSIONS: _VERSION_13}
         if wants_share and self._retry_group is not None:
             extensions[ExtensionType.KEY_SHARE] = self._retry_group.to_bytes(2, "big")
-        if self._config.cookie:
-            self._retry_cookie = self._context.entropy(_COOKIE_LENGTH)
-            extensions[ExtensionType.COOKIE] = vector16(self._retry_cookie)
+        # RFC 8446 §4.2.2 leaves the cookie to the server. It costs nothing when a round trip is spent anyway, and
+        # wolfSSL's client repeats its empty key_share after a HelloRetryRequest without one.
+        self._retry_cookie = self._context.entropy(_COOKIE_LENGTH)
+        extensions[ExtensionType.COOKIE] = vector16(self._retry_cookie)
         self._first_hello = hello
         negotiated.hello_retried = True
         retry = ServerHello(

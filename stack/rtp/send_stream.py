@@ -31,6 +31,7 @@ class SendStream:
     """Makes the packets of one SSRC and appends them, serialized, to `packets`, the list of its transport."""
 
     __slots__ = (
+        "_clock_rate",
         "_config",
         "_counters",
         "_dtmf",
@@ -47,7 +48,6 @@ class SendStream:
         "_red",
         "_red_depth",
         "_rtx",
-        "_clock_rate",
         "_transport_sequence",
         "extended_sequence",
         "last_sent_at",

@@ -53,6 +53,7 @@ from stack.sdp.parameters import (
     NegotiationFailure,
     opus,
 )
+from stack.sdp.renegotiate import renegotiate, restarts_ice
 
 __all__ = [
     "EXTENSION_ABS_SEND_TIME",
@@ -95,4 +96,6 @@ __all__ = [
     "create_offer",
     "negotiate",
     "opus",
+    "renegotiate",
+    "restarts_ice",
 ]

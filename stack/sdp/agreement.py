@@ -8,14 +8,19 @@ The offerer and the answerer read the same pair and so come to the same result, 
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from stack.core.errors import LocalError, ParseError
 from stack.sdp.description import MediaDescription, SessionDescription
-from stack.sdp.grammar import RtpMap, parse_number
+from stack.sdp.grammar import (
+    TRUSTED_HASHES,
+    Fingerprint,
+    RtpMap,
+    parse_message_size,
+    parse_number,
+    parse_sctp_init,
+)
 from stack.sdp.parameters import (
     DEFAULT_MAX_MESSAGE_SIZE,
     AudioParameters,
@@ -40,9 +45,19 @@ def remote_transport(remote: SessionDescription, tagged: MediaDescription) -> Me
     for section in (tagged, *(sections[mid] for mid in group if mid in sections)):
         if section.ice_ufrag is not None and section.ice_pwd is not None:
             if not section.fingerprints:  # RFC 5763 §5
-                raise NegotiationError(NegotiationFailure.NO_FINGERPRINT, "none of a hash function that we know")
+                raise NegotiationError(NegotiationFailure.NO_FINGERPRINT, _no_fingerprint(section))
             return section
     raise NegotiationError(NegotiationFailure.NO_ICE_CREDENTIALS, "no a=ice-ufrag with an a=ice-pwd")
+
+
+def _no_fingerprint(section: MediaDescription) -> str:
+    """Say what is there instead of a fingerprint that a certificate could be held against."""
+    found = sorted({each.algorithm for each in section.parsed("fingerprint", Fingerprint.parse)})
+    if not section.has("fingerprint"):
+        return "no a=fingerprint; the certificate must be told by one"
+    if not found:
+        return "no a=fingerprint that can be read as a hash function and its hexadecimal value"
+    return f"only by {', '.join(found)[:60]}, which proves nothing; it takes {' or '.join(TRUSTED_HASHES)}"
 
 
 def allows_mixed(description: SessionDescription, media: MediaDescription) -> bool:
@@ -63,11 +78,13 @@ class Agreement:
     theirs: SessionDescription
     answered: SessionDescription
     transport: MediaDescription
-    audio: int | None
+    audio: tuple[int, ...]
     data: int | None
     extmap_allow_mixed: bool
 
-    def negotiation(self, answer: SessionDescription, role: DtlsRole, *, ice_controlling: bool) -> Negotiation:
+    def negotiation(
+        self, answer: SessionDescription, role: DtlsRole, *, ice_controlling: bool, ignored: Mapping[str, int]
+    ) -> Negotiation:
         """Return everything that was agreed."""
         ufrag, pwd = self.transport.ice_ufrag, self.transport.ice_pwd
         fingerprints = self.transport.fingerprints
@@ -86,8 +103,11 @@ class Agreement:
             or self.theirs.has("end-of-candidates"),
             ice_controlling=ice_controlling,
             dtls_role=role,
-            audio=None if self.audio is None else self._audio_parameters(self.audio),
-            data=None if self.data is None else self._data_parameters(self.data),
+            media=tuple(
+                self._data_parameters(index) if index == self.data else self._audio_parameters(index)
+                for index in sorted((*self.audio, *(() if self.data is None else (self.data,))))
+            ),
+            ignored=ignored,
         )
 
     def _audio_parameters(self, index: int) -> AudioParameters:
@@ -131,21 +151,33 @@ class Agreement:
 
     def _data_parameters(self, index: int) -> DataParameters:
         ours, theirs = self.ours.media[index], self.theirs.media[index]
-        size = theirs.value("max-message-size")
-        init = None
-        if ours.has("sctp-init") and theirs.has("sctp-init"):  # both, or the ordinary handshake
-            try:
-                init = b64decode(theirs.value("sctp-init") or "", validate=True)
-            except (binascii.Error, ValueError):
-                raise ParseError("a=sctp-init is not base64") from None
+        init = sctp_init(theirs) if ours.has("sctp-init") else None  # both, or the ordinary handshake
         return DataParameters(
             mid=ours.mid,
             remote_sctp_port=sctp_port(theirs),
-            remote_max_message_size=(
-                DEFAULT_MAX_MESSAGE_SIZE if size is None else parse_number(size, "max-message-size", (1 << 64) - 1)
+            remote_max_message_size=next(
+                theirs.parsed("max-message-size", parse_message_size), DEFAULT_MAX_MESSAGE_SIZE
             ),
             remote_sctp_init=init,
         )
+
+
+def sctp_init(media: MediaDescription) -> bytes | None:
+    """Return the INIT chunk that a section shows (draft-hancke-tsvwg-snap); None if there is none to be read."""
+    return next(media.parsed("sctp-init", parse_sctp_init), None)
+
+
+def usable_payload_types(media: MediaDescription) -> dict[int, RtpMap]:
+    """Return the payload types of a section that can travel beside RTCP.
+
+    64 to 95 cannot: with the marker bit they are the packet types of RTCP (RFC 5761 §4).
+    """
+    return {number: rtp_map for number, rtp_map in media.payload_types.items() if not 64 <= number <= 95}
+
+
+def find_format(media: MediaDescription, rtp_map: RtpMap) -> Iterator[int]:
+    """Return the usable payload types of a section that stand for an encoding, in its order."""
+    return (number for number, found in usable_payload_types(media).items() if found.matches(rtp_map))
 
 
 def sctp_port(media: MediaDescription) -> int:
@@ -159,7 +191,7 @@ def _shared_payload_types(
 ) -> Iterator[tuple[int, RtpMap]]:
     """Return the payload types that mean the same on both sides, in the answer's order (RFC 3264 §6.1)."""
     our_types, their_types = ours.payload_types, theirs.payload_types
-    for number in answered.payload_types:
+    for number in usable_payload_types(answered):
         if number in our_types and number in their_types and our_types[number].matches(their_types[number]):
             yield number, our_types[number]
 

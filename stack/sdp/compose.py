@@ -2,9 +2,11 @@
 
 RFC 8829 §5.2.1 and §5.3.1, RFC 8839 §4.2, RFC 8841 §5, RFC 9143 §7.1.3, RFC 9429 where it differs from 8829.
 
-Deviation, as the browsers do: ICE credentials, fingerprint and setup stand in every accepted section and not
-only in the BUNDLE-tagged one, for peers that read each section by itself. Candidates stand in the tagged one.
-No `a=rtcp`: RTCP always shares the port (rtcp-mux).
+Deviations from RFC 9143 §7.1.3, where all of this stands in the BUNDLE-tagged section alone, for peers that read
+each section by itself: ICE credentials, fingerprint and setup stand in every section, as browsers write them,
+and in those that are declined as well, with one format and its rtpmap (GStreamer, Pion, werift, str0m, webrtc-rs
+and aiortc refuse an answer of which a declined section lacks them); candidates stand in every accepted section,
+since aiortc with max-bundle takes those of the last. No `a=rtcp`: RTCP always shares the port (rtcp-mux).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stack.core.errors import LocalError, ParseError
+from stack.sdp.agreement import usable_payload_types
 from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import (
     Attribute,
@@ -69,12 +72,11 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Where a section of ours stands: its name, its protocol, our setup role, and whether it leads the BUNDLE."""
+    """Where a section of ours stands: its name, its protocol, and our setup role."""
 
     mid: str | None
     protocol: str
     setup: Setup
-    is_tagged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,11 @@ class AudioTerms:
     direction: MediaDirection
     rtcp_rsize: bool
     receiver_rtt: bool
+
+    @property
+    def red_payload_type(self) -> int | None:
+        """The payload type of redundancy; None without it."""
+        return next((each.payload_type for each in self.formats if each.rtp_map.encoding == "red"), None)
 
 
 def audio_section(
@@ -130,17 +137,30 @@ def data_section(
 
 def idle_section(local: LocalParameters, offered: MediaDescription, section: Section) -> MediaDescription:
     """Return the answer to a section of which we want the transport only: its first format, both ways inactive."""
-    number, rtp_map = next(iter(offered.payload_types.items()))
-    kept = Format(number, rtp_map, offered.format_parameters(number))
+    kept = _first_format(offered)
     attributes = [*_transport(local, section), Attribute("inactive"), Attribute("rtcp-mux"), *kept.lines()]
-    return _section(offered.kind, section.protocol, (str(number),), attributes, local)
+    return _section(offered.kind, section.protocol, (str(kept.payload_type),), attributes, local)
 
 
-def rejected_section(offered: MediaDescription) -> MediaDescription:
-    """Return the answer to a section that we decline: same kind, protocol and formats, port 0 (RFC 3264 §6)."""
-    mid = offered.mid
-    attributes = (Attribute("inactive"),) if mid is None else (Attribute("mid", mid), Attribute("inactive"))
-    return MediaDescription(offered.kind, 0, offered.protocol, offered.formats, Connection(), attributes)
+def rejected_section(local: LocalParameters, offered: MediaDescription, section: Section) -> MediaDescription:
+    """Return the answer to a section that we decline: port 0 (RFC 3264 §6), with what peers read all the same."""
+    attributes = [*_transport(local, section, declined=True), Attribute("inactive")]
+    formats = offered.formats or ("0",)  # RFC 8866 §9: one at least, even where the offer had none
+    if offered.payload_types:
+        kept = _first_format(offered)
+        formats = (str(kept.payload_type),)
+        if offered.has("rtcp-mux"):  # RFC 5761 §5.1.1: never in an answer alone
+            attributes.append(Attribute("rtcp-mux"))
+        attributes += kept.lines()
+    elif offered.has("sctp-port"):
+        attributes.append(Attribute("sctp-port", str((local.data or LocalData()).sctp_port)))
+    return MediaDescription(offered.kind, 0, offered.protocol, formats, Connection(), tuple(attributes))
+
+
+def _first_format(offered: MediaDescription) -> Format:
+    """Return the first format of an offered section that has a meaning, one beside RTCP if there is any."""
+    number, rtp_map = next(iter((usable_payload_types(offered) or offered.payload_types).items()))
+    return Format(number, rtp_map, offered.format_parameters(number))
 
 
 def session(
@@ -165,14 +185,14 @@ def session(
     return SessionDescription(Origin(local.session_id, local.session_version), tuple(media), tuple(attributes))
 
 
-def _transport(local: LocalParameters, section: Section) -> Iterator[Attribute]:
+def _transport(local: LocalParameters, section: Section, *, declined: bool = False) -> Iterator[Attribute]:
     if section.mid is not None:
         yield Attribute("mid", section.mid)
     yield Attribute("ice-ufrag", local.ice_ufrag)
     yield Attribute("ice-pwd", local.ice_pwd)
     yield Attribute("fingerprint", local.fingerprint.serialize())
     yield Attribute("setup", section.setup.value)
-    if section.is_tagged:
+    if not declined:
         for candidate in local.candidates:
             yield Attribute("candidate", candidate.removeprefix("candidate:"))
         if local.end_of_candidates:

@@ -5,16 +5,21 @@ RFC 8866 §5 (structure and order), 8122 §5, 4145 §4, 8839 §5 and 8285 §5 (w
 Attributes stay as they came, in order, so that whatever is unknown survives a round trip; typed properties read
 them on demand. Parsing is lenient about order and missing `s=`/`t=` lines, and strict about what it writes:
 lines in the RFC's order, CRLF. Lines of the types i, u, e, p and k are kept but mean nothing here.
+
+One odd line costs itself and not the description: what cannot be read is passed over, and `ignored` tells how much
+of it there was, by name. An error are only a transport that makes no sense where it is needed (ICE credentials,
+setup), an m= line without a kind, port and protocol, and text that is no description at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
+from typing import Self, TypeVar
 
 from stack.core.errors import ParseError
+from stack.core.trace import Counters
 from stack.sdp.grammar import (
     STATIC_PAYLOAD_TYPES,
     Attribute,
@@ -32,7 +37,9 @@ from stack.sdp.grammar import (
     SsrcAttribute,
     parse_format_parameters,
     parse_ice_chars,
+    parse_message_size,
     parse_number,
+    parse_sctp_init,
     parse_token,
     serialize_lines,
     split_lines,
@@ -45,6 +52,7 @@ MAX_FORMATS = 128
 MAX_CANDIDATES = 64
 """Candidates that are kept of one section; a call needs a handful."""
 
+T = TypeVar("T")
 _DIRECTIONS = {direction.value: direction for direction in MediaDirection}
 _INHERITED = ("ice-ufrag", "ice-pwd", "ice-options", "fingerprint", "setup", "extmap")
 
@@ -54,6 +62,14 @@ class _Attributes:
 
     __slots__ = ()
     attributes: tuple[Attribute, ...]
+
+    def parsed(self, name: str, parse: Callable[[str], T]) -> Iterator[T]:
+        """Return what `parse` makes of every attribute called `name`; one that it cannot read is passed over."""
+        for value in self.values(name):
+            try:
+                yield parse(value)
+            except ParseError:
+                continue
 
     def values(self, name: str) -> tuple[str, ...]:
         """Return the values of every attribute called `name`; a property counts as an empty value."""
@@ -85,22 +101,24 @@ class MediaDescription(_Attributes):
     other: tuple[Line, ...] = ()
 
     @classmethod
-    def parse_lines(cls, lines: list[Line]) -> Self:
-        """Read one section, the m= line first."""
+    def parse_lines(cls, lines: list[Line], ignored: Counters) -> Self:
+        """Read one section, the m= line first; it may lack formats, which leaves a section to be declined."""
         fields = lines[0].value.split()
-        if len(fields) < 4:
-            raise ParseError(f"m= has {len(fields)} fields, at least 4 are needed")
+        if len(fields) < 3:
+            raise ParseError(f"m= has {len(fields)} fields, at least a kind, a port and a protocol are needed")
         kind, port, protocol, *formats = fields
         if len(formats) > MAX_FORMATS:
             raise ParseError(f"more than {MAX_FORMATS} formats in one m= line")
-        connections = [Connection.parse(line.value) for line in lines if line.kind == "c"]
+        if "RTP/" in protocol.upper():
+            for _ in (text for text in formats if not _is_payload_type(text)):
+                ignored.add("format")
         return cls(
             parse_token(kind, "media").lower(),
             parse_number(port.partition("/")[0], "port"),
             protocol,
             tuple(formats),
-            connections[0] if connections else None,
-            tuple(Attribute.parse(line.value) for line in lines if line.kind == "a"),
+            _read_connection(lines, ignored),
+            read_attributes(lines, ignored),
             tuple(line.value for line in lines if line.kind == "b"),
             tuple(line for line in lines if line.kind in "ik"),
         )
@@ -123,8 +141,7 @@ class MediaDescription(_Attributes):
     @property
     def mid(self) -> str | None:
         """The name of the section within BUNDLE and for trickled candidates; None if it has none."""
-        mid = self.value("mid")
-        return None if mid is None else parse_token(mid.strip(), "mid")
+        return next(self.parsed("mid", _parse_mid), None)
 
     @property
     def direction(self) -> MediaDirection:
@@ -157,7 +174,7 @@ class MediaDescription(_Attributes):
     @property
     def fingerprints(self) -> tuple[Fingerprint, ...]:
         """The certificate's hashes, strongest first; those of functions that prove nothing are left out."""
-        parsed = {Fingerprint.parse(value) for value in self.values("fingerprint")}
+        parsed = set(self.parsed("fingerprint", Fingerprint.parse))
         return tuple(sorted((f for f in parsed if f.strength), key=lambda f: (-f.strength, f.value)))
 
     @property
@@ -166,15 +183,8 @@ class MediaDescription(_Attributes):
 
         A line that is no candidate is passed over (RFC 8839 §5.1), as are those beyond `MAX_CANDIDATES`.
         """
-        kept: list[str] = []
-        for value in self.values("candidate"):
-            try:
-                summary = CandidateSummary.parse(value)
-            except ParseError:
-                continue
-            if summary.component == 1 and len(kept) < MAX_CANDIDATES:
-                kept.append(f"candidate:{value}")
-        return tuple(kept)
+        pairs = self.parsed("candidate", lambda value: (CandidateSummary.parse(value), f"candidate:{value}"))
+        return tuple(islice((text for summary, text in pairs if summary.component == 1), MAX_CANDIDATES))
 
     @property
     def payload_types(self) -> dict[int, RtpMap]:
@@ -183,10 +193,9 @@ class MediaDescription(_Attributes):
         Formats of other protocols than RTP are no numbers and stand for nothing here.
         """
         maps: dict[int, RtpMap] = {}
-        for value in self.values("rtpmap"):
-            number, _, encoding = value.strip().partition(" ")
-            maps.setdefault(parse_number(number, "payload type", 127), RtpMap.parse(encoding.strip()))
-        numbers = [parse_number(text, "payload type", 127) for text in self.formats if text.isdigit()]
+        for number, rtp_map in self.parsed("rtpmap", _parse_rtpmap):
+            maps.setdefault(number, rtp_map)
+        numbers = [int(text) for text in self.formats if _is_payload_type(text)]
         known = {number: maps.get(number, STATIC_PAYLOAD_TYPES.get(number)) for number in numbers}
         return {number: rtp_map for number, rtp_map in known.items() if rtp_map is not None}
 
@@ -210,20 +219,18 @@ class MediaDescription(_Attributes):
     @property
     def extensions(self) -> tuple[ExtMap, ...]:
         """The header extensions, in order."""
-        return tuple(ExtMap.parse(value) for value in self.values("extmap"))
+        return tuple(self.parsed("extmap", ExtMap.parse))
 
     @property
     def msid(self) -> Msid | None:
         """The first stream and track that the section sends."""
-        value = self.value("msid")
-        return None if value is None else Msid.parse(value)
+        return next(self.parsed("msid", Msid.parse), None)
 
     @property
     def ssrcs(self) -> dict[int, str | None]:
         """The SSRCs that the section names, each with its CNAME, in order (RFC 5576 §6.1)."""
         cnames: dict[int, str | None] = {}
-        for value in self.values("ssrc"):
-            attribute = SsrcAttribute.parse(value)
+        for attribute in self.parsed("ssrc", SsrcAttribute.parse):
             cnames.setdefault(attribute.ssrc, None)
             if attribute.name == "cname":
                 cnames[attribute.ssrc] = attribute.value
@@ -232,7 +239,12 @@ class MediaDescription(_Attributes):
 
 @dataclass(frozen=True, slots=True)
 class SessionDescription(_Attributes):
-    """A whole description (RFC 8866 §5); `times` holds its t=, r= and z= lines."""
+    """A whole description (RFC 8866 §5); `times` holds its t=, r= and z= lines.
+
+    `ignored` counts what `parse` met and could not read, by the name of the attribute, or as "line" (no line at
+    all), "nul", "attribute" (one without a name), "connection" and "format" (no payload type, in an m= line of
+    RTP).
+    """
 
     origin: Origin
     media: tuple[MediaDescription, ...] = ()
@@ -242,6 +254,7 @@ class SessionDescription(_Attributes):
     bandwidths: tuple[str, ...] = ()
     times: tuple[Line, ...] = (Line("t", "0 0"),)
     other: tuple[Line, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @classmethod
     def parse(cls, data: str | bytes) -> Self:
@@ -251,7 +264,8 @@ class SessionDescription(_Attributes):
                 data = data.decode()
             except UnicodeDecodeError:
                 raise ParseError("a description is not UTF-8") from None
-        lines = split_lines(data.removeprefix("\ufeff"))
+        ignored = Counters()
+        lines = split_lines(data.removeprefix("\ufeff"), ignored)
         if not lines or lines[0] != Line("v", "0"):
             raise ParseError("a description begins with v=0")
         unknown = next((line for line in lines[1:] if line.kind not in "osiuepcbtrzkam"), None)
@@ -262,19 +276,20 @@ class SessionDescription(_Attributes):
             raise ParseError(f"more than {MAX_MEDIA_DESCRIPTIONS} media sections")
         cuts = pairwise([*starts, len(lines)])
         session = lines[1 : starts[0]] if starts else lines[1:]
-        by_kind = {kind: [line.value for line in session if line.kind == kind] for kind in "oscb"}
+        by_kind = {kind: [line.value for line in session if line.kind == kind] for kind in "osb"}
         if len(by_kind["o"]) != 1:
             raise ParseError("a description has one o= line")
-        return cls(
+        description = cls(
             Origin.parse(by_kind["o"][0]),
-            tuple(MediaDescription.parse_lines(lines[start:end]) for start, end in cuts),
-            tuple(Attribute.parse(line.value) for line in session if line.kind == "a"),
+            tuple(MediaDescription.parse_lines(lines[start:end], ignored) for start, end in cuts),
+            read_attributes(session, ignored),
             by_kind["s"][0] if by_kind["s"] else "-",
-            Connection.parse(by_kind["c"][0]) if by_kind["c"] else None,
+            _read_connection(session, ignored),
             tuple(by_kind["b"]),
             tuple(line for line in session if line.kind in "trz") or (Line("t", "0 0"),),
             tuple(line for line in session if line.kind in "iuepk"),
         )
+        return replace(description, ignored=ignored.snapshot())
 
     def lines(self) -> Iterator[Line]:
         """Return the lines in the order of RFC 8866 §9."""
@@ -301,7 +316,7 @@ class SessionDescription(_Attributes):
     @property
     def bundle_groups(self) -> tuple[tuple[str, ...], ...]:
         """The mids of each BUNDLE group, in order (RFC 9143 §4)."""
-        groups = (Group.parse(value) for value in self.values("group"))
+        groups = self.parsed("group", Group.parse)
         return tuple(group.mids for group in groups if group.semantics.upper() == "BUNDLE")
 
     def resolved(self) -> SessionDescription:
@@ -320,3 +335,65 @@ class SessionDescription(_Attributes):
             connection = media.connection or self.connection
             sections.append(replace(media, attributes=(*media.attributes, *taken), connection=connection))
         return replace(self, media=tuple(sections))
+
+
+# --- reading what may be passed over ---------------------------------------------------------------------------
+
+
+def read_attributes(lines: list[Line], ignored: Counters) -> tuple[Attribute, ...]:
+    """Return the a= lines among `lines`; those whose values mean nothing stay as they came, but are counted."""
+    attributes: list[Attribute] = []
+    for line in lines:
+        try:
+            if line.kind == "a":
+                attributes.append(Attribute.parse(line.value))
+        except ParseError:
+            ignored.add("attribute")
+    for attribute in attributes:
+        parse = _SKIPPABLE.get(attribute.name)
+        try:
+            if parse is not None:
+                parse(attribute.value or "")
+        except ParseError:
+            ignored.add(attribute.name)
+    return tuple(attributes)
+
+
+def _read_connection(lines: list[Line], ignored: Counters) -> Connection | None:
+    """Return the first c= line that can be read; nothing depends on it, because ICE has the addresses."""
+    found: list[Connection] = []
+    for line in lines:
+        try:
+            if line.kind == "c":
+                found.append(Connection.parse(line.value))
+        except ParseError:
+            ignored.add("connection")
+    return found[0] if found else None
+
+
+def _is_payload_type(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 127
+
+
+def _parse_mid(text: str) -> str:
+    return parse_token(text.strip(), "mid")
+
+
+def _parse_rtpmap(text: str) -> tuple[int, RtpMap]:
+    number, _, encoding = text.strip().partition(" ")
+    return parse_number(number, "payload type", 127), RtpMap.parse(encoding.strip())
+
+
+_SKIPPABLE: Mapping[str, Callable[[str], object]] = {
+    "candidate": CandidateSummary.parse,
+    "extmap": ExtMap.parse,
+    "fingerprint": Fingerprint.parse,
+    "group": Group.parse,
+    "max-message-size": parse_message_size,
+    "mid": _parse_mid,
+    "msid": Msid.parse,
+    "rtpmap": _parse_rtpmap,
+    "sctp-init": parse_sctp_init,
+    "ssrc": SsrcAttribute.parse,
+}
+"""The attributes that a call can do without, each with what reads it."""

@@ -8,18 +8,20 @@
     a=end-of-candidates
 
 There is one transport, so the candidates of all sections are one list; a section's own credentials count like
-those of the session. Left out: which section a candidate stood in, and candidates of component 2.
+those of the session. Lines that mean nothing here are passed over and counted. Left out: which section a candidate
+stood in, and candidates of component 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 from stack.core.errors import ParseError
-from stack.sdp.description import MAX_CANDIDATES, MediaDescription
-from stack.sdp.grammar import Attribute, Line, serialize_lines, split_lines
+from stack.core.trace import Counters
+from stack.sdp.description import MAX_CANDIDATES, MediaDescription, read_attributes
+from stack.sdp.grammar import Line, serialize_lines, split_lines
 
 _UNKNOWN_SECTION = Line("m", "audio 9 UDP/TLS/RTP/SAVPF 0")  # RFC 8840 §9: nothing in it is looked at but the mid
 
@@ -28,8 +30,9 @@ _UNKNOWN_SECTION = Line("m", "audio 9 UDP/TLS/RTP/SAVPF 0")  # RFC 8840 §9: not
 class TrickleFragment:
     """ICE credentials, candidates (`candidate:…`) and whether there will be more of them.
 
-    Without credentials the fragment belongs to the ICE session that is running; with others than its own, it asks
-    for an ICE restart. `mid` is the section that the candidates are written under.
+    Without credentials the fragment belongs to the ICE session that is running; with others than its own, it
+    asks for an ICE restart. `mid` is the section that the candidates are written under. `ignored` counts what
+    `parse` passed over, by the names of `SessionDescription.ignored`.
     """
 
     ice_ufrag: str | None = None
@@ -37,6 +40,7 @@ class TrickleFragment:
     candidates: tuple[str, ...] = ()
     end_of_candidates: bool = False
     mid: str | None = None
+    ignored: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @classmethod
     def parse(cls, data: str | bytes) -> Self:
@@ -46,15 +50,19 @@ class TrickleFragment:
                 data = data.decode()
             except UnicodeDecodeError:
                 raise ParseError("a fragment is not UTF-8") from None
-        lines = split_lines(data)
-        if any(line.kind not in "am" for line in lines):
-            raise ParseError("a fragment holds a= and m= lines only")
-        attributes = tuple(Attribute.parse(line.value) for line in lines if line.kind == "a")
-        everything = MediaDescription("audio", 9, "", (), attributes=attributes)
+        ignored = Counters()
+        lines = split_lines(data.removeprefix("\ufeff"), ignored)
+        known = [line for line in lines if line.kind in "am"]
+        if not known and (lines or data.strip(" \t\r\n\0\ufeff")):
+            raise ParseError("a fragment holds a= and m= lines")
+        for _ in range(len(lines) - len(known)):
+            ignored.add("line")
+        everything = MediaDescription("audio", 9, "", (), attributes=read_attributes(known, ignored))
         ufrag, pwd = everything.ice_ufrag, everything.ice_pwd
         if (ufrag is None) != (pwd is None):
             raise ParseError("a fragment has both ICE credentials or none")
-        return cls(ufrag, pwd, everything.candidates, everything.has("end-of-candidates"), everything.mid)
+        ended = everything.has("end-of-candidates")
+        return cls(ufrag, pwd, everything.candidates, ended, everything.mid, ignored.snapshot())
 
     def serialize(self) -> str:
         """Return the fragment as text."""

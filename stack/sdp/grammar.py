@@ -3,14 +3,17 @@
 RFC 8866 (the lines), 5888 and 9143 (group, mid), 8839 (ICE credentials, candidates), 8122 and 4145 (fingerprint,
 setup), 8285 (extmap), 4585 (rtcp-fb), 5576 (ssrc), 8830 (msid).
 
-Every `parse` raises `ParseError` and nothing else; every `serialize` writes what `parse` reads. Attributes that
-the stack has no use for stay text. A candidate is read only as far as a description needs it (which component,
-which default address): the whole of it belongs to ICE.
+Every `parse` raises `ParseError` and nothing else; every `serialize` writes what `parse` reads. Only
+`split_lines` passes over what is no line, and counts it. Attributes that the stack has no use for stay text. A
+candidate is read only as far as a description needs it (which component, which default address): the whole of it
+belongs to ICE.
 """
 
 from __future__ import annotations
 
+import binascii
 import re
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +21,7 @@ from ipaddress import ip_address
 from typing import NamedTuple, Self
 
 from stack.core.errors import ParseError
+from stack.core.trace import Counters
 
 MAX_DESCRIPTION_SIZE = 65_536
 """Characters in one description; the largest of a browser's (audio, video, data) has 6,500."""
@@ -28,6 +32,8 @@ _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]+")  # RFC 8866 §9, token
 _ICE_CHARS = re.compile(r"[A-Za-z0-9+/]+")  # RFC 8839 §5.4, ice-char; the browsers keep to it
 _HEX_DIGEST = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2})*")
 _DIGEST_SIZES = {"sha-1": 20, "sha-224": 28, "sha-256": 32, "sha-384": 48, "sha-512": 64}
+TRUSTED_HASHES = ("sha-256", "sha-384", "sha-512")
+"""Hash functions of which a certificate can be told by; any other one proves nothing (RFC 8122 §5)."""
 
 
 class Line(NamedTuple):
@@ -59,19 +65,27 @@ class Attribute(NamedTuple):
         return self.name if self.value is None else f"{self.name}:{self.value}"
 
 
-def split_lines(text: str) -> list[Line]:
-    """Cut a description into lines; a bare LF ends a line too, and blanks at its end are dropped."""
+def split_lines(text: str, ignored: Counters) -> list[Line]:
+    """Cut a description into lines; a bare LF ends a line too, and blanks around it are dropped.
+
+    What is no line is passed over and counted in `ignored` as "line", NUL at the end of a line as "nul": some
+    clients send the end of a C string along.
+    """
     if len(text) > MAX_DESCRIPTION_SIZE:
         raise ParseError(f"a description of {len(text)} characters; at most {MAX_DESCRIPTION_SIZE} are read")
     lines: list[Line] = []
     for raw in text.split("\n"):
-        line = raw.rstrip(" \t\r")
+        line = raw.rstrip(" \t\r\0")
+        if len(line) < len(raw) and "\0" in raw[len(line) :]:
+            ignored.add("nul")
+        line = line.lstrip(" \t")
         if not line:
             continue
         if len(lines) == MAX_LINES:
             raise ParseError(f"more than {MAX_LINES} lines")
         if len(line) < 2 or line[1] != "=" or "\r" in line or "\0" in line:
-            raise ParseError(f"not a description line: {line[:40]!r}")
+            ignored.add("line")
+            continue
         lines.append(Line(line[0], line[2:]))
     return lines
 
@@ -309,8 +323,8 @@ class Fingerprint:
 
     @property
     def strength(self) -> int:
-        """Size of the hash in bytes; 0 for a function that nobody should rely on (md5, md2, unknown)."""
-        return _DIGEST_SIZES.get(self.algorithm, 0)
+        """Size of the hash in bytes; 0 for a function that no certificate is told by (see `TRUSTED_HASHES`)."""
+        return _DIGEST_SIZES[self.algorithm] if self.algorithm in TRUSTED_HASHES else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,11 +336,11 @@ class Msid:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the value of `a=msid`."""
+        """Read the value of `a=msid`; words behind the second are dropped."""
         fields = text.split()
-        if not 1 <= len(fields) <= 2:
-            raise ParseError(f"not an msid: {text[:40]!r}")
-        return cls(*fields)
+        if not fields:
+            raise ParseError("an msid without an identifier")
+        return cls(*fields[:2])
 
     def serialize(self) -> str:
         """Return the value of `a=msid`."""
@@ -374,6 +388,19 @@ class CandidateSummary(NamedTuple):
         except ValueError:
             return False
         return True
+
+
+def parse_message_size(text: str) -> int:
+    """Read the value of `a=max-message-size` (RFC 8841 §6.1), in bytes."""
+    return parse_number(text.strip(), "max-message-size", (1 << 64) - 1)
+
+
+def parse_sctp_init(text: str) -> bytes:
+    """Read the value of `a=sctp-init`, an INIT chunk in base64 (draft-hancke-tsvwg-snap)."""
+    try:
+        return b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        raise ParseError("a=sctp-init is not base64") from None
 
 
 def parse_format_parameters(text: str) -> dict[str, str]:

@@ -36,6 +36,8 @@ class NegotiationFailure(Enum):
     SETUP_CONFLICT = "setup conflict"
     NOT_BUNDLED = "not bundled"
     ANSWER_MISMATCH = "the answer does not fit the offer"
+    UNREACHABLE = "no way to connect"
+    CANNOT_CHANGE = "a connection that is up cannot be changed so"
     MALFORMED = "malformed"
 
 
@@ -200,7 +202,12 @@ class DataParameters:
 
 @dataclass(frozen=True, slots=True)
 class Negotiation(Portable):
-    """What both sides agreed on; `answer` is ours to send, or the one that we accepted."""
+    """What both sides agreed on; `answer` is ours to send, or the one that we accepted.
+
+    `media` has the accepted sections in the order of the description: at most one for data, and for sound one or a
+    pair of which each has its own direction. `ignored` counts the lines of the peer's description that were passed
+    over (`SessionDescription.ignored`).
+    """
 
     answer: SessionDescription
     remote_ice_ufrag: str
@@ -212,5 +219,27 @@ class Negotiation(Portable):
     remote_end_of_candidates: bool
     ice_controlling: bool
     dtls_role: DtlsRole
-    audio: AudioParameters | None = None
-    data: DataParameters | None = None
+    media: tuple[AudioParameters | DataParameters, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def audio(self) -> AudioParameters | None:
+        """The section by which we send sound, or the first if there is none; None without sound."""
+        sections = self._audio_sections()
+        sending = [section for section in sections if section.direction.sends]
+        return next(iter(sending or sections), None)
+
+    @property
+    def received_audio(self) -> AudioParameters | None:
+        """The section by which sound comes: that of `audio`, unless two share the directions between them."""
+        sections = [section for section in self._audio_sections() if section.direction.receives]
+        ours = self.audio
+        return ours if ours in sections or not sections else sections[0]
+
+    @property
+    def data(self) -> DataParameters | None:
+        """The section of the data channels; None without them."""
+        return next((section for section in self.media if isinstance(section, DataParameters)), None)
+
+    def _audio_sections(self) -> list[AudioParameters]:
+        return [section for section in self.media if isinstance(section, AudioParameters)]

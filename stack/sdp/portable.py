@@ -1,8 +1,9 @@
 """Frozen dataclasses to plain JSON values and back, by their type annotations.
 
 A negotiated session may be built in another process than the one that answered the offer, so what was negotiated
-must be text. Handles dataclasses, enums, tuples and mappings of such, numbers, text, bytes (base64), None, and
-whatever has text of its own (`TextMessage`). Nothing else, on purpose.
+must be text. Handles dataclasses (where one of several may stand, they are told apart by their fields), enums,
+tuples and mappings of such, numbers, text, bytes (base64), None, and whatever has text of its own
+(`TextMessage`). Nothing else, on purpose.
 """
 
 from __future__ import annotations
@@ -110,8 +111,12 @@ def _from_plain(kind: Any, plain: Any) -> Any:
     if origin in (Union, UnionType):
         if plain is None and NoneType in arguments:
             return None
-        (only,) = (argument for argument in arguments if argument is not NoneType)
-        return _from_plain(only, plain)
+        options = [argument for argument in arguments if argument is not NoneType]
+        if len(options) == 1:
+            return _from_plain(options[0], plain)
+        for option in options:
+            if isinstance(plain, dict) and plain.keys() == _type_hints(option).keys():
+                return _from_record(option, plain)
     if origin is tuple and isinstance(plain, list):
         return tuple(_from_plain(arguments[0], item) for item in plain)
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(plain, dict):

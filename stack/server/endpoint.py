@@ -62,8 +62,8 @@ Resolve = Callable[[str, Instant], "tuple[str, Hosted[EventT]] | None"]
 class Endpoint(Generic[EventT]):
     """All sessions behind one port.
 
-    `resolve` is asked for a session (its name and the machine) when a STUN request names a ufrag that is not known.
-    Feed a batch of datagrams, then `pump()` once, then drain.
+    `resolve` is asked for a session (its name and the machine) when a STUN request names a ufrag that is not
+    known. Feed a batch of datagrams, then `pump()` once, then drain.
     """
 
     def __init__(self, resolve: Resolve[EventT] | None = None, max_sessions: int = 10_000) -> None:
@@ -99,7 +99,8 @@ class Endpoint(Generic[EventT]):
     def add_ufrag(self, name: str, ufrag: str) -> None:
         """Let checks that name `ufrag` reach a hosted machine too: its credentials after an ICE restart.
 
-        The one from the restart before that is forgotten. Raises `LocalError` if it is taken or the session is unknown.
+        The one from the restart before that is forgotten. Raises `LocalError` if it is taken or the session is
+        unknown.
         """
         if name not in self._machines:
             raise LocalError(f"there is no session {name!r}")

@@ -70,6 +70,9 @@ MediaEvent = RtpEvent | FrameSent
 class MediaPlane(Protocol):
     """The contract between a session and what moves its media."""
 
+    on_hold: bool
+    """Frames are not sent, but their time passes."""
+
     @property
     def transport(self) -> RtpTransport:
         """The RTP of the connection, for reading."""
@@ -130,6 +133,7 @@ class PythonMediaPlane:
 
     def __init__(self, transport: RtpTransport) -> None:
         self.counters = Counters()
+        self.on_hold = False
         self._transport = transport
         self._srtp: SrtpEngine | None = None
         self._path: Path | None = None
@@ -239,7 +243,7 @@ class PythonMediaPlane:
         transport = self._transport
         sender = transport.sections[section].sender
         timestamp: int | None = None
-        if frame.payload:
+        if frame.payload and not self.on_hold:
             skipped = frame.timestamp - self._expected[section]
             if skipped:
                 sender.skip(skipped)

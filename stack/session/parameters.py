@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from stack import dtls, ice, sctp, sdp
@@ -30,6 +30,14 @@ class SessionParameters:
 
     local: sdp.LocalParameters
     negotiation: sdp.Negotiation
+
+    def with_ice(self, local: ice.IceCredentials, remote: ice.IceCredentials) -> Self:
+        """Return the same with other ICE credentials on both sides, as after a restart."""
+        return replace(
+            self,
+            local=replace(self.local, ice_ufrag=local.ufrag, ice_pwd=local.password),
+            negotiation=replace(self.negotiation, remote_ice_ufrag=remote.ufrag, remote_ice_pwd=remote.password),
+        )
 
     def to_json(self) -> str:
         """Return everything as JSON text. It holds our ICE password: treat it as a secret."""
@@ -156,17 +164,26 @@ def make_dtls(
 def make_rtp(
     parameters: SessionParameters, entropy: Entropy, now: Instant, wall_clock: float
 ) -> RtpTransport | None:
-    """Return the RTP transport of the agreed media sections; None without any."""
-    ours, agreed = parameters.local.audio, parameters.negotiation.audio
-    if ours is None or agreed is None:
+    """Return the RTP transport of the agreed audio section, or of the two by which sound goes and comes; else
+    None.
+
+    What one section is told but once holds in both sections, or it does not hold at all.
+    """
+    negotiation = parameters.negotiation
+    ours, agreed, received = parameters.local.audio, negotiation.audio, negotiation.received_audio
+    if ours is None or agreed is None or received is None:
         return None
-    ids = agreed.extensions
-    events = agreed.telephone_event_payload_type
+    ids = {uri: number for uri, number in agreed.extensions.items() if received.extensions.get(uri) == number}
+    both = (agreed,) if received is agreed else (agreed, received)
     config = RtpConfig(
         ssrc=ours.ssrc,
         cname=ours.cname,
-        codecs=(RtpCodec(agreed.payload_type, agreed.codec, agreed.clock_rate),),
-        telephone_events=() if events is None else (RtpCodec(events, "telephone-event", agreed.clock_rate),),
+        codecs=tuple(RtpCodec(each.payload_type, each.codec, each.clock_rate) for each in both),
+        telephone_events=tuple(
+            RtpCodec(each.telephone_event_payload_type, "telephone-event", each.clock_rate)
+            for each in both
+            if each.telephone_event_payload_type is not None
+        ),
         red_payload_type=agreed.red_payload_type,
         extensions=ExtensionIds(
             audio_level=ids.get(sdp.EXTENSION_AUDIO_LEVEL),
@@ -177,10 +194,10 @@ def make_rtp(
         ),
         playout_delay=PlayoutDelay(0, 10) if URI_PLAYOUT_DELAY in ids else None,
         mid=agreed.mid,
-        nack="nack" in agreed.rtcp_feedback,
-        transport_cc="transport-cc" in agreed.rtcp_feedback,
-        rcvr_rtt=agreed.receiver_rtt,
-        reduced_size=agreed.rtcp_rsize,
+        nack=all("nack" in each.rtcp_feedback for each in both),
+        transport_cc=all("transport-cc" in each.rtcp_feedback for each in both),
+        rcvr_rtt=all(each.receiver_rtt for each in both),
+        reduced_size=all(each.rtcp_rsize for each in both),
     )
     return RtpTransport((config,), entropy, now, wall_clock_offset=wall_clock)
 

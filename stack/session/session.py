@@ -126,6 +126,7 @@ class Session:
         self._dtls_started = False
         transport = make_rtp(parameters, entropy, now, wall_clock)
         self._media: MediaPlane | None = None if transport is None else PythonMediaPlane(transport)
+        self._hold_media()
         self._channels: Channels | None = make_channels(parameters, entropy)
         self._path: Path | None = None
         self._routes: list[Path] = []
@@ -204,6 +205,8 @@ class Session:
             total.merge(self._media.transport.counters, "rtp.")
         if self._channels is not None:
             total.merge(self._channels.counters, "sctp.")
+        for name, lines in self.parameters.negotiation.ignored.items():
+            total.add(f"sdp.ignored_{name.replace('-', '_')}", lines)
         return total
 
     # -- commands ------------------------------------------------------------------------------------------
@@ -238,10 +241,27 @@ class Session:
         self._move_channels(now)
         self._say_last_word()
 
+    def renegotiate(self, parameters: SessionParameters, now: Instant) -> None:
+        """Go on as a further offer and its answer have it (see `stack.sdp.renegotiate`).
+
+        Other ICE credentials restart ICE; all else goes on. Raises `LocalError` if the session is over.
+        """
+        if self.state is State.ENDED:
+            raise LocalError("the session is over")
+        former, self.parameters = self.parameters, parameters
+        self._hold_media()
+        local, agreed = parameters.local, parameters.negotiation
+        if local.ice_ufrag != former.local.ice_ufrag:
+            remote = IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd)
+            self.restart_ice(IceCredentials(local.ice_ufrag, local.ice_pwd), remote, now)
+        known = former.negotiation.remote_candidates
+        self.add_remote_candidates([text for text in agreed.remote_candidates if text not in known], now)
+
     def restart_ice(self, local: IceCredentials, remote: IceCredentials, now: Instant) -> None:
         """Use new ICE credentials on both sides; all else goes on (RFC 8445 §9). `LocalError` if it is over."""
         if self.state is State.ENDED:
             raise LocalError("the session is over")
+        self.parameters = self.parameters.with_ice(local, remote)
         self._ice.restart(local, now)
         self._ice.set_remote_credentials(remote, now)
         self._pump(now)
@@ -392,6 +412,12 @@ class Session:
         self._move_channels(now)
         self._move_media(now)
         self._say_last_word()
+
+    def _hold_media(self) -> None:
+        """While the agreed direction is `recvonly` or `inactive` no RTP is sent (RFC 3264 §5.1)."""
+        audio = self.parameters.negotiation.audio
+        if self._media is not None and audio is not None:
+            self._media.on_hold = not audio.direction.sends
 
     def _say_last_word(self) -> None:
         """The session is over and everything before that has been handed up."""

@@ -10,7 +10,7 @@ and a `codec` for RED, which is a wrapping and not a codec.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Protocol
@@ -218,13 +218,13 @@ def describe(session: Described, now: Instant) -> SessionStatistics:
             nominated=session.ice_state == "completed",
             current_round_trip_time=session.ice_round_trip_time,
         )
-    audio = session.parameters.negotiation.audio
+    agreed = session.parameters.negotiation
     return SessionStatistics(
         transport,
         pair,
         local,
         remote,
-        _codecs(audio, now) if audio is not None else (),
+        _codecs(agreed.audio, agreed.received_audio, now),
         session.rtp.stats(now) if session.rtp is not None else (),
     )
 
@@ -294,18 +294,16 @@ def _find(lines: Iterable[str], address: Address) -> Candidate | None:
     return None
 
 
-def _codecs(audio: AudioParameters, now: Instant) -> Sequence[CodecStats]:
-    """One `codec` if both sides ask for the same, else one for each way."""
+def _codecs(sent: AudioParameters | None, received: AudioParameters | None, now: Instant) -> Sequence[CodecStats]:
+    """One `codec` if both sides ask for the same under one payload type, else one for each way."""
+    if sent is None or received is None:
+        return ()
 
-    def codec(parameters: str, way: str | None) -> CodecStats:
+    def codec(audio: AudioParameters, parameters: Mapping[str, str], way: str | None) -> CodecStats:
         mime = f"audio/{audio.codec}"
-        line = parameters or None
-        return CodecStats(now, audio.payload_type, mime, audio.clock_rate, audio.channels, line, way)
+        line = ";".join(f"{name}={value}" if value else name for name, value in parameters.items())
+        return CodecStats(now, audio.payload_type, mime, audio.clock_rate, audio.channels, line or None, way)
 
-    sent, received = (
-        ";".join(f"{name}={value}" if value else name for name, value in parameters.items())
-        for parameters in (audio.remote_parameters, audio.local_parameters)
-    )
-    if sent == received:
-        return (codec(sent, None),)
-    return codec(sent, "encode"), codec(received, "decode")
+    if sent.payload_type == received.payload_type and sent.remote_parameters == received.local_parameters:
+        return (codec(sent, sent.remote_parameters, None),)
+    return codec(sent, sent.remote_parameters, "encode"), codec(received, received.local_parameters, "decode")

@@ -13,6 +13,7 @@ What the doors share is in `door.py`. Every answer carries the CORS headers that
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from re import compile as regexp
 
 from aiohttp import web
 
@@ -27,7 +28,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _CORS = {
     "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE, OPTIONS",
-    "Access-Control-Allow-Headers": "authorization, content-type, if-match, etag, x-openai-agents-sdk",
     "Access-Control-Expose-Headers": (
         "location, etag, link, accept-patch, retry-after, access-control-allow-methods"
     ),
@@ -37,20 +37,42 @@ _PAGE_HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff
 _ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 503: "server_error"}
 
 
+_COMMON_HEADERS = "authorization, content-type, if-match, etag"
+_FIELD_NAME = regexp(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110 §5.6.2)
+_ASKED = "Access-Control-Request-Headers"
+
+
 def _cors(request: web.Request) -> dict[str, str]:
-    """Return the CORS headers for this request: none but `Vary` for an origin that is not on the list."""
+    """Return the CORS headers for this request: none but `Vary` for an origin that is not on the list.
+
+    A page that may call at all may send what header fields it likes: the ones that a preflight names are repeated,
+    as "*" would leave out `Authorization` (Fetch §4.8). We act on none that we do not know.
+    """
     origins = request.app[DOOR].config.origins
     origin = request.headers.get("Origin")
+    asked = request.headers.get(_ASKED)
     if "*" in origins:
-        return {"Access-Control-Allow-Origin": "*", **_CORS}
-    if origin is not None and allows(origins, origin):
-        return {"Access-Control-Allow-Origin": origin, "Vary": "Origin", **_CORS}
-    return {"Vary": "Origin"}
+        headers = {"Access-Control-Allow-Origin": "*", **_CORS}
+        varies = []
+    elif origin is not None and allows(origins, origin):
+        headers = {"Access-Control-Allow-Origin": origin, **_CORS}
+        varies = ["Origin"]
+    else:
+        return {"Vary": "Origin"}
+    if asked is not None:
+        names = (name.strip() for name in asked.split(","))
+        headers["Access-Control-Allow-Headers"] = ", ".join(name for name in names if _FIELD_NAME.fullmatch(name))
+        varies.append(_ASKED)
+    else:
+        headers["Access-Control-Allow-Headers"] = _COMMON_HEADERS
+    if varies:
+        headers["Vary"] = ", ".join(varies)
+    return headers
 
 
 def _refusal(request: web.Request, refused: Refused) -> web.Response:
     request.app[DOOR].metrics.refused(refused.status)
-    if request.path.startswith("/v1/"):
+    if "/v1/realtime" in request.path:  # below a prefix, too, where an application has mounted this one
         kind = _ERROR_TYPES.get(refused.status, "invalid_request_error")
         error: object = {
             "message": refused.message, "type": kind, "code": refused.code, "param": refused.param

@@ -1,7 +1,8 @@
 """Our own client: `dial(url)` places a complete call to any server that takes an offer over HTTP.
 
 It is the full-ICE, controlling side: it offers, sends its offer without waiting for anything, and checks the
-candidates of the answer. A URL of WHIP, WHEP or OpenAI's calls is spoken to with plain SDP, any other with JSON.
+candidates of the answer. A URL of WHIP, WHEP or OpenAI's calls is spoken to with plain SDP, any other with JSON;
+one that ends in "/" is the page's, and the offer goes to `api/offer` below it.
 """
 
 from __future__ import annotations
@@ -182,7 +183,8 @@ async def _exchange(url: str, offer: str) -> str:
     """Post the offer and return the answer."""
     path = urlsplit(url).path
     plain = path.rstrip("/").endswith(("/whip", "/whep", "/v1/realtime/calls"))
-    target = url if path not in ("", "/") else urljoin(url, "/api/offer")
+    # a URL that ends in "/" is a page's, perhaps below a prefix: its offers go where the page sends them
+    target = urljoin(url, "api/offer") if path[-1:] in ("", "/") else url
     timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session:

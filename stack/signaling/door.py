@@ -6,6 +6,7 @@ that was sent as a secret, and the headers that a program gets have lost theirs.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
@@ -17,9 +18,10 @@ from typing import Any
 
 from aiohttp import web
 
-from stack.aio import Call, CallContext, Host, HostFull
+from stack.aio import Call, CallContext, Host, HostFull, Renegotiated
 from stack.core.errors import LocalError, ParseError
 from stack.sdp import NegotiationError, NegotiationFailure
+from stack.signaling.connections import Connections, Identity, Placed, digest_of
 from stack.signaling.metrics import Metrics
 from stack.signaling.security import EVERYBODY, Keys, Principal, RateLimits, Scope, allows
 
@@ -61,6 +63,15 @@ class Refused(Exception):
         self.param: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of an offer: a new call, or one that was up already."""
+
+    answer: str
+    call: Call
+    is_new: bool = True
+
+
 class Door:
     """What the doors of one server know together."""
 
@@ -74,6 +85,8 @@ class Door:
         """Who placed a call, by the call's identifier."""
         self._rates = RateLimits(self.config.offers_per_second, self.config.offers_per_client, time.monotonic)
         self._calls_of: Tally[str] = Tally()
+        self._connections = Connections()
+        self._placing: dict[tuple[str, ...], asyncio.Event] = {}  # offers that are with the host, by certificate
 
     def admit(self, request: web.Request, scope: Scope) -> Principal:
         """Return who asks; raises `Refused` (401, 403) for somebody who may not."""
@@ -100,11 +113,73 @@ class Door:
         return call
 
     async def accept(
-        self, request: web.Request, principal: Principal, offer: str, session: Mapping[str, Any] | None = None
-    ) -> tuple[str, Call]:
-        """Hand an offer to the host and return answer and call; raises `Refused` with the right status."""
+        self,
+        request: web.Request,
+        principal: Principal,
+        offer: str,
+        session: Mapping[str, Any] | None = None,
+        *,
+        replaces: Call | None = None,
+    ) -> Taken:
+        """Hand an offer to the host, or to the call that it continues; raises `Refused` with the right status.
+
+        `replaces` is a call that this one takes the place of: the client has said so.
+        """
+        self._check_rate(request)
+        identity = Identity.of(offer)
+        if identity is None or replaces is not None:
+            return await self._place(request, principal, offer, session)
+        while (placing := self._placing.get(identity.fingerprints)) is not None:
+            await placing.wait()  # the same request twice at once
+        placing = self._placing[identity.fingerprints] = asyncio.Event()
+        try:
+            for placed in self._connections.find(identity):
+                call = self.host.calls.get(placed.call_id)
+                if call is not None and not call.ended:
+                    return await self._accept_again(request, principal, offer, placed, call)
+            return await self._place(request, principal, offer, session)
+        finally:
+            del self._placing[identity.fingerprints]
+            placing.set()
+
+    async def _accept_again(
+        self, request: web.Request, principal: Principal, offer: str, placed: Placed, call: Call
+    ) -> Taken:
+        """Take an offer of a connection that is up and was not named; see `connections.py` for who may."""
+        if call.connected is None and placed.is_repeated_by(principal, request.remote or "", offer):
+            return Taken(placed.answer, call, is_new=False)
+        if principal is not EVERYBODY and principal == placed.principal:
+            return Taken((await self._renegotiate(call, offer)).answer, call, is_new=False)
+        raise Refused(
+            409,
+            "this offer belongs to a connection that is up; a further offer of it has to name the call (PATCH its "
+            "Location with application/sdp, or pc_id), and a new call needs a new RTCPeerConnection",
+        )
+
+    async def renegotiate(self, request: web.Request, call: Call, offer: str) -> Renegotiated:
+        """Hand a further offer to a call that the asker may steer; raises `Refused`, and the call goes on."""
+        self._check_rate(request)
+        return await self._renegotiate(call, offer)
+
+    async def _renegotiate(self, call: Call, offer: str) -> Renegotiated:
+        placed, identity = self._connections.get(call.id), Identity.of(offer)
+        if placed is not None and identity is not None and identity.precedes(placed.identity):
+            raise Refused(409, "this offer was overtaken by a later one")  # RFC 3264 §8: versions only rise
+        try:
+            changed = await self.host.renegotiate(call, offer)
+        except LocalError as error:
+            raise Refused(404, str(error)) from error
+        except (ParseError, NegotiationError) as error:
+            raise _refusal(error) from error
+        if identity is not None:
+            self._connections.update(call.id, identity)
+        return changed
+
+    async def _place(
+        self, request: web.Request, principal: Principal, offer: str, session: Mapping[str, Any] | None
+    ) -> Taken:
         client = request.remote or ""
-        self._check_limits(client)
+        self._check_room(client)
         context = CallContext(
             headers={
                 name.lower(): value
@@ -116,34 +191,56 @@ class Door:
         )
         try:
             accepted = await self.host.accept(offer, context)
-        except ParseError as error:
-            raise Refused(400, f"the offer is not valid SDP: {error}") from error
-        except NegotiationError as error:
-            # RFC 9725 §4.2: 422 for an a=setup that cannot be, 406 for what is not supported
-            status = 422 if error.failure is NegotiationFailure.SETUP_CONFLICT else 406
-            raise Refused(status, f"nothing to agree on: {error}") from error
+        except (ParseError, NegotiationError) as error:
+            raise _refusal(error) from error
         except (HostFull, LocalError) as error:
             raise Refused(503, str(error), **{"Retry-After": "5"}) from error
-        call = accepted.call
+        call, identity = accepted.call, Identity.of(offer)
         self.owners[call.id] = principal
+        if identity is not None:
+            placed = Placed(call.id, principal, client, identity, digest_of(offer), accepted.answer)
+            self._connections.note(placed)
         self._calls_of[client] += 1
         self.metrics.follow(call, lambda: self._forget(call.id, client))
-        return accepted.answer, call
+        return Taken(accepted.answer, call)
 
-    def _check_limits(self, client: str) -> None:
-        if self.draining:
-            raise Refused(503, "the server takes no new calls: it is shutting down", **{"Retry-After": "10"})
-        wait = self._rates.take(client)
+    def note_restart(self, call: Call, ice_ufrag: str) -> None:
+        """The peer has restarted ICE with these credentials, in a way that no offer says."""
+        self._connections.note_restart(call.id, ice_ufrag)
+
+    def remote_ufrag(self, call: Call) -> str | None:
+        """Return the peer's ufrag, as it said it last."""
+        placed = self._connections.get(call.id)
+        return placed.identity.ice_ufrag if placed is not None else None
+
+    def _check_rate(self, request: web.Request) -> None:
+        wait = self._rates.take(request.remote or "")
         if wait > 0.0:
             raise Refused(429, "too many offers", **{"Retry-After": str(math.ceil(wait))})
+
+    def _check_room(self, client: str) -> None:
+        if self.draining:
+            raise Refused(503, "the server takes no new calls: it is shutting down", **{"Retry-After": "10"})
         if self._calls_of[client] >= self.config.calls_per_client:
             raise Refused(429, "too many calls from your address", **{"Retry-After": "30"})
 
     def _forget(self, call_id: str, client: str) -> None:
         self.owners.pop(call_id, None)
+        self._connections.forget(call_id)
         self._calls_of[client] -= 1
         if self._calls_of[client] <= 0:
             del self._calls_of[client]
+
+
+def _refusal(error: ParseError | NegotiationError) -> Refused:
+    """Return what a client is told of an offer that cannot be taken."""
+    if isinstance(error, ParseError):
+        return Refused(400, f"the offer is not valid SDP: {error}")
+    if error.failure is NegotiationFailure.CANNOT_CHANGE:
+        return Refused(409, str(error))
+    # RFC 9725 §4.2: 422 for an a=setup that cannot be, 406 for what is not supported
+    status = 422 if error.failure is NegotiationFailure.SETUP_CONFLICT else 406
+    return Refused(status, f"nothing to agree on: {error}")
 
 
 DOOR: web.AppKey[Door] = web.AppKey("door", Door)
@@ -155,6 +252,15 @@ def check_origin(request: web.Request) -> None:
     own = origin is not None and origin.partition("://")[2] == request.host
     if not own and not allows(request.app[DOOR].config.origins, origin):
         raise Refused(403, "pages from this origin may not call here")
+
+
+def below(request: web.Request, name: str) -> str:
+    """Return the `Location` of the resource `name` below the collection that was asked.
+
+    A reference relative to the request's URL (RFC 9110 §10.2.2, RFC 3986 §5.2.3), because a proxy in front may
+    have cut off a prefix of the path that only the client knows.
+    """
+    return f"{request.path.rpartition('/')[2]}/{name}"
 
 
 async def read_text(request: web.Request) -> str:
@@ -189,6 +295,8 @@ __all__ = [
     "Door",
     "DoorConfig",
     "Refused",
+    "Taken",
+    "below",
     "check_origin",
     "parse_json",
     "read_json",

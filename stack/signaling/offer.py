@@ -1,10 +1,13 @@
 """`POST /api/offer`: `{"sdp": …, "type": "offer"}` in, `{"sdp": …, "type": "answer", "pc_id": …}` out.
 
 The form that aiortc's examples made common, and that Pipecat's SmallWebRTC speaks with `pc_id`, `restart_pc` and
-PATCH for candidates that come later; `pc_id` names the call and stays the same over a restart.
+PATCH for candidates that come later; `pc_id` names the call and stays the same over a restart. A further offer
+with the `pc_id` of a call that is up is renegotiated.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from aiohttp import web
 
@@ -30,26 +33,56 @@ async def post_offer(request: web.Request) -> web.Response:
     door = request.app[DOOR]
     principal = door.admit(request, Scope.CALL)
     body = await read_json(request)
-    sdp, kind, pc_id = body.get("sdp"), body.get("type", "offer"), body.get("pc_id")
-    if not isinstance(sdp, str) or kind != "offer":
-        raise Refused(400, 'the body must be {"sdp": "…", "type": "offer"}')
-    former = _find(request, pc_id) if isinstance(pc_id, str) else None
+    sdp, pc_id = _read(body)
+    former = _find(request, pc_id) if pc_id is not None else None
     if former is not None and body.get("restart_pc") is not True:
-        raise Refused(503, "a new connection is needed: restart_pc", **{"Retry-After": "1"})
-    session = body.get("session", body.get("requestData"))
-    session = {**principal.session, **(session if isinstance(session, dict) else {})}
-    answer, call = await door.accept(request, principal, sdp, session)
-    if "restart_pc" in body:
+        return await _renegotiate(request, former, sdp, str(pc_id))
+    session = {**principal.session, **_session(body)}
+    taken = await door.accept(request, principal, sdp, session, replaces=former)
+    call, name = taken.call, taken.call.id
+    if "restart_pc" in body and taken.is_new:
         PipecatLine(call)
-    name = call.id
-    if former is not None and isinstance(pc_id, str):
+    if former is not None and pc_id is not None:
         name = pc_id
         restarted = request.app[_RESTARTED]
         for gone in [key for key, value in restarted.items() if value not in door.host.calls]:
             del restarted[gone]
         restarted[name] = call.id
         former.hang_up()
-    return web.json_response({"sdp": answer, "type": "answer", "pc_id": name})
+    return web.json_response({"sdp": taken.answer, "type": "answer", "pc_id": name})
+
+
+def _read(body: dict[str, Any]) -> tuple[str, str | None]:
+    """Return the SDP and the `pc_id`; raises `Refused` for a body that is no offer."""
+    sdp, pc_id = body.get("sdp"), body.get("pc_id")
+    if not isinstance(sdp, str) or body.get("type", "offer") != "offer":
+        raise Refused(400, 'the body must be {"sdp": "…", "type": "offer"}')
+    if not isinstance(pc_id, str | None) or not isinstance(body.get("restart_pc"), bool | None):
+        raise Refused(400, "pc_id is a text and restart_pc is true or false")
+    return sdp, pc_id
+
+
+def _session(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what the client says besides, under whichever name."""
+    for name in ("session", "requestData", "request_data"):
+        given = body.get(name)
+        if given is not None:
+            if not isinstance(given, dict):
+                raise Refused(400, f"{name} is an object")
+            return given
+    return {}
+
+
+async def _renegotiate(request: web.Request, call: Call, sdp: str, pc_id: str) -> web.Response:
+    """Answer a further offer of a connection that is up; where that cannot be, have a new one made."""
+    try:
+        changed = await request.app[DOOR].renegotiate(request, call, sdp)
+    except Refused as refused:
+        if refused.status != 409:
+            raise
+        # anything but 4xx makes Pipecat's client come again with a new connection
+        raise Refused(503, f"{refused.message}; come with restart_pc", **{"Retry-After": "1"}) from refused
+    return web.json_response({"sdp": changed.answer, "type": "answer", "pc_id": pc_id})
 
 
 @routes.patch("/api/offer")
@@ -59,8 +92,9 @@ async def patch_offer(request: web.Request) -> web.Response:
     pc_id, given = body.get("pc_id"), body.get("candidates")
     if not isinstance(pc_id, str) or not isinstance(given, list) or len(given) > MAX_CANDIDATES:
         raise Refused(400, 'the body must be {"pc_id": "…", "candidates": […]}')
-    lines = [entry.get("candidate") if isinstance(entry, dict) else None for entry in given]
-    if not all(isinstance(line, str) for line in lines):
+    # The end of the candidates is written as null, as {} or as "" (W3C webrtc-pc §4.8.1): nothing follows from it.
+    lines = [entry.get("candidate") if isinstance(entry, dict) else entry for entry in given]
+    if not all(line is None or isinstance(line, str) for line in lines):
         raise Refused(400, "a candidate is an object with a candidate line")
     call = _find(request, pc_id)
     if call is None:

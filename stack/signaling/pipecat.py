@@ -7,7 +7,7 @@
 Offers come in at `/api/offer` (`offer.py`); a restart is a new call under the same `pc_id`.
 
 Left out: RTVI's screen snapshots and jobs, and its language-model messages beyond the text of a reply: what the
-program does inside is not ours to tell. Renegotiation of a connection that is up: such a client makes a new one.
+program does inside is not ours to tell.
 """
 
 from __future__ import annotations
@@ -137,10 +137,23 @@ class PipecatLine:
                 self._tell(_rtvi("bot-ready", {"version": VERSION, "about": about}, message_id))
             case "disconnect-bot":
                 self._call.hang_up()
-            case "send-text" if isinstance(data.get("content"), str):
-                options = data.get("options")
-                if not isinstance(options, dict) or options.get("run_immediately", True):
-                    self._call.interrupt()
-                self._call.hand_over(typed_turn(data["content"]))
+            case "send-text":
+                self._send_text(message_id, data)
             case _:
-                self._tell(_rtvi("error-response", {"error": f"unknown message {kind[:64]!r}"}, message_id))
+                self._refuse(message_id, f"unknown message {kind[:64]!r}")
+
+    def _send_text(self, message_id: str, data: Mapping[str, Any]) -> None:
+        """Let the program answer what was typed at once, or know it before the next turn."""
+        content, options = data.get("content"), data.get("options") or {}
+        if not isinstance(content, str) or not isinstance(options, dict):
+            self._refuse(message_id, "a text has a content, and an object as options")
+        elif options.get("run_immediately") is False:
+            self._call.inform(ev.ContextAdded("user", content))
+        elif options.get("audio_response") is False:
+            self._refuse(message_id, "an answer without sound is not supported here: it is spoken")
+        else:
+            self._call.interrupt()
+            self._call.hand_over(typed_turn(content))
+
+    def _refuse(self, message_id: str, why: str) -> None:
+        self._tell(_rtvi("error-response", {"error": why}, message_id))

@@ -31,8 +31,9 @@ from aiohttp import BodyPartReader, WSMsgType, web
 from stack.aio import Call, DataChannel
 from stack.core.errors import LocalError, StackError
 from stack.sctp import ChannelClosedError
-from stack.signaling.door import DOOR, Refused, parse_json, read_json, read_text
+from stack.signaling.door import DOOR, Refused, below, parse_json, read_json, read_text
 from stack.signaling.realtime_parts import (
+    AddContext,
     Clear,
     Command,
     Commit,
@@ -43,11 +44,12 @@ from stack.signaling.realtime_parts import (
     HandOver,
     Interrupt,
 )
+from stack.signaling.realtime_schema import InvalidField
 from stack.signaling.realtime_session import RealtimeSession
-from stack.signaling.realtime_settings import DEFAULT_SESSION, InvalidSession, merge_session
+from stack.signaling.realtime_settings import DEFAULT_SESSION, merge_session, merge_unchecked
 from stack.signaling.security import Scope
 from stack.voice.commands import ClearUtterance, CommitUtterance, OpenUtterance
-from stack.voice.events import Utterance
+from stack.voice.events import ContextAdded, SessionUpdated, Utterance
 from stack.voice.turns import TurnMode
 
 log = logging.getLogger("stack.realtime")
@@ -85,6 +87,7 @@ class RealtimeLine:
         self._committed = asyncio.Event()
         self._held: deque[tuple[str | bytes, asyncio.Queue[Event | None]]] = deque()
         self._watching = call.watch()
+        call.session = self._session.session
         call.manage_turns()
         call.listen()
         self._spawn(self._follow())
@@ -170,8 +173,10 @@ class RealtimeLine:
     def _do(self, command: Command, asker: asyncio.Queue[Event | None] | None) -> None:
         call = self.call
         match command:
-            case Configure(settings, tools):
+            case Configure(settings, tools, session):
                 call.tools = tools
+                if session is not None:
+                    call.inform(SessionUpdated(session))
                 call.configure_turns(settings)
                 self._manual = settings.mode is TurnMode.MANUAL
                 if self._manual:
@@ -189,6 +194,8 @@ class RealtimeLine:
                     call.command(OpenUtterance())
             case FinishTool(request, output, soon):
                 self._spawn(self._finish_tool(request, output, TOOL_GRACE if soon else 0.0))
+            case AddContext(role, text):
+                call.inform(ContextAdded(role, text))
             case Expect(response_id):
                 self._spawn(self._expect(response_id))
 
@@ -252,20 +259,22 @@ async def create_call(request: web.Request) -> web.Response:
         offer, session = await _read_multipart(request)
     else:
         raise Refused(415, "the offer comes as application/sdp, or in multipart/form-data with a session")
-    merged = _checked({**principal.session, **session})
+    merged = {**principal.session, **session}
+    _merged(request, merged)
     if "model" in request.query:
         merged.setdefault("model", request.query["model"])
-    answer, call = await door.accept(request, principal, offer, merged)
-    if not request.app[_PASSES_EVENTS]:
+    taken = await door.accept(request, principal, offer, merged)
+    call = taken.call
+    if taken.is_new and not request.app[_PASSES_EVENTS]:
         lines = request.app[_LINES]
         for gone in lines.keys() - door.host.calls.keys():
             del lines[gone]
         lines[call.id] = RealtimeLine(call, merged)
     return web.Response(
         status=201,
-        text=answer,
+        text=taken.answer,
         content_type="application/sdp",
-        headers={"Location": f"/v1/realtime/calls/{CALL_PREFIX}{call.id}"},
+        headers={"Location": below(request, CALL_PREFIX + call.id)},
     )
 
 
@@ -291,14 +300,18 @@ async def _read_multipart(request: web.Request) -> tuple[str, dict[str, Any]]:
     return parts["sdp"], parse_json(parts["session"]) if "session" in parts else {}
 
 
-def _checked(session: dict[str, Any]) -> dict[str, Any]:
+def _merged(request: web.Request, session: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole session that begins with these fields; raises `Refused` for what cannot be.
+
+    Where the program passes a model's events through, the fields are the model's to judge.
+    """
+    merge = merge_unchecked if request.app[_PASSES_EVENTS] else merge_session
     try:
-        merge_session(DEFAULT_SESSION, session)
-    except InvalidSession as error:
+        return merge(DEFAULT_SESSION, session)
+    except InvalidField as error:
         refused = Refused(400, str(error))
-        refused.param = error.param
+        refused.code, refused.param = error.code, error.param
         raise refused from error
-    return session
 
 
 @routes.post("/v1/realtime/client_secrets")
@@ -316,8 +329,8 @@ async def create_secret(request: web.Request) -> web.Response:
     session = body.get("session") or {}
     if not isinstance(session, dict):
         raise Refused(400, "session is an object")
-    value, expires_at = door.keys.make_secret(seconds, _checked(session))
-    told = {**merge_session(DEFAULT_SESSION, session), "object": "realtime.session"}
+    told = {**_merged(request, session), "object": "realtime.session"}
+    value, expires_at = door.keys.make_secret(seconds, session)
     return web.json_response({"value": value, "expires_at": expires_at, "session": told})
 
 

@@ -22,10 +22,11 @@ MAX_ITEMS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Other rules of turn-taking, and the functions that the client offers now."""
+    """Other rules of turn-taking, the functions that the client offers now, and the session if it was updated."""
 
     settings: TurnSettings
     tools: tuple[Tool, ...]
+    session: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,21 @@ class FinishTool:
 
 
 @dataclass(frozen=True, slots=True)
+class AddContext:
+    """Let the program know of a message that asks for no answer."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Expect:
     """Call `give_up` with this response if the program lets it wait for too long."""
 
     response_id: str
 
 
-Command: TypeAlias = Configure | HandOver | Interrupt | Commit | Clear | FinishTool | Expect
+Command: TypeAlias = Configure | HandOver | Interrupt | Commit | Clear | FinishTool | AddContext | Expect
 
 
 class Refusal(Exception):
@@ -154,15 +163,5 @@ def typed_turn(text: str) -> ev.Utterance:
 
 
 def text_of(item: Event) -> str:
-    """Return the text of a message of the client; raises `_Refusal` for one that is none."""
-    content = item.get("content")
-    if item.get("role") not in ("user", "assistant", "system") or not isinstance(content, list):
-        raise Refusal("a message has a role and a list as content", "invalid_value", "item.content")
-    texts = []
-    for part in content:
-        if not isinstance(part, dict) or part.get("type") not in ("input_text", "output_text", "text"):
-            raise Refusal("a message that is typed has parts of text", "invalid_value", "item.content")
-        if not isinstance(part.get("text"), str):
-            raise Refusal("a part has a text", "invalid_value", "item.content")
-        texts.append(part["text"])
-    return "\n".join(texts)
+    """Return the text of a message of the client."""
+    return "\n".join(part["text"] for part in item["content"])

@@ -9,16 +9,18 @@ is created when a turn asks for one (or the client, or a program that speaks una
 .cleared, response.done, conversation.item.truncated with what was heard.
 
 A few lines over 500: the two directions share one state, and are read against each other.
-Left out: sound in events (it is on the track), text-only responses, MCP, images, and counting tokens.
+Left out, and refused: sound in events (it is on the track), responses out of band or without sound, MCP, images.
+Counting tokens is left out, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stack.signaling.realtime_parts import (
+    AddContext,
     Clear,
     Command,
     Commit,
@@ -36,12 +38,14 @@ from stack.signaling.realtime_parts import (
     text_of,
     typed_turn,
 )
+from stack.signaling.realtime_schema import EVENTS, InvalidField, check_item
 from stack.signaling.realtime_settings import (
     DEFAULT_SESSION,
-    InvalidSession,
     merge_session,
+    read_response,
     read_tools,
     read_turns,
+    update_session,
 )
 from stack.voice import events as ev
 from stack.voice.turns import TurnMode
@@ -53,6 +57,7 @@ MAX_PENDING = 16
 @dataclass(slots=True)
 class _Response:
     id: str
+    metadata: Event | None = None
     output: list[Event] = field(default_factory=list)
     reply: int | None = None
     message: Event | None = None
@@ -70,14 +75,14 @@ class RealtimeSession:
         self._ident, self._clock = ident, clock
         try:
             merged = merge_session(DEFAULT_SESSION, session)
-        except InvalidSession:
+        except InvalidField:
             merged = dict(DEFAULT_SESSION)
         self.session: Event = {**merged, "id": ident("sess"), "object": "realtime.session"}
         self.program_takes_turns: Callable[[], bool] = lambda: True
         self._settings = read_turns(self.session)
         self._items = Items()
         self._response: _Response | None = None
-        self._pending: list[ev.Utterance] = []
+        self._pending: dict[str, ev.Utterance] = {}  # by item; "": what stands in no item
         self._input_item: str | None = None
         self._spoken_item: str | None = None
         self._tools: dict[str, None] = {}  # requests that wait for their output
@@ -149,7 +154,7 @@ class RealtimeSession:
         self._tell("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
         content = [{"type": "input_audio", "transcript": None}]
         self._add_item(make_message(item_id, "user", content, "completed"), done=True)
-        self._pending = [*self._pending, utterance][-MAX_PENDING:]
+        self._remember(item_id, utterance)
         if self._settings.mode is not TurnMode.MANUAL and self._settings.create_response:
             if self._response is not None and self._response.audible:
                 self._owed = True  # speech does not interrupt here: the answer comes after what is being said
@@ -180,14 +185,14 @@ class RealtimeSession:
 
     # -- responses -------------------------------------------------------------------------------------------
 
-    def _create_response(self) -> _Response:
+    def _create_response(self, metadata: Event | None = None) -> _Response:
         """Begin a response, and let the program have what was said or typed since the last one."""
-        response = self._response = _Response(self._ident("resp"))
+        response = self._response = _Response(self._ident("resp"), metadata)
         self._drop_next = False
         self._tell("response.created", response=self._describe(response, "in_progress"))
         self._commands.append(Expect(response.id))
-        pending, self._pending = self._pending, []
-        self._commands.extend(HandOver(utterance) for utterance in pending)
+        pending, self._pending = self._pending, {}
+        self._commands.extend(HandOver(utterance) for utterance in pending.values())
         return response
 
     def give_up(self, response_id: str) -> None:
@@ -287,7 +292,7 @@ class RealtimeSession:
             "output": [copy_item(item) for item in response.output],
             "output_modalities": ["audio"],
             "conversation_id": self.session["id"],
-            "metadata": None,
+            "metadata": response.metadata,
             "usage": None
             if status == "in_progress"
             else {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0},
@@ -350,11 +355,12 @@ class RealtimeSession:
             handler = self._HANDLERS.get(message["type"])
             if handler is None:
                 raise Refusal(f"unknown event type {message['type'][:64]!r}", "unknown_event", "type")
+            EVENTS[message["type"]].check(message, "")
             handler(self, message)
         except Refusal as refusal:
             return self._error(refusal, event_id)
-        except InvalidSession as error:
-            return self._error(Refusal(str(error), "invalid_value", error.param), event_id)
+        except InvalidField as error:
+            return self._error(Refusal(str(error), error.code, error.param), event_id)
         return None
 
     def tool_finished(self, request: str) -> None:
@@ -378,13 +384,9 @@ class RealtimeSession:
         return self._event("error", error=error)
 
     def _session_update(self, message: Event) -> None:
-        update = message.get("session")
-        if not isinstance(update, dict):
-            raise Refusal("session is an object", "invalid_type", "session")
-        kept = {"id": self.session["id"], "object": self.session["object"]}
-        self.session = {**merge_session(self.session, update), **kept}
+        self.session = update_session(self.session, message["session"])
         self._settings = read_turns(self.session)
-        self._commands.append(Configure(self._settings, read_tools(self.session)))
+        self._commands.append(Configure(self._settings, read_tools(self.session), self.session))
         self._tell("session.updated", session=self.session)
 
     def _append(self, message: Event) -> None:
@@ -400,33 +402,34 @@ class RealtimeSession:
         self._tell("input_audio_buffer.cleared")
 
     def _item_create(self, message: Event) -> None:
-        given = message.get("item")
-        if not isinstance(given, dict):
-            raise Refusal("item is an object", "invalid_type", "item")
+        given, previous = check_item(message["item"]), message.get("previous_item_id")
         item = {**given, "id": given.get("id") or self._ident("item"), "object": "realtime.item"}
         item["status"] = "completed"
-        if not isinstance(item["id"], str) or item["id"] in self._items:
+        if item["id"] in self._items:
             raise Refusal("an item's id is a string that is not taken", "invalid_value", "item.id")
-        if item.get("type") == "message":
-            text = text_of(item)
-            if item["role"] == "user" and text:
-                self._pending = [*self._pending, typed_turn(text)][-MAX_PENDING:]
-        elif item.get("type") == "function_call_output":
-            call_id, output = item.get("call_id"), item.get("output")
-            if not isinstance(call_id, str) or not isinstance(output, str):
-                raise Refusal("a function's output has a call_id and a text", "invalid_value", "item")
-            if call_id in self._tools:
-                del self._tools[call_id]
-                self._outputs[call_id] = output
-                self._commands.append(FinishTool(call_id, output, soon=True))
-        else:
-            raise Refusal("an item is a message or a function_call_output", "invalid_value", "item.type")
-        previous = message.get("previous_item_id")
-        if previous is not None and not (
-            isinstance(previous, str) and (previous == "root" or previous in self._items)
-        ):
+        if previous not in (None, "root") and previous not in self._items:
             raise Refusal("there is no such item", "item_not_found", "previous_item_id")
+        if item["type"] == "function_call_output":
+            call_id = item["call_id"]
+            if call_id not in self._tools:
+                message_ = f"Tool call ID {call_id[:64]!r} not found in conversation."
+                raise Refusal(message_, "invalid_tool_call_id", "item.call_id")
+            del self._tools[call_id]
+            self._outputs[call_id] = item["output"]
+            self._commands.append(FinishTool(call_id, item["output"], soon=True))
+        elif text := text_of(item):
+            is_last = previous is None or previous == self._items.last
+            if item["role"] == "user" and is_last:
+                self._remember(item["id"], typed_turn(text))
+            else:  # it is no turn to be answered, but the program may want to know it
+                self._commands.append(AddContext(item["role"], text))
         self._add_item(item, done=True, after=previous)
+
+    def _remember(self, item_id: str, utterance: ev.Utterance) -> None:
+        """Keep a turn for the next response."""
+        self._pending[item_id] = utterance
+        while len(self._pending) > MAX_PENDING:
+            del self._pending[next(iter(self._pending))]
 
     def _item_retrieve(self, message: Event) -> None:
         self._tell("conversation.item.retrieved", item=copy_item(self._known(message)))
@@ -434,14 +437,16 @@ class RealtimeSession:
     def _item_delete(self, message: Event) -> None:
         item = self._known(message)
         self._items.remove(item["id"])
+        self._pending.pop(item["id"], None)
         self._tell("conversation.item.deleted", item_id=item["id"])
 
     def _item_truncate(self, message: Event) -> None:
-        item, at = self._known(message), message.get("audio_end_ms")
-        if isinstance(at, bool) or not isinstance(at, int) or at < 0:
-            raise Refusal("audio_end_ms is a number of milliseconds", "invalid_value", "audio_end_ms")
-        if item.get("role") != "assistant":
-            raise Refusal("only what we said can be truncated", "invalid_value", "item_id")
+        item, at = self._known(message), message["audio_end_ms"]
+        content = item.get("content") or [{}]
+        if item.get("role") != "assistant" or content[0].get("type") != "output_audio":
+            raise Refusal("only what was said aloud can be truncated", "invalid_value", "item_id")
+        if message["content_index"] != 0:
+            raise Refusal("the item has one part, of index 0", "invalid_value", "content_index")
         if self._response is not None and self._response.message is item:
             self._response.cancelled = True  # what was really heard is told when it has stopped
             self._commands.append(Interrupt())
@@ -451,17 +456,24 @@ class RealtimeSession:
             self._truncate(item, at)
 
     def _response_create(self, message: Event) -> None:
+        request, metadata = read_response(message.get("response") or {})
         if self._response is not None:
             raise Refusal(
                 "a response is being made already", "conversation_already_has_active_response"
             )  # fmt: skip
-        wanted = message.get("response")
-        instructions = wanted.get("instructions") if isinstance(wanted, dict) else None
-        if isinstance(instructions, str) and instructions and not self._pending:
-            self._pending = [typed_turn(instructions)]
+        if self._outputs and request and not self._pending:  # the program goes on where it waits for the output
+            name = next(iter(request))
+            raise Refusal(
+                "a function's output is answered as the session says", "invalid_value", f"response.{name}"
+            )
+        if request.get("instructions") and not self._pending:
+            self._remember("", typed_turn(request["instructions"]))
+        if self._pending:
+            newest = next(reversed(self._pending))
+            self._pending[newest] = replace(self._pending[newest], request=request)
         outputs, self._outputs = self._outputs, {}
         expected = bool(self._pending or outputs)
-        response = self._create_response()
+        response = self._create_response(metadata)
         self._commands.extend(FinishTool(request, output, soon=False) for request, output in outputs.items())
         if not expected or not self.program_takes_turns():
             self.give_up(response.id)
@@ -504,7 +516,7 @@ class RealtimeSession:
             self._tell("conversation.item.done", item=copy_item(item), previous_item_id=previous)
 
     def _known(self, message: Event) -> Event:
-        item = self._items.get(str(message.get("item_id")))
+        item = self._items.get(message["item_id"])
         if item is None:
             raise Refusal("there is no such item", "item_not_found", "item_id")
         return item

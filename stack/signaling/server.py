@@ -12,11 +12,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from typing import Any
 
 from aiohttp import web
 
 from stack.aio import Host, HostConfig
+from stack.aio.udp import LOOPBACK, local_addresses
 from stack.core.errors import LocalError
 from stack.core.trace import PcapWriter
 from stack.signaling.app import create_app
@@ -29,6 +31,8 @@ log = logging.getLogger("stack.serve")
 class ServeConfig:
     """Where the server listens; `port` 0 picks a free one."""
 
+    http_host: str | None = None
+    """The address or name that HTTP listens on; None: what the media was told, else 127.0.0.1."""
     port: int = 8080
     pcap: str | None = None
     """A file that every datagram is written to, for Wireshark."""
@@ -44,8 +48,8 @@ class ServeConfig:
 
     @property
     def host(self) -> str:
-        """The address or name that HTTP listens on: the same as the media's."""
-        return self.media.host
+        """The address or name that HTTP listens on."""
+        return self.http_host or self.media.host or LOOPBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Serving:
     """A server that is up."""
 
     host: Host
+    http_host: str
     http_port: int
     door: Door
     scheme: str = "http"
@@ -73,8 +78,7 @@ class Serving:
     @property
     def url(self) -> str:
         """Where the page is."""
-        name = self.host.config.host
-        name = "127.0.0.1" if name in ("0.0.0.0", "::", "*") else name
+        name = LOOPBACK if self.http_host in ("0.0.0.0", "::", "*") else self.http_host
         return f"{self.scheme}://{f'[{name}]' if ':' in name else name}:{self.http_port}"
 
 
@@ -110,7 +114,8 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
                     raise LocalError(
                         f"cannot listen on {config.host} port {config.port}: {_reason(error)}"
                     ) from error
-                yield Serving(host, runner.addresses[0][1], app[DOOR], "http" if tls is None else "https")
+                scheme = "http" if tls is None else "https"
+                yield Serving(host, config.host, runner.addresses[0][1], app[DOOR], scheme)
             finally:
                 await runner.cleanup()
 
@@ -135,6 +140,21 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
+def _out_of_reach(host: Host) -> str | None:
+    """Say, in a sentence, that browsers with their usual settings will not find the media; None if they will."""
+    if host.config.public_ips or not all(ip_address(address.host).is_loopback for address in host.addresses):
+        return None
+    if all(ip_address(address).is_loopback for address in local_addresses(None)):
+        return (
+            "This machine has no network address but loopback, and browsers use loopback for calls only when they "
+            "are told to: connect it to a network and start again, or see docs/network.md."
+        )
+    return (
+        "Media listens on loopback alone, where Firefox does not send to: "
+        "leave out --host, or give --media-host another address, to be called from every browser."
+    )
+
+
 async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
     """Serve until SIGINT, or SIGTERM: then the calls may end by themselves. A second signal ends them at once."""
     stop, now = asyncio.Event(), asyncio.Event()
@@ -153,6 +173,8 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
     async with serving(program, config) as server:
         addresses = ", ".join(str(address) for address in server.host.addresses)
         print(f"Open {server.url} and speak.  (media: UDP {addresses}; Ctrl-C ends)", flush=True)
+        if advice := _out_of_reach(server.host):
+            print(advice, flush=True)
         await stop.wait()
         if not now.is_set() and server.host.calls:
             print(f"Draining: no new calls, {config.drain_seconds:g} s for {len(server.host.calls)} …", flush=True)
@@ -168,7 +190,8 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
 def serve(
     program: Callable[..., Any],
     *,
-    host: str = "127.0.0.1",
+    host: str | None = None,
+    media_host: str | None = None,
     port: int = 8080,
     udp_port: int = 3478,
     public_ip: str | None = None,
@@ -178,12 +201,20 @@ def serve(
 ) -> None:
     """Run `program(call)` for everybody who calls, until Ctrl-C or SIGTERM.
 
-    The page is at `http://HOST:PORT/`; all media goes over the one UDP port. Raises `LocalError` if a port is
-    taken. `config` (media) and `server` (HTTP, tokens, TLS, limits) have what is seldom changed.
+    The page is at `http://HOST:PORT/`; all media goes over the one UDP port. `host` is for both unless
+    `media_host` is given, too; with neither, HTTP listens on 127.0.0.1, and media there and on this machine's own
+    addresses. Raises `LocalError` if a port is taken. `config` (media) and `server` (HTTP, tokens, TLS, limits)
+    have what is seldom changed.
     """
+    media, whole = config or HostConfig(), server or ServeConfig()
+    if media_host is not None:
+        host = host or whole.http_host or LOOPBACK  # what the media is told is not meant for HTTP
     media = replace(
-        config or HostConfig(), host=host, udp_port=udp_port, public_ips=(public_ip,) if public_ip else ()
+        media,
+        host=media_host or host or media.host,
+        udp_port=udp_port,
+        public_ips=(public_ip,) if public_ip else (),
     )
-    whole = replace(server or ServeConfig(), port=port, pcap=pcap, media=media)
+    whole = replace(whole, http_host=host or whole.http_host, port=port, pcap=pcap, media=media)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(program, whole))

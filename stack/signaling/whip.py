@@ -3,6 +3,7 @@
     POST   /whip or /whep               201, Location, ETag, Link (ICE servers)          §4.2
     PATCH  Location, If-Match: "etag"   204, candidates that came later                  §4.3.1
     PATCH  Location, If-Match: *        200, ICE restart with new credentials and ETag   §4.3.2
+    PATCH  Location, application/sdp    200, the answer to a further offer: beyond the RFC
     DELETE Location                     200                                              §4.2
     OPTIONS                             204, Accept-Post                                 §4.2
 
@@ -21,10 +22,11 @@ from stack.aio import Call
 from stack.core.errors import LocalError, ParseError
 from stack.ice import IceCredentials
 from stack.sdp import TrickleFragment
-from stack.signaling.door import DOOR, Refused, read_text
+from stack.signaling.door import DOOR, Refused, below, read_text
 from stack.signaling.security import Scope
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
+PATCHES = f"{FRAGMENT}, application/sdp"
 _TAGS: web.AppKey[dict[str, str]] = web.AppKey("whip tags", dict)
 routes = web.RouteTableDef()
 
@@ -39,12 +41,13 @@ async def post_offer(request: web.Request) -> web.Response:
         raise Refused(307, "call there", Location=f"{door.config.redirect.rstrip('/')}/{name}")
     if request.content_type != "application/sdp":  # §4.2
         raise Refused(415, "the offer must come as application/sdp", **{"Accept-Post": "application/sdp"})
-    answer, call = await door.accept(request, principal, await read_text(request), principal.session)
+    taken = await door.accept(request, principal, await read_text(request), principal.session)
+    name, tag = taken.call.id, _tags(request).get(taken.call.id, _tag(taken.call.id))
     response = web.Response(
         status=201,
-        text=answer,
+        text=taken.answer,
         content_type="application/sdp",
-        headers={"Location": f"/{name}/{call.id}", "ETag": _tag(call.id), "Accept-Patch": FRAGMENT},
+        headers={"Location": below(request, name), "ETag": tag, "Accept-Patch": PATCHES},
     )
     for server in door.config.ice_servers:
         response.headers.add("Link", f'<{server}>; rel="ice-server"')
@@ -54,7 +57,7 @@ async def post_offer(request: web.Request) -> web.Response:
 @routes.options("/{door:whip|whep}")
 async def options(request: web.Request) -> web.Response:
     """Say what is taken here; a preflight never comes this far."""
-    headers = {"Accept-Post": "application/sdp", "Accept-Patch": FRAGMENT}
+    headers = {"Accept-Post": "application/sdp", "Accept-Patch": PATCHES}
     response = web.Response(status=204, headers=headers)
     for server in request.app[DOOR].config.ice_servers:
         response.headers.add("Link", f'<{server}>; rel="ice-server"')
@@ -66,9 +69,11 @@ async def patch_session(request: web.Request) -> web.Response:
     """Trickle, or restart ICE."""
     door = request.app[DOOR]
     call = door.find_call(request, request.match_info["call_id"])
-    if request.content_type != FRAGMENT:
-        raise Refused(415, f"a patch must come as {FRAGMENT}", **{"Accept-Patch": FRAGMENT})
+    if request.content_type not in (FRAGMENT, "application/sdp"):
+        raise Refused(415, f"a patch must come as {FRAGMENT}", **{"Accept-Patch": PATCHES})
     wanted = request.headers.get("If-Match") or request.headers.get("ETag")
+    if request.content_type == "application/sdp":
+        return await _renegotiate(request, call, wanted)
     if not wanted:
         raise Refused(428, "a patch needs If-Match")  # §4.3.1
     try:
@@ -77,9 +82,9 @@ async def patch_session(request: web.Request) -> web.Response:
         raise Refused(400, f"not an SDP fragment: {error}") from error
     if wanted == "*":
         return await _restart(request, call, fragment)
-    ours = _tags(request).get(call.id, _tag(call.id))
-    if ours not in (wanted, f'"{wanted}"', wanted.removeprefix("W/")):
-        raise Refused(412, "that ICE session is over", ETag=ours)
+    _check_tag(request, call, wanted)
+    if fragment.ice_ufrag not in (None, door.remote_ufrag(call)):
+        raise Refused(409, "these candidates are of other ICE credentials; a restart says If-Match: *")
     if fragment.candidates:
         await door.host.add_remote_candidates(call, fragment.candidates)
     return web.Response(status=204)
@@ -92,6 +97,21 @@ async def delete_session(request: web.Request) -> web.Response:
     _tags(request).pop(call.id, None)
     call.hang_up()
     return web.Response(status=200)
+
+
+def _check_tag(request: web.Request, call: Call, wanted: str) -> None:
+    ours = _tags(request).get(call.id, _tag(call.id))
+    if ours not in (wanted, f'"{wanted}"', wanted.removeprefix("W/")):
+        raise Refused(412, "that ICE session is over", ETag=ours)
+
+
+async def _renegotiate(request: web.Request, call: Call, wanted: str | None) -> web.Response:
+    """Answer a further offer: not in RFC 9725, where a session never changes, but pages renegotiate."""
+    if wanted not in (None, "", "*"):
+        _check_tag(request, call, str(wanted))
+    changed = await request.app[DOOR].renegotiate(request, call, await read_text(request))
+    tag = _keep_tag(request, call, changed.ice_ufrag)
+    return web.Response(status=200, text=changed.answer, content_type="application/sdp", headers={"ETag": tag})
 
 
 async def _restart(request: web.Request, call: Call, fragment: TrickleFragment) -> web.Response:
@@ -107,18 +127,23 @@ async def _restart(request: web.Request, call: Call, fragment: TrickleFragment) 
         raise Refused(400, str(error)) from error
     except LocalError as error:
         raise Refused(404, str(error)) from error
-    tags = _tags(request)
-    for gone in tags.keys() - host.calls.keys():
-        del tags[gone]
-    tags[call.id] = _tag(local.ufrag)
+    request.app[DOOR].note_restart(call, remote.ufrag)
+    tag = _keep_tag(request, call, local.ufrag)
     answer = TrickleFragment(local.ufrag, local.password, host.candidates, True, fragment.mid or "0")
-    return web.Response(
-        status=200, text=answer.serialize(), content_type=FRAGMENT, headers={"ETag": tags[call.id]}
-    )
+    return web.Response(status=200, text=answer.serialize(), content_type=FRAGMENT, headers={"ETag": tag})
 
 
 def _tag(ufrag: str) -> str:
     return f'"{ufrag}"'
+
+
+def _keep_tag(request: web.Request, call: Call, ufrag: str) -> str:
+    """Return the entity tag of the ICE session that runs from now on."""
+    tags = _tags(request)
+    for gone in tags.keys() - request.app[DOOR].host.calls.keys():
+        del tags[gone]
+    tags[call.id] = _tag(ufrag)
+    return tags[call.id]
 
 
 def _tags(request: web.Request) -> dict[str, str]:

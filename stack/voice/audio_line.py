@@ -66,16 +66,26 @@ class LineTimer(TimerName):
 
 
 class AudioLine:
-    """Receiver, sender, speech front end and turn manager of one audio section."""
+    """Receiver, sender, speech front end and turn manager of one audio section.
+
+    `audio` is what we send by, `received` what we receive by: the same, but where a peer offers a section for
+    each.
+    """
 
     def __init__(
-        self, audio: AudioParameters, section: MediaSection, config: ConversationConfig, *, index: int = 0
+        self,
+        audio: AudioParameters,
+        received: AudioParameters,
+        section: MediaSection,
+        config: ConversationConfig,
+        *,
+        index: int = 0,
     ) -> None:
         self.counters = Counters()
         self.tap: Tap | None = None
         """What is shown all that is heard and said on this line."""
         self.timers: Timers[LineTimer] = Timers()
-        codec = audio.codec.lower()
+        codec = received.codec.lower()
         self.receiver: Receiver = make_receiver(make_decoder(codec, config.microphone_rate), config.jitter_buffer)
         self.sender = AudioSender(
             SendParameters.agree(
@@ -91,7 +101,7 @@ class AudioLine:
 
         A reply, or a client that opens its `events` channel, asks by itself.
         """
-        self._payload_type = audio.payload_type
+        self._payload_type = received.payload_type
         self.section = section
         self._arrival = self.receiver if isinstance(self.receiver, ArrivalReceiver) else None
         self._clock = self.receiver if isinstance(self.receiver, ClockReceiver) else None
@@ -101,7 +111,9 @@ class AudioLine:
         self.view: RemoteView | None = None
         """How the peer receives us, as far as `note_report` was told."""
         self.unsettled = True
-        """True if `settle` has something to look at: a packet alone moves no turn of a line that does not listen."""
+        """True if `settle` has something to look at: a packet alone moves no turn of a line that does not
+        listen.
+        """
         self._round_trip: float | None = None
         self._writes = 0
         self._drained_writes = 0

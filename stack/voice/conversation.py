@@ -65,9 +65,9 @@ class Conversation:
         self.counters = Counters()
         self.line: AudioLine | None = None
         """The audio section; None if none was negotiated."""
-        audio, rtp = parameters.negotiation.audio, self.session.rtp
-        if audio is not None and rtp is not None:
-            self.line = AudioLine(audio, rtp.sections[0], config)
+        agreed, rtp = parameters.negotiation, self.session.rtp
+        if agreed.audio is not None and agreed.received_audio is not None and rtp is not None:
+            self.line = AudioLine(agreed.audio, agreed.received_audio, rtp.sections[0], config)
         self.client = ClientChannel(self.counters)
         self._config = config
         self._now = now  # of the latest input

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from stack.audio import AudioFrame, Samples
 from stack.sctp import SctpEvent
@@ -105,6 +106,8 @@ class Utterance:
     """Milliseconds from the arrival of the last speech to the decision that the turn was over."""
     text: str = ""
     """What was said, where somebody transcribes; or typed instead, by a client that can (no samples then)."""
+    request: Mapping[str, Any] = field(default_factory=dict)
+    """What the client asked for in the answer to this turn alone, in the words of its dialect; often nothing."""
 
     @property
     def duration(self) -> float:
@@ -204,6 +207,24 @@ class ToolRequested:
     arguments: str
 
 
+@dataclass(frozen=True, slots=True)
+class SessionUpdated:
+    """The client has changed its session: `call.session` from now on, in the words of its dialect."""
+
+    session: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ContextAdded:
+    """The client has put a text into the conversation that asks for no answer."""
+
+    role: str
+    """Whose words they are: "user", "assistant" or "system"."""
+    text: str
+
+
+ClientEvent: TypeAlias = SessionUpdated | ContextAdded
+"""What a dialect tells a program of its client."""
 ProgramEvent: TypeAlias = ReplyText | UserTranscript | ToolRequested
 """What a program tells whoever watches its call: the dialects hand it on to their clients."""
 VoiceEvent: TypeAlias = (
@@ -225,4 +246,4 @@ VoiceEvent: TypeAlias = (
 )
 LineEvent: TypeAlias = AudioReceived | SpeakerDrained | PeerLeft | KeyPressed | VoiceEvent
 """What an audio line reports."""
-ConversationEvent: TypeAlias = Connected | Ended | SctpEvent | LineEvent | ProgramEvent
+ConversationEvent: TypeAlias = Connected | Ended | SctpEvent | LineEvent | ProgramEvent | ClientEvent

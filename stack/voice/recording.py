@@ -37,7 +37,15 @@ from stack.core.machine import Instant, Path
 from stack.core.trace import Counters
 from stack.sctp import MessageReceived
 from stack.voice.audio_sender import SpokenFrame
-from stack.voice.events import AudioReceived, ConversationEvent, KeyPressed, TurnPaused, Utterance
+from stack.voice.events import (
+    AudioReceived,
+    ContextAdded,
+    ConversationEvent,
+    KeyPressed,
+    SessionUpdated,
+    TurnPaused,
+    Utterance,
+)
 
 SAMPLE_RATES = (16_000, 24_000)
 LOOK_AHEAD = 1.0
@@ -288,13 +296,16 @@ class _ProgramLane:
 def describe(event: object) -> dict[str, Any]:
     """Return the fields of an event as JSON can say them.
 
-    What may be a secret stays out: messages and typed words (their size is told), telephone keys (PINs and card
-    numbers are typed there), channels' protocols (tokens travel in them), and sound, which is in the recording.
+    What may be a secret stays out: messages, typed words (their size is told) and instructions, telephone keys
+    (PINs and card numbers are typed there), channels' protocols (tokens travel in them), and sound, which is in
+    the recording.
     """
     if isinstance(event, MessageReceived):
         return {"channel": event.channel, "text": isinstance(event.data, str), "size": len(event.data)}
-    if isinstance(event, KeyPressed):
+    if isinstance(event, KeyPressed | SessionUpdated):
         return {}
+    if isinstance(event, ContextAdded):
+        return {"role": event.role, "typed": len(event.text)}
     if isinstance(event, TurnPaused):
         return {"number": event.number}
     if isinstance(event, tuple) and hasattr(event, "_asdict"):
@@ -306,6 +317,7 @@ def describe(event: object) -> dict[str, Any]:
     if isinstance(event, Utterance):
         named["duration"] = event.duration
         named["typed"] = len(named.pop("text"))
+        del named["request"]
     named.pop("protocol", None)
     return {name: _plain(value) for name, value in named.items() if not isinstance(value, np.ndarray | bytes)}
 

@@ -7,14 +7,15 @@
 // first connectivity check where it comes from. That saves the wait for gathering.
 
 import {
-  answerUnusable, lost, microphoneProblem, microphoneUnavailable, noPath, notSecured, Problem, serverRefused, serverUnreachable,
-  unexpected,
+  answerUnusable, lost, microphoneProblem, microphoneUnavailable, noNetwork, noPath, notSecured, Problem, serverRefused,
+  serverUnreachable, unexpected,
 } from "./problems.js";
 
 export const STEPS = ["microphone", "offer", "answer", "ice", "dtls", "first_packet", "channel"];
 const OVER = ["ended", "failed"];
 const ANSWER_TIMEOUT = 10_000;
 const CONNECT_TIMEOUT = 15_000;
+const GATHER_TIMEOUT = 5_000;   // host candidates are there at once; Chromium without a network gathers for ever
 
 export class Call extends EventTarget {
   state = "idle";
@@ -100,6 +101,9 @@ export class Call extends EventTarget {
       if (["connected", "completed"].includes(pc.iceConnectionState)) this.#step("ice");
     });
     pc.addEventListener("connectionstatechange", () => this.#follow());
+    pc.addEventListener("icegatheringstatechange", () => {
+      if (pc.iceGatheringState === "complete" && !this.#hasCandidates) this.#fail(noNetwork());
+    });
     await pc.setLocalDescription();
     this.#watchTransport(sender.transport);
     this.#step("offer");
@@ -132,6 +136,9 @@ export class Call extends EventTarget {
     this.#step("answer");
     this.#enter("connecting");
     this.#timer = setTimeout(() => this.#fail(this.#whyNotConnected()), CONNECT_TIMEOUT);
+    setTimeout(() => {
+      if (this.state === "connecting" && !this.#hasCandidates) this.#fail(noNetwork());
+    }, GATHER_TIMEOUT);
     const pc = this.#pc;
     try {
       await pc.setRemoteDescription(answer);
@@ -175,7 +182,12 @@ export class Call extends EventTarget {
     }
   }
 
+  get #hasCandidates() {
+    return /^a=candidate:/m.test(this.#pc.localDescription?.sdp ?? "");
+  }
+
   #whyNotConnected() {
+    if (!this.#hasCandidates) return noNetwork();
     if ("dtls" in this.timings) return lost();
     if ("ice" in this.timings) return notSecured();
     const candidate = /^a=candidate:\S+ \d+ (\S+) \d+ (\S+) (\d+) /m.exec(this.#pc.remoteDescription?.sdp ?? "");

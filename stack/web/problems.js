@@ -79,6 +79,10 @@ export const noPath = where => new Problem("no-path", "No packet came through.",
   "The page reached the server, but sound travels by UDP" + (where ? ` to ${where}` : "") +
   ", and nothing came back. A firewall, or a server that announces the wrong address, is the usual cause.");
 
+export const noNetwork = () => new Problem("no-network", "This browser has no network to send sound over.",
+  "It found no address for the call: browsers do not use loopback unless they are told to, and some settings and extensions " +
+  "hide every other address. Connect to a network, or look at those settings, and press Start again.");
+
 export const notSecured = () => new Problem("not-secured", "The call could not be secured.",
   "Packets came through, but the encryption handshake failed. Somebody in between may be altering the call.");
 

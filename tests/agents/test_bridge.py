@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -181,6 +182,21 @@ async def test_functions_are_called_here() -> None:
         assert created["item"] == {"type": "function_call_output", "call_id": "c1", "output": "rain"}
         await upstream.wait_for("response.create")
     assert asked == [{"city": "Bonn"}]
+
+
+async def test_a_microphone_that_sends_nothing_is_silence_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its turn detection counts the sound that it is sent: without any, no turn would ever end."""
+    monkeypatch.setattr(sys.modules["stack.agents.bridge"], "ABSENT_AFTER", 0.04)
+    async with bridged() as (upstream, browser):
+        await upstream.wait_for("session.update")
+        browser.call.speaker.write(tone(0.3, 500.0), RATE)
+        after = 0.0  # seconds of silence behind the tone
+        while after < 0.2:
+            await upstream.wait_for_audio(len(upstream.audio) + 2)
+            heard = np.frombuffer(bytes(upstream.audio), "<i2")
+            (loud,) = np.nonzero(np.abs(heard) > 1000)
+            after = (len(heard) - loud[-1]) / RATE if len(loud) else 0.0
+        assert len(loud) > 0.2 * RATE
 
 
 async def test_g711_towards_the_model() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 
+import ifaddr
 import pytest
 
-from stack.aio.udp import MAX_BATCH, bind_all, local_addresses
+from stack.aio.udp import MAX_BATCH, UdpSocket, bind_all, local_addresses
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit
 
@@ -79,3 +80,46 @@ def test_what_listening_means() -> None:
     assert "0.0.0.0" not in local_addresses("0.0.0.0")
     with pytest.raises(LocalError, match="unknown host"):
         local_addresses("no such host")
+
+
+def test_told_nothing_it_listens_on_every_address_and_on_loopback_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapters = [
+        adapter("lo", "127.0.0.1", ("::1", 0, 0)),
+        adapter("lan", "192.0.2.7", ("2001:db8::7", 0, 0), ("fe80::7", 0, 2), "169.254.1.2"),
+        adapter("vpn", "198.51.100.7"),
+    ]
+    monkeypatch.setattr("ifaddr.get_adapters", lambda: adapters)
+    assert local_addresses(None) == ["192.0.2.7", "2001:db8::7", "198.51.100.7", "127.0.0.1"]
+    assert local_addresses("0.0.0.0") == ["192.0.2.7", "2001:db8::7", "198.51.100.7"]
+    monkeypatch.setattr("ifaddr.get_adapters", lambda: adapters[:1])
+    assert local_addresses(None) == ["127.0.0.1"]
+    assert local_addresses("0.0.0.0") == ["127.0.0.1"]
+
+
+def adapter(name: str, *ips: str | tuple[str, int, int]) -> ifaddr.Adapter:
+    return ifaddr.Adapter(name, name, [ifaddr.IP(ip, 24, name) for ip in ips])
+
+
+def test_an_address_that_cannot_be_had_now_is_left_out_while_there_are_others() -> None:
+    sockets = bind_all(["192.0.2.1", "127.0.0.1"], 0)
+    assert [address.host for address in sockets.addresses] == ["127.0.0.1"]
+    sockets.close()
+    with pytest.raises(LocalError, match=r"cannot bind UDP 192\.0\.2\.1:9999: Cannot assign requested address"):
+        bind_all(["192.0.2.1"], 9999)
+
+
+def test_a_free_port_is_free_on_every_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first address names a port that is taken on the second: another is tried."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.2", 0))
+        ports = [taken.getsockname()[1], 0]
+
+        class Socket(UdpSocket):
+            def __init__(self, host: str, port: int) -> None:
+                super().__init__(host, port or ports.pop(0))
+
+        monkeypatch.setattr("stack.aio.udp.UdpSocket", Socket)
+        sockets = bind_all(["127.0.0.1", "127.0.0.2"], 0)
+        assert len({address.port for address in sockets.addresses}) == 1
+        assert taken.getsockname()[1] not in {address.port for address in sockets.addresses}
+        sockets.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from interop.browsers import addressed_namespace, loopback_namespace
+from interop.browsers.namespace import ADDRESS
 from stack.audio import read_wav, write_wav
 from stack.signaling.server import Serving
 from tests.signaling.conftest import server  # noqa: F401
@@ -156,6 +159,50 @@ async def test_a_signal_ends_the_server_in_an_orderly_way(name: str) -> None:
     _, errors = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0
     assert b"Traceback" not in errors
+
+
+async def first_lines(*arguments: str, count: int = 1) -> list[str]:
+    """Start the server, read the first lines that it prints, and end it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stack", "serve", "--port", "0", "--udp-port", "0", *arguments),
+        stdout=-1,
+        stderr=-1,
+    )
+    assert process.stdout is not None
+    lines = [(await asyncio.wait_for(process.stdout.readline(), 30)).decode() for _ in range(count)]
+    process.send_signal(signal.SIGINT)
+    rest, _ = await asyncio.wait_for(process.communicate(), 30)
+    return [*lines, *rest.decode().splitlines()]
+
+
+def media_of(line: str) -> list[str]:
+    return re.findall(r"([0-9a-f.:]+):\d+[,;]", line.partition("UDP")[2])
+
+
+async def test_where_it_listens() -> None:
+    with addressed_namespace() as absent:
+        if absent is not None:
+            pytest.skip(f"no network of our own: {absent}")
+        for arguments, page, media in (
+            ([], "127.0.0.1", [ADDRESS, "127.0.0.1"]),
+            (["--host", "127.0.0.1"], "127.0.0.1", ["127.0.0.1"]),
+            (["--host", "0.0.0.0"], "127.0.0.1", [ADDRESS]),
+            (["--host", "127.0.0.1", "--media-host", ADDRESS], "127.0.0.1", [ADDRESS]),
+            (["--media-host", ADDRESS], "127.0.0.1", [ADDRESS]),
+        ):
+            lines = await first_lines(*arguments)
+            assert f"Open http://{page}:" in lines[0]
+            assert media_of(lines[0]) == media
+            assert ("leave out --host" in lines[1]) == (media == ["127.0.0.1"])
+
+
+async def test_a_machine_with_loopback_alone_is_told_that_browsers_will_not_call_it() -> None:
+    with loopback_namespace() as isolated:
+        if not isolated:
+            pytest.skip("network namespaces are not permitted here")
+        lines = await first_lines(count=2)
+        assert media_of(lines[0]) == ["127.0.0.1"]
+        assert "no network address but loopback" in lines[1]
 
 
 def test_help_shows_the_environment() -> None:

@@ -57,11 +57,13 @@ def test_a_server_answers_in_either_order(browser: str, backwards: bool, version
     kind, body = messages_of(answer)[0]
     assert kind == HandshakeType.SERVER_HELLO
     assert ServerHello.parse(body).cipher_suite == server.cipher_suite
-    # The same datagrams again change nothing and are not answered.
+    # Copies that the network made are not answered; a repeated ClientHello is, with the same flight.
+    for data in datagrams:
+        server.handle_datagram(data, 0.001)
+    assert server.drain_transmits() == []
     for data in datagrams:
         server.handle_datagram(data, 0.1)
-    assert server.drain_transmits() == []
-    assert server.counters["record_replayed"] == 2
+    assert list(map(len, server.drain_transmits())) == list(map(len, answer))
 
 
 @pytest.mark.parametrize("browser", ["chromium", "firefox"])

@@ -19,11 +19,12 @@ from stack.dtls import (
     Failed,
     FailureReason,
     HandshakeComplete,
+    PeerClosed,
     Role,
     State,
     Version,
 )
-from stack.dtls.endpoint import MAX_HANDSHAKE_BYTES, MAX_WARNING_ALERTS
+from stack.dtls.endpoint import ALERT_BELIEVED_AFTER, MAX_HANDSHAKE_BYTES, MAX_WARNING_ALERTS
 from stack.dtls.extensions import ExtensionType, u16_list16
 from stack.dtls.messages import (
     Ack,
@@ -252,16 +253,17 @@ def test_the_same_extension_twice_is_refused() -> None:
         (lambda p: p.record(ContentType.ALERT, b"\3\1"), (FailureReason.UNKNOWN_ALERT_TYPE, ILLEGAL)),
     ],
 )
-def test_records_that_do_not_belong_are_fatal(
+def test_records_that_do_not_belong_are_fatal_where_plaintext_is_judged_strictly(
     record: Callable[[Plaintext], bytes], expected: tuple[FailureReason, AlertDescription]
 ) -> None:
-    server = DtlsEndpoint(Role.SERVER, config(Role.SERVER), entropy(1))
+    server = DtlsEndpoint(Role.SERVER, config(Role.SERVER, strict_plaintext=True), entropy(1))
     server.handle_datagram(record(Plaintext()), 0.0)
     assert failure(server) == expected
 
 
 def test_a_few_warnings_are_overlooked() -> None:
-    server, peer = DtlsEndpoint(Role.SERVER, config(Role.SERVER), entropy(1)), Plaintext()
+    server = DtlsEndpoint(Role.SERVER, config(Role.SERVER, strict_plaintext=True), entropy(1))
+    peer = Plaintext()
     for _ in range(MAX_WARNING_ALERTS):
         server.handle_datagram(peer.record(ContentType.ALERT, b"\1\x6e"), 0.0)
     assert server.counters["alert_warning"] == MAX_WARNING_ALERTS
@@ -270,8 +272,30 @@ def test_a_few_warnings_are_overlooked() -> None:
     assert failure(server)[0] is FailureReason.TOO_MANY_WARNING_ALERTS
 
 
-def test_a_fatal_alert_ends_it_without_an_answer() -> None:
-    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT), entropy(1))
+@pytest.mark.parametrize(
+    ("alert", "event"),
+    [
+        (b"\2\x28", Failed(FailureReason.ALERT_RECEIVED, ALERT.HANDSHAKE_FAILURE, remote=True)),
+        (b"\1\0", PeerClosed()),
+    ],
+)
+def test_an_alert_in_the_clear_is_believed_once_the_peer_has_fallen_silent(alert: bytes, event: object) -> None:
+    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT, initial_timeout=0.1), entropy(1))
+    client.start(0.0)
+    client.handle_datagram(Plaintext().record(ContentType.ALERT, alert), 0.0)
+    repeats = 0
+    while not (events := client.drain_events()):
+        at = client.poll_timeout()
+        assert at is not None
+        client.handle_timeout(at)
+        repeats += 1
+    assert list(events) == [event]
+    assert repeats == ALERT_BELIEVED_AFTER
+    assert client.poll_timeout() is None
+
+
+def test_an_alert_ends_it_at_once_where_plaintext_is_judged_strictly() -> None:
+    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT, strict_plaintext=True), entropy(1))
     client.start(0.0)
     client.drain_transmits()
     client.handle_datagram(Plaintext().record(ContentType.ALERT, b"\2\x28"), 0.0)

@@ -30,8 +30,11 @@ HERE = ("candidate:1 1 udp 2130706431 127.0.0.1 9 typ host",)
 OFFER = """(async (order, config) => {
   window.pc = new RTCPeerConnection(config);
   window.channel = null;
-  for (const kind of order)
-    if (kind === "data") channel = pc.createDataChannel("test"); else pc.addTransceiver(kind);
+  for (const section of order) {
+    const [kind, direction] = section.split(":");
+    if (kind === "data") channel = pc.createDataChannel("test");
+    else pc.addTransceiver(kind, { direction: direction ?? "sendrecv" });
+  }
   await pc.setLocalDescription(await pc.createOffer());
   return pc.localDescription.sdp;
 })"""
@@ -125,6 +128,22 @@ async def test_video_in_front(browser: Browser) -> None:
         assert state["directions"] == ["inactive", "sendrecv"]
         assert state["streams"] == [["voice"]]
         assert state["sctp"] is True
+
+
+async def test_sound_by_two_sections(browser: Browser) -> None:
+    """One voice in each direction, with video declined behind them."""
+    for order in (("sendonly", "recvonly"), ("recvonly", "sendonly")):
+        for config in ({}, {"bundlePolicy": "max-bundle"}):
+            sections = [f"audio:{direction}" for direction in order]
+            offer = await offer_of(browser, *sections, "video", "data", **config)
+            agreed = negotiate(offer, our_side(candidates=HERE, audio=our_audio(red=True)))
+            assert [section.mid for section in agreed.media] == ["0", "1", "3"]
+            state = await take(browser, agreed.answer)
+            assert state["signaling"] == "stable"
+            assert isinstance(state["directions"], list)
+            assert state["directions"][:2] == list(order)
+            assert state["streams"] == [["voice"]]
+            assert state["sctp"] is True
 
 
 async def test_directions(browser: Browser) -> None:

@@ -13,33 +13,12 @@ from aiohttp import web
 from interop import servers
 from interop.browsers import Browser, Microphone, launch
 from stack.web import directory
+from tests.interop.conftest import LISTEN, PLAIN_SOUND, TONE_HZ
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browsers")]
 
 STEPS = ["microphone", "offer", "answer", "ice", "dtls", "first_packet"]
-TONE_HZ = 1000
-
-# Browsers take a steady tone for noise, and remove it.
-PLAIN_SOUND = "document.querySelectorAll('.settings input:checked').forEach(box => box.click())"
-
 SERVER_IS_IDLE = "fetch('/healthz').then(response => response.json()).then(health => health.calls === 0)"
-
-# The pitch and the loudness of what the page plays, from one second of it, decoded without a sound device.
-LISTEN = """(async () => {
-  const recorder = new MediaRecorder(voiceStack.remote), parts = [];
-  recorder.ondataavailable = event => parts.push(event.data);
-  recorder.start();
-  await new Promise(resolve => setTimeout(resolve, 1500));
-  await new Promise(resolve => { recorder.onstop = resolve; recorder.stop(); });
-  const bytes = await new Blob(parts).arrayBuffer();
-  const sound = await new OfflineAudioContext(1, 48000, 48000).decodeAudioData(bytes);
-  const samples = sound.getChannelData(0).slice(-48000);
-  let crossings = 0, energy = 0;
-  for (let i = 1; i < samples.length; i++) crossings += samples[i - 1] <= 0 && samples[i] > 0;
-  for (const sample of samples) energy += sample * sample;
-  return { seconds: samples.length / 48000, hertz: crossings * 48000 / samples.length,
-           rms: Math.sqrt(energy / samples.length) };
-})()"""
 
 
 @asynccontextmanager

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stack.sdp import Fingerprint, LocalAudio, LocalData, LocalParameters, SessionDescription
+import pytest
+
+from stack.sdp import (
+    Fingerprint,
+    LocalAudio,
+    LocalData,
+    LocalParameters,
+    NegotiationError,
+    SessionDescription,
+    negotiate,
+)
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 OFFERS = sorted((VECTORS / "offers").glob("*.sdp"))
@@ -18,6 +28,8 @@ TRANSPORT = (
 )
 AUDIO = f"m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:a\r\n{TRANSPORT}a=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n"
 DATA = f"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\n{TRANSPORT}a=sctp-port:5000\r\n"
+VIDEO = f"m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:v\r\n{TRANSPORT}a=rtcp-mux\r\na=rtpmap:96 VP8/90000\r\n"
+BUNDLED = HEAD + "a=group:BUNDLE a d\r\n"
 
 
 def read(path: Path) -> SessionDescription:
@@ -28,6 +40,13 @@ def read(path: Path) -> SessionDescription:
 def offered(*parts: str, head: str = HEAD) -> SessionDescription:
     """Return the description made of these lines."""
     return SessionDescription.parse(head + "".join(parts))
+
+
+def failure_of(offer: SessionDescription, local: LocalParameters | None = None) -> NegotiationError:
+    """Return the error with which an offer is refused."""
+    with pytest.raises(NegotiationError) as caught:
+        negotiate(offer, local or our_side())
+    return caught.value
 
 
 def our_side(**changes: object) -> LocalParameters:
@@ -43,6 +62,11 @@ def our_side(**changes: object) -> LocalParameters:
         "data": LocalData(),
     }
     return LocalParameters(**(settings | changes))  # type: ignore[arg-type]
+
+
+def our_client(**changes: object) -> LocalParameters:
+    """Return what our side brings as a full ICE agent, which is what offers."""
+    return our_side(**({"ice_lite": False} | changes))
 
 
 def our_audio(**changes: object) -> LocalAudio:

@@ -41,6 +41,7 @@ def test_what_clients_send() -> None:
     assert [candidate.split()[4] for candidate in fragment.candidates] == ["d69b508f.local"]
     assert fragment.end_of_candidates
     assert fragment.mid == "0"
+    assert fragment.ignored == {"candidate": 1}
 
 
 def test_an_empty_one() -> None:
@@ -55,13 +56,32 @@ def test_an_empty_one() -> None:
         "a=ice-ufrag:abcd",
         "a=ice-ufrag:a\na=ice-pwd:0123456789012345678901",
         "hello",
-        "a=mid:\x01",
         b"a=\xff",
     ],
 )
 def test_refused(text: str | bytes) -> None:
     with pytest.raises(ParseError):
         TrickleFragment.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("a=candidate:", "candidate"),
+        ("a=", "attribute"),
+        ("a=mid:\x01", "mid"),
+        ("candidate:", "line"),
+        ("c=IN IP4 0.0.0.0", "line"),
+        ("\0", "nul"),
+    ],
+)
+def test_an_odd_line_costs_itself(line: str, name: str) -> None:
+    fragment = TrickleFragment.parse(
+        f"a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n{line}\r\na=end-of-candidates\r\n"
+    )
+    assert fragment.candidates == ("candidate:1 1 udp 1 192.0.2.1 9 typ host",)
+    assert fragment.end_of_candidates
+    assert fragment.ignored == {name: 1}
 
 
 def test_candidates_are_bounded() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.core.errors import ParseError
+from stack.core.trace import Counters
 from stack.sdp import Connection, ExtMap, Fingerprint, Group, MediaDirection, Msid, Origin, RtpMap, Setup
 from stack.sdp.grammar import (
     MAX_DESCRIPTION_SIZE,
@@ -25,24 +28,33 @@ DIRECTIONS = st.sampled_from(MediaDirection)
 TOKENS = st.from_regex(r"[A-Za-z0-9.+-]{1,12}", fullmatch=True)
 
 
+def lines_of(text: str) -> tuple[list[Line], Mapping[str, int]]:
+    ignored = Counters()
+    return split_lines(text, ignored), ignored.snapshot()
+
+
 class TestLines:
     def test_every_kind_of_line_end(self) -> None:
-        assert split_lines("v=0\r\ns=- \t\nt=0 0\n\n\r\n") == [Line("v", "0"), Line("s", "-"), Line("t", "0 0")]
+        expected = [Line("v", "0"), Line("s", "-"), Line("t", "0 0")]
+        assert lines_of("v=0\r\ns=- \t\n \tt=0 0\n\n\r\n") == (expected, {})
 
-    @pytest.mark.parametrize("text", ["v", "v 0", "=0", "v=0\rm=audio", "v=\0", "vv=0"])
-    def test_what_is_no_line(self, text: str) -> None:
-        with pytest.raises(ParseError):
-            split_lines(text)
+    @pytest.mark.parametrize("text", ["v", "v 0", "=0", "v=0\rm=audio", "v=\0x", "vv=0"])
+    def test_what_is_no_line_is_passed_over_and_counted(self, text: str) -> None:
+        assert lines_of(f"v=0\n{text}\na=x") == ([Line("v", "0"), Line("a", "x")], {"line": 1})
+
+    def test_the_end_of_a_c_string(self) -> None:
+        assert lines_of("v=0\na=x\0") == ([Line("v", "0"), Line("a", "x")], {"nul": 1})
+        assert lines_of("v=0\r\n\0") == ([Line("v", "0")], {"nul": 1})
 
     def test_unicode_line_separators_end_nothing(self) -> None:
-        assert split_lines("s=a\u2028b\x0bc\x85d") == [Line("s", "a\u2028b\x0bc\x85d")]
+        assert lines_of("s=a\u2028b\x0bc\x85d") == ([Line("s", "a\u2028b\x0bc\x85d")], {})
 
     def test_bounds(self) -> None:
-        assert len(split_lines("a=x\n" * MAX_LINES)) == MAX_LINES
+        assert len(lines_of("a=x\n" * MAX_LINES)[0]) == MAX_LINES
         with pytest.raises(ParseError, match="lines"):
-            split_lines("a=x\n" * (MAX_LINES + 1))
+            lines_of("a=x\n" * (MAX_LINES + 1))
         with pytest.raises(ParseError, match="characters"):
-            split_lines("a=" + "x" * MAX_DESCRIPTION_SIZE)
+            lines_of("a=" + "x" * MAX_DESCRIPTION_SIZE)
 
     def test_written_with_crlf(self) -> None:
         assert serialize_lines([Line("v", "0"), Line("s", "-")]) == "v=0\r\ns=-\r\n"
@@ -79,7 +91,7 @@ class TestFingerprint:
         fingerprint = Fingerprint.parse("SHA-1 " + ":".join(["ab"] * 20))
         assert fingerprint.serialize() == "sha-1 " + ":".join(["AB"] * 20)
         assert fingerprint.digest == b"\xab" * 20
-        assert fingerprint.strength == 20
+        assert Fingerprint.parse("sha-384 " + ":".join(["ab"] * 48)).strength == 48
 
     @pytest.mark.parametrize(
         "text", ["", "sha-256", "sha-256 AB", "sha-1 GG", "sha-256 " + "AB" * 32, "sha-1 :AB"]
@@ -91,6 +103,8 @@ class TestFingerprint:
     def test_weak_and_unknown_functions_have_no_strength(self) -> None:
         assert Fingerprint.parse("md5 " + ":".join(["00"] * 16)).strength == 0
         assert Fingerprint.parse("whirlpool 00:11").strength == 0
+        for name, size in (("sha-1", 20), ("sha-224", 28)):
+            assert Fingerprint.parse(f"{name} " + ":".join(["00"] * size)).strength == 0
 
 
 class TestValues:
@@ -129,6 +143,7 @@ class TestValues:
         assert Group.parse("BUNDLE 0 1") == Group("BUNDLE", ("0", "1"))
         assert Msid.parse("{stream} {track}") == Msid("{stream}", "{track}")
         assert Msid.parse("-").serialize() == "-"
+        assert Msid.parse("stream track appdata") == Msid("stream", "track")
         assert Setup.parse("ACTPASS") is Setup.ACTPASS
         assert Connection.parse("IN IP6 ::1") == Connection("::1")
         assert SsrcAttribute.parse("17 cname:a:b") == SsrcAttribute(17, "cname", "a:b")

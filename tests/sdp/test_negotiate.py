@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from stack.core.errors import LocalError, ParseError
+from stack.core.errors import LocalError
 from stack.sdp import (
     EXTENSION_AUDIO_LEVEL,
     EXTENSION_MID,
@@ -18,10 +18,8 @@ from stack.sdp import (
     Attribute,
     DtlsRole,
     LocalData,
-    LocalParameters,
     MediaDescription,
     MediaDirection,
-    Negotiation,
     NegotiationError,
     NegotiationFailure,
     SessionDescription,
@@ -33,30 +31,25 @@ from stack.sdp import (
 )
 from tests.sdp.offers import (
     AUDIO,
+    BUNDLED,
     DATA,
     FINGERPRINT,
     HEAD,
     OFFERS,
     TRANSPORT,
     VECTORS,
+    VIDEO,
+    failure_of,
     offered,
     our_audio,
+    our_client,
     our_side,
     read,
 )
 
-BUNDLED = HEAD + "a=group:BUNDLE a d\r\n"
-VIDEO = f"m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:v\r\n{TRANSPORT}a=rtcp-mux\r\na=rtpmap:96 VP8/90000\r\n"
-
 
 def by_name(name: str) -> SessionDescription:
     return read(VECTORS / "offers" / f"{name}.sdp")
-
-
-def failure_of(offer: SessionDescription, local: LocalParameters | None = None) -> NegotiationError:
-    with pytest.raises(NegotiationError) as caught:
-        negotiate(offer, local or our_side())
-    return caught.value
 
 
 @pytest.mark.parametrize("path", OFFERS, ids=lambda path: path.stem)
@@ -75,18 +68,6 @@ class TestOffersOfBrowsers:
         kept = [m for m in answer.media if not m.is_rejected]
         assert answer.bundle_groups == (tuple(m.mid for m in kept),)
         assert [m.kind for m in kept] == [m.kind for m in offer.media if m.kind != "video"]
-
-    def test_nothing_is_answered_that_was_not_offered(self, path: Path) -> None:
-        offer = read(path).resolved()
-        answer = negotiate(
-            offer, our_side(audio=our_audio(red=True, rtcp_feedback=("nack", "transport-cc")))
-        ).answer
-        for ours, theirs in zip(answer.media, offer.media, strict=True):
-            assert set(ours.formats) <= set(theirs.formats)
-            assert set(ours.extensions) <= set(theirs.extensions)
-            for payload_type, rtp_map in ours.payload_types.items():
-                assert rtp_map.matches(theirs.payload_types[payload_type])
-                assert set(ours.rtcp_feedback(payload_type)) <= set(theirs.rtcp_feedback(payload_type))
 
     def test_declining_audio_or_data(self, path: Path) -> None:
         offer = read(path)
@@ -214,7 +195,7 @@ class TestAgreement:
     def test_full_agent_facing_a_lite_one_controls(self) -> None:
         offer = offered(AUDIO, head=HEAD + "a=ice-lite\r\n")
         assert negotiate(offer, our_side(ice_lite=False)).ice_controlling
-        assert not negotiate(offer, our_side(ice_lite=True)).ice_controlling
+        assert not negotiate(offered(AUDIO), our_side(ice_lite=False)).ice_controlling
 
 
 class TestHeaderExtensions:
@@ -283,7 +264,7 @@ class TestBundle:
         assert agreed.answer.bundle_groups == (("d", "a"),)
         audio, data = agreed.answer.media
         assert data.candidates == ("candidate:1 1 udp 2130706431 192.0.2.7 3478 typ host",)
-        assert audio.candidates == ()
+        assert audio.candidates == data.candidates, "aiortc takes those of the last section"
 
     def test_bundle_only_sections_take_the_transport_of_the_tagged_one(self) -> None:
         bare = (
@@ -389,82 +370,22 @@ class TestData:
             assert agreed.data.remote_sctp_init is None
             assert not agreed.answer.media[0].has("sctp-init")
 
-    def test_sctp_init_that_is_no_base64(self) -> None:
+    def test_what_cannot_be_read_counts_as_absent(self) -> None:
         local = our_side(data=LocalData(sctp_init=bytes(20)))
-        assert failure_of(offered(DATA, "a=sctp-init:?\r\n"), local).failure is NegotiationFailure.MALFORMED
-
-
-class TestRefusal:
-    @pytest.mark.parametrize(
-        ("removed", "failure"),
-        [
-            ("a=ice-ufrag:abcd\r\n", NegotiationFailure.NO_ICE_CREDENTIALS),
-            ("a=ice-pwd:0123456789abcdefghijkl\r\n", NegotiationFailure.NO_ICE_CREDENTIALS),
-            (f"a=fingerprint:{FINGERPRINT.serialize()}\r\n", NegotiationFailure.NO_FINGERPRINT),
-            ("a=rtcp-mux\r\n", NegotiationFailure.NOTHING_IN_COMMON),
-        ],
-    )
-    def test_something_is_missing(self, removed: str, failure: NegotiationFailure) -> None:
-        assert failure_of(offered(AUDIO.replace(removed, ""))).failure is failure
-
-    def test_no_codec_in_common_is_explained(self) -> None:
-        error = failure_of(offered(AUDIO.replace("opus/48000/2", "speex/16000"), VIDEO))
-        assert error.failure is NegotiationFailure.NOTHING_IN_COMMON
-        assert "theirs: speex" in str(error)
-        assert "video is not spoken here" in str(error)
-
-    def test_only_md5(self) -> None:
-        md5 = "a=fingerprint:md5 " + ":".join(["00"] * 16)
-        offer = offered(AUDIO.replace(f"a=fingerprint:{FINGERPRINT.serialize()}", md5))
-        assert failure_of(offer).failure is NegotiationFailure.NO_FINGERPRINT
-
-    @pytest.mark.parametrize(
-        "offer",
-        [
-            offered(),
-            offered(VIDEO),
-            offered(AUDIO.replace("UDP/TLS/RTP/SAVPF", "UDP/BFCP")),
-            offered(DATA.replace("webrtc-datachannel", "bfcp")),
-        ],
-    )
-    def test_nothing_for_us(self, offer: SessionDescription) -> None:
-        assert failure_of(offer).failure is NegotiationFailure.NOTHING_IN_COMMON
-
-    def test_old_profiles_are_taken(self) -> None:
-        for protocol in ("RTP/AVP", "RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP"):
-            answer = negotiate(offered(AUDIO.replace("UDP/TLS/RTP/SAVPF", protocol)), our_side()).answer
-            assert answer.media[0].protocol == protocol
-
-    @settings(max_examples=300, deadline=None)
-    @given(st.data())
-    def test_hostile_offers(self, data: st.DataObject) -> None:
-        """Lines of real offers dropped, doubled, swapped and scribbled over: a call, or one of two errors."""
-        lines = data.draw(st.sampled_from(OFFERS)).read_text().split("\n")
-        for _ in range(data.draw(st.integers(1, 12))):
-            index = data.draw(st.integers(0, len(lines) - 1))
-            match data.draw(st.sampled_from(["drop", "double", "swap", "scribble"])):
-                case "drop" if len(lines) > 1:
-                    del lines[index]
-                case "double":
-                    lines.insert(index, lines[index])
-                case "swap":
-                    lines[0], lines[index] = lines[index], lines[0]
-                case _:
-                    at = data.draw(st.integers(0, len(lines[index])))
-                    lines[index] = lines[index][:at] + data.draw(st.text(max_size=4)) + lines[index][at + 1 :]
-        try:
-            agreed = negotiate(SessionDescription.parse("\n".join(lines)), our_side(audio=our_audio(red=True)))
-        except (ParseError, NegotiationError):
-            return
-        assert SessionDescription.parse(agreed.answer.serialize()) == agreed.answer
-        assert Negotiation.from_json(agreed.to_json()) == agreed
+        agreed = negotiate(offered(DATA, "a=sctp-init:?\r\na=max-message-size:huge\r\n"), local)
+        assert agreed.data is not None
+        assert agreed.data.remote_sctp_init is None
+        assert agreed.data.remote_max_message_size == 65536
+        assert not agreed.answer.media[0].has("sctp-init")
+        assert agreed.ignored == {"max-message-size": 1, "sctp-init": 1}
+        assert "sctp-port" in failure_of(offered(DATA.replace("5000", "often"))).detail
 
 
 class TestOurOffers:
     def test_it_can_be_answered_and_both_sides_agree(self) -> None:
         init = bytes(20)
         audio = our_audio(red=True, extensions=(EXTENSION_AUDIO_LEVEL, EXTENSION_TRANSPORT_CC))
-        client = our_side(ice_lite=False, audio=audio, data=LocalData(sctp_init=init), ice_ufrag="client")
+        client = our_client(audio=audio, data=LocalData(sctp_init=init), ice_ufrag="client")
         server = our_side(audio=replace(audio, ssrc=7), data=LocalData(sctp_init=init), ice_ufrag="server")
         offer = SessionDescription.parse(create_offer(client).serialize())
         there = negotiate(offer, server)
@@ -493,7 +414,8 @@ class TestOurOffers:
         ],
     )
     def test_directions(self, direction: MediaDirection, answered: MediaDirection) -> None:
-        client, server = (our_side(audio=our_audio(direction=wish)) for wish in (direction, answered))
+        client = our_client(audio=our_audio(direction=direction))
+        server = our_side(audio=our_audio(direction=answered))
         offer = create_offer(client)
         there = negotiate(offer, server)
         here = accept_answer(offer, there.answer, client)
@@ -510,8 +432,8 @@ class TestOurOffers:
             create_offer(our_side(audio=None), data=False)
 
     def test_an_active_server(self) -> None:
-        offer = create_offer(our_side())
-        here = accept_answer(offer, negotiate(offer, our_side(setup=Setup.ACTIVE)).answer, our_side())
+        offer = create_offer(our_client())
+        here = accept_answer(offer, negotiate(offer, our_side(setup=Setup.ACTIVE)).answer, our_client())
         assert here.dtls_role is DtlsRole.SERVER
 
     @pytest.mark.parametrize(
@@ -533,7 +455,7 @@ class TestOurOffers:
         ],
     )
     def test_answers_that_do_not_fit(self, change: object, failure: NegotiationFailure) -> None:
-        client = our_side(audio=our_audio(codecs=(OPUS,)))
+        client = our_client(audio=our_audio(codecs=(OPUS,)))
         offer = create_offer(client)
         answer = negotiate(offer, our_side()).answer
         with pytest.raises(NegotiationError) as caught:
@@ -541,8 +463,8 @@ class TestOurOffers:
         assert caught.value.failure is failure
 
     def test_an_answer_that_declines_data(self) -> None:
-        offer = create_offer(our_side())
-        here = accept_answer(offer, negotiate(offer, our_side(data=None)).answer, our_side())
+        offer = create_offer(our_client())
+        here = accept_answer(offer, negotiate(offer, our_side(data=None)).answer, our_client())
         assert here.audio is not None
         assert here.data is None
 

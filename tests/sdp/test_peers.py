@@ -30,10 +30,10 @@ def test_aiortc_reads_our_answers(path: object) -> None:
     assert [(m.kind, m.port) for m in theirs.media] == [(m.kind, m.port) for m in answer.media]
     for media, ours in zip(theirs.media, answer.media, strict=True):
         assert media.rtp.muxId == ours.mid
-        if not ours.is_rejected:
-            assert media.ice.usernameFragment == "n1abcdef"
-            assert media.dtls.role == "server"
-            assert [f.algorithm for f in media.dtls.fingerprints] == ["sha-256"]
+        assert media.ice.usernameFragment == "n1abcdef"
+        assert media.dtls.role == "server"
+        assert [f.algorithm for f in media.dtls.fingerprints] == ["sha-256"]
+        assert len(media.ice_candidates) == (0 if ours.is_rejected else 1)
 
 
 async def test_our_answer_to_aiortc(peer: object) -> None:
@@ -50,6 +50,22 @@ async def test_our_answer_to_aiortc(peer: object) -> None:
     description = aiortc.RTCSessionDescription(agreed.answer.serialize(), "answer")
     await peer.setRemoteDescription(description)  # type: ignore[attr-defined]
     assert peer.signalingState == "stable"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("policy", ["max-bundle", "balanced", "max-compat"])
+async def test_our_answer_that_declines_video(policy: str) -> None:
+    """aiortc looks for a transport and for a codec in every section, and takes the candidates of the last."""
+    configuration = aiortc.RTCConfiguration(iceServers=[], bundlePolicy=aiortc.RTCBundlePolicy(policy))
+    peer = aiortc.RTCPeerConnection(configuration)
+    peer.addTransceiver("audio")
+    peer.addTransceiver("video")
+    peer.createDataChannel("chat")
+    await peer.setLocalDescription(await peer.createOffer())
+    agreed = negotiate(SessionDescription.parse(peer.localDescription.sdp), our_side(candidates=LOOPBACK))
+    assert [media.is_rejected for media in agreed.answer.media] == [False, True, False]
+    await peer.setRemoteDescription(aiortc.RTCSessionDescription(agreed.answer.serialize(), "answer"))
+    assert peer.signalingState == "stable"
+    await peer.close()
 
 
 async def test_aiortc_s_answer_to_us(peer: object) -> None:

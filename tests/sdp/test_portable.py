@@ -30,12 +30,19 @@ def test_our_side_survives_as_json() -> None:
         {"dtls_role": "both"},
         {"remote_fingerprints": "AB"},
         {"remote_ice_lite": 1},
-        {"audio": 5},
-        {"audio": {"mid": "0"}},
+        {"media": 5},
+        {"media": [5]},
+        {"media": [None]},
+        {"media": [{"mid": "0"}]},
+        {"ignored": {"line": "one"}},
         {"answer": "v=1"},
         {"answer": None},
         {"surprise": 1},
-        {"data": {"mid": None, "remote_sctp_port": True, "remote_max_message_size": 0}},
+        {
+            "media": [
+                {"mid": None, "remote_sctp_port": True, "remote_max_message_size": 0, "remote_sctp_init": None}
+            ]
+        },
     ],
 )
 def test_json_of_another_shape(change: dict[str, object]) -> None:

@@ -174,7 +174,7 @@ def test_a_full_endpoint_says_so() -> None:
         endpoint.add("aaaa", Recorder("aaaa"), "aaaa")
 
 
-def test_an_empty_datagram_is_a_keepalive_and_hurts_nobody() -> None:
+def test_an_empty_datagram_is_a_keepalive_and_hurts_no_session() -> None:
     endpoint, machines = make("aaaa", "bbbb")
     endpoint.handle_datagrams([(check("aaaa:x"), path(1)), (check("bbbb:x"), path(2))], 0.0)
     endpoint.handle_datagrams([(MEDIA, path(2)), (b"", path(1)), (b"", path(9)), (MEDIA, path(2))], 0.1)

@@ -228,7 +228,7 @@ def test_a_peer_that_never_checks_again_lives_by_what_it_sends(monkeypatch: pyte
     assert pair.right.seen(Ended) == [Ended(EndReason.CONSENT_EXPIRED)]
 
 
-def test_what_anybody_can_send_keeps_nobody_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_stranger_can_send_keeps_no_call_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = connected(client=QUIET, server=QUIET)
     captured: list[bytes] = []
     box = never_checked(monkeypatch, pair)

@@ -11,7 +11,7 @@ import pytest
 from interop.network_model import Jitter, NetworkModel
 from stack.core.machine import Address, Path
 from stack.dtls import Version
-from stack.sdp import Setup
+from stack.sdp import EXTENSION_MID, Attribute, MediaDescription, SessionDescription, Setup
 from stack.session import Connected, Ended, EndReason, SessionParameters
 from stack.voice.commands import HangUp, OpenChannel, SendMessage, Write
 from stack.voice.conversation import ConversationConfig
@@ -52,6 +52,44 @@ def test_a_call_comes_up_speaks_both_ways_and_ends(version: Version, setup: Setu
     assert pair.right.seen(Ended)[0].reason is EndReason.PEER_CLOSED
     assert pair.right.seen(PeerLeft)
     assert all(host.machine.is_finished for host in pair.hosts)
+
+
+def in_two_sections(offer: SessionDescription, *, payload_type: str) -> SessionDescription:
+    """Return an offer that sends sound by one section and hears it by another, as two transceivers do."""
+    audio, data = offer.media
+
+    def section(mid: str, direction: str, number: str) -> MediaDescription:
+        lines = [Attribute("mid", mid), Attribute(direction), Attribute("extmap", f"9 {EXTENSION_MID}")]
+        for name, value in audio.attributes:
+            if name in ("rtpmap", "fmtp", "rtcp-fb") and value is not None:
+                value = value.replace("111", number)
+            if name not in ("mid", "sendrecv"):
+                lines.append(Attribute(name, value))
+        formats = tuple(number if each == "111" else each for each in audio.formats)
+        return replace(audio, attributes=tuple(lines), formats=formats)
+
+    group = Attribute("group", "BUNDLE 0 1 2")
+    attributes = tuple(group if attribute.name == "group" else attribute for attribute in offer.attributes)
+    media = (section("0", "sendonly", "111"), data, section("2", "recvonly", payload_type))
+    return replace(offer, media=media, attributes=attributes)
+
+
+@pytest.mark.parametrize("payload_type", ["111", "126"])
+def test_a_voice_in_each_direction_by_a_section_of_its_own(payload_type: str) -> None:
+    sides = agree(shape=lambda offer: in_two_sections(offer, payload_type=payload_type))
+    for parameters, (sends, hears) in ((sides.client, ("0", "2")), (sides.server, ("2", "0"))):
+        audio, received = parameters.negotiation.audio, parameters.negotiation.received_audio
+        assert audio is not None
+        assert received is not None
+        assert (audio.mid, received.mid) == (sends, hears)
+    pair = CallPair(sides)
+    assert pair.run(10, lambda: connected(pair))
+    for host in pair.hosts:
+        host.command(lambda conversation, now: conversation.write(TONE, 16_000, now))
+    pair.run(1.5)
+    for host in pair.hosts:
+        assert heard_seconds(host) == pytest.approx(1.0)
+        assert host.machine.session.all_counters()["rtp.unknown_payload_type"] == 0
 
 
 @pytest.mark.parametrize("seed", range(6))

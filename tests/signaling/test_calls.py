@@ -66,7 +66,7 @@ async def test_fifty_at_once_on_one_port() -> None:
     async with asyncio.timeout(90), serving(echo, ServeConfig(port=0, media=media)) as server:
         heard = await asyncio.gather(*(one(frequency) for frequency in frequencies))
     assert heard == pytest.approx(frequencies, abs=20)  # nobody hears somebody else
-    assert len(server.host.addresses) == 1
+    assert len({address.port for address in server.host.addresses}) == 1
 
 
 async def test_a_program_that_blocks_its_loop_does_not_stall_the_voice() -> None:

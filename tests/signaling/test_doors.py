@@ -28,8 +28,8 @@ async def test_an_offer_as_json_gets_an_answer_as_json(server: Serving) -> None:
         answer = await response.json()
     assert answer["type"] == "answer"
     assert answer["pc_id"] in server.host.calls
-    (address,) = server.host.addresses
-    assert f" {address.host} {address.port} typ host" in answer["sdp"]
+    for address in server.host.addresses:
+        assert f" {address.host} {address.port} typ host" in answer["sdp"]
     assert "a=ice-lite" in answer["sdp"]
     assert f"a=ice-ufrag:{answer['pc_id']}" in answer["sdp"]
 
@@ -40,7 +40,7 @@ async def test_an_offer_as_sdp_gets_an_answer_and_a_location(server: Serving) ->
     assert status == 201
     assert answer.startswith("v=0\r\n")
     assert sent["Access-Control-Allow-Origin"] == "*"
-    location = sent["Location"]
+    location = "/" + sent["Location"]
     call = server.host.calls[location.rpartition("/")[2]]
     async with aiohttp.ClientSession() as session, session.delete(server.url + location) as response:
         assert response.status == 200
@@ -75,6 +75,43 @@ async def test_what_is_no_offer_is_refused_in_plain_words(
     assert "Traceback" not in text
     assert headers["Access-Control-Allow-Origin"] == "*"
     assert server.host.calls == {}
+
+
+CANDIDATES = [line for line in OFFER.splitlines() if line.startswith("a=candidate")]
+TCP_ONLY = "\r\n".join(line for line in OFFER.splitlines() if line not in CANDIDATES or " tcp " in line) + "\r\n"
+
+
+@pytest.mark.parametrize("path", ["/whip", "/whep", "/api/offer", "/v1/realtime/calls"])
+@pytest.mark.parametrize(
+    ("offer", "words"),
+    [
+        (
+            OFFER.replace("opus/48000/2", "opus/48000").replace("PCM", "PCX").replace(" 0 8 ", " "),
+            "theirs: CN/8000",
+        ),
+        (OFFER.replace("sha-256 ", "sha-1 ").replace(":65:A2:4D", ""), "no fingerprint"),
+        (OFFER.replace("a=group", "a=ice-lite\r\na=group"), "ICE-lite"),
+        (TCP_ONLY, "ours: udp; theirs: tcp"),
+    ],
+)
+async def test_an_offer_that_cannot_become_a_call_is_refused_in_every_dialect(
+    server: Serving, path: str, offer: str, words: str
+) -> None:
+    sdp = {"data": offer, "headers": {"Content-Type": "application/sdp"}}
+    status, text, _ = await post(server, path, **({"json": {"sdp": offer}} if path == "/api/offer" else sdp))
+    assert status == 406
+    assert words in text
+    assert server.host.calls == {}
+
+
+async def test_odd_lines_of_an_offer_are_counted_in_its_call(server: Serving) -> None:
+    odd = "a=ssrc:99999999999 cname:x\r\na=max-message-size:huge\r\na=\r\n\0"
+    status, _, _ = await post(server, "/whip", data=OFFER + odd, headers={"Content-Type": "application/sdp"})
+    assert status == 201
+    (call,) = server.host.calls.values()
+    counters = (await call.stats()).counters
+    ignored = {name.rpartition("sdp.ignored_")[2]: n for name, n in counters.items() if "sdp.ignored_" in name}
+    assert ignored == {"attribute": 1, "max_message_size": 1, "nul": 1, "ssrc": 1}
 
 
 async def test_a_preflight_is_answered(server: Serving) -> None:

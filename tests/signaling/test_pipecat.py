@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 
 import aiohttp
 import numpy as np
@@ -31,7 +32,9 @@ def opening(offer: str, **fields: object) -> dict:
     return {"sdp": offer, "type": "offer", "pc_id": None, "restart_pc": False, **fields}
 
 
-async def test_candidates_come_later_and_a_restart_keeps_the_name(server: Serving, offer: str) -> None:
+async def test_candidates_come_later_and_a_restart_keeps_the_name(
+    server: Serving, offer: str, offers: Iterator[str]
+) -> None:
     status, answer = await request(server, "POST", opening(offer))
     assert status == 200
     pc_id = answer["pc_id"]
@@ -40,12 +43,14 @@ async def test_candidates_come_later_and_a_restart_keeps_the_name(server: Servin
     assert await request(server, "PATCH", late) == (200, {"status": "success"})
     counters = (await first.stats()).counters
     assert any("remote_candidate_malformed" in name for name in counters)
-    status, again = await request(server, "POST", opening(offer, pc_id=pc_id))
+    status, again = await request(server, "POST", opening(next(offers), pc_id=pc_id))
     assert status == 503  # anything but 4xx makes the client come with a new connection
     status, again = await request(server, "POST", opening(offer, pc_id=pc_id, restart_pc=True))
     assert (status, again["pc_id"]) == (200, pc_id)
     await first.wait_ended()
     assert (await request(server, "PATCH", late))[0] == 200
+    end = {"pc_id": pc_id, "candidates": [None, {"candidate": None}, {}, {"candidate": "candidate:"}]}
+    assert (await request(server, "PATCH", end))[0] == 200
     assert f"a=ice-ufrag:{pc_id}" not in again["sdp"]
 
 
@@ -84,12 +89,17 @@ def test_events_become_rtvi() -> None:
 
 async def test_a_client_is_ready_types_and_leaves() -> None:
     typed: list[str] = []
+    known: list[ev.ContextAdded] = []
     tone = (8000 * np.sin(np.arange(4800) / 4)).astype(np.int16)
 
     async def program(call: Call) -> None:
         PipecatLine(call)
+        watching = call.watch()
         async for utterance in call.utterances():
             typed.append(utterance.text)
+            while len(watching):
+                if isinstance(event := await anext(watching), ev.ContextAdded):
+                    known.append(event)
             async with call.reply() as voice:
                 voice.write_text("well")
                 await voice.write(tone, 16_000)
@@ -120,6 +130,12 @@ async def test_a_client_is_ready_types_and_leaves() -> None:
         assert (await wait("error"))["data"]["fatal"] is False
         await say("client-message", {"t": "x"})
         assert (await wait("error-response"))["id"] == "n1"
+        for data in ({"content": 5}, {"content": "x", "options": 5}, {}):
+            await say("send-text", data, "odd")
+            assert (await wait("error-response"))["id"] == "odd"
+        await say("send-text", {"content": "quiet", "options": {"audio_response": False}}, "quiet")
+        assert (await wait("error-response"))["id"] == "quiet"
+        await say("send-text", {"content": "it rains", "options": {"run_immediately": False}})
         await say("send-text", {"content": "hello"})
         await wait("bot-started-speaking")
         await wait("bot-tts-started")
@@ -127,3 +143,4 @@ async def test_a_client_is_ready_types_and_leaves() -> None:
         await say("disconnect-bot", {})
         await placed.call.wait_ended()
     assert typed == ["hello"]
+    assert known == [ev.ContextAdded("user", "it rains")]

@@ -16,6 +16,7 @@ from stack.aio import HostConfig
 from stack.signaling.client import DialConfig, dial
 from stack.signaling.door import DoorConfig
 from stack.signaling.server import ServeConfig, Serving, serving
+from stack.voice.events import ContextAdded, SessionUpdated
 
 openai_realtime = pytest.importorskip("openai.types.realtime", reason="openai is not installed")
 pydantic = pytest.importorskip("pydantic")
@@ -85,6 +86,44 @@ async def test_a_session_is_created_updated_and_answers_text() -> None:
         assert done["response"]["id"] == started["response_id"]
         assert done["response"]["status"] == "completed"
         await events.wait("output_audio_buffer.stopped")
+
+
+async def test_the_program_learns_what_the_client_sets_and_adds() -> None:
+    heard: list[object] = []
+
+    async def program(call: Call) -> None:
+        heard.append(call.session["audio"]["output"]["voice"])
+        async for event in call.events:
+            if isinstance(event, SessionUpdated | ContextAdded):
+                heard.append(event)
+                heard.append(call.session["instructions"])
+
+    async with line(program) as (_, _, events):
+        await events.wait("session.created")
+        await events.say("session.update", session={"instructions": "flat"})
+        assert (await events.wait("error"))["error"]["param"] == "session.type"
+        await events.say("session.update", session={"type": "realtime", "instructions": "be brief"})
+        await events.wait("session.updated")
+        item = {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "it rains"}]}
+        await events.say("conversation.item.create", item=item)
+        await events.wait("conversation.item.done")
+    voice, updated, instructions, added, _ = heard
+    assert (voice, instructions) == ("alloy", "be brief")
+    assert isinstance(updated, SessionUpdated)
+    assert updated.session["instructions"] == "be brief"
+    assert added == ContextAdded("system", "it rains")
+
+
+async def test_a_response_out_of_band_is_refused_and_nothing_is_said() -> None:
+    async with line(talker) as (_, _, events):
+        await events.say(
+            "response.create", event_id="aside", response={"conversation": "none", "instructions": "x"}
+        )
+        refused = await events.wait("error")
+        assert (refused["error"]["event_id"], refused["error"]["param"]) == ("aside", "response.conversation")
+        await events.say("response.create", response={"instructions": "aloud"})
+        await events.wait("response.done")
+    assert [event["type"] for event in events.heard].count("output_audio_buffer.started") == 1
 
 
 async def test_a_manual_turn_is_committed_and_an_empty_one_refused() -> None:
@@ -175,7 +214,12 @@ async def test_a_sideband_hears_and_steers_the_same_session() -> None:
         (call_id,) = server.host.calls
         async with http.ws_connect(f"{server.url}/v1/realtime?call_id=rtc_{call_id}") as socket:
             assert (await socket.receive_json())["type"] == "session.created"
-            await socket.send_json({"type": "session.update", "session": {"instructions": "from aside"}})
+            await socket.send_json(
+                {
+                    "type": "session.update",
+                    "session": {"type": "realtime", "instructions": "from aside"},
+                }
+            )
             assert (await socket.receive_json())["type"] == "session.updated"
             assert (await events.wait("session.updated"))["session"]["instructions"] == "from aside"
             await socket.send_str("nonsense")
@@ -220,6 +264,7 @@ async def test_an_offer_may_come_with_its_session(server: Serving, offer: str) -
         (lambda offer: {"data": form(None, "{}")}, 400, "no part named sdp"),
         (lambda offer: {"data": form(offer, "{")}, 400, "not JSON"),
         (lambda offer: {"data": form(offer, '{"type": "transcription"}')}, 400, "realtime"),
+        (lambda offer: {"data": form(offer, '{"voice": "ash"}')}, 400, "Unknown parameter: 'session.voice'"),
         (lambda offer: {"data": b"nothing", "headers": {"Content-Type": FORM + "; boundary=x"}}, 400, ""),
         (lambda offer: {"data": b"nothing", "headers": {"Content-Type": FORM}}, 400, ""),
         (lambda offer: {"data": b"x" * 300_000, "headers": SDP}, 413, "larger"),
@@ -259,9 +304,25 @@ async def test_client_secrets_are_made_used_and_refused(offer: str) -> None:
         assert call.context.session["instructions"] == "secret plan"
         status, _, _ = await post(server, "/v1/realtime/client_secrets", json={}, headers=bearer)
         assert status == 403
-        status, _, _ = await post(server, headers["Location"] + "/hangup", headers=bearer)
+        status, _, _ = await post(server, f"/v1/realtime/{headers['Location']}/hangup", headers=bearer)
         assert status == 200
         for seconds in (9, 7201, "60", True):
             body = {"expires_after": {"seconds": seconds}}
             status, text, _ = await post(server, "/v1/realtime/client_secrets", json=body, headers=master)
             assert (status, json.loads(text)["error"]["param"]) == (400, "expires_after.seconds")
+        status, text, _ = await post(
+            server, "/v1/realtime/client_secrets", json={"session": {"voice": "ash"}}, headers=master
+        )
+        assert (status, json.loads(text)["error"]["code"]) == (400, "unknown_parameter")
+
+
+async def test_where_the_program_passes_events_through_the_session_is_its_models_affair(offer: str) -> None:
+    config = ServeConfig(port=0, media=HostConfig(udp_port=0), program_passes_events=True)
+    async with serving(talker, config) as server:
+        session = {"type": "realtime", "novelty": 5, "audio": {"output": {"voice": "ash"}}}
+        status, _, _ = await post(server, "/v1/realtime/calls", data=form(offer, json.dumps(session)))
+        assert status == 201
+        (call,) = server.host.calls.values()
+        assert call.session["novelty"] == 5
+        status, text, _ = await post(server, "/v1/realtime/client_secrets", json={"session": session})
+        assert (status, json.loads(text)["session"]["novelty"]) == (200, 5)

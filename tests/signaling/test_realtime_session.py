@@ -10,6 +10,7 @@ import pytest
 
 from stack.signaling.realtime_parts import (
     MAX_ITEMS,
+    AddContext,
     Clear,
     Commit,
     Configure,
@@ -296,43 +297,239 @@ def test_manual_turns() -> None:
     assert check(client.session.refuse("e"))["error"]["code"] == "input_audio_buffer_commit_empty"
 
 
+TEXT = [{"type": "input_text", "text": "x"}]
+
+
+def updating(**session: object) -> dict:
+    return {"type": "session.update", "session": {"type": "realtime", **session}}
+
+
+def detecting(**detection: object) -> dict:
+    return updating(audio={"input": {"turn_detection": detection}})
+
+
+def creating(**item: object) -> dict:
+    return {"type": "conversation.item.create", "item": item}
+
+
+def responding(**response: object) -> dict:
+    return {"type": "response.create", "response": response}
+
+
+FUNCTION = {"type": "function", "name": "f"}
+DETECTION = "session.audio.input.turn_detection"
+
+
 @pytest.mark.parametrize(
     ("message", "code", "param"),
     [
         ({"type": "nonsense"}, "unknown_event", "type"),
         ({"type": 5}, "invalid_event", "type"),
         ({"type": "input_audio_buffer.append", "audio": ""}, "not_supported", "type"),
-        ({"type": "session.update"}, "invalid_type", "session"),
+        ({"type": "input_audio_buffer.commit", "final": True}, "unknown_parameter", "final"),
+        ({"type": "session.update"}, "missing_required_parameter", "session"),
+        ({"type": "session.update", "session": []}, "invalid_type", "session"),
+        ({"type": "session.update", "session": {}}, "missing_required_parameter", "session.type"),
+        ({"type": "session.update", "session": {"tools": []}}, "missing_required_parameter", "session.type"),
         ({"type": "session.update", "session": {"type": "transcription"}}, "invalid_value", "session.type"),
-        ({"type": "session.update", "session": {"tools": [{"type": "function"}]}},
-         "invalid_value", "session.tools[0].name"),
-        ({"type": "session.update", "session": {"audio": 5}}, "invalid_value", "session.audio"),
-        ({"type": "session.update", "session": {"audio": {"input": {"turn_detection": {"type": "x"}}}}},
-         "invalid_value", "session.audio.input.turn_detection.type"),
-        ({"type": "session.update", "session": {"audio": {"input": {"turn_detection": {"threshold": 7}}}}},
-         "invalid_value", "session.audio.input.turn_detection"),
-        ({"type": "session.update", "session": {"instructions": "x" * 70_000}}, "invalid_value", "session"),
+        # the beta's flat form
+        (updating(voice="ash"), "unknown_parameter", "session.voice"),
+        (updating(modalities=["text"]), "unknown_parameter", "session.modalities"),
+        (updating(turn_detection=None), "unknown_parameter", "session.turn_detection"),
+        (updating(input_audio_transcription={}), "unknown_parameter", "session.input_audio_transcription"),
+        ({**updating(), "modalities": ["text"]}, "unknown_parameter", "modalities"),
+        (updating(audio={"output": {"voices": "ash"}}), "unknown_parameter", "session.audio.output.voices"),
+        (updating(instructions=None), "invalid_type", "session.instructions"),
+        (updating(instructions=5), "invalid_type", "session.instructions"),
+        (updating(max_output_tokens=0), "invalid_value", "session.max_output_tokens"),
+        (updating(max_output_tokens=True), "invalid_type", "session.max_output_tokens"),
+        (updating(output_modalities=["text"]), "invalid_value", "session.output_modalities"),
+        (updating(output_modalities=["song"]), "invalid_value", "session.output_modalities[0]"),
+        (updating(tools=[{"type": "function"}]), "missing_required_parameter", "session.tools[0].name"),
+        (updating(tools=[{"type": "mcp"}]), "invalid_value", "session.tools[0].type"),
+        (updating(tools=[{**FUNCTION, "meta": 1}]), "unknown_parameter", "session.tools[0].meta"),
+        (updating(tools=[FUNCTION] * 129), "invalid_value", "session.tools"),
+        (updating(audio=5), "invalid_type", "session.audio"),
+        (updating(audio={"input": None}), "invalid_type", "session.audio.input"),
+        (updating(audio={"output": {"voice": {"x": ""}}}), "unknown_parameter", "session.audio.output.voice.x"),
+        (updating(audio={"output": {"speed": float("nan")}}), "invalid_value", "session.audio.output.speed"),
+        (detecting(type="x"), "invalid_value", f"{DETECTION}.type"),
+        (detecting(threshold=0.5), "missing_required_parameter", f"{DETECTION}.type"),
+        (detecting(type="server_vad", threshold=7), "invalid_value", f"{DETECTION}.threshold"),
+        (detecting(type="server_vad", create_response=None), "invalid_type", f"{DETECTION}.create_response"),
+        (detecting(type="semantic_vad", threshold=0.5), "unknown_parameter", f"{DETECTION}.threshold"),
+        (updating(instructions="x" * 70_000), "invalid_value", "session"),
         ({"type": "conversation.item.create", "item": []}, "invalid_type", "item"),
-        ({"type": "conversation.item.create", "item": {"type": "x"}}, "invalid_value", "item.type"),
-        ({"type": "conversation.item.create", "item": {**MESSAGE, "content": [{"type": "input_image"}]}},
-         "invalid_value", "item.content"),
-        ({"type": "conversation.item.create", "previous_item_id": [],
-          "item": {**MESSAGE, "content": [{"type": "input_text", "text": "x"}]}},
-         "item_not_found", "previous_item_id"),
+        (creating(), "missing_required_parameter", "item.type"),
+        (creating(type="x"), "invalid_value", "item.type"),
+        (creating(type="message", content=TEXT), "missing_required_parameter", "item.role"),
+        (creating(**MESSAGE), "missing_required_parameter", "item.content"),
+        (creating(**MESSAGE, content=TEXT, name="x"), "unknown_parameter", "item.name"),
+        (creating(**MESSAGE, content=[{"type": "input_image"}]), "invalid_value", "item.content[0].type"),
+        (creating(**MESSAGE, content=[{"type": "input_audio"}]), "invalid_value", "item.content[0].type"),
+        (creating(type="message", role="assistant", content=TEXT), "invalid_value", "item.content[0].type"),
+        (creating(type="function_call_output", call_id="none", output=""), "invalid_tool_call_id", "item.call_id"),
+        ({**creating(**MESSAGE, content=TEXT), "previous_item_id": []}, "invalid_type", "previous_item_id"),
+        ({**creating(**MESSAGE, content=TEXT), "previous_item_id": "x"}, "item_not_found", "previous_item_id"),
         ({"type": "conversation.item.retrieve", "item_id": "none"}, "item_not_found", "item_id"),
-        ({"type": "conversation.item.delete"}, "item_not_found", "item_id"),
-        ({"type": "conversation.item.truncate", "item_id": [], "audio_end_ms": 1}, "item_not_found", "item_id"),
+        ({"type": "conversation.item.delete"}, "missing_required_parameter", "item_id"),
+        ({"type": "conversation.item.truncate", "item_id": [], "audio_end_ms": 1}, "invalid_type", "item_id"),
+        ({"type": "conversation.item.truncate", "item_id": "x", "audio_end_ms": 1},
+         "missing_required_parameter", "content_index"),
+        ({"type": "conversation.item.truncate", "item_id": "x", "content_index": 0, "audio_end_ms": -1},
+         "invalid_value", "audio_end_ms"),
+        (responding(conversation="none"), "invalid_value", "response.conversation"),
+        (responding(conversation="other"), "invalid_value", "response.conversation"),
+        (responding(input=[]), "invalid_value", "response.input"),
+        (responding(tools=[]), "invalid_value", "response.tools"),
+        (responding(output_modalities=["text"]), "invalid_value", "response.output_modalities"),
+        (responding(modalities=["audio"]), "unknown_parameter", "response.modalities"),
+        (responding(metadata={"a": 5}), "invalid_type", "response.metadata.a"),
+        (responding(metadata={str(number): "" for number in range(17)}), "invalid_value", "response.metadata"),
+        ({"type": "response.create", "response": []}, "invalid_type", "response"),
+        ({"type": "response.create", "instructions": "x"}, "unknown_parameter", "instructions"),
+        ({"type": "response.cancel", "response_id": "none"}, "response_cancel_not_active", None),
     ],
 )  # fmt: skip
-def test_mistakes_are_named(message: dict, code: str, param: str) -> None:
+def test_mistakes_are_named_and_change_nothing(message: dict, code: str, param: str | None) -> None:
     client = Client()
+    before = json.dumps(client.session.session)
     error = client.session.handle_client({**message, "event_id": "mine"})
     assert error is not None
     error = check(error)["error"]
-    assert (error["code"], error["param"], error["event_id"]) == (code, param, "mine")
-    assert (
-        client.session.handle_client({"type": "session.update", "session": {}}) is None
-    )  # and the session goes on
+    assert (error["type"], error["code"], error["event_id"]) == ("invalid_request_error", code, "mine")
+    assert error["param"] == param
+    assert client.drain() == []
+    assert client.commands() == []
+    assert json.dumps(client.session.session) == before
+    assert kinds(client.say("session.update", session={"type": "realtime"})) == ["session.updated"]  # it goes on
+    assert kinds(client.say("response.create")) == ["response.created", "response.done"]  # and nothing was kept
+
+
+def test_an_event_id_that_is_none_is_an_error_without_one() -> None:
+    (error,) = Client().say("input_audio_buffer.clear", event_id=5)
+    assert (error["error"]["code"], error["error"]["param"]) == ("invalid_type", "event_id")
+    assert error["error"]["event_id"] is None
+
+
+def test_what_openais_own_client_says_first_is_understood() -> None:
+    """The session that `@openai/agents-realtime` sends when its channel opens, and its way to speak."""
+    pcm = {"type": "audio/pcm", "rate": 24000}
+    session = {
+        "type": "realtime",
+        "instructions": "be brief",
+        "model": "gpt-realtime-2",
+        "output_modalities": ["audio"],
+        "audio": {
+            "input": {
+                "format": pcm,
+                "noise_reduction": None,
+                "transcription": {"model": "gpt-4o-mini-transcribe"},
+                "turn_detection": {"type": "semantic_vad"},
+            },
+            "output": {"format": pcm, "voice": "marin", "speed": 1},
+        },
+        "tool_choice": "auto",
+        "tools": [{"type": "function", "name": "f", "description": "", "parameters": {"type": "object"}}],
+    }
+    client = Client()
+    (updated,) = client.say("session.update", session=session)
+    for name, value in session.items():
+        assert updated["session"][name] == value
+    assert kinds(client.say("session.update", session={"type": "realtime", "tracing": "auto"})) == [
+        "session.updated"
+    ]
+    client.say("conversation.item.create", item={**MESSAGE, "content": TEXT})
+    assert kinds(client.say("response.create")) == ["response.created"]
+
+
+def test_an_update_reaches_the_program() -> None:
+    client = Client()
+    assert [command.session for command in client.configured] == [None]
+    update = {"type": "realtime", "instructions": "be brief", "audio": {"output": {"voice": {"id": "voice_1"}}}}
+    client.say("session.update", session=update)
+    (configure,) = client.commands()
+    assert configure.session["instructions"] == "be brief"
+    assert configure.session["audio"]["output"]["voice"] == {"id": "voice_1"}
+    assert configure.session["audio"]["input"]["turn_detection"]["type"] == "server_vad"
+
+
+def test_an_update_replaces_what_is_no_part_of_the_session() -> None:
+    client = Client()
+    g711 = {"type": "realtime", "audio": {"input": {"format": {"type": "audio/pcmu"}}}}
+    (updated,) = client.say("session.update", session=g711)
+    assert updated["session"]["audio"]["input"]["format"] == {"type": "audio/pcmu"}
+
+
+def test_a_response_may_have_its_own_wishes_and_a_label() -> None:
+    client = Client({"audio": {"input": {"turn_detection": None}}})
+    client.hear(utterance())
+    client.say("conversation.item.create", item={**MESSAGE, "content": TEXT})
+    wishes = {"instructions": "whisper", "max_output_tokens": 5, "audio": {"output": {"voice": "ash"}}}
+    (created,) = client.say(
+        "response.create", response={**wishes, "metadata": {"topic": "x"}, "conversation": "auto"}
+    )
+    assert created["response"]["metadata"] == {"topic": "x"}
+    spoken, typed = (command.utterance for command in client.commands())
+    assert (dict(spoken.request), dict(typed.request)) == ({}, wishes)
+    assert typed.text == "x"
+    (done,) = client.hear(ev.ReplyFinished(1, 0.0))
+    assert done["response"]["metadata"] == {"topic": "x"}
+    client.say("response.create", response={"instructions": "say hello"})
+    (handed,) = client.commands()
+    assert (handed.utterance.text, handed.utterance.request) == ("say hello", {"instructions": "say hello"})
+
+
+def test_wishes_for_the_answer_to_a_function_are_refused() -> None:
+    client = Client()
+    client.hear(*TURN, ev.ToolRequested("call_1", "weather", "{}"))
+    output = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
+    client.say("conversation.item.create", item=output)
+    client.commands()
+    (refused,) = client.say("response.create", response={"instructions": "sing"})
+    assert refused["error"]["param"] == "response.instructions"
+    assert client.commands() == []
+    assert kinds(client.say("response.create", response={"metadata": {"a": "b"}})) == ["response.created"]
+    again = client.say("conversation.item.create", item=output)
+    assert again[0]["error"]["code"] == "invalid_tool_call_id"
+
+
+@pytest.mark.parametrize(("role", "part"), [("system", "input_text"), ("assistant", "output_text")])
+def test_a_message_that_asks_for_no_answer_reaches_the_program(role: str, part: str) -> None:
+    client = Client()
+    item = {"type": "message", "role": role, "content": [{"type": part, "text": "know this"}]}
+    assert "error" not in kinds(client.say("conversation.item.create", item=item))
+    assert client.commands() == [AddContext(role, "know this")]
+    assert kinds(client.say("response.create")) == ["response.created", "response.done"]
+
+
+def test_what_is_put_before_other_items_is_no_turn() -> None:
+    client = Client()
+    client.say("conversation.item.create", item={**MESSAGE, "content": TEXT})
+    earlier = {**MESSAGE, "content": [{"type": "input_text", "text": "long ago"}]}
+    client.say("conversation.item.create", item=earlier, previous_item_id="root")
+    assert client.commands() == [AddContext("user", "long ago")]
+    client.say("response.create")
+    (handed,) = client.commands()
+    assert handed.utterance.text == "x"
+
+
+def test_a_turn_that_is_deleted_before_it_was_answered_is_not_handed_over() -> None:
+    client = Client()
+    client.say("conversation.item.create", item={**MESSAGE, "id": "a", "content": TEXT})
+    client.say("conversation.item.delete", item_id="a")
+    assert kinds(client.say("response.create")) == ["response.created", "response.done"]
+    assert client.commands() == []
+
+
+@pytest.mark.parametrize("content", [[], [{"type": "output_text", "text": "typed"}]])
+def test_only_what_was_said_aloud_can_be_truncated(content: list) -> None:
+    client = Client()
+    client.say(
+        "conversation.item.create", item={"id": "a", "type": "message", "role": "assistant", "content": content}
+    )
+    (refused,) = client.say("conversation.item.truncate", item_id="a", content_index=0, audio_end_ms=0)
+    assert refused["error"]["param"] == "item_id"
 
 
 @pytest.mark.parametrize("message", [None, [], "text", 5, {}])
@@ -367,6 +564,8 @@ def test_a_client_may_truncate_what_was_said() -> None:
     client.hear(*TURN, ev.ReplyStarted(1, 20.0))
     told = client.hear(ev.ReplyFinished(1, 900.0))
     item_id = next(event for event in told if "item_id" in event)["item_id"]
+    other = client.say("conversation.item.truncate", item_id=item_id, content_index=1, audio_end_ms=10)
+    assert other[0]["error"]["param"] == "content_index"
     too_long = client.say("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=1000)
     assert too_long[0]["error"]["param"] == "audio_end_ms"
     (cut,) = client.say("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=400)

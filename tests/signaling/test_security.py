@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import aiohttp
 import pytest
@@ -143,17 +143,17 @@ async def test_a_token_lets_in_and_the_program_never_sees_it(offer: str, caplog:
         assert SECRET not in repr(call.context)
         assert call.context.headers["content-type"] == "application/sdp"
         async with aiohttp.ClientSession() as session:
-            async with session.delete(server.url + headers["Location"]) as response:
+            async with session.delete(server.url + "/" + headers["Location"]) as response:
                 assert response.status == 401
             other = {"Authorization": "Bearer other"}
-            async with session.delete(server.url + headers["Location"], headers=other) as response:
+            async with session.delete(server.url + "/" + headers["Location"], headers=other) as response:
                 assert response.status == 404
             async with session.get(server.url + "/metrics", headers=bearer) as response:
                 assert response.status == 403
             async with session.get(server.url + "/metrics", headers=other) as response:
                 assert response.status == 200
                 assert "voice_calls_total 1.0" in await response.text()
-            async with session.delete(server.url + headers["Location"], headers=bearer) as response:
+            async with session.delete(server.url + "/" + headers["Location"], headers=bearer) as response:
                 assert response.status == 200
         await call.wait_ended()
     assert SECRET not in caplog.text
@@ -176,29 +176,29 @@ async def test_pages_from_elsewhere_need_to_be_on_the_list(offer: str) -> None:
         assert status == 200
 
 
-async def test_a_flood_is_answered_with_429(offer: str) -> None:
+async def test_a_flood_is_answered_with_429(offers: Iterator[str]) -> None:
     async with serving(echo, config(offers_per_client=0.5)) as server:
-        answers = [await post(server, "/api/offer", json={"sdp": offer}) for _ in range(4)]
+        answers = [await post(server, "/api/offer", json={"sdp": next(offers)}) for _ in range(4)]
         assert [status for status, _, _ in answers] == [200, 200, 429, 429]
         assert int(answers[-1][2]["Retry-After"]) >= 1
         assert len(server.host.calls) == 2
 
 
-async def test_calls_are_limited_for_each_and_in_all(offer: str) -> None:
+async def test_calls_are_limited_for_each_and_in_all(offers: Iterator[str]) -> None:
     async with serving(echo, config(calls_per_client=1)) as server:
-        assert (await post(server, "/api/offer", json={"sdp": offer}))[0] == 200
-        status, _, headers = await post(server, "/api/offer", json={"sdp": offer})
+        assert (await post(server, "/api/offer", json={"sdp": next(offers)}))[0] == 200
+        status, _, headers = await post(server, "/api/offer", json={"sdp": next(offers)})
         assert (status, headers["Retry-After"]) == (429, "30")
         (call,) = server.host.calls.values()
         call.hang_up()
         await call.wait_ended()
         for _ in range(20):
             await asyncio.sleep(0)
-        assert (await post(server, "/api/offer", json={"sdp": offer}))[0] == 200
+        assert (await post(server, "/api/offer", json={"sdp": next(offers)}))[0] == 200
     full = ServeConfig(port=0, media=HostConfig(udp_port=0, max_calls=1))
     async with serving(echo, full) as server:
-        assert (await post(server, "/api/offer", json={"sdp": offer}))[0] == 200
-        status, text, headers = await post(server, "/api/offer", json={"sdp": offer})
+        assert (await post(server, "/api/offer", json={"sdp": next(offers)}))[0] == 200
+        status, text, headers = await post(server, "/api/offer", json={"sdp": next(offers)})
         assert (status, headers["Retry-After"]) == (503, "5")
         assert "busy" in text
         async with aiohttp.ClientSession() as session, session.get(server.url + "/readyz") as response:
@@ -212,12 +212,12 @@ async def test_headers_that_are_too_long_are_refused(offer: str) -> None:
         assert server.host.calls == {}
 
 
-async def test_draining_takes_no_new_calls_and_lets_the_others_end(offer: str) -> None:
+async def test_draining_takes_no_new_calls_and_lets_the_others_end(offers: Iterator[str]) -> None:
     async with serving(echo, config()) as server:
-        assert (await post(server, "/api/offer", json={"sdp": offer}))[0] == 200
+        assert (await post(server, "/api/offer", json={"sdp": next(offers)}))[0] == 200
         draining = asyncio.create_task(server.drain(20))
         await asyncio.sleep(0)
-        status, text, headers = await post(server, "/api/offer", json={"sdp": offer})
+        status, text, headers = await post(server, "/api/offer", json={"sdp": next(offers)})
         assert (status, headers["Retry-After"]) == (503, "10")
         assert "shutting down" in text
         async with aiohttp.ClientSession() as session:
@@ -230,5 +230,32 @@ async def test_draining_takes_no_new_calls_and_lets_the_others_end(offer: str) -
             call.hang_up()
         assert await draining
     async with serving(echo, config()) as server:
-        assert (await post(server, "/api/offer", json={"sdp": offer}))[0] == 200
+        assert (await post(server, "/api/offer", json={"sdp": next(offers)}))[0] == 200
         assert not await server.drain(0.0)
+
+
+@pytest.mark.parametrize("path", ["/api/offer", "/whip", "/whip/any", "/v1/realtime/calls", "/nowhere"])
+@pytest.mark.parametrize("origins", [("*",), ("https://mine.example",)])
+async def test_a_preflight_may_ask_for_any_header(path: str, origins: tuple[str, ...]) -> None:
+    asked = "authorization,content-type,openai-beta,traceparent,x-stainless-os, X-Anything"
+    async with serving(echo, config(origins=origins)) as server, aiohttp.ClientSession() as http:
+        headers = {
+            "Origin": "https://mine.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": asked,
+        }
+        async with http.options(server.url + path, headers=headers) as response:
+            assert response.status == 204
+            allowed = response.headers["Access-Control-Allow-Headers"]
+            assert [name.strip() for name in allowed.split(",")] == [name.strip() for name in asked.split(",")]
+            assert "Access-Control-Request-Headers" in response.headers["Vary"]
+            assert "POST" in response.headers["Access-Control-Allow-Methods"]
+        headers["Access-Control-Request-Headers"] = 'x-good, <script>, "quoted", x good'
+        async with http.options(server.url + path, headers=headers) as response:
+            assert response.headers["Access-Control-Allow-Headers"] == "x-good"
+        async with http.options(
+            server.url + path, headers={**headers, "Origin": "https://evil.example"}
+        ) as response:
+            if origins != ("*",):
+                assert response.status == 403
+                assert "Access-Control-Allow-Headers" not in response.headers

@@ -42,15 +42,16 @@ def agree(
     data: bool = True,
     client_address: Address = LEFT,
     server_address: Address = RIGHT,
+    shape: Callable[[SessionDescription], SessionDescription] = lambda offer: offer,
 ) -> Sides:
-    """Let a client offer and a lite server answer; `setup` is what the server answers."""
+    """Let a client offer and a lite server answer; `setup` is what it answers, `shape` changes the offer."""
     ours, theirs = entropy(f"client{seed}"), entropy(f"server{seed}")
     client_certificate, server_certificate = Certificate.generate(ours, WHEN), Certificate.generate(theirs, WHEN)
     client = make_local_parameters(ours, client_certificate, [client_address], LocalWishes(audio=audio, data=data))
     server = make_local_parameters(
         theirs, server_certificate, [server_address], LocalWishes(ice_lite=True, setup=setup)
     )
-    offer = create_offer(client, audio=audio, data=data)
+    offer = shape(create_offer(client, audio=audio, data=data))
     answered = negotiate(SessionDescription.parse(offer.serialize()), server)
     answer = SessionDescription.parse(answered.answer.serialize())
     return Sides(

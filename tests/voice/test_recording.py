@@ -15,7 +15,7 @@ from stack.session import Connected
 from stack.voice.audio_sender import SpokenFrame
 from stack.voice.commands import BeginReply, EndReply, Interrupt, Write, WriteReply
 from stack.voice.conversation import Conversation, ConversationConfig
-from stack.voice.events import AudioReceived, KeyPressed, ReplyInterrupted, Utterance
+from stack.voice.events import AudioReceived, ContextAdded, KeyPressed, ReplyInterrupted, SessionUpdated, Utterance
 from stack.voice.recording import COMMIT_AFTER, LOOK_AHEAD, Recorder, describe
 from tests.sim.calls import CallPair
 
@@ -257,7 +257,10 @@ def test_lines_tell_no_secrets() -> None:
     opened = ChannelOpened(ChannelId(3), "events", "token.swordfish", True, None, None, 0, False, True)
     assert "swordfish" not in json.dumps(describe(opened))
     assert describe(opened)["label"] == "events"
-    utterance = describe(Utterance(np.zeros(RATE, np.int16), RATE, 1.0, 1.8, 500.0, text="hello"))
+    assert describe(SessionUpdated({"instructions": "swordfish"})) == {}
+    assert describe(ContextAdded("system", "swordfish")) == {"role": "system", "typed": 9}
+    request = {"instructions": "swordfish"}
+    utterance = describe(Utterance(np.zeros(RATE, np.int16), RATE, 1.0, 1.8, 500.0, text="hello", request=request))
     assert utterance == {
         "sample_rate": RATE, "media_time": 1.0, "speech_ended": 1.8, "waited_ms": 500.0, "typed": 5,
         "duration": 1.0

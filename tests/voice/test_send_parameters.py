@@ -103,7 +103,7 @@ def test_who_asks_for_dtx_gets_it_unless_the_program_says_otherwise() -> None:
 def call(*, server: ConversationConfig, changed: AudioParameters | None = None) -> CallPair:
     sides = agree()
     if changed is not None:
-        negotiation = replace(sides.server.negotiation, audio=changed)
+        negotiation = replace(sides.server.negotiation, media=(changed, *sides.server.negotiation.media[1:]))
         sides = replace(sides, server=replace(sides.server, negotiation=negotiation))
     quiet = ConversationConfig(detector="energy", echo="off")
     pair = CallPair(sides, client=quiet, server=replace(server, detector="energy", echo="off"))

@@ -1,0 +1,88 @@
+"""Habits of other stacks that are not quite by the book, and that cost us nothing to live with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stack.dtls import Failed, HandshakeComplete, NamedGroup, Role, Version
+from stack.dtls.extensions import ExtensionType, KeyShareEntry, client_key_shares, u16_list16
+from stack.dtls.groups import AVAILABLE_GROUPS, start_exchange
+from stack.dtls.messages import ClientHello, HandshakeType, ServerHello
+from stack.dtls.offer import Offer
+from stack.dtls.reassembly import Fragment
+from stack.dtls.record import ContentType, Record
+from stack.dtls.server12 import Server12
+from tests.dtls.link import Pair, config, entropy
+
+V12, V13 = Version.DTLS_1_2, Version.DTLS_1_3
+
+
+def test_our_client_hello_is_one_datagram_and_still_names_the_hybrid() -> None:
+    """mbedTLS and wolfSSL take no fragmented ClientHello as servers."""
+    pair = Pair()
+    pair.client.start(0.0)
+    (datagram,) = pair.client.drain_transmits()
+    assert len(datagram) < 548
+    hello = ClientHello.parse(datagram[25:])
+    assert hello.extensions[ExtensionType.SUPPORTED_GROUPS] == u16_list16(AVAILABLE_GROUPS)
+    shares = hello.extensions[ExtensionType.KEY_SHARE]
+    assert shares[2:4] == NamedGroup.X25519.to_bytes(2, "big")
+    assert len(shares) == 2 + 4 + 32
+
+
+def test_a_server_that_insists_on_the_hybrid_gets_it_after_a_retry() -> None:
+    hybrid = (NamedGroup.X25519MLKEM768,)
+    if hybrid[0] not in AVAILABLE_GROUPS:
+        pytest.skip("this build of cryptography has no ML-KEM")
+    pair = Pair({}, {"groups": hybrid})
+    pair.handshake()
+    (done,) = pair.events[Role.CLIENT]
+    assert isinstance(done, HandshakeComplete)
+    assert done.group is hybrid[0]
+    assert pair.client.negotiated.hello_retried
+
+
+def test_a_1_2_server_may_echo_supported_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """webrtc-rs does."""
+    original = Server12._server_extensions
+
+    def echoing(self: Server12, hello: ClientHello) -> dict[int, bytes]:
+        groups = hello.extensions[ExtensionType.SUPPORTED_GROUPS]
+        return original(self, hello) | {ExtensionType.SUPPORTED_GROUPS: groups}
+
+    monkeypatch.setattr(Server12, "_server_extensions", echoing)
+    pair = Pair({}, {"max_version": V12})
+    pair.handshake()
+    for role in Role:
+        assert [type(event) for event in pair.events[role]] == [HandshakeComplete]
+
+
+def test_every_retry_request_brings_a_cookie_and_wants_it_back() -> None:
+    """Without one, wolfSSL's client sends the same empty key_share again."""
+    pair = Pair({"key_shares": (NamedGroup.X25519,)}, {"groups": (NamedGroup.SECP256R1,)})
+    pair.server.start(0.0)
+    offer = Offer(config(Role.CLIENT, key_shares=(NamedGroup.X25519,)), entropy(5))
+    writer = pair.client._channel.records
+
+    def send(hello: ClientHello, seq: int) -> list[bytes]:
+        body = hello.serialize()
+        payload = Fragment(HandshakeType.CLIENT_HELLO, len(body), seq, 0, body).serialize()
+        pair.server.handle_datagram(writer.seal(ContentType.HANDSHAKE, payload, 0)[1], 0.0)
+        return list(pair.server.drain_transmits())
+
+    (answer,) = send(offer.hello, 0)
+    (record,) = pair.client._channel.records.open(answer, 0.0)
+    assert isinstance(record, Record)
+    retry = ServerHello.parse(record.payload[12:])
+    assert retry.is_hello_retry_request
+    assert ExtensionType.COOKIE in retry.extensions
+    share = start_exchange(NamedGroup.SECP256R1, entropy(6)).public
+    extensions = offer.hello.extensions | {
+        ExtensionType.KEY_SHARE: client_key_shares([KeyShareEntry(NamedGroup.SECP256R1, share)])
+    }
+    send(replace(offer.hello, extensions=extensions), 1)
+    (event,) = pair.server.drain_events()
+    assert isinstance(event, Failed)
+    assert event.reason.name == "BAD_COOKIE"

@@ -1,0 +1,83 @@
+"""The page in browsers as people have them: no setting of theirs is changed, and the server is told nothing.
+
+A browser gathers no loopback candidate once the machine has another address, Firefox does not send from there to
+127.0.0.1, and on a machine with loopback alone neither gathers anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interop import servers
+from interop.browsers import Browser, addressed_namespace, launch
+from interop.browsers.namespace import ADDRESS
+from tests.interop.conftest import LISTEN, PLAIN_SOUND, TONE_HZ
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browsers")]
+
+SERVER_IS_IDLE = "fetch('/healthz').then(response => response.json()).then(health => health.calls === 0)"
+CANDIDATES = """voiceStack.connection.getStats().then(reports => [...reports.values()]
+  .filter(report => report.type === "local-candidate").map(report => report.address))"""
+
+
+@pytest.fixture
+def network() -> Iterator[None]:
+    """A machine with one address and a default route."""
+    with addressed_namespace() as absent:
+        if absent is not None:
+            pytest.skip(f"no network for a stock browser: {absent}")
+        yield
+
+
+def microphone(browser_name: str, tone_file: Path) -> dict[str, Any]:
+    """Firefox's own fake microphone is a tone of 1 kHz; Chromium's beeps, and can be given a file."""
+    return {"audio_file": tone_file} if browser_name == "chromium" else {}
+
+
+async def start_call(browser: Browser, url: str) -> str | None:
+    """Open the page, press Start, and wait until the call stands or has failed; return the problem's code."""
+    await browser.goto(url)
+    await browser.evaluate(PLAIN_SOUND)
+    await browser.click("#call")
+    await browser.wait_for("voiceStack.problem || voiceStack.timings.first_packet")
+    code: str | None = await browser.evaluate("voiceStack.problem && voiceStack.problem.code")
+    return code
+
+
+async def test_a_call_with_what_people_have(browser_name: str, network: None, tone_file: Path) -> None:
+    async with (
+        servers.ours(host=None) as url,
+        launch(browser_name, stock=True, **microphone(browser_name, tone_file)) as browser,
+    ):
+        assert await start_call(browser, url) is None
+        await browser.wait_for("voiceStack.state === 'connected'")
+        offered = await browser.evaluate("voiceStack.connection.remoteDescription.sdp")
+        assert [line.split()[4] for line in offered.splitlines() if line.startswith("a=candidate:")] == [
+            ADDRESS,
+            "127.0.0.1",
+        ]
+        local = await browser.evaluate(CANDIDATES)
+        assert local
+        assert "127.0.0.1" not in local  # no setting of the browser was changed
+        heard = await browser.evaluate(LISTEN)  # the program says everything back: sound went both ways
+        assert heard["hertz"] == pytest.approx(TONE_HZ, abs=15)
+        assert heard["rms"] > 0.05
+        await browser.click("#call")
+        await browser.wait_for("voiceStack.state === 'ended'")
+        assert await browser.evaluate("voiceStack.endedBy") == "you"
+        await browser.wait_for(SERVER_IS_IDLE, timeout=15)
+        assert browser.errors == []
+
+
+async def test_with_loopback_alone_the_page_says_that_there_is_no_network(
+    browser_name: str, loopback: bool
+) -> None:
+    if not loopback:
+        pytest.skip("network namespaces are not permitted here")
+    async with servers.ours(host=None) as url, launch(browser_name, stock=True) as browser:
+        assert await start_call(browser, url) == "no-network"
+        assert "loopback" in await browser.evaluate("document.querySelector('[role=alert]').innerText")

@@ -1,0 +1,113 @@
+"""Below a path prefix: a proxy in front cuts it off, and nobody tells us that there was one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urljoin
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from stack.signaling.app import create_app
+from stack.signaling.client import dial
+from stack.signaling.server import Serving
+
+PREFIX = "/voice"
+SDP = {"Content-Type": "application/sdp"}
+FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
+CANDIDATE = "a=mid:0\r\na=candidate:1 1 udp 2130706431 192.0.2.1 3478 typ host\r\n"
+
+
+@asynccontextmanager
+async def run(app: web.Application) -> AsyncIterator[str]:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}{PREFIX}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def cutting_proxy(server: Serving) -> AsyncIterator[str]:
+    """A reverse proxy that serves `/voice/…` from `/…`, headers untouched."""
+
+    async def forward(request: web.Request) -> web.Response:
+        target = server.url + request.raw_path.removeprefix(PREFIX)
+        body = await request.read()
+        async with http.request(request.method, target, data=body, headers=request.headers) as answer:
+            data = await answer.read()
+            kept = {k: v for k, v in answer.headers.items() if k.lower() not in ("content-length", "server")}
+            return web.Response(status=answer.status, body=data, headers=kept)
+
+    app = web.Application()
+    app.router.add_route("*", PREFIX + "/{rest:.*}", forward)
+    async with aiohttp.ClientSession(auto_decompress=False) as http, run(app) as url:
+        yield url
+
+
+@asynccontextmanager
+async def mounted(server: Serving) -> AsyncIterator[str]:
+    """Our application as a part of another one, which sees the whole path."""
+    app = web.Application()
+    app.add_subapp(PREFIX, create_app(server.host))
+    async with run(app) as url:
+        yield url
+
+
+@pytest.fixture(params=[cutting_proxy, mounted])
+async def below(request: pytest.FixtureRequest, server: Serving) -> AsyncIterator[str]:
+    async with request.param(server) as url:
+        yield url
+
+
+@pytest.mark.parametrize("door", ["whip", "whep"])
+async def test_a_resource_is_found_patched_and_deleted(below: str, server: Serving, offer: str, door: str) -> None:
+    async with aiohttp.ClientSession() as http:
+        async with http.post(f"{below}/{door}", data=offer, headers=SDP) as response:
+            assert response.status == 201
+            resource, tag = urljoin(str(response.url), response.headers["Location"]), response.headers["ETag"]
+        assert resource.startswith(f"{below}/{door}/")
+        (call,) = server.host.calls.values()
+        async with http.patch(resource, data=CANDIDATE, headers={**FRAGMENT, "If-Match": tag}) as response:
+            assert response.status == 204
+        async with http.delete(resource) as response:
+            assert response.status == 200
+    async with asyncio.timeout(10):
+        await call.wait_ended()
+
+
+async def test_a_realtime_call_is_hung_up(below: str, server: Serving, offer: str) -> None:
+    async with aiohttp.ClientSession() as http:
+        async with http.post(f"{below}/v1/realtime/calls?model=m", data=offer, headers=SDP) as response:
+            assert response.status == 201
+            location = response.headers["Location"]
+        (call,) = server.host.calls.values()
+        assert location.split("/")[-1] == f"rtc_{call.id}"  # what OpenAI's clients make of it
+        async with http.post(urljoin(str(response.url), location) + "/hangup") as response:
+            assert response.status == 200
+        async with http.post(f"{below}/v1/realtime/calls", data="v=0", headers=SDP) as response:
+            assert set((await response.json())["error"]) == {"message", "type", "code", "param"}
+    async with asyncio.timeout(10):
+        await call.wait_ended()
+
+
+async def test_the_page_and_its_files_are_there(below: str) -> None:
+    async with aiohttp.ClientSession() as http:
+        async with http.get(below + "/") as response:
+            page = await response.text()
+            assert response.status == 200
+        assert 'src="/' not in page
+        assert 'href="/' not in page
+        async with http.get(urljoin(below + "/", "static/app.js")) as response:
+            assert response.status == 200
+
+
+@pytest.mark.parametrize("door", ["/", "/whip", "/api/offer", "/v1/realtime/calls"])
+async def test_our_own_client_calls(below: str, door: str) -> None:
+    async with asyncio.timeout(30), dial(below + door) as placed:
+        await placed.call.wait_connected()
