@@ -13,7 +13,7 @@ from hashlib import sha256
 from time import perf_counter
 from typing import Any
 
-from interop.lab import Line, Sample, content, receipt
+from interop.lab import Ask, Line, Sample, content, receipt
 from stack import DataChannel
 from stack.aio.channel import HIGH_WATER
 from stack.sctp import ChannelClosedError, MessageTooBigError
@@ -214,7 +214,9 @@ def _samples(largest: int, smallest: int) -> list[Sample]:
 async def too_big(line: Line) -> None:
     """A message longer than what the far end announced is refused here, and the channel lives on."""
     channel = await line.call.channels.wait_for("bootstrap")
-    limit = await line.call.execute(lambda c, now: c.session.parameters.negotiation.data.remote_max_message_size)
+    limit = await line.call.control.execute(
+        Ask(lambda c, now: c.session.parameters.negotiation.data.remote_max_message_size)
+    )
     assert 0 < limit < 1 << 24
     try:
         await channel.send(bytes(limit + 1))
@@ -345,7 +347,10 @@ async def transfer(line: Line, size: int, chunk: int = 16_384, *, patience: floa
             progress.reached(start)
             if start % (64 * chunk) == 0:
                 most = max(
-                    most, await line.call.execute(lambda c, _: c.session.channels.buffered_amount(channel.id))
+                    most,
+                    await line.call.control.execute(
+                        Ask(lambda c, _: c.session.channels.buffered_amount(channel.id))
+                    ),
                 )
     told = await collecting
     assert (told["size"], told["sha256"]) == (size, sha256(data).hexdigest())

@@ -14,7 +14,7 @@ import json
 import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -36,6 +36,16 @@ ROOT = Path(__file__).resolve().parent.parent
 NODE_PEERS = ROOT / "interop" / "peers" / "node"
 PATIENCE = 120.0
 """Seconds that one command may take; only to turn something that hangs into an error."""
+
+
+class Ask:
+    """A command that is a function of the conversation and the instant: what a trial wants to know of it."""
+
+    def __init__(self, function: Callable[[Any, float], Any]) -> None:
+        self._function = function
+
+    def apply(self, conversation: Any, now: float) -> Any:
+        return self._function(conversation, now)
 
 
 class LabError(Exception):

@@ -294,7 +294,7 @@ class _Bridge:
         if self._speaking is not None or not self._next:
             return
         spoken = self._speaking = self._next.popleft()
-        spoken.number = await self._call.execute(BeginReply())
+        spoken.number = await self._call.control.execute(BeginReply())
         waiting, spoken.waiting = spoken.waiting, []
         for samples in waiting:
             await self._write(spoken, samples)
@@ -304,11 +304,11 @@ class _Bridge:
     async def _write(self, spoken: _Spoken, samples: Samples) -> None:
         rate, number = self._config.format.rate, spoken.number
         if len(samples):
-            await self._call.execute(WriteReply(number, samples, rate))
+            await self._call.control.execute(WriteReply(number, samples, rate))
 
     def _end(self, spoken: _Spoken) -> None:
         number = spoken.number
-        self._call.command(EndReply(number))
+        self._call.control.command(EndReply(number))
 
     async def _on_whole(self, response_id: str, item_id: str) -> None:
         spoken = self._find(response_id, item_id)
@@ -337,7 +337,7 @@ class _Bridge:
             if spoken is not None:
                 self._dropped.append(spoken.response_id)
         self._next.clear()
-        await self._call.execute(Interrupt())
+        await self._call.control.execute(Interrupt())
 
     async def _follow(self, watching: Any) -> None:
         """What our side of the call says."""

@@ -1,27 +1,36 @@
 """The edge: sockets, the event loops, and the `Call` that a program holds."""
 
-from stack.aio.call import Call, CallContext, CallEnded, Inbox, Speaker, Tool
+from stack.aio.call import Call
 from stack.aio.channel import Channels, DataChannel
+from stack.aio.context import CallContext, Tool
+from stack.aio.control import CallControl, CallEnded, CallLink
 from stack.aio.driver import Driver, MediaThread
 from stack.aio.host import Accepted, Host, HostConfig, HostFull, Renegotiated
+from stack.aio.hosted import HostedCall, MediaSide
+from stack.aio.inbox import Inbox
 from stack.aio.programs import Program, as_program
 from stack.aio.recording import Recording
 from stack.aio.reply import Reply
+from stack.aio.speaker import Speaker
 from stack.aio.transcription import Hypothesis, Transcriber
 
 __all__ = [
     "Accepted",
     "Call",
     "CallContext",
+    "CallControl",
     "CallEnded",
+    "CallLink",
     "Channels",
     "DataChannel",
     "Driver",
     "Host",
     "HostConfig",
     "HostFull",
+    "HostedCall",
     "Hypothesis",
     "Inbox",
+    "MediaSide",
     "MediaThread",
     "Program",
     "Recording",

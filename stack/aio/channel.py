@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from stack.aio.control import CallControl
 from stack.sctp import ChannelClosedError, ChannelId, ChannelOpened
 from stack.voice import commands as cmd
-
-if TYPE_CHECKING:
-    from stack.aio.call import Call
 
 HIGH_WATER = 1 << 20
 """Bytes waiting on a channel above which `send` waits."""
@@ -32,8 +30,8 @@ class DataChannel:
     One task at a time may iterate.
     """
 
-    def __init__(self, call: Call, opened: ChannelOpened) -> None:
-        self._call = call
+    def __init__(self, control: CallControl, opened: ChannelOpened) -> None:
+        self._control = control
         self._messages: asyncio.Queue[str | bytes | None] = asyncio.Queue()
         self._low = asyncio.Event()
         self._read = 0
@@ -56,14 +54,14 @@ class DataChannel:
         if self.closed:
             raise ChannelClosedError(f"the channel {self.label!r} is closed")
         self._low.clear()
-        if await self._call.execute(cmd.SendMessage(self.id, data, LOW_WATER)) > HIGH_WATER:
+        if await self._control.execute(cmd.SendMessage(self.id, data, LOW_WATER)) > HIGH_WATER:
             await self._low.wait()
             if self.closed:
                 raise ChannelClosedError(f"the channel {self.label!r} was closed before everything had left")
 
     def close(self) -> None:
         """Close the channel when everything that was sent has left."""
-        self._call.command(cmd.CloseChannel(self.id))
+        self._control.command(cmd.CloseChannel(self.id))
 
     def __aiter__(self) -> AsyncIterator[str | bytes]:
         return self
@@ -76,7 +74,7 @@ class DataChannel:
         self._read += len(message)
         if self._read >= _REPORT_EVERY or self._messages.empty():
             read, self._read = self._read, 0
-            self._call.command(cmd.NoteRead(read))
+            self._control.command(cmd.NoteRead(read))
         return message
 
     def deliver(self, message: str | bytes) -> None:
@@ -97,8 +95,8 @@ class DataChannel:
 class Channels:
     """The open channels of a call, and waiting for those to come."""
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    def __init__(self, control: CallControl) -> None:
+        self._control = control
         self._open: dict[ChannelId, DataChannel] = {}
         self._arrivals: list[tuple[Callable[[DataChannel], bool], asyncio.Future[DataChannel]]] = []
         self._ended = False
@@ -127,7 +125,7 @@ class Channels:
         negotiated_id: int | None = None,
     ) -> DataChannel:
         """Open a channel and return it; see `stack.sctp.Channels.open` for the errors."""
-        channel_id = await self._call.execute(
+        channel_id = await self._control.execute(
             cmd.OpenChannel(label, protocol, ordered, max_retransmits, max_lifetime_ms, negotiated_id)
         )
         return await self._wait(lambda channel: channel.id == channel_id)
@@ -144,7 +142,7 @@ class Channels:
 
     def note_opened(self, event: ChannelOpened) -> None:
         """A channel is there."""
-        channel = self._open[event.channel] = DataChannel(self._call, event)
+        channel = self._open[event.channel] = DataChannel(self._control, event)
         for wanted, future in self._arrivals:
             if not future.done() and wanted(channel):
                 future.set_result(channel)

@@ -14,18 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from stack.aio.call import Call, CallContext, Command
-from stack.aio.driver import Driver, MediaThread
+from stack.aio.call import Call
+from stack.aio.context import CallContext
+from stack.aio.control import CallEnded
+from stack.aio.hosted import HostedCall, MediaSide
 from stack.aio.programs import as_program
-from stack.aio.recording import Recording, check_folder, file_name
+from stack.aio.recording import Recording, StartRecording, check_folder, file_name
 from stack.aio.tracing import CallSpans
 from stack.aio.udp import bind_all, local_addresses
 from stack.audio import Lateness
 from stack.audio.wav import FilePath
 from stack.core.errors import LocalError, StackError
-from stack.core.faults import Faults
 from stack.core.machine import Address, Instant
 from stack.core.trace import Counters, PacketTrace
 from stack.dtls import Certificate
@@ -33,11 +34,14 @@ from stack.ice import IceCredentials
 from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate, renegotiate, restarts_ice
 from stack.server import Endpoint
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
+from stack.voice.commands import AddRemoteCandidates, GetParameters, Renegotiate, RestartIce
 from stack.voice.config import prepare
-from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
+from stack.voice.conversation import Command, Conversation, ConversationConfig, ConversationEvent
 from stack.voice.turns import TurnMode, TurnSettings
 
 log = logging.getLogger("stack.calls")
+
+ResultT = TypeVar("ResultT")
 
 END_GRACE = 5.0
 """Seconds that a program has to return after its call has ended; then it is cancelled."""
@@ -96,14 +100,11 @@ class Host:
         self, program: Callable[..., Any], config: HostConfig | None = None, trace: PacketTrace | None = None
     ) -> None:
         self.config = _suited(config or HostConfig(), getattr(program, "turns", None))
-        self.calls: dict[str, Call] = {}
         self.counters = Counters()
-        self._faults = Faults(self.counters)
         self._program = as_program(program)
         self._prepare: Callable[[], object] | None = getattr(program, "prepare", None)
         self._trace = trace
         self._tasks: set[asyncio.Task[None]] = set()
-        self._conversations: dict[str, Conversation] = {}
         self._packets = Counters()
         self._lateness = Lateness()
         self._certificate = Certificate.generate(os.urandom, datetime.now(UTC))
@@ -122,18 +123,20 @@ class Host:
         Raises `LocalError` for a part that is not there, a port that cannot be bound, or a `record_dir` that
         cannot be written.
         """
-        self._loop = asyncio.get_running_loop()
         self._endpointer = await asyncio.to_thread(prepare, self.config.conversation)
         if self.config.record_dir is not None:
             await asyncio.to_thread(check_folder, self.config.record_dir)
         if self._prepare is not None:
             await asyncio.to_thread(self._prepare)
         self._sockets = bind_all(local_addresses(self.config.host), self.config.udp_port)
-        self._media = MediaThread()
         self._endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=self.config.max_calls)
-        self._driver = await self._media.run(
-            lambda: Driver(self._endpoint, self._sockets, self._on_events, self._trace)
-        )
+        self._media = MediaSide()
+        await self._media.start(lambda: self._endpoint, self._sockets, self._trace)
+
+    @property
+    def calls(self) -> Mapping[str, Call]:
+        """The calls that are not over, by id."""
+        return {hosted.id: hosted.call for hosted in self._media.calls.values()}
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -160,46 +163,41 @@ class Host:
         Raises `ParseError` if it is no SDP, `NegotiationError` if there is nothing to agree on, `HostFull`, or
         `LocalError` once the host is stopping.
         """
-        if self._closing:
-            raise LocalError("the server is shutting down")
-        if len(self.calls) >= self.config.max_calls:
-            raise HostFull(f"all {self.config.max_calls} lines are busy")
+        self._check_room()
         local = self._local_parameters()
         negotiation = negotiate(SessionDescription.parse(offer), local)
-        parameters = SessionParameters(local, negotiation)
-        ufrag = local.ice_ufrag
-        call = Call(ufrag, context or CallContext(), lambda command: self._submit(ufrag, command), time.monotonic)
-        self.calls[ufrag] = call
+        call = await self.admit(SessionParameters(local, negotiation), context)
+        return Accepted(negotiation.answer.serialize(), call)
 
-        def host_it() -> None:
-            now = self._driver.now()
-            conversation = Conversation(
-                parameters,
-                self._certificate,
-                self.config.conversation,
-                os.urandom,
-                now,
-                wall_clock=time.time() - now,
-            )
-            self._endpoint.add(ufrag, conversation)
-            if self.config.record_dir is not None:
-                path = os.path.join(self.config.record_dir, file_name(ufrag, time.time()))
-                call.recording = conversation.tap = Recording(path, call_id=ufrag, start=now)
-            self._conversations[ufrag] = conversation
-            self._driver.pump()
+    async def admit(self, parameters: SessionParameters, context: CallContext | None = None) -> Call:
+        """Start the call that was agreed on, however that came about; `context` says where it comes from.
 
-        try:
-            await self._media.run(host_it)
-        except BaseException:
-            del self.calls[ufrag]
-            raise
+        Raises `HostFull`, or `LocalError` once the host is stopping.
+        """
+        self._check_room()
+        hosted = HostedCall(self._media, parameters, self._certificate, self.config.conversation, context)
+        call = hosted.call
+        await hosted.open(self._host)
         if self._endpointer is not None:
             call.use_endpointer(self._endpointer)
         spans = CallSpans.begin(call)
-        task = self._loop.create_task(self._run(call, spans), name=f"call {ufrag}")
+        task = asyncio.get_running_loop().create_task(self._run(hosted, spans), name=f"call {call.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return Accepted(negotiation.answer.serialize(), call)
+        return call
+
+    def _check_room(self) -> None:
+        if self._closing:
+            raise LocalError("the server is shutting down")
+        if len(self._media.calls) >= self.config.max_calls:
+            raise HostFull(f"all {self.config.max_calls} lines are busy")
+
+    def _host(self, hosted: HostedCall, conversation: Conversation, now: Instant) -> None:
+        """On the media side: put a conversation behind the port, and begin its recording."""
+        self._endpoint.add(hosted.id, conversation, conversation.session.parameters.local.ice_ufrag)
+        if self.config.record_dir is not None:
+            path = os.path.join(self.config.record_dir, file_name(hosted.id, time.time()))
+            hosted.call.recording = StartRecording(path, hosted.id).apply(conversation, now)
 
     async def renegotiate(self, call: Call, offer: str) -> Renegotiated:
         """Answer a further offer on a call that is up: same certificate, sections and codec (RFC 3264 §8).
@@ -208,26 +206,17 @@ class Host:
         `LocalError` if the call is over; the call then goes on as it was.
         """
         description = SessionDescription.parse(offer)
-
-        def change() -> Renegotiated:
-            conversation = self._conversations.get(call.id)
-            if conversation is None:
-                raise LocalError("the call is over")
-            former = conversation.session.parameters
-            local = replace(former.local, session_version=former.local.session_version + 1)
+        former = await self._execute(call, GetParameters())
+        local = replace(former.local, session_version=former.local.session_version + 1)
+        agreed = renegotiate(description, former.negotiation, local)
+        if restarts_ice(agreed, former.negotiation):
+            fresh = IceCredentials.generate(os.urandom)
+            local = replace(local, ice_ufrag=fresh.ufrag, ice_pwd=fresh.password)
             agreed = renegotiate(description, former.negotiation, local)
-            if restarts_ice(agreed, former.negotiation):
-                fresh = IceCredentials.generate(os.urandom)
-                local = replace(local, ice_ufrag=fresh.ufrag, ice_pwd=fresh.password)
-                agreed = renegotiate(description, former.negotiation, local)
-            conversation.session.renegotiate(SessionParameters(local, agreed), self._driver.now())
-            if local.ice_ufrag != former.local.ice_ufrag:
-                self._endpoint.alias(local.ice_ufrag, call.id)
-            self._endpoint.touch(call.id)
-            self._driver.pump()
-            return Renegotiated(agreed.answer.serialize(), local.ice_ufrag)
-
-        return await self._media.run(change)
+        await self._execute(call, Renegotiate(SessionParameters(local, agreed)))
+        if local.ice_ufrag != former.local.ice_ufrag:
+            await self._add_ufrag(call, local.ice_ufrag)
+        return Renegotiated(agreed.answer.serialize(), local.ice_ufrag)
 
     async def restart_ice(self, call: Call, remote: IceCredentials) -> IceCredentials:
         """Begin an ICE restart that the peer asked for with its new credentials; return ours (RFC 8445 §9).
@@ -235,29 +224,22 @@ class Host:
         The call goes on over its present path until the peer proves another. Raises `LocalError` if it cannot.
         """
         credentials = IceCredentials.generate(os.urandom)
-
-        def restart() -> None:
-            conversation = self._conversations.get(call.id)
-            if conversation is None:
-                raise LocalError("the call is over")
-            conversation.session.restart_ice(credentials, remote, self._driver.now())
-            self._endpoint.alias(credentials.ufrag, call.id)
-            self._driver.pump()
-
-        await self._media.run(restart)
+        await self._execute(call, RestartIce(credentials, remote))
+        await self._add_ufrag(call, credentials.ufrag)
         return credentials
 
     async def add_remote_candidates(self, call: Call, candidates: Sequence[str]) -> None:
         """Hand over candidates that the peer trickled; those that are malformed are counted."""
+        call.control.command(AddRemoteCandidates(tuple(candidates)))
 
-        def add() -> None:
-            conversation = self._conversations.get(call.id)
-            if conversation is not None:
-                conversation.session.add_remote_candidates(candidates, self._driver.now())
-                self._endpoint.touch(call.id)
-                self._driver.pump()
+    async def _execute(self, call: Call, command: Command[ResultT]) -> ResultT:
+        try:
+            return await call.control.execute(command)
+        except CallEnded as error:
+            raise LocalError("the call is over") from error
 
-        await self._media.run(add)
+    async def _add_ufrag(self, call: Call, ufrag: str) -> None:
+        await self._media.thread.run(lambda: self._endpoint.add_ufrag(call.id, ufrag))
 
     async def packet_totals(self) -> Mapping[str, int]:
         """Return how many RTP packets were received and sent, by calls that are over and by those that are not."""
@@ -265,11 +247,11 @@ class Host:
         def count() -> Mapping[str, int]:
             total = Counters()
             total.merge(self._packets)
-            for conversation in self._conversations.values():
-                _count_packets(conversation, total, self._driver.now())
+            for conversation in self._conversations():
+                _count_packets(conversation, total, self._media.driver.now())
             return {"received": total["received"], "sent": total["sent"]}
 
-        return await self._media.run(count)
+        return await self._media.thread.run(count)
 
     async def frame_lateness(self) -> Lateness:
         """Return how late frames left, in calls that are over and in those that are not."""
@@ -277,61 +259,33 @@ class Host:
         def add_up() -> Lateness:
             total = Lateness()
             total.merge(self._lateness)
-            for conversation in self._conversations.values():
+            for conversation in self._conversations():
                 if conversation.lateness is not None:
                     total.merge(conversation.lateness)
             return total
 
-        return await self._media.run(add_up)
+        return await self._media.thread.run(add_up)
+
+    def _conversations(self) -> list[Conversation]:
+        hosted = list(self._media.calls.values())
+        return [each.conversation for each in hosted if each.conversation is not None]
 
     async def stop(self) -> None:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""
         self._closing = True
-        for call in list(self.calls.values()):
+        for call in self.calls.values():
             call.hang_up()
         if self._tasks:
             _, pending = await asyncio.wait(self._tasks, timeout=END_GRACE + 1)
             for task in pending:
                 task.cancel()
-        await self._media.run(self._driver.close)
-        await asyncio.to_thread(self._media.stop)
-
-    # -- the media thread's side -----------------------------------------------------------------------------
-
-    def _submit(self, ufrag: str, command: Command) -> None:
-        def run() -> None:
-            conversation = self._conversations.get(ufrag)
-            if conversation is not None:
-                try:
-                    command(conversation, self._driver.now())
-                finally:
-                    self._endpoint.touch(ufrag)
-                    self._driver.pump()
-
-        self._media.submit(run)
-
-    def _on_events(self, events: Sequence[tuple[str, ConversationEvent]]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._deliver, events)
-        except RuntimeError:
-            log.debug("%d events came after the program's loop had closed", len(events))
+        await self._media.stop()
 
     # -- the program's side ----------------------------------------------------------------------------------
 
-    def _deliver(self, events: Sequence[tuple[str, ConversationEvent]]) -> None:
-        for ufrag, event in events:
-            call = self.calls.get(ufrag)
-            if call is None:
-                continue
-            try:
-                call.deliver(event)
-            except Exception as error:  # the events of other calls are behind it
-                self._faults.note("deliver", error, time.monotonic())
-        for fault in self._faults.drain():
-            log.error("a bug was survived while doing %s", fault.doing, exc_info=fault.error)
-
-    async def _run(self, call: Call, spans: CallSpans | None) -> None:
+    async def _run(self, hosted: HostedCall, spans: CallSpans | None) -> None:
         """Run the program for one call from its connection to its end."""
+        call = hosted.call
         program: asyncio.Task[None] | None = None
         ended = asyncio.ensure_future(call.wait_ended())
         try:
@@ -356,8 +310,7 @@ class Host:
             end = await ended
             log.info("call %s ended: %s%s", call.id, end.reason.value, f" ({end.detail})" if end.detail else "")
             self.counters.add(f"ended_{end.reason.name.lower()}")
-            del self.calls[call.id]
-            self._media.submit(lambda: self._forget(call.id))
+            await self._forget(hosted)
             if call.recording is not None:
                 await self._finish_recording(call.recording)
 
@@ -379,10 +332,10 @@ class Host:
             log.exception("the program of call %s failed", call.id)
             self.counters.add("program_failed")
 
-    def _forget(self, ufrag: str) -> None:
-        conversation = self._conversations.pop(ufrag, None)
+    async def _forget(self, hosted: HostedCall) -> None:
+        conversation = await hosted.close()
         if conversation is not None:
-            _count_packets(conversation, self._packets, self._driver.now())
+            _count_packets(conversation, self._packets, self._media.driver.now())
             if conversation.lateness is not None:
                 self._lateness.merge(conversation.lateness)
 

@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from struct import pack
 from typing import BinaryIO, TextIO, TypeAlias
@@ -28,6 +29,7 @@ from stack.core.errors import LocalError
 from stack.core.machine import Instant
 from stack.session import Ended
 from stack.voice.audio_sender import SpokenFrame
+from stack.voice.conversation import Conversation
 from stack.voice.events import ConversationEvent
 from stack.voice.recording import SAMPLE_RATES, Recorder
 
@@ -312,3 +314,31 @@ def _create(path: Path) -> int:
 
 
 __all__ = ["MAX_WAITING", "SAMPLE_RATES", "Recording", "check_folder", "file_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class StartRecording:
+    """The command that begins a recording of a call; see `Call.start_recording`."""
+
+    path: FilePath
+    call_id: str
+    sample_rate: int = 16_000
+
+    def apply(self, conversation: Conversation, now: Instant) -> Recording:
+        """Return the recording that runs from now on."""
+        recording = Recording(self.path, call_id=self.call_id, start=now, sample_rate=self.sample_rate)
+        conversation.tap = recording
+        return recording
+
+
+@dataclass(frozen=True, slots=True)
+class StopRecording:
+    """The command that ends a recording; harmless when it has ended."""
+
+    recording: Recording
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """Nothing is recorded from now on."""
+        self.recording.close(now)
+        if conversation.tap is self.recording:
+            conversation.tap = None

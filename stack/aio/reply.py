@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from stack.aio.control import CallControl
+from stack.aio.speaker import Speaker
 from stack.audio import AudioFrame, Pcm, to_int16
 from stack.core.errors import LocalError
 from stack.voice import commands as cmd
 from stack.voice.events import ReplyFinished, ReplyHeard, ReplyInterrupted, ReplyText
-
-if TYPE_CHECKING:
-    from stack.aio.call import Call
 
 QUEUE_LIMIT = 10.0
 """Seconds of a reply that wait to be said, above which `write` waits."""
@@ -30,8 +29,9 @@ class Reply:
     After the block: `interrupted`, and `heard_ms`, the milliseconds of it that the person heard, as known by now.
     """
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    def __init__(self, control: CallControl, speaker: Speaker) -> None:
+        self._control = control
+        self._speaker = speaker
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
         self._over = asyncio.Event()
@@ -55,16 +55,16 @@ class Reply:
         if self._over.is_set() or not len(samples):
             return
         number = self.number
-        self._call.speaker.note_written()
-        queued = await self._call.execute(cmd.WriteReply(number, samples, rate))
+        self._speaker.note_written()
+        queued = await self._control.execute(cmd.WriteReply(number, samples, rate))
         while queued is not None and queued > QUEUE_LIMIT and not self._over.is_set():
             await asyncio.sleep(queued - QUEUE_LIMIT)
-            queued = await self._call.execute(cmd.GetQueued(number))
+            queued = await self._control.execute(cmd.GetQueued(number))
 
     def write_text(self, text: str) -> None:
         """Say in text what the sound says, piece by piece, for clients that show it."""
         if text and not self._over.is_set():
-            self._call.publish(ReplyText(self.number, text))
+            self._control.publish(ReplyText(self.number, text))
 
     async def heard(self, patience: float = 0.5) -> float:
         """Return the milliseconds that the person heard, once they are certain or `patience` seconds are over.
@@ -77,8 +77,8 @@ class Reply:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()
-        self.number = await self._call.execute(cmd.BeginReply())
-        self._call.register_reply(self)
+        self.number = await self._control.execute(cmd.BeginReply())
+        self._control.register_reply(self)
         return self
 
     async def __aexit__(
@@ -87,15 +87,15 @@ class Reply:
         number = self.number
         try:
             if kind is None and not self._over.is_set():
-                self._call.command(cmd.EndReply(number))
+                self._control.command(cmd.EndReply(number))
                 await self._over.wait()
         except asyncio.CancelledError as cancelled:
             kind, error = asyncio.CancelledError, cancelled
         finally:
             self._task = None
-            self._call.forget_reply(self)
+            self._control.forget_reply(self)
         if kind is not None and not self._over.is_set():
-            self._call.command(cmd.CancelReply(number))
+            self._control.command(cmd.CancelReply(number))
         if self._cancelled and kind is not None and issubclass(kind, asyncio.CancelledError):
             task = asyncio.current_task()
             if task is not None and task.uncancel() == 0:

@@ -89,7 +89,7 @@ class Endpoint(Generic[EventT]):
         Raises `LocalError` if either is taken or the endpoint is full.
         """
         if name in self._machines:
-            raise LocalError(f"the session {name!r} is here already")
+            raise LocalError(f"the name {name!r} is taken")
         if len(self._machines) >= self.max_sessions:
             raise LocalError(f"the endpoint is full: {self.max_sessions} sessions")
         self._routes.add(name, ufrag)
@@ -128,13 +128,13 @@ class Endpoint(Generic[EventT]):
             # RFC 6263 §4.1: a datagram without a byte is a keepalive.
             is_stun = bool(data) and data[0] < _STUN_FIRST_BYTE_END
             try:
-                name = self._find_by_check(data, path, now) if is_stun else self._routes.find(path)
+                name = self._find_by_check(data, path, now) if is_stun else self._find_by_path(path)
             except Exception as error:
                 self._faults.note("find", error, now)
                 continue
             if name is None:
-                self.counters.add("dropped_unknown_ufrag" if is_stun else "dropped_unknown_path")
-            elif is_stun:  # what follows may need the path that this one proves
+                continue
+            if is_stun:  # what follows may need the path that this one proves
                 self._hand_over(name, [*waiting.pop(name, ()), datagram], now)
                 self._bind(name, now)
             elif name in waiting:
@@ -221,14 +221,22 @@ class Endpoint(Generic[EventT]):
         """Return the session that a STUN message is for: by the ufrag in a request, else by its path."""
         username = peek_username(data)
         if username is None:
-            return self._routes.find(path)
+            return self._find_by_path(path)
         ufrag = username.partition(":")[0]
         name = self._routes.find_by_ufrag(ufrag)
-        if name is not None or self._resolve is None or len(self._machines) >= self.max_sessions:
+        if name is not None:
             return name
-        made = self._resolve(ufrag, now)
+        has_room = len(self._machines) < self.max_sessions
+        made = self._resolve(ufrag, now) if self._resolve is not None and has_room else None
         if made is None:
+            self.counters.add("dropped_unknown_ufrag")
             return None
         name, machine = made
         self.add(name, machine, ufrag)
+        return name
+
+    def _find_by_path(self, path: Path) -> str | None:
+        name = self._routes.find(path)
+        if name is None:
+            self.counters.add("dropped_unknown_path")
         return name

@@ -133,6 +133,7 @@ class Session:
         self._transmits: list[Transmit] = []
         self._events: list[SessionEvent] = []
         self._packets: list[bytes] = []  # of SCTP, until the pump: those that came together are answered together
+        self._ice_touched = self._dtls_touched = self._media_touched = False  # since they were moved last
         self._last_word: Ended | None = None  # to be said when everything before it has been
         self._timers: Timers[_Timer] = Timers()
         self._timers.set(_Timer.SETUP, now + SETUP_TIMEOUT)
@@ -296,18 +297,17 @@ class Session:
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
         """Take datagrams that arrived together: SCTP packets among them are answered together."""
         heard: Path | None = None
-        ice = dtls = media = False
         for data, path in batch:
             if self.state is State.ENDED:
                 self.counters.add("dropped_after_end")
                 continue
             kind = classify(data)
             if kind is Kind.RTP or kind is Kind.RTCP:
-                media = True
+                self._media_touched = True
             elif kind is Kind.DTLS:
-                dtls = True
+                self._dtls_touched = True
             elif kind is Kind.STUN:
-                ice = True
+                self._ice_touched = True
             else:
                 self.counters.add("dropped_unknown_protocol")
                 continue
@@ -318,12 +318,12 @@ class Session:
                 self._pump(now)
         if self.state is not State.CONNECTED:
             return
-        if ice:
+        if self._ice_touched:
             self._move_ice(now)
-        if dtls:
+        if self._dtls_touched or self._packets:
             self._move_dtls(now)
             self._move_channels(now)
-        if media:
+        if self._media_touched:
             self._move_media(now)
         if self._last_word is not None:
             self._say_last_word()
@@ -426,6 +426,7 @@ class Session:
             self._last_word = None
 
     def _move_ice(self, now: Instant) -> None:
+        self._ice_touched = False
         self._transmits.extend(self._ice.drain_transmits())
         for event in self._ice.drain_events():
             self._on_ice(event, now)
@@ -459,6 +460,7 @@ class Session:
             self._end(EndReason.ICE_FAILED, str(event.reason))
 
     def _move_dtls(self, now: Instant) -> None:
+        self._dtls_touched = False
         for event in self._dtls.drain_events():
             if isinstance(event, HandshakeComplete):
                 self._on_handshake(event, now)
@@ -532,7 +534,7 @@ class Session:
         self._arm(_Timer.SCTP, self._channels.poll_timeout())
 
     def _move_media(self, now: Instant) -> None:
-        media = self._media
+        media, self._media_touched = self._media, False
         if media is None:
             return
         for event in media.drain_events():

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,17 +20,16 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from stack.aio import Call, CallContext, Driver, MediaThread
-from stack.aio.call import Command
+from stack.aio import Call
+from stack.aio.hosted import HostedCall, MediaSide
 from stack.aio.udp import UdpSockets, bind_all
 from stack.core.errors import ParseError, StackError
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate
 from stack.sdp import NegotiationError, SessionDescription, accept_answer, create_offer
-from stack.server import Solo
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.config import prepare
-from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
+from stack.voice.conversation import ConversationConfig
 from stack.voice.statistics import CallStatistics
 
 HTTP_TIMEOUT = 15.0
@@ -91,77 +90,19 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
         sockets.close()
         raise
     signalling = {"offer": round((offered - began) * 1e3, 3), "answer": round((answered - began) * 1e3, 3)}
-    line = _Line(SessionParameters(local, negotiation), certificate, sockets, config)
+    media = MediaSide()
+    hosted = HostedCall(media, SessionParameters(local, negotiation), certificate, config.conversation)
     try:
-        await line.start()
+        await hosted.open_alone(sockets, config.trace)
         if endpointer is not None:
-            line.call.use_endpointer(endpointer)
-        yield ClientCall(line.call, signalling, line.stats)
+            hosted.call.use_endpointer(endpointer)
+        yield ClientCall(hosted.call, signalling, hosted.stats)
     finally:
-        await line.stop()
-
-
-class _Line:
-    """The client's half of what `Host` does: one conversation, its sockets and its media thread."""
-
-    def __init__(
-        self, parameters: SessionParameters, certificate: Certificate, sockets: UdpSockets, config: DialConfig
-    ) -> None:
-        self._parameters = parameters
-        self._certificate = certificate
-        self._sockets = sockets
-        self._config = config
-        self._loop = asyncio.get_running_loop()
-        self._media = MediaThread()
-        self.call = Call(parameters.local.ice_ufrag, CallContext(), self._submit, time.monotonic)
-
-    async def start(self) -> None:
-        """Begin to connect."""
-        await self._media.run(self._begin)
-
-    async def stop(self) -> None:
-        """Hang up, let the last datagrams out, and release everything."""
-        self.call.hang_up()
+        hosted.call.hang_up()
         try:
-            await asyncio.wait_for(self.call.wait_ended(), HANG_UP_TIMEOUT)
+            await asyncio.wait_for(hosted.call.wait_ended(), HANG_UP_TIMEOUT)
         finally:
-            await self._media.run(self._driver.close)
-            await asyncio.to_thread(self._media.stop)
-
-    async def stats(self) -> CallStatistics:
-        """Return the call's statistics, during it or afterwards."""
-        return await self._media.run(lambda: self._conversation.stats(self._driver.now()))
-
-    def _begin(self) -> None:
-        now = time.monotonic()
-        self._conversation = Conversation(
-            self._parameters,
-            self._certificate,
-            self._config.conversation,
-            os.urandom,
-            now,
-            wall_clock=time.time() - now,
-        )
-        self._driver = Driver(
-            Solo(self.call.id, self._conversation), self._sockets, self._on_events, self._config.trace
-        )
-        self._driver.pump()
-
-    def _submit(self, command: Command) -> None:
-        def run() -> None:
-            try:
-                command(self._conversation, self._driver.now())
-            finally:
-                self._driver.pump()
-
-        self._media.submit(run)
-
-    def _on_events(self, events: Sequence[tuple[str, ConversationEvent]]) -> None:
-        self._loop.call_soon_threadsafe(self._deliver, events)
-
-    def _deliver(self, events: Sequence[tuple[str, ConversationEvent]]) -> None:
-        for _, event in events:
-            self.call.deliver(event)
+            await media.stop()
 
 
 def _bind_towards(url: str) -> UdpSockets:

@@ -153,7 +153,7 @@ class PipecatLine:
             self._refuse(message_id, "an answer without sound is not supported here: it is spoken")
         else:
             self._call.interrupt()
-            self._call.hand_over(typed_turn(content))
+            self._call.control.hand_over(typed_turn(content))
 
     def _refuse(self, message_id: str, why: str) -> None:
         self._tell(_rtvi("error-response", {"error": why}, message_id))

@@ -79,7 +79,7 @@ class RealtimeLine:
         self._session = RealtimeSession(
             lambda prefix: f"{prefix}_{secrets.token_hex(10)}", session, time.time
         )  # fmt: skip
-        self._session.program_takes_turns = lambda: call.asks_for_turns
+        self._session.program_takes_turns = lambda: call.control.asks_for_turns
         self._ends: list[asyncio.Queue[Event | None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._manual = False
@@ -88,7 +88,7 @@ class RealtimeLine:
         self._held: deque[tuple[str | bytes, asyncio.Queue[Event | None]]] = deque()
         self._watching = call.watch()
         call.session = self._session.session
-        call.manage_turns()
+        call.control.manage_turns()
         call.listen()
         self._spawn(self._follow())
         self._spawn(self._serve_channel())
@@ -174,24 +174,24 @@ class RealtimeLine:
         call = self.call
         match command:
             case Configure(settings, tools, session):
-                call.tools = tools
+                call.control.tools = tools
                 if session is not None:
                     call.inform(SessionUpdated(session))
                 call.configure_turns(settings)
                 self._manual = settings.mode is TurnMode.MANUAL
                 if self._manual:
-                    call.command(OpenUtterance())
+                    call.control.command(OpenUtterance())
             case HandOver(utterance):
-                call.hand_over(utterance)
+                call.control.hand_over(utterance)
             case Interrupt():
                 call.interrupt()
             case Commit(event_id):
                 self._committing = True
                 self._spawn(self._commit(event_id, asker))
             case Clear():
-                call.command(ClearUtterance())
+                call.control.command(ClearUtterance())
                 if self._manual:
-                    call.command(OpenUtterance())
+                    call.control.command(OpenUtterance())
             case FinishTool(request, output, soon):
                 self._spawn(self._finish_tool(request, output, TOOL_GRACE if soon else 0.0))
             case AddContext(role, text):
@@ -202,7 +202,7 @@ class RealtimeLine:
     async def _commit(self, event_id: str | None, asker: asyncio.Queue[Event | None] | None) -> None:
         self._committed.clear()
         try:
-            committed = await self.call.execute(CommitUtterance())
+            committed = await self.call.control.execute(CommitUtterance())
             if committed:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(COMMIT_PATIENCE):
@@ -212,7 +212,7 @@ class RealtimeLine:
         if not committed and asker is not None:
             self._put(asker, self._session.refuse(event_id))
         if self._manual:
-            self.call.command(OpenUtterance())
+            self.call.control.command(OpenUtterance())
         self._committing = False
         while self._held and not self._committing:
             self.receive(*self._held.popleft())
@@ -220,7 +220,7 @@ class RealtimeLine:
     async def _finish_tool(self, request: str, output: str, delay: float) -> None:
         await asyncio.sleep(delay)
         self._session.tool_finished(request)
-        self.call.finish_tool(request, output)
+        self.call.control.finish_tool(request, output)
 
     async def _expect(self, response_id: str) -> None:
         await asyncio.sleep(RESPONSE_PATIENCE)

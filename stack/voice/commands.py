@@ -14,6 +14,7 @@ from stack.audio import Pcm
 from stack.core.machine import Instant
 from stack.ice import IceCredentials
 from stack.sctp import ChannelId
+from stack.session import SessionParameters
 from stack.voice.conversation import Conversation
 from stack.voice.statistics import CallStatistics
 from stack.voice.turns import TurnSettings
@@ -352,6 +353,26 @@ class RestartIce:
 
 
 @dataclass(frozen=True, slots=True)
+class GetParameters:
+    """Ask for what was agreed on with the peer."""
+
+    def apply(self, conversation: Conversation, now: Instant) -> SessionParameters:
+        """Return it. It holds our ICE password: treat it as a secret."""
+        return conversation.session.parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Renegotiate:
+    """Go on as a further offer and its answer have it."""
+
+    parameters: SessionParameters
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """Raises `LocalError` if the call is over."""
+        conversation.session.renegotiate(self.parameters, now)
+
+
+@dataclass(frozen=True, slots=True)
 class AddRemoteCandidates:
     """Take candidates that the peer trickled; those that are malformed are counted."""
 
@@ -399,6 +420,8 @@ ConversationCommand: TypeAlias = (
     | NoteRead
     | Tell
     | RestartIce
+    | GetParameters
+    | Renegotiate
     | AddRemoteCandidates
     | GetStatistics
 )

@@ -21,7 +21,10 @@ class Line:
     def __init__(self) -> None:
         self.commands: list = []
         self.now = 100.0
-        self.call = Call("abcd", CallContext(), self.commands.append, lambda: self.now)
+        self.call = Call("abcd", CallContext(), self, lambda: self.now)
+
+    def submit(self, command: object) -> None:
+        self.commands.append(command)
 
 
 async def test_an_inbox_hands_over_in_order_and_ends_when_closed() -> None:
@@ -127,9 +130,9 @@ async def test_nothing_is_said_after_the_end() -> None:
 
 def spoken(line: Line, number: int) -> Reply:
     """A reply that has begun."""
-    reply = Reply(line.call)
+    reply = Reply(line.call.control, line.call.speaker)
     reply.number = number
-    line.call.register_reply(reply)
+    line.call.control.register_reply(reply)
     return reply
 
 

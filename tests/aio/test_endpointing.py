@@ -15,6 +15,7 @@ import pytest
 from stack.aio import Call, CallContext
 from stack.aio.endpointing import Endpointing
 from stack.session import Ended, EndReason
+from stack.voice.commands import NoteEndOfTurn, ReportPauses
 from stack.voice.endpointing import Pause
 from stack.voice.events import TurnPaused, UserStartedSpeaking, Utterance, UtteranceDiscarded
 
@@ -174,13 +175,14 @@ class Line:
 
     def __init__(self) -> None:
         self.done: list[tuple[object, ...]] = []
-        self.call = Call("abcd", CallContext(), lambda command: command(self, 7.0), lambda: 7.0)  # type: ignore[arg-type]
+        self.call = Call("abcd", CallContext(), self, lambda: 7.0)
 
-    def report_pauses(self, wanted: bool, now: float) -> None:
-        self.done.append(("report", wanted))
-
-    def note_end_of_turn(self, number: int, wait: float, now: float) -> None:
-        self.done.append(("note", number, wait))
+    def submit(self, command: object) -> None:
+        match command:
+            case ReportPauses(wanted):
+                self.done.append(("report", wanted))
+            case NoteEndOfTurn(number, wait):
+                self.done.append(("note", number, wait))
 
 
 async def test_a_call_has_its_pauses_judged_until_it_is_told_otherwise() -> None:

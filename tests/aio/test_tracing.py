@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,8 +42,16 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     return exporter
 
 
+class NoLink:
+    """A way to no conversation."""
+
+    def submit(self, command: object) -> None: ...
+
+    async def execute(self, command: Any) -> Any: ...
+
+
 def make_call(**headers: str) -> Call:
-    return Call("abcd", CallContext(headers=headers), lambda command: None, lambda: 0.0)
+    return Call("abcd", CallContext(headers=headers), NoLink(), lambda: 0.0)
 
 
 async def play(call: Call, *events: ev.ConversationEvent) -> None:
@@ -115,7 +124,7 @@ async def test_a_call_that_breaks_off_ends_its_spans_and_is_an_error(exporter: I
 async def test_without_a_provider_nothing_is_made() -> None:
     call = make_call()
     assert CallSpans.begin(call) is None
-    assert call._watchers == []
+    assert call.control._watchers == []
 
 
 async def test_without_the_api_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,9 +132,9 @@ def test_the_same_port_can_be_taken_over_by_a_new_call() -> None:
 def test_a_session_can_be_made_by_its_first_packet() -> None:
     made: list[str] = []
 
-    def resolve(ufrag: str, now: float) -> Recorder | None:
+    def resolve(ufrag: str, now: float) -> tuple[str, Recorder] | None:
         made.append(ufrag)
-        return Recorder(ufrag) if ufrag == "known" else None
+        return (ufrag, Recorder(ufrag)) if ufrag == "known" else None
 
     endpoint: Endpoint[str] = Endpoint(resolve)
     endpoint.handle_datagrams([(check("known:x"), path(1)), (check("other:x"), path(2)), (MEDIA, path(1))], 0.0)
@@ -241,10 +241,10 @@ def test_one_that_cannot_be_drained_does_not_keep_the_others_from_it() -> None:
 
 
 def test_a_session_that_cannot_be_made_costs_its_own_first_packet() -> None:
-    def resolve(ufrag: str, now: float) -> Recorder:
+    def resolve(ufrag: str, now: float) -> tuple[str, Recorder]:
         if ufrag == "bad":
             raise RuntimeError("cannot be made")
-        return Recorder(ufrag)
+        return ufrag, Recorder(ufrag)
 
     endpoint: Endpoint[str] = Endpoint(resolve)
     endpoint.handle_datagrams([(check("bad:x"), path(1)), (check("good:x"), path(2))], 0.0)

@@ -28,7 +28,7 @@ def endpoint() -> Endpoint[ConversationEvent]:
     conversation = Conversation(
         SIDES.server, SIDES.server_certificate, ConversationConfig(), entropy("server"), 0.0
     )
-    endpoint.add(UFRAG, conversation)
+    endpoint.add("call", conversation, UFRAG)
     endpoint.pump()
     assert not endpoint.drain_transmits()
     return endpoint

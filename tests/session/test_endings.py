@@ -17,7 +17,9 @@ from stack.sctp import ChannelOpened, MessageReceived
 from stack.session import Connected, Ended, EndReason
 from stack.session.demux import Kind, classify
 from stack.stun import Message, MessageClass, Method
-from stack.voice.conversation import Conversation, ConversationConfig, Heard, PeerLeft
+from stack.voice.commands import HangUp, Interrupt, OpenChannel, SendMessage, Write
+from stack.voice.conversation import Conversation, ConversationConfig
+from stack.voice.events import AudioReceived, PeerLeft
 from tests.sim.calls import CallPair, agree
 from tests.sim.pair import LEFT, RIGHT
 
@@ -35,7 +37,7 @@ def connected(**options: Any) -> CallPair:
 def with_channel(pair: CallPair, label: str = "talk") -> Any:
     """Open a channel on the client's side and let it be known on both."""
     ids: list[Any] = []
-    pair.left.command(lambda conversation, now: ids.append(conversation.open_channel(label, now)))
+    ids.append(pair.left.handle(OpenChannel(label)))
     assert pair.run(5, lambda: bool(pair.right.seen(ChannelOpened)))
     pair.run(1)
     return ids[0]
@@ -52,15 +54,15 @@ def test_last_words_come_before_the_end_and_nothing_after(version: Version, shuf
     pair = connected(client=ConversationConfig(dtls_version=version))
     channel = with_channel(pair)
     client, server = pair.left.machine, pair.right.machine
-    client.write(TONE[:960], RATE, pair.now)
+    client.handle_command(Write(TONE[:960], RATE), pair.now)
     sound = batch_of(client)
     for delay in (0.02, 0.04):
         client.handle_timeout(pair.now + delay)
     sound += batch_of(client)
-    client.send_message(channel, "goodbye", pair.now + 0.05)
-    client.send_message(channel, "and thanks", pair.now + 0.05)
+    client.handle_command(SendMessage(channel, "goodbye"), pair.now + 0.05)
+    client.handle_command(SendMessage(channel, "and thanks"), pair.now + 0.05)
     words = batch_of(client)
-    client.hang_up(pair.now + 0.05)
+    client.handle_command(HangUp(), pair.now + 0.05)
     *bye, closure = batch_of(client)
     batch = [*sound, *words]
     if shuffled:
@@ -69,14 +71,14 @@ def test_last_words_come_before_the_end_and_nothing_after(version: Version, shuf
     server.handle_datagrams([*batch, closure], pair.now + 0.1)
     events = server.drain_events()
     assert [event.data for event in events if isinstance(event, MessageReceived)] == ["goodbye", "and thanks"]
-    assert sum(event.frame.duration for event in events if isinstance(event, Heard)) == pytest.approx(0.06)
+    assert sum(event.frame.duration for event in events if isinstance(event, AudioReceived)) == pytest.approx(0.06)
     assert any(isinstance(event, PeerLeft) for event in events)
     assert events[-1] == Ended(EndReason.PEER_CLOSED)
     assert sum(isinstance(event, Ended) for event in events) == 1
     server.handle_datagrams([*batch, closure], pair.now + 0.2)
     server.handle_timeout(pair.now + 60)
-    server.interrupt(pair.now + 60)
-    server.hang_up(pair.now + 60)
+    server.handle_command(Interrupt(), pair.now + 60)
+    server.handle_command(HangUp(), pair.now + 60)
     assert not server.drain_events()
     assert server.poll_timeout() is None
 
@@ -86,8 +88,8 @@ def test_data_in_the_same_datagram_as_the_closure_is_delivered(version: Version)
     pair = connected(sides=agree(audio=False), client=ConversationConfig(dtls_version=version))
     channel = with_channel(pair)
     client, server = pair.left.machine, pair.right.machine
-    client.send_message(channel, "goodbye", pair.now)
-    client.hang_up(pair.now)
+    client.handle_command(SendMessage(channel, "goodbye"), pair.now)
+    client.handle_command(HangUp(), pair.now)
     batch = batch_of(client)
     server.handle_datagrams([(b"".join(data for data, _ in batch), batch[0][1])], pair.now)
     events = server.drain_events()
@@ -97,41 +99,41 @@ def test_data_in_the_same_datagram_as_the_closure_is_delivered(version: Version)
 def test_what_waits_behind_a_gap_is_heard_before_the_end() -> None:
     pair = connected()
     client, server = pair.left.machine, pair.right.machine
-    client.write(TONE[:1920], RATE, pair.now)
+    client.handle_command(Write(TONE[:1920], RATE), pair.now)
     packets = batch_of(client)
     for number in range(1, 6):
         client.handle_timeout(pair.now + 0.02 * number)
         packets += batch_of(client)
-    client.hang_up(pair.now + 0.1)
+    client.handle_command(HangUp(), pair.now + 0.1)
     *_, closure = batch_of(client)
     sound = [packet for packet in packets if classify(packet[0]) is Kind.RTP]
     server.handle_datagrams([sound[0], *sound[4:], closure], pair.now + 0.1)
     events = server.drain_events()
-    heard = sum(event.frame.duration for event in events if isinstance(event, Heard))
+    heard = sum(event.frame.duration for event in events if isinstance(event, AudioReceived))
     assert heard == pytest.approx(0.02 * len(sound)), "what is lost is made up"
     assert isinstance(events[-1], Ended)
 
 
 def test_the_clock_discipline_hands_out_what_it_holds_before_the_end() -> None:
-    pair = connected(server=ConversationConfig(discipline="clock"))
-    pair.left.command(lambda conversation, now: conversation.write(TONE, RATE, now))
+    pair = connected(server=ConversationConfig(jitter_buffer="clock"))
+    pair.left.handle(Write(TONE, RATE))
     pair.run(0.5)
-    heard = sum(event.frame.duration for event in pair.right.seen(Heard) if not event.frame.concealed)
-    pair.left.command(lambda conversation, now: conversation.hang_up(now))
+    heard = sum(event.frame.duration for event in pair.right.seen(AudioReceived) if not event.frame.concealed)
+    pair.left.handle(HangUp())
     pair.run(1)
     assert isinstance(pair.right.events[-1], Ended)
-    last = [event for event in pair.right.events[-8:] if isinstance(event, Heard)]
+    last = [event for event in pair.right.events[-8:] if isinstance(event, AudioReceived)]
     assert sum(np.abs(event.frame.samples).max() > 1000 for event in last) >= 2
     assert heard > 0.4
 
 
 def test_our_own_hang_up_hands_up_what_was_heard_and_ends_once() -> None:
     pair = connected()
-    pair.left.command(lambda conversation, now: conversation.write(TONE, RATE, now))
+    pair.left.handle(Write(TONE, RATE))
     pair.run(0.5)
     server = pair.right.machine
-    server.hang_up(pair.now)
-    server.hang_up(pair.now)
+    server.handle_command(HangUp(), pair.now)
+    server.handle_command(HangUp(), pair.now)
     events = server.drain_events()
     assert events[-1] == Ended(EndReason.HUNG_UP)
     assert sum(isinstance(event, Ended) for event in events) == 1
@@ -142,8 +144,8 @@ def test_a_request_of_the_client_that_comes_with_the_end_is_obeyed() -> None:
     pair = connected()
     channel = with_channel(pair, "events")
     client, server = pair.left.machine, pair.right.machine
-    client.send_message(channel, '{"type": "turn_settings", "mode": "manual"}', pair.now)
-    client.hang_up(pair.now)
+    client.handle_command(SendMessage(channel, '{"type": "turn_settings", "mode": "manual"}'), pair.now)
+    client.handle_command(HangUp(), pair.now)
     server.handle_datagrams(batch_of(client), pair.now)
     assert server.turn_settings.mode.value == "manual"
     assert isinstance(server.drain_events()[-1], Ended)
@@ -157,10 +159,10 @@ def test_a_bug_costs_one_event_and_never_the_end(monkeypatch: pytest.MonkeyPatch
     def fail(*_: object) -> None:
         raise RuntimeError("a bug in the ear")
 
-    monkeypatch.setattr(server, "_on_media", fail)
-    client.write(TONE[:320], RATE, pair.now)
-    client.send_message(channel, "goodbye", pair.now)
-    client.hang_up(pair.now)
+    monkeypatch.setattr(server.line, "handle_media", fail)
+    client.handle_command(Write(TONE[:320], RATE), pair.now)
+    client.handle_command(SendMessage(channel, "goodbye"), pair.now)
+    client.handle_command(HangUp(), pair.now)
     rest = iter(batch_of(client))
     for _ in range(5):
         try:
@@ -207,7 +209,7 @@ def never_checked(monkeypatch: pytest.MonkeyPatch, pair: CallPair, **options: An
 def speak(pair: CallPair, side: str, seconds: int) -> None:
     host = getattr(pair, side)
     for second in range(seconds):
-        pair.network.after(second, lambda: host.command(lambda machine, now: machine.write(TONE, RATE, now)))
+        pair.network.after(second, lambda: host.handle(Write(TONE, RATE)))
 
 
 @pytest.mark.parametrize("kind", ["sound", "reports", "data"])
@@ -266,7 +268,7 @@ def test_a_bug_in_sctp_costs_one_packet(monkeypatch: pytest.MonkeyPatch) -> None
     pair.run(1)
     client, server = pair.left.machine, pair.right.machine
     for word in ("one", "two", "three"):
-        client.send_message(channel, word, pair.now)
+        client.handle_command(SendMessage(channel, word), pair.now)
     batch = batch_of(client)
     assert len(batch) == 3
     channels = server.session.channels

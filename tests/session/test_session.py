@@ -85,7 +85,7 @@ def test_a_voice_in_each_direction_by_a_section_of_its_own(payload_type: str) ->
     pair = CallPair(sides)
     assert pair.run(10, lambda: connected(pair))
     for host in pair.hosts:
-        host.command(lambda conversation, now: conversation.write(TONE, 16_000, now))
+        host.handle(Write(TONE, 16_000))
     pair.run(1.5)
     for host in pair.hosts:
         assert heard_seconds(host) == pytest.approx(1.0)

@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from interop.lab import Ask
 from stack import Call, DataChannel
 from stack.aio import HostConfig
 from stack.aio.channel import HIGH_WATER
@@ -148,8 +149,8 @@ async def test_a_large_transfer_arrives_whole_and_send_waits() -> None:
         channel = await call.open_channel("transfer")
         for start in range(0, len(data), 64_000):
             await channel.send(data[start : start + 64_000])
-            waiting = await call.execute(
-                lambda conversation, now: conversation.session.channels.buffered_amount(channel.id)
+            waiting = await call.control.execute(
+                Ask(lambda conversation, now: conversation.session.channels.buffered_amount(channel.id))
             )
             most = max(most, waiting)
         assert await anext(channel) == "done"

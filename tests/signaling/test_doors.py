@@ -31,7 +31,7 @@ async def test_an_offer_as_json_gets_an_answer_as_json(server: Serving) -> None:
     for address in server.host.addresses:
         assert f" {address.host} {address.port} typ host" in answer["sdp"]
     assert "a=ice-lite" in answer["sdp"]
-    assert f"a=ice-ufrag:{answer['pc_id']}" in answer["sdp"]
+    assert answer["pc_id"] not in answer["sdp"], "a call's id is not what is seen on the wire"
 
 
 async def test_an_offer_as_sdp_gets_an_answer_and_a_location(server: Serving) -> None:

@@ -11,6 +11,7 @@ import aiohttp
 import numpy as np
 import pytest
 
+from interop.lab import Ask
 from stack import Call
 from stack.agents import echo
 from stack.aio import HostConfig
@@ -89,7 +90,7 @@ async def test_a_second_offer_that_names_no_call_is_refused(
 ) -> None:
     assert (await post(http, server, door, offer))[0] in (200, 201)
     (call,) = server.host.calls.values()
-    before = await call.execute(lambda conversation, now: conversation.session.parameters)
+    before = await call.control.execute(Ask(lambda conversation, now: conversation.session.parameters))
     for other in DOORS:
         status, text, _ = await post(http, server, other, change(offer))
         assert status == 409
@@ -97,7 +98,7 @@ async def test_a_second_offer_that_names_no_call_is_refused(
         assert before.local.ice_pwd not in text
     assert list(server.host.calls.values()) == [call]
     assert not call.ended
-    assert await call.execute(lambda conversation, now: conversation.session.parameters) == before
+    assert await call.control.execute(Ask(lambda conversation, now: conversation.session.parameters)) == before
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -217,7 +218,7 @@ async def test_candidates_of_other_credentials_are_refused(
     server: Serving, http: aiohttp.ClientSession, offer: str
 ) -> None:
     _, answer, location = await post(http, server, "/whip", offer)
-    tag = f'"{SessionDescription.parse(answer).media[0].ice_ufrag}"'
+    tag = f'"{location.rpartition("/")[2]}"'
     headers = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": tag}
     mine = SessionDescription.parse(offer).media[0]
     for ufrag, expected in ((mine.ice_ufrag, 204), (OTHER_UFRAG, 409)):
@@ -247,7 +248,7 @@ async def test_a_pc_id_names_the_call(server: Serving, http: aiohttp.ClientSessi
 
 async def offer_of(call: Call, version: int, direction: str, credentials: IceCredentials | None = None) -> str:
     """What our own client would offer next."""
-    local = await call.execute(lambda conversation, now: conversation.session.parameters.local)
+    local = await call.control.execute(Ask(lambda conversation, now: conversation.session.parameters.local))
     if credentials is not None:
         local = replace(local, ice_ufrag=credentials.ufrag, ice_pwd=credentials.password)
     text = create_offer(replace(local, session_version=version)).serialize()
@@ -298,6 +299,8 @@ async def test_a_call_is_held_resumed_restarted_and_cannot_be_taken(
         mine = IceCredentials("newufrag", "n" * 24)
         section = (await patch(await offer_of(placed.call, 4, "sendrecv", mine))).media[0]
         fresh = IceCredentials.parse(section.ice_ufrag or "", section.ice_pwd or "")
-        await placed.call.execute(lambda conversation, now: conversation.session.restart_ice(mine, fresh, now))
+        await placed.call.control.execute(
+            Ask(lambda conversation, now: conversation.session.restart_ice(mine, fresh, now))
+        )
         assert await hear(placed, 3.0) > 4000
         assert list(server.host.calls.values()) == [theirs]

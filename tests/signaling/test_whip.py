@@ -10,6 +10,7 @@ import aiohttp
 import numpy as np
 import pytest
 
+from interop.lab import Ask
 from stack.agents import echo
 from stack.aio import HostConfig
 from stack.sdp import SessionDescription, TrickleFragment
@@ -104,7 +105,7 @@ async def test_checks_with_the_new_credentials_reach_the_same_call(server: Servi
         def restart(conversation, now):
             conversation.session.restart_ice(mine, fresh, now)
 
-        await call.execute(restart)
+        await call.control.execute(Ask(restart))
         call.speaker.write(np.tile(tone, 4), 16_000)
         heard = 0
         async for frame in call.microphone:

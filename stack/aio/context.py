@@ -1,0 +1,28 @@
+"""What is known of a call from the request that made it, and the functions that its client offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What is known of a call from the request that made it."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The HTTP request's headers, names in lower case."""
+    session: Mapping[str, Any] = field(default_factory=dict)
+    """The JSON that came with the offer, if any."""
+    remote: str = ""
+    """The address that the request came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the client offers to be called; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)

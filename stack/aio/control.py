@@ -1,0 +1,210 @@
+"""What hosts, dialects and bridges need of a call, and programs do not: its commands, its replies, who hands over
+turns.
+
+A `Call` is the face for programs; its `control` is this. Commands are values (`stack.voice.commands`); the link
+carries them to the conversation, wherever that runs, and brings back what comes of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from stack.aio.context import Tool
+from stack.aio.inbox import Inbox
+from stack.core.errors import StackError
+from stack.session import Ended
+from stack.voice.conversation import Command
+from stack.voice.events import (
+    ConversationEvent,
+    ProgramEvent,
+    ReplyFinished,
+    ReplyHeard,
+    ReplyInterrupted,
+    ToolRequested,
+    Utterance,
+)
+
+ResultT = TypeVar("ResultT")
+
+EVENT_BACKLOG = 10_000
+"""Events that wait for a program which does not read them; after that the oldest is dropped and counted."""
+UTTERANCE_BACKLOG = 100
+"""Turns that wait for a program which does not read them; after that the oldest is dropped and counted."""
+
+
+class CallEnded(StackError):
+    """The call is over: nothing can be said any more."""
+
+
+class CallLink(Protocol):
+    """The way from a call to its conversation."""
+
+    def submit(self, command: Command[object]) -> None:
+        """Have a command carried out soon; commands keep their order. Nothing happens after the call's end."""
+        ...
+
+    async def execute(self, command: Command[ResultT]) -> ResultT:
+        """Have a command carried out and return (or raise) what comes of it."""
+        ...
+
+
+class PendingReply(Protocol):
+    """A reply that waits to be told how it ended."""
+
+    number: int
+
+    def note_over(self, event: ReplyFinished | ReplyInterrupted | None) -> None:
+        """It was said, or interrupted, or the call is over (None)."""
+        ...
+
+    def note_heard(self, event: ReplyHeard | None) -> None:
+        """The client has said what it had played, or will not any more (None)."""
+        ...
+
+
+class CallControl:
+    """Everything here belongs to the program's event loop."""
+
+    def __init__(self, link: CallLink, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.end: Ended | None = None
+        self.utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG)
+        self.tools: tuple[Tool, ...] = ()
+        """The functions that the client offers."""
+        self.asks_for_turns = False
+        """True once the program iterates over `utterances`."""
+        self.turns_managed = False
+        """True if a turn reaches the program by `hand_over` only."""
+        self._link = link
+        self._watchers: list[Inbox[ConversationEvent]] = []
+        self._tool_results: dict[str, asyncio.Future[str]] = {}
+        self._replies: dict[int, PendingReply] = {}
+        self._over_early: dict[int, ReplyFinished | ReplyInterrupted] = {}
+        self._interrupted: PendingReply | None = None  # until the client has said what it had played of it
+
+    @property
+    def ended(self) -> bool:
+        """True once the call is over."""
+        return self.end is not None
+
+    def command(self, command: Command[object]) -> None:
+        """Have the conversation carry out a command soon; nothing happens after the call's end."""
+        if not self.ended:
+            self._link.submit(command)
+
+    async def execute(self, command: Command[ResultT]) -> ResultT:
+        """Have the conversation carry out a command and return (or raise) what comes of it.
+
+        Raises `CallEnded` if the call is over.
+        """
+        if self.ended:
+            raise CallEnded("the call is over")
+        return await self._link.execute(command)
+
+    # -- events ----------------------------------------------------------------------------------------------
+
+    def watch(self) -> Inbox[ConversationEvent]:
+        """Return another stream of what the call's `events` say, until the call ends or `unwatch`."""
+        inbox: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
+        if self.ended:
+            inbox.close()
+        else:
+            self._watchers.append(inbox)
+        return inbox
+
+    def unwatch(self, inbox: Inbox[ConversationEvent]) -> None:
+        """End a stream that `watch` gave."""
+        if inbox in self._watchers:
+            self._watchers.remove(inbox)
+        inbox.close()
+
+    def publish(self, event: ConversationEvent) -> None:
+        """Put an event into every stream that `watch` gave."""
+        for watcher in self._watchers:
+            watcher.put(event)
+
+    # -- turns and functions ---------------------------------------------------------------------------------
+
+    def manage_turns(self) -> None:
+        """From now on a turn reaches the program by `hand_over` only."""
+        self.turns_managed = True
+
+    def hand_over(self, utterance: Utterance) -> None:
+        """Let the program have this turn."""
+        self.utterances.put(utterance)
+
+    async def call_tool(self, name: str, arguments: str) -> str:
+        """Have a function of the client called (`arguments` is JSON) and return its output.
+
+        Raises `CallEnded` if the call ends first.
+        """
+        if self.ended:
+            raise CallEnded("the call is over")
+        request = f"call_{secrets.token_hex(8)}"
+        result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tool_results[request] = result
+        try:
+            event: ProgramEvent = ToolRequested(request, name, arguments)
+            self.publish(event)
+            return await result
+        finally:
+            del self._tool_results[request]
+
+    def finish_tool(self, request: str, output: str) -> None:
+        """The client has called the function; harmless for a request that is not waited for."""
+        result = self._tool_results.get(request)
+        if result is not None and not result.done():
+            result.set_result(output)
+
+    # -- replies ---------------------------------------------------------------------------------------------
+
+    def register_reply(self, reply: PendingReply) -> None:
+        """A reply has begun: it is told when it is over."""
+        self._replies[reply.number] = reply
+        early = self._over_early.pop(reply.number, None)
+        if early is not None or self.ended:
+            self._settle_reply(reply.number, early)
+
+    def forget_reply(self, reply: PendingReply) -> None:
+        """A reply is not waited for any more."""
+        self._replies.pop(reply.number, None)
+
+    def note_reply(self, event: ReplyFinished | ReplyInterrupted | ReplyHeard) -> None:
+        """The conversation says what became of a reply."""
+        if isinstance(event, ReplyHeard):
+            self._note_heard(event.reply, event)
+        else:
+            self._settle_reply(event.reply, event)
+
+    def _settle_reply(self, number: int, event: ReplyFinished | ReplyInterrupted | None) -> None:
+        reply = self._replies.pop(number, None)
+        if reply is not None:
+            reply.note_over(event)
+            if isinstance(event, ReplyInterrupted) and event.provisional:
+                self._interrupted = reply
+        elif event is not None:
+            self._over_early = {number: event}  # it ended before its program knew its number
+
+    def _note_heard(self, number: int, event: ReplyHeard | None) -> None:
+        if self._interrupted is not None and self._interrupted.number == number:
+            self._interrupted.note_heard(event)
+            self._interrupted = None
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def finish(self, end: Ended) -> None:
+        """The call is over: what waits for something of it is told."""
+        self.end = end
+        for result in self._tool_results.values():
+            if not result.done():
+                result.set_exception(CallEnded("the call ended before the function had"))
+        self.utterances.close()
+        for number in list(self._replies):
+            self._settle_reply(number, None)
+        if self._interrupted is not None:
+            self._note_heard(self._interrupted.number, None)
+        for watcher in self._watchers:
+            watcher.close()
