@@ -31,8 +31,10 @@ test: $(VENV)/.ready ## run the tests, in real browsers too where there are any
 test-slow: $(VENV)/.ready ## run the tests that take minutes: long transfers on a bad network, long calls
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow $(ARGS)
 
-peers: ## fetch other stacks from npm for the tests against them (optional; needs node)
-	@for folder in interop/peers/*/package.json; do \
+peers: ## fetch and build other stacks for the tests against them (optional; npm, or cargo and a C compiler)
+	@$(PYTHON) -m interop.c_peers
+	@command -v npm >/dev/null || echo "no npm here: nothing was fetched from it"
+	@! command -v npm >/dev/null || for folder in interop/peers/*/package.json; do \
 	    npm install --ignore-scripts --no-audit --no-fund --no-package-lock --silent --prefix "$$(dirname $$folder)" || exit 1; done
 
 lint: $(VENV)/.ready ## formatting, rules, types and the contracts between the layers

@@ -25,7 +25,7 @@ MAX_AHEAD: Final = 7
 MAX_MESSAGE_LENGTH: Final = 1 << 16
 """The longest handshake message accepted; a WebRTC certificate has a few hundred bytes, a chain a few thousand."""
 MAX_BUFFERED: Final = 1 << 17
-"""Bytes that one peer may make us hold for incomplete and early messages, the notes about their pieces included."""
+"""Bytes that a peer may make us hold for incomplete and early messages, the notes about their pieces included."""
 MAX_RANGES: Final = 256
 """Separate pieces of one message that are noted: a message of 64 KiB in the smallest datagrams has 300 pieces."""
 _PARTIAL_COST: Final = 512  # what CPython takes for a `_Partial`, its lists and its place in the table

@@ -39,7 +39,7 @@ def lossy(version: Version, victim: Role, lost: range, **server: Any) -> Pair:
 @pytest.mark.parametrize(
     ("version", "lost", "limit"),
     [
-        # The server's first flight is two datagrams in 1.3, one in 1.2. It repeats after 50 ms, then 100 ms.
+        # The whole first flight is lost; the client repeats its hello after 50 ms, then after 100 ms more.
         (V13, range(1, 2), 0.05 + 4 * DELAY),
         (V12, range(1, 2), 0.05 + 4 * DELAY),
         (V13, range(1, 3), 0.15 + 4 * DELAY),
