@@ -71,7 +71,7 @@ def build_mbedtls(program: Path = BUILD / "mbedtls_dtls") -> Path:
 
 
 def build_wolfssl(program: Path = BUILD / "wolfssl_dtls") -> Path:
-    """Fetch and compile wolfSSL and the program around it; `Absent` if there is no compiler, no cargo, no crate."""
+    """Fetch and compile wolfSSL and the program around it; `Absent` if there is no compiler, cargo or crate."""
     if not _is_fresh(program, "wolfssl.c", "user_settings.h", "Cargo.toml"):
         compiler, cargo = _tool("cc"), _tool("cargo")
         work = BUILD / "wolfssl"
