@@ -81,6 +81,15 @@ def test_a_copy_that_the_network_made_is_no_repeat(version: Version) -> None:
     assert pair.server._channel._initial_timeout / REPEAT_FRACTION > DELAY
 
 
+def test_a_server_flight_that_crossed_ours_calls_for_nothing() -> None:
+    pair = Pair({}, {"initial_timeout": 0.012}, delay=0.01)  # repeated before our flight can have arrived
+    connected_at(pair)
+    pair.run(until=1.0)
+    assert pair.server.counters["flight_retransmitted"] > 0
+    assert pair.client.counters["flight_repeat_refused"] > 0
+    assert pair.client.counters["flight_repeated_on_request"] == 0
+
+
 @pytest.mark.parametrize("version", [V12, V13])
 @pytest.mark.parametrize("shares", [None, HYBRID])
 @pytest.mark.parametrize("narrow", [tuple(Role), (Role.CLIENT,), (Role.SERVER,)])
