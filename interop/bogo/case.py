@@ -23,11 +23,11 @@ from stack.dtls import (
     ApplicationData,
     DtlsEndpoint,
     DtlsEvent,
+    DtlsRole,
     Failed,
     FailureReason,
     HandshakeComplete,
     PeerClosed,
-    Role,
 )
 
 _UNIMPLEMENTED = 89
@@ -53,7 +53,7 @@ class Case:
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
         config = configuration(flags)
-        self._endpoint = DtlsEndpoint(Role.SERVER if flags.server else Role.CLIENT, config, os.urandom)
+        self._endpoint = DtlsEndpoint(DtlsRole.SERVER if flags.server else DtlsRole.CLIENT, config, os.urandom)
         self._wire = Wire(flags.port, flags.shim_id, flags.ipv6, self._endpoint)
         self._is_complete = self._is_closed = False
 

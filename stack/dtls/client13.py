@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 from enum import Enum
 
+from stack.core.dtls_role import DtlsRole
 from stack.core.machine import Instant
 from stack.dtls.alerts import (
     AlertDescription,
@@ -17,7 +18,6 @@ from stack.dtls.alerts import (
     illegal_parameter,
     unexpected_message,
 )
-from stack.dtls.config import Role
 from stack.dtls.context import Context
 from stack.dtls.extensions import (
     ExtensionType,
@@ -267,7 +267,7 @@ class Client13:
         records.install_write_epoch(3, keys.protection(keys.client_application))
         records.install_read_epoch(3, keys.protection(keys.server_application))
         self._channel.in_handshake = False
-        self._post = PostHandshake13(self._channel, keys, Role.CLIENT)
+        self._post = PostHandshake13(self._channel, keys, DtlsRole.CLIENT)
         self._state = State.CONNECTED
 
     # Our flight

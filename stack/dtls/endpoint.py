@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Final, TypeAlias
 
+from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, TerminalEvents, Tunnel
+from stack.core.srtp_profile import SrtpProfile
 from stack.core.trace import Counters
 from stack.dtls.alerts import (
     Alert,
@@ -28,9 +30,9 @@ from stack.dtls.alerts import (
     unexpected_message,
 )
 from stack.dtls.channel import Channel
-from stack.dtls.config import MIN_MTU, DtlsConfig, Role
+from stack.dtls.config import MIN_MTU, DtlsConfig
 from stack.dtls.context import Context, Handshaker
-from stack.dtls.extensions import DuplicateExtensionError, ExtensionError, SrtpProfile
+from stack.dtls.extensions import DuplicateExtensionError, ExtensionError
 from stack.dtls.groups import NamedGroup
 from stack.dtls.messages import HandshakeType
 from stack.dtls.negotiate import Negotiated
@@ -103,7 +105,7 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
 
     terminal_events: ClassVar[TerminalEvents] = (PeerClosed, Failed)
 
-    def __init__(self, role: Role, config: DtlsConfig, entropy: Entropy) -> None:
+    def __init__(self, role: DtlsRole, config: DtlsConfig, entropy: Entropy) -> None:
         self.role = role
         self.state = State.NEW
         self.counters = Counters()
@@ -117,7 +119,7 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             strict_plaintext=config.strict_plaintext,
         )
         self._context = Context(config, entropy, self._channel)
-        self._opening = ClientOpening(self._context) if role is Role.CLIENT else ServerOpening(self._context)
+        self._opening = ClientOpening(self._context) if role is DtlsRole.CLIENT else ServerOpening(self._context)
         self._handshaker: Handshaker | None = None
         self._events: list[DtlsEvent] = []
         self._warnings = 0

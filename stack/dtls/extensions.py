@@ -64,15 +64,6 @@ class DuplicateExtensionError(ParseError):
     """The same extension twice in one block (RFC 8446 §4.2 forbids it)."""
 
 
-class SrtpProfile(IntEnum):
-    """RFC 5764 §4.1.2, RFC 7714 §14.2."""
-
-    AES128_CM_HMAC_SHA1_80 = 0x0001
-    AES128_CM_HMAC_SHA1_32 = 0x0002
-    AEAD_AES_128_GCM = 0x0007
-    AEAD_AES_256_GCM = 0x0008
-
-
 _HEADER: Final = Struct("!HH")  # type, length
 EMPTY_RENEGOTIATION_INFO: Final = b"\x00"
 UNCOMPRESSED_POINTS: Final = b"\x01\x00"

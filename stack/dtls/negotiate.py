@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stack.core.errors import ParseError
+from stack.core.srtp_profile import SrtpProfile
 from stack.dtls.alerts import AlertDescription, FailureReason, HandshakeFailure, decode_error, illegal_parameter
 from stack.dtls.config import DtlsConfig
 from stack.dtls.extensions import (
     DuplicateExtensionError,
     Extensions,
     ExtensionType,
-    SrtpProfile,
     UseSrtp,
     alpn,
     parse_alpn,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from stack.core.dtls_role import DtlsRole
 from stack.core.errors import ParseError
 from stack.core.machine import Instant
 from stack.dtls.alerts import (
@@ -20,7 +21,6 @@ from stack.dtls.alerts import (
     unexpected_message,
 )
 from stack.dtls.channel import Channel
-from stack.dtls.config import Role
 from stack.dtls.keys13 import Keys13
 from stack.dtls.messages import HandshakeType, KeyUpdate
 from stack.dtls.reassembly import HandshakeMessage
@@ -46,13 +46,13 @@ class PostHandshake13:
         "_write_secret",
     )
 
-    def __init__(self, channel: Channel, keys: Keys13, role: Role) -> None:
+    def __init__(self, channel: Channel, keys: Keys13, role: DtlsRole) -> None:
         self._channel = channel
         self._keys = keys
         self._role = role
         server, client = keys.server_application, keys.client_application
-        self._write_secret = server if role is Role.SERVER else client
-        self._read_secret = client if role is Role.SERVER else server
+        self._write_secret = server if role is DtlsRole.SERVER else client
+        self._read_secret = client if role is DtlsRole.SERVER else server
         self._update_sent = False
         self._updates_without_data = 0
         self._data_before_update = 0
@@ -63,7 +63,7 @@ class PostHandshake13:
         """Take a message that came after the handshake."""
         if message.msg_type == HandshakeType.KEY_UPDATE:
             self._handle_key_update(message, now)
-        elif message.msg_type == HandshakeType.NEW_SESSION_TICKET and self._role is Role.CLIENT:
+        elif message.msg_type == HandshakeType.NEW_SESSION_TICKET and self._role is DtlsRole.CLIENT:
             _check_ticket(message.body)
         else:
             raise unexpected_message(detail=f"type {message.msg_type} after the handshake")

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 from stack.core.machine import Instant
+from stack.core.replay_window import ReplayWindow
 from stack.core.trace import Counters
 from stack.dtls.alerts import AlertDescription, FailureReason, HandshakeFailure
 from stack.dtls.suites import NONCE_LENGTH, TAG_LENGTH, Aead, SuiteParameters, Version
@@ -25,7 +26,8 @@ from stack.dtls.suites import NONCE_LENGTH, TAG_LENGTH, Aead, SuiteParameters, V
 MAX_PLAINTEXT_LENGTH: Final = 1 << 14
 _MAX_CIPHERTEXT_LENGTH: Final = (1 << 14) + 2048
 _MAX_SEQUENCE: Final = (1 << 48) - 1
-_REPLAY_WINDOW: Final = 256
+REPLAY_WINDOW_SIZE: Final = 256
+"""Records of an epoch that are remembered (RFC 9147 §4.5.1 asks for at least 64 and suggests more)."""
 _PREVIOUS_EPOCH_LIFETIME: Final = 240.0  # two maximum segment lifetimes, as RFC 9147 §4.2.1 suggests
 MAX_RECORDS_PER_DATAGRAM: Final = 64
 """How many records of one datagram are looked at: a flight has a dozen, and each may cost a decryption."""
@@ -68,30 +70,6 @@ class Record(NamedTuple):
     content_type: int
     payload: bytes
     number: RecordNumber
-
-
-class ReplayWindow:
-    """Remembers the last 256 sequence numbers of an epoch (RFC 9147 §4.5.1)."""
-
-    __slots__ = ("_seen", "highest")
-
-    def __init__(self) -> None:
-        self.highest = -1
-        self._seen = 0
-
-    def is_replay(self, sequence: int) -> bool:
-        """Return True if `sequence` was seen already or is too old to know."""
-        age = self.highest - sequence
-        return age >= 0 and (age >= _REPLAY_WINDOW or bool(self._seen >> age & 1))
-
-    def mark(self, sequence: int) -> None:
-        """Note that `sequence` was received; only after the record was authenticated."""
-        age = self.highest - sequence
-        if age < 0:
-            self._seen = ((self._seen << min(-age, _REPLAY_WINDOW)) | 1) & ((1 << _REPLAY_WINDOW) - 1)
-            self.highest = sequence
-        else:
-            self._seen |= 1 << age
 
 
 class Protection(Protocol):
@@ -211,7 +189,7 @@ class _ReadEpoch:
 
     def __init__(self, protection: Protection12 | Protection13 | None) -> None:
         self.protection = protection
-        self.window = ReplayWindow()
+        self.window = ReplayWindow(REPLAY_WINDOW_SIZE)
         self.forgeries = 0
         self.expires: Instant | None = None
 
@@ -443,7 +421,7 @@ class RecordLayer:
         if len(record.payload) > MAX_PLAINTEXT_LENGTH:
             raise HandshakeFailure(AlertDescription.RECORD_OVERFLOW, FailureReason.RECORD_TOO_LONG)
         if state.protection is not None:
-            state.window.mark(record.number.sequence)
+            state.window.accept(record.number.sequence)
         epoch = record.number.epoch
         if epoch > self.current_read_epoch:
             # The peer has moved on. 1.2 never looks back; 1.3 keeps one epoch, for a while.

@@ -18,6 +18,7 @@ import hmac
 from enum import Enum
 from typing import Final
 
+from stack.core.dtls_role import DtlsRole
 from stack.core.machine import Instant
 from stack.dtls.alerts import (
     AlertDescription,
@@ -26,7 +27,6 @@ from stack.dtls.alerts import (
     illegal_parameter,
     unexpected_message,
 )
-from stack.dtls.config import Role
 from stack.dtls.context import Context
 from stack.dtls.extensions import (
     ExtensionType,
@@ -317,7 +317,7 @@ class Server13:
         self._channel.records.install_read_epoch(3, keys.protection(keys.client_application))
         self._channel.in_handshake = False
         self._channel.send_ack()  # RFC 9147 §5.8.1: nothing else tells the client that its Finished arrived
-        self._post = PostHandshake13(self._channel, keys, Role.SERVER)
+        self._post = PostHandshake13(self._channel, keys, DtlsRole.SERVER)
         self._state = State.CONNECTED
 
     # After the handshake

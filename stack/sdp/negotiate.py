@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
 from stack.sdp import compose
 from stack.sdp.agreement import (
@@ -33,7 +34,6 @@ from stack.sdp.grammar import ExtMap, MediaDirection, RtpMap, Setup
 from stack.sdp.parameters import (
     EXTENSION_MID,
     Codec,
-    DtlsRole,
     LocalAudio,
     LocalParameters,
     Negotiation,

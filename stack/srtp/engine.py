@@ -9,11 +9,13 @@ from __future__ import annotations
 from pylibsrtp import Error, Policy, Session
 
 from stack.core.errors import LocalError
-from stack.srtp.profile import MasterKey, SrtpProfile
+from stack.core.srtp_profile import SrtpProfile
+from stack.srtp.master_key import MasterKey
 from stack.srtp.transform import MAX_REMOTE_SOURCES, SrtpError, SrtpFailure
 
 _POLICY = {
     SrtpProfile.AES128_CM_HMAC_SHA1_80: Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
+    SrtpProfile.AES128_CM_HMAC_SHA1_32: Policy.SRTP_PROFILE_AES128_CM_SHA1_32,
     SrtpProfile.AEAD_AES_128_GCM: Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
     SrtpProfile.AEAD_AES_256_GCM: Policy.SRTP_PROFILE_AEAD_AES_256_GCM,
 }

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.core.errors import ParseError
-from stack.dtls import AlertDescription, Certificate, Failed, FailureReason, HandshakeComplete, Role, Version
+from stack.dtls import AlertDescription, Certificate, DtlsRole, Failed, FailureReason, HandshakeComplete, Version
 from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import peer_public_key
 from stack.dtls.der import read_certificate
@@ -118,7 +118,7 @@ def test_such_a_certificate_connects_on_either_side(fault: str, version: Version
     settings = {"certificate": odd, "peer_fingerprints": (odd.fingerprint(),)}
     pair = Pair(settings | {"max_version": version}, settings)
     pair.handshake()
-    for role in Role:
+    for role in DtlsRole:
         assert [type(event) for event in pair.events[role]] == [HandshakeComplete]
         assert pair.endpoint(role).peer_certificate == odd.der
 
@@ -141,7 +141,7 @@ def test_a_key_on_a_curve_that_we_do_not_name_is_refused(curve: ec.EllipticCurve
     if version is Version.DTLS_1_2:  # in 1.3 no scheme fits such a key, so nobody can even try
         pair = Pair({"certificate": odd, "max_version": version}, {"peer_fingerprints": (odd.fingerprint(),)})
         pair.handshake()
-        (event,) = (event for event in pair.events[Role.SERVER] if isinstance(event, Failed))
+        (event,) = (event for event in pair.events[DtlsRole.SERVER] if isinstance(event, Failed))
         assert (event.reason, event.remote) == (FailureReason.BAD_CERTIFICATE, False)
 
 

@@ -16,11 +16,11 @@ from stack.core.trace import Counters
 from stack.dtls import (
     AlertDescription,
     DtlsEndpoint,
+    DtlsRole,
     Failed,
     FailureReason,
     HandshakeComplete,
     PeerClosed,
-    Role,
     State,
     Version,
 )
@@ -87,12 +87,12 @@ def failure(endpoint: DtlsEndpoint) -> tuple[FailureReason, int | None]:
 
 
 def client_hello(**changes: Any) -> ClientHello:
-    return replace(Offer(config(Role.CLIENT), entropy(9)).hello, **changes)
+    return replace(Offer(config(DtlsRole.CLIENT), entropy(9)).hello, **changes)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.binary(max_size=200), max_size=6), st.sampled_from(list(Role)))
-def test_any_datagrams_are_survived(datagrams: list[bytes], role: Role) -> None:
+@given(st.lists(st.binary(max_size=200), max_size=6), st.sampled_from(list(DtlsRole)))
+def test_any_datagrams_are_survived(datagrams: list[bytes], role: DtlsRole) -> None:
     endpoint = DtlsEndpoint(role, config(role), entropy(1))
     endpoint.start(0.0)
     for data in datagrams:
@@ -103,8 +103,8 @@ def test_any_datagrams_are_survived(datagrams: list[bytes], role: Role) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(list(HandshakeType)), st.binary(max_size=200), st.sampled_from(list(Role)))
-def test_any_handshake_message_is_survived(kind: HandshakeType, body: bytes, role: Role) -> None:
+@given(st.sampled_from(list(HandshakeType)), st.binary(max_size=200), st.sampled_from(list(DtlsRole)))
+def test_any_handshake_message_is_survived(kind: HandshakeType, body: bytes, role: DtlsRole) -> None:
     endpoint = DtlsEndpoint(role, config(role), entropy(1))
     endpoint.start(0.0)
     endpoint.handle_datagram(Plaintext().message(kind, body), 0.0)
@@ -116,7 +116,7 @@ def test_any_handshake_message_is_survived(kind: HandshakeType, body: bytes, rol
 def test_a_handshake_with_flipped_bits_ends_well_or_in_a_failure(seed: int) -> None:
     random = Random(seed)
 
-    def flip(role: Role, data: bytes, number: int) -> bytes:
+    def flip(role: DtlsRole, data: bytes, number: int) -> bytes:
         if random.random() < 0.4:
             spoiled = bytearray(data)
             for _ in range(random.randint(1, 4)):
@@ -127,7 +127,7 @@ def test_a_handshake_with_flipped_bits_ends_well_or_in_a_failure(seed: int) -> N
     version = random.choice((V12, V13))
     pair = Pair({"max_version": version, "mtu": 300}, {"mtu": 300}, seed=seed, filter=flip)
     pair.handshake(until=100.0)
-    done = [any(isinstance(e, HandshakeComplete) for e in pair.events[role]) for role in Role]
+    done = [any(isinstance(e, HandshakeComplete) for e in pair.events[role]) for role in DtlsRole]
     if all(done):
         label = "EXTRACTOR-dtls_srtp"
         assert pair.client.export_keying_material(label, None, 60) == pair.server.export_keying_material(
@@ -215,7 +215,7 @@ def extended(**changes: bytes | None) -> ClientHello:
 def test_a_server_refuses_hellos_with_the_right_alert(
     hello: ClientHello, reason: FailureReason, alert: AlertDescription
 ) -> None:
-    server = DtlsEndpoint(Role.SERVER, config(Role.SERVER, mtu=1200), entropy(1))
+    server = DtlsEndpoint(DtlsRole.SERVER, config(DtlsRole.SERVER, mtu=1200), entropy(1))
     server.handle_datagram(Plaintext().message(HandshakeType.CLIENT_HELLO, hello.serialize()), 0.0)
     assert failure(server) == (reason, alert)
     (sent,) = server.drain_transmits()
@@ -225,7 +225,7 @@ def test_a_server_refuses_hellos_with_the_right_alert(
 def test_the_same_extension_twice_is_refused() -> None:
     body = bytearray(client_hello(extensions={}).serialize())
     body[-2:] = b"\0\x08" + 2 * b"\xff\xff\0\0"
-    server = DtlsEndpoint(Role.SERVER, config(Role.SERVER), entropy(1))
+    server = DtlsEndpoint(DtlsRole.SERVER, config(DtlsRole.SERVER), entropy(1))
     server.handle_datagram(Plaintext().message(HandshakeType.CLIENT_HELLO, bytes(body)), 0.0)
     assert failure(server) == (FailureReason.DUPLICATE_EXTENSION, ALERT.DECODE_ERROR)
 
@@ -256,13 +256,13 @@ def test_the_same_extension_twice_is_refused() -> None:
 def test_records_that_do_not_belong_are_fatal_where_plaintext_is_judged_strictly(
     record: Callable[[Plaintext], bytes], expected: tuple[FailureReason, AlertDescription]
 ) -> None:
-    server = DtlsEndpoint(Role.SERVER, config(Role.SERVER, strict_plaintext=True), entropy(1))
+    server = DtlsEndpoint(DtlsRole.SERVER, config(DtlsRole.SERVER, strict_plaintext=True), entropy(1))
     server.handle_datagram(record(Plaintext()), 0.0)
     assert failure(server) == expected
 
 
 def test_a_few_warnings_are_overlooked() -> None:
-    server = DtlsEndpoint(Role.SERVER, config(Role.SERVER, strict_plaintext=True), entropy(1))
+    server = DtlsEndpoint(DtlsRole.SERVER, config(DtlsRole.SERVER, strict_plaintext=True), entropy(1))
     peer = Plaintext()
     for _ in range(MAX_WARNING_ALERTS):
         server.handle_datagram(peer.record(ContentType.ALERT, b"\1\x6e"), 0.0)
@@ -280,7 +280,7 @@ def test_a_few_warnings_are_overlooked() -> None:
     ],
 )
 def test_an_alert_in_the_clear_is_believed_once_the_peer_has_fallen_silent(alert: bytes, event: object) -> None:
-    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT, initial_timeout=0.1), entropy(1))
+    client = DtlsEndpoint(DtlsRole.CLIENT, config(DtlsRole.CLIENT, initial_timeout=0.1), entropy(1))
     client.start(0.0)
     client.handle_datagram(Plaintext().record(ContentType.ALERT, alert), 0.0)
     repeats = 0
@@ -295,7 +295,7 @@ def test_an_alert_in_the_clear_is_believed_once_the_peer_has_fallen_silent(alert
 
 
 def test_an_alert_ends_it_at_once_where_plaintext_is_judged_strictly() -> None:
-    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT, strict_plaintext=True), entropy(1))
+    client = DtlsEndpoint(DtlsRole.CLIENT, config(DtlsRole.CLIENT, strict_plaintext=True), entropy(1))
     client.start(0.0)
     client.drain_transmits()
     client.handle_datagram(Plaintext().record(ContentType.ALERT, b"\2\x28"), 0.0)
@@ -304,7 +304,7 @@ def test_an_alert_ends_it_at_once_where_plaintext_is_judged_strictly() -> None:
 
 
 def test_bytes_before_the_end_of_the_handshake_are_bounded() -> None:
-    server = DtlsEndpoint(Role.SERVER, config(Role.SERVER), entropy(1))
+    server = DtlsEndpoint(DtlsRole.SERVER, config(DtlsRole.SERVER), entropy(1))
     junk = bytes(1000)
     for _ in range(MAX_HANDSHAKE_BYTES // len(junk) + 5):
         server.handle_datagram(junk, 0.0)
@@ -314,8 +314,8 @@ def test_bytes_before_the_end_of_the_handshake_are_bounded() -> None:
 
 def first_server_flight(version: Version) -> tuple[DtlsEndpoint, list[tuple[int, bytes]]]:
     """A client that has sent its hello, and the plaintext messages with which a server would answer."""
-    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT, max_version=V13), entropy(11))
-    server = DtlsEndpoint(Role.SERVER, config(Role.SERVER, max_version=version), entropy(12))
+    client = DtlsEndpoint(DtlsRole.CLIENT, config(DtlsRole.CLIENT, max_version=V13), entropy(11))
+    server = DtlsEndpoint(DtlsRole.SERVER, config(DtlsRole.SERVER, max_version=version), entropy(12))
     client.start(0.0)
     for data in client.drain_transmits():
         server.handle_datagram(data, 0.0)
@@ -387,7 +387,7 @@ def connected(version: Version) -> Pair:
     return pair
 
 
-def inject(pair: Pair, role: Role, kind: int, payload: bytes) -> None:
+def inject(pair: Pair, role: DtlsRole, kind: int, payload: bytes) -> None:
     """Let one side send a record that no honest endpoint sends."""
     sender = pair.endpoint(role)
     sender._channel.send_record(kind, payload)
@@ -399,11 +399,11 @@ def inject(pair: Pair, role: Role, kind: int, payload: bytes) -> None:
 def test_renegotiation_is_refused_in_1_2(kind: HandshakeType, seq: int) -> None:
     pair = connected(V12)
     body = bytes(12) if kind is HandshakeType.FINISHED else b""
-    inject(pair, Role.CLIENT, ContentType.HANDSHAKE, Fragment(kind, len(body), seq, 0, body).serialize())
+    inject(pair, DtlsRole.CLIENT, ContentType.HANDSHAKE, Fragment(kind, len(body), seq, 0, body).serialize())
     if kind is HandshakeType.FINISHED and seq == 0:  # an old message again: nothing to do
         assert pair.server.state is State.CONNECTED
         return
-    (event,) = [event for event in pair.events[Role.SERVER] if isinstance(event, Failed)]
+    (event,) = [event for event in pair.events[DtlsRole.SERVER] if isinstance(event, Failed)]
     assert (event.reason, event.alert) == (FailureReason.RENEGOTIATION_REFUSED, UNEXPECTED)
 
 
@@ -425,13 +425,13 @@ def test_records_that_do_not_belong_after_the_handshake_are_fatal(
     version: Version, kind: ContentType, payload: bytes, reason: FailureReason
 ) -> None:
     pair = connected(version)
-    inject(pair, Role.CLIENT, kind, payload)
-    assert [event.reason for event in pair.events[Role.SERVER] if isinstance(event, Failed)] == [reason]
+    inject(pair, DtlsRole.CLIENT, kind, payload)
+    assert [event.reason for event in pair.events[DtlsRole.SERVER] if isinstance(event, Failed)] == [reason]
 
 
 def test_an_ack_of_what_was_never_sent_is_overlooked() -> None:
     pair = connected(V13)
-    inject(pair, Role.CLIENT, ContentType.ACK, Ack(((3, 77), (1 << 60, 1 << 60))).serialize())
+    inject(pair, DtlsRole.CLIENT, ContentType.ACK, Ack(((3, 77), (1 << 60, 1 << 60))).serialize())
     assert pair.server.state is State.CONNECTED
 
 
@@ -443,7 +443,7 @@ def test_key_updates_without_data_in_between_are_bounded() -> None:
     assert pair.server.state is State.CONNECTED
     pair.client.update_keys(pair.now)
     pair.run(pair.now + 2.0)
-    (event,) = [event for event in pair.events[Role.SERVER] if isinstance(event, Failed)]
+    (event,) = [event for event in pair.events[DtlsRole.SERVER] if isinstance(event, Failed)]
     assert (event.reason, event.alert) == (FailureReason.TOO_MANY_KEY_UPDATES, UNEXPECTED)
 
 
@@ -460,10 +460,10 @@ def test_replayed_datagrams_deliver_nothing_twice(version: Version) -> None:
 
 def test_the_server_repeats_its_last_flight_only_so_often() -> None:
     pair = Pair(
-        {"max_version": V12}, filter=lambda role, data, n: None if role is Role.SERVER and n >= 2 else data
+        {"max_version": V12}, filter=lambda role, data, n: None if role is DtlsRole.SERVER and n >= 2 else data
     )
     pair.handshake(until=10_000.0)
-    assert [f.reason for f in pair.events[Role.CLIENT] if isinstance(f, Failed)] == [FailureReason.TIMEOUT]
+    assert [f.reason for f in pair.events[DtlsRole.CLIENT] if isinstance(f, Failed)] == [FailureReason.TIMEOUT]
     assert pair.server.counters["flight_repeated_on_request"] == 12
 
 
@@ -479,7 +479,7 @@ def test_keys_are_renewed_before_the_aead_limit() -> None:
     records = pair.client._channel.records
     records._write[3].next_sequence = 1 << 23
     # The server heard nothing of the records in between; its window has to follow.
-    pair.server._channel.records._read[3].window.mark((1 << 23) - 1)
+    pair.server._channel.records._read[3].window.accept((1 << 23) - 1)
     pair.client.send(b"x", pair.now)
     pair.run(pair.now + 2.0)
     assert records.write_epoch == 4

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stack.dtls import Certificate, FailureReason, HandshakeComplete, Role, SignatureScheme, Version
+from stack.dtls import Certificate, DtlsRole, FailureReason, HandshakeComplete, SignatureScheme, Version
 from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import peer_public_key
 from stack.dtls.groups import NamedGroup, answer_exchange, start_exchange
@@ -56,7 +56,7 @@ def test_every_kind_of_certificate_in_both_roles(client: str, server: str, versi
     server_settings: dict[str, Any] = {"certificate": other, "peer_fingerprints": (own.fingerprint(),)}
     pair = Pair(client_settings | {"max_version": version}, server_settings)
     pair.handshake()
-    for role in Role:
+    for role in DtlsRole:
         (event,) = pair.events[role]
         assert isinstance(event, HandshakeComplete)
         assert event.version is version

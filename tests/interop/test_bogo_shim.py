@@ -22,11 +22,11 @@ from stack.dtls import (
     DtlsConfig,
     DtlsEndpoint,
     DtlsEvent,
+    DtlsRole,
     Failed,
     FailureReason,
     HandshakeComplete,
     PeerClosed,
-    Role,
     Version,
 )
 
@@ -87,7 +87,7 @@ def shim(*flags: str) -> Iterator[tuple[Runner, Callable[[], int]]]:
             runner.close()
 
 
-def endpoint(role: Role, version: Version = Version.DTLS_1_3) -> DtlsEndpoint:
+def endpoint(role: DtlsRole, version: Version = Version.DTLS_1_3) -> DtlsEndpoint:
     config = DtlsConfig(
         CERTIFICATE, None, min_version=version, max_version=version, request_client_certificate=False, alpn=()
     )
@@ -106,12 +106,12 @@ def certificate_flags(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("version", [Version.DTLS_1_2, Version.DTLS_1_3])
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(DtlsRole))
 def test_a_case_that_passes(
-    role: Role, version: Version, certificate_flags: list[str], capfd: pytest.CaptureFixture[str]
+    role: DtlsRole, version: Version, certificate_flags: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["-server", *certificate_flags] if role is Role.SERVER else []
-    peer = endpoint(Role.CLIENT if role is Role.SERVER else Role.SERVER, version)
+    flags = ["-server", *certificate_flags] if role is DtlsRole.SERVER else []
+    peer = endpoint(DtlsRole.CLIENT if role is DtlsRole.SERVER else DtlsRole.SERVER, version)
     with shim(*flags, "-expect-version", str(int(version)), "-shim-writes-first", "-check-close-notify") as (
         runner,
         status,
@@ -156,7 +156,7 @@ def test_the_clock_is_the_runners(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_a_failure_has_its_name(capfd: pytest.CaptureFixture[str]) -> None:
     with shim("-verify-fail") as (runner, status):
-        peer = endpoint(Role.SERVER)
+        peer = endpoint(DtlsRole.SERVER)
         peer.start(0.0)
         events = runner.converse(peer, Failed)
         runner.close()
