@@ -26,7 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from interop.c_peers import mbedtls_program, wolfssl_program
-from stack.dtls import Certificate, DtlsConfig, DtlsEndpoint, DtlsEvent, DtlsRole, Failed, SrtpProfile
+from stack.dtls import Certificate, DtlsConfig, DtlsEndpoint, DtlsEvent, DtlsFailed, DtlsRole, SrtpProfile
 
 EXPORT_LABEL = "EXTRACTOR-dtls_srtp"
 EXPORT_LENGTH = 60
@@ -118,7 +118,7 @@ class OurSide(asyncio.DatagramProtocol):
                 for event in self.events:
                     if isinstance(event, kind):
                         return event
-                    assert not isinstance(event, Failed), event
+                    assert not isinstance(event, DtlsFailed), event
                 self._changed.clear()
                 await self._changed.wait()
 

@@ -7,20 +7,13 @@
 from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.dtls_role import DtlsRole
 from stack.core.srtp_profile import SrtpProfile
-from stack.dtls.alerts import AlertDescription, FailureReason
+from stack.dtls.alerts import AlertDescription, DtlsFailure
 from stack.dtls.certificate import Certificate
 from stack.dtls.config import DtlsConfig, KeyLog
-from stack.dtls.endpoint import (
-    ApplicationData,
-    DtlsEndpoint,
-    DtlsEvent,
-    Failed,
-    HandshakeComplete,
-    PeerClosed,
-    State,
-)
+from stack.dtls.endpoint import DtlsEndpoint, DtlsEndpointState
+from stack.dtls.events import ApplicationData, DtlsEvent, DtlsFailed, HandshakeComplete, PeerClosed
 from stack.dtls.groups import AVAILABLE_GROUPS, CLASSICAL_GROUPS, NamedGroup
-from stack.dtls.negotiate import Negotiated
+from stack.dtls.negotiate import NegotiatedParameters
 from stack.dtls.signatures import SignatureScheme
 from stack.dtls.suites import CipherSuite, Version
 
@@ -34,17 +27,17 @@ __all__ = [
     "CipherSuite",
     "DtlsConfig",
     "DtlsEndpoint",
+    "DtlsEndpointState",
     "DtlsEvent",
+    "DtlsFailed",
+    "DtlsFailure",
     "DtlsRole",
-    "Failed",
-    "FailureReason",
     "HandshakeComplete",
     "KeyLog",
     "NamedGroup",
-    "Negotiated",
+    "NegotiatedParameters",
     "PeerClosed",
     "SignatureScheme",
     "SrtpProfile",
-    "State",
     "Version",
 ]

@@ -1,7 +1,7 @@
 """Certificates as WebRTC uses them: self-signed, known by their fingerprint (RFC 8122, RFC 8827 §6.5).
 
-A `Certificate` is ours and has its key; the peer's is only DER and a public key. Nobody checks a chain, a name
-or a date, and no fault in them matters: the fingerprint came over the signalling channel and is the whole of
+A `Certificate` is ours and has its key; the peer's is only DER and a public key. No chain, name or date is
+checked, and no fault in them matters: the fingerprint came over the signalling channel and is the whole of
 the trust. What is checked is that the key can be read and is of a kind that we name, and that a key usage
 extension, if there is one, allows signing (RFC 8446 §4.4.2.2).
 """
@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy
-from stack.dtls.alerts import AlertDescription, FailureReason, HandshakeFailure
+from stack.dtls.alerts import AlertDescription, DtlsFailure, HandshakeFailure
 from stack.dtls.der import read_certificate
 from stack.dtls.signatures import PrivateKey, PublicKey
 
@@ -103,25 +103,25 @@ def peer_public_key(der: bytes) -> PublicKey:
         # RFC 8422 §5.1.1: a certificate's curve is one of those that we name in supported_groups.
         if found.algorithm not in _KEYS or (found.algorithm == _EC_KEY and found.parameters not in _CURVES):
             raise HandshakeFailure(
-                AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE, "kind of key"
+                AlertDescription.UNSUPPORTED_CERTIFICATE, DtlsFailure.BAD_CERTIFICATE, "kind of key"
             )
         key = serialization.load_der_public_key(found.public_key_info)
     except HandshakeFailure:
         raise
     except Exception as error:  # the parser's exceptions are an open set; whatever it is, the bytes are the peer's
         raise HandshakeFailure(
-            AlertDescription.DECODE_ERROR, FailureReason.BAD_CERTIFICATE, f"{type(error).__name__}: {error}"
+            AlertDescription.DECODE_ERROR, DtlsFailure.BAD_CERTIFICATE, f"{type(error).__name__}: {error}"
         ) from None
     if not isinstance(key, (ec.EllipticCurvePublicKey, rsa.RSAPublicKey, Ed25519PublicKey)):
-        raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE)
+        raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, DtlsFailure.BAD_CERTIFICATE)
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
-        raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE, "weak key")
+        raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, DtlsFailure.BAD_CERTIFICATE, "weak key")
     if not found.may_sign:
-        raise HandshakeFailure(AlertDescription.ILLEGAL_PARAMETER, FailureReason.KEY_USAGE)
+        raise HandshakeFailure(AlertDescription.ILLEGAL_PARAMETER, DtlsFailure.KEY_USAGE)
     return key
 
 
 def check_fingerprint(der: bytes, expected: Iterable[CertificateFingerprint] | None) -> None:
     """Hold a certificate against the fingerprints from the SDP: one of them must match; None checks nothing."""
     if expected is not None and not any(fingerprint.matches(der) for fingerprint in expected):
-        raise HandshakeFailure(AlertDescription.BAD_CERTIFICATE, FailureReason.FINGERPRINT_MISMATCH)
+        raise HandshakeFailure(AlertDescription.BAD_CERTIFICATE, DtlsFailure.FINGERPRINT_MISMATCH)

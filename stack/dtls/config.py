@@ -16,7 +16,7 @@ from stack.dtls.signatures import DEFAULT_SIGNATURE_SCHEMES, SignatureScheme
 from stack.dtls.suites import DEFAULT_CIPHER_SUITES, SUITES, CipherSuite, Version
 
 KeyLog: TypeAlias = Callable[[str], None]
-"""Takes the lines of an SSLKEYLOGFILE, without line ends. Whoever reads them can read the call."""
+"""Takes the lines of an SSLKEYLOGFILE, without line ends. Who reads them can read the call."""
 
 DEFAULT_SRTP_PROFILES: Final = (
     SrtpProfile.AEAD_AES_128_GCM,
@@ -65,7 +65,7 @@ class DtlsConfig:
     (RFC 9147 §4.4)."""
     strict_plaintext: bool = False
     """False: a record of epoch 0 that breaks the rules is dropped and counted, and an alert in epoch 0 is believed
-    only once the peer has stopped answering: anybody can forge them. True: both end the handshake at once, as in
+    only once the peer has stopped answering: any host can forge them. True: both end the handshake at once, as in
     BoringSSL, whose conformance runner expects it."""
     key_log: KeyLog | None = None
 

@@ -4,7 +4,7 @@ Parses and makes records, protects and unprotects them, refuses replays, and kee
 opened lazily, record by record, because one record may bring the keys of the next.
 
 Left out: connection ids (never offered, so a record with one is dropped) and the forms of the 1.3 header that
-nobody needs to send: ours always has a 16-bit sequence number and a length. All forms are understood.
+a sender does not need: ours always has a 16-bit sequence number and a length. All forms are understood.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 from stack.core.machine import Instant
 from stack.core.replay_window import ReplayWindow
 from stack.core.trace import Counters
-from stack.dtls.alerts import AlertDescription, FailureReason, HandshakeFailure
+from stack.dtls.alerts import AlertDescription, DtlsFailure, HandshakeFailure
 from stack.dtls.suites import NONCE_LENGTH, TAG_LENGTH, Aead, SuiteParameters, Version
 
 MAX_PLAINTEXT_LENGTH: Final = 1 << 14
@@ -30,7 +30,7 @@ REPLAY_WINDOW_SIZE: Final = 256
 """Records of an epoch that are remembered (RFC 9147 §4.5.1 asks for at least 64 and suggests more)."""
 _PREVIOUS_EPOCH_LIFETIME: Final = 240.0  # two maximum segment lifetimes, as RFC 9147 §4.2.1 suggests
 MAX_RECORDS_PER_DATAGRAM: Final = 64
-"""How many records of one datagram are looked at: a flight has a dozen, and each may cost a decryption."""
+"""How many records of one datagram are parsed: a flight has a dozen, and each may cost a decryption."""
 MAX_DEFERRED_RECORDS: Final = 10
 """How many records of an epoch whose keys are not known yet are kept for later."""
 KEY_UPDATE_AFTER: Final = 1 << 23
@@ -202,7 +202,7 @@ class _WriteEpoch:
         self.next_sequence = 0
 
 
-def _reconstruct(wire: int, bits: int, highest: int) -> int:
+def _reconstruct_sequence_number(wire: int, bits: int, highest: int) -> int:
     """Return the sequence number nearest to the one after `highest` that ends in `wire` (RFC 9147 §4.2.2)."""
     span = 1 << bits
     expected = highest + 1
@@ -217,8 +217,8 @@ def _reconstruct(wire: int, bits: int, highest: int) -> int:
 class RecordLayer:
     """The epochs of both directions, and the way from datagrams to records and back.
 
-    Reading: `current` is the newest epoch that the peer was heard in, `newest` the newest whose keys are known;
-    they differ while the peer may still be sending in the old one. The one before `current` is kept for a while
+    Reading: `current` is the newest epoch of which a record was authenticated, `newest` the newest whose keys are
+    known; they differ while the peer may still be sending in the old one. The one before `current` is kept for a while
     in 1.3, for late records and retransmitted Finished messages.
     """
 
@@ -232,7 +232,7 @@ class RecordLayer:
         self.newest_read_epoch = 0
         self.write_epoch = 0
         self._deferred: list[bytes] = []
-        self._deferred_at = 0
+        self._deferred_epoch = 0
         self._now: Instant = 0.0
 
     def set_version(self, version: Version) -> None:
@@ -247,7 +247,7 @@ class RecordLayer:
         self._write[epoch] = _WriteEpoch(protection)
         self.write_epoch = epoch
 
-    def forget_write_epochs(self, needed: set[int]) -> None:
+    def discard_write_epochs(self, needed: set[int]) -> None:
         """Drop the keys of old write epochs that no unacknowledged message needs."""
         for epoch in [epoch for epoch in self._write if epoch != self.write_epoch and epoch not in needed]:
             del self._write[epoch]
@@ -261,7 +261,7 @@ class RecordLayer:
         state = self._write[epoch]
         number = RecordNumber(epoch, state.next_sequence)
         if number.sequence > _MAX_SEQUENCE:
-            raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, FailureReason.AEAD_LIMIT)
+            raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, DtlsFailure.AEAD_LIMIT)
         state.next_sequence += 1
         return number, state.protection.seal(content_type, number, payload)
 
@@ -279,9 +279,9 @@ class RecordLayer:
 
     def take_deferred(self) -> list[bytes]:
         """Return the records that came before their keys, to be opened again."""
-        if self._deferred_at == self.newest_read_epoch:
+        if self._deferred_epoch == self.newest_read_epoch:
             return []  # no keys came since: there is nothing to open them with
-        self._deferred_at = self.newest_read_epoch
+        self._deferred_epoch = self.newest_read_epoch
         deferred, self._deferred = self._deferred, []
         return deferred
 
@@ -385,7 +385,7 @@ class RecordLayer:
         mask = state.protection.mask(body[:16])
         hidden = int.from_bytes(datagram[start + 1 : start + 1 + sequence_length], "big")
         wire = hidden ^ int.from_bytes(mask[:sequence_length], "big")
-        sequence = _reconstruct(wire, 8 * sequence_length, state.window.highest)
+        sequence = _reconstruct_sequence_number(wire, 8 * sequence_length, state.window.highest)
         if state.window.is_replay(sequence):
             self._drop("replayed")
             return None, following
@@ -400,10 +400,10 @@ class RecordLayer:
             self._count_forgery(state)
             return None, following
         if len(inner) > MAX_PLAINTEXT_LENGTH + 1:
-            raise HandshakeFailure(AlertDescription.RECORD_OVERFLOW, FailureReason.RECORD_TOO_LONG)
+            raise HandshakeFailure(AlertDescription.RECORD_OVERFLOW, DtlsFailure.RECORD_TOO_LONG)
         content = inner.rstrip(b"\0")
         if not content:
-            raise HandshakeFailure(AlertDescription.UNEXPECTED_MESSAGE, FailureReason.EMPTY_RECORD)
+            raise HandshakeFailure(AlertDescription.UNEXPECTED_MESSAGE, DtlsFailure.EMPTY_RECORD)
         return self._accept(state, Record(content[-1], content[:-1], RecordNumber(epoch, sequence))), following
 
     def _reconstruct_epoch(self, low_bits: int) -> int:
@@ -415,16 +415,16 @@ class RecordLayer:
         self._drop("forged")
         state.forgeries += 1
         if state.forgeries > _MAX_FORGERIES:
-            raise HandshakeFailure(AlertDescription.BAD_RECORD_MAC, FailureReason.AEAD_LIMIT)
+            raise HandshakeFailure(AlertDescription.BAD_RECORD_MAC, DtlsFailure.AEAD_LIMIT)
 
     def _accept(self, state: _ReadEpoch, record: Record) -> Record:
         if len(record.payload) > MAX_PLAINTEXT_LENGTH:
-            raise HandshakeFailure(AlertDescription.RECORD_OVERFLOW, FailureReason.RECORD_TOO_LONG)
+            raise HandshakeFailure(AlertDescription.RECORD_OVERFLOW, DtlsFailure.RECORD_TOO_LONG)
         if state.protection is not None:
             state.window.accept(record.number.sequence)
         epoch = record.number.epoch
         if epoch > self.current_read_epoch:
-            # The peer has moved on. 1.2 never looks back; 1.3 keeps one epoch, for a while.
+            # The peer sends in a new epoch. 1.2 drops the old one at once; 1.3 keeps it for a while.
             for old in [old for old in self._read if old < self.current_read_epoch]:
                 del self._read[old]
             if self.version is Version.DTLS_1_3:

@@ -28,12 +28,12 @@ from stack.dtls import (
     ApplicationData,
     Certificate,
     DtlsEndpoint,
-    FailureReason,
+    DtlsFailed,
+    DtlsFailure,
     HandshakeComplete,
     PeerClosed,
     Version,
 )
-from stack.dtls import Failed as DtlsFailed
 from stack.ice import (
     Candidate,
     ConsentExpired,
@@ -469,7 +469,7 @@ class Session:
             elif isinstance(event, PeerClosed):
                 self._end(EndReason.PEER_CLOSED)
             elif isinstance(event, DtlsFailed):
-                mismatch = event.reason is FailureReason.FINGERPRINT_MISMATCH
+                mismatch = event.reason is DtlsFailure.FINGERPRINT_MISMATCH
                 reason = EndReason.FINGERPRINT_MISMATCH if mismatch else EndReason.DTLS_FAILED
                 self._end(reason, str(event))
         self._send_dtls()

@@ -250,7 +250,7 @@ class SrtpContext:
 
     def _open_rtcp_gcm(self, cipher: GcmCipher, source: _Source, packet: bytes) -> tuple[int, bytes]:
         word, trailer = _U32.unpack(packet[-_RTCP_INDEX:])[0], packet[-_RTCP_INDEX:]
-        index = _fresh_rtcp_index(source, word)
+        index = _unseen_rtcp_index(source, word)
         ssrc, sealed = packet[4:8], packet[:-_RTCP_INDEX]
         if word & _ENCRYPTED:
             header = packet[:_RTCP_CLEAR]
@@ -265,13 +265,13 @@ class SrtpContext:
     ) -> tuple[int, bytes]:
         authenticated, tag = packet[: -self._rtcp_tag_length], packet[-self._rtcp_tag_length :]
         word = _U32.unpack(authenticated[-_RTCP_INDEX:])[0]
-        index = _fresh_rtcp_index(source, word)
+        index = _unseen_rtcp_index(source, word)
         cipher.verify(authenticated, tag)
         header, body = packet[:_RTCP_CLEAR], authenticated[_RTCP_CLEAR:-_RTCP_INDEX]
         return index, header + (cipher.crypt(packet[4:8], index, body) if word & _ENCRYPTED else body)
 
 
-def _fresh_rtcp_index(source: _Source, word: int) -> int:
+def _unseen_rtcp_index(source: _Source, word: int) -> int:
     index = word & _MAX_RTCP_INDEX
     if source.rtcp.is_replay(index):
         raise SrtpError(SrtpFailure.REPLAY)

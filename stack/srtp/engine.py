@@ -33,7 +33,7 @@ _FAILURE = {
 class SrtpEngine:
     """Both directions of one call over libsrtp; see `SrtpTransform` for the contract.
 
-    It owns the rollover counters and replay windows of every SSRC that it has seen: whoever else protects
+    It owns the rollover counters and replay windows of every SSRC that it has seen: a second engine
     under the same keys would repeat nonces.
     """
 
@@ -67,7 +67,7 @@ class SrtpEngine:
         try:
             plain: bytes = self._inbound.unprotect(packet)
         except (Error, ValueError) as error:
-            raise _refusal(error) from None
+            raise _srtp_error(error) from None
         if not known:
             self._remote_sources.add(ssrc)
         return plain
@@ -89,12 +89,12 @@ class SrtpEngine:
         try:
             plain: bytes = self._inbound.unprotect_rtcp(packet)
         except (Error, ValueError) as error:
-            raise _refusal(error) from None
+            raise _srtp_error(error) from None
         if not known:
             self._remote_sources.add(ssrc)
         return plain
 
 
-def _refusal(error: Exception) -> SrtpError:
+def _srtp_error(error: Exception) -> SrtpError:
     detail = str(error)
     return SrtpError(_FAILURE.get(detail, SrtpFailure.MALFORMED), detail)

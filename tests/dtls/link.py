@@ -1,4 +1,4 @@
-"""Two endpoints and the road between them: loss, duplicates and reordering from a seed, in virtual time."""
+"""Two endpoints and the network between them: loss, duplicates and reordering from a seed, in virtual time."""
 
 from __future__ import annotations
 

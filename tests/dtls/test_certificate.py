@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack.dtls import Certificate, CertificateFingerprint, FailureReason
+from stack.dtls import Certificate, CertificateFingerprint, DtlsFailure
 from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import check_fingerprint, peer_public_key
 from tests.dtls.certificates import rsa_certificate, self_signed
@@ -36,7 +36,7 @@ def test_one_of_several_fingerprints_is_enough() -> None:
     for expected in ((wrong,), ()):
         with pytest.raises(HandshakeFailure) as caught:
             check_fingerprint(SERVER_CERTIFICATE.der, expected)
-        assert caught.value.reason is FailureReason.FINGERPRINT_MISMATCH
+        assert caught.value.reason is DtlsFailure.FINGERPRINT_MISMATCH
 
 
 def test_a_certificate_that_may_not_sign_is_refused() -> None:
@@ -56,7 +56,7 @@ def test_a_certificate_that_may_not_sign_is_refused() -> None:
     bad = self_signed(key, x509.KeyUsage(digital_signature=False, key_encipherment=True, **flags))
     with pytest.raises(HandshakeFailure) as caught:
         peer_public_key(bad.der)
-    assert caught.value.reason is FailureReason.KEY_USAGE
+    assert caught.value.reason is DtlsFailure.KEY_USAGE
     good = self_signed(key, x509.KeyUsage(digital_signature=True, key_encipherment=False, **flags))
     assert peer_public_key(good.der) == key.public_key()
 

@@ -15,14 +15,14 @@ from stack.dtls import (
     CipherSuite,
     DtlsConfig,
     DtlsEndpoint,
+    DtlsEndpointState,
+    DtlsFailed,
+    DtlsFailure,
     DtlsRole,
-    Failed,
-    FailureReason,
     HandshakeComplete,
     NamedGroup,
     PeerClosed,
     SrtpProfile,
-    State,
     Version,
 )
 from stack.dtls.suites import SUITES
@@ -58,8 +58,8 @@ def assert_data_flows(pair: Pair) -> None:
     assert ApplicationData(b"from server") in pair.events[DtlsRole.CLIENT]
 
 
-def failures(pair: Pair, role: DtlsRole) -> list[Failed]:
-    return [event for event in pair.events[role] if isinstance(event, Failed)]
+def failures(pair: Pair, role: DtlsRole) -> list[DtlsFailed]:
+    return [event for event in pair.events[role] if isinstance(event, DtlsFailed)]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_server_of_1_3_may_send_right_after_its_finished() -> None:
     pair.client.start(0.0)
     assert not pair.server.can_send
     pair.run(until=0.06)
-    assert pair.server.state is State.HANDSHAKE
+    assert pair.server.state is DtlsEndpointState.HANDSHAKE
     pair.server.send(b"early", 0.06)
     pair.run()
     assert_connected(pair, V13)
@@ -202,13 +202,13 @@ def test_a_wrong_fingerprint_is_refused_in_the_handshake(version: Version, role:
     pair.handshake()
     mine = failures(pair, role)
     assert [(f.reason, f.alert, f.remote) for f in mine] == [
-        (FailureReason.FINGERPRINT_MISMATCH, AlertDescription.BAD_CERTIFICATE, False)
+        (DtlsFailure.FINGERPRINT_MISMATCH, AlertDescription.BAD_CERTIFICATE, False)
     ]
     assert not any(isinstance(e, HandshakeComplete) for e in pair.events[role])
     peer = DtlsRole.SERVER if role is DtlsRole.CLIENT else DtlsRole.CLIENT
     told = failures(pair, peer)
     assert [(f.reason, f.alert, f.remote) for f in told] == [
-        (FailureReason.ALERT_RECEIVED, AlertDescription.BAD_CERTIFICATE, True)
+        (DtlsFailure.ALERT_RECEIVED, AlertDescription.BAD_CERTIFICATE, True)
     ]
     if (version, role) != (V13, DtlsRole.SERVER):  # there the client is through before its certificate is seen
         assert not any(isinstance(e, HandshakeComplete) for e in pair.events[peer])
@@ -221,7 +221,7 @@ def test_close_notify_reaches_the_peer_and_is_answered(version: Version) -> None
     pair.client.close(pair.now)
     pair.run()
     assert pair.events[DtlsRole.SERVER][-1] == PeerClosed()
-    assert pair.client.state is State.CLOSED
+    assert pair.client.state is DtlsEndpointState.CLOSED
     with pytest.raises(LocalError):
         pair.client.send(b"late", pair.now)
     if version is V13:  # the other direction stays open until it is closed as well
@@ -293,8 +293,8 @@ def test_giving_up_tells_the_peer_why(version: Version) -> None:
     pair.client.abort(AlertDescription.INTERNAL_ERROR)  # too late
     pair.run()
     (ours,), (theirs,) = failures(pair, DtlsRole.CLIENT), failures(pair, DtlsRole.SERVER)
-    assert (ours.reason, ours.alert, ours.remote) == (FailureReason.ABORTED, AlertDescription.ACCESS_DENIED, False)
-    assert (theirs.reason, theirs.alert) == (FailureReason.ALERT_RECEIVED, AlertDescription.ACCESS_DENIED)
+    assert (ours.reason, ours.alert, ours.remote) == (DtlsFailure.ABORTED, AlertDescription.ACCESS_DENIED, False)
+    assert (theirs.reason, theirs.alert) == (DtlsFailure.ALERT_RECEIVED, AlertDescription.ACCESS_DENIED)
     assert not pair.client.can_send
     assert pair.client.poll_timeout() is None
 
@@ -311,7 +311,7 @@ def test_the_handshake_is_reproducible_but_for_the_hybrid() -> None:
 def test_the_peer_that_never_answers_is_given_up() -> None:
     pair = Pair(loss=1.0)
     pair.handshake(until=10_000.0)
-    assert [f.reason for f in failures(pair, DtlsRole.CLIENT)] == [FailureReason.TIMEOUT]
+    assert [f.reason for f in failures(pair, DtlsRole.CLIENT)] == [DtlsFailure.TIMEOUT]
     assert len(pair.sent[DtlsRole.CLIENT]) == 13
     assert pair.client.poll_timeout() is None
 

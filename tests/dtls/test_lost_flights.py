@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stack.dtls import DtlsRole, HandshakeComplete, NamedGroup, Version
-from stack.dtls.channel import REPEAT_FRACTION, SMALLER_DATAGRAMS
+from stack.dtls.handshake_layer import DATAGRAM_SIZE_BACKOFF, RETRANSMISSION_HOLDOFF_FRACTION
 from tests.dtls.link import Pair
 
 V12, V13 = Version.DTLS_1_2, Version.DTLS_1_3
@@ -78,7 +78,7 @@ def test_a_copy_that_the_network_made_is_no_repeat(version: Version) -> None:
     pair = Pair({"max_version": version}, duplicate=1.0, delay=DELAY)
     connected_at(pair)
     assert pair.server.counters["flight_repeated_on_request"] == 0
-    assert pair.server._channel._initial_timeout / REPEAT_FRACTION > DELAY
+    assert pair.server._layer._initial_timeout / RETRANSMISSION_HOLDOFF_FRACTION > DELAY
 
 
 def test_a_server_flight_that_crossed_ours_calls_for_nothing() -> None:
@@ -102,7 +102,7 @@ def test_a_path_that_drops_large_datagrams_is_found_out(
         filter=lambda role, data, n: None if role in narrow and len(data) > path_mtu else data,
     )
     took = connected_at(pair)
-    waits = 3 if path_mtu >= SMALLER_DATAGRAMS[0][1] else 15  # 0.4 s doubling: two, or four, vain transmissions
+    waits = 3 if path_mtu >= DATAGRAM_SIZE_BACKOFF[0][1] else 15  # 0.4 s doubling: two in vain, or four
     assert took <= 0.4 * waits * 2 + 1.0
 
 

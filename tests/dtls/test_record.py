@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.core.trace import Counters
-from stack.dtls.alerts import FailureReason, HandshakeFailure
+from stack.dtls.alerts import DtlsFailure, HandshakeFailure
 from stack.dtls.keys12 import Keys12
 from stack.dtls.keys13 import Keys13
 from stack.dtls.record import (
@@ -117,7 +117,7 @@ def test_a_record_of_padding_only_is_fatal() -> None:
     records, sealer = layer(suite, 3), protection(suite)
     with pytest.raises(HandshakeFailure) as caught:
         list(records.open(sealer.seal(0, RecordNumber(3, 0), bytes(9)), 0.0))
-    assert caught.value.reason is FailureReason.EMPTY_RECORD
+    assert caught.value.reason is DtlsFailure.EMPTY_RECORD
 
 
 def test_records_before_their_keys_wait_within_bounds() -> None:

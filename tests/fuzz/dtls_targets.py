@@ -16,7 +16,7 @@ from stack.dtls import DtlsEndpoint, DtlsRole, NamedGroup, Version
 from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import peer_public_key
 from stack.dtls.der import read_certificate
-from stack.dtls.endpoint import State
+from stack.dtls.endpoint import DtlsEndpointState
 from stack.dtls.keys12 import Keys12
 from stack.dtls.keys13 import Keys13
 from stack.dtls.messages import (
@@ -189,11 +189,11 @@ def machines(data: bytes) -> None:
         script.step(verb, where, value, data[3 : 3 + noise_length])
         data = data[3 + (noise_length if verb % 8 in (3, 6) else 0) :]
     for end in script.ends.values():
-        channel = end._channel
-        assert len(channel._reassembler._partials) <= MAX_AHEAD
-        assert len(channel.records._deferred) <= MAX_DEFERRED_RECORDS
-        assert end.state in State
-        if end.state is State.FAILED:
+        layer = end._layer
+        assert len(layer._reassembler._partials) <= MAX_AHEAD
+        assert len(layer.records._deferred) <= MAX_DEFERRED_RECORDS
+        assert end.state in DtlsEndpointState
+        if end.state is DtlsEndpointState.FAILED:
             assert end.poll_timeout() is None
 
 

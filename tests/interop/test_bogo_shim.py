@@ -22,9 +22,9 @@ from stack.dtls import (
     DtlsConfig,
     DtlsEndpoint,
     DtlsEvent,
+    DtlsFailed,
+    DtlsFailure,
     DtlsRole,
-    Failed,
-    FailureReason,
     HandshakeComplete,
     PeerClosed,
     Version,
@@ -158,10 +158,10 @@ def test_a_failure_has_its_name(capfd: pytest.CaptureFixture[str]) -> None:
     with shim("-verify-fail") as (runner, status):
         peer = endpoint(DtlsRole.SERVER)
         peer.start(0.0)
-        events = runner.converse(peer, Failed)
+        events = runner.converse(peer, DtlsFailed)
         runner.close()
         assert status() == 1
-    assert isinstance(events[-1], Failed)
+    assert isinstance(events[-1], DtlsFailed)
     assert events[-1].alert == AlertDescription.BAD_CERTIFICATE
     assert capfd.readouterr().err.startswith(":FINGERPRINT_MISMATCH: ")
 
@@ -200,7 +200,7 @@ def test_there_is_no_handshaker(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_the_configuration_speaks_of_what_there_is() -> None:
     config = json.loads((Path(interop.bogo.__file__).parent / "config.json").read_text())
-    reasons = {f":{reason.name}:" for reason in FailureReason}
+    reasons = {f":{reason.name}:" for reason in DtlsFailure}
     alerts = {f":ALERT_RECEIVED:{alert.name}:" for alert in AlertDescription}
     named = {ours for several in config["ErrorMap"].values() for ours in several}
     assert named <= reasons | alerts

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from stack.core.trace import Counters
-from stack.dtls import ApplicationData, DtlsEvent, DtlsRole, Failed, HandshakeComplete, NamedGroup, Version
-from stack.dtls.channel import MAX_TIMEOUTS
+from stack.dtls import ApplicationData, DtlsEvent, DtlsFailed, DtlsRole, HandshakeComplete, NamedGroup, Version
+from stack.dtls.handshake_layer import MAX_TIMEOUTS
 from stack.dtls.messages import Ack, HandshakeType
 from stack.dtls.reassembly import Fragment
 from stack.dtls.record import MAX_DEFERRED_RECORDS, ContentType, RecordLayer
@@ -203,8 +203,8 @@ def test_an_alert_under_keys_ends_the_connection_at_once() -> None:
     """What is authenticated is believed, in the handshake as after it."""
     pair = Pair()
     pair.handshake()
-    pair.client._channel.send_record(ContentType.ALERT, b"\2\x28")
+    pair.client._layer.send_record(ContentType.ALERT, b"\2\x28")
     pair.run(pair.now + 1.0)
     events: list[DtlsEvent] = pair.events[DtlsRole.SERVER]
-    assert isinstance(events[-1], Failed)
+    assert isinstance(events[-1], DtlsFailed)
     assert events[-1].remote
