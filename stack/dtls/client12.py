@@ -27,14 +27,11 @@ from stack.dtls.keys12 import Keys12
 from stack.dtls.messages import (
     DOWNGRADE_SENTINEL_11,
     DOWNGRADE_SENTINEL_12,
-    Certificate12,
-    CertificateRequest12,
     CertificateVerify,
-    ClientKeyExchange,
     HandshakeType,
     ServerHello,
-    ServerKeyExchange,
 )
+from stack.dtls.messages12 import Certificate12, CertificateRequest12, ClientKeyExchange, ServerKeyExchange
 from stack.dtls.negotiate import check_alpn, check_offered, check_use_srtp
 from stack.dtls.reassembly import HandshakeMessage
 from stack.dtls.signatures import PublicKey, authentication_of, choose_scheme, sign, verify

@@ -37,14 +37,8 @@ from stack.dtls.keys13 import (
     Transcript,
     signed_content,
 )
-from stack.dtls.messages import (
-    Certificate13,
-    CertificateRequest13,
-    CertificateVerify,
-    EncryptedExtensions,
-    HandshakeType,
-    ServerHello,
-)
+from stack.dtls.messages import CertificateVerify, HandshakeType, ServerHello
+from stack.dtls.messages13 import Certificate13, CertificateRequest13, EncryptedExtensions
 from stack.dtls.negotiate import check_alpn, check_offered, check_use_srtp, parse_signature_algorithms
 from stack.dtls.post13 import PostHandshake13
 from stack.dtls.reassembly import HandshakeMessage

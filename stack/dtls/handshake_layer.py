@@ -31,7 +31,7 @@ from stack.dtls.alerts import (
     unexpected_message,
 )
 from stack.dtls.flight import Flight, FlightMessage
-from stack.dtls.messages import Ack
+from stack.dtls.messages13 import Ack
 from stack.dtls.reassembly import Fragment, FragmentStatus, HandshakeMessage, Reassembler
 from stack.dtls.record import ContentType, Record, RecordLayer, RecordNumber
 from stack.dtls.suites import Version

@@ -22,7 +22,8 @@ from stack.dtls.alerts import (
 )
 from stack.dtls.handshake_layer import HandshakeLayer
 from stack.dtls.keys13 import Keys13
-from stack.dtls.messages import HandshakeType, KeyUpdate
+from stack.dtls.messages import HandshakeType
+from stack.dtls.messages13 import KeyUpdate
 from stack.dtls.reassembly import HandshakeMessage
 
 MAX_UPDATES_WITHOUT_DATA: Final = 32
@@ -119,6 +120,29 @@ class PostHandshake13:
 
 
 def _check_ticket(body: bytes) -> None:
-    """A ticket is not used, but a malformed one is still an error (RFC 8446 §4.6.1)."""
+    """A ticket is not used, but a malformed one is still an error (RFC 8446 §4.6.1).
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                        ticket_lifetime                        |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                         ticket_age_add                        |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |     length    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                          ticket_nonce                         /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                             ticket                            /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                           extensions                          /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
     if len(body) < 14:
         raise ParseError("truncated NewSessionTicket")

@@ -35,10 +35,20 @@ _HEADER: Final = Struct("!BBHHBHBH")
 
 
 class Fragment(NamedTuple):
-    """A handshake message or a piece of it.
+    """A handshake message or a piece of it (RFC 6347 §4.2.2, RFC 9147 §5.2).
 
     ```
-    | msg_type 1 | length 3 | message_seq 2 | fragment_offset 3 | fragment_length 3 | body |
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |    msg_type   |                     length                    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |          message_seq          |       fragment_offset …       |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |       …       |                fragment_length                |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                              body                             /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     ```
     """
 

@@ -86,10 +86,22 @@ class Protection(Protocol):
 
 
 class Plaintext:
-    """Epoch 0: DTLSPlaintext.
+    """Epoch 0: DTLSPlaintext (RFC 6347 §4.1, RFC 9147 §4).
 
     ```
-    | type 1 | version 2 | epoch 2 | sequence number 6 | length 2 | fragment |
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |      type     |            version            |    epoch …    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |    … epoch    |               sequence_number …               |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |               … sequence_number               |    length …   |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |    … length   |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                            fragment                           /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     ```
     """
 
@@ -106,7 +118,28 @@ class Plaintext:
 
 
 class Protection12:
-    """DTLSCiphertext of 1.2 with an AEAD (RFC 5246 §6.2.3.3, RFC 5288 §3, RFC 7905 §2)."""
+    """DTLSCiphertext of 1.2 with an AEAD (RFC 5246 §6.2.3.3, RFC 5288 §3, RFC 7905 §2).
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |      type     |            version            |    epoch …    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |    … epoch    |               sequence_number …               |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |               … sequence_number               |    length …   |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |    … length   |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /     nonce_explicit (8 bytes with GCM, none with ChaCha20)     /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                           ciphertext                          /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                         tag (16 bytes)                        /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
 
     __slots__ = ("_aead", "_explicit", "_fixed_iv", "_iv", "overhead")
 
@@ -145,7 +178,21 @@ class Protection13:
     """DTLSCiphertext of 1.3 (RFC 9147 §4) with sequence number encryption (§4.2.3).
 
     ```
-    | 0 0 1 C S L E E | [connection id] | sequence number 1 or 2 | [length 2] | encrypted record |
+     0 1 2 3 4 5 6 7
+    +-+-+-+-+-+-+-+-+
+    |0|0|1|C|S|L|E E|   E E: the two low bits of the epoch
+    +-+-+-+-+-+-+-+-+
+    / connection id /   if C, which was never negotiated
+    +-+-+-+-+-+-+-+-+
+    |   sequence    |   encrypted; 16 bits if S, else 8
+    |    number     |
+    +-+-+-+-+-+-+-+-+
+    |    length     |   16 bits if L, else to the end of the datagram
+    |               |
+    +-+-+-+-+-+-+-+-+
+    /   encrypted   /   DTLSInnerPlaintext: content, its type (8 bits), zeros;
+    /    record     /   then the tag
+    +-+-+-+-+-+-+-+-+
     ```
     """
 
@@ -218,8 +265,8 @@ class RecordLayer:
     """The epochs of both directions, and the way from datagrams to records and back.
 
     Reading: `current` is the newest epoch of which a record was authenticated, `newest` the newest whose keys are
-    known; they differ while the peer may still be sending in the old one. The one before `current` is kept for a while
-    in 1.3, for late records and retransmitted Finished messages.
+    known; they differ while the peer may still be sending in the old one. The one before `current` is kept for a
+    while in 1.3, for late records and retransmitted Finished messages.
     """
 
     def __init__(self, counters: Counters) -> None:

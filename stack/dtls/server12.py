@@ -38,15 +38,12 @@ from stack.dtls.keys12 import Keys12
 from stack.dtls.messages import (
     DOWNGRADE_SENTINEL_12,
     RANDOM_LENGTH,
-    Certificate12,
-    CertificateRequest12,
     CertificateVerify,
     ClientHello,
-    ClientKeyExchange,
     HandshakeType,
     ServerHello,
-    ServerKeyExchange,
 )
+from stack.dtls.messages12 import Certificate12, CertificateRequest12, ClientKeyExchange, ServerKeyExchange
 from stack.dtls.negotiate import (
     answer_alpn,
     answer_use_srtp,

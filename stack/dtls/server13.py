@@ -48,14 +48,12 @@ from stack.dtls.keys13 import (
 from stack.dtls.messages import (
     HELLO_RETRY_REQUEST_RANDOM,
     RANDOM_LENGTH,
-    Certificate13,
-    CertificateRequest13,
     CertificateVerify,
     ClientHello,
-    EncryptedExtensions,
     HandshakeType,
     ServerHello,
 )
+from stack.dtls.messages13 import Certificate13, CertificateRequest13, EncryptedExtensions
 from stack.dtls.negotiate import (
     answer_alpn,
     answer_use_srtp,

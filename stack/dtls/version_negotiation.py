@@ -22,7 +22,8 @@ from stack.dtls.client13 import Client13
 from stack.dtls.client_hello import ClientHelloBuilder
 from stack.dtls.context import HandshakeContext, Handshaker
 from stack.dtls.extensions import ExtensionType, parse_supported_versions, parse_u16
-from stack.dtls.messages import ClientHello, HandshakeType, HelloVerifyRequest, ServerHello
+from stack.dtls.messages import ClientHello, HandshakeType, ServerHello
+from stack.dtls.messages12 import HelloVerifyRequest
 from stack.dtls.negotiate import parse_client_hello
 from stack.dtls.reassembly import HandshakeMessage
 from stack.dtls.server12 import Server12

@@ -1,15 +1,40 @@
 """SRTP and SRTCP written to be read, on top of AES-CTR, HMAC and AES-GCM (RFC 3711 §3, RFC 7714 §8–9).
 
-    SRTP                                  SRTCP
-    +---------------------------+         +---------------------------+
-    | RTP header … extension    | clear   | first RTCP header + SSRC  | clear
-    +---------------------------+         +---------------------------+
-    | payload, padding          | secret  | rest of the compound      | secret
-    +---------------------------+         +---------------------------+
-    | tag (16 AEAD, 10 HMAC)    |         | tag (AEAD)                |
-    +---------------------------+         | E | SRTCP index           | clear
-                                          | tag (HMAC)                |
-                                          +---------------------------+
+SRTP (RFC 3711 §3.1, RFC 7714 §8; the tag has 16 bytes in an AEAD, 10 or 4 in HMAC-SHA1):
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |V=2|P|X|   CC  |M|      PT     |        sequence number        |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                           timestamp                           |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                              SSRC                             |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                    CSRCs, header extension                    /  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                        payload, padding                       /  authenticated and encrypted
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                       authentication tag                      /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+SRTCP (RFC 3711 §3.4, RFC 7714 §9; E says whether it is encrypted):
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |V=2|P|    RC   |       PT      |             length            |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                       SSRC of the sender                      |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                  rest of the compound packet                  /  authenticated and encrypted
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                 authentication tag, of an AEAD                /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |E|                         SRTCP index                         |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                authentication tag, of HMAC-SHA1               /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
 The 48-bit index of an RTP packet never travels: its lower 16 bits are the sequence number, the upper 32 (the
 rollover counter) are counted on both sides. `engine.py` is the same over libsrtp and two to six times faster;

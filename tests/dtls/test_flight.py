@@ -8,7 +8,7 @@ from stack.core.trace import Counters
 from stack.dtls.flight import MAX_SENT_RECORDS, Flight, FlightMessage
 from stack.dtls.handshake_layer import HandshakeLayer
 from stack.dtls.keys13 import Keys13
-from stack.dtls.messages import Ack
+from stack.dtls.messages13 import Ack
 from stack.dtls.reassembly import HEADER_LENGTH, Fragment
 from stack.dtls.record import ContentType, Record, RecordLayer, RecordNumber
 from stack.dtls.suites import SUITES, CipherSuite, Version

@@ -27,22 +27,15 @@ from stack.dtls import (
 from stack.dtls.client_hello import ClientHelloBuilder
 from stack.dtls.endpoint import MAX_HANDSHAKE_BYTES, MAX_WARNING_ALERTS, UNAUTHENTICATED_ALERT_AFTER
 from stack.dtls.extensions import ExtensionType, u16_list16
-from stack.dtls.messages import (
-    Ack,
+from stack.dtls.messages import CertificateVerify, ClientHello, HandshakeType, ServerHello
+from stack.dtls.messages12 import (
     Certificate12,
-    Certificate13,
     CertificateRequest12,
-    CertificateRequest13,
-    CertificateVerify,
-    ClientHello,
     ClientKeyExchange,
-    EncryptedExtensions,
-    HandshakeType,
     HelloVerifyRequest,
-    KeyUpdate,
-    ServerHello,
     ServerKeyExchange,
 )
+from stack.dtls.messages13 import Ack, Certificate13, CertificateRequest13, EncryptedExtensions, KeyUpdate
 from stack.dtls.post13 import MAX_UPDATES_WITHOUT_DATA
 from stack.dtls.reassembly import Fragment, Reassembler
 from stack.dtls.record import ContentType, RecordLayer, RecordNumber

@@ -11,7 +11,8 @@ import pytest
 from stack.core.trace import Counters
 from stack.dtls import ApplicationData, DtlsEvent, DtlsFailed, DtlsRole, HandshakeComplete, NamedGroup, Version
 from stack.dtls.handshake_layer import MAX_TIMEOUTS
-from stack.dtls.messages import Ack, HandshakeType
+from stack.dtls.messages import HandshakeType
+from stack.dtls.messages13 import Ack
 from stack.dtls.reassembly import Fragment
 from stack.dtls.record import MAX_DEFERRED_RECORDS, ContentType, RecordLayer
 from tests.dtls.link import Pair

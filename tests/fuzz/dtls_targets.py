@@ -19,21 +19,15 @@ from stack.dtls.der import read_certificate
 from stack.dtls.endpoint import DtlsEndpointState
 from stack.dtls.keys12 import Keys12
 from stack.dtls.keys13 import Keys13
-from stack.dtls.messages import (
-    Ack,
+from stack.dtls.messages import CertificateVerify, ClientHello, ServerHello
+from stack.dtls.messages12 import (
     Certificate12,
-    Certificate13,
     CertificateRequest12,
-    CertificateRequest13,
-    CertificateVerify,
-    ClientHello,
     ClientKeyExchange,
-    EncryptedExtensions,
     HelloVerifyRequest,
-    KeyUpdate,
-    ServerHello,
     ServerKeyExchange,
 )
+from stack.dtls.messages13 import Ack, Certificate13, CertificateRequest13, EncryptedExtensions, KeyUpdate
 from stack.dtls.reassembly import MAX_AHEAD, MAX_BUFFERED, MAX_MESSAGE_LENGTH, Fragment, Reassembler
 from stack.dtls.record import MAX_DEFERRED_RECORDS, MAX_RECORDS_PER_DATAGRAM, RecordLayer
 from stack.dtls.suites import SUITES, CipherSuite
