@@ -22,8 +22,8 @@ and never again. When nothing of the kind has come on the selected path for `con
 §5.1 gives 30 s), the path that was heard of latest takes its place; if there is none, the peer is gone. If no
 check ever came in `patience` seconds, the agent has failed (RFC 8863 asks to wait that long).
 
-Left out: lite facing lite (RFC 8445 §6.1.1), where neither side checks anything: such an offer is refused. Checks of
-our own to measure the round-trip time.
+Left out: lite facing lite (RFC 8445 §6.1.1), where neither side checks anything: such an offer is refused. Checks
+of our own to measure the round-trip time.
 """
 
 from __future__ import annotations

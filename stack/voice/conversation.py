@@ -452,7 +452,7 @@ class Conversation:
                 if event.reason is EndReason.CONSENT_EXPIRED:
                     heard_by = None
                 elif event.reason is not EndReason.HUNG_UP:
-                    # The peer fell silent when its last datagram left: what it heard had left a round trip earlier.
+                    # The peer fell silent when its last datagram left: it heard what left a round trip before.
                     heard_by = now - 2 * self._way
                 self._floor.end(heard_by, now)
                 for said in self._floor.drain_events():
