@@ -19,8 +19,8 @@ Which path is selected:
 When no check has come on any path for `consent_timeout` seconds, the peer is gone (RFC 7675 §5.1 gives 30 s); if
 none ever came in `patience` seconds, the agent has failed (RFC 8863 asks to wait that long).
 
-Left out: lite facing lite (RFC 8445 §6.1.1), where neither side checks anything: such an offer is refused. Checks of
-our own to measure the round-trip time.
+Left out: lite facing lite (RFC 8445 §6.1.1), where neither side checks anything: such an offer is refused;
+checks of our own to measure the round-trip time.
 """
 
 from __future__ import annotations
