@@ -297,8 +297,8 @@ def describe(event: object) -> dict[str, Any]:
     """Return the fields of an event as JSON can say them.
 
     What may be a secret stays out: messages, typed words (their size is told) and instructions, telephone keys
-    (PINs and card numbers are typed there), channels' protocols (tokens travel in them), and sound, which is in the
-    recording.
+    (PINs and card numbers are typed there), channels' protocols (tokens travel in them), and sound, which is in
+    the recording.
     """
     if isinstance(event, MessageReceived):
         return {"channel": event.channel, "text": isinstance(event.data, str), "size": len(event.data)}
