@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
@@ -304,7 +304,7 @@ class PlayoutQueue:
             count = min(len(array), round(rate * FRAME))
             piece = array[:count]
             plain = piece.dtype == np.int16 and piece.ndim == 1 and self.channels == 1
-            block = cast(Samples, piece) if plain else to_int16(piece, self.channels)
+            block: Samples = piece if plain else to_int16(piece, self.channels)  # type: ignore[assignment]
             if count == len(array):
                 self._chunks.popleft()
             else:
