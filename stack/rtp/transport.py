@@ -112,8 +112,13 @@ class RtpTransport:
                 section = self._find_section(packet, extensions)
             if section is None:
                 self.counters.add("unknown_payload_type")
-            else:
-                section.handle_packet(packet, extensions, now)
+            elif packet.payload_type in section.types.rtx:
+                section.handle_retransmission(packet, now)
+            elif (placed := section.place(packet, now)) is not None:
+                stream, sequence = placed
+                stream.handle_packet(packet, sequence, now, extensions.audio_level)
+                if stream.nack is not None or stream.dtmf.deadline is not None:
+                    section.set_receive_timers(stream)
         except ParseError:
             self.counters.add("malformed_rtp")
             return
