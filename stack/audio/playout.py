@@ -232,7 +232,8 @@ class PlayoutQueue:
         if self._origin is None:
             first = self._written_at
         else:
-            first = self._due - self.lead * self._frame
+            # On the grid as well, so that it is the very instant at which the frame before it is due.
+            first = self._anchor + (self._slot - self.lead - self._anchor_slot) * self._frame
         if len(self._ready) >= self._frame_samples:
             return first
         if len(self._ready):
