@@ -128,8 +128,6 @@ class TurnManager:
         self._collected: deque[tuple[float, Samples]] = deque()
         self._opened_at: float | None = None
         self._speech_ended = 0.0
-        self._quiet_since: Instant = 0.0
-        self._onset: Instant | None = None
         self._turn_over: Instant | None = None
         self._heard_at: Instant | None = None  # when the latest frame came
         self._transits = SlidingMinimum(MIN_TRANSIT_WINDOW)
@@ -176,19 +174,18 @@ class TurnManager:
 
     def _on_speech(self, event: SpeechEvent, now: Instant) -> None:
         if isinstance(event, SpeechStarted):
-            self._onset = self._arrival_of(event.onset, now)
-            after = round((now - self._onset) * 1000.0, 1)
+            spoken = now - self._arrival_of(event.onset, now)
+            after = round(spoken * 1000.0, 1)
             self._events.append(ev.UserStartedSpeaking(event.media_time, after))
             if self._opened_at is None and self.settings.hears:
                 self._opened_at = event.media_time
             paused = self._turns.state is TurnState.USER_PAUSED
             self._pauses.end(event.onset - self._speech_ended if paused else None)
-            self._turns.speech_started(now, spoken=now - self._onset)
+            self._turns.speech_started(now, spoken=spoken)
         else:
             self._speech_ended = event.media_time
             self._report_pieces()
             self._events.append(ev.UserStoppedSpeaking(event.media_time))
-            self._quiet_since = now - event.silence
             self._turns.speech_stopped(now, event.duration, event.silence)
         self._act(now)
 
@@ -208,7 +205,7 @@ class TurnManager:
         wait, question = self._pauses.estimate(sound[begin:end], silence, speech, self.settings.eagerness)
         if question is not None:
             self._events.append(question)
-        self._turns.end_of_turn_at(self._quiet_since + wait, now)
+        self._turns.end_of_turn_at(self._turns.quiet_since + wait, now)
 
     def _sound(self, start: float = -math.inf) -> tuple[float, Samples]:
         """Return what is collected, from the block that holds `start`, and the media time of its first sample."""
@@ -444,7 +441,6 @@ class TurnManager:
         if pressed and self._collected:
             start, samples = self._collected[-1]
             self._opened_at = start + len(samples) / DETECTOR_RATE
-            self._onset = now
         self._turns.push_to_talk(pressed, now)
         self._act(now)
 
@@ -592,7 +588,7 @@ class TurnManager:
         heard = self._sender.heard(now, self.playout_delay, silenced=True)
         self.current.held_at = heard.samples
         self._silence_client(self.current.number, heard.sent, now)
-        stop = 0.0 if self._onset is None else (now - self._onset) * 1000.0
+        stop = 0.0 if self._turns.onset is None else (now - self._turns.onset) * 1000.0
         heard_ms = round(heard.milliseconds, 1)
         last = self._sender.last_timestamp
         self._events.append(ev.ReplyHeld(self.current.number, heard_ms, round(stop, 1), last))

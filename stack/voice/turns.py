@@ -278,8 +278,10 @@ class TurnTaking:
         self._timers: Timers[TurnInput] = Timers()
         self._events: list[TurnEvent] = []
         self._audible = False
-        self._onset = 0.0
-        self._quiet_since = 0.0
+        self.onset: Instant | None = None
+        """When the speech began that runs or ran last, by the clock of its arrival."""
+        self.quiet_since: Instant = 0.0
+        """When it fell silent."""
 
     @property
     def state(self) -> TurnState:
@@ -300,18 +302,18 @@ class TurnTaking:
 
     def speech_started(self, now: Instant, spoken: float = 0.0) -> None:
         """Speech is certain; it began `spoken` seconds ago."""
+        self.onset = now - spoken
         if not self._settings.hears:
             return
-        self._onset = now - spoken
         if self._state is TurnState.OVERLAP:
             self._timers.clear(TurnInput.END_OF_TURN)
         self._feed(TurnInput.SPEECH_STARTED, now)
 
     def speech_stopped(self, now: Instant, duration: float, silence: float | None = None) -> None:
         """It is quiet after `duration` seconds of speech, and has been for `silence` seconds."""
+        self.quiet_since = now - (self._settings.pause if silence is None else silence)
         if not self._settings.hears:
             return
-        self._quiet_since = now - (self._settings.pause if silence is None else silence)
         if self._state is TurnState.OVERLAP:
             self._arm(TurnInput.END_OF_TURN, now)
             return
@@ -322,7 +324,7 @@ class TurnTaking:
     def end_of_turn_at(self, at: Instant, now: Instant) -> None:
         """An estimator says when the present pause will have been the end, if it lasts; `semantic` mode only."""
         if self._settings.mode is TurnMode.SEMANTIC and self._state is TurnState.USER_PAUSED:
-            latest = self._quiet_since + self._settings.longest_wait
+            latest = self.quiet_since + self._settings.longest_wait
             self._timers.set(TurnInput.END_OF_TURN, max(now, min(at, latest)))
             self.handle_timeout(now)
 
@@ -353,6 +355,7 @@ class TurnTaking:
         if self._settings.mode is not TurnMode.MANUAL:
             return
         if pressed:
+            self.onset = now
             for name in (TurnInput.SPEECH_STARTED, TurnInput.BARGE_IN, TurnInput.CONFIRMED):
                 self._feed(name, now)
         elif self._state in _USER_LIVE:
@@ -456,13 +459,13 @@ class TurnTaking:
             return
         at: Instant | None = None
         if name is TurnInput.END_OF_TURN:
-            at = self._quiet_since + rules.longest_wait
+            at = self.quiet_since + rules.longest_wait
         elif name is TurnInput.BARGE_IN and rules.interrupt_response:
             at = now
         elif name is TurnInput.CONFIRMED:
             # Silence is reported a pause late: only then is it certain that the speech went on for so long.
             wait = rules.confirm_interruption_ms / 1000.0 + rules.pause
-            at = now if rules.resume_after_ms is None else self._onset + wait
+            at = now if rules.resume_after_ms is None or self.onset is None else self.onset + wait
         elif name is TurnInput.FALSE_INTERRUPTION and rules.resume_after_ms is not None:
             at = now + rules.resume_after_ms / 1000.0
         elif name is TurnInput.IDLE_TIMEOUT and rules.idle_timeout_ms is not None:

@@ -1,8 +1,8 @@
 """How far a packet walks: the parts that it passes, and what it costs in Python calls.
 
-The lists below are the walks of `docs/architecture.md`. A part is a class that keeps state and takes the packet over;
-what it asks on the way (parsers, ciphers, codecs, tables, timers) is no hop. The bounds are the house's: a change that
-makes a packet walk further has to argue with this file.
+The lists below are the walks of `docs/architecture.md`. A hop is a class that keeps state and takes the packet
+over; what it asks on the way (parsers, ciphers, codecs, tables, timers) is none. A change that makes a packet walk
+further has to argue with the bounds of this file.
 """
 
 from __future__ import annotations
