@@ -7,7 +7,8 @@ are for what is written once per call and read by people as well.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from abc import ABC
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import msgspec
 
@@ -20,6 +21,17 @@ T = TypeVar("T")
 
 UNREADABLE = (msgspec.MsgspecError, StackError, ValueError, TypeError, OverflowError, RecursionError)
 """What msgspec, or a class that checks its own fields, raises for data that is not what its type says."""
+
+
+if TYPE_CHECKING:
+    TextOrBytes: TypeAlias = str | bytes
+else:
+
+    class TextOrBytes(ABC):  # noqa: B024 - nothing is made of it
+        """A `str` or `bytes`. msgspec takes no union of the two, which JSON cannot tell apart; MessagePack can."""
+
+    TextOrBytes.register(str)
+    TextOrBytes.register(bytes)
 
 
 class Value(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
