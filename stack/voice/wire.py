@@ -83,9 +83,9 @@ def _encode_unknown(value: object) -> object:
     """Return what msgspec can write for what it cannot: arrays of samples, and single numbers of numpy's."""
     if isinstance(value, np.ndarray):
         name = _DTYPE_NAMES.get(value.dtype)
-        if name is None or value.ndim not in (1, 2):
-            raise TypeError(f"{value.dtype} of shape {value.shape} is no sound")
         channels = value.shape[1] if value.ndim == 2 else 0
+        if name is None or value.ndim - 1 != (channels > 0) or channels > MAX_CHANNELS:
+            raise TypeError(f"{value.dtype} of shape {value.shape} is no sound")
         return name, channels, value.astype(_DTYPES[name], copy=False).tobytes()
     if isinstance(value, np.generic):
         return value.item()
@@ -98,7 +98,8 @@ def _decode_unknown(kind: Any, given: Any) -> object:
         return given
     name, channels, data = given
     wanted = _wanted.get(id(kind)) or _note_wanted(kind)
-    if name not in wanted.names or type(channels) is not int or not 0 <= channels <= MAX_CHANNELS:
+    plain = type(channels) is int and type(data) is bytes
+    if not plain or not 0 <= channels <= MAX_CHANNELS or name not in wanted.names:
         raise ValueError("no sound of the kind that is wanted here")
     samples = np.frombuffer(bytearray(data), _DTYPES[name])  # of its own memory: it may be written to
     if channels:
