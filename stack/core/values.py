@@ -15,7 +15,7 @@ import msgspec
 from stack.core.errors import LocalError, ParseError, StackError
 
 MAX_JSON_SIZE = 524_288
-"""Bytes of JSON that are read; a negotiated session of a browser's takes 10,000."""
+"""Bytes of JSON that are read; what was negotiated with a browser takes 5,000."""
 
 T = TypeVar("T")
 
