@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from stack.aio.context import CallContext, Tool
 from stack.aio.control import EVENT_BACKLOG, CallControl, CallEnded, CallLink
 from stack.aio.endpointing import Endpointing, News
 from stack.aio.inbox import Inbox
-from stack.aio.recording import Recording, StartRecording, StopRecording
+from stack.aio.recording import Recording, StartRecording, StopRecording, find_recording
 from stack.aio.reply import Reply
 from stack.aio.speaker import Speaker
 from stack.aio.transcription import Transcriber, Transcription, Work
@@ -83,6 +84,7 @@ class Call:
         self.connected: Connected | None = None
         self.recording: Recording | None = None
         """The latest recording of this call."""
+        self._recordings = 0
         self._is_connected = asyncio.Event()
         self._has_ended = asyncio.Event()
 
@@ -249,14 +251,14 @@ class Call:
             raise CallEnded("the call is over")
         if self.recording is not None and self.recording.is_running:
             raise LocalError(f"the call is being recorded to {self.recording.path} already")
-
-        self.recording = recording = await self.control.execute(
-            StartRecording(path, self.id, sample_rate=sample_rate)
-        )
+        self._recordings += 1
+        name = f"{self.id}/{self._recordings}"
+        await self.control.execute(StartRecording(name, os.fspath(path), self.id, sample_rate))
+        self.recording = recording = find_recording(name)
         try:
             await recording.wait_opened()
         except LocalError:
-            self.control.command(StopRecording(recording))
+            self.control.command(StopRecording(name))
             raise
         return recording
 
@@ -264,7 +266,7 @@ class Call:
         """End the recording that runs, wait until it is written, and return it; None if there was none."""
         recording = self.recording
         if recording is not None:
-            self.control.command(StopRecording(recording))
+            self.control.command(StopRecording(recording.name))
             await recording.wait_finished()
         return recording
 

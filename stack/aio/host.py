@@ -21,7 +21,7 @@ from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
 from stack.aio.hosted import HostedCall, MediaSide
 from stack.aio.programs import as_program
-from stack.aio.recording import Recording, StartRecording, check_folder, file_name
+from stack.aio.recording import Recording, StartRecording, check_folder, file_name, find_recording
 from stack.aio.tracing import CallSpans
 from stack.aio.udp import bind_all, local_addresses
 from stack.audio import Lateness
@@ -197,7 +197,8 @@ class Host:
         self._endpoint.add(hosted.id, conversation, conversation.session.parameters.local.ice_ufrag)
         if self.config.record_dir is not None:
             path = os.path.join(self.config.record_dir, file_name(hosted.id, time.time()))
-            hosted.call.recording = StartRecording(path, hosted.id).apply(conversation, now)
+            StartRecording(hosted.id, path, hosted.id).apply(conversation, now)
+            hosted.call.recording = find_recording(hosted.id)
 
     async def renegotiate(self, call: Call, offer: str) -> Renegotiated:
         """Answer a further offer on a call that is up: same certificate, sections and codec (RFC 3264 §8).

@@ -18,15 +18,16 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from struct import pack
 from typing import BinaryIO, TextIO, TypeAlias
+from weakref import WeakValueDictionary
 
 from stack.audio import Samples
 from stack.audio.wav import FilePath
 from stack.core.errors import LocalError
 from stack.core.machine import Instant
+from stack.core.values import Value
 from stack.session import Ended
 from stack.voice.audio_sender import SpokenFrame
 from stack.voice.conversation import Conversation
@@ -55,11 +56,20 @@ class Recording:
     """One call's recording: the tap of its conversation, and the two files."""
 
     def __init__(
-        self, path: FilePath, *, call_id: str, start: Instant, sample_rate: int = 16_000, wall: float | None = None
+        self,
+        path: FilePath,
+        *,
+        call_id: str,
+        start: Instant,
+        sample_rate: int = 16_000,
+        wall: float | None = None,
+        name: str = "",
     ) -> None:
         self.path = Path(path)
         self.events_path = self.path.with_suffix(".jsonl")
         self.call_id = call_id
+        self.name = name
+        """What commands call it."""
         self.dropped = 0
         """Frames and events that the queue had no room for."""
         self.duration = 0.0
@@ -313,32 +323,65 @@ def _create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
 
 
-__all__ = ["MAX_WAITING", "SAMPLE_RATES", "Recording", "check_folder", "file_name"]
+# -- commands ----------------------------------------------------------------------------------------------
+
+_named: WeakValueDictionary[str, Recording] = WeakValueDictionary()
+"""Those that commands began in this process."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartRecording:
-    """The command that begins a recording of a call; see `Call.start_recording`."""
+def find_recording(name: str) -> Recording:
+    """Return the recording that `StartRecording` began under this name; raises `LocalError` if it is gone."""
+    recording = _named.get(name)
+    if recording is None:
+        raise LocalError(f"there is no recording {name!r} in this process")
+    return recording
 
-    path: FilePath
+
+class StartRecording(Value, frozen=True):
+    """The command that begins a recording of a call; see `Call.start_recording`.
+
+    `name` is the caller's choice, and of one recording only: `find_recording` has it in the process that writes.
+    """
+
+    name: str
+    path: str
     call_id: str
     sample_rate: int = 16_000
 
-    def apply(self, conversation: Conversation, now: Instant) -> Recording:
-        """Return the recording that runs from now on."""
-        recording = Recording(self.path, call_id=self.call_id, start=now, sample_rate=self.sample_rate)
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """Record from now on."""
+        recording = Recording(
+            self.path, call_id=self.call_id, start=now, sample_rate=self.sample_rate, name=self.name
+        )
+        _named[self.name] = recording
         conversation.tap = recording
-        return recording
 
 
-@dataclass(frozen=True, slots=True)
-class StopRecording:
-    """The command that ends a recording; harmless when it has ended."""
+class StopRecording(Value, frozen=True):
+    """The command that ends the recording of this name; harmless when it has ended."""
 
-    recording: Recording
+    name: str
 
     def apply(self, conversation: Conversation, now: Instant) -> None:
         """Nothing is recorded from now on."""
-        self.recording.close(now)
-        if conversation.tap is self.recording:
-            conversation.tap = None
+        recording = _named.get(self.name)
+        if recording is not None:
+            recording.close(now)
+            if conversation.tap is recording:
+                conversation.tap = None
+
+
+RecordingCommand: TypeAlias = StartRecording | StopRecording
+"""What a conversation is told beside `ConversationCommand`, where there is a disk."""
+
+__all__ = [
+    "MAX_WAITING",
+    "SAMPLE_RATES",
+    "Recording",
+    "RecordingCommand",
+    "StartRecording",
+    "StopRecording",
+    "check_folder",
+    "file_name",
+    "find_recording",
+]

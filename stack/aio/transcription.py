@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 import numpy as np
+from msgspec import structs
 
 from stack.audio import Samples
 from stack.voice.events import UserStoppedSpeaking, Utterance, UtteranceDiscarded, UtterancePiece
@@ -96,7 +97,7 @@ class Transcription:
         worker = asyncio.create_task(self._run())
         try:
             async for turn in turns:
-                yield turn if turn.text else replace(turn, text=await self._text_of(turn, worker))
+                yield turn if turn.text else structs.replace(turn, text=await self._text_of(turn, worker))
         finally:
             worker.cancel()
             await asyncio.wait([worker])

@@ -13,7 +13,7 @@ from stack.audio.codec import (
     packet_duration,
 )
 from stack.audio.conceal import Concealer
-from stack.audio.frame import AudioFrame, Pcm, to_int16
+from stack.audio.frame import AudioFrame, Pcm, PcmArray, to_int16
 from stack.audio.g711 import G711Decoder, G711Encoder, G711Law
 from stack.audio.noise import ComfortNoise
 from stack.audio.playout import FRAME, Lateness, PlayoutFrame, PlayoutQueue
@@ -40,6 +40,7 @@ __all__ = [
     "OpusDecoder",
     "OpusEncoder",
     "Pcm",
+    "PcmArray",
     "PlayoutFrame",
     "PlayoutQueue",
     "ReceiveStatistics",

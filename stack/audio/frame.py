@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from stack.audio.codec import Samples
 from stack.core.errors import LocalError
 
-PcmArray: TypeAlias = "NDArray[np.int16] | NDArray[np.float32] | NDArray[np.float64]"
+PcmArray: TypeAlias = NDArray[np.int16 | np.float32 | np.float64]
+"""Samples as int16 or as floats in -1 … 1."""
 Pcm: TypeAlias = "PcmArray | bytes | bytearray | memoryview"
 """What a program may write: int16, floats in -1 … 1, or bytes of little-endian int16."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AudioFrame:
+class AudioFrame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, eq=False):
     """Mono int16 `samples` of shape (n,) at `sample_rate` Hz.
 
     `media_time` is the time in seconds from the first sample of the stream to the first one of this frame, on the

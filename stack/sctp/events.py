@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, NewType, TypeAlias
 
+from stack.core.values import TextOrBytes, Value
 from stack.sctp.reset import IncomingReset, OutgoingReset
 from stack.sctp.rx.reassembly import Message
 
@@ -11,13 +12,13 @@ ChannelId = NewType("ChannelId", int)
 """A data channel: its stream identifier, 0 to 65534."""
 
 
-class AssociationUp(NamedTuple):
+class AssociationUp(Value, frozen=True):
     """The association is established; `max_channels` is how many streams both sides have."""
 
     max_channels: int
 
 
-class AssociationClosed(NamedTuple):
+class AssociationClosed(Value, frozen=True):
     """It is over. `reason` is empty after an orderly shutdown; `by_peer` says who ended it."""
 
     reason: str
@@ -33,7 +34,7 @@ AssociationEvent: TypeAlias = (
 )
 
 
-class ChannelOpened(NamedTuple):
+class ChannelOpened(Value, frozen=True):
     """A data channel can be used. `priority` is the peer's wish if `by_peer`."""
 
     channel: ChannelId
@@ -47,20 +48,20 @@ class ChannelOpened(NamedTuple):
     by_peer: bool
 
 
-class MessageReceived(NamedTuple):
+class MessageReceived(Value, frozen=True):
     """A message: text or bytes, whichever the peer sent."""
 
     channel: ChannelId
-    data: str | bytes
+    data: TextOrBytes
 
 
-class ChannelClosed(NamedTuple):
+class ChannelClosed(Value, frozen=True):
     """A data channel is gone; its identifier may be used again."""
 
     channel: ChannelId
 
 
-class BufferedAmountLow(NamedTuple):
+class BufferedAmountLow(Value, frozen=True):
     """What waits on a channel has fallen to its threshold."""
 
     channel: ChannelId

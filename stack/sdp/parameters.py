@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Self
+
+import msgspec
 
 from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, RemoteError
+from stack.core.values import from_json, to_json
 from stack.sdp.description import SessionDescription
 from stack.sdp.grammar import MediaDirection, Msid, RtpMap, Setup
-from stack.sdp.portable import Portable
 
 EXTENSION_AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 EXTENSION_MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
@@ -123,7 +126,7 @@ class LocalData:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalParameters(Portable):
+class LocalParameters:
     """What our side brings to a negotiation.
 
     Each of `candidates` reads `candidate:…` (RFC 8839 §5.1). `setup` is what we answer to an offer that leaves it
@@ -150,9 +153,27 @@ class LocalParameters(Portable):
         if self.setup not in (Setup.ACTIVE, Setup.PASSIVE):
             raise LocalError("our side of a=setup is active or passive")
 
+    def to_json(self) -> str:
+        """Return everything as JSON text. It holds our ICE password: treat it as a secret."""
+        return to_json(self)
 
-@dataclass(frozen=True, slots=True)
-class AudioParameters:
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote; raises `ParseError` for anything else."""
+        local = from_json(cls, text)
+        local.check()
+        return local
+
+    def check(self) -> None:
+        """Raise `ParseError` if its text is not SDP."""
+        CertificateFingerprint.parse(self.fingerprint.serialize())
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="section"):
+    """An agreed section. Its JSON names its kind, because JSON knows no types."""
+
+
+class AudioParameters(_Section, frozen=True, tag="audio"):
     """An agreed audio section. Directions and payload types hold both ways: we answer with those of the offer.
 
     `local_parameters` (fmtp) is what we asked to receive, `remote_parameters` what the peer asks us to send.
@@ -169,7 +190,7 @@ class AudioParameters:
     remote_parameters: Mapping[str, str]
     red_payload_type: int | None = None
     telephone_event_payload_type: int | None = None
-    extensions: Mapping[str, int] = field(default_factory=dict)
+    extensions: Mapping[str, int] = msgspec.field(default_factory=dict)
     extmap_allow_mixed: bool = False
     rtcp_feedback: tuple[str, ...] = ()
     rtcp_rsize: bool = False
@@ -181,8 +202,7 @@ class AudioParameters:
     max_ptime: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DataParameters:
+class DataParameters(_Section, frozen=True, tag="data"):
     """An agreed data channel section.
 
     `remote_max_message_size` is what the peer takes, in bytes; 0: any size. With both INIT chunks exchanged in
@@ -196,7 +216,7 @@ class DataParameters:
 
 
 @dataclass(frozen=True, slots=True)
-class Negotiation(Portable):
+class Negotiation:
     """What both sides agreed on; `answer` is ours to send, or the one that we accepted.
 
     `media` has the accepted sections in the order of the description: at most one for data, and for sound one or a
@@ -235,6 +255,23 @@ class Negotiation(Portable):
     def data(self) -> DataParameters | None:
         """The section of the data channels; None without them."""
         return next((section for section in self.media if isinstance(section, DataParameters)), None)
+
+    def to_json(self) -> str:
+        """Return everything as JSON text."""
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote; raises `ParseError` for anything else."""
+        negotiation = from_json(cls, text)
+        negotiation.check()
+        return negotiation
+
+    def check(self) -> None:
+        """Raise `ParseError` if its text is not SDP."""
+        SessionDescription.parse(self.answer.serialize())
+        for fingerprint in self.remote_fingerprints:
+            CertificateFingerprint.parse(fingerprint.serialize())
 
     def _audio_sections(self) -> list[AudioParameters]:
         return [section for section in self.media if isinstance(section, AudioParameters)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from stack.core.machine import Path
+from stack.core.values import Value
 from stack.sctp import SctpEvent
 from stack.session.media_plane import MediaEvent
 
@@ -28,8 +28,7 @@ class EndReason(Enum):
     DTLS_FAILED = "the DTLS handshake failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(Value, frozen=True):
     """ICE and DTLS are done: media and data can flow.
 
     `steps` are the milliseconds from the session's making to each step of its set-up, in order.
@@ -43,8 +42,7 @@ class Connected:
     steps: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Value, frozen=True):
     """The session is over; nothing follows."""
 
     reason: EndReason

@@ -6,7 +6,6 @@ the first packet that names it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -16,6 +15,7 @@ from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Address, Entropy, Instant
 from stack.core.srtp_profile import SrtpProfile
+from stack.core.values import from_json, to_json
 from stack.rtp import URI_PLAYOUT_DELAY, ExtensionIds, PlayoutDelay, RtpCodec, RtpConfig, RtpTransport
 
 SRTP_PROFILES = (
@@ -43,17 +43,15 @@ class SessionParameters:
 
     def to_json(self) -> str:
         """Return everything as JSON text. It holds our ICE password: treat it as a secret."""
-        return json.dumps({"local": self.local.to_json(), "negotiation": self.negotiation.to_json()})
+        return to_json(self)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str | bytes) -> Self:
         """Return what `to_json` wrote; raises `ParseError` for anything else."""
-        try:
-            fields = json.loads(text)
-            local, negotiation = fields["local"], fields["negotiation"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ParseError("no session parameters") from error
-        return cls(sdp.LocalParameters.from_json(local), sdp.Negotiation.from_json(negotiation))
+        parameters = from_json(cls, text)
+        parameters.local.check()
+        parameters.negotiation.check()
+        return parameters
 
 
 @dataclass(frozen=True, slots=True)

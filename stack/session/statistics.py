@@ -10,7 +10,7 @@ and a `codec` for RED, which is a wrapping and not a codec.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Protocol
@@ -157,8 +157,8 @@ class SessionStatistics:
     candidate_pair: CandidatePairStats | None
     local_candidate: LocalCandidateStats | None
     remote_candidate: RemoteCandidateStats | None
-    codecs: Sequence[CodecStats]
-    rtp: Sequence[RtpStatistics]
+    codecs: tuple[CodecStats, ...]
+    rtp: tuple[RtpStatistics, ...]
     """One for each media section."""
 
     def as_webrtc(self) -> list[dict[str, object]]:
@@ -294,7 +294,9 @@ def _find(lines: Iterable[str], address: Address) -> Candidate | None:
     return None
 
 
-def _codecs(sent: AudioParameters | None, received: AudioParameters | None, now: Instant) -> Sequence[CodecStats]:
+def _codecs(
+    sent: AudioParameters | None, received: AudioParameters | None, now: Instant
+) -> tuple[CodecStats, ...]:
     """One `codec` if both sides ask for the same under one payload type, else one for each way."""
     if sent is None or received is None:
         return ()

@@ -16,8 +16,10 @@ Counting tokens is left out, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import structs
 
 from stack.signaling.realtime_parts import (
     AddContext,
@@ -470,7 +472,7 @@ class RealtimeSession:
             self._remember("", typed_turn(request["instructions"]))
         if self._pending:
             newest = next(reversed(self._pending))
-            self._pending[newest] = replace(self._pending[newest], request=request)
+            self._pending[newest] = structs.replace(self._pending[newest], request=request)
         outputs, self._outputs = self._outputs, {}
         expected = bool(self._pending or outputs)
         response = self._create_response(metadata)

@@ -1,5 +1,5 @@
 """What a program or a dialect tells a conversation to do, as values: frozen, slotted, fit to cross a thread or a
-process.
+process (`wire.py`).
 
 Each is one act; `apply` carries it out and says what comes of it. Times are seconds where nothing else is said.
 Sound is int16 or float (-1 … 1) PCM of shape (n,) or (n, channels).
@@ -7,11 +7,11 @@ Sound is int16 or float (-1 … 1) PCM of shape (n,) or (n, channels).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from stack.audio import Pcm
+from stack.audio import PcmArray
 from stack.core.machine import Instant
+from stack.core.values import TextOrBytes, Value
 from stack.ice import IceCredentials
 from stack.sctp import ChannelId
 from stack.session import SessionParameters
@@ -22,11 +22,10 @@ from stack.voice.turns import TurnSettings
 # -- speaking ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Write:
+class Write(Value, frozen=True, eq=False):
     """Say something outside of any reply. Without an audio section it is dropped."""
 
-    pcm: Pcm
+    pcm: PcmArray
     sample_rate: int
 
     def apply(self, conversation: Conversation, now: Instant) -> None:
@@ -37,8 +36,7 @@ class Write:
             conversation.write_unheard()
 
 
-@dataclass(frozen=True, slots=True)
-class FlushSpeaker:
+class FlushSpeaker(Value, frozen=True):
     """Fall silent at once: a reply is dropped, and whatever else waits to be said."""
 
     def apply(self, conversation: Conversation, now: Instant) -> None:
@@ -47,8 +45,7 @@ class FlushSpeaker:
             conversation.line.flush(now)
 
 
-@dataclass(frozen=True, slots=True)
-class BeginReply:
+class BeginReply(Value, frozen=True):
     """Open a reply."""
 
     def apply(self, conversation: Conversation, now: Instant) -> int:
@@ -56,12 +53,11 @@ class BeginReply:
         return conversation.required_line.begin_reply(now)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WriteReply:
+class WriteReply(Value, frozen=True, eq=False):
     """Say more of a reply."""
 
     number: int
-    pcm: Pcm
+    pcm: PcmArray
     sample_rate: int
 
     def apply(self, conversation: Conversation, now: Instant) -> float | None:
@@ -70,8 +66,7 @@ class WriteReply:
         return line.sender.queued if line.write_reply(self.number, self.pcm, self.sample_rate, now) else None
 
 
-@dataclass(frozen=True, slots=True)
-class EndReply:
+class EndReply(Value, frozen=True):
     """A reply is written whole."""
 
     number: int
@@ -81,8 +76,7 @@ class EndReply:
         conversation.required_line.turn_manager.end_reply(self.number, now)
 
 
-@dataclass(frozen=True, slots=True)
-class CancelReply:
+class CancelReply(Value, frozen=True):
     """Drop a reply, if it is still being spoken."""
 
     number: int
@@ -92,8 +86,7 @@ class CancelReply:
         conversation.required_line.turn_manager.cancel_reply(self.number, now)
 
 
-@dataclass(frozen=True, slots=True)
-class GetQueued:
+class GetQueued(Value, frozen=True):
     """Ask how much of a reply waits to be said."""
 
     number: int
@@ -103,8 +96,7 @@ class GetQueued:
         return conversation.line.queued(self.number) if conversation.line is not None else None
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupt:
+class Interrupt(Value, frozen=True):
     """Drop the reply that is being spoken."""
 
     def apply(self, conversation: Conversation, now: Instant) -> bool:
@@ -112,8 +104,7 @@ class Interrupt:
         return conversation.line is not None and conversation.line.turn_manager.interrupt(now)
 
 
-@dataclass(frozen=True, slots=True)
-class SendDigits:
+class SendDigits(Value, frozen=True):
     """Press keys (0–9 * # A–D): what is being said gives way to them."""
 
     digits: str
@@ -123,8 +114,7 @@ class SendDigits:
         conversation.session.send_dtmf(self.digits, now)
 
 
-@dataclass(frozen=True, slots=True)
-class HangUp:
+class HangUp(Value, frozen=True):
     """End the call in an orderly way."""
 
     def apply(self, conversation: Conversation, now: Instant) -> None:
@@ -135,8 +125,7 @@ class HangUp:
 # -- listening ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(Value, frozen=True):
     """Begin to tell speech from silence and to take turns."""
 
     def apply(self, conversation: Conversation, now: Instant) -> None:
@@ -145,8 +134,7 @@ class Listen:
             conversation.line.listening = True
 
 
-@dataclass(frozen=True, slots=True)
-class ReportPieces:
+class ReportPieces(Value, frozen=True):
     """Report each turn in pieces while it is being said (`UtterancePiece`), for a transcriber."""
 
     def apply(self, conversation: Conversation, now: Instant) -> None:
@@ -155,8 +143,7 @@ class ReportPieces:
             conversation.line.turn_manager.in_pieces = True
 
 
-@dataclass(frozen=True, slots=True)
-class NoteTranscript:
+class NoteTranscript(Value, frozen=True):
     """What the person has said in this turn so far; see `TurnManager.note_transcript`."""
 
     text: str
@@ -168,8 +155,7 @@ class NoteTranscript:
             conversation.line.turn_manager.note_transcript(self.text, now, self.completeness)
 
 
-@dataclass(frozen=True, slots=True)
-class ReportPauses:
+class ReportPauses(Value, frozen=True):
     """Ask whether a pause is the end of the turn (`TurnPaused`), or no more; see `TurnManager.report_pauses`."""
 
     wanted: bool
@@ -180,8 +166,7 @@ class ReportPauses:
             conversation.line.turn_manager.report_pauses(self.wanted, now)
 
 
-@dataclass(frozen=True, slots=True)
-class NoteEndOfTurn:
+class NoteEndOfTurn(Value, frozen=True):
     """The answer to `TurnPaused`: the seconds of silence after which the turn is over."""
 
     number: int
@@ -194,8 +179,7 @@ class NoteEndOfTurn:
             conversation.counters.add("end_of_turn_answered_late")
 
 
-@dataclass(frozen=True, slots=True)
-class GetTurnSettings:
+class GetTurnSettings(Value, frozen=True):
     """Ask for the rules of turn-taking in force."""
 
     def apply(self, conversation: Conversation, now: Instant) -> TurnSettings:
@@ -203,8 +187,7 @@ class GetTurnSettings:
         return conversation.turn_settings
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigureTurns:
+class ConfigureTurns(Value, frozen=True):
     """Change the rules of turn-taking."""
 
     settings: TurnSettings
@@ -215,8 +198,7 @@ class ConfigureTurns:
             conversation.line.turn_manager.configure(self.settings, now)
 
 
-@dataclass(frozen=True, slots=True)
-class PushToTalk:
+class PushToTalk(Value, frozen=True):
     """The key went down or up (`manual` mode)."""
 
     pressed: bool
@@ -227,8 +209,7 @@ class PushToTalk:
             conversation.line.turn_manager.push_to_talk(self.pressed, now)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenUtterance:
+class OpenUtterance(Value, frozen=True):
     """Collect what is heard from now on, until `CommitUtterance`: for clients that end turns by hand."""
 
     def apply(self, conversation: Conversation, now: Instant) -> None:
@@ -238,8 +219,7 @@ class OpenUtterance:
             conversation.line.turn_manager.open_utterance()
 
 
-@dataclass(frozen=True, slots=True)
-class CommitUtterance:
+class CommitUtterance(Value, frozen=True):
     """The person's turn is over, whatever the detectors think."""
 
     def apply(self, conversation: Conversation, now: Instant) -> bool:
@@ -247,8 +227,7 @@ class CommitUtterance:
         return conversation.line is not None and conversation.line.turn_manager.commit(now)
 
 
-@dataclass(frozen=True, slots=True)
-class ClearUtterance:
+class ClearUtterance(Value, frozen=True):
     """Forget what the person has said in this turn."""
 
     def apply(self, conversation: Conversation, now: Instant) -> None:
@@ -260,8 +239,7 @@ class ClearUtterance:
 # -- data --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class OpenChannel:
+class OpenChannel(Value, frozen=True):
     """Open a data channel; see `stack.sctp.Channels.open`."""
 
     label: str
@@ -286,12 +264,11 @@ class OpenChannel:
         return channel
 
 
-@dataclass(frozen=True, slots=True)
-class SendMessage:
+class SendMessage(Value, frozen=True):
     """Send on a channel; `BufferedAmountLow` tells when what waits has fallen to `low_threshold` bytes."""
 
     channel: ChannelId
-    data: str | bytes
+    data: TextOrBytes
     low_threshold: int = 0
 
     def apply(self, conversation: Conversation, now: Instant) -> int:
@@ -303,8 +280,7 @@ class SendMessage:
         return channels.buffered_amount(self.channel)
 
 
-@dataclass(frozen=True, slots=True)
-class CloseChannel:
+class CloseChannel(Value, frozen=True):
     """Close a channel when all that was sent on it has left."""
 
     channel: ChannelId
@@ -315,8 +291,7 @@ class CloseChannel:
         conversation.flush_channels(now)
 
 
-@dataclass(frozen=True, slots=True)
-class NoteRead:
+class NoteRead(Value, frozen=True):
     """The program has read so many bytes of messages: the receive window may open again."""
 
     size: int
@@ -326,8 +301,7 @@ class NoteRead:
         conversation.note_read(self.size, now)
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Value, frozen=True):
     """Send a JSON message on the client's `events` channel; dropped for a client that has none."""
 
     message: dict[str, Any]
@@ -340,8 +314,7 @@ class Tell:
 # -- the session -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RestartIce:
+class RestartIce(Value, frozen=True):
     """Use new ICE credentials on both sides; all else goes on (RFC 8445 §9)."""
 
     local: IceCredentials
@@ -352,8 +325,7 @@ class RestartIce:
         conversation.session.restart_ice(self.local, self.remote, now)
 
 
-@dataclass(frozen=True, slots=True)
-class GetParameters:
+class GetParameters(Value, frozen=True):
     """Ask for what was agreed on with the peer."""
 
     def apply(self, conversation: Conversation, now: Instant) -> SessionParameters:
@@ -361,8 +333,7 @@ class GetParameters:
         return conversation.session.parameters
 
 
-@dataclass(frozen=True, slots=True)
-class Renegotiate:
+class Renegotiate(Value, frozen=True):
     """Go on as a further offer and its answer have it."""
 
     parameters: SessionParameters
@@ -372,8 +343,7 @@ class Renegotiate:
         conversation.session.renegotiate(self.parameters, now)
 
 
-@dataclass(frozen=True, slots=True)
-class AddRemoteCandidates:
+class AddRemoteCandidates(Value, frozen=True):
     """Take candidates that the peer trickled; those that are malformed are counted."""
 
     candidates: tuple[str, ...]
@@ -383,8 +353,7 @@ class AddRemoteCandidates:
         conversation.session.add_remote_candidates(self.candidates, now)
 
 
-@dataclass(frozen=True, slots=True)
-class GetStatistics:
+class GetStatistics(Value, frozen=True):
     """Ask for a snapshot of the call's statistics."""
 
     def apply(self, conversation: Conversation, now: Instant) -> CallStatistics:

@@ -20,7 +20,6 @@ Left out: learning the pauses of one speaker beyond the call, and languages othe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Protocol
@@ -61,7 +60,7 @@ class Pause:
     completeness: float | None = None
     """How complete that is, if the transcriber can say: 0 cut in the middle, 1 nothing can follow."""
     eagerness: Eagerness = Eagerness.AUTO
-    pauses: Sequence[float] = ()
+    pauses: tuple[float, ...] = ()
     """Seconds of silence after which this speaker has gone on in the same turn; the latest last."""
     silence: Int16 = field(default_factory=lambda: np.zeros(0, np.int16))
     """What has been heard since the last speech, `LONGEST_SILENCE` at most."""

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
+
+import msgspec
 
 from stack.audio import AudioFrame, Samples
+from stack.core.values import Value
 from stack.sctp import SctpEvent
 from stack.session import Connected, Ended
 from stack.voice.endpointing import Pause
 from stack.voice.turns import TurnState
 
 
-@dataclass(frozen=True, slots=True)
-class AudioReceived:
+class AudioReceived(Value, frozen=True):
     """A frame of what the person says, as it came."""
 
     frame: AudioFrame
 
 
-@dataclass(frozen=True, slots=True)
-class SpeakerDrained:
+class SpeakerDrained(Value, frozen=True):
     """The peer has played all that was written, as far as is known; `writes` counts those that were known by then.
 
     What was dropped is not waited for.
@@ -30,20 +30,17 @@ class SpeakerDrained:
     writes: int
 
 
-@dataclass(frozen=True, slots=True)
-class PeerLeft:
+class PeerLeft(Value, frozen=True):
     """The peer said BYE on its audio stream (RFC 3550 §6.6)."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyPressed:
+class KeyPressed(Value, frozen=True):
     """A telephone key (RFC 4733): one of 0–9 * # A–D."""
 
     digit: str
 
 
-@dataclass(frozen=True, slots=True)
-class UserStartedSpeaking:
+class UserStartedSpeaking(Value, frozen=True):
     """Speech is certain; `media_time` is where it begins, prefix padding included."""
 
     media_time: float
@@ -51,52 +48,49 @@ class UserStartedSpeaking:
     """Milliseconds from the arrival of the first frame of speech to this decision."""
 
 
-@dataclass(frozen=True, slots=True)
-class UserStoppedSpeaking:
+class UserStoppedSpeaking(Value, frozen=True):
     """It is quiet; `media_time` is where speech ended. The turn need not be over."""
 
     media_time: float
 
 
-@dataclass(frozen=True, slots=True)
-class TurnChanged:
+class TurnChanged(Value, frozen=True):
     """The conversation is in another state."""
 
     state: TurnState
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class UtterancePiece:
+class UtterancePiece(Value, frozen=True, eq=False):
     """More of the turn that is being said: int16 mono of shape (n,) at 16 kHz, prefix padding first.
 
     The pieces of a turn, joined, are the `samples` of its `Utterance`. Only for who asked for them.
     """
 
-    samples: Samples = field(repr=False)
+    unshown: ClassVar[frozenset[str]] = frozenset({"samples"})
+    samples: Samples
 
 
-@dataclass(frozen=True, slots=True)
-class TurnPaused:
+class TurnPaused(Value, frozen=True):
     """Is this pause the end of the turn? Only for who wants to judge: `note_end_of_turn` takes the answer.
 
     Nobody needs one any more when the person goes on or the turn is over.
     """
 
+    unshown: ClassVar[frozenset[str]] = frozenset({"pause"})
     number: int
     """Of the question: the answer names it."""
-    pause: Pause = field(repr=False)
+    pause: Pause
 
 
-@dataclass(frozen=True, slots=True)
-class UtteranceDiscarded:
+class UtteranceDiscarded(Value, frozen=True):
     """What was said so far was no turn: there will be no `Utterance` of these pieces."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Utterance:
+class Utterance(Value, frozen=True, eq=False):
     """One turn of the person: `samples` int16 mono of shape (n,), without our own voice where that was in it."""
 
-    samples: Samples = field(repr=False)
+    unshown: ClassVar[frozenset[str]] = frozenset({"samples"})
+    samples: Samples
     sample_rate: int
     media_time: float
     """Seconds from the first sample of the stream to the first one of this."""
@@ -106,7 +100,7 @@ class Utterance:
     """Milliseconds from the arrival of the last speech to the decision that the turn was over."""
     text: str = ""
     """What was said, where somebody transcribes; or typed instead, by a client that can (no samples then)."""
-    request: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """What the client asked for in the answer to this turn alone, in the words of its dialect; often nothing."""
 
     @property
@@ -115,21 +109,18 @@ class Utterance:
         return len(self.samples) / self.sample_rate
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyWanted:
+class ReplyWanted(Value, frozen=True):
     """A turn is over and asks for a reply."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyStarted:
+class ReplyStarted(Value, frozen=True):
     """The first sound of a reply leaves; `response_ms` after the turn was over, if it answers one."""
 
     reply: int
     response_ms: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyHeld:
+class ReplyHeld(Value, frozen=True):
     """The person speaks over a reply: no further packet of it leaves until it is dropped or resumed."""
 
     reply: int
@@ -140,16 +131,14 @@ class ReplyHeld:
     """Of that packet; None if nothing had left."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyResumed:
+class ReplyResumed(Value, frozen=True):
     """The interruption was none: the reply goes on from where it was heard."""
 
     reply: int
     from_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyInterrupted:
+class ReplyInterrupted(Value, frozen=True):
     """The reply is dropped: its first `heard_ms` were heard, `sent_ms` had left, the rest is forgotten."""
 
     reply: int
@@ -161,45 +150,39 @@ class ReplyInterrupted:
     """Of the last packet of it that left; None if none did."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyHeard:
+class ReplyHeard(Value, frozen=True):
     """The client has said what it had played of a reply when it fell silent: no estimate any more."""
 
     reply: int
     heard_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyFinished:
+class ReplyFinished(Value, frozen=True):
     """The reply was written whole and has left whole."""
 
     reply: int
     heard_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class UserIdle:
+class UserIdle(Value, frozen=True):
     """Nobody has said anything for the idle timeout since the last reply ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyText:
+class ReplyText(Value, frozen=True):
     """The program says in text what a reply says in sound; pieces follow each other."""
 
     reply: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class UserTranscript:
+class UserTranscript(Value, frozen=True):
     """The program says in text what the person said in the latest turn."""
 
     text: str
     final: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ToolRequested:
+class ToolRequested(Value, frozen=True):
     """The program wants a function of the client to be called; `arguments` is JSON."""
 
     request: str
@@ -207,15 +190,13 @@ class ToolRequested:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class SessionUpdated:
+class SessionUpdated(Value, frozen=True):
     """The client has changed its session: `call.session` from now on, in the words of its dialect."""
 
     session: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ContextAdded:
+class ContextAdded(Value, frozen=True):
     """The client has put a text into the conversation that asks for no answer."""
 
     role: str

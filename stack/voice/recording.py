@@ -24,17 +24,18 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from msgspec import structs
 
 from stack.audio import AudioFrame, Resampler, Samples, to_int16
 from stack.core.errors import LocalError
 from stack.core.machine import Instant, Path
 from stack.core.trace import Counters
+from stack.core.values import Value
 from stack.sctp import MessageReceived
 from stack.voice.audio_sender import SpokenFrame
 from stack.voice.events import (
@@ -308,12 +309,9 @@ def describe(event: object) -> dict[str, Any]:
         return {"role": event.role, "typed": len(event.text)}
     if isinstance(event, TurnPaused):
         return {"number": event.number}
-    if isinstance(event, tuple) and hasattr(event, "_asdict"):
-        named = event._asdict()
-    elif is_dataclass(event):
-        named = {field.name: getattr(event, field.name) for field in fields(event)}
-    else:
+    if not isinstance(event, Value):
         return {}
+    named = structs.asdict(event)
     if isinstance(event, Utterance):
         named["duration"] = event.duration
         named["typed"] = len(named.pop("text"))

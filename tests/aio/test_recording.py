@@ -10,16 +10,29 @@ import stat
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from stack.aio.recording import MAX_WAITING, Recording, check_folder, file_name
+from stack.aio.recording import (
+    MAX_WAITING,
+    Recording,
+    RecordingCommand,
+    StartRecording,
+    StopRecording,
+    check_folder,
+    file_name,
+    find_recording,
+)
 from stack.audio import AudioFrame, read_wav
 from stack.core.errors import LocalError
 from stack.session import Ended, EndReason
 from stack.voice.audio_sender import SpokenFrame
+from stack.voice.commands import ConversationCommand
 from stack.voice.events import AudioReceived, UserIdle
+from stack.voice.wire import ValueCodec, decode_result, encode_result
 
 RATE = 16_000
 
@@ -146,3 +159,40 @@ def test_a_folder_is_made_or_refused(tmp_path: Path) -> None:
 
 def test_a_name_has_no_way_out_of_its_folder() -> None:
     assert file_name("../ab+c/d", 0.0) == "19700101T000000Z-___ab_c_d.wav"
+
+
+CODEC: ValueCodec[ConversationCommand | RecordingCommand] = ValueCodec(ConversationCommand | RecordingCommand)
+
+
+def crossed(command: RecordingCommand) -> RecordingCommand:
+    return CODEC.decode(CODEC.encode(command))
+
+
+async def test_recordings_are_begun_and_ended_by_values(tmp_path: Path) -> None:
+    """The commands may come from another process: they name a recording, and hold none."""
+    conversation: Any = SimpleNamespace(tap=None)
+    first = StartRecording("call/1", str(tmp_path / "first.wav"), "call", 24_000)
+    assert crossed(first) == first
+    assert decode_result(first, encode_result(crossed(first).apply(conversation, 1.0))) is None
+    recording = find_recording("call/1")
+    assert conversation.tap is recording
+    assert (recording.call_id, recording.name) == ("call", "call/1")
+    crossed(StopRecording("call/1")).apply(conversation, 3.0)
+    assert conversation.tap is None
+    await recording.wait_finished()
+    assert recording.duration == 2.0
+    crossed(StartRecording("call/2", str(tmp_path / "second.wav"), "call")).apply(conversation, 4.0)
+    crossed(StopRecording("call/1")).apply(conversation, 5.0)  # late, and harmless
+    second = find_recording("call/2")
+    assert conversation.tap is second
+    assert second.is_running
+    crossed(StopRecording("call/2")).apply(conversation, 6.0)
+    await second.wait_finished()
+
+
+def test_a_recording_that_this_process_does_not_have() -> None:
+    with pytest.raises(LocalError, match="no recording 'elsewhere'"):
+        find_recording("elsewhere")
+    StopRecording("elsewhere").apply(SimpleNamespace(tap=None), 1.0)  # type: ignore[arg-type]
+    with pytest.raises(LocalError):
+        StartRecording("odd", "odd.wav", "call", 44_100).apply(SimpleNamespace(tap=None), 1.0)  # type: ignore[arg-type]

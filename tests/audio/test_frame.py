@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from stack.core.errors import LocalError
 def test_a_frame_knows_its_length_and_cannot_be_changed():
     frame = AudioFrame(np.zeros(320, np.int16), 16_000, 1.5)
     assert (len(frame), frame.duration, frame.concealed) == (320, 0.02, False)
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         frame.media_time = 2.0  # type: ignore[misc]
 
 

@@ -56,5 +56,13 @@ def test_interleaving_spares_small_messages_the_wait_for_large_ones(capsys):
     assert p50["-", "idle link"] < p50["16,384", "I-DATA"] < 1.1 * p50["262,144", "I-DATA"]
 
 
+def test_values_are_made_and_cross(capsys):
+    assert main(["values", "--json", "--scale", "0.01"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    assert table["rows"][0][0] == "AudioReceived, 20 ms"
+    assert all(cost > 0 for row in table["rows"] for cost in row[1:])
+    assert table["rows"][0][4] <= 700
+
+
 def test_options_have_defaults():
     assert Options() == Options(scale=1.0, seed=1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from stack.core.errors import LocalError
 from stack.sdp import (
@@ -396,7 +397,7 @@ class TestOurOffers:
         assert here.remote_ice_lite
         assert here.audio is not None
         assert there.audio is not None
-        assert here.audio == replace(there.audio, remote_ssrc=7)
+        assert here.audio == structs.replace(there.audio, remote_ssrc=7)
         assert here.audio.red_payload_type is not None
         assert here.audio.telephone_event_payload_type is not None
         assert here.audio.rtcp_feedback == ("nack",)

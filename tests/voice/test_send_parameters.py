@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from stack.audio import packet_duration
 from stack.core.errors import LocalError
@@ -25,7 +26,7 @@ def asked(ptime: int | None = None, max_ptime: int | None = None, **parameters: 
     """What was agreed on with a client whose fmtp says `parameters`."""
     audio = agree().server.negotiation.audio
     assert audio is not None
-    return replace(audio, remote_parameters=parameters, ptime=ptime, max_ptime=max_ptime)
+    return structs.replace(audio, remote_parameters=parameters, ptime=ptime, max_ptime=max_ptime)
 
 
 def manner(
@@ -146,7 +147,7 @@ def test_a_reply_that_ends_in_silence_is_heard_whole_with_dtx() -> None:
 def test_long_packets_are_heard_whole() -> None:
     audio = agree().server.negotiation.audio
     assert audio is not None
-    pair = call(server=ConversationConfig(), changed=replace(audio, ptime=60))
+    pair = call(server=ConversationConfig(), changed=structs.replace(audio, ptime=60))
     pair.right.handle(Write(tone(1.2), RATE))
     pair.run(2)
     assert pair.right.machine.stats(pair.now).totals.packets_sent == 20

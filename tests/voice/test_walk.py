@@ -15,6 +15,7 @@ from statistics import median
 from types import FrameType
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -156,7 +157,7 @@ def _as_browsers(parameters: SessionParameters) -> SessionParameters:
     """Browsers do not offer NACK for audio."""
     agreed = parameters.negotiation
     media = tuple(
-        replace(each, rtcp_feedback=tuple(kind for kind in each.rtcp_feedback if kind != "nack"))
+        msgspec.structs.replace(each, rtcp_feedback=tuple(kind for kind in each.rtcp_feedback if kind != "nack"))
         if hasattr(each, "rtcp_feedback")
         else each
         for each in agreed.media

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.core.errors import ParseError
+from stack.core.values import MAX_JSON_SIZE
 from stack.sdp import LocalData, LocalParameters, Negotiation, negotiate
 from tests.sdp.offers import OFFERS, our_side, read
 
@@ -39,6 +40,14 @@ def test_our_side_survives_as_json() -> None:
         {"answer": None},
         {"surprise": 1},
         {
+            "answer": {
+                "origin": {"session_id": 1, "session_version": 1, "username": "", "address": "::"},
+                "surprise": 1,
+            }
+        },
+        {"answer": {"origin": {"session_id": 1, "session_version": 1, "username": "a b"}}},
+        {"remote_fingerprints": [{"algorithm": "sha-256", "value": "AB"}]},
+        {
             "media": [
                 {"mid": None, "remote_sctp_port": True, "remote_max_message_size": 0, "remote_sctp_init": None}
             ]
@@ -49,6 +58,24 @@ def test_json_of_another_shape(change: dict[str, object]) -> None:
     plain = json.loads(negotiate(read(OFFERS[1]), our_side()).to_json())
     with pytest.raises(ParseError):
         Negotiation.from_json(json.dumps(plain | change))
+
+
+def test_a_field_with_a_default_may_be_missing() -> None:
+    plain = json.loads(our_side().to_json())
+    del plain["audio"]["ptime"], plain["end_of_candidates"]
+    assert LocalParameters.from_json(json.dumps(plain)) == our_side()
+
+
+@pytest.mark.parametrize("change", [{"ice_pwd": "short"}, {"audio": {"ssrc": 1 << 40, "cname": "a"}}])
+def test_our_side_out_of_its_bounds_is_no_bug_of_the_reader(change: dict[str, object]) -> None:
+    plain = json.loads(our_side().to_json())
+    with pytest.raises(ParseError):
+        LocalParameters.from_json(json.dumps(plain | change))
+
+
+def test_json_that_is_too_long() -> None:
+    with pytest.raises(ParseError, match="at most"):
+        Negotiation.from_json(" " * MAX_JSON_SIZE + "{}")
 
 
 @given(st.text() | st.binary() | st.recursive(st.none() | st.integers(), st.lists).map(json.dumps))
