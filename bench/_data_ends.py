@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 from bench._virtual import VirtualLoop, Wire
 from stack.sctp import (
+    AssociationState,
     BufferedAmountLow,
     ChannelId,
     ChannelOpened,
     Channels,
     MessageReceived,
     SctpConfig,
-    State,
 )
 
 
@@ -60,7 +60,7 @@ class OurEnd:
         return channel
 
     def is_open(self, channel: ChannelId) -> bool:
-        return self.channels.state is State.ESTABLISHED
+        return self.channels.state is AssociationState.ESTABLISHED
 
     def send(self, channel: ChannelId, data: str | bytes) -> None:
         self.channels.send(channel, data, self._loop.time())

@@ -1,13 +1,14 @@
-"""What an association tells the data channels, and what the data channels tell their owner."""
+"""What an association reports to the data channels, and the data channels to their owner."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, NewType, TypeAlias
 
+from stack.core.serial import StreamId
 from stack.sctp.reset import IncomingReset, OutgoingReset
 from stack.sctp.rx.reassembly import Message
 
-ChannelId = NewType("ChannelId", int)
+ChannelId = NewType("ChannelId", StreamId)
 """A data channel: its stream identifier, 0 to 65534."""
 
 
@@ -25,7 +26,7 @@ class AssociationClosed(NamedTuple):
 
 
 class AssociationRestarted(NamedTuple):
-    """The peer began anew: whatever was under way is lost, every stream starts from zero (RFC 9260 §5.2.4.1)."""
+    """The peer began anew: everything under way is lost, every stream starts from zero (RFC 9260 §5.2.4.1)."""
 
 
 AssociationEvent: TypeAlias = (
@@ -48,7 +49,7 @@ class ChannelOpened(NamedTuple):
 
 
 class MessageReceived(NamedTuple):
-    """A message: text or bytes, whichever the peer sent."""
+    """A message: text or bytes, as the peer sent it."""
 
     channel: ChannelId
     data: str | bytes
