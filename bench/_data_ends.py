@@ -17,7 +17,7 @@ from stack.sctp import (
     BufferedAmountLow,
     ChannelId,
     ChannelOpened,
-    Channels,
+    DataChannels,
     MessageReceived,
     SctpConfig,
 )
@@ -40,7 +40,7 @@ class End(Protocol):
 
 
 class OurEnd:
-    """`stack.sctp.Channels`, pumped by the loop."""
+    """`stack.sctp.DataChannels`, pumped by the loop."""
 
     def __init__(self, loop: VirtualLoop, out: Wire, into: Wire, client: bool, seed: int, **config: Any) -> None:
         into.deliver = self._receive
@@ -48,7 +48,7 @@ class OurEnd:
         self._loop = loop
         self._out = out
         self._timer: asyncio.TimerHandle | None = None
-        self.channels = Channels(SctpConfig(is_dtls_client=client, **config), random.Random(seed).randbytes)
+        self.channels = DataChannels(SctpConfig(is_dtls_client=client, **config), random.Random(seed).randbytes)
 
     async def start(self) -> None:
         self.channels.start(self._loop.time())

@@ -1,7 +1,7 @@
 """SCTP and data channels, from scratch (RFC 9260, 3758, 6525, 8260, 8831, 8832, 9653).
 
-`Channels` is what a session owns: a tunnel over DTLS application data with commands to open, send and close, and
-events for what arrives. `Association` is the layer below, for a program that wants streams without data channels.
+`DataChannels` is what a session owns: a tunnel over DTLS application data with commands to open, send and close,
+and events for what arrives. `Association` is the layer below, for a program that wants streams without data channels.
 How a message travels through the files: `docs/sctp.md`.
 """
 
@@ -10,9 +10,9 @@ from stack.sctp.channels import (
     DEFAULT_PRIORITY,
     MAX_CHANNELS,
     ChannelClosedError,
-    Channels,
     ChannelState,
     ChannelUnavailableError,
+    DataChannels,
     MessageTooBigError,
     SendBufferFullError,
 )
@@ -31,7 +31,7 @@ from stack.sctp.events import (
 )
 from stack.sctp.packet import Packet, build_packet
 from stack.sctp.reset import IncomingReset, OutgoingReset
-from stack.sctp.rx.reassembly import Message
+from stack.sctp.rx.reassembly import UserMessage
 from stack.sctp.state import AssociationState
 
 __all__ = [
@@ -54,9 +54,8 @@ __all__ = [
     "ChannelOpened",
     "ChannelState",
     "ChannelUnavailableError",
-    "Channels",
+    "DataChannels",
     "IncomingReset",
-    "Message",
     "MessageReceived",
     "MessageTooBigError",
     "OutgoingReset",
@@ -64,5 +63,6 @@ __all__ = [
     "SctpConfig",
     "SctpEvent",
     "SendBufferFullError",
+    "UserMessage",
     "build_packet",
 ]

@@ -37,7 +37,7 @@ from stack.sctp.events import (
     SctpEvent,
 )
 from stack.sctp.reset import IncomingReset, OutgoingReset
-from stack.sctp.rx.reassembly import Message
+from stack.sctp.rx.reassembly import UserMessage
 from stack.sctp.state import ACCEPTS_MESSAGES, AssociationState
 
 MAX_CHANNELS = 1024
@@ -113,7 +113,7 @@ class _Channel:
         )
 
 
-class Channels:
+class DataChannels:
     """A `Tunnel[SctpEvent]`: data channels over one association.
 
     `start` sends INIT; both sides may call it.
@@ -308,7 +308,7 @@ class Channels:
         """Translate the association's events; each may make the association report more."""
         while events := self._association.drain_events():
             for event in events:
-                if isinstance(event, Message):
+                if isinstance(event, UserMessage):
                     self._handle_message(event, now)
                 elif isinstance(event, IncomingReset):
                     self._handle_incoming_reset(event, now)
@@ -345,7 +345,7 @@ class Channels:
         self._events += [ChannelClosed(channel.channel_id) for channel in self._channels.values()]
         self._channels.clear()
 
-    def _handle_message(self, message: Message, now: Instant) -> None:
+    def _handle_message(self, message: UserMessage, now: Instant) -> None:
         channel = self._channels.get(message.stream_id)
         if message.ppid == PayloadProtocol.DCEP:
             self._handle_dcep(message, channel, now)
@@ -362,7 +362,7 @@ class Channels:
             return
         self._events.append(MessageReceived(channel.channel_id, data))
 
-    def _handle_dcep(self, message: Message, channel: _Channel | None, now: Instant) -> None:
+    def _handle_dcep(self, message: UserMessage, channel: _Channel | None, now: Instant) -> None:
         try:
             parsed = parse_dcep(message.data)
         except ParseError:

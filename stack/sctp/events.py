@@ -6,7 +6,7 @@ from typing import NamedTuple, NewType, TypeAlias
 
 from stack.core.serial import StreamId
 from stack.sctp.reset import IncomingReset, OutgoingReset
-from stack.sctp.rx.reassembly import Message
+from stack.sctp.rx.reassembly import UserMessage
 
 ChannelId = NewType("ChannelId", StreamId)
 """A data channel: its stream identifier, 0 to 65534."""
@@ -30,7 +30,7 @@ class AssociationRestarted(NamedTuple):
 
 
 AssociationEvent: TypeAlias = (
-    AssociationUp | AssociationClosed | AssociationRestarted | Message | IncomingReset | OutgoingReset
+    AssociationUp | AssociationClosed | AssociationRestarted | UserMessage | IncomingReset | OutgoingReset
 )
 
 

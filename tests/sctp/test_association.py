@@ -8,9 +8,9 @@ from stack.sctp import (
     AssociationRestarted,
     AssociationState,
     AssociationUp,
-    Message,
     Packet,
     SctpConfig,
+    UserMessage,
     build_packet,
 )
 from stack.sctp.chunks import (
@@ -63,7 +63,7 @@ def test_the_handshake_measures_the_round_trip_so_that_the_first_message_need_no
     pair.drop = lambda sender, packet: not dropped and sender == 0 and not dropped.append(packet)
     began = pair.now
     pair.a.send(0, 51, b"first", pair.now)
-    pair.run_until(lambda: pair.of(1, Message))
+    pair.run_until(lambda: pair.of(1, UserMessage))
     assert len(dropped) == 1
     assert pair.now - began < 0.5, "the round trip is 0.1 s, RTO.Initial 1 s"
 
@@ -84,9 +84,9 @@ def test_data_rides_with_cookie_echo():
     pair = make_associations(up=False)
     pair.a.send(0, 51, b"early", pair.now)
     pair.a.start(pair.now)
-    pair.run_until(lambda: pair.of(1, Message))
+    pair.run_until(lambda: pair.of(1, UserMessage))
     assert pair.now - 1000 == pytest.approx(0.03)  # one and a half round trips
-    assert pair.of(1, Message) == [Message(0, 51, b"early")]
+    assert pair.of(1, UserMessage) == [UserMessage(0, 51, b"early")]
 
 
 def test_both_sides_may_start():
@@ -99,7 +99,7 @@ def test_both_sides_may_start():
     for sender, receiver in ((pair.a, 1), (pair.b, 0)):
         sender.send(1, 51, b"hello", pair.now)
         pair.run(1)
-        assert pair.of(receiver, Message) == [Message(1, 51, b"hello")]
+        assert pair.of(receiver, UserMessage) == [UserMessage(1, 51, b"hello")]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -111,9 +111,9 @@ def test_set_up_in_bad_weather(seed):
         pair.b.start(pair.now)
     pair.a.send(0, 51, b"from a", pair.now)
     pair.b.send(0, 51, b"from b", pair.now)
-    pair.run_until(lambda: pair.of(0, Message) and pair.of(1, Message))
-    assert pair.of(0, Message) == [Message(0, 51, b"from b")]
-    assert pair.of(1, Message) == [Message(0, 51, b"from a")]
+    pair.run_until(lambda: pair.of(0, UserMessage) and pair.of(1, UserMessage))
+    assert pair.of(0, UserMessage) == [UserMessage(0, 51, b"from b")]
+    assert pair.of(1, UserMessage) == [UserMessage(0, 51, b"from a")]
     assert len(pair.of(0, AssociationUp)) == len(pair.of(1, AssociationUp)) == 1
 
 
@@ -138,7 +138,7 @@ def test_without_a_handshake():
     b.establish(init_a, pair.now)
     a.send(0, 51, b"first", pair.now)
     pair.run(1)
-    assert pair.of(1, Message) == [Message(0, 51, b"first")]
+    assert pair.of(1, UserMessage) == [UserMessage(0, 51, b"first")]
     assert not any(isinstance(chunk, InitChunk) for chunk in chunks_sent(pair, 0) + chunks_sent(pair, 1))
     assert a.capabilities == b.capabilities
     assert a.capabilities.interleaving
@@ -241,8 +241,8 @@ def test_a_peer_that_begins_anew():
     pair.a.send(0, 51, b"two", pair.now)
     pair.b.send(0, 51, b"three", pair.now)
     pair.run(1)
-    assert pair.of(1, Message) == [Message(0, 51, b"one"), Message(0, 51, b"two")]
-    assert pair.of(0, Message) == [Message(0, 51, b"three")]
+    assert pair.of(1, UserMessage) == [UserMessage(0, 51, b"one"), UserMessage(0, 51, b"two")]
+    assert pair.of(0, UserMessage) == [UserMessage(0, 51, b"three")]
 
 
 # --- rules of acceptance -----------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def test_wrong_tag_port_and_checksum_are_dropped():
         before = pair.b.counters[reason]
         pair.b.handle_datagram(packet, pair.now)
         assert pair.b.counters[reason] == before + 1
-    assert not pair.of(1, Message)
+    assert not pair.of(1, UserMessage)
 
 
 def test_unknown_chunks_do_what_their_highest_bits_say():
@@ -297,7 +297,7 @@ def test_data_for_a_stream_that_does_not_exist_is_acknowledged_and_reported():
     sent = chunks_sent(pair, 1)
     assert any(isinstance(chunk, SackChunk) and chunk.cumulative_tsn_ack == tsn for chunk in sent)
     assert any(isinstance(chunk, ErrorChunk) and chunk.causes[0].code == 1 for chunk in sent)
-    assert not pair.of(1, Message)
+    assert not pair.of(1, UserMessage)
 
 
 def test_data_where_i_data_was_agreed_ends_the_association():
@@ -352,7 +352,7 @@ def test_shutdown_delivers_what_was_sent(loss, both):
     with pytest.raises(AssociationEndedError):
         pair.a.send(0, 51, b"late", pair.now)
     pair.run(30)
-    assert len(pair.of(0, Message)) == len(pair.of(1, Message)) == 1
+    assert len(pair.of(0, UserMessage)) == len(pair.of(1, UserMessage)) == 1
     assert pair.of(0, AssociationClosed)[0].reason == pair.of(1, AssociationClosed)[0].reason == ""
     assert pair.a.poll_timeout() is pair.b.poll_timeout() is None
 
@@ -420,7 +420,7 @@ def test_a_cookie_echo_has_its_checksum_whatever_came_before_it(batch):
     assert any(isinstance(chunk, CookieEchoChunk) for chunk in first.chunks)
     b.handle_datagrams(flight, pair.now)
     pair.run(1)
-    assert [event.data for event in pair.of(1, Message)] == [b"x"]
+    assert [event.data for event in pair.of(1, UserMessage)] == [b"x"]
     a.send(0, 51, b"y", pair.now)
     assert a.drain_transmits()[0][8:12] == bytes(4), "from then on without"
 
@@ -433,4 +433,4 @@ def test_zero_checksum_only_after_set_up_and_by_agreement():
         pair.run(1)
         assert all(packet[8:12] != bytes(4) for _, packet in pair.wire[: handshake - 1])
         assert all((packet[8:12] == bytes(4)) is zero for _, packet in pair.wire[handshake:])
-        assert pair.of(1, Message)
+        assert pair.of(1, UserMessage)

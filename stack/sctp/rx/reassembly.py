@@ -32,7 +32,7 @@ _NOT_IN_THE_MIDDLE = UNFRAGMENTED | FLAG_UNORDERED
 _FIRST_SEQUENCE: Any = 0
 
 
-class Message(NamedTuple):
+class UserMessage(NamedTuple):
     """A whole user message."""
 
     stream_id: StreamId
@@ -112,7 +112,7 @@ class _InboundStream:
 
     def __init__(self) -> None:
         self.partials: dict[MessageSequence, _PartialMessage] = {}
-        self.ready: dict[MessageSequence, Message] = {}
+        self.ready: dict[MessageSequence, UserMessage] = {}
         self.unordered_partials: dict[MessageSequence, _PartialMessage] = {}
         self.run_by_first: dict[int, _FragmentRun] = {}
         self.run_by_last: dict[int, _FragmentRun] = {}
@@ -128,7 +128,7 @@ class Reassembly:
 
     def __init__(self, max_message_size: int, interleaving: bool = False) -> None:
         self.buffered = 0
-        self.delivered: list[Message] = []
+        self.delivered: list[UserMessage] = []
         self._max_message_size = max_message_size
         self._space: SerialSpace = SERIAL32 if interleaving else SERIAL16
         self._next_sequence: dict[StreamId, MessageSequence] = {}
@@ -142,7 +142,7 @@ class Reassembly:
         if not flags & FLAG_UNORDERED:
             self._add_ordered(stream_id, ssn, tsn, flags, ppid, payload)
         elif flags & UNFRAGMENTED == UNFRAGMENTED:
-            self.delivered.append(Message(stream_id, ppid, payload))
+            self.delivered.append(UserMessage(stream_id, ppid, payload))
         else:
             self._add_run(chunk, tsn)
 
@@ -154,12 +154,12 @@ class Reassembly:
         if not flags & FLAG_UNORDERED:
             self._add_ordered(stream_id, mid, fsn, flags, ppid, payload)
         elif flags & UNFRAGMENTED == UNFRAGMENTED:
-            self.delivered.append(Message(stream_id, ppid, payload))
+            self.delivered.append(UserMessage(stream_id, ppid, payload))
         else:
             stream = self._stream(stream_id)
             whole = self._add_partial(stream.unordered_partials, mid, fsn, flags, ppid, payload)
             if whole is not None:
-                self.delivered.append(Message(stream_id, whole.ppid, whole.join()))
+                self.delivered.append(UserMessage(stream_id, whole.ppid, whole.join()))
                 self._forget_if_empty(stream_id, stream)
 
     def _stream(self, stream_id: StreamId) -> _InboundStream:
@@ -181,14 +181,14 @@ class Reassembly:
         if self._is_past(stream_id, sequence):
             return
         if flags & UNFRAGMENTED == UNFRAGMENTED:
-            message = Message(stream_id, ppid, payload)
+            message = UserMessage(stream_id, ppid, payload)
         else:
             stream = self._stream(stream_id)
             whole = self._add_partial(stream.partials, sequence, number, flags, ppid, payload)
             if whole is None:
                 return
             self._forget_if_empty(stream_id, stream)
-            message = Message(stream_id, whole.ppid, whole.join())
+            message = UserMessage(stream_id, whole.ppid, whole.join())
         if sequence == self._next_sequence.get(stream_id, _FIRST_SEQUENCE):
             self.delivered.append(message)
             self._next_sequence[stream_id] = self._space.add(sequence, 1)
@@ -271,7 +271,7 @@ class Reassembly:
             stream.run_by_first.pop(run.first, None)
             stream.run_by_last.pop(run.last, None)
             self.buffered -= run.cost
-            self.delivered.append(Message(chunk.stream_id, run.ppid, b"".join(run.fragments)))
+            self.delivered.append(UserMessage(chunk.stream_id, run.ppid, b"".join(run.fragments)))
             self._forget_if_empty(chunk.stream_id, stream)
         else:
             stream.run_by_first[run.first] = run

@@ -14,7 +14,7 @@ from stack.core.trace import Counters
 from stack.sctp.chunks import DataChunk, ForwardTsnChunk, IDataChunk, IForwardTsnChunk, SackChunk
 from stack.sctp.chunks.data import FLAG_IMMEDIATE
 from stack.sctp.chunks.sack import SACK_OVERHEAD
-from stack.sctp.rx.reassembly import FRAGMENT_OVERHEAD, Message, Reassembly
+from stack.sctp.rx.reassembly import FRAGMENT_OVERHEAD, Reassembly, UserMessage
 from stack.sctp.rx.tsn_map import MAX_TSN_AHEAD, TsnMap
 from stack.sctp.tsn import wrap_tsn
 
@@ -165,7 +165,7 @@ class Receiver:
         )
         return SackChunk(wrap_tsn(self.tsn_map.cumulative), self._advertised_window, gaps, duplicates)
 
-    def drain(self) -> list[Message]:
+    def drain(self) -> list[UserMessage]:
         """Return the messages that may be delivered, in order."""
         delivered = self._reassembly.delivered
         if delivered:
