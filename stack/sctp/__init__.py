@@ -1,8 +1,8 @@
 """SCTP and data channels, from scratch (RFC 9260, 3758, 6525, 8260, 8831, 8832, 9653).
 
 `DataChannels` is what a session owns: a tunnel over DTLS application data with commands to open, send and close,
-and events for what arrives. `Association` is the layer below, for a program that wants streams without data channels.
-How a message travels through the files: `docs/sctp.md`.
+and events for what arrives. `Association` is the layer below, for a program that wants streams without data
+channels. How a message travels through the files: `docs/sctp.md`.
 """
 
 from stack.sctp.association import Association, AssociationEndedError

@@ -55,7 +55,7 @@ class Association:
 
     @property
     def capabilities(self) -> Capabilities:
-        """The extensions in force; none before the peer has told its own."""
+        """The extensions in force; none before the peer has announced its own."""
         return self._tcb.capabilities
 
     # --- commands ------------------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ class DataChannels:
         return self._association.buffered_amount(channel)
 
     def set_low_threshold(self, channel: ChannelId, threshold: int) -> None:
-        """Have `BufferedAmountLow` tell when what waits on a channel falls to `threshold` bytes."""
+        """Have `BufferedAmountLow` reported when what waits on a channel falls to `threshold` bytes."""
         if channel not in self._channels:
             raise ChannelClosedError(f"channel {channel} is not open")
         self._association.set_low_threshold(channel, threshold)

@@ -53,17 +53,17 @@ class StreamReset:
     def __init__(self, initial_tsn: Tsn, peer_initial_tsn: Tsn) -> None:
         self.pending: dict[StreamId, None] = {}
         self.retry_at: Instant | None = None
-        self._next_sequence = initial_tsn  # §4.1: request numbers start at the initial TSN.
+        self._next_sequence: int = initial_tsn  # §4.1: request numbers start at the initial TSN.
         self._request: OutgoingSsnResetRequest | None = None
         self._attempts = 0
-        self._expected_sequence = peer_initial_tsn
+        self._expected_sequence: int = peer_initial_tsn
         self.deferred: OutgoingSsnResetRequest | None = None
         """A request of the peer's that waits for data that has not arrived."""
         self._last_result: int = ReconfigResult.NOTHING_TO_DO
 
     @property
-    def busy(self) -> bool:
-        """True while a request of ours is under way or pending."""
+    def is_busy(self) -> bool:
+        """True while a request of ours is outstanding or pending."""
         return self._request is not None or bool(self.pending)
 
     def build_request(self, idle: list[StreamId], last_assigned_tsn: int, retry_at: Instant) -> bytes | None:

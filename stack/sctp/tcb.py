@@ -65,7 +65,7 @@ class TransmissionControlBlock:
         self.local = LocalEndpoint.random(entropy)
         self.peer: PeerEndpoint | None = None
         self.capabilities = Capabilities()
-        """The extensions in force; none before the peer has told its own."""
+        """The extensions in force; none before the peer has announced its own."""
         self.bundler = ChunkBundler(config.local_port, config.remote_port, config.mtu)
         self.sender = self.new_sender()
         self.receiver: Receiver | None = None

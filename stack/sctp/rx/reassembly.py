@@ -41,7 +41,7 @@ class UserMessage(NamedTuple):
 
 
 class MessageTooLongError(RemoteError):
-    """The peer sends a message that is longer than the maximum it was told."""
+    """The peer sends a message that is longer than the maximum that our SDP states."""
 
 
 class _PartialMessage:

@@ -66,7 +66,7 @@ class Receiver:
 
     @property
     def buffered(self) -> int:
-        """What waits for missing pieces, in bytes, overhead included."""
+        """What waits for missing fragments, in bytes, overhead included."""
         return self._reassembly.buffered
 
     @property
@@ -85,7 +85,7 @@ class Receiver:
         ahead = tsn - tsn_map.cumulative
         room = self._window - reassembly.buffered - self._unread - FRAGMENT_OVERHEAD
         if wire_tsn == tsn & SERIAL32.mask and ahead <= MAX_TSN_AHEAD and len(chunk[-1]) <= room:
-            tsn_map.extend()  # As it should be: the one after the last.
+            tsn_map.extend()  # The one after the last, unless something was lost.
             if ahead != 1:
                 self._sack_now = True  # §6.7: something before it is missing.
         else:
@@ -129,6 +129,7 @@ class Receiver:
     def handle_forward_tsn(self, chunk: ForwardTsnChunk | IForwardTsnChunk) -> None:
         """Move past what the peer abandoned."""
         cumulative = SERIAL32.unwrap(chunk.new_cumulative_tsn, self.tsn_map.cumulative)
+        # RFC 3758 §3.6: answered at once, so that a lost SACK is made good.
         self.packet_has_data = self._sack_now = True
         if cumulative <= self.tsn_map.cumulative:
             return

@@ -54,8 +54,8 @@ class SenderTimer(TimerName):
 class Sender:
     """Everything between a queued message and its acknowledgement.
 
-    It has a few attributes more than most: the four views of what was sent (`_outstanding`, `_in_flight`, `_lost`,
-    `_gaps`) change together with each SACK, and so stay together.
+    The four views of what was sent (`_outstanding`, `_in_flight`, `_lost`,
+    `_gaps`) change together with each SACK, and so stay in one class.
     """
 
     def __init__(self, initial_tsn: Tsn, pmdcs: int, rto: RtoEstimator) -> None:
@@ -86,7 +86,7 @@ class Sender:
         self._highest_arrived = initial_tsn - 1
         self._last_sent_at: Instant | None = None
 
-    # --- for the association -------------------------------------------------------------------------
+    # --- for the association -------------------------------------------------------------------------------
 
     @property
     def has_unacknowledged(self) -> bool:
@@ -445,7 +445,7 @@ class Sender:
                 self._lost[tsn] = chunk
 
     def _send_tail_probe(self, now: Instant) -> None:
-        """Send the newest chunk in flight once more, to be told what is missing (RFC 8985 §7.3)."""
+        """Send the newest chunk in flight once more, for a SACK that says what is missing (RFC 8985 §7.3)."""
         if not self._in_flight or self._lost:
             return
         chunk = next(reversed(self._in_flight.values()))
