@@ -54,8 +54,7 @@ class SenderTimer(TimerName):
 class Sender:
     """Everything between a queued message and its acknowledgement.
 
-    The four views of what was sent (`_outstanding`, `_in_flight`, `_lost`,
-    `_gaps`) change together with each SACK, and so stay in one class.
+    `_outstanding`, `_in_flight`, `_lost` and `_gaps` are views of what was sent; each SACK changes all four.
     """
 
     def __init__(self, initial_tsn: Tsn, pmdcs: int, rto: RtoEstimator) -> None:
@@ -112,12 +111,8 @@ class Sender:
         while self._lost:
             chunk = next(iter(self._lost.values()))
             # RFC 9260 §7.2.4: the first packet of a fast retransmission goes out whatever cwnd says.
-            blocked = (
-                not self._fast_retransmit_due
-                and self.flight_size > 0
-                and self.flight_size + chunk.size > self.congestion.cwnd
-            )
-            if blocked or chunk.size > room:
+            over_cwnd = self.flight_size > 0 and self.flight_size + chunk.size > self.congestion.cwnd
+            if (over_cwnd and not self._fast_retransmit_due) or chunk.size > room:
                 self._fast_retransmit_due = self._fast_retransmit_due and not wires
                 return wires
             wires.append(self._retransmit(chunk, now))
@@ -134,11 +129,8 @@ class Sender:
             size = self._fragment_size(message, room, bool(wires))
             if not size:
                 break
-            if (
-                not self.flight_size
-                and self._last_sent_at is not None
-                and now - self._last_sent_at > self.rto.current
-            ):
+            last_sent_at = self._last_sent_at
+            if not self.flight_size and last_sent_at is not None and now - last_sent_at > self.rto.current:
                 self.congestion.idle()
             wire = self._transmit(message, size, now)
             wires.append(wire)
@@ -455,9 +447,8 @@ class Sender:
         self.flight_size -= chunk.size
         self._lost[chunk.tsn] = chunk
         self._fast_retransmit_due = self._probing = True
-        self.timers.set(
-            SenderTimer.T3_RTX, now + self.rto.current
-        )  # RFC 8985 §7.3: the probe's answer may still come.
+        # RFC 8985 §7.3: the probe's answer may still come.
+        self.timers.set(SenderTimer.T3_RTX, now + self.rto.current)
 
     # --- partial reliability -------------------------------------------------------------------------------
 
