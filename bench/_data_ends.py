@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 from bench._virtual import VirtualLoop, Wire
 from stack.sctp import (
+    AssociationState,
     BufferedAmountLow,
     ChannelId,
     ChannelOpened,
-    Channels,
+    DataChannels,
     MessageReceived,
     SctpConfig,
-    State,
 )
 
 
@@ -40,7 +40,7 @@ class End(Protocol):
 
 
 class OurEnd:
-    """`stack.sctp.Channels`, pumped by the loop."""
+    """`stack.sctp.DataChannels`, pumped by the loop."""
 
     def __init__(self, loop: VirtualLoop, out: Wire, into: Wire, client: bool, seed: int, **config: Any) -> None:
         into.deliver = self._receive
@@ -48,7 +48,7 @@ class OurEnd:
         self._loop = loop
         self._out = out
         self._timer: asyncio.TimerHandle | None = None
-        self.channels = Channels(SctpConfig(is_dtls_client=client, **config), random.Random(seed).randbytes)
+        self.channels = DataChannels(SctpConfig(is_dtls_client=client, **config), random.Random(seed).randbytes)
 
     async def start(self) -> None:
         self.channels.start(self._loop.time())
@@ -60,7 +60,7 @@ class OurEnd:
         return channel
 
     def is_open(self, channel: ChannelId) -> bool:
-        return self.channels.state is State.ESTABLISHED
+        return self.channels.state is AssociationState.ESTABLISHED
 
     def send(self, channel: ChannelId, data: str | bytes) -> None:
         self.channels.send(channel, data, self._loop.time())

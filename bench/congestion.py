@@ -31,10 +31,10 @@ class StandardWindow(CongestionWindow):
 
     __slots__ = ()
 
-    def acknowledged(self, size: int, flight_before: int, latest_sent_at: float, sees_queue: bool) -> None:
+    def acknowledged(self, size: int, flight_before: int, latest_sent_at: float, queue_detected: bool) -> None:
         super().acknowledged(size, flight_before, latest_sent_at, True)
 
-    def lost(self, sent_at: float, now: float, sees_queue: bool) -> bool:
+    def lost(self, sent_at: float, now: float, queue_detected: bool) -> bool:
         return super().lost(sent_at, now, True)
 
 
@@ -47,8 +47,8 @@ class Flow:
         self._b = OurEnd(loop, back, out, False, seed + 1, peer_max_message_size=262_144)
         self._b.on_message = self._count
         if standard:
-            window = self._a.channels._association._sender.congestion
-            self._a.channels._association._sender.congestion = StandardWindow(window.pmdcs)
+            window = self._a.channels._association._tcb.sender.congestion
+            self._a.channels._association._tcb.sender.congestion = StandardWindow(window.pmdcs)
 
     def _count(self, channel: Any, data: str | bytes) -> None:
         self.received += len(data)

@@ -117,7 +117,7 @@ class Call:
         max_lifetime_ms: int | None = None,
         negotiated_id: int | None = None,
     ) -> DataChannel:
-        """Open a data channel and return it; see `stack.sctp.Channels.open` for the errors."""
+        """Open a data channel and return it; see `stack.sctp.DataChannels.open` for the errors."""
         return await self.channels.open(
             label,
             protocol=protocol,

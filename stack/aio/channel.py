@@ -124,7 +124,7 @@ class Channels:
         max_lifetime_ms: int | None = None,
         negotiated_id: int | None = None,
     ) -> DataChannel:
-        """Open a channel and return it; see `stack.sctp.Channels.open` for the errors."""
+        """Open a channel and return it; see `stack.sctp.DataChannels.open` for the errors."""
         channel_id = await self._control.execute(
             cmd.OpenChannel(label, protocol, ordered, max_retransmits, max_lifetime_ms, negotiated_id)
         )

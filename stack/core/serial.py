@@ -6,7 +6,7 @@ that mypy refuses a TSN where a sequence number is wanted.
 
 from __future__ import annotations
 
-from typing import NewType
+from typing import NewType, TypeVar
 
 SequenceNumber = NewType("SequenceNumber", int)
 """An RTP sequence number, 16 bits."""
@@ -22,6 +22,7 @@ StreamSequenceNumber = NewType("StreamSequenceNumber", int)
 """An SCTP stream sequence number, 16 bits."""
 MessageIdentifier = NewType("MessageIdentifier", int)
 """An SCTP message identifier (I-DATA, RFC 8260), 32 bits."""
+NumberT = TypeVar("NumberT", bound=int)
 
 
 class SerialSpace:
@@ -34,9 +35,9 @@ class SerialSpace:
         self.mask = (1 << bits) - 1
         self.half = 1 << (bits - 1)
 
-    def add(self, number: int, delta: int) -> int:
-        """Return `number` advanced by `delta`, which may be negative."""
-        return (number + delta) & self.mask
+    def add(self, number: NumberT, delta: int) -> NumberT:
+        """Return `number` advanced by `delta`, which may be negative; its kind stays what it was."""
+        return (number + delta) & self.mask  # type: ignore[return-value]
 
     def distance(self, newer: int, older: int) -> int:
         """Return the signed distance from `older` to `newer`, in -half … half-1."""

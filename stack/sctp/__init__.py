@@ -1,18 +1,18 @@
 """SCTP and data channels, from scratch (RFC 9260, 3758, 6525, 8260, 8831, 8832, 9653).
 
-`Channels` is what a session owns: a tunnel over DTLS application data with commands to open, send and close, and
-events for what arrives. `Association` is the layer below, for whoever wants streams without data channels.
-How a message travels through the files: `docs/sctp.md`.
+`DataChannels` is what a session owns: a tunnel over DTLS application data with commands to open, send and close,
+and events for what arrives. `Association` is the layer below, for a program that wants streams without data
+channels. How a message travels through the files: `docs/sctp.md`.
 """
 
-from stack.sctp.association import Association, AssociationEndedError, State
+from stack.sctp.association import Association, AssociationEndedError
 from stack.sctp.channels import (
     DEFAULT_PRIORITY,
     MAX_CHANNELS,
     ChannelClosedError,
-    Channels,
     ChannelState,
     ChannelUnavailableError,
+    DataChannels,
     MessageTooBigError,
     SendBufferFullError,
 )
@@ -31,7 +31,8 @@ from stack.sctp.events import (
 )
 from stack.sctp.packet import Packet, build_packet
 from stack.sctp.reset import IncomingReset, OutgoingReset
-from stack.sctp.rx.reassembly import Message
+from stack.sctp.rx.reassembly import UserMessage
+from stack.sctp.state import AssociationState
 
 __all__ = [
     "DEFAULT_MAX_MESSAGE_SIZE",
@@ -44,6 +45,7 @@ __all__ = [
     "AssociationEndedError",
     "AssociationEvent",
     "AssociationRestarted",
+    "AssociationState",
     "AssociationUp",
     "BufferedAmountLow",
     "ChannelClosed",
@@ -52,9 +54,8 @@ __all__ = [
     "ChannelOpened",
     "ChannelState",
     "ChannelUnavailableError",
-    "Channels",
+    "DataChannels",
     "IncomingReset",
-    "Message",
     "MessageReceived",
     "MessageTooBigError",
     "OutgoingReset",
@@ -62,6 +63,6 @@ __all__ = [
     "SctpConfig",
     "SctpEvent",
     "SendBufferFullError",
-    "State",
+    "UserMessage",
     "build_packet",
 ]

@@ -13,16 +13,17 @@ from typing import ClassVar
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, TerminalEvents
+from stack.core.serial import StreamId
 from stack.core.trace import Counters
-from stack.sctp.association import Association, State
+from stack.sctp.association import Association
 from stack.sctp.config import SctpConfig
 from stack.sctp.dcep import (
-    ACK_MESSAGE,
-    OpenMessage,
+    DataChannelAck,
+    DataChannelOpen,
     PayloadProtocol,
     decode_message,
     encode_message,
-    is_ack,
+    parse_dcep,
 )
 from stack.sctp.events import (
     AssociationClosed,
@@ -36,10 +37,11 @@ from stack.sctp.events import (
     SctpEvent,
 )
 from stack.sctp.reset import IncomingReset, OutgoingReset
-from stack.sctp.rx.reassembly import Message
+from stack.sctp.rx.reassembly import UserMessage
+from stack.sctp.state import ACCEPTS_MESSAGES, AssociationState
 
 MAX_CHANNELS = 1024
-"""Channels at once, whoever opens them; a peer's further ones are closed at once."""
+"""Channels at once, of both sides; a peer's further ones are closed at once."""
 MAX_CHANNEL_ID = 65534
 DEFAULT_PRIORITY = 256
 """RFC 8831 §6.4 "normal"; 128 is below, 512 and 1024 are above."""
@@ -83,7 +85,7 @@ class _Channel:
     )
 
     def __init__(
-        self, channel_id: ChannelId, parameters: OpenMessage, negotiated: bool, acknowledged: bool
+        self, channel_id: ChannelId, parameters: DataChannelOpen, negotiated: bool, acknowledged: bool
     ) -> None:
         self.channel_id = channel_id
         self.parameters = parameters
@@ -97,24 +99,24 @@ class _Channel:
     def opened(self, by_peer: bool) -> ChannelOpened:
         """Mark the channel as open and return the event that says so."""
         self.state = ChannelState.OPEN
-        told = self.parameters
+        parameters = self.parameters
         return ChannelOpened(
             self.channel_id,
-            told.label,
-            told.protocol,
-            told.ordered,
-            told.max_retransmits,
-            told.max_lifetime_ms,
-            told.priority,
+            parameters.label,
+            parameters.protocol,
+            parameters.ordered,
+            parameters.max_retransmits,
+            parameters.max_lifetime_ms,
+            parameters.priority,
             self.negotiated,
             by_peer,
         )
 
 
-class Channels:
+class DataChannels:
     """A `Tunnel[SctpEvent]`: data channels over one association.
 
-    `start` sends INIT; both sides may call it. Or `local_init` and `establish` do without a handshake.
+    `start` sends INIT; both sides may call it.
     """
 
     terminal_events: ClassVar[TerminalEvents] = (AssociationClosed,)
@@ -122,7 +124,7 @@ class Channels:
     def __init__(self, config: SctpConfig, entropy: Entropy) -> None:
         self._config = config
         self._association = Association(config, entropy)
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[StreamId, _Channel] = {}
         self._events: list[SctpEvent] = []
         self._up = False
         self._next_id = 0 if config.is_dtls_client else 1
@@ -135,7 +137,7 @@ class Channels:
         return self._association.counters
 
     @property
-    def state(self) -> State:
+    def state(self) -> AssociationState:
         """The state of the association."""
         return self._association.state
 
@@ -145,11 +147,14 @@ class Channels:
         self._collect(now)
 
     def local_init(self) -> bytes:
-        """Return our INIT chunk for `a=sctp-init`."""
+        """Built and not wired: return our INIT chunk for `a=sctp-init` (draft-hancke-tsvwg-snap)."""
         return self._association.local_init()
 
     def establish(self, peer_init: bytes, now: Instant) -> None:
-        """Take the peer's INIT chunk from `a=sctp-init`, once DTLS is up. Raises `ParseError` for a wrong one."""
+        """Built and not wired: take the peer's INIT chunk from `a=sctp-init`, once DTLS is up.
+
+        Raises `ParseError` for a wrong one.
+        """
         self._association.establish(peer_init, now)
         self._collect(now)
 
@@ -171,9 +176,9 @@ class Channels:
         """
         if max_retransmits is not None and max_lifetime_ms is not None:
             raise LocalError("either max_retransmits or max_lifetime_ms, not both")
-        if self.state not in _OPENS:
+        if self.state not in ACCEPTS_MESSAGES:
             raise ChannelUnavailableError(f"the association is {self.state.value}")
-        parameters = OpenMessage(label, protocol, ordered, max_retransmits, max_lifetime_ms, priority)
+        parameters = DataChannelOpen(label, protocol, ordered, max_retransmits, max_lifetime_ms, priority)
         opening = parameters.serialize()
         channel_id = self._choose_id(negotiated_id)
         channel = _Channel(channel_id, parameters, negotiated_id is not None, negotiated_id is not None)
@@ -199,15 +204,15 @@ class Channels:
             raise MessageTooBigError(f"{len(payload)} bytes; the peer takes {limit}")
         if self._association.buffered_amount() + len(payload) > self._config.send_buffer:
             raise SendBufferFullError(f"{self._association.buffered_amount()} bytes are waiting")
-        told = known.parameters
+        parameters = known.parameters
         self._association.send(
             channel,
             ppid,
             payload,
             now,
-            unordered=not told.ordered and known.acknowledged,
-            max_retransmits=told.max_retransmits,
-            lifetime=None if told.max_lifetime_ms is None else told.max_lifetime_ms / 1000,
+            unordered=not parameters.ordered and known.acknowledged,
+            max_retransmits=parameters.max_retransmits,
+            lifetime=None if parameters.max_lifetime_ms is None else parameters.max_lifetime_ms / 1000,
         )
         self._collect(now)
 
@@ -216,7 +221,7 @@ class Channels:
         return self._association.buffered_amount(channel)
 
     def set_low_threshold(self, channel: ChannelId, threshold: int) -> None:
-        """Have `BufferedAmountLow` tell when what waits on a channel falls to `threshold` bytes."""
+        """Have `BufferedAmountLow` reported when what waits on a channel falls to `threshold` bytes."""
         if channel not in self._channels:
             raise ChannelClosedError(f"channel {channel} is not open")
         self._association.set_low_threshold(channel, threshold)
@@ -284,26 +289,26 @@ class Channels:
         if negotiated_id is not None:
             if not 0 <= negotiated_id <= MAX_CHANNEL_ID or negotiated_id in self._channels:
                 raise ChannelUnavailableError(f"channel {negotiated_id} is taken, or out of range")
-            return ChannelId(negotiated_id)
+            return ChannelId(StreamId(negotiated_id))
         # RFC 8832 §6: the DTLS client takes even identifiers, the server odd ones.
         chosen = self._next_id
         while chosen in self._channels:
             chosen += 2
         if chosen > MAX_CHANNEL_ID:
             raise ChannelUnavailableError("no identifier is free")
-        return ChannelId(chosen)
+        return ChannelId(StreamId(chosen))
 
     def _add(self, channel: _Channel) -> None:
         self._channels[channel.channel_id] = channel
         self._association.set_priority(channel.channel_id, channel.parameters.priority)
 
-    # --- what the association says -------------------------------------------------------------------------
+    # --- what the association reports ----------------------------------------------------------------------
 
     def _collect(self, now: Instant) -> None:
-        """Translate the association's events; each may make the association say more."""
+        """Translate the association's events; each may make the association report more."""
         while events := self._association.drain_events():
             for event in events:
-                if isinstance(event, Message):
+                if isinstance(event, UserMessage):
                     self._handle_message(event, now)
                 elif isinstance(event, IncomingReset):
                     self._handle_incoming_reset(event, now)
@@ -340,7 +345,7 @@ class Channels:
         self._events += [ChannelClosed(channel.channel_id) for channel in self._channels.values()]
         self._channels.clear()
 
-    def _handle_message(self, message: Message, now: Instant) -> None:
+    def _handle_message(self, message: UserMessage, now: Instant) -> None:
         channel = self._channels.get(message.stream_id)
         if message.ppid == PayloadProtocol.DCEP:
             self._handle_dcep(message, channel, now)
@@ -357,17 +362,20 @@ class Channels:
             return
         self._events.append(MessageReceived(channel.channel_id, data))
 
-    def _handle_dcep(self, message: Message, channel: _Channel | None, now: Instant) -> None:
-        if is_ack(message.data):
-            if channel is not None:
-                channel.acknowledged = True
-            return
+    def _handle_dcep(self, message: UserMessage, channel: _Channel | None, now: Instant) -> None:
         try:
-            parameters = OpenMessage.parse(message.data)
+            parsed = parse_dcep(message.data)
         except ParseError:
             self.counters.add("dcep_malformed")
             return
-        channel_id = ChannelId(message.stream_id)
+        if isinstance(parsed, DataChannelOpen):
+            self._handle_open(ChannelId(message.stream_id), parsed, channel, now)
+        elif channel is not None:
+            channel.acknowledged = True
+
+    def _handle_open(
+        self, channel_id: ChannelId, parameters: DataChannelOpen, channel: _Channel | None, now: Instant
+    ) -> None:
         if channel_id % 2 == self._next_id % 2:
             # RFC 8832 §6 gives the peer the other half of the identifiers. werift chooses by its part in ICE
             # instead of DTLS; so as not to meet it on the same stream, we leave it the half that it takes.
@@ -396,8 +404,8 @@ class Channels:
         channel = _Channel(channel_id, parameters, negotiated=False, acknowledged=True)
         self._add(channel)
         self._events.append(channel.opened(by_peer=True))
-        if self.state is State.ESTABLISHED:
-            self._association.send(channel_id, PayloadProtocol.DCEP, ACK_MESSAGE, now)
+        if self.state is AssociationState.ESTABLISHED:
+            self._association.send(channel_id, PayloadProtocol.DCEP, DataChannelAck().serialize(), now)
 
     # --- closing -------------------------------------------------------------------------------------------
 
@@ -411,12 +419,12 @@ class Channels:
             if channel is None:
                 continue
             if channel.state is not ChannelState.CLOSING:
-                # RFC 8831 §6.7: the answer to the peer's reset is our own. What still waits has nobody to read it.
+                # RFC 8831 §6.7: the answer to the peer's reset is our own. What still waits has no reader left.
                 self._association.discard_queued(stream_id, now)
                 self._begin_closing(channel, now)
             self._note_reset(stream_id, outgoing=False)
 
-    def _note_reset(self, stream_id: int, *, outgoing: bool) -> None:
+    def _note_reset(self, stream_id: StreamId, *, outgoing: bool) -> None:
         channel = self._channels.get(stream_id)
         if channel is None:
             return
@@ -429,6 +437,3 @@ class Channels:
         if channel.outgoing_reset and channel.incoming_reset:
             del self._channels[stream_id]
             self._events.append(ChannelClosed(channel.channel_id))
-
-
-_OPENS = frozenset({State.CLOSED, State.COOKIE_WAIT, State.COOKIE_ECHOED, State.ESTABLISHED})

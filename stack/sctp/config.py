@@ -1,4 +1,4 @@
-"""What is settled before the first packet: ports, sizes, extensions, patience."""
+"""What is settled before the first packet: ports, sizes, extensions, timeouts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SctpConfig:
     """The settings of one association and its data channels."""
 
     is_dtls_client: bool
-    """Decides whose stream identifiers are even (the DTLS client's, RFC 8832 §6)."""
+    """True: our stream identifiers are even, otherwise odd (RFC 8832 §6)."""
     local_port: int = DEFAULT_PORT
     remote_port: int = DEFAULT_PORT
     max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE
@@ -36,7 +36,7 @@ class SctpConfig:
     interleaving: bool = True
     zero_checksum: bool = True
     rtt_hint: float | None = None
-    """A round trip that somebody measured on this path (ICE), in seconds."""
+    """A round trip that ICE measured on this path, in seconds."""
     heartbeat_interval: float = 30.0
     """Seconds of silence before a HEARTBEAT; consent freshness guards the path anyway."""
     max_retransmissions: int = 20

@@ -1,18 +1,12 @@
-"""The Data Channel Establishment Protocol (RFC 8832 §5) and the payload protocol identifiers (RFC 8831 §8).
-
-::
-
-    DATA_CHANNEL_OPEN  | 3 | channel type 8 | priority 16 | reliability parameter 32 |
-                       | label length 16 | protocol length 16 | label … | protocol … |
-    DATA_CHANNEL_ACK   | 2 |
-"""
+"""The Data Channel Establishment Protocol (RFC 8832 §5) and the payload protocol identifiers (RFC 8831 §8)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
-from typing import Self
+from typing import Self, TypeAlias
 
 from stack.core.errors import LocalError, ParseError
 
@@ -36,8 +30,25 @@ class PayloadProtocol(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class OpenMessage:
-    """DATA_CHANNEL_OPEN. Both limits None: reliable; never are both set."""
+class DataChannelOpen:
+    r"""DATA_CHANNEL_OPEN (RFC 8832 §5.1). Both limits None: reliable; never are both set.
+
+    ::
+
+         0                   1                   2                   3
+         0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |  Message Type |  Channel Type |            Priority           |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |                     Reliability Parameter                     |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |          Label Length         |        Protocol Length        |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        \                             Label                             \
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        \                            Protocol                           \
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     label: str
     protocol: str = ""
@@ -51,9 +62,9 @@ class OpenMessage:
         """Read a message."""
         if len(data) < _FIXED.size:
             raise ParseError("truncated DATA_CHANNEL_OPEN")
-        kind, channel_type, priority, parameter, label_size, protocol_size = _FIXED.unpack_from(data)
-        # As with the acknowledgement: what follows the last field is no concern of ours.
-        if kind != _OPEN or len(data) < _FIXED.size + label_size + protocol_size:
+        message_type, channel_type, priority, parameter, label_size, protocol_size = _FIXED.unpack_from(data)
+        # As with the acknowledgement: what follows the last field is passed over.
+        if message_type != _OPEN or len(data) < _FIXED.size + label_size + protocol_size:
             raise ParseError("not a DATA_CHANNEL_OPEN, or truncated")
         reliability = channel_type & ~_UNORDERED
         if reliability > _LIMITED_LIFETIME:
@@ -78,23 +89,51 @@ class OpenMessage:
         label, protocol = self.label.encode(), self.protocol.encode()
         if len(label) > 0xFFFF or len(protocol) > 0xFFFF:
             raise LocalError("a label or protocol is longer than 65535 bytes")
-        kind, parameter = _RELIABLE, 0
+        channel_type, parameter = _RELIABLE, 0
         if self.max_retransmits is not None:
-            kind, parameter = _LIMITED_RETRANSMITS, self.max_retransmits
+            channel_type, parameter = _LIMITED_RETRANSMITS, self.max_retransmits
         elif self.max_lifetime_ms is not None:
-            kind, parameter = _LIMITED_LIFETIME, self.max_lifetime_ms
-        kind |= 0 if self.ordered else _UNORDERED
-        fixed = _FIXED.pack(_OPEN, kind, self.priority, parameter, len(label), len(protocol))
+            channel_type, parameter = _LIMITED_LIFETIME, self.max_lifetime_ms
+        channel_type |= 0 if self.ordered else _UNORDERED
+        fixed = _FIXED.pack(_OPEN, channel_type, self.priority, parameter, len(label), len(protocol))
         return fixed + label + protocol
 
 
-ACK_MESSAGE = bytes((_ACK,))
-"""DATA_CHANNEL_ACK."""
+@dataclass(frozen=True, slots=True)
+class DataChannelAck:
+    """DATA_CHANNEL_ACK (RFC 8832 §5.2).
+
+    ::
+
+         0
+         0 1 2 3 4 5 6 7
+        +-+-+-+-+-+-+-+-+
+        |  Message Type |
+        +-+-+-+-+-+-+-+-+
+    """
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a message. It is one byte; Pion pads it with three more."""
+        if data[:1] != bytes((_ACK,)):
+            raise ParseError("not a DATA_CHANNEL_ACK")
+        return cls()
+
+    def serialize(self) -> bytes:
+        """Return the message."""
+        return bytes((_ACK,))
 
 
-def is_ack(data: bytes) -> bool:
-    """True for a DATA_CHANNEL_ACK. RFC 8832 §5.2 makes it one byte; Pion pads it with three more."""
-    return data[:1] == ACK_MESSAGE
+DcepMessage: TypeAlias = DataChannelOpen | DataChannelAck
+_PARSERS: dict[int, Callable[[bytes], DcepMessage]] = {_OPEN: DataChannelOpen.parse, _ACK: DataChannelAck.parse}
+
+
+def parse_dcep(data: bytes) -> DcepMessage:
+    """Read a DCEP message; raises `ParseError` only."""
+    parser = _PARSERS.get(data[0]) if data else None
+    if parser is None:
+        raise ParseError("neither DATA_CHANNEL_OPEN nor DATA_CHANNEL_ACK")
+    return parser(data)
 
 
 def encode_message(data: str | bytes) -> tuple[int, bytes]:

@@ -1,14 +1,15 @@
-"""What an association tells the data channels, and what the data channels tell their owner."""
+"""What an association reports to the data channels, and the data channels to their owner."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, NewType, TypeAlias
 
+from stack.core.serial import StreamId
 from stack.core.values import TextOrBytes, Value
 from stack.sctp.reset import IncomingReset, OutgoingReset
-from stack.sctp.rx.reassembly import Message
+from stack.sctp.rx.reassembly import UserMessage
 
-ChannelId = NewType("ChannelId", int)
+ChannelId = NewType("ChannelId", StreamId)
 """A data channel: its stream identifier, 0 to 65534."""
 
 
@@ -26,11 +27,11 @@ class AssociationClosed(Value, frozen=True):
 
 
 class AssociationRestarted(NamedTuple):
-    """The peer began anew: whatever was under way is lost, every stream starts from zero (RFC 9260 §5.2.4.1)."""
+    """The peer began anew: everything under way is lost, every stream starts from zero (RFC 9260 §5.2.4.1)."""
 
 
 AssociationEvent: TypeAlias = (
-    AssociationUp | AssociationClosed | AssociationRestarted | Message | IncomingReset | OutgoingReset
+    AssociationUp | AssociationClosed | AssociationRestarted | UserMessage | IncomingReset | OutgoingReset
 )
 
 
@@ -49,7 +50,7 @@ class ChannelOpened(Value, frozen=True):
 
 
 class MessageReceived(Value, frozen=True):
-    """A message: text or bytes, whichever the peer sent."""
+    """A message: text or bytes, as the peer sent it."""
 
     channel: ChannelId
     data: TextOrBytes

@@ -1,8 +1,20 @@
-"""The SCTP packet: a common header and chunks (RFC 9260 §3, §6.8), and its zero checksum (RFC 9653).
+r"""The SCTP packet: a common header and chunks (RFC 9260 §3, §3.1, §6.8), and its zero checksum (RFC 9653).
 
 ::
 
-    | source port 16 | destination port 16 | verification tag 32 | checksum 32 | chunk | chunk | …
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |       Source Port Number      |    Destination Port Number    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                        Verification Tag                       |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                            Checksum                           |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    \                            Chunk #1                           \
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    \                            Chunk #n                           \
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
 The checksum is CRC32c, the only number in SCTP that travels least significant byte first.
 """
@@ -53,13 +65,13 @@ class Packet(NamedTuple):
         while offset < size:
             if size - offset < 4 or len(chunks) == MAX_CHUNKS:
                 raise ParseError("truncated chunk header, or too many chunks")
-            kind, flags, length = _CHUNK.unpack_from(data, offset)
+            chunk_type, flags, length = _CHUNK.unpack_from(data, offset)
             end = offset + length
             if length < 4 or end > size:
-                raise ParseError(f"chunk {kind} has length {length}, {size - offset} bytes left")
+                raise ParseError(f"chunk {chunk_type} has length {length}, {size - offset} bytes left")
             value = data[offset + 4 : end]
-            parser = parsers.get(kind)
-            chunks.append(parser(flags, value) if parser is not None else UnknownChunk(kind, flags, value))
+            parser = parsers.get(chunk_type)
+            chunks.append(parser(flags, value) if parser is not None else UnknownChunk(chunk_type, flags, value))
             offset = end + (-length & 3)
         return new_tuple(cls, (source, destination, tag, chunks))
 

@@ -11,31 +11,32 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stack.core.machine import Instant
-from stack.core.serial import SERIAL32
+from stack.core.serial import SERIAL32, StreamId, Tsn
 from stack.sctp.chunks import ReconfigChunk
 from stack.sctp.chunks.reconfig import (
-    IncomingResetRequest,
-    OutgoingResetRequest,
+    IncomingSsnResetRequest,
+    OutgoingSsnResetRequest,
     ReconfigResponse,
-    Result,
+    ReconfigResult,
 )
+from stack.sctp.tsn import wrap_tsn
 
 MAX_STREAMS_PER_REQUEST = 128
 """More streams than this wait for the next request, so that a request fits a packet."""
 MAX_ATTEMPTS = 10
-"""A request that is not answered this often counts as done: the peer does not care."""
+"""A request that is not answered this often counts as done."""
 
 
 class IncomingReset(NamedTuple):
     """The peer has reset these streams of its own; none named: all."""
 
-    stream_ids: tuple[int, ...]
+    stream_ids: tuple[StreamId, ...]
 
 
 class OutgoingReset(NamedTuple):
     """These streams of ours are reset."""
 
-    stream_ids: tuple[int, ...]
+    stream_ids: tuple[StreamId, ...]
 
 
 @dataclass(slots=True)
@@ -47,45 +48,39 @@ class ResetOutcome:
 
 
 class StreamReset:
-    """The requests of both sides. `wanted` holds the streams of ours that are to be reset."""
+    """The requests of both sides. `pending` holds the streams of ours that are to be reset."""
 
-    def __init__(self, initial_tsn: int, peer_initial_tsn: int) -> None:
-        self.wanted: dict[int, None] = {}
+    def __init__(self, initial_tsn: Tsn, peer_initial_tsn: Tsn) -> None:
+        self.pending: dict[StreamId, None] = {}
         self.retry_at: Instant | None = None
-        self._next_request = initial_tsn  # §4.1: request numbers start at the initial TSN.
-        self._request: OutgoingResetRequest | None = None
+        self._next_sequence: int = initial_tsn  # §4.1: request numbers start at the initial TSN.
+        self._request: OutgoingSsnResetRequest | None = None
         self._attempts = 0
-        self._expected = peer_initial_tsn
-        self._deferred: OutgoingResetRequest | None = None
-        self._last_result: int = Result.NOTHING_TO_DO
+        self._expected_sequence: int = peer_initial_tsn
+        self.deferred: OutgoingSsnResetRequest | None = None
+        """A request of the peer's that waits for data that has not arrived."""
+        self._last_result: int = ReconfigResult.NOTHING_TO_DO
 
     @property
-    def deferred(self) -> bool:
-        """True while a request of the peer's waits for data that has not arrived."""
-        return self._deferred is not None
+    def is_busy(self) -> bool:
+        """True while a request of ours is outstanding or pending."""
+        return self._request is not None or bool(self.pending)
 
-    @property
-    def busy(self) -> bool:
-        """True while a request of ours is under way or wanted."""
-        return self._request is not None or bool(self.wanted)
-
-    def begin(self, idle: list[int], last_assigned_tsn: int, retry_at: Instant) -> bytes | None:
-        """Request the reset of those wanted streams that are `idle`; None if that cannot be done now."""
+    def build_request(self, idle: list[StreamId], last_assigned_tsn: int, retry_at: Instant) -> bytes | None:
+        """Request the reset of those pending streams that are `idle`; None if that cannot be done now."""
         if self._request is not None or not idle:
             return None
         chosen = tuple(idle[:MAX_STREAMS_PER_REQUEST])
         for stream_id in chosen:
-            del self.wanted[stream_id]
-        answered = SERIAL32.add(self._expected, -1)
-        self._request = OutgoingResetRequest(
-            self._next_request, answered, SERIAL32.add(last_assigned_tsn, 0), chosen
-        )
-        self._next_request = SERIAL32.add(self._next_request, 1)
+            del self.pending[stream_id]
+        answered = SERIAL32.add(self._expected_sequence, -1)
+        self._request = OutgoingSsnResetRequest(self._next_sequence, answered, wrap_tsn(last_assigned_tsn), chosen)
+        self._next_sequence = SERIAL32.add(self._next_sequence, 1)
         self._attempts = 1
         self.retry_at = retry_at
         return ReconfigChunk((self._request,)).serialize()
 
-    def conclude(self, stream_id: int) -> tuple[int, ...]:
+    def conclude(self, stream_id: StreamId) -> tuple[StreamId, ...]:
         """The peer shows that it has performed our reset of this stream: do not wait for its response.
 
         Returns every stream of ours that is thereby reset: a request is performed as a whole (§5.2.2).
@@ -116,53 +111,53 @@ class StreamReset:
             if isinstance(parameter, ReconfigResponse):
                 self._handle_response(parameter, outcome)
                 continue
-            ahead = SERIAL32.distance(parameter.request_sequence, self._expected)
+            ahead = SERIAL32.distance(parameter.sequence, self._expected_sequence)
             if ahead == -1:
-                self._reply(parameter.request_sequence, self._last_result, outcome)
+                self._reply(parameter.sequence, self._last_result, outcome)
             elif ahead:
-                self._reply(parameter.request_sequence, Result.ERROR_BAD_SEQUENCE_NUMBER, outcome)
-            elif isinstance(parameter, OutgoingResetRequest):
-                self._deferred = parameter
+                self._reply(parameter.sequence, ReconfigResult.ERROR_BAD_SEQUENCE_NUMBER, outcome)
+            elif isinstance(parameter, OutgoingSsnResetRequest):
+                self.deferred = parameter
                 if not self._perform(cumulative_tsn, outcome):
-                    self._reply(parameter.request_sequence, Result.IN_PROGRESS, outcome)
-            elif isinstance(parameter, IncomingResetRequest):
-                self.wanted.update(dict.fromkeys(parameter.stream_ids))
-                self._answer(Result.PERFORMED if parameter.stream_ids else Result.DENIED, outcome)
+                    self._reply(parameter.sequence, ReconfigResult.IN_PROGRESS, outcome)
+            elif isinstance(parameter, IncomingSsnResetRequest):
+                self.pending.update(dict.fromkeys(parameter.stream_ids))
+                self._answer(ReconfigResult.PERFORMED if parameter.stream_ids else ReconfigResult.DENIED, outcome)
             else:
-                self._answer(Result.DENIED, outcome)
+                self._answer(ReconfigResult.DENIED, outcome)
         return outcome
 
     def advance(self, cumulative_tsn: int) -> ResetOutcome:
         """More data has arrived: perhaps a request that was in progress can be performed."""
         outcome = ResetOutcome()
-        if self._deferred is not None:
+        if self.deferred is not None:
             self._perform(cumulative_tsn, outcome)
         return outcome
 
     def _perform(self, cumulative_tsn: int, outcome: ResetOutcome) -> bool:
-        request = self._deferred
+        request = self.deferred
         assert request is not None
         # §5.2.2 E2: not before everything that was sent on the streams has arrived.
-        if SERIAL32.is_newer(request.last_assigned_tsn, SERIAL32.add(cumulative_tsn, 0)):
+        if SERIAL32.is_newer(request.last_assigned_tsn, wrap_tsn(cumulative_tsn)):
             return False
-        self._deferred = None
+        self.deferred = None
         outcome.done.append(IncomingReset(request.stream_ids))
-        self._answer(Result.PERFORMED, outcome)
+        self._answer(ReconfigResult.PERFORMED, outcome)
         return True
 
-    def _answer(self, result: Result, outcome: ResetOutcome) -> None:
+    def _answer(self, result: ReconfigResult, outcome: ResetOutcome) -> None:
         self._last_result = result
-        self._reply(self._expected, result, outcome)
-        self._expected = SERIAL32.add(self._expected, 1)
+        self._reply(self._expected_sequence, result, outcome)
+        self._expected_sequence = SERIAL32.add(self._expected_sequence, 1)
 
     def _reply(self, sequence: int, result: int, outcome: ResetOutcome) -> None:
         outcome.replies.append(ReconfigChunk((ReconfigResponse(sequence, result),)).serialize())
 
     def _handle_response(self, response: ReconfigResponse, outcome: ResetOutcome) -> None:
         request = self._request
-        if request is None or response.response_sequence != request.request_sequence:
+        if request is None or response.sequence != request.sequence:
             return
-        if response.result == Result.IN_PROGRESS:
+        if response.result == ReconfigResult.IN_PROGRESS:
             self._attempts = 1  # It is asked again when `retry_at` comes.
             return
         self._finish(outcome)

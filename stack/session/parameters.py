@@ -200,7 +200,7 @@ def make_rtp(
     return RtpTransport((config,), entropy, now, wall_clock_offset=wall_clock)
 
 
-def make_channels(parameters: SessionParameters, entropy: Entropy) -> sctp.Channels | None:
+def make_channels(parameters: SessionParameters, entropy: Entropy) -> sctp.DataChannels | None:
     """Return the data channels of the agreed data section; None without one."""
     ours, agreed = parameters.local.data, parameters.negotiation.data
     if ours is None or agreed is None:
@@ -214,4 +214,4 @@ def make_channels(parameters: SessionParameters, entropy: Entropy) -> sctp.Chann
         # The answers are all that says of a peer which never checks, on a quiet channel, that it is there.
         heartbeat_interval=ice.LiteSettings().consent_timeout / 3,
     )
-    return sctp.Channels(config, entropy)
+    return sctp.DataChannels(config, entropy)

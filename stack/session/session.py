@@ -46,7 +46,7 @@ from stack.ice import (
 )
 from stack.ice import Failed as IceFailed
 from stack.rtp import RtpTransport
-from stack.sctp import Channels
+from stack.sctp import DataChannels
 from stack.sdp import DtlsRole
 from stack.session.demux import Kind, classify
 from stack.session.events import Connected, Ended, EndReason, SessionEvent
@@ -127,7 +127,7 @@ class Session:
         transport = make_rtp(parameters, entropy, now, wall_clock)
         self._media: MediaPlane | None = None if transport is None else PythonMediaPlane(transport)
         self._hold_media()
-        self._channels: Channels | None = make_channels(parameters, entropy)
+        self._channels: DataChannels | None = make_channels(parameters, entropy)
         self._path: Path | None = None
         self._routes: list[Path] = []
         self._transmits: list[Transmit] = []
@@ -147,7 +147,7 @@ class Session:
         return self._media.transport if self._media is not None else None
 
     @property
-    def channels(self) -> Channels | None:
+    def channels(self) -> DataChannels | None:
         """The data channels; None if none were negotiated. Call `flush` after a command to them."""
         return self._channels
 

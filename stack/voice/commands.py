@@ -240,7 +240,7 @@ class ClearUtterance(Value, frozen=True):
 
 
 class OpenChannel(Value, frozen=True):
-    """Open a data channel; see `stack.sctp.Channels.open`."""
+    """Open a data channel; see `stack.sctp.DataChannels.open`."""
 
     label: str
     protocol: str = ""
@@ -272,7 +272,7 @@ class SendMessage(Value, frozen=True):
     low_threshold: int = 0
 
     def apply(self, conversation: Conversation, now: Instant) -> int:
-        """Return how many bytes wait on it; raises as `Channels.send` does."""
+        """Return how many bytes wait on it; raises as `DataChannels.send` does."""
         channels = conversation.required_channels
         channels.set_low_threshold(self.channel, self.low_threshold)
         channels.send(self.channel, self.data, now)
@@ -297,7 +297,7 @@ class NoteRead(Value, frozen=True):
     size: int
 
     def apply(self, conversation: Conversation, now: Instant) -> None:
-        """See `Channels.set_unread`."""
+        """See `DataChannels.set_unread`."""
         conversation.note_read(self.size, now)
 
 

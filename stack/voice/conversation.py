@@ -21,7 +21,7 @@ from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.trace import Counters
 from stack.dtls import Certificate
 from stack.rtp import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, SourceChanged
-from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, Channels, MessageReceived
+from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, DataChannels, MessageReceived
 from stack.session import Connected, Ended, FrameSent, Session, SessionEvent, SessionParameters, State
 from stack.voice.audio_line import AudioLine
 from stack.voice.client import EVENTS_CHANNEL
@@ -97,7 +97,7 @@ class Conversation:
         return self.line
 
     @property
-    def required_channels(self) -> Channels:
+    def required_channels(self) -> DataChannels:
         """The data channels; raises `LocalError` if none were negotiated."""
         if self.session.channels is None:
             raise LocalError("no data channels were negotiated")

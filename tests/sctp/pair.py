@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from heapq import heappush
 
-from stack.sctp import Channels, SctpConfig
+from stack.sctp import DataChannels, SctpConfig
 from stack.sctp.association import Association
 from tests.sim.arrivals import Arrivals, Ending
 
@@ -30,8 +30,8 @@ class Weather:
 class Pair:
     """`a` and `b` are tunnels; `a` is index 0. Everything that they say is pumped to the other side."""
 
-    a: Channels | Association
-    b: Channels | Association
+    a: DataChannels | Association
+    b: DataChannels | Association
     weather: Weather = field(default_factory=Weather)
     seed: int = 1
 
@@ -125,7 +125,7 @@ class Pair:
 def make_pair(weather=None, seed=1, up=True, a=None, b=None, **config):
     """Return two ends with data channels, `a` as DTLS client; set up unless `up` is False."""
     ends = [
-        Channels(SctpConfig(is_dtls_client=index == 0, **config, **(extra or {})), entropy(seed * 2 + index))
+        DataChannels(SctpConfig(is_dtls_client=index == 0, **config, **(extra or {})), entropy(seed * 2 + index))
         for index, extra in enumerate((a, b))
     ]
     pair = Pair(*ends, weather or Weather(), seed)

@@ -6,11 +6,11 @@ from stack.sctp import (
     AssociationClosed,
     AssociationEndedError,
     AssociationRestarted,
+    AssociationState,
     AssociationUp,
-    Message,
     Packet,
     SctpConfig,
-    State,
+    UserMessage,
     build_packet,
 )
 from stack.sctp.chunks import (
@@ -26,6 +26,7 @@ from stack.sctp.chunks import (
     ShutdownCompleteChunk,
     UnknownChunk,
 )
+from stack.sctp.chunks.init_parameters import UnrecognizedParameter
 from stack.sctp.chunks.tlv import RawParameter
 from tests.sctp.pair import Pair, Weather, entropy, make_associations
 
@@ -62,14 +63,14 @@ def test_the_handshake_measures_the_round_trip_so_that_the_first_message_need_no
     pair.drop = lambda sender, packet: not dropped and sender == 0 and not dropped.append(packet)
     began = pair.now
     pair.a.send(0, 51, b"first", pair.now)
-    pair.run_until(lambda: pair.of(1, Message))
+    pair.run_until(lambda: pair.of(1, UserMessage))
     assert len(dropped) == 1
     assert pair.now - began < 0.5, "the round trip is 0.1 s, RTO.Initial 1 s"
 
 
 def test_four_packets_set_it_up():
     pair = make_associations()
-    assert pair.a.state is pair.b.state is State.ESTABLISHED
+    assert pair.a.state is pair.b.state is AssociationState.ESTABLISHED
     assert [type(chunk).__name__ for _, p in pair.wire for chunk in read(p).chunks] == [
         "InitChunk",
         "InitAckChunk",
@@ -83,9 +84,9 @@ def test_data_rides_with_cookie_echo():
     pair = make_associations(up=False)
     pair.a.send(0, 51, b"early", pair.now)
     pair.a.start(pair.now)
-    pair.run_until(lambda: pair.of(1, Message))
+    pair.run_until(lambda: pair.of(1, UserMessage))
     assert pair.now - 1000 == pytest.approx(0.03)  # one and a half round trips
-    assert pair.of(1, Message) == [Message(0, 51, b"early")]
+    assert pair.of(1, UserMessage) == [UserMessage(0, 51, b"early")]
 
 
 def test_both_sides_may_start():
@@ -93,12 +94,12 @@ def test_both_sides_may_start():
     pair.a.start(pair.now)
     pair.b.start(pair.now)
     pair.run(5)
-    assert pair.a.state is pair.b.state is State.ESTABLISHED
+    assert pair.a.state is pair.b.state is AssociationState.ESTABLISHED
     assert pair.events == ([AssociationUp(65535)], [AssociationUp(65535)])
     for sender, receiver in ((pair.a, 1), (pair.b, 0)):
         sender.send(1, 51, b"hello", pair.now)
         pair.run(1)
-        assert pair.of(receiver, Message) == [Message(1, 51, b"hello")]
+        assert pair.of(receiver, UserMessage) == [UserMessage(1, 51, b"hello")]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -110,9 +111,9 @@ def test_set_up_in_bad_weather(seed):
         pair.b.start(pair.now)
     pair.a.send(0, 51, b"from a", pair.now)
     pair.b.send(0, 51, b"from b", pair.now)
-    pair.run_until(lambda: pair.of(0, Message) and pair.of(1, Message))
-    assert pair.of(0, Message) == [Message(0, 51, b"from b")]
-    assert pair.of(1, Message) == [Message(0, 51, b"from a")]
+    pair.run_until(lambda: pair.of(0, UserMessage) and pair.of(1, UserMessage))
+    assert pair.of(0, UserMessage) == [UserMessage(0, 51, b"from b")]
+    assert pair.of(1, UserMessage) == [UserMessage(0, 51, b"from a")]
     assert len(pair.of(0, AssociationUp)) == len(pair.of(1, AssociationUp)) == 1
 
 
@@ -137,7 +138,7 @@ def test_without_a_handshake():
     b.establish(init_a, pair.now)
     a.send(0, 51, b"first", pair.now)
     pair.run(1)
-    assert pair.of(1, Message) == [Message(0, 51, b"first")]
+    assert pair.of(1, UserMessage) == [UserMessage(0, 51, b"first")]
     assert not any(isinstance(chunk, InitChunk) for chunk in chunks_sent(pair, 0) + chunks_sent(pair, 1))
     assert a.capabilities == b.capabilities
     assert a.capabilities.interleaving
@@ -167,8 +168,8 @@ def test_unknown_parameters_come_back_in_init_ack():
     assert parsed.verification_tag == 7
     (ack,) = parsed.chunks
     assert type(ack) is InitAckChunk
-    assert ack.find(8) == b"\xc0\xff\0\7hey"
-    assert b.state is State.CLOSED, "an INIT costs no state"
+    assert ack.find(UnrecognizedParameter) == UnrecognizedParameter(b"\xc0\xff\0\7hey")
+    assert b.state is AssociationState.CLOSED, "an INIT costs no state"
 
 
 @pytest.mark.parametrize(
@@ -197,12 +198,12 @@ def test_a_forged_cookie_is_dropped():
     tag = next(c.initiate_tag for c in chunks_sent(pair, 1) if isinstance(c, InitAckChunk))
     forged = cookie[:4] + bytes((cookie[4] ^ 1,)) + cookie[5:]
     inject(pair, 1, CookieEchoChunk(forged), tag=tag)
-    assert pair.b.state is State.CLOSED
+    assert pair.b.state is AssociationState.CLOSED
     assert pair.b.counters["cookie_invalid"] == 1
     inject(pair, 1, CookieEchoChunk(cookie), tag=tag ^ 1)
     assert pair.b.counters["cookie_mismatch"] == 1
     inject(pair, 1, CookieEchoChunk(cookie), tag=tag)
-    assert pair.b.state is State.ESTABLISHED
+    assert pair.b.state is AssociationState.ESTABLISHED
 
 
 def test_a_stale_cookie_is_reported_and_set_up_begins_again():
@@ -224,9 +225,9 @@ def test_a_stale_cookie_is_reported_and_set_up_begins_again():
     assert isinstance(read(packet).chunks[0], ErrorChunk)
     pair.drop = None
     pair.a.handle_datagram(packet, pair.now)
-    assert pair.a.state is State.COOKIE_WAIT
+    assert pair.a.state is AssociationState.COOKIE_WAIT
     pair.run(5)
-    assert pair.a.state is State.ESTABLISHED
+    assert pair.a.state is AssociationState.ESTABLISHED
 
 
 def test_a_peer_that_begins_anew():
@@ -240,8 +241,8 @@ def test_a_peer_that_begins_anew():
     pair.a.send(0, 51, b"two", pair.now)
     pair.b.send(0, 51, b"three", pair.now)
     pair.run(1)
-    assert pair.of(1, Message) == [Message(0, 51, b"one"), Message(0, 51, b"two")]
-    assert pair.of(0, Message) == [Message(0, 51, b"three")]
+    assert pair.of(1, UserMessage) == [UserMessage(0, 51, b"one"), UserMessage(0, 51, b"two")]
+    assert pair.of(0, UserMessage) == [UserMessage(0, 51, b"three")]
 
 
 # --- rules of acceptance -----------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ def test_wrong_tag_port_and_checksum_are_dropped():
         before = pair.b.counters[reason]
         pair.b.handle_datagram(packet, pair.now)
         assert pair.b.counters[reason] == before + 1
-    assert not pair.of(1, Message)
+    assert not pair.of(1, UserMessage)
 
 
 def test_unknown_chunks_do_what_their_highest_bits_say():
@@ -274,7 +275,7 @@ def test_unknown_chunks_do_what_their_highest_bits_say():
         (0xE0, True, True),
     ):
         pair.wire.clear()
-        tag = pair.b._local.tag
+        tag = pair.b._tcb.local.tag
         inject(pair, 1, UnknownChunk(kind, 0, b"data"), heartbeat, tag=tag)
         sent = chunks_sent(pair, 1)
         assert (HeartbeatAckChunk(b"alive?") in sent) is goes_on
@@ -296,13 +297,13 @@ def test_data_for_a_stream_that_does_not_exist_is_acknowledged_and_reported():
     sent = chunks_sent(pair, 1)
     assert any(isinstance(chunk, SackChunk) and chunk.cumulative_tsn_ack == tsn for chunk in sent)
     assert any(isinstance(chunk, ErrorChunk) and chunk.causes[0].code == 1 for chunk in sent)
-    assert not pair.of(1, Message)
+    assert not pair.of(1, UserMessage)
 
 
 def test_data_where_i_data_was_agreed_ends_the_association():
     pair = make_associations()
     inject(pair, 1, DataChunk(3, 5, 0, 0, 51, b"x"))
-    assert pair.b.state is State.ENDED
+    assert pair.b.state is AssociationState.ENDED
 
 
 def test_packets_after_the_end_are_answered_with_abort():
@@ -316,7 +317,7 @@ def test_packets_after_the_end_are_answered_with_abort():
     assert chunks_sent(pair, 1) == [AbortChunk(reflected=True)]
     pair.drop = None
     pair.a.handle_datagram(pair.wire[-1][1], pair.now)
-    assert pair.a.state is State.ENDED, "a reflected tag is recognised"
+    assert pair.a.state is AssociationState.ENDED, "a reflected tag is recognised"
 
 
 # --- shutdown, abort, heartbeat ----------------------------------------------------------------------------
@@ -336,7 +337,7 @@ def test_an_abort_with_a_wrong_tag_does_nothing():
     pair = make_associations()
     inject(pair, 1, AbortChunk(), tag=12345)
     inject(pair, 1, AbortChunk(reflected=True), tag=tag_towards(pair, 1))
-    assert pair.b.state is State.ESTABLISHED
+    assert pair.b.state is AssociationState.ESTABLISHED
 
 
 @pytest.mark.parametrize("both", [False, True])
@@ -351,7 +352,7 @@ def test_shutdown_delivers_what_was_sent(loss, both):
     with pytest.raises(AssociationEndedError):
         pair.a.send(0, 51, b"late", pair.now)
     pair.run(30)
-    assert len(pair.of(0, Message)) == len(pair.of(1, Message)) == 1
+    assert len(pair.of(0, UserMessage)) == len(pair.of(1, UserMessage)) == 1
     assert pair.of(0, AssociationClosed)[0].reason == pair.of(1, AssociationClosed)[0].reason == ""
     assert pair.a.poll_timeout() is pair.b.poll_timeout() is None
 
@@ -369,7 +370,7 @@ def test_lost_shutdown_complete_is_repeated():
     pair.drop = lambda sender, packet: isinstance(read(packet).chunks[0], ShutdownCompleteChunk)
     pair.a.shutdown(pair.now)
     pair.run(0.1)
-    assert pair.b.state is State.SHUTDOWN_ACK_SENT
+    assert pair.b.state is AssociationState.SHUTDOWN_ACK_SENT
     pair.drop = None
     pair.run(5)
     assert pair.of(1, AssociationClosed) == [AssociationClosed("", True)]
@@ -386,11 +387,11 @@ def test_a_silent_peer_is_noticed_while_data_is_under_way():
 def test_heartbeats_notice_a_silent_peer_when_idle():
     pair = make_associations()
     pair.run(100)
-    assert pair.a.state is State.ESTABLISHED
+    assert pair.a.state is AssociationState.ESTABLISHED
     assert sum(isinstance(chunk, HeartbeatAckChunk) for chunk in chunks_sent(pair, 1)) == 3
     pair.drop = lambda sender, packet: True
     pair.run(200)
-    assert pair.a.state is State.ENDED
+    assert pair.a.state is AssociationState.ENDED
 
 
 @pytest.mark.parametrize("batch", [True, False])
@@ -419,7 +420,7 @@ def test_a_cookie_echo_has_its_checksum_whatever_came_before_it(batch):
     assert any(isinstance(chunk, CookieEchoChunk) for chunk in first.chunks)
     b.handle_datagrams(flight, pair.now)
     pair.run(1)
-    assert [event.data for event in pair.of(1, Message)] == [b"x"]
+    assert [event.data for event in pair.of(1, UserMessage)] == [b"x"]
     a.send(0, 51, b"y", pair.now)
     assert a.drain_transmits()[0][8:12] == bytes(4), "from then on without"
 
@@ -432,4 +433,4 @@ def test_zero_checksum_only_after_set_up_and_by_agreement():
         pair.run(1)
         assert all(packet[8:12] != bytes(4) for _, packet in pair.wire[: handshake - 1])
         assert all((packet[8:12] == bytes(4)) is zero for _, packet in pair.wire[handshake:])
-        assert pair.of(1, Message)
+        assert pair.of(1, UserMessage)

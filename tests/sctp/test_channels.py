@@ -4,6 +4,7 @@ from stack.core.errors import LocalError
 from stack.sctp import (
     MAX_CHANNELS,
     AssociationClosed,
+    AssociationState,
     AssociationUp,
     BufferedAmountLow,
     ChannelClosed,
@@ -14,7 +15,6 @@ from stack.sctp import (
     MessageTooBigError,
     Packet,
     SendBufferFullError,
-    State,
 )
 from stack.sctp.chunks import IDataChunk, ReconfigChunk
 from stack.sctp.chunks.data import FLAG_UNORDERED
@@ -304,7 +304,7 @@ def test_the_end_of_the_association_closes_the_channels():
     for index in (0, 1):
         assert pair.of(index, ChannelClosed) == [ChannelClosed(channel)]
         assert len(pair.of(index, AssociationClosed)) == 1
-    assert pair.a.state is State.ENDED
+    assert pair.a.state is AssociationState.ENDED
     with pytest.raises(ChannelUnavailableError):
         pair.a.open("y", pair.now)
 
@@ -400,4 +400,4 @@ def test_a_program_that_does_not_read_narrows_the_window():
         pair.run(0.05)
         read(10**9)
     assert sum(map(len, received(pair, 1))) == 500_000
-    assert pair.a.state is State.ESTABLISHED
+    assert pair.a.state is AssociationState.ESTABLISHED

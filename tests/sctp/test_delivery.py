@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stack.sctp import MessageReceived, Packet, State
+from stack.sctp import AssociationState, MessageReceived, Packet
 from stack.sctp.chunks import ForwardTsnChunk, IForwardTsnChunk, SackChunk
 from tests.sctp.pair import Weather, make_pair
 
@@ -62,7 +62,7 @@ def test_whatever_the_network_does(weather, plans, seed, interleaving):
         if noise.random() < 0.3:
             pair.run(noise.random() * 0.2)
     pair.run(300)
-    assert pair.a.state is pair.b.state is State.ESTABLISHED
+    assert pair.a.state is pair.b.state is AssociationState.ESTABLISHED
     for (index, channel), (kind, _) in sent.items():
         messages = wanted[(index, channel)]
         got = [event.data for event in pair.of(1 - index, MessageReceived) if event.channel == channel]
@@ -81,8 +81,8 @@ def test_whatever_the_network_does(weather, plans, seed, interleaving):
                 assert all(any(data == each for each in rest) for data in got), "in order"
         assert pair.ends[index].buffered_amount(channel) == 0
     for end in pair.ends:
-        assert end._association._sender.outstanding_count == 0
-        assert end._association._receiver.buffered == 0
+        assert end._association._tcb.sender.outstanding_count == 0
+        assert end._association._tcb.receiver.buffered == 0
 
 
 @pytest.mark.parametrize("interleaving", [True, False])
@@ -109,8 +109,8 @@ def test_tsns_and_ssns_wrap():
     for end in pair.ends:
         # The numbers come from the entropy; this is the one place where they must be chosen.
         association = end._association
-        association._local = type(association._local)(association._local.tag, 0xFFFFFFF0)
-        association._sender = association._new_sender()
+        association._tcb.local = type(association._tcb.local)(association._tcb.local.tag, 0xFFFFFFF0)
+        association._tcb.sender = association._tcb.new_sender()
     pair.a.start(pair.now)
     pair.run(1)
     channel = pair.a.open("x", pair.now)
@@ -154,7 +154,7 @@ def test_a_lifetime_ends_what_was_begun():
         pair.a.send(channel, "after", pair.now)
         pair.run(5)
         assert [event.data for event in pair.of(1, MessageReceived)] == ["after"]
-        assert pair.b._association._receiver.buffered == 0
+        assert pair.b._association._tcb.receiver.buffered == 0
 
 
 def test_a_peer_without_partial_reliability_gets_everything():
@@ -264,7 +264,7 @@ def test_a_reneging_peer_gets_again_what_it_forgot():
     pair = make_pair(interleaving=False)
     channel = pair.a.open("x", pair.now)
     pair.run(1)
-    sender = pair.a._association._sender
+    sender = pair.a._association._tcb.sender
     pair.drop = lambda index, packet: True
     first = sender.next_tsn
     for number in range(5):

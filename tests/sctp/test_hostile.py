@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from stack.sctp import (
     AssociationClosed,
+    AssociationState,
     ChannelClosedError,
     MessageReceived,
     Packet,
     SendBufferFullError,
-    State,
     build_packet,
 )
+from stack.sctp.bundling import MAX_CONTROL_CHUNKS
 from stack.sctp.chunks import (
     DataChunk,
     ForwardTsnChunk,
@@ -27,8 +28,7 @@ from stack.sctp.chunks import (
     UnknownChunk,
 )
 from stack.sctp.chunks.data import FLAG_BEGIN, FLAG_UNORDERED
-from stack.sctp.chunks.reconfig import OutgoingResetRequest
-from stack.sctp.outbox import MAX_CONTROL_CHUNKS
+from stack.sctp.chunks.reconfig import OutgoingSsnResetRequest
 from stack.sctp.rx.tsn_map import MAX_RANGES, MAX_TSN_AHEAD
 from stack.sctp.tx.sender import MAX_OUTSTANDING_CHUNKS
 from tests.sctp.pair import make_pair
@@ -45,8 +45,8 @@ class Attacker:
         self.victim = self.pair.b
         self.association = self.victim._association
         self.pair.drop = lambda sender, packet: True
-        self.tag = self.association._local.tag
-        self.tsn = self.association._receiver.tsns.cumulative + 1
+        self.tag = self.association._tcb.local.tag
+        self.tsn = self.association._tcb.receiver.tsn_map.cumulative + 1
 
     def send(self, *chunks):
         packet = build_packet(5000, 5000, self.tag, [chunk.serialize() for chunk in chunks])
@@ -62,20 +62,20 @@ class Attacker:
 
     @property
     def buffered(self):
-        return self.association._receiver.buffered
+        return self.association._tcb.receiver.buffered
 
 
 def test_gaps_only():
     attacker = Attacker()
     for ahead in range(1, 5000, 2):
         attacker.send(attacker.data(ahead, ssn=ahead % 65536))
-    tsns = attacker.association._receiver.tsns
+    tsns = attacker.association._tcb.receiver.tsn_map
     assert len(tsns.gaps(10**6)) == MAX_RANGES
     assert attacker.buffered <= WINDOW
     assert attacker.victim.counters["data_beyond_window"] > 0
     (sack,) = (chunk for chunk in attacker.send(attacker.data(1)) if isinstance(chunk, SackChunk))
     assert len(sack.serialize()) <= 1148
-    assert attacker.victim.state is State.ESTABLISHED
+    assert attacker.victim.state is AssociationState.ESTABLISHED
 
 
 def test_tsns_far_ahead():
@@ -93,8 +93,8 @@ def test_messages_that_never_end(unordered):
     attacker = Attacker()
     for ahead in range(3000):
         attacker.send(attacker.data(ahead, stream=ahead, flags=FLAG_BEGIN | unordered, payload=bytes(1000)))
-        assert attacker.association.state is State.ENDED or attacker.buffered <= 2 * WINDOW + 2000
-    assert attacker.victim.state is State.ENDED
+        assert attacker.association.state is AssociationState.ENDED or attacker.buffered <= 2 * WINDOW + 2000
+    assert attacker.victim.state is AssociationState.ENDED
     (closed,) = (event for event in attacker.victim.drain_events() if isinstance(event, AssociationClosed))
     assert "unfinished messages" in closed.reason
 
@@ -113,10 +113,10 @@ def test_messages_that_wait_for_ever_for_their_turn():
     attacker = Attacker()
     for ahead in range(5000):
         attacker.send(attacker.data(ahead, ssn=1 + ahead))
-        if attacker.victim.state is State.ENDED:
+        if attacker.victim.state is AssociationState.ENDED:
             break
         assert attacker.buffered <= 2 * WINDOW + 2000
-    assert attacker.victim.state is State.ENDED
+    assert attacker.victim.state is AssociationState.ENDED
 
 
 def test_a_peer_that_never_acknowledges():
@@ -128,7 +128,7 @@ def test_a_peer_that_never_acknowledges():
         for _ in range(10_000):
             pair.b.send(channel, bytes(10_000), pair.now)
     pair.run(120)
-    assert pair.b.state is State.ENDED
+    assert pair.b.state is AssociationState.ENDED
     assert pair.b._association.buffered_amount() == 0
 
 
@@ -140,11 +140,11 @@ def test_a_window_that_is_always_closed_is_probed_and_costs_nothing_more():
     pair.drop = lambda sender, packet: True
     pair.b.send(channel, bytes(100_000), pair.now)
     for _ in range(100):
-        cumulative = association._sender.cumulative_acked & 0xFFFFFFFF
-        packet = build_packet(5000, 5000, association._local.tag, [SackChunk(cumulative, 0).serialize()])
+        cumulative = association._tcb.sender.cumulative_tsn_ack & 0xFFFFFFFF
+        packet = build_packet(5000, 5000, association._tcb.local.tag, [SackChunk(cumulative, 0).serialize()])
         pair.b.handle_datagram(packet, pair.now)
         pair.run(2)
-    assert pair.b.state is State.ESTABLISHED, "a peer that answers is alive"
+    assert pair.b.state is AssociationState.ESTABLISHED, "a peer that answers is alive"
     before = len(pair.wire)
     pair.run(6)
     assert len(pair.wire) - before <= 6
@@ -153,10 +153,10 @@ def test_a_window_that_is_always_closed_is_probed_and_costs_nothing_more():
 @pytest.mark.parametrize("offset", [1, 1000, 1 << 30, -1, -(1 << 30)])
 def test_sacks_that_lie_about_the_cumulative_tsn(offset):
     attacker = Attacker()
-    sender = attacker.association._sender
-    acked = sender.cumulative_acked
+    sender = attacker.association._tcb.sender
+    acked = sender.cumulative_tsn_ack
     attacker.send(SackChunk((sender.next_tsn - 1 + offset) & 0xFFFFFFFF, 1 << 20))
-    assert sender.cumulative_acked == acked
+    assert sender.cumulative_tsn_ack == acked
     assert attacker.victim.counters["sack_refused"] == (offset > 0)
 
 
@@ -164,25 +164,25 @@ def test_sacks_that_lie_about_gaps_and_windows():
     attacker = Attacker(peer_max_message_size=0)
     channel = attacker.victim.open("x", attacker.pair.now)
     attacker.victim.send(channel, bytes(200_000), attacker.pair.now)
-    sender = attacker.association._sender
-    base = sender.cumulative_acked & 0xFFFFFFFF
+    sender = attacker.association._tcb.sender
+    base = sender.cumulative_tsn_ack & 0xFFFFFFFF
     attacker.send(SackChunk(base, 0xFFFFFFFF, ((2, 65535),)))
     assert attacker.victim.counters["sack_refused"] == 1
     noise = random.Random(1)
     for _ in range(2000):
-        outstanding = sender.next_tsn - sender.cumulative_acked - 1
+        outstanding = sender.next_tsn - sender.cumulative_tsn_ack - 1
         start = noise.randint(1, max(1, outstanding))
         end = noise.randint(start, max(start, outstanding))
         attacker.pair.now += 0.001
-        attacker.send(SackChunk((sender.cumulative_acked) & 0xFFFFFFFF, 0xFFFFFFFF, ((start, end),)))
+        attacker.send(SackChunk((sender.cumulative_tsn_ack) & 0xFFFFFFFF, 0xFFFFFFFF, ((start, end),)))
         attacker.victim.handle_timeout(attacker.pair.now)
         assert sender.outstanding_count <= MAX_OUTSTANDING_CHUNKS
-        assert sender.flight >= 0
+        assert sender.flight_size >= 0
     everything = SackChunk((sender.next_tsn - 1) & 0xFFFFFFFF, 1 << 20)
     while sender.has_unacknowledged:
         attacker.send(everything)
         everything = SackChunk((sender.next_tsn - 1) & 0xFFFFFFFF, 1 << 20)
-    assert sender.flight == 0
+    assert sender.flight_size == 0
 
 
 def test_streams_opened_for_ever():
@@ -191,7 +191,7 @@ def test_streams_opened_for_ever():
         attacker.send(attacker.data(ahead, stream=ahead * 7 % 65535))
     assert attacker.victim.counters["message_without_channel"] == 3000
     assert attacker.buffered == 0
-    assert not attacker.association._receiver._reassembly._waiting
+    assert not attacker.association._tcb.receiver._reassembly._streams
 
 
 def test_replies_to_one_packet_are_bounded():
@@ -209,18 +209,18 @@ def test_forward_tsn_to_nowhere():
     attacker.send(ForwardTsnChunk((attacker.tsn + (1 << 30)) & 0xFFFFFFFF, skips))
     attacker.send(ForwardTsnChunk(attacker.tsn, skips))
     assert attacker.buffered == 0
-    assert not attacker.association._receiver.tsns.has_gaps
+    assert not attacker.association._tcb.receiver.tsn_map.has_gaps
 
 
 def test_reset_requests_out_of_turn():
     attacker = Attacker()
-    first = attacker.association._reset._expected
+    first = attacker.association._tcb.reset._expected_sequence
     for sequence in (first + 5, first - 1, first, first, first + 2):
-        request = OutgoingResetRequest(sequence & 0xFFFFFFFF, 0, (attacker.tsn - 1) & 0xFFFFFFFF, (1, 2, 3))
+        request = OutgoingSsnResetRequest(sequence & 0xFFFFFFFF, 0, (attacker.tsn - 1) & 0xFFFFFFFF, (1, 2, 3))
         (reply,) = attacker.send(ReconfigChunk((request,)))
         (response,) = reply.parameters
-        assert response.response_sequence == sequence & 0xFFFFFFFF
-    assert attacker.association._reset._expected == first + 1
+        assert response.sequence == sequence & 0xFFFFFFFF
+    assert attacker.association._tcb.reset._expected_sequence == first + 1
 
 
 def test_inits_in_an_established_association_change_nothing():
@@ -229,7 +229,7 @@ def test_inits_in_an_established_association_change_nothing():
         init = InitChunk(number + 1, 1000, 1, 1, 5).serialize()
         attacker.victim.handle_datagram(build_packet(5000, 5000, 0, [init]), attacker.pair.now)
     assert len(attacker.victim.drain_transmits()) == 50
-    assert attacker.association._local.tag == attacker.tag
+    assert attacker.association._tcb.local.tag == attacker.tag
 
 
 KINDS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 64, 130, 192, 194, 99, 200]
@@ -278,7 +278,7 @@ def test_bent_packets_never_raise_and_never_bend_a_message(seed, flips):
     channel = pair.a.open("x", pair.now)
     pair.drop = bend
     for _ in range(10):
-        if pair.a.state is State.ESTABLISHED:
+        if pair.a.state is AssociationState.ESTABLISHED:
             with suppress(ChannelClosedError):
                 pair.a.send(channel, bytes(1500), pair.now)
         pair.run(0.3)

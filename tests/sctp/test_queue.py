@@ -1,13 +1,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack.sctp.tx.queue import OutgoingMessage, SendQueue
+from stack.sctp.tx.queue import QueuedMessage, SendQueue
 
 
 def push(queue, stream_id, size, expires_at=None, priority=256):
     stream = queue.stream(stream_id)
     stream.priority = priority
-    message = OutgoingMessage(stream, bytes(size), 51, False, None, expires_at)
+    message = QueuedMessage(stream, bytes(size), 51, False, None, expires_at)
     queue.push(message)
     return message
 

@@ -66,7 +66,7 @@ DATA = (
     "Conversation.handle_datagrams",
     "Session.handle_datagrams",
     "DtlsEndpoint.handle_datagrams",
-    "Channels.handle_datagrams",
+    "DataChannels.handle_datagrams",
     "Association.handle_datagrams",
     "Receiver.",
     "Reassembly.",

@@ -1,89 +1,44 @@
-"""The chunks of SCTP, one wire object to a short section; `parse_chunk` knows them all."""
+"""The chunks of SCTP with their parameters and error causes; each module registers what it defines.
+
+A new chunk, parameter or cause is one new module in this package (`registry.py` says how); this file only has to
+name it if other rooms use it by name. `parse_chunk` reads every chunk that is registered.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from importlib import import_module
+from pkgutil import iter_modules
 
-from stack.sctp.chunks.control import (
-    CookieAckChunk,
-    CookieEchoChunk,
-    HeartbeatAckChunk,
-    HeartbeatChunk,
-    ShutdownAckChunk,
-    ShutdownChunk,
-    ShutdownCompleteChunk,
-    UnknownChunk,
-)
+from stack.sctp.chunks.cookie import CookieAckChunk, CookieEchoChunk
 from stack.sctp.chunks.data import DataChunk, IDataChunk
-from stack.sctp.chunks.errors import AbortChunk, Cause, ErrorCause, ErrorChunk
+from stack.sctp.chunks.error import AbortChunk, ErrorChunk
 from stack.sctp.chunks.forward import ForwardTsnChunk, IForwardTsnChunk, Skip
+from stack.sctp.chunks.heartbeat import HeartbeatAckChunk, HeartbeatChunk
 from stack.sctp.chunks.init import Capabilities, InitAckChunk, InitChunk
-from stack.sctp.chunks.kinds import ChunkType
 from stack.sctp.chunks.reconfig import ReconfigChunk
+from stack.sctp.chunks.registry import CHUNK_PARSERS, Chunk
 from stack.sctp.chunks.sack import SackChunk
+from stack.sctp.chunks.shutdown import ShutdownAckChunk, ShutdownChunk, ShutdownCompleteChunk
+from stack.sctp.chunks.unknown import UnknownChunk
 
-Chunk: TypeAlias = (
-    DataChunk
-    | IDataChunk
-    | SackChunk
-    | InitChunk
-    | InitAckChunk
-    | HeartbeatChunk
-    | HeartbeatAckChunk
-    | AbortChunk
-    | ErrorChunk
-    | ShutdownChunk
-    | ShutdownAckChunk
-    | ShutdownCompleteChunk
-    | CookieEchoChunk
-    | CookieAckChunk
-    | ReconfigChunk
-    | ForwardTsnChunk
-    | IForwardTsnChunk
-    | UnknownChunk
-)
-
-_PARSERS: dict[ChunkType, Callable[[int, bytes], Chunk]] = {
-    ChunkType.DATA: DataChunk.parse,
-    ChunkType.INIT: InitChunk.parse,
-    ChunkType.INIT_ACK: InitAckChunk.parse,
-    ChunkType.SACK: SackChunk.parse,
-    ChunkType.HEARTBEAT: HeartbeatChunk.parse,
-    ChunkType.HEARTBEAT_ACK: HeartbeatAckChunk.parse,
-    ChunkType.ABORT: AbortChunk.parse,
-    ChunkType.SHUTDOWN: ShutdownChunk.parse,
-    ChunkType.SHUTDOWN_ACK: ShutdownAckChunk.parse,
-    ChunkType.ERROR: ErrorChunk.parse,
-    ChunkType.COOKIE_ECHO: CookieEchoChunk.parse,
-    ChunkType.COOKIE_ACK: CookieAckChunk.parse,
-    ChunkType.SHUTDOWN_COMPLETE: ShutdownCompleteChunk.parse,
-    ChunkType.I_DATA: IDataChunk.parse,
-    ChunkType.RE_CONFIG: ReconfigChunk.parse,
-    ChunkType.FORWARD_TSN: ForwardTsnChunk.parse,
-    ChunkType.I_FORWARD_TSN: IForwardTsnChunk.parse,
-}
-CHUNK_PARSERS = {int(kind): parse for kind, parse in _PARSERS.items()}
-"""What reads the flags and the value of each chunk type; each raises `ParseError` only."""
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
 
 
-def parse_chunk(kind: int, flags: int, value: bytes) -> Chunk:
+def parse_chunk(chunk_type: int, flags: int, value: bytes) -> Chunk:
     """Return the chunk of a type, flags and value; raises `ParseError` only."""
-    parser = CHUNK_PARSERS.get(kind)
-    return parser(flags, value) if parser is not None else UnknownChunk(kind, flags, value)
+    parser = CHUNK_PARSERS.get(chunk_type)
+    return parser(flags, value) if parser is not None else UnknownChunk(chunk_type, flags, value)
 
 
 __all__ = [
     "CHUNK_PARSERS",
     "AbortChunk",
     "Capabilities",
-    "Cause",
     "Chunk",
-    "ChunkType",
     "CookieAckChunk",
     "CookieEchoChunk",
     "DataChunk",
-    "ErrorCause",
     "ErrorChunk",
     "ForwardTsnChunk",
     "HeartbeatAckChunk",

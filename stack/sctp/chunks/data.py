@@ -1,12 +1,5 @@
 """User data: DATA (RFC 9260 §3.3.1) and I-DATA (RFC 8260 §2.1).
 
-::
-
-    DATA     | 0  |Res|I|U|B|E| length | TSN 32 | stream 16 | SSN 16      | PPID 32        | payload … |
-    I-DATA   | 64 |Res|I|U|B|E| length | TSN 32 | stream 16 | reserved 16 | MID 32 | PPID or FSN 32 | payload … |
-
-I-DATA carries the PPID in its first fragment only; the later ones carry their fragment sequence number there.
-
 These two are the hot path: `NamedTuple` rather than frozen dataclass, because one is made for each packet and
 a frozen dataclass takes four times as long to make (`bench/data.py` prints the sum of it). `parse` makes them by
 `new_tuple`, which costs half of what the constructor of a `NamedTuple` does.
@@ -15,12 +8,15 @@ a frozen dataclass takes four times as long to make (`bench/data.py` prints the 
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from stack.core.errors import ParseError
-from stack.sctp.chunks.kinds import ChunkType
+from stack.core.serial import MessageIdentifier, StreamId, StreamSequenceNumber, Tsn
+from stack.sctp.chunks.registry import register_chunk
 from stack.sctp.chunks.tlv import padding
 
+DATA = 0
+I_DATA = 64
 FLAG_END = 0x01
 FLAG_BEGIN = 0x02
 FLAG_UNORDERED = 0x04
@@ -40,18 +36,36 @@ DATA_OVERHEAD = _DATA_WHOLE.size
 I_DATA_OVERHEAD = _I_DATA_WHOLE.size
 
 
+@register_chunk(DATA)
 class DataChunk(NamedTuple):
-    """One DATA chunk."""
+    r"""DATA: a whole user message, or a fragment of one (RFC 9260 §3.3.1).
+
+    ::
+
+         0                   1                   2                   3
+         0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |    Type = 0   |  Res  |I|U|B|E|             Length            |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |                              TSN                              |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |      Stream Identifier S      |    Stream Sequence Number n   |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |                  Payload Protocol Identifier                  |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        \                 User Data (seq n of Stream S)                 \
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     flags: int
-    tsn: int
-    stream_id: int
-    ssn: int
+    tsn: Tsn
+    stream_id: StreamId
+    ssn: StreamSequenceNumber
     ppid: int
     payload: bytes
 
     @classmethod
-    def parse(cls, flags: int, value: bytes) -> DataChunk:
+    def parse(cls, flags: int, value: bytes) -> Self:
         """Read a chunk's value."""
         # RFC 9260 §3.3.1: at least one byte of user data, otherwise "No User Data" (the association says so).
         if len(value) < 12:
@@ -63,22 +77,45 @@ class DataChunk(NamedTuple):
         """Return the padded chunk."""
         flags, tsn, stream_id, ssn, ppid, payload = self
         size = DATA_OVERHEAD + len(payload)
-        return _DATA_WHOLE.pack(0, flags, size, tsn, stream_id, ssn, ppid) + payload + padding(size)
+        return _DATA_WHOLE.pack(DATA, flags, size, tsn, stream_id, ssn, ppid) + payload + padding(size)
 
 
+@register_chunk(I_DATA)
 class IDataChunk(NamedTuple):
-    """One I-DATA chunk; `ppid` is 0 except in a first fragment, `fsn` is 0 in a first fragment."""
+    r"""I-DATA: the same with a message identifier, so that messages may interleave (RFC 8260 §2.1).
+
+    ::
+
+         0                   1                   2                   3
+         0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |   Type = 64   |  Res  |I|U|B|E|       Length = Variable       |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |                              TSN                              |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |       Stream Identifier       |            Reserved           |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |                       Message Identifier                      |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |     Payload Protocol Identifier / Fragment Sequence Number    |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        \                           User Data                           \
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+    The first fragment carries the payload protocol identifier, the later ones their fragment sequence number:
+    `ppid` is 0 except in a first fragment, `fsn` is 0 in a first fragment.
+    """
 
     flags: int
-    tsn: int
-    stream_id: int
-    mid: int
+    tsn: Tsn
+    stream_id: StreamId
+    mid: MessageIdentifier
     ppid: int
     fsn: int
     payload: bytes
 
     @classmethod
-    def parse(cls, flags: int, value: bytes) -> IDataChunk:
+    def parse(cls, flags: int, value: bytes) -> Self:
         """Read a chunk's value."""
         if len(value) < 16:
             raise ParseError("truncated I-DATA")
@@ -91,5 +128,5 @@ class IDataChunk(NamedTuple):
         flags, tsn, stream_id, mid, ppid, fsn, payload = self
         size = I_DATA_OVERHEAD + len(payload)
         last = ppid if flags & FLAG_BEGIN else fsn
-        header = _I_DATA_WHOLE.pack(ChunkType.I_DATA, flags, size, tsn, stream_id, 0, mid, last)
+        header = _I_DATA_WHOLE.pack(I_DATA, flags, size, tsn, stream_id, 0, mid, last)
         return header + payload + padding(size)

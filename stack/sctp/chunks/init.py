@@ -1,47 +1,32 @@
-"""INIT and INIT ACK, which open an association, and their parameters (RFC 9260 §3.3.2, §3.3.3).
-
-::
-
-    | 1 or 2 | 0 | length | initiate tag 32 | a_rwnd 32 | outbound streams 16 | inbound streams 16 |
-    | initial TSN 32 | parameters …
-
-Understood: state cookie (7), unrecognized parameter (8), supported extensions (0x8008, RFC 5061 §4.2.7),
-forward TSN supported (0xC000, RFC 3758 §3.1), zero checksum acceptable (0x8001, RFC 9653 §3).
-Passed over, because a tunnel over DTLS has one path and no addresses of its own (RFC 8261 §6): IP addresses
-(5, 6), supported address types (12), cookie preservative (9), ECN (0x8000).
-"""
+"""INIT and INIT ACK, which open an association (RFC 9260 §3.3.2, §3.3.3), and the extensions they announce."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from struct import Struct, pack
-from typing import Self
+from struct import Struct
+from typing import ClassVar, Self, TypeVar
 
 from stack.core.errors import ParseError
-from stack.sctp.chunks.kinds import ChunkType
-from stack.sctp.chunks.tlv import RawParameter, build_chunk, build_parameters, parse_parameters
+from stack.core.serial import Tsn
+from stack.sctp.chunks.data import I_DATA
+from stack.sctp.chunks.forward import FORWARD_TSN, I_FORWARD_TSN
+from stack.sctp.chunks.init_parameters import (
+    ERROR_DETECTION_DTLS,
+    INIT_PARAMETERS,
+    ForwardTsnSupportedParameter,
+    SupportedExtensionsParameter,
+    ZeroChecksumAcceptableParameter,
+    read_init_parameter,
+)
+from stack.sctp.chunks.reconfig import RE_CONFIG
+from stack.sctp.chunks.registry import register_chunk
+from stack.sctp.chunks.tlv import Parameter, RawParameter, build_chunk, build_parameters, parse_parameters
 
+INIT = 1
+INIT_ACK = 2
 _FIXED = Struct("!IIHHI")
-
-STATE_COOKIE = 7
-UNRECOGNIZED_PARAMETER = 8
-HOST_NAME_ADDRESS = 11
-ZERO_CHECKSUM_ACCEPTABLE = 0x8001
-SUPPORTED_EXTENSIONS = 0x8008
-FORWARD_TSN_SUPPORTED = 0xC000
-_PASSED_OVER = frozenset({5, 6, 9, 12, 0x8000})
-_KNOWN = _PASSED_OVER | {
-    STATE_COOKIE,
-    UNRECOGNIZED_PARAMETER,
-    HOST_NAME_ADDRESS,
-    ZERO_CHECKSUM_ACCEPTABLE,
-    SUPPORTED_EXTENSIONS,
-    FORWARD_TSN_SUPPORTED,
-}
-
-ERROR_DETECTION_DTLS = 1
-"""The alternate error detection method "SCTP over DTLS" (RFC 9653 §8)."""
+ParameterT = TypeVar("ParameterT", bound=Parameter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,58 +47,77 @@ class Capabilities:
             self.zero_checksum and other.zero_checksum,
         )
 
-    def parameters(self) -> Iterator[RawParameter]:
+    def parameters(self) -> Iterator[Parameter]:
         """Yield the parameters that announce this."""
         if self.partial_reliability:
-            yield RawParameter(FORWARD_TSN_SUPPORTED, b"")
-        kinds = []
+            yield ForwardTsnSupportedParameter()
+        chunk_types = []
         if self.reconfiguration:
-            kinds.append(ChunkType.RE_CONFIG)
+            chunk_types.append(RE_CONFIG)
         if self.partial_reliability:
-            kinds.append(ChunkType.FORWARD_TSN)
+            chunk_types.append(FORWARD_TSN)
         if self.interleaving:
-            kinds.append(ChunkType.I_DATA)
+            chunk_types.append(I_DATA)
             if self.partial_reliability:
-                kinds.append(ChunkType.I_FORWARD_TSN)
-        if kinds:
-            yield RawParameter(SUPPORTED_EXTENSIONS, bytes(kinds))
+                chunk_types.append(I_FORWARD_TSN)
+        if chunk_types:
+            yield SupportedExtensionsParameter(bytes(chunk_types))
         if self.zero_checksum:
-            yield RawParameter(ZERO_CHECKSUM_ACCEPTABLE, pack("!I", ERROR_DETECTION_DTLS))
+            yield ZeroChecksumAcceptableParameter()
 
     @classmethod
-    def from_parameters(cls, parameters: Iterable[RawParameter]) -> Self:
+    def from_parameters(cls, parameters: Iterable[Parameter]) -> Self:
         """Read what a peer announces."""
         forward, zero, extensions = False, False, b""
-        for kind, value in parameters:
-            if kind == FORWARD_TSN_SUPPORTED:
+        for parameter in parameters:
+            if isinstance(parameter, ForwardTsnSupportedParameter):
                 forward = True
-            elif kind == SUPPORTED_EXTENSIONS:
-                extensions = value
-            elif kind == ZERO_CHECKSUM_ACCEPTABLE:
-                zero = value == pack("!I", ERROR_DETECTION_DTLS)
-        interleaving = ChunkType.I_DATA in extensions
-        wanted = ChunkType.I_FORWARD_TSN if interleaving else ChunkType.FORWARD_TSN
+            elif isinstance(parameter, SupportedExtensionsParameter):
+                extensions = parameter.chunk_types
+            elif isinstance(parameter, ZeroChecksumAcceptableParameter):
+                zero = parameter.edmid == ERROR_DETECTION_DTLS
+        interleaving = I_DATA in extensions
+        wanted = I_FORWARD_TSN if interleaving else FORWARD_TSN
         return cls(
             # A peer may name FORWARD-TSN in either place (RFC 3758 §3.1, RFC 5061 §4.2.7).
             partial_reliability=wanted in extensions or (forward and not interleaving),
             interleaving=interleaving,
-            reconfiguration=ChunkType.RE_CONFIG in extensions,
+            reconfiguration=RE_CONFIG in extensions,
             zero_checksum=zero,
         )
 
 
+@register_chunk(INIT)
 @dataclass(frozen=True, slots=True)
 class InitChunk:
-    """INIT; `InitAckChunk` looks the same and always carries a state cookie."""
+    r"""INIT (RFC 9260 §3.3.2).
 
+    ::
+
+         0                   1                   2                   3
+         0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |    Type = 1   |  Chunk Flags  |          Chunk Length         |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |                          Initiate Tag                         |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |           Advertised Receiver Window Credit (a_rwnd)          |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |   Number of Outbound Streams  |   Number of Inbound Streams   |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |                          Initial TSN                          |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        \              Optional/Variable-Length Parameters              \
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
+
+    chunk_type: ClassVar[int] = INIT
     initiate_tag: int
     a_rwnd: int
     outbound_streams: int
     inbound_streams: int
-    initial_tsn: int
-    parameters: tuple[RawParameter, ...] = ()
-
-    kind = ChunkType.INIT
+    initial_tsn: Tsn
+    parameters: tuple[Parameter, ...] = ()
 
     @classmethod
     def parse(cls, flags: int, value: bytes) -> Self:
@@ -121,18 +125,19 @@ class InitChunk:
         if len(value) < _FIXED.size:
             raise ParseError("truncated INIT")
         tag, a_rwnd, outbound, inbound, tsn = _FIXED.unpack_from(value)
-        return cls(tag, a_rwnd, outbound, inbound, tsn, tuple(parse_parameters(value[_FIXED.size :])))
+        parameters = tuple(map(read_init_parameter, parse_parameters(value[_FIXED.size :])))
+        return cls(tag, a_rwnd, outbound, inbound, tsn, parameters)
 
     def serialize(self) -> bytes:
         """Return the padded chunk."""
         fixed = _FIXED.pack(
             self.initiate_tag, self.a_rwnd, self.outbound_streams, self.inbound_streams, self.initial_tsn
         )
-        return build_chunk(self.kind, 0, fixed + build_parameters(self.parameters))
+        return build_chunk(self.chunk_type, 0, fixed + build_parameters(self.parameters))
 
-    def find(self, kind: int) -> bytes | None:
-        """Return the value of the first parameter of a kind."""
-        return next((value for known, value in self.parameters if known == kind), None)
+    def find(self, parameter: type[ParameterT]) -> ParameterT | None:
+        """Return the first parameter of a class."""
+        return next((each for each in self.parameters if isinstance(each, parameter)), None)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -142,17 +147,36 @@ class InitChunk:
     def unrecognized(self) -> Iterator[RawParameter]:
         """Yield the unknown parameters that want to be reported, up to one that says "stop" (RFC 9260 §3.2.1)."""
         for parameter in self.parameters:
-            if parameter.kind in _KNOWN:
+            if not isinstance(parameter, RawParameter) or parameter.parameter_type in INIT_PARAMETERS:
                 continue
-            if parameter.kind & 0x4000:
+            if parameter.parameter_type & 0x4000:
                 yield parameter
-            if not parameter.kind & 0x8000:
+            if not parameter.parameter_type & 0x8000:
                 return
 
 
+@register_chunk(INIT_ACK)
 class InitAckChunk(InitChunk):
-    """INIT ACK."""
+    r"""INIT ACK, which always carries a State Cookie (RFC 9260 §3.3.3).
+
+    ::
+
+         0                   1                   2                   3
+         0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |    Type = 2   |  Chunk Flags  |          Chunk Length         |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |                          Initiate Tag                         |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |               Advertised Receiver Window Credit               |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |   Number of Outbound Streams  |   Number of Inbound Streams   |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        |                          Initial TSN                          |
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+        \              Optional/Variable-Length Parameters              \
+        +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     __slots__ = ()
-
-    kind = ChunkType.INIT_ACK
+    chunk_type = INIT_ACK

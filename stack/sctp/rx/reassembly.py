@@ -1,46 +1,50 @@
-"""From chunks to messages: fragments are joined, ordered messages wait their turn (RFC 9260 §6.5, §6.6, §6.9).
+"""From chunks to messages: fragments are joined, ordered messages put in order (RFC 9260 §6.5, §6.6, §6.9).
 
 Three kinds of assembly, after what names a message on the wire:
 
 - ordered DATA: stream and SSN; the fragments' TSNs follow each other;
-- unordered DATA: nothing; only that the fragments' TSNs follow each other, so neighbours are grown into runs;
+- unordered DATA: nothing; only that the fragments' TSNs follow each other, so neighbours are joined into runs;
 - I-DATA: stream, U bit and MID; fragments are numbered from zero (RFC 8260 §2.1).
 
-`buffered` counts what waits here, with an overhead for each piece, so that a peer that sends single bytes pays
-for what they cost us. The receiver refuses chunks beyond its window; a message beyond the maximum ends the
+`buffered` counts what waits here, with an overhead for each fragment, so that a peer that sends single bytes
+uses up its window. The receiver refuses chunks beyond its window; a message beyond the maximum ends the
 association.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stack.core.errors import RemoteError
-from stack.core.serial import SERIAL16, SERIAL32, SerialSpace
+from stack.core.serial import SERIAL16, SERIAL32, SerialSpace, StreamId
 from stack.sctp.chunks import DataChunk, IDataChunk, Skip
 from stack.sctp.chunks.data import FLAG_BEGIN, FLAG_END, FLAG_UNORDERED, UNFRAGMENTED
+from stack.sctp.chunks.forward import MessageSequence
 
-PIECE_OVERHEAD = 128
-"""What a fragment or a waiting message costs beyond its bytes, roughly, in bytes."""
-
-
-_NOT_MIDDLE = UNFRAGMENTED | FLAG_UNORDERED
+FRAGMENT_OVERHEAD = 128
+"""What a fragment or a stream message costs beyond its bytes, roughly, in bytes."""
 
 
-class Message(NamedTuple):
+_NOT_IN_THE_MIDDLE = UNFRAGMENTED | FLAG_UNORDERED
+
+
+_FIRST_SEQUENCE: Any = 0
+
+
+class UserMessage(NamedTuple):
     """A whole user message."""
 
-    stream_id: int
+    stream_id: StreamId
     ppid: int
     data: bytes
 
 
 class MessageTooLongError(RemoteError):
-    """The peer sends a message that is longer than the maximum it was told."""
+    """The peer sends a message that is longer than the maximum that our SDP states."""
 
 
-class _Partial:
+class _PartialMessage:
     """The fragments of one message, by TSN (DATA) or FSN (I-DATA); `first` and `last` once they are known."""
 
     __slots__ = ("first", "fragments", "last", "ppid", "size")
@@ -73,45 +77,45 @@ class _Partial:
 
     @property
     def cost(self) -> int:
-        return self.size + PIECE_OVERHEAD * len(self.fragments)
+        return self.size + FRAGMENT_OVERHEAD * len(self.fragments)
 
 
-class _Run:
+class _FragmentRun:
     """Fragments of unordered DATA with TSNs in a row, all of one message."""
 
-    __slots__ = ("ends", "first", "last", "pieces", "ppid", "size", "starts")
+    __slots__ = ("ends", "first", "fragments", "last", "ppid", "size", "starts")
 
     def __init__(self, chunk: DataChunk, tsn: int) -> None:
         self.first = self.last = tsn
-        self.pieces = [chunk.payload]
+        self.fragments = [chunk.payload]
         self.ppid = chunk.ppid
         self.size = len(chunk.payload)
         self.starts = bool(chunk.flags & FLAG_BEGIN)
         self.ends = bool(chunk.flags & FLAG_END)
 
-    def absorb(self, other: _Run) -> None:
+    def append(self, other: _FragmentRun) -> None:
         """Append a run that follows this one."""
         self.last = other.last
-        self.pieces += other.pieces
+        self.fragments += other.fragments
         self.size += other.size
         self.ends = other.ends
 
     @property
     def cost(self) -> int:
-        return self.size + PIECE_OVERHEAD * len(self.pieces)
+        return self.size + FRAGMENT_OVERHEAD * len(self.fragments)
 
 
-class _Waiting:
+class _InboundStream:
     """What waits on one stream; a stream on which nothing waits has none of these."""
 
     __slots__ = ("partials", "ready", "run_by_first", "run_by_last", "unordered_partials")
 
     def __init__(self) -> None:
-        self.partials: dict[int, _Partial] = {}
-        self.ready: dict[int, Message] = {}
-        self.unordered_partials: dict[int, _Partial] = {}
-        self.run_by_first: dict[int, _Run] = {}
-        self.run_by_last: dict[int, _Run] = {}
+        self.partials: dict[MessageSequence, _PartialMessage] = {}
+        self.ready: dict[MessageSequence, UserMessage] = {}
+        self.unordered_partials: dict[MessageSequence, _PartialMessage] = {}
+        self.run_by_first: dict[int, _FragmentRun] = {}
+        self.run_by_last: dict[int, _FragmentRun] = {}
 
     def __bool__(self) -> bool:
         return bool(self.partials or self.ready or self.unordered_partials or self.run_by_first)
@@ -120,85 +124,85 @@ class _Waiting:
 class Reassembly:
     """All inbound streams; whole messages, in the order in which they may be delivered, are in `delivered`."""
 
-    __slots__ = ("_max_message_size", "_next_sequence", "_space", "_waiting", "buffered", "delivered")
+    __slots__ = ("_max_message_size", "_next_sequence", "_space", "_streams", "buffered", "delivered")
 
     def __init__(self, max_message_size: int, interleaving: bool = False) -> None:
         self.buffered = 0
-        self.delivered: list[Message] = []
+        self.delivered: list[UserMessage] = []
         self._max_message_size = max_message_size
         self._space: SerialSpace = SERIAL32 if interleaving else SERIAL16
-        self._next_sequence: dict[int, int] = {}
-        self._waiting: dict[int, _Waiting] = {}
+        self._next_sequence: dict[StreamId, MessageSequence] = {}
+        self._streams: dict[StreamId, _InboundStream] = {}
 
     def add_data(self, chunk: DataChunk, tsn: int) -> None:
         """Take a new DATA chunk. Raises `MessageTooLongError`."""
         flags, _, stream_id, ssn, ppid, payload = chunk
-        if not flags & _NOT_MIDDLE and self._continue(stream_id, ssn, tsn, payload):
+        if not flags & _NOT_IN_THE_MIDDLE and self._add_middle(stream_id, ssn, tsn, payload):
             return
         if not flags & FLAG_UNORDERED:
             self._add_ordered(stream_id, ssn, tsn, flags, ppid, payload)
         elif flags & UNFRAGMENTED == UNFRAGMENTED:
-            self.delivered.append(Message(stream_id, ppid, payload))
+            self.delivered.append(UserMessage(stream_id, ppid, payload))
         else:
             self._add_run(chunk, tsn)
 
     def add_i_data(self, chunk: IDataChunk, tsn: int) -> None:
         """Take a new I-DATA chunk. Raises `MessageTooLongError`."""
         flags, _, stream_id, mid, ppid, fsn, payload = chunk
-        if not flags & _NOT_MIDDLE and self._continue(stream_id, mid, fsn, payload):
+        if not flags & _NOT_IN_THE_MIDDLE and self._add_middle(stream_id, mid, fsn, payload):
             return
         if not flags & FLAG_UNORDERED:
             self._add_ordered(stream_id, mid, fsn, flags, ppid, payload)
         elif flags & UNFRAGMENTED == UNFRAGMENTED:
-            self.delivered.append(Message(stream_id, ppid, payload))
+            self.delivered.append(UserMessage(stream_id, ppid, payload))
         else:
-            waiting = self._wait(stream_id)
-            whole = self._add_partial(waiting.unordered_partials, mid, fsn, flags, ppid, payload)
+            stream = self._stream(stream_id)
+            whole = self._add_partial(stream.unordered_partials, mid, fsn, flags, ppid, payload)
             if whole is not None:
-                self.delivered.append(Message(stream_id, whole.ppid, whole.join()))
-                self._tidy(stream_id, waiting)
+                self.delivered.append(UserMessage(stream_id, whole.ppid, whole.join()))
+                self._forget_if_empty(stream_id, stream)
 
-    def _wait(self, stream_id: int) -> _Waiting:
-        waiting = self._waiting.get(stream_id)
-        if waiting is None:
-            waiting = self._waiting[stream_id] = _Waiting()
-        return waiting
+    def _stream(self, stream_id: StreamId) -> _InboundStream:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            stream = self._streams[stream_id] = _InboundStream()
+        return stream
 
-    def _tidy(self, stream_id: int, waiting: _Waiting) -> None:
-        if not waiting:
-            self._waiting.pop(stream_id, None)
+    def _forget_if_empty(self, stream_id: StreamId, stream: _InboundStream) -> None:
+        if not stream:
+            self._streams.pop(stream_id, None)
 
-    def _is_past(self, stream_id: int, sequence: int) -> bool:
-        return self._space.is_newer(self._next_sequence.get(stream_id, 0), sequence)
+    def _is_past(self, stream_id: StreamId, sequence: MessageSequence) -> bool:
+        return self._space.is_newer(self._next_sequence.get(stream_id, _FIRST_SEQUENCE), sequence)
 
     def _add_ordered(
-        self, stream_id: int, sequence: int, number: int, flags: int, ppid: int, payload: bytes
+        self, stream_id: StreamId, sequence: MessageSequence, number: int, flags: int, ppid: int, payload: bytes
     ) -> None:
         if self._is_past(stream_id, sequence):
             return
         if flags & UNFRAGMENTED == UNFRAGMENTED:
-            message = Message(stream_id, ppid, payload)
+            message = UserMessage(stream_id, ppid, payload)
         else:
-            waiting = self._wait(stream_id)
-            whole = self._add_partial(waiting.partials, sequence, number, flags, ppid, payload)
+            stream = self._stream(stream_id)
+            whole = self._add_partial(stream.partials, sequence, number, flags, ppid, payload)
             if whole is None:
                 return
-            self._tidy(stream_id, waiting)
-            message = Message(stream_id, whole.ppid, whole.join())
-        if sequence == self._next_sequence.get(stream_id, 0):
+            self._forget_if_empty(stream_id, stream)
+            message = UserMessage(stream_id, whole.ppid, whole.join())
+        if sequence == self._next_sequence.get(stream_id, _FIRST_SEQUENCE):
             self.delivered.append(message)
             self._next_sequence[stream_id] = self._space.add(sequence, 1)
             self._deliver_ready(stream_id)
             return
-        ready = self._wait(stream_id).ready
+        ready = self._stream(stream_id).ready
         if sequence not in ready:
             ready[sequence] = message
-            self.buffered += len(message.data) + PIECE_OVERHEAD
+            self.buffered += len(message.data) + FRAGMENT_OVERHEAD
 
-    def _continue(self, stream_id: int, sequence: int, number: int, payload: bytes) -> bool:
+    def _add_middle(self, stream_id: StreamId, sequence: MessageSequence, number: int, payload: bytes) -> bool:
         """Take a middle fragment of a message whose end is still to come: the bulk of a bulk transfer."""
-        waiting = self._waiting.get(stream_id)
-        partial = waiting.partials.get(sequence) if waiting is not None else None
+        stream = self._streams.get(stream_id)
+        partial = stream.partials.get(sequence) if stream is not None else None
         if partial is None or partial.last is not None or number in partial.fragments:
             return False
         size = len(payload)
@@ -206,32 +210,38 @@ class Reassembly:
             return False
         partial.fragments[number] = payload
         partial.size += size
-        self.buffered += size + PIECE_OVERHEAD
+        self.buffered += size + FRAGMENT_OVERHEAD
         return True
 
-    def _deliver_ready(self, stream_id: int) -> None:
-        waiting = self._waiting.get(stream_id)
-        if waiting is None:
+    def _deliver_ready(self, stream_id: StreamId) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
             return
         sequence = self._next_sequence[stream_id]
-        while (message := waiting.ready.pop(sequence, None)) is not None:
-            self.buffered -= len(message.data) + PIECE_OVERHEAD
+        while (message := stream.ready.pop(sequence, None)) is not None:
+            self.buffered -= len(message.data) + FRAGMENT_OVERHEAD
             self.delivered.append(message)
             sequence = self._space.add(sequence, 1)
         self._next_sequence[stream_id] = sequence
-        self._tidy(stream_id, waiting)
+        self._forget_if_empty(stream_id, stream)
 
     def _add_partial(
-        self, partials: dict[int, _Partial], sequence: int, number: int, flags: int, ppid: int, payload: bytes
-    ) -> _Partial | None:
+        self,
+        partials: dict[MessageSequence, _PartialMessage],
+        sequence: MessageSequence,
+        number: int,
+        flags: int,
+        ppid: int,
+        payload: bytes,
+    ) -> _PartialMessage | None:
         """Take a fragment; return the message, taken out, if it is whole now."""
         partial = partials.get(sequence)
         if partial is None:
-            partial = partials[sequence] = _Partial()
+            partial = partials[sequence] = _PartialMessage()
         if number in partial.fragments:
-            return None  # Two TSNs claim the same place: the first one stands.
+            return None  # Two TSNs carry the same fragment: the first one stands.
         whole = partial.add(number, flags, ppid, payload)
-        self.buffered += len(payload) + PIECE_OVERHEAD
+        self.buffered += len(payload) + FRAGMENT_OVERHEAD
         if partial.size > self._max_message_size:
             raise MessageTooLongError(f"a message of more than {self._max_message_size} bytes")
         if not whole:
@@ -241,76 +251,76 @@ class Reassembly:
         return partial
 
     def _add_run(self, chunk: DataChunk, tsn: int) -> None:
-        waiting = self._wait(chunk.stream_id)
-        run = _Run(chunk, tsn)
+        stream = self._stream(chunk.stream_id)
+        run = _FragmentRun(chunk, tsn)
         self.buffered += run.cost
         if not run.starts:
-            left = waiting.run_by_last.get(tsn - 1)
+            left = stream.run_by_last.get(tsn - 1)
             if left is not None and not left.ends:
-                del waiting.run_by_last[left.last]
-                left.absorb(run)
+                del stream.run_by_last[left.last]
+                left.append(run)
                 run = left
         if not run.ends:
-            right = waiting.run_by_first.get(run.last + 1)
+            right = stream.run_by_first.get(run.last + 1)
             if right is not None and not right.starts:
-                del waiting.run_by_first[right.first]
-                run.absorb(right)
+                del stream.run_by_first[right.first]
+                run.append(right)
         if run.size > self._max_message_size:
             raise MessageTooLongError(f"a message of more than {self._max_message_size} bytes")
         if run.starts and run.ends:
-            waiting.run_by_first.pop(run.first, None)
-            waiting.run_by_last.pop(run.last, None)
+            stream.run_by_first.pop(run.first, None)
+            stream.run_by_last.pop(run.last, None)
             self.buffered -= run.cost
-            self.delivered.append(Message(chunk.stream_id, run.ppid, b"".join(run.pieces)))
-            self._tidy(chunk.stream_id, waiting)
+            self.delivered.append(UserMessage(chunk.stream_id, run.ppid, b"".join(run.fragments)))
+            self._forget_if_empty(chunk.stream_id, stream)
         else:
-            waiting.run_by_first[run.first] = run
-            waiting.run_by_last[run.last] = run
+            stream.run_by_first[run.first] = run
+            stream.run_by_last[run.last] = run
 
-    def forward(self, new_cumulative: int, skips: Iterable[Skip]) -> None:
-        """Give up what the peer gave up, and deliver what waited for it (RFC 3758 §3.6, RFC 8260 §2.3.1)."""
+    def skip(self, new_cumulative: int, skips: Iterable[Skip]) -> None:
+        """Abandon what the peer abandoned, and deliver what waited for it (RFC 3758 §3.6, RFC 8260 §2.3.1)."""
         last = {(stream_id, unordered): sequence for stream_id, sequence, unordered in skips}
         for (stream_id, unordered), sequence in last.items():
             if not unordered:
                 self._skip_ordered(stream_id, sequence)
-            elif (waiting := self._waiting.get(stream_id)) is not None:
-                self._give_up(waiting.unordered_partials, sequence)
-                self._tidy(stream_id, waiting)
-        for stream_id, waiting in list(self._waiting.items()):
-            for first in [first for first in waiting.run_by_first if first <= new_cumulative]:
-                run = waiting.run_by_first.pop(first)
-                del waiting.run_by_last[run.last]
+            elif (stream := self._streams.get(stream_id)) is not None:
+                self._abandon(stream.unordered_partials, sequence)
+                self._forget_if_empty(stream_id, stream)
+        for stream_id, stream in list(self._streams.items()):
+            for first in [first for first in stream.run_by_first if first <= new_cumulative]:
+                run = stream.run_by_first.pop(first)
+                del stream.run_by_last[run.last]
                 self.buffered -= run.cost
-            self._tidy(stream_id, waiting)
+            self._forget_if_empty(stream_id, stream)
 
-    def _give_up(self, partials: dict[int, _Partial], sequence: int) -> None:
+    def _abandon(self, partials: dict[MessageSequence, _PartialMessage], sequence: MessageSequence) -> None:
         for known in [each for each in partials if not self._space.is_newer(each, sequence)]:
             self.buffered -= partials.pop(known).cost
 
-    def _skip_ordered(self, stream_id: int, sequence: int) -> None:
+    def _skip_ordered(self, stream_id: StreamId, sequence: MessageSequence) -> None:
         if self._is_past(stream_id, sequence):
             return
-        waiting = self._waiting.get(stream_id)
-        if waiting is not None:
-            self._give_up(waiting.partials, sequence)
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._abandon(stream.partials, sequence)
             # Whole messages at or before the skipped one are still good.
-            early = [each for each in waiting.ready if not self._space.is_newer(each, sequence)]
+            early = [each for each in stream.ready if not self._space.is_newer(each, sequence)]
             for each in sorted(early, key=lambda number: self._space.distance(number, sequence)):
-                message = waiting.ready.pop(each)
-                self.buffered -= len(message.data) + PIECE_OVERHEAD
+                message = stream.ready.pop(each)
+                self.buffered -= len(message.data) + FRAGMENT_OVERHEAD
                 self.delivered.append(message)
         self._next_sequence[stream_id] = self._space.add(sequence, 1)
         self._deliver_ready(stream_id)
 
-    def restart_streams(self, stream_ids: Iterable[int] | None) -> None:
+    def restart_streams(self, stream_ids: Iterable[StreamId] | None) -> None:
         """The peer starts streams anew (None: all): what is unfinished will not come (RFC 6525 §5.2.2)."""
         for stream_id in list(self._next_sequence) if stream_ids is None else stream_ids:
             self._next_sequence.pop(stream_id, None)
-        for stream_id in list(self._waiting) if stream_ids is None else stream_ids:
-            waiting = self._waiting.pop(stream_id, None)
-            if waiting is None:
+        for stream_id in list(self._streams) if stream_ids is None else stream_ids:
+            stream = self._streams.pop(stream_id, None)
+            if stream is None:
                 continue
-            partials = [*waiting.partials.values(), *waiting.unordered_partials.values()]
+            partials = [*stream.partials.values(), *stream.unordered_partials.values()]
             self.buffered -= sum(partial.cost for partial in partials)
-            self.buffered -= sum(run.cost for run in waiting.run_by_first.values())
-            self.buffered -= sum(len(message.data) + PIECE_OVERHEAD for message in waiting.ready.values())
+            self.buffered -= sum(run.cost for run in stream.run_by_first.values())
+            self.buffered -= sum(len(message.data) + FRAGMENT_OVERHEAD for message in stream.ready.values())

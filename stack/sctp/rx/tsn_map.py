@@ -8,6 +8,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from operator import itemgetter
 
+from stack.core.serial import Tsn
+
 MAX_TSN_AHEAD = 0xFFFF
 """Gap blocks count in 16 bits from the cumulative TSN; what lies beyond is dropped."""
 MAX_RANGES = 1024
@@ -23,11 +25,11 @@ class TsnMap:
 
     __slots__ = ("_ranges", "cumulative", "duplicates", "highest")
 
-    def __init__(self, initial_tsn: int) -> None:
+    def __init__(self, initial_tsn: Tsn) -> None:
         self.cumulative = initial_tsn - 1
         self.highest = initial_tsn - 1
         """The highest TSN that has arrived."""
-        self.duplicates: list[int] = []
+        self.duplicates: list[Tsn] = []
         self._ranges: list[list[int]] = []
 
     @property
@@ -88,7 +90,7 @@ class TsnMap:
         else:
             ranges.insert(at, [tsn, tsn])
 
-    def note_duplicate(self, tsn: int) -> None:
+    def note_duplicate(self, tsn: Tsn) -> None:
         """Remember a TSN that came again, for the next SACK."""
         if len(self.duplicates) < MAX_DUPLICATES:
             self.duplicates.append(tsn)

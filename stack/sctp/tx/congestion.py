@@ -15,9 +15,9 @@ from stack.core.machine import Instant
 
 INITIAL_PACKETS = 10
 MINIMUM_PACKETS = 4
-KEPT, KEPT_WITHOUT_QUEUE = 0.5, 0.9
+DECREASE_FACTOR, DECREASE_FACTOR_WITHOUT_QUEUE = 0.5, 0.9
 """What a loss leaves of the window: with a queue on the path (RFC 9260 §7.2.4), and without."""
-PACKETS_PER_ROUND_TRIP, PACKETS_WITHOUT_QUEUE = 1, 4
+INCREASE_PACKETS, INCREASE_PACKETS_WITHOUT_QUEUE = 1, 4
 """How far congestion avoidance opens the window: with a queue on the path (§7.2.2), and without."""
 MAX_CWND = 16 << 20
 """However much a peer claims to have received, the window grows no further (bytes)."""
@@ -36,7 +36,7 @@ class CongestionWindow:
         """Nothing that was sent after the last decrease has arrived yet."""
         self._recovery_began: Instant = float("-inf")
 
-    def acknowledged(self, size: int, flight_before: int, latest_sent_at: Instant, sees_queue: bool) -> None:
+    def acknowledged(self, size: int, flight_before: int, latest_sent_at: Instant, queue_detected: bool) -> None:
         """Open the window for `size` bytes that have arrived; nothing arrived was sent after `latest_sent_at`."""
         if latest_sent_at <= self._recovery_began:
             return
@@ -49,16 +49,16 @@ class CongestionWindow:
             most = max(self.ssthresh, self.cwnd + self.pmdcs)
             self.cwnd = min(self.cwnd + size, most, MAX_CWND)
         else:
-            packets = PACKETS_PER_ROUND_TRIP if sees_queue else PACKETS_WITHOUT_QUEUE
+            packets = INCREASE_PACKETS if queue_detected else INCREASE_PACKETS_WITHOUT_QUEUE
             self.cwnd = min(self.cwnd + packets * self.pmdcs * size // self.cwnd, MAX_CWND)
 
-    def lost(self, sent_at: Instant, now: Instant, sees_queue: bool) -> bool:
+    def lost(self, sent_at: Instant, now: Instant, queue_detected: bool) -> bool:
         """Narrow the window, once in a round trip, for what was sent at `sent_at`. True: fast recovery begins."""
         if sent_at <= self._recovery_began:
             return False
-        # Slow start may have opened the window to twice what the path holds before anybody could notice.
-        kept = KEPT if sees_queue or self.cwnd < self.ssthresh else KEPT_WITHOUT_QUEUE
-        self.ssthresh = max(int(self.cwnd * kept), MINIMUM_PACKETS * self.pmdcs)
+        # Slow start may have opened the window to twice what the path holds before a loss could tell.
+        factor = DECREASE_FACTOR if queue_detected or self.cwnd < self.ssthresh else DECREASE_FACTOR_WITHOUT_QUEUE
+        self.ssthresh = max(int(self.cwnd * factor), MINIMUM_PACKETS * self.pmdcs)
         self.cwnd = self.ssthresh
         self.in_recovery = True
         self._recovery_began = now
@@ -71,5 +71,5 @@ class CongestionWindow:
         self.in_recovery = False
 
     def idle(self) -> None:
-        """Nothing was sent for a whole timeout (§7.2.1): what the window knew is old."""
+        """Nothing was sent for a whole timeout (§7.2.1): the window no longer fits the path."""
         self.cwnd = max(self.cwnd // 2, min(self.cwnd, INITIAL_PACKETS * self.pmdcs))

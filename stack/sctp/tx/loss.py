@@ -1,11 +1,11 @@
 """Which chunks in flight are lost: RACK and the tail-loss probe (RFC 8985), applied to SCTP.
 
 A chunk is lost if one that was sent sufficiently later has arrived. That takes the place of counting three miss
-indications (RFC 9260 §7.2.4, a SHOULD): it finds lost retransmissions too, and is not fooled by reordering. At the
-tail, where nothing later was sent, a probe after about two round trips asks for a SACK instead of waiting
+indications (RFC 9260 §7.2.4, a SHOULD): it finds lost retransmissions too, and does not take reordering for loss.
+At the tail, where nothing later was sent, a probe after about two round trips asks for a SACK instead of waiting
 for T3-rtx.
 
-`in_flight` is kept in order of sending, so that a look costs what it finds.
+`in_flight` is kept in order of sending, so that the search ends at the first that is not lost.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from stack.sctp.tx.outstanding import OutstandingChunk
 from stack.sctp.tx.rto import RtoEstimator
 
 REORDERING_THRESHOLD = 3
-"""With no reordering seen so far, this many chunks received out of order end the waiting (RFC 8985 §6.2)."""
-MAX_WINDOW_FACTOR = 16
+"""With no reordering seen so far, this many chunks received out of order end the wait (RFC 8985 §6.2)."""
+MAX_REO_WND_MULT = 16
 _MINIMUM_PROBE_DELAY = 0.01
 
 
 class LossDetector:
-    """RACK's view: the most recently sent chunk that is known to have arrived."""
+    """What RACK keeps: the most recently sent chunk that is known to have arrived."""
 
-    __slots__ = ("_latest_tsn", "_rtt", "_window_factor", "latest_sent_at", "reordering_seen")
+    __slots__ = ("_latest_tsn", "_reo_wnd_mult", "_rtt", "latest_sent_at", "reordering_seen")
 
     def __init__(self) -> None:
         self.latest_sent_at: Instant = float("-inf")
         self._latest_tsn = -1
         self._rtt = 0.0
-        self._window_factor = 1
+        self._reo_wnd_mult = 1
         self.reordering_seen = False
 
     def arrived(self, chunk: OutstandingChunk, now: Instant, minimum_rtt: float) -> None:
@@ -45,15 +45,15 @@ class LossDetector:
     def duplicate_reported(self) -> None:
         """A retransmission was for nothing: wait longer (RFC 8985 §6.2 step 4, its DSACK)."""
         self.reordering_seen = True
-        self._window_factor = min(self._window_factor + 1, MAX_WINDOW_FACTOR)
+        self._reo_wnd_mult = min(self._reo_wnd_mult + 1, MAX_REO_WND_MULT)
 
     def find_lost(
-        self, in_flight: dict[int, OutstandingChunk], rto: RtoEstimator, now: Instant, patient: bool
+        self, in_flight: dict[int, OutstandingChunk], rto: RtoEstimator, now: Instant, reordering_tolerated: bool
     ) -> tuple[list[OutstandingChunk], Instant | None]:
-        """Return what is lost, and when to look again. `patient`: reordering may explain what is missing."""
+        """Return what is lost, and when to look again; reordering may explain a gap if it is tolerated."""
         window = 0.0
-        if (patient or self.reordering_seen) and rto.minimum != float("inf"):
-            window = min(self._window_factor * rto.minimum / 4, rto.srtt or 0.0)
+        if (reordering_tolerated or self.reordering_seen) and rto.minimum_rtt != float("inf"):
+            window = min(self._reo_wnd_mult * rto.minimum_rtt / 4, rto.srtt or 0.0)
         lost: list[OutstandingChunk] = []
         latest, latest_tsn = self.latest_sent_at, self._latest_tsn
         for chunk in in_flight.values():

@@ -2,7 +2,7 @@
 
 Weighted fair queueing (RFC 8260 §3.6, weights from the channel's priority, RFC 8831 §6.4) by start tags: each
 stream has a virtual time that advances by bytes divided by weight; the smallest goes first, and a stream that
-wakes up starts at the virtual time of whoever is being served, so it waits for nobody's past.
+was empty starts at the virtual time of the stream being served, so that it neither waits nor gains by its pause.
 
 If messages may interleave (RFC 8260) the pick is per chunk; otherwise per message, since the fragments of
 a message take TSNs in a row (RFC 9260 §6.9).
@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heappop, heappush
+from typing import Any
 
 from stack.core.machine import Instant
+from stack.core.serial import MessageIdentifier, StreamId, StreamSequenceNumber
 
 DEFAULT_PRIORITY = 256
+_ZERO: Any = 0
 
 
-class OutgoingMessage:
-    """One message on its way: how much of it has been sent, and when to give it up."""
+class QueuedMessage:
+    """One message on its way: how much of it has been sent, and when to abandon it."""
 
     __slots__ = (
         "abandoned",
@@ -28,17 +31,18 @@ class OutgoingMessage:
         "fsn",
         "last_tsn",
         "max_retransmits",
+        "mid",
         "offset",
         "payload",
         "ppid",
-        "sequence",
+        "ssn",
         "stream",
         "unordered",
     )
 
     def __init__(
         self,
-        stream: OutgoingStream,
+        stream: OutboundStream,
         payload: bytes,
         ppid: int,
         unordered: bool,
@@ -53,13 +57,14 @@ class OutgoingMessage:
         self.expires_at = expires_at
         self.offset = 0
         self.fsn = 0
-        self.sequence = 0
+        self.ssn: StreamSequenceNumber = _ZERO
+        self.mid: MessageIdentifier = _ZERO
         self.first_tsn = -1
         self.last_tsn = -1
         self.abandoned = False
 
 
-class OutgoingStream:
+class OutboundStream:
     """The queue of one stream, its counters and its place in the schedule.
 
     A stream that was reset is forgotten; the next message on it makes a new one, which counts from zero
@@ -79,17 +84,17 @@ class OutgoingStream:
         "virtual_time",
     )
 
-    def __init__(self, stream_id: int) -> None:
+    def __init__(self, stream_id: StreamId) -> None:
         self.stream_id = stream_id
-        self.messages: deque[OutgoingMessage] = deque()
+        self.messages: deque[QueuedMessage] = deque()
         self.priority = DEFAULT_PRIORITY
         self.virtual_time = 0.0
         self.scheduled = False
         self.buffered = 0
-        self.low_threshold = -1  # Below anything: nobody asked to be told.
-        self.next_ssn = 0
-        self.next_mid = 0
-        self.next_unordered_mid = 0
+        self.low_threshold = -1  # Below anything: no event.
+        self.next_ssn: StreamSequenceNumber = _ZERO
+        self.next_mid: MessageIdentifier = _ZERO
+        self.next_unordered_mid: MessageIdentifier = _ZERO
 
 
 class SendQueue:
@@ -98,16 +103,16 @@ class SendQueue:
     __slots__ = ("_current", "_heap", "_order", "_virtual_time", "buffered", "interleaving", "low", "streams")
 
     def __init__(self) -> None:
-        self.streams: dict[int, OutgoingStream] = {}
+        self.streams: dict[StreamId, OutboundStream] = {}
         self.interleaving = False
         self.buffered = 0
         """Bytes of payload that were never sent yet, over all streams."""
-        self.low: list[int] = []
-        """Streams whose buffered amount has fallen to their threshold; whoever reads it clears it."""
-        self._heap: list[tuple[float, int, OutgoingStream]] = []
+        self.low: list[StreamId] = []
+        """Streams whose buffered amount has fallen to their threshold, until the reader clears it."""
+        self._heap: list[tuple[float, int, OutboundStream]] = []
         self._order = 0
         self._virtual_time = 0.0
-        self._current: OutgoingStream | None = None
+        self._current: OutboundStream | None = None
 
     def __bool__(self) -> bool:
         return self._current is not None or bool(self._heap)
@@ -117,14 +122,14 @@ class SendQueue:
         """True if more than one stream waits to be served."""
         return bool(self._heap)
 
-    def stream(self, stream_id: int) -> OutgoingStream:
+    def stream(self, stream_id: StreamId) -> OutboundStream:
         """Return a stream, made at its first use."""
         stream = self.streams.get(stream_id)
         if stream is None:
-            stream = self.streams[stream_id] = OutgoingStream(stream_id)
+            stream = self.streams[stream_id] = OutboundStream(stream_id)
         return stream
 
-    def push(self, message: OutgoingMessage) -> None:
+    def push(self, message: QueuedMessage) -> None:
         """Queue a message behind the others of its stream."""
         stream = message.stream
         stream.messages.append(message)
@@ -134,8 +139,8 @@ class SendQueue:
             stream.virtual_time = max(stream.virtual_time, self._virtual_time)
             self._schedule(stream)
 
-    def peek(self, now: Instant) -> OutgoingMessage | None:
-        """Return the message whose turn it is; drops, on the way, those that expired before they began."""
+    def peek(self, now: Instant) -> QueuedMessage | None:
+        """Return the message to be sent next; drops, on the way, those that expired before they began."""
         while True:
             stream = self._current
             if stream is None:
@@ -149,7 +154,7 @@ class SendQueue:
                 continue
             return message
 
-    def sent(self, message: OutgoingMessage, size: int) -> None:
+    def sent(self, message: QueuedMessage, size: int) -> None:
         """The next `size` bytes of the message that `peek` returned were sent."""
         stream = message.stream
         message.offset += size
@@ -168,8 +173,8 @@ class SendQueue:
             self._current = None
             self._schedule(stream)
 
-    def drop(self, message: OutgoingMessage) -> None:
-        """Give up the rest of a message that is queued."""
+    def drop(self, message: QueuedMessage) -> None:
+        """Abandon the rest of a message that is queued."""
         stream = message.stream
         rest = len(message.payload) - message.offset
         stream.messages.remove(message)
@@ -181,24 +186,24 @@ class SendQueue:
             self._current = None
             self._schedule(stream)
 
-    def is_idle(self, stream_id: int) -> bool:
+    def is_idle(self, stream_id: StreamId) -> bool:
         """True if nothing is queued on a stream: all of it has TSNs."""
         stream = self.streams.get(stream_id)
         return stream is None or not stream.messages
 
-    def _debit(self, stream: OutgoingStream, size: int) -> None:
+    def _debit(self, stream: OutboundStream, size: int) -> None:
         before = stream.buffered
         stream.buffered = before - size
         self.buffered -= size
         if before > stream.low_threshold >= stream.buffered:
             self.low.append(stream.stream_id)
 
-    def _schedule(self, stream: OutgoingStream) -> None:
+    def _schedule(self, stream: OutboundStream) -> None:
         stream.scheduled = True
         self._order += 1
         heappush(self._heap, (stream.virtual_time, self._order, stream))
 
-    def _unschedule(self, stream: OutgoingStream) -> None:
+    def _unschedule(self, stream: OutboundStream) -> None:
         stream.scheduled = False
         if stream is self._current:
             self._current = None

@@ -11,7 +11,7 @@ RTO_INITIAL = 1.0
 RTO_MAX = 3.0
 MAX_SACK_DELAY = 0.2
 """The longest that an honest receiver waits before it acknowledges (RFC 9260 §6.2), in seconds."""
-QUEUE_SHARE = 0.05
+QUEUE_DETECTION_SHARE = 0.05
 """A queue is one that takes up more than this of the round trip."""
 _ALPHA = 1 / 8
 _BETA = 1 / 4
@@ -20,23 +20,23 @@ _BETA = 1 / 4
 class RtoEstimator:
     """Smoothed round-trip time and the timeout that follows from it, all in seconds."""
 
-    __slots__ = ("_backoff", "latest", "minimum", "rttvar", "srtt")
+    __slots__ = ("_backoff", "latest_rtt", "minimum_rtt", "rttvar", "srtt")
 
     def __init__(self, rtt_hint: float | None = None) -> None:
         self.srtt: float | None = None
         self.rttvar = 0.0
-        self.latest = 0.0
+        self.latest_rtt = 0.0
         """The last measurement; 0 before the first."""
-        self.minimum = float("inf")
+        self.minimum_rtt = float("inf")
         self._backoff = 1
         if rtt_hint is not None and rtt_hint > 0:
-            # One sample of somebody else's: RFC 9260 §6.3.1 C2. It does not count as a minimum of ours.
+            # Another protocol's sample: RFC 9260 §6.3.1 C2. It does not count as a minimum of ours.
             self.srtt, self.rttvar = rtt_hint, rtt_hint / 2
 
     def measured(self, rtt: float) -> None:
         """Take a measurement from a chunk that was sent once only (Karn's rule, §6.3.1 C5)."""
-        self.latest = rtt
-        self.minimum = min(self.minimum, rtt)
+        self.latest_rtt = rtt
+        self.minimum_rtt = min(self.minimum_rtt, rtt)
         self._backoff = 1
         if self.srtt is None:
             self.srtt, self.rttvar = rtt, rtt / 2
@@ -49,17 +49,19 @@ class RtoEstimator:
         if self.current < RTO_MAX:
             self._backoff *= 2
 
-    def forgive(self) -> None:
+    def clear_backoff(self) -> None:
         """The peer lives: undo the doubling."""
         self._backoff = 1
 
     @property
-    def sees_queue(self) -> bool:
+    def queue_detected(self) -> bool:
         """True if the last round trip was longer than the shortest one and the usual scatter explain.
 
         A delayed SACK looks like a queue, and so does all as long as nothing was measured.
         """
-        return not self.latest or self.minimum + self.rttvar < (1 - QUEUE_SHARE) * self.latest
+        return (
+            not self.latest_rtt or self.minimum_rtt + self.rttvar < (1 - QUEUE_DETECTION_SHARE) * self.latest_rtt
+        )
 
     @property
     def current(self) -> float:

@@ -1,7 +1,8 @@
-"""The sending half: gives chunks to packets, takes SACKs, retransmits, gives up (RFC 9260 §6.1, §6.2.1, §6.3, §7).
+"""The sending half: gives chunks to packets, takes SACKs, retransmits, abandons (RFC 9260 §6.1, §6.2.1, §6.3, §7).
 
-What is sent next is decided in `take`, what arrived in `handle_sack`, what is lost in `tx/loss.py`, how much may
-be in flight in `tx/congestion.py`. Partial reliability (RFC 3758 §3.5) is `_abandon` and `forward_tsn`.
+What is sent next is decided in `build_chunks`, what arrived in `handle_sack`, what is lost in `tx/loss.py`, how
+much may be in flight in `tx/congestion.py`. Partial reliability (RFC 3758 §3.5) is `_abandon` and
+`build_forward_tsn`.
 
 TSNs are unbounded integers here; they wrap on the wire only. Left out: the congestion response to a loss that
 a tail probe alone repaired (RFC 8985 §7.4), because a SACK cannot tell it from a delayed first transmission.
@@ -10,28 +11,31 @@ a tail probe alone repaired (RFC 8985 §7.4), because a SACK cannot tell it from
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 
 from stack.core.machine import Instant
-from stack.core.serial import SERIAL16, SERIAL32
-from stack.core.timers import Timers
-from stack.sctp.chunks import ChunkType, ForwardTsnChunk, IForwardTsnChunk, SackChunk, Skip
+from stack.core.serial import SERIAL16, SERIAL32, StreamId, Tsn
+from stack.core.timers import TimerName, Timers
+from stack.sctp.chunks import ForwardTsnChunk, IForwardTsnChunk, SackChunk, Skip
 from stack.sctp.chunks.data import (
+    DATA,
     DATA_OVERHEAD,
     FLAG_BEGIN,
     FLAG_END,
     FLAG_IMMEDIATE,
     FLAG_UNORDERED,
+    I_DATA,
     I_DATA_OVERHEAD,
     DataChunk,
     IDataChunk,
     pack_data,
     pack_i_data,
 )
+from stack.sctp.chunks.forward import MessageSequence
+from stack.sctp.tsn import wrap_tsn
 from stack.sctp.tx.congestion import CongestionWindow
 from stack.sctp.tx.loss import REORDERING_THRESHOLD, LossDetector
 from stack.sctp.tx.outstanding import OutstandingChunk
-from stack.sctp.tx.queue import OutgoingMessage, SendQueue
+from stack.sctp.tx.queue import QueuedMessage, SendQueue
 from stack.sctp.tx.rto import RtoEstimator
 
 MAX_OUTSTANDING_CHUNKS = 16384
@@ -39,7 +43,7 @@ MAX_OUTSTANDING_CHUNKS = 16384
 _FORWARD_TSN_OVERHEAD = 8
 
 
-class TxTimer(StrEnum):
+class SenderTimer(TimerName):
     """Why the sender wants to be woken."""
 
     T3_RTX = "t3-rtx"
@@ -50,39 +54,38 @@ class TxTimer(StrEnum):
 class Sender:
     """Everything between a queued message and its acknowledgement.
 
-    It has a few attributes more than most: the four views of what was sent (`_outstanding`, `_in_flight`, `_lost`,
-    `_gaps`) change together with each SACK, and so stay together.
+    `_outstanding`, `_in_flight`, `_lost` and `_gaps` are views of what was sent; each SACK changes all four.
     """
 
-    def __init__(self, initial_tsn: int, pmdcs: int, rto: RtoEstimator) -> None:
+    def __init__(self, initial_tsn: Tsn, pmdcs: int, rto: RtoEstimator) -> None:
         self.queue = SendQueue()
         self.rto = rto
         self.congestion = CongestionWindow(pmdcs)
-        self.timers: Timers[TxTimer] = Timers()
-        self.next_tsn = initial_tsn
-        self.cumulative_acked = initial_tsn - 1
+        self.timers: Timers[SenderTimer] = Timers()
+        self.next_tsn: int = initial_tsn
+        self.cumulative_tsn_ack = initial_tsn - 1
         self.peer_rwnd = 0
-        self.flight = 0
+        self.flight_size = 0
         """Serialized bytes in flight: sent, neither acknowledged nor believed lost nor abandoned."""
         self.timeouts = 0
-        """T3-rtx expiries in a row without a sign of life (RFC 9260 §8.1)."""
+        """T3-rtx expiries in a row without an acknowledgement (RFC 9260 §8.1)."""
         self.partial_reliability = False
-        self.forward_due = False
-        self.newly_arrived = 0
+        self.forward_tsn_due = False
+        self.newly_acknowledged = 0
         """How many chunks were acknowledged since the association last sent."""
         self.timers_due = False
-        """`arm` is to be called when all is sent."""
+        """`arm_timers` is to be called when all is sent."""
         self._outstanding: dict[int, OutstandingChunk] = {}
         self._in_flight: dict[int, OutstandingChunk] = {}
         self._lost: dict[int, OutstandingChunk] = {}
         self._gaps: dict[int, int] = {}
         self._loss = LossDetector()
-        self._urgent = False
+        self._fast_retransmit_due = False
         self._probing = False
         self._highest_arrived = initial_tsn - 1
         self._last_sent_at: Instant | None = None
 
-    # --- what the association asks -------------------------------------------------------------------------
+    # --- for the association -------------------------------------------------------------------------------
 
     @property
     def has_unacknowledged(self) -> bool:
@@ -94,29 +97,29 @@ class Sender:
         """How many TSNs are not covered by the cumulative acknowledgement."""
         return len(self._outstanding)
 
-    def discard_stream(self, stream_id: int, now: Instant) -> None:
-        """Give up what was never sent on a stream; a message that was begun goes on unless it may be abandoned."""
+    def discard_stream(self, stream_id: StreamId, now: Instant) -> None:
+        """Abandon what was never sent on a stream; a message that was begun goes on unless it may be abandoned."""
         for message in list(self.queue.stream(stream_id).messages):
             if not message.offset:
                 self.queue.drop(message)
             elif self.partial_reliability:
                 self._abandon(message, now)
 
-    def take(self, room: int, now: Instant) -> list[bytes]:
+    def build_chunks(self, room: int, now: Instant) -> list[bytes]:
         """Return the chunks for the `room` bytes left in a packet; empty if nothing may be sent now."""
         wires: list[bytes] = []
         while self._lost:
             chunk = next(iter(self._lost.values()))
             # RFC 9260 §7.2.4: the first packet of a fast retransmission goes out whatever cwnd says.
-            blocked = not self._urgent and self.flight > 0 and self.flight + chunk.size > self.congestion.cwnd
-            if blocked or chunk.size > room:
-                self._urgent = self._urgent and not wires
+            over_cwnd = self.flight_size > 0 and self.flight_size + chunk.size > self.congestion.cwnd
+            if (over_cwnd and not self._fast_retransmit_due) or chunk.size > room:
+                self._fast_retransmit_due = self._fast_retransmit_due and not wires
                 return wires
             wires.append(self._retransmit(chunk, now))
             room -= chunk.size
         if wires:
-            self._urgent = False
-        while self.flight < self.congestion.cwnd and len(self._outstanding) < MAX_OUTSTANDING_CHUNKS:
+            self._fast_retransmit_due = False
+        while self.flight_size < self.congestion.cwnd and len(self._outstanding) < MAX_OUTSTANDING_CHUNKS:
             message = self.queue.peek(now)
             if message is None:
                 break
@@ -126,7 +129,8 @@ class Sender:
             size = self._fragment_size(message, room, bool(wires))
             if not size:
                 break
-            if not self.flight and self._last_sent_at is not None and now - self._last_sent_at > self.rto.current:
+            last_sent_at = self._last_sent_at
+            if not self.flight_size and last_sent_at is not None and now - last_sent_at > self.rto.current:
                 self.congestion.idle()
             wire = self._transmit(message, size, now)
             wires.append(wire)
@@ -135,13 +139,13 @@ class Sender:
 
     @property
     def has_work(self) -> bool:
-        """True if `take` may have something to give."""
-        return bool(self._lost) or (self.flight < self.congestion.cwnd and bool(self.queue))
+        """True if `build_chunks` may have something to give."""
+        return bool(self._lost) or (self.flight_size < self.congestion.cwnd and bool(self.queue))
 
-    def take_run(self, most: int, now: Instant) -> list[bytes]:
+    def build_fragments(self, most: int, now: Instant) -> list[bytes]:
         """Return middle fragments of one long message, each for a packet of its own: the bulk of a bulk transfer.
 
-        Does what `take` does, for up to `most` packets in one loop; empty if `take` has to decide.
+        Does what `build_chunks` does, for up to `most` packets in one loop; empty if `build_chunks` has to decide.
         """
         queue, outstanding = self.queue, self._outstanding
         message = queue.peek(now)
@@ -154,23 +158,23 @@ class Sender:
         count = min(
             most,
             (len(payload) - offset - 1) // size,
-            -(-(self.congestion.cwnd - self.flight) // whole),
+            -(-(self.congestion.cwnd - self.flight_size) // whole),
             self.peer_rwnd // whole,
             MAX_OUTSTANDING_CHUNKS - len(outstanding),
         )
-        if count < 1 or not self.flight or self._is_expired(message, now):
+        if count < 1 or not self.flight_size or self._is_expired(message, now):
             return []
         flags = FLAG_UNORDERED if message.unordered else 0
-        stream_id, sequence, ppid, fsn = message.stream.stream_id, message.sequence, message.ppid, message.fsn
+        stream_id, mid, ppid, fsn = message.stream.stream_id, message.mid, message.ppid, message.fsn
         end = self.next_tsn + count
         wires = []
         for tsn in range(self.next_tsn, end):
             wire_tsn = tsn & SERIAL32.mask
             if queue.interleaving:
-                header = pack_i_data(ChunkType.I_DATA, flags, whole, wire_tsn, stream_id, 0, sequence, fsn)
+                header = pack_i_data(I_DATA, flags, whole, wire_tsn, stream_id, 0, mid, fsn)
                 fsn += 1
             else:
-                header = pack_data(ChunkType.DATA, flags, whole, wire_tsn, stream_id, sequence, ppid)
+                header = pack_data(DATA, flags, whole, wire_tsn, stream_id, message.ssn, ppid)
             wire = header + payload[offset : offset + size]
             offset += size
             outstanding[tsn] = self._in_flight[tsn] = OutstandingChunk(tsn, wire, message, now)
@@ -178,37 +182,37 @@ class Sender:
         message.fsn = fsn
         message.last_tsn = end - 1
         self.next_tsn = end
-        self.flight += count * whole
+        self.flight_size += count * whole
         self.peer_rwnd -= count * whole
         self._last_sent_at = now
         self.timers_due = True
         queue.sent(message, count * size)
         return wires
 
-    def arm(self, now: Instant) -> None:
-        """Chunks were sent or have arrived: see to it that the loss of others is noticed."""
-        self.timers_due = self._urgent = False
+    def arm_timers(self, now: Instant) -> None:
+        """Chunks were sent or have arrived: arm the timers that notice the loss of others."""
+        self.timers_due = self._fast_retransmit_due = False
         if not self._outstanding:
             return
         timers = self.timers
-        if not timers.is_set(TxTimer.T3_RTX):
-            timers.set(TxTimer.T3_RTX, now + self.rto.current)
+        if not timers.is_set(SenderTimer.T3_RTX):
+            timers.set(SenderTimer.T3_RTX, now + self.rto.current)
         if self._in_flight and not self._probing and not self._lost:
-            timers.set(TxTimer.TAIL_PROBE, now + self._loss.probe_delay(self.rto))
+            timers.set(SenderTimer.TAIL_PROBE, now + self._loss.probe_delay(self.rto))
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due; the association flushes afterwards."""
         for timer in self.timers.pop_due(now):
-            if timer is TxTimer.T3_RTX:
-                self._t3_expired(now)
-            elif timer is TxTimer.TAIL_PROBE:
-                self._probe(now)
+            if timer is SenderTimer.T3_RTX:
+                self._handle_t3(now)
+            elif timer is SenderTimer.TAIL_PROBE:
+                self._send_tail_probe(now)
             else:
                 self._detect_losses(now)
 
     # --- sending -------------------------------------------------------------------------------------------
 
-    def _fragment_size(self, message: OutgoingMessage, room: int, bundled: bool) -> int:
+    def _fragment_size(self, message: QueuedMessage, room: int, bundled: bool) -> int:
         """How much of the message goes into `room` bytes; 0: nothing, in this packet."""
         remaining = len(message.payload) - message.offset
         overhead = I_DATA_OVERHEAD if self.queue.interleaving else DATA_OVERHEAD
@@ -223,14 +227,14 @@ class Sender:
             return 0
         return remaining
 
-    def _transmit(self, message: OutgoingMessage, size: int, now: Instant) -> bytes:
+    def _transmit(self, message: QueuedMessage, size: int, now: Instant) -> bytes:
         stream, offset, tsn = message.stream, message.offset, self.next_tsn
         payload = message.payload
         flags = FLAG_UNORDERED if message.unordered else 0
         if not offset:
             flags |= FLAG_BEGIN
             message.first_tsn = tsn
-            self._number(message)
+            self._assign_sequence(message)
         if offset + size == len(payload):
             flags |= FLAG_END
         if size != len(payload):
@@ -238,50 +242,48 @@ class Sender:
         self.queue.sent(message, size)
         if not self.queue:
             flags |= FLAG_IMMEDIATE  # Nothing follows that would make the peer acknowledge this.
-        wire_tsn = SERIAL32.add(tsn, 0)
+        wire_tsn = wrap_tsn(tsn)
         if self.queue.interleaving:
             ppid, fsn = (0, message.fsn) if offset else (message.ppid, 0)
-            wire = IDataChunk(flags, wire_tsn, stream.stream_id, message.sequence, ppid, fsn, payload).serialize()
+            wire = IDataChunk(flags, wire_tsn, stream.stream_id, message.mid, ppid, fsn, payload).serialize()
             message.fsn += 1
         else:
-            wire = DataChunk(
-                flags, wire_tsn, stream.stream_id, message.sequence, message.ppid, payload
-            ).serialize()
+            wire = DataChunk(flags, wire_tsn, stream.stream_id, message.ssn, message.ppid, payload).serialize()
         chunk = OutstandingChunk(tsn, wire, message, now)
         message.last_tsn = tsn
         self.next_tsn = tsn + 1
         self._outstanding[tsn] = self._in_flight[tsn] = chunk
-        self.flight += chunk.size
+        self.flight_size += chunk.size
         self.peer_rwnd = max(0, self.peer_rwnd - chunk.size)
         self._last_sent_at = now
         self.timers_due = True
         return wire
 
-    def _number(self, message: OutgoingMessage) -> None:
+    def _assign_sequence(self, message: QueuedMessage) -> None:
         stream = message.stream
         if not self.queue.interleaving:
             if not message.unordered:
-                message.sequence = stream.next_ssn
+                message.ssn = stream.next_ssn
                 stream.next_ssn = SERIAL16.add(stream.next_ssn, 1)
         elif message.unordered:
-            message.sequence = stream.next_unordered_mid
+            message.mid = stream.next_unordered_mid
             stream.next_unordered_mid = SERIAL32.add(stream.next_unordered_mid, 1)
         else:
-            message.sequence = stream.next_mid
+            message.mid = stream.next_mid
             stream.next_mid = SERIAL32.add(stream.next_mid, 1)
 
     def _retransmit(self, chunk: OutstandingChunk, now: Instant) -> bytes:
         del self._lost[chunk.tsn]
-        if chunk.tsn == self.cumulative_acked + 1:
+        if chunk.tsn == self.cumulative_tsn_ack + 1:
             # RFC 9260 §7.2.4 step 4: the earliest outstanding chunk gets a whole timeout, each time.
-            self.timers.set(TxTimer.T3_RTX, now + self.rto.current)
+            self.timers.set(SenderTimer.T3_RTX, now + self.rto.current)
         chunk.transmissions += 1
         chunk.sent_at = self._last_sent_at = now
         if chunk.transmissions == 2:
             wire = chunk.wire
             chunk.wire = b"".join((wire[:1], bytes((wire[1] | FLAG_IMMEDIATE,)), wire[2:]))
         self._in_flight[chunk.tsn] = chunk
-        self.flight += chunk.size
+        self.flight_size += chunk.size
         self.timers_due = True
         return chunk.wire
 
@@ -289,25 +291,25 @@ class Sender:
 
     def handle_sack(self, sack: SackChunk, now: Instant) -> bool:
         """Take a SACK. False: it acknowledges what was never sent, and is disregarded."""
-        cumulative = SERIAL32.unwrap(sack.cumulative_tsn_ack, self.cumulative_acked)
+        cumulative = SERIAL32.unwrap(sack.cumulative_tsn_ack, self.cumulative_tsn_ack)
         highest = cumulative + (sack.gaps[-1][1] if sack.gaps else 0)
         if highest >= self.next_tsn:
             return False
-        if cumulative < self.cumulative_acked:
+        if cumulative < self.cumulative_tsn_ack:
             return True  # RFC 9260 §6.2.1 D i: overtaken by a newer one.
-        flight_before = self.flight
+        flight_before = self.flight_size
         arrived = self._handle_cumulative(cumulative)
-        advanced = cumulative > self.cumulative_acked
-        self.cumulative_acked = cumulative
+        advanced = cumulative > self.cumulative_tsn_ack
+        self.cumulative_tsn_ack = cumulative
         arrived += self._handle_gaps(cumulative, sack.gaps)
         if arrived:
-            self.newly_arrived += len(arrived)
+            self.newly_acknowledged += len(arrived)
             self._handle_arrivals(arrived, now)
             self.timeouts = 0
             size = sum([chunk.size for chunk in arrived])
             latest = self._loss.latest_sent_at
-            self.congestion.acknowledged(size, flight_before, latest, self.rto.sees_queue)
-        self.peer_rwnd = max(0, sack.a_rwnd - self.flight)
+            self.congestion.acknowledged(size, flight_before, latest, self.rto.queue_detected)
+        self.peer_rwnd = max(0, sack.a_rwnd - self.flight_size)
         if not sack.a_rwnd:
             self.timeouts = 0  # §6.1 A: a peer that answers window probes is alive.
         if sack.duplicates:
@@ -318,23 +320,23 @@ class Sender:
         if self._in_flight and (arrived or sack.gaps):
             self._detect_losses(now)
         if advanced:
-            self.timers.set(TxTimer.T3_RTX, now + self.rto.current)  # §6.3.2 R3
+            self.timers.set(SenderTimer.T3_RTX, now + self.rto.current)  # §6.3.2 R3
         if self.partial_reliability:
             following = self._outstanding.get(cumulative + 1)
-            self.forward_due = following is not None and following.abandoned
+            self.forward_tsn_due = following is not None and following.abandoned
         return True
 
-    def handle_cumulative_ack(self, tsn: int, now: Instant) -> bool:
+    def handle_cumulative_ack(self, tsn: Tsn, now: Instant) -> bool:
         """Take the acknowledgement in a SHUTDOWN (§9.2), which says nothing of gaps or windows."""
-        return self.handle_sack(SackChunk(tsn, self.peer_rwnd + self.flight), now)
+        return self.handle_sack(SackChunk(tsn, self.peer_rwnd + self.flight_size), now)
 
     def _handle_cumulative(self, cumulative: int) -> list[OutstandingChunk]:
         arrived: list[OutstandingChunk] = []
         outstanding, in_flight = self._outstanding, self._in_flight
-        for tsn in range(self.cumulative_acked + 1, cumulative + 1):
+        for tsn in range(self.cumulative_tsn_ack + 1, cumulative + 1):
             chunk = outstanding.pop(tsn)
             if in_flight.pop(tsn, None) is not None:
-                self.flight -= chunk.size
+                self.flight_size -= chunk.size
                 arrived.append(chunk)
             elif self._lost.pop(tsn, None) is not None:
                 arrived.append(chunk)
@@ -351,15 +353,15 @@ class Sender:
                 chunk = self._outstanding[tsn]
                 if not chunk.arrived:
                     chunk.arrived = True
-                    if self._take_out(chunk):
+                    if self._remove_arrived(chunk):
                         arrived.append(chunk)
         self._gaps = current
         return arrived
 
-    def _take_out(self, chunk: OutstandingChunk) -> bool:
+    def _remove_arrived(self, chunk: OutstandingChunk) -> bool:
         """The chunk arrived: neither in flight nor lost any more. False: it had been abandoned."""
         if self._in_flight.pop(chunk.tsn, None) is not None:
-            self.flight -= chunk.size
+            self.flight_size -= chunk.size
         elif self._lost.pop(chunk.tsn, None) is None:
             return False
         return True
@@ -368,7 +370,7 @@ class Sender:
         newest: OutstandingChunk | None = None
         for chunk in arrived:
             if chunk.transmissions > 1:
-                self._loss.arrived(chunk, now, self.rto.minimum)
+                self._loss.arrived(chunk, now, self.rto.minimum_rtt)
                 continue
             if newest is None or chunk.sent_at >= newest.sent_at:
                 newest = chunk
@@ -377,7 +379,7 @@ class Sender:
         self._highest_arrived = max(self._highest_arrived, arrived[-1].tsn)
         if newest is not None:
             self.rto.measured(now - newest.sent_at)
-            self._loss.arrived(newest, now, self.rto.minimum)
+            self._loss.arrived(newest, now, self.rto.minimum_rtt)
         self._probing = False
         self.timers_due = True
 
@@ -385,24 +387,24 @@ class Sender:
 
     def _detect_losses(self, now: Instant) -> None:
         out_of_order = sum(last - first + 1 for first, last in self._gaps.items())
-        patient = not self.congestion.in_recovery and out_of_order < REORDERING_THRESHOLD
-        lost, look_again = self._loss.find_lost(self._in_flight, self.rto, now, patient)
+        reordering_tolerated = not self.congestion.in_recovery and out_of_order < REORDERING_THRESHOLD
+        lost, look_again = self._loss.find_lost(self._in_flight, self.rto, now, reordering_tolerated)
         if look_again is not None:
-            self.timers.set(TxTimer.REORDERING, look_again)
-        elif self.timers.is_set(TxTimer.REORDERING):
-            self.timers.clear(TxTimer.REORDERING)
+            self.timers.set(SenderTimer.REORDERING, look_again)
+        elif self.timers.is_set(SenderTimer.REORDERING):
+            self.timers.clear(SenderTimer.REORDERING)
         if not lost:
             return
         self._mark_lost(lost, now)
-        self.timers.clear(TxTimer.TAIL_PROBE)
-        if self.congestion.lost(lost[-1].sent_at, now, self.rto.sees_queue):
-            self._urgent = True
+        self.timers.clear(SenderTimer.TAIL_PROBE)
+        if self.congestion.lost(lost[-1].sent_at, now, self.rto.queue_detected):
+            self._fast_retransmit_due = True
 
     def _mark_lost(self, chunks: list[OutstandingChunk], now: Instant) -> None:
         for chunk in chunks:
             if chunk.abandoned or self._in_flight.pop(chunk.tsn, None) is None:
                 continue
-            self.flight -= chunk.size
+            self.flight_size -= chunk.size
             message = chunk.message
             spent = message.max_retransmits is not None and chunk.transmissions > message.max_retransmits
             if self.partial_reliability and (spent or self._is_expired(message, now)):
@@ -410,7 +412,7 @@ class Sender:
             else:
                 self._lost[chunk.tsn] = chunk
 
-    def _t3_expired(self, now: Instant) -> None:
+    def _handle_t3(self, now: Instant) -> None:
         """RFC 9260 §6.3.3: everything in flight counts as lost, and one packet of it goes out at once."""
         if not self._outstanding:
             return
@@ -420,11 +422,11 @@ class Sender:
         self._renege()
         self._mark_lost(list(self._in_flight.values()), now)
         self._lost = dict(sorted(self._lost.items()))
-        self._urgent = True
+        self._fast_retransmit_due = True
         self._probing = True
-        self.forward_due = self.partial_reliability
+        self.forward_tsn_due = self.partial_reliability
         self.timers.clear_all()
-        self.timers.set(TxTimer.T3_RTX, now + self.rto.current)
+        self.timers.set(SenderTimer.T3_RTX, now + self.rto.current)
 
     def _renege(self) -> None:
         """Chunks that older SACKs reported and the last one did not are gone (§6.2.1; RFC 2018 §8)."""
@@ -434,28 +436,27 @@ class Sender:
                 chunk.arrived = False
                 self._lost[tsn] = chunk
 
-    def _probe(self, now: Instant) -> None:
-        """Send the newest chunk in flight once more, to be told what is missing (RFC 8985 §7.3)."""
+    def _send_tail_probe(self, now: Instant) -> None:
+        """Send the newest chunk in flight once more, for a SACK that says what is missing (RFC 8985 §7.3)."""
         if not self._in_flight or self._lost:
             return
         chunk = next(reversed(self._in_flight.values()))
         if chunk.message.max_retransmits is not None and chunk.transmissions > chunk.message.max_retransmits:
             return
         del self._in_flight[chunk.tsn]
-        self.flight -= chunk.size
+        self.flight_size -= chunk.size
         self._lost[chunk.tsn] = chunk
-        self._urgent = self._probing = True
-        self.timers.set(
-            TxTimer.T3_RTX, now + self.rto.current
-        )  # RFC 8985 §7.3: the probe's answer may still come.
+        self._fast_retransmit_due = self._probing = True
+        # RFC 8985 §7.3: the probe's answer may still come.
+        self.timers.set(SenderTimer.T3_RTX, now + self.rto.current)
 
     # --- partial reliability -------------------------------------------------------------------------------
 
-    def _is_expired(self, message: OutgoingMessage, now: Instant) -> bool:
+    def _is_expired(self, message: QueuedMessage, now: Instant) -> bool:
         return self.partial_reliability and message.expires_at is not None and message.expires_at <= now
 
-    def _abandon(self, message: OutgoingMessage, now: Instant) -> None:
-        """Give up every fragment of a message (RFC 3758 §3.5 A3)."""
+    def _abandon(self, message: QueuedMessage, now: Instant) -> None:
+        """Abandon every fragment of a message (RFC 3758 §3.5 A3)."""
         message.abandoned = True
         if message.payload:
             self.queue.drop(message)
@@ -469,28 +470,28 @@ class Sender:
             if chunk is not None and chunk.message is message:
                 chunk.abandoned = True
                 if self._in_flight.pop(tsn, None) is not None:
-                    self.flight -= chunk.size
+                    self.flight_size -= chunk.size
                 self._lost.pop(tsn, None)
-        self.forward_due = True
-        self.timers.set_default(TxTimer.T3_RTX, now + self.rto.current)
+        self.forward_tsn_due = True
+        self.timers.set_default(SenderTimer.T3_RTX, now + self.rto.current)
 
-    def forward_tsn(self, room: int) -> bytes | None:
-        """Return the chunk that moves the peer past what was given up; None if there is nothing (§3.5 C)."""
-        self.forward_due = False
+    def build_forward_tsn(self, room: int) -> bytes | None:
+        """Return the chunk that moves the peer past what was abandoned; None if there is nothing (§3.5 C)."""
+        self.forward_tsn_due = False
         interleaving = self.queue.interleaving
         most = (room - _FORWARD_TSN_OVERHEAD) // (8 if interleaving else 4)
-        skips: dict[tuple[int, bool], int] = {}
-        point = self.cumulative_acked
+        skips: dict[tuple[StreamId, bool], MessageSequence] = {}
+        point = self.cumulative_tsn_ack
         while (chunk := self._outstanding.get(point + 1)) is not None and chunk.abandoned:
             message = chunk.message
             if interleaving or not message.unordered:
                 key = (message.stream.stream_id, message.unordered)
                 if key not in skips and len(skips) == most:
                     break
-                skips[key] = message.sequence
+                skips[key] = message.mid if interleaving else message.ssn
             point += 1
-        if point == self.cumulative_acked:
+        if point == self.cumulative_tsn_ack:
             return None
         named = tuple(Skip(stream_id, sequence, unordered) for (stream_id, unordered), sequence in skips.items())
         kind = IForwardTsnChunk if interleaving else ForwardTsnChunk
-        return kind(SERIAL32.add(point, 0), named).serialize()
+        return kind(wrap_tsn(point), named).serialize()

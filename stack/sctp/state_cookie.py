@@ -1,8 +1,7 @@
-"""Setting an association up: what INIT says, what the state cookie seals (RFC 9260 §5.1, §5.1.3, §5.2).
+"""The state cookie: what it holds, its MAC, and what it means when it comes back (RFC 9260 §5.1.3, §5.2).
 
-Pure functions and values; the states are in `association.py`. The cookie is ours alone: nobody but the side that
-made it reads it, so its layout is no part of the protocol. Inside DTLS it guards against nothing that DTLS has
-not settled, but the protocol has it, and with it an answer to INIT costs no memory.
+Only the side that made a cookie reads it, so its layout is no part of the protocol. Inside DTLS it guards against
+nothing that DTLS has not settled, but the protocol has it, and with it an answer to INIT costs no memory.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from typing import Self
 
 from stack.core.errors import ParseError
 from stack.core.machine import Entropy, Instant
-from stack.sctp.chunks import Capabilities, Cause, ChunkType, ErrorCause, InitAckChunk, InitChunk
-from stack.sctp.chunks.init import HOST_NAME_ADDRESS, STATE_COOKIE, UNRECOGNIZED_PARAMETER
-from stack.sctp.chunks.tlv import RawParameter
+from stack.core.serial import Tsn
+from stack.sctp.chunks import Capabilities, InitAckChunk, InitChunk
+from stack.sctp.chunks.init_parameters import StateCookieParameter, UnrecognizedParameter
 
 COOKIE_LIFETIME = 60.0
 """Valid.Cookie.Life (RFC 9260 §16), in seconds."""
@@ -30,11 +29,11 @@ _MAC_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class LocalSide:
+class LocalEndpoint:
     """Our verification tag and where our TSNs begin."""
 
     tag: int
-    initial_tsn: int
+    initial_tsn: Tsn
 
     @classmethod
     def random(cls, entropy: Entropy) -> Self:
@@ -42,15 +41,15 @@ class LocalSide:
         tag = 0
         while not tag:
             tag = int.from_bytes(entropy(4), "big")
-        return cls(tag, int.from_bytes(entropy(4), "big"))
+        return cls(tag, Tsn(int.from_bytes(entropy(4), "big")))
 
 
 @dataclass(frozen=True, slots=True)
-class PeerSide:
+class PeerEndpoint:
     """What the peer said in its INIT or INIT ACK."""
 
     tag: int
-    initial_tsn: int
+    initial_tsn: Tsn
     a_rwnd: int
     outbound_streams: int
     inbound_streams: int
@@ -73,14 +72,14 @@ class PeerSide:
 class StateCookie:
     """Everything that is needed to make the association when the cookie comes back."""
 
-    local: LocalSide
-    peer: PeerSide
-    tie_local: int
-    tie_peer: int
+    local: LocalEndpoint
+    peer: PeerEndpoint
+    local_tie_tag: int
+    peer_tie_tag: int
     """Tie-tags: the tags in use when the INIT came, 0 if there were none (RFC 9260 §5.2.2)."""
     created_at: Instant
 
-    def seal(self, secret: bytes) -> bytes:
+    def serialize(self, secret: bytes) -> bytes:
         """Return the cookie with its MAC."""
         local, peer, extensions = self.local, self.peer, self.peer.capabilities
         bits = (
@@ -98,28 +97,28 @@ class StateCookie:
             peer.outbound_streams,
             peer.inbound_streams,
             bits,
-            self.tie_local,
-            self.tie_peer,
+            self.local_tie_tag,
+            self.peer_tie_tag,
             self.created_at,
         )
         return fields + hmac.digest(secret, fields, "sha256")
 
     @classmethod
-    def open(cls, cookie: bytes, secret: bytes) -> Self:
-        """Read a cookie that came back; raises `ParseError` if it is not ours."""
+    def parse(cls, cookie: bytes, secret: bytes) -> Self:
+        """Read a cookie that came back (§5.1.5); raises `ParseError` if its MAC is not ours."""
         fields, mac = cookie[: _COOKIE.size], cookie[_COOKIE.size :]
         if len(mac) != _MAC_SIZE or not hmac.compare_digest(mac, hmac.digest(secret, fields, "sha256")):
             raise ParseError("not a cookie of ours")
-        tag, tsn, peer_tag, peer_tsn, rwnd, outbound, inbound, bits, tie_local, tie_peer, created = _COOKIE.unpack(
+        tag, tsn, peer_tag, peer_tsn, rwnd, outbound, inbound, bits, local_tie, peer_tie, created = _COOKIE.unpack(
             fields
         )
         extensions = Capabilities(bool(bits & 1), bool(bits & 2), bool(bits & 4), bool(bits & 8))
-        peer = PeerSide(peer_tag, peer_tsn, rwnd, outbound, inbound, extensions)
-        return cls(LocalSide(tag, tsn), peer, tie_local, tie_peer, created)
+        peer = PeerEndpoint(peer_tag, peer_tsn, rwnd, outbound, inbound, extensions)
+        return cls(LocalEndpoint(tag, tsn), peer, local_tie, peer_tie, created)
 
 
-class CookieJar:
-    """Answers INITs without remembering them: all that matters travels in the cookie, under our MAC."""
+class StateCookieIssuer:
+    """Answers INITs without a memory of them: all that matters travels in the cookie, under our MAC."""
 
     __slots__ = ("_capabilities", "_secret", "_window")
 
@@ -128,9 +127,11 @@ class CookieJar:
         self._window = window
         self._capabilities = capabilities
 
-    def answer(self, init: InitChunk, local: LocalSide, ties: tuple[int, int], now: Instant) -> InitAckChunk:
+    def build_init_ack(
+        self, init: InitChunk, local: LocalEndpoint, tie_tags: tuple[int, int], now: Instant
+    ) -> InitAckChunk:
         """Return the INIT ACK: the cookie, our extensions, and what we did not know in the INIT."""
-        cookie = StateCookie(local, PeerSide.from_init(init), *ties, now).seal(self._secret)
+        cookie = StateCookie(local, PeerEndpoint.from_init(init), *tie_tags, now).serialize(self._secret)
         unknown = list(init.unrecognized())[:MAX_REPORTED_PARAMETERS]
         return InitAckChunk(
             local.tag,
@@ -139,15 +140,15 @@ class CookieJar:
             INBOUND_STREAMS,
             local.initial_tsn,
             (
-                RawParameter(STATE_COOKIE, cookie),
+                StateCookieParameter(cookie),
                 *self._capabilities.parameters(),
-                *(RawParameter(UNRECOGNIZED_PARAMETER, parameter.serialize()) for parameter in unknown),
+                *(UnrecognizedParameter(parameter.serialize()) for parameter in unknown),
             ),
         )
 
-    def open(self, cookie: bytes) -> StateCookie:
-        """Return what a cookie holds; raises `ParseError` if it is not ours."""
-        return StateCookie.open(cookie, self._secret)
+    def authenticate(self, cookie: bytes) -> StateCookie:
+        """Return what a cookie holds; raises `ParseError` if its MAC is not ours."""
+        return StateCookie.parse(cookie, self._secret)
 
 
 class CookieAction(Enum):
@@ -159,36 +160,11 @@ class CookieAction(Enum):
     DISCARD = auto()  # C, and what the table does not name
 
 
-def judge_cookie(cookie: StateCookie, local: LocalSide, peer: PeerSide | None) -> CookieAction:
-    """Compare the tags of a cookie with those in use."""
+def choose_cookie_action(cookie: StateCookie, local: LocalEndpoint, peer: PeerEndpoint | None) -> CookieAction:
+    """Compare the tags of a cookie with those in use (§5.2.4)."""
     local_matches = cookie.local.tag == local.tag
     peer_matches = peer is not None and cookie.peer.tag == peer.tag
     if local_matches:
         return CookieAction.DUPLICATE if peer_matches else CookieAction.COLLISION
-    ties = peer is not None and cookie.tie_local == local.tag and cookie.tie_peer == peer.tag
-    return CookieAction.RESTART if ties and not peer_matches else CookieAction.DISCARD
-
-
-def build_init(local: LocalSide, window: int, capabilities: Capabilities) -> InitChunk:
-    """Return our INIT."""
-    parameters = tuple(capabilities.parameters())
-    return InitChunk(local.tag, window, OUTBOUND_STREAMS, INBOUND_STREAMS, local.initial_tsn, parameters)
-
-
-def parse_init(data: bytes) -> InitChunk:
-    """Read a whole INIT chunk out of an SDP; the padding of its last parameter may be missing."""
-    if len(data) < 4 or data[0] != ChunkType.INIT:
-        raise ParseError("not an INIT chunk")
-    length = int.from_bytes(data[2:4], "big")
-    if not length <= len(data) <= length + 3:
-        raise ParseError("an INIT chunk of a wrong length")
-    return InitChunk.parse(data[1], data[4:length])
-
-
-def problem_with(init: InitChunk) -> ErrorCause | None:
-    """RFC 9260 §3.3.2: what keeps an INIT or INIT ACK from making an association."""
-    if not init.initiate_tag or not init.outbound_streams or not init.inbound_streams:
-        return ErrorCause(Cause.INVALID_MANDATORY_PARAMETER)
-    if init.find(HOST_NAME_ADDRESS) is not None:
-        return ErrorCause(Cause.UNRESOLVABLE_ADDRESS)
-    return None
+    ties_match = peer is not None and cookie.local_tie_tag == local.tag and cookie.peer_tie_tag == peer.tag
+    return CookieAction.RESTART if ties_match and not peer_matches else CookieAction.DISCARD
