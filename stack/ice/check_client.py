@@ -25,6 +25,7 @@ from stack.stun import (
     Method,
     Priority,
     RetransmissionPolicy,
+    TransactionId,
     TransactionState,
     UseCandidate,
     Username,
@@ -82,7 +83,7 @@ class CheckClient:
         self._entropy = entropy
         self._counters = counters
         self._piggyback = piggyback
-        self._open: dict[bytes, OpenCheck] = {}
+        self._open: dict[TransactionId, OpenCheck] = {}
 
     def send(
         self,
@@ -101,7 +102,7 @@ class CheckClient:
         attributes: list[Attribute] = [Username(identity.username), role.attribute, Priority(priority)]
         if nominate:
             attributes.append(UseCandidate())
-        transaction_id = self._entropy(12)
+        transaction_id = TransactionId(self._entropy(12))
         message = Message(MessageClass.REQUEST, Method.BINDING, transaction_id, tuple(attributes))
         data = sign_with(self._piggyback, message, identity.key)
         if len(self._open) >= MAX_OPEN_CHECKS:
