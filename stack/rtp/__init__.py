@@ -1,7 +1,15 @@
 """RTP and RTCP of one connection (RFC 3550 and its extensions): `RtpTransport` is the way in."""
 
 from stack.rtp.config import RtpCodec, RtpConfig
-from stack.rtp.events import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, RtpEvent, SourceChanged
+from stack.rtp.events import (
+    ByeReceived,
+    DtmfEnded,
+    DtmfReceived,
+    PacketReceived,
+    RtcpReceived,
+    RtpEvent,
+    SourceChanged,
+)
 from stack.rtp.extensions import (
     URI_PLAYOUT_DELAY,
     AudioLevel,
@@ -62,6 +70,7 @@ __all__ = [
     "RemoteOutboundRtpStats",
     "RemoteView",
     "ReorderBuffer",
+    "RtcpReceived",
     "RtpCodec",
     "RtpConfig",
     "RtpEvent",

@@ -1,6 +1,7 @@
 """XR: extended reports (RFC 3611), of which the two blocks that give a receiver a round-trip time are read.
 
-The receiver reference time (§4.4) and its echo, DLRR (§4.5): the SR and LSR/DLSR of somebody who sends nothing.
+The receiver reference time (§4.4) and its echo, DLRR (§4.5): what SR and LSR/DLSR are for an end that sends no
+media.
 Blocks of other types are kept raw.
 """
 
@@ -12,7 +13,7 @@ from typing import Self, TypeAlias
 
 from stack.core.errors import LocalError
 from stack.core.wire import Reader, Writer
-from stack.rtp.rtcp.header import PacketType, close_packet, open_packet
+from stack.rtp.rtcp.header import Frame, RtcpPacket, close_packet, register_packet
 
 _DLRR_ENTRY = 12
 
@@ -26,14 +27,36 @@ class BlockType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReceiverReferenceTime:
-    """Block type 4: the time at the sender of this report, in 2^-32 s since 1900."""
+    """The time at the sender of this report, in 2^-32 s since 1900 (RFC 3611 §4.4).
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |      BT=4     |    reserved   |        block length = 2       |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |              NTP timestamp, most significant word             |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             NTP timestamp, least significant word             |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     ntp_time: int
 
 
 @dataclass(frozen=True, slots=True)
 class DlrrEntry:
-    """The answer to one receiver's reference time; both in 1/65536 s."""
+    """The answer to one receiver's reference time (RFC 3611 §4.5); both in 1/65536 s.
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                        SSRC of receiver                       |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                         last RR (LRR)                         |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                   delay since last RR (DLRR)                  |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     ssrc: int
     last_rr: int
@@ -42,14 +65,32 @@ class DlrrEntry:
 
 @dataclass(frozen=True, slots=True)
 class Dlrr:
-    """Block type 5."""
+    """The answers to receivers' reference times (RFC 3611 §4.5).
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |      BT=5     |    reserved   |block length (3 for each entry)|
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                            entries                            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     entries: tuple[DlrrEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RawBlock:
-    """A block that is kept as it is."""
+    """A block that is kept as it is (RFC 3611 §3).
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |       BT      | type-specific |     block length in words     |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                  type-specific block contents                 |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     block_type: int
     type_specific: int
@@ -59,17 +100,31 @@ class RawBlock:
 Block: TypeAlias = ReceiverReferenceTime | Dlrr | RawBlock
 
 
+@register_packet
 @dataclass(frozen=True, slots=True)
-class ExtendedReport:
-    """XR, packet type 207."""
+class ExtendedReport(RtcpPacket):
+    """XR (RFC 3611 §2).
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |V=2|P| reserved|   PT=XR=207   |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                              SSRC                             |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                         report blocks                         |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     ssrc: int
     blocks: tuple[Block, ...]
 
+    TYPE = 207
+
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Return the XR in `data`."""
-        _, reader = open_packet(data, PacketType.EXTENDED_REPORT)
+    def read(cls, frame: Frame) -> Self:
+        """Read the blocks."""
+        reader = frame.body
         ssrc, blocks = reader.u32(), list[Block]()
         while reader:
             blocks.append(_read_block(reader))
@@ -80,7 +135,7 @@ class ExtendedReport:
         body = Writer().u32(self.ssrc)
         for block in self.blocks:
             _write_block(body, block)
-        return close_packet(0, PacketType.EXTENDED_REPORT, body)
+        return close_packet(0, self.TYPE, body)
 
 
 def _read_block(reader: Reader) -> Block:

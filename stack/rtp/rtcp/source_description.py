@@ -1,4 +1,4 @@
-"""SDES, BYE and APP: who takes part, who leaves, and what others may have invented (RFC 3550 §6.5–6.7)."""
+"""SDES: the names of sources (RFC 3550 §6.5)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
 
-from stack.core.errors import LocalError
 from stack.core.wire import Reader, Writer
-from stack.rtp.rtcp.header import PacketType, close_packet, open_packet
+from stack.rtp.rtcp.header import Frame, RtcpPacket, close_packet, register_packet
 
 
 class SdesItem(IntEnum):
@@ -21,7 +20,18 @@ class SdesItem(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SdesChunk:
-    """The (item type, text) pairs of one source."""
+    """The (item type, text) pairs of one source.
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                           SSRC/CSRC                           |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    | SDES item type|     length    |        text, UTF-8 ...        |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |  ..., ended by a zero byte, padded with zeros to whole words  |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     ssrc: int
     items: tuple[tuple[int, bytes], ...]
@@ -32,11 +42,23 @@ class SdesChunk:
         return next((text.decode("utf-8", "replace") for kind, text in self.items if kind == SdesItem.CNAME), None)
 
 
+@register_packet
 @dataclass(frozen=True, slots=True)
-class SourceDescription:
-    """SDES, packet type 202."""
+class SourceDescription(RtcpPacket):
+    """SDES.
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |V=2|P|    SC   |  PT=SDES=202  |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                      chunks (SC of them)                      |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     chunks: tuple[SdesChunk, ...]
+
+    TYPE = 202
 
     @classmethod
     def for_cname(cls, ssrc: int, cname: str) -> Self:
@@ -44,10 +66,10 @@ class SourceDescription:
         return cls((SdesChunk(ssrc, ((SdesItem.CNAME, cname.encode()),)),))
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Return the SDES in `data`."""
-        count, reader = open_packet(data, PacketType.SOURCE_DESCRIPTION)
-        return cls(tuple(_read_chunk(reader) for _ in range(count)))
+    def read(cls, frame: Frame) -> Self:
+        """Read the chunks."""
+        reader = frame.body
+        return cls(tuple(_read_chunk(reader) for _ in range(frame.subtype)))
 
     def serialize(self) -> bytes:
         """Return the SDES as bytes."""
@@ -60,7 +82,7 @@ class SourceDescription:
                     body.put(text)
             # RFC 3550 §6.5: a null byte ends the chunk, more of them fill its last word.
             body.u8(SdesItem.END).pad(4)
-        return close_packet(len(self.chunks), PacketType.SOURCE_DESCRIPTION, body)
+        return close_packet(len(self.chunks), self.TYPE, body)
 
 
 def _read_chunk(reader: Reader) -> SdesChunk:
@@ -70,52 +92,3 @@ def _read_chunk(reader: Reader) -> SdesChunk:
         items.append((kind, reader.vector8().rest()))
     reader.skip(-(reader.position - start) % 4)
     return SdesChunk(ssrc, tuple(items))
-
-
-@dataclass(frozen=True, slots=True)
-class Goodbye:
-    """BYE, packet type 203: these sources leave."""
-
-    ssrcs: tuple[int, ...]
-    reason: str = ""
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Return the BYE in `data`."""
-        count, reader = open_packet(data, PacketType.GOODBYE)
-        ssrcs = tuple(reader.u32() for _ in range(count))
-        return cls(ssrcs, reader.vector8().rest().decode("utf-8", "replace") if reader else "")
-
-    def serialize(self) -> bytes:
-        """Return the BYE as bytes; the reason is cut at 255 bytes."""
-        body = Writer()
-        for ssrc in self.ssrcs:
-            body.u32(ssrc)
-        if self.reason:
-            with body.vector8():
-                body.put(self.reason.encode()[:255])
-        return close_packet(len(self.ssrcs), PacketType.GOODBYE, body)
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationDefined:
-    """APP, packet type 204: kept as it is, understood by nobody here."""
-
-    subtype: int
-    ssrc: int
-    name: bytes
-    data: bytes
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Return the APP in `data`."""
-        subtype, reader = open_packet(data, PacketType.APPLICATION)
-        return cls(subtype, reader.u32(), reader.take(4), reader.rest())
-
-    def serialize(self) -> bytes:
-        """Return the APP as bytes."""
-        if len(self.name) != 4 or len(self.data) % 4:
-            raise LocalError("APP: the name has four bytes, the data whole words")
-        return close_packet(
-            self.subtype, PacketType.APPLICATION, Writer().u32(self.ssrc).put(self.name).put(self.data)
-        )
