@@ -11,7 +11,6 @@ from stack.rtp.events import (
     SourceChanged,
 )
 from stack.rtp.extensions import (
-    URI_PLAYOUT_DELAY,
     AudioLevel,
     ExtensionIds,
     ExtensionMap,
@@ -44,7 +43,6 @@ from stack.rtp.stats import (
 from stack.rtp.transport import RtpTimer, RtpTransport
 
 __all__ = [
-    "URI_PLAYOUT_DELAY",
     "Adjustment",
     "ArrivalBuffer",
     "AudioLevel",

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from stack.core.errors import LocalError, ParseError
+from stack.core.header_extensions import URI_MID
 from stack.sdp import compose
 from stack.sdp.agreement import (
     Agreement,
@@ -31,7 +32,6 @@ from stack.sdp.choice import Choice, check_reachable, choose
 from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import ExtMap, MediaDirection, RtpMap, Setup
 from stack.sdp.parameters import (
-    EXTENSION_MID,
     Codec,
     DtlsRole,
     LocalAudio,
@@ -124,7 +124,7 @@ def _answered_audio(
     if audio is None or codec is None:
         return {}
     if len(choice.audio) > 1:
-        audio = replace(audio, extensions=tuple(dict.fromkeys((*audio.extensions, EXTENSION_MID))))
+        audio = replace(audio, extensions=tuple(dict.fromkeys((*audio.extensions, URI_MID))))
     sections = [offer.media[index] for index in choice.audio]
     terms = [_answered_terms(offered, audio, codec) for offered in sections]
     if len({each.red_payload_type for each in terms}) > 1:

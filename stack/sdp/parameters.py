@@ -12,14 +12,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from stack.core.errors import LocalError, RemoteError
+from stack.core.header_extensions import URI_AUDIO_LEVEL
 from stack.sdp.description import SessionDescription
 from stack.sdp.grammar import Fingerprint, MediaDirection, Msid, RtpMap, Setup
 from stack.sdp.portable import Portable
-
-EXTENSION_AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
-EXTENSION_MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
-EXTENSION_ABS_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
-EXTENSION_TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 
 UNLIMITED_MESSAGE_SIZE = 0
 """The value of max-message-size that means any size (RFC 8841 §6.1)."""
@@ -101,7 +97,7 @@ class LocalAudio:
     track_id: str = "audio"
     direction: MediaDirection = MediaDirection.SENDRECV
     codecs: tuple[Codec, ...] = (OPUS, PCMU, PCMA)
-    extensions: tuple[str, ...] = (EXTENSION_AUDIO_LEVEL,)
+    extensions: tuple[str, ...] = (URI_AUDIO_LEVEL,)
     rtcp_feedback: tuple[str, ...] = ("nack",)
     red: bool = False
     telephone_event: bool = True

@@ -1,4 +1,4 @@
-"""The tables of RTCP: a packet type, or a format of feedback, is a class that registers itself and shows its bits."""
+"""The tables of RTCP: a type or a format of feedback is a class that registers itself and shows its bits."""
 
 from __future__ import annotations
 
