@@ -1,7 +1,9 @@
-"""Retransmission under an SSRC and payload type of its own (RFC 4588 §4, SSRC multiplexing).
+"""Built, not negotiated by any session: retransmission on an SSRC and payload type of its own (RFC 4588 §4).
 
-The payload is that of the original packet behind its sequence number (OSN, 16 bits). A stream of its own leaves
-the statistics of the original clean, and gives every packet a nonce of its own under SRTP.
+%box RTP header ...:* | OSN:16 | original payload:16
+
+OSN is the sequence number of the original packet. A stream of its own keeps retransmissions out of the statistics of
+the original one, and gives every packet a nonce of its own under SRTP.
 """
 
 from __future__ import annotations
