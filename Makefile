@@ -32,7 +32,8 @@ test: $(VENV)/.ready ## run the tests, in real browsers too where there are any
 test-slow: $(VENV)/.ready ## run the tests that take minutes: long transfers on a bad network, long calls
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow $(ARGS)
 
-peers: ## fetch and build other stacks for the tests against them (optional; needs node, go)
+peers: ## fetch and build other stacks for the tests against them (optional; needs node, go, or cargo and a C compiler)
+	@$(PYTHON) -m interop.c_peers
 	@if command -v npm >/dev/null; then for folder in interop/peers/*/package.json; do \
 	    npm install --ignore-scripts --no-audit --no-fund --no-package-lock --silent --prefix "$$(dirname $$folder)" || exit 1; done; \
 	    else echo "peers: no npm here"; fi

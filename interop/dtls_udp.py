@@ -1,7 +1,8 @@
-"""DTLS over real UDP sockets on loopback: one of our endpoints, and the command lines of OpenSSL, GnuTLS and Pion.
+"""DTLS over real UDP sockets on loopback: one of our endpoints, and the command lines of other stacks.
 
-The tools are told to print exported keying material, and are judged by what they print. They speak DTLS 1.2. Pion
-is a library: `peers/pion_dtls` makes a tool of it, where there is Go to build it with.
+The tools are told to print exported keying material, and are judged by what they print. OpenSSL, GnuTLS, Pion and
+mbedTLS speak DTLS 1.2, wolfSSL both versions. Pion, mbedTLS and wolfSSL are libraries: `peers/pion_dtls` and
+`peers/c_dtls` make tools of them, where there is something to build them with.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from interop.c_peers import mbedtls_program, wolfssl_program
 from stack.dtls import Certificate, DtlsConfig, DtlsEndpoint, DtlsEvent, Failed, Role, SrtpProfile
 
 EXPORT_LABEL = "EXTRACTOR-dtls_srtp"
@@ -201,6 +203,21 @@ def openssl(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, m
 def pion(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
     """Return the command line of our program around Pion, which has to be there."""
     return [str(pion_program()), role.value, f"127.0.0.1:{port}", *pem, str(int(profile)), str(mtu)]
+
+
+def mbedtls(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
+    """Return the command line of our program around mbedTLS, which has to be there."""
+    return [str(mbedtls_program()), role.value, f"127.0.0.1:{port}", *pem, str(int(profile)), str(mtu)]
+
+
+def wolfssl(option: str) -> Callable[[Role, int, tuple[str, str], SrtpProfile, int], list[str]]:
+    """Return what makes command lines of our program around wolfSSL: of `1.2`, `1.3`, or `hybrid` (1.3)."""
+
+    def command(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
+        where = [role.value, f"127.0.0.1:{port}"]
+        return [str(wolfssl_program()), *where, *pem, str(int(profile)), str(mtu), option]
+
+    return command
 
 
 @lru_cache

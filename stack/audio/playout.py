@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
@@ -232,7 +232,8 @@ class PlayoutQueue:
         if self._origin is None:
             first = self._written_at
         else:
-            first = self._due - self.lead * self._frame
+            # On the grid as well, so that it is the very instant at which the frame before it is due.
+            first = self._anchor + (self._slot - self.lead - self._anchor_slot) * self._frame
         if len(self._ready) >= self._frame_samples:
             return first
         if len(self._ready):
@@ -304,7 +305,7 @@ class PlayoutQueue:
             count = min(len(array), round(rate * FRAME))
             piece = array[:count]
             plain = piece.dtype == np.int16 and piece.ndim == 1 and self.channels == 1
-            block = cast(Samples, piece) if plain else to_int16(piece, self.channels)
+            block: Samples = piece if plain else to_int16(piece, self.channels)  # type: ignore[assignment]
             if count == len(array):
                 self._chunks.popleft()
             else:

@@ -205,7 +205,7 @@ class ArrivalReceiver:
         self.buffer = buffer or ArrivalBuffer(decoder.clock_rate)
         self._sound = DecoderStage(decoder)
         self._timeline = _Timeline(decoder.clock_rate)
-        self._restarts = self.buffer.restarts
+        self._restarts = self.buffer.packets.restarts
         self._longest = int(FRAME * decoder.sample_rate)
 
     @property
@@ -227,8 +227,8 @@ class ArrivalReceiver:
             return []
         buffer = self.buffer
         items = buffer.insert(packet)
-        if buffer.restarts != self._restarts:
-            self._restarts = buffer.restarts
+        if buffer.packets.restarts != self._restarts:
+            self._restarts = buffer.packets.restarts
             self._timeline.restart()
         return self._frames(items, arrival)
 

@@ -59,17 +59,14 @@ class Resampler:
         if self._up > _MAX_PHASES:
             raise LocalError(f"{rate_in} to {rate_out} Hz is too odd a ratio to resample")
         self.rate_in = rate_in
+        self.is_identity = self._up == self._down
+        """True if both rates are the same: what goes in comes out."""
         self.rate_out = rate_out
         self.channels = channels
         self._causal = causal
         self._bank = _filter_bank(self._up, self._down)
         self._half = self._bank.shape[1] // 2
         self.reset()
-
-    @property
-    def is_identity(self) -> bool:
-        """True if both rates are the same: what goes in comes out."""
-        return self._up == self._down
 
     @property
     def delay(self) -> float:

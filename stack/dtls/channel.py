@@ -158,12 +158,14 @@ class Channel:
     def answer_repeat(self, epoch: int, now: Instant) -> None:
         """Answer a repeated flight of the peer with ours at once (RFC 6347 §4.2.4, RFC 9147 §5.8.1).
 
-        At most `MAX_TIMEOUTS` times. A repeat in epoch 0 may be a copy that the network made, or a forgery, so it
-        is not answered sooner than a part of the initial timeout after the last transmission.
+        At most `MAX_TIMEOUTS` times. A repeat in epoch 0 may be a copy that the network made, or a forgery; in 1.3
+        a peer may send one message whole and in pieces. So it is not answered sooner than a part of the initial
+        timeout after the last transmission. The last flight of 1.2 has no timer: only a repeat calls for it.
         """
         if not self._flight:
             return
-        soon = epoch == 0 and now - self._sent_at < self._initial_timeout / REPEAT_FRACTION
+        is_last = epoch > 0 and not self._timers.is_set(TimerName.RETRANSMIT)
+        soon = not is_last and now - self._sent_at < self._initial_timeout / REPEAT_FRACTION
         if soon or self._repeats >= MAX_TIMEOUTS:
             self._counters.add("flight_repeat_refused")
             return

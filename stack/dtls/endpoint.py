@@ -45,6 +45,8 @@ ALERT_BELIEVED_AFTER: Final = 3
 """Retransmissions in vain after which an alert that nothing authenticates is believed."""
 MAX_HANDSHAKE_BYTES: Final = 1 << 20
 """Bytes of datagrams that a peer may make us look at before the handshake is complete."""
+HANDSHAKE_BYTES_PER_SECOND: Final = 1 << 18
+"""How fast this allowance comes back, so that a flood of a stranger delays a handshake and does not end it."""
 
 
 class State(Enum):
@@ -121,7 +123,8 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         self._warnings = 0
         self._doubtful_alert: Record | None = None
         self._doubted = 0
-        self._handshake_bytes = 0
+        self._handshake_bytes = 0.0
+        self._looked_at: Instant = 0.0
         self._peer_closed = False
         self._now: Instant = 0.0
         self.protected_records = 0
@@ -266,11 +269,9 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         if self._is_deaf:
             self.counters.add("datagram_after_end")
             return
-        if self._channel.in_handshake:
-            self._handshake_bytes += len(data)
-            if self._handshake_bytes > MAX_HANDSHAKE_BYTES:
-                self.counters.add("handshake_bytes_exceeded")
-                return
+        if self._channel.in_handshake and not self._may_look_at(len(data), now):
+            self.counters.add("handshake_bytes_exceeded")
+            return
         try:
             self._handle_records(data, now)
             for deferred in self._channel.records.take_deferred():
@@ -285,6 +286,15 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             self._fail(decode_error(FailureReason.BAD_EXTENSION, str(error)))
         except ParseError as error:
             self._fail(decode_error(detail=str(error)))
+
+    def _may_look_at(self, size: int, now: Instant) -> bool:
+        returned = (now - self._looked_at) * HANDSHAKE_BYTES_PER_SECOND
+        self._looked_at = now
+        self._handshake_bytes = max(0.0, self._handshake_bytes - returned)
+        if self._handshake_bytes + size > MAX_HANDSHAKE_BYTES:
+            return False
+        self._handshake_bytes += size
+        return True
 
     @property
     def _is_deaf(self) -> bool:

@@ -61,7 +61,9 @@ class Offer:
     def _build(self, random: bytes) -> ClientHello:
         config = self._config
         versions = config.versions
-        groups = config.groups
+        # Those with a share come first: a server that goes by our order (BoringSSL) would spend a round trip on a
+        # HelloRetryRequest for a better one. RFC 8446 §4.2.8 wants the shares in the order of the groups.
+        groups = (*self.exchanges, *(group for group in config.groups if group not in self.exchanges))
         extensions: dict[int, bytes] = {}
         if Version.DTLS_1_2 in versions:
             extensions[ExtensionType.EXTENDED_MASTER_SECRET] = b""

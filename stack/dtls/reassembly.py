@@ -25,9 +25,7 @@ MAX_AHEAD: Final = 7
 MAX_MESSAGE_LENGTH: Final = 1 << 16
 """The longest handshake message accepted; a WebRTC certificate has a few hundred bytes, a chain a few thousand."""
 MAX_BUFFERED: Final = 1 << 17
-"""Bytes that one peer may make us hold for incomplete and early messages, the notes about their pieces
-included.
-"""
+"""Bytes that a peer may make us hold for incomplete and early messages, the notes about their pieces included."""
 MAX_RANGES: Final = 256
 """Separate pieces of one message that are noted: a message of 64 KiB in the smallest datagrams has 300 pieces."""
 _PARTIAL_COST: Final = 512  # what CPython takes for a `_Partial`, its lists and its place in the table
@@ -182,12 +180,13 @@ class _Partial:
         """Bytes that are held for the message."""
         return self.length + _PARTIAL_COST + _RANGE_COST * len(self._received)
 
-    def add(self, fragment: Fragment) -> bool:
+    def add(self, fragment: Fragment, may_grow: bool = True) -> bool:
         """Copy a fragment to its place; False if that would be one piece too many."""
         end = fragment.offset + len(fragment.body)
         if self.is_complete or end == fragment.offset:
             return True
-        if len(self._received) >= MAX_RANGES and not self._received.joins(fragment.offset, end):
+        may_grow &= len(self._received) < MAX_RANGES
+        if not may_grow and not self._received.joins(fragment.offset, end):
             return False
         assert isinstance(self.body, bytearray)
         self.body[fragment.offset : end] = fragment.body
@@ -231,9 +230,9 @@ class Reassembler:
         if fragment.message_seq >= self.next_message_seq + MAX_AHEAD:
             return Fate.TOO_FAR
         partial = self._partials.get(fragment.message_seq)
+        # The next message always fits, or a peer with early junk could block its own handshake for good.
+        is_next = fragment.message_seq == self.next_message_seq
         if partial is None:
-            # The next message always fits, or a peer with early junk could block its own handshake for good.
-            is_next = fragment.message_seq == self.next_message_seq
             if self._buffered + fragment.length + _PARTIAL_COST > MAX_BUFFERED and not is_next:
                 return Fate.TOO_FAR
             partial = self._partials[fragment.message_seq] = _Partial(fragment, epoch)
@@ -244,7 +243,7 @@ class Reassembler:
             raise unexpected_message(FailureReason.EXCESS_HANDSHAKE_DATA, "one message in two epochs")
         else:
             before = partial.cost
-            if not partial.add(fragment):
+            if not partial.add(fragment, is_next or self._buffered + _RANGE_COST <= MAX_BUFFERED):
                 return Fate.TOO_FAR
             self._buffered += partial.cost - before
         return Fate.TAKEN

@@ -204,7 +204,7 @@ class Server13:
         if wants_share and self._retry_group is not None:
             extensions[ExtensionType.KEY_SHARE] = self._retry_group.to_bytes(2, "big")
         # RFC 8446 §4.2.2 leaves the cookie to the server. It costs nothing when a round trip is spent anyway, and
-        # wolfSSL's client repeats its empty key_share after a HelloRetryRequest without one.
+        # some versions of wolfSSL's client repeat their empty key_share after a HelloRetryRequest without one.
         self._retry_cookie = self._context.entropy(_COOKIE_LENGTH)
         extensions[ExtensionType.COOKIE] = vector16(self._retry_cookie)
         self._first_hello = hello

@@ -265,7 +265,7 @@ class ArrivalBuffer:
     def __init__(self, clock_rate: int = 48_000, *, repair_wait: float = 0.0, red_depth: int = 0) -> None:
         self.repair_wait = repair_wait
         self.red_depth = red_depth
-        self._packets = PacketBuffer(clock_rate)
+        self.packets = PacketBuffer(clock_rate)
         self._discovered: dict[int, Instant] = {}  # of packets that are missing, or were lately
         self._outcomes: deque[float] = deque(maxlen=self._OUTCOMES)  # seconds after which gaps filled up, or inf
         self._reorder_wait = self._FIRST_WAIT
@@ -273,26 +273,21 @@ class ArrivalBuffer:
     @property
     def counters(self) -> Counters:
         """Packets by fate."""
-        return self._packets.counters
-
-    @property
-    def restarts(self) -> int:
-        """How often the sender began anew: media time has another origin since."""
-        return self._packets.restarts
+        return self.packets.counters
 
     @property
     def held(self) -> int:
         """Packets that wait behind a gap: only while there are any has `poll_timeout` anything to say."""
-        return len(self._packets.held)
+        return len(self.packets.held)
 
     def reset(self) -> None:
         """Begin anew."""
-        self._packets.clear()
+        self.packets.clear()
         self._discovered.clear()
 
     def insert(self, packet: JitterPacket) -> list[Item]:
         """Take a packet; return it, and whatever waited for it. A burst comes out in order."""
-        packets = self._packets
+        packets = self.packets
         if (
             packet.sequence == packets.sequence
             and packet.timestamp == packets.timestamp
@@ -313,7 +308,7 @@ class ArrivalBuffer:
 
     def pull(self, now: Instant, backlog: float = 0.0) -> list[Item]:
         """Return what is in order, and step over gaps that nothing can fill any more."""
-        packets = self._packets
+        packets = self.packets
         items: list[Item] = []
         while (packet := packets.first()) is not None:
             silence, lost = packets.gap(packet)
@@ -331,12 +326,12 @@ class ArrivalBuffer:
 
     def poll_timeout(self) -> Instant | None:
         """When the gap at the head of the line is given up; None if there is none."""
-        packet = self._packets.first()
+        packet = self.packets.first()
         return None if packet is None else self._deadline(packet)
 
     def _deadline(self, packet: JitterPacket) -> Instant:
         """Until when the gap before `packet`, the earliest one held, may still be filled."""
-        packets = self._packets
+        packets = self.packets
         assert packets.sequence is not None
         missing = packet.sequence - 1  # the last of the gap is the one that can come latest
         discovered = self._discovered.get(missing, packet.arrival)

@@ -115,16 +115,21 @@ class ReceiveStream:
         if self.dtmf.deadline is not None and now >= self.dtmf.deadline:
             self.events += self.dtmf.finish()
 
-    def hand_up(
+    def handle_packet(
         self,
         packet: RtpPacket,
         sequence: int,
         now: Instant,
         level: AudioLevel | None,
-        recovered: bool,
+        recovered: bool = False,
     ) -> None:
-        """Turn a packet with its extended sequence number into events. May raise `ParseError`."""
+        """Turn a packet with its extended sequence number into events. May raise `ParseError`.
+
+        `recovered` says that it came as a retransmission; without RTX a repeated packet is known by its number.
+        """
         source, types = self.source, self._types
+        if self.nack is not None and not recovered:
+            recovered = self.nack.note_received(sequence)
         timestamp = source.extend_timestamp(packet.timestamp)
         payload_type, payload = packet.payload_type, packet.payload
         if not payload:
@@ -175,7 +180,7 @@ class ReceiveStream:
             return
         if self.nack is not None:
             self.nack.note_received(sequence)
-        self.hand_up(original, sequence, now, None, True)
+        self.handle_packet(original, sequence, now, None, recovered=True)
 
     # Redundancy
 

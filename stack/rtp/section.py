@@ -14,7 +14,6 @@ from stack.core.timers import TimerName, Timers, earliest
 from stack.core.trace import Counters
 from stack.rtp.config import RtpConfig
 from stack.rtp.events import RtpEvent, SourceChanged
-from stack.rtp.extensions import HeaderExtensions
 from stack.rtp.packet import RtpPacket
 from stack.rtp.receive_stream import PayloadTypes, ReceiveStream
 from stack.rtp.reporter import RemoteView
@@ -69,16 +68,11 @@ class MediaSection:
         """Return what is known of a remote SSRC."""
         return self._streams.get(Ssrc(ssrc))
 
-    def handle_packet(self, packet: RtpPacket, extensions: HeaderExtensions, now: Instant) -> None:
-        """Take one packet of this section, of a payload type that it knows. May raise `ParseError`."""
-        if packet.payload_type in self.types.rtx:
-            if self.current is None:
-                if packet.payload:
-                    self._counters.add("retransmission_without_source")
-            else:
-                self.current.handle_retransmission(packet, now)
-                self._set_receive_timers(self.current)
-            return
+    def place(self, packet: RtpPacket, now: Instant) -> tuple[ReceiveStream, int] | None:
+        """Return the stream that a packet belongs to and its extended sequence number; None if it is not wanted.
+
+        The packet is of this section and of a payload type that it knows, but no retransmission.
+        """
         stream = self._streams.get(packet.ssrc)
         if stream is None:
             stream = self._begin_stream(packet, now)
@@ -87,20 +81,26 @@ class MediaSection:
         verdict, sequence = source.receive(packet.sequence_number, len(packet.payload), now)
         if verdict is Arrival.DUPLICATE or verdict is Arrival.DOUBTFUL:
             self._counters.add(verdict.value)
-            return
+            return None
         if stream is not self.current:
             if not self._may_take_over(source, now):
                 self._counters.add("other_source")
-                return
+                return None
             self._change(stream, self.current.ssrc if self.current is not None else None)
         elif verdict is Arrival.RESTART:
             self._change(stream, source.ssrc)
         elif nack is not None and sequence > expected:
             nack.note_missing(expected, sequence, now)
-        recovered = nack.note_received(sequence) if nack is not None else False
-        stream.hand_up(packet, sequence, now, extensions.audio_level, recovered)
-        if nack is not None or stream.dtmf.deadline is not None:
-            self._set_receive_timers(stream)
+        return stream, sequence
+
+    def handle_retransmission(self, packet: RtpPacket, now: Instant) -> None:
+        """Take a packet of the retransmission stream (RFC 4588). May raise `ParseError`."""
+        if self.current is None:
+            if packet.payload:
+                self._counters.add("retransmission_without_source")
+        else:
+            self.current.handle_retransmission(packet, now)
+            self.set_receive_timers(self.current)
 
     def forget(self, ssrc: int) -> None:
         """Drop a source that said goodbye (RFC 3550 §6.6)."""
@@ -165,13 +165,14 @@ class MediaSection:
         if stream is None or stream.nack is None:
             return None
         missing = stream.nack.due(now, round_trip)
-        self._set_receive_timers(stream)
+        self.set_receive_timers(stream)
         if not missing:
             return None
         stream.nacks_sent += 1
         return GenericNack(self.config.ssrc, stream.ssrc, tuple(sequence & 0xFFFF for sequence in missing))
 
-    def _set_receive_timers(self, stream: ReceiveStream) -> None:
+    def set_receive_timers(self, stream: ReceiveStream) -> None:
+        """A stream has taken a packet: its requests and telephone events may be due at another time."""
         if stream.dtmf.deadline is not None:
             self.timers.set(SectionTimer.DTMF_RECEIVED, stream.dtmf.deadline)
         if stream.nack is not None:

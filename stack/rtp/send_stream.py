@@ -51,6 +51,7 @@ class SendStream:
         "_transport_sequence",
         "extended_sequence",
         "last_sent_at",
+        "last_timestamp",
         "next_sequence",
         "octets_sent",
         "packets_sent",
@@ -78,6 +79,8 @@ class SendStream:
         self.extended_sequence = int(self.next_sequence)
         self.timestamp = RtpTimestamp(int.from_bytes(entropy(4), "big"))
         """Of the next frame."""
+        self.last_timestamp = self.timestamp
+        """Of the latest frame."""
         self._transport_sequence = 0
         self._due: Instant | None = None  # when the next frame of an unbroken run is due
         self._marker_wanted = True
@@ -135,6 +138,7 @@ class SendStream:
                 payload_type, payload = config.red_payload_type, red.serialize()
         self._emit(payload_type, payload, timestamp, now, marker or self._marker_wanted, level)
         self._marker_wanted = False  # RFC 3551 §4.1: set on the first packet of a talkspurt only
+        self.last_timestamp = timestamp
         self.timestamp = RtpTimestamp(SERIAL32.add(timestamp, samples))
         self._due += samples / self._clock_rate
         return self.extended_sequence
@@ -265,7 +269,7 @@ class SendStream:
         transport_sequence = None
         if ids.transport_sequence is not None:
             transport_sequence = self._transport_sequence
-            self._transport_sequence = SERIAL16.add(transport_sequence, 1)
+            self._transport_sequence += 1  # the extension carries its last 16 bits
         return self._extensions.serialize(
             HeaderExtensions(
                 level,

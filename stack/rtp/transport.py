@@ -81,9 +81,10 @@ class RtpTransport:
         """Plain packets to be protected and sent; `drain_rtp` takes them."""
         self.outgoing_rtcp: list[bytes] = []
         """Plain datagrams to be protected and sent; `drain_rtcp` takes them."""
-        self._events: list[RtpEvent] = []
+        self.events: list[RtpEvent] = []
+        """What happened; `drain_events` takes it."""
         self.sections = tuple(
-            MediaSection(config, entropy, self.outgoing_rtp, self._events, self.counters) for config in configs
+            MediaSection(config, entropy, self.outgoing_rtp, self.events, self.counters) for config in configs
         )
         self._extensions = ExtensionMap(configs[0].extensions)
         self._by_mid = {section.config.mid: section for section in self.sections if section.config.mid is not None}
@@ -114,8 +115,13 @@ class RtpTransport:
                 section = self._find_section(packet, extensions)
             if section is None:
                 self.counters.add("unknown_payload_type")
-            else:
-                section.handle_packet(packet, extensions, now)
+            elif packet.payload_type in section.types.rtx:
+                section.handle_retransmission(packet, now)
+            elif (placed := section.place(packet, now)) is not None:
+                stream, sequence = placed
+                stream.handle_packet(packet, sequence, now, extensions.audio_level)
+                if stream.nack is not None or stream.dtmf.deadline is not None:
+                    section.set_receive_timers(stream)
         except ParseError:
             self.counters.add("malformed_rtp")
             return
@@ -178,7 +184,7 @@ class RtpTransport:
                     self._by_ssrc.pop(Ssrc(ssrc), None)
                     for section in self.sections:
                         section.forget(ssrc)
-                self._events.append(ByeReceived(packet.ssrcs, packet.reason))
+                self.events.append(ByeReceived(packet.ssrcs, packet.reason))
             case SourceDescription():
                 pass  # the peer's name is known from SDP
             case RawFeedback() | ApplicationDefined() | UnknownPacket():
@@ -290,10 +296,10 @@ class RtpTransport:
 
     def drain_events(self) -> Sequence[RtpEvent]:
         """Return what happened since the last call, in order."""
-        if not self._events:
+        if not self.events:
             return ()
-        events = self._events.copy()
-        self._events.clear()
+        events = self.events.copy()
+        self.events.clear()
         return events
 
     def expect_report(self, now: Instant) -> None:

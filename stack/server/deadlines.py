@@ -20,12 +20,14 @@ _REBUILD_FLOOR = 64
 class Deadlines(Generic[KeyT]):
     """One deadline for each key."""
 
-    __slots__ = ("_at", "_heap", "_order")
+    __slots__ = ("_at", "_heap", "_order", "next")
 
     def __init__(self) -> None:
         self._at: dict[KeyT, Instant] = {}
         self._heap: list[tuple[Instant, int, KeyT]] = []
         self._order = 0  # breaks ties, so that keys are never compared
+        self.next: Instant | None = None
+        """The earliest deadline; None if there is none. Read it, never write it."""
 
     def __len__(self) -> int:
         return len(self._at)
@@ -45,12 +47,11 @@ class Deadlines(Generic[KeyT]):
             self._heap = [(when, index, key) for index, (key, when) in enumerate(self._at.items())]
             self._order = len(self._heap)
             heapify(self._heap)
-        self._settle()
-
-    @property
-    def next(self) -> Instant | None:
-        """The earliest deadline; None if there is none."""
-        return self._heap[0][0] if self._heap else None
+        top = self._heap[0]
+        if self._at.get(top[2]) == top[0]:
+            self.next = top[0]
+        else:
+            self._settle()
 
     def pop_due(self, now: Instant) -> list[KeyT]:
         """Remove and return, earliest first, the keys whose deadline is not after `now`."""
@@ -66,3 +67,4 @@ class Deadlines(Generic[KeyT]):
         """Keep a live entry at the top of the heap."""
         while self._heap and self._at.get(self._heap[0][2]) != self._heap[0][0]:
             heappop(self._heap)
+        self.next = self._heap[0][0] if self._heap else None

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from stack.core.machine import Instant, Path, Transmit
-from stack.core.serial import SERIAL32
 from stack.core.trace import Counters
 from stack.rtp import RtpEvent, RtpTransport
 from stack.srtp import MasterKey, SrtpEngine, SrtpError, SrtpProfile
@@ -236,7 +235,7 @@ class PythonMediaPlane:
         if not self._sent:
             return self._transport.drain_events()
         sent, self._sent = self._sent, []
-        return (*self._transport.drain_events(), *sent)
+        return (*self._transport.drain_events(), *sent) if self._transport.events else sent
 
     def _send(self, frame: ScheduledFrame, now: Instant) -> None:
         section = frame.section
@@ -249,7 +248,7 @@ class PythonMediaPlane:
                 sender.skip(skipped)
             self._expected[section] = frame.timestamp + frame.ticks
             sequence = transport.send(frame.payload, frame.ticks, now, section=section, marker=frame.marker)
-            timestamp = SERIAL32.add(sender.timestamp, -frame.ticks)
+            timestamp = sender.last_timestamp
         else:
             sequence = sender.extended_sequence
         self._sent.append(FrameSent(frame.number, sequence, timestamp, now, section))

@@ -212,8 +212,8 @@ class Session:
 
     # -- commands ------------------------------------------------------------------------------------------
 
-    def schedule(self, frame: ScheduledFrame, now: Instant) -> None:
-        """Send one codec frame at its instant; `FrameSent` tells when it has left.
+    def schedule(self, frame: ScheduledFrame, now: Instant) -> bool:
+        """Send one codec frame at its instant; `FrameSent` tells when it has left. True if it left at once.
 
         Raises `LocalError` if no audio was negotiated or the session is not connected.
         """
@@ -223,8 +223,11 @@ class Session:
             raise LocalError("the session is not connected")
         if self._media.schedule(frame, now):
             self._move_media(now)
-        else:
-            self._timers.set(_Timer.MEDIA, self._media.poll_timeout())
+            return True
+        at = self._timers.get(_Timer.MEDIA)
+        if at is None or frame.due < at:
+            self._timers.set(_Timer.MEDIA, frame.due)
+        return False
 
     def take_back(self, section: int = 0) -> Sequence[ScheduledFrame]:
         """Return the scheduled frames of a section that have not left: they will not."""
@@ -335,7 +338,8 @@ class Session:
         if kind is Kind.STUN:
             self._ice.handle_datagrams(((data, path),), now)
             return False
-        self.received.note(data)
+        self.received.packets += 1
+        self.received.octets += len(data)
         if kind is not Kind.DTLS:
             if self._media is None:
                 self.counters.add("dropped_unwanted_media")
@@ -544,7 +548,8 @@ class Session:
         if self.state is State.ENDED:
             return
         for transmit in media.drain_transmits():
-            self.sent.note(transmit.data)
+            self.sent.packets += 1
+            self.sent.octets += len(transmit.data)
             self._transmits.append(transmit)
         if self.state is State.CONNECTED:
             self._timers.set(_Timer.MEDIA, media.poll_timeout())

@@ -9,7 +9,8 @@
 
 WHEP is the same exchange by somebody who only listens: what is heard is a call's own run of the program.
 
-The entity tag stands for the ICE session: the call's id at first, our ufrag after a restart. Where a known client (eyevinn's) says `ETag`
+The entity tag stands for the ICE session: the call's id at first, our ufrag after a restart. Where a known client
+(eyevinn's) says `ETag`
 for `If-Match`, or patches an empty body, nothing is lost by understanding it.
 Left out: server-sent events of WHEP drafts, and the extensions that nobody implements.
 """

@@ -94,8 +94,9 @@ class AudioLine:
             index,
         )
         front_end = SpeechFrontEnd(config.turns, make_detector(config.detector), make_canceller(config.echo))
-        self._events: list[LineEvent] = []
-        self.turn_manager = TurnManager(self.sender, front_end, config.turns, self._events)
+        self.events: list[LineEvent] = []
+        """What happened; `drain_events` takes it."""
+        self.turn_manager = TurnManager(self.sender, front_end, config.turns, self.events)
         self.listening = False
         """Tell speech from silence and take turns: it costs CPU, so only what asks for it pays.
 
@@ -114,10 +115,13 @@ class AudioLine:
         """True if `settle` has something to look at: a packet alone moves no turn of a line that does not
         listen.
         """
+        self.has_sent = False
+        """True if frames have left since `settle`."""
         self._round_trip: float | None = None
         self._writes = 0
         self._drained_writes = 0
         self._gap_armed = False
+        self._turn_at: Instant | None = None
         self._tick_due: Instant = 0.0
 
     # -- what is said --------------------------------------------------------------------------------------
@@ -174,18 +178,26 @@ class AudioLine:
         if isinstance(event, PacketReceived):
             self._handle_packet(event, now)
             return
-        self.unsettled = True
         if isinstance(event, FrameSent):
-            self._note_sent(event, now)
-        elif isinstance(event, SourceChanged):
+            # If more is under way, nothing follows from one frame, but for the end of a reply.
+            self.has_sent = True
+            frame = self.sender.note_sent(event)
+            if frame is not None:
+                if self.tap is not None:
+                    self.tap.sent(frame, self.sender.sample_rate, now)
+                if self.listening:
+                    self.turn_manager.note_sent(frame, now)
+            return
+        self.unsettled = True
+        if isinstance(event, SourceChanged):
             self._hear_rest(now)
             self.receiver.reset()
             self.turn_manager.forget_source(now)
         elif isinstance(event, ByeReceived):
             self._hear_rest(now)
-            self._events.append(PeerLeft())
+            self.events.append(PeerLeft())
         elif isinstance(event, DtmfReceived):
-            self._events.append(KeyPressed(event.digit))
+            self.events.append(KeyPressed(event.digit))
 
     def _handle_packet(self, packet: PacketReceived, now: Instant) -> None:
         if packet.payload and packet.payload_type != self._payload_type:
@@ -199,7 +211,7 @@ class AudioLine:
         )
         if frames:
             self._hear(frames, now, packet.audio_level.level if packet.audio_level is not None else None)
-        if arrival is not None and (arrival.buffer.held or self._gap_armed):
+        if arrival is not None and (arrival.buffer.packets.held or self._gap_armed):
             self._arm_gap(arrival)
 
     def note_report(self, round_trip: float | None, now: Instant) -> None:
@@ -214,18 +226,9 @@ class AudioLine:
             self.sender.acknowledged(view.extended_highest_sequence, now, round_trip or 0.0)
             self.sender.note_loss(self.section.sender.reported_loss(now), now)
 
-    def _note_sent(self, sent: FrameSent, now: Instant) -> None:
-        frame = self.sender.note_sent(sent)
-        if frame is None:
-            return
-        if self.tap is not None:
-            self.tap.sent(frame, self.sender.sample_rate, now)
-        if self.listening:
-            self.turn_manager.note_sent(frame, now)
-
     def _hear(self, frames: Sequence[AudioFrame], now: Instant, audio_level: int | None = None) -> None:
         for frame in frames:
-            self._events.append(AudioReceived(frame))
+            self.events.append(AudioReceived(frame))
             if not self.listening:
                 continue
             self.unsettled = True
@@ -278,6 +281,7 @@ class AudioLine:
                 case LineTimer.FRAME:
                     self.sender.has_work = True
                 case LineTimer.TURN:
+                    self._turn_at = None
                     self.turn_manager.handle_timeout(now)
                 case LineTimer.GAP:
                     if self._arrival is not None:
@@ -292,12 +296,15 @@ class AudioLine:
 
     def settle(self, now: Instant) -> None:
         """When `unsettled`, after its frames have been scheduled: see what follows, and when next."""
-        self.unsettled = False
+        self.unsettled = self.has_sent = False
         manager = self.turn_manager
         manager.note_queue(now)
-        if self._writes != self._drained_writes:
+        if self._writes != self._drained_writes and not self.sender.scheduled:
             self._note_drained(now)
-        self.timers.set(LineTimer.TURN, manager.poll_timeout())
+        at = manager.poll_timeout()
+        if at != self._turn_at:
+            self._turn_at = at
+            self.timers.set(LineTimer.TURN, at)
 
     def _next_tick(self, now: Instant) -> Instant:
         """The grid of ticks does not drift; one that comes very late starts a new grid."""
@@ -315,7 +322,7 @@ class AudioLine:
         else:
             self.timers.clear(LineTimer.PLAYED)
             self._drained_writes = self._writes
-            self._events.append(SpeakerDrained(self._writes))
+            self.events.append(SpeakerDrained(self._writes))
 
     def _played_at(self, now: Instant) -> Instant:
         """When the last of what has left will have been played, by what the client tells and what is measured."""
@@ -332,8 +339,8 @@ class AudioLine:
 
     def drain_events(self) -> Sequence[LineEvent]:
         """Return what happened since the last call, in order."""
-        if not self._events:
+        if not self.events:
             return ()
-        events = self._events.copy()
-        self._events.clear()
+        events = self.events.copy()
+        self.events.clear()
         return events

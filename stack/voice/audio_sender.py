@@ -135,7 +135,8 @@ class AudioSender:
         self._record: PlayoutRecord | None = None
         self._reply_from = 0
         self._numbers = 0
-        self._scheduled: deque[SpokenFrame] = deque()  # handed to the media plane, not reported as sent
+        self.scheduled: deque[SpokenFrame] = deque()
+        """Frames that were handed to the media plane and are not reported as sent."""
         self._ticks = 0
         self._lookahead = 0
         self._closed_until: Instant | None = None
@@ -159,7 +160,7 @@ class AudioSender:
         """Seconds of sound that are written and have not left."""
         if self._playout is None:
             return 0.0
-        return self._playout.queued + len(self._scheduled) * self._parameters.frame
+        return self._playout.queued + len(self.scheduled) * self._parameters.frame
 
     def note_loss(self, loss: float, now: Instant) -> None:
         """The peer reports that it loses this share of our packets, 0 … 1: the encoder takes precautions."""
@@ -183,7 +184,7 @@ class AudioSender:
     def hold(self) -> None:
         """Nothing leaves any more, and nothing is forgotten."""
         self.held = True
-        self.wants_flush = bool(self._scheduled)
+        self.wants_flush = bool(self.scheduled)
 
     def resume(self, heard: int, now: Instant) -> None:
         """Go on with the reply from where it was heard (`heard` samples from its beginning)."""
@@ -197,7 +198,7 @@ class AudioSender:
     def drop(self, now: Instant) -> int:
         """Forget what has not left, and be ready for another reply; return how many samples that was."""
         self.held = False
-        self.wants_flush = bool(self._scheduled)
+        self.wants_flush = bool(self.scheduled)
         self.last_ends = None  # the client falls silent, too
         if self._playout is None:
             return 0
@@ -214,7 +215,7 @@ class AudioSender:
     def close(self, until: Instant) -> None:
         """Nothing leaves before `until`, unless `open` is called: it would not be heard."""
         self._closed_until = until
-        self.wants_flush = bool(self._scheduled)
+        self.wants_flush = bool(self.scheduled)
 
     def open(self, now: Instant) -> None:
         """What waited leaves from now on, at its pace."""
@@ -252,15 +253,15 @@ class AudioSender:
         """Those scheduled frames will not leave: they were flushed."""
         self.wants_flush = False
         back = {frame.number for frame in frames}
-        self._scheduled = deque(frame for frame in self._scheduled if frame.number not in back)
+        self.scheduled = deque(frame for frame in self.scheduled if frame.number not in back)
 
     def note_sent(self, sent: FrameSent) -> SpokenFrame | None:
         """A scheduled frame has left; return it, None if it is not known any more."""
-        while self._scheduled and self._scheduled[0].number < sent.number:
-            self._scheduled.popleft()
-        if not self._scheduled or self._scheduled[0].number != sent.number:
+        while self.scheduled and self.scheduled[0].number < sent.number:
+            self.scheduled.popleft()
+        if not self.scheduled or self.scheduled[0].number != sent.number:
             return None
-        frame, now = self._scheduled.popleft(), sent.at
+        frame, now = self.scheduled.popleft(), sent.at
         self.lateness.add(max(0.0, now - frame.due))
         self.last_ends = max(now, self.last_ends or now) + self._parameters.frame
         if self._record is not None and frame.position >= self._reply_from:
@@ -290,7 +291,7 @@ class AudioSender:
             mono = to_int16(frame.samples) if frame.samples.ndim > 1 else frame.samples
             media_time = frame.timestamp / encoder.clock_rate
             self._numbers += 1
-            self._scheduled.append(
+            self.scheduled.append(
                 SpokenFrame(
                     self._numbers, mono, frame.due, frame.marker, frame.position, media_time, frame.leads_in
                 )

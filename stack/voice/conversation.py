@@ -226,16 +226,16 @@ class Conversation:
         if sender.wants_flush:
             sender.note_taken_back(self.session.take_back())
             moved = line.unsettled = True
-        if sender.has_work and self.session.is_connected:
+        if sender.has_work and self.session.state is State.CONNECTED:
             for frame in line.frames(now):
-                self.session.schedule(frame, now)
-                moved = True
-        if line.unsettled:
+                moved = self.session.schedule(frame, now) or moved
+        if line.unsettled or (line.has_sent and not (sender.scheduled and line.turn_manager.current is None)):
             line.settle(now)
-        for event in line.drain_events():
-            self._events.append(event)
-            if not isinstance(event, AudioReceived):
-                self.client.announce(event)
+        if line.events:
+            for event in line.drain_events():
+                self._events.append(event)
+                if not isinstance(event, AudioReceived):
+                    self.client.announce(event)
         return moved
 
     def _on_session(self, event: SessionEvent, now: Instant) -> None:

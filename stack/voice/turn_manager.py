@@ -49,7 +49,9 @@ MIN_TRANSIT_WINDOW = 500
 
 
 @dataclass(slots=True)
-class _Reply:
+class SpokenReply:
+    """A reply from its first word to its last."""
+
     number: int
     started: bool = False
     written_whole: bool = False
@@ -119,7 +121,8 @@ class TurnManager:
         self._pauses = Pauses()
         self._reported_to: float | None = None  # media time up to which the turn was reported in pieces
         self._state = self._turns.state
-        self._reply: _Reply | None = None
+        self.current: SpokenReply | None = None
+        """The reply that is being spoken."""
         self._numbers = 0
         self._events: list[ev.VoiceEvent] = [] if events is None else events
         self._collected: deque[tuple[float, Samples]] = deque()
@@ -148,7 +151,7 @@ class TurnManager:
     @property
     def reply(self) -> int | None:
         """The number of the reply that is being spoken, if any."""
-        return self._reply.number if self._reply is not None else None
+        return self.current.number if self.current is not None else None
 
     # -- hearing -------------------------------------------------------------------------------------------
 
@@ -272,16 +275,16 @@ class TurnManager:
 
     def begin_reply(self, now: Instant) -> int:
         """Open a reply and return its number; `LocalError` while another is being spoken."""
-        if self._reply is not None:
+        if self.current is not None:
             raise LocalError("another reply is being spoken: end or interrupt it first")
         self._numbers += 1
-        self._reply = _Reply(self._numbers)
+        self.current = SpokenReply(self._numbers)
         self._sender.begin_reply()
         return self._numbers
 
     def note_written(self, number: int, now: Instant) -> bool:
         """Sound is about to be written for a reply; False if it was dropped and the sound has to be, too."""
-        reply = self._reply
+        reply = self.current
         if reply is None or reply.number != number:
             return False
         if not reply.started:
@@ -291,26 +294,26 @@ class TurnManager:
             self._events.append(ev.ReplyStarted(number, response))
             self._turns.reply_started(now)
             self._act(now)
-        return self._reply is reply
+        return self.current is reply
 
     def end_reply(self, number: int, now: Instant) -> None:
         """A reply is written whole; harmless for one that was dropped."""
-        if self._reply is not None and self._reply.number == number:
-            self._reply.written_whole = True
+        if self.current is not None and self.current.number == number:
+            self.current.written_whole = True
             self.note_queue(now)
 
     def cancel_reply(self, number: int, now: Instant) -> None:
         """Drop a reply, if it is still the one that is being spoken."""
-        if self._reply is not None and self._reply.number == number:
+        if self.current is not None and self.current.number == number:
             self.interrupt(now)
 
     def interrupt(self, now: Instant) -> bool:
         """Fall silent at once; False if there was no reply to be dropped."""
-        if self._reply is None:
+        if self.current is None:
             return False
-        if not self._turns.cancel(now) or self._reply is not None:
+        if not self._turns.cancel(now) or self.current is not None:
             self._act(now)
-        if self._reply is not None:
+        if self.current is not None:
             self._drop(now)
         return True
 
@@ -330,11 +333,11 @@ class TurnManager:
 
     def note_queue(self, now: Instant) -> None:
         """Something has left: if it was the last of a reply that is written whole, the reply is over."""
-        reply = self._reply
+        reply = self.current
         if reply is None or not reply.written_whole or self._sender.held or self._sender.queued > 0:
             return
         heard = self._sender.heard(now, self.playout_delay, silenced=False)
-        self._reply = None
+        self.current = None
         self._events.append(ev.ReplyFinished(reply.number, round(heard.milliseconds, 1)))
         self._turns.reply_finished(now)
         self._act(now)
@@ -345,7 +348,7 @@ class TurnManager:
         `heard_by` is when the word to fall silent would have had to leave here; None: nobody knows, so that only
         what is known to have arrived counts.
         """
-        reply, self._reply = self._reply, None
+        reply, self.current = self.current, None
         if reply is None:
             return
         heard = self._sender.heard(now if heard_by is None else heard_by, self.playout_delay, silenced=True)
@@ -377,8 +380,8 @@ class TurnManager:
             samples = 0  # it was still playing the one before
         if samples is None:
             return False
-        if self._reply is not None and self._reply.number == silence.reply:
-            self._reply.held_at = samples
+        if self.current is not None and self.current.number == silence.reply:
+            self.current.held_at = samples
         self._events.append(ev.ReplyHeard(silence.reply, self._milliseconds(samples)))
         return True
 
@@ -537,7 +540,7 @@ class TurnManager:
             self._events.append(ev.TurnChanged(self._state))
             if self._state is TurnState.USER_PAUSED:
                 self._estimate_end(now)
-        self._front_end.over_reply = self._reply is not None and self._reply.started
+        self._front_end.over_reply = self.current is not None and self.current.started
 
     def _do(self, event: TurnEvent, now: Instant) -> None:
         match event.action:
@@ -583,26 +586,26 @@ class TurnManager:
         )
 
     def _hold(self, now: Instant) -> None:
-        if self._reply is None:
+        if self.current is None:
             return
         self._sender.hold()
         heard = self._sender.heard(now, self.playout_delay, silenced=True)
-        self._reply.held_at = heard.samples
-        self._silence_client(self._reply.number, heard.sent, now)
+        self.current.held_at = heard.samples
+        self._silence_client(self.current.number, heard.sent, now)
         stop = 0.0 if self._onset is None else (now - self._onset) * 1000.0
         heard_ms = round(heard.milliseconds, 1)
         last = self._sender.last_timestamp
-        self._events.append(ev.ReplyHeld(self._reply.number, heard_ms, round(stop, 1), last))
+        self._events.append(ev.ReplyHeld(self.current.number, heard_ms, round(stop, 1), last))
 
     def _resume(self, now: Instant) -> None:
-        if self._reply is None:
+        if self.current is None:
             return
         self._silence = None  # whatever the client played: this is where it goes on
-        self._sender.resume(self._reply.held_at, now)
-        self._events.append(ev.ReplyResumed(self._reply.number, self._milliseconds(self._reply.held_at)))
+        self._sender.resume(self.current.held_at, now)
+        self._events.append(ev.ReplyResumed(self.current.number, self._milliseconds(self.current.held_at)))
 
     def _drop(self, now: Instant) -> None:
-        reply, self._reply = self._reply, None
+        reply, self.current = self.current, None
         if reply is None:
             return
         heard = self._sender.heard(now, self.playout_delay, silenced=True)

@@ -1,6 +1,4 @@
-"""Faults in certificates that mean nothing where the fingerprint is the trust, and those that do mean
-something.
-"""
+"""Faults in certificates that mean nothing where the fingerprint is the trust, and those that mean something."""
 
 from __future__ import annotations
 

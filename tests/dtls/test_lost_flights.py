@@ -39,7 +39,7 @@ def lossy(version: Version, victim: Role, lost: range, **server: Any) -> Pair:
 @pytest.mark.parametrize(
     ("version", "lost", "limit"),
     [
-        # The server's first flight is two datagrams in 1.3, one in 1.2. It repeats after 50 ms, then 100 ms.
+        # The whole first flight is lost; the client repeats its hello after 50 ms, then after 100 ms more.
         (V13, range(1, 2), 0.05 + 4 * DELAY),
         (V12, range(1, 2), 0.05 + 4 * DELAY),
         (V13, range(1, 3), 0.15 + 4 * DELAY),
@@ -79,6 +79,15 @@ def test_a_copy_that_the_network_made_is_no_repeat(version: Version) -> None:
     connected_at(pair)
     assert pair.server.counters["flight_repeated_on_request"] == 0
     assert pair.server._channel._initial_timeout / REPEAT_FRACTION > DELAY
+
+
+def test_a_server_flight_that_crossed_ours_calls_for_nothing() -> None:
+    pair = Pair({}, {"initial_timeout": 0.012}, delay=0.01)  # repeated before our flight can have arrived
+    connected_at(pair)
+    pair.run(until=1.0)
+    assert pair.server.counters["flight_retransmitted"] > 0
+    assert pair.client.counters["flight_repeat_refused"] > 0
+    assert pair.client.counters["flight_repeated_on_request"] == 0
 
 
 @pytest.mark.parametrize("version", [V12, V13])

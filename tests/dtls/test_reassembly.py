@@ -111,14 +111,15 @@ def test_what_a_peer_may_make_us_hold_is_bounded() -> None:
     assert reassembler.add(Fragment(11, 2, 0, 0, b"ok"), 0) is Fate.PAST
 
 
-def test_the_notes_about_pieces_are_part_of_what_is_held() -> None:
+@pytest.mark.parametrize("length", [1000, 20_000, MAX_MESSAGE_LENGTH])
+def test_the_notes_about_pieces_are_part_of_what_is_held(length: int) -> None:
     """One byte in two, of as many messages as are collected: what is allocated stays under the bound."""
     reassembler = Reassembler()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for seq in range(MAX_AHEAD):
-        for offset in range(0, MAX_MESSAGE_LENGTH, 2):
-            reassembler.add(Fragment(11, MAX_MESSAGE_LENGTH, seq, offset, bytes(1)), 0)
+        for offset in range(0, length, 2):
+            reassembler.add(Fragment(11, length, seq, offset, bytes(1)), 0)
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     # The message that is due is held beyond the budget.

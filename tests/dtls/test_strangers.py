@@ -170,6 +170,17 @@ def test_a_hello_that_is_repeated_for_ever_is_answered_so_often(version: Version
     assert pair.server.counters["flight_repeat_refused"] > 900
 
 
+def test_a_flood_delays_a_handshake_and_does_not_end_it() -> None:
+    pair = Pair()
+    pair.server.start(0.0)
+    pair.client.start(0.0)
+    for _ in range(2000):
+        pair.server.handle_datagram(bytes(1400), 0.0)
+    assert pair.server.counters["handshake_bytes_exceeded"] > 0
+    pair.run(until=100.0)
+    assert_unharmed(pair, V13)
+
+
 def test_records_that_wait_for_keys_are_looked_at_again_only_when_there_are_new_ones() -> None:
     counters = Counters()
     records = RecordLayer(counters)

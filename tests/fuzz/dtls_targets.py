@@ -7,12 +7,15 @@ delivers, drops, repeats, cuts and alters the datagrams of a real handshake and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from stack.core.errors import ParseError
 from stack.core.trace import Counters
 from stack.dtls import DtlsEndpoint, NamedGroup, Role, Version
 from stack.dtls.alerts import HandshakeFailure
+from stack.dtls.certificate import peer_public_key
+from stack.dtls.der import read_certificate
 from stack.dtls.endpoint import State
 from stack.dtls.keys12 import Keys12
 from stack.dtls.keys13 import Keys13
@@ -34,7 +37,7 @@ from stack.dtls.messages import (
 from stack.dtls.reassembly import MAX_AHEAD, MAX_BUFFERED, MAX_MESSAGE_LENGTH, Fragment, Reassembler
 from stack.dtls.record import MAX_DEFERRED_RECORDS, MAX_RECORDS_PER_DATAGRAM, RecordLayer
 from stack.dtls.suites import SUITES, CipherSuite
-from tests.dtls.link import config, entropy
+from tests.dtls.link import SERVER_CERTIFICATE, config, entropy
 
 MESSAGES: tuple[Any, ...] = (
     Ack,
@@ -101,11 +104,23 @@ def fragments(data: bytes) -> None:
             for fragment in Fragment.parse_all(record):
                 reassembler.add(fragment, 0)
                 assert len(reassembler._partials) <= MAX_AHEAD
-                assert reassembler._buffered <= MAX_BUFFERED + MAX_MESSAGE_LENGTH
+                # The message that is due is held beyond the budget, with the notes about its pieces.
+                assert reassembler._buffered <= MAX_BUFFERED + 2 * MAX_MESSAGE_LENGTH
             while reassembler.pop() is not None:
                 pass
         except (HandshakeFailure, ParseError):
             return
+
+
+def certificates(data: bytes) -> None:
+    """A peer's certificate: any bytes, and one of ours with a part of it replaced by them."""
+    whole = SERVER_CERTIFICATE.der
+    where = int.from_bytes(data[:2], "big") % len(whole)
+    for der in (data, whole[:where] + data[2:] + whole[where + len(data[2:]) :]):
+        with suppress(ParseError):
+            assert read_certificate(der).public_key_info in der
+        with suppress(HandshakeFailure):
+            peer_public_key(der)
 
 
 class _Script:
@@ -186,5 +201,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "dtls_records": records,
     "dtls_messages": messages,
     "dtls_fragments": fragments,
+    "dtls_certificates": certificates,
     "dtls_machines": machines,
 }

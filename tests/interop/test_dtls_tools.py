@@ -1,4 +1,4 @@
-"""Our DTLS 1.2 against OpenSSL's, GnuTLS's and Pion's over UDP: both roles, good and bad links."""
+"""Our DTLS against OpenSSL, GnuTLS, Pion, mbedTLS and wolfSSL over UDP: both roles, good and bad links."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ from interop.dtls_udp import (
     OurSide,
     Tool,
     gnutls,
+    mbedtls,
+    mbedtls_program,
     openssl,
     pion,
     pion_program,
     running,
+    wolfssl,
+    wolfssl_program,
     write_pem,
 )
 from interop.impair import ImpairedRelay
@@ -35,6 +39,7 @@ from stack.dtls import (
     Certificate,
     DtlsConfig,
     HandshakeComplete,
+    NamedGroup,
     Role,
     SrtpProfile,
     Version,
@@ -45,7 +50,17 @@ pytestmark = pytest.mark.peer
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 OURS = Certificate.generate(Random(1).randbytes, EPOCH)
 THEIRS = Certificate.generate(Random(2).randbytes, EPOCH)
-TOOLS: dict[str, Callable[..., list[str]]] = {"openssl": openssl, "gnutls": gnutls, "pion": pion}
+TOOLS: dict[str, Callable[..., list[str]]] = {
+    "openssl": openssl,
+    "gnutls": gnutls,
+    "pion": pion,
+    "mbedtls": mbedtls,
+    "wolfssl-1.2": wolfssl("1.2"),
+    "wolfssl-1.3": wolfssl("1.3"),
+    "wolfssl-hybrid": wolfssl("hybrid"),
+}
+# mbedTLS 2.28 has no AEAD profile for SRTP.
+MBEDTLS_SRTP = (SrtpProfile.AES128_CM_HMAC_SHA1_80, SrtpProfile.AES128_CM_HMAC_SHA1_32)
 READY = rb"ACCEPT|Echo Server listening on IPv4|ready"
 BAD = NetworkModel(loss=0.1, delay=0.005, reorder=0.1, reorder_delay=0.02, duplicate=0.1)
 
@@ -103,10 +118,13 @@ async def talk(
 
 async def exchange(name: str, role: Role, ours: OurSide, tool: Tool, profile: SrtpProfile) -> None:
     complete = await ours.wait_for(HandshakeComplete)
-    assert complete.version is Version.DTLS_1_2
+    is_13 = name in ("wolfssl-1.3", "wolfssl-hybrid")
+    assert complete.version is (Version.DTLS_1_3 if is_13 else Version.DTLS_1_2)
     assert complete.srtp_profile is profile
     assert complete.peer_certificate == THEIRS.der
-    assert ours.endpoint.negotiated.extended_master_secret
+    assert is_13 or ours.endpoint.negotiated.extended_master_secret
+    if name == "wolfssl-hybrid" and role is Role.SERVER:  # as client we send a share for X25519 alone
+        assert complete.group is NamedGroup.X25519MLKEM768
     if name == "gnutls" and role is Role.CLIENT:
         # Over UDP this server prints no keys, and echoes.
         ours.send(b"from us\n")
@@ -128,6 +146,12 @@ def need(name: str) -> None:
     if name == "pion":
         if pion_program() is None:
             pytest.skip("Pion could not be built here (it needs Go and its module): nothing was tried with it")
+    elif name == "mbedtls":
+        if mbedtls_program() is None:
+            pytest.skip("no C compiler, or no mbedTLS 2.28 to compile with, here: nothing was tried with it")
+    elif name.startswith("wolfssl"):
+        if wolfssl_program() is None:
+            pytest.skip("wolfSSL was not built here (`make peers` does, with cargo and a C compiler): not tried")
     elif shutil.which(program := {"openssl": "openssl", "gnutls": "gnutls-serv"}[name]) is None:
         pytest.skip(f"{program} is not installed here: nothing was tried with it")
 
@@ -139,6 +163,9 @@ def need(name: str) -> None:
         *(("openssl", profile) for profile in OPENSSL_SRTP),
         *(("gnutls", profile) for profile in GNUTLS_SRTP),
         *(("pion", profile) for profile in SrtpProfile),
+        *(("mbedtls", profile) for profile in MBEDTLS_SRTP),
+        *((f"wolfssl-{version}", profile) for version in ("1.2", "1.3") for profile in SrtpProfile),
+        ("wolfssl-hybrid", SrtpProfile.AEAD_AES_128_GCM),
     ],
 )
 async def test_every_profile(name: str, role: Role, profile: SrtpProfile, pem: tuple[str, str]) -> None:
@@ -171,7 +198,7 @@ async def test_lossy_links(name: str, role: Role, seed: int, pem: tuple[str, str
                 OurSide(role, our_config(profile, 512), peer) as ours,
             ):
                 await ours.wait_for(HandshakeComplete)
-                if name == "openssl":  # GnuTLS's server prints no keys over UDP
+                if name != "gnutls":  # whose server prints no keys over UDP
                     keys = ours.endpoint.export_keying_material(EXPORT_LABEL, None, EXPORT_LENGTH)
                     assert keys == await tool.keys()
     else:

@@ -217,7 +217,7 @@ async def test_whip_patches_a_description(server: Serving, http: aiohttp.ClientS
 async def test_candidates_of_other_credentials_are_refused(
     server: Serving, http: aiohttp.ClientSession, offer: str
 ) -> None:
-    _, answer, location = await post(http, server, "/whip", offer)
+    _, _, location = await post(http, server, "/whip", offer)
     tag = f'"{location.rpartition("/")[2]}"'
     headers = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": tag}
     mine = SessionDescription.parse(offer).media[0]

@@ -40,11 +40,11 @@ def tone(seconds: float, channels: int = 1, rate: int = RATE) -> np.ndarray:
     return left if channels == 1 else np.stack((left, np.zeros_like(left)), axis=1)
 
 
-def payloads(mouth: AudioSender, sound: np.ndarray, rate: int = RATE) -> list[bytes]:
-    mouth.write(sound, rate, 0.0)
+def payloads(sender: AudioSender, sound: np.ndarray, rate: int = RATE) -> list[bytes]:
+    sender.write(sound, rate, 0.0)
     frames = []
     for tick in range(round(len(sound) / rate / 0.01) + 10):
-        frames += [frame.payload for frame in mouth.frames(tick * 0.01)]
+        frames += [frame.payload for frame in sender.frames(tick * 0.01)[0]]
     return frames
 
 

@@ -1,0 +1,58 @@
+/* wolfSSL with what a WebRTC peer of today needs, and nothing else: DTLS 1.2 and 1.3, SRTP, the hybrid group. */
+#ifndef USER_SETTINGS_H
+#define USER_SETTINGS_H
+
+#define SINGLE_THREADED
+#define NO_MAIN_DRIVER
+#define WOLFSSL_IGNORE_FILE_WARN
+
+#define WOLFSSL_TLS13
+#define WOLFSSL_DTLS
+#define WOLFSSL_DTLS13
+#define WOLFSSL_DTLS_MTU
+#define WOLFSSL_DTLS_CH_FRAG
+#define WOLFSSL_SEND_HRR_COOKIE
+#define WOLFSSL_SRTP
+#define HAVE_KEYING_MATERIAL
+#define HAVE_TLS_EXTENSIONS
+#define HAVE_SUPPORTED_CURVES
+#define HAVE_EXTENDED_MASTER
+#define OPENSSL_EXTRA
+#define WOLFSSL_ALWAYS_VERIFY_CB
+
+#define WOLFSSL_SP_MATH_ALL
+#define SP_INT_BITS 4096
+#define TFM_TIMING_RESISTANT
+#define HAVE_ECC
+#define ECC_SHAMIR
+#define ECC_TIMING_RESISTANT
+#define HAVE_CURVE25519
+#define WC_RSA_PSS
+#define WC_RSA_BLINDING
+#define WOLFSSL_HAVE_MLKEM
+#define WOLFSSL_PQC_HYBRIDS
+#define HAVE_AESGCM
+#define GCM_TABLE_4BIT
+#define WOLFSSL_AES_DIRECT
+#define HAVE_AES_ECB
+#define HAVE_CHACHA
+#define HAVE_POLY1305
+#define HAVE_HKDF
+#define WOLFSSL_SHA384
+#define WOLFSSL_SHA512
+#define WOLFSSL_SHA3
+#define WOLFSSL_SHAKE128
+#define WOLFSSL_SHAKE256
+
+#define NO_DSA
+#define NO_DH
+#define NO_RC4
+#define NO_DES3
+#define NO_MD4
+#define NO_PSK
+#define NO_OLD_TLS
+#define NO_PWDBASED
+#define NO_SESSION_CACHE
+#define NO_WRITEV
+
+#endif
