@@ -1,7 +1,7 @@
-"""Built, not wired: a reordering buffer, which returns items in sequence and waits a bounded time for a missing one.
+"""Built, not wired: a reordering buffer, which hands items over in sequence and waits a bounded time for gaps.
 
-It has no playout clock and no repair. A program that wants frames without the adaptive jitter buffer (a recorder, a
-test) can put it above an `RtpTransport`; calls use `jitter.py`.
+It has no playout clock and no repair. A program that wants frames without the adaptive jitter buffer (a recorder,
+a test) can put it above an `RtpTransport`; calls use `jitter.py`.
 """
 
 from __future__ import annotations

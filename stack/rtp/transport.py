@@ -190,7 +190,7 @@ class RtpTransport:
             case RawFeedback() | ApplicationDefined() | UnknownPacket():
                 self.counters.add("rtcp_not_understood")
             case _:
-                self._events.append(RtcpReceived(packet))
+                self.events.append(RtcpReceived(packet))
 
     def _handle_blocks(self, blocks: tuple[ReportBlock, ...], now: Instant) -> None:
         for section in self.sections:
