@@ -30,7 +30,7 @@ from stack.sdp.agreement import (
 )
 from stack.sdp.choice import Choice, check_reachable, choose
 from stack.sdp.description import MediaDescription, SessionDescription
-from stack.sdp.grammar import ExtMap, MediaDirection, RtpMap, Setup
+from stack.sdp.grammar import STATIC_PAYLOAD_TYPES, ExtMap, MediaDirection, RtpMap, Setup
 from stack.sdp.parameters import (
     Codec,
     DtlsRole,
@@ -188,7 +188,7 @@ def _answered_setup(offered: Setup | None, preferred: Setup) -> Setup:
 
 def _offered_terms(audio: LocalAudio) -> compose.AudioTerms:
     """Give every codec, its redundancy and its telephone events a payload type."""
-    fixed = {"PCMU": 0, "PCMA": 8}
+    fixed = {each.encoding.upper(): number for number, each in STATIC_PAYLOAD_TYPES.items()}
     free = iter(range(111, 128))
     formats: list[compose.Format] = []
     for codec in audio.codecs:

@@ -63,14 +63,16 @@ class SessionParameters:
 
 @dataclass(frozen=True, slots=True)
 class LocalWishes:
-    """What our side asks for in SDP, whoever the peer is."""
+    """What our side asks for in SDP of any peer."""
 
     audio: bool = True
     data: bool = True
     ice_lite: bool = False
     setup: sdp.Setup = sdp.Setup.PASSIVE
     node: str = ""
-    """The readable part of the ufrag, for a relay in front."""
+    """The readable part of the ufrag, for a router in front of several servers."""
+    codecs: tuple[sdp.Codec, ...] = (sdp.OPUS, sdp.PCMU, sdp.PCMA)
+    """In order of preference; a session hands payloads on, and the room above has the codecs themselves."""
 
 
 def make_local_parameters(
@@ -100,6 +102,7 @@ def make_local_parameters(
         audio = sdp.LocalAudio(
             ssrc=int.from_bytes(entropy(4), "big") or 1,
             cname=entropy(8).hex(),
+            codecs=wishes.codecs,
             extensions=(URI_AUDIO_LEVEL, URI_TRANSPORT_CC, URI_PLAYOUT_DELAY),
             rtcp_feedback=("nack", "transport-cc"),
             red=True,
