@@ -1,7 +1,7 @@
 """The codecs, one file for each, or for those of one family.
 
-A codec is a `Codec` that registers itself with `register_codec`, and every module of this package is imported
-here; so a new one is a file beside these. From then on it is offered in SDP, decoded and encoded; nothing else names it.
+A codec is a `Codec` that registers itself with `register_codec`, and every module of this package is imported here:
+a new one is a file beside these. From then on it is offered in SDP, decoded and encoded; nothing else names it.
 """
 
 from __future__ import annotations
