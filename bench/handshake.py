@@ -25,9 +25,9 @@ from stack.dtls import (
     CipherSuite,
     DtlsConfig,
     DtlsEndpoint,
+    DtlsRole,
     HandshakeComplete,
     NamedGroup,
-    Role,
     SrtpProfile,
     Version,
 )
@@ -75,10 +75,10 @@ class OpenSsl:
             context.set_tmp_ecdh(ec.SECP256R1())
         return context
 
-    def __init__(self, context: SSL.Context, role: Role) -> None:
+    def __init__(self, context: SSL.Context, role: DtlsRole) -> None:
         self.connection = SSL.Connection(context, None)
         self.connection.set_ciphertext_mtu(1200)
-        if role is Role.CLIENT:
+        if role is DtlsRole.CLIENT:
             self.connection.set_connect_state()
         else:
             self.connection.set_accept_state()
@@ -110,10 +110,10 @@ class OpenSsl:
         return keys
 
 
-def our_config(role: Role, version: Version, group: NamedGroup) -> DtlsConfig:
+def our_config(role: DtlsRole, version: Version, group: NamedGroup) -> DtlsConfig:
     """The same choices for both of our sides."""
     suites = (CipherSuite.TLS_AES_128_GCM_SHA256, CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
-    own, peer = (CLIENT, SERVER) if role is Role.CLIENT else (SERVER, CLIENT)
+    own, peer = (CLIENT, SERVER) if role is DtlsRole.CLIENT else (SERVER, CLIENT)
     return DtlsConfig(
         certificate=own,
         peer_fingerprints=(peer.fingerprint(),),
@@ -128,10 +128,10 @@ def our_config(role: Role, version: Version, group: NamedGroup) -> DtlsConfig:
 
 def ours_against_openssl(watch: Stopwatch, context: SSL.Context, config: DtlsConfig) -> None:
     """One 1.2 handshake of our server."""
-    client = OpenSsl(context, Role.CLIENT)
+    client = OpenSsl(context, DtlsRole.CLIENT)
     client.take(b"")
     with watch:
-        server = DtlsEndpoint(Role.SERVER, config, os.urandom)
+        server = DtlsEndpoint(DtlsRole.SERVER, config, os.urandom)
         server.start(0.0)
     events: list[object] = []
     while not client.is_complete:
@@ -153,10 +153,10 @@ def openssl_against_openssl(
     watch: Stopwatch, client_context: SSL.Context, make_server_context: Callable[[], SSL.Context]
 ) -> None:
     """One 1.2 handshake of OpenSSL's server."""
-    client = OpenSsl(client_context, Role.CLIENT)
+    client = OpenSsl(client_context, DtlsRole.CLIENT)
     client.take(b"")
     with watch:
-        server = OpenSsl(make_server_context(), Role.SERVER)
+        server = OpenSsl(make_server_context(), DtlsRole.SERVER)
     while not client.is_complete:
         data = client.drain()
         with watch:
@@ -171,10 +171,10 @@ def openssl_against_openssl(
 
 def ours_against_ours(watch: Stopwatch, client_config: DtlsConfig, server_config: DtlsConfig) -> None:
     """One handshake of our server with our client."""
-    client = DtlsEndpoint(Role.CLIENT, client_config, os.urandom)
+    client = DtlsEndpoint(DtlsRole.CLIENT, client_config, os.urandom)
     client.start(0.0)
     with watch:
-        server = DtlsEndpoint(Role.SERVER, server_config, os.urandom)
+        server = DtlsEndpoint(DtlsRole.SERVER, server_config, os.urandom)
         server.start(0.0)
     events: list[object] = []
     while not events:
@@ -214,7 +214,7 @@ def _beside_openssl(repeats: int) -> Table:
     rows: list[tuple[str, str, float, float, float]] = []
     for group, name in ((NamedGroup.X25519, "X25519"), (NamedGroup.SECP256R1, "P-256")):
         client, server = OpenSsl.context(CLIENT, group), OpenSsl.context(SERVER, group)
-        config = our_config(Role.SERVER, Version.DTLS_1_2, group)
+        config = our_config(DtlsRole.SERVER, Version.DTLS_1_2, group)
         laps = _measure(
             {
                 "OpenSSL": lambda watch, c=client, s=server: openssl_against_openssl(watch, c, lambda: s),  # type: ignore[misc]
@@ -246,7 +246,7 @@ def _by_version_and_group(repeats: int) -> Table:
         for group in (NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.X25519MLKEM768):
             if version is Version.DTLS_1_2 and group is NamedGroup.X25519MLKEM768:
                 continue
-            client, server = (our_config(role, version, group) for role in (Role.CLIENT, Role.SERVER))
+            client, server = (our_config(role, version, group) for role in (DtlsRole.CLIENT, DtlsRole.SERVER))
             laps = _measure({"ours": lambda w, c=client, s=server: ours_against_ours(w, c, s)}, repeats)  # type: ignore[misc]
             rows.append((version.label, group.name, median(laps["ours"]), min(laps["ours"])))
     return Table("our server by version and group, our client", ("version", "group", "median ms", "best ms"), rows)

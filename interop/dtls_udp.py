@@ -26,7 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from interop.c_peers import mbedtls_program, wolfssl_program
-from stack.dtls import Certificate, DtlsConfig, DtlsEndpoint, DtlsEvent, Failed, Role, SrtpProfile
+from stack.dtls import Certificate, DtlsConfig, DtlsEndpoint, DtlsEvent, DtlsFailed, DtlsRole, SrtpProfile
 
 EXPORT_LABEL = "EXTRACTOR-dtls_srtp"
 EXPORT_LENGTH = 60
@@ -47,7 +47,7 @@ GNUTLS_SRTP = {
 class OurSide(asyncio.DatagramProtocol):
     """One endpoint of ours on a socket of its own; a server's peer is whoever writes first."""
 
-    def __init__(self, role: Role, config: DtlsConfig, peer: Address | None = None) -> None:
+    def __init__(self, role: DtlsRole, config: DtlsConfig, peer: Address | None = None) -> None:
         self.endpoint = DtlsEndpoint(role, config, os.urandom)
         self.events: list[DtlsEvent] = []
         self._peer = peer
@@ -118,7 +118,7 @@ class OurSide(asyncio.DatagramProtocol):
                 for event in self.events:
                     if isinstance(event, kind):
                         return event
-                    assert not isinstance(event, Failed), event
+                    assert not isinstance(event, DtlsFailed), event
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -187,10 +187,10 @@ def write_pem(certificate: Certificate, directory: Path) -> tuple[str, str]:
     return str(pem), str(key)
 
 
-def openssl(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
+def openssl(role: DtlsRole, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
     """Return the command line of OpenSSL's client or server."""
     where = ["s_server", "-accept", f"127.0.0.1:{port}", "-Verify", "1", "-naccept", "1"]
-    if role is Role.CLIENT:
+    if role is DtlsRole.CLIENT:
         where = ["s_client", "-connect", f"127.0.0.1:{port}"]
     certificate, key = pem
     return [
@@ -200,20 +200,20 @@ def openssl(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, m
     ]
 
 
-def pion(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
+def pion(role: DtlsRole, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
     """Return the command line of our program around Pion, which has to be there."""
     return [str(pion_program()), role.value, f"127.0.0.1:{port}", *pem, str(int(profile)), str(mtu)]
 
 
-def mbedtls(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
+def mbedtls(role: DtlsRole, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
     """Return the command line of our program around mbedTLS, which has to be there."""
     return [str(mbedtls_program()), role.value, f"127.0.0.1:{port}", *pem, str(int(profile)), str(mtu)]
 
 
-def wolfssl(option: str) -> Callable[[Role, int, tuple[str, str], SrtpProfile, int], list[str]]:
+def wolfssl(option: str) -> Callable[[DtlsRole, int, tuple[str, str], SrtpProfile, int], list[str]]:
     """Return what makes command lines of our program around wolfSSL: of `1.2`, `1.3`, or `hybrid` (1.3)."""
 
-    def command(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
+    def command(role: DtlsRole, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
         where = [role.value, f"127.0.0.1:{port}"]
         return [str(wolfssl_program()), *where, *pem, str(int(profile)), str(mtu), option]
 
@@ -233,10 +233,10 @@ def pion_program() -> Path | None:
     return program if built.returncode == 0 else None
 
 
-def gnutls(role: Role, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
+def gnutls(role: DtlsRole, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
     """Return the command line of GnuTLS's client or server."""
     where = ["gnutls-serv", "--echo", "--require-client-cert"]
-    if role is Role.CLIENT:
+    if role is DtlsRole.CLIENT:
         where = ["gnutls-cli", "127.0.0.1", "--insecure"]
     certificate, key = pem
     return [

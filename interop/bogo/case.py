@@ -23,11 +23,11 @@ from stack.dtls import (
     ApplicationData,
     DtlsEndpoint,
     DtlsEvent,
-    Failed,
-    FailureReason,
+    DtlsFailed,
+    DtlsFailure,
+    DtlsRole,
     HandshakeComplete,
     PeerClosed,
-    Role,
 )
 
 _UNIMPLEMENTED = 89
@@ -38,10 +38,10 @@ class CaseFailed(Exception):
     """Something was not as the runner expects it, or the connection failed."""
 
 
-def _describe(failed: Failed) -> str:
+def _describe(failed: DtlsFailed) -> str:
     """Return the reason as the error map knows it: `:WRONG_CIPHER:`, or `:ALERT_RECEIVED:DECODE_ERROR:`."""
     text = f":{failed.reason.name}:"
-    if failed.reason is FailureReason.ALERT_RECEIVED:
+    if failed.reason is DtlsFailure.ALERT_RECEIVED:
         known = {alert.value: alert.name for alert in AlertDescription}
         text += f"{known.get(failed.alert or 0, failed.alert)}:"
     return f"{text} {failed.detail}"
@@ -53,7 +53,7 @@ class Case:
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
         config = configuration(flags)
-        self._endpoint = DtlsEndpoint(Role.SERVER if flags.server else Role.CLIENT, config, os.urandom)
+        self._endpoint = DtlsEndpoint(DtlsRole.SERVER if flags.server else DtlsRole.CLIENT, config, os.urandom)
         self._wire = Wire(flags.port, flags.shim_id, flags.ipv6, self._endpoint)
         self._is_complete = self._is_closed = False
 
@@ -103,7 +103,7 @@ class Case:
 
     def _note(self, events: Sequence[DtlsEvent]) -> None:
         for event in events:
-            if isinstance(event, Failed):
+            if isinstance(event, DtlsFailed):
                 raise CaseFailed(_describe(event))
             if isinstance(event, HandshakeComplete):
                 self._is_complete = True

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stack.dtls import (
     AVAILABLE_GROUPS,
     Certificate,
+    CertificateFingerprint,
     CipherSuite,
     DtlsConfig,
-    Fingerprint,
     NamedGroup,
     SignatureScheme,
     SrtpProfile,
@@ -227,7 +227,9 @@ def configuration(flags: Flags) -> DtlsConfig:
     return DtlsConfig(
         certificate=certificate,
         # A fingerprint that nothing has is how a certificate is refused.
-        peer_fingerprints=(Fingerprint("sha-256", bytes(32)),) if flags.verify_fail and verifies else None,
+        peer_fingerprints=(CertificateFingerprint("sha-256", bytes(32)),)
+        if flags.verify_fail and verifies
+        else None,
         min_version=versions[0],
         max_version=versions[-1],
         cipher_suites=suites,

@@ -1,7 +1,7 @@
 """Alerts, and why a connection failed: RFC 8446 §6, RFC 5246 §7.2, RFC 7301 §3.2.
 
-An alert is what the peer is told; a `FailureReason` is what our side is told. The reasons are finer than the
-alerts: many mistakes share `illegal_parameter`, and whoever debugs a call wants to know which it was.
+An alert is what the peer is told; a `DtlsFailure` is what our side is told. The reasons are finer than the
+alerts: many mistakes share `illegal_parameter`, and the log of a call has to say which it was.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class AlertDescription(IntEnum):
     NO_APPLICATION_PROTOCOL = 120
 
 
-class FailureReason(Enum):
-    """Why a connection is dead."""
+class DtlsFailure(Enum):
+    """Why a connection failed."""
 
     # The peer sent what it may not send.
     UNEXPECTED_MESSAGE = "unexpected message"
@@ -118,7 +118,7 @@ class FailureReason(Enum):
     BAD_FINISHED = "Finished does not verify"
     BAD_KEY_UPDATE = "invalid KeyUpdate"
     TOO_MANY_KEY_UPDATES = "too many key updates"
-    # The road and ourselves.
+    # The path and ourselves.
     TIMEOUT = "the peer does not answer"
     AEAD_LIMIT = "AEAD limit reached"
     ALERT_RECEIVED = "fatal alert from the peer"
@@ -129,25 +129,23 @@ class FailureReason(Enum):
 class HandshakeFailure(RemoteError):
     """The peer broke the protocol: the alert that tells it so, and the reason that tells us."""
 
-    def __init__(self, alert: AlertDescription, reason: FailureReason, detail: str = "") -> None:
+    def __init__(self, alert: AlertDescription, reason: DtlsFailure, detail: str = "") -> None:
         super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
         self.alert = alert
         self.reason = reason
 
 
-def illegal_parameter(reason: FailureReason, detail: str = "") -> HandshakeFailure:
+def illegal_parameter(reason: DtlsFailure, detail: str = "") -> HandshakeFailure:
     """Return the failure for a field that is well formed but wrong (the commonest kind)."""
     return HandshakeFailure(AlertDescription.ILLEGAL_PARAMETER, reason, detail)
 
 
-def decode_error(reason: FailureReason = FailureReason.DECODE_ERROR, detail: str = "") -> HandshakeFailure:
+def decode_error(reason: DtlsFailure = DtlsFailure.DECODE_ERROR, detail: str = "") -> HandshakeFailure:
     """Return the failure for a message that cannot be parsed."""
     return HandshakeFailure(AlertDescription.DECODE_ERROR, reason, detail)
 
 
-def unexpected_message(
-    reason: FailureReason = FailureReason.UNEXPECTED_MESSAGE, detail: str = ""
-) -> HandshakeFailure:
+def unexpected_message(reason: DtlsFailure = DtlsFailure.UNEXPECTED_MESSAGE, detail: str = "") -> HandshakeFailure:
     """Return the failure for a message that the state does not allow."""
     return HandshakeFailure(AlertDescription.UNEXPECTED_MESSAGE, reason, detail)
 
@@ -157,9 +155,11 @@ class Alert:
     """An alert record's content.
 
     ```
-    +-------+-------------+
-    | level | description |   two bytes
-    +-------+-------------+
+     0                   1
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |     level     |  description  |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     ```
     """
 

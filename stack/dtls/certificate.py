@@ -1,17 +1,14 @@
 """Certificates as WebRTC uses them: self-signed, known by their fingerprint (RFC 8122, RFC 8827 §6.5).
 
-A `Certificate` is ours and has its key; the peer's is only DER and a public key. Nobody checks a chain, a name
-or a date, and no fault in them matters: the fingerprint came over the signalling channel and is the whole of
+A `Certificate` is ours and has its key; the peer's is only DER and a public key. No chain, name or date is
+checked, and no fault in them matters: the fingerprint came over the signalling channel and is the whole of
 the trust. What is checked is that the key can be read and is of a kind that we name, and that a key usage
 extension, if there is one, allows signing (RFC 8446 §4.4.2.2).
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
@@ -22,20 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from stack.core.errors import LocalError, ParseError
+from stack.core.certificate_fingerprint import CertificateFingerprint
+from stack.core.errors import LocalError
 from stack.core.machine import Entropy
-from stack.dtls.alerts import AlertDescription, FailureReason, HandshakeFailure
+from stack.dtls.alerts import AlertDescription, DtlsFailure, HandshakeFailure
 from stack.dtls.der import read_certificate
 from stack.dtls.signatures import PrivateKey, PublicKey
 
-_HASHES: Final = {
-    "sha-1": "sha1",
-    "sha-224": "sha224",
-    "sha-256": "sha256",
-    "sha-384": "sha384",
-    "sha-512": "sha512",
-}
-_ACCEPTED: Final = frozenset(("sha-256", "sha-384", "sha-512"))
 _P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _MIN_RSA_BITS: Final = 1024  # what browsers accept of each other; the fingerprint, not the key, is the trust
 _EC_KEY: Final = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey (RFC 5480 §2.1.1)
@@ -45,50 +35,6 @@ _KEYS: Final = (_EC_KEY, _RSA_KEY, _ED25519_KEY)
 _CURVES: Final = (bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06052b81040022"))  # P-256, P-384
 DEFAULT_LIFETIME: Final = timedelta(days=30)
 _CLOCK_SKEW: Final = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """A certificate's hash, as in `a=fingerprint:sha-256 AB:CD:…` (RFC 8122 §5)."""
-
-    algorithm: str
-    """The hash's name in lower case, as SDP writes it: `sha-256`."""
-    digest: bytes
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read the attribute's value: a hash name, white space, and hexadecimal bytes joined by colons."""
-        algorithm, _, value = text.strip().partition(" ")
-        name = _HASHES.get(algorithm.lower())
-        if name is None:
-            raise ParseError(f"unknown hash function {algorithm!r}")
-        pairs = value.strip().split(":")
-        try:
-            digest = b"".join(bytes.fromhex(pair) for pair in pairs if len(pair) == 2)
-        except ValueError:
-            raise ParseError("a fingerprint is hexadecimal") from None
-        if len(digest) != len(pairs) or len(digest) != hashlib.new(name).digest_size:
-            raise ParseError(f"{len(pairs)} bytes are no {algorithm} fingerprint")
-        return cls(algorithm.lower(), digest)
-
-    @classmethod
-    def of(cls, der: bytes, algorithm: str = "sha-256") -> Self:
-        """Return the fingerprint of a certificate in DER."""
-        return cls(algorithm, hashlib.new(_HASHES[algorithm], der).digest())
-
-    @property
-    def value(self) -> str:
-        """The digest as SDP writes it: `AB:CD:…`."""
-        return self.digest.hex(":").upper()
-
-    def __str__(self) -> str:
-        return f"{self.algorithm} {self.value}"
-
-    def matches(self, der: bytes) -> bool:
-        """Return True if the certificate has this fingerprint; SHA-1 and SHA-224 never match (RFC 8122 §5)."""
-        if self.algorithm not in _ACCEPTED:
-            return False
-        return hmac.compare_digest(self.digest, hashlib.new(_HASHES[self.algorithm], der).digest())
 
 
 class Certificate:
@@ -142,9 +88,9 @@ class Certificate:
         """The leaf in DER."""
         return self.chain[0]
 
-    def fingerprint(self, algorithm: str = "sha-256") -> Fingerprint:
+    def fingerprint(self, algorithm: str = "sha-256") -> CertificateFingerprint:
         """Return the leaf's fingerprint for `a=fingerprint`."""
-        return Fingerprint.of(self.der, algorithm)
+        return CertificateFingerprint.of(self.der, algorithm)
 
     def __repr__(self) -> str:
         return f"Certificate({self.fingerprint()})"
@@ -157,25 +103,25 @@ def peer_public_key(der: bytes) -> PublicKey:
         # RFC 8422 §5.1.1: a certificate's curve is one of those that we name in supported_groups.
         if found.algorithm not in _KEYS or (found.algorithm == _EC_KEY and found.parameters not in _CURVES):
             raise HandshakeFailure(
-                AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE, "kind of key"
+                AlertDescription.UNSUPPORTED_CERTIFICATE, DtlsFailure.BAD_CERTIFICATE, "kind of key"
             )
         key = serialization.load_der_public_key(found.public_key_info)
     except HandshakeFailure:
         raise
     except Exception as error:  # the parser's exceptions are an open set; whatever it is, the bytes are the peer's
         raise HandshakeFailure(
-            AlertDescription.DECODE_ERROR, FailureReason.BAD_CERTIFICATE, f"{type(error).__name__}: {error}"
+            AlertDescription.DECODE_ERROR, DtlsFailure.BAD_CERTIFICATE, f"{type(error).__name__}: {error}"
         ) from None
     if not isinstance(key, (ec.EllipticCurvePublicKey, rsa.RSAPublicKey, Ed25519PublicKey)):
-        raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE)
+        raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, DtlsFailure.BAD_CERTIFICATE)
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
-        raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, FailureReason.BAD_CERTIFICATE, "weak key")
+        raise HandshakeFailure(AlertDescription.UNSUPPORTED_CERTIFICATE, DtlsFailure.BAD_CERTIFICATE, "weak key")
     if not found.may_sign:
-        raise HandshakeFailure(AlertDescription.ILLEGAL_PARAMETER, FailureReason.KEY_USAGE)
+        raise HandshakeFailure(AlertDescription.ILLEGAL_PARAMETER, DtlsFailure.KEY_USAGE)
     return key
 
 
-def check_fingerprint(der: bytes, expected: Iterable[Fingerprint] | None) -> None:
+def check_fingerprint(der: bytes, expected: Iterable[CertificateFingerprint] | None) -> None:
     """Hold a certificate against the fingerprints from the SDP: one of them must match; None checks nothing."""
     if expected is not None and not any(fingerprint.matches(der) for fingerprint in expected):
-        raise HandshakeFailure(AlertDescription.BAD_CERTIFICATE, FailureReason.FINGERPRINT_MISMATCH)
+        raise HandshakeFailure(AlertDescription.BAD_CERTIFICATE, DtlsFailure.FINGERPRINT_MISMATCH)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final, TypeAlias
 
+from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.errors import LocalError
-from stack.dtls.certificate import Certificate, Fingerprint
-from stack.dtls.extensions import SrtpProfile
+from stack.core.srtp_profile import SrtpProfile
+from stack.dtls.certificate import Certificate
 from stack.dtls.groups import AVAILABLE_GROUPS, NamedGroup
 from stack.dtls.reassembly import MAX_MESSAGE_LENGTH
 from stack.dtls.signatures import DEFAULT_SIGNATURE_SCHEMES, SignatureScheme
 from stack.dtls.suites import DEFAULT_CIPHER_SUITES, SUITES, CipherSuite, Version
 
 KeyLog: TypeAlias = Callable[[str], None]
-"""Takes the lines of an SSLKEYLOGFILE, without line ends. Whoever reads them can read the call."""
+"""Takes the lines of an SSLKEYLOGFILE, without line ends. Who reads them can read the call."""
 
 DEFAULT_SRTP_PROFILES: Final = (
     SrtpProfile.AEAD_AES_128_GCM,
@@ -30,19 +30,12 @@ MIN_MTU: Final = 228
 DEFAULT_INITIAL_TIMEOUT: Final = 0.4
 
 
-class Role(Enum):
-    """Who speaks first. In WebRTC `a=setup:active` is the client (RFC 8842 §5)."""
-
-    CLIENT = "client"
-    SERVER = "server"
-
-
 @dataclass(frozen=True, slots=True)
 class DtlsConfig:
     """The configuration of one endpoint; every sequence of preferences has the most wanted first."""
 
     certificate: Certificate
-    peer_fingerprints: tuple[Fingerprint, ...] | None
+    peer_fingerprints: tuple[CertificateFingerprint, ...] | None
     """The fingerprints from the peer's SDP, of which one must match; None: any certificate is accepted."""
     min_version: Version = Version.DTLS_1_2
     max_version: Version = Version.DTLS_1_3
@@ -72,7 +65,7 @@ class DtlsConfig:
     (RFC 9147 §4.4)."""
     strict_plaintext: bool = False
     """False: a record of epoch 0 that breaks the rules is dropped and counted, and an alert in epoch 0 is believed
-    only once the peer has stopped answering: anybody can forge them. True: both end the handshake at once, as in
+    only once the peer has stopped answering: any host can forge them. True: both end the handshake at once, as in
     BoringSSL, whose conformance runner expects it."""
     key_log: KeyLog | None = None
 

@@ -1,4 +1,4 @@
-"""What a handshake is given to work with, and what it looks like from outside."""
+"""What the four handshakes share, and the interface that they have in common."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Protocol
 
 from stack.core.machine import Entropy, Instant
 from stack.dtls.certificate import check_fingerprint, peer_public_key
-from stack.dtls.channel import Channel
 from stack.dtls.config import DtlsConfig
-from stack.dtls.negotiate import Negotiated
+from stack.dtls.handshake_layer import HandshakeLayer
+from stack.dtls.negotiate import NegotiatedParameters
 from stack.dtls.reassembly import HandshakeMessage
 from stack.dtls.signatures import PublicKey
 
 
 @dataclass(slots=True)
-class Context:
+class HandshakeContext:
     """The things of one connection that all its handshake states share."""
 
     config: DtlsConfig
     entropy: Entropy
-    channel: Channel
-    negotiated: Negotiated = field(default_factory=Negotiated)
+    layer: HandshakeLayer
+    negotiated: NegotiatedParameters = field(default_factory=NegotiatedParameters)
     client_random: bytes = b""
 
     def log_secret(self, label: str, secret: bytes) -> None:
@@ -32,8 +32,8 @@ class Context:
     def accept_peer_chain(self, chain: tuple[bytes, ...]) -> PublicKey:
         """Hold the peer's certificate against the fingerprint (RFC 8827 §6.5) and return its key.
 
-        This happens when the Certificate message arrives: a peer with the wrong one never hears our Finished (in
-        1.2 and as a 1.3 client; a 1.3 server has spoken its Finished by then, but completes nothing).
+        This happens when the Certificate message arrives: a peer with the wrong one never gets our Finished (in
+        1.2 and as a 1.3 client; a 1.3 server has sent its Finished by then, but completes nothing).
         """
         check_fingerprint(chain[0], self.config.peer_fingerprints)
         key = peer_public_key(chain[0])

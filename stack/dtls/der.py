@@ -25,7 +25,7 @@ _KEY_USAGE: Final = bytes.fromhex("0603551d0f")  # the object identifier 2.5.29.
 _DIGITAL_SIGNATURE: Final = 0x80
 
 
-class Element(NamedTuple):
+class DerElement(NamedTuple):
     """One value: its tag, its content, and both with the length between them."""
 
     tag: int
@@ -33,7 +33,7 @@ class Element(NamedTuple):
     raw: bytes
 
 
-class _Reader:
+class _DerReader:
     """Steps through the elements of a constructed value."""
 
     __slots__ = ("_data", "_position")
@@ -50,7 +50,7 @@ class _Reader:
         """Return the tag of the next element; -1 at the end."""
         return -1 if self.is_at_end else self._data[self._position]
 
-    def take(self, tag: int | None = None) -> Element:
+    def take(self, tag: int | None = None) -> DerElement:
         """Return the next element, which must have `tag` if that is given."""
         data, start = self._data, self._position
         if len(data) - start < 2:
@@ -68,7 +68,7 @@ class _Reader:
         if end > len(data):
             raise ParseError("truncated DER")
         self._position = end
-        return Element(found, data[position:end], data[start:end])
+        return DerElement(found, data[position:end], data[start:end])
 
 
 class CertificateKey(NamedTuple):
@@ -93,14 +93,14 @@ def read_certificate(der: bytes) -> CertificateKey:
                                    subjectPublicKeyInfo, [1] issuerUniqueID, [2] subjectUniqueID, [3] extensions }
     ```
     """
-    body = _Reader(_Reader(_Reader(der).take(_SEQUENCE).content).take(_SEQUENCE).content)
+    body = _DerReader(_DerReader(_DerReader(der).take(_SEQUENCE).content).take(_SEQUENCE).content)
     if body.peek() == _VERSION:
         body.take()
     body.take(_INTEGER)
     for _ in ("signature", "issuer", "validity", "subject"):
         body.take(_SEQUENCE)
     info = body.take(_SEQUENCE)
-    identifier = _Reader(_Reader(info.content).take(_SEQUENCE).content)
+    identifier = _DerReader(_DerReader(info.content).take(_SEQUENCE).content)
     algorithm = identifier.take(_OBJECT_IDENTIFIER).raw
     parameters = b"" if identifier.is_at_end else identifier.take().raw
     try:
@@ -110,19 +110,19 @@ def read_certificate(der: bytes) -> CertificateKey:
     return CertificateKey(info.raw, algorithm, parameters, may_sign)
 
 
-def _may_sign(body: _Reader) -> bool:
+def _may_sign(body: _DerReader) -> bool:
     while not body.is_at_end:
         element = body.take()
         if element.tag != _EXTENSIONS:
             continue
-        extensions = _Reader(_Reader(element.content).take(_SEQUENCE).content)
+        extensions = _DerReader(_DerReader(element.content).take(_SEQUENCE).content)
         while not extensions.is_at_end:
-            extension = _Reader(extensions.take(_SEQUENCE).content)
+            extension = _DerReader(extensions.take(_SEQUENCE).content)
             if extension.take().raw != _KEY_USAGE:
                 continue
             if extension.peek() == _BOOLEAN:  # critical
                 extension.take()
-            bits = _Reader(extension.take(_OCTET_STRING).content).take(_BIT_STRING).content
+            bits = _DerReader(extension.take(_OCTET_STRING).content).take(_BIT_STRING).content
             # The first byte counts the unused bits at the end; no bits at all is a usage for nothing.
             return len(bits) > 1 and bool(bits[1] & _DIGITAL_SIGNATURE)
     return True

@@ -64,22 +64,26 @@ class DuplicateExtensionError(ParseError):
     """The same extension twice in one block (RFC 8446 §4.2 forbids it)."""
 
 
-class SrtpProfile(IntEnum):
-    """RFC 5764 §4.1.2, RFC 7714 §14.2."""
-
-    AES128_CM_HMAC_SHA1_80 = 0x0001
-    AES128_CM_HMAC_SHA1_32 = 0x0002
-    AEAD_AES_128_GCM = 0x0007
-    AEAD_AES_256_GCM = 0x0008
-
-
 _HEADER: Final = Struct("!HH")  # type, length
 EMPTY_RENEGOTIATION_INFO: Final = b"\x00"
 UNCOMPRESSED_POINTS: Final = b"\x01\x00"
 
 
 def parse_extensions(reader: Reader) -> dict[int, bytes]:
-    """Read a block of extensions behind its two-byte length."""
+    """Read a block of extensions behind its two-byte length (RFC 8446 §4.2).
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |      length of the block      |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |         extension_type        |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                         extension_data                        /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
     found: dict[int, bytes] = {}
     block = reader.vector16().rest()
     position, end = 0, len(block)
@@ -112,7 +116,18 @@ def _parse_u16_list(reader: Reader, what: str) -> tuple[int, ...]:
 
 @_body
 def parse_u16_list16(body: bytes, what: str) -> tuple[int, ...]:
-    """Read two-byte numbers behind a two-byte length: groups, signature algorithms."""
+    """Read two-byte numbers behind a two-byte length: groups, signature algorithms (RFC 8446 §4.2.3, §4.2.7).
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                     numbers (2 bytes each)                    /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
     reader = Reader(body)
     items = _parse_u16_list(reader.vector16(), what)
     reader.expect_end(what)
@@ -126,7 +141,18 @@ def u16_list16(items: Sequence[int]) -> bytes:
 
 @_body
 def parse_supported_versions(body: bytes) -> tuple[int, ...]:
-    """Read a client's versions (RFC 8446 §4.2.1)."""
+    """Read a client's versions (RFC 8446 §4.2.1).
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+
+    |     length    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                    versions (2 bytes each)                    /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
     reader = Reader(body)
     items = _parse_u16_list(reader.vector8(), "versions")
     reader.expect_end("supported_versions")
@@ -140,7 +166,16 @@ def supported_versions(versions: Sequence[int]) -> bytes:
 
 @_body
 def parse_u16(body: bytes, what: str) -> int:
-    """Read an extension that is one two-byte number: a selected version or group."""
+    """Read an extension that is one two-byte number: a selected version or group.
+
+    ```
+     0                   1
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             number            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
     if len(body) != 2:
         raise ParseError(f"{what} is two bytes")
     return int.from_bytes(body, "big")
@@ -151,7 +186,13 @@ class KeyShareEntry:
     """One group and one side's share of it (RFC 8446 §4.2.8).
 
     ```
-    | group 2 | length 2 | key_exchange |
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             group             |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                          key_exchange                         /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     ```
     """
 
@@ -182,7 +223,18 @@ class KeyShareEntry:
 
 @_body
 def parse_client_key_shares(body: bytes) -> tuple[KeyShareEntry, ...]:
-    """Read a client's shares; the list may be empty (it asks for a HelloRetryRequest)."""
+    """Read a client's shares; the list may be empty (it asks for a HelloRetryRequest).
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /              client_shares (each a KeyShareEntry)             /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
     reader = Reader(body)
     block = reader.vector16()
     reader.expect_end("key_share")
@@ -203,7 +255,17 @@ class UseSrtp:
     """The SRTP profiles offered or chosen, and the master key identifier (RFC 5764 §4.1.1).
 
     ```
-    | length 2 | profile 2 … | length 1 | srtp_mki |
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /             SRTPProtectionProfiles (2 bytes each)             /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |     length    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                    srtp_mki (0..255 bytes)                    /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     ```
     """
 
@@ -227,7 +289,20 @@ class UseSrtp:
 
 @_body
 def parse_alpn(body: bytes) -> tuple[bytes, ...]:
-    """Read protocol names (RFC 7301 §3.1)."""
+    """Read protocol names (RFC 7301 §3.1); `protocol_name` and its length are repeated.
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |       length of the list      |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |     length    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                         protocol_name                         /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
     reader = Reader(body)
     block = reader.vector16()
     reader.expect_end("ALPN")
@@ -250,8 +325,20 @@ def alpn(names: Sequence[bytes]) -> bytes:
 
 @_body
 def check_certificate_authorities(extensions: Extensions) -> None:
-    """Names of authorities mean nothing for self-signed certificates, but they must be well formed (RFC 8446
-    §4.2.4)."""
+    """Names of authorities mean nothing here, but have to be well formed (RFC 8446 §4.2.4).
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |       length of the list      |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                   distinguished_name in DER                   /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
     body = extensions.get(ExtensionType.CERTIFICATE_AUTHORITIES)
     if body is None:
         return
@@ -267,7 +354,18 @@ def check_certificate_authorities(extensions: Extensions) -> None:
 
 @_body
 def parse_vector16(body: bytes, what: str) -> bytes:
-    """Read an extension that is one non-empty vector behind a two-byte length: the cookie."""
+    """Read an extension that is one non-empty vector behind a two-byte length: the cookie (RFC 8446 §4.2.2).
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                             cookie                            /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
     reader = Reader(body)
     content = reader.vector16().rest()
     reader.expect_end(what)
@@ -283,7 +381,18 @@ def vector16(content: bytes) -> bytes:
 
 @_body
 def parse_point_formats(body: bytes) -> bytes:
-    """Read the point formats (RFC 8422 §5.1.2)."""
+    """Read the point formats (RFC 8422 §5.1.2).
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+
+    |     length    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /               ec_point_format_list (1 byte each)              /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
     reader = Reader(body)
     formats = reader.vector8().rest()
     reader.expect_end("ec_point_formats")

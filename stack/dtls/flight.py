@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from stack.core.errors import LocalError
-from stack.dtls.reassembly import HEADER_LENGTH, Ranges, fragment_header
+from stack.dtls.reassembly import HEADER_LENGTH, ByteRanges, fragment_header
 from stack.dtls.record import ContentType, RecordLayer, RecordNumber
 
 MAX_SENT_RECORDS: Final = 32
@@ -19,7 +19,7 @@ MAX_SENT_RECORDS: Final = 32
 _CHANGE_CIPHER_SPEC: Final = b"\x01"
 
 
-class OutgoingMessage:
+class FlightMessage:
     """A handshake message or, without a type, a ChangeCipherSpec."""
 
     __slots__ = ("acknowledged", "body", "epoch", "message_seq", "msg_type")
@@ -29,21 +29,21 @@ class OutgoingMessage:
         self.message_seq = message_seq
         self.body = body
         self.epoch = epoch
-        self.acknowledged = Ranges()
+        self.acknowledged = ByteRanges()
 
     @property
-    def is_done(self) -> bool:
+    def is_acknowledged(self) -> bool:
         """True if the peer acknowledged all of it."""
         return self.msg_type is not None and self.acknowledged.covers(len(self.body))
 
 
-class _Piece(NamedTuple):
-    message: OutgoingMessage
+class _SentFragment(NamedTuple):
+    message: FlightMessage
     start: int
     end: int
 
 
-class _Packer:
+class _FlightPacker:
     """Fills datagrams with records and records with fragments."""
 
     __slots__ = ("_epoch", "_fragments", "_mtu", "_packet", "_pieces", "_records", "datagrams", "sent")
@@ -54,11 +54,11 @@ class _Packer:
         self._packet = b""
         self._fragments = b""
         self._epoch = 0
-        self._pieces: list[_Piece] = []
+        self._pieces: list[_SentFragment] = []
         self.datagrams: list[bytes] = []
-        self.sent: list[tuple[RecordNumber, list[_Piece]]] = []
+        self.sent: list[tuple[RecordNumber, list[_SentFragment]]] = []
 
-    def add(self, message: OutgoingMessage) -> None:
+    def add(self, message: FlightMessage) -> None:
         """Add what the peer does not have of a message."""
         if message.msg_type is None:
             self._add_change_cipher_spec(message)
@@ -71,7 +71,7 @@ class _Packer:
         for start, end in message.acknowledged.gaps(len(message.body)):
             self._add_range(message, start, end)
 
-    def _add_range(self, message: OutgoingMessage, start: int, end: int) -> None:
+    def _add_range(self, message: FlightMessage, start: int, end: int) -> None:
         assert message.msg_type is not None
         while True:
             room = self._room() - HEADER_LENGTH
@@ -83,12 +83,12 @@ class _Packer:
             size = min(end - start, room)
             header = fragment_header(message.msg_type, len(message.body), message.message_seq, start, size)
             self._fragments += header + message.body[start : start + size]
-            self._pieces.append(_Piece(message, start, start + size))
+            self._pieces.append(_SentFragment(message, start, start + size))
             start += size
             if start >= end:
                 return
 
-    def _add_change_cipher_spec(self, message: OutgoingMessage) -> None:
+    def _add_change_cipher_spec(self, message: FlightMessage) -> None:
         self._close_record()
         self._epoch = message.epoch
         if self._room() < len(_CHANGE_CIPHER_SPEC):
@@ -124,15 +124,15 @@ class Flight:
     __slots__ = ("_messages", "_sent", "is_complete")
 
     def __init__(self) -> None:
-        self._messages: list[OutgoingMessage] = []
-        self._sent: OrderedDict[RecordNumber, list[_Piece]] = OrderedDict()
+        self._messages: list[FlightMessage] = []
+        self._sent: OrderedDict[RecordNumber, list[_SentFragment]] = OrderedDict()
         self.is_complete = False
         """True once the flight was sent as a whole; the next message begins a new one."""
 
     def __bool__(self) -> bool:
         return bool(self._messages)
 
-    def add(self, message: OutgoingMessage) -> None:
+    def add(self, message: FlightMessage) -> None:
         """Add a message."""
         self._messages.append(message)
 
@@ -144,9 +144,9 @@ class Flight:
 
     def pack(self, records: RecordLayer, mtu: int) -> list[bytes]:
         """Return the datagrams of a transmission."""
-        packer = _Packer(records, mtu)
+        packer = _FlightPacker(records, mtu)
         for message in self._messages:
-            if not message.is_done:
+            if not message.is_acknowledged:
                 packer.add(message)
         datagrams = packer.finish()
         for number, pieces in packer.sent:
@@ -160,20 +160,20 @@ class Flight:
         for message, start, end in self._sent.pop(number, ()):
             message.acknowledged.add(start, end)
 
-    def forget_acknowledgements(self) -> None:
+    def discard_unauthenticated_acknowledgements(self) -> None:
         """Take back what was acknowledged of the messages in epoch 0: such an ACK may have been forged."""
         for message in self._messages:
             if message.epoch == 0:
-                message.acknowledged = Ranges()
+                message.acknowledged = ByteRanges()
 
     @property
     def is_acknowledged(self) -> bool:
         """True if the peer has all of it."""
-        return all(message.is_done for message in self._messages)
+        return all(message.is_acknowledged for message in self._messages)
 
     def pending_epochs(self) -> set[int]:
         """Return the epochs whose keys are still needed to send this again."""
-        return {message.epoch for message in self._unfinished()}
+        return {message.epoch for message in self._unacknowledged()}
 
-    def _unfinished(self) -> Iterator[OutgoingMessage]:
-        return (message for message in self._messages if not message.is_done)
+    def _unacknowledged(self) -> Iterator[FlightMessage]:
+        return (message for message in self._messages if not message.is_acknowledged)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stack.core.machine import Entropy
-from stack.dtls.alerts import FailureReason, illegal_parameter
+from stack.dtls.alerts import DtlsFailure, illegal_parameter
 
 
 class NamedGroup(IntEnum):
@@ -36,7 +36,7 @@ DEFAULT_GROUPS: Final = (
     NamedGroup.SECP256R1,
     NamedGroup.SECP384R1,
 )
-"""The hybrid first: what is recorded today shall not be readable by tomorrow's machines."""
+"""The hybrid first: what is recorded today must not be readable by a quantum computer later."""
 
 CLASSICAL_GROUPS: Final = (NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.SECP384R1)
 """Without the hybrid, whose 1216-byte share splits a ClientHello over two datagrams; all that 1.2 can use."""
@@ -68,7 +68,7 @@ class KeyExchange(Protocol):
 
 
 def _bad_share(detail: str) -> Exception:
-    return illegal_parameter(FailureReason.BAD_KEY_SHARE, detail)
+    return illegal_parameter(DtlsFailure.BAD_KEY_SHARE, detail)
 
 
 class X25519Exchange:

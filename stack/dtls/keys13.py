@@ -40,7 +40,22 @@ def _label_info(label: bytes, context_length: int, length: int, prefix: bytes) -
 def expand_label(
     hash_name: str, secret: bytes, label: bytes, context: bytes, length: int, prefix: bytes = _LABEL_PREFIX
 ) -> bytes:
-    """Return HKDF-Expand-Label (RFC 8446 §7.1); DTLS has its own prefix (RFC 9147 §5.9)."""
+    """Return HKDF-Expand-Label (RFC 8446 §7.1); DTLS has its own prefix (RFC 9147 §5.9).
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             length            |     length    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                label (the prefix, then `label`)               /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |     length    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                            context                            /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
     return hkdf_expand(hash_name, secret, _label_info(label, len(context), length, prefix) + context, length)
 
 

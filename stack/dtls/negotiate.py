@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stack.core.errors import ParseError
-from stack.dtls.alerts import AlertDescription, FailureReason, HandshakeFailure, decode_error, illegal_parameter
+from stack.core.srtp_profile import SrtpProfile
+from stack.dtls.alerts import AlertDescription, DtlsFailure, HandshakeFailure, decode_error, illegal_parameter
 from stack.dtls.config import DtlsConfig
 from stack.dtls.extensions import (
     DuplicateExtensionError,
     Extensions,
     ExtensionType,
-    SrtpProfile,
     UseSrtp,
     alpn,
     parse_alpn,
@@ -29,7 +29,7 @@ from stack.dtls.suites import SUITES, Authentication, CipherSuite, Version
 
 
 @dataclass(slots=True)
-class Negotiated:
+class NegotiatedParameters:
     """What the two sides agreed on; filled in as the handshake goes on."""
 
     version: Version | None = None
@@ -51,7 +51,7 @@ def parse_client_hello(body: bytes) -> ClientHello:
     except DuplicateExtensionError:
         raise
     except ParseError as error:
-        raise decode_error(FailureReason.BAD_CLIENT_HELLO, str(error)) from None
+        raise decode_error(DtlsFailure.BAD_CLIENT_HELLO, str(error)) from None
 
 
 def choose_cipher_suite(config: DtlsConfig, offered: Sequence[int], version: Version) -> CipherSuite:
@@ -62,7 +62,7 @@ def choose_cipher_suite(config: DtlsConfig, offered: Sequence[int], version: Ver
         fits_key = parameters.authentication in (Authentication.ANY, ours)
         if suite in offered and parameters.version is version and fits_key:
             return suite
-    raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, FailureReason.NO_SHARED_CIPHER)
+    raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, DtlsFailure.NO_SHARED_CIPHER)
 
 
 def parse_groups(extensions: Extensions) -> tuple[int, ...] | None:
@@ -85,7 +85,7 @@ def answer_use_srtp(config: DtlsConfig, extensions: Extensions) -> tuple[SrtpPro
     offered = UseSrtp.parse(body)
     for profile in config.srtp_profiles:
         if profile in offered.profiles:
-            # An MKI is never echoed: nobody in WebRTC uses it (RFC 8827 §6.5 has bundled, single-key sessions).
+            # An MKI is never echoed: WebRTC does not use it (RFC 8827 §6.5 has bundled, single-key sessions).
             return profile, UseSrtp((profile,)).serialize()
     return None
 
@@ -98,15 +98,15 @@ def check_use_srtp(config: DtlsConfig, extensions: Extensions) -> SrtpProfile | 
     try:
         answer = UseSrtp.parse(body)
     except ParseError as error:
-        raise decode_error(FailureReason.BAD_SRTP_PROFILE, str(error)) from None
+        raise decode_error(DtlsFailure.BAD_SRTP_PROFILE, str(error)) from None
     if len(answer.profiles) != 1:
-        raise decode_error(FailureReason.BAD_SRTP_PROFILE, "not exactly one profile")
+        raise decode_error(DtlsFailure.BAD_SRTP_PROFILE, "not exactly one profile")
     if answer.mki:
-        raise illegal_parameter(FailureReason.BAD_SRTP_MKI)
+        raise illegal_parameter(DtlsFailure.BAD_SRTP_MKI)
     for profile in config.srtp_profiles:
         if profile == answer.profiles[0]:
             return profile
-    raise illegal_parameter(FailureReason.BAD_SRTP_PROFILE)
+    raise illegal_parameter(DtlsFailure.BAD_SRTP_PROFILE)
 
 
 def answer_alpn(config: DtlsConfig, extensions: Extensions) -> tuple[bytes, bytes] | None:
@@ -118,7 +118,7 @@ def answer_alpn(config: DtlsConfig, extensions: Extensions) -> tuple[bytes, byte
         if name in config.alpn:
             return name, alpn((name,))
     # RFC 7301 §3.2: no overlap is fatal.
-    raise HandshakeFailure(AlertDescription.NO_APPLICATION_PROTOCOL, FailureReason.NO_APPLICATION_PROTOCOL)
+    raise HandshakeFailure(AlertDescription.NO_APPLICATION_PROTOCOL, DtlsFailure.NO_APPLICATION_PROTOCOL)
 
 
 def check_alpn(config: DtlsConfig, extensions: Extensions) -> bytes | None:
@@ -129,11 +129,11 @@ def check_alpn(config: DtlsConfig, extensions: Extensions) -> bytes | None:
     try:
         names = parse_alpn(body)
     except ParseError as error:
-        raise decode_error(FailureReason.BAD_APPLICATION_PROTOCOL, str(error)) from None
+        raise decode_error(DtlsFailure.BAD_APPLICATION_PROTOCOL, str(error)) from None
     if len(names) != 1:
-        raise decode_error(FailureReason.BAD_APPLICATION_PROTOCOL, "not exactly one protocol")
+        raise decode_error(DtlsFailure.BAD_APPLICATION_PROTOCOL, "not exactly one protocol")
     if names[0] not in config.alpn:
-        raise illegal_parameter(FailureReason.BAD_APPLICATION_PROTOCOL)
+        raise illegal_parameter(DtlsFailure.BAD_APPLICATION_PROTOCOL)
     return names[0]
 
 
@@ -142,5 +142,5 @@ def check_offered(extensions: Extensions, offered: Sequence[int] | Extensions) -
     for kind in extensions:
         if kind not in offered:
             raise HandshakeFailure(
-                AlertDescription.UNSUPPORTED_EXTENSION, FailureReason.UNEXPECTED_EXTENSION, str(kind)
+                AlertDescription.UNSUPPORTED_EXTENSION, DtlsFailure.UNEXPECTED_EXTENSION, str(kind)
             )

@@ -17,7 +17,7 @@ from struct import Struct
 from typing import Final, NamedTuple, Self
 
 from stack.core.errors import ParseError
-from stack.dtls.alerts import FailureReason, illegal_parameter, unexpected_message
+from stack.dtls.alerts import DtlsFailure, illegal_parameter, unexpected_message
 
 HEADER_LENGTH: Final = 12
 MAX_AHEAD: Final = 7
@@ -28,17 +28,27 @@ MAX_BUFFERED: Final = 1 << 17
 """Bytes that a peer may make us hold for incomplete and early messages, the notes about their pieces included."""
 MAX_RANGES: Final = 256
 """Separate pieces of one message that are noted: a message of 64 KiB in the smallest datagrams has 300 pieces."""
-_PARTIAL_COST: Final = 512  # what CPython takes for a `_Partial`, its lists and its place in the table
+_PARTIAL_COST: Final = 512  # what CPython takes for a `_PartialMessage`, its lists and its place in the table
 _RANGE_COST: Final = 80  # two integers and their places in two lists
 _SERIES_LENGTH: Final = 1 << 16  # message_seq has 16 bits and does not wrap
 _HEADER: Final = Struct("!BBHHBHBH")
 
 
 class Fragment(NamedTuple):
-    """A handshake message or a piece of it.
+    """A handshake message or a piece of it (RFC 6347 §4.2.2, RFC 9147 §5.2).
 
     ```
-    | msg_type 1 | length 3 | message_seq 2 | fragment_offset 3 | fragment_length 3 | body |
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |    msg_type   |                     length                    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |          message_seq          |       fragment_offset …       |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |       …       |                fragment_length                |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                              body                             /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     ```
     """
 
@@ -112,7 +122,7 @@ class HandshakeMessage(NamedTuple):
         return bytes((self.msg_type,)) + len(self.body).to_bytes(3, "big") + self.body
 
 
-class Ranges:
+class ByteRanges:
     """A set of byte ranges of a message: what has arrived, or what was acknowledged."""
 
     __slots__ = ("_ends", "_starts")
@@ -135,7 +145,7 @@ class Ranges:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def joins(self, start: int, end: int) -> bool:
+    def touches(self, start: int, end: int) -> bool:
         """Return True if `start` … `end`-1 touches a range that is here already."""
         first = bisect_left(self._ends, start)
         return first < len(self._starts) and self._starts[first] <= end
@@ -161,7 +171,7 @@ class Ranges:
             yield position, length
 
 
-class _Partial:
+class _PartialMessage:
     """A message under way; one that came in one piece is complete at once, and never copied."""
 
     __slots__ = ("_received", "body", "epoch", "is_complete", "length", "msg_type")
@@ -172,7 +182,7 @@ class _Partial:
         self.epoch = epoch
         self.is_complete = len(fragment.body) == fragment.length
         self.body = fragment.body if self.is_complete else bytearray(fragment.length)
-        self._received = Ranges()
+        self._received = ByteRanges()
         self.add(fragment)
 
     @property
@@ -186,7 +196,7 @@ class _Partial:
         if self.is_complete or end == fragment.offset:
             return True
         may_grow &= len(self._received) < MAX_RANGES
-        if not may_grow and not self._received.joins(fragment.offset, end):
+        if not may_grow and not self._received.touches(fragment.offset, end):
             return False
         assert isinstance(self.body, bytearray)
         self.body[fragment.offset : end] = fragment.body
@@ -195,58 +205,58 @@ class _Partial:
         return True
 
 
-class Fate(Enum):
-    """What became of a fragment."""
+class FragmentStatus(Enum):
+    """What the reassembler did with a fragment."""
 
-    TAKEN = "taken"
-    PAST = "past"
-    TOO_FAR = "too far"
+    ACCEPTED = "accepted"
+    RETRANSMITTED = "retransmitted"
+    DISCARDED = "discarded"
 
 
 class Reassembler:
     """Collects fragments and hands out messages by `message_seq`."""
 
-    __slots__ = ("_buffered", "_max_message_length", "_partials", "next_message_seq")
+    __slots__ = ("_buffered", "_max_message_length", "_partials", "next_receive_seq")
 
     def __init__(self, max_message_length: int = MAX_MESSAGE_LENGTH) -> None:
-        self.next_message_seq = 0
-        self._partials: dict[int, _Partial] = {}
+        self.next_receive_seq = 0
+        self._partials: dict[int, _PartialMessage] = {}
         self._buffered = 0
         self._max_message_length = max_message_length
 
-    def is_past(self, fragment: Fragment) -> bool:
+    def is_retransmitted(self, fragment: Fragment) -> bool:
         """Return True if the fragment belongs to a message that was handed out: a retransmission."""
-        return fragment.message_seq < self.next_message_seq or self.next_message_seq >= _SERIES_LENGTH
+        return fragment.message_seq < self.next_receive_seq or self.next_receive_seq >= _SERIES_LENGTH
 
-    def add(self, fragment: Fragment, epoch: int) -> Fate:
-        """Take a fragment; `HandshakeFailure` if it contradicts itself or its siblings."""
+    def add(self, fragment: Fragment, epoch: int) -> FragmentStatus:
+        """Take a fragment; `HandshakeFailure` if it contradicts itself or an earlier fragment."""
         size = len(fragment.body)
         if fragment.offset + size > fragment.length:
-            raise illegal_parameter(FailureReason.BAD_HANDSHAKE_RECORD, "fragment beyond its message")
-        if self.is_past(fragment):
-            return Fate.PAST
+            raise illegal_parameter(DtlsFailure.BAD_HANDSHAKE_RECORD, "fragment beyond its message")
+        if self.is_retransmitted(fragment):
+            return FragmentStatus.RETRANSMITTED
         if fragment.length > self._max_message_length:
-            raise illegal_parameter(FailureReason.EXCESSIVE_MESSAGE_SIZE)
-        if fragment.message_seq >= self.next_message_seq + MAX_AHEAD:
-            return Fate.TOO_FAR
+            raise illegal_parameter(DtlsFailure.EXCESSIVE_MESSAGE_SIZE)
+        if fragment.message_seq >= self.next_receive_seq + MAX_AHEAD:
+            return FragmentStatus.DISCARDED
         partial = self._partials.get(fragment.message_seq)
-        # The next message always fits, or a peer with early junk could block its own handshake for good.
-        is_next = fragment.message_seq == self.next_message_seq
+        # The next message always fits, or early fragments of no use could block a handshake for good.
+        is_next = fragment.message_seq == self.next_receive_seq
         if partial is None:
             if self._buffered + fragment.length + _PARTIAL_COST > MAX_BUFFERED and not is_next:
-                return Fate.TOO_FAR
-            partial = self._partials[fragment.message_seq] = _Partial(fragment, epoch)
+                return FragmentStatus.DISCARDED
+            partial = self._partials[fragment.message_seq] = _PartialMessage(fragment, epoch)
             self._buffered += partial.cost
         elif partial.msg_type != fragment.msg_type or partial.length != fragment.length:
-            raise illegal_parameter(FailureReason.FRAGMENT_MISMATCH)
+            raise illegal_parameter(DtlsFailure.FRAGMENT_MISMATCH)
         elif partial.epoch != epoch:
-            raise unexpected_message(FailureReason.EXCESS_HANDSHAKE_DATA, "one message in two epochs")
+            raise unexpected_message(DtlsFailure.EXCESS_HANDSHAKE_DATA, "one message in two epochs")
         else:
             before = partial.cost
             if not partial.add(fragment, is_next or self._buffered + _RANGE_COST <= MAX_BUFFERED):
-                return Fate.TOO_FAR
+                return FragmentStatus.DISCARDED
             self._buffered += partial.cost - before
-        return Fate.TAKEN
+        return FragmentStatus.ACCEPTED
 
     def discard(self, message_seq: int) -> None:
         """Forget what there is of a message: it may have been forged."""
@@ -261,12 +271,12 @@ class Reassembler:
 
     def pop(self) -> HandshakeMessage | None:
         """Return the next message if it is whole."""
-        partial = self._partials.get(self.next_message_seq)
+        partial = self._partials.get(self.next_receive_seq)
         if partial is None or not partial.is_complete:
             return None
-        sequence = self.next_message_seq
+        sequence = self.next_receive_seq
         self.discard(sequence)
-        self.next_message_seq += 1
+        self.next_receive_seq += 1
         return HandshakeMessage(partial.msg_type, sequence, bytes(partial.body), partial.epoch)
 
     @property

@@ -4,7 +4,7 @@ Parses and makes records, protects and unprotects them, refuses replays, and kee
 opened lazily, record by record, because one record may bring the keys of the next.
 
 Left out: connection ids (never offered, so a record with one is dropped) and the forms of the 1.3 header that
-nobody needs to send: ours always has a 16-bit sequence number and a length. All forms are understood.
+a sender does not need: ours always has a 16-bit sequence number and a length. All forms are understood.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 from stack.core.machine import Instant
+from stack.core.replay_window import ReplayWindow
 from stack.core.trace import Counters
-from stack.dtls.alerts import AlertDescription, FailureReason, HandshakeFailure
+from stack.dtls.alerts import AlertDescription, DtlsFailure, HandshakeFailure
 from stack.dtls.suites import NONCE_LENGTH, TAG_LENGTH, Aead, SuiteParameters, Version
 
 MAX_PLAINTEXT_LENGTH: Final = 1 << 14
 _MAX_CIPHERTEXT_LENGTH: Final = (1 << 14) + 2048
 _MAX_SEQUENCE: Final = (1 << 48) - 1
-_REPLAY_WINDOW: Final = 256
+REPLAY_WINDOW_SIZE: Final = 256
+"""Records of an epoch that are remembered (RFC 9147 §4.5.1 asks for at least 64 and suggests more)."""
 _PREVIOUS_EPOCH_LIFETIME: Final = 240.0  # two maximum segment lifetimes, as RFC 9147 §4.2.1 suggests
 MAX_RECORDS_PER_DATAGRAM: Final = 64
-"""How many records of one datagram are looked at: a flight has a dozen, and each may cost a decryption."""
+"""How many records of one datagram are parsed: a flight has a dozen, and each may cost a decryption."""
 MAX_DEFERRED_RECORDS: Final = 10
 """How many records of an epoch whose keys are not known yet are kept for later."""
 KEY_UPDATE_AFTER: Final = 1 << 23
@@ -70,30 +72,6 @@ class Record(NamedTuple):
     number: RecordNumber
 
 
-class ReplayWindow:
-    """Remembers the last 256 sequence numbers of an epoch (RFC 9147 §4.5.1)."""
-
-    __slots__ = ("_seen", "highest")
-
-    def __init__(self) -> None:
-        self.highest = -1
-        self._seen = 0
-
-    def is_replay(self, sequence: int) -> bool:
-        """Return True if `sequence` was seen already or is too old to know."""
-        age = self.highest - sequence
-        return age >= 0 and (age >= _REPLAY_WINDOW or bool(self._seen >> age & 1))
-
-    def mark(self, sequence: int) -> None:
-        """Note that `sequence` was received; only after the record was authenticated."""
-        age = self.highest - sequence
-        if age < 0:
-            self._seen = ((self._seen << min(-age, _REPLAY_WINDOW)) | 1) & ((1 << _REPLAY_WINDOW) - 1)
-            self.highest = sequence
-        else:
-            self._seen |= 1 << age
-
-
 class Protection(Protocol):
     """How the records of one epoch are sealed and opened."""
 
@@ -108,10 +86,22 @@ class Protection(Protocol):
 
 
 class Plaintext:
-    """Epoch 0: DTLSPlaintext.
+    """Epoch 0: DTLSPlaintext (RFC 6347 §4.1, RFC 9147 §4).
 
     ```
-    | type 1 | version 2 | epoch 2 | sequence number 6 | length 2 | fragment |
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |      type     |            version            |    epoch …    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |    … epoch    |               sequence_number …               |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |               … sequence_number               |    length …   |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |    … length   |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                            fragment                           /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     ```
     """
 
@@ -128,7 +118,28 @@ class Plaintext:
 
 
 class Protection12:
-    """DTLSCiphertext of 1.2 with an AEAD (RFC 5246 §6.2.3.3, RFC 5288 §3, RFC 7905 §2)."""
+    """DTLSCiphertext of 1.2 with an AEAD (RFC 5246 §6.2.3.3, RFC 5288 §3, RFC 7905 §2).
+
+    ```
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |      type     |            version            |    epoch …    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |    … epoch    |               sequence_number …               |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |               … sequence_number               |    length …   |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |    … length   |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /     nonce_explicit (8 bytes with GCM, none with ChaCha20)     /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                           ciphertext                          /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                         tag (16 bytes)                        /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    ```
+    """
 
     __slots__ = ("_aead", "_explicit", "_fixed_iv", "_iv", "overhead")
 
@@ -167,7 +178,21 @@ class Protection13:
     """DTLSCiphertext of 1.3 (RFC 9147 §4) with sequence number encryption (§4.2.3).
 
     ```
-    | 0 0 1 C S L E E | [connection id] | sequence number 1 or 2 | [length 2] | encrypted record |
+     0 1 2 3 4 5 6 7
+    +-+-+-+-+-+-+-+-+
+    |0|0|1|C|S|L|E E|   E E: the two low bits of the epoch
+    +-+-+-+-+-+-+-+-+
+    / connection id /   if C, which was never negotiated
+    +-+-+-+-+-+-+-+-+
+    |   sequence    |   encrypted; 16 bits if S, else 8
+    |    number     |
+    +-+-+-+-+-+-+-+-+
+    |    length     |   16 bits if L, else to the end of the datagram
+    |               |
+    +-+-+-+-+-+-+-+-+
+    /   encrypted   /   DTLSInnerPlaintext: content, its type (8 bits), zeros;
+    /    record     /   then the tag
+    +-+-+-+-+-+-+-+-+
     ```
     """
 
@@ -211,7 +236,7 @@ class _ReadEpoch:
 
     def __init__(self, protection: Protection12 | Protection13 | None) -> None:
         self.protection = protection
-        self.window = ReplayWindow()
+        self.window = ReplayWindow(REPLAY_WINDOW_SIZE)
         self.forgeries = 0
         self.expires: Instant | None = None
 
@@ -224,7 +249,7 @@ class _WriteEpoch:
         self.next_sequence = 0
 
 
-def _reconstruct(wire: int, bits: int, highest: int) -> int:
+def _reconstruct_sequence_number(wire: int, bits: int, highest: int) -> int:
     """Return the sequence number nearest to the one after `highest` that ends in `wire` (RFC 9147 §4.2.2)."""
     span = 1 << bits
     expected = highest + 1
@@ -239,9 +264,9 @@ def _reconstruct(wire: int, bits: int, highest: int) -> int:
 class RecordLayer:
     """The epochs of both directions, and the way from datagrams to records and back.
 
-    Reading: `current` is the newest epoch that the peer was heard in, `newest` the newest whose keys are known;
-    they differ while the peer may still be sending in the old one. The one before `current` is kept for a while
-    in 1.3, for late records and retransmitted Finished messages.
+    Reading: `current` is the newest epoch of which a record was authenticated, `newest` the newest whose keys are
+    known; they differ while the peer may still be sending in the old one. The one before `current` is kept for a
+    while in 1.3, for late records and retransmitted Finished messages.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -254,7 +279,7 @@ class RecordLayer:
         self.newest_read_epoch = 0
         self.write_epoch = 0
         self._deferred: list[bytes] = []
-        self._deferred_at = 0
+        self._deferred_epoch = 0
         self._now: Instant = 0.0
 
     def set_version(self, version: Version) -> None:
@@ -269,7 +294,7 @@ class RecordLayer:
         self._write[epoch] = _WriteEpoch(protection)
         self.write_epoch = epoch
 
-    def forget_write_epochs(self, needed: set[int]) -> None:
+    def discard_write_epochs(self, needed: set[int]) -> None:
         """Drop the keys of old write epochs that no unacknowledged message needs."""
         for epoch in [epoch for epoch in self._write if epoch != self.write_epoch and epoch not in needed]:
             del self._write[epoch]
@@ -283,7 +308,7 @@ class RecordLayer:
         state = self._write[epoch]
         number = RecordNumber(epoch, state.next_sequence)
         if number.sequence > _MAX_SEQUENCE:
-            raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, FailureReason.AEAD_LIMIT)
+            raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, DtlsFailure.AEAD_LIMIT)
         state.next_sequence += 1
         return number, state.protection.seal(content_type, number, payload)
 
@@ -301,9 +326,9 @@ class RecordLayer:
 
     def take_deferred(self) -> list[bytes]:
         """Return the records that came before their keys, to be opened again."""
-        if self._deferred_at == self.newest_read_epoch:
+        if self._deferred_epoch == self.newest_read_epoch:
             return []  # no keys came since: there is nothing to open them with
-        self._deferred_at = self.newest_read_epoch
+        self._deferred_epoch = self.newest_read_epoch
         deferred, self._deferred = self._deferred, []
         return deferred
 
@@ -407,7 +432,7 @@ class RecordLayer:
         mask = state.protection.mask(body[:16])
         hidden = int.from_bytes(datagram[start + 1 : start + 1 + sequence_length], "big")
         wire = hidden ^ int.from_bytes(mask[:sequence_length], "big")
-        sequence = _reconstruct(wire, 8 * sequence_length, state.window.highest)
+        sequence = _reconstruct_sequence_number(wire, 8 * sequence_length, state.window.highest)
         if state.window.is_replay(sequence):
             self._drop("replayed")
             return None, following
@@ -422,10 +447,10 @@ class RecordLayer:
             self._count_forgery(state)
             return None, following
         if len(inner) > MAX_PLAINTEXT_LENGTH + 1:
-            raise HandshakeFailure(AlertDescription.RECORD_OVERFLOW, FailureReason.RECORD_TOO_LONG)
+            raise HandshakeFailure(AlertDescription.RECORD_OVERFLOW, DtlsFailure.RECORD_TOO_LONG)
         content = inner.rstrip(b"\0")
         if not content:
-            raise HandshakeFailure(AlertDescription.UNEXPECTED_MESSAGE, FailureReason.EMPTY_RECORD)
+            raise HandshakeFailure(AlertDescription.UNEXPECTED_MESSAGE, DtlsFailure.EMPTY_RECORD)
         return self._accept(state, Record(content[-1], content[:-1], RecordNumber(epoch, sequence))), following
 
     def _reconstruct_epoch(self, low_bits: int) -> int:
@@ -437,16 +462,16 @@ class RecordLayer:
         self._drop("forged")
         state.forgeries += 1
         if state.forgeries > _MAX_FORGERIES:
-            raise HandshakeFailure(AlertDescription.BAD_RECORD_MAC, FailureReason.AEAD_LIMIT)
+            raise HandshakeFailure(AlertDescription.BAD_RECORD_MAC, DtlsFailure.AEAD_LIMIT)
 
     def _accept(self, state: _ReadEpoch, record: Record) -> Record:
         if len(record.payload) > MAX_PLAINTEXT_LENGTH:
-            raise HandshakeFailure(AlertDescription.RECORD_OVERFLOW, FailureReason.RECORD_TOO_LONG)
+            raise HandshakeFailure(AlertDescription.RECORD_OVERFLOW, DtlsFailure.RECORD_TOO_LONG)
         if state.protection is not None:
-            state.window.mark(record.number.sequence)
+            state.window.accept(record.number.sequence)
         epoch = record.number.epoch
         if epoch > self.current_read_epoch:
-            # The peer has moved on. 1.2 never looks back; 1.3 keeps one epoch, for a while.
+            # The peer sends in a new epoch. 1.2 drops the old one at once; 1.3 keeps it for a while.
             for old in [old for old in self._read if old < self.current_read_epoch]:
                 del self._read[old]
             if self.version is Version.DTLS_1_3:

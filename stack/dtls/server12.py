@@ -14,19 +14,19 @@ is not ECDHE with an AEAD.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Final
+from typing import ClassVar, Final
 
 from stack.core.errors import ParseError
 from stack.core.machine import Instant
 from stack.dtls.alerts import (
     AlertDescription,
-    FailureReason,
+    DtlsFailure,
     HandshakeFailure,
     illegal_parameter,
-    unexpected_message,
 )
-from stack.dtls.context import Context
+from stack.dtls.context import HandshakeContext
 from stack.dtls.extensions import (
     EMPTY_RENEGOTIATION_INFO,
     UNCOMPRESSED_POINTS,
@@ -38,19 +38,17 @@ from stack.dtls.keys12 import Keys12
 from stack.dtls.messages import (
     DOWNGRADE_SENTINEL_12,
     RANDOM_LENGTH,
-    Certificate12,
-    CertificateRequest12,
     CertificateVerify,
     ClientHello,
-    ClientKeyExchange,
     HandshakeType,
     ServerHello,
-    ServerKeyExchange,
 )
+from stack.dtls.messages12 import Certificate12, CertificateRequest12, ClientKeyExchange, ServerKeyExchange
 from stack.dtls.negotiate import (
     answer_alpn,
     answer_use_srtp,
     choose_cipher_suite,
+    parse_client_hello,
     parse_groups,
     parse_signature_algorithms,
 )
@@ -58,12 +56,13 @@ from stack.dtls.reassembly import HandshakeMessage
 from stack.dtls.record import Protection12
 from stack.dtls.signatures import PublicKey, SignatureScheme, choose_scheme, sign, verify
 from stack.dtls.suites import SUITES, Version
+from stack.dtls.transitions import Transitions, following_states
 
 _RENEGOTIATION_SCSV: Final = 0x00FF  # RFC 5746 §3.3
 _CERTIFICATE_TYPES: Final = bytes((64, 1))  # ecdsa_sign, rsa_sign
 
 
-class State(Enum):
+class Server12State(Enum):
     """What the server waits for."""
 
     CLIENT_HELLO = "client hello"
@@ -74,14 +73,29 @@ class State(Enum):
     CONNECTED = "connected"
 
 
+TRANSITIONS: Final[Transitions[Server12State]] = {
+    (Server12State.CLIENT_HELLO, HandshakeType.CLIENT_HELLO): (
+        Server12State.CERTIFICATE,
+        Server12State.CLIENT_KEY_EXCHANGE,
+    ),
+    (Server12State.CERTIFICATE, HandshakeType.CERTIFICATE): (Server12State.CLIENT_KEY_EXCHANGE,),
+    (Server12State.CLIENT_KEY_EXCHANGE, HandshakeType.CLIENT_KEY_EXCHANGE): (
+        Server12State.CERTIFICATE_VERIFY,
+        Server12State.FINISHED,
+    ),
+    (Server12State.CERTIFICATE_VERIFY, HandshakeType.CERTIFICATE_VERIFY): (Server12State.FINISHED,),
+    (Server12State.FINISHED, HandshakeType.FINISHED): (Server12State.CONNECTED,),
+}
+
+
 class Server12:
     """One server handshake."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: HandshakeContext) -> None:
         self._context = context
-        self._channel = context.channel
+        self._layer = context.layer
         self._config = context.config
-        self._state = State.CLIENT_HELLO
+        self._state = Server12State.CLIENT_HELLO
         self._transcript = bytearray()
         self._server_random = b""
         self._exchange: KeyExchange | None = None
@@ -92,7 +106,7 @@ class Server12:
     @property
     def is_complete(self) -> bool:
         """True once both Finished messages are through."""
-        return self._state is State.CONNECTED
+        return self._state is Server12State.CONNECTED
 
     @property
     def can_send(self) -> bool:
@@ -101,22 +115,21 @@ class Server12:
 
     def handle_message(self, message: HandshakeMessage, now: Instant) -> None:
         """Take the next message of the client."""
-        state, kind = self._state, message.msg_type
-        if state is State.CERTIFICATE and kind == HandshakeType.CERTIFICATE:
-            self._handle_certificate(message)
-        elif state is State.CLIENT_KEY_EXCHANGE and kind == HandshakeType.CLIENT_KEY_EXCHANGE:
-            self._handle_client_key_exchange(message)
-        elif state is State.CERTIFICATE_VERIFY and kind == HandshakeType.CERTIFICATE_VERIFY:
-            self._handle_certificate_verify(message)
-        elif state is State.FINISHED and kind == HandshakeType.FINISHED:
-            self._handle_finished(message, now)
-        else:
-            raise unexpected_message(detail=f"type {kind} while waiting for {state.value}")
+        following = following_states(TRANSITIONS, self._state, message.msg_type)
+        state = self._HANDLERS[message.msg_type](self, message, now)
+        assert state in following
+        self._state = state
 
     # Our first flight
 
     def handle_client_hello(self, hello: ClientHello, message: HandshakeMessage, now: Instant) -> None:
-        """Answer the ClientHello."""
+        """Take the ClientHello, which version negotiation has parsed already."""
+        self._state = self._answer_client_hello(hello, message, now)
+
+    def _handle_client_hello(self, message: HandshakeMessage, now: Instant) -> Server12State:
+        return self._answer_client_hello(parse_client_hello(message.body), message, now)
+
+    def _answer_client_hello(self, hello: ClientHello, message: HandshakeMessage, now: Instant) -> Server12State:
         config, negotiated = self._config, self._context.negotiated
         self._check_hello(hello)
         suite = choose_cipher_suite(config, hello.cipher_suites, Version.DTLS_1_2)
@@ -126,9 +139,7 @@ class Server12:
         negotiated.cipher_suite, negotiated.group, negotiated.signature_scheme = suite, group, scheme
         negotiated.extended_master_secret = ExtensionType.EXTENDED_MASTER_SECRET in hello.extensions
         if config.require_extended_master_secret and not negotiated.extended_master_secret:
-            raise HandshakeFailure(
-                AlertDescription.HANDSHAKE_FAILURE, FailureReason.EXTENDED_MASTER_SECRET_REQUIRED
-            )
+            raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, DtlsFailure.EXTENDED_MASTER_SECRET_REQUIRED)
         self._context.client_random = hello.random
         self._server_random = self._make_random()
         self._transcript += message.transcript12
@@ -140,7 +151,7 @@ class Server12:
             compression_method=0,
             extensions=self._server_extensions(hello),
         )
-        self._channel.expect_no_more()
+        self._layer.require_message_boundary()
         self._send(HandshakeType.SERVER_HELLO, answer.serialize())
         self._send(HandshakeType.CERTIFICATE, Certificate12(config.certificate.chain).serialize())
         self._send(HandshakeType.SERVER_KEY_EXCHANGE, self._server_key_exchange(group, scheme))
@@ -148,29 +159,31 @@ class Server12:
             request = CertificateRequest12(_CERTIFICATE_TYPES, tuple(config.signature_schemes))
             self._send(HandshakeType.CERTIFICATE_REQUEST, request.serialize())
         self._send(HandshakeType.SERVER_HELLO_DONE, b"")
-        self._channel.finish_flight(now)
-        self._state = State.CERTIFICATE if config.request_client_certificate else State.CLIENT_KEY_EXCHANGE
+        self._layer.finish_flight(now)
+        return (
+            Server12State.CERTIFICATE if config.request_client_certificate else Server12State.CLIENT_KEY_EXCHANGE
+        )
 
     def _check_hello(self, hello: ClientHello) -> None:
         if 0 not in hello.compression_methods:
-            raise illegal_parameter(FailureReason.UNSUPPORTED_COMPRESSION)
+            raise illegal_parameter(DtlsFailure.UNSUPPORTED_COMPRESSION)
         formats = hello.extensions.get(ExtensionType.EC_POINT_FORMATS)
         if formats is not None and 0 not in parse_point_formats(formats):  # RFC 8422 §5.1.2
-            raise illegal_parameter(FailureReason.BAD_EXTENSION, "uncompressed points are not supported")
+            raise illegal_parameter(DtlsFailure.BAD_EXTENSION, "uncompressed points are not supported")
         renegotiation = hello.extensions.get(ExtensionType.RENEGOTIATION_INFO)
         if renegotiation is not None and renegotiation != EMPTY_RENEGOTIATION_INFO:  # RFC 5746 §3.6
-            raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, FailureReason.RENEGOTIATION_MISMATCH)
+            raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, DtlsFailure.RENEGOTIATION_MISMATCH)
         if hello.extensions.get(ExtensionType.EXTENDED_MASTER_SECRET):
             raise ParseError("extended_master_secret is not empty")
 
     def _choose_group(self, hello: ClientHello) -> NamedGroup:
         groups = parse_groups(hello.extensions)
         for group in self._config.groups:
-            # Without the extension the choice is ours (RFC 8422 §4); P-256 is what everybody has.
+            # Without the extension the choice is ours (RFC 8422 §4); every peer has P-256.
             wanted = group is NamedGroup.SECP256R1 if groups is None else group in groups
             if wanted and group is not NamedGroup.X25519MLKEM768:
                 return group
-        raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, FailureReason.NO_SHARED_GROUP)
+        raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, DtlsFailure.NO_SHARED_GROUP)
 
     def _make_random(self) -> bytes:
         random = self._context.entropy(RANDOM_LENGTH)
@@ -201,20 +214,20 @@ class Server12:
         return ServerKeyExchange(group, public, scheme, signature).serialize()
 
     def _send(self, kind: HandshakeType, body: bytes) -> None:
-        self._transcript += self._channel.send_message(kind, body).transcript12
+        self._transcript += self._layer.send_message(kind, body).transcript12
 
     # The client's flight
 
-    def _handle_certificate(self, message: HandshakeMessage) -> None:
+    def _handle_certificate(self, message: HandshakeMessage, now: Instant) -> Server12State:
         certificate = Certificate12.parse(message.body)
         self._transcript += message.transcript12
         if certificate.chain:
             self._peer_key = self._context.accept_peer_chain(certificate.chain)
         elif self._config.require_client_certificate:  # RFC 5246 §7.4.6
-            raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, FailureReason.NO_CERTIFICATE)
-        self._state = State.CLIENT_KEY_EXCHANGE
+            raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, DtlsFailure.NO_CERTIFICATE)
+        return Server12State.CLIENT_KEY_EXCHANGE
 
-    def _handle_client_key_exchange(self, message: HandshakeMessage) -> None:
+    def _handle_client_key_exchange(self, message: HandshakeMessage, now: Instant) -> Server12State:
         exchange = ClientKeyExchange.parse(message.body)
         negotiated = self._context.negotiated
         assert self._exchange is not None
@@ -230,12 +243,11 @@ class Server12:
         self._exchange = None
         self._protections = self._keys.protections()
         self._context.log_secret("CLIENT_RANDOM", self._keys.master_secret)
-        if self._peer_key is None:
-            self._expect_finished()
-        else:
-            self._state = State.CERTIFICATE_VERIFY
+        if self._peer_key is not None:
+            return Server12State.CERTIFICATE_VERIFY
+        return self._expect_finished()
 
-    def _handle_certificate_verify(self, message: HandshakeMessage) -> None:
+    def _handle_certificate_verify(self, message: HandshakeMessage, now: Instant) -> Server12State:
         proof = CertificateVerify.parse(message.body)
         assert self._peer_key is not None
         offered = self._config.signature_schemes
@@ -243,33 +255,41 @@ class Server12:
         verify(proof.algorithm, self._peer_key, proof.signature, signed, Version.DTLS_1_2, offered)
         self._context.negotiated.peer_signature_scheme = proof.algorithm
         self._transcript += message.transcript12
-        self._expect_finished()
+        return self._expect_finished()
 
-    def _expect_finished(self) -> None:
+    def _expect_finished(self) -> Server12State:
         """The client's next message comes under the new keys, and only under them."""
         assert self._protections is not None
-        self._channel.expect_no_more()
-        self._channel.records.install_read_epoch(1, self._protections[0])
-        self._state = State.FINISHED
+        self._layer.require_message_boundary()
+        self._layer.records.install_read_epoch(1, self._protections[0])
+        return Server12State.FINISHED
 
-    def _handle_finished(self, message: HandshakeMessage, now: Instant) -> None:
+    def _handle_finished(self, message: HandshakeMessage, now: Instant) -> Server12State:
         keys, protections = self._keys, self._protections
         assert keys is not None
         assert protections is not None
         if not hmac.compare_digest(keys.verify_data(b"client finished", bytes(self._transcript)), message.body):
-            raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, FailureReason.BAD_FINISHED)
+            raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, DtlsFailure.BAD_FINISHED)
         self._transcript += message.transcript12
-        self._channel.expect_no_more()
-        self._channel.send_change_cipher_spec()
-        self._channel.records.install_write_epoch(1, protections[1])
-        self._channel.send_message(
+        self._layer.require_message_boundary()
+        self._layer.send_change_cipher_spec()
+        self._layer.records.install_write_epoch(1, protections[1])
+        self._layer.send_message(
             HandshakeType.FINISHED, keys.verify_data(b"server finished", bytes(self._transcript))
         )
-        # RFC 6347 §4.2.4: nobody answers the last flight; it is repeated when the client repeats its own.
-        self._channel.finish_flight(now, expects_answer=False)
-        self._channel.in_handshake = False
+        # RFC 6347 §4.2.4: the last flight is not answered; it is repeated when the client repeats its own.
+        self._layer.finish_flight(now, expects_answer=False)
+        self._layer.in_handshake = False
         self._transcript.clear()
-        self._state = State.CONNECTED
+        return Server12State.CONNECTED
+
+    _HANDLERS: ClassVar[Mapping[int, Callable[[Server12, HandshakeMessage, Instant], Server12State]]] = {
+        HandshakeType.CLIENT_HELLO: _handle_client_hello,
+        HandshakeType.CERTIFICATE: _handle_certificate,
+        HandshakeType.CLIENT_KEY_EXCHANGE: _handle_client_key_exchange,
+        HandshakeType.CERTIFICATE_VERIFY: _handle_certificate_verify,
+        HandshakeType.FINISHED: _handle_finished,
+    }
 
     # After the handshake
 

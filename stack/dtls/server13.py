@@ -15,19 +15,19 @@ post-handshake authentication, and the compatibility mode, which DTLS forbids.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Final
+from typing import ClassVar, Final
 
+from stack.core.dtls_role import DtlsRole
 from stack.core.machine import Instant
 from stack.dtls.alerts import (
     AlertDescription,
-    FailureReason,
+    DtlsFailure,
     HandshakeFailure,
     illegal_parameter,
-    unexpected_message,
 )
-from stack.dtls.config import Role
-from stack.dtls.context import Context
+from stack.dtls.context import HandshakeContext
 from stack.dtls.extensions import (
     ExtensionType,
     KeyShareEntry,
@@ -48,14 +48,12 @@ from stack.dtls.keys13 import (
 from stack.dtls.messages import (
     HELLO_RETRY_REQUEST_RANDOM,
     RANDOM_LENGTH,
-    Certificate13,
-    CertificateRequest13,
     CertificateVerify,
     ClientHello,
-    EncryptedExtensions,
     HandshakeType,
     ServerHello,
 )
+from stack.dtls.messages13 import Certificate13, CertificateRequest13, EncryptedExtensions
 from stack.dtls.negotiate import (
     answer_alpn,
     answer_use_srtp,
@@ -68,12 +66,13 @@ from stack.dtls.post13 import PostHandshake13
 from stack.dtls.reassembly import HandshakeMessage
 from stack.dtls.signatures import PublicKey, SignatureScheme, choose_scheme, sign, verify
 from stack.dtls.suites import SUITES, CipherSuite, Version
+from stack.dtls.transitions import Transitions, following_states
 
 _COOKIE_LENGTH: Final = 32
 _VERSION_13: Final = Version.DTLS_1_3.to_bytes(2, "big")
 
 
-class State(Enum):
+class Server13State(Enum):
     """What the server waits for."""
 
     CLIENT_HELLO = "client hello"
@@ -83,14 +82,31 @@ class State(Enum):
     CONNECTED = "connected"
 
 
+TRANSITIONS: Final[Transitions[Server13State]] = {
+    (Server13State.CLIENT_HELLO, HandshakeType.CLIENT_HELLO): (
+        Server13State.CLIENT_HELLO,
+        Server13State.CERTIFICATE,
+        Server13State.FINISHED,
+    ),
+    (Server13State.CERTIFICATE, HandshakeType.CERTIFICATE): (
+        Server13State.CERTIFICATE_VERIFY,
+        Server13State.FINISHED,
+    ),
+    (Server13State.CERTIFICATE_VERIFY, HandshakeType.CERTIFICATE_VERIFY): (Server13State.FINISHED,),
+    (Server13State.FINISHED, HandshakeType.FINISHED): (Server13State.CONNECTED,),
+}
+"""A ClientHello that is answered with a HelloRetryRequest keeps the state. From CONNECTED on `post13.py` takes the
+messages."""
+
+
 class Server13:
     """One server handshake."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: HandshakeContext) -> None:
         self._context = context
-        self._channel = context.channel
+        self._layer = context.layer
         self._config = context.config
-        self._state = State.CLIENT_HELLO
+        self._state = Server13State.CLIENT_HELLO
         self._first_hello: ClientHello | None = None
         self._retry_group: NamedGroup | None = None
         self._retry_cookie: bytes | None = None
@@ -102,7 +118,7 @@ class Server13:
     @property
     def is_complete(self) -> bool:
         """True once the client's Finished is verified."""
-        return self._state is State.CONNECTED
+        return self._state is Server13State.CONNECTED
 
     @property
     def can_send(self) -> bool:
@@ -111,29 +127,30 @@ class Server13:
 
     def handle_message(self, message: HandshakeMessage, now: Instant) -> None:
         """Take the next message of the client."""
-        state, kind = self._state, message.msg_type
-        if state is State.CONNECTED and self._post is not None:
+        if self._post is not None:
             self._post.handle_message(message, now)
-        elif state is State.CLIENT_HELLO and kind == HandshakeType.CLIENT_HELLO:
-            self.handle_client_hello(parse_client_hello(message.body), message, now)
-        elif state is State.CERTIFICATE and kind == HandshakeType.CERTIFICATE:
-            self._handle_certificate(message)
-        elif state is State.CERTIFICATE_VERIFY and kind == HandshakeType.CERTIFICATE_VERIFY:
-            self._handle_certificate_verify(message)
-        elif state is State.FINISHED and kind == HandshakeType.FINISHED:
-            self._handle_finished(message)
-        else:
-            raise unexpected_message(detail=f"type {kind} while waiting for {state.value}")
+            return
+        following = following_states(TRANSITIONS, self._state, message.msg_type)
+        state = self._HANDLERS[message.msg_type](self, message, now)
+        assert state in following
+        self._state = state
 
     # The hellos
 
     def handle_client_hello(self, hello: ClientHello, message: HandshakeMessage, now: Instant) -> None:
+        """Take the first ClientHello, which version negotiation has parsed already."""
+        self._state = self._answer_client_hello(hello, message, now)
+
+    def _handle_client_hello(self, message: HandshakeMessage, now: Instant) -> Server13State:
+        return self._answer_client_hello(parse_client_hello(message.body), message, now)
+
+    def _answer_client_hello(self, hello: ClientHello, message: HandshakeMessage, now: Instant) -> Server13State:
         """Answer the first ClientHello, or the second after a HelloRetryRequest."""
         negotiated = self._context.negotiated
         if hello.compression_methods != b"\0":  # RFC 8446 §4.1.2
-            raise illegal_parameter(FailureReason.UNSUPPORTED_COMPRESSION)
+            raise illegal_parameter(DtlsFailure.UNSUPPORTED_COMPRESSION)
         if hello.cookie:  # RFC 9147 §5.3
-            raise illegal_parameter(FailureReason.BAD_COOKIE, "legacy_cookie is not empty")
+            raise illegal_parameter(DtlsFailure.BAD_COOKIE, "legacy_cookie is not empty")
         check_certificate_authorities(hello.extensions)
         suite = choose_cipher_suite(self._config, hello.cipher_suites, Version.DTLS_1_3)
         if self._first_hello is None:
@@ -147,55 +164,56 @@ class Server13:
         share = self._choose_share(hello)
         if schemes is None:
             raise HandshakeFailure(
-                AlertDescription.MISSING_EXTENSION, FailureReason.MISSING_EXTENSION, "signature_algorithms"
+                AlertDescription.MISSING_EXTENSION, DtlsFailure.MISSING_EXTENSION, "signature_algorithms"
             )
         if share is None or (self._config.cookie and self._first_hello is None):
             self._send_hello_retry_request(hello, share is None, now)
-            return
+            return Server13State.CLIENT_HELLO
         scheme = choose_scheme(
             self._config.signature_schemes, schemes, self._config.certificate.private_key, Version.DTLS_1_3
         )
         self._send_server_flight(hello, share, scheme, now)
+        return Server13State.CERTIFICATE if self._config.request_client_certificate else Server13State.FINISHED
 
     def _choose_share(self, hello: ClientHello) -> KeyShareEntry | None:
         """Return the best share that the client sent; None if it has to be asked for another."""
         groups = parse_groups(hello.extensions)
         body = hello.extensions.get(ExtensionType.KEY_SHARE)
         if groups is None or body is None:  # RFC 8446 §9.2
-            missing = FailureReason.MISSING_EXTENSION if groups is None else FailureReason.MISSING_KEY_SHARE
+            missing = DtlsFailure.MISSING_EXTENSION if groups is None else DtlsFailure.MISSING_KEY_SHARE
             raise HandshakeFailure(AlertDescription.MISSING_EXTENSION, missing)
         shares = parse_client_key_shares(body)
         by_group = {share.group: share for share in shares}
         if len(by_group) != len(shares):
-            raise illegal_parameter(FailureReason.DUPLICATE_KEY_SHARE)
+            raise illegal_parameter(DtlsFailure.DUPLICATE_KEY_SHARE)
         common = [group for group in self._config.groups if group in groups]
         if not common:
-            raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, FailureReason.NO_SHARED_GROUP)
+            raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, DtlsFailure.NO_SHARED_GROUP)
         if self._retry_group is not None:
             # RFC 8446 §4.2.8: after a retry there is one share, of the group that was asked for.
             if list(by_group) != [self._retry_group]:
-                raise illegal_parameter(FailureReason.WRONG_GROUP, "not the group that was asked for")
+                raise illegal_parameter(DtlsFailure.WRONG_GROUP, "not the group that was asked for")
             return by_group[self._retry_group]
         # Any share that is here beats a better group that would cost a round trip.
         for group in common:
             if group in by_group:
                 return by_group[group]
         if self._first_hello is not None:
-            raise illegal_parameter(FailureReason.WRONG_GROUP, "shares changed without need")
+            raise illegal_parameter(DtlsFailure.WRONG_GROUP, "shares changed without need")
         self._retry_group = common[0]
         return None
 
     def _check_second_hello(self, first: ClientHello, second: ClientHello, suite: CipherSuite) -> None:
         """RFC 8446 §4.1.2: what may change after a HelloRetryRequest is the share and the cookie."""
         if second.random != first.random or second.cipher_suites != first.cipher_suites:
-            raise illegal_parameter(FailureReason.SECOND_HELLO_MISMATCH)
+            raise illegal_parameter(DtlsFailure.SECOND_HELLO_MISMATCH)
         if suite != self._context.negotiated.cipher_suite:
-            raise illegal_parameter(FailureReason.CIPHER_CHANGED)
+            raise illegal_parameter(DtlsFailure.CIPHER_CHANGED)
         if self._retry_cookie is not None:
             body = second.extensions.get(ExtensionType.COOKIE)
             cookie = b"" if body is None else parse_vector16(body, "cookie")
             if not hmac.compare_digest(cookie, self._retry_cookie):
-                raise illegal_parameter(FailureReason.BAD_COOKIE)
+                raise illegal_parameter(DtlsFailure.BAD_COOKIE)
 
     def _send_hello_retry_request(self, hello: ClientHello, wants_share: bool, now: Instant) -> None:
         negotiated = self._context.negotiated
@@ -214,20 +232,20 @@ class Server13:
         )
         self._transcript.replace_by_message_hash()
         self._send(HandshakeType.SERVER_HELLO, retry.serialize())
-        self._channel.finish_flight(now)
+        self._layer.finish_flight(now)
 
     # Our flight
 
     def _send(self, kind: HandshakeType, body: bytes) -> None:
-        self._transcript.add(self._channel.send_message(kind, body).transcript13)
+        self._transcript.add(self._layer.send_message(kind, body).transcript13)
 
     def _send_server_flight(
         self, hello: ClientHello, share: KeyShareEntry, scheme: SignatureScheme, now: Instant
     ) -> None:
-        context, records = self._context, self._channel.records
+        context, records = self._context, self._layer.records
         negotiated = context.negotiated
         assert negotiated.cipher_suite is not None
-        self._channel.expect_no_more()
+        self._layer.require_message_boundary()
         negotiated.group = NamedGroup(share.group)
         public, secret = answer_exchange(negotiated.group, share.key_exchange, context.entropy)
         server_hello = ServerHello(
@@ -268,8 +286,7 @@ class Server13:
         context.log_secret("CLIENT_TRAFFIC_SECRET_0", keys.client_application)
         context.log_secret("SERVER_TRAFFIC_SECRET_0", keys.server_application)
         context.log_secret("EXPORTER_SECRET", keys.exporter or b"")
-        self._channel.finish_flight(now)
-        self._state = State.CERTIFICATE if self._config.request_client_certificate else State.FINISHED
+        self._layer.finish_flight(now)
 
     def _encrypted_extensions(self, hello: ClientHello) -> EncryptedExtensions:
         negotiated = self._context.negotiated
@@ -282,22 +299,21 @@ class Server13:
 
     # The client's flight
 
-    def _handle_certificate(self, message: HandshakeMessage) -> None:
+    def _handle_certificate(self, message: HandshakeMessage, now: Instant) -> Server13State:
         certificate = Certificate13.parse(message.body)
         if certificate.context:
-            raise illegal_parameter(FailureReason.DECODE_ERROR, "certificate_request_context is not ours")
+            raise illegal_parameter(DtlsFailure.DECODE_ERROR, "certificate_request_context is not ours")
         if certificate.leaf_extensions:
-            raise HandshakeFailure(AlertDescription.UNSUPPORTED_EXTENSION, FailureReason.UNEXPECTED_EXTENSION)
+            raise HandshakeFailure(AlertDescription.UNSUPPORTED_EXTENSION, DtlsFailure.UNEXPECTED_EXTENSION)
         self._transcript.add(message.transcript13)
         if certificate.chain:
             self._peer_key = self._context.accept_peer_chain(certificate.chain)
-            self._state = State.CERTIFICATE_VERIFY
-        elif self._config.require_client_certificate:
-            raise HandshakeFailure(AlertDescription.CERTIFICATE_REQUIRED, FailureReason.NO_CERTIFICATE)
-        else:
-            self._state = State.FINISHED
+            return Server13State.CERTIFICATE_VERIFY
+        if self._config.require_client_certificate:
+            raise HandshakeFailure(AlertDescription.CERTIFICATE_REQUIRED, DtlsFailure.NO_CERTIFICATE)
+        return Server13State.FINISHED
 
-    def _handle_certificate_verify(self, message: HandshakeMessage) -> None:
+    def _handle_certificate_verify(self, message: HandshakeMessage, now: Instant) -> Server13State:
         proof = CertificateVerify.parse(message.body)
         assert self._peer_key is not None
         content = signed_content(CLIENT_SIGNATURE_CONTEXT, self._transcript.digest())
@@ -305,20 +321,27 @@ class Server13:
         verify(proof.algorithm, self._peer_key, proof.signature, content, Version.DTLS_1_3, offered)
         self._context.negotiated.peer_signature_scheme = proof.algorithm
         self._transcript.add(message.transcript13)
-        self._state = State.FINISHED
+        return Server13State.FINISHED
 
-    def _handle_finished(self, message: HandshakeMessage) -> None:
+    def _handle_finished(self, message: HandshakeMessage, now: Instant) -> Server13State:
         keys = self._keys
         assert keys is not None
         expected = keys.verify_data(keys.client_handshake, self._transcript.digest())
         if not hmac.compare_digest(expected, message.body):
-            raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, FailureReason.BAD_FINISHED)
-        self._channel.expect_no_more()
-        self._channel.records.install_read_epoch(3, keys.protection(keys.client_application))
-        self._channel.in_handshake = False
-        self._channel.send_ack()  # RFC 9147 §5.8.1: nothing else tells the client that its Finished arrived
-        self._post = PostHandshake13(self._channel, keys, Role.SERVER)
-        self._state = State.CONNECTED
+            raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, DtlsFailure.BAD_FINISHED)
+        self._layer.require_message_boundary()
+        self._layer.records.install_read_epoch(3, keys.protection(keys.client_application))
+        self._layer.in_handshake = False
+        self._layer.send_ack()  # RFC 9147 §5.8.1: nothing else tells the client that its Finished arrived
+        self._post = PostHandshake13(self._layer, keys, DtlsRole.SERVER)
+        return Server13State.CONNECTED
+
+    _HANDLERS: ClassVar[Mapping[int, Callable[[Server13, HandshakeMessage, Instant], Server13State]]] = {
+        HandshakeType.CLIENT_HELLO: _handle_client_hello,
+        HandshakeType.CERTIFICATE: _handle_certificate,
+        HandshakeType.CERTIFICATE_VERIFY: _handle_certificate_verify,
+        HandshakeType.FINISHED: _handle_finished,
+    }
 
     # After the handshake
 

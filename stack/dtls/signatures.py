@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from stack.dtls.alerts import AlertDescription, FailureReason, HandshakeFailure, illegal_parameter
+from stack.dtls.alerts import AlertDescription, DtlsFailure, HandshakeFailure, illegal_parameter
 from stack.dtls.suites import Authentication, Version
 
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519PrivateKey
@@ -105,7 +105,7 @@ def choose_scheme(
     for scheme in ours:
         if scheme in theirs and fits(scheme, key, version):
             return scheme
-    raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, FailureReason.NO_COMMON_SIGNATURE_ALGORITHM)
+    raise HandshakeFailure(AlertDescription.HANDSHAKE_FAILURE, DtlsFailure.NO_COMMON_SIGNATURE_ALGORITHM)
 
 
 def sign(scheme: SignatureScheme, key: PrivateKey, data: bytes) -> bytes:
@@ -130,7 +130,7 @@ def verify(
 ) -> None:
     """Check the peer's signature; `HandshakeFailure` if it was not offered, does not fit or does not verify."""
     if scheme not in offered or not fits(scheme, key, version):
-        raise illegal_parameter(FailureReason.WRONG_SIGNATURE_ALGORITHM, f"{scheme:#06x}")
+        raise illegal_parameter(DtlsFailure.WRONG_SIGNATURE_ALGORITHM, f"{scheme:#06x}")
     known = SignatureScheme(scheme)
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
@@ -143,4 +143,4 @@ def verify(
         else:
             key.verify(signature, data, padding.PKCS1v15(), _PKCS1[known])
     except InvalidSignature:
-        raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, FailureReason.BAD_SIGNATURE) from None
+        raise HandshakeFailure(AlertDescription.DECRYPT_ERROR, DtlsFailure.BAD_SIGNATURE) from None

@@ -9,6 +9,8 @@ agreed.answer.serialize(), agreed.audio.payload_type, agreed.dtls_role
 Pure functions without state. The page `docs/sdp.md` says how an offer travels through the files.
 """
 
+from stack.core.certificate_fingerprint import CertificateFingerprint
+from stack.core.dtls_role import DtlsRole
 from stack.sdp.description import (
     MAX_CANDIDATES,
     MAX_FORMATS,
@@ -23,7 +25,6 @@ from stack.sdp.grammar import (
     Attribute,
     Connection,
     ExtMap,
-    Fingerprint,
     Group,
     MediaDirection,
     Msid,
@@ -40,7 +41,6 @@ from stack.sdp.parameters import (
     AudioParameters,
     Codec,
     DataParameters,
-    DtlsRole,
     LocalAudio,
     LocalData,
     LocalParameters,
@@ -63,12 +63,12 @@ __all__ = [
     "UNLIMITED_MESSAGE_SIZE",
     "Attribute",
     "AudioParameters",
+    "CertificateFingerprint",
     "Codec",
     "Connection",
     "DataParameters",
     "DtlsRole",
     "ExtMap",
-    "Fingerprint",
     "Group",
     "LocalAudio",
     "LocalData",

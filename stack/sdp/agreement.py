@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from stack.core.certificate_fingerprint import TRUSTED_HASHES, CertificateFingerprint
+from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
 from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import (
-    TRUSTED_HASHES,
-    Fingerprint,
     RtpMap,
     parse_message_size,
     parse_number,
@@ -25,7 +25,6 @@ from stack.sdp.parameters import (
     DEFAULT_MAX_MESSAGE_SIZE,
     AudioParameters,
     DataParameters,
-    DtlsRole,
     Negotiation,
     NegotiationError,
     NegotiationFailure,
@@ -52,7 +51,7 @@ def remote_transport(remote: SessionDescription, tagged: MediaDescription) -> Me
 
 def _no_fingerprint(section: MediaDescription) -> str:
     """Say what is there instead of a fingerprint that a certificate could be held against."""
-    found = sorted({each.algorithm for each in section.parsed("fingerprint", Fingerprint.parse)})
+    found = sorted({each.algorithm for each in section.parsed("fingerprint", CertificateFingerprint.parse)})
     if not section.has("fingerprint"):
         return "no a=fingerprint; the certificate must be told by one"
     if not found:

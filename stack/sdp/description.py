@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from typing import Self, TypeVar
 
+from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.errors import ParseError
 from stack.core.trace import Counters
 from stack.sdp.grammar import (
@@ -26,7 +27,6 @@ from stack.sdp.grammar import (
     CandidateSummary,
     Connection,
     ExtMap,
-    Fingerprint,
     Group,
     Line,
     MediaDirection,
@@ -172,9 +172,9 @@ class MediaDescription(_Attributes):
         return tuple(dict.fromkeys(option for value in self.values("ice-options") for option in value.split()))
 
     @property
-    def fingerprints(self) -> tuple[Fingerprint, ...]:
+    def fingerprints(self) -> tuple[CertificateFingerprint, ...]:
         """The certificate's hashes, strongest first; those of functions that prove nothing are left out."""
-        parsed = set(self.parsed("fingerprint", Fingerprint.parse))
+        parsed = set(self.parsed("fingerprint", CertificateFingerprint.parse))
         return tuple(sorted((f for f in parsed if f.strength), key=lambda f: (-f.strength, f.value)))
 
     @property
@@ -387,7 +387,7 @@ def _parse_rtpmap(text: str) -> tuple[int, RtpMap]:
 _SKIPPABLE: Mapping[str, Callable[[str], object]] = {
     "candidate": CandidateSummary.parse,
     "extmap": ExtMap.parse,
-    "fingerprint": Fingerprint.parse,
+    "fingerprint": CertificateFingerprint.parse,
     "group": Group.parse,
     "max-message-size": parse_message_size,
     "mid": _parse_mid,

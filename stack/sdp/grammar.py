@@ -30,10 +30,6 @@ MAX_LINES = 2_048
 
 _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]+")  # RFC 8866 §9, token
 _ICE_CHARS = re.compile(r"[A-Za-z0-9+/]+")  # RFC 8839 §5.4, ice-char; the browsers keep to it
-_HEX_DIGEST = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2})*")
-_DIGEST_SIZES = {"sha-1": 20, "sha-224": 28, "sha-256": 32, "sha-384": 48, "sha-512": 64}
-TRUSTED_HASHES = ("sha-256", "sha-384", "sha-512")
-"""Hash functions of which a certificate can be told by; any other one proves nothing (RFC 8122 §5)."""
 
 
 class Line(NamedTuple):
@@ -292,39 +288,6 @@ class ExtMap:
         """Return the value of `a=extmap`."""
         direction = "" if self.direction is MediaDirection.SENDRECV else f"/{self.direction.value}"
         return f"{self.id}{direction} {self.uri}"
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """The hash of a certificate (RFC 8122 §5): algorithm in lower case, value in upper-case hex with colons."""
-
-    algorithm: str
-    value: str
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read the value of `a=fingerprint`; letter case does not matter."""
-        algorithm, _, value = text.strip().partition(" ")
-        algorithm, value = parse_token(algorithm, "hash function").lower(), value.strip().upper()
-        if _HEX_DIGEST.fullmatch(value) is None:
-            raise ParseError("a fingerprint is not colon-separated hex")
-        if len(value) != _DIGEST_SIZES.get(algorithm, (len(value) + 1) // 3) * 3 - 1:
-            raise ParseError(f"a fingerprint of the wrong length for {algorithm}")
-        return cls(algorithm, value)
-
-    def serialize(self) -> str:
-        """Return the value of `a=fingerprint`."""
-        return f"{self.algorithm} {self.value}"
-
-    @property
-    def digest(self) -> bytes:
-        """The hash as bytes."""
-        return bytes.fromhex(self.value.replace(":", ""))
-
-    @property
-    def strength(self) -> int:
-        """Size of the hash in bytes; 0 for a function that no certificate is told by (see `TRUSTED_HASHES`)."""
-        return _DIGEST_SIZES[self.algorithm] if self.algorithm in TRUSTED_HASHES else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
 from stack.core.header_extensions import URI_MID
 from stack.sdp import compose
@@ -33,7 +34,6 @@ from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import STATIC_PAYLOAD_TYPES, ExtMap, MediaDirection, RtpMap, Setup
 from stack.sdp.parameters import (
     Codec,
-    DtlsRole,
     LocalAudio,
     LocalParameters,
     Negotiation,

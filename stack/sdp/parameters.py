@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from stack.core.certificate_fingerprint import CertificateFingerprint
+from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, RemoteError
 from stack.core.header_extensions import URI_AUDIO_LEVEL
 from stack.sdp.description import SessionDescription
-from stack.sdp.grammar import Fingerprint, MediaDirection, Msid, RtpMap, Setup
+from stack.sdp.grammar import MediaDirection, Msid, RtpMap, Setup
 from stack.sdp.portable import Portable
 
 UNLIMITED_MESSAGE_SIZE = 0
@@ -44,13 +46,6 @@ class NegotiationError(RemoteError):
         super().__init__(f"{failure.value}: {detail}")
         self.failure = failure
         self.detail = detail
-
-
-class DtlsRole(Enum):
-    """Which part of the DTLS handshake falls to us (RFC 5763 §5: setup:active is the client)."""
-
-    CLIENT = "client"
-    SERVER = "server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +129,7 @@ class LocalParameters(Portable):
 
     ice_ufrag: str
     ice_pwd: str
-    fingerprint: Fingerprint
+    fingerprint: CertificateFingerprint
     session_id: int
     session_version: int = 1
     candidates: tuple[str, ...] = ()
@@ -210,7 +205,7 @@ class Negotiation(Portable):
     remote_ice_pwd: str
     remote_ice_lite: bool
     remote_ice_options: tuple[str, ...]
-    remote_fingerprints: tuple[Fingerprint, ...]
+    remote_fingerprints: tuple[CertificateFingerprint, ...]
     remote_candidates: tuple[str, ...]
     remote_end_of_candidates: bool
     ice_controlling: bool

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from stack import dtls, ice, sctp, sdp
+from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
 from stack.core.header_extensions import (
     URI_ABS_SEND_TIME,
@@ -21,12 +22,13 @@ from stack.core.header_extensions import (
     URI_TRANSPORT_CC,
 )
 from stack.core.machine import Address, Entropy, Instant
+from stack.core.srtp_profile import SrtpProfile
 from stack.rtp import ExtensionIds, PlayoutDelay, RtpCodec, RtpConfig, RtpTransport
 
 SRTP_PROFILES = (
-    dtls.SrtpProfile.AEAD_AES_128_GCM,
-    dtls.SrtpProfile.AES128_CM_HMAC_SHA1_80,
-    dtls.SrtpProfile.AEAD_AES_256_GCM,
+    SrtpProfile.AEAD_AES_128_GCM,
+    SrtpProfile.AES128_CM_HMAC_SHA1_80,
+    SrtpProfile.AEAD_AES_256_GCM,
 )
 """Cheapest first: GCM needs no separate HMAC."""
 
@@ -107,11 +109,10 @@ def make_local_parameters(
             rtcp_feedback=("nack", "transport-cc"),
             red=True,
         )
-    fingerprint = certificate.fingerprint()
     return sdp.LocalParameters(
         ice_ufrag=credentials.ufrag,
         ice_pwd=credentials.password,
-        fingerprint=sdp.Fingerprint.parse(str(fingerprint)),
+        fingerprint=certificate.fingerprint(),
         session_id=int.from_bytes(entropy(8), "big") >> 2,
         candidates=tuple(_candidate_line(candidate) for candidate in candidates),
         ice_lite=wishes.ice_lite,
@@ -161,14 +162,13 @@ def make_dtls(
     agreed = parameters.negotiation
     config = dtls.DtlsConfig(
         certificate,
-        tuple(dtls.Fingerprint.parse(fingerprint.serialize()) for fingerprint in agreed.remote_fingerprints),
+        agreed.remote_fingerprints,
         min_version=version or dtls.Version.DTLS_1_2,
         max_version=version or dtls.Version.DTLS_1_3,
         # Agreed on without sound too: it costs nothing, and werift gives up a call for data alone otherwise.
         srtp_profiles=SRTP_PROFILES,
     )
-    role = dtls.Role.CLIENT if agreed.dtls_role is sdp.DtlsRole.CLIENT else dtls.Role.SERVER
-    return dtls.DtlsEndpoint(role, config, entropy)
+    return dtls.DtlsEndpoint(agreed.dtls_role, config, entropy)
 
 
 def make_rtp(
@@ -218,7 +218,7 @@ def make_channels(parameters: SessionParameters, entropy: Entropy) -> sctp.Chann
     if ours is None or agreed is None:
         return None
     config = sctp.SctpConfig(
-        is_dtls_client=parameters.negotiation.dtls_role is sdp.DtlsRole.CLIENT,
+        is_dtls_client=parameters.negotiation.dtls_role is DtlsRole.CLIENT,
         local_port=ours.sctp_port,
         remote_port=agreed.remote_sctp_port,
         max_message_size=ours.max_message_size,

@@ -28,12 +28,12 @@ from stack.dtls import (
     ApplicationData,
     Certificate,
     DtlsEndpoint,
-    FailureReason,
+    DtlsFailed,
+    DtlsFailure,
     HandshakeComplete,
     PeerClosed,
     Version,
 )
-from stack.dtls import Failed as DtlsFailed
 from stack.ice import (
     Candidate,
     ConsentExpired,
@@ -59,7 +59,7 @@ from stack.session.parameters import (
     make_rtp,
 )
 from stack.session.statistics import DtlsState, SessionStatistics, Traffic, describe
-from stack.srtp import SrtpProfile, keying_material_length, split_keying_material
+from stack.srtp import keying_material_length, split_keying_material
 
 SETUP_TIMEOUT = 30.0
 """Seconds from the making of a session to `Connected`; after that it is given up."""
@@ -473,7 +473,7 @@ class Session:
             elif isinstance(event, PeerClosed):
                 self._end(EndReason.PEER_CLOSED)
             elif isinstance(event, DtlsFailed):
-                mismatch = event.reason is FailureReason.FINGERPRINT_MISMATCH
+                mismatch = event.reason is DtlsFailure.FINGERPRINT_MISMATCH
                 reason = EndReason.FINGERPRINT_MISMATCH if mismatch else EndReason.DTLS_FAILED
                 self._end(reason, str(event))
         self._send_dtls()
@@ -490,7 +490,7 @@ class Session:
             return
         assert self._path is not None
         if self._media is not None and event.srtp_profile is not None:
-            profile = SrtpProfile(event.srtp_profile)
+            profile = event.srtp_profile
             material = self._dtls.export_keying_material(_EXPORTER_LABEL, None, keying_material_length(profile))
             is_client = self.parameters.negotiation.dtls_role is DtlsRole.CLIENT
             self._media.install(
@@ -509,7 +509,7 @@ class Session:
                 event.version.label,
                 event.cipher_suite.name,
                 event.group.name,
-                SrtpProfile(event.srtp_profile).name if event.srtp_profile is not None else None,
+                event.srtp_profile.name if event.srtp_profile is not None else None,
                 dict(self.steps),
             )
         )

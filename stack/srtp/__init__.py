@@ -4,16 +4,15 @@
 primitives of `cryptography`. Both answer to the interface `SrtpTransform`.
 """
 
+from stack.core.srtp_profile import SrtpProfile
 from stack.srtp.context import SrtpContext
 from stack.srtp.engine import SrtpEngine
-from stack.srtp.profile import MasterKey, SrtpProfile, keying_material_length, split_keying_material
-from stack.srtp.replay import ReplayWindow
+from stack.srtp.master_key import MasterKey, keying_material_length, split_keying_material
 from stack.srtp.transform import MAX_REMOTE_SOURCES, SrtpError, SrtpFailure, SrtpTransform
 
 __all__ = [
     "MAX_REMOTE_SOURCES",
     "MasterKey",
-    "ReplayWindow",
     "SrtpContext",
     "SrtpEngine",
     "SrtpError",

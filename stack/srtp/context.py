@@ -1,15 +1,40 @@
 """SRTP and SRTCP written to be read, on top of AES-CTR, HMAC and AES-GCM (RFC 3711 §3, RFC 7714 §8–9).
 
-    SRTP                                  SRTCP
-    +---------------------------+         +---------------------------+
-    | RTP header … extension    | clear   | first RTCP header + SSRC  | clear
-    +---------------------------+         +---------------------------+
-    | payload, padding          | secret  | rest of the compound      | secret
-    +---------------------------+         +---------------------------+
-    | tag (16 AEAD, 10 HMAC)    |         | tag (AEAD)                |
-    +---------------------------+         | E | SRTCP index           | clear
-                                          | tag (HMAC)                |
-                                          +---------------------------+
+SRTP (RFC 3711 §3.1, RFC 7714 §8; the tag has 16 bytes in an AEAD, 10 or 4 in HMAC-SHA1):
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |V=2|P|X|   CC  |M|      PT     |        sequence number        |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                           timestamp                           |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                              SSRC                             |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                    CSRCs, header extension                    /  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                        payload, padding                       /  authenticated and encrypted
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                       authentication tag                      /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+SRTCP (RFC 3711 §3.4, RFC 7714 §9; E says whether it is encrypted):
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |V=2|P|    RC   |       PT      |             length            |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                       SSRC of the sender                      |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                  rest of the compound packet                  /  authenticated and encrypted
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                 authentication tag, of an AEAD                /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |E|                         SRTCP index                         |  authenticated
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    /                authentication tag, of HMAC-SHA1               /
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
 The 48-bit index of an RTP packet never travels: its lower 16 bits are the sequence number, the upper 32 (the
 rollover counter) are counted on both sides. `engine.py` is the same over libsrtp and two to six times faster;
@@ -28,12 +53,15 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from stack.core.errors import LocalError
+from stack.core.replay_window import ReplayWindow
 from stack.core.serial import SERIAL16
+from stack.core.srtp_profile import SrtpProfile
 from stack.srtp.kdf import SessionKeys, aes_counter_mode, derive_rtcp_keys, derive_rtp_keys
-from stack.srtp.profile import MasterKey, SrtpProfile
-from stack.srtp.replay import ReplayWindow
+from stack.srtp.master_key import MasterKey
 from stack.srtp.transform import MAX_REMOTE_SOURCES, SrtpError, SrtpFailure
 
+REPLAY_WINDOW_SIZE = 128
+"""Packets that are remembered; RFC 3711 §3.3.2 asks for at least 64. The same as libsrtp's."""
 _RTP_FIXED_HEADER = 12
 _RTCP_CLEAR = 8
 _RTCP_INDEX = 4
@@ -107,8 +135,8 @@ class GcmCipher:
             raise SrtpError(SrtpFailure.AUTHENTICATION) from None
 
 
-def _make_cipher(profile: SrtpProfile, keys: SessionKeys) -> CounterModeCipher | GcmCipher:
-    return GcmCipher(keys) if profile.is_aead else CounterModeCipher(keys, profile.tag_length)
+def _make_cipher(profile: SrtpProfile, keys: SessionKeys, tag_length: int) -> CounterModeCipher | GcmCipher:
+    return GcmCipher(keys) if profile.is_aead else CounterModeCipher(keys, tag_length)
 
 
 class _Source:
@@ -117,13 +145,13 @@ class _Source:
     __slots__ = ("next_rtcp_index", "rtcp", "rtp")
 
     def __init__(self) -> None:
-        self.rtp = ReplayWindow()
-        self.rtcp = ReplayWindow()
+        self.rtp = ReplayWindow(REPLAY_WINDOW_SIZE)
+        self.rtcp = ReplayWindow(REPLAY_WINDOW_SIZE)
         self.next_rtcp_index = 0
 
     def rtp_index(self, sequence_number: int) -> int:
         """Return the index that `sequence_number` most likely has (RFC 3711 §3.3.1)."""
-        if self.rtp.highest is None:
+        if self.rtp.highest < 0:
             return sequence_number
         index = SERIAL16.unwrap(sequence_number, self.rtp.highest)
         return index if index >= 0 else sequence_number  # nothing comes before a rollover counter of zero
@@ -133,8 +161,8 @@ class _Direction:
     """The keys of one direction, and what is known of each SSRC that uses them."""
 
     def __init__(self, profile: SrtpProfile, rtp_keys: SessionKeys, rtcp_keys: SessionKeys) -> None:
-        self.rtp = _make_cipher(profile, rtp_keys)
-        self.rtcp = _make_cipher(profile, rtcp_keys)
+        self.rtp = _make_cipher(profile, rtp_keys, profile.rtp_tag_length)
+        self.rtcp = _make_cipher(profile, rtcp_keys, profile.rtcp_tag_length)
         self.sources: dict[bytes, _Source] = {}
 
     def source(self, ssrc: bytes) -> _Source:
@@ -154,7 +182,8 @@ class SrtpContext:
     def __init__(self, profile: SrtpProfile, local: MasterKey, remote: MasterKey) -> None:
         local.check(profile)
         remote.check(profile)
-        self._tag_length = profile.tag_length
+        self._rtp_tag_length = profile.rtp_tag_length
+        self._rtcp_tag_length = profile.rtcp_tag_length
         self._local = _Direction(profile, derive_rtp_keys(profile, local), derive_rtcp_keys(profile, local))
         self._remote = _Direction(profile, derive_rtp_keys(profile, remote), derive_rtcp_keys(profile, remote))
 
@@ -162,7 +191,8 @@ class SrtpContext:
     def from_session_keys(cls, profile: SrtpProfile, local: SessionKeys, remote: SessionKeys) -> Self:
         """Return a context that uses session keys as they are, for RTP and RTCP alike: the RFCs' examples do."""
         context = cls.__new__(cls)
-        context._tag_length = profile.tag_length
+        context._rtp_tag_length = profile.rtp_tag_length
+        context._rtcp_tag_length = profile.rtcp_tag_length
         context._local = _Direction(profile, local, local)
         context._remote = _Direction(profile, remote, remote)
         return context
@@ -191,18 +221,18 @@ class SrtpContext:
     def unprotect(self, packet: bytes) -> bytes:
         """Return the SRTP packet as RTP; raise `SrtpError` if it was forged, replayed or is none."""
         split = _rtp_header_length(packet)
-        if len(packet) < split + self._tag_length:
+        if len(packet) < split + self._rtp_tag_length:
             raise SrtpError(SrtpFailure.MALFORMED, "no room for a tag")
         header, ssrc = packet[:split], packet[8:12]
         source = self._remote.known_source(ssrc)
         index = source.rtp_index(_U16.unpack_from(packet, 2)[0])
-        if not source.rtp.is_fresh(index):
+        if source.rtp.is_replay(index):
             raise SrtpError(SrtpFailure.REPLAY)
         cipher = self._remote.rtp
         if isinstance(cipher, GcmCipher):
             payload = cipher.open(ssrc, index, packet[split:], header)
         else:
-            secret, tag = packet[: -self._tag_length], packet[-self._tag_length :]
+            secret, tag = packet[: -self._rtp_tag_length], packet[-self._rtp_tag_length :]
             cipher.verify(secret + _U32.pack(index >> 16), tag)
             payload = cipher.crypt(ssrc, index, secret[split:])
         # RFC 3711 §3.3: window and rollover counter move only for a packet that was authenticated.
@@ -230,7 +260,7 @@ class SrtpContext:
 
     def unprotect_rtcp(self, packet: bytes) -> bytes:
         """Return the SRTCP packet as RTCP; raise `SrtpError` if it was forged, replayed or is none."""
-        if len(packet) < _RTCP_CLEAR + self._tag_length + _RTCP_INDEX or packet[0] >> 6 != 2:
+        if len(packet) < _RTCP_CLEAR + self._rtcp_tag_length + _RTCP_INDEX or packet[0] >> 6 != 2:
             raise SrtpError(SrtpFailure.MALFORMED, "not an SRTCP packet")
         ssrc = packet[4:8]
         source = self._remote.known_source(ssrc)
@@ -245,29 +275,29 @@ class SrtpContext:
 
     def _open_rtcp_gcm(self, cipher: GcmCipher, source: _Source, packet: bytes) -> tuple[int, bytes]:
         word, trailer = _U32.unpack(packet[-_RTCP_INDEX:])[0], packet[-_RTCP_INDEX:]
-        index = _fresh_rtcp_index(source, word)
+        index = _unseen_rtcp_index(source, word)
         ssrc, sealed = packet[4:8], packet[:-_RTCP_INDEX]
         if word & _ENCRYPTED:
             header = packet[:_RTCP_CLEAR]
             return index, header + cipher.open(ssrc, index, sealed[_RTCP_CLEAR:], header + trailer)
         # RFC 7714 §9.3: authenticated only, so all of the packet is associated data.
-        plain = sealed[: -self._tag_length]
-        cipher.open(ssrc, index, sealed[-self._tag_length :], plain + trailer)
+        plain = sealed[: -self._rtcp_tag_length]
+        cipher.open(ssrc, index, sealed[-self._rtcp_tag_length :], plain + trailer)
         return index, plain
 
     def _open_rtcp_counter_mode(
         self, cipher: CounterModeCipher, source: _Source, packet: bytes
     ) -> tuple[int, bytes]:
-        authenticated, tag = packet[: -self._tag_length], packet[-self._tag_length :]
+        authenticated, tag = packet[: -self._rtcp_tag_length], packet[-self._rtcp_tag_length :]
         word = _U32.unpack(authenticated[-_RTCP_INDEX:])[0]
-        index = _fresh_rtcp_index(source, word)
+        index = _unseen_rtcp_index(source, word)
         cipher.verify(authenticated, tag)
         header, body = packet[:_RTCP_CLEAR], authenticated[_RTCP_CLEAR:-_RTCP_INDEX]
         return index, header + (cipher.crypt(packet[4:8], index, body) if word & _ENCRYPTED else body)
 
 
-def _fresh_rtcp_index(source: _Source, word: int) -> int:
+def _unseen_rtcp_index(source: _Source, word: int) -> int:
     index = word & _MAX_RTCP_INDEX
-    if not source.rtcp.is_fresh(index):
+    if source.rtcp.is_replay(index):
         raise SrtpError(SrtpFailure.REPLAY)
     return index

@@ -9,11 +9,13 @@ from __future__ import annotations
 from pylibsrtp import Error, Policy, Session
 
 from stack.core.errors import LocalError
-from stack.srtp.profile import MasterKey, SrtpProfile
+from stack.core.srtp_profile import SrtpProfile
+from stack.srtp.master_key import MasterKey
 from stack.srtp.transform import MAX_REMOTE_SOURCES, SrtpError, SrtpFailure
 
 _POLICY = {
     SrtpProfile.AES128_CM_HMAC_SHA1_80: Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
+    SrtpProfile.AES128_CM_HMAC_SHA1_32: Policy.SRTP_PROFILE_AES128_CM_SHA1_32,
     SrtpProfile.AEAD_AES_128_GCM: Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
     SrtpProfile.AEAD_AES_256_GCM: Policy.SRTP_PROFILE_AEAD_AES_256_GCM,
 }
@@ -31,7 +33,7 @@ _FAILURE = {
 class SrtpEngine:
     """Both directions of one call over libsrtp; see `SrtpTransform` for the contract.
 
-    It owns the rollover counters and replay windows of every SSRC that it has seen: whoever else protects
+    It owns the rollover counters and replay windows of every SSRC that it has seen: a second engine
     under the same keys would repeat nonces.
     """
 
@@ -65,7 +67,7 @@ class SrtpEngine:
         try:
             plain: bytes = self._inbound.unprotect(packet)
         except (Error, ValueError) as error:
-            raise _refusal(error) from None
+            raise _srtp_error(error) from None
         if not known:
             self._remote_sources.add(ssrc)
         return plain
@@ -87,12 +89,12 @@ class SrtpEngine:
         try:
             plain: bytes = self._inbound.unprotect_rtcp(packet)
         except (Error, ValueError) as error:
-            raise _refusal(error) from None
+            raise _srtp_error(error) from None
         if not known:
             self._remote_sources.add(ssrc)
         return plain
 
 
-def _refusal(error: Exception) -> SrtpError:
+def _srtp_error(error: Exception) -> SrtpError:
     detail = str(error)
     return SrtpError(_FAILURE.get(detail, SrtpFailure.MALFORMED), detail)

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from stack.srtp.profile import MasterKey, SrtpProfile
+from stack.core.srtp_profile import SrtpProfile
+from stack.srtp.master_key import MasterKey
 
 _KDF_SALT_LENGTH = 14
 _LABEL_OFFSET = 7  # label || index DIV rate is 7 bytes, aligned with the end of the 14-byte salt

@@ -1,4 +1,4 @@
-"""Two endpoints and the road between them: loss, duplicates and reordering from a seed, in virtual time."""
+"""Two endpoints and the network between them: loss, duplicates and reordering from a seed, in virtual time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
-from stack.dtls import Certificate, DtlsConfig, DtlsEndpoint, DtlsEvent, Role
+from stack.dtls import Certificate, DtlsConfig, DtlsEndpoint, DtlsEvent, DtlsRole
 from tests.sim.arrivals import Arrivals, Ending
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,10 +22,10 @@ CLIENT_CERTIFICATE = Certificate.generate(entropy(1), EPOCH)
 SERVER_CERTIFICATE = Certificate.generate(entropy(2), EPOCH)
 
 
-def config(role: Role, **changes: Any) -> DtlsConfig:
+def config(role: DtlsRole, **changes: Any) -> DtlsConfig:
     """A configuration in which each side knows the other's fingerprint."""
     own, peer = CLIENT_CERTIFICATE, SERVER_CERTIFICATE
-    if role is Role.SERVER:
+    if role is DtlsRole.SERVER:
         own, peer = peer, own
     settings: dict[str, Any] = {"certificate": own, "peer_fingerprints": (peer.fingerprint(),)} | changes
     return DtlsConfig(**settings)
@@ -44,26 +44,29 @@ class Pair:
         duplicate: float = 0.0,
         jitter: float = 0.0,
         delay: float = 0.02,
-        filter: Callable[[Role, bytes, int], bytes | None] | None = None,
+        filter: Callable[[DtlsRole, bytes, int], bytes | None] | None = None,
     ) -> None:
-        self.client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT, **(client or {})), entropy(seed + 100))
-        self.server = DtlsEndpoint(Role.SERVER, config(Role.SERVER, **(server or {})), entropy(seed + 200))
+        self.client = DtlsEndpoint(DtlsRole.CLIENT, config(DtlsRole.CLIENT, **(client or {})), entropy(seed + 100))
+        self.server = DtlsEndpoint(DtlsRole.SERVER, config(DtlsRole.SERVER, **(server or {})), entropy(seed + 200))
         self.now = 0.0
-        self.events: dict[Role, list[DtlsEvent]] = {Role.CLIENT: [], Role.SERVER: []}
-        self.sent: dict[Role, list[bytes]] = {Role.CLIENT: [], Role.SERVER: []}
+        self.events: dict[DtlsRole, list[DtlsEvent]] = {DtlsRole.CLIENT: [], DtlsRole.SERVER: []}
+        self.sent: dict[DtlsRole, list[bytes]] = {DtlsRole.CLIENT: [], DtlsRole.SERVER: []}
         self._random = Random(seed)
         self._arrivals = Arrivals(seed)
-        self._endings = {Role.CLIENT: Ending("client", self.client), Role.SERVER: Ending("server", self.server)}
+        self._endings = {
+            DtlsRole.CLIENT: Ending("client", self.client),
+            DtlsRole.SERVER: Ending("server", self.server),
+        }
         self._loss, self._duplicate, self._jitter, self._delay = loss, duplicate, jitter, delay
         self._filter = filter
-        self._wire: list[tuple[float, int, Role, bytes]] = []
+        self._wire: list[tuple[float, int, DtlsRole, bytes]] = []
         self._count = 0
 
-    def endpoint(self, role: Role) -> DtlsEndpoint:
-        return self.client if role is Role.CLIENT else self.server
+    def endpoint(self, role: DtlsRole) -> DtlsEndpoint:
+        return self.client if role is DtlsRole.CLIENT else self.server
 
     def pump(self) -> None:
-        for role in Role:
+        for role in DtlsRole:
             endpoint = self.endpoint(role)
             events = endpoint.drain_events()
             for event in events:
@@ -77,7 +80,7 @@ class Pair:
                 for _ in range(2 if self._random.random() < self._duplicate else 1):
                     self._count += 1
                     at = self.now + self._delay + self._random.random() * self._jitter
-                    peer = Role.SERVER if role is Role.CLIENT else Role.CLIENT
+                    peer = DtlsRole.SERVER if role is DtlsRole.CLIENT else DtlsRole.CLIENT
                     heapq.heappush(self._wire, (self._arrivals.reading(peer, at), self._count, peer, passed))
 
     def run(self, until: float = 300.0) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stack.core.trace import Counters
-from stack.dtls import DtlsEndpoint, NamedGroup, Role, SrtpProfile, Version
+from stack.dtls import DtlsEndpoint, DtlsRole, NamedGroup, SrtpProfile, Version
 from stack.dtls.messages import ClientHello, HandshakeType, ServerHello
 from stack.dtls.reassembly import Fragment, Reassembler
 from stack.dtls.record import RecordLayer
@@ -40,7 +40,7 @@ def messages_of(datagrams: list[bytes]) -> list[tuple[int, bytes]]:
 def test_a_server_answers_in_either_order(browser: str, backwards: bool, version: Version) -> None:
     datagrams = hello_datagrams(browser)
     assert len(datagrams) == 2
-    server = DtlsEndpoint(Role.SERVER, config(Role.SERVER, max_version=version), entropy(1))
+    server = DtlsEndpoint(DtlsRole.SERVER, config(DtlsRole.SERVER, max_version=version), entropy(1))
     first, second = reversed(datagrams) if backwards else datagrams
     server.handle_datagram(first, 0.0)
     assert server.drain_transmits() == []

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.core.errors import ParseError
-from stack.dtls import AlertDescription, Certificate, Failed, FailureReason, HandshakeComplete, Role, Version
+from stack.dtls import AlertDescription, Certificate, DtlsFailed, DtlsFailure, DtlsRole, HandshakeComplete, Version
 from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import peer_public_key
 from stack.dtls.der import read_certificate
@@ -61,7 +61,7 @@ def certificate(
     validity: bytes = b"",
     extensions: bytes | None = None,
 ) -> bytes:
-    """A certificate whose signature is nonsense: nobody looks at it."""
+    """A certificate whose signature is nonsense: it is not checked."""
     subject = subject or name(b"WebRTC")
     dates = tlv(0x17, b"260101000000Z"), tlv(0x17, b"270101000000Z")
     info = key.public_key().public_bytes(
@@ -118,7 +118,7 @@ def test_such_a_certificate_connects_on_either_side(fault: str, version: Version
     settings = {"certificate": odd, "peer_fingerprints": (odd.fingerprint(),)}
     pair = Pair(settings | {"max_version": version}, settings)
     pair.handshake()
-    for role in Role:
+    for role in DtlsRole:
         assert [type(event) for event in pair.events[role]] == [HandshakeComplete]
         assert pair.endpoint(role).peer_certificate == odd.der
 
@@ -127,7 +127,7 @@ def test_such_a_certificate_connects_on_either_side(fault: str, version: Version
 def test_a_key_usage_without_signing_is_still_refused(bits: bytes) -> None:
     with pytest.raises(HandshakeFailure) as caught:
         peer_public_key(certificate(extensions=sequence(extension(b"\x06\x01\x2a", b""), key_usage(bits))))
-    assert caught.value.reason is FailureReason.KEY_USAGE
+    assert caught.value.reason is DtlsFailure.KEY_USAGE
 
 
 @pytest.mark.parametrize("version", [Version.DTLS_1_2, Version.DTLS_1_3])
@@ -138,11 +138,11 @@ def test_a_key_on_a_curve_that_we_do_not_name_is_refused(curve: ec.EllipticCurve
     with pytest.raises(HandshakeFailure) as caught:
         peer_public_key(odd.der)
     assert caught.value.alert is AlertDescription.UNSUPPORTED_CERTIFICATE
-    if version is Version.DTLS_1_2:  # in 1.3 no scheme fits such a key, so nobody can even try
+    if version is Version.DTLS_1_2:  # in 1.3 no scheme fits such a key, so no client can try
         pair = Pair({"certificate": odd, "max_version": version}, {"peer_fingerprints": (odd.fingerprint(),)})
         pair.handshake()
-        (event,) = (event for event in pair.events[Role.SERVER] if isinstance(event, Failed))
-        assert (event.reason, event.remote) == (FailureReason.BAD_CERTIFICATE, False)
+        (event,) = (event for event in pair.events[DtlsRole.SERVER] if isinstance(event, DtlsFailed))
+        assert (event.reason, event.remote) == (DtlsFailure.BAD_CERTIFICATE, False)
 
 
 def test_rsa_keys_are_found_as_well() -> None:
@@ -150,7 +150,7 @@ def test_rsa_keys_are_found_as_well() -> None:
     assert peer_public_key(certificate(key)) == key.public_key()
     with pytest.raises(HandshakeFailure) as caught:
         peer_public_key(certificate(rsa.generate_private_key(65537, 1024)).replace(b"\x05\0", b"\x05\1", 1))
-    assert caught.value.reason is FailureReason.BAD_CERTIFICATE
+    assert caught.value.reason is DtlsFailure.BAD_CERTIFICATE
 
 
 def test_what_the_library_makes_is_read_the_same_way() -> None:

@@ -11,18 +11,18 @@ from stack.core.errors import LocalError
 from stack.dtls import (
     AlertDescription,
     ApplicationData,
+    CertificateFingerprint,
     CipherSuite,
     DtlsConfig,
     DtlsEndpoint,
-    Failed,
-    FailureReason,
-    Fingerprint,
+    DtlsEndpointState,
+    DtlsFailed,
+    DtlsFailure,
+    DtlsRole,
     HandshakeComplete,
     NamedGroup,
     PeerClosed,
-    Role,
     SrtpProfile,
-    State,
     Version,
 )
 from stack.dtls.suites import SUITES
@@ -35,7 +35,7 @@ SRTP_LABEL = "EXTRACTOR-dtls_srtp"
 
 
 def assert_connected(pair: Pair, version: Version) -> HandshakeComplete:
-    done = [[e for e in pair.events[role] if isinstance(e, HandshakeComplete)] for role in Role]
+    done = [[e for e in pair.events[role] if isinstance(e, HandshakeComplete)] for role in DtlsRole]
     assert [len(events) for events in done] == [1, 1], pair.events
     client, server = done[0][0], done[1][0]
     assert client.version is server.version is version
@@ -43,7 +43,7 @@ def assert_connected(pair: Pair, version: Version) -> HandshakeComplete:
     assert client.srtp_profile is server.srtp_profile
     assert client.peer_certificate == SERVER_CERTIFICATE.der
     assert server.peer_certificate == CLIENT_CERTIFICATE.der
-    exported = [pair.endpoint(role).export_keying_material(SRTP_LABEL, None, 60) for role in Role]
+    exported = [pair.endpoint(role).export_keying_material(SRTP_LABEL, None, 60) for role in DtlsRole]
     assert exported[0] == exported[1]
     assert len(set(exported[0])) > 10
     return client
@@ -51,15 +51,15 @@ def assert_connected(pair: Pair, version: Version) -> HandshakeComplete:
 
 def assert_data_flows(pair: Pair) -> None:
     pair.mend()
-    for role in Role:
+    for role in DtlsRole:
         pair.endpoint(role).send(b"from " + role.value.encode(), pair.now)
     pair.run(pair.now + 100)
-    assert ApplicationData(b"from client") in pair.events[Role.SERVER]
-    assert ApplicationData(b"from server") in pair.events[Role.CLIENT]
+    assert ApplicationData(b"from client") in pair.events[DtlsRole.SERVER]
+    assert ApplicationData(b"from server") in pair.events[DtlsRole.CLIENT]
 
 
-def failures(pair: Pair, role: Role) -> list[Failed]:
-    return [event for event in pair.events[role] if isinstance(event, Failed)]
+def failures(pair: Pair, role: DtlsRole) -> list[DtlsFailed]:
+    return [event for event in pair.events[role] if isinstance(event, DtlsFailed)]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_no_handshake_datagram_exceeds_the_mtu(version: Version, mtu: int) -> No
     pair = Pair({"max_version": version, "mtu": mtu}, {"mtu": mtu})
     pair.handshake()
     assert_connected(pair, version)
-    for role in Role:
+    for role in DtlsRole:
         assert max(len(data) for data in pair.sent[role]) <= mtu
 
 
@@ -147,8 +147,8 @@ def test_a_bad_link_only_takes_longer(version: Version, mtu: int, seed: int) -> 
 
 
 @pytest.mark.parametrize("version", [V12, V13])
-@pytest.mark.parametrize(("role", "index"), list(product(Role, (1, 2, 3))))
-def test_any_single_datagram_may_be_lost(version: Version, role: Role, index: int) -> None:
+@pytest.mark.parametrize(("role", "index"), list(product(DtlsRole, (1, 2, 3))))
+def test_any_single_datagram_may_be_lost(version: Version, role: DtlsRole, index: int) -> None:
     pair = Pair(
         {"max_version": version}, filter=lambda sender, data, n: None if (sender, n) == (role, index) else data
     )
@@ -184,33 +184,33 @@ def test_a_server_of_1_3_may_send_right_after_its_finished() -> None:
     pair.client.start(0.0)
     assert not pair.server.can_send
     pair.run(until=0.06)
-    assert pair.server.state is State.HANDSHAKE
+    assert pair.server.state is DtlsEndpointState.HANDSHAKE
     pair.server.send(b"early", 0.06)
     pair.run()
     assert_connected(pair, V13)
-    assert ApplicationData(b"early") in pair.events[Role.CLIENT]
+    assert ApplicationData(b"early") in pair.events[DtlsRole.CLIENT]
 
 
 @pytest.mark.parametrize("version", [V12, V13])
-@pytest.mark.parametrize("role", list(Role))
-def test_a_wrong_fingerprint_is_refused_in_the_handshake(version: Version, role: Role) -> None:
-    wrong = {"peer_fingerprints": (Fingerprint("sha-256", bytes(32)),)}
+@pytest.mark.parametrize("role", list(DtlsRole))
+def test_a_wrong_fingerprint_is_refused_in_the_handshake(version: Version, role: DtlsRole) -> None:
+    wrong = {"peer_fingerprints": (CertificateFingerprint("sha-256", bytes(32)),)}
     client: dict[str, Any] = {"max_version": version}
     server: dict[str, Any] = {}
-    (client if role is Role.CLIENT else server).update(wrong)
+    (client if role is DtlsRole.CLIENT else server).update(wrong)
     pair = Pair(client, server)
     pair.handshake()
     mine = failures(pair, role)
     assert [(f.reason, f.alert, f.remote) for f in mine] == [
-        (FailureReason.FINGERPRINT_MISMATCH, AlertDescription.BAD_CERTIFICATE, False)
+        (DtlsFailure.FINGERPRINT_MISMATCH, AlertDescription.BAD_CERTIFICATE, False)
     ]
     assert not any(isinstance(e, HandshakeComplete) for e in pair.events[role])
-    peer = Role.SERVER if role is Role.CLIENT else Role.CLIENT
+    peer = DtlsRole.SERVER if role is DtlsRole.CLIENT else DtlsRole.CLIENT
     told = failures(pair, peer)
     assert [(f.reason, f.alert, f.remote) for f in told] == [
-        (FailureReason.ALERT_RECEIVED, AlertDescription.BAD_CERTIFICATE, True)
+        (DtlsFailure.ALERT_RECEIVED, AlertDescription.BAD_CERTIFICATE, True)
     ]
-    if (version, role) != (V13, Role.SERVER):  # there the client is through before its certificate is seen
+    if (version, role) != (V13, DtlsRole.SERVER):  # there the client is through before its certificate is seen
         assert not any(isinstance(e, HandshakeComplete) for e in pair.events[peer])
 
 
@@ -220,16 +220,16 @@ def test_close_notify_reaches_the_peer_and_is_answered(version: Version) -> None
     pair.handshake()
     pair.client.close(pair.now)
     pair.run()
-    assert pair.events[Role.SERVER][-1] == PeerClosed()
-    assert pair.client.state is State.CLOSED
+    assert pair.events[DtlsRole.SERVER][-1] == PeerClosed()
+    assert pair.client.state is DtlsEndpointState.CLOSED
     with pytest.raises(LocalError):
         pair.client.send(b"late", pair.now)
     if version is V13:  # the other direction stays open until it is closed as well
         pair.server.send(b"still here", pair.now)
         pair.server.close(pair.now)
         pair.run()
-        assert ApplicationData(b"still here") in pair.events[Role.CLIENT]
-    assert pair.events[Role.CLIENT][-1] == PeerClosed()
+        assert ApplicationData(b"still here") in pair.events[DtlsRole.CLIENT]
+    assert pair.events[DtlsRole.CLIENT][-1] == PeerClosed()
     assert pair.client.poll_timeout() is None
     assert pair.server.poll_timeout() is None
 
@@ -241,7 +241,7 @@ def test_closing_in_the_middle_of_a_handshake_is_quiet() -> None:
     pair.run(until=0.03)
     pair.client.close(pair.now)
     pair.run()
-    assert pair.events[Role.CLIENT] == []
+    assert pair.events[DtlsRole.CLIENT] == []
     assert pair.client.poll_timeout() is None
     assert pair.client.counters["handshake_after_close"] > 0
 
@@ -254,10 +254,10 @@ def test_key_updates_renew_the_keys_of_both_directions(request_peer: bool) -> No
         pair.client.update_keys(pair.now, request_peer)
         pair.server.update_keys(pair.now, request_peer)
         pair.run()
-        for role in Role:
+        for role in DtlsRole:
             pair.endpoint(role).send(b"%d" % round_number, pair.now)
         pair.run()
-    for role in Role:
+    for role in DtlsRole:
         assert [e.data for e in pair.events[role] if isinstance(e, ApplicationData)] == [
             b"%d" % n for n in range(9)
         ]
@@ -282,7 +282,7 @@ def test_an_update_that_is_under_way_will_do(request_peer: bool, updates: int) -
         pair.client.update_keys(pair.now, request_peer)
     pair.run()
     assert_data_flows(pair)
-    assert pair.sent[Role.CLIENT][-1][0] & 3 == (3 + updates) & 3  # RFC 9147 §4: the epoch's low bits
+    assert pair.sent[DtlsRole.CLIENT][-1][0] & 3 == (3 + updates) & 3  # RFC 9147 §4: the epoch's low bits
 
 
 @pytest.mark.parametrize("version", [V12, V13])
@@ -292,9 +292,9 @@ def test_giving_up_tells_the_peer_why(version: Version) -> None:
     pair.client.abort(AlertDescription.ACCESS_DENIED)
     pair.client.abort(AlertDescription.INTERNAL_ERROR)  # too late
     pair.run()
-    (ours,), (theirs,) = failures(pair, Role.CLIENT), failures(pair, Role.SERVER)
-    assert (ours.reason, ours.alert, ours.remote) == (FailureReason.ABORTED, AlertDescription.ACCESS_DENIED, False)
-    assert (theirs.reason, theirs.alert) == (FailureReason.ALERT_RECEIVED, AlertDescription.ACCESS_DENIED)
+    (ours,), (theirs,) = failures(pair, DtlsRole.CLIENT), failures(pair, DtlsRole.SERVER)
+    assert (ours.reason, ours.alert, ours.remote) == (DtlsFailure.ABORTED, AlertDescription.ACCESS_DENIED, False)
+    assert (theirs.reason, theirs.alert) == (DtlsFailure.ALERT_RECEIVED, AlertDescription.ACCESS_DENIED)
     assert not pair.client.can_send
     assert pair.client.poll_timeout() is None
 
@@ -311,13 +311,13 @@ def test_the_handshake_is_reproducible_but_for_the_hybrid() -> None:
 def test_the_peer_that_never_answers_is_given_up() -> None:
     pair = Pair(loss=1.0)
     pair.handshake(until=10_000.0)
-    assert [f.reason for f in failures(pair, Role.CLIENT)] == [FailureReason.TIMEOUT]
-    assert len(pair.sent[Role.CLIENT]) == 13
+    assert [f.reason for f in failures(pair, DtlsRole.CLIENT)] == [DtlsFailure.TIMEOUT]
+    assert len(pair.sent[DtlsRole.CLIENT]) == 13
     assert pair.client.poll_timeout() is None
 
 
 def test_retransmissions_double_from_the_initial_timeout_to_a_minute() -> None:
-    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT, initial_timeout=0.4), entropy(1))
+    client = DtlsEndpoint(DtlsRole.CLIENT, config(DtlsRole.CLIENT, initial_timeout=0.4), entropy(1))
     client.start(10.0)
     now, waits = 10.0, []
     while (at := client.poll_timeout()) is not None:
@@ -328,7 +328,7 @@ def test_retransmissions_double_from_the_initial_timeout_to_a_minute() -> None:
 
 
 def test_a_measured_round_trip_moves_the_running_timer() -> None:
-    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT), entropy(1))
+    client = DtlsEndpoint(DtlsRole.CLIENT, config(DtlsRole.CLIENT), entropy(1))
     client.start(10.0)
     client.set_initial_timeout(0.1)
     assert client.poll_timeout() == pytest.approx(10.1)
@@ -360,7 +360,7 @@ def test_the_key_log_has_the_lines_that_wireshark_reads() -> None:
 
 
 def test_commands_at_the_wrong_time_are_our_callers_fault() -> None:
-    client = DtlsEndpoint(Role.CLIENT, config(Role.CLIENT), entropy(1))
+    client = DtlsEndpoint(DtlsRole.CLIENT, config(DtlsRole.CLIENT), entropy(1))
     with pytest.raises(LocalError):
         client.send(b"x", 0.0)
     with pytest.raises(LocalError):

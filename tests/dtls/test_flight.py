@@ -5,10 +5,10 @@ from random import Random
 import pytest
 
 from stack.core.trace import Counters
-from stack.dtls.channel import Channel
-from stack.dtls.flight import MAX_SENT_RECORDS, Flight, OutgoingMessage
+from stack.dtls.flight import MAX_SENT_RECORDS, Flight, FlightMessage
+from stack.dtls.handshake_layer import HandshakeLayer
 from stack.dtls.keys13 import Keys13
-from stack.dtls.messages import Ack
+from stack.dtls.messages13 import Ack
 from stack.dtls.reassembly import HEADER_LENGTH, Fragment
 from stack.dtls.record import ContentType, Record, RecordLayer, RecordNumber
 from stack.dtls.suites import SUITES, CipherSuite, Version
@@ -30,7 +30,7 @@ def layers() -> tuple[RecordLayer, RecordLayer]:
 def flight(sizes: list[tuple[int, int]]) -> Flight:
     result, random = Flight(), Random(1)
     for seq, (size, epoch) in enumerate(sizes):
-        result.add(OutgoingMessage(11, seq, random.randbytes(size), epoch))
+        result.add(FlightMessage(11, seq, random.randbytes(size), epoch))
     return result
 
 
@@ -97,29 +97,29 @@ def test_old_records_are_forgotten_and_their_acks_change_nothing() -> None:
 
 
 def test_a_part_of_a_flight_is_acknowledged_after_a_quarter_of_the_timeout() -> None:
-    channel = Channel(1200, 0.4, 1 << 16, Counters())
-    channel.records.set_version(Version.DTLS_1_3)
+    layer = HandshakeLayer(1200, 0.4, 1 << 16, Counters())
+    layer.records.set_version(Version.DTLS_1_3)
     payload = Fragment(11, 100, 0, 0, bytes(50)).serialize()
     for sequence in (5, 3):
-        channel.receive_fragments(Record(ContentType.HANDSHAKE, payload, RecordNumber(0, sequence)), 1.0)
-    assert channel.poll_timeout() == pytest.approx(1.1)
-    channel.handle_timeout(1.1)
-    (datagram,) = channel.drain_transmits()
+        layer.receive_fragments(Record(ContentType.HANDSHAKE, payload, RecordNumber(0, sequence)), 1.0)
+    assert layer.poll_timeout() == pytest.approx(1.1)
+    layer.handle_timeout(1.1)
+    (datagram,) = layer.drain_transmits()
     (record,) = RecordLayer(Counters()).open(datagram, 0.0)
     assert record.content_type == ContentType.ACK
     assert Ack.parse(record.payload) == Ack(((0, 3), (0, 5)))
-    assert channel.poll_timeout() is None
+    assert layer.poll_timeout() is None
 
 
 def test_a_record_with_a_fragment_that_was_thrown_away_is_not_acknowledged() -> None:
-    channel = Channel(1200, 0.4, 1 << 16, Counters())
-    channel.records.set_version(Version.DTLS_1_3)
+    layer = HandshakeLayer(1200, 0.4, 1 << 16, Counters())
+    layer.records.set_version(Version.DTLS_1_3)
     payload = Fragment(11, 4, 1000, 0, b"far!").serialize() + Fragment(11, 4, 0, 0, b"near").serialize()
-    received = channel.receive_fragments(Record(ContentType.HANDSHAKE, payload, RecordNumber(0, 0)), 1.0)
+    received = layer.receive_fragments(Record(ContentType.HANDSHAKE, payload, RecordNumber(0, 0)), 1.0)
     assert received.is_new
-    message = channel.next_message()
+    message = layer.next_message()
     assert message is not None
     assert message.body == b"near"
-    assert channel.poll_timeout() is None
-    channel.send_ack()
-    assert channel.drain_transmits() == []
+    assert layer.poll_timeout() is None
+    layer.send_ack()
+    assert layer.drain_transmits() == []

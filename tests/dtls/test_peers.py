@@ -15,10 +15,10 @@ from stack.dtls import (
     Certificate,
     CipherSuite,
     DtlsEndpoint,
+    DtlsRole,
     HandshakeComplete,
     NamedGroup,
     PeerClosed,
-    Role,
     SrtpProfile,
     Version,
 )
@@ -42,7 +42,12 @@ class OpenSsl:
     """OpenSSL as the other side. Its memory BIO forgets where datagrams end; records do not."""
 
     def __init__(
-        self, role: Role, certificate: Certificate, profile: SrtpProfile, mtu: int = 1200, ciphers: bytes = b"ALL"
+        self,
+        role: DtlsRole,
+        certificate: Certificate,
+        profile: SrtpProfile,
+        mtu: int = 1200,
+        ciphers: bytes = b"ALL",
     ) -> None:
         context = SSL.Context(SSL.DTLS_METHOD)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
@@ -53,7 +58,7 @@ class OpenSsl:
         context.set_options(SSL.OP_NO_QUERY_MTU)
         self.connection = SSL.Connection(context, None)
         self.connection.set_ciphertext_mtu(mtu)
-        if role is Role.CLIENT:
+        if role is DtlsRole.CLIENT:
             self.connection.set_connect_state()
         else:
             self.connection.set_accept_state()
@@ -132,23 +137,23 @@ def assert_alike(ours: DtlsEndpoint, theirs: OpenSsl, events: list[Any], profile
 
 
 @pytest.mark.parametrize("profile", list(SrtpProfile))
-@pytest.mark.parametrize("role", list(Role))
-def test_openssl_and_we_agree(role: Role, profile: SrtpProfile) -> None:
-    peer = Role.SERVER if role is Role.CLIENT else Role.CLIENT
-    theirs = OpenSsl(peer, SERVER_CERTIFICATE if role is Role.CLIENT else CLIENT_CERTIFICATE, profile)
+@pytest.mark.parametrize("role", list(DtlsRole))
+def test_openssl_and_we_agree(role: DtlsRole, profile: SrtpProfile) -> None:
+    peer = DtlsRole.SERVER if role is DtlsRole.CLIENT else DtlsRole.CLIENT
+    theirs = OpenSsl(peer, SERVER_CERTIFICATE if role is DtlsRole.CLIENT else CLIENT_CERTIFICATE, profile)
     ours = DtlsEndpoint(role, config(role, srtp_profiles=tuple(SrtpProfile)), entropy(3))
     assert_alike(ours, theirs, connect(ours, theirs), profile)
 
 
 @pytest.mark.parametrize("suite", [suite for suite in CipherSuite if SUITES[suite].version is Version.DTLS_1_2])
-@pytest.mark.parametrize("role", list(Role))
-def test_every_suite_with_openssl(role: Role, suite: CipherSuite) -> None:
-    peer = Role.SERVER if role is Role.CLIENT else Role.CLIENT
+@pytest.mark.parametrize("role", list(DtlsRole))
+def test_every_suite_with_openssl(role: DtlsRole, suite: CipherSuite) -> None:
+    peer = DtlsRole.SERVER if role is DtlsRole.CLIENT else DtlsRole.CLIENT
     is_rsa = "_RSA_" in suite.name
     client, server = (
         (rsa_certificate(1), rsa_certificate(2)) if is_rsa else (CLIENT_CERTIFICATE, SERVER_CERTIFICATE)
     )
-    own, other = (client, server) if role is Role.CLIENT else (server, client)
+    own, other = (client, server) if role is DtlsRole.CLIENT else (server, client)
     profile = SrtpProfile.AEAD_AES_128_GCM
     theirs = OpenSsl(peer, other, profile)
     settings = {
@@ -162,11 +167,11 @@ def test_every_suite_with_openssl(role: Role, suite: CipherSuite) -> None:
 
 
 @pytest.mark.parametrize("group", [NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.SECP384R1])
-@pytest.mark.parametrize("role", list(Role))
-def test_every_group_with_openssl(role: Role, group: NamedGroup) -> None:
-    peer = Role.SERVER if role is Role.CLIENT else Role.CLIENT
+@pytest.mark.parametrize("role", list(DtlsRole))
+def test_every_group_with_openssl(role: DtlsRole, group: NamedGroup) -> None:
+    peer = DtlsRole.SERVER if role is DtlsRole.CLIENT else DtlsRole.CLIENT
     profile = SrtpProfile.AES128_CM_HMAC_SHA1_80
-    theirs = OpenSsl(peer, SERVER_CERTIFICATE if role is Role.CLIENT else CLIENT_CERTIFICATE, profile)
+    theirs = OpenSsl(peer, SERVER_CERTIFICATE if role is DtlsRole.CLIENT else CLIENT_CERTIFICATE, profile)
     # OpenSSL also wants the curve of its certificate among the groups.
     ours = DtlsEndpoint(role, config(role, groups=(group, NamedGroup.SECP256R1)), entropy(3))
     assert_alike(ours, theirs, connect(ours, theirs), profile)
@@ -177,12 +182,19 @@ def test_every_group_with_openssl(role: Role, group: NamedGroup) -> None:
 @pytest.mark.parametrize(
     ("role", "lost"),
     # Our last flight as a server is left alone: OpenSSL would ask for it again by the wall clock.
-    [(Role.CLIENT, 1), (Role.CLIENT, 2), (Role.CLIENT, 3), (Role.CLIENT, 4), (Role.SERVER, 1), (Role.SERVER, 2)],
+    [
+        (DtlsRole.CLIENT, 1),
+        (DtlsRole.CLIENT, 2),
+        (DtlsRole.CLIENT, 3),
+        (DtlsRole.CLIENT, 4),
+        (DtlsRole.SERVER, 1),
+        (DtlsRole.SERVER, 2),
+    ],
 )
-def test_openssl_through_a_narrow_and_lossy_link(role: Role, mtu: int, lost: int) -> None:
-    peer = Role.SERVER if role is Role.CLIENT else Role.CLIENT
+def test_openssl_through_a_narrow_and_lossy_link(role: DtlsRole, mtu: int, lost: int) -> None:
+    peer = DtlsRole.SERVER if role is DtlsRole.CLIENT else DtlsRole.CLIENT
     profile = SrtpProfile.AEAD_AES_128_GCM
-    theirs = OpenSsl(peer, SERVER_CERTIFICATE if role is Role.CLIENT else CLIENT_CERTIFICATE, profile, mtu=mtu)
+    theirs = OpenSsl(peer, SERVER_CERTIFICATE if role is DtlsRole.CLIENT else CLIENT_CERTIFICATE, profile, mtu=mtu)
     ours = DtlsEndpoint(role, config(role, mtu=mtu), entropy(3))
     events = connect(ours, theirs, drop={lost})
     assert_alike(ours, theirs, events, profile)

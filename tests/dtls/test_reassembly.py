@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.core.errors import ParseError
-from stack.dtls.alerts import FailureReason, HandshakeFailure
+from stack.dtls.alerts import DtlsFailure, HandshakeFailure
 from stack.dtls.reassembly import (
     MAX_AHEAD,
     MAX_BUFFERED,
     MAX_MESSAGE_LENGTH,
     MAX_RANGES,
-    Fate,
+    ByteRanges,
     Fragment,
-    Ranges,
+    FragmentStatus,
     Reassembler,
 )
 
@@ -72,13 +72,13 @@ def test_any_bytes_are_fragments_or_a_parse_error(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("fragment", "reason"),
     [
-        (Fragment(11, 4, 0, 2, b"abc"), FailureReason.BAD_HANDSHAKE_RECORD),
-        (Fragment(11, MAX_MESSAGE_LENGTH + 1, 0, 0, b"a"), FailureReason.EXCESSIVE_MESSAGE_SIZE),
-        (Fragment(12, 6, 0, 2, b"ab"), FailureReason.FRAGMENT_MISMATCH),
-        (Fragment(11, 7, 0, 2, b"ab"), FailureReason.FRAGMENT_MISMATCH),
+        (Fragment(11, 4, 0, 2, b"abc"), DtlsFailure.BAD_HANDSHAKE_RECORD),
+        (Fragment(11, MAX_MESSAGE_LENGTH + 1, 0, 0, b"a"), DtlsFailure.EXCESSIVE_MESSAGE_SIZE),
+        (Fragment(12, 6, 0, 2, b"ab"), DtlsFailure.FRAGMENT_MISMATCH),
+        (Fragment(11, 7, 0, 2, b"ab"), DtlsFailure.FRAGMENT_MISMATCH),
     ],
 )
-def test_contradictions_are_failures(fragment: Fragment, reason: FailureReason) -> None:
+def test_contradictions_are_failures(fragment: Fragment, reason: DtlsFailure) -> None:
     reassembler = Reassembler()
     reassembler.add(Fragment(11, 6, 0, 0, b"ab"), 0)
     with pytest.raises(HandshakeFailure) as caught:
@@ -95,20 +95,20 @@ def test_one_message_may_not_span_two_epochs() -> None:
 
 def test_messages_too_far_ahead_are_not_kept() -> None:
     reassembler = Reassembler()
-    assert reassembler.add(Fragment(11, 1, MAX_AHEAD - 1, 0, b"x"), 0) is Fate.TAKEN
-    assert reassembler.add(Fragment(11, 1, MAX_AHEAD, 0, b"x"), 0) is Fate.TOO_FAR
+    assert reassembler.add(Fragment(11, 1, MAX_AHEAD - 1, 0, b"x"), 0) is FragmentStatus.ACCEPTED
+    assert reassembler.add(Fragment(11, 1, MAX_AHEAD, 0, b"x"), 0) is FragmentStatus.DISCARDED
 
 
 def test_what_a_peer_may_make_us_hold_is_bounded() -> None:
     reassembler = Reassembler()
     fates = [reassembler.add(Fragment(11, MAX_MESSAGE_LENGTH, seq, 0, b"x"), 0) for seq in range(1, MAX_AHEAD)]
-    assert fates.count(Fate.TAKEN) == 1  # two would be 128 KiB without what is noted about them
+    assert fates.count(FragmentStatus.ACCEPTED) == 1  # two would be 128 KiB without what is noted about them
     # The message that is due is always collected.
-    assert reassembler.add(Fragment(11, 2, 0, 0, b"ok"), 0) is Fate.TAKEN
+    assert reassembler.add(Fragment(11, 2, 0, 0, b"ok"), 0) is FragmentStatus.ACCEPTED
     message = reassembler.pop()
     assert message is not None
     assert message.body == b"ok"
-    assert reassembler.add(Fragment(11, 2, 0, 0, b"ok"), 0) is Fate.PAST
+    assert reassembler.add(Fragment(11, 2, 0, 0, b"ok"), 0) is FragmentStatus.RETRANSMITTED
 
 
 @pytest.mark.parametrize("length", [1000, 20_000, MAX_MESSAGE_LENGTH])
@@ -142,7 +142,7 @@ def test_a_message_in_many_pieces_still_comes_together() -> None:
 
 @given(st.integers(0, 40), st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=12))
 def test_ranges_agree_with_a_set(length: int, spans: list[tuple[int, int]]) -> None:
-    ranges, truth = Ranges(), set()
+    ranges, truth = ByteRanges(), set()
     for start, end in spans:
         if start < end:
             ranges.add(start, end)

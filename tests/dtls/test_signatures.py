@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stack.dtls import Certificate, FailureReason, HandshakeComplete, Role, SignatureScheme, Version
+from stack.dtls import Certificate, DtlsFailure, DtlsRole, HandshakeComplete, SignatureScheme, Version
 from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import peer_public_key
 from stack.dtls.groups import NamedGroup, answer_exchange, start_exchange
@@ -31,19 +31,19 @@ def test_every_scheme_that_fits_signs_and_verifies(kind: str, version: Version, 
     if not fits(scheme, key, version):
         with pytest.raises(HandshakeFailure) as caught:
             choose_scheme((scheme,), (scheme,), key, version)
-        assert caught.value.reason is FailureReason.NO_COMMON_SIGNATURE_ALGORITHM
+        assert caught.value.reason is DtlsFailure.NO_COMMON_SIGNATURE_ALGORITHM
         with pytest.raises(HandshakeFailure) as caught:
             verify(scheme, public, b"x", b"data", version)
-        assert caught.value.reason is FailureReason.WRONG_SIGNATURE_ALGORITHM
+        assert caught.value.reason is DtlsFailure.WRONG_SIGNATURE_ALGORITHM
         return
     signature = sign(scheme, key, b"data")
     verify(scheme, public, signature, b"data", version)
     with pytest.raises(HandshakeFailure) as caught:
         verify(scheme, public, signature, b"other", version)
-    assert caught.value.reason is FailureReason.BAD_SIGNATURE
+    assert caught.value.reason is DtlsFailure.BAD_SIGNATURE
     with pytest.raises(HandshakeFailure) as caught:
         verify(scheme, public, signature, b"data", version, offered=())
-    assert caught.value.reason is FailureReason.WRONG_SIGNATURE_ALGORITHM
+    assert caught.value.reason is DtlsFailure.WRONG_SIGNATURE_ALGORITHM
 
 
 @pytest.mark.parametrize("client", list(CERTIFICATES))
@@ -56,7 +56,7 @@ def test_every_kind_of_certificate_in_both_roles(client: str, server: str, versi
     server_settings: dict[str, Any] = {"certificate": other, "peer_fingerprints": (own.fingerprint(),)}
     pair = Pair(client_settings | {"max_version": version}, server_settings)
     pair.handshake()
-    for role in Role:
+    for role in DtlsRole:
         (event,) = pair.events[role]
         assert isinstance(event, HandshakeComplete)
         assert event.version is version
@@ -71,4 +71,4 @@ def test_both_halves_of_every_group_agree(group: NamedGroup) -> None:
     for spoiled in (b"", public[:-1], bytes(len(public))):
         with pytest.raises(HandshakeFailure) as caught:
             first.shared_secret(spoiled)
-        assert caught.value.reason is FailureReason.BAD_KEY_SHARE
+        assert caught.value.reason is DtlsFailure.BAD_KEY_SHARE

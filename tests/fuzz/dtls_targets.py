@@ -12,28 +12,22 @@ from typing import Any
 
 from stack.core.errors import ParseError
 from stack.core.trace import Counters
-from stack.dtls import DtlsEndpoint, NamedGroup, Role, Version
+from stack.dtls import DtlsEndpoint, DtlsRole, NamedGroup, Version
 from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import peer_public_key
 from stack.dtls.der import read_certificate
-from stack.dtls.endpoint import State
+from stack.dtls.endpoint import DtlsEndpointState
 from stack.dtls.keys12 import Keys12
 from stack.dtls.keys13 import Keys13
-from stack.dtls.messages import (
-    Ack,
+from stack.dtls.messages import CertificateVerify, ClientHello, ServerHello
+from stack.dtls.messages12 import (
     Certificate12,
-    Certificate13,
     CertificateRequest12,
-    CertificateRequest13,
-    CertificateVerify,
-    ClientHello,
     ClientKeyExchange,
-    EncryptedExtensions,
     HelloVerifyRequest,
-    KeyUpdate,
-    ServerHello,
     ServerKeyExchange,
 )
+from stack.dtls.messages13 import Ack, Certificate13, CertificateRequest13, EncryptedExtensions, KeyUpdate
 from stack.dtls.reassembly import MAX_AHEAD, MAX_BUFFERED, MAX_MESSAGE_LENGTH, Fragment, Reassembler
 from stack.dtls.record import MAX_DEFERRED_RECORDS, MAX_RECORDS_PER_DATAGRAM, RecordLayer
 from stack.dtls.suites import SUITES, CipherSuite
@@ -130,10 +124,10 @@ class _Script:
         version, group = VERSIONS[choice & 1], (NamedGroup.X25519,)
         common: dict[str, Any] = {"min_version": version, "max_version": version, "groups": group}
         common |= {"mtu": 300 if choice & 2 else 1200, "cookie": bool(choice & 4)}
-        self.ends = {role: DtlsEndpoint(role, config(role, **common), entropy(choice)) for role in Role}
+        self.ends = {role: DtlsEndpoint(role, config(role, **common), entropy(choice)) for role in DtlsRole}
         self.now = 0.0
-        self.wire: list[tuple[Role, bytes]] = []
-        self.history: list[tuple[Role, bytes]] = []
+        self.wire: list[tuple[DtlsRole, bytes]] = []
+        self.history: list[tuple[DtlsRole, bytes]] = []
         for end in self.ends.values():
             end.start(self.now)
         self.collect()
@@ -142,10 +136,10 @@ class _Script:
         for role, end in self.ends.items():
             end.drain_events()
             for datagram in end.drain_transmits():
-                self.wire.append((Role.SERVER if role is Role.CLIENT else Role.CLIENT, datagram))
+                self.wire.append((DtlsRole.SERVER if role is DtlsRole.CLIENT else DtlsRole.CLIENT, datagram))
         del self.wire[:-MAX_STEPS]
 
-    def deliver(self, role: Role, datagram: bytes) -> None:
+    def deliver(self, role: DtlsRole, datagram: bytes) -> None:
         self.history.append((role, datagram))
         self.ends[role].handle_datagram(datagram, self.now)
 
@@ -158,7 +152,7 @@ class _Script:
                 if (at := end.poll_timeout()) is not None and at <= self.now:
                     end.handle_timeout(self.now)
         elif verb == 6:
-            self.deliver((Role.CLIENT, Role.SERVER)[where & 1], noise)
+            self.deliver((DtlsRole.CLIENT, DtlsRole.SERVER)[where & 1], noise)
         elif verb == 5 and self.history:
             self.deliver(*self.history[where % len(self.history)])
         elif self.wire:
@@ -189,11 +183,11 @@ def machines(data: bytes) -> None:
         script.step(verb, where, value, data[3 : 3 + noise_length])
         data = data[3 + (noise_length if verb % 8 in (3, 6) else 0) :]
     for end in script.ends.values():
-        channel = end._channel
-        assert len(channel._reassembler._partials) <= MAX_AHEAD
-        assert len(channel.records._deferred) <= MAX_DEFERRED_RECORDS
-        assert end.state in State
-        if end.state is State.FAILED:
+        layer = end._layer
+        assert len(layer._reassembler._partials) <= MAX_AHEAD
+        assert len(layer.records._deferred) <= MAX_DEFERRED_RECORDS
+        assert end.state in DtlsEndpointState
+        if end.state is DtlsEndpointState.FAILED:
             assert end.poll_timeout() is None
 
 

@@ -41,10 +41,10 @@ def test_any_script(settings: int, steps: list[tuple[int, int, int]], noise: byt
 @pytest.mark.parametrize("choice", range(8))
 def test_a_script_without_faults_is_a_handshake(choice: int) -> None:
     """The scripts are no use if they never get anywhere."""
-    from stack.dtls.endpoint import State
+    from stack.dtls.endpoint import DtlsEndpointState
     from tests.fuzz.dtls_targets import _Script
 
     script = _Script(choice)
     for _ in range(40):
         script.step(0, 0, 0, b"")
-    assert {end.state for end in script.ends.values()} == {State.CONNECTED}
+    assert {end.state for end in script.ends.values()} == {DtlsEndpointState.CONNECTED}

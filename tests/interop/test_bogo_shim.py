@@ -22,11 +22,11 @@ from stack.dtls import (
     DtlsConfig,
     DtlsEndpoint,
     DtlsEvent,
-    Failed,
-    FailureReason,
+    DtlsFailed,
+    DtlsFailure,
+    DtlsRole,
     HandshakeComplete,
     PeerClosed,
-    Role,
     Version,
 )
 
@@ -87,7 +87,7 @@ def shim(*flags: str) -> Iterator[tuple[Runner, Callable[[], int]]]:
             runner.close()
 
 
-def endpoint(role: Role, version: Version = Version.DTLS_1_3) -> DtlsEndpoint:
+def endpoint(role: DtlsRole, version: Version = Version.DTLS_1_3) -> DtlsEndpoint:
     config = DtlsConfig(
         CERTIFICATE, None, min_version=version, max_version=version, request_client_certificate=False, alpn=()
     )
@@ -106,12 +106,12 @@ def certificate_flags(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("version", [Version.DTLS_1_2, Version.DTLS_1_3])
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(DtlsRole))
 def test_a_case_that_passes(
-    role: Role, version: Version, certificate_flags: list[str], capfd: pytest.CaptureFixture[str]
+    role: DtlsRole, version: Version, certificate_flags: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["-server", *certificate_flags] if role is Role.SERVER else []
-    peer = endpoint(Role.CLIENT if role is Role.SERVER else Role.SERVER, version)
+    flags = ["-server", *certificate_flags] if role is DtlsRole.SERVER else []
+    peer = endpoint(DtlsRole.CLIENT if role is DtlsRole.SERVER else DtlsRole.SERVER, version)
     with shim(*flags, "-expect-version", str(int(version)), "-shim-writes-first", "-check-close-notify") as (
         runner,
         status,
@@ -156,12 +156,12 @@ def test_the_clock_is_the_runners(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_a_failure_has_its_name(capfd: pytest.CaptureFixture[str]) -> None:
     with shim("-verify-fail") as (runner, status):
-        peer = endpoint(Role.SERVER)
+        peer = endpoint(DtlsRole.SERVER)
         peer.start(0.0)
-        events = runner.converse(peer, Failed)
+        events = runner.converse(peer, DtlsFailed)
         runner.close()
         assert status() == 1
-    assert isinstance(events[-1], Failed)
+    assert isinstance(events[-1], DtlsFailed)
     assert events[-1].alert == AlertDescription.BAD_CERTIFICATE
     assert capfd.readouterr().err.startswith(":FINGERPRINT_MISMATCH: ")
 
@@ -200,7 +200,7 @@ def test_there_is_no_handshaker(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_the_configuration_speaks_of_what_there_is() -> None:
     config = json.loads((Path(interop.bogo.__file__).parent / "config.json").read_text())
-    reasons = {f":{reason.name}:" for reason in FailureReason}
+    reasons = {f":{reason.name}:" for reason in DtlsFailure}
     alerts = {f":ALERT_RECEIVED:{alert.name}:" for alert in AlertDescription}
     named = {ours for several in config["ErrorMap"].values() for ours in several}
     assert named <= reasons | alerts

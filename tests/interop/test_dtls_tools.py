@@ -38,9 +38,9 @@ from stack.dtls import (
     ApplicationData,
     Certificate,
     DtlsConfig,
+    DtlsRole,
     HandshakeComplete,
     NamedGroup,
-    Role,
     SrtpProfile,
     Version,
 )
@@ -89,7 +89,7 @@ async def relayed(network: NetworkModel | None, target: Address, seed: int) -> A
 
 async def talk(
     name: str,
-    role: Role,
+    role: DtlsRole,
     profile: SrtpProfile,
     pem: tuple[str, str],
     mtu: int,
@@ -98,9 +98,9 @@ async def talk(
 ) -> None:
     """One connection with us as `role`: handshake, equal keys, data both ways."""
     command = TOOLS[name]
-    if role is Role.CLIENT:
+    if role is DtlsRole.CLIENT:
         port = free_port(socket.SOCK_DGRAM)
-        async with running(command(Role.SERVER, port, pem, profile, mtu)) as tool:
+        async with running(command(DtlsRole.SERVER, port, pem, profile, mtu)) as tool:
             await tool.expect(READY)
             async with (
                 relayed(network, ("127.0.0.1", port), seed) as peer,
@@ -111,21 +111,21 @@ async def talk(
         async with (
             OurSide(role, our_config(profile, mtu)) as ours,
             relayed(network, ("127.0.0.1", ours.port), seed) as (_, port),
-            running(command(Role.CLIENT, port, pem, profile, mtu)) as tool,
+            running(command(DtlsRole.CLIENT, port, pem, profile, mtu)) as tool,
         ):
             await exchange(name, role, ours, tool, profile)
 
 
-async def exchange(name: str, role: Role, ours: OurSide, tool: Tool, profile: SrtpProfile) -> None:
+async def exchange(name: str, role: DtlsRole, ours: OurSide, tool: Tool, profile: SrtpProfile) -> None:
     complete = await ours.wait_for(HandshakeComplete)
     is_13 = name in ("wolfssl-1.3", "wolfssl-hybrid")
     assert complete.version is (Version.DTLS_1_3 if is_13 else Version.DTLS_1_2)
     assert complete.srtp_profile is profile
     assert complete.peer_certificate == THEIRS.der
     assert is_13 or ours.endpoint.negotiated.extended_master_secret
-    if name == "wolfssl-hybrid" and role is Role.SERVER:  # as client we send a share for X25519 alone
+    if name == "wolfssl-hybrid" and role is DtlsRole.SERVER:  # as client we send a share for X25519 alone
         assert complete.group is NamedGroup.X25519MLKEM768
-    if name == "gnutls" and role is Role.CLIENT:
+    if name == "gnutls" and role is DtlsRole.CLIENT:
         # Over UDP this server prints no keys, and echoes.
         ours.send(b"from us\n")
         assert (await ours.wait_for(ApplicationData)).data == b"from us\n"
@@ -156,7 +156,7 @@ def need(name: str) -> None:
         pytest.skip(f"{program} is not installed here: nothing was tried with it")
 
 
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(DtlsRole))
 @pytest.mark.parametrize(
     ("name", "profile"),
     [
@@ -168,30 +168,30 @@ def need(name: str) -> None:
         ("wolfssl-hybrid", SrtpProfile.AEAD_AES_128_GCM),
     ],
 )
-async def test_every_profile(name: str, role: Role, profile: SrtpProfile, pem: tuple[str, str]) -> None:
+async def test_every_profile(name: str, role: DtlsRole, profile: SrtpProfile, pem: tuple[str, str]) -> None:
     need(name)
     await talk(name, role, profile, pem, 1200, None, 0)
 
 
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(DtlsRole))
 @pytest.mark.parametrize("name", list(TOOLS))
-async def test_narrow_links(name: str, role: Role, pem: tuple[str, str]) -> None:
+async def test_narrow_links(name: str, role: DtlsRole, pem: tuple[str, str]) -> None:
     need(name)
     await talk(name, role, SrtpProfile.AES128_CM_HMAC_SHA1_80, pem, 512, None, 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(DtlsRole))
 @pytest.mark.parametrize("name", list(TOOLS))
-async def test_lossy_links(name: str, role: Role, seed: int, pem: tuple[str, str]) -> None:
+async def test_lossy_links(name: str, role: DtlsRole, seed: int, pem: tuple[str, str]) -> None:
     """The handshake survives loss, copies and reordering at 512 bytes. Data is not tried: nobody repeats it."""
     need(name)
     command = TOOLS[name]
     profile = SrtpProfile.AES128_CM_HMAC_SHA1_80
     port = free_port(socket.SOCK_DGRAM)
-    if role is Role.CLIENT:
-        async with running(command(Role.SERVER, port, pem, profile, 512)) as tool:
+    if role is DtlsRole.CLIENT:
+        async with running(command(DtlsRole.SERVER, port, pem, profile, 512)) as tool:
             await tool.expect(READY)
             async with (
                 relayed(BAD, ("127.0.0.1", port), seed) as peer,
@@ -205,7 +205,7 @@ async def test_lossy_links(name: str, role: Role, seed: int, pem: tuple[str, str
         async with (
             OurSide(role, our_config(profile, 512)) as ours,
             relayed(BAD, ("127.0.0.1", ours.port), seed) as (_, port),
-            running(command(Role.CLIENT, port, pem, profile, 512)) as tool,
+            running(command(DtlsRole.CLIENT, port, pem, profile, 512)) as tool,
         ):
             await ours.wait_for(HandshakeComplete)
             keys = ours.endpoint.export_keying_material(EXPORT_LABEL, None, EXPORT_LENGTH)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stack.sdp import (
-    Fingerprint,
+    CertificateFingerprint,
     LocalAudio,
     LocalData,
     LocalParameters,
@@ -18,7 +18,7 @@ from stack.sdp import (
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 OFFERS = sorted((VECTORS / "offers").glob("*.sdp"))
-FINGERPRINT = Fingerprint("sha-256", ":".join(f"{value:02X}" for value in range(32)))
+FINGERPRINT = CertificateFingerprint("sha-256", bytes(range(32)))
 CANDIDATE = "candidate:1 1 udp 2130706431 192.0.2.7 3478 typ host"
 
 HEAD = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stack.core.errors import ParseError
 from stack.core.trace import Counters
-from stack.sdp import Connection, ExtMap, Fingerprint, Group, MediaDirection, Msid, Origin, RtpMap, Setup
+from stack.sdp import Connection, ExtMap, Group, MediaDirection, Msid, Origin, RtpMap, Setup
 from stack.sdp.grammar import (
     MAX_DESCRIPTION_SIZE,
     MAX_LINES,
@@ -84,27 +84,6 @@ class TestDirection:
         assert both is other.intersect(one)
         assert both.sends == (one.sends and other.sends)
         assert both.receives == (one.receives and other.receives)
-
-
-class TestFingerprint:
-    def test_letter_case_is_settled(self) -> None:
-        fingerprint = Fingerprint.parse("SHA-1 " + ":".join(["ab"] * 20))
-        assert fingerprint.serialize() == "sha-1 " + ":".join(["AB"] * 20)
-        assert fingerprint.digest == b"\xab" * 20
-        assert Fingerprint.parse("sha-384 " + ":".join(["ab"] * 48)).strength == 48
-
-    @pytest.mark.parametrize(
-        "text", ["", "sha-256", "sha-256 AB", "sha-1 GG", "sha-256 " + "AB" * 32, "sha-1 :AB"]
-    )
-    def test_refused(self, text: str) -> None:
-        with pytest.raises(ParseError):
-            Fingerprint.parse(text)
-
-    def test_weak_and_unknown_functions_have_no_strength(self) -> None:
-        assert Fingerprint.parse("md5 " + ":".join(["00"] * 16)).strength == 0
-        assert Fingerprint.parse("whirlpool 00:11").strength == 0
-        for name, size in (("sha-1", 20), ("sha-224", 28)):
-            assert Fingerprint.parse(f"{name} " + ":".join(["00"] * size)).strength == 0
 
 
 class TestValues:

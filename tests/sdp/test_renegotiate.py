@@ -10,7 +10,7 @@ import pytest
 
 from stack.sdp import (
     Attribute,
-    Fingerprint,
+    CertificateFingerprint,
     LocalAudio,
     LocalParameters,
     MediaDescription,
@@ -28,7 +28,7 @@ OFFERS = sorted((Path(__file__).parent.parent / "vectors/offers").glob("*.sdp"))
 LOCAL = LocalParameters(
     ice_ufrag="ours",
     ice_pwd="p" * 24,
-    fingerprint=Fingerprint.parse("sha-256 " + ":".join(["AB"] * 32)),
+    fingerprint=CertificateFingerprint.parse("sha-256 " + ":".join(["AB"] * 32)),
     session_id=4711,
     candidates=("candidate:1 1 udp 2130706431 192.0.2.1 3478 typ host",),
     ice_lite=True,

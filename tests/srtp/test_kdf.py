@@ -1,5 +1,6 @@
+from stack.core.srtp_profile import SrtpProfile
 from stack.srtp.kdf import Label, aes_counter_mode, derive, derive_rtcp_keys, derive_rtp_keys
-from stack.srtp.profile import MasterKey, SrtpProfile
+from stack.srtp.master_key import MasterKey
 from tests.vectors import srtp as vectors
 
 

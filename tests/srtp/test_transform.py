@@ -74,9 +74,9 @@ def test_both_directions_rtp_and_rtcp(makers: tuple[Maker, Maker], profile: Srtp
         for sequence in range(3):
             packet = rtp(sequence, csrcs=2, extension=b"\x10\x85\0\0")
             protected = sender.protect(packet)
-            assert len(protected) == len(packet) + profile.tag_length
+            assert len(protected) == len(packet) + profile.rtp_tag_length
             assert protected[:12] == packet[:12]
-            assert protected != packet + protected[-profile.tag_length :]
+            assert protected != packet + protected[-profile.rtp_tag_length :]
             assert receiver.unprotect(protected) == packet
             assert receiver.unprotect_rtcp(sender.protect_rtcp(rtcp())) == rtcp()
 

@@ -1,6 +1,6 @@
 """The codecs, one file for each, or for those of one family.
 
-A codec is a `Codec` that registers itself with `register_codec`, and every module of this package is imported here:
+A codec is a `Codec` that registers itself with `register_codec`, and each module of this package is imported here:
 a new one is a file beside these. From then on it is offered in SDP, decoded and encoded; nothing else names it.
 """
 

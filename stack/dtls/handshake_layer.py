@@ -1,11 +1,12 @@
-"""The road that both versions share: handshake messages in order and without loss, over records.
+"""The handshake protocol that both versions share: messages in order and without loss, over records.
 
 Joins the record layer, reassembly, our flight and the timers. RFC 6347 §4.2, RFC 9147 §5.8 and §7. It knows
-nothing of what the messages mean; the handshakes (`client12.py` and its siblings) stand on it.
+nothing of what the messages mean; the four handshakes (`client12.py`, `server12.py`, `client13.py`,
+`server13.py`) stand on it.
 
 Timers: RETRANSMIT sends the flight again, doubling from `initial_timeout` to a minute and giving up after
 `MAX_TIMEOUTS`; ACK (1.3) waits a quarter of that for the rest of a flight before it acknowledges a part. A flight
-that the peer repeats calls for ours at once.
+that the peer retransmits calls for ours at once.
 
 Records of epoch 0 are not authenticated: unless `strict_plaintext` is set, what they break is dropped and counted,
 and what they acknowledge never makes us forget a flight.
@@ -15,24 +16,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from enum import Enum
 from typing import Final, NamedTuple
 
 from stack.core.errors import ParseError
 from stack.core.machine import Instant
-from stack.core.timers import Timers
+from stack.core.timers import TimerName, Timers
 from stack.core.trace import Counters
 from stack.dtls.alerts import (
     AlertDescription,
-    FailureReason,
+    DtlsFailure,
     HandshakeFailure,
     decode_error,
     illegal_parameter,
     unexpected_message,
 )
-from stack.dtls.flight import Flight, OutgoingMessage
-from stack.dtls.messages import Ack
-from stack.dtls.reassembly import Fate, Fragment, HandshakeMessage, Reassembler
+from stack.dtls.flight import Flight, FlightMessage
+from stack.dtls.messages13 import Ack
+from stack.dtls.reassembly import Fragment, FragmentStatus, HandshakeMessage, Reassembler
 from stack.dtls.record import ContentType, Record, RecordLayer, RecordNumber
 from stack.dtls.suites import Version
 
@@ -41,34 +41,35 @@ MAX_TIMEOUTS: Final = 12
 MAX_TIMEOUT: Final = 60.0
 MAX_ACKED_RECORDS: Final = 32
 """Record numbers in one ACK."""
-REPEAT_FRACTION: Final = 16
+RETRANSMISSION_HOLDOFF_FRACTION: Final = 16
 """A flight that the peer asks for again is not sent twice within this part of the initial timeout."""
-SMALLER_DATAGRAMS: Final = ((2, 548), (4, 228))
-"""After how many vain transmissions datagrams shrink to which size (RFC 9147 §4.4 suggests two or three): first to
-what every IPv4 host takes (576 bytes with headers, RFC 791 §3.1), then to the least that makes progress."""
+DATAGRAM_SIZE_BACKOFF: Final = ((2, 548), (4, 228))
+"""After how many transmissions without an answer datagrams shrink to which size (RFC 9147 §4.4 suggests two or
+three): first to what every IPv4 host takes (576 bytes with headers, RFC 791 §3.1), then to the least that makes
+progress."""
 _ACK_FRACTION: Final = 4
 _ACK_ENTRY_LENGTH: Final = 16
 _FIRST_APPLICATION_EPOCH: Final = 3
 _HANDSHAKE_SERIES: Final = 1 << 16
 
 
-class TimerName(Enum):
-    """Why the channel wants to be woken."""
+class HandshakeTimer(TimerName):
+    """Why the handshake layer wants to be woken."""
 
     RETRANSMIT = "retransmit"
     ACK = "ack"
 
 
-class Received(NamedTuple):
+class ReceivedFragments(NamedTuple):
     """What a handshake record held."""
 
     is_new: bool
     """Something that was not handled yet."""
-    asks_again: bool
+    requests_retransmission: bool
     """The beginning of the message that our flight answers, once more: the flight was lost."""
 
 
-class Channel:
+class HandshakeLayer:
     """Sends and receives handshake messages reliably."""
 
     def __init__(
@@ -90,19 +91,19 @@ class Channel:
         self._initial_timeout = initial_timeout
         self._timeout = initial_timeout
         self._timeouts = 0
-        self._repeats = 0
+        self._requested_retransmissions = 0
         self._mtu_is_known = mtu_is_known
-        self._largest = mtu
+        self._backed_off_size = mtu
         self._strict = strict_plaintext
         self._sent_at: Instant = 0.0
-        self._answered_seq: int | None = None
+        self._answered_message_seq: int | None = None
         """The message of the peer that our flight answers; None: it answers nothing."""
-        self._timers: Timers[TimerName] = Timers()
-        self._armed_at: dict[TimerName, Instant] = {}
+        self._timers: Timers[HandshakeTimer] = Timers()
+        self._armed_at: dict[HandshakeTimer, Instant] = {}
         self._flight = Flight()
         self._reassembler = Reassembler(max_message_length)
         self._next_message_seq = 0
-        self._to_acknowledge: deque[RecordNumber] = deque(maxlen=MAX_ACKED_RECORDS)
+        self._pending_acknowledgements: deque[RecordNumber] = deque(maxlen=MAX_ACKED_RECORDS)
         self._transmits: list[bytes] = []
 
     # Sending
@@ -111,51 +112,51 @@ class Channel:
         """Add a message to the flight, in the current write epoch; `finish_flight` sends it."""
         self._begin_flight()
         if self._next_message_seq >= _HANDSHAKE_SERIES:
-            raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, FailureReason.TOO_MANY_KEY_UPDATES)
+            raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, DtlsFailure.TOO_MANY_KEY_UPDATES)
         epoch = self.records.write_epoch
         message = HandshakeMessage(msg_type, self._next_message_seq, body, epoch)
         self._next_message_seq += 1
-        self._flight.add(OutgoingMessage(msg_type, message.message_seq, body, epoch))
+        self._flight.add(FlightMessage(msg_type, message.message_seq, body, epoch))
         return message
 
     def send_change_cipher_spec(self) -> None:
         """Add a ChangeCipherSpec to the flight (1.2 only)."""
         self._begin_flight()
-        self._flight.add(OutgoingMessage(None, 0, b"", self.records.write_epoch))
+        self._flight.add(FlightMessage(None, 0, b"", self.records.write_epoch))
 
     def _begin_flight(self) -> None:
         if self._flight.is_complete:
             # Having something to answer means that the peer's flight has arrived, hence that ours has.
-            self.forget_flight()
+            self.discard_flight()
 
     def finish_flight(self, now: Instant, expects_answer: bool = True) -> None:
         """Send the flight. Unless the answer is optional (the last flight of 1.2), repeat it until answered."""
         if self.in_handshake:
             # RFC 9147 §7.1: the next flight acknowledges the previous one implicitly.
-            self._forget_to_acknowledge()
-        self._answered_seq = self._reassembler.next_message_seq - 1 if self.in_handshake else None
+            self._clear_pending_acknowledgements()
+        self._answered_message_seq = self._reassembler.next_receive_seq - 1 if self.in_handshake else None
         self._flight.is_complete = True
         self._stop_retransmission()
         self._transmit_flight(now, expects_answer)
 
     def _transmit_flight(self, now: Instant, expects_answer: bool) -> None:
         if self._flight.is_acknowledged:  # in epoch 0, which proves nothing: the peer is still silent
-            self._flight.forget_acknowledgements()
+            self._flight.discard_unauthenticated_acknowledgements()
         self._transmits += self._flight.pack(self.records, self._datagram_size())
         self._sent_at = now
         if expects_answer:
-            self._arm(TimerName.RETRANSMIT, now, self._timeout)
+            self._arm(HandshakeTimer.RETRANSMIT, now, self._timeout)
 
     def _datagram_size(self) -> int:
         """Return how large a datagram may be; once it was made smaller in a handshake it stays so."""
         if self._mtu_is_known:
             return self.mtu
-        for attempts, size in SMALLER_DATAGRAMS:
-            if self._timeouts + self._repeats >= attempts and size < self._largest:
-                self._largest = size
-        return min(self.mtu, self._largest)
+        for attempts, size in DATAGRAM_SIZE_BACKOFF:
+            if self._timeouts + self._requested_retransmissions >= attempts and size < self._backed_off_size:
+                self._backed_off_size = size
+        return min(self.mtu, self._backed_off_size)
 
-    def answer_repeat(self, epoch: int, now: Instant) -> None:
+    def retransmit_on_request(self, epoch: int, now: Instant) -> None:
         """Answer a repeated flight of the peer with ours at once (RFC 6347 §4.2.4, RFC 9147 §5.8.1).
 
         At most `MAX_TIMEOUTS` times. A repeat in epoch 0 may be a copy that the network made, or a forgery; in 1.3
@@ -164,27 +165,27 @@ class Channel:
         """
         if not self._flight:
             return
-        is_last = epoch > 0 and not self._timers.is_set(TimerName.RETRANSMIT)
-        soon = not is_last and now - self._sent_at < self._initial_timeout / REPEAT_FRACTION
-        if soon or self._repeats >= MAX_TIMEOUTS:
+        is_last = epoch > 0 and not self._timers.is_set(HandshakeTimer.RETRANSMIT)
+        soon = not is_last and now - self._sent_at < self._initial_timeout / RETRANSMISSION_HOLDOFF_FRACTION
+        if soon or self._requested_retransmissions >= MAX_TIMEOUTS:
             self._counters.add("flight_repeat_refused")
             return
-        self._repeats += 1
+        self._requested_retransmissions += 1
         self._counters.add("flight_repeated_on_request")
-        self._flight.forget_acknowledgements()
+        self._flight.discard_unauthenticated_acknowledgements()
         if self.in_handshake:
-            self._forget_to_acknowledge()
-        self._transmit_flight(now, expects_answer=self._timers.is_set(TimerName.RETRANSMIT))
+            self._clear_pending_acknowledgements()
+        self._transmit_flight(now, expects_answer=self._timers.is_set(HandshakeTimer.RETRANSMIT))
 
-    def _forget_to_acknowledge(self) -> None:
-        self._to_acknowledge.clear()
-        self._timers.clear(TimerName.ACK)
+    def _clear_pending_acknowledgements(self) -> None:
+        self._pending_acknowledgements.clear()
+        self._timers.clear(HandshakeTimer.ACK)
 
-    def forget_flight(self) -> None:
+    def discard_flight(self) -> None:
         """Stop sending the flight: the peer has it."""
         self._stop_retransmission()
         self._flight.clear()
-        self.records.forget_write_epochs(set())
+        self.records.discard_write_epochs(set())
 
     def stop_timers(self) -> None:
         """The connection is over, or the handshake of 1.2 is: nothing more is repeated unasked."""
@@ -203,21 +204,22 @@ class Channel:
 
     # Receiving
 
-    def receive_fragments(self, record: Record, now: Instant) -> Received:
+    def receive_fragments(self, record: Record, now: Instant) -> ReceivedFragments:
         """Take a handshake record; whole messages are then to be had from `next_message`."""
-        taken = skipped = repeated = asks_again = False
+        taken = skipped = repeated = requests_retransmission = False
         epoch = record.number.epoch
         try:
             for fragment in Fragment.parse_all(record.payload):
-                fate = self._add_fragment(fragment, epoch)
-                taken |= fate is Fate.TAKEN
-                skipped |= fate is Fate.TOO_FAR
-                repeated |= fate is Fate.PAST
+                status = self._add_fragment(fragment, epoch)
+                taken |= status is FragmentStatus.ACCEPTED
+                skipped |= status is FragmentStatus.DISCARDED
+                repeated |= status is FragmentStatus.RETRANSMITTED
                 # Only the first fragment asks for an answer, in case the peer cuts its message into many.
-                is_answered = fragment.message_seq == self._answered_seq == self._reassembler.next_message_seq - 1
-                asks_again |= fate is Fate.PAST and is_answered and fragment.offset == 0
+                if status is FragmentStatus.RETRANSMITTED and fragment.offset == 0:
+                    latest = self._reassembler.next_receive_seq - 1
+                    requests_retransmission |= fragment.message_seq == self._answered_message_seq == latest
         except ParseError as error:
-            raise decode_error(FailureReason.BAD_HANDSHAKE_RECORD, str(error)) from None
+            raise decode_error(DtlsFailure.BAD_HANDSHAKE_RECORD, str(error)) from None
         if skipped:
             self._counters.add("fragment_too_far")
         if repeated:
@@ -225,26 +227,26 @@ class Channel:
         is_13 = self.records.version is Version.DTLS_1_3
         if taken and is_13 and self.in_handshake and (epoch > 0 or self._strict):
             # RFC 9147 §7.1: a part of the next flight acknowledges ours. After the handshake this does not hold:
-            # a server may have sent its KeyUpdate before it had our Finished. A part that anybody may have sent
-            # (epoch 0) is no reason to stop either; the whole message is.
-            self.forget_flight()
+            # a server may have sent its KeyUpdate before it had our Finished. A part in epoch 0, which is not
+            # authenticated, is no reason to stop either; the whole message is.
+            self.discard_flight()
         if not skipped:
-            self._to_acknowledge.append(record.number)
-            if is_13 and not self._timers.is_set(TimerName.ACK):
-                self._arm(TimerName.ACK, now, self._timeout / _ACK_FRACTION)
-        return Received(taken or skipped, asks_again)
+            self._pending_acknowledgements.append(record.number)
+            if is_13 and not self._timers.is_set(HandshakeTimer.ACK):
+                self._arm(HandshakeTimer.ACK, now, self._timeout / _ACK_FRACTION)
+        return ReceivedFragments(taken or skipped, requests_retransmission)
 
-    def _add_fragment(self, fragment: Fragment, epoch: int) -> Fate:
+    def _add_fragment(self, fragment: Fragment, epoch: int) -> FragmentStatus:
         try:
-            if not self._reassembler.is_past(fragment):
+            if not self._reassembler.is_retransmitted(fragment):
                 self._check_epoch(epoch)
             return self._reassembler.add(fragment, epoch)
         except HandshakeFailure as failure:
             if epoch > 0 or self._strict:
                 raise
             self._counters.add("plaintext_" + failure.reason.name.lower())
-            if failure.reason is not FailureReason.FRAGMENT_MISMATCH:
-                return Fate.TOO_FAR
+            if failure.reason is not DtlsFailure.FRAGMENT_MISMATCH:
+                return FragmentStatus.DISCARDED
             # One of the two was forged. The newer one counts: an honest peer repeats its message.
             self._reassembler.discard(fragment.message_seq)
             return self._reassembler.add(fragment, epoch)
@@ -252,18 +254,18 @@ class Channel:
     def _check_epoch(self, epoch: int) -> None:
         # RFC 9147 §6.1: once keys have changed, nothing new may come under the old ones.
         if epoch != self.records.newest_read_epoch:
-            raise unexpected_message(FailureReason.EXCESS_HANDSHAKE_DATA)
+            raise unexpected_message(DtlsFailure.EXCESS_HANDSHAKE_DATA)
 
     def next_message(self) -> HandshakeMessage | None:
         """Return the next whole message in order."""
         return self._reassembler.pop()
 
-    def expect_no_more(self) -> None:
+    def require_message_boundary(self) -> None:
         """Before keys change: nothing may be left of the old epoch (RFC 8446 §5.1)."""
         if not self._reassembler.has_pending:
             return
         if self.records.newest_read_epoch > 0 or self._strict:
-            raise unexpected_message(FailureReason.EXCESS_HANDSHAKE_DATA)
+            raise unexpected_message(DtlsFailure.EXCESS_HANDSHAKE_DATA)
         self._counters.add("plaintext_excess_handshake_data")
         self._reassembler.discard_all()
 
@@ -272,18 +274,18 @@ class Channel:
         try:
             ack = Ack.parse(record.payload)
         except ParseError as error:
-            raise decode_error(FailureReason.BAD_ACK, str(error)) from None
+            raise decode_error(DtlsFailure.BAD_ACK, str(error)) from None
         for epoch, sequence in ack.numbers:
             # RFC 9147 §7, erratum 8108: a record is not acknowledged under weaker keys than its own.
             if epoch > record.number.epoch and record.number.epoch < _FIRST_APPLICATION_EPOCH:
-                raise illegal_parameter(FailureReason.BAD_ACK, "acknowledged in an earlier epoch")
+                raise illegal_parameter(DtlsFailure.BAD_ACK, "acknowledged in an earlier epoch")
             self._flight.acknowledge(RecordNumber(epoch, sequence))
         if self._flight and self._flight.is_acknowledged:
             if record.number.epoch == 0 and not self._strict:
                 return False
-            self.forget_flight()
+            self.discard_flight()
             return True
-        self.records.forget_write_epochs(self._flight.pending_epochs())
+        self.records.discard_write_epochs(self._flight.pending_epochs())
         return False
 
     @property
@@ -295,9 +297,9 @@ class Channel:
 
     def send_ack(self) -> None:
         """Acknowledge what was received lately (RFC 9147 §7.1), in the current write epoch."""
-        self._timers.clear(TimerName.ACK)
+        self._timers.clear(HandshakeTimer.ACK)
         room = self._datagram_size() - self.records.overhead(self.records.write_epoch) - 2
-        latest = list(self._to_acknowledge)[-max(1, room // _ACK_ENTRY_LENGTH) :]
+        latest = list(self._pending_acknowledgements)[-max(1, room // _ACK_ENTRY_LENGTH) :]
         if latest:
             self.send_record(ContentType.ACK, Ack(tuple(sorted(latest))).serialize())
 
@@ -310,13 +312,13 @@ class Channel:
     def handle_timeout(self, now: Instant) -> bool:
         """Do what is due; True if the flight was repeated; `HandshakeFailure` if the peer is silent too long."""
         due = self._timers.pop_due(now)
-        if TimerName.ACK in due:
+        if HandshakeTimer.ACK in due:
             self.send_ack()
-        if TimerName.RETRANSMIT not in due:
+        if HandshakeTimer.RETRANSMIT not in due:
             return False
         self._timeouts += 1
         if self._timeouts > MAX_TIMEOUTS:
-            raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, FailureReason.TIMEOUT)
+            raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, DtlsFailure.TIMEOUT)
         self._counters.add("flight_retransmitted")
         self._timeout = min(2 * self._timeout, MAX_TIMEOUT)
         self._transmit_flight(now, expects_answer=True)
@@ -327,17 +329,17 @@ class Channel:
         self._initial_timeout = timeout
         self._timeout = min(timeout * 2**self._timeouts, MAX_TIMEOUT)
         for name, duration in (
-            (TimerName.RETRANSMIT, self._timeout),
-            (TimerName.ACK, self._timeout / _ACK_FRACTION),
+            (HandshakeTimer.RETRANSMIT, self._timeout),
+            (HandshakeTimer.ACK, self._timeout / _ACK_FRACTION),
         ):
             if self._timers.is_set(name):
                 self._arm(name, self._armed_at[name], duration)
 
-    def _arm(self, name: TimerName, start: Instant, duration: float) -> None:
+    def _arm(self, name: HandshakeTimer, start: Instant, duration: float) -> None:
         self._armed_at[name] = start
         self._timers.set(name, start + duration)
 
     def _stop_retransmission(self) -> None:
-        self._timers.clear(TimerName.RETRANSMIT)
-        self._timeouts = self._repeats = 0
+        self._timers.clear(HandshakeTimer.RETRANSMIT)
+        self._timeouts = self._requested_retransmissions = 0
         self._timeout = self._initial_timeout

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from stack.core.trace import Counters
-from stack.dtls import ApplicationData, DtlsEvent, Failed, HandshakeComplete, NamedGroup, Role, Version
-from stack.dtls.channel import MAX_TIMEOUTS
-from stack.dtls.messages import Ack, HandshakeType
+from stack.dtls import ApplicationData, DtlsEvent, DtlsFailed, DtlsRole, HandshakeComplete, NamedGroup, Version
+from stack.dtls.handshake_layer import MAX_TIMEOUTS
+from stack.dtls.messages import HandshakeType
+from stack.dtls.messages13 import Ack
 from stack.dtls.reassembly import Fragment
 from stack.dtls.record import MAX_DEFERRED_RECORDS, ContentType, RecordLayer
 from tests.dtls.link import Pair
@@ -63,25 +64,25 @@ FORGED: dict[str, bytes] = {
 
 def assert_unharmed(pair: Pair, version: Version) -> None:
     """Both are connected, agree, and can talk."""
-    kinds = [[type(event) for event in pair.events[role]] for role in Role]
+    kinds = [[type(event) for event in pair.events[role]] for role in DtlsRole]
     assert kinds == [[HandshakeComplete], [HandshakeComplete]], pair.events
     assert pair.client.version is version
-    keys = [pair.endpoint(role).export_keying_material("EXTRACTOR-dtls_srtp", None, 60) for role in Role]
+    keys = [pair.endpoint(role).export_keying_material("EXTRACTOR-dtls_srtp", None, 60) for role in DtlsRole]
     assert keys[0] == keys[1]
     pair.mend()
-    for role in Role:
+    for role in DtlsRole:
         pair.endpoint(role).send(role.value.encode(), pair.now)
     pair.run(pair.now + 100)
-    assert pair.events[Role.SERVER][-1] == ApplicationData(b"client")
-    assert pair.events[Role.CLIENT][-1] == ApplicationData(b"server")
+    assert pair.events[DtlsRole.SERVER][-1] == ApplicationData(b"client")
+    assert pair.events[DtlsRole.CLIENT][-1] == ApplicationData(b"server")
 
 
 @pytest.mark.parametrize("later", [0.0, 3600.0])
 @pytest.mark.parametrize("version", [V12, V13])
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(DtlsRole))
 @pytest.mark.parametrize("name", list(FORGED))
 def test_nothing_in_the_clear_touches_a_finished_handshake(
-    name: str, role: Role, version: Version, later: float
+    name: str, role: DtlsRole, version: Version, later: float
 ) -> None:
     pair = Pair({"max_version": version})
     pair.handshake()
@@ -98,13 +99,13 @@ class Stranger:
     """Sends a datagram to a side each time before an honest one is sent to it."""
 
     def __init__(
-        self, pair: Pair, forged: Callable[[int], bytes], victims: tuple[Role, ...] = tuple(Role)
+        self, pair: Pair, forged: Callable[[int], bytes], victims: tuple[DtlsRole, ...] = tuple(DtlsRole)
     ) -> None:
         self._pair, self._forged, self._victims = pair, forged, victims
         self.count = 0
 
-    def __call__(self, sender: Role, data: bytes, number: int) -> bytes:
-        victim = Role.SERVER if sender is Role.CLIENT else Role.CLIENT
+    def __call__(self, sender: DtlsRole, data: bytes, number: int) -> bytes:
+        victim = DtlsRole.SERVER if sender is DtlsRole.CLIENT else DtlsRole.CLIENT
         if victim in self._victims:
             self._pair.endpoint(victim).handle_datagram(self._forged(self.count), self._pair.now)
             self.count += 1
@@ -141,12 +142,12 @@ def test_all_of_it_on_a_bad_link_only_takes_longer(version: Version, seed: int) 
 @pytest.mark.parametrize("group", [NamedGroup.X25519, NamedGroup.SECP256R1])  # the second asks for a retry
 @pytest.mark.parametrize("lost", range(1, 5))
 def test_a_forged_ack_does_not_keep_a_lost_datagram_lost(group: NamedGroup, lost: int) -> None:
-    for sender in Role:
+    for sender in DtlsRole:
         pair = Pair({}, {"groups": (group,), "mtu": 400})
         stranger = Stranger(pair, lambda _: FORGED["ACK of everything"])
 
         def lose(
-            role: Role, data: bytes, number: int, sender: Role = sender, attack: Stranger = stranger
+            role: DtlsRole, data: bytes, number: int, sender: DtlsRole = sender, attack: Stranger = stranger
         ) -> bytes | None:
             attack(role, data, number)
             return None if (role, number) == (sender, lost) else data
@@ -203,8 +204,8 @@ def test_an_alert_under_keys_ends_the_connection_at_once() -> None:
     """What is authenticated is believed, in the handshake as after it."""
     pair = Pair()
     pair.handshake()
-    pair.client._channel.send_record(ContentType.ALERT, b"\2\x28")
+    pair.client._layer.send_record(ContentType.ALERT, b"\2\x28")
     pair.run(pair.now + 1.0)
-    events: list[DtlsEvent] = pair.events[Role.SERVER]
-    assert isinstance(events[-1], Failed)
+    events: list[DtlsEvent] = pair.events[DtlsRole.SERVER]
+    assert isinstance(events[-1], DtlsFailed)
     assert events[-1].remote

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from stack.dtls import Failed, HandshakeComplete, NamedGroup, Role, Version
+from stack.dtls import DtlsFailed, DtlsRole, HandshakeComplete, NamedGroup, Version
+from stack.dtls.client_hello import ClientHelloBuilder
 from stack.dtls.extensions import ExtensionType, KeyShareEntry, client_key_shares, u16_list16
 from stack.dtls.groups import AVAILABLE_GROUPS, start_exchange
 from stack.dtls.messages import ClientHello, HandshakeType, ServerHello
-from stack.dtls.offer import Offer
 from stack.dtls.reassembly import Fragment
 from stack.dtls.record import ContentType, Record
 from stack.dtls.server12 import Server12
@@ -40,7 +40,7 @@ def test_a_server_that_insists_on_the_hybrid_gets_it_after_a_retry() -> None:
         pytest.skip("this build of cryptography has no ML-KEM")
     pair = Pair({}, {"groups": hybrid})
     pair.handshake()
-    (done,) = pair.events[Role.CLIENT]
+    (done,) = pair.events[DtlsRole.CLIENT]
     assert isinstance(done, HandshakeComplete)
     assert done.group is hybrid[0]
     assert pair.client.negotiated.hello_retried
@@ -57,7 +57,7 @@ def test_a_1_2_server_may_echo_supported_groups(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Server12, "_server_extensions", echoing)
     pair = Pair({}, {"max_version": V12})
     pair.handshake()
-    for role in Role:
+    for role in DtlsRole:
         assert [type(event) for event in pair.events[role]] == [HandshakeComplete]
 
 
@@ -65,8 +65,8 @@ def test_every_retry_request_brings_a_cookie_and_wants_it_back() -> None:
     """Without one, some versions of wolfSSL's client send the same empty key_share again."""
     pair = Pair({"key_shares": (NamedGroup.X25519,)}, {"groups": (NamedGroup.SECP256R1,)})
     pair.server.start(0.0)
-    offer = Offer(config(Role.CLIENT, key_shares=(NamedGroup.X25519,)), entropy(5))
-    writer = pair.client._channel.records
+    builder = ClientHelloBuilder(config(DtlsRole.CLIENT, key_shares=(NamedGroup.X25519,)), entropy(5))
+    writer = pair.client._layer.records
 
     def send(hello: ClientHello, seq: int) -> list[bytes]:
         body = hello.serialize()
@@ -74,17 +74,17 @@ def test_every_retry_request_brings_a_cookie_and_wants_it_back() -> None:
         pair.server.handle_datagram(writer.seal(ContentType.HANDSHAKE, payload, 0)[1], 0.0)
         return list(pair.server.drain_transmits())
 
-    (answer,) = send(offer.hello, 0)
-    (record,) = pair.client._channel.records.open(answer, 0.0)
+    (answer,) = send(builder.hello, 0)
+    (record,) = pair.client._layer.records.open(answer, 0.0)
     assert isinstance(record, Record)
     retry = ServerHello.parse(record.payload[12:])
     assert retry.is_hello_retry_request
     assert ExtensionType.COOKIE in retry.extensions
     share = start_exchange(NamedGroup.SECP256R1, entropy(6)).public
-    extensions = offer.hello.extensions | {
+    extensions = builder.hello.extensions | {
         ExtensionType.KEY_SHARE: client_key_shares([KeyShareEntry(NamedGroup.SECP256R1, share)])
     }
-    send(replace(offer.hello, extensions=extensions), 1)
+    send(replace(builder.hello, extensions=extensions), 1)
     (event,) = pair.server.drain_events()
-    assert isinstance(event, Failed)
+    assert isinstance(event, DtlsFailed)
     assert event.reason.name == "BAD_COOKIE"

@@ -8,6 +8,7 @@ from stack.srtp import MasterKey, SrtpProfile, keying_material_length, split_key
     ("profile", "length"),
     [
         (SrtpProfile.AES128_CM_HMAC_SHA1_80, 60),
+        (SrtpProfile.AES128_CM_HMAC_SHA1_32, 60),
         (SrtpProfile.AEAD_AES_128_GCM, 56),
         (SrtpProfile.AEAD_AES_256_GCM, 88),
     ],

@@ -1,4 +1,4 @@
-"""The ClientHello that we send: RFC 8446 §4.1.2, RFC 9147 §5.3, and its second edition after a retry.
+"""The ClientHello that we send: RFC 8446 §4.1.2, RFC 9147 §5.3, and the second one after a HelloRetryRequest.
 
 One hello serves both versions. It offers no session to resume and no early data: a call is set up once, its
 keys live as long as it does, and a ticket would only be one more secret to keep.
@@ -31,8 +31,8 @@ from stack.dtls.suites import SUITES, Version
 _NULL_COMPRESSION: Final = b"\0"
 
 
-class Offer:
-    """The hello and the private halves of its key shares."""
+class ClientHelloBuilder:
+    """Builds the first and the second ClientHello, and keeps the private halves of its key shares."""
 
     __slots__ = ("_config", "_entropy", "exchanges", "hello")
 
@@ -93,12 +93,12 @@ class Offer:
     def _key_shares(self) -> bytes:
         return client_key_shares([KeyShareEntry(group, own.public) for group, own in self.exchanges.items()])
 
-    def retry_with_cookie(self, cookie: bytes) -> ClientHello:
+    def after_hello_verify_request(self, cookie: bytes) -> ClientHello:
         """Answer a HelloVerifyRequest: the same hello with the cookie (RFC 6347 §4.2.1)."""
         self.hello = replace(self.hello, cookie=cookie)
         return self.hello
 
-    def retry(self, group: NamedGroup | None, cookie: bytes | None) -> ClientHello:
+    def after_hello_retry_request(self, group: NamedGroup | None, cookie: bytes | None) -> ClientHello:
         """Answer a HelloRetryRequest: a share of the group it names, the cookie it brought (RFC 8446 §4.1.2)."""
         extensions = dict(self.hello.extensions)
         if group is not None:
