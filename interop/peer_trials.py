@@ -23,7 +23,7 @@ import numpy.typing as npt
 from interop.lab import ProcessLab, content, process
 from stack import Call
 from stack.aio import HostConfig
-from stack.audio.codec import OpusDecoder, OpusEncoder
+from stack.audio import OpusDecoder, OpusEncoder
 from stack.session import EndReason
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.voice.conversation import ConversationConfig

@@ -35,7 +35,7 @@ from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate, ren
 from stack.server import Endpoint
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.commands import AddRemoteCandidates, GetParameters, Renegotiate, RestartIce
-from stack.voice.config import prepare
+from stack.voice.config import offered_codecs, prepare
 from stack.voice.conversation import Command, Conversation, ConversationConfig, ConversationEvent
 from stack.voice.turns import TurnMode, TurnSettings
 
@@ -153,7 +153,7 @@ class Host:
             os.urandom,
             self._certificate,
             self.addresses,
-            LocalWishes(ice_lite=True, setup=self.config.setup),
+            LocalWishes(ice_lite=True, setup=self.config.setup, codecs=offered_codecs()),
             self.config.public_ips,
         )
 

@@ -8,7 +8,7 @@ when it falls.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stack.core.machine import Instant
 
@@ -19,11 +19,12 @@ FEC_BITRATE = 8_000
 HALF_LIFE = 5.0
 """Seconds in which loss that is not reported any more is half forgotten."""
 LEAST_EXPECTED_LOSS, MOST_EXPECTED_LOSS = 10, 20
-"""Per cent: told less, libopus 1.3 makes no copies at 24 to 32 kb/s; told more, it starves the voice for them."""
+"""Per cent: below, libopus 1.3 makes no copies at 24 to 32 kb/s; above, it takes too much from the voice."""
 
 
-class Tunable(Protocol):
-    """The settings of an encoder that are touched."""
+@runtime_checkable
+class AdaptiveEncoder(Protocol):
+    """An encoder that can follow loss: the settings that are changed."""
 
     bitrate: int
     fec: bool
@@ -36,7 +37,7 @@ class EncoderTuner:
     `redundancy` says that RED is sent, `wanted` that the peer can make use of FEC (`useinbandfec`, RFC 7587 §6.1).
     """
 
-    def __init__(self, encoder: Tunable, *, redundancy: bool = False, wanted: bool = True) -> None:
+    def __init__(self, encoder: AdaptiveEncoder, *, redundancy: bool = False, wanted: bool = True) -> None:
         self._encoder = encoder
         self._bitrate = encoder.bitrate
         self.redundancy = redundancy

@@ -1,7 +1,7 @@
 """ICE (RFC 8445): finding a path to the peer, and keeping it. Docs: `docs/ice.md`.
 
-Two machines with the same commands and events: `LiteAgent` for a server that everybody can reach, `IceAgent` for
-everybody else. Both see datagrams that are STUN, with the exact path that each took, and nothing else.
+Two machines with the same commands and events: `LiteAgent` for a server with a public address, `IceAgent` for
+every other host. Both are given datagrams that are STUN, with the path that each took, and nothing else.
 
 Left out: TURN (RFC 8656) and server-reflexive candidates of our own, because one side of a call here is always a
 server with a public address, to which a check from behind any NAT gets through; ICE over TCP (RFC 6544), whose
@@ -13,12 +13,12 @@ from __future__ import annotations
 from stack.ice.agent import IceAgent
 from stack.ice.candidate import Candidate, CandidateType, TcpType, compute_foundation, compute_priority
 from stack.ice.consent import ConsentSettings
-from stack.ice.credentials import MAX_OWN_UFRAG, IceCredentials, node_of, split_username
+from stack.ice.credentials import MAX_LOCAL_UFRAG, IceCredentials, node_of, split_username
 from stack.ice.events import (
     ConsentExpired,
-    Failed,
-    FailureReason,
     IceEvent,
+    IceFailed,
+    IceFailureReason,
     IceState,
     PathSelected,
     PathValidated,
@@ -29,17 +29,17 @@ from stack.ice.piggyback import Piggyback
 from stack.ice.settings import IceSettings
 
 __all__ = [
-    "MAX_OWN_UFRAG",
+    "MAX_LOCAL_UFRAG",
     "Candidate",
     "CandidatePair",
     "CandidateType",
     "ConsentExpired",
     "ConsentSettings",
-    "Failed",
-    "FailureReason",
     "IceAgent",
     "IceCredentials",
     "IceEvent",
+    "IceFailed",
+    "IceFailureReason",
     "IceSettings",
     "IceState",
     "LiteAgent",

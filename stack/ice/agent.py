@@ -1,22 +1,23 @@
 """The full agent (RFC 8445), controlling or controlled, for one component over UDP.
 
-A check's way: `start` or a new candidate makes pairs (`checklist`); the PACING timer takes one every Ta and sends
-a check (`check_client`), the first at once; the answer makes the pair valid, and a valid pair may carry data. The
-peer's checks are answered (`check_server`) and trigger checks in return. The controlling side nominates (RFC 8445
-§8.1.1, regular nomination): at once when the peer is lite or no better pair is undecided, else after
-`nomination_patience`. From then on consent checks (`consent`) keep the path; RFC 7675.
+How a check travels: `start` or a new candidate makes pairs (`checklist`); the PACING timer takes one every Ta and
+sends a check (`check_client`), the first at once; the response makes the pair valid, and a valid pair may carry
+data. The peer's checks are responded to (`check_server`) and trigger checks of ours. The controlling side
+nominates (RFC 8445 §8.1.1, regular nomination): at once when the peer is lite or no better pair is undecided, else
+after `nomination_delay`. From then on consent checks (`consent`) keep the path; RFC 7675.
 
 As controlled agent the latest nomination that succeeds wins, since browsers nominate again when they move; RFC
-8445 §8.1.1 itself knows one nomination. A nominated path on which nothing has been heard for `hold` seconds gives
-way to a valid one on which something has: that follows a peer behind a rebinding NAT.
+8445 §8.1.1 itself knows one nomination. A nominated path on which nothing has arrived for `path_silence_timeout`
+seconds is replaced by a valid one on which something has: so a peer is followed behind a NAT that rebinds.
 
-Only an answer to a check of ours renews consent (RFC 7675 §5.1). A peer that sends authentic packets and answers
-nothing is not dead (`note_heard`), but we may not send to it: `ConsentExpired.still_heard` tells the two apart.
+Only a response to a check of ours renews consent (RFC 7675 §5.1). A peer that sends authenticated packets and no
+response is alive (`note_received`), but we may not send to it: `ConsentExpired.still_receiving` tells the two
+apart.
 
-Failure is declared no earlier than `patience` after the start (RFC 8863), as candidates may still trickle in.
+Failure is declared no earlier than `pac_timeout` after the start (RFC 8863), as candidates may still trickle in.
 
 Left out: server-reflexive and relayed candidates of our own (TURN), ICE-TCP, resolution of mDNS names (a candidate
-with a name is counted; whoever can resolve it adds it again with its address), more than one component.
+with a name is counted; an owner that can resolve it adds it again with its address), more than one component.
 
 Long, because the checks of both sides, nomination and consent move the same pairs.
 """
@@ -30,16 +31,26 @@ from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.timers import Timers
 from stack.core.trace import Counters
+from stack.core.transitions import step
 from stack.ice.candidate import Candidate
-from stack.ice.check_client import CheckClient, Identity, OpenCheck, Role
-from stack.ice.check_server import Check, CheckServer
+from stack.ice.candidate_lists import CandidateLists
+from stack.ice.check_client import CheckClient, CheckCredentials, IceRole, SentCheck
+from stack.ice.check_server import CheckServer, ReceivedCheck
 from stack.ice.checklist import Checklist
 from stack.ice.consent import Consent
 from stack.ice.credentials import IceCredentials
-from stack.ice.events import ConsentExpired, Failed, FailureReason, IceEvent, IceState, PathSelected, PathValidated
+from stack.ice.events import (
+    ICE_TRANSITIONS,
+    ConsentExpired,
+    IceEvent,
+    IceFailed,
+    IceFailureReason,
+    IceState,
+    PathSelected,
+    PathValidated,
+)
 from stack.ice.pair import CandidatePair, PairState
 from stack.ice.piggyback import Piggyback
-from stack.ice.roster import Roster
 from stack.ice.settings import IceSettings, IceTimer
 from stack.stun import ErrorCode, ErrorNumber, Message, MessageClass, RetransmissionPolicy, XorMappedAddress
 
@@ -49,7 +60,7 @@ _KNOWN_ERRORS = frozenset(ErrorNumber)
 class IceAgent:
     """A `Machine[IceEvent]` that looks for a path to its peer, and keeps it."""
 
-    terminal_events: ClassVar[TerminalEvents] = (ConsentExpired, Failed)
+    terminal_events: ClassVar[TerminalEvents] = (ConsentExpired, IceFailed)
 
     def __init__(
         self,
@@ -64,27 +75,27 @@ class IceAgent:
         self.counters = Counters()
         self._settings = settings or IceSettings()
         self._entropy = entropy
-        self._role = Role(controlling, int.from_bytes(entropy(8), "big"))
+        self._role = IceRole(controlling, int.from_bytes(entropy(8), "big"))
         self._server = CheckServer(credentials, self.counters, piggyback)
         self._client = CheckClient(entropy, self.counters, piggyback)
         self._remote: IceCredentials | None = None
         self._remote_lite = False
-        self._roster = Roster()
+        self._candidates = CandidateLists()
         self._checklist = Checklist(controlling)
         self._next_check_at = 0.0
         self._selected: CandidatePair | None = None
         self._nominated = False
         self._consent: Consent | None = None
-        self._last_heard: tuple[Path, Instant] | None = None
+        self._last_received: tuple[Path, Instant] | None = None
         self._timers: Timers[IceTimer] = Timers()
         self._transmits: list[Transmit] = []
         self._events: list[IceEvent] = []
 
-    # --- what the owner may know ------------------------------------------------------------------------------
+    # --- properties -----------------------------------------------------------------------------------------
 
     @property
     def credentials(self) -> IceCredentials:
-        """Ours, to be signalled to the peer."""
+        """The local ones, to be signalled to the peer."""
         return self._server.credentials
 
     @property
@@ -95,11 +106,11 @@ class IceAgent:
     @property
     def local_candidates(self) -> Sequence[Candidate]:
         """What `add_local_candidate` was given, to be signalled to the peer."""
-        return tuple(self._roster.local)
+        return tuple(self._candidates.local)
 
     @property
     def pairs(self) -> Sequence[CandidatePair]:
-        """The checklist, best pair first; to look at."""
+        """The checklist, best pair first."""
         return self._checklist.pairs
 
     @property
@@ -116,40 +127,40 @@ class IceAgent:
 
     def add_local_candidate(self, candidate: Candidate, now: Instant) -> None:
         """Add a UDP host candidate: a socket of ours that receives and sends at exactly this address."""
-        self._roster.add_local(candidate)
-        for remote in self._roster.remote:
+        self._candidates.add_local(candidate)
+        for remote in self._candidates.remote:
             self._add_pair(candidate, remote)
-        self._progress(now)
+        self._run_checks(now)
 
     def add_remote_candidate(self, candidate: Candidate, now: Instant) -> None:
-        """Add a candidate of the peer at any time; one that cannot be used is counted and let go."""
-        reason = self._roster.add_remote(candidate)
+        """Add a candidate of the peer at any time; one that cannot be used is counted and dropped."""
+        reason = self._candidates.add_remote(candidate)
         if reason is not None:
             self.counters.add(f"remote_candidate.{reason}")
             return
-        self._checklist.upgrade(candidate.address, candidate)
+        self._checklist.replace_remote(candidate.address, candidate)
         if self.state is not IceState.COMPLETED:
             # RFC 8445 §8.1.2: after nomination nothing new is checked, until the peer nominates something else.
-            for local in self._roster.local:
+            for local in self._candidates.local:
                 self._add_pair(local, candidate)
-        self._progress(now)
+        self._run_checks(now)
 
     def set_remote_credentials(self, credentials: IceCredentials, now: Instant, *, lite: bool = False) -> None:
-        """Say who the peer is, and whether its SDP had `a=ice-lite`; no check is sent before."""
+        """Set the peer's credentials, and whether its SDP had `a=ice-lite`; no check is sent before."""
         self._remote = credentials
         self._server.remote_ufrag = credentials.ufrag
         self._remote_lite = lite
         if lite and not self._role.controlling:
             self._switch_role(True)  # RFC 8445 §6.1.1
-        self._progress(now)
+        self._run_checks(now)
 
     def start(self, now: Instant) -> None:
-        """Begin to check. Checks of the peer are answered before, too."""
+        """Begin to check, and start the PAC timer. Checks of the peer are responded to before, too."""
         if self.state is not IceState.NEW:
             raise LocalError(f"an agent that is {self.state.value} cannot be started")
-        self.state = IceState.CHECKING
-        self._timers.set(IceTimer.PATIENCE, now + self._settings.patience)
-        self._progress(now)
+        self._enter(IceState.CHECKING)
+        self._timers.set(IceTimer.PAC, now + self._settings.pac_timeout)
+        self._run_checks(now)
 
     def restart(self, credentials: IceCredentials, now: Instant) -> None:
         """Begin anew with other credentials and wait for the peer's (RFC 8445 §9).
@@ -161,20 +172,20 @@ class IceAgent:
         self._server.restart(credentials)
         self._client.clear()
         self._remote = None
-        self._roster.remote.clear()
+        self._candidates.remote.clear()
         self._checklist = Checklist(self._role.controlling)
         self._nominated = False
-        self.state = IceState.CONNECTED if self._selected else IceState.CHECKING
-        self._timers.set(IceTimer.PATIENCE, now + self._settings.patience)
+        self._enter(IceState.CONNECTED if self._selected else IceState.CHECKING)
+        self._timers.set(IceTimer.PAC, now + self._settings.pac_timeout)
         self._timers.clear(IceTimer.NOMINATION)
 
     def close(self, now: Instant) -> None:
-        """Send and answer nothing any more."""
+        """Send nothing any more."""
         self._end(IceState.CLOSED)
 
-    def note_heard(self, path: Path, now: Instant) -> None:
-        """Say that something which only the peer can have sent came on `path`; it makes and moves no path."""
-        self._last_heard = (path, now)
+    def note_received(self, path: Path, now: Instant) -> None:
+        """Note that an authenticated packet of the peer arrived on `path`; it validates and selects no path."""
+        self._last_received = (path, now)
 
     # --- the machine ------------------------------------------------------------------------------------------
 
@@ -184,7 +195,7 @@ class IceAgent:
             self.handle_datagram(data, path, now)
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
-        """Take one datagram; whatever is not an authentic check or answer is counted and dropped."""
+        """Take one datagram; what is not an authenticated check or response is counted and dropped."""
         if self.state in (IceState.FAILED, IceState.CLOSED):
             self.counters.add("dropped.closed")
             return
@@ -194,19 +205,19 @@ class IceAgent:
             self.counters.add("dropped.malformed")
             return
         if message.message_class is MessageClass.INDICATION:
-            if self._server.is_from_peer(data, message):
-                self.note_heard(path, now)
+            if self._server.authenticate_indication(data, message):
+                self.note_received(path, now)
         elif message.message_class is MessageClass.REQUEST:
-            opened = self._server.open(data, message, path, now)
-            if isinstance(opened, Check):
+            opened = self._server.authenticate(data, message, path, now)
+            if isinstance(opened, ReceivedCheck):
                 self._handle_check(opened, now)
             elif opened is not None:
                 self._transmits.append(opened)
         else:
-            check = self._client.match(data, message, path, now)
+            check = self._client.match_response(data, message, path, now)
             if check is not None:
-                self._handle_answer(check, message, path, now)
-        self._progress(now)
+                self._handle_response(check, message, path, now)
+        self._run_checks(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
@@ -217,21 +228,21 @@ class IceAgent:
                 case IceTimer.NOMINATION:
                     self._nominate(self._checklist.best_valid())
                 case IceTimer.CONSENT_CHECK:
-                    self._ask_consent(now)
+                    self._send_consent_check(now)
                 case IceTimer.CONSENT_EXPIRY:
-                    self._lose_consent(now)
-                case IceTimer.PATIENCE:
-                    self._lose_patience()
+                    self._handle_consent_expiry(now)
+                case IceTimer.PAC:
+                    self._handle_pac_expiry()
                 case IceTimer.PACING:
                     pass
-        self._progress(now)
+        self._run_checks(now)
 
     def poll_timeout(self) -> Instant | None:
         """When `handle_timeout` wants to be called."""
         return self._timers.next
 
     def drain_transmits(self) -> Sequence[Transmit]:
-        """Checks and answers to send."""
+        """Checks and responses to send."""
         transmits, self._transmits = self._transmits, []
         return transmits
 
@@ -240,42 +251,42 @@ class IceAgent:
         events, self._events = self._events, []
         return events
 
-    # --- checks of ours ---------------------------------------------------------------------------------------
+    # --- local checks -----------------------------------------------------------------------------------------
 
     def _add_pair(self, local: Candidate, remote: Candidate) -> CandidatePair | None:
         keep = () if self._selected is None else (self._selected,)
         return self._checklist.add(local, remote, keep)
 
-    def _progress(self, now: Instant) -> None:
+    def _run_checks(self, now: Instant) -> None:
         """Send the next check if it is time, and arm the timers; every input and every command ends here."""
         if self.state in (IceState.NEW, IceState.FAILED, IceState.CLOSED):
             return
         if self._remote is not None:
-            self._consider_nomination(now)
-            self._pace(self._remote, now)
+            self._schedule_nomination(now)
+            self._send_paced_check(self._remote, now)
         deadline = self._client.deadline
         if deadline is None:
             self._timers.clear(IceTimer.RETRANSMISSION)
         else:
             self._timers.set(IceTimer.RETRANSMISSION, deadline)
 
-    def _pace(self, remote: IceCredentials, now: Instant) -> None:
+    def _send_paced_check(self, remote: IceCredentials, now: Instant) -> None:
         """Send one new check unless the last one is less than Ta ago (RFC 8445 §14.2)."""
         if now >= self._next_check_at:
             self._timers.clear(IceTimer.PACING)
-            pair = self._checklist.next_check() or self._repeat(now)
+            pair = self._checklist.next_check() or self._next_repetition(now)
             if pair is None:
                 return
             self._send_check(pair, remote, now)
             self._next_check_at = now + self._settings.ta
         self._timers.set(IceTimer.PACING, self._next_check_at)
 
-    def _repeat(self, now: Instant) -> CandidatePair | None:
-        """Return a pair to ask again, as nothing else is to be done; arm the timer if it is too early for that."""
+    def _next_repetition(self, now: Instant) -> CandidatePair | None:
+        """Return a pair to check again, as no other check is due; arm the timer if it is too early for that."""
         pair = self._checklist.next_repeat()
         if pair is None:
             return None
-        due = pair.last_check_at + self._settings.repeat
+        due = pair.last_check_at + self._settings.repeat_interval
         if now < due:
             self._timers.set(IceTimer.PACING, due)
             return None
@@ -285,12 +296,12 @@ class IceAgent:
 
     def _send_check(self, pair: CandidatePair, remote: IceCredentials, now: Instant) -> None:
         if pair.state is not PairState.SUCCEEDED:
-            pair.state = PairState.IN_PROGRESS
+            pair.enter(PairState.IN_PROGRESS)
         pair.last_check_at = now
         # RFC 8445 §14.3: the more checks there are, the longer each takes.
         rto = max(self._settings.rto, self._settings.ta * self._checklist.active)
-        identity, policy = Identity.of(self.credentials, remote), RetransmissionPolicy(rto)
-        check = self._client.send(pair, identity, self._role, policy, now, nominate=pair.nominating)
+        credentials, policy = CheckCredentials.of(self.credentials, remote), RetransmissionPolicy(rto)
+        check = self._client.send(pair, credentials, self._role, policy, now, nominate=pair.nominating)
         self._transmits.append(check)
 
     def _retransmit(self, now: Instant) -> None:
@@ -298,39 +309,39 @@ class IceAgent:
         self._transmits += again
         for check in timed_out:
             undecided = check.pair.state is PairState.IN_PROGRESS or check.nominating
-            if undecided and not check.consent and not self._client.has_open(check.pair):
-                self._fail(check.pair, now)
+            if undecided and not check.consent and not self._client.has_pending(check.pair):
+                self._fail_pair(check.pair, now)
 
-    def _fail(self, pair: CandidatePair, now: Instant) -> None:
+    def _fail_pair(self, pair: CandidatePair, now: Instant) -> None:
         self._checklist.failed(pair)
         if pair is self._selected and not self._nominated:
             best = self._checklist.best_valid()
             if best is not None:
                 self._select(best, nominated=False, now=now)
 
-    def _handle_answer(self, check: OpenCheck, message: Message, path: Path, now: Instant) -> None:
+    def _handle_response(self, check: SentCheck, message: Message, path: Path, now: Instant) -> None:
         pair = check.pair
         if message.message_class is MessageClass.ERROR_RESPONSE:
             self._handle_error(check, message, now)
             return
         mapped = message.get(XorMappedAddress)
         if path != check.path or mapped is None:
-            # RFC 8445 §7.2.5.2.1: the answer has to come from where the check went.
+            # RFC 8445 §7.2.5.2.1: the response has to come from where the check went.
             self.counters.add("dropped.malformed" if mapped is None else "dropped.asymmetric_response")
             if not check.consent:
-                self._fail(pair, now)
+                self._fail_pair(pair, now)
             return
         round_trip_time = check.transaction.handle_response(now)
         if round_trip_time is not None:
-            pair.measured(round_trip_time)
-        pair.last_heard = now
+            pair.update_round_trip_time(round_trip_time)
+        pair.last_received = now
         pair.mapped_address = mapped.address
         if check.consent:
             self._renew_consent(pair, now)
         else:
             self._handle_success(check, now)
 
-    def _handle_error(self, check: OpenCheck, message: Message, now: Instant) -> None:
+    def _handle_error(self, check: SentCheck, message: Message, now: Instant) -> None:
         error = message.get(ErrorCode)
         code = error.code if error else 0
         self.counters.add(f"error_response.{code if code in _KNOWN_ERRORS else 'other'}")
@@ -341,15 +352,15 @@ class IceAgent:
             if not check.consent:
                 self._checklist.trigger(check.pair)
         elif not check.consent:
-            self._fail(check.pair, now)
+            self._fail_pair(check.pair, now)
 
-    def _handle_success(self, check: OpenCheck, now: Instant) -> None:
+    def _handle_success(self, check: SentCheck, now: Instant) -> None:
         pair = check.pair
         first = pair.state is not PairState.SUCCEEDED
         self._checklist.succeeded(pair)
         if first:
             self._events.append(PathValidated(pair.path))
-        self._timers.clear(IceTimer.PATIENCE)
+        self._timers.clear(IceTimer.PAC)
         nominated = check.nominating if self._role.controlling else pair.nominate_on_success
         if nominated:
             pair.nominating = pair.nominate_on_success = False
@@ -360,58 +371,58 @@ class IceAgent:
             better = pair.priority > self._selected.priority
             self._select(pair if better else self._selected, nominated=False, now=now)
         else:
-            self._follow_if_silent(pair, now)
+            self._replace_silent_path(pair, now)
 
-    # --- checks of the peer -----------------------------------------------------------------------------------
+    # --- remote checks ---------------------------------------------------------------------------------------
 
-    def _handle_check(self, check: Check, now: Instant) -> None:
+    def _handle_check(self, check: ReceivedCheck, now: Instant) -> None:
         if not check.current:
-            self._transmits.append(self._server.accept(check))
+            self._transmits.append(self._server.respond(check))
             if self._selected is not None and self._selected.path == check.path:
-                self._selected.last_heard = now
+                self._selected.last_received = now
             return
-        if self._refuses_role(check):
-            self._transmits.append(self._server.refuse(check, ErrorNumber.ROLE_CONFLICT))
+        if self._peer_must_switch(check):
+            self._transmits.append(self._server.respond_error(check, ErrorNumber.ROLE_CONFLICT))
             return
-        self._transmits.append(self._server.accept(check))
+        self._transmits.append(self._server.respond(check))
         self.counters.add("check")
-        pair = self._checklist.find(check.path) or self._learn_pair(check)
+        pair = self._checklist.find(check.path) or self._add_peer_reflexive_pair(check)
         if pair is None:
             self.counters.add("check_without_pair")
             return
-        pair.last_heard = now
+        pair.last_received = now
         if pair.state is PairState.SUCCEEDED:
             if check.use_candidate and not self._role.controlling:
                 self._select(pair, nominated=True, now=now)
             else:
-                self._follow_if_silent(pair, now)
+                self._replace_silent_path(pair, now)
             return
         if check.use_candidate and not self._role.controlling:
             pair.nominate_on_success = True
-        # RFC 8445 §7.3.1.4: a check in return; one that is under way is not sent again, yet may be answered.
+        # RFC 8445 §7.3.1.4: a triggered check; a pending one is not retransmitted, yet a response to it counts.
         self._client.cancel(pair, now)
         self._checklist.trigger(pair)
 
-    def _learn_pair(self, check: Check) -> CandidatePair | None:
-        """Make a pair for a path that nobody told us of (RFC 8445 §7.3.1.3)."""
-        local = self._roster.local_at(check.path.local)
+    def _add_peer_reflexive_pair(self, check: ReceivedCheck) -> CandidatePair | None:
+        """Add a pair for a remote address that was not signalled (RFC 8445 §7.3.1.3)."""
+        local = self._candidates.local_at(check.path.local)
         if local is None:
             return None
-        return self._add_pair(local, self._roster.remote_at(check.path.remote, check.priority))
+        return self._add_pair(local, self._candidates.remote_at(check.path.remote, check.priority))
 
-    def _refuses_role(self, check: Check) -> bool:
-        """Settle a role conflict by tie-breaker; True if the peer has to switch (RFC 8445 §7.3.1.1)."""
+    def _peer_must_switch(self, check: ReceivedCheck) -> bool:
+        """Resolve a role conflict by tie-breaker; True if the peer has to switch (RFC 8445 §7.3.1.1)."""
         if check.sender_controlling is None or check.sender_controlling != self._role.controlling:
             return False
         self.counters.add("role_conflict")
-        we_win = self._role.tie_breaker >= check.sender_tie_breaker
-        if we_win == self._role.controlling:
+        tie_won = self._role.tie_breaker >= check.sender_tie_breaker
+        if tie_won == self._role.controlling:
             return True
-        self._switch_role(we_win)
+        self._switch_role(tie_won)
         return False
 
     def _switch_role(self, controlling: bool) -> None:
-        self._role = Role(controlling, self._role.tie_breaker)
+        self._role = IceRole(controlling, self._role.tie_breaker)
         self._checklist.set_role(controlling)
         for pair in self._checklist.pairs:
             pair.nominating = pair.nominate_on_success = False
@@ -419,7 +430,7 @@ class IceAgent:
 
     # --- nomination -------------------------------------------------------------------------------------------
 
-    def _consider_nomination(self, now: Instant) -> None:
+    def _schedule_nomination(self, now: Instant) -> None:
         if not self._role.controlling or self._nominated:
             return
         best = self._checklist.best_valid()
@@ -428,7 +439,7 @@ class IceAgent:
         if self._remote_lite or not self._checklist.may_improve_on(best):
             self._nominate(best)
         else:
-            self._timers.set_default(IceTimer.NOMINATION, now + self._settings.nomination_patience)
+            self._timers.set_default(IceTimer.NOMINATION, now + self._settings.nomination_delay)
 
     def _nominate(self, pair: CandidatePair | None) -> None:
         """Check a valid pair once more, with USE-CANDIDATE (RFC 8445 §8.1.1)."""
@@ -442,24 +453,24 @@ class IceAgent:
         if not changed and nominated == self._nominated:
             return
         self._selected, self._nominated = pair, nominated
-        self.state = IceState.COMPLETED if nominated else IceState.CONNECTED
+        self._enter(IceState.COMPLETED if nominated else IceState.CONNECTED)
         if nominated:
             self._timers.clear(IceTimer.NOMINATION)
             self._checklist.conclude(pair)
             self._client.cancel(None, now)
             self._server.forget_previous()
         if changed and self._remote is not None:
-            identity = Identity.of(self.credentials, self._remote)
-            self._consent = Consent(self._settings.consent, self._entropy, identity, now)
+            credentials = CheckCredentials.of(self.credentials, self._remote)
+            self._consent = Consent(self._settings.consent, self._entropy, credentials, now)
             self._arm_consent(self._consent)
         self._events.append(PathSelected(pair.path, nominated))
 
-    def _follow_if_silent(self, pair: CandidatePair, now: Instant) -> None:
-        """Leave a selected path on which nothing is heard for one on which something is."""
+    def _replace_silent_path(self, pair: CandidatePair, now: Instant) -> None:
+        """Select `pair` if nothing has arrived on the selected one for `path_silence_timeout`."""
         selected = self._selected
         if selected is None or pair is selected or not self._nominated or pair.nominating:
             return
-        if now - (selected.last_heard or 0.0) >= self._settings.hold:
+        if now - (selected.last_received or 0.0) >= self._settings.path_silence_timeout:
             self.counters.add("followed_after_silence")
             if self._role.controlling:
                 self._nominate(pair)
@@ -472,48 +483,51 @@ class IceAgent:
         self._timers.set(IceTimer.CONSENT_CHECK, consent.next_check_at)
         self._timers.set(IceTimer.CONSENT_EXPIRY, consent.expires_at)
 
-    def _ask_consent(self, now: Instant) -> None:
+    def _send_consent_check(self, now: Instant) -> None:
         selected, consent = self._selected, self._consent
         if selected is None or consent is None:
             return
         # Sent once (RFC 7675 §5.1). USE-CANDIDATE lets a lite peer follow at once when a NAT gives us a new port.
         policy = RetransmissionPolicy(self._settings.rto, rc=1)
         nominate, send = self._role.controlling and self._nominated, self._client.send
-        check = send(selected, consent.identity, self._role, policy, now, nominate=nominate, consent=True)
+        check = send(selected, consent.credentials, self._role, policy, now, nominate=nominate, consent=True)
         self._transmits.append(check)
-        consent.asked(now)
+        consent.check_sent(now)
         self._arm_consent(consent)
 
     def _renew_consent(self, pair: CandidatePair, now: Instant) -> None:
         if pair is self._selected and self._consent is not None:
-            self._consent.confirm(now)
+            self._consent.renew(now)
             self._arm_consent(self._consent)
 
-    def _lose_consent(self, now: Instant) -> None:
+    def _handle_consent_expiry(self, now: Instant) -> None:
         selected = self._selected
         if selected is None:
             return
         self._checklist.failed(selected)
-        other = self._checklist.freshest_valid()
-        if other is not None and now - (other.last_heard or 0.0) < self._settings.hold:
+        other = self._checklist.latest_valid()
+        if other is not None and now - (other.last_received or 0.0) < self._settings.path_silence_timeout:
             self._select(other, nominated=False, now=now)
             return
         self._end(IceState.FAILED)
-        path, at = self._last_heard or (None, 0.0)
-        still_heard = path == selected.path and now - at < self._settings.consent.timeout
-        self._events.append(ConsentExpired(selected.path, still_heard))
+        path, at = self._last_received or (None, 0.0)
+        still_receiving = path == selected.path and now - at < self._settings.consent.timeout
+        self._events.append(ConsentExpired(selected.path, still_receiving))
 
-    def _lose_patience(self) -> None:
+    def _handle_pac_expiry(self) -> None:
         if self._selected is not None:
             return
-        reason = FailureReason.ALL_CHECKS_FAILED if self._checklist else FailureReason.NO_CANDIDATE_PAIR
+        reason = IceFailureReason.ALL_CHECKS_FAILED if self._checklist else IceFailureReason.NO_CANDIDATE_PAIR
         if self._remote is None:
-            reason = FailureReason.NO_REMOTE_CREDENTIALS
+            reason = IceFailureReason.NO_REMOTE_CREDENTIALS
         self._end(IceState.FAILED)
-        self._events.append(Failed(reason))
+        self._events.append(IceFailed(reason))
+
+    def _enter(self, state: IceState) -> None:
+        self.state = step(ICE_TRANSITIONS, self.state, state)
 
     def _end(self, state: IceState) -> None:
-        self.state = state
+        self._enter(state)
         self._selected = None
         self._consent = None
         self._timers.clear_all()

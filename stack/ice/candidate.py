@@ -1,9 +1,9 @@
-"""Candidates: what they are, what they are worth, how SDP writes them.
+"""Candidates: their types, priorities and foundations, and how SDP writes them.
 
 RFC 8445 §5.1.1.3 (foundation), §5.1.2 (priority); RFC 8839 §5.1 (grammar); RFC 6544 §4.5 (TCP candidates are
 read and written, though the agents do not use them yet). The grammar is read generously: either case, a leading
-"a=", mDNS names (".local"), component 2, extension attributes that nobody here knows. What a browser says comes
-out again as it went in.
+"a=", mDNS names (".local"), component 2, unknown extension attributes. What a browser wrote is
+written again as it was.
 """
 
 from __future__ import annotations
@@ -11,11 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import ip_address
-from typing import Self
+from typing import NewType, Self
 from zlib import crc32
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Address, TransportProtocol
+
+Foundation = NewType("Foundation", str)
+"""The same for candidates that are likely to succeed or fail together (RFC 8445 §5.1.1.3)."""
+CandidatePriority = NewType("CandidatePriority", int)
+"""RFC 8445 §5.1.2; greater is better."""
+ComponentId = NewType("ComponentId", int)
+"""1 to 256 (RFC 8445 §13)."""
+
+COMPONENT = ComponentId(1)
+"""The only one in use: everything is multiplexed over one transport."""
 
 MAX_PRIORITY = 2**31 - 1
 MAX_LOCAL_PREFERENCE = 65535
@@ -50,19 +60,21 @@ TYPE_PREFERENCE = {
 
 
 def compute_priority(
-    candidate_type: CandidateType, local_preference: int = MAX_LOCAL_PREFERENCE, component: int = 1
-) -> int:
+    candidate_type: CandidateType,
+    local_preference: int = MAX_LOCAL_PREFERENCE,
+    component: ComponentId = COMPONENT,
+) -> CandidatePriority:
     """Return 2^24·type preference + 2^8·local preference + 256 - component (RFC 8445 §5.1.2.1)."""
     if not 0 <= local_preference <= MAX_LOCAL_PREFERENCE or not 1 <= component <= 256:
         raise LocalError("local preference is 0 to 65535, component 1 to 256")
-    return TYPE_PREFERENCE[candidate_type] << 24 | local_preference << 8 | 256 - component
+    return CandidatePriority(TYPE_PREFERENCE[candidate_type] << 24 | local_preference << 8 | 256 - component)
 
 
 def compute_foundation(
     candidate_type: CandidateType, base_host: str, protocol: TransportProtocol, server: str = ""
-) -> str:
+) -> Foundation:
     """Return a string that is the same for the same type, base, protocol and STUN server (RFC 8445 §5.1.1.3)."""
-    return str(crc32(f"{candidate_type.value} {base_host} {protocol.value} {server}".encode()))
+    return Foundation(str(crc32(f"{candidate_type.value} {base_host} {protocol.value} {server}".encode())))
 
 
 def _canonical_host(text: str) -> str:
@@ -82,14 +94,14 @@ def _number(text: str, low: int, high: int, what: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One transport address that can perhaps be reached."""
+    """A transport address at which an agent may be reached."""
 
-    foundation: str
-    component: int
+    foundation: Foundation
+    component: ComponentId
     protocol: TransportProtocol
-    priority: int
+    priority: CandidatePriority
     host: str
-    """An IP address in canonical form, or a name that somebody else would have to resolve."""
+    """An IP address in canonical form, or a name, which is not resolved here."""
     port: int
     type: CandidateType
     related_host: str | None = None
@@ -116,7 +128,7 @@ class Candidate:
 
     @classmethod
     def host_candidate(
-        cls, address: Address, local_preference: int = MAX_LOCAL_PREFERENCE, component: int = 1
+        cls, address: Address, local_preference: int = MAX_LOCAL_PREFERENCE, component: ComponentId = COMPONENT
     ) -> Self:
         """Return the UDP host candidate of a local socket.
 
@@ -155,7 +167,7 @@ class Candidate:
         related_port: int | None = None
         tcp_type: TcpType | None = None
         extensions: list[tuple[str, str]] = []
-        # RFC 8839 §5.1: what follows comes in pairs of name and value; an odd one at the end is let go.
+        # RFC 8839 §5.1: what follows comes in pairs of name and value; an odd one at the end is dropped.
         for name, value in zip(fields[8::2], fields[9::2], strict=False):
             if name == "raddr":
                 related_host = _canonical_host(value)
@@ -169,11 +181,11 @@ class Candidate:
             else:
                 extensions.append((name, value))
         return cls(
-            foundation=foundation,
-            component=_number(component, 1, 256, "component"),
+            foundation=Foundation(foundation),
+            component=ComponentId(_number(component, 1, 256, "component")),
             protocol=transport,
             # RFC 8445 §5.1.2 ends at 2^31 - 1, but the field is 32 bits wide, and some use all of them.
-            priority=_number(priority, 0, 2**32 - 1, "priority"),
+            priority=CandidatePriority(_number(priority, 0, 2**32 - 1, "priority")),
             host=_canonical_host(host),
             port=_number(port, 0, 65535, "port"),
             type=kind,

@@ -1,8 +1,8 @@
-"""The asking side of a connectivity check: what is sent, what is still open, what an answer has to look like.
+"""The client side of a connectivity check: which are sent, which are pending, which response counts.
 
-RFC 8445 §7.2 (STUN client procedures), RFC 8489 §9.1.4 and §9.1.5. An answer counts only if it belongs to an open
-transaction and its MESSAGE-INTEGRITY is made with the peer's password: an unsigned error, such as 401, cannot make
-a check fail, or anybody could make any check fail; the check is sent again until its time is up.
+RFC 8445 §7.2 (STUN client procedures), RFC 8489 §9.1.4 and §9.1.5. A response counts only if it belongs to a
+pending transaction and its MESSAGE-INTEGRITY is made with the peer's password: if an unsigned error, such as 401,
+made a check fail, any host could make any check fail. Such a check is retransmitted until it times out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from stack.core.trace import Counters
 from stack.ice.candidate import CandidateType, compute_priority
 from stack.ice.credentials import IceCredentials
 from stack.ice.pair import CandidatePair
-from stack.ice.piggyback import Piggyback, sign_with
+from stack.ice.piggyback import Piggyback, sign_with_piggyback
 from stack.stun import (
     Attribute,
     ClientTransaction,
@@ -25,6 +25,7 @@ from stack.stun import (
     Method,
     Priority,
     RetransmissionPolicy,
+    TransactionId,
     TransactionState,
     UseCandidate,
     Username,
@@ -32,26 +33,26 @@ from stack.stun import (
     verify_integrity,
 )
 
-MAX_OPEN_CHECKS = 256
-"""A hundred pairs, each with a cancelled check or two, and the consent checks."""
+MAX_SENT_CHECKS = 256
+"""Pending: of a hundred pairs, each with a cancelled check or two, and the consent checks."""
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Who asks whom: USERNAME, and the key that signs questions and answers (RFC 8445 §7.2.2)."""
+class CheckCredentials:
+    """USERNAME of our checks, and the key that signs them and the peer's responses (RFC 8445 §7.2.2)."""
 
     username: str
     key: bytes
 
     @classmethod
-    def of(cls, local: IceCredentials, remote: IceCredentials) -> Identity:
+    def of(cls, local: IceCredentials, remote: IceCredentials) -> CheckCredentials:
         """Make it from both sides' credentials."""
         return cls(f"{remote.ufrag}:{local.ufrag}", short_term_key(remote.password))
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """Ours, with the tie-breaker (RFC 8445 §7.1.3)."""
+class IceRole:
+    """Our role, with the tie-breaker (RFC 8445 §7.1.3)."""
 
     controlling: bool
     tie_breaker: int
@@ -63,12 +64,12 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OpenCheck:
-    """A check that was sent and may still be answered."""
+class SentCheck:
+    """A check of ours that is pending: a response to it still counts."""
 
     pair: CandidatePair
     path: Path
-    identity: Identity
+    credentials: CheckCredentials
     controlling: bool
     nominating: bool
     consent: bool
@@ -76,19 +77,19 @@ class OpenCheck:
 
 
 class CheckClient:
-    """Sends checks, sends them again, and matches answers to them."""
+    """Sends checks, retransmits them, and matches responses to them."""
 
     def __init__(self, entropy: Entropy, counters: Counters, piggyback: Piggyback | None) -> None:
         self._entropy = entropy
         self._counters = counters
         self._piggyback = piggyback
-        self._open: dict[bytes, OpenCheck] = {}
+        self._sent: dict[TransactionId, SentCheck] = {}
 
     def send(
         self,
         pair: CandidatePair,
-        identity: Identity,
-        role: Role,
+        credentials: CheckCredentials,
+        role: IceRole,
         policy: RetransmissionPolicy,
         now: Instant,
         *,
@@ -96,68 +97,68 @@ class CheckClient:
         consent: bool = False,
     ) -> Transmit:
         """Make a check and remember it; the caller sends what is returned."""
-        # RFC 8445 §7.1.1: what our candidate would be worth if it turned out to be peer-reflexive.
+        # RFC 8445 §7.1.1: the priority of our candidate if the peer finds it to be peer-reflexive.
         priority = compute_priority(CandidateType.PEER_REFLEXIVE, pair.local.priority >> 8 & 0xFFFF)
-        attributes: list[Attribute] = [Username(identity.username), role.attribute, Priority(priority)]
+        attributes: list[Attribute] = [Username(credentials.username), role.attribute, Priority(priority)]
         if nominate:
             attributes.append(UseCandidate())
-        transaction_id = self._entropy(12)
+        transaction_id = TransactionId(self._entropy(12))
         message = Message(MessageClass.REQUEST, Method.BINDING, transaction_id, tuple(attributes))
-        data = sign_with(self._piggyback, message, identity.key)
-        if len(self._open) >= MAX_OPEN_CHECKS:
-            self._open.pop(next(iter(self._open)))
+        data = sign_with_piggyback(self._piggyback, message, credentials.key)
+        if len(self._sent) >= MAX_SENT_CHECKS:
+            self._sent.pop(next(iter(self._sent)))
         transaction = ClientTransaction(data, now, policy)
-        self._open[transaction_id] = OpenCheck(
-            pair, pair.path, identity, role.controlling, nominate and not consent, consent, transaction
+        self._sent[transaction_id] = SentCheck(
+            pair, pair.path, credentials, role.controlling, nominate and not consent, consent, transaction
         )
         return Transmit(data, pair.path)
 
     @property
     def deadline(self) -> Instant | None:
         """When `handle_timeout` wants to be called."""
-        deadlines = (check.transaction.deadline for check in self._open.values())
+        deadlines = (check.transaction.deadline for check in self._sent.values())
         return min((at for at in deadlines if at is not None), default=None)
 
-    def handle_timeout(self, now: Instant) -> tuple[list[Transmit], list[OpenCheck]]:
-        """Return what is to be sent again, and the checks that have had no answer for good."""
+    def handle_timeout(self, now: Instant) -> tuple[list[Transmit], list[SentCheck]]:
+        """Return what is to be retransmitted, and the checks that have timed out."""
         again: list[Transmit] = []
-        timed_out: list[OpenCheck] = []
-        for transaction_id, check in list(self._open.items()):
+        timed_out: list[SentCheck] = []
+        for transaction_id, check in list(self._sent.items()):
             data = check.transaction.handle_timeout(now)
             if data is not None:
                 again.append(Transmit(data, check.path))
             elif check.transaction.state is TransactionState.TIMED_OUT:
-                del self._open[transaction_id]
+                del self._sent[transaction_id]
                 timed_out.append(check)
         return again, timed_out
 
-    def match(self, data: bytes, message: Message, path: Path, now: Instant) -> OpenCheck | None:
-        """Return the check that this response answers, and close it; None, counted, if it does not count."""
-        check = self._open.get(message.transaction_id)
+    def match_response(self, data: bytes, message: Message, path: Path, now: Instant) -> SentCheck | None:
+        """Return the check of this response, which is no longer pending; None, counted, if it does not count."""
+        check = self._sent.get(message.transaction_id)
         if check is None:
             self._counters.add("dropped.unexpected_response")
             return None
-        if not verify_integrity(data, check.identity.key):
+        if not verify_integrity(data, check.credentials.key):
             self._counters.add("dropped.wrong_response_integrity")
             return None
-        del self._open[message.transaction_id]
+        del self._sent[message.transaction_id]
         if self._piggyback is not None:
             self._piggyback.receive(message, path, now)
         return check
 
     def cancel(self, pair: CandidatePair | None, now: Instant) -> None:
-        """Send the checks of one pair, or of all pairs, no more; answers to them still count."""
-        for check in self._open.values():
+        """Retransmit the checks of one pair, or of all pairs, no more; responses to them still count."""
+        for check in self._sent.values():
             if not check.consent and pair in (None, check.pair):
                 check.transaction.stop_retransmitting(now)
 
-    def has_open(self, pair: CandidatePair) -> bool:
-        """Return True if a check of this pair, other than for consent, may still be answered."""
-        return any(check.pair is pair and not check.consent for check in self._open.values())
+    def has_pending(self, pair: CandidatePair) -> bool:
+        """Return True if a check of this pair, other than for consent, is pending."""
+        return any(check.pair is pair and not check.consent for check in self._sent.values())
 
     def clear(self) -> None:
-        """Forget every open check."""
-        self._open.clear()
+        """Forget every pending check."""
+        self._sent.clear()
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._sent)

@@ -1,14 +1,15 @@
 """The checklist: which pairs there are and which is checked next (RFC 8445 §6.1.2, §6.1.4; RFC 8838 §12).
 
 There is one, for there is one component: RTP and RTCP, and everything else, share a transport (RFC 8843, 5761).
-Pairs may be added at any time. A pair waits if it is the first of its foundation, else it stays frozen until a
-pair of the same foundation has succeeded or nothing better is left to do. RFC 8445 §6.1.4.2 would wait for the
-failure of the first of its foundation, which takes as long as our patience.
+Pairs may be added at any time. A pair is waiting if it is the first of its foundation, else frozen until a pair
+of the same foundation has succeeded or no pair is waiting. RFC 8445 §6.1.4.2 would wait for the failure of the
+first of its foundation, which may take as long as the PAC timer.
 
-When every pair has been checked, the unanswered ones are asked again, each by a new check. That deviates from
-RFC 8445 §14.3, whose RTO is 500 ms or more and doubles. A browser asks every 50 ms until it is answered; with 30 %
-loss each way the doubling timer left one call in twenty without a path for four seconds, and this for one second.
-Each repetition is a transaction of its own, so its round trip is known, and an answer to any of them counts.
+When every pair has been checked, those without a response are checked again, each by a new check. That deviates
+from RFC 8445 §14.3, whose RTO is 500 ms or more and doubles. A browser sends a check every 50 ms until one is
+answered; with 30 % loss each way the doubling timer left one call in twenty without a path for four seconds, and
+this for one second. Each repetition is a transaction of its own, so its round trip is known, and a response to any
+of them counts.
 
 Left out: pruning of reflexive local candidates (RFC 8445 §6.1.2.4), as every local candidate is its own base.
 """
@@ -70,15 +71,15 @@ class Checklist:
         return next((pair for pair in self._pairs if pair.path == path), None)
 
     def add(self, local: Candidate, remote: Candidate, keep: Iterable[CandidatePair] = ()) -> CandidatePair | None:
-        """Add a pair; None if the two do not fit, are paired already, or nothing can make room.
+        """Add a pair; None if the two do not fit, are paired already, or no pair can be dropped for it.
 
-        A full list lets go of a failed pair first, then of those not yet checked, then of the one among those
-        that succeeded which has been silent longest; never of one in `keep`.
+        A full list drops a failed pair first, then one not yet checked, then the one among those that succeeded
+        on which nothing was received for longest; never one in `keep`.
         """
         pair = CandidatePair(local, remote, self._controlling)
         if not can_pair(local, remote) or self.find(pair.path) is not None:
             return None
-        if len(self._pairs) >= MAX_PAIRS and not self._make_room(keep):
+        if len(self._pairs) >= MAX_PAIRS and not self._evict(keep):
             return None
         same = [other.state for other in self._pairs if other.foundation == pair.foundation]
         # RFC 8838 §12: waiting if it is alone or one of its foundation has succeeded.
@@ -87,15 +88,15 @@ class Checklist:
         self._sort()
         return pair
 
-    def _make_room(self, keep: Iterable[CandidatePair]) -> bool:
+    def _evict(self, keep: Iterable[CandidatePair]) -> bool:
         kept = set(keep)
         evictable = [p for p in self._pairs if p not in kept and p.state is not PairState.IN_PROGRESS]
         if not evictable:
             return False
-        victim = min(evictable, key=lambda p: (_EVICTION_ORDER[p.state], p.last_heard or 0.0, p.priority))
-        self._pairs.remove(victim)
-        if victim in self._triggered:
-            self._triggered.remove(victim)
+        evicted = min(evictable, key=lambda p: (_EVICTION_ORDER[p.state], p.last_received or 0.0, p.priority))
+        self._pairs.remove(evicted)
+        if evicted in self._triggered:
+            self._triggered.remove(evicted)
         return True
 
     def _sort(self) -> None:
@@ -108,8 +109,8 @@ class Checklist:
             pair.set_role(controlling)
         self._sort()
 
-    def upgrade(self, address: Address, candidate: Candidate) -> None:
-        """Replace what a check taught by what is now signalled for the same address (RFC 8838 §11.4)."""
+    def replace_remote(self, address: Address, candidate: Candidate) -> None:
+        """Replace a peer-reflexive candidate by one that is now signalled for its address (RFC 8838 §11.4)."""
         for pair in self._pairs:
             if pair.path.remote == address:
                 pair.remote = candidate
@@ -121,7 +122,7 @@ class Checklist:
         if pair.state is not PairState.SUCCEEDED:
             if pair.state is not PairState.IN_PROGRESS:
                 pair.repeats = 0
-            pair.state = PairState.WAITING
+            pair.enter(PairState.WAITING)
         if pair not in self._triggered:
             self._triggered.append(pair)
 
@@ -137,7 +138,7 @@ class Checklist:
         return next((pair for pair in frozen if pair.foundation not in busy), frozen[0] if frozen else None)
 
     def next_repeat(self) -> CandidatePair | None:
-        """Return the pair that has waited longest for an answer and may be asked again early."""
+        """Return the pair that has waited longest for a response and may be checked again early."""
         unanswered = (
             pair
             for pair in self._pairs
@@ -146,19 +147,19 @@ class Checklist:
         return min(unanswered, key=lambda pair: pair.last_check_at, default=None)
 
     def succeeded(self, pair: CandidatePair) -> None:
-        """Note a success and unfreeze its kin (RFC 8445 §7.2.5.3.3)."""
-        pair.state = PairState.SUCCEEDED
+        """Note a success and unfreeze the pairs of its foundation (RFC 8445 §7.2.5.3.3)."""
+        pair.enter(PairState.SUCCEEDED)
         for other in self._pairs:
             if other.state is PairState.FROZEN and other.foundation == pair.foundation:
-                other.state = PairState.WAITING
+                other.enter(PairState.WAITING)
 
     def failed(self, pair: CandidatePair) -> None:
         """Note a failure."""
-        pair.state = PairState.FAILED
+        pair.enter(PairState.FAILED)
         pair.nominating = False
 
     def conclude(self, selected: CandidatePair) -> None:
-        """Stop what has not begun, now that a pair is nominated (RFC 8445 §8.1.2)."""
+        """Drop the pairs not yet checked, now that one is nominated (RFC 8445 §8.1.2)."""
         self._pairs = [
             p for p in self._pairs if p is selected or p.state not in (PairState.FROZEN, PairState.WAITING)
         ]
@@ -175,10 +176,12 @@ class Checklist:
         """The best pair that succeeded."""
         return next((pair for pair in self._pairs if pair.state is PairState.SUCCEEDED), None)
 
-    def freshest_valid(self) -> CandidatePair | None:
-        """The pair that succeeded and was heard last."""
-        valid = [pair for pair in self._pairs if pair.state is PairState.SUCCEEDED and pair.last_heard is not None]
-        return max(valid, key=lambda pair: pair.last_heard or 0.0, default=None)
+    def latest_valid(self) -> CandidatePair | None:
+        """The pair that succeeded and on which something was received last."""
+        valid = [
+            pair for pair in self._pairs if pair.state is PairState.SUCCEEDED and pair.last_received is not None
+        ]
+        return max(valid, key=lambda pair: pair.last_received or 0.0, default=None)
 
     def may_improve_on(self, pair: CandidatePair) -> bool:
         """Return True if a better pair than this one has not been decided yet."""

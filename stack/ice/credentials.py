@@ -1,7 +1,7 @@
-"""Username fragments and passwords (RFC 8445 §5.3, RFC 8839 §5.4): checked, made and taken apart here only.
+"""Username fragments and passwords (RFC 8445 §5.3, RFC 8839 §5.4): validated, generated and split here only.
 
-A server puts a readable node part before the random one, so that a relay in front can route a first check by
-reading nothing but the STUN username: "node+random", for example "ams3+90f1c2a7b3d4".
+A server puts a readable node part before the random one, so that a router in front of several servers can
+forward a first check by its STUN username alone: "node+random", for example "ams3+90f1c2a7b3d4".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Self
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy
 
-MAX_OWN_UFRAG = 223
+MAX_LOCAL_UFRAG = 223
 """Longer ones are legal, but with an embedded ClientHello a check of Chromium then exceeds its 1220 bytes."""
 NODE_SEPARATOR = "+"
 

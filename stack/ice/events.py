@@ -1,4 +1,4 @@
-"""What an ICE agent tells its owner: its state, its events, and why it failed."""
+"""The state and the events of an ICE agent, and why it failed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stack.core.machine import Path
 
 
 class IceState(Enum):
-    """How far an agent has come, in protocol order."""
+    """In protocol order; `ICE_TRANSITIONS` are the steps from one to another."""
 
     NEW = "new"
     CHECKING = "checking"
@@ -22,8 +22,22 @@ class IceState(Enum):
     CLOSED = "closed"
 
 
-class FailureReason(Enum):
-    """Why an agent gave up before it had any path."""
+ICE_TRANSITIONS = {
+    # A lite agent answers checks before it is started, and a check may nominate.
+    IceState.NEW: {IceState.CHECKING, IceState.CONNECTED, IceState.COMPLETED, IceState.CLOSED},
+    IceState.CHECKING: {IceState.CONNECTED, IceState.COMPLETED, IceState.FAILED, IceState.CLOSED},
+    IceState.CONNECTED: {IceState.COMPLETED, IceState.FAILED, IceState.CLOSED},
+    # To CONNECTED by a restart, or where another path takes the place of a silent one.
+    IceState.COMPLETED: {IceState.CONNECTED, IceState.FAILED, IceState.CLOSED},
+    # By a restart.
+    IceState.FAILED: {IceState.CHECKING, IceState.CLOSED},
+    IceState.CLOSED: set[IceState](),
+}
+"""From each state to those that can follow it."""
+
+
+class IceFailureReason(Enum):
+    """Why an agent failed before it had any path."""
 
     NO_CHECK_RECEIVED = "the peer sent no check that we could authenticate"
     NO_REMOTE_CREDENTIALS = "the peer's username fragment and password were never given"
@@ -33,7 +47,7 @@ class FailureReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PathValidated:
-    """The peer, authenticated, was heard on a path for the first time."""
+    """A path is valid: an authenticated check, or response to one of ours, arrived on it for the first time."""
 
     path: Path
 
@@ -48,21 +62,21 @@ class PathSelected:
 
 @dataclass(frozen=True, slots=True)
 class ConsentExpired:
-    """The peer has been silent on every path for too long; stop sending (RFC 7675 §5.1).
+    """Consent has expired on every path; stop sending (RFC 7675 §5.1).
 
-    The agent does nothing more unless it is restarted.
+    The agent is idle unless it is restarted.
     """
 
     path: Path
-    still_heard: bool = False
-    """The peer sent something authentic on the path until the end, but answered no check."""
+    still_receiving: bool = False
+    """Authenticated packets of the peer arrived on the path until the end, but no response to a check."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """No path was found. The agent does nothing more unless it is restarted."""
+class IceFailed:
+    """No path was found. The agent is idle unless it is restarted."""
 
-    reason: FailureReason
+    reason: IceFailureReason
 
 
-IceEvent: TypeAlias = PathValidated | PathSelected | ConsentExpired | Failed
+IceEvent: TypeAlias = PathValidated | PathSelected | ConsentExpired | IceFailed

@@ -1,7 +1,7 @@
-"""The lite agent: the role of a server that everybody can reach (RFC 8445 §2.5, §6.1.1, §7.3, RFC 7675).
+"""The lite agent: for a server with a public address (RFC 8445 §2.5, §6.1.1, §7.3, RFC 7675).
 
-It sends no checks. It answers those of the peer, each from the very address that was asked, and learns from them
-where the peer is. A peer that is full always controls; one that claims to be controlled is told so with 487.
+It sends no checks. It responds to those of the peer, each from the address that the check went to, and learns from
+them where the peer is. A peer that is full always controls; one that claims to be controlled gets a 487.
 
 Which path is selected:
 
@@ -9,18 +9,18 @@ Which path is selected:
    puts the flag into every check on the pair that it uses and into no other, so this follows it when it moves.
 2. As long as nothing is nominated, the path that was validated last is used: DTLS need not wait for nomination.
 3. A check without USE-CANDIDATE from elsewhere does not move a nominated path: a full agent probes other pairs.
-   But if no check has come on the selected path for `hold` seconds, a path on which one comes takes its place:
-   that is what a NAT that has given the peer a new port looks like with a peer that nominates only once. Firefox
-   is such a one: it nominates with its first check, and asks for consent every 4 to 6 s without the flag. `hold`
-   is a little less, so that its first check from a new address is enough.
+   But if no check has arrived on the selected path for `path_silence_timeout` seconds, a path on which one arrives
+   takes its place: so it looks when a NAT has given a new port to a peer that nominates only once. Firefox does:
+   it nominates with its first check, and its consent checks, every 4 to 6 s, have no flag.
+   `path_silence_timeout` is a little less, so that its first check from a new address is enough.
 4. Nothing but a check with a valid MESSAGE-INTEGRITY ever makes or moves a path. A check made with the
    credentials from before a restart keeps a known path alive and does no more.
 
-The peer is alive as long as something comes that only it can have sent: a check, an indication with a valid
-MESSAGE-INTEGRITY, and what its owner has authenticated (`note_heard`: SRTP, SRTCP, DTLS). Some peers check once
-and never again. When nothing of the kind has come on the selected path for `consent_timeout` seconds (RFC 7675
-§5.1 gives 30 s), the path that was heard of latest takes its place; if there is none, the peer is gone. If no
-check ever came in `patience` seconds, the agent has failed (RFC 8863 asks to wait that long).
+The peer is alive as long as authenticated packets arrive: checks, indications with a valid MESSAGE-INTEGRITY, and
+what the agent's owner has authenticated (`note_received`: SRTP, SRTCP, DTLS). Some peers check once and never
+again. When none has arrived on the selected path for `consent_timeout` seconds (RFC 7675 §5.1 gives 30 s), the
+path with the latest one takes its place; if there is none since then, consent has expired. If no check arrives in
+`pac_timeout` seconds, the agent has failed (RFC 8863 asks to wait that long).
 
 Left out: lite facing lite (RFC 8445 §6.1.1), where neither side checks anything: such an offer is refused. Checks
 of our own to measure the round-trip time.
@@ -30,21 +30,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import ClassVar
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Instant, Path, TerminalEvents, Transmit
-from stack.core.timers import Timers
+from stack.core.timers import TimerName, Timers
 from stack.core.trace import Counters
+from stack.core.transitions import step
 from stack.ice.candidate import Candidate
-from stack.ice.check_server import Check, CheckServer
+from stack.ice.check_server import CheckServer, ReceivedCheck
 from stack.ice.credentials import IceCredentials
 from stack.ice.events import (
+    ICE_TRANSITIONS,
     ConsentExpired,
-    Failed,
-    FailureReason,
     IceEvent,
+    IceFailed,
+    IceFailureReason,
     IceState,
     PathSelected,
     PathValidated,
@@ -53,29 +54,31 @@ from stack.ice.piggyback import Piggyback
 from stack.stun import ErrorNumber, Message, MessageClass
 
 MAX_PATHS = 16
-"""Paths remembered for one peer; the one that has been silent longest makes room for a new one."""
+"""Paths remembered for one peer; a new one replaces the one on which nothing arrived for longest."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiteSettings:
     """Times in seconds; the rules are at the top of this file."""
 
-    hold: float = 3.5
+    path_silence_timeout: float = 3.5
     consent_timeout: float = 30.0
-    patience: float = 39.5
+    pac_timeout: float = 39.5
 
 
-class LiteTimer(Enum):
-    """Why a lite agent wants to be woken."""
+class LiteTimer(TimerName):
+    """The timers of a lite agent."""
 
-    PATIENCE = "no check so far"
-    CONSENT = "nothing authentic on the selected path for too long"
+    PAC = "pac"
+    """Patiently awaiting connectivity (RFC 8863): no check has arrived so far."""
+    CONSENT = "consent"
+    """Nothing authenticated has arrived on the selected path for too long."""
 
 
 class LiteAgent:
-    """A `Machine[IceEvent]` that answers checks and says where the peer is."""
+    """A `Machine[IceEvent]` that responds to checks, and selects the path to the peer."""
 
-    terminal_events: ClassVar[TerminalEvents] = (ConsentExpired, Failed)
+    terminal_events: ClassVar[TerminalEvents] = (ConsentExpired, IceFailed)
 
     def __init__(
         self,
@@ -90,7 +93,7 @@ class LiteAgent:
         self._server = CheckServer(credentials, self.counters, piggyback)
         self._local_candidates: list[Candidate] = []
         self._last_check: dict[Path, Instant] = {}
-        self._last_heard: dict[Path, Instant] = {}  # of the same paths: a check, or anything else authentic
+        self._last_received: dict[Path, Instant] = {}  # of the same paths: a check, or anything else authenticated
         self._selected: Path | None = None
         self._nominated = False
         self._started = False
@@ -102,12 +105,12 @@ class LiteAgent:
 
     @property
     def credentials(self) -> IceCredentials:
-        """Ours, to be signalled to the peer."""
+        """The local ones, to be signalled to the peer."""
         return self._server.credentials
 
     @property
     def remote_ufrag(self) -> str | None:
-        """The peer's username fragment: told to us, or learned from its first authenticated check."""
+        """The peer's username fragment: signalled, or learned from its first authenticated check."""
         return self._server.remote_ufrag
 
     @property
@@ -127,17 +130,17 @@ class LiteAgent:
 
     @property
     def round_trip_time(self) -> float | None:
-        """Never known: a lite agent asks nothing."""
+        """None: a lite agent sends no checks."""
         return None
 
     # --- commands ---------------------------------------------------------------------------------------------
 
     def add_local_candidate(self, candidate: Candidate, now: Instant) -> None:
-        """Keep a candidate for whoever writes the SDP; answering does not depend on it."""
+        """Keep a candidate for SDP; responses do not depend on it."""
         self._local_candidates.append(candidate)
 
     def add_remote_candidate(self, candidate: Candidate, now: Instant) -> None:
-        """Take note that there is one: the peer's checks come to us, so there is nothing to do with it."""
+        """Count a candidate of the peer, whose checks will come to us: it is not used."""
         self.counters.add("remote_candidate_unused")
 
     def set_remote_credentials(self, credentials: IceCredentials, now: Instant) -> None:
@@ -145,13 +148,13 @@ class LiteAgent:
         self._server.remote_ufrag = credentials.ufrag
 
     def start(self, now: Instant) -> None:
-        """Begin to lose patience. Checks are answered before, too."""
+        """Start the PAC timer. Checks are responded to before, too."""
         if self._started:
             raise LocalError("a lite agent is started once")
         self._started = True
         if self.state is IceState.NEW:
-            self.state = IceState.CHECKING
-            self._timers.set(LiteTimer.PATIENCE, now + self._settings.patience)
+            self._enter(IceState.CHECKING)
+            self._timers.set(LiteTimer.PAC, now + self._settings.pac_timeout)
 
     def restart(self, credentials: IceCredentials, now: Instant) -> None:
         """Take new credentials (RFC 8445 §9).
@@ -162,17 +165,17 @@ class LiteAgent:
             raise LocalError("a lite agent that is not started, or is closed, cannot be restarted")
         self._server.restart(credentials)
         if self._selected is None:
-            self.state = IceState.CHECKING
-            self._timers.set(LiteTimer.PATIENCE, now + self._settings.patience)
+            self._enter(IceState.CHECKING)
+            self._timers.set(LiteTimer.PAC, now + self._settings.pac_timeout)
 
     def close(self, now: Instant) -> None:
-        """Answer nothing any more."""
+        """Respond to nothing any more."""
         self._end(IceState.CLOSED)
 
-    def note_heard(self, path: Path, now: Instant) -> None:
-        """Say that something which only the peer can have sent came on `path`; it makes and moves no path."""
+    def note_received(self, path: Path, now: Instant) -> None:
+        """Note that an authenticated packet of the peer arrived on `path`; it validates and selects no path."""
         if path in self._last_check:
-            self._last_heard[path] = now
+            self._last_received[path] = now
 
     # --- the machine ------------------------------------------------------------------------------------------
 
@@ -182,7 +185,7 @@ class LiteAgent:
             self.handle_datagram(data, path, now)
 
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
-        """Take one datagram; whatever is not an authentic check is counted and dropped."""
+        """Take one datagram; what is not an authenticated check is counted and dropped."""
         if self.state in (IceState.FAILED, IceState.CLOSED):
             self.counters.add("dropped.closed")
             return
@@ -192,13 +195,13 @@ class LiteAgent:
             self.counters.add("dropped.malformed")
             return
         if message.message_class is MessageClass.INDICATION:
-            if path in self._last_check and self._server.is_from_peer(data, message):
-                self.note_heard(path, now)
+            if path in self._last_check and self._server.authenticate_indication(data, message):
+                self.note_received(path, now)
             elif path not in self._last_check:
                 self.counters.add("indication")
         elif message.message_class is MessageClass.REQUEST:
-            opened = self._server.open(data, message, path, now)
-            if isinstance(opened, Check):
+            opened = self._server.authenticate(data, message, path, now)
+            if isinstance(opened, ReceivedCheck):
                 self._handle_check(opened, now)
             elif opened is not None:
                 self._transmits.append(opened)
@@ -206,20 +209,20 @@ class LiteAgent:
             self.counters.add("dropped.unexpected_response")
 
     def handle_timeout(self, now: Instant) -> None:
-        """Give up if nothing came in time."""
+        """Do what is due: fail, or expire consent, if nothing arrived in time."""
         for timer in self._timers.pop_due(now):
-            if timer is LiteTimer.PATIENCE and self._selected is None:
+            if timer is LiteTimer.PAC and self._selected is None:
                 self._end(IceState.FAILED)
-                self._events.append(Failed(FailureReason.NO_CHECK_RECEIVED))
+                self._events.append(IceFailed(IceFailureReason.NO_CHECK_RECEIVED))
             elif timer is LiteTimer.CONSENT and self._selected is not None:
-                self._consider_end(self._selected, now)
+                self._handle_consent_timeout(self._selected, now)
 
     def poll_timeout(self) -> Instant | None:
         """When `handle_timeout` wants to be called."""
         return self._timers.next
 
     def drain_transmits(self) -> Sequence[Transmit]:
-        """The answers to send."""
+        """The responses to send."""
         transmits, self._transmits = self._transmits, []
         return transmits
 
@@ -230,13 +233,13 @@ class LiteAgent:
 
     # --- checks -----------------------------------------------------------------------------------------------
 
-    def _handle_check(self, check: Check, now: Instant) -> None:
+    def _handle_check(self, check: ReceivedCheck, now: Instant) -> None:
         if check.sender_controlling is False:
             # RFC 8445 §6.1.1: facing a lite agent the full one controls, whatever the tie-breakers.
             self.counters.add("role_conflict")
-            self._transmits.append(self._server.refuse(check, ErrorNumber.ROLE_CONFLICT))
+            self._transmits.append(self._server.respond_error(check, ErrorNumber.ROLE_CONFLICT))
             return
-        self._transmits.append(self._server.accept(check))
+        self._transmits.append(self._server.respond(check))
         self.counters.add("check")
         known = check.path in self._last_check
         if not check.current and not known:
@@ -245,7 +248,7 @@ class LiteAgent:
             self._server.forget_previous()
             self._server.remote_ufrag = check.remote_ufrag
         silent_since = self._last_check.get(self._selected, now) if self._selected else now
-        self._touch(check.path, now)
+        self._record_check(check.path, now)
         if not known:
             self._events.append(PathValidated(check.path))
         if not check.current:
@@ -254,33 +257,35 @@ class LiteAgent:
             self._select(check.path, nominated=True)
         elif self._selected is None or (not known and not self._nominated):
             self._select(check.path, nominated=False)
-        elif check.path != self._selected and now - silent_since >= self._settings.hold:
+        elif check.path != self._selected and now - silent_since >= self._settings.path_silence_timeout:
             self.counters.add("followed_after_silence")
             self._select(check.path, nominated=False)
 
-    def _consider_end(self, selected: Path, now: Instant) -> None:
-        """The consent timer is up: go on where the peer was heard of, or give it up (RFC 7675 §5.1)."""
-        latest = max(self._last_heard, key=self._last_heard.__getitem__)
-        if self._last_heard[latest] + self._settings.consent_timeout <= now:
+    def _handle_consent_timeout(self, selected: Path, now: Instant) -> None:
+        """Select the path on which the peer was active last, or expire consent (RFC 7675 §5.1)."""
+        latest = max(self._last_received, key=self._last_received.__getitem__)
+        if self._last_received[latest] + self._settings.consent_timeout <= now:
             self._end(IceState.FAILED)
             self._events.append(ConsentExpired(selected))
-        elif self._last_heard[selected] + self._settings.consent_timeout > now:
+        elif self._last_received[selected] + self._settings.consent_timeout > now:
             self._arm_consent(selected)
         else:
             self.counters.add("followed_after_silence")
             self._select(latest, nominated=False)
 
     def _arm_consent(self, path: Path) -> None:
-        self._timers.set(LiteTimer.CONSENT, self._last_heard[path] + self._settings.consent_timeout)
+        self._timers.set(LiteTimer.CONSENT, self._last_received[path] + self._settings.consent_timeout)
 
-    def _touch(self, path: Path, now: Instant) -> None:
-        """Note a check on `path`; make room for it if it is new."""
+    def _record_check(self, path: Path, now: Instant) -> None:
+        """Note a check on `path`; a new one may replace another."""
         if path not in self._last_check and len(self._last_check) >= MAX_PATHS:
-            silent = min((p for p in self._last_heard if p != self._selected), key=self._last_heard.__getitem__)
-            del self._last_check[silent], self._last_heard[silent]
+            silent = min(
+                (p for p in self._last_received if p != self._selected), key=self._last_received.__getitem__
+            )
+            del self._last_check[silent], self._last_received[silent]
             self.counters.add("path_forgotten")
-        self._last_check[path] = self._last_heard[path] = now
-        self._timers.clear(LiteTimer.PATIENCE)
+        self._last_check[path] = self._last_received[path] = now
+        self._timers.clear(LiteTimer.PAC)
         if path == self._selected:
             self._arm_consent(path)
 
@@ -289,12 +294,15 @@ class LiteAgent:
             return
         self._selected, self._nominated = path, nominated
         self._arm_consent(path)
-        self.state = IceState.COMPLETED if nominated else IceState.CONNECTED
+        self._enter(IceState.COMPLETED if nominated else IceState.CONNECTED)
         self._events.append(PathSelected(path, nominated))
 
+    def _enter(self, state: IceState) -> None:
+        self.state = step(ICE_TRANSITIONS, self.state, state)
+
     def _end(self, state: IceState) -> None:
-        self.state = state
+        self._enter(state)
         self._selected = None
         self._last_check.clear()
-        self._last_heard.clear()
+        self._last_received.clear()
         self._timers.clear_all()

@@ -1,15 +1,20 @@
-"""A candidate pair and what is known of it (RFC 8445 §6.1.2)."""
+"""A candidate pair and its state (RFC 8445 §6.1.2)."""
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import NewType
 
 from stack.core.machine import Address, Instant, Path
-from stack.ice.candidate import Candidate
+from stack.core.transitions import step
+from stack.ice.candidate import Candidate, CandidatePriority, Foundation
+
+PairPriority = NewType("PairPriority", int)
+"""RFC 8445 §6.1.2.3; greater is better."""
 
 
 class PairState(Enum):
-    """RFC 8445 §6.1.2.6, in protocol order."""
+    """RFC 8445 §6.1.2.6, in protocol order; `PAIR_TRANSITIONS` are the steps from one to another."""
 
     FROZEN = "frozen"
     WAITING = "waiting"
@@ -18,17 +23,33 @@ class PairState(Enum):
     FAILED = "failed"
 
 
-def compute_pair_priority(controlling: int, controlled: int) -> int:
+PAIR_TRANSITIONS = {
+    # To IN_PROGRESS where no pair is waiting (RFC 8445 §6.1.4.2).
+    PairState.FROZEN: {PairState.WAITING, PairState.IN_PROGRESS},
+    # A pair that waits for a triggered check may still get the response to an earlier one.
+    PairState.WAITING: {PairState.IN_PROGRESS, PairState.SUCCEEDED, PairState.FAILED},
+    # To WAITING by a triggered check (RFC 8445 §7.3.1.4).
+    PairState.IN_PROGRESS: {PairState.WAITING, PairState.SUCCEEDED, PairState.FAILED},
+    # Where a nomination fails, or consent expires.
+    PairState.SUCCEEDED: {PairState.FAILED},
+    # By a triggered check, or the late response to an earlier one.
+    PairState.FAILED: {PairState.WAITING, PairState.IN_PROGRESS, PairState.SUCCEEDED},
+}
+"""From each state to those that can follow it."""
+
+
+def compute_pair_priority(controlling: CandidatePriority, controlled: CandidatePriority) -> PairPriority:
     """Return 2^32·min(G,D) + 2·max(G,D) + (G>D), G being the controlling side's priority (RFC 8445 §6.1.2.3)."""
-    return (min(controlling, controlled) << 32) + 2 * max(controlling, controlled) + (controlling > controlled)
+    higher, lower = max(controlling, controlled), min(controlling, controlled)
+    return PairPriority((lower << 32) + 2 * higher + (controlling > controlled))
 
 
 class CandidatePair:
-    """A local and a remote candidate. The local one is its own base, so the path is where checks really go."""
+    """A local and a remote candidate. The local one is its own base, so `path` is where checks go."""
 
     __slots__ = (
         "last_check_at",
-        "last_heard",
+        "last_received",
         "local",
         "mapped_address",
         "nominate_on_success",
@@ -47,7 +68,7 @@ class CandidatePair:
         self.path = Path(local.address, remote.address, local.protocol)
         """Where its checks and its data go."""
         self.state = PairState.WAITING
-        self.priority = 0
+        self.priority = PairPriority(0)
         self.nominating = False
         """We control and the next check on this pair carries USE-CANDIDATE, or one is under way."""
         self.nominate_on_success = False
@@ -59,22 +80,26 @@ class CandidatePair:
         self.last_check_at: Instant = 0.0
         """When we last sent a new check."""
         self.repeats = 0
-        """How many of our checks were repetitions of an unanswered one."""
-        self.last_heard: Instant | None = None
-        """When an authenticated message last came on this pair."""
+        """How many of our checks were repetitions of one without a response."""
+        self.last_received: Instant | None = None
+        """When an authenticated message last arrived on this pair."""
         self.set_role(controlling)
 
     @property
-    def foundation(self) -> tuple[str, str]:
+    def foundation(self) -> tuple[Foundation, Foundation]:
         """Both foundations (RFC 8445 §6.1.2.6)."""
         return self.local.foundation, self.remote.foundation
+
+    def enter(self, state: PairState) -> None:
+        """Change the state."""
+        self.state = step(PAIR_TRANSITIONS, self.state, state)
 
     def set_role(self, controlling: bool) -> None:
         """Compute the priority for our role."""
         ours, theirs = self.local.priority, self.remote.priority
         self.priority = compute_pair_priority(ours, theirs) if controlling else compute_pair_priority(theirs, ours)
 
-    def measured(self, round_trip_time: float) -> None:
+    def update_round_trip_time(self, round_trip_time: float) -> None:
         """Take a sample into the smoothed round-trip time (weight 1/8, as in RFC 6298)."""
         if self.round_trip_time is None:
             self.round_trip_time = round_trip_time

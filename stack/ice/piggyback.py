@@ -1,8 +1,8 @@
-"""The seam for whoever wants to travel inside connectivity checks (DTLS-IN-STUN, draft-hancke-webrtc-sped).
+"""Built, not wired: DTLS, or another protocol, in attributes of checks and responses (draft-hancke-webrtc-sped).
 
-An agent is given at most one `Piggyback`. It hears of every authenticated message before the answer is made, and
-may add attributes to every check and every answer. It is a collaborator below the agent, not a way back up: it
-must not call the agent, and what it has learned its owner asks it for.
+An agent is given at most one `Piggyback`; no session gives it one yet. It receives every authenticated message
+before the response is made, and may add attributes to every check and every response. It must not call the agent;
+its owner reads from it what it has received.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from stack.core.machine import Instant, Path
 from stack.stun import Attribute, Message, MessageClass
 
 MAX_CHECK_SIZE = 1200
-"""No check or answer grows beyond this by what is attached, so that it fits every path."""
+"""Bytes of a check or response with what is attached, so that it fits every path."""
 
 
 class Piggyback(Protocol):
-    """Rides on checks and answers."""
+    """What an agent calls with messages that arrive, and for attributes of those to be sent."""
 
     def receive(self, message: Message, path: Path, now: Instant) -> None:
-        """Look at a message whose MESSAGE-INTEGRITY has been verified; a repeated one is not shown again."""
+        """Take a message whose MESSAGE-INTEGRITY has been verified; retransmissions are left out."""
         ...
 
-    def attach(self, message_class: MessageClass, room: int) -> Sequence[Attribute]:
-        """Return attributes for the next message; together, with headers, they take at most `room` bytes."""
+    def attach(self, message_class: MessageClass, max_size: int) -> Sequence[Attribute]:
+        """Return attributes for the next message; together, with headers, they take at most `max_size` bytes."""
         ...
 
 
-def sign_with(piggyback: Piggyback | None, message: Message, key: bytes) -> bytes:
-    """Return the signed message with what `piggyback` attaches; too much is left out altogether."""
+def sign_with_piggyback(piggyback: Piggyback | None, message: Message, key: bytes) -> bytes:
+    """Return the signed message with what `piggyback` attaches, or without it if that is too much."""
     signed = message.sign(key)
     if piggyback is None:
         return signed

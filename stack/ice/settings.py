@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 
+from stack.core.timers import TimerName
 from stack.ice.consent import ConsentSettings
 
 
 @dataclass(frozen=True, slots=True)
 class IceSettings:
-    """Change them in tests, or where the network is known."""
+    """Seconds. The defaults are for the Internet; tests and known networks may use others."""
 
     ta: float = 0.05
     """The least time between two new checks (RFC 8445 §14.2)."""
     rto: float = 0.5
     """The least retransmission timeout; it grows with the number of pairs (RFC 8445 §14.3)."""
-    repeat: float = 0.2
-    """How soon an unanswered check is repeated by a new one, when no other check is due."""
-    nomination_patience: float = 0.1
-    """How long a controlling agent waits for a better pair once it has a valid one."""
-    hold: float = 3.5
-    """How long a nominated path may be silent before another valid one that is not takes its place: less than the
-    4 to 6 s between two consent checks of a peer (RFC 7675 §5.1), so that the first from a new address counts."""
-    patience: float = 39.5
-    """How long to wait for a first path before giving up (RFC 8863 §4)."""
+    repeat_interval: float = 0.2
+    """How soon a check without a response is repeated by a new one, when no other check is due."""
+    nomination_delay: float = 0.1
+    """How long a controlling agent waits for a better pair once it has a valid one, before it nominates."""
+    path_silence_timeout: float = 3.5
+    """How long nothing may arrive on the nominated path before another valid one, on which something does, takes
+    its place: less than the 4 to 6 s between two consent checks of a peer (RFC 7675 §5.1), so that the first check
+    from a new address counts."""
+    pac_timeout: float = 39.5
+    """The PAC timer: how long to wait for a first path before the agent fails (RFC 8863 §4)."""
     consent: ConsentSettings = field(default_factory=ConsentSettings)
 
 
-class IceTimer(Enum):
-    """Why an agent wants to be woken."""
+class IceTimer(TimerName):
+    """The timers of a full agent."""
 
-    PACING = "the next check"
-    RETRANSMISSION = "a check without answer"
-    NOMINATION = "waited long enough for a better pair"
-    CONSENT_CHECK = "the next consent check"
-    CONSENT_EXPIRY = "no consent for too long"
-    PATIENCE = "no path for too long"
+    PACING = "pacing"
+    """The next check is due (RFC 8445 §14.2)."""
+    RETRANSMISSION = "retransmission"
+    NOMINATION = "nomination"
+    """A better pair has been waited for long enough."""
+    CONSENT_CHECK = "consent_check"
+    CONSENT_EXPIRY = "consent_expiry"
+    PAC = "pac"
+    """Patiently awaiting connectivity (RFC 8863): there is still no path."""

@@ -1,9 +1,16 @@
 """RTP and RTCP of one connection (RFC 3550 and its extensions): `RtpTransport` is the way in."""
 
 from stack.rtp.config import RtpCodec, RtpConfig
-from stack.rtp.events import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, RtpEvent, SourceChanged
+from stack.rtp.events import (
+    ByeReceived,
+    DtmfEnded,
+    DtmfReceived,
+    PacketReceived,
+    RtcpReceived,
+    RtpEvent,
+    SourceChanged,
+)
 from stack.rtp.extensions import (
-    URI_PLAYOUT_DELAY,
     AudioLevel,
     ExtensionIds,
     ExtensionMap,
@@ -36,7 +43,6 @@ from stack.rtp.stats import (
 from stack.rtp.transport import RtpTimer, RtpTransport
 
 __all__ = [
-    "URI_PLAYOUT_DELAY",
     "Adjustment",
     "ArrivalBuffer",
     "AudioLevel",
@@ -62,6 +68,7 @@ __all__ = [
     "RemoteOutboundRtpStats",
     "RemoteView",
     "ReorderBuffer",
+    "RtcpReceived",
     "RtpCodec",
     "RtpConfig",
     "RtpEvent",

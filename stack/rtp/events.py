@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from stack.core.machine import Instant
 from stack.rtp.extensions import AudioLevel
+from stack.rtp.rtcp import RtcpPacket
 
 
 class PacketReceived(NamedTuple):
@@ -51,6 +52,13 @@ class ByeReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class RtcpReceived:
+    """An RTCP packet that `stack.rtp.rtcp` has a class for, and that `RtpTransport` itself does nothing about."""
+
+    packet: RtcpPacket
+
+
+@dataclass(frozen=True, slots=True)
 class DtmfReceived:
     """A key was pressed; told once, with the first packet that says so. `digit` is one of 0–9 * # A–D."""
 
@@ -67,4 +75,4 @@ class DtmfEnded:
     duration: float
 
 
-RtpEvent: TypeAlias = PacketReceived | SourceChanged | ByeReceived | DtmfReceived | DtmfEnded
+RtpEvent: TypeAlias = PacketReceived | SourceChanged | ByeReceived | RtcpReceived | DtmfReceived | DtmfEnded

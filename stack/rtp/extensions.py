@@ -1,12 +1,53 @@
 """RTP header extensions: the one-byte and two-byte forms (RFC 8285 §4) and the elements that a call uses.
 
-| element | URI | source |
-|---|---|---|
-| audio level | urn:ietf:params:rtp-hdrext:ssrc-audio-level | RFC 6464 |
-| mid | urn:ietf:params:rtp-hdrext:sdes:mid | RFC 9143 §15.2 |
-| transport-wide sequence number | …/draft-holmer-rmcat-transport-wide-cc-extensions-01 | that draft, §2 |
-| absolute send time | http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time | WebRTC project |
-| playout delay | http://www.webrtc.org/experiments/rtp-hdrext/playout-delay | WebRTC project |
+The URIs of the elements, with their sources, are in `stack.core.header_extensions`. One-byte form:
+
+ 0                   1                   2                   3
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|   ID  |   L   |             data (L + 1 bytes) ...            |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+Two-byte form:
+
+ 0                   1                   2                   3
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|       ID      |     length    |   data (0 to 255 bytes) ...   |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+The data of the elements: audio level (V: voice activity; the level in -dBov), mid, transport-wide sequence number,
+absolute send time (6 bits of seconds, 18 of fraction), and playout delay (in units of 10 ms):
+
+ 0
+ 0 1 2 3 4 5 6 7
++-+-+-+-+-+-+-+-+
+|V|    level    |
++-+-+-+-+-+-+-+-+
+
+ 0                   1                   2                   3
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|                 mid, UTF-8 (1 to 16 bytes) ...                |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+ 0                   1
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+| transport-wide sequence number|
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+ 0                   1                   2
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|               absolute send time              |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+ 0                   1                   2
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|       MIN delay       |       MAX delay       |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
 Elements of other kinds are passed over. The rest of the project negotiates only what stands in `ExtensionIds`.
 """
@@ -22,18 +63,12 @@ ONE_BYTE_PROFILE = 0xBEDE
 TWO_BYTE_PROFILE = 0x1000
 _TWO_BYTE_MASK = 0xFFF0  # RFC 8285 §4.3: the last four bits are the application's
 
-URI_AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
-URI_MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
-URI_TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
-URI_ABS_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
-URI_PLAYOUT_DELAY = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
-
 PLAYOUT_DELAY_STEP = 0.01
 """Seconds in one unit of the playout-delay element."""
 
 
 class AudioLevel(NamedTuple):
-    """How loud a packet's sound is: 0 is the loudest (0 dBov), 127 is silence; `voice` if somebody speaks."""
+    """How loud a packet's sound is: 0 is the loudest (0 dBov), 127 is silence; `voice` if it contains speech."""
 
     level: int
     voice: bool = False
@@ -81,7 +116,7 @@ def parse_elements(profile: int, data: bytes) -> list[tuple[int, bytes]]:
             head = data[position]
             position += 1
             if head >> 4 == 0:
-                if head:  # RFC 8285 §4.2: identifier 0 with a length: whatever follows cannot be understood
+                if head:  # RFC 8285 §4.2: identifier 0 with a length: what follows cannot be understood
                     break
                 continue
             if head >> 4 == 15:  # RFC 8285 §4.2: 15 ends the parsing

@@ -1,7 +1,7 @@
-"""A buffer that hands items over in the order of their sequence, waiting for a missing one only so long.
+"""Built, not wired: a reordering buffer, which hands items over in sequence and waits a bounded time for gaps.
 
-The simplest honest receiver: no playout clock and no repair. Whoever wants frames without the adaptive jitter
-buffer (a recorder, a test, another codec) puts this above an `RtpSession`.
+It has no playout clock and no repair. A program that wants frames without the adaptive jitter buffer (a recorder,
+a test) can put it above an `RtpTransport`; calls use `jitter.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,17 @@
-"""Retransmission under an SSRC and payload type of its own (RFC 4588 §4, SSRC multiplexing).
+"""Built, not negotiated by any session: retransmission on an SSRC and payload type of its own (RFC 4588 §4).
 
-The payload is that of the original packet behind its sequence number (OSN, 16 bits). A stream of its own leaves
-the statistics of the original clean, and gives every packet a nonce of its own under SRTP.
+ 0                   1                   2                   3
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|                           RTP header                          |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|              OSN              |                               |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+                               +
+|                  original RTP packet payload                  |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+OSN is the sequence number of the original packet. A stream of its own keeps retransmissions out of the statistics
+of the original one, and gives every packet a nonce of its own under SRTP.
 """
 
 from __future__ import annotations

@@ -20,20 +20,23 @@ from stack.core.serial import Ssrc
 from stack.core.timers import TimerName, Timers
 from stack.core.trace import Counters
 from stack.rtp.config import RtpConfig
-from stack.rtp.events import ByeReceived, RtpEvent
+from stack.rtp.events import ByeReceived, RtcpReceived, RtpEvent
 from stack.rtp.extensions import AudioLevel, ExtensionMap, HeaderExtensions
 from stack.rtp.packet import RtpPacket
 from stack.rtp.reporter import RtcpReporter
 from stack.rtp.rtcp import (
+    ApplicationDefined,
     ExtendedReport,
     GenericNack,
     Goodbye,
+    RawFeedback,
     ReceiverReport,
     ReportBlock,
     RtcpPacket,
     SenderReport,
     SourceDescription,
     TransportWideFeedback,
+    UnknownPacket,
     parse_compound,
     serialize_compound,
 )
@@ -184,8 +187,10 @@ class RtpTransport:
                 self.events.append(ByeReceived(packet.ssrcs, packet.reason))
             case SourceDescription():
                 pass  # the peer's name is known from SDP
-            case _:
+            case RawFeedback() | ApplicationDefined() | UnknownPacket():
                 self.counters.add("rtcp_not_understood")
+            case _:
+                self.events.append(RtcpReceived(packet))
 
     def _handle_blocks(self, blocks: tuple[ReportBlock, ...], now: Instant) -> None:
         for section in self.sections:

@@ -34,10 +34,6 @@ from stack.sdp.grammar import (
 )
 from stack.sdp.negotiate import accept_answer, create_offer, negotiate
 from stack.sdp.parameters import (
-    EXTENSION_ABS_SEND_TIME,
-    EXTENSION_AUDIO_LEVEL,
-    EXTENSION_MID,
-    EXTENSION_TRANSPORT_CC,
     OPUS,
     PCMA,
     PCMU,
@@ -56,10 +52,6 @@ from stack.sdp.parameters import (
 from stack.sdp.renegotiate import renegotiate, restarts_ice
 
 __all__ = [
-    "EXTENSION_ABS_SEND_TIME",
-    "EXTENSION_AUDIO_LEVEL",
-    "EXTENSION_MID",
-    "EXTENSION_TRANSPORT_CC",
     "MAX_CANDIDATES",
     "MAX_DESCRIPTION_SIZE",
     "MAX_FORMATS",

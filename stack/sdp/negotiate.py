@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
+from stack.core.header_extensions import URI_MID
 from stack.sdp import compose
 from stack.sdp.agreement import (
     Agreement,
@@ -30,9 +31,8 @@ from stack.sdp.agreement import (
 )
 from stack.sdp.choice import Choice, check_reachable, choose
 from stack.sdp.description import MediaDescription, SessionDescription
-from stack.sdp.grammar import ExtMap, MediaDirection, RtpMap, Setup
+from stack.sdp.grammar import STATIC_PAYLOAD_TYPES, ExtMap, MediaDirection, RtpMap, Setup
 from stack.sdp.parameters import (
-    EXTENSION_MID,
     Codec,
     LocalAudio,
     LocalParameters,
@@ -124,7 +124,7 @@ def _answered_audio(
     if audio is None or codec is None:
         return {}
     if len(choice.audio) > 1:
-        audio = replace(audio, extensions=tuple(dict.fromkeys((*audio.extensions, EXTENSION_MID))))
+        audio = replace(audio, extensions=tuple(dict.fromkeys((*audio.extensions, URI_MID))))
     sections = [offer.media[index] for index in choice.audio]
     terms = [_answered_terms(offered, audio, codec) for offered in sections]
     if len({each.red_payload_type for each in terms}) > 1:
@@ -188,7 +188,7 @@ def _answered_setup(offered: Setup | None, preferred: Setup) -> Setup:
 
 def _offered_terms(audio: LocalAudio) -> compose.AudioTerms:
     """Give every codec, its redundancy and its telephone events a payload type."""
-    fixed = {"PCMU": 0, "PCMA": 8}
+    fixed = {each.encoding.upper(): number for number, each in STATIC_PAYLOAD_TYPES.items()}
     free = iter(range(111, 128))
     formats: list[compose.Format] = []
     for codec in audio.codecs:

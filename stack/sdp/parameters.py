@@ -17,14 +17,10 @@ import msgspec
 from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, RemoteError
+from stack.core.header_extensions import URI_AUDIO_LEVEL
 from stack.core.values import from_json, to_json
 from stack.sdp.description import SessionDescription
 from stack.sdp.grammar import MediaDirection, Msid, RtpMap, Setup
-
-EXTENSION_AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
-EXTENSION_MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
-EXTENSION_ABS_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
-EXTENSION_TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 
 UNLIMITED_MESSAGE_SIZE = 0
 """The value of max-message-size that means any size (RFC 8841 §6.1)."""
@@ -99,7 +95,7 @@ class LocalAudio:
     track_id: str = "audio"
     direction: MediaDirection = MediaDirection.SENDRECV
     codecs: tuple[Codec, ...] = (OPUS, PCMU, PCMA)
-    extensions: tuple[str, ...] = (EXTENSION_AUDIO_LEVEL,)
+    extensions: tuple[str, ...] = (URI_AUDIO_LEVEL,)
     rtcp_feedback: tuple[str, ...] = ("nack",)
     red: bool = False
     telephone_event: bool = True

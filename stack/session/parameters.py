@@ -13,10 +13,17 @@ from typing import Self
 from stack import dtls, ice, sctp, sdp
 from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
+from stack.core.header_extensions import (
+    URI_ABS_SEND_TIME,
+    URI_AUDIO_LEVEL,
+    URI_MID,
+    URI_PLAYOUT_DELAY,
+    URI_TRANSPORT_CC,
+)
 from stack.core.machine import Address, Entropy, Instant
 from stack.core.srtp_profile import SrtpProfile
 from stack.core.values import from_json, to_json
-from stack.rtp import URI_PLAYOUT_DELAY, ExtensionIds, PlayoutDelay, RtpCodec, RtpConfig, RtpTransport
+from stack.rtp import ExtensionIds, PlayoutDelay, RtpCodec, RtpConfig, RtpTransport
 
 SRTP_PROFILES = (
     SrtpProfile.AEAD_AES_128_GCM,
@@ -56,14 +63,16 @@ class SessionParameters:
 
 @dataclass(frozen=True, slots=True)
 class LocalWishes:
-    """What our side asks for in SDP, whoever the peer is."""
+    """What our side asks for in SDP of any peer."""
 
     audio: bool = True
     data: bool = True
     ice_lite: bool = False
     setup: sdp.Setup = sdp.Setup.PASSIVE
     node: str = ""
-    """The readable part of the ufrag, for a relay in front."""
+    """The readable part of the ufrag, for a router in front of several servers."""
+    codecs: tuple[sdp.Codec, ...] = (sdp.OPUS, sdp.PCMU, sdp.PCMA)
+    """In order of preference; a session hands payloads on, and the room above has the codecs themselves."""
 
 
 def make_local_parameters(
@@ -93,7 +102,8 @@ def make_local_parameters(
         audio = sdp.LocalAudio(
             ssrc=int.from_bytes(entropy(4), "big") or 1,
             cname=entropy(8).hex(),
-            extensions=(sdp.EXTENSION_AUDIO_LEVEL, sdp.EXTENSION_TRANSPORT_CC, URI_PLAYOUT_DELAY),
+            codecs=wishes.codecs,
+            extensions=(URI_AUDIO_LEVEL, URI_TRANSPORT_CC, URI_PLAYOUT_DELAY),
             rtcp_feedback=("nack", "transport-cc"),
             red=True,
         )
@@ -184,10 +194,10 @@ def make_rtp(
         ),
         red_payload_type=agreed.red_payload_type,
         extensions=ExtensionIds(
-            audio_level=ids.get(sdp.EXTENSION_AUDIO_LEVEL),
-            mid=ids.get(sdp.EXTENSION_MID),
-            transport_sequence=ids.get(sdp.EXTENSION_TRANSPORT_CC),
-            abs_send_time=ids.get(sdp.EXTENSION_ABS_SEND_TIME),
+            audio_level=ids.get(URI_AUDIO_LEVEL),
+            mid=ids.get(URI_MID),
+            transport_sequence=ids.get(URI_TRANSPORT_CC),
+            abs_send_time=ids.get(URI_ABS_SEND_TIME),
             playout_delay=ids.get(URI_PLAYOUT_DELAY),
         ),
         playout_delay=PlayoutDelay(0, 10) if URI_PLAYOUT_DELAY in ids else None,

@@ -40,11 +40,11 @@ from stack.ice import (
     IceAgent,
     IceCredentials,
     IceEvent,
+    IceFailed,
     LiteAgent,
     PathSelected,
     PathValidated,
 )
-from stack.ice import Failed as IceFailed
 from stack.rtp import RtpTransport
 from stack.sctp import DataChannels
 from stack.sdp import DtlsRole
@@ -316,7 +316,7 @@ class Session:
                 continue
             if self._take(data, kind, path, now) and path is not heard:
                 heard = path  # a peer has one path, as a rule: once for all that came together
-                self._ice.note_heard(path, now)
+                self._ice.note_received(path, now)
             if self.state is not State.CONNECTED:  # in set-up, a datagram may need what the last one has opened
                 self._pump(now)
         if self.state is not State.CONNECTED:
@@ -459,7 +459,7 @@ class Session:
         elif isinstance(event, PathSelected):
             self._step("ice_selected", now)
         elif isinstance(event, ConsentExpired):
-            self._end(EndReason.CONSENT_UNANSWERED if event.still_heard else EndReason.CONSENT_EXPIRED)
+            self._end(EndReason.CONSENT_UNANSWERED if event.still_receiving else EndReason.CONSENT_EXPIRED)
         elif isinstance(event, IceFailed):
             self._end(EndReason.ICE_FAILED, str(event.reason))
 

@@ -28,7 +28,7 @@ from stack.core.trace import PacketTrace
 from stack.dtls import Certificate
 from stack.sdp import NegotiationError, SessionDescription, accept_answer, create_offer
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
-from stack.voice.config import prepare
+from stack.voice.config import offered_codecs, prepare
 from stack.voice.conversation import ConversationConfig
 from stack.voice.statistics import CallStatistics
 
@@ -75,9 +75,8 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
     sockets = _bind_towards(url)
     try:
         certificate = Certificate.generate(os.urandom, datetime.now(UTC))
-        local = make_local_parameters(
-            os.urandom, certificate, sockets.addresses, LocalWishes(audio=config.audio, data=config.data)
-        )
+        wishes = LocalWishes(audio=config.audio, data=config.data, codecs=offered_codecs())
+        local = make_local_parameters(os.urandom, certificate, sockets.addresses, wishes)
         offer = create_offer(local, audio=config.audio, data=config.data)
         offered = time.monotonic()
         text = await _exchange(url, offer.serialize())

@@ -1,7 +1,7 @@
 """STUN (RFC 8489): the messages by which ICE finds and keeps paths. Docs: `docs/ice.md`.
 
-- `framing`: is it STUN, whose is it? Cheap questions for a router, without building an object.
-- `message`, `attributes`: `Message.parse` and `Message.serialize`, one class per attribute.
+- `framing`: what a demultiplexer asks of a datagram (is it STUN, which USERNAME), without building an object.
+- `message`, `attributes`: `Message.parse` and `Message.serialize`; an attribute is a file that registers itself.
 - `integrity`: MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 and FINGERPRINT, over bytes.
 - `transaction`: when a request is sent again and when it has failed, with the clock as an argument.
 
@@ -11,31 +11,16 @@ None is needed by a server with an address of its own, which the other side can 
 
 from __future__ import annotations
 
-from stack.stun.attributes import (
-    Attribute,
-    AttributeType,
-    DtlsInStun,
-    DtlsInStunAcknowledgement,
-    ErrorCode,
-    ErrorNumber,
-    Fingerprint,
-    GoogNetworkInfo,
-    IceControlled,
-    IceControlling,
-    MappedAddress,
-    MessageIntegrity,
-    MessageIntegritySha256,
-    Nonce,
-    Priority,
-    Realm,
-    Software,
-    UnknownAttribute,
-    UnknownAttributes,
-    UseCandidate,
-    Username,
-    XorMappedAddress,
-)
-from stack.stun.framing import is_stun, peek_username
+from stack.stun.attributes import Attribute, UnknownAttribute, register_attribute
+from stack.stun.attributes.address import MappedAddress, XorMappedAddress
+from stack.stun.attributes.credentials import Nonce, Realm, Username
+from stack.stun.attributes.dtls_in_stun import DtlsInStun, DtlsInStunAcknowledgement
+from stack.stun.attributes.error_code import ErrorCode, ErrorNumber, UnknownAttributes
+from stack.stun.attributes.goog_network_info import GoogNetworkInfo
+from stack.stun.attributes.ice import IceControlled, IceControlling, Priority, UseCandidate
+from stack.stun.attributes.integrity import Fingerprint, MessageIntegrity, MessageIntegritySha256
+from stack.stun.attributes.software import Software
+from stack.stun.framing import TransactionId, is_stun, peek_username
 from stack.stun.integrity import (
     add_fingerprint,
     add_integrity,
@@ -51,7 +36,6 @@ from stack.stun.transaction import ClientTransaction, RetransmissionPolicy, Tran
 
 __all__ = [
     "Attribute",
-    "AttributeType",
     "ClientTransaction",
     "DtlsInStun",
     "DtlsInStunAcknowledgement",
@@ -72,6 +56,7 @@ __all__ = [
     "Realm",
     "RetransmissionPolicy",
     "Software",
+    "TransactionId",
     "TransactionState",
     "UnknownAttribute",
     "UnknownAttributes",
@@ -84,6 +69,7 @@ __all__ = [
     "is_stun",
     "long_term_key",
     "peek_username",
+    "register_attribute",
     "short_term_key",
     "verify_fingerprint",
     "verify_integrity",

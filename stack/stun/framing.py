@@ -1,14 +1,14 @@
-"""What a router needs of STUN: the header, the walk over attributes, the username (RFC 8489 §5, §14).
+"""The header and the attributes of a STUN message as spans of bytes (RFC 8489 §5, §14), for demultiplexing.
 
-Nothing here builds an object: whoever demultiplexes datagrams asks `is_stun`, whoever looks for the session of
-an unknown source asks `peek_username`. Neither says anything about who sent the datagram; that is what
+Nothing here builds an object. The demultiplexer of a socket asks `is_stun`; the endpoint, which looks for the
+session of an unknown source, asks `peek_username`. Neither proves who sent the datagram; that is what
 `stack.stun.integrity` is for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, NewType
 
 from stack.core.errors import ParseError
 
@@ -18,7 +18,11 @@ HEADER_SIZE = 20
 TRANSACTION_ID_SIZE = 12
 ATTRIBUTE_HEADER_SIZE = 4
 
-_USERNAME = 0x0006
+USERNAME_TYPE = 0x0006
+"""Of the one attribute that is read before a message is parsed."""
+
+TransactionId = NewType("TransactionId", bytes)
+"""96 bits (RFC 8489 §5)."""
 
 
 class AttributeSpan(NamedTuple):
@@ -77,7 +81,7 @@ def peek_username(data: bytes) -> str | None:
         return None
     try:
         for span in walk_attributes(data):
-            if span.type == _USERNAME:
+            if span.type == USERNAME_TYPE:
                 return data[span.value_start : span.value_end].decode()
     except (ParseError, UnicodeDecodeError):
         return None

@@ -16,14 +16,11 @@ from hmac import digest as hmac_digest
 from zlib import crc32
 
 from stack.core.errors import ParseError
+from stack.stun.attributes.integrity import Fingerprint, MessageIntegrity, MessageIntegritySha256
 from stack.stun.framing import HEADER_SIZE, AttributeSpan, is_stun, walk_attributes
 
-_MESSAGE_INTEGRITY = 0x0008
-_MESSAGE_INTEGRITY_SHA256 = 0x001C
-_FINGERPRINT = 0x8028
 _FINGERPRINT_XOR = 0x5354554E
 _SHA1_SIZE = 20
-_SHA256_SIZES = range(16, 33, 4)
 
 
 def short_term_key(password: str) -> bytes:
@@ -59,24 +56,24 @@ def _append(data: bytes, attribute_type: int, value: bytes) -> bytes:
 def add_integrity(data: bytes, key: bytes) -> bytes:
     """Return the serialised message with MESSAGE-INTEGRITY (HMAC-SHA1) appended (RFC 8489 §14.5)."""
     covered = _covered(data, len(data), 4 + _SHA1_SIZE)
-    return _append(data, _MESSAGE_INTEGRITY, hmac_digest(key, covered, "sha1"))
+    return _append(data, MessageIntegrity.TYPE, hmac_digest(key, covered, "sha1"))
 
 
 def add_integrity_sha256(data: bytes, key: bytes) -> bytes:
     """Return the serialised message with an untruncated MESSAGE-INTEGRITY-SHA256 appended (RFC 8489 §14.6)."""
     covered = _covered(data, len(data), 4 + 32)
-    return _append(data, _MESSAGE_INTEGRITY_SHA256, hmac_digest(key, covered, "sha256"))
+    return _append(data, MessageIntegritySha256.TYPE, hmac_digest(key, covered, "sha256"))
 
 
 def add_fingerprint(data: bytes) -> bytes:
     """Return the serialised message with FINGERPRINT appended; nothing may follow it (RFC 8489 §14.7)."""
     checksum = crc32(_covered(data, len(data), 8)) ^ _FINGERPRINT_XOR
-    return _append(data, _FINGERPRINT, checksum.to_bytes(4, "big"))
+    return _append(data, Fingerprint.TYPE, checksum.to_bytes(4, "big"))
 
 
 def verify_integrity(data: bytes, key: bytes) -> bool:
     """Return True if the message carries a MESSAGE-INTEGRITY made with `key`."""
-    span = _find(data, _MESSAGE_INTEGRITY)
+    span = _find(data, MessageIntegrity.TYPE)
     if span is None or span.length != _SHA1_SIZE:
         return False
     expected = hmac_digest(key, _covered(data, span.start, 4 + _SHA1_SIZE), "sha1")
@@ -85,8 +82,8 @@ def verify_integrity(data: bytes, key: bytes) -> bool:
 
 def verify_integrity_sha256(data: bytes, key: bytes) -> bool:
     """Return True if the message carries a MESSAGE-INTEGRITY-SHA256, perhaps truncated, made with `key`."""
-    span = _find(data, _MESSAGE_INTEGRITY_SHA256)
-    if span is None or span.length not in _SHA256_SIZES:
+    span = _find(data, MessageIntegritySha256.TYPE)
+    if span is None or span.length not in MessageIntegritySha256.SIZES:
         return False
     expected = hmac_digest(key, _covered(data, span.start, 4 + span.length), "sha256")
     return compare_digest(expected[: span.length], data[span.value_start : span.value_end])
@@ -94,7 +91,7 @@ def verify_integrity_sha256(data: bytes, key: bytes) -> bool:
 
 def verify_fingerprint(data: bytes) -> bool:
     """Return True if the message ends with a FINGERPRINT that fits."""
-    span = _find(data, _FINGERPRINT)
+    span = _find(data, Fingerprint.TYPE)
     if span is None or span.length != 4 or span.value_end != len(data):
         return False
     checksum = crc32(_covered(data, span.start, 8)) ^ _FINGERPRINT_XOR

@@ -1,16 +1,32 @@
 """The STUN message (RFC 8489 §5).
 
-::
+ 0                   1                   2                   3
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|0|0|     STUN Message Type     |         Message Length        |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|                   Magic Cookie = 0x2112A442                   |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|                                                               |
++                                                               +
+|                    Transaction ID (96 bits)                   |
++                                                               +
+|                                                               |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|                         Attributes ...                        |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
-     0                   1                   2                   3
-    |0 0|  Message type, 14 bits    |         Message length        |
-    |                          Magic cookie                         |
-    |                Transaction identifier, 96 bits                |
-    |  Attributes ...
+The message type interleaves class and method:
 
-Class and method are interleaved in the message type. `Message.parse` refuses what is not well-formed, checks
-FINGERPRINT where there is one, and leaves out what stands behind MESSAGE-INTEGRITY, which nobody vouches for.
-Whether the sender knows the password is a separate question: `stack.stun.integrity.verify_integrity`.
+ 0                   1
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|M|M|M|M|M|C|M|M|M|C|M|M|M|M|
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+`Message.parse` refuses what is not well-formed, checks FINGERPRINT where there is one, and leaves out what stands
+behind MESSAGE-INTEGRITY, which does not cover it. Whether the sender knows the password is a separate question:
+`stack.stun.integrity.verify_integrity`.
 
 Left out: the classic STUN of RFC 3489 (no magic cookie).
 """
@@ -23,19 +39,30 @@ from typing import Self, TypeVar
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.wire import Writer
-from stack.stun.attributes import Attribute, AttributeType, UnknownAttribute, parse_attribute
-from stack.stun.framing import HEADER_SIZE, MAGIC_COOKIE, TRANSACTION_ID_SIZE, is_stun, walk_attributes
+from stack.stun.attributes import Attribute, UnknownAttribute, parse_attribute
+from stack.stun.attributes.integrity import Fingerprint, MessageIntegrity, MessageIntegritySha256
+from stack.stun.framing import (
+    HEADER_SIZE,
+    MAGIC_COOKIE,
+    TRANSACTION_ID_SIZE,
+    TransactionId,
+    is_stun,
+    walk_attributes,
+)
 from stack.stun.integrity import add_fingerprint, add_integrity, verify_fingerprint
 
 MAX_ATTRIBUTES = 64
-"""More attributes than this in one message are nobody's honest intention."""
+"""Attributes read of one message; checks of browsers have ten."""
 
 MAX_METHOD = 0x0FF
 """The field has 12 bits; RFC 8489 §18.2 gives out only these, and RFC 7983 tells STUN apart by it."""
 
 AttributeT = TypeVar("AttributeT", bound=Attribute)
 
-_INTEGRITY_TYPES = (AttributeType.MESSAGE_INTEGRITY, AttributeType.MESSAGE_INTEGRITY_SHA256)
+_FINGERPRINT = Fingerprint.TYPE
+_INTEGRITY_TYPES = frozenset((MessageIntegrity.TYPE, MessageIntegritySha256.TYPE))
+_AFTER_INTEGRITY = frozenset((MessageIntegritySha256.TYPE, Fingerprint.TYPE))
+"""RFC 8489 §14.5: what follows MESSAGE-INTEGRITY is ignored, but for these two."""
 
 
 class MessageClass(IntEnum):
@@ -70,7 +97,7 @@ class Message:
 
     message_class: MessageClass
     method: int
-    transaction_id: bytes
+    transaction_id: TransactionId
     attributes: tuple[Attribute, ...] = ()
 
     def __post_init__(self) -> None:
@@ -106,18 +133,17 @@ class Message:
         if not is_stun(data):
             raise ParseError("not a STUN message")
         message_class, method = _split_message_type(data[0] << 8 | data[1])
-        transaction_id = data[8:HEADER_SIZE]
+        transaction_id = TransactionId(data[8:HEADER_SIZE])
         attributes: list[Attribute] = []
         seen_integrity = False
         for span in walk_attributes(data):
             if len(attributes) == MAX_ATTRIBUTES:
                 raise ParseError(f"more than {MAX_ATTRIBUTES} STUN attributes")
-            if span.type == AttributeType.FINGERPRINT and not verify_fingerprint(data):
+            if span.type == _FINGERPRINT and not verify_fingerprint(data):
                 # RFC 8489 §7.3 and §14.7: the last attribute, and the checksum has to fit.
                 raise ParseError("FINGERPRINT does not fit")
-            trailer = span.type in (AttributeType.FINGERPRINT, AttributeType.MESSAGE_INTEGRITY_SHA256)
-            if seen_integrity and not trailer:
-                continue  # RFC 8489 §14.5: what follows MESSAGE-INTEGRITY is ignored, but for these two.
+            if seen_integrity and span.type not in _AFTER_INTEGRITY:
+                continue
             seen_integrity = seen_integrity or span.type in _INTEGRITY_TYPES
             value = data[span.value_start : span.value_end]
             attributes.append(parse_attribute(span.type, value, transaction_id))
@@ -137,5 +163,5 @@ class Message:
         return add_fingerprint(add_integrity(self.serialize(), key))
 
     def serialize_with_fingerprint(self) -> bytes:
-        """Write the message with FINGERPRINT alone: for whoever has no key, as in a 401."""
+        """Write the message with FINGERPRINT alone: for responses without a key, such as 401."""
         return add_fingerprint(self.serialize())

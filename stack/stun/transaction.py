@@ -1,7 +1,7 @@
 """A STUN client transaction over UDP: when to send a request again, when to give up (RFC 8489 §6.2.1).
 
-A request goes out at 0, RTO, 3·RTO, 7·RTO … until Rc have been sent; Rm·RTO after the last one the transaction
-has failed. The same bytes are sent each time. Time comes in as an argument; the owner looks at `deadline`.
+A request is sent at 0, RTO, 3·RTO, 7·RTO … until Rc have been sent; Rm·RTO after the last one the transaction
+has failed. The same bytes are sent each time. Time is an argument; the owner looks at `deadline`.
 
 Left out: requests over TCP (RFC 8489 §6.2.2), which are sent once.
 """
@@ -16,7 +16,7 @@ from stack.core.machine import Instant
 
 
 class TransactionState(Enum):
-    """In protocol order."""
+    """In protocol order: pending ends in one of the other two."""
 
     PENDING = "pending"
     ANSWERED = "answered"

@@ -20,19 +20,18 @@ from typing import NamedTuple, Self
 
 from stack.audio import (
     FRAME,
+    OPUS_SAMPLE_RATES,
+    AdaptiveEncoder,
     Encoder,
+    EncoderSettings,
     EncoderTuner,
-    G711Encoder,
-    G711Law,
     Lateness,
-    OpusEncoder,
     Pcm,
     PlayoutQueue,
     Samples,
-    is_dtx,
+    find_codec,
     to_int16,
 )
-from stack.core.errors import LocalError
 from stack.core.machine import Instant
 from stack.sdp import AudioParameters
 from stack.session import FrameSent, ScheduledFrame
@@ -40,7 +39,6 @@ from stack.voice.playout_record import PlayoutPosition, PlayoutRecord
 
 AHEAD = 1
 """Frames that are encoded before their time: the present one leaves while the next one is made."""
-_OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 _LEAD_IN = 1  # frames: a browser fades in the first 20 to 30 ms after a gap
 _LEAD_IN_AFTER_CUT = 2
 """Frames before what follows a voice that was cut off. A jitter buffer that holds too little stretches the first
@@ -66,7 +64,7 @@ class SendParameters:
     dtx: bool | None = None
     cbr: bool = False
     fec: bool = True
-    max_rate: int = _OPUS_RATES[-1]
+    max_rate: int = OPUS_SAMPLE_RATES[-1]
     frame: float = FRAME
     redundancy: bool = False
     """RED repairs losses, so the codec need not."""
@@ -84,7 +82,7 @@ class SendParameters:
         """Hold the program's wishes against what was negotiated (RFC 7587 §6.1, RFC 8866 §6.4)."""
         asked = audio.remote_parameters
         most = _number(asked, "maxaveragebitrate", _BITRATES[1])
-        rate = _number(asked, "maxplaybackrate", _OPUS_RATES[-1])
+        rate = _number(asked, "maxplaybackrate", OPUS_SAMPLE_RATES[-1])
         longest = audio.max_ptime or _FRAMES_MS[-1]
         ptime = audio.ptime if audio.ptime in _FRAMES_MS else round(FRAME * 1000)
         shorter = [each for each in _FRAMES_MS if each <= min(ptime, longest)]
@@ -97,7 +95,7 @@ class SendParameters:
             dtx=asked.get("usedtx") == "1" if dtx is None else dtx,
             cbr=asked.get("cbr") == "1",
             fec=asked.get("useinbandfec") == "1",
-            max_rate=max((each for each in _OPUS_RATES if each <= rate), default=_OPUS_RATES[0]),
+            max_rate=max((each for each in OPUS_SAMPLE_RATES if each <= rate), default=OPUS_SAMPLE_RATES[0]),
             frame=(shorter[-1] if shorter else _FRAMES_MS[0]) / 1000,
             redundancy=audio.red_payload_type is not None,
         )
@@ -209,7 +207,7 @@ class AudioSender:
 
     def _begin_afresh(self) -> None:
         """What the encoder still holds of the sound before is not to come out with the next."""
-        if isinstance(self._encoder, OpusEncoder):
+        if self._encoder is not None:
             self._encoder.reset()
 
     def close(self, until: Instant) -> None:
@@ -286,7 +284,7 @@ class AudioSender:
         while at is not None and at <= now:
             frame = playout.take(now)
             payload = encoder.encode(frame.samples)
-            if parameters.dtx and parameters.codec == "opus" and is_dtx(payload):
+            if parameters.dtx and encoder.is_silence(payload):
                 payload = b""  # the timeline goes on: the next frame that is sent says by how much
             mono = to_int16(frame.samples) if frame.samples.ndim > 1 else frame.samples
             media_time = frame.timestamp / encoder.clock_rate
@@ -306,25 +304,20 @@ class AudioSender:
 
     def _open(self, sample_rate: int) -> PlayoutQueue:
         parameters = self._parameters
-        encoder: Encoder
-        if parameters.codec == "opus":
-            rate = next((rate for rate in _OPUS_RATES if rate >= sample_rate), _OPUS_RATES[-1])
-            opus = OpusEncoder(
-                min(rate, parameters.max_rate),
-                parameters.channels,
-                parameters.bitrate,
-                parameters.complexity,
-                parameters.application,
-                dtx=bool(parameters.dtx),
-                cbr=parameters.cbr,
-            )
-            self._tuner = EncoderTuner(opus, redundancy=parameters.redundancy, wanted=parameters.fec)
-            encoder = opus
-            self._lookahead = opus.lookahead
-        elif parameters.codec in ("pcmu", "pcma"):
-            encoder = G711Encoder(G711Law[parameters.codec.upper()])
-        else:
-            raise LocalError(f"no encoder for {parameters.codec}")
+        settings = EncoderSettings(
+            sample_rate,
+            parameters.max_rate,
+            parameters.channels,
+            parameters.bitrate,
+            parameters.complexity,
+            parameters.application,
+            dtx=bool(parameters.dtx),
+            cbr=parameters.cbr,
+        )
+        encoder = find_codec(parameters.codec).make_encoder(settings)
+        if isinstance(encoder, AdaptiveEncoder):
+            self._tuner = EncoderTuner(encoder, redundancy=parameters.redundancy, wanted=parameters.fec)
+        self._lookahead = encoder.lookahead
         self._encoder = encoder
         self._ticks = round(encoder.clock_rate * parameters.frame)
         self._record = PlayoutRecord(encoder.sample_rate)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stack.audio import Decoder, G711Decoder, G711Law, OpusDecoder
+from stack import sdp
+from stack.audio import Decoder, find_codec, registered_codecs
 from stack.core.errors import LocalError
 from stack.dtls import Version
 from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
@@ -44,11 +45,14 @@ class ConversationConfig:
 
 def make_decoder(codec: str, rate: int) -> Decoder:
     """Return the decoder of a negotiated codec; `LocalError` for one that is not spoken."""
-    if codec == "opus":
-        return OpusDecoder(rate)
-    if codec in ("pcmu", "pcma"):
-        return G711Decoder(G711Law[codec.upper()], rate)
-    raise LocalError(f"no decoder for {codec}")
+    return find_codec(codec).make_decoder(rate)
+
+
+def offered_codecs() -> tuple[sdp.Codec, ...]:
+    """Return every codec of `stack.audio.codecs` as SDP offers it, the preferred one first."""
+    return tuple(
+        sdp.Codec(each.name, each.clock_rate, each.channels, each.parameters) for each in registered_codecs()
+    )
 
 
 def make_detector(name: str) -> VoiceDetector:

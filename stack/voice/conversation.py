@@ -20,7 +20,7 @@ from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.trace import Counters
 from stack.dtls import Certificate
-from stack.rtp import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, SourceChanged
+from stack.rtp import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, RtcpReceived, SourceChanged
 from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, DataChannels, MessageReceived
 from stack.session import Connected, Ended, FrameSent, Session, SessionEvent, SessionParameters, State
 from stack.voice.audio_line import AudioLine
@@ -33,7 +33,7 @@ from stack.voice.statistics import CallStatistics, describe_call
 from stack.voice.turns import TurnSettings
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
-_MEDIA = (PacketReceived, FrameSent, SourceChanged, ByeReceived, DtmfReceived, DtmfEnded)
+_MEDIA = (PacketReceived, FrameSent, SourceChanged, ByeReceived, RtcpReceived, DtmfReceived, DtmfEnded)
 
 
 class Command(Protocol[ResultT_co]):

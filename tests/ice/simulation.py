@@ -11,10 +11,10 @@ from itertools import count
 from stack.core.machine import Address, Entropy, Instant, Path
 from stack.ice import (
     Candidate,
-    Failed,
     IceAgent,
     IceCredentials,
     IceEvent,
+    IceFailed,
     IceSettings,
     IceState,
     LiteAgent,
@@ -52,7 +52,7 @@ class Node:
 
     @property
     def failure(self) -> str | None:
-        return next((event.reason.name for _, event in self.events if isinstance(event, Failed)), None)
+        return next((event.reason.name for _, event in self.events if isinstance(event, IceFailed)), None)
 
 
 class Network:

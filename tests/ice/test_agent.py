@@ -13,8 +13,8 @@ from stack.core.machine import Address, Path
 from stack.ice import (
     Candidate,
     ConsentExpired,
-    FailureReason,
     IceAgent,
+    IceFailureReason,
     IceSettings,
     IceState,
     PathSelected,
@@ -90,7 +90,7 @@ def test_families_are_not_mixed() -> None:
     signal(network, one, other)
     start(network)
     network.run(60.0)
-    assert one.failure == other.failure == FailureReason.NO_CANDIDATE_PAIR.name
+    assert one.failure == other.failure == IceFailureReason.NO_CANDIDATE_PAIR.name
     assert one.sent == []
 
 
@@ -204,7 +204,7 @@ def test_nobody_there_fails_with_a_reason_and_not_too_early() -> None:
     network.run(39.0)
     assert one.agent.state is IceState.CHECKING
     network.run(1.0)
-    assert one.failure == FailureReason.ALL_CHECKS_FAILED.name
+    assert one.failure == IceFailureReason.ALL_CHECKS_FAILED.name
     assert one.agent.state is IceState.FAILED
     assert one.agent.poll_timeout() is None
     # Twenty early repetitions, then the schedule of RFC 8489 §6.2.1 until patience ends.
@@ -218,7 +218,7 @@ def test_an_answer_that_never_comes_fails_with_a_reason() -> None:
     one, other = pair(network, [A], [B])
     start(network)
     network.run(60.0)
-    assert one.failure == other.failure == FailureReason.NO_REMOTE_CREDENTIALS.name
+    assert one.failure == other.failure == IceFailureReason.NO_REMOTE_CREDENTIALS.name
 
 
 def test_consent_keeps_the_path_and_its_loss_ends_it_after_thirty_seconds() -> None:
@@ -275,10 +275,12 @@ def test_a_peer_behind_a_nat_that_forgets_is_found_again(controlling: bool) -> N
     assert not other.of(ConsentExpired)
 
 
-def rebinding(hold: float) -> tuple[Network, Node, Node]:
+def rebinding(path_silence_timeout: float) -> tuple[Network, Node, Node]:
     """We control and are at A; the peer is at B behind a NAT that shows it as 198.51.100.7:40000."""
     network = Network(seed=2)
-    one = network.join(full("one", controlling=True, settings=IceSettings(hold=hold)), A)
+    one = network.join(
+        full("one", controlling=True, settings=IceSettings(path_silence_timeout=path_silence_timeout)), A
+    )
     other = network.join(full("other", controlling=False), B)
     network.map(B, Address("198.51.100.7", 40000))
     signal(network, one, other, candidates=False)
@@ -289,7 +291,7 @@ def rebinding(hold: float) -> tuple[Network, Node, Node]:
 
 
 def test_after_silence_the_first_check_from_a_new_address_is_enough() -> None:
-    network, one, _ = rebinding(hold=3.5)
+    network, one, _ = rebinding(path_silence_timeout=3.5)
     network.blocked = lambda source, destination: True
     network.run(6.5)
     rebound = Address("198.51.100.7", 41111)
@@ -300,7 +302,7 @@ def test_after_silence_the_first_check_from_a_new_address_is_enough() -> None:
 
 
 def test_a_path_without_consent_gives_way_to_one_that_is_alive() -> None:
-    network, one, other = rebinding(hold=1000.0)
+    network, one, other = rebinding(path_silence_timeout=1000.0)
     rebound = Address("198.51.100.7", 41111)
     network.map(B, rebound)
     network.run(20.0)
@@ -526,8 +528,8 @@ def test_what_is_attached_travels_and_what_is_too_long_does_not() -> None:
             if message.get(Software):
                 self.heard.append(message.message_class)
 
-        def attach(self, message_class: MessageClass, room: int) -> tuple[Software, ...]:
-            assert 900 < room < 1200
+        def attach(self, message_class: MessageClass, max_size: int) -> tuple[Software, ...]:
+            assert 900 < max_size < 1200
             return (Software("x" * self.size),)
 
     for size, travels in ((700, True), (763, True), (1190, False)):
@@ -547,10 +549,12 @@ def test_what_is_attached_travels_and_what_is_too_long_does_not() -> None:
 
 def test_settings_are_taken() -> None:
     network = Network(loss=1.0)
-    one = network.join(full("one", controlling=True, settings=IceSettings(patience=2.0, rto=0.1, repeat=9.0)), A)
+    one = network.join(
+        full("one", controlling=True, settings=IceSettings(pac_timeout=2.0, rto=0.1, repeat_interval=9.0)), A
+    )
     one.agent.set_remote_credentials(credentials("other"), network.now)
     one.agent.add_remote_candidate(Candidate.host_candidate(B), network.now)
     start(network)
     network.run(3.0)
     assert [round(at - 100.0, 3) for at, _, _ in one.sent] == [0.0, 0.1, 0.3, 0.7, 1.5]
-    assert one.failure == FailureReason.ALL_CHECKS_FAILED.name
+    assert one.failure == IceFailureReason.ALL_CHECKS_FAILED.name

@@ -101,7 +101,7 @@ def test_a_full_list_lets_go_of_what_is_worth_least() -> None:
     pairs = [add(checklist, remote("10.0.0.2", port)) for port in range(1, MAX_PAIRS + 1)]
     for number, pair in enumerate(pairs):
         checklist.succeeded(pair)
-        pair.last_heard = float(number)
+        pair.last_received = float(number)
     newest = checklist.add(LOCAL, remote("10.0.0.3"), keep=(pairs[0],))
     assert newest is not None
     assert len(checklist) == MAX_PAIRS
@@ -123,10 +123,10 @@ def test_a_switch_of_roles_reorders() -> None:
 def test_the_freshest_is_the_one_heard_last() -> None:
     checklist = Checklist(controlling=True)
     one, other = add(checklist, remote("10.0.0.2", preference=9)), add(checklist, remote("10.0.0.3", preference=1))
-    assert checklist.freshest_valid() is None
+    assert checklist.latest_valid() is None
     for pair, heard in ((one, 1.0), (other, 2.0)):
         checklist.succeeded(pair)
-        pair.last_heard = heard
-    assert checklist.freshest_valid() is other
+        pair.last_received = heard
+    assert checklist.latest_valid() is other
     assert checklist.best_valid() is one
     assert not checklist.may_improve_on(one)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stack.core.errors import LocalError, ParseError
-from stack.ice import MAX_OWN_UFRAG, IceCredentials, node_of, split_username
+from stack.ice import MAX_LOCAL_UFRAG, IceCredentials, node_of, split_username
 from tests.ice.simulation import seeded
 
 
@@ -24,7 +24,7 @@ def test_fresh_ones_are_legal_and_differ() -> None:
 def test_the_node_can_be_read_off_the_ufrag() -> None:
     credentials = IceCredentials.generate(seeded(1), "ams3")
     assert node_of(credentials.ufrag) == "ams3"
-    assert len(IceCredentials.generate(seeded(1), "n" * 64).ufrag) <= MAX_OWN_UFRAG
+    assert len(IceCredentials.generate(seeded(1), "n" * 64).ufrag) <= MAX_LOCAL_UFRAG
     for node in ("a+b", "a:b", "n" * 65):
         with pytest.raises(LocalError):
             IceCredentials.generate(seeded(1), node)

@@ -11,9 +11,9 @@ from stack.core.machine import Address, Path, Transmit
 from stack.ice import (
     Candidate,
     ConsentExpired,
-    Failed,
-    FailureReason,
     IceAgent,
+    IceFailed,
+    IceFailureReason,
     IceState,
     LiteAgent,
     PathSelected,
@@ -303,7 +303,7 @@ def test_a_peer_that_never_comes_is_a_failure() -> None:
     agent.handle_timeout(39.4)
     assert agent.drain_events() == []
     agent.handle_timeout(39.5)
-    assert agent.drain_events() == [Failed(FailureReason.NO_CHECK_RECEIVED)]
+    assert agent.drain_events() == [IceFailed(IceFailureReason.NO_CHECK_RECEIVED)]
     assert agent.state is IceState.FAILED
 
 
@@ -497,7 +497,7 @@ def indication(number: int, *attributes: Username) -> Message:
 def test_what_only_the_peer_can_have_sent_keeps_the_selected_path() -> None:
     agent = lite()
     check(agent, 1, PATH, 0.0, nominate=True)
-    agent.note_heard(PATH, 25.0)
+    agent.note_received(PATH, 25.0)
     agent.handle_timeout(30.0)
     assert agent.poll_timeout() == 55.0
     agent.handle_datagrams([(indication(1).sign(KEY), PATH)], 50.0)
@@ -539,7 +539,7 @@ def test_nothing_but_a_check_makes_or_moves_a_path() -> None:
     check(agent, 1, PATH, 0.0, nominate=True)
     agent.drain_events()
     for second in range(1, 30):
-        agent.note_heard(ELSEWHERE, float(second))
+        agent.note_received(ELSEWHERE, float(second))
     assert agent.paths == (PATH,)
     agent.handle_timeout(30.0)
     assert agent.drain_events() == [ConsentExpired(PATH)]
@@ -550,7 +550,7 @@ def test_a_peer_that_is_heard_on_another_proven_path_is_followed_when_its_own_ha
     check(agent, 1, PATH, 0.0, nominate=True)
     check(agent, 2, ELSEWHERE, 1.0)
     agent.drain_events()
-    agent.note_heard(ELSEWHERE, 29.0)
+    agent.note_received(ELSEWHERE, 29.0)
     agent.handle_timeout(29.9)
     assert agent.selected_path == PATH
     agent.handle_timeout(30.0)

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from interop.browsers import Browser, launch
+from stack.core.header_extensions import URI_AUDIO_LEVEL
 from stack.sdp import (
-    EXTENSION_AUDIO_LEVEL,
     PCMU,
     DtlsRole,
     LocalData,
@@ -176,5 +176,5 @@ async def test_offers_of_ours(browser: Browser) -> None:
         if agreed.audio is not None:
             assert state["streams"] == [["voice"]]
             assert (agreed.audio.codec, agreed.audio.payload_type) == ("opus", 111)
-            assert agreed.audio.extensions == {EXTENSION_AUDIO_LEVEL: 1}
+            assert agreed.audio.extensions == {URI_AUDIO_LEVEL: 1}
             assert agreed.audio.direction is MediaDirection.SENDONLY, "nobody gave the page a microphone"

@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.core.errors import LocalError, ParseError
+from stack.core.header_extensions import URI_ABS_SEND_TIME, URI_AUDIO_LEVEL, URI_MID, URI_TRANSPORT_CC
 from stack.core.serial import RtpTimestamp, SequenceNumber, Ssrc
 from stack.rtp import AudioLevel, ExtensionIds, ExtensionMap, HeaderExtensions, RtpPacket
-from stack.rtp.extensions import URI_ABS_SEND_TIME, URI_AUDIO_LEVEL, URI_MID, URI_TRANSPORT_CC
 
 packets = st.builds(
     RtpPacket,

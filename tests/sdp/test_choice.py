@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from stack.core.header_extensions import URI_MID
 from stack.sdp import (
-    EXTENSION_MID,
     MediaDescription,
     MediaDirection,
     Negotiation,
@@ -42,7 +42,7 @@ def audio_of(mid: str, direction: str, *, codec: str = "111 opus/48000/2") -> st
     number = codec.partition(" ")[0]
     return AUDIO.replace("mid:a", f"mid:{mid}").replace("111 opus/48000/2", codec).replace(
         "SAVPF 111", f"SAVPF {number}"
-    ) + (f"a={direction}\r\na=extmap:4 {EXTENSION_MID}\r\n")
+    ) + (f"a={direction}\r\na=extmap:4 {URI_MID}\r\n")
 
 
 class TestTwoAudioSections:
@@ -62,7 +62,7 @@ class TestTwoAudioSections:
         assert received is not None
         assert (audio.mid, received.mid) == (("b", "a") if order[0] == "sendonly" else ("a", "b"))
         assert (audio.direction.value, received.direction.value) == ("sendonly", "recvonly")
-        assert audio.extensions == received.extensions == {EXTENSION_MID: 4}, "the payload types are the same"
+        assert audio.extensions == received.extensions == {URI_MID: 4}, "the payload types are the same"
         assert [media.has("ssrc") for media in agreed.answer.media[:2]] == [d.sends for d in answered]
         assert agreed.data is not None
         assert Negotiation.from_json(agreed.to_json()) == agreed

@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from stack.core.errors import LocalError
+from stack.core.header_extensions import URI_AUDIO_LEVEL, URI_MID, URI_TRANSPORT_CC
 from stack.sdp import (
-    EXTENSION_AUDIO_LEVEL,
-    EXTENSION_MID,
-    EXTENSION_TRANSPORT_CC,
     OPUS,
     PCMA,
     PCMU,
@@ -103,7 +101,7 @@ class TestAgreement:
         )
         assert audio.red_payload_type == 63
         assert audio.telephone_event_payload_type == 110
-        assert audio.extensions == {EXTENSION_AUDIO_LEVEL: 1}
+        assert audio.extensions == {URI_AUDIO_LEVEL: 1}
         assert audio.rtcp_feedback == ()
         assert audio.rtcp_rsize
         assert audio.receiver_rtt
@@ -115,7 +113,7 @@ class TestAgreement:
         assert (agreed.data.remote_sctp_port, agreed.data.remote_max_message_size) == (5000, 262144)
 
     def test_firefox(self) -> None:
-        local = our_side(audio=our_audio(red=True, extensions=(EXTENSION_TRANSPORT_CC, EXTENSION_AUDIO_LEVEL)))
+        local = our_side(audio=our_audio(red=True, extensions=(URI_TRANSPORT_CC, URI_AUDIO_LEVEL)))
         agreed = negotiate(by_name("firefox153-audio_dc"), local)
         assert agreed.remote_end_of_candidates
         assert all(" 1 " in candidate[:14] for candidate in agreed.remote_candidates)
@@ -123,17 +121,17 @@ class TestAgreement:
         assert agreed.audio.payload_type == 109
         assert agreed.audio.red_payload_type is None
         assert agreed.audio.telephone_event_payload_type is None, "Firefox has it at 8000 Hz only"
-        assert agreed.audio.extensions == {EXTENSION_AUDIO_LEVEL: 1, EXTENSION_TRANSPORT_CC: 7}
+        assert agreed.audio.extensions == {URI_AUDIO_LEVEL: 1, URI_TRANSPORT_CC: 7}
         assert agreed.audio.remote_parameters["stereo"] == "1"
         assert not agreed.audio.rtcp_rsize
 
     def test_mid_extension_only_when_asked(self) -> None:
         offer = by_name("chromium156-audio")
         plain = negotiate(offer, our_side()).answer.media[0]
-        assert EXTENSION_MID not in {extension.uri for extension in plain.extensions}
-        asked = negotiate(offer, our_side(audio=our_audio(extensions=(EXTENSION_MID,))))
+        assert URI_MID not in {extension.uri for extension in plain.extensions}
+        asked = negotiate(offer, our_side(audio=our_audio(extensions=(URI_MID,))))
         assert asked.audio is not None
-        assert asked.audio.extensions == {EXTENSION_MID: 4}
+        assert asked.audio.extensions == {URI_MID: 4}
 
     @pytest.mark.parametrize(
         ("codecs", "expected", "events"),
@@ -203,14 +201,14 @@ class TestHeaderExtensions:
     @pytest.mark.parametrize(
         ("lines", "expected"),
         [
-            (f"a=extmap:300 {EXTENSION_AUDIO_LEVEL}\r\n", {}),
-            (f"a=extmap:0 {EXTENSION_AUDIO_LEVEL}\r\n", {}),
-            (f"a=extmap:15 {EXTENSION_AUDIO_LEVEL} vad=on\r\n", {EXTENSION_AUDIO_LEVEL: 15}),
-            (f"a=extmap:1/recvonly {EXTENSION_AUDIO_LEVEL}\r\n", {}),
-            (f"a=extmap:1 urn:x\r\na=extmap:1 {EXTENSION_AUDIO_LEVEL}\r\n", {}),
+            (f"a=extmap:300 {URI_AUDIO_LEVEL}\r\n", {}),
+            (f"a=extmap:0 {URI_AUDIO_LEVEL}\r\n", {}),
+            (f"a=extmap:15 {URI_AUDIO_LEVEL} vad=on\r\n", {URI_AUDIO_LEVEL: 15}),
+            (f"a=extmap:1/recvonly {URI_AUDIO_LEVEL}\r\n", {}),
+            (f"a=extmap:1 urn:x\r\na=extmap:1 {URI_AUDIO_LEVEL}\r\n", {}),
             (
-                f"a=extmap:1 {EXTENSION_AUDIO_LEVEL}\r\na=extmap:2 {EXTENSION_AUDIO_LEVEL}\r\n",
-                {EXTENSION_AUDIO_LEVEL: 1},
+                f"a=extmap:1 {URI_AUDIO_LEVEL}\r\na=extmap:2 {URI_AUDIO_LEVEL}\r\n",
+                {URI_AUDIO_LEVEL: 1},
             ),
         ],
     )
@@ -385,7 +383,7 @@ class TestData:
 class TestOurOffers:
     def test_it_can_be_answered_and_both_sides_agree(self) -> None:
         init = bytes(20)
-        audio = our_audio(red=True, extensions=(EXTENSION_AUDIO_LEVEL, EXTENSION_TRANSPORT_CC))
+        audio = our_audio(red=True, extensions=(URI_AUDIO_LEVEL, URI_TRANSPORT_CC))
         client = our_client(audio=audio, data=LocalData(sctp_init=init), ice_ufrag="client")
         server = our_side(audio=replace(audio, ssrc=7), data=LocalData(sctp_init=init), ice_ufrag="server")
         offer = SessionDescription.parse(create_offer(client).serialize())
@@ -401,7 +399,7 @@ class TestOurOffers:
         assert here.audio.red_payload_type is not None
         assert here.audio.telephone_event_payload_type is not None
         assert here.audio.rtcp_feedback == ("nack",)
-        assert here.audio.extensions == {EXTENSION_AUDIO_LEVEL: 1, EXTENSION_TRANSPORT_CC: 2}
+        assert here.audio.extensions == {URI_AUDIO_LEVEL: 1, URI_TRANSPORT_CC: 2}
         assert here.data == there.data
         assert here.data is not None
         assert here.data.remote_sctp_init == init

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from interop.network_model import Jitter, NetworkModel
+from stack.core.header_extensions import URI_MID
 from stack.core.machine import Address, Path
 from stack.dtls import Version
-from stack.sdp import EXTENSION_MID, Attribute, MediaDescription, SessionDescription, Setup
+from stack.sdp import Attribute, MediaDescription, SessionDescription, Setup
 from stack.session import Connected, Ended, EndReason, SessionParameters
 from stack.voice.commands import HangUp, OpenChannel, SendMessage, Write
 from stack.voice.conversation import ConversationConfig
@@ -59,7 +60,7 @@ def in_two_sections(offer: SessionDescription, *, payload_type: str) -> SessionD
     audio, data = offer.media
 
     def section(mid: str, direction: str, number: str) -> MediaDescription:
-        lines = [Attribute("mid", mid), Attribute(direction), Attribute("extmap", f"9 {EXTENSION_MID}")]
+        lines = [Attribute("mid", mid), Attribute(direction), Attribute("extmap", f"9 {URI_MID}")]
         for name, value in audio.attributes:
             if name in ("rtpmap", "fmtp", "rtcp-fb") and value is not None:
                 value = value.replace("111", number)

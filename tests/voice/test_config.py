@@ -4,12 +4,14 @@ import pytest
 
 from stack.audio import G711Decoder, OpusDecoder
 from stack.core.errors import LocalError
+from stack.sdp import OPUS, PCMA, PCMU
 from stack.voice.config import (
     ConversationConfig,
     make_canceller,
     make_decoder,
     make_detector,
     make_endpointer,
+    offered_codecs,
     prepare,
 )
 from stack.voice.echo import KalmanEchoCanceller
@@ -26,6 +28,13 @@ def test_names_choose_parts() -> None:
     assert isinstance(make_canceller("auto"), KalmanEchoCanceller)
     assert make_canceller("off") is None
     assert make_endpointer("rules") is None
+
+
+def test_what_is_offered_is_what_can_be_decoded() -> None:
+    offered = offered_codecs()
+    assert offered[:3] == (OPUS, PCMU, PCMA)
+    for codec in offered:
+        assert make_decoder(codec.encoding.lower(), 16_000).clock_rate == codec.clock_rate
 
 
 def test_what_is_chosen_is_made_before_the_first_call(runtime: Runtime) -> None:

@@ -57,8 +57,8 @@ CHECK = (
     "Conversation.handle_datagrams",
     "Session.handle_datagrams",
     "LiteAgent.handle_datagrams",
-    "CheckServer.open",
-    "CheckServer.accept",
+    "CheckServer.authenticate",
+    "CheckServer.respond",
     "Session.drain_transmits",
 )
 DATA = (

@@ -1,78 +1,112 @@
-"""RTPFB and PSFB: feedback about packets and about pictures (RFC 4585 §6).
+"""RTPFB and PSFB: feedback about packets and about pictures (RFC 4585 §6), and the table of their formats.
 
-Generic NACK is read and made here, transport-wide feedback in `transport_cc.py`. Every other format is kept raw:
-a call without pictures has no use for PLI and its kin.
+A format registers itself with `@register_feedback`, from a file of its own; one without a class is a
+`RawFeedback`. Generic NACK is `generic_nack.py`, transport-wide feedback `transport_cc.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Self
+from typing import ClassVar, Self, TypeVar
 
-from stack.core.errors import LocalError, ParseError
-from stack.core.serial import SERIAL16
-from stack.core.wire import Writer
-from stack.rtp.rtcp.header import PacketType, close_packet, open_packet
+from stack.core.errors import LocalError
+from stack.core.registry import add_once
+from stack.core.wire import Reader, Writer
+from stack.rtp.rtcp.header import Frame, RtcpPacket, close_packet, register_reader
 
-
-class TransportFeedbackFormat(IntEnum):
-    """FMT values of RTPFB that are understood."""
-
-    GENERIC_NACK = 1
-    TRANSPORT_CC = 15
+TRANSPORT_FEEDBACK = 205
+"""RTPFB: about packets."""
+PAYLOAD_FEEDBACK = 206
+"""PSFB: about pictures."""
 
 
 @dataclass(frozen=True, slots=True)
-class GenericNack:
-    """RTPFB with FMT 1: these packets are missing (RFC 4585 §6.2.1).
+class Feedback(RtcpPacket):
+    """A format of RTPFB or PSFB: two sources, and the feedback control information (FCI) that the class defines.
 
-    |            PID (a packet)     |   BLP (bitmap of the 16 after it) |
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |V=2|P|   FMT   |       PT      |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                     SSRC of packet sender                     |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                      SSRC of media source                     |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |               Feedback Control Information (FCI)              |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     """
 
     sender_ssrc: int
     media_ssrc: int
-    lost: tuple[int, ...]
+
+    FORMAT: ClassVar[int]
+    """IANA's FMT value; `TYPE` is `TRANSPORT_FEEDBACK` or `PAYLOAD_FEEDBACK`."""
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Return the NACK in `data`."""
-        count, reader = open_packet(data, PacketType.TRANSPORT_FEEDBACK)
-        if count != TransportFeedbackFormat.GENERIC_NACK:
-            raise ParseError(f"RTPFB: format {count} is no NACK")
-        sender_ssrc, media_ssrc, lost = reader.u32(), reader.u32(), list[int]()
-        while reader:
-            packet, bitmap = reader.u16(), reader.u16()
-            lost.append(packet)
-            lost.extend(SERIAL16.add(packet, bit + 1) for bit in range(16) if bitmap >> bit & 1)
-        return cls(sender_ssrc, media_ssrc, tuple(lost))
+    def matches(cls, frame: Frame) -> bool:
+        """Return True if the frame is of this format."""
+        return frame.packet_type == cls.TYPE and frame.subtype == cls.FORMAT
+
+    @classmethod
+    def read(cls, frame: Frame) -> Self:
+        """Read the sources and the FCI."""
+        reader = frame.body
+        return cls.read_fci(reader.u32(), reader.u32(), reader)
 
     def serialize(self) -> bytes:
-        """Return the NACK as bytes: neighbours share an entry, in the order in which they stand in `lost`."""
+        """Return the feedback as bytes."""
         body = Writer().u32(self.sender_ssrc).u32(self.media_ssrc)
-        for packet, bitmap in _entries(self.lost):
-            body.u16(packet).u16(bitmap)
-        return close_packet(TransportFeedbackFormat.GENERIC_NACK, PacketType.TRANSPORT_FEEDBACK, body)
+        self.write_fci(body)
+        return close_packet(self.FORMAT, self.TYPE, body)
+
+    @classmethod
+    def read_fci(cls, sender_ssrc: int, media_ssrc: int, fci: Reader) -> Self:
+        """Read the FCI; `ParseError` if it is malformed."""
+        raise NotImplementedError
+
+    def write_fci(self, fci: Writer) -> None:
+        """Write the FCI."""
+        raise NotImplementedError
 
 
-def _entries(lost: Iterable[int]) -> Iterable[tuple[int, int]]:
-    packet, bitmap = -1, 0
-    for number in lost:
-        offset = (number - packet) & 0xFFFF
-        if packet >= 0 and 1 <= offset <= 16:
-            bitmap |= 1 << (offset - 1)
-            continue
-        if packet >= 0:
-            yield packet, bitmap
-        packet, bitmap = number, 0
-    if packet >= 0:
-        yield packet, bitmap
+FeedbackT = TypeVar("FeedbackT", bound=Feedback)
+
+_READERS: dict[int, Callable[[Frame], RtcpPacket]] = {}
+
+
+def register_feedback(kind: type[FeedbackT]) -> type[FeedbackT]:
+    """Class decorator: feedback of this `TYPE` and `FORMAT` is read by the class; `LocalError` if by another."""
+    read: Callable[[Frame], RtcpPacket] = kind.read
+    add_once(_READERS, kind.TYPE << 5 | kind.FORMAT, read)
+    return kind
+
+
+def _read_feedback(frame: Frame) -> RtcpPacket:
+    return _READERS.get(frame.packet_type << 5 | frame.subtype, RawFeedback.read)(frame)
+
+
+register_reader(TRANSPORT_FEEDBACK, _read_feedback)
+register_reader(PAYLOAD_FEEDBACK, _read_feedback)
 
 
 @dataclass(frozen=True, slots=True)
-class RawFeedback:
-    """RTPFB or PSFB of a format that is kept as it is; `fci` is the feedback control information."""
+class RawFeedback(RtcpPacket):
+    """RTPFB or PSFB of a format without a class: kept as it is.
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |V=2|P|   FMT   |       PT      |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                     SSRC of packet sender                     |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                      SSRC of media source                     |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |               Feedback Control Information (FCI)              |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     packet_type: int
     fmt: int
@@ -81,13 +115,15 @@ class RawFeedback:
     fci: bytes
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Return the feedback in `data`."""
-        packet_type = data[1] if len(data) > 1 else 0
-        if packet_type not in (PacketType.TRANSPORT_FEEDBACK, PacketType.PAYLOAD_FEEDBACK):
-            raise ParseError(f"RTCP: type {packet_type} is no feedback")
-        fmt, reader = open_packet(data, PacketType(packet_type))
-        return cls(packet_type, fmt, reader.u32(), reader.u32(), reader.rest())
+    def matches(cls, frame: Frame) -> bool:
+        """Return True if the frame is any feedback."""
+        return frame.packet_type in (TRANSPORT_FEEDBACK, PAYLOAD_FEEDBACK)
+
+    @classmethod
+    def read(cls, frame: Frame) -> Self:
+        """Read the sources and keep the FCI."""
+        reader = frame.body
+        return cls(frame.packet_type, frame.subtype, reader.u32(), reader.u32(), reader.rest())
 
     def serialize(self) -> bytes:
         """Return the feedback as bytes."""

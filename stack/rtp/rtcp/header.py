@@ -1,32 +1,26 @@
-"""What every RTCP packet begins with (RFC 3550 §6.4.1), and the way a packet is cut out and put together.
+"""What every RTCP packet begins with (RFC 3550 §6.4.1), the table of packet types, and how a packet is cut out.
 
  0                   1                   2                   3
-|V=2|P|  count  |  packet type  |  length in words, minus one   |
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|V=2|P| RC / FMT|       PT      |   length in words, minus one  |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+A class registers itself with `@register_packet`, a format of feedback with `@register_feedback` (`feedback.py`),
+and the package imports every module that it has: a new packet type is a file beside these, and no list names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from enum import IntEnum
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Self, TypeVar
 
 from stack.core.errors import LocalError, ParseError
+from stack.core.registry import add_once
 from stack.core.wire import Reader, Writer
 
 _HEADER = 4
-
-
-class PacketType(IntEnum):
-    """The RTCP packet types that are told apart (RFC 3550 §12.1, RFC 4585 §6.1, RFC 3611 §2)."""
-
-    SENDER_REPORT = 200
-    RECEIVER_REPORT = 201
-    SOURCE_DESCRIPTION = 202
-    GOODBYE = 203
-    APPLICATION = 204
-    TRANSPORT_FEEDBACK = 205
-    PAYLOAD_FEEDBACK = 206
-    EXTENDED_REPORT = 207
 
 
 class Frame(NamedTuple):
@@ -44,6 +38,84 @@ class Frame(NamedTuple):
     def body(self) -> Reader:
         """A reader of what stands between the header and the padding."""
         return Reader(self.data, _HEADER, self.end)
+
+
+class RtcpPacket:
+    """What every RTCP packet has: a type, itself from a frame, itself as bytes.
+
+    No `ABC`: its metaclass would make each `isinstance` with another class run Python code.
+    """
+
+    __slots__ = ()
+
+    TYPE: ClassVar[int]
+    """IANA's packet type."""
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a packet that stands alone; `ParseError` if it is of another type or malformed."""
+        frames = list(split(data))
+        if len(frames) != 1 or not cls.matches(frames[0]):
+            raise ParseError(f"RTCP: not one {cls.__name__}")
+        return cls.read(frames[0])
+
+    @classmethod
+    def matches(cls, frame: Frame) -> bool:
+        """Return True if the frame is of this class."""
+        return frame.packet_type == cls.TYPE
+
+    @classmethod
+    def read(cls, frame: Frame) -> Self:
+        """Read a frame that matches; `ParseError` if it is malformed."""
+        raise NotImplementedError
+
+    def serialize(self) -> bytes:
+        """Return the packet as bytes."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownPacket(RtcpPacket):
+    """A packet of a type without a class: kept as it is."""
+
+    packet_type: int
+    subtype: int
+    body: bytes
+
+    @classmethod
+    def matches(cls, frame: Frame) -> bool:
+        """Return True: any packet may be kept as it is."""
+        return True
+
+    @classmethod
+    def read(cls, frame: Frame) -> Self:
+        """Keep the packet."""
+        return cls(frame.packet_type, frame.subtype, frame.body.rest())
+
+    def serialize(self) -> bytes:
+        """Return the packet as bytes."""
+        return close_packet(self.subtype, self.packet_type, Writer().put(self.body))
+
+
+PacketT = TypeVar("PacketT", bound=RtcpPacket)
+
+_READERS: dict[int, Callable[[Frame], RtcpPacket]] = {}
+
+
+def register_packet(kind: type[PacketT]) -> type[PacketT]:
+    """Class decorator: packets of this `TYPE` are read by the class; `LocalError` if another one reads them."""
+    register_reader(kind.TYPE, kind.read)
+    return kind
+
+
+def register_reader(packet_type: int, read: Callable[[Frame], RtcpPacket]) -> None:
+    """Have the packets of one type read by a function; `LocalError` if they are already."""
+    add_once(_READERS, packet_type, read)
+
+
+def read_frame(frame: Frame) -> RtcpPacket:
+    """Read a frame by the table; a type that is not in it is an `UnknownPacket`."""
+    return _READERS.get(frame.packet_type, UnknownPacket.read)(frame)
 
 
 def split(data: bytes) -> Iterator[Frame]:
@@ -70,14 +142,6 @@ def split(data: bytes) -> Iterator[Frame]:
             end -= padding
         yield Frame(first & 0x1F, packet_type, data[position:stop], end)
         position = stop
-
-
-def open_packet(data: bytes, packet_type: PacketType) -> tuple[int, Reader]:
-    """Return the subtype of the one packet in `data`, and a reader of what follows its header."""
-    frames = list(split(data))
-    if len(frames) != 1 or frames[0].packet_type != packet_type:
-        raise ParseError(f"RTCP: not one {packet_type.name}")
-    return frames[0].subtype, frames[0].body
 
 
 def close_packet(count: int, packet_type: int, body: Writer) -> bytes:

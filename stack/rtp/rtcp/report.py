@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from stack.core.wire import Reader, Writer
-from stack.rtp.rtcp.header import PacketType, close_packet, open_packet
+from stack.rtp.rtcp.header import Frame, RtcpPacket, close_packet, register_packet
 
 _MIN_LOST, _MAX_LOST = -0x80_0000, 0x7F_FFFF
 
@@ -15,12 +15,21 @@ _MIN_LOST, _MAX_LOST = -0x80_0000, 0x7F_FFFF
 class ReportBlock:
     """How one source is received.
 
-    |                             SSRC                              |
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                              SSRC                             |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     | fraction lost |       cumulative number of packets lost       |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     |           extended highest sequence number received           |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     |                      interarrival jitter                      |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     |                         last SR (LSR)                         |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     |                   delay since last SR (DLSR)                  |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
     `fraction_lost` is in 1/256, `jitter` in timestamp units, the last two in 1/65536 s; `last_sr` 0 means none.
     """
@@ -49,9 +58,33 @@ class ReportBlock:
         writer.u32(self.last_sr).u32(self.delay_since_last_sr)
 
 
+@register_packet
 @dataclass(frozen=True, slots=True)
-class SenderReport:
-    """SR, packet type 200: `ntp_time` is the full 64 bits, in 2^-32 s since 1900."""
+class SenderReport(RtcpPacket):
+    """SR.
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |V=2|P|    RC   |   PT=SR=200   |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                         SSRC of sender                        |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |              NTP timestamp, most significant word             |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |             NTP timestamp, least significant word             |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                         RTP timestamp                         |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                     sender's packet count                     |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                      sender's octet count                     |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                   report blocks (RC of them)                  |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+    `ntp_time` is the full 64 bits, in 2^-32 s since 1900.
+    """
 
     ssrc: int
     ntp_time: int
@@ -60,12 +93,14 @@ class SenderReport:
     octet_count: int
     reports: tuple[ReportBlock, ...] = ()
 
+    TYPE = 200
+
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Return the SR in `data`."""
-        count, reader = open_packet(data, PacketType.SENDER_REPORT)
+    def read(cls, frame: Frame) -> Self:
+        """Read sender info and report blocks."""
+        reader = frame.body
         head = reader.u32(), reader.u64(), reader.u32(), reader.u32(), reader.u32()
-        return cls(*head, tuple(ReportBlock.read(reader) for _ in range(count)))
+        return cls(*head, tuple(ReportBlock.read(reader) for _ in range(frame.subtype)))
 
     def serialize(self) -> bytes:
         """Return the SR as bytes."""
@@ -73,25 +108,39 @@ class SenderReport:
         body.u32(self.packet_count & 0xFFFF_FFFF).u32(self.octet_count & 0xFFFF_FFFF)
         for report in self.reports:
             report.write(body)
-        return close_packet(len(self.reports), PacketType.SENDER_REPORT, body)
+        return close_packet(len(self.reports), self.TYPE, body)
 
 
+@register_packet
 @dataclass(frozen=True, slots=True)
-class ReceiverReport:
-    """RR, packet type 201."""
+class ReceiverReport(RtcpPacket):
+    """RR.
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |V=2|P|    RC   |   PT=RR=201   |             length            |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                     SSRC of packet sender                     |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                   report blocks (RC of them)                  |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    """
 
     ssrc: int
     reports: tuple[ReportBlock, ...] = ()
 
+    TYPE = 201
+
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Return the RR in `data`."""
-        count, reader = open_packet(data, PacketType.RECEIVER_REPORT)
-        return cls(reader.u32(), tuple(ReportBlock.read(reader) for _ in range(count)))
+    def read(cls, frame: Frame) -> Self:
+        """Read the report blocks."""
+        reader = frame.body
+        return cls(reader.u32(), tuple(ReportBlock.read(reader) for _ in range(frame.subtype)))
 
     def serialize(self) -> bytes:
         """Return the RR as bytes."""
         body = Writer().u32(self.ssrc)
         for report in self.reports:
             report.write(body)
-        return close_packet(len(self.reports), PacketType.RECEIVER_REPORT, body)
+        return close_packet(len(self.reports), self.TYPE, body)

@@ -1,12 +1,37 @@
 """Transport-wide feedback: when each packet of the transport arrived (draft-holmer-rmcat-transport-wide-cc §3.1).
 
-    |      base sequence number     |      packet status count      |
-    |                 reference time                | fb pkt. count |
-    |          packet chunk         |         packet chunk …        |
-    |  receive deltas, one or two bytes each, in 250 µs …           |
+ 0                   1                   2                   3
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|      base sequence number     |      packet status count      |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|                 reference time                | fb pkt. count |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|          packet chunk         |        packet chunk ...       |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|      receive deltas, one or two bytes each, in 250 µs ...     |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
-A status is 0 (not received), 1 (one byte of delta, 0 … 63.75 ms) or 2 (two bytes, signed). A chunk is a run
-of one status, or 14 one-bit or 7 two-bit statuses.
+This is the FCI. A status is 0 (not received), 1 (one byte of delta, 0 to 63.75 ms) or 2 (two bytes, signed).
+A chunk is a run of one status, or 14 one-bit statuses, or 7 two-bit statuses:
+
+ 0                   1
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|0| S |        run length       |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+ 0                   1
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|1|0|    statuses of one bit    |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+ 0                   1
+ 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+|1|1|    statuses of two bits   |
++-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 """
 
 from __future__ import annotations
@@ -18,8 +43,7 @@ from typing import Self
 from stack.core.errors import LocalError, ParseError
 from stack.core.serial import SERIAL16
 from stack.core.wire import Reader, Writer
-from stack.rtp.rtcp.feedback import TransportFeedbackFormat
-from stack.rtp.rtcp.header import PacketType, close_packet, open_packet
+from stack.rtp.rtcp.feedback import TRANSPORT_FEEDBACK, Feedback, register_feedback
 
 DELTA_UNIT = 250e-6
 """Seconds in one unit of a receive delta."""
@@ -30,21 +54,23 @@ _MAX_RUN = 0x1FFF
 _I16 = Struct("!h")
 
 
+@register_feedback
 @dataclass(frozen=True, slots=True)
-class TransportWideFeedback:
-    """RTPFB with FMT 15.
+class TransportWideFeedback(Feedback):
+    """RTPFB with FMT 15; the bits of its FCI stand at the top of this file.
 
     `arrivals` holds (offset from `base_sequence`, arrival in units of 250 µs on the receiver's clock) for every
     packet that was received, in the order of the sequence; the offsets that are absent below `status_count`
     were not received. Times continue from the 24-bit reference time, so only differences mean anything.
     """
 
-    sender_ssrc: int
-    media_ssrc: int
     base_sequence: int
     status_count: int
     feedback_count: int
     arrivals: tuple[tuple[int, int], ...]
+
+    TYPE = TRANSPORT_FEEDBACK
+    FORMAT = 15
 
     @property
     def received(self) -> tuple[int, ...]:
@@ -52,31 +78,27 @@ class TransportWideFeedback:
         return tuple(SERIAL16.add(self.base_sequence, offset) for offset, _ in self.arrivals)
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Return the feedback in `data`."""
-        fmt, reader = open_packet(data, PacketType.TRANSPORT_FEEDBACK)
-        if fmt != TransportFeedbackFormat.TRANSPORT_CC:
-            raise ParseError(f"RTPFB: format {fmt} is no transport-wide feedback")
-        sender_ssrc, media_ssrc = reader.u32(), reader.u32()
-        base, count = reader.u16(), reader.u16()
-        reference, feedback_count = reader.u24(), reader.u8()
+    def read_fci(cls, sender_ssrc: int, media_ssrc: int, fci: Reader) -> Self:
+        """Read the arrivals."""
+        base, count = fci.u16(), fci.u16()
+        reference, feedback_count = fci.u24(), fci.u8()
         reference -= (reference & 0x80_0000) << 1
         clock = reference * REFERENCE_UNIT
         arrivals: list[tuple[int, int]] = []
-        for offset, status in _read_statuses(reader, count):
+        for offset, status in _read_statuses(fci, count):
             if status == 1:
-                clock += reader.u8()
+                clock += fci.u8()
             elif status == 2:
-                clock += _I16.unpack(reader.take(2))[0]
+                clock += _I16.unpack(fci.take(2))[0]
             else:
                 raise ParseError("transport-wide feedback: status 3 is reserved")
             arrivals.append((offset, clock))
         return cls(sender_ssrc, media_ssrc, base, count, feedback_count, tuple(arrivals))
 
-    def serialize(self) -> bytes:
-        """Return the feedback as bytes; raise `LocalError` if two arrivals are more than 8 s apart."""
+    def write_fci(self, fci: Writer) -> None:
+        """Write the arrivals; raise `LocalError` if two of them are more than 8 s apart."""
         if not self.arrivals:
-            raise LocalError("transport-wide feedback tells of at least one packet")
+            raise LocalError("transport-wide feedback has at least one arrival")
         reference = self.arrivals[0][1] // REFERENCE_UNIT
         clock, statuses, deltas = reference * REFERENCE_UNIT, [0] * self.status_count, Writer()
         for offset, arrival in self.arrivals:
@@ -89,12 +111,10 @@ class TransportWideFeedback:
                 deltas.put(_I16.pack(delta))
             else:
                 raise LocalError(f"transport-wide feedback: a delta of {delta * DELTA_UNIT:.1f} s does not fit")
-        body = Writer().u32(self.sender_ssrc).u32(self.media_ssrc).u16(self.base_sequence)
-        body.u16(self.status_count).u24(reference & 0xFF_FFFF).u8(self.feedback_count & 0xFF)
-        _write_statuses(body, statuses)
-        return close_packet(
-            TransportFeedbackFormat.TRANSPORT_CC, PacketType.TRANSPORT_FEEDBACK, body.put(deltas.finish())
-        )
+        fci.u16(self.base_sequence).u16(self.status_count)
+        fci.u24(reference & 0xFF_FFFF).u8(self.feedback_count & 0xFF)
+        _write_statuses(fci, statuses)
+        fci.put(deltas.finish())
 
 
 def _read_statuses(reader: Reader, count: int) -> list[tuple[int, int]]:

@@ -1,6 +1,6 @@
 """G.711 (ITU-T G.711; RTP payload types 0 and 8, RFC 3551 §4.5.14): one byte a sample at 8 kHz, by table.
 
-The encoder takes 8 kHz (whoever writes at another rate has it resampled by the playout queue). The decoder brings
+The encoder takes 8 kHz (sound of another rate is resampled by the playout queue). The decoder brings
 the sound to the listener's rate through a causal polyphase filter, 3 ms late, and conceals by repeating the pitch
 period; there is no FEC. Voice activity and comfort noise of G.711 Appendix II are left out: browsers send neither.
 """
@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stack.audio.codec import CodecError, Samples
+from stack.audio.codec import Codec, CodecError, Decoder, Encoder, EncoderSettings, Samples, register_codec
 from stack.audio.conceal import Concealer
 from stack.audio.resample import Resampler
 from stack.core.errors import LocalError
@@ -61,6 +61,7 @@ class G711Encoder:
     sample_rate = _RATE
     clock_rate = _RATE
     channels = 1
+    lookahead = 0
 
     def __init__(self, law: G711Law = G711Law.PCMU) -> None:
         self.law = law
@@ -71,6 +72,13 @@ class G711Encoder:
         if samples.ndim != 1:
             raise LocalError(f"G.711 is mono: (n,), not {samples.shape}")
         return self._table[samples.astype(np.int16, copy=False).view(np.uint16)].tobytes()
+
+    def is_silence(self, payload: bytes) -> bool:
+        """G.711 has no discontinuous transmission."""
+        return False
+
+    def reset(self) -> None:
+        """There is nothing to forget: every sample stands for itself."""
 
 
 class G711Decoder:
@@ -116,3 +124,17 @@ class G711Decoder:
         """Return `samples` of fading repetition of the last pitch period."""
         ratio = self.sample_rate // _RATE
         return self._resampler.process(self._concealer.conceal(-(-samples // ratio)))[:samples]
+
+
+def _codec(law: G711Law, preference: int) -> Codec:
+    def make_decoder(rate: int) -> Decoder:
+        return G711Decoder(law, rate)
+
+    def make_encoder(settings: EncoderSettings) -> Encoder:
+        return G711Encoder(law)
+
+    return register_codec(Codec(law.value, _RATE, preference, make_decoder, make_encoder))
+
+
+PCMU = _codec(G711Law.PCMU, 20)
+PCMA = _codec(G711Law.PCMA, 10)
