@@ -38,10 +38,10 @@ def loudest_frequency(sound: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("version", [None, Version.DTLS_1_2, Version.DTLS_1_3])
-@pytest.mark.parametrize("door", ["/", "/whip", "/api/offer"])
-async def test_what_is_said_comes_back(server: Serving, version: Version | None, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ["/", "/whip", "/api/offer"])
+async def test_what_is_said_comes_back(server: Serving, version: Version | None, endpoint: str) -> None:
     config = DialConfig(ConversationConfig(dtls_version=version))
-    async with asyncio.timeout(30), dial(server.url + door, config) as placed:
+    async with asyncio.timeout(30), dial(server.url + endpoint, config) as placed:
         connected = await placed.call.wait_connected()
         assert connected.dtls_version == (version or Version.DTLS_1_3).label
         placed.call.speaker.write(TONE, RATE)

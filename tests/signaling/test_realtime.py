@@ -14,8 +14,8 @@ import pytest
 from stack import Call
 from stack.aio import HostConfig
 from stack.signaling.client import DialConfig, dial
-from stack.signaling.door import DoorConfig
 from stack.signaling.server import ServeConfig, Serving, serving
+from stack.signaling.service import SignalingConfig
 from stack.voice.events import ContextAdded, SessionUpdated
 
 openai_realtime = pytest.importorskip("openai.types.realtime", reason="openai is not installed")
@@ -50,8 +50,10 @@ class Events:
 
 
 @asynccontextmanager
-async def line(program: Callable[[Call], Awaitable[None]], **door) -> AsyncIterator[tuple[Serving, Call, Events]]:
-    config = ServeConfig(port=0, media=HostConfig(udp_port=0), door=DoorConfig(**door))
+async def line(
+    program: Callable[[Call], Awaitable[None]], **signaling
+) -> AsyncIterator[tuple[Serving, Call, Events]]:
+    config = ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(**signaling))
     async with (
         asyncio.timeout(40),
         serving(program, config) as server,
@@ -283,7 +285,7 @@ async def test_what_is_no_call_is_refused_as_openai_does(
 
 
 async def test_client_secrets_are_made_used_and_refused(offer: str) -> None:
-    config = ServeConfig(port=0, media=HostConfig(udp_port=0), door=DoorConfig(tokens=("sk-master",)))
+    config = ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(tokens=("sk-master",)))
     async with serving(talker, config) as server:
         master = {"Authorization": "Bearer sk-master"}
         status, text, _ = await post(server, "/v1/realtime/client_secrets", json={})

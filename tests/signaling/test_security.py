@@ -1,4 +1,4 @@
-"""The door: who may come in, how often, and what is said to the others."""
+"""Which requests are authorised, how often, and how the others are refused."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 from stack.agents import echo
 from stack.aio import HostConfig
 from stack.core.errors import LocalError
-from stack.signaling.door import DoorConfig
 from stack.signaling.security import MAX_CLIENTS, MAX_SECRETS, Keys, RateLimits, Scope, allows, read_token
 from stack.signaling.server import ServeConfig, Serving, serving
+from stack.signaling.service import SignalingConfig
 
 SECRET = "a-secret-that-nobody-may-see"
 
 
-def config(**door: object) -> ServeConfig:
-    return ServeConfig(port=0, media=HostConfig(udp_port=0), door=DoorConfig(**door))
+def config(**signaling: object) -> ServeConfig:
+    return ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(**signaling))
 
 
 class Clock:
