@@ -1,6 +1,6 @@
 """G.711 (ITU-T G.711; RTP payload types 0 and 8, RFC 3551 §4.5.14): one byte a sample at 8 kHz, by table.
 
-The encoder takes 8 kHz (whoever writes at another rate has it resampled by the playout queue). The decoder brings
+The encoder takes 8 kHz (the playout queue resamples what is written at another rate). The decoder brings
 the sound to the listener's rate through a causal polyphase filter, 3 ms late, and conceals by repeating the pitch
 period; there is no FEC. Voice activity and comfort noise of G.711 Appendix II are left out: browsers send neither.
 """

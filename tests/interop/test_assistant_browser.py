@@ -28,7 +28,7 @@ OVER = f"{TOLD}.length >= 5 && {TOLD}.at(-1).outcome === 'finished' && {SAID}.le
 
 @pytest.fixture(scope="module")
 def voices() -> tuple[object, object]:
-    """The assistant's voice, and that of somebody who asks what nobody was recorded asking."""
+    """The assistant's voice, and that of a person who asks what is in no recording."""
     speech = pytest.importorskip("stack.agents.speech")
     try:
         speech.Recogniser("#JSGF V1.0; grammar g; public <g> = yes;")

@@ -32,7 +32,7 @@ def loudest(sound: Samples) -> float:
 
 @pytest.fixture
 def person(tmp_path: Path) -> Path:
-    """The microphone: somebody of another voice than the program's, who speaks up three times."""
+    """The microphone: a person with another voice than the program's, who speaks up three times."""
     path = tmp_path / "person.wav"
     write_wav(path, resample(talker.microphone(3, 1, quiet=2.0, lead=6.0), talker.RATE, 48_000), 48_000)
     return path

@@ -1,4 +1,4 @@
-"""Below a path prefix: a proxy in front cuts it off, and nobody tells us that there was one."""
+"""Below a path prefix: a proxy in front cuts it off, and does not say that there was one."""
 
 from __future__ import annotations
 

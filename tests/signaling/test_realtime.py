@@ -145,7 +145,7 @@ async def test_a_manual_turn_is_committed_and_an_empty_one_refused() -> None:
         await call.speaker.drained()
         await events.say("input_audio_buffer.commit")
         await events.wait("input_audio_buffer.committed")
-        assert heard == []  # nobody has asked for a response
+        assert heard == []  # no client has asked for a response
         await events.say("response.create")
         assert (await events.wait("response.done"))["response"]["status"] == "completed"
     (length,) = heard

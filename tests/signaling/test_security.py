@@ -16,7 +16,7 @@ from stack.signaling.security import MAX_CLIENTS, MAX_SECRETS, Keys, RateLimits,
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
 
-SECRET = "a-secret-that-nobody-may-see"
+SECRET = "a-secret-that-must-not-be-seen"
 
 
 def config(**signaling: object) -> ServeConfig:
@@ -115,7 +115,7 @@ async def post(server: Serving, path: str, **request) -> tuple[int, str, dict[st
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {SECRET}"}])
 @pytest.mark.parametrize("path", ["/api/offer", "/whip", "/whep"])
-async def test_nobody_comes_in_without_a_token(
+async def test_a_request_without_a_token_is_refused(
     path: str, header: dict[str, str], offer: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
