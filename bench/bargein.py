@@ -285,7 +285,7 @@ def _latencies(options: Options, only: str = "") -> Table:
     )
 
 
-def _nobody(tick: int, speaking: bool) -> np.ndarray:
+def _silence(tick: int, speaking: bool) -> np.ndarray:
     return np.zeros(FRAME, np.float32)
 
 
@@ -300,7 +300,7 @@ def _false_stops(options: Options, only: str = "") -> Table:
         if only not in name:
             continue
         rng = np.random.default_rng(options.seed)
-        conversation = converse(agent(options.seed), _nobody, Room(rng, **more), round(minutes * 60 / TICK))
+        conversation = converse(agent(options.seed), _silence, Room(rng, **more), round(minutes * 60 / TICK))
         outcome = _last(conversation)
         hours = outcome.seconds / 3600
         rows.append([name, hours * 60, len(outcome.holds), len(outcome.holds) / hours, outcome.drops])

@@ -34,13 +34,13 @@ from stack.sctp import ChannelClosedError
 from stack.signaling.realtime_parts import (
     AddContext,
     AwaitReply,
-    CancelReply,
     Clear,
     Commit,
     Configure,
     Event,
     FinishTool,
     HandOver,
+    InterruptReply,
     SessionCommand,
 )
 from stack.signaling.realtime_schema import InvalidField
@@ -183,7 +183,7 @@ class RealtimeTransport:
                     call.control.command(OpenUtterance())
             case HandOver(utterance):
                 call.control.hand_over(utterance)
-            case CancelReply():
+            case InterruptReply():
                 call.interrupt()
             case Commit(event_id):
                 self._committing = True

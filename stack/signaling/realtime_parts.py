@@ -38,7 +38,7 @@ class HandOver:
 
 
 @dataclass(frozen=True, slots=True)
-class CancelReply:
+class InterruptReply:
     """Drop the reply that is being spoken."""
 
 
@@ -79,7 +79,7 @@ class AwaitReply:
 
 
 SessionCommand: TypeAlias = (
-    Configure | HandOver | CancelReply | Commit | Clear | FinishTool | AddContext | AwaitReply
+    Configure | HandOver | InterruptReply | Commit | Clear | FinishTool | AddContext | AwaitReply
 )
 
 

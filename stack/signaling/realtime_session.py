@@ -22,7 +22,6 @@ from typing import Any
 from stack.signaling.realtime_parts import (
     AddContext,
     AwaitReply,
-    CancelReply,
     Clear,
     Commit,
     Configure,
@@ -30,6 +29,7 @@ from stack.signaling.realtime_parts import (
     EventRefused,
     FinishTool,
     HandOver,
+    InterruptReply,
     Items,
     SessionCommand,
     copy_item,
@@ -221,7 +221,7 @@ class RealtimeSession:
     def _on_reply_started(self, reply: int) -> None:
         if self._drop_next and self._response is None:  # the answer to a turn whose response was cancelled
             self._drop_next = False
-            self._commands.append(CancelReply())
+            self._commands.append(InterruptReply())
             return
         response = self._bind(reply)
         response.audible = True
@@ -449,7 +449,7 @@ class RealtimeSession:
             raise EventRefused("the item has one part, of index 0", "invalid_value", "content_index")
         if self._response is not None and self._response.message is item:
             self._response.cancelled = True  # what was really heard is told when it has stopped
-            self._commands.append(CancelReply())
+            self._commands.append(InterruptReply())
         elif at > item.get("_heard", at):
             raise EventRefused("the item's audio is shorter than that", "invalid_value", "audio_end_ms")
         else:
@@ -483,7 +483,7 @@ class RealtimeSession:
         if response is None or message.get("response_id") not in (None, response.id):
             raise EventRefused("there is no such response to be cancelled", "response_cancel_not_active")
         response.cancelled = True
-        self._commands.append(CancelReply())
+        self._commands.append(InterruptReply())
         if response.reply is None:
             self._drop_next = True
             self._finish("cancelled", "client_cancelled")
@@ -491,7 +491,7 @@ class RealtimeSession:
     def _output_clear(self, message: Event) -> None:
         if self._response is not None and self._response.audible:
             self._response.cancelled = True
-            self._commands.append(CancelReply())
+            self._commands.append(InterruptReply())
 
     _HANDLERS: Mapping[str, Callable[[RealtimeSession, Event], None]] = {
         "session.update": _session_update,

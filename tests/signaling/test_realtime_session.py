@@ -11,12 +11,12 @@ import pytest
 from stack.signaling.realtime_parts import (
     MAX_ITEMS,
     AddContext,
-    CancelReply,
     Clear,
     Commit,
     Configure,
     FinishTool,
     HandOver,
+    InterruptReply,
 )
 from stack.signaling.realtime_session import RealtimeSession
 from stack.voice import events as ev
@@ -133,7 +133,7 @@ def test_the_client_cancels() -> None:
     client.commands()
     assert client.say("response.cancel") == []
     assert client.say("output_audio_buffer.clear") == []
-    assert client.commands() == [CancelReply(), CancelReply()]
+    assert client.commands() == [InterruptReply(), InterruptReply()]
     told = client.hear(ev.ReplyInterrupted(1, 100.0, 120.0))
     done = next(event for event in told if event["type"] == "response.done")
     assert done["response"]["status_details"]["reason"] == "client_cancelled"
@@ -144,9 +144,9 @@ def test_a_reply_to_a_cancelled_response_is_dropped() -> None:
     client.hear(*TURN)
     client.commands()
     assert kinds(client.say("response.cancel")) == ["response.done"]
-    assert client.commands() == [CancelReply()]
+    assert client.commands() == [InterruptReply()]
     assert client.hear(ev.ReplyStarted(1, None)) == []
-    assert client.commands() == [CancelReply()]
+    assert client.commands() == [InterruptReply()]
 
 
 def test_every_response_ends_although_the_program_says_nothing() -> None:

@@ -1,7 +1,7 @@
 """A program that always speaks, and begins anew when it is interrupted: what a page plays of it can be measured.
 
 Each of its replies is another piece of recorded speech without pauses, so that a recording tells which reply, and
-which moment of it, was heard. `python -m stack serve --agent interop.talker:talker`.
+which moment of it, was heard. `python -m stack serve --agent interop.monologue:monologue`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def microphone(bursts: int, seed: int, *, quiet: float = 3.0, lead: float = 5.0)
     return np.concatenate(parts)
 
 
-async def talker(call: Call) -> None:
+async def monologue(call: Call) -> None:
     """Speak without end; every interruption is final at once."""
     await call.channels.wait_for("events")
     call.configure_turns(TurnSettings(resume_after_ms=None))
