@@ -195,3 +195,15 @@ def test_no_import_circle() -> None:
 def test_circles_are_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}}) == [["b", "c"], ["d"]]
     assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+# -- the glossary ----------------------------------------------------------------------------------------------
+
+
+def test_the_glossary_names_what_there_is() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    files = re.findall(r"`([a-z0-9_]+(?:/[a-z0-9_-]+)+\.(?:py|md))`", text)
+    assert len(files) > 40
+    assert [name for name in files if not any((ROOT / at / name).exists() for at in ("stack", "docs"))] == []
+    classes = {name for name in re.findall(r"`([A-Z]\w+)`", text) if name != "DATA"}
+    assert classes - public_classes().keys() == set()
