@@ -75,7 +75,7 @@ class InterruptedCall(CallPair):
         self.left.handle(Write(said, RATE))
         self.run(1.0 + speech + 1.5)
         if self._decided is None or len(self._stops.dropped) == before:
-            raise AssertionError("nobody stopped the reply")
+            raise AssertionError("the reply was not stopped")
         self._stops.late.append(self._sent - self._decided)
 
     def _reply(self, conversation: Any, now: float) -> None:

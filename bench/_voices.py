@@ -142,7 +142,7 @@ def typing(rng: np.random.Generator) -> np.ndarray:
 
 
 def sounding(samples: np.ndarray, below_db: float = 14.0) -> np.ndarray:
-    """Say of each 10 ms block whether somebody is to be heard in it.
+    """Say of each 10 ms block whether a voice is to be heard in it.
 
     The background of the recordings lies 20 to 30 dB below the voice, so a voice is what comes within 14 dB.
     """
@@ -151,11 +151,11 @@ def sounding(samples: np.ndarray, below_db: float = 14.0) -> np.ndarray:
 
 
 def first_sound(samples: np.ndarray, below_db: float = 14.0) -> int:
-    """Return the first sample of the first two blocks in a row in which somebody is to be heard."""
+    """Return the first sample of the first two blocks in a row in which a voice is to be heard."""
     loud = sounding(samples, below_db)
     return int(np.argmax(loud[:-1] & loud[1:])) * 160
 
 
 def last_sound(samples: np.ndarray, below_db: float = 20.0) -> int:
-    """Return where the last two blocks in a row end in which somebody is to be heard, a final "s" included."""
+    """Return where the last two blocks in a row end in which a voice is to be heard, a final "s" included."""
     return len(samples) - first_sound(samples[::-1], below_db)

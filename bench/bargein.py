@@ -7,7 +7,8 @@ sample of sound (the first 20 ms within 14 dB of the speaker's level) to the pac
 program add to it elsewhere. The echo is 6 dB below what is sent, and the person is as loud as the agent.
 
 A stop counts for a person only after his first sound has arrived and within two seconds of it; any other stop of
-a reply is a stray one, and a person for whom nobody stopped is missed and has waited for ever in the percentiles.
+a reply is a stray one, and a person for whom the agent did not stop is missed and has waited for
+ever in the percentiles.
 
 All of it takes an hour. Each table, and each of its rooms, can be run alone:
 `python -m bench.bargein stops "path moves" --seed 2 --scale 3`; the tables are latencies, stops, noises and after.
@@ -247,7 +248,7 @@ class Interrupter:
 
 
 def _barge_ins(more: dict[str, Any], count: int, options: Options) -> tuple[list[float], int]:
-    """Return how long `count` people waited in a room, in ms, and how often the agent stopped for nobody."""
+    """Return how long `count` people waited in a room, in ms, and how often the agent stopped without a person."""
     rng = np.random.default_rng(options.seed)
     track, room = agent(options.seed), Room(rng, **more)
     person = Interrupter(rng, phrases(), (4.0, 7.0))
@@ -284,7 +285,7 @@ def _latencies(options: Options, only: str = "") -> Table:
     )
 
 
-def _nobody(tick: int, speaking: bool) -> np.ndarray:
+def _silence(tick: int, speaking: bool) -> np.ndarray:
     return np.zeros(FRAME, np.float32)
 
 
@@ -299,7 +300,7 @@ def _false_stops(options: Options, only: str = "") -> Table:
         if only not in name:
             continue
         rng = np.random.default_rng(options.seed)
-        conversation = converse(agent(options.seed), _nobody, Room(rng, **more), round(minutes * 60 / TICK))
+        conversation = converse(agent(options.seed), _silence, Room(rng, **more), round(minutes * 60 / TICK))
         outcome = _last(conversation)
         hours = outcome.seconds / 3600
         rows.append([name, hours * 60, len(outcome.holds), len(outcome.holds) / hours, outcome.drops])

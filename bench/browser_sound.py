@@ -4,7 +4,7 @@ Recorded speech goes both ways at once through `interop.impair` (`interop.browse
 (RED) as it is negotiated by default and without. "drop" is the PESQ that the network cost: against the first row,
 the same way through both codecs without any loss or jitter. "concealed" is the share of the sound that was made up
 for lost packets, by our own and by Chromium's getStats; "added" how long packets waited in the receiver: for the
-program nothing but repair, for the ear the jitter buffer of a player.
+program nothing but repair, for the listener the jitter buffer of a player.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.report import Cell, Options, Table
 from bench.sound import RATE, Speech
-from interop.browser_sound import Ear, Result, converse, find
+from interop.browser_sound import ReceivedSound, Result, converse, find
 from interop.network_model import Jitter, NetworkModel
 from stack.audio import Samples, write_wav
 
@@ -48,14 +48,16 @@ def rows(
 ) -> list[list[Cell]]:
     """Two lines of the table; the first call that comes here says what clean is."""
     lines: list[list[Cell]] = []
-    ways: tuple[tuple[str, Ear], ...] = (
+    ways: tuple[tuple[str, ReceivedSound], ...] = (
         ("up: program hears", result.program),
         ("down: Chromium hears", result.browser),
     )
-    for way, ear in ways:
-        pesq = score(speech, sentences, ear.sound)
+    for way, received in ways:
+        pesq = score(speech, sentences, received.sound)
         drop = clean.setdefault(way, pesq) - pesq
-        lines.append([name, red, way, ear.packets_lost, 100 * ear.concealed, 1000 * ear.delay, pesq, drop])
+        lines.append(
+            [name, red, way, received.packets_lost, 100 * received.concealed, 1000 * received.delay, pesq, drop]
+        )
     return lines
 
 

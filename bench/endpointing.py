@@ -33,7 +33,7 @@ PAUSES = (0.25, 1.5)
 
 @dataclass
 class Turn:
-    """Something that somebody says, with the words that are said by any moment."""
+    """Something that a person says, with the words that are said by any moment."""
 
     samples: np.ndarray
     end: float
@@ -81,7 +81,7 @@ def make_turn(rng: np.random.Generator, sentence: np.ndarray, text: str, pauses:
 
 
 def errands() -> list[Turn]:
-    """Return what people say to a machine, as they say it; nobody wrote it down."""
+    """Return what people say to a machine, as they say it, not as it would be written."""
     rng = np.random.default_rng(0)
     turns = []
     for said in commands():
@@ -118,28 +118,28 @@ class Model(SmartTurnEndpointer):
 
 def listen(turn: Turn, settings: TurnSettings, with_words: bool, model: Model | None) -> float:
     """Return when the turn was committed, in seconds after its last sound; negative: cut off."""
-    floor = TurnManager(AudioSender(SendParameters("opus")), SpeechFrontEnd(settings), settings)
-    floor.report_pauses(model is not None, 0.0)
+    manager = TurnManager(AudioSender(SendParameters("opus")), SpeechFrontEnd(settings), settings)
+    manager.report_pauses(model is not None, 0.0)
     answers: list[tuple[float, int, float]] = []  # when, to which question, what
     for tick in range(len(turn.samples) // FRAME):
         arrived = (tick + 1) * TICK
         while True:
-            due = floor.poll_timeout()
+            due = manager.poll_timeout()
             answer = answers[0][0] if answers else None
             now = min((at for at in (due, answer, arrived) if at is not None), default=arrived)
             if now == arrived:
                 samples = turn.samples[tick * FRAME : (tick + 1) * FRAME]
-                floor.hear(AudioFrame(samples, RATE, tick * TICK), now)
+                manager.hear(AudioFrame(samples, RATE, tick * TICK), now)
             elif now == answer:
                 _, number, wait = answers.pop(0)
-                floor.note_end_of_turn(number, wait, now)
+                manager.note_end_of_turn(number, wait, now)
             else:
-                floor.handle_timeout(now)
-            for event in floor.drain_events():
+                manager.handle_timeout(now)
+            for event in manager.drain_events():
                 if isinstance(event, Utterance):
                     return now - turn.end
                 if isinstance(event, UserStoppedSpeaking) and with_words:
-                    floor.note_transcript(turn.transcript(event.media_time), now)
+                    manager.note_transcript(turn.transcript(event.media_time), now)
                 if isinstance(event, TurnPaused) and model is not None:
                     wait = model.wait(event.pause)
                     begin = max([now, *(at for at, _, _ in answers)])  # one at a time

@@ -199,7 +199,7 @@ def run(options: Options) -> Sequence[Table]:
 
 
 def _measure(contestants: dict[str, Callable[[Stopwatch], None]], repeats: int) -> dict[str, list[float]]:
-    """Return the laps of each, in milliseconds. They take turns, so that a busy machine is unfair to nobody."""
+    """Return the laps of each, in milliseconds. They take turns, so that a busy machine is fair to all."""
     watches = {name: Stopwatch() for name in contestants}
     for once in contestants.values():
         once(Stopwatch())

@@ -1,6 +1,6 @@
 """What was heard of an interrupted reply, as the server computes it and as the page plays it; and the next reply.
 
-A real browser calls a program that always speaks (`interop/talker.py`); recorded people interrupt it through
+A real browser calls a program that always speaks (`interop/monologue.py`); recorded people interrupt it through
 the browser's microphone every few seconds. The page records the track that it plays, muted or not. From the
 recording is found up to which moment of each reply was played, which is the truth that `heard_ms` is held against:
 as it is told at once, and as it is known a round trip later, when the page has said what it was playing. And the
@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from bench.report import Cell, Options, Table
-from interop import listening, servers, talker
+from interop import listening, monologue, servers
 from interop.browsers import BrowserError, available, launch, loopback_namespace
 from stack.audio import Samples, resample, write_wav
 from stack.core.errors import LocalError
@@ -86,14 +86,14 @@ def microphone_file(sound: Samples) -> Iterator[Path]:
     """Write what a browser takes for its microphone: 48 kHz."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "microphone.wav"
-        write_wav(path, resample(sound, talker.RATE, 48_000), 48_000)
+        write_wav(path, resample(sound, monologue.RATE, 48_000), 48_000)
         yield path
 
 
 async def one_call(browser_name: str, microphone: Path, seconds: float, outcome: Outcome) -> None:
     """Call once, be interrupted for some seconds, and compare."""
     async with (
-        servers.ours("interop.talker:talker") as url,
+        servers.ours("interop.monologue:monologue") as url,
         launch(browser_name, audio_file=microphone, loop_audio=False) as browser,
     ):
         await browser.goto(url)
@@ -108,7 +108,7 @@ async def one_call(browser_name: str, microphone: Path, seconds: float, outcome:
         announced = await listening.announcements(browser)
         sound = await listening.recorded(browser)
     # The last reply may still be speaking: it shows where the one before ends, and is not judged.
-    replies = {entry["reply"]: talker.reply_sound(entry["reply"]) for entry in entries}
+    replies = {entry["reply"]: monologue.reply_sound(entry["reply"]) for entry in entries}
     played = listening.played(replies, sound, announced)
     after_barge_in = False
     for entry in entries[:-1]:
@@ -137,7 +137,7 @@ def _call(browser_name: str, sound: Samples, outcome: Outcome) -> str | None:
     for _ in range(ATTEMPTS):
         try:
             with loopback_namespace(), microphone_file(sound) as path:
-                asyncio.run(one_call(browser_name, path, len(sound) / talker.RATE - 1.0, outcome))
+                asyncio.run(one_call(browser_name, path, len(sound) / monologue.RATE - 1.0, outcome))
             return None
         except (BrowserError, servers.ServerError, TimeoutError) as error:
             problem = f"{browser_name}: a call failed: {error}"
@@ -152,10 +152,10 @@ def run(options: Options) -> Sequence[Table]:
         raise LocalError("neither Chromium nor Firefox is installed")
     wanted = max(2, round(BARGE_INS * options.scale))
     sounds = [
-        talker.microphone(min(IN_A_CALL, wanted - first) + 1, options.seed + first // IN_A_CALL, quiet=QUIET)
+        monologue.microphone(min(IN_A_CALL, wanted - first) + 1, options.seed + first // IN_A_CALL, quiet=QUIET)
         for first in range(0, wanted, IN_A_CALL)
     ]
-    minutes = len(names) * sum(map(len, sounds)) / talker.RATE / 60
+    minutes = len(names) * sum(map(len, sounds)) / monologue.RATE / 60
     print(f"heard: {len(names) * len(sounds)} calls, {minutes:.1f} minutes of them", file=sys.stderr, flush=True)
     rows, notes = [], []
     for name in names:

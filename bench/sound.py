@@ -7,8 +7,8 @@ through `interop.network_model` in virtual time, and received four ways:
 - clock: `ClockReceiver`, 20 ms pulled every 20 ms, as it would be played;
 - aiortc: its JitterBuffer(16, prefetch 4) and its decoder, the frames put in their places by their timestamps,
   which is the kindest way to hear them;
-- aiortc, played: the same frames taken from its queue every 20 ms, silence when there is none: what somebody
-  hears who plays them.
+- aiortc, played: the same frames taken from its queue every 20 ms, silence when there is none: what a person
+  hears when they are played.
 
 "red" rows carry redundancy (RFC 2198) as our sender would: its depth follows the loss reported each second.
 aiortc cannot receive it and gets the same packets without. Delay is what the receiver adds: from a packet's own
@@ -49,7 +49,7 @@ FRAME = 0.020
 TICKS = 960
 PAUSE = 0.5
 LEAD_IN = 1.5
-"""Seconds from the first packet to the first word: a microphone is open before anybody speaks."""
+"""Seconds from the first packet to the first word: a microphone is open before the person speaks."""
 PAYLOAD_TYPE = 111
 PATH_DELAY = 0.030
 TICK_PHASE = 0.007

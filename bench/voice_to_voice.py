@@ -194,7 +194,7 @@ def _read(
 
 
 def _first_loud(sound: Samples) -> int | None:
-    """Return the first sample of the first 5 ms that somebody would hear, above -50 dBFS; None: silence."""
+    """Return the first sample of the first 5 ms that a person would hear, above -50 dBFS; None: silence."""
     blocks = sound[: len(sound) // 80 * 80].astype(float).reshape(-1, 80)
     loud = np.sqrt((blocks**2).mean(axis=1)) > 100.0
     return int(np.argmax(loud)) * 80 if loud.any() else None

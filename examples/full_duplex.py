@@ -1,4 +1,4 @@
-"""Hears and speaks at once, with nobody's turn: a metronome that follows how loud you are.
+"""Hears and speaks at once, without turns: a metronome that follows how loud you are.
 
 `python examples/full_duplex.py`
 """

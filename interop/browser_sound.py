@@ -87,7 +87,7 @@ _LISTEN = """(async () => {
 
 
 @dataclass(frozen=True, slots=True)
-class Ear:
+class ReceivedSound:
     """What one end heard."""
 
     sound: Samples
@@ -103,8 +103,8 @@ class Ear:
 class Result:
     """One call, both ways."""
 
-    program: Ear
-    browser: Ear
+    program: ReceivedSound
+    browser: ReceivedSound
     statistics: CallStatistics
     relay: dict[str, Any]
 
@@ -166,7 +166,7 @@ async def _page(host: Host, relay: ImpairedRelay, red: bool) -> AsyncIterator[st
         await runner.cleanup()
 
 
-async def _listen(browser: Browser, seconds: float) -> Ear:
+async def _listen(browser: Browser, seconds: float) -> ReceivedSound:
     script = _LISTEN % {"settle": SETTLE, "seconds": seconds, "rate": RATE}
     said = await browser.evaluate(script, timeout=seconds + 60)
     before, after = said["before"], said["after"]
@@ -175,7 +175,7 @@ async def _listen(browser: Browser, seconds: float) -> Ear:
         return float(after[name]) - float(before.get(name, 0))
 
     concealed = grown("concealedSamples") - grown("silentConcealedSamples")
-    return Ear(
+    return ReceivedSound(
         np.frombuffer(base64.b64decode(said["sound"]), np.int16),
         concealed / grown("totalSamplesReceived"),
         grown("jitterBufferDelay") / grown("jitterBufferEmittedCount"),
@@ -210,7 +210,7 @@ async def converse(
     assert hearing is not None
     assert rtp is not None
     assert rtp.inbound is not None
-    ours = Ear(program.heard, hearing.concealed_share, hearing.mean_delay, rtp.inbound.packets_lost)
+    ours = ReceivedSound(program.heard, hearing.concealed_share, hearing.mean_delay, rtp.inbound.packets_lost)
     return Result(ours, heard, statistics, relay.statistics())
 
 

@@ -45,7 +45,7 @@ GNUTLS_SRTP = {
 
 
 class OurSide(asyncio.DatagramProtocol):
-    """One endpoint of ours on a socket of its own; a server's peer is whoever writes first."""
+    """One endpoint of ours on a socket of its own; a server's peer is the first that sends."""
 
     def __init__(self, role: DtlsRole, config: DtlsConfig, peer: Address | None = None) -> None:
         self.endpoint = DtlsEndpoint(role, config, os.urandom)
@@ -83,7 +83,7 @@ class OurSide(asyncio.DatagramProtocol):
             self._pump()
 
     def error_received(self, error: Exception) -> None:
-        """asyncio's callback: nobody is there yet, say; the handshake's timers take care of it."""
+        """asyncio's callback: the peer does not listen yet, say; the handshake's timers take care of it."""
 
     def send(self, data: bytes) -> None:
         """Send application data."""

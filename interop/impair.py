@@ -69,7 +69,7 @@ class ImpairedRelay:
     """Relays between clients that send to `address` and the server at `target`; an async context manager.
 
     `up` is the network from clients to server, `down` the way back. `target` has to be on loopback unless
-    `allow_remote` is set: nobody shall impair a network that belongs to others by a slip of the finger.
+    `allow_remote` is set: a user must not impair a network of others by a slip of the finger.
     """
 
     def __init__(

@@ -20,8 +20,9 @@ def candidate_address(description: str) -> Endpoint:
 def rewrite_candidates(answer: str, relay: Endpoint) -> str:
     """Return an answer whose only candidate in each section is the relay.
 
-    The first UDP candidate of a section keeps its place with the address changed; the others go, so that nobody
-    finds a way around. The addresses of m= and c= lines are changed as well, declined sections (port 0) are not.
+    The first UDP candidate of a section keeps its place with the address changed; the others go, so that no
+    packet finds a way around. The addresses of m= and c= lines are changed as well, but not in declined sections
+    (port 0).
     """
     candidate_address(answer)
     host, port = relay

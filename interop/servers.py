@@ -22,7 +22,7 @@ class ServerError(Exception):
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port of 127.0.0.1 on which nobody listens at this moment."""
+    """A port of 127.0.0.1 on which no process listens at this moment."""
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -18,11 +18,11 @@ from typing import Any
 import click
 
 from stack import __version__
-from stack.agents import AGENTS, BridgeConfig, Format, bridge
+from stack.agents import AGENTS, AudioFormat, BridgeConfig, bridge
 from stack.aio import HostConfig
 from stack.core.errors import StackError
 from stack.sdp import Setup
-from stack.signaling import DoorConfig, ServeConfig
+from stack.signaling import ServeConfig, SignalingConfig
 from stack.signaling import serve as serve_program
 from stack.signaling.caller import CallerConfig, parse_dtls_version, place_call, render
 from stack.voice.conversation import ConversationConfig
@@ -113,7 +113,7 @@ def serve(**options: Any) -> None:
         endpointer=options["endpointer"],
         microphone_rate=24_000 if upstream is not None and options["upstream_format"] == "pcm16" else 16_000,
     )
-    door = DoorConfig(
+    signaling = SignalingConfig(
         tokens=options["token"],
         origins=options["origin"],
         offers_per_second=options["offers_per_second"],
@@ -137,7 +137,7 @@ def serve(**options: Any) -> None:
             record_dir=options["record_dir"],
         ),
         server=ServeConfig(
-            door=door,
+            signaling=signaling,
             program_passes_events=upstream is not None,
             tls_cert=options["tls_cert"],
             tls_key=options["tls_key"],
@@ -149,7 +149,7 @@ def serve(**options: Any) -> None:
 def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
     """Return the bridge. Its key is taken from the environment alone: a command line is there for all to see."""
     key = os.environ.get("VOICE_STACK_UPSTREAM_KEY") or os.environ.get("OPENAI_API_KEY", "")
-    audio_format = Format[options["upstream_format"].upper()]
+    audio_format = AudioFormat[options["upstream_format"].upper()]
     return bridge(BridgeConfig(url, key=key, turns=options["turns"], format=audio_format))
 
 

@@ -186,7 +186,7 @@ def _alpn(flags: Flags) -> tuple[bytes, ...]:
     if flags.select_alpn:
         return (flags.select_alpn.encode(),)
     if flags.reject_alpn:
-        return (b"what nobody offers",)
+        return (b"what no client offers",)
     names, wire = [], flags.advertise_alpn.encode()
     while wire:
         names.append(wire[1 : 1 + wire[0]])

@@ -58,7 +58,7 @@ class Browser(ABC):
         self.console: list[ConsoleLine] = []
         """What the page wrote to its console, and what the browser wrote there about the page."""
         self.errors: list[str] = []
-        """Exceptions that nobody in the page caught."""
+        """Exceptions that the page did not catch."""
 
     @abstractmethod
     async def goto(self, url: str, timeout: float = 60.0) -> None:

@@ -34,7 +34,7 @@ _ARGUMENTS = (
     "--disable-extensions",
     "--mute-audio",
     "--autoplay-policy=no-user-gesture-required",
-    # A page that is not looked at is slowed down otherwise, and nobody looks at these.
+    # Chromium slows down a page that is not visible, as these are not.
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",

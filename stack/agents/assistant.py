@@ -4,9 +4,9 @@
 speech can begin with the first. `Assistant.interrupted` tells it how much of them was heard. It knows the time,
 arithmetic, jokes, how to count aloud (long enough to be interrupted), to repeat what one says, to note numbers, a
 game of cards, and what was said to interrupt it. `completeness` says of words whether more can follow, so that
-nobody has to wait after a sentence that is whole.
+the person need not wait after a sentence that is whole.
 
-Pure: the clock is an argument and there is no sound in it; `stack/agents/speech.py` has the ears and the mouth.
+Pure: the clock is an argument and there is no sound in it; recogniser and synthesiser are in `speech.py`.
 
 Left out: everything that a language model would be needed for. Bring your own.
 """

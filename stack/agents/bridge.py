@@ -59,7 +59,7 @@ Event = dict[str, Any]
 ToolFunction = Callable[[Mapping[str, Any]], Awaitable[str]]
 
 
-class Format(Enum):
+class AudioFormat(Enum):
     """How sound is written in the model's events."""
 
     PCM16 = "audio/pcm"
@@ -69,18 +69,18 @@ class Format(Enum):
     @property
     def rate(self) -> int:
         """In Hz."""
-        return 24_000 if self is Format.PCM16 else 8_000
+        return 24_000 if self is AudioFormat.PCM16 else 8_000
 
 
 @dataclass(frozen=True, slots=True)
 class BridgeConfig:
-    """Where the model is and who decides; `key` is shown to nobody else."""
+    """Where the model is and who decides; `key` goes to the model alone."""
 
     url: str
     key: str = field(default="", repr=False)
     turns: str = "model"
     """"model" or "stack": who ends turns and interrupts."""
-    format: Format = Format.PCM16
+    format: AudioFormat = AudioFormat.PCM16
     session: Mapping[str, Any] = field(default_factory=dict)
     """What the model is told first, beneath what the client asks for."""
     tools: Mapping[str, ToolFunction] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class _Bridge:
         self._dropped: deque[str] = deque(maxlen=64)
         self._response: str | None = None
         self._tools: set[asyncio.Task[None]] = set()
-        law = None if config.format is Format.PCM16 else G711Law[config.format.name]
+        law = None if config.format is AudioFormat.PCM16 else G711Law[config.format.name]
         self._encoder = None if law is None else G711Encoder(law)
         self._decoder = None if law is None else G711Decoder(law, config.format.rate)
         self._resampler: Resampler | None = None
@@ -171,7 +171,7 @@ class _Bridge:
                 async with http.ws_connect(
                     config.url, headers=headers, heartbeat=20.0, max_msg_size=MAX_MESSAGE
                 ) as socket:
-                    await self._talk(socket)
+                    await self._converse(socket)
                 reason = "the model closed the connection"
             except aiohttp.WSServerHandshakeError as error:
                 reason = f"the model refused the connection: {error.status}"
@@ -184,13 +184,13 @@ class _Bridge:
                 failures = 0
             log.warning("call %s: %s", self._call.id, reason)
             if failures >= config.reconnects:
-                self._tell_error("upstream_lost", reason)
+                self._send_error("upstream_lost", reason)
                 return
-            self._tell_error("upstream_reconnecting", reason)
+            self._send_error("upstream_reconnecting", reason)
             await asyncio.sleep(config.first_delay * 2**failures)
             failures += 1
 
-    async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         await socket.send_json({"type": "session.update", "session": self._adapted(self._session)})
         self._socket = socket
         sending = asyncio.create_task(self._send_to_model(socket))
@@ -220,7 +220,7 @@ class _Bridge:
         audio = session.get("audio") if isinstance(session.get("audio"), dict) else {}
         assert isinstance(audio, dict)
         said: Event = {"type": self._config.format.value}
-        if self._config.format is Format.PCM16:
+        if self._config.format is AudioFormat.PCM16:
             said["rate"] = self._config.format.rate
         given, spoken = audio.get("input"), audio.get("output")
         heard = {**(given if isinstance(given, dict) else {}), "format": said}
@@ -229,7 +229,7 @@ class _Bridge:
         output = {**(spoken if isinstance(spoken, dict) else {}), "format": said}
         return {"type": "realtime", **session, "audio": {**audio, "input": heard, "output": output}}
 
-    def _ask_model(self, kind: str, **fields: Any) -> None:
+    def _send_model_event(self, kind: str, **fields: Any) -> None:
         if self._to_model.full():
             log.debug("call %s: an event for the model was dropped", self._call.id)
             return
@@ -249,7 +249,7 @@ class _Bridge:
                 await self._on_response_done(event)
             case "input_audio_buffer.speech_started" if self._config.turns == "model":
                 await self._interrupt()
-        self._tell(event)
+        self._send_event(event)
 
     # -- speaking --------------------------------------------------------------------------------------------
 
@@ -344,15 +344,15 @@ class _Bridge:
         async for event in watching:
             spoken = self._speaking
             if isinstance(event, Utterance) and self._config.turns == "stack":
-                self._ask_model("input_audio_buffer.commit")
-                self._ask_model("response.create")
+                self._send_model_event("input_audio_buffer.commit")
+                self._send_model_event("response.create")
             elif spoken is None or getattr(event, "reply", None) != spoken.number:
                 continue
             elif isinstance(event, ReplyStarted):
-                self._tell_buffer("started", spoken)
+                self._send_buffer_event("started", spoken)
             elif isinstance(event, ReplyFinished):
                 self._speaking = None
-                self._tell_buffer("stopped", spoken)
+                self._send_buffer_event("stopped", spoken)
                 await self._begin_next()
             elif isinstance(event, ReplyInterrupted):
                 self._speaking = None
@@ -361,18 +361,18 @@ class _Bridge:
 
     def _on_interrupted(self, spoken: _Spoken, heard_ms: float) -> None:
         self._dropped.append(spoken.response_id)
-        self._tell_buffer("cleared", spoken)
+        self._send_buffer_event("cleared", spoken)
         if self._config.turns == "stack" and self._response == spoken.response_id:
-            self._ask_model("response.cancel", response_id=spoken.response_id)
+            self._send_model_event("response.cancel", response_id=spoken.response_id)
         received_ms = 1000 * spoken.received // self._config.format.rate
-        self._ask_model(
+        self._send_model_event(
             "conversation.item.truncate",
             item_id=spoken.item_id,
             content_index=spoken.content_index,
             audio_end_ms=min(round(heard_ms), received_ms),
         )
 
-    # -- hearing ---------------------------------------------------------------------------------------------
+    # -- the microphone --------------------------------------------------------------------------------------
 
     async def _microphone(self) -> None:
         rate = self._config.format.rate
@@ -399,9 +399,9 @@ class _Bridge:
 
     def _append(self, samples: Samples) -> None:
         if self._socket is None or not len(samples):
-            return  # nobody is there to hear it
+            return  # no model is connected
         data = self._encoder.encode(samples) if self._encoder is not None else samples.astype("<i2").tobytes()
-        self._ask_model("input_audio_buffer.append", audio=base64.b64encode(data).decode())
+        self._send_model_event("input_audio_buffer.append", audio=base64.b64encode(data).decode())
 
     # -- the client ------------------------------------------------------------------------------------------
 
@@ -431,11 +431,11 @@ class _Bridge:
         except ValueError:
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-            self._tell_error("invalid_event", "an event is a JSON object with a type")
+            self._send_error("invalid_event", "an event is a JSON object with a type")
             return
         match event["type"]:
             case "input_audio_buffer.append":
-                self._tell_error("not_supported", "the sound of this call comes on its track", event)
+                self._send_error("not_supported", "the sound of this call comes on its track", event)
             case "output_audio_buffer.clear":
                 await self._interrupt()
             case "session.update":
@@ -443,22 +443,22 @@ class _Bridge:
                 if isinstance(session, dict):
                     self._session = {**self._session, **session}
                     event = {**event, "session": self._adapted(session)}
-                self._pass_on(event)
+                self._forward(event)
             case _:
-                self._pass_on(event)
+                self._forward(event)
 
-    def _pass_on(self, event: Event) -> None:
+    def _forward(self, event: Event) -> None:
         if self._to_model.full():
-            self._tell_error("upstream_busy", "the model does not keep up", event)
+            self._send_error("upstream_busy", "the model does not keep up", event)
         else:
             self._to_model.put_nowait(event)
 
-    def _tell(self, event: Event) -> None:
+    def _send_event(self, event: Event) -> None:
         if not self._to_client.full():
             self._to_client.put_nowait(event)
 
-    def _tell_buffer(self, what: str, spoken: _Spoken) -> None:
-        self._tell(
+    def _send_buffer_event(self, what: str, spoken: _Spoken) -> None:
+        self._send_event(
             {
                 "type": f"output_audio_buffer.{what}",
                 "event_id": f"event_{secrets.token_hex(10)}",
@@ -466,10 +466,10 @@ class _Bridge:
             }
         )
 
-    def _tell_error(self, code: str, message: str, about: Event | None = None) -> None:
+    def _send_error(self, code: str, message: str, about: Event | None = None) -> None:
         error = {"type": "server_error", "code": code, "message": message, "param": None}
         error["event_id"] = about.get("event_id") if about is not None else None
-        self._tell({"type": "error", "event_id": f"event_{secrets.token_hex(10)}", "error": error})
+        self._send_event({"type": "error", "event_id": f"event_{secrets.token_hex(10)}", "error": error})
 
     # -- functions -------------------------------------------------------------------------------------------
 
@@ -486,11 +486,11 @@ class _Bridge:
             try:
                 arguments = json.loads(item.get("arguments") or "{}")
                 output = await self._config.tools[item["name"]](arguments)
-            except Exception as error:  # a function that fails is the model's to talk about
+            except Exception as error:  # the model is told of a function that fails
                 log.exception("the function %s failed", item["name"])
                 output = json.dumps({"error": type(error).__name__})
-            self._ask_model(
+            self._send_model_event(
                 "conversation.item.create",
                 item={"type": "function_call_output", "call_id": item.get("call_id"), "output": output},
             )
-        self._ask_model("response.create")
+        self._send_model_event("response.create")

@@ -1,4 +1,4 @@
-"""The offline assistant on a call: pocketsphinx listens, `assistant.py` thinks, espeak-ng speaks.
+"""The offline assistant on a call: pocketsphinx recognises, `assistant.py` answers, espeak-ng synthesises.
 
 Needs the extra `demo` (`pip install voice-stack[demo]`). Of that, espeak-ng is under the GPL-3: it is loaded in
 `speech.py`, when this agent is used, and nowhere else.
@@ -23,12 +23,12 @@ async def assistant(call: Call) -> None:
     """Talk about the time, sums, jokes; count aloud; and know where it was interrupted."""
     synthesiser = Synthesiser()
     recogniser = _spare.pop() if _spare else await asyncio.to_thread(_recogniser)
-    brain = Assistant()
+    dialogue = Assistant()
     try:
-        await _say(call, brain, synthesiser, brain.greet())
+        await _say(call, dialogue, synthesiser, dialogue.greet())
         async for utterance in call.utterances(recogniser):
             call.tell({"type": "transcript", "role": "user", "text": utterance.text})
-            await _say(call, brain, synthesiser, brain.reply(utterance.text))
+            await _say(call, dialogue, synthesiser, dialogue.reply(utterance.text))
     finally:
         recogniser.finish()
         if len(_spare) < MAX_SPARE:
@@ -47,13 +47,13 @@ def _prepare() -> None:
 
 
 assistant.prepare = _prepare  # type: ignore[attr-defined]
-# Its ears know when a sentence is whole, so they are asked early, and nobody waits after one that is.
+# Its recogniser tells when a sentence is whole: it is asked early, so that the person need not wait after one.
 assistant.turns = TurnSettings(  # type: ignore[attr-defined]
     mode=TurnMode.SEMANTIC, eagerness=Eagerness.HIGH, pause_ms=100.0
 )
 
 
-async def _say(call: Call, brain: Assistant, synthesiser: Synthesiser, sentences: Iterator[str]) -> None:
+async def _say(call: Call, dialogue: Assistant, synthesiser: Synthesiser, sentences: Iterator[str]) -> None:
     """Speak sentence by sentence, so that the first is heard while the others are made."""
     written_ms = 0.0
     async with call.reply() as voice:
@@ -72,4 +72,4 @@ async def _say(call: Call, brain: Assistant, synthesiser: Synthesiser, sentences
             written_ms += 1000.0 * len(sound) / synthesiser.sample_rate
             await voice.write(sound, synthesiser.sample_rate)
     if voice.interrupted:
-        brain.interrupted(await voice.heard() / written_ms if written_ms else 0.0)
+        dialogue.interrupted(await voice.heard() / written_ms if written_ms else 0.0)

@@ -1,7 +1,7 @@
-"""Ears and a mouth for the offline assistant: pocketsphinx and espeak-ng, both from the `[demo]` extra.
+"""Recogniser and synthesiser of the offline assistant: pocketsphinx and espeak-ng, both from the `[demo]` extra.
 
 pocketsphinx (BSD) decodes against a grammar; espeak-ng (GPL-3) speaks. Neither is imported before it is used, and
-nothing else in this package needs them, so the licence of espeak-ng touches only who installs the extra.
+nothing else in this package needs them, so the licence of espeak-ng concerns only users of the extra.
 
 Left out: recognition of free speech. A grammar is right nearly always about the little that it knows.
 """

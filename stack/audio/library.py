@@ -50,7 +50,7 @@ def candidates() -> Iterator[str]:
     named = os.environ.get(ENVIRONMENT_VARIABLE)
     if named:
         yield named
-        return  # whoever names a file wants that one or an error, not a surprise
+        return  # a user who names a file wants that one or an error, not a surprise
     system = ctypes.util.find_library("opus")
     if system:
         yield system
@@ -100,7 +100,7 @@ class OpusLibrary:
 
 @contextmanager
 def _answering(location: str) -> Iterator[None]:
-    """Context: whoever looks for any library with `ctypes.util.find_library` is sent to `location`."""
+    """Context: `ctypes.util.find_library` answers `location` for every library."""
     original = ctypes.util.find_library
     ctypes.util.find_library = lambda name: location
     try:

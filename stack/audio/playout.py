@@ -188,7 +188,7 @@ class PlayoutQueue:
     def heard(self, at: Instant) -> int:
         """Samples of what the program wrote whose time to be played had come at the instant `at`.
 
-        Called with `now` less the way to the listener's ear, it says what was heard. Remembers two seconds.
+        Called with `now` less the delay to the listener, it says what was heard. Remembers two seconds.
         """
         for departure in reversed(self._departures):
             if departure.due <= at:

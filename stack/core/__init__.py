@@ -1,1 +1,1 @@
-"""The ground floor: the contract that every machine keeps, and the few tools that every layer needs."""
+"""The lowest layer: the contract that every machine keeps, and the few tools that every layer needs."""

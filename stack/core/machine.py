@@ -8,12 +8,11 @@ which came together (it may answer them with one packet), what it hands up may n
 
 - What arrived before the end is handed up before the end, in the same batch too; after a terminal event, one of
   `terminal_events`, comes nothing more.
-- A machine takes the datagrams of a batch one after the other from the iterable that it was given. So a feeder
-that
-  survives an exception (a bug on our side) hands over what is left, and one datagram has cost itself.
+- A machine takes the datagrams of a batch one after the other from the iterable that it was given. So a
+  feeder that survives an exception (a bug on our side) hands over what is left, and one datagram has cost itself.
 
 There are two kinds. A `Machine` lives next to the network and knows the paths that datagrams take (ICE, the
-session, the endpoint). A `Tunnel` lives above a path that somebody else chose (DTLS, SCTP): it sees bytes only.
+session, the endpoint). A `Tunnel` lives above a path that ICE chose (DTLS, SCTP): it sees bytes only.
 """
 
 from __future__ import annotations

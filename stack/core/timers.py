@@ -1,7 +1,7 @@
 """Named timer slots: a machine has one slot per reason to be woken, and can say which is next.
 
 A machine that contains others has one slot for each of them, too: after every input it sets the slots of those
-that took part to what they say, and asks no one else.
+that took part to what they say, and asks no other part.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Direction(Enum):
 
 
 class PacketTrace(Protocol):
-    """Whoever wants to see every datagram at the edge."""
+    """A sink for every datagram at the edge, such as a capture file."""
 
     def datagram(self, direction: Direction, data: bytes, path: Path, now: Instant) -> None:
         """Note one datagram."""

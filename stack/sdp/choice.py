@@ -20,7 +20,13 @@ from stack.core.errors import LocalError, ParseError
 from stack.sdp.agreement import find_format, sctp_port, usable_payload_types
 from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import CandidateSummary, MediaDirection
-from stack.sdp.parameters import Codec, LocalAudio, LocalParameters, NegotiationError, NegotiationFailure
+from stack.sdp.parameters import (
+    CodecDescription,
+    LocalAudio,
+    LocalParameters,
+    NegotiationError,
+    NegotiationFailure,
+)
 
 _RTP_PROTOCOL = regexp(r"((UDP|TCP)/TLS/)?RTP/S?AVPF?")  # RFC 8829 §5.1.2: all of these mean DTLS-SRTP
 _SCTP_PROTOCOL = regexp(r"((UDP|TCP)/)?DTLS/SCTP")
@@ -39,7 +45,7 @@ class Choice:
     data: int | None
     tagged: int
     bundle: tuple[str, ...]
-    codec: Codec | None
+    codec: CodecDescription | None
 
 
 def choose(offer: SessionDescription, local: LocalParameters) -> Choice:
@@ -126,7 +132,7 @@ def _choose_audio(offer: SessionDescription, local: LocalParameters, refusals: l
 
 
 def _counterpart(
-    offer: SessionDescription, usable: Mapping[int, MediaDirection], best: int, codecs: Sequence[Codec]
+    offer: SessionDescription, usable: Mapping[int, MediaDirection], best: int, codecs: Sequence[CodecDescription]
 ) -> int | None:
     """Return the section that has the direction which the best one lacks, on its transport and with its codec."""
     direction, group = usable[best], _group(offer, best)
@@ -139,7 +145,9 @@ def _counterpart(
     return None
 
 
-def _common_codec(sections: Sequence[MediaDescription], codecs: Sequence[Codec]) -> Codec | None:
+def _common_codec(
+    sections: Sequence[MediaDescription], codecs: Sequence[CodecDescription]
+) -> CodecDescription | None:
     """Return the first of our codecs that every section offers."""
     for codec in codecs:
         if all(next(find_format(media, codec.rtp_map), None) is not None for media in sections):

@@ -30,7 +30,7 @@ from stack.sdp.grammar import (
     Setup,
     serialize_format_parameters,
 )
-from stack.sdp.parameters import Codec, LocalAudio, LocalData, LocalParameters
+from stack.sdp.parameters import CodecDescription, LocalAudio, LocalData, LocalParameters
 
 DISCARD_PORT = 9
 """The port of a section whose address is not known yet (RFC 8839 §4.2.1.1 with 8840 §4.1.1)."""
@@ -46,12 +46,12 @@ class Format:
     feedback: tuple[str, ...] = ()
 
     @classmethod
-    def of_codec(cls, payload_type: int, codec: Codec, feedback: tuple[str, ...]) -> Format:
+    def of_codec(cls, payload_type: int, codec: CodecDescription, feedback: tuple[str, ...]) -> Format:
         """Return a codec under a payload type."""
         return cls(payload_type, codec.rtp_map, dict(codec.parameters), feedback)
 
     @classmethod
-    def of_red(cls, payload_type: int, around: int, codec: Codec) -> Format:
+    def of_red(cls, payload_type: int, around: int, codec: CodecDescription) -> Format:
         """Return redundancy of one generation around a payload type (RFC 2198 §5)."""
         rtp_map = RtpMap("red", codec.clock_rate, codec.channels)
         return cls(payload_type, rtp_map, {f"{around}/{around}": ""})

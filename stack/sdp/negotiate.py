@@ -33,7 +33,7 @@ from stack.sdp.choice import Choice, check_reachable, choose
 from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import STATIC_PAYLOAD_TYPES, ExtMap, MediaDirection, RtpMap, Setup
 from stack.sdp.parameters import (
-    Codec,
+    CodecDescription,
     LocalAudio,
     LocalParameters,
     Negotiation,
@@ -132,7 +132,7 @@ def _answered_audio(
     return dict(zip(choice.audio, terms, strict=True))
 
 
-def _answered_terms(offered: MediaDescription, audio: LocalAudio, codec: Codec) -> compose.AudioTerms:
+def _answered_terms(offered: MediaDescription, audio: LocalAudio, codec: CodecDescription) -> compose.AudioTerms:
     """Hold our wishes against an offered section that has this codec of ours."""
     payload_type = next(find_format(offered, codec.rtp_map))
     extensions = tuple(_answered_extensions(offered, audio.extensions))

@@ -52,7 +52,7 @@ class NegotiationError(RemoteError):
 
 
 @dataclass(frozen=True, slots=True)
-class Codec:
+class CodecDescription:
     """A codec that we speak; `parameters` (fmtp) say what we want to receive."""
 
     encoding: str
@@ -66,19 +66,19 @@ class Codec:
         return RtpMap(self.encoding, self.clock_rate, self.channels)
 
 
-def opus(*, stereo: bool = False, inband_fec: bool = True, dtx: bool = False) -> Codec:
+def opus(*, stereo: bool = False, inband_fec: bool = True, dtx: bool = False) -> CodecDescription:
     """Return Opus with what we want to receive (RFC 7587 §6.1); its rtpmap says two channels in any case (§7)."""
     parameters = {"minptime": "10", "useinbandfec": "1" if inband_fec else "0"}
     if stereo:
         parameters |= {"stereo": "1", "sprop-stereo": "1"}
     if dtx:
         parameters |= {"usedtx": "1"}
-    return Codec("opus", 48000, 2, parameters)
+    return CodecDescription("opus", 48000, 2, parameters)
 
 
 OPUS = opus()
-PCMU = Codec("PCMU", 8000)
-PCMA = Codec("PCMA", 8000)
+PCMU = CodecDescription("PCMU", 8000)
+PCMA = CodecDescription("PCMA", 8000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class LocalAudio:
     stream_id: str = "voice"
     track_id: str = "audio"
     direction: MediaDirection = MediaDirection.SENDRECV
-    codecs: tuple[Codec, ...] = (OPUS, PCMU, PCMA)
+    codecs: tuple[CodecDescription, ...] = (OPUS, PCMU, PCMA)
     extensions: tuple[str, ...] = (URI_AUDIO_LEVEL,)
     rtcp_feedback: tuple[str, ...] = ("nack",)
     red: bool = False

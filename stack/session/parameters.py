@@ -71,7 +71,7 @@ class LocalWishes:
     setup: sdp.Setup = sdp.Setup.PASSIVE
     node: str = ""
     """The readable part of the ufrag, for a router in front of several servers."""
-    codecs: tuple[sdp.Codec, ...] = (sdp.OPUS, sdp.PCMU, sdp.PCMA)
+    codecs: tuple[sdp.CodecDescription, ...] = (sdp.OPUS, sdp.PCMU, sdp.PCMA)
     """In order of preference; a session hands payloads on, and the room above has the codecs themselves."""
 
 

@@ -2,7 +2,7 @@
 
 from stack.signaling.app import create_app
 from stack.signaling.client import ClientCall, DialError, dial
-from stack.signaling.door import DoorConfig
 from stack.signaling.server import ServeConfig, serve, serving
+from stack.signaling.service import SignalingConfig
 
-__all__ = ["ClientCall", "DialError", "DoorConfig", "ServeConfig", "create_app", "dial", "serve", "serving"]
+__all__ = ["ClientCall", "DialError", "ServeConfig", "SignalingConfig", "create_app", "dial", "serve", "serving"]

@@ -1,13 +1,13 @@
-"""The HTTP application: the page at `/`, and the doors through which an offer comes in.
+"""The HTTP application: the page at `/`, and the endpoints that take an offer.
 
-| Door | Dialect |
+| Endpoint | Dialect |
 |---|---|
 | `/api/offer` | plain JSON, and Pipecat's SmallWebRTC (`offer.py`, `pipecat.py`) |
 | `/whip`, `/whep` | RFC 9725 and its sister for listening (`whip.py`) |
 | `/v1/realtime/…` | OpenAI Realtime (`realtime.py`) |
-| `/healthz`, `/readyz`, `/metrics` | for whoever watches over the server |
+| `/healthz`, `/readyz`, `/metrics` | for the operator and its monitoring |
 
-What the doors share is in `door.py`. Every answer carries the CORS headers that its origin is entitled to.
+What the dialects share is in `service.py`. Every answer carries the CORS headers that its origin is entitled to.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from aiohttp import web
 
 from stack.aio import Host
 from stack.signaling import offer, realtime, whip
-from stack.signaling.door import DOOR, Door, DoorConfig, Refused, check_origin
 from stack.signaling.metrics import CONTENT_TYPE
 from stack.signaling.security import Scope, allows
+from stack.signaling.service import SERVICE, RequestRefused, SignalingConfig, SignalingService, check_origin
 from stack.web import assets
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -48,7 +48,7 @@ def _cors(request: web.Request) -> dict[str, str]:
     A page that may call at all may send what header fields it likes: the ones that a preflight names are repeated,
     as "*" would leave out `Authorization` (Fetch §4.8). We act on none that we do not know.
     """
-    origins = request.app[DOOR].config.origins
+    origins = request.app[SERVICE].config.origins
     origin = request.headers.get("Origin")
     asked = request.headers.get(_ASKED)
     if "*" in origins:
@@ -70,8 +70,8 @@ def _cors(request: web.Request) -> dict[str, str]:
     return headers
 
 
-def _refusal(request: web.Request, refused: Refused) -> web.Response:
-    request.app[DOOR].metrics.refused(refused.status)
+def _refusal(request: web.Request, refused: RequestRefused) -> web.Response:
+    request.app[SERVICE].metrics.refused(refused.status)
     if "/v1/realtime" in request.path:  # below a prefix, too, where an application has mounted this one
         kind = _ERROR_TYPES.get(refused.status, "invalid_request_error")
         error: object = {
@@ -83,7 +83,7 @@ def _refusal(request: web.Request, refused: Refused) -> web.Response:
 
 
 @web.middleware
-async def _doorkeeper(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse strange origins, turn refusals into JSON errors, answer preflights, and add the CORS headers."""
     response: web.StreamResponse
     try:
@@ -92,16 +92,16 @@ async def _doorkeeper(request: web.Request, handler: Handler) -> web.StreamRespo
             response = web.Response(status=204)
         else:
             response = await handler(request)
-    except Refused as refused:
+    except RequestRefused as refused:
         response = _refusal(request, refused)
     except web.HTTPRequestEntityTooLarge:
-        limit = request.app[DOOR].config.max_body
-        response = _refusal(request, Refused(413, f"the body is larger than {limit} bytes"))
+        limit = request.app[SERVICE].config.max_body
+        response = _refusal(request, RequestRefused(413, f"the body is larger than {limit} bytes"))
     except web.HTTPException as error:  # the router's 404 and 405
         if request.method == "OPTIONS" and error.status == 405:
             response = web.Response(status=204, headers=_allowed(error))
         else:
-            response = _refusal(request, Refused(error.status, error.reason, **_allowed(error)))
+            response = _refusal(request, RequestRefused(error.status, error.reason, **_allowed(error)))
     if not response.prepared:
         response.headers.update(_cors(request))
     return response
@@ -112,15 +112,15 @@ def _allowed(error: web.HTTPException) -> dict[str, str]:
 
 
 def create_app(
-    host: Host, config: DoorConfig | None = None, *, program_passes_events: bool = False
+    host: Host, config: SignalingConfig | None = None, *, program_passes_events: bool = False
 ) -> web.Application:
     """Return the application that takes calls for `host`.
 
     `program_passes_events`: the program itself speaks OpenAI's protocol on the channel `oai-events`.
     """
-    door = Door(host, config)
-    app = web.Application(middlewares=[_doorkeeper], client_max_size=door.config.max_body)
-    app[DOOR] = door
+    service = SignalingService(host, config)
+    app = web.Application(middlewares=[_answer_errors], client_max_size=service.config.max_body)
+    app[SERVICE] = service
     offer.prepare(app)
     whip.prepare(app)
     realtime.prepare(app, program_passes_events=program_passes_events)
@@ -137,7 +137,7 @@ def _add_page(app: web.Application) -> None:
     async def asset(request: web.Request) -> web.StreamResponse:
         found = page.get(request.match_info.get("name", "index.html"))
         if found is None:
-            raise Refused(404, "Not Found")
+            raise RequestRefused(404, "Not Found")
         return web.Response(body=found.data, headers={"Content-Type": found.media_type, **_PAGE_HEADERS})
 
     app.router.add_get("/", asset)
@@ -146,18 +146,18 @@ def _add_page(app: web.Application) -> None:
 
 async def _health(request: web.Request) -> web.StreamResponse:
     """The process is alive."""
-    return web.json_response({"status": "ok", "calls": len(request.app[DOOR].host.calls)})
+    return web.json_response({"status": "ok", "calls": len(request.app[SERVICE].host.calls)})
 
 
 async def _ready(request: web.Request) -> web.StreamResponse:
     """New calls are welcome."""
-    door = request.app[DOOR]
-    full = len(door.host.calls) >= door.host.config.max_calls
-    status = "draining" if door.draining else "full" if full else "ready"
+    service = request.app[SERVICE]
+    full = len(service.host.calls) >= service.host.config.max_calls
+    status = "draining" if service.draining else "full" if full else "ready"
     return web.json_response({"status": status}, status=200 if status == "ready" else 503)
 
 
 async def _metrics(request: web.Request) -> web.StreamResponse:
-    door = request.app[DOOR]
-    door.admit(request, Scope.METRICS)
-    return web.Response(body=await door.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    service = request.app[SERVICE]
+    service.authorise(request, Scope.METRICS)
+    return web.Response(body=await service.metrics.render(), headers={"Content-Type": CONTENT_TYPE})

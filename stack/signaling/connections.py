@@ -8,10 +8,10 @@ What identifies a connection is its certificate's fingerprint *and* either its I
 version that is higher. None of these is enough alone: ufrags cross the network in the clear and may collide,
 certificates may be shared by many connections of one process, and some stacks write the same `o=` line every time.
 
-To be recognised is not to be entitled: an offer can be replayed by somebody who has seen it, and our answer holds
-the password by which media could be led elsewhere. So `Door` renegotiates for who names the call (its `Location`,
-its `pc_id`) or comes with the token that placed it, repeats an answer for who repeats the request before there is
-a connection, and refuses everything else; the call that is up never notices.
+To be recognised is not to be authorised: an attacker who has seen an offer can replay it, and our answer holds the
+password by which media could be led elsewhere. So `SignalingService` renegotiates for a client that names the call
+(its `Location`, its `pc_id`) or bears the token that placed it, repeats an answer for a client that repeats the
+request before there is a connection, and refuses everything else; the call that is up never notices.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stack.signaling.security import Principal
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ConnectionIdentity:
     """What an offer says of the connection that it is for."""
 
     fingerprints: tuple[str, ...]
@@ -34,7 +34,7 @@ class Identity:
     origin: Origin
 
     @classmethod
-    def of(cls, offer: str) -> Identity | None:
+    def of(cls, offer: str) -> ConnectionIdentity | None:
         """Return the identity of an offer; None for one that has none, which will be refused for it."""
         try:
             description = SessionDescription.parse(offer).resolved()
@@ -46,33 +46,33 @@ class Identity:
             return None
         return cls(tuple(sorted(prints)), ufrags[0], description.origin)
 
-    def continues(self, former: Identity) -> bool:
+    def continues(self, former: ConnectionIdentity) -> bool:
         """Return True if this is the same connection as `former`, then or later."""
         if self.fingerprints != former.fingerprints:
             return False
         return self.ice_ufrag == former.ice_ufrag or self.follows(former)
 
-    def follows(self, former: Identity) -> bool:
+    def follows(self, former: ConnectionIdentity) -> bool:
         """Return True if this is a later version of the same session."""
         return self._same_session(former) and self.origin.session_version > former.origin.session_version
 
-    def precedes(self, former: Identity) -> bool:
+    def precedes(self, former: ConnectionIdentity) -> bool:
         """Return True if this is an earlier version of the same session: it was overtaken on its way."""
         return self._same_session(former) and self.origin.session_version < former.origin.session_version
 
-    def _same_session(self, former: Identity) -> bool:
+    def _same_session(self, former: ConnectionIdentity) -> bool:
         ours, theirs = self.origin, former.origin
         return (ours.username, ours.session_id) == (theirs.username, theirs.session_id)
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedCall:
     """A call as it was placed: by whom, from where, with which offer, and what was answered."""
 
     call_id: str
     principal: Principal
     client: str
-    identity: Identity
+    identity: ConnectionIdentity
     digest: bytes
     answer: str
 
@@ -90,29 +90,29 @@ class Connections:
     """The calls that are up, by what identifies them; `max_calls` is their bound."""
 
     def __init__(self) -> None:
-        self._placed: dict[str, Placed] = {}
+        self._placed: dict[str, PlacedCall] = {}
         self._by_fingerprints: dict[tuple[str, ...], dict[str, None]] = {}
 
     def __len__(self) -> int:
         return len(self._placed)
 
-    def note(self, placed: Placed) -> None:
+    def note(self, placed: PlacedCall) -> None:
         """Remember a call."""
         self._placed[placed.call_id] = placed
         self._by_fingerprints.setdefault(placed.identity.fingerprints, {})[placed.call_id] = None
 
-    def get(self, call_id: str) -> Placed | None:
+    def get(self, call_id: str) -> PlacedCall | None:
         """Return how a call was placed."""
         return self._placed.get(call_id)
 
-    def find(self, identity: Identity) -> Iterator[Placed]:
+    def find(self, identity: ConnectionIdentity) -> Iterator[PlacedCall]:
         """Return the calls that an offer continues: one, but for those that are just ending."""
         for call_id in self._by_fingerprints.get(identity.fingerprints, ()):
             placed = self._placed[call_id]
             if identity.continues(placed.identity):
                 yield placed
 
-    def update(self, call_id: str, identity: Identity) -> None:
+    def update(self, call_id: str, identity: ConnectionIdentity) -> None:
         """The call has taken a further offer, whose fingerprints are those of the first."""
         placed = self._placed.get(call_id)
         if placed is not None:

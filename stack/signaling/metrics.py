@@ -1,7 +1,7 @@
-"""What a server is measured by, for Prometheus: calls and why they ended, packets, and the times that people feel.
+"""The metrics of a server, for Prometheus: calls and why they ended, packets, and the delays that people notice.
 
 One registry for each server, so that two in one process do not mix. Totals of packets and of named drops are read
-from the media thread when somebody asks, and so is how late frames left; the other histograms fill from the
+from the media thread at each scrape, and so is how late frames left; the other histograms fill from the
 events of the calls.
 """
 
@@ -38,13 +38,15 @@ class Metrics:
         self._active = Gauge("voice_calls_active", "Calls at this moment.", registry=registry)
         self._active.set_function(lambda: len(host.calls))
         self._packets = Gauge("voice_packets", "RTP packets since the start.", ["direction"], registry=registry)
-        self._refused = Counter("voice_refused", "Requests refused at the door.", ["status"], registry=registry)
+        self._refused = Counter(
+            "voice_requests_refused", "HTTP requests that were refused.", ["status"], registry=registry
+        )
         self._setup = _histogram("voice_setup_seconds", "From the offer to the connection.", registry, _SETUP)
         self._response = _histogram(
             "voice_response_seconds", "From the end of a turn to the reply.", registry, _RESPONSE
         )
         self._stop = _histogram(
-            "voice_stop_seconds", "From the first speech over a reply to silence.", registry, _STOP
+            "voice_barge_in_seconds", "From the first speech over a reply to its last packet.", registry, _STOP
         )
         self._lateness = _LatenessCollector()
         registry.register(self._lateness)
@@ -83,7 +85,7 @@ class Metrics:
 
 
 class _LatenessCollector:
-    """Shows the tally that the media thread keeps of each frame: calls pay nothing for Prometheus."""
+    """Shows the tally that the media thread keeps of each frame: a frame costs nothing more for Prometheus."""
 
     def __init__(self) -> None:
         self.latest = Lateness()

@@ -12,9 +12,9 @@ from typing import Any
 from aiohttp import web
 
 from stack.aio import Call
-from stack.signaling.door import DOOR, Refused, read_json
-from stack.signaling.pipecat import PipecatLine
+from stack.signaling.pipecat import RtviSession
 from stack.signaling.security import Scope
+from stack.signaling.service import SERVICE, RequestRefused, read_json
 
 MAX_CANDIDATES = 100
 _RESTARTED: web.AppKey[dict[str, str]] = web.AppKey("calls under the pc_id of an earlier one", dict)
@@ -22,7 +22,7 @@ routes = web.RouteTableDef()
 
 
 def prepare(app: web.Application) -> None:
-    """Add the door to an application."""
+    """Add the routes to an application."""
     app[_RESTARTED] = {}
     app.add_routes(routes)
 
@@ -30,22 +30,22 @@ def prepare(app: web.Application) -> None:
 @routes.post("/api/offer")
 async def post_offer(request: web.Request) -> web.Response:
     """Take an offer as JSON."""
-    door = request.app[DOOR]
-    principal = door.admit(request, Scope.CALL)
+    service = request.app[SERVICE]
+    principal = service.authorise(request, Scope.CALL)
     body = await read_json(request)
     sdp, pc_id = _read(body)
     former = _find(request, pc_id) if pc_id is not None else None
     if former is not None and body.get("restart_pc") is not True:
         return await _renegotiate(request, former, sdp, str(pc_id))
     session = {**principal.session, **_session(body)}
-    taken = await door.accept(request, principal, sdp, session, replaces=former)
+    taken = await service.accept(request, principal, sdp, session, replaces=former)
     call, name = taken.call, taken.call.id
     if "restart_pc" in body and taken.is_new:
-        PipecatLine(call)
+        RtviSession(call)
     if former is not None and pc_id is not None:
         name = pc_id
         restarted = request.app[_RESTARTED]
-        for gone in [key for key, value in restarted.items() if value not in door.host.calls]:
+        for gone in [key for key, value in restarted.items() if value not in service.host.calls]:
             del restarted[gone]
         restarted[name] = call.id
         former.hang_up()
@@ -53,12 +53,12 @@ async def post_offer(request: web.Request) -> web.Response:
 
 
 def _read(body: dict[str, Any]) -> tuple[str, str | None]:
-    """Return the SDP and the `pc_id`; raises `Refused` for a body that is no offer."""
+    """Return the SDP and the `pc_id`; raises `RequestRefused` for a body that is no offer."""
     sdp, pc_id = body.get("sdp"), body.get("pc_id")
     if not isinstance(sdp, str) or body.get("type", "offer") != "offer":
-        raise Refused(400, 'the body must be {"sdp": "…", "type": "offer"}')
+        raise RequestRefused(400, 'the body must be {"sdp": "…", "type": "offer"}')
     if not isinstance(pc_id, str | None) or not isinstance(body.get("restart_pc"), bool | None):
-        raise Refused(400, "pc_id is a text and restart_pc is true or false")
+        raise RequestRefused(400, "pc_id is a text and restart_pc is true or false")
     return sdp, pc_id
 
 
@@ -68,7 +68,7 @@ def _session(body: dict[str, Any]) -> dict[str, Any]:
         given = body.get(name)
         if given is not None:
             if not isinstance(given, dict):
-                raise Refused(400, f"{name} is an object")
+                raise RequestRefused(400, f"{name} is an object")
             return given
     return {}
 
@@ -76,12 +76,12 @@ def _session(body: dict[str, Any]) -> dict[str, Any]:
 async def _renegotiate(request: web.Request, call: Call, sdp: str, pc_id: str) -> web.Response:
     """Answer a further offer of a connection that is up; where that cannot be, have a new one made."""
     try:
-        changed = await request.app[DOOR].renegotiate(request, call, sdp)
-    except Refused as refused:
+        changed = await request.app[SERVICE].renegotiate(request, call, sdp)
+    except RequestRefused as refused:
         if refused.status != 409:
             raise
         # anything but 4xx makes Pipecat's client come again with a new connection
-        raise Refused(503, f"{refused.message}; come with restart_pc", **{"Retry-After": "1"}) from refused
+        raise RequestRefused(503, f"{refused.message}; come with restart_pc", **{"Retry-After": "1"}) from refused
     return web.json_response({"sdp": changed.answer, "type": "answer", "pc_id": pc_id})
 
 
@@ -91,23 +91,23 @@ async def patch_offer(request: web.Request) -> web.Response:
     body = await read_json(request)
     pc_id, given = body.get("pc_id"), body.get("candidates")
     if not isinstance(pc_id, str) or not isinstance(given, list) or len(given) > MAX_CANDIDATES:
-        raise Refused(400, 'the body must be {"pc_id": "…", "candidates": […]}')
+        raise RequestRefused(400, 'the body must be {"pc_id": "…", "candidates": […]}')
     # The end of the candidates is written as null, as {} or as "" (W3C webrtc-pc §4.8.1): nothing follows from it.
     lines = [entry.get("candidate") if isinstance(entry, dict) else entry for entry in given]
     if not all(line is None or isinstance(line, str) for line in lines):
-        raise Refused(400, "a candidate is an object with a candidate line")
+        raise RequestRefused(400, "a candidate is an object with a candidate line")
     call = _find(request, pc_id)
     if call is None:
-        raise Refused(404, "no such call")
-    await request.app[DOOR].host.add_remote_candidates(call, [str(line) for line in lines if line])
+        raise RequestRefused(404, "no such call")
+    await request.app[SERVICE].host.add_remote_candidates(call, [str(line) for line in lines if line])
     return web.json_response({"status": "success"})
 
 
 def _find(request: web.Request, pc_id: str) -> Call | None:
-    """Return the call that goes by this name, if the asker may steer it."""
+    """Return the call that goes by this name, if the client may steer it."""
     try:
-        return request.app[DOOR].find_call(request, request.app[_RESTARTED].get(pc_id, pc_id))
-    except Refused as refused:
+        return request.app[SERVICE].find_call(request, request.app[_RESTARTED].get(pc_id, pc_id))
+    except RequestRefused as refused:
         if refused.status == 404:
             return None
         raise

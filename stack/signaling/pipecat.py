@@ -68,7 +68,7 @@ def translate(event: ev.ConversationEvent) -> list[Message]:
     return []
 
 
-class PipecatLine:
+class RtviSession:
     """The RTVI side of one call. It lives as long as the call."""
 
     def __init__(self, call: Call) -> None:
@@ -99,7 +99,7 @@ class PipecatLine:
         async for event in self._watching:
             if self._ready:
                 for message in translate(event):
-                    self._tell(message)
+                    self._enqueue(message)
 
     async def _send(self, channel: DataChannel) -> None:
         while True:
@@ -109,7 +109,7 @@ class PipecatLine:
             except StackError:
                 return
 
-    def _tell(self, message: Message) -> None:
+    def _enqueue(self, message: Message) -> None:
         if not self._out.full():
             self._out.put_nowait(message)
 
@@ -122,7 +122,7 @@ class PipecatLine:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            self._tell(_rtvi("error", {"error": "a message is a JSON object", "fatal": False}))
+            self._enqueue(_rtvi("error", {"error": "a message is a JSON object", "fatal": False}))
             return
         if message.get("type") == "signalling" or message.get("label") != LABEL:
             return
@@ -134,7 +134,7 @@ class PipecatLine:
             case "client-ready":
                 self._ready = True
                 about = {"library": "voice-stack"}
-                self._tell(_rtvi("bot-ready", {"version": VERSION, "about": about}, message_id))
+                self._enqueue(_rtvi("bot-ready", {"version": VERSION, "about": about}, message_id))
             case "disconnect-bot":
                 self._call.hang_up()
             case "send-text":
@@ -156,4 +156,4 @@ class PipecatLine:
             self._call.control.hand_over(typed_turn(content))
 
     def _refuse(self, message_id: str, why: str) -> None:
-        self._tell(_rtvi("error-response", {"error": why}, message_id))
+        self._enqueue(_rtvi("error-response", {"error": why}, message_id))

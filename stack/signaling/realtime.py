@@ -6,7 +6,7 @@
     WS   /v1/realtime?call_id={id}        the events of a call that is up, and control over it
 
 A session's events go to the data channel `oai-events`, which the client opens, and to every WebSocket that has
-joined; whoever says something is answered like the others, errors come to it alone. `realtime_session.py` does the
+joined; an error goes to the one alone whose event it is about. `realtime_session.py` does the
 translation; this file moves it. Where the program passes a model's own events through (the bridge), only the calls
 and the secrets are ours.
 
@@ -31,23 +31,23 @@ from aiohttp import BodyPartReader, WSMsgType, web
 from stack.aio import Call, DataChannel
 from stack.core.errors import LocalError, StackError
 from stack.sctp import ChannelClosedError
-from stack.signaling.door import DOOR, Refused, below, parse_json, read_json, read_text
 from stack.signaling.realtime_parts import (
     AddContext,
+    AwaitReply,
     Clear,
-    Command,
     Commit,
     Configure,
     Event,
-    Expect,
     FinishTool,
     HandOver,
-    Interrupt,
+    InterruptReply,
+    SessionCommand,
 )
 from stack.signaling.realtime_schema import InvalidField
 from stack.signaling.realtime_session import RealtimeSession
 from stack.signaling.realtime_settings import DEFAULT_SESSION, merge_session, merge_unchecked
 from stack.signaling.security import Scope
+from stack.signaling.service import SERVICE, RequestRefused, location_below, parse_json, read_json, read_text
 from stack.voice.commands import ClearUtterance, CommitUtterance, OpenUtterance
 from stack.voice.events import ContextAdded, SessionUpdated, Utterance
 from stack.voice.turns import TurnMode
@@ -56,23 +56,23 @@ log = logging.getLogger("stack.realtime")
 
 CHANNEL = "oai-events"
 CALL_PREFIX = "rtc_"
-MAX_ENDS = 8
+MAX_CLIENTS = 8
 """Data channel and WebSockets that listen to one session."""
-END_BACKLOG = 1000
+CLIENT_BACKLOG = 1000
 """Events that wait for one of them; one that is slower is dropped."""
-RESPONSE_PATIENCE = 30.0
+RESPONSE_TIMEOUT = 30.0
 """Seconds for a program to begin its reply; then the response ends without a word."""
-TOOL_GRACE = 0.3
+TOOL_DELAY = 0.3
 """Seconds for a client that returned a function's output to ask for the response as well."""
 MAX_MESSAGE = 256 * 1024
-COMMIT_PATIENCE = 1.0
+COMMIT_TIMEOUT = 1.0
 """Seconds that the turn of a commit may take to come from the media thread."""
 
 routes = web.RouteTableDef()
 
 
-class RealtimeLine:
-    """The session of one call, and everybody who listens to it."""
+class RealtimeTransport:
+    """Carries the events of one call's session between its data channel, WebSockets and the call."""
 
     def __init__(self, call: Call, session: Mapping[str, Any]) -> None:
         self.call = call
@@ -80,7 +80,7 @@ class RealtimeLine:
             lambda prefix: f"{prefix}_{secrets.token_hex(10)}", session, time.time
         )  # fmt: skip
         self._session.program_takes_turns = lambda: call.control.asks_for_turns
-        self._ends: list[asyncio.Queue[Event | None]] = []
+        self._clients: list[asyncio.Queue[Event | None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._manual = False
         self._committing = False
@@ -106,8 +106,8 @@ class RealtimeLine:
             self._pump()
             if isinstance(event, Utterance):
                 self._committed.set()
-        for end in self._ends:
-            end.put_nowait(None)
+        for client in self._clients:
+            client.put_nowait(None)
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
 
@@ -116,33 +116,33 @@ class RealtimeLine:
             channel = await self.call.channels.wait_for(CHANNEL)
         except StackError:
             return
-        end = self.join()
-        self._spawn(_send_all(channel, end))
+        client = self.join()
+        self._spawn(_send_all(channel, client))
         async for message in channel:
-            self.receive(message, end)
-        self.leave(end)
+            self.receive(message, client)
+        self.leave(client)
 
     def join(self) -> asyncio.Queue[Event | None]:
         """Return a queue of what the session says from now on; None ends it. `LocalError` if all are taken."""
-        if len(self._ends) >= MAX_ENDS:
+        if len(self._clients) >= MAX_CLIENTS:
             raise LocalError("too many listen to this session")
-        end: asyncio.Queue[Event | None] = asyncio.Queue(END_BACKLOG + 1)
-        self._ends.append(end)
-        end.put_nowait(self._session.greeting())
-        return end
+        client: asyncio.Queue[Event | None] = asyncio.Queue(CLIENT_BACKLOG + 1)
+        self._clients.append(client)
+        client.put_nowait(self._session.greeting())
+        return client
 
-    def leave(self, end: asyncio.Queue[Event | None]) -> None:
-        """Whoever joined is gone."""
-        if end in self._ends:
-            self._ends.remove(end)
+    def leave(self, client: asyncio.Queue[Event | None]) -> None:
+        """That client is gone."""
+        if client in self._clients:
+            self._clients.remove(client)
 
-    def receive(self, text: str | bytes, end: asyncio.Queue[Event | None]) -> None:
-        """Take what somebody who joined says.
+    def receive(self, text: str | bytes, client: asyncio.Queue[Event | None]) -> None:
+        """Take an event of a client that joined.
 
         A commit is done by the media thread; what is said after it waits, so that the order is kept.
         """
-        if self._committing and len(self._held) < END_BACKLOG:
-            self._held.append((text, end))
+        if self._committing and len(self._held) < CLIENT_BACKLOG:
+            self._held.append((text, client))
             return
         message: object = None
         if isinstance(text, str) and len(text) <= MAX_MESSAGE:
@@ -152,25 +152,25 @@ class RealtimeLine:
                 message = None
         error = self._session.handle_client(message)
         if error is not None:
-            self._put(end, error)
-        self._pump(end)
+            self._put(client, error)
+        self._pump(client)
 
-    def _put(self, end: asyncio.Queue[Event | None], event: Event) -> None:
-        if end.qsize() < END_BACKLOG:
-            end.put_nowait(event)
-        elif end in self._ends:
-            self._ends.remove(end)
-            end.put_nowait(None)
+    def _put(self, client: asyncio.Queue[Event | None], event: Event) -> None:
+        if client.qsize() < CLIENT_BACKLOG:
+            client.put_nowait(event)
+        elif client in self._clients:
+            self._clients.remove(client)
+            client.put_nowait(None)
 
-    def _pump(self, asker: asyncio.Queue[Event | None] | None = None) -> None:
+    def _pump(self, sender: asyncio.Queue[Event | None] | None = None) -> None:
         """Hand on what the session has to say and to do."""
         for event in self._session.drain():
-            for end in list(self._ends):
-                self._put(end, event)
+            for client in list(self._clients):
+                self._put(client, event)
         for command in self._session.drain_commands():
-            self._do(command, asker)
+            self._do(command, sender)
 
-    def _do(self, command: Command, asker: asyncio.Queue[Event | None] | None) -> None:
+    def _do(self, command: SessionCommand, sender: asyncio.Queue[Event | None] | None) -> None:
         call = self.call
         match command:
             case Configure(settings, tools, session):
@@ -183,34 +183,34 @@ class RealtimeLine:
                     call.control.command(OpenUtterance())
             case HandOver(utterance):
                 call.control.hand_over(utterance)
-            case Interrupt():
+            case InterruptReply():
                 call.interrupt()
             case Commit(event_id):
                 self._committing = True
-                self._spawn(self._commit(event_id, asker))
+                self._spawn(self._commit(event_id, sender))
             case Clear():
                 call.control.command(ClearUtterance())
                 if self._manual:
                     call.control.command(OpenUtterance())
             case FinishTool(request, output, soon):
-                self._spawn(self._finish_tool(request, output, TOOL_GRACE if soon else 0.0))
+                self._spawn(self._finish_tool(request, output, TOOL_DELAY if soon else 0.0))
             case AddContext(role, text):
                 call.inform(ContextAdded(role, text))
-            case Expect(response_id):
+            case AwaitReply(response_id):
                 self._spawn(self._expect(response_id))
 
-    async def _commit(self, event_id: str | None, asker: asyncio.Queue[Event | None] | None) -> None:
+    async def _commit(self, event_id: str | None, sender: asyncio.Queue[Event | None] | None) -> None:
         self._committed.clear()
         try:
             committed = await self.call.control.execute(CommitUtterance())
             if committed:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(COMMIT_PATIENCE):
+                    async with asyncio.timeout(COMMIT_TIMEOUT):
                         await self._committed.wait()
         except StackError:
             return
-        if not committed and asker is not None:
-            self._put(asker, self._session.refuse(event_id))
+        if not committed and sender is not None:
+            self._put(sender, self._session.refuse(event_id))
         if self._manual:
             self.call.control.command(OpenUtterance())
         self._committing = False
@@ -223,26 +223,26 @@ class RealtimeLine:
         self.call.control.finish_tool(request, output)
 
     async def _expect(self, response_id: str) -> None:
-        await asyncio.sleep(RESPONSE_PATIENCE)
+        await asyncio.sleep(RESPONSE_TIMEOUT)
         self._session.give_up(response_id)
         self._pump()
 
 
-async def _send_all(channel: DataChannel, end: asyncio.Queue[Event | None]) -> None:
+async def _send_all(channel: DataChannel, client: asyncio.Queue[Event | None]) -> None:
     try:
-        while (event := await end.get()) is not None:
+        while (event := await client.get()) is not None:
             await channel.send(json.dumps(event))
     except (ChannelClosedError, StackError):
         log.debug("the channel %s closed while there was something to be said", channel.label)
 
 
-_LINES: web.AppKey[dict[str, RealtimeLine]] = web.AppKey("realtime lines", dict)
+_TRANSPORTS: web.AppKey[dict[str, RealtimeTransport]] = web.AppKey("realtime transports", dict)
 _PASSES_EVENTS: web.AppKey[bool] = web.AppKey("the program passes events through", bool)
 
 
 def prepare(app: web.Application, *, program_passes_events: bool = False) -> None:
-    """Add the doors to an application."""
-    app[_LINES] = {}
+    """Add the routes to an application."""
+    app[_TRANSPORTS] = {}
     app[_PASSES_EVENTS] = program_passes_events
     app.add_routes(routes)
 
@@ -250,58 +250,58 @@ def prepare(app: web.Application, *, program_passes_events: bool = False) -> Non
 @routes.post("/v1/realtime/calls")
 async def create_call(request: web.Request) -> web.Response:
     """Take an offer, alone or with a session."""
-    door = request.app[DOOR]
-    principal = door.admit(request, Scope.CALL)
+    service = request.app[SERVICE]
+    principal = service.authorise(request, Scope.CALL)
     session: dict[str, Any] = {}
     if request.content_type == "application/sdp":
         offer = await read_text(request)
     elif request.content_type == "multipart/form-data":
         offer, session = await _read_multipart(request)
     else:
-        raise Refused(415, "the offer comes as application/sdp, or in multipart/form-data with a session")
+        raise RequestRefused(415, "the offer comes as application/sdp, or in multipart/form-data with a session")
     merged = {**principal.session, **session}
     _merged(request, merged)
     if "model" in request.query:
         merged.setdefault("model", request.query["model"])
-    taken = await door.accept(request, principal, offer, merged)
+    taken = await service.accept(request, principal, offer, merged)
     call = taken.call
     if taken.is_new and not request.app[_PASSES_EVENTS]:
-        lines = request.app[_LINES]
-        for gone in lines.keys() - door.host.calls.keys():
-            del lines[gone]
-        lines[call.id] = RealtimeLine(call, merged)
+        transports = request.app[_TRANSPORTS]
+        for gone in transports.keys() - service.host.calls.keys():
+            del transports[gone]
+        transports[call.id] = RealtimeTransport(call, merged)
     return web.Response(
         status=201,
         text=taken.answer,
         content_type="application/sdp",
-        headers={"Location": below(request, CALL_PREFIX + call.id)},
+        headers={"Location": location_below(request, CALL_PREFIX + call.id)},
     )
 
 
 async def _read_multipart(request: web.Request) -> tuple[str, dict[str, Any]]:
     parts: dict[str, str] = {}
-    limit = request.app[DOOR].config.max_body
+    limit = request.app[SERVICE].config.max_body
     try:
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader) or part.name not in ("sdp", "session") or part.name in parts:
-                raise Refused(400, "the parts of the form are one sdp and, if any, one session")
+                raise RequestRefused(400, "the parts of the form are one sdp and, if any, one session")
             data = bytearray()
             while chunk := await part.read_chunk(8192):
                 data += chunk
                 if len(data) > limit:
-                    raise Refused(413, f"the body is larger than {limit} bytes")
+                    raise RequestRefused(413, f"the body is larger than {limit} bytes")
             parts[part.name] = data.decode()
     except UnicodeDecodeError as error:
-        raise Refused(400, "the form is not UTF-8") from error
+        raise RequestRefused(400, "the form is not UTF-8") from error
     except (ValueError, AssertionError) as error:
-        raise Refused(400, "the body is not multipart/form-data") from error
+        raise RequestRefused(400, "the body is not multipart/form-data") from error
     if "sdp" not in parts:
-        raise Refused(400, "the form has no part named sdp")
+        raise RequestRefused(400, "the form has no part named sdp")
     return parts["sdp"], parse_json(parts["session"]) if "session" in parts else {}
 
 
 def _merged(request: web.Request, session: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the whole session that begins with these fields; raises `Refused` for what cannot be.
+    """Return the whole session that begins with these fields; raises `RequestRefused` for what cannot be.
 
     Where the program passes a model's events through, the fields are the model's to judge.
     """
@@ -309,7 +309,7 @@ def _merged(request: web.Request, session: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return merge(DEFAULT_SESSION, session)
     except InvalidField as error:
-        refused = Refused(400, str(error))
+        refused = RequestRefused(400, str(error))
         refused.code, refused.param = error.code, error.param
         raise refused from error
 
@@ -317,20 +317,20 @@ def _merged(request: web.Request, session: Mapping[str, Any]) -> dict[str, Any]:
 @routes.post("/v1/realtime/client_secrets")
 async def create_secret(request: web.Request) -> web.Response:
     """Make a secret that a browser may have."""
-    door = request.app[DOOR]
-    door.admit(request, Scope.SECRETS)
+    service = request.app[SERVICE]
+    service.authorise(request, Scope.SECRETS)
     body = await read_json(request) if request.can_read_body else {}
     expiry = body.get("expires_after") or {}
     seconds = expiry.get("seconds", 600) if isinstance(expiry, dict) else None
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 10 <= seconds <= 7200:
-        refused = Refused(400, "expires_after.seconds is a number from 10 to 7200")
+        refused = RequestRefused(400, "expires_after.seconds is a number from 10 to 7200")
         refused.param = "expires_after.seconds"
         raise refused
     session = body.get("session") or {}
     if not isinstance(session, dict):
-        raise Refused(400, "session is an object")
+        raise RequestRefused(400, "session is an object")
     told = {**_merged(request, session), "object": "realtime.session"}
-    value, expires_at = door.keys.make_secret(seconds, session)
+    value, expires_at = service.keys.make_secret(seconds, session)
     return web.json_response({"value": value, "expires_at": expires_at, "session": told})
 
 
@@ -338,7 +338,7 @@ async def create_secret(request: web.Request) -> web.Response:
 async def hang_up(request: web.Request) -> web.Response:
     """End a call."""
     call_id = request.match_info["call_id"].removeprefix(CALL_PREFIX)
-    request.app[DOOR].find_call(request, call_id).hang_up()
+    request.app[SERVICE].find_call(request, call_id).hang_up()
     return web.Response(status=200)
 
 
@@ -347,35 +347,35 @@ async def sideband(request: web.Request) -> web.StreamResponse:
     """Join a call's session over a WebSocket."""
     call_id = request.query.get("call_id")
     if call_id is None:
-        raise Refused(400, "only calls that are up can be joined here: say ?call_id=")
-    call = request.app[DOOR].find_call(request, call_id.removeprefix(CALL_PREFIX))
-    line = request.app[_LINES].get(call.id)
-    if line is None:
-        raise Refused(404, "this call has no session of ours")
+        raise RequestRefused(400, "only calls that are up can be joined here: say ?call_id=")
+    call = request.app[SERVICE].find_call(request, call_id.removeprefix(CALL_PREFIX))
+    transport = request.app[_TRANSPORTS].get(call.id)
+    if transport is None:
+        raise RequestRefused(404, "this call has no session of ours")
     try:
-        end = line.join()
+        client = transport.join()
     except LocalError as error:
-        raise Refused(429, str(error)) from error
+        raise RequestRefused(429, str(error)) from error
     socket = web.WebSocketResponse(protocols=("realtime",), max_msg_size=MAX_MESSAGE, heartbeat=30.0)
     sending: asyncio.Task[None] | None = None
     try:
         await socket.prepare(request)
-        sending = asyncio.create_task(_send_to_socket(socket, end))
+        sending = asyncio.create_task(_send_to_socket(socket, client))
         async for message in socket:
             if message.type is WSMsgType.TEXT:
-                line.receive(message.data, end)
+                transport.receive(message.data, client)
             elif message.type is WSMsgType.BINARY:
-                line.receive(b"", end)
+                transport.receive(b"", client)
     finally:
-        line.leave(end)
+        transport.leave(client)
         if sending is not None:
             sending.cancel()
     return socket
 
 
-async def _send_to_socket(socket: web.WebSocketResponse, end: asyncio.Queue[Event | None]) -> None:
+async def _send_to_socket(socket: web.WebSocketResponse, client: asyncio.Queue[Event | None]) -> None:
     try:
-        while (event := await end.get()) is not None:
+        while (event := await client.get()) is not None:
             await socket.send_str(json.dumps(event))
         await socket.close()
     except (ConnectionError, RuntimeError):

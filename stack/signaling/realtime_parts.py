@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from stack.aio import Tool
+from stack.core.errors import RemoteError
 from stack.voice import events as ev
 from stack.voice.turns import TurnSettings
 from stack.voice.vad import DETECTOR_RATE
@@ -37,7 +38,7 @@ class HandOver:
 
 
 @dataclass(frozen=True, slots=True)
-class Interrupt:
+class InterruptReply:
     """Drop the reply that is being spoken."""
 
 
@@ -71,17 +72,19 @@ class AddContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Expect:
+class AwaitReply:
     """Call `give_up` with this response if the program lets it wait for too long."""
 
     response_id: str
 
 
-Command: TypeAlias = Configure | HandOver | Interrupt | Commit | Clear | FinishTool | AddContext | Expect
+SessionCommand: TypeAlias = (
+    Configure | HandOver | InterruptReply | Commit | Clear | FinishTool | AddContext | AwaitReply
+)
 
 
-class Refusal(Exception):
-    """A client event that is not taken: why, the code, and the field that is to blame."""
+class EventRefused(RemoteError):
+    """A client event that is refused: why, OpenAI's code for it, and the field that is to blame."""
 
     def __init__(self, message: str, code: str, param: str | None = None) -> None:
         super().__init__(message)

@@ -26,18 +26,18 @@ class InvalidField(ParseError):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FieldType:
     """What a value is: one of `types`, one of `values`, and if it is an object, with which fields."""
 
     name: str
     types: tuple[type, ...]
     values: tuple[object, ...] = ()
-    fields: Mapping[str, Kind] | None = None
+    fields: Mapping[str, FieldType] | None = None
     required: tuple[str, ...] = ()
     nullable: bool = False
-    variants: Mapping[str, Kind] = field(default_factory=dict)
+    variants: Mapping[str, FieldType] = field(default_factory=dict)
     """For objects whose fields depend on their `type`: the kind of each."""
-    items: Kind | None = None
+    items: FieldType | None = None
     """For lists: the kind of each element."""
     lowest: float | None = None
     highest: float | None = None
@@ -72,7 +72,7 @@ class Kind:
             chosen = value.get("type")
             if "type" not in value:
                 raise missing(f"{param}.type")
-            Kind("a string", (str,), tuple(self.variants)).check(chosen, f"{param}.type")
+            FieldType("a string", (str,), tuple(self.variants)).check(chosen, f"{param}.type")
             self.variants[str(chosen)]._check_object(value, param)
             return
         if self.fields is None:
@@ -111,38 +111,40 @@ def _kind_of(value: object) -> str:
     return "an object"
 
 
-def _object(fields: Mapping[str, Kind], *required: str, nullable: bool = False) -> Kind:
-    return Kind("an object", (dict,), fields=fields, required=required, nullable=nullable)
+def _object(fields: Mapping[str, FieldType], *required: str, nullable: bool = False) -> FieldType:
+    return FieldType("an object", (dict,), fields=fields, required=required, nullable=nullable)
 
 
-def _one_of(*values: str) -> Kind:
-    return Kind(f"one of {', '.join(repr(value) for value in values)}", (str,), values)
+def _one_of(*values: str) -> FieldType:
+    return FieldType(f"one of {', '.join(repr(value) for value in values)}", (str,), values)
 
 
-def _list(items: Kind, *, nullable: bool = False) -> Kind:
-    return Kind("an array", (list,), items=items, nullable=nullable)
+def _list(items: FieldType, *, nullable: bool = False) -> FieldType:
+    return FieldType("an array", (list,), items=items, nullable=nullable)
 
 
-_TEXT: Final = Kind("a string", (str,))
-_TEXT_OR_NULL: Final = Kind("a string", (str,), nullable=True)
-_FLAG: Final = Kind("a boolean", (bool,))
-_ANY_OBJECT: Final = Kind("an object", (dict,), nullable=True)
-_MILLISECONDS: Final = Kind("an integer", (int, float), lowest=0, highest=600_000)
+_TEXT: Final = FieldType("a string", (str,))
+_TEXT_OR_NULL: Final = FieldType("a string", (str,), nullable=True)
+_FLAG: Final = FieldType("a boolean", (bool,))
+_ANY_OBJECT: Final = FieldType("an object", (dict,), nullable=True)
+_MILLISECONDS: Final = FieldType("an integer", (int, float), lowest=0, highest=600_000)
 _MODALITIES: Final = _list(_one_of("audio", "text"))
-_TOKENS: Final = Kind("an integer or 'inf'", (int, str), ("inf",), lowest=1, highest=4096)
-_TOOL_CHOICE: Final = Kind("a string or an object", (str, dict), ("auto", "none", "required"))
-_ID: Final = Kind("a string", (str,))
+_TOKENS: Final = FieldType("an integer or 'inf'", (int, str), ("inf",), lowest=1, highest=4096)
+_TOOL_CHOICE: Final = FieldType("a string or an object", (str, dict), ("auto", "none", "required"))
+_ID: Final = FieldType("a string", (str,))
 
-_FORMAT: Final = Kind(
+_FORMAT: Final = FieldType(
     "an object",
     (dict,),
     variants={
-        "audio/pcm": _object({"type": _TEXT, "rate": Kind("an integer", (int,), lowest=24_000, highest=24_000)}),
+        "audio/pcm": _object(
+            {"type": _TEXT, "rate": FieldType("an integer", (int,), lowest=24_000, highest=24_000)}
+        ),
         "audio/pcmu": _object({"type": _TEXT}),
         "audio/pcma": _object({"type": _TEXT}),
     },
 )
-_DETECTION: Final = Kind(
+_DETECTION: Final = FieldType(
     "an object",
     (dict,),
     nullable=True,
@@ -153,10 +155,10 @@ _DETECTION: Final = Kind(
                 "create_response": _FLAG,
                 "interrupt_response": _FLAG,
                 "model_version": _TEXT,  # which OpenAI's own client knows
-                "threshold": Kind("a decimal", (int, float), lowest=0, highest=1),
+                "threshold": FieldType("a decimal", (int, float), lowest=0, highest=1),
                 "prefix_padding_ms": _MILLISECONDS,
                 "silence_duration_ms": _MILLISECONDS,
-                "idle_timeout_ms": Kind("an integer", (int, float), nullable=True, lowest=0, highest=600_000),
+                "idle_timeout_ms": FieldType("an integer", (int, float), nullable=True, lowest=0, highest=600_000),
             }
         ),
         "semantic_vad": _object(
@@ -170,7 +172,7 @@ _DETECTION: Final = Kind(
         ),
     },
 )
-_TOOL: Final = Kind(
+_TOOL: Final = FieldType(
     "an object",
     (dict,),
     variants={
@@ -179,12 +181,12 @@ _TOOL: Final = Kind(
         )
     },
 )
-_VOICE: Final = Kind("a string or an object", (str, dict), fields={"id": _TEXT}, required=("id",))
+_VOICE: Final = FieldType("a string or an object", (str, dict), fields={"id": _TEXT}, required=("id",))
 _INPUT: Final = _object(
     {
         "format": _FORMAT,
         "noise_reduction": _object(
-            {"type": _one_of("near_field", "far_field"), "strength": Kind("a decimal", (int, float))},
+            {"type": _one_of("near_field", "far_field"), "strength": FieldType("a decimal", (int, float))},
             nullable=True,
         ),
         "transcription": _object(
@@ -214,13 +216,15 @@ SESSION: Final = _object(
         "parallel_tool_calls": _FLAG,
         "prompt": _ANY_OBJECT,
         "reasoning": _ANY_OBJECT,
-        "tracing": Kind("a string or an object", (str, dict), ("auto",), nullable=True),
-        "truncation": Kind("a string or an object", (str, dict), ("auto", "disabled")),
+        "tracing": FieldType("a string or an object", (str, dict), ("auto",), nullable=True),
+        "truncation": FieldType("a string or an object", (str, dict), ("auto", "disabled")),
         "include": _list(_one_of("item.input_audio_transcription.logprobs"), nullable=True),
         "audio": _object(
             {
                 "input": _INPUT,
-                "output": _object({**_OUTPUT, "speed": Kind("a decimal", (int, float), lowest=0.25, highest=1.5)}),
+                "output": _object(
+                    {**_OUTPUT, "speed": FieldType("a decimal", (int, float), lowest=0.25, highest=1.5)}
+                ),
             }
         ),
     }
@@ -234,7 +238,7 @@ RESPONSE: Final = _object(
         "input": _list(_ANY_OBJECT),
         "instructions": _TEXT,
         "max_output_tokens": _TOKENS,
-        "metadata": Kind("an object", (dict,), nullable=True),
+        "metadata": FieldType("an object", (dict,), nullable=True),
         "output_modalities": _MODALITIES,
         "parallel_tool_calls": _FLAG,
         "prompt": _ANY_OBJECT,
@@ -246,9 +250,9 @@ RESPONSE: Final = _object(
 )
 
 
-def _parts(*types: str) -> Kind:
+def _parts(*types: str) -> FieldType:
     part = _object({"type": _TEXT, "text": _TEXT}, "text")
-    return _list(Kind("an object", (dict,), variants=dict.fromkeys(types, part)))
+    return _list(FieldType("an object", (dict,), variants=dict.fromkeys(types, part)))
 
 
 _ITEM_HEAD: Final = {
@@ -268,7 +272,7 @@ MAX_METADATA = 16
 
 def check_item(item: object) -> dict[str, Any]:
     """Return an item that a client may create: a message of text, or the output of a function."""
-    Kind("an object", (dict,)).check(item, "item")
+    FieldType("an object", (dict,)).check(item, "item")
     assert isinstance(item, dict)
     if "type" not in item:
         raise missing("item.type")
@@ -295,20 +299,20 @@ def check_metadata(metadata: Mapping[str, Any], param: str) -> None:
 
 _EVENT: Final = {"type": _TEXT, "event_id": _TEXT_OR_NULL}
 _PREVIOUS: Final = {"previous_item_id": _TEXT_OR_NULL}
-EVENTS: Final[Mapping[str, Kind]] = {
-    "session.update": _object({**_EVENT, "session": Kind("an object", (dict,))}, "session"),
+EVENTS: Final[Mapping[str, FieldType]] = {
+    "session.update": _object({**_EVENT, "session": FieldType("an object", (dict,))}, "session"),
     "input_audio_buffer.append": _object({**_EVENT, "audio": _TEXT}, "audio"),
     "input_audio_buffer.commit": _object(_EVENT),
     "input_audio_buffer.clear": _object(_EVENT),
-    "conversation.item.create": _object({**_EVENT, **_PREVIOUS, "item": Kind("an object", (dict,))}, "item"),
+    "conversation.item.create": _object({**_EVENT, **_PREVIOUS, "item": FieldType("an object", (dict,))}, "item"),
     "conversation.item.retrieve": _object({**_EVENT, "item_id": _ID}, "item_id"),
     "conversation.item.delete": _object({**_EVENT, "item_id": _ID}, "item_id"),
     "conversation.item.truncate": _object(
         {
             **_EVENT,
             "item_id": _ID,
-            "content_index": Kind("an integer", (int,), lowest=0),
-            "audio_end_ms": Kind("an integer", (int,), lowest=0),
+            "content_index": FieldType("an integer", (int,), lowest=0),
+            "audio_end_ms": FieldType("an integer", (int,), lowest=0),
         },
         "item_id",
         "content_index",

@@ -23,17 +23,17 @@ from msgspec import structs
 
 from stack.signaling.realtime_parts import (
     AddContext,
+    AwaitReply,
     Clear,
-    Command,
     Commit,
     Configure,
     Event,
-    Expect,
+    EventRefused,
     FinishTool,
     HandOver,
-    Interrupt,
+    InterruptReply,
     Items,
-    Refusal,
+    SessionCommand,
     copy_item,
     make_message,
     milliseconds,
@@ -93,14 +93,14 @@ class RealtimeSession:
         self._owed = False
         self._last_reply = 0
         self._out: list[Event] = []
-        self._commands: list[Command] = [Configure(self._settings, read_tools(self.session))]
+        self._commands: list[SessionCommand] = [Configure(self._settings, read_tools(self.session))]
 
     def drain(self) -> list[Event]:
         """Return the events for the client since the last call."""
         out, self._out = self._out, []
         return out
 
-    def drain_commands(self) -> list[Command]:
+    def drain_commands(self) -> list[SessionCommand]:
         """Return what the call has to do since the last call."""
         commands, self._commands = self._commands, []
         return commands
@@ -112,7 +112,7 @@ class RealtimeSession:
     def _event(self, kind: str, **fields: Any) -> Event:
         return {"type": kind, "event_id": self._ident("event"), **fields}
 
-    def _tell(self, kind: str, **fields: Any) -> None:
+    def _emit(self, kind: str, **fields: Any) -> None:
         self._out.append(self._event(kind, **fields))
 
     # -- what the call says ----------------------------------------------------------------------------------
@@ -124,11 +124,11 @@ class RealtimeSession:
                 if self._settings.mode is not TurnMode.MANUAL:
                     self._input_item = self._input_item or self._ident("item")
                     start = milliseconds(event.media_time)
-                    self._tell("input_audio_buffer.speech_started", audio_start_ms=start, item_id=self._input_item)
+                    self._emit("input_audio_buffer.speech_started", audio_start_ms=start, item_id=self._input_item)
             case ev.UserStoppedSpeaking():
                 if self._input_item is not None:
                     end = milliseconds(event.media_time)
-                    self._tell("input_audio_buffer.speech_stopped", audio_end_ms=end, item_id=self._input_item)
+                    self._emit("input_audio_buffer.speech_stopped", audio_end_ms=end, item_id=self._input_item)
             case ev.Utterance():
                 self._on_utterance(event)
             case ev.ReplyStarted():
@@ -147,13 +147,13 @@ class RealtimeSession:
                 self._on_idle()
             case ev.KeyPressed():
                 received = int(self._clock())
-                self._tell("input_audio_buffer.dtmf_event_received", event=event.digit, received_at=received)
+                self._emit("input_audio_buffer.dtmf_event_received", event=event.digit, received_at=received)
 
     def _on_utterance(self, utterance: ev.Utterance) -> None:
         item_id, self._input_item = self._input_item or self._ident("item"), None
         previous = self._items.last
         self._spoken_item = item_id
-        self._tell("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
+        self._emit("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
         content = [{"type": "input_audio", "transcript": None}]
         self._add_item(make_message(item_id, "user", content, "completed"), done=True)
         self._remember(item_id, utterance)
@@ -169,7 +169,7 @@ class RealtimeSession:
     def _on_idle(self) -> None:
         item = self._ident("item")
         at = milliseconds(self._settings.idle_timeout_ms or 0) // 1000
-        self._tell(
+        self._emit(
             "input_audio_buffer.timeout_triggered", item_id=item, audio_start_ms=0, audio_end_ms=at
         )  # fmt: skip
 
@@ -179,11 +179,11 @@ class RealtimeSession:
             return
         kind, item_id = "conversation.item.input_audio_transcription", self._spoken_item
         if not final:
-            self._tell(f"{kind}.delta", item_id=item_id, content_index=0, delta=text)
+            self._emit(f"{kind}.delta", item_id=item_id, content_index=0, delta=text)
             return
         spoken["content"][0]["transcript"] = text
         usage = {"type": "duration", "seconds": 0.0}
-        self._tell(f"{kind}.completed", item_id=item_id, content_index=0, transcript=text, usage=usage)
+        self._emit(f"{kind}.completed", item_id=item_id, content_index=0, transcript=text, usage=usage)
 
     # -- responses -------------------------------------------------------------------------------------------
 
@@ -191,8 +191,8 @@ class RealtimeSession:
         """Begin a response, and let the program have what was said or typed since the last one."""
         response = self._response = _Response(self._ident("resp"), metadata)
         self._drop_next = False
-        self._tell("response.created", response=self._describe(response, "in_progress"))
-        self._commands.append(Expect(response.id))
+        self._emit("response.created", response=self._describe(response, "in_progress"))
+        self._commands.append(AwaitReply(response.id))
         pending, self._pending = self._pending, {}
         self._commands.extend(HandOver(utterance) for utterance in pending.values())
         return response
@@ -212,10 +212,10 @@ class RealtimeSession:
         if response.reply is None:
             response.reply = self._last_reply = reply
             item = response.message = make_message(self._ident("item"), "assistant", [], "in_progress")
-            self._tell("response.output_item.added", item=copy_item(item), **self._place(response, item))
+            self._emit("response.output_item.added", item=copy_item(item), **self._place(response, item))
             self._add_item(item, done=False)
             part = {"type": "audio", "transcript": ""}
-            self._tell("response.content_part.added", part=part, **self._part(response))
+            self._emit("response.content_part.added", part=part, **self._part(response))
             item["content"].append({"type": "output_audio", "transcript": ""})
             response.output.append(item)
         return response
@@ -223,11 +223,11 @@ class RealtimeSession:
     def _on_reply_started(self, reply: int) -> None:
         if self._drop_next and self._response is None:  # the answer to a turn whose response was cancelled
             self._drop_next = False
-            self._commands.append(Interrupt())
+            self._commands.append(InterruptReply())
             return
         response = self._bind(reply)
         response.audible = True
-        self._tell("output_audio_buffer.started", response_id=response.id)
+        self._emit("output_audio_buffer.started", response_id=response.id)
 
     def _on_reply_text(self, reply: int, text: str) -> None:
         if self._drop_next and self._response is None:
@@ -235,7 +235,7 @@ class RealtimeSession:
         response = self._bind(reply)
         assert response.message is not None
         response.message["content"][0]["transcript"] += text
-        self._tell("response.output_audio_transcript.delta", delta=text, **self._part(response))
+        self._emit("response.output_audio_transcript.delta", delta=text, **self._part(response))
 
     def _on_reply_over(self, reply: int, heard_ms: float, interrupted: bool) -> None:
         response = self._response
@@ -250,12 +250,12 @@ class RealtimeSession:
         if not interrupted:
             self._finish("completed")
             if response.audible:
-                self._tell("output_audio_buffer.stopped", response_id=response.id)
+                self._emit("output_audio_buffer.stopped", response_id=response.id)
             item["_heard"] = heard_ms
             self._pay()
             return
         if response.audible:
-            self._tell("output_audio_buffer.cleared", response_id=response.id)
+            self._emit("output_audio_buffer.cleared", response_id=response.id)
         self._finish("cancelled", "client_cancelled" if response.cancelled else "turn_detected")
         self._truncate(item, round(heard_ms))
         self._pay()
@@ -274,15 +274,15 @@ class RealtimeSession:
             transcript = item["content"][0]["transcript"]
             part = self._part(response)
             item["status"] = "completed" if status == "completed" else "incomplete"
-            self._tell("response.output_audio.done", **part)
-            self._tell("response.output_audio_transcript.done", transcript=transcript, **part)
+            self._emit("response.output_audio.done", **part)
+            self._emit("response.output_audio_transcript.done", transcript=transcript, **part)
             done = {"type": "audio", "transcript": transcript}
-            self._tell("response.content_part.done", part=done, **part)
-            self._tell("response.output_item.done", item=copy_item(item), **self._place(response, item))
-            self._tell(
+            self._emit("response.content_part.done", part=done, **part)
+            self._emit("response.output_item.done", item=copy_item(item), **self._place(response, item))
+            self._emit(
                 "conversation.item.done", item=copy_item(item), previous_item_id=self._items.before(item["id"])
             )
-        self._tell("response.done", response=self._describe(response, status, reason))
+        self._emit("response.done", response=self._describe(response, status, reason))
 
     def _describe(self, response: _Response, status: str, reason: str | None = None) -> Event:
         details = None if status == "in_progress" else {"type": status, **({"reason": reason} if reason else {})}
@@ -313,9 +313,9 @@ class RealtimeSession:
         }
 
     def _truncate(self, item: Event, audio_end_ms: int) -> None:
-        item["content"][0].pop("transcript", None)  # nobody knows which of the words were heard
+        item["content"][0].pop("transcript", None)  # which of the words were heard is not known
         item["_heard"] = audio_end_ms
-        self._tell("conversation.item.truncated", item_id=item["id"], content_index=0, audio_end_ms=audio_end_ms)
+        self._emit("conversation.item.truncated", item_id=item["id"], content_index=0, audio_end_ms=audio_end_ms)
 
     # -- functions of the client -----------------------------------------------------------------------------
 
@@ -331,14 +331,14 @@ class RealtimeSession:
             "arguments": "",
         }
         place = self._place(response, item)
-        self._tell("response.output_item.added", item=copy_item(item), **place)
+        self._emit("response.output_item.added", item=copy_item(item), **place)
         self._add_item(item, done=False)
         call = {**place, "item_id": item["id"], "call_id": event.request}
-        self._tell("response.function_call_arguments.delta", delta=event.arguments, **call)
-        self._tell("response.function_call_arguments.done", arguments=event.arguments, name=event.name, **call)
+        self._emit("response.function_call_arguments.delta", delta=event.arguments, **call)
+        self._emit("response.function_call_arguments.done", arguments=event.arguments, name=event.name, **call)
         item.update(arguments=event.arguments, status="completed")
-        self._tell("response.output_item.done", item=copy_item(item), **place)
-        self._tell(
+        self._emit("response.output_item.done", item=copy_item(item), **place)
+        self._emit(
             "conversation.item.done", item=copy_item(item), previous_item_id=self._items.before(str(item["id"]))
         )
         response.output.append(item)
@@ -353,16 +353,16 @@ class RealtimeSession:
         event_id = message.get("event_id") if isinstance(message, dict) else None
         try:
             if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-                raise Refusal("an event is a JSON object with a type", "invalid_event", "type")
+                raise EventRefused("an event is a JSON object with a type", "invalid_event", "type")
             handler = self._HANDLERS.get(message["type"])
             if handler is None:
-                raise Refusal(f"unknown event type {message['type'][:64]!r}", "unknown_event", "type")
+                raise EventRefused(f"unknown event type {message['type'][:64]!r}", "unknown_event", "type")
             EVENTS[message["type"]].check(message, "")
             handler(self, message)
-        except Refusal as refusal:
+        except EventRefused as refusal:
             return self._error(refusal, event_id)
         except InvalidField as error:
-            return self._error(Refusal(str(error), error.code, error.param), event_id)
+            return self._error(EventRefused(str(error), error.code, error.param), event_id)
         return None
 
     def tool_finished(self, request: str) -> None:
@@ -372,10 +372,10 @@ class RealtimeSession:
     def refuse(self, event_id: str | None) -> Event:
         """Return the error for a commit of nothing."""
         return self._error(
-            Refusal("there is nothing in the input buffer", "input_audio_buffer_commit_empty"), event_id
+            EventRefused("there is nothing in the input buffer", "input_audio_buffer_commit_empty"), event_id
         )
 
-    def _error(self, refusal: Refusal, event_id: object) -> Event:
+    def _error(self, refusal: EventRefused, event_id: object) -> Event:
         error = {
             "type": "invalid_request_error",
             "code": refusal.code,
@@ -389,10 +389,10 @@ class RealtimeSession:
         self.session = update_session(self.session, message["session"])
         self._settings = read_turns(self.session)
         self._commands.append(Configure(self._settings, read_tools(self.session), self.session))
-        self._tell("session.updated", session=self.session)
+        self._emit("session.updated", session=self.session)
 
     def _append(self, message: Event) -> None:
-        raise Refusal("the sound of this call comes on its track", "not_supported", "type")
+        raise EventRefused("the sound of this call comes on its track", "not_supported", "type")
 
     def _commit(self, message: Event) -> None:
         event_id = message.get("event_id")
@@ -401,21 +401,21 @@ class RealtimeSession:
     def _clear(self, message: Event) -> None:
         self._input_item = None
         self._commands.append(Clear())
-        self._tell("input_audio_buffer.cleared")
+        self._emit("input_audio_buffer.cleared")
 
     def _item_create(self, message: Event) -> None:
         given, previous = check_item(message["item"]), message.get("previous_item_id")
         item = {**given, "id": given.get("id") or self._ident("item"), "object": "realtime.item"}
         item["status"] = "completed"
         if item["id"] in self._items:
-            raise Refusal("an item's id is a string that is not taken", "invalid_value", "item.id")
+            raise EventRefused("an item's id is a string that is not taken", "invalid_value", "item.id")
         if previous not in (None, "root") and previous not in self._items:
-            raise Refusal("there is no such item", "item_not_found", "previous_item_id")
+            raise EventRefused("there is no such item", "item_not_found", "previous_item_id")
         if item["type"] == "function_call_output":
             call_id = item["call_id"]
             if call_id not in self._tools:
                 message_ = f"Tool call ID {call_id[:64]!r} not found in conversation."
-                raise Refusal(message_, "invalid_tool_call_id", "item.call_id")
+                raise EventRefused(message_, "invalid_tool_call_id", "item.call_id")
             del self._tools[call_id]
             self._outputs[call_id] = item["output"]
             self._commands.append(FinishTool(call_id, item["output"], soon=True))
@@ -434,38 +434,38 @@ class RealtimeSession:
             del self._pending[next(iter(self._pending))]
 
     def _item_retrieve(self, message: Event) -> None:
-        self._tell("conversation.item.retrieved", item=copy_item(self._known(message)))
+        self._emit("conversation.item.retrieved", item=copy_item(self._known(message)))
 
     def _item_delete(self, message: Event) -> None:
         item = self._known(message)
         self._items.remove(item["id"])
         self._pending.pop(item["id"], None)
-        self._tell("conversation.item.deleted", item_id=item["id"])
+        self._emit("conversation.item.deleted", item_id=item["id"])
 
     def _item_truncate(self, message: Event) -> None:
         item, at = self._known(message), message["audio_end_ms"]
         content = item.get("content") or [{}]
         if item.get("role") != "assistant" or content[0].get("type") != "output_audio":
-            raise Refusal("only what was said aloud can be truncated", "invalid_value", "item_id")
+            raise EventRefused("only what was said aloud can be truncated", "invalid_value", "item_id")
         if message["content_index"] != 0:
-            raise Refusal("the item has one part, of index 0", "invalid_value", "content_index")
+            raise EventRefused("the item has one part, of index 0", "invalid_value", "content_index")
         if self._response is not None and self._response.message is item:
             self._response.cancelled = True  # what was really heard is told when it has stopped
-            self._commands.append(Interrupt())
+            self._commands.append(InterruptReply())
         elif at > item.get("_heard", at):
-            raise Refusal("the item's audio is shorter than that", "invalid_value", "audio_end_ms")
+            raise EventRefused("the item's audio is shorter than that", "invalid_value", "audio_end_ms")
         else:
             self._truncate(item, at)
 
     def _response_create(self, message: Event) -> None:
         request, metadata = read_response(message.get("response") or {})
         if self._response is not None:
-            raise Refusal(
+            raise EventRefused(
                 "a response is being made already", "conversation_already_has_active_response"
             )  # fmt: skip
         if self._outputs and request and not self._pending:  # the program goes on where it waits for the output
             name = next(iter(request))
-            raise Refusal(
+            raise EventRefused(
                 "a function's output is answered as the session says", "invalid_value", f"response.{name}"
             )
         if request.get("instructions") and not self._pending:
@@ -483,9 +483,9 @@ class RealtimeSession:
     def _response_cancel(self, message: Event) -> None:
         response = self._response
         if response is None or message.get("response_id") not in (None, response.id):
-            raise Refusal("there is no such response to be cancelled", "response_cancel_not_active")
+            raise EventRefused("there is no such response to be cancelled", "response_cancel_not_active")
         response.cancelled = True
-        self._commands.append(Interrupt())
+        self._commands.append(InterruptReply())
         if response.reply is None:
             self._drop_next = True
             self._finish("cancelled", "client_cancelled")
@@ -493,7 +493,7 @@ class RealtimeSession:
     def _output_clear(self, message: Event) -> None:
         if self._response is not None and self._response.audible:
             self._response.cancelled = True
-            self._commands.append(Interrupt())
+            self._commands.append(InterruptReply())
 
     _HANDLERS: Mapping[str, Callable[[RealtimeSession, Event], None]] = {
         "session.update": _session_update,
@@ -513,12 +513,12 @@ class RealtimeSession:
 
     def _add_item(self, item: Event, *, done: bool, after: str | None = None) -> None:
         previous = self._items.add(item, after)
-        self._tell("conversation.item.added", item=copy_item(item), previous_item_id=previous)
+        self._emit("conversation.item.added", item=copy_item(item), previous_item_id=previous)
         if done:
-            self._tell("conversation.item.done", item=copy_item(item), previous_item_id=previous)
+            self._emit("conversation.item.done", item=copy_item(item), previous_item_id=previous)
 
     def _known(self, message: Event) -> Event:
         item = self._items.get(message["item_id"])
         if item is None:
-            raise Refusal("there is no such item", "item_not_found", "item_id")
+            raise EventRefused("there is no such item", "item_not_found", "item_id")
         return item

@@ -62,7 +62,7 @@ def merge_session(session: Mapping[str, Any], update: Mapping[str, Any]) -> dict
 
 
 def merge_unchecked(session: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `session` with the fields of `update`, whatever they mean to somebody else, within `MAX_SESSION`."""
+    """Return `session` with the fields of `update`, without judging them, within `MAX_SESSION`."""
     merged = _merge(session, update)
     if len(json.dumps(merged)) > MAX_SESSION:
         raise InvalidField("session", f"a session has at most {MAX_SESSION} characters")

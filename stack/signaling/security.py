@@ -1,10 +1,11 @@
-"""Who may come in, and how often: bearer tokens, ephemeral secrets, origins and rates.
+"""Authorisation: bearer tokens, ephemeral secrets and their scopes, origins, rates.
 
 Secrets are kept and looked up as SHA-256 digests and compared in constant time (`hmac.compare_digest`), so neither
 the time of an answer nor a dump of these tables tells one. Nothing here is ever logged but a `Principal.name`,
 which is derived from a digest.
 
-Left out: tokens that somebody else signs (JWT). Whoever needs them puts a proxy in front, which knows its users.
+Left out: tokens that an identity provider signs (JWT). An operator who needs them puts a proxy in front that
+checks them.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ RandomBytes = Callable[[int], bytes]
 
 
 class Scope(Enum):
-    """What somebody may do."""
+    """What a token allows."""
 
     CALL = "call"
     """Place calls, and end those that were placed with the same token."""
     SECRETS = "secrets"
     """Make ephemeral secrets."""
     CONTROL = "control"
-    """Listen to and steer everybody's calls."""
+    """Listen to and steer the calls of all clients."""
     METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who it is that asks; `name` may be logged."""
+    """Who sends a request, as the token tells; `name` may be logged."""
 
     name: str
     scopes: frozenset[Scope]
@@ -52,8 +53,8 @@ class Principal:
     """What an ephemeral secret was made for."""
 
 
-EVERYBODY = Principal("everybody", frozenset(Scope))
-"""Whoever comes to a door that has no tokens."""
+ANONYMOUS = Principal("anonymous", frozenset(Scope))
+"""The client of a server without tokens."""
 
 
 def read_token(text: str) -> tuple[str, frozenset[Scope]]:
@@ -63,7 +64,7 @@ def read_token(text: str) -> tuple[str, frozenset[Scope]]:
     if equals and token and all(name in known for name in names.split(",")):
         return token, frozenset(known[name] for name in names.split(","))
     if not text:
-        raise LocalError("an empty token lets nobody in")
+        raise LocalError("an empty token would authorise no request")
     return text, frozenset(Scope)
 
 
@@ -90,18 +91,18 @@ class Keys:
 
     @property
     def required(self) -> bool:
-        """True if nobody comes in without a token."""
+        """True if a request needs a token."""
         return bool(self._tokens)
 
     def identify(self, authorization: str | None) -> Principal | None:
-        """Return who an `Authorization` header stands for; None for nobody, a wrong or an expired one.
+        """Return whose token an `Authorization` header bears; None for none, a wrong or an expired one.
 
-        Without tokens in the configuration everybody is `EVERYBODY`, but a living ephemeral secret is still known.
+        Without tokens in the configuration every client is `ANONYMOUS`, but a valid ephemeral secret counts.
         """
         scheme, _, value = (authorization or "").partition(" ")
         found = self._find(_digest(value.strip())) if scheme.lower() == "bearer" and value.strip() else None
         if found is None and not self.required:
-            return EVERYBODY
+            return ANONYMOUS
         return found
 
     def _find(self, digest: bytes) -> Principal | None:

@@ -1,4 +1,4 @@
-"""`serve(program)`: everything between a Python function and a person on the line, in one call."""
+"""`serve(program)`: everything between a Python function and the person who calls, in one function."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stack.aio.udp import LOOPBACK, local_addresses
 from stack.core.errors import LocalError
 from stack.core.trace import PcapWriter
 from stack.signaling.app import create_app
-from stack.signaling.door import DOOR, MAX_HEADER, Door, DoorConfig
+from stack.signaling.service import MAX_HEADER, SERVICE, SignalingConfig, SignalingService
 
 log = logging.getLogger("stack.serve")
 
@@ -37,7 +37,7 @@ class ServeConfig:
     pcap: str | None = None
     """A file that every datagram is written to, for Wireshark."""
     media: HostConfig = field(default_factory=HostConfig)
-    door: DoorConfig = field(default_factory=DoorConfig)
+    signaling: SignalingConfig = field(default_factory=SignalingConfig)
     tls_cert: str | None = None
     """PEM file with the certificate chain; with `tls_key`, HTTP is HTTPS."""
     tls_key: str | None = None
@@ -59,12 +59,12 @@ class Serving:
     host: Host
     http_host: str
     http_port: int
-    door: Door
+    signaling: SignalingService
     scheme: str = "http"
 
     async def drain(self, seconds: float) -> bool:
         """Take no new calls and wait until the last one is over; False if there are still some after `seconds`."""
-        self.door.draining = True
+        self.signaling.draining = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while calls := list(self.host.calls.values()):
@@ -96,7 +96,7 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
         tls = _tls_context(config)
         async with Host(program, config.media, trace) as host:
-            app = create_app(host, config.door, program_passes_events=config.program_passes_events)
+            app = create_app(host, config.signaling, program_passes_events=config.program_passes_events)
             runner = web.AppRunner(
                 app,
                 access_log=None,
@@ -115,7 +115,7 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
                         f"cannot listen on {config.host} port {config.port}: {_reason(error)}"
                     ) from error
                 scheme = "http" if tls is None else "https"
-                yield Serving(host, config.host, runner.addresses[0][1], app[DOOR], scheme)
+                yield Serving(host, config.host, runner.addresses[0][1], app[SERVICE], scheme)
             finally:
                 await runner.cleanup()
 
@@ -183,7 +183,7 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
             await asyncio.wait({draining, at_once}, return_when=asyncio.FIRST_COMPLETED)
             draining.cancel()
             at_once.cancel()
-        server.door.draining = True
+        server.signaling.draining = True
         print("Ending the calls …", flush=True)
 
 
@@ -199,7 +199,7 @@ def serve(
     config: HostConfig | None = None,
     server: ServeConfig | None = None,
 ) -> None:
-    """Run `program(call)` for everybody who calls, until Ctrl-C or SIGTERM.
+    """Run `program(call)` for every call, until Ctrl-C or SIGTERM.
 
     The page is at `http://HOST:PORT/`; all media goes over the one UDP port. `host` is for both unless
     `media_host` is given, too; with neither, HTTP listens on 127.0.0.1, and media there and on this machine's own

@@ -7,12 +7,11 @@
     DELETE Location                     200                                              §4.2
     OPTIONS                             204, Accept-Post                                 §4.2
 
-WHEP is the same exchange by somebody who only listens: what is heard is a call's own run of the program.
+WHEP is the same exchange by a client that only receives; it hears a run of the program of its own.
 
 The entity tag stands for the ICE session: the call's id at first, our ufrag after a restart. Where a known client
-(eyevinn's) says `ETag`
-for `If-Match`, or patches an empty body, nothing is lost by understanding it.
-Left out: server-sent events of WHEP drafts, and the extensions that nobody implements.
+(eyevinn's) says `ETag` for `If-Match`, or patches an empty body, nothing is lost by understanding it.
+Left out: server-sent events of WHEP drafts, and the extensions that no client implements.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from stack.aio import Call
 from stack.core.errors import LocalError, ParseError
 from stack.ice import IceCredentials
 from stack.sdp import TrickleFragment
-from stack.signaling.door import DOOR, Refused, below, read_text
 from stack.signaling.security import Scope
+from stack.signaling.service import SERVICE, RequestRefused, location_below, read_text
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
 PATCHES = f"{FRAGMENT}, application/sdp"
@@ -32,69 +31,69 @@ _TAGS: web.AppKey[dict[str, str]] = web.AppKey("whip tags", dict)
 routes = web.RouteTableDef()
 
 
-@routes.post("/{door:whip|whep}")
+@routes.post("/{endpoint:whip|whep}")
 async def post_offer(request: web.Request) -> web.Response:
     """Take an offer as `application/sdp`."""
-    door = request.app[DOOR]
-    principal = door.admit(request, Scope.CALL)
-    name = request.match_info["door"]
-    if door.config.redirect is not None:  # §4.5: the client repeats its POST there
-        raise Refused(307, "call there", Location=f"{door.config.redirect.rstrip('/')}/{name}")
+    service = request.app[SERVICE]
+    principal = service.authorise(request, Scope.CALL)
+    name = request.match_info["endpoint"]
+    if service.config.redirect is not None:  # §4.5: the client repeats its POST there
+        raise RequestRefused(307, "call there", Location=f"{service.config.redirect.rstrip('/')}/{name}")
     if request.content_type != "application/sdp":  # §4.2
-        raise Refused(415, "the offer must come as application/sdp", **{"Accept-Post": "application/sdp"})
-    taken = await door.accept(request, principal, await read_text(request), principal.session)
+        raise RequestRefused(415, "the offer must come as application/sdp", **{"Accept-Post": "application/sdp"})
+    taken = await service.accept(request, principal, await read_text(request), principal.session)
     name, tag = taken.call.id, _tags(request).get(taken.call.id, _tag(taken.call.id))
     response = web.Response(
         status=201,
         text=taken.answer,
         content_type="application/sdp",
-        headers={"Location": below(request, name), "ETag": tag, "Accept-Patch": PATCHES},
+        headers={"Location": location_below(request, name), "ETag": tag, "Accept-Patch": PATCHES},
     )
-    for server in door.config.ice_servers:
+    for server in service.config.ice_servers:
         response.headers.add("Link", f'<{server}>; rel="ice-server"')
     return response
 
 
-@routes.options("/{door:whip|whep}")
+@routes.options("/{endpoint:whip|whep}")
 async def options(request: web.Request) -> web.Response:
     """Say what is taken here; a preflight never comes this far."""
     headers = {"Accept-Post": "application/sdp", "Accept-Patch": PATCHES}
     response = web.Response(status=204, headers=headers)
-    for server in request.app[DOOR].config.ice_servers:
+    for server in request.app[SERVICE].config.ice_servers:
         response.headers.add("Link", f'<{server}>; rel="ice-server"')
     return response
 
 
-@routes.patch("/{door:whip|whep}/{call_id}")
+@routes.patch("/{endpoint:whip|whep}/{call_id}")
 async def patch_session(request: web.Request) -> web.Response:
     """Trickle, or restart ICE."""
-    door = request.app[DOOR]
-    call = door.find_call(request, request.match_info["call_id"])
+    service = request.app[SERVICE]
+    call = service.find_call(request, request.match_info["call_id"])
     if request.content_type not in (FRAGMENT, "application/sdp"):
-        raise Refused(415, f"a patch must come as {FRAGMENT}", **{"Accept-Patch": PATCHES})
+        raise RequestRefused(415, f"a patch must come as {FRAGMENT}", **{"Accept-Patch": PATCHES})
     wanted = request.headers.get("If-Match") or request.headers.get("ETag")
     if request.content_type == "application/sdp":
         return await _renegotiate(request, call, wanted)
     if not wanted:
-        raise Refused(428, "a patch needs If-Match")  # §4.3.1
+        raise RequestRefused(428, "a patch needs If-Match")  # §4.3.1
     try:
         fragment = TrickleFragment.parse(await read_text(request))
     except ParseError as error:
-        raise Refused(400, f"not an SDP fragment: {error}") from error
+        raise RequestRefused(400, f"not an SDP fragment: {error}") from error
     if wanted == "*":
         return await _restart(request, call, fragment)
     _check_tag(request, call, wanted)
-    if fragment.ice_ufrag not in (None, door.remote_ufrag(call)):
-        raise Refused(409, "these candidates are of other ICE credentials; a restart says If-Match: *")
+    if fragment.ice_ufrag not in (None, service.remote_ufrag(call)):
+        raise RequestRefused(409, "these candidates are of other ICE credentials; a restart says If-Match: *")
     if fragment.candidates:
-        await door.host.add_remote_candidates(call, fragment.candidates)
+        await service.host.add_remote_candidates(call, fragment.candidates)
     return web.Response(status=204)
 
 
-@routes.delete("/{door:whip|whep}/{call_id}")
+@routes.delete("/{endpoint:whip|whep}/{call_id}")
 async def delete_session(request: web.Request) -> web.Response:
     """End a call."""
-    call = request.app[DOOR].find_call(request, request.match_info["call_id"])
+    call = request.app[SERVICE].find_call(request, request.match_info["call_id"])
     _tags(request).pop(call.id, None)
     call.hang_up()
     return web.Response(status=200)
@@ -103,32 +102,32 @@ async def delete_session(request: web.Request) -> web.Response:
 def _check_tag(request: web.Request, call: Call, wanted: str) -> None:
     ours = _tags(request).get(call.id, _tag(call.id))
     if ours not in (wanted, f'"{wanted}"', wanted.removeprefix("W/")):
-        raise Refused(412, "that ICE session is over", ETag=ours)
+        raise RequestRefused(412, "that ICE session is over", ETag=ours)
 
 
 async def _renegotiate(request: web.Request, call: Call, wanted: str | None) -> web.Response:
     """Answer a further offer: not in RFC 9725, where a session never changes, but pages renegotiate."""
     if wanted not in (None, "", "*"):
         _check_tag(request, call, str(wanted))
-    changed = await request.app[DOOR].renegotiate(request, call, await read_text(request))
+    changed = await request.app[SERVICE].renegotiate(request, call, await read_text(request))
     tag = _keep_tag(request, call, changed.ice_ufrag)
     return web.Response(status=200, text=changed.answer, content_type="application/sdp", headers={"ETag": tag})
 
 
 async def _restart(request: web.Request, call: Call, fragment: TrickleFragment) -> web.Response:
     """§4.3.2. A restart that fails leaves the call as it was."""
-    host = request.app[DOOR].host
+    host = request.app[SERVICE].host
     if fragment.ice_ufrag is None or fragment.ice_pwd is None:
-        raise Refused(400, "a restart needs new ICE credentials")
+        raise RequestRefused(400, "a restart needs new ICE credentials")
     try:
         remote = IceCredentials.parse(fragment.ice_ufrag, fragment.ice_pwd)
         local = await host.restart_ice(call, remote)
         await host.add_remote_candidates(call, fragment.candidates)
     except ParseError as error:
-        raise Refused(400, str(error)) from error
+        raise RequestRefused(400, str(error)) from error
     except LocalError as error:
-        raise Refused(404, str(error)) from error
-    request.app[DOOR].note_restart(call, remote.ufrag)
+        raise RequestRefused(404, str(error)) from error
+    request.app[SERVICE].note_restart(call, remote.ufrag)
     tag = _keep_tag(request, call, local.ufrag)
     answer = TrickleFragment(local.ufrag, local.password, host.candidates, True, fragment.mid or "0")
     return web.Response(status=200, text=answer.serialize(), content_type=FRAGMENT, headers={"ETag": tag})
@@ -141,7 +140,7 @@ def _tag(ufrag: str) -> str:
 def _keep_tag(request: web.Request, call: Call, ufrag: str) -> str:
     """Return the entity tag of the ICE session that runs from now on."""
     tags = _tags(request)
-    for gone in tags.keys() - request.app[DOOR].host.calls.keys():
+    for gone in tags.keys() - request.app[SERVICE].host.calls.keys():
         del tags[gone]
     tags[call.id] = _tag(ufrag)
     return tags[call.id]
@@ -153,6 +152,6 @@ def _tags(request: web.Request) -> dict[str, str]:
 
 
 def prepare(app: web.Application) -> None:
-    """Add the doors to an application."""
+    """Add the routes to an application."""
     app[_TAGS] = {}
     app.add_routes(routes)

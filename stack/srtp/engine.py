@@ -33,7 +33,7 @@ _FAILURE = {
 class SrtpEngine:
     """Both directions of one call over libsrtp; see `SrtpTransform` for the contract.
 
-    It owns the rollover counters and replay windows of every SSRC that it has seen: a second engine
+    It owns the rollover counters and replay windows of every SSRC that it has seen: a second engine that protects
     under the same keys would repeat nonces.
     """
 

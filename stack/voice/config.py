@@ -48,10 +48,11 @@ def make_decoder(codec: str, rate: int) -> Decoder:
     return find_codec(codec).make_decoder(rate)
 
 
-def offered_codecs() -> tuple[sdp.Codec, ...]:
+def offered_codecs() -> tuple[sdp.CodecDescription, ...]:
     """Return every codec of `stack.audio.codecs` as SDP offers it, the preferred one first."""
     return tuple(
-        sdp.Codec(each.name, each.clock_rate, each.channels, each.parameters) for each in registered_codecs()
+        sdp.CodecDescription(each.name, each.clock_rate, each.channels, each.parameters)
+        for each in registered_codecs()
     )
 
 

@@ -1,7 +1,7 @@
-// Puts the page together: the call tells, everything else shows.
+// Puts the page together: the call reports, everything else shows.
 
 import { Call } from "./call.js";
-import { TalkKey, TurnControls } from "./controls.js";
+import { PushToTalkKey, TurnControls } from "./controls.js";
 import { Conversation } from "./conversation.js";
 import { Events } from "./events.js";
 import { Lanes } from "./lanes.js";
@@ -79,8 +79,8 @@ function listen(conversation) {
   on("span", ({ who, begin, end }) => (begin === undefined ? lanes.end(who, end) : lanes.begin(who, begin)));
   on("entry", ({ entry }) => transcript.show(entry));
   on("stop", showStop);
-  on("hush", ({ reply, last }) => playback.hush(reply, last));
-  on("speak", () => playback.speak());
+  on("mute", ({ reply, last }) => playback.mute(reply, last));
+  on("unmute", () => playback.unmute());
   on("turn", ({ turn }) => {
     // There and back: the last of what the person says, and the first of what is answered.
     turn.network = quality?.latest?.rtt ?? null;
@@ -261,7 +261,7 @@ function showQuality() {
     Object.assign(document.createElement("dt"), { textContent: name }),
     Object.assign(document.createElement("dd"), { textContent: value }),
   ]));
-  $("line-note").hidden = true;
+  $("network-note").hidden = true;
 }
 
 function clearQuality() {
@@ -270,7 +270,7 @@ function clearQuality() {
     $(name).textContent = "–";
   }
   $("facts").replaceChildren();
-  $("line-note").hidden = false;
+  $("network-note").hidden = false;
 }
 
 $("call").addEventListener("click", () => (busy() ? call.hangUp() : begin()));
@@ -278,7 +278,7 @@ $("mute").addEventListener("click", () => { call.setMuted(!call.muted); render()
 const interrupt = () => conversation.speaking !== null && call?.send({ type: "interrupt" });
 $("interrupt").addEventListener("click", interrupt);
 document.addEventListener("keydown", event => event.key === "Escape" && interrupt());
-new TalkKey($("talk"), { wanted: talking, press: pressed => call?.send({ type: "push_to_talk", pressed }) });
+new PushToTalkKey($("talk"), { wanted: talking, press: pressed => call?.send({ type: "push_to_talk", pressed }) });
 controls.addEventListener("change", () => {
   if (controls.request) call?.send(controls.request);
   if (call) render();

@@ -53,7 +53,7 @@ export class TurnControls extends EventTarget {
 }
 
 // Calls `press(true)` while the button, or the space bar, is held down.
-export class TalkKey {
+export class PushToTalkKey {
   #down = false;
 
   constructor(button, { wanted, press }) {

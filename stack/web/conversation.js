@@ -2,11 +2,11 @@
 // on the data channel, in which the server speaks of speech, turns and replies, and the program of words. Draws nothing.
 //
 // Events: "span" ({who, begin} or {who, end}), "entry" ({entry}: a line of the transcript is new or changed),
-// "stop" ({reply, stopMs}), "hush" ({reply, last}: the RTP timestamp of its last packet) and "speak" (the program's voice is to be silent now, or again), "turn" ({turn}),
+// "stop" ({reply, stopMs}), "mute" ({reply, last}: the RTP timestamp of its last packet) and "unmute" (the program's voice is to be silent now, or not any more), "turn" ({turn}),
 // "state" (this.state), "reply" (this.speaking may have changed).
 
 const KEPT = 200;                 // entries and turns
-const MILLISECONDS_PER_CHARACTER = 65;   // of speech, where nobody says how long a text takes
+const MILLISECONDS_PER_CHARACTER = 65;   // of speech, where the program does not say how long a text takes
 
 export class Conversation extends EventTarget {
   state = "listening";
@@ -27,25 +27,25 @@ export class Conversation extends EventTarget {
     speech_started: (event, at) => {
       const begin = at - (event.decided_ms ?? 0);
       this.#speech = { begin, media: event.media_ms + this.prefixMs };
-      this.#tell("span", { who: "you", begin });
+      this.#emit("span", { who: "you", begin });
     },
     speech_stopped: (event, at) => {
       if (!this.#speech) return;
       const spoken = Math.max(0, event.media_ms - this.#speech.media);
-      this.#tell("span", { who: "you", end: Math.min(at, this.#speech.begin + spoken) });
+      this.#emit("span", { who: "you", end: Math.min(at, this.#speech.begin + spoken) });
       this.#speech = null;
     },
     turn: (event) => {
       this.state = event.state;
-      this.#tell("state");
+      this.#emit("state");
     },
     utterance: (event) => { this.#asked = { endpointing: event.waited_ms }; },
     reply_started: (event, at) => {
-      this.#say(event.reply, at);
+      this.#startReply(event.reply, at);
       if (event.response_ms !== null && this.#asked) {
         const turn = { ...this.#asked, program: event.response_ms, work: this.#work[event.reply] ?? [] };
         keep(this.turns, turn);
-        this.#tell("turn", { turn });
+        this.#emit("turn", { turn });
       }
       this.#asked = null;
       this.#work = {};
@@ -57,27 +57,27 @@ export class Conversation extends EventTarget {
     reply_held: (event, at) => {
       const stop = { reply: event.reply, stopMs: event.stop_ms, at };
       keep(this.stops, stop);
-      this.#tell("stop", stop);
-      this.#fallSilent(event, at);
+      this.#emit("stop", stop);
+      this.#stopReply(event, at);
       this.#update(event.reply, { outcome: "held", heardMs: event.heard_ms, stopMs: event.stop_ms });
     },
     reply_resumed: (event, at) => {
-      this.#say(event.reply, at);
+      this.#startReply(event.reply, at);
       this.#update(event.reply, { outcome: "speaking", heardMs: null, stopMs: null });
     },
     reply_interrupted: (event, at) => {
       this.speaking = null;
       // One that was held has been silent since; by now another may be speaking.
-      if (this.#entryOf(event.reply).outcome !== "held") this.#fallSilent(event, at);
+      if (this.#entryOf(event.reply).outcome !== "held") this.#stopReply(event, at);
       this.#update(event.reply, { outcome: "interrupted", heardMs: event.heard_ms });
-      this.#tell("reply");
+      this.#emit("reply");
     },
     reply_heard: (event) => { this.#update(event.reply, { heardMs: event.heard_ms }); },
     reply_finished: (event, at) => {
       this.speaking = null;
-      this.#tell("span", { who: "program", end: at });
+      this.#emit("span", { who: "program", end: at });
       this.#update(event.reply, { outcome: "finished", heardMs: event.heard_ms });
-      this.#tell("reply");
+      this.#emit("reply");
     },
     transcript: (event) => {
       if (event.role === "agent" && event.reply !== undefined) this.#addSegment(event);
@@ -85,16 +85,16 @@ export class Conversation extends EventTarget {
     },
   };
 
-  #say(reply, at) {
+  #startReply(reply, at) {
     this.speaking = reply;
-    this.#tell("speak");
-    this.#tell("span", { who: "program", begin: at });
-    this.#tell("reply");
+    this.#emit("unmute");
+    this.#emit("span", { who: "program", begin: at });
+    this.#emit("reply");
   }
 
-  #fallSilent({ reply, rtp_timestamp: last = null }, at) {
-    this.#tell("hush", { reply, last });
-    this.#tell("span", { who: "program", end: at });
+  #stopReply({ reply, rtp_timestamp: last = null }, at) {
+    this.#emit("mute", { reply, last });
+    this.#emit("span", { who: "program", end: at });
   }
 
   // A line of words that belongs to no reply. What is not final yet is replaced by what comes next of the same side.
@@ -103,19 +103,19 @@ export class Conversation extends EventTarget {
     const entry = open ?? { role };
     Object.assign(entry, { text: String(text ?? ""), final });
     if (!open) keep(this.entries, entry);
-    this.#tell("entry", { entry });
+    this.#emit("entry", { entry });
   }
 
   #addSegment({ text, reply, words, start_ms, duration_ms }) {
     const entry = this.#entryOf(reply);
     entry.segments.push({ text: String(text ?? ""), words, start_ms, duration_ms });
-    this.#tell("entry", { entry });
+    this.#emit("entry", { entry });
   }
 
   #update(reply, changes) {
     const entry = this.#entryOf(reply);
     Object.assign(entry, changes);
-    this.#tell("entry", { entry });
+    this.#emit("entry", { entry });
   }
 
   #entryOf(reply) {
@@ -126,7 +126,7 @@ export class Conversation extends EventTarget {
     return entry;
   }
 
-  #tell(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }
+  #emit(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }
 }
 
 function keep(list, item) {

@@ -5,7 +5,7 @@ const KEPT = 200;
 export class Events {
   all = [];
   #handlers = new Map();
-  #rows = [];            // that wait for the next frame: whoever is to fall silent does not wait for a layout
+  #rows = [];            // that wait for the next frame: playback is muted before the page is laid out
 
   constructor(list, note) {
     this.list = list;

@@ -1,5 +1,5 @@
 // Who speaks when: two lanes on one axis of time that ends now. Bars are how loud it was, measured here; the bands
-// behind them are when the server held somebody to be speaking. `mark` puts a labelled line at a moment.
+// behind them are when the server took the person or the program to be speaking. `mark` puts a labelled line at a moment.
 
 import { calm, fit, token } from "./canvas.js";
 import { SILENCE } from "./levels.js";

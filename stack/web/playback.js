@@ -19,13 +19,13 @@ const LOOK = 10;         // milliseconds between two looks at what is being play
 
 export class Playback extends EventTarget {
   delay = null;          // milliseconds in the jitter buffer, of late; null until something was played
-  hushed = 0;            // how often it was silenced
+  mutes = 0;             // how often the server had it muted
   #stream = null;
   #former = [];
   #timer = 0;
   #drained = 0;
   #receiver = null;
-  #silencedBy = null;    // the reply after which it is silent
+  #mutedReply = null;    // the reply after which it is silent
   #last = null;          // RTP timestamp of the last packet of it
   #emptyAt = 0;          // when that will have been played, by the usual delay
 
@@ -43,19 +43,19 @@ export class Playback extends EventTarget {
 
   get silent() { return this.#stream?.getAudioTracks().some(track => !track.enabled) ?? false; }
 
-  hush(reply, last = null) {
-    this.hushed += 1;
+  mute(reply, last = null) {
+    this.mutes += 1;
     this.#enable(false);
-    this.#tellPlayed(reply);
-    this.#silencedBy = reply;
+    this.#reportPlayed(reply);
+    this.#mutedReply = reply;
     this.#last = last;
     this.#emptyAt = performance.now() + (this.delay ?? USUAL_DELAY) + FADE;
     this.#openWhenDrained();
   }
 
   // A reply is announced: timers may be late, so look now.
-  speak() {
-    if (this.#silencedBy !== null) this.#openWhenDrained();
+  unmute() {
+    if (this.#mutedReply !== null) this.#openWhenDrained();
   }
 
   stop() {
@@ -63,16 +63,16 @@ export class Playback extends EventTarget {
     clearTimeout(this.#drained);
     this.#stream = this.element.srcObject = null;
     this.#former = [];
-    this.#silencedBy = null;
+    this.#mutedReply = null;
     this.delay = null;
   }
 
   #open() {
-    if (this.#silencedBy === null) return;
+    if (this.#mutedReply === null) return;
     clearTimeout(this.#drained);
     this.#enable(true);
-    this.#tell("audible", { reply: this.#silencedBy });
-    this.#silencedBy = null;
+    this.#emit("audible", { reply: this.#mutedReply });
+    this.#mutedReply = null;
   }
 
   #openWhenDrained() {
@@ -99,12 +99,12 @@ export class Playback extends EventTarget {
     return { rtpTimestamp: latest.rtpTimestamp, age: Math.max(0, age) };
   }
 
-  #tellPlayed(reply) {
+  #reportPlayed(reply) {
     const playing = this.#playing();
-    if (playing) this.#tell("silenced", { reply, rtp_timestamp: playing.rtpTimestamp, age_ms: playing.age });
+    if (playing) this.#emit("silenced", { reply, rtp_timestamp: playing.rtpTimestamp, age_ms: playing.age });
   }
 
-  #tell(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }
+  #emit(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }
 
   #enable(audible) {
     for (const track of this.#stream?.getAudioTracks() ?? []) track.enabled = audible;

@@ -1,4 +1,4 @@
-// A small live plot: one minute of one number, filled below the line, on a scale that never shrinks below `floor`.
+// A small live plot: one minute of one number, filled below the line, on a scale that never shrinks below `least`.
 
 import { fit, token } from "./canvas.js";
 
@@ -7,9 +7,9 @@ const POINTS = 60;
 export class Plot {
   #values = [];
 
-  constructor(canvas, floor) {
+  constructor(canvas, least) {
     this.canvas = canvas;
-    this.floor = floor;
+    this.least = least;
     this.draw();
   }
 
@@ -28,7 +28,7 @@ export class Plot {
     context.fillRect(0, height - 1, width, 1);
     const known = this.#values.filter(value => value !== null);
     if (!known.length) return;
-    const top = Math.max(this.floor, ...known) * 1.15;
+    const top = Math.max(this.least, ...known) * 1.15;
     const right = width - 5;
     const x = index => right - (this.#values.length - 1 - index) * (right / (POINTS - 1));
     const y = value => height - 2 - (value / top) * (height - 8);

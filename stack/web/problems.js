@@ -84,7 +84,7 @@ export const noNetwork = () => new Problem("no-network", "This browser has no ne
   "hide every other address. Connect to a network, or look at those settings, and press Start again.");
 
 export const notSecured = () => new Problem("not-secured", "The call could not be secured.",
-  "Packets came through, but the encryption handshake failed. Somebody in between may be altering the call.");
+  "Packets came through, but the encryption handshake failed. A third party on the way may be altering the call.");
 
 export const lost = () => new Problem("lost", "The connection was lost.",
   "Nothing has arrived for a while. Check your network and press Start to call again.");

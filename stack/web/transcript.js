@@ -1,4 +1,4 @@
-// What was said, line by line; what the program meant to say and nobody heard is struck out.
+// What was said, line by line; what the program meant to say and the person did not hear is struck out.
 
 import { cut } from "./conversation.js";
 

@@ -22,8 +22,8 @@ def assistant() -> Assistant:
     return Assistant(lambda: datetime(2026, 5, 1, 14, 5))
 
 
-def ask(brain: Assistant, words: str) -> str:
-    return " ".join(brain.reply(words))
+def ask(dialogue: Assistant, words: str) -> str:
+    return " ".join(dialogue.reply(words))
 
 
 class TestNumbers:
@@ -95,8 +95,8 @@ class TestAssistant:
         assert ask(assistant(), words) == said
 
     def test_every_joke_once_before_one_again(self):
-        brain = assistant()
-        jokes = [ask(brain, "tell me a joke") for _ in range(5)]
+        dialogue = assistant()
+        jokes = [ask(dialogue, "tell me a joke") for _ in range(5)]
         assert len(set(jokes[:4])) == 4
         assert jokes[4] == jokes[0]
 
@@ -106,34 +106,36 @@ class TestAssistant:
         assert said[-1].endswith("one hundred.")
 
     def test_it_remembers_the_interruption(self):
-        brain = assistant()
-        counting = brain.reply("count")
+        dialogue = assistant()
+        counting = dialogue.reply("count")
         assert [next(counting) for _ in range(4)][3].startswith("sixteen")
-        brain.interrupted(heard=17 / 20)
-        assert ask(brain, "stop") == "All right."
-        assert ask(brain, "what did i say when i interrupted you") == "You said: stop. I had just said seventeen."
+        dialogue.interrupted(heard=17 / 20)
+        assert ask(dialogue, "stop") == "All right."
+        assert (
+            ask(dialogue, "what did i say when i interrupted you") == "You said: stop. I had just said seventeen."
+        )
 
     def test_asked_by_the_interruption_itself(self):
-        brain = assistant()
-        next(brain.reply("count"))
-        brain.interrupted(0.0)
-        answer = ask(brain, "what did i say")
+        dialogue = assistant()
+        next(dialogue.reply("count"))
+        dialogue.interrupted(0.0)
+        answer = ask(dialogue, "what did i say")
         assert answer == "I had hardly begun. But I could not make out what you said."
 
     def test_nobody_interrupted(self):
         assert "not interrupted me yet" in ask(assistant(), "what did i say")
 
     def test_it_can_go_on(self):
-        brain = assistant()
-        counting = brain.reply("count to fifteen")
+        dialogue = assistant()
+        counting = dialogue.reply("count to fifteen")
         next(counting)
         next(counting)
-        brain.interrupted(0.9)
-        assert list(brain.reply("go on")) == [
+        dialogue.interrupted(0.9)
+        assert list(dialogue.reply("go on")) == [
             "six, seven, eight, nine, ten.",
             "eleven, twelve, thirteen, fourteen, fifteen.",
         ]
-        assert ask(brain, "go on") == "There is nothing left to go on with."
+        assert ask(dialogue, "go on") == "There is nothing left to go on with."
 
     def test_it_greets(self):
         assert next(assistant().greet()).startswith("Hello")
@@ -141,10 +143,10 @@ class TestAssistant:
     @settings(max_examples=100, deadline=None)
     @given(st.text(max_size=60), st.floats(-1, 2))
     def test_whatever_is_said_it_has_an_answer(self, words, heard):
-        brain = assistant()
-        assert ask(brain, words)
-        brain.interrupted(heard)
-        assert ask(brain, "what did i say")
+        dialogue = assistant()
+        assert ask(dialogue, words)
+        dialogue.interrupted(heard)
+        assert ask(dialogue, "what did i say")
 
 
 def sentences_of(grammar: str, rule: str, depth: int = 0) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stack import Call
-from stack.agents import BridgeConfig, Format, bridge
+from stack.agents import AudioFormat, BridgeConfig, bridge
 from stack.aio import HostConfig
 from stack.audio import G711Encoder, G711Law
 from stack.core.errors import LocalError
@@ -200,7 +200,7 @@ async def test_a_microphone_that_sends_nothing_is_silence_to_the_model(monkeypat
 
 
 async def test_g711_towards_the_model() -> None:
-    async with bridged(format=Format.PCMU) as (upstream, browser):
+    async with bridged(format=AudioFormat.PCMU) as (upstream, browser):
         first = await upstream.wait_for("session.update")
         assert first["session"]["audio"]["output"]["format"] == {"type": "audio/pcmu"}
         samples = tone(1.0)[::3].astype(np.int16)
@@ -213,6 +213,6 @@ async def test_g711_towards_the_model() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(LocalError, match="wss"):
         BridgeConfig("ftp://x")
-    with pytest.raises(LocalError, match="nobody"):
-        BridgeConfig("wss://x", turns="nobody")
+    with pytest.raises(LocalError, match="client"):
+        BridgeConfig("wss://x", turns="client")
     assert KEY not in repr(BridgeConfig("wss://x", key=KEY))

@@ -324,7 +324,7 @@ def test_silence_leads_in_what_follows_a_gap():
     queue = PlayoutQueue(lead_in=1)
     queue.write(sound(2), 48_000, START)
     first = [frame for _, frame in run(queue, START + 1)]
-    assert [frame.leads_in for frame in first] == [False, False]  # nobody has waited for anything yet
+    assert [frame.leads_in for frame in first] == [False, False]  # no reply has been waited for yet
     queue.write(sound(2), 48_000, START + 1)
     (at, silence), (same, begin), (next_at, end) = run(queue, START + 2, START + 1)
     assert (at, same, round(next_at - at, 9)) == (START + 1, START + 1, 0.02)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interop import listening, servers, talker
+from interop import listening, monologue, servers
 from interop.browsers import launch
 from stack.audio import Samples, read_wav, resample, write_wav
 from stack.core.errors import LocalError
@@ -15,11 +15,11 @@ from stack.core.errors import LocalError
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.xdist_group("browsers"),
-    pytest.mark.skipif(not talker.RECORDINGS.exists(), reason="no recorded speech: pocketsphinx-testdata"),
+    pytest.mark.skipif(not monologue.RECORDINGS.exists(), reason="no recorded speech: pocketsphinx-testdata"),
 ]
 RATE = listening.RATE
-CARD = talker.RECORDINGS / "cards" / "003.wav"
-ERRAND = talker.RECORDINGS / "something.raw"
+CARD = monologue.RECORDINGS / "cards" / "003.wav"
+ERRAND = monologue.RECORDINGS / "something.raw"
 
 SAID = """voiceStack.conversation.entries.filter(entry => entry.role === 'user').map(entry => entry.text)"""
 TOLD = "voiceStack.conversation.entries.filter(entry => entry.reply)"
@@ -28,7 +28,7 @@ OVER = f"{TOLD}.length >= 5 && {TOLD}.at(-1).outcome === 'finished' && {SAID}.le
 
 @pytest.fixture(scope="module")
 def voices() -> tuple[object, object]:
-    """The assistant's voice, and that of somebody who asks what nobody was recorded asking."""
+    """The assistant's voice, and that of a person who asks what is in no recording."""
     speech = pytest.importorskip("stack.agents.speech")
     try:
         speech.Recogniser("#JSGF V1.0; grammar g; public <g> = yes;")

@@ -177,4 +177,4 @@ async def test_offers_of_ours(browser: Browser) -> None:
             assert state["streams"] == [["voice"]]
             assert (agreed.audio.codec, agreed.audio.payload_type) == ("opus", 111)
             assert agreed.audio.extensions == {URI_AUDIO_LEVEL: 1}
-            assert agreed.audio.direction is MediaDirection.SENDONLY, "nobody gave the page a microphone"
+            assert agreed.audio.direction is MediaDirection.SENDONLY, "the page has no microphone"

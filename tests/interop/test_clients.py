@@ -1,4 +1,4 @@
-"""The clients that people use, from npm and unchanged, in Chromium against our doors."""
+"""The clients that people use, from npm and unchanged, in Chromium against our server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stack import Call
 from stack.agents import BridgeConfig, bridge
 from stack.aio import HostConfig
 from stack.audio import read_wav
-from stack.signaling import DoorConfig
+from stack.signaling import SignalingConfig
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.voice.conversation import ConversationConfig
 from tests.agents.upstream import RATE, scripted, tone
@@ -60,9 +60,9 @@ def speech(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def visiting(
-    program: Callable[[Call], Awaitable[None]], microphone: Path | None = None, **door: object
+    program: Callable[[Call], Awaitable[None]], microphone: Path | None = None, **signaling: object
 ) -> AsyncIterator[tuple[Serving, Browser]]:
-    config = ServeConfig(port=0, media=HostConfig(udp_port=0), door=DoorConfig(**door))
+    config = ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(**signaling))
     async with (
         serving(program, config) as server,
         clients.page() as url,
@@ -230,8 +230,8 @@ async def test_eyevinn_whip(bundle: None) -> None:
         async for frame in call.microphone:
             heard.append(int(np.abs(frame.samples).max()))
 
-    door = {"tokens": ("letmein",), "ice_servers": ("stun:stun.example",)}
-    async with visiting(listener, **door) as (server, browser):
+    signaling = {"tokens": ("letmein",), "ice_servers": ("stun:stun.example",)}
+    async with visiting(listener, **signaling) as (server, browser):
         told = await browser.evaluate(WHIP % {"url": json.dumps(server.url + "/whip")}, timeout=60)
         assert told["state"] == "connected"
         assert ["POST", 201] in told["requests"]

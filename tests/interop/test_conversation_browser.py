@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interop import listening, servers, talker
+from interop import listening, monologue, servers
 from interop.browsers import launch
 from stack.audio import Samples, resample, write_wav
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.xdist_group("browsers"),
-    pytest.mark.skipif(not talker.RECORDINGS.exists(), reason="no recorded speech: pocketsphinx-testdata"),
+    pytest.mark.skipif(not monologue.RECORDINGS.exists(), reason="no recorded speech: pocketsphinx-testdata"),
 ]
 
 TWICE_AND_ON = """voiceStack.conversation.entries.filter(entry => entry.outcome === 'interrupted').length >= 2
@@ -32,9 +32,13 @@ def loudest(sound: Samples) -> float:
 
 @pytest.fixture
 def person(tmp_path: Path) -> Path:
-    """The microphone: somebody of another voice than the program's, who speaks up three times."""
+    """The microphone: a person with another voice than the program's, who speaks up three times."""
     path = tmp_path / "person.wav"
-    write_wav(path, resample(talker.microphone(3, 1, quiet=2.0, lead=6.0), talker.RATE, 48_000), 48_000)
+    write_wav(
+        path,
+        resample(monologue.microphone(3, 1, quiet=2.0, lead=6.0), monologue.RATE, 48_000),
+        48_000,
+    )
     return path
 
 
@@ -42,7 +46,7 @@ async def test_a_program_that_is_interrupted_falls_silent_and_begins_anew(
     browser_name: str, loopback: bool, person: Path
 ) -> None:
     async with (
-        servers.ours("interop.talker:talker") as url,
+        servers.ours("interop.monologue:monologue") as url,
         launch(browser_name, audio_file=person, loop_audio=False) as browser,
     ):
         await browser.goto(url)
@@ -67,9 +71,9 @@ async def test_a_program_that_is_interrupted_falls_silent_and_begins_anew(
     assert f"silent {round(cut_off[-1]['stopMs'])} ms later" in shown
     assert all(0 < entry["stopMs"] < 1000 for entry in cut_off)
     assert len(struck) == len(cut_off)
-    assert all(words and talker.WORDS.endswith(words) for words in struck)
+    assert all(words and monologue.WORDS.endswith(words) for words in struck)
     # What it plays: each reply up to where the server says, then silence, then the next from its very beginning.
-    replies = {entry["reply"]: talker.reply_sound(entry["reply"]) for entry in entries}
+    replies = {entry["reply"]: monologue.reply_sound(entry["reply"]) for entry in entries}
     played = listening.played(replies, sound, announced)
     assert set(played) == {entry["reply"] for entry in entries}
     for entry in cut_off:
@@ -88,7 +92,7 @@ async def test_the_rules_of_turns_change_in_a_call_and_the_space_bar_talks(
     browser_name: str, loopback: bool, person: Path
 ) -> None:
     async with (
-        servers.ours("interop.talker:talker") as url,
+        servers.ours("interop.monologue:monologue") as url,
         launch(browser_name, audio_file=person, loop_audio=False, viewport=(360, 740)) as browser,
     ):
         await browser.goto(url)

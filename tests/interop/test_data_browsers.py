@@ -2,7 +2,7 @@
 
 A browser is started once for all trials of one network; every trial is a call of its own. The network is the
 relay's: a good one, and one that loses 5 % of the datagrams each way at a round trip of 100 ms. `-m slow` adds the
-transfer of 50 MB (on the bad network 5 MB: there, loss keeps anybody's congestion window small).
+transfer of 50 MB (on the bad network 5 MB: there, loss keeps every congestion window small).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ async def test_messages_from_nothing_to_the_largest(far: Far, line: Line) -> Non
 
 async def test_a_message_that_is_too_big_is_refused(far: Far, line: Line) -> None:
     if far.lab.name == "firefox":
-        pytest.skip("Firefox announces 1 GiB, which is more than we queue for anybody")
+        pytest.skip("Firefox announces 1 GiB, which is more than we queue for one peer")
     await trials.too_big(line)
 
 

@@ -57,7 +57,7 @@ async def far(request: pytest.FixtureRequest) -> AsyncIterator[Far]:
 
 @pytest.fixture
 def keeps_promises(far: Far) -> None:
-    """Leave out what werift does not do on a lossy path, whoever its peer is.
+    """Leave out what werift does not do on a lossy path, with any peer.
 
     It acknowledges every piece of a reliable unordered message and never delivers it (all TSNs were acknowledged,
     nothing was queued, minutes passed), and resets a stream over data that it still has to retransmit.

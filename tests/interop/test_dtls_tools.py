@@ -185,7 +185,7 @@ async def test_narrow_links(name: str, role: DtlsRole, pem: tuple[str, str]) -> 
 @pytest.mark.parametrize("role", list(DtlsRole))
 @pytest.mark.parametrize("name", list(TOOLS))
 async def test_lossy_links(name: str, role: DtlsRole, seed: int, pem: tuple[str, str]) -> None:
-    """The handshake survives loss, copies and reordering at 512 bytes. Data is not tried: nobody repeats it."""
+    """The handshake survives loss, copies and reordering at 512 bytes. Data is not tried: it is not repeated."""
     need(name)
     command = TOOLS[name]
     profile = SrtpProfile.AES128_CM_HMAC_SHA1_80

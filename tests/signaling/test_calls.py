@@ -38,10 +38,10 @@ def loudest_frequency(sound: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("version", [None, Version.DTLS_1_2, Version.DTLS_1_3])
-@pytest.mark.parametrize("door", ["/", "/whip", "/api/offer"])
-async def test_what_is_said_comes_back(server: Serving, version: Version | None, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ["/", "/whip", "/api/offer"])
+async def test_what_is_said_comes_back(server: Serving, version: Version | None, endpoint: str) -> None:
     config = DialConfig(ConversationConfig(dtls_version=version))
-    async with asyncio.timeout(30), dial(server.url + door, config) as placed:
+    async with asyncio.timeout(30), dial(server.url + endpoint, config) as placed:
         connected = await placed.call.wait_connected()
         assert connected.dtls_version == (version or Version.DTLS_1_3).label
         placed.call.speaker.write(TONE, RATE)
@@ -65,7 +65,7 @@ async def test_fifty_at_once_on_one_port() -> None:
     frequencies = [400.0 + 50 * index for index in range(50)]
     async with asyncio.timeout(90), serving(echo, ServeConfig(port=0, media=media)) as server:
         heard = await asyncio.gather(*(one(frequency) for frequency in frequencies))
-    assert heard == pytest.approx(frequencies, abs=20)  # nobody hears somebody else
+    assert heard == pytest.approx(frequencies, abs=20)  # each hears its own call
     assert len({address.port for address in server.host.addresses}) == 1
 
 

@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from interop import talker
+from interop import monologue
 from stack import Call
 from stack.aio import HostConfig
 from stack.audio import read_wav
@@ -17,7 +17,9 @@ from stack.voice.conversation import ConversationConfig
 from stack.voice.events import ReplyHeld
 from stack.voice.turns import TurnSettings
 
-pytestmark = pytest.mark.skipif(not talker.RECORDINGS.exists(), reason="no recorded speech: pocketsphinx-testdata")
+pytestmark = pytest.mark.skipif(
+    not monologue.RECORDINGS.exists(), reason="no recorded speech: pocketsphinx-testdata"
+)
 
 FRAME = 320
 ALONE = 9 * 50
@@ -54,10 +56,10 @@ async def test_a_program_does_not_interrupt_itself_and_a_person_does() -> None:
 
         watching = asyncio.create_task(watch())
         async with call.reply() as voice:
-            await voice.write(np.tile(talker.reply_sound(1), 2), talker.RATE)
+            await voice.write(np.tile(monologue.reply_sound(1), 2), monologue.RATE)
         watching.cancel()
 
-    person = read_wav(sorted((talker.RECORDINGS / "cards").glob("*.wav"))[0])[0].astype(float)
+    person = read_wav(sorted((monologue.RECORDINGS / "cards").glob("*.wav"))[0])[0].astype(float)
     turns = TurnSettings(resume_after_ms=None)
     media = HostConfig(udp_port=0, conversation=ConversationConfig(turns=turns))
     async with (

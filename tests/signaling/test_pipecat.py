@@ -13,7 +13,7 @@ import pytest
 from stack import Call
 from stack.aio import HostConfig
 from stack.signaling.client import dial
-from stack.signaling.pipecat import PipecatLine, translate
+from stack.signaling.pipecat import RtviSession, translate
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.voice import events as ev
 
@@ -93,7 +93,7 @@ async def test_a_client_is_ready_types_and_leaves() -> None:
     tone = (8000 * np.sin(np.arange(4800) / 4)).astype(np.int16)
 
     async def program(call: Call) -> None:
-        PipecatLine(call)
+        RtviSession(call)
         watching = call.watch()
         async for utterance in call.utterances():
             typed.append(utterance.text)

@@ -1,4 +1,4 @@
-"""Below a path prefix: a proxy in front cuts it off, and nobody tells us that there was one."""
+"""Below a path prefix: a proxy in front cuts it off, and does not say that there was one."""
 
 from __future__ import annotations
 
@@ -65,13 +65,15 @@ async def below(request: pytest.FixtureRequest, server: Serving) -> AsyncIterato
         yield url
 
 
-@pytest.mark.parametrize("door", ["whip", "whep"])
-async def test_a_resource_is_found_patched_and_deleted(below: str, server: Serving, offer: str, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ["whip", "whep"])
+async def test_a_resource_is_found_patched_and_deleted(
+    below: str, server: Serving, offer: str, endpoint: str
+) -> None:
     async with aiohttp.ClientSession() as http:
-        async with http.post(f"{below}/{door}", data=offer, headers=SDP) as response:
+        async with http.post(f"{below}/{endpoint}", data=offer, headers=SDP) as response:
             assert response.status == 201
             resource, tag = urljoin(str(response.url), response.headers["Location"]), response.headers["ETag"]
-        assert resource.startswith(f"{below}/{door}/")
+        assert resource.startswith(f"{below}/{endpoint}/")
         (call,) = server.host.calls.values()
         async with http.patch(resource, data=CANDIDATE, headers={**FRAGMENT, "If-Match": tag}) as response:
             assert response.status == 204
@@ -107,7 +109,7 @@ async def test_the_page_and_its_files_are_there(below: str) -> None:
             assert response.status == 200
 
 
-@pytest.mark.parametrize("door", ["/", "/whip", "/api/offer", "/v1/realtime/calls"])
-async def test_our_own_client_calls(below: str, door: str) -> None:
-    async with asyncio.timeout(30), dial(below + door) as placed:
+@pytest.mark.parametrize("endpoint", ["/", "/whip", "/api/offer", "/v1/realtime/calls"])
+async def test_our_own_client_calls(below: str, endpoint: str) -> None:
+    async with asyncio.timeout(30), dial(below + endpoint) as placed:
         await placed.call.wait_connected()

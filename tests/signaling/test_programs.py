@@ -42,7 +42,7 @@ TURN = np.concatenate([hush(0.6), voice(0.8), hush(1.2)])
 
 @asynccontextmanager
 async def calling(program: Callable[..., Any], **turns: Any) -> AsyncIterator[tuple[Call, Serving]]:
-    """A call to a server that runs `program`, with a quick ear."""
+    """A call to a server that runs `program`, with short silences."""
     settings = TurnSettings(**{"silence_duration_ms": 300, **turns})
     media = HostConfig(udp_port=0, conversation=ConversationConfig(detector="energy", echo="off", turns=settings))
     async with (
@@ -222,16 +222,16 @@ async def test_a_program_brings_its_own_endpointer() -> None:
 async def test_the_assistant_hears_counts_is_interrupted_and_remembers_where() -> None:
     speech = pytest.importorskip("stack.agents.speech")
     try:
-        mouth = speech.Synthesiser(pitch=70)
+        synthesiser = speech.Synthesiser(pitch=70)
         speech.Recogniser("#JSGF V1.0; grammar g; public <g> = yes;")
     except LocalError as error:
         pytest.skip(f"{error}")
     media = HostConfig(udp_port=0, conversation=ConversationConfig(echo="off"))
 
     def words(text: str) -> np.ndarray:
-        sound = mouth.speak(text)
-        quiet = np.random.default_rng(2).normal(0, 10, mouth.sample_rate).astype(np.int16)
-        return np.concatenate([quiet[: mouth.sample_rate // 4], sound, quiet, quiet])
+        sound = synthesiser.speak(text)
+        quiet = np.random.default_rng(2).normal(0, 10, synthesiser.sample_rate).astype(np.int16)
+        return np.concatenate([quiet[: synthesiser.sample_rate // 4], sound, quiet, quiet])
 
     async with (
         asyncio.timeout(90),
@@ -251,11 +251,11 @@ async def test_the_assistant_hears_counts_is_interrupted_and_remembers_where() -
             raise AssertionError(f"the call ended before {kind} {fields}")
 
         await until("reply_finished")  # the greeting
-        call.speaker.write(words("count aloud"), mouth.sample_rate)
+        call.speaker.write(words("count aloud"), synthesiser.sample_rate)
         assert (await until("transcript", role="user"))["text"] == "count aloud"
         await until("reply_started")
         await asyncio.sleep(2.0)
-        call.speaker.write(words("what time is it"), mouth.sample_rate)
+        call.speaker.write(words("what time is it"), synthesiser.sample_rate)
         held = await until("reply_held")
         interrupted = await until("reply_interrupted")
         assert 1000 < interrupted["heard_ms"] <= interrupted["sent_ms"]
@@ -263,6 +263,6 @@ async def test_the_assistant_hears_counts_is_interrupted_and_remembers_where() -
         assert (await until("transcript", role="user"))["text"] == "what time is it"
         assert (await until("transcript", role="agent"))["text"].startswith("It is ")
         await until("reply_finished")
-        call.speaker.write(words("what did i say when i interrupted you"), mouth.sample_rate)
+        call.speaker.write(words("what did i say when i interrupted you"), synthesiser.sample_rate)
         await until("transcript", role="user")
         assert "what time is it" in (await until("transcript", role="agent"))["text"].lower()

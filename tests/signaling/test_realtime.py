@@ -14,8 +14,8 @@ import pytest
 from stack import Call
 from stack.aio import HostConfig
 from stack.signaling.client import DialConfig, dial
-from stack.signaling.door import DoorConfig
 from stack.signaling.server import ServeConfig, Serving, serving
+from stack.signaling.service import SignalingConfig
 from stack.voice.events import ContextAdded, SessionUpdated
 
 openai_realtime = pytest.importorskip("openai.types.realtime", reason="openai is not installed")
@@ -50,8 +50,10 @@ class Events:
 
 
 @asynccontextmanager
-async def line(program: Callable[[Call], Awaitable[None]], **door) -> AsyncIterator[tuple[Serving, Call, Events]]:
-    config = ServeConfig(port=0, media=HostConfig(udp_port=0), door=DoorConfig(**door))
+async def line(
+    program: Callable[[Call], Awaitable[None]], **signaling
+) -> AsyncIterator[tuple[Serving, Call, Events]]:
+    config = ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(**signaling))
     async with (
         asyncio.timeout(40),
         serving(program, config) as server,
@@ -63,7 +65,7 @@ async def line(program: Callable[[Call], Awaitable[None]], **door) -> AsyncItera
         yield server, placed.call, events
 
 
-async def talker(call: Call) -> None:
+async def speaker(call: Call) -> None:
     """Answers each turn with two seconds of a tone."""
     async for _ in call.utterances():
         async with call.reply() as voice:
@@ -72,7 +74,7 @@ async def talker(call: Call) -> None:
 
 
 async def test_a_session_is_created_updated_and_answers_text() -> None:
-    async with line(talker) as (_, call, events):
+    async with line(speaker) as (_, call, events):
         await events.wait("session.created")
         await events.say("session.update", session={"type": "realtime", "instructions": "be brief"})
         assert (await events.wait("session.updated"))["session"]["instructions"] == "be brief"
@@ -115,7 +117,7 @@ async def test_the_program_learns_what_the_client_sets_and_adds() -> None:
 
 
 async def test_a_response_out_of_band_is_refused_and_nothing_is_said() -> None:
-    async with line(talker) as (_, _, events):
+    async with line(speaker) as (_, _, events):
         await events.say(
             "response.create", event_id="aside", response={"conversation": "none", "instructions": "x"}
         )
@@ -143,7 +145,7 @@ async def test_a_manual_turn_is_committed_and_an_empty_one_refused() -> None:
         await call.speaker.drained()
         await events.say("input_audio_buffer.commit")
         await events.wait("input_audio_buffer.committed")
-        assert heard == []  # nobody has asked for a response
+        assert heard == []  # no client has asked for a response
         await events.say("response.create")
         assert (await events.wait("response.done"))["response"]["status"] == "completed"
     (length,) = heard
@@ -151,7 +153,7 @@ async def test_a_manual_turn_is_committed_and_an_empty_one_refused() -> None:
 
 
 async def test_the_client_interrupts_and_learns_what_was_heard() -> None:
-    async with line(talker) as (_, _, events):
+    async with line(speaker) as (_, _, events):
         await events.say("response.create", response={"instructions": "talk"})
         await events.wait("output_audio_buffer.started")
         await asyncio.sleep(0.5)
@@ -209,7 +211,7 @@ async def test_an_echo_works_unchanged() -> None:
 
 
 async def test_a_sideband_hears_and_steers_the_same_session() -> None:
-    async with line(talker) as (server, _, events), aiohttp.ClientSession() as http:
+    async with line(speaker) as (server, _, events), aiohttp.ClientSession() as http:
         await events.wait("session.created")
         (call_id,) = server.host.calls
         async with http.ws_connect(f"{server.url}/v1/realtime?call_id=rtc_{call_id}") as socket:
@@ -283,8 +285,8 @@ async def test_what_is_no_call_is_refused_as_openai_does(
 
 
 async def test_client_secrets_are_made_used_and_refused(offer: str) -> None:
-    config = ServeConfig(port=0, media=HostConfig(udp_port=0), door=DoorConfig(tokens=("sk-master",)))
-    async with serving(talker, config) as server:
+    config = ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(tokens=("sk-master",)))
+    async with serving(speaker, config) as server:
         master = {"Authorization": "Bearer sk-master"}
         status, text, _ = await post(server, "/v1/realtime/client_secrets", json={})
         assert (status, json.loads(text)["error"]["type"]) == (401, "authentication_error")
@@ -318,7 +320,7 @@ async def test_client_secrets_are_made_used_and_refused(offer: str) -> None:
 
 async def test_where_the_program_passes_events_through_the_session_is_its_models_affair(offer: str) -> None:
     config = ServeConfig(port=0, media=HostConfig(udp_port=0), program_passes_events=True)
-    async with serving(talker, config) as server:
+    async with serving(speaker, config) as server:
         session = {"type": "realtime", "novelty": 5, "audio": {"output": {"voice": "ash"}}}
         status, _, _ = await post(server, "/v1/realtime/calls", data=form(offer, json.dumps(session)))
         assert status == 201

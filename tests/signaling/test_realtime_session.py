@@ -16,7 +16,7 @@ from stack.signaling.realtime_parts import (
     Configure,
     FinishTool,
     HandOver,
-    Interrupt,
+    InterruptReply,
 )
 from stack.signaling.realtime_session import RealtimeSession
 from stack.voice import events as ev
@@ -49,7 +49,7 @@ class Client:
         return [check(event) for event in self.session.drain()]
 
     def commands(self) -> list:
-        return [command for command in self.session.drain_commands() if type(command).__name__ != "Expect"]
+        return [command for command in self.session.drain_commands() if type(command).__name__ != "AwaitReply"]
 
 
 def check(event: dict) -> dict:
@@ -133,7 +133,7 @@ def test_the_client_cancels() -> None:
     client.commands()
     assert client.say("response.cancel") == []
     assert client.say("output_audio_buffer.clear") == []
-    assert client.commands() == [Interrupt(), Interrupt()]
+    assert client.commands() == [InterruptReply(), InterruptReply()]
     told = client.hear(ev.ReplyInterrupted(1, 100.0, 120.0))
     done = next(event for event in told if event["type"] == "response.done")
     assert done["response"]["status_details"]["reason"] == "client_cancelled"
@@ -144,9 +144,9 @@ def test_a_reply_to_a_cancelled_response_is_dropped() -> None:
     client.hear(*TURN)
     client.commands()
     assert kinds(client.say("response.cancel")) == ["response.done"]
-    assert client.commands() == [Interrupt()]
+    assert client.commands() == [InterruptReply()]
     assert client.hear(ev.ReplyStarted(1, None)) == []
-    assert client.commands() == [Interrupt()]
+    assert client.commands() == [InterruptReply()]
 
 
 def test_every_response_ends_although_the_program_says_nothing() -> None:

@@ -19,9 +19,9 @@ from stack.ice import IceCredentials
 from stack.sdp import MediaDirection, SessionDescription, create_offer
 from stack.sdp.grammar import Attribute
 from stack.signaling.client import ClientCall, dial
-from stack.signaling.connections import Identity
-from stack.signaling.door import DoorConfig
+from stack.signaling.connections import ConnectionIdentity
 from stack.signaling.server import ServeConfig, Serving, serving
+from stack.signaling.service import SignalingConfig
 
 SDP = {"Content-Type": "application/sdp"}
 RATE = 16_000
@@ -53,14 +53,16 @@ def later(offer: str, **changed: str) -> str:
 
 
 async def post(
-    http: aiohttp.ClientSession, server: Serving, door: str, offer: str, **headers: str
+    http: aiohttp.ClientSession, server: Serving, endpoint: str, offer: str, **headers: str
 ) -> tuple[int, str, str]:
     """Return status, answer (or what was said instead), and what names the call."""
-    if door == "/api/offer":
-        async with http.post(server.url + door, json={"sdp": offer, "type": "offer"}, headers=headers) as response:
+    if endpoint == "/api/offer":
+        async with http.post(
+            server.url + endpoint, json={"sdp": offer, "type": "offer"}, headers=headers
+        ) as response:
             body = await response.json()
             return response.status, body.get("sdp") or str(body["error"]), body.get("pc_id", "")
-    async with http.post(server.url + door, data=offer, headers={**SDP, **headers}) as response:
+    async with http.post(server.url + endpoint, data=offer, headers={**SDP, **headers}) as response:
         return response.status, await response.text(), response.headers.get("Location", "")
 
 
@@ -73,7 +75,7 @@ def ours(answer: str) -> tuple[object, ...]:
     )
 
 
-DOORS = ["/api/offer", "/whip", "/whep", "/v1/realtime/calls"]
+ENDPOINTS = ["/api/offer", "/whip", "/whep", "/v1/realtime/calls"]
 CHANGES: list[Callable[[str], str]] = [
     later,
     lambda offer: later(offer, direction="inactive"),
@@ -84,14 +86,14 @@ CHANGES: list[Callable[[str], str]] = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_a_second_offer_that_names_no_call_is_refused(
-    server: Serving, http: aiohttp.ClientSession, offer: str, door: str, change: Callable[[str], str]
+    server: Serving, http: aiohttp.ClientSession, offer: str, endpoint: str, change: Callable[[str], str]
 ) -> None:
-    assert (await post(http, server, door, offer))[0] in (200, 201)
+    assert (await post(http, server, endpoint, offer))[0] in (200, 201)
     (call,) = server.host.calls.values()
     before = await call.control.execute(Ask(lambda conversation, now: conversation.session.parameters))
-    for other in DOORS:
+    for other in ENDPOINTS:
         status, text, _ = await post(http, server, other, change(offer))
         assert status == 409
         assert "RTCPeerConnection" in text
@@ -101,30 +103,30 @@ async def test_a_second_offer_that_names_no_call_is_refused(
     assert await call.control.execute(Ask(lambda conversation, now: conversation.session.parameters)) == before
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_a_request_that_is_repeated_before_the_connection_gets_the_same_answer(
-    server: Serving, http: aiohttp.ClientSession, offer: str, door: str
+    server: Serving, http: aiohttp.ClientSession, offer: str, endpoint: str
 ) -> None:
-    first, *others = await asyncio.gather(*(post(http, server, door, offer) for _ in range(4)))
+    first, *others = await asyncio.gather(*(post(http, server, endpoint, offer) for _ in range(4)))
     assert first[0] in (200, 201)
     assert others == [first] * 3
     assert len(server.host.calls) == 1
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_the_token_that_placed_a_call_may_change_it_and_no_other(
-    http: aiohttp.ClientSession, offer: str, door: str
+    http: aiohttp.ClientSession, offer: str, endpoint: str
 ) -> None:
-    config = DoorConfig(tokens=("call=mine", "call=theirs"))
-    async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0), door=config)) as server:
-        _, first, name = await post(http, server, door, offer, Authorization="Bearer mine")
+    config = SignalingConfig(tokens=("call=mine", "call=theirs"))
+    async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=config)) as server:
+        _, first, name = await post(http, server, endpoint, offer, Authorization="Bearer mine")
         (call,) = server.host.calls.values()
         for replayed in (offer, later(offer, direction="inactive")):
-            status, text, _ = await post(http, server, door, replayed, Authorization="Bearer theirs")
+            status, text, _ = await post(http, server, endpoint, replayed, Authorization="Bearer theirs")
             assert status == 409
             assert "v=0" not in text
         status, second, again = await post(
-            http, server, door, later(offer, direction="recvonly"), Authorization="Bearer mine"
+            http, server, endpoint, later(offer, direction="recvonly"), Authorization="Bearer mine"
         )
         assert status in (200, 201)
         assert again == name
@@ -135,11 +137,11 @@ async def test_the_token_that_placed_a_call_may_change_it_and_no_other(
 
 def test_certificates_are_shared_and_origins_repeated_without_confusion(offer: str) -> None:
     """One process may make many connections with one certificate, and write the same o= line each time."""
-    first = Identity.of(offer)
+    first = ConnectionIdentity.of(offer)
     assert first is not None
 
-    def other(text: str) -> Identity:
-        identity = Identity.of(text)
+    def other(text: str) -> ConnectionIdentity:
+        identity = ConnectionIdentity.of(text)
         assert identity is not None
         return identity
 
@@ -151,8 +153,8 @@ def test_certificates_are_shared_and_origins_repeated_without_confusion(offer: s
     assert other(later(offer, ice_ufrag=OTHER_UFRAG, ice_pwd=OTHER_PWD)).continues(first)
     assert other(later(offer)).follows(first)
     assert first.precedes(other(later(offer)))
-    assert Identity.of("nonsense") is None
-    assert Identity.of(offer.replace("a=fingerprint", "a=f")) is None
+    assert ConnectionIdentity.of("nonsense") is None
+    assert ConnectionIdentity.of(offer.replace("a=fingerprint", "a=f")) is None
 
 
 async def test_other_peoples_offers_are_other_calls(

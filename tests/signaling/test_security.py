@@ -1,4 +1,4 @@
-"""The door: who may come in, how often, and what is said to the others."""
+"""Which requests are authorised, how often, and how the others are refused."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 from stack.agents import echo
 from stack.aio import HostConfig
 from stack.core.errors import LocalError
-from stack.signaling.door import DoorConfig
 from stack.signaling.security import MAX_CLIENTS, MAX_SECRETS, Keys, RateLimits, Scope, allows, read_token
 from stack.signaling.server import ServeConfig, Serving, serving
+from stack.signaling.service import SignalingConfig
 
-SECRET = "a-secret-that-nobody-may-see"
+SECRET = "a-secret-that-must-not-be-seen"
 
 
-def config(**door: object) -> ServeConfig:
-    return ServeConfig(port=0, media=HostConfig(udp_port=0), door=DoorConfig(**door))
+def config(**signaling: object) -> ServeConfig:
+    return ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(**signaling))
 
 
 class Clock:
@@ -115,7 +115,7 @@ async def post(server: Serving, path: str, **request) -> tuple[int, str, dict[st
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {SECRET}"}])
 @pytest.mark.parametrize("path", ["/api/offer", "/whip", "/whep"])
-async def test_nobody_comes_in_without_a_token(
+async def test_a_request_without_a_token_is_refused(
     path: str, header: dict[str, str], offer: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

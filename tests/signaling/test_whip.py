@@ -14,8 +14,8 @@ from interop.lab import Ask
 from stack.agents import echo
 from stack.aio import HostConfig
 from stack.sdp import SessionDescription, TrickleFragment
-from stack.signaling.door import DoorConfig
 from stack.signaling.server import ServeConfig, Serving, serving
+from stack.signaling.service import SignalingConfig
 
 SDP = {"Content-Type": "application/sdp"}
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
@@ -118,8 +118,8 @@ async def test_checks_with_the_new_credentials_reach_the_same_call(server: Servi
 
 
 async def test_options_say_what_is_taken(http: aiohttp.ClientSession, offer: str) -> None:
-    config = DoorConfig(ice_servers=("stun:stun.example",))
-    async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0), door=config)) as server:
+    config = SignalingConfig(ice_servers=("stun:stun.example",))
+    async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=config)) as server:
         async with http.options(server.url + "/whip") as response:
             assert response.status == 204
             assert response.headers["Accept-Post"] == "application/sdp"
@@ -129,8 +129,8 @@ async def test_options_say_what_is_taken(http: aiohttp.ClientSession, offer: str
 
 
 async def test_clients_are_sent_elsewhere(http: aiohttp.ClientSession, offer: str) -> None:
-    config = DoorConfig(redirect="https://other.example/")
-    async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0), door=config)) as server:
+    config = SignalingConfig(redirect="https://other.example/")
+    async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=config)) as server:
         request = http.post(server.url + "/whep", data=offer, headers=SDP, allow_redirects=False)
         async with request as response:
             assert response.status == 307

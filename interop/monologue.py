@@ -1,7 +1,7 @@
 """A program that always speaks, and begins anew when it is interrupted: what a page plays of it can be measured.
 
 Each of its replies is another piece of recorded speech without pauses, so that a recording tells which reply, and
-which moment of it, somebody heard. `python -m stack serve --agent interop.talker:talker`.
+which moment of it, was heard. `python -m stack serve --agent interop.monologue:monologue`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LENGTH = 8.0
 """Seconds of a reply."""
 AFTER = 0.050
 """Seconds from the end of one reply to the next."""
-WORDS = "This is one long sentence that goes on and on until somebody interrupts it at last."
+WORDS = "This is one long sentence that goes on and on until a person interrupts it at last."
 _STEP = 0.731  # seconds by which each reply begins earlier in the speech: it is in none that goes before
 _BLOCK = 320
 
@@ -62,11 +62,11 @@ def microphone(bursts: int, seed: int, *, quiet: float = 3.0, lead: float = 5.0)
     return np.concatenate(parts)
 
 
-async def talker(call: Call) -> None:
+async def monologue(call: Call) -> None:
     """Speak without end; every interruption is final at once."""
     await call.channels.wait_for("events")
     call.configure_turns(TurnSettings(resume_after_ms=None))
-    await asyncio.sleep(1.5)  # so that whoever records has begun
+    await asyncio.sleep(1.5)  # so that the page's recorder has begun
     while True:
         async with call.reply() as voice:
             sound = reply_sound(voice.number)

@@ -1,4 +1,4 @@
-"""What every door shares: who may come in, a bounded body, refusals in plain words, handing the offer to the host.
+"""What all dialects share: authorisation, bounded bodies, refusals as HTTP errors, handing the offer to the host.
 
 Errors are `{"error": "…"}`; under `/v1/` they have the form that OpenAI's clients read. No message holds anything
 that was sent as a secret, and the headers that a program gets have lost theirs.
@@ -19,11 +19,11 @@ from typing import Any
 from aiohttp import web
 
 from stack.aio import Call, CallContext, Host, HostFull, Renegotiated
-from stack.core.errors import LocalError, ParseError
+from stack.core.errors import LocalError, ParseError, RemoteError
 from stack.sdp import NegotiationError, NegotiationFailure
-from stack.signaling.connections import Connections, Identity, Placed, digest_of
+from stack.signaling.connections import ConnectionIdentity, Connections, PlacedCall, digest_of
 from stack.signaling.metrics import Metrics
-from stack.signaling.security import EVERYBODY, Keys, Principal, RateLimits, Scope, allows
+from stack.signaling.security import ANONYMOUS, Keys, Principal, RateLimits, Scope, allows
 
 MAX_BODY = 256 * 1024
 """Bytes of a request; a browser's offer has 2 to 10 KiB."""
@@ -33,11 +33,11 @@ _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 @dataclass(frozen=True, slots=True)
-class DoorConfig:
-    """Who may come in, and how many."""
+class SignalingConfig:
+    """Which requests are authorised, and how many calls there may be."""
 
     tokens: tuple[str, ...] = field(default=(), repr=False)
-    """Bearer tokens, each `TOKEN` or `scope,scope=TOKEN`; without any the door is open."""
+    """Bearer tokens, each `TOKEN` or `scope,scope=TOKEN`; without any, every request is authorised."""
     origins: tuple[str, ...] = ("*",)
     """Origins of the pages that may call, besides our own."""
     max_body: int = MAX_BODY
@@ -51,8 +51,8 @@ class DoorConfig:
     """URLs of STUN or TURN servers that WHIP and WHEP clients are told."""
 
 
-class Refused(Exception):
-    """An offer that was not taken: the HTTP status and what to tell the client."""
+class RequestRefused(RemoteError):
+    """An HTTP request that is refused: the status and the text of the answer."""
 
     def __init__(self, status: int, message: str, **headers: str) -> None:
         super().__init__(message)
@@ -64,7 +64,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class AcceptedOffer:
     """What came of an offer: a new call, or one that was up already."""
 
     answer: str
@@ -72,12 +72,12 @@ class Taken:
     is_new: bool = True
 
 
-class Door:
-    """What the doors of one server know together."""
+class SignalingService:
+    """What the dialects of one server share: its host, keys, limits and metrics, and who placed which call."""
 
-    def __init__(self, host: Host, config: DoorConfig | None = None) -> None:
+    def __init__(self, host: Host, config: SignalingConfig | None = None) -> None:
         self.host = host
-        self.config = config or DoorConfig()
+        self.config = config or SignalingConfig()
         self.keys = Keys(self.config.tokens, time.time, os.urandom)
         self.metrics = Metrics(host)
         self.draining = False
@@ -88,28 +88,28 @@ class Door:
         self._connections = Connections()
         self._placing: dict[tuple[str, ...], asyncio.Event] = {}  # offers that are with the host, by certificate
 
-    def admit(self, request: web.Request, scope: Scope) -> Principal:
-        """Return who asks; raises `Refused` (401, 403) for somebody who may not."""
+    def authorise(self, request: web.Request, scope: Scope) -> Principal:
+        """Return whose token the request bears; raises `RequestRefused` (401, 403) without one for `scope`."""
         principal = self.keys.identify(request.headers.get("Authorization"))
         if principal is None:
-            raise Refused(
+            raise RequestRefused(
                 401, "a valid bearer token is needed; this one is missing, unknown or expired",
                 **{"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
         if scope not in principal.scopes:
-            raise Refused(403, f"this token may not do that: it lacks the scope {scope.value!r}")
+            raise RequestRefused(403, f"this token may not do that: it lacks the scope {scope.value!r}")
         return principal
 
     def find_call(self, request: web.Request, call_id: str) -> Call:
-        """Return a call that the asker may steer: its own, or any with the scope `control`; else `Refused`."""
+        """Return a call that the client may steer: its own, or any with scope `control`; else `RequestRefused`."""
         principal = self.keys.identify(request.headers.get("Authorization"))
         call = self.host.calls.get(call_id)
         if principal is None:
-            self.admit(request, Scope.CALL)
+            self.authorise(request, Scope.CALL)
         elif call is not None and Scope.CONTROL not in principal.scopes and self.owners.get(call_id) != principal:
-            call = None  # whose it is not learns no more than if it were not there
+            call = None  # another client learns no more than if there were no such call
         if call is None:
-            raise Refused(404, "no such call")
+            raise RequestRefused(404, "no such call")
         return call
 
     async def accept(
@@ -120,13 +120,13 @@ class Door:
         session: Mapping[str, Any] | None = None,
         *,
         replaces: Call | None = None,
-    ) -> Taken:
-        """Hand an offer to the host, or to the call that it continues; raises `Refused` with the right status.
+    ) -> AcceptedOffer:
+        """Hand an offer to the host, or to the call that it continues; raises `RequestRefused`, with its status.
 
         `replaces` is a call that this one takes the place of: the client has said so.
         """
         self._check_rate(request)
-        identity = Identity.of(offer)
+        identity = ConnectionIdentity.of(offer)
         if identity is None or replaces is not None:
             return await self._place(request, principal, offer, session)
         while (placing := self._placing.get(identity.fingerprints)) is not None:
@@ -143,32 +143,32 @@ class Door:
             placing.set()
 
     async def _accept_again(
-        self, request: web.Request, principal: Principal, offer: str, placed: Placed, call: Call
-    ) -> Taken:
+        self, request: web.Request, principal: Principal, offer: str, placed: PlacedCall, call: Call
+    ) -> AcceptedOffer:
         """Take an offer of a connection that is up and was not named; see `connections.py` for who may."""
         if call.connected is None and placed.is_repeated_by(principal, request.remote or "", offer):
-            return Taken(placed.answer, call, is_new=False)
-        if principal is not EVERYBODY and principal == placed.principal:
-            return Taken((await self._renegotiate(call, offer)).answer, call, is_new=False)
-        raise Refused(
+            return AcceptedOffer(placed.answer, call, is_new=False)
+        if principal is not ANONYMOUS and principal == placed.principal:
+            return AcceptedOffer((await self._renegotiate(call, offer)).answer, call, is_new=False)
+        raise RequestRefused(
             409,
             "this offer belongs to a connection that is up; a further offer of it has to name the call (PATCH its "
             "Location with application/sdp, or pc_id), and a new call needs a new RTCPeerConnection",
         )
 
     async def renegotiate(self, request: web.Request, call: Call, offer: str) -> Renegotiated:
-        """Hand a further offer to a call that the asker may steer; raises `Refused`, and the call goes on."""
+        """Hand a further offer to a call that the client may steer; after `RequestRefused` the call goes on."""
         self._check_rate(request)
         return await self._renegotiate(call, offer)
 
     async def _renegotiate(self, call: Call, offer: str) -> Renegotiated:
-        placed, identity = self._connections.get(call.id), Identity.of(offer)
+        placed, identity = self._connections.get(call.id), ConnectionIdentity.of(offer)
         if placed is not None and identity is not None and identity.precedes(placed.identity):
-            raise Refused(409, "this offer was overtaken by a later one")  # RFC 3264 §8: versions only rise
+            raise RequestRefused(409, "this offer was overtaken by a later one")  # RFC 3264 §8: versions only rise
         try:
             changed = await self.host.renegotiate(call, offer)
         except LocalError as error:
-            raise Refused(404, str(error)) from error
+            raise RequestRefused(404, str(error)) from error
         except (ParseError, NegotiationError) as error:
             raise _refusal(error) from error
         if identity is not None:
@@ -177,7 +177,7 @@ class Door:
 
     async def _place(
         self, request: web.Request, principal: Principal, offer: str, session: Mapping[str, Any] | None
-    ) -> Taken:
+    ) -> AcceptedOffer:
         client = request.remote or ""
         self._check_room(client)
         context = CallContext(
@@ -194,15 +194,15 @@ class Door:
         except (ParseError, NegotiationError) as error:
             raise _refusal(error) from error
         except (HostFull, LocalError) as error:
-            raise Refused(503, str(error), **{"Retry-After": "5"}) from error
-        call, identity = accepted.call, Identity.of(offer)
+            raise RequestRefused(503, str(error), **{"Retry-After": "5"}) from error
+        call, identity = accepted.call, ConnectionIdentity.of(offer)
         self.owners[call.id] = principal
         if identity is not None:
-            placed = Placed(call.id, principal, client, identity, digest_of(offer), accepted.answer)
+            placed = PlacedCall(call.id, principal, client, identity, digest_of(offer), accepted.answer)
             self._connections.note(placed)
         self._calls_of[client] += 1
         self.metrics.follow(call, lambda: self._forget(call.id, client))
-        return Taken(accepted.answer, call)
+        return AcceptedOffer(accepted.answer, call)
 
     def note_restart(self, call: Call, ice_ufrag: str) -> None:
         """The peer has restarted ICE with these credentials, in a way that no offer says."""
@@ -216,13 +216,15 @@ class Door:
     def _check_rate(self, request: web.Request) -> None:
         wait = self._rates.take(request.remote or "")
         if wait > 0.0:
-            raise Refused(429, "too many offers", **{"Retry-After": str(math.ceil(wait))})
+            raise RequestRefused(429, "too many offers", **{"Retry-After": str(math.ceil(wait))})
 
     def _check_room(self, client: str) -> None:
         if self.draining:
-            raise Refused(503, "the server takes no new calls: it is shutting down", **{"Retry-After": "10"})
+            raise RequestRefused(
+                503, "the server takes no new calls: it is shutting down", **{"Retry-After": "10"}
+            )
         if self._calls_of[client] >= self.config.calls_per_client:
-            raise Refused(429, "too many calls from your address", **{"Retry-After": "30"})
+            raise RequestRefused(429, "too many calls from your address", **{"Retry-After": "30"})
 
     def _forget(self, call_id: str, client: str) -> None:
         self.owners.pop(call_id, None)
@@ -232,29 +234,29 @@ class Door:
             del self._calls_of[client]
 
 
-def _refusal(error: ParseError | NegotiationError) -> Refused:
+def _refusal(error: ParseError | NegotiationError) -> RequestRefused:
     """Return what a client is told of an offer that cannot be taken."""
     if isinstance(error, ParseError):
-        return Refused(400, f"the offer is not valid SDP: {error}")
+        return RequestRefused(400, f"the offer is not valid SDP: {error}")
     if error.failure is NegotiationFailure.CANNOT_CHANGE:
-        return Refused(409, str(error))
+        return RequestRefused(409, str(error))
     # RFC 9725 §4.2: 422 for an a=setup that cannot be, 406 for what is not supported
     status = 422 if error.failure is NegotiationFailure.SETUP_CONFLICT else 406
-    return Refused(status, f"nothing to agree on: {error}")
+    return RequestRefused(status, f"nothing to agree on: {error}")
 
 
-DOOR: web.AppKey[Door] = web.AppKey("door", Door)
+SERVICE: web.AppKey[SignalingService] = web.AppKey("signaling service", SignalingService)
 
 
 def check_origin(request: web.Request) -> None:
-    """Raise `Refused` (403) for a page from elsewhere that is not on the list."""
+    """Raise `RequestRefused` (403) for a page from elsewhere that is not on the list."""
     origin = request.headers.get("Origin")
     own = origin is not None and origin.partition("://")[2] == request.host
-    if not own and not allows(request.app[DOOR].config.origins, origin):
-        raise Refused(403, "pages from this origin may not call here")
+    if not own and not allows(request.app[SERVICE].config.origins, origin):
+        raise RequestRefused(403, "pages from this origin may not call here")
 
 
-def below(request: web.Request, name: str) -> str:
+def location_below(request: web.Request, name: str) -> str:
     """Return the `Location` of the resource `name` below the collection that was asked.
 
     A reference relative to the request's URL (RFC 9110 §10.2.2, RFC 3986 §5.2.3), because a proxy in front may
@@ -264,40 +266,40 @@ def below(request: web.Request, name: str) -> str:
 
 
 async def read_text(request: web.Request) -> str:
-    """Return the body as text; raises `Refused` for one that is too large or not UTF-8."""
+    """Return the body as text; raises `RequestRefused` for one that is too large or not UTF-8."""
     try:
         return (await request.read()).decode()
     except UnicodeDecodeError as error:
-        raise Refused(400, "the body is not UTF-8") from error
+        raise RequestRefused(400, "the body is not UTF-8") from error
 
 
 async def read_json(request: web.Request) -> dict[str, Any]:
-    """Return the body as a JSON object; raises `Refused` for anything else."""
+    """Return the body as a JSON object; raises `RequestRefused` for anything else."""
     return parse_json(await read_text(request))
 
 
 def parse_json(text: str) -> dict[str, Any]:
-    """Return a JSON object; raises `Refused` for anything else."""
+    """Return a JSON object; raises `RequestRefused` for anything else."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, "the body is not JSON") from error
+        raise RequestRefused(400, "the body is not JSON") from error
     if not isinstance(body, dict):
-        raise Refused(400, "the body is not a JSON object")
+        raise RequestRefused(400, "the body is not a JSON object")
     return body
 
 
 __all__ = [
-    "DOOR",
-    "EVERYBODY",
+    "ANONYMOUS",
     "MAX_BODY",
     "MAX_HEADER",
-    "Door",
-    "DoorConfig",
-    "Refused",
-    "Taken",
-    "below",
+    "SERVICE",
+    "AcceptedOffer",
+    "RequestRefused",
+    "SignalingConfig",
+    "SignalingService",
     "check_origin",
+    "location_below",
     "parse_json",
     "read_json",
     "read_text",

@@ -1,4 +1,4 @@
-"""The doors: what they take, and what they say to everything else."""
+"""The dialects: which requests they take, and how they refuse the others."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from stack.signaling.door import MAX_BODY
 from stack.signaling.server import Serving
+from stack.signaling.service import MAX_BODY
 
 OFFER = (Path(__file__).parent.parent / "vectors/offers/chromium156-audio_dc.sdp").read_text()
 
