@@ -350,7 +350,7 @@ class Session:
             return False
         before = self._dtls.protected_records
         self._dtls.handle_datagrams((data,), now)
-        # Before the handshake is complete its keys may be anybody's.
+        # Before the handshake is complete its keys may be an attacker's.
         return self.security is not None and self._dtls.protected_records > before
 
     def handle_timeout(self, now: Instant) -> None:

@@ -49,7 +49,7 @@ TICK = 0.020
 """Seconds between two frames of the `clock` jitter buffer."""
 _REPAIR_MARGIN = 0.020
 MAX_UNPLAYED = 1.0
-"""Seconds after its last packet has left for which sound may still be on its way to the listener's ear."""
+"""Seconds after its last packet has left for which sound may still be on its way to the listener."""
 UNKNOWN_WAY = 0.05
 """Seconds that a packet takes to the peer, where nothing has been measured yet."""
 _UNEVEN = 0.06  # seconds that a jitter buffer and a sound device keep now and then beyond their mean
