@@ -30,8 +30,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.flaky(reruns=2))
 
 
-NETWORKS = ("tests.dtls.link", "tests.ice.simulation", "tests.rtp.party", "tests.sctp.pair", "tests.sim.")
-"""The simulated networks: a module that uses one of them tests two ends."""
+SIMULATION, SEEDS = "tests.sim.", "tests.sim.entropy"
+"""A module that uses the simulation, and not only its seeds, tests two ends."""
 ONE_BY_ONE, IN_BATCHES = "one by one", "in batches"
 LONG = (
     "tests/ice/test_agent.py::test_hundreds_of_candidates",
@@ -46,7 +46,7 @@ LONG = (
 
 def _tests_two_ends(module: object) -> bool:
     used = [getattr(value, "__module__", None) for value in vars(module).values()]
-    return any(isinstance(name, str) and name.startswith(NETWORKS) for name in used)
+    return any(isinstance(name, str) and name.startswith(SIMULATION) and name != SEEDS for name in used)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

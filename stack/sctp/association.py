@@ -300,6 +300,9 @@ class Association:
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
+        due = self.poll_timeout()
+        if due is None or now < due:
+            return  # a flush here would let a burst that is held back (MAX_BURST) go early
         for timer in self._timers.pop_due(now):
             self._handle_timer(timer, now)
         if self.state is not State.ENDED:

@@ -15,8 +15,8 @@ from stack.core.errors import ParseError
 from stack.dtls import Certificate, FailureReason, Fingerprint
 from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import check_fingerprint, peer_public_key
-from tests.dtls.certificates import rsa_certificate, self_signed
-from tests.dtls.link import EPOCH, SERVER_CERTIFICATE, entropy
+from tests.dtls.certificates import EPOCH, SERVER_CERTIFICATE, rsa_certificate, self_signed
+from tests.sim.entropy import entropy
 
 
 def test_generated_certificates_are_self_signed_p256() -> None:

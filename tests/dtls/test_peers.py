@@ -23,8 +23,8 @@ from stack.dtls import (
     Version,
 )
 from stack.dtls.suites import SUITES
-from tests.dtls.certificates import rsa_certificate
-from tests.dtls.link import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, config, entropy
+from tests.dtls.certificates import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, config, rsa_certificate
+from tests.sim.entropy import entropy
 
 SSL = pytest.importorskip("OpenSSL.SSL")
 
