@@ -22,6 +22,8 @@ from stack.signaling.server import ServeConfig, serving
 from stack.voice.conversation import ConversationConfig
 from tests.agents.upstream import RATE, Upstream, scripted, tone
 
+pytestmark = pytest.mark.real_clock
+
 KEY = "sk-that-the-browser-never-sees"
 
 
@@ -112,27 +114,22 @@ async def test_what_was_heard_is_what_arrived() -> None:
     async with bridged() as (upstream, browser):
         await upstream.wait_for("session.update")
         await upstream.speak(tone(8.0).tobytes())
-        loud = 0
-        asked = False
+        loud = quiet = 0
+        told: asyncio.Task[Any] | None = None
         async for frame in browser.call.microphone:
             voiced = np.abs(frame.samples).max() > 1000
             loud += len(frame.samples) if voiced else 0
-            if loud >= 16_000 and not asked:
-                asked = True
+            quiet = 0 if voiced else quiet + len(frame.samples)
+            if loud >= 16_000 and told is None:
                 await upstream.send("input_audio_buffer.speech_started", item_id="i", audio_start_ms=0)
-                stopped = asyncio.create_task(_quiet(browser, upstream))
-            if asked and stopped.done():
+                told = asyncio.create_task(upstream.wait_for("conversation.item.truncate"))
+            if told is not None and told.done() and quiet >= 3200:
                 break
-        truncate = await upstream.wait_for("conversation.item.truncate")
+        assert told is not None
+        truncate = told.result()
         arrived = 1000 * loud / 16_000
         # A browser's buffer is taken to hold back 80 ms; our caller has none.
         assert truncate["audio_end_ms"] == pytest.approx(arrived - 80, abs=40)
-
-
-async def _quiet(browser: Browser, upstream: Upstream) -> None:
-    await upstream.wait_for("conversation.item.truncate")
-    await asyncio.sleep(0.2)
-    browser.call.hang_up()
 
 
 async def test_the_stack_may_decide() -> None:

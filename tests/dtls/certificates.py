@@ -1,10 +1,9 @@
-"""Certificates for both ends of a test, and of kinds that we do not make ourselves."""
+"""Certificates of kinds that we do not make ourselves."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -13,22 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from stack.dtls import Certificate, DtlsConfig, Role
+from stack.dtls import Certificate
 from stack.dtls.signatures import PrivateKey
-from tests.sim.entropy import entropy
-
-EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-CLIENT_CERTIFICATE = Certificate.generate(entropy(1), EPOCH)
-SERVER_CERTIFICATE = Certificate.generate(entropy(2), EPOCH)
-
-
-def config(role: Role, **changes: Any) -> DtlsConfig:
-    """Return a configuration in which each side knows the other's fingerprint."""
-    own, peer = CLIENT_CERTIFICATE, SERVER_CERTIFICATE
-    if role is Role.SERVER:
-        own, peer = peer, own
-    settings: dict[str, Any] = {"certificate": own, "peer_fingerprints": (peer.fingerprint(),)} | changes
-    return DtlsConfig(**settings)
+from tests.sim.certificates import EPOCH
 
 
 def self_signed(key: PrivateKey, usage: x509.KeyUsage | None = None) -> Certificate:

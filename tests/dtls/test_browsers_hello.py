@@ -11,7 +11,7 @@ from stack.dtls import DtlsEndpoint, NamedGroup, Role, SrtpProfile, Version
 from stack.dtls.messages import ClientHello, HandshakeType, ServerHello
 from stack.dtls.reassembly import Fragment, Reassembler
 from stack.dtls.record import RecordLayer
-from tests.dtls.certificates import config
+from tests.sim.certificates import config
 from tests.sim.entropy import entropy
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "dtls-client-hellos.txt"

@@ -15,7 +15,8 @@ from stack.core.errors import ParseError
 from stack.dtls import Certificate, FailureReason, Fingerprint
 from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import check_fingerprint, peer_public_key
-from tests.dtls.certificates import EPOCH, SERVER_CERTIFICATE, rsa_certificate, self_signed
+from tests.dtls.certificates import rsa_certificate, self_signed
+from tests.sim.certificates import EPOCH, SERVER_CERTIFICATE
 from tests.sim.entropy import entropy
 
 

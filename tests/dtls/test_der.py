@@ -19,7 +19,7 @@ from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import peer_public_key
 from stack.dtls.der import read_certificate
 from stack.dtls.signatures import PrivateKey
-from tests.dtls.certificates import EPOCH, SERVER_CERTIFICATE
+from tests.sim.certificates import EPOCH, SERVER_CERTIFICATE
 from tests.sim.dtls import DtlsPair
 
 KEY = ec.derive_private_key(12345, ec.SECP256R1())

@@ -26,7 +26,7 @@ from stack.dtls import (
     Version,
 )
 from stack.dtls.suites import SUITES
-from tests.dtls.certificates import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, config
+from tests.sim.certificates import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, config
 from tests.sim.dtls import DtlsPair
 from tests.sim.entropy import entropy
 

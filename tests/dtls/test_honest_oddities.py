@@ -14,7 +14,7 @@ from stack.dtls.offer import Offer
 from stack.dtls.reassembly import Fragment
 from stack.dtls.record import ContentType, Record
 from stack.dtls.server12 import Server12
-from tests.dtls.certificates import config
+from tests.sim.certificates import config
 from tests.sim.dtls import DtlsPair
 from tests.sim.entropy import entropy
 

@@ -46,7 +46,7 @@ from stack.dtls.offer import Offer
 from stack.dtls.post13 import MAX_UPDATES_WITHOUT_DATA
 from stack.dtls.reassembly import Fragment, Reassembler
 from stack.dtls.record import ContentType, RecordLayer, RecordNumber
-from tests.dtls.certificates import config
+from tests.sim.certificates import config
 from tests.sim.dtls import DtlsPair
 from tests.sim.entropy import entropy
 

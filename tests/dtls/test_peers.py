@@ -23,7 +23,8 @@ from stack.dtls import (
     Version,
 )
 from stack.dtls.suites import SUITES
-from tests.dtls.certificates import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, config, rsa_certificate
+from tests.dtls.certificates import rsa_certificate
+from tests.sim.certificates import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, config
 from tests.sim.entropy import entropy
 
 SSL = pytest.importorskip("OpenSSL.SSL")

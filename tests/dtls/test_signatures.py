@@ -9,7 +9,8 @@ from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import peer_public_key
 from stack.dtls.groups import NamedGroup, answer_exchange, start_exchange
 from stack.dtls.signatures import choose_scheme, fits, sign, verify
-from tests.dtls.certificates import CLIENT_CERTIFICATE, ed25519_certificate, p384_certificate, rsa_certificate
+from tests.dtls.certificates import ed25519_certificate, p384_certificate, rsa_certificate
+from tests.sim.certificates import CLIENT_CERTIFICATE
 from tests.sim.dtls import DtlsPair
 from tests.sim.entropy import entropy
 

@@ -34,7 +34,7 @@ from stack.dtls.messages import (
 from stack.dtls.reassembly import MAX_AHEAD, MAX_BUFFERED, MAX_MESSAGE_LENGTH, Fragment, Reassembler
 from stack.dtls.record import MAX_DEFERRED_RECORDS, MAX_RECORDS_PER_DATAGRAM, RecordLayer
 from stack.dtls.suites import SUITES, CipherSuite
-from tests.dtls.certificates import config
+from tests.sim.certificates import config
 from tests.sim.entropy import entropy
 
 MESSAGES: tuple[Any, ...] = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from stack.core.machine import Path
 from stack.dtls import DtlsEndpoint, DtlsEvent, Role
-from tests.dtls.certificates import config
+from tests.sim.certificates import config
 from tests.sim.entropy import entropy
 from tests.sim.network import Host
 from tests.sim.pair import LEFT, RIGHT, TunnelMachine, TunnelPair, unordered
