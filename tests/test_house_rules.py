@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = ("stack", "interop", "tests.sim", "bench", "tests")
-"""Each imports only from itself and from those before it, also for type checking alone; `examples` from the stack."""
+"""Each imports only from itself and from those before it, also for type checking; `examples` only the stack."""
 
 LONGEST_SLEEP = 0.05
 """Seconds; a test that sleeps at least so long waits for nothing in particular."""

@@ -17,7 +17,7 @@ from stack.audio import read_wav
 from stack.core.errors import LocalError
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, Serving, serving
-from tests.listening import listen
+from tests.listening import listen, until, until_quiet
 
 pytestmark = pytest.mark.real_clock
 
@@ -48,7 +48,7 @@ async def test_a_call_is_recorded_with_both_lanes_aligned(tmp_path: Path) -> Non
         await placed.call.wait_connected()
         placed.call.speaker.write(BEEPS, RATE)
         await placed.call.speaker.drained()
-        await listen(placed.call, 0.3)  # the last of it comes back
+        await until_quiet(placed.call)  # the last of it comes back
         async with aiohttp.ClientSession() as session, session.get(server.url + "/metrics") as response:
             metrics = await response.text()
     (wav,) = (tmp_path / "calls").glob("*.wav")
@@ -102,9 +102,9 @@ async def test_a_program_records_a_part_of_its_call(tmp_path: Path) -> None:
         serving(program, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server,
         dial(server.url) as placed,
     ):
+        placed.call.speaker.write(BEEPS, RATE)
         await placed.call.wait_ended()
-        while len(problems) < 2:
-            await asyncio.sleep(0.02)
+        await until(lambda: len(problems) == 2)
     assert problems[1] == "done"
     assert problems[0].endswith("0 True")
     samples, rate = read_wav(path)
@@ -120,7 +120,7 @@ async def test_a_client_records_its_own_side(server: Serving, tmp_path: Path) ->
         await placed.call.start_recording(path)
         placed.call.speaker.write(BEEPS[:RATE], RATE)
         await placed.call.speaker.drained()
-        await listen(placed.call, 0.3)
+        await until_quiet(placed.call)
         await placed.call.stop_recording()
     samples, _ = read_wav(path)
     assert len(onsets(samples[:, 0])) == 2  # the echo is what this side hears

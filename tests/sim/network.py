@@ -3,7 +3,7 @@
 `Network.attach` gives a machine its addresses, `Network.link` says what the network between two hosts is like
 (`interop.network_model`), `Network.run` lets time pass. After every input the machine is pumped as the contract of
 `stack.core.machine` demands, and the contract is held against it: `poll_timeout` changes nothing, a drained queue
-is empty, a timeout that comes early changes nothing, nobody wants to be woken at one instant for ever, and nothing
+is empty, a timeout that comes early changes nothing, no machine wants to be woken at one instant for ever, and nothing
 comes after the terminal event. Datagrams come one by one or in batches (`tests.sim.arrivals`).
 """
 
@@ -114,7 +114,7 @@ class Host(Generic[MachineT]):
                     self.trace.datagram(Direction.OUT, transmit.data, transmit.path, now)
                 self.network.carry(self, transmit.data, transmit.path)
             for event in self.machine.drain_events():
-                fresh = True  # whoever reacts may have commanded something
+                fresh = True  # the reaction may have commanded something
                 self.ending.check(event)
                 self.events.append(event)
                 self.times.append(now)
@@ -318,4 +318,4 @@ class Network:
         waiting = [
             host.name for host in self._hosts.values() if (host.machine.poll_timeout() or self.now + 1) <= self.now
         ]
-        return f"woken again and again: {', '.join(waiting) or 'nobody; datagrams without delay go in a circle'}"
+        return f"woken again and again: {', '.join(waiting) or 'no machine; datagrams without delay go in a circle'}"
