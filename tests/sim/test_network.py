@@ -223,7 +223,7 @@ class TestAddresses:
         assert {path.local for path in server.events} == {ELSEWHERE}
         assert all(len(client.events) == 1 for client in clients)
 
-    def test_nobody_there(self) -> None:
+    def test_an_address_without_a_host(self) -> None:
         pair = MachinePair(Echo(), Echo(), NetworkModel(delay=0.1))
         pair.left.command(lambda machine, now: machine.say(b"?", Path(LEFT, ELSEWHERE)))
         pair.left.command(lambda machine, now: machine.say(b"?", Path(LEFT, RIGHT)))
