@@ -15,7 +15,7 @@ from stack.sctp.chunks.registry import register_chunk
 from stack.sctp.chunks.tlv import RawParameter, build_chunk, build_parameter
 from stack.sctp.procedures import HANDLERS
 from stack.sctp.procedures.handlers import handles
-from tests.sctp.pair import make_associations
+from tests.sim.sctp import make_associations
 
 EVERY_TABLE = (CHUNK_PARSERS, INIT_PARAMETERS, RECONFIG_PARAMETERS, ERROR_CAUSES, HANDLERS)
 

@@ -13,7 +13,8 @@ from stack.core.machine import Address, Path
 from stack.server import Endpoint
 from stack.stun import Message, MessageClass, Method, Priority, Username, short_term_key
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
-from tests.sim.calls import agree, entropy
+from tests.sim.calls import agree
+from tests.sim.entropy import entropy
 from tests.sim.pair import RIGHT
 
 STRANGER = Path(RIGHT, Address("198.51.100.9", 40_000))

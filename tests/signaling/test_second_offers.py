@@ -269,6 +269,7 @@ async def hear(placed: ClientCall, seconds: float) -> float:
     return 0.0
 
 
+@pytest.mark.real_clock
 async def test_a_call_is_held_resumed_restarted_and_cannot_be_taken(
     server: Serving, http: aiohttp.ClientSession
 ) -> None:
