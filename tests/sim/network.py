@@ -318,4 +318,6 @@ class Network:
         waiting = [
             host.name for host in self._hosts.values() if (host.machine.poll_timeout() or self.now + 1) <= self.now
         ]
-        return f"woken again and again: {', '.join(waiting) or 'no machine; datagrams without delay go in a circle'}"
+        return (
+            f"woken again and again: {', '.join(waiting) or 'no machine; datagrams without delay go in a circle'}"
+        )
