@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stack.sctp import AssociationState, MessageReceived, Packet
 from stack.sctp.chunks import ForwardTsnChunk, IForwardTsnChunk, SackChunk
+from stack.sctp.procedures.user_data import flush
 from tests.sim.pair import unordered
 from tests.sim.sctp import make_pair
 
@@ -273,7 +274,7 @@ def test_a_reneging_peer_gets_again_what_it_forgot():
     pair.pump()
     sender.handle_sack(SackChunk((first - 1) & 0xFFFFFFFF, 100_000, ((2, 5),)), pair.now + 0.02)
     sender.handle_sack(SackChunk((first - 1) & 0xFFFFFFFF, 100_000), pair.now + 0.04)
-    pair.a._association._flush(pair.now + 0.04)
+    flush(pair.a._association._tcb, pair.now + 0.04)
     pair.drop = None
     pair.run(5)
     assert [event.data for event in pair.of(1, MessageReceived)] == ["0", "1", "2", "3", "4"]

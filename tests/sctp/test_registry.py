@@ -134,7 +134,8 @@ def test_a_number_is_taken_once():
 def registered_classes():
     parsers = [*CHUNK_PARSERS.values(), *INIT_PARAMETERS.values(), *RECONFIG_PARAMETERS.values()]
     classes = {parser.__self__ for parser in parsers if inspect.ismethod(parser)}
-    return [*classes, *ERROR_CAUSES.values(), UnknownChunk, dcep.DataChannelOpen, dcep.DataChannelAck]
+    parsed = sorted(classes, key=lambda cls: cls.__name__)  # the same order in every process
+    return [*parsed, *ERROR_CAUSES.values(), UnknownChunk, dcep.DataChannelOpen, dcep.DataChannelAck]
 
 
 @pytest.mark.parametrize("wire_object", registered_classes(), ids=lambda cls: cls.__name__)

@@ -3,8 +3,8 @@
 `Network.attach` gives a machine its addresses, `Network.link` says what the network between two hosts is like
 (`interop.network_model`), `Network.run` lets time pass. After every input the machine is pumped as the contract of
 `stack.core.machine` demands, and the contract is held against it: `poll_timeout` changes nothing, a drained queue
-is empty, a timeout that comes early changes nothing, no machine wants to be woken at one instant for ever, and nothing
-comes after the terminal event. Datagrams come one by one or in batches (`tests.sim.arrivals`).
+is empty, a timeout that comes early changes nothing, no machine wants to be woken at one instant for ever, and
+nothing comes after the terminal event. Datagrams come one by one or in batches (`tests.sim.arrivals`).
 """
 
 from __future__ import annotations
