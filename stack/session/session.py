@@ -435,6 +435,8 @@ class Session:
         for event in self._ice.drain_events():
             self._on_ice(event, now)
         selected = self._ice.selected_path
+        if selected is not None and (self._routes or selected is not self._path):
+            self._routes.append(selected)  # after the others: the endpoint keeps the paths that were bound last
         if selected is not None and selected is not self._path:
             self._path = selected
             if self._media is not None:
