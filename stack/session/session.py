@@ -241,7 +241,9 @@ class Session:
         self._move_media(now)
 
     def flush(self, now: Instant) -> None:
-        """Move what a command to `channels` has produced."""
+        """Move what a command to `channels` has produced; nothing once the session is over."""
+        if self.state is State.ENDED and self._last_word is None:
+            return
         self._move_channels(now)
         self._say_last_word()
 

@@ -110,7 +110,8 @@ class Conversation:
     def write_unheard(self) -> None:
         """Something is said without an audio section: it is dropped, so that none waits for its being played."""
         self._unheard_writes += 1
-        self._events.append(SpeakerDrained(self._unheard_writes))
+        if not self._has_ended:
+            self._events.append(SpeakerDrained(self._unheard_writes))
 
     def note_read(self, size: int, now: Instant) -> None:
         """The program has read so many bytes of messages: the receive window may open again."""

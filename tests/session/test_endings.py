@@ -83,6 +83,22 @@ def test_last_words_come_before_the_end_and_nothing_after(version: Version, shuf
     assert server.poll_timeout() is None
 
 
+@pytest.mark.parametrize("audio", [False, True])
+def test_no_command_makes_anything_be_said_after_the_end(audio: bool) -> None:
+    pair = connected(sides=agree(audio=audio))
+    with_channel(pair)
+    client, server = pair.left.machine, pair.right.machine
+    client.handle_command(HangUp(), pair.now)
+    server.handle_datagrams(batch_of(client), pair.now)
+    for conversation in (client, server):
+        assert isinstance(conversation.drain_events()[-1], Ended)
+        for command in (OpenChannel("late"), Write(TONE[:960], RATE), Interrupt(), HangUp()):
+            conversation.handle_command(command, pair.now + 1)
+        assert not conversation.drain_events()
+        assert not conversation.drain_transmits()
+        assert conversation.poll_timeout() is None
+
+
 @pytest.mark.parametrize("version", [Version.DTLS_1_2, Version.DTLS_1_3])
 def test_data_in_the_same_datagram_as_the_closure_is_delivered(version: Version) -> None:
     pair = connected(sides=agree(audio=False), client=ConversationConfig(dtls_version=version))
