@@ -63,6 +63,8 @@ from stack.srtp import keying_material_length, split_keying_material
 
 SETUP_TIMEOUT = 30.0
 """Seconds from the making of a session to `Connected`; after that it is given up."""
+_RETRY = 0.1
+"""Seconds until a protocol is woken again whose wake-up has raised."""
 _EXPORTER_LABEL = "EXTRACTOR-dtls_srtp"  # RFC 5764 §4.2
 
 
@@ -241,7 +243,9 @@ class Session:
         self._move_media(now)
 
     def flush(self, now: Instant) -> None:
-        """Move what a command to `channels` has produced."""
+        """Move what a command to `channels` has produced; nothing once the session is over."""
+        if self.state is State.ENDED and self._last_word is None:
+            return
         self._move_channels(now)
         self._say_last_word()
 
@@ -320,6 +324,8 @@ class Session:
             if self.state is not State.CONNECTED:  # in set-up, a datagram may need what the last one has opened
                 self._pump(now)
         if self.state is not State.CONNECTED:
+            if self._last_word is not None:  # a bug has kept it from being said
+                self._pump(now)
             return
         if self._ice_touched:
             self._move_ice(now)
@@ -357,28 +363,36 @@ class Session:
         """Do what is due."""
         if self.state is State.ENDED:
             return
-        for slot in self._timers.pop_due(now):
-            match slot:
-                case _Timer.MEDIA:
-                    if self._media is not None:
-                        self._media.handle_timeout(now)
-                        self._move_media(now)
-                case _Timer.SCTP:
-                    if self._channels is not None:
-                        self._channels.handle_timeout(now)
+        due = self._timers.pop_due(now)
+        try:
+            while due:
+                match due[0]:
+                    case _Timer.MEDIA:
+                        if self._media is not None:
+                            self._media.handle_timeout(now)
+                            self._move_media(now)
+                    case _Timer.SCTP:
+                        if self._channels is not None:
+                            self._channels.handle_timeout(now)
+                            self._move_channels(now)
+                    case _Timer.DTLS:
+                        self._dtls.handle_timeout(now)
+                        self._move_dtls(now)
                         self._move_channels(now)
-                case _Timer.DTLS:
-                    self._dtls.handle_timeout(now)
-                    self._move_dtls(now)
-                    self._move_channels(now)
-                case _Timer.ICE:
-                    self._ice.handle_timeout(now)
-                    self._move_ice(now)
-                    self._move_dtls(now)
-                case _Timer.SETUP:
-                    self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
-        if self._last_word is not None:
-            self._say_last_word()
+                    case _Timer.ICE:
+                        self._ice.handle_timeout(now)
+                        self._move_ice(now)
+                        self._move_dtls(now)
+                    case _Timer.SETUP:
+                        self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
+                del due[0]
+        finally:  # a bug costs its step, and neither a timer nor the end
+            if due and self._last_word is None:
+                self._timers.set(due[0], now + _RETRY)
+                for slot in due[1:]:
+                    self._timers.set(slot, now)
+            if self._last_word is not None:
+                self._say_last_word()
 
     def poll_timeout(self) -> Instant | None:
         """Return the earliest deadline of all protocols."""
@@ -411,11 +425,13 @@ class Session:
         """Move every protocol; each only answers what it was given, so once is enough."""
         if self.state is State.ENDED and self._last_word is None:
             return
-        self._move_ice(now)
-        self._move_dtls(now)
-        self._move_channels(now)
-        self._move_media(now)
-        self._say_last_word()
+        try:
+            self._move_ice(now)
+            self._move_dtls(now)
+            self._move_channels(now)
+            self._move_media(now)
+        finally:
+            self._say_last_word()
 
     def _hold_media(self) -> None:
         """While the agreed direction is `recvonly` or `inactive` no RTP is sent (RFC 3264 §5.1)."""
@@ -435,6 +451,8 @@ class Session:
         for event in self._ice.drain_events():
             self._on_ice(event, now)
         selected = self._ice.selected_path
+        if selected is not None and (self._routes or selected is not self._path):
+            self._routes.append(selected)  # after the others: the endpoint keeps the paths that were bound last
         if selected is not None and selected is not self._path:
             self._path = selected
             if self._media is not None:
