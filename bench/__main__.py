@@ -33,6 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON, one object to a benchmark and line")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply the amount of work (default: 1)")
     parser.add_argument("--seed", type=int, default=1, help="decide what is random (default: 1)")
+    parser.add_argument(
+        "--against", nargs="+", default=[], metavar="DIR", help="other checkouts of ours, under load"
+    )
+    parser.add_argument("--calls", type=int, nargs="+", default=[], metavar="N", help="how many calls, under load")
+    parser.add_argument("--realtime", action="store_true", help="run before other processes, under load (root)")
+    parser.add_argument("--verbose", action="store_true", help="say each run as it ends, under load")
     chosen = parser.parse_args(arguments)
     if chosen.list or not chosen.name:
         width = max(map(len, known), default=0)
@@ -42,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [name for name in chosen.name if name not in known]
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
-    options = Options(chosen.scale, chosen.seed)
+    options = Options(
+        chosen.scale, chosen.seed, tuple(chosen.against), tuple(chosen.calls), chosen.realtime, chosen.verbose
+    )
     for name in chosen.name:
         result = import_module(f"bench.{name}").run(options)
         tables = [result] if isinstance(result, Table) else list(result)

@@ -12,10 +12,19 @@ Cell: TypeAlias = str | int | float | None
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a benchmark is to be run: `scale` multiplies the amount of work, `seed` decides what is random."""
+    """How a benchmark is to be run: `scale` multiplies the amount of work, `seed` decides what is random.
+
+    For the benchmarks under load: `against` is another checkout of ours that is measured beside this one, `calls`
+    stands in for the numbers of calls that a benchmark would try, and with `realtime` servers and load run before
+    every other process of a machine that is not ours alone.
+    """
 
     scale: float = 1.0
     seed: int = 1
+    against: tuple[str, ...] = ()
+    calls: tuple[int, ...] = ()
+    realtime: bool = False
+    verbose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
