@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from bench._plot import svg
 from bench.report import Options, Table, as_json
 
 _NOT_BENCHMARKS = {"report"}
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--calls", type=int, nargs="+", default=[], metavar="N", help="how many calls, under load")
     parser.add_argument("--realtime", action="store_true", help="run before other processes, under load (root)")
+    parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
     parser.add_argument("--verbose", action="store_true", help="say each run as it ends, under load")
     chosen = parser.parse_args(arguments)
     if chosen.list or not chosen.name:
@@ -54,11 +56,21 @@ def main(arguments: list[str] | None = None) -> int:
     for name in chosen.name:
         result = import_module(f"bench.{name}").run(options)
         tables = [result] if isinstance(result, Table) else list(result)
+        if chosen.plot is not None:
+            _plot(Path(chosen.plot), name, tables)
         if chosen.json:
             print(json.dumps(as_json(name, options, tables)))
         else:
             print("\n\n".join(table.text() for table in tables))
     return 0
+
+
+def _plot(folder: Path, name: str, tables: list[Table]) -> None:
+    """Write NAME.svg for the first table that has a chart and figures, NAME-2.svg for the second."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = [svg(table) for table in tables if table.chart is not None and table.rows]
+    for number, picture in enumerate(drawn, 1):
+        (folder / (f"{name}.svg" if number == 1 else f"{name}-{number}.svg")).write_text(picture, "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmarks under load: a server on one core, the generator of `bench/load` on another, one run after another.
+"""The benchmarks under load: a server on one core, the generator of `bench/load` on another, run after run.
 
 The server's processor time is read by its process clock, which is what getrusage counts, from outside: to the
 nanosecond, threads that have ended included, children added, and the server does nothing for it. Memory is the
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -34,6 +34,8 @@ GENERATOR, PION = BUILT / "bench_generator", BUILT / "bench_pion"
 SERVER_CORE, LOAD_CORE = 0, 1
 START_PATIENCE = 40.0
 WARM = 2.0
+PERCENTILES = (50, 95, 99, 99.9, 100)
+"""Those that the generator tells."""
 MAX_RUN = 300.0
 """Seconds after which a run is given up."""
 
@@ -60,24 +62,36 @@ class Run:
     seconds: float
     memory_before: float
     memory: float
+    load_cpu: float = 0.0
 
-    @property
     def core(self) -> float:
-        """The share of a core that the server took."""
+        """Return the share of a core that the server took."""
         return self.cpu / self.seconds
 
-    @property
     def us_per_packet(self) -> float:
-        """Microseconds of processor time for a packet in and its answer out."""
-        return self.cpu / max(1, self.result["went"]) * 1e6
+        """Return the microseconds of processor time for a packet in and its answer out."""
+        return self.cpu / max(1, int(self.result["went"])) * 1e6
+
+    def load_us_per_packet(self) -> float:
+        """Return what the generator itself spends on a packet out and its answer in, in microseconds."""
+        return self.load_cpu / max(1, int(self.result["went"])) * 1e6
 
     def us_per_frame(self) -> float:
-        """Microseconds of processor time for 20 ms of one call."""
-        return self.cpu / self.seconds / max(1, self.result["calls"]) * 0.02 * 1e6
+        """Return the microseconds of processor time for 20 ms of one call."""
+        return self.core() / self.calls * 0.02 * 1e6
+
+    def ms_per_call(self) -> float:
+        """Return the milliseconds of processor time for one of the calls that came and went."""
+        return self.cpu / self.calls * 1e3
+
+    def kilobytes_per_call(self) -> float:
+        """Return by how much the server grew for each call."""
+        return (self.memory - self.memory_before) / self.calls
 
     @property
-    def kilobytes_per_call(self) -> float:
-        return (self.memory - self.memory_before) / max(1, self.result["calls"])
+    def calls(self) -> int:
+        """How many came about, at least one."""
+        return max(1, int(self.result["calls"]))
 
 
 @dataclass
@@ -86,10 +100,23 @@ class Samples:
 
     runs: list[Run] = field(default_factory=list)
 
-    def spread(self, value: Any) -> tuple[float, float, float]:
+    def spread(self, value: Callable[[Run], float]) -> tuple[float, float, float]:
         """Return the median, the least and the most of a figure."""
         values = [value(run) for run in self.runs]
         return median(values), min(values), max(values)
+
+    def median(self, value: Callable[[Run], float]) -> float:
+        """Return the median of a figure."""
+        return self.spread(value)[0]
+
+    def late(self, *percentiles: float) -> list[float]:
+        """Return the medians of some percentiles of the lateness, in milliseconds."""
+        return [self.percentile("late_ms", percentile)[0] for percentile in percentiles]
+
+    def percentile(self, name: str, percentile: float) -> tuple[float, float, float]:
+        """Return the spread of one of the percentiles that the generator tells of `name`."""
+        place = PERCENTILES.index(percentile)
+        return self.spread(lambda run: float(run.result[name][place]))
 
 
 def ours(mode: str, options: Options, *arguments: str) -> list[Contestant]:
@@ -127,18 +154,20 @@ def require_generator() -> None:
         raise Absent("taskset is missing: apt-get install util-linux")
 
 
-def _apart(realtime: bool) -> Any:
-    """Return what a child does before it begins: it dies with us, and is first in line if that was asked for.
+def _apart(first: bool, realtime: bool) -> Callable[[], None]:
+    """Return what a child does before it begins: it dies with us, and is `first` in line or even real time.
 
-    On a machine that others use, both sides run as real-time processes (`--realtime`); one that never pauses is
-    killed by the kernel.
+    That is for a machine that others use (`--realtime`). One that never pauses is killed by the kernel.
     """
     libc = ctypes.CDLL(None)
 
     def begin() -> None:
-        os.setsid()
+        os.setsid()  # a scheduling group of its own, sched(7)
         libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
-        if realtime:
+        if first:
+            with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:
+                group.write("-19")
+        if first and realtime:
             import resource
 
             resource.setrlimit(resource.RLIMIT_RTTIME, (4_000_000, 6_000_000))
@@ -180,7 +209,7 @@ def memory_kb(pid: int) -> float:
 class Server:
     """A contestant that runs and listens."""
 
-    def __init__(self, contestant: Contestant, log: Any, realtime: bool, cores: str = str(SERVER_CORE)) -> None:
+    def __init__(self, contestant: Contestant, log: Any, cores: str, first: bool, realtime: bool) -> None:
         self.contestant = contestant
         environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
         environment["GOMAXPROCS"] = "1"
@@ -191,7 +220,7 @@ class Server:
             stderr=log,
             env=environment,
             cwd=tempfile.gettempdir(),
-            preexec_fn=_apart(realtime),
+            preexec_fn=_apart(first, realtime),
         )
         self.pid = self._process.pid
         watch = _Deadline(self._process, START_PATIENCE)
@@ -233,7 +262,7 @@ def _tail(name: str) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-class Field:
+class Place:
     """Where the runs of a benchmark happen: a scratch folder with what is said, and the logs."""
 
     def __init__(self, options: Options, folder: Path) -> None:
@@ -251,9 +280,9 @@ class Field:
     def server(
         self, contestant: Contestant, cores: str = str(SERVER_CORE), realtime: bool = True
     ) -> Iterator[Server]:
-        """Context: a contestant that listens."""
+        """Context: a contestant that listens; without `realtime` it is never a real-time process."""
         with open(self.folder / "server.log", "ab") as log:
-            server = Server(contestant, log, self.options.realtime and realtime, cores)
+            server = Server(contestant, log, cores, self.options.realtime, realtime)
             try:
                 yield server
             finally:
@@ -275,14 +304,14 @@ class Field:
                 stderr=log,
                 text=True,
                 env=dict(os.environ, GOMAXPROCS="1"),
-                preexec_fn=_apart(self.options.realtime),
+                preexec_fn=_apart(self.options.realtime, True),
             )
             watch = _Deadline(process, MAX_RUN)
             assert process.stdout is not None
             for line in process.stdout:
                 word, _, rest = line.partition(" ")
                 if word.strip() in ("START", "STOP"):
-                    marks.append((cpu_seconds(server.pid), time.monotonic()))
+                    marks.append((cpu_seconds(server.pid), time.monotonic(), cpu_seconds(process.pid)))
                     if len(marks) == 2:  # reading it holds the server up for a moment
                         memory = memory_kb(server.pid)
                 elif word == "RESULT":
@@ -292,16 +321,16 @@ class Field:
             watch.done()
         if result is None or len(marks) != 2:
             raise Absent(f"{server.contestant.name} took no load: {_tail(str(self.folder / 'load.log'))}")
-        (cpu, began), (cpu_after, ended) = marks
-        return Run(server.contestant.name, result, cpu_after - cpu, ended - began, memory_before, memory)
+        cpu, seconds, load_cpu = (after - before for before, after in zip(*marks, strict=True))
+        return Run(server.contestant.name, result, cpu, seconds, memory_before, memory, load_cpu)
 
 
 @contextlib.contextmanager
-def field_of(options: Options) -> Iterator[Field]:
+def place_of(options: Options) -> Iterator[Place]:
     """Context: a place to measure in. Raises `Absent`."""
     require_generator()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        yield Field(options, Path(folder))
+        yield Place(options, Path(folder))
 
 
 def _write_speech(sentences: Sequence[Any], packets: Path, sound: Path) -> None:
@@ -324,9 +353,9 @@ def _write_speech(sentences: Sequence[Any], packets: Path, sound: Path) -> None:
 
 
 def interleaved(
-    options: Options, contestants: Sequence[Contestant], repetitions: int, measure: Any
+    options: Options, contestants: Sequence[Contestant], repetitions: int, measure: Callable[[Contestant], Run]
 ) -> dict[str, Samples]:
-    """Return the runs by contestant: in each repetition everyone has its turn, and another one begins."""
+    """Return the runs by contestant: in each repetition each has its turn, and another one begins."""
     samples = {contestant.name: Samples() for contestant in contestants}
     for repetition in range(repetitions):
         first = repetition % len(contestants)
@@ -334,14 +363,14 @@ def interleaved(
             samples[contestant.name].runs.append(measure(contestant))
             if options.verbose:
                 run = samples[contestant.name].runs[-1]
-                print(f"{contestant.name}: {run.core:.1%} of a core, {run.result}", file=sys.stderr, flush=True)
+                print(f"{contestant.name}: {run.core():.1%} of a core, {run.result}", file=sys.stderr, flush=True)
     return samples
 
 
-def note_of(options: Options, seconds: float, repetitions: int) -> str:
+def note_of(options: Options, seconds: float, repetitions: int, cores: str = str(SERVER_CORE)) -> str:
     """Return how it was measured, for the foot of a table."""
-    order = ", servers and load as real-time processes" if options.realtime else ""
+    order = ", both before other processes" if options.realtime else ""
     return (
-        f"{repetitions} runs of {seconds:.0f} s each, in turn; median (least-most). Server on core {SERVER_CORE}, "
+        f"Runs of {seconds:.0f} s, {repetitions} each, in turn; median (least-most). Server on core {cores}, "
         f"the Pion generator on core {LOAD_CORE}{order}. CPU is the server's alone."
     )

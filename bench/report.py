@@ -26,6 +26,19 @@ class Options:
     realtime: bool = False
     verbose: bool = False
 
+    def amount(self, seconds: float, repetitions: int) -> tuple[float, int]:
+        """Return the length and the number of the runs under load: above half the scale, all of them."""
+        return max(1.0, seconds * self.scale), max(1, round(repetitions * min(1.0, 2 * self.scale)))
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Which columns of a table become bars (`--plot`): one for each row, put together by `groups`."""
+
+    value: str
+    groups: tuple[str, ...] = ("calls",)
+    spread: tuple[str, str] | None = ("least", "most")
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -35,6 +48,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default_factory=tuple)
+    chart: Chart | None = None
 
     def text(self) -> str:
         """Return the table for a terminal; numbers stand to the right."""

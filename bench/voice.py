@@ -1,4 +1,4 @@
-"""Whole calls under load: processor time for 20 ms of an echo and of a listening call, calls a core, beside aiortc.
+"""Whole calls under load: CPU for 20 ms of an echo call and of a listening call, calls a core, beside aiortc.
 
 - `echo`: what is heard is decoded, handed to the program, encoded (complexity 5) and sent;
 - `listening`: the program always speaks and the caller too (recorded people): voice detection, turns, utterances;
@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench._load import Absent, Contestant, Field, Run, aiortc, field_of, interleaved, note_of, ours
-from bench.report import Cell, Options, Table
+from bench._load import Absent, Contestant, Place, Run, aiortc, interleaved, note_of, ours, place_of
+from bench.report import Cell, Chart, Options, Table
 
 CALLS = 10
 REPETITIONS = 3
 SECONDS = 6.0
 RETURNED = 3
 """Packets after which a loudspeaker's sound comes back."""
+WARM = 4.0
+TITLE = "a call with sound: µs of processor time for 20 ms of it, and lateness of what is sent"
+COST = ("call", "calls", "who", "µs", "least", "most", "times ours", "calls a core")
+COLUMNS = (*COST, "late p50 ms", "p99", "max")
 KINDS = {
     "echo": ("echo", ()),
     "listening": ("listening", ("-events",)),
@@ -29,49 +33,32 @@ KINDS = {
 
 def run(options: Options) -> Sequence[Table]:
     """Run everything; about 4 minutes at scale 1."""
-    title = "a call with sound: µs of processor time for 20 ms of it, and lateness of what is sent"
-    columns = (
-        "call",
-        "calls",
-        "who",
-        "µs",
-        "least",
-        "most",
-        "times ours",
-        "calls a core",
-        "late p50 ms",
-        "p99",
-        "max",
-    )
-    seconds = max(1.0, SECONDS * options.scale)
-    repetitions = max(1, round(REPETITIONS * min(1.0, options.scale * 2)))
+    seconds, repetitions = options.amount(SECONDS, REPETITIONS)
     rows: list[Sequence[Cell]] = []
     try:
-        with field_of(options) as place:
+        with place_of(options) as place:
             for kind in KINDS:
                 for calls in options.calls or (CALLS,):
                     rows += _rows(place, kind, calls, seconds, repetitions)
     except Absent as absent:
-        return [Table(title, columns, rows, (f"not measured: {absent}",))]
-    return [Table(title, columns, rows, (note_of(options, seconds, repetitions),))]
+        return [Table(TITLE, COLUMNS, rows, (f"not measured: {absent}",))]
+    return [Table(TITLE, COLUMNS, rows, (note_of(options, seconds, repetitions),), Chart("µs", ("call", "calls")))]
 
 
-def _rows(place: Field, kind: str, calls: int, seconds: float, repetitions: int) -> list[Sequence[Cell]]:
+def _rows(place: Place, kind: str, calls: int, seconds: float, repetitions: int) -> list[Sequence[Cell]]:
     mode, load = KINDS[kind]
-    options, sound = place.options, ("--sound", str(place.sound))
-    contestants = ours(mode, options, *sound)
+    contestants = ours(mode, place.options, "--sound", str(place.sound))
     if kind == "echo":
         contestants.append(aiortc("echo"))
 
     def measure(contestant: Contestant) -> Run:
         with place.server(contestant) as server:
-            return place.load(server, "rtp", calls, seconds, *load, warm=4.0)
+            return place.load(server, "rtp", calls, seconds, *load, warm=WARM)
 
-    samples = interleaved(options, contestants, repetitions, measure)
-    own = samples["ours"].spread(Run.us_per_frame)[0]
+    samples = interleaved(place.options, contestants, repetitions, measure)
+    own = samples["ours"].median(Run.us_per_frame)
     rows: list[Sequence[Cell]] = []
     for who, sample in samples.items():
         cost = sample.spread(Run.us_per_frame)
-        late = [sample.spread(lambda run, k=k: run.result["late_ms"][k])[0] for k in (0, 2, 4)]
-        rows.append((kind, calls, who, *cost, cost[0] / own, 20_000 / cost[0], *late))
+        rows.append((kind, calls, who, *cost, cost[0] / own, 20_000 / cost[0], *sample.late(50, 99, 100)))
     return rows

@@ -1,4 +1,4 @@
-"""What the servers in Python share: their arguments, their first line, and the program that keeps the loop busy."""
+"""What the servers in Python share: their arguments, their first line, and what keeps the loop busy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiohttp import web
 BUSY = 0.2
 """Seconds of each second for which the program computes."""
 HEAP = 700_000
-"""Entries of the heap that the collector walks, three objects each: what a program with a cache of things holds."""
+"""Entries, three objects each, of the heap that the collector walks: a program that keeps many things."""
 BESIDE = ("idle", "sleep", "numpy", "python", "collector")
 
 

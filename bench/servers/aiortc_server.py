@@ -31,7 +31,7 @@ def pass_packets_through() -> None:
         packet.pts, packet.time_base = encoded.timestamp, fractions.Fraction(1, RATE)
         return [packet]
 
-    opus.OpusDecoder.decode = decode  # type: ignore[method-assign]
+    opus.OpusDecoder.decode = decode  # type: ignore[assignment, method-assign]
 
 
 class Speech(MediaStreamTrack):

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from bench.servers._common import Companion, announce, arguments, read_sound, serve_offers
 
 MODES = ("packets", "echo", "speaking", "listening")
@@ -34,7 +36,7 @@ class PacketEcho:
 
         self._session = session
         self._packet, self._kept = PacketReceived, (Connected, Ended)
-        self._frame = getattr(stack.session, "ScheduledFrame", None)
+        self._frame: Any = getattr(stack.session, "ScheduledFrame", None)
         self._events: list[Any] = []
         self._number = 0
         self._wraps = hasattr(session, "send_media")  # a checkout from before the media plane
@@ -119,7 +121,7 @@ async def programs(mode: str, sound: str | None, complexity: int, companion: Com
     from stack.voice.config import ConversationConfig
     from stack.voice.turns import TurnSettings
 
-    samples, rate = read_sound(sound) if sound is not None else ([], 0)
+    samples, rate = read_sound(sound) if sound is not None else (np.zeros(0, np.int16), 0)
     begun = 0
 
     async def speak(call: Any, place: int) -> None:

@@ -20,7 +20,14 @@ func churn() error {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			for begun.Add(1) <= int64(options.calls) {
+			for {
+				number := begun.Add(1)
+				if number > int64(options.calls) {
+					return
+				}
+				if options.rate > 0 {
+					time.Sleep(time.Until(began.Add(seconds(float64(number) / options.rate))))
+				}
 				c, err := dial()
 				if err == nil {
 					err = c.wait()
