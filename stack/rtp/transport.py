@@ -272,12 +272,7 @@ class RtpTransport:
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
-        for timer in self._timers.pop_due(now):
-            if timer is RtpTimer.REPORT:
-                self._send_compound(self._reporter.report(self.sections, now))
-                self._timers.set(RtpTimer.REPORT, now + self._reporter.interval())
-            else:
-                self._send_transport_feedback()
+        self._timers.fire(now, self._handle_timer)
         for section in self.sections:
             due = section.timers.next
             if due is not None and due <= now:
@@ -306,6 +301,13 @@ class RtpTransport:
         """Something was received or is being sent: reports begin, if they have not yet."""
         self._reporting = True
         self._timers.set_default(RtpTimer.REPORT, now + self._reporter.first_delay())
+
+    def _handle_timer(self, timer: RtpTimer, now: Instant) -> None:
+        if timer is RtpTimer.REPORT:
+            self._send_compound(self._reporter.report(self.sections, now))
+            self._timers.set(RtpTimer.REPORT, now + self._reporter.interval())
+        else:
+            self._send_transport_feedback()
 
     def _send_transport_feedback(self) -> None:
         if self._arrivals is not None:

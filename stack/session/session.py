@@ -63,8 +63,6 @@ from stack.srtp import keying_material_length, split_keying_material
 
 SETUP_TIMEOUT = 30.0
 """Seconds from the making of a session to `Connected`; after that it is given up."""
-_RETRY = 0.1
-"""Seconds until a protocol is woken again whose wake-up has raised."""
 _EXPORTER_LABEL = "EXTRACTOR-dtls_srtp"  # RFC 5764 §4.2
 
 
@@ -287,13 +285,15 @@ class Session:
         """End the session in an orderly way: RTCP BYE, then close_notify."""
         if self.state is State.ENDED:
             return
-        if self.state is State.CONNECTED and self._media is not None:
-            self._media.close(now)
-            self._move_media(now)
-        if self._dtls_started:
-            self._dtls.close(now)
-        self._end(EndReason.HUNG_UP)
-        self._pump(now)
+        try:
+            if self.state is State.CONNECTED and self._media is not None:
+                self._media.close(now)
+                self._move_media(now)
+            if self._dtls_started:
+                self._dtls.close(now)
+        finally:  # a bug costs the farewell, not the end
+            self._end(EndReason.HUNG_UP)
+            self._pump(now)
 
     # -- the machine ---------------------------------------------------------------------------------------
 
@@ -363,36 +363,33 @@ class Session:
         """Do what is due."""
         if self.state is State.ENDED:
             return
-        due = self._timers.pop_due(now)
         try:
-            while due:
-                match due[0]:
-                    case _Timer.MEDIA:
-                        if self._media is not None:
-                            self._media.handle_timeout(now)
-                            self._move_media(now)
-                    case _Timer.SCTP:
-                        if self._channels is not None:
-                            self._channels.handle_timeout(now)
-                            self._move_channels(now)
-                    case _Timer.DTLS:
-                        self._dtls.handle_timeout(now)
-                        self._move_dtls(now)
-                        self._move_channels(now)
-                    case _Timer.ICE:
-                        self._ice.handle_timeout(now)
-                        self._move_ice(now)
-                        self._move_dtls(now)
-                    case _Timer.SETUP:
-                        self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
-                del due[0]
+            self._timers.fire(now, self._handle_timer)
         finally:  # a bug costs its step, and neither a timer nor the end
-            if due and self._last_word is None:
-                self._timers.set(due[0], now + _RETRY)
-                for slot in due[1:]:
-                    self._timers.set(slot, now)
             if self._last_word is not None:
+                self._timers.clear_all()
                 self._say_last_word()
+
+    def _handle_timer(self, timer: _Timer, now: Instant) -> None:
+        match timer:
+            case _Timer.MEDIA:
+                if self._media is not None:
+                    self._media.handle_timeout(now)
+                    self._move_media(now)
+            case _Timer.SCTP:
+                if self._channels is not None:
+                    self._channels.handle_timeout(now)
+                    self._move_channels(now)
+            case _Timer.DTLS:
+                self._dtls.handle_timeout(now)
+                self._move_dtls(now)
+                self._move_channels(now)
+            case _Timer.ICE:
+                self._ice.handle_timeout(now)
+                self._move_ice(now)
+                self._move_dtls(now)
+            case _Timer.SETUP:
+                self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
 
     def poll_timeout(self) -> Instant | None:
         """Return the earliest deadline of all protocols."""

@@ -35,6 +35,14 @@ def connected(**options: Any) -> CallPair:
     return pair
 
 
+def sounding() -> CallPair:
+    """A call in which something was said, so that reports are sent."""
+    pair = connected()
+    pair.left.handle(Write(TONE, RATE))
+    pair.run(0.5)
+    return pair
+
+
 def with_channel(pair: CallPair, label: str = "talk") -> Any:
     """Open a channel on the client's side and let it be known on both."""
     ids: list[Any] = []
@@ -109,6 +117,45 @@ def test_a_bug_in_a_wake_up_costs_no_timer(protocol: str, times: int) -> None:
         now = max(now, at)
     assert events[-1] == Ended(EndReason.CONSENT_EXPIRED)
     assert len(endpoint) == 0
+
+
+def test_a_bug_at_any_depth_costs_no_timer() -> None:
+    pair = sounding()
+    session, now = pair.right.machine.session, pair.now + 40
+    endpoint = hosted(pair.right.machine)
+    raising_once(session._ice, "_handle_consent_timeout")
+    raising_once(session._media._transport._reporter, "report")
+    events: list[Any] = []
+    for _ in range(50):
+        endpoint.handle_timeout(now)
+        events += [event for _, event in endpoint.drain_events()]
+        if (at := endpoint.poll_timeout()) is None:
+            break
+        now = max(now, at)
+    assert events[-1] == Ended(EndReason.CONSENT_EXPIRED)
+    assert endpoint.counters["fault_handle_timeout"] == 2
+
+
+def test_reports_go_on_after_a_bug_in_one() -> None:
+    pair = sounding()
+    raising_once(pair.right.machine.session._media._transport._reporter, "report")
+    endpoint, sent = hosted(pair.right.machine), 0
+    now = pair.now
+    while now < pair.now + 20 and (at := endpoint.poll_timeout()) is not None:
+        now = max(now, at)
+        endpoint.handle_timeout(now)
+        sent += sum(classify(data) is Kind.RTCP for data, _ in endpoint.drain_transmits())
+    assert endpoint.counters["fault_handle_timeout"] == 1
+    assert sent > 1
+
+
+def test_a_bug_in_the_farewell_costs_no_end() -> None:
+    pair = connected()
+    session = pair.right.machine.session
+    raising_once(session._media, "close")
+    with pytest.raises(RuntimeError):
+        session.close(pair.now)
+    assert [event for event in session.drain_events() if isinstance(event, Ended)] == [Ended(EndReason.HUNG_UP)]
 
 
 def batch_of(conversation: Conversation) -> list[tuple[bytes, Path]]:
