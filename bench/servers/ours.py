@@ -115,9 +115,10 @@ async def packets() -> None:
 
 async def programs(mode: str, sound: str | None, complexity: int, companion: Companion) -> None:
     """Serve a program on the whole stack."""
+    import stack.signaling
     from stack.agents.echo import echo
     from stack.aio import HostConfig
-    from stack.signaling import DoorConfig, ServeConfig, serving
+    from stack.signaling import ServeConfig, serving
     from stack.voice.config import ConversationConfig
     from stack.voice.turns import TurnSettings
 
@@ -154,8 +155,10 @@ async def programs(mode: str, sound: str | None, complexity: int, companion: Com
     turns = TurnSettings(create_response=False, interrupt_response=False)
     conversation = ConversationConfig(complexity=complexity, turns=turns)
     media = HostConfig(host="127.0.0.1", udp_port=0, max_calls=5000, conversation=conversation)
-    door = DoorConfig(offers_per_second=1e6, offers_per_client=1e6, calls_per_client=100_000)
-    async with serving(program, ServeConfig(port=0, media=media, door=door)) as server:
+    name = "signaling" if hasattr(stack.signaling, "SignalingConfig") else "door"  # an older checkout's
+    limits: Any = getattr(stack.signaling, "SignalingConfig" if name == "signaling" else "DoorConfig")
+    unlimited = {name: limits(offers_per_second=1e6, offers_per_client=1e6, calls_per_client=100_000)}
+    async with serving(program, ServeConfig(port=0, media=media, **unlimited)) as server:
         announce(server.http_port)
         await asyncio.Event().wait()
 

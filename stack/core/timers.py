@@ -48,9 +48,12 @@ class Timers(Generic[NameT]):
         if at is None:
             if deadlines.pop(name, None) is not None:
                 self.next = min(deadlines.values(), default=None)
-        elif deadlines.get(name) != at:
+        elif (former := deadlines.get(name)) != at:
             deadlines[name] = at
-            self.next = min(deadlines.values())
+            if self.next is None or at < self.next:
+                self.next = at
+            elif former == self.next:  # it may have been the earliest
+                self.next = min(deadlines.values())
 
     def set_default(self, name: NameT, at: Instant) -> None:
         """Arm the slot `name` unless it is armed already."""

@@ -57,6 +57,9 @@ class RtpTimer(TimerName):
     TRANSPORT_FEEDBACK = "transport_feedback"
 
 
+_TRANSPORT_FEEDBACK = RtpTimer.TRANSPORT_FEEDBACK  # not looked up again for every packet
+
+
 class RtpTransport:
     """The RTP of one connection: a `Clocked` of `RtpEvent`.
 
@@ -127,7 +130,7 @@ class RtpTransport:
             return
         if extensions.transport_sequence is not None and self._arrivals is not None:
             self._arrivals.record(extensions.transport_sequence, now)
-            self._timers.set_default(RtpTimer.TRANSPORT_FEEDBACK, now + FEEDBACK_INTERVAL)
+            self._timers.set_default(_TRANSPORT_FEEDBACK, now + FEEDBACK_INTERVAL)
         if not self._reporting:
             self.expect_report(now)
 
