@@ -96,7 +96,7 @@ class InterruptedCall(CallPair):
 
     def _time_what_is_done(self) -> None:
         machine: Any = self.right.machine
-        sender = machine._sender
+        sender = machine.line.sender
         hold, drop, handle = sender.hold, sender.drop, machine.handle_datagram
         wake = machine.handle_timeout
 
