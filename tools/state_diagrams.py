@@ -99,7 +99,7 @@ def diagrams() -> list[Diagram]:
         _diagram(
             "ICE candidate pair",
             "stack/ice/pair.py",
-            "The states of RFC 8445 §6.1.2.6.",
+            "The states of RFC 8445 §6.1.2.6; the first pair of a foundation begins as waiting.",
             steps_to_sets(PAIR_TRANSITIONS),
         ),
         _diagram(
@@ -148,7 +148,7 @@ def draw(diagram: Diagram) -> str:
     arrows: dict[tuple[Enum, Enum], list[str]] = {}
     for step in diagram.steps:
         arrows.setdefault((step.before, step.after), []).append(step.label)
-    leaving = {before for before, _ in arrows}
+    leaving = {before for before, after in arrows if after is not before}
     states = [state for state in type(diagram.first) if any(state in ends for ends in arrows)]
     lines = ["stateDiagram-v2"]
     lines += [f'    state "{name_of(state)}" as {state.name}' for state in states]

@@ -22,6 +22,13 @@ from stack.audio.codecs.g711 import PCMU
 
 register_codec(Codec("X-NEW", 8_000, 30, PCMU.make_decoder, PCMU.make_encoder))
 '''
+TWO_LINES = (
+    (
+        "from stack.signaling import offer, realtime, whip",
+        "from stack.signaling import offer, plain, realtime, whip",
+    ),
+    ("    whip.prepare(app)\n", "    whip.prepare(app)\n    plain.prepare(app)\n"),
+)
 
 CHECKS = {
     "rtcp": """
@@ -73,6 +80,26 @@ agreed = negotiate(SessionDescription.parse(HEAD + AUDIO.replace("opus/48000/2",
 assert agreed.audio.codec.lower() == "x-new"
 assert len(make_decoder(agreed.audio.codec, 16_000).decode(bytes(160))) == 320
 """,
+    "dialect": """
+import asyncio
+from pathlib import Path
+import aiohttp
+from stack.agents.echo import echo
+from stack.aio import HostConfig
+from stack.signaling.server import ServeConfig, serving
+
+async def main():
+    media = HostConfig(udp_port=0)
+    async with serving(echo, ServeConfig(port=0, media=media)) as server, aiohttp.ClientSession() as http:
+        offer = Path("tests/vectors/offers/firefox153-audio_dc.sdp").read_text("utf-8")
+        async with http.post(f"{server.url}/plain", data=offer) as response:
+            assert response.status == 201, await response.text()
+            assert (await response.text()).startswith("v=0")
+        async with http.post(f"{server.url}/plain", data="nonsense") as response:
+            assert response.status == 400
+
+asyncio.run(main())
+""",
 }
 
 
@@ -96,6 +123,12 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in (FILES | {"stack/audio/codecs/new.py": CODEC}).items():
         assert not (place / name).exists()
         (place / name).write_text(text, "utf-8")
+    app = place / "stack" / "signaling" / "app.py"
+    changed = app.read_text("utf-8")
+    for before, after in TWO_LINES:
+        assert changed.count(before) == 1
+        changed = changed.replace(before, after)
+    app.write_text(changed, "utf-8")
     return place
 
 
@@ -119,6 +152,7 @@ def test_the_page_shows_every_kind() -> None:
         "stack/stun/attributes",
         "stack/sctp/chunks",
         "stack/sctp/procedures",
+        "stack/signaling",
     }
     rows = re.findall(r"^\| .+ \|$", PAGE, re.MULTILINE)
     for name in re.findall(r"`((?:stack|tests)/[\w/.]+)`", "\n".join(rows)):
