@@ -20,7 +20,7 @@ from stack.session import Session, SessionStatistics
 
 @dataclass(frozen=True, slots=True)
 class HearingStats:
-    """The part of `inbound-rtp` that only whoever decodes can know."""
+    """The part of `inbound-rtp` that only the decoder's side can know."""
 
     total_samples_received: int
     concealed_samples: int
@@ -38,7 +38,7 @@ class HearingStats:
 
     @property
     def concealed_share(self) -> float:
-        """How much of what the program heard was made up for a loss, 0 … 1; silence that nobody sent is none."""
+        """How much of what the program heard was made up for a loss, 0 to 1; silence never sent is none."""
         lost = self.concealed_samples - self.silent_concealed_samples
         return lost / self.total_samples_received if self.total_samples_received else 0.0
 
@@ -139,7 +139,7 @@ class DescribedLine(Protocol):
 def describe_call(
     session: Session, line: DescribedLine | None, counters: Counters, now: Instant
 ) -> CallStatistics:
-    """Return the statistics of a conversation: its session, its ears, and what it counted itself."""
+    """Return the statistics of a conversation: its session, its audio line, and what it counted itself."""
     total = session.all_counters()
     total.merge(counters, "conversation.")
     receiver = line.receiver if line is not None else None

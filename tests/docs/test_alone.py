@@ -45,12 +45,14 @@ def shown(name: str) -> list[str]:
     return [line.strip() for line in found[1].splitlines()]
 
 
+@pytest.mark.real_clock
 def test_data_in_memory() -> None:
     lines, _ = run("data_in_memory")
     assert lines == [*shown("data_in_memory"), "packages: core dtls sctp", "asyncio: False"]
     assert "server: received 'hello'" in lines
 
 
+@pytest.mark.real_clock
 def test_a_session_in_a_loop() -> None:
     lines, _ = run("session_in_a_loop")
     packages = "packages: core dtls ice rtp sctp sdp session srtp stun"

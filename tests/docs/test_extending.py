@@ -33,10 +33,10 @@ TWO_LINES = (
 CHECKS = {
     "rtcp": """
 from random import Random
-from stack.rtp import RtcpReceived, RtpTransport
-from tests.rtp.party import CONFIG
+from stack.rtp import RtcpReceived, RtpCodec, RtpConfig, RtpTransport
 
-transport = RtpTransport((CONFIG,), Random(1).randbytes, 0.0)
+config = RtpConfig(ssrc=0x1111, cname="near", codecs=(RtpCodec(111, "opus", 48_000),))
+transport = RtpTransport((config,), Random(1).randbytes, 0.0)
 transport.handle_rtcp(bytes.fromhex("81ce0002 00000001 00001111"), 0.0)
 (event,) = transport.drain_events()
 assert isinstance(event, RtcpReceived) and type(event.packet).__name__ == "PictureLossIndication", event
@@ -55,7 +55,7 @@ assert (type(read).__name__, read.value) == ("Lifetime", 600), read
     "sctp": """
 from stack.sctp import Packet, build_packet
 from stack.sctp.chunks import ErrorChunk, parse_chunk
-from tests.sctp.pair import make_associations
+from tests.sim.sctp import make_associations
 
 chunk = parse_chunk(0x84, 0, bytes(5))
 assert type(chunk).__name__ == "PadChunk" and chunk.size == 5, chunk
@@ -132,6 +132,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.real_clock
 @pytest.mark.parametrize("what", CHECKS)
 def test_one_file_is_enough(extended: Path, what: str) -> None:
     done = subprocess.run(

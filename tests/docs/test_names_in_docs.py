@@ -61,14 +61,12 @@ def modules() -> dict[str, list[str]]:
 
 @cache
 def classes() -> dict[str, list[str]]:
-    """Where the classes of `stack` are, by name."""
+    """Where the classes of `stack` and of the simulated network are, by name."""
     found: dict[str, list[str]] = {}
-    for names in modules().values():
-        for name in names:
-            path = ROOT / name.replace(".", "/")
-            source = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
-            for each in re.findall(r"^class (\w+)", source.read_text("utf-8"), re.MULTILINE):
-                found.setdefault(each, []).append(name)
+    for path in (*(ROOT / "stack").rglob("*.py"), *(ROOT / "tests" / "sim").glob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        for each in re.findall(r"^class (\w+)", path.read_text("utf-8"), re.MULTILINE):
+            found.setdefault(each, []).append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     return found
 
 
