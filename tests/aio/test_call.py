@@ -147,7 +147,7 @@ async def test_a_reply_that_is_cancelled_while_it_begins_does_not_stay_open(step
 
     async def speak() -> None:
         async with line.call.reply():
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
 
     speaking = asyncio.create_task(speak())
     for step in range(1 + steps):
