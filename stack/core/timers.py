@@ -60,6 +60,14 @@ class Timers(Generic[NameT]):
         if name not in self._deadlines:
             self.set(name, at)
 
+    def bring_forward(self, name: NameT, at: Instant) -> None:
+        """Arm the slot `name` for `at`, unless it is armed for an earlier instant."""
+        former = self._deadlines.get(name)
+        if former is None or at < former:
+            self._deadlines[name] = at
+            if self.next is None or at < self.next:
+                self.next = at
+
     def clear(self, name: NameT) -> None:
         """Disarm the slot `name`; harmless if it is not armed."""
         if self._deadlines.pop(name, None) is not None:
@@ -104,6 +112,8 @@ class Timers(Generic[NameT]):
         What `handle` raises is raised, and costs no timer: its slot is armed again for `RETRY` seconds later and
         those behind it for now, unless they have been armed meanwhile.
         """
+        if self.next is None or self.next > now:
+            return
         due = self.pop_due(now)
         try:
             while due:

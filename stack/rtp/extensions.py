@@ -203,15 +203,12 @@ class ExtensionMap:
         """Return the (profile, data) that says what was negotiated of `extensions`; (None, b"") for nothing."""
         if self._is_empty:
             return None, b""
-        if self._is_narrow and len(extensions.mid or "") <= _SURELY_NARROW_MID:
-            return self._serialize_narrow(extensions)
-        elements = self._elements(extensions)
-        return serialize_elements(elements) if elements else (None, b"")
-
-    def _serialize_narrow(self, extensions: HeaderExtensions) -> tuple[int | None, bytes]:
-        """Return the one-byte form, for the path of every packet: what is the same in all is written once."""
         ids = self._ids
         level, mid, transport_sequence, send_time, delay = extensions
+        if not self._is_narrow or len(mid or "") > _SURELY_NARROW_MID:
+            elements = self._elements(extensions)
+            return serialize_elements(elements) if elements else (None, b"")
+        # The one-byte form is on the path of every packet: what is the same in all is written once.
         if self._constant[0] != mid or self._constant[1] != delay:
             elements = self._elements(HeaderExtensions(mid=mid, playout_delay=delay))
             self._constant = mid, delay, b"".join([write_narrow(*element) for element in elements])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant
-from stack.core.serial import SERIAL16, SERIAL32, RtpTimestamp, SequenceNumber, Ssrc
+from stack.core.serial import SERIAL32, RtpTimestamp, SequenceNumber, Ssrc
 from stack.core.trace import Counters
 from stack.rtp.config import RtpConfig
 from stack.rtp.extensions import AudioLevel, ExtensionMap, HeaderExtensions, abs_send_time
@@ -48,6 +48,7 @@ class SendStream:
         "_red",
         "_red_depth",
         "_rtx",
+        "_ssrc",
         "_transport_sequence",
         "extended_sequence",
         "last_sent_at",
@@ -65,6 +66,7 @@ class SendStream:
         self._config = config
         self._packets = packets
         self._counters = counters
+        self._ssrc = Ssrc(config.ssrc)
         self._payload_type = config.codecs[0].payload_type
         self._extensions = ExtensionMap(config.extensions)
         self._history = SendHistory() if config.nack else None
@@ -139,7 +141,7 @@ class SendStream:
         self._emit(payload_type, payload, timestamp, now, marker or self._marker_wanted, level)
         self._marker_wanted = False  # RFC 3551 §4.1: set on the first packet of a talkspurt only
         self.last_timestamp = timestamp
-        self.timestamp = RtpTimestamp(SERIAL32.add(timestamp, samples))
+        self.timestamp = RtpTimestamp(timestamp + samples & 0xFFFFFFFF)
         self._due += samples / self._clock_rate
         return self.extended_sequence
 
@@ -246,7 +248,7 @@ class SendStream:
             payload_type,
             sequence_number,
             timestamp,
-            Ssrc(self._config.ssrc),
+            self._ssrc,
             payload,
             marker,
             extension_profile=profile,
@@ -254,7 +256,7 @@ class SendStream:
         )
         if self.packets_sent:
             self.extended_sequence += 1
-        self.next_sequence = SequenceNumber(SERIAL16.add(sequence_number, 1))
+        self.next_sequence = SequenceNumber(sequence_number + 1 & 0xFFFF)
         # RFC 3550 §6.4.1: payload only, without header and padding.
         self.packets_sent += 1
         self.octets_sent += len(payload)

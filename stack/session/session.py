@@ -230,9 +230,7 @@ class Session:
         if self._media.schedule(frame, now):
             self._move_media(now)
             return True
-        at = self._timers.get(_MEDIA)
-        if at is None or frame.due < at:
-            self._timers.set(_MEDIA, frame.due)
+        self._timers.bring_forward(_MEDIA, frame.due)
         return False
 
     def take_back(self, section: int = 0) -> Sequence[ScheduledFrame]:
@@ -564,7 +562,7 @@ class Session:
             return
         events = media.drain_events()
         if events:
-            if "first_packet" not in self.steps and not all(isinstance(event, FrameSent) for event in events):
+            if "first_packet" not in self.steps and not isinstance(events[0], FrameSent):  # those come last
                 self._step("first_packet", now)
             self._events.extend(events)
         if self.state is _ENDED:
@@ -572,7 +570,8 @@ class Session:
         transmits = media.drain_transmits()
         if transmits:
             self.sent.packets += len(transmits)
-            self.sent.octets += sum([len(data) for data, _ in transmits])
+            for data, _ in transmits:
+                self.sent.octets += len(data)
             self._transmits.extend(transmits)
         if self.state is _CONNECTED:
             self._timers.set(_MEDIA, media.poll_timeout())

@@ -47,6 +47,11 @@ class TimersAgainstDictionary(RuleBasedStateMachine):
         self.timers.clear_all()
         self.model.clear()
 
+    @rule(slot=SLOTS, at=INSTANTS)
+    def bring_forward(self, slot: Slot, at: float) -> None:
+        self.timers.bring_forward(slot, at)
+        self.model[slot] = min(at, self.model.get(slot, at))
+
     @rule(now=INSTANTS)
     def pop_due(self, now: float) -> None:
         due = self.timers.pop_due(now)
