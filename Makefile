@@ -7,7 +7,7 @@ JOBS ?= auto
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local serve test test-slow peers lint format bench clean
+.PHONY: help setup local serve test test-slow peers lint format bench counters clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ format: $(VENV)/.ready ## format the code and sort the imports
 
 bench: $(VENV)/.ready ## compare with others: make bench ARGS=--list
 	@$(BIN)/python -m bench $(ARGS)
+
+counters: $(VENV)/.ready ## write docs/counters.md from the declarations of the code
+	@$(BIN)/python -m tools.counters
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

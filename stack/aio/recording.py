@@ -25,6 +25,7 @@ from weakref import WeakValueDictionary
 
 from stack.audio import Samples
 from stack.audio.wav import FilePath
+from stack.core.counters import Counters
 from stack.core.errors import LocalError
 from stack.core.machine import Instant
 from stack.core.values import Value
@@ -116,6 +117,11 @@ class Recording:
         self._queue.append(item)
 
     # -- the program's side --------------------------------------------------------------------------------
+
+    @property
+    def counters(self) -> Counters:
+        """What the recorder has left out; complete once the recording is finished."""
+        return self._recorder.counters
 
     @property
     def is_running(self) -> bool:

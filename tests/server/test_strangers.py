@@ -67,7 +67,9 @@ def test_a_stranger_gets_no_answer_and_changes_nothing(endpoint: Endpoint[Conver
     assert not endpoint.drain_events()
     assert endpoint.poll_timeout() == deadline
     assert len(endpoint) == 1
-    dropped = endpoint.counters["dropped_unknown_path"] + endpoint.counters["dropped_unknown_ufrag"]
+    dropped = (
+        endpoint.counters["endpoint.dropped_unknown_path"] + endpoint.counters["endpoint.dropped_unknown_ufrag"]
+    )
     assert dropped == len(datagrams)
 
 
