@@ -37,7 +37,9 @@ peers: ## fetch and build other stacks for the tests against them (optional; nee
 	@if command -v npm >/dev/null; then for folder in interop/peers/*/package.json; do \
 	    npm install --ignore-scripts --no-audit --no-fund --no-package-lock --silent --prefix "$$(dirname $$folder)" || exit 1; done; \
 	    else echo "peers: no npm here"; fi
-	@if command -v $(GO) >/dev/null; then $(GO) build -C interop/peers/pion -p 1 -buildvcs=false -o $(CURDIR)/build/peers/pion_peer .; \
+	@if command -v $(GO) >/dev/null; then $(GO) build -C interop/peers/pion -p 1 -buildvcs=false -o $(CURDIR)/build/peers/pion_peer . && \
+	    $(GO) build -C bench/load -p 1 -buildvcs=false -o $(CURDIR)/build/peers/bench_generator ./generator && \
+	    $(GO) build -C bench/load -p 1 -buildvcs=false -o $(CURDIR)/build/peers/bench_pion ./pion_server; \
 	    else echo "peers: no go here"; fi
 
 lint: $(VENV)/.ready ## formatting, rules, types and the contracts between the layers

@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from bench._plot import svg
 from bench.report import Options, Table, as_json
 
 _NOT_BENCHMARKS = {"report"}
@@ -33,6 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON, one object to a benchmark and line")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply the amount of work (default: 1)")
     parser.add_argument("--seed", type=int, default=1, help="decide what is random (default: 1)")
+    parser.add_argument(
+        "--against", nargs="+", default=[], metavar="DIR", help="other checkouts of ours, under load"
+    )
+    parser.add_argument("--calls", type=int, nargs="+", default=[], metavar="N", help="how many calls, under load")
+    parser.add_argument("--realtime", action="store_true", help="run before other processes, under load (root)")
+    parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
+    parser.add_argument("--verbose", action="store_true", help="say each run as it ends, under load")
     chosen = parser.parse_args(arguments)
     if chosen.list or not chosen.name:
         width = max(map(len, known), default=0)
@@ -42,15 +50,27 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [name for name in chosen.name if name not in known]
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
-    options = Options(chosen.scale, chosen.seed)
+    options = Options(
+        chosen.scale, chosen.seed, tuple(chosen.against), tuple(chosen.calls), chosen.realtime, chosen.verbose
+    )
     for name in chosen.name:
         result = import_module(f"bench.{name}").run(options)
         tables = [result] if isinstance(result, Table) else list(result)
+        if chosen.plot is not None:
+            _plot(Path(chosen.plot), name, tables)
         if chosen.json:
             print(json.dumps(as_json(name, options, tables)))
         else:
             print("\n\n".join(table.text() for table in tables))
     return 0
+
+
+def _plot(folder: Path, name: str, tables: list[Table]) -> None:
+    """Write NAME.svg for the first table that has a chart and figures, NAME-2.svg for the second."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = [svg(table) for table in tables if table.chart is not None and table.rows]
+    for number, picture in enumerate(drawn, 1):
+        (folder / (f"{name}.svg" if number == 1 else f"{name}-{number}.svg")).write_text(picture, "utf-8")
 
 
 if __name__ == "__main__":

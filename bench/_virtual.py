@@ -1,17 +1,22 @@
 """An event loop whose clock jumps: asyncio code runs through simulated minutes as fast as it can compute.
 
-What is measured in it is processor time. Both contestants of a benchmark run in such a loop and over the same
-`Link`, so that what the loop and the link cost is the same for both.
+It is here because aiortc's SCTP is written for asyncio: it cannot be a machine on the simulated network of the
+tests. What is measured in it is processor time. Both contestants of a benchmark run in such a loop and over the
+same `Link`, so that what the loop and the link cost is the same for both. What becomes of a packet is up to the
+model that the tests and the relay between real clients use, too (`interop.network_model`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import selectors
-from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
 from typing import Protocol
+
+from interop import network_model
+from interop.network_model import NetworkModel
 
 
 class _JumpingSelector(selectors.SelectSelector):
@@ -48,58 +53,32 @@ class Wire(Protocol):
 
 
 class Link:
-    """One direction of a path: delay, jitter that keeps the order, random loss, a rate with a queue if given."""
+    """One direction of a path in the loop's time: what the network does is a model's affair (`interop`)."""
 
-    def __init__(
-        self,
-        loop: VirtualLoop,
-        seed: int,
-        *,
-        delay: float,
-        loss: float = 0.0,
-        jitter: float = 0.0,
-        bytes_per_second: float | None = None,
-        queue_seconds: float = 0.1,
-    ) -> None:
+    def __init__(self, loop: VirtualLoop, seed: int, model: NetworkModel) -> None:
         self.deliver: Callable[[list[bytes]], None] | None = None
         """Takes the packets that have arrived together, like an edge that empties its socket before it works."""
         self.packets = 0
         self._loop = loop
-        self._random = random.Random(seed)
-        self._delay = delay
-        self._loss = loss
-        self._jitter = jitter
-        self._rate = bytes_per_second
-        self._queue_seconds = queue_seconds
-        self._busy_until = 0.0
-        self._on_the_way: deque[tuple[float, bytes]] = deque()
+        self._link = network_model.Link(model, seed)
+        self._order = count()
+        self._on_the_way: list[tuple[float, int, bytes]] = []
 
     def send(self, packet: bytes) -> None:
         """Put a packet on its way."""
         self.packets += 1
-        if self._random.random() < self._loss:
-            return
-        wait = 0.0
-        if self._rate is not None:
-            now = self._loop.time()
-            backlog = max(0.0, self._busy_until - now)
-            if backlog > self._queue_seconds:
-                return
-            wait = backlog + len(packet) / self._rate
-            self._busy_until = now + wait
-        at = self._loop.time() + wait + self._delay
-        if self._jitter:
-            at += self._random.random() * self._jitter
-            at = max(at, self._on_the_way[-1][0]) if self._on_the_way else at
-        self._on_the_way.append((at, packet))
-        if len(self._on_the_way) == 1:
-            self._loop.call_at(at, self._arrive)
+        for at in self._link.transit(len(packet), self._loop.time()):
+            heappush(self._on_the_way, (at, next(self._order), packet))
+            if self._on_the_way[0][0] == at:
+                self._loop.call_at(at, self._arrive)
 
     def _arrive(self) -> None:
         now, waiting = self._loop.time(), self._on_the_way
         arrived = []
         while waiting and waiting[0][0] <= now:
-            arrived.append(waiting.popleft()[1])
+            arrived.append(heappop(waiting)[2])
+        if not arrived:
+            return
         if waiting:
             self._loop.call_at(waiting[0][0], self._arrive)
         assert self.deliver is not None

@@ -16,6 +16,7 @@ from bench._data_ends import OurEnd
 from bench._virtual import Lane, Link, VirtualLoop
 from bench.data import MESSAGE, _feed, _in_virtual_time
 from bench.report import Options, Table
+from interop.network_model import Jitter, NetworkModel, RateLimit
 from stack.sctp.tx.congestion import CongestionWindow
 
 NETWORKS = ((0.02, 0.05, 0.0), (0.05, 0.1, 0.0), (0.05, 0.1, 0.01), (0.1, 0.1, 0.0))
@@ -75,7 +76,8 @@ async def _alone(
 ) -> float:
     """Return the MB/s of one transfer."""
     loss, rtt, jitter = network
-    there, back = (Link(loop, seed + way, delay=rtt / 2, loss=loss, jitter=jitter) for way in (0, 1))
+    model = NetworkModel(loss=loss, delay=rtt / 2, jitter=Jitter(jitter))
+    there, back = (Link(loop, seed + way, model) for way in (0, 1))
     flow = Flow(loop, there, back, seed, standard)
     await flow.start()
     return await flow.measure(seconds)
@@ -110,8 +112,8 @@ async def _shared(
     loop: VirtualLoop, queue: float, seed: int, flows: Sequence[bool], seconds: float
 ) -> list[float]:
     """Return each flow's MB/s, then the share of voice packets beside them that was lost."""
-    there = Link(loop, seed, delay=0.025, bytes_per_second=RATE, queue_seconds=queue)
-    back = Link(loop, seed + 1, delay=0.025)
+    narrow = NetworkModel(delay=0.025, rate=RateLimit(8 * RATE, round(queue * RATE)))
+    there, back = Link(loop, seed, narrow), Link(loop, seed + 1, NetworkModel(delay=0.025))
     lanes: list[Lane] = []
     answers: list[Lane] = []
     running = []

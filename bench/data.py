@@ -18,6 +18,7 @@ from typing import Any
 from bench._data_ends import AiortcEnd, End, OurEnd
 from bench._virtual import Link, VirtualLoop
 from bench.report import Options, Table
+from interop.network_model import NetworkModel, RateLimit
 
 RTT = 0.05
 MESSAGE = bytes(range(256)) * 64
@@ -32,13 +33,17 @@ class Contestant:
     config: dict[str, Any] | None
 
 
+BYTES_PER_SECOND = 1_250_000
+NARROW = NetworkModel(delay=RTT / 2, rate=RateLimit(8 * BYTES_PER_SECOND, round(0.05 * BYTES_PER_SECOND)))
+"""10 Mbit/s behind a queue of 50 ms."""
+
 AIORTC = Contestant("aiortc", None)
 OURS = Contestant("ours", {"zero_checksum": False})
 OURS_ZERO = Contestant("ours, zero checksum", {"zero_checksum": True})
 
 
-async def _connect(loop: VirtualLoop, who: Contestant, seed: int, **link: Any) -> tuple[End, End, Link]:
-    there, back = Link(loop, seed, delay=RTT / 2, **link), Link(loop, seed + 1, delay=RTT / 2, **link)
+async def _connect(loop: VirtualLoop, who: Contestant, seed: int, model: NetworkModel) -> tuple[End, End, Link]:
+    there, back = Link(loop, seed, model), Link(loop, seed + 1, model)
     a: End
     b: End
     if who.config is None:
@@ -80,7 +85,7 @@ async def _transfer(
     loop: VirtualLoop, who: Contestant, loss: float, size: int, seed: int
 ) -> tuple[float, float, int]:
     """Return processor seconds, virtual seconds and packets of one transfer of `size` bytes."""
-    a, b, there = await _connect(loop, who, seed, loss=loss)
+    a, b, there = await _connect(loop, who, seed, NetworkModel(delay=RTT / 2, loss=loss))
     total = size // len(MESSAGE)
     received: list[int] = []
     done = loop.create_future()
@@ -108,7 +113,7 @@ async def _small_beside_bulk(
     loop: VirtualLoop, who: Contestant, busy: bool, seconds: float, seed: int, large: bytes = bytes(200_000)
 ) -> list[float]:
     """Return the round trips of small messages, in milliseconds, beside a transfer of `large` ones."""
-    a, b, _ = await _connect(loop, who, seed, bytes_per_second=1_250_000, queue_seconds=0.05)
+    a, b, _ = await _connect(loop, who, seed, NARROW)
     echoing: set[Any] = set()
     b.on_channel = lambda channel: echoing.add(channel) if not echoing else None
     b.on_message = lambda channel, data: b.send(channel, data) if channel in echoing else None

@@ -12,10 +12,32 @@ Cell: TypeAlias = str | int | float | None
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a benchmark is to be run: `scale` multiplies the amount of work, `seed` decides what is random."""
+    """How a benchmark is to be run: `scale` multiplies the amount of work, `seed` decides what is random.
+
+    For the benchmarks under load: `against` is another checkout of ours that is measured beside this one, `calls`
+    stands in for the numbers of calls that a benchmark would try, and with `realtime` servers and load run before
+    every other process of a machine that is not ours alone.
+    """
 
     scale: float = 1.0
     seed: int = 1
+    against: tuple[str, ...] = ()
+    calls: tuple[int, ...] = ()
+    realtime: bool = False
+    verbose: bool = False
+
+    def amount(self, seconds: float, repetitions: int) -> tuple[float, int]:
+        """Return the length and the number of the runs under load: above half the scale, all of them."""
+        return max(1.0, seconds * self.scale), max(1, round(repetitions * min(1.0, 2 * self.scale)))
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Which columns of a table become bars (`--plot`): one for each row, put together by `groups`."""
+
+    value: str
+    groups: tuple[str, ...] = ("calls",)
+    spread: tuple[str, str] | None = ("least", "most")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +48,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default_factory=tuple)
+    chart: Chart | None = None
 
     def text(self) -> str:
         """Return the table for a terminal; numbers stand to the right."""

@@ -206,9 +206,8 @@ async def converse(
             statistics = await call.stats()
             call.hang_up()
             await call.wait_ended()
-    rtp, hearing = statistics.session.rtp, statistics.hearing
+    (rtp,), hearing = statistics.session.rtp, statistics.hearing
     assert hearing is not None
-    assert rtp is not None
     assert rtp.inbound is not None
     ours = ReceivedSound(program.heard, hearing.concealed_share, hearing.mean_delay, rtp.inbound.packets_lost)
     return Result(ours, heard, statistics, relay.statistics())

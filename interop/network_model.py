@@ -171,8 +171,9 @@ class NetworkModel:
     """One direction of a network; by default a perfect one.
 
     Datagrams stay in order unless `reorder` says otherwise: so many of them are held back by `reorder_delay` and
-    overtaken by those behind them. `jitter_reorders` lets jitter alone overtake. A `trace` decides about loss and
-    delay by itself, is repeated at its end, and goes on top of `delay`; the other effects apply as well.
+    overtaken by those behind them. `jitter_reorders` lets jitter alone overtake, and a duplicate has jitter of its
+    own then (otherwise it comes with its original). A `trace` decides about loss and delay by itself, is repeated
+    at its end, and goes on top of `delay`; the other effects apply as well.
     """
 
     loss: float = 0.0
@@ -230,15 +231,17 @@ class Link:
         sent = self._after_the_queue(size, now)
         if is_lost or sent is None:
             return ()
-        arrival = sent + self.model.delay + (recorded or 0.0)
-        if self.model.jitter is not None:
-            arrival += self.model.jitter.draw(self._random("jitter"))
+        earliest = sent + self.model.delay + (recorded or 0.0)
+        arrival = earliest + self._extra_delay("jitter")
         arrival = self._after_the_stall(arrival, now)
         arrival = self._in_order(arrival)
         self._tally[Fate.DELIVERED] += 1
         if self._happens("duplicate", self.model.duplicate):
             self._tally[Fate.DUPLICATED] += 1
-            return (arrival, arrival)
+            if not self.model.jitter_reorders:
+                return (arrival, arrival)
+            copy = self._after_the_stall(earliest + self._extra_delay("jitter of copies"), now)
+            return (min(arrival, copy), max(arrival, copy))
         return (arrival,)
 
     def statistics(self) -> Mapping[str, int]:
@@ -253,6 +256,10 @@ class Link:
 
     def _happens(self, effect: str, probability: float) -> bool:
         return probability > 0 and self._random(effect).random() < probability
+
+    def _extra_delay(self, effect: str) -> float:
+        jitter = self.model.jitter
+        return 0.0 if jitter is None else jitter.draw(self._random(effect))
 
     def _recorded_delay(self) -> float | None:
         trace = self.model.trace

@@ -16,22 +16,34 @@ settings.register_profile("here", deadline=None, suppress_health_check=[HealthCh
 settings.register_profile("ci", parent=settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
-REAL_TIME = ("tests/agents/", "tests/aio/", "tests/cli/", "tests/examples/", "tests/interop/", "tests/signaling/")
-"""Tests that run against the clock of this machine, in other people's programs or over sockets."""
+MAY_RERUN = ("browser", "real_clock")
+"""The marks of what a stalled machine can break: a real browser, the clock of this machine."""
+RERUNS = 2
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give tests that a stalled machine can break another try; a bug breaks that one as well."""
+    """Give tests that a stalled machine can break another try, which is printed; no other test gets one."""
     if not config.pluginmanager.hasplugin("rerunfailures"):
         return
     for item in items:
-        where = item.path.relative_to(config.rootpath).as_posix()
-        if where.startswith(REAL_TIME):
-            item.add_marker(pytest.mark.flaky(reruns=2))
+        if any(item.get_closest_marker(name) for name in MAY_RERUN):
+            item.add_marker(pytest.mark.flaky(reruns=RERUNS))
 
 
-NETWORKS = ("tests.dtls.link", "tests.ice.simulation", "tests.rtp.party", "tests.sctp.pair", "tests.sim.")
-"""The simulated networks: a module that uses one of them tests two ends."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tests got another try, and why."""
+    reports = terminalreporter.getreports("rerun")
+    if not reports:
+        return
+    terminalreporter.write_sep("=", "tests that were run again")
+    for report in reports:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = str(report.longrepr) if crash is None else f"{crash.path}:{crash.lineno}: {crash.message}"
+        terminalreporter.write_line(f"RERUN {report.nodeid}: {reason.strip().splitlines()[0]}")
+
+
+SIMULATION, MATERIAL = "tests.sim.", ("tests.sim.certificates", "tests.sim.entropy")
+"""A module that uses the simulation, and not only what its ends are made from, tests two ends."""
 ONE_BY_ONE, IN_BATCHES = "one by one", "in batches"
 LONG = (
     "tests/ice/test_agent.py::test_hundreds_of_candidates",
@@ -46,7 +58,7 @@ LONG = (
 
 def _tests_two_ends(module: object) -> bool:
     used = [getattr(value, "__module__", None) for value in vars(module).values()]
-    return any(isinstance(name, str) and name.startswith(NETWORKS) for name in used)
+    return any(isinstance(name, str) and name.startswith(SIMULATION) and name not in MATERIAL for name in used)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

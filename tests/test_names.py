@@ -18,16 +18,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-SHARED_NAMES: set[str] = set()
-"""Class names that still stand in several modules."""
-
 BANNED = re.compile(
     r"\b(whoever|nobody|somebody|anybody|anyone|someone|mouths?|ears?|doors?|the floor|talkers?)\b", re.IGNORECASE
 )
 """Words that do not say who acts, and metaphors for what the field has a name for."""
-
-UNCHECKED: tuple[str, ...] = ()
-"""Packages of `stack` whose sentences are still to be rewritten."""
 
 
 def sources() -> list[Path]:
@@ -59,7 +53,7 @@ def public_classes() -> dict[str, list[str]]:
 
 def test_no_two_public_classes_share_a_name() -> None:
     shared = {name: where for name, where in public_classes().items() if len(where) > 1}
-    assert {name: where for name, where in shared.items() if name not in SHARED_NAMES} == {}
+    assert shared == {}
 
 
 # -- words -----------------------------------------------------------------------------------------------------
@@ -100,17 +94,10 @@ def banned_in(path: Path) -> list[str]:
     return [f"{where}:{line}: {match[0]}" for line, text in prose(path) for match in BANNED.finditer(text)]
 
 
-def is_unchecked(path: Path) -> str | None:
-    """Return the package of `stack` whose sentences are not checked yet and that holds this file."""
-    parts = path.relative_to(ROOT).parts
-    return parts[1] if parts[0] == "stack" and parts[1] in UNCHECKED else None
-
-
 def test_sentences_say_who_acts() -> None:
     found: list[str] = []
     for path in written():
-        if is_unchecked(path) is None:
-            found += banned_in(path)
+        found += banned_in(path)
     assert found == []
 
 

@@ -154,7 +154,7 @@ class Call:
         return self._transcription.utterances(self.control.utterances)
 
     def note_transcript(self, text: str, completeness: float | None = None) -> None:
-        """What the person has said in this turn so far, if you know better than anybody here.
+        """What the person has said in this turn so far, if the program knows better than the call.
 
         `completeness` is 0 for words that are cut in the middle and 1 if nothing can follow; None: judge by the
         words. In `semantic` mode it moves the end of the turn.

@@ -69,7 +69,7 @@ class DataChannel:
     async def __anext__(self) -> str | bytes:
         message = await self._messages.get()
         if message is None:
-            self._messages.put_nowait(None)  # whoever asks again is told again
+            self._messages.put_nowait(None)  # a further reader is told again
             raise StopAsyncIteration
         self._read += len(message)
         if self._read >= _REPORT_EVERY or self._messages.empty():
@@ -108,7 +108,7 @@ class Channels:
         return len(self._open)
 
     async def wait_for(self, label: str) -> DataChannel:
-        """Return the open channel with this label, whoever opens it, as soon as there is one.
+        """Return the open channel with this label, whichever side opens it, as soon as there is one.
 
         Raises `ChannelClosedError` if the call ends first.
         """

@@ -193,14 +193,21 @@ class MediaThread:
             log.debug("a command came after the media thread had stopped")
 
     async def run(self, function: Callable[[], ResultT]) -> ResultT:
-        """Run `function` on the media loop and return (or raise) what it does."""
+        """Run `function` on the media loop and return (or raise) what it does. It runs if who waits is cancelled,
+        too.
+        """
         future: Future[ResultT] = Future()
 
         def command() -> None:
+            is_awaited = future.set_running_or_notify_cancel()
             try:
-                future.set_result(function())
+                result = function()
             except BaseException as error:
-                future.set_exception(error)
+                if is_awaited:
+                    future.set_exception(error)
+            else:
+                if is_awaited:
+                    future.set_result(result)
 
         self.submit(command)
         return await asyncio.wrap_future(future)

@@ -55,7 +55,7 @@ class Endpointing:
             self._work = asyncio.get_running_loop().create_task(self._run())
 
     def close(self) -> None:
-        """Nobody wants an answer any more."""
+        """No answer is wanted any more."""
         self._closed = True
         self._waiting = None
 

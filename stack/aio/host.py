@@ -97,7 +97,8 @@ class Host:
     """Accepts offers on one UDP port and runs `program(call)` for every call.
 
     Use it as `async with Host(program, config) as host: await host.accept(offer)`. A program may carry two
-    attributes: `prepare()`, which `start` calls first, in a thread, to load models while nobody waits; and
+    attributes: `prepare()`, which `start` calls first, in a thread, to load models before a call waits for them;
+    and
     `turns`, the `TurnSettings` that suit it, which apply where the config says nothing else. Where neither says
     anything, an endpointer that is chosen makes turns `semantic`.
     """

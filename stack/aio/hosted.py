@@ -29,6 +29,7 @@ from stack.core.trace import PacketTrace
 from stack.dtls import Certificate
 from stack.server import Solo
 from stack.session import SessionParameters
+from stack.voice.commands import HangUp
 from stack.voice.config import ConversationConfig
 from stack.voice.conversation import Command, Conversation
 from stack.voice.events import ConversationEvent
@@ -148,8 +149,9 @@ class HostedCall:
 
         try:
             await self._media.thread.run(begin)
-        except BaseException:
+        except BaseException:  # also a cancelled caller: `begin` may have run by then, or will
             del self._media.calls[self.id]
+            self.submit(HangUp())
             raise
 
     async def open_alone(self, sockets: UdpSockets, trace: PacketTrace | None) -> None:

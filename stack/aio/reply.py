@@ -77,9 +77,19 @@ class Reply:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()
-        self.number = await self._control.execute(cmd.BeginReply())
+        begun = asyncio.ensure_future(self._control.execute(cmd.BeginReply()))
+        try:
+            self.number = await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            begun.add_done_callback(self._abandon)
+            raise
         self._control.register_reply(self)
         return self
+
+    def _abandon(self, begun: asyncio.Future[int]) -> None:
+        """The program was cancelled while the reply began: left open, it would stand in the way of every other."""
+        if not begun.cancelled() and begun.exception() is None:
+            self._control.command(cmd.CancelReply(begun.result()))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -5,7 +5,7 @@
     ├── turn                  the person, from the first speech to the decision that it is over
     └── reply                 from its first sound to its last; events: held (stop latency), resumed
 
-Only the API is used, so whoever runs the program chooses the SDK and where spans go. The call's span is a child of
+Only the API is used, so the operator chooses the SDK and where spans go. The call's span is a child of
 what the request's `traceparent` header names, and it is the current one while the program runs: what the program
 (or an HTTP client in it) records lands below it. Without the API, or without an SDK, nothing is made at all.
 
@@ -62,7 +62,7 @@ class CallSpans:
 
     @classmethod
     def begin(cls, call: Call) -> CallSpans | None:
-        """Follow a call until its end; None if there is nobody who wants to know."""
+        """Follow a call until its end; None without a tracer."""
         if otel is None:
             return None
         began = time.time_ns()

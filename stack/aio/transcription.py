@@ -104,7 +104,7 @@ class Transcription:
 
     async def _text_of(self, turn: Utterance, worker: asyncio.Task[None]) -> str:
         if turn.media_time not in self._texts:
-            # It waited for too long, or was put together by somebody else. The turn that is being said is in the
+            # It waited for too long, or was put together elsewhere. The turn that is being said is in the
             # way: it will have to be transcribed whole, too.
             self.take(turn)
             self._whole.add(turn.media_time)

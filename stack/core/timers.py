@@ -6,6 +6,7 @@ that took part to what they say, and asks no other part.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Generic, TypeVar
 
@@ -22,6 +23,9 @@ class TimerName(Enum):
 
 
 NameT = TypeVar("NameT", bound=Enum)
+
+RETRY = 0.1
+"""Seconds until a slot fires again whose handler has raised."""
 
 
 class Timers(Generic[NameT]):
@@ -44,9 +48,12 @@ class Timers(Generic[NameT]):
         if at is None:
             if deadlines.pop(name, None) is not None:
                 self.next = min(deadlines.values(), default=None)
-        elif deadlines.get(name) != at:
+        elif (former := deadlines.get(name)) != at:
             deadlines[name] = at
-            self.next = min(deadlines.values())
+            if self.next is None or at < self.next:
+                self.next = at
+            elif former == self.next:  # it may have been the earliest
+                self.next = min(deadlines.values())
 
     def set_default(self, name: NameT, at: Instant) -> None:
         """Arm the slot `name` unless it is armed already."""
@@ -90,6 +97,23 @@ class Timers(Generic[NameT]):
             del self._deadlines[name]
         self.next = min(self._deadlines.values(), default=None)
         return names
+
+    def fire(self, now: Instant, handle: Callable[[NameT, Instant], object]) -> None:
+        """Disarm the slots that are due and hand each to `handle(name, now)`, earliest first.
+
+        What `handle` raises is raised, and costs no timer: its slot is armed again for `RETRY` seconds later and
+        those behind it for now, unless they have been armed meanwhile.
+        """
+        due = self.pop_due(now)
+        try:
+            while due:
+                handle(due[0], now)
+                del due[0]
+        finally:
+            if due:
+                self.set_default(due[0], now + RETRY)
+                for name in due[1:]:
+                    self.set_default(name, now)
 
 
 def earliest(*deadlines: Instant | None) -> Instant | None:

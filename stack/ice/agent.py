@@ -220,20 +220,7 @@ class IceAgent:
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
-        for timer in self._timers.pop_due(now):
-            match timer:
-                case IceTimer.RETRANSMISSION:
-                    self._retransmit(now)
-                case IceTimer.NOMINATION:
-                    self._nominate(self._checklist.best_valid())
-                case IceTimer.CONSENT_CHECK:
-                    self._send_consent_check(now)
-                case IceTimer.CONSENT_EXPIRY:
-                    self._handle_consent_expiry(now)
-                case IceTimer.PAC:
-                    self._handle_pac_expiry()
-                case IceTimer.PACING:
-                    pass
+        self._timers.fire(now, self._handle_timer)
         self._run_checks(now)
 
     def poll_timeout(self) -> Instant | None:
@@ -249,6 +236,21 @@ class IceAgent:
         """What happened."""
         events, self._events = self._events, []
         return events
+
+    def _handle_timer(self, timer: IceTimer, now: Instant) -> None:
+        match timer:
+            case IceTimer.RETRANSMISSION:
+                self._retransmit(now)
+            case IceTimer.NOMINATION:
+                self._nominate(self._checklist.best_valid())
+            case IceTimer.CONSENT_CHECK:
+                self._send_consent_check(now)
+            case IceTimer.CONSENT_EXPIRY:
+                self._handle_consent_expiry(now)
+            case IceTimer.PAC:
+                self._handle_pac_expiry()
+            case IceTimer.PACING:
+                pass  # `_run_checks` looks
 
     # --- local checks -----------------------------------------------------------------------------------------
 

@@ -219,12 +219,7 @@ class LiteAgent:
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due: fail, or expire consent, if nothing arrived in time."""
-        for timer in self._timers.pop_due(now):
-            if timer is LiteTimer.PAC and self._selected is None:
-                self._end(IceState.FAILED)
-                self._events.append(IceFailed(IceFailureReason.NO_CHECK_RECEIVED))
-            elif timer is LiteTimer.CONSENT and self._selected is not None:
-                self._handle_consent_timeout(self._selected, now)
+        self._timers.fire(now, self._handle_timer)
 
     def poll_timeout(self) -> Instant | None:
         """When `handle_timeout` wants to be called."""
@@ -239,6 +234,13 @@ class LiteAgent:
         """What happened."""
         events, self._events = self._events, []
         return events
+
+    def _handle_timer(self, timer: LiteTimer, now: Instant) -> None:
+        if timer is LiteTimer.PAC and self._selected is None:
+            self._end(IceState.FAILED)
+            self._events.append(IceFailed(IceFailureReason.NO_CHECK_RECEIVED))
+        elif timer is LiteTimer.CONSENT and self._selected is not None:
+            self._handle_consent_timeout(self._selected, now)
 
     # --- checks -----------------------------------------------------------------------------------------------
 

@@ -149,8 +149,7 @@ def serialize_elements(elements: list[tuple[int, bytes]]) -> tuple[int, bytes]:
         if not (1 <= identifier <= 14 and 1 <= len(value) <= 16):
             profile = TWO_BYTE_PROFILE
             break
-        out.append(identifier << 4 | (len(value) - 1))
-        out += value
+        out += write_narrow(identifier, value)
     if profile == TWO_BYTE_PROFILE:
         out.clear()
         for identifier, value in elements:
@@ -164,7 +163,7 @@ def serialize_elements(elements: list[tuple[int, bytes]]) -> tuple[int, bytes]:
 class ExtensionMap:
     """Reads and writes the elements under the identifiers that one call has negotiated."""
 
-    __slots__ = ("_ids", "_is_empty")
+    __slots__ = ("_constant", "_ids", "_is_empty", "_is_narrow")
 
     def __init__(self, ids: ExtensionIds) -> None:
         self._ids = ids
@@ -172,6 +171,8 @@ class ExtensionMap:
         if len(set(used)) < len(used) or not all(1 <= identifier <= 255 for identifier in used):
             raise LocalError(f"header extension identifiers {used} are out of range or used twice")
         self._is_empty = not used
+        self._is_narrow = all(identifier <= 14 for identifier in used)  # fit for the one-byte form
+        self._constant: tuple[str | None, PlayoutDelay | None, bytes] = (None, None, b"")
 
     def parse(self, profile: int | None, data: bytes) -> HeaderExtensions:
         """Return what the elements say that were negotiated; an element of the wrong length is passed over."""
@@ -202,12 +203,33 @@ class ExtensionMap:
         """Return the (profile, data) that says what was negotiated of `extensions`; (None, b"") for nothing."""
         if self._is_empty:
             return None, b""
+        if self._is_narrow and len(extensions.mid or "") <= _SURELY_NARROW_MID:
+            return self._serialize_narrow(extensions)
+        elements = self._elements(extensions)
+        return serialize_elements(elements) if elements else (None, b"")
+
+    def _serialize_narrow(self, extensions: HeaderExtensions) -> tuple[int | None, bytes]:
+        """Return the one-byte form, for the path of every packet: what is the same in all is written once."""
+        ids = self._ids
+        level, mid, transport_sequence, send_time, delay = extensions
+        if self._constant[0] != mid or self._constant[1] != delay:
+            elements = self._elements(HeaderExtensions(mid=mid, playout_delay=delay))
+            self._constant = mid, delay, b"".join([write_narrow(*element) for element in elements])
+        out = self._constant[2]
+        if transport_sequence is not None and (identifier := ids.transport_sequence) is not None:
+            out += (identifier << 20 | 1 << 16 | transport_sequence & 0xFFFF).to_bytes(3, "big")
+        if send_time is not None and (identifier := ids.abs_send_time) is not None:
+            out += (identifier << 28 | 2 << 24 | send_time & 0xFFFFFF).to_bytes(4, "big")
+        if level is not None and (identifier := ids.audio_level) is not None:
+            out += bytes((identifier << 4, _loudness(level)))
+        return (ONE_BYTE_PROFILE, out + _PADDING[-len(out) % 4]) if out else (None, b"")
+
+    def _elements(self, extensions: HeaderExtensions) -> list[tuple[int, bytes]]:
         ids = self._ids
         level, mid, transport_sequence, send_time, delay = extensions
         elements: list[tuple[int, bytes]] = []
         if ids.audio_level is not None and level is not None:
-            loudness = min(max(level.level, 0), 127)
-            elements.append((ids.audio_level, bytes((loudness | (0x80 if level.voice else 0),))))
+            elements.append((ids.audio_level, bytes((_loudness(level),))))
         if ids.mid is not None and mid:
             elements.append((ids.mid, mid.encode()))
         if ids.transport_sequence is not None and transport_sequence is not None:
@@ -217,7 +239,19 @@ class ExtensionMap:
         if ids.playout_delay is not None and delay is not None:
             minimum, maximum = min(max(delay[0], 0), 4095), min(max(delay[1], 0), 4095)
             elements.append((ids.playout_delay, (minimum << 12 | maximum).to_bytes(3, "big")))
-        return serialize_elements(elements) if elements else (None, b"")
+        return elements
 
 
+def write_narrow(identifier: int, value: bytes) -> bytes:
+    """Return an element in the one-byte form (RFC 8285 §4.2): identifier 1 to 14, 1 to 16 bytes."""
+    return bytes((identifier << 4 | (len(value) - 1),)) + value
+
+
+def _loudness(level: AudioLevel) -> int:
+    return min(max(level.level, 0), 127) | (0x80 if level.voice else 0)
+
+
+_SURELY_NARROW_MID = 4
+"""Characters of a mid that take 16 bytes at most, whatever they are."""
+_PADDING = (b"", b"\0", b"\0\0", b"\0\0\0")
 _NOTHING = HeaderExtensions()

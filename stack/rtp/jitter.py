@@ -359,7 +359,7 @@ class ArrivalBuffer:
         return discovered + min(wait, self.MAX_WAIT)
 
     def _forget(self, now: Instant) -> None:
-        """What has been missing for longer than anyone would wait is not going to come."""
+        """What has been missing for longer than the buffer waits is not going to come."""
         while self._discovered:
             sequence, discovered = next(iter(self._discovered.items()))  # the oldest: dicts keep their order
             if now - discovered <= 2 * self.MAX_WAIT and len(self._discovered) <= MAX_HELD:

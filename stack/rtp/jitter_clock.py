@@ -1,7 +1,7 @@
-"""The jitter buffer for a listener that plays: somebody pulls a tick of sound every 20 ms.
+"""The jitter buffer for a listener that plays: a player pulls a tick of sound every 20 ms.
 
 The delay aimed at is a high quantile of how much later than the fastest recent packet a packet arrives, from a
-histogram that forgets. Whoever pulls shortens or lengthens the sound to get there (`adjustment`), and pauses are
+histogram that forgets. The player shortens or lengthens the sound to get there (`adjustment`), and pauses are
 shortened or lengthened for free. All is measured in time, not in packets: delay is "when is this played" less
 "when could it have come at best", so packets of any length, silence that is not sent (DTX) and a sender's clock
 that drifts need no cases of their own.
@@ -74,7 +74,7 @@ class DelayHistogram:
         while minima[0][0] < at - self.WINDOW and len(minima) > 1:
             minima.popleft()
         bucket = int((transit - minima[0][1]) / self.BUCKET)
-        if bucket >= self.BUCKETS:  # a stall so long that nobody would want to sit it out
+        if bucket >= self.BUCKETS:  # a stall too long to be waited out
             return
         if self._total * (1.0 - self.FORGET) > self._weight:  # until then, a plain average
             self._weight /= self.FORGET
@@ -190,7 +190,7 @@ class ClockBuffer:
         return items
 
     def poll_timeout(self) -> Instant | None:
-        """Whoever pulls has a clock of its own."""
+        """The player has a clock of its own."""
         return None
 
     def _observe(self, timestamp: int, arrival: Instant) -> None:

@@ -40,7 +40,7 @@ class LossEstimate:
     def handle_feedback(self, feedback: TransportWideFeedback, now: Instant) -> None:
         """Take one transport-wide feedback."""
         total, lost = feedback.status_count, feedback.status_count - len(feedback.arrivals)
-        if total > FEEDBACK_WINDOW:  # nobody sends that many packets between two feedbacks about a call
+        if total > FEEDBACK_WINDOW:  # no sender has that many packets between two feedbacks about a call
             return
         self._feedback.append((total, lost))
         self._fed_total += total

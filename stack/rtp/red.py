@@ -11,7 +11,6 @@ browsers write them, and RFC 2198 has no other way to say which packet a block w
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from struct import Struct, error
 from typing import NamedTuple, Self
 
@@ -38,8 +37,7 @@ class RedBlock(NamedTuple):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class RedPayload:
+class RedPayload(NamedTuple):
     """The payload of a RED packet: `redundant` from the oldest to the newest, then the primary."""
 
     payload_type: int

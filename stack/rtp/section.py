@@ -48,6 +48,9 @@ class SectionTimer(TimerName):
     DTMF_RECEIVED = "dtmf_received"
 
 
+_NEW, _NACK = Arrival.NEW, SectionTimer.NACK  # not looked up again for every packet
+
+
 class MediaSection:
     """The streams of one `m=` section. It belongs to an `RtpTransport`, which feeds, wakes and drains it."""
 
@@ -89,7 +92,7 @@ class MediaSection:
         source, nack = stream.source, stream.nack
         expected = source.highest + 1
         verdict, sequence = source.receive(packet.sequence_number, len(packet.payload), now)
-        if verdict is Arrival.DUPLICATE or verdict is Arrival.DOUBTFUL:
+        if verdict is not _NEW and verdict is not Arrival.RESTART:
             self._counters.add(DROPPED_DUPLICATE if verdict is Arrival.DUPLICATE else DROPPED_DOUBTFUL)
             return None
         if stream is not self.current:
@@ -97,7 +100,7 @@ class MediaSection:
                 self._counters.add(DROPPED_OTHER_SOURCE)
                 return None
             self._change(stream, self.current.ssrc if self.current is not None else None)
-        elif verdict is Arrival.RESTART:
+        elif verdict is not _NEW:
             self._change(stream, source.ssrc)
         elif nack is not None and sequence > expected:
             nack.note_missing(expected, sequence, now)
@@ -186,7 +189,7 @@ class MediaSection:
         if stream.dtmf.deadline is not None:
             self.timers.set(SectionTimer.DTMF_RECEIVED, stream.dtmf.deadline)
         if stream.nack is not None:
-            self.timers.set(SectionTimer.NACK, stream.nack.poll_timeout())
+            self.timers.set(_NACK, stream.nack.poll_timeout())
 
     # What is known
 

@@ -34,6 +34,9 @@ class Arrival(Enum):
     RESTART = "restart"
 
 
+_NEW, _DUPLICATE, _DOUBTFUL, _RESTART = Arrival
+
+
 class RemoteSource:
     """Statistics and the extended sequence and timestamp line of one SSRC."""
 
@@ -92,14 +95,14 @@ class RemoteSource:
         """Take the sequence number of a packet with `size` bytes of payload; return what it is, extended."""
         distance = SERIAL16.distance(sequence_number, self.highest & 0xFFFF)
         extended = self.highest + distance
-        verdict = Arrival.NEW
+        verdict = _NEW
         if distance >= MAX_DROPOUT or distance < -MAX_MISORDER:
             if sequence_number != self._bad_sequence:
                 self._bad_sequence = SERIAL16.add(sequence_number, 1)
-                return Arrival.DOUBTFUL, extended
+                return _DOUBTFUL, extended
             self._lost_before = self.packets_lost
             self._start(sequence_number)
-            verdict, extended = Arrival.RESTART, self.highest
+            verdict, extended = _RESTART, self.highest
         # RFC 3550 §A.1: duplicates and late packets count as received.
         self.received += 1
         self.packets_received += 1
@@ -107,7 +110,7 @@ class RemoteSource:
         self.last_arrival = now
         if not self.mark(extended):
             self.duplicates += 1
-            return Arrival.DUPLICATE, extended
+            return _DUPLICATE, extended
         return verdict, extended
 
     def mark(self, extended: int) -> bool:

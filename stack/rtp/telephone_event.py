@@ -3,7 +3,8 @@
      |     event     |E|R| volume    |          duration             |
 
 All packets of one event carry the timestamp of its beginning, and a duration that grows. Left out on sending:
-events longer than one duration field (§2.5.1.3; 1.3 s at 48 kHz, and nobody holds a key for a program that long).
+events longer than one duration field (§2.5.1.3; 1.3 s at 48 kHz, and a person does not hold a key for a program
+that long).
 """
 
 from __future__ import annotations

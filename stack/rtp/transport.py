@@ -69,6 +69,9 @@ class RtpTimer(TimerName):
     TRANSPORT_FEEDBACK = "transport_feedback"
 
 
+_TRANSPORT_FEEDBACK = RtpTimer.TRANSPORT_FEEDBACK  # not looked up again for every packet
+
+
 class RtpTransport:
     """The RTP of one connection: a `Clocked` of `RtpEvent`.
 
@@ -139,7 +142,7 @@ class RtpTransport:
             return
         if extensions.transport_sequence is not None and self._arrivals is not None:
             self._arrivals.record(extensions.transport_sequence, now)
-            self._timers.set_default(RtpTimer.TRANSPORT_FEEDBACK, now + FEEDBACK_INTERVAL)
+            self._timers.set_default(_TRANSPORT_FEEDBACK, now + FEEDBACK_INTERVAL)
         if not self._reporting:
             self.expect_report(now)
 
@@ -284,12 +287,7 @@ class RtpTransport:
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
-        for timer in self._timers.pop_due(now):
-            if timer is RtpTimer.REPORT:
-                self._send_compound(self._reporter.report(self.sections, now))
-                self._timers.set(RtpTimer.REPORT, now + self._reporter.interval())
-            else:
-                self._send_transport_feedback()
+        self._timers.fire(now, self._handle_timer)
         for section in self.sections:
             due = section.timers.next
             if due is not None and due <= now:
@@ -318,6 +316,13 @@ class RtpTransport:
         """Something was received or is being sent: reports begin, if they have not yet."""
         self._reporting = True
         self._timers.set_default(RtpTimer.REPORT, now + self._reporter.first_delay())
+
+    def _handle_timer(self, timer: RtpTimer, now: Instant) -> None:
+        if timer is RtpTimer.REPORT:
+            self._send_compound(self._reporter.report(self.sections, now))
+            self._timers.set(RtpTimer.REPORT, now + self._reporter.interval())
+        else:
+            self._send_transport_feedback()
 
     def _send_transport_feedback(self) -> None:
         if self._arrivals is not None:

@@ -162,9 +162,11 @@ class Association:
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
+        due = self.poll_timeout()
+        if due is None or now < due:
+            return  # a flush here would let a burst that is held back (MAX_BURST) go early
         tcb = self._tcb
-        for timer in tcb.timers.pop_due(now):
-            _TIMER_HANDLERS[timer](tcb, now)
+        tcb.timers.fire(now, lambda timer, now: _TIMER_HANDLERS[timer](tcb, now))
         if tcb.state is not AssociationState.ENDED:
             tcb.sender.handle_timeout(now)
             fault_management.handle_heartbeat_timer(tcb, now)

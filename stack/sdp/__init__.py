@@ -23,7 +23,6 @@ from stack.sdp.fragment import TrickleFragment
 from stack.sdp.grammar import (
     MAX_DESCRIPTION_SIZE,
     MAX_LINES,
-    Attribute,
     Connection,
     ExtMap,
     Group,
@@ -31,6 +30,7 @@ from stack.sdp.grammar import (
     Msid,
     Origin,
     RtpMap,
+    SdpAttribute,
     Setup,
 )
 from stack.sdp.negotiate import accept_answer, create_offer, negotiate
@@ -63,7 +63,6 @@ __all__ = [
     "PCMA",
     "PCMU",
     "UNLIMITED_MESSAGE_SIZE",
-    "Attribute",
     "AudioParameters",
     "CertificateFingerprint",
     "CodecDescription",
@@ -83,6 +82,7 @@ __all__ = [
     "NegotiationFailure",
     "Origin",
     "RtpMap",
+    "SdpAttribute",
     "SessionDescription",
     "Setup",
     "TrickleFragment",

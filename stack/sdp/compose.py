@@ -19,7 +19,6 @@ from stack.core.errors import LocalError, ParseError
 from stack.sdp.agreement import usable_payload_types
 from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import (
-    Attribute,
     CandidateSummary,
     Connection,
     ExtMap,
@@ -27,6 +26,7 @@ from stack.sdp.grammar import (
     MediaDirection,
     Origin,
     RtpMap,
+    SdpAttribute,
     Setup,
     serialize_format_parameters,
 )
@@ -61,13 +61,13 @@ class Format:
         """Return the sixteen DTMF events (RFC 4733 §2.4.1)."""
         return cls(payload_type, RtpMap("telephone-event", clock_rate), {"0-15": ""})
 
-    def lines(self) -> Iterator[Attribute]:
+    def lines(self) -> Iterator[SdpAttribute]:
         """Return its attributes."""
         number = self.payload_type
-        yield Attribute("rtpmap", f"{number} {self.rtp_map.serialize()}")
-        yield from (Attribute("rtcp-fb", f"{number} {name}") for name in self.feedback)
+        yield SdpAttribute("rtpmap", f"{number} {self.rtp_map.serialize()}")
+        yield from (SdpAttribute("rtcp-fb", f"{number} {name}") for name in self.feedback)
         if self.parameters:
-            yield Attribute("fmtp", f"{number} {serialize_format_parameters(self.parameters)}")
+            yield SdpAttribute("fmtp", f"{number} {serialize_format_parameters(self.parameters)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +100,21 @@ def audio_section(
 ) -> MediaDescription:
     """Return an audio section of ours."""
     attributes = list(_transport(local, section))
-    attributes.append(Attribute(terms.direction.value))
+    attributes.append(SdpAttribute(terms.direction.value))
     if terms.direction.sends:  # RFC 8829 §5.2.1; clients play event.streams[0]
-        attributes.append(Attribute("msid", audio.msid.serialize()))
-    attributes.append(Attribute("rtcp-mux"))
+        attributes.append(SdpAttribute("msid", audio.msid.serialize()))
+    attributes.append(SdpAttribute("rtcp-mux"))
     if terms.rtcp_rsize:
-        attributes.append(Attribute("rtcp-rsize"))
+        attributes.append(SdpAttribute("rtcp-rsize"))
     if terms.receiver_rtt:
-        attributes.append(Attribute("rtcp-xr", "rcvr-rtt=all"))
-    attributes += (Attribute("extmap", extension.serialize()) for extension in terms.extensions)
+        attributes.append(SdpAttribute("rtcp-xr", "rcvr-rtt=all"))
+    attributes += (SdpAttribute("extmap", extension.serialize()) for extension in terms.extensions)
     for entry in terms.formats:
         attributes += entry.lines()
     if audio.ptime is not None:
-        attributes.append(Attribute("ptime", str(audio.ptime)))
+        attributes.append(SdpAttribute("ptime", str(audio.ptime)))
     if terms.direction.sends:
-        attributes.append(Attribute("ssrc", f"{audio.ssrc} cname:{audio.cname}"))
+        attributes.append(SdpAttribute("ssrc", f"{audio.ssrc} cname:{audio.cname}"))
     formats = tuple(str(entry.payload_type) for entry in terms.formats)
     return _section("audio", section.protocol, formats, attributes, local)
 
@@ -125,12 +125,12 @@ def data_section(
     """Return a data channel section of ours; `sctpmap`: in the form from before RFC 8841, for such a peer."""
     attributes = list(_transport(local, section))
     if sctpmap:
-        attributes.append(Attribute("sctpmap", f"{data.sctp_port} webrtc-datachannel 1024"))
+        attributes.append(SdpAttribute("sctpmap", f"{data.sctp_port} webrtc-datachannel 1024"))
     else:
-        attributes.append(Attribute("sctp-port", str(data.sctp_port)))
-    attributes.append(Attribute("max-message-size", str(data.max_message_size)))
+        attributes.append(SdpAttribute("sctp-port", str(data.sctp_port)))
+    attributes.append(SdpAttribute("max-message-size", str(data.max_message_size)))
     if sctp_init and data.sctp_init is not None:  # draft-hancke-tsvwg-snap
-        attributes.append(Attribute("sctp-init", b64encode(data.sctp_init).decode()))
+        attributes.append(SdpAttribute("sctp-init", b64encode(data.sctp_init).decode()))
     formats = (str(data.sctp_port),) if sctpmap else ("webrtc-datachannel",)
     return _section("application", section.protocol, formats, attributes, local)
 
@@ -138,22 +138,22 @@ def data_section(
 def idle_section(local: LocalParameters, offered: MediaDescription, section: Section) -> MediaDescription:
     """Return the answer to a section of which we want the transport only: its first format, both ways inactive."""
     kept = _first_format(offered)
-    attributes = [*_transport(local, section), Attribute("inactive"), Attribute("rtcp-mux"), *kept.lines()]
+    attributes = [*_transport(local, section), SdpAttribute("inactive"), SdpAttribute("rtcp-mux"), *kept.lines()]
     return _section(offered.kind, section.protocol, (str(kept.payload_type),), attributes, local)
 
 
 def rejected_section(local: LocalParameters, offered: MediaDescription, section: Section) -> MediaDescription:
     """Return the answer to a section that we decline: port 0 (RFC 3264 §6), with what peers read all the same."""
-    attributes = [*_transport(local, section, declined=True), Attribute("inactive")]
+    attributes = [*_transport(local, section, declined=True), SdpAttribute("inactive")]
     formats = offered.formats or ("0",)  # RFC 8866 §9: one at least, even where the offer had none
     if offered.payload_types:
         kept = _first_format(offered)
         formats = (str(kept.payload_type),)
         if offered.has("rtcp-mux"):  # RFC 5761 §5.1.1: never in an answer alone
-            attributes.append(Attribute("rtcp-mux"))
+            attributes.append(SdpAttribute("rtcp-mux"))
         attributes += kept.lines()
     elif offered.has("sctp-port"):
-        attributes.append(Attribute("sctp-port", str((local.data or LocalData()).sctp_port)))
+        attributes.append(SdpAttribute("sctp-port", str((local.data or LocalData()).sctp_port)))
     return MediaDescription(offered.kind, 0, offered.protocol, formats, Connection(), tuple(attributes))
 
 
@@ -174,33 +174,33 @@ def session(
     """Return a description of ours around its media sections."""
     attributes = []
     if bundle:
-        attributes.append(Attribute("group", Group("BUNDLE", tuple(bundle)).serialize()))
+        attributes.append(SdpAttribute("group", Group("BUNDLE", tuple(bundle)).serialize()))
     if local.ice_lite:
-        attributes.append(Attribute("ice-lite"))
+        attributes.append(SdpAttribute("ice-lite"))
     if options:
-        attributes.append(Attribute("ice-options", " ".join(options)))
+        attributes.append(SdpAttribute("ice-options", " ".join(options)))
     if mixed:  # RFC 8285 §6
-        attributes.append(Attribute("extmap-allow-mixed"))
-    attributes.append(Attribute("msid-semantic", "WMS *"))  # what a=msid needed before RFC 8830; ignored since
+        attributes.append(SdpAttribute("extmap-allow-mixed"))
+    attributes.append(SdpAttribute("msid-semantic", "WMS *"))  # what a=msid needed before RFC 8830; ignored since
     return SessionDescription(Origin(local.session_id, local.session_version), tuple(media), tuple(attributes))
 
 
-def _transport(local: LocalParameters, section: Section, *, declined: bool = False) -> Iterator[Attribute]:
+def _transport(local: LocalParameters, section: Section, *, declined: bool = False) -> Iterator[SdpAttribute]:
     if section.mid is not None:
-        yield Attribute("mid", section.mid)
-    yield Attribute("ice-ufrag", local.ice_ufrag)
-    yield Attribute("ice-pwd", local.ice_pwd)
-    yield Attribute("fingerprint", local.fingerprint.serialize())
-    yield Attribute("setup", section.setup.value)
+        yield SdpAttribute("mid", section.mid)
+    yield SdpAttribute("ice-ufrag", local.ice_ufrag)
+    yield SdpAttribute("ice-pwd", local.ice_pwd)
+    yield SdpAttribute("fingerprint", local.fingerprint.serialize())
+    yield SdpAttribute("setup", section.setup.value)
     if not declined:
         for candidate in local.candidates:
-            yield Attribute("candidate", candidate.removeprefix("candidate:"))
+            yield SdpAttribute("candidate", candidate.removeprefix("candidate:"))
         if local.end_of_candidates:
-            yield Attribute("end-of-candidates")
+            yield SdpAttribute("end-of-candidates")
 
 
 def _section(
-    kind: str, protocol: str, formats: tuple[str, ...], attributes: list[Attribute], local: LocalParameters
+    kind: str, protocol: str, formats: tuple[str, ...], attributes: list[SdpAttribute], local: LocalParameters
 ) -> MediaDescription:
     port, connection = _default_address(local.candidates)
     return MediaDescription(kind, port, protocol, formats, connection, tuple(attributes))

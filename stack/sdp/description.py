@@ -24,7 +24,6 @@ from stack.core.counters import CounterName, declare
 from stack.core.errors import ParseError
 from stack.sdp.grammar import (
     STATIC_PAYLOAD_TYPES,
-    Attribute,
     CandidateSummary,
     Connection,
     ExtMap,
@@ -34,6 +33,7 @@ from stack.sdp.grammar import (
     Msid,
     Origin,
     RtpMap,
+    SdpAttribute,
     Setup,
     SsrcAttribute,
     parse_format_parameters,
@@ -62,7 +62,7 @@ class _Attributes:
     """Reading a tuple of attributes, at either level."""
 
     __slots__ = ()
-    attributes: tuple[Attribute, ...]
+    attributes: tuple[SdpAttribute, ...]
 
     def parsed(self, name: str, parse: Callable[[str], T]) -> Iterator[T]:
         """Return what `parse` makes of every attribute called `name`; one that it cannot read is passed over."""
@@ -97,7 +97,7 @@ class MediaDescription(_Attributes):
     protocol: str
     formats: tuple[str, ...]
     connection: Connection | None = None
-    attributes: tuple[Attribute, ...] = ()
+    attributes: tuple[SdpAttribute, ...] = ()
     bandwidths: tuple[str, ...] = ()
     other: tuple[Line, ...] = ()
 
@@ -249,7 +249,7 @@ class SessionDescription(_Attributes):
 
     origin: Origin
     media: tuple[MediaDescription, ...] = ()
-    attributes: tuple[Attribute, ...] = ()
+    attributes: tuple[SdpAttribute, ...] = ()
     name: str = "-"
     connection: Connection | None = None
     bandwidths: tuple[str, ...] = ()
@@ -332,7 +332,7 @@ class SessionDescription(_Attributes):
             own = {attribute.name for attribute in media.attributes} - {"extmap"}
             taken = [a for a in self.attributes if a.name in _INHERITED and a.name not in own]
             if direction is not None and not own & set(_DIRECTIONS):
-                taken.append(Attribute(direction.value))
+                taken.append(SdpAttribute(direction.value))
             connection = media.connection or self.connection
             sections.append(replace(media, attributes=(*media.attributes, *taken), connection=connection))
         return replace(self, media=tuple(sections))
@@ -341,13 +341,13 @@ class SessionDescription(_Attributes):
 # --- reading what may be passed over ---------------------------------------------------------------------------
 
 
-def read_attributes(lines: list[Line], ignored: Counter[str]) -> tuple[Attribute, ...]:
+def read_attributes(lines: list[Line], ignored: Counter[str]) -> tuple[SdpAttribute, ...]:
     """Return the a= lines among `lines`; those whose values mean nothing stay as they came, but are counted."""
-    attributes: list[Attribute] = []
+    attributes: list[SdpAttribute] = []
     for line in lines:
         try:
             if line.kind == "a":
-                attributes.append(Attribute.parse(line.value))
+                attributes.append(SdpAttribute.parse(line.value))
         except ParseError:
             ignored["attribute"] += 1
     for attribute in attributes:

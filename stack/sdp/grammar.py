@@ -42,14 +42,14 @@ class Line(NamedTuple):
         return f"{self.kind}={self.value}\r\n"
 
 
-class Attribute(NamedTuple):
+class SdpAttribute(NamedTuple):
     """One `a=` line: a property (`value` is None) or a name with a value (RFC 8866 §5.13)."""
 
     name: str
     value: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Attribute:
+    def parse(cls, text: str) -> SdpAttribute:
         """Read what follows `a=`."""
         name, colon, value = text.partition(":")
         if not name:

@@ -15,16 +15,19 @@ class Kind(Enum):
     UNKNOWN = auto()
 
 
+_STUN, _DTLS, _RTP, _RTCP, _UNKNOWN = Kind  # looking a member up in its class takes longer than all the rest
+
+
 def classify(data: bytes) -> Kind:
     """Return the protocol that `data` belongs to by its first bytes."""
     if not data:
-        return Kind.UNKNOWN
+        return _UNKNOWN
     first = data[0]
     if 128 <= first <= 191:
         # RFC 5761 §4: with the marker bit, RTCP packet types 192-223 look like payload types 64-95.
-        return Kind.RTCP if len(data) > 1 and 192 <= data[1] <= 223 else Kind.RTP
+        return _RTCP if len(data) > 1 and 192 <= data[1] <= 223 else _RTP
     if 20 <= first <= 63:
-        return Kind.DTLS
+        return _DTLS
     if first <= 3:
-        return Kind.STUN
-    return Kind.UNKNOWN  # ZRTP (16-19) and TURN channels (64-79) are not spoken here
+        return _STUN
+    return _UNKNOWN  # ZRTP (16-19) and TURN channels (64-79) are not spoken here

@@ -106,6 +106,12 @@ class _Timer(TimerName):
     MEDIA = "media"
 
 
+# For the path of every packet: Python 3.11 takes 0.1 µs to look a member up in its class.
+_CONNECTED, _ENDED = State.CONNECTED, State.ENDED
+_STUN, _DTLS, _RTP, _RTCP = Kind.STUN, Kind.DTLS, Kind.RTP, Kind.RTCP
+_MEDIA = _Timer.MEDIA
+
+
 class Session:
     """A machine that holds one peer connection. `handle_datagrams` takes whatever arrives on its paths.
 
@@ -172,7 +178,7 @@ class Session:
     @property
     def is_connected(self) -> bool:
         """True while media and data can flow."""
-        return self.state is State.CONNECTED
+        return self.state is _CONNECTED
 
     @property
     def round_trip_time(self) -> float | None:
@@ -198,7 +204,7 @@ class Session:
     @property
     def dtls_state(self) -> DtlsState:
         """How far DTLS has come."""
-        if self.state is State.ENDED:
+        if self.state is _ENDED:
             return DtlsState.CLOSED
         if self.security is not None:
             return DtlsState.CONNECTED
@@ -233,14 +239,14 @@ class Session:
         """
         if self._media is None:
             raise LocalError("no audio was negotiated")
-        if self.state is not State.CONNECTED:
+        if self.state is not _CONNECTED:
             raise LocalError("the session is not connected")
         if self._media.schedule(frame, now):
             self._move_media(now)
             return True
-        at = self._timers.get(_Timer.MEDIA)
+        at = self._timers.get(_MEDIA)
         if at is None or frame.due < at:
-            self._timers.set(_Timer.MEDIA, frame.due)
+            self._timers.set(_MEDIA, frame.due)
         return False
 
     def take_back(self, section: int = 0) -> Sequence[ScheduledFrame]:
@@ -255,7 +261,9 @@ class Session:
         self._move_media(now)
 
     def flush(self, now: Instant) -> None:
-        """Move what a command to `channels` has produced."""
+        """Move what a command to `channels` has produced; nothing once the session is over."""
+        if self.state is _ENDED and self._last_word is None:
+            return
         self._move_channels(now)
         self._say_last_word()
 
@@ -264,7 +272,7 @@ class Session:
 
         Other ICE credentials restart ICE; all else goes on. Raises `LocalError` if the session is over.
         """
-        if self.state is State.ENDED:
+        if self.state is _ENDED:
             raise LocalError("the session is over")
         former, self.parameters = self.parameters, parameters
         self._hold_media()
@@ -277,7 +285,7 @@ class Session:
 
     def restart_ice(self, local: IceCredentials, remote: IceCredentials, now: Instant) -> None:
         """Use new ICE credentials on both sides; all else goes on (RFC 8445 §9). `LocalError` if it is over."""
-        if self.state is State.ENDED:
+        if self.state is _ENDED:
             raise LocalError("the session is over")
         self.parameters = self.parameters.with_ice(local, remote)
         self._ice.restart(local, now)
@@ -295,15 +303,17 @@ class Session:
 
     def close(self, now: Instant) -> None:
         """End the session in an orderly way: RTCP BYE, then close_notify."""
-        if self.state is State.ENDED:
+        if self.state is _ENDED:
             return
-        if self.state is State.CONNECTED and self._media is not None:
-            self._media.close(now)
-            self._move_media(now)
-        if self._dtls_started:
-            self._dtls.close(now)
-        self._end(EndReason.HUNG_UP)
-        self._pump(now)
+        try:
+            if self.state is _CONNECTED and self._media is not None:
+                self._media.close(now)
+                self._move_media(now)
+            if self._dtls_started:
+                self._dtls.close(now)
+        finally:  # a bug costs the farewell, not the end
+            self._end(EndReason.HUNG_UP)
+            self._pump(now)
 
     # -- the machine ---------------------------------------------------------------------------------------
 
@@ -315,15 +325,15 @@ class Session:
         """Take datagrams that arrived together: SCTP packets among them are answered together."""
         heard: Path | None = None
         for data, path in batch:
-            if self.state is State.ENDED:
+            if self.state is _ENDED:
                 self.counters.add(DROPPED_AFTER_END)
                 continue
             kind = classify(data)
-            if kind is Kind.RTP or kind is Kind.RTCP:
+            if kind is _RTP or kind is _RTCP:
                 self._media_touched = True
-            elif kind is Kind.DTLS:
+            elif kind is _DTLS:
                 self._dtls_touched = True
-            elif kind is Kind.STUN:
+            elif kind is _STUN:
                 self._ice_touched = True
             else:
                 self.counters.add(DROPPED_UNKNOWN_PROTOCOL)
@@ -331,9 +341,11 @@ class Session:
             if self._take(data, kind, path, now) and path is not heard:
                 heard = path  # a peer has one path, as a rule: once for all that came together
                 self._ice.note_received(path, now)
-            if self.state is not State.CONNECTED:  # in set-up, a datagram may need what the last one has opened
+            if self.state is not _CONNECTED:  # in set-up, a datagram may need what the last one has opened
                 self._pump(now)
-        if self.state is not State.CONNECTED:
+        if self.state is not _CONNECTED:
+            if self._last_word is not None:  # a bug has kept it from being said
+                self._pump(now)
             return
         if self._ice_touched:
             self._move_ice(now)
@@ -349,12 +361,12 @@ class Session:
         """Hand a datagram to its protocol; True if its keys prove that the peer has sent it. ICE judges its
         own.
         """
-        if kind is Kind.STUN:
+        if kind is _STUN:
             self._ice.handle_datagrams(((data, path),), now)
             return False
         self.received.packets += 1
         self.received.octets += len(data)
-        if kind is not Kind.DTLS:
+        if kind is not _DTLS:
             if self._media is None:
                 self.counters.add(DROPPED_UNWANTED_MEDIA)
                 return False
@@ -364,35 +376,40 @@ class Session:
             return False
         before = self._dtls.protected_records
         self._dtls.handle_datagrams((data,), now)
-        # Before the handshake is complete its keys may be anybody's.
+        # Before the handshake is complete its keys may be an attacker's.
         return self.security is not None and self._dtls.protected_records > before
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
-        if self.state is State.ENDED:
+        if self.state is _ENDED:
             return
-        for slot in self._timers.pop_due(now):
-            match slot:
-                case _Timer.MEDIA:
-                    if self._media is not None:
-                        self._media.handle_timeout(now)
-                        self._move_media(now)
-                case _Timer.SCTP:
-                    if self._channels is not None:
-                        self._channels.handle_timeout(now)
-                        self._move_channels(now)
-                case _Timer.DTLS:
-                    self._dtls.handle_timeout(now)
-                    self._move_dtls(now)
+        try:
+            self._timers.fire(now, self._handle_timer)
+        finally:  # a bug costs its step, and neither a timer nor the end
+            if self._last_word is not None:
+                self._timers.clear_all()
+                self._say_last_word()
+
+    def _handle_timer(self, timer: _Timer, now: Instant) -> None:
+        match timer:
+            case _Timer.MEDIA:
+                if self._media is not None:
+                    self._media.handle_timeout(now)
+                    self._move_media(now)
+            case _Timer.SCTP:
+                if self._channels is not None:
+                    self._channels.handle_timeout(now)
                     self._move_channels(now)
-                case _Timer.ICE:
-                    self._ice.handle_timeout(now)
-                    self._move_ice(now)
-                    self._move_dtls(now)
-                case _Timer.SETUP:
-                    self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
-        if self._last_word is not None:
-            self._say_last_word()
+            case _Timer.DTLS:
+                self._dtls.handle_timeout(now)
+                self._move_dtls(now)
+                self._move_channels(now)
+            case _Timer.ICE:
+                self._ice.handle_timeout(now)
+                self._move_ice(now)
+                self._move_dtls(now)
+            case _Timer.SETUP:
+                self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
 
     def poll_timeout(self) -> Instant | None:
         """Return the earliest deadline of all protocols."""
@@ -416,20 +433,22 @@ class Session:
     @property
     def is_finished(self) -> bool:
         """True once the session has ended and its last datagrams and events were drained."""
-        over = self.state is State.ENDED and self._last_word is None
+        over = self.state is _ENDED and self._last_word is None
         return over and not self._transmits and not self._events
 
     # -- from one protocol to the next ---------------------------------------------------------------------
 
     def _pump(self, now: Instant) -> None:
         """Move every protocol; each only answers what it was given, so once is enough."""
-        if self.state is State.ENDED and self._last_word is None:
+        if self.state is _ENDED and self._last_word is None:
             return
-        self._move_ice(now)
-        self._move_dtls(now)
-        self._move_channels(now)
-        self._move_media(now)
-        self._say_last_word()
+        try:
+            self._move_ice(now)
+            self._move_dtls(now)
+            self._move_channels(now)
+            self._move_media(now)
+        finally:
+            self._say_last_word()
 
     def _hold_media(self) -> None:
         """While the agreed direction is `recvonly` or `inactive` no RTP is sent (RFC 3264 §5.1)."""
@@ -449,6 +468,8 @@ class Session:
         for event in self._ice.drain_events():
             self._on_ice(event, now)
         selected = self._ice.selected_path
+        if selected is not None and (self._routes or selected is not self._path):
+            self._routes.append(selected)  # after the others: the endpoint keeps the paths that were bound last
         if selected is not None and selected is not self._path:
             self._path = selected
             if self._media is not None:
@@ -456,14 +477,14 @@ class Session:
         self._arm(_Timer.ICE, self._ice.poll_timeout())
 
     def _arm(self, slot: _Timer, at: Instant | None) -> None:
-        if self.state is not State.ENDED:
+        if self.state is not _ENDED:
             self._timers.set(slot, at)
 
     def _on_ice(self, event: IceEvent, now: Instant) -> None:
         if isinstance(event, PathValidated):
             self._routes.append(event.path)
             self._step("ice_validated", now)
-            if not self._dtls_started and self.state is not State.ENDED:
+            if not self._dtls_started and self.state is not _ENDED:
                 self._path = self._path or event.path
                 self._dtls_started = True
                 self.state = State.HANDSHAKING
@@ -500,7 +521,7 @@ class Session:
         self._arm(_Timer.DTLS, self._dtls.poll_timeout())
 
     def _on_handshake(self, event: HandshakeComplete, now: Instant) -> None:
-        if self.state is State.ENDED:
+        if self.state is _ENDED:
             return
         assert self._path is not None
         if self._media is not None and event.srtp_profile is not None:
@@ -514,7 +535,7 @@ class Session:
             self._end(EndReason.DTLS_FAILED, "the peer agreed to no SRTP profile")
             return
         self.security = event
-        self.state = State.CONNECTED
+        self.state = _CONNECTED
         self._timers.clear(_Timer.SETUP)
         self._step("dtls_connected", now)
         self._events.append(
@@ -542,7 +563,7 @@ class Session:
                 self._channels.handle_datagrams(waiting, now)
             finally:
                 self._packets = list(waiting)  # a bug costs one packet, not those behind it
-        if self.state is State.CONNECTED:
+        if self.state is _CONNECTED:
             packets = self._channels.drain_transmits()
             for packet in packets:
                 self._dtls.send(packet, now)
@@ -555,18 +576,20 @@ class Session:
         media, self._media_touched = self._media, False
         if media is None:
             return
-        for event in media.drain_events():
-            if "first_packet" not in self.steps and not isinstance(event, FrameSent):
+        events = media.drain_events()
+        if events:
+            if "first_packet" not in self.steps and not all(isinstance(event, FrameSent) for event in events):
                 self._step("first_packet", now)
-            self._events.append(event)
-        if self.state is State.ENDED:
+            self._events.extend(events)
+        if self.state is _ENDED:
             return
-        for transmit in media.drain_transmits():
-            self.sent.packets += 1
-            self.sent.octets += len(transmit.data)
-            self._transmits.append(transmit)
-        if self.state is State.CONNECTED:
-            self._timers.set(_Timer.MEDIA, media.poll_timeout())
+        transmits = media.drain_transmits()
+        if transmits:
+            self.sent.packets += len(transmits)
+            self.sent.octets += sum([len(data) for data, _ in transmits])
+            self._transmits.extend(transmits)
+        if self.state is _CONNECTED:
+            self._timers.set(_MEDIA, media.poll_timeout())
 
     def _step(self, name: str, now: Instant) -> None:
         if name not in self.steps:
@@ -574,8 +597,8 @@ class Session:
 
     def _end(self, reason: EndReason, detail: str = "") -> None:
         """It is over; the pump says so when it has handed up what came before."""
-        if self.state is State.ENDED:
+        if self.state is _ENDED:
             return
-        self.state = State.ENDED
+        self.state = _ENDED
         self._timers.clear_all()
         self._last_word = Ended(reason, detail)

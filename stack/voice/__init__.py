@@ -1,4 +1,4 @@
-"""A conversation's ears and manners: hearing speech, cancelling echo, taking turns, being interrupted.
+"""The voice of a conversation: hearing speech, cancelling echo, taking turns, being interrupted.
 
 Everything here is a Transform or a small machine over int16 samples and media time; nothing reads a clock or
 does I/O. `docs/voice.md` says how a sample travels.

@@ -53,7 +53,7 @@ TICK = 0.020
 """Seconds between two frames of the `clock` jitter buffer."""
 _REPAIR_MARGIN = 0.020
 MAX_UNPLAYED = 1.0
-"""Seconds after its last packet has left for which sound may still be on its way to the listener's ear."""
+"""Seconds after its last packet has left for which sound may still be on its way to the listener."""
 UNKNOWN_WAY = 0.05
 """Seconds that a packet takes to the peer, where nothing has been measured yet."""
 _UNEVEN = 0.06  # seconds that a jitter buffer and a sound device keep now and then beyond their mean
@@ -285,25 +285,27 @@ class AudioLine:
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
-        for timer in self.timers.pop_due(now):
-            if timer is not LineTimer.FRAME:
-                self.unsettled = True
-            match timer:
-                case LineTimer.FRAME:
-                    self.sender.has_work = True
-                case LineTimer.TURN:
-                    self._turn_at = None
-                    self.turn_manager.handle_timeout(now)
-                case LineTimer.GAP:
-                    if self._arrival is not None:
-                        self._hear(self._arrival.handle_timeout(now), now)
-                        self._arm_gap(self._arrival)
-                case LineTimer.TICK:
-                    if self._clock is not None:
-                        self.timers.set(LineTimer.TICK, self._next_tick(now))
-                        self._hear([self._clock.tick(now)], now)
-                case LineTimer.PLAYED:
-                    pass  # `settle` looks
+        self.timers.fire(now, self._handle_timer)
+
+    def _handle_timer(self, timer: LineTimer, now: Instant) -> None:
+        if timer is not LineTimer.FRAME:
+            self.unsettled = True
+        match timer:
+            case LineTimer.FRAME:
+                self.sender.has_work = True
+            case LineTimer.TURN:
+                self._turn_at = None
+                self.turn_manager.handle_timeout(now)
+            case LineTimer.GAP:
+                if self._arrival is not None:
+                    self._hear(self._arrival.handle_timeout(now), now)
+                    self._arm_gap(self._arrival)
+            case LineTimer.TICK:
+                if self._clock is not None:
+                    self.timers.set(LineTimer.TICK, self._next_tick(now))
+                    self._hear([self._clock.tick(now)], now)
+            case LineTimer.PLAYED:
+                pass  # `settle` looks
 
     def settle(self, now: Instant) -> None:
         """When `unsettled`, after its frames have been scheduled: see what follows, and when next."""

@@ -35,7 +35,7 @@ class ConversationConfig:
     """"earshot" (neural), "energy", or "silero:FILE" with a model file of yours and `onnxruntime`."""
     endpointer: str = "rules"
     """"rules", or "smart-turn:FILE" with a model file of yours and `onnxruntime`: who ends `semantic` turns. The
-    rules are part of a conversation; whoever hosts it has a model asked beside it."""
+    rules are part of a conversation; its host has a model asked beside it."""
     echo: str = "auto"
     """"auto": our own voice is looked for in the microphone, and cancelled where it is found; "aec3": libwebrtc's
     canceller does it (the extra `aec3`); "off"."""

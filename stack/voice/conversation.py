@@ -114,7 +114,8 @@ class Conversation:
     def write_unheard(self) -> None:
         """Something is said without an audio section: it is dropped, so that none waits for its being played."""
         self._unheard_writes += 1
-        self._events.append(SpeakerDrained(self._unheard_writes))
+        if not self._has_ended:
+            self._events.append(SpeakerDrained(self._unheard_writes))
 
     def note_read(self, size: int, now: Instant) -> None:
         """The program has read so many bytes of messages: the receive window may open again."""
@@ -174,12 +175,14 @@ class Conversation:
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
         self._now = now
-        self.session.handle_timeout(now)
-        if self.line is not None and not self._has_ended:
-            due = self.line.timers.next
-            if due is not None and due <= now:
-                self.line.handle_timeout(now)
-        self._settle(now)
+        try:
+            self.session.handle_timeout(now)
+            if self.line is not None and not self._has_ended:
+                due = self.line.timers.next
+                if due is not None and due <= now:
+                    self.line.handle_timeout(now)
+        finally:  # after a bug, too: the end may have come, and then there is no other wake-up
+            self._settle(now)
 
     def poll_timeout(self) -> Instant | None:
         """Return the earliest deadline."""

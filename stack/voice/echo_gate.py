@@ -41,7 +41,7 @@ _SMOOTHING = 0.6
 _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
 _FLOOR_START = 1e4
 _DOUBT = 0.1
-_SUSPECT = 0.1  # share of energy that is nobody's, from which a block may be a person's and teaches little
+_SUSPECT = 0.1  # share of energy that no echo explains, from which a block may be a person's and teaches little
 _MOST_LEFT = 5.0  # of a prediction: more than that is a voice, or a path that is gone
 _VERDICTS_KEPT = 64
 _SETTLED = 0.1  # of a predicted echo: a band of which less is unlearnt shows what is left in the end
@@ -152,7 +152,7 @@ class EchoGate:
         opposed: bool,
         converged: bool,
     ) -> float:
-        """Take the power spectra of one block; return the share of its energy that is nobody's echo.
+        """Take the power spectra of one block; return the share of its energy that no echo explains.
 
         `reference` is the power that can be in the echo path now, `unlearnt` what the filter may be wrong by;
         `opposed` says that the path was just found to be another one; `converged` says that the filter has ever

@@ -1,14 +1,16 @@
 """When a pause is the end of the turn: estimators of how long to wait, behind one interface.
 
 An estimator is asked when speech has stopped, and answers with the seconds of silence after which the turn is over
-if nobody speaks again. It is a function of the `Pause`, which says all that is known, and keeps nothing: one
-serves all calls, from any thread. `TurnTaking.end_of_turn_at` takes the answer, within the eagerness's bounds.
+if the person does not speak again. It is a function of the `Pause`, which says all that is known, and keeps
+nothing: one serves all calls, from any thread. `TurnTaking.end_of_turn_at` takes the answer, within the
+eagerness's bounds.
 
 - `RuleEndpointer` (the default) adds up what is known of how people finish: the pitch falls and the energy dies
   away, the sentence is long enough to be one, and, where there is a transcript, whether its words are complete.
   Each is a hint and none is proof, so they move a wait between two bounds. Only a transcriber that knows what can
   follow (a grammar, a language model) may say that nothing can: that is quicker.
-- `SmartTurnEndpointer` asks a smart-turn model (an ONNX file that the user has): 100–300 ms of work. So the floor
+- `SmartTurnEndpointer` asks a smart-turn model (an ONNX file that the user has): 100–300 ms of work. So the turn
+manager
   does not call it but asks upwards (`TurnPaused`), and `stack/aio/endpointing.py` calls it in a worker thread.
 
 Words, beside a model that is asked: a transcriber that can say how complete its words are decides alone, at once.
@@ -49,14 +51,14 @@ PAUSES_KEPT: Final = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pause:
-    """What is known when speech has stopped. Whoever is asked may keep it; nobody may write to it."""
+    """What is known when speech has stopped. A judge may keep it and must not write to it."""
 
     utterance: Int16
     """The utterance so far, 16 kHz, from its onset to its last speech; of a long one the last `LONGEST_LOOK`."""
     speech: float
     """Seconds of speech since the turn began."""
     transcript: str | None = None
-    """What was said, if anybody knows."""
+    """What was said, if it is known."""
     completeness: float | None = None
     """How complete that is, if the transcriber can say: 0 cut in the middle, 1 nothing can follow."""
     eagerness: Eagerness = Eagerness.AUTO
@@ -181,13 +183,13 @@ _BACKCHANNELS = _words(
 
 
 def is_backchannel(transcript: str) -> bool:
-    """Return whether somebody who says that over a voice wants it to go on."""
+    """Return whether a person who says that over a voice wants it to go on."""
     words = [word.strip(".,!?;:\"'").lower() for word in transcript.split()]
     return 0 < len(words) <= 3 and all(word in _BACKCHANNELS for word in words)
 
 
 def completeness(transcript: str) -> float:
-    """Return how much the words look like a whole: 1 finished, 0 cut in the middle, 0.5 nobody knows."""
+    """Return how much the words look like a whole: 1 finished, 0 cut in the middle, 0.5 unknown."""
     text = transcript.strip()
     words = [word.strip(".,!?;:\"'").lower() for word in text.split()]
     words = [word for word in words if word]
@@ -218,7 +220,7 @@ def weigh_words(sound: float, pause: Pause) -> float:
 
 
 def weigh_late_words(answer: float | None, asked: Pause, known: Pause) -> float:
-    """Return the seconds to wait when somebody was asked about `asked`, and `known` is what is known by now.
+    """Return the seconds to wait when a judge was asked about `asked`, and `known` is what is known by now.
 
     Until the `answer` is there, as long as if the turn were not finished.
     """

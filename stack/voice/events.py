@@ -73,7 +73,7 @@ class UtterancePiece(Value, frozen=True, eq=False):
 class TurnPaused(Value, frozen=True):
     """Is this pause the end of the turn? Only for who wants to judge: `note_end_of_turn` takes the answer.
 
-    Nobody needs one any more when the person goes on or the turn is over.
+    No answer is needed any more when the person goes on or the turn is over.
     """
 
     unshown: ClassVar[frozenset[str]] = frozenset({"pause"})
@@ -99,7 +99,7 @@ class Utterance(Value, frozen=True, eq=False):
     waited_ms: float
     """Milliseconds from the arrival of the last speech to the decision that the turn was over."""
     text: str = ""
-    """What was said, where somebody transcribes; or typed instead, by a client that can (no samples then)."""
+    """What was said, where a transcriber runs; or typed instead, by a client that can (no samples then)."""
     request: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """What the client asked for in the answer to this turn alone, in the words of its dialect; often nothing."""
 
@@ -165,7 +165,7 @@ class ReplyFinished(Value, frozen=True):
 
 
 class UserIdle(Value, frozen=True):
-    """Nobody has said anything for the idle timeout since the last reply ended."""
+    """Neither side has said anything for the idle timeout since the last reply ended."""
 
 
 class ReplyText(Value, frozen=True):
@@ -207,7 +207,7 @@ class ContextAdded(Value, frozen=True):
 ClientEvent: TypeAlias = SessionUpdated | ContextAdded
 """What a dialect tells a program of its client."""
 ProgramEvent: TypeAlias = ReplyText | UserTranscript | ToolRequested
-"""What a program tells whoever watches its call: the dialects hand it on to their clients."""
+"""What a program tells the observers of its call: the dialects hand it on to their clients."""
 VoiceEvent: TypeAlias = (
     UserStartedSpeaking
     | UserStoppedSpeaking

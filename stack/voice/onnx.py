@@ -1,6 +1,6 @@
 """Models in ONNX files that the user has, through `onnxruntime`, if that is installed.
 
-A file is loaded once in the life of a process, whoever asks for it: `run` keeps no state, so that all calls and
+A file is loaded once in the life of a process, for all callers: `run` keeps no state, so that all calls and
 threads share one model. Each run takes one core.
 """
 

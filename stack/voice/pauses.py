@@ -1,7 +1,7 @@
 """The pauses of one person: what is known of the present one, and how long it has to be for the turn to be over.
 
-The rules judge it at once, or somebody else is asked (`TurnPaused`) and answers late. Belongs to the floor, which
-knows the sound and the state of the turn.
+The rules judge it at once, or another judge is asked (`TurnPaused`) and answers late. Belongs to the turn
+manager, which knows the sound and the state of the turn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Pauses:
         self._answer: float | None = None
 
     def ask(self, wanted: bool) -> None:
-        """Have somebody else asked from now on, or nobody any more; the present pause is judged anew."""
+        """Have another judge asked from now on, or none any more; the present pause is judged anew."""
         self._asks, self._question = wanted, None
 
     def judge_anew(self) -> None:

@@ -6,7 +6,7 @@
 Zero of the axis is the instant at which the recording begins, by our own clock at the network's edge:
 
 - *Right* lies where it left: a talkspurt at the departure of its first packet, the rest of it by the RTP timeline.
-  What was held, dropped or never sent is not there, because it is tapped behind the mouth.
+  What was held, dropped or never sent is not there, because it is taken behind the audio sender.
 - *Left* lies where it arrived by the fastest way of late, spaced by media time: what came late, or was repaired,
   stands where it belongs. The two clocks drift apart; that is made good in a quiet moment, 10 ms at a time.
 
@@ -16,7 +16,7 @@ A Transform: the caller says what time it is, drains blocks and lines, and keeps
 (`stack.aio.recording`: a WAV file and a file of JSON lines). A block carries its place, so whatever is between
 blocks is silence, and a block that gets lost moves nothing.
 
-Left out: encryption, which belongs to the disk or to whoever takes the files away.
+Left out: encryption, which belongs to the disk or to the program that takes the files away.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ _LEFT, _RIGHT = 0, 1
 
 
 class Tap(Protocol):
-    """Whoever is shown what a conversation hears, says and reports. It must not block, and not raise."""
+    """What is shown all that a conversation hears, says and reports. It must not block, and not raise."""
 
     def event(self, event: ConversationEvent, now: Instant) -> None:
         """Something happened; `AudioReceived` among them."""

@@ -21,7 +21,7 @@ from stack.session import Session, SessionStatistics
 
 @dataclass(frozen=True, slots=True)
 class HearingStats:
-    """The part of `inbound-rtp` that only whoever decodes can know."""
+    """The part of `inbound-rtp` that only the decoder's side can know."""
 
     total_samples_received: int
     concealed_samples: int
@@ -39,7 +39,7 @@ class HearingStats:
 
     @property
     def concealed_share(self) -> float:
-        """How much of what the program heard was made up for a loss, 0 … 1; silence that nobody sent is none."""
+        """How much of what the program heard was made up for a loss, 0 to 1; silence never sent is none."""
         lost = self.concealed_samples - self.silent_concealed_samples
         return lost / self.total_samples_received if self.total_samples_received else 0.0
 

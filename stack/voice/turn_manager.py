@@ -1,8 +1,9 @@
-"""The turn_manager: who speaks, and what becomes of the reply that is being spoken.
+"""The turn manager: who speaks, and what becomes of the reply that is being spoken.
 
-Joins the ear's speech events (`barge_in.SpeechFrontEnd`), the table (`turns.TurnTaking`) and the sender. A
-barge-in is one act: in the call in which the table says so the sender is held, what was heard is computed, and
-the client told. Long, because all that can happen to a turn or a reply stands here, and each of it is short.
+Joins the speech front end's events (`speech_front_end.SpeechFrontEnd`), the table (`turns.TurnTaking`) and the
+sender. A barge-in is one act: in the call in which the table says so the sender is held, what was heard is
+computed, and the client told. Long, because all that can happen to a turn or a reply stands here, and each of it
+is short.
 """
 
 from __future__ import annotations
@@ -342,7 +343,7 @@ class TurnManager:
     def end(self, heard_by: Instant | None, now: Instant) -> None:
         """The call is over: say what was heard of the reply that was being spoken.
 
-        `heard_by` is when the word to fall silent would have had to leave here; None: nobody knows, so that only
+        `heard_by` is when the word to fall silent would have had to leave here; None: unknown, so that only
         what is known to have arrived counts.
         """
         reply, self.current = self.current, None
@@ -390,7 +391,7 @@ class TurnManager:
             self._sender.open(now)
 
     def forget_client(self, now: Instant) -> None:
-        """Nobody will say any more what is played."""
+        """No report of what is played will come any more."""
         self._client_answers = False
         self._sender.open(now)
 
@@ -445,7 +446,7 @@ class TurnManager:
         self._act(now)
 
     def note_transcript(self, text: str, now: Instant, completeness: float | None = None) -> None:
-        """What the person has said in this turn so far, if somebody knows: it helps to tell whether it is over.
+        """What the person has said in this turn so far, as a transcriber has it: it tells whether it is over.
 
         `completeness` is 0 for words that are cut in the middle and 1 if nothing can follow; None: judge by the
         words. Said in a pause, it moves the end of this very turn. Over a reply that is held, a whole sentence
@@ -462,7 +463,7 @@ class TurnManager:
         self._act(now)
 
     def open_utterance(self) -> None:
-        """Collect from now on, whether somebody speaks or not: the turn is ended by `commit`."""
+        """Collect from now on, whether the person speaks or not: the turn is ended by `commit`."""
         if self._opened_at is None:
             start, samples = self._collected[-1] if self._collected else (0.0, ())
             self._opened_at = start + len(samples) / DETECTOR_RATE

@@ -2,7 +2,7 @@
 
 Inputs are what the detectors hear, what the program does and what the client commands; actions are what the owner
 has to do with the utterance that is being recorded and with the reply that is being played. A pair that the table
-does not name changes nothing: it is a race that somebody lost (a stop after the turn was committed, a cancel with
+does not name changes nothing: it is a race that one side lost (a stop after the turn was committed, a cancel with
 nothing to cancel).
 
 An interruption has two steps. `HOLD_PLAYOUT` comes at the decision: from then on no packet leaves, and what was
@@ -58,7 +58,7 @@ class TurnState(Enum):
     """In the order of an ordinary turn."""
 
     LISTENING = "listening"
-    """Nobody speaks and nothing is owed."""
+    """Neither side speaks and nothing is owed."""
     USER_SPEAKING = "user_speaking"
     USER_PAUSED = "user_paused"
     """The user is silent, and it is not yet sure that the turn is over."""
@@ -111,7 +111,7 @@ class TurnAction(Enum):
     DROP_REPLY = "drop_reply"
     """No further packet, drop what is queued, cancel the program's reply, compute what was heard."""
     REPORT_IDLE = "report_idle"
-    """Nobody has said anything since the reply ended."""
+    """Neither side has said anything since the reply ended."""
 
 
 _Row: TypeAlias = tuple[TurnState, tuple[TurnAction, ...]]

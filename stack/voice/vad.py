@@ -1,4 +1,4 @@
-"""Hearing that somebody speaks: voice detectors behind one interface, and what makes events of their frames.
+"""Hearing that a person speaks: voice detectors behind one interface, and what makes events of their frames.
 
 A detector is a Transform: int16 samples with their media time go in, one `VoiceFrame` per whole frame comes
 out. Media time is the seconds of the sender's timeline (RTP time over the clock rate), never the instant at which
@@ -57,7 +57,7 @@ class VoiceFrame(NamedTuple):
     duration: float
     """Seconds."""
     probability: float
-    """That somebody speaks, 0 to 1."""
+    """The probability of speech, 0 to 1."""
     level: float
     """RMS in dB relative to full scale."""
 
@@ -68,7 +68,7 @@ class VoiceFrame(NamedTuple):
 
 
 class VoiceDetector(Protocol):
-    """Whatever can say how likely it is that somebody speaks."""
+    """What estimates how likely it is that a person speaks."""
 
     def push(self, samples: Int16, sample_rate: int, media_time: float) -> Sequence[VoiceFrame]:
         """Take mono samples of shape (n,), the first at `media_time`; return the frames that are whole."""
@@ -203,7 +203,7 @@ class EarshotDetector(FramedDetector):
 class EnergyDetector(FramedDetector):
     """The fallback: how far the level stands above a noise floor that falls fast and rises slowly.
 
-    It cannot tell a voice from a door. It is for platforms without `earshot`, and for reading.
+    It cannot tell a voice from a slammed drawer. It is for platforms without `earshot`, and for reading.
     """
 
     _MARGIN_DB = 9.0
@@ -261,7 +261,7 @@ class SileroDetector(FramedDetector):
 
 
 class AudioLevelGate:
-    """Skips a detector while the client's audio level (RFC 6464) says that nobody can be heard.
+    """Skips a detector while the client's audio level (RFC 6464) says that no speech can be heard.
 
     A detector with a memory may not just miss frames, so what was skipped last is kept and shown to it before it
     has to score again. A client's word is worth what it has proved to be: now and then its level is measured, and
@@ -304,7 +304,7 @@ class AudioLevelGate:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Somebody began to speak."""
+    """The person began to speak."""
 
     media_time: float
     """Where the utterance begins, prefix padding included; never before the end of the one before it."""
@@ -318,7 +318,7 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """Nobody has spoken for `silence` seconds."""
+    """No speech was heard for `silence` seconds."""
 
     media_time: float
     """Where the last frame of speech ended."""

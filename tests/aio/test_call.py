@@ -12,6 +12,7 @@ from stack.aio.reply import Reply
 from stack.audio import AudioFrame
 from stack.core.errors import LocalError
 from stack.session import Ended, EndReason
+from stack.voice.commands import BeginReply, CancelReply
 from stack.voice.events import AudioReceived, ReplyFinished, ReplyHeard, ReplyInterrupted, SpeakerDrained
 
 
@@ -126,6 +127,41 @@ async def test_nothing_is_said_after_the_end() -> None:
     line.call.hang_up()
     assert line.commands == []
     await line.call.speaker.drained()
+
+
+class SlowLine(Line):
+    """Carries a command out at once, and brings what comes of it later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def execute(self, command: object) -> int:
+        self.submit(command)
+        return await asyncio.shield(self.answer)
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_a_reply_that_is_cancelled_while_it_begins_does_not_stay_open(steps: int) -> None:
+    line = SlowLine()
+
+    async def speak() -> None:
+        async with line.call.reply():
+            await asyncio.Event().wait()
+
+    speaking = asyncio.create_task(speak())
+    for step in range(1 + steps):
+        if step == 2:
+            line.answer.set_result(7)
+        await asyncio.sleep(0)
+    speaking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await speaking
+    if not line.answer.done():
+        line.answer.set_result(7)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert line.commands == [BeginReply(), CancelReply(7)]
 
 
 def spoken(line: Line, number: int) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 from collections.abc import Iterable, Sequence
 
 import pytest
@@ -119,3 +120,22 @@ async def test_a_command_that_raises_is_told_of_once_a_minute(caplog: pytest.Log
         assert await thread.run(lambda: "the next one runs") == "the next one runs"
         thread.stop()
     assert sum(record.exc_info is not None for record in caplog.records) == 1
+
+
+async def test_a_command_that_is_not_waited_for_any_more_is_carried_out_and_is_no_bug(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    thread, done = MediaThread(), []
+    gate = threading.Event()
+    with caplog.at_level(logging.ERROR):
+        thread.submit(gate.wait)  # type: ignore[arg-type]
+        running = asyncio.ensure_future(thread.run(lambda: done.append(1)))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        gate.set()
+        await thread.run(lambda: None)
+        thread.stop()
+    assert done == [1]
+    assert not caplog.records

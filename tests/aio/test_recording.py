@@ -103,6 +103,7 @@ async def test_silence_at_the_end_and_in_between_is_as_long_as_it_was(tmp_path: 
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the slow disk is a FIFO")
+@pytest.mark.real_clock
 async def test_nobody_waits_for_a_disk_that_stands_still(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "call.jsonl")  # opening it waits for a reader
     recording = Recording(tmp_path / "call.wav", call_id="abcd", start=0.0)

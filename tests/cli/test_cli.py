@@ -119,6 +119,7 @@ def test_a_file_that_is_no_wav_is_one_clear_line(tmp_path: Path) -> None:
     assert "broken.wav" in run("call", "http://127.0.0.1:9/", "--play", str(broken), expect=1).stderr
 
 
+@pytest.mark.real_clock
 async def test_a_call_reports_how_it_went(server: Serving, tmp_path: Path) -> None:  # noqa: F811
     speech, heard, capture = tmp_path / "in.wav", tmp_path / "out.wav", tmp_path / "call.pcap"
     tone = (8000 * np.sin(2 * np.pi * 500 * np.arange(16_000) / 16_000)).astype(np.int16)

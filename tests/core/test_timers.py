@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from stack.core.timers import Timers, earliest
+from stack.core.timers import RETRY, Timers, earliest
 
 
 class Slot(Enum):
@@ -70,3 +71,29 @@ def test_earliest_of_several() -> None:
     assert earliest() is None
     assert earliest(None, None) is None
     assert earliest(3.0, None, 1.0, 2.0) == 1.0
+
+
+def test_a_handler_that_raises_costs_no_timer() -> None:
+    timers: Timers[Slot] = Timers()
+    for slot, at in ((Slot.RETRANSMIT, 1.0), (Slot.KEEPALIVE, 2.0), (Slot.GIVE_UP, 3.0)):
+        timers.set(slot, at)
+    fired: list[Slot] = []
+
+    def handle(slot: Slot, now: float) -> None:
+        if slot is Slot.KEEPALIVE and Slot.KEEPALIVE not in fired:
+            fired.append(slot)
+            raise ZeroDivisionError
+        fired.append(slot)
+
+    with pytest.raises(ZeroDivisionError):
+        timers.fire(5.0, handle)
+    assert fired == [Slot.RETRANSMIT, Slot.KEEPALIVE]
+    assert (timers.get(Slot.RETRANSMIT), timers.get(Slot.KEEPALIVE), timers.get(Slot.GIVE_UP)) == (
+        None,
+        5.0 + RETRY,
+        5.0,
+    )
+    timers.fire(5.0, handle)
+    timers.fire(5.0 + RETRY, handle)
+    assert fired == [Slot.RETRANSMIT, Slot.KEEPALIVE, Slot.GIVE_UP, Slot.KEEPALIVE]
+    assert timers.next is None

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from stack.dtls import Certificate
 from stack.dtls.signatures import PrivateKey
-from tests.dtls.link import EPOCH
+from tests.sim.certificates import EPOCH
 
 
 def self_signed(key: PrivateKey, usage: x509.KeyUsage | None = None) -> Certificate:

@@ -11,7 +11,8 @@ from stack.dtls import DtlsEndpoint, DtlsRole, NamedGroup, SrtpProfile, Version
 from stack.dtls.messages import ClientHello, HandshakeType, ServerHello
 from stack.dtls.reassembly import Fragment, Reassembler
 from stack.dtls.record import RecordLayer
-from tests.dtls.link import config, entropy
+from tests.sim.certificates import config
+from tests.sim.entropy import entropy
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "dtls-client-hellos.txt"
 

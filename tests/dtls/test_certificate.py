@@ -13,7 +13,8 @@ from stack.dtls import Certificate, CertificateFingerprint, DtlsFailure
 from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import check_fingerprint, peer_public_key
 from tests.dtls.certificates import rsa_certificate, self_signed
-from tests.dtls.link import EPOCH, SERVER_CERTIFICATE, entropy
+from tests.sim.certificates import EPOCH, SERVER_CERTIFICATE
+from tests.sim.entropy import entropy
 
 
 def test_generated_certificates_are_self_signed_p256() -> None:

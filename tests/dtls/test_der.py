@@ -17,7 +17,8 @@ from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import peer_public_key
 from stack.dtls.der import read_certificate
 from stack.dtls.signatures import PrivateKey
-from tests.dtls.link import EPOCH, SERVER_CERTIFICATE, Pair
+from tests.sim.certificates import EPOCH, SERVER_CERTIFICATE
+from tests.sim.dtls import DtlsPair
 
 KEY = ec.derive_private_key(12345, ec.SECP256R1())
 ECDSA_SHA256 = bytes.fromhex("06082a8648ce3d040302")
@@ -116,7 +117,7 @@ def test_only_the_key_has_to_be_readable(fault: str) -> None:
 def test_such_a_certificate_connects_on_either_side(fault: str, version: Version) -> None:
     odd = Certificate([FAULTS[fault]], KEY)
     settings = {"certificate": odd, "peer_fingerprints": (odd.fingerprint(),)}
-    pair = Pair(settings | {"max_version": version}, settings)
+    pair = DtlsPair(settings | {"max_version": version}, settings)
     pair.handshake()
     for role in DtlsRole:
         assert [type(event) for event in pair.events[role]] == [HandshakeComplete]
@@ -139,7 +140,7 @@ def test_a_key_on_a_curve_that_we_do_not_name_is_refused(curve: ec.EllipticCurve
         peer_public_key(odd.der)
     assert caught.value.alert is AlertDescription.UNSUPPORTED_CERTIFICATE
     if version is Version.DTLS_1_2:  # in 1.3 no scheme fits such a key, so no client can try
-        pair = Pair({"certificate": odd, "max_version": version}, {"peer_fingerprints": (odd.fingerprint(),)})
+        pair = DtlsPair({"certificate": odd, "max_version": version}, {"peer_fingerprints": (odd.fingerprint(),)})
         pair.handshake()
         (event,) = (event for event in pair.events[DtlsRole.SERVER] if isinstance(event, DtlsFailed))
         assert (event.reason, event.remote) == (DtlsFailure.BAD_CERTIFICATE, False)

@@ -26,7 +26,9 @@ from stack.dtls import (
     Version,
 )
 from stack.dtls.suites import SUITES
-from tests.dtls.link import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, Pair, config, entropy
+from tests.sim.certificates import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, config
+from tests.sim.dtls import DtlsPair
+from tests.sim.entropy import entropy
 
 V12, V13 = Version.DTLS_1_2, Version.DTLS_1_3
 SUITES_12 = [s for s in CipherSuite if SUITES[s].version is V12 and "ECDSA" in s.name]
@@ -34,7 +36,7 @@ SUITES_13 = [s for s in CipherSuite if SUITES[s].version is V13]
 SRTP_LABEL = "EXTRACTOR-dtls_srtp"
 
 
-def assert_connected(pair: Pair, version: Version) -> HandshakeComplete:
+def assert_connected(pair: DtlsPair, version: Version) -> HandshakeComplete:
     done = [[e for e in pair.events[role] if isinstance(e, HandshakeComplete)] for role in DtlsRole]
     assert [len(events) for events in done] == [1, 1], pair.events
     client, server = done[0][0], done[1][0]
@@ -49,16 +51,16 @@ def assert_connected(pair: Pair, version: Version) -> HandshakeComplete:
     return client
 
 
-def assert_data_flows(pair: Pair) -> None:
+def assert_data_flows(pair: DtlsPair) -> None:
     pair.mend()
     for role in DtlsRole:
         pair.endpoint(role).send(b"from " + role.value.encode(), pair.now)
-    pair.run(pair.now + 100)
+    pair.run(100)
     assert ApplicationData(b"from client") in pair.events[DtlsRole.SERVER]
     assert ApplicationData(b"from server") in pair.events[DtlsRole.CLIENT]
 
 
-def failures(pair: Pair, role: DtlsRole) -> list[DtlsFailed]:
+def failures(pair: DtlsPair, role: DtlsRole) -> list[DtlsFailed]:
     return [event for event in pair.events[role] if isinstance(event, DtlsFailed)]
 
 
@@ -68,7 +70,7 @@ def failures(pair: Pair, role: DtlsRole) -> list[DtlsFailed]:
 )
 def test_the_newest_common_version_is_spoken(client_max: Version, server_max: Version, expected: Version) -> None:
     # A 1.2 answer to a client that offered 1.3 comes from a server that has no 1.3: no downgrade.
-    pair = Pair({"max_version": client_max}, {"max_version": server_max})
+    pair = DtlsPair({"max_version": client_max}, {"max_version": server_max})
     pair.handshake()
     assert_connected(pair, expected)
     assert_data_flows(pair)
@@ -86,7 +88,7 @@ def test_every_suite_with_every_group(suite: CipherSuite, group: NamedGroup) -> 
         "min_version": version,
         "max_version": version,
     }
-    pair = Pair(settings, settings)
+    pair = DtlsPair(settings, settings)
     pair.handshake()
     done = assert_connected(pair, version)
     assert done.cipher_suite is suite
@@ -97,7 +99,7 @@ def test_every_suite_with_every_group(suite: CipherSuite, group: NamedGroup) -> 
 @pytest.mark.parametrize("version", [V12, V13])
 @pytest.mark.parametrize("profile", list(SrtpProfile))
 def test_every_srtp_profile(version: Version, profile: SrtpProfile) -> None:
-    pair = Pair({"max_version": version, "srtp_profiles": tuple(SrtpProfile)}, {"srtp_profiles": (profile,)})
+    pair = DtlsPair({"max_version": version, "srtp_profiles": tuple(SrtpProfile)}, {"srtp_profiles": (profile,)})
     pair.handshake()
     assert assert_connected(pair, version).srtp_profile is profile
 
@@ -105,14 +107,14 @@ def test_every_srtp_profile(version: Version, profile: SrtpProfile) -> None:
 @pytest.mark.parametrize("version", [V12, V13])
 def test_the_server_orders_srtp_profiles(version: Version) -> None:
     offered = (SrtpProfile.AES128_CM_HMAC_SHA1_80, SrtpProfile.AEAD_AES_256_GCM, SrtpProfile.AEAD_AES_128_GCM)
-    pair = Pair({"max_version": version, "srtp_profiles": offered})
+    pair = DtlsPair({"max_version": version, "srtp_profiles": offered})
     pair.handshake()
     assert assert_connected(pair, version).srtp_profile is SrtpProfile.AEAD_AES_128_GCM
 
 
 @pytest.mark.parametrize("version", [V12, V13])
 def test_no_common_srtp_profile_is_no_profile(version: Version) -> None:
-    pair = Pair(
+    pair = DtlsPair(
         {"max_version": version, "srtp_profiles": (SrtpProfile.AEAD_AES_256_GCM,)},
         {"srtp_profiles": (SrtpProfile.AEAD_AES_128_GCM,)},
     )
@@ -123,7 +125,7 @@ def test_no_common_srtp_profile_is_no_profile(version: Version) -> None:
 @pytest.mark.parametrize("version", [V12, V13])
 @pytest.mark.parametrize("mtu", [256, 512, 1200])
 def test_no_handshake_datagram_exceeds_the_mtu(version: Version, mtu: int) -> None:
-    pair = Pair({"max_version": version, "mtu": mtu}, {"mtu": mtu})
+    pair = DtlsPair({"max_version": version, "mtu": mtu}, {"mtu": mtu})
     pair.handshake()
     assert_connected(pair, version)
     for role in DtlsRole:
@@ -134,7 +136,7 @@ def test_no_handshake_datagram_exceeds_the_mtu(version: Version, mtu: int) -> No
 @pytest.mark.parametrize("mtu", [256, 1200])
 @pytest.mark.parametrize("seed", range(12))
 def test_a_bad_link_only_takes_longer(version: Version, mtu: int, seed: int) -> None:
-    pair = Pair(
+    pair = DtlsPair(
         {"max_version": version, "mtu": mtu},
         {"mtu": mtu},
         seed=seed,
@@ -142,14 +144,14 @@ def test_a_bad_link_only_takes_longer(version: Version, mtu: int, seed: int) -> 
         duplicate=0.2,
         jitter=0.3,
     )
-    pair.handshake(until=2000.0)
+    pair.handshake(2000.0)
     assert_connected(pair, version)
 
 
 @pytest.mark.parametrize("version", [V12, V13])
 @pytest.mark.parametrize(("role", "index"), list(product(DtlsRole, (1, 2, 3))))
 def test_any_single_datagram_may_be_lost(version: Version, role: DtlsRole, index: int) -> None:
-    pair = Pair(
+    pair = DtlsPair(
         {"max_version": version}, filter=lambda sender, data, n: None if (sender, n) == (role, index) else data
     )
     pair.handshake()
@@ -168,24 +170,22 @@ def test_any_single_datagram_may_be_lost(version: Version, role: DtlsRole, index
     ],
 )
 def test_round_trips_until_the_client_may_send(client: dict[str, Any], server: dict[str, Any], trips: int) -> None:
-    pair = Pair(client, server, delay=0.05)
-    pair.server.start(0.0)
-    pair.client.start(0.0)
-    pair.run(until=trips * 0.1 - 0.01)
+    pair = DtlsPair(client, server, delay=0.05)
+    pair.start()
+    pair.run(trips * 0.1 - 0.01)
     assert not pair.client.can_send
-    pair.run(until=trips * 0.1 + 0.01)
+    pair.run(0.02)
     assert pair.client.can_send
     assert pair.client.negotiated.hello_retried == (trips == 2 and pair.client.version is V13)
 
 
 def test_a_server_of_1_3_may_send_right_after_its_finished() -> None:
-    pair = Pair(delay=0.05)
-    pair.server.start(0.0)
-    pair.client.start(0.0)
+    pair = DtlsPair(delay=0.05)
+    pair.start()
     assert not pair.server.can_send
-    pair.run(until=0.06)
+    pair.run(0.06)
     assert pair.server.state is DtlsEndpointState.HANDSHAKE
-    pair.server.send(b"early", 0.06)
+    pair.server.send(b"early", pair.now)
     pair.run()
     assert_connected(pair, V13)
     assert ApplicationData(b"early") in pair.events[DtlsRole.CLIENT]
@@ -198,7 +198,7 @@ def test_a_wrong_fingerprint_is_refused_in_the_handshake(version: Version, role:
     client: dict[str, Any] = {"max_version": version}
     server: dict[str, Any] = {}
     (client if role is DtlsRole.CLIENT else server).update(wrong)
-    pair = Pair(client, server)
+    pair = DtlsPair(client, server)
     pair.handshake()
     mine = failures(pair, role)
     assert [(f.reason, f.alert, f.remote) for f in mine] == [
@@ -216,7 +216,7 @@ def test_a_wrong_fingerprint_is_refused_in_the_handshake(version: Version, role:
 
 @pytest.mark.parametrize("version", [V12, V13])
 def test_close_notify_reaches_the_peer_and_is_answered(version: Version) -> None:
-    pair = Pair({"max_version": version})
+    pair = DtlsPair({"max_version": version})
     pair.handshake()
     pair.client.close(pair.now)
     pair.run()
@@ -235,10 +235,9 @@ def test_close_notify_reaches_the_peer_and_is_answered(version: Version) -> None
 
 
 def test_closing_in_the_middle_of_a_handshake_is_quiet() -> None:
-    pair = Pair()
-    pair.server.start(0.0)
-    pair.client.start(0.0)
-    pair.run(until=0.03)
+    pair = DtlsPair()
+    pair.start()
+    pair.run(0.03)
     pair.client.close(pair.now)
     pair.run()
     assert pair.events[DtlsRole.CLIENT] == []
@@ -248,7 +247,7 @@ def test_closing_in_the_middle_of_a_handshake_is_quiet() -> None:
 
 @pytest.mark.parametrize("request_peer", [False, True])
 def test_key_updates_renew_the_keys_of_both_directions(request_peer: bool) -> None:
-    pair = Pair()
+    pair = DtlsPair()
     pair.handshake()
     for round_number in range(9):
         pair.client.update_keys(pair.now, request_peer)
@@ -264,17 +263,17 @@ def test_key_updates_renew_the_keys_of_both_directions(request_peer: bool) -> No
 
 
 def test_a_lost_key_update_is_sent_again() -> None:
-    pair = Pair(loss=0.3, seed=5)
+    pair = DtlsPair(loss=0.3, seed=5)
     pair.handshake()
     for _ in range(5):
         pair.client.update_keys(pair.now, True)
-        pair.run(pair.now + 500)
+        pair.run(500)
     assert_data_flows(pair)
 
 
 @pytest.mark.parametrize(("request_peer", "updates"), [(False, 1), (True, 2)])
 def test_an_update_that_is_under_way_will_do(request_peer: bool, updates: int) -> None:
-    pair = Pair()
+    pair = DtlsPair()
     pair.handshake()
     pair.client.update_keys(pair.now)
     for _ in range(3):
@@ -287,7 +286,7 @@ def test_an_update_that_is_under_way_will_do(request_peer: bool, updates: int) -
 
 @pytest.mark.parametrize("version", [V12, V13])
 def test_giving_up_tells_the_peer_why(version: Version) -> None:
-    pair = Pair({"max_version": version, "min_version": version})
+    pair = DtlsPair({"max_version": version, "min_version": version})
     pair.handshake()
     pair.client.abort(AlertDescription.ACCESS_DENIED)
     pair.client.abort(AlertDescription.INTERNAL_ERROR)  # too late
@@ -302,15 +301,15 @@ def test_giving_up_tells_the_peer_why(version: Version) -> None:
 def test_the_handshake_is_reproducible_but_for_the_hybrid() -> None:
     sent = []
     for _ in range(2):
-        pair = Pair({"groups": (NamedGroup.X25519,)}, seed=7)
+        pair = DtlsPair({"groups": (NamedGroup.X25519,)}, seed=7)
         pair.handshake()
         sent.append(pair.sent)
     assert sent[0] == sent[1]
 
 
 def test_the_peer_that_never_answers_is_given_up() -> None:
-    pair = Pair(loss=1.0)
-    pair.handshake(until=10_000.0)
+    pair = DtlsPair(loss=1.0)
+    pair.handshake(10_000.0)
     assert [f.reason for f in failures(pair, DtlsRole.CLIENT)] == [DtlsFailure.TIMEOUT]
     assert len(pair.sent[DtlsRole.CLIENT]) == 13
     assert pair.client.poll_timeout() is None
@@ -353,7 +352,7 @@ def test_the_key_log_has_the_lines_that_wireshark_reads() -> None:
     ):
         ours: list[str] = []
         theirs: list[str] = []
-        pair = Pair({"max_version": version, "key_log": ours.append}, {"key_log": theirs.append})
+        pair = DtlsPair({"max_version": version, "key_log": ours.append}, {"key_log": theirs.append})
         pair.handshake()
         assert {line.split()[0] for line in ours} == labels
         assert sorted(ours) == sorted(theirs)

@@ -39,7 +39,9 @@ from stack.dtls.messages13 import Ack, Certificate13, CertificateRequest13, Encr
 from stack.dtls.post13 import MAX_UPDATES_WITHOUT_DATA
 from stack.dtls.reassembly import Fragment, Reassembler
 from stack.dtls.record import ContentType, RecordLayer, RecordNumber
-from tests.dtls.link import Pair, config, entropy
+from tests.sim.certificates import config
+from tests.sim.dtls import DtlsPair
+from tests.sim.entropy import entropy
 
 V12, V13 = Version.DTLS_1_2, Version.DTLS_1_3
 MESSAGES = (
@@ -118,8 +120,8 @@ def test_a_handshake_with_flipped_bits_ends_well_or_in_a_failure(seed: int) -> N
         return data
 
     version = random.choice((V12, V13))
-    pair = Pair({"max_version": version, "mtu": 300}, {"mtu": 300}, seed=seed, filter=flip)
-    pair.handshake(until=100.0)
+    pair = DtlsPair({"max_version": version, "mtu": 300}, {"mtu": 300}, seed=seed, filter=flip)
+    pair.handshake(100.0)
     done = [any(isinstance(e, HandshakeComplete) for e in pair.events[role]) for role in DtlsRole]
     if all(done):
         label = "EXTRACTOR-dtls_srtp"
@@ -377,17 +379,17 @@ def test_a_1_2_signature_over_other_parameters_is_refused() -> None:
     assert failure(client) == (DtlsFailure.BAD_SIGNATURE, ALERT.DECRYPT_ERROR)
 
 
-def connected(version: Version) -> Pair:
-    pair = Pair({"max_version": version})
+def connected(version: Version) -> DtlsPair:
+    pair = DtlsPair({"max_version": version})
     pair.handshake()
     return pair
 
 
-def inject(pair: Pair, role: DtlsRole, kind: int, payload: bytes) -> None:
+def inject(pair: DtlsPair, role: DtlsRole, kind: int, payload: bytes) -> None:
     """Let one side send a record that no honest endpoint sends."""
     sender = pair.endpoint(role)
     sender._layer.send_record(kind, payload)
-    pair.run(pair.now + 1.0)
+    pair.run(1.0)
 
 
 @pytest.mark.parametrize("kind", [HandshakeType.HELLO_REQUEST, HandshakeType.CLIENT_HELLO, HandshakeType.FINISHED])
@@ -435,10 +437,10 @@ def test_key_updates_without_data_in_between_are_bounded() -> None:
     pair = connected(V13)
     for _ in range(MAX_UPDATES_WITHOUT_DATA):
         pair.client.update_keys(pair.now)
-        pair.run(pair.now + 2.0)
+        pair.run(2.0)
     assert pair.server.state is DtlsEndpointState.CONNECTED
     pair.client.update_keys(pair.now)
-    pair.run(pair.now + 2.0)
+    pair.run(2.0)
     (event,) = [event for event in pair.events[DtlsRole.SERVER] if isinstance(event, DtlsFailed)]
     assert (event.reason, event.alert) == (DtlsFailure.TOO_MANY_KEY_UPDATES, UNEXPECTED)
 
@@ -455,10 +457,10 @@ def test_replayed_datagrams_deliver_nothing_twice(version: Version) -> None:
 
 
 def test_the_server_repeats_its_last_flight_only_so_often() -> None:
-    pair = Pair(
+    pair = DtlsPair(
         {"max_version": V12}, filter=lambda role, data, n: None if role is DtlsRole.SERVER and n >= 2 else data
     )
-    pair.handshake(until=10_000.0)
+    pair.handshake(10_000.0)
     assert [f.reason for f in pair.events[DtlsRole.CLIENT] if isinstance(f, DtlsFailed)] == [DtlsFailure.TIMEOUT]
     assert pair.server.counters["dtls.flight_repeated_on_request"] == 12
 
@@ -477,7 +479,7 @@ def test_keys_are_renewed_before_the_aead_limit() -> None:
     # The server heard nothing of the records in between; its window has to follow.
     pair.server._layer.records._read[3].window.accept((1 << 23) - 1)
     pair.client.send(b"x", pair.now)
-    pair.run(pair.now + 2.0)
+    pair.run(2.0)
     assert records.write_epoch == 4
     assert pair.server.state is DtlsEndpointState.CONNECTED
     assert RecordNumber(4, 0).epoch == records.write_epoch

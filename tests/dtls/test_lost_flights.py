@@ -8,32 +8,30 @@ import pytest
 
 from stack.dtls import DtlsRole, HandshakeComplete, NamedGroup, Version
 from stack.dtls.handshake_layer import DATAGRAM_SIZE_BACKOFF, RETRANSMISSION_HOLDOFF_FRACTION
-from tests.dtls.link import Pair
+from tests.sim.dtls import DtlsPair
 
 V12, V13 = Version.DTLS_1_2, Version.DTLS_1_3
 HYBRID = (NamedGroup.X25519MLKEM768, NamedGroup.X25519)
 DELAY = 0.005
 
 
-def connected_at(pair: Pair) -> float:
-    """Shake hands; return when both sides were through."""
-    pair.server.start(0.0)
-    pair.client.start(0.0)
-    while not all(any(isinstance(e, HandshakeComplete) for e in pair.events[role]) for role in DtlsRole):
-        before = pair.now
-        pair.run(until=pair.now + 0.001)
-        assert pair.now > before, "nothing is left to happen"
-        assert pair.now < 100.0, "never connected"
-    return pair.now
+def connected_after(pair: DtlsPair) -> float:
+    """Shake hands; return how long it took until both sides were through."""
+    began = pair.now
+    pair.start()
+    assert pair.run(100.0, lambda: all(pair.host(role).seen(HandshakeComplete) for role in DtlsRole)), (
+        "never connected"
+    )
+    return pair.now - began
 
 
-def lossy(version: Version, victim: DtlsRole, lost: range, **server: Any) -> Pair:
+def lossy(version: Version, victim: DtlsRole, lost: range, **server: Any) -> DtlsPair:
     """An impatient client (50 ms, as Chromium's), a server with the default timeout, and flights that are lost."""
 
     def lose(role: DtlsRole, data: bytes, number: int) -> bytes | None:
         return None if role is victim and number in lost else data
 
-    return Pair({"max_version": version, "initial_timeout": 0.05}, server, delay=DELAY, filter=lose)
+    return DtlsPair({"max_version": version, "initial_timeout": 0.05}, server, delay=DELAY, filter=lose)
 
 
 @pytest.mark.parametrize(
@@ -48,18 +46,18 @@ def lossy(version: Version, victim: DtlsRole, lost: range, **server: Any) -> Pai
     ],
 )
 def test_a_lost_server_flight_costs_what_the_client_waits(version: Version, lost: range, limit: float) -> None:
-    assert connected_at(lossy(version, DtlsRole.SERVER, lost)) <= limit + 0.002
+    assert connected_after(lossy(version, DtlsRole.SERVER, lost)) <= limit + 0.002
 
 
 @pytest.mark.parametrize("settings", [{"groups": (NamedGroup.SECP256R1,)}, {"cookie": True}])
 def test_a_lost_retry_request_is_asked_for_again(settings: dict[str, Any]) -> None:
     pair = lossy(V13, DtlsRole.SERVER, range(1, 2), **settings)
-    assert connected_at(pair) <= 0.05 + 6 * DELAY + 0.002
+    assert connected_after(pair) <= 0.05 + 6 * DELAY + 0.002
     assert pair.client.negotiated.hello_retried
 
 
 def test_a_lost_hello_verify_request_is_asked_for_again() -> None:
-    assert connected_at(lossy(V12, DtlsRole.SERVER, range(1, 2), cookie=True)) <= 0.05 + 8 * DELAY + 0.002
+    assert connected_after(lossy(V12, DtlsRole.SERVER, range(1, 2), cookie=True)) <= 0.05 + 8 * DELAY + 0.002
 
 
 @pytest.mark.parametrize("version", [V12, V13])
@@ -69,22 +67,22 @@ def test_a_repeated_server_flight_calls_for_the_clients(version: Version) -> Non
     def lose(role: DtlsRole, data: bytes, number: int) -> bytes | None:
         return None if (role, number) == (DtlsRole.CLIENT, 2) else data
 
-    pair = Pair({"max_version": version}, {"initial_timeout": 0.05}, delay=DELAY, filter=lose)
-    assert connected_at(pair) <= 0.05 + 6 * DELAY + 0.002
+    pair = DtlsPair({"max_version": version}, {"initial_timeout": 0.05}, delay=DELAY, filter=lose)
+    assert connected_after(pair) <= 0.05 + 6 * DELAY + 0.002
 
 
 @pytest.mark.parametrize("version", [V12, V13])
 def test_a_copy_that_the_network_made_is_no_repeat(version: Version) -> None:
-    pair = Pair({"max_version": version}, duplicate=1.0, delay=DELAY)
-    connected_at(pair)
+    pair = DtlsPair({"max_version": version}, duplicate=1.0, delay=DELAY)
+    connected_after(pair)
     assert pair.server.counters["dtls.flight_repeated_on_request"] == 0
     assert pair.server._layer._initial_timeout / RETRANSMISSION_HOLDOFF_FRACTION > DELAY
 
 
 def test_a_server_flight_that_crossed_ours_calls_for_nothing() -> None:
-    pair = Pair({}, {"initial_timeout": 0.012}, delay=0.01)  # repeated before our flight can have arrived
-    connected_at(pair)
-    pair.run(until=1.0)
+    pair = DtlsPair({}, {"initial_timeout": 0.012}, delay=0.01)  # repeated before our flight can have arrived
+    connected_after(pair)
+    pair.run(1.0)
     assert pair.server.counters["dtls.flight_retransmitted"] > 0
     assert pair.client.counters["dtls.flight_repeat_refused"] > 0
     assert pair.client.counters["dtls.flight_repeated_on_request"] == 0
@@ -97,16 +95,18 @@ def test_a_server_flight_that_crossed_ours_calls_for_nothing() -> None:
 def test_a_path_that_drops_large_datagrams_is_found_out(
     version: Version, shares: tuple[NamedGroup, ...] | None, narrow: tuple[DtlsRole, ...], path_mtu: int
 ) -> None:
-    pair = Pair(
+    pair = DtlsPair(
         {"max_version": version, "key_shares": shares},
         filter=lambda role, data, n: None if role in narrow and len(data) > path_mtu else data,
     )
-    took = connected_at(pair)
-    waits = 3 if path_mtu >= DATAGRAM_SIZE_BACKOFF[0][1] else 15  # 0.4 s doubling: two in vain, or four
+    took = connected_after(pair)
+    waits = (
+        3 if path_mtu >= DATAGRAM_SIZE_BACKOFF[0][1] else 15
+    )  # 0.4 s doubling: two, or four, vain transmissions
     assert took <= 0.4 * waits * 2 + 1.0
 
 
 def test_a_path_whose_limit_is_known_is_not_doubted() -> None:
-    pair = Pair({"mtu_is_known": True, "key_shares": HYBRID}, loss=1.0)
-    pair.handshake(until=100.0)
+    pair = DtlsPair({"mtu_is_known": True, "key_shares": HYBRID}, loss=1.0)
+    pair.handshake(100.0)
     assert {len(data) for data in pair.sent[DtlsRole.CLIENT]} == set(map(len, pair.sent[DtlsRole.CLIENT][:2]))

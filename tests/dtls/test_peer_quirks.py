@@ -14,7 +14,9 @@ from stack.dtls.messages import ClientHello, HandshakeType, ServerHello
 from stack.dtls.reassembly import Fragment
 from stack.dtls.record import ContentType, Record
 from stack.dtls.server12 import Server12
-from tests.dtls.link import Pair, config, entropy
+from tests.sim.certificates import config
+from tests.sim.dtls import DtlsPair
+from tests.sim.entropy import entropy
 
 V12, V13 = Version.DTLS_1_2, Version.DTLS_1_3
 
@@ -22,7 +24,7 @@ V12, V13 = Version.DTLS_1_2, Version.DTLS_1_3
 def test_our_client_hello_is_one_datagram_and_still_names_the_hybrid() -> None:
     """mbedTLS and wolfSSL take no fragmented ClientHello as servers; BoringSSL would rather retry than take less
     than our first choice, so the group that has a share is the first."""
-    pair = Pair()
+    pair = DtlsPair()
     pair.client.start(0.0)
     (datagram,) = pair.client.drain_transmits()
     assert len(datagram) < 548
@@ -38,7 +40,7 @@ def test_a_server_that_insists_on_the_hybrid_gets_it_after_a_retry() -> None:
     hybrid = (NamedGroup.X25519MLKEM768,)
     if hybrid[0] not in AVAILABLE_GROUPS:
         pytest.skip("this build of cryptography has no ML-KEM")
-    pair = Pair({}, {"groups": hybrid})
+    pair = DtlsPair({}, {"groups": hybrid})
     pair.handshake()
     (done,) = pair.events[DtlsRole.CLIENT]
     assert isinstance(done, HandshakeComplete)
@@ -55,7 +57,7 @@ def test_a_1_2_server_may_echo_supported_groups(monkeypatch: pytest.MonkeyPatch)
         return original(self, hello) | {ExtensionType.SUPPORTED_GROUPS: groups}
 
     monkeypatch.setattr(Server12, "_server_extensions", echoing)
-    pair = Pair({}, {"max_version": V12})
+    pair = DtlsPair({}, {"max_version": V12})
     pair.handshake()
     for role in DtlsRole:
         assert [type(event) for event in pair.events[role]] == [HandshakeComplete]
@@ -63,7 +65,7 @@ def test_a_1_2_server_may_echo_supported_groups(monkeypatch: pytest.MonkeyPatch)
 
 def test_every_retry_request_brings_a_cookie_and_wants_it_back() -> None:
     """Without one, some versions of wolfSSL's client send the same empty key_share again."""
-    pair = Pair({"key_shares": (NamedGroup.X25519,)}, {"groups": (NamedGroup.SECP256R1,)})
+    pair = DtlsPair({"key_shares": (NamedGroup.X25519,)}, {"groups": (NamedGroup.SECP256R1,)})
     pair.server.start(0.0)
     builder = ClientHelloBuilder(config(DtlsRole.CLIENT, key_shares=(NamedGroup.X25519,)), entropy(5))
     writer = pair.client._layer.records

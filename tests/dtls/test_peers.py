@@ -24,7 +24,8 @@ from stack.dtls import (
 )
 from stack.dtls.suites import SUITES
 from tests.dtls.certificates import rsa_certificate
-from tests.dtls.link import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, config, entropy
+from tests.sim.certificates import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, config
+from tests.sim.entropy import entropy
 
 SSL = pytest.importorskip("OpenSSL.SSL")
 

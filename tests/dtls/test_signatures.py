@@ -10,7 +10,9 @@ from stack.dtls.certificate import peer_public_key
 from stack.dtls.groups import NamedGroup, answer_exchange, start_exchange
 from stack.dtls.signatures import choose_scheme, fits, sign, verify
 from tests.dtls.certificates import ed25519_certificate, p384_certificate, rsa_certificate
-from tests.dtls.link import CLIENT_CERTIFICATE, Pair, entropy
+from tests.sim.certificates import CLIENT_CERTIFICATE
+from tests.sim.dtls import DtlsPair
+from tests.sim.entropy import entropy
 
 V12, V13 = Version.DTLS_1_2, Version.DTLS_1_3
 CERTIFICATES = {
@@ -54,7 +56,7 @@ def test_every_kind_of_certificate_in_both_roles(client: str, server: str, versi
     other: Certificate = CERTIFICATES[server]()
     client_settings: dict[str, Any] = {"certificate": own, "peer_fingerprints": (other.fingerprint(),)}
     server_settings: dict[str, Any] = {"certificate": other, "peer_fingerprints": (own.fingerprint(),)}
-    pair = Pair(client_settings | {"max_version": version}, server_settings)
+    pair = DtlsPair(client_settings | {"max_version": version}, server_settings)
     pair.handshake()
     for role in DtlsRole:
         (event,) = pair.events[role]

@@ -15,7 +15,7 @@ from stack.dtls.messages import HandshakeType
 from stack.dtls.messages13 import Ack
 from stack.dtls.reassembly import Fragment
 from stack.dtls.record import MAX_DEFERRED_RECORDS, ContentType, RecordLayer
-from tests.dtls.link import Pair
+from tests.sim.dtls import DtlsPair
 
 V12, V13 = Version.DTLS_1_2, Version.DTLS_1_3
 FAR = 1 << 40
@@ -62,7 +62,7 @@ FORGED: dict[str, bytes] = {
 }
 
 
-def assert_unharmed(pair: Pair, version: Version) -> None:
+def assert_unharmed(pair: DtlsPair, version: Version) -> None:
     """Both are connected, agree, and can talk."""
     kinds = [[type(event) for event in pair.events[role]] for role in DtlsRole]
     assert kinds == [[HandshakeComplete], [HandshakeComplete]], pair.events
@@ -72,7 +72,7 @@ def assert_unharmed(pair: Pair, version: Version) -> None:
     pair.mend()
     for role in DtlsRole:
         pair.endpoint(role).send(role.value.encode(), pair.now)
-    pair.run(pair.now + 100)
+    pair.run(100)
     assert pair.events[DtlsRole.SERVER][-1] == ApplicationData(b"client")
     assert pair.events[DtlsRole.CLIENT][-1] == ApplicationData(b"server")
 
@@ -84,14 +84,14 @@ def assert_unharmed(pair: Pair, version: Version) -> None:
 def test_nothing_in_the_clear_touches_a_finished_handshake(
     name: str, role: DtlsRole, version: Version, later: float
 ) -> None:
-    pair = Pair({"max_version": version})
+    pair = DtlsPair({"max_version": version})
     pair.handshake()
     target, now = pair.endpoint(role), pair.now + later
     target.handle_datagram(FORGED[name], now)
     assert target.drain_events() == []
     assert target.drain_transmits() == []
     assert target.poll_timeout() is None
-    pair.now = now
+    pair.network.clock.advance_to(now)
     assert_unharmed(pair, version)
 
 
@@ -99,7 +99,7 @@ class Stranger:
     """Sends a datagram to a side each time before an honest one is sent to it."""
 
     def __init__(
-        self, pair: Pair, forged: Callable[[int], bytes], victims: tuple[DtlsRole, ...] = tuple(DtlsRole)
+        self, pair: DtlsPair, forged: Callable[[int], bytes], victims: tuple[DtlsRole, ...] = tuple(DtlsRole)
     ) -> None:
         self._pair, self._forged, self._victims = pair, forged, victims
         self.count = 0
@@ -107,15 +107,15 @@ class Stranger:
     def __call__(self, sender: DtlsRole, data: bytes, number: int) -> bytes:
         victim = DtlsRole.SERVER if sender is DtlsRole.CLIENT else DtlsRole.CLIENT
         if victim in self._victims:
-            self._pair.endpoint(victim).handle_datagram(self._forged(self.count), self._pair.now)
+            self._pair.inject(victim, self._forged(self.count))
             self.count += 1
         return data
 
 
-def attacked(settings: dict[str, Any], forged: Callable[[int], bytes], **link: Any) -> Pair:
-    pair = Pair(settings, settings, **link)
-    pair._filter = Stranger(pair, forged)
-    pair.handshake(until=200.0)
+def attacked(settings: dict[str, Any], forged: Callable[[int], bytes], **link: Any) -> DtlsPair:
+    pair = DtlsPair(settings, settings, **link)
+    pair.filter = Stranger(pair, forged)
+    pair.handshake(200.0)
     return pair
 
 
@@ -143,7 +143,7 @@ def test_all_of_it_on_a_bad_link_only_takes_longer(version: Version, seed: int) 
 @pytest.mark.parametrize("lost", range(1, 5))
 def test_a_forged_ack_does_not_keep_a_lost_datagram_lost(group: NamedGroup, lost: int) -> None:
     for sender in DtlsRole:
-        pair = Pair({}, {"groups": (group,), "mtu": 400})
+        pair = DtlsPair({}, {"groups": (group,), "mtu": 400})
         stranger = Stranger(pair, lambda _: FORGED["ACK of everything"])
 
         def lose(
@@ -152,16 +152,15 @@ def test_a_forged_ack_does_not_keep_a_lost_datagram_lost(group: NamedGroup, lost
             attack(role, data, number)
             return None if (role, number) == (sender, lost) else data
 
-        pair._filter = lose
-        pair.handshake(until=100.0)
+        pair.filter = lose
+        pair.handshake(100.0)
         assert_unharmed(pair, V13)
 
 
 @pytest.mark.parametrize("version", [V12, V13])
 def test_a_hello_that_is_repeated_for_ever_is_answered_so_often(version: Version) -> None:
-    pair = Pair({"max_version": version})
-    pair.server.start(0.0)
-    pair.client.start(0.0)
+    pair = DtlsPair({"max_version": version})
+    pair.start()
     hello = list(pair.client.drain_transmits())
     for step in range(1000):
         for data in hello:
@@ -172,13 +171,13 @@ def test_a_hello_that_is_repeated_for_ever_is_answered_so_often(version: Version
 
 
 def test_a_flood_delays_a_handshake_and_does_not_end_it() -> None:
-    pair = Pair()
+    pair = DtlsPair()
     pair.server.start(0.0)
     pair.client.start(0.0)
     for _ in range(2000):
         pair.server.handle_datagram(bytes(1400), 0.0)
     assert pair.server.counters["dtls.dropped_handshake_bytes_exceeded"] > 0
-    pair.run(until=100.0)
+    pair.run(100.0)
     assert_unharmed(pair, V13)
 
 
@@ -193,7 +192,7 @@ def test_records_that_wait_for_keys_are_looked_at_again_only_when_there_are_new_
 
 
 def test_1_2_waits_for_no_second_epoch() -> None:
-    pair = Pair({"max_version": V12})
+    pair = DtlsPair({"max_version": V12})
     pair.handshake()
     pair.server.handle_datagram(FORGED["later epoch"], pair.now)
     assert pair.server.counters["dtls.dropped_record_unknown_epoch"] == 1
@@ -202,10 +201,10 @@ def test_1_2_waits_for_no_second_epoch() -> None:
 
 def test_an_alert_under_keys_ends_the_connection_at_once() -> None:
     """What is authenticated is believed, in the handshake as after it."""
-    pair = Pair()
+    pair = DtlsPair()
     pair.handshake()
     pair.client._layer.send_record(ContentType.ALERT, b"\2\x28")
-    pair.run(pair.now + 1.0)
+    pair.run(1.0)
     events: list[DtlsEvent] = pair.events[DtlsRole.SERVER]
     assert isinstance(events[-1], DtlsFailed)
     assert events[-1].remote

@@ -21,6 +21,8 @@ from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, serving
 from tests.agents.upstream import scripted, tone
 
+pytestmark = pytest.mark.real_clock
+
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 RATE = 16_000
 TONE = (9000 * np.sin(2 * np.pi * 500 * np.arange(RATE) / RATE)).astype(np.int16)
@@ -78,10 +80,11 @@ async def test_full_duplex() -> None:
 async def test_push_to_talk() -> None:
     async with calling(load("push_to_talk").walkie_talkie) as call:
         events = await call.open_channel("events")
-        call.speaker.write(np.tile(TONE, 2), RATE)
-        await asyncio.sleep(0.5)
+        call.speaker.write(TONE[: RATE // 2], RATE)
+        await call.speaker.drained()
         await events.send(json.dumps({"type": "push_to_talk", "pressed": True}))
-        await asyncio.sleep(0.8)
+        call.speaker.write(TONE[: RATE * 4 // 5], RATE)
+        await call.speaker.drained()
         await events.send(json.dumps({"type": "push_to_talk", "pressed": False}))
         assert await loud_seconds(call, 0.4) >= 0.4
 
@@ -97,12 +100,14 @@ async def test_transcriber() -> None:
         await call.speaker.drained()
         await channel.send(json.dumps({"type": "input_audio_buffer.commit"}))
         await channel.send(json.dumps({"type": "conversation.item.create", "item": item}))
-        await asyncio.sleep(2.0)
-        await channel.send(json.dumps({"type": "response.create"}))
-        transcripts = []
+        items, transcripts = 0, []
         async for message in channel:
             event = json.loads(message)
-            if event["type"] == "conversation.item.input_audio_transcription.completed":
+            if event["type"] == "conversation.item.done":
+                items += 1
+                if items == 2:
+                    await channel.send(json.dumps({"type": "response.create"}))
+            elif event["type"] == "conversation.item.input_audio_transcription.completed":
                 transcripts.append(event["transcript"])
                 if len(transcripts) == 2:
                     break

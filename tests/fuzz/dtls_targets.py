@@ -31,7 +31,8 @@ from stack.dtls.messages13 import Ack, Certificate13, CertificateRequest13, Encr
 from stack.dtls.reassembly import MAX_AHEAD, MAX_BUFFERED, MAX_MESSAGE_LENGTH, Fragment, Reassembler
 from stack.dtls.record import MAX_DEFERRED_RECORDS, MAX_RECORDS_PER_DATAGRAM, RecordLayer
 from stack.dtls.suites import SUITES, CipherSuite
-from tests.dtls.link import SERVER_CERTIFICATE, config, entropy
+from tests.sim.certificates import SERVER_CERTIFICATE, config
+from tests.sim.entropy import entropy
 
 MESSAGES: tuple[Any, ...] = (
     Ack,

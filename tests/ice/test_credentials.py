@@ -6,12 +6,12 @@ import pytest
 
 from stack.core.errors import LocalError, ParseError
 from stack.ice import MAX_LOCAL_UFRAG, IceCredentials, node_of, split_username
-from tests.ice.simulation import seeded
+from tests.sim.entropy import entropy
 
 
 def test_fresh_ones_are_legal_and_differ() -> None:
-    entropy = seeded(1)
-    made = [IceCredentials.generate(entropy) for _ in range(50)]
+    random_bytes = entropy(1)
+    made = [IceCredentials.generate(random_bytes) for _ in range(50)]
     assert (
         len({credentials.ufrag for credentials in made})
         == len({credentials.password for credentials in made})
@@ -22,12 +22,12 @@ def test_fresh_ones_are_legal_and_differ() -> None:
 
 
 def test_the_node_can_be_read_off_the_ufrag() -> None:
-    credentials = IceCredentials.generate(seeded(1), "ams3")
+    credentials = IceCredentials.generate(entropy(1), "ams3")
     assert node_of(credentials.ufrag) == "ams3"
-    assert len(IceCredentials.generate(seeded(1), "n" * 64).ufrag) <= MAX_LOCAL_UFRAG
+    assert len(IceCredentials.generate(entropy(1), "n" * 64).ufrag) <= MAX_LOCAL_UFRAG
     for node in ("a+b", "a:b", "n" * 65):
         with pytest.raises(LocalError):
-            IceCredentials.generate(seeded(1), node)
+            IceCredentials.generate(entropy(1), node)
 
 
 @pytest.mark.parametrize("ufrag", ["+FPy", "234da488", "a" * 256])

@@ -39,7 +39,8 @@ from stack.stun import (
     short_term_key,
     verify_integrity,
 )
-from tests.ice.simulation import A6, B6, A, B, Network, Node, credentials, full, signal, start
+from tests.sim.clock import START
+from tests.sim.ice import A6, B6, A, B, IceNetwork, Node, credentials, full, signal, start
 
 SERVER = credentials("server")
 CLIENT = credentials("client")
@@ -392,7 +393,7 @@ def test_hostile_bytes_never_raise_and_never_make_a_path(inputs: list[tuple[bool
 # --- facing a full agent --------------------------------------------------------------------------------------
 
 
-def call(network: Network, *, controlling: bool = True) -> tuple[Node, Node]:
+def call(network: IceNetwork, *, controlling: bool = True) -> tuple[Node, Node]:
     client = network.join(full("client", controlling=controlling), A, A6)
     server = network.join(LiteAgent(SERVER), B, B6)
     signal(network, client, server, candidates=False)
@@ -401,39 +402,39 @@ def call(network: Network, *, controlling: bool = True) -> tuple[Node, Node]:
 
 
 def both_done(client: Node, server: Node) -> bool:
-    return client.agent.state is server.agent.state is IceState.COMPLETED
+    return client.machine.state is server.machine.state is IceState.COMPLETED
 
 
 def test_one_round_trip_to_a_path_and_nomination_at_the_next_chance() -> None:
-    network = Network(delay=0.015)
+    network = IceNetwork(delay=0.015)
     client, server = call(network)
     assert network.run(5.0, lambda: both_done(client, server))
-    assert client.selected_at == pytest.approx(100.03)
-    assert server.selected_at == pytest.approx(100.015)
-    assert network.now - 100.0 == pytest.approx(0.08, abs=0.03)
-    assert client.agent.round_trip_time == pytest.approx(0.03)
-    assert client.agent.selected_path == Path(A, B)
-    assert server.agent.selected_path == Path(B, A)
+    assert client.time_of(PathSelected) == pytest.approx(START + 0.03)
+    assert server.time_of(PathSelected) == pytest.approx(START + 0.015)
+    assert network.now - START == pytest.approx(0.08, abs=0.03)
+    assert client.machine.round_trip_time == pytest.approx(0.03)
+    assert client.machine.selected_path == Path(A, B)
+    assert server.machine.selected_path == Path(B, A)
 
 
 def test_a_full_agent_controls_a_lite_one_whatever_it_was_told() -> None:
-    network = Network()
+    network = IceNetwork()
     client, server = call(network, controlling=False)
     assert network.run(5.0, lambda: both_done(client, server))
-    assert isinstance(client.agent, IceAgent)
-    assert client.agent.controlling
-    assert server.agent.counters["ice.role_conflict"] == 0
+    assert isinstance(client.machine, IceAgent)
+    assert client.machine.controlling
+    assert server.machine.counters["ice.role_conflict"] == 0
 
 
 def test_a_client_that_does_not_know_of_lite_is_corrected() -> None:
-    network = Network()
+    network = IceNetwork()
     client = network.join(full("client", controlling=False), A)
     server = network.join(LiteAgent(SERVER), B)
-    client.agent.set_remote_credentials(SERVER, network.now)
-    client.agent.add_remote_candidate(Candidate.host_candidate(B), network.now)
+    client.machine.set_remote_credentials(SERVER, network.now)
+    client.machine.add_remote_candidate(Candidate.host_candidate(B), network.now)
     start(network)
     assert network.run(5.0, lambda: both_done(client, server))
-    assert server.agent.counters["ice.role_conflict"] == 1
+    assert server.machine.counters["ice.role_conflict"] == 1
 
 
 @given(
@@ -445,53 +446,53 @@ def test_a_client_that_does_not_know_of_lite_is_corrected() -> None:
 )
 @settings(max_examples=40, deadline=None)
 def test_every_network_gives_a_call(seed: int, loss: float, delay: float, jitter: float, duplicate: float) -> None:
-    network = Network(seed, loss=loss, delay=delay, jitter=jitter, duplicate=duplicate)
+    network = IceNetwork(seed, loss=loss, delay=delay, jitter=jitter, duplicate=duplicate)
     client, server = call(network)
     assert network.run(60.0, lambda: both_done(client, server)), (client.events, server.events)
     network.run(20.0)
-    ours, theirs = client.agent.selected_path, server.agent.selected_path
+    ours, theirs = client.machine.selected_path, server.machine.selected_path
     assert ours is not None
     assert theirs is not None
     assert (ours.local, ours.remote) == (theirs.remote, theirs.local)
 
 
 def test_a_nat_that_forgets_is_followed_with_the_next_check() -> None:
-    network = Network()
-    network.map(A, Address("198.51.100.7", 40000))
+    network = IceNetwork()
+    network.rebind(A, Address("198.51.100.7", 40000))
     client, server = call(network)
     assert network.run(5.0, lambda: both_done(client, server))
     rebound = Address("198.51.100.7", 50000)
-    network.map(A, rebound)
-    assert network.run(7.0, lambda: server.agent.selected_path == Path(B, rebound))
+    network.rebind(A, rebound)
+    assert network.run(7.0, lambda: server.machine.selected_path == Path(B, rebound))
     network.run(100.0)
     assert both_done(client, server)
-    assert not server.of(ConsentExpired)
+    assert not server.seen(ConsentExpired)
 
 
 def test_a_client_that_vanishes_is_noticed_and_so_is_a_server() -> None:
-    network = Network()
+    network = IceNetwork()
     client, server = call(network)
     network.run(10.0)
     cut = network.now
-    network.loss = 1.0
+    network.cut()
     network.run(40.0)
-    assert len(client.of(ConsentExpired)) == len(server.of(ConsentExpired)) == 1
-    assert max(at for at, _ in client.events + server.events) - cut <= 30.1
+    assert len(client.seen(ConsentExpired)) == len(server.seen(ConsentExpired)) == 1
+    assert max(client.times + server.times) - cut <= 30.1
 
 
 def test_a_restart_on_both_sides_goes_on_without_a_gap() -> None:
-    network = Network(delay=0.05)
+    network = IceNetwork(delay=0.05)
     client, server = call(network)
     assert network.run(5.0, lambda: both_done(client, server))
-    client.agent.restart(credentials("client again"), network.now)
-    server.agent.restart(credentials("server again"), network.now)
-    assert client.agent.selected_path == Path(A, B)
+    client.machine.restart(credentials("client again"), network.now)
+    server.machine.restart(credentials("server again"), network.now)
+    assert client.machine.selected_path == Path(A, B)
     signal(network, client, server, candidates=False)
-    checks = server.agent.counters["ice.check"]
-    assert network.run(5.0, lambda: both_done(client, server) and server.agent.counters["ice.check"] > checks)
+    checks = server.machine.counters["ice.check"]
+    assert network.run(5.0, lambda: both_done(client, server) and server.machine.counters["ice.check"] > checks)
     network.run(60.0)
     assert both_done(client, server)
-    assert server.agent.counters["ice.dropped_wrong_username"] == 0
+    assert server.machine.counters["ice.dropped_wrong_username"] == 0
 
 
 def indication(number: int, *attributes: Username) -> Message:

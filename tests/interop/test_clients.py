@@ -22,6 +22,7 @@ from stack.signaling import SignalingConfig
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.voice.conversation import ConversationConfig
 from tests.agents.upstream import RATE, scripted, tone
+from tests.listening import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("clients")]
 
@@ -239,10 +240,7 @@ async def test_eyevinn_whip(bundle: None) -> None:
         assert told["requests"][-1] == ["DELETE", 200]
         assert all(status < 300 for _, status in told["requests"])
         assert told["links"] == ['<stun:stun.example>; rel="ice-server"']
-        for _ in range(100):
-            if not server.host.calls:
-                break
-            await asyncio.sleep(0.05)
+        await until(lambda: not server.host.calls)
         assert server.host.calls == {}
     assert max(heard) > 500
 

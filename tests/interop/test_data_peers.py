@@ -17,7 +17,7 @@ from interop.lab import Line, ProcessLab, connected, process_lab, trial_server, 
 from interop.network_model import NetworkModel
 from stack.signaling.server import Serving
 
-pytestmark = [pytest.mark.peer, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.peer, pytest.mark.real_clock, pytest.mark.asyncio(loop_scope="module")]
 
 NETWORKS = {"good": NetworkModel(), "bad": NetworkModel(delay=0.05, loss=0.05)}
 LARGEST = {"aiortc": 65_536, "node-datachannel": 262_144, "werift": 65_536}

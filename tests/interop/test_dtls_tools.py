@@ -45,7 +45,7 @@ from stack.dtls import (
     Version,
 )
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.real_clock]
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 OURS = Certificate.generate(Random(1).randbytes, EPOCH)

@@ -24,6 +24,8 @@ from interop.network_model import Jitter, Link, NetworkModel, RateLimit, Trace, 
 from interop.redirect import candidate_address, rewrite_candidates, without_candidates
 from stack.sdp import SessionDescription
 
+pytestmark = pytest.mark.real_clock
+
 PERFECT = NetworkModel()
 PATIENCE = 10.0
 

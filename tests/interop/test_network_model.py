@@ -96,6 +96,13 @@ class TestEffects:
         found = play(NetworkModel(duplicate=0.1))
         assert 140 < sum(len(arrivals) == 2 for arrivals in found) < 260
 
+    def test_duplicates_have_jitter_of_their_own_where_jitter_reorders(self) -> None:
+        for jitter_reorders in (False, True):
+            model = NetworkModel(duplicate=1.0, jitter=Jitter(0.02), jitter_reorders=jitter_reorders)
+            found = play(model)
+            assert all(0 <= first <= second <= 0.02 + 1e-9 for first, second in found) or not jitter_reorders
+            assert sum(first < second for first, second in found) == (len(found) if jitter_reorders else 0)
+
     def test_stalls_let_go_at_once(self) -> None:
         model = NetworkModel(delay=0.01, stall=Stall(interval=2.0, duration=0.5))
         delays = [delay for (delay,) in play(model)]

@@ -9,7 +9,7 @@ import pytest
 from interop import peer_trials as trials
 from interop.browsers import addressed_namespace
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.real_clock]
 
 
 @pytest.fixture(autouse=True)

@@ -73,6 +73,7 @@ def test_speech_survives_both_codecs(version: Version, speech: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
+@pytest.mark.real_clock
 async def test_speech_survives_a_real_call(version: str, speech: Path, tmp_path: Path) -> None:
     """Processes, sockets and clocks: the best of four, because a busy machine may stall any one of them."""
     scores: list[float] = []

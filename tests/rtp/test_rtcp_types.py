@@ -25,7 +25,7 @@ from stack.rtp.rtcp import feedback as feedback_table
 from stack.rtp.rtcp import header as packet_table
 from stack.rtp.rtcp.feedback import PAYLOAD_FEEDBACK
 from stack.rtp.rtcp.header import Frame, close_packet
-from tests.rtp.party import CONFIG
+from tests.sim.rtp import CONFIG
 
 RULER = "0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1"
 PLI = bytes.fromhex("81ce0002 00000001 00001111")

@@ -1,21 +1,21 @@
 import json
-import random
 from dataclasses import replace
 
 import pytest
 
 from stack.rtp import RtpPacket
-from tests.rtp.party import CONFIG, Network, Pair
+from tests.sim.pair import unordered
+from tests.sim.rtp import CONFIG, RtpPair
 
 
 def test_before_anything_happened() -> None:
-    stats = Pair().near.transport.stats(5.0)[0]
+    stats = RtpPair().near.transport.stats(5.0)[0]
     assert (stats.inbound, stats.remote_inbound, stats.remote_outbound) == (None, None, None)
     assert (stats.outbound.packets_sent, stats.outbound.timestamp) == (0, 5.0)
 
 
 def test_both_sides_agree_on_what_happened() -> None:
-    pair = Pair(replace(CONFIG, red_payload_type=63), up=Network(delay=0.04, loss=0.1, chance=random.Random(6)))
+    pair = RtpPair(replace(CONFIG, red_payload_type=63), up=unordered(0.04, loss=0.1), seed=6)
     pair.talk(1000, far=True)
     pair.run(pair.now + 0.1)
     near, far = pair.near.transport.stats(pair.now)[0], pair.far.transport.stats(pair.now)[0]
@@ -36,7 +36,7 @@ def test_both_sides_agree_on_what_happened() -> None:
 
 def test_jitter_is_in_seconds() -> None:
     """A delay uniform in 0 … 30 ms differs by 10 ms on average from the next one (RFC 3550 §A.8 measures that)."""
-    pair = Pair(up=Network(jitter=0.03, chance=random.Random(6)))
+    pair = RtpPair(up=unordered(0.05, jitter=0.03), seed=6)
     pair.talk(2000, far=True)
     far, near = pair.far.transport.stats(pair.now)[0], pair.near.transport.stats(pair.now)[0]
     assert far.inbound is not None
@@ -46,7 +46,7 @@ def test_jitter_is_in_seconds() -> None:
 
 
 def test_the_spelling_of_browsers() -> None:
-    pair = Pair()
+    pair = RtpPair()
     pair.talk(200, far=True)
     parts = {str(part["type"]): part for part in pair.near.transport.stats(pair.now)[0].as_webrtc()}
     assert set(parts) == {"outbound-rtp", "inbound-rtp", "remote-inbound-rtp", "remote-outbound-rtp"}

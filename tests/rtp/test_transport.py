@@ -29,7 +29,9 @@ from stack.rtp.rtcp import (
     parse_compound,
 )
 from stack.rtp.section import MAX_SOURCES, SOURCE_SILENCE
-from tests.rtp.party import CONFIG, FRAME, Network, Pair, numbers
+from tests.sim.clock import START
+from tests.sim.pair import unordered
+from tests.sim.rtp import CONFIG, FRAME, RtpPair, numbers
 
 
 def session(config: RtpConfig = CONFIG) -> RtpTransport:
@@ -210,11 +212,11 @@ def test_packets_of_nothing_but_padding_keep_their_place(payload_type: int) -> N
 
 
 def test_reports_carry_what_was_sent_and_received() -> None:
-    pair = Pair()
+    pair = RtpPair()
     pair.talk(250, near=True, far=True)
     near = [report for _, data in pair.near.rtcp_sent for report in parse_compound(data)]
     reports = [report for report in near if isinstance(report, SenderReport)]
-    assert pair.near.rtcp_sent[0][0] <= FIRST_REPORT_WITHIN
+    assert pair.near.rtcp_sent[0][0] - START <= FIRST_REPORT_WITHIN
     assert 4 <= len(reports) <= 9
     assert [report.packet_count for report in reports] == sorted(report.packet_count for report in reports)
     assert reports[-1].octet_count == 4 * reports[-1].packet_count
@@ -225,18 +227,18 @@ def test_reports_carry_what_was_sent_and_received() -> None:
 
 
 def test_the_sender_reports_timestamp_is_that_of_its_ntp_time() -> None:
-    pair = Pair()
+    pair = RtpPair()
     pair.talk(250)
     first = RtpPacket.parse(pair.near.rtp_sent[0]).timestamp
     for _, data in pair.near.rtcp_sent:
         report = parse_compound(data)[0]
         assert isinstance(report, SenderReport)
-        seconds = report.ntp_time / 2**32 - 2_208_988_800
+        seconds = report.ntp_time / 2**32 - 2_208_988_800 - START
         assert abs(((report.rtp_timestamp - first) & 0xFFFFFFFF) / 48000 - seconds) < 0.001
 
 
 def test_both_sides_learn_the_round_trip() -> None:
-    pair = Pair(up=Network(delay=0.03), down=Network(delay=0.05))
+    pair = RtpPair(up=unordered(0.03), down=unordered(0.05))
     pair.talk(200, near=True, far=True)
     for party in (pair.near, pair.far):
         assert party.transport.round_trip_time is not None
@@ -244,7 +246,7 @@ def test_both_sides_learn_the_round_trip() -> None:
 
 
 def test_who_only_listens_learns_the_round_trip_by_extended_reports() -> None:
-    pair = Pair(replace(CONFIG, rcvr_rtt=True), up=Network(delay=0.03), down=Network(delay=0.05))
+    pair = RtpPair(replace(CONFIG, rcvr_rtt=True), up=unordered(0.03), down=unordered(0.05))
     pair.talk(200, near=True, far=False)
     assert pair.far.transport.round_trip_time is not None
     assert abs(pair.far.transport.round_trip_time - 0.08) < 0.001
@@ -253,7 +255,7 @@ def test_who_only_listens_learns_the_round_trip_by_extended_reports() -> None:
 
 
 def test_loss_is_reported_as_it_was() -> None:
-    pair = Pair(up=Network(loss=0.1, chance=random.Random(5)))
+    pair = RtpPair(up=unordered(0.05, loss=0.1), seed=5)
     pair.talk(1000, far=True)
     view = pair.near.transport.sections[0].remote_view
     assert view is not None
@@ -264,7 +266,7 @@ def test_loss_is_reported_as_it_was() -> None:
 
 
 def test_who_falls_silent_sends_receiver_reports() -> None:
-    pair = Pair()
+    pair = RtpPair()
     pair.talk(50, near=True, far=True)
     pair.talk(300, near=False, far=True)
     last = parse_compound(pair.near.rtcp_sent[-1][1])
@@ -277,11 +279,11 @@ def test_nothing_to_say_means_no_timer() -> None:
 
 
 def test_goodbye() -> None:
-    pair = Pair()
+    pair = RtpPair()
     pair.talk(20)
     pair.near.transport.close(pair.now)
     pair.near.transport.send(b"x", FRAME, pair.now)
-    pair.run(pair.now + 1.0)
+    pair.run(1.0)
     assert isinstance(parse_compound(pair.near.rtcp_sent[-1][1])[-1], Goodbye)
     assert pair.far.events[-1] == ByeReceived((0x1111,), "")
     assert pair.near.transport.poll_timeout() is None
@@ -290,9 +292,9 @@ def test_goodbye() -> None:
 
 
 def test_a_network_that_does_everything() -> None:
-    pair = Pair(up=Network(jitter=0.1, loss=0.1, duplication=0.1, chance=random.Random(9)))
+    pair = RtpPair(up=unordered(0.05, jitter=0.1, loss=0.1, duplicate=0.1), seed=9)
     pair.talk(500)
-    pair.run(pair.now + 1.0)
+    pair.run(1.0)
     heard = numbers(pair.far.heard)
     assert len(heard) == len(set(heard)) > 400
     assert sorted(heard, key=lambda n: n) != heard  # reordered, and left so

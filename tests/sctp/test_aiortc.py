@@ -1,4 +1,4 @@
-"""Against somebody else's SCTP: aiortc's, in the same process and in virtual time, without DTLS."""
+"""Against another SCTP, aiortc's, in the same process and in virtual time, without DTLS."""
 
 import asyncio
 import random
@@ -7,6 +7,7 @@ import pytest
 
 from bench._data_ends import AiortcEnd, OurEnd
 from bench._virtual import Link, VirtualLoop
+from interop.network_model import NetworkModel
 
 pytestmark = pytest.mark.peer
 
@@ -22,7 +23,8 @@ def run(make):
 
 
 def connect(loop, loss, we_are_client):
-    there, back = Link(loop, 1, delay=0.025, loss=loss), Link(loop, 2, delay=0.025, loss=loss)
+    model = NetworkModel(delay=0.025, loss=loss)
+    there, back = Link(loop, 1, model), Link(loop, 2, model)
     ours = OurEnd(loop, there, back, we_are_client, 1, peer_max_message_size=262_144)
     theirs = AiortcEnd(loop, back, there, not we_are_client)
     return ours, theirs

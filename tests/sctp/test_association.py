@@ -28,7 +28,10 @@ from stack.sctp.chunks import (
 )
 from stack.sctp.chunks.init_parameters import UnrecognizedParameter
 from stack.sctp.chunks.tlv import RawParameter
-from tests.sctp.pair import Pair, Weather, entropy, make_associations
+from tests.sim.clock import START
+from tests.sim.entropy import entropy
+from tests.sim.pair import unordered
+from tests.sim.sctp import SctpPair, make_associations
 
 CLIENT, SERVER = SctpConfig(is_dtls_client=True), SctpConfig(is_dtls_client=False)
 
@@ -58,7 +61,7 @@ def inject(pair, index, *chunks, tag=None):
 
 
 def test_the_handshake_measures_the_round_trip_so_that_the_first_message_need_not_wait_a_second_when_lost():
-    pair = make_associations(Weather(delay=0.05))
+    pair = make_associations(unordered(delay=0.05))
     dropped = []
     pair.drop = lambda sender, packet: not dropped and sender == 0 and not dropped.append(packet)
     began = pair.now
@@ -85,7 +88,7 @@ def test_data_rides_with_cookie_echo():
     pair.a.send(0, 51, b"early", pair.now)
     pair.a.start(pair.now)
     pair.run_until(lambda: pair.of(1, UserMessage))
-    assert pair.now - 1000 == pytest.approx(0.03)  # one and a half round trips
+    assert pair.now - START == pytest.approx(0.03)  # one and a half round trips
     assert pair.of(1, UserMessage) == [UserMessage(0, 51, b"early")]
 
 
@@ -104,7 +107,7 @@ def test_both_sides_may_start():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_set_up_in_bad_weather(seed):
-    pair = make_associations(Weather(0.05, 0.1, loss=0.3, duplication=0.2), seed, up=False)
+    pair = make_associations(unordered(0.05, 0.1, loss=0.3, duplicate=0.2), seed, up=False)
     pair.a.start(pair.now)
     if seed % 2:
         pair.run(0.05)
@@ -129,7 +132,7 @@ def test_set_up_that_nobody_answers_ends():
 
 def test_without_a_handshake():
     a, b = Association(CLIENT, entropy(1)), Association(SERVER, entropy(2))
-    pair = Pair(a, b)
+    pair = SctpPair(a, b)
     init_a, init_b = a.local_init(), b.local_init()
     assert init_a == a.local_init(), "a second offer repeats the value"
     assert int.from_bytes(init_a[2:4], "big") == len(init_a), "no trailing padding"
@@ -234,7 +237,7 @@ def test_a_peer_that_begins_anew():
     pair = make_associations()
     pair.a.send(0, 51, b"one", pair.now)
     pair.run(1)
-    pair.a = Association(CLIENT, entropy(77))
+    pair.left.machine.tunnel = Association(CLIENT, entropy(77))
     pair.a.start(pair.now)
     pair.run(1)
     assert pair.of(1, AssociationRestarted) == [AssociationRestarted()]
@@ -343,7 +346,7 @@ def test_an_abort_with_a_wrong_tag_does_nothing():
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("loss", [0.0, 0.2])
 def test_shutdown_delivers_what_was_sent(loss, both):
-    pair = make_associations(Weather(0.02, loss=loss), seed=3)
+    pair = make_associations(unordered(0.02, loss=loss), seed=3)
     pair.a.send(0, 51, bytes(20_000), pair.now)
     pair.b.send(0, 51, bytes(20_000), pair.now)
     pair.a.shutdown(pair.now)

@@ -20,7 +20,8 @@ from stack.sctp.chunks import IDataChunk, ReconfigChunk
 from stack.sctp.chunks.data import FLAG_UNORDERED
 from stack.sctp.chunks.reconfig import ReconfigResponse
 from stack.sctp.dcep import PayloadProtocol
-from tests.sctp.pair import Weather, make_pair
+from tests.sim.pair import unordered
+from tests.sim.sctp import make_pair
 
 
 def received(pair, index, channel=None):
@@ -47,7 +48,7 @@ def test_identifiers_are_even_for_the_dtls_client_and_odd_for_the_server():
 @pytest.mark.parametrize("loss", [0.0, 0.05])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_every_kind_and_size_of_message_arrives(interleaving, loss, ordered):
-    pair = make_pair(Weather(loss=loss), interleaving=interleaving, peer_max_message_size=262_144)
+    pair = make_pair(unordered(loss=loss), interleaving=interleaving, peer_max_message_size=262_144)
     channel = pair.a.open("x", pair.now, ordered=ordered)
     sizes = (0, 1, 2, 3, 1000, 1127, 1128, 1129, 1132, 1133, 5000, 65_536, 262_144)
     sent = [bytes([size % 251]) * size for size in sizes] + ["", "ß", "text" * 300]
@@ -132,7 +133,7 @@ def test_buffered_amount_and_its_threshold():
 @pytest.mark.parametrize("loss", [0.0, 0.1])
 @pytest.mark.parametrize("interleaving", [True, False])
 def test_closing_delivers_first_and_frees_the_identifier(loss, interleaving):
-    pair = make_pair(Weather(loss=loss), interleaving=interleaving)
+    pair = make_pair(unordered(loss=loss), interleaving=interleaving)
     for turn in range(4):
         channel = pair.a.open(f"turn {turn}", pair.now)
         assert channel == 0
@@ -175,7 +176,7 @@ def test_a_channel_that_is_opened_again_before_our_reset_is_answered(interleavin
     if answer == "with the OPEN":
         pair.drop = None
         while not (requests := pair.b.drain_transmits()):
-            pair.now = pair.b.poll_timeout()
+            pair.network.clock.advance_to(pair.b.poll_timeout())
             pair.b.handle_timeout(pair.now)
         pair.a.handle_datagrams(requests, pair.now)
         late = list(pair.a.drain_transmits())
@@ -244,7 +245,7 @@ def test_a_peer_that_does_not_wait_for_our_reset_keeps_its_new_channel():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_channels_come_and_go_under_loss_and_no_message_is_lost(seed):
-    pair = make_pair(Weather(loss=0.1, jitter=0.03), seed=seed)
+    pair = make_pair(unordered(loss=0.1, jitter=0.03), seed=seed)
     for turn in range(20):
         channel = pair.a.open(f"{turn}", pair.now)
         pair.a.send(channel, f"{turn}", pair.now)
@@ -310,7 +311,7 @@ def test_the_end_of_the_association_closes_the_channels():
 
 
 def test_twenty_channels_at_once_from_both_sides():
-    pair = make_pair(Weather(0.05, 0.02, loss=0.05))
+    pair = make_pair(unordered(0.05, 0.02, loss=0.05))
     expected = {}
     for number in range(20):
         index = number % 2

@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 
 from stack.sctp import AssociationState, MessageReceived, Packet
 from stack.sctp.chunks import ForwardTsnChunk, IForwardTsnChunk, SackChunk
-from tests.sctp.pair import Weather, make_pair
+from stack.sctp.procedures.user_data import flush
+from tests.sim.pair import unordered
+from tests.sim.sctp import make_pair
 
-WEATHERS = st.builds(
-    Weather,
+NETWORKS = st.builds(
+    unordered,
     delay=st.floats(0.001, 0.2),
     jitter=st.sampled_from([0.0, 0.001, 0.05, 0.3]),
     loss=st.sampled_from([0.0, 0.02, 0.1, 0.25]),
-    duplication=st.sampled_from([0.0, 0.1]),
+    duplicate=st.sampled_from([0.0, 0.1]),
     bytes_per_second=st.sampled_from([None, 50_000, 1_000_000]),
 )
 KINDS = st.sampled_from(
@@ -42,9 +44,9 @@ PLANS = st.lists(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(WEATHERS, PLANS, st.integers(0, 1000), st.booleans())
-def test_whatever_the_network_does(weather, plans, seed, interleaving):
-    pair = make_pair(weather, seed, up=False, interleaving=interleaving)
+@given(NETWORKS, PLANS, st.integers(0, 1000), st.booleans())
+def test_whatever_the_network_does(model, plans, seed, interleaving):
+    pair = make_pair(model, seed, up=False, interleaving=interleaving)
     pair.a.start(pair.now)
     noise = random.Random(seed)
     sent = {}
@@ -87,7 +89,7 @@ def test_whatever_the_network_does(weather, plans, seed, interleaving):
 
 @pytest.mark.parametrize("interleaving", [True, False])
 def test_a_large_transfer_each_way_with_a_hash(interleaving):
-    pair = make_pair(Weather(0.05, 0.002, loss=0.02), 7, interleaving=interleaving, peer_max_message_size=0)
+    pair = make_pair(unordered(0.05, 0.002, loss=0.02), 7, interleaving=interleaving, peer_max_message_size=0)
     digests = []
     for index, end in enumerate(pair.ends):
         noise = random.Random(index)
@@ -114,7 +116,7 @@ def test_tsns_and_ssns_wrap():
     pair.a.start(pair.now)
     pair.run(1)
     channel = pair.a.open("x", pair.now)
-    pair.weather.loss = 0.05
+    pair.network.link(pair.left, pair.right, unordered(loss=0.05))
     total = 66_000
     for number in range(total):
         pair.a.send(channel, str(number), pair.now)
@@ -146,7 +148,7 @@ def test_unreliable_messages_are_given_up_and_those_behind_them_are_not_held_bac
 def test_a_lifetime_ends_what_was_begun():
     """A long message expires half sent: the peer has every fragment that was sent, and must not wait for more."""
     for interleaving in (True, False):
-        pair = make_pair(Weather(bytes_per_second=20_000), interleaving=interleaving)
+        pair = make_pair(unordered(bytes_per_second=20_000), interleaving=interleaving)
         channel = pair.a.open("x", pair.now, max_lifetime_ms=300)
         pair.run(1)
         pair.a.send(channel, bytes(60_000), pair.now)
@@ -158,7 +160,7 @@ def test_a_lifetime_ends_what_was_begun():
 
 
 def test_a_peer_without_partial_reliability_gets_everything():
-    pair = make_pair(Weather(loss=0.2), b={"partial_reliability": False})
+    pair = make_pair(unordered(loss=0.2), b={"partial_reliability": False})
     channel = pair.a.open("x", pair.now, max_retransmits=0)
     for number in range(50):
         pair.a.send(channel, f"{number}", pair.now)
@@ -170,7 +172,7 @@ def test_a_peer_without_partial_reliability_gets_everything():
 
 
 def test_a_lost_last_message_is_probed_for_in_about_two_round_trips():
-    pair = make_pair(Weather(0.05))
+    pair = make_pair(unordered(0.05))
     channel = pair.a.open("x", pair.now)
     for _ in range(10):
         pair.a.send(channel, "warm", pair.now)
@@ -185,7 +187,7 @@ def test_a_lost_last_message_is_probed_for_in_about_two_round_trips():
 
 
 def test_a_loss_in_the_middle_costs_one_round_trip_more():
-    pair = make_pair(Weather(0.05))
+    pair = make_pair(unordered(0.05))
     channel = pair.a.open("x", pair.now)
     for _ in range(10):
         pair.a.send(channel, "warm", pair.now)
@@ -206,7 +208,7 @@ def test_a_loss_in_the_middle_costs_one_round_trip_more():
 
 
 def test_small_messages_are_acknowledged_at_once_and_bulk_every_second_packet():
-    pair = make_pair(Weather(0.02), peer_max_message_size=0)
+    pair = make_pair(unordered(0.02), peer_max_message_size=0)
     channel = pair.a.open("x", pair.now)
     pair.run(1)
     pair.wire.clear()
@@ -222,7 +224,7 @@ def test_small_messages_are_acknowledged_at_once_and_bulk_every_second_packet():
 
 
 def test_reordering_alone_costs_few_retransmissions():
-    pair = make_pair(Weather(0.05, jitter=0.02), peer_max_message_size=0)
+    pair = make_pair(unordered(0.05, jitter=0.02), peer_max_message_size=0)
     channel = pair.a.open("x", pair.now)
     for _ in range(10):
         pair.a.send(channel, bytes(50_000), pair.now)
@@ -236,7 +238,7 @@ def test_a_small_message_does_not_wait_behind_a_large_one_if_messages_interleave
     waits = {}
     for interleaving in (True, False):
         pair = make_pair(
-            Weather(0.02, bytes_per_second=100_000), interleaving=interleaving, peer_max_message_size=0
+            unordered(0.02, bytes_per_second=100_000), interleaving=interleaving, peer_max_message_size=0
         )
         bulk, small = pair.a.open("bulk", pair.now), pair.a.open("small", pair.now)
         pair.run(1)
@@ -250,7 +252,7 @@ def test_a_small_message_does_not_wait_behind_a_large_one_if_messages_interleave
 
 
 def test_a_priority_of_four_gets_four_times_the_share():
-    pair = make_pair(Weather(0.02, bytes_per_second=100_000), peer_max_message_size=0)
+    pair = make_pair(unordered(0.02, bytes_per_second=100_000), peer_max_message_size=0)
     high, low = pair.a.open("high", pair.now, priority=1024), pair.a.open("low", pair.now, priority=256)
     for _ in range(100):
         for channel in (low, high):
@@ -272,6 +274,7 @@ def test_a_reneging_peer_gets_again_what_it_forgot():
     pair.pump()
     sender.handle_sack(SackChunk((first - 1) & 0xFFFFFFFF, 100_000, ((2, 5),)), pair.now + 0.02)
     sender.handle_sack(SackChunk((first - 1) & 0xFFFFFFFF, 100_000), pair.now + 0.04)
+    flush(pair.a._association._tcb, pair.now + 0.04)
     pair.drop = None
     pair.run(5)
     assert [event.data for event in pair.of(1, MessageReceived)] == ["0", "1", "2", "3", "4"]

@@ -31,7 +31,7 @@ from stack.sctp.chunks.data import FLAG_BEGIN, FLAG_UNORDERED
 from stack.sctp.chunks.reconfig import OutgoingSsnResetRequest
 from stack.sctp.rx.tsn_map import MAX_RANGES, MAX_TSN_AHEAD
 from stack.sctp.tx.sender import MAX_OUTSTANDING_CHUNKS
-from tests.sctp.pair import make_pair
+from tests.sim.sctp import make_pair
 
 WINDOW = 200_000
 
@@ -173,7 +173,7 @@ def test_sacks_that_lie_about_gaps_and_windows():
         outstanding = sender.next_tsn - sender.cumulative_tsn_ack - 1
         start = noise.randint(1, max(1, outstanding))
         end = noise.randint(start, max(start, outstanding))
-        attacker.pair.now += 0.001
+        attacker.pair.network.clock.advance_to(attacker.pair.now + 0.001)
         attacker.send(SackChunk((sender.cumulative_tsn_ack) & 0xFFFFFFFF, 0xFFFFFFFF, ((start, end),)))
         attacker.victim.handle_timeout(attacker.pair.now)
         assert sender.outstanding_count <= MAX_OUTSTANDING_CHUNKS
@@ -251,7 +251,7 @@ def test_any_chunks_with_the_right_tag_never_raise(interleaving, packets):
     for chunks in packets:
         wires = [UnknownChunk(kind, flags, value).serialize() for kind, flags, value in chunks]
         attacker.victim.handle_datagram(build_packet(5000, 5000, attacker.tag, wires), attacker.pair.now)
-        attacker.pair.now += 0.5
+        attacker.pair.network.clock.advance_to(attacker.pair.now + 0.5)
         attacker.victim.handle_timeout(attacker.pair.now)
         attacker.victim.drain_transmits()
         attacker.victim.drain_events()

@@ -15,7 +15,7 @@ from stack.sctp.chunks.registry import register_chunk
 from stack.sctp.chunks.tlv import RawParameter, build_chunk, build_parameter
 from stack.sctp.procedures import HANDLERS
 from stack.sctp.procedures.handlers import handles
-from tests.sctp.pair import make_associations
+from tests.sim.sctp import make_associations
 
 EVERY_TABLE = (CHUNK_PARSERS, INIT_PARAMETERS, RECONFIG_PARAMETERS, ERROR_CAUSES, HANDLERS)
 
@@ -134,7 +134,8 @@ def test_a_number_is_taken_once():
 def registered_classes():
     parsers = [*CHUNK_PARSERS.values(), *INIT_PARAMETERS.values(), *RECONFIG_PARAMETERS.values()]
     classes = {parser.__self__ for parser in parsers if inspect.ismethod(parser)}
-    return [*classes, *ERROR_CAUSES.values(), UnknownChunk, dcep.DataChannelOpen, dcep.DataChannelAck]
+    parsed = sorted(classes, key=lambda cls: cls.__name__)  # the same order in every process
+    return [*parsed, *ERROR_CAUSES.values(), UnknownChunk, dcep.DataChannelOpen, dcep.DataChannelAck]
 
 
 @pytest.mark.parametrize("wire_object", registered_classes(), ids=lambda cls: cls.__name__)

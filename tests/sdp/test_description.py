@@ -11,12 +11,12 @@ from stack.sdp import (
     MAX_CANDIDATES,
     MAX_FORMATS,
     MAX_MEDIA_DESCRIPTIONS,
-    Attribute,
     Connection,
     MediaDescription,
     MediaDirection,
     Origin,
     RtpMap,
+    SdpAttribute,
     SessionDescription,
     Setup,
 )
@@ -25,7 +25,7 @@ from tests.sdp.offers import AUDIO, HEAD, OFFERS, TRANSPORT, VECTORS, offered, r
 
 WORDS = st.from_regex(r"[A-Za-z0-9.+-]{1,10}", fullmatch=True)
 VALUES = st.none() | st.from_regex(r"([!-~\u00e4][ -~\u00e4]*)?[!-~\u00e4]", fullmatch=True)
-ATTRIBUTES = st.lists(st.builds(Attribute, WORDS, VALUES), max_size=6).map(tuple)
+ATTRIBUTES = st.lists(st.builds(SdpAttribute, WORDS, VALUES), max_size=6).map(tuple)
 CONNECTIONS = st.none() | st.builds(Connection, st.sampled_from(["192.0.2.1", "2001:db8::1", "host.invalid"]))
 MEDIA = st.builds(
     MediaDescription,

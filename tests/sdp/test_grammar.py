@@ -12,9 +12,9 @@ from stack.sdp import Connection, ExtMap, Group, MediaDirection, Msid, Origin, R
 from stack.sdp.grammar import (
     MAX_DESCRIPTION_SIZE,
     MAX_LINES,
-    Attribute,
     CandidateSummary,
     Line,
+    SdpAttribute,
     SsrcAttribute,
     parse_format_parameters,
     parse_ice_chars,
@@ -63,13 +63,13 @@ class TestLines:
 class TestAttribute:
     @pytest.mark.parametrize("text", ["rtcp-mux", "mid:0", "fmtp:111 a=b", "empty:", "x:y:z"])
     def test_round_trip(self, text: str) -> None:
-        assert Attribute.parse(text).serialize() == text
+        assert SdpAttribute.parse(text).serialize() == text
 
     def test_property_and_empty_value_differ(self) -> None:
-        assert Attribute.parse("x") == Attribute("x", None)
-        assert Attribute.parse("x:") == Attribute("x", "")
+        assert SdpAttribute.parse("x") == SdpAttribute("x", None)
+        assert SdpAttribute.parse("x:") == SdpAttribute("x", "")
         with pytest.raises(ParseError):
-            Attribute.parse(":value")
+            SdpAttribute.parse(":value")
 
 
 class TestDirection:

@@ -14,13 +14,13 @@ from stack.sdp import (
     OPUS,
     PCMA,
     PCMU,
-    Attribute,
     DtlsRole,
     LocalData,
     MediaDescription,
     MediaDirection,
     NegotiationError,
     NegotiationFailure,
+    SdpAttribute,
     SessionDescription,
     Setup,
     accept_answer,
@@ -500,13 +500,13 @@ class TestOurSide:
 
 def with_line(description: SessionDescription, name: str, value: str) -> SessionDescription:
     first, *rest = description.media
-    return replace(description, media=(_changed(first, name, [Attribute(name, value)]), *rest))
+    return replace(description, media=(_changed(first, name, [SdpAttribute(name, value)]), *rest))
 
 
 def without_line(description: SessionDescription, name: str) -> SessionDescription:
     return replace(description, media=tuple(_changed(media, name, []) for media in description.media))
 
 
-def _changed(media: MediaDescription, name: str, instead: list[Attribute]) -> MediaDescription:
+def _changed(media: MediaDescription, name: str, instead: list[SdpAttribute]) -> MediaDescription:
     assert media.has(name) or not instead
     return replace(media, attributes=(*(a for a in media.attributes if a.name != name), *instead))

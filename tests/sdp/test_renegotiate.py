@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from stack.sdp import (
-    Attribute,
     CertificateFingerprint,
     LocalAudio,
     LocalParameters,
@@ -18,6 +17,7 @@ from stack.sdp import (
     Negotiation,
     NegotiationError,
     NegotiationFailure,
+    SdpAttribute,
     SessionDescription,
     negotiate,
     renegotiate,
@@ -121,7 +121,7 @@ def test_what_was_not_there_cannot_be_added(name: str, why: str) -> None:
     other = next(media for media in SessionDescription.parse(BOTH).media if media.kind != offer.media[0].kind)
     own = (attribute for attribute in other.attributes if attribute.name not in transport)
     shared = (attribute for attribute in offer.media[0].attributes if attribute.name in transport[1:])
-    added = replace(other, attributes=(*own, *shared, Attribute("mid", "5")))
+    added = replace(other, attributes=(*own, *shared, SdpAttribute("mid", "5")))
     grown = replace(offer, media=(*offer.media, added)).serialize().replace("BUNDLE 0", "BUNDLE 0 5")
     with pytest.raises(NegotiationError, match=why):
         renegotiate(SessionDescription.parse(grown), first(offer.serialize()), NEXT)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from stack.sdp import (
-    Attribute,
     LocalParameters,
     MediaDescription,
     NegotiationError,
+    SdpAttribute,
     SessionDescription,
     Setup,
     negotiate,
@@ -34,13 +34,13 @@ def directed(media: MediaDescription, direction: str, mid: str | None = None) ->
     kept = tuple(
         each for each in media.attributes if each.name not in DIRECTIONS and (each.name, mid) != ("mid", mid)
     )
-    named = kept if mid is None else (*(each for each in kept if each.name != "mid"), Attribute("mid", mid))
-    return replace(media, attributes=(*named, Attribute(direction)))
+    named = kept if mid is None else (*(each for each in kept if each.name != "mid"), SdpAttribute("mid", mid))
+    return replace(media, attributes=(*named, SdpAttribute(direction)))
 
 
 def grouped(offer: SessionDescription, *groups: tuple[str | None, ...]) -> SessionDescription:
     others = tuple(each for each in offer.attributes if each.name != "group")
-    lines = tuple(Attribute("group", " ".join(("BUNDLE", *map(str, mids)))) for mids in groups)
+    lines = tuple(SdpAttribute("group", " ".join(("BUNDLE", *map(str, mids)))) for mids in groups)
     return replace(offer, attributes=(*others, *lines))
 
 

@@ -11,9 +11,20 @@ import pytest
 
 from stack.core.machine import Address, Path
 from stack.server import Endpoint
-from stack.stun import Message, MessageClass, Method, Priority, Username, short_term_key
+from stack.server.routes import Routes
+from stack.stun import (
+    IceControlling,
+    Message,
+    MessageClass,
+    Method,
+    Priority,
+    UseCandidate,
+    Username,
+    short_term_key,
+)
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
-from tests.sim.calls import agree, entropy
+from tests.sim.calls import agree
+from tests.sim.entropy import entropy
 from tests.sim.pair import RIGHT
 
 STRANGER = Path(RIGHT, Address("198.51.100.9", 40_000))
@@ -93,3 +104,26 @@ def test_one_who_saw_the_ufrag_but_not_the_password_is_refused_in_no_more_bytes(
     assert not endpoint.drain_transmits()
     assert not endpoint.drain_events()
     assert endpoint.poll_timeout() == deadline
+
+
+def test_a_peer_that_probes_many_paths_keeps_the_one_that_it_uses(endpoint: Endpoint[ConversationEvent]) -> None:
+    """Two machines with five addresses each have more pairs than paths are kept."""
+    username = f"{UFRAG}:{SIDES.server.negotiation.remote_ice_ufrag}"
+    key = short_term_key(SIDES.server.local.ice_pwd)
+
+    def check(number: int, path: Path, *, nominate: bool = False) -> None:
+        extra = (UseCandidate(),) if nominate else ()
+        attributes = (Username(username), IceControlling(7), *extra, Priority(1))
+        message = Message(MessageClass.REQUEST, Method.BINDING, number.to_bytes(12, "big"), attributes)
+        endpoint.handle_datagrams([(message.sign(key), path)], number / 100)
+
+    used, later = Path(RIGHT, Address("192.0.2.1", 1000)), Path(RIGHT, Address("192.0.2.1", 2001))
+    check(1, used, nominate=True)
+    for number in range(2, 3 * Routes.MAX_PATHS_PER_SESSION):
+        check(number, Path(RIGHT, Address("192.0.2.1", 2000 + number)))
+        check(1000 + number, later)
+    for number, path in ((100, used), (101, later)):
+        check(number, path, nominate=True)
+        before = endpoint.counters["endpoint.dropped_unknown_path"]
+        endpoint.handle_datagrams([(bytes([22, 254, 253]) + bytes(10), path)], 2.0)
+        assert endpoint.counters["endpoint.dropped_unknown_path"] == before

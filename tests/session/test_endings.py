@@ -14,6 +14,7 @@ from stack.core.machine import Instant, Path
 from stack.dtls import Version
 from stack.ice import IceCredentials, LiteAgent
 from stack.sctp import ChannelOpened, MessageReceived
+from stack.server import Endpoint
 from stack.session import Connected, Ended, EndReason
 from stack.session.demux import Kind, classify
 from stack.stun import Message, MessageClass, Method
@@ -34,6 +35,14 @@ def connected(**options: Any) -> CallPair:
     return pair
 
 
+def sounding() -> CallPair:
+    """A call in which something was said, so that reports are sent."""
+    pair = connected()
+    pair.left.handle(Write(TONE, RATE))
+    pair.run(0.5)
+    return pair
+
+
 def with_channel(pair: CallPair, label: str = "talk") -> Any:
     """Open a channel on the client's side and let it be known on both."""
     ids: list[Any] = []
@@ -41,6 +50,112 @@ def with_channel(pair: CallPair, label: str = "talk") -> Any:
     assert pair.run(5, lambda: bool(pair.right.seen(ChannelOpened)))
     pair.run(1)
     return ids[0]
+
+
+def raising_once(owner: object, name: str) -> None:
+    """Let a method of a protocol raise the first time: a bug of ours."""
+    method = getattr(owner, name)
+
+    def fail(*arguments: Any) -> None:
+        setattr(owner, name, method)
+        raise RuntimeError("a bug")
+
+    setattr(owner, name, fail)
+
+
+def hosted(conversation: Conversation) -> Endpoint[Any]:
+    endpoint: Endpoint[Any] = Endpoint()
+    endpoint.add("call", conversation, "ufrag")
+    endpoint._routes.bind("call", Path(RIGHT, LEFT))
+    endpoint.pump()
+    return endpoint
+
+
+@pytest.mark.parametrize(
+    ("protocol", "method"),
+    [
+        ("_channels", "handle_datagrams"),
+        ("_channels", "drain_events"),
+        ("_dtls", "drain_transmits"),
+        ("_media", "drain_events"),
+        ("_media", "handle_datagrams"),
+    ],
+)
+def test_a_bug_in_the_last_batch_does_not_swallow_the_end(protocol: str, method: str) -> None:
+    pair = connected()
+    channel = with_channel(pair)
+    client, endpoint = pair.left.machine, hosted(pair.right.machine)
+    client.handle_command(Write(TONE[:960], RATE), pair.now)
+    client.handle_command(SendMessage(channel, "goodbye"), pair.now)
+    batch = batch_of(client)
+    client.handle_command(HangUp(), pair.now)
+    raising_once(getattr(pair.right.machine.session, protocol), method)
+    endpoint.handle_datagrams([*batch, *batch_of(client)], pair.now)
+    events = [event for _, event in endpoint.drain_events()]
+    assert events[-1] == Ended(EndReason.PEER_CLOSED)
+    assert any(isinstance(event, MessageReceived) for event in events) or protocol != "_media"
+    assert endpoint.counters["endpoint.fault_handle_datagrams"] == 1
+    assert len(endpoint) == 0
+
+
+@pytest.mark.parametrize("protocol", ["_channels", "_ice"])
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_bug_in_a_wake_up_costs_no_timer(protocol: str, times: int) -> None:
+    pair = connected()
+    endpoint, owner = hosted(pair.right.machine), getattr(pair.right.machine.session, protocol)
+    if times == 1:
+        raising_once(owner, "handle_timeout")
+    elif protocol == "_channels":
+        owner.handle_timeout = lambda now: 1 / 0
+    now = pair.now + 40  # late: all is due at once
+    events: list[Any] = []
+    for _ in range(50):
+        endpoint.handle_timeout(now)
+        events += [event for _, event in endpoint.drain_events()]
+        if (at := endpoint.poll_timeout()) is None:
+            break
+        now = max(now, at)
+    assert events[-1] == Ended(EndReason.CONSENT_EXPIRED)
+    assert len(endpoint) == 0
+
+
+def test_a_bug_at_any_depth_costs_no_timer() -> None:
+    pair = sounding()
+    session, now = pair.right.machine.session, pair.now + 40
+    endpoint = hosted(pair.right.machine)
+    raising_once(session._ice, "_handle_consent_timeout")
+    raising_once(session._media._transport._reporter, "report")
+    events: list[Any] = []
+    for _ in range(50):
+        endpoint.handle_timeout(now)
+        events += [event for _, event in endpoint.drain_events()]
+        if (at := endpoint.poll_timeout()) is None:
+            break
+        now = max(now, at)
+    assert events[-1] == Ended(EndReason.CONSENT_EXPIRED)
+    assert endpoint.counters["endpoint.fault_handle_timeout"] == 2
+
+
+def test_reports_go_on_after_a_bug_in_one() -> None:
+    pair = sounding()
+    raising_once(pair.right.machine.session._media._transport._reporter, "report")
+    endpoint, sent = hosted(pair.right.machine), 0
+    now = pair.now
+    while now < pair.now + 20 and (at := endpoint.poll_timeout()) is not None:
+        now = max(now, at)
+        endpoint.handle_timeout(now)
+        sent += sum(classify(data) is Kind.RTCP for data, _ in endpoint.drain_transmits())
+    assert endpoint.counters["endpoint.fault_handle_timeout"] == 1
+    assert sent > 1
+
+
+def test_a_bug_in_the_farewell_costs_no_end() -> None:
+    pair = connected()
+    session = pair.right.machine.session
+    raising_once(session._media, "close")
+    with pytest.raises(RuntimeError):
+        session.close(pair.now)
+    assert [event for event in session.drain_events() if isinstance(event, Ended)] == [Ended(EndReason.HUNG_UP)]
 
 
 def batch_of(conversation: Conversation) -> list[tuple[bytes, Path]]:
@@ -81,6 +196,22 @@ def test_last_words_come_before_the_end_and_nothing_after(version: Version, shuf
     server.handle_command(HangUp(), pair.now + 60)
     assert not server.drain_events()
     assert server.poll_timeout() is None
+
+
+@pytest.mark.parametrize("audio", [False, True])
+def test_no_command_makes_anything_be_said_after_the_end(audio: bool) -> None:
+    pair = connected(sides=agree(audio=audio))
+    with_channel(pair)
+    client, server = pair.left.machine, pair.right.machine
+    client.handle_command(HangUp(), pair.now)
+    server.handle_datagrams(batch_of(client), pair.now)
+    for conversation in (client, server):
+        assert isinstance(conversation.drain_events()[-1], Ended)
+        for command in (OpenChannel("late"), Write(TONE[:960], RATE), Interrupt(), HangUp()):
+            conversation.handle_command(command, pair.now + 1)
+        assert not conversation.drain_events()
+        assert not conversation.drain_transmits()
+        assert conversation.poll_timeout() is None
 
 
 @pytest.mark.parametrize("version", [Version.DTLS_1_2, Version.DTLS_1_3])

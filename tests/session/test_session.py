@@ -12,7 +12,7 @@ from interop.network_model import Jitter, NetworkModel
 from stack.core.header_extensions import URI_MID
 from stack.core.machine import Address, Path
 from stack.dtls import Version
-from stack.sdp import Attribute, MediaDescription, SessionDescription, Setup
+from stack.sdp import MediaDescription, SdpAttribute, SessionDescription, Setup
 from stack.session import Connected, Ended, EndReason, SessionParameters
 from stack.voice.commands import HangUp, OpenChannel, SendMessage, Write
 from stack.voice.conversation import ConversationConfig
@@ -60,16 +60,16 @@ def in_two_sections(offer: SessionDescription, *, payload_type: str) -> SessionD
     audio, data = offer.media
 
     def section(mid: str, direction: str, number: str) -> MediaDescription:
-        lines = [Attribute("mid", mid), Attribute(direction), Attribute("extmap", f"9 {URI_MID}")]
+        lines = [SdpAttribute("mid", mid), SdpAttribute(direction), SdpAttribute("extmap", f"9 {URI_MID}")]
         for name, value in audio.attributes:
             if name in ("rtpmap", "fmtp", "rtcp-fb") and value is not None:
                 value = value.replace("111", number)
             if name not in ("mid", "sendrecv"):
-                lines.append(Attribute(name, value))
+                lines.append(SdpAttribute(name, value))
         formats = tuple(number if each == "111" else each for each in audio.formats)
         return replace(audio, attributes=tuple(lines), formats=formats)
 
-    group = Attribute("group", "BUNDLE 0 1 2")
+    group = SdpAttribute("group", "BUNDLE 0 1 2")
     attributes = tuple(group if attribute.name == "group" else attribute for attribute in offer.attributes)
     media = (section("0", "sendonly", "111"), data, section("2", "recvonly", payload_type))
     return replace(offer, media=media, attributes=attributes)

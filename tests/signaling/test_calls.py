@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ from stack.session import EndReason
 from stack.signaling.client import DialConfig, DialError, dial
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.voice.conversation import ConversationConfig
+from tests.listening import until
+
+pytestmark = pytest.mark.real_clock
 
 RATE = 16_000
 TONE = (8000 * np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)).astype(np.int16)
@@ -69,40 +74,44 @@ async def test_fifty_at_once_on_one_port() -> None:
     assert len({address.port for address in server.host.addresses}) == 1
 
 
+LISTENER = """
+import asyncio, json, sys, time
+from stack.signaling.client import dial
+async def main():
+    async with dial(sys.argv[1]) as placed:
+        stamps = []
+        async for frame in placed.call.microphone:
+            stamps.append(time.monotonic())
+            if len(stamps) == 10: print("it has begun", flush=True)
+            if len(stamps) == 120: break
+        gaps = [later - earlier for earlier, later in zip(stamps, stamps[1:])]
+        print(json.dumps([len(stamps), max(gaps)]), flush=True)
+asyncio.run(main())
+"""
+
+
 async def test_a_program_that_blocks_its_loop_does_not_stall_the_voice() -> None:
+    """The listener is another process, because this loop is the one that is blocked until it has heard enough."""
+    told: list[str] = []
+
     async def busy(call: Call) -> None:
         call.speaker.write(np.tile(TONE, 3), RATE)
-        await asyncio.sleep(0.2)
-        time.sleep(1.5)  # what no program should do
+        assert listener.stdout is not None
+        await asyncio.to_thread(listener.stdout.readline)
+        told.append(listener.stdout.readline())  # what no program should do: it waits for more than two seconds
         await call.wait_ended()
 
     async with (
         asyncio.timeout(30),
         serving(busy, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server,
     ):
-        # The listener has to be elsewhere: this loop is the one that is blocked.
-        script = (
-            "import asyncio, json, sys, time\n"
-            "from stack.signaling.client import dial\n"
-            "async def main():\n"
-            f"    async with dial({server.url!r}) as placed:\n"
-            "        stamps = []\n"
-            "        async for frame in placed.call.microphone:\n"
-            "            stamps.append(time.monotonic())\n"
-            "            if len(stamps) == 120: break\n"
-            "    gaps = [b - a for a, b in zip(stamps, stamps[1:])]\n"
-            "    print(json.dumps([len(stamps), stamps[-1] - stamps[0], max(gaps)]))\n"
-            "asyncio.run(main())\n"
-        )
-        import sys
-
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
-        )
-        output, _ = await process.communicate()
-    frames, _, longest = __import__("json").loads(output)
+        command = [sys.executable, "-c", LISTENER, server.url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
+            await until(lambda: told, seconds=25)
+            await asyncio.to_thread(listener.wait)
+    frames, longest = json.loads(told[0])
     assert frames == 120
-    assert longest < 1.0  # the program slept for 1.5 s
+    assert longest < 1.0  # the program's loop stood still for more than two
 
 
 async def test_a_program_that_raises_ends_its_call_and_no_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,8 @@ from stack.sctp import ChannelClosedError, MessageTooBigError
 from stack.signaling.client import DialConfig, dial
 from stack.signaling.server import ServeConfig, serving
 
+pytestmark = pytest.mark.real_clock
+
 
 @asynccontextmanager
 async def calling(program: Callable[[Call], Awaitable[None]], audio: bool = True) -> AsyncIterator[Call]:

@@ -17,9 +17,10 @@ from stack.voice.conversation import ConversationConfig
 from stack.voice.events import ReplyHeld
 from stack.voice.turns import TurnSettings
 
-pytestmark = pytest.mark.skipif(
-    not monologue.RECORDINGS.exists(), reason="no recorded speech: pocketsphinx-testdata"
-)
+pytestmark = [
+    pytest.mark.real_clock,
+    pytest.mark.skipif(not monologue.RECORDINGS.exists(), reason="no recorded speech: pocketsphinx-testdata"),
+]
 
 FRAME = 320
 ALONE = 9 * 50

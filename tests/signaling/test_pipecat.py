@@ -87,6 +87,7 @@ def test_events_become_rtvi() -> None:
     assert translate(ev.UserIdle()) == []
 
 
+@pytest.mark.real_clock
 async def test_a_client_is_ready_types_and_leaves() -> None:
     typed: list[str] = []
     known: list[ev.ContextAdded] = []

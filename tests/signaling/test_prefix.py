@@ -110,6 +110,7 @@ async def test_the_page_and_its_files_are_there(below: str) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["/", "/whip", "/api/offer", "/v1/realtime/calls"])
+@pytest.mark.real_clock
 async def test_our_own_client_calls(below: str, endpoint: str) -> None:
     async with asyncio.timeout(30), dial(below + endpoint) as placed:
         await placed.call.wait_connected()

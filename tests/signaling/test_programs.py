@@ -23,6 +23,9 @@ from stack.voice.conversation import ConversationConfig
 from stack.voice.endpointing import Pause
 from stack.voice.events import Utterance
 from stack.voice.turns import Eagerness, TurnMode, TurnSettings
+from tests.listening import listen
+
+pytestmark = pytest.mark.real_clock
 
 RATE = 16_000
 
@@ -67,7 +70,7 @@ async def pitch_of_next_sound(call: Call) -> float:
 
 
 def plain(utterance: Utterance) -> tuple[np.ndarray, int]:
-    time.sleep(0.1)  # it may block
+    time.sleep(0.02)  # it may block
     return voice(0.8, 300), RATE
 
 
@@ -254,7 +257,7 @@ async def test_the_assistant_hears_counts_is_interrupted_and_remembers_where() -
         call.speaker.write(words("count aloud"), synthesiser.sample_rate)
         assert (await until("transcript", role="user"))["text"] == "count aloud"
         await until("reply_started")
-        await asyncio.sleep(2.0)
+        await listen(call, 2.0)
         call.speaker.write(words("what time is it"), synthesiser.sample_rate)
         held = await until("reply_held")
         interrupted = await until("reply_interrupted")

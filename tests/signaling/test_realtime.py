@@ -17,6 +17,9 @@ from stack.signaling.client import DialConfig, dial
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
 from stack.voice.events import ContextAdded, SessionUpdated
+from tests.listening import listen
+
+pytestmark = pytest.mark.real_clock
 
 openai_realtime = pytest.importorskip("openai.types.realtime", reason="openai is not installed")
 pydantic = pytest.importorskip("pydantic")
@@ -153,10 +156,10 @@ async def test_a_manual_turn_is_committed_and_an_empty_one_refused() -> None:
 
 
 async def test_the_client_interrupts_and_learns_what_was_heard() -> None:
-    async with line(speaker) as (_, _, events):
+    async with line(speaker) as (_, call, events):
         await events.say("response.create", response={"instructions": "talk"})
         await events.wait("output_audio_buffer.started")
-        await asyncio.sleep(0.5)
+        await listen(call, 0.5)
         await events.say("response.cancel")
         await events.say("output_audio_buffer.clear")
         truncated = await events.wait("conversation.item.truncated")

@@ -17,6 +17,9 @@ from stack.audio import read_wav
 from stack.core.errors import LocalError
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, Serving, serving
+from tests.listening import listen, until, until_quiet
+
+pytestmark = pytest.mark.real_clock
 
 RATE = 16_000
 AT = np.arange(3 * RATE) / RATE
@@ -35,7 +38,6 @@ def events_beside(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
 
 
-@pytest.mark.flaky(reruns=2)
 async def test_a_call_is_recorded_with_both_lanes_aligned(tmp_path: Path) -> None:
     media = HostConfig(udp_port=0, record_dir=tmp_path / "calls")
     async with (
@@ -46,7 +48,7 @@ async def test_a_call_is_recorded_with_both_lanes_aligned(tmp_path: Path) -> Non
         await placed.call.wait_connected()
         placed.call.speaker.write(BEEPS, RATE)
         await placed.call.speaker.drained()
-        await asyncio.sleep(0.3)  # the last of it comes back
+        await until_quiet(placed.call)  # the last of it comes back
         async with aiohttp.ClientSession() as session, session.get(server.url + "/metrics") as response:
             metrics = await response.text()
     (wav,) = (tmp_path / "calls").glob("*.wav")
@@ -82,7 +84,7 @@ async def test_a_program_records_a_part_of_its_call(tmp_path: Path) -> None:
         for wrong in (path, tmp_path / "another.wav"):
             with pytest.raises(LocalError, match="already"):
                 await call.start_recording(wrong)
-        await asyncio.sleep(0.5)
+        await listen(call, 0.5)
         recording = await call.stop_recording()
         assert recording is not None
         problems.append(f"{recording.duration:.1f} {recording.dropped} {recording.is_finished}")
@@ -100,9 +102,9 @@ async def test_a_program_records_a_part_of_its_call(tmp_path: Path) -> None:
         serving(program, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server,
         dial(server.url) as placed,
     ):
+        placed.call.speaker.write(BEEPS, RATE)
         await placed.call.wait_ended()
-        while len(problems) < 2:
-            await asyncio.sleep(0.02)
+        await until(lambda: len(problems) == 2)
     assert problems[1] == "done"
     assert problems[0].endswith("0 True")
     samples, rate = read_wav(path)
@@ -117,7 +119,8 @@ async def test_a_client_records_its_own_side(server: Serving, tmp_path: Path) ->
         await placed.call.wait_connected()
         await placed.call.start_recording(path)
         placed.call.speaker.write(BEEPS[:RATE], RATE)
-        await asyncio.sleep(1.3)
+        await placed.call.speaker.drained()
+        await until_quiet(placed.call)
         await placed.call.stop_recording()
     samples, _ = read_wav(path)
     assert len(onsets(samples[:, 0])) == 2  # the echo is what this side hears

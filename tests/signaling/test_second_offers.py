@@ -17,7 +17,7 @@ from stack.agents import echo
 from stack.aio import HostConfig
 from stack.ice import IceCredentials
 from stack.sdp import MediaDirection, SessionDescription, create_offer
-from stack.sdp.grammar import Attribute
+from stack.sdp.grammar import SdpAttribute
 from stack.signaling.client import ClientCall, dial
 from stack.signaling.connections import ConnectionIdentity
 from stack.signaling.server import ServeConfig, Serving, serving
@@ -44,9 +44,9 @@ def later(offer: str, **changed: str) -> str:
         for attribute in section.attributes:
             name = attribute.name
             if name in MediaDirection._value2member_map_ and section.kind == "audio" and "direction" in changed:
-                attributes.append(Attribute(changed["direction"]))
+                attributes.append(SdpAttribute(changed["direction"]))
             else:
-                attributes.append(Attribute(name, changed.get(name.replace("-", "_"), attribute.value)))
+                attributes.append(SdpAttribute(name, changed.get(name.replace("-", "_"), attribute.value)))
         media.append(replace(section, attributes=tuple(attributes)))
     origin = replace(description.origin, session_version=description.origin.session_version + 1)
     return replace(description, origin=origin, media=tuple(media)).serialize()
@@ -269,6 +269,7 @@ async def hear(placed: ClientCall, seconds: float) -> float:
     return 0.0
 
 
+@pytest.mark.real_clock
 async def test_a_call_is_held_resumed_restarted_and_cannot_be_taken(
     server: Serving, http: aiohttp.ClientSession
 ) -> None:

@@ -259,3 +259,18 @@ async def test_a_preflight_may_ask_for_any_header(path: str, origins: tuple[str,
             if origins != ("*",):
                 assert response.status == 403
                 assert "Access-Control-Allow-Headers" not in response.headers
+
+
+async def test_offers_that_are_given_up_while_they_are_answered_leave_no_call(offers: Iterator[str]) -> None:
+    async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server:
+        host = server.host
+        for turns in range(8):
+            accepting = asyncio.ensure_future(host.accept(next(offers)))
+            for _ in range(turns // 2):
+                await asyncio.sleep(0)
+            accepting.cancel()
+            await asyncio.wait([accepting])
+            if not accepting.cancelled():
+                accepting.result().call.hang_up()
+        # What was begun and what was taken back runs in this order on the media thread.
+        assert await host._media.thread.run(lambda: len(host._endpoint)) == 0

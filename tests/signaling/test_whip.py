@@ -89,6 +89,7 @@ async def test_a_restart_gives_new_credentials_and_a_new_tag(
     assert (await patch(http, url, CANDIDATE, If_Match=headers["ETag"]))[0] == 204
 
 
+@pytest.mark.real_clock
 async def test_checks_with_the_new_credentials_reach_the_same_call(server: Serving) -> None:
     """A whole call whose client restarts: the sound goes on."""
     from stack.ice import IceCredentials

@@ -1,22 +1,20 @@
 """How datagrams reach a machine: one by one, or in the batches that an edge reads that looks a little late.
 
-Every simulated network of these tests asks here when a datagram is read, and which are read together. Which way it
-is, the fixture `arrivals` (`tests/conftest.py`) says before a test, and runs it both ways from the same seeds. The
-batches draw from a generator of their own, so what the network does to a datagram is the same in both.
+The simulated network (`tests.sim.network`) asks here when a datagram is read, and which are read together. Which
+way it is, the fixture `arrivals` (`tests/conftest.py`) says before a test, and runs it both ways from the same
+seeds. The batches draw from a generator of their own, so what the network does to a datagram is the same in both.
 
-Here, too, is held against every machine of a simulated network that nothing comes after its terminal event.
+Here, too, is checked that nothing comes after a machine's terminal event.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from heapq import heappop
 from typing import Any, TypeVar
 
 ItemT = TypeVar("ItemT")
-EntryT = TypeVar("EntryT", bound=tuple[Any, ...])
 
 WINDOWS = (0.0, 0.001, 0.025)
 """Seconds that an edge may be late: everything that arrives until then is read together."""
@@ -72,16 +70,6 @@ class Arrivals:
             return [items]
         places = sorted(chance.sample(range(1, len(items)), chance.randint(1, len(items) - 1)))
         return [items[a:b] for a, b in zip([0, *places], [*places, len(items)], strict=True)]
-
-    def pop(self, heap: list[EntryT], receiver: Callable[[EntryT], Hashable]) -> list[EntryT]:
-        """Take the earliest entry from `heap` (its instant stands first), and those that are read with it."""
-        together = [heappop(heap)]
-        if self._chance is not None:
-            while heap and heap[0][0] == together[0][0] and receiver(heap[0]) == receiver(together[0]):
-                if self._chance.random() > _WHOLE:
-                    break
-                together.append(heappop(heap))
-        return together
 
 
 class Ending:

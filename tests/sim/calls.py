@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from random import Random
 
 from interop.network_model import NetworkModel
 from stack.core.machine import Address
@@ -13,15 +12,12 @@ from stack.dtls import Certificate
 from stack.sdp import SessionDescription, Setup, accept_answer, create_offer, negotiate
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig
+from tests.sim.clock import START
+from tests.sim.entropy import entropy
 from tests.sim.network import Host
 from tests.sim.pair import LEFT, RIGHT, MachinePair
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def entropy(seed: int | str) -> Callable[[int], bytes]:
-    """Random bytes from a seed."""
-    return Random(seed).randbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +71,22 @@ class CallPair(MachinePair[Conversation, Conversation]):
         server: ConversationConfig | None = None,
     ) -> None:
         sides = sides or agree(seed)
-        start = 1000.0
         left = Conversation(
             sides.client,
             sides.client_certificate,
             client or ConversationConfig(),
             entropy(f"left{seed}"),
-            start,
+            START,
         )
         right = Conversation(
             sides.server,
             sides.server_certificate,
             server or ConversationConfig(),
             entropy(f"right{seed}"),
-            start,
+            START,
         )
-        super().__init__(left, right, model, seed=seed)
-        self.left.pump()
-        self.right.pump()
+        super().__init__(left, right, model, seed=seed, keep_sent=False)
+        self.pump()
 
     @property
     def hosts(self) -> tuple[Host[Conversation], Host[Conversation]]:
@@ -100,4 +94,4 @@ class CallPair(MachinePair[Conversation, Conversation]):
         return self.left, self.right
 
 
-__all__ = ["CallPair", "Sides", "agree", "entropy"]
+__all__ = ["CallPair", "Sides", "agree"]

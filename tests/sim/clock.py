@@ -1,4 +1,4 @@
-"""A clock that stands still until the test moves it, and a list of what is to happen when."""
+"""A clock that stands still until it is moved, and a list of what is to happen when."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from stack.core.machine import Instant
 
 Action = Callable[[], None]
 
+START: Instant = 1000.0
+"""When every simulation begins: not at 0, because code that takes 0 for "never" should be found out."""
+
 
 class VirtualClock:
-    """Time as a number; it never goes back.
-
-    It does not start at 0, because code that takes 0 for "never" should be found out.
-    """
+    """Time as a number; it never goes back."""
 
     __slots__ = ("_now",)
 
-    def __init__(self, start: Instant = 1000.0) -> None:
+    def __init__(self, start: Instant = START) -> None:
         self._now = start
 
     @property

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from interop.network_model import Link, NetworkModel
 from stack.core.machine import Address, Instant, Machine, Path
@@ -24,13 +24,24 @@ from tests.sim.clock import Agenda, VirtualClock
 EventT = TypeVar("EventT")
 MachineT = TypeVar("MachineT", bound=Machine[Any])
 
+Filter: TypeAlias = "Callable[[Host[Any], bytes, Path], bytes | None]"
+"""Is shown every datagram that a host sends; returns what travels on in its place, None if nothing does."""
+
 MAX_STEPS_AT_ONE_INSTANT = 10_000
 """A network that takes more steps than this without any time passing is going round in circles."""
 
 
+class Sent(NamedTuple):
+    """A datagram that a host has sent, and when."""
+
+    at: Instant
+    data: bytes
+    path: Path
+
+
 @dataclass(slots=True)
 class Host(Generic[MachineT]):
-    """A machine with its addresses, everything it reported and when."""
+    """A machine with its addresses, everything it reported and when, and everything it sent."""
 
     name: str
     machine: MachineT
@@ -40,7 +51,7 @@ class Host(Generic[MachineT]):
     times: list[Instant] = field(default_factory=list)
     react: Callable[[Any, Instant], None] | None = None
     trace: PacketTrace | None = None
-    sent: int = 0
+    sent: list[Sent] = field(default_factory=list)
     received: int = 0
     ending: Ending = field(init=False)
 
@@ -98,12 +109,13 @@ class Host(Generic[MachineT]):
         while fresh:
             fresh = False
             for transmit in self.machine.drain_transmits():
-                self.sent += 1
+                if self.network.keep_sent:
+                    self.sent.append(Sent(now, transmit.data, transmit.path))
                 if self.trace is not None:
                     self.trace.datagram(Direction.OUT, transmit.data, transmit.path, now)
                 self.network.carry(self, transmit.data, transmit.path)
             for event in self.machine.drain_events():
-                fresh = True  # what reacts may have commanded something
+                fresh = True  # the reaction may have commanded something
                 self.ending.check(event)
                 self.events.append(event)
                 self.times.append(now)
@@ -130,11 +142,21 @@ class Network:
     """Hosts, the links between them, and time.
 
     `lateness` is how long after its deadline a machine is woken, as by an event loop that has other things to do.
+    Without `keep_sent` no host remembers what it sent: for calls of many minutes.
     """
 
-    def __init__(self, seed: int = 0, model: NetworkModel | None = None, *, lateness: float = 0.0) -> None:
+    def __init__(
+        self,
+        seed: int | str = 0,
+        model: NetworkModel | None = None,
+        *,
+        lateness: float = 0.0,
+        keep_sent: bool = True,
+    ) -> None:
         self.clock = VirtualClock()
         self.counters: Counter[str] = Counter()
+        self.keep_sent = keep_sent
+        self.filter: Filter | None = None
         self._seed = seed
         self._default = NetworkModel() if model is None else model
         self._lateness = lateness
@@ -181,6 +203,11 @@ class Network:
             self._models[a.name, b.name] = model
             self._links.pop((a.name, b.name), None)
 
+    def set_default(self, model: NetworkModel) -> None:
+        """Say what the network is like from now on between hosts for which `link` has said nothing."""
+        self._default = model
+        self._links = {ends: link for ends, link in self._links.items() if ends in self._models}
+
     def rebind(self, inside: Address, outside: Address) -> None:
         """Put a NAT before `inside`, or have it choose a new mapping: others see `outside` from now on.
 
@@ -198,6 +225,12 @@ class Network:
         """Take a datagram from a host and have it arrive as its link says."""
         if self._owners.get(path.local) is not sender:
             raise ContractViolation(f"{sender.name} sends from {path.local}, which is not its address")
+        if self.filter is not None:
+            passed = self.filter(sender, data, path)
+            if passed is None:
+                self.counters["filtered"] += 1
+                return
+            data = passed
         source = self._outside.get(path.local, path.local)
         inside = self._inside.get(path.remote, path.remote)
         receiver = self._owners.get(inside)

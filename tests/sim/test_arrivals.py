@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heapify
 
 from interop.network_model import Jitter, NetworkModel
 from stack.core.machine import Path
@@ -51,16 +50,26 @@ def test_both_ways_carry_the_same() -> None:
 
 
 def test_what_is_read_together_belongs_to_one_receiver() -> None:
+    elsewhere = RIGHT._replace(port=2001)
+    with in_batches(True):
+        network = Network(3, NetworkModel(delay=0.05))
+    left = network.attach("left", Echo(), LEFT)
+    one, other = network.attach("one", Counting(), RIGHT), network.attach("other", Counting(), elsewhere)
+
+    def say_eight(machine: Echo, now: float) -> None:
+        for number in range(8):
+            machine.say(bytes((number,)), Path(LEFT, RIGHT if number < 4 else elsewhere))
+
+    for turn in range(50):
+        network.after(turn, lambda: left.command(say_eight))
+    network.run(60)
+    for host, numbers in ((one, range(4)), (other, range(4, 8))):
+        assert {data[0] for batch in host.machine.batches for data in batch} == set(numbers)
+        assert {len(batch) for batch in host.machine.batches} == {1, 2, 3, 4}
+
+
+def test_how_a_reading_is_cut() -> None:
     with in_batches(True):
         arrivals = Arrivals("together")
-    sizes = set()
-    for _ in range(50):
-        heap = [(1.0, number, "left" if number < 4 else "right") for number in range(8)]
-        heapify(heap)
-        while heap:
-            together = arrivals.pop(heap, lambda entry: entry[2])
-            assert len({entry[2] for entry in together}) == 1
-            sizes.add(len(together))
-    assert sizes == {1, 2, 3, 4}
     assert {len(batch) for _ in range(50) for batch in arrivals.cut(range(5))} == {1, 2, 3, 4, 5}
     assert [list(batch) for batch in Arrivals("alone").cut(range(3))] == [[0], [1], [2]]

@@ -146,7 +146,7 @@ class TestTime:
         pair.command(pair.left, lambda tunnel, now: tunnel.send(1, now))
         assert not pair.run(1.0, lambda: bool(pair.right.events))
         assert pair.now == start + 1.0
-        assert pair.left.sent == 5, "at 0, 0.2, 0.4, 0.6 and 0.8 seconds"
+        assert len(pair.left.sent) == 5, "at 0, 0.2, 0.4, 0.6 and 0.8 seconds"
         assert pair.network.counters["lost"] == 5
         assert pair.network.statistics(pair.left, pair.right) == {"offered": 5, "lost": 5}
         with pytest.raises(LookupError):
@@ -156,7 +156,7 @@ class TestTime:
         pair = TunnelPair(Courier(), Courier(), NetworkModel(loss=1.0), lateness=0.3)
         pair.command(pair.left, lambda tunnel, now: tunnel.send(1, now))
         pair.run(0.9)
-        assert pair.left.sent == 2, "at 0 and 0.5 seconds"
+        assert len(pair.left.sent) == 2, "at 0 and 0.5 seconds"
 
     def test_a_network_that_changes(self) -> None:
         pair = TunnelPair(Courier(), Courier(), NetworkModel(loss=1.0))
@@ -223,7 +223,7 @@ class TestAddresses:
         assert {path.local for path in server.events} == {ELSEWHERE}
         assert all(len(client.events) == 1 for client in clients)
 
-    def test_nobody_there(self) -> None:
+    def test_an_address_without_a_host(self) -> None:
         pair = MachinePair(Echo(), Echo(), NetworkModel(delay=0.1))
         pair.left.command(lambda machine, now: machine.say(b"?", Path(LEFT, ELSEWHERE)))
         pair.left.command(lambda machine, now: machine.say(b"?", Path(LEFT, RIGHT)))
@@ -310,3 +310,20 @@ def test_a_machine_keeps_to_its_own_addresses() -> None:
     left: Host[Any] = pair.left
     with pytest.raises(ContractViolation, match="not its address"):
         left.command(lambda machine, now: machine.say(b"?", Path(ELSEWHERE, RIGHT)))
+
+
+def test_a_filter_sees_every_datagram_and_may_change_or_keep_it() -> None:
+    pair: MachinePair[Any, Any] = MachinePair(Echo(), Echo())
+    seen: list[tuple[str, bytes]] = []
+
+    def filter(sender: Host[Any], data: bytes, path: Path) -> bytes | None:
+        seen.append((sender.name, data))
+        return None if sender is pair.right else data + b" changed"
+
+    pair.network.filter = filter
+    pair.left.command(lambda machine, now: machine.say(b"?", Path(LEFT, RIGHT)))
+    pair.run(1)
+    assert seen == [("left", b"?"), ("right", b"! changed")]
+    assert [sent.data for sent in pair.left.sent] == [b"?"]
+    assert pair.network.counters["filtered"] == 1
+    assert not pair.left.events

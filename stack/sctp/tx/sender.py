@@ -202,13 +202,15 @@ class Sender:
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due; the association flushes afterwards."""
-        for timer in self.timers.pop_due(now):
-            if timer is SenderTimer.T3_RTX:
-                self._handle_t3(now)
-            elif timer is SenderTimer.TAIL_PROBE:
-                self._send_tail_probe(now)
-            else:
-                self._detect_losses(now)
+        self.timers.fire(now, self._handle_timer)
+
+    def _handle_timer(self, timer: SenderTimer, now: Instant) -> None:
+        if timer is SenderTimer.T3_RTX:
+            self._handle_t3(now)
+        elif timer is SenderTimer.TAIL_PROBE:
+            self._send_tail_probe(now)
+        else:
+            self._detect_losses(now)
 
     # --- sending -------------------------------------------------------------------------------------------
 

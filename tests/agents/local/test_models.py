@@ -78,6 +78,7 @@ async def test_an_answer_that_a_person_would_accept(worker):
     assert all(200 < piece.milliseconds < 20_000 for piece in said)
 
 
+@pytest.mark.real_clock
 async def test_a_call(worker):
     """Asked in speech, answered in speech."""
     question = await spoken(worker, "What is the capital of France?")

@@ -1,0 +1,76 @@
+"""A table's figures as bars, in SVG: no library is needed for that, and a browser shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from bench.report import Cell, Table
+
+WIDTH, LEFT, RIGHT = 760, 230, 70
+BAR, GAP, GROUP_GAP, TOP = 16, 4, 14, 44
+COLOURS = ("#2b6cb0", "#90b4d6", "#c05621", "#2f855a", "#9ae6b4", "#805ad5")
+
+
+@dataclass(frozen=True)
+class _Bar:
+    group: str
+    who: str
+    value: float
+    least: float
+    most: float
+
+
+def svg(table: Table) -> str:
+    """Return the chart that a table names; raises `ValueError` for a table without one, or without figures."""
+    chart = table.chart
+    if chart is None:
+        raise ValueError(f"{table.title!r} has no chart")
+    place = {name: number for number, name in enumerate(table.columns)}
+    bars = [_bar(row, place, chart.groups, chart.value, chart.spread) for row in table.rows]
+    if not bars:
+        raise ValueError(f"{table.title!r} has no rows")
+    scale = (WIDTH - LEFT - RIGHT) / (max(bar.most for bar in bars) or 1.0)
+    colours = {who: COLOURS[k % len(COLOURS)] for k, who in enumerate(dict.fromkeys(bar.who for bar in bars))}
+    parts, y, group = [], float(TOP), None
+    for bar in bars:
+        if bar.group != group:
+            y += GROUP_GAP if group is not None else 0
+            parts.append(f'<text x="8" y="{y + 12:.0f}" font-weight="bold">{escape(bar.group)}</text>')
+            group = bar.group
+        parts.append(_draw(bar, y, scale, colours[bar.who]))
+        y += BAR + GAP
+    head = f'<text x="8" y="20" font-weight="bold" font-size="14">{escape(table.title)}</text>'
+    size = f'width="{WIDTH}" height="{y + GAP:.0f}" viewBox="0 0 {WIDTH} {y + GAP:.0f}"'
+    style = 'font-family="sans-serif" font-size="12"'
+    body = "\n".join(parts)
+    ground = '<rect width="100%" height="100%" fill="white"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n{ground}\n{head}\n{body}\n</svg>\n'
+
+
+def _bar(
+    row: Sequence[Cell], place: dict[str, int], groups: Sequence[str], value: str, spread: tuple[str, str] | None
+) -> _Bar:
+    middle = _number(row[place[value]])
+    least, most = (_number(row[place[name]]) for name in spread) if spread else (middle, middle)
+    group = ", ".join(f"{name} {row[place[name]]}" for name in groups)
+    return _Bar(group, str(row[place["who"]]), middle, least, most)
+
+
+def _number(cell: Cell) -> float:
+    if not isinstance(cell, int | float):
+        raise ValueError(f"{cell!r} is not a number")
+    return float(cell)
+
+
+def _draw(bar: _Bar, y: float, scale: float, colour: str) -> str:
+    middle, end = y + BAR / 2, LEFT + bar.value * scale
+    most = LEFT + bar.most * scale
+    shown = f"{bar.value:,.0f}" if bar.value >= 100 else f"{bar.value:.3g}"
+    return (
+        f'<text x="{LEFT - 8}" y="{y + 12:.0f}" text-anchor="end">{escape(bar.who)}</text>'
+        f'<rect x="{LEFT}" y="{y:.0f}" width="{end - LEFT:.1f}" height="{BAR}" fill="{colour}"/>'
+        f'<path d="M{LEFT + bar.least * scale:.1f} {middle:.0f}H{most:.1f}" stroke="#222"/>'
+        f'<text x="{max(end, most) + 6:.0f}" y="{y + 12:.0f}">{shown}</text>'
+    )

@@ -1,0 +1,177 @@
+"""Ours as a server: `python -m bench.servers.ours MODE [--checkout DIR]`.
+
+Modes: `packets` (an endpoint whose sessions send back the RTP payloads that they receive, without a codec, on a
+media thread as in `Host`), and programs on the whole stack: `echo` (`stack.agents.echo`), `speaking` (it always
+speaks), `listening` (it always speaks, and hears utterances).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from bench.servers._common import Companion, announce, arguments, read_sound, serve_offers
+
+MODES = ("packets", "echo", "speaking", "listening")
+FRAME_TICKS = 960
+CHUNK = 0.2
+"""Seconds of sound in each write of a program that speaks."""
+
+
+class PacketEcho:
+    """A hosted machine around a session: each RTP payload that arrives leaves again at once."""
+
+    def __init__(self, session: Any) -> None:
+        import stack.session
+        from stack.rtp import PacketReceived
+        from stack.session import Connected, Ended
+
+        self._session = session
+        self._packet, self._kept = PacketReceived, (Connected, Ended)
+        self._frame: Any = getattr(stack.session, "ScheduledFrame", None)
+        self._events: list[Any] = []
+        self._number = 0
+        self._wraps = hasattr(session, "send_media")  # a checkout from before the media plane
+        self.drain_transmits = session.drain_transmits
+        self.drain_routes = session.drain_routes
+        self.poll_timeout = session.poll_timeout
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Any]], now: float) -> None:
+        self._session.handle_datagrams(batch, now)
+        self._return(now)
+
+    def handle_timeout(self, now: float) -> None:
+        self._session.handle_timeout(now)
+        self._return(now)
+
+    def drain_events(self) -> Sequence[Any]:
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def is_finished(self) -> bool:
+        return bool(self._session.is_finished) and not self._events
+
+    def _return(self, now: float) -> None:
+        for event in self._session.drain_events():
+            if isinstance(event, self._packet):
+                if event.payload:
+                    self._send(event.payload, now)
+            elif self._wraps and hasattr(event, "event"):
+                if isinstance(event.event, self._packet) and event.event.payload:
+                    self._session.send_media(event.event.payload, FRAME_TICKS, now)
+            elif isinstance(event, self._kept):
+                self._events.append(event)
+
+    def _send(self, payload: bytes, now: float) -> None:
+        number = self._number
+        self._number += 1
+        self._session.schedule(self._frame(number, payload, FRAME_TICKS, number * FRAME_TICKS, now), now)
+
+
+async def packets() -> None:
+    """Serve sessions without a codec."""
+    from stack.aio.driver import Driver, MediaThread
+    from stack.aio.udp import bind_all
+    from stack.dtls import Certificate
+    from stack.sdp import SessionDescription, Setup, negotiate
+    from stack.server import Endpoint
+    from stack.session import LocalWishes, Session, SessionParameters, make_local_parameters
+
+    certificate = Certificate.generate(os.urandom, datetime.now(UTC))
+    sockets = bind_all(["127.0.0.1"], 0)
+    endpoint: Any = Endpoint(max_sessions=10_000)
+    adding_names = "name" in inspect.signature(Endpoint.add).parameters
+    media = MediaThread()
+    driver = await media.run(lambda: Driver(endpoint, sockets, lambda events: None))
+
+    async def accept(offer: str) -> str:
+        wishes = LocalWishes(ice_lite=True, setup=Setup.PASSIVE)
+        local = make_local_parameters(os.urandom, certificate, sockets.addresses, wishes)
+        negotiation = negotiate(SessionDescription.parse(offer), local)
+        parameters = SessionParameters(local, negotiation)
+
+        def host() -> None:
+            now = driver.now()
+            session = Session(parameters, certificate, os.urandom, now, wall_clock=time.time() - now)
+            ufrag = local.ice_ufrag
+            names = (ufrag, PacketEcho(session), ufrag) if adding_names else (ufrag, PacketEcho(session))
+            endpoint.add(*names)
+            driver.pump()
+
+        await media.run(host)
+        return negotiation.answer.serialize()
+
+    await serve_offers(accept)
+
+
+async def programs(mode: str, sound: str | None, complexity: int, companion: Companion) -> None:
+    """Serve a program on the whole stack."""
+    import stack.signaling
+    from stack.agents.echo import echo
+    from stack.aio import HostConfig
+    from stack.signaling import ServeConfig, serving
+    from stack.voice.config import ConversationConfig
+    from stack.voice.turns import TurnSettings
+
+    samples, rate = read_sound(sound) if sound is not None else (np.zeros(0, np.int16), 0)
+    begun = 0
+
+    async def speak(call: Any, place: int) -> None:
+        size = int(rate * CHUNK)
+        await call.wait_connected()
+        due = asyncio.get_running_loop().time()
+        call.speaker.write(samples[place : place + size], rate)  # one chunk ahead of time
+        while not call.ended:
+            place = (place + size) % (len(samples) - size)
+            call.speaker.write(samples[place : place + size], rate)
+            due += CHUNK
+            await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
+
+    async def program(call: Any) -> None:
+        nonlocal begun
+        begun += 1
+        companion.begin()
+        if mode == "echo":
+            await echo(call)
+            return
+        speaking = asyncio.create_task(speak(call, begun * 7919 % (len(samples) // 2)))
+        try:
+            if mode == "listening":
+                async for _ in call.utterances():
+                    pass
+            await call.wait_ended()
+        finally:
+            speaking.cancel()
+
+    turns = TurnSettings(create_response=False, interrupt_response=False)
+    conversation = ConversationConfig(complexity=complexity, turns=turns)
+    media = HostConfig(host="127.0.0.1", udp_port=0, max_calls=5000, conversation=conversation)
+    name = "signaling" if hasattr(stack.signaling, "SignalingConfig") else "door"  # an older checkout's
+    limits: Any = getattr(stack.signaling, "SignalingConfig" if name == "signaling" else "DoorConfig")
+    unlimited = {name: limits(offers_per_second=1e6, offers_per_client=1e6, calls_per_client=100_000)}
+    async with serving(program, ServeConfig(port=0, media=media, **unlimited)) as server:
+        announce(server.http_port)
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    chosen = arguments(MODES, checkout=True)
+    if chosen.checkout is not None:
+        sys.path.insert(0, chosen.checkout)
+    if chosen.mode == "packets":
+        asyncio.run(packets())
+    else:
+        asyncio.run(programs(chosen.mode, chosen.sound, chosen.complexity, Companion(chosen.beside)))
+
+
+if __name__ == "__main__":
+    main()
