@@ -56,7 +56,7 @@ from stack.ice.piggyback import Piggyback
 from stack.stun import ErrorNumber, Message, MessageClass
 
 REMOTE_CANDIDATE_UNUSED = declare(
-    "ice", "remote_candidate_unused", "Candidates of the peer that a lite agent needs not: it sends no checks"
+    "ice", "remote_candidate_unused", "Candidates of the peer that a lite agent does not need: it sends no checks"
 )
 PATH_FORGOTTEN = declare(
     "ice", "path_forgotten", "Proven paths that were forgotten for newer ones: there is a bound"

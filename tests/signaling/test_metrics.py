@@ -111,7 +111,7 @@ async def test_every_counter_is_shown_while_the_call_is_up_and_after_it(tmp_path
             "sdp",
         }
 
-        recorded = count({"recorder": (recording.counters,)})
+        recorded = count({"recorder": (recording._recorder.counters,)})
         expected |= recorded
         assert {name.partition(".")[0] for name in expected} == set(OWNERS)
         placed.call.hang_up()
