@@ -292,8 +292,9 @@ class Host:
         return await self._media.thread.run(add_up)
 
     def _conversations(self) -> list[Conversation]:
-        hosted = list(self._media.calls.values())
-        return [each.conversation for each in hosted if each.conversation is not None]
+        hosted = dict(self._media.calls)
+        hosted |= self._media.closing
+        return [each.conversation for each in hosted.values() if each.conversation is not None]
 
     async def stop(self) -> None:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""

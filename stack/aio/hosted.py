@@ -66,6 +66,8 @@ class MediaSide:
         self.thread = MediaThread()
         self.calls: dict[str, HostedCall] = {}
         """By id; belongs to the program's loop."""
+        self.closing: dict[str, HostedCall] = {}
+        """Those whose conversation is just being forgotten."""
         self._loop = asyncio.get_running_loop()
         self.counters = Counters()
         """What was counted on the program's loop."""
@@ -185,10 +187,12 @@ class HostedCall:
             if conversation is not None and account is not None:
                 account(conversation, self._media.driver.now())
 
+        self._media.closing[self.id] = self  # before it leaves the other: it is never in neither
+        self._media.calls.pop(self.id, None)
         try:
             await self._media.thread.run(forget)
         finally:
-            self._media.calls.pop(self.id, None)
+            self._media.closing.pop(self.id, None)
 
     def submit(self, command: Command[object]) -> None:
         """Have a command carried out soon; nothing happens once the call is closed."""
