@@ -7,7 +7,7 @@ JOBS ?= auto
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local serve test test-slow peers lint format bench diagrams clean
+.PHONY: help setup local serve test test-slow peers lint format bench diagrams counters clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench: $(VENV)/.ready ## compare with others: make bench ARGS=--list
 
 diagrams: $(VENV)/.ready ## draw docs/state-diagrams.md from the transition tables of the code
 	@$(BIN)/python -m tools.state_diagrams
+
+counters: $(VENV)/.ready ## write docs/counters.md from the declarations of the code
+	@$(BIN)/python -m tools.counters
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

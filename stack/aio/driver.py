@@ -19,15 +19,29 @@ from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
 
 from stack.aio.udp import UdpSocket, UdpSockets
+from stack.core.counters import CounterName, Counters, declare
 from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Path, Transmit
-from stack.core.trace import Counters, Direction, PacketTrace
+from stack.core.trace import Direction, PacketTrace
 
 EventT = TypeVar("EventT")
 EventT_co = TypeVar("EventT_co", covariant=True)
 ResultT = TypeVar("ResultT")
 
 log = logging.getLogger("stack.aio")
+
+FAULT_RECEIVE = declare("driver", "fault_receive", "Exceptions survived while reading a socket")
+FAULT_HANDLE_TIMEOUT = declare("driver", "fault_handle_timeout", "Exceptions survived while waking the hub")
+FAULT_PUMP = declare("driver", "fault_pump", "Exceptions survived while pumping the hub")
+FAULT_SEND = declare("driver", "fault_send", "Exceptions survived while sending datagrams")
+FAULT_REPORT = declare("driver", "fault_report", "Exceptions survived while handing events on")
+FAULT_ARM = declare("driver", "fault_arm", "Exceptions survived while setting the timer")
+FAULT_TRACE = declare(
+    "driver",
+    "fault_trace",
+    "Exceptions survived while showing datagrams to the trace, which is then not asked again",
+)
+FAULT_COMMAND = declare("driver", "fault_command", "Exceptions survived while carrying out a command")
 
 
 class Hub(Protocol[EventT_co]):
@@ -83,18 +97,18 @@ class Driver(Generic[EventT]):
 
     def pump(self) -> None:
         """Move everything that the hub has to send and to say, and arm the timer for its next deadline."""
-        self._try("pump", self.hub.pump)
-        self._try("send", self._send)
-        self._try("report", self._report)
-        self._try("arm", self._arm_next)
+        self._try(FAULT_PUMP, self.hub.pump)
+        self._try(FAULT_SEND, self._send)
+        self._try(FAULT_REPORT, self._report)
+        self._try(FAULT_ARM, self._arm_next)
         for fault in (*self.hub.drain_faults(), *self._faults.drain()):
             log.error("a bug was survived while doing %s", fault.doing, exc_info=fault.error)
 
-    def _try(self, doing: str, action: Callable[[], None]) -> None:
+    def _try(self, counter: CounterName, action: Callable[[], None]) -> None:
         try:
             action()
         except Exception as error:
-            self._faults.note(doing, error, self._loop.time())
+            self._faults.note(counter, error, self._loop.time())
 
     def _send(self) -> None:
         transmits = self.hub.drain_transmits()
@@ -120,7 +134,7 @@ class Driver(Generic[EventT]):
                 self._trace.datagram(direction, data, path, now)
         except Exception as error:
             self._trace = None
-            self._faults.note("trace", error, now)
+            self._faults.note(FAULT_TRACE, error, now)
 
     def close(self) -> None:
         """Stop reading and close the sockets."""
@@ -131,7 +145,7 @@ class Driver(Generic[EventT]):
         self.sockets.close()
 
     def _readable(self, udp: UdpSocket) -> None:
-        self._try("receive", lambda: self._receive(udp))
+        self._try(FAULT_RECEIVE, lambda: self._receive(udp))
         self.pump()
 
     def _receive(self, udp: UdpSocket) -> None:
@@ -149,7 +163,7 @@ class Driver(Generic[EventT]):
 
     def _due(self) -> None:
         self._timer = self._armed = None
-        self._try("handle_timeout", lambda: self.hub.handle_timeout(self._loop.time()))
+        self._try(FAULT_HANDLE_TIMEOUT, lambda: self.hub.handle_timeout(self._loop.time()))
         self.pump()
 
 
@@ -160,7 +174,8 @@ class MediaThread:
         self._loop = asyncio.new_event_loop()
         self._commands: deque[Callable[[], None]] = deque()
         self._scheduled = False
-        self._faults = Faults(Counters())
+        self.counters = Counters()
+        self._faults = Faults(self.counters)
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -217,6 +232,6 @@ class MediaThread:
             try:
                 command()
             except Exception as error:  # one call's command may not take the others down
-                self._faults.note("command", error, self._loop.time())
+                self._faults.note(FAULT_COMMAND, error, self._loop.time())
         for fault in self._faults.drain():
             log.error("a command to the media thread failed", exc_info=fault.error)

@@ -26,18 +26,24 @@ from stack.aio.tracing import CallSpans
 from stack.aio.udp import bind_all, local_addresses
 from stack.audio import Lateness
 from stack.audio.wav import FilePath
+from stack.core.counters import Counters, declare, declare_each
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Address, Instant
-from stack.core.trace import Counters, PacketTrace
+from stack.core.trace import PacketTrace
 from stack.dtls import Certificate
 from stack.ice import IceCredentials
 from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate, renegotiate, restarts_ice
 from stack.server import Endpoint
-from stack.session import LocalWishes, SessionParameters, make_local_parameters
+from stack.session import EndReason, LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.commands import AddRemoteCandidates, GetParameters, Renegotiate, RestartIce
 from stack.voice.config import offered_codecs, prepare
 from stack.voice.conversation import Command, Conversation, ConversationConfig, ConversationEvent
+from stack.voice.statistics import CallTotals
 from stack.voice.turns import TurnMode, TurnSettings
+
+ENDED = declare_each("host", "ended", EndReason, "Calls that are over: {}")
+RECORDING_FAILED = declare("host", "recording_failed", "Recordings that could not be written to their end")
+PROGRAM_FAILED = declare("host", "program_failed", "Programs that raised: each ended its own call")
 
 log = logging.getLogger("stack.calls")
 
@@ -106,7 +112,8 @@ class Host:
         self._prepare: Callable[[], object] | None = getattr(program, "prepare", None)
         self._trace = trace
         self._tasks: set[asyncio.Task[None]] = set()
-        self._packets = Counters()
+        self._ended_calls = Counters()  # what calls that are over have counted; belongs to the media side
+        self._ended_totals = CallTotals()
         self._lateness = Lateness()
         self._certificate = Certificate.generate(os.urandom, datetime.now(UTC))
         self._closing = False
@@ -247,13 +254,29 @@ class Host:
         """Return how many RTP packets were received and sent, by calls that are over and by those that are not."""
 
         def count() -> Mapping[str, int]:
-            total = Counters()
-            total.merge(self._packets)
-            for conversation in self._conversations():
-                _count_packets(conversation, total, self._media.driver.now())
-            return {"received": total["received"], "sent": total["sent"]}
+            now = self._media.driver.now()
+            total = sum((each.stats(now).totals for each in self._conversations()), self._ended_totals)
+            return {"received": total.packets_received, "sent": total.packets_sent}
 
         return await self._media.thread.run(count)
+
+    async def all_counters(self) -> Mapping[str, int]:
+        """Return everything that was counted since the start: by calls, over or not, by the port, and by the host.
+
+        The names are those of `docs/counters.md`.
+        """
+
+        def add_up() -> Counters:
+            total = self._media.all_counters()
+            total.merge(self._ended_calls)
+            for conversation in self._conversations():
+                total.merge(conversation.all_counters())
+            return total
+
+        total = await self._media.thread.run(add_up)
+        total.merge(self._media.counters)
+        total.merge(self.counters)
+        return total.snapshot()
 
     async def frame_lateness(self) -> Lateness:
         """Return how late frames left, in calls that are over and in those that are not."""
@@ -269,8 +292,9 @@ class Host:
         return await self._media.thread.run(add_up)
 
     def _conversations(self) -> list[Conversation]:
-        hosted = list(self._media.calls.values())
-        return [each.conversation for each in hosted if each.conversation is not None]
+        hosted = dict(self._media.calls)
+        hosted |= self._media.closing
+        return [each.conversation for each in hosted.values() if each.conversation is not None]
 
     async def stop(self) -> None:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""
@@ -311,7 +335,7 @@ class Host:
                 call.hang_up()
             end = await ended
             log.info("call %s ended: %s%s", call.id, end.reason.value, f" ({end.detail})" if end.detail else "")
-            self.counters.add(f"ended_{end.reason.name.lower()}")
+            self.counters.add(ENDED[end.reason])
             await self._forget(hosted)
             if call.recording is not None:
                 await self._finish_recording(call.recording)
@@ -320,8 +344,9 @@ class Host:
         """Give the disk some time, so that a process which ends leaves whole files."""
         try:
             await asyncio.wait_for(recording.wait_finished(), END_GRACE)
+            self.counters.merge(recording.counters)
         except (LocalError, TimeoutError):
-            self.counters.add("recording_failed")
+            self.counters.add(RECORDING_FAILED)
 
     async def _program_of(self, call: Call, spans: CallSpans | None) -> None:
         try:
@@ -332,20 +357,16 @@ class Host:
         except Exception:
             # A program that raises ends its own call and nothing else.
             log.exception("the program of call %s failed", call.id)
-            self.counters.add("program_failed")
+            self.counters.add(PROGRAM_FAILED)
 
     async def _forget(self, hosted: HostedCall) -> None:
-        conversation = await hosted.close()
-        if conversation is not None:
-            _count_packets(conversation, self._packets, self._media.driver.now())
+        def account(conversation: Conversation, now: Instant) -> None:
+            self._ended_totals += conversation.stats(now).totals
+            self._ended_calls.merge(conversation.all_counters())
             if conversation.lateness is not None:
                 self._lateness.merge(conversation.lateness)
 
-
-def _count_packets(conversation: Conversation, total: Counters, now: Instant) -> None:
-    totals = conversation.stats(now).totals
-    total.add("received", totals.packets_received)
-    total.add("sent", totals.packets_sent)
+        await hosted.close(account)
 
 
 def _suited(config: HostConfig, turns: TurnSettings | None) -> HostConfig:

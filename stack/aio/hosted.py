@@ -22,9 +22,10 @@ from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
 from stack.aio.driver import Driver, Hub, MediaThread
 from stack.aio.udp import UdpSockets
+from stack.core.counters import Counters, declare
 from stack.core.faults import Faults
 from stack.core.machine import Instant
-from stack.core.trace import Counters, PacketTrace
+from stack.core.trace import PacketTrace
 from stack.dtls import Certificate
 from stack.server import Solo
 from stack.session import SessionParameters
@@ -35,6 +36,8 @@ from stack.voice.events import ConversationEvent
 from stack.voice.statistics import CallStatistics
 
 log = logging.getLogger("stack.calls")
+
+FAULT_DELIVER = declare("host", "fault_deliver", "Exceptions survived while handing an event to a call")
 
 ResultT = TypeVar("ResultT")
 
@@ -50,6 +53,8 @@ def new_call_id() -> str:
 class CallHub(Hub[ConversationEvent], Protocol):
     """A hub that is told which call was given a command."""
 
+    counters: Counters
+
     def touch(self, name: str) -> None:
         """Say that a command was given to a hosted machine, so that the next `pump` looks at it."""
 
@@ -61,8 +66,12 @@ class MediaSide:
         self.thread = MediaThread()
         self.calls: dict[str, HostedCall] = {}
         """By id; belongs to the program's loop."""
+        self.closing: dict[str, HostedCall] = {}
+        """Those whose conversation is just being forgotten."""
         self._loop = asyncio.get_running_loop()
-        self._faults = Faults(Counters())
+        self.counters = Counters()
+        """What was counted on the program's loop."""
+        self._faults = Faults(self.counters)
 
     async def start(self, make_hub: Callable[[], CallHub], sockets: UdpSockets, trace: PacketTrace | None) -> None:
         """Begin to carry datagrams to the hub that `make_hub` makes on the media thread."""
@@ -73,6 +82,14 @@ class MediaSide:
             self.driver.pump()
 
         await self.thread.run(begin)
+
+    def all_counters(self) -> Counters:
+        """Return the counters of the hub, the driver, its thread and the sockets; to be called on the thread."""
+        total = Counters()
+        sockets = self.driver.sockets
+        for counters in (each.counters for each in (self.hub, self.driver, self.thread, sockets, *sockets)):
+            total.merge(counters)
+        return total
 
     async def stop(self) -> None:
         """Stop reading, close the sockets and end the thread."""
@@ -94,7 +111,7 @@ class MediaSide:
             try:
                 hosted.call.deliver(event)
             except Exception as error:  # the events of other calls are behind it
-                self._faults.note("deliver", error, time.monotonic())
+                self._faults.note(FAULT_DELIVER, error, time.monotonic())
         for fault in self._faults.drain():
             log.error("a bug was survived while doing %s", fault.doing, exc_info=fault.error)
 
@@ -159,15 +176,23 @@ class HostedCall:
             wall_clock=time.time() - now,
         )
 
-    async def close(self) -> Conversation | None:
-        """Forget the conversation, which is over; return it. Its events reach the call no more."""
-        self._media.calls.pop(self.id, None)
+    async def close(self, account: Callable[[Conversation, Instant], None] | None = None) -> None:
+        """Forget the conversation, which is over; its events reach the call no more.
 
-        def forget() -> Conversation | None:
+        `account` is called with it on the media side, so that no sum over all calls is without it for a moment.
+        """
+
+        def forget() -> None:
             conversation, self.conversation = self.conversation, None
-            return conversation
+            if conversation is not None and account is not None:
+                account(conversation, self._media.driver.now())
 
-        return await self._media.thread.run(forget)
+        self._media.closing[self.id] = self  # before it leaves the other: it is never in neither
+        self._media.calls.pop(self.id, None)
+        try:
+            await self._media.thread.run(forget)
+        finally:
+            self._media.closing.pop(self.id, None)
 
     def submit(self, command: Command[object]) -> None:
         """Have a command carried out soon; nothing happens once the call is closed."""

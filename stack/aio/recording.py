@@ -25,6 +25,7 @@ from weakref import WeakValueDictionary
 
 from stack.audio import Samples
 from stack.audio.wav import FilePath
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Instant
 from stack.core.values import Value
@@ -33,6 +34,11 @@ from stack.voice.audio_sender import SpokenFrame
 from stack.voice.conversation import Conversation
 from stack.voice.events import ConversationEvent
 from stack.voice.recording import SAMPLE_RATES, Recorder
+
+DROPPED_QUEUE_FULL = declare(
+    "recorder", "dropped_queue_full", "Frames and events that came while the disk stood still"
+)
+DROPPED_BEYOND_WAV = declare("recorder", "dropped_beyond_wav", "Bytes of sound beyond what a WAV file can name")
 
 log = logging.getLogger("stack.recording")
 
@@ -116,6 +122,15 @@ class Recording:
         self._queue.append(item)
 
     # -- the program's side --------------------------------------------------------------------------------
+
+    @property
+    def counters(self) -> Counters:
+        """What is not in the files; complete once the recording is finished."""
+        total = Counters()
+        total.merge(self._recorder.counters)
+        total.add(DROPPED_QUEUE_FULL, self.dropped)
+        total.add(DROPPED_BEYOND_WAV, self._wav.dropped if self._wav is not None else 0)
+        return total
 
     @property
     def is_running(self) -> bool:

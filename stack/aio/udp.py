@@ -15,9 +15,55 @@ from ipaddress import ip_address
 
 import ifaddr
 
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit
-from stack.core.trace import Counters
+
+_SEND_ERRORS = [
+    "EACCES",
+    "EADDRNOTAVAIL",
+    "EAFNOSUPPORT",
+    "ECONNREFUSED",
+    "EHOSTDOWN",
+    "EHOSTUNREACH",
+    "EINVAL",
+    "EIO",
+    "EMSGSIZE",
+    "ENETDOWN",
+    "ENETUNREACH",
+    "ENOBUFS",
+    "ENODEV",
+    "ENOMEM",
+    "EPERM",
+]
+"""What `sendto` may fail with on a UDP socket (udp(7), ip(7))."""
+RECEIVE_ERRORS = declare(
+    "socket",
+    "receive_errors",
+    "Errors of the kernel while receiving, such as an ICMP message about an earlier datagram",
+)
+DROPPED_SEND_BUFFER_FULL = declare(
+    "socket", "dropped_send_buffer_full", "Datagrams that did not fit into the socket's buffer"
+)
+DROPPED_SEND_NO_SUCH_ADDRESS = declare(
+    "socket", "dropped_send_no_such_address", "Datagrams to a port or an address that this socket cannot send to"
+)
+DROPPED_SEND_ERROR = declare(
+    "socket", "dropped_send_error", "Datagrams that the kernel refused with another error"
+)
+_DROPPED_SEND = {
+    code: declare(
+        "socket",
+        f"dropped_send_{name.lower()}",
+        f"Datagrams that the kernel refused: {name}",
+        family="dropped_send",
+    )
+    for code, name in sorted(errno.errorcode.items())
+    if name in _SEND_ERRORS
+}
+DROPPED_NO_SUCH_LOCAL_ADDRESS = declare(
+    "socket", "dropped_no_such_local_address", "Datagrams from an address that has no socket"
+)
 
 LOOPBACK = "127.0.0.1"
 MAX_BATCH = 256
@@ -78,7 +124,7 @@ class UdpSocket:
             except (BlockingIOError, InterruptedError):
                 break
             except OSError:  # an ICMP error of an earlier send surfaces here
-                self.counters.add("receive_errors")
+                self.counters.add(RECEIVE_ERRORS)
                 continue
             batch.append((bytes(view[:size]), self._path(source)))
         return batch
@@ -88,11 +134,11 @@ class UdpSocket:
         try:
             self._socket.sendto(data, remote)
         except (BlockingIOError, InterruptedError):
-            self.counters.add("dropped_send_buffer_full")
+            self.counters.add(DROPPED_SEND_BUFFER_FULL)
         except (OverflowError, ValueError):  # no port or address of this socket's family
-            self.counters.add("dropped_send_no_such_address")
+            self.counters.add(DROPPED_SEND_NO_SUCH_ADDRESS)
         except OSError as error:
-            self.counters.add(f"dropped_send_{errno.errorcode.get(error.errno or 0, 'error').lower()}")
+            self.counters.add(_DROPPED_SEND.get(error.errno or 0, DROPPED_SEND_ERROR))
 
     def close(self) -> None:
         """Close the socket."""
@@ -128,7 +174,7 @@ class UdpSockets:
         for data, path in transmits:
             udp = self._by_address.get(path.local)
             if udp is None:
-                self.counters.add("dropped_no_such_local_address")
+                self.counters.add(DROPPED_NO_SUCH_LOCAL_ADDRESS)
             else:
                 udp.send(data, path.remote)
 

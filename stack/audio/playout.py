@@ -28,9 +28,18 @@ import numpy as np
 from stack.audio.codec import Samples
 from stack.audio.frame import AudioFrame, Pcm, PcmArray, as_array, to_int16
 from stack.audio.resample import Resampler
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Instant
-from stack.core.trace import Counters
+
+DROPPED_SAMPLES_FLUSHED = declare(
+    "playout", "dropped_samples_flushed", "Samples that an interruption took back before they were sent"
+)
+SLOTS_SKIPPED = declare("playout", "slots_skipped", "Frame times without a frame: the program said nothing")
+SAMPLES_PADDED = declare(
+    "playout", "samples_padded", "Samples of silence that filled the last frame of what was said"
+)
+FRAMES_SENT = declare("playout", "frames_sent", "Frames that were encoded")
 
 FRAME = 0.020
 """Seconds of sound in a packet, unless the peer asks for something else."""
@@ -172,7 +181,7 @@ class PlayoutQueue:
         self._waiting = 0.0
         self._ready = self._silence(0)
         self._resampler.reset()
-        self.counters.add("samples_flushed", dropped)
+        self.counters.add(DROPPED_SAMPLES_FLUSHED, dropped)
         return dropped
 
     @property
@@ -273,7 +282,7 @@ class PlayoutQueue:
         assert self._origin is not None
         self._leading, self._next_lead_in = self._next_lead_in, self._lead_in
         slot = max(self._slot, round((now - self._origin) / self._frame) - self._leading)
-        self.counters.add("slots_skipped", slot - self._slot)
+        self.counters.add(SLOTS_SKIPPED, slot - self._slot)
         self._slot = self._anchor_slot = slot
         self._anchor = self._due = now - self._leading * self._frame  # the first sound is due now
         return True
@@ -286,11 +295,11 @@ class PlayoutQueue:
         real = len(samples)
         if real < size:
             samples = np.concatenate((samples, self._silence(size - real)))
-            self.counters.add("samples_padded", size - real)
+            self.counters.add(SAMPLES_PADDED, size - real)
         position = self._position
         self._position += real
         self._departures.append(_Departure(due, position, samples[:real]))
-        self.counters.add("frames_sent")
+        self.counters.add(FRAMES_SENT)
         self._prepare()
         return PlayoutFrame(samples, timestamp, marker, position, max(due, self._ready_at))
 

@@ -24,11 +24,13 @@ from stack.audio.codec import CodecError, Decoder, Samples
 from stack.audio.frame import AudioFrame
 from stack.audio.noise import ComfortNoise
 from stack.audio.stretch import accelerate, expand
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Instant
-from stack.core.trace import Counters
 from stack.rtp.jitter import Adjustment, ArrivalBuffer, Decode, Item, JitterPacket, Missing, Silence
 from stack.rtp.jitter_clock import ClockBuffer
+
+DROPPED_MALFORMED = declare("decoder", "dropped_malformed", "Payloads that the codec could not read")
 
 FRAME = 0.020
 """Seconds of the longest frame that is handed out; longer packets come as several."""
@@ -106,7 +108,7 @@ class DecoderStage:
         try:
             samples, has_fec = decoder.inspect(payload)
         except CodecError:
-            self.counters.add("malformed")
+            self.counters.add(DROPPED_MALFORMED)
             return None
         duration = samples * decoder.clock_rate // decoder.sample_rate
         return JitterPacket(sequence, timestamp, duration, payload, arrival, recovered, has_fec)
@@ -118,7 +120,7 @@ class DecoderStage:
             try:
                 decoded = self.decoder.decode(item.packet.payload)
             except CodecError:
-                self.counters.add("malformed")
+                self.counters.add(DROPPED_MALFORMED)
                 return self._made(self._conceal(self.samples(item.duration)), silent=False), True
             statistics.jitter_buffer_delay += (now - item.packet.arrival) * len(decoded)
             statistics.jitter_buffer_emitted_count += len(decoded)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from stack.core.counters import CounterName, Counters
 from stack.core.machine import Instant
-from stack.core.trace import Counters
 
 LOG_INTERVAL = 60.0
 """Seconds between two reports of exceptions from one place."""
@@ -27,16 +27,17 @@ class Fault(NamedTuple):
 
 
 class Faults:
-    """Counts exceptions as `fault_<doing>`, and keeps at most one a minute of each place in the code."""
+    """Counts exceptions, and keeps at most one a minute of each place in the code."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._told: dict[tuple[str, str, int], Instant] = {}
         self._fresh: list[Fault] = []
 
-    def note(self, doing: str, error: Exception, now: Instant) -> None:
-        """Take an exception; `doing` is a name from our code, never from the network."""
-        self._counters.add(f"fault_{doing}")
+    def note(self, counter: CounterName, error: Exception, now: Instant) -> None:
+        """Take an exception; `counter` is named `fault_` and what the survivor was doing."""
+        self._counters.add(counter)
+        doing = counter.partition("fault_")[2]
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_next is not None:
             traceback = traceback.tb_next

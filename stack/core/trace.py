@@ -1,12 +1,11 @@
-"""Seeing what a machine did: counters for everything dropped, and a packet capture of any call.
+"""Seeing what a machine did: a packet capture of any call.
 
-`Counters` is a plain named tally. `PcapWriter` writes the classic libpcap format (link type RAW IP) that
+`PcapWriter` writes the classic libpcap format (link type RAW IP) that
 Wireshark and tshark open: each datagram gets a made-up IP and UDP header from its path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import Enum
 from ipaddress import ip_address
 from struct import pack
@@ -17,35 +16,6 @@ from stack.core.machine import Instant, Path
 _LINKTYPE_RAW = 101
 _SNAPSHOT_LENGTH = 262144
 _PROTOCOL_UDP = 17
-
-
-class Counters:
-    """A tally by name; every dropped datagram of a machine stands in one of these under a reason."""
-
-    __slots__ = ("_tally",)
-
-    def __init__(self) -> None:
-        self._tally: dict[str, int] = {}
-
-    def add(self, name: str, amount: int = 1) -> None:
-        """Count `amount` more of `name`."""
-        tally = self._tally
-        tally[name] = tally.get(name, 0) + amount
-
-    def __getitem__(self, name: str) -> int:
-        return self._tally.get(name, 0)
-
-    def merge(self, other: Counters, prefix: str = "") -> None:
-        """Add everything that `other` counted, each name behind `prefix`."""
-        for name, amount in other._tally.items():
-            self.add(prefix + name, amount)
-
-    def snapshot(self) -> Mapping[str, int]:
-        """Return a copy as a plain mapping, sorted by name."""
-        return dict(sorted(self._tally.items()))
-
-    def __repr__(self) -> str:
-        return f"Counters({self.snapshot()!r})"
 
 
 class Direction(Enum):

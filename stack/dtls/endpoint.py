@@ -14,11 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import ClassVar, Final
 
+import stack.dtls.counters as counted
+from stack.core.counters import Counters
 from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, TerminalEvents, Tunnel
 from stack.core.srtp_profile import SrtpProfile
-from stack.core.trace import Counters
 from stack.dtls.alerts import (
     Alert,
     AlertDescription,
@@ -266,10 +267,10 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         if self.state is DtlsEndpointState.NEW:
             self._advance(DtlsEndpointInput.START)
         if self._read_side_closed:
-            self.counters.add("datagram_after_end")
+            self.counters.add(counted.DROPPED_DATAGRAM_AFTER_END)
             return
         if self._layer.in_handshake and not self._take_allowance(len(data), now):
-            self.counters.add("handshake_bytes_exceeded")
+            self.counters.add(counted.DROPPED_HANDSHAKE_BYTES_EXCEEDED)
             return
         try:
             self._handle_records(data, now)
@@ -321,7 +322,7 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         kind = record.content_type
         if self._layer.records.current_read_epoch > 0 and (kind != ContentType.HANDSHAKE or self._is_complete):
             # The peer has keys and uses them; in the clear it can only repeat what it said before it had them.
-            self.counters.add("plaintext_after_keys")
+            self.counters.add(counted.DROPPED_PLAINTEXT_AFTER_KEYS)
         elif self._config.strict_plaintext:
             self._handle_record(record, now)
         elif kind == ContentType.ALERT:
@@ -330,7 +331,7 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             try:
                 self._handle_record(record, now)
             except HandshakeFailure as failure:
-                self.counters.add("plaintext_" + failure.reason.name.lower())
+                self.counters.add(counted.DROPPED_PLAINTEXT[failure.reason])
 
     @property
     def _is_complete(self) -> bool:
@@ -345,7 +346,7 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         if kind == ContentType.APPLICATION_DATA:
             self._handle_application_data(record)
         elif kind == ContentType.HANDSHAKE and self.state is DtlsEndpointState.CLOSED:
-            self.counters.add("handshake_after_close")
+            self.counters.add(counted.DROPPED_HANDSHAKE_AFTER_CLOSE)
         elif kind == ContentType.HANDSHAKE:
             self._handle_handshake_record(record, now)
         elif kind == ContentType.CHANGE_CIPHER_SPEC:
@@ -362,7 +363,7 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             raise unexpected_message(DtlsFailure.UNEXPECTED_RECORD, "application data in the handshake's epoch")
         if not self._is_complete:
             # 1.2: data that overtook the Finished of its sender. It cannot be trusted yet.
-            self.counters.add("application_data_early")
+            self.counters.add(counted.DROPPED_APPLICATION_DATA_EARLY)
         elif record.payload:
             self._layer.application_records += 1
             self._events.append(ApplicationData(record.payload))
@@ -412,12 +413,12 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             raise illegal_parameter(DtlsFailure.BAD_CHANGE_CIPHER_SPEC)
         if record.number.epoch != 0:  # a renegotiation's, or a mistake
             raise unexpected_message(DtlsFailure.UNEXPECTED_RECORD, "protected ChangeCipherSpec")
-        self.counters.add("change_cipher_spec")
+        self.counters.add(counted.CHANGE_CIPHER_SPEC)
 
     def _handle_ack(self, record: Record, now: Instant) -> None:
         if self.version is None:
             # RFC 9147 §7: an ACK of our ClientHello may come before we know that the server speaks 1.3.
-            self.counters.add("ack_before_version")
+            self.counters.add(counted.DROPPED_ACK_BEFORE_VERSION)
         elif self.version is Version.DTLS_1_2:
             raise unexpected_message(DtlsFailure.UNEXPECTED_RECORD, "ACK in 1.2")
         elif self._layer.receive_ack(record) and self._handshaker is not None:
@@ -433,9 +434,9 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         try:
             alert = Alert.parse(record.payload)
         except ParseError:
-            self.counters.add("plaintext_bad_alert")
+            self.counters.add(counted.DROPPED_PLAINTEXT[DtlsFailure.BAD_ALERT])
             return
-        self.counters.add("plaintext_alert")
+        self.counters.add(counted.PLAINTEXT_ALERT)
         if alert.level == AlertLevel.FATAL or alert.description == AlertDescription.CLOSE_NOTIFY:
             self._unauthenticated_alert, self._retransmissions_since_alert = record, 0
 
@@ -465,7 +466,7 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             return
         if self.version is Version.DTLS_1_3 and alert.description != AlertDescription.USER_CANCELED:
             raise decode_error(DtlsFailure.BAD_ALERT, "there are no warnings in 1.3")  # RFC 8446 §6
-        self.counters.add("alert_warning")
+        self.counters.add(counted.ALERT_WARNING)
         self._warnings += 1
         if self._warnings > MAX_WARNING_ALERTS:
             raise unexpected_message(DtlsFailure.TOO_MANY_WARNING_ALERTS)
@@ -491,6 +492,6 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             self._send_alert(AlertLevel.FATAL, alert)
         self._advance(DtlsEndpointInput.FAILURE)
         self._layer.stop_timers()
-        self.counters.add("failed_" + failure.reason.name.lower())
+        self.counters.add(counted.FAILED[failure.reason])
         if not self._peer_closed:  # after the terminal event comes nothing
             self._events.append(DtlsFailed(failure.reason, alert, remote=False, detail=str(failure)))

@@ -18,10 +18,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.machine import Instant
 from stack.core.timers import TimerName, Timers
-from stack.core.trace import Counters
 from stack.dtls.alerts import (
     AlertDescription,
     DtlsFailure,
@@ -30,11 +30,24 @@ from stack.dtls.alerts import (
     illegal_parameter,
     unexpected_message,
 )
+from stack.dtls.counters import DROPPED_PLAINTEXT
 from stack.dtls.flight import Flight, FlightMessage
 from stack.dtls.messages13 import Ack
 from stack.dtls.reassembly import Fragment, FragmentStatus, HandshakeMessage, Reassembler
 from stack.dtls.record import ContentType, Record, RecordLayer, RecordNumber
 from stack.dtls.suites import Version
+
+FLIGHT_REPEAT_REFUSED = declare(
+    "dtls", "flight_repeat_refused", "Flights that the peer asked for again too soon or too often, and did not get"
+)
+FLIGHT_REPEATED_ON_REQUEST = declare(
+    "dtls", "flight_repeated_on_request", "Flights sent again because the peer repeated its own"
+)
+FLIGHT_RETRANSMITTED = declare("dtls", "flight_retransmitted", "Flights sent again because no answer came in time")
+DROPPED_FRAGMENT_TOO_FAR = declare(
+    "dtls", "dropped_fragment_too_far", "Records with a fragment too far ahead of the next message"
+)
+FRAGMENT_REPEATED = declare("dtls", "fragment_repeated", "Records with a fragment of a message that is complete")
 
 MAX_TIMEOUTS: Final = 12
 """Retransmissions of one flight before the peer counts as gone."""
@@ -168,10 +181,10 @@ class HandshakeLayer:
         is_last = epoch > 0 and not self._timers.is_set(HandshakeTimer.RETRANSMIT)
         soon = not is_last and now - self._sent_at < self._initial_timeout / RETRANSMISSION_HOLDOFF_FRACTION
         if soon or self._requested_retransmissions >= MAX_TIMEOUTS:
-            self._counters.add("flight_repeat_refused")
+            self._counters.add(FLIGHT_REPEAT_REFUSED)
             return
         self._requested_retransmissions += 1
-        self._counters.add("flight_repeated_on_request")
+        self._counters.add(FLIGHT_REPEATED_ON_REQUEST)
         self._flight.discard_unauthenticated_acknowledgements()
         if self.in_handshake:
             self._clear_pending_acknowledgements()
@@ -221,9 +234,9 @@ class HandshakeLayer:
         except ParseError as error:
             raise decode_error(DtlsFailure.BAD_HANDSHAKE_RECORD, str(error)) from None
         if skipped:
-            self._counters.add("fragment_too_far")
+            self._counters.add(DROPPED_FRAGMENT_TOO_FAR)
         if repeated:
-            self._counters.add("fragment_repeated")
+            self._counters.add(FRAGMENT_REPEATED)
         is_13 = self.records.version is Version.DTLS_1_3
         if taken and is_13 and self.in_handshake and (epoch > 0 or self._strict):
             # RFC 9147 §7.1: a part of the next flight acknowledges ours. After the handshake this does not hold:
@@ -244,7 +257,7 @@ class HandshakeLayer:
         except HandshakeFailure as failure:
             if epoch > 0 or self._strict:
                 raise
-            self._counters.add("plaintext_" + failure.reason.name.lower())
+            self._counters.add(DROPPED_PLAINTEXT[failure.reason])
             if failure.reason is not DtlsFailure.FRAGMENT_MISMATCH:
                 return FragmentStatus.DISCARDED
             # One of the two was forged. The newer one counts: an honest peer repeats its message.
@@ -266,7 +279,7 @@ class HandshakeLayer:
             return
         if self.records.newest_read_epoch > 0 or self._strict:
             raise unexpected_message(DtlsFailure.EXCESS_HANDSHAKE_DATA)
-        self._counters.add("plaintext_excess_handshake_data")
+        self._counters.add(DROPPED_PLAINTEXT[DtlsFailure.EXCESS_HANDSHAKE_DATA])
         self._reassembler.discard_all()
 
     def receive_ack(self, record: Record) -> bool:
@@ -319,7 +332,7 @@ class HandshakeLayer:
         self._timeouts += 1
         if self._timeouts > MAX_TIMEOUTS:
             raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, DtlsFailure.TIMEOUT)
-        self._counters.add("flight_retransmitted")
+        self._counters.add(FLIGHT_RETRANSMITTED)
         self._timeout = min(2 * self._timeout, MAX_TIMEOUT)
         self._transmit_flight(now, expects_answer=True)
         return True

@@ -17,11 +17,32 @@ from typing import Final, NamedTuple, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
+from stack.core.counters import Counters, declare
 from stack.core.machine import Instant
 from stack.core.replay_window import ReplayWindow
-from stack.core.trace import Counters
 from stack.dtls.alerts import AlertDescription, DtlsFailure, HandshakeFailure
 from stack.dtls.suites import NONCE_LENGTH, TAG_LENGTH, Aead, SuiteParameters, Version
+
+DROPPED_RECORD_TOO_MANY = declare(
+    "dtls", "dropped_record_too_many", "Datagrams with more records than are opened: the rest"
+)
+DROPPED_RECORD_TRUNCATED = declare(
+    "dtls", "dropped_record_truncated", "Records that end before their length, or are too long"
+)
+DROPPED_RECORD_BAD_VERSION = declare(
+    "dtls", "dropped_record_bad_version", "Records of another version (RFC 6347 §4.1)"
+)
+DROPPED_RECORD_UNKNOWN_EPOCH = declare(
+    "dtls", "dropped_record_unknown_epoch", "Records of an epoch without keys, not to be kept"
+)
+DROPPED_RECORD_REPLAYED = declare(
+    "dtls", "dropped_record_replayed", "Records that had come before (RFC 9147 §4.5.1)"
+)
+DROPPED_RECORD_FORGED = declare("dtls", "dropped_record_forged", "Records that the peer's keys did not seal")
+DROPPED_RECORD_CONNECTION_ID = declare(
+    "dtls", "dropped_record_connection_id", "Records with a connection id, which was not agreed on"
+)
+RECORD_DEFERRED = declare("dtls", "record_deferred", "Records kept because they came before their keys")
 
 MAX_PLAINTEXT_LENGTH: Final = 1 << 14
 _MAX_CIPHERTEXT_LENGTH: Final = (1 << 14) + 2048
@@ -346,34 +367,31 @@ class RecordLayer:
             if record is not None:
                 yield record
         if position < end:
-            self._drop("too_many")
-
-    def _drop(self, reason: str) -> None:
-        self._counters.add("record_" + reason)
+            self._counters.add(DROPPED_RECORD_TOO_MANY)
 
     def _defer(self, raw: bytes) -> None:
         if len(self._deferred) < MAX_DEFERRED_RECORDS:
             self._deferred.append(raw)
-            self._counters.add("record_deferred")
+            self._counters.add(RECORD_DEFERRED)
         else:
-            self._drop("unknown_epoch")
+            self._counters.add(DROPPED_RECORD_UNKNOWN_EPOCH)
 
     def _open_plaintext_header(self, datagram: bytes, start: int) -> tuple[Record | None, int]:
         """Open a DTLSPlaintext or a 1.2 DTLSCiphertext; return it and where the next record starts."""
         end = len(datagram)
         body_start = start + PLAINTEXT_HEADER_LENGTH
         if body_start > end:
-            self._drop("truncated")
+            self._counters.add(DROPPED_RECORD_TRUNCATED)
             return None, end
         content_type, version, position, length = _PLAINTEXT_HEADER.unpack_from(datagram, start)
         following = body_start + length
         if following > end or length > _MAX_CIPHERTEXT_LENGTH:
-            self._drop("truncated")
+            self._counters.add(DROPPED_RECORD_TRUNCATED)
             return None, end
         number = RecordNumber(position >> 48, position & _MAX_SEQUENCE)
         # RFC 6347 §4.1: the version of epoch 0 is not certain before negotiation; only its first byte is checked.
         if (version >> 8 != 0xFE) if number.epoch == 0 else (version != Version.DTLS_1_2):
-            self._drop("bad_version")
+            self._counters.add(DROPPED_RECORD_BAD_VERSION)
             return None, end
         state = self._read.get(number.epoch)
         if state is None or (number.epoch > 0 and self.version is not Version.DTLS_1_2):
@@ -381,12 +399,12 @@ class RecordLayer:
             if number.epoch == self.newest_read_epoch + 1 == 1 and self.version is not Version.DTLS_1_3:
                 self._defer(datagram[start:following])
             else:
-                self._drop("unknown_epoch")
+                self._counters.add(DROPPED_RECORD_UNKNOWN_EPOCH)
             return None, following
         # RFC 9147 §4.5.1: the window moves by authenticated records only, so epoch 0 has none. A forged record
         # with a high number would make every honest one a replay.
         if state.protection is not None and state.window.is_replay(number.sequence):
-            self._drop("replayed")
+            self._counters.add(DROPPED_RECORD_REPLAYED)
             return None, following
         body = datagram[body_start:following]
         if isinstance(state.protection, Protection12):
@@ -405,13 +423,13 @@ class RecordLayer:
         body_start = start + 1 + sequence_length + (2 if first & _UNIFIED_LENGTH else 0)
         # RFC 9147 §4: a connection id that was not negotiated makes the rest of the datagram unreadable.
         if body_start > end or first & _UNIFIED_CID:
-            self._drop("truncated" if body_start > end else "connection_id")
+            self._counters.add(DROPPED_RECORD_TRUNCATED if body_start > end else DROPPED_RECORD_CONNECTION_ID)
             return None, end
         following = end
         if first & _UNIFIED_LENGTH:
             following = body_start + int.from_bytes(datagram[body_start - 2 : body_start], "big")
         if following > end or following - body_start > _MAX_CIPHERTEXT_LENGTH:
-            self._drop("truncated")
+            self._counters.add(DROPPED_RECORD_TRUNCATED)
             return None, end
         epoch = self._reconstruct_epoch(first & 3)
         state = self._read.get(epoch)
@@ -419,22 +437,22 @@ class RecordLayer:
             if self.version is not Version.DTLS_1_2 and epoch > self.newest_read_epoch:
                 self._defer(datagram[start:following])
             else:
-                self._drop("unknown_epoch")
+                self._counters.add(DROPPED_RECORD_UNKNOWN_EPOCH)
             return None, following
         if state.expires is not None and self._now > state.expires:
             del self._read[epoch]
-            self._drop("unknown_epoch")
+            self._counters.add(DROPPED_RECORD_UNKNOWN_EPOCH)
             return None, following
         body = datagram[body_start:following]
         if len(body) < 16:  # RFC 9147 §4.2.3: too short to hold the sample
-            self._drop("truncated")
+            self._counters.add(DROPPED_RECORD_TRUNCATED)
             return None, following
         mask = state.protection.mask(body[:16])
         hidden = int.from_bytes(datagram[start + 1 : start + 1 + sequence_length], "big")
         wire = hidden ^ int.from_bytes(mask[:sequence_length], "big")
         sequence = _reconstruct_sequence_number(wire, 8 * sequence_length, state.window.highest)
         if state.window.is_replay(sequence):
-            self._drop("replayed")
+            self._counters.add(DROPPED_RECORD_REPLAYED)
             return None, following
         header = (
             datagram[start : start + 1]
@@ -459,7 +477,7 @@ class RecordLayer:
         return epoch - 4 if epoch > self.newest_read_epoch and epoch >= 4 and epoch - 4 in self._read else epoch
 
     def _count_forgery(self, state: _ReadEpoch) -> None:
-        self._drop("forged")
+        self._counters.add(DROPPED_RECORD_FORGED)
         state.forgeries += 1
         if state.forgeries > _MAX_FORGERIES:
             raise HandshakeFailure(AlertDescription.BAD_RECORD_MAC, DtlsFailure.AEAD_LIMIT)

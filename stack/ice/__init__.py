@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from stack.ice.agent import IceAgent
 from stack.ice.candidate import Candidate, CandidateType, TcpType, compute_foundation, compute_priority
+from stack.ice.candidate_lists import DROPPED_REMOTE_CANDIDATE_MALFORMED
 from stack.ice.consent import ConsentSettings
 from stack.ice.credentials import MAX_LOCAL_UFRAG, IceCredentials, node_of, split_username
 from stack.ice.events import (
@@ -29,6 +30,7 @@ from stack.ice.piggyback import Piggyback
 from stack.ice.settings import IceSettings
 
 __all__ = [
+    "DROPPED_REMOTE_CANDIDATE_MALFORMED",
     "MAX_LOCAL_UFRAG",
     "Candidate",
     "CandidatePair",

@@ -27,10 +27,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+import stack.ice.counters as counted
+from stack.core.counters import Counters
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.timers import Timers
-from stack.core.trace import Counters
 from stack.core.transitions import step
 from stack.ice.candidate import Candidate
 from stack.ice.candidate_lists import CandidateLists
@@ -53,8 +54,6 @@ from stack.ice.pair import CandidatePair, PairState
 from stack.ice.piggyback import Piggyback
 from stack.ice.settings import IceSettings, IceTimer
 from stack.stun import ErrorCode, ErrorNumber, Message, MessageClass, RetransmissionPolicy, XorMappedAddress
-
-_KNOWN_ERRORS = frozenset(ErrorNumber)
 
 
 class IceAgent:
@@ -136,7 +135,7 @@ class IceAgent:
         """Add a candidate of the peer at any time; one that cannot be used is counted and dropped."""
         reason = self._candidates.add_remote(candidate)
         if reason is not None:
-            self.counters.add(f"remote_candidate.{reason}")
+            self.counters.add(reason)
             return
         self._checklist.replace_remote(candidate.address, candidate)
         if self.state is not IceState.COMPLETED:
@@ -197,12 +196,12 @@ class IceAgent:
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram; what is not an authenticated check or response is counted and dropped."""
         if self.state in (IceState.FAILED, IceState.CLOSED):
-            self.counters.add("dropped.closed")
+            self.counters.add(counted.DROPPED_CLOSED)
             return
         try:
             message = Message.parse(data)
         except ParseError:
-            self.counters.add("dropped.malformed")
+            self.counters.add(counted.DROPPED_MALFORMED)
             return
         if message.message_class is MessageClass.INDICATION:
             if self._server.authenticate_indication(data, message):
@@ -329,7 +328,7 @@ class IceAgent:
         mapped = message.get(XorMappedAddress)
         if path != check.path or mapped is None:
             # RFC 8445 §7.2.5.2.1: the response has to come from where the check went.
-            self.counters.add("dropped.malformed" if mapped is None else "dropped.asymmetric_response")
+            self.counters.add(counted.DROPPED_MALFORMED if mapped is None else counted.DROPPED_ASYMMETRIC_RESPONSE)
             if not check.consent:
                 self._fail_pair(pair, now)
             return
@@ -346,7 +345,7 @@ class IceAgent:
     def _handle_error(self, check: SentCheck, message: Message, now: Instant) -> None:
         error = message.get(ErrorCode)
         code = error.code if error else 0
-        self.counters.add(f"error_response.{code if code in _KNOWN_ERRORS else 'other'}")
+        self.counters.add(counted.ERROR_RESPONSES.get(code, counted.ERROR_RESPONSE_OTHER))
         if code == ErrorNumber.ROLE_CONFLICT and not self._remote_lite:
             # RFC 8445 §7.2.5.1: switch, unless that has happened since the check was sent, and check again.
             if check.controlling == self._role.controlling:
@@ -387,10 +386,10 @@ class IceAgent:
             self._transmits.append(self._server.respond_error(check, ErrorNumber.ROLE_CONFLICT))
             return
         self._transmits.append(self._server.respond(check))
-        self.counters.add("check")
+        self.counters.add(counted.CHECK)
         pair = self._checklist.find(check.path) or self._add_peer_reflexive_pair(check)
         if pair is None:
-            self.counters.add("check_without_pair")
+            self.counters.add(counted.CHECK_WITHOUT_PAIR)
             return
         pair.last_received = now
         if pair.state is PairState.SUCCEEDED:
@@ -416,7 +415,7 @@ class IceAgent:
         """Resolve a role conflict by tie-breaker; True if the peer has to switch (RFC 8445 §7.3.1.1)."""
         if check.sender_controlling is None or check.sender_controlling != self._role.controlling:
             return False
-        self.counters.add("role_conflict")
+        self.counters.add(counted.ROLE_CONFLICT)
         tie_won = self._role.tie_breaker >= check.sender_tie_breaker
         if tie_won == self._role.controlling:
             return True
@@ -473,7 +472,7 @@ class IceAgent:
         if selected is None or pair is selected or not self._nominated or pair.nominating:
             return
         if now - (selected.last_received or 0.0) >= self._settings.path_silence_timeout:
-            self.counters.add("followed_after_silence")
+            self.counters.add(counted.FOLLOWED_AFTER_SILENCE)
             if self._role.controlling:
                 self._nominate(pair)
             else:

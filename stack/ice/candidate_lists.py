@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from stack.core.counters import CounterName, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Address, TransportProtocol
 from stack.ice.candidate import COMPONENT, Candidate, CandidatePriority, CandidateType, compute_foundation
 
 MAX_LOCAL_CANDIDATES = 32
 MAX_REMOTE_CANDIDATES = 64
+
+DROPPED_REMOTE_CANDIDATE_MALFORMED = declare(
+    "ice", "dropped_remote_candidate_malformed", "Candidates of the peer that could not be parsed"
+)
+DROPPED_REMOTE_CANDIDATE_NOT_UDP = declare(
+    "ice", "dropped_remote_candidate_not_udp", "Candidates of the peer for another transport than UDP"
+)
+DROPPED_REMOTE_CANDIDATE_OTHER_COMPONENT = declare(
+    "ice", "dropped_remote_candidate_other_component", "Candidates of the peer for another component than 1"
+)
+DROPPED_REMOTE_CANDIDATE_NAME = declare(
+    "ice", "dropped_remote_candidate_name", "Candidates of the peer with a host name, such as an mDNS name"
+)
+DROPPED_REMOTE_CANDIDATE_NO_PORT = declare(
+    "ice", "dropped_remote_candidate_no_port", "Candidates of the peer with the port 0"
+)
+DROPPED_REMOTE_CANDIDATE_REPEATED = declare(
+    "ice", "dropped_remote_candidate_repeated", "Candidates of the peer with an address that is known"
+)
+DROPPED_REMOTE_CANDIDATE_TOO_MANY = declare(
+    "ice", "dropped_remote_candidate_too_many", "Candidates of the peer beyond the number that is kept"
+)
 
 
 class CandidateLists:
@@ -29,26 +52,26 @@ class CandidateLists:
             raise LocalError(f"more than {MAX_LOCAL_CANDIDATES} local candidates")
         self.local.append(candidate)
 
-    def add_remote(self, candidate: Candidate) -> str | None:
-        """Add a candidate of the peer; return why not if it cannot be used."""
+    def add_remote(self, candidate: Candidate) -> CounterName | None:
+        """Add a candidate of the peer; return the counter that says why not if it cannot be used."""
         reason = self._unusable(candidate)
         if reason is None:
             self.remote.append(candidate)
         return reason
 
-    def _unusable(self, candidate: Candidate) -> str | None:
+    def _unusable(self, candidate: Candidate) -> CounterName | None:
         if candidate.protocol is not TransportProtocol.UDP:
-            return "not_udp"
+            return DROPPED_REMOTE_CANDIDATE_NOT_UDP
         if candidate.component != COMPONENT:
-            return "other_component"
+            return DROPPED_REMOTE_CANDIDATE_OTHER_COMPONENT
         if not candidate.is_address:
-            return "name"
+            return DROPPED_REMOTE_CANDIDATE_NAME
         if candidate.port == 0:
-            return "no_port"
+            return DROPPED_REMOTE_CANDIDATE_NO_PORT
         if any(known.address == candidate.address for known in self.remote):
-            return "repeated"
+            return DROPPED_REMOTE_CANDIDATE_REPEATED
         if len(self.remote) >= MAX_REMOTE_CANDIDATES:
-            return "too_many"
+            return DROPPED_REMOTE_CANDIDATE_TOO_MANY
         return None
 
     def local_at(self, address: Address) -> Candidate | None:

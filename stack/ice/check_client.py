@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stack.core.counters import Counters, declare
 from stack.core.machine import Entropy, Instant, Path, Transmit
-from stack.core.trace import Counters
 from stack.ice.candidate import CandidateType, compute_priority
 from stack.ice.credentials import IceCredentials
 from stack.ice.pair import CandidatePair
@@ -31,6 +31,13 @@ from stack.stun import (
     Username,
     short_term_key,
     verify_integrity,
+)
+
+DROPPED_UNEXPECTED_RESPONSE = declare(
+    "ice", "dropped_unexpected_response", "Responses to no check of ours that is pending"
+)
+DROPPED_WRONG_RESPONSE_INTEGRITY = declare(
+    "ice", "dropped_wrong_response_integrity", "Responses that the peer's password did not sign (RFC 8489 §9.1.4)"
 )
 
 MAX_SENT_CHECKS = 256
@@ -136,10 +143,10 @@ class CheckClient:
         """Return the check of this response, which is no longer pending; None, counted, if it does not count."""
         check = self._sent.get(message.transaction_id)
         if check is None:
-            self._counters.add("dropped.unexpected_response")
+            self._counters.add(DROPPED_UNEXPECTED_RESPONSE)
             return None
         if not verify_integrity(data, check.credentials.key):
-            self._counters.add("dropped.wrong_response_integrity")
+            self._counters.add(DROPPED_WRONG_RESPONSE_INTEGRITY)
             return None
         del self._sent[message.transaction_id]
         if self._piggyback is not None:

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
+from stack.core.counters import CounterName, Counters, declare
 from stack.core.machine import Instant, Path, Transmit
-from stack.core.trace import Counters
 from stack.ice.candidate import CandidatePriority, CandidateType, compute_priority
 from stack.ice.credentials import IceCredentials, split_username
 from stack.ice.piggyback import Piggyback, sign_with_piggyback
@@ -40,6 +40,38 @@ from stack.stun import (
     XorMappedAddress,
     short_term_key,
     verify_integrity,
+)
+
+DROPPED_UNKNOWN_METHOD = declare("ice", "dropped_unknown_method", "Requests with another method than Binding")
+DROPPED_NO_CREDENTIALS = declare(
+    "ice",
+    "dropped_no_credentials",
+    "Checks without USERNAME or MESSAGE-INTEGRITY: answered by 400 (RFC 8489 §9.1.3)",
+)
+DROPPED_WRONG_USERNAME = declare(
+    "ice", "dropped_wrong_username", "Checks whose USERNAME is not of this session: answered by 401"
+)
+DROPPED_WRONG_INTEGRITY = declare(
+    "ice", "dropped_wrong_integrity", "Checks that our password did not sign: answered by 401"
+)
+DROPPED_REPLAYED_ELSEWHERE = declare(
+    "ice", "dropped_replayed_elsewhere", "Copies of a check that came over another path than the check"
+)
+DROPPED_UNKNOWN_ATTRIBUTE = declare(
+    "ice",
+    "dropped_unknown_attribute",
+    "Checks with an unknown attribute that has to be understood: answered by 420 (RFC 8489 §6.3.1)",
+)
+DROPPED_TWO_ROLES = declare(
+    "ice", "dropped_two_roles", "Checks that claim to be controlling and controlled: answered by 400"
+)
+DROPPED_INDICATION_WRONG_INTEGRITY = declare(
+    "ice", "dropped_indication_wrong_integrity", "Binding indications with a wrong signature: they prove nothing"
+)
+REPEATED_CHECK = declare("ice", "repeated_check", "Checks that came again, answered as before")
+INDICATION = declare("ice", "indication", "Binding indications received")
+REPEATED_INDICATION = declare(
+    "ice", "repeated_indication", "Signed Binding indications that came again: they prove nothing new"
 )
 
 MAX_STORED_RESPONSES = 64
@@ -97,35 +129,35 @@ class CheckServer:
     ) -> ReceivedCheck | Transmit | None:
         """Return the authenticated check, or the response to one that is not, or None for no response."""
         if message.method != Method.BINDING:
-            self._counters.add("dropped.unknown_method")
+            self._counters.add(DROPPED_UNKNOWN_METHOD)
             return None
         username = message.get(Username)
         if username is None or message.get(MessageIntegrity) is None:
             # RFC 8489 §9.1.3: without either of them, 400.
-            return self._reject(data, message, path, ErrorNumber.BAD_REQUEST, "dropped.no_credentials")
+            return self._reject(data, message, path, ErrorNumber.BAD_REQUEST, DROPPED_NO_CREDENTIALS)
         fragments = split_username(username.value)
         local = self._credentials_for(fragments)
         if fragments is None or local is None:
-            return self._reject(data, message, path, ErrorNumber.UNAUTHENTICATED, "dropped.wrong_username")
+            return self._reject(data, message, path, ErrorNumber.UNAUTHENTICATED, DROPPED_WRONG_USERNAME)
         key = short_term_key(local.password)
         if not verify_integrity(data, key):
-            return self._reject(data, message, path, ErrorNumber.UNAUTHENTICATED, "dropped.wrong_integrity")
+            return self._reject(data, message, path, ErrorNumber.UNAUTHENTICATED, DROPPED_WRONG_INTEGRITY)
         known = self._responses.get(message.transaction_id)
         if known is not None:
             if known.path != path:
-                self._counters.add("dropped.replayed_elsewhere")
+                self._counters.add(DROPPED_REPLAYED_ELSEWHERE)
                 return None
-            self._counters.add("repeated_check")
+            self._counters.add(REPEATED_CHECK)
             return known
         check = self._read(message, path, fragments[1], key, local is self.credentials)
         if message.unknown_required:
             # RFC 8489 §6.3.1: name what was not understood.
-            self._counters.add("dropped.unknown_attribute")
+            self._counters.add(DROPPED_UNKNOWN_ATTRIBUTE)
             return self.respond_error(
                 check, ErrorNumber.UNKNOWN_ATTRIBUTE, UnknownAttributes(message.unknown_required)
             )
         if message.get(IceControlled) and message.get(IceControlling):
-            self._counters.add("dropped.two_roles")
+            self._counters.add(DROPPED_TWO_ROLES)
             return self.respond_error(check, ErrorNumber.BAD_REQUEST)
         if self._piggyback is not None:
             self._piggyback.receive(message, path, now)
@@ -136,7 +168,7 @@ class CheckServer:
 
         RFC 8445 §11 wants no authentication in keepalives; one that has none, or is a copy, proves nothing.
         """
-        self._counters.add("indication")
+        self._counters.add(INDICATION)
         if message.method != Method.BINDING or message.get(MessageIntegrity) is None:
             return False
         username = message.get(Username)
@@ -145,10 +177,10 @@ class CheckServer:
         else:
             known = [self._credentials_for(split_username(username.value))]
         if not any(local and verify_integrity(data, short_term_key(local.password)) for local in known):
-            self._counters.add("dropped.indication_wrong_integrity")
+            self._counters.add(DROPPED_INDICATION_WRONG_INTEGRITY)
             return False
         if message.transaction_id in self._indications:
-            self._counters.add("repeated_indication")
+            self._counters.add(REPEATED_INDICATION)
             return False
         self._indications.append(message.transaction_id)
         return True
@@ -182,7 +214,7 @@ class CheckServer:
         )
 
     def _reject(
-        self, data: bytes, message: Message, path: Path, code: ErrorNumber, reason: str
+        self, data: bytes, message: Message, path: Path, code: ErrorNumber, reason: CounterName
     ) -> Transmit | None:
         """Count an unauthenticated request; respond with an error if the response is not longer."""
         self._counters.add(reason)

@@ -32,13 +32,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Instant, Path, TerminalEvents, Transmit
 from stack.core.timers import TimerName, Timers
-from stack.core.trace import Counters
 from stack.core.transitions import step
 from stack.ice.candidate import Candidate
-from stack.ice.check_server import CheckServer, ReceivedCheck
+from stack.ice.check_client import DROPPED_UNEXPECTED_RESPONSE
+from stack.ice.check_server import INDICATION, CheckServer, ReceivedCheck
+from stack.ice.counters import CHECK, DROPPED_CLOSED, DROPPED_MALFORMED, FOLLOWED_AFTER_SILENCE, ROLE_CONFLICT
 from stack.ice.credentials import IceCredentials
 from stack.ice.events import (
     ICE_TRANSITIONS,
@@ -52,6 +54,13 @@ from stack.ice.events import (
 )
 from stack.ice.piggyback import Piggyback
 from stack.stun import ErrorNumber, Message, MessageClass
+
+REMOTE_CANDIDATE_UNUSED = declare(
+    "ice", "remote_candidate_unused", "Candidates of the peer that a lite agent does not need: it sends no checks"
+)
+PATH_FORGOTTEN = declare(
+    "ice", "path_forgotten", "Proven paths that were forgotten for newer ones: there is a bound"
+)
 
 MAX_PATHS = 16
 """Paths remembered for one peer; a new one replaces the one on which nothing arrived for longest."""
@@ -141,7 +150,7 @@ class LiteAgent:
 
     def add_remote_candidate(self, candidate: Candidate, now: Instant) -> None:
         """Count a candidate of the peer, whose checks will come to us: it is not used."""
-        self.counters.add("remote_candidate_unused")
+        self.counters.add(REMOTE_CANDIDATE_UNUSED)
 
     def set_remote_credentials(self, credentials: IceCredentials, now: Instant) -> None:
         """Accept from now on only checks that name the peer's username fragment."""
@@ -187,18 +196,18 @@ class LiteAgent:
     def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
         """Take one datagram; what is not an authenticated check is counted and dropped."""
         if self.state in (IceState.FAILED, IceState.CLOSED):
-            self.counters.add("dropped.closed")
+            self.counters.add(DROPPED_CLOSED)
             return
         try:
             message = Message.parse(data)
         except ParseError:
-            self.counters.add("dropped.malformed")
+            self.counters.add(DROPPED_MALFORMED)
             return
         if message.message_class is MessageClass.INDICATION:
             if path in self._last_check and self._server.authenticate_indication(data, message):
                 self.note_received(path, now)
             elif path not in self._last_check:
-                self.counters.add("indication")
+                self.counters.add(INDICATION)
         elif message.message_class is MessageClass.REQUEST:
             opened = self._server.authenticate(data, message, path, now)
             if isinstance(opened, ReceivedCheck):
@@ -206,7 +215,7 @@ class LiteAgent:
             elif opened is not None:
                 self._transmits.append(opened)
         else:
-            self.counters.add("dropped.unexpected_response")
+            self.counters.add(DROPPED_UNEXPECTED_RESPONSE)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due: fail, or expire consent, if nothing arrived in time."""
@@ -238,11 +247,11 @@ class LiteAgent:
     def _handle_check(self, check: ReceivedCheck, now: Instant) -> None:
         if check.sender_controlling is False:
             # RFC 8445 §6.1.1: facing a lite agent the full one controls, whatever the tie-breakers.
-            self.counters.add("role_conflict")
+            self.counters.add(ROLE_CONFLICT)
             self._transmits.append(self._server.respond_error(check, ErrorNumber.ROLE_CONFLICT))
             return
         self._transmits.append(self._server.respond(check))
-        self.counters.add("check")
+        self.counters.add(CHECK)
         known = check.path in self._last_check
         if not check.current and not known:
             return
@@ -260,7 +269,7 @@ class LiteAgent:
         elif self._selected is None or (not known and not self._nominated):
             self._select(check.path, nominated=False)
         elif check.path != self._selected and now - silent_since >= self._settings.path_silence_timeout:
-            self.counters.add("followed_after_silence")
+            self.counters.add(FOLLOWED_AFTER_SILENCE)
             self._select(check.path, nominated=False)
 
     def _handle_consent_timeout(self, selected: Path, now: Instant) -> None:
@@ -272,7 +281,7 @@ class LiteAgent:
         elif self._last_received[selected] + self._settings.consent_timeout > now:
             self._arm_consent(selected)
         else:
-            self.counters.add("followed_after_silence")
+            self.counters.add(FOLLOWED_AFTER_SILENCE)
             self._select(latest, nominated=False)
 
     def _arm_consent(self, path: Path) -> None:
@@ -285,7 +294,7 @@ class LiteAgent:
                 (p for p in self._last_received if p != self._selected), key=self._last_received.__getitem__
             )
             del self._last_check[silent], self._last_received[silent]
-            self.counters.add("path_forgotten")
+            self.counters.add(PATH_FORGOTTEN)
         self._last_check[path] = self._last_received[path] = now
         self._timers.clear(LiteTimer.PAC)
         if path == self._selected:

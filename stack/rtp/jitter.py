@@ -20,8 +20,20 @@ from enum import Enum
 from math import inf
 from typing import NamedTuple, Protocol, TypeAlias
 
+from stack.core.counters import Counters, declare
 from stack.core.machine import Instant
-from stack.core.trace import Counters
+
+DROPPED_REDUNDANT = declare("jitter", "dropped_redundant", "Recovered copies of packets that had come")
+DROPPED_DUPLICATE = declare("jitter", "dropped_duplicate", "Packets that had come before")
+DROPPED_LATE = declare("jitter", "dropped_late", "Packets that came after their place was given up")
+EMPTY_PAYLOADS = declare("jitter", "empty_payloads", "Packets without sound: padding, telephone events")
+RECOVERED = declare("jitter", "recovered", "Packets held that came as a copy: RED, or a retransmission")
+RESTARTS = declare("jitter", "restarts", "Jumps in the sequence numbers that made the buffer begin anew")
+DROPPED_SKIPPED = declare(
+    "jitter", "dropped_skipped", "Packets held that were never played: the buffer began anew, or held too much"
+)
+LOST = declare("jitter", "lost", "Packets that were given up")
+RELEASED = declare("jitter", "released", "Packets handed to the decoder")
 
 MAX_HELD = 500
 """Packets that wait at most; a peer that sends more is skipped ahead."""
@@ -157,9 +169,9 @@ class PacketBuffer:
             self.sequence, self.timestamp, self.highest = packet.sequence, packet.timestamp, packet.sequence
         if packet.sequence < self.sequence:
             if packet.sequence not in self.given_up:  # came already: a duplicate, or a copy that was not needed
-                self.counters.add("redundant" if packet.recovered else "duplicate")
+                self.counters.add(DROPPED_REDUNDANT if packet.recovered else DROPPED_DUPLICATE)
             else:
-                self.counters.add("late")
+                self.counters.add(DROPPED_LATE)
             if packet.recovered:
                 return False
             self.late_run += 1
@@ -169,25 +181,25 @@ class PacketBuffer:
         elif packet.sequence - self.highest > MAX_JUMP:
             self._restart(packet)
         if packet.sequence in self.held:
-            self.counters.add("duplicate")
+            self.counters.add(DROPPED_DUPLICATE)
             return False
         self.late_run = 0
         self.highest = max(self.highest, packet.sequence)
         if packet.duration <= 0:
-            self.counters.add("empty_payloads")
+            self.counters.add(EMPTY_PAYLOADS)
             if len(self.empty_payloads) < MAX_HELD:
                 self.empty_payloads.add(packet.sequence)
             self._pass_empty()
             return True
         self.held[packet.sequence] = packet
         if packet.recovered:
-            self.counters.add("recovered")
+            self.counters.add(RECOVERED)
         return True
 
     def _restart(self, packet: JitterPacket) -> None:
         self.restarts += 1
-        self.counters.add("restarts")
-        self.counters.add("skipped", len(self.held))
+        self.counters.add(RESTARTS)
+        self.counters.add(DROPPED_SKIPPED, len(self.held))
         self.clear()
         self.sequence, self.timestamp, self.highest = packet.sequence, packet.timestamp, packet.sequence
 
@@ -195,7 +207,7 @@ class PacketBuffer:
         """Go on with `sequence`: what is missing before it is lost."""
         assert self.sequence is not None
         if sequence > self.sequence:
-            self.counters.add("lost", sequence - self.sequence)
+            self.counters.add(LOST, sequence - self.sequence)
             self.given_up.extend(range(max(self.sequence, sequence - 100), sequence))
             self.sequence = sequence
             self._pass_empty()
@@ -220,7 +232,7 @@ class PacketBuffer:
         del self.held[packet.sequence]
         self.sequence = packet.sequence + 1
         self.timestamp = packet.timestamp + packet.duration
-        self.counters.add("released")
+        self.counters.add(RELEASED)
         self._pass_empty()
         return Decode(packet)
 
@@ -230,7 +242,7 @@ class PacketBuffer:
         self.sequence = packet.sequence + 1
         self.timestamp = packet.timestamp + packet.duration
         self.late_run = 0
-        self.counters.add("released")
+        self.counters.add(RELEASED)
 
     def gap(self, packet: JitterPacket) -> tuple[int, int]:
         """Ticks of silence and of loss between the line and `packet`, the earliest that is held.

@@ -17,9 +17,22 @@ from __future__ import annotations
 
 from collections import deque
 
+from stack.core.counters import Counters, declare
 from stack.core.machine import Instant
-from stack.core.trace import Counters
-from stack.rtp.jitter import MAX_HELD, Adjustment, Item, JitterPacket, Missing, PacketBuffer, Silence, Underrun
+from stack.rtp.jitter import (
+    DROPPED_SKIPPED,
+    MAX_HELD,
+    RESTARTS,
+    Adjustment,
+    Item,
+    JitterPacket,
+    Missing,
+    PacketBuffer,
+    Silence,
+    Underrun,
+)
+
+UNDERRUNS = declare("jitter", "underruns", "Times that nothing was there to play while sound was being received")
 
 
 class DelayHistogram:
@@ -137,9 +150,9 @@ class ClockBuffer:
     def insert(self, packet: JitterPacket) -> list[Item]:
         """Take a packet. Nothing is released: it waits for `pull`."""
         packets = self._packets
-        restarts = packets.counters["restarts"]
+        restarts = packets.counters[RESTARTS]
         accepted = packets.accept(packet)
-        if packets.counters["restarts"] != restarts:
+        if packets.counters[RESTARTS] != restarts:
             self._delays = DelayHistogram()
             self._playing = False
         if packet.duration <= 0:
@@ -213,7 +226,7 @@ class ClockBuffer:
         packet = self._packets.first()
         assert packet is not None
         self._packets.release(packet)
-        self._packets.counters.add("skipped")
+        self._packets.counters.add(DROPPED_SKIPPED)
 
     def _next(self, at: Instant) -> Item:
         """The next thing to hear, at the instant `at`.
@@ -250,7 +263,7 @@ class ClockBuffer:
     def _underrun(self, wanted: int) -> Item:
         if self._playing:
             if self._hidden == 0:
-                self._packets.counters.add("underruns")
+                self._packets.counters.add(UNDERRUNS)
             self._hidden += wanted
         return Underrun(self._packets.timestamp + self._hidden, wanted)
 

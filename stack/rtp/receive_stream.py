@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from stack.core.counters import Counters, declare
 from stack.core.machine import Instant
 from stack.core.serial import SERIAL16, Ssrc
-from stack.core.trace import Counters
 from stack.rtp.config import RtpConfig
 from stack.rtp.events import PacketReceived, RtpEvent
 from stack.rtp.extensions import AudioLevel
@@ -23,6 +23,14 @@ from stack.rtp.rtx import unwrap
 from stack.rtp.source import SEEN_WINDOW, RemoteSource
 from stack.rtp.stats import InboundRtpStats, RemoteOutboundRtpStats
 from stack.rtp.telephone_event import DIGITS, DtmfReceiver, TelephoneEvent
+
+DROPPED_DUPLICATE = declare("rtp", "dropped_duplicate", "RTP packets, or retransmissions, that had come before")
+DROPPED_UNKNOWN_PAYLOAD_TYPE = declare(
+    "rtp", "dropped_unknown_payload_type", "RTP packets, or RED payloads, of a payload type that was not agreed on"
+)
+DROPPED_UNKNOWN_TELEPHONE_EVENT = declare(
+    "rtp", "dropped_unknown_telephone_event", "Telephone events that are no digits (RFC 4733 §3.2)"
+)
 
 MAX_PADDING = 64
 """Packets without sound that are looked across for the one that redundancy repeats; and sounds remembered."""
@@ -138,7 +146,7 @@ class ReceiveStream:
             red = RedPayload.parse(payload)
             payload_type, payload = red.payload_type, red.payload
             if payload_type not in types.clock_rates:
-                self._counters.add("unknown_payload_type")
+                self._counters.add(DROPPED_UNKNOWN_PAYLOAD_TYPE)
                 payload = b""
             self.red_depth = len(red.redundant)
             if red.redundant:
@@ -176,7 +184,7 @@ class ReceiveStream:
         self.retransmissions_received += 1
         # Only what is missing behind the newest packet can have been asked for.
         if not source.highest - SEEN_WINDOW < sequence <= source.highest or not source.mark(sequence):
-            self._counters.add("duplicate")
+            self._counters.add(DROPPED_DUPLICATE)
             return
         if self.nack is not None:
             self.nack.note_received(sequence)
@@ -237,7 +245,7 @@ class ReceiveStream:
     def _handle_telephone_event(self, payload: bytes, timestamp: int, clock_rate: int, now: Instant) -> None:
         event = TelephoneEvent.parse(payload)
         if event.event >= len(DIGITS):
-            self._counters.add("unknown_telephone_event")
+            self._counters.add(DROPPED_UNKNOWN_TELEPHONE_EVENT)
             return
         self.events += self.dtmf.handle(event, timestamp, clock_rate, now)
 

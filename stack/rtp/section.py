@@ -7,20 +7,30 @@ silent so long that the other must be the one that speaks.
 
 from __future__ import annotations
 
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant
 from stack.core.serial import Ssrc
 from stack.core.timers import TimerName, Timers, earliest
-from stack.core.trace import Counters
 from stack.rtp.config import RtpConfig
 from stack.rtp.events import RtpEvent, SourceChanged
 from stack.rtp.packet import RtpPacket
-from stack.rtp.receive_stream import PayloadTypes, ReceiveStream
+from stack.rtp.receive_stream import DROPPED_DUPLICATE, PayloadTypes, ReceiveStream
 from stack.rtp.reporter import RemoteView
 from stack.rtp.rtcp import GenericNack
 from stack.rtp.send_stream import SendStream
 from stack.rtp.source import Arrival, RemoteSource
 from stack.rtp.stats import InboundRtpStats, RemoteOutboundRtpStats
+
+DROPPED_DOUBTFUL = declare(
+    "rtp", "dropped_doubtful", "RTP packets with a sequence number far from the others (RFC 3550 §A.1)"
+)
+DROPPED_OTHER_SOURCE = declare(
+    "rtp", "dropped_other_source", "RTP packets of a second source while the first one still sends"
+)
+DROPPED_RETRANSMISSION_WITHOUT_SOURCE = declare(
+    "rtp", "dropped_retransmission_without_source", "Retransmissions before the source's own first packet"
+)
 
 MAX_SOURCES = 8
 """Sources of a section whose statistics are kept; one more pushes out the one that was silent longest."""
@@ -83,11 +93,11 @@ class MediaSection:
         expected = source.highest + 1
         verdict, sequence = source.receive(packet.sequence_number, len(packet.payload), now)
         if verdict is not _NEW and verdict is not Arrival.RESTART:
-            self._counters.add(verdict.value)
+            self._counters.add(DROPPED_DUPLICATE if verdict is Arrival.DUPLICATE else DROPPED_DOUBTFUL)
             return None
         if stream is not self.current:
             if not self._may_take_over(source, now):
-                self._counters.add("other_source")
+                self._counters.add(DROPPED_OTHER_SOURCE)
                 return None
             self._change(stream, self.current.ssrc if self.current is not None else None)
         elif verdict is not _NEW:
@@ -100,7 +110,7 @@ class MediaSection:
         """Take a packet of the retransmission stream (RFC 4588). May raise `ParseError`."""
         if self.current is None:
             if packet.payload:
-                self._counters.add("retransmission_without_source")
+                self._counters.add(DROPPED_RETRANSMISSION_WITHOUT_SOURCE)
         else:
             self.current.handle_retransmission(packet, now)
             self.set_receive_timers(self.current)

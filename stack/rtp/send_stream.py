@@ -8,10 +8,10 @@ give way to it.
 
 from __future__ import annotations
 
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant
 from stack.core.serial import SERIAL32, RtpTimestamp, SequenceNumber, Ssrc
-from stack.core.trace import Counters
 from stack.rtp.config import RtpConfig
 from stack.rtp.extensions import AudioLevel, ExtensionMap, HeaderExtensions, abs_send_time
 from stack.rtp.loss import LossEstimate
@@ -22,6 +22,13 @@ from stack.rtp.rtcp import TransportWideFeedback
 from stack.rtp.rtx import RtxSender
 from stack.rtp.stats import OutboundRtpStats
 from stack.rtp.telephone_event import DtmfSender
+
+DROPPED_NACK_NOT_OURS = declare(
+    "rtp", "dropped_nack_not_ours", "NACKs of a source that is not ours, or without NACK agreed on"
+)
+DROPPED_MUTED_BY_DTMF = declare(
+    "rtp", "dropped_muted_by_dtmf", "Frames whose time passed while a telephone event was played"
+)
 
 IDLE_GAP = 0.5
 """Seconds that a stream may fall behind the clock, by jitter of the caller, before it is moved."""
@@ -125,7 +132,7 @@ class SendStream:
         is dropped and its time passes.
         """
         if self._dtmf.deadline is not None and self._dtmf.is_playing:
-            self._counters.add("muted_by_dtmf")
+            self._counters.add(DROPPED_MUTED_BY_DTMF)
             self.skip(samples)
             return self.extended_sequence
         config = self._config
@@ -176,7 +183,7 @@ class SendStream:
     def answer_nack(self, lost: tuple[int, ...], now: Instant, round_trip: float | None) -> None:
         """Repeat the packets that the peer misses, as far as they are remembered (RFC 4585 §6.2.1)."""
         if self._history is None:
-            self._counters.add("nack_not_ours")
+            self._counters.add(DROPPED_NACK_NOT_OURS)
             return
         self._nacks_received += 1
         for sequence_number in dict.fromkeys(lost):

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.machine import Entropy, Instant
 from stack.core.serial import Ssrc
 from stack.core.timers import TimerName, Timers
-from stack.core.trace import Counters
 from stack.rtp.config import RtpConfig
 from stack.rtp.events import ByeReceived, RtcpReceived, RtpEvent
 from stack.rtp.extensions import AudioLevel, ExtensionMap, HeaderExtensions
 from stack.rtp.packet import RtpPacket
+from stack.rtp.receive_stream import DROPPED_UNKNOWN_PAYLOAD_TYPE
 from stack.rtp.reporter import RtcpReporter
 from stack.rtp.rtcp import (
     ApplicationDefined,
@@ -41,8 +42,19 @@ from stack.rtp.rtcp import (
     serialize_compound,
 )
 from stack.rtp.section import MediaSection, check_sections
+from stack.rtp.send_stream import DROPPED_NACK_NOT_OURS
 from stack.rtp.stats import RtpStatistics
 from stack.rtp.transport_feedback import FEEDBACK_INTERVAL, TransportFeedbackGenerator
+
+DROPPED_OWN_SSRC = declare(
+    "rtp", "dropped_own_ssrc", "RTP packets with an SSRC of ours: a loop, or a collision (RFC 3550 §8.2)"
+)
+DROPPED_MALFORMED_RTP = declare("rtp", "dropped_malformed_rtp", "RTP packets that could not be parsed")
+DROPPED_MALFORMED_RTCP = declare("rtp", "dropped_malformed_rtcp", "RTCP datagrams that could not be parsed")
+DROPPED_RTCP_NOT_UNDERSTOOD = declare(
+    "rtp", "dropped_rtcp_not_understood", "RTCP packets of a type or format that nothing here reads"
+)
+DROPPED_SENT_AFTER_CLOSE = declare("rtp", "dropped_sent_after_close", "Frames that were to be sent after the BYE")
 
 MAX_SSRCS = 64
 """Remote SSRCs whose section is remembered; one more makes room by forgetting the oldest."""
@@ -111,13 +123,13 @@ class RtpTransport:
             extensions = self._extensions.parse(packet.extension_profile, packet.extension_data)
             if packet.ssrc in self._local_ssrcs:
                 # RFC 3550 §8.2: a loop, or a collision that only a new offer could solve.
-                self.counters.add("own_ssrc")
+                self.counters.add(DROPPED_OWN_SSRC)
                 return
             section = self._by_ssrc.get(packet.ssrc)
             if section is None or extensions.mid is not None or packet.payload_type not in section.types.known:
                 section = self._find_section(packet, extensions)
             if section is None:
-                self.counters.add("unknown_payload_type")
+                self.counters.add(DROPPED_UNKNOWN_PAYLOAD_TYPE)
             elif packet.payload_type in section.types.rtx:
                 section.handle_retransmission(packet, now)
             elif (placed := section.place(packet, now)) is not None:
@@ -126,7 +138,7 @@ class RtpTransport:
                 if stream.nack is not None or stream.dtmf.deadline is not None:
                     section.set_receive_timers(stream)
         except ParseError:
-            self.counters.add("malformed_rtp")
+            self.counters.add(DROPPED_MALFORMED_RTP)
             return
         if extensions.transport_sequence is not None and self._arrivals is not None:
             self._arrivals.record(extensions.transport_sequence, now)
@@ -159,7 +171,7 @@ class RtpTransport:
         try:
             packets = parse_compound(data)
         except ParseError:
-            self.counters.add("malformed_rtcp")
+            self.counters.add(DROPPED_MALFORMED_RTCP)
             return
         self._reporter.note_size(len(data))
         for packet in packets:
@@ -191,7 +203,7 @@ class RtpTransport:
             case SourceDescription():
                 pass  # the peer's name is known from SDP
             case RawFeedback() | ApplicationDefined() | UnknownPacket():
-                self.counters.add("rtcp_not_understood")
+                self.counters.add(DROPPED_RTCP_NOT_UNDERSTOOD)
             case _:
                 self.events.append(RtcpReceived(packet))
 
@@ -206,7 +218,7 @@ class RtpTransport:
             if section.config.ssrc == nack.media_ssrc:
                 section.sender.answer_nack(nack.lost, now, self.round_trip_time)
                 return
-        self.counters.add("nack_not_ours")
+        self.counters.add(DROPPED_NACK_NOT_OURS)
 
     # What is sent
 
@@ -226,7 +238,7 @@ class RtpTransport:
         """
         sender = self.sections[section].sender
         if self._closed:
-            self.counters.add("sent_after_close")
+            self.counters.add(DROPPED_SENT_AFTER_CLOSE)
             return sender.extended_sequence
         if not self._reporting:
             self.expect_report(now)

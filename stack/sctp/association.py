@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
+from stack.core.counters import declare
 from stack.core.errors import LocalError, ParseError, RemoteError
 from stack.core.machine import Entropy, Instant, TerminalEvents
 from stack.core.serial import StreamId
@@ -26,6 +27,11 @@ from stack.sctp.procedures.user_data import flush
 from stack.sctp.state import ACCEPTS_MESSAGES, EXISTS, AssociationState
 from stack.sctp.tcb import AssociationTimer, TransmissionControlBlock
 from stack.sctp.tx.queue import QueuedMessage
+
+DROPPED_PACKET_MALFORMED = declare(
+    "sctp", "dropped_packet_malformed", "Packets that could not be parsed, or with a wrong checksum"
+)
+DROPPED_PACKET_WRONG_PORT = declare("sctp", "dropped_packet_wrong_port", "Packets for or from another port")
 
 _TIMER_HANDLERS: dict[AssociationTimer, Callable[[TransmissionControlBlock, Instant], None]] = {
     AssociationTimer.T1: handshake.handle_t1,
@@ -211,10 +217,10 @@ class Association:
         try:
             packet = Packet.parse(data, accept_zero_checksum=tcb.config.zero_checksum)
         except ParseError:
-            tcb.counters.add("packet_malformed")
+            tcb.counters.add(DROPPED_PACKET_MALFORMED)
             return
         if packet[:2] != self._ports:
-            tcb.counters.add("packet_wrong_port")
+            tcb.counters.add(DROPPED_PACKET_WRONG_PORT)
             return
         try:
             self._handle_chunks(packet, now)

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import ClassVar
 
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, TerminalEvents
 from stack.core.serial import StreamId
-from stack.core.trace import Counters
 from stack.sctp.association import Association
 from stack.sctp.config import SctpConfig
 from stack.sctp.dcep import (
@@ -39,6 +39,30 @@ from stack.sctp.events import (
 from stack.sctp.reset import IncomingReset, OutgoingReset
 from stack.sctp.rx.reassembly import UserMessage
 from stack.sctp.state import ACCEPTS_MESSAGES, AssociationState
+
+DROPPED_MESSAGE_WITHOUT_CHANNEL = declare(
+    "sctp", "dropped_message_without_channel", "Messages on a stream that is no open channel"
+)
+DROPPED_MESSAGE_UNKNOWN_PROTOCOL = declare(
+    "sctp",
+    "dropped_message_unknown_protocol",
+    "Messages whose payload protocol is unknown, or whose text is no UTF-8",
+)
+DROPPED_DCEP_MALFORMED = declare(
+    "sctp", "dropped_dcep_malformed", "Messages of the channel protocol that could not be parsed (RFC 8832 §5)"
+)
+DCEP_WRONG_PARITY = declare(
+    "sctp", "dcep_wrong_parity", "Channels opened on the half of the streams that is ours (RFC 8832 §6)"
+)
+DCEP_OPEN_BEFORE_RESET_RESPONSE = declare(
+    "sctp", "dcep_open_before_reset_response", "Channels opened again before the answer to our reset came"
+)
+DROPPED_DCEP_STREAM_IN_USE = declare(
+    "sctp", "dropped_dcep_stream_in_use", "Channels opened on a stream in use: the channel is closed (RFC 8832 §6)"
+)
+DROPPED_DCEP_TOO_MANY_CHANNELS = declare(
+    "sctp", "dropped_dcep_too_many_channels", "Channels opened beyond the number that is kept"
+)
 
 MAX_CHANNELS = 1024
 """Channels at once, of both sides; a peer's further ones are closed at once."""
@@ -351,14 +375,14 @@ class DataChannels:
             self._handle_dcep(message, channel, now)
             return
         if channel is None or channel.incoming_reset:
-            self.counters.add("message_without_channel")
+            self.counters.add(DROPPED_MESSAGE_WITHOUT_CHANNEL)
             return
         # Data can only follow the peer's having seen the OPEN, so it is as good as the ACK.
         channel.acknowledged = True
         try:
             data = decode_message(message.ppid, message.data)
         except ParseError:
-            self.counters.add("message_unknown_protocol")
+            self.counters.add(DROPPED_MESSAGE_UNKNOWN_PROTOCOL)
             return
         self._events.append(MessageReceived(channel.channel_id, data))
 
@@ -366,7 +390,7 @@ class DataChannels:
         try:
             parsed = parse_dcep(message.data)
         except ParseError:
-            self.counters.add("dcep_malformed")
+            self.counters.add(DROPPED_DCEP_MALFORMED)
             return
         if isinstance(parsed, DataChannelOpen):
             self._handle_open(ChannelId(message.stream_id), parsed, channel, now)
@@ -380,11 +404,11 @@ class DataChannels:
             # RFC 8832 §6 gives the peer the other half of the identifiers. werift chooses by its part in ICE
             # instead of DTLS; so as not to meet it on the same stream, we leave it the half that it takes.
             self._next_id ^= 1
-            self.counters.add("dcep_wrong_parity")
+            self.counters.add(DCEP_WRONG_PARITY)
         if channel is not None and channel.state is ChannelState.CLOSING and channel.incoming_reset:
             # RFC 8831 §6.7: an identifier is used again when both streams are reset. So this OPEN says what the
             # peer's answer to our reset, lost or overtaken, would have said.
-            self.counters.add("dcep_open_before_reset_response")
+            self.counters.add(DCEP_OPEN_BEFORE_RESET_RESPONSE)
             for stream_id in self._association.conclude_reset(channel_id, now):
                 self._note_reset(stream_id, outgoing=True)
             channel = self._channels.get(channel_id)
@@ -393,12 +417,12 @@ class DataChannels:
                 channel = None
         if channel is not None:
             # RFC 8832 §6: an OPEN for a stream in use is an error, and ends the channel.
-            self.counters.add("dcep_stream_in_use")
+            self.counters.add(DROPPED_DCEP_STREAM_IN_USE)
             if channel.state is not ChannelState.CLOSING:
                 self._begin_closing(channel, now)
             return
         if len(self._channels) >= MAX_CHANNELS or channel_id > MAX_CHANNEL_ID:
-            self.counters.add("dcep_too_many_channels")
+            self.counters.add(DROPPED_DCEP_TOO_MANY_CHANNELS)
             self._association.reset_stream(channel_id, now)
             return
         channel = _Channel(channel_id, parameters, negotiated=False, acknowledged=True)

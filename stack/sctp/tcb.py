@@ -5,9 +5,9 @@ The procedures in `procedures/` work on it, one module to a section of RFC 9260;
 
 from __future__ import annotations
 
+from stack.core.counters import Counters
 from stack.core.machine import Entropy, Instant
 from stack.core.timers import TimerName, Timers
-from stack.core.trace import Counters
 from stack.sctp.bundling import ChunkBundler
 from stack.sctp.chunks import AbortChunk, Capabilities, ErrorChunk
 from stack.sctp.chunks.causes import ErrorCause

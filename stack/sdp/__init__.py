@@ -12,6 +12,7 @@ Pure functions without state. The page `docs/sdp.md` says how an offer travels t
 from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.dtls_role import DtlsRole
 from stack.sdp.description import (
+    IGNORED,
     MAX_CANDIDATES,
     MAX_FORMATS,
     MAX_MEDIA_DESCRIPTIONS,
@@ -52,6 +53,7 @@ from stack.sdp.parameters import (
 from stack.sdp.renegotiate import renegotiate, restarts_ice
 
 __all__ = [
+    "IGNORED",
     "MAX_CANDIDATES",
     "MAX_DESCRIPTION_SIZE",
     "MAX_FORMATS",

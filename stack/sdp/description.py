@@ -13,14 +13,15 @@ setup), an m= line without a kind, port and protocol, and text that is no descri
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from typing import Self, TypeVar
 
 from stack.core.certificate_fingerprint import CertificateFingerprint
+from stack.core.counters import CounterName, declare
 from stack.core.errors import ParseError
-from stack.core.trace import Counters
 from stack.sdp.grammar import (
     STATIC_PAYLOAD_TYPES,
     CandidateSummary,
@@ -101,7 +102,7 @@ class MediaDescription(_Attributes):
     other: tuple[Line, ...] = ()
 
     @classmethod
-    def parse_lines(cls, lines: list[Line], ignored: Counters) -> Self:
+    def parse_lines(cls, lines: list[Line], ignored: Counter[str]) -> Self:
         """Read one section, the m= line first; it may lack formats, which leaves a section to be declined."""
         fields = lines[0].value.split()
         if len(fields) < 3:
@@ -111,7 +112,7 @@ class MediaDescription(_Attributes):
             raise ParseError(f"more than {MAX_FORMATS} formats in one m= line")
         if "RTP/" in protocol.upper():
             for _ in (text for text in formats if not _is_payload_type(text)):
-                ignored.add("format")
+                ignored["format"] += 1
         return cls(
             parse_token(kind, "media").lower(),
             parse_number(port.partition("/")[0], "port"),
@@ -264,7 +265,7 @@ class SessionDescription(_Attributes):
                 data = data.decode()
             except UnicodeDecodeError:
                 raise ParseError("a description is not UTF-8") from None
-        ignored = Counters()
+        ignored: Counter[str] = Counter()
         lines = split_lines(data.removeprefix("\ufeff"), ignored)
         if not lines or lines[0] != Line("v", "0"):
             raise ParseError("a description begins with v=0")
@@ -289,7 +290,7 @@ class SessionDescription(_Attributes):
             tuple(line for line in session if line.kind in "trz") or (Line("t", "0 0"),),
             tuple(line for line in session if line.kind in "iuepk"),
         )
-        return replace(description, ignored=ignored.snapshot())
+        return replace(description, ignored=dict(sorted(ignored.items())))
 
     def lines(self) -> Iterator[Line]:
         """Return the lines in the order of RFC 8866 §9."""
@@ -340,7 +341,7 @@ class SessionDescription(_Attributes):
 # --- reading what may be passed over ---------------------------------------------------------------------------
 
 
-def read_attributes(lines: list[Line], ignored: Counters) -> tuple[SdpAttribute, ...]:
+def read_attributes(lines: list[Line], ignored: Counter[str]) -> tuple[SdpAttribute, ...]:
     """Return the a= lines among `lines`; those whose values mean nothing stay as they came, but are counted."""
     attributes: list[SdpAttribute] = []
     for line in lines:
@@ -348,18 +349,18 @@ def read_attributes(lines: list[Line], ignored: Counters) -> tuple[SdpAttribute,
             if line.kind == "a":
                 attributes.append(SdpAttribute.parse(line.value))
         except ParseError:
-            ignored.add("attribute")
+            ignored["attribute"] += 1
     for attribute in attributes:
         parse = _SKIPPABLE.get(attribute.name)
         try:
             if parse is not None:
                 parse(attribute.value or "")
         except ParseError:
-            ignored.add(attribute.name)
+            ignored[attribute.name] += 1
     return tuple(attributes)
 
 
-def _read_connection(lines: list[Line], ignored: Counters) -> Connection | None:
+def _read_connection(lines: list[Line], ignored: Counter[str]) -> Connection | None:
     """Return the first c= line that can be read; nothing depends on it, because ICE has the addresses."""
     found: list[Connection] = []
     for line in lines:
@@ -367,7 +368,7 @@ def _read_connection(lines: list[Line], ignored: Counters) -> Connection | None:
             if line.kind == "c":
                 found.append(Connection.parse(line.value))
         except ParseError:
-            ignored.add("connection")
+            ignored["connection"] += 1
     return found[0] if found else None
 
 
@@ -397,3 +398,15 @@ _SKIPPABLE: Mapping[str, Callable[[str], object]] = {
     "ssrc": SsrcAttribute.parse,
 }
 """The attributes that a call can do without, each with what reads it."""
+
+IGNORED: Mapping[str, CounterName] = {
+    "line": declare("sdp", "ignored_line", "Lines that are no `<type>=<value>`"),
+    "nul": declare("sdp", "ignored_nul", "Lines that end in NUL"),
+    "attribute": declare("sdp", "ignored_attribute", "Attributes without a name"),
+    "connection": declare("sdp", "ignored_connection", "c= lines that could not be read"),
+    "format": declare("sdp", "ignored_format", "Formats in m= lines of RTP that are no payload types"),
+} | {
+    name: declare("sdp", f"ignored_{name.replace('-', '_')}", f"a={name} lines that could not be read")
+    for name in _SKIPPABLE
+}
+"""The counter of each name in `SessionDescription.ignored`."""

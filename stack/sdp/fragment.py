@@ -14,12 +14,12 @@ stood in, and candidates of component 2.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 from stack.core.errors import ParseError
-from stack.core.trace import Counters
 from stack.sdp.description import MAX_CANDIDATES, MediaDescription, read_attributes
 from stack.sdp.grammar import Line, serialize_lines, split_lines
 
@@ -50,19 +50,19 @@ class TrickleFragment:
                 data = data.decode()
             except UnicodeDecodeError:
                 raise ParseError("a fragment is not UTF-8") from None
-        ignored = Counters()
+        ignored: Counter[str] = Counter()
         lines = split_lines(data.removeprefix("\ufeff"), ignored)
         known = [line for line in lines if line.kind in "am"]
         if not known and (lines or data.strip(" \t\r\n\0\ufeff")):
             raise ParseError("a fragment holds a= and m= lines")
         for _ in range(len(lines) - len(known)):
-            ignored.add("line")
+            ignored["line"] += 1
         everything = MediaDescription("audio", 9, "", (), attributes=read_attributes(known, ignored))
         ufrag, pwd = everything.ice_ufrag, everything.ice_pwd
         if (ufrag is None) != (pwd is None):
             raise ParseError("a fragment has both ICE credentials or none")
         ended = everything.has("end-of-candidates")
-        return cls(ufrag, pwd, everything.candidates, ended, everything.mid, ignored.snapshot())
+        return cls(ufrag, pwd, everything.candidates, ended, everything.mid, dict(sorted(ignored.items())))
 
     def serialize(self) -> str:
         """Return the fragment as text."""

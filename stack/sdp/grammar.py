@@ -14,6 +14,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -21,7 +22,6 @@ from ipaddress import ip_address
 from typing import NamedTuple, Self
 
 from stack.core.errors import ParseError
-from stack.core.trace import Counters
 
 MAX_DESCRIPTION_SIZE = 65_536
 """Characters in one description; the largest of a browser's (audio, video, data) has 6,500."""
@@ -61,7 +61,7 @@ class SdpAttribute(NamedTuple):
         return self.name if self.value is None else f"{self.name}:{self.value}"
 
 
-def split_lines(text: str, ignored: Counters) -> list[Line]:
+def split_lines(text: str, ignored: Counter[str]) -> list[Line]:
     """Cut a description into lines; a bare LF ends a line too, and blanks around it are dropped.
 
     What is no line is passed over and counted in `ignored` as "line", NUL at the end of a line as "nul": some
@@ -73,14 +73,14 @@ def split_lines(text: str, ignored: Counters) -> list[Line]:
     for raw in text.split("\n"):
         line = raw.rstrip(" \t\r\0")
         if len(line) < len(raw) and "\0" in raw[len(line) :]:
-            ignored.add("nul")
+            ignored["nul"] += 1
         line = line.lstrip(" \t")
         if not line:
             continue
         if len(lines) == MAX_LINES:
             raise ParseError(f"more than {MAX_LINES} lines")
         if len(line) < 2 or line[1] != "=" or "\r" in line or "\0" in line:
-            ignored.add("line")
+            ignored["line"] += 1
             continue
         lines.append(Line(line[0], line[2:]))
     return lines

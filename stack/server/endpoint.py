@@ -15,13 +15,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Machine, Path, Transmit
-from stack.core.trace import Counters
 from stack.server.deadlines import Deadlines
 from stack.server.routes import Routes
 from stack.stun import peek_username
+
+DROPPED_UNKNOWN_UFRAG = declare("endpoint", "dropped_unknown_ufrag", "STUN requests that name no session")
+FAULT_FIND = declare("endpoint", "fault_find", "Exceptions survived while finding the session of a datagram")
+FAULT_BIND = declare(
+    "endpoint", "fault_bind", "Exceptions survived while binding the paths that a session has proven"
+)
+FAULT_HANDLE_DATAGRAMS = declare(
+    "endpoint", "fault_handle_datagrams", "Exceptions survived while handing datagrams to a session"
+)
+FAULT_HANDLE_TIMEOUT = declare("endpoint", "fault_handle_timeout", "Exceptions survived while waking a session")
+FAULT_DRAIN = declare("endpoint", "fault_drain", "Exceptions survived while draining a session")
+DROPPED_UNKNOWN_PATH = declare(
+    "endpoint", "dropped_unknown_path", "Datagrams over a path that no session has proven"
+)
 
 EventT = TypeVar("EventT")
 EventT_co = TypeVar("EventT_co", covariant=True)
@@ -51,7 +65,7 @@ def feed(machine: Machine[EventT], datagrams: Sequence[tuple[bytes, Path]], now:
         try:
             machine.handle_datagrams(rest, now)
         except Exception as error:
-            faults.note("handle_datagrams", error, now)
+            faults.note(FAULT_HANDLE_DATAGRAMS, error, now)
         else:
             return
 
@@ -130,7 +144,7 @@ class Endpoint(Generic[EventT]):
             try:
                 name = self._find_by_check(data, path, now) if is_stun else self._find_by_path(path)
             except Exception as error:
-                self._faults.note("find", error, now)
+                self._faults.note(FAULT_FIND, error, now)
                 continue
             if name is None:
                 continue
@@ -155,7 +169,7 @@ class Endpoint(Generic[EventT]):
             for path in self._machines[name].drain_routes():
                 self._routes.bind(name, path)
         except Exception as error:
-            self._faults.note("bind", error, now)
+            self._faults.note(FAULT_BIND, error, now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Wake every session that is due, and pump."""
@@ -165,7 +179,7 @@ class Endpoint(Generic[EventT]):
             try:
                 self._machines[name].handle_timeout(now)
             except Exception as error:
-                self._faults.note("handle_timeout", error, now)
+                self._faults.note(FAULT_HANDLE_TIMEOUT, error, now)
                 self._unwell.add(name)
         self.pump()
 
@@ -185,7 +199,7 @@ class Endpoint(Generic[EventT]):
             try:
                 self._drain(name, machine)
             except Exception as error:
-                self._faults.note("drain", error, self._now)
+                self._faults.note(FAULT_DRAIN, error, self._now)
                 self._deadlines.set(name, self._now + FAULT_PAUSE)
         self._unwell.clear()
 
@@ -229,7 +243,7 @@ class Endpoint(Generic[EventT]):
         has_room = len(self._machines) < self.max_sessions
         made = self._resolve(ufrag, now) if self._resolve is not None and has_room else None
         if made is None:
-            self.counters.add("dropped_unknown_ufrag")
+            self.counters.add(DROPPED_UNKNOWN_UFRAG)
             return None
         name, machine = made
         self.add(name, machine, ufrag)
@@ -238,5 +252,5 @@ class Endpoint(Generic[EventT]):
     def _find_by_path(self, path: Path) -> str | None:
         name = self._routes.find(path)
         if name is None:
-            self.counters.add("dropped_unknown_path")
+            self.counters.add(DROPPED_UNKNOWN_PATH)
         return name

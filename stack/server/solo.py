@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
+from stack.core.counters import Counters
 from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Path, Transmit
-from stack.core.trace import Counters
-from stack.server.endpoint import FAULT_PAUSE, Hosted, feed
+from stack.server.endpoint import FAULT_HANDLE_TIMEOUT, FAULT_PAUSE, Hosted, feed
 
 EventT = TypeVar("EventT")
 
@@ -39,7 +39,7 @@ class Solo(Generic[EventT]):
         try:
             self.machine.handle_timeout(now)
         except Exception as error:
-            self._faults.note("handle_timeout", error, now)
+            self._faults.note(FAULT_HANDLE_TIMEOUT, error, now)
             self._not_before = now + FAULT_PAUSE
 
     def poll_timeout(self) -> Instant | None:

@@ -16,10 +16,20 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from stack.core.counters import Counters, declare, declare_each
 from stack.core.machine import Instant, Path, Transmit
-from stack.core.trace import Counters
 from stack.rtp import RtpEvent, RtpTransport
-from stack.srtp import MasterKey, SrtpEngine, SrtpError, SrtpProfile
+from stack.srtp import MasterKey, SrtpEngine, SrtpError, SrtpFailure, SrtpProfile
+
+DROPPED_MEDIA_BEFORE_KEYS = declare(
+    "media", "dropped_media_before_keys", "Media datagrams that came before the DTLS handshake had made keys"
+)
+DROPPED_SRTP = declare_each(
+    "media", "dropped_srtp", SrtpFailure, "SRTP and SRTCP datagrams refused (RFC 3711 §3.3): {}"
+)
+DROPPED_SCHEDULED_FRAME = declare(
+    "media", "dropped_scheduled_frame", "Frames that waited for their instant when too many did"
+)
 
 MAX_SCHEDULED = 100
 """Frames that wait for their time: two seconds, far more than any sender schedules ahead; the oldest goes."""
@@ -159,7 +169,7 @@ class PythonMediaPlane:
         srtp, transport, authentic = self._srtp, self._transport, 0
         for data in batch:
             if srtp is None:
-                self.counters.add("dropped_media_before_keys")
+                self.counters.add(DROPPED_MEDIA_BEFORE_KEYS)
                 continue
             try:
                 # RFC 5761 §4: with the marker bit, RTCP packet types 192-223 look like payload types 64-95.
@@ -169,7 +179,7 @@ class PythonMediaPlane:
                     transport.handle_rtp(srtp.unprotect(data), now)
                 authentic += 1
             except SrtpError as error:
-                self.counters.add(f"dropped_srtp_{error.reason.name.lower()}")
+                self.counters.add(DROPPED_SRTP[error.reason])
         return authentic
 
     def schedule(self, frame: ScheduledFrame, now: Instant) -> bool:
@@ -179,7 +189,7 @@ class PythonMediaPlane:
             return True
         if len(self._scheduled) >= MAX_SCHEDULED:
             self._scheduled.popleft()
-            self.counters.add("dropped_scheduled_frame")
+            self.counters.add(DROPPED_SCHEDULED_FRAME)
         self._scheduled.append(frame)
         return False
 

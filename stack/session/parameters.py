@@ -145,7 +145,7 @@ def make_ice(parameters: SessionParameters, entropy: Entropy, now: Instant) -> i
         try:
             agent.add_remote_candidate(ice.Candidate.parse(text), now)
         except ParseError:
-            agent.counters.add("remote_candidate_malformed")
+            agent.counters.add(ice.DROPPED_REMOTE_CANDIDATE_MALFORMED)
     agent.start(now)
     return agent
 

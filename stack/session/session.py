@@ -20,10 +20,10 @@ from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from typing import ClassVar
 
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.timers import TimerName, Timers
-from stack.core.trace import Counters
 from stack.dtls import (
     ApplicationData,
     Certificate,
@@ -35,6 +35,7 @@ from stack.dtls import (
     Version,
 )
 from stack.ice import (
+    DROPPED_REMOTE_CANDIDATE_MALFORMED,
     Candidate,
     ConsentExpired,
     IceAgent,
@@ -47,7 +48,7 @@ from stack.ice import (
 )
 from stack.rtp import RtpTransport
 from stack.sctp import DataChannels
-from stack.sdp import DtlsRole
+from stack.sdp import IGNORED, DtlsRole
 from stack.session.demux import Kind, classify
 from stack.session.events import Connected, Ended, EndReason, SessionEvent
 from stack.session.media_plane import FrameSent, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
@@ -60,6 +61,18 @@ from stack.session.parameters import (
 )
 from stack.session.statistics import DtlsState, SessionStatistics, Traffic, describe
 from stack.srtp import keying_material_length, split_keying_material
+
+DROPPED_AFTER_END = declare("session", "dropped_after_end", "Datagrams that came after the session's end")
+DROPPED_UNKNOWN_PROTOCOL = declare(
+    "session", "dropped_unknown_protocol", "Datagrams of no protocol that is expected (RFC 7983 §7)"
+)
+DROPPED_UNWANTED_MEDIA = declare("session", "dropped_unwanted_media", "Media datagrams of a session without media")
+DROPPED_DTLS_BEFORE_ICE = declare(
+    "session", "dropped_dtls_before_ice", "DTLS datagrams that came before ICE had validated a path"
+)
+DROPPED_UNWANTED_DATA = declare(
+    "session", "dropped_unwanted_data", "SCTP packets of a session without data channels"
+)
 
 SETUP_TIMEOUT = 30.0
 """Seconds from the making of a session to `Connected`; after that it is given up."""
@@ -202,18 +215,19 @@ class Session:
         return describe(self, now)
 
     def all_counters(self) -> Counters:
-        """Return the counters of the session and of every protocol in it, named `protocol.reason`."""
+        """Return the counters of the session and of every protocol in it, by their names."""
         total = Counters()
-        total.merge(self.counters, "session.")
-        total.merge(self._ice.counters, "ice.")
-        total.merge(self._dtls.counters, "dtls.")
+        total.merge(self.counters)
+        total.merge(self._ice.counters)
+        total.merge(self._dtls.counters)
         if self._media is not None:
-            total.merge(self._media.counters, "media.")
-            total.merge(self._media.transport.counters, "rtp.")
+            total.merge(self._media.counters)
+            total.merge(self._media.transport.counters)
         if self._channels is not None:
-            total.merge(self._channels.counters, "sctp.")
+            total.merge(self._channels.counters)
         for name, lines in self.parameters.negotiation.ignored.items():
-            total.add(f"sdp.ignored_{name.replace('-', '_')}", lines)
+            if name in IGNORED:
+                total.add(IGNORED[name], lines)
         return total
 
     # -- commands ------------------------------------------------------------------------------------------
@@ -282,7 +296,7 @@ class Session:
             try:
                 self._ice.add_remote_candidate(Candidate.parse(text), now)
             except ParseError:
-                self.counters.add("remote_candidate_malformed")
+                self._ice.counters.add(DROPPED_REMOTE_CANDIDATE_MALFORMED)
         self._pump(now)
 
     def close(self, now: Instant) -> None:
@@ -310,7 +324,7 @@ class Session:
         heard: Path | None = None
         for data, path in batch:
             if self.state is _ENDED:
-                self.counters.add("dropped_after_end")
+                self.counters.add(DROPPED_AFTER_END)
                 continue
             kind = classify(data)
             if kind is _RTP or kind is _RTCP:
@@ -320,7 +334,7 @@ class Session:
             elif kind is _STUN:
                 self._ice_touched = True
             else:
-                self.counters.add("dropped_unknown_protocol")
+                self.counters.add(DROPPED_UNKNOWN_PROTOCOL)
                 continue
             if self._take(data, kind, path, now) and path is not heard:
                 heard = path  # a peer has one path, as a rule: once for all that came together
@@ -352,11 +366,11 @@ class Session:
         self.received.octets += len(data)
         if kind is not _DTLS:
             if self._media is None:
-                self.counters.add("dropped_unwanted_media")
+                self.counters.add(DROPPED_UNWANTED_MEDIA)
                 return False
             return self._media.handle_datagrams((data,), now) > 0
         if not self._dtls_started:
-            self.counters.add("dropped_dtls_before_ice")
+            self.counters.add(DROPPED_DTLS_BEFORE_ICE)
             return False
         before = self._dtls.protected_records
         self._dtls.handle_datagrams((data,), now)
@@ -538,7 +552,7 @@ class Session:
     def _move_channels(self, now: Instant) -> None:
         if self._channels is None:
             if self._packets:
-                self.counters.add("dropped_unwanted_data", len(self._packets))
+                self.counters.add(DROPPED_UNWANTED_DATA, len(self._packets))
                 self._packets.clear()
             return
         if self._packets:

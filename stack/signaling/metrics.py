@@ -2,20 +2,21 @@
 
 One registry for each server, so that two in one process do not mix. Totals of packets and of named drops are read
 from the media thread at each scrape, and so is how late frames left; the other histograms fill from the
-events of the calls.
+events of the calls. `docs/counters.md` explains the names of what is counted.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 from stack.aio import Call, Host
 from stack.audio import Lateness
+from stack.core.counters import declared_counters
 from stack.session import Connected, Ended
 from stack.voice.events import ReplyHeld, ReplyStarted
 
@@ -50,6 +51,8 @@ class Metrics:
         )
         self._lateness = _LatenessCollector()
         registry.register(self._lateness)
+        self._counters = _CountersCollector()
+        registry.register(self._counters)
 
     def refused(self, status: int) -> None:
         """A request was refused."""
@@ -81,7 +84,23 @@ class Metrics:
         for direction, count in (await self._host.packet_totals()).items():
             self._packets.labels(direction).set(count)
         self._lateness.latest = await self._host.frame_lateness()
+        self._counters.latest = await self._host.all_counters()
         return generate_latest(self.registry)
+
+
+class _CountersCollector:
+    """Shows every declared counter, also those that are 0: a rate wants to see the step from nothing to one."""
+
+    def __init__(self) -> None:
+        self.latest: Mapping[str, int] = {}
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """Return one family with the counters' owners and names as labels."""
+        text = "What the layers dropped or saw: docs/counters.md."
+        family = CounterMetricFamily("voice_counters", text, labels=["owner", "name"])
+        for counter in declared_counters():
+            family.add_metric(counter.split("."), self.latest.get(counter, 0))
+        yield family
 
 
 class _LatenessCollector:

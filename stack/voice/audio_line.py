@@ -22,9 +22,9 @@ from stack.audio import (
     Resampler,
     make_receiver,
 )
+from stack.core.counters import Counters, declare
 from stack.core.machine import Instant
 from stack.core.timers import TimerName, Timers
-from stack.core.trace import Counters
 from stack.rtp import (
     ByeReceived,
     DtmfReceived,
@@ -44,6 +44,10 @@ from stack.voice.speech_front_end import SpeechFrontEnd
 from stack.voice.turn_manager import TurnManager
 from stack.voice.turns import TurnMode
 from stack.voice.vad import DETECTOR_RATE
+
+DROPPED_OTHER_PAYLOAD_TYPE = declare(
+    "line", "dropped_other_payload_type", "Frames of another payload type than the codec's"
+)
 
 TICK = 0.020
 """Seconds between two frames of the `clock` jitter buffer."""
@@ -124,6 +128,13 @@ class AudioLine:
         self._turn_at: Instant | None = None
         self._tick_due: Instant = 0.0
 
+    def all_counters(self) -> Counters:
+        """Return the counters of the line, its receiver, its jitter buffer and its queue of sound."""
+        total = Counters()
+        for part in (self.counters, self.receiver.counters, self.receiver.buffer.counters, self.sender.counters):
+            total.merge(part)
+        return total
+
     # -- what is said --------------------------------------------------------------------------------------
 
     def write(self, pcm: Pcm, sample_rate: int, now: Instant) -> None:
@@ -201,7 +212,7 @@ class AudioLine:
 
     def _handle_packet(self, packet: PacketReceived, now: Instant) -> None:
         if packet.payload and packet.payload_type != self._payload_type:
-            self.counters.add("dropped_other_payload_type")
+            self.counters.add(DROPPED_OTHER_PAYLOAD_TYPE)
             return
         arrival = self._arrival
         if arrival is not None:

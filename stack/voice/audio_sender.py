@@ -32,6 +32,7 @@ from stack.audio import (
     find_codec,
     to_int16,
 )
+from stack.core.counters import Counters
 from stack.core.machine import Instant
 from stack.sdp import AudioParameters
 from stack.session import FrameSent, ScheduledFrame
@@ -159,6 +160,11 @@ class AudioSender:
         if self._playout is None:
             return 0.0
         return self._playout.queued + len(self.scheduled) * self._parameters.frame
+
+    @property
+    def counters(self) -> Counters:
+        """What the queue of sound has counted."""
+        return self._playout.counters if self._playout is not None else Counters()
 
     def note_loss(self, loss: float, now: Instant) -> None:
         """The peer reports that it loses this share of our packets, 0 … 1: the encoder takes precautions."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.machine import Instant
-from stack.core.trace import Counters
 from stack.sctp import ChannelId
 from stack.voice.audio_line import AudioLine
 from stack.voice.client import (
@@ -24,6 +24,18 @@ from stack.voice.client import (
     to_json,
 )
 from stack.voice.events import LineEvent
+
+DROPPED_ANNOUNCEMENT_WITHOUT_CLIENT = declare(
+    "conversation", "dropped_announcement_without_client", "Messages for a client that has no events channel"
+)
+DROPPED_CLIENT_REPORT_IMPLAUSIBLE = declare(
+    "conversation",
+    "dropped_client_report_implausible",
+    "Reports of the client about what it played that cannot be true",
+)
+DROPPED_CLIENT_REQUEST_MALFORMED = declare(
+    "conversation", "dropped_client_request_malformed", "Requests of the client that could not be read"
+)
 
 MAX_EARLY = 64
 """Messages that wait for the client's channel to open; what is told beyond them is dropped."""
@@ -54,7 +66,7 @@ class ClientChannel:
         it.
         """
         if self.channel is None and (self._was_open or len(self.waiting) >= MAX_EARLY):
-            self._counters.add("announcement_without_client")
+            self._counters.add(DROPPED_ANNOUNCEMENT_WITHOUT_CLIENT)
         else:
             self.waiting.append(to_json(message))
 
@@ -86,12 +98,12 @@ class ClientChannel:
                     manager.playout_delay = read_playout_delay(request)
                 case "silenced":
                     if not manager.note_silenced(read_silenced(request), now):
-                        self._counters.add("client_report_implausible")
+                        self._counters.add(DROPPED_CLIENT_REPORT_IMPLAUSIBLE)
                 case "audible":
                     manager.note_audible(read_audible(request), now)
                 case _:
                     return False
         except ParseError:
-            self._counters.add("client_request_malformed")
+            self._counters.add(DROPPED_CLIENT_REQUEST_MALFORMED)
             return False
         return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from stack.audio import PcmArray
+from stack.core.counters import declare
 from stack.core.machine import Instant
 from stack.core.values import TextOrBytes, Value
 from stack.ice import IceCredentials
@@ -18,6 +19,10 @@ from stack.session import SessionParameters
 from stack.voice.conversation import Conversation
 from stack.voice.statistics import CallStatistics
 from stack.voice.turns import TurnSettings
+
+END_OF_TURN_ANSWERED_LATE = declare(
+    "conversation", "end_of_turn_answered_late", "Answers of an endpointer that came when the turn was decided"
+)
 
 # -- speaking ----------------------------------------------------------------------------------------------
 
@@ -176,7 +181,7 @@ class NoteEndOfTurn(Value, frozen=True):
         """One that comes too late is counted."""
         line = conversation.line
         if line is not None and not line.turn_manager.note_end_of_turn(self.number, self.wait, now):
-            conversation.counters.add("end_of_turn_answered_late")
+            conversation.counters.add(END_OF_TURN_ANSWERED_LATE)
 
 
 class GetTurnSettings(Value, frozen=True):

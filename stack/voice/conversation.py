@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, Protocol, TypeVar
 
 from stack.audio import Lateness
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
-from stack.core.trace import Counters
 from stack.dtls import Certificate
 from stack.rtp import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, RtcpReceived, SourceChanged
 from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, DataChannels, MessageReceived
@@ -31,6 +31,10 @@ from stack.voice.events import AudioReceived, ConversationEvent, SpeakerDrained
 from stack.voice.recording import Tap
 from stack.voice.statistics import CallStatistics, describe_call
 from stack.voice.turns import TurnSettings
+
+DROPPED_ANNOUNCEMENT_NOT_SENT = declare(
+    "conversation", "dropped_announcement_not_sent", "Messages that the client's events channel did not take"
+)
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 _MEDIA = (PacketReceived, FrameSent, SourceChanged, ByeReceived, RtcpReceived, DtmfReceived, DtmfEnded)
@@ -140,7 +144,16 @@ class Conversation:
 
     def stats(self, now: Instant) -> CallStatistics:
         """Return a snapshot of the call's statistics."""
-        return describe_call(self.session, self.line, self.counters, now)
+        receiver = self.line.receiver if self.line is not None else None
+        return describe_call(self.session, receiver, self.all_counters(), now)
+
+    def all_counters(self) -> Counters:
+        """Return the counters of the conversation, its session and its line."""
+        total = self.session.all_counters()
+        total.merge(self.counters)
+        if self.line is not None:
+            total.merge(self.line.all_counters())
+        return total
 
     @property
     def lateness(self) -> Lateness | None:
@@ -283,7 +296,7 @@ class Conversation:
             try:
                 self.required_channels.send(channel, message, now)
             except LocalError:
-                self.counters.add("announcement_not_sent")
+                self.counters.add(DROPPED_ANNOUNCEMENT_NOT_SENT)
         self.session.flush(now)
 
     def _end(self, ended: Ended, now: Instant) -> None:

@@ -32,9 +32,9 @@ import numpy as np
 from msgspec import structs
 
 from stack.audio import AudioFrame, Resampler, Samples, to_int16
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Instant, Path
-from stack.core.trace import Counters
 from stack.core.values import Value
 from stack.sctp import MessageReceived
 from stack.voice.audio_sender import SpokenFrame
@@ -48,6 +48,16 @@ from stack.voice.events import (
     Utterance,
 )
 
+DROPPED_SAMPLES_TOO_LATE = (
+    declare(
+        "recorder", "dropped_left_samples_too_late", "Samples of the person that came when their place was written"
+    ),
+    declare(
+        "recorder",
+        "dropped_right_samples_too_late",
+        "Samples of the program that came when their place was written",
+    ),
+)
 SAMPLE_RATES = (16_000, 24_000)
 LOOK_AHEAD = 1.0
 """Seconds that a frame of the person waits, to learn how fast the way is that it came."""
@@ -222,7 +232,7 @@ class _Lane:
         self._lead -= skipped
         outside = self.canvas.put(self._column, self._cursor, samples[skipped:])
         if outside:
-            self.counters.add(("left", "right")[self._column] + "_samples_too_late", outside)
+            self.counters.add(DROPPED_SAMPLES_TOO_LATE[self._column], outside)
         self._cursor += len(samples) - skipped
 
 

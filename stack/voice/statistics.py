@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Protocol, Self
+from typing import Self
 
 from stack.audio import Receiver
+from stack.core.counters import Counters
 from stack.core.machine import Instant
-from stack.core.trace import Counters
+from stack.rtp.jitter import DROPPED_LATE
 from stack.rtp.stats import as_webrtc_name
 from stack.session import Session, SessionStatistics
 
@@ -61,7 +62,7 @@ class HearingStats:
             removed_samples_for_acceleration=known.removed_samples_for_acceleration,
             jitter_buffer_delay=known.jitter_buffer_delay,
             jitter_buffer_emitted_count=known.jitter_buffer_emitted_count,
-            packets_discarded=receiver.buffer.counters["late"],
+            packets_discarded=receiver.buffer.counters[DROPPED_LATE],
             inband_fec_used=known.fec_packets_used,
         )
 
@@ -98,7 +99,7 @@ class CallStatistics:
     round_trip_time: float | None
     """Seconds, from RTCP or else from ICE."""
     counters: Mapping[str, int]
-    """Everything dropped or remarkable, by `protocol.reason`."""
+    """Everything dropped or remarkable, by the names of `docs/counters.md`."""
 
     def as_webrtc(self) -> list[dict[str, object]]:
         """Return the dictionaries that a browser's `getStats` would hold, ready for JSON."""
@@ -129,28 +130,12 @@ class CallStatistics:
         )
 
 
-class DescribedLine(Protocol):
-    """What an audio line must tell for `describe_call`."""
-
-    receiver: Receiver
-    counters: Counters
-
-
-def describe_call(
-    session: Session, line: DescribedLine | None, counters: Counters, now: Instant
-) -> CallStatistics:
-    """Return the statistics of a conversation: its session, its audio line, and what it counted itself."""
-    total = session.all_counters()
-    total.merge(counters, "conversation.")
-    receiver = line.receiver if line is not None else None
-    if line is not None and receiver is not None:
-        total.merge(line.counters, "line.")
-        total.merge(receiver.counters, "decoder.")
-        total.merge(receiver.buffer.counters, "jitter.")
+def describe_call(session: Session, receiver: Receiver | None, counters: Counters, now: Instant) -> CallStatistics:
+    """Return the statistics of a conversation: its session, its line's receiver, and all that was counted."""
     return CallStatistics(
         session.statistics(now),
         HearingStats.of(receiver) if receiver is not None else None,
         dict(session.steps),
         session.round_trip_time,
-        total.snapshot(),
+        counters.snapshot(),
     )

@@ -100,9 +100,9 @@ async def test_the_pump_goes_on_whatever_raises(caplog: pytest.LogCaptureFixture
             driver.close()
     assert hub.woken == 1
     assert b"woken" in seen
-    assert driver.counters["fault_receive"] == 5
-    assert driver.counters["fault_trace"] == 1, "a trace that fails is not asked again"
-    assert {"fault_report", "fault_handle_timeout"} <= set(driver.counters.snapshot())
+    assert driver.counters["driver.fault_receive"] == 5
+    assert driver.counters["driver.fault_trace"] == 1, "a trace that fails is not asked again"
+    assert {"driver.fault_report", "driver.fault_handle_timeout"} <= set(driver.counters.snapshot())
     told = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
     assert told.count("a bug of the hub") == 1, "once a minute"
     assert {"a bug of the listener", "a bug in waking", "no space left"} <= set(told)

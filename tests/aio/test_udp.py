@@ -69,9 +69,9 @@ def test_what_cannot_be_sent_is_counted() -> None:
     sockets = bind_all(["127.0.0.1"], 0)
     (udp,) = sockets
     udp.send(bytes(65_536), Address("127.0.0.1", 9))
-    assert udp.counters["dropped_send_emsgsize"] == 1
+    assert udp.counters["socket.dropped_send_emsgsize"] == 1
     sockets.send([Transmit(b"x", Path(Address("127.0.0.1", 1), Address("127.0.0.1", 9)))])
-    assert sockets.counters["dropped_no_such_local_address"] == 1
+    assert sockets.counters["socket.dropped_no_such_local_address"] == 1
     sockets.close()
 
 

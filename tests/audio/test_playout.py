@@ -83,7 +83,7 @@ def test_a_long_stall_moves_the_timeline_instead_of_bunching():
     together = drain(queue, START + 0.505)
     assert [frame.timestamp for frame in together] == [25 * 960]
     assert together[0].marker
-    assert queue.counters["slots_skipped"] == 24
+    assert queue.counters["playout.slots_skipped"] == 24
     assert queue.poll_timeout() == pytest.approx(START + 0.525)
     assert queue.position == 2 * 960  # nothing of the sound itself was lost
 
@@ -156,7 +156,7 @@ def test_a_partial_frame_waits_and_is_then_filled_with_silence():
     (frame,) = drain(queue, START + HOLD)
     assert np.array_equal(frame.samples, np.concatenate((sound(1.25)[960:], np.zeros(720, np.int16))))
     assert queue.position == 1200
-    assert queue.counters["samples_padded"] == 720
+    assert queue.counters["playout.samples_padded"] == 720
 
 
 def test_a_partial_frame_is_completed_by_what_comes_in_time():

@@ -7,29 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.core.machine import Address, Path, TransportProtocol
-from stack.core.trace import Counters, Direction, PcapWriter
+from stack.core.trace import Direction, PcapWriter
 
 HERE, THERE = Address("192.0.2.1", 3478), Address("198.51.100.7", 50000)
 HERE6, THERE6 = Address("2001:db8::1", 3478), Address("2001:db8::2", 50000)
-
-
-class TestCounters:
-    def test_counting_and_merging(self) -> None:
-        counters, other = Counters(), Counters()
-        counters.add("replayed")
-        counters.add("malformed", 3)
-        other.add("replayed", 2)
-        counters.merge(other, "srtp.")
-        assert counters["replayed"] == 1
-        assert counters["never"] == 0
-        assert list(counters.snapshot().items()) == [("malformed", 3), ("replayed", 1), ("srtp.replayed", 2)]
-        assert "malformed" in repr(counters)
-
-    def test_a_snapshot_is_a_copy(self) -> None:
-        counters = Counters()
-        snapshot = counters.snapshot()
-        counters.add("later")
-        assert snapshot == {}
 
 
 class TestPcap:

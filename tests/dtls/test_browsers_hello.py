@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.core.trace import Counters
+from stack.core.counters import Counters
 from stack.dtls import DtlsEndpoint, DtlsRole, NamedGroup, SrtpProfile, Version
 from stack.dtls.messages import ClientHello, HandshakeType, ServerHello
 from stack.dtls.reassembly import Fragment, Reassembler

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from stack.core.trace import Counters
+from stack.core.counters import Counters
 from stack.dtls.flight import MAX_SENT_RECORDS, Flight, FlightMessage
 from stack.dtls.handshake_layer import HandshakeLayer
 from stack.dtls.keys13 import Keys13

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stack.core.counters import Counters
 from stack.core.errors import ParseError
-from stack.core.trace import Counters
 from stack.dtls import (
     AlertDescription,
     DtlsEndpoint,
@@ -261,7 +261,7 @@ def test_a_few_warnings_are_overlooked() -> None:
     peer = Plaintext()
     for _ in range(MAX_WARNING_ALERTS):
         server.handle_datagram(peer.record(ContentType.ALERT, b"\1\x6e"), 0.0)
-    assert server.counters["alert_warning"] == MAX_WARNING_ALERTS
+    assert server.counters["dtls.alert_warning"] == MAX_WARNING_ALERTS
     assert server.drain_events() == []
     server.handle_datagram(peer.record(ContentType.ALERT, b"\1\x6e"), 0.0)
     assert failure(server)[0] is DtlsFailure.TOO_MANY_WARNING_ALERTS
@@ -303,7 +303,10 @@ def test_bytes_before_the_end_of_the_handshake_are_bounded() -> None:
     junk = bytes(1000)
     for _ in range(MAX_HANDSHAKE_BYTES // len(junk) + 5):
         server.handle_datagram(junk, 0.0)
-    assert server.counters["handshake_bytes_exceeded"] == 5 or server.counters["handshake_bytes_exceeded"] == 6
+    assert (
+        server.counters["dtls.dropped_handshake_bytes_exceeded"] == 5
+        or server.counters["dtls.dropped_handshake_bytes_exceeded"] == 6
+    )
     assert server.state is DtlsEndpointState.HANDSHAKE
 
 
@@ -450,7 +453,7 @@ def test_replayed_datagrams_deliver_nothing_twice(version: Version) -> None:
     for _ in range(3):
         pair.server.handle_datagram(datagram, pair.now)
     assert len(pair.server.drain_events()) == 1
-    assert pair.server.counters["record_replayed"] == 2
+    assert pair.server.counters["dtls.dropped_record_replayed"] == 2
 
 
 def test_the_server_repeats_its_last_flight_only_so_often() -> None:
@@ -459,7 +462,7 @@ def test_the_server_repeats_its_last_flight_only_so_often() -> None:
     )
     pair.handshake(10_000.0)
     assert [f.reason for f in pair.events[DtlsRole.CLIENT] if isinstance(f, DtlsFailed)] == [DtlsFailure.TIMEOUT]
-    assert pair.server.counters["flight_repeated_on_request"] == 12
+    assert pair.server.counters["dtls.flight_repeated_on_request"] == 12
 
 
 def test_a_record_number_never_wraps() -> None:

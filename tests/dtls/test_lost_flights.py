@@ -75,7 +75,7 @@ def test_a_repeated_server_flight_calls_for_the_clients(version: Version) -> Non
 def test_a_copy_that_the_network_made_is_no_repeat(version: Version) -> None:
     pair = DtlsPair({"max_version": version}, duplicate=1.0, delay=DELAY)
     connected_after(pair)
-    assert pair.server.counters["flight_repeated_on_request"] == 0
+    assert pair.server.counters["dtls.flight_repeated_on_request"] == 0
     assert pair.server._layer._initial_timeout / RETRANSMISSION_HOLDOFF_FRACTION > DELAY
 
 
@@ -83,9 +83,9 @@ def test_a_server_flight_that_crossed_ours_calls_for_nothing() -> None:
     pair = DtlsPair({}, {"initial_timeout": 0.012}, delay=0.01)  # repeated before our flight can have arrived
     connected_after(pair)
     pair.run(1.0)
-    assert pair.server.counters["flight_retransmitted"] > 0
-    assert pair.client.counters["flight_repeat_refused"] > 0
-    assert pair.client.counters["flight_repeated_on_request"] == 0
+    assert pair.server.counters["dtls.flight_retransmitted"] > 0
+    assert pair.client.counters["dtls.flight_repeat_refused"] > 0
+    assert pair.client.counters["dtls.flight_repeated_on_request"] == 0
 
 
 @pytest.mark.parametrize("version", [V12, V13])

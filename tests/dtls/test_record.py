@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack.core.trace import Counters
+from stack.core.counters import Counters
 from stack.dtls.alerts import DtlsFailure, HandshakeFailure
 from stack.dtls.keys12 import Keys12
 from stack.dtls.keys13 import Keys13
@@ -60,7 +60,7 @@ def test_what_is_sealed_can_be_opened_once(suite: CipherSuite) -> None:
     opened = list(records.open(datagram, 0.0))
     assert opened == [Record(DATA, bytes([n]) * n, RecordNumber(epoch, n - 1)) for n in range(1, 40)]
     assert list(records.open(datagram, 0.0)) == []
-    assert tally(records, "record_replayed") == 39
+    assert tally(records, "dtls.dropped_record_replayed") == 39
 
 
 @pytest.mark.parametrize("suite", list(CipherSuite))
@@ -125,8 +125,8 @@ def test_records_before_their_keys_wait_within_bounds() -> None:
     records, sealer = RecordLayer(Counters()), protection(suite)
     for number in range(MAX_DEFERRED_RECORDS + 5):
         assert list(records.open(sealer.seal(DATA, RecordNumber(3, number), b"x"), 0.0)) == []
-    assert tally(records, "record_deferred") == MAX_DEFERRED_RECORDS
-    assert tally(records, "record_unknown_epoch") == 5
+    assert tally(records, "dtls.record_deferred") == MAX_DEFERRED_RECORDS
+    assert tally(records, "dtls.dropped_record_unknown_epoch") == 5
     records.set_version(Version.DTLS_1_3)
     records.install_read_epoch(3, protection(suite))
     deferred = records.take_deferred()
@@ -142,7 +142,7 @@ def test_a_datagram_of_many_records_costs_no_more_than_so_many(suite: CipherSuit
     sender, receiver = layer(suite, epoch), layer(suite, epoch)
     datagram = b"".join(sender.seal(DATA, b"x", epoch)[1] for _ in range(MAX_RECORDS_PER_DATAGRAM + 5))
     assert len(list(receiver.open(datagram, 0.0))) == MAX_RECORDS_PER_DATAGRAM
-    assert tally(receiver, "record_too_many") == 1
+    assert tally(receiver, "dtls.dropped_record_too_many") == 1
 
 
 def test_the_previous_epoch_is_kept_for_a_while() -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from stack.core.counters import Counters
 from stack.core.errors import ParseError
-from stack.core.trace import Counters
 from stack.dtls import DtlsEndpoint, DtlsRole, NamedGroup, Version
 from stack.dtls.alerts import HandshakeFailure
 from stack.dtls.certificate import peer_public_key

@@ -161,7 +161,7 @@ def test_a_role_conflict_is_settled(roles: tuple[bool, bool], seed: int) -> None
     start(network)
     assert network.run(5.0, lambda: completed(one, other))
     agree(one, other)
-    assert one.machine.counters["role_conflict"] + other.machine.counters["role_conflict"] >= 1
+    assert one.machine.counters["ice.role_conflict"] + other.machine.counters["ice.role_conflict"] >= 1
 
 
 @pytest.mark.parametrize("roles", [(True, True), (False, False)])
@@ -392,7 +392,7 @@ def test_hundreds_of_candidates_and_sources_fill_nothing() -> None:
     start(network)
     for port in range(1, 1000):
         one.machine.add_remote_candidate(Candidate.host_candidate(Address("10.9.9.9", port)), network.now)
-    assert one.machine.counters["remote_candidate.too_many"] > 900
+    assert one.machine.counters["ice.dropped_remote_candidate_too_many"] > 900
     network.run(0.3)
     # The peer knows the password and still must not make the list grow.
     for port in range(1000, 3000):
@@ -422,11 +422,11 @@ def test_candidates_that_cannot_be_used_are_counted() -> None:
     ):
         agent.add_remote_candidate(Candidate.parse(text), 0.0)
     assert agent.counters.snapshot() == {
-        "remote_candidate.name": 1,
-        "remote_candidate.no_port": 1,
-        "remote_candidate.not_udp": 1,
-        "remote_candidate.other_component": 1,
-        "remote_candidate.repeated": 1,
+        "ice.dropped_remote_candidate_name": 1,
+        "ice.dropped_remote_candidate_no_port": 1,
+        "ice.dropped_remote_candidate_not_udp": 1,
+        "ice.dropped_remote_candidate_other_component": 1,
+        "ice.dropped_remote_candidate_repeated": 1,
     }
     assert len(agent.pairs) == 1
 
@@ -439,7 +439,7 @@ def test_an_unsigned_error_makes_nothing_fail() -> None:
     request = Message.parse(one.sent[0][1])
     forged = request.respond(MessageClass.ERROR_RESPONSE, ErrorCode(400)).serialize_with_fingerprint()
     one.machine.handle_datagram(forged, Path(A, B), network.now)
-    assert one.machine.counters["dropped.wrong_response_integrity"] == 1
+    assert one.machine.counters["ice.dropped_wrong_response_integrity"] == 1
     assert network.run(1.0, lambda: completed(one, other))
 
 
@@ -451,7 +451,7 @@ def test_an_answer_from_elsewhere_does_not_count() -> None:
     other.machine.handle_datagram(one.sent[0][1], Path(B, A), network.now)
     answer = other.machine.drain_transmits()[0]
     one.machine.handle_datagram(answer.data, Path(A, Address("10.6.6.6", 6)), network.now)
-    assert one.machine.counters["dropped.asymmetric_response"] == 1
+    assert one.machine.counters["ice.dropped_asymmetric_response"] == 1
     assert not one.machine.selected_path
 
 
@@ -470,7 +470,7 @@ def test_commands_out_of_order_are_the_callers_fault() -> None:
             Candidate.parse("candidate:1 1 udp 1 x.local 1 typ host"), 0.0
         )
     agent.handle_datagram(b"", Path(A, B), 0.0)
-    assert agent.counters["dropped.closed"] == 1
+    assert agent.counters["ice.dropped_closed"] == 1
 
 
 @given(

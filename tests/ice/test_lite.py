@@ -155,7 +155,7 @@ def test_a_repeated_check_gets_the_same_answer_and_does_nothing_else() -> None:
     check(agent, 2, ELSEWHERE, 1.0, nominate=True)
     assert check(agent, 1, PATH, 2.0, nominate=True) == first
     assert agent.selected_path == ELSEWHERE
-    assert agent.counters["repeated_check"] == 1
+    assert agent.counters["ice.repeated_check"] == 1
 
 
 def test_a_captured_check_sent_from_elsewhere_is_dropped() -> None:
@@ -164,7 +164,7 @@ def test_a_captured_check_sent_from_elsewhere_is_dropped() -> None:
     agent.handle_datagram(request(1, UseCandidate()).sign(KEY), ELSEWHERE, 1.0)
     assert agent.drain_transmits() == []
     assert agent.selected_path == PATH
-    assert agent.counters["dropped.replayed_elsewhere"] == 1
+    assert agent.counters["ice.dropped_replayed_elsewhere"] == 1
 
 
 def refused(agent: LiteAgent, data: bytes) -> Message | None:
@@ -184,7 +184,7 @@ def test_a_wrong_password_is_refused_without_a_signature() -> None:
     assert answer is not None
     assert answer.get(ErrorCode) == ErrorCode(401)
     assert answer.get(MessageIntegrity) is None
-    assert agent.counters["dropped.wrong_integrity"] == 1
+    assert agent.counters["ice.dropped_wrong_integrity"] == 1
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_wrong_username_is_refused(username: str) -> None:
     answer = refused(agent, request(1, username=username).sign(KEY))
     assert answer is not None
     assert answer.get(ErrorCode) == ErrorCode(401)
-    assert agent.counters["dropped.wrong_username"] == 1
+    assert agent.counters["ice.dropped_wrong_username"] == 1
 
 
 def test_a_check_without_credentials_is_a_bad_request() -> None:
@@ -203,13 +203,13 @@ def test_a_check_without_credentials_is_a_bad_request() -> None:
     answer = refused(agent, request(1).serialize())
     assert answer is not None
     assert answer.get(ErrorCode) == ErrorCode(400)
-    assert agent.counters["dropped.no_credentials"] == 1
+    assert agent.counters["ice.dropped_no_credentials"] == 1
 
 
 def test_nothing_is_amplified() -> None:
     agent = lite()
     assert refused(agent, Message(MessageClass.REQUEST, Method.BINDING, identifier(1)).serialize()) is None
-    assert agent.counters["dropped.no_credentials"] == 1
+    assert agent.counters["ice.dropped_no_credentials"] == 1
 
 
 def test_unknown_attributes_are_named_in_a_signed_refusal() -> None:
@@ -252,10 +252,10 @@ def test_what_is_no_request_is_counted() -> None:
     agent.handle_datagram(b"\x16\xfe\xfd", PATH, 0.0)
     assert agent.drain_transmits() == []
     assert agent.counters.snapshot() == {
-        "dropped.malformed": 1,
-        "dropped.unexpected_response": 2,
-        "dropped.unknown_method": 1,
-        "indication": 1,
+        "ice.dropped_malformed": 1,
+        "ice.dropped_unexpected_response": 2,
+        "ice.dropped_unknown_method": 1,
+        "ice.indication": 1,
     }
 
 
@@ -264,7 +264,7 @@ def test_the_peers_fragment_is_learned_and_then_held_to() -> None:
     check(agent, 1)
     assert agent.remote_ufrag == CLIENT.ufrag
     agent.handle_datagram(request(2, username=f"{SERVER.ufrag}:another").sign(KEY), PATH, 0.0)
-    assert agent.counters["dropped.wrong_username"] == 1
+    assert agent.counters["ice.dropped_wrong_username"] == 1
 
 
 def test_silence_for_thirty_seconds_ends_it() -> None:
@@ -315,7 +315,7 @@ def test_the_paths_of_one_peer_are_bounded() -> None:
         check(agent, port, Path(LOCAL, Address("198.51.100.8", port)), port / 100)
     assert len(agent.paths) == 16
     assert PATH in agent.paths
-    assert agent.counters["path_forgotten"] == 84
+    assert agent.counters["ice.path_forgotten"] == 84
 
 
 def test_floods_leave_nothing_behind() -> None:
@@ -327,7 +327,11 @@ def test_floods_leave_nothing_behind() -> None:
         agent.handle_datagram(request(number, username=f"x{number}:y").sign(KEY), source, 0.0)
         agent.drain_transmits()
     assert agent.paths == (PATH,)
-    assert set(agent.counters.snapshot()) == {"check", "dropped.wrong_integrity", "dropped.wrong_username"}
+    assert set(agent.counters.snapshot()) == {
+        "ice.check",
+        "ice.dropped_wrong_integrity",
+        "ice.dropped_wrong_username",
+    }
 
 
 def test_a_restart_keeps_the_path_until_a_check_with_the_new_password_moves_it() -> None:
@@ -347,7 +351,7 @@ def test_a_restart_keeps_the_path_until_a_check_with_the_new_password_moves_it()
     assert agent.drain_events() == [PathValidated(ELSEWHERE), PathSelected(ELSEWHERE, nominated=True)]
     agent.drain_transmits()
     agent.handle_datagram(request(5).sign(KEY), PATH, 10.0)
-    assert agent.counters["dropped.wrong_username"] == 1
+    assert agent.counters["ice.dropped_wrong_username"] == 1
 
 
 def test_commands_out_of_order_are_the_callers_fault() -> None:
@@ -419,7 +423,7 @@ def test_a_full_agent_controls_a_lite_one_whatever_it_was_told() -> None:
     assert network.run(5.0, lambda: both_done(client, server))
     assert isinstance(client.machine, IceAgent)
     assert client.machine.controlling
-    assert server.machine.counters["role_conflict"] == 0
+    assert server.machine.counters["ice.role_conflict"] == 0
 
 
 def test_a_client_that_does_not_know_of_lite_is_corrected() -> None:
@@ -430,7 +434,7 @@ def test_a_client_that_does_not_know_of_lite_is_corrected() -> None:
     client.machine.add_remote_candidate(Candidate.host_candidate(B), network.now)
     start(network)
     assert network.run(5.0, lambda: both_done(client, server))
-    assert server.machine.counters["role_conflict"] == 1
+    assert server.machine.counters["ice.role_conflict"] == 1
 
 
 @given(
@@ -484,11 +488,11 @@ def test_a_restart_on_both_sides_goes_on_without_a_gap() -> None:
     server.machine.restart(credentials("server again"), network.now)
     assert client.machine.selected_path == Path(A, B)
     signal(network, client, server, candidates=False)
-    checks = server.machine.counters["check"]
-    assert network.run(5.0, lambda: both_done(client, server) and server.machine.counters["check"] > checks)
+    checks = server.machine.counters["ice.check"]
+    assert network.run(5.0, lambda: both_done(client, server) and server.machine.counters["ice.check"] > checks)
     network.run(60.0)
     assert both_done(client, server)
-    assert server.machine.counters["dropped.wrong_username"] == 0
+    assert server.machine.counters["ice.dropped_wrong_username"] == 0
 
 
 def indication(number: int, *attributes: Username) -> Message:
@@ -527,9 +531,9 @@ def test_an_indication_that_proves_nothing_is_counted_only() -> None:
     for data in (signed, *proofless):
         agent.handle_datagrams([(data, PATH)], 20.0)
     agent.handle_datagrams([(indication(6).sign(KEY), ELSEWHERE)], 20.0)
-    assert agent.counters["indication"] == 7
-    assert agent.counters["repeated_indication"] == 1
-    assert agent.counters["dropped.indication_wrong_integrity"] == 2
+    assert agent.counters["ice.indication"] == 7
+    assert agent.counters["ice.repeated_indication"] == 1
+    assert agent.counters["ice.dropped_indication_wrong_integrity"] == 2
     agent.handle_timeout(30.0)
     agent.handle_timeout(31.0)
     assert isinstance(agent.drain_events()[-1], ConsentExpired)

@@ -73,7 +73,7 @@ def test_a_payload_type_of_several_sections_says_nothing() -> None:
     target = transport(OPUS, OPUS)
     target.handle_rtp(packet(70, 1, 111), 0.0)
     assert heard(target) == []
-    assert target.counters["unknown_payload_type"] == 1
+    assert target.counters["rtp.dropped_unknown_payload_type"] == 1
 
 
 def test_a_later_mid_moves_the_ssrc() -> None:

@@ -96,7 +96,7 @@ def test_on_a_perfect_network_the_delay_is_a_tick_at_most():
     assert kinds(items[3:]) == ["Decode"] * (len(items) - 3)
     assert max(call.delays) < 0.031
     assert call.buffer.target == pytest.approx(0.006)
-    assert call.buffer.counters["underruns"] == 0
+    assert call.buffer.counters["jitter.underruns"] == 0
     assert call.buffer.held <= 2
 
 
@@ -109,7 +109,7 @@ def test_the_delay_covers_the_jitter_and_hardly_more(jitter):
     items = call.run(60)
     assert sum(isinstance(item, Underrun) for item in items) <= 0.03 * len(items)
     assert max(call.delays) < jitter + 0.065
-    assert call.buffer.counters["lost"] == 0
+    assert call.buffer.counters["jitter.lost"] == 0
 
 
 def test_loss_does_not_raise_the_delay():
@@ -124,7 +124,7 @@ def test_loss_does_not_raise_the_delay():
     before = call.delays[-1]
     bad[0] = True
     items = call.run(20)
-    assert call.buffer.counters["lost"] > 200
+    assert call.buffer.counters["jitter.lost"] > 200
     assert sum(item.duration for item in items) / 48_000 == pytest.approx(20, abs=0.2)
     bad[0] = False
     call.run(20)
@@ -159,7 +159,7 @@ def test_a_stall_is_played_late_and_the_delay_comes_back():
     call.run(10)
     items = call.run(2)
     assert [item for item in items if isinstance(item, Missing)] == []
-    assert call.buffer.counters["lost"] == 0
+    assert call.buffer.counters["jitter.lost"] == 0
     assert max(call.delays) > 0.3
     call.run(20)
     assert call.delays[-1] < 0.050
@@ -169,7 +169,7 @@ def test_after_a_very_long_stall_what_is_old_is_skipped():
     stalled = range(500, 700)
     call = Call(delay=lambda sequence: (700 - sequence) * T if sequence in stalled else 0.0)
     call.run(15)
-    assert call.buffer.counters["skipped"] > 100
+    assert call.buffer.counters["jitter.dropped_skipped"] > 100
     assert call.delays[-1] < 1.1  # at once; then what the stall has taught is forgotten
     call.run(20)
     assert call.delays[-1] < 0.050
@@ -206,8 +206,8 @@ def test_a_drifting_clock_is_followed_for_an_hour(drift):
         call.delays.clear()
         call.played.clear()
     assert held <= 3
-    assert call.buffer.counters["underruns"] < 60
-    assert call.buffer.counters["lost"] == 0
+    assert call.buffer.counters["jitter.underruns"] < 60
+    assert call.buffer.counters["jitter.lost"] == 0
 
 
 def test_silence_that_is_not_sent_keeps_the_delay():
@@ -224,7 +224,7 @@ def test_silence_that_is_not_sent_keeps_the_delay():
     call.run(2)
     call.delays.clear()
     items = call.run(4)
-    assert call.buffer.counters["lost"] == 0
+    assert call.buffer.counters["jitter.lost"] == 0
     assert not any(isinstance(item, Missing) for item in items)
     positions = [
         at - START - item.packet.timestamp / 48_000 for at, item in call.played if isinstance(item, Decode)
@@ -272,8 +272,8 @@ def test_packets_without_sound_are_a_pause_and_not_a_loss():
 
     call.buffer.insert = insert  # type: ignore[method-assign]
     items = call.run(3)
-    assert call.buffer.counters["lost"] == 0
-    assert call.buffer.counters["empty_payloads"] == 10
+    assert call.buffer.counters["jitter.lost"] == 0
+    assert call.buffer.counters["jitter.empty_payloads"] == 10
     assert not any(isinstance(item, Missing) for item in items)
     assert max(call.delays[-50:]) < 0.035
 
@@ -288,7 +288,7 @@ def test_a_jump_of_the_sequence_begins_anew():
         items += call.buffer.pull(call.now, 0.0)
         call.now += T
     assert [item.packet.sequence for item in items if isinstance(item, Decode)] == [5000 + jump]
-    assert call.buffer.counters["restarts"] == 1
+    assert call.buffer.counters["jitter.restarts"] == 1
 
 
 def test_what_waits_is_bounded():
@@ -296,7 +296,7 @@ def test_what_waits_is_bounded():
     for sequence in range(3 * MAX_HELD):
         buffer.insert(JitterPacket(sequence, sequence * FRAME, FRAME, b"", START + sequence * 1e-4))
         assert buffer.held <= MAX_HELD
-    assert buffer.counters["skipped"] == 2 * MAX_HELD
+    assert buffer.counters["jitter.dropped_skipped"] == 2 * MAX_HELD
 
 
 def test_reset_forgets_everything():

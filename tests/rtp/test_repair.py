@@ -150,7 +150,7 @@ def test_red_around_an_unknown_codec_leaves_no_gap_and_no_sound() -> None:
     target.handle_rtp(packet.serialize(), 0.0)
     (event,) = (event for event in target.drain_events() if isinstance(event, PacketReceived))
     assert event.payload == b""
-    assert target.counters["unknown_payload_type"] == 1
+    assert target.counters["rtp.dropped_unknown_payload_type"] == 1
 
 
 # Asking
@@ -239,7 +239,7 @@ def test_requests_for_others_or_for_everything_do_little() -> None:
     near = pair.near.transport
     sent = len(pair.near.rtp_sent)
     near.handle_rtcp(GenericNack(2, 0x9999, (1, 2, 3)).serialize(), pair.now)
-    assert near.counters["nack_not_ours"] == 1
+    assert near.counters["rtp.dropped_nack_not_ours"] == 1
     flood: RtcpPacket = GenericNack(2, CONFIG.ssrc, tuple(range(0x8000)))
     for _ in range(20):
         near.handle_rtcp(flood.serialize(), pair.now)
@@ -307,7 +307,7 @@ def test_keys_travel_once_and_the_sound_gives_way() -> None:
     sequences = [event.sequence for event in pair.far.heard]
     assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))  # no number is missing
     sound = [event for event in pair.far.heard if event.payload]
-    muted = pair.near.transport.counters["muted_by_dtmf"]
+    muted = pair.near.transport.counters["rtp.dropped_muted_by_dtmf"]
     assert len(sound) == 60 - muted
     assert 8 <= muted <= 14
     first = sound[0]
@@ -352,7 +352,7 @@ def test_repairs_pass_through_srtp(profile: SrtpProfile) -> None:
     pair.run(0.5)
     assert sorted(numbers(pair.far.heard)) == list(range(500))
     assert set(pair.far.refused) == {"replay"}
-    assert pair.far.transport.counters["duplicate"] == 0  # SRTP has refused them already
+    assert pair.far.transport.counters["rtp.dropped_duplicate"] == 0  # SRTP has refused them already
 
 
 def test_damage_everywhere_raises_nowhere() -> None:
@@ -362,8 +362,8 @@ def test_damage_everywhere_raises_nowhere() -> None:
         pair.network.filter = damaging(seed, 0.3)
         pair.near.transport.send_dtmf("123", pair.now)
         pair.talk(300, far=True)
-        assert pair.near.transport.counters["malformed_rtcp"] > 0
-        assert pair.far.transport.counters["malformed_rtp"] > 0
+        assert pair.near.transport.counters["rtp.dropped_malformed_rtcp"] > 0
+        assert pair.far.transport.counters["rtp.dropped_malformed_rtp"] > 0
         assert len(pair.far.heard) > 20
 
 

@@ -42,7 +42,7 @@ def test_a_new_format_of_feedback_is_one_class_and_is_handed_up() -> None:
     transport = RtpTransport((CONFIG,), random.Random(1).randbytes, 0.0)
     assert parse_compound(PLI) == [RawFeedback(206, 1, 1, 0x1111, b"")]
     transport.handle_rtcp(PLI, 0.0)
-    assert transport.counters["rtcp_not_understood"] == 1
+    assert transport.counters["rtp.dropped_rtcp_not_understood"] == 1
 
     @register_feedback
     @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ def test_a_new_format_of_feedback_is_one_class_and_is_handed_up() -> None:
     assert PictureLossIndication.parse(PLI) == indication
     transport.handle_rtcp(PLI, 0.0)
     assert transport.drain_events() == [RtcpReceived(indication)]
-    assert transport.counters["rtcp_not_understood"] == 1
+    assert transport.counters["rtp.dropped_rtcp_not_understood"] == 1
     transport.handle_rtcp(bytes.fromhex("81ce0003 00000001 00001111 00000000"), 0.0)
-    assert transport.counters["malformed_rtcp"] == 1
+    assert transport.counters["rtp.dropped_malformed_rtcp"] == 1
     with pytest.raises(ParseError):
         PictureLossIndication.parse(GenericNack(1, 2, (3,)).serialize())
     with pytest.raises(LocalError, match="registered already"):
@@ -79,7 +79,7 @@ def test_a_new_packet_type_is_one_class_and_is_handed_up() -> None:
     transport = RtpTransport((CONFIG,), random.Random(1).randbytes, 0.0)
     assert parse_compound(data) == [UnknownPacket(209, 0, b"\0\0\0\7")]
     transport.handle_rtcp(data, 0.0)
-    assert (transport.counters["rtcp_not_understood"], list(transport.drain_events())) == (1, [])
+    assert (transport.counters["rtp.dropped_rtcp_not_understood"], list(transport.drain_events())) == (1, [])
 
     @register_packet
     @dataclass(frozen=True, slots=True)

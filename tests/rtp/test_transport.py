@@ -129,7 +129,7 @@ def test_a_new_source_takes_the_line_and_stragglers_are_dropped() -> None:
     events = target.drain_events()
     assert events[2] == SourceChanged(8, 7)
     assert [event.ssrc for event in events if isinstance(event, PacketReceived)] == [7, 8]
-    assert target.counters["other_source"] == 1
+    assert target.counters["rtp.dropped_other_source"] == 1
     target.handle_rtp(packet(3, ssrc=7), 0.1 + SOURCE_SILENCE)
     assert target.drain_events()[0] == SourceChanged(7, 8)
 
@@ -144,7 +144,7 @@ def test_a_source_that_starts_over_is_announced() -> None:
     assert changed == SourceChanged(7, 7)
     assert isinstance(event, PacketReceived)
     assert event.sequence == 30_001
-    assert target.counters["doubtful"] == 1
+    assert target.counters["rtp.dropped_doubtful"] == 1
 
 
 def test_drops_have_names() -> None:
@@ -156,11 +156,11 @@ def test_drops_have_names() -> None:
     target.handle_rtp(b"\x80", 0.0)
     target.handle_rtcp(b"\x80", 0.0)
     assert target.counters.snapshot() == {
-        "duplicate": 1,
-        "malformed_rtcp": 1,
-        "malformed_rtp": 1,
-        "own_ssrc": 1,
-        "unknown_payload_type": 1,
+        "rtp.dropped_duplicate": 1,
+        "rtp.dropped_malformed_rtcp": 1,
+        "rtp.dropped_malformed_rtp": 1,
+        "rtp.dropped_own_ssrc": 1,
+        "rtp.dropped_unknown_payload_type": 1,
     }
 
 
@@ -287,7 +287,7 @@ def test_goodbye() -> None:
     assert isinstance(parse_compound(pair.near.rtcp_sent[-1][1])[-1], Goodbye)
     assert pair.far.events[-1] == ByeReceived((0x1111,), "")
     assert pair.near.transport.poll_timeout() is None
-    assert pair.near.transport.counters["sent_after_close"] == 1
+    assert pair.near.transport.counters["rtp.dropped_sent_after_close"] == 1
     assert len(pair.far.heard) == 20
 
 
@@ -301,4 +301,4 @@ def test_a_network_that_does_everything() -> None:
     by_sequence = sorted(pair.far.heard, key=lambda event: event.sequence)
     base = by_sequence[0].sequence - numbers(by_sequence)[0]
     assert [event.sequence - base for event in by_sequence] == numbers(by_sequence)
-    assert pair.far.transport.counters["duplicate"] > 20
+    assert pair.far.transport.counters["rtp.dropped_duplicate"] > 20

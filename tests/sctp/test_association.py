@@ -202,9 +202,9 @@ def test_a_forged_cookie_is_dropped():
     forged = cookie[:4] + bytes((cookie[4] ^ 1,)) + cookie[5:]
     inject(pair, 1, CookieEchoChunk(forged), tag=tag)
     assert pair.b.state is AssociationState.CLOSED
-    assert pair.b.counters["cookie_invalid"] == 1
+    assert pair.b.counters["sctp.dropped_cookie_invalid"] == 1
     inject(pair, 1, CookieEchoChunk(cookie), tag=tag ^ 1)
-    assert pair.b.counters["cookie_mismatch"] == 1
+    assert pair.b.counters["sctp.dropped_cookie_mismatch"] == 1
     inject(pair, 1, CookieEchoChunk(cookie), tag=tag)
     assert pair.b.state is AssociationState.ESTABLISHED
 
@@ -256,11 +256,11 @@ def test_wrong_tag_port_and_checksum_are_dropped():
     good = tag_towards(pair, 1)
     data = DataChunk(3, 1, 0, 0, 51, b"x").serialize()
     for packet, reason in (
-        (build_packet(5000, 5000, good ^ 1, [data]), "packet_wrong_tag"),
-        (build_packet(5000, 5001, good, [data]), "packet_wrong_port"),
-        (build_packet(5001, 5000, good, [data]), "packet_wrong_port"),
-        (build_packet(5000, 5000, good, [data])[:-1] + b"!", "packet_malformed"),
-        (b"", "packet_malformed"),
+        (build_packet(5000, 5000, good ^ 1, [data]), "sctp.dropped_packet_wrong_tag"),
+        (build_packet(5000, 5001, good, [data]), "sctp.dropped_packet_wrong_port"),
+        (build_packet(5001, 5000, good, [data]), "sctp.dropped_packet_wrong_port"),
+        (build_packet(5000, 5000, good, [data])[:-1] + b"!", "sctp.dropped_packet_malformed"),
+        (b"", "sctp.dropped_packet_malformed"),
     ):
         before = pair.b.counters[reason]
         pair.b.handle_datagram(packet, pair.now)

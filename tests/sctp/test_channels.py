@@ -196,7 +196,7 @@ def test_a_channel_that_is_opened_again_before_our_reset_is_answered(interleavin
     pair.run(1)
     assert received(pair, 0) == ["uno", "due"], "our stream was reset, too"
     assert pair.of(0, ChannelClosed) == pair.of(1, ChannelClosed) == [ChannelClosed(0)]
-    assert pair.b.counters["dcep_open_before_reset_response"] == 1
+    assert pair.b.counters["sctp.dcep_open_before_reset_response"] == 1
     pair.a.close_channel(0, pair.now)
     pair.drop = None
     pair.run(5)
@@ -335,7 +335,7 @@ def test_too_many_channels_of_the_peer_are_closed_again():
         pair.a.open("one too many", pair.now)
     pair.run(20)
     assert len(pair.of(1, ChannelOpened)) == MAX_CHANNELS
-    assert pair.b.counters["dcep_too_many_channels"] == 5
+    assert pair.b.counters["sctp.dropped_dcep_too_many_channels"] == 5
     assert len(pair.of(0, ChannelClosed)) == 5
 
 
@@ -344,7 +344,7 @@ def test_a_second_open_on_a_stream_in_use_ends_the_channel():
     pair.b.open("mine", pair.now, negotiated_id=0)
     pair.a.open("yours", pair.now)
     pair.run(2)
-    assert pair.b.counters["dcep_stream_in_use"] == 1
+    assert pair.b.counters["sctp.dropped_dcep_stream_in_use"] == 1
     assert pair.of(0, ChannelClosed) == pair.of(1, ChannelClosed) == [ChannelClosed(0)]
 
 
@@ -354,7 +354,7 @@ def test_a_peer_that_takes_our_half_of_the_identifiers_is_left_it():
     pair.a._next_id = 1
     pair.a.open("first", pair.now)
     pair.run(1)
-    assert pair.b.counters["dcep_wrong_parity"] == 1
+    assert pair.b.counters["sctp.dcep_wrong_parity"] == 1
     for _ in range(5):
         pair.a.open("theirs", pair.now)
         pair.b.open("ours", pair.now)
@@ -373,9 +373,9 @@ def test_messages_without_a_channel_and_of_unknown_kind_are_dropped():
     send(channel, 50, b"\x03nonsense", pair.now)
     send(channel, 51, b"\xff\xfe", pair.now)
     pair.run(1)
-    assert pair.b.counters["message_without_channel"] == 1
-    assert pair.b.counters["message_unknown_protocol"] == 1
-    assert pair.b.counters["dcep_malformed"] == 1
+    assert pair.b.counters["sctp.dropped_message_without_channel"] == 1
+    assert pair.b.counters["sctp.dropped_message_unknown_protocol"] == 1
+    assert pair.b.counters["sctp.dropped_dcep_malformed"] == 1
     assert received(pair, 1) == ["��"]
 
 

@@ -230,7 +230,7 @@ def test_reordering_alone_costs_few_retransmissions():
         pair.a.send(channel, bytes(50_000), pair.now)
     pair.run(30)
     assert len(pair.of(1, MessageReceived)) == 10
-    duplicates = pair.b.counters["data_duplicate"]
+    duplicates = pair.b.counters["sctp.dropped_data_duplicate"]
     assert duplicates < 25, f"{duplicates} of 450 packets for nothing"
 
 

@@ -72,7 +72,7 @@ def test_gaps_only():
     tsns = attacker.association._tcb.receiver.tsn_map
     assert len(tsns.gaps(10**6)) == MAX_RANGES
     assert attacker.buffered <= WINDOW
-    assert attacker.victim.counters["data_beyond_window"] > 0
+    assert attacker.victim.counters["sctp.dropped_data_beyond_window"] > 0
     (sack,) = (chunk for chunk in attacker.send(attacker.data(1)) if isinstance(chunk, SackChunk))
     assert len(sack.serialize()) <= 1148
     assert attacker.victim.state is AssociationState.ESTABLISHED
@@ -82,9 +82,9 @@ def test_tsns_far_ahead():
     attacker = Attacker()
     for ahead in (MAX_TSN_AHEAD, MAX_TSN_AHEAD + 1, 1 << 20, (1 << 31) - 2):
         attacker.send(attacker.data(ahead))
-    assert attacker.victim.counters["data_beyond_window"] == 4
+    assert attacker.victim.counters["sctp.dropped_data_beyond_window"] == 4
     attacker.send(attacker.data(MAX_TSN_AHEAD - 1))
-    assert attacker.victim.counters["data_beyond_window"] == 4
+    assert attacker.victim.counters["sctp.dropped_data_beyond_window"] == 4
 
 
 @pytest.mark.parametrize("unordered", [0, FLAG_UNORDERED])
@@ -157,7 +157,7 @@ def test_sacks_that_lie_about_the_cumulative_tsn(offset):
     acked = sender.cumulative_tsn_ack
     attacker.send(SackChunk((sender.next_tsn - 1 + offset) & 0xFFFFFFFF, 1 << 20))
     assert sender.cumulative_tsn_ack == acked
-    assert attacker.victim.counters["sack_refused"] == (offset > 0)
+    assert attacker.victim.counters["sctp.dropped_sack_refused"] == (offset > 0)
 
 
 def test_sacks_that_lie_about_gaps_and_windows():
@@ -167,7 +167,7 @@ def test_sacks_that_lie_about_gaps_and_windows():
     sender = attacker.association._tcb.sender
     base = sender.cumulative_tsn_ack & 0xFFFFFFFF
     attacker.send(SackChunk(base, 0xFFFFFFFF, ((2, 65535),)))
-    assert attacker.victim.counters["sack_refused"] == 1
+    assert attacker.victim.counters["sctp.dropped_sack_refused"] == 1
     noise = random.Random(1)
     for _ in range(2000):
         outstanding = sender.next_tsn - sender.cumulative_tsn_ack - 1
@@ -189,7 +189,7 @@ def test_streams_opened_for_ever():
     attacker = Attacker()
     for ahead in range(3000):
         attacker.send(attacker.data(ahead, stream=ahead * 7 % 65535))
-    assert attacker.victim.counters["message_without_channel"] == 3000
+    assert attacker.victim.counters["sctp.dropped_message_without_channel"] == 3000
     assert attacker.buffered == 0
     assert not attacker.association._tcb.receiver._reassembly._streams
 

@@ -74,7 +74,7 @@ def test_a_chunk_that_is_registered_and_has_no_handler_is_out_of_place():
     pair = make_associations()
     wire = build_packet(5000, 5000, pair.b._tcb.local.tag, [EchoChunk(b"hey").serialize()])
     pair.b.handle_datagram(wire, pair.now)
-    assert pair.b.counters["chunk_out_of_place"] == 1
+    assert pair.b.counters["sctp.dropped_chunk_out_of_place"] == 1
 
 
 def test_a_parameter_of_init():

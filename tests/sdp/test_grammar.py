@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import pytest
@@ -7,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.core.errors import ParseError
-from stack.core.trace import Counters
 from stack.sdp import Connection, ExtMap, Group, MediaDirection, Msid, Origin, RtpMap, Setup
 from stack.sdp.grammar import (
     MAX_DESCRIPTION_SIZE,
@@ -29,8 +29,8 @@ TOKENS = st.from_regex(r"[A-Za-z0-9.+-]{1,12}", fullmatch=True)
 
 
 def lines_of(text: str) -> tuple[list[Line], Mapping[str, int]]:
-    ignored = Counters()
-    return split_lines(text, ignored), ignored.snapshot()
+    ignored: Counter[str] = Counter()
+    return split_lines(text, ignored), dict(ignored)
 
 
 class TestLines:

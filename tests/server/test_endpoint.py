@@ -114,13 +114,13 @@ def test_media_on_an_unknown_path_is_counted_and_dropped() -> None:
     endpoint, machines = make("aaaa")
     endpoint.handle_datagrams([(MEDIA, path(9)), (b"", path(9)), (b"\x00", path(9))], 0.0)
     assert machines["aaaa"].received == []
-    assert endpoint.counters["dropped_unknown_path"] == 3
+    assert endpoint.counters["endpoint.dropped_unknown_path"] == 3
 
 
 def test_an_unknown_ufrag_is_counted_and_dropped() -> None:
     endpoint, _ = make("aaaa")
     endpoint.handle_datagrams([(check("zzzz:x"), path(1))], 0.0)
-    assert endpoint.counters["dropped_unknown_ufrag"] == 1
+    assert endpoint.counters["endpoint.dropped_unknown_ufrag"] == 1
 
 
 def test_the_same_port_can_be_taken_over_by_a_new_call() -> None:
@@ -162,7 +162,7 @@ def test_a_finished_session_is_forgotten_with_its_paths() -> None:
     endpoint.handle_datagrams([(MEDIA, path(1))], 0.1)
     assert len(endpoint) == 0
     endpoint.handle_datagrams([(MEDIA, path(1))], 0.2)
-    assert endpoint.counters["dropped_unknown_path"] == 1
+    assert endpoint.counters["endpoint.dropped_unknown_path"] == 1
 
 
 def test_a_full_endpoint_says_so() -> None:
@@ -193,7 +193,7 @@ def test_what_a_machine_raises_costs_that_datagram_and_nothing_else() -> None:
     assert [len(machine.received) for machine in machines.values()] == [3, 2]
     assert len(endpoint.drain_transmits()) == 3, "it is pumped all the same"
     assert {ufrag for ufrag, _ in endpoint.drain_events()} == {"aaaa", "bbbb"}
-    assert endpoint.counters["fault_handle_datagrams"] == 2
+    assert endpoint.counters["endpoint.fault_handle_datagrams"] == 2
     (fault,) = endpoint.drain_faults()
     assert str(fault.error) == "poisoned"
     endpoint.handle_datagrams(batch, 59.0)
@@ -223,7 +223,7 @@ def test_one_that_cannot_be_woken_keeps_no_other_asleep_and_does_not_spin() -> N
     endpoint.handle_timeout(1.0)
     assert machines["bbbb"].woken == [1.0]
     assert endpoint.poll_timeout() == 1.0 + FAULT_PAUSE
-    assert endpoint.counters["fault_handle_timeout"] == 1
+    assert endpoint.counters["endpoint.fault_handle_timeout"] == 1
     machines["aaaa"].broken.clear()
     endpoint.handle_timeout(1.0 + FAULT_PAUSE)
     assert machines["aaaa"].woken == [1.0, 1.0 + FAULT_PAUSE]
@@ -236,7 +236,7 @@ def test_one_that_cannot_be_drained_does_not_keep_the_others_from_it() -> None:
     endpoint.handle_datagrams([(check("aaaa:x"), path(1)), (check("bbbb:x"), path(2))], 0.0)
     assert len(endpoint.drain_transmits()) == 2
     assert endpoint.drain_events() == [("bbbb", "bbbb:1")]
-    assert endpoint.counters["fault_drain"] == 1
+    assert endpoint.counters["endpoint.fault_drain"] == 1
     assert endpoint.poll_timeout() == FAULT_PAUSE, "and it is looked at again"
 
 
@@ -249,7 +249,7 @@ def test_a_session_that_cannot_be_made_costs_its_own_first_packet() -> None:
     endpoint: Endpoint[str] = Endpoint(resolve)
     endpoint.handle_datagrams([(check("bad:x"), path(1)), (check("good:x"), path(2))], 0.0)
     assert endpoint.drain_events() == [("good", "good:1")]
-    assert endpoint.counters["fault_find"] == 1
+    assert endpoint.counters["endpoint.fault_find"] == 1
 
 
 def test_a_machine_alone_is_survived_too() -> None:

@@ -78,7 +78,9 @@ def test_a_stranger_gets_no_answer_and_changes_nothing(endpoint: Endpoint[Conver
     assert not endpoint.drain_events()
     assert endpoint.poll_timeout() == deadline
     assert len(endpoint) == 1
-    dropped = endpoint.counters["dropped_unknown_path"] + endpoint.counters["dropped_unknown_ufrag"]
+    dropped = (
+        endpoint.counters["endpoint.dropped_unknown_path"] + endpoint.counters["endpoint.dropped_unknown_ufrag"]
+    )
     assert dropped == len(datagrams)
 
 
@@ -122,6 +124,6 @@ def test_a_peer_that_probes_many_paths_keeps_the_one_that_it_uses(endpoint: Endp
         check(1000 + number, later)
     for number, path in ((100, used), (101, later)):
         check(number, path, nominate=True)
-        before = endpoint.counters["dropped_unknown_path"]
+        before = endpoint.counters["endpoint.dropped_unknown_path"]
         endpoint.handle_datagrams([(bytes([22, 254, 253]) + bytes(10), path)], 2.0)
-        assert endpoint.counters["dropped_unknown_path"] == before
+        assert endpoint.counters["endpoint.dropped_unknown_path"] == before

@@ -94,7 +94,7 @@ def test_a_bug_in_the_last_batch_does_not_swallow_the_end(protocol: str, method:
     events = [event for _, event in endpoint.drain_events()]
     assert events[-1] == Ended(EndReason.PEER_CLOSED)
     assert any(isinstance(event, MessageReceived) for event in events) or protocol != "_media"
-    assert endpoint.counters["fault_handle_datagrams"] == 1
+    assert endpoint.counters["endpoint.fault_handle_datagrams"] == 1
     assert len(endpoint) == 0
 
 
@@ -133,7 +133,7 @@ def test_a_bug_at_any_depth_costs_no_timer() -> None:
             break
         now = max(now, at)
     assert events[-1] == Ended(EndReason.CONSENT_EXPIRED)
-    assert endpoint.counters["fault_handle_timeout"] == 2
+    assert endpoint.counters["endpoint.fault_handle_timeout"] == 2
 
 
 def test_reports_go_on_after_a_bug_in_one() -> None:
@@ -145,7 +145,7 @@ def test_reports_go_on_after_a_bug_in_one() -> None:
         now = max(now, at)
         endpoint.handle_timeout(now)
         sent += sum(classify(data) is Kind.RTCP for data, _ in endpoint.drain_transmits())
-    assert endpoint.counters["fault_handle_timeout"] == 1
+    assert endpoint.counters["endpoint.fault_handle_timeout"] == 1
     assert sent > 1
 
 

@@ -127,14 +127,14 @@ def test_what_arrives_is_counted_as_authentic_or_dropped(ready: PythonMediaPlane
     assert ready.handle_datagrams([forged, wire, wire, b"\x80", b""], 1.0) == 1
     heard = [event for event in ready.drain_events() if isinstance(event, PacketReceived)]
     assert [event.payload for event in heard] == [b"sound"]
-    assert ready.counters["dropped_srtp_authentication"] == 1
-    assert ready.counters["dropped_srtp_replay"] == 1
+    assert ready.counters["media.dropped_srtp_authentication"] == 1
+    assert ready.counters["media.dropped_srtp_replay"] == 1
 
 
 def test_without_keys_nothing_is_taken_and_nothing_leaves() -> None:
     made = plane()
     assert made.handle_datagrams([b"\x80\x6f" + bytes(20)], 1.0) == 0
-    assert made.counters["dropped_media_before_keys"] == 1
+    assert made.counters["media.dropped_media_before_keys"] == 1
     made.schedule(frame(0, 1.0), 1.0)
     assert made.drain_transmits() == ()
 
@@ -142,7 +142,7 @@ def test_without_keys_nothing_is_taken_and_nothing_leaves() -> None:
 def test_what_waits_is_bounded(ready: PythonMediaPlane) -> None:
     for number in range(MAX_SCHEDULED + 5):
         ready.schedule(frame(number, 10.0 + number), 1.0)
-    assert ready.counters["dropped_scheduled_frame"] == 5
+    assert ready.counters["media.dropped_scheduled_frame"] == 5
     assert [back.number for back in ready.flush()][:2] == [5, 6]
 
 

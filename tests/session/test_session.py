@@ -90,7 +90,7 @@ def test_a_voice_in_each_direction_by_a_section_of_its_own(payload_type: str) ->
     pair.run(1.5)
     for host in pair.hosts:
         assert heard_seconds(host) == pytest.approx(1.0)
-        assert host.machine.session.all_counters()["rtp.unknown_payload_type"] == 0
+        assert host.machine.session.all_counters()["rtp.dropped_unknown_payload_type"] == 0
 
 
 @pytest.mark.parametrize("seed", range(6))

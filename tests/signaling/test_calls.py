@@ -131,7 +131,7 @@ async def test_a_program_that_raises_ends_its_call_and_no_other(caplog: pytest.L
             placed.call.speaker.write(TONE, RATE)
             assert (await placed.call.wait_ended()).reason is EndReason.PEER_CLOSED
         assert not healthy.call.ended
-        assert server.host.counters["program_failed"] == 1
+        assert server.host.counters["host.program_failed"] == 1
     assert "what programs do" in caplog.text
 
 

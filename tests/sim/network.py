@@ -9,6 +9,7 @@ nothing comes after the terminal event. Datagrams come one by one or in batches 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from interop.network_model import Link, NetworkModel
 from stack.core.machine import Address, Instant, Machine, Path
 from stack.core.timers import earliest
-from stack.core.trace import Counters, Direction, PacketTrace
+from stack.core.trace import Direction, PacketTrace
 from tests.sim.arrivals import Arrivals, ContractViolation, Ending
 from tests.sim.clock import Agenda, VirtualClock
 
@@ -153,7 +154,7 @@ class Network:
         keep_sent: bool = True,
     ) -> None:
         self.clock = VirtualClock()
-        self.counters = Counters()
+        self.counters: Counter[str] = Counter()
         self.keep_sent = keep_sent
         self.filter: Filter | None = None
         self._seed = seed
@@ -227,17 +228,17 @@ class Network:
         if self.filter is not None:
             passed = self.filter(sender, data, path)
             if passed is None:
-                self.counters.add("filtered")
+                self.counters["filtered"] += 1
                 return
             data = passed
         source = self._outside.get(path.local, path.local)
         inside = self._inside.get(path.remote, path.remote)
         receiver = self._owners.get(inside)
         if receiver is None or self._outside.get(inside, inside) != path.remote:
-            self.counters.add("unreachable")
+            self.counters["unreachable"] += 1
             return
         arrivals = self._link(sender.name, receiver.name).transit(len(data), self.now)
-        self.counters.add("carried" if arrivals else "lost")
+        self.counters["carried" if arrivals else "lost"] += 1
         back = Path(path.remote, source, path.protocol)
         for at in arrivals:
             key = receiver.name, self._arrivals.reading(receiver.name, at)
@@ -307,7 +308,7 @@ class Network:
             inside = self._inside.get(path.local, path.local)
             host = self._owners.get(inside)
             if host is None or self._outside.get(inside, inside) != path.local:
-                self.counters.add("unreachable")
+                self.counters["unreachable"] += 1
                 continue
             receiver = host
             reached.append((data, path._replace(local=inside)))

@@ -524,7 +524,7 @@ def test_an_answer_that_comes_too_late_changes_nothing() -> None:
     assert utterance.waited_ms == pytest.approx(1500, abs=60)
     talk.answer(second.number, 0.0)
     talk.answer(99, 0.0)
-    assert talk.server.counters["end_of_turn_answered_late"] == 3
+    assert talk.server.counters["conversation.end_of_turn_answered_late"] == 3
     assert len(talk.right.seen(Utterance)) == 1
 
 
@@ -705,7 +705,7 @@ def test_the_client_is_told_and_may_ask() -> None:
     talk.run(0.5)
     assert talk.server.turn_settings.silence_duration_ms == 300
     assert talk.server.turn_settings.threshold == 0.6
-    assert talk.server.counters["client_request_malformed"] == 4
+    assert talk.server.counters["conversation.dropped_client_request_malformed"] == 4
     talk.reply(voice(3.0, 300))
     talk.say(room(noise(0.5), voice(0.8), noise(1.5)))
     talk.run(3)
@@ -721,7 +721,7 @@ def test_what_is_told_before_the_client_listens_waits_for_it() -> None:
     talk = Talk()
     for number in range(MAX_EARLY + 3):
         talk.right.handle(Tell({"type": "early", "n": number}))
-    assert talk.server.counters["announcement_without_client"] == 3
+    assert talk.server.counters["conversation.dropped_announcement_without_client"] == 3
     talk.left.handle(OpenChannel("events"))
     talk.run(1)
     talk.right.handle(Tell({"type": "late"}))
@@ -866,7 +866,7 @@ def test_a_client_that_played_what_never_left_is_not_believed(lie: int) -> None:
     page = Page(resume_after_ms=None, lie=lie)
     page.be_interrupted(after=0.5)
     assert page.right.seen(ReplyHeard) == []
-    assert page.server.counters["client_report_implausible"] == 1
+    assert page.server.counters["conversation.dropped_client_report_implausible"] == 1
     (interrupted,) = page.right.seen(ReplyInterrupted)
     assert interrupted.heard_ms > 0
 
@@ -884,8 +884,8 @@ def test_reports_that_are_none() -> None:
     page.ask(**(good | {"reply": 7}))  # of which nobody spoke
     page.ask(**good)  # once more: it is known already
     page.run(0.5)
-    assert page.server.counters["client_request_malformed"] == len(bad)
-    assert page.server.counters["client_report_implausible"] == 1
+    assert page.server.counters["conversation.dropped_client_request_malformed"] == len(bad)
+    assert page.server.counters["conversation.dropped_client_report_implausible"] == 1
     assert len(page.right.seen(ReplyHeard)) == 1
 
 

@@ -241,7 +241,7 @@ def test_what_comes_after_its_place_is_final_is_counted() -> None:
     spoken = SpokenFrame(1, np.ones(320, np.int16), 0.0, True, 0, 0.0)
     recorder.sent(spoken, RATE, 6.0)
     recorder.sent(spoken._replace(marker=False, media_time=-5.0), RATE, 6.02)
-    assert recorder.counters["right_samples_too_late"] == 320
+    assert recorder.counters["recorder.dropped_right_samples_too_late"] == 320
     assert LOOK_AHEAD < COMMIT_AFTER
 
 

@@ -5,7 +5,6 @@ What a cause says of itself is kept as it came (`info`): it is shown and counted
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from struct import pack
 from typing import ClassVar, Protocol, Self, TypeVar
@@ -82,7 +81,7 @@ class UnknownCause:
 
 
 CauseT = TypeVar("CauseT", bound=RegisteredCause)
-ERROR_CAUSES: dict[int, Callable[[bytes], ErrorCause]] = {}
+ERROR_CAUSES: dict[int, type[RegisteredCause]] = {}
 """What makes a cause of each code from its information."""
 
 

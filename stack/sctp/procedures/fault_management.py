@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stack.core.counters import declare
 from stack.core.machine import Instant
 from stack.sctp.chunks import (
     AbortChunk,
@@ -23,6 +24,22 @@ from stack.sctp.procedures.handshake import handle_cookie_echo, handle_init
 from stack.sctp.state import SETTING_UP, AssociationState
 from stack.sctp.tcb import TransmissionControlBlock
 
+DROPPED_INIT_MALFORMED = declare(
+    "sctp", "dropped_init_malformed", "INIT chunks with a tag, or not alone in their packet (RFC 9260 §8.5.1 A)"
+)
+DROPPED_PACKET_WRONG_TAG = declare(
+    "sctp", "dropped_packet_wrong_tag", "Packets with another verification tag (RFC 9260 §8.5)"
+)
+DROPPED_PACKET_AFTER_END = declare(
+    "sctp", "dropped_packet_after_end", "Packets for an association that is over (RFC 9260 §8.4)"
+)
+DROPPED_CHUNK_OUT_OF_PLACE = declare(
+    "sctp",
+    "dropped_chunk_out_of_place",
+    "Known chunks where none of their type belongs, with the rest of their packet",
+)
+DROPPED_CHUNK_UNKNOWN = declare("sctp", "dropped_chunk_unknown", "Chunks of an unknown type")
+
 MAX_REPORTED_CHUNK = 64
 """How much of a chunk that we do not know is sent back in an ERROR, in bytes."""
 OWN_TAG_RULE = frozenset({InitChunk, CookieEchoChunk, AbortChunk, ShutdownCompleteChunk, ShutdownAckChunk})
@@ -38,7 +55,7 @@ def verify_tag(tcb: TransmissionControlBlock, first: Chunk, packet: Packet, now:
     if type(first) is InitChunk:
         # §8.5.1 A, §3: an INIT comes with tag 0, and alone.
         if tag or len(packet.chunks) > 1:
-            tcb.counters.add("init_malformed")
+            tcb.counters.add(DROPPED_INIT_MALFORMED)
         else:
             handle_init(tcb, first, now)
         return False
@@ -52,13 +69,13 @@ def verify_tag(tcb: TransmissionControlBlock, first: Chunk, packet: Packet, now:
     if isinstance(first, AbortChunk | ShutdownCompleteChunk) and first.reflected:
         is_right = tcb.peer is not None and tag == tcb.peer.tag
     if not is_right:
-        tcb.counters.add("packet_wrong_tag")
+        tcb.counters.add(DROPPED_PACKET_WRONG_TAG)
     return is_right
 
 
 def _handle_out_of_the_blue(tcb: TransmissionControlBlock, first: Chunk, tag: int) -> None:
     """RFC 9260 §8.4: a packet for an association that is no more."""
-    tcb.counters.add("packet_after_end")
+    tcb.counters.add(DROPPED_PACKET_AFTER_END)
     if isinstance(first, ShutdownAckChunk):
         tcb.bundler.send_unbundled(ShutdownCompleteChunk(reflected=True).serialize(), tag)
     elif isinstance(first, DataChunk | IDataChunk | HeartbeatChunk):
@@ -68,9 +85,9 @@ def _handle_out_of_the_blue(tcb: TransmissionControlBlock, first: Chunk, tag: in
 def handle_without_handler(tcb: TransmissionControlBlock, chunk: Chunk) -> bool:
     """An unknown chunk, or a known one out of place. False: the rest of the packet is discarded."""
     if not isinstance(chunk, UnknownChunk):
-        tcb.counters.add("chunk_out_of_place")
+        tcb.counters.add(DROPPED_CHUNK_OUT_OF_PLACE)
         return False
-    tcb.counters.add("chunk_unknown")
+    tcb.counters.add(DROPPED_CHUNK_UNKNOWN)
     if chunk.is_reported and tcb.state not in SETTING_UP:
         tcb.queue_error(UnrecognizedChunkTypeCause(chunk.serialize()[:MAX_REPORTED_CHUNK]))
     return chunk.is_skipped

@@ -6,6 +6,7 @@ take the INITs out of the SDP, but no session calls them yet.
 
 from __future__ import annotations
 
+from stack.core.counters import declare
 from stack.core.errors import ParseError
 from stack.core.machine import Instant
 from stack.sctp.chunks import (
@@ -18,6 +19,7 @@ from stack.sctp.chunks import (
     ShutdownAckChunk,
 )
 from stack.sctp.chunks.causes import (
+    ERROR_CAUSES,
     CookieReceivedWhileShuttingDownCause,
     ErrorCause,
     InvalidMandatoryParameterCause,
@@ -41,6 +43,22 @@ from stack.sctp.state_cookie import (
     choose_cookie_action,
 )
 from stack.sctp.tcb import AssociationTimer, TransmissionControlBlock
+
+DROPPED_INIT_INVALID = declare("sctp", "dropped_init_invalid", "INIT chunks that are answered by ABORT")
+DROPPED_COOKIE_INVALID = declare("sctp", "dropped_cookie_invalid", "COOKIE ECHO chunks that we did not sign")
+DROPPED_COOKIE_MISMATCH = declare(
+    "sctp", "dropped_cookie_mismatch", "COOKIE ECHO chunks of another association (RFC 9260 §5.2.4)"
+)
+ERROR_RECEIVED = {
+    code: declare(
+        "sctp", f"error_received_{cause.name}", f"Causes in ERROR chunks: {cause.name}", "error_received"
+    )
+    for code, cause in sorted(ERROR_CAUSES.items())
+}
+ERROR_RECEIVED_UNKNOWN = declare("sctp", "error_received_unknown", "Causes in ERROR chunks with an unknown code")
+RESTARTED = declare(
+    "sctp", "restarted", "Times that the peer has begun the association anew (RFC 9260 §5.2.4.1 A)"
+)
 
 
 def build_init(tcb: TransmissionControlBlock) -> bytes:
@@ -127,7 +145,7 @@ def handle_init(tcb: TransmissionControlBlock, init: InitChunk, now: Instant) ->
     bundler = tcb.bundler
     error = find_init_error(init)
     if error is not None:
-        tcb.counters.add("init_invalid")
+        tcb.counters.add(DROPPED_INIT_INVALID)
         bundler.send_unbundled(AbortChunk((error,)).serialize(), init.initiate_tag)
     elif tcb.state is AssociationState.SHUTDOWN_ACK_SENT:
         bundler.queue_control(ShutdownAckChunk().serialize())  # RFC 9260 §9.2
@@ -164,12 +182,12 @@ def handle_cookie_echo(tcb: TransmissionControlBlock, echo: CookieEchoChunk, tag
     try:
         cookie = tcb.cookies.authenticate(echo.cookie)
     except ParseError:
-        tcb.counters.add("cookie_invalid")
+        tcb.counters.add(DROPPED_COOKIE_INVALID)
         return False
     action = choose_cookie_action(cookie, tcb.local, tcb.peer)
     staleness = now - cookie.created_at - COOKIE_LIFETIME
     if tag != cookie.local.tag or action is CookieAction.DISCARD:
-        tcb.counters.add("cookie_mismatch")
+        tcb.counters.add(DROPPED_COOKIE_MISMATCH)
         return False
     if staleness > 0 and action is not CookieAction.DUPLICATE:
         error = ErrorChunk((StaleCookieCause.of(staleness),))
@@ -194,7 +212,7 @@ def handle_cookie_echo(tcb: TransmissionControlBlock, echo: CookieEchoChunk, tag
 
 def _restart(tcb: TransmissionControlBlock, cookie: StateCookie, now: Instant) -> None:
     """The peer has begun anew (RFC 9260 §5.2.4.1 A)."""
-    tcb.counters.add("restarted")
+    tcb.counters.add(RESTARTED)
     tcb.local = cookie.local
     tcb.sender = tcb.new_sender()
     tcb.timers.clear_all()
@@ -217,7 +235,7 @@ def handle_cookie_ack(tcb: TransmissionControlBlock, chunk: CookieAckChunk, now:
 def handle_error(tcb: TransmissionControlBlock, chunk: ErrorChunk, now: Instant) -> None:
     """Count the causes of an ERROR; a stale cookie begins the handshake again (§5.2.6)."""
     for cause in chunk.causes:
-        tcb.counters.add(f"error_received_{cause.name}")
+        tcb.counters.add(ERROR_RECEIVED.get(cause.code, ERROR_RECEIVED_UNKNOWN))
     is_stale = any(isinstance(cause, StaleCookieCause) for cause in chunk.causes)
     if is_stale and tcb.accepts(AssociationInput.STALE_COOKIE):
         tcb.advance(AssociationInput.STALE_COOKIE)

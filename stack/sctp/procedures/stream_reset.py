@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stack.core.counters import declare
 from stack.core.machine import Instant
 from stack.core.serial import StreamId
 from stack.sctp.chunks import ReconfigChunk
@@ -9,6 +10,12 @@ from stack.sctp.procedures.handlers import handles
 from stack.sctp.reset import IncomingReset, OutgoingReset, ResetOutcome, StreamReset
 from stack.sctp.state import RECEIVES_DATA, AssociationState
 from stack.sctp.tcb import TransmissionControlBlock
+
+DROPPED_RECONFIG_OUT_OF_PLACE = declare(
+    "sctp",
+    "dropped_reconfig_out_of_place",
+    "RE-CONFIG chunks in a state that takes none, or that were not agreed on",
+)
 
 
 def reset_stream(tcb: TransmissionControlBlock, stream_id: StreamId) -> None:
@@ -40,7 +47,7 @@ def handle_reconfig(tcb: TransmissionControlBlock, chunk: ReconfigChunk, now: In
     """Take requests and responses."""
     reset, receiver = tcb.reset, tcb.receiver
     if reset is None or receiver is None or tcb.state not in RECEIVES_DATA:
-        tcb.counters.add("reconfig_out_of_place")
+        tcb.counters.add(DROPPED_RECONFIG_OUT_OF_PLACE)
         return
     # What came before in this packet is delivered before the reset takes its streams away.
     tcb.events += receiver.drain()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stack.core.counters import declare
 from stack.core.errors import RemoteError
 from stack.core.machine import Instant
 from stack.sctp.chunks import DataChunk, ForwardTsnChunk, IDataChunk, IForwardTsnChunk, SackChunk
@@ -15,6 +16,16 @@ from stack.sctp.state import RECEIVES_DATA, SENDS_DATA, AssociationState
 from stack.sctp.tcb import TransmissionControlBlock
 from stack.sctp.tx.sender import Sender
 
+DROPPED_DATA_OUT_OF_PLACE = declare("sctp", "dropped_data_out_of_place", "DATA chunks in a state that takes none")
+DROPPED_FORWARD_OUT_OF_PLACE = declare(
+    "sctp",
+    "dropped_forward_out_of_place",
+    "FORWARD-TSN chunks in a state that takes none, or that were not agreed on",
+)
+DROPPED_SACK_REFUSED = declare(
+    "sctp", "dropped_sack_refused", "SACK chunks in a state that takes none, old, or of what was never sent"
+)
+
 MAX_BURST = 10
 """Packets with data sent at one go, beyond the two that slow start allows for each that has just been acknowledged
 (RFC 9260 §6.1 D)."""
@@ -25,7 +36,7 @@ def handle_data(tcb: TransmissionControlBlock, chunk: DataChunk | IDataChunk, no
     """Take one DATA or I-DATA chunk (§6.2)."""
     receiver = tcb.receiver
     if tcb.state not in RECEIVES_DATA or receiver is None:
-        tcb.counters.add("data_out_of_place")
+        tcb.counters.add(DROPPED_DATA_OUT_OF_PLACE)
         return
     if isinstance(chunk, IDataChunk) is not tcb.capabilities.interleaving:
         # RFC 8260 §2.2.1: one kind or the other, as negotiated.
@@ -44,7 +55,7 @@ def handle_forward_tsn(
     """Move past what the peer abandoned (RFC 3758 §3.6, RFC 8260 §2.3.1)."""
     receiver, capabilities = tcb.receiver, tcb.capabilities
     if tcb.state not in RECEIVES_DATA or receiver is None or not capabilities.partial_reliability:
-        tcb.counters.add("forward_out_of_place")
+        tcb.counters.add(DROPPED_FORWARD_OUT_OF_PLACE)
     elif isinstance(chunk, IForwardTsnChunk) is not capabilities.interleaving:
         raise RemoteError("FORWARD-TSN and I-FORWARD-TSN mixed up")
     else:
@@ -55,7 +66,7 @@ def handle_forward_tsn(
 def handle_sack(tcb: TransmissionControlBlock, chunk: SackChunk, now: Instant) -> None:
     """Take an acknowledgement (§6.2.1)."""
     if tcb.state not in SENDS_DATA or not tcb.sender.handle_sack(chunk, now):
-        tcb.counters.add("sack_refused")
+        tcb.counters.add(DROPPED_SACK_REFUSED)
 
 
 def _finish_receiving(tcb: TransmissionControlBlock, receiver: Receiver, now: Instant) -> None:

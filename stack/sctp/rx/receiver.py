@@ -7,16 +7,21 @@ a program's answer comes within it and carries the SACK along, and a person's ev
 
 from __future__ import annotations
 
+from stack.core.counters import Counters, declare
 from stack.core.errors import RemoteError
 from stack.core.machine import Instant
 from stack.core.serial import SERIAL32, StreamId, Tsn
-from stack.core.trace import Counters
 from stack.sctp.chunks import DataChunk, ForwardTsnChunk, IDataChunk, IForwardTsnChunk, SackChunk
 from stack.sctp.chunks.data import FLAG_IMMEDIATE
 from stack.sctp.chunks.sack import SACK_OVERHEAD
 from stack.sctp.rx.reassembly import FRAGMENT_OVERHEAD, Reassembly, UserMessage
 from stack.sctp.rx.tsn_map import MAX_TSN_AHEAD, TsnMap
 from stack.sctp.tsn import wrap_tsn
+
+DROPPED_DATA_DUPLICATE = declare("sctp", "dropped_data_duplicate", "DATA chunks that had come before")
+DROPPED_DATA_BEYOND_WINDOW = declare(
+    "sctp", "dropped_data_beyond_window", "DATA chunks beyond the window that was offered"
+)
 
 SACK_DELAY = 0.02
 INBOUND_STREAMS = 0xFFFF
@@ -109,10 +114,10 @@ class Receiver:
             self._sack_now = True  # §6.7: a gap, or a duplicate, is reported without delay.
             if tsn_map.has(tsn):
                 tsn_map.note_duplicate(chunk.tsn)
-                self._counters.add("data_duplicate")
+                self._counters.add(DROPPED_DATA_DUPLICATE)
                 return False
             if not tsn_map.has_room(tsn) or self.a_rwnd < len(chunk.payload) + FRAGMENT_OVERHEAD:
-                self._counters.add("data_beyond_window")
+                self._counters.add(DROPPED_DATA_BEYOND_WINDOW)
                 return False
             return True
         self._sack_now = True
@@ -120,7 +125,7 @@ class Receiver:
             # What is missing next is accepted beyond the window too, unless it is the program that does not read:
             # perhaps nothing of what is buffered can be delivered without it. But not for ever.
             if self._unread:
-                self._counters.add("data_beyond_window")
+                self._counters.add(DROPPED_DATA_BEYOND_WINDOW)
                 return False
             if self.buffered > 2 * self._window:
                 raise ReceiveBufferError(f"{self.buffered} bytes of unfinished messages")

@@ -1,0 +1,133 @@
+"""What a server counts is shown at /metrics, by its name, and stays there when the call is over."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from stack import Call
+from stack.agents import echo
+from stack.aio import HostConfig
+from stack.core.counters import OWNERS, Counters, declared_counters
+from stack.sdp import IGNORED
+from stack.signaling.client import dial
+from stack.signaling.server import ServeConfig, Serving, serving
+
+MANY = 10**9
+"""More of each than a short call counts by itself."""
+
+
+async def scrape(server: Serving) -> dict[str, float]:
+    """Return the counters at /metrics, by their whole names."""
+    async with aiohttp.ClientSession() as session, session.get(server.url + "/metrics") as response:
+        text = await response.text()
+    (family,) = [each for each in text_string_to_metric_families(text) if each.name == "voice_counters"]
+    return {f"{sample.labels['owner']}.{sample.labels['name']}": sample.value for sample in family.samples}
+
+
+def tallies_of_port(media: Any) -> Mapping[str, tuple[Counters, ...]]:
+    sockets = media.driver.sockets
+    return {
+        "endpoint": (media.hub.counters,),
+        "socket": (sockets.counters, *(each.counters for each in sockets)),
+        "driver": (media.driver.counters, media.thread.counters),
+    }
+
+
+def tallies_of_call(conversation: Any) -> Mapping[str, tuple[Counters, ...]]:
+    session, line = conversation.session, conversation.line
+    return {
+        "session": (session.counters,),
+        "ice": (session._ice.counters,),
+        "dtls": (session._dtls.counters,),
+        "media": (session._media.counters,),
+        "rtp": (session._media.transport.counters,),
+        "sctp": (session._channels.counters,),
+        "jitter": (line.receiver.buffer.counters,),
+        "decoder": (line.receiver.counters,),
+        "playout": (line.sender.counters,),
+        "line": (line.counters,),
+        "conversation": (conversation.counters,),
+    }
+
+
+def count(tallies: Mapping[str, tuple[Counters, ...]]) -> dict[str, int]:
+    """Count `MANY` of every declared counter in each tally of its owner; return the least that is to be seen."""
+    expected = {}
+    for each in declared_counters().values():
+        for tally in tallies.get(each.owner, ()):
+            tally.add(each.name, MANY)
+            expected[each.name] = expected.get(each.name, 0) + MANY
+    return expected
+
+
+def missing(expected: Mapping[str, int], shown: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: shown.get(name) for name, least in expected.items() if not shown.get(name, 0) >= least}
+
+
+async def test_every_counter_is_shown_while_the_call_is_up_and_after_it(tmp_path: Path) -> None:
+    media = HostConfig(udp_port=0, record_dir=tmp_path)
+
+    async def program(call: Call) -> None:
+        call.speaker.write(np.full(1600, 1000, np.int16), 16_000)
+        await echo(call)
+
+    async with (
+        asyncio.timeout(30),
+        serving(program, ServeConfig(port=0, media=media)) as server,
+        dial(server.url) as placed,
+    ):
+        await placed.call.wait_connected()
+        await anext(aiter(placed.call.microphone))
+        host = server.host
+        (hosted,) = host._media.calls.values()
+        conversation, recording = hosted.conversation, hosted.call.recording
+        assert conversation is not None
+        assert recording is not None
+
+        def count_on_the_media_side() -> dict[str, int]:
+            ignored = conversation.session.parameters.negotiation.ignored
+            assert isinstance(ignored, dict)
+            ignored |= dict.fromkeys(IGNORED, MANY)
+            return (
+                count(tallies_of_port(host._media))
+                | count(tallies_of_call(conversation))
+                | dict.fromkeys(IGNORED.values(), MANY)
+            )
+
+        expected = await host._media.thread.run(count_on_the_media_side)
+        expected |= count({"host": (host.counters, host._media.counters)})
+        assert missing(expected, await scrape(server)) == {}
+        of_the_call = (await hosted.call.stats()).counters
+        assert {name.partition(".")[0] for name, amount in of_the_call.items() if amount >= MANY} == {
+            *tallies_of_call(conversation),
+            "sdp",
+        }
+
+        recorded = count({"recorder": (recording._recorder.counters,)})
+        expected |= recorded
+        assert {name.partition(".")[0] for name in expected} == set(OWNERS)
+        placed.call.hang_up()
+        while recorded.keys() & missing(recorded, shown := await scrape(server)).keys():
+            assert missing({k: v for k, v in expected.items() if k not in recorded}, shown) == {}, "never less"
+        assert host.calls == {}
+        assert missing(expected, await scrape(server)) == {}
+        assert set(await scrape(server)) == set(declared_counters())
+
+
+async def test_a_stray_datagram_is_seen(server: Serving) -> None:
+    before = await scrape(server)
+    assert before["endpoint.dropped_unknown_path"] == 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        address = next(each for each in server.host.addresses if ":" not in each.host)
+        stranger.sendto(b"\x80stray", address)
+        async with asyncio.timeout(10):
+            while (await scrape(server))["endpoint.dropped_unknown_path"] != 1:
+                pass
