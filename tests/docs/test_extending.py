@@ -61,7 +61,7 @@ chunk = parse_chunk(0x84, 0, bytes(5))
 assert type(chunk).__name__ == "PadChunk" and chunk.size == 5, chunk
 pair = make_associations()
 pair.b.handle_datagram(build_packet(5000, 5000, pair.b._tcb.local.tag, [chunk.serialize()]), pair.now)
-assert pair.b.counters["chunk_out_of_place"] == 0
+assert pair.b.counters["sctp.dropped_chunk_out_of_place"] == 0
 (cause,) = ErrorChunk.parse(0, bytes.fromhex("00a00004")).causes
 assert str(cause) == "delete last address", cause
 """,

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from stack.core.counters import declared_counters
+from tools import counters
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BASES = [ROOT, ROOT / "stack", ROOT / "docs", *(path for path in (ROOT / "stack").iterdir() if path.is_dir())]
@@ -159,6 +162,10 @@ def test_classes_exist(page: Path) -> None:
 def test_identifiers_exist(page: Path) -> None:
     """A word with an underscore inside is one of the code's, in any case, or the name of a file."""
     known = {word.lower() for word in words()} | {name.partition(".")[0] for name in file_names()}
+    counters.load()
+    known |= {name.partition(".")[2] for name in declared_counters()} | {
+        each.family for each in declared_counters().values()
+    }
     to_be_added = {Path(name).stem for name in TO_BE_ADDED.findall(page.read_text("utf-8"))}
     named = {
         name for span in spans(page) for name in re.findall(r"(?<![\w…/])[a-zA-Z]+(?:_[a-z0-9]+)+(?!\w)", span)
