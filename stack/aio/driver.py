@@ -31,8 +31,8 @@ ResultT = TypeVar("ResultT")
 log = logging.getLogger("stack.aio")
 
 FAULT_RECEIVE = declare("driver", "fault_receive", "Exceptions survived while reading a socket")
-FAULT_HANDLE_TIMEOUT = declare("driver", "fault_handle_timeout", "Exceptions survived while waking the hub")
-FAULT_PUMP = declare("driver", "fault_pump", "Exceptions survived while pumping the hub")
+FAULT_HANDLE_TIMEOUT = declare("driver", "fault_handle_timeout", "Exceptions survived while waking the endpoint")
+FAULT_PUMP = declare("driver", "fault_pump", "Exceptions survived while pumping the endpoint")
 FAULT_SEND = declare("driver", "fault_send", "Exceptions survived while sending datagrams")
 FAULT_REPORT = declare("driver", "fault_report", "Exceptions survived while handing events on")
 FAULT_ARM = declare("driver", "fault_arm", "Exceptions survived while setting the timer")
@@ -44,8 +44,8 @@ FAULT_TRACE = declare(
 FAULT_COMMAND = declare("driver", "fault_command", "Exceptions survived while carrying out a command")
 
 
-class Hub(Protocol[EventT_co]):
-    """What a driver drives: an `Endpoint`, or a `Solo`."""
+class DatagramEndpoint(Protocol[EventT_co]):
+    """What a driver drives: an `Endpoint`, or a `SingleEndpoint`."""
 
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
         """Take a batch of datagrams."""
@@ -70,16 +70,16 @@ class Hub(Protocol[EventT_co]):
 
 
 class Driver(Generic[EventT]):
-    """Pumps one hub over its sockets on the running loop. Every method belongs to that loop's thread."""
+    """Pumps one endpoint over its sockets on the running loop. Every method belongs to that loop's thread."""
 
     def __init__(
         self,
-        hub: Hub[EventT],
+        endpoint: DatagramEndpoint[EventT],
         sockets: UdpSockets,
         on_events: Callable[[Sequence[tuple[str, EventT]]], None],
         trace: PacketTrace | None = None,
     ) -> None:
-        self.hub = hub
+        self.endpoint = endpoint
         self.sockets = sockets
         self.counters = Counters()
         self._faults = Faults(self.counters)
@@ -96,12 +96,12 @@ class Driver(Generic[EventT]):
         return self._loop.time()
 
     def pump(self) -> None:
-        """Move everything that the hub has to send and to say, and arm the timer for its next deadline."""
-        self._try(FAULT_PUMP, self.hub.pump)
+        """Move everything that the endpoint has to send and to say, and arm the timer for its next deadline."""
+        self._try(FAULT_PUMP, self.endpoint.pump)
         self._try(FAULT_SEND, self._send)
         self._try(FAULT_REPORT, self._report)
         self._try(FAULT_ARM, self._arm_next)
-        for fault in (*self.hub.drain_faults(), *self._faults.drain()):
+        for fault in (*self.endpoint.drain_faults(), *self._faults.drain()):
             log.error("a bug was survived while doing %s", fault.doing, exc_info=fault.error)
 
     def _try(self, counter: CounterName, action: Callable[[], None]) -> None:
@@ -111,18 +111,18 @@ class Driver(Generic[EventT]):
             self._faults.note(counter, error, self._loop.time())
 
     def _send(self) -> None:
-        transmits = self.hub.drain_transmits()
+        transmits = self.endpoint.drain_transmits()
         if transmits:
             self.sockets.send(transmits)
             self._record(Direction.OUT, transmits)
 
     def _report(self) -> None:
-        events = self.hub.drain_events()
+        events = self.endpoint.drain_events()
         if events:
             self._on_events(events)
 
     def _arm_next(self) -> None:
-        self._arm(self.hub.poll_timeout())
+        self._arm(self.endpoint.poll_timeout())
 
     def _record(self, direction: Direction, datagrams: Sequence[tuple[bytes, Path]]) -> None:
         """Show datagrams to the trace; one that fails, say for a full disk, is not asked again."""
@@ -151,7 +151,7 @@ class Driver(Generic[EventT]):
     def _receive(self, udp: UdpSocket) -> None:
         batch = udp.receive()
         self._record(Direction.IN, batch)
-        self.hub.handle_datagrams(batch, self._loop.time())
+        self.endpoint.handle_datagrams(batch, self._loop.time())
 
     def _arm(self, at: Instant | None) -> None:
         if at == self._armed:
@@ -163,7 +163,7 @@ class Driver(Generic[EventT]):
 
     def _due(self) -> None:
         self._timer = self._armed = None
-        self._try(FAULT_HANDLE_TIMEOUT, lambda: self.hub.handle_timeout(self._loop.time()))
+        self._try(FAULT_HANDLE_TIMEOUT, lambda: self.endpoint.handle_timeout(self._loop.time()))
         self.pump()
 
 

@@ -20,14 +20,14 @@ from typing import Protocol, TypeVar
 from stack.aio.call import Call
 from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
-from stack.aio.driver import Driver, Hub, MediaThread
+from stack.aio.driver import DatagramEndpoint, Driver, MediaThread
 from stack.aio.udp import UdpSockets
 from stack.core.counters import Counters, declare
 from stack.core.faults import Faults
 from stack.core.machine import Instant
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate
-from stack.server import Solo
+from stack.server import SingleEndpoint
 from stack.session import SessionParameters
 from stack.voice.commands import HangUp
 from stack.voice.config import ConversationConfig
@@ -50,8 +50,8 @@ def new_call_id() -> str:
     return secrets.token_hex(ID_BYTES)
 
 
-class CallHub(Hub[ConversationEvent], Protocol):
-    """A hub that is told which call was given a command."""
+class CallEndpoint(DatagramEndpoint[ConversationEvent], Protocol):
+    """An endpoint that is told which call was given a command."""
 
     counters: Counters
 
@@ -60,7 +60,7 @@ class CallHub(Hub[ConversationEvent], Protocol):
 
 
 class MediaSide:
-    """The media thread with its driver, sockets and hub, and the calls that they carry."""
+    """The media thread with its driver, sockets and endpoint, and the calls that they carry."""
 
     def __init__(self) -> None:
         self.thread = MediaThread()
@@ -73,21 +73,23 @@ class MediaSide:
         """What was counted on the program's loop."""
         self._faults = Faults(self.counters)
 
-    async def start(self, make_hub: Callable[[], CallHub], sockets: UdpSockets, trace: PacketTrace | None) -> None:
-        """Begin to carry datagrams to the hub that `make_hub` makes on the media thread."""
+    async def start(
+        self, make_endpoint: Callable[[], CallEndpoint], sockets: UdpSockets, trace: PacketTrace | None
+    ) -> None:
+        """Begin to carry datagrams to the endpoint that `make_endpoint` makes on the media thread."""
 
         def begin() -> None:
-            self.hub = make_hub()
-            self.driver = Driver(self.hub, sockets, self._on_events, trace)
+            self.endpoint = make_endpoint()
+            self.driver = Driver(self.endpoint, sockets, self._on_events, trace)
             self.driver.pump()
 
         await self.thread.run(begin)
 
     def all_counters(self) -> Counters:
-        """Return the counters of the hub, the driver, its thread and the sockets; to be called on the thread."""
+        """Return the counters of the endpoint, the driver, its thread and the sockets; call it on the thread."""
         total = Counters()
         sockets = self.driver.sockets
-        for counters in (each.counters for each in (self.hub, self.driver, self.thread, sockets, *sockets)):
+        for counters in (each.counters for each in (self.endpoint, self.driver, self.thread, sockets, *sockets)):
             total.merge(counters)
         return total
 
@@ -160,11 +162,11 @@ class HostedCall:
         """Begin as the one call of its own sockets: a client. Checks of ours are answered without a ufrag."""
         self._media.calls[self.id] = self
 
-        def make_hub() -> CallHub:
+        def make_endpoint() -> CallEndpoint:
             self.conversation = self._make(time.monotonic())
-            return Solo(self.id, self.conversation)
+            return SingleEndpoint(self.id, self.conversation)
 
-        await self._media.start(make_hub, sockets, trace)
+        await self._media.start(make_endpoint, sockets, trace)
 
     def _make(self, now: Instant) -> Conversation:
         return Conversation(
@@ -225,5 +227,5 @@ class HostedCall:
         try:
             return self.conversation.handle_command(command, driver.now())
         finally:
-            self._media.hub.touch(self.id)
+            self._media.endpoint.touch(self.id)
             driver.pump()

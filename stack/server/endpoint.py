@@ -5,7 +5,7 @@ everything else goes by the exact path, which is bound once MESSAGE-INTEGRITY ha
 (`docs/decisions/0002-ufrag-before-path.md`). An unknown ufrag is resolved through one function, so that a
 session can be made by its first packet.
 
-The endpoint hosts any `Hosted` machine; it knows nothing of what runs inside. It survives whatever one of them
+The endpoint hosts any `HostedMachine`; it knows nothing of what runs inside. It survives whatever one of them
 raises: that costs the datagram, the wake-up or the drain in which it happened, and no other session anything. Such
 a bug is counted, and handed up by `drain_faults` for the log.
 """
@@ -45,7 +45,7 @@ FAULT_PAUSE = 0.1
 """Seconds until a machine is woken again whose wake-up has raised, if it is still due."""
 
 
-class Hosted(Machine[EventT_co], Protocol[EventT_co]):
+class HostedMachine(Machine[EventT_co], Protocol[EventT_co]):
     """A machine that an endpoint can host: it says which paths it has proven, and when it is over."""
 
     def drain_routes(self) -> Sequence[Path]:
@@ -70,7 +70,7 @@ def feed(machine: Machine[EventT], datagrams: Sequence[tuple[bytes, Path]], now:
             return
 
 
-Resolve = Callable[[str, Instant], "tuple[str, Hosted[EventT]] | None"]
+Resolve = Callable[[str, Instant], "tuple[str, HostedMachine[EventT]] | None"]
 
 
 class Endpoint(Generic[EventT]):
@@ -87,7 +87,7 @@ class Endpoint(Generic[EventT]):
         self.max_sessions = max_sessions
         self._resolve = resolve
         self._routes = Routes()
-        self._machines: dict[str, Hosted[EventT]] = {}
+        self._machines: dict[str, HostedMachine[EventT]] = {}
         self._deadlines: Deadlines[str] = Deadlines()
         self._unwell: set[str] = set()  # those whose wake-up has just raised
         self._touched: dict[str, None] = {}  # an ordered set: what happens may not depend on hashes
@@ -97,7 +97,7 @@ class Endpoint(Generic[EventT]):
     def __len__(self) -> int:
         return len(self._machines)
 
-    def add(self, name: str, machine: Hosted[EventT], ufrag: str) -> None:
+    def add(self, name: str, machine: HostedMachine[EventT], ufrag: str) -> None:
         """Host a machine: events carry its `name`, checks reach it by `ufrag`.
 
         Raises `LocalError` if either is taken or the endpoint is full.
@@ -203,7 +203,7 @@ class Endpoint(Generic[EventT]):
                 self._deadlines.set(name, self._now + FAULT_PAUSE)
         self._unwell.clear()
 
-    def _drain(self, name: str, machine: Hosted[EventT]) -> None:
+    def _drain(self, name: str, machine: HostedMachine[EventT]) -> None:
         self._transmits.extend(machine.drain_transmits())
         for event in machine.drain_events():
             self._events.append((name, event))

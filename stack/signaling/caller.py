@@ -17,7 +17,7 @@ from stack.core.trace import PcapWriter
 from stack.dtls import Version
 from stack.session import Connected
 from stack.signaling.client import DialConfig, DialError, dial
-from stack.voice.conversation import ConversationConfig
+from stack.voice.config import ConversationConfig
 
 CONNECT_TIMEOUT = 20.0
 """Seconds to wait for the connection."""

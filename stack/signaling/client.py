@@ -28,8 +28,7 @@ from stack.core.trace import PacketTrace
 from stack.dtls import Certificate
 from stack.sdp import NegotiationError, SessionDescription, accept_answer, create_offer
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
-from stack.voice.config import offered_codecs, prepare
-from stack.voice.conversation import ConversationConfig
+from stack.voice.config import ConversationConfig, offered_codecs, prepare
 from stack.voice.statistics import CallStatistics
 
 HTTP_TIMEOUT = 15.0

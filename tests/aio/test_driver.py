@@ -17,7 +17,7 @@ from stack.core.machine import Address, Instant, Path, Transmit
 from stack.core.trace import Direction
 
 
-class Hub:
+class DatagramEndpoint:
     """Echoes and reports what it gets; raises for what begins with `!`, after it has taken what came before."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Hub:
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
         for data, path in batch:
             if data.startswith(b"!"):
-                raise RuntimeError("a bug of the hub")
+                raise RuntimeError("a bug of the endpoint")
             self.transmits.append(Transmit(data, path))
             self.events.append(("call", data))
 
@@ -71,7 +71,7 @@ async def echoes(peer: socket.socket, *datagrams: bytes, to: Address) -> list[by
 
 
 async def test_the_pump_goes_on_whatever_raises(caplog: pytest.LogCaptureFixture) -> None:
-    sockets, hub = bind_all(["127.0.0.1"], 0), Hub()
+    sockets, endpoint = bind_all(["127.0.0.1"], 0), DatagramEndpoint()
     seen: list[bytes] = []
 
     def on_events(events: Sequence[tuple[str, bytes]]) -> None:
@@ -79,7 +79,7 @@ async def test_the_pump_goes_on_whatever_raises(caplog: pytest.LogCaptureFixture
         if b"deaf" in seen:
             raise RuntimeError("a bug of the listener")
 
-    driver = Driver(hub, sockets, on_events, Full())
+    driver = Driver(endpoint, sockets, on_events, Full())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer, caplog.at_level(logging.ERROR):
         peer.setblocking(False)
         peer.bind(("127.0.0.1", 0))
@@ -88,23 +88,23 @@ async def test_the_pump_goes_on_whatever_raises(caplog: pytest.LogCaptureFixture
             for _ in range(5):
                 assert await echoes(peer, b"one", b"!", b"", to=to) == [b"one"]
             assert await echoes(peer, b"deaf", b"two", to=to) == [b"deaf", b"two"]
-            hub.deadline = driver.now()
-            hub.transmits.append(Transmit(b"nowhere", Path(to, Address("127.0.0.1", 70_000))))
-            hub.transmits.append(Transmit(b"three", Path(to, Address(*peer.getsockname()))))
+            endpoint.deadline = driver.now()
+            endpoint.transmits.append(Transmit(b"nowhere", Path(to, Address("127.0.0.1", 70_000))))
+            endpoint.transmits.append(Transmit(b"three", Path(to, Address(*peer.getsockname()))))
             driver.pump()
             assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(peer, 2000), 5) == b"three"
-            while not hub.woken:
+            while not endpoint.woken:
                 await asyncio.sleep(0)
             await asyncio.sleep(0)
         finally:
             driver.close()
-    assert hub.woken == 1
+    assert endpoint.woken == 1
     assert b"woken" in seen
     assert driver.counters["driver.fault_receive"] == 5
     assert driver.counters["driver.fault_trace"] == 1, "a trace that fails is not asked again"
     assert {"driver.fault_report", "driver.fault_handle_timeout"} <= set(driver.counters.snapshot())
     told = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
-    assert told.count("a bug of the hub") == 1, "once a minute"
+    assert told.count("a bug of the endpoint") == 1, "once a minute"
     assert {"a bug of the listener", "a bug in waking", "no space left"} <= set(told)
 
 

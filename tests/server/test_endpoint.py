@@ -8,7 +8,7 @@ import pytest
 
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit
-from stack.server import Endpoint, Solo
+from stack.server import Endpoint, SingleEndpoint
 from stack.server.endpoint import FAULT_PAUSE
 from stack.stun import Message, MessageClass, Method, Username
 
@@ -254,11 +254,11 @@ def test_a_session_that_cannot_be_made_costs_its_own_first_packet() -> None:
 
 def test_a_machine_alone_is_survived_too() -> None:
     machine = Recorder("alone")
-    solo = Solo("alone", machine)
-    solo.handle_datagrams([(MEDIA, path(1)), (POISON, path(1)), (MEDIA, path(1))], 0.0)
+    single = SingleEndpoint("alone", machine)
+    single.handle_datagrams([(MEDIA, path(1)), (POISON, path(1)), (MEDIA, path(1))], 0.0)
     assert machine.received == [MEDIA, MEDIA]
     machine.broken.add("handle_timeout")
     machine.deadline = 1.0
-    solo.handle_timeout(1.0)
-    assert solo.poll_timeout() == 1.0 + FAULT_PAUSE
-    assert [fault.doing for fault in solo.drain_faults()] == ["handle_datagrams", "handle_timeout"]
+    single.handle_timeout(1.0)
+    assert single.poll_timeout() == 1.0 + FAULT_PAUSE
+    assert [fault.doing for fault in single.drain_faults()] == ["handle_datagrams", "handle_timeout"]

@@ -35,7 +35,7 @@ async def scrape(server: Serving) -> dict[str, float]:
 def tallies_of_port(media: Any) -> Mapping[str, tuple[Counters, ...]]:
     sockets = media.driver.sockets
     return {
-        "endpoint": (media.hub.counters,),
+        "endpoint": (media.endpoint.counters,),
         "socket": (sockets.counters, *(each.counters for each in sockets)),
         "driver": (media.driver.counters, media.thread.counters),
     }

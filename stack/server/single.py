@@ -8,15 +8,15 @@ from typing import Generic, TypeVar
 from stack.core.counters import Counters
 from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Path, Transmit
-from stack.server.endpoint import FAULT_HANDLE_TIMEOUT, FAULT_PAUSE, Hosted, feed
+from stack.server.endpoint import FAULT_HANDLE_TIMEOUT, FAULT_PAUSE, HostedMachine, feed
 
 EventT = TypeVar("EventT")
 
 
-class Solo(Generic[EventT]):
+class SingleEndpoint(Generic[EventT]):
     """Every datagram and every deadline belongs to the one machine; `name` stands in its events."""
 
-    def __init__(self, name: str, machine: Hosted[EventT]) -> None:
+    def __init__(self, name: str, machine: HostedMachine[EventT]) -> None:
         self.name = name
         self.machine = machine
         self.counters = Counters()
