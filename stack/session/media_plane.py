@@ -63,7 +63,7 @@ class ScheduledFrame(NamedTuple):
 class FrameSent(NamedTuple):
     """A scheduled frame has left: its number, extended sequence number, RTP timestamp, and when.
 
-    One that was not sent (DTX) has the sequence number of the packet before it, and no timestamp.
+    One that was not sent (DTX, hold, DTMF) has the sequence number of the packet before it, and no timestamp.
     """
 
     number: int
@@ -257,8 +257,10 @@ class PythonMediaPlane:
             if skipped:
                 sender.skip(skipped)
             self._expected[section] = frame.timestamp + frame.ticks
+            before = sender.packets_sent
             sequence = transport.send(frame.payload, frame.ticks, now, section=section, marker=frame.marker)
-            timestamp = sender.last_timestamp
+            if sender.packets_sent != before:  # keys that are pressed mute it
+                timestamp = sender.last_timestamp
         else:
             sequence = sender.extended_sequence
         self._sent.append(FrameSent(frame.number, sequence, timestamp, now, section))

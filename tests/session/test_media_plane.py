@@ -114,6 +114,20 @@ def test_on_hold_nothing_is_sent_and_time_passes(ready: PythonMediaPlane, peer: 
     assert (third.timestamp - first.timestamp) % 2**32 == 2 * T
 
 
+def test_a_frame_that_pressed_keys_mute_names_no_packet() -> None:
+    events = (RtpCodec(110, "telephone-event", 48_000),)
+    config = RtpConfig(ssrc=1, cname="a", codecs=(RtpCodec(111, "opus", 48_000),), telephone_events=events)
+    muted = PythonMediaPlane(RtpTransport([config], Random(1).randbytes, 0.0))
+    muted.schedule(frame(0, 1.0), 1.0)
+    muted.send_dtmf("1", 1.01)
+    muted.schedule(frame(1, 1.02), 1.02)
+    before, during = muted.drain_events()
+    assert isinstance(before, FrameSent)
+    assert isinstance(during, FrameSent)
+    assert before.rtp_timestamp is not None
+    assert (during.number, during.rtp_timestamp) == (1, None)
+
+
 def test_another_path_is_used_at_once(ready: PythonMediaPlane) -> None:
     ready.move(OTHER)
     ready.schedule(frame(0, 1.0), 1.0)
