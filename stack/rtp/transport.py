@@ -13,10 +13,11 @@ Left out: translators and mixers (RFC 3550 §7), since the connection has one pe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
-from stack.core.machine import Entropy, Instant
+from stack.core.machine import Entropy, Instant, TerminalEvents
 from stack.core.serial import Ssrc
 from stack.core.timers import TimerName, Timers
 from stack.rtp.config import RtpConfig
@@ -79,6 +80,8 @@ class RtpTransport:
     reports depend on it. Pump it after every input and command: `drain_rtp`, `drain_rtcp`, `drain_events`,
     `poll_timeout`. Raises `LocalError` for sections that could not be told apart.
     """
+
+    terminal_events: ClassVar[TerminalEvents] = ()
 
     def __init__(
         self,

@@ -13,12 +13,12 @@ a bug is counted, and handed up by `drain_faults` for the log.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.faults import Fault, Faults
-from stack.core.machine import Instant, Machine, Path, Transmit
+from stack.core.machine import Instant, Machine, Path, TerminalEvents, Transmit
 from stack.server.deadlines import Deadlines
 from stack.server.routes import Routes
 from stack.stun import peek_username
@@ -79,6 +79,8 @@ class Endpoint(Generic[EventT]):
     `resolve` is asked for a session (its name and the machine) when a STUN request names a ufrag that is not
     known. Feed a batch of datagrams, then `pump()` once, then drain.
     """
+
+    terminal_events: ClassVar[TerminalEvents] = ()
 
     def __init__(self, resolve: Resolve[EventT] | None = None, max_sessions: int = 10_000) -> None:
         self.counters = Counters()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from stack.core.counters import Counters
 from stack.core.faults import Fault, Faults
-from stack.core.machine import Instant, Path, Transmit
+from stack.core.machine import Instant, Path, TerminalEvents, Transmit
 from stack.server.endpoint import FAULT_HANDLE_TIMEOUT, FAULT_PAUSE, HostedMachine, feed
 
 EventT = TypeVar("EventT")
@@ -15,6 +15,8 @@ EventT = TypeVar("EventT")
 
 class SingleEndpoint(Generic[EventT]):
     """Every datagram and every deadline belongs to the one machine; `name` stands in its events."""
+
+    terminal_events: ClassVar[TerminalEvents] = ()
 
     def __init__(self, name: str, machine: HostedMachine[EventT]) -> None:
         self.name = name
