@@ -195,6 +195,8 @@ class AudioSender:
         self.held = False
         if self._playout is not None:
             self._playout.rewind(self._reply_from + heard)
+            if self._record is not None:
+                self._record.resume(heard)
             self._playout.resume(now, _LEAD_IN_AFTER_CUT)
             self._begin_afresh()
             self.has_work = True

@@ -71,6 +71,12 @@ class PlayoutRecord:
         """A packet with `samples` of the reply from `position` on left; `sequence` does not wrap."""
         self._sent.append(_Sent(sequence, position, samples, now, timestamp))
 
+    def resume(self, position: int) -> None:
+        """The reply goes on from `position`: what had left behind it is said again, and was not heard."""
+        for index, packet in enumerate(self._sent):
+            begin, end = (min(each, position) for each in (packet.position, packet.position + packet.samples))
+            self._sent[index] = packet._replace(position=begin, samples=end - begin)
+
     @property
     def last_timestamp(self) -> int | None:
         """RTP timestamp of the last packet of the reply that left; None if there was none."""

@@ -50,6 +50,13 @@ class TestPlayoutRecord:
         assert sent.heard(12.0, 0.0).milliseconds == pytest.approx(200.0)
         assert sent.heard(13.1, 0.0).milliseconds == pytest.approx(300.0)
 
+    def test_what_is_said_again_counts_from_where_it_goes_on(self):
+        sent = record(10)
+        sent.resume(5 * PACKET)
+        sent.sent(70_010, 5 * PACKET, PACKET, 10.3)
+        assert sent.heard(10.3, 0.1) == PlayoutPosition(5 * PACKET, 6 * PACKET, 0, pytest.approx(100.0))
+        assert sent.heard(10.31, 0.0).samples == 5 * PACKET + PACKET // 2
+
     def test_reports_that_keep_up_change_nothing(self):
         sent = record(100)
         sent.acknowledged(70_000 + 93, 11.98, round_trip=0.1)
