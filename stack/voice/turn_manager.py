@@ -595,7 +595,7 @@ class TurnManager:
         self._events.append(ev.ReplyHeld(self.current.number, heard_ms, round(stop, 1), last))
 
     def _resume(self, now: Instant) -> None:
-        if self.current is None:
+        if self.current is None or not self._sender.held:  # begun meanwhile: there was no reply to be held
             return
         self._silence = None  # whatever the client played: this is where it goes on
         self._sender.resume(self.current.held_at, now)

@@ -126,6 +126,20 @@ def test_what_is_said_becomes_an_utterance_with_its_beginning_and_end() -> None:
     assert talk.right.seen(ReplyWanted)
 
 
+def test_a_reply_that_begins_after_a_word_in_between_is_said_once() -> None:
+    """The person spoke while there was no reply to be held: the one that begins then has nothing to repeat."""
+    talk = Talk(silence_duration_ms=300)
+    talk.say(room(noise(0.5), voice(0.6), noise(0.6), voice(0.3), noise(4)))
+    assert talk.run(5, lambda: TurnChanged(TurnState.HELD) in talk.right.events)
+    talk.reply(voice(1.5, 300))
+    talk.run(6)
+    assert not talk.right.seen(ReplyResumed)
+    assert talk.right.seen(ReplyFinished)
+    assert len(talk.heard_by_client()) / talk.left.seen(AudioReceived)[0].frame.sample_rate == pytest.approx(
+        1.5, abs=0.1
+    )
+
+
 def test_a_short_pause_does_not_end_a_turn() -> None:
     talk = Talk(silence_duration_ms=700)
     talk.say(room(noise(0.5), voice(0.6), noise(0.4), voice(0.6), noise(1.5)))
