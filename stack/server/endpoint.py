@@ -3,7 +3,7 @@
 Routing: a STUN request names its session by the ufrag before the colon of its USERNAME (RFC 8445 §7.2.2);
 everything else goes by the exact path, which is bound once MESSAGE-INTEGRITY has been verified on it
 (`docs/decisions/0002-ufrag-before-path.md`). An unknown ufrag is resolved through one function, so that a
-session can be made by its first packet.
+session can be made by its first packet: that is built, and not wired to any host.
 
 The endpoint hosts any `HostedMachine`; it knows nothing of what runs inside. It survives whatever one of them
 raises: that costs the datagram, the wake-up or the drain in which it happened, and no other session anything. Such
@@ -76,8 +76,8 @@ Resolve = Callable[[str, Instant], "tuple[str, HostedMachine[EventT]] | None"]
 class Endpoint(Generic[EventT]):
     """All sessions behind one port.
 
-    `resolve` is asked for a session (its name and the machine) when a STUN request names a ufrag that is not
-    known. Feed a batch of datagrams, then `pump()` once, then drain.
+    `resolve` (built, not wired: no host gives one) is asked for a session, its name and the machine, when a STUN
+    request names a ufrag that is not known. Feed a batch of datagrams, then `pump()` once, then drain.
     """
 
     terminal_events: ClassVar[TerminalEvents] = ()
