@@ -64,6 +64,8 @@ class DtmfReceived:
 
     digit: str
     timestamp: int
+    mid: str | None = None
+    """Of the media section on which it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class DtmfEnded:
     digit: str
     timestamp: int
     duration: float
+    mid: str | None = None
+    """Of the media section on which it came."""
 
 
 RtpEvent: TypeAlias = PacketReceived | SourceChanged | ByeReceived | RtcpReceived | DtmfReceived | DtmfEnded

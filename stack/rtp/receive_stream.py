@@ -95,7 +95,7 @@ class ReceiveStream:
         self._counters = counters
         self._sounded: dict[int, int] = {}  # the latest sound: sequence numbers by timestamp
         self.nack = NackGenerator() if nack else None
-        self.dtmf = DtmfReceiver()
+        self.dtmf = DtmfReceiver(mid)
         self.red_depth = 0
         """How many earlier frames the peer's latest packet repeated."""
         self.frame_time = 0.02

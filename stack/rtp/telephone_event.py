@@ -56,9 +56,20 @@ class TelephoneEvent:
 class DtmfReceiver:
     """Turns the many packets of an event into its beginning and its end."""
 
-    __slots__ = ("_before", "_clock_rate", "_digit", "_duration", "_ended", "_started", "_timestamp", "deadline")
+    __slots__ = (
+        "_before",
+        "_clock_rate",
+        "_digit",
+        "_duration",
+        "_ended",
+        "_mid",
+        "_started",
+        "_timestamp",
+        "deadline",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, mid: str | None = None) -> None:
+        self._mid = mid
         self._digit: str | None = None
         self._timestamp = 0  # of the present segment
         self._started = 0  # of the event
@@ -86,7 +97,7 @@ class DtmfReceiver:
         if self._digit is None:
             self._digit, self._timestamp, self._started = digit, timestamp, timestamp
             self._before, self._duration, self._ended, self._clock_rate = 0, 0, False, clock_rate
-            told.append(DtmfReceived(digit, timestamp))
+            told.append(DtmfReceived(digit, timestamp, self._mid))
         self._duration = max(self._duration, event.duration)
         self.deadline = None if self._ended else now + EVENT_SILENCE
         if event.end:
@@ -99,7 +110,8 @@ class DtmfReceiver:
         if self._digit is None or self._ended:
             return []
         self._ended = True
-        return [DtmfEnded(self._digit, self._started, (self._before + self._duration) / self._clock_rate)]
+        duration = (self._before + self._duration) / self._clock_rate
+        return [DtmfEnded(self._digit, self._started, duration, self._mid)]
 
     def reset(self) -> list[DtmfReceived | DtmfEnded]:
         """Another line begins: end the event and forget the timestamps."""

@@ -183,14 +183,18 @@ class PythonMediaPlane:
         return authentic
 
     def schedule(self, frame: ScheduledFrame, now: Instant) -> bool:
-        """Send a frame at its instant, at once if that has come; True if it has. Frames are scheduled in order."""
-        if frame.due <= now and not self._scheduled:
+        """Send a frame at its instant; True if that has come. Those of one section come in their order."""
+        scheduled = self._scheduled
+        if frame.due <= now and not (scheduled and scheduled[0].due <= frame.due):
             self._send(frame, now)
             return True
-        if len(self._scheduled) >= MAX_SCHEDULED:
-            self._scheduled.popleft()
+        if len(scheduled) >= MAX_SCHEDULED:
+            scheduled.popleft()
             self.counters.add(DROPPED_SCHEDULED_FRAME)
-        self._scheduled.append(frame)
+        place = len(scheduled)
+        while place and scheduled[place - 1].due > frame.due:  # of another section
+            place -= 1
+        scheduled.insert(place, frame)
         return False
 
     def flush(self, section: int = 0) -> Sequence[ScheduledFrame]:

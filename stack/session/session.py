@@ -16,7 +16,7 @@ DTLS gets to spend CPU only on a path that ICE has validated. The SRTP keys come
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 from typing import ClassVar
 
@@ -116,7 +116,7 @@ class Session:
     """A machine that holds one peer connection. `handle_datagrams` takes whatever arrives on its paths.
 
     `wall_clock` is what the wall clock (seconds since 1970) says at the instant 0 of the machine's clock; RTCP
-    sender reports carry it.
+    sender reports carry it. `make_plane` makes the media plane around the RTP of the connection.
     """
 
     terminal_events: ClassVar[TerminalEvents] = (Ended,)
@@ -130,6 +130,7 @@ class Session:
         *,
         wall_clock: float = 0.0,
         dtls_version: Version | None = None,
+        make_plane: Callable[[RtpTransport], MediaPlane] = PythonMediaPlane,
     ) -> None:
         self.parameters = parameters
         self.counters = Counters()
@@ -144,7 +145,7 @@ class Session:
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version)
         self._dtls_started = False
         transport = make_rtp(parameters, entropy, now, wall_clock)
-        self._media: MediaPlane | None = None if transport is None else PythonMediaPlane(transport)
+        self._media: MediaPlane | None = None if transport is None else make_plane(transport)
         self._hold_media()
         self._channels: DataChannels | None = make_channels(parameters, entropy)
         self._path: Path | None = None

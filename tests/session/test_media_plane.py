@@ -9,9 +9,12 @@ import pytest
 from stack.core.machine import Address, Path
 from stack.core.srtp_profile import SrtpProfile
 from stack.rtp import PacketReceived, RtpCodec, RtpConfig, RtpPacket, RtpTransport
-from stack.session import FrameSent, MediaKeys, PythonMediaPlane, ScheduledFrame
+from stack.session import FrameSent, MediaKeys, PythonMediaPlane, ScheduledFrame, Session
 from stack.session.media_plane import MAX_SCHEDULED
 from stack.srtp import MasterKey, SrtpEngine
+from tests.sim.calls import agree
+from tests.sim.clock import START
+from tests.sim.pair import MachinePair, unordered
 
 PATH = Path(Address("192.0.2.1", 1), Address("192.0.2.2", 2))
 OTHER = Path(Address("192.0.2.1", 1), Address("192.0.2.3", 3))
@@ -170,3 +173,35 @@ def test_two_sections_have_timelines_of_their_own() -> None:
     made.handle_timeout(1.02)
     events = [event for event in made.drain_events() if isinstance(event, FrameSent)]
     assert [(event.number, event.section) for event in events] == [(0, 0), (0, 1), (1, 0)]
+
+
+def test_each_section_keeps_its_own_time(peer: SrtpEngine) -> None:
+    both = plane("a", "b")
+    both.install(MediaKeys(PROFILE, OURS, THEIRS), PATH)
+    both.schedule(frame(0, 1.02), 1.0)
+    both.schedule(frame(0, 1.005, section=1), 1.0)
+    assert both.poll_timeout() == 1.005
+    both.handle_timeout(1.005)
+    assert [packet.ssrc for packet in sent(both, peer)] == [2]
+    assert both.schedule(frame(1, 1.01, section=1), 1.01)
+    assert [packet.ssrc for packet in sent(both, peer)] == [2]
+    both.handle_timeout(1.02)
+    assert [packet.ssrc for packet in sent(both, peer)] == [1]
+
+
+def test_a_session_takes_another_plane() -> None:
+    installed: list[Path] = []
+
+    class Watched(PythonMediaPlane):
+        def install(self, keys: MediaKeys, path: Path) -> None:
+            installed.append(path)
+            super().install(keys, path)
+
+    sides = agree(1)
+    ends = [
+        Session(sides.client, sides.client_certificate, Random(1).randbytes, START, make_plane=Watched),
+        Session(sides.server, sides.server_certificate, Random(2).randbytes, START, make_plane=Watched),
+    ]
+    pair = MachinePair(*ends, unordered(), seed=1)
+    assert pair.run(10, lambda: all(session.is_connected for session in ends))
+    assert len(installed) == 2
