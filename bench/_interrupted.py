@@ -97,7 +97,7 @@ class InterruptedCall(CallPair):
     def _time_what_is_done(self) -> None:
         machine: Any = self.right.machine
         sender = machine.line.sender
-        hold, drop, handle = sender.hold, sender.drop, machine.handle_datagram
+        hold, drop, handle = sender.hold, sender.drop, machine.handle_datagrams
         wake = machine.handle_timeout
 
         def held() -> None:
@@ -125,7 +125,7 @@ class InterruptedCall(CallPair):
             return during
 
         sender.hold, sender.drop = held, dropped
-        machine.handle_datagram, machine.handle_timeout = timed(handle), timed(wake)
+        machine.handle_datagrams, machine.handle_timeout = timed(handle), timed(wake)
 
     def _decide(self) -> None:
         if self._decided is None:
