@@ -1,9 +1,9 @@
-"""The parts of a Realtime session: the items of its conversation, and the commands that it has for the call."""
+"""The parts of a Realtime session: its items and responses, and the commands that it has for the call."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -133,6 +133,47 @@ class Items:
             for name in order[at:]:
                 self._items.move_to_end(name)
         return self.before(item["id"])
+
+
+@dataclass(slots=True)
+class Response:
+    """A response: what stands for a reply that is owed or spoken."""
+
+    id: str
+    metadata: Event | None = None
+    output: list[Event] = field(default_factory=list)
+    reply: int | None = None
+    """The reply's number, once it has begun."""
+    message: Event | None = None
+    """The item that is spoken."""
+    audible: bool = False
+    cancelled: bool = False
+    """The client asked for its end."""
+
+    def describe(self, conversation_id: str, status: str, reason: str | None = None) -> Event:
+        """Return the response as events carry it; tokens are not counted."""
+        over = status != "in_progress"
+        return {
+            "id": self.id,
+            "object": "realtime.response",
+            "status": status,
+            "status_details": {"type": status, **({"reason": reason} if reason else {})} if over else None,
+            "output": [copy_item(item) for item in self.output],
+            "output_modalities": ["audio"],
+            "conversation_id": conversation_id,
+            "metadata": self.metadata,
+            "usage": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0} if over else None,
+        }
+
+    def place(self, item: Event) -> Event:
+        """Return the fields that say where an item stands, or will stand, in the output."""
+        index = next((at for at, one in enumerate(self.output) if one is item), len(self.output))
+        return {"response_id": self.id, "output_index": index}
+
+    def part(self) -> Event:
+        """Return the fields that say which part of which item is spoken."""
+        assert self.message is not None
+        return {**self.place(self.message), "item_id": self.message["id"], "content_index": 0}
 
 
 def milliseconds(seconds: float) -> int:

@@ -8,7 +8,7 @@ is created when a turn asks for one (or the client, or a program that speaks una
 `response.done`. An interruption is told in the order in which it happened: speech_started, output_audio_buffer
 .cleared, response.done, conversation.item.truncated with what was heard.
 
-A few lines over 500: the two directions share one state, and are read against each other.
+The two directions share one state, and are read against each other.
 Left out, and refused: sound in events (it is on the track), responses out of band or without sound, MCP, images.
 Counting tokens is left out, too.
 """
@@ -16,7 +16,6 @@ Counting tokens is left out, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import structs
@@ -33,6 +32,7 @@ from stack.signaling.realtime_parts import (
     HandOver,
     InterruptReply,
     Items,
+    Response,
     SessionCommand,
     copy_item,
     make_message,
@@ -56,18 +56,6 @@ MAX_PENDING = 16
 """Turns that wait for a `response.create`; beyond that the oldest goes."""
 
 
-@dataclass(slots=True)
-class _Response:
-    id: str
-    metadata: Event | None = None
-    output: list[Event] = field(default_factory=list)
-    reply: int | None = None
-    message: Event | None = None
-    audible: bool = False
-    cancelled: bool = False
-    """The client asked for its end."""
-
-
 class RealtimeSession:
     """One session. `ident` makes an identifier with the given prefix; `clock` is the wall clock."""
 
@@ -83,7 +71,7 @@ class RealtimeSession:
         self.program_takes_turns: Callable[[], bool] = lambda: True
         self._settings = read_turns(self.session)
         self._items = Items()
-        self._response: _Response | None = None
+        self._response: Response | None = None
         self._pending: dict[str, ev.Utterance] = {}  # by item; "": what stands in no item
         self._input_item: str | None = None
         self._spoken_item: str | None = None
@@ -187,11 +175,11 @@ class RealtimeSession:
 
     # -- responses -------------------------------------------------------------------------------------------
 
-    def _create_response(self, metadata: Event | None = None) -> _Response:
+    def _create_response(self, metadata: Event | None = None) -> Response:
         """Begin a response, and let the program have what was said or typed since the last one."""
-        response = self._response = _Response(self._ident("resp"), metadata)
+        response = self._response = Response(self._ident("resp"), metadata)
         self._drop_next = False
-        self._emit("response.created", response=self._describe(response, "in_progress"))
+        self._emit("response.created", response=response.describe(self.session["id"], "in_progress"))
         self._commands.append(AwaitReply(response.id))
         pending, self._pending = self._pending, {}
         self._commands.extend(HandOver(utterance) for utterance in pending.values())
@@ -203,7 +191,7 @@ class RealtimeSession:
         if response is not None and response.id == response_id and response.reply is None:
             self._finish("completed")
 
-    def _bind(self, reply: int) -> _Response:
+    def _bind(self, reply: int) -> Response:
         response = self._response
         if response is not None and response.reply not in (None, reply):
             self._finish("completed")
@@ -212,10 +200,10 @@ class RealtimeSession:
         if response.reply is None:
             response.reply = self._last_reply = reply
             item = response.message = make_message(self._ident("item"), "assistant", [], "in_progress")
-            self._emit("response.output_item.added", item=copy_item(item), **self._place(response, item))
+            self._emit("response.output_item.added", item=copy_item(item), **response.place(item))
             self._add_item(item, done=False)
             part = {"type": "audio", "transcript": ""}
-            self._emit("response.content_part.added", part=part, **self._part(response))
+            self._emit("response.content_part.added", part=part, **response.part())
             item["content"].append({"type": "output_audio", "transcript": ""})
             response.output.append(item)
         return response
@@ -235,7 +223,7 @@ class RealtimeSession:
         response = self._bind(reply)
         assert response.message is not None
         response.message["content"][0]["transcript"] += text
-        self._emit("response.output_audio_transcript.delta", delta=text, **self._part(response))
+        self._emit("response.output_audio_transcript.delta", delta=text, **response.part())
 
     def _on_reply_over(self, reply: int, heard_ms: float, interrupted: bool) -> None:
         response = self._response
@@ -272,45 +260,17 @@ class RealtimeSession:
         item = response.message
         if item is not None:
             transcript = item["content"][0]["transcript"]
-            part = self._part(response)
+            part = response.part()
             item["status"] = "completed" if status == "completed" else "incomplete"
             self._emit("response.output_audio.done", **part)
             self._emit("response.output_audio_transcript.done", transcript=transcript, **part)
             done = {"type": "audio", "transcript": transcript}
             self._emit("response.content_part.done", part=done, **part)
-            self._emit("response.output_item.done", item=copy_item(item), **self._place(response, item))
+            self._emit("response.output_item.done", item=copy_item(item), **response.place(item))
             self._emit(
                 "conversation.item.done", item=copy_item(item), previous_item_id=self._items.before(item["id"])
             )
-        self._emit("response.done", response=self._describe(response, status, reason))
-
-    def _describe(self, response: _Response, status: str, reason: str | None = None) -> Event:
-        details = None if status == "in_progress" else {"type": status, **({"reason": reason} if reason else {})}
-        return {
-            "id": response.id,
-            "object": "realtime.response",
-            "status": status,
-            "status_details": details,
-            "output": [copy_item(item) for item in response.output],
-            "output_modalities": ["audio"],
-            "conversation_id": self.session["id"],
-            "metadata": response.metadata,
-            "usage": None
-            if status == "in_progress"
-            else {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0},
-        }
-
-    def _place(self, response: _Response, item: Event) -> Event:
-        index = next((at for at, one in enumerate(response.output) if one is item), len(response.output))
-        return {"response_id": response.id, "output_index": index}
-
-    def _part(self, response: _Response) -> Event:
-        assert response.message is not None
-        return {
-            **self._place(response, response.message),
-            "item_id": response.message["id"],
-            "content_index": 0,
-        }
+        self._emit("response.done", response=response.describe(self.session["id"], status, reason))
 
     def _truncate(self, item: Event, audio_end_ms: int) -> None:
         item["content"][0].pop("transcript", None)  # which of the words were heard is not known
@@ -330,7 +290,7 @@ class RealtimeSession:
             "name": event.name,
             "arguments": "",
         }
-        place = self._place(response, item)
+        place = response.place(item)
         self._emit("response.output_item.added", item=copy_item(item), **place)
         self._add_item(item, done=False)
         call = {**place, "item_id": item["id"], "call_id": event.request}
