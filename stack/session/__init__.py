@@ -4,7 +4,8 @@ from stack.session.demux import Kind, classify
 from stack.session.events import Connected, Ended, EndReason, SessionEvent
 from stack.session.media_plane import FrameSent, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
 from stack.session.parameters import LocalWishes, SessionParameters, make_local_parameters
-from stack.session.session import Session, State
+from stack.session.session import Session
+from stack.session.states import State
 from stack.session.statistics import (
     CandidatePairStats,
     CodecStats,

@@ -12,18 +12,20 @@ The end of one protocol is the end of the session, but what arrived before it is
 taken whole, SCTP gets its packets and RTP its frames, and then `Ended` follows, with nothing behind it.
 
 DTLS gets to spend CPU only on a path that ICE has validated. The SRTP keys come from DTLS (RFC 5764 §4.2).
+
+Over 500 lines, because it is the one junction: what goes from each protocol to the next is read in one place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from enum import Enum, auto
 from typing import ClassVar
 
-from stack.core.counters import Counters, declare
+import stack.session.counters as counted
+from stack.core.counters import Counters
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
-from stack.core.timers import TimerName, Timers
+from stack.core.timers import Timers
 from stack.dtls import (
     ApplicationData,
     Certificate,
@@ -52,27 +54,10 @@ from stack.sdp import IGNORED, DtlsRole
 from stack.session.demux import Kind, classify
 from stack.session.events import Connected, Ended, EndReason, SessionEvent
 from stack.session.media_plane import FrameSent, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
-from stack.session.parameters import (
-    SessionParameters,
-    make_channels,
-    make_dtls,
-    make_ice,
-    make_rtp,
-)
-from stack.session.statistics import DtlsState, SessionStatistics, Traffic, describe
+from stack.session.parameters import SessionParameters, make_channels, make_dtls, make_ice, make_rtp
+from stack.session.states import SessionTimer, State
+from stack.session.statistics import SessionStatistics, Traffic, describe
 from stack.srtp import keying_material_length, split_keying_material
-
-DROPPED_AFTER_END = declare("session", "dropped_after_end", "Datagrams that came after the session's end")
-DROPPED_UNKNOWN_PROTOCOL = declare(
-    "session", "dropped_unknown_protocol", "Datagrams of no protocol that is expected (RFC 7983 §7)"
-)
-DROPPED_UNWANTED_MEDIA = declare("session", "dropped_unwanted_media", "Media datagrams of a session without media")
-DROPPED_DTLS_BEFORE_ICE = declare(
-    "session", "dropped_dtls_before_ice", "DTLS datagrams that came before ICE had validated a path"
-)
-DROPPED_UNWANTED_DATA = declare(
-    "session", "dropped_unwanted_data", "SCTP packets of a session without data channels"
-)
 
 SETUP_TIMEOUT = 30.0
 """Seconds from the making of a session to `Connected`; after that it is given up."""
@@ -87,29 +72,10 @@ def _dtls_timeout(round_trip: float) -> float:
     return min(1.0, 2 * round_trip + 0.1)
 
 
-class State(Enum):
-    """Where a session stands, in the order in which it gets there."""
-
-    CHECKING = auto()
-    HANDSHAKING = auto()
-    CONNECTED = auto()
-    ENDED = auto()
-
-
-class _Timer(TimerName):
-    """Why a session wants to be woken: for its own sake, or for one of the protocols in it."""
-
-    SETUP = "nothing came of the set-up"
-    ICE = "ice"
-    DTLS = "dtls"
-    SCTP = "sctp"
-    MEDIA = "media"
-
-
 # For the path of every packet: Python 3.11 takes 0.1 µs to look a member up in its class.
 _CONNECTED, _ENDED = State.CONNECTED, State.ENDED
 _STUN, _DTLS, _RTP, _RTCP = Kind.STUN, Kind.DTLS, Kind.RTP, Kind.RTCP
-_MEDIA = _Timer.MEDIA
+_MEDIA = SessionTimer.MEDIA
 
 
 class Session:
@@ -143,7 +109,6 @@ class Session:
         self._made = now
         self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now)
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version)
-        self._dtls_started = False
         transport = make_rtp(parameters, entropy, now, wall_clock)
         self._media: MediaPlane | None = None if transport is None else make_plane(transport)
         self._hold_media()
@@ -155,11 +120,16 @@ class Session:
         self._packets: list[bytes] = []  # of SCTP, until the pump: those that came together are answered together
         self._ice_touched = self._dtls_touched = self._media_touched = False  # since they were moved last
         self._last_word: Ended | None = None  # to be said when everything before it has been
-        self._timers: Timers[_Timer] = Timers()
-        self._timers.set(_Timer.SETUP, now + SETUP_TIMEOUT)
+        self._timers: Timers[SessionTimer] = Timers()
+        self._timers.set(SessionTimer.SETUP, now + SETUP_TIMEOUT)
         self._pump(now)
 
     # -- what is known -------------------------------------------------------------------------------------
+
+    @property
+    def ice(self) -> IceAgent | LiteAgent:
+        """The ICE agent, for reading."""
+        return self._ice
 
     @property
     def rtp(self) -> RtpTransport | None:
@@ -186,30 +156,6 @@ class Session:
         """The latest round-trip time in seconds, from RTCP or else from ICE."""
         measured = self._media.transport.round_trip_time if self._media is not None else None
         return measured if measured is not None else self._ice.round_trip_time
-
-    @property
-    def ice_round_trip_time(self) -> float | None:
-        """The round-trip time in seconds by ICE's own checks; a lite agent makes none."""
-        return self._ice.round_trip_time
-
-    @property
-    def ice_controlling(self) -> bool:
-        """Whether we choose the path; a role conflict may change it."""
-        return isinstance(self._ice, IceAgent) and self._ice.controlling
-
-    @property
-    def ice_state(self) -> str:
-        """How far ICE has come, as RTCIceTransportState spells it."""
-        return self._ice.state.value
-
-    @property
-    def dtls_state(self) -> DtlsState:
-        """How far DTLS has come."""
-        if self.state is _ENDED:
-            return DtlsState.CLOSED
-        if self.security is not None:
-            return DtlsState.CONNECTED
-        return DtlsState.CONNECTING if self._dtls_started else DtlsState.NEW
 
     def statistics(self, now: Instant) -> SessionStatistics:
         """Return everything that is known of the connection and of its RTP."""
@@ -308,7 +254,7 @@ class Session:
             if self.state is _CONNECTED and self._media is not None:
                 self._media.close(now)
                 self._move_media(now)
-            if self._dtls_started:
+            if self.state is not State.CHECKING:
                 self._dtls.close(now)
         finally:  # a bug costs the farewell, not the end
             self._end(EndReason.HUNG_UP)
@@ -325,7 +271,7 @@ class Session:
         heard: Path | None = None
         for data, path in batch:
             if self.state is _ENDED:
-                self.counters.add(DROPPED_AFTER_END)
+                self.counters.add(counted.DROPPED_AFTER_END)
                 continue
             kind = classify(data)
             if kind is _RTP or kind is _RTCP:
@@ -335,7 +281,7 @@ class Session:
             elif kind is _STUN:
                 self._ice_touched = True
             else:
-                self.counters.add(DROPPED_UNKNOWN_PROTOCOL)
+                self.counters.add(counted.DROPPED_UNKNOWN_PROTOCOL)
                 continue
             if self._take(data, kind, path, now) and path is not heard:
                 heard = path  # a peer has one path, as a rule: once for all that came together
@@ -367,11 +313,11 @@ class Session:
         self.received.octets += len(data)
         if kind is not _DTLS:
             if self._media is None:
-                self.counters.add(DROPPED_UNWANTED_MEDIA)
+                self.counters.add(counted.DROPPED_UNWANTED_MEDIA)
                 return False
             return self._media.handle_datagrams((data,), now) > 0
-        if not self._dtls_started:
-            self.counters.add(DROPPED_DTLS_BEFORE_ICE)
+        if self.state is State.CHECKING:
+            self.counters.add(counted.DROPPED_DTLS_BEFORE_ICE)
             return False
         before = self._dtls.protected_records
         self._dtls.handle_datagrams((data,), now)
@@ -389,25 +335,25 @@ class Session:
                 self._timers.clear_all()
                 self._say_last_word()
 
-    def _handle_timer(self, timer: _Timer, now: Instant) -> None:
+    def _handle_timer(self, timer: SessionTimer, now: Instant) -> None:
         match timer:
-            case _Timer.MEDIA:
+            case SessionTimer.MEDIA:
                 if self._media is not None:
                     self._media.handle_timeout(now)
                     self._move_media(now)
-            case _Timer.SCTP:
+            case SessionTimer.SCTP:
                 if self._channels is not None:
                     self._channels.handle_timeout(now)
                     self._move_channels(now)
-            case _Timer.DTLS:
+            case SessionTimer.DTLS:
                 self._dtls.handle_timeout(now)
                 self._move_dtls(now)
                 self._move_channels(now)
-            case _Timer.ICE:
+            case SessionTimer.ICE:
                 self._ice.handle_timeout(now)
                 self._move_ice(now)
                 self._move_dtls(now)
-            case _Timer.SETUP:
+            case SessionTimer.SETUP:
                 self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
 
     def poll_timeout(self) -> Instant | None:
@@ -473,9 +419,9 @@ class Session:
             self._path = selected
             if self._media is not None:
                 self._media.move(selected)
-        self._arm(_Timer.ICE, self._ice.poll_timeout())
+        self._arm(SessionTimer.ICE, self._ice.poll_timeout())
 
-    def _arm(self, slot: _Timer, at: Instant | None) -> None:
+    def _arm(self, slot: SessionTimer, at: Instant | None) -> None:
         if self.state is not _ENDED:
             self._timers.set(slot, at)
 
@@ -483,9 +429,8 @@ class Session:
         if isinstance(event, PathValidated):
             self._routes.append(event.path)
             self._step("ice_validated", now)
-            if not self._dtls_started and self.state is not _ENDED:
+            if self.state is State.CHECKING:
                 self._path = self._path or event.path
-                self._dtls_started = True
                 self.state = State.HANDSHAKING
                 if self._ice.round_trip_time is not None:  # a lite agent does not know it
                     self._dtls.set_initial_timeout(_dtls_timeout(self._ice.round_trip_time))
@@ -517,7 +462,7 @@ class Session:
             for data in self._dtls.drain_transmits():
                 self.sent.note(data)
                 self._transmits.append(Transmit(data, self._path))
-        self._arm(_Timer.DTLS, self._dtls.poll_timeout())
+        self._arm(SessionTimer.DTLS, self._dtls.poll_timeout())
 
     def _on_handshake(self, event: HandshakeComplete, now: Instant) -> None:
         if self.state is _ENDED:
@@ -535,7 +480,7 @@ class Session:
             return
         self.security = event
         self.state = _CONNECTED
-        self._timers.clear(_Timer.SETUP)
+        self._timers.clear(SessionTimer.SETUP)
         self._step("dtls_connected", now)
         self._events.append(
             Connected(
@@ -553,7 +498,7 @@ class Session:
     def _move_channels(self, now: Instant) -> None:
         if self._channels is None:
             if self._packets:
-                self.counters.add(DROPPED_UNWANTED_DATA, len(self._packets))
+                self.counters.add(counted.DROPPED_UNWANTED_DATA, len(self._packets))
                 self._packets.clear()
             return
         if self._packets:
@@ -569,7 +514,7 @@ class Session:
             if packets:
                 self._send_dtls()
         self._events.extend(self._channels.drain_events())
-        self._arm(_Timer.SCTP, self._channels.poll_timeout())
+        self._arm(SessionTimer.SCTP, self._channels.poll_timeout())
 
     def _move_media(self, now: Instant) -> None:
         media, self._media_touched = self._media, False

@@ -18,11 +18,12 @@ from typing import ClassVar, Protocol
 from stack.core.errors import ParseError
 from stack.core.machine import Address, Instant, Path
 from stack.dtls import HandshakeComplete
-from stack.ice import Candidate, CandidateType
+from stack.ice import Candidate, CandidateType, IceAgent, IceState, LiteAgent
 from stack.rtp import RtpStatistics, RtpTransport
 from stack.rtp.stats import as_webrtc_object
 from stack.sdp import AudioParameters, DtlsRole
 from stack.session.parameters import SessionParameters
+from stack.session.states import State
 
 TRANSPORT_ID = "transport"
 PAIR_ID = "candidate-pair"
@@ -193,13 +194,17 @@ class Described(Protocol):
     @property
     def rtp(self) -> RtpTransport | None: ...
     @property
-    def ice_state(self) -> str: ...
+    def ice(self) -> IceAgent | LiteAgent: ...
     @property
-    def ice_controlling(self) -> bool: ...
-    @property
-    def ice_round_trip_time(self) -> float | None: ...
-    @property
-    def dtls_state(self) -> DtlsState: ...
+    def state(self) -> State: ...
+
+
+_DTLS_STATES = {
+    State.CHECKING: DtlsState.NEW,
+    State.HANDSHAKING: DtlsState.CONNECTING,
+    State.CONNECTED: DtlsState.CONNECTED,
+    State.ENDED: DtlsState.CLOSED,
+}
 
 
 def describe(session: Described, now: Instant) -> SessionStatistics:
@@ -215,8 +220,8 @@ def describe(session: Described, now: Instant) -> SessionStatistics:
             local.type,
             remote.type,
             *(transport.packets_sent, transport.packets_received, transport.bytes_sent, transport.bytes_received),
-            nominated=session.ice_state == "completed",
-            current_round_trip_time=session.ice_round_trip_time,
+            nominated=session.ice.state is IceState.COMPLETED,
+            current_round_trip_time=session.ice.round_trip_time,
         )
     agreed = session.parameters.negotiation
     return SessionStatistics(
@@ -232,16 +237,17 @@ def describe(session: Described, now: Instant) -> SessionStatistics:
 def _transport(session: Described, now: Instant) -> TransportStats:
     local, agreed = session.parameters.local, session.parameters.negotiation
     security = session.security
+    is_controlling = isinstance(session.ice, IceAgent) and session.ice.controlling  # a role conflict may change it
     return TransportStats(
         timestamp=now,
         packets_sent=session.sent.packets,
         packets_received=session.received.packets,
         bytes_sent=session.sent.octets,
         bytes_received=session.received.octets,
-        ice_role="controlling" if session.ice_controlling else "controlled",
-        ice_state=session.ice_state,
+        ice_role="controlling" if is_controlling else "controlled",
+        ice_state=session.ice.state.value,
         ice_local_username_fragment=local.ice_ufrag,
-        dtls_state=session.dtls_state,
+        dtls_state=_DTLS_STATES[session.state],
         dtls_role="client" if agreed.dtls_role is DtlsRole.CLIENT else "server",
         tls_version=f"{security.version:04X}" if security is not None else None,
         dtls_cipher=security.cipher_suite.name if security is not None else None,

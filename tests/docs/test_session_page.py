@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from stack.sctp import SctpEvent
-from stack.session import Connected, Ended, MediaPlane, session
+from stack.session import Connected, Ended, MediaPlane
 from stack.session.media_plane import MediaEvent
+from stack.session.states import SessionTimer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "session.md").read_text("utf-8")
 OF_EVERY_MACHINE = {"handle_timeout", "poll_timeout", "drain_transmits", "drain_events"}
@@ -24,7 +25,7 @@ def test_the_contract_of_the_media_plane() -> None:
 
 def test_the_timers() -> None:
     part = PAGE.split("## Timers", 1)[1].split("\n## ", 1)[0]
-    assert re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) == [timer.name for timer in session._Timer]
+    assert re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) == [timer.name for timer in SessionTimer]
 
 
 def test_the_events_are_named_or_of_a_union_that_is() -> None:

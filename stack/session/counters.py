@@ -1,0 +1,17 @@
+"""What a session counts by itself; each protocol in it has counters of its own."""
+
+from __future__ import annotations
+
+from stack.core.counters import declare
+
+DROPPED_AFTER_END = declare("session", "dropped_after_end", "Datagrams that came after the session's end")
+DROPPED_UNKNOWN_PROTOCOL = declare(
+    "session", "dropped_unknown_protocol", "Datagrams of no protocol that is expected (RFC 7983 §7)"
+)
+DROPPED_UNWANTED_MEDIA = declare("session", "dropped_unwanted_media", "Media datagrams of a session without media")
+DROPPED_DTLS_BEFORE_ICE = declare(
+    "session", "dropped_dtls_before_ice", "DTLS datagrams that came before ICE had validated a path"
+)
+DROPPED_UNWANTED_DATA = declare(
+    "session", "dropped_unwanted_data", "SCTP packets of a session without data channels"
+)
