@@ -19,7 +19,9 @@ Failure is declared no earlier than `pac_timeout` after the start (RFC 8863), as
 Left out: server-reflexive and relayed candidates of our own (TURN), ICE-TCP, resolution of mDNS names (a candidate
 with a name is counted; an owner that can resolve it adds it again with its address), more than one component.
 
-Long, because the checks of both sides, nomination and consent move the same pairs.
+Over 500 lines: checks of both sides, nomination and consent read and change the same pairs and the same selection,
+so that parts of it in other files would each need the whole agent. What can be judged without it has left already
+(checklist, transactions, credentials, consent's times, candidates).
 """
 
 from __future__ import annotations
