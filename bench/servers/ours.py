@@ -24,6 +24,8 @@ MODES = ("packets", "echo", "speaking", "listening")
 FRAME_TICKS = 960
 CHUNK = 0.2
 """Seconds of sound in each write of a program that speaks."""
+COMPLEXITY = 5
+"""Of the Opus encoder; said here, so that it is the same in every checkout."""
 
 
 class PacketEcho:
@@ -113,7 +115,7 @@ async def packets() -> None:
     await serve_offers(accept)
 
 
-async def programs(mode: str, sound: str | None, complexity: int, companion: Companion) -> None:
+async def programs(mode: str, sound: str | None, companion: Companion) -> None:
     """Serve a program on the whole stack."""
     import stack.signaling
     from stack.agents.echo import echo
@@ -153,7 +155,7 @@ async def programs(mode: str, sound: str | None, complexity: int, companion: Com
             speaking.cancel()
 
     turns = TurnSettings(create_response=False, interrupt_response=False)
-    conversation = ConversationConfig(complexity=complexity, turns=turns)
+    conversation = ConversationConfig(complexity=COMPLEXITY, turns=turns)
     media = HostConfig(host="127.0.0.1", udp_port=0, max_calls=5000, conversation=conversation)
     name = "signaling" if hasattr(stack.signaling, "SignalingConfig") else "door"  # an older checkout's
     limits: Any = getattr(stack.signaling, "SignalingConfig" if name == "signaling" else "DoorConfig")
@@ -170,7 +172,7 @@ def main() -> None:
     if chosen.mode == "packets":
         asyncio.run(packets())
     else:
-        asyncio.run(programs(chosen.mode, chosen.sound, chosen.complexity, Companion(chosen.beside)))
+        asyncio.run(programs(chosen.mode, chosen.sound, Companion(chosen.beside)))
 
 
 if __name__ == "__main__":
