@@ -63,9 +63,10 @@ class PacketEcho:
         return bool(self._session.is_finished) and not self._events
 
     def _return(self, now: float) -> None:
+        is_connected = self._session.is_connected  # what came with the end is handed up after it has taken effect
         for event in self._session.drain_events():
             if isinstance(event, self._packet):
-                if event.payload:
+                if event.payload and is_connected:
                     self._send(event.payload, now)
             elif self._wraps and hasattr(event, "event"):
                 if isinstance(event.event, self._packet) and event.event.payload:
