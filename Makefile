@@ -35,7 +35,8 @@ test-slow: $(VENV)/.ready ## run the tests that take minutes: long transfers on 
 peers: ## fetch and build other stacks for the tests against them (optional; needs node, go, or cargo and a C compiler)
 	@$(PYTHON) -m interop.c_peers
 	@if command -v npm >/dev/null; then for folder in interop/peers/*/package.json; do \
-	    npm install --ignore-scripts --no-audit --no-fund --no-package-lock --silent --prefix "$$(dirname $$folder)" || exit 1; done; \
+	    npm install --ignore-scripts --no-audit --no-fund --no-package-lock --silent --fetch-retries=1 --fetch-retry-mintimeout=1000 \
+	        --fetch-timeout=60000 --prefix "$$(dirname $$folder)" || { echo "peers: npm could not get what $$folder asks for"; exit 1; }; done; \
 	    else echo "peers: no npm here"; fi
 	@if command -v $(GO) >/dev/null; then $(GO) build -C interop/peers/pion -p 1 -buildvcs=false -o $(CURDIR)/build/peers/pion_peer . && \
 	    $(GO) build -C bench/load -p 1 -buildvcs=false -o $(CURDIR)/build/peers/bench_generator ./generator && \

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -247,8 +248,6 @@ class _Deadline:
     """Kills a process that takes too long."""
 
     def __init__(self, process: subprocess.Popen[Any], seconds: float) -> None:
-        import threading
-
         self._timer = threading.Timer(seconds, process.kill)
         self._timer.daemon = True
         self._timer.start()

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = ("stack", "interop", "tests.sim", "bench", "tests")
-"""Each imports only from itself and from those before it, also for type checking; `examples` only the stack."""
+"""Each imports only from itself and from those before it, also for type checking; other folders only the stack."""
 
 LONGEST_SLEEP = 0.05
 """Seconds; a test that sleeps at least so long waits for nothing in particular."""
@@ -60,7 +60,7 @@ def sleeps(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, ast.unparse(node.args[0])
 
 
-@pytest.mark.parametrize("folder", ["stack", "interop", "bench", "tests", "examples"])
+@pytest.mark.parametrize("folder", ["stack", "interop", "bench", "tests", "examples", "tools"])
 def test_folders_import_in_one_direction(folder: str) -> None:
     found = modules(folder)
     assert found

@@ -27,7 +27,6 @@ def arguments(modes: tuple[str, ...], checkout: bool = False) -> argparse.Namesp
     parser.add_argument("mode", choices=modes)
     parser.add_argument("--beside", choices=BESIDE, default="idle", help="what the program does besides")
     parser.add_argument("--sound", help="what a program says: a WAV file, 16 bit, mono")
-    parser.add_argument("--complexity", type=int, default=5, help="of the Opus encoder")
     if checkout:
         parser.add_argument("--checkout", help="the folder whose `stack` serves; default: the one beside `bench`")
     return parser.parse_args()

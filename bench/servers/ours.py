@@ -24,6 +24,8 @@ MODES = ("packets", "echo", "speaking", "listening")
 FRAME_TICKS = 960
 CHUNK = 0.2
 """Seconds of sound in each write of a program that speaks."""
+COMPLEXITY = 5
+"""Of the Opus encoder; said here, so that it is the same in every checkout."""
 
 
 class PacketEcho:
@@ -61,9 +63,10 @@ class PacketEcho:
         return bool(self._session.is_finished) and not self._events
 
     def _return(self, now: float) -> None:
+        is_connected = self._session.is_connected  # what came with the end is handed up after it has taken effect
         for event in self._session.drain_events():
             if isinstance(event, self._packet):
-                if event.payload:
+                if event.payload and is_connected:
                     self._send(event.payload, now)
             elif self._wraps and hasattr(event, "event"):
                 if isinstance(event.event, self._packet) and event.event.payload:
@@ -113,7 +116,7 @@ async def packets() -> None:
     await serve_offers(accept)
 
 
-async def programs(mode: str, sound: str | None, complexity: int, companion: Companion) -> None:
+async def programs(mode: str, sound: str | None, companion: Companion) -> None:
     """Serve a program on the whole stack."""
     import stack.signaling
     from stack.agents.echo import echo
@@ -153,7 +156,7 @@ async def programs(mode: str, sound: str | None, complexity: int, companion: Com
             speaking.cancel()
 
     turns = TurnSettings(create_response=False, interrupt_response=False)
-    conversation = ConversationConfig(complexity=complexity, turns=turns)
+    conversation = ConversationConfig(complexity=COMPLEXITY, turns=turns)
     media = HostConfig(host="127.0.0.1", udp_port=0, max_calls=5000, conversation=conversation)
     name = "signaling" if hasattr(stack.signaling, "SignalingConfig") else "door"  # an older checkout's
     limits: Any = getattr(stack.signaling, "SignalingConfig" if name == "signaling" else "DoorConfig")
@@ -170,7 +173,7 @@ def main() -> None:
     if chosen.mode == "packets":
         asyncio.run(packets())
     else:
-        asyncio.run(programs(chosen.mode, chosen.sound, chosen.complexity, Companion(chosen.beside)))
+        asyncio.run(programs(chosen.mode, chosen.sound, Companion(chosen.beside)))
 
 
 if __name__ == "__main__":

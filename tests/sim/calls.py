@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from interop.network_model import NetworkModel
 from stack.core.machine import Address
@@ -12,12 +11,11 @@ from stack.dtls import Certificate
 from stack.sdp import SessionDescription, Setup, accept_answer, create_offer, negotiate
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig
+from tests.sim.certificates import EPOCH
 from tests.sim.clock import START
 from tests.sim.entropy import entropy
 from tests.sim.network import Host
 from tests.sim.pair import LEFT, RIGHT, MachinePair
-
-WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ def agree(
 ) -> Sides:
     """Let a client offer and a lite server answer; `setup` is what it answers, `shape` changes the offer."""
     ours, theirs = entropy(f"client{seed}"), entropy(f"server{seed}")
-    client_certificate, server_certificate = Certificate.generate(ours, WHEN), Certificate.generate(theirs, WHEN)
+    client_certificate, server_certificate = Certificate.generate(ours, EPOCH), Certificate.generate(theirs, EPOCH)
     client = make_local_parameters(ours, client_certificate, [client_address], LocalWishes(audio=audio, data=data))
     server = make_local_parameters(
         theirs, server_certificate, [server_address], LocalWishes(ice_lite=True, setup=setup)

@@ -14,7 +14,6 @@ import (
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/rtp"
-	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -74,17 +73,6 @@ func newAPI(udp *socket) (*webrtc.API, error) {
 	registry := &interceptor.Registry{}
 	if err := webrtc.ConfigureRTCPReports(registry); err != nil {
 		return nil, err
-	}
-	if options.browser {
-		for _, uri := range []string{sdp.AudioLevelURI, sdp.SDESMidURI} {
-			capability := webrtc.RTPHeaderExtensionCapability{URI: uri}
-			if err := codecs.RegisterHeaderExtension(capability, webrtc.RTPCodecTypeAudio); err != nil {
-				return nil, err
-			}
-		}
-		if err := webrtc.ConfigureTWCCHeaderExtensionSender(codecs, registry); err != nil {
-			return nil, err
-		}
 	}
 	return webrtc.NewAPI(webrtc.WithMediaEngine(codecs), webrtc.WithSettingEngine(setting), webrtc.WithInterceptorRegistry(registry)), nil
 }

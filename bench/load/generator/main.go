@@ -27,7 +27,6 @@ var options struct {
 	events   bool
 	returned int
 	rate     float64
-	browser  bool
 }
 
 func main() {
@@ -42,7 +41,6 @@ func main() {
 	flag.BoolVar(&options.events, "events", false, "open the data channel `events`")
 	flag.IntVar(&options.returned, "returned", 0, "send back what is heard, so many packets later: a loudspeaker beside the microphone")
 	flag.Float64Var(&options.rate, "rate", 0, "set-ups a second; 0: as fast as they go")
-	flag.BoolVar(&options.browser, "browser", false, "offer the header extensions that browsers offer: transport-cc, mid, audio level")
 	flag.Parse()
 	debug.SetGCPercent(-1) // no collector beside the pacing: a run is short
 	debug.SetMemoryLimit(2 << 30)
