@@ -426,7 +426,7 @@ class _Bridge:
     async def _on_client(self, message: str | bytes) -> None:
         try:
             event = json.loads(message)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
             self._send_error("invalid_event", "an event is a JSON object with a type")
