@@ -302,13 +302,11 @@ class _Bridge:
             self._end(spoken)
 
     async def _write(self, spoken: _Spoken, samples: Samples) -> None:
-        rate, number = self._config.format.rate, spoken.number
         if len(samples):
-            await self._call.control.execute(WriteReply(number, samples, rate))
+            await self._call.control.execute(WriteReply(spoken.number, samples, self._config.format.rate))
 
     def _end(self, spoken: _Spoken) -> None:
-        number = spoken.number
-        self._call.control.command(EndReply(number))
+        self._call.control.command(EndReply(spoken.number))
 
     async def _on_whole(self, response_id: str, item_id: str) -> None:
         spoken = self._find(response_id, item_id)
@@ -428,7 +426,7 @@ class _Bridge:
     async def _on_client(self, message: str | bytes) -> None:
         try:
             event = json.loads(message)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
             self._send_error("invalid_event", "an event is a JSON object with a type")

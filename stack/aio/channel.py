@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TypeVar
 
 from stack.aio.control import CallControl
 from stack.sctp import ChannelClosedError, ChannelId, ChannelOpened
@@ -20,8 +19,6 @@ LOW_WATER = 1 << 18
 """Bytes waiting on a channel below which it goes on."""
 _REPORT_EVERY = 1 << 16
 """Bytes that are read before the receive window hears of it."""
-
-ResultT = TypeVar("ResultT")
 
 
 class DataChannel:

@@ -98,9 +98,8 @@ class Host:
 
     Use it as `async with Host(program, config) as host: await host.accept(offer)`. A program may carry two
     attributes: `prepare()`, which `start` calls first, in a thread, to load models before a call waits for them;
-    and
-    `turns`, the `TurnSettings` that suit it, which apply where the config says nothing else. Where neither says
-    anything, an endpointer that is chosen makes turns `semantic`.
+    and `turns`, the `TurnSettings` that suit it, which apply where the config says nothing else. Where neither
+    says anything, an endpointer that is chosen makes turns `semantic`.
     """
 
     def __init__(

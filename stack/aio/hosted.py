@@ -29,7 +29,7 @@ from stack.core.trace import PacketTrace
 from stack.dtls import Certificate
 from stack.server import SingleEndpoint
 from stack.session import SessionParameters
-from stack.voice.commands import HangUp
+from stack.voice.commands import GetStatistics, HangUp
 from stack.voice.config import ConversationConfig
 from stack.voice.conversation import Command, Conversation
 from stack.voice.events import ConversationEvent
@@ -208,13 +208,7 @@ class HostedCall:
 
     async def stats(self) -> CallStatistics:
         """Return the call's statistics, also when it is over, until it is closed."""
-
-        def ask() -> CallStatistics:
-            if self.conversation is None:
-                raise CallEnded("the call is over")
-            return self.conversation.stats(self._media.driver.now())
-
-        return await self._media.thread.run(ask)
+        return await self.execute(GetStatistics())
 
     def _submitted(self, command: Command[object]) -> None:
         if self.conversation is not None:

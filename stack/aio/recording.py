@@ -33,7 +33,7 @@ from stack.session import Ended
 from stack.voice.audio_sender import SpokenFrame
 from stack.voice.conversation import Conversation
 from stack.voice.events import ConversationEvent
-from stack.voice.recording import SAMPLE_RATES, Recorder
+from stack.voice.recording import Recorder
 
 DROPPED_QUEUE_FULL = declare(
     "recorder", "dropped_queue_full", "Frames and events that came while the disk stood still"
@@ -391,7 +391,6 @@ RecordingCommand: TypeAlias = StartRecording | StopRecording
 
 __all__ = [
     "MAX_WAITING",
-    "SAMPLE_RATES",
     "Recording",
     "RecordingCommand",
     "StartRecording",

@@ -128,10 +128,6 @@ class Endpoint(Generic[EventT]):
         if name in self._machines:
             self._touched[name] = None
 
-    def handle_datagram(self, data: bytes, path: Path, now: Instant) -> None:
-        """Hand one datagram to its session, and pump."""
-        self.handle_datagrams(((data, path),), now)
-
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
         """Hand to each session what it has of a batch of datagrams that arrived together, and pump once.
 

@@ -24,9 +24,6 @@ class Routes:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._paths
-
     def add(self, name: str, ufrag: str) -> None:
         """Make a session known under its ufrag, with no path yet. Raises `LocalError` if the ufrag is taken."""
         self._check_free(ufrag)

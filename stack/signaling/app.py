@@ -12,8 +12,8 @@ What the dialects share is in `service.py`. Every answer carries the CORS header
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
-from re import compile as regexp
 
 from aiohttp import web
 
@@ -35,10 +35,8 @@ _CORS = {
 }
 _PAGE_HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
 _ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 503: "server_error"}
-
-
 _COMMON_HEADERS = "authorization, content-type, if-match, etag"
-_FIELD_NAME = regexp(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110 §5.6.2)
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110 §5.6.2)
 _ASKED = "Access-Control-Request-Headers"
 
 

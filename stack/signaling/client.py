@@ -20,8 +20,7 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from stack.aio import Call
-from stack.aio.hosted import HostedCall, MediaSide
+from stack.aio import Call, HostedCall, MediaSide
 from stack.aio.udp import UdpSockets, bind_all
 from stack.core.errors import ParseError, StackError
 from stack.core.trace import PacketTrace

@@ -45,7 +45,8 @@ async def post_offer(request: web.Request) -> web.Response:
     if former is not None and pc_id is not None:
         name = pc_id
         restarted = request.app[_RESTARTED]
-        for gone in [key for key, value in restarted.items() if value not in service.host.calls]:
+        calls = service.host.calls
+        for gone in [earlier for earlier, call_id in restarted.items() if call_id not in calls]:
             del restarted[gone]
         restarted[name] = call.id
         former.hang_up()

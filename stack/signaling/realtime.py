@@ -30,7 +30,6 @@ from aiohttp import BodyPartReader, WSMsgType, web
 
 from stack.aio import Call, DataChannel
 from stack.core.errors import LocalError, StackError
-from stack.sctp import ChannelClosedError
 from stack.signaling.realtime_parts import (
     AddContext,
     AwaitReply,
@@ -76,9 +75,7 @@ class RealtimeTransport:
 
     def __init__(self, call: Call, session: Mapping[str, Any]) -> None:
         self.call = call
-        self._session = RealtimeSession(
-            lambda prefix: f"{prefix}_{secrets.token_hex(10)}", session, time.time
-        )  # fmt: skip
+        self._session = RealtimeSession(lambda prefix: f"{prefix}_{secrets.token_hex(10)}", session, time.time)
         self._session.program_takes_turns = lambda: call.control.asks_for_turns
         self._clients: list[asyncio.Queue[Event | None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,10 +143,8 @@ class RealtimeTransport:
             return
         message: object = None
         if isinstance(text, str) and len(text) <= MAX_MESSAGE:
-            try:
+            with contextlib.suppress(ValueError, RecursionError):
                 message = json.loads(text)
-            except (ValueError, RecursionError):
-                message = None
         error = self._session.handle_client(message)
         if error is not None:
             self._put(client, error)
@@ -232,7 +227,7 @@ async def _send_all(channel: DataChannel, client: asyncio.Queue[Event | None]) -
     try:
         while (event := await client.get()) is not None:
             await channel.send(json.dumps(event))
-    except (ChannelClosedError, StackError):
+    except StackError:
         log.debug("the channel %s closed while there was something to be said", channel.label)
 
 

@@ -81,8 +81,6 @@ class SignalingService:
         self.keys = Keys(self.config.tokens, time.time, os.urandom)
         self.metrics = Metrics(host)
         self.draining = False
-        self.owners: dict[str, Principal] = {}
-        """Who placed a call, by the call's identifier."""
         self._rates = RateLimits(self.config.offers_per_second, self.config.offers_per_client, time.monotonic)
         self._calls_of: Tally[str] = Tally()
         self._connections = Connections()
@@ -106,8 +104,10 @@ class SignalingService:
         call = self.host.calls.get(call_id)
         if principal is None:
             self.authorise(request, Scope.CALL)
-        elif call is not None and Scope.CONTROL not in principal.scopes and self.owners.get(call_id) != principal:
-            call = None  # another client learns no more than if there were no such call
+        elif Scope.CONTROL not in principal.scopes:
+            placed = self._connections.get(call_id)
+            if placed is None or placed.principal != principal:
+                call = None  # another client learns no more than if there were no such call
         if call is None:
             raise RequestRefused(404, "no such call")
         return call
@@ -128,7 +128,7 @@ class SignalingService:
         self._check_rate(request)
         identity = ConnectionIdentity.of(offer)
         if identity is None or replaces is not None:
-            return await self._place(request, principal, offer, session)
+            return await self._place(request, principal, offer, session, identity)
         while (placing := self._placing.get(identity.fingerprints)) is not None:
             await placing.wait()  # the same request twice at once
         placing = self._placing[identity.fingerprints] = asyncio.Event()
@@ -136,20 +136,26 @@ class SignalingService:
             for placed in self._connections.find(identity):
                 call = self.host.calls.get(placed.call_id)
                 if call is not None and not call.ended:
-                    return await self._accept_again(request, principal, offer, placed, call)
-            return await self._place(request, principal, offer, session)
+                    return await self._accept_again(request, principal, offer, placed, call, identity)
+            return await self._place(request, principal, offer, session, identity)
         finally:
             del self._placing[identity.fingerprints]
             placing.set()
 
     async def _accept_again(
-        self, request: web.Request, principal: Principal, offer: str, placed: PlacedCall, call: Call
+        self,
+        request: web.Request,
+        principal: Principal,
+        offer: str,
+        placed: PlacedCall,
+        call: Call,
+        identity: ConnectionIdentity,
     ) -> AcceptedOffer:
         """Take an offer of a connection that is up and was not named; see `connections.py` for who may."""
         if call.connected is None and placed.is_repeated_by(principal, request.remote or "", offer):
             return AcceptedOffer(placed.answer, call, is_new=False)
         if principal is not ANONYMOUS and principal == placed.principal:
-            return AcceptedOffer((await self._renegotiate(call, offer)).answer, call, is_new=False)
+            return AcceptedOffer((await self._renegotiate(call, offer, identity)).answer, call, is_new=False)
         raise RequestRefused(
             409,
             "this offer belongs to a connection that is up; a further offer of it has to name the call (PATCH its "
@@ -159,10 +165,10 @@ class SignalingService:
     async def renegotiate(self, request: web.Request, call: Call, offer: str) -> Renegotiated:
         """Hand a further offer to a call that the client may steer; after `RequestRefused` the call goes on."""
         self._check_rate(request)
-        return await self._renegotiate(call, offer)
+        return await self._renegotiate(call, offer, ConnectionIdentity.of(offer))
 
-    async def _renegotiate(self, call: Call, offer: str) -> Renegotiated:
-        placed, identity = self._connections.get(call.id), ConnectionIdentity.of(offer)
+    async def _renegotiate(self, call: Call, offer: str, identity: ConnectionIdentity | None) -> Renegotiated:
+        placed = self._connections.get(call.id)
         if placed is not None and identity is not None and identity.precedes(placed.identity):
             raise RequestRefused(409, "this offer was overtaken by a later one")  # RFC 3264 §8: versions only rise
         try:
@@ -176,7 +182,12 @@ class SignalingService:
         return changed
 
     async def _place(
-        self, request: web.Request, principal: Principal, offer: str, session: Mapping[str, Any] | None
+        self,
+        request: web.Request,
+        principal: Principal,
+        offer: str,
+        session: Mapping[str, Any] | None,
+        identity: ConnectionIdentity | None,
     ) -> AcceptedOffer:
         client = request.remote or ""
         self._check_room(client)
@@ -195,8 +206,7 @@ class SignalingService:
             raise _refusal(error) from error
         except (HostFull, LocalError) as error:
             raise RequestRefused(503, str(error), **{"Retry-After": "5"}) from error
-        call, identity = accepted.call, ConnectionIdentity.of(offer)
-        self.owners[call.id] = principal
+        call = accepted.call
         if identity is not None:
             placed = PlacedCall(call.id, principal, client, identity, digest_of(offer), accepted.answer)
             self._connections.note(placed)
@@ -227,7 +237,6 @@ class SignalingService:
             raise RequestRefused(429, "too many calls from your address", **{"Retry-After": "30"})
 
     def _forget(self, call_id: str, client: str) -> None:
-        self.owners.pop(call_id, None)
         self._connections.forget(call_id)
         self._calls_of[client] -= 1
         if self._calls_of[client] <= 0:
@@ -240,7 +249,7 @@ def _refusal(error: ParseError | NegotiationError) -> RequestRefused:
         return RequestRefused(400, f"the offer is not valid SDP: {error}")
     if error.failure is NegotiationFailure.CANNOT_CHANGE:
         return RequestRefused(409, str(error))
-    # RFC 9725 §4.2: 422 for an a=setup that cannot be, 406 for what is not supported
+    # RFC 9725 §4.4.4: 422 for an a=setup that cannot be; §4.4.3: 406 for what is not supported
     status = 422 if error.failure is NegotiationFailure.SETUP_CONFLICT else 406
     return RequestRefused(status, f"nothing to agree on: {error}")
 
@@ -290,7 +299,6 @@ def parse_json(text: str) -> dict[str, Any]:
 
 
 __all__ = [
-    "ANONYMOUS",
     "MAX_BODY",
     "MAX_HEADER",
     "SERVICE",

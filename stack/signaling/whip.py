@@ -1,8 +1,8 @@
 """WHIP (RFC 9725) and WHEP: an SDP offer in, 201 with the whole answer out, and a resource to steer the call by.
 
     POST   /whip or /whep               201, Location, ETag, Link (ICE servers)          §4.2
-    PATCH  Location, If-Match: "etag"   204, candidates that came later                  §4.3.1
-    PATCH  Location, If-Match: *        200, ICE restart with new credentials and ETag   §4.3.2
+    PATCH  Location, If-Match: "etag"   204, candidates that came later                  §4.3.2
+    PATCH  Location, If-Match: *        200, ICE restart with new credentials and ETag   §4.3.3
     PATCH  Location, application/sdp    200, the answer to a further offer: beyond the RFC
     DELETE Location                     200                                              §4.2
     OPTIONS                             204, Accept-Post                                 §4.2
@@ -36,21 +36,23 @@ async def post_offer(request: web.Request) -> web.Response:
     """Take an offer as `application/sdp`."""
     service = request.app[SERVICE]
     principal = service.authorise(request, Scope.CALL)
-    name = request.match_info["endpoint"]
     if service.config.redirect is not None:  # §4.5: the client repeats its POST there
-        raise RequestRefused(307, "call there", Location=f"{service.config.redirect.rstrip('/')}/{name}")
+        there = f"{service.config.redirect.rstrip('/')}/{request.match_info['endpoint']}"
+        raise RequestRefused(307, "call there", Location=there)
     if request.content_type != "application/sdp":  # §4.2
         raise RequestRefused(415, "the offer must come as application/sdp", **{"Accept-Post": "application/sdp"})
     taken = await service.accept(request, principal, await read_text(request), principal.session)
-    name, tag = taken.call.id, _tags(request).get(taken.call.id, _tag(taken.call.id))
     response = web.Response(
         status=201,
         text=taken.answer,
         content_type="application/sdp",
-        headers={"Location": location_below(request, name), "ETag": tag, "Accept-Patch": PATCHES},
+        headers={
+            "Location": location_below(request, taken.call.id),
+            "ETag": _current_tag(request, taken.call),
+            "Accept-Patch": PATCHES,
+        },
     )
-    for server in service.config.ice_servers:
-        response.headers.add("Link", f'<{server}>; rel="ice-server"')
+    _link_ice_servers(request, response)
     return response
 
 
@@ -59,9 +61,14 @@ async def options(request: web.Request) -> web.Response:
     """Say what is taken here; a preflight never comes this far."""
     headers = {"Accept-Post": "application/sdp", "Accept-Patch": PATCHES}
     response = web.Response(status=204, headers=headers)
+    _link_ice_servers(request, response)
+    return response
+
+
+def _link_ice_servers(request: web.Request, response: web.Response) -> None:
+    """§4.6."""
     for server in request.app[SERVICE].config.ice_servers:
         response.headers.add("Link", f'<{server}>; rel="ice-server"')
-    return response
 
 
 @routes.patch("/{endpoint:whip|whep}/{call_id}")
@@ -100,7 +107,7 @@ async def delete_session(request: web.Request) -> web.Response:
 
 
 def _check_tag(request: web.Request, call: Call, wanted: str) -> None:
-    ours = _tags(request).get(call.id, _tag(call.id))
+    ours = _current_tag(request, call)
     if ours not in (wanted, f'"{wanted}"', wanted.removeprefix("W/")):
         raise RequestRefused(412, "that ICE session is over", ETag=ours)
 
@@ -115,7 +122,7 @@ async def _renegotiate(request: web.Request, call: Call, wanted: str | None) -> 
 
 
 async def _restart(request: web.Request, call: Call, fragment: TrickleFragment) -> web.Response:
-    """§4.3.2. A restart that fails leaves the call as it was."""
+    """§4.3.3. A restart that fails leaves the call as it was."""
     host = request.app[SERVICE].host
     if fragment.ice_ufrag is None or fragment.ice_pwd is None:
         raise RequestRefused(400, "a restart needs new ICE credentials")
@@ -135,6 +142,10 @@ async def _restart(request: web.Request, call: Call, fragment: TrickleFragment) 
 
 def _tag(ufrag: str) -> str:
     return f'"{ufrag}"'
+
+
+def _current_tag(request: web.Request, call: Call) -> str:
+    return _tags(request).get(call.id, _tag(call.id))
 
 
 def _keep_tag(request: web.Request, call: Call, ufrag: str) -> str:

@@ -19,7 +19,6 @@ const LOOK = 10;         // milliseconds between two looks at what is being play
 
 export class Playback extends EventTarget {
   delay = null;          // milliseconds in the jitter buffer, of late; null until something was played
-  mutes = 0;             // how often the server had it muted
   #stream = null;
   #former = [];
   #timer = 0;
@@ -44,7 +43,6 @@ export class Playback extends EventTarget {
   get silent() { return this.#stream?.getAudioTracks().some(track => !track.enabled) ?? false; }
 
   mute(reply, last = null) {
-    this.mutes += 1;
     this.#enable(false);
     this.#reportPlayed(reply);
     this.#mutedReply = reply;

@@ -37,6 +37,9 @@ class Browser:
     async def say(self, kind: str, **fields: Any) -> None:
         await self._channel.send(json.dumps({"type": kind, **fields}))
 
+    async def say_raw(self, message: str | bytes) -> None:
+        await self._channel.send(message)
+
     async def wait(self, kind: str) -> dict:
         while True:
             text = await anext(self._channel)
@@ -95,6 +98,16 @@ async def test_sound_and_events_pass_both_ways_and_the_key_does_not() -> None:
         await browser.wait("output_audio_buffer.stopped")
         assert "response.done" in [event["type"] for event in browser.heard]
         assert not any("output_audio.delta" in event["type"] for event in browser.heard)
+
+
+async def test_what_is_no_event_is_refused_and_the_next_is_heard() -> None:
+    async with bridged() as (_, browser):
+        for message in ("[" * 50_000, b"\xff", "[]"):
+            await browser.say_raw(message)
+            assert (await browser.wait("error"))["error"]["code"] == "invalid_event"
+        await browser.say("session.update", session={"voice": "x"})
+        while (await browser.wait("session.updated"))["session"].get("voice") != "x":
+            pass
 
 
 async def test_an_interruption_by_the_model_truncates_at_what_was_heard() -> None:
