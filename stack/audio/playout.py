@@ -133,9 +133,8 @@ class PlayoutQueue:
         self._frame_ticks = round(clock_rate * frame)
         self._chunks: deque[tuple[PcmArray, int]] = deque()
         self._waiting = 0.0  # seconds of sound in `_chunks`
-        self._ready = self._silence(
-            0
-        )  # at the codec's rate; after any call at least one frame unless all is there
+        # At the codec's rate; after any call at least one frame, unless all is there.
+        self._ready = self._silence(0)
         self._resampler = Resampler(sample_rate, sample_rate, channels, causal=True)
         self._written_at: Instant = 0.0
         self._ready_at: Instant = 0.0  # when the queue last ceased to be short of a frame
