@@ -362,6 +362,3 @@ class RtpTransport:
             )
             for section in self.sections
         )
-
-
-__all__ = ["MAX_SSRCS", "MediaSection", "RtpTimer", "RtpTransport"]
