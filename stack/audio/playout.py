@@ -133,9 +133,8 @@ class PlayoutQueue:
         self._frame_ticks = round(clock_rate * frame)
         self._chunks: deque[tuple[PcmArray, int]] = deque()
         self._waiting = 0.0  # seconds of sound in `_chunks`
-        self._ready = self._silence(
-            0
-        )  # at the codec's rate; after any call at least one frame unless all is there
+        # At the codec's rate; after any call at least one frame, unless all is there.
+        self._ready = self._silence(0)
         self._resampler = Resampler(sample_rate, sample_rate, channels, causal=True)
         self._written_at: Instant = 0.0
         self._ready_at: Instant = 0.0  # when the queue last ceased to be short of a frame
@@ -221,7 +220,7 @@ class PlayoutQueue:
         return taken
 
     def resume(self, now: Instant, lead_in: int | None = None) -> None:
-        """Go on after `next_frame` was not called for a while on purpose: that is a gap, and nothing is late.
+        """Go on after no frame was taken for a while on purpose: that is a gap, and nothing is late.
 
         `lead_in` is what goes before the next talkspurt, instead of the usual.
         """
@@ -237,7 +236,7 @@ class PlayoutQueue:
             self._origin = self._anchor = self._due = now
 
     def poll_timeout(self) -> Instant | None:
-        """When `next_frame` wants to be called; in the past if a frame is late; None if there is nothing to do."""
+        """When the next frame may be taken; in the past if it is late; None if there is none."""
         if self._origin is None:
             first = self._written_at
         else:
@@ -265,7 +264,8 @@ class PlayoutQueue:
             self.start(now)
             marker = True
         elif self._ready_at - self._due >= CATCH_UP * FRAME or now - self._due >= MAX_BURST * FRAME:
-            marker = self._move_on(now)
+            self._move_on(now)
+            marker = True
         timestamp = self._slot * self._frame_ticks
         due = self._due
         self._slot += 1
@@ -277,7 +277,7 @@ class PlayoutQueue:
             return frame
         return self._depart(timestamp, marker or timestamp == 0, due)
 
-    def _move_on(self, now: Instant) -> bool:
+    def _move_on(self, now: Instant) -> None:
         """Start a new grid at `now`; the timestamps take the nearest slot that was not used."""
         assert self._origin is not None
         self._leading, self._next_lead_in = self._next_lead_in, self._lead_in
@@ -285,7 +285,6 @@ class PlayoutQueue:
         self.counters.add(SLOTS_SKIPPED, slot - self._slot)
         self._slot = self._anchor_slot = slot
         self._anchor = self._due = now - self._leading * self._frame  # the first sound is due now
-        return True
 
     def _depart(self, timestamp: int, marker: bool, due: Instant) -> PlayoutFrame:
         size = self._frame_samples

@@ -63,9 +63,6 @@ ONE_BYTE_PROFILE = 0xBEDE
 TWO_BYTE_PROFILE = 0x1000
 _TWO_BYTE_MASK = 0xFFF0  # RFC 8285 §4.3: the last four bits are the application's
 
-PLAYOUT_DELAY_STEP = 0.01
-"""Seconds in one unit of the playout-delay element."""
-
 
 class AudioLevel(NamedTuple):
     """How loud a packet's sound is: 0 is the loudest (0 dBov), 127 is silence; `voice` if it contains speech."""

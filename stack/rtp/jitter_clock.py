@@ -22,7 +22,6 @@ from stack.core.machine import Instant
 from stack.rtp.jitter import (
     DROPPED_SKIPPED,
     MAX_HELD,
-    RESTARTS,
     Adjustment,
     Item,
     JitterPacket,
@@ -150,9 +149,9 @@ class ClockBuffer:
     def insert(self, packet: JitterPacket) -> list[Item]:
         """Take a packet. Nothing is released: it waits for `pull`."""
         packets = self._packets
-        restarts = packets.counters[RESTARTS]
+        restarts = packets.restarts
         accepted = packets.accept(packet)
-        if packets.counters[RESTARTS] != restarts:
+        if packets.restarts != restarts:
             self._delays = DelayHistogram()
             self._playing = False
         if packet.duration <= 0:
@@ -231,8 +230,7 @@ class ClockBuffer:
     def _next(self, at: Instant) -> Item:
         """The next thing to hear, at the instant `at`.
 
-        What is made up comes by the tick, never by a fraction of one: codecs conceal in steps of some
-        milliseconds.
+        What is made up comes by whole ticks, never by a fraction: codecs conceal in steps of some milliseconds.
         """
         packets = self._packets
         wanted = int(self.TICK * packets.clock_rate)

@@ -26,6 +26,8 @@ from stack.rtp.rtcp import (
 from stack.rtp.send_stream import SendStream
 from stack.rtp.stats import RemoteInboundRtpStats
 
+SESSION_BANDWIDTH = 64_000
+"""Bits per second, of which reports may use a twentieth (RFC 3550 §6.2)."""
 _SENDER_FOR = 2
 """Reports after the last packet in which we still call ourselves a sender (RFC 3550 §6.4)."""
 
@@ -53,12 +55,10 @@ class Reported(Protocol):
 class RtcpReporter:
     """Writes reports and reads the ones about us."""
 
-    def __init__(
-        self, configs: Sequence[RtpConfig], entropy: Entropy, wall_clock_offset: float, session_bandwidth: int
-    ) -> None:
+    def __init__(self, configs: Sequence[RtpConfig], entropy: Entropy, wall_clock_offset: float) -> None:
         self._configs = tuple(configs)
         self._clock = NtpClock(wall_clock_offset)
-        self._schedule = ReportSchedule(session_bandwidth, entropy)
+        self._schedule = ReportSchedule(SESSION_BANDWIDTH, entropy)
         self._silent_reports = dict.fromkeys((config.ssrc for config in configs), 0)
         self._packets_at_last_report = dict.fromkeys((config.ssrc for config in configs), 0)
         self._reference: tuple[int, int, Instant] | None = None  # SSRC, compact time, arrival of a peer's RRTR

@@ -193,11 +193,6 @@ class MediaSection:
 
     # What is known
 
-    @property
-    def received_red_depth(self) -> int:
-        """How many earlier frames the peer's latest packet repeated (RFC 2198)."""
-        return self.current.red_depth if self.current is not None else 0
-
     def repair_deadline(self, sequence: int, now: Instant, round_trip: float | None) -> Instant | None:
         """Return until when the missing packet `sequence` (extended) may still be repaired; None if it will not.
 
@@ -238,4 +233,4 @@ def check_sections(configs: tuple[RtpConfig, ...]) -> None:
     if len(configs) > 1 and len({config.mid for config in configs} - {None}) < len(configs):
         raise LocalError("several media sections need different mids")
     if len({config.extensions for config in configs}) > 1:
-        raise LocalError("bundled media sections share their header extension identifiers")  # RFC 9143 §8
+        raise LocalError("bundled media sections share their header extension identifiers")  # RFC 9143 §12

@@ -59,8 +59,6 @@ DROPPED_SENT_AFTER_CLOSE = declare("rtp", "dropped_sent_after_close", "Frames th
 
 MAX_SSRCS = 64
 """Remote SSRCs whose section is remembered; one more makes room by forgetting the oldest."""
-SESSION_BANDWIDTH = 64_000
-"""Bits per second, of which reports may use a twentieth (RFC 3550 §6.2)."""
 
 
 class RtpTimer(TimerName):
@@ -90,7 +88,6 @@ class RtpTransport:
         now: Instant,
         *,
         wall_clock_offset: float = 0.0,
-        session_bandwidth: int = SESSION_BANDWIDTH,
     ) -> None:
         configs = tuple(configs)
         check_sections(configs)
@@ -108,7 +105,7 @@ class RtpTransport:
         self._by_mid = {section.config.mid: section for section in self.sections if section.config.mid is not None}
         self._by_ssrc: dict[Ssrc, MediaSection] = {}
         self._local_ssrcs = frozenset(config.ssrc for config in configs)
-        self._reporter = RtcpReporter(configs, entropy, wall_clock_offset, session_bandwidth)
+        self._reporter = RtcpReporter(configs, entropy, wall_clock_offset)
         self._reduced_size = all(config.reduced_size for config in configs)
         self._arrivals = TransportFeedbackGenerator() if any(config.transport_cc for config in configs) else None
         self._timers: Timers[RtpTimer] = Timers()
@@ -281,11 +278,6 @@ class RtpTransport:
             section.timers.clear_all()
         self._send_compound(self._reporter.goodbye(self.sections, now))
 
-    @property
-    def is_closed(self) -> bool:
-        """True once BYE was said."""
-        return self._closed
-
     # Time and events
 
     def handle_timeout(self, now: Instant) -> None:
@@ -370,6 +362,3 @@ class RtpTransport:
             )
             for section in self.sections
         )
-
-
-__all__ = ["MAX_SSRCS", "SESSION_BANDWIDTH", "MediaSection", "RtpTimer", "RtpTransport"]

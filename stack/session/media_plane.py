@@ -44,8 +44,7 @@ class MediaKeys(NamedTuple):
 
 
 class ScheduledFrame(NamedTuple):
-    """A codec frame that is to leave at an instant; a NamedTuple because there are 50 of them a second in each
-    call.
+    """A codec frame that is to leave at an instant; a NamedTuple, as a call makes 50 of them a second.
 
     `timestamp` is the frame's place on its maker's timeline, in ticks of the RTP clock, without wraps: a jump in
     it is silence. An empty payload is silence that is not sent (DTX), but whose time passes. `number` counts up.

@@ -92,7 +92,8 @@ def make_local_parameters(
         ports = {address.port for address in addresses}
         if len(ports) != 1:
             raise LocalError("a public address needs one port on every local address")
-        addresses = [Address(host, ports.copy().pop()) for host in public_ips]
+        (port,) = ports
+        addresses = [Address(host, port) for host in public_ips]
     candidates = [
         ice.Candidate.host_candidate(address, local_preference=65_535 - index)
         for index, address in enumerate(addresses)
@@ -112,17 +113,12 @@ def make_local_parameters(
         ice_pwd=credentials.password,
         fingerprint=certificate.fingerprint(),
         session_id=int.from_bytes(entropy(8), "big") >> 2,
-        candidates=tuple(_candidate_line(candidate) for candidate in candidates),
+        candidates=tuple(candidate.serialize() for candidate in candidates),
         ice_lite=wishes.ice_lite,
         setup=wishes.setup,
         audio=audio,
         data=sdp.LocalData() if wishes.data else None,
     )
-
-
-def _candidate_line(candidate: ice.Candidate) -> str:
-    text = candidate.serialize()
-    return text if text.startswith("candidate:") else f"candidate:{text}"
 
 
 def make_ice(parameters: SessionParameters, entropy: Entropy, now: Instant) -> ice.IceAgent | ice.LiteAgent:
@@ -172,8 +168,7 @@ def make_dtls(
 def make_rtp(
     parameters: SessionParameters, entropy: Entropy, now: Instant, wall_clock: float
 ) -> RtpTransport | None:
-    """Return the RTP transport of the agreed audio section, or of the two by which sound goes and comes; else
-    None.
+    """Return the RTP transport of the agreed audio section, or of the two by which sound goes and comes, or None.
 
     What one section is told but once holds in both sections, or it does not hold at all.
     """

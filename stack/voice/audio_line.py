@@ -1,8 +1,8 @@
 """An audio line: what is heard in one audio section of a call, what is said there, and whose turn it is.
 
-    RtpEvent   -> receiver (order, decode, conceal) -> AudioReceived, and the turn manager (speech, turns,
-    barge-in) write      -> audio sender (queue, pace, encode) -> ScheduledFrame
-    FrameSent  -> what was heard of a reply, the echo canceller's reference, the recording
+    RtpEvent  -> receiver (order, decode, conceal) -> AudioReceived, turn manager (speech, turns, barge-in)
+    write     -> audio sender (queue, pace, encode) -> ScheduledFrame
+    FrameSent -> what was heard of a reply, the echo canceller's reference, the recording
 
 A machine without a network: its owner feeds it RTP events, reports and time, schedules its frames with the
 session, and takes back what `wants_flush` says. One audio section is one line; a call has one today.
@@ -72,8 +72,7 @@ class LineTimer(TimerName):
 class AudioLine:
     """Receiver, sender, speech front end and turn manager of one audio section.
 
-    `audio` is what we send by, `received` what we receive by: the same, but where a peer offers a section for
-    each.
+    `audio` is what we send by, `received` what we receive by: the same, unless the peer has a section for each.
     """
 
     def __init__(
@@ -89,8 +88,8 @@ class AudioLine:
         self.tap: Tap | None = None
         """What is shown all that is heard and said on this line."""
         self.timers: Timers[LineTimer] = Timers()
-        codec = received.codec.lower()
-        self.receiver: Receiver = make_receiver(make_decoder(codec, config.microphone_rate), config.jitter_buffer)
+        decoder = make_decoder(received.codec, config.microphone_rate)
+        self.receiver: Receiver = make_receiver(decoder, config.jitter_buffer)
         self.sender = AudioSender(
             SendParameters.agree(
                 audio, config.bitrate, config.complexity, config.application, config.channels, config.dtx
@@ -116,9 +115,7 @@ class AudioLine:
         self.view: RemoteView | None = None
         """How the peer receives us, as far as `note_report` was told."""
         self.unsettled = True
-        """True if `settle` has something to look at: a packet alone moves no turn of a line that does not
-        listen.
-        """
+        """True if `settle` has something to look at; a packet moves no turn of a line that does not listen."""
         self.has_sent = False
         """True if frames have left since `settle`."""
         self._round_trip: float | None = None
@@ -268,9 +265,7 @@ class AudioLine:
         self.timers.set(LineTimer.GAP, at)
 
     def end(self, reason: EndReason, now: Instant) -> None:
-        """The session is over: hand up what was held, and say what was heard of the reply that was being
-        spoken.
-        """
+        """The session is over: hand up what was held, and say what was heard of the reply in progress."""
         self._hear(self.receiver.finish(now), now)
         heard_by: Instant | None = now
         if reason is EndReason.CONSENT_EXPIRED:

@@ -1,5 +1,4 @@
-"""The audio sender: what a program says becomes codec frames ahead of their time, and can be held, resumed,
-dropped.
+"""The audio sender: what a program says becomes codec frames ahead of their time, to be held, resumed, dropped.
 
     write -> playout queue (frames on a grid) -> encoder -> ScheduledFrame, due at an instant -> media plane
                                                             FrameSent <- what has left

@@ -62,9 +62,7 @@ class ClientChannel:
         self.waiting.clear()
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Queue a JSON message; counted and dropped for a client that has no channel any more, or never opens
-        it.
-        """
+        """Queue a JSON message; counted and dropped for a client that closed its channel or never opens it."""
         if self.channel is None and (self._was_open or len(self.waiting) >= MAX_EARLY):
             self._counters.add(DROPPED_ANNOUNCEMENT_WITHOUT_CLIENT)
         else:

@@ -1,7 +1,7 @@
 """A conversation: the thin machine around a `Session` and its audio line. What an endpoint hosts.
 
-    session -> RtpEvent, FrameSent -> audio line -> AudioReceived, speech, turns, replies -> the program, the
-    client command -> audio line          -> ScheduledFrame -> session
+    session -> RtpEvent, FrameSent -> audio line -> AudioReceived, speech, turns, replies -> program, client
+    command -> audio line -> ScheduledFrame -> session
 
 A program and a dialect speak to it by commands that are values (`commands.py`); the client by its `events` channel
 (`client_channel.py`). What the session says is handed up unchanged, but for media; before its end comes all that

@@ -10,8 +10,7 @@ eagerness's bounds.
   Each is a hint and none is proof, so they move a wait between two bounds. Only a transcriber that knows what can
   follow (a grammar, a language model) may say that nothing can: that is quicker.
 - `SmartTurnEndpointer` asks a smart-turn model (an ONNX file that the user has): 100–300 ms of work. So the turn
-manager
-  does not call it but asks upwards (`TurnPaused`), and `stack/aio/endpointing.py` calls it in a worker thread.
+  manager does not call it but asks upwards (`TurnPaused`), and `stack/aio/endpointing.py` calls it in a thread.
 
 Words, beside a model that is asked: a transcriber that can say how complete its words are decides alone, at once.
 Words without that are in the `Pause` if they were known when it was asked; if they come later they are weighed

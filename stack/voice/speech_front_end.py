@@ -43,7 +43,7 @@ class SpeechFrontEnd:
         detector: VoiceDetector | None = None,
         canceller: EchoCanceller | None = None,
     ) -> None:
-        self._look = AudioLevelGate(detector or EarshotDetector())
+        self._gate = AudioLevelGate(detector or EarshotDetector())
         self._canceller = canceller
         self._settings = settings
         self._over_reply = False
@@ -84,7 +84,7 @@ class SpeechFrontEnd:
         """Take the microphone; `audio_level` is the client's own word for it (RFC 6464), if it gave one."""
         if self._canceller is not None:
             samples, media_time = self._canceller.capture(samples, media_time)
-        frames = list(self._look.push(samples, DETECTOR_RATE, media_time, audio_level))
+        frames = list(self._gate.push(samples, DETECTOR_RATE, media_time, audio_level))
         if self._canceller is not None:
             frames = [self._canceller.judge(frame) for frame in frames]
         events = [event for frame in frames for event in self._speech.push(frame)]
@@ -100,5 +100,5 @@ class SpeechFrontEnd:
 
     def reset(self) -> Sequence[SpeechEvent]:
         """Another source: forget what is heard; what was running ends."""
-        self._look.reset()
+        self._gate.reset()
         return self._speech.reset()

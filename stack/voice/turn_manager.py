@@ -480,11 +480,6 @@ class TurnManager:
         self._turns.clear(now)
         self._act(now)
 
-    def confirm_interruption(self, now: Instant) -> None:
-        """The interruption was meant."""
-        self._turns.confirm_interruption(now)
-        self._act(now)
-
     # -- time ----------------------------------------------------------------------------------------------
 
     def handle_timeout(self, now: Instant) -> None:

@@ -7,9 +7,8 @@ a packet happened to arrive, so that jitter and bursts do not change what is dec
 - `EarshotDetector` is the default: a small neural network, 11 µs for a frame of 16 ms.
 - `EnergyDetector` needs nothing but numpy: level over an adaptive noise floor.
 - `SileroDetector` runs an ONNX file that the user has, through `onnxruntime`, if that is installed.
-- `AudioLevelGate` stands before any of them and believes the client's own audio level (RFC 6464 §3) when it says
-that
-  there is silence, as long as that has proved true.
+- `AudioLevelGate` stands before any of them and believes the client's own audio level (RFC 6464 §3) when
+  that says "silence", as long as it has proved true.
 - `SpeechDetector` turns frames into `SpeechStarted` and `SpeechStopped`.
 
 Left out: sample rates that are not a whole multiple of 16 kHz (the decoder gives us 16 kHz anyway), and the V bit

@@ -288,7 +288,7 @@ def test_a_bug_costs_one_event_and_never_the_end(monkeypatch: pytest.MonkeyPatch
     client, server = pair.left.machine, pair.right.machine
 
     def fail(*_: object) -> None:
-        raise RuntimeError("a bug in the ear")
+        raise RuntimeError("a bug in the audio line")
 
     monkeypatch.setattr(server.line, "handle_media", fail)
     client.handle_command(Write(TONE[:320], RATE), pair.now)

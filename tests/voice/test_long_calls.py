@@ -65,7 +65,7 @@ class FastClock:
         return self.conversation.drain_events()
 
     def write(self, sound: np.ndarray, now: Instant) -> None:
-        self.conversation.handle_command(Write(sound, RATE, self._theirs(now)), now)
+        self.conversation.handle_command(Write(sound, RATE), self._theirs(now))
 
 
 class Ear:
@@ -113,9 +113,9 @@ def test_an_hour_with_clocks_that_drift_apart(drift: float, minutes: int) -> Non
     ear = Ear(pair.right)
     server: Conversation = pair.right.machine
     most, counted, delays = 0, [], []
-    client.handle_command(Write(tone(1.0)), pair.now)  # so that the program is never late
+    client.write(tone(1.0), pair.now)  # so that the program is never late
     for minute in range(minutes):
-        client.handle_command(Write(tone(60.0)), pair.now)
+        client.write(tone(60.0), pair.now)
         for _ in range(6):
             before = server.stats(pair.now).hearing
             pair.run(60 / (1 + drift) / 6)
@@ -124,8 +124,8 @@ def test_an_hour_with_clocks_that_drift_apart(drift: float, minutes: int) -> Non
             assert after is not None
             emitted = after.jitter_buffer_emitted_count - before.jitter_buffer_emitted_count
             delays.append((after.jitter_buffer_delay - before.jitter_buffer_delay) / max(1, emitted))
-            assert server._receiver is not None
-            most = max(most, server._receiver.buffer.held)
+            assert server.line is not None
+            most = max(most, server.line.receiver.buffer.held)
         if minute in (1, minutes - 1):
             counted.append(objects())
     assert most <= 5

@@ -29,7 +29,7 @@ def asked(ptime: int | None = None, max_ptime: int | None = None, **parameters: 
     return structs.replace(audio, remote_parameters=parameters, ptime=ptime, max_ptime=max_ptime)
 
 
-def manner(
+def agreed(
     audio: AudioParameters, bitrate: int = 24_000, channels: int = 1, dtx: bool | None = None
 ) -> SendParameters:
     return SendParameters.agree(audio, bitrate, 5, "voip", channels, dtx)
@@ -51,12 +51,12 @@ def payloads(sender: AudioSender, sound: np.ndarray, rate: int = RATE) -> list[b
 
 @pytest.mark.parametrize(("said", "used"), [("12000", 12_000), ("64000", 24_000), ("9", 6_000), ("x", 24_000)])
 def test_the_peer_may_lower_the_bitrate(said: str, used: int) -> None:
-    assert manner(asked(maxaveragebitrate=said)).bitrate == used
+    assert agreed(asked(maxaveragebitrate=said)).bitrate == used
 
 
 def test_a_lower_bitrate_makes_smaller_packets() -> None:
     low, high = (
-        sum(map(len, payloads(AudioSender(manner(asked(maxaveragebitrate=b))), tone(2))))
+        sum(map(len, payloads(AudioSender(agreed(asked(maxaveragebitrate=b))), tone(2))))
         for b in ("8000", "24000")
     )
     assert low < 0.6 * high
@@ -67,38 +67,38 @@ def test_a_lower_bitrate_makes_smaller_packets() -> None:
     [(None, None, 20), (10, None, 10), (40, None, 40), (60, None, 60), (60, 40, 40), (30, None, 20), (20, 10, 10)],
 )
 def test_the_peer_says_how_long_packets_are(ptime: int | None, longest: int | None, milliseconds: int) -> None:
-    made = payloads(AudioSender(manner(asked(ptime, longest))), tone(1.2))
+    made = payloads(AudioSender(agreed(asked(ptime, longest))), tone(1.2))
     assert {packet_duration(payload) for payload in made} == {48 * milliseconds}
     assert len(made) == 1200 // milliseconds
 
 
 def test_a_constant_bitrate_where_it_is_asked_for() -> None:
-    assert len(set(map(len, payloads(AudioSender(manner(asked(cbr="1"))), tone(1))))) == 1
-    assert len(set(map(len, payloads(AudioSender(manner(asked())), tone(1))))) > 5
+    assert len(set(map(len, payloads(AudioSender(agreed(asked(cbr="1"))), tone(1))))) == 1
+    assert len(set(map(len, payloads(AudioSender(agreed(asked())), tone(1))))) > 5
 
 
 def test_stereo_needs_both_sides() -> None:
-    both = payloads(AudioSender(manner(asked(stereo="1"), channels=2)), tone(1, 2, 48_000), 48_000)
-    one = payloads(AudioSender(manner(asked(stereo="0"), channels=2)), tone(1, 2, 48_000), 48_000)
+    both = payloads(AudioSender(agreed(asked(stereo="1"), channels=2)), tone(1, 2, 48_000), 48_000)
+    one = payloads(AudioSender(agreed(asked(stereo="0"), channels=2)), tone(1, 2, 48_000), 48_000)
     assert any(payload[0] & 4 for payload in both)  # RFC 6716 §3.1: the s bit
     assert not any(payload[0] & 4 for payload in one)
-    assert manner(asked(stereo="1")).channels == 1
+    assert agreed(asked(stereo="1")).channels == 1
 
 
 def test_fec_only_for_a_peer_that_can_use_it() -> None:
     for said, carried in (("1", True), ("0", False)):
-        mouth = AudioSender(replace(manner(asked(useinbandfec=said)), redundancy=False))
-        mouth.write(tone(0.1), RATE, 0.0)
-        mouth.note_loss(0.2, 0.0)
-        assert mouth._encoder is not None
-        assert getattr(mouth._encoder, "fec") is carried  # noqa: B009 - G.711 has none
+        sender = AudioSender(replace(agreed(asked(useinbandfec=said)), redundancy=False))
+        sender.write(tone(0.1), RATE, 0.0)
+        sender.note_loss(0.2, 0.0)
+        assert sender._encoder is not None
+        assert getattr(sender._encoder, "fec") is carried  # noqa: B009 - G.711 has none
 
 
 def test_who_asks_for_dtx_gets_it_unless_the_program_says_otherwise() -> None:
-    assert manner(asked(usedtx="1")).dtx is True
-    assert manner(asked()).dtx is False
-    assert manner(asked(usedtx="1"), dtx=False).dtx is False
-    assert manner(asked(), dtx=True).dtx is True
+    assert agreed(asked(usedtx="1")).dtx is True
+    assert agreed(asked()).dtx is False
+    assert agreed(asked(usedtx="1"), dtx=False).dtx is False
+    assert agreed(asked(), dtx=True).dtx is True
 
 
 def call(*, server: ConversationConfig, changed: AudioParameters | None = None) -> CallPair:

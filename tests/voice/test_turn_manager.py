@@ -1,4 +1,4 @@
-"""The turn_manager by itself: what the echo canceller is given to compare the microphone with."""
+"""The turn manager by itself: what the echo canceller is given to compare the microphone with."""
 
 from __future__ import annotations
 

@@ -35,7 +35,6 @@ class _Request(IntEnum):
     SET_INBAND_FEC = 4012
     SET_PACKET_LOSS_PERC = 4014
     SET_DTX = 4016
-    SET_SIGNAL = 4024
     GET_LOOKAHEAD = 4027
     RESET_STATE = 4028
 

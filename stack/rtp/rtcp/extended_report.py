@@ -1,8 +1,7 @@
 """XR: extended reports (RFC 3611), of which the two blocks that give a receiver a round-trip time are read.
 
-The receiver reference time (§4.4) and its echo, DLRR (§4.5): what SR and LSR/DLSR are for an end that sends no
-media.
-Blocks of other types are kept raw.
+The receiver reference time (§4.4) and its echo, DLRR (§4.5), do for an end that sends no media what SR and
+LSR/DLSR do for a sender. Blocks of other types are kept raw.
 """
 
 from __future__ import annotations
