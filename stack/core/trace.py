@@ -1,7 +1,7 @@
 """Seeing what a machine did: a packet capture of any call.
 
-`PcapWriter` writes the classic libpcap format (link type RAW IP) that
-Wireshark and tshark open: each datagram gets a made-up IP and UDP header from its path.
+`PcapWriter` writes the classic libpcap format (link type RAW IP) that Wireshark and tshark open: each datagram
+gets a made-up IP and UDP header from its path.
 """
 
 from __future__ import annotations

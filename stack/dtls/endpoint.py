@@ -124,7 +124,6 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         self._handshake_bytes = 0.0
         self._allowance_at: Instant = 0.0
         self._peer_closed = False
-        self._now: Instant = 0.0
         self.protected_records = 0
         """Records received that only the peer can have sent: authentic, and not replayed."""
 

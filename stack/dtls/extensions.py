@@ -107,7 +107,8 @@ def write_extensions(writer: Writer, extensions: Extensions) -> None:
             writer.u16(kind).u16(len(body)).put(body)
 
 
-def _parse_u16_list(reader: Reader, what: str) -> tuple[int, ...]:
+def read_u16_list(reader: Reader, what: str) -> tuple[int, ...]:
+    """Read two-byte numbers to the end of `reader`, one at least."""
     data = reader.rest()
     if not data or len(data) % 2:
         raise ParseError(f"odd or empty list of {what}")
@@ -129,7 +130,7 @@ def parse_u16_list16(body: bytes, what: str) -> tuple[int, ...]:
     ```
     """
     reader = Reader(body)
-    items = _parse_u16_list(reader.vector16(), what)
+    items = read_u16_list(reader.vector16(), what)
     reader.expect_end(what)
     return items
 
@@ -154,7 +155,7 @@ def parse_supported_versions(body: bytes) -> tuple[int, ...]:
     ```
     """
     reader = Reader(body)
-    items = _parse_u16_list(reader.vector8(), "versions")
+    items = read_u16_list(reader.vector8(), "versions")
     reader.expect_end("supported_versions")
     return items
 
@@ -218,7 +219,7 @@ class KeyShareEntry:
 
     def serialize(self) -> bytes:
         """Return the entry."""
-        return self.group.to_bytes(2, "big") + len(self.key_exchange).to_bytes(2, "big") + self.key_exchange
+        return self.group.to_bytes(2, "big") + vector16(self.key_exchange)
 
 
 @_body
@@ -246,8 +247,7 @@ def parse_client_key_shares(body: bytes) -> tuple[KeyShareEntry, ...]:
 
 def client_key_shares(shares: Sequence[KeyShareEntry]) -> bytes:
     """Return a client's list of shares."""
-    block = b"".join(share.serialize() for share in shares)
-    return len(block).to_bytes(2, "big") + block
+    return vector16(b"".join(share.serialize() for share in shares))
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +277,7 @@ class UseSrtp:
     def parse(cls, data: bytes) -> Self:
         """Read the extension."""
         reader = Reader(data)
-        profiles = _parse_u16_list(reader.vector16(), "SRTP profiles")
+        profiles = read_u16_list(reader.vector16(), "SRTP profiles")
         mki = reader.vector8().rest()
         reader.expect_end("use_srtp")
         return cls(profiles, mki)
@@ -319,8 +319,7 @@ def parse_alpn(body: bytes) -> tuple[bytes, ...]:
 
 def alpn(names: Sequence[bytes]) -> bytes:
     """Return protocol names."""
-    block = b"".join(bytes((len(name),)) + name for name in names)
-    return len(block).to_bytes(2, "big") + block
+    return vector16(b"".join(bytes((len(name),)) + name for name in names))
 
 
 @_body

@@ -145,9 +145,8 @@ class Flight:
     def pack(self, records: RecordLayer, mtu: int) -> list[bytes]:
         """Return the datagrams of a transmission."""
         packer = _FlightPacker(records, mtu)
-        for message in self._messages:
-            if not message.is_acknowledged:
-                packer.add(message)
+        for message in self._unacknowledged():
+            packer.add(message)
         datagrams = packer.finish()
         for number, pieces in packer.sent:
             self._sent[number] = pieces

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from struct import unpack
 from typing import Final, Self
 
 from stack.core.errors import ParseError
 from stack.core.wire import Reader, Writer
-from stack.dtls.extensions import Extensions, parse_extensions, u16_list16, write_extensions
+from stack.dtls.extensions import (
+    Extensions,
+    parse_extensions,
+    read_u16_list,
+    u16_list16,
+    vector16,
+    write_extensions,
+)
 
 RANDOM_LENGTH: Final = 32
 HELLO_RETRY_REQUEST_RANDOM: Final = bytes.fromhex(
@@ -42,6 +48,13 @@ class HandshakeType(IntEnum):
     FINISHED = 20
     KEY_UPDATE = 24
     MESSAGE_HASH = 254
+
+
+def _read_session_id(reader: Reader) -> bytes:
+    session_id = reader.vector8().rest()
+    if len(session_id) > 32:
+        raise ParseError("session id too long")
+    return session_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +105,15 @@ class ClientHello:
         """Read a ClientHello; the extension block may be missing (RFC 5246 §7.4.1.2)."""
         reader = Reader(data)
         version, random = reader.u16(), reader.take(RANDOM_LENGTH)
-        session_id = reader.vector8().rest()
-        if len(session_id) > 32:
-            raise ParseError("session id too long")
+        session_id = _read_session_id(reader)
         cookie = reader.vector8().rest()
-        suites = reader.vector16().rest()
-        if not suites or len(suites) % 2:
-            raise ParseError("odd or empty list of cipher suites")
+        suites = read_u16_list(reader.vector16(), "cipher suites")
         compression = reader.vector8().rest()
         if not compression:
             raise ParseError("no compression methods")
         extensions = parse_extensions(reader) if reader else {}
         reader.expect_end("ClientHello")
-        numbers = unpack(f"!{len(suites) // 2}H", suites)
-        return cls(version, random, session_id, cookie, numbers, compression, extensions)
+        return cls(version, random, session_id, cookie, suites, compression, extensions)
 
     def serialize(self) -> bytes:
         """Return the body."""
@@ -156,9 +164,7 @@ class ServerHello:
         """Read a ServerHello; the extension block may be missing (RFC 5246 §7.4.1.3)."""
         reader = Reader(data)
         version, random = reader.u16(), reader.take(RANDOM_LENGTH)
-        session_id = reader.vector8().rest()
-        if len(session_id) > 32:
-            raise ParseError("session id too long")
+        session_id = _read_session_id(reader)
         suite, compression = reader.u16(), reader.u8()
         extensions = parse_extensions(reader) if reader else {}
         reader.expect_end("ServerHello")
@@ -208,4 +214,4 @@ class CertificateVerify:
 
     def serialize(self) -> bytes:
         """Return the body."""
-        return self.algorithm.to_bytes(2, "big") + len(self.signature).to_bytes(2, "big") + self.signature
+        return self.algorithm.to_bytes(2, "big") + vector16(self.signature)

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from stack.core.errors import ParseError
 from stack.core.wire import Reader, Writer
-from stack.dtls.extensions import u16_list16
+from stack.dtls.extensions import read_u16_list, u16_list16, vector16
 
 _NAMED_CURVE: Final = 3  # RFC 8422 §5.4
 
@@ -122,7 +122,7 @@ class ServerKeyExchange:
 
     def serialize(self) -> bytes:
         """Return the body."""
-        signature = self.algorithm.to_bytes(2, "big") + len(self.signature).to_bytes(2, "big") + self.signature
+        signature = self.algorithm.to_bytes(2, "big") + vector16(self.signature)
         return self.parameters(self.group, self.public) + signature
 
 
@@ -157,17 +157,14 @@ class CertificateRequest12:
         """Read the body; the names of authorities are passed over, ours has none."""
         reader = Reader(data)
         types = reader.vector8().rest()
-        block = reader.vector16()
-        algorithms: list[int] = []
-        while block:
-            algorithms.append(block.u16())
+        algorithms = read_u16_list(reader.vector16(), "signature algorithms")
         authorities = reader.vector16()
         while authorities:
             authorities.vector16()
         reader.expect_end("CertificateRequest")
-        if not types or not algorithms:
-            raise ParseError("empty list in CertificateRequest")
-        return cls(types, tuple(algorithms))
+        if not types:
+            raise ParseError("no certificate types")
+        return cls(types, algorithms)
 
     def serialize(self) -> bytes:
         """Return the body, with no authorities."""

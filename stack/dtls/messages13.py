@@ -7,7 +7,7 @@ from typing import Self
 
 from stack.core.errors import ParseError
 from stack.core.wire import Reader, Writer
-from stack.dtls.extensions import Extensions, parse_extensions, write_extensions
+from stack.dtls.extensions import Extensions, parse_extensions, vector16, write_extensions
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,6 @@ class Ack:
 
     def serialize(self) -> bytes:
         """Return the record's content."""
-        block = b"".join(
-            epoch.to_bytes(8, "big") + sequence.to_bytes(8, "big") for epoch, sequence in self.numbers
+        return vector16(
+            b"".join(epoch.to_bytes(8, "big") + sequence.to_bytes(8, "big") for epoch, sequence in self.numbers)
         )
-        return len(block).to_bytes(2, "big") + block

@@ -154,13 +154,13 @@ class ByteRanges:
         """Return True if nothing of 0 … `length`-1 is missing; an empty message is covered by the range 0 … 0."""
         return bool(self._starts) and self._starts[0] == 0 and self._ends[0] >= length
 
-    def gaps(self, length: int, start: int = 0) -> Iterator[tuple[int, int]]:
-        """Yield what is missing of `start` … `length`-1; an empty message that is missing yields (0, 0)."""
+    def gaps(self, length: int) -> Iterator[tuple[int, int]]:
+        """Yield what is missing of 0 … `length`-1; an empty message that is missing yields (0, 0)."""
         if length == 0:
             if not self._starts:
                 yield 0, 0
             return
-        position = start
+        position = 0
         for known_start, known_end in zip(self._starts, self._ends, strict=True):
             if position >= length:
                 return

@@ -27,7 +27,6 @@ ComponentId = NewType("ComponentId", int)
 COMPONENT = ComponentId(1)
 """The only one in use: everything is multiplexed over one transport."""
 
-MAX_PRIORITY = 2**31 - 1
 MAX_LOCAL_PREFERENCE = 65535
 MAX_CANDIDATE_LENGTH = 1024
 """Longer candidate lines are not read."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from stack.core.counters import Counters, declare
 from stack.core.machine import Entropy, Instant, Path, Transmit
+from stack.core.timers import earliest
 from stack.ice.candidate import CandidateType, compute_priority
 from stack.ice.credentials import IceCredentials
 from stack.ice.pair import CandidatePair
@@ -123,8 +124,7 @@ class CheckClient:
     @property
     def deadline(self) -> Instant | None:
         """When `handle_timeout` wants to be called."""
-        deadlines = (check.transaction.deadline for check in self._sent.values())
-        return min((at for at in deadlines if at is not None), default=None)
+        return earliest(*(check.transaction.deadline for check in self._sent.values()))
 
     def handle_timeout(self, now: Instant) -> tuple[list[Transmit], list[SentCheck]]:
         """Return what is to be retransmitted, and the checks that have timed out."""

@@ -1,6 +1,6 @@
 """The checklist: which pairs there are and which is checked next (RFC 8445 §6.1.2, §6.1.4; RFC 8838 §12).
 
-There is one, for there is one component: RTP and RTCP, and everything else, share a transport (RFC 8843, 5761).
+There is one, for there is one component: RTP and RTCP, and everything else, share a transport (RFC 9143, 5761).
 Pairs may be added at any time. A pair is waiting if it is the first of its foundation, else frozen until a pair
 of the same foundation has succeeded or no pair is waiting. RFC 8445 §6.1.4.2 would wait for the failure of the
 first of its foundation, which may take as long as the PAC timer.

@@ -7,7 +7,6 @@ channels. How a message travels through the files: `docs/sctp.md`.
 
 from stack.sctp.association import Association, AssociationEndedError
 from stack.sctp.channels import (
-    DEFAULT_PRIORITY,
     MAX_CHANNELS,
     ChannelClosedError,
     ChannelState,
@@ -17,6 +16,7 @@ from stack.sctp.channels import (
     SendBufferFullError,
 )
 from stack.sctp.config import DEFAULT_MAX_MESSAGE_SIZE, DEFAULT_PORT, UNSTATED_MAX_MESSAGE_SIZE, SctpConfig
+from stack.sctp.dcep import DEFAULT_PRIORITY
 from stack.sctp.events import (
     AssociationClosed,
     AssociationEvent,

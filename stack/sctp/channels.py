@@ -18,6 +18,7 @@ from stack.core.serial import StreamId
 from stack.sctp.association import Association
 from stack.sctp.config import SctpConfig
 from stack.sctp.dcep import (
+    DEFAULT_PRIORITY,
     DataChannelAck,
     DataChannelOpen,
     PayloadProtocol,
@@ -67,8 +68,6 @@ DROPPED_DCEP_TOO_MANY_CHANNELS = declare(
 MAX_CHANNELS = 1024
 """Channels at once, of both sides; a peer's further ones are closed at once."""
 MAX_CHANNEL_ID = 65534
-DEFAULT_PRIORITY = 256
-"""RFC 8831 §6.4 "normal"; 128 is below, 512 and 1024 are above."""
 
 
 class ChannelClosedError(LocalError):
@@ -360,7 +359,6 @@ class DataChannels:
                 self._events.append(channel.opened(by_peer=False))
 
     def _handle_closed(self, event: AssociationClosed) -> None:
-        self._up = False
         self._drop_all()
         self._events.append(event)
 

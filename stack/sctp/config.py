@@ -9,6 +9,8 @@ from stack.sctp.chunks import Capabilities
 DEFAULT_PORT = 5000
 DEFAULT_MTU = 1160
 """1200 bytes of UDP payload less the DTLS 1.2 record (13 + 8 + 16 bytes), in whole words."""
+OUTBOUND_STREAMS = INBOUND_STREAMS = 0xFFFF
+"""As many as there are (RFC 8831 §6.2); their identifiers are below this."""
 DEFAULT_MAX_MESSAGE_SIZE = 262_144
 UNSTATED_MAX_MESSAGE_SIZE = 65_536
 """What a peer takes if its SDP does not say (RFC 8841 §6.1)."""

@@ -17,6 +17,8 @@ _UNORDERED = 0x80
 _RELIABLE = 0
 _LIMITED_RETRANSMITS = 1
 _LIMITED_LIFETIME = 2
+DEFAULT_PRIORITY = 256
+"""RFC 8831 §6.4 "normal"; 128 is below, 512 and 1024 are above."""
 
 
 class PayloadProtocol(IntEnum):
@@ -55,7 +57,7 @@ class DataChannelOpen:
     ordered: bool = True
     max_retransmits: int | None = None
     max_lifetime_ms: int | None = None
-    priority: int = 256
+    priority: int = DEFAULT_PRIORITY
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

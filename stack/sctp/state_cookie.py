@@ -17,13 +17,12 @@ from stack.core.machine import Entropy, Instant
 from stack.core.serial import Tsn
 from stack.sctp.chunks import Capabilities, InitAckChunk, InitChunk
 from stack.sctp.chunks.init_parameters import StateCookieParameter, UnrecognizedParameter
+from stack.sctp.config import INBOUND_STREAMS, OUTBOUND_STREAMS
 
 COOKIE_LIFETIME = 60.0
 """Valid.Cookie.Life (RFC 9260 §16), in seconds."""
 MAX_REPORTED_PARAMETERS = 8
 """More unknown parameters than this are not reported back."""
-OUTBOUND_STREAMS = INBOUND_STREAMS = 0xFFFF
-"""As many as there are (RFC 8831 §6.2)."""
 _COOKIE = Struct("!IIIIIHHBIId")
 _MAC_SIZE = 32
 

@@ -11,19 +11,19 @@ from stack.core.timers import TimerName, Timers
 from stack.sctp.bundling import ChunkBundler
 from stack.sctp.chunks import AbortChunk, Capabilities, ErrorChunk
 from stack.sctp.chunks.causes import ErrorCause
-from stack.sctp.config import SctpConfig
+from stack.sctp.config import OUTBOUND_STREAMS, SctpConfig
 from stack.sctp.events import AssociationClosed, AssociationEvent, AssociationUp
 from stack.sctp.heartbeat import Heartbeat
 from stack.sctp.reset import StreamReset
 from stack.sctp.rx.receiver import Receiver
 from stack.sctp.state import TRANSITIONS, AssociationInput, AssociationState
-from stack.sctp.state_cookie import OUTBOUND_STREAMS, LocalEndpoint, PeerEndpoint, StateCookieIssuer
+from stack.sctp.state_cookie import LocalEndpoint, PeerEndpoint, StateCookieIssuer
 from stack.sctp.tx.rto import RtoEstimator
 from stack.sctp.tx.sender import Sender
 
 
 class AssociationTimer(TimerName):
-    """Why the association wants to be woken, beside its parts' own reasons (RFC 9260 §16 names the timers)."""
+    """Why the association wants to be woken, beside its parts' own reasons (timers of RFC 9260 §5.1 and §9.2)."""
 
     T1 = "t1-init or t1-cookie"
     T2_SHUTDOWN = "t2-shutdown"

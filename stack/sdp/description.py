@@ -36,6 +36,7 @@ from stack.sdp.grammar import (
     SdpAttribute,
     Setup,
     SsrcAttribute,
+    decode_text,
     parse_format_parameters,
     parse_ice_chars,
     parse_message_size,
@@ -260,13 +261,8 @@ class SessionDescription(_Attributes):
     @classmethod
     def parse(cls, data: str | bytes) -> Self:
         """Read a description; raises `ParseError` for anything that is not one."""
-        if isinstance(data, bytes):
-            try:
-                data = data.decode()
-            except UnicodeDecodeError:
-                raise ParseError("a description is not UTF-8") from None
         ignored: Counter[str] = Counter()
-        lines = split_lines(data.removeprefix("\ufeff"), ignored)
+        lines = split_lines(decode_text(data, "description"), ignored)
         if not lines or lines[0] != Line("v", "0"):
             raise ParseError("a description begins with v=0")
         unknown = next((line for line in lines[1:] if line.kind not in "osiuepcbtrzkam"), None)

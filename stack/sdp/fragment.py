@@ -21,7 +21,7 @@ from typing import Self
 
 from stack.core.errors import ParseError
 from stack.sdp.description import MAX_CANDIDATES, MediaDescription, read_attributes
-from stack.sdp.grammar import Line, serialize_lines, split_lines
+from stack.sdp.grammar import Line, decode_text, serialize_lines, split_lines
 
 _UNKNOWN_SECTION = Line("m", "audio 9 UDP/TLS/RTP/SAVPF 0")  # RFC 8840 §9: nothing in it is looked at but the mid
 
@@ -45,15 +45,11 @@ class TrickleFragment:
     @classmethod
     def parse(cls, data: str | bytes) -> Self:
         """Read a fragment, which may be empty; raises `ParseError` for anything that is not one."""
-        if isinstance(data, bytes):
-            try:
-                data = data.decode()
-            except UnicodeDecodeError:
-                raise ParseError("a fragment is not UTF-8") from None
+        text = decode_text(data, "fragment")
         ignored: Counter[str] = Counter()
-        lines = split_lines(data.removeprefix("\ufeff"), ignored)
+        lines = split_lines(text, ignored)
         known = [line for line in lines if line.kind in "am"]
-        if not known and (lines or data.strip(" \t\r\n\0\ufeff")):
+        if not known and (lines or text.strip(" \t\r\n\0\ufeff")):
             raise ParseError("a fragment holds a= and m= lines")
         for _ in range(len(lines) - len(known)):
             ignored["line"] += 1

@@ -61,6 +61,16 @@ class SdpAttribute(NamedTuple):
         return self.name if self.value is None else f"{self.name}:{self.value}"
 
 
+def decode_text(data: str | bytes, what: str) -> str:
+    """Return the text of a description or fragment, without a byte order mark."""
+    if isinstance(data, bytes):
+        try:
+            data = data.decode()
+        except UnicodeDecodeError:
+            raise ParseError(f"a {what} is not UTF-8") from None
+    return data.removeprefix("\ufeff")
+
+
 def split_lines(text: str, ignored: Counter[str]) -> list[Line]:
     """Cut a description into lines; a bare LF ends a line too, and blanks around it are dropped.
 

@@ -140,7 +140,7 @@ class Message:
             if len(attributes) == MAX_ATTRIBUTES:
                 raise ParseError(f"more than {MAX_ATTRIBUTES} STUN attributes")
             if span.type == _FINGERPRINT and not verify_fingerprint(data):
-                # RFC 8489 §7.3 and §14.7: the last attribute, and the checksum has to fit.
+                # RFC 8489 §6.3 and §14.7: the last attribute, and the checksum has to fit.
                 raise ParseError("FINGERPRINT does not fit")
             if seen_integrity and span.type not in _AFTER_INTEGRITY:
                 continue

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from stack.core.errors import ParseError
+from stack.core.errors import LocalError, ParseError
 from stack.sctp import Packet, build_packet, dcep
 from stack.sctp.chunks import CHUNK_PARSERS, ErrorChunk, InitChunk, ReconfigChunk, UnknownChunk, parse_chunk
 from stack.sctp.chunks.causes import ERROR_CAUSES, RegisteredCause, UnknownCause, register_cause
@@ -123,11 +123,11 @@ def test_a_parameter_of_reconfig_and_a_cause():
 
 
 def test_a_number_is_taken_once():
-    with pytest.raises(ValueError, match="registered already"):
+    with pytest.raises(LocalError, match="registered already"):
         register_chunk(0)(EchoChunk)
     register_chunk(0x9E)(EchoChunk)
     handles(EchoChunk)(lambda tcb, chunk, now: None)
-    with pytest.raises(ValueError, match="has a handler already"):
+    with pytest.raises(LocalError, match=r"EchoChunk.*registered already"):
         handles(EchoChunk)(lambda tcb, chunk, now: None)
 
 

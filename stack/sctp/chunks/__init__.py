@@ -6,9 +6,7 @@ name it if other rooms use it by name. `parse_chunk` reads every chunk that is r
 
 from __future__ import annotations
 
-from importlib import import_module
-from pkgutil import iter_modules
-
+from stack.core.registry import import_modules
 from stack.sctp.chunks.cookie import CookieAckChunk, CookieEchoChunk
 from stack.sctp.chunks.data import DataChunk, IDataChunk
 from stack.sctp.chunks.error import AbortChunk, ErrorChunk
@@ -21,8 +19,7 @@ from stack.sctp.chunks.sack import SackChunk
 from stack.sctp.chunks.shutdown import ShutdownAckChunk, ShutdownChunk, ShutdownCompleteChunk
 from stack.sctp.chunks.unknown import UnknownChunk
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+import_modules(__name__, __path__)
 
 
 def parse_chunk(chunk_type: int, flags: int, value: bytes) -> Chunk:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from struct import pack
 from typing import ClassVar, Protocol, Self, TypeVar
 
+from stack.core.registry import add_once
 from stack.core.serial import StreamId, Tsn
-from stack.sctp.chunks.registry import refuse_second
 from stack.sctp.chunks.tlv import build_parameter, parse_parameters
 
 
@@ -87,8 +87,8 @@ ERROR_CAUSES: dict[int, type[RegisteredCause]] = {}
 
 def register_cause(cls: type[CauseT]) -> type[CauseT]:
     """Make a class the one for its cause code."""
-    refuse_second(ERROR_CAUSES, cls.code)
-    ERROR_CAUSES[cls.code] = cls
+    cause: type[RegisteredCause] = cls
+    add_once(ERROR_CAUSES, cls.code, cause)
     return cls
 
 
@@ -269,7 +269,7 @@ class UnrecognizedParametersCause(RegisteredCause):
         +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
         \                    Unrecognized Parameters                    \
         +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-    r"""
+    """
 
     __slots__ = ()
     code = 8

@@ -13,7 +13,7 @@ from struct import Struct
 from typing import ClassVar, Protocol, Self, TypeVar
 
 from stack.core.errors import ParseError
-from stack.sctp.chunks.registry import refuse_second
+from stack.core.registry import add_once
 from stack.sctp.chunks.tlv import Parameter, RawParameter, build_parameter
 
 ERROR_DETECTION_DTLS = 1
@@ -39,8 +39,8 @@ INIT_PARAMETERS: dict[int, Callable[[bytes], Parameter]] = {}
 
 def register_init_parameter(cls: type[ParameterT]) -> type[ParameterT]:
     """Make a class the one that reads its type of parameter."""
-    refuse_second(INIT_PARAMETERS, cls.parameter_type)
-    INIT_PARAMETERS[cls.parameter_type] = cls.parse
+    parse: Callable[[bytes], Parameter] = cls.parse
+    add_once(INIT_PARAMETERS, cls.parameter_type, parse)
     return cls
 
 

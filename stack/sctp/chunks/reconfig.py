@@ -14,8 +14,9 @@ from struct import pack, unpack_from
 from typing import ClassVar, Protocol, Self, TypeVar
 
 from stack.core.errors import ParseError
+from stack.core.registry import add_once
 from stack.core.serial import StreamId, Tsn
-from stack.sctp.chunks.registry import refuse_second, register_chunk
+from stack.sctp.chunks.registry import register_chunk
 from stack.sctp.chunks.tlv import Parameter, build_chunk, build_parameter, build_parameters, parse_parameters
 
 RE_CONFIG = 130
@@ -56,8 +57,8 @@ RECONFIG_PARAMETERS: dict[int, Callable[[bytes], ReconfigParameter]] = {}
 
 def register_reconfig_parameter(cls: type[ParameterT]) -> type[ParameterT]:
     """Make a class the one that reads its type of parameter."""
-    refuse_second(RECONFIG_PARAMETERS, cls.parameter_type)
-    RECONFIG_PARAMETERS[cls.parameter_type] = cls.parse
+    parse: Callable[[bytes], ReconfigParameter] = cls.parse
+    add_once(RECONFIG_PARAMETERS, cls.parameter_type, parse)
     return cls
 
 

@@ -7,8 +7,10 @@ and an error cause (`register_cause` in `causes.py`). Numbers: https://www.iana.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol, Self, TypeVar
+
+from stack.core.registry import add_once
 
 
 class Chunk(Protocol):
@@ -37,14 +39,8 @@ def register_chunk(chunk_type: int) -> Callable[[type[ChunkT]], type[ChunkT]]:
     """Make a class the one that reads the chunks of a type."""
 
     def register(cls: type[ChunkT]) -> type[ChunkT]:
-        refuse_second(CHUNK_PARSERS, chunk_type)
-        CHUNK_PARSERS[chunk_type] = cls.parse
+        parse: Callable[[int, bytes], Chunk] = cls.parse
+        add_once(CHUNK_PARSERS, chunk_type, parse)
         return cls
 
     return register
-
-
-def refuse_second(table: Mapping[int, object], number: int) -> None:
-    """A number that two classes claim is a mistake in this package."""
-    if number in table:
-        raise ValueError(f"{number} is registered already, by {table[number]!r}")

@@ -4,12 +4,9 @@ Each module registers the handlers of its chunks with `handles`; this package im
 that a new one is found without being named anywhere.
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
-
+from stack.core.registry import import_modules
 from stack.sctp.procedures.handlers import HANDLERS
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+import_modules(__name__, __path__)
 
 __all__ = ["HANDLERS"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, overload
 
 from stack.core.machine import Instant
+from stack.core.registry import add_once
 from stack.sctp.chunks import Chunk
 from stack.sctp.tcb import TransmissionControlBlock
 
@@ -28,9 +29,7 @@ def handles(*chunks: type[Chunk]) -> Callable[[Handler[Any]], Handler[Any]]:
 
     def register(handler: Handler[Any]) -> Handler[Any]:
         for chunk in chunks:
-            if chunk in HANDLERS:
-                raise ValueError(f"{chunk.__name__} has a handler already")
-            HANDLERS[chunk] = handler
+            add_once(HANDLERS, chunk, handler)
         return handler
 
     return register

@@ -29,13 +29,12 @@ from stack.sctp.chunks.causes import (
 )
 from stack.sctp.chunks.init import INIT
 from stack.sctp.chunks.init_parameters import HostNameAddressParameter, StateCookieParameter
+from stack.sctp.config import INBOUND_STREAMS, OUTBOUND_STREAMS
 from stack.sctp.events import AssociationRestarted
 from stack.sctp.procedures.handlers import handles
 from stack.sctp.state import SETTING_UP, AssociationInput, AssociationState
 from stack.sctp.state_cookie import (
     COOKIE_LIFETIME,
-    INBOUND_STREAMS,
-    OUTBOUND_STREAMS,
     CookieAction,
     LocalEndpoint,
     PeerEndpoint,

@@ -14,6 +14,7 @@ from stack.core.serial import SERIAL32, StreamId, Tsn
 from stack.sctp.chunks import DataChunk, ForwardTsnChunk, IDataChunk, IForwardTsnChunk, SackChunk
 from stack.sctp.chunks.data import FLAG_IMMEDIATE
 from stack.sctp.chunks.sack import SACK_OVERHEAD
+from stack.sctp.config import INBOUND_STREAMS
 from stack.sctp.rx.reassembly import FRAGMENT_OVERHEAD, Reassembly, UserMessage
 from stack.sctp.rx.tsn_map import MAX_TSN_AHEAD, TsnMap
 from stack.sctp.tsn import wrap_tsn
@@ -24,8 +25,6 @@ DROPPED_DATA_BEYOND_WINDOW = declare(
 )
 
 SACK_DELAY = 0.02
-INBOUND_STREAMS = 0xFFFF
-"""Stream identifiers below this exist (RFC 8831 §6.2)."""
 MAX_INVALID_STREAMS = 4
 """More than this in one packet are not reported."""
 _PACKETS_PER_SACK = 2

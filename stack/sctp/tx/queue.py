@@ -16,8 +16,8 @@ from typing import Any
 
 from stack.core.machine import Instant
 from stack.core.serial import MessageIdentifier, StreamId, StreamSequenceNumber
+from stack.sctp.dcep import DEFAULT_PRIORITY
 
-DEFAULT_PRIORITY = 256
 _ZERO: Any = 0
 
 
