@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
 
+from stack.aio.coalescing import new_media_loop
 from stack.aio.udp import UdpSocket, UdpSockets
 from stack.core.counters import CounterName, Counters, declare
 from stack.core.faults import Fault, Faults
@@ -171,7 +172,7 @@ class MediaThread:
     """An event loop in a daemon thread; commands are handed over in batches."""
 
     def __init__(self, name: str = "media") -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_media_loop()
         self._commands: deque[Callable[[], None]] = deque()
         self._scheduled = False
         self.counters = Counters()
