@@ -5,7 +5,7 @@ and events for what arrives. `Association` is the layer below, for a program tha
 channels. How a message travels through the files: `docs/sctp.md`.
 """
 
-from stack.sctp.association import Association, AssociationEndedError
+from stack.sctp.association import Association, AssociationEndedError, make_local_init
 from stack.sctp.channels import (
     MAX_CHANNELS,
     ChannelClosedError,
@@ -65,4 +65,5 @@ __all__ = [
     "SendBufferFullError",
     "UserMessage",
     "build_packet",
+    "make_local_init",
 ]

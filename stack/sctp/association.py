@@ -25,6 +25,7 @@ from stack.sctp.packet import Packet
 from stack.sctp.procedures import HANDLERS, fault_management, handshake, stream_reset, termination
 from stack.sctp.procedures.user_data import flush
 from stack.sctp.state import ACCEPTS_MESSAGES, EXISTS, AssociationState
+from stack.sctp.state_cookie import LocalEndpoint
 from stack.sctp.tcb import AssociationTimer, TransmissionControlBlock
 from stack.sctp.tx.queue import QueuedMessage
 
@@ -40,17 +41,28 @@ _TIMER_HANDLERS: dict[AssociationTimer, Callable[[TransmissionControlBlock, Inst
 }
 
 
+def make_local_init(config: SctpConfig, entropy: Entropy) -> bytes:
+    """Return an INIT chunk for our SDP (draft-hancke-tsvwg-snap); `SctpConfig.local_init` takes it again."""
+    return Association(config, entropy).local_init()
+
+
 class AssociationEndedError(LocalError):
     """The association takes no more messages: it is shutting down or over."""
 
 
 class Association:
-    """A `Tunnel[AssociationEvent]`: one association, in either role, or both at once."""
+    """A `Tunnel[AssociationEvent]`: one association, in either role, or both at once.
+
+    Raises `ParseError` if the configured `local_init` is no INIT chunk.
+    """
 
     terminal_events: ClassVar[TerminalEvents] = (AssociationClosed,)
 
     def __init__(self, config: SctpConfig, entropy: Entropy) -> None:
-        self._tcb = TransmissionControlBlock(config, entropy)
+        local = None
+        if config.local_init is not None:
+            local = LocalEndpoint.from_init(handshake.parse_init(config.local_init))
+        self._tcb = TransmissionControlBlock(config, entropy, local)
         self._ports = (config.remote_port, config.local_port)
         self.counters = self._tcb.counters
 
@@ -71,12 +83,12 @@ class Association:
         handshake.start(self._tcb, now)
 
     def local_init(self) -> bytes:
-        """Built and not wired: return our INIT chunk for the SDP, without its padding. Starts nothing."""
+        """Return our INIT chunk for the SDP, without its padding (draft-hancke-tsvwg-snap). Starts nothing."""
         chunk = handshake.build_init(self._tcb)
         return chunk[: int.from_bytes(chunk[2:4], "big")]
 
     def establish(self, peer_init: bytes, now: Instant) -> None:
-        """Built and not wired: take the peer's INIT chunk from the SDP, once the tunnel is up.
+        """Take the peer's INIT chunk from the SDP, once the tunnel is up (draft-hancke-tsvwg-snap).
 
         No handshake follows. Raises `ParseError` if it is not an INIT that makes an association.
         """

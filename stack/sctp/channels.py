@@ -170,11 +170,11 @@ class DataChannels:
         self._collect(now)
 
     def local_init(self) -> bytes:
-        """Built and not wired: return our INIT chunk for `a=sctp-init` (draft-hancke-tsvwg-snap)."""
+        """Return our INIT chunk for `a=sctp-init` (draft-hancke-tsvwg-snap). Starts nothing."""
         return self._association.local_init()
 
     def establish(self, peer_init: bytes, now: Instant) -> None:
-        """Built and not wired: take the peer's INIT chunk from `a=sctp-init`, once DTLS is up.
+        """Take the peer's INIT chunk from `a=sctp-init`, once DTLS is up: no handshake follows.
 
         Raises `ParseError` for a wrong one.
         """

@@ -37,6 +37,8 @@ class SctpConfig:
     partial_reliability: bool = True
     interleaving: bool = True
     zero_checksum: bool = True
+    local_init: bytes | None = None
+    """Our INIT chunk as our SDP has shown it (`make_local_init`); None: it was not shown; drawn at random."""
     rtt_hint: float | None = None
     """A round trip that ICE measured on this path, in seconds."""
     heartbeat_interval: float = 30.0

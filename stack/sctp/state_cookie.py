@@ -42,6 +42,11 @@ class LocalEndpoint:
             tag = int.from_bytes(entropy(4), "big")
         return cls(tag, Tsn(int.from_bytes(entropy(4), "big")))
 
+    @classmethod
+    def from_init(cls, init: InitChunk) -> Self:
+        """Read both off an INIT chunk of ours."""
+        return cls(init.initiate_tag, init.initial_tsn)
+
 
 @dataclass(frozen=True, slots=True)
 class PeerEndpoint:

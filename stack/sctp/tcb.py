@@ -54,7 +54,7 @@ class TransmissionControlBlock:
         "timers",
     )
 
-    def __init__(self, config: SctpConfig, entropy: Entropy) -> None:
+    def __init__(self, config: SctpConfig, entropy: Entropy, local: LocalEndpoint | None = None) -> None:
         self.config = config
         self.entropy = entropy
         self.state = AssociationState.CLOSED
@@ -62,7 +62,7 @@ class TransmissionControlBlock:
         self.events: list[AssociationEvent] = []
         self.timers: Timers[AssociationTimer] = Timers()
         self.cookies = StateCookieIssuer(entropy(32), config.receive_window, config.capabilities)
-        self.local = LocalEndpoint.random(entropy)
+        self.local = local or LocalEndpoint.random(entropy)
         self.peer: PeerEndpoint | None = None
         self.capabilities = Capabilities()
         """The extensions in force; none before the peer has announced its own."""

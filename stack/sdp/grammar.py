@@ -371,9 +371,13 @@ def parse_message_size(text: str) -> int:
 def parse_sctp_init(text: str) -> bytes:
     """Read the value of `a=sctp-init`, an INIT chunk in base64 (draft-hancke-tsvwg-snap)."""
     try:
-        return b64decode(text.strip(), validate=True)
+        chunk = b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):
         raise ParseError("a=sctp-init is not base64") from None
+    # RFC 9260 §3.3.2: type 1, 20 bytes and parameters; the padding of the last one may be missing.
+    if len(chunk) < 20 or chunk[0] != 1 or not 0 <= len(chunk) - int.from_bytes(chunk[2:4], "big") <= 3:
+        raise ParseError("a=sctp-init is no INIT chunk")
+    return chunk
 
 
 def parse_format_parameters(text: str) -> dict[str, str]:

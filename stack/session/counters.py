@@ -12,6 +12,9 @@ DROPPED_UNWANTED_MEDIA = declare("session", "dropped_unwanted_media", "Media dat
 DROPPED_DTLS_BEFORE_ICE = declare(
     "session", "dropped_dtls_before_ice", "DTLS datagrams that came before ICE had validated a path"
 )
+REFUSED_SCTP_INIT = declare(
+    "session", "refused_sctp_init", "INIT chunks in the peer's SDP that make no association"
+)
 DROPPED_UNWANTED_DATA = declare(
     "session", "dropped_unwanted_data", "SCTP packets of a session without data channels"
 )

@@ -31,6 +31,8 @@ SRTP_PROFILES = (
     SrtpProfile.AEAD_AES_256_GCM,
 )
 """Cheapest first: GCM needs no separate HMAC."""
+_ANY_ROLE = sctp.SctpConfig(is_dtls_client=False)
+"""An INIT says nothing of the role, nor of anything else that is not known before an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def make_local_parameters(
         ice_lite=wishes.ice_lite,
         setup=wishes.setup,
         audio=audio,
-        data=sdp.LocalData() if wishes.data else None,
+        data=sdp.LocalData(sctp_init=sctp.make_local_init(_ANY_ROLE, entropy)) if wishes.data else None,
     )
 
 
@@ -216,6 +218,7 @@ def make_channels(parameters: SessionParameters, entropy: Entropy) -> sctp.DataC
         remote_port=agreed.remote_sctp_port,
         max_message_size=ours.max_message_size,
         peer_max_message_size=agreed.remote_max_message_size,
+        local_init=ours.sctp_init,
         # The answers are all that says of a peer which never checks, on a quiet channel, that it is there.
         heartbeat_interval=ice.LiteSettings().consent_timeout / 3,
     )

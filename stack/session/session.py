@@ -493,7 +493,18 @@ class Session:
             )
         )
         if self._channels is not None:
-            self._channels.start(now)
+            self._start_channels(self._channels, now)
+
+    def _start_channels(self, channels: DataChannels, now: Instant) -> None:
+        """Set the association up: without a handshake where both descriptions showed an INIT."""
+        agreed = self.parameters.negotiation.data
+        if agreed is not None and agreed.remote_sctp_init is not None:
+            try:
+                channels.establish(agreed.remote_sctp_init, now)
+                return
+            except ParseError:
+                self.counters.add(counted.REFUSED_SCTP_INIT)
+        channels.start(now)
 
     def _move_channels(self, now: Instant) -> None:
         if self._channels is None:

@@ -118,6 +118,21 @@ async def test_a_large_transfer_each_way(far: Far, line: Line) -> None:
         assert 0.01 < lost < 0.12 if far.is_bad else lost == 0, "the network was the one that was meant"
 
 
+async def test_inits_in_the_descriptions_with_chromium(isolated: None) -> None:
+    if "chromium" not in {browser.name for browser in available()}:
+        pytest.skip("chromium is not installed here: nothing was tried in it")
+    async with (
+        trial_server() as server,
+        launch("chromium", field_trials={"WebRTC-Sctp-Snap": "Enabled"}) as browser,
+    ):
+        lab = BrowserLab(browser)
+        await lab.load(server.url)
+        async with connected(server, lab, NETWORKS["good"]) as line:
+            await trials.kinds(line)
+            counters = await server.host.all_counters()
+            assert counters["sctp.established_from_sdp"] == 1
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("LARGE_TRANSFERS" not in os.environ, reason="minutes: LARGE_TRANSFERS=50 does 50 MB each way")
 async def test_a_very_large_transfer_each_way(far: Far, line: Line) -> None:

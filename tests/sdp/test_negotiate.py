@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 
@@ -369,6 +370,20 @@ class TestData:
             assert agreed.data.remote_sctp_init is None
             assert not agreed.answer.media[0].has("sctp-init")
 
+    @pytest.mark.parametrize(
+        "chunk",
+        [b"", b"\x01\x00\x00\x04", b"\x02\x00\x00\x14" + bytes(16), b"\x01\x00\x00\x15" + bytes(16), bytes(20)],
+    )
+    def test_what_is_no_init_chunk_counts_as_absent(self, chunk: bytes) -> None:
+        line = f"a=sctp-init:{b64encode(chunk).decode()}\r\n"
+        agreed = negotiate(
+            offered(DATA, line), our_side(data=LocalData(sctp_init=b"\x01\x00\x00\x14" + bytes(16)))
+        )
+        assert agreed.data is not None
+        assert agreed.data.remote_sctp_init is None
+        assert not agreed.answer.media[0].has("sctp-init")
+        assert agreed.ignored["sctp-init"] == 1
+
     def test_what_cannot_be_read_counts_as_absent(self) -> None:
         local = our_side(data=LocalData(sctp_init=bytes(20)))
         agreed = negotiate(offered(DATA, "a=sctp-init:?\r\na=max-message-size:huge\r\n"), local)
@@ -382,7 +397,7 @@ class TestData:
 
 class TestOurOffers:
     def test_it_can_be_answered_and_both_sides_agree(self) -> None:
-        init = bytes(20)
+        init = b"\x01\x00\x00\x14" + bytes(range(16))
         audio = our_audio(red=True, extensions=(URI_AUDIO_LEVEL, URI_TRANSPORT_CC))
         client = our_client(audio=audio, data=LocalData(sctp_init=init), ice_ufrag="client")
         server = our_side(audio=replace(audio, ssrc=7), data=LocalData(sctp_init=init), ice_ufrag="server")

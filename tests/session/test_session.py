@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import replace
 from random import Random
 
@@ -12,6 +13,7 @@ from interop.network_model import Jitter, NetworkModel
 from stack.core.header_extensions import URI_MID
 from stack.core.machine import Address, Path
 from stack.dtls import Version
+from stack.sctp import AssociationState, MessageReceived
 from stack.sdp import MediaDescription, SdpAttribute, SessionDescription, Setup
 from stack.session import Connected, Ended, EndReason, SessionParameters
 from stack.voice.commands import HangUp, OpenChannel, SendMessage, Write
@@ -91,6 +93,59 @@ def test_a_voice_in_each_direction_by_a_section_of_its_own(payload_type: str) ->
     for host in pair.hosts:
         assert heard_seconds(host) == pytest.approx(1.0)
         assert host.machine.session.all_counters()["rtp.dropped_unknown_payload_type"] == 0
+
+
+def without_init(offer: SessionDescription) -> SessionDescription:
+    """Return an offer as those make it who do not know `a=sctp-init`."""
+    return replace(
+        offer,
+        media=tuple(
+            replace(media, attributes=tuple(each for each in media.attributes if each.name != "sctp-init"))
+            for media in offer.media
+        ),
+    )
+
+
+def with_a_useless_init(offer: SessionDescription) -> SessionDescription:
+    """Return an offer whose INIT chunk has the initiate tag 0 (RFC 9260 §3.3.2)."""
+    useless = b"\1\0\0\x14" + bytes(4) + b"\0\1\0\0\0\1\0\1\0\0\0\1"
+    offer = without_init(offer)
+    audio, data = offer.media
+    attribute = SdpAttribute("sctp-init", b64encode(useless).decode())
+    return replace(offer, media=(audio, replace(data, attributes=(*data.attributes, attribute))))
+
+
+@pytest.mark.parametrize("setup", [Setup.PASSIVE, Setup.ACTIVE])
+def test_inits_in_the_descriptions_save_the_handshake_of_sctp(setup: Setup) -> None:
+    pair = CallPair(agree(setup=setup), NetworkModel(delay=0.05))
+    assert pair.run(10, lambda: connected(pair))
+    for host in pair.hosts:
+        channels = host.machine.session.channels
+        assert channels is not None
+        assert channels.state is AssociationState.ESTABLISHED, "at the instant at which DTLS is connected"
+        assert host.machine.all_counters()["sctp.established_from_sdp"] == 1
+    opened = pair.left.handle(OpenChannel("words"))
+    pair.left.handle(SendMessage(opened, "hello"))
+    pair.run(0.051)
+    assert [event.data for event in pair.right.seen(MessageReceived)] == ["hello"]
+
+
+def test_a_peer_that_does_not_know_them_shakes_hands() -> None:
+    pair = CallPair(agree(shape=without_init), NetworkModel(delay=0.05))
+    assert pair.run(10, lambda: connected(pair))
+    pair.left.handle(SendMessage(pair.left.handle(OpenChannel("words")), "hello"))
+    assert pair.run(1, lambda: bool(pair.right.seen(MessageReceived)))
+    assert all(host.machine.all_counters()["sctp.established_from_sdp"] == 0 for host in pair.hosts)
+
+
+def test_an_init_that_makes_no_association_is_counted_and_the_handshake_done() -> None:
+    sides = agree(shape=with_a_useless_init)
+    pair = CallPair(sides)
+    assert pair.run(10, lambda: connected(pair))
+    assert pair.right.machine.all_counters()["session.refused_sctp_init"] == 1
+    channels = pair.right.machine.session.channels
+    assert channels is not None
+    assert channels.state is AssociationState.COOKIE_WAIT
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,7 +1,6 @@
 """Association initialization: INIT, INIT ACK, COOKIE ECHO, COOKIE ACK (RFC 9260 §5).
 
-Set-up without a handshake (draft-hancke-tsvwg-snap) is built and not wired: `local_init` and `establish_from_sdp`
-take the INITs out of the SDP, but no session calls them yet.
+Where both descriptions show an INIT (draft-hancke-tsvwg-snap) none is sent: `establish_from_sdp` takes the peer's.
 """
 
 from __future__ import annotations
@@ -55,6 +54,9 @@ ERROR_RECEIVED = {
     for code, cause in sorted(ERROR_CAUSES.items())
 }
 ERROR_RECEIVED_UNKNOWN = declare("sctp", "error_received_unknown", "Causes in ERROR chunks with an unknown code")
+ESTABLISHED_FROM_SDP = declare(
+    "sctp", "established_from_sdp", "Associations set up by INIT chunks in the SDP, without a handshake"
+)
 RESTARTED = declare(
     "sctp", "restarted", "Times that the peer has begun the association anew (RFC 9260 §5.2.4.1 A)"
 )
@@ -96,7 +98,7 @@ def start(tcb: TransmissionControlBlock, now: Instant) -> None:
 
 
 def establish_from_sdp(tcb: TransmissionControlBlock, peer_init: bytes, now: Instant) -> None:
-    """Built and not wired: take the peer's INIT out of the SDP. Raises `ParseError` for a wrong one."""
+    """Take the peer's INIT out of the SDP. Raises `ParseError` for a wrong one."""
     init = parse_init(peer_init)
     error = find_init_error(init)
     if error is not None:
@@ -104,6 +106,7 @@ def establish_from_sdp(tcb: TransmissionControlBlock, peer_init: bytes, now: Ins
     if tcb.accepts(AssociationInput.PEER_INIT_IN_SDP):
         tcb.set_peer(PeerEndpoint.from_init(init))
         tcb.establish(AssociationInput.PEER_INIT_IN_SDP, now)
+        tcb.counters.add(ESTABLISHED_FROM_SDP)
 
 
 def _begin(tcb: TransmissionControlBlock, chunk: bytes, now: Instant) -> None:
