@@ -166,7 +166,7 @@ def sctp_init(media: MediaDescription) -> bytes | None:
     return next(media.parsed("sctp-init", parse_sctp_init), None)
 
 
-def usable_payload_types(media: MediaDescription) -> dict[int, RtpMap]:
+def usable_payload_types(media: MediaDescription) -> Mapping[int, RtpMap]:
     """Return the payload types of a section that can travel beside RTCP.
 
     64 to 95 cannot: with the marker bit they are the packet types of RTCP (RFC 5761 §4).

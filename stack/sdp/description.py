@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice, pairwise
 from typing import Self, TypeVar
 
@@ -60,10 +61,16 @@ _INHERITED = ("ice-ufrag", "ice-pwd", "ice-options", "fingerprint", "setup", "ex
 
 
 class _Attributes:
-    """Reading a tuple of attributes, at either level."""
+    """Reading a tuple of attributes, at either level. What an answer asks for again and again is found once."""
 
-    __slots__ = ()
     attributes: tuple[SdpAttribute, ...]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for attribute in self.attributes:
+            found.setdefault(attribute.name, []).append(attribute.value or "")
+        return {name: tuple(values) for name, values in found.items()}
 
     def parsed(self, name: str, parse: Callable[[str], T]) -> Iterator[T]:
         """Return what `parse` makes of every attribute called `name`; one that it cannot read is passed over."""
@@ -75,7 +82,7 @@ class _Attributes:
 
     def values(self, name: str) -> tuple[str, ...]:
         """Return the values of every attribute called `name`; a property counts as an empty value."""
-        return tuple(attribute.value or "" for attribute in self.attributes if attribute.name == name)
+        return self._by_name.get(name, ())
 
     def value(self, name: str) -> str | None:
         """Return the first value of `name`; None if there is no such attribute."""
@@ -83,13 +90,13 @@ class _Attributes:
 
     def has(self, name: str) -> bool:
         """Return True if there is an attribute called `name`."""
-        return any(attribute.name == name for attribute in self.attributes)
+        return name in self._by_name
 
     def _direction(self) -> MediaDirection | None:
-        return next((_DIRECTIONS[a.name] for a in self.attributes if a.name in _DIRECTIONS), None)
+        return next((_DIRECTIONS[name] for name in self._by_name if name in _DIRECTIONS), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MediaDescription(_Attributes):
     """One m= section: `m=<kind> <port> <protocol> <formats>` and what belongs to it (RFC 8866 §5.14)."""
 
@@ -140,7 +147,7 @@ class MediaDescription(_Attributes):
         """True if the section is declined: port 0 without bundle-only (RFC 3264 §6, RFC 9143 §6)."""
         return self.port == 0 and not self.has("bundle-only")
 
-    @property
+    @cached_property
     def mid(self) -> str | None:
         """The name of the section within BUNDLE and for trickled candidates; None if it has none."""
         return next(self.parsed("mid", _parse_mid), None)
@@ -188,8 +195,8 @@ class MediaDescription(_Attributes):
         pairs = self.parsed("candidate", lambda value: (CandidateSummary.parse(value), f"candidate:{value}"))
         return tuple(islice((text for summary, text in pairs if summary.component == 1), MAX_CANDIDATES))
 
-    @property
-    def payload_types(self) -> dict[int, RtpMap]:
+    @cached_property
+    def payload_types(self) -> Mapping[int, RtpMap]:
         """What the payload types of the m= line stand for, in its order; unknown static ones are left out.
 
         Formats of other protocols than RTP are no numbers and stand for nothing here.
@@ -218,7 +225,7 @@ class MediaDescription(_Attributes):
         )
         return tuple(dict.fromkeys(mine))
 
-    @property
+    @cached_property
     def extensions(self) -> tuple[ExtMap, ...]:
         """The header extensions, in order."""
         return tuple(self.parsed("extmap", ExtMap.parse))
@@ -239,7 +246,7 @@ class MediaDescription(_Attributes):
         return cnames
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SessionDescription(_Attributes):
     """A whole description (RFC 8866 §5); `times` holds its t=, r= and z= lines.
 

@@ -80,9 +80,10 @@ def split_lines(text: str, ignored: Counter[str]) -> list[Line]:
     if len(text) > MAX_DESCRIPTION_SIZE:
         raise ParseError(f"a description of {len(text)} characters; at most {MAX_DESCRIPTION_SIZE} are read")
     lines: list[Line] = []
+    has_nul = "\0" in text
     for raw in text.split("\n"):
         line = raw.rstrip(" \t\r\0")
-        if len(line) < len(raw) and "\0" in raw[len(line) :]:
+        if has_nul and "\0" in raw[len(line) :]:
             ignored["nul"] += 1
         line = line.lstrip(" \t")
         if not line:
