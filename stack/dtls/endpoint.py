@@ -184,6 +184,10 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         """Set the first retransmission timeout in seconds, say from a measured round trip; running timers move."""
         self._layer.set_initial_timeout(timeout)
 
+    def restart_timer(self, now: Instant) -> None:
+        """The flight could leave only now: its retransmission timer starts again."""
+        self._layer.restart_timer(now)
+
     def export_keying_material(self, label: str, context: bytes | None, length: int) -> bytes:
         """Return keying material (RFC 5705, RFC 8446 §7.5); a 1.3 server has it from its own Finished on."""
         material = None

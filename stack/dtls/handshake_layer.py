@@ -348,6 +348,12 @@ class HandshakeLayer:
             if self._timers.is_set(name):
                 self._arm(name, self._armed_at[name], duration)
 
+    def restart_timer(self, now: Instant) -> None:
+        """The flight could leave only now: let its retransmission timer start again, if it runs."""
+        self._sent_at = now
+        if self._timers.is_set(HandshakeTimer.RETRANSMIT):
+            self._arm(HandshakeTimer.RETRANSMIT, now, self._timeout)
+
     def _arm(self, name: HandshakeTimer, start: Instant, duration: float) -> None:
         self._armed_at[name] = start
         self._timers.set(name, start + duration)

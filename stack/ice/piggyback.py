@@ -1,8 +1,8 @@
-"""Built, not wired: DTLS, or another protocol, in attributes of checks and responses (draft-hancke-webrtc-sped).
+"""DTLS, or another protocol, in attributes of checks and responses (draft-hancke-webrtc-sped).
 
-An agent is given at most one `Piggyback`; no session gives it one yet. It receives every authenticated message
-before the response is made, and may add attributes to every check and every response. It must not call the agent;
-its owner reads from it what it has received.
+An agent is given at most one `Piggyback`: a session gives it that of `session/dtls_in_stun.py`. It receives every
+authenticated message before the response is made, and may add attributes to every check and response. It must not
+call the agent; its owner reads from it what it has received.
 """
 
 from __future__ import annotations

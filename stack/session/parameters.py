@@ -123,15 +123,17 @@ def make_local_parameters(
     )
 
 
-def make_ice(parameters: SessionParameters, entropy: Entropy, now: Instant) -> ice.IceAgent | ice.LiteAgent:
+def make_ice(
+    parameters: SessionParameters, entropy: Entropy, now: Instant, piggyback: ice.Piggyback | None = None
+) -> ice.IceAgent | ice.LiteAgent:
     """Return the started ICE agent: lite if we said so, else full, in the role that was agreed on."""
     local, agreed = parameters.local, parameters.negotiation
     credentials = ice.IceCredentials(local.ice_ufrag, local.ice_pwd)
     agent: ice.IceAgent | ice.LiteAgent
     if local.ice_lite:
-        agent = ice.LiteAgent(credentials)
+        agent = ice.LiteAgent(credentials, piggyback=piggyback)
     else:
-        agent = ice.IceAgent(credentials, entropy, controlling=agreed.ice_controlling)
+        agent = ice.IceAgent(credentials, entropy, controlling=agreed.ice_controlling, piggyback=piggyback)
     for text in local.candidates:
         agent.add_local_candidate(ice.Candidate.parse(text), now)
     remote = ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd)

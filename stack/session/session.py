@@ -52,6 +52,7 @@ from stack.rtp import RtpTransport
 from stack.sctp import DataChannels
 from stack.sdp import IGNORED, DtlsRole
 from stack.session.demux import Kind, classify
+from stack.session.dtls_in_stun import DtlsCarrier
 from stack.session.events import Connected, Ended, EndReason, SessionEvent
 from stack.session.media_plane import FrameSent, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
 from stack.session.parameters import SessionParameters, make_channels, make_dtls, make_ice, make_rtp
@@ -82,7 +83,8 @@ class Session:
     """A machine that holds one peer connection. `handle_datagrams` takes whatever arrives on its paths.
 
     `wall_clock` is what the wall clock (seconds since 1970) says at the instant 0 of the machine's clock; RTCP
-    sender reports carry it. `make_plane` makes the media plane around the RTP of the connection.
+    sender reports carry it. `dtls_in_stun` puts the handshake into connectivity checks where the peer does so, too
+    (`dtls_in_stun.py`). `make_plane` makes the media plane around the RTP of the connection.
     """
 
     terminal_events: ClassVar[TerminalEvents] = (Ended,)
@@ -96,6 +98,7 @@ class Session:
         *,
         wall_clock: float = 0.0,
         dtls_version: Version | None = None,
+        dtls_in_stun: bool = True,
         make_plane: Callable[[RtpTransport], MediaPlane] = PythonMediaPlane,
     ) -> None:
         self.parameters = parameters
@@ -107,8 +110,12 @@ class Session:
         self.security: HandshakeComplete | None = None
         """What DTLS agreed on, once it has."""
         self._made = now
-        self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now)
+        self._carrier = DtlsCarrier(self.counters, dtls_in_stun)
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version)
+        if self._dtls.role is DtlsRole.CLIENT:
+            self._dtls.start(now)  # its ClientHello travels in the first check
+            self._carrier.set_pending(self._dtls.drain_transmits())
+        self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now, self._carrier)
         transport = make_rtp(parameters, entropy, now, wall_clock)
         self._media: MediaPlane | None = None if transport is None else make_plane(transport)
         self._hold_media()
@@ -319,6 +326,7 @@ class Session:
         if self.state is State.CHECKING:
             self.counters.add(counted.DROPPED_DTLS_BEFORE_ICE)
             return False
+        self._carrier.note_received(data)
         before = self._dtls.protected_records
         self._dtls.handle_datagrams((data,), now)
         # Before the handshake is complete its keys may be an attacker's.
@@ -412,6 +420,9 @@ class Session:
         self._transmits.extend(self._ice.drain_transmits())
         for event in self._ice.drain_events():
             self._on_ice(event, now)
+        for data in self._carrier.take_arrived():  # behind the events: DTLS listens once a path is validated
+            self._dtls_touched = True
+            self._dtls.handle_datagrams((data,), now)
         selected = self._ice.selected_path
         if selected is not None and (self._routes or selected is not self._path):
             self._routes.append(selected)  # after the others: the endpoint keeps the paths that were bound last
@@ -434,13 +445,23 @@ class Session:
                 self.state = State.HANDSHAKING
                 if self._ice.round_trip_time is not None:  # a lite agent does not know it
                     self._dtls.set_initial_timeout(_dtls_timeout(self._ice.round_trip_time))
-                self._dtls.start(now)
+                if self._dtls.role is DtlsRole.CLIENT:
+                    self._send_early_flight(event.path, now)
+                else:
+                    self._dtls.start(now)
         elif isinstance(event, PathSelected):
             self._step("ice_selected", now)
         elif isinstance(event, ConsentExpired):
             self._end(EndReason.CONSENT_UNANSWERED if event.still_receiving else EndReason.CONSENT_EXPIRED)
         elif isinstance(event, IceFailed):
             self._end(EndReason.ICE_FAILED, str(event.reason))
+
+    def _send_early_flight(self, path: Path, now: Instant) -> None:
+        """There is a path: what the checks have not delivered of the ClientHello goes out by itself."""
+        self._dtls.restart_timer(now)
+        for data in self._carrier.undelivered:
+            self.sent.note(data)
+            self._transmits.append(Transmit(data, path))
 
     def _move_dtls(self, now: Instant) -> None:
         self._dtls_touched = False
@@ -458,10 +479,14 @@ class Session:
         self._send_dtls()
 
     def _send_dtls(self) -> None:
-        if self._path is not None:
-            for data in self._dtls.drain_transmits():
-                self.sent.note(data)
-                self._transmits.append(Transmit(data, self._path))
+        if self._path is None:
+            return
+        datagrams = self._dtls.drain_transmits()
+        for data in datagrams:
+            self.sent.note(data)
+            self._transmits.append(Transmit(data, self._path))
+        if datagrams and self.security is None:
+            self._carrier.set_pending(datagrams)
         self._arm(SessionTimer.DTLS, self._dtls.poll_timeout())
 
     def _on_handshake(self, event: HandshakeComplete, now: Instant) -> None:
@@ -479,6 +504,7 @@ class Session:
             self._end(EndReason.DTLS_FAILED, "the peer agreed to no SRTP profile")
             return
         self.security = event
+        self._carrier.end()
         self.state = _CONNECTED
         self._timers.clear(SessionTimer.SETUP)
         self._step("dtls_connected", now)

@@ -41,6 +41,8 @@ class ConversationConfig:
     canceller does it (the extra `aec3`); "off"."""
     dtls_version: Version | None = None
     """Speak this version of DTLS only."""
+    dtls_in_stun: bool = True
+    """Carry the DTLS handshake in ICE checks where the peer does so, too: a round trip less."""
 
 
 def make_decoder(codec: str, rate: int) -> Decoder:

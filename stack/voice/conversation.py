@@ -64,7 +64,13 @@ class Conversation:
         wall_clock: float = 0.0,
     ) -> None:
         self.session = Session(
-            parameters, certificate, entropy, now, wall_clock=wall_clock, dtls_version=config.dtls_version
+            parameters,
+            certificate,
+            entropy,
+            now,
+            wall_clock=wall_clock,
+            dtls_version=config.dtls_version,
+            dtls_in_stun=config.dtls_in_stun,
         )
         self.counters = Counters()
         self.line: AudioLine | None = None

@@ -133,6 +133,20 @@ async def test_inits_in_the_descriptions_with_chromium(isolated: None) -> None:
             assert counters["sctp.established_from_sdp"] == 1
 
 
+async def test_the_handshake_inside_of_checks_with_chromium(isolated: None) -> None:
+    if "chromium" not in {browser.name for browser in available()}:
+        pytest.skip("chromium is not installed here: nothing was tried in it")
+    trials_on = {"WebRTC-IceHandshakeDtls": "Enabled", "WebRTC-Sctp-Snap": "Enabled"}
+    async with trial_server() as server, launch("chromium", field_trials=trials_on) as browser:
+        lab = BrowserLab(browser)
+        await lab.load(server.url)
+        async with connected(server, lab, NETWORKS["good"]) as line:
+            await trials.kinds(line)
+            counters = await server.host.all_counters()
+            assert counters["session.dtls_in_stun"] >= 1
+            assert counters.get("session.dropped_dtls_in_stun", 0) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("LARGE_TRANSFERS" not in os.environ, reason="minutes: LARGE_TRANSFERS=50 does 50 MB each way")
 async def test_a_very_large_transfer_each_way(far: Far, line: Line) -> None:

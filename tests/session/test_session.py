@@ -148,6 +148,49 @@ def test_an_init_that_makes_no_association_is_counted_and_the_handshake_done() -
     assert channels.state is AssociationState.COOKIE_WAIT
 
 
+def round_trips_to_connect(pair: CallPair, round_trip: float) -> tuple[float, float]:
+    """Return when client and server were connected, in round trips."""
+    begun = pair.now
+    found: dict[str, float] = {}
+
+    def note() -> bool:
+        for name, host in zip(("client", "server"), pair.hosts, strict=True):
+            if host.seen(Connected):
+                found.setdefault(name, (pair.now - begun) / round_trip)
+        return len(found) == 2
+
+    assert pair.run(5, note)
+    return found["client"], found["server"]
+
+
+PLAIN = ConversationConfig(dtls_in_stun=False)
+CARRIED = ConversationConfig()
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "expected"),
+    [(CARRIED, CARRIED, (1.0, 1.5)), (PLAIN, CARRIED, (2.0, 2.5)), (CARRIED, PLAIN, (2.0, 2.5))],
+    ids=["both", "server alone", "client alone"],
+)
+def test_a_handshake_in_checks_saves_a_round_trip(
+    client: ConversationConfig, server: ConversationConfig, expected: tuple[float, float]
+) -> None:
+    pair = CallPair(agree(), NetworkModel(delay=0.05), client=client, server=server)
+    assert round_trips_to_connect(pair, 0.1) == pytest.approx(expected, abs=0.01)
+    counted = pair.right.machine.all_counters()["session.dtls_in_stun"]
+    assert counted == (1 if client is server else 0)
+
+
+@pytest.mark.parametrize("version", [Version.DTLS_1_2, Version.DTLS_1_3])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_handshake_in_checks_survives_loss(version: Version, seed: int) -> None:
+    model = NetworkModel(delay=0.05, loss=0.2, duplicate=0.05)
+    client = ConversationConfig(dtls_version=version)
+    for setup in (Setup.PASSIVE, Setup.ACTIVE):
+        pair = CallPair(agree(seed, setup=setup), model, seed=seed, client=client)
+        assert pair.run(30, lambda pair=pair: connected(pair))
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("loss", [0.0, 0.1, 0.3])
 def test_every_call_comes_up_on_a_bad_network(loss: float, seed: int) -> None:

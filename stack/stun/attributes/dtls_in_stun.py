@@ -1,4 +1,4 @@
-"""Read and written, but put into no check yet: the attributes of DTLS in STUN (draft-hancke-webrtc-sped)."""
+"""The attributes of DTLS in STUN (draft-hancke-webrtc-sped)."""
 
 from __future__ import annotations
 
