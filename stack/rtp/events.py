@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from stack.core.machine import Instant
+from stack.core.serial import ExtendedSequenceNumber, ExtendedTimestamp, Ssrc
 from stack.rtp.extensions import AudioLevel
 from stack.rtp.rtcp import RtcpPacket
 
@@ -20,12 +21,12 @@ class PacketReceived(NamedTuple):
     """
 
     payload: bytes
-    sequence: int
-    timestamp: int
+    sequence: ExtendedSequenceNumber
+    timestamp: ExtendedTimestamp
     arrival: Instant
     payload_type: int
     marker: bool
-    ssrc: int
+    ssrc: Ssrc
     audio_level: AudioLevel | None = None
     recovered: bool = False
     mid: str | None = None
@@ -38,8 +39,8 @@ class SourceChanged:
     `previous` is None for the first source, and equal to `ssrc` if the same source started over.
     """
 
-    ssrc: int
-    previous: int | None
+    ssrc: Ssrc
+    previous: Ssrc | None
     mid: str | None = None
 
 
@@ -47,7 +48,7 @@ class SourceChanged:
 class ByeReceived:
     """The peer said that these sources leave."""
 
-    ssrcs: tuple[int, ...]
+    ssrcs: tuple[Ssrc, ...]
     reason: str
 
 
@@ -63,7 +64,7 @@ class DtmfReceived:
     """A key was pressed; told once, with the first packet that says so. `digit` is one of 0–9 * # A–D."""
 
     digit: str
-    timestamp: int
+    timestamp: ExtendedTimestamp
     mid: str | None = None
     """Of the media section on which it came."""
 
@@ -73,7 +74,7 @@ class DtmfEnded:
     """The key was released, or nothing more was heard of it; `duration` in seconds."""
 
     digit: str
-    timestamp: int
+    timestamp: ExtendedTimestamp
     duration: float
     mid: str | None = None
     """Of the media section on which it came."""

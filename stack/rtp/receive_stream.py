@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stack.core.counters import Counters, declare
 from stack.core.machine import Instant
-from stack.core.serial import SERIAL16, Ssrc
+from stack.core.serial import SERIAL16, ExtendedSequenceNumber, ExtendedTimestamp, Ssrc
 from stack.rtp.config import RtpConfig
 from stack.rtp.events import PacketReceived, RtpEvent
 from stack.rtp.extensions import AudioLevel
@@ -93,7 +93,9 @@ class ReceiveStream:
         self._mid = mid
         self._types = types
         self._counters = counters
-        self._sounded: dict[int, int] = {}  # the latest sound: sequence numbers by timestamp
+        self._sounded: dict[
+            ExtendedTimestamp, ExtendedSequenceNumber
+        ] = {}  # the latest sound: sequence numbers by timestamp
         self.nack = NackGenerator() if nack else None
         self.dtmf = DtmfReceiver(mid)
         self.red_depth = 0
@@ -126,7 +128,7 @@ class ReceiveStream:
     def handle_packet(
         self,
         packet: RtpPacket,
-        sequence: int,
+        sequence: ExtendedSequenceNumber,
         now: Instant,
         level: AudioLevel | None,
         recovered: bool = False,
@@ -192,7 +194,9 @@ class ReceiveStream:
 
     # Redundancy
 
-    def _handle_redundancy(self, red: RedPayload, sequence: int, timestamp: int, now: Instant) -> None:
+    def _handle_redundancy(
+        self, red: RedPayload, sequence: ExtendedSequenceNumber, timestamp: ExtendedTimestamp, now: Instant
+    ) -> None:
         """Hand up what the packet repeats of packets that have not come, before the packet itself."""
         source = self.source
         for block, number in self._missing_blocks(red, sequence, timestamp):
@@ -208,14 +212,16 @@ class ReceiveStream:
                 )
             )
 
-    def _missing_blocks(self, red: RedPayload, sequence: int, timestamp: int) -> list[tuple[RedBlock, int]]:
+    def _missing_blocks(
+        self, red: RedPayload, sequence: ExtendedSequenceNumber, timestamp: ExtendedTimestamp
+    ) -> list[tuple[RedBlock, ExtendedSequenceNumber]]:
         """Return the blocks whose sound has not come, oldest first, each with a sequence number that is missing.
 
         Counting back from the packet is not enough: a browser that probes the path sends packets of padding in
         between, which have numbers and no sound. So it is the timestamp that says which sound a block is.
         """
         source, clock_rates = self.source, self._types.clock_rates
-        found: list[tuple[RedBlock, int]] = []
+        found: list[tuple[RedBlock, ExtendedSequenceNumber]] = []
         number = sequence - 1
         for distance, block in enumerate(reversed(red.redundant), start=1):
             clock_rate = clock_rates.get(block.payload_type)
@@ -237,12 +243,14 @@ class ReceiveStream:
             number -= 1
         return found[::-1]
 
-    def _note_sound(self, timestamp: int, sequence: int) -> None:
+    def _note_sound(self, timestamp: ExtendedTimestamp, sequence: ExtendedSequenceNumber) -> None:
         self._sounded[timestamp] = sequence
         if len(self._sounded) > MAX_PADDING:
             del self._sounded[next(iter(self._sounded))]
 
-    def _handle_telephone_event(self, payload: bytes, timestamp: int, clock_rate: int, now: Instant) -> None:
+    def _handle_telephone_event(
+        self, payload: bytes, timestamp: ExtendedTimestamp, clock_rate: int, now: Instant
+    ) -> None:
         event = TelephoneEvent.parse(payload)
         if event.event >= len(DIGITS):
             self._counters.add(DROPPED_UNKNOWN_TELEPHONE_EVENT)

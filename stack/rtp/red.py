@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Instant
-from stack.core.serial import SERIAL32
+from stack.core.serial import SERIAL32, RtpTimestamp
 
 MAX_DEPTH = 2
 MAX_BLOCKS = 8
@@ -92,9 +92,9 @@ class RedEncoder:
     __slots__ = ("_frames",)
 
     def __init__(self) -> None:
-        self._frames: deque[tuple[int, int, bytes]] = deque(maxlen=MAX_DEPTH)  # type, timestamp, payload
+        self._frames: deque[tuple[int, RtpTimestamp, bytes]] = deque(maxlen=MAX_DEPTH)  # type, timestamp, payload
 
-    def encode(self, payload_type: int, timestamp: int, payload: bytes, depth: int) -> RedPayload:
+    def encode(self, payload_type: int, timestamp: RtpTimestamp, payload: bytes, depth: int) -> RedPayload:
         """Return the frame behind as many as `depth` earlier ones, as far as they fit, and remember it."""
         redundant: list[RedBlock] = []
         size = len(payload)

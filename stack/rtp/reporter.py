@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stack.core.machine import Entropy, Instant
+from stack.core.serial import ExtendedSequenceNumber, Ssrc
 from stack.rtp.config import RtpConfig
 from stack.rtp.ntp import NtpClock, compact, to_compact_units
 from stack.rtp.receive_stream import ReceiveStream
@@ -39,7 +40,7 @@ class RemoteView:
     at: Instant
     fraction_lost: float
     packets_lost: int
-    extended_highest_sequence: int
+    extended_highest_sequence: ExtendedSequenceNumber
     jitter: float
 
 
@@ -61,7 +62,7 @@ class RtcpReporter:
         self._schedule = ReportSchedule(SESSION_BANDWIDTH, entropy)
         self._silent_reports = dict.fromkeys((config.ssrc for config in configs), 0)
         self._packets_at_last_report = dict.fromkeys((config.ssrc for config in configs), 0)
-        self._reference: tuple[int, int, Instant] | None = None  # SSRC, compact time, arrival of a peer's RRTR
+        self._reference: tuple[Ssrc, int, Instant] | None = None  # SSRC, compact time, arrival of a peer's RRTR
         self.round_trip = RoundTripTime()
         self.reports_sent = 0
         self.reports_received = 0
@@ -116,7 +117,7 @@ class RtcpReporter:
         """Return the last compound (RFC 3550 §6.6)."""
         return [*self.report(sections, now), Goodbye(tuple(config.ssrc for config in self._configs))]
 
-    def _is_sender(self, ssrc: int, sender: SendStream) -> bool:
+    def _is_sender(self, ssrc: Ssrc, sender: SendStream) -> bool:
         if sender.packets_sent == self._packets_at_last_report[ssrc]:
             self._silent_reports[ssrc] += 1
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant
-from stack.core.serial import Ssrc
+from stack.core.serial import ExtendedSequenceNumber, SequenceNumber, Ssrc
 from stack.core.timers import TimerName, Timers, earliest
 from stack.rtp.config import RtpConfig
 from stack.rtp.events import RtpEvent, SourceChanged
@@ -77,11 +77,11 @@ class MediaSection:
 
     # What arrives
 
-    def stream(self, ssrc: int) -> ReceiveStream | None:
+    def stream(self, ssrc: Ssrc) -> ReceiveStream | None:
         """Return what is known of a remote SSRC."""
-        return self._streams.get(Ssrc(ssrc))
+        return self._streams.get(ssrc)
 
-    def place(self, packet: RtpPacket, now: Instant) -> tuple[ReceiveStream, int] | None:
+    def place(self, packet: RtpPacket, now: Instant) -> tuple[ReceiveStream, ExtendedSequenceNumber] | None:
         """Return the stream that a packet belongs to and its extended sequence number; None if it is not wanted.
 
         The packet is of this section and of a payload type that it knows, but no retransmission.
@@ -115,9 +115,9 @@ class MediaSection:
             self.current.handle_retransmission(packet, now)
             self.set_receive_timers(self.current)
 
-    def forget(self, ssrc: int) -> None:
+    def forget(self, ssrc: Ssrc) -> None:
         """Drop a source that said goodbye (RFC 3550 §6.6)."""
-        stream = self._streams.pop(Ssrc(ssrc), None)
+        stream = self._streams.pop(ssrc, None)
         if stream is not None and stream is self.current:
             self.current, self._departed = None, stream
             stream.begin_anew()
@@ -182,7 +182,9 @@ class MediaSection:
         if not missing:
             return None
         stream.nacks_sent += 1
-        return GenericNack(self.config.ssrc, stream.ssrc, tuple(sequence & 0xFFFF for sequence in missing))
+        return GenericNack(
+            self.config.ssrc, stream.ssrc, tuple(SequenceNumber(sequence & 0xFFFF) for sequence in missing)
+        )
 
     def set_receive_timers(self, stream: ReceiveStream) -> None:
         """A stream has taken a packet: its requests and telephone events may be due at another time."""
@@ -193,7 +195,9 @@ class MediaSection:
 
     # What is known
 
-    def repair_deadline(self, sequence: int, now: Instant, round_trip: float | None) -> Instant | None:
+    def repair_deadline(
+        self, sequence: ExtendedSequenceNumber, now: Instant, round_trip: float | None
+    ) -> Instant | None:
         """Return until when the missing packet `sequence` (extended) may still be repaired; None if it will not.
 
         By an answer to a NACK, or by a later packet that repeats it. A packet that was merely overtaken is not

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 from stack.core.machine import Instant
+from stack.core.serial import Ssrc
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class InboundRtpStats:
     type: ClassVar[str] = "inbound-rtp"
 
     timestamp: Instant
-    ssrc: int
+    ssrc: Ssrc
     packets_received: int
     packets_lost: int
     bytes_received: int
@@ -46,7 +47,7 @@ class OutboundRtpStats:
     type: ClassVar[str] = "outbound-rtp"
 
     timestamp: Instant
-    ssrc: int
+    ssrc: Ssrc
     packets_sent: int
     bytes_sent: int
     retransmitted_packets_sent: int
@@ -64,7 +65,7 @@ class RemoteInboundRtpStats:
     type: ClassVar[str] = "remote-inbound-rtp"
 
     timestamp: Instant
-    ssrc: int
+    ssrc: Ssrc
     packets_lost: int
     fraction_lost: float
     jitter: float
@@ -81,7 +82,7 @@ class RemoteOutboundRtpStats:
     type: ClassVar[str] = "remote-outbound-rtp"
 
     timestamp: Instant
-    ssrc: int
+    ssrc: Ssrc
     packets_sent: int
     bytes_sent: int
     reports_sent: int

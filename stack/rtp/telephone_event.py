@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Instant
+from stack.core.serial import ExtendedTimestamp
 from stack.rtp.events import DtmfEnded, DtmfReceived
 
 DIGITS = "0123456789*#ABCD"
@@ -80,7 +81,7 @@ class DtmfReceiver:
         self.deadline: Instant | None = None
 
     def handle(
-        self, event: TelephoneEvent, timestamp: int, clock_rate: int, now: Instant
+        self, event: TelephoneEvent, timestamp: ExtendedTimestamp, clock_rate: int, now: Instant
     ) -> list[DtmfReceived | DtmfEnded]:
         """Take one packet; `timestamp` is the extended one."""
         digit = DIGITS[event.event]

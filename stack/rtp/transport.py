@@ -18,7 +18,7 @@ from typing import ClassVar
 from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.machine import Entropy, Instant, TerminalEvents
-from stack.core.serial import Ssrc
+from stack.core.serial import ExtendedSequenceNumber, Ssrc
 from stack.core.timers import TimerName, Timers
 from stack.rtp.config import RtpConfig
 from stack.rtp.events import ByeReceived, RtcpReceived, RtpEvent
@@ -196,7 +196,7 @@ class RtpTransport:
                     section.sender.note_feedback(packet, now)
             case Goodbye():
                 for ssrc in packet.ssrcs:
-                    self._by_ssrc.pop(Ssrc(ssrc), None)
+                    self._by_ssrc.pop(ssrc, None)
                     for section in self.sections:
                         section.forget(ssrc)
                 self.events.append(ByeReceived(packet.ssrcs, packet.reason))
@@ -231,7 +231,7 @@ class RtpTransport:
         section: int = 0,
         marker: bool = False,
         audio_level: AudioLevel | None = None,
-    ) -> int:
+    ) -> ExtendedSequenceNumber:
         """Send one frame of a section's first codec that lasts `samples` of its clock; see `SendStream.send`.
 
         Returns its extended sequence number.
@@ -322,7 +322,7 @@ class RtpTransport:
     def _send_transport_feedback(self) -> None:
         if self._arrivals is not None:
             current = next((section.current for section in self.sections if section.current is not None), None)
-            media_ssrc = current.ssrc if current is not None else 0
+            media_ssrc = current.ssrc if current is not None else Ssrc(0)
             self._send_feedback(list(self._arrivals.flush(self.sections[0].config.ssrc, media_ssrc)))
 
     def _send_feedback(self, feedback: list[RtcpPacket]) -> None:
@@ -347,7 +347,7 @@ class RtpTransport:
         """The latest round trip in seconds, by the peer's reports; None before the first."""
         return self._reporter.round_trip.latest
 
-    def knows_source(self, ssrc: int) -> bool:
+    def knows_source(self, ssrc: Ssrc) -> bool:
         """Return True if statistics are kept for this remote SSRC."""
         return any(section.stream(ssrc) is not None for section in self.sections)
 

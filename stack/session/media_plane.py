@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 from stack.core.counters import Counters, declare, declare_each
 from stack.core.machine import Instant, Path, Transmit
+from stack.core.serial import ExtendedSequenceNumber, ExtendedTimestamp, RtpTimestamp
 from stack.rtp import RtpEvent, RtpTransport
 from stack.srtp import MasterKey, SrtpEngine, SrtpError, SrtpFailure, SrtpProfile
 
@@ -53,7 +54,7 @@ class ScheduledFrame(NamedTuple):
     number: int
     payload: bytes
     ticks: int
-    timestamp: int
+    timestamp: ExtendedTimestamp
     due: Instant
     marker: bool = False
     section: int = 0
@@ -66,8 +67,8 @@ class FrameSent(NamedTuple):
     """
 
     number: int
-    sequence: int
-    rtp_timestamp: int | None
+    sequence: ExtendedSequenceNumber
+    rtp_timestamp: RtpTimestamp | None
     at: Instant
     section: int = 0
 
@@ -254,7 +255,7 @@ class PythonMediaPlane:
         section = frame.section
         transport = self._transport
         sender = transport.sections[section].sender
-        timestamp: int | None = None
+        timestamp: RtpTimestamp | None = None
         if frame.payload and not self.on_hold:
             skipped = frame.timestamp - self._expected[section]
             if skipped:

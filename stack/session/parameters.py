@@ -21,6 +21,7 @@ from stack.core.header_extensions import (
     URI_TRANSPORT_CC,
 )
 from stack.core.machine import Address, Entropy, Instant
+from stack.core.serial import Ssrc
 from stack.core.srtp_profile import SrtpProfile
 from stack.core.values import from_json, to_json
 from stack.rtp import ExtensionIds, PlayoutDelay, RtpCodec, RtpConfig, RtpTransport
@@ -179,7 +180,7 @@ def make_rtp(
     ids = {uri: number for uri, number in agreed.extensions.items() if received.extensions.get(uri) == number}
     both = (agreed,) if received is agreed else (agreed, received)
     config = RtpConfig(
-        ssrc=ours.ssrc,
+        ssrc=Ssrc(ours.ssrc),
         cname=ours.cname,
         codecs=tuple(RtpCodec(each.payload_type, each.codec, each.clock_rate) for each in both),
         telephone_events=tuple(
