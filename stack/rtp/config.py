@@ -27,6 +27,8 @@ class RtpConfig:
     ssrc: Ssrc
     cname: str
     codecs: tuple[RtpCodec, ...]
+    kind: str = "audio"
+    """The media type of the `m=` line (RFC 8866 §5.14), for statistics."""
     telephone_events: tuple[RtpCodec, ...] = ()
     """RFC 4733: all are received, the one with the clock rate of the first codec is sent."""
     red_payload_type: int | None = None

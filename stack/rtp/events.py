@@ -30,6 +30,29 @@ class PacketReceived(NamedTuple):
     audio_level: AudioLevel | None = None
     recovered: bool = False
     mid: str | None = None
+    red_depth: int = 0
+    """How many earlier frames the source repeated in its latest packet with redundancy (RFC 2198)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteView:
+    """How the peer receives us, by its latest report block; losses in 0 … 1, `jitter` in seconds."""
+
+    at: Instant
+    fraction_lost: float
+    packets_lost: int
+    extended_highest_sequence: ExtendedSequenceNumber
+    jitter: float
+    reported_loss: float
+    """The loss by all that the peer reports, transport-wide feedback too (`SendStream.reported_loss`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportReceived:
+    """The peer has reported how it receives a section."""
+
+    view: RemoteView
+    mid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +103,6 @@ class DtmfEnded:
     """Of the media section on which it came."""
 
 
-RtpEvent: TypeAlias = PacketReceived | SourceChanged | ByeReceived | RtcpReceived | DtmfReceived | DtmfEnded
+RtpEvent: TypeAlias = (
+    PacketReceived | SourceChanged | ByeReceived | RtcpReceived | ReportReceived | DtmfReceived | DtmfEnded
+)

@@ -63,6 +63,7 @@ class ReceiveStream:
 
     __slots__ = (
         "_counters",
+        "_kind",
         "_mid",
         "_sounded",
         "_types",
@@ -86,11 +87,13 @@ class ReceiveStream:
         counters: Counters,
         *,
         mid: str | None = None,
+        kind: str = "audio",
         nack: bool = False,
     ) -> None:
         self.source = source
         self.events = events
         self._mid = mid
+        self._kind = kind
         self._types = types
         self._counters = counters
         self._sounded: dict[
@@ -173,6 +176,7 @@ class ReceiveStream:
                 level,
                 recovered,
                 self._mid,
+                self.red_depth,
             )
         )
 
@@ -208,7 +212,17 @@ class ReceiveStream:
             self._note_sound(at, number)
             self.events.append(
                 PacketReceived(
-                    block.payload, number, at, now, block.payload_type, False, source.ssrc, None, True, self._mid
+                    block.payload,
+                    number,
+                    at,
+                    now,
+                    block.payload_type,
+                    False,
+                    source.ssrc,
+                    None,
+                    True,
+                    self._mid,
+                    self.red_depth,
                 )
             )
 
@@ -265,6 +279,7 @@ class ReceiveStream:
         return InboundRtpStats(
             timestamp=now,
             ssrc=source.ssrc,
+            kind=self._kind,
             packets_received=source.packets_received,
             packets_lost=source.packets_lost,
             bytes_received=source.bytes_received,
@@ -287,6 +302,7 @@ class ReceiveStream:
         return RemoteOutboundRtpStats(
             timestamp=source.last_sender_report_at,
             ssrc=source.ssrc,
+            kind=self._kind,
             packets_sent=report.packet_count,
             bytes_sent=report.octet_count,
             reports_sent=source.sender_reports,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from stack.core.machine import Entropy, Instant
-from stack.core.serial import ExtendedSequenceNumber, Ssrc
+from stack.core.serial import Ssrc
 from stack.rtp.config import RtpConfig
+from stack.rtp.events import RemoteView
 from stack.rtp.ntp import NtpClock, compact, to_compact_units
 from stack.rtp.receive_stream import ReceiveStream
 from stack.rtp.report import ReportSchedule, RoundTripTime
@@ -31,17 +31,6 @@ SESSION_BANDWIDTH = 64_000
 """Bits per second, of which reports may use a twentieth (RFC 3550 §6.2)."""
 _SENDER_FOR = 2
 """Reports after the last packet in which we still call ourselves a sender (RFC 3550 §6.4)."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteView:
-    """How the peer receives us, by its latest report block; `fraction_lost` in 0 … 1, `jitter` in seconds."""
-
-    at: Instant
-    fraction_lost: float
-    packets_lost: int
-    extended_highest_sequence: ExtendedSequenceNumber
-    jitter: float
 
 
 class Reported(Protocol):
@@ -137,24 +126,24 @@ class RtcpReporter:
 
     # The peer's
 
-    def handle_blocks(
-        self, section: Reported, blocks: tuple[ReportBlock, ...], now: Instant
-    ) -> ReportBlock | None:
-        """Take the report blocks of an SR or RR; return the one about what this section sends."""
+    def handle_blocks(self, section: Reported, blocks: tuple[ReportBlock, ...], now: Instant) -> RemoteView | None:
+        """Take the report blocks of an SR or RR; return what the one about this section's SSRC says."""
         config = section.config
         for block in blocks:
             if block.ssrc == config.ssrc:
                 self.reports_received += 1
+                section.sender.note_fraction_lost(block.fraction_lost / 256, now)
                 section.remote_view = RemoteView(
                     now,
                     block.fraction_lost / 256,
                     block.cumulative_lost,
                     block.extended_highest_sequence,
                     block.jitter / config.clock_rate,
+                    section.sender.reported_loss(now),
                 )
                 if block.last_sr:
                     self.round_trip.handle_answer(block.last_sr, block.delay_since_last_sr, now)
-                return block
+                return section.remote_view
         return None
 
     def remote_inbound_stats(self, section: Reported) -> RemoteInboundRtpStats | None:
@@ -165,6 +154,7 @@ class RtcpReporter:
         return RemoteInboundRtpStats(
             timestamp=view.at,
             ssrc=section.config.ssrc,
+            kind=section.config.kind,
             packets_lost=view.packets_lost,
             fraction_lost=view.fraction_lost,
             jitter=view.jitter,

@@ -13,10 +13,9 @@ from stack.core.machine import Entropy, Instant
 from stack.core.serial import ExtendedSequenceNumber, SequenceNumber, Ssrc
 from stack.core.timers import TimerName, Timers, earliest
 from stack.rtp.config import RtpConfig
-from stack.rtp.events import RtpEvent, SourceChanged
+from stack.rtp.events import RemoteView, RtpEvent, SourceChanged
 from stack.rtp.packet import RtpPacket
 from stack.rtp.receive_stream import DROPPED_DUPLICATE, PayloadTypes, ReceiveStream
-from stack.rtp.reporter import RemoteView
 from stack.rtp.rtcp import GenericNack
 from stack.rtp.send_stream import SendStream
 from stack.rtp.source import Arrival, RemoteSource
@@ -132,6 +131,7 @@ class MediaSection:
             self._events,
             self._counters,
             mid=self.config.mid,
+            kind=self.config.kind,
             nack=self.config.nack,
         )
         return stream

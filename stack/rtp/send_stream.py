@@ -232,6 +232,7 @@ class SendStream:
         return OutboundRtpStats(
             timestamp=now,
             ssrc=self._config.ssrc,
+            kind=self._config.kind,
             packets_sent=self.packets_sent,
             bytes_sent=self.octets_sent,
             retransmitted_packets_sent=self.repeated_packets,

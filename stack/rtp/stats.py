@@ -37,7 +37,7 @@ class InboundRtpStats:
     """Not in the specification."""
     packets_recovered: int
     """Not in the specification: missing packets that redundancy brought."""
-    kind: str = "audio"
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class OutboundRtpStats:
     nack_count: int
     redundancy_depth: int
     """Not in the specification: earlier frames in each packet (RED)."""
-    kind: str = "audio"
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class RemoteInboundRtpStats:
     round_trip_time: float | None
     total_round_trip_time: float
     round_trip_time_measurements: int
-    kind: str = "audio"
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class RemoteOutboundRtpStats:
     packets_sent: int
     bytes_sent: int
     reports_sent: int
-    kind: str = "audio"
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)

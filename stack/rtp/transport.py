@@ -21,7 +21,7 @@ from stack.core.machine import Entropy, Instant, TerminalEvents
 from stack.core.serial import ExtendedSequenceNumber, Ssrc
 from stack.core.timers import TimerName, Timers
 from stack.rtp.config import RtpConfig
-from stack.rtp.events import ByeReceived, RtcpReceived, RtpEvent
+from stack.rtp.events import ByeReceived, ReportReceived, RtcpReceived, RtpEvent
 from stack.rtp.extensions import AudioLevel, ExtensionMap, HeaderExtensions
 from stack.rtp.packet import RtpPacket
 from stack.rtp.receive_stream import DROPPED_UNKNOWN_PAYLOAD_TYPE
@@ -209,9 +209,9 @@ class RtpTransport:
 
     def _handle_blocks(self, blocks: tuple[ReportBlock, ...], now: Instant) -> None:
         for section in self.sections:
-            block = self._reporter.handle_blocks(section, blocks, now)
-            if block is not None:
-                section.sender.note_fraction_lost(block.fraction_lost / 256, now)
+            view = self._reporter.handle_blocks(section, blocks, now)
+            if view is not None:
+                self.events.append(ReportReceived(view, section.config.mid))
 
     def _answer_nack(self, nack: GenericNack, now: Instant) -> None:
         for section in self.sections:
@@ -346,10 +346,6 @@ class RtpTransport:
     def round_trip_time(self) -> float | None:
         """The latest round trip in seconds, by the peer's reports; None before the first."""
         return self._reporter.round_trip.latest
-
-    def knows_source(self, ssrc: Ssrc) -> bool:
-        """Return True if statistics are kept for this remote SSRC."""
-        return any(section.stream(ssrc) is not None for section in self.sections)
 
     def stats(self, now: Instant) -> tuple[RtpStatistics, ...]:
         """Return everything that can be counted of each section, in the vocabulary of `getStats`."""

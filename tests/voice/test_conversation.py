@@ -333,7 +333,9 @@ def test_nothing_comes_after_the_end() -> None:
 
 
 def media_from_server(talk: Talk) -> int:
-    part = next(p for p in talk.server.session.rtp.stats(talk.now)[0].as_webrtc() if p["type"] == "outbound-rtp")
+    part = next(
+        p for p in talk.server.session.rtp_statistics(talk.now)[0].as_webrtc() if p["type"] == "outbound-rtp"
+    )
     return int(part["packetsSent"])
 
 
@@ -773,7 +775,9 @@ class Page(Talk):
             return
         told = json.loads(event.data)
         if told["type"] == "reply_held":
-            playing = (self.server.session.rtp.sections[0].sender.timestamp - 960 * 6 + self.lie) % 2**32
+            playing = (
+                self.server.session._media.transport.sections[0].sender.timestamp - 960 * 6 + self.lie
+            ) % 2**32
             self.ask(type="silenced", reply=told["reply"], rtp_timestamp=playing, age_ms=1000 * self.age)
             if self.drains is not None:
                 self.due.append((now + self.drains, told["reply"]))
@@ -830,7 +834,9 @@ def test_an_interruption_that_is_confirmed_later_is_measured_by_then() -> None:
 def test_the_client_is_told_which_packet_was_the_last() -> None:
     page = Page(resume_after_ms=None)
     page.be_interrupted(after=0.2)
-    last = (page.server.session.rtp.sections[0].sender.timestamp - 960) % 2**32  # nothing has left since
+    last = (
+        page.server.session._media.transport.sections[0].sender.timestamp - 960
+    ) % 2**32  # nothing has left since
     (held,), (interrupted,) = page.told("reply_held"), page.told("reply_interrupted")
     assert held["rtp_timestamp"] == interrupted["rtp_timestamp"] == last
 
