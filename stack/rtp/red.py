@@ -1,7 +1,17 @@
 """Redundancy: every packet repeats the one or two frames before it (RFC 2198).
 
-     |1| block PT    |  timestamp offset (14)    | block length (10) |   for each redundant block, oldest first
-     |0| primary PT  |                                                 then the blocks, then the primary
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |1|   block PT  |      timestamp offset     |    block length   |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+    for each redundant block, the oldest first; then, of the primary, and all the blocks behind it:
+
+     0 1 2 3 4 5 6 7
+    +-+-+-+-+-+-+-+-+
+    |0|   block PT  |
+    +-+-+-+-+-+-+-+-+
 
 A loss costs no round trip, only bytes: at 24 kb/s a depth of one doubles the payload and repairs every single
 loss. The receiver takes the block before the primary for the packet before it, and so on: that is how
