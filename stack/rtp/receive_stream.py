@@ -125,7 +125,8 @@ class ReceiveStream:
 
     def handle_timeout(self, now: Instant) -> None:
         """End a telephone event whose last packets were lost."""
-        if self.dtmf.deadline is not None and now >= self.dtmf.deadline:
+        due = self.dtmf.poll_timeout()
+        if due is not None and now >= due:
             self.events += self.dtmf.finish()
 
     def handle_packet(

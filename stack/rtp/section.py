@@ -156,7 +156,7 @@ class MediaSection:
         Raises `LocalError` if telephone-event was not negotiated, or for digits and times that cannot be played.
         """
         self.sender.send_dtmf(digits, duration, gap, now)
-        self.timers.set(SectionTimer.DTMF_SENT, self.sender.dtmf_deadline)
+        self.timers.set(SectionTimer.DTMF_SENT, self.sender.poll_timeout())
 
     # Time
 
@@ -168,7 +168,7 @@ class MediaSection:
                 request = self._ask_for_missing(now, round_trip)
             elif timer is SectionTimer.DTMF_SENT:
                 self.sender.play_dtmf(now)
-                self.timers.set(SectionTimer.DTMF_SENT, self.sender.dtmf_deadline)
+                self.timers.set(SectionTimer.DTMF_SENT, self.sender.poll_timeout())
             elif self.current is not None:
                 self.current.handle_timeout(now)
         return request
@@ -188,8 +188,8 @@ class MediaSection:
 
     def set_receive_timers(self, stream: ReceiveStream) -> None:
         """A stream has taken a packet: its requests and telephone events may be due at another time."""
-        if stream.dtmf.deadline is not None:
-            self.timers.set(SectionTimer.DTMF_RECEIVED, stream.dtmf.deadline)
+        if stream.dtmf.is_receiving:
+            self.timers.set(SectionTimer.DTMF_RECEIVED, stream.dtmf.poll_timeout())
         if stream.nack is not None:
             self.timers.set(_NACK, stream.nack.poll_timeout())
 

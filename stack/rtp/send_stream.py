@@ -131,7 +131,7 @@ class SendStream:
         marker bit is set by itself on the first frame after a silence. While a telephone event is played the frame
         is dropped and its time passes.
         """
-        if self._dtmf.deadline is not None and self._dtmf.is_playing:
+        if self._dtmf.is_playing:
             self._counters.add(DROPPED_MUTED_BY_DTMF)
             self.skip(samples)
             return self.extended_sequence
@@ -175,10 +175,9 @@ class SendStream:
             self._red.clear()
         self._emit(self._event_payload_type, event.payload, self._event_timestamp, now, event.first, None)
 
-    @property
-    def dtmf_deadline(self) -> Instant | None:
+    def poll_timeout(self) -> Instant | None:
         """When `play_dtmf` has something to send; None: never."""
-        return self._dtmf.deadline
+        return self._dtmf.poll_timeout()
 
     def answer_nack(self, lost: tuple[SequenceNumber, ...], now: Instant, round_trip: float | None) -> None:
         """Repeat the packets that the peer misses, as far as they are remembered (RFC 4585 §6.2.1)."""

@@ -135,7 +135,7 @@ class RtpTransport:
             elif (placed := section.place(packet, now)) is not None:
                 stream, sequence = placed
                 stream.handle_packet(packet, sequence, now, extensions.audio_level)
-                if stream.nack is not None or stream.dtmf.deadline is not None:
+                if stream.nack is not None or stream.dtmf.is_receiving:
                     section.set_receive_timers(stream)
         except ParseError:
             self.counters.add(DROPPED_MALFORMED_RTP)
