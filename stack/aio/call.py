@@ -11,11 +11,12 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.context import CallContext, Tool
-from stack.aio.control import EVENT_BACKLOG, CallControl, CallEnded, CallLink
+from stack.aio.control import DROPPED_EVENT_UNREAD, EVENT_BACKLOG, CallControl, CallEnded, CallLink
 from stack.aio.endpointing import Endpointing, News
 from stack.aio.inbox import Inbox
 from stack.aio.recording import Recording, StartRecording, StopRecording, find_recording
@@ -24,6 +25,7 @@ from stack.aio.speaker import Speaker
 from stack.aio.transcription import Transcriber, Transcription, Work
 from stack.audio import AudioFrame
 from stack.audio.wav import FilePath
+from stack.core.counters import declare
 from stack.core.errors import LocalError
 from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
 from stack.session import Connected, Ended
@@ -50,6 +52,10 @@ from stack.voice.turns import TurnSettings
 MICROPHONE_BACKLOG = 1500
 """Frames (30 s) that wait for a program which does not read; after that the oldest is dropped and counted."""
 
+DROPPED_SOUND_UNREAD = declare(
+    "host", "dropped_sound_unread", "Frames of sound that a program had not read when too many waited"
+)
+
 
 class Call:
     """One person on the line.
@@ -69,8 +75,8 @@ class Call:
         self.context = context
         self.control = CallControl(link, clock)
         """For hosts, dialects and bridges; a program does without it."""
-        self.microphone: Inbox[AudioFrame] = Inbox(MICROPHONE_BACKLOG)
-        self.events: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
+        self.microphone: Inbox[AudioFrame] = Inbox(MICROPHONE_BACKLOG, self.control.counters, DROPPED_SOUND_UNREAD)
+        self.events: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG, self.control.counters, DROPPED_EVENT_UNREAD)
         self.speaker = Speaker(self.control)
         self.channels = Channels(self.control)
         self.session: Mapping[str, Any] = context.session
@@ -292,7 +298,8 @@ class Call:
 
     async def stats(self) -> CallStatistics:
         """Return a snapshot of the call's statistics; `as_webrtc` gives it as browsers do."""
-        return await self.control.execute(cmd.GetStatistics())
+        known = await self.control.execute(cmd.GetStatistics())
+        return replace(known, counters={**known.counters, **self.control.counters.snapshot()})
 
     def deliver(self, event: ConversationEvent) -> None:
         """Take an event from the media thread; runs on the program's loop."""

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from stack.aio.context import Tool
 from stack.aio.inbox import Inbox
+from stack.core.counters import Counters, declare
 from stack.core.errors import StackError
 from stack.session import Ended
 from stack.voice.conversation import Command
@@ -33,6 +34,14 @@ EVENT_BACKLOG = 10_000
 """Events that wait for a program which does not read them; after that the oldest is dropped and counted."""
 UTTERANCE_BACKLOG = 100
 """Turns that wait for a program which does not read them; after that the oldest is dropped and counted."""
+
+
+DROPPED_EVENT_UNREAD = declare(
+    "host", "dropped_event_unread", "Events that a program had not read when too many waited"
+)
+DROPPED_UTTERANCE_UNREAD = declare(
+    "host", "dropped_utterance_unread", "Turns that a program had not read when too many waited"
+)
 
 
 class CallEnded(StackError):
@@ -71,7 +80,9 @@ class CallControl:
     def __init__(self, link: CallLink, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.end: Ended | None = None
-        self.utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG)
+        self.counters = Counters()
+        """What was counted on the program's side of the call."""
+        self.utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG, self.counters, DROPPED_UTTERANCE_UNREAD)
         self.tools: tuple[Tool, ...] = ()
         """The functions that the client offers."""
         self.asks_for_turns = False
@@ -108,7 +119,7 @@ class CallControl:
 
     def watch(self) -> Inbox[ConversationEvent]:
         """Return another stream of what the call's `events` say, until the call ends or `unwatch`."""
-        inbox: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
+        inbox: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG, self.counters, DROPPED_EVENT_UNREAD)
         if self.ended:
             inbox.close()
         else:

@@ -275,6 +275,8 @@ class Host:
         total = await self._media.thread.run(add_up)
         total.merge(self._media.counters)
         total.merge(self.counters)
+        for hosted in (self._media.calls | self._media.closing).values():
+            total.merge(hosted.call.control.counters)
         return total.snapshot()
 
     async def frame_lateness(self) -> Lateness:
@@ -366,6 +368,7 @@ class Host:
                 self._lateness.merge(conversation.lateness)
 
         await hosted.close(account)
+        self.counters.merge(hosted.call.control.counters)
 
 
 def _suited(config: HostConfig, turns: TurnSettings | None) -> HostConfig:

@@ -91,15 +91,6 @@ class NackGenerator:
         self._reschedule()
         return sorted(asked)
 
-    def expected_by(self, sequence: ExtendedSequenceNumber, round_trip: float | None) -> Instant | None:
-        """Return until when the answer to the present or coming request may arrive; None if there is none."""
-        missing = self._missing.get(sequence)
-        if missing is None:
-            return None
-        if missing.tries:
-            return missing.ask_at
-        return missing.ask_at + (ASSUMED_ROUND_TRIP if round_trip is None else round_trip) + ANSWER_MARGIN
-
     def poll_timeout(self) -> Instant | None:
         """When `due` will have something to do; None: never."""
         return self._next

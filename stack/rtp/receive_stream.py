@@ -69,7 +69,6 @@ class ReceiveStream:
         "_types",
         "dtmf",
         "events",
-        "frame_time",
         "nack",
         "nacks_sent",
         "red_depth",
@@ -103,8 +102,6 @@ class ReceiveStream:
         self.dtmf = DtmfReceiver(mid)
         self.red_depth = 0
         """How many earlier frames the peer's latest packet repeated."""
-        self.frame_time = 0.02
-        """Seconds from one packet to the next, as last seen."""
         self.redundant_received = 0
         self.redundant_used = 0
         self.retransmissions_received = 0
@@ -253,7 +250,6 @@ class ReceiveStream:
             # A block that cannot be the sound so many frames before was put there across something else.
             if source.has(number) or not 0 < frame_time <= MAX_FRAME_TIME:
                 continue
-            self.frame_time = frame_time
             found.append((block, number))
             number -= 1
         return found[::-1]

@@ -53,8 +53,6 @@ class RtcpReporter:
         self._packets_at_last_report = dict.fromkeys((config.ssrc for config in configs), 0)
         self._reference: tuple[Ssrc, int, Instant] | None = None  # SSRC, compact time, arrival of a peer's RRTR
         self.round_trip = RoundTripTime()
-        self.reports_sent = 0
-        self.reports_received = 0
 
     def first_delay(self) -> float:
         """Return the seconds from the first packet to the first report."""
@@ -99,7 +97,6 @@ class RtcpReporter:
             self.round_trip.note_sent(compact(ntp_time), now)
         packets += (SourceDescription.for_cname(config.ssrc, config.cname) for config in self._configs)
         packets += self._extended_report(ntp_time, now)
-        self.reports_sent += 1
         return packets
 
     def goodbye(self, sections: Sequence[Reported], now: Instant) -> list[RtcpPacket]:
@@ -131,7 +128,6 @@ class RtcpReporter:
         config = section.config
         for block in blocks:
             if block.ssrc == config.ssrc:
-                self.reports_received += 1
                 section.sender.note_fraction_lost(block.fraction_lost / 256, now)
                 section.remote_view = RemoteView(
                     now,

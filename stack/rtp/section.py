@@ -11,7 +11,7 @@ from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant
 from stack.core.serial import ExtendedSequenceNumber, SequenceNumber, Ssrc
-from stack.core.timers import TimerName, Timers, earliest
+from stack.core.timers import TimerName, Timers
 from stack.rtp.config import RtpConfig
 from stack.rtp.events import RemoteView, RtpEvent, SourceChanged
 from stack.rtp.packet import RtpPacket
@@ -35,8 +35,6 @@ MAX_SOURCES = 8
 """Sources of a section whose statistics are kept; one more pushes out the one that was silent longest."""
 SOURCE_SILENCE = 1.0
 """Seconds of silence after which a known source may become the current one again."""
-REORDERING_MARGIN = 0.02
-"""Seconds after its time at which a packet with redundancy may still come."""
 
 
 class SectionTimer(TimerName):
@@ -194,28 +192,6 @@ class MediaSection:
             self.timers.set(_NACK, stream.nack.poll_timeout())
 
     # What is known
-
-    def repair_deadline(
-        self, sequence: ExtendedSequenceNumber, now: Instant, round_trip: float | None
-    ) -> Instant | None:
-        """Return until when the missing packet `sequence` (extended) may still be repaired; None if it will not.
-
-        By an answer to a NACK, or by a later packet that repeats it. A packet that was merely overtaken is not
-        thought of: how much of that there is, the jitter buffer knows best.
-        """
-        stream = self.current
-        if stream is None or stream.source.has(sequence):
-            return None
-        by_nack = stream.nack.expected_by(sequence, round_trip) if stream.nack is not None else None
-        by_redundancy = None
-        to_come = sequence + stream.red_depth - stream.source.highest  # packets that will still repeat it
-        if stream.red_depth and to_come > 0:
-            by_redundancy = stream.source.last_arrival + to_come * stream.frame_time + REORDERING_MARGIN
-            if by_redundancy < now:
-                by_redundancy = None
-        if by_nack is None or by_redundancy is None:
-            return earliest(by_nack, by_redundancy)
-        return max(by_nack, by_redundancy)
 
     def inbound_stats(self, now: Instant) -> InboundRtpStats | None:
         """Return how the source that is heard, or was last, was received; None before the first packet."""

@@ -63,11 +63,6 @@ class StreamReset:
         """A request of the peer's that waits for data that has not arrived."""
         self._last_result: int = ReconfigResult.NOTHING_TO_DO
 
-    @property
-    def is_busy(self) -> bool:
-        """True while a request of ours is outstanding or pending."""
-        return self._request is not None or bool(self.pending)
-
     def build_request(
         self, idle: list[StreamId], last_assigned_tsn: ExtendedTsn, retry_at: Instant
     ) -> bytes | None:

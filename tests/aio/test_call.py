@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from stack.aio import Call, CallContext, CallEnded, Inbox
+from stack.aio.call import MICROPHONE_BACKLOG
+from stack.aio.control import DROPPED_EVENT_UNREAD as DROPPED
 from stack.aio.reply import Reply
 from stack.audio import AudioFrame
+from stack.core.counters import Counters
 from stack.core.errors import LocalError
 from stack.session import Ended, EndReason
 from stack.voice.commands import BeginReply, CancelReply
@@ -29,7 +32,7 @@ class Line:
 
 
 async def test_an_inbox_hands_over_in_order_and_ends_when_closed() -> None:
-    inbox: Inbox[int] = Inbox(10)
+    inbox: Inbox[int] = Inbox(10, Counters(), DROPPED)
     inbox.put(1)
     inbox.put(2)
     inbox.close()
@@ -37,16 +40,25 @@ async def test_an_inbox_hands_over_in_order_and_ends_when_closed() -> None:
 
 
 async def test_a_full_inbox_drops_the_oldest_and_counts_it() -> None:
-    inbox: Inbox[int] = Inbox(3)
+    counters = Counters()
+    inbox: Inbox[int] = Inbox(3, counters, DROPPED)
     for item in range(5):
         inbox.put(item)
     inbox.close()
     assert [item async for item in inbox] == [2, 3, 4]
-    assert inbox.dropped == 2
+    assert counters[DROPPED] == 2
+
+
+async def test_what_a_program_does_not_read_is_counted_by_name() -> None:
+    line = Line()
+    frame = AudioFrame(np.zeros(320, np.int16), 16_000, 0.0)
+    for _ in range(MICROPHONE_BACKLOG + 2):
+        line.call.deliver(AudioReceived(frame))
+    assert line.call.control.counters["host.dropped_sound_unread"] == 2
 
 
 async def test_a_waiting_reader_is_woken() -> None:
-    inbox: Inbox[int] = Inbox(3)
+    inbox: Inbox[int] = Inbox(3, Counters(), DROPPED)
     reader = asyncio.create_task(anext(inbox))
     await asyncio.sleep(0)
     inbox.put(7)
@@ -54,7 +66,7 @@ async def test_a_waiting_reader_is_woken() -> None:
 
 
 async def test_two_readers_of_one_stream_are_told() -> None:
-    inbox: Inbox[int] = Inbox(3)
+    inbox: Inbox[int] = Inbox(3, Counters(), DROPPED)
     first = asyncio.create_task(anext(inbox))
     await asyncio.sleep(0)
     with pytest.raises(LocalError, match="two tasks"):
