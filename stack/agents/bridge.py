@@ -32,7 +32,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from stack.aio import Call, DataChannel
+from stack.aio import Call, DataChannel, control_of
 from stack.audio import G711Decoder, G711Encoder, G711Law, Resampler, Samples, to_int16
 from stack.core.errors import LocalError, StackError
 from stack.voice.commands import BeginReply, EndReply, Interrupt, WriteReply
@@ -294,7 +294,7 @@ class _Bridge:
         if self._speaking is not None or not self._next:
             return
         spoken = self._speaking = self._next.popleft()
-        spoken.number = await self._call.control.execute(BeginReply())
+        spoken.number = await control_of(self._call).execute(BeginReply())
         waiting, spoken.waiting = spoken.waiting, []
         for samples in waiting:
             await self._write(spoken, samples)
@@ -303,10 +303,10 @@ class _Bridge:
 
     async def _write(self, spoken: _Spoken, samples: Samples) -> None:
         if len(samples):
-            await self._call.control.execute(WriteReply(spoken.number, samples, self._config.format.rate))
+            await control_of(self._call).execute(WriteReply(spoken.number, samples, self._config.format.rate))
 
     def _end(self, spoken: _Spoken) -> None:
-        self._call.control.command(EndReply(spoken.number))
+        control_of(self._call).command(EndReply(spoken.number))
 
     async def _on_whole(self, response_id: str, item_id: str) -> None:
         spoken = self._find(response_id, item_id)
@@ -335,7 +335,7 @@ class _Bridge:
             if spoken is not None:
                 self._dropped.append(spoken.response_id)
         self._next.clear()
-        await self._call.control.execute(Interrupt())
+        await control_of(self._call).execute(Interrupt())
 
     async def _follow(self, watching: Any) -> None:
         """What our side of the call says."""

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from stack.aio import Call, DataChannel
+from stack.aio import Call, DataChannel, control_of
 from stack.core.errors import StackError
 from stack.signaling.realtime_parts import typed_turn
 from stack.voice import events as ev
@@ -73,6 +73,7 @@ class RtviSession:
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self._control = control_of(call)
         self._out: asyncio.Queue[Message] = asyncio.Queue(_BACKLOG)
         self._ready = False
         self._watching = call.watch()
@@ -148,12 +149,12 @@ class RtviSession:
         if not isinstance(content, str) or not isinstance(options, dict):
             self._refuse(message_id, "a text has a content, and an object as options")
         elif options.get("run_immediately") is False:
-            self._call.inform(ev.ContextAdded("user", content))
+            self._control.inform(ev.ContextAdded("user", content))
         elif options.get("audio_response") is False:
             self._refuse(message_id, "an answer without sound is not supported here: it is spoken")
         else:
             self._call.interrupt()
-            self._call.control.hand_over(typed_turn(content))
+            self._control.hand_over(typed_turn(content))
 
     def _refuse(self, message_id: str, why: str) -> None:
         self._enqueue(_rtvi("error-response", {"error": why}, message_id))

@@ -12,7 +12,7 @@ import pytest
 
 from interop.lab import Ask
 from stack.agents import echo
-from stack.aio import HostConfig
+from stack.aio import HostConfig, control_of
 from stack.sdp import SessionDescription, TrickleFragment
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
@@ -106,7 +106,7 @@ async def test_checks_with_the_new_credentials_reach_the_same_call(server: Servi
         def restart(conversation, now):
             conversation.session.restart_ice(mine, fresh, now)
 
-        await call.control.execute(Ask(restart))
+        await control_of(call).execute(Ask(restart))
         call.speaker.write(np.tile(tone, 4), 16_000)
         heard = 0
         async for frame in call.microphone:
