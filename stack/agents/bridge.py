@@ -34,7 +34,8 @@ import numpy as np
 
 from stack.aio import Call, DataChannel, control_of
 from stack.audio import G711Decoder, G711Encoder, G711Law, Resampler, Samples, to_int16
-from stack.core.errors import LocalError, StackError
+from stack.core.errors import LocalError, ParseError, StackError
+from stack.core.values import read_json_object
 from stack.voice.commands import BeginReply, EndReply, Interrupt, WriteReply
 from stack.voice.events import ReplyFinished, ReplyInterrupted, ReplyStarted, Utterance
 from stack.voice.turns import TurnMode, TurnSettings
@@ -198,10 +199,10 @@ class _Bridge:
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
                     try:
-                        event = json.loads(message.data)
-                    except ValueError:
+                        event = read_json_object(message.data, MAX_MESSAGE)
+                    except ParseError:
                         continue
-                    if isinstance(event, dict) and isinstance(event.get("type"), str):
+                    if isinstance(event.get("type"), str):
                         await self._on_model(event)
         finally:
             self._socket = None
@@ -425,10 +426,10 @@ class _Bridge:
 
     async def _on_client(self, message: str | bytes) -> None:
         try:
-            event = json.loads(message)
-        except (ValueError, RecursionError):
-            event = None
-        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+            event = read_json_object(message, MAX_MESSAGE)
+        except ParseError:
+            event = {}
+        if not isinstance(event.get("type"), str):
             self._send_error("invalid_event", "an event is a JSON object with a type")
             return
         match event["type"]:

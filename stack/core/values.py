@@ -7,6 +7,7 @@ are for what is written once per call and read by people as well.
 
 from __future__ import annotations
 
+import json
 from abc import ABC
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
@@ -77,6 +78,23 @@ def check_json(value: object, depth: int = 0) -> None:
             raise LocalError(f"JSON has no {value}")
     elif value is not None:
         raise LocalError(f"JSON has no {type(value).__name__}")
+
+
+def read_json_object(text: str | bytes, most: int) -> dict[str, Any]:
+    """Return a JSON object that a peer has sent; raises `ParseError` for what is longer than `most`, or is none.
+
+    What `check_json` refuses is none either: it could not be handed on.
+    """
+    if len(text) > most:
+        raise ParseError(f"JSON of {len(text)} characters; at most {most} are read")
+    try:
+        value = json.loads(text)
+        check_json(value)
+    except (ValueError, RecursionError, LocalError) as error:
+        raise ParseError(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ParseError("not a JSON object")
+    return value
 
 
 def to_json(value: object) -> str:

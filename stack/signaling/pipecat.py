@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stack.aio import Call, DataChannel, control_of
-from stack.core.errors import StackError
+from stack.core.errors import ParseError, StackError
+from stack.core.values import read_json_object
 from stack.signaling.realtime_parts import typed_turn
 from stack.voice import events as ev
 
@@ -119,10 +120,8 @@ class RtviSession:
         if isinstance(text, str) and text.startswith("ping"):
             return
         try:
-            message = json.loads(text) if len(text) <= MAX_MESSAGE else None
-        except (ValueError, RecursionError):
-            message = None
-        if not isinstance(message, dict):
+            message = read_json_object(text, MAX_MESSAGE)
+        except ParseError:
             self._enqueue(_rtvi("error", {"error": "a message is a JSON object", "fatal": False}))
             return
         if message.get("type") == "signalling" or message.get("label") != LABEL:

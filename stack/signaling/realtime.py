@@ -29,7 +29,8 @@ from typing import Any
 from aiohttp import BodyPartReader, WSMsgType, web
 
 from stack.aio import Call, DataChannel, control_of
-from stack.core.errors import LocalError, StackError
+from stack.core.errors import LocalError, ParseError, StackError
+from stack.core.values import read_json_object
 from stack.signaling.realtime_parts import (
     AddContext,
     AwaitReply,
@@ -143,9 +144,9 @@ class RealtimeTransport:
             self._held.append((text, client))
             return
         message: object = None
-        if isinstance(text, str) and len(text) <= MAX_MESSAGE:
-            with contextlib.suppress(ValueError, RecursionError):
-                message = json.loads(text)
+        if isinstance(text, str):
+            with contextlib.suppress(ParseError):
+                message = read_json_object(text, MAX_MESSAGE)
         error = self._session.handle_client(message)
         if error is not None:
             self._put(client, error)
@@ -262,10 +263,7 @@ async def create_call(request: web.Request) -> web.Response:
     taken = await service.accept(request, principal, offer, merged)
     call = taken.call
     if taken.is_new and not request.app[_PASSES_EVENTS]:
-        transports = request.app[_TRANSPORTS]
-        for gone in transports.keys() - service.host.calls.keys():
-            del transports[gone]
-        transports[call.id] = RealtimeTransport(call, merged)
+        service.keep(call.id, request.app[_TRANSPORTS], call.id, RealtimeTransport(call, merged))
     return web.Response(
         status=201,
         text=taken.answer,
@@ -293,7 +291,7 @@ async def _read_multipart(request: web.Request) -> tuple[str, dict[str, Any]]:
         raise RequestRefused(400, "the body is not multipart/form-data") from error
     if "sdp" not in parts:
         raise RequestRefused(400, "the form has no part named sdp")
-    return parts["sdp"], parse_json(parts["session"]) if "session" in parts else {}
+    return parts["sdp"], parse_json(parts["session"], limit) if "session" in parts else {}
 
 
 def _merged(request: web.Request, session: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ by_name = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
 _ICE_CHARS = st.sampled_from("ABCXYZabcxyz0189+/")
 _INTEGERS = st.integers(-(2**63), 2**64 - 1)
-_FLOATS = st.floats(allow_nan=False)
+_FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 _TEXT = st.text(max_size=40)
 _JSON = st.recursive(
     st.none() | st.booleans() | _INTEGERS | _FLOATS | _TEXT,
@@ -279,7 +279,7 @@ def test_what_is_no_value_does_not_leave(command: Any) -> None:
         {"\udfff": 1},
         {"a": b"bytes"},
     ],
-    ids=repr,
+    ids=["a name", "deep", "an object", "long", "low", "nan", "surrogate", "surrogate name", "bytes"],
 )
 def test_what_is_told_is_json_from_the_start(message: dict[Any, Any]) -> None:
     with pytest.raises(LocalError, match="JSON"):
