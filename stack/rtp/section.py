@@ -10,7 +10,7 @@ from __future__ import annotations
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant
-from stack.core.serial import ExtendedSequenceNumber, SequenceNumber, Ssrc
+from stack.core.serial import SERIAL16, ExtendedSequenceNumber, SequenceNumber, Ssrc
 from stack.core.timers import TimerName, Timers
 from stack.rtp.config import RtpConfig
 from stack.rtp.events import RemoteView, RtpEvent, SourceChanged
@@ -18,7 +18,7 @@ from stack.rtp.packet import RtpPacket
 from stack.rtp.receive_stream import DROPPED_DUPLICATE, PayloadTypes, ReceiveStream
 from stack.rtp.rtcp import GenericNack
 from stack.rtp.send_stream import SendStream
-from stack.rtp.source import Arrival, RemoteSource
+from stack.rtp.source import MAX_MISORDER, Arrival, RemoteSource
 from stack.rtp.stats import InboundRtpStats, RemoteOutboundRtpStats
 
 DROPPED_DOUBTFUL = declare(
@@ -31,6 +31,8 @@ DROPPED_RETRANSMISSION_WITHOUT_SOURCE = declare(
     "rtp", "dropped_retransmission_without_source", "Retransmissions before the source's own first packet"
 )
 
+BYE_GRACE = 2.0
+"""Seconds after a BYE in which packets that it has overtaken still belong to the source (RFC 3550 §6.2.1)."""
 MAX_SOURCES = 8
 """Sources of a section whose statistics are kept; one more pushes out the one that was silent longest."""
 SOURCE_SILENCE = 1.0
@@ -71,6 +73,7 @@ class MediaSection:
         self.current: ReceiveStream | None = None
         """The source that is heard."""
         self._departed: ReceiveStream | None = None  # said goodbye: its statistics stay
+        self._departed_at: Instant = 0.0
 
     # What arrives
 
@@ -85,6 +88,8 @@ class MediaSection:
         """
         stream = self._streams.get(packet.ssrc)
         if stream is None:
+            if self._is_overtaken(packet, now):
+                return self._place_overtaken(packet, now)
             stream = self._begin_stream(packet, now)
         source, nack = stream.source, stream.nack
         expected = source.highest + 1
@@ -112,11 +117,29 @@ class MediaSection:
             self.current.handle_retransmission(packet, now)
             self.set_receive_timers(self.current)
 
-    def forget(self, ssrc: Ssrc) -> None:
+    def _is_overtaken(self, packet: RtpPacket, now: Instant) -> bool:
+        """Return True for a packet of the source that has just said goodbye, near to its last one."""
+        gone = self._departed
+        if gone is None or self.current is not None or gone.ssrc != packet.ssrc:
+            return False
+        distance = SERIAL16.distance(packet.sequence_number, gone.source.highest & 0xFFFF)
+        return now - self._departed_at < BYE_GRACE and abs(distance) <= MAX_MISORDER
+
+    def _place_overtaken(
+        self, packet: RtpPacket, now: Instant
+    ) -> tuple[ReceiveStream, ExtendedSequenceNumber] | None:
+        assert self._departed is not None
+        verdict, sequence = self._departed.source.receive(packet.sequence_number, len(packet.payload), now)
+        if verdict is not _NEW:
+            self._counters.add(DROPPED_DUPLICATE)
+            return None
+        return self._departed, sequence
+
+    def forget(self, ssrc: Ssrc, now: Instant) -> None:
         """Drop a source that said goodbye (RFC 3550 §6.6)."""
         stream = self._streams.pop(ssrc, None)
         if stream is not None and stream is self.current:
-            self.current, self._departed = None, stream
+            self.current, self._departed, self._departed_at = None, stream, now
             stream.begin_anew()
 
     def _begin_stream(self, packet: RtpPacket, now: Instant) -> ReceiveStream:

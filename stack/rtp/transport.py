@@ -198,7 +198,7 @@ class RtpTransport:
                 for ssrc in packet.ssrcs:
                     self._by_ssrc.pop(ssrc, None)
                     for section in self.sections:
-                        section.forget(ssrc)
+                        section.forget(ssrc, now)
                 self.events.append(ByeReceived(packet.ssrcs, packet.reason))
             case SourceDescription():
                 pass  # the peer's name is known from SDP

@@ -63,7 +63,8 @@ class ScheduledFrame(NamedTuple):
 class FrameSent(NamedTuple):
     """A scheduled frame has left: its number, extended sequence number, RTP timestamp, and when.
 
-    One that was not sent (DTX, hold, DTMF) has the sequence number of the packet before it, and no timestamp.
+    One that was not sent (DTX, hold, DTMF) has the sequence number of the packet before it, and no timestamp;
+    `muted` says that there was sound in it.
     """
 
     number: int
@@ -71,6 +72,7 @@ class FrameSent(NamedTuple):
     rtp_timestamp: RtpTimestamp | None
     at: Instant
     section: int = 0
+    muted: bool = False
 
 
 MediaEvent = RtpEvent | FrameSent
@@ -307,7 +309,8 @@ class PythonMediaPlane:
                 timestamp = sender.last_timestamp
         else:
             sequence = sender.extended_sequence
-        self._sent.append(FrameSent(frame.number, sequence, timestamp, now, section))
+        muted = timestamp is None and frame.payload != b""
+        self._sent.append(FrameSent(frame.number, sequence, timestamp, now, section, muted))
 
 
 __all__ = [

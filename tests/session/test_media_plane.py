@@ -133,6 +133,7 @@ def test_a_frame_that_pressed_keys_mute_names_no_packet() -> None:
     assert isinstance(during, FrameSent)
     assert before.rtp_timestamp is not None
     assert (during.number, during.rtp_timestamp) == (1, None)
+    assert (before.muted, during.muted) == (False, True)
 
 
 def test_another_path_is_used_at_once(ready: PythonMediaPlane) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from interop.network_model import Jitter, NetworkModel
 from stack.sctp import ChannelId, ChannelOpened, MessageReceived
-from stack.session import Connected, Ended
+from stack.session import Connected, Ended, EndReason
 from stack.voice.audio_line import MAX_UNPLAYED
 from stack.voice.client_channel import MAX_EARLY
 from stack.voice.commands import (
@@ -32,6 +32,7 @@ from stack.voice.commands import (
     PushToTalk,
     ReportPauses,
     ReportPieces,
+    SendDigits,
     SendMessage,
     Tell,
     Write,
@@ -138,6 +139,32 @@ def test_a_reply_that_begins_after_a_word_in_between_is_said_once() -> None:
     assert len(talk.heard_by_client()) / talk.left.seen(AudioReceived)[0].frame.sample_rate == pytest.approx(
         1.5, abs=0.1
     )
+
+
+@pytest.mark.parametrize("reason", [EndReason.HUNG_UP, EndReason.PEER_CLOSED])
+def test_what_is_being_said_when_the_call_ends_is_handed_up_before_the_end(reason: EndReason) -> None:
+    talk = Talk()
+    talk.say(room(noise(0.5), voice(2.0)))
+    talk.run(1.5)
+    assert not talk.right.seen(Utterance)
+    (talk.right if reason is EndReason.HUNG_UP else talk.left).handle(HangUp())
+    assert talk.run(2, lambda: bool(talk.right.seen(Ended)))
+    (utterance,) = talk.right.seen(Utterance)
+    assert talk.right.seen(Ended)[0].reason is reason
+    assert talk.right.events.index(utterance) < talk.right.events.index(talk.right.seen(Ended)[0])
+    assert utterance.duration == pytest.approx(1.3, abs=0.15)  # with 300 ms of prefix
+    assert not talk.right.seen(ReplyWanted)
+
+
+def test_sound_that_pressed_keys_mute_was_not_heard() -> None:
+    talk = Talk()
+    talk.reply(voice(3.0, 300))
+    talk.run(1.0)
+    talk.right.handle(SendDigits("1111111"))  # 100 ms each, with sound in the gaps
+    talk.run(0.09)
+    talk.right.handle(Interrupt())
+    (interrupted,) = talk.right.seen(ReplyInterrupted)
+    assert interrupted.heard_ms <= 1010
 
 
 def test_a_short_pause_does_not_end_a_turn() -> None:
