@@ -266,7 +266,11 @@ class Call:
         return recording
 
     def hang_up(self) -> None:
-        """End the call at once: BYE and close_notify to the peer. `speaker.drained` waits for what is said."""
+        """End the call at once: BYE and close_notify to the peer.
+
+        `speaker.drained` waits for what is said. Messages that are not acknowledged yet may be lost, as with
+        `RTCPeerConnection.close()`: no RFC has DTLS wait for SCTP, so a last word wants an answer.
+        """
         self._control.command(cmd.HangUp())
 
     async def wait_connected(self) -> Connected:
