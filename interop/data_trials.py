@@ -15,6 +15,7 @@ from typing import Any
 
 from interop.lab import Ask, Line, Sample, content, receipt
 from stack import DataChannel
+from stack.aio import control_of
 from stack.aio.channel import HIGH_WATER
 from stack.sctp import ChannelClosedError, MessageTooBigError
 
@@ -214,7 +215,7 @@ def _samples(largest: int, smallest: int) -> list[Sample]:
 async def too_big(line: Line) -> None:
     """A message longer than what the far end announced is refused here, and the channel lives on."""
     channel = await line.call.channels.wait_for("bootstrap")
-    limit = await line.call.control.execute(
+    limit = await control_of(line.call).execute(
         Ask(lambda c, now: c.session.parameters.negotiation.data.remote_max_message_size)
     )
     assert 0 < limit < 1 << 24
@@ -348,7 +349,7 @@ async def transfer(line: Line, size: int, chunk: int = 16_384, *, patience: floa
             if start % (64 * chunk) == 0:
                 most = max(
                     most,
-                    await line.call.control.execute(
+                    await control_of(line.call).execute(
                         Ask(lambda c, _: c.session.channels.buffered_amount(channel.id))
                     ),
                 )

@@ -32,9 +32,10 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from stack.aio import Call, DataChannel
+from stack.aio import Call, DataChannel, control_of
 from stack.audio import G711Decoder, G711Encoder, G711Law, Resampler, Samples, to_int16
-from stack.core.errors import LocalError, StackError
+from stack.core.errors import LocalError, ParseError, StackError
+from stack.core.values import read_json_object
 from stack.voice.commands import BeginReply, EndReply, Interrupt, WriteReply
 from stack.voice.events import ReplyFinished, ReplyInterrupted, ReplyStarted, Utterance
 from stack.voice.turns import TurnMode, TurnSettings
@@ -198,10 +199,10 @@ class _Bridge:
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
                     try:
-                        event = json.loads(message.data)
-                    except ValueError:
+                        event = read_json_object(message.data, MAX_MESSAGE)
+                    except ParseError:
                         continue
-                    if isinstance(event, dict) and isinstance(event.get("type"), str):
+                    if isinstance(event.get("type"), str):
                         await self._on_model(event)
         finally:
             self._socket = None
@@ -294,7 +295,7 @@ class _Bridge:
         if self._speaking is not None or not self._next:
             return
         spoken = self._speaking = self._next.popleft()
-        spoken.number = await self._call.control.execute(BeginReply())
+        spoken.number = await control_of(self._call).execute(BeginReply())
         waiting, spoken.waiting = spoken.waiting, []
         for samples in waiting:
             await self._write(spoken, samples)
@@ -303,10 +304,10 @@ class _Bridge:
 
     async def _write(self, spoken: _Spoken, samples: Samples) -> None:
         if len(samples):
-            await self._call.control.execute(WriteReply(spoken.number, samples, self._config.format.rate))
+            await control_of(self._call).execute(WriteReply(spoken.number, samples, self._config.format.rate))
 
     def _end(self, spoken: _Spoken) -> None:
-        self._call.control.command(EndReply(spoken.number))
+        control_of(self._call).command(EndReply(spoken.number))
 
     async def _on_whole(self, response_id: str, item_id: str) -> None:
         spoken = self._find(response_id, item_id)
@@ -335,7 +336,7 @@ class _Bridge:
             if spoken is not None:
                 self._dropped.append(spoken.response_id)
         self._next.clear()
-        await self._call.control.execute(Interrupt())
+        await control_of(self._call).execute(Interrupt())
 
     async def _follow(self, watching: Any) -> None:
         """What our side of the call says."""
@@ -425,10 +426,10 @@ class _Bridge:
 
     async def _on_client(self, message: str | bytes) -> None:
         try:
-            event = json.loads(message)
-        except (ValueError, RecursionError):
-            event = None
-        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+            event = read_json_object(message, MAX_MESSAGE)
+        except ParseError:
+            event = {}
+        if not isinstance(event.get("type"), str):
             self._send_error("invalid_event", "an event is a JSON object with a type")
             return
         match event["type"]:

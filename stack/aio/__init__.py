@@ -1,6 +1,6 @@
 """The edge: sockets, the event loops, and the `Call` that a program holds."""
 
-from stack.aio.call import Call
+from stack.aio.call import Call, control_of
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.context import CallContext, Tool
 from stack.aio.control import CallControl, CallEnded, CallLink
@@ -40,4 +40,5 @@ __all__ = [
     "Tool",
     "Transcriber",
     "as_program",
+    "control_of",
 ]

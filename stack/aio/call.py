@@ -1,8 +1,8 @@
 """What a program holds: the async face of a `Conversation` that lives on the media side.
 
-Everything here belongs to the program's event loop. Commands go to the media side as values, through the call's
-`control` (`control.py`); events come back in batches through `Call.deliver`; neither side ever waits for the
-other.
+Everything here belongs to the program's event loop. Commands go to the media side as values, and events come back
+in batches; neither side ever waits for the other. A `Call` shows what is for programs; what a host, a dialect or a
+bridge does with a call goes through its `CallControl` (`control.py`), which `control_of` gives.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from stack.aio.channel import Channels, DataChannel
 from stack.aio.context import CallContext, Tool
-from stack.aio.control import EVENT_BACKLOG, CallControl, CallEnded, CallLink
+from stack.aio.control import CallControl, CallEnded, CallLink
 from stack.aio.endpointing import Endpointing, News
 from stack.aio.inbox import Inbox
 from stack.aio.recording import Recording, StartRecording, StopRecording, find_recording
@@ -24,6 +25,7 @@ from stack.aio.speaker import Speaker
 from stack.aio.transcription import Transcriber, Transcription, Work
 from stack.audio import AudioFrame
 from stack.audio.wav import FilePath
+from stack.core.counters import declare
 from stack.core.errors import LocalError
 from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
 from stack.session import Connected, Ended
@@ -31,12 +33,10 @@ from stack.voice import commands as cmd
 from stack.voice.endpointing import Endpointer
 from stack.voice.events import (
     AudioReceived,
-    ClientEvent,
     ConversationEvent,
     ReplyFinished,
     ReplyHeard,
     ReplyInterrupted,
-    SessionUpdated,
     SpeakerDrained,
     TurnPaused,
     UserTranscript,
@@ -49,6 +49,10 @@ from stack.voice.turns import TurnSettings
 
 MICROPHONE_BACKLOG = 1500
 """Frames (30 s) that wait for a program which does not read; after that the oldest is dropped and counted."""
+
+DROPPED_SOUND_UNREAD = declare(
+    "host", "dropped_sound_unread", "Frames of sound that a program had not read when too many waited"
+)
 
 
 class Call:
@@ -67,18 +71,13 @@ class Call:
     ) -> None:
         self.id = call_id
         self.context = context
-        self.control = CallControl(link, clock)
-        """For hosts, dialects and bridges; a program does without it."""
-        self.microphone: Inbox[AudioFrame] = Inbox(MICROPHONE_BACKLOG)
-        self.events: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
-        self.speaker = Speaker(self.control)
-        self.channels = Channels(self.control)
-        self.session: Mapping[str, Any] = context.session
-        """What the client has set for this call, as it came with the offer and was updated since.
-
-        In the dialect's words, e.g. `instructions` and `audio.output.voice` of OpenAI's; `SessionUpdated` in
-        `events` says when it is another.
-        """
+        self._control = CallControl(link, clock, context.session, self._deliver)
+        self.microphone: Inbox[AudioFrame] = Inbox(
+            MICROPHONE_BACKLOG, self._control.counters, DROPPED_SOUND_UNREAD
+        )
+        self.events: Inbox[ConversationEvent] = self._control.events
+        self.speaker = Speaker(self._control)
+        self.channels = Channels(self._control)
         self._transcription: Transcription | None = None
         self._endpointing: Endpointing | None = None
         self.connected: Connected | None = None
@@ -95,17 +94,26 @@ class Call:
     @property
     def end(self) -> Ended | None:
         """How the call ended; None as long as it lasts."""
-        return self.control.end
+        return self._control.end
 
     @property
     def ended(self) -> bool:
         """True once the call is over."""
-        return self.control.end is not None
+        return self._control.end is not None
+
+    @property
+    def session(self) -> Mapping[str, Any]:
+        """What the client has set for this call, as it came with the offer and was updated since.
+
+        In the dialect's words, e.g. `instructions` and `audio.output.voice` of OpenAI's; `SessionUpdated` in
+        `events` says when it is another.
+        """
+        return self._control.session
 
     @property
     def tools(self) -> tuple[Tool, ...]:
         """The functions that the client offers; see `call_tool`."""
-        return self.control.tools
+        return self._control.tools
 
     async def open_channel(
         self,
@@ -129,15 +137,15 @@ class Call:
 
     def watch(self) -> Inbox[ConversationEvent]:
         """Return another stream of what `events` says, for a part of the program that goes its own way."""
-        return self.control.watch()
+        return self._control.watch()
 
     def unwatch(self, inbox: Inbox[ConversationEvent]) -> None:
         """End a stream that `watch` gave."""
-        self.control.unwatch(inbox)
+        self._control.unwatch(inbox)
 
     def listen(self) -> None:
         """Have speech and turns reported in `events`; `utterances` and `reply` ask for it by themselves."""
-        self.control.command(cmd.Listen())
+        self._control.command(cmd.Listen())
 
     def utterances(self, transcriber: Transcriber | None = None) -> AsyncIterator[Utterance]:
         """Iterate over the person's turns, each whole, until the end of the call. One task at a time.
@@ -146,20 +154,15 @@ class Call:
         turn is over, and in `semantic` mode its words help to tell whether it is. What it raises is raised here.
         """
         self.listen()
-        self.control.asks_for_turns = True
+        self._control.asks_for_turns = True
         if transcriber is None:
-            return aiter(self.control.utterances)
-        self._transcription = Transcription(transcriber, self.note_transcript)
-        self.control.command(cmd.ReportPieces())
-        return self._transcription.utterances(self.control.utterances)
+            return aiter(self._control.utterances)
+        self._transcription = Transcription(transcriber, self._note_transcript)
+        self._control.command(cmd.ReportPieces())
+        return self._transcription.utterances(self._control.utterances)
 
-    def note_transcript(self, text: str, completeness: float | None = None) -> None:
-        """What the person has said in this turn so far, if the program knows better than the call.
-
-        `completeness` is 0 for words that are cut in the middle and 1 if nothing can follow; None: judge by the
-        words. In `semantic` mode it moves the end of the turn.
-        """
-        self.control.command(cmd.NoteTranscript(text, completeness))
+    def _note_transcript(self, text: str, completeness: float | None) -> None:
+        self._control.command(cmd.NoteTranscript(text, completeness))
 
     def use_endpointer(self, endpointer: Endpointer | None) -> None:
         """Let `endpointer` judge from now on when a turn is over (`semantic` mode only); None: the rules again.
@@ -174,45 +177,45 @@ class Call:
             self._endpointing = Endpointing(
                 endpointer, self._note_end_of_turn, lambda: self.use_endpointer(None), self.id
             )
-        self.control.command(cmd.ReportPauses(endpointer is not None))
+        self._control.command(cmd.ReportPauses(endpointer is not None))
 
     def _note_end_of_turn(self, number: int, wait: float) -> None:
-        self.control.command(cmd.NoteEndOfTurn(number, wait))
+        self._control.command(cmd.NoteEndOfTurn(number, wait))
 
     def reply(self) -> Reply:
         """Return a reply to be spoken: `async with call.reply() as voice: await voice.write(pcm, rate)`."""
-        return Reply(self.control, self.speaker)
+        return Reply(self._control, self.speaker)
 
     def interrupt(self) -> None:
         """Fall silent at once: drop the reply that is being spoken, if any."""
-        self.control.command(cmd.Interrupt())
+        self._control.command(cmd.Interrupt())
 
     def configure_turns(self, settings: TurnSettings) -> None:
         """Change the rules of turn-taking from now on."""
-        self.control.command(cmd.ConfigureTurns(settings))
+        self._control.command(cmd.ConfigureTurns(settings))
 
     async def turn_settings(self) -> TurnSettings:
         """Return the rules of turn-taking in force."""
-        return await self.control.execute(cmd.GetTurnSettings())
+        return await self._control.execute(cmd.GetTurnSettings())
 
     def push_to_talk(self, pressed: bool) -> None:
         """The key went down or up (`manual` mode)."""
-        self.control.command(cmd.PushToTalk(pressed))
+        self._control.command(cmd.PushToTalk(pressed))
 
     def commit_utterance(self) -> None:
         """The person's turn is over, whatever the detectors think."""
-        self.control.command(cmd.CommitUtterance())
+        self._control.command(cmd.CommitUtterance())
 
     def tell(self, message: dict[str, Any]) -> None:
         """Send a JSON message to the client on its `events` channel; it is dropped if the client has none.
 
         The page shows `{"type": "transcript", "role": "user" | "agent", "text": …, "reply": …, "start_ms": …}`.
         """
-        self.control.command(cmd.Tell(message))
+        self._control.command(cmd.Tell(message))
 
     def transcribed(self, text: str, *, final: bool = True) -> None:
         """Tell the client what the person said in the latest turn: pieces, then the whole as `final`."""
-        self.control.publish(UserTranscript(text, final))
+        self._control.publish(UserTranscript(text, final))
 
     async def call_tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
         """Have a function of the client called and return its output.
@@ -223,22 +226,14 @@ class Call:
             raise CallEnded("the call is over")
         if name not in {tool.name for tool in self.tools}:
             raise LocalError(f"the client offers no function {name!r}")
-        return await self.control.call_tool(name, json.dumps(arguments or {}))
-
-    def inform(self, event: ClientEvent) -> None:
-        """Take what the client has set or put into the conversation: it stands in `events`."""
-        if isinstance(event, SessionUpdated):
-            self.session = event.session
-        if not self.ended:
-            self.events.put(event)
-            self.control.publish(event)
+        return await self._control.call_tool(name, json.dumps(arguments or {}))
 
     async def send_digits(self, digits: str) -> None:
         """Press keys (0–9 * # A–D), as on a telephone; what is being said gives way to them.
 
         Raises `LocalError` for other characters and if the peer takes no telephone events.
         """
-        await self.control.execute(cmd.SendDigits(digits))
+        await self._control.execute(cmd.SendDigits(digits))
 
     async def start_recording(self, path: FilePath, *, sample_rate: int = 16_000) -> Recording:
         """Record from now on, at 16 or 24 kHz, until `stop_recording` or the end of the call.
@@ -253,12 +248,12 @@ class Call:
             raise LocalError(f"the call is being recorded to {self.recording.path} already")
         self._recordings += 1
         name = f"{self.id}/{self._recordings}"
-        await self.control.execute(StartRecording(name, os.fspath(path), self.id, sample_rate))
+        await self._control.execute(StartRecording(name, os.fspath(path), self.id, sample_rate))
         self.recording = recording = find_recording(name)
         try:
             await recording.wait_opened()
         except LocalError:
-            self.control.command(StopRecording(name))
+            self._control.command(StopRecording(name))
             raise
         return recording
 
@@ -266,13 +261,17 @@ class Call:
         """End the recording that runs, wait until it is written, and return it; None if there was none."""
         recording = self.recording
         if recording is not None:
-            self.control.command(StopRecording(recording.name))
+            self._control.command(StopRecording(recording.name))
             await recording.wait_finished()
         return recording
 
     def hang_up(self) -> None:
-        """End the call at once: BYE and close_notify to the peer. `speaker.drained` waits for what is said."""
-        self.control.command(cmd.HangUp())
+        """End the call at once: BYE and close_notify to the peer.
+
+        `speaker.drained` waits for what is said. Messages that are not acknowledged yet may be lost, as with
+        `RTCPeerConnection.close()`: no RFC has DTLS wait for SCTP, so a last word wants an answer.
+        """
+        self._control.command(cmd.HangUp())
 
     async def wait_connected(self) -> Connected:
         """Wait for the connection and return what was agreed on; raises `CallEnded` if there will be none."""
@@ -292,10 +291,11 @@ class Call:
 
     async def stats(self) -> CallStatistics:
         """Return a snapshot of the call's statistics; `as_webrtc` gives it as browsers do."""
-        return await self.control.execute(cmd.GetStatistics())
+        known = await self._control.execute(cmd.GetStatistics())
+        return replace(known, counters={**known.counters, **self._control.counters.snapshot()})
 
-    def deliver(self, event: ConversationEvent) -> None:
-        """Take an event from the media thread; runs on the program's loop."""
+    def _deliver(self, event: ConversationEvent) -> None:
+        """Take an event of the conversation; runs on the program's loop."""
         if isinstance(event, AudioReceived):
             self.microphone.put(event.frame)
             return
@@ -326,12 +326,12 @@ class Call:
             self.speaker.note_drained(event.writes)
             return
         elif isinstance(event, Utterance):
-            if not self.control.turns_managed:
-                self.control.hand_over(event)
+            if not self._control.turns_managed:
+                self._control.hand_over(event)
         elif isinstance(event, ReplyFinished | ReplyInterrupted | ReplyHeard):
-            self.control.note_reply(event)
+            self._control.note_reply(event)
         self.events.put(event)
-        self.control.publish(event)
+        self._control.publish(event)
         if isinstance(event, Ended):
             self._finish(event)
 
@@ -344,6 +344,11 @@ class Call:
             self._endpointing.close()
         self.microphone.close()
         self.events.close()
-        self.control.finish(end)
+        self._control.finish(end)
         self._is_connected.set()
         self._has_ended.set()
+
+
+def control_of(call: Call) -> CallControl:
+    """Return what hosts, dialects and bridges need of a call; a program does without it."""
+    return call._control

@@ -1,28 +1,31 @@
 """What hosts, dialects and bridges need of a call, and programs do not: its commands, its replies, who hands over
 turns.
 
-A `Call` is the face for programs; its `control` is this. Commands are values (`stack.voice.commands`); the link
-carries them to the conversation, wherever that runs, and brings back what comes of them.
+A `Call` is the face for programs; `control_of(call)` is this. Commands are values (`stack.voice.commands`); the
+link carries them to the conversation, wherever that runs, and brings back what comes of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from stack.aio.context import Tool
 from stack.aio.inbox import Inbox
+from stack.core.counters import Counters, declare
 from stack.core.errors import StackError
 from stack.session import Ended
 from stack.voice.conversation import Command
 from stack.voice.events import (
+    ClientEvent,
     ConversationEvent,
     ProgramEvent,
     ReplyFinished,
     ReplyHeard,
     ReplyInterrupted,
+    SessionUpdated,
     ToolRequested,
     Utterance,
 )
@@ -33,6 +36,14 @@ EVENT_BACKLOG = 10_000
 """Events that wait for a program which does not read them; after that the oldest is dropped and counted."""
 UTTERANCE_BACKLOG = 100
 """Turns that wait for a program which does not read them; after that the oldest is dropped and counted."""
+
+
+DROPPED_EVENT_UNREAD = declare(
+    "host", "dropped_event_unread", "Events that a program had not read when too many waited"
+)
+DROPPED_UTTERANCE_UNREAD = declare(
+    "host", "dropped_utterance_unread", "Turns that a program had not read when too many waited"
+)
 
 
 class CallEnded(StackError):
@@ -68,10 +79,24 @@ class PendingReply(Protocol):
 class CallControl:
     """Everything here belongs to the program's event loop."""
 
-    def __init__(self, link: CallLink, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        link: CallLink,
+        clock: Callable[[], float],
+        session: Mapping[str, Any],
+        deliver: Callable[[ConversationEvent], None],
+    ) -> None:
         self.clock = clock
+        self.deliver = deliver
+        """Hand the call an event of its conversation."""
+        self.session = session
+        """What the client has set for this call, in the dialect's words."""
         self.end: Ended | None = None
-        self.utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG)
+        self.counters = Counters()
+        """What was counted on the program's side of the call."""
+        self.events: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG, self.counters, DROPPED_EVENT_UNREAD)
+        """What the program is told."""
+        self.utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG, self.counters, DROPPED_UTTERANCE_UNREAD)
         self.tools: tuple[Tool, ...] = ()
         """The functions that the client offers."""
         self.asks_for_turns = False
@@ -108,7 +133,7 @@ class CallControl:
 
     def watch(self) -> Inbox[ConversationEvent]:
         """Return another stream of what the call's `events` say, until the call ends or `unwatch`."""
-        inbox: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
+        inbox: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG, self.counters, DROPPED_EVENT_UNREAD)
         if self.ended:
             inbox.close()
         else:
@@ -125,6 +150,14 @@ class CallControl:
         """Put an event into every stream that `watch` gave."""
         for watcher in self._watchers:
             watcher.put(event)
+
+    def inform(self, event: ClientEvent) -> None:
+        """Tell the program, and those that watch, what the client has set or put into the conversation."""
+        if isinstance(event, SessionUpdated):
+            self.session = event.session
+        if not self.ended:
+            self.events.put(event)
+            self.publish(event)
 
     # -- turns and functions ---------------------------------------------------------------------------------
 

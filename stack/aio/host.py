@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from stack.aio.call import Call
+from stack.aio.call import Call, control_of
 from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
 from stack.aio.hosted import HostedCall, MediaSide
@@ -238,11 +238,11 @@ class Host:
 
     async def add_remote_candidates(self, call: Call, candidates: Sequence[str]) -> None:
         """Hand over candidates that the peer trickled; those that are malformed are counted."""
-        call.control.command(AddRemoteCandidates(tuple(candidates)))
+        control_of(call).command(AddRemoteCandidates(tuple(candidates)))
 
     async def _execute(self, call: Call, command: Command[ResultT]) -> ResultT:
         try:
-            return await call.control.execute(command)
+            return await control_of(call).execute(command)
         except CallEnded as error:
             raise LocalError("the call is over") from error
 
@@ -275,6 +275,8 @@ class Host:
         total = await self._media.thread.run(add_up)
         total.merge(self._media.counters)
         total.merge(self.counters)
+        for hosted in (self._media.calls | self._media.closing).values():
+            total.merge(hosted.control.counters)
         return total.snapshot()
 
     async def frame_lateness(self) -> Lateness:
@@ -366,6 +368,7 @@ class Host:
                 self._lateness.merge(conversation.lateness)
 
         await hosted.close(account)
+        self.counters.merge(hosted.control.counters)
 
 
 def _suited(config: HostConfig, turns: TurnSettings | None) -> HostConfig:

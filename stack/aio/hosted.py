@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-from stack.aio.call import Call
+from stack.aio.call import Call, control_of
 from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
 from stack.aio.driver import DatagramEndpoint, Driver, MediaThread
@@ -111,7 +111,7 @@ class MediaSide:
             if hosted is None:
                 continue
             try:
-                hosted.call.deliver(event)
+                hosted.control.deliver(event)
             except Exception as error:  # the events of other calls are behind it
                 self._faults.note(FAULT_DELIVER, error, time.monotonic())
         for fault in self._faults.drain():
@@ -131,6 +131,7 @@ class HostedCall:
     ) -> None:
         self.id = new_call_id()
         self.call = Call(self.id, context or CallContext(), self, time.monotonic)
+        self.control = control_of(self.call)
         self.conversation: Conversation | None = None
         """Belongs to the media side; None before `open` and after `close`."""
         self._media = media

@@ -7,20 +7,25 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
 
+from stack.core.counters import CounterName, Counters
 from stack.core.errors import LocalError
 
 ItemT = TypeVar("ItemT")
 
 
 class Inbox(Generic[ItemT]):
-    """A bounded queue that one task at a time iterates over; closing it ends the iteration after what waits."""
+    """A bounded queue that one task at a time iterates over; closing it ends the iteration after what waits.
 
-    def __init__(self, limit: int) -> None:
+    What has to go because `limit` items wait is counted in `counters` as `dropped`.
+    """
+
+    def __init__(self, limit: int, counters: Counters, dropped: CounterName) -> None:
         self._items: deque[ItemT] = deque()
         self._limit = limit
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
-        self.dropped = 0
+        self._counters = counters
+        self._dropped = dropped
 
     def __len__(self) -> int:
         return len(self._items)
@@ -29,7 +34,7 @@ class Inbox(Generic[ItemT]):
         """Append an item; the oldest goes when there are too many."""
         if len(self._items) >= self._limit:
             self._items.popleft()
-            self.dropped += 1
+            self._counters.add(self._dropped)
         self._items.append(item)
         self._wake()
 

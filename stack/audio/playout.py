@@ -5,7 +5,7 @@ only stores; sound is converted and resampled one frame ahead of its departure; 
 once and says how much that was. Frames are due on a grid that starts with the first frame of a talkspurt and is
 computed, never accumulated, so the pace does not drift however late the ticks are.
 
-    write ──> chunks as written ──> one frame at the codec's rate ──> next_frame(now) ──> encoder
+    write ──> chunks as written ──> one frame at the codec's rate ──> take(now) ──> encoder
 
 - A program that writes late by less than `CATCH_UP` frames is caught up with: the frames that are due leave
   together and the RTP timestamps stay contiguous. So is a tick that comes late by less than `MAX_BURST` frames
@@ -51,8 +51,8 @@ HOLD = 0.020
 """Seconds that a partial frame waits for the rest of it to be written."""
 MAX_QUEUED = 3600.0
 """Seconds of sound that may wait; a program that writes more has lost its head."""
-_HEARD_FRAMES = 100
-"""Departures that are remembered for `heard`."""
+_MAX_REWOUND = 100
+"""Departures that are remembered for `rewind`."""
 
 
 class PlayoutFrame(NamedTuple):
@@ -93,7 +93,6 @@ class Lateness:
 
 
 class _Departure(NamedTuple):
-    due: Instant
     position: int
     samples: Samples
     """What the program wrote, without padding."""
@@ -103,9 +102,8 @@ class PlayoutQueue:
     """The queue and pacer of one outgoing stream.
 
     `lead` whole frames are handed out before they are due, so that a media plane can send them by itself;
-    `idle_silence` keeps sending frames of silence when there is nothing to say. `lead_in` frames of silence leave
-    together with the first frame of a talkspurt that follows a gap. `frame` is how many seconds a packet holds;
-    the limits above stay what they are in time.
+    `lead_in` frames of silence leave together with the first frame of a talkspurt that follows a gap. `frame` is
+    how many seconds a packet holds; the limits above stay what they are in time.
     """
 
     def __init__(
@@ -116,7 +114,6 @@ class PlayoutQueue:
         *,
         lead: int = 0,
         lead_in: int = 0,
-        idle_silence: bool = False,
         frame: float = FRAME,
     ) -> None:
         self.sample_rate = sample_rate
@@ -126,8 +123,6 @@ class PlayoutQueue:
         self._next_lead_in = lead_in
         self._leading = 0  # frames of it that are still to leave
         self.counters = Counters()
-        self.lateness = Lateness()
-        self._idle_silence = idle_silence
         self._frame = frame
         self._frame_samples = round(sample_rate * frame)
         self._frame_ticks = round(clock_rate * frame)
@@ -144,7 +139,7 @@ class PlayoutQueue:
         self._slot = 0  # of the next frame
         self._due: Instant = 0.0  # of the next frame, on the grid
         self._position = 0
-        self._departures: deque[_Departure] = deque(maxlen=_HEARD_FRAMES)
+        self._departures: deque[_Departure] = deque(maxlen=_MAX_REWOUND)
 
     # What the program does
 
@@ -193,17 +188,6 @@ class PlayoutQueue:
         """Samples of what the program wrote that have left, per channel."""
         return self._position
 
-    def heard(self, at: Instant) -> int:
-        """Samples of what the program wrote whose time to be played had come at the instant `at`.
-
-        Called with `now` less the delay to the listener, it says what was heard. Remembers two seconds.
-        """
-        for departure in reversed(self._departures):
-            if departure.due <= at:
-                played = int((at - departure.due) * self.sample_rate + 0.5)
-                return departure.position + min(played, len(departure.samples))
-        return self._departures[0].position if self._departures else 0
-
     def rewind(self, position: int) -> int:
         """Take back what left from `position` on, to be sent once more; return how many samples that are.
 
@@ -246,16 +230,7 @@ class PlayoutQueue:
             return first
         if len(self._ready):
             return max(first if self._origin is None else self._due, self._written_at + HOLD)
-        return first if self._idle_silence and self._origin is not None else None
-
-    def next_frame(self, now: Instant) -> PlayoutFrame | None:
-        """Return the frame that leaves now, or None. Call it until it returns None."""
-        at = self.poll_timeout()
-        if at is None or now < at:
-            return None
-        # What was written late is not our lateness: it could not be sent before it was there.
-        self.lateness.add(max(0.0, now - max(at, self._ready_at)))
-        return self.take(now)
+        return None
 
     def take(self, now: Instant) -> PlayoutFrame:
         """Return the next frame; only when `poll_timeout` has said that there is one now."""
@@ -297,7 +272,7 @@ class PlayoutQueue:
             self.counters.add(SAMPLES_PADDED, size - real)
         position = self._position
         self._position += real
-        self._departures.append(_Departure(due, position, samples[:real]))
+        self._departures.append(_Departure(position, samples[:real]))
         self.counters.add(FRAMES_SENT)
         self._prepare()
         return PlayoutFrame(samples, timestamp, marker, position, max(due, self._ready_at))

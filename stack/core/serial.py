@@ -1,12 +1,13 @@
 """Numbers that wrap: RTP sequence numbers and timestamps, SCTP TSNs (RFC 1982, RFC 3550 §A.1, RFC 9260 §1.6).
 
 The only place where a wrapped number is compared, advanced or unwrapped. Each kind is a type of its own, so
-that mypy refuses a TSN where a sequence number is wanted.
+that mypy refuses a TSN where a sequence number is wanted. The names with `Extended` are the same numbers without
+their wraps: they only say what a plain `int` counts, because arithmetic on them is ordinary.
 """
 
 from __future__ import annotations
 
-from typing import NewType, TypeVar
+from typing import NewType, TypeAlias, TypeVar
 
 SequenceNumber = NewType("SequenceNumber", int)
 """An RTP sequence number, 16 bits."""
@@ -22,6 +23,14 @@ StreamSequenceNumber = NewType("StreamSequenceNumber", int)
 """An SCTP stream sequence number, 16 bits."""
 MessageIdentifier = NewType("MessageIdentifier", int)
 """An SCTP message identifier (I-DATA, RFC 8260), 32 bits."""
+ReconfigSequenceNumber = NewType("ReconfigSequenceNumber", int)
+"""The sequence number of an SCTP re-configuration request (RFC 6525 §4.1), 32 bits."""
+ExtendedSequenceNumber: TypeAlias = int
+"""An RTP sequence number that does not wrap (RFC 3550 §A.1)."""
+ExtendedTimestamp: TypeAlias = int
+"""An RTP timestamp that does not wrap."""
+ExtendedTsn: TypeAlias = int
+"""A TSN that does not wrap."""
 NumberT = TypeVar("NumberT", bound=int)
 
 

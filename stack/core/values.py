@@ -7,7 +7,9 @@ are for what is written once per call and read by people as well.
 
 from __future__ import annotations
 
+import json
 from abc import ABC
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import msgspec
@@ -43,6 +45,56 @@ class Value(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     def __repr__(self) -> str:
         shown = (name for name in self.__struct_fields__ if name not in self.unshown)
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+
+
+MAX_JSON_DEPTH = 64
+"""Lists and objects inside one another in a value that `check_json` lets pass."""
+
+
+def check_json(value: object, depth: int = 0) -> None:
+    """Raise `LocalError` for what is not the same after it was written as JSON, or as MessagePack, and read.
+
+    So the names in an object are text, numbers have 64 bits and are finite, and text is Unicode.
+    """
+    if depth > MAX_JSON_DEPTH:
+        raise LocalError(f"JSON of more than {MAX_JSON_DEPTH} levels")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise LocalError(f"in JSON a name is text, not {type(name).__name__}")
+            check_json(name)
+            check_json(item, depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_json(item, depth + 1)
+    elif isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise LocalError("JSON holds no half of a surrogate pair")
+    elif isinstance(value, int):  # a bool, too
+        if not -(1 << 63) <= value < 1 << 64:
+            raise LocalError(f"a number of more than 64 bits in JSON: {value:.3e}")
+    elif isinstance(value, float):
+        if not isfinite(value):
+            raise LocalError(f"JSON has no {value}")
+    elif value is not None:
+        raise LocalError(f"JSON has no {type(value).__name__}")
+
+
+def read_json_object(text: str | bytes, most: int) -> dict[str, Any]:
+    """Return a JSON object that a peer has sent; raises `ParseError` for what is longer than `most`, or is none.
+
+    What `check_json` refuses is none either: it could not be handed on.
+    """
+    if len(text) > most:
+        raise ParseError(f"JSON of {len(text)} characters; at most {most} are read")
+    try:
+        value = json.loads(text)
+        check_json(value)
+    except (ValueError, RecursionError, LocalError) as error:
+        raise ParseError(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ParseError("not a JSON object")
+    return value
 
 
 def to_json(value: object) -> str:

@@ -267,7 +267,7 @@ class IceAgent:
         if self._remote is not None:
             self._schedule_nomination(now)
             self._send_paced_check(self._remote, now)
-        deadline = self._client.deadline
+        deadline = self._client.poll_timeout()
         if deadline is None:
             self._timers.clear(IceTimer.RETRANSMISSION)
         else:

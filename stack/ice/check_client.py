@@ -121,10 +121,9 @@ class CheckClient:
         )
         return Transmit(data, pair.path)
 
-    @property
-    def deadline(self) -> Instant | None:
+    def poll_timeout(self) -> Instant | None:
         """When `handle_timeout` wants to be called."""
-        return earliest(*(check.transaction.deadline for check in self._sent.values()))
+        return earliest(*(check.transaction.poll_timeout() for check in self._sent.values()))
 
     def handle_timeout(self, now: Instant) -> tuple[list[Transmit], list[SentCheck]]:
         """Return what is to be retransmitted, and the checks that have timed out."""

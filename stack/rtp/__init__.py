@@ -6,6 +6,8 @@ from stack.rtp.events import (
     DtmfEnded,
     DtmfReceived,
     PacketReceived,
+    RemoteView,
+    ReportReceived,
     RtcpReceived,
     RtpEvent,
     SourceChanged,
@@ -31,7 +33,6 @@ from stack.rtp.jitter import (
 from stack.rtp.jitter_clock import ClockBuffer, DelayHistogram
 from stack.rtp.packet import RtpPacket
 from stack.rtp.reorder import ReorderBuffer
-from stack.rtp.reporter import RemoteView
 from stack.rtp.section import MediaSection
 from stack.rtp.stats import (
     InboundRtpStats,
@@ -68,6 +69,7 @@ __all__ = [
     "RemoteOutboundRtpStats",
     "RemoteView",
     "ReorderBuffer",
+    "ReportReceived",
     "RtcpReceived",
     "RtpCodec",
     "RtpConfig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from stack.core.serial import Ssrc
 from stack.rtp.extensions import ExtensionIds, PlayoutDelay
 
 
@@ -23,9 +24,11 @@ class RtpConfig:
     `codecs` are the payload types of media: all are received, the first is sent.
     """
 
-    ssrc: int
+    ssrc: Ssrc
     cname: str
     codecs: tuple[RtpCodec, ...]
+    kind: str = "audio"
+    """The media type of the `m=` line (RFC 8866 §5.14), for statistics."""
     telephone_events: tuple[RtpCodec, ...] = ()
     """RFC 4733: all are received, the one with the clock rate of the first codec is sent."""
     red_payload_type: int | None = None
@@ -34,7 +37,7 @@ class RtpConfig:
     """A fixed number of earlier frames to repeat, 0 to 2; None: as many as the reported loss asks for."""
     rtx_payload_types: tuple[tuple[int, int], ...] = ()
     """RFC 4588: pairs of a payload type for retransmission and the one that it repeats (`apt`)."""
-    rtx_ssrc: int | None = None
+    rtx_ssrc: Ssrc | None = None
     """The SSRC under which we retransmit."""
     extensions: ExtensionIds = field(default_factory=ExtensionIds)
     mid: str | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from stack.core.machine import Instant
+from stack.core.serial import ExtendedSequenceNumber, ExtendedTimestamp, Ssrc
 from stack.rtp.extensions import AudioLevel
 from stack.rtp.rtcp import RtcpPacket
 
@@ -20,14 +21,37 @@ class PacketReceived(NamedTuple):
     """
 
     payload: bytes
-    sequence: int
-    timestamp: int
+    sequence: ExtendedSequenceNumber
+    timestamp: ExtendedTimestamp
     arrival: Instant
     payload_type: int
     marker: bool
-    ssrc: int
+    ssrc: Ssrc
     audio_level: AudioLevel | None = None
     recovered: bool = False
+    mid: str | None = None
+    red_depth: int = 0
+    """How many earlier frames the source repeated in its latest packet with redundancy (RFC 2198)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteView:
+    """How the peer receives us, by its latest report block; losses in 0 … 1, `jitter` in seconds."""
+
+    at: Instant
+    fraction_lost: float
+    packets_lost: int
+    extended_highest_sequence: ExtendedSequenceNumber
+    jitter: float
+    reported_loss: float
+    """The loss by all that the peer reports, transport-wide feedback too (`SendStream.reported_loss`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportReceived:
+    """The peer has reported how it receives a section."""
+
+    view: RemoteView
     mid: str | None = None
 
 
@@ -38,8 +62,8 @@ class SourceChanged:
     `previous` is None for the first source, and equal to `ssrc` if the same source started over.
     """
 
-    ssrc: int
-    previous: int | None
+    ssrc: Ssrc
+    previous: Ssrc | None
     mid: str | None = None
 
 
@@ -47,7 +71,7 @@ class SourceChanged:
 class ByeReceived:
     """The peer said that these sources leave."""
 
-    ssrcs: tuple[int, ...]
+    ssrcs: tuple[Ssrc, ...]
     reason: str
 
 
@@ -63,7 +87,7 @@ class DtmfReceived:
     """A key was pressed; told once, with the first packet that says so. `digit` is one of 0–9 * # A–D."""
 
     digit: str
-    timestamp: int
+    timestamp: ExtendedTimestamp
     mid: str | None = None
     """Of the media section on which it came."""
 
@@ -73,10 +97,12 @@ class DtmfEnded:
     """The key was released, or nothing more was heard of it; `duration` in seconds."""
 
     digit: str
-    timestamp: int
+    timestamp: ExtendedTimestamp
     duration: float
     mid: str | None = None
     """Of the media section on which it came."""
 
 
-RtpEvent: TypeAlias = PacketReceived | SourceChanged | ByeReceived | RtcpReceived | DtmfReceived | DtmfEnded
+RtpEvent: TypeAlias = (
+    PacketReceived | SourceChanged | ByeReceived | RtcpReceived | ReportReceived | DtmfReceived | DtmfEnded
+)

@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from stack.core.counters import Counters, declare
 from stack.core.machine import Instant
+from stack.core.serial import ExtendedSequenceNumber, ExtendedTimestamp
 
 DROPPED_REDUNDANT = declare("jitter", "dropped_redundant", "Recovered copies of packets that had come")
 DROPPED_DUPLICATE = declare("jitter", "dropped_duplicate", "Packets that had come before")
@@ -48,9 +49,9 @@ RESTART_AFTER = 25
 class JitterPacket(NamedTuple):
     """What the buffers know of a packet."""
 
-    sequence: int
+    sequence: ExtendedSequenceNumber
     """Extended sequence number."""
-    timestamp: int
+    timestamp: ExtendedTimestamp
     """Extended timestamp, in ticks of the payload's clock."""
     duration: int
     """Ticks that the payload plays; 0 for a packet without sound (a telephone-event, padding)."""
@@ -76,7 +77,7 @@ class Decode(NamedTuple):
 class Missing(NamedTuple):
     """A packet that has not come: recover it from `following` if there is one, or conceal."""
 
-    timestamp: int
+    timestamp: ExtendedTimestamp
     duration: int
     following: JitterPacket | None
 
@@ -84,14 +85,14 @@ class Missing(NamedTuple):
 class Silence(NamedTuple):
     """The sender sent nothing (DTX), or so much is lost that making it up would be a lie."""
 
-    timestamp: int
+    timestamp: ExtendedTimestamp
     duration: int
 
 
 class Underrun(NamedTuple):
     """Nothing is here yet: carry on somehow for `duration` ticks; the line does not move."""
 
-    timestamp: int
+    timestamp: ExtendedTimestamp
     duration: int
 
 
@@ -155,10 +156,12 @@ class PacketBuffer:
         self.clear()
 
     def clear(self) -> None:
-        self.held: dict[int, JitterPacket] = {}
-        self.given_up: deque[int] = deque(maxlen=100)
-        self.empty_payloads: set[int] = set()  # sequence numbers that came and have nothing to play
-        self.sequence: int | None = None  # next to be released
+        self.held: dict[ExtendedSequenceNumber, JitterPacket] = {}
+        self.given_up: deque[ExtendedSequenceNumber] = deque(maxlen=100)
+        self.empty_payloads: set[ExtendedSequenceNumber] = (
+            set()
+        )  # sequence numbers that came and have nothing to play
+        self.sequence: ExtendedSequenceNumber | None = None  # next to be released
         self.timestamp = 0  # at which it is expected
         self.highest = 0
         self.late_run = 0
@@ -203,7 +206,7 @@ class PacketBuffer:
         self.clear()
         self.sequence, self.timestamp, self.highest = packet.sequence, packet.timestamp, packet.sequence
 
-    def give_up(self, sequence: int) -> None:
+    def give_up(self, sequence: ExtendedSequenceNumber) -> None:
         """Go on with `sequence`: what is missing before it is lost."""
         assert self.sequence is not None
         if sequence > self.sequence:
@@ -278,7 +281,7 @@ class ArrivalBuffer:
         self.repair_wait = repair_wait
         self.red_depth = red_depth
         self.packets = PacketBuffer(clock_rate)
-        self._discovered: dict[int, Instant] = {}  # of packets that are missing, or were lately
+        self._discovered: dict[ExtendedSequenceNumber, Instant] = {}  # of packets that are missing, or were lately
         self._outcomes: deque[float] = deque(maxlen=self._OUTCOMES)  # seconds after which gaps filled up, or inf
         self._reorder_wait = self._FIRST_WAIT
 

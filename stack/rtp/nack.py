@@ -8,6 +8,7 @@ may be about one loss.
 from __future__ import annotations
 
 from stack.core.machine import Instant
+from stack.core.serial import ExtendedSequenceNumber, SequenceNumber
 from stack.rtp.packet import RtpPacket
 
 MAX_MISSING = 128
@@ -45,14 +46,14 @@ class NackGenerator:
     __slots__ = ("_missing", "_next", "requests")
 
     def __init__(self) -> None:
-        self._missing: dict[int, _Missing] = {}
+        self._missing: dict[ExtendedSequenceNumber, _Missing] = {}
         self._next: Instant | None = None
         self.requests = 0
 
     def __len__(self) -> int:
         return len(self._missing)
 
-    def note_missing(self, first: int, end: int, now: Instant) -> None:
+    def note_missing(self, first: ExtendedSequenceNumber, end: ExtendedSequenceNumber, now: Instant) -> None:
         """Remember that the packets from `first` up to, not including, `end` have not come."""
         for sequence in range(max(first, end - MAX_MISSING), end):
             self._missing[sequence] = _Missing(now)
@@ -60,7 +61,7 @@ class NackGenerator:
             del self._missing[min(self._missing)]
         self._reschedule()
 
-    def note_received(self, sequence: int) -> bool:
+    def note_received(self, sequence: ExtendedSequenceNumber) -> bool:
         """Strike a packet off the list; return True if it had been asked for."""
         missing = self._missing.pop(sequence, None)
         if missing is None:
@@ -73,10 +74,10 @@ class NackGenerator:
         self._missing.clear()
         self._next = None
 
-    def due(self, now: Instant, round_trip: float | None) -> list[int]:
+    def due(self, now: Instant, round_trip: float | None) -> list[ExtendedSequenceNumber]:
         """Return what to ask for now, in order; give up what could not arrive in time."""
         trip = ASSUMED_ROUND_TRIP if round_trip is None else round_trip
-        asked: list[int] = []
+        asked: list[ExtendedSequenceNumber] = []
         for sequence, missing in list(self._missing.items()):
             if missing.ask_at > now:
                 continue
@@ -89,15 +90,6 @@ class NackGenerator:
         self.requests += len(asked)
         self._reschedule()
         return sorted(asked)
-
-    def expected_by(self, sequence: int, round_trip: float | None) -> Instant | None:
-        """Return until when the answer to the present or coming request may arrive; None if there is none."""
-        missing = self._missing.get(sequence)
-        if missing is None:
-            return None
-        if missing.tries:
-            return missing.ask_at
-        return missing.ask_at + (ASSUMED_ROUND_TRIP if round_trip is None else round_trip) + ANSWER_MARGIN
 
     def poll_timeout(self) -> Instant | None:
         """When `due` will have something to do; None: never."""
@@ -123,7 +115,7 @@ class SendHistory:
     __slots__ = ("_sent",)
 
     def __init__(self) -> None:
-        self._sent: dict[int, _Sent] = {}
+        self._sent: dict[SequenceNumber, _Sent] = {}
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -137,7 +129,7 @@ class SendHistory:
             del sent[oldest]
             oldest = next(iter(sent))
 
-    def answer(self, sequence_number: int, now: Instant, round_trip: float | None) -> RtpPacket | None:
+    def answer(self, sequence_number: SequenceNumber, now: Instant, round_trip: float | None) -> RtpPacket | None:
         """Return the packet to repeat; None if it is gone, was repeated within a round trip, or too often."""
         sent = self._sent.get(sequence_number)
         if sent is None or sent.sent_at < now - MAX_HISTORY_AGE or sent.repeats >= MAX_REPEATS:

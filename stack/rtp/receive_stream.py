@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stack.core.counters import Counters, declare
 from stack.core.machine import Instant
-from stack.core.serial import SERIAL16, Ssrc
+from stack.core.serial import SERIAL16, ExtendedSequenceNumber, ExtendedTimestamp, Ssrc
 from stack.rtp.config import RtpConfig
 from stack.rtp.events import PacketReceived, RtpEvent
 from stack.rtp.extensions import AudioLevel
@@ -63,12 +63,12 @@ class ReceiveStream:
 
     __slots__ = (
         "_counters",
+        "_kind",
         "_mid",
         "_sounded",
         "_types",
         "dtmf",
         "events",
-        "frame_time",
         "nack",
         "nacks_sent",
         "red_depth",
@@ -86,20 +86,22 @@ class ReceiveStream:
         counters: Counters,
         *,
         mid: str | None = None,
+        kind: str = "audio",
         nack: bool = False,
     ) -> None:
         self.source = source
         self.events = events
         self._mid = mid
+        self._kind = kind
         self._types = types
         self._counters = counters
-        self._sounded: dict[int, int] = {}  # the latest sound: sequence numbers by timestamp
+        self._sounded: dict[
+            ExtendedTimestamp, ExtendedSequenceNumber
+        ] = {}  # the latest sound: sequence numbers by timestamp
         self.nack = NackGenerator() if nack else None
         self.dtmf = DtmfReceiver(mid)
         self.red_depth = 0
         """How many earlier frames the peer's latest packet repeated."""
-        self.frame_time = 0.02
-        """Seconds from one packet to the next, as last seen."""
         self.redundant_received = 0
         self.redundant_used = 0
         self.retransmissions_received = 0
@@ -120,13 +122,14 @@ class ReceiveStream:
 
     def handle_timeout(self, now: Instant) -> None:
         """End a telephone event whose last packets were lost."""
-        if self.dtmf.deadline is not None and now >= self.dtmf.deadline:
+        due = self.dtmf.poll_timeout()
+        if due is not None and now >= due:
             self.events += self.dtmf.finish()
 
     def handle_packet(
         self,
         packet: RtpPacket,
-        sequence: int,
+        sequence: ExtendedSequenceNumber,
         now: Instant,
         level: AudioLevel | None,
         recovered: bool = False,
@@ -171,6 +174,7 @@ class ReceiveStream:
                 level,
                 recovered,
                 self._mid,
+                self.red_depth,
             )
         )
 
@@ -192,7 +196,9 @@ class ReceiveStream:
 
     # Redundancy
 
-    def _handle_redundancy(self, red: RedPayload, sequence: int, timestamp: int, now: Instant) -> None:
+    def _handle_redundancy(
+        self, red: RedPayload, sequence: ExtendedSequenceNumber, timestamp: ExtendedTimestamp, now: Instant
+    ) -> None:
         """Hand up what the packet repeats of packets that have not come, before the packet itself."""
         source = self.source
         for block, number in self._missing_blocks(red, sequence, timestamp):
@@ -204,18 +210,30 @@ class ReceiveStream:
             self._note_sound(at, number)
             self.events.append(
                 PacketReceived(
-                    block.payload, number, at, now, block.payload_type, False, source.ssrc, None, True, self._mid
+                    block.payload,
+                    number,
+                    at,
+                    now,
+                    block.payload_type,
+                    False,
+                    source.ssrc,
+                    None,
+                    True,
+                    self._mid,
+                    self.red_depth,
                 )
             )
 
-    def _missing_blocks(self, red: RedPayload, sequence: int, timestamp: int) -> list[tuple[RedBlock, int]]:
+    def _missing_blocks(
+        self, red: RedPayload, sequence: ExtendedSequenceNumber, timestamp: ExtendedTimestamp
+    ) -> list[tuple[RedBlock, ExtendedSequenceNumber]]:
         """Return the blocks whose sound has not come, oldest first, each with a sequence number that is missing.
 
         Counting back from the packet is not enough: a browser that probes the path sends packets of padding in
         between, which have numbers and no sound. So it is the timestamp that says which sound a block is.
         """
         source, clock_rates = self.source, self._types.clock_rates
-        found: list[tuple[RedBlock, int]] = []
+        found: list[tuple[RedBlock, ExtendedSequenceNumber]] = []
         number = sequence - 1
         for distance, block in enumerate(reversed(red.redundant), start=1):
             clock_rate = clock_rates.get(block.payload_type)
@@ -232,17 +250,18 @@ class ReceiveStream:
             # A block that cannot be the sound so many frames before was put there across something else.
             if source.has(number) or not 0 < frame_time <= MAX_FRAME_TIME:
                 continue
-            self.frame_time = frame_time
             found.append((block, number))
             number -= 1
         return found[::-1]
 
-    def _note_sound(self, timestamp: int, sequence: int) -> None:
+    def _note_sound(self, timestamp: ExtendedTimestamp, sequence: ExtendedSequenceNumber) -> None:
         self._sounded[timestamp] = sequence
         if len(self._sounded) > MAX_PADDING:
             del self._sounded[next(iter(self._sounded))]
 
-    def _handle_telephone_event(self, payload: bytes, timestamp: int, clock_rate: int, now: Instant) -> None:
+    def _handle_telephone_event(
+        self, payload: bytes, timestamp: ExtendedTimestamp, clock_rate: int, now: Instant
+    ) -> None:
         event = TelephoneEvent.parse(payload)
         if event.event >= len(DIGITS):
             self._counters.add(DROPPED_UNKNOWN_TELEPHONE_EVENT)
@@ -257,6 +276,7 @@ class ReceiveStream:
         return InboundRtpStats(
             timestamp=now,
             ssrc=source.ssrc,
+            kind=self._kind,
             packets_received=source.packets_received,
             packets_lost=source.packets_lost,
             bytes_received=source.bytes_received,
@@ -279,6 +299,7 @@ class ReceiveStream:
         return RemoteOutboundRtpStats(
             timestamp=source.last_sender_report_at,
             ssrc=source.ssrc,
+            kind=self._kind,
             packets_sent=report.packet_count,
             bytes_sent=report.octet_count,
             reports_sent=source.sender_reports,

@@ -1,7 +1,17 @@
 """Redundancy: every packet repeats the one or two frames before it (RFC 2198).
 
-     |1| block PT    |  timestamp offset (14)    | block length (10) |   for each redundant block, oldest first
-     |0| primary PT  |                                                 then the blocks, then the primary
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |1|   block PT  |      timestamp offset     |    block length   |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+    for each redundant block, the oldest first; then, of the primary, and all the blocks behind it:
+
+     0 1 2 3 4 5 6 7
+    +-+-+-+-+-+-+-+-+
+    |0|   block PT  |
+    +-+-+-+-+-+-+-+-+
 
 A loss costs no round trip, only bytes: at 24 kb/s a depth of one doubles the payload and repairs every single
 loss. The receiver takes the block before the primary for the packet before it, and so on: that is how
@@ -16,7 +26,7 @@ from typing import NamedTuple, Self
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Instant
-from stack.core.serial import SERIAL32
+from stack.core.serial import SERIAL32, RtpTimestamp
 
 MAX_DEPTH = 2
 MAX_BLOCKS = 8
@@ -92,9 +102,9 @@ class RedEncoder:
     __slots__ = ("_frames",)
 
     def __init__(self) -> None:
-        self._frames: deque[tuple[int, int, bytes]] = deque(maxlen=MAX_DEPTH)  # type, timestamp, payload
+        self._frames: deque[tuple[int, RtpTimestamp, bytes]] = deque(maxlen=MAX_DEPTH)  # type, timestamp, payload
 
-    def encode(self, payload_type: int, timestamp: int, payload: bytes, depth: int) -> RedPayload:
+    def encode(self, payload_type: int, timestamp: RtpTimestamp, payload: bytes, depth: int) -> RedPayload:
         """Return the frame behind as many as `depth` earlier ones, as far as they fit, and remember it."""
         redundant: list[RedBlock] = []
         size = len(payload)

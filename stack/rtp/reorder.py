@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from stack.core.machine import Instant
+from stack.core.serial import ExtendedSequenceNumber
 
 ItemT = TypeVar("ItemT")
 
@@ -27,15 +28,15 @@ class ReorderBuffer(Generic[ItemT]):
     def __init__(self, depth: int = DEFAULT_DEPTH, patience: float = DEFAULT_PATIENCE) -> None:
         self._depth = depth
         self._patience = patience
-        self._held: dict[int, tuple[Instant, ItemT]] = {}
-        self._next: int | None = None
+        self._held: dict[ExtendedSequenceNumber, tuple[Instant, ItemT]] = {}
+        self._next: ExtendedSequenceNumber | None = None
         self.late = 0
         self.skipped = 0
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def insert(self, sequence: int, item: ItemT, now: Instant) -> list[ItemT]:
+    def insert(self, sequence: ExtendedSequenceNumber, item: ItemT, now: Instant) -> list[ItemT]:
         """Take one item; return those whose turn has come, in order."""
         if self._next is None:
             self._next = sequence

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from stack.core.machine import Entropy, Instant
+from stack.core.serial import Ssrc
 from stack.rtp.config import RtpConfig
+from stack.rtp.events import RemoteView
 from stack.rtp.ntp import NtpClock, compact, to_compact_units
 from stack.rtp.receive_stream import ReceiveStream
 from stack.rtp.report import ReportSchedule, RoundTripTime
@@ -32,17 +33,6 @@ _SENDER_FOR = 2
 """Reports after the last packet in which we still call ourselves a sender (RFC 3550 §6.4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteView:
-    """How the peer receives us, by its latest report block; `fraction_lost` in 0 … 1, `jitter` in seconds."""
-
-    at: Instant
-    fraction_lost: float
-    packets_lost: int
-    extended_highest_sequence: int
-    jitter: float
-
-
 class Reported(Protocol):
     """What a reporter needs of a media section."""
 
@@ -61,10 +51,8 @@ class RtcpReporter:
         self._schedule = ReportSchedule(SESSION_BANDWIDTH, entropy)
         self._silent_reports = dict.fromkeys((config.ssrc for config in configs), 0)
         self._packets_at_last_report = dict.fromkeys((config.ssrc for config in configs), 0)
-        self._reference: tuple[int, int, Instant] | None = None  # SSRC, compact time, arrival of a peer's RRTR
+        self._reference: tuple[Ssrc, int, Instant] | None = None  # SSRC, compact time, arrival of a peer's RRTR
         self.round_trip = RoundTripTime()
-        self.reports_sent = 0
-        self.reports_received = 0
 
     def first_delay(self) -> float:
         """Return the seconds from the first packet to the first report."""
@@ -109,14 +97,13 @@ class RtcpReporter:
             self.round_trip.note_sent(compact(ntp_time), now)
         packets += (SourceDescription.for_cname(config.ssrc, config.cname) for config in self._configs)
         packets += self._extended_report(ntp_time, now)
-        self.reports_sent += 1
         return packets
 
     def goodbye(self, sections: Sequence[Reported], now: Instant) -> list[RtcpPacket]:
         """Return the last compound (RFC 3550 §6.6)."""
         return [*self.report(sections, now), Goodbye(tuple(config.ssrc for config in self._configs))]
 
-    def _is_sender(self, ssrc: int, sender: SendStream) -> bool:
+    def _is_sender(self, ssrc: Ssrc, sender: SendStream) -> bool:
         if sender.packets_sent == self._packets_at_last_report[ssrc]:
             self._silent_reports[ssrc] += 1
         else:
@@ -136,24 +123,23 @@ class RtcpReporter:
 
     # The peer's
 
-    def handle_blocks(
-        self, section: Reported, blocks: tuple[ReportBlock, ...], now: Instant
-    ) -> ReportBlock | None:
-        """Take the report blocks of an SR or RR; return the one about what this section sends."""
+    def handle_blocks(self, section: Reported, blocks: tuple[ReportBlock, ...], now: Instant) -> RemoteView | None:
+        """Take the report blocks of an SR or RR; return what the one about this section's SSRC says."""
         config = section.config
         for block in blocks:
             if block.ssrc == config.ssrc:
-                self.reports_received += 1
+                section.sender.note_fraction_lost(block.fraction_lost / 256, now)
                 section.remote_view = RemoteView(
                     now,
                     block.fraction_lost / 256,
                     block.cumulative_lost,
                     block.extended_highest_sequence,
                     block.jitter / config.clock_rate,
+                    section.sender.reported_loss(now),
                 )
                 if block.last_sr:
                     self.round_trip.handle_answer(block.last_sr, block.delay_since_last_sr, now)
-                return block
+                return section.remote_view
         return None
 
     def remote_inbound_stats(self, section: Reported) -> RemoteInboundRtpStats | None:
@@ -164,6 +150,7 @@ class RtcpReporter:
         return RemoteInboundRtpStats(
             timestamp=view.at,
             ssrc=section.config.ssrc,
+            kind=section.config.kind,
             packets_lost=view.packets_lost,
             fraction_lost=view.fraction_lost,
             jitter=view.jitter,

@@ -29,8 +29,8 @@ class RtxSender:
 
     __slots__ = ("_next_sequence", "_payload_types", "_ssrc")
 
-    def __init__(self, ssrc: int, payload_types: tuple[tuple[int, int], ...], entropy: Entropy) -> None:
-        self._ssrc = Ssrc(ssrc)
+    def __init__(self, ssrc: Ssrc, payload_types: tuple[tuple[int, int], ...], entropy: Entropy) -> None:
+        self._ssrc = ssrc
         self._payload_types = {original: repeat for repeat, original in payload_types}
         self._next_sequence = SequenceNumber(int.from_bytes(entropy(2), "big") & 0x7FFF)
 

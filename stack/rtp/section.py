@@ -10,16 +10,15 @@ from __future__ import annotations
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant
-from stack.core.serial import Ssrc
-from stack.core.timers import TimerName, Timers, earliest
+from stack.core.serial import SERIAL16, ExtendedSequenceNumber, SequenceNumber, Ssrc
+from stack.core.timers import TimerName, Timers
 from stack.rtp.config import RtpConfig
-from stack.rtp.events import RtpEvent, SourceChanged
+from stack.rtp.events import RemoteView, RtpEvent, SourceChanged
 from stack.rtp.packet import RtpPacket
 from stack.rtp.receive_stream import DROPPED_DUPLICATE, PayloadTypes, ReceiveStream
-from stack.rtp.reporter import RemoteView
 from stack.rtp.rtcp import GenericNack
 from stack.rtp.send_stream import SendStream
-from stack.rtp.source import Arrival, RemoteSource
+from stack.rtp.source import MAX_MISORDER, Arrival, RemoteSource
 from stack.rtp.stats import InboundRtpStats, RemoteOutboundRtpStats
 
 DROPPED_DOUBTFUL = declare(
@@ -32,12 +31,12 @@ DROPPED_RETRANSMISSION_WITHOUT_SOURCE = declare(
     "rtp", "dropped_retransmission_without_source", "Retransmissions before the source's own first packet"
 )
 
+BYE_GRACE = 2.0
+"""Seconds after a BYE in which packets that it has overtaken still belong to the source (RFC 3550 §6.2.1)."""
 MAX_SOURCES = 8
 """Sources of a section whose statistics are kept; one more pushes out the one that was silent longest."""
 SOURCE_SILENCE = 1.0
 """Seconds of silence after which a known source may become the current one again."""
-REORDERING_MARGIN = 0.02
-"""Seconds after its time at which a packet with redundancy may still come."""
 
 
 class SectionTimer(TimerName):
@@ -74,20 +73,23 @@ class MediaSection:
         self.current: ReceiveStream | None = None
         """The source that is heard."""
         self._departed: ReceiveStream | None = None  # said goodbye: its statistics stay
+        self._departed_at: Instant = 0.0
 
     # What arrives
 
-    def stream(self, ssrc: int) -> ReceiveStream | None:
+    def stream(self, ssrc: Ssrc) -> ReceiveStream | None:
         """Return what is known of a remote SSRC."""
-        return self._streams.get(Ssrc(ssrc))
+        return self._streams.get(ssrc)
 
-    def place(self, packet: RtpPacket, now: Instant) -> tuple[ReceiveStream, int] | None:
+    def place(self, packet: RtpPacket, now: Instant) -> tuple[ReceiveStream, ExtendedSequenceNumber] | None:
         """Return the stream that a packet belongs to and its extended sequence number; None if it is not wanted.
 
         The packet is of this section and of a payload type that it knows, but no retransmission.
         """
         stream = self._streams.get(packet.ssrc)
         if stream is None:
+            if self._is_overtaken(packet, now):
+                return self._place_overtaken(packet, now)
             stream = self._begin_stream(packet, now)
         source, nack = stream.source, stream.nack
         expected = source.highest + 1
@@ -115,11 +117,29 @@ class MediaSection:
             self.current.handle_retransmission(packet, now)
             self.set_receive_timers(self.current)
 
-    def forget(self, ssrc: int) -> None:
+    def _is_overtaken(self, packet: RtpPacket, now: Instant) -> bool:
+        """Return True for a packet of the source that has just said goodbye, near to its last one."""
+        gone = self._departed
+        if gone is None or self.current is not None or gone.ssrc != packet.ssrc:
+            return False
+        distance = SERIAL16.distance(packet.sequence_number, gone.source.highest & 0xFFFF)
+        return now - self._departed_at < BYE_GRACE and abs(distance) <= MAX_MISORDER
+
+    def _place_overtaken(
+        self, packet: RtpPacket, now: Instant
+    ) -> tuple[ReceiveStream, ExtendedSequenceNumber] | None:
+        assert self._departed is not None
+        verdict, sequence = self._departed.source.receive(packet.sequence_number, len(packet.payload), now)
+        if verdict is not _NEW:
+            self._counters.add(DROPPED_DUPLICATE)
+            return None
+        return self._departed, sequence
+
+    def forget(self, ssrc: Ssrc, now: Instant) -> None:
         """Drop a source that said goodbye (RFC 3550 §6.6)."""
-        stream = self._streams.pop(Ssrc(ssrc), None)
+        stream = self._streams.pop(ssrc, None)
         if stream is not None and stream is self.current:
-            self.current, self._departed = None, stream
+            self.current, self._departed, self._departed_at = None, stream, now
             stream.begin_anew()
 
     def _begin_stream(self, packet: RtpPacket, now: Instant) -> ReceiveStream:
@@ -132,6 +152,7 @@ class MediaSection:
             self._events,
             self._counters,
             mid=self.config.mid,
+            kind=self.config.kind,
             nack=self.config.nack,
         )
         return stream
@@ -156,7 +177,7 @@ class MediaSection:
         Raises `LocalError` if telephone-event was not negotiated, or for digits and times that cannot be played.
         """
         self.sender.send_dtmf(digits, duration, gap, now)
-        self.timers.set(SectionTimer.DTMF_SENT, self.sender.dtmf_deadline)
+        self.timers.set(SectionTimer.DTMF_SENT, self.sender.poll_timeout())
 
     # Time
 
@@ -168,7 +189,7 @@ class MediaSection:
                 request = self._ask_for_missing(now, round_trip)
             elif timer is SectionTimer.DTMF_SENT:
                 self.sender.play_dtmf(now)
-                self.timers.set(SectionTimer.DTMF_SENT, self.sender.dtmf_deadline)
+                self.timers.set(SectionTimer.DTMF_SENT, self.sender.poll_timeout())
             elif self.current is not None:
                 self.current.handle_timeout(now)
         return request
@@ -182,36 +203,18 @@ class MediaSection:
         if not missing:
             return None
         stream.nacks_sent += 1
-        return GenericNack(self.config.ssrc, stream.ssrc, tuple(sequence & 0xFFFF for sequence in missing))
+        return GenericNack(
+            self.config.ssrc, stream.ssrc, tuple(SequenceNumber(sequence & 0xFFFF) for sequence in missing)
+        )
 
     def set_receive_timers(self, stream: ReceiveStream) -> None:
         """A stream has taken a packet: its requests and telephone events may be due at another time."""
-        if stream.dtmf.deadline is not None:
-            self.timers.set(SectionTimer.DTMF_RECEIVED, stream.dtmf.deadline)
+        if stream.dtmf.is_receiving:
+            self.timers.set(SectionTimer.DTMF_RECEIVED, stream.dtmf.poll_timeout())
         if stream.nack is not None:
             self.timers.set(_NACK, stream.nack.poll_timeout())
 
     # What is known
-
-    def repair_deadline(self, sequence: int, now: Instant, round_trip: float | None) -> Instant | None:
-        """Return until when the missing packet `sequence` (extended) may still be repaired; None if it will not.
-
-        By an answer to a NACK, or by a later packet that repeats it. A packet that was merely overtaken is not
-        thought of: how much of that there is, the jitter buffer knows best.
-        """
-        stream = self.current
-        if stream is None or stream.source.has(sequence):
-            return None
-        by_nack = stream.nack.expected_by(sequence, round_trip) if stream.nack is not None else None
-        by_redundancy = None
-        to_come = sequence + stream.red_depth - stream.source.highest  # packets that will still repeat it
-        if stream.red_depth and to_come > 0:
-            by_redundancy = stream.source.last_arrival + to_come * stream.frame_time + REORDERING_MARGIN
-            if by_redundancy < now:
-                by_redundancy = None
-        if by_nack is None or by_redundancy is None:
-            return earliest(by_nack, by_redundancy)
-        return max(by_nack, by_redundancy)
 
     def inbound_stats(self, now: Instant) -> InboundRtpStats | None:
         """Return how the source that is heard, or was last, was received; None before the first packet."""

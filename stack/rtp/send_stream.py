@@ -11,7 +11,7 @@ from __future__ import annotations
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant
-from stack.core.serial import SERIAL32, RtpTimestamp, SequenceNumber, Ssrc
+from stack.core.serial import SERIAL32, ExtendedSequenceNumber, RtpTimestamp, SequenceNumber
 from stack.rtp.config import RtpConfig
 from stack.rtp.extensions import AudioLevel, ExtensionMap, HeaderExtensions, abs_send_time
 from stack.rtp.loss import LossEstimate
@@ -73,7 +73,7 @@ class SendStream:
         self._config = config
         self._packets = packets
         self._counters = counters
-        self._ssrc = Ssrc(config.ssrc)
+        self._ssrc = config.ssrc
         self._payload_type = config.codecs[0].payload_type
         self._extensions = ExtensionMap(config.extensions)
         self._history = SendHistory() if config.nack else None
@@ -85,7 +85,7 @@ class SendStream:
         # RFC 3550 §5.1: both start at random. The sequence number below 2^15, so that a receiver who misses the
         # first packets cannot be wrong about SRTP's rollover counter (RFC 3711 §3.3.1).
         self.next_sequence = SequenceNumber(int.from_bytes(entropy(2), "big") & 0x7FFF)
-        self.extended_sequence = int(self.next_sequence)
+        self.extended_sequence: ExtendedSequenceNumber = self.next_sequence
         self.timestamp = RtpTimestamp(int.from_bytes(entropy(4), "big"))
         """Of the next frame."""
         self.last_timestamp = self.timestamp
@@ -124,14 +124,14 @@ class SendStream:
 
     def send(
         self, payload: bytes, samples: int, now: Instant, *, marker: bool = False, level: AudioLevel | None = None
-    ) -> int:
+    ) -> ExtendedSequenceNumber:
         """Send one frame of the first codec that lasts `samples` of its clock.
 
         Returns its extended sequence number. Sequence numbers and timestamps go on from the frame before. The
         marker bit is set by itself on the first frame after a silence. While a telephone event is played the frame
         is dropped and its time passes.
         """
-        if self._dtmf.deadline is not None and self._dtmf.is_playing:
+        if self._dtmf.is_playing:
             self._counters.add(DROPPED_MUTED_BY_DTMF)
             self.skip(samples)
             return self.extended_sequence
@@ -175,12 +175,11 @@ class SendStream:
             self._red.clear()
         self._emit(self._event_payload_type, event.payload, self._event_timestamp, now, event.first, None)
 
-    @property
-    def dtmf_deadline(self) -> Instant | None:
+    def poll_timeout(self) -> Instant | None:
         """When `play_dtmf` has something to send; None: never."""
-        return self._dtmf.deadline
+        return self._dtmf.poll_timeout()
 
-    def answer_nack(self, lost: tuple[int, ...], now: Instant, round_trip: float | None) -> None:
+    def answer_nack(self, lost: tuple[SequenceNumber, ...], now: Instant, round_trip: float | None) -> None:
         """Repeat the packets that the peer misses, as far as they are remembered (RFC 4585 §6.2.1)."""
         if self._history is None:
             self._counters.add(DROPPED_NACK_NOT_OURS)
@@ -232,6 +231,7 @@ class SendStream:
         return OutboundRtpStats(
             timestamp=now,
             ssrc=self._config.ssrc,
+            kind=self._config.kind,
             packets_sent=self.packets_sent,
             bytes_sent=self.octets_sent,
             retransmitted_packets_sent=self.repeated_packets,

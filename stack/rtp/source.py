@@ -9,7 +9,16 @@ from __future__ import annotations
 from enum import Enum
 
 from stack.core.machine import Instant
-from stack.core.serial import SERIAL16, SERIAL32, RtpTimestamp, SequenceNumber, Ssrc, Unwrapper
+from stack.core.serial import (
+    SERIAL16,
+    SERIAL32,
+    ExtendedSequenceNumber,
+    ExtendedTimestamp,
+    RtpTimestamp,
+    SequenceNumber,
+    Ssrc,
+    Unwrapper,
+)
 from stack.rtp.ntp import compact, to_compact_units
 from stack.rtp.rtcp import ReportBlock, SenderReport
 
@@ -76,12 +85,12 @@ class RemoteSource:
         self._lost_before = 0  # by lines that this source has given up
         self._start(sequence_number)
 
-    def _start(self, sequence_number: int) -> None:
+    def _start(self, sequence_number: SequenceNumber) -> None:
         """Begin a line (`init_seq` in RFC 3550 §A.1)."""
-        self.highest = sequence_number
+        self.highest: ExtendedSequenceNumber = sequence_number
         self.received = 0
         self._base = sequence_number
-        self._bad_sequence: int | None = None
+        self._bad_sequence: SequenceNumber | None = None
         self._expected_prior = 0
         self._received_prior = 0
         self._seen = 0  # bit n: the packet n below the highest has been handed up
@@ -91,7 +100,9 @@ class RemoteSource:
 
     # Sequence numbers
 
-    def receive(self, sequence_number: SequenceNumber, size: int, now: Instant) -> tuple[Arrival, int]:
+    def receive(
+        self, sequence_number: SequenceNumber, size: int, now: Instant
+    ) -> tuple[Arrival, ExtendedSequenceNumber]:
         """Take the sequence number of a packet with `size` bytes of payload; return what it is, extended."""
         distance = SERIAL16.distance(sequence_number, self.highest & 0xFFFF)
         extended = self.highest + distance
@@ -113,7 +124,7 @@ class RemoteSource:
             return _DUPLICATE, extended
         return verdict, extended
 
-    def mark(self, extended: int) -> bool:
+    def mark(self, extended: ExtendedSequenceNumber) -> bool:
         """Remember that `extended` is being handed up; False if it was before, or is too old to tell."""
         age = self.highest - extended
         if age < 0:
@@ -125,18 +136,18 @@ class RemoteSource:
         self._seen |= 1 << age
         return True
 
-    def has(self, extended: int) -> bool:
+    def has(self, extended: ExtendedSequenceNumber) -> bool:
         """Return True if `extended` was handed up; what is too old to tell counts as had."""
         age = self.highest - extended
         return age >= 0 and (age >= SEEN_WINDOW or bool(self._seen >> age & 1))
 
     # Timestamps and jitter
 
-    def extend_timestamp(self, timestamp: RtpTimestamp) -> int:
+    def extend_timestamp(self, timestamp: RtpTimestamp) -> ExtendedTimestamp:
         """Return the timestamp without its wraps."""
         return self._timestamps.unwrap(timestamp)
 
-    def measure_jitter(self, timestamp: int, clock_rate: int, now: Instant) -> None:
+    def measure_jitter(self, timestamp: ExtendedTimestamp, clock_rate: int, now: Instant) -> None:
         """Update the interarrival jitter with a packet of media (RFC 3550 §A.8)."""
         transit = int(now * clock_rate) - timestamp
         if clock_rate != self.clock_rate:

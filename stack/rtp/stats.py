@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 from stack.core.machine import Instant
+from stack.core.serial import Ssrc
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class InboundRtpStats:
     type: ClassVar[str] = "inbound-rtp"
 
     timestamp: Instant
-    ssrc: int
+    ssrc: Ssrc
     packets_received: int
     packets_lost: int
     bytes_received: int
@@ -36,7 +37,7 @@ class InboundRtpStats:
     """Not in the specification."""
     packets_recovered: int
     """Not in the specification: missing packets that redundancy brought."""
-    kind: str = "audio"
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class OutboundRtpStats:
     type: ClassVar[str] = "outbound-rtp"
 
     timestamp: Instant
-    ssrc: int
+    ssrc: Ssrc
     packets_sent: int
     bytes_sent: int
     retransmitted_packets_sent: int
@@ -54,7 +55,7 @@ class OutboundRtpStats:
     nack_count: int
     redundancy_depth: int
     """Not in the specification: earlier frames in each packet (RED)."""
-    kind: str = "audio"
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,14 @@ class RemoteInboundRtpStats:
     type: ClassVar[str] = "remote-inbound-rtp"
 
     timestamp: Instant
-    ssrc: int
+    ssrc: Ssrc
     packets_lost: int
     fraction_lost: float
     jitter: float
     round_trip_time: float | None
     total_round_trip_time: float
     round_trip_time_measurements: int
-    kind: str = "audio"
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +82,11 @@ class RemoteOutboundRtpStats:
     type: ClassVar[str] = "remote-outbound-rtp"
 
     timestamp: Instant
-    ssrc: int
+    ssrc: Ssrc
     packets_sent: int
     bytes_sent: int
     reports_sent: int
-    kind: str = "audio"
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,10 @@
 """Keys of a telephone, received and sent (RFC 4733 §2).
 
-     |     event     |E|R| volume    |          duration             |
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |     event     |E|R|   volume  |            duration           |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
 All packets of one event carry the timestamp of its beginning, and a duration that grows. Left out on sending:
 events longer than one duration field (§2.5.1.3; 1.3 s at 48 kHz, and a person does not hold a key for a program
@@ -15,6 +19,7 @@ from typing import NamedTuple, Self
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Instant
+from stack.core.serial import ExtendedTimestamp
 from stack.rtp.events import DtmfEnded, DtmfReceived
 
 DIGITS = "0123456789*#ABCD"
@@ -60,12 +65,13 @@ class DtmfReceiver:
         "_before",
         "_clock_rate",
         "_digit",
+        "_due",
         "_duration",
         "_ended",
         "_mid",
         "_started",
         "_timestamp",
-        "deadline",
+        "is_receiving",
     )
 
     def __init__(self, mid: str | None = None) -> None:
@@ -77,10 +83,12 @@ class DtmfReceiver:
         self._duration = 0
         self._clock_rate = 1
         self._ended = False
-        self.deadline: Instant | None = None
+        self._due: Instant | None = None
+        self.is_receiving = False
+        """True between the first and the last packet of an event."""
 
     def handle(
-        self, event: TelephoneEvent, timestamp: int, clock_rate: int, now: Instant
+        self, event: TelephoneEvent, timestamp: ExtendedTimestamp, clock_rate: int, now: Instant
     ) -> list[DtmfReceived | DtmfEnded]:
         """Take one packet; `timestamp` is the extended one."""
         digit = DIGITS[event.event]
@@ -99,14 +107,19 @@ class DtmfReceiver:
             self._before, self._duration, self._ended, self._clock_rate = 0, 0, False, clock_rate
             told.append(DtmfReceived(digit, timestamp, self._mid))
         self._duration = max(self._duration, event.duration)
-        self.deadline = None if self._ended else now + EVENT_SILENCE
+        self._due = None if self._ended else now + EVENT_SILENCE
+        self.is_receiving = not self._ended
         if event.end:
             told += self.finish()
         return told
 
+    def poll_timeout(self) -> Instant | None:
+        """When `finish` is to be called, unless a packet comes before; None: never."""
+        return self._due
+
     def finish(self) -> list[DtmfReceived | DtmfEnded]:
         """Take the present event to be over; told once."""
-        self.deadline = None
+        self._due, self.is_receiving = None, False
         if self._digit is None or self._ended:
             return []
         self._ended = True
@@ -131,19 +144,20 @@ class DtmfPacket(NamedTuple):
 class DtmfSender:
     """Plays a queue of digits as packets, one each `UPDATE_INTERVAL`."""
 
-    __slots__ = ("_clock_rate", "_ends_left", "_queue", "_started_at", "deadline")
+    __slots__ = ("_clock_rate", "_due", "_ends_left", "_queue", "_started_at", "is_playing")
 
     def __init__(self, clock_rate: int) -> None:
         self._clock_rate = clock_rate
         self._queue: deque[tuple[int, float, float]] = deque()  # event, duration, gap after it
         self._started_at: Instant | None = None
         self._ends_left = END_PACKETS
-        self.deadline: Instant | None = None
-
-    @property
-    def is_playing(self) -> bool:
+        self._due: Instant | None = None
+        self.is_playing = False
         """True between the first and the last packet of an event: sound gives way to it."""
-        return self._started_at is not None
+
+    def poll_timeout(self) -> Instant | None:
+        """When `due` has a packet; None: never."""
+        return self._due
 
     def queue(self, digits: str, duration: float, gap: float, now: Instant) -> None:
         """Play `digits` after those that wait; raise `LocalError` for what cannot be played."""
@@ -153,27 +167,27 @@ class DtmfSender:
         if len(self._queue) + len(events) > MAX_QUEUED_DIGITS:
             raise LocalError(f"more than {MAX_QUEUED_DIGITS} digits wait already")
         self._queue.extend((event, duration, gap) for event in events)
-        if self._queue and self.deadline is None:
-            self.deadline = now
+        if self._queue and self._due is None:
+            self._due = now
 
     def due(self, now: Instant) -> DtmfPacket | None:
         """Return the packet whose time has come, if any."""
-        if self.deadline is None or now < self.deadline:
+        if self._due is None or now < self._due:
             return None
         event, duration, gap = self._queue[0]
         first = self._started_at is None
         if self._started_at is None:
-            self._started_at = now
+            self._started_at, self.is_playing = now, True
         started_at = self._started_at
         # The first packet already lasts one interval, as if it were sent at its end.
         elapsed = now - started_at + UPDATE_INTERVAL
         end = elapsed >= duration - 1e-9
         payload = TelephoneEvent(event, end, _VOLUME, round(min(elapsed, duration) * self._clock_rate)).serialize()
-        self.deadline = now + UPDATE_INTERVAL
+        self._due = now + UPDATE_INTERVAL
         if end:
             self._ends_left -= 1
             if self._ends_left == 0:
                 self._queue.popleft()
-                self._started_at, self._ends_left = None, END_PACKETS
-                self.deadline = now + max(gap, UPDATE_INTERVAL) if self._queue else None
+                self._started_at, self.is_playing, self._ends_left = None, False, END_PACKETS
+                self._due = now + max(gap, UPDATE_INTERVAL) if self._queue else None
         return DtmfPacket(payload, started_at, first)

@@ -18,10 +18,10 @@ from typing import ClassVar
 from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.machine import Entropy, Instant, TerminalEvents
-from stack.core.serial import Ssrc
+from stack.core.serial import ExtendedSequenceNumber, Ssrc
 from stack.core.timers import TimerName, Timers
 from stack.rtp.config import RtpConfig
-from stack.rtp.events import ByeReceived, RtcpReceived, RtpEvent
+from stack.rtp.events import ByeReceived, ReportReceived, RtcpReceived, RtpEvent
 from stack.rtp.extensions import AudioLevel, ExtensionMap, HeaderExtensions
 from stack.rtp.packet import RtpPacket
 from stack.rtp.receive_stream import DROPPED_UNKNOWN_PAYLOAD_TYPE
@@ -135,7 +135,7 @@ class RtpTransport:
             elif (placed := section.place(packet, now)) is not None:
                 stream, sequence = placed
                 stream.handle_packet(packet, sequence, now, extensions.audio_level)
-                if stream.nack is not None or stream.dtmf.deadline is not None:
+                if stream.nack is not None or stream.dtmf.is_receiving:
                     section.set_receive_timers(stream)
         except ParseError:
             self.counters.add(DROPPED_MALFORMED_RTP)
@@ -196,9 +196,9 @@ class RtpTransport:
                     section.sender.note_feedback(packet, now)
             case Goodbye():
                 for ssrc in packet.ssrcs:
-                    self._by_ssrc.pop(Ssrc(ssrc), None)
+                    self._by_ssrc.pop(ssrc, None)
                     for section in self.sections:
-                        section.forget(ssrc)
+                        section.forget(ssrc, now)
                 self.events.append(ByeReceived(packet.ssrcs, packet.reason))
             case SourceDescription():
                 pass  # the peer's name is known from SDP
@@ -209,9 +209,9 @@ class RtpTransport:
 
     def _handle_blocks(self, blocks: tuple[ReportBlock, ...], now: Instant) -> None:
         for section in self.sections:
-            block = self._reporter.handle_blocks(section, blocks, now)
-            if block is not None:
-                section.sender.note_fraction_lost(block.fraction_lost / 256, now)
+            view = self._reporter.handle_blocks(section, blocks, now)
+            if view is not None:
+                self.events.append(ReportReceived(view, section.config.mid))
 
     def _answer_nack(self, nack: GenericNack, now: Instant) -> None:
         for section in self.sections:
@@ -231,7 +231,7 @@ class RtpTransport:
         section: int = 0,
         marker: bool = False,
         audio_level: AudioLevel | None = None,
-    ) -> int:
+    ) -> ExtendedSequenceNumber:
         """Send one frame of a section's first codec that lasts `samples` of its clock; see `SendStream.send`.
 
         Returns its extended sequence number.
@@ -322,7 +322,7 @@ class RtpTransport:
     def _send_transport_feedback(self) -> None:
         if self._arrivals is not None:
             current = next((section.current for section in self.sections if section.current is not None), None)
-            media_ssrc = current.ssrc if current is not None else 0
+            media_ssrc = current.ssrc if current is not None else Ssrc(0)
             self._send_feedback(list(self._arrivals.flush(self.sections[0].config.ssrc, media_ssrc)))
 
     def _send_feedback(self, feedback: list[RtcpPacket]) -> None:
@@ -346,10 +346,6 @@ class RtpTransport:
     def round_trip_time(self) -> float | None:
         """The latest round trip in seconds, by the peer's reports; None before the first."""
         return self._reporter.round_trip.latest
-
-    def knows_source(self, ssrc: int) -> bool:
-        """Return True if statistics are kept for this remote SSRC."""
-        return any(section.stream(ssrc) is not None for section in self.sections)
 
     def stats(self, now: Instant) -> tuple[RtpStatistics, ...]:
         """Return everything that can be counted of each section, in the vocabulary of `getStats`."""

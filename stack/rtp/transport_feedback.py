@@ -6,7 +6,7 @@ The sender estimates bandwidth from it; without it a browser stays at its lowest
 from __future__ import annotations
 
 from stack.core.machine import Instant
-from stack.core.serial import SERIAL16, Unwrapper
+from stack.core.serial import SERIAL16, Ssrc, Unwrapper
 from stack.rtp.rtcp import TransportWideFeedback
 from stack.rtp.rtcp.transport_cc import DELTA_UNIT
 
@@ -41,7 +41,7 @@ class TransportFeedbackGenerator:
         if sequence >= self._base:
             self._arrivals.setdefault(sequence, int(now / DELTA_UNIT))
 
-    def flush(self, sender_ssrc: int, media_ssrc: int) -> list[TransportWideFeedback]:
+    def flush(self, sender_ssrc: Ssrc, media_ssrc: Ssrc) -> list[TransportWideFeedback]:
         """Return the feedback about everything that arrived since the last call."""
         feedbacks: list[TransportWideFeedback] = []
         while self._arrivals:

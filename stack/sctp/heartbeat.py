@@ -2,6 +2,16 @@
 
 Data in flight has its own timer, so a heartbeat is only sent when there is none. Inside a call, consent freshness
 (RFC 7675) notices a dead path first; this serves a program that uses the association without ICE.
+
+What a HEARTBEAT of ours carries and gets back (Heartbeat Information is the sender's own, §3.3.5):
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    :                         nonce, 64 bits                        :
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    :           instant of sending, in seconds, a binary64          :
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stack.core.machine import Instant
-from stack.core.serial import SERIAL32, StreamId, Tsn
+from stack.core.serial import SERIAL32, ExtendedTsn, ReconfigSequenceNumber, StreamId, Tsn
 from stack.sctp.chunks import ReconfigChunk
 from stack.sctp.chunks.reconfig import (
     IncomingSsnResetRequest,
@@ -53,20 +53,19 @@ class StreamReset:
     def __init__(self, initial_tsn: Tsn, peer_initial_tsn: Tsn) -> None:
         self.pending: dict[StreamId, None] = {}
         self.retry_at: Instant | None = None
-        self._next_sequence: int = initial_tsn  # §4.1: request numbers start at the initial TSN.
+        self._next_sequence = ReconfigSequenceNumber(
+            initial_tsn
+        )  # §4.1: request numbers start at the initial TSN.
         self._request: OutgoingSsnResetRequest | None = None
         self._attempts = 0
-        self._expected_sequence: int = peer_initial_tsn
+        self._expected_sequence = ReconfigSequenceNumber(peer_initial_tsn)
         self.deferred: OutgoingSsnResetRequest | None = None
         """A request of the peer's that waits for data that has not arrived."""
         self._last_result: int = ReconfigResult.NOTHING_TO_DO
 
-    @property
-    def is_busy(self) -> bool:
-        """True while a request of ours is outstanding or pending."""
-        return self._request is not None or bool(self.pending)
-
-    def build_request(self, idle: list[StreamId], last_assigned_tsn: int, retry_at: Instant) -> bytes | None:
+    def build_request(
+        self, idle: list[StreamId], last_assigned_tsn: ExtendedTsn, retry_at: Instant
+    ) -> bytes | None:
         """Request the reset of those pending streams that are `idle`; None if that cannot be done now."""
         if self._request is not None or not idle:
             return None
@@ -104,7 +103,7 @@ class StreamReset:
             outcome.replies.append(ReconfigChunk((self._request,)).serialize())
         return outcome
 
-    def handle_chunk(self, chunk: ReconfigChunk, cumulative_tsn: int) -> ResetOutcome:
+    def handle_chunk(self, chunk: ReconfigChunk, cumulative_tsn: ExtendedTsn) -> ResetOutcome:
         """Take a RE-CONFIG chunk; `cumulative_tsn` is what has arrived of the peer's data."""
         outcome = ResetOutcome()
         for parameter in chunk.parameters:
@@ -127,14 +126,14 @@ class StreamReset:
                 self._answer(ReconfigResult.DENIED, outcome)
         return outcome
 
-    def advance(self, cumulative_tsn: int) -> ResetOutcome:
+    def advance(self, cumulative_tsn: ExtendedTsn) -> ResetOutcome:
         """More data has arrived: perhaps a request that was in progress can be performed."""
         outcome = ResetOutcome()
         if self.deferred is not None:
             self._perform(cumulative_tsn, outcome)
         return outcome
 
-    def _perform(self, cumulative_tsn: int, outcome: ResetOutcome) -> bool:
+    def _perform(self, cumulative_tsn: ExtendedTsn, outcome: ResetOutcome) -> bool:
         request = self.deferred
         assert request is not None
         # §5.2.2 E2: not before everything that was sent on the streams has arrived.
@@ -150,7 +149,7 @@ class StreamReset:
         self._reply(self._expected_sequence, result, outcome)
         self._expected_sequence = SERIAL32.add(self._expected_sequence, 1)
 
-    def _reply(self, sequence: int, result: int, outcome: ResetOutcome) -> None:
+    def _reply(self, sequence: ReconfigSequenceNumber, result: int, outcome: ResetOutcome) -> None:
         outcome.replies.append(ReconfigChunk((ReconfigResponse(sequence, result),)).serialize())
 
     def _handle_response(self, response: ReconfigResponse, outcome: ResetOutcome) -> None:

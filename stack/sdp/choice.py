@@ -89,6 +89,9 @@ def check_reachable(remote: SessionDescription, local: LocalParameters) -> None:
     if ended and not lines:  # RFC 8840 §8.2: the peer gathers no more
         raise NegotiationError(NegotiationFailure.UNREACHABLE, "end-of-candidates, and not one candidate")
     theirs = [CandidateSummary.parse(text) for media in remote.media for text in media.candidates]
+    if ended and not any(candidate.component == 1 for candidate in theirs):
+        detail = "no candidate of component 1, and with a=rtcp-mux there is no other (RFC 8445 §13)"
+        raise NegotiationError(NegotiationFailure.UNREACHABLE, detail)
     try:
         ours = [CandidateSummary.parse(text) for text in local.candidates]
     except ParseError as error:
@@ -98,6 +101,12 @@ def check_reachable(remote: SessionDescription, local: LocalParameters) -> None:
     protocols = [sorted({candidate.transport for candidate in side}) for side in (ours, theirs)]
     if not set(protocols[0]) & set(protocols[1]):
         detail = "no candidate of a transport in common (ours: {}; theirs: {})".format(*map(", ".join, protocols))
+        raise NegotiationError(NegotiationFailure.UNREACHABLE, detail)
+    families = [{_family(candidate) for candidate in side} for side in (ours, theirs)]
+    if ended and None not in families[0] | families[1] and not families[0] & families[1]:
+        detail = "no candidate of an address family in common (ours: {}; theirs: {})".format(
+            *(", ".join(f"IPv{version}" for version in sorted(filter(None, side))) for side in families)
+        )
         raise NegotiationError(NegotiationFailure.UNREACHABLE, detail)
     relayed = all(candidate.kind == "relay" and candidate.is_literal for candidate in theirs)
     if relayed and all(map(_is_loopback, ours)) and not any(map(_is_loopback, theirs)):
@@ -243,6 +252,14 @@ def _nothing_in_common(offer: SessionDescription, refusals: Sequence[str]) -> Ne
 
 def _words(media: MediaDescription, index: int, refusal: str) -> str:
     return f"section {media.mid or index} ({media.kind}): {refusal}"
+
+
+def _family(candidate: CandidateSummary) -> int | None:
+    """Return the version of IP; None for a name, which may stand for either."""
+    try:
+        return ip_address(candidate.address).version
+    except ValueError:
+        return None
 
 
 def _is_loopback(candidate: CandidateSummary) -> bool:

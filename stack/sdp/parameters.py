@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Self
+from typing import ClassVar, NamedTuple, Self
 
 import msgspec
 
@@ -176,6 +176,8 @@ class AudioParameters(_Section, frozen=True, tag="audio"):
     Times are in milliseconds. `remote_ssrc` is what the description names, often nothing.
     """
 
+    kind: ClassVar[str] = "audio"
+
     mid: str | None
     payload_type: int
     codec: str
@@ -196,6 +198,22 @@ class AudioParameters(_Section, frozen=True, tag="audio"):
     remote_msid: Msid | None = None
     ptime: int | None = None
     max_ptime: int | None = None
+
+
+class AudioLineParameters(NamedTuple):
+    """The section by which the sound of one line is sent, and the one by which it comes: mostly the same."""
+
+    sent: AudioParameters
+    received: AudioParameters
+
+    @property
+    def sections(self) -> tuple[AudioParameters, ...]:
+        """Both, or the one."""
+        return (self.sent,) if self.received is self.sent else (self.sent, self.received)
+
+    def has_feedback(self, name: str) -> bool:
+        """Return True if a kind of RTCP feedback was agreed on for the whole line."""
+        return all(name in section.rtcp_feedback for section in self.sections)
 
 
 class DataParameters(_Section, frozen=True, tag="data"):
@@ -234,18 +252,27 @@ class Negotiation:
     ignored: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def audio_lines(self) -> tuple[AudioLineParameters, ...]:
+        """The lines of sound, each by one section or by two that share the directions between them."""
+        lines: list[AudioLineParameters] = []
+        left = [section for section in self.media if isinstance(section, AudioParameters)]
+        while left:
+            sent = next((section for section in left if section.direction.sends), left[0])
+            receiving = [section for section in left if section.direction.receives]
+            received = sent if sent in receiving or not receiving else receiving[0]
+            lines.append(AudioLineParameters(sent, received))
+            left = [section for section in left if section is not sent and section is not received]
+        return tuple(lines)
+
+    @property
     def audio(self) -> AudioParameters | None:
-        """The section by which we send sound, or the first if there is none; None without sound."""
-        sections = self._audio_sections()
-        sending = [section for section in sections if section.direction.sends]
-        return next(iter(sending or sections), None)
+        """The section by which we send the sound of the first line; None without sound."""
+        return next((line.sent for line in self.audio_lines), None)
 
     @property
     def received_audio(self) -> AudioParameters | None:
-        """The section by which sound comes: that of `audio`, unless two share the directions between them."""
-        sections = [section for section in self._audio_sections() if section.direction.receives]
-        ours = self.audio
-        return ours if ours in sections or not sections else sections[0]
+        """The section by which the sound of the first line comes; None without sound."""
+        return next((line.received for line in self.audio_lines), None)
 
     @property
     def data(self) -> DataParameters | None:
@@ -268,6 +295,3 @@ class Negotiation:
         SessionDescription.parse(self.answer.serialize())
         for fingerprint in self.remote_fingerprints:
             CertificateFingerprint.parse(fingerprint.serialize())
-
-    def _audio_sections(self) -> list[AudioParameters]:
-        return [section for section in self.media if isinstance(section, AudioParameters)]

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from stack.core.counters import Counters, declare, declare_each
-from stack.core.machine import Instant, Path, Transmit
-from stack.rtp import RtpEvent, RtpTransport
+from stack.core.machine import Entropy, Instant, Path, Transmit
+from stack.core.serial import ExtendedSequenceNumber, ExtendedTimestamp, RtpTimestamp
+from stack.rtp import RtpConfig, RtpEvent, RtpStatistics, RtpTransport
 from stack.srtp import MasterKey, SrtpEngine, SrtpError, SrtpFailure, SrtpProfile
 
 DROPPED_MEDIA_BEFORE_KEYS = declare(
@@ -53,7 +54,7 @@ class ScheduledFrame(NamedTuple):
     number: int
     payload: bytes
     ticks: int
-    timestamp: int
+    timestamp: ExtendedTimestamp
     due: Instant
     marker: bool = False
     section: int = 0
@@ -62,33 +63,45 @@ class ScheduledFrame(NamedTuple):
 class FrameSent(NamedTuple):
     """A scheduled frame has left: its number, extended sequence number, RTP timestamp, and when.
 
-    One that was not sent (DTX, hold, DTMF) has the sequence number of the packet before it, and no timestamp.
+    One that was not sent (DTX, hold, DTMF) has the sequence number of the packet before it, and no timestamp;
+    `muted` says that there was sound in it.
     """
 
     number: int
-    sequence: int
-    rtp_timestamp: int | None
+    sequence: ExtendedSequenceNumber
+    rtp_timestamp: RtpTimestamp | None
     at: Instant
     section: int = 0
+    muted: bool = False
 
 
 MediaEvent = RtpEvent | FrameSent
 
 
+class MakePlane(Protocol):
+    """What makes the media plane of a session: of values only, so that it may stand in another process."""
+
+    def __call__(
+        self, sections: Sequence[RtpConfig], entropy: Entropy, now: Instant, *, wall_clock: float
+    ) -> MediaPlane:
+        """Return a plane with these media sections; at the instant 0 the wall clock says `wall_clock`."""
+        ...
+
+
 class MediaPlane(Protocol):
     """The contract between a session and what moves its media."""
 
-    on_hold: bool
-    """Frames are not sent, but their time passes."""
-
     @property
-    def transport(self) -> RtpTransport:
-        """The RTP of the connection, for reading."""
+    def round_trip_time(self) -> float | None:
+        """The latest round trip in seconds, by the peer's reports; None before the first."""
         ...
 
-    @property
-    def counters(self) -> Counters:
-        """What was dropped, and why."""
+    def stats(self, now: Instant) -> Sequence[RtpStatistics]:
+        """Return the statistics of each section, in the vocabulary of `getStats`."""
+        ...
+
+    def all_counters(self) -> Counters:
+        """Return what was dropped and why, by the plane and by RTP."""
         ...
 
     def install(self, keys: MediaKeys, path: Path) -> None:
@@ -111,8 +124,12 @@ class MediaPlane(Protocol):
         """Take back the frames of a section that have not left, in order."""
         ...
 
-    def send_dtmf(self, digits: str, now: Instant) -> None:
-        """Press keys; `LocalError` as `RtpTransport.send_dtmf` says."""
+    def hold(self, held: bool, section: int = 0) -> None:
+        """While a section is held none of its frames are sent, but their time passes."""
+        ...
+
+    def send_dtmf(self, digits: str, now: Instant, section: int = 0) -> None:
+        """Press keys (0–9 * # A–D); `LocalError` for others, and where they were not negotiated."""
         ...
 
     def close(self, now: Instant) -> None:
@@ -137,12 +154,18 @@ class MediaPlane(Protocol):
 
 
 class PythonMediaPlane:
-    """The plane that runs in the session's own calls: libsrtp below, `RtpTransport` above."""
+    """The plane that runs in the session's own calls: libsrtp below, `RtpTransport` above.
 
-    def __init__(self, transport: RtpTransport) -> None:
+    `wall_clock` is what the wall clock says at the instant 0. Raises `LocalError` as `RtpTransport` does.
+    """
+
+    def __init__(
+        self, sections: Sequence[RtpConfig], entropy: Entropy, now: Instant, *, wall_clock: float = 0.0
+    ) -> None:
         self.counters = Counters()
-        self.on_hold = False
-        self._transport = transport
+        """The plane's own, without those of RTP."""
+        self._transport = transport = RtpTransport(sections, entropy, now, wall_clock_offset=wall_clock)
+        self._held = [False] * len(transport.sections)
         self._srtp: SrtpEngine | None = None
         self._path: Path | None = None
         self._scheduled: deque[ScheduledFrame] = deque()
@@ -151,8 +174,24 @@ class PythonMediaPlane:
 
     @property
     def transport(self) -> RtpTransport:
-        """The RTP of the connection, for reading."""
+        """The RTP of the connection, for reading; no part of the contract."""
         return self._transport
+
+    @property
+    def round_trip_time(self) -> float | None:
+        """The latest round trip in seconds, by the peer's reports."""
+        return self._transport.round_trip_time
+
+    def stats(self, now: Instant) -> Sequence[RtpStatistics]:
+        """Return the statistics of each section."""
+        return self._transport.stats(now)
+
+    def all_counters(self) -> Counters:
+        """Return what was dropped and why, by the plane and by RTP."""
+        total = Counters()
+        total.merge(self.counters)
+        total.merge(self._transport.counters)
+        return total
 
     def install(self, keys: MediaKeys, path: Path) -> None:
         """Begin: protect with these keys, and send on this path."""
@@ -203,9 +242,13 @@ class PythonMediaPlane:
             self._scheduled = deque(frame for frame in self._scheduled if frame.section != section)
         return back
 
-    def send_dtmf(self, digits: str, now: Instant) -> None:
+    def hold(self, held: bool, section: int = 0) -> None:
+        """While a section is held none of its frames are sent, but their time passes."""
+        self._held[section] = held
+
+    def send_dtmf(self, digits: str, now: Instant, section: int = 0) -> None:
         """Press keys; `LocalError` as `RtpTransport.send_dtmf` says."""
-        self._transport.send_dtmf(digits, now)
+        self._transport.send_dtmf(digits, now, section=section)
 
     def close(self, now: Instant) -> None:
         """Say BYE; nothing is sent or taken afterwards."""
@@ -254,8 +297,8 @@ class PythonMediaPlane:
         section = frame.section
         transport = self._transport
         sender = transport.sections[section].sender
-        timestamp: int | None = None
-        if frame.payload and not self.on_hold:
+        timestamp: RtpTimestamp | None = None
+        if frame.payload and not self._held[section]:
             skipped = frame.timestamp - self._expected[section]
             if skipped:
                 sender.skip(skipped)
@@ -266,12 +309,14 @@ class PythonMediaPlane:
                 timestamp = sender.last_timestamp
         else:
             sequence = sender.extended_sequence
-        self._sent.append(FrameSent(frame.number, sequence, timestamp, now, section))
+        muted = timestamp is None and frame.payload != b""
+        self._sent.append(FrameSent(frame.number, sequence, timestamp, now, section, muted))
 
 
 __all__ = [
     "MAX_SCHEDULED",
     "FrameSent",
+    "MakePlane",
     "MediaEvent",
     "MediaKeys",
     "MediaPlane",

@@ -21,9 +21,10 @@ from stack.core.header_extensions import (
     URI_TRANSPORT_CC,
 )
 from stack.core.machine import Address, Entropy, Instant
+from stack.core.serial import Ssrc
 from stack.core.srtp_profile import SrtpProfile
 from stack.core.values import from_json, to_json
-from stack.rtp import ExtensionIds, PlayoutDelay, RtpCodec, RtpConfig, RtpTransport
+from stack.rtp import ExtensionIds, PlayoutDelay, RtpCodec, RtpConfig
 
 SRTP_PROFILES = (
     SrtpProfile.AEAD_AES_128_GCM,
@@ -169,29 +170,30 @@ def make_dtls(
     return dtls.DtlsEndpoint(agreed.dtls_role, config, entropy)
 
 
-def make_rtp(
-    parameters: SessionParameters, entropy: Entropy, now: Instant, wall_clock: float
-) -> RtpTransport | None:
-    """Return the RTP transport of the agreed audio section, or of the two by which sound goes and comes, or None.
+def make_rtp(parameters: SessionParameters) -> tuple[RtpConfig, ...]:
+    """Return a media section of RTP for each agreed line of sound; none without sound."""
+    ours = parameters.local.audio
+    return () if ours is None else tuple(_rtp_config(ours, line) for line in parameters.negotiation.audio_lines)
 
-    What one section is told but once holds in both sections, or it does not hold at all.
+
+def _rtp_config(ours: sdp.LocalAudio, line: sdp.AudioLineParameters) -> RtpConfig:
+    """Return the section of RTP of one line.
+
+    Of a line with a section for each direction, what RTP is told but once holds in both, or it does not hold.
     """
-    negotiation = parameters.negotiation
-    ours, agreed, received = parameters.local.audio, negotiation.audio, negotiation.received_audio
-    if ours is None or agreed is None or received is None:
-        return None
-    ids = {uri: number for uri, number in agreed.extensions.items() if received.extensions.get(uri) == number}
-    both = (agreed,) if received is agreed else (agreed, received)
-    config = RtpConfig(
-        ssrc=ours.ssrc,
+    sent, received = line
+    ids = {uri: number for uri, number in sent.extensions.items() if received.extensions.get(uri) == number}
+    return RtpConfig(
+        ssrc=Ssrc(ours.ssrc),
         cname=ours.cname,
-        codecs=tuple(RtpCodec(each.payload_type, each.codec, each.clock_rate) for each in both),
+        codecs=tuple(RtpCodec(each.payload_type, each.codec, each.clock_rate) for each in line.sections),
+        kind=sent.kind,
         telephone_events=tuple(
             RtpCodec(each.telephone_event_payload_type, "telephone-event", each.clock_rate)
-            for each in both
+            for each in line.sections
             if each.telephone_event_payload_type is not None
         ),
-        red_payload_type=agreed.red_payload_type,
+        red_payload_type=sent.red_payload_type,
         extensions=ExtensionIds(
             audio_level=ids.get(URI_AUDIO_LEVEL),
             mid=ids.get(URI_MID),
@@ -200,13 +202,12 @@ def make_rtp(
             playout_delay=ids.get(URI_PLAYOUT_DELAY),
         ),
         playout_delay=PlayoutDelay(0, 10) if URI_PLAYOUT_DELAY in ids else None,
-        mid=agreed.mid,
-        nack=all("nack" in each.rtcp_feedback for each in both),
-        transport_cc=all("transport-cc" in each.rtcp_feedback for each in both),
-        rcvr_rtt=all(each.receiver_rtt for each in both),
-        reduced_size=all(each.rtcp_rsize for each in both),
+        mid=sent.mid,
+        nack=line.has_feedback("nack"),
+        transport_cc=line.has_feedback("transport-cc"),
+        rcvr_rtt=all(each.receiver_rtt for each in line.sections),
+        reduced_size=all(each.rtcp_rsize for each in line.sections),
     )
-    return RtpTransport((config,), entropy, now, wall_clock_offset=wall_clock)
 
 
 def make_channels(parameters: SessionParameters, entropy: Entropy) -> sctp.DataChannels | None:

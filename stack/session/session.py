@@ -18,7 +18,7 @@ Over 500 lines, because it is the one junction: what goes from each protocol to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import stack.session.counters as counted
@@ -48,13 +48,13 @@ from stack.ice import (
     PathSelected,
     PathValidated,
 )
-from stack.rtp import RtpTransport
+from stack.rtp import ReportReceived, RtpStatistics
 from stack.sctp import DataChannels
 from stack.sdp import IGNORED, DtlsRole
 from stack.session.demux import Kind, classify
 from stack.session.dtls_in_stun import DtlsCarrier
 from stack.session.events import Connected, Ended, EndReason, SessionEvent
-from stack.session.media_plane import FrameSent, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
+from stack.session.media_plane import FrameSent, MakePlane, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
 from stack.session.parameters import SessionParameters, make_channels, make_dtls, make_ice, make_rtp
 from stack.session.states import SessionTimer, State
 from stack.session.statistics import SessionStatistics, Traffic, describe
@@ -77,6 +77,7 @@ def _dtls_timeout(round_trip: float) -> float:
 _CONNECTED, _ENDED = State.CONNECTED, State.ENDED
 _STUN, _DTLS, _RTP, _RTCP = Kind.STUN, Kind.DTLS, Kind.RTP, Kind.RTCP
 _MEDIA = SessionTimer.MEDIA
+_OF_OURS = (FrameSent, ReportReceived)  # what a plane tells of the sound that we send
 
 
 class Session:
@@ -84,7 +85,7 @@ class Session:
 
     `wall_clock` is what the wall clock (seconds since 1970) says at the instant 0 of the machine's clock; RTCP
     sender reports carry it. `dtls_in_stun` puts the handshake into connectivity checks where the peer does so, too
-    (`dtls_in_stun.py`). `make_plane` makes the media plane around the RTP of the connection.
+    (`dtls_in_stun.py`). `make_plane` makes the media plane.
     """
 
     terminal_events: ClassVar[TerminalEvents] = (Ended,)
@@ -99,7 +100,7 @@ class Session:
         wall_clock: float = 0.0,
         dtls_version: Version | None = None,
         dtls_in_stun: bool = True,
-        make_plane: Callable[[RtpTransport], MediaPlane] = PythonMediaPlane,
+        make_plane: MakePlane = PythonMediaPlane,
     ) -> None:
         self.parameters = parameters
         self.counters = Counters()
@@ -116,8 +117,11 @@ class Session:
             self._dtls.start(now)  # its ClientHello travels in the first check
             self._carrier.set_pending(self._dtls.drain_transmits())
         self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now, self._carrier)
-        transport = make_rtp(parameters, entropy, now, wall_clock)
-        self._media: MediaPlane | None = None if transport is None else make_plane(transport)
+        sections = make_rtp(parameters)
+        self._media: MediaPlane | None = None
+        if sections:
+            self._media = make_plane(sections, entropy, now, wall_clock=wall_clock)
+        self._sections = len(sections)
         self._hold_media()
         self._channels: DataChannels | None = make_channels(parameters, entropy)
         self._path: Path | None = None
@@ -139,9 +143,9 @@ class Session:
         return self._ice
 
     @property
-    def rtp(self) -> RtpTransport | None:
-        """The RTP of the connection, for reading; None if no media were negotiated."""
-        return self._media.transport if self._media is not None else None
+    def has_media(self) -> bool:
+        """True if media were negotiated."""
+        return self._media is not None
 
     @property
     def channels(self) -> DataChannels | None:
@@ -161,12 +165,16 @@ class Session:
     @property
     def round_trip_time(self) -> float | None:
         """The latest round-trip time in seconds, from RTCP or else from ICE."""
-        measured = self._media.transport.round_trip_time if self._media is not None else None
+        measured = self._media.round_trip_time if self._media is not None else None
         return measured if measured is not None else self._ice.round_trip_time
 
     def statistics(self, now: Instant) -> SessionStatistics:
         """Return everything that is known of the connection and of its RTP."""
         return describe(self, now)
+
+    def rtp_statistics(self, now: Instant) -> Sequence[RtpStatistics]:
+        """Return the statistics of each media section."""
+        return () if self._media is None else self._media.stats(now)
 
     def all_counters(self) -> Counters:
         """Return the counters of the session and of every protocol in it, by their names."""
@@ -175,8 +183,7 @@ class Session:
         total.merge(self._ice.counters)
         total.merge(self._dtls.counters)
         if self._media is not None:
-            total.merge(self._media.counters)
-            total.merge(self._media.transport.counters)
+            total.merge(self._media.all_counters())
         if self._channels is not None:
             total.merge(self._channels.counters)
         for name, lines in self.parameters.negotiation.ignored.items():
@@ -205,11 +212,11 @@ class Session:
         """Return the scheduled frames of a section that have not left: they will not."""
         return () if self._media is None else self._media.flush(section)
 
-    def send_dtmf(self, digits: str, now: Instant) -> None:
+    def send_dtmf(self, digits: str, now: Instant, section: int = 0) -> None:
         """Press keys (0–9 * # A–D). Raises `LocalError` for others, and where they were not negotiated."""
         if self._media is None:
             raise LocalError("no audio was negotiated")
-        self._media.send_dtmf(digits, now)
+        self._media.send_dtmf(digits, now, section)
         self._move_media(now)
 
     def flush(self, now: Instant) -> None:
@@ -405,9 +412,9 @@ class Session:
 
     def _hold_media(self) -> None:
         """While the agreed direction is `recvonly` or `inactive` no RTP is sent (RFC 3264 §5.1)."""
-        audio = self.parameters.negotiation.audio
-        if self._media is not None and audio is not None:
-            self._media.on_hold = not audio.direction.sends
+        if self._media is not None:
+            for section, line in zip(range(self._sections), self.parameters.negotiation.audio_lines, strict=False):
+                self._media.hold(not line.sent.direction.sends, section)
 
     def _say_last_word(self) -> None:
         """The session is over and everything before that has been handed up."""
@@ -559,7 +566,7 @@ class Session:
             return
         events = media.drain_events()
         if events:
-            if "first_packet" not in self.steps and not isinstance(events[0], FrameSent):  # those come last
+            if "first_packet" not in self.steps and not all(isinstance(event, _OF_OURS) for event in events):
                 self._step("first_packet", now)
             self._events.extend(events)
         if self.state is _ENDED:

@@ -10,7 +10,7 @@ and a `codec` for RED, which is a wrapping and not a codec.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Protocol
@@ -19,9 +19,9 @@ from stack.core.errors import ParseError
 from stack.core.machine import Address, Instant, Path
 from stack.dtls import HandshakeComplete
 from stack.ice import Candidate, CandidateType, IceAgent, IceState, LiteAgent
-from stack.rtp import RtpStatistics, RtpTransport
+from stack.rtp import RtpStatistics
 from stack.rtp.stats import as_webrtc_object
-from stack.sdp import AudioParameters, DtlsRole
+from stack.sdp import AudioLineParameters, AudioParameters, DtlsRole
 from stack.session.parameters import SessionParameters
 from stack.session.states import State
 
@@ -192,11 +192,10 @@ class Described(Protocol):
     @property
     def path(self) -> Path | None: ...
     @property
-    def rtp(self) -> RtpTransport | None: ...
-    @property
     def ice(self) -> IceAgent | LiteAgent: ...
     @property
     def state(self) -> State: ...
+    def rtp_statistics(self, now: Instant) -> Sequence[RtpStatistics]: ...
 
 
 _DTLS_STATES = {
@@ -229,8 +228,8 @@ def describe(session: Described, now: Instant) -> SessionStatistics:
         pair,
         local,
         remote,
-        _codecs(agreed.audio, agreed.received_audio, now),
-        session.rtp.stats(now) if session.rtp is not None else (),
+        tuple(codec for line in agreed.audio_lines for codec in _codecs(line, now)),
+        tuple(session.rtp_statistics(now)),
     )
 
 
@@ -300,15 +299,12 @@ def _find(lines: Iterable[str], address: Address) -> Candidate | None:
     return None
 
 
-def _codecs(
-    sent: AudioParameters | None, received: AudioParameters | None, now: Instant
-) -> tuple[CodecStats, ...]:
+def _codecs(line: AudioLineParameters, now: Instant) -> tuple[CodecStats, ...]:
     """One `codec` if both sides ask for the same under one payload type, else one for each way."""
-    if sent is None or received is None:
-        return ()
+    sent, received = line
 
     def codec(audio: AudioParameters, parameters: Mapping[str, str], way: str | None) -> CodecStats:
-        mime = f"audio/{audio.codec}"
+        mime = f"{audio.kind}/{audio.codec}"
         line = ";".join(f"{name}={value}" if value else name for name, value in parameters.items())
         return CodecStats(now, audio.payload_type, mime, audio.clock_rate, audio.channels, line or None, way)
 

@@ -8,7 +8,6 @@ one that ends in "/" is the page's, and the offer goes to `api/offer` below it.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import time
@@ -24,6 +23,7 @@ from stack.aio import Call, HostedCall, MediaSide
 from stack.aio.udp import UdpSockets, bind_all
 from stack.core.errors import ParseError, StackError
 from stack.core.trace import PacketTrace
+from stack.core.values import read_json_object
 from stack.dtls import Certificate
 from stack.sdp import NegotiationError, SessionDescription, accept_answer, create_offer
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
@@ -34,6 +34,9 @@ HTTP_TIMEOUT = 15.0
 """Seconds for the whole exchange of offer and answer."""
 HANG_UP_TIMEOUT = 2.0
 """Seconds that leaving a call may take."""
+
+MAX_ANSWER = 1 << 20
+"""Characters of an answer in JSON."""
 
 
 class DialError(StackError):
@@ -143,8 +146,8 @@ async def _exchange(url: str, offer: str) -> str:
 
 def _sdp_of(body: str, target: str) -> str:
     try:
-        sdp = json.loads(body)["sdp"]
-    except (ValueError, KeyError, TypeError) as error:
+        sdp = read_json_object(body, MAX_ANSWER)["sdp"]
+    except (ParseError, KeyError) as error:
         raise DialError(f"{target} answered something that is no SDP answer") from error
     if not isinstance(sdp, str):
         raise DialError(f"{target} answered something that is no SDP answer")

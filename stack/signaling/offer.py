@@ -44,11 +44,7 @@ async def post_offer(request: web.Request) -> web.Response:
         RtviSession(call)
     if former is not None and pc_id is not None:
         name = pc_id
-        restarted = request.app[_RESTARTED]
-        calls = service.host.calls
-        for gone in [earlier for earlier, call_id in restarted.items() if call_id not in calls]:
-            del restarted[gone]
-        restarted[name] = call.id
+        service.keep(call.id, request.app[_RESTARTED], name, call.id)
         former.hang_up()
     return web.json_response({"sdp": taken.answer, "type": "answer", "pc_id": name})
 

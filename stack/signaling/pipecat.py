@@ -20,8 +20,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from stack.aio import Call, DataChannel
-from stack.core.errors import StackError
+from stack.aio import Call, DataChannel, control_of
+from stack.core.errors import ParseError, StackError
+from stack.core.values import read_json_object
 from stack.signaling.realtime_parts import typed_turn
 from stack.voice import events as ev
 
@@ -73,6 +74,7 @@ class RtviSession:
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self._control = control_of(call)
         self._out: asyncio.Queue[Message] = asyncio.Queue(_BACKLOG)
         self._ready = False
         self._watching = call.watch()
@@ -118,10 +120,8 @@ class RtviSession:
         if isinstance(text, str) and text.startswith("ping"):
             return
         try:
-            message = json.loads(text) if len(text) <= MAX_MESSAGE else None
-        except (ValueError, RecursionError):
-            message = None
-        if not isinstance(message, dict):
+            message = read_json_object(text, MAX_MESSAGE)
+        except ParseError:
             self._enqueue(_rtvi("error", {"error": "a message is a JSON object", "fatal": False}))
             return
         if message.get("type") == "signalling" or message.get("label") != LABEL:
@@ -148,12 +148,12 @@ class RtviSession:
         if not isinstance(content, str) or not isinstance(options, dict):
             self._refuse(message_id, "a text has a content, and an object as options")
         elif options.get("run_immediately") is False:
-            self._call.inform(ev.ContextAdded("user", content))
+            self._control.inform(ev.ContextAdded("user", content))
         elif options.get("audio_response") is False:
             self._refuse(message_id, "an answer without sound is not supported here: it is spoken")
         else:
             self._call.interrupt()
-            self._call.control.hand_over(typed_turn(content))
+            self._control.hand_over(typed_turn(content))
 
     def _refuse(self, message_id: str, why: str) -> None:
         self._enqueue(_rtvi("error-response", {"error": why}, message_id))

@@ -28,8 +28,9 @@ from typing import Any
 
 from aiohttp import BodyPartReader, WSMsgType, web
 
-from stack.aio import Call, DataChannel
-from stack.core.errors import LocalError, StackError
+from stack.aio import Call, DataChannel, control_of
+from stack.core.errors import LocalError, ParseError, StackError
+from stack.core.values import read_json_object
 from stack.signaling.realtime_parts import (
     AddContext,
     AwaitReply,
@@ -75,8 +76,9 @@ class RealtimeTransport:
 
     def __init__(self, call: Call, session: Mapping[str, Any]) -> None:
         self.call = call
+        self._control = control = control_of(call)
         self._session = RealtimeSession(lambda prefix: f"{prefix}_{secrets.token_hex(10)}", session, time.time)
-        self._session.program_takes_turns = lambda: call.control.asks_for_turns
+        self._session.program_takes_turns = lambda: control.asks_for_turns
         self._clients: list[asyncio.Queue[Event | None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._manual = False
@@ -84,8 +86,8 @@ class RealtimeTransport:
         self._committed = asyncio.Event()
         self._held: deque[tuple[str | bytes, asyncio.Queue[Event | None]]] = deque()
         self._watching = call.watch()
-        call.session = self._session.session
-        call.control.manage_turns()
+        control.session = self._session.session
+        control.manage_turns()
         call.listen()
         self._spawn(self._follow())
         self._spawn(self._serve_channel())
@@ -142,9 +144,9 @@ class RealtimeTransport:
             self._held.append((text, client))
             return
         message: object = None
-        if isinstance(text, str) and len(text) <= MAX_MESSAGE:
-            with contextlib.suppress(ValueError, RecursionError):
-                message = json.loads(text)
+        if isinstance(text, str):
+            with contextlib.suppress(ParseError):
+                message = read_json_object(text, MAX_MESSAGE)
         error = self._session.handle_client(message)
         if error is not None:
             self._put(client, error)
@@ -166,38 +168,38 @@ class RealtimeTransport:
             self._do(command, sender)
 
     def _do(self, command: SessionCommand, sender: asyncio.Queue[Event | None] | None) -> None:
-        call = self.call
+        call, control = self.call, self._control
         match command:
             case Configure(settings, tools, session):
-                call.control.tools = tools
+                control.tools = tools
                 if session is not None:
-                    call.inform(SessionUpdated(session))
+                    control.inform(SessionUpdated(session))
                 call.configure_turns(settings)
                 self._manual = settings.mode is TurnMode.MANUAL
                 if self._manual:
-                    call.control.command(OpenUtterance())
+                    control.command(OpenUtterance())
             case HandOver(utterance):
-                call.control.hand_over(utterance)
+                control.hand_over(utterance)
             case InterruptReply():
                 call.interrupt()
             case Commit(event_id):
                 self._committing = True
                 self._spawn(self._commit(event_id, sender))
             case Clear():
-                call.control.command(ClearUtterance())
+                control.command(ClearUtterance())
                 if self._manual:
-                    call.control.command(OpenUtterance())
+                    control.command(OpenUtterance())
             case FinishTool(request, output, soon):
                 self._spawn(self._finish_tool(request, output, TOOL_DELAY if soon else 0.0))
             case AddContext(role, text):
-                call.inform(ContextAdded(role, text))
+                control.inform(ContextAdded(role, text))
             case AwaitReply(response_id):
                 self._spawn(self._expect(response_id))
 
     async def _commit(self, event_id: str | None, sender: asyncio.Queue[Event | None] | None) -> None:
         self._committed.clear()
         try:
-            committed = await self.call.control.execute(CommitUtterance())
+            committed = await self._control.execute(CommitUtterance())
             if committed:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(COMMIT_TIMEOUT):
@@ -207,7 +209,7 @@ class RealtimeTransport:
         if not committed and sender is not None:
             self._put(sender, self._session.refuse(event_id))
         if self._manual:
-            self.call.control.command(OpenUtterance())
+            self._control.command(OpenUtterance())
         self._committing = False
         while self._held and not self._committing:
             self.receive(*self._held.popleft())
@@ -215,7 +217,7 @@ class RealtimeTransport:
     async def _finish_tool(self, request: str, output: str, delay: float) -> None:
         await asyncio.sleep(delay)
         self._session.tool_finished(request)
-        self.call.control.finish_tool(request, output)
+        self._control.finish_tool(request, output)
 
     async def _expect(self, response_id: str) -> None:
         await asyncio.sleep(RESPONSE_TIMEOUT)
@@ -261,10 +263,7 @@ async def create_call(request: web.Request) -> web.Response:
     taken = await service.accept(request, principal, offer, merged)
     call = taken.call
     if taken.is_new and not request.app[_PASSES_EVENTS]:
-        transports = request.app[_TRANSPORTS]
-        for gone in transports.keys() - service.host.calls.keys():
-            del transports[gone]
-        transports[call.id] = RealtimeTransport(call, merged)
+        service.keep(call.id, request.app[_TRANSPORTS], call.id, RealtimeTransport(call, merged))
     return web.Response(
         status=201,
         text=taken.answer,
@@ -292,7 +291,7 @@ async def _read_multipart(request: web.Request) -> tuple[str, dict[str, Any]]:
         raise RequestRefused(400, "the body is not multipart/form-data") from error
     if "sdp" not in parts:
         raise RequestRefused(400, "the form has no part named sdp")
-    return parts["sdp"], parse_json(parts["session"]) if "session" in parts else {}
+    return parts["sdp"], parse_json(parts["session"], limit) if "session" in parts else {}
 
 
 def _merged(request: web.Request, session: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,19 +7,20 @@ that was sent as a secret, and the headers that a program gets have lost theirs.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import time
 from collections import Counter as Tally
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from stack.aio import Call, CallContext, Host, HostFull, Renegotiated
 from stack.core.errors import LocalError, ParseError, RemoteError
+from stack.core.values import read_json_object
 from stack.sdp import NegotiationError, NegotiationFailure
 from stack.signaling.connections import ConnectionIdentity, Connections, PlacedCall, digest_of
 from stack.signaling.metrics import Metrics
@@ -30,6 +31,9 @@ MAX_BODY = 256 * 1024
 MAX_HEADER = 8190
 """Bytes of the request line, and of each header field."""
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+
+StateT = TypeVar("StateT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class SignalingService:
         self._rates = RateLimits(self.config.offers_per_second, self.config.offers_per_client, time.monotonic)
         self._calls_of: Tally[str] = Tally()
         self._connections = Connections()
+        self._states: dict[str, dict[tuple[int, str], Callable[[], None]]] = {}  # what to forget with a call
         self._placing: dict[tuple[str, ...], asyncio.Event] = {}  # offers that are with the host, by certificate
 
     def authorise(self, request: web.Request, scope: Scope) -> Principal:
@@ -212,7 +217,15 @@ class SignalingService:
             self._connections.note(placed)
         self._calls_of[client] += 1
         self.metrics.follow(call, lambda: self._forget(call.id, client))
+        self._states[call.id] = {}
         return AcceptedOffer(accepted.answer, call)
+
+    def keep(self, call_id: str, states: dict[str, StateT], name: str, state: StateT) -> None:
+        """Put a dialect's state of a call under a name into the dialect's table, until the call is over."""
+        kept = self._states.get(call_id)
+        if kept is not None:  # otherwise it has just ended
+            states[name] = state
+            kept[id(states), name] = partial(_drop, states, name, state)
 
     def note_restart(self, call: Call, ice_ufrag: str) -> None:
         """The peer has restarted ICE with these credentials, in a way that no offer says."""
@@ -237,10 +250,17 @@ class SignalingService:
             raise RequestRefused(429, "too many calls from your address", **{"Retry-After": "30"})
 
     def _forget(self, call_id: str, client: str) -> None:
+        for drop in self._states.pop(call_id, {}).values():
+            drop()
         self._connections.forget(call_id)
         self._calls_of[client] -= 1
         if self._calls_of[client] <= 0:
             del self._calls_of[client]
+
+
+def _drop(states: dict[str, StateT], name: str, state: StateT) -> None:
+    if states.get(name) == state:  # it may be that of another call by now
+        del states[name]
 
 
 def _refusal(error: ParseError | NegotiationError) -> RequestRefused:
@@ -284,18 +304,15 @@ async def read_text(request: web.Request) -> str:
 
 async def read_json(request: web.Request) -> dict[str, Any]:
     """Return the body as a JSON object; raises `RequestRefused` for anything else."""
-    return parse_json(await read_text(request))
+    return parse_json(await read_text(request), request.app[SERVICE].config.max_body)
 
 
-def parse_json(text: str) -> dict[str, Any]:
-    """Return a JSON object; raises `RequestRefused` for anything else."""
+def parse_json(text: str, most: int) -> dict[str, Any]:
+    """Return a JSON object of up to `most` characters; raises `RequestRefused` for anything else."""
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RequestRefused(400, "the body is not JSON") from error
-    if not isinstance(body, dict):
-        raise RequestRefused(400, "the body is not a JSON object")
-    return body
+        return read_json_object(text, most)
+    except ParseError as error:
+        raise RequestRefused(400, f"the body is no JSON object: {error}") from error
 
 
 __all__ = [

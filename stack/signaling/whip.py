@@ -101,7 +101,6 @@ async def patch_session(request: web.Request) -> web.Response:
 async def delete_session(request: web.Request) -> web.Response:
     """End a call."""
     call = request.app[SERVICE].find_call(request, request.match_info["call_id"])
-    _tags(request).pop(call.id, None)
     call.hang_up()
     return web.Response(status=200)
 
@@ -150,11 +149,9 @@ def _current_tag(request: web.Request, call: Call) -> str:
 
 def _keep_tag(request: web.Request, call: Call, ufrag: str) -> str:
     """Return the entity tag of the ICE session that runs from now on."""
-    tags = _tags(request)
-    for gone in tags.keys() - request.app[SERVICE].host.calls.keys():
-        del tags[gone]
-    tags[call.id] = _tag(ufrag)
-    return tags[call.id]
+    tag = _tag(ufrag)
+    request.app[SERVICE].keep(call.id, _tags(request), call.id, tag)
+    return tag
 
 
 def _tags(request: web.Request) -> dict[str, str]:

@@ -54,7 +54,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from stack.core.errors import LocalError
 from stack.core.replay_window import ReplayWindow
-from stack.core.serial import SERIAL16
+from stack.core.serial import SERIAL16, SequenceNumber
 from stack.core.srtp_profile import SrtpProfile
 from stack.srtp.kdf import SessionKeys, aes_counter_mode, derive_rtcp_keys, derive_rtp_keys
 from stack.srtp.master_key import MasterKey
@@ -149,7 +149,7 @@ class _Source:
         self.rtcp = ReplayWindow(REPLAY_WINDOW_SIZE)
         self.next_rtcp_index = 0
 
-    def rtp_index(self, sequence_number: int) -> int:
+    def rtp_index(self, sequence_number: SequenceNumber) -> int:
         """Return the index that `sequence_number` most likely has (RFC 3711 §3.3.1)."""
         if self.rtp.highest < 0:
             return sequence_number

@@ -1,7 +1,7 @@
 """A STUN client transaction over UDP: when to send a request again, when to give up (RFC 8489 §6.2.1).
 
 A request is sent at 0, RTO, 3·RTO, 7·RTO … until Rc have been sent; Rm·RTO after the last one the transaction
-has failed. The same bytes are sent each time. Time is an argument; the owner looks at `deadline`.
+has failed. The same bytes are sent each time. Time is an argument; the owner asks `poll_timeout`.
 
 Left out: requests over TCP (RFC 8489 §6.2.2), which are sent once.
 """
@@ -51,8 +51,7 @@ class ClientTransaction:
         self._interval = self._policy.rto
         self._deadline = now + self._wait()
 
-    @property
-    def deadline(self) -> Instant | None:
+    def poll_timeout(self) -> Instant | None:
         """When `handle_timeout` wants to be called; None once the transaction is over."""
         return self._deadline if self.state is TransactionState.PENDING else None
 

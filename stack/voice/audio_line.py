@@ -4,7 +4,7 @@
     write     -> audio sender (queue, pace, encode) -> ScheduledFrame
     FrameSent -> what was heard of a reply, the echo canceller's reference, the recording
 
-A machine without a network: its owner feeds it RTP events, reports and time, schedules its frames with the
+A machine without a network: its owner feeds it RTP events, round trips and time, schedules its frames with the
 session, and takes back what `wants_flush` says. One audio section is one line; a call has one today.
 """
 
@@ -28,13 +28,13 @@ from stack.core.timers import TimerName, Timers
 from stack.rtp import (
     ByeReceived,
     DtmfReceived,
-    MediaSection,
     PacketReceived,
     RemoteView,
+    ReportReceived,
     RtpEvent,
     SourceChanged,
 )
-from stack.sdp import AudioParameters
+from stack.sdp import AudioLineParameters
 from stack.session import EndReason, FrameSent, ScheduledFrame
 from stack.voice.audio_sender import AudioSender, SendParameters
 from stack.voice.config import ConversationConfig, make_canceller, make_decoder, make_detector
@@ -72,18 +72,17 @@ class LineTimer(TimerName):
 class AudioLine:
     """Receiver, sender, speech front end and turn manager of one audio section.
 
-    `audio` is what we send by, `received` what we receive by: the same, unless the peer has a section for each.
+    `index` is the number of its media section in the session.
     """
 
     def __init__(
         self,
-        audio: AudioParameters,
-        received: AudioParameters,
-        section: MediaSection,
+        parameters: AudioLineParameters,
         config: ConversationConfig,
         *,
         index: int = 0,
     ) -> None:
+        audio, received = parameters
         self.counters = Counters()
         self.tap: Tap | None = None
         """What is shown all that is heard and said on this line."""
@@ -106,14 +105,14 @@ class AudioLine:
         A reply, or a client that opens its `events` channel, asks by itself.
         """
         self._payload_type = received.payload_type
-        self.section = section
+        self._repairs = parameters.has_feedback("nack")
         self._arrival = self.receiver if isinstance(self.receiver, ArrivalReceiver) else None
         self._clock = self.receiver if isinstance(self.receiver, ClockReceiver) else None
         self._to_detector: Resampler | None = None
         if config.microphone_rate != DETECTOR_RATE:
             self._to_detector = Resampler(config.microphone_rate, DETECTOR_RATE, causal=True)
         self.view: RemoteView | None = None
-        """How the peer receives us, as far as `note_report` was told."""
+        """How the peer receives us, by its latest report."""
         self.unsettled = True
         """True if `settle` has something to look at; a packet moves no turn of a line that does not listen."""
         self.has_sent = False
@@ -201,6 +200,8 @@ class AudioLine:
             self._hear_rest(now)
             self.receiver.reset()
             self.turn_manager.forget_source(now)
+        elif isinstance(event, ReportReceived):
+            self._note_report(event.view, now)
         elif isinstance(event, ByeReceived):
             self._hear_rest(now)
             self.events.append(PeerLeft())
@@ -213,7 +214,10 @@ class AudioLine:
             return
         arrival = self._arrival
         if arrival is not None:
-            self._set_repair(arrival)
+            buffer = arrival.buffer
+            if self._repairs:
+                buffer.repair_wait = 0.0 if self._round_trip is None else self._round_trip + _REPAIR_MARGIN
+            buffer.red_depth = packet.red_depth
         frames = self.receiver.insert(
             packet.payload, packet.sequence, packet.timestamp, packet.arrival, packet.recovered
         )
@@ -222,17 +226,15 @@ class AudioLine:
         if arrival is not None and (arrival.buffer.packets.held or self._gap_armed):
             self._arm_gap(arrival)
 
-    def note_report(self, round_trip: float | None, now: Instant) -> None:
-        """Let what the peer reports of our sound steer the encoder, and what we believe that it heard.
-
-        `round_trip` is the latest one in seconds, however it was measured.
-        """
+    def note_round_trip(self, round_trip: float | None) -> None:
+        """Take the latest round trip in seconds, however it was measured; None: not measured yet."""
         self._round_trip = round_trip
-        view = self.section.remote_view
-        if view is not None and view is not self.view:
-            self.view = view
-            self.sender.acknowledged(view.extended_highest_sequence, now, round_trip or 0.0)
-            self.sender.note_loss(self.section.sender.reported_loss(now), now)
+
+    def _note_report(self, view: RemoteView, now: Instant) -> None:
+        """Let what the peer reports of our sound steer the encoder, and what we believe that it heard."""
+        self.view = view
+        self.sender.acknowledged(view.extended_highest_sequence, now, self._round_trip or 0.0)
+        self.sender.note_loss(view.reported_loss, now)
 
     def _hear(self, frames: Sequence[AudioFrame], now: Instant, audio_level: int | None = None) -> None:
         for frame in frames:
@@ -251,13 +253,6 @@ class AudioLine:
         """What waits behind a gap waits in vain, as its source has gone. The `clock` buffer keeps its beat."""
         if self._arrival is not None:
             self._hear(self._arrival.finish(now), now)
-
-    def _set_repair(self, receiver: ArrivalReceiver) -> None:
-        section, buffer = self.section, receiver.buffer
-        if section.config.nack:
-            buffer.repair_wait = 0.0 if self._round_trip is None else self._round_trip + _REPAIR_MARGIN
-        if section.current is not None:
-            buffer.red_depth = section.current.red_depth
 
     def _arm_gap(self, arrival: ArrivalReceiver) -> None:
         at = arrival.poll_timeout()

@@ -269,7 +269,7 @@ class AudioSender:
         frame, now = self.scheduled.popleft(), sent.at
         self.lateness.add(max(0.0, now - frame.due))
         self.last_ends = max(now, self.last_ends or now) + self._parameters.frame
-        if self._record is not None and frame.position >= self._reply_from:
+        if self._record is not None and frame.position >= self._reply_from and not sent.muted:
             position = frame.position - self._reply_from
             samples = 0 if frame.leads_in else len(frame.samples)
             self._record.sent(sent.sequence, position, samples, now, sent.rtp_timestamp)

@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from stack.core.errors import LocalError, ParseError
+from stack.core.values import read_json_object
 from stack.voice import events as ev
 from stack.voice.turns import Eagerness, TurnMode, TurnSettings
 
@@ -98,13 +99,10 @@ def _ms(seconds: float) -> float:
 
 def read_request(text: str | bytes) -> dict[str, Any]:
     """Return what a client asked for; raises `ParseError` for what is no request."""
-    if not isinstance(text, str) or len(text) > MAX_REQUEST:
-        raise ParseError("a request is a short text")
-    try:
-        request = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ParseError("a request is JSON") from error
-    if not isinstance(request, dict) or not isinstance(request.get("type"), str):
+    if not isinstance(text, str):
+        raise ParseError("a request is text")
+    request = read_json_object(text, MAX_REQUEST)
+    if not isinstance(request.get("type"), str):
         raise ParseError("a request has a type")
     return request
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from stack.audio import PcmArray
 from stack.core.counters import declare
 from stack.core.machine import Instant
-from stack.core.values import TextOrBytes, Value
+from stack.core.values import TextOrBytes, Value, check_json
 from stack.ice import IceCredentials
 from stack.sctp import ChannelId
 from stack.session import SessionParameters
@@ -310,6 +310,10 @@ class Tell(Value, frozen=True):
     """Send a JSON message on the client's `events` channel; dropped for a client that has none."""
 
     message: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        """Raise `LocalError` for what JSON cannot hold, or would change."""
+        check_json(self.message)
 
     def apply(self, conversation: Conversation, now: Instant) -> None:
         """What is told before the channel is open waits for it."""

@@ -20,7 +20,15 @@ from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.dtls import Certificate
-from stack.rtp import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, RtcpReceived, SourceChanged
+from stack.rtp import (
+    ByeReceived,
+    DtmfEnded,
+    DtmfReceived,
+    PacketReceived,
+    ReportReceived,
+    RtcpReceived,
+    SourceChanged,
+)
 from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, DataChannels, MessageReceived
 from stack.session import Connected, Ended, FrameSent, Session, SessionEvent, SessionParameters, State
 from stack.voice.audio_line import AudioLine
@@ -37,7 +45,16 @@ DROPPED_ANNOUNCEMENT_NOT_SENT = declare(
 )
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
-_MEDIA = (PacketReceived, FrameSent, SourceChanged, ByeReceived, RtcpReceived, DtmfReceived, DtmfEnded)
+_MEDIA = (
+    PacketReceived,
+    FrameSent,
+    SourceChanged,
+    ByeReceived,
+    RtcpReceived,
+    ReportReceived,
+    DtmfReceived,
+    DtmfEnded,
+)
 
 
 class Command(Protocol[ResultT_co]):
@@ -75,9 +92,9 @@ class Conversation:
         self.counters = Counters()
         self.line: AudioLine | None = None
         """The audio section; None if none was negotiated."""
-        agreed, rtp = parameters.negotiation, self.session.rtp
-        if agreed.audio is not None and agreed.received_audio is not None and rtp is not None:
-            self.line = AudioLine(agreed.audio, agreed.received_audio, rtp.sections[0], config)
+        lines = parameters.negotiation.audio_lines
+        if lines and self.session.has_media:
+            self.line = AudioLine(lines[0], config)
         self.client = ClientChannel(self.counters)
         self._config = config
         self._now = now  # of the latest input
@@ -242,9 +259,6 @@ class Conversation:
     def _move_line(self, line: AudioLine, now: Instant) -> bool:
         """Exchange what line and session have for each other; True if the session was given something."""
         sender, moved = line.sender, False
-        if line.section.remote_view is not line.view:
-            line.note_report(self.session.round_trip_time, now)
-            line.unsettled = True
         if sender.wants_flush:
             sender.note_taken_back(self.session.take_back())
             moved = line.unsettled = True
@@ -264,6 +278,8 @@ class Conversation:
         line = self.line
         if isinstance(event, _MEDIA):
             if line is not None and not self._has_ended:
+                if isinstance(event, ReportReceived):
+                    line.note_round_trip(self.session.round_trip_time)
                 line.handle_media(event, now)
         elif isinstance(event, MessageReceived):
             self._on_message(event, now)
@@ -273,7 +289,7 @@ class Conversation:
             self._events.append(event)
             if isinstance(event, Connected):
                 if line is not None:
-                    line.note_report(self.session.round_trip_time, now)
+                    line.note_round_trip(self.session.round_trip_time)
                     line.start(now)
             elif isinstance(event, ChannelOpened):
                 if event.label == EVENTS_CHANNEL and event.by_peer:
@@ -288,7 +304,7 @@ class Conversation:
     def _on_message(self, event: MessageReceived, now: Instant) -> None:
         """Do what the client asks for; any other message waits for the program to read it."""
         if event.channel == self.client.channel and self.line is not None:
-            self.line.note_report(self.session.round_trip_time, now)
+            self.line.note_round_trip(self.session.round_trip_time)
             self.line.unsettled = True
             if self.client.handle_message(event.data, self.line, now):
                 return
@@ -309,7 +325,7 @@ class Conversation:
         """Hand up what was heard and not reported yet, then the end; nothing after it."""
         try:
             if self.line is not None:
-                self.line.note_report(self.session.round_trip_time, now)
+                self.line.note_round_trip(self.session.round_trip_time)
                 self.line.end(ended.reason, now)
                 self._events.extend(self.line.drain_events())
         finally:

@@ -136,11 +136,6 @@ class EchoGate:
         """What is usually left of the predicted echo."""
         return self._leak.level_db
 
-    @property
-    def coupling_db(self) -> float:
-        """What usually comes back of the reference."""
-        return self._coupling.level_db
-
     def update(
         self,
         media_time: float,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 import msgspec
 
 from stack.audio import AudioFrame, Samples
-from stack.core.values import Value
+from stack.core.values import Value, check_json
 from stack.sctp import SctpEvent
 from stack.session import Connected, Ended
 from stack.voice.endpointing import Pause
@@ -103,6 +103,10 @@ class Utterance(Value, frozen=True, eq=False):
     request: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """What the client asked for in the answer to this turn alone, in the words of its dialect; often nothing."""
 
+    def __post_init__(self) -> None:
+        """Raise `LocalError` for a request that JSON cannot hold, or would change."""
+        check_json(self.request)
+
     @property
     def duration(self) -> float:
         """Length in seconds."""
@@ -194,6 +198,10 @@ class SessionUpdated(Value, frozen=True):
     """The client has changed its session: `call.session` from now on, in the words of its dialect."""
 
     session: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Raise `LocalError` for what JSON cannot hold, or would change."""
+        check_json(self.session)
 
 
 class ContextAdded(Value, frozen=True):

@@ -341,11 +341,13 @@ class TurnManager:
         self._act(now)
 
     def end(self, heard_by: Instant | None, now: Instant) -> None:
-        """The call is over: say what was heard of the reply that was being spoken.
+        """The call is over: hand over the turn that was being said, and tell what was heard of the present reply.
 
         `heard_by` is when the word to fall silent would have had to leave here; None: unknown, so that only
         what is known to have arrived counts.
         """
+        if self._opened_at is not None:
+            self._hand_over(now)
         reply, self.current = self.current, None
         if reply is None:
             return

@@ -293,11 +293,6 @@ class TurnTaking:
         """What applies now; exchanged by `configure`."""
         return self._settings
 
-    @property
-    def reply_live(self) -> bool:
-        """True while there is a reply that could be cancelled."""
-        return self._state in _REPLY_LIVE
-
     # What is heard.
 
     def speech_started(self, now: Instant, spoken: float = 0.0) -> None:

@@ -7,9 +7,12 @@ import asyncio
 import numpy as np
 import pytest
 
-from stack.aio import Call, CallContext, CallEnded, Inbox
+from stack.aio import Call, CallContext, CallEnded, Inbox, control_of
+from stack.aio.call import MICROPHONE_BACKLOG
+from stack.aio.control import DROPPED_EVENT_UNREAD as DROPPED
 from stack.aio.reply import Reply
 from stack.audio import AudioFrame
+from stack.core.counters import Counters
 from stack.core.errors import LocalError
 from stack.session import Ended, EndReason
 from stack.voice.commands import BeginReply, CancelReply
@@ -29,7 +32,7 @@ class Line:
 
 
 async def test_an_inbox_hands_over_in_order_and_ends_when_closed() -> None:
-    inbox: Inbox[int] = Inbox(10)
+    inbox: Inbox[int] = Inbox(10, Counters(), DROPPED)
     inbox.put(1)
     inbox.put(2)
     inbox.close()
@@ -37,16 +40,32 @@ async def test_an_inbox_hands_over_in_order_and_ends_when_closed() -> None:
 
 
 async def test_a_full_inbox_drops_the_oldest_and_counts_it() -> None:
-    inbox: Inbox[int] = Inbox(3)
+    counters = Counters()
+    inbox: Inbox[int] = Inbox(3, counters, DROPPED)
     for item in range(5):
         inbox.put(item)
     inbox.close()
     assert [item async for item in inbox] == [2, 3, 4]
-    assert inbox.dropped == 2
+    assert counters[DROPPED] == 2
+
+
+def test_a_program_sees_what_is_for_programs() -> None:
+    call = Line().call
+    shown = {name for name in dir(call) if not name.startswith("_")}
+    assert {"microphone", "speaker", "events", "utterances", "reply", "transcribed", "hang_up"} <= shown
+    assert not shown & {"control", "deliver", "inform", "note_transcript", "hand_over", "publish"}
+
+
+async def test_what_a_program_does_not_read_is_counted_by_name() -> None:
+    line = Line()
+    frame = AudioFrame(np.zeros(320, np.int16), 16_000, 0.0)
+    for _ in range(MICROPHONE_BACKLOG + 2):
+        control_of(line.call).deliver(AudioReceived(frame))
+    assert control_of(line.call).counters["host.dropped_sound_unread"] == 2
 
 
 async def test_a_waiting_reader_is_woken() -> None:
-    inbox: Inbox[int] = Inbox(3)
+    inbox: Inbox[int] = Inbox(3, Counters(), DROPPED)
     reader = asyncio.create_task(anext(inbox))
     await asyncio.sleep(0)
     inbox.put(7)
@@ -54,7 +73,7 @@ async def test_a_waiting_reader_is_woken() -> None:
 
 
 async def test_two_readers_of_one_stream_are_told() -> None:
-    inbox: Inbox[int] = Inbox(3)
+    inbox: Inbox[int] = Inbox(3, Counters(), DROPPED)
     first = asyncio.create_task(anext(inbox))
     await asyncio.sleep(0)
     with pytest.raises(LocalError, match="two tasks"):
@@ -65,8 +84,8 @@ async def test_two_readers_of_one_stream_are_told() -> None:
 async def test_the_microphone_ends_with_the_call() -> None:
     line = Line()
     frame = AudioFrame(np.zeros(320, np.int16), 16_000, 0.0)
-    line.call.deliver(AudioReceived(frame))
-    line.call.deliver(Ended(EndReason.PEER_CLOSED))
+    control_of(line.call).deliver(AudioReceived(frame))
+    control_of(line.call).deliver(Ended(EndReason.PEER_CLOSED))
     assert [heard async for heard in line.call.microphone] == [frame]
     assert (await line.call.wait_ended()).reason is EndReason.PEER_CLOSED
     with pytest.raises(CallEnded, match="the peer closed"):
@@ -78,10 +97,10 @@ async def test_the_speaker_is_drained_only_when_the_last_write_is_out() -> None:
     line.call.speaker.write(np.zeros(16_000, np.int16), 16_000)
     line.call.speaker.write(np.zeros(16_000, np.int16), 16_000)
     waiting = asyncio.create_task(line.call.speaker.drained())
-    line.call.deliver(SpeakerDrained(writes=1))  # it left before the second write was known
+    control_of(line.call).deliver(SpeakerDrained(writes=1))  # it left before the second write was known
     await asyncio.sleep(0)
     assert not waiting.done()
-    line.call.deliver(SpeakerDrained(writes=2))
+    control_of(line.call).deliver(SpeakerDrained(writes=2))
     await waiting
 
 
@@ -93,9 +112,9 @@ async def test_what_a_reply_writes_is_waited_for_too() -> None:
     waiting = asyncio.create_task(line.call.speaker.drained())
     await asyncio.sleep(0)
     assert not waiting.done()
-    line.call.deliver(SpeakerDrained(writes=1))
+    control_of(line.call).deliver(SpeakerDrained(writes=1))
     await waiting
-    line.call.deliver(Ended(EndReason.PEER_CLOSED))
+    control_of(line.call).deliver(Ended(EndReason.PEER_CLOSED))
     writing.cancel()
     await line.call.speaker.drained()
 
@@ -103,8 +122,8 @@ async def test_what_a_reply_writes_is_waited_for_too() -> None:
 async def test_what_was_heard_is_known_when_the_person_hangs_up() -> None:
     line = Line()
     reply = spoken(line, 1)
-    line.call.deliver(ReplyInterrupted(1, 1234.0, 1400.0))
-    line.call.deliver(Ended(EndReason.PEER_CLOSED))
+    control_of(line.call).deliver(ReplyInterrupted(1, 1234.0, 1400.0))
+    control_of(line.call).deliver(Ended(EndReason.PEER_CLOSED))
     assert reply.interrupted
     assert await reply.heard(60.0) == reply.heard_ms == 1234.0
 
@@ -122,7 +141,7 @@ async def test_the_speaker_refuses_what_is_no_sound() -> None:
 
 async def test_nothing_is_said_after_the_end() -> None:
     line = Line()
-    line.call.deliver(Ended(EndReason.HUNG_UP))
+    control_of(line.call).deliver(Ended(EndReason.HUNG_UP))
     line.call.speaker.write(np.zeros(160, np.int16), 8_000)
     line.call.hang_up()
     assert line.commands == []
@@ -166,33 +185,33 @@ async def test_a_reply_that_is_cancelled_while_it_begins_does_not_stay_open(step
 
 def spoken(line: Line, number: int) -> Reply:
     """A reply that has begun."""
-    reply = Reply(line.call.control, line.call.speaker)
+    reply = Reply(control_of(line.call), line.call.speaker)
     reply.number = number
-    line.call.control.register_reply(reply)
+    control_of(line.call).register_reply(reply)
     return reply
 
 
 async def test_what_was_heard_is_certain_when_the_client_has_said_so() -> None:
     line = Line()
     reply = spoken(line, 1)
-    line.call.deliver(ReplyInterrupted(1, 500.0, 600.0, provisional=True))
+    control_of(line.call).deliver(ReplyInterrupted(1, 500.0, 600.0, provisional=True))
     assert reply.heard_ms == 500.0
     waiting = asyncio.create_task(reply.heard(60.0))
     await asyncio.sleep(0)
-    line.call.deliver(ReplyHeard(7, 1.0))
+    control_of(line.call).deliver(ReplyHeard(7, 1.0))
     await asyncio.sleep(0)
     assert not waiting.done()
-    line.call.deliver(ReplyHeard(1, 520.0))
+    control_of(line.call).deliver(ReplyHeard(1, 520.0))
     assert await waiting == 520.0 == reply.heard_ms
 
 
 async def test_nobody_waits_for_a_client_that_will_say_nothing() -> None:
     line = Line()
     finished, interrupted, abandoned = (spoken(line, number) for number in (1, 2, 3))
-    line.call.deliver(ReplyFinished(1, 1000.0))
-    line.call.deliver(ReplyInterrupted(2, 500.0, 600.0))
-    line.call.deliver(ReplyInterrupted(3, 700.0, 800.0, provisional=True))
+    control_of(line.call).deliver(ReplyFinished(1, 1000.0))
+    control_of(line.call).deliver(ReplyInterrupted(2, 500.0, 600.0))
+    control_of(line.call).deliver(ReplyInterrupted(3, 700.0, 800.0, provisional=True))
     assert (await finished.heard(60.0), await interrupted.heard(60.0)) == (1000.0, 500.0)
     assert await abandoned.heard(0.0) == 700.0
-    line.call.deliver(Ended(EndReason.PEER_CLOSED))
+    control_of(line.call).deliver(Ended(EndReason.PEER_CLOSED))
     assert await abandoned.heard(60.0) == 700.0

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from stack.aio import Call, CallContext
+from stack.aio import Call, CallContext, control_of
 from stack.aio.endpointing import Endpointing
 from stack.session import Ended, EndReason
 from stack.voice.commands import NoteEndOfTurn, ReportPauses
@@ -190,14 +190,14 @@ async def test_a_call_has_its_pauses_judged_until_it_is_told_otherwise() -> None
     for _ in range(3):
         slow.may_answer.put(None)
     line.call.use_endpointer(slow)
-    line.call.deliver(question(1))
+    control_of(line.call).deliver(question(1))
     await eventually(lambda: len(line.done) == 2)
     line.call.use_endpointer(other)
-    line.call.deliver(question(2))
+    control_of(line.call).deliver(question(2))
     assert await other.is_asked() == 2.0
     line.call.use_endpointer(None)
     other.may_answer.put(None)
-    line.call.deliver(question(3))
+    control_of(line.call).deliver(question(3))
     assert line.done == [("report", True), ("note", 1, 1.0), ("report", True), ("report", False)]
     assert len(line.call.events) == 0, "a question is none of the program's events"
 
@@ -205,7 +205,7 @@ async def test_a_call_has_its_pauses_judged_until_it_is_told_otherwise() -> None
 async def test_a_call_whose_endpointer_fails_is_left_to_the_rules() -> None:
     line = Line()
     line.call.use_endpointer(Broken())
-    line.call.deliver(question(1))
+    control_of(line.call).deliver(question(1))
     await eventually(lambda: len(line.done) == 2)
     assert line.done == [("report", True), ("report", False)]
 
@@ -213,9 +213,9 @@ async def test_a_call_whose_endpointer_fails_is_left_to_the_rules() -> None:
 async def test_a_call_that_ends_asks_no_more() -> None:
     line, slow = Line(), Slow()
     line.call.use_endpointer(slow)
-    line.call.deliver(question(1))
+    control_of(line.call).deliver(question(1))
     assert await slow.is_asked() == 1.0
-    line.call.deliver(Ended(EndReason.HUNG_UP))
+    control_of(line.call).deliver(Ended(EndReason.HUNG_UP))
     slow.may_answer.put(None)
-    line.call.deliver(question(2))
+    control_of(line.call).deliver(question(2))
     assert line.done == [("report", True)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stack.aio import Call, CallContext, tracing
+from stack.aio import Call, CallContext, control_of, tracing
 from stack.aio.tracing import CallSpans
 from stack.core.machine import Address, Path
 from stack.session import Connected, Ended, EndReason
@@ -56,7 +56,7 @@ def make_call(**headers: str) -> Call:
 
 async def play(call: Call, *events: ev.ConversationEvent) -> None:
     for event in events:
-        call.deliver(event)
+        control_of(call).deliver(event)
         await asyncio.sleep(0)
     for _ in range(5):
         await asyncio.sleep(0)
@@ -124,7 +124,7 @@ async def test_a_call_that_breaks_off_ends_its_spans_and_is_an_error(exporter: I
 async def test_without_a_provider_nothing_is_made() -> None:
     call = make_call()
     assert CallSpans.begin(call) is None
-    assert call.control._watchers == []
+    assert control_of(call)._watchers == []
 
 
 async def test_without_the_api_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

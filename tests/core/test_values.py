@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 
 from stack.core.errors import LocalError, ParseError
-from stack.core.values import MAX_JSON_SIZE, TextOrBytes, Value, from_json, to_json
+from stack.core.values import MAX_JSON_SIZE, TextOrBytes, Value, from_json, read_json_object, to_json
 
 
 class Said(Value, frozen=True):
@@ -87,3 +87,30 @@ def test_json_of_another_shape(text: str | bytes) -> None:
 def test_what_json_cannot_hold() -> None:
     with pytest.raises(LocalError, match="JSON"):
         to_json(object())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1]",
+        "null",
+        "{",
+        b"\xff",
+        "[" * 100_000,
+        '{"a": ' * 100 + "1" + "}" * 100,
+        '{"a": NaN}',
+        '{"a": 1e999}',
+        '{"a": 99999999999999999999999}',
+        '{"a": "\\ud800"}',
+        '{"a": "' + "x" * 1000 + '"}',
+    ],
+    ids=lambda text: repr(text[:20]),
+)
+def test_what_a_peer_sends_is_a_bounded_json_object(text: str | bytes) -> None:
+    with pytest.raises(ParseError):
+        read_json_object(text, 200_000 if not isinstance(text, bytes) and text[:3] == "[[[" else 1000)
+
+
+def test_a_json_object_of_a_peer_is_read() -> None:
+    assert read_json_object(b'{"a": [1, "\xc3\xa9", null, 0.5]}', 100) == {"a": [1, "é", None, 0.5]}

@@ -21,6 +21,7 @@ from stack.rtp import (
     SourceChanged,
 )
 from stack.rtp.rtcp import Goodbye, ReceiverReport, ReportBlock, SenderReport, parse_compound, serialize_compound
+from stack.rtp.section import BYE_GRACE
 from stack.rtp.transport import MAX_SSRCS
 
 IDS = ExtensionIds(mid=3, audio_level=1)
@@ -127,6 +128,21 @@ def test_a_goodbye_ends_the_source_in_its_section() -> None:
     assert target.sections[0].current is None
     assert target.sections[1].current is not None
     assert any(isinstance(event, ByeReceived) for event in target.drain_events())
+
+
+def test_packets_that_a_goodbye_has_overtaken_belong_to_their_source() -> None:
+    target = transport(OPUS, PCMU)
+    target.handle_rtp(packet(70, 1, 111), 0.0)
+    target.handle_rtcp(serialize_compound([ReceiverReport(70), Goodbye((70,))]), 0.1)
+    target.drain_events()
+    for sequence in (2, 3, 2):
+        target.handle_rtp(packet(70, sequence, 111), 0.12)
+    assert [event.sequence for event in target.drain_events() if isinstance(event, PacketReceived)] == [2, 3]
+    assert target.counters["rtp.dropped_duplicate"] == 1
+    assert target.sections[0].current is None
+    target.handle_rtp(packet(70, 4, 111), 0.1 + BYE_GRACE)
+    assert [type(event) for event in target.drain_events()] == [SourceChanged, PacketReceived]
+    assert target.sections[0].current is not None
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,9 @@
 import itertools
 
-import pytest
-
 from stack.core.serial import RtpTimestamp, SequenceNumber, Ssrc
 from stack.rtp import RtpPacket
 from stack.rtp.nack import (
     ANSWER_MARGIN,
-    ASSUMED_ROUND_TRIP,
     HOLD_OFF,
     MAX_HISTORY,
     MAX_HISTORY_AGE,
@@ -65,15 +62,6 @@ def test_it_does_not_ask_for_what_would_come_too_late() -> None:
     nack.note_missing(9, 10, 0.0)
     assert nack.due(HOLD_OFF, REPAIR_DEADLINE) == []
     assert len(nack) == 0
-
-
-def test_until_when_to_hope() -> None:
-    nack = NackGenerator()
-    nack.note_missing(9, 10, 0.0)
-    assert nack.expected_by(9, None) == pytest.approx(HOLD_OFF + ASSUMED_ROUND_TRIP + ANSWER_MARGIN)
-    nack.due(0.05, 0.03)
-    assert nack.expected_by(9, 0.03) == pytest.approx(0.05 + 0.03 + ANSWER_MARGIN)
-    assert nack.expected_by(10, 0.03) is None
 
 
 def test_missing_packets_are_bounded_and_the_newest_are_kept() -> None:

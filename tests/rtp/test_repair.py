@@ -21,7 +21,7 @@ from stack.rtp import (
     RtpPacket,
     SourceChanged,
 )
-from stack.rtp.nack import ANSWER_MARGIN, HOLD_OFF, MAX_MISSING
+from stack.rtp.nack import HOLD_OFF, MAX_MISSING
 from stack.rtp.red import RedBlock, RedPayload
 from stack.rtp.rtcp import GenericNack, ReceiverReport, RtcpPacket, SourceDescription, parse_compound
 from stack.srtp import MasterKey, SrtpEngine, SrtpProfile
@@ -192,36 +192,6 @@ def test_asking_over_a_bad_network_both_ways() -> None:
     stats = pair.far.transport.stats(pair.now)[0].inbound
     assert stats is not None
     assert 0 < stats.nack_count < 500
-
-
-def test_the_deadline_follows_the_request() -> None:
-    pair = dropping(NACK, 10, times=2, down=GOOD)
-    pair.talk(12)
-    first = pair.far.heard[0].sequence
-    missing, far = first + 10, pair.far.transport
-    assert far.sections[0].repair_deadline(first + 9, pair.now, far.round_trip_time) is None
-    deadline = far.sections[0].repair_deadline(missing, pair.now, far.round_trip_time)
-    assert deadline is not None
-    assert deadline == pytest.approx(START + 0.02 * 11 + 0.02 + HOLD_OFF + 0.04 + ANSWER_MARGIN, abs=0.1)
-    pair.talk(3, first=12)
-    pair.run(deadline - pair.now)
-    again = far.sections[0].repair_deadline(missing, pair.now, far.round_trip_time)
-    assert again is not None
-    assert again > deadline  # the first answer was lost too, so it was asked for again
-    pair.run(2.0)
-    assert far.sections[0].repair_deadline(missing, pair.now, far.round_trip_time) is None
-
-
-def test_redundancy_that_is_still_to_come_counts_as_hope() -> None:
-    pair = RtpPair(replace(RED, red_depth=2))
-    pair.talk(10)
-    pair.run(0.04)
-    far, last = pair.far.transport, pair.far.heard[-1]
-    assert far.sections[0].repair_deadline(last.sequence, pair.now, far.round_trip_time) is None
-    for ahead, packets in ((1, 3), (2, 4)):
-        deadline = far.sections[0].repair_deadline(last.sequence + ahead, last.arrival, far.round_trip_time)
-        assert deadline == pytest.approx(last.arrival + packets * 0.02 + 0.02)
-    assert far.sections[0].repair_deadline(last.sequence + 1, last.arrival + 1.0, far.round_trip_time) is None
 
 
 def test_feedback_without_reduced_size_stands_behind_a_report() -> None:

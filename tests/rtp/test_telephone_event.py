@@ -40,7 +40,7 @@ def test_a_key_is_told_once_and_its_end_once() -> None:
     assert press(receiver, 5, 1000, 800, end=True) == [DtmfEnded("5", 1000, 0.1)]
     assert press(receiver, 5, 1000, 800, end=True) == []
     assert press(receiver, 5, 1000, 480) == []  # much overtaken
-    assert receiver.deadline is None
+    assert receiver.poll_timeout() is None
     assert press(receiver, 5, 9000, 160) == [DtmfReceived("5", 9000)]
 
 
@@ -54,7 +54,7 @@ def test_the_next_key_ends_one_whose_end_was_lost() -> None:
 def test_silence_ends_it_too() -> None:
     receiver = DtmfReceiver()
     press(receiver, 10, 0, 800)
-    assert receiver.deadline == 1.0 + EVENT_SILENCE
+    assert receiver.poll_timeout() == 1.0 + EVENT_SILENCE
     assert receiver.finish() == [DtmfEnded("*", 0, 0.1)]
     assert receiver.finish() == []
 
@@ -76,8 +76,7 @@ def test_playing_two_digits() -> None:
     sender = DtmfSender(48000)
     sender.queue("4#", 0.1, 0.05, 10.0)
     played: list[tuple[float, TelephoneEvent, float, bool]] = []
-    while sender.deadline is not None:
-        now = sender.deadline
+    while (now := sender.poll_timeout()) is not None:
         packet = sender.due(now)
         assert packet is not None
         played.append((now, TelephoneEvent.parse(packet.payload), packet.started_at, packet.first))

@@ -170,7 +170,9 @@ def test_sources_are_bounded() -> None:
         target.handle_rtp(packet(1, ssrc=ssrc), ssrc / 1000)
     target.handle_rtp(packet(2, ssrc=10_000 + 5 * MAX_SOURCES - 1), 20.0)
     assert len(received(target)) == 5 * MAX_SOURCES + 1
-    known = [ssrc for ssrc in range(10_000, 10_000 + 5 * MAX_SOURCES) if target.knows_source(ssrc)]
+    known = [
+        ssrc for ssrc in range(10_000, 10_000 + 5 * MAX_SOURCES) if target.sections[0].stream(ssrc) is not None
+    ]
     assert known == list(range(10_000 + 4 * MAX_SOURCES, 10_000 + 5 * MAX_SOURCES))
 
 

@@ -43,7 +43,7 @@ def test_a_peer_that_does_not_care_is_not_asked_for_ever():
     outcomes = [reset.handle_timeout(float(turn), float(turn)) for turn in range(MAX_ATTEMPTS)]
     assert outcomes[-1].done == [OutgoingReset((3,))]
     assert reset.retry_at is None
-    assert not reset.is_busy
+    assert not reset.pending
 
 
 def test_a_request_fits_a_packet():

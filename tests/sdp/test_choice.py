@@ -186,6 +186,8 @@ UDP = "a=candidate:1 1 udp 2130706431 192.0.2.9 4000 typ host\r\n"
 TCP = "a=candidate:2 1 TCP 1518280447 192.0.2.9 9 typ host tcptype active\r\n"
 RELAY = "a=candidate:3 1 udp 41885439 198.51.100.7 5000 typ relay raddr 0.0.0.0 rport 0\r\n"
 MDNS = "a=candidate:4 1 udp 2113937151 0f1e2d3c.local 4000 typ host\r\n"
+UDP6 = "a=candidate:5 1 udp 2130706431 2001:db8::9 4000 typ host\r\n"
+RTCP_ONLY = "a=candidate:6 2 udp 2130706430 192.0.2.9 4001 typ host\r\n"
 HERE = "candidate:1 1 udp 2130706431 127.0.0.1 3478 typ host"
 
 
@@ -193,7 +195,20 @@ class TestReachability:
     """What could only be waited for in vain is refused at the offer."""
 
     @pytest.mark.parametrize(
-        "lines", ["", UDP, UDP + TCP, RELAY, RELAY + TCP, MDNS, MDNS + "a=end-of-candidates\r\n"]
+        "lines",
+        [
+            UDP6,
+            UDP6 + RELAY + "a=end-of-candidates\r\n",
+            UDP6 + MDNS + "a=end-of-candidates\r\n",
+            RTCP_ONLY,
+            "",
+            UDP,
+            UDP + TCP,
+            RELAY,
+            RELAY + TCP,
+            MDNS,
+            MDNS + "a=end-of-candidates\r\n",
+        ],
     )
     def test_what_may_work(self, lines: str) -> None:
         assert negotiate(offered(AUDIO, lines), our_side()).audio is not None
@@ -205,6 +220,8 @@ class TestReachability:
             (TCP + "a=end-of-candidates\r\n", "theirs: tcp"),
             (RELAY.replace("udp", "tcp"), "theirs: tcp"),
             ("a=end-of-candidates\r\n", "not one candidate"),
+            (UDP6 + "a=end-of-candidates\r\n", "ours: IPv4; theirs: IPv6"),
+            (RTCP_ONLY + "a=end-of-candidates\r\n", "no candidate of component 1"),
         ],
     )
     def test_what_cannot(self, lines: str, word: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Generator
 from random import Random
+from typing import Any
 
 import pytest
 
 from stack.core.machine import Address, Path
+from stack.core.serial import Ssrc
 from stack.core.srtp_profile import SrtpProfile
-from stack.rtp import PacketReceived, RtpCodec, RtpConfig, RtpPacket, RtpTransport
-from stack.session import FrameSent, MediaKeys, PythonMediaPlane, ScheduledFrame, Session
+from stack.rtp import PacketReceived, ReportReceived, RtpCodec, RtpConfig, RtpPacket
+from stack.session import FrameSent, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame, Session
 from stack.session.media_plane import MAX_SCHEDULED
 from stack.srtp import MasterKey, SrtpEngine
 from tests.sim.calls import agree
@@ -28,7 +32,7 @@ def plane(*mids: str) -> PythonMediaPlane:
         RtpConfig(ssrc=index + 1, cname="a", codecs=(RtpCodec(111, "opus", 48_000),), mid=mid)
         for index, mid in enumerate(mids or ("0",))
     ]
-    return PythonMediaPlane(RtpTransport(configs, Random(1).randbytes, 0.0))
+    return PythonMediaPlane(configs, Random(1).randbytes, 0.0)
 
 
 @pytest.fixture
@@ -108,9 +112,9 @@ def test_silence_that_is_not_sent_passes_its_time(ready: PythonMediaPlane, peer:
 
 def test_on_hold_nothing_is_sent_and_time_passes(ready: PythonMediaPlane, peer: SrtpEngine) -> None:
     ready.schedule(frame(0, 1.0), 1.0)
-    ready.on_hold = True
+    ready.hold(True)
     ready.schedule(frame(1, 1.02), 1.02)
-    ready.on_hold = False
+    ready.hold(False)
     ready.schedule(frame(2, 1.04), 1.04)
     first, third = sent(ready, peer)
     assert (first.payload, third.payload) == (b"sound0", b"sound2")
@@ -120,7 +124,7 @@ def test_on_hold_nothing_is_sent_and_time_passes(ready: PythonMediaPlane, peer: 
 def test_a_frame_that_pressed_keys_mute_names_no_packet() -> None:
     events = (RtpCodec(110, "telephone-event", 48_000),)
     config = RtpConfig(ssrc=1, cname="a", codecs=(RtpCodec(111, "opus", 48_000),), telephone_events=events)
-    muted = PythonMediaPlane(RtpTransport([config], Random(1).randbytes, 0.0))
+    muted = PythonMediaPlane([config], Random(1).randbytes, 0.0)
     muted.schedule(frame(0, 1.0), 1.0)
     muted.send_dtmf("1", 1.01)
     muted.schedule(frame(1, 1.02), 1.02)
@@ -129,6 +133,7 @@ def test_a_frame_that_pressed_keys_mute_names_no_packet() -> None:
     assert isinstance(during, FrameSent)
     assert before.rtp_timestamp is not None
     assert (during.number, during.rtp_timestamp) == (1, None)
+    assert (before.muted, during.muted) == (False, True)
 
 
 def test_another_path_is_used_at_once(ready: PythonMediaPlane) -> None:
@@ -205,3 +210,69 @@ def test_a_session_takes_another_plane() -> None:
     pair = MachinePair(*ends, unordered(), seed=1)
     assert pair.run(10, lambda: all(session.is_connected for session in ends))
     assert len(installed) == 2
+
+
+class Elsewhere:
+    """A plane that is reached by its contract only, with all that goes there and comes back as bytes."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._plane = PythonMediaPlane(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        assert name in vars(MediaPlane), f"{name} is no part of the contract"
+        if name == "round_trip_time":
+            return self._plane.round_trip_time
+
+        def call(*arguments: Any) -> Any:
+            arrived = pickle.loads(pickle.dumps([list(a) if isinstance(a, Generator) else a for a in arguments]))
+            return pickle.loads(pickle.dumps(getattr(self._plane, name)(*arrived)))
+
+        return call
+
+
+def test_a_session_needs_of_a_plane_only_values() -> None:
+    sides = agree(1)
+    ends = [
+        Session(sides.client, sides.client_certificate, Random(1).randbytes, START, make_plane=Elsewhere),
+        Session(sides.server, sides.server_certificate, Random(2).randbytes, START, make_plane=Elsewhere),
+    ]
+    pair = MachinePair(*ends, unordered(), seed=1)
+    assert pair.run(10, lambda: all(session.is_connected for session in ends))
+    for host in (pair.left, pair.right):
+        host.command(lambda session, now: session.schedule(frame(0, now), now))
+        host.command(lambda session, now: session.schedule(frame(1, now + 0.02), now))
+    pair.run(0.1)
+    for host in (pair.left, pair.right):
+        host.command(lambda session, now: session.send_dtmf("1", now))
+    pair.run(8)
+    for host in (pair.left, pair.right):
+        assert [event.payload for event in host.seen(PacketReceived)][:2] == [b"sound0", b"sound1"]
+        assert host.seen(ReportReceived)
+        (rtp,) = host.machine.statistics(pair.now).rtp
+        assert rtp.outbound.kind == "audio"
+        assert rtp.remote_inbound is not None
+        assert host.machine.round_trip_time is not None
+        assert host.machine.all_counters()["rtp.dropped_malformed_rtp"] == 0
+
+
+def test_a_section_is_held_and_pressed_by_itself(peer: SrtpEngine) -> None:
+    configs = [
+        RtpConfig(
+            ssrc=Ssrc(index + 1),
+            cname="a",
+            codecs=(RtpCodec(111, "opus", 48_000),),
+            kind=kind,
+            telephone_events=(RtpCodec(110, "telephone-event", 48_000),),
+            mid=kind,
+        )
+        for index, kind in enumerate(("audio", "video"))
+    ]
+    both = PythonMediaPlane(configs, Random(1).randbytes, 0.0)
+    both.install(MediaKeys(PROFILE, OURS, THEIRS), PATH)
+    both.hold(True, 1)
+    for section in (0, 1):
+        both.schedule(frame(0, 1.0, section=section), 1.0)
+    assert [packet.ssrc for packet in sent(both, peer)] == [1]
+    both.send_dtmf("1", 1.02, 1)
+    assert [(packet.ssrc, packet.payload_type) for packet in sent(both, peer)] == [(2, 110)]
+    assert [each.outbound.kind for each in both.stats(2.0)] == ["audio", "video"]

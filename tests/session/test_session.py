@@ -319,7 +319,7 @@ def test_data_without_audio_and_audio_without_data() -> None:
         pair = CallPair(agree(audio=audio, data=data))
         assert pair.run(10, lambda pair=pair: connected(pair))
         session = pair.right.machine.session
-        assert ((session.rtp is not None), (session.channels is not None)) == (audio, data)
+        assert (session.has_media, (session.channels is not None)) == (audio, data)
         (told,) = pair.right.seen(Connected)
         assert told.srtp_profile == "AEAD_AES_128_GCM", "some stacks give up a call that agrees on none"
 

@@ -12,7 +12,7 @@ import pytest
 
 from interop.lab import Ask
 from stack import Call, DataChannel
-from stack.aio import HostConfig
+from stack.aio import HostConfig, control_of
 from stack.aio.channel import HIGH_WATER
 from stack.sctp import ChannelClosedError, MessageTooBigError
 from stack.signaling.client import DialConfig, dial
@@ -151,7 +151,7 @@ async def test_a_large_transfer_arrives_whole_and_send_waits() -> None:
         channel = await call.open_channel("transfer")
         for start in range(0, len(data), 64_000):
             await channel.send(data[start : start + 64_000])
-            waiting = await call.control.execute(
+            waiting = await control_of(call).execute(
                 Ask(lambda conversation, now: conversation.session.channels.buffered_amount(channel.id))
             )
             most = max(most, waiting)

@@ -14,7 +14,7 @@ import pytest
 from interop.lab import Ask
 from stack import Call
 from stack.agents import echo
-from stack.aio import HostConfig
+from stack.aio import HostConfig, control_of
 from stack.ice import IceCredentials
 from stack.sdp import MediaDirection, SessionDescription, create_offer
 from stack.sdp.grammar import SdpAttribute
@@ -92,7 +92,7 @@ async def test_a_second_offer_that_names_no_call_is_refused(
 ) -> None:
     assert (await post(http, server, endpoint, offer))[0] in (200, 201)
     (call,) = server.host.calls.values()
-    before = await call.control.execute(Ask(lambda conversation, now: conversation.session.parameters))
+    before = await control_of(call).execute(Ask(lambda conversation, now: conversation.session.parameters))
     for other in ENDPOINTS:
         status, text, _ = await post(http, server, other, change(offer))
         assert status == 409
@@ -100,7 +100,7 @@ async def test_a_second_offer_that_names_no_call_is_refused(
         assert before.local.ice_pwd not in text
     assert list(server.host.calls.values()) == [call]
     assert not call.ended
-    assert await call.control.execute(Ask(lambda conversation, now: conversation.session.parameters)) == before
+    assert await control_of(call).execute(Ask(lambda conversation, now: conversation.session.parameters)) == before
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -250,7 +250,7 @@ async def test_a_pc_id_names_the_call(server: Serving, http: aiohttp.ClientSessi
 
 async def offer_of(call: Call, version: int, direction: str, credentials: IceCredentials | None = None) -> str:
     """What our own client would offer next."""
-    local = await call.control.execute(Ask(lambda conversation, now: conversation.session.parameters.local))
+    local = await control_of(call).execute(Ask(lambda conversation, now: conversation.session.parameters.local))
     if credentials is not None:
         local = replace(local, ice_ufrag=credentials.ufrag, ice_pwd=credentials.password)
     text = create_offer(replace(local, session_version=version)).serialize()
@@ -302,7 +302,7 @@ async def test_a_call_is_held_resumed_restarted_and_cannot_be_taken(
         mine = IceCredentials("newufrag", "n" * 24)
         section = (await patch(await offer_of(placed.call, 4, "sendrecv", mine))).media[0]
         fresh = IceCredentials.parse(section.ice_ufrag or "", section.ice_pwd or "")
-        await placed.call.control.execute(
+        await control_of(placed.call).execute(
             Ask(lambda conversation, now: conversation.session.restart_ice(mine, fresh, now))
         )
         assert await hear(placed, 3.0) > 4000

@@ -12,10 +12,11 @@ import pytest
 
 from interop.lab import Ask
 from stack.agents import echo
-from stack.aio import HostConfig
+from stack.aio import HostConfig, control_of
 from stack.sdp import SessionDescription, TrickleFragment
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
+from tests.listening import until
 
 SDP = {"Content-Type": "application/sdp"}
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
@@ -89,6 +90,24 @@ async def test_a_restart_gives_new_credentials_and_a_new_tag(
     assert (await patch(http, url, CANDIDATE, If_Match=headers["ETag"]))[0] == 204
 
 
+async def test_what_a_dialect_keeps_of_a_call_ends_with_it(
+    server: Serving, http: aiohttp.ClientSession, offer: str
+) -> None:
+    await placed(server, http, offer)
+    (call,) = server.host.calls.values()
+    states: dict[str, str] = {}
+    for state in ("first", "second"):
+        server.signaling.keep(call.id, states, "name", state)
+    server.signaling.keep(call.id, states, "of another", "mine")
+    states["of another"] = "another's"
+    assert states["name"] == "second"
+    call.hang_up()
+    await until(lambda: "name" not in states)
+    assert states == {"of another": "another's"}
+    server.signaling.keep(call.id, states, "late", "state")
+    assert "late" not in states
+
+
 @pytest.mark.real_clock
 async def test_checks_with_the_new_credentials_reach_the_same_call(server: Serving) -> None:
     """A whole call whose client restarts: the sound goes on."""
@@ -106,7 +125,7 @@ async def test_checks_with_the_new_credentials_reach_the_same_call(server: Servi
         def restart(conversation, now):
             conversation.session.restart_ice(mine, fresh, now)
 
-        await call.control.execute(Ask(restart))
+        await control_of(call).execute(Ask(restart))
         call.speaker.write(np.tile(tone, 4), 16_000)
         heard = 0
         async for frame in call.microphone:

@@ -12,7 +12,7 @@ import pytest
 
 from interop.network_model import Jitter, NetworkModel
 from stack.sctp import ChannelId, ChannelOpened, MessageReceived
-from stack.session import Connected, Ended
+from stack.session import Connected, Ended, EndReason
 from stack.voice.audio_line import MAX_UNPLAYED
 from stack.voice.client_channel import MAX_EARLY
 from stack.voice.commands import (
@@ -32,6 +32,7 @@ from stack.voice.commands import (
     PushToTalk,
     ReportPauses,
     ReportPieces,
+    SendDigits,
     SendMessage,
     Tell,
     Write,
@@ -138,6 +139,33 @@ def test_a_reply_that_begins_after_a_word_in_between_is_said_once() -> None:
     assert len(talk.heard_by_client()) / talk.left.seen(AudioReceived)[0].frame.sample_rate == pytest.approx(
         1.5, abs=0.1
     )
+
+
+@pytest.mark.parametrize("reason", [EndReason.HUNG_UP, EndReason.PEER_CLOSED])
+def test_what_is_being_said_when_the_call_ends_is_handed_up_before_the_end(reason: EndReason) -> None:
+    talk = Talk()
+    talk.say(room(noise(0.5), voice(2.0)))
+    talk.run(1.5)
+    assert not talk.right.seen(Utterance)
+    (talk.right if reason is EndReason.HUNG_UP else talk.left).handle(HangUp())
+    assert talk.run(2, lambda: bool(talk.right.seen(Ended)))
+    (utterance,) = talk.right.seen(Utterance)
+    assert talk.right.seen(Ended)[0].reason is reason
+    assert talk.right.events.index(utterance) < talk.right.events.index(talk.right.seen(Ended)[0])
+    assert utterance.duration == pytest.approx(1.3, abs=0.15)  # with 300 ms of prefix
+    assert not talk.right.seen(ReplyWanted)
+
+
+def test_sound_that_pressed_keys_mute_was_not_heard() -> None:
+    talk = Talk()
+    talk.server.line.turn_manager.playout_delay = 0.0
+    talk.reply(voice(3.0, 300))
+    talk.run(1.0)
+    talk.right.handle(SendDigits("1"))
+    talk.run(0.09)
+    talk.right.handle(Interrupt())
+    (interrupted,) = talk.right.seen(ReplyInterrupted)
+    assert interrupted.heard_ms == pytest.approx(1000, abs=30)
 
 
 def test_a_short_pause_does_not_end_a_turn() -> None:
@@ -333,7 +361,9 @@ def test_nothing_comes_after_the_end() -> None:
 
 
 def media_from_server(talk: Talk) -> int:
-    part = next(p for p in talk.server.session.rtp.stats(talk.now)[0].as_webrtc() if p["type"] == "outbound-rtp")
+    part = next(
+        p for p in talk.server.session.rtp_statistics(talk.now)[0].as_webrtc() if p["type"] == "outbound-rtp"
+    )
     return int(part["packetsSent"])
 
 
@@ -773,7 +803,9 @@ class Page(Talk):
             return
         told = json.loads(event.data)
         if told["type"] == "reply_held":
-            playing = (self.server.session.rtp.sections[0].sender.timestamp - 960 * 6 + self.lie) % 2**32
+            playing = (
+                self.server.session._media.transport.sections[0].sender.timestamp - 960 * 6 + self.lie
+            ) % 2**32
             self.ask(type="silenced", reply=told["reply"], rtp_timestamp=playing, age_ms=1000 * self.age)
             if self.drains is not None:
                 self.due.append((now + self.drains, told["reply"]))
@@ -830,7 +862,9 @@ def test_an_interruption_that_is_confirmed_later_is_measured_by_then() -> None:
 def test_the_client_is_told_which_packet_was_the_last() -> None:
     page = Page(resume_after_ms=None)
     page.be_interrupted(after=0.2)
-    last = (page.server.session.rtp.sections[0].sender.timestamp - 960) % 2**32  # nothing has left since
+    last = (
+        page.server.session._media.transport.sections[0].sender.timestamp - 960
+    ) % 2**32  # nothing has left since
     (held,), (interrupted,) = page.told("reply_held"), page.told("reply_interrupted")
     assert held["rtp_timestamp"] == interrupted["rtp_timestamp"] == last
 

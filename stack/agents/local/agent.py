@@ -19,8 +19,9 @@ from stack.agents.local.draft import Draft, Sound
 from stack.agents.local.mel import SAMPLE_RATE
 from stack.agents.local.text import GREETING, OPENING, History, Spoken, heard_part
 from stack.agents.local.worker import Worker, start
-from stack.aio import Call, CallEnded
+from stack.aio import Call, CallEnded, control_of
 from stack.audio import AudioFrame, Samples, resample
+from stack.voice.commands import NoteTranscript
 from stack.voice.events import TurnChanged, UserStartedSpeaking, UserStoppedSpeaking, Utterance
 from stack.voice.turns import TurnState
 
@@ -145,8 +146,12 @@ class _Conversation:
         begins, sound = self._turn_audio.begins, self._turn_audio.speech()
         if begins is None or sound is None or self._replying:
             return
-        draft = Draft(self._worker, self._slot, self._history.prompt, sound, note=self._call.note_transcript)
+        draft = Draft(self._worker, self._slot, self._history.prompt, sound, note=self._note)
         self._turn_draft = _TurnDraft(draft, begins, ends)
+
+    def _note(self, words: str) -> None:
+        """Let the words of a draft help to tell whether the turn is over."""
+        control_of(self._call).command(NoteTranscript(words))
 
     async def _speak(self, sounds: AsyncIterator[Sound], draft: Draft | None = None, drafted: bool = False) -> str:
         """Say an answer and return what of it was heard; the page is told what it was and how it came about."""

@@ -10,7 +10,7 @@ of this package is imported here, so a file beside these is all that a new one t
         FORMAT = 1
 
         @classmethod
-        def read_fci(cls, sender_ssrc: int, media_ssrc: int, fci: Reader) -> Self:
+        def read_fci(cls, sender_ssrc: Ssrc, media_ssrc: Ssrc, fci: Reader) -> Self:
             return cls(sender_ssrc, media_ssrc)
 
         def write_fci(self, fci: Writer) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from stack.core.errors import LocalError
+from stack.core.serial import Ssrc
 from stack.core.wire import Writer
 from stack.rtp.rtcp.header import Frame, RtcpPacket, close_packet, register_packet
 
@@ -29,7 +30,7 @@ class ApplicationDefined(RtcpPacket):
     """
 
     subtype: int
-    ssrc: int
+    ssrc: Ssrc
     name: bytes
     data: bytes
 
@@ -39,7 +40,7 @@ class ApplicationDefined(RtcpPacket):
     def read(cls, frame: Frame) -> Self:
         """Read source and name, and keep the data."""
         reader = frame.body
-        return cls(frame.subtype, reader.u32(), reader.take(4), reader.rest())
+        return cls(frame.subtype, Ssrc(reader.u32()), reader.take(4), reader.rest())
 
     def serialize(self) -> bytes:
         """Return the APP as bytes."""

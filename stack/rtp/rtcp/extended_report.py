@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Self, TypeAlias
 
 from stack.core.errors import LocalError
+from stack.core.serial import Ssrc
 from stack.core.wire import Reader, Writer
 from stack.rtp.rtcp.header import Frame, RtcpPacket, close_packet, register_packet
 
@@ -57,7 +58,7 @@ class DlrrEntry:
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     """
 
-    ssrc: int
+    ssrc: Ssrc
     last_rr: int
     delay_since_last_rr: int
 
@@ -115,7 +116,7 @@ class ExtendedReport(RtcpPacket):
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     """
 
-    ssrc: int
+    ssrc: Ssrc
     blocks: tuple[Block, ...]
 
     TYPE = 207
@@ -124,7 +125,7 @@ class ExtendedReport(RtcpPacket):
     def read(cls, frame: Frame) -> Self:
         """Read the blocks."""
         reader = frame.body
-        ssrc, blocks = reader.u32(), list[Block]()
+        ssrc, blocks = Ssrc(reader.u32()), list[Block]()
         while reader:
             blocks.append(_read_block(reader))
         return cls(ssrc, tuple(blocks))
@@ -144,7 +145,7 @@ def _read_block(reader: Reader) -> Block:
         return ReceiverReferenceTime(content.u64())
     if block_type == BlockType.DLRR and content.remaining % _DLRR_ENTRY == 0:
         count = content.remaining // _DLRR_ENTRY
-        return Dlrr(tuple(DlrrEntry(content.u32(), content.u32(), content.u32()) for _ in range(count)))
+        return Dlrr(tuple(DlrrEntry(Ssrc(content.u32()), content.u32(), content.u32()) for _ in range(count)))
     return RawBlock(block_type, specific, content.rest())
 
 

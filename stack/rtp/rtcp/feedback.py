@@ -12,6 +12,7 @@ from typing import ClassVar, Self, TypeVar
 
 from stack.core.errors import LocalError
 from stack.core.registry import add_once
+from stack.core.serial import Ssrc
 from stack.core.wire import Reader, Writer
 from stack.rtp.rtcp.header import Frame, RtcpPacket, close_packet, register_reader
 
@@ -38,8 +39,8 @@ class Feedback(RtcpPacket):
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     """
 
-    sender_ssrc: int
-    media_ssrc: int
+    sender_ssrc: Ssrc
+    media_ssrc: Ssrc
 
     FORMAT: ClassVar[int]
     """IANA's FMT value; `TYPE` is `TRANSPORT_FEEDBACK` or `PAYLOAD_FEEDBACK`."""
@@ -53,7 +54,7 @@ class Feedback(RtcpPacket):
     def read(cls, frame: Frame) -> Self:
         """Read the sources and the FCI."""
         reader = frame.body
-        return cls.read_fci(reader.u32(), reader.u32(), reader)
+        return cls.read_fci(Ssrc(reader.u32()), Ssrc(reader.u32()), reader)
 
     def serialize(self) -> bytes:
         """Return the feedback as bytes."""
@@ -62,7 +63,7 @@ class Feedback(RtcpPacket):
         return close_packet(self.FORMAT, self.TYPE, body)
 
     @classmethod
-    def read_fci(cls, sender_ssrc: int, media_ssrc: int, fci: Reader) -> Self:
+    def read_fci(cls, sender_ssrc: Ssrc, media_ssrc: Ssrc, fci: Reader) -> Self:
         """Read the FCI; `ParseError` if it is malformed."""
         raise NotImplementedError
 
@@ -110,8 +111,8 @@ class RawFeedback(RtcpPacket):
 
     packet_type: int
     fmt: int
-    sender_ssrc: int
-    media_ssrc: int
+    sender_ssrc: Ssrc
+    media_ssrc: Ssrc
     fci: bytes
 
     @classmethod
@@ -123,7 +124,7 @@ class RawFeedback(RtcpPacket):
     def read(cls, frame: Frame) -> Self:
         """Read the sources and keep the FCI."""
         reader = frame.body
-        return cls(frame.packet_type, frame.subtype, reader.u32(), reader.u32(), reader.rest())
+        return cls(frame.packet_type, frame.subtype, Ssrc(reader.u32()), Ssrc(reader.u32()), reader.rest())
 
     def serialize(self) -> bytes:
         """Return the feedback as bytes."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from stack.core.serial import SERIAL16
+from stack.core.serial import SERIAL16, SequenceNumber, Ssrc
 from stack.core.wire import Reader, Writer
 from stack.rtp.rtcp.feedback import TRANSPORT_FEEDBACK, Feedback, register_feedback
 
@@ -26,17 +26,17 @@ class GenericNack(Feedback):
     all of them, in order.
     """
 
-    lost: tuple[int, ...]
+    lost: tuple[SequenceNumber, ...]
 
     TYPE = TRANSPORT_FEEDBACK
     FORMAT = 1
 
     @classmethod
-    def read_fci(cls, sender_ssrc: int, media_ssrc: int, fci: Reader) -> Self:
+    def read_fci(cls, sender_ssrc: Ssrc, media_ssrc: Ssrc, fci: Reader) -> Self:
         """Read the lost sequence numbers."""
-        lost: list[int] = []
+        lost: list[SequenceNumber] = []
         while fci:
-            packet, bitmask = fci.u16(), fci.u16()
+            packet, bitmask = SequenceNumber(fci.u16()), fci.u16()
             lost.append(packet)
             lost.extend(SERIAL16.add(packet, bit + 1) for bit in range(16) if bitmask >> bit & 1)
         return cls(sender_ssrc, media_ssrc, tuple(lost))
@@ -47,7 +47,7 @@ class GenericNack(Feedback):
             fci.u16(packet).u16(bitmask)
 
 
-def _entries(lost: Iterable[int]) -> Iterable[tuple[int, int]]:
+def _entries(lost: Iterable[SequenceNumber]) -> Iterable[tuple[int, int]]:
     packet, bitmask = -1, 0
     for number in lost:
         offset = (number - packet) & 0xFFFF

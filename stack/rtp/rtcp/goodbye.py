@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from stack.core.serial import Ssrc
 from stack.core.wire import Writer
 from stack.rtp.rtcp.header import Frame, RtcpPacket, close_packet, register_packet
 
@@ -25,7 +26,7 @@ class Goodbye(RtcpPacket):
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     """
 
-    ssrcs: tuple[int, ...]
+    ssrcs: tuple[Ssrc, ...]
     reason: str = ""
 
     TYPE = 203
@@ -34,7 +35,7 @@ class Goodbye(RtcpPacket):
     def read(cls, frame: Frame) -> Self:
         """Read the sources and the reason."""
         reader = frame.body
-        ssrcs = tuple(reader.u32() for _ in range(frame.subtype))
+        ssrcs = tuple(Ssrc(reader.u32()) for _ in range(frame.subtype))
         return cls(ssrcs, reader.vector8().rest().decode("utf-8", "replace") if reader else "")
 
     def serialize(self) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from stack.core.serial import RtpTimestamp, Ssrc
 from stack.core.wire import Reader, Writer
 from stack.rtp.rtcp.header import Frame, RtcpPacket, close_packet, register_packet
 
@@ -34,7 +35,7 @@ class ReportBlock:
     `fraction_lost` is in 1/256, `jitter` in timestamp units, the last two in 1/65536 s; `last_sr` 0 means none.
     """
 
-    ssrc: int
+    ssrc: Ssrc
     fraction_lost: int
     cumulative_lost: int
     extended_highest_sequence: int
@@ -45,7 +46,7 @@ class ReportBlock:
     @classmethod
     def read(cls, reader: Reader) -> Self:
         """Read one block."""
-        ssrc, fraction, lost = reader.u32(), reader.u8(), reader.u24()
+        ssrc, fraction, lost = Ssrc(reader.u32()), reader.u8(), reader.u24()
         # RFC 3550 §6.4.1: duplicates can make the loss negative.
         lost -= (lost & 0x80_0000) << 1
         return cls(ssrc, fraction, lost, reader.u32(), reader.u32(), reader.u32(), reader.u32())
@@ -86,9 +87,9 @@ class SenderReport(RtcpPacket):
     `ntp_time` is the full 64 bits, in 2^-32 s since 1900.
     """
 
-    ssrc: int
+    ssrc: Ssrc
     ntp_time: int
-    rtp_timestamp: int
+    rtp_timestamp: RtpTimestamp
     packet_count: int
     octet_count: int
     reports: tuple[ReportBlock, ...] = ()
@@ -99,7 +100,7 @@ class SenderReport(RtcpPacket):
     def read(cls, frame: Frame) -> Self:
         """Read sender info and report blocks."""
         reader = frame.body
-        head = reader.u32(), reader.u64(), reader.u32(), reader.u32(), reader.u32()
+        head = Ssrc(reader.u32()), reader.u64(), RtpTimestamp(reader.u32()), reader.u32(), reader.u32()
         return cls(*head, tuple(ReportBlock.read(reader) for _ in range(frame.subtype)))
 
     def serialize(self) -> bytes:
@@ -127,7 +128,7 @@ class ReceiverReport(RtcpPacket):
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     """
 
-    ssrc: int
+    ssrc: Ssrc
     reports: tuple[ReportBlock, ...] = ()
 
     TYPE = 201
@@ -136,7 +137,7 @@ class ReceiverReport(RtcpPacket):
     def read(cls, frame: Frame) -> Self:
         """Read the report blocks."""
         reader = frame.body
-        return cls(reader.u32(), tuple(ReportBlock.read(reader) for _ in range(frame.subtype)))
+        return cls(Ssrc(reader.u32()), tuple(ReportBlock.read(reader) for _ in range(frame.subtype)))
 
     def serialize(self) -> bytes:
         """Return the RR as bytes."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
 
+from stack.core.serial import Ssrc
 from stack.core.wire import Reader, Writer
 from stack.rtp.rtcp.header import Frame, RtcpPacket, close_packet, register_packet
 
@@ -33,7 +34,7 @@ class SdesChunk:
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
     """
 
-    ssrc: int
+    ssrc: Ssrc
     items: tuple[tuple[int, bytes], ...]
 
     @property
@@ -61,7 +62,7 @@ class SourceDescription(RtcpPacket):
     TYPE = 202
 
     @classmethod
-    def for_cname(cls, ssrc: int, cname: str) -> Self:
+    def for_cname(cls, ssrc: Ssrc, cname: str) -> Self:
         """Return the SDES that RFC 3550 §6.1 wants in every full compound."""
         return cls((SdesChunk(ssrc, ((SdesItem.CNAME, cname.encode()),)),))
 
@@ -87,7 +88,7 @@ class SourceDescription(RtcpPacket):
 
 def _read_chunk(reader: Reader) -> SdesChunk:
     start = reader.position
-    ssrc, items = reader.u32(), list[tuple[int, bytes]]()
+    ssrc, items = Ssrc(reader.u32()), list[tuple[int, bytes]]()
     while kind := reader.u8():
         items.append((kind, reader.vector8().rest()))
     reader.skip(-(reader.position - start) % 4)

@@ -41,7 +41,7 @@ from struct import Struct
 from typing import Self
 
 from stack.core.errors import LocalError, ParseError
-from stack.core.serial import SERIAL16
+from stack.core.serial import SERIAL16, Ssrc
 from stack.core.wire import Reader, Writer
 from stack.rtp.rtcp.feedback import TRANSPORT_FEEDBACK, Feedback, register_feedback
 
@@ -78,7 +78,7 @@ class TransportWideFeedback(Feedback):
         return tuple(SERIAL16.add(self.base_sequence, offset) for offset, _ in self.arrivals)
 
     @classmethod
-    def read_fci(cls, sender_ssrc: int, media_ssrc: int, fci: Reader) -> Self:
+    def read_fci(cls, sender_ssrc: Ssrc, media_ssrc: Ssrc, fci: Reader) -> Self:
         """Read the arrivals."""
         base, count = fci.u16(), fci.u16()
         reference, feedback_count = fci.u24(), fci.u8()

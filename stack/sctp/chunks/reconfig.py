@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol, Self, TypeVar
 
 from stack.core.errors import ParseError
 from stack.core.registry import add_once
-from stack.core.serial import StreamId, Tsn
+from stack.core.serial import ReconfigSequenceNumber, StreamId, Tsn
 from stack.sctp.chunks.registry import register_chunk
 from stack.sctp.chunks.tlv import Parameter, build_chunk, build_parameter, build_parameters, parse_parameters
 
@@ -40,7 +40,7 @@ class ReconfigParameter(Parameter, Protocol):
     parameter_type: ClassVar[int]
 
     @property
-    def sequence(self) -> int:
+    def sequence(self) -> ReconfigSequenceNumber:
         """A request's sequence number, or in a response that of the request that it answers."""
         ...
 
@@ -125,8 +125,8 @@ class OutgoingSsnResetRequest:
     """
 
     parameter_type: ClassVar[int] = 13
-    sequence: int
-    response_sequence: int
+    sequence: ReconfigSequenceNumber
+    response_sequence: ReconfigSequenceNumber
     last_assigned_tsn: Tsn
     stream_ids: tuple[StreamId, ...] = ()
 
@@ -167,7 +167,7 @@ class IncomingSsnResetRequest:
     """
 
     parameter_type: ClassVar[int] = 14
-    sequence: int
+    sequence: ReconfigSequenceNumber
     stream_ids: tuple[StreamId, ...] = ()
 
     @classmethod
@@ -189,7 +189,7 @@ class DeniedRequest:
     """The base of the requests that are recognised and denied: of them only the sequence number matters."""
 
     parameter_type: ClassVar[int]
-    sequence: int
+    sequence: ReconfigSequenceNumber
     rest: bytes = b""
 
     @classmethod
@@ -248,7 +248,7 @@ class ReconfigResponse:
     """
 
     parameter_type: ClassVar[int] = 16
-    sequence: int
+    sequence: ReconfigSequenceNumber
     result: int
 
     @classmethod

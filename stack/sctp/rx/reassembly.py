@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from stack.core.errors import RemoteError
-from stack.core.serial import SERIAL16, SERIAL32, SerialSpace, StreamId
+from stack.core.serial import SERIAL16, SERIAL32, ExtendedTsn, SerialSpace, StreamId
 from stack.sctp.chunks import DataChunk, IDataChunk, Skip
 from stack.sctp.chunks.data import FLAG_BEGIN, FLAG_END, FLAG_UNORDERED, UNFRAGMENTED
 from stack.sctp.chunks.forward import MessageSequence
@@ -85,7 +85,7 @@ class _FragmentRun:
 
     __slots__ = ("ends", "first", "fragments", "last", "ppid", "size", "starts")
 
-    def __init__(self, chunk: DataChunk, tsn: int) -> None:
+    def __init__(self, chunk: DataChunk, tsn: ExtendedTsn) -> None:
         self.first = self.last = tsn
         self.fragments = [chunk.payload]
         self.ppid = chunk.ppid
@@ -114,8 +114,8 @@ class _InboundStream:
         self.partials: dict[MessageSequence, _PartialMessage] = {}
         self.ready: dict[MessageSequence, UserMessage] = {}
         self.unordered_partials: dict[MessageSequence, _PartialMessage] = {}
-        self.run_by_first: dict[int, _FragmentRun] = {}
-        self.run_by_last: dict[int, _FragmentRun] = {}
+        self.run_by_first: dict[ExtendedTsn, _FragmentRun] = {}
+        self.run_by_last: dict[ExtendedTsn, _FragmentRun] = {}
 
     def __bool__(self) -> bool:
         return bool(self.partials or self.ready or self.unordered_partials or self.run_by_first)
@@ -134,7 +134,7 @@ class Reassembly:
         self._next_sequence: dict[StreamId, MessageSequence] = {}
         self._streams: dict[StreamId, _InboundStream] = {}
 
-    def add_data(self, chunk: DataChunk, tsn: int) -> None:
+    def add_data(self, chunk: DataChunk, tsn: ExtendedTsn) -> None:
         """Take a new DATA chunk. Raises `MessageTooLongError`."""
         flags, _, stream_id, ssn, ppid, payload = chunk
         if not flags & _NOT_IN_THE_MIDDLE and self._add_middle(stream_id, ssn, tsn, payload):
@@ -146,7 +146,7 @@ class Reassembly:
         else:
             self._add_run(chunk, tsn)
 
-    def add_i_data(self, chunk: IDataChunk, tsn: int) -> None:
+    def add_i_data(self, chunk: IDataChunk, tsn: ExtendedTsn) -> None:
         """Take a new I-DATA chunk. Raises `MessageTooLongError`."""
         flags, _, stream_id, mid, ppid, fsn, payload = chunk
         if not flags & _NOT_IN_THE_MIDDLE and self._add_middle(stream_id, mid, fsn, payload):
@@ -250,7 +250,7 @@ class Reassembly:
         del partials[sequence]
         return partial
 
-    def _add_run(self, chunk: DataChunk, tsn: int) -> None:
+    def _add_run(self, chunk: DataChunk, tsn: ExtendedTsn) -> None:
         stream = self._stream(chunk.stream_id)
         run = _FragmentRun(chunk, tsn)
         self.buffered += run.cost
@@ -277,7 +277,7 @@ class Reassembly:
             stream.run_by_first[run.first] = run
             stream.run_by_last[run.last] = run
 
-    def skip(self, new_cumulative: int, skips: Iterable[Skip]) -> None:
+    def skip(self, new_cumulative: ExtendedTsn, skips: Iterable[Skip]) -> None:
         """Abandon what the peer abandoned, and deliver what waited for it (RFC 3758 §3.6, RFC 8260 §2.3.1)."""
         last = {(stream_id, unordered): sequence for stream_id, sequence, unordered in skips}
         for (stream_id, unordered), sequence in last.items():

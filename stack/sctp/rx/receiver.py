@@ -10,7 +10,7 @@ from __future__ import annotations
 from stack.core.counters import Counters, declare
 from stack.core.errors import RemoteError
 from stack.core.machine import Instant
-from stack.core.serial import SERIAL32, StreamId, Tsn
+from stack.core.serial import SERIAL32, ExtendedTsn, StreamId, Tsn
 from stack.sctp.chunks import DataChunk, ForwardTsnChunk, IDataChunk, IForwardTsnChunk, SackChunk
 from stack.sctp.chunks.data import FLAG_IMMEDIATE
 from stack.sctp.chunks.sack import SACK_OVERHEAD
@@ -106,7 +106,7 @@ class Receiver:
         else:
             reassembly.add_i_data(chunk, tsn)
 
-    def _is_acceptable(self, chunk: DataChunk | IDataChunk, tsn: int) -> bool:
+    def _is_acceptable(self, chunk: DataChunk | IDataChunk, tsn: ExtendedTsn) -> bool:
         """True: a chunk that is not simply the next one can be taken."""
         tsn_map = self.tsn_map
         if tsn != tsn_map.cumulative + 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from operator import itemgetter
 
-from stack.core.serial import Tsn
+from stack.core.serial import ExtendedTsn, Tsn
 
 MAX_TSN_AHEAD = 0xFFFF
 """Gap blocks count in 16 bits from the cumulative TSN; what lies beyond is dropped."""
@@ -26,25 +26,25 @@ class TsnMap:
     __slots__ = ("_ranges", "cumulative", "duplicates", "highest")
 
     def __init__(self, initial_tsn: Tsn) -> None:
-        self.cumulative = initial_tsn - 1
-        self.highest = initial_tsn - 1
+        self.cumulative: ExtendedTsn = initial_tsn - 1
+        self.highest: ExtendedTsn = initial_tsn - 1
         """The highest TSN that has arrived."""
         self.duplicates: list[Tsn] = []
-        self._ranges: list[list[int]] = []
+        self._ranges: list[list[ExtendedTsn]] = []
 
     @property
     def has_gaps(self) -> bool:
         """True if something above the cumulative TSN has arrived."""
         return bool(self._ranges)
 
-    def has(self, tsn: int) -> bool:
+    def has(self, tsn: ExtendedTsn) -> bool:
         """True if this TSN has arrived."""
         if tsn <= self.cumulative:
             return True
         at = bisect_right(self._ranges, tsn, key=_START) - 1
         return at >= 0 and tsn <= self._ranges[at][1]
 
-    def has_room(self, tsn: int) -> bool:
+    def has_room(self, tsn: ExtendedTsn) -> bool:
         """True if this new TSN can be taken within the bounds."""
         if tsn - self.cumulative > MAX_TSN_AHEAD:
             return False
@@ -63,7 +63,7 @@ class TsnMap:
         else:
             self.cumulative = self.highest
 
-    def add(self, tsn: int) -> None:
+    def add(self, tsn: ExtendedTsn) -> None:
         """Note a TSN for which `has` was False."""
         ranges = self._ranges
         self.highest = max(self.highest, tsn)
@@ -95,7 +95,7 @@ class TsnMap:
         if len(self.duplicates) < MAX_DUPLICATES:
             self.duplicates.append(tsn)
 
-    def forward(self, cumulative: int) -> None:
+    def forward(self, cumulative: ExtendedTsn) -> None:
         """Take everything up to `cumulative` as arrived (RFC 3758 §3.6)."""
         if cumulative <= self.cumulative:
             return

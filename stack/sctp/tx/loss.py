@@ -11,6 +11,7 @@ for T3-rtx.
 from __future__ import annotations
 
 from stack.core.machine import Instant
+from stack.core.serial import ExtendedTsn
 from stack.sctp.tx.outstanding import OutstandingChunk
 from stack.sctp.tx.rto import RtoEstimator
 
@@ -48,7 +49,11 @@ class LossDetector:
         self._reo_wnd_mult = min(self._reo_wnd_mult + 1, MAX_REO_WND_MULT)
 
     def find_lost(
-        self, in_flight: dict[int, OutstandingChunk], rto: RtoEstimator, now: Instant, reordering_tolerated: bool
+        self,
+        in_flight: dict[ExtendedTsn, OutstandingChunk],
+        rto: RtoEstimator,
+        now: Instant,
+        reordering_tolerated: bool,
     ) -> tuple[list[OutstandingChunk], Instant | None]:
         """Return what is lost, and when to look again; reordering may explain a gap if it is tolerated."""
         window = 0.0

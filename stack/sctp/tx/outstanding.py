@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stack.core.machine import Instant
+from stack.core.serial import ExtendedTsn
 from stack.sctp.tx.queue import QueuedMessage
 
 
@@ -15,7 +16,7 @@ class OutstandingChunk:
 
     __slots__ = ("abandoned", "arrived", "message", "sent_at", "size", "transmissions", "tsn", "wire")
 
-    def __init__(self, tsn: int, wire: bytes, message: QueuedMessage, sent_at: Instant) -> None:
+    def __init__(self, tsn: ExtendedTsn, wire: bytes, message: QueuedMessage, sent_at: Instant) -> None:
         self.tsn = tsn
         self.wire = wire
         self.size = len(wire)

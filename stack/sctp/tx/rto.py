@@ -49,10 +49,6 @@ class RtoEstimator:
         if self.current < RTO_MAX:
             self._backoff *= 2
 
-    def clear_backoff(self) -> None:
-        """The peer lives: undo the doubling."""
-        self._backoff = 1
-
     @property
     def queue_detected(self) -> bool:
         """True if the last round trip was longer than the shortest one and the usual scatter explain.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stack.core.machine import Instant
-from stack.core.serial import SERIAL16, SERIAL32, StreamId, Tsn
+from stack.core.serial import SERIAL16, SERIAL32, ExtendedTsn, StreamId, Tsn
 from stack.core.timers import TimerName, Timers
 from stack.sctp.chunks import ForwardTsnChunk, IForwardTsnChunk, SackChunk, Skip
 from stack.sctp.chunks.data import (
@@ -62,8 +62,8 @@ class Sender:
         self.rto = rto
         self.congestion = CongestionWindow(pmdcs)
         self.timers: Timers[SenderTimer] = Timers()
-        self.next_tsn: int = initial_tsn
-        self.cumulative_tsn_ack = initial_tsn - 1
+        self.next_tsn: ExtendedTsn = initial_tsn
+        self.cumulative_tsn_ack: ExtendedTsn = initial_tsn - 1
         self.peer_rwnd = 0
         self.flight_size = 0
         """Serialized bytes in flight: sent, neither acknowledged nor believed lost nor abandoned."""
@@ -75,14 +75,14 @@ class Sender:
         """How many chunks were acknowledged since the association last sent."""
         self.timers_due = False
         """`arm_timers` is to be called when all is sent."""
-        self._outstanding: dict[int, OutstandingChunk] = {}
-        self._in_flight: dict[int, OutstandingChunk] = {}
-        self._lost: dict[int, OutstandingChunk] = {}
-        self._gaps: dict[int, int] = {}
+        self._outstanding: dict[ExtendedTsn, OutstandingChunk] = {}
+        self._in_flight: dict[ExtendedTsn, OutstandingChunk] = {}
+        self._lost: dict[ExtendedTsn, OutstandingChunk] = {}
+        self._gaps: dict[ExtendedTsn, ExtendedTsn] = {}
         self._loss = LossDetector()
         self._fast_retransmit_due = False
         self._probing = False
-        self._highest_arrived = initial_tsn - 1
+        self._highest_arrived: ExtendedTsn = initial_tsn - 1
         self._last_sent_at: Instant | None = None
 
     # --- for the association -------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ class Sender:
         """Take the acknowledgement in a SHUTDOWN (§9.2), which says nothing of gaps or windows."""
         return self.handle_sack(SackChunk(tsn, self.peer_rwnd + self.flight_size), now)
 
-    def _handle_cumulative(self, cumulative: int) -> list[OutstandingChunk]:
+    def _handle_cumulative(self, cumulative: ExtendedTsn) -> list[OutstandingChunk]:
         arrived: list[OutstandingChunk] = []
         outstanding, in_flight = self._outstanding, self._in_flight
         for tsn in range(self.cumulative_tsn_ack + 1, cumulative + 1):
@@ -344,7 +344,7 @@ class Sender:
                 arrived.append(chunk)
         return arrived
 
-    def _handle_gaps(self, cumulative: int, gaps: Iterable[tuple[int, int]]) -> list[OutstandingChunk]:
+    def _handle_gaps(self, cumulative: ExtendedTsn, gaps: Iterable[tuple[int, int]]) -> list[OutstandingChunk]:
         """Walk only over what is new since the last SACK: blocks mostly grow at their end."""
         arrived: list[OutstandingChunk] = []
         previous, current = self._gaps, {}
