@@ -28,7 +28,7 @@ from stack.audio.wav import FilePath
 from stack.core.counters import declare
 from stack.core.errors import LocalError
 from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
-from stack.session import Connected, Ended
+from stack.session import Authenticated, Connected, Ended
 from stack.voice import commands as cmd
 from stack.voice.endpointing import Endpointer
 from stack.voice.events import (
@@ -85,6 +85,7 @@ class Call:
         """The latest recording of this call."""
         self._recordings = 0
         self._is_connected = asyncio.Event()
+        self._is_authenticated = asyncio.Event()
         self._has_ended = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -283,6 +284,16 @@ class Call:
             )
         return self.connected
 
+    async def wait_authenticated(self) -> None:
+        """Wait until the peer has proved who it is: up to a round trip after the connection.
+
+        A program whose first words are for this person alone waits for it; nothing is heard before anyway. Raises
+        `CallEnded` if the call ends first.
+        """
+        await self._is_authenticated.wait()
+        if self.end is not None:
+            raise CallEnded(self.end.reason.value)
+
     async def wait_ended(self) -> Ended:
         """Wait for the end of the call and return why it ended."""
         await self._has_ended.wait()
@@ -308,6 +319,10 @@ class Call:
         if isinstance(event, Connected):
             self.connected = event
             self._is_connected.set()
+            if event.authenticated:
+                self._is_authenticated.set()
+        elif isinstance(event, Authenticated):
+            self._is_authenticated.set()
         elif isinstance(event, MessageReceived):
             channel = self.channels.find(event.channel)
             if channel is not None:
@@ -346,6 +361,7 @@ class Call:
         self.events.close()
         self._control.finish(end)
         self._is_connected.set()
+        self._is_authenticated.set()
         self._has_ended.set()
 
 

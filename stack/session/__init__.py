@@ -1,7 +1,7 @@
 """One peer: where ICE, DTLS, SRTP, RTP and SCTP meet, and nowhere else."""
 
 from stack.session.demux import Kind, classify
-from stack.session.events import Connected, Ended, EndReason, SessionEvent
+from stack.session.events import Authenticated, Connected, Ended, EndReason, SessionEvent
 from stack.session.media_plane import FrameSent, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
 from stack.session.parameters import LocalWishes, SessionParameters, make_local_parameters
 from stack.session.session import Session
@@ -17,6 +17,7 @@ from stack.session.statistics import (
 )
 
 __all__ = [
+    "Authenticated",
     "CandidatePairStats",
     "CodecStats",
     "Connected",

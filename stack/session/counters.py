@@ -9,6 +9,9 @@ DROPPED_UNKNOWN_PROTOCOL = declare(
     "session", "dropped_unknown_protocol", "Datagrams of no protocol that is expected (RFC 7983 §7)"
 )
 DROPPED_UNWANTED_MEDIA = declare("session", "dropped_unwanted_media", "Media datagrams of a session without media")
+DROPPED_MEDIA_BEFORE_FINISHED = declare(
+    "session", "dropped_media_before_finished", "Media datagrams of a peer that has not proved who it is yet"
+)
 DROPPED_DTLS_BEFORE_ICE = declare(
     "session", "dropped_dtls_before_ice", "DTLS datagrams that came before ICE had validated a path"
 )

@@ -29,9 +29,10 @@ class EndReason(Enum):
 
 
 class Connected(Value, frozen=True):
-    """ICE and DTLS are done: media and data can flow.
+    """There are a path and keys: media and data can be sent.
 
-    `steps` are the milliseconds from the session's making to each step of its set-up, in order.
+    Where `authenticated` is false the peer has not proved who it is yet (RFC 8446 §4.4.4): nothing is taken from
+    it before `Authenticated`. `steps` are the milliseconds from the session's making to each step of its set-up.
     """
 
     path: Path
@@ -40,6 +41,11 @@ class Connected(Value, frozen=True):
     group: str
     srtp_profile: str | None
     steps: Mapping[str, float]
+    authenticated: bool = True
+
+
+class Authenticated(Value, frozen=True):
+    """The peer has proved that it holds the certificate of its description; follows a `Connected` that said no."""
 
 
 class Ended(Value, frozen=True):
@@ -49,4 +55,4 @@ class Ended(Value, frozen=True):
     detail: str = ""
 
 
-SessionEvent = Connected | MediaEvent | Ended | SctpEvent
+SessionEvent = Connected | Authenticated | MediaEvent | Ended | SctpEvent

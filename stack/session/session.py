@@ -53,7 +53,7 @@ from stack.sctp import DataChannels
 from stack.sdp import IGNORED, DtlsRole
 from stack.session.demux import Kind, classify
 from stack.session.dtls_in_stun import DtlsCarrier
-from stack.session.events import Connected, Ended, EndReason, SessionEvent
+from stack.session.events import Authenticated, Connected, Ended, EndReason, SessionEvent
 from stack.session.media_plane import FrameSent, MakePlane, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
 from stack.session.parameters import SessionParameters, make_channels, make_dtls, make_ice, make_rtp
 from stack.session.states import SessionTimer, State
@@ -85,7 +85,8 @@ class Session:
 
     `wall_clock` is what the wall clock (seconds since 1970) says at the instant 0 of the machine's clock; RTCP
     sender reports carry it. `dtls_in_stun` puts the handshake into connectivity checks where the peer does so, too
-    (`dtls_in_stun.py`). `make_plane` makes the media plane.
+    (`dtls_in_stun.py`). `send_early`: as a DTLS 1.3 server, send as soon as our Finished is sent, a round trip
+    before the peer has proved who it is; `Authenticated` says when it has. `make_plane` makes the media plane.
     """
 
     terminal_events: ClassVar[TerminalEvents] = (Ended,)
@@ -100,6 +101,7 @@ class Session:
         wall_clock: float = 0.0,
         dtls_version: Version | None = None,
         dtls_in_stun: bool = True,
+        send_early: bool = True,
         make_plane: MakePlane = PythonMediaPlane,
     ) -> None:
         self.parameters = parameters
@@ -111,6 +113,7 @@ class Session:
         self.security: HandshakeComplete | None = None
         """What DTLS agreed on, once it has."""
         self._made = now
+        self._send_early = send_early
         self._carrier = DtlsCarrier(self.counters, dtls_in_stun)
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version)
         if self._dtls.role is DtlsRole.CLIENT:
@@ -329,6 +332,9 @@ class Session:
             if self._media is None:
                 self.counters.add(counted.DROPPED_UNWANTED_MEDIA)
                 return False
+            if self.security is None and self.state is _CONNECTED:  # the keys may be an attacker's
+                self.counters.add(counted.DROPPED_MEDIA_BEFORE_FINISHED)
+                return False
             return self._media.handle_datagrams((data,), now) > 0
         if self.state is State.CHECKING:
             self.counters.add(counted.DROPPED_DTLS_BEFORE_ICE)
@@ -484,6 +490,8 @@ class Session:
                 reason = EndReason.FINGERPRINT_MISMATCH if mismatch else EndReason.DTLS_FAILED
                 self._end(reason, str(event))
         self._send_dtls()
+        if self._send_early and self.state is State.HANDSHAKING and self._dtls.can_send:
+            self._open(now)  # RFC 8446 §4.4.4: a server may send right after its Finished
 
     def _send_dtls(self) -> None:
         if self._path is None:
@@ -497,11 +505,27 @@ class Session:
         self._arm(SessionTimer.DTLS, self._dtls.poll_timeout())
 
     def _on_handshake(self, event: HandshakeComplete, now: Instant) -> None:
+        """The peer has proved who it is: what it sends counts from now on."""
         if self.state is _ENDED:
             return
+        self.security = event
+        self._carrier.end()
+        self._timers.clear(SessionTimer.SETUP)
+        self._step("dtls_connected", now)
+        if self.state is _CONNECTED:
+            self._events.append(Authenticated())
+        else:
+            self._open(now)
+
+    def _open(self, now: Instant) -> None:
+        """There are keys: media and data may be sent."""
+        dtls = self._dtls
+        profile = dtls.srtp_profile
         assert self._path is not None
-        if self._media is not None and event.srtp_profile is not None:
-            profile = event.srtp_profile
+        assert dtls.version is not None
+        assert dtls.cipher_suite is not None
+        assert dtls.group is not None
+        if self._media is not None and profile is not None:
             material = self._dtls.export_keying_material(_EXPORTER_LABEL, None, keying_material_length(profile))
             is_client = self.parameters.negotiation.dtls_role is DtlsRole.CLIENT
             self._media.install(
@@ -510,19 +534,17 @@ class Session:
         elif self._media is not None:
             self._end(EndReason.DTLS_FAILED, "the peer agreed to no SRTP profile")
             return
-        self.security = event
-        self._carrier.end()
         self.state = _CONNECTED
-        self._timers.clear(SessionTimer.SETUP)
-        self._step("dtls_connected", now)
+        self._step("keys_ready", now)
         self._events.append(
             Connected(
                 self._path,
-                event.version.label,
-                event.cipher_suite.name,
-                event.group.name,
-                event.srtp_profile.name if event.srtp_profile is not None else None,
+                dtls.version.label,
+                dtls.cipher_suite.name,
+                dtls.group.name,
+                profile.name if profile is not None else None,
                 dict(self.steps),
+                self.security is not None,
             )
         )
         if self._channels is not None:

@@ -43,6 +43,9 @@ class ConversationConfig:
     """Speak this version of DTLS only."""
     dtls_in_stun: bool = True
     """Carry the DTLS handshake in ICE checks where the peer does so, too: a round trip less."""
+    send_early: bool = True
+    """Speak a round trip before the peer has proved who it is (DTLS 1.3 server): to anybody on the path to whom
+    the peer's ICE check has opened it. `Connected.authenticated` and `Authenticated` tell."""
 
 
 def make_decoder(codec: str, rate: int) -> Decoder:

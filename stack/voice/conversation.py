@@ -88,6 +88,7 @@ class Conversation:
             wall_clock=wall_clock,
             dtls_version=config.dtls_version,
             dtls_in_stun=config.dtls_in_stun,
+            send_early=config.send_early,
         )
         self.counters = Counters()
         self.line: AudioLine | None = None

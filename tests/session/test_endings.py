@@ -15,13 +15,13 @@ from stack.dtls import Version
 from stack.ice import IceCredentials, LiteAgent
 from stack.sctp import ChannelOpened, MessageReceived
 from stack.server import Endpoint
-from stack.session import Connected, Ended, EndReason
+from stack.session import Ended, EndReason
 from stack.session.demux import Kind, classify
 from stack.stun import Message, MessageClass, Method
 from stack.voice.commands import HangUp, Interrupt, OpenChannel, SendMessage, Write
 from stack.voice.conversation import Conversation, ConversationConfig
 from stack.voice.events import AudioReceived, PeerLeft
-from tests.sim.calls import CallPair, agree
+from tests.sim.calls import CallPair, agree, is_up
 from tests.sim.pair import LEFT, RIGHT
 
 RATE = 16_000
@@ -31,7 +31,7 @@ QUIET = ConversationConfig(detector="energy", echo="off", complexity=0)
 
 def connected(**options: Any) -> CallPair:
     pair = CallPair(**options)
-    assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    assert pair.run(10, lambda: all(is_up(host) for host in pair.hosts))
     return pair
 
 

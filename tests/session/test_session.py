@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,18 +16,19 @@ from stack.core.machine import Address, Path
 from stack.dtls import Version
 from stack.sctp import AssociationState, MessageReceived
 from stack.sdp import MediaDescription, SdpAttribute, SessionDescription, Setup
-from stack.session import Connected, Ended, EndReason, SessionParameters
+from stack.session import Authenticated, Connected, Ended, EndReason, Kind, SessionParameters, classify
 from stack.voice.commands import HangUp, OpenChannel, SendMessage, Write
-from stack.voice.conversation import ConversationConfig
+from stack.voice.conversation import Conversation, ConversationConfig
 from stack.voice.events import AudioReceived, PeerLeft
-from tests.sim.calls import CallPair, agree
+from tests.sim.calls import CallPair, agree, is_up
+from tests.sim.network import Host
 from tests.sim.pair import LEFT, RIGHT
 
 TONE = (8000 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)).astype(np.int16)
 
 
 def connected(pair: CallPair) -> bool:
-    return all(host.seen(Connected) for host in pair.hosts)
+    return all(is_up(host) for host in pair.hosts)
 
 
 def heard_seconds(host) -> float:
@@ -155,7 +157,7 @@ def round_trips_to_connect(pair: CallPair, round_trip: float) -> tuple[float, fl
 
     def note() -> bool:
         for name, host in zip(("client", "server"), pair.hosts, strict=True):
-            if host.seen(Connected):
+            if is_up(host):
                 found.setdefault(name, (pair.now - begun) / round_trip)
         return len(found) == 2
 
@@ -179,6 +181,57 @@ def test_a_handshake_in_checks_saves_a_round_trip(
     assert round_trips_to_connect(pair, 0.1) == pytest.approx(expected, abs=0.01)
     counted = pair.right.machine.all_counters()["session.dtls_in_stun"]
     assert counted == (1 if client is server else 0)
+
+
+def first_sound(host: Host[Conversation]) -> float | None:
+    """Return when the first packet of the peer was accepted, in ms from the making of the session."""
+    return host.machine.session.steps.get("first_packet")
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [(CARRIED, (100, 150)), (ConversationConfig(send_early=False), (200, 150)), (PLAIN, (200, 250))],
+    ids=["early", "not early", "early, no carrier"],
+)
+def test_a_server_of_1_3_speaks_with_its_finished(server: ConversationConfig, expected: tuple[int, int]) -> None:
+    pair = CallPair(agree(data=False), NetworkModel(delay=0.05), server=server)
+    spoken: set[str] = set()
+
+    def speak() -> bool:
+        """Let each side say something as soon as it may."""
+        for host in pair.hosts:
+            if host.seen(Connected) and host.name not in spoken:
+                spoken.add(host.name)
+                host.handle(Write(TONE, 16_000))
+        return bool(first_sound(pair.left) and first_sound(pair.right))
+
+    assert pair.run(1, speak)
+    assert (first_sound(pair.left), first_sound(pair.right)) == pytest.approx(expected, abs=21)
+    (told,) = pair.right.seen(Connected)
+    assert told.authenticated is not server.send_early
+    assert len(pair.right.seen(Authenticated)) == (1 if server.send_early else 0)
+    assert "session.dropped_media_before_finished" not in pair.right.machine.all_counters().snapshot()
+
+
+def test_nothing_is_taken_from_a_peer_that_has_not_proved_who_it_is() -> None:
+    pair = CallPair(agree(), NetworkModel(delay=0.05))
+    held: list[bytes] = []
+
+    def hold_back(sender: Host[Any], data: bytes, path: Path) -> bytes | None:
+        """Let sound pass and keep the client's flight, as a network may that puts packets out of order."""
+        if sender is pair.left and classify(data) is Kind.DTLS:
+            held.append(data)
+            return None
+        return data
+
+    pair.network.filter = hold_back
+    assert pair.run(5, lambda: bool(pair.left.seen(Connected)))
+    pair.left.handle(Write(TONE, 16_000))
+    pair.run(0.5)
+    assert held
+    assert not is_up(pair.right)
+    assert pair.right.machine.all_counters()["session.dropped_media_before_finished"] > 5
+    assert not pair.right.seen(AudioReceived)
 
 
 @pytest.mark.parametrize("version", [Version.DTLS_1_2, Version.DTLS_1_3])
@@ -256,7 +309,9 @@ def test_a_wrong_fingerprint_ends_the_call_by_its_name(version: Version, deceive
     pair.run(20)
     host, peer = pair.hosts if deceived == "client" else pair.hosts[::-1]
     assert host.seen(Ended)[0].reason is EndReason.FINGERPRINT_MISMATCH
-    assert not host.seen(Connected)
+    assert not is_up(host)
+    early = deceived == "server" and version is Version.DTLS_1_3
+    assert bool(host.seen(Connected)) is early, "a server of 1.3 has sent its Finished before it can know"
     assert peer.seen(Ended)[0].reason in (EndReason.DTLS_FAILED, EndReason.PEER_CLOSED)
 
 

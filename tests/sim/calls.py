@@ -9,7 +9,7 @@ from interop.network_model import NetworkModel
 from stack.core.machine import Address
 from stack.dtls import Certificate
 from stack.sdp import SessionDescription, Setup, accept_answer, create_offer, negotiate
-from stack.session import LocalWishes, SessionParameters, make_local_parameters
+from stack.session import Authenticated, Connected, LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig
 from tests.sim.certificates import EPOCH
 from tests.sim.clock import START
@@ -56,6 +56,11 @@ def agree(
     )
 
 
+def is_up(host: Host[Conversation]) -> bool:
+    """Return True once the call is connected and the peer has proved who it is."""
+    return any(event.authenticated for event in host.seen(Connected)) or bool(host.seen(Authenticated))
+
+
 class CallPair(MachinePair[Conversation, Conversation]):
     """A call: `left` is the client, `right` the server. Building it starts both."""
 
@@ -92,4 +97,4 @@ class CallPair(MachinePair[Conversation, Conversation]):
         return self.left, self.right
 
 
-__all__ = ["CallPair", "Sides", "agree"]
+__all__ = ["CallPair", "Sides", "agree", "is_up"]

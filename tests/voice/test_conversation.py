@@ -12,7 +12,7 @@ import pytest
 
 from interop.network_model import Jitter, NetworkModel
 from stack.sctp import ChannelId, ChannelOpened, MessageReceived
-from stack.session import Connected, Ended, EndReason
+from stack.session import Ended, EndReason
 from stack.voice.audio_line import MAX_UNPLAYED
 from stack.voice.client_channel import MAX_EARLY
 from stack.voice.commands import (
@@ -60,7 +60,7 @@ from stack.voice.events import (
 )
 from stack.voice.turn_manager import MAX_SILENCE
 from stack.voice.turns import Eagerness, TurnMode, TurnSettings, TurnState
-from tests.sim.calls import CallPair, agree
+from tests.sim.calls import CallPair, agree, is_up
 
 RATE = 16_000
 ENERGY = ConversationConfig(detector="energy", echo="off")
@@ -89,7 +89,7 @@ class Talk(CallPair):
         config = ConversationConfig(detector="energy", echo="off", turns=TurnSettings(**turns))
         super().__init__(model=model, server=config)
         self.program: Callable[[Any, float], None] | None = None
-        assert self.run(10, lambda: all(host.seen(Connected) for host in self.hosts))
+        assert self.run(10, lambda: all(is_up(host) for host in self.hosts))
         self.server: Conversation = self.right.machine
         self.right.handle(Listen())
 
@@ -239,7 +239,7 @@ class Listening(CallPair):
 
     def __init__(self, model: NetworkModel | None = None) -> None:
         super().__init__(model=model, client=ConversationConfig(jitter_buffer="clock", echo="off"), server=ENERGY)
-        assert self.run(10, lambda: all(host.seen(Connected) for host in self.hosts))
+        assert self.run(10, lambda: all(is_up(host) for host in self.hosts))
 
     def say(self, sound: np.ndarray) -> None:
         self.right.handle(Write(sound, RATE))
@@ -299,7 +299,7 @@ def test_what_is_dropped_is_not_waited_for() -> None:
 
 def test_nobody_waits_for_what_is_said_without_an_audio_section() -> None:
     pair = CallPair(agree(audio=False))
-    assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    assert pair.run(10, lambda: all(is_up(host) for host in pair.hosts))
     pair.right.handle(Write(voice(1.0), RATE))
     assert pair.right.seen(SpeakerDrained) == [SpeakerDrained(1)]
 
@@ -950,7 +950,7 @@ def test_states_are_told_in_order() -> None:
 
 def test_the_clock_discipline_gives_a_frame_every_20_ms() -> None:
     pair = CallPair(server=ConversationConfig(jitter_buffer="clock", detector="energy", echo="off"))
-    assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    assert pair.run(10, lambda: all(is_up(host) for host in pair.hosts))
     pair.left.handle(Write(voice(1.0), RATE))
     pair.run(2)
     frames = [event.frame for event in pair.right.seen(AudioReceived)]

@@ -13,11 +13,10 @@ import pytest
 
 from interop.network_model import GilbertElliott, Jitter, NetworkModel, Stall
 from stack.core.machine import Instant, Path, Transmit
-from stack.session import Connected
 from stack.voice.commands import Write
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
 from stack.voice.events import AudioReceived
-from tests.sim.calls import CallPair
+from tests.sim.calls import CallPair, is_up
 from tests.sim.network import Host
 
 RATE = 16_000
@@ -107,7 +106,7 @@ def test_an_hour_with_clocks_that_drift_apart(drift: float, minutes: int) -> Non
         client=QUIET,
         server=ConversationConfig(detector="energy", echo="off", jitter_buffer="clock"),
     )
-    assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    assert pair.run(10, lambda: all(is_up(host) for host in pair.hosts))
     client = FastClock(pair.left.machine, pair.now, drift)
     pair.left.machine = client  # type: ignore[assignment]
     ear = Ear(pair.right)
@@ -159,7 +158,7 @@ def test_trouble_that_is_over_leaves_no_delay(jitter_buffer: str, trouble: str) 
         client=QUIET,
         server=ConversationConfig(detector="energy", echo="off", jitter_buffer=jitter_buffer),
     )
-    assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    assert pair.run(10, lambda: all(is_up(host) for host in pair.hosts))
     server: Conversation = pair.right.machine
 
     def added() -> float:

@@ -11,13 +11,12 @@ from interop.network_model import Jitter, NetworkModel
 from stack.audio import AudioFrame
 from stack.core.errors import LocalError
 from stack.sctp import ChannelId, ChannelOpened, MessageReceived
-from stack.session import Connected
 from stack.voice.audio_sender import SpokenFrame
 from stack.voice.commands import BeginReply, EndReply, Interrupt, Write, WriteReply
 from stack.voice.conversation import Conversation, ConversationConfig
 from stack.voice.events import AudioReceived, ContextAdded, KeyPressed, ReplyInterrupted, SessionUpdated, Utterance
 from stack.voice.recording import COMMIT_AFTER, LOOK_AHEAD, Recorder, describe
-from tests.sim.calls import CallPair
+from tests.sim.calls import CallPair, is_up
 
 RATE = 16_000
 
@@ -53,7 +52,7 @@ class Recorded(CallPair):
     def __init__(self, model: NetworkModel | None = None, *, sample_rate: int = RATE, **config: object) -> None:
         settings = ConversationConfig(detector="energy", echo="off", **config)  # type: ignore[arg-type]
         super().__init__(model=model, server=settings)
-        assert self.run(10, lambda: all(host.seen(Connected) for host in self.hosts))
+        assert self.run(10, lambda: all(is_up(host) for host in self.hosts))
         self.began = self.now
         self.recorder = Recorder(self.now, sample_rate=sample_rate, epoch=1_700_000_000.0)
         self.server: Conversation = self.right.machine

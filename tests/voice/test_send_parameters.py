@@ -12,12 +12,11 @@ from msgspec import structs
 from stack.audio import packet_duration
 from stack.core.errors import LocalError
 from stack.sdp import AudioParameters
-from stack.session import Connected
 from stack.voice.audio_sender import AudioSender, SendParameters
 from stack.voice.commands import BeginReply, EndReply, SendDigits, Write, WriteReply
 from stack.voice.conversation import ConversationConfig
 from stack.voice.events import AudioReceived, KeyPressed, ReplyFinished
-from tests.sim.calls import CallPair, agree
+from tests.sim.calls import CallPair, agree, is_up
 
 RATE = 16_000
 
@@ -108,7 +107,7 @@ def call(*, server: ConversationConfig, changed: AudioParameters | None = None) 
         sides = replace(sides, server=replace(sides.server, negotiation=negotiation))
     quiet = ConversationConfig(detector="energy", echo="off")
     pair = CallPair(sides, client=quiet, server=replace(server, detector="energy", echo="off"))
-    assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    assert pair.run(10, lambda: all(is_up(host) for host in pair.hosts))
     return pair
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from interop.network_model import NetworkModel
-from stack.session import Connected
 from stack.voice.commands import HangUp, Write
 from stack.voice.conversation import Conversation, ConversationConfig
 from stack.voice.events import AudioReceived
 from stack.voice.statistics import CallStatistics, CallTotals
-from tests.sim.calls import CallPair
+from tests.sim.calls import CallPair, is_up
 
 RATE = 16_000
 QUIET = ConversationConfig(detector="energy", echo="off")
@@ -26,7 +25,7 @@ def speech(seconds: float) -> np.ndarray:
 
 def call(model: NetworkModel | None = None, **config: object) -> CallPair:
     pair = CallPair(model=model, client=QUIET, server=ConversationConfig(detector="energy", echo="off", **config))
-    assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    assert pair.run(10, lambda: all(is_up(host) for host in pair.hosts))
     return pair
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from stack.core.errors import LocalError
 from stack.core.machine import Instant
-from stack.session import Connected, Ended
+from stack.session import Ended
 from stack.voice import commands as cmd
 from stack.voice.conversation import Command, Conversation, ConversationConfig
 from stack.voice.events import AudioReceived, ConversationEvent, ReplyFinished, Utterance
@@ -23,7 +23,7 @@ from stack.voice.wire import (
     encode_events,
     encode_result,
 )
-from tests.sim.calls import CallPair
+from tests.sim.calls import CallPair, is_up
 
 RATE = 16_000
 ResultT = TypeVar("ResultT")
@@ -52,7 +52,7 @@ def speak(monkeypatch: pytest.MonkeyPatch | None) -> tuple[list[str], list[np.nd
     quick = ConversationConfig(detector="energy", echo="off")
     pair = CallPair(client=quick, server=quick)
     assert isinstance(pair.right.machine, FarConversation) is (monkeypatch is not None)
-    assert pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    assert pair.run(10, lambda: all(is_up(host) for host in pair.hosts))
     time = np.arange(RATE) / RATE
     sound = (8000 * np.sin(2 * np.pi * 300 * time) * (np.sin(2 * np.pi * 4 * time) > 0)).astype(np.int16)
     pair.right.handle(cmd.Listen())
