@@ -37,7 +37,7 @@ from stack.rtp import (
 from stack.sdp import AudioParameters
 from stack.session import EndReason, FrameSent, ScheduledFrame
 from stack.voice.audio_sender import AudioSender, SendParameters
-from stack.voice.config import ConversationConfig, make_canceller, make_decoder, make_detector
+from stack.voice.config import ConversationConfig, canceller_factory, detector_factory, make_decoder
 from stack.voice.events import AudioReceived, KeyPressed, LineEvent, PeerLeft, SpeakerDrained
 from stack.voice.recording import Tap
 from stack.voice.speech_front_end import SpeechFrontEnd
@@ -96,7 +96,7 @@ class AudioLine:
             ),
             index,
         )
-        front_end = SpeechFrontEnd(config.turns, make_detector(config.detector), make_canceller(config.echo))
+        front_end = SpeechFrontEnd(config.turns, detector_factory(config.detector), canceller_factory(config.echo))
         self.events: list[LineEvent] = []
         """What happened; `drain_events` takes it."""
         self.turn_manager = TurnManager(self.sender, front_end, config.turns, self.events)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from stack import sdp
 from stack.audio import Decoder, find_codec, registered_codecs
@@ -56,26 +58,26 @@ def offered_codecs() -> tuple[sdp.CodecDescription, ...]:
     )
 
 
-def make_detector(name: str) -> VoiceDetector:
-    """Return a voice detector by its name; see `ConversationConfig.detector`."""
+def detector_factory(name: str) -> Callable[[], VoiceDetector]:
+    """Return what makes a voice detector, by its name; see `ConversationConfig.detector`."""
     kind, _, model = name.partition(":")
     if name == "earshot":
-        return EarshotDetector()
+        return EarshotDetector
     if name == "energy":
-        return EnergyDetector()
+        return EnergyDetector
     if kind == "silero" and model:
-        return SileroDetector(model)
+        return partial(SileroDetector, model)
     raise LocalError(f"a detector is earshot, energy or silero:FILE, not {name!r}")
 
 
-def make_canceller(name: str) -> EchoCanceller | None:
-    """Return an echo canceller by its name; see `ConversationConfig.echo`."""
+def canceller_factory(name: str) -> Callable[[], EchoCanceller | None]:
+    """Return what makes an echo canceller, by its name; see `ConversationConfig.echo`."""
     if name == "auto":
-        return KalmanEchoCanceller()
+        return KalmanEchoCanceller
     if name == "aec3":
-        return Aec3EchoCanceller()
+        return Aec3EchoCanceller
     if name == "off":
-        return None
+        return lambda: None
     raise LocalError(f"echo is auto, aec3 or off, not {name!r}")
 
 
@@ -94,6 +96,6 @@ def prepare(config: ConversationConfig) -> Endpointer | None:
 
     So what is missing is said now (`LocalError`), and the first call does not load what takes long to load.
     """
-    make_detector(config.detector)
-    make_canceller(config.echo)
+    detector_factory(config.detector)()
+    canceller_factory(config.echo)()
     return make_endpointer(config.endpointer)
