@@ -37,7 +37,13 @@ from stack.rtp import (
 from stack.sdp import AudioParameters
 from stack.session import EndReason, FrameSent, ScheduledFrame
 from stack.voice.audio_sender import AudioSender, SendParameters
-from stack.voice.config import ConversationConfig, canceller_factory, detector_factory, make_decoder
+from stack.voice.config import (
+    ConversationConfig,
+    canceller_factory,
+    detector_factory,
+    fixed_complexity,
+    make_decoder,
+)
 from stack.voice.events import AudioReceived, KeyPressed, LineEvent, PeerLeft, SpeakerDrained
 from stack.voice.recording import Tap
 from stack.voice.speech_front_end import SpeechFrontEnd
@@ -47,6 +53,12 @@ from stack.voice.vad import DETECTOR_RATE
 
 DROPPED_OTHER_PAYLOAD_TYPE = declare(
     "line", "dropped_other_payload_type", "Frames of another payload type than the codec's"
+)
+COMPLEXITY_LOWERED = declare(
+    "line", "complexity_lowered", "Times that the encoder was told to spend less, as the media were busy"
+)
+COMPLEXITY_RAISED = declare(
+    "line", "complexity_raised", "Times that the encoder was told to spend more again, as the media were calm"
 )
 
 TICK = 0.020
@@ -92,7 +104,12 @@ class AudioLine:
         self.receiver: Receiver = make_receiver(decoder, config.jitter_buffer)
         self.sender = AudioSender(
             SendParameters.agree(
-                audio, config.bitrate, config.complexity, config.application, config.channels, config.dtx
+                audio,
+                config.bitrate,
+                fixed_complexity(config.complexity),
+                config.application,
+                config.channels,
+                config.dtx,
             ),
             index,
         )
@@ -171,6 +188,16 @@ class AudioLine:
     def lateness(self) -> Lateness:
         """How late the frames left that were sent."""
         return self.sender.lateness
+
+    def note_load(self, load: float) -> None:
+        """Take how busy the thread is that carries the media, as a share of a core; say it once a second.
+
+        The encoder follows, unless its complexity is fixed.
+        """
+        before = self.sender.complexity
+        after = self.sender.follow_load(load)
+        if after != before:
+            self.counters.add(COMPLEXITY_LOWERED if after < before else COMPLEXITY_RAISED)
 
     # -- what arrives --------------------------------------------------------------------------------------
 

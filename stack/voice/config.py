@@ -16,16 +16,20 @@ from stack.voice.endpointing import Endpointer, SmartTurnEndpointer
 from stack.voice.turns import TurnSettings
 from stack.voice.vad import EarshotDetector, EnergyDetector, SileroDetector, VoiceDetector
 
+AUTO = "auto"
+_MOST_COMPLEXITY = 10
+
 
 @dataclass(frozen=True, slots=True)
 class ConversationConfig:
-    """How a conversation sounds and how turns are taken: rates in Hz, `bitrate` in bit/s, `complexity` 0 … 10."""
+    """How a conversation sounds and how turns are taken: rates in Hz, `bitrate` in bit/s."""
 
     microphone_rate: int = 16_000
     jitter_buffer: str = "arrival"
     """"arrival": frames come as soon as they are there; "clock": one every 20 ms, whatever the network does."""
     bitrate: int = 24_000
-    complexity: int = 5
+    complexity: int | str = AUTO
+    """What the encoder may spend: "auto" follows how busy the media are (5, down to 0), or 0 (cheapest) … 10."""
     application: str = "voip"
     """"voip" for speech, "audio" for music, "lowdelay"."""
     channels: int = 1
@@ -43,6 +47,15 @@ class ConversationConfig:
     canceller does it (the extra `aec3`); "off"."""
     dtls_version: Version | None = None
     """Speak this version of DTLS only."""
+
+
+def fixed_complexity(complexity: int | str) -> int | None:
+    """Return the complexity that is fixed, None for "auto"; `LocalError` if it is neither."""
+    if complexity == AUTO:
+        return None
+    if isinstance(complexity, int) and 0 <= complexity <= _MOST_COMPLEXITY:
+        return complexity
+    raise LocalError(f"complexity is auto or 0 to {_MOST_COMPLEXITY}, not {complexity!r}")
 
 
 def make_decoder(codec: str, rate: int) -> Decoder:
@@ -94,8 +107,10 @@ def make_endpointer(name: str) -> Endpointer | None:
 def prepare(config: ConversationConfig) -> Endpointer | None:
     """Make each part once that is chosen by name, and return the endpointer, which all conversations share.
 
-    So what is missing is said now (`LocalError`), and the first call does not load what takes long to load.
+    So what is missing or out of bounds is said now (`LocalError`), and the first call does not load what takes
+    long to load.
     """
+    fixed_complexity(config.complexity)
     detector_factory(config.detector)()
     canceller_factory(config.echo)()
     return make_endpointer(config.endpointer)

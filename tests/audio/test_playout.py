@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack.audio import FRAME, AudioFrame, PlayoutQueue
-from stack.audio.playout import HOLD, MAX_BURST, MAX_QUEUED, Lateness
+from stack.audio.playout import HOLD, MAX_BURST, MAX_QUEUED, MAX_REWOUND, Lateness
 from stack.core.errors import LocalError
 
 START = 1000.0
@@ -114,7 +114,7 @@ def test_a_lead_lets_frames_leave_early_but_never_more():
     assert queue.poll_timeout() == pytest.approx(START + 0.02)
     assert drain(queue, START + 0.019) == []
     assert len(drain(queue, START + 0.02)) == 1
-    assert queue.heard(START + 0.02) == 960  # four left, one was due to be played
+    assert queue.position == 4 * 960
 
 
 def test_a_gap_advances_the_timeline_and_sets_the_marker():
@@ -182,18 +182,6 @@ def test_flush_forgets_everything_and_says_how_much():
     sent = run(queue, START + 1, now=START + 0.2)
     assert np.array_equal(np.concatenate([frame.samples for _, frame in sent]), sound(3))
     assert sent[0][1].timestamp == 10 * 960
-
-
-def test_what_was_heard_follows_the_clock():
-    queue = PlayoutQueue()
-    queue.write(sound(20), 48_000, START)
-    run(queue, START + 0.101)
-    assert queue.heard(START - 0.001) == 0
-    assert queue.heard(START + 0.010) == 480
-    assert queue.heard(START + 0.105) == 5040
-    assert queue.heard(START + 0.2) == 5760 == queue.position
-    queue.flush()
-    assert queue.heard(START + 5) == 5760
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 24_000, 32_000, 44_100])
@@ -280,6 +268,7 @@ def test_a_program_that_is_late_leaves_a_gap_in_time():
 
 def test_what_was_not_heard_can_be_said_again():
     queue = PlayoutQueue()
+    queue.keep_departed(True)
     samples = sound(10)
     queue.write(samples, 48_000, START)
     for slot in range(5):
@@ -295,6 +284,23 @@ def test_what_was_not_heard_can_be_said_again():
     rest = [frame.samples for slot in range(1, 10) for frame in drain(queue, START + 1.0 + slot * FRAME)]
     said = np.concatenate([again[0].samples, *rest])
     np.testing.assert_array_equal(said[: 8 * 960 - 100], samples[2 * 960 + 100 :])
+
+
+def test_only_what_was_to_be_kept_can_be_taken_back() -> None:
+    queue = PlayoutQueue()
+    queue.write(sound(MAX_REWOUND + 10), 48_000, START)
+    assert len(run(queue, START + 4 * FRAME - 0.001)) == 4
+    assert queue.rewind(0) == 0
+    queue.keep_departed(True)
+    run(queue, START + 8 * FRAME - 0.001, START + 4 * FRAME)
+    assert queue.rewind(0) == 4 * 960  # not what had left before
+    assert queue.position == 4 * 960
+    queue.resume(START + 1)
+    run(queue, START + 5, START + 1)
+    assert queue.position == (MAX_REWOUND + 10) * 960
+    assert queue.rewind(0) == MAX_REWOUND * 960
+    queue.keep_departed(False)
+    assert queue.rewind(0) == 0
 
 
 def test_lateness_is_counted_against_the_time_at_which_a_frame_could_leave() -> None:

@@ -9,6 +9,7 @@ from stack.voice.config import (
     ConversationConfig,
     canceller_factory,
     detector_factory,
+    fixed_complexity,
     make_decoder,
     make_endpointer,
     offered_codecs,
@@ -64,3 +65,10 @@ def test_what_is_chosen_is_made_before_the_first_call(runtime: Runtime) -> None:
 def test_a_wrong_name_is_one_clear_error(make, name: str) -> None:
     with pytest.raises(LocalError, match=f"not '{name}'"):
         make(name)
+
+
+def test_complexity_is_fixed_or_follows_the_load() -> None:
+    assert [fixed_complexity(each) for each in ("auto", 0, 5, 10)] == [None, 0, 5, 10]
+    for wrong in (-1, 11, "five"):
+        with pytest.raises(LocalError, match="complexity is auto or 0 to 10, not"):
+            prepare(ConversationConfig(complexity=wrong))

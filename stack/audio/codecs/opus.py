@@ -1,7 +1,7 @@
 """Opus (RFC 6716, RFC 7587), by libopus.
 
-The encoder's settings may change between any two frames. Both directions pass their samples through one buffer of the
-usual size, which grows for the first packet that is longer.
+The encoder's settings may change between any two frames. Samples pass through one buffer of the usual size, which
+grows for the first packet that is longer.
 
 Left out: multistream Opus (more than two channels are not speech), float input, and DRED (no packaged libopus is
 built with it).
