@@ -54,8 +54,8 @@ MICROPHONE_BACKLOG = 1500
 class Call:
     """One person on the line.
 
-    `microphone` iterates over what the person says as 20 ms `AudioFrame`s; `speaker.write` answers; `events`
-    iterates over everything else that happens. All of them end with the call.
+    `microphone` iterates over what the person says as 20 ms `AudioFrame`s, `utterances` turn by turn;
+    `speaker.write` answers; `events` iterates over everything else that happens. All of them end with the call.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class Call:
         self.context = context
         self.control = CallControl(link, clock)
         """For hosts, dialects and bridges; a program does without it."""
-        self.microphone: Inbox[AudioFrame] = Inbox(MICROPHONE_BACKLOG)
+        self._microphone: Inbox[AudioFrame] = Inbox(MICROPHONE_BACKLOG)
+        self._wants_frames: bool | None = None  # None: the program has not said yet, so they are kept for it
         self.events: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG)
         self.speaker = Speaker(self.control)
         self.channels = Channels(self.control)
@@ -91,6 +92,18 @@ class Call:
     def __repr__(self) -> str:
         state = self.end.reason.value if self.end else "connected" if self.connected else "connecting"
         return f"<Call {self.id}: {state}>"
+
+    @property
+    def microphone(self) -> Inbox[AudioFrame]:
+        """What the person says as 20 ms `AudioFrame`s, from the beginning of the call.
+
+        A program that began with `utterances` gets frames from its first look at this on: until then they would
+        wait by the megabyte to be read by no task.
+        """
+        if self._wants_frames is False:
+            self.control.command(cmd.ReportFrames(True))
+        self._wants_frames = True
+        return self._microphone
 
     @property
     def end(self) -> Ended | None:
@@ -147,6 +160,10 @@ class Call:
         """
         self.listen()
         self.control.asks_for_turns = True
+        if self._wants_frames is None:
+            self._wants_frames = False
+            self._microphone.clear()
+            self.control.command(cmd.ReportFrames(False))
         if transcriber is None:
             return aiter(self.control.utterances)
         self._transcription = Transcription(transcriber, self.note_transcript)
@@ -297,7 +314,8 @@ class Call:
     def deliver(self, event: ConversationEvent) -> None:
         """Take an event from the media thread; runs on the program's loop."""
         if isinstance(event, AudioReceived):
-            self.microphone.put(event.frame)
+            if self._wants_frames is not False:
+                self._microphone.put(event.frame)
             return
         if self._transcription is not None and isinstance(event, Work):
             self._transcription.take(event)
@@ -342,7 +360,7 @@ class Call:
             self._transcription.close()
         if self._endpointing is not None:
             self._endpointing.close()
-        self.microphone.close()
+        self._microphone.close()
         self.events.close()
         self.control.finish(end)
         self._is_connected.set()

@@ -122,6 +122,8 @@ class AudioLine:
 
         A reply, or a client that opens its `events` channel, asks by itself.
         """
+        self.reports_frames = True
+        """Hand up each frame that is heard; a program that takes turns instead has no use for them."""
         self._payload_type = received.payload_type
         self.section = section
         self._arrival = self.receiver if isinstance(self.receiver, ArrivalReceiver) else None
@@ -263,7 +265,8 @@ class AudioLine:
 
     def _hear(self, frames: Sequence[AudioFrame], now: Instant, audio_level: int | None = None) -> None:
         for frame in frames:
-            self.events.append(AudioReceived(frame))
+            if self.reports_frames or self.tap is not None:
+                self.events.append(AudioReceived(frame))
             if not self.listening:
                 continue
             self.unsettled = True

@@ -12,7 +12,7 @@ from stack.aio.reply import Reply
 from stack.audio import AudioFrame
 from stack.core.errors import LocalError
 from stack.session import Ended, EndReason
-from stack.voice.commands import BeginReply, CancelReply
+from stack.voice.commands import BeginReply, CancelReply, ReportFrames
 from stack.voice.events import AudioReceived, ReplyFinished, ReplyHeard, ReplyInterrupted, SpeakerDrained
 
 
@@ -60,6 +60,34 @@ async def test_two_readers_of_one_stream_are_told() -> None:
     with pytest.raises(LocalError, match="two tasks"):
         await anext(inbox)
     first.cancel()
+
+
+async def test_a_program_that_takes_turns_gets_frames_from_its_first_look_at_the_microphone() -> None:
+    line = Line()
+    frames = [AudioReceived(AudioFrame(np.zeros(320, np.int16), 16_000, at * 0.02)) for at in range(4)]
+    line.call.deliver(frames[0])
+    line.call.utterances()
+    line.call.utterances()  # says it once
+    assert line.commands.count(ReportFrames(False)) == 1
+    line.call.deliver(frames[1])  # on its way when the command left, or for a recording
+    line.commands.clear()
+    assert len(line.call.microphone) == 0
+    assert line.commands == [ReportFrames(True)]
+    line.call.deliver(frames[2])
+    line.call.utterances()
+    assert ReportFrames(False) not in line.commands
+    line.call.deliver(frames[3])
+    assert [(await anext(line.call.microphone)).media_time for _ in range(2)] == [0.04, 0.06]
+
+
+async def test_a_program_that_reads_the_microphone_keeps_it() -> None:
+    line = Line()
+    frame = AudioFrame(np.zeros(320, np.int16), 16_000, 0.0)
+    microphone = line.call.microphone
+    line.call.deliver(AudioReceived(frame))
+    line.call.utterances()
+    assert not any(isinstance(command, ReportFrames) for command in line.commands)
+    assert await anext(microphone) == frame
 
 
 async def test_the_microphone_ends_with_the_call() -> None:

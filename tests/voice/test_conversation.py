@@ -30,6 +30,7 @@ from stack.voice.commands import (
     NoteTranscript,
     OpenChannel,
     PushToTalk,
+    ReportFrames,
     ReportPauses,
     ReportPieces,
     SendMessage,
@@ -421,6 +422,23 @@ def test_the_pieces_of_a_turn_are_its_samples() -> None:
             assert np.array_equal(np.concatenate(pieces), next(said).samples)
             pieces.clear()
     assert pieces == []
+
+
+def test_frames_that_are_not_wanted_are_heard_all_the_same() -> None:
+    sound, counts = room(noise(0.5), voice(0.8), noise(1.2)), []
+    for wanted in (True, False):
+        talk = Talk()
+        talk.right.handle(ReportFrames(wanted))
+        talk.say(sound)
+        talk.run(4)
+        assert len(talk.right.seen(Utterance)) == 1
+        counts.append(len(talk.right.seen(AudioReceived)))
+        talk.right.handle(ReportFrames(True))
+        talk.say(sound)
+        talk.run(4)
+        assert len(talk.right.seen(AudioReceived)) > counts[-1]
+    assert counts[0] > 100
+    assert counts[1] == 0
 
 
 def test_what_was_no_turn_is_said_to_be_none() -> None:
