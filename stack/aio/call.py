@@ -48,7 +48,8 @@ from stack.voice.statistics import CallStatistics
 from stack.voice.turns import TurnSettings
 
 MICROPHONE_BACKLOG = 1500
-"""Frames (30 s) that wait for a program which does not read; after that the oldest is dropped and counted."""
+"""Frames (30 s) that wait for a program which does not read. After that the oldest is dropped and counted; all are
+if the program has never looked at the microphone, and then none is made until it does."""
 
 
 class Call:
@@ -97,8 +98,8 @@ class Call:
     def microphone(self) -> Inbox[AudioFrame]:
         """What the person says as 20 ms `AudioFrame`s, from the beginning of the call.
 
-        A program that began with `utterances` gets frames from its first look at this on: until then they would
-        wait by the megabyte to be read by no task.
+        A program that began with `utterances`, or has not looked here for 30 s, gets frames from its first look
+        on: until then they would wait by the megabyte to be read by no task.
         """
         if self._wants_frames is False:
             self.control.command(cmd.ReportFrames(True))
@@ -161,9 +162,7 @@ class Call:
         self.listen()
         self.control.asks_for_turns = True
         if self._wants_frames is None:
-            self._wants_frames = False
-            self._microphone.clear()
-            self.control.command(cmd.ReportFrames(False))
+            self._leave_frames()
         if transcriber is None:
             return aiter(self.control.utterances)
         self._transcription = Transcription(transcriber, self.note_transcript)
@@ -315,7 +314,7 @@ class Call:
         """Take an event from the media thread; runs on the program's loop."""
         if isinstance(event, AudioReceived):
             if self._wants_frames is not False:
-                self._microphone.put(event.frame)
+                self._take_frame(event.frame)
             return
         if self._transcription is not None and isinstance(event, Work):
             self._transcription.take(event)
@@ -352,6 +351,19 @@ class Call:
         self.control.publish(event)
         if isinstance(event, Ended):
             self._finish(event)
+
+    def _take_frame(self, frame: AudioFrame) -> None:
+        if self._wants_frames is None and len(self._microphone) >= MICROPHONE_BACKLOG:
+            self._microphone.dropped += len(self._microphone)
+            self._leave_frames()
+        else:
+            self._microphone.put(frame)
+
+    def _leave_frames(self) -> None:
+        """The program seems to do without frames: none is made until it looks at the microphone."""
+        self._wants_frames = False
+        self._microphone.clear()
+        self.control.command(cmd.ReportFrames(False))
 
     def _finish(self, end: Ended) -> None:
         self.speaker.note_drained(None)

@@ -54,6 +54,9 @@ from stack.voice.vad import DETECTOR_RATE
 DROPPED_OTHER_PAYLOAD_TYPE = declare(
     "line", "dropped_other_payload_type", "Frames of another payload type than the codec's"
 )
+PACKETS_NOT_DECODED = declare(
+    "line", "packets_not_decoded", "Packets of sound that came while neither program, turns nor recording hear it"
+)
 COMPLEXITY_LOWERED = declare(
     "line", "complexity_lowered", "Times that the encoder was told to spend less, as the media were busy"
 )
@@ -141,6 +144,7 @@ class AudioLine:
         self._writes = 0
         self._drained_writes = 0
         self._gap_armed = False
+        self._is_unheard = False  # the latest packets were not decoded
         self._turn_at: Instant | None = None
         self._tick_due: Instant = 0.0
 
@@ -242,6 +246,13 @@ class AudioLine:
             return
         arrival = self._arrival
         if arrival is not None:
+            if not (self.reports_frames or self.listening or self.tap is not None):
+                self.counters.add(PACKETS_NOT_DECODED)
+                self._is_unheard = True
+                return
+            if self._is_unheard:  # what did not come through here is not missing
+                self._is_unheard = False
+                arrival.reset()
             self._set_repair(arrival)
         frames = self.receiver.insert(
             packet.payload, packet.sequence, packet.timestamp, packet.arrival, packet.recovered

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stack.aio import Call, CallContext, CallEnded, Inbox
+from stack.aio.call import MICROPHONE_BACKLOG
 from stack.aio.reply import Reply
 from stack.audio import AudioFrame
 from stack.core.errors import LocalError
@@ -78,6 +79,22 @@ async def test_a_program_that_takes_turns_gets_frames_from_its_first_look_at_the
     assert ReportFrames(False) not in line.commands
     line.call.deliver(frames[3])
     assert [(await anext(line.call.microphone)).media_time for _ in range(2)] == [0.04, 0.06]
+
+
+async def test_frames_wait_half_a_minute_for_a_program_that_never_looks() -> None:
+    line = Line()
+    frame = AudioFrame(np.zeros(320, np.int16), 16_000, 0.0)
+    for _ in range(MICROPHONE_BACKLOG):
+        line.call.deliver(AudioReceived(frame))
+    assert line.commands == []
+    line.call.deliver(AudioReceived(frame))
+    assert line.commands == [ReportFrames(False)]
+    assert (len(line.call.microphone), line.call.microphone.dropped) == (0, MICROPHONE_BACKLOG)
+    assert line.commands[1:] == [ReportFrames(True)]
+    for _ in range(MICROPHONE_BACKLOG + 3):  # it has looked, and reads slowly
+        line.call.deliver(AudioReceived(frame))
+    assert len(line.commands) == 2
+    assert line.call.microphone.dropped == MICROPHONE_BACKLOG + 3
 
 
 async def test_a_program_that_reads_the_microphone_keeps_it() -> None:
