@@ -163,7 +163,7 @@ def converse(
     settings: TurnSettings = DEFAULTS,
 ) -> Iterator[tuple[int, Outcome]]:
     """Run a conversation tick by tick; `near(tick, agent_speaking)` is what the person does."""
-    front_end = SpeechFrontEnd(settings, EarshotDetector(), KalmanEchoCanceller())
+    front_end = SpeechFrontEnd(settings, EarshotDetector, KalmanEchoCanceller)
     turns, outcome = TurnTaking(settings), Outcome()
     down, up = (Codec(), Codec()) if room.opus else (None, None)
     position, reply_at = 0, 0.0

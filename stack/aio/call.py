@@ -48,7 +48,8 @@ from stack.voice.statistics import CallStatistics
 from stack.voice.turns import TurnSettings
 
 MICROPHONE_BACKLOG = 1500
-"""Frames (30 s) that wait for a program which does not read; after that the oldest is dropped and counted."""
+"""Frames (30 s) that wait for a program which does not read. After that the oldest is dropped and counted; all are
+if the program has never looked at the microphone, and then none is made until it does."""
 
 DROPPED_SOUND_UNREAD = declare(
     "host", "dropped_sound_unread", "Frames of sound that a program had not read when too many waited"
@@ -58,8 +59,8 @@ DROPPED_SOUND_UNREAD = declare(
 class Call:
     """One person on the line.
 
-    `microphone` iterates over what the person says as 20 ms `AudioFrame`s; `speaker.write` answers; `events`
-    iterates over everything else that happens. All of them end with the call.
+    `microphone` iterates over what the person says as 20 ms `AudioFrame`s, `utterances` turn by turn;
+    `speaker.write` answers; `events` iterates over everything else that happens. All of them end with the call.
     """
 
     def __init__(
@@ -72,9 +73,10 @@ class Call:
         self.id = call_id
         self.context = context
         self._control = CallControl(link, clock, context.session, self._deliver)
-        self.microphone: Inbox[AudioFrame] = Inbox(
+        self._microphone: Inbox[AudioFrame] = Inbox(
             MICROPHONE_BACKLOG, self._control.counters, DROPPED_SOUND_UNREAD
         )
+        self._wants_frames: bool | None = None  # None: the program has not said yet, so they are kept for it
         self.events: Inbox[ConversationEvent] = self._control.events
         self.speaker = Speaker(self._control)
         self.channels = Channels(self._control)
@@ -91,6 +93,18 @@ class Call:
     def __repr__(self) -> str:
         state = self.end.reason.value if self.end else "connected" if self.connected else "connecting"
         return f"<Call {self.id}: {state}>"
+
+    @property
+    def microphone(self) -> Inbox[AudioFrame]:
+        """What the person says as 20 ms `AudioFrame`s, from the beginning of the call.
+
+        A program that began with `utterances`, or has not looked here for 30 s, gets frames from its first look
+        on: until then they would wait by the megabyte to be read by no task.
+        """
+        if self._wants_frames is False:
+            self._control.command(cmd.ReportFrames(True))
+        self._wants_frames = True
+        return self._microphone
 
     @property
     def end(self) -> Ended | None:
@@ -156,6 +170,8 @@ class Call:
         """
         self.listen()
         self._control.asks_for_turns = True
+        if self._wants_frames is None:
+            self._leave_frames()
         if transcriber is None:
             return aiter(self._control.utterances)
         self._transcription = Transcription(transcriber, self._note_transcript)
@@ -308,7 +324,8 @@ class Call:
     def _deliver(self, event: ConversationEvent) -> None:
         """Take an event of the conversation; runs on the program's loop."""
         if isinstance(event, AudioReceived):
-            self.microphone.put(event.frame)
+            if self._wants_frames is not False:
+                self._take_frame(event.frame)
             return
         if self._transcription is not None and isinstance(event, Work):
             self._transcription.take(event)
@@ -350,6 +367,19 @@ class Call:
         if isinstance(event, Ended):
             self._finish(event)
 
+    def _take_frame(self, frame: AudioFrame) -> None:
+        if self._wants_frames is None and len(self._microphone) >= MICROPHONE_BACKLOG:
+            self._control.counters.add(DROPPED_SOUND_UNREAD, len(self._microphone))
+            self._leave_frames()
+        else:
+            self._microphone.put(frame)
+
+    def _leave_frames(self) -> None:
+        """The program seems to do without frames: none is made until it looks at the microphone."""
+        self._wants_frames = False
+        self._microphone.clear()
+        self._control.command(cmd.ReportFrames(False))
+
     def _finish(self, end: Ended) -> None:
         self.speaker.note_drained(None)
         self.channels.note_ended()
@@ -357,7 +387,7 @@ class Call:
             self._transcription.close()
         if self._endpointing is not None:
             self._endpointing.close()
-        self.microphone.close()
+        self._microphone.close()
         self.events.close()
         self._control.finish(end)
         self._is_connected.set()

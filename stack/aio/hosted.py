@@ -21,6 +21,7 @@ from stack.aio.call import Call, control_of
 from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
 from stack.aio.driver import DatagramEndpoint, Driver, MediaThread
+from stack.aio.load import LoadWatch
 from stack.aio.udp import UdpSockets
 from stack.core.counters import Counters, declare
 from stack.core.faults import Faults
@@ -82,6 +83,7 @@ class MediaSide:
             self.endpoint = make_endpoint()
             self.driver = Driver(self.endpoint, sockets, self._on_events, trace)
             self.driver.pump()
+            self._watch = LoadWatch(self._note_load)
 
         await self.thread.run(begin)
 
@@ -96,8 +98,18 @@ class MediaSide:
     async def stop(self) -> None:
         """Stop reading, close the sockets and end the thread."""
         if hasattr(self, "driver"):
-            await self.thread.run(self.driver.close)
+            await self.thread.run(self._close)
         await asyncio.to_thread(self.thread.stop)
+
+    def _close(self) -> None:
+        self._watch.stop()
+        self.driver.close()
+
+    def _note_load(self, load: float) -> None:
+        """Tell every conversation how busy the media thread is, on that thread."""
+        for hosted in list(self.calls.values()):  # a copy: the program's loop adds and removes meanwhile
+            if hosted.conversation is not None:
+                hosted.conversation.note_load(load)
 
     def _on_events(self, events: Sequence[tuple[str, ConversationEvent]]) -> None:
         try:

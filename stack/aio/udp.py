@@ -73,7 +73,7 @@ MAX_PORTS_TRIED = 16
 """Free ports of the first address that are tried until one is free on all."""
 SOCKET_BUFFER = 1 << 22
 """Bytes asked of the kernel for each direction: bursts of many calls wait there, not in Python."""
-_MAX_CACHED_PATHS = 20_000
+_MAX_CACHED_PATHS = 4_096
 
 
 class _CannotBind(LocalError):

@@ -1,6 +1,6 @@
 """Sound: codecs, resampling, concealment, and the queue through which a program speaks. Docs: `docs/audio.md`."""
 
-from stack.audio.adapt import AdaptiveEncoder, EncoderTuner
+from stack.audio.adapt import COMPLEXITIES, AdaptiveEncoder, ComplexityByLoad, EncoderTuner
 from stack.audio.codec import Codec, CodecError, Decoder, Encoder, EncoderSettings, Samples, register_codec
 from stack.audio.codecs import find_codec, registered_codecs
 from stack.audio.codecs.g711 import G711Decoder, G711Encoder, G711Law
@@ -16,6 +16,7 @@ from stack.audio.stretch import accelerate, expand
 from stack.audio.wav import read_wav, write_wav
 
 __all__ = [
+    "COMPLEXITIES",
     "FRAME",
     "OPUS_SAMPLE_RATES",
     "AdaptiveEncoder",
@@ -25,6 +26,7 @@ __all__ = [
     "Codec",
     "CodecError",
     "ComfortNoise",
+    "ComplexityByLoad",
     "Concealer",
     "Decoder",
     "Encoder",

@@ -9,6 +9,10 @@ one has a sibling that takes the very name `opuslib`, the other drags FFmpeg in.
 `encode` copy sample by sample through Python lists (several times the cost of the codec itself); its `*_ctl`
 functions have no argument types, which breaks variadic calls on Apple's ARM64; and its source compares numbers
 with `is`, at which a newer Python prints a SyntaxWarning.
+
+The calls keep the interpreter's lock (`ctypes.PyDLL`): they last 0.02 to 0.3 ms, and a thread that gives the lock
+away for so long may wait 5 ms until a program that computes returns it. `cffi` cannot keep it, and is no faster
+(`docs/audio.md`).
 """
 
 from __future__ import annotations
@@ -121,10 +125,10 @@ def opus() -> OpusLibrary:
     except ImportError as error:
         raise LocalError(f"the package opuslib is missing or broken: {error}") from error
 
-    library = opuslib.api.libopus
+    library = ctypes.PyDLL(location)
 
     def function(name: str, result: Any, *arguments: Any) -> Any:
-        found = library[name]  # indexing, unlike an attribute, gives an object that opuslib does not share
+        found = library[name]
         found.restype, found.argtypes = result, arguments
         return found
 

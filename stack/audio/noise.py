@@ -7,6 +7,8 @@ numbers need not be secret or different from call to call, so they come from a g
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,21 +25,31 @@ _LOUDEST = 500.0
 """Root mean square (of 32768) above which nothing is taken for the room's noise."""
 
 
+_NOTHING: NDArray[np.float32] = np.zeros(0, np.float32)
+
+
+@cache
+def _window(size: int) -> NDArray[np.float32]:
+    return np.sin(np.pi * (np.arange(size) + 0.5) / size).astype(np.float32)
+
+
 class ComfortNoise:
     """Learns from frames that were received (`learn`) and makes noise like their quietest (`make`)."""
 
     def __init__(self, sample_rate: int) -> None:
         self._size = int(_BLOCK * sample_rate) // 2 * 2
-        self._window = np.sin(np.pi * (np.arange(self._size) + 0.5) / self._size).astype(np.float32)
-        self._spectrum = np.zeros(self._size // 2 + 1, np.float32)  # mean power of the room
+        self._window = _window(self._size)
+        self._spectrum: NDArray[np.float32] | None = None  # mean power of the room; None: unknown
         self._quietest = np.inf
-        self._random = np.random.default_rng(20_000)
-        self._rest = np.zeros(0, np.float32)
-        self._overlap = np.zeros(self._size // 2, np.float32)
+        self._random: np.random.Generator | None = None  # made when there is something to be made up
+        self._rest = _NOTHING
+        self._overlap = _NOTHING
 
     @property
     def level(self) -> float:
         """Root mean square of the room's noise, of 32768."""
+        if self._spectrum is None:
+            return 0.0
         power = float(self._spectrum[1:-1].sum() * 2 + self._spectrum[0] + self._spectrum[-1])
         return float(np.sqrt(power)) / self._size
 
@@ -51,16 +63,20 @@ class ComfortNoise:
         if energy > min(_NEAR * self._quietest, _LOUDEST**2):
             return
         power = np.abs(np.fft.rfft(block * self._window)).astype(np.float32) ** 2 * 2.0  # the window halves it
-        first = not self._spectrum.any()
-        self._spectrum = power if first else _FORGET * self._spectrum + (1.0 - _FORGET) * power
+        known = self._spectrum
+        self._spectrum = power if known is None or not known.any() else _FORGET * known + (1.0 - _FORGET) * power
 
     def make(self, samples: int) -> NDArray[np.float32]:
         """Return `samples` of noise that continue the noise before."""
         half = self._size // 2
+        if self._random is None:
+            self._random = np.random.default_rng(20_000)
+            self._overlap = np.zeros(half, np.float32)
+        amplitudes = np.zeros(half + 1, np.float32) if self._spectrum is None else np.sqrt(self._spectrum)
         parts, ready = [self._rest], len(self._rest)
         while ready < samples:
             phases = np.exp(2j * np.pi * self._random.random(half + 1))
-            block = np.fft.irfft(np.sqrt(self._spectrum) * phases, self._size).astype(np.float32) * self._window
+            block = np.fft.irfft(amplitudes * phases, self._size).astype(np.float32) * self._window
             parts.append(self._overlap + block[:half])
             self._overlap = block[half:]
             ready += half

@@ -51,8 +51,8 @@ HOLD = 0.020
 """Seconds that a partial frame waits for the rest of it to be written."""
 MAX_QUEUED = 3600.0
 """Seconds of sound that may wait; a program that writes more has lost its head."""
-_MAX_REWOUND = 100
-"""Departures that are remembered for `rewind`."""
+MAX_REWOUND = 100
+"""Frames that left and are kept for `rewind`: two seconds of 20 ms each."""
 
 
 class PlayoutFrame(NamedTuple):
@@ -139,7 +139,7 @@ class PlayoutQueue:
         self._slot = 0  # of the next frame
         self._due: Instant = 0.0  # of the next frame, on the grid
         self._position = 0
-        self._departures: deque[_Departure] = deque(maxlen=_MAX_REWOUND)
+        self._departures: deque[_Departure] | None = None
 
     # What the program does
 
@@ -191,7 +191,7 @@ class PlayoutQueue:
     def rewind(self, position: int) -> int:
         """Take back what left from `position` on, to be sent once more; return how many samples that are.
 
-        Remembers two seconds: what is older stays sent.
+        What left before `keep_departed`, or before the last `MAX_REWOUND` frames, stays sent.
         """
         again: list[Samples] = []
         while self._departures and self._position > position:
@@ -202,6 +202,10 @@ class PlayoutQueue:
         taken = sum(map(len, again))
         self._ready = np.concatenate((*reversed(again), self._ready))
         return taken
+
+    def keep_departed(self, wanted: bool) -> None:
+        """Keep what leaves from now on for `rewind`, or forget it: hundreds of kilobytes at 48 kHz."""
+        self._departures = deque(maxlen=MAX_REWOUND) if wanted else None
 
     def resume(self, now: Instant, lead_in: int | None = None) -> None:
         """Go on after no frame was taken for a while on purpose: that is a gap, and nothing is late.
@@ -272,7 +276,8 @@ class PlayoutQueue:
             self.counters.add(SAMPLES_PADDED, size - real)
         position = self._position
         self._position += real
-        self._departures.append(_Departure(position, samples[:real]))
+        if self._departures is not None:
+            self._departures.append(_Departure(position, samples[:real]))
         self.counters.add(FRAMES_SENT)
         self._prepare()
         return PlayoutFrame(samples, timestamp, marker, position, max(due, self._ready_at))

@@ -37,7 +37,13 @@ from stack.rtp import (
 from stack.sdp import AudioLineParameters
 from stack.session import EndReason, FrameSent, ScheduledFrame
 from stack.voice.audio_sender import AudioSender, SendParameters
-from stack.voice.config import ConversationConfig, make_canceller, make_decoder, make_detector
+from stack.voice.config import (
+    ConversationConfig,
+    canceller_factory,
+    detector_factory,
+    fixed_complexity,
+    make_decoder,
+)
 from stack.voice.events import AudioReceived, KeyPressed, LineEvent, PeerLeft, SpeakerDrained
 from stack.voice.recording import Tap
 from stack.voice.speech_front_end import SpeechFrontEnd
@@ -47,6 +53,15 @@ from stack.voice.vad import DETECTOR_RATE
 
 DROPPED_OTHER_PAYLOAD_TYPE = declare(
     "line", "dropped_other_payload_type", "Frames of another payload type than the codec's"
+)
+PACKETS_NOT_DECODED = declare(
+    "line", "packets_not_decoded", "Packets of sound that came while neither program, turns nor recording hear it"
+)
+COMPLEXITY_LOWERED = declare(
+    "line", "complexity_lowered", "Times that the encoder was told to spend less, as the media were busy"
+)
+COMPLEXITY_RAISED = declare(
+    "line", "complexity_raised", "Times that the encoder was told to spend more again, as the media were calm"
 )
 
 TICK = 0.020
@@ -91,11 +106,16 @@ class AudioLine:
         self.receiver: Receiver = make_receiver(decoder, config.jitter_buffer)
         self.sender = AudioSender(
             SendParameters.agree(
-                audio, config.bitrate, config.complexity, config.application, config.channels, config.dtx
+                audio,
+                config.bitrate,
+                fixed_complexity(config.complexity),
+                config.application,
+                config.channels,
+                config.dtx,
             ),
             index,
         )
-        front_end = SpeechFrontEnd(config.turns, make_detector(config.detector), make_canceller(config.echo))
+        front_end = SpeechFrontEnd(config.turns, detector_factory(config.detector), canceller_factory(config.echo))
         self.events: list[LineEvent] = []
         """What happened; `drain_events` takes it."""
         self.turn_manager = TurnManager(self.sender, front_end, config.turns, self.events)
@@ -104,6 +124,8 @@ class AudioLine:
 
         A reply, or a client that opens its `events` channel, asks by itself.
         """
+        self.reports_frames = True
+        """Hand up each frame that is heard; a program that takes turns instead has no use for them."""
         self._payload_type = received.payload_type
         self._repairs = parameters.has_feedback("nack")
         self._arrival = self.receiver if isinstance(self.receiver, ArrivalReceiver) else None
@@ -121,6 +143,7 @@ class AudioLine:
         self._writes = 0
         self._drained_writes = 0
         self._gap_armed = False
+        self._is_unheard = False  # the latest packets were not decoded
         self._turn_at: Instant | None = None
         self._tick_due: Instant = 0.0
 
@@ -171,6 +194,16 @@ class AudioLine:
         """How late the frames left that were sent."""
         return self.sender.lateness
 
+    def note_load(self, load: float) -> None:
+        """Take how busy the thread is that carries the media, as a share of a core; say it once a second.
+
+        The encoder follows, unless its complexity is fixed.
+        """
+        before = self.sender.complexity
+        after = self.sender.follow_load(load)
+        if after != before:
+            self.counters.add(COMPLEXITY_LOWERED if after < before else COMPLEXITY_RAISED)
+
     # -- what arrives --------------------------------------------------------------------------------------
 
     def start(self, now: Instant) -> None:
@@ -214,6 +247,13 @@ class AudioLine:
             return
         arrival = self._arrival
         if arrival is not None:
+            if not (self.reports_frames or self.listening or self.tap is not None):
+                self.counters.add(PACKETS_NOT_DECODED)
+                self._is_unheard = True
+                return
+            if self._is_unheard:  # what did not come through here is not missing
+                self._is_unheard = False
+                arrival.reset()
             buffer = arrival.buffer
             if self._repairs:
                 buffer.repair_wait = 0.0 if self._round_trip is None else self._round_trip + _REPAIR_MARGIN
@@ -238,7 +278,8 @@ class AudioLine:
 
     def _hear(self, frames: Sequence[AudioFrame], now: Instant, audio_level: int | None = None) -> None:
         for frame in frames:
-            self.events.append(AudioReceived(frame))
+            if self.reports_frames or self.tap is not None:
+                self.events.append(AudioReceived(frame))
             if not self.listening:
                 continue
             self.unsettled = True

@@ -21,6 +21,7 @@ from stack.audio import (
     FRAME,
     OPUS_SAMPLE_RATES,
     AdaptiveEncoder,
+    ComplexityByLoad,
     Encoder,
     EncoderSettings,
     EncoderTuner,
@@ -57,7 +58,8 @@ class SendParameters:
 
     codec: str
     bitrate: int = 24_000
-    complexity: int = 5
+    complexity: int | None = None
+    """Of the encoder, 0 … 10; None: by how busy the media are (`follow_load`)."""
     application: str = "voip"
     """"voip" for speech, "audio" for music, "lowdelay"."""
     channels: int = 1
@@ -74,7 +76,7 @@ class SendParameters:
         cls,
         audio: AudioParameters,
         bitrate: int,
-        complexity: int,
+        complexity: int | None,
         application: str,
         channels: int,
         dtx: bool | None,
@@ -129,9 +131,10 @@ class AudioSender:
         self._section = section
         self._encoder: Encoder | None = None
         self._tuner: EncoderTuner | None = None
+        self._complexity = ComplexityByLoad()
         self._playout: PlayoutQueue | None = None
         self._record: PlayoutRecord | None = None
-        self._reply_from = 0
+        self._reply_from: int | None = None  # None: no reply, so that nothing has to be known of what leaves
         self._numbers = 0
         self.scheduled: deque[SpokenFrame] = deque()
         """Frames that were handed to the media plane and are not reported as sent."""
@@ -170,6 +173,21 @@ class AudioSender:
         if self._tuner is not None:
             self._tuner.update(loss, now)
 
+    @property
+    def complexity(self) -> int:
+        """What the encoder may spend, 0 … 10."""
+        fixed = self._parameters.complexity
+        return self._complexity.complexity if fixed is None else fixed
+
+    def follow_load(self, load: float) -> int:
+        """Take how busy the media are, once a second, as a share of a core; return the complexity from now on."""
+        if self._parameters.complexity is not None:
+            return self._parameters.complexity
+        before, after = self._complexity.complexity, self._complexity.update(load)
+        if after != before and isinstance(self._encoder, AdaptiveEncoder):
+            self._encoder.complexity = after
+        return after
+
     def write(self, pcm: Pcm, sample_rate: int, now: Instant) -> None:
         """Append sound; see `PlayoutQueue.write`."""
         if self._playout is None:
@@ -179,10 +197,17 @@ class AudioSender:
 
     def begin_reply(self) -> None:
         """What is written from now on belongs to a new reply."""
+        self._reply_from = 0
         if self._playout is not None:
             self._reply_from = self._playout.position + round(self._playout.queued * self.sample_rate)
+            self._playout.keep_departed(True)
         if self._record is not None:
             self._record.begin_reply()
+
+    def end_reply(self) -> None:
+        """The reply has left whole: it will not be gone on with. How much of it is played can still be asked."""
+        if self._playout is not None:
+            self._playout.keep_departed(False)
 
     def hold(self) -> None:
         """Nothing leaves any more, and nothing is forgotten."""
@@ -192,7 +217,7 @@ class AudioSender:
     def resume(self, heard: int, now: Instant) -> None:
         """Go on with the reply from where it was heard (`heard` samples from its beginning)."""
         self.held = False
-        if self._playout is not None:
+        if self._playout is not None and self._reply_from is not None:
             self._playout.rewind(self._reply_from + heard)
             if self._record is not None:
                 self._record.resume(heard)
@@ -208,6 +233,7 @@ class AudioSender:
         if self._playout is None:
             return 0
         dropped = self._playout.flush()
+        self._playout.keep_departed(False)
         self._playout.resume(now, _LEAD_IN_AFTER_CUT)
         self._begin_afresh()
         return dropped
@@ -269,10 +295,10 @@ class AudioSender:
         frame, now = self.scheduled.popleft(), sent.at
         self.lateness.add(max(0.0, now - frame.due))
         self.last_ends = max(now, self.last_ends or now) + self._parameters.frame
-        if self._record is not None and frame.position >= self._reply_from and not sent.muted:
-            position = frame.position - self._reply_from
+        record, begun = self._record, self._reply_from
+        if record is not None and begun is not None and frame.position >= begun and not sent.muted:
             samples = 0 if frame.leads_in else len(frame.samples)
-            self._record.sent(sent.sequence, position, samples, now, sent.rtp_timestamp)
+            record.sent(sent.sequence, frame.position - begun, samples, now, sent.rtp_timestamp)
         return frame
 
     def frames(self, now: Instant) -> tuple[list[ScheduledFrame], Instant | None]:
@@ -316,7 +342,7 @@ class AudioSender:
             parameters.max_rate,
             parameters.channels,
             parameters.bitrate,
-            parameters.complexity,
+            self.complexity,
             parameters.application,
             dtx=bool(parameters.dtx),
             cbr=parameters.cbr,
@@ -328,7 +354,7 @@ class AudioSender:
         self._encoder = encoder
         self._ticks = round(encoder.clock_rate * parameters.frame)
         self._record = PlayoutRecord(encoder.sample_rate)
-        return PlayoutQueue(
+        playout = PlayoutQueue(
             encoder.sample_rate,
             encoder.channels,
             encoder.clock_rate,
@@ -336,3 +362,5 @@ class AudioSender:
             lead_in=_LEAD_IN,
             frame=parameters.frame,
         )
+        playout.keep_departed(self._reply_from is not None)
+        return playout

@@ -139,6 +139,17 @@ class Listen(Value, frozen=True):
             conversation.line.listening = True
 
 
+class ReportFrames(Value, frozen=True):
+    """Hand up what the person says frame by frame (`AudioReceived`), as from the beginning, or no more."""
+
+    wanted: bool
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """From now on."""
+        if conversation.line is not None:
+            conversation.line.reports_frames = self.wanted
+
+
 class ReportPieces(Value, frozen=True):
     """Report each turn in pieces while it is being said (`UtterancePiece`), for a transcriber."""
 
@@ -382,6 +393,7 @@ ConversationCommand: TypeAlias = (
     | SendDigits
     | HangUp
     | Listen
+    | ReportFrames
     | ReportPieces
     | NoteTranscript
     | ReportPauses

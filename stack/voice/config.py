@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from stack import sdp
 from stack.audio import Decoder, find_codec, registered_codecs
@@ -14,16 +16,20 @@ from stack.voice.endpointing import Endpointer, SmartTurnEndpointer
 from stack.voice.turns import TurnSettings
 from stack.voice.vad import EarshotDetector, EnergyDetector, SileroDetector, VoiceDetector
 
+AUTO = "auto"
+_MOST_COMPLEXITY = 10
+
 
 @dataclass(frozen=True, slots=True)
 class ConversationConfig:
-    """How a conversation sounds and how turns are taken: rates in Hz, `bitrate` in bit/s, `complexity` 0 … 10."""
+    """How a conversation sounds and how turns are taken: rates in Hz, `bitrate` in bit/s."""
 
     microphone_rate: int = 16_000
     jitter_buffer: str = "arrival"
     """"arrival": frames come as soon as they are there; "clock": one every 20 ms, whatever the network does."""
     bitrate: int = 24_000
-    complexity: int = 5
+    complexity: int | str = AUTO
+    """What the encoder may spend: "auto" follows how busy the media are (5, down to 0), or 0 (cheapest) … 10."""
     application: str = "voip"
     """"voip" for speech, "audio" for music, "lowdelay"."""
     channels: int = 1
@@ -48,6 +54,15 @@ class ConversationConfig:
     the peer's ICE check has opened it. `Connected.authenticated` and `Authenticated` tell."""
 
 
+def fixed_complexity(complexity: int | str) -> int | None:
+    """Return the complexity that is fixed, None for "auto"; `LocalError` if it is neither."""
+    if complexity == AUTO:
+        return None
+    if isinstance(complexity, int) and 0 <= complexity <= _MOST_COMPLEXITY:
+        return complexity
+    raise LocalError(f"complexity is auto or 0 to {_MOST_COMPLEXITY}, not {complexity!r}")
+
+
 def make_decoder(codec: str, rate: int) -> Decoder:
     """Return the decoder of a negotiated codec; `LocalError` for one that is not spoken."""
     return find_codec(codec).make_decoder(rate)
@@ -61,26 +76,26 @@ def offered_codecs() -> tuple[sdp.CodecDescription, ...]:
     )
 
 
-def make_detector(name: str) -> VoiceDetector:
-    """Return a voice detector by its name; see `ConversationConfig.detector`."""
+def detector_factory(name: str) -> Callable[[], VoiceDetector]:
+    """Return what makes a voice detector, by its name; see `ConversationConfig.detector`."""
     kind, _, model = name.partition(":")
     if name == "earshot":
-        return EarshotDetector()
+        return EarshotDetector
     if name == "energy":
-        return EnergyDetector()
+        return EnergyDetector
     if kind == "silero" and model:
-        return SileroDetector(model)
+        return partial(SileroDetector, model)
     raise LocalError(f"a detector is earshot, energy or silero:FILE, not {name!r}")
 
 
-def make_canceller(name: str) -> EchoCanceller | None:
-    """Return an echo canceller by its name; see `ConversationConfig.echo`."""
+def canceller_factory(name: str) -> Callable[[], EchoCanceller | None]:
+    """Return what makes an echo canceller, by its name; see `ConversationConfig.echo`."""
     if name == "auto":
-        return KalmanEchoCanceller()
+        return KalmanEchoCanceller
     if name == "aec3":
-        return Aec3EchoCanceller()
+        return Aec3EchoCanceller
     if name == "off":
-        return None
+        return lambda: None
     raise LocalError(f"echo is auto, aec3 or off, not {name!r}")
 
 
@@ -97,8 +112,10 @@ def make_endpointer(name: str) -> Endpointer | None:
 def prepare(config: ConversationConfig) -> Endpointer | None:
     """Make each part once that is chosen by name, and return the endpointer, which all conversations share.
 
-    So what is missing is said now (`LocalError`), and the first call does not load what takes long to load.
+    So what is missing or out of bounds is said now (`LocalError`), and the first call does not load what takes
+    long to load.
     """
-    make_detector(config.detector)
-    make_canceller(config.echo)
+    fixed_complexity(config.complexity)
+    detector_factory(config.detector)()
+    canceller_factory(config.echo)()
     return make_endpointer(config.endpointer)

@@ -148,6 +148,11 @@ class Conversation:
             self.required_channels.set_unread(self._unread, now)
             self.session.flush(now)
 
+    def note_load(self, load: float) -> None:
+        """Take how busy the thread is that carries the media, as a share of a core; say it once a second."""
+        if self.line is not None:
+            self.line.note_load(load)
+
     # -- what is known -------------------------------------------------------------------------------------
 
     @property

@@ -86,7 +86,7 @@ class Track:
 
     def __init__(self, seconds: float) -> None:
         self._size = int(seconds * DETECTOR_RATE)
-        self._ring: Float = np.zeros(self._size, np.float32)
+        self._ring: Int16 = np.zeros(0, np.int16)  # made at the first write; half the size of what is read
         self.end = 0
         """Number of the sample after the newest."""
         self._started = False
@@ -99,24 +99,26 @@ class Track:
         elif abs(at - self.end) <= _SNAP:
             at = self.end
         elif at > self.end:
-            self._fill(np.zeros(min(at - self.end, self._size), np.float32), at)
+            self._fill(np.zeros(min(at - self.end, self._size), np.int16), at)
         elif self.end - at > _OVERLAP:  # a step back is a new stream; what overlaps a little gives way
             self._ring.fill(0)
-        self._fill(samples[-self._size :].astype(np.float32), at + len(samples))
+        self._fill(samples[-self._size :], at + len(samples))
         return at
 
     def read(self, start: int, count: int) -> Float:
         """Return `count` samples from number `start`; what is not there (any more, or yet) is silence."""
         out = np.zeros(count, np.float32)
         first, last = max(start, self.end - self._size), min(start + count, self.end)
-        if last > first:
+        if last > first and self._started:
             position, offset = first % self._size, first - start
             head = min(last - first, self._size - position)
             out[offset : offset + head] = self._ring[position : position + head]
             out[offset + head : last - start] = self._ring[: last - first - head]
         return out
 
-    def _fill(self, samples: Float, end: int) -> None:
+    def _fill(self, samples: Int16, end: int) -> None:
+        if not len(self._ring):
+            self._ring = np.zeros(self._size, np.int16)
         position = (end - len(samples)) % self._size
         head = min(len(samples), self._size - position)
         self._ring[position : position + head] = samples[:head]
@@ -138,7 +140,8 @@ class KalmanEchoCanceller:
     _FARTHEST_TAP = 480
 
     def __init__(self, max_delay: float = 0.5, partitions: int = 16, gate: GateSettings | None = None) -> None:
-        self._filter = KalmanFilter(partitions)
+        self._partitions = partitions
+        self._made_filter: KalmanFilter | None = None
         self._estimator = DelayEstimator(max_delay)
         self._gate = EchoGate(gate)
         self._reference = Track(self._estimator.span / DETECTOR_RATE + 1.0)
@@ -155,6 +158,13 @@ class KalmanEchoCanceller:
         self._losses = 0
         self._balance = Balance()
         self._watch = PathWatch()
+
+    @property
+    def _filter(self) -> KalmanFilter:
+        """Made when our voice is found in the microphone: with headphones it never is."""
+        if self._made_filter is None:
+            self._made_filter = KalmanFilter(self._partitions)
+        return self._made_filter
 
     @property
     def report(self) -> EchoReport:
@@ -190,7 +200,7 @@ class KalmanEchoCanceller:
 
     def reset(self) -> None:
         """Another client, another room."""
-        self._filter.forget()
+        self._made_filter = None
         self._gate.restart()
         self._estimator.reset()
         self._state, self._fruitless, self._converged, self._fresh = EchoState.UNKNOWN, 0, False, False

@@ -2,11 +2,14 @@
 
 Microphone → echo canceller → audio-level gate → voice detector → echo gate → `SpeechDetector`, with stricter rules
 while a reply is audible. Its events go into the turn manager.
+
+Canceller and detector hold hundreds of kilobytes, so they are made when there is something to hear: a call that is
+only echoed, recorded or played to never needs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from stack.voice.echo import EchoCanceller
@@ -40,14 +43,23 @@ class SpeechFrontEnd:
     def __init__(
         self,
         settings: TurnSettings,
-        detector: VoiceDetector | None = None,
-        canceller: EchoCanceller | None = None,
+        make_detector: Callable[[], VoiceDetector] = EarshotDetector,
+        make_canceller: Callable[[], EchoCanceller | None] = lambda: None,
     ) -> None:
-        self._gate = AudioLevelGate(detector or EarshotDetector())
-        self._canceller = canceller
+        self._make_detector = make_detector
+        self._make_canceller = make_canceller
+        self._gate: AudioLevelGate | None = None
+        """None: nothing was heard yet, and there is no canceller either."""
+        self._canceller: EchoCanceller | None = None
         self._settings = settings
         self._over_reply = False
         self._speech = SpeechDetector(settings.speech())
+
+    def _open(self) -> AudioLevelGate:
+        """Make the parts, at the first sound that is heard or the first reference."""
+        self._gate = AudioLevelGate(self._make_detector())
+        self._canceller = self._make_canceller()
+        return self._gate
 
     @property
     def settings(self) -> TurnSettings:
@@ -77,14 +89,17 @@ class SpeechFrontEnd:
 
     def render(self, samples: Int16, media_time: float) -> None:
         """Note what we send, at 16 kHz, on the timeline of the microphone."""
+        if self._gate is None:
+            self._open()
         if self._canceller is not None:
             self._canceller.render(samples, media_time)
 
     def capture(self, samples: Int16, media_time: float, audio_level: int | None = None) -> Hearing:
         """Take the microphone; `audio_level` is the client's own word for it (RFC 6464), if it gave one."""
+        gate = self._gate or self._open()
         if self._canceller is not None:
             samples, media_time = self._canceller.capture(samples, media_time)
-        frames = list(self._gate.push(samples, DETECTOR_RATE, media_time, audio_level))
+        frames = list(gate.push(samples, DETECTOR_RATE, media_time, audio_level))
         if self._canceller is not None:
             frames = [self._canceller.judge(frame) for frame in frames]
         events = [event for frame in frames for event in self._speech.push(frame)]
@@ -100,5 +115,6 @@ class SpeechFrontEnd:
 
     def reset(self) -> Sequence[SpeechEvent]:
         """Another source: forget what is heard; what was running ends."""
-        self._gate.reset()
+        if self._gate is not None:
+            self._gate.reset()
         return self._speech.reset()

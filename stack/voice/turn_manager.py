@@ -335,6 +335,7 @@ class TurnManager:
         if reply is None or not reply.written_whole or self._sender.held or self._sender.queued > 0:
             return
         heard = self._sender.heard(now, self.playout_delay, silenced=False)
+        self._sender.end_reply()
         self.current = None
         self._events.append(ev.ReplyFinished(reply.number, round(heard.milliseconds, 1)))
         self._turns.reply_finished(now)

@@ -15,7 +15,7 @@ from stack.audio import AudioFrame
 from stack.core.counters import Counters
 from stack.core.errors import LocalError
 from stack.session import Ended, EndReason
-from stack.voice.commands import BeginReply, CancelReply
+from stack.voice.commands import BeginReply, CancelReply, ReportFrames
 from stack.voice.events import AudioReceived, ReplyFinished, ReplyHeard, ReplyInterrupted, SpeakerDrained
 
 
@@ -59,6 +59,7 @@ def test_a_program_sees_what_is_for_programs() -> None:
 async def test_what_a_program_does_not_read_is_counted_by_name() -> None:
     line = Line()
     frame = AudioFrame(np.zeros(320, np.int16), 16_000, 0.0)
+    assert len(line.call.microphone) == 0
     for _ in range(MICROPHONE_BACKLOG + 2):
         control_of(line.call).deliver(AudioReceived(frame))
     assert control_of(line.call).counters["host.dropped_sound_unread"] == 2
@@ -79,6 +80,51 @@ async def test_two_readers_of_one_stream_are_told() -> None:
     with pytest.raises(LocalError, match="two tasks"):
         await anext(inbox)
     first.cancel()
+
+
+async def test_a_program_that_takes_turns_gets_frames_from_its_first_look_at_the_microphone() -> None:
+    line = Line()
+    frames = [AudioReceived(AudioFrame(np.zeros(320, np.int16), 16_000, at * 0.02)) for at in range(4)]
+    control_of(line.call).deliver(frames[0])
+    line.call.utterances()
+    line.call.utterances()  # says it once
+    assert line.commands.count(ReportFrames(False)) == 1
+    control_of(line.call).deliver(frames[1])  # on its way when the command left, or for a recording
+    line.commands.clear()
+    assert len(line.call.microphone) == 0
+    assert line.commands == [ReportFrames(True)]
+    control_of(line.call).deliver(frames[2])
+    line.call.utterances()
+    assert ReportFrames(False) not in line.commands
+    control_of(line.call).deliver(frames[3])
+    assert [(await anext(line.call.microphone)).media_time for _ in range(2)] == [0.04, 0.06]
+
+
+async def test_frames_wait_half_a_minute_for_a_program_that_never_looks() -> None:
+    line = Line()
+    frame = AudioFrame(np.zeros(320, np.int16), 16_000, 0.0)
+    for _ in range(MICROPHONE_BACKLOG):
+        control_of(line.call).deliver(AudioReceived(frame))
+    assert line.commands == []
+    control_of(line.call).deliver(AudioReceived(frame))
+    assert line.commands == [ReportFrames(False)]
+    assert len(line.call.microphone) == 0
+    assert control_of(line.call).counters["host.dropped_sound_unread"] == MICROPHONE_BACKLOG
+    assert line.commands[1:] == [ReportFrames(True)]
+    for _ in range(MICROPHONE_BACKLOG + 3):  # it has looked, and reads slowly
+        control_of(line.call).deliver(AudioReceived(frame))
+    assert len(line.commands) == 2
+    assert control_of(line.call).counters["host.dropped_sound_unread"] == MICROPHONE_BACKLOG + 3
+
+
+async def test_a_program_that_reads_the_microphone_keeps_it() -> None:
+    line = Line()
+    frame = AudioFrame(np.zeros(320, np.int16), 16_000, 0.0)
+    microphone = line.call.microphone
+    control_of(line.call).deliver(AudioReceived(frame))
+    line.call.utterances()
+    assert not any(isinstance(command, ReportFrames) for command in line.commands)
+    assert await anext(microphone) == frame
 
 
 async def test_the_microphone_ends_with_the_call() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack.audio import FRAME, AudioFrame, PlayoutQueue
-from stack.audio.playout import HOLD, MAX_BURST, MAX_QUEUED, Lateness
+from stack.audio.playout import HOLD, MAX_BURST, MAX_QUEUED, MAX_REWOUND, Lateness
 from stack.core.errors import LocalError
 
 START = 1000.0
@@ -255,6 +255,7 @@ def test_a_program_that_is_late_leaves_a_gap_in_time():
 
 def test_what_was_not_heard_can_be_said_again():
     queue = PlayoutQueue()
+    queue.keep_departed(True)
     samples = sound(10)
     queue.write(samples, 48_000, START)
     for slot in range(5):
@@ -270,6 +271,23 @@ def test_what_was_not_heard_can_be_said_again():
     rest = [frame.samples for slot in range(1, 10) for frame in drain(queue, START + 1.0 + slot * FRAME)]
     said = np.concatenate([again[0].samples, *rest])
     np.testing.assert_array_equal(said[: 8 * 960 - 100], samples[2 * 960 + 100 :])
+
+
+def test_only_what_was_to_be_kept_can_be_taken_back() -> None:
+    queue = PlayoutQueue()
+    queue.write(sound(MAX_REWOUND + 10), 48_000, START)
+    assert len(run(queue, START + 4 * FRAME - 0.001)) == 4
+    assert queue.rewind(0) == 0
+    queue.keep_departed(True)
+    run(queue, START + 8 * FRAME - 0.001, START + 4 * FRAME)
+    assert queue.rewind(0) == 4 * 960  # not what had left before
+    assert queue.position == 4 * 960
+    queue.resume(START + 1)
+    run(queue, START + 5, START + 1)
+    assert queue.position == (MAX_REWOUND + 10) * 960
+    assert queue.rewind(0) == MAX_REWOUND * 960
+    queue.keep_departed(False)
+    assert queue.rewind(0) == 0
 
 
 def test_lateness_is_counted_in_bounds_and_added_up() -> None:

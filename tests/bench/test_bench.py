@@ -66,3 +66,15 @@ def test_values_are_made_and_cross(capsys):
 
 def test_options_have_defaults():
     assert Options() == Options(scale=1.0, seed=1)
+
+
+def test_what_a_call_holds_is_said_by_part(capsys):
+    assert main(["memory_parts", "--json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    kinds = table["columns"][1:]
+    rows = {row[0]: dict(zip(kinds, row[1:], strict=True)) for row in table["rows"]}
+    assert rows["all"]["idle"] < rows["all"]["sounding"] < rows["all"]["listening"] < rows["all"]["loudspeaker"]
+    # No buffer before its first use.
+    assert [rows["echo canceller"][kind] > 0 for kind in kinds] == [False, False, True, True]
+    assert [rows["libopus"][kind] > 0 for kind in kinds] == [False, True, True, True]
+    assert rows["all"]["idle"] < 80

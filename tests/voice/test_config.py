@@ -7,9 +7,10 @@ from stack.core.errors import LocalError
 from stack.sdp import OPUS, PCMA, PCMU
 from stack.voice.config import (
     ConversationConfig,
-    make_canceller,
+    canceller_factory,
+    detector_factory,
+    fixed_complexity,
     make_decoder,
-    make_detector,
     make_endpointer,
     offered_codecs,
     prepare,
@@ -23,10 +24,10 @@ from tests.voice.conftest import Runtime
 def test_names_choose_parts() -> None:
     assert isinstance(make_decoder("opus", 16_000), OpusDecoder)
     assert isinstance(make_decoder("pcma", 16_000), G711Decoder)
-    assert isinstance(make_detector("earshot"), EarshotDetector)
-    assert isinstance(make_detector("energy"), EnergyDetector)
-    assert isinstance(make_canceller("auto"), KalmanEchoCanceller)
-    assert make_canceller("off") is None
+    assert isinstance(detector_factory("earshot")(), EarshotDetector)
+    assert isinstance(detector_factory("energy")(), EnergyDetector)
+    assert isinstance(canceller_factory("auto")(), KalmanEchoCanceller)
+    assert canceller_factory("off")() is None
     assert make_endpointer("rules") is None
 
 
@@ -54,9 +55,9 @@ def test_what_is_chosen_is_made_before_the_first_call(runtime: Runtime) -> None:
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        (make_detector, "nobody"),
-        (make_detector, "silero:"),
-        (make_canceller, "maybe"),
+        (detector_factory, "nobody"),
+        (detector_factory, "silero:"),
+        (canceller_factory, "maybe"),
         (make_endpointer, "smart-turn:"),
         (make_endpointer, "smart"),
     ],
@@ -64,3 +65,10 @@ def test_what_is_chosen_is_made_before_the_first_call(runtime: Runtime) -> None:
 def test_a_wrong_name_is_one_clear_error(make, name: str) -> None:
     with pytest.raises(LocalError, match=f"not '{name}'"):
         make(name)
+
+
+def test_complexity_is_fixed_or_follows_the_load() -> None:
+    assert [fixed_complexity(each) for each in ("auto", 0, 5, 10)] == [None, 0, 5, 10]
+    for wrong in (-1, 11, "five"):
+        with pytest.raises(LocalError, match="complexity is auto or 0 to 10, not"):
+            prepare(ConversationConfig(complexity=wrong))

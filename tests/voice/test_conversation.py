@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from interop.network_model import Jitter, NetworkModel
+from stack.rtp.jitter import LOST
 from stack.sctp import ChannelId, ChannelOpened, MessageReceived
-from stack.session import Ended, EndReason
-from stack.voice.audio_line import MAX_UNPLAYED
+from stack.session import Connected, Ended, EndReason
+from stack.voice.audio_line import MAX_UNPLAYED, PACKETS_NOT_DECODED
 from stack.voice.client_channel import MAX_EARLY
 from stack.voice.commands import (
     BeginReply,
@@ -30,6 +31,7 @@ from stack.voice.commands import (
     NoteTranscript,
     OpenChannel,
     PushToTalk,
+    ReportFrames,
     ReportPauses,
     ReportPieces,
     SendDigits,
@@ -451,6 +453,45 @@ def test_the_pieces_of_a_turn_are_its_samples() -> None:
             assert np.array_equal(np.concatenate(pieces), next(said).samples)
             pieces.clear()
     assert pieces == []
+
+
+def test_frames_that_are_not_wanted_are_heard_all_the_same() -> None:
+    sound, counts = room(noise(0.5), voice(0.8), noise(1.2)), []
+    for wanted in (True, False):
+        talk = Talk()
+        talk.right.handle(ReportFrames(wanted))
+        talk.say(sound)
+        talk.run(4)
+        assert len(talk.right.seen(Utterance)) == 1
+        counts.append(len(talk.right.seen(AudioReceived)))
+        talk.right.handle(ReportFrames(True))
+        talk.say(sound)
+        talk.run(4)
+        assert len(talk.right.seen(AudioReceived)) > counts[-1]
+    assert counts[0] > 100
+    assert counts[1] == 0
+
+
+def test_what_is_not_heard_is_not_decoded_and_nothing_is_made_up_for_it() -> None:
+    pair = CallPair()
+    pair.run(10, lambda: all(host.seen(Connected) for host in pair.hosts))
+    for wanted in (True, False, True):
+        pair.right.handle(ReportFrames(wanted))
+        heard = len(pair.right.seen(AudioReceived))
+        pair.left.handle(Write(voice(1.0), RATE))
+        pair.run(3)
+        frames = [event.frame for event in pair.right.seen(AudioReceived)[heard:]]
+        if wanted:
+            assert 50 <= len(frames) <= 53
+            assert not any(frame.concealed for frame in frames[1:])
+            assert np.abs(np.concatenate([frame.samples for frame in frames])).max() > 1000
+        else:
+            assert frames == []
+    counters = pair.right.machine.all_counters()
+    assert 50 <= counters[PACKETS_NOT_DECODED] <= 53
+    assert counters[LOST] == 0
+    times = [event.frame.media_time for event in pair.right.seen(AudioReceived)]
+    assert times == sorted(times)
 
 
 def test_what_was_no_turn_is_said_to_be_none() -> None:

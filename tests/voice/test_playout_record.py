@@ -170,26 +170,47 @@ def hear(listener: SpeechFrontEnd, pattern: str) -> list[object]:
 
 class TestListener:
     def test_from_samples_to_events(self):
-        started, stopped = hear(SpeechFrontEnd(TurnSettings(), Threshold()), "....##########..........")
+        started, stopped = hear(SpeechFrontEnd(TurnSettings(), Threshold), "....##########..........")
         assert isinstance(started, SpeechStarted)
         assert started.onset == pytest.approx(0.08)
         assert isinstance(stopped, SpeechStopped)
         assert stopped.media_time == pytest.approx(0.28)
 
     def test_a_reply_makes_it_stricter(self):
-        listener = SpeechFrontEnd(TurnSettings(minimum_interruption_ms=200), Threshold())
+        listener = SpeechFrontEnd(TurnSettings(minimum_interruption_ms=200), Threshold)
         listener.over_reply = True
         assert hear(listener, "..######............") == []
-        listener = SpeechFrontEnd(TurnSettings(minimum_interruption_ms=200), Threshold())
+        listener = SpeechFrontEnd(TurnSettings(minimum_interruption_ms=200), Threshold)
         assert len(hear(listener, "..######............")) == 2
 
     def test_settings_take_effect_at_once(self):
-        listener = SpeechFrontEnd(TurnSettings(), Threshold())
+        listener = SpeechFrontEnd(TurnSettings(), Threshold)
         listener.settings = TurnSettings(threshold=0.95)
         assert hear(listener, "..######............") == []
 
+    def test_nothing_is_made_before_the_first_sound(self):
+        made = []
+
+        def detector():
+            made.append("detector")
+            return Threshold()
+
+        def canceller():
+            made.append("canceller")
+            return Subtract(believes=True)
+
+        listener = SpeechFrontEnd(TurnSettings(), detector, canceller)
+        listener.over_reply = True
+        assert listener.reset() == []
+        assert list(listener.advance(1.0)) == []
+        assert made == []
+        listener.render(LOUD, 1.0)
+        assert not listener.capture(LOUD, 1.0).samples.any()
+        listener.capture(LOUD, 1.02)
+        assert sorted(made) == ["canceller", "detector"]
+
     def test_what_we_send_is_taken_out(self):
-        listener = SpeechFrontEnd(TurnSettings(), Threshold(), Subtract(believes=True))
+        listener = SpeechFrontEnd(TurnSettings(), Threshold, lambda: Subtract(believes=True))
         events = []
         for index in range(20):
             listener.render(LOUD, index * 0.02)
@@ -199,15 +220,17 @@ class TestListener:
         assert events == []
 
     def test_the_gate_has_the_last_word(self):
-        assert hear(SpeechFrontEnd(TurnSettings(), Threshold(), Subtract(believes=False)), "..##########") == []
+        assert (
+            hear(SpeechFrontEnd(TurnSettings(), Threshold, lambda: Subtract(believes=False)), "..##########") == []
+        )
 
     def test_nothing_sent_is_silence(self):
-        listener = SpeechFrontEnd(TurnSettings(), Threshold())
+        listener = SpeechFrontEnd(TurnSettings(), Threshold)
         hear(listener, "..##########")
         assert listener.speaking
         assert [type(event) for event in listener.advance(1.0)] == [SpeechStopped]
 
     def test_another_source(self):
-        listener = SpeechFrontEnd(TurnSettings(), Threshold())
+        listener = SpeechFrontEnd(TurnSettings(), Threshold)
         hear(listener, "..##########")
         assert [type(event) for event in listener.reset()] == [SpeechStopped]

@@ -162,3 +162,20 @@ def test_digits_arrive_in_order() -> None:
     assert [event.digit for event in pair.left.seen(KeyPressed)] == ["1", "2", "3", "#"]
     with pytest.raises(LocalError):
         pair.right.machine.handle_command(SendDigits("12E"), pair.now)
+
+
+def test_complexity_follows_the_load_unless_it_is_fixed() -> None:
+    fixed, free = AudioSender(agreed(asked())), AudioSender(replace(agreed(asked()), complexity=None))
+    for sender, following in ((fixed, [5, 5, 5]), (free, [2, 0, 0])):
+        assert sender.complexity == 5
+        assert [sender.follow_load(0.9) for _ in range(3)] == following
+    # What is encoded afterwards is what an encoder of that complexity makes, made before or after.
+    begun = AudioSender(replace(agreed(asked()), complexity=None))
+    first = payloads(begun, tone(0.1))
+    begun.follow_load(0.9)
+    begun.follow_load(0.9)
+    at_0 = payloads(AudioSender(replace(agreed(asked()), complexity=0)), tone(1))
+    at_5 = payloads(AudioSender(agreed(asked())), tone(1))
+    assert payloads(free, tone(1)) == at_0 != at_5
+    assert first == at_5[: len(first) - 1] + first[-1:]
+    assert begun.complexity == 0

@@ -22,7 +22,7 @@ class Notes(SpeechFrontEnd):
     """Notes what it is told of our own sound."""
 
     def __init__(self) -> None:
-        super().__init__(TurnSettings(), EnergyDetector(), KalmanEchoCanceller())
+        super().__init__(TurnSettings(), EnergyDetector, KalmanEchoCanceller)
         self.rendered: list[tuple[float, int]] = []
 
     def render(self, samples: Samples, media_time: float) -> None:
@@ -73,7 +73,7 @@ def test_a_timeline_that_has_gone_astray_is_laid_anew(turn_manager: TurnManager,
 def stalled(seconds: float) -> tuple[list[object], list[object]]:
     """A second of speech whose second half is late by so much; return what happened before it came, and after."""
     turn_manager = TurnManager(
-        AudioSender(SendParameters("opus")), SpeechFrontEnd(TurnSettings(), EnergyDetector()), TurnSettings()
+        AudioSender(SendParameters("opus")), SpeechFrontEnd(TurnSettings(), EnergyDetector), TurnSettings()
     )
     at = np.arange(FRAME * 200)
     quiet = np.random.default_rng(1).normal(0, 10, len(at))

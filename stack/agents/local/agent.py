@@ -98,15 +98,15 @@ class _Conversation:
 
     async def listen(self) -> None:
         """Draft an answer at each pause of the person; runs beside everything else."""
-        events = self._call.watch()
+        events, microphone = self._call.watch(), self._call.microphone
         try:
             async for event in events:
                 if isinstance(event, UserStartedSpeaking):
                     self.drop_draft()
                     self._turn_audio.speech_started(event.media_time, over_reply=self._replying)
                 elif isinstance(event, UserStoppedSpeaking):
-                    while len(self._call.microphone):
-                        self._turn_audio.add(await anext(self._call.microphone))
+                    while len(microphone):
+                        self._turn_audio.add(await anext(microphone))
                     self._begin_draft(event.media_time)
                 elif isinstance(event, TurnChanged) and event.state is TurnState.LISTENING:
                     self._turn_audio.turn_over()

@@ -1,6 +1,7 @@
 """Opus (RFC 6716, RFC 7587), by libopus.
 
-The encoder's settings may change between any two frames.
+The encoder's settings may change between any two frames. Samples pass through one buffer of the usual size, which
+grows for the first packet that is longer.
 
 Left out: multistream Opus (more than two channels are not speech), float input, and DRED (no packaged libopus is
 built with it).
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,9 @@ MAX_PACKET_MS = 120
 """The longest Opus packet (RFC 6716 §3.4, R5)."""
 MAX_PAYLOAD = 1275 * 3 + 7
 """Bytes of the largest payload that we make: three frames of the largest size and the headers."""
+_USUAL_PAYLOAD = 1275 + 7
+"""Bytes of the largest payload of one frame: what a packet of 20 ms is, or less."""
+_USUAL_MS = 20
 
 
 class _Request(IntEnum):
@@ -38,6 +43,8 @@ class _Request(IntEnum):
     GET_LOOKAHEAD = 4027
     RESET_STATE = 4028
 
+
+_BUFFER_TOO_SMALL = -2  # OPUS_BUFFER_TOO_SMALL: nothing was decoded
 
 _APPLICATIONS = {"voip": 2048, "audio": 2049, "lowdelay": 2051}
 SAMPLE_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
@@ -82,10 +89,7 @@ class OpusEncoder:
         self._library = opus()
         self._state = self._library.create_encoder(sample_rate, channels, _APPLICATIONS[application])
         weakref.finalize(self, self._library.destroy_encoder, self._state)
-        self._payload = ctypes.create_string_buffer(MAX_PAYLOAD)
-        longest = sample_rate * MAX_PACKET_MS // 1000
-        self._pcm: Samples = np.empty((longest,) if channels == 1 else (longest, channels), np.int16)
-        self._pointer = self._pcm.ctypes.data
+        self._grow(_USUAL_MS, _USUAL_PAYLOAD)
         self._frame_sizes = frozenset(int(sample_rate * ms / 1000) for ms in _FRAME_MS)
         self.bitrate = bitrate
         self.complexity = complexity
@@ -93,6 +97,13 @@ class OpusEncoder:
         self.expected_loss = expected_loss
         self.dtx = dtx
         self.cbr = cbr
+
+    def _grow(self, milliseconds: int, payload: int) -> None:
+        """Make the buffers that every frame passes through, for frames up to so long."""
+        longest = self.sample_rate * milliseconds // 1000
+        self._pcm: Samples = np.empty((longest,) if self.channels == 1 else (longest, self.channels), np.int16)
+        self._pointer = self._pcm.ctypes.data
+        self._payload = ctypes.create_string_buffer(payload)
 
     def _set(self, request: _Request, value: int, name: str) -> int:
         code = self._library.encoder_ctl(self._state, request, ctypes.c_int32(value))
@@ -168,8 +179,10 @@ class OpusEncoder:
             raise LocalError(
                 f"no Opus frame has the shape {shape} at {self.sample_rate} Hz, {self.channels} channels"
             )
+        if shape[0] > len(self._pcm):
+            self._grow(_FRAME_MS[-1], MAX_PAYLOAD)
         self._pcm[: shape[0]] = samples if samples.ndim == self._pcm.ndim else samples.reshape(-1)
-        size = self._library.encode(self._state, self._pointer, shape[0], self._payload, MAX_PAYLOAD)
+        size = self._library.encode(self._state, self._pointer, shape[0], self._payload, len(self._payload))
         if size < 0:
             raise LocalError(f"Opus cannot encode: {self._library.error(size)}")
         payload: bytes = self._payload[:size]  # type: ignore[assignment]  # typeshed thinks of a list
@@ -190,7 +203,10 @@ def is_dtx(payload: bytes) -> bool:
 
 
 class OpusDecoder:
-    """An Opus decoder that gives any payload, mono or stereo, at one rate and one number of channels."""
+    """An Opus decoder that gives any payload, mono or stereo, at one rate and one number of channels.
+
+    Its state (18 kB, stereo 27) is made for the first packet: a person who is muted from the start costs none.
+    """
 
     clock_rate = OPUS_CLOCK_RATE
 
@@ -199,12 +215,10 @@ class OpusDecoder:
         self.sample_rate = sample_rate
         self.channels = channels
         self._library = opus()
-        self._state = self._library.create_decoder(sample_rate, channels)
-        weakref.finalize(self, self._library.destroy_decoder, self._state)
+        self._state: Any = None
+        self._room = 0  # samples per channel that fit into `_pcm`
         self._most = sample_rate * MAX_PACKET_MS // 1000
         self._step = sample_rate // 400  # libopus conceals in multiples of 2.5 ms
-        self._pcm: Samples = np.empty(self._most * channels, np.int16)
-        self._pointer = self._pcm.ctypes.data
 
     def samples_in_packet(self, payload: bytes) -> int:
         """Samples per channel in `payload`, from its first byte or two."""
@@ -222,7 +236,7 @@ class OpusDecoder:
         """Return the sound of one payload."""
         if not payload:
             raise CodecError("an empty payload is no Opus packet")  # libopus would conceal instead
-        return self._call(payload, self._most, fec=False)
+        return self._call(payload, 0, fec=False)
 
     def recover(self, payload: bytes, samples: int) -> Samples:
         """Return the `samples` before `payload`: its LBRR copy, and concealment where it has none.
@@ -255,13 +269,30 @@ class OpusDecoder:
 
     def reset(self) -> None:
         """Forget everything, as before the first packet."""
-        self._library.decoder_ctl(self._state, _Request.RESET_STATE)
+        if self._state is not None:
+            self._library.decoder_ctl(self._state, _Request.RESET_STATE)
 
     def _shape(self, samples: int) -> tuple[int, ...]:
         return (samples,) if self.channels == 1 else (samples, self.channels)
 
+    def _grow(self, samples: int) -> None:
+        """Make the buffer that every packet passes through, and before the first one the state."""
+        if self._state is None:
+            self._state = self._library.create_decoder(self.sample_rate, self.channels)
+            weakref.finalize(self, self._library.destroy_decoder, self._state)
+        self._room = samples
+        self._pcm: Samples = np.empty(samples * self.channels, np.int16)
+        self._pointer = self._pcm.ctypes.data
+
     def _call(self, payload: bytes, samples: int, *, fec: bool) -> Samples:
-        size = self._library.decode(self._state, payload or None, len(payload), self._pointer, samples, fec)
+        """Decode `payload`, or make up `samples` if it is empty or with `fec`; 0: as long as it is."""
+        if samples > self._room or not self._room:
+            self._grow(max(samples, self.sample_rate * _USUAL_MS // 1000))
+        decode, room = self._library.decode, samples or self._room
+        size = decode(self._state, payload or None, len(payload), self._pointer, room, fec)
+        if size == _BUFFER_TOO_SMALL and not samples:
+            self._grow(self._most)
+            size = decode(self._state, payload, len(payload), self._pointer, self._most, fec)
         if size < 0:
             raise CodecError(f"Opus cannot decode {len(payload)} bytes: {self._library.error(size)}")
         if self.channels == 1:
