@@ -220,21 +220,12 @@ class KalmanEchoCanceller:
             self._fresh = True
         error = model.step(self._lag.delayed(self._reference.read, at, BLOCK), microphone)
         self._balance.update(microphone, error)
-        changed = self._watch.update(model.error_spectrum, model.echo_spectrum)
+        changed = self._watch.update(model.powers)
         if changed:
             self._relearn(at)
         if not self._converged and self._balance.remainder < self._CANCELS:
             self._converged = True
-        self._gate.update(
-            at / DETECTOR_RATE,
-            model.microphone_power,
-            model.error_power,
-            model.echo_power,
-            model.reference_power(),
-            model.unlearnt_power,
-            changed,
-            self._converged,
-        )
+        self._gate.update(at / DETECTOR_RATE, model.powers, changed, self._converged)
         # A filter that adds more than it takes away is not asked.
         return microphone if self._balance.remainder > 1.0 else error
 

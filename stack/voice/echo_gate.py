@@ -16,27 +16,26 @@ and not away. The two highest bands are no evidence of a person: an "s" is loud,
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from stack.voice.echo_filter import BLOCK
+from stack.voice.echo_filter import BINS, BLOCK, ECHO
 from stack.voice.vad import DETECTOR_RATE, Float, VoiceFrame
-
-Flags: TypeAlias = npt.NDArray[np.bool_]
 
 BLOCK_SECONDS: Final = BLOCK / DETECTOR_RATE
 
 _EDGES_HZ = (150, 350, 550, 800, 1150, 1650, 2300, 3200, 4500, 6500)
 _BIN_HZ = DETECTOR_RATE / (2 * BLOCK)
-_EDGES = np.array([round(edge / _BIN_HZ) for edge in _EDGES_HZ])
+_EDGES = [round(edge / _BIN_HZ) for edge in _EDGES_HZ]
 BANDS: Final = len(_EDGES_HZ) - 1
 
 _QUANTILE = 0.9
-_REVERB_DECAY = 0.8  # per block: what a room with 0.6 s of reverberation keeps of its power
+_REVERB_DECAY: Final = np.float32(0.8)  # per block: what a room with 0.6 s of reverberation keeps of its power
 _SMOOTHING = 0.6
 _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
 _FLOOR_START = 1e4
@@ -66,42 +65,59 @@ class GateSettings:
     """For how long a prediction that was found wrong is not believed again."""
 
 
-def in_bands(power: Float) -> Float:
-    """Sum a power spectrum of the filter's bins into the gate's bands."""
-    return np.add.reduceat(power[: _EDGES[-1]], _EDGES[:-1])
+def _band_sums() -> Float:
+    """Return the matrix that sums a power spectrum of the filter's bins into the gate's bands: (BINS, BANDS)."""
+    sums = np.zeros((BINS, BANDS), np.float32)
+    for band, (first, end) in enumerate(pairwise(_EDGES)):
+        sums[first:end, band] = 1.0
+    return sums
+
+
+_BAND_SUMS = _band_sums()
+
+
+def _factor(decibels: float) -> float:
+    return float(10.0 ** (decibels / 10.0))
 
 
 class QuantileTracker:
-    """Follows a quantile of a ratio of powers in each band, in decibels."""
+    """Follows a quantile of a ratio of powers in each band, in steps that are even in decibels."""
+
+    _LEAST, _MOST = _factor(-40.0), _factor(20.0)
 
     def __init__(self, start_db: float, step_db: float = 0.2, eager_blocks: int = 100) -> None:
-        self._start, self._step, self._eager = start_db, step_db, eager_blocks
-        self._level: Float = np.full(BANDS, start_db, np.float32)
+        self._start, self._eager = _factor(start_db), eager_blocks
+        self.gain: list[float] = [self._start] * BANDS
+        """The level of each band as a factor of power."""
+        # Factors by which a level rises and falls: as a rule, while it is learnt, and in doubt.
+        self._usual, self._fast, self._slow = (
+            (_factor(step * _QUANTILE), _factor(step * (_QUANTILE - 1.0)))
+            for step in (step_db, 4.0 * step_db, _DOUBT * step_db)
+        )
         self.seen = 0
         """How many updates there were since the start."""
 
-    def update(self, upper: Float, lower: Float, valid: Flags, doubtful: bool) -> None:
+    def update(self, upper: list[float], lower: list[float], valid: list[bool], doubtful: bool) -> None:
         """Compare `upper / lower` with the present level where `valid`; `doubtful` blocks count for little."""
-        ratio = 10.0 * np.log10((upper + 1.0) / (lower + 1.0))
-        step = self._step * (4.0 if self.seen < self._eager else _DOUBT if doubtful else 1.0)
-        move = np.where(ratio > self._level, step * _QUANTILE, step * (_QUANTILE - 1.0))
-        self._level = np.clip(self._level + np.where(valid, move, 0.0), -40.0, 20.0).astype(np.float32)
+        rise, fall = self._fast if self.seen < self._eager else self._slow if doubtful else self._usual
+        gain = self.gain
+        for band, counts in enumerate(valid):
+            if counts:
+                level = gain[band]
+                if upper[band] + 1.0 > level * (lower[band] + 1.0):
+                    gain[band] = min(level * rise, self._MOST)
+                else:
+                    gain[band] = max(level * fall, self._LEAST)
         self.seen += 1
 
     @property
     def level_db(self) -> float:
         """The mean over the bands."""
-        return float(self._level.mean())
-
-    @property
-    def gain(self) -> Float:
-        """The level of each band as a factor of power."""
-        power: Float = 10.0 ** (self._level / 10.0)
-        return power
+        return sum(10.0 * math.log10(level) for level in self.gain) / BANDS
 
     def restart(self) -> None:
         """Learn again, fast."""
-        self._level.fill(self._start)
+        self.gain = [self._start] * BANDS
         self.seen = 0
 
 
@@ -112,22 +128,15 @@ class EchoGate:
 
     def __init__(self, settings: GateSettings | None = None) -> None:
         self._settings = settings or GateSettings()
-        self._margins = [
-            10.0 ** (margin / 10.0)
-            for margin in (
-                self._settings.leak_margin_db,
-                self._settings.unlearnt_margin_db,
-                self._settings.coupling_margin_db,
-                self._settings.floor_margin_db,
-            )
-        ]
+        self._leak_margin = _factor(self._settings.leak_margin_db)
+        self._unlearnt_margin = _factor(self._settings.unlearnt_margin_db)
+        self._coupling_margin = _factor(self._settings.coupling_margin_db)
+        self._floor_margin = _factor(self._settings.floor_margin_db)
         self._leak = QuantileTracker(start_db=-3.0)
         self._coupling = QuantileTracker(start_db=0.0, step_db=0.1)
-        self._echo: Float = np.zeros(BANDS, np.float32)
-        self._ours: Float = np.zeros(BANDS, np.float32)
-        self._error: Float = np.zeros(BANDS, np.float32)
-        self._floor: Float = np.full(BANDS, _FLOOR_START, np.float32)
-        self._unlearnt: Float = np.zeros(BANDS, np.float32)
+        self._room: Float = np.zeros((3, BANDS), np.float32)  # echo, reference and unlearnt, as they die away
+        self._error = [0.0] * BANDS
+        self._floor = [_FLOOR_START] * BANDS
         self._probation = 0
         self._verdicts: deque[tuple[float, float]] = deque(maxlen=_VERDICTS_KEPT)
 
@@ -141,54 +150,54 @@ class EchoGate:
         """What usually comes back of the reference."""
         return self._coupling.level_db
 
-    def update(
-        self,
-        media_time: float,
-        microphone: Float,
-        error: Float,
-        predicted: Float,
-        reference: Float,
-        unlearnt: Float,
-        opposed: bool,
-        converged: bool,
-    ) -> float:
-        """Take the power spectra of one block; return the share of its energy that no echo explains.
+    def update(self, media_time: float, powers: Float, opposed: bool, converged: bool) -> float:
+        """Take `KalmanFilter.powers` of one block; return the share of its energy that no echo explains.
 
-        `reference` is the power that can be in the echo path now, `unlearnt` what the filter may be wrong by;
         `opposed` says that the path was just found to be another one; `converged` says that the filter has ever
-        been seen to cancel in this place.
+        been seen to cancel in this place. With nine bands, numbers are cheaper than arrays.
         """
-        heard, left = in_bands(microphone), in_bands(error)
-        self._ours = ours = np.maximum(in_bands(reference), _REVERB_DECAY * self._ours)
-        self._echo = np.maximum(in_bands(predicted), _REVERB_DECAY * self._echo)
-        self._unlearnt = np.maximum(in_bands(unlearnt), _REVERB_DECAY * self._unlearnt)
-        self._error = _SMOOTHING * self._error + (1.0 - _SMOOTHING) * left
-        self._floor = np.minimum(self._floor * _FLOOR_RISE, np.maximum(self._error, 1.0))
-        audible = ours * self._coupling.gain > 4.0 * self._floor
+        bands = powers @ _BAND_SUMS
+        room = self._room
+        np.multiply(room, _REVERB_DECAY, room)
+        np.maximum(room, bands[ECHO:], out=room)
+        heard, left = bands[:ECHO].tolist()
+        echo, ours, unlearnt = room.tolist()
+        self._error = error = [
+            _SMOOTHING * old + (1.0 - _SMOOTHING) * new for old, new in zip(self._error, left, strict=True)
+        ]
+        self._floor = floor = [
+            min(old * _FLOOR_RISE, max(new, 1.0)) for old, new in zip(self._floor, error, strict=True)
+        ]
+        coupling, leak = self._coupling, self._leak
+        gain = coupling.gain
         doubtful = bool(self._verdicts) and self._verdicts[-1][1] > _SUSPECT
-        self._coupling.update(heard, ours, audible, doubtful)
-        by_coupling = self._coupling.gain * ours * self._margins[2]
+        coupling.update(
+            heard, ours, [ours[band] * gain[band] > 4.0 * floor[band] for band in range(BANDS)], doubtful
+        )
         if opposed:
             self._probation = self._settings.probation_blocks
         believed = converged and self._probation == 0
         self._probation = max(0, self._probation - 1)
         if converged:
-            learnt = self._unlearnt < _SETTLED * self._echo
-            self._leak.update(left, self._echo, learnt & (self._echo > 4.0 * self._floor), doubtful)
-        if believed:
-            by_filter = np.maximum(
-                self._leak.gain * self._echo * self._margins[0], self._unlearnt * self._margins[1]
-            )
-            echo = np.minimum(by_filter, by_coupling)
-            if self._error.sum() > _MOST_LEFT * self._echo.sum():
-                # Far more is left than was predicted; if no more than comes back at all, the path may be gone.
-                echo = np.maximum(echo, self._coupling.gain * ours)
-        elif self._coupling.seen >= self._COUPLING_KNOWN:
-            echo = by_coupling
-        else:
+            learnt = [
+                unlearnt[band] < _SETTLED * echo[band] and echo[band] > 4.0 * floor[band] for band in range(BANDS)
+            ]
+            leak.update(left, echo, learnt, doubtful)
+        if not believed and coupling.seen < self._COUPLING_KNOWN:
             return self._note(media_time, 0.0)
-        unexplained = np.maximum(self._error - echo - self._floor * self._margins[3], 0.0)[:_EVIDENT]
-        return self._note(media_time, float(unexplained.sum() / (self._error[:_EVIDENT].sum() + 1.0)))
+        # If far more is left than was predicted, but no more than comes back at all, the path may be gone.
+        gone = believed and sum(error) > _MOST_LEFT * sum(echo)
+        unexplained = 0.0
+        for band in range(_EVIDENT):
+            coupled = gain[band] * ours[band]
+            explained = coupled * self._coupling_margin
+            if believed:
+                by_leak = leak.gain[band] * echo[band] * self._leak_margin
+                explained = min(explained, max(by_leak, unlearnt[band] * self._unlearnt_margin))
+                if gone:
+                    explained = max(explained, coupled)
+            unexplained += max(0.0, error[band] - explained - floor[band] * self._floor_margin)
+        return self._note(media_time, unexplained / (sum(error[:_EVIDENT]) + 1.0))
 
     def closed(self, media_time: float) -> None:
         """Nothing is known about this block, and it may be echo."""
@@ -197,13 +206,13 @@ class EchoGate:
     def lost(self) -> None:
         """The echo is another one: what used to be left of it means nothing any more."""
         self._leak.restart()
-        self._echo.fill(0)
+        self._room[0] = 0.0
 
     def restart(self) -> None:
         """Forget everything."""
         self.lost()
         self._coupling.restart()
-        self._floor.fill(_FLOOR_START)
+        self._floor = [_FLOOR_START] * BANDS
         self._verdicts.clear()
 
     def judge(self, frame: VoiceFrame) -> VoiceFrame:
