@@ -17,14 +17,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from stack.voice.spectrum import Complex, forward, inverse
 from stack.voice.vad import DETECTOR_RATE, Float
-
-Complex: TypeAlias = npt.NDArray[np.complex64]
 
 BLOCK = 160
 """Samples per step of the filter: 10 ms."""
@@ -34,13 +31,14 @@ MICROPHONE, ERROR, ECHO, REFERENCE, UNLEARNT = range(5)
 """Rows of `KalmanFilter.powers`."""
 
 _RELIABLE = 1e2  # power per bin that is never taken for anything but rounding
+_STEP = 0.9  # of the gain: what is not cut to its length yet was learnt wrong, and a shorter step leaves less of it
 _LESSON = 0.25  # of what the filter would think to have learnt from a block
 _LEAKAGE = 3e-4  # of a block's power, that may be found in any bin, because blocks have edges
 _NEW_PATH = 2.0  # the power of another path, as a multiple of that of the old one
 _LEARNT = 1e-3  # of the power that a path may have: a model that is smaller is none
 _REACH = 0.7  # of the power of a block, that is still in the room 10 ms later
 _NOISE_KEPT = 0.6
-_CONSTRAINED = 4  # partitions that are cut to their length at each step, in turn
+_CONSTRAINED = 2  # partitions that are cut to their length at each step, in turn
 _DRIFT_EVERY = 8  # steps between two of the random walk that the model takes a path for
 
 
@@ -65,13 +63,13 @@ class _History:
         )
         self._window: Float = np.zeros(2 * BLOCK, np.float32)
         self._squares: Float = np.zeros(2 * BINS, np.float32)
-        self._bins: Float = np.ones(BINS, np.float32)
+        self._shares: Float = np.full(BINS, _LEAKAGE, np.float32)
         self._at = partitions
         self._point()
 
     def push(self, block: Float) -> None:
         """Take the next block."""
-        spectra, conjugates, powers, totals = self._rings
+        spectra, conjugates, powers, leaks = self._rings
         if self._at == 0:
             keep = self._partitions - 1
             for ring in self._rings:
@@ -83,10 +81,10 @@ class _History:
         window[:BLOCK] = window[BLOCK:]
         window[BLOCK:] = block
         newest, power = spectra[self._at], powers[self._at]
-        np.fft.rfft(window, out=newest)
+        forward(window, newest)
         np.conjugate(newest, conjugates[self._at])
         power_of(newest, self._squares, power)
-        totals[self._at] = power.dot(self._bins)
+        leaks[self._at] = power.dot(self._shares)
         self._point()
 
     def clear(self) -> None:
@@ -97,7 +95,7 @@ class _History:
 
     def _point(self) -> None:
         at, end = self._at, self._at + self._partitions
-        self.spectra, self.conjugates, self.powers, self.totals = (ring[at:end] for ring in self._rings)
+        self.spectra, self.conjugates, self.powers, self.leaks = (ring[at:end] for ring in self._rings)
         self.newest = self.powers[0]
 
 
@@ -133,7 +131,10 @@ class KalmanFilter:
         self._explained: Float = np.zeros((partitions, BINS), np.float32)
         self._shrink: Float = np.zeros((partitions, BINS), np.float32)
         self._noise: Float = np.full(BINS, _RELIABLE, np.float32)
+        self._scaled: Complex = np.zeros(BINS, np.complex64)
         self._row: Float = np.zeros(BINS, np.float32)
+        self._lessons = _of_every_bin(-0.5 * _LESSON * self._keep / _STEP)
+        self._kept: Float = np.full(BINS, self._keep, np.float32)
         self._ones: Complex = np.ones(partitions, np.complex64)
         # Half of an overlap-save window is signal, hence the 0.5.
         self._halves: Float = np.full(partitions, 0.5, np.float32)
@@ -152,12 +153,12 @@ class KalmanFilter:
         constrained = self._weights[some]
         count = len(constrained)
         self._bins[1 : 1 + count] = constrained
-        np.fft.irfft(self._bins, 2 * BLOCK, out=signals[1:])
+        inverse(self._bins, signals[1:])
         signals[1, :BLOCK] = 0.0
         signals[2:, BLOCK:] = 0.0  # a path of one partition is BLOCK taps long
         error = signals[0, BLOCK:]
         np.subtract(microphone, signals[1, BLOCK:], error)
-        np.fft.rfft(signals, out=spectra[1:])
+        forward(signals, spectra[1:])
         constrained[:] = spectra[3 : 3 + count]
         self._turn = 0 if some.stop >= self.partitions else some.stop
         np.add(spectra[1], spectra[2], spectra[0])
@@ -220,22 +221,22 @@ class KalmanFilter:
         np.matmul(self._halves, explained, unlearnt)
         # What a loud vowel's edges spread over the quiet bins has not gone along the path bin by bin: nothing is
         # learnt from it, or the first "s" after a change would be taken for a person.
-        np.matmul(history.totals, variance, row)
-        np.multiply(row, _LEAKAGES, row)
+        np.matmul(history.leaks, variance, row)
         np.add(row, unlearnt, row)
         np.add(row, noise, row)
-        np.reciprocal(row, row)
+        np.divide(_STEPS, row, row)
         # The gain is the variance over all that.
         product = self._product
-        np.multiply(history.conjugates, error * row, product)
+        np.multiply(error, row, self._scaled)
+        np.multiply(history.conjugates, self._scaled, product)
         np.multiply(product, variance, product)
         np.add(self._weights, product, self._weights)
         # To the diagonal form each bin of each partition seems to be measured by itself. But windows overlap, and
         # a vowel that lasts says the same again and again: with the whole lesson the filter would believe to know
         # a path, and slow down, 10 dB before it does.
-        np.multiply(row, -0.5 * _LESSON * self._keep, row)
+        np.multiply(row, self._lessons, row)
         np.multiply(explained, row, shrink)
-        np.add(shrink, self._keep, shrink)
+        np.add(shrink, self._kept, shrink)
         np.multiply(variance, shrink, variance)
         self._steps += 1
         if self._steps % _DRIFT_EVERY == 0:
@@ -249,7 +250,7 @@ def _of_every_bin(value: float) -> Float:
 
 
 _REACHES = _of_every_bin(_REACH)
-_LEAKAGES = _of_every_bin(_LEAKAGE)
+_STEPS = _of_every_bin(_STEP)
 _OLD_NOISE = _of_every_bin(_NOISE_KEPT)
 _NEW_NOISE = _of_every_bin(1.0 - _NOISE_KEPT)
 _LEAST_NOISE = _of_every_bin((1.0 - _NOISE_KEPT) * _RELIABLE)

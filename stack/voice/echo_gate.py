@@ -24,7 +24,7 @@ from typing import Final
 
 import numpy as np
 
-from stack.voice.echo_filter import BINS, BLOCK, ECHO
+from stack.voice.echo_filter import BINS, BLOCK
 from stack.voice.vad import DETECTOR_RATE, Float, VoiceFrame
 
 BLOCK_SECONDS: Final = BLOCK / DETECTOR_RATE
@@ -35,7 +35,7 @@ _EDGES = [round(edge / _BIN_HZ) for edge in _EDGES_HZ]
 BANDS: Final = len(_EDGES_HZ) - 1
 
 _QUANTILE = 0.9
-_REVERB_DECAY: Final = np.float32(0.8)  # per block: what a room with 0.6 s of reverberation keeps of its power
+_REVERB_DECAY: Final = 0.8  # per block: what a room with 0.6 s of reverberation keeps of its power
 _SMOOTHING = 0.6
 _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
 _FLOOR_START = 1e4
@@ -74,6 +74,7 @@ def _band_sums() -> Float:
 
 
 _BAND_SUMS = _band_sums()
+_LEAST_GAIN, _MOST_GAIN = 1e-4, 100.0  # -40 and 20 dB
 
 
 def _factor(decibels: float) -> float:
@@ -81,9 +82,10 @@ def _factor(decibels: float) -> float:
 
 
 class QuantileTracker:
-    """Follows a quantile of a ratio of powers in each band, in steps that are even in decibels."""
+    """Follows a quantile of a ratio of powers in each band, in steps that are even in decibels.
 
-    _LEAST, _MOST = _factor(-40.0), _factor(20.0)
+    The gate compares, and writes into `gain`: up by a `step` where the ratio is above it, else down.
+    """
 
     def __init__(self, start_db: float, step_db: float = 0.2, eager_blocks: int = 100) -> None:
         self._start, self._eager = _factor(start_db), eager_blocks
@@ -97,18 +99,10 @@ class QuantileTracker:
         self.seen = 0
         """How many updates there were since the start."""
 
-    def update(self, upper: list[float], lower: list[float], valid: list[bool], doubtful: bool) -> None:
-        """Compare `upper / lower` with the present level where `valid`; `doubtful` blocks count for little."""
-        rise, fall = self._fast if self.seen < self._eager else self._slow if doubtful else self._usual
-        gain = self.gain
-        for band, counts in enumerate(valid):
-            if counts:
-                level = gain[band]
-                if upper[band] + 1.0 > level * (lower[band] + 1.0):
-                    gain[band] = min(level * rise, self._MOST)
-                else:
-                    gain[band] = max(level * fall, self._LEAST)
+    def step(self, doubtful: bool) -> tuple[float, float]:
+        """Return the factors by which the levels rise and fall in this block; a doubtful one counts for little."""
         self.seen += 1
+        return self._fast if self.seen <= self._eager else self._slow if doubtful else self._usual
 
     @property
     def level_db(self) -> float:
@@ -134,7 +128,9 @@ class EchoGate:
         self._floor_margin = _factor(self._settings.floor_margin_db)
         self._leak = QuantileTracker(start_db=-3.0)
         self._coupling = QuantileTracker(start_db=0.0, step_db=0.1)
-        self._room: Float = np.zeros((3, BANDS), np.float32)  # echo, reference and unlearnt, as they die away
+        self._echo = [0.0] * BANDS
+        self._ours = [0.0] * BANDS
+        self._unlearnt = [0.0] * BANDS
         self._error = [0.0] * BANDS
         self._floor = [_FLOOR_START] * BANDS
         self._probation = 0
@@ -156,48 +152,55 @@ class EchoGate:
         `opposed` says that the path was just found to be another one; `converged` says that the filter has ever
         been seen to cancel in this place. With nine bands, numbers are cheaper than arrays.
         """
-        bands = powers @ _BAND_SUMS
-        room = self._room
-        np.multiply(room, _REVERB_DECAY, room)
-        np.maximum(room, bands[ECHO:], out=room)
-        heard, left = bands[:ECHO].tolist()
-        echo, ours, unlearnt = room.tolist()
-        self._error = error = [
-            _SMOOTHING * old + (1.0 - _SMOOTHING) * new for old, new in zip(self._error, left, strict=True)
-        ]
-        self._floor = floor = [
-            min(old * _FLOOR_RISE, max(new, 1.0)) for old, new in zip(self._floor, error, strict=True)
-        ]
-        coupling, leak = self._coupling, self._leak
-        gain = coupling.gain
+        heard, left, predicted, reference, unlearnt = (powers @ _BAND_SUMS).tolist()
         doubtful = bool(self._verdicts) and self._verdicts[-1][1] > _SUSPECT
-        coupling.update(
-            heard, ours, [ours[band] * gain[band] > 4.0 * floor[band] for band in range(BANDS)], doubtful
-        )
+        rise, fall = self._coupling.step(doubtful)
+        leak_rise, leak_fall = self._leak.step(doubtful) if converged else (1.0, 1.0)
+        error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
+        echo, ours, unsure = self._echo, self._ours, self._unlearnt
+        for band, rest in enumerate(left):
+            error[band] = now = _SMOOTHING * error[band] + (1.0 - _SMOOTHING) * rest
+            floor[band] = noise = min(floor[band] * _FLOOR_RISE, now if now > 1.0 else 1.0)
+            ours[band] = sent = max(reference[band], _REVERB_DECAY * ours[band])
+            echo[band] = expected = max(predicted[band], _REVERB_DECAY * echo[band])
+            unsure[band] = wrong = max(unlearnt[band], _REVERB_DECAY * unsure[band])
+            gain = coupling[band]
+            if sent * gain > 4.0 * noise:
+                above = heard[band] + 1.0 > gain * (sent + 1.0)
+                coupling[band] = min(gain * rise, _MOST_GAIN) if above else max(gain * fall, _LEAST_GAIN)
+            if converged and wrong < _SETTLED * expected and expected > 4.0 * noise:
+                gain = leak[band]
+                above = rest + 1.0 > gain * (expected + 1.0)
+                leak[band] = min(gain * leak_rise, _MOST_GAIN) if above else max(gain * leak_fall, _LEAST_GAIN)
         if opposed:
             self._probation = self._settings.probation_blocks
         believed = converged and self._probation == 0
         self._probation = max(0, self._probation - 1)
-        if converged:
-            learnt = [
-                unlearnt[band] < _SETTLED * echo[band] and echo[band] > 4.0 * floor[band] for band in range(BANDS)
-            ]
-            leak.update(left, echo, learnt, doubtful)
-        if not believed and coupling.seen < self._COUPLING_KNOWN:
+        if not believed and self._coupling.seen < self._COUPLING_KNOWN:
             return self._note(media_time, 0.0)
+        return self._note(media_time, self._unexplained(believed))
+
+    def _unexplained(self, believed: bool) -> float:
+        """Return the share of the present energy that neither echo nor noise accounts for."""
+        error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
         # If far more is left than was predicted, but no more than comes back at all, the path may be gone.
-        gone = believed and sum(error) > _MOST_LEFT * sum(echo)
+        gone = believed and sum(error) > _MOST_LEFT * sum(self._echo)
         unexplained = 0.0
         for band in range(_EVIDENT):
-            coupled = gain[band] * ours[band]
+            more = error[band] - floor[band] * self._floor_margin
+            if more <= 0.0:
+                continue
+            coupled = coupling[band] * self._ours[band]
             explained = coupled * self._coupling_margin
             if believed:
-                by_leak = leak.gain[band] * echo[band] * self._leak_margin
-                explained = min(explained, max(by_leak, unlearnt[band] * self._unlearnt_margin))
+                by_leak = leak[band] * self._echo[band] * self._leak_margin
+                by_filter = max(by_leak, self._unlearnt[band] * self._unlearnt_margin)
+                explained = min(explained, by_filter)
                 if gone:
                     explained = max(explained, coupled)
-            unexplained += max(0.0, error[band] - explained - floor[band] * self._floor_margin)
-        return self._note(media_time, unexplained / (sum(error[:_EVIDENT]) + 1.0))
+            if more > explained:
+                unexplained += more - explained
+        return unexplained / (sum(error[:_EVIDENT]) + 1.0)
 
     def closed(self, media_time: float) -> None:
         """Nothing is known about this block, and it may be echo."""
@@ -206,7 +209,7 @@ class EchoGate:
     def lost(self) -> None:
         """The echo is another one: what used to be left of it means nothing any more."""
         self._leak.restart()
-        self._room[0] = 0.0
+        self._echo = [0.0] * BANDS
 
     def restart(self) -> None:
         """Forget everything."""
