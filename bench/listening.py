@@ -1,10 +1,10 @@
 """The listening path of one call in memory: µs of processor time for 20 ms, by part.
 
-A turn manager with everything on, fed as an audio line feeds it, packet by packet of 20 ms: what leaves, its echo
-(60 ms late, 6 dB below it) and recorded people, over a hiss at -75 dBFS. Nothing is sent or decoded. Each situation
-runs whole first, and then once for each part, with a clock around that part alone; parts lie within one another
-(`canceller` holds `filter`, `gate`, `path` and `delay`). Each run is a process of its own, and with `--against DIR`
-another checkout takes its turn with this one. Processor time of the thread, medians over the runs.
+A turn manager with everything on, fed as an audio line feeds it, packet by packet of 20 ms: what leaves, its
+echo (60 ms late, 6 dB below it) and recorded people, over a hiss at -75 dBFS. Nothing is sent or decoded. Each
+situation runs whole first, and then once for each part, with a clock around that part alone; parts lie within one
+another (`canceller` holds `filter`, `gate`, `path` and `delay`). Each run is a process of its own, and with
+`--against DIR` another checkout takes its turn with this one. Processor time of the thread, medians over the runs.
 
 `python -m bench listening --against ../other-checkout`
 """
@@ -97,10 +97,9 @@ def _sounds(seconds: float, seed: int) -> dict[str, np.ndarray]:
 
 def _measured(folder: str, sounds: str) -> dict[str, dict[str, float]]:
     """Measure the checkout in `folder`: what a call costs in each situation, and what its parts do."""
+    command = [sys.executable, __file__, sounds]
     environment = os.environ | {"PYTHONPATH": folder, "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, __file__, sounds], env=environment, cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{folder} cannot be measured:\n{done.stderr}")
     measured: dict[str, dict[str, float]] = json.loads(done.stdout)

@@ -15,6 +15,7 @@ Left out: non-linear echo paths (a gate, not a suppressor, deals with what a lin
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -31,7 +32,7 @@ MICROPHONE, ERROR, ECHO, REFERENCE, UNLEARNT = range(5)
 """Rows of `KalmanFilter.powers`."""
 
 _RELIABLE = 1e2  # power per bin that is never taken for anything but rounding
-_STEP = 0.9  # of the gain: what is not cut to its length yet was learnt wrong, and a shorter step leaves less of it
+_STEP = 0.9  # of the gain: what is not cut to its length yet was learnt wrong, and a shorter step leaves less
 _LESSON = 0.25  # of what the filter would think to have learnt from a block
 _LEAKAGE = 3e-4  # of a block's power, that may be found in any bin, because blocks have edges
 _NEW_PATH = 2.0  # the power of another path, as a multiple of that of the old one
@@ -50,7 +51,7 @@ def power_of(spectra: Complex, squares: Float, power: Float) -> None:
 
 
 class _History:
-    """Spectra of the last blocks of reference, newest first; a block is written once and not moved at each step."""
+    """Spectra of the last blocks of reference, newest first; a block is not moved at each step."""
 
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
@@ -122,7 +123,7 @@ class KalmanFilter:
         what the filter knows of its own error."""
         self._turn = 0  # the partition that is constrained next
         self._steps = 0
-        some = min(_CONSTRAINED, partitions)
+        self._some = some = math.gcd(_CONSTRAINED, partitions)
         self._bins: Complex = np.zeros((1 + some, BINS), np.complex64)
         self._signals: Float = np.zeros((2 + some, 2 * BLOCK), np.float32)
         self._spectra: Complex = np.zeros((3 + some, BINS), np.complex64)
@@ -149,22 +150,22 @@ class KalmanFilter:
         np.multiply(history.spectra, self._weights, self._product)
         np.matmul(self._ones, self._product, self._bins[0])
         # The partitions whose turn it is to be constrained go along: a transform costs little, its call much.
-        some = slice(self._turn, self._turn + len(signals) - 2)
-        constrained = self._weights[some]
-        count = len(constrained)
-        self._bins[1 : 1 + count] = constrained
+        turn = self._turn
+        constrained = self._weights[turn : turn + self._some]
+        self._bins[1:] = constrained
         inverse(self._bins, signals[1:])
         signals[1, :BLOCK] = 0.0
         signals[2:, BLOCK:] = 0.0  # a path of one partition is BLOCK taps long
-        error = signals[0, BLOCK:]
-        np.subtract(microphone, signals[1, BLOCK:], error)
+        error = microphone - signals[1, BLOCK:]
+        signals[0, BLOCK:] = error
         forward(signals, spectra[1:])
-        constrained[:] = spectra[3 : 3 + count]
-        self._turn = 0 if some.stop >= self.partitions else some.stop
-        np.add(spectra[1], spectra[2], spectra[0])
+        constrained[:] = spectra[3:]
+        self._turn = (turn + self._some) % self.partitions
+        left = spectra[1]
+        np.add(left, spectra[2], spectra[0])
         power_of(spectra[:3], self._squares, powers[:3])
-        self._adapt(spectra[1])
-        return error.copy()
+        self._adapt(left)
+        return error
 
     def load(self, history: Float) -> None:
         """Fill the memory of the reference with `(partitions + 1) * BLOCK` samples, oldest first."""
@@ -268,9 +269,9 @@ class DelayEstimator:
         self.span = 1 << int(np.ceil(np.log2(self.WINDOW + max_delay * DETECTOR_RATE)))
         """Samples of reference per look; they end where the microphone's window ends."""
         self._lags = self.span - self.WINDOW
-        frequencies = np.fft.rfftfreq(self.span, 1.0 / DETECTOR_RATE)
-        self._band = (frequencies > 150.0) & (frequencies < 4500.0)
-        self._spectrum: Complex = np.zeros(len(frequencies), np.complex64)
+        step = DETECTOR_RATE / self.span
+        self._band = slice(int(150.0 / step) + 1, math.ceil(4500.0 / step))
+        self._spectrum: Complex = np.zeros(self.span // 2 + 1, np.complex64)
         self._candidate = -1
         self.sharpness = 0.0
         """How far the best lag stands out, in standard deviations of all lags."""
@@ -282,13 +283,15 @@ class DelayEstimator:
         """
         padded = np.zeros(self.span, np.float32)
         padded[self._lags :] = microphone
-        cross = np.fft.rfft(padded) * np.conj(np.fft.rfft(reference))
-        cross[~self._band] = 0.0
+        band = self._band
+        cross = np.fft.rfft(padded)[band] * np.conj(np.fft.rfft(reference)[band])
         strength = np.abs(cross)
-        self._spectrum = self._FORGET * self._spectrum + cross / (strength**0.8 + 1e-3 * strength.max() + 1.0)
+        known = self._spectrum[band]
+        known *= self._FORGET
+        known += cross / (strength**0.8 + (1e-3 * float(strength.max()) + 1.0))
         correlation = np.abs(np.fft.irfft(self._spectrum, self.span)[: self._lags])
         best = int(np.argmax(correlation))
-        deviation = float(np.sqrt(np.mean(correlation**2))) + 1e-9
+        deviation = math.sqrt(float(correlation.dot(correlation)) / len(correlation)) + 1e-9
         self.sharpness = float(correlation[best]) / deviation
         agreed = abs(best - self._candidate) <= self._AGREE
         self._candidate = best

@@ -47,7 +47,7 @@ class PathWatch:
         return self._left / self._predicted if self._predicted > 0.0 else 0.0
 
     def update(self, powers: Float) -> bool:
-        """Take a block's `KalmanFilter.powers`; return True if the path is another one. `restart` when dealt with."""
+        """Take `KalmanFilter.powers`; return True if the path is another one. `restart` when it is dealt with."""
         heard, left, predicted = powers[MICROPHONE : ECHO + 1, _BAND]
         all_left, all_predicted = float(left.dot(_ONES)), float(predicted.dot(_ONES))
         if all_predicted < _AUDIBLE or not _LEAST_LEFT < all_left / all_predicted < _MOST_LEFT:

@@ -1,8 +1,8 @@
 """Spectra of short real signals, many times a second: the FFT of numpy with as little as can be around it.
 
-At 320 samples `numpy.fft.rfft` takes longer to look at its arguments than to transform them (3 of 5 µs). The ufuncs
-that it calls in the end take the same arrays directly. They are no public names of numpy, so they are used only
-where they are found and do here, at import, what the public functions do; else the public functions are.
+At 320 samples `numpy.fft.rfft` takes longer to look at its arguments than to transform them (3 of 5 µs). The
+ufuncs that it calls in the end take the same arrays directly. They are no public names of numpy, so they are used
+only where they are found and do here, at import, what the public functions do; else the public functions are.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def transforms() -> tuple[Transform, Transform]:
             share = shares[length] = np.float32(1.0 / length)
         irfft(spectra, share, out=signals)
 
-    return (fast_forward, fast_inverse) if _agree(fast_forward, fast_inverse) else (_public_forward, _public_inverse)
+    if _agree(fast_forward, fast_inverse):
+        return fast_forward, fast_inverse
+    return _public_forward, _public_inverse
 
 
 def _agree(one_way: Transform, back: Transform) -> bool:
@@ -59,9 +61,11 @@ def _agree(one_way: Transform, back: Transform) -> bool:
         back(spectra, returned)
     except (TypeError, ValueError):
         return False
-    return np.allclose(spectra, np.fft.rfft(signal), rtol=1e-3, atol=1.0) and np.allclose(returned, signal, atol=0.1)
+    same = np.allclose(spectra, np.fft.rfft(signal), rtol=1e-3, atol=1.0)
+    return same and np.allclose(returned, signal, atol=0.1)
 
 
 forward, inverse = transforms()
-"""`forward(signals, spectra)` and `inverse(spectra, signals)`: of the last axis, an even number of samples, float32
-and complex64, into the array that is given last."""
+"""`forward(signals, spectra)` and `inverse(spectra, signals)`: of the last axis, an even number of samples,
+float32 and complex64, into the array that is given last.
+"""
