@@ -188,8 +188,7 @@ class KalmanEchoCanceller:
         if not whole:
             return np.zeros(0, np.int16), start / DETECTOR_RATE
         self._next = end = start + whole * BLOCK
-        if self._silent_since(start):
-            self._fresh, self._next_look = False, None
+        if self._needs_nothing(start, end):
             if at == start and len(samples) == end - start:  # nothing was waiting, nothing will
                 return samples, start / DETECTOR_RATE
             return self._microphone.read(start, end - start).astype(np.int16), start / DETECTOR_RATE
@@ -216,9 +215,12 @@ class KalmanEchoCanceller:
         self._state, self._fruitless, self._converged, self._fresh = EchoState.UNKNOWN, 0, False, False
         self._balance = Balance()
 
-    def _silent_since(self, at: int) -> bool:
-        """Say whether the room has gone quiet after us by the sample `at`: there can be no echo."""
-        return self._last_audible is None or at - self._last_audible > self._reach
+    def _needs_nothing(self, start: int, end: int) -> bool:
+        """Say whether there is no echo in these samples, and nothing to look for."""
+        if self._last_audible is None or start - self._last_audible > self._reach:
+            self._fresh, self._next_look = False, None
+            return True
+        return self._state is EchoState.ABSENT and self._next_look is not None and end <= self._next_look
 
     def _block(self, at: int, microphone: Float) -> Float | None:
         """Take a block of the microphone; return what is left of it, None for all."""

@@ -220,12 +220,14 @@ class EchoGate:
 
     def judge(self, frame: VoiceFrame) -> VoiceFrame:
         """Return the frame, its probability taken away if echo explains it; frames without blocks pass."""
-        shares = [
-            share
-            for media_time, share in self._verdicts
-            if media_time + BLOCK_SECONDS > frame.media_time and media_time < frame.end
-        ]
-        if not shares or sum(shares) / len(shares) >= self._settings.unexplained:
+        total, count = 0.0, 0
+        for media_time, share in reversed(self._verdicts):  # what is asked about is among the newest
+            if media_time + BLOCK_SECONDS <= frame.media_time:
+                break
+            if media_time < frame.end:
+                total += share
+                count += 1
+        if not count or total / count >= self._settings.unexplained:
             return frame
         return frame._replace(probability=0.0)
 
