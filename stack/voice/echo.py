@@ -30,6 +30,7 @@ from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
 _SNAP = 16  # samples by which media time may disagree with the count of samples: 1 ms of rounding
 _OVERLAP = 1600  # samples by which a clock that is read again may be corrected
 _AUDIBLE = 30.0  # RMS of a reference that can come back as an echo: -61 dBFS
+_MUTED = 1.0  # mean square of a microphone that is muted or gone silent (DTX): -90 dBFS
 _HEADROOM = 64  # taps that the model begins before the lag that was found
 _TAIL = 3200  # samples for which a room may go on after us
 
@@ -107,6 +108,9 @@ class Track:
 
     def read(self, start: int, count: int) -> Float:
         """Return `count` samples from number `start`; what is not there (any more, or yet) is silence."""
+        position = start % self._size
+        if position + count <= len(self._ring) and self.end - self._size <= start <= self.end - count:
+            return self._ring[position : position + count].astype(np.float32)
         out = np.zeros(count, np.float32)
         first, last = max(start, self.end - self._size), min(start + count, self.end)
         if last > first and self._started:
@@ -119,11 +123,15 @@ class Track:
     def _fill(self, samples: Int16, end: int) -> None:
         if not len(self._ring):
             self._ring = np.zeros(self._size, np.int16)
-        position = (end - len(samples)) % self._size
-        head = min(len(samples), self._size - position)
-        self._ring[position : position + head] = samples[:head]
-        self._ring[: len(samples) - head] = samples[head:]
+        count = len(samples)
+        position = (end - count) % self._size
         self.end = end
+        if position + count <= self._size:
+            self._ring[position : position + count] = samples
+            return
+        head = self._size - position
+        self._ring[position : position + head] = samples[:head]
+        self._ring[: count - head] = samples[head:]
 
 
 _LOOK_EVERY = {EchoState.UNKNOWN: 2048, EchoState.ABSENT: 32_768, EchoState.PRESENT: 16_384}
@@ -185,14 +193,25 @@ class KalmanEchoCanceller:
         at = self._microphone.write(_checked(samples), media_time)
         if self._next is None or not self._next <= at < self._next + BLOCK:
             self._next, self._fresh = at, False
-        start, cleaned = self._next, []
-        while self._next + BLOCK <= self._microphone.end:
-            cleaned.append(self._block(self._next))
-            self._next += BLOCK
-        if not cleaned:
+        start = self._next
+        whole = (self._microphone.end - start) // BLOCK
+        if not whole:
             return np.zeros(0, np.int16), start / DETECTOR_RATE
-        whole = np.rint(np.concatenate(cleaned))
-        return np.clip(whole, -32768, 32767).astype(np.int16), start / DETECTOR_RATE
+        self._next = end = start + whole * BLOCK
+        if self._needs_nothing(start, end):
+            if at == start and len(samples) == end - start:  # nothing was waiting, nothing will
+                return samples, start / DETECTOR_RATE
+            return self._microphone.read(start, end - start).astype(np.int16), start / DETECTOR_RATE
+        cleaned = self._microphone.read(start, end - start)
+        for begin in range(0, end - start, BLOCK):
+            block = cleaned[begin : begin + BLOCK]
+            error = self._block(start + begin, block)
+            if error is not None:
+                block[:] = error
+        np.rint(cleaned, cleaned)
+        np.maximum(cleaned, -32768.0, out=cleaned)
+        np.minimum(cleaned, 32767.0, out=cleaned)
+        return cleaned.astype(np.int16), start / DETECTOR_RATE
 
     def judge(self, frame: VoiceFrame) -> VoiceFrame:
         """Return a detector's frame, without its probability if echo explains it."""
@@ -206,11 +225,15 @@ class KalmanEchoCanceller:
         self._state, self._fruitless, self._converged, self._fresh = EchoState.UNKNOWN, 0, False, False
         self._balance = Balance()
 
-    def _block(self, at: int) -> Float:
-        microphone = self._microphone.read(at, BLOCK)
-        if self._last_audible is None or at - self._last_audible > self._reach:
+    def _needs_nothing(self, start: int, end: int) -> bool:
+        """Say whether there is no echo in these samples, and nothing to look for."""
+        if self._last_audible is None or start - self._last_audible > self._reach:
             self._fresh, self._next_look = False, None
-            return microphone
+            return True
+        return self._state is EchoState.ABSENT and self._next_look is not None and end <= self._next_look
+
+    def _block(self, at: int, microphone: Float) -> Float | None:
+        """Take a block of the microphone; return what is left of it, None for all."""
         if self._next_look is None:
             self._next_look = at + _FIRST_LOOK
         if at >= self._next_look:
@@ -219,34 +242,29 @@ class KalmanEchoCanceller:
             return self._cancel(at, microphone)
         if self._state is EchoState.UNKNOWN:
             self._gate.closed(at / DETECTOR_RATE)
-        return microphone
+        return None
 
-    def _cancel(self, at: int, microphone: Float) -> Float:
+    def _cancel(self, at: int, microphone: Float) -> Float | None:
+        if float(microphone.dot(microphone)) < _MUTED * BLOCK:
+            # Nothing comes from the microphone, our echo neither: a path that could not be heard is not unlearnt.
+            self._fresh = False
+            self._gate.closed(at / DETECTOR_RATE)
+            return None
         model = self._filter
-        lag = self._lag.at(at)
         if not self._fresh:
             history = (model.partitions + 1) * BLOCK
-            model.load(self._reference.read(at - round(lag) - history, history))
+            model.load(self._reference.read(at - round(self._lag.at(at)) - history, history))
             self._fresh = True
         error = model.step(self._lag.delayed(self._reference.read, at, BLOCK), microphone)
         self._balance.update(microphone, error)
-        changed = self._watch.update(model.error_spectrum, model.echo_spectrum)
+        changed = self._watch.update(model.powers)
         if changed:
             self._relearn(at)
         if not self._converged and self._balance.remainder < self._CANCELS:
             self._converged = True
-        self._gate.update(
-            at / DETECTOR_RATE,
-            model.microphone_power,
-            model.error_power,
-            model.echo_power,
-            model.reference_power(),
-            model.unlearnt_power,
-            changed,
-            self._converged,
-        )
+        self._gate.update(at / DETECTOR_RATE, model.powers, changed, self._converged)
         # A filter that adds more than it takes away is not asked.
-        return microphone if self._balance.remainder > 1.0 else error
+        return None if self._balance.remainder > 1.0 else error
 
     def _relearn(self, at: int) -> None:
         """The path has changed, or begins to: forget what is wrong, and learn the rest anew."""
@@ -334,7 +352,7 @@ class Balance:
 
     def update(self, microphone: Float, error: Float) -> None:
         """Take one block."""
-        heard, left = float(np.dot(microphone, microphone)), float(np.dot(error, error))
+        heard, left = float(microphone.dot(microphone)), float(error.dot(error))
         self._heard = 0.9 * self._heard + heard
         self._left = 0.9 * self._left + left
         self._long_heard = 0.99 * self._long_heard + heard

@@ -81,9 +81,8 @@ class Aec3EchoCanceller:
         # What a suppressor removed is what it took for echo: that is the prediction.
         removed = _power(microphone - left)
         nothing = np.zeros_like(removed)
-        self._gate.update(
-            at / DETECTOR_RATE, _power(microphone), _power(left), removed, removed, nothing, False, True
-        )
+        powers = np.stack([_power(microphone), _power(left), removed, removed, nothing])
+        self._gate.update(at / DETECTOR_RATE, powers, False, True)
         return error
 
 

@@ -15,30 +15,98 @@ Left out: non-linear echo paths (a gate, not a suppressor, deals with what a lin
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from stack.voice.spectrum import Complex, forward, inverse
 from stack.voice.vad import DETECTOR_RATE, Float
-
-Complex: TypeAlias = npt.NDArray[np.complex64]
 
 BLOCK = 160
 """Samples per step of the filter: 10 ms."""
 BINS = BLOCK + 1
 
+MICROPHONE, ERROR, ECHO, REFERENCE, UNLEARNT = range(5)
+"""Rows of `KalmanFilter.powers`."""
+
 _RELIABLE = 1e2  # power per bin that is never taken for anything but rounding
+_STEP = 0.9  # of the gain: what is not cut to its length yet was learnt wrong, and a shorter step leaves less
 _LESSON = 0.25  # of what the filter would think to have learnt from a block
 _LEAKAGE = 3e-4  # of a block's power, that may be found in any bin, because blocks have edges
 _NEW_PATH = 2.0  # the power of another path, as a multiple of that of the old one
 _LEARNT = 1e-3  # of the power that a path may have: a model that is smaller is none
+_REACH = 0.7  # of the power of a block, that is still in the room 10 ms later
+_NOISE_KEPT = 0.6
+_CONSTRAINED = 2  # partitions that are cut to their length at each step, in turn
+_DRIFT_EVERY = 8  # steps between two of the random walk that the model takes a path for
+
+
+def power_of(spectra: Complex, squares: Float, power: Float) -> None:
+    """Write the power of each bin of `spectra` into `power`; `squares`, twice as wide, is scratch."""
+    parts = spectra.view(np.float32)
+    np.multiply(parts, parts, squares)
+    np.add(squares[..., ::2], squares[..., 1::2], power)
+
+
+class _History:
+    """Spectra of the last blocks of reference, newest first; a block is not moved at each step."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        rows = 2 * partitions
+        self._rings = (
+            np.zeros((rows, BINS), np.complex64),
+            np.zeros((rows, BINS), np.complex64),
+            np.zeros((rows, BINS), np.float32),
+            np.zeros(rows, np.float32),
+        )
+        self._window: Float = np.zeros(2 * BLOCK, np.float32)
+        self._squares: Float = np.zeros(2 * BINS, np.float32)
+        self._shares: Float = np.full(BINS, _LEAKAGE, np.float32)
+        self._at = partitions
+        self._point()
+
+    def push(self, block: Float) -> None:
+        """Take the next block."""
+        spectra, conjugates, powers, leaks = self._rings
+        if self._at == 0:
+            keep = self._partitions - 1
+            for ring in self._rings:
+                ring[self._partitions + 1 :] = ring[:keep]
+            self._at = self._partitions
+        else:
+            self._at -= 1
+        window = self._window
+        window[:BLOCK] = window[BLOCK:]
+        window[BLOCK:] = block
+        newest, power = spectra[self._at], powers[self._at]
+        forward(window, newest)
+        np.conjugate(newest, conjugates[self._at])
+        power_of(newest, self._squares, power)
+        leaks[self._at] = power.dot(self._shares)
+        self._point()
+
+    def clear(self) -> None:
+        """Nothing was sent."""
+        for ring in self._rings:
+            ring.fill(0)
+        self._window.fill(0)
+
+    def _point(self) -> None:
+        at, end = self._at, self._at + self._partitions
+        self.spectra, self.conjugates, self.powers, self.leaks = (ring[at:end] for ring in self._rings)
+        self.newest = self.powers[0]
 
 
 class KalmanFilter:
-    """Models an echo path of `partitions` × 10 ms from reference to microphone; float32 samples in int16 scale."""
+    """Models an echo path of `partitions` × 10 ms from reference to microphone; float32 samples in int16 scale.
+
+    A step allocates next to nothing and calls numpy as seldom as can be: at 161 bins the calls cost more than
+    the arithmetic. So spectra are transformed together, complex numbers are squared as pairs of floats, and only
+    some of the partitions are cut to `BLOCK` taps at each step, in turn.
+    """
 
     def __init__(self, partitions: int = 16, transition: float = 0.9992, path_gain: float = 0.5) -> None:
         self.partitions = partitions
@@ -47,49 +115,67 @@ class KalmanFilter:
         share = decay / decay.sum() * path_gain * path_gain
         self._prior = np.repeat(share.astype(np.float32)[:, None], BINS, axis=1)
         self._weights: Complex = np.zeros((partitions, BINS), np.complex64)
-        self._spectra: Complex = np.zeros((partitions, BINS), np.complex64)
-        self._powers: Float = np.zeros((partitions, BINS), np.float32)
         self._variance: Float = self._prior.copy()
-        self._noise: Float = np.zeros(BINS, np.float32)
-        self._window: Float = np.zeros(2 * BLOCK, np.float32)
-        self._padded: Float = np.zeros(2 * BLOCK, np.float32)
-        self._reach: Float = (0.7 ** np.arange(partitions)).astype(np.float32)
-        self.microphone_power: Float = np.zeros(BINS, np.float32)
-        """Power spectrum of the last block of microphone."""
-        self.error_power: Float = np.zeros(BINS, np.float32)
-        """Power spectrum of what the last step left."""
-        self.echo_power: Float = np.zeros(BINS, np.float32)
-        """Power spectrum of the echo that the last step predicted."""
-        self.error_spectrum: Complex = np.zeros(BINS, np.complex64)
-        """Of what the last step left."""
-        self.echo_spectrum: Complex = np.zeros(BINS, np.complex64)
-        """Of the echo that the last step predicted."""
-        self.unlearnt_power: Float = np.zeros(BINS, np.float32)
-        """Power spectrum of the echo that the last step may have left: what the filter knows of its own error."""
+        self._history = _History(partitions)
+        self.powers: Float = np.zeros((5, BINS), np.float32)
+        """Power spectra of the last block: `MICROPHONE`, what was left (`ERROR`), the predicted `ECHO`, the
+        `REFERENCE` that may be in the room (the past fading), and `UNLEARNT`: what may be left of the echo, by
+        what the filter knows of its own error."""
+        self._turn = 0  # the partition that is constrained next
+        self._steps = 0
+        self._some = some = math.gcd(_CONSTRAINED, partitions)
+        self._bins: Complex = np.zeros((1 + some, BINS), np.complex64)
+        self._signals: Float = np.zeros((2 + some, 2 * BLOCK), np.float32)
+        self._spectra: Complex = np.zeros((3 + some, BINS), np.complex64)
+        self._squares: Float = np.zeros((3, 2 * BINS), np.float32)
+        self._product: Complex = np.zeros((partitions, BINS), np.complex64)
+        self._explained: Float = np.zeros((partitions, BINS), np.float32)
+        self._shrink: Float = np.zeros((partitions, BINS), np.float32)
+        self._noise: Float = np.full(BINS, _RELIABLE, np.float32)
+        self._scaled: Complex = np.zeros(BINS, np.complex64)
+        self._row: Float = np.zeros(BINS, np.float32)
+        self._lessons = _of_every_bin(-0.5 * _LESSON * self._keep / _STEP)
+        self._kept: Float = np.full(BINS, self._keep, np.float32)
+        self._ones: Complex = np.ones(partitions, np.complex64)
+        # Half of an overlap-save window is signal, hence the 0.5.
+        self._halves: Float = np.full(partitions, 0.5, np.float32)
 
     def step(self, reference: Float, microphone: Float) -> Float:
         """Take one block of each; return the microphone without the echo."""
-        self._remember(reference)
-        echo_everywhere = np.einsum("pf,pf->f", self._spectra, self._weights)
-        echo = np.fft.irfft(echo_everywhere, 2 * BLOCK)[BLOCK:].astype(np.float32, copy=False)
-        error: Float = microphone - echo
-        self._padded[BLOCK:] = error
-        spectrum = np.fft.rfft(self._padded).astype(np.complex64, copy=False)
-        self.error_power = spectrum.real**2 + spectrum.imag**2
-        self._padded[BLOCK:] = echo
-        predicted = np.fft.rfft(self._padded).astype(np.complex64, copy=False)
-        self.echo_power = predicted.real**2 + predicted.imag**2
-        self.microphone_power = np.abs(spectrum + predicted) ** 2
-        self.error_spectrum, self.echo_spectrum = spectrum, predicted
-        self._adapt(spectrum)
+        history, signals, spectra, powers = self._history, self._signals, self._spectra, self.powers
+        history.push(reference)
+        fading = powers[REFERENCE]
+        np.multiply(fading, _REACHES, fading)
+        np.add(fading, history.newest, fading)
+        np.multiply(history.spectra, self._weights, self._product)
+        np.matmul(self._ones, self._product, self._bins[0])
+        # The partitions whose turn it is to be constrained go along: a transform costs little, its call much.
+        turn = self._turn
+        constrained = self._weights[turn : turn + self._some]
+        self._bins[1:] = constrained
+        inverse(self._bins, signals[1:])
+        signals[1, :BLOCK] = 0.0
+        signals[2:, BLOCK:] = 0.0  # a path of one partition is BLOCK taps long
+        error = microphone - signals[1, BLOCK:]
+        signals[0, BLOCK:] = error
+        forward(signals, spectra[1:])
+        constrained[:] = spectra[3:]
+        self._turn = (turn + self._some) % self.partitions
+        left = spectra[1]
+        np.add(left, spectra[2], spectra[0])
+        power_of(spectra[:3], self._squares, powers[:3])
+        self._adapt(left)
         return error
 
     def load(self, history: Float) -> None:
         """Fill the memory of the reference with `(partitions + 1) * BLOCK` samples, oldest first."""
-        self._spectra.fill(0)
-        self._powers.fill(0)
+        self._history.clear()
+        fading = self.powers[REFERENCE]
+        fading.fill(0)
         for start in range(0, len(history), BLOCK):
-            self._remember(history[start : start + BLOCK])
+            self._history.push(history[start : start + BLOCK])
+            fading *= _REACHES
+            fading += self._history.newest
 
     def shift(self, taps: int) -> None:
         """Move the modelled path by `taps` samples to the right (later); what falls off the ends is lost."""
@@ -102,11 +188,6 @@ class KalmanFilter:
         padded = np.zeros((self.partitions, 2 * BLOCK), np.float32)
         padded[:, :BLOCK] = moved.reshape(self.partitions, BLOCK)
         self._weights = np.fft.rfft(padded, axis=1).astype(np.complex64, copy=False)
-
-    def reference_power(self) -> Float:
-        """Return the power spectrum of the reference that may be in the room now, the past fading."""
-        power: Float = np.einsum("p,pf->f", self._reach, self._powers)
-        return power
 
     def impulse_response(self) -> Float:
         """Return the modelled path, `partitions * BLOCK` taps."""
@@ -130,32 +211,50 @@ class KalmanFilter:
         self._weights.fill(0)
         self._variance = self._prior.copy()
 
-    def _remember(self, reference: Float) -> None:
-        self._window[:BLOCK] = self._window[BLOCK:]
-        self._window[BLOCK:] = reference
-        self._spectra[1:] = self._spectra[:-1]
-        self._powers[1:] = self._powers[:-1]
-        newest = np.fft.rfft(self._window)
-        self._spectra[0] = newest
-        self._powers[0] = newest.real**2 + newest.imag**2
-
     def _adapt(self, error: Complex) -> None:
-        self._noise = 0.6 * self._noise + 0.4 * self.error_power
-        # Half of an overlap-save window is signal, hence the 0.5.
-        self.unlearnt_power = 0.5 * np.einsum("pf,pf->f", self._variance, self._powers)
+        history, variance, row = self._history, self._variance, self._row
+        explained, shrink, noise, unlearnt = self._explained, self._shrink, self._noise, self.powers[UNLEARNT]
+        np.multiply(self.powers[ERROR], _NEW_NOISE, row)
+        np.multiply(noise, _OLD_NOISE, noise)
+        np.add(noise, row, noise)
+        np.add(noise, _LEAST_NOISE, noise)
+        np.multiply(variance, history.powers, explained)
+        np.matmul(self._halves, explained, unlearnt)
         # What a loud vowel's edges spread over the quiet bins has not gone along the path bin by bin: nothing is
         # learnt from it, or the first "s" after a change would be taken for a person.
-        leaked = _LEAKAGE * (self._powers.sum(axis=1) @ self._variance)
-        gain = self._variance / (self.unlearnt_power + leaked + self._noise + _RELIABLE)
-        change = np.fft.irfft(gain * np.conj(self._spectra) * error, 2 * BLOCK, axis=1)
-        change[:, BLOCK:] = 0.0  # a path of one partition is BLOCK taps long
+        np.matmul(history.leaks, variance, row)
+        np.add(row, unlearnt, row)
+        np.add(row, noise, row)
+        np.divide(_STEPS, row, row)
+        # The gain is the variance over all that.
+        product = self._product
+        np.multiply(error, row, self._scaled)
+        np.multiply(history.conjugates, self._scaled, product)
+        np.multiply(product, variance, product)
+        np.add(self._weights, product, self._weights)
         # To the diagonal form each bin of each partition seems to be measured by itself. But windows overlap, and
         # a vowel that lasts says the same again and again: with the whole lesson the filter would believe to know
         # a path, and slow down, 10 dB before it does.
-        self._variance *= self._keep * (1.0 - 0.5 * _LESSON * gain * self._powers)
-        self._weights += np.fft.rfft(change, axis=1)
-        magnitude = self._weights.real**2 + self._weights.imag**2
-        self._variance += (1.0 - self._keep) * (magnitude + 1e-4 * self._prior)
+        np.multiply(row, self._lessons, row)
+        np.multiply(explained, row, shrink)
+        np.add(shrink, self._kept, shrink)
+        np.multiply(variance, shrink, variance)
+        self._steps += 1
+        if self._steps % _DRIFT_EVERY == 0:
+            magnitude = self._weights.real**2 + self._weights.imag**2
+            variance += _DRIFT_EVERY * (1.0 - self._keep) * (magnitude + 1e-4 * self._prior)
+
+
+def _of_every_bin(value: float) -> Float:
+    # An array of constants is multiplied faster than a number, which numpy converts at each call.
+    return np.full(BINS, value, np.float32)
+
+
+_REACHES = _of_every_bin(_REACH)
+_STEPS = _of_every_bin(_STEP)
+_OLD_NOISE = _of_every_bin(_NOISE_KEPT)
+_NEW_NOISE = _of_every_bin(1.0 - _NOISE_KEPT)
+_LEAST_NOISE = _of_every_bin((1.0 - _NOISE_KEPT) * _RELIABLE)
 
 
 class DelayEstimator:
@@ -170,9 +269,9 @@ class DelayEstimator:
         self.span = 1 << int(np.ceil(np.log2(self.WINDOW + max_delay * DETECTOR_RATE)))
         """Samples of reference per look; they end where the microphone's window ends."""
         self._lags = self.span - self.WINDOW
-        frequencies = np.fft.rfftfreq(self.span, 1.0 / DETECTOR_RATE)
-        self._band = (frequencies > 150.0) & (frequencies < 4500.0)
-        self._spectrum: Complex = np.zeros(len(frequencies), np.complex64)
+        step = DETECTOR_RATE / self.span
+        self._band = slice(int(150.0 / step) + 1, math.ceil(4500.0 / step))
+        self._spectrum: Complex = np.zeros(self.span // 2 + 1, np.complex64)
         self._candidate = -1
         self.sharpness = 0.0
         """How far the best lag stands out, in standard deviations of all lags."""
@@ -184,13 +283,15 @@ class DelayEstimator:
         """
         padded = np.zeros(self.span, np.float32)
         padded[self._lags :] = microphone
-        cross = np.fft.rfft(padded) * np.conj(np.fft.rfft(reference))
-        cross[~self._band] = 0.0
+        band = self._band
+        cross = np.fft.rfft(padded)[band] * np.conj(np.fft.rfft(reference)[band])
         strength = np.abs(cross)
-        self._spectrum = self._FORGET * self._spectrum + cross / (strength**0.8 + 1e-3 * strength.max() + 1.0)
+        known = self._spectrum[band]
+        known *= self._FORGET
+        known += cross / (strength**0.8 + (1e-3 * float(strength.max()) + 1.0))
         correlation = np.abs(np.fft.irfft(self._spectrum, self.span)[: self._lags])
         best = int(np.argmax(correlation))
-        deviation = float(np.sqrt(np.mean(correlation**2))) + 1e-9
+        deviation = math.sqrt(float(correlation.dot(correlation)) / len(correlation)) + 1e-9
         self.sharpness = float(correlation[best]) / deviation
         agreed = abs(best - self._candidate) <= self._AGREE
         self._candidate = best

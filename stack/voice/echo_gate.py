@@ -16,27 +16,26 @@ and not away. The two highest bands are no evidence of a person: an "s" is loud,
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from stack.voice.echo_filter import BLOCK
+from stack.voice.echo_filter import BINS, BLOCK
 from stack.voice.vad import DETECTOR_RATE, Float, VoiceFrame
-
-Flags: TypeAlias = npt.NDArray[np.bool_]
 
 BLOCK_SECONDS: Final = BLOCK / DETECTOR_RATE
 
 _EDGES_HZ = (150, 350, 550, 800, 1150, 1650, 2300, 3200, 4500, 6500)
 _BIN_HZ = DETECTOR_RATE / (2 * BLOCK)
-_EDGES = np.array([round(edge / _BIN_HZ) for edge in _EDGES_HZ])
+_EDGES = [round(edge / _BIN_HZ) for edge in _EDGES_HZ]
 BANDS: Final = len(_EDGES_HZ) - 1
 
 _QUANTILE = 0.9
-_REVERB_DECAY = 0.8  # per block: what a room with 0.6 s of reverberation keeps of its power
+_REVERB_DECAY: Final = 0.8  # per block: what a room with 0.6 s of reverberation keeps of its power
 _SMOOTHING = 0.6
 _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
 _FLOOR_START = 1e4
@@ -66,42 +65,53 @@ class GateSettings:
     """For how long a prediction that was found wrong is not believed again."""
 
 
-def in_bands(power: Float) -> Float:
-    """Sum a power spectrum of the filter's bins into the gate's bands."""
-    return np.add.reduceat(power[: _EDGES[-1]], _EDGES[:-1])
+def _band_sums() -> Float:
+    """Return the matrix that sums a power spectrum of the filter's bins into the gate's bands: (BINS, BANDS)."""
+    sums = np.zeros((BINS, BANDS), np.float32)
+    for band, (first, end) in enumerate(pairwise(_EDGES)):
+        sums[first:end, band] = 1.0
+    return sums
+
+
+_BAND_SUMS = _band_sums()
+_LEAST_GAIN, _MOST_GAIN = 1e-4, 100.0  # -40 and 20 dB
+
+
+def _factor(decibels: float) -> float:
+    return float(10.0 ** (decibels / 10.0))
 
 
 class QuantileTracker:
-    """Follows a quantile of a ratio of powers in each band, in decibels."""
+    """Follows a quantile of a ratio of powers in each band, in steps that are even in decibels.
+
+    The gate compares, and writes into `gain`: up by a `step` where the ratio is above it, else down.
+    """
 
     def __init__(self, start_db: float, step_db: float = 0.2, eager_blocks: int = 100) -> None:
-        self._start, self._step, self._eager = start_db, step_db, eager_blocks
-        self._level: Float = np.full(BANDS, start_db, np.float32)
+        self._start, self._eager = _factor(start_db), eager_blocks
+        self.gain: list[float] = [self._start] * BANDS
+        """The level of each band as a factor of power."""
+        # Factors by which a level rises and falls: as a rule, while it is learnt, and in doubt.
+        self._usual, self._fast, self._slow = (
+            (_factor(step * _QUANTILE), _factor(step * (_QUANTILE - 1.0)))
+            for step in (step_db, 4.0 * step_db, _DOUBT * step_db)
+        )
         self.seen = 0
         """How many updates there were since the start."""
 
-    def update(self, upper: Float, lower: Float, valid: Flags, doubtful: bool) -> None:
-        """Compare `upper / lower` with the present level where `valid`; `doubtful` blocks count for little."""
-        ratio = 10.0 * np.log10((upper + 1.0) / (lower + 1.0))
-        step = self._step * (4.0 if self.seen < self._eager else _DOUBT if doubtful else 1.0)
-        move = np.where(ratio > self._level, step * _QUANTILE, step * (_QUANTILE - 1.0))
-        self._level = np.clip(self._level + np.where(valid, move, 0.0), -40.0, 20.0).astype(np.float32)
+    def step(self, doubtful: bool) -> tuple[float, float]:
+        """Return the factors by which the levels rise and fall in this block; a doubtful one counts for little."""
         self.seen += 1
+        return self._fast if self.seen <= self._eager else self._slow if doubtful else self._usual
 
     @property
     def level_db(self) -> float:
         """The mean over the bands."""
-        return float(self._level.mean())
-
-    @property
-    def gain(self) -> Float:
-        """The level of each band as a factor of power."""
-        power: Float = 10.0 ** (self._level / 10.0)
-        return power
+        return sum(10.0 * math.log10(level) for level in self.gain) / BANDS
 
     def restart(self) -> None:
         """Learn again, fast."""
-        self._level.fill(self._start)
+        self.gain = [self._start] * BANDS
         self.seen = 0
 
 
@@ -112,22 +122,17 @@ class EchoGate:
 
     def __init__(self, settings: GateSettings | None = None) -> None:
         self._settings = settings or GateSettings()
-        self._margins = [
-            10.0 ** (margin / 10.0)
-            for margin in (
-                self._settings.leak_margin_db,
-                self._settings.unlearnt_margin_db,
-                self._settings.coupling_margin_db,
-                self._settings.floor_margin_db,
-            )
-        ]
+        self._leak_margin = _factor(self._settings.leak_margin_db)
+        self._unlearnt_margin = _factor(self._settings.unlearnt_margin_db)
+        self._coupling_margin = _factor(self._settings.coupling_margin_db)
+        self._floor_margin = _factor(self._settings.floor_margin_db)
         self._leak = QuantileTracker(start_db=-3.0)
         self._coupling = QuantileTracker(start_db=0.0, step_db=0.1)
-        self._echo: Float = np.zeros(BANDS, np.float32)
-        self._ours: Float = np.zeros(BANDS, np.float32)
-        self._error: Float = np.zeros(BANDS, np.float32)
-        self._floor: Float = np.full(BANDS, _FLOOR_START, np.float32)
-        self._unlearnt: Float = np.zeros(BANDS, np.float32)
+        self._echo = [0.0] * BANDS
+        self._ours = [0.0] * BANDS
+        self._unlearnt = [0.0] * BANDS
+        self._error = [0.0] * BANDS
+        self._floor = [_FLOOR_START] * BANDS
         self._probation = 0
         self._verdicts: deque[tuple[float, float]] = deque(maxlen=_VERDICTS_KEPT)
 
@@ -136,54 +141,61 @@ class EchoGate:
         """What is usually left of the predicted echo."""
         return self._leak.level_db
 
-    def update(
-        self,
-        media_time: float,
-        microphone: Float,
-        error: Float,
-        predicted: Float,
-        reference: Float,
-        unlearnt: Float,
-        opposed: bool,
-        converged: bool,
-    ) -> float:
-        """Take the power spectra of one block; return the share of its energy that no echo explains.
+    def update(self, media_time: float, powers: Float, opposed: bool, converged: bool) -> float:
+        """Take `KalmanFilter.powers` of one block; return the share of its energy that no echo explains.
 
-        `reference` is the power that can be in the echo path now, `unlearnt` what the filter may be wrong by;
         `opposed` says that the path was just found to be another one; `converged` says that the filter has ever
-        been seen to cancel in this place.
+        been seen to cancel in this place. With nine bands, numbers are cheaper than arrays.
         """
-        heard, left = in_bands(microphone), in_bands(error)
-        self._ours = ours = np.maximum(in_bands(reference), _REVERB_DECAY * self._ours)
-        self._echo = np.maximum(in_bands(predicted), _REVERB_DECAY * self._echo)
-        self._unlearnt = np.maximum(in_bands(unlearnt), _REVERB_DECAY * self._unlearnt)
-        self._error = _SMOOTHING * self._error + (1.0 - _SMOOTHING) * left
-        self._floor = np.minimum(self._floor * _FLOOR_RISE, np.maximum(self._error, 1.0))
-        audible = ours * self._coupling.gain > 4.0 * self._floor
+        heard, left, predicted, reference, unlearnt = (powers @ _BAND_SUMS).tolist()
         doubtful = bool(self._verdicts) and self._verdicts[-1][1] > _SUSPECT
-        self._coupling.update(heard, ours, audible, doubtful)
-        by_coupling = self._coupling.gain * ours * self._margins[2]
+        rise, fall = self._coupling.step(doubtful)
+        leak_rise, leak_fall = self._leak.step(doubtful) if converged else (1.0, 1.0)
+        error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
+        echo, ours, unsure = self._echo, self._ours, self._unlearnt
+        for band, rest in enumerate(left):
+            error[band] = now = _SMOOTHING * error[band] + (1.0 - _SMOOTHING) * rest
+            floor[band] = noise = min(floor[band] * _FLOOR_RISE, now if now > 1.0 else 1.0)
+            ours[band] = sent = max(reference[band], _REVERB_DECAY * ours[band])
+            echo[band] = expected = max(predicted[band], _REVERB_DECAY * echo[band])
+            unsure[band] = wrong = max(unlearnt[band], _REVERB_DECAY * unsure[band])
+            gain = coupling[band]
+            if sent * gain > 4.0 * noise:
+                above = heard[band] + 1.0 > gain * (sent + 1.0)
+                coupling[band] = min(gain * rise, _MOST_GAIN) if above else max(gain * fall, _LEAST_GAIN)
+            if converged and wrong < _SETTLED * expected and expected > 4.0 * noise:
+                gain = leak[band]
+                above = rest + 1.0 > gain * (expected + 1.0)
+                leak[band] = min(gain * leak_rise, _MOST_GAIN) if above else max(gain * leak_fall, _LEAST_GAIN)
         if opposed:
             self._probation = self._settings.probation_blocks
         believed = converged and self._probation == 0
         self._probation = max(0, self._probation - 1)
-        if converged:
-            learnt = self._unlearnt < _SETTLED * self._echo
-            self._leak.update(left, self._echo, learnt & (self._echo > 4.0 * self._floor), doubtful)
-        if believed:
-            by_filter = np.maximum(
-                self._leak.gain * self._echo * self._margins[0], self._unlearnt * self._margins[1]
-            )
-            echo = np.minimum(by_filter, by_coupling)
-            if self._error.sum() > _MOST_LEFT * self._echo.sum():
-                # Far more is left than was predicted; if no more than comes back at all, the path may be gone.
-                echo = np.maximum(echo, self._coupling.gain * ours)
-        elif self._coupling.seen >= self._COUPLING_KNOWN:
-            echo = by_coupling
-        else:
+        if not believed and self._coupling.seen < self._COUPLING_KNOWN:
             return self._note(media_time, 0.0)
-        unexplained = np.maximum(self._error - echo - self._floor * self._margins[3], 0.0)[:_EVIDENT]
-        return self._note(media_time, float(unexplained.sum() / (self._error[:_EVIDENT].sum() + 1.0)))
+        return self._note(media_time, self._unexplained(believed))
+
+    def _unexplained(self, believed: bool) -> float:
+        """Return the share of the present energy that neither echo nor noise accounts for."""
+        error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
+        # If far more is left than was predicted, but no more than comes back at all, the path may be gone.
+        gone = believed and sum(error) > _MOST_LEFT * sum(self._echo)
+        unexplained = 0.0
+        for band in range(_EVIDENT):
+            more = error[band] - floor[band] * self._floor_margin
+            if more <= 0.0:
+                continue
+            coupled = coupling[band] * self._ours[band]
+            explained = coupled * self._coupling_margin
+            if believed:
+                by_leak = leak[band] * self._echo[band] * self._leak_margin
+                by_filter = max(by_leak, self._unlearnt[band] * self._unlearnt_margin)
+                explained = min(explained, by_filter)
+                if gone:
+                    explained = max(explained, coupled)
+            if more > explained:
+                unexplained += more - explained
+        return unexplained / (sum(error[:_EVIDENT]) + 1.0)
 
     def closed(self, media_time: float) -> None:
         """Nothing is known about this block, and it may be echo."""
@@ -192,23 +204,25 @@ class EchoGate:
     def lost(self) -> None:
         """The echo is another one: what used to be left of it means nothing any more."""
         self._leak.restart()
-        self._echo.fill(0)
+        self._echo = [0.0] * BANDS
 
     def restart(self) -> None:
         """Forget everything."""
         self.lost()
         self._coupling.restart()
-        self._floor.fill(_FLOOR_START)
+        self._floor = [_FLOOR_START] * BANDS
         self._verdicts.clear()
 
     def judge(self, frame: VoiceFrame) -> VoiceFrame:
         """Return the frame, its probability taken away if echo explains it; frames without blocks pass."""
-        shares = [
-            share
-            for media_time, share in self._verdicts
-            if media_time + BLOCK_SECONDS > frame.media_time and media_time < frame.end
-        ]
-        if not shares or sum(shares) / len(shares) >= self._settings.unexplained:
+        total, count = 0.0, 0
+        for media_time, share in reversed(self._verdicts):  # what is asked about is among the newest
+            if media_time + BLOCK_SECONDS <= frame.media_time:
+                break
+            if media_time < frame.end:
+                total += share
+                count += 1
+        if not count or total / count >= self._settings.unexplained:
             return frame
         return frame._replace(probability=0.0)
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from stack.voice.echo_filter import BLOCK, Complex
+from stack.voice.echo_filter import BLOCK, ECHO, MICROPHONE
+from stack.voice.vad import Float
 
 _BAND = slice(3, 130)  # bins: 150 to 6500 Hz
+_ONES: Float = np.ones(127, np.float32)
 _WHITENING = -0.8  # whole (-1) would give bins of noise the same voice as bins of speech
 _PREDICTED = 0.01  # of the mean power: below that, a bin of the prediction says nothing
 _AUDIBLE = 4.0 * BLOCK * BLOCK
@@ -28,7 +30,7 @@ _FADE = 0.1
 
 
 class PathWatch:
-    """A sequential test, fed with the spectra of each block: what the filter left, and what it predicted."""
+    """A sequential test, fed with the power spectra of each block: microphone, remainder, prediction."""
 
     def __init__(self) -> None:
         self._evidence = 0.0
@@ -44,22 +46,26 @@ class PathWatch:
         """How loud the remainder is, as a share of the prediction's power."""
         return self._left / self._predicted if self._predicted > 0.0 else 0.0
 
-    def update(self, error: Complex, echo: Complex) -> bool:
-        """Take a block; return True if the path is another one. `restart` when that has been dealt with."""
-        error, echo = error[_BAND], echo[_BAND]
-        left, predicted = error.real**2 + error.imag**2, echo.real**2 + echo.imag**2
-        all_left, all_predicted = float(left.sum()), float(predicted.sum())
+    def update(self, powers: Float) -> bool:
+        """Take `KalmanFilter.powers`; return True if the path is another one. `restart` when it is dealt with."""
+        heard, left, predicted = powers[MICROPHONE : ECHO + 1, _BAND]
+        all_left, all_predicted = float(left.dot(_ONES)), float(predicted.dot(_ONES))
         if all_predicted < _AUDIBLE or not _LEAST_LEFT < all_left / all_predicted < _MOST_LEFT:
             # Nothing is left, or far more than was ever predicted, beside which a correlation is chance.
-            self._add(-_FADE)
+            if self._evidence > 0.0:
+                self._add(-_FADE)
             return False
-        both = np.sqrt(left * predicted) + 1e-9
-        weight = np.where(predicted > _PREDICTED / len(both) * all_predicted, both**_WHITENING, 0.0)
-        against = -float(np.dot(weight, error.real * echo.real + error.imag * echo.imag))
-        self._add(max(-_STEP, min(_STEP, against / (float(np.dot(weight, both)) + 1e-9) - _BETWEEN)))
+        both = left * predicted
+        np.add(both, 1e-9, both)
+        weight = both ** (0.5 * _WHITENING)
+        weight *= predicted > _PREDICTED / len(both) * all_predicted
+        np.sqrt(both, both)
+        # |error + echo|² is the microphone's power: what is there beyond the sum of both powers is their product.
+        against = -0.5 * float(weight.dot(heard - left - predicted))
+        self._add(max(-_STEP, min(_STEP, against / (float(weight.dot(both)) + 1e-9) - _BETWEEN)))
         if self._evidence > 0.0:
             self._against += against
-            self._echo += float(np.dot(weight, predicted))
+            self._echo += float(weight.dot(predicted))
             self._left += all_left
             self._predicted += all_predicted
         return self._evidence > _GONE

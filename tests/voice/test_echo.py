@@ -256,6 +256,28 @@ class TestCanceller:
         frame = VoiceFrame(1.0, 0.016, 0.9, -20.0)
         assert canceller.judge(frame) == frame
 
+    def test_what_cannot_hold_an_echo_is_handed_back_as_it_is(self):
+        canceller, near = KalmanEchoCanceller(), pcm(voice(1.0, 2))
+        canceller.render(np.zeros(320, np.int16), 0.0)
+        given = near[:320]
+        assert canceller.capture(given, 0.0)[0] is given
+        canceller.capture(near[320:400], 0.02)  # half a block waits
+        left, media_time = canceller.capture(near[400:720], 0.025)
+        assert (left == near[320:640]).all()
+        assert media_time == pytest.approx(0.02)
+
+    def test_a_microphone_that_is_muted_teaches_nothing(self):
+        sent = voice(9.0, 1)
+        heard = echo_of(sent, room(1), 0.1)
+        heard[4 * RATE : 7 * RATE] = 0
+        canceller = KalmanEchoCanceller()
+        left = call(canceller, sent[: 7 * RATE], heard[: 7 * RATE])
+        assert not left[4 * RATE + 160 :].any()
+        assert canceller.judge(VoiceFrame(6.9, 0.016, 0.9, -20.0)).probability == 0.0
+        rest = call(canceller, sent[7 * RATE :], heard[7 * RATE :], start=7.0)
+        assert canceller.report.path_losses == 0
+        assert erle(heard[7 * RATE :], rest, 0.1, 0.6) > 15.0
+
     def test_echo_that_appears_later_is_found(self):
         sent = voice(14.0, 1)
         heard = np.where(np.arange(len(sent)) < 5 * RATE, voice(14.0, 2) * 0.01, echo_of(sent, room(1), 0.1))

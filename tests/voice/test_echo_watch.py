@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stack.voice.echo import KalmanEchoCanceller
-from stack.voice.echo_filter import BINS, BLOCK, KalmanFilter
+from stack.voice.echo_filter import BINS, BLOCK, ECHO, ERROR, UNLEARNT, KalmanFilter
 from stack.voice.echo_gate import EchoGate
 from stack.voice.echo_watch import PathWatch
 from stack.voice.vad import VoiceFrame
@@ -24,7 +24,7 @@ def watched(sent: np.ndarray, heard: np.ndarray, watch: PathWatch) -> list[bool]
     model, said = KalmanFilter(), []
     for at in range(0, len(sent), BLOCK):
         model.step(sent[at : at + BLOCK], heard[at : at + BLOCK].astype(np.float32))
-        said.append(watch.update(model.error_spectrum, model.echo_spectrum))
+        said.append(watch.update(model.powers))
     return said
 
 
@@ -58,17 +58,18 @@ class TestPathWatch:
         assert watch.left < 0.5
 
     def test_silence_says_nothing(self):
-        watch, nothing = PathWatch(), np.zeros(BINS, np.complex64)
-        assert not any(watch.update(nothing, nothing) for _ in range(50))
+        watch, nothing = PathWatch(), np.zeros((5, BINS), np.float32)
+        assert not any(watch.update(nothing) for _ in range(50))
         assert watch.found == 1.0
         assert watch.left == 0.0
 
     def test_one_block_does_not_decide_and_a_restart_forgets(self):
-        watch, echo = PathWatch(), np.full(BINS, 1e4, np.complex64)
-        assert [watch.update(-echo, echo) for _ in range(2)] == [False, True]
+        watch, opposed = PathWatch(), np.zeros((5, BINS), np.float32)
+        opposed[[ERROR, ECHO]] = 1e8  # what is left is the prediction with its sign turned: nothing was heard
+        assert [watch.update(opposed) for _ in range(2)] == [False, True]
         watch.restart()
         assert watch.found == 1.0
-        assert not watch.update(-echo, echo)
+        assert not watch.update(opposed)
 
 
 class TestWhatTheFilterKnowsOfItself:
@@ -79,7 +80,7 @@ class TestWhatTheFilterKnowsOfItself:
             if at == change:
                 model.doubt(0.0)
             model.step(sent[at : at + BLOCK], heard[at : at + BLOCK].astype(np.float32))
-            powers = model.error_power, model.unlearnt_power
+            powers = model.powers[ERROR], model.powers[UNLEARNT]
             rows.append([10 * np.log10(power[4:64].sum() + 1) for power in powers])
         return np.array(rows)
 
@@ -100,7 +101,7 @@ class TestWhatTheFilterKnowsOfItself:
         model, heard = KalmanFilter(), echo_of(sent, room(1)).astype(np.float32)
         for at in range(0, len(sent) - RATE // 2 + 4 * BLOCK, BLOCK):
             model.step(sent[at : at + BLOCK], heard[at : at + BLOCK])
-        assert model.unlearnt_power[90:130].sum() > 0.25 * model.error_power[90:130].sum()
+        assert model.powers[UNLEARNT][90:130].sum() > 0.25 * model.powers[ERROR][90:130].sum()
 
     def test_another_client_is_not_expected_to_be_like_the_last(self):
         sent, model = voice(2.0, 1), KalmanFilter()
@@ -112,7 +113,7 @@ class TestWhatTheFilterKnowsOfItself:
         for each in (model, fresh):
             each.load(np.zeros((each.partitions + 1) * BLOCK, np.float32))
             each.step(sent[:BLOCK], heard[:BLOCK].astype(np.float32))
-        assert model.unlearnt_power == pytest.approx(fresh.unlearnt_power)
+        assert model.powers[UNLEARNT] == pytest.approx(fresh.powers[UNLEARNT])
 
 
 def verdicts(sent: np.ndarray, heard: np.ndarray) -> np.ndarray:
@@ -150,9 +151,9 @@ class TestGate:
         low[10:60], high[80:130] = 1e7, 1e8
         quiet, ours = np.full(BINS, 1.0, np.float32), np.full(BINS, 1e6, np.float32)
         for index in range(100):
-            gate.update(index * 0.01, ours, quiet, ours, ours, quiet, False, True)
+            gate.update(index * 0.01, np.stack([ours, quiet, ours, ours, quiet]), False, True)
         shares = [
-            [gate.update(2.0, ours, left, ours, ours, quiet, False, True) for _ in range(8)][-1]
+            [gate.update(2.0, np.stack([ours, left, ours, ours, quiet]), False, True) for _ in range(8)][-1]
             for left in (quiet + high, quiet, quiet, quiet + low)
         ]
         assert shares[0] < 0.1

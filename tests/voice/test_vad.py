@@ -12,6 +12,7 @@ from stack.voice.vad import (
     Decimator,
     EarshotDetector,
     EnergyDetector,
+    FramedDetector,
     SileroDetector,
     SpeechDetector,
     SpeechSettings,
@@ -50,6 +51,61 @@ def frames(pattern: str, start: float = 0.0) -> list[VoiceFrame]:
 
 def run(detector: SpeechDetector, pattern: str, start: float = 0.0) -> list[object]:
     return [event for frame in frames(pattern, start) for event in detector.push(frame)]
+
+
+class Counting(FramedDetector):
+    """Counts the frames that it is asked about; says of each that it is speech."""
+
+    def __init__(self, settles: bool) -> None:
+        super().__init__(256, settles)
+        self.asked = 0
+
+    def _score(self, frame: np.ndarray, level: float) -> float:
+        self.asked += 1
+        return 1.0
+
+    def _forget(self) -> None:
+        self.asked = 0
+
+
+class TestSilence:
+    def test_after_a_second_of_it_nothing_is_asked_until_something_can_be_heard(self):
+        detector = Counting(settles=True)
+        quiet = [frame.probability for frame in detector.push(noise(3.008, 5.0), 16_000, 0.0)]
+        asked = detector.asked
+        assert asked == 62
+        assert quiet == [1.0] * asked + [0.0] * (len(quiet) - asked)
+        detector.push(noise(0.512, 20.0), 16_000, 3.008)
+        assert detector.asked == asked + 32
+        detector.push(noise(0.512, 5.0), 16_000, 3.52)
+        assert detector.asked == asked + 64
+
+    def test_a_detector_that_follows_the_noise_is_always_asked(self):
+        detector = Counting(settles=False)
+        assert len(detector.push(noise(3.0, 5.0), 16_000, 0.0)) == detector.asked
+
+    def test_another_timeline_begins_with_a_detector_that_is_asked(self):
+        detector = Counting(settles=True)
+        detector.push(noise(3.0, 5.0), 16_000, 0.0)
+        detector.push(noise(0.5, 5.0), 16_000, 10.0)
+        assert detector.asked == 8000 // 256
+        detector.reset()
+        detector.push(noise(0.5, 5.0), 16_000, 0.0)
+        assert detector.asked == 8000 // 256
+
+    def test_the_network_says_the_same_of_what_follows(self):
+        said = sentence()[:32_000]
+        silence = np.zeros(10 * 16_000, np.int16)[: 256 * 600]
+        rested, network = EarshotDetector(), EarshotDetector()
+        network.push(silence[: 256 * 62], 16_000, 0.0)
+        rested.push(silence, 16_000, 0.0)
+        after = rested.push(said, 16_000, len(silence) / 16_000)
+        straight = network.push(said, 16_000, 62 * FRAME)
+        shown = EarshotDetector(settles=False)
+        shown.push(silence, 16_000, 0.0)
+        every = shown.push(said, 16_000, len(silence) / 16_000)
+        assert [f.probability for f in after] == [f.probability for f in straight]
+        assert [f.probability for f in after] == pytest.approx([f.probability for f in every], abs=0.05)
 
 
 class TestFraming:
