@@ -21,7 +21,8 @@ from stack.aio import Host, HostConfig
 from stack.aio.udp import LOOPBACK, local_addresses
 from stack.core.errors import LocalError
 from stack.core.trace import PcapWriter
-from stack.signaling.app import create_app
+from stack.signaling.aiohttp_face import serve_by_aiohttp
+from stack.signaling.app import create_application
 from stack.signaling.service import MAX_HEADER, SERVICE, SignalingConfig, SignalingService
 
 log = logging.getLogger("stack.serve")
@@ -96,9 +97,11 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
         tls = _tls_context(config)
         async with Host(program, config.media, trace) as host:
-            app = create_app(host, config.signaling, program_passes_events=config.program_passes_events)
+            dialects = create_application(
+                host, config.signaling, program_passes_events=config.program_passes_events
+            )
             runner = web.AppRunner(
-                app,
+                serve_by_aiohttp(dialects),
                 access_log=None,
                 handle_signals=False,
                 max_line_size=MAX_HEADER,
@@ -115,7 +118,7 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
                         f"cannot listen on {config.host} port {config.port}: {_reason(error)}"
                     ) from error
                 scheme = "http" if tls is None else "https"
-                yield Serving(host, config.host, runner.addresses[0][1], app[SERVICE], scheme)
+                yield Serving(host, config.host, runner.addresses[0][1], dialects[SERVICE], scheme)
             finally:
                 await runner.cleanup()
 
