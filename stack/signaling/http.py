@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
@@ -85,6 +85,10 @@ class HttpRequest:
     def content_type(self) -> str:
         """The media type of the body, without parameters."""
         return self.headers.get("Content-Type", "application/octet-stream").partition(";")[0].strip().lower()
+
+    def clone(self, *, remote: str | None, scheme: str) -> HttpRequest:
+        """Return the request as it came from another address or by another scheme: what a proxy says of it."""
+        return replace(self, remote=remote, scheme=scheme)
 
     async def read(self) -> bytes:
         """Return the whole body; raises `RequestRefused` (413) for one that is larger than `app.max_body`."""
