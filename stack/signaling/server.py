@@ -190,13 +190,49 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
         print("Ending the calls …", flush=True)
 
 
+def whole_config(
+    *,
+    host: str | None,
+    media_host: str | None,
+    port: int | None,
+    udp_port: int | None,
+    public_ip: str | None,
+    pcap: str | None,
+    config: HostConfig | None,
+    server: ServeConfig | None,
+) -> ServeConfig:
+    """Return the one configuration that these make: an argument that is given goes before what `server` has.
+
+    Raises `LocalError` for media that are configured twice.
+    """
+    whole = server or ServeConfig()
+    if config is not None and whole.media != HostConfig():
+        raise LocalError("the media are configured twice: in `config` and in `server.media`")
+    media = config or whole.media
+    if media_host is not None:
+        host = host or whole.http_host or LOOPBACK  # what the media is told is not meant for HTTP
+    media = replace(
+        media,
+        host=media_host or host or media.host,
+        udp_port=media.udp_port if udp_port is None else udp_port,
+        public_ips=(public_ip,) if public_ip else media.public_ips,
+    )
+    return replace(
+        whole,
+        http_host=host or whole.http_host,
+        port=whole.port if port is None else port,
+        pcap=pcap or whole.pcap,
+        media=media,
+    )
+
+
 def serve(
     program: Callable[..., Any],
     *,
     host: str | None = None,
     media_host: str | None = None,
-    port: int = 8080,
-    udp_port: int = 3478,
+    port: int | None = None,
+    udp_port: int | None = None,
     public_ip: str | None = None,
     pcap: str | None = None,
     config: HostConfig | None = None,
@@ -204,20 +240,20 @@ def serve(
 ) -> None:
     """Run `program(call)` for every call, until Ctrl-C or SIGTERM.
 
-    The page is at `http://HOST:PORT/`; all media goes over the one UDP port. `host` is for both unless
-    `media_host` is given, too; with neither, HTTP listens on 127.0.0.1, and media there and on this machine's own
-    addresses. Raises `LocalError` if a port is taken. `config` (media) and `server` (HTTP, tokens, TLS, limits)
-    have what is seldom changed.
+    The page is at `http://HOST:PORT/` (port 8080); all media goes over the one UDP port (3478). `host` is for both
+    unless `media_host` is given, too; with neither, HTTP listens on 127.0.0.1, and media there and on the machine's
+    own addresses. Raises `LocalError` if a port is taken, or for a setting that cannot be. `config` (media) and
+    `server` (HTTP, tokens, TLS, limits) have what is seldom changed; an argument goes before them.
     """
-    media, whole = config or HostConfig(), server or ServeConfig()
-    if media_host is not None:
-        host = host or whole.http_host or LOOPBACK  # what the media is told is not meant for HTTP
-    media = replace(
-        media,
-        host=media_host or host or media.host,
+    whole = whole_config(
+        host=host,
+        media_host=media_host,
+        port=port,
         udp_port=udp_port,
-        public_ips=(public_ip,) if public_ip else (),
+        public_ip=public_ip,
+        pcap=pcap,
+        config=config,
+        server=server,
     )
-    whole = replace(whole, http_host=host or whole.http_host, port=port, pcap=pcap, media=media)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(program, whole))

@@ -9,7 +9,7 @@ import pytest
 from interop.browsers import launch
 from stack.agents import echo
 from stack.aio import HostConfig
-from tests.asgi.serving import uvicorn_runs
+from tests.embedding.serving import uvicorn_runs
 from tests.interop.conftest import LISTEN, PLAIN_SOUND, TONE_HZ
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")

@@ -19,7 +19,7 @@ from stack.core.errors import LocalError
 from stack.signaling import SignalingConfig
 from stack.signaling.client import dial
 from stack.signaling.service import MAX_BODY
-from tests.asgi.serving import uvicorn_runs
+from tests.embedding.serving import uvicorn_runs
 from tests.signaling.conftest import offer  # noqa: F401
 
 fastapi = pytest.importorskip("fastapi", reason="fastapi is not installed")
