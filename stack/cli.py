@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from stack import __version__
-from stack.agents import AGENTS, AudioFormat, BridgeConfig, bridge
+from stack.agents import AGENTS, AudioFormat, BridgeConfig, HttpAgentConfig, bridge, http_agent
 from stack.aio import HostConfig
 from stack.core.errors import StackError
 from stack.sdp import Setup
@@ -58,7 +58,17 @@ _PORT = click.IntRange(0, 65535)
 
 
 @cli.command()
-@_option("--agent", default="echo", help=f"{', '.join(AGENTS)}, or module:function of your own.")
+@_option("--agent", default="echo", help=f"{', '.join(AGENTS)}, http, or module:function of your own.")
+@_option("--llm", default=None, help="http: URL of the server that chats, as http://127.0.0.1:11434/v1.")
+@_option("--stt", default=None, help="http: URL of the one that recognises speech; default: the same.")
+@_option("--tts", default=None, help="http: URL of the one that speaks; default: the same.")
+@_option("--llm-model", default=None, help="http: its model; default: the one that it has. [so for the next two]")
+@_option("--stt-model", default=None, help="http: model for speech recognition.")
+@_option("--tts-model", default=None, help="http: model for speech.")
+@_option("--voice", default="alloy", help="http: the voice to speak with.")
+@_option("--language", default=None, help="http: language of the person, as en; default: recognised.")
+@_option("--instructions", default=None, help="http: what the model is told first.")
+@_option("--greeting", default=None, help="http: what is said when a call begins.")
 @_option(
     "--upstream", default=None, help="wss://… of a model that speaks OpenAI's Realtime protocol: bridge to it."
 )
@@ -100,11 +110,12 @@ _PORT = click.IntRange(0, 65535)
 def serve(**options: Any) -> None:
     """Run the server and its page.
 
-    Each option can be set in the environment instead; several values are separated by spaces there. The key for
-    --upstream comes from VOICE_STACK_UPSTREAM_KEY or OPENAI_API_KEY alone.
+    Each option can be set in the environment instead; several values are separated by spaces there. Keys come from
+    there alone: VOICE_STACK_UPSTREAM_KEY, VOICE_STACK_LLM_KEY, VOICE_STACK_STT_KEY, VOICE_STACK_TTS_KEY; OPENAI_API_KEY
+    stands for those that are not set.
     """
     upstream = options["upstream"]
-    program = load_agent(options["agent"]) if upstream is None else _bridge_to(upstream, options)
+    program = _program(options)
     logging.getLogger("stack").setLevel(min(logging.INFO, logging.getLogger().level))
     conversation = ConversationConfig(
         dtls_version=parse_dtls_version(options["dtls"]),
@@ -144,6 +155,33 @@ def serve(**options: Any) -> None:
             drain_seconds=options["drain_seconds"],
         ),
     )
+
+
+def _program(options: dict[str, Any]) -> Callable[..., Any]:
+    """Return what is to be run for each call."""
+    if options["upstream"] is not None:
+        return _bridge_to(options["upstream"], options)
+    if options["agent"] == "http":
+        return _http_agent(options)
+    return load_agent(options["agent"])
+
+
+_HTTP_OPTIONS = (
+    "llm", "stt", "tts", "llm_model", "stt_model", "tts_model", "voice", "language", "instructions", "greeting"
+)  # fmt: skip
+
+
+def _http_agent(options: dict[str, Any]) -> Callable[..., Any]:
+    """Return the agent that talks by means of HTTP servers. Its keys are taken from the environment alone."""
+    if options["llm"] is None:
+        raise click.UsageError("--agent http needs --llm URL, as --llm http://127.0.0.1:11434/v1")
+    shared = os.environ.get("OPENAI_API_KEY", "")
+    keys = {
+        f"{name}_key": os.environ.get(f"VOICE_STACK_{name.upper()}_KEY") or shared
+        for name in ("llm", "stt", "tts")
+    }
+    given = {name: options[name] for name in _HTTP_OPTIONS if options[name] is not None}
+    return http_agent(HttpAgentConfig(**given, **keys))
 
 
 def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:

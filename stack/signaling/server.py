@@ -241,7 +241,7 @@ def serve(
     """Run `program(call)` for every call, until Ctrl-C or SIGTERM.
 
     The page is at `http://HOST:PORT/` (port 8080); all media goes over the one UDP port (3478). `host` is for both
-    unless `media_host` is given, too; with neither, HTTP listens on 127.0.0.1, and media there and on the machine's
+    unless `media_host` is given, too; with neither, HTTP listens on 127.0.0.1, and media there and on our
     own addresses. Raises `LocalError` if a port is taken, or for a setting that cannot be. `config` (media) and
     `server` (HTTP, tokens, TLS, limits) have what is seldom changed; an argument goes before them.
     """
