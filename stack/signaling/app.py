@@ -45,7 +45,7 @@ _PAGE_HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff
 _ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 503: "server_error"}
 _COMMON_HEADERS = "authorization, content-type, if-match, etag"
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110 §5.6.2)
-_ASKED = "Access-Control-HttpRequest-Headers"
+_ASKED = "Access-Control-Request-Headers"
 
 
 routes = RouteTable()
@@ -96,7 +96,7 @@ async def _answer_errors(request: HttpRequest, handler: Handler) -> Answer:
     answer: Answer
     try:
         check_origin(request)
-        if request.method == "OPTIONS" and "Access-Control-HttpRequest-Method" in request.headers:
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             answer = HttpResponse(status=204)
         else:
             answer = await handler(request)

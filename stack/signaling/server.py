@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -26,6 +27,9 @@ from stack.signaling.app import create_application
 from stack.signaling.service import MAX_HEADER, SERVICE, SignalingConfig, SignalingService
 
 log = logging.getLogger("stack.serve")
+
+EXIT_INTERRUPTED = 130
+"""The exit code of a program that SIGINT has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,9 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
                 try:
                     await site.start()
                 except OSError as error:
+                    other = "; port (--port) takes another, 0 any" if error.errno == errno.EADDRINUSE else ""
                     raise LocalError(
-                        f"cannot listen on {config.host} port {config.port}: {_reason(error)}"
+                        f"cannot listen on {config.host} port {config.port}: {_reason(error)}{other}"
                     ) from error
                 scheme = "http" if tls is None else "https"
                 yield Serving(host, config.host, runner.addresses[0][1], dialects[SERVICE], scheme)
@@ -162,8 +167,14 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
     """Serve until SIGINT, or SIGTERM: then the calls may end by themselves. A second signal ends them at once."""
     stop, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
 
     def on_signal(number: signal.Signals) -> None:
+        if starting is not None:
+            if stop.is_set():
+                os._exit(EXIT_INTERRUPTED)  # what is being loaded in a thread cannot be stopped
+            print("Interrupted before the start.", flush=True)
+            starting.cancel()
         if stop.is_set() or number is signal.SIGINT:
             now.set()
         stop.set()
@@ -174,6 +185,7 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
         except NotImplementedError:  # Windows: Ctrl-C still raises KeyboardInterrupt
             break
     async with serving(program, config) as server:
+        starting = None
         addresses = ", ".join(str(address) for address in server.host.addresses)
         print(f"Open {server.url} and speak.  (media: UDP {addresses}; Ctrl-C ends)", flush=True)
         if advice := _out_of_reach(server.host):
@@ -255,5 +267,5 @@ def serve(
         config=config,
         server=server,
     )
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_serve(program, whole))
