@@ -8,7 +8,8 @@
 
     serve(echo)
 
-The names are loaded when they are used, so that `import stack.dtls` alone stays small.
+What happens in a call is in `stack.events`, the server for FastAPI and Starlette in `stack.asgi`, and a caller for
+tests in `stack.testing`. The names are loaded when they are used, so that `import stack.dtls` alone stays small.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stack.aio import Call, CallContext, CallEnded, DataChannel
+    from stack.aio import Call, CallContext, CallEnded, DataChannel, HostConfig, Reply
     from stack.audio import AudioFrame
-    from stack.signaling import ClientCall, dial, serve, serving
+    from stack.core.errors import LocalError, StackError
+    from stack.signaling import ClientCall, ServeConfig, SignalingConfig, dial, running, serve, serving
+    from stack.voice import TurnMode, TurnSettings
+    from stack.voice.events import Utterance
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,7 +32,17 @@ __all__ = [
     "CallEnded",
     "ClientCall",
     "DataChannel",
+    "HostConfig",
+    "LocalError",
+    "Reply",
+    "ServeConfig",
+    "SignalingConfig",
+    "StackError",
+    "TurnMode",
+    "TurnSettings",
+    "Utterance",
     "dial",
+    "running",
     "serve",
     "serving",
 ]
@@ -40,7 +54,17 @@ _HOMES = {
     "CallEnded": "stack.aio",
     "ClientCall": "stack.signaling",
     "DataChannel": "stack.aio",
+    "HostConfig": "stack.aio",
+    "LocalError": "stack.core.errors",
+    "Reply": "stack.aio",
+    "ServeConfig": "stack.signaling",
+    "SignalingConfig": "stack.signaling",
+    "StackError": "stack.core.errors",
+    "TurnMode": "stack.voice",
+    "TurnSettings": "stack.voice",
+    "Utterance": "stack.voice.events",
     "dial": "stack.signaling",
+    "running": "stack.signaling",
     "serve": "stack.signaling",
     "serving": "stack.signaling",
 }
@@ -52,3 +76,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'stack' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,11 @@
 """`python -m stack` is the command line of `stack.cli`."""
 
-from stack.cli import main
+import sys
 
-main()
+try:
+    from stack.cli import main
+
+    main()
+except KeyboardInterrupt:
+    print("Interrupted.", file=sys.stderr)
+    sys.exit(130)

@@ -12,15 +12,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import click
 
 from stack import __version__
-from stack.agents import AGENTS, AudioFormat, BridgeConfig, bridge
-from stack.aio import HostConfig
-from stack.core.errors import StackError
+from stack.agents import AGENTS, AudioFormat, BridgeConfig, HttpAgentConfig, bridge, http_agent
+from stack.aio import HostConfig, as_program
+from stack.cli_checks import CALLED, CHECKS, PREFIX, check_apart, check_environment, check_together
+from stack.core.errors import LocalError, StackError
 from stack.sdp import Setup
 from stack.signaling import ServeConfig, SignalingConfig
 from stack.signaling import serve as serve_program
@@ -29,7 +30,19 @@ from stack.voice.conversation import ConversationConfig
 
 
 class _Commands(click.Group):
-    """A group whose commands show our own errors as one line."""
+    """A group whose commands show every error as one line, and end with code 130 after Ctrl-C."""
+
+    def run(self) -> NoReturn:
+        """Run the command line of this process, and end it."""
+        try:
+            code = self.main(prog_name="python -m stack", standalone_mode=False)
+        except click.ClickException as error:
+            click.echo(f"Error: {error.format_message()}", err=True)
+            code = error.exit_code
+        except click.Abort:
+            click.echo("Interrupted.", err=True)
+            code = 130
+        sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -50,15 +63,30 @@ def cli(verbose: int) -> None:
 
 def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     """An option of `serve`, which `VOICE_STACK_…` in the environment sets as well."""
-    variable = "VOICE_STACK_" + name.lstrip("-").replace("-", "_").upper()
-    return click.option(name, envvar=variable, show_envvar=True, **settings)
+    if name in CHECKS:
+        settings.setdefault("callback", CHECKS[name])
+    return click.option(name, envvar=_variable(name), show_envvar=True, **settings)
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.lstrip("-").replace("-", "_").upper()
 
 
 _PORT = click.IntRange(0, 65535)
 
 
 @cli.command()
-@_option("--agent", default="echo", help=f"{', '.join(AGENTS)}, or module:function of your own.")
+@_option("--agent", default="echo", help=f"{', '.join(AGENTS)}, http, or module:function of your own.")
+@_option("--llm", default=None, help="http: URL of the server that chats, as http://127.0.0.1:11434/v1.")
+@_option("--stt", default=None, help="http: URL of the one that recognises speech; default: the same.")
+@_option("--tts", default=None, help="http: URL of the one that speaks; default: the same.")
+@_option("--llm-model", default=None, help="http: its model; default: the one that it has. [so for the next two]")
+@_option("--stt-model", default=None, help="http: model for speech recognition.")
+@_option("--tts-model", default=None, help="http: model for speech.")
+@_option("--voice", default="alloy", help="http: the voice to speak with.")
+@_option("--language", default=None, help="http: language of the person, as en; default: recognised.")
+@_option("--instructions", default=None, help="http: what the model is told first.")
+@_option("--greeting", default=None, help="http: what is said when a call begins.")
 @_option(
     "--upstream", default=None, help="wss://… of a model that speaks OpenAI's Realtime protocol: bridge to it."
 )
@@ -100,11 +128,16 @@ _PORT = click.IntRange(0, 65535)
 def serve(**options: Any) -> None:
     """Run the server and its page.
 
-    Each option can be set in the environment instead; several values are separated by spaces there. The key for
-    --upstream comes from VOICE_STACK_UPSTREAM_KEY or OPENAI_API_KEY alone.
+    Each option can be set in the environment instead; several values are separated by spaces there. Keys come from
+    there alone: VOICE_STACK_UPSTREAM_KEY, VOICE_STACK_LLM_KEY, VOICE_STACK_STT_KEY, VOICE_STACK_TTS_KEY;
+    OPENAI_API_KEY stands for those that are not set.
     """
+    context = click.get_current_context()
+    check_environment(cli)
+    check_together(context, _NEEDS)
+    check_apart(context, "agent", "upstream")
     upstream = options["upstream"]
-    program = load_agent(options["agent"]) if upstream is None else _bridge_to(upstream, options)
+    program = _program(options)
     logging.getLogger("stack").setLevel(min(logging.INFO, logging.getLogger().level))
     conversation = ConversationConfig(
         dtls_version=parse_dtls_version(options["dtls"]),
@@ -146,6 +179,45 @@ def serve(**options: Any) -> None:
     )
 
 
+_HTTP_OPTIONS = (
+    "llm", "stt", "tts", "llm_model", "stt_model", "tts_model", "voice", "language", "instructions", "greeting"
+)  # fmt: skip
+
+
+_UPSTREAM = ("--upstream", lambda options: options["upstream"] is not None)
+_HTTP = ("--agent http", lambda options: options["upstream"] is None and options["agent"] == "http")
+_NEEDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
+    "turns": _UPSTREAM,
+    "upstream_format": _UPSTREAM,
+    "tls_cert": ("--tls-key", lambda options: options["tls_key"] is not None),
+    "tls_key": ("--tls-cert", lambda options: options["tls_cert"] is not None),
+    **dict.fromkeys(_HTTP_OPTIONS, _HTTP),
+}
+"""Options that do something only together with another."""
+
+
+def _program(options: dict[str, Any]) -> Callable[..., Any]:
+    """Return what is to be run for each call."""
+    if options["upstream"] is not None:
+        return _bridge_to(options["upstream"], options)
+    if options["agent"] == "http":
+        return _http_agent(options)
+    return load_agent(options["agent"])
+
+
+def _http_agent(options: dict[str, Any]) -> Callable[..., Any]:
+    """Return the agent that talks by means of HTTP servers. Its keys are taken from the environment alone."""
+    if options["llm"] is None:
+        raise click.UsageError("--agent http needs --llm URL, as --llm http://127.0.0.1:11434/v1")
+    shared = os.environ.get("OPENAI_API_KEY", "")
+    keys: dict[str, Any] = {
+        f"{name}_key": os.environ.get(f"VOICE_STACK_{name.upper()}_KEY") or shared
+        for name in ("llm", "stt", "tts")
+    }
+    given: dict[str, Any] = {name: options[name] for name in _HTTP_OPTIONS if options[name] is not None}
+    return http_agent(HttpAgentConfig(**given, **keys))
+
+
 def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
     """Return the bridge. Its key is taken from the environment alone: a command line is there for all to see."""
     key = os.environ.get("VOICE_STACK_UPSTREAM_KEY") or os.environ.get("OPENAI_API_KEY", "")
@@ -154,7 +226,7 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
 
 
 @cli.command()
-@click.argument("url")
+@click.argument("url", callback=CALLED)
 @click.option("--play", default=None, type=click.Path(dir_okay=False), help="Speak this WAV file (16-bit PCM).")
 @click.option(
     "--record", default=None, type=click.Path(dir_okay=False), help="Write what is heard to this WAV file."
@@ -197,13 +269,17 @@ def load_agent(name: str) -> Callable[..., Any]:
         )
     sys.path.insert(0, "")
     try:
-        program: Callable[..., Any] = getattr(importlib.import_module(module_name), function_name)
-    except ImportError as error:
-        raise click.BadParameter(f"cannot import {module_name!r}: {error}", param_hint="--agent") from error
-    except AttributeError as error:
-        raise click.BadParameter(f"{module_name!r} has no {function_name!r}", param_hint="--agent") from error
-    if not callable(program):
-        raise click.BadParameter(f"{name!r} is not a function", param_hint="--agent")
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the module does while it is imported
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else str(error)
+        raise click.BadParameter(f"cannot import {module_name!r}: {reason}", param_hint="--agent") from error
+    program: Callable[..., Any] | None = getattr(module, function_name, None)
+    if program is None:
+        raise click.BadParameter(f"{module_name!r} has no {function_name!r}", param_hint="--agent")
+    try:
+        as_program(program)
+    except LocalError as error:
+        raise click.BadParameter(str(error), param_hint="--agent") from error
     return program
 
 
@@ -221,4 +297,4 @@ async def _until_interrupted(config: CallerConfig) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line."""
-    cli(prog_name="python -m stack")
+    cli.run()

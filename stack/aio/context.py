@@ -17,6 +17,8 @@ class CallContext:
     """The JSON that came with the offer, if any."""
     remote: str = ""
     """The address that the request came from."""
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """What an application around this one has noted of the request: ASGI's `scope["state"]`, and `user`."""
 
 
 @dataclass(frozen=True, slots=True)

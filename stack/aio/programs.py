@@ -32,6 +32,14 @@ def as_program(function: Callable[..., Any]) -> Program:
     called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     if not callable(function):
         raise LocalError(f"{function!r} is not a function")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise LocalError(
+            f"a program takes one argument, the call or an utterance; {_name_of(function)} does not: {error}"
+        ) from error
+    except ValueError:
+        pass  # a builtin that does not say what it takes
     if inspect.iscoroutinefunction(called):
         return function
     if inspect.isasyncgenfunction(called):
@@ -39,6 +47,10 @@ def as_program(function: Callable[..., Any]) -> Program:
     if inspect.isgeneratorfunction(called):
         return _answering(lambda utterance: _in_thread(function(utterance)))
     return _answering(lambda utterance: _once(function, utterance))
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)
 
 
 def _answering(answer: Callable[[Utterance], AsyncIterator[Sound]]) -> Program:

@@ -14,7 +14,7 @@ from typing import Self
 
 from stack.aio.control import CallControl
 from stack.aio.speaker import Speaker
-from stack.audio import AudioFrame, Pcm, to_int16
+from stack.audio import AudioFrame, ByteStream, Pcm, to_int16
 from stack.core.errors import LocalError
 from stack.voice import commands as cmd
 from stack.voice.events import ReplyFinished, ReplyHeard, ReplyInterrupted, ReplyText
@@ -34,6 +34,7 @@ class Reply:
         self._speaker = speaker
         self._task: asyncio.Task[object] | None = None
         self._cancelled = False
+        self._bytes = ByteStream()
         self._over = asyncio.Event()
         self._settled = asyncio.Event()
         self.number = 0
@@ -43,6 +44,8 @@ class Reply:
     async def write(self, sound: AudioFrame | Pcm, sample_rate: int | None = None) -> None:
         """Say more: an `AudioFrame`, or mono PCM with its `sample_rate` in Hz; as fast as it comes.
 
+        PCM has the forms that `Speaker.write` takes.
+
         Waits while more than `QUEUE_LIMIT` seconds are ahead. Raises `LocalError` for what is no sound. What is
         written after an interruption is dropped.
         """
@@ -51,7 +54,7 @@ class Reply:
         elif sample_rate is None:
             raise LocalError("say at which sample_rate the sound is")
         else:
-            samples, rate = to_int16(sound), sample_rate
+            samples, rate = to_int16(self._bytes.join(sound)), sample_rate
         if self._over.is_set() or not len(samples):
             return
         number = self.number

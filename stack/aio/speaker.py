@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 
 from stack.aio.control import CallControl
-from stack.audio import AudioFrame, Pcm, to_int16
+from stack.audio import AudioFrame, ByteStream, Pcm, to_int16
 from stack.core.errors import LocalError
 from stack.voice import commands as cmd
 
@@ -21,6 +21,7 @@ class Speaker:
     def __init__(self, control: CallControl) -> None:
         self._control = control
         self._queued_until: float = 0.0
+        self._bytes = ByteStream()
         self._writes = 0  # SpeakerDrained says how many of them it knew of
         self._drained = asyncio.Event()
         self._drained.set()
@@ -28,7 +29,8 @@ class Speaker:
     def write(self, sound: AudioFrame | Pcm, sample_rate: int | None = None) -> None:
         """Queue sound to be spoken: an `AudioFrame`, or PCM with its `sample_rate` in Hz.
 
-        PCM is int16 or float (−1 … 1) numpy of shape (n,) or (n, channels), or bytes of little-endian int16.
+        PCM is int16 or float (−1 … 1) numpy of shape (n,), (n, channels) or (1, n), or bytes of little-endian
+        int16, which may be cut within a sample.
         Raises `LocalError` for anything else, and when more than `SPEAKER_LIMIT` seconds would wait.
         Does nothing once the call has ended.
         """
@@ -37,8 +39,10 @@ class Speaker:
         else:
             if sample_rate is None:
                 raise LocalError("say at which sample_rate the sound is")
-            stereo = isinstance(sound, np.ndarray) and sound.ndim == 2 and sound.shape[1] == 2
-            samples = to_int16(sound, 2 if stereo else 1)
+            stereo = (
+                isinstance(sound, np.ndarray) and sound.ndim == 2 and sound.shape[0] != 1 and sound.shape[1] == 2
+            )
+            samples = to_int16(self._bytes.join(sound), 2 if stereo else 1)
         if not len(samples) or self._control.ended:
             return
         now = self._control.clock()
@@ -52,6 +56,7 @@ class Speaker:
     def flush(self) -> None:
         """Fall silent at once: what was written and not sent yet is forgotten."""
         self._queued_until = 0.0
+        self._bytes.clear()
         self._control.command(cmd.FlushSpeaker())
 
     async def drained(self) -> None:

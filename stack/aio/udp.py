@@ -80,7 +80,8 @@ class _CannotBind(LocalError):
     """A port in use, an address that is not there, a port that is not for us."""
 
     def __init__(self, address: Address, error: OSError) -> None:
-        super().__init__(f"cannot bind UDP {address}: {error.strerror}")
+        other = "" if error.errno != errno.EADDRINUSE else "; udp_port (--udp-port) takes another, 0 any"
+        super().__init__(f"cannot bind UDP {address}: {error.strerror}{other}")
         self.errno = error.errno
 
 

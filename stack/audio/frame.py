@@ -17,6 +17,10 @@ Pcm: TypeAlias = "PcmArray | bytes | bytearray | memoryview"
 """What a program may write: int16, floats in -1 … 1, or bytes of little-endian int16."""
 
 
+MAX_CHANNELS = 8
+"""More are taken for a mistake: an array that has its channels first."""
+
+
 class AudioFrame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, eq=False):
     """Mono int16 `samples` of shape (n,) at `sample_rate` Hz.
 
@@ -39,6 +43,26 @@ class AudioFrame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
         return len(self.samples)
 
 
+class ByteStream:
+    """Joins PCM that comes as bytes and was cut anywhere: a byte that is left over begins the next sample."""
+
+    def __init__(self) -> None:
+        self._odd = b""
+
+    def join(self, pcm: Pcm) -> Pcm:
+        """Return what is whole of the bytes so far; anything but bytes as it is."""
+        if not isinstance(pcm, bytes | bytearray | memoryview):
+            return pcm
+        data = self._odd + bytes(pcm)
+        whole = len(data) - len(data) % 2
+        self._odd = data[whole:]
+        return data[:whole]
+
+    def clear(self) -> None:
+        """Forget the byte that is left over."""
+        self._odd = b""
+
+
 def as_array(pcm: Pcm) -> PcmArray:
     """Return a copy of `pcm` as an array of its own type; `LocalError` for anything that is not PCM."""
     if isinstance(pcm, bytes | bytearray | memoryview):
@@ -48,8 +72,10 @@ def as_array(pcm: Pcm) -> PcmArray:
         return np.frombuffer(data, np.dtype("<i2")).astype(np.int16)
     if not isinstance(pcm, np.ndarray):
         raise LocalError(f"sound is a numpy array or bytes, not {type(pcm).__name__}")
-    if pcm.ndim not in (1, 2) or (pcm.ndim == 2 and pcm.shape[1] == 0):
-        raise LocalError(f"sound has the shape (samples,) or (samples, channels), not {pcm.shape}")
+    if pcm.ndim == 2 and pcm.shape[0] == 1:
+        pcm = pcm.reshape(-1)  # one channel as torchaudio and soundfile's like have it, and not one sample of many
+    if pcm.ndim not in (1, 2) or (pcm.ndim == 2 and not 1 <= pcm.shape[1] <= MAX_CHANNELS):
+        raise LocalError(f"sound has the shape (samples,), (samples, channels) or (1, samples), not {pcm.shape}")
     if pcm.dtype not in (np.int16, np.float32, np.float64):
         raise LocalError(f"samples are int16 or float32, not {pcm.dtype}")
     return pcm.copy()

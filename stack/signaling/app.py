@@ -13,18 +13,26 @@ What the dialects share is in `service.py`. Every answer carries the CORS header
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from stack.aio import Host
 from stack.signaling import offer, realtime, whip
+from stack.signaling.aiohttp_face import serve_by_aiohttp
+from stack.signaling.http import (
+    Answer,
+    Application,
+    Handler,
+    HttpRequest,
+    HttpResponse,
+    RequestRefused,
+    RouteTable,
+    json_response,
+)
 from stack.signaling.metrics import CONTENT_TYPE
 from stack.signaling.security import Scope, allows
-from stack.signaling.service import SERVICE, RequestRefused, SignalingConfig, SignalingService, check_origin
+from stack.signaling.service import SERVICE, SignalingConfig, SignalingService, check_origin
 from stack.web import assets
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _CORS = {
     "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE, OPTIONS",
@@ -40,7 +48,10 @@ _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110 §
 _ASKED = "Access-Control-Request-Headers"
 
 
-def _cors(request: web.Request) -> dict[str, str]:
+routes = RouteTable()
+
+
+def _cors(request: HttpRequest) -> dict[str, str]:
     """Return the CORS headers for this request: none but `Vary` for an origin that is not on the list.
 
     A page that may call at all may send what header fields it likes: the ones that a preflight names are repeated,
@@ -68,7 +79,7 @@ def _cors(request: web.Request) -> dict[str, str]:
     return headers
 
 
-def _refusal(request: web.Request, refused: RequestRefused) -> web.Response:
+def _refusal(request: HttpRequest, refused: RequestRefused) -> HttpResponse:
     request.app[SERVICE].metrics.refused(refused.status)
     if "/v1/realtime" in request.path:  # below a prefix, too, where an application has mounted this one
         kind = _ERROR_TYPES.get(refused.status, "invalid_request_error")
@@ -77,85 +88,82 @@ def _refusal(request: web.Request, refused: RequestRefused) -> web.Response:
         }  # fmt: skip
     else:
         error = refused.message
-    return web.json_response({"error": error}, status=refused.status, headers=refused.headers)
+    return json_response({"error": error}, status=refused.status, headers=refused.headers)
 
 
-@web.middleware
-async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _answer_errors(request: HttpRequest, handler: Handler) -> Answer:
     """Refuse strange origins, turn refusals into JSON errors, answer preflights, and add the CORS headers."""
-    response: web.StreamResponse
+    answer: Answer
     try:
         check_origin(request)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-            response = web.Response(status=204)
+            answer = HttpResponse(status=204)
         else:
-            response = await handler(request)
+            answer = await handler(request)
     except RequestRefused as refused:
-        response = _refusal(request, refused)
-    except web.HTTPRequestEntityTooLarge:
-        limit = request.app[SERVICE].config.max_body
-        response = _refusal(request, RequestRefused(413, f"the body is larger than {limit} bytes"))
-    except web.HTTPException as error:  # the router's 404 and 405
-        if request.method == "OPTIONS" and error.status == 405:
-            response = web.Response(status=204, headers=_allowed(error))
-        else:
-            response = _refusal(request, RequestRefused(error.status, error.reason, **_allowed(error)))
-    if not response.prepared:
-        response.headers.update(_cors(request))
-    return response
+        answer = _refusal(request, refused)
+    if isinstance(answer, HttpResponse):
+        answer.headers.update(_cors(request))
+    return answer
 
 
-def _allowed(error: web.HTTPException) -> dict[str, str]:
-    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+def create_application(
+    host: Host, config: SignalingConfig | None = None, *, program_passes_events: bool = False
+) -> Application:
+    """Return what takes calls for `host`; a face serves it: `aiohttp_face.py`, `stack.asgi`.
+
+    `program_passes_events`: the program itself speaks OpenAI's protocol on the channel `oai-events`.
+    """
+    service = SignalingService(host, config)
+    app = Application(max_body=service.config.max_body, around=_answer_errors)
+    app[SERVICE] = service
+    offer.prepare(app)
+    whip.prepare(app)
+    realtime.prepare(app, program_passes_events=program_passes_events)
+    app.add_routes(routes)
+    _add_page(app)
+    return app
 
 
 def create_app(
     host: Host, config: SignalingConfig | None = None, *, program_passes_events: bool = False
 ) -> web.Application:
-    """Return the application that takes calls for `host`.
-
-    `program_passes_events`: the program itself speaks OpenAI's protocol on the channel `oai-events`.
-    """
-    service = SignalingService(host, config)
-    app = web.Application(middlewares=[_answer_errors], client_max_size=service.config.max_body)
-    app[SERVICE] = service
-    offer.prepare(app)
-    whip.prepare(app)
-    realtime.prepare(app, program_passes_events=program_passes_events)
-    app.router.add_get("/healthz", _health)
-    app.router.add_get("/readyz", _ready)
-    app.router.add_get("/metrics", _metrics)
-    _add_page(app)
-    return app
+    """Return the same as an application of aiohttp, alone or below a prefix (`add_subapp`)."""
+    return serve_by_aiohttp(create_application(host, config, program_passes_events=program_passes_events))
 
 
-def _add_page(app: web.Application) -> None:
+def _add_page(app: Application) -> None:
     page = assets()
+    files = RouteTable()
 
-    async def asset(request: web.Request) -> web.StreamResponse:
+    @files.get("/")
+    @files.get("/static/{name}")
+    async def asset(request: HttpRequest) -> HttpResponse:
         found = page.get(request.match_info.get("name", "index.html"))
         if found is None:
             raise RequestRefused(404, "Not Found")
-        return web.Response(body=found.data, headers={"Content-Type": found.media_type, **_PAGE_HEADERS})
+        return HttpResponse(body=found.data, headers={"Content-Type": found.media_type, **_PAGE_HEADERS})
 
-    app.router.add_get("/", asset)
-    app.router.add_get("/static/{name}", asset)
+    app.add_routes(files)
 
 
-async def _health(request: web.Request) -> web.StreamResponse:
+@routes.get("/healthz")
+async def _health(request: HttpRequest) -> HttpResponse:
     """The process is alive."""
-    return web.json_response({"status": "ok", "calls": len(request.app[SERVICE].host.calls)})
+    return json_response({"status": "ok", "calls": len(request.app[SERVICE].host.calls)})
 
 
-async def _ready(request: web.Request) -> web.StreamResponse:
+@routes.get("/readyz")
+async def _ready(request: HttpRequest) -> HttpResponse:
     """New calls are welcome."""
     service = request.app[SERVICE]
     full = len(service.host.calls) >= service.host.config.max_calls
     status = "draining" if service.draining else "full" if full else "ready"
-    return web.json_response({"status": status}, status=200 if status == "ready" else 503)
+    return json_response({"status": status}, status=200 if status == "ready" else 503)
 
 
-async def _metrics(request: web.Request) -> web.StreamResponse:
+@routes.get("/metrics")
+async def _metrics(request: HttpRequest) -> HttpResponse:
     service = request.app[SERVICE]
     service.authorise(request, Scope.METRICS)
-    return web.Response(body=await service.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    return HttpResponse(body=await service.metrics.render(), headers={"Content-Type": CONTENT_TYPE})

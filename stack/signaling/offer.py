@@ -9,26 +9,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiohttp import web
-
 from stack.aio import Call
+from stack.signaling.http import (
+    AppKey,
+    Application,
+    HttpRequest,
+    HttpResponse,
+    RequestRefused,
+    RouteTable,
+    json_response,
+    read_json,
+)
 from stack.signaling.pipecat import RtviSession
 from stack.signaling.security import Scope
-from stack.signaling.service import SERVICE, RequestRefused, read_json
+from stack.signaling.service import SERVICE
 
 MAX_CANDIDATES = 100
-_RESTARTED: web.AppKey[dict[str, str]] = web.AppKey("calls under the pc_id of an earlier one", dict)
-routes = web.RouteTableDef()
+_RESTARTED: AppKey[dict[str, str]] = AppKey("calls under the pc_id of an earlier one", dict)
+routes = RouteTable()
 
 
-def prepare(app: web.Application) -> None:
+def prepare(app: Application) -> None:
     """Add the routes to an application."""
     app[_RESTARTED] = {}
     app.add_routes(routes)
 
 
 @routes.post("/api/offer")
-async def post_offer(request: web.Request) -> web.Response:
+async def post_offer(request: HttpRequest) -> HttpResponse:
     """Take an offer as JSON."""
     service = request.app[SERVICE]
     principal = service.authorise(request, Scope.CALL)
@@ -46,7 +54,7 @@ async def post_offer(request: web.Request) -> web.Response:
         name = pc_id
         service.keep(call.id, request.app[_RESTARTED], name, call.id)
         former.hang_up()
-    return web.json_response({"sdp": taken.answer, "type": "answer", "pc_id": name})
+    return json_response({"sdp": taken.answer, "type": "answer", "pc_id": name})
 
 
 def _read(body: dict[str, Any]) -> tuple[str, str | None]:
@@ -70,7 +78,7 @@ def _session(body: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-async def _renegotiate(request: web.Request, call: Call, sdp: str, pc_id: str) -> web.Response:
+async def _renegotiate(request: HttpRequest, call: Call, sdp: str, pc_id: str) -> HttpResponse:
     """Answer a further offer of a connection that is up; where that cannot be, have a new one made."""
     try:
         changed = await request.app[SERVICE].renegotiate(request, call, sdp)
@@ -79,11 +87,11 @@ async def _renegotiate(request: web.Request, call: Call, sdp: str, pc_id: str) -
             raise
         # anything but 4xx makes Pipecat's client come again with a new connection
         raise RequestRefused(503, f"{refused.message}; come with restart_pc", **{"Retry-After": "1"}) from refused
-    return web.json_response({"sdp": changed.answer, "type": "answer", "pc_id": pc_id})
+    return json_response({"sdp": changed.answer, "type": "answer", "pc_id": pc_id})
 
 
 @routes.patch("/api/offer")
-async def patch_offer(request: web.Request) -> web.Response:
+async def patch_offer(request: HttpRequest) -> HttpResponse:
     """Take candidates that came later."""
     body = await read_json(request)
     pc_id, given = body.get("pc_id"), body.get("candidates")
@@ -97,10 +105,10 @@ async def patch_offer(request: web.Request) -> web.Response:
     if call is None:
         raise RequestRefused(404, "no such call")
     await request.app[SERVICE].host.add_remote_candidates(call, [str(line) for line in lines if line])
-    return web.json_response({"status": "success"})
+    return json_response({"status": "success"})
 
 
-def _find(request: web.Request, pc_id: str) -> Call | None:
+def _find(request: HttpRequest, pc_id: str) -> Call | None:
     """Return the call that goes by this name, if the client may steer it."""
     try:
         return request.app[SERVICE].find_call(request, request.app[_RESTARTED].get(pc_id, pc_id))

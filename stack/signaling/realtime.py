@@ -24,13 +24,27 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
-
-from aiohttp import BodyPartReader, WSMsgType, web
 
 from stack.aio import Call, DataChannel, control_of
 from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.values import read_json_object
+from stack.signaling.forms import parse_form
+from stack.signaling.http import (
+    AppKey,
+    Application,
+    HttpRequest,
+    HttpResponse,
+    RequestRefused,
+    RouteTable,
+    SocketSession,
+    WebSocket,
+    json_response,
+    location_below,
+    parse_json,
+    read_text,
+)
 from stack.signaling.realtime_parts import (
     AddContext,
     AwaitReply,
@@ -47,7 +61,7 @@ from stack.signaling.realtime_schema import InvalidField
 from stack.signaling.realtime_session import RealtimeSession
 from stack.signaling.realtime_settings import DEFAULT_SESSION, merge_session, merge_unchecked
 from stack.signaling.security import Scope
-from stack.signaling.service import SERVICE, RequestRefused, location_below, parse_json, read_json, read_text
+from stack.signaling.service import SERVICE
 from stack.voice.commands import ClearUtterance, CommitUtterance, OpenUtterance
 from stack.voice.events import ContextAdded, SessionUpdated, Utterance
 from stack.voice.turns import TurnMode
@@ -68,7 +82,7 @@ MAX_MESSAGE = 256 * 1024
 COMMIT_TIMEOUT = 1.0
 """Seconds that the turn of a commit may take to come from the media thread."""
 
-routes = web.RouteTableDef()
+routes = RouteTable()
 
 
 class RealtimeTransport:
@@ -121,9 +135,14 @@ class RealtimeTransport:
             self.receive(message, client)
         self.leave(client)
 
+    @property
+    def is_full(self) -> bool:
+        """True if as many listen as may."""
+        return len(self._clients) >= MAX_CLIENTS
+
     def join(self) -> asyncio.Queue[Event | None]:
         """Return a queue of what the session says from now on; None ends it. `LocalError` if all are taken."""
-        if len(self._clients) >= MAX_CLIENTS:
+        if self.is_full:
             raise LocalError("too many listen to this session")
         client: asyncio.Queue[Event | None] = asyncio.Queue(CLIENT_BACKLOG + 1)
         self._clients.append(client)
@@ -233,11 +252,11 @@ async def _send_all(channel: DataChannel, client: asyncio.Queue[Event | None]) -
         log.debug("the channel %s closed while there was something to be said", channel.label)
 
 
-_TRANSPORTS: web.AppKey[dict[str, RealtimeTransport]] = web.AppKey("realtime transports", dict)
-_PASSES_EVENTS: web.AppKey[bool] = web.AppKey("the program passes events through", bool)
+_TRANSPORTS: AppKey[dict[str, RealtimeTransport]] = AppKey("realtime transports", dict)
+_PASSES_EVENTS: AppKey[bool] = AppKey("the program passes events through", bool)
 
 
-def prepare(app: web.Application, *, program_passes_events: bool = False) -> None:
+def prepare(app: Application, *, program_passes_events: bool = False) -> None:
     """Add the routes to an application."""
     app[_TRANSPORTS] = {}
     app[_PASSES_EVENTS] = program_passes_events
@@ -245,7 +264,7 @@ def prepare(app: web.Application, *, program_passes_events: bool = False) -> Non
 
 
 @routes.post("/v1/realtime/calls")
-async def create_call(request: web.Request) -> web.Response:
+async def create_call(request: HttpRequest) -> HttpResponse:
     """Take an offer, alone or with a session."""
     service = request.app[SERVICE]
     principal = service.authorise(request, Scope.CALL)
@@ -264,7 +283,7 @@ async def create_call(request: web.Request) -> web.Response:
     call = taken.call
     if taken.is_new and not request.app[_PASSES_EVENTS]:
         service.keep(call.id, request.app[_TRANSPORTS], call.id, RealtimeTransport(call, merged))
-    return web.Response(
+    return HttpResponse(
         status=201,
         text=taken.answer,
         content_type="application/sdp",
@@ -272,29 +291,24 @@ async def create_call(request: web.Request) -> web.Response:
     )
 
 
-async def _read_multipart(request: web.Request) -> tuple[str, dict[str, Any]]:
+async def _read_multipart(request: HttpRequest) -> tuple[str, dict[str, Any]]:
     parts: dict[str, str] = {}
-    limit = request.app[SERVICE].config.max_body
+    body = await request.read()
     try:
-        async for part in await request.multipart():
-            if not isinstance(part, BodyPartReader) or part.name not in ("sdp", "session") or part.name in parts:
+        for name, content in parse_form(request.headers["Content-Type"], body):
+            if name not in ("sdp", "session") or name in parts:
                 raise RequestRefused(400, "the parts of the form are one sdp and, if any, one session")
-            data = bytearray()
-            while chunk := await part.read_chunk(8192):
-                data += chunk
-                if len(data) > limit:
-                    raise RequestRefused(413, f"the body is larger than {limit} bytes")
-            parts[part.name] = data.decode()
+            parts[name] = content.decode()
     except UnicodeDecodeError as error:
         raise RequestRefused(400, "the form is not UTF-8") from error
-    except (ValueError, AssertionError) as error:
+    except ValueError as error:
         raise RequestRefused(400, "the body is not multipart/form-data") from error
     if "sdp" not in parts:
         raise RequestRefused(400, "the form has no part named sdp")
-    return parts["sdp"], parse_json(parts["session"], limit) if "session" in parts else {}
+    return parts["sdp"], parse_json(parts["session"], request.app.max_body) if "session" in parts else {}
 
 
-def _merged(request: web.Request, session: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(request: HttpRequest, session: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole session that begins with these fields; raises `RequestRefused` for what cannot be.
 
     Where the program passes a model's events through, the fields are the model's to judge.
@@ -309,11 +323,12 @@ def _merged(request: web.Request, session: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @routes.post("/v1/realtime/client_secrets")
-async def create_secret(request: web.Request) -> web.Response:
+async def create_secret(request: HttpRequest) -> HttpResponse:
     """Make a secret that a browser may have."""
     service = request.app[SERVICE]
     service.authorise(request, Scope.SECRETS)
-    body = await read_json(request) if request.can_read_body else {}
+    text = await read_text(request)
+    body = parse_json(text, request.app.max_body) if text else {}
     expiry = body.get("expires_after") or {}
     seconds = expiry.get("seconds", 600) if isinstance(expiry, dict) else None
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 10 <= seconds <= 7200:
@@ -325,19 +340,19 @@ async def create_secret(request: web.Request) -> web.Response:
         raise RequestRefused(400, "session is an object")
     told = {**_merged(request, session), "object": "realtime.session"}
     value, expires_at = service.keys.make_secret(seconds, session)
-    return web.json_response({"value": value, "expires_at": expires_at, "session": told})
+    return json_response({"value": value, "expires_at": expires_at, "session": told})
 
 
 @routes.post("/v1/realtime/calls/{call_id}/hangup")
-async def hang_up(request: web.Request) -> web.Response:
+async def hang_up(request: HttpRequest) -> HttpResponse:
     """End a call."""
     call_id = request.match_info["call_id"].removeprefix(CALL_PREFIX)
     request.app[SERVICE].find_call(request, call_id).hang_up()
-    return web.Response(status=200)
+    return HttpResponse(status=200)
 
 
 @routes.get("/v1/realtime")
-async def sideband(request: web.Request) -> web.StreamResponse:
+async def sideband(request: HttpRequest) -> SocketSession:
     """Join a call's session over a WebSocket."""
     call_id = request.query.get("call_id")
     if call_id is None:
@@ -346,31 +361,31 @@ async def sideband(request: web.Request) -> web.StreamResponse:
     transport = request.app[_TRANSPORTS].get(call.id)
     if transport is None:
         raise RequestRefused(404, "this call has no session of ours")
+    if not request.upgrades:
+        raise RequestRefused(426, "the events of a session come over a WebSocket", Upgrade="websocket")
+    if transport.is_full:
+        raise RequestRefused(429, "too many listen to this session")
+    return SocketSession(partial(_serve_socket, transport), ("realtime",), MAX_MESSAGE)
+
+
+async def _serve_socket(transport: RealtimeTransport, socket: WebSocket) -> None:
     try:
         client = transport.join()
-    except LocalError as error:
-        raise RequestRefused(429, str(error)) from error
-    socket = web.WebSocketResponse(protocols=("realtime",), max_msg_size=MAX_MESSAGE, heartbeat=30.0)
-    sending: asyncio.Task[None] | None = None
+    except LocalError:
+        return  # the last place was taken while this socket was being opened
+    sending = asyncio.create_task(_send_to_socket(socket, client))
     try:
-        await socket.prepare(request)
-        sending = asyncio.create_task(_send_to_socket(socket, client))
-        async for message in socket:
-            if message.type is WSMsgType.TEXT:
-                transport.receive(message.data, client)
-            elif message.type is WSMsgType.BINARY:
-                transport.receive(b"", client)
+        while (message := await socket.receive()) is not None:
+            transport.receive(message if isinstance(message, str) else b"", client)
     finally:
         transport.leave(client)
-        if sending is not None:
-            sending.cancel()
-    return socket
+        sending.cancel()
 
 
-async def _send_to_socket(socket: web.WebSocketResponse, client: asyncio.Queue[Event | None]) -> None:
+async def _send_to_socket(socket: WebSocket, client: asyncio.Queue[Event | None]) -> None:
     try:
         while (event := await client.get()) is not None:
-            await socket.send_str(json.dumps(event))
+            await socket.send(json.dumps(event))
         await socket.close()
-    except (ConnectionError, RuntimeError):
+    except ConnectionError:
         log.debug("a WebSocket closed while there was something to be said")

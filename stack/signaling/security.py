@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ MAX_CLIENTS = 10_000
 """Client addresses whose rate is remembered; beyond that the one that has been quiet longest is forgotten."""
 SECRET_PREFIX = "ek_"
 """OpenAI's clients refuse, in a browser, a key that begins otherwise."""
+
+_SCOPES = re.compile(r"[a-z_]+(,[a-z_]+)*")
 
 Clock = Callable[[], float]
 RandomBytes = Callable[[int], bytes]
@@ -58,14 +61,23 @@ ANONYMOUS = Principal("anonymous", frozenset(Scope))
 
 
 def read_token(text: str) -> tuple[str, frozenset[Scope]]:
-    """Return the token and the scopes in `TOKEN` (may do everything) or `scope,scope=TOKEN`."""
-    names, equals, token = text.partition("=")
+    """Return the token and the scopes in `TOKEN` (may do everything) or `scope,scope=TOKEN`.
+
+    Raises `LocalError` for what no `Authorization` header can hold, and for scopes that there are not.
+    """
+    names, _, token = text.partition("=")
     known = {scope.value: scope for scope in Scope}
-    if equals and token and all(name in known for name in names.split(",")):
-        return token, frozenset(known[name] for name in names.split(","))
-    if not text:
-        raise LocalError("an empty token would authorise no request")
-    return text, frozenset(Scope)
+    if not text or not (text.isascii() and text.isprintable()) or " " in text:
+        raise LocalError("a token is one or more visible ASCII characters, without spaces")
+    if not token.strip("=") or not _SCOPES.fullmatch(names):  # "…==" is how base64 ends
+        return text, frozenset(Scope)
+    unknown = [name for name in names.split(",") if name not in known]
+    if unknown:
+        raise LocalError(
+            f"{unknown[0]!r} is no scope of a token; they are {', '.join(known)}, as in call,metrics=TOKEN "
+            f"(a token with a = in it: {','.join(known)}=TOKEN)"
+        )
+    return token, frozenset(known[name] for name in names.split(","))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -21,10 +22,14 @@ from stack.aio import Host, HostConfig
 from stack.aio.udp import LOOPBACK, local_addresses
 from stack.core.errors import LocalError
 from stack.core.trace import PcapWriter
-from stack.signaling.app import create_app
+from stack.signaling.aiohttp_face import serve_by_aiohttp
+from stack.signaling.app import create_application
 from stack.signaling.service import MAX_HEADER, SERVICE, SignalingConfig, SignalingService
 
 log = logging.getLogger("stack.serve")
+
+EXIT_INTERRUPTED = 130
+"""The exit code of a program that SIGINT has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +101,11 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
         tls = _tls_context(config)
         async with Host(program, config.media, trace) as host:
-            app = create_app(host, config.signaling, program_passes_events=config.program_passes_events)
+            dialects = create_application(
+                host, config.signaling, program_passes_events=config.program_passes_events
+            )
             runner = web.AppRunner(
-                app,
+                serve_by_aiohttp(dialects),
                 access_log=None,
                 handle_signals=False,
                 max_line_size=MAX_HEADER,
@@ -111,11 +118,12 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
                 try:
                     await site.start()
                 except OSError as error:
+                    other = "; port (--port) takes another, 0 any" if error.errno == errno.EADDRINUSE else ""
                     raise LocalError(
-                        f"cannot listen on {config.host} port {config.port}: {_reason(error)}"
+                        f"cannot listen on {config.host} port {config.port}: {_reason(error)}{other}"
                     ) from error
                 scheme = "http" if tls is None else "https"
-                yield Serving(host, config.host, runner.addresses[0][1], app[SERVICE], scheme)
+                yield Serving(host, config.host, runner.addresses[0][1], dialects[SERVICE], scheme)
             finally:
                 await runner.cleanup()
 
@@ -159,8 +167,14 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
     """Serve until SIGINT, or SIGTERM: then the calls may end by themselves. A second signal ends them at once."""
     stop, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
 
     def on_signal(number: signal.Signals) -> None:
+        if starting is not None:
+            if stop.is_set():
+                os._exit(EXIT_INTERRUPTED)  # what is being loaded in a thread cannot be stopped
+            print("Interrupted before the start.", flush=True)
+            starting.cancel()
         if stop.is_set() or number is signal.SIGINT:
             now.set()
         stop.set()
@@ -171,6 +185,7 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
         except NotImplementedError:  # Windows: Ctrl-C still raises KeyboardInterrupt
             break
     async with serving(program, config) as server:
+        starting = None
         addresses = ", ".join(str(address) for address in server.host.addresses)
         print(f"Open {server.url} and speak.  (media: UDP {addresses}; Ctrl-C ends)", flush=True)
         if advice := _out_of_reach(server.host):
@@ -187,13 +202,49 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
         print("Ending the calls …", flush=True)
 
 
+def whole_config(
+    *,
+    host: str | None,
+    media_host: str | None,
+    port: int | None,
+    udp_port: int | None,
+    public_ip: str | None,
+    pcap: str | None,
+    config: HostConfig | None,
+    server: ServeConfig | None,
+) -> ServeConfig:
+    """Return the one configuration that these make: an argument that is given goes before what `server` has.
+
+    Raises `LocalError` for media that are configured twice.
+    """
+    whole = server or ServeConfig()
+    if config is not None and whole.media != HostConfig():
+        raise LocalError("the media are configured twice: in `config` and in `server.media`")
+    media = config or whole.media
+    if media_host is not None:
+        host = host or whole.http_host or LOOPBACK  # what the media is told is not meant for HTTP
+    media = replace(
+        media,
+        host=media_host or host or media.host,
+        udp_port=media.udp_port if udp_port is None else udp_port,
+        public_ips=(public_ip,) if public_ip else media.public_ips,
+    )
+    return replace(
+        whole,
+        http_host=host or whole.http_host,
+        port=whole.port if port is None else port,
+        pcap=pcap or whole.pcap,
+        media=media,
+    )
+
+
 def serve(
     program: Callable[..., Any],
     *,
     host: str | None = None,
     media_host: str | None = None,
-    port: int = 8080,
-    udp_port: int = 3478,
+    port: int | None = None,
+    udp_port: int | None = None,
     public_ip: str | None = None,
     pcap: str | None = None,
     config: HostConfig | None = None,
@@ -201,20 +252,20 @@ def serve(
 ) -> None:
     """Run `program(call)` for every call, until Ctrl-C or SIGTERM.
 
-    The page is at `http://HOST:PORT/`; all media goes over the one UDP port. `host` is for both unless
-    `media_host` is given, too; with neither, HTTP listens on 127.0.0.1, and media there and on this machine's own
-    addresses. Raises `LocalError` if a port is taken. `config` (media) and `server` (HTTP, tokens, TLS, limits)
-    have what is seldom changed.
+    The page is at `http://HOST:PORT/` (port 8080); all media goes over the one UDP port (3478). `host` is for both
+    unless `media_host` is given, too; with neither, HTTP listens on 127.0.0.1, and media there and on our
+    own addresses. Raises `LocalError` if a port is taken, or for a setting that cannot be. `config` (media) and
+    `server` (HTTP, tokens, TLS, limits) have what is seldom changed; an argument goes before them.
     """
-    media, whole = config or HostConfig(), server or ServeConfig()
-    if media_host is not None:
-        host = host or whole.http_host or LOOPBACK  # what the media is told is not meant for HTTP
-    media = replace(
-        media,
-        host=media_host or host or media.host,
+    whole = whole_config(
+        host=host,
+        media_host=media_host,
+        port=port,
         udp_port=udp_port,
-        public_ips=(public_ip,) if public_ip else (),
+        public_ip=public_ip,
+        pcap=pcap,
+        config=config,
+        server=server,
     )
-    whole = replace(whole, http_host=host or whole.http_host, port=port, pcap=pcap, media=media)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_serve(program, whole))

@@ -16,13 +16,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from aiohttp import web
-
 from stack.aio import Call, CallContext, Host, HostFull, Renegotiated
-from stack.core.errors import LocalError, ParseError, RemoteError
-from stack.core.values import read_json_object
+from stack.core.errors import LocalError, ParseError
 from stack.sdp import NegotiationError, NegotiationFailure
 from stack.signaling.connections import ConnectionIdentity, Connections, PlacedCall, digest_of
+from stack.signaling.http import AppKey, HttpRequest, RequestRefused
 from stack.signaling.metrics import Metrics
 from stack.signaling.security import ANONYMOUS, Keys, Principal, RateLimits, Scope, allows
 
@@ -55,18 +53,6 @@ class SignalingConfig:
     """URLs of STUN or TURN servers that WHIP and WHEP clients are told."""
 
 
-class RequestRefused(RemoteError):
-    """An HTTP request that is refused: the status and the text of the answer."""
-
-    def __init__(self, status: int, message: str, **headers: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.headers = headers
-        self.code: str | None = None
-        self.param: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class AcceptedOffer:
     """What came of an offer: a new call, or one that was up already."""
@@ -91,7 +77,7 @@ class SignalingService:
         self._states: dict[str, dict[tuple[int, str], Callable[[], None]]] = {}  # what to forget with a call
         self._placing: dict[tuple[str, ...], asyncio.Event] = {}  # offers that are with the host, by certificate
 
-    def authorise(self, request: web.Request, scope: Scope) -> Principal:
+    def authorise(self, request: HttpRequest, scope: Scope) -> Principal:
         """Return whose token the request bears; raises `RequestRefused` (401, 403) without one for `scope`."""
         principal = self.keys.identify(request.headers.get("Authorization"))
         if principal is None:
@@ -103,7 +89,7 @@ class SignalingService:
             raise RequestRefused(403, f"this token may not do that: it lacks the scope {scope.value!r}")
         return principal
 
-    def find_call(self, request: web.Request, call_id: str) -> Call:
+    def find_call(self, request: HttpRequest, call_id: str) -> Call:
         """Return a call that the client may steer: its own, or any with scope `control`; else `RequestRefused`."""
         principal = self.keys.identify(request.headers.get("Authorization"))
         call = self.host.calls.get(call_id)
@@ -119,7 +105,7 @@ class SignalingService:
 
     async def accept(
         self,
-        request: web.Request,
+        request: HttpRequest,
         principal: Principal,
         offer: str,
         session: Mapping[str, Any] | None = None,
@@ -149,7 +135,7 @@ class SignalingService:
 
     async def _accept_again(
         self,
-        request: web.Request,
+        request: HttpRequest,
         principal: Principal,
         offer: str,
         placed: PlacedCall,
@@ -167,7 +153,7 @@ class SignalingService:
             "Location with application/sdp, or pc_id), and a new call needs a new RTCPeerConnection",
         )
 
-    async def renegotiate(self, request: web.Request, call: Call, offer: str) -> Renegotiated:
+    async def renegotiate(self, request: HttpRequest, call: Call, offer: str) -> Renegotiated:
         """Hand a further offer to a call that the client may steer; after `RequestRefused` the call goes on."""
         self._check_rate(request)
         return await self._renegotiate(call, offer, ConnectionIdentity.of(offer))
@@ -188,7 +174,7 @@ class SignalingService:
 
     async def _place(
         self,
-        request: web.Request,
+        request: HttpRequest,
         principal: Principal,
         offer: str,
         session: Mapping[str, Any] | None,
@@ -204,6 +190,7 @@ class SignalingService:
             },
             session=session or {},
             remote=client,
+            state=request.state,
         )
         try:
             accepted = await self.host.accept(offer, context)
@@ -236,7 +223,7 @@ class SignalingService:
         placed = self._connections.get(call.id)
         return placed.identity.ice_ufrag if placed is not None else None
 
-    def _check_rate(self, request: web.Request) -> None:
+    def _check_rate(self, request: HttpRequest) -> None:
         wait = self._rates.take(request.remote or "")
         if wait > 0.0:
             raise RequestRefused(429, "too many offers", **{"Retry-After": str(math.ceil(wait))})
@@ -274,45 +261,15 @@ def _refusal(error: ParseError | NegotiationError) -> RequestRefused:
     return RequestRefused(status, f"nothing to agree on: {error}")
 
 
-SERVICE: web.AppKey[SignalingService] = web.AppKey("signaling service", SignalingService)
+SERVICE: AppKey[SignalingService] = AppKey("signaling service", SignalingService)
 
 
-def check_origin(request: web.Request) -> None:
+def check_origin(request: HttpRequest) -> None:
     """Raise `RequestRefused` (403) for a page from elsewhere that is not on the list."""
     origin = request.headers.get("Origin")
     own = origin is not None and origin.partition("://")[2] == request.host
     if not own and not allows(request.app[SERVICE].config.origins, origin):
         raise RequestRefused(403, "pages from this origin may not call here")
-
-
-def location_below(request: web.Request, name: str) -> str:
-    """Return the `Location` of the resource `name` below the collection that was asked.
-
-    A reference relative to the request's URL (RFC 9110 §10.2.2, RFC 3986 §5.2.3), because a proxy in front may
-    have cut off a prefix of the path that only the client knows.
-    """
-    return f"{request.path.rpartition('/')[2]}/{name}"
-
-
-async def read_text(request: web.Request) -> str:
-    """Return the body as text; raises `RequestRefused` for one that is too large or not UTF-8."""
-    try:
-        return (await request.read()).decode()
-    except UnicodeDecodeError as error:
-        raise RequestRefused(400, "the body is not UTF-8") from error
-
-
-async def read_json(request: web.Request) -> dict[str, Any]:
-    """Return the body as a JSON object; raises `RequestRefused` for anything else."""
-    return parse_json(await read_text(request), request.app[SERVICE].config.max_body)
-
-
-def parse_json(text: str, most: int) -> dict[str, Any]:
-    """Return a JSON object of up to `most` characters; raises `RequestRefused` for anything else."""
-    try:
-        return read_json_object(text, most)
-    except ParseError as error:
-        raise RequestRefused(400, f"the body is no JSON object: {error}") from error
 
 
 __all__ = [
@@ -324,8 +281,4 @@ __all__ = [
     "SignalingConfig",
     "SignalingService",
     "check_origin",
-    "location_below",
-    "parse_json",
-    "read_json",
-    "read_text",
 ]

@@ -16,23 +16,31 @@ Left out: server-sent events of WHEP drafts, and the extensions that no client i
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from stack.aio import Call
 from stack.core.errors import LocalError, ParseError
 from stack.ice import IceCredentials
 from stack.sdp import TrickleFragment
+from stack.signaling.http import (
+    AppKey,
+    Application,
+    HttpRequest,
+    HttpResponse,
+    RequestRefused,
+    RouteTable,
+    location_below,
+    read_text,
+)
 from stack.signaling.security import Scope
-from stack.signaling.service import SERVICE, RequestRefused, location_below, read_text
+from stack.signaling.service import SERVICE
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
 PATCHES = f"{FRAGMENT}, application/sdp"
-_TAGS: web.AppKey[dict[str, str]] = web.AppKey("whip tags", dict)
-routes = web.RouteTableDef()
+_TAGS: AppKey[dict[str, str]] = AppKey("whip tags", dict)
+routes = RouteTable()
 
 
 @routes.post("/{endpoint:whip|whep}")
-async def post_offer(request: web.Request) -> web.Response:
+async def post_offer(request: HttpRequest) -> HttpResponse:
     """Take an offer as `application/sdp`."""
     service = request.app[SERVICE]
     principal = service.authorise(request, Scope.CALL)
@@ -42,7 +50,7 @@ async def post_offer(request: web.Request) -> web.Response:
     if request.content_type != "application/sdp":  # §4.2
         raise RequestRefused(415, "the offer must come as application/sdp", **{"Accept-Post": "application/sdp"})
     taken = await service.accept(request, principal, await read_text(request), principal.session)
-    response = web.Response(
+    response = HttpResponse(
         status=201,
         text=taken.answer,
         content_type="application/sdp",
@@ -57,22 +65,22 @@ async def post_offer(request: web.Request) -> web.Response:
 
 
 @routes.options("/{endpoint:whip|whep}")
-async def options(request: web.Request) -> web.Response:
+async def options(request: HttpRequest) -> HttpResponse:
     """Say what is taken here; a preflight never comes this far."""
     headers = {"Accept-Post": "application/sdp", "Accept-Patch": PATCHES}
-    response = web.Response(status=204, headers=headers)
+    response = HttpResponse(status=204, headers=headers)
     _link_ice_servers(request, response)
     return response
 
 
-def _link_ice_servers(request: web.Request, response: web.Response) -> None:
+def _link_ice_servers(request: HttpRequest, response: HttpResponse) -> None:
     """§4.6."""
     for server in request.app[SERVICE].config.ice_servers:
         response.headers.add("Link", f'<{server}>; rel="ice-server"')
 
 
 @routes.patch("/{endpoint:whip|whep}/{call_id}")
-async def patch_session(request: web.Request) -> web.Response:
+async def patch_session(request: HttpRequest) -> HttpResponse:
     """Trickle, or restart ICE."""
     service = request.app[SERVICE]
     call = service.find_call(request, request.match_info["call_id"])
@@ -94,33 +102,33 @@ async def patch_session(request: web.Request) -> web.Response:
         raise RequestRefused(409, "these candidates are of other ICE credentials; a restart says If-Match: *")
     if fragment.candidates:
         await service.host.add_remote_candidates(call, fragment.candidates)
-    return web.Response(status=204)
+    return HttpResponse(status=204)
 
 
 @routes.delete("/{endpoint:whip|whep}/{call_id}")
-async def delete_session(request: web.Request) -> web.Response:
+async def delete_session(request: HttpRequest) -> HttpResponse:
     """End a call."""
     call = request.app[SERVICE].find_call(request, request.match_info["call_id"])
     call.hang_up()
-    return web.Response(status=200)
+    return HttpResponse(status=200)
 
 
-def _check_tag(request: web.Request, call: Call, wanted: str) -> None:
+def _check_tag(request: HttpRequest, call: Call, wanted: str) -> None:
     ours = _current_tag(request, call)
     if ours not in (wanted, f'"{wanted}"', wanted.removeprefix("W/")):
         raise RequestRefused(412, "that ICE session is over", ETag=ours)
 
 
-async def _renegotiate(request: web.Request, call: Call, wanted: str | None) -> web.Response:
+async def _renegotiate(request: HttpRequest, call: Call, wanted: str | None) -> HttpResponse:
     """Answer a further offer: not in RFC 9725, where a session never changes, but pages renegotiate."""
     if wanted not in (None, "", "*"):
         _check_tag(request, call, str(wanted))
     changed = await request.app[SERVICE].renegotiate(request, call, await read_text(request))
     tag = _keep_tag(request, call, changed.ice_ufrag)
-    return web.Response(status=200, text=changed.answer, content_type="application/sdp", headers={"ETag": tag})
+    return HttpResponse(status=200, text=changed.answer, content_type="application/sdp", headers={"ETag": tag})
 
 
-async def _restart(request: web.Request, call: Call, fragment: TrickleFragment) -> web.Response:
+async def _restart(request: HttpRequest, call: Call, fragment: TrickleFragment) -> HttpResponse:
     """§4.3.3. A restart that fails leaves the call as it was."""
     host = request.app[SERVICE].host
     if fragment.ice_ufrag is None or fragment.ice_pwd is None:
@@ -136,30 +144,30 @@ async def _restart(request: web.Request, call: Call, fragment: TrickleFragment) 
     request.app[SERVICE].note_restart(call, remote.ufrag)
     tag = _keep_tag(request, call, local.ufrag)
     answer = TrickleFragment(local.ufrag, local.password, host.candidates, True, fragment.mid or "0")
-    return web.Response(status=200, text=answer.serialize(), content_type=FRAGMENT, headers={"ETag": tag})
+    return HttpResponse(status=200, text=answer.serialize(), content_type=FRAGMENT, headers={"ETag": tag})
 
 
 def _tag(ufrag: str) -> str:
     return f'"{ufrag}"'
 
 
-def _current_tag(request: web.Request, call: Call) -> str:
+def _current_tag(request: HttpRequest, call: Call) -> str:
     return _tags(request).get(call.id, _tag(call.id))
 
 
-def _keep_tag(request: web.Request, call: Call, ufrag: str) -> str:
+def _keep_tag(request: HttpRequest, call: Call, ufrag: str) -> str:
     """Return the entity tag of the ICE session that runs from now on."""
     tag = _tag(ufrag)
     request.app[SERVICE].keep(call.id, _tags(request), call.id, tag)
     return tag
 
 
-def _tags(request: web.Request) -> dict[str, str]:
+def _tags(request: HttpRequest) -> dict[str, str]:
     """The entity tags of calls that restarted ICE; the others' follow from their identifier."""
     return request.app[_TAGS]
 
 
-def prepare(app: web.Application) -> None:
+def prepare(app: Application) -> None:
     """Add the routes to an application."""
     app[_TAGS] = {}
     app.add_routes(routes)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stack.audio import AudioFrame, to_int16
+from stack.audio import AudioFrame, ByteStream, to_int16
 from stack.core.errors import LocalError
 
 
@@ -41,8 +41,36 @@ def test_the_writer_may_use_its_buffer_again():
 
 @pytest.mark.parametrize(
     "pcm",
-    [b"\x00", np.zeros(4, np.int32), np.zeros((2, 2, 2), np.int16), np.zeros((2, 0), np.int16), [1, 2], None],
+    [
+        b"\x00",
+        np.zeros(4, np.int32),
+        np.zeros((2, 2, 2), np.int16),
+        np.zeros((2, 0), np.int16),
+        np.zeros((2, 480), np.int16),
+        [1, 2],
+        None,
+    ],
 )
 def test_what_is_not_pcm_is_refused(pcm):
     with pytest.raises(LocalError):
         to_int16(pcm)
+
+
+def test_one_channel_may_come_as_a_row() -> None:
+    row = np.array([[1, 2, 3, 4]], np.int16)
+    assert to_int16(row).tolist() == [1, 2, 3, 4]
+    assert to_int16(row, 2).tolist() == [[1, 1], [2, 2], [3, 3], [4, 4]]
+    assert to_int16(row[:, :2]).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 5, 100])
+def test_bytes_may_be_cut_within_a_sample(cut: int) -> None:
+    data = np.arange(50, dtype="<i2").tobytes()
+    stream = ByteStream()
+    pieces = [to_int16(stream.join(data[at : at + cut])) for at in range(0, len(data), cut)]
+    assert np.concatenate(pieces).tolist() == list(range(50))
+    stream.join(b"\x01")
+    stream.clear()
+    assert to_int16(stream.join(b"\x02\x00")).tolist() == [2]
+    samples = np.array([1], np.int16)
+    assert stream.join(samples) is samples

@@ -18,6 +18,7 @@ import pytest
 from interop.browsers import addressed_namespace, loopback_namespace
 from interop.browsers.namespace import ADDRESS
 from stack.audio import read_wav, write_wav
+from stack.cli import main
 from stack.signaling.server import Serving
 from tests.signaling.conftest import server  # noqa: F401
 
@@ -39,6 +40,24 @@ async def call(*arguments: str) -> dict:
     output, errors = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, errors
     return json.loads(output)
+
+
+def mistake(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *arguments: str,
+    expect: int = 2,
+    **settings: str,
+) -> str:
+    """Run the command line in this process, where it has to end with a mistake, and return what it says."""
+    monkeypatch.setattr(sys, "argv", ["stack", *arguments])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == expect
+    return capsys.readouterr().err
 
 
 def test_version() -> None:
@@ -63,19 +82,48 @@ def test_help_shows_the_commands() -> None:
         (["call", "http://127.0.0.1:9/"], 1, "cannot reach"),
         (["call", "http://127.0.0.1:9/", "--play", "/no/such/file.wav"], 1, "/no/such/file.wav"),
         (["call", "http://127.0.0.1:9/", "--record", "/no/such/folder/x.wav"], 1, "cannot write"),
-        (["serve", "--detector", "unknown"], 1, "a detector is earshot, energy or silero:FILE, not 'unknown'"),
-        (["serve", "--echo", "maybe"], 1, "echo is auto, aec3 or off, not 'maybe'"),
+        (["serve", "--detector", "unknown"], 2, "'unknown' is not earshot, energy or silero:FILE"),
+        (["serve", "--echo", "maybe"], 2, "'maybe' is not auto, aec3 or off"),
         (
             ["serve", "--endpointer", "smart-turn"],
-            1,
-            "an endpointer is rules or smart-turn:FILE, not 'smart-turn'",
+            2,
+            "'smart-turn' is not rules or smart-turn:FILE",
         ),
         (["call", "http://127.0.0.1:9/", "--dtls", "1.1"], 2, "1.1"),
         (["nonsense"], 2, "No such command"),
+        (["serve", "--nonsense"], 2, "No such option"),
+        (["serve", "--public-ip", "foo"], 2, "'foo' is not an IP address, as 203.0.113.7"),
+        (["serve", "--token", "bogus=abc"], 2, "'bogus' is no scope of a token; they are call, secrets"),
+        (["serve", "--token", "a b"], 2, "without spaces"),
+        (["serve", "--origin", "example.com"], 2, "is not an origin, as https://app.example.com (no path), or *"),
+        (["serve", "--origin", "https://example.com/app"], 2, "no path"),
+        (["serve", "--redirect", "foo"], 2, "is not an address, as https://other.example.com"),
+        (["serve", "--ice-server", "foo"], 2, "as stun:stun.example.com:3478 or turn:turn.example.com"),
+        (["serve", "--upstream", "http://x"], 2, "as wss://api.example.com/v1/realtime"),
+        (["serve", "--upstream", "ws://x", "--agent", "echo"], 2, "--agent and --upstream exclude each other"),
+        (["serve", "--turns", "stack"], 2, "--turns does nothing without --upstream"),
+        (["serve", "--upstream-format", "pcmu"], 2, "--upstream-format does nothing without --upstream"),
+        (["serve", "--tls-cert", "x.pem"], 2, "--tls-cert does nothing without --tls-key"),
+        (["serve", "--tls-key", "x.pem"], 2, "--tls-key does nothing without --tls-cert"),
+        (["serve", "--agent", "http"], 2, "--agent http needs --llm URL, as --llm http://127.0.0.1:11434/v1"),
+        (["serve", "--agent", "http", "--llm", "foo"], 2, "as http://127.0.0.1:8000/v1"),
+        (["serve", "--greeting", "hi"], 2, "--greeting does nothing without --agent http"),
+        (["serve", "--agent", "tests.cli.programs:noargs"], 2, "takes one argument"),
+        (["serve", "--agent", "tests.cli.programs:NUMBER"], 2, "is not a function"),
+        (["serve", "--agent", "tests.cli.broken:program"], 2, "RuntimeError: no database"),
+        (["call", "foo"], 2, "'foo' is not an address, as http://127.0.0.1:8080"),
     ],
 )
-def test_a_mistake_is_one_clear_line(arguments: list[str], code: int, message: str) -> None:
-    assert message in run(*arguments, expect=code).stderr
+def test_a_mistake_is_one_clear_line(
+    arguments: list[str],
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    errors = mistake(monkeypatch, capsys, *arguments, expect=code)
+    assert message in errors
+    assert errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -105,12 +153,16 @@ def test_a_port_in_use_is_one_clear_line() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         port = str(taken.getsockname()[1])
-        assert "in use" in run("serve", "--port", "0", "--udp-port", port, expect=1).stderr
+        told = run("serve", "--port", "0", "--udp-port", port, expect=1).stderr
+        assert "in use" in told
+        assert "--udp-port" in told
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert "in use" in run("serve", "--port", port, "--udp-port", "0", expect=1).stderr
+        told = run("serve", "--port", port, "--udp-port", "0", expect=1).stderr
+        assert "in use" in told
+        assert "--port" in told
 
 
 def test_a_file_that_is_no_wav_is_one_clear_line(tmp_path: Path) -> None:
@@ -214,7 +266,6 @@ def test_help_shows_the_environment() -> None:
 
 def test_tls_files_that_are_no_use_are_one_clear_line(tmp_path: Path) -> None:
     ports = ["--port", "0", "--udp-port", "0"]
-    assert "needs both" in run("serve", *ports, "--tls-cert", "x.pem", expect=1).stderr
     broken = tmp_path / "x.pem"
     broken.write_text("nothing")
     tls = ["--tls-cert", str(broken), "--tls-key", str(broken)]
@@ -267,3 +318,48 @@ async def test_the_environment_configures_https_and_tokens_and_a_second_signal_d
     assert process.returncode == 0
     assert b"Traceback" not in errors
     assert not any(secret in errors for secret in (b"call=one", b"wrong"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("VOICE_STACK_PROT", "9000", "VOICE_STACK_PROT sets nothing; did you mean VOICE_STACK_PORT?"),
+        ("VOICE_STACK_PUBLIC_IP", "foo", "'foo' is not an IP address"),
+        ("VOICE_STACK_TOKEN", "good bogus=abc", "'bogus' is no scope"),
+        ("VOICE_STACK_PORT", "x", "'x' is not a valid integer"),
+        ("VOICE_STACK_STT", "http://127.0.0.1:1", "--stt does nothing without --agent http"),
+        ("VOICE_STACK_TURNS", "stack", "--turns does nothing without --upstream"),
+    ],
+)
+def test_a_variable_of_the_environment_is_checked_as_an_option_is(
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in mistake(monkeypatch, capsys, "serve", **{name: value})
+
+
+def test_variables_that_are_known_or_empty_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"VOICE_STACK_LLM_KEY": "x", "VOICE_STACK_VERBOSE": "1", "VOICE_STACK_SERVE_PORT": "1"}
+    empty = {"VOICE_STACK_TOKEN": "", "VOICE_STACK_PUBLIC_IP": "", "VOICE_STACK_LLM": ""}
+    assert "neither one of" in mistake(monkeypatch, capsys, "serve", "--agent", "unknown", **settings, **empty)
+
+
+@pytest.mark.parametrize("during", ["import", "prepare"])
+async def test_ctrl_c_before_the_start_is_one_line(during: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stack", "serve", "--port", "0", "--udp-port", "0"),
+        *("--agent", f"tests.cli.slow_{during}:program"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert await asyncio.wait_for(process.stdout.readline(), 30) == b"loading\n"
+    process.send_signal(signal.SIGINT)
+    if during == "prepare":
+        assert b"Interrupted" in await asyncio.wait_for(process.stdout.readline(), 30)
+        process.send_signal(signal.SIGINT)  # what is being loaded is not waited for then
+    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    assert len([line for line in (output + errors).splitlines() if line]) <= 1

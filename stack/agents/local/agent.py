@@ -17,8 +17,9 @@ import numpy as np
 
 from stack.agents.local.draft import Draft, Sound
 from stack.agents.local.mel import SAMPLE_RATE
-from stack.agents.local.text import GREETING, OPENING, History, Spoken, heard_part
+from stack.agents.local.text import GREETING, OPENING, History
 from stack.agents.local.worker import Worker, start
+from stack.agents.sentences import Spoken, heard_part
 from stack.aio import Call, CallEnded, control_of
 from stack.audio import AudioFrame, Samples, resample
 from stack.voice.commands import NoteTranscript

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from stack.agents.local.text import MAX_TOKENS, Message, Sentences, understood
+from stack.agents.local.text import MAX_SENTENCES, MAX_TOKENS, Message
 from stack.agents.local.worker import Worker
+from stack.agents.sentences import Sentences, understood
 from stack.audio import Samples
 
 AHEAD: Final = 2
@@ -111,7 +112,7 @@ class Draft:
         await self._sounds.put(None)
 
     async def _answer(self, words: str) -> None:
-        sentences = Sentences()
+        sentences = Sentences(MAX_SENTENCES)
         async with self._worker.generating(self._prompt(words), self._slot, MAX_TOKENS) as generation:
             async for piece in generation:
                 self.timings.first_token = self.timings.first_token or time.monotonic()

@@ -4,13 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stack.agents.local.text import (
+from stack.agents.local.text import MAX_HISTORY, MAX_SENTENCES, History
+from stack.agents.sentences import (
     CLAUSE,
-    MAX_HISTORY,
     MAX_SENTENCE,
-    MAX_SENTENCES,
     MAX_WORDS,
-    History,
     Sentences,
     Spoken,
     heard_part,
@@ -20,7 +18,7 @@ from stack.agents.local.text import (
 
 
 def cut(text: str, size: int = 3, cut_off: bool = False) -> list[str]:
-    sentences = Sentences()
+    sentences = Sentences(MAX_SENTENCES)
     ready = [said for at in range(0, len(text), size) for said in sentences.feed(text[at : at + size])]
     return ready + sentences.finish(cut_off)
 
@@ -48,7 +46,7 @@ class TestSentences:
         assert cut(text, 1000) == pieces
 
     def test_a_sentence_is_ready_as_soon_as_it_is_whole(self):
-        sentences = Sentences()
+        sentences = Sentences(MAX_SENTENCES)
         assert sentences.feed("It is blue.") == []  # it might go on: "blue.com"
         assert sentences.feed(" And") == ["It is blue."]
 
@@ -73,7 +71,7 @@ class TestSentences:
         assert len("Well,") < CLAUSE
 
     def test_enough_is_enough(self):
-        sentences = Sentences()
+        sentences = Sentences(MAX_SENTENCES)
         assert sentences.feed("One. Two. Three. Four. Five. ") == ["One.", "Two.", "Three."]
         assert sentences.full
         assert sentences.feed("Six. ") == sentences.finish() == []

@@ -1,0 +1,164 @@
+"""An answer in the making: the model writes, what it wrote is cut into sentences, each sentence becomes sound.
+
+    model ─ pieces ─► Sentences ─► sentence ─ speech ─► sound, while the next sentences are made
+      ▲                 │ functions that it calls
+      └──── outputs ────┘
+
+Dropping it cancels the requests that run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from stack.agents.http.config import Task
+from stack.agents.http.history import ChatHistory
+from stack.agents.http.services import ServiceFailed, Services, ToolCall
+from stack.agents.sentences import Sentences
+from stack.audio import Samples
+
+AHEAD = 3
+"""Sentences whose sound is made or waits to be spoken."""
+MAX_ROUNDS = 6
+"""Times that the model may call functions before it answers."""
+INTERRUPTED = "error: the person interrupted before this had returned"
+
+ToolRunner = Callable[[ToolCall], Awaitable[str]]
+
+
+class SpokenSentence:
+    """One sentence: its text, and its sound as it comes."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._sounds: asyncio.Queue[tuple[Samples, int] | Exception | None] = asyncio.Queue()
+
+    async def sounds(self) -> AsyncIterator[tuple[Samples, int]]:
+        """Iterate over int16 mono samples of shape (n,) and their rate; raises `ServiceFailed`."""
+        while (sound := await self._sounds.get()) is not None:
+            if isinstance(sound, Exception):
+                raise sound
+            yield sound
+
+    async def make(self, services: Services) -> None:
+        """Have it spoken."""
+        try:
+            async with aclosing(services.speak(self.text)) as sounds:
+                async for sound in sounds:
+                    self._sounds.put_nowait(sound)
+        except Exception as error:  # it is raised where the sound is awaited
+            self._sounds.put_nowait(error)
+        self._sounds.put_nowait(None)
+
+
+class Answer:
+    """An answer to what `history` ends with; the model may call `tools`, which `run_tool` runs."""
+
+    def __init__(
+        self,
+        services: Services,
+        history: ChatHistory,
+        instructions: str,
+        tools: Sequence[Any] = (),
+        run_tool: ToolRunner | None = None,
+    ) -> None:
+        self._services, self._history, self._instructions = services, history, instructions
+        self._tools, self._run_tool = tools, run_tool
+        self._sentences: asyncio.Queue[SpokenSentence | Exception | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(AHEAD)
+        self._tasks = {asyncio.create_task(self._make(), name="answer")}
+
+    async def sentences(self) -> AsyncIterator[SpokenSentence]:
+        """Iterate over the sentences as they are written; raises what went wrong, `ServiceFailed` above all."""
+        while (sentence := await self._sentences.get()) is not None:
+            if isinstance(sentence, Exception):
+                raise sentence
+            yield sentence
+            self._room.release()
+
+    def drop(self) -> None:
+        """Cancel the requests that run; the caller must not await the answer after that."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _make(self) -> None:
+        try:
+            for _ in range(MAX_ROUNDS):
+                calls = await self._write()
+                if not calls:
+                    break
+                await self._call(calls)
+            else:
+                url = self._services.config.url(Task.CHAT)
+                raise ServiceFailed(Task.CHAT, url, f"called functions {MAX_ROUNDS} times and did not answer")
+        except Exception as error:  # it is raised where the answer is awaited
+            self._sentences.put_nowait(error)
+        self._sentences.put_nowait(None)
+
+    async def _write(self) -> Sequence[ToolCall]:
+        """Let the model write, and have spoken what it wrote; return the functions that it wants to be called."""
+        sentences, thoughts = Sentences(), Thoughts()
+        chat = self._services.chat(self._history.prompt(self._instructions), self._tools)
+        async with aclosing(chat.pieces()) as pieces:
+            async for piece in pieces:
+                for text in sentences.feed(thoughts.without(piece)):
+                    self._speak(text)
+        for text in sentences.finish(chat.cut):
+            self._speak(text)
+        return chat.calls
+
+    def _speak(self, text: str) -> None:
+        sentence = SpokenSentence(text)
+        self._sentences.put_nowait(sentence)
+        task = asyncio.create_task(self._make_sound(sentence), name="sentence")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _make_sound(self, sentence: SpokenSentence) -> None:
+        await self._room.acquire()  # until the sentence has been spoken
+        await sentence.make(self._services)
+
+    async def _call(self, calls: Sequence[ToolCall]) -> None:
+        """Call functions at once, and note what they return, also if the person does not wait for it."""
+        outputs = [INTERRUPTED] * len(calls)
+
+        async def run(number: int, call: ToolCall) -> None:
+            assert self._run_tool is not None
+            outputs[number] = await self._run_tool(call)
+
+        try:
+            await asyncio.gather(*(run(number, call) for number, call in enumerate(calls)))
+        finally:
+            self._history.add_calls(calls, outputs)
+
+
+class Thoughts:
+    """Leaves out what a reasoning model thinks aloud: `<think> … </think>` before its answer."""
+
+    BEGIN, END = "<think>", "</think>"
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._thinking: bool | None = None
+
+    def without(self, piece: str) -> str:
+        """Return what of the next piece is meant to be said."""
+        if self._thinking is False:
+            return piece
+        self._held += piece
+        if self._thinking is None:
+            begun = self._held.lstrip()
+            if self.BEGIN.startswith(begun):
+                return ""  # too short to tell
+            self._thinking = begun.startswith(self.BEGIN)
+            if not self._thinking:
+                return self._held
+        before, end, answer = self._held.rpartition(self.END)
+        if not end:
+            self._held = self._held[-len(self.END) :] if self._thinking else before
+            return ""
+        self._thinking = False
+        return answer.lstrip()

@@ -1,0 +1,358 @@
+"""Requests to servers that speak OpenAI's HTTP protocol: words of sound, text of a chat, sound of text.
+
+The library `openai` does HTTP, forms and server-sent events; here is what a call needs besides: no wait is without
+end, a request that is not wanted any more is cut off, and every failure is a `ServiceFailed` of one line. It is
+tried again once where the server asks for a short wait (429 or 503 with `Retry-After`) or the connection could
+not be made.
+
+Left out: speech as server-sent events and compressed speech (PCM and WAV are what every such server has).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import wave
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stack.agents.http.config import HttpAgentConfig, Task
+from stack.agents.http.sound import SpeechFormatError, SpeechReader
+from stack.audio import Samples
+from stack.core.errors import LocalError, StackError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+T = TypeVar("T")
+
+log = logging.getLogger("stack.http")
+
+LONGEST_RETRY_WAIT = 2.0
+"""Seconds of `Retry-After` that a caller is kept waiting for; a server that asks for more has failed."""
+MAX_ANSWER = 20_000
+"""Characters of one answer; a model that goes on is cut off."""
+MAX_CALLS = 16
+"""Functions that one answer may call."""
+MAX_PROBLEM = 300
+"""Characters of what a server says of its failure."""
+MAX_SPEECH = 120.0
+"""Seconds of sound that one sentence may have."""
+_HINTS = {Task.TRANSCRIPTION: ("whisper", "transcribe", "parakeet"), Task.SPEECH: ("tts", "kokoro", "piper")}
+"""What the names of models for a task have in them."""
+
+
+class ServiceFailed(StackError):
+    """A server did not do what it was asked to: which, and why, on one line."""
+
+    def __init__(self, task: Task, url: str, problem: str) -> None:
+        self.task = task
+        self.problem = " ".join(problem.split())[:MAX_PROBLEM]
+        super().__init__(f"{task.value} at {url}: {self.problem}")
+
+
+class ModelNotChosen(ServiceFailed):
+    """The server has several models, and none was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model wants to be called; `arguments` is JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ChatAnswer:
+    """What the model writes: iterate over the pieces of its text; `calls` and `cut` are there afterwards."""
+
+    def __init__(self, services: Services, messages: Sequence[Any], tools: Sequence[Any]) -> None:
+        self._services, self._messages, self._tools = services, messages, tools
+        self._parts: dict[int, list[str]] = {}  # id, name and arguments, in the order of their coming
+        self._place: dict[int, int] = {}  # of the call that an index of the protocol stands for now
+        self.cut = False
+        """True if the answer ended at a limit."""
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The functions that the model wants to be called."""
+        return tuple(
+            ToolCall(call_id or f"call_{number}", name, arguments)
+            for number, (call_id, name, arguments) in self._parts.items()
+            if name
+        )
+
+    async def pieces(self) -> AsyncGenerator[str, None]:
+        """Iterate over the text as it comes; raises `ServiceFailed`."""
+        services, length = self._services, 0
+        patience = services.config.patience
+        with services.failures(Task.CHAT):
+            client = await services.client(Task.CHAT)
+            model = await services.model(Task.CHAT)
+            tools = {"tools": list(self._tools)} if self._tools else {}
+
+            async def begin() -> Any:
+                return await client.chat.completions.create(
+                    model=model, messages=list(self._messages), stream=True, **tools
+                )
+
+            stream = await services.begin(begin, patience.first_token, "did not begin to answer")
+            try:
+                wait, what = patience.first_token, "sent no text"
+                while True:
+                    chunk = await _within(wait, anext(stream, None), what)
+                    if chunk is None:
+                        break
+                    wait, what = patience.next_token, "fell silent in the middle of its answer"
+                    for choice in (chunk.choices or [])[:1]:
+                        self.cut = choice.finish_reason == "length"
+                        piece = (choice.delta and choice.delta.content) or ""
+                        self._take_calls((choice.delta and choice.delta.tool_calls) or [])
+                        length += len(piece)
+                        if piece:
+                            yield piece
+                    if length > MAX_ANSWER:
+                        self.cut = True
+                        break
+            finally:
+                await stream.close()
+
+    def _take_calls(self, deltas: Sequence[Any]) -> None:
+        """Put calls together: OpenAI sends them in pieces by index, some servers whole and all with index 0."""
+        for delta in deltas:
+            index = delta.index or 0
+            at = self._place.get(index)
+            known = self._parts[at][0] if at is not None else ""
+            if at is None or (delta.id and known and delta.id != known):
+                if len(self._parts) >= MAX_CALLS:
+                    continue
+                at = self._place[index] = len(self._parts)
+                self._parts[at] = [delta.id or "", "", ""]
+            function = delta.function
+            if function is not None:
+                self._parts[at][1] += function.name or ""
+                self._parts[at][2] += (function.arguments or "")[: MAX_ANSWER - len(self._parts[at][2])]
+
+
+class Services:
+    """The three servers. Everything here belongs to one event loop."""
+
+    def __init__(self, config: HttpAgentConfig, models: dict[Task, str] | None = None) -> None:
+        """`models` are those that the servers have, as far as it is known; what is found out is added."""
+        self.config = config
+        self._clients: dict[tuple[str, str], AsyncOpenAI] = {}
+        self._models: dict[Task, str] = {} if models is None else models
+        self._users = 0
+
+    @asynccontextmanager
+    async def in_use(self) -> AsyncIterator[None]:
+        """Context: connections are kept while any call is inside."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                clients, self._clients = list(self._clients.values()), {}
+                for client in clients:
+                    await client.close()
+
+    async def client(self, task: Task) -> Any:
+        """Return the `AsyncOpenAI` for a task; tasks of one server share one. Untyped: the library is optional."""
+        where = self.config.url(task), self.config.key(task)
+        if where not in self._clients:
+            made = await asyncio.to_thread(_make_client, *where, self.config.patience.connect)
+            self._clients.setdefault(where, made)
+        return self._clients[where]
+
+    async def model(self, task: Task) -> str:
+        """Return the model that is chosen, or the one that the server has; raises `ServiceFailed`."""
+        chosen = self.config.model(task) or self._models.get(task)
+        if chosen is None:
+            client = await self.client(task)
+            names = await _within(
+                self.config.patience.first_token, _list_models(client), "did not say which models it has"
+            )
+            chosen = self._models[task] = _choose(task, self.config.url(task), names)
+        return chosen
+
+    async def check(self) -> None:
+        """Ask each server for its models: `LocalError` for a key or a model that cannot be, a warning otherwise.
+
+        A server that does not answer may still be starting.
+        """
+        for task in Task:
+            try:
+                with self.failures(task):
+                    client = await self.client(task)
+                    await _within(self.config.patience.connect, _list_models(client), "does not answer")
+                    await self.model(task)
+            except ModelNotChosen as failed:
+                raise LocalError(str(failed)) from failed
+            except ServiceFailed as failed:
+                if isinstance(failed.__cause__, Exception) and _status(failed.__cause__) in (401, 403):
+                    raise LocalError(f"{failed}") from failed
+                log.warning("%s; calls will say so until it does", failed)
+
+    async def transcribe(self, samples: Samples, sample_rate: int) -> str:
+        """Return what is said in int16 samples of shape (n,); raises `ServiceFailed`."""
+        file = io.BytesIO()
+        with wave.open(file, "wb") as sound:
+            sound.setnchannels(1)
+            sound.setsampwidth(2)
+            sound.setframerate(sample_rate)
+            sound.writeframes(samples.astype("<i2").tobytes())
+        task, patience = Task.TRANSCRIPTION, self.config.patience
+        language = {"language": self.config.language} if self.config.language else {}
+        with self.failures(task):
+            client, model = await self.client(task), await self.model(task)
+
+            async def begin() -> Any:
+                return await client.audio.transcriptions.create(
+                    file=("turn.wav", file.getvalue(), "audio/wav"),
+                    model=model,
+                    response_format="json",
+                    **language,
+                )
+
+            said = await self.begin(begin, patience.transcript, "did not answer")
+            return said if isinstance(said, str) else str(said.text or "")
+
+    def chat(self, messages: Sequence[Any], tools: Sequence[Any]) -> ChatAnswer:
+        """Return the model's answer to a conversation."""
+        return ChatAnswer(self, messages, tools)
+
+    async def speak(self, text: str) -> AsyncGenerator[tuple[Samples, int], None]:
+        """Iterate over the sound of a text as it comes: int16 mono of shape (n,), and its rate in Hz.
+
+        Raises `ServiceFailed`.
+        """
+        task, patience = Task.SPEECH, self.config.patience
+        with self.failures(task):
+            client, model = await self.client(task), await self.model(task)
+
+            async def begin() -> Any:
+                return await client.audio.speech.with_streaming_response.create(
+                    input=text, model=model, voice=self.config.voice, response_format="pcm"
+                ).__aenter__()
+
+            response = await self.begin(begin, patience.first_sound, "did not begin to speak")
+            try:
+                reader = SpeechReader(response.headers.get("content-type", ""), self.config.speech_rate)
+                chunks = response.iter_bytes()
+                wait, what, length = patience.first_sound, "sent no sound", 0
+                while (
+                    length < MAX_SPEECH * reader.sample_rate
+                    and (chunk := await _within(wait, anext(chunks, None), what)) is not None
+                ):
+                    wait, what = patience.next_sound, "fell silent in the middle of a sentence"
+                    samples = reader.feed(chunk)
+                    length += len(samples)
+                    if len(samples):
+                        yield samples, reader.sample_rate
+                reader.finish()
+            finally:
+                await response.close()
+
+    async def begin(self, request: Callable[[], Awaitable[T]], seconds: float, what: str) -> T:
+        """Return what comes of a request, tried again once where that helps."""
+        return await _within(seconds, _twice(request), what)
+
+    def failures(self, task: Task) -> _Failures:
+        """Context: whatever a server or the library raises becomes `ServiceFailed`."""
+        return _Failures(task, self.config.url(task))
+
+
+class _Failures:
+    def __init__(self, task: Task, url: str) -> None:
+        self._task, self._url = task, url
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, StackError):
+            log.debug("%s failed", self._task.value, exc_info=error)
+            raise ServiceFailed(self._task, self._url, _problem(error)) from error
+
+
+async def _twice(request: Callable[[], Awaitable[T]]) -> T:
+    import openai
+
+    try:
+        return await request()
+    except openai.APITimeoutError:
+        raise
+    except openai.APIConnectionError:  # a connection that was kept for too long, or a server that just starts
+        wait = 0.0
+    except openai.APIStatusError as error:
+        wait = _retry_after(error.response.headers.get("retry-after"))
+        if error.status_code not in (429, 503) or wait > LONGEST_RETRY_WAIT:
+            raise
+    await asyncio.sleep(wait)
+    return await request()
+
+
+async def _within(seconds: float, waiting: Awaitable[T], what: str) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await waiting
+    except TimeoutError as error:
+        raise TimeoutError(f"{what} within {seconds:g} s") from error
+
+
+def _make_client(url: str, key: str, connect: float) -> AsyncOpenAI:
+    from openai import AsyncOpenAI, Timeout
+
+    return AsyncOpenAI(base_url=url, api_key=key or "none", max_retries=0, timeout=Timeout(None, connect=connect))
+
+
+async def _list_models(client: AsyncOpenAI) -> list[str]:
+    """Return the names of a server's models; none of one that has no such list."""
+    import openai
+
+    try:
+        return [model.id async for model in client.models.list()]
+    except openai.APIStatusError as error:
+        if error.status_code in (404, 405, 501):
+            return []
+        raise
+
+
+def _choose(task: Task, url: str, names: Sequence[str]) -> str:
+    hints = _HINTS.get(task, ())
+    fitting = [name for name in names if any(hint in name.lower() for hint in hints)]
+    if fitting or len(names) == 1:
+        return (fitting or names)[0]
+    option = {Task.TRANSCRIPTION: "--stt-model", Task.CHAT: "--llm-model", Task.SPEECH: "--tts-model"}[task]
+    there = f"has {', '.join(names[:10])}{' …' if len(names) > 10 else ''}" if names else "names none"
+    raise ModelNotChosen(task, url, f"say which model it is to use ({option}): it {there}")
+
+
+def _retry_after(value: str | None) -> float:
+    """Return the seconds that a server asks to be left alone; a date (RFC 9110 §10.2.3) is too long a wait."""
+    try:
+        return max(0.0, float(value)) if value else 0.5
+    except ValueError:
+        return LONGEST_RETRY_WAIT + 1
+
+
+def _status(error: BaseException) -> int | None:
+    status = getattr(error, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _problem(error: Exception) -> str:
+    """Return what went wrong, without what the library wraps around it."""
+    status, body = _status(error), getattr(error, "body", None)
+    if isinstance(error, SpeechFormatError | TimeoutError):
+        return str(error) or "took too long"
+    said = str(body.get("message") or body) if isinstance(body, dict) else str(body or "")
+    if status is not None:
+        after = error.response.headers.get("retry-after") if hasattr(error, "response") else None
+        return f"answered {status}{f' (Retry-After: {after})' if after else ''}{f': {said}' if said else ''}"
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__

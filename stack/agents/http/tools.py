@@ -1,0 +1,115 @@
+"""Python functions that a language model may call.
+
+    def weather(city: str, day: str = "today") -> str:
+        '''The weather in a city.'''
+
+The model is told the name, the docstring and, from the annotations, the types; what it gives is checked against
+them before the function is called. A plain function runs in a thread, an `async` one on the loop. What it returns
+is told to the model as text, or as JSON; what it raises, too, so that the model can say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, get_type_hints
+
+import msgspec
+
+from stack.core.errors import LocalError
+
+log = logging.getLogger("stack.http")
+
+MAX_OUTPUT = 20_000
+"""Characters of what a function returns that the model is told."""
+
+
+class PythonTool:
+    """One function, as the model sees it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Raises `LocalError` for a function whose arguments JSON cannot name or type."""
+        self._function = function
+        self.name: str = getattr(function, "__name__", "")
+        if not self.name.isidentifier():
+            raise LocalError(f"a tool is a function with a name, not {function!r}")
+        try:
+            self._arguments = _arguments_of(self.name, function)
+            parameters = _inlined(msgspec.json.schema(self._arguments))
+        except (TypeError, NameError) as error:
+            raise LocalError(f"the tool {self.name} cannot be described to a model: {error}") from error
+        self.description = {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": inspect.getdoc(function) or "",
+                "parameters": parameters,
+            },
+        }
+
+    async def call(self, arguments: str, seconds: float) -> str:
+        """Call the function with JSON `arguments` and return what the model is told."""
+        try:
+            values = msgspec.json.decode(arguments or "{}", type=self._arguments)
+        except msgspec.MsgspecError as error:
+            return f"error: {error}"
+        named = {name: getattr(values, name) for name in self._arguments.__struct_fields__}
+        try:
+            async with asyncio.timeout(seconds):
+                if inspect.iscoroutinefunction(self._function):
+                    result = await self._function(**named)
+                else:
+                    result = await asyncio.to_thread(self._function, **named)
+        except TimeoutError:
+            log.error("the tool %s did not return within %g s", self.name, seconds)
+            return f"error: no result within {seconds:g} s"
+        except Exception as error:
+            log.exception("the tool %s failed", self.name)
+            return f"error: {type(error).__name__}: {error}"[:MAX_OUTPUT]
+        return _as_text(result)[:MAX_OUTPUT]
+
+
+def read_tools(functions: Iterable[Callable[..., Any]]) -> dict[str, PythonTool]:
+    """Return the tools by name; raises `LocalError` for two of one name, and as `PythonTool` does."""
+    tools: dict[str, PythonTool] = {}
+    for function in functions:
+        tool = PythonTool(function)
+        if tool.name in tools:
+            raise LocalError(f"two tools are called {tool.name}")
+        tools[tool.name] = tool
+    return tools
+
+
+def _arguments_of(name: str, function: Callable[..., Any]) -> type[msgspec.Struct]:
+    hints = get_type_hints(function, include_extras=True)
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise TypeError(f"{parameter} has no name")
+        kind = hints.get(parameter.name, str)
+        if parameter.default is parameter.empty:
+            fields.append((parameter.name, kind))
+        else:
+            fields.append((parameter.name, kind, parameter.default))
+    return msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=False)
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the arguments themselves: servers differ in what they make of `$ref` at the top."""
+    definitions = schema.get("$defs", {})
+    top = dict(definitions.pop(schema["$ref"].rpartition("/")[2])) if "$ref" in schema else dict(schema)
+    top.pop("title", None)
+    if definitions:
+        top["$defs"] = definitions
+    return top
+
+
+def _as_text(result: object) -> str:
+    if isinstance(result, str):
+        return result
+    try:
+        return msgspec.json.encode(result).decode()
+    except (TypeError, msgspec.MsgspecError):
+        return str(result)

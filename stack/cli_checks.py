@@ -1,0 +1,134 @@
+"""What the command line takes, checked before anything starts: the wrong value is named, and the right form shown.
+
+Each check is a `click` callback or a function that raises `click.UsageError`: one line, and exit code 2. What is
+right and only not there (a file, a library, a port in use) is said when the server starts, with exit code 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from stack.agents.http.config import base_url
+from stack.core.errors import LocalError
+from stack.signaling.security import read_token
+
+PREFIX = "VOICE_STACK_"
+OTHER_VARIABLES = frozenset({
+    "VOICE_STACK_UPSTREAM_KEY", "VOICE_STACK_LLM_KEY", "VOICE_STACK_STT_KEY", "VOICE_STACK_TTS_KEY",
+    "VOICE_STACK_OPUS", "VOICE_STACK_LOCAL_MODEL",
+})  # fmt: skip
+"""What is read from the environment besides options."""
+_ICE_SERVER = re.compile(r"(stuns?|turns?):[^\s?/@]+(\?transport=(udp|tcp))?")  # RFC 7064 §3.1, RFC 7065 §3.1
+_DEFAULTS = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
+
+_MODEL_SERVER = "the address of a server of models, as http://127.0.0.1:8000/v1"
+
+Check = Callable[[click.Context, click.Parameter, Any], Any]
+
+
+def _each(check: Callable[[str], object], form: str) -> Check:
+    """Return a callback that wants `check` to hold for each value; `form` shows the right one."""
+
+    def callback(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+        for text in value if isinstance(value, tuple) else () if value is None else (value,):
+            try:
+                usable = check(text)
+            except ValueError:
+                usable = False
+            if not usable:
+                raise click.BadParameter(f"{text!r} is not {form}")
+        return value
+
+    return callback
+
+
+def _is_url(text: str, *schemes: str) -> bool:
+    parts = urlsplit(text)
+    return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", text)
+
+
+def _is_origin(text: str) -> bool:
+    parts = urlsplit(text)
+    whole = f"{parts.scheme}://{parts.netloc}"
+    return text in ("*", "null") or (bool(parts.scheme and parts.hostname) and parts.port != 0 and text == whole)
+
+
+def _is_model_server(text: str) -> bool:
+    try:
+        return bool(base_url(text))
+    except LocalError:
+        return False
+
+
+def _tokens(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        try:
+            read_token(text)
+        except LocalError as error:
+            raise click.BadParameter(str(error)) from error
+    return value
+
+
+CHECKS: Mapping[str, Check] = {
+    "--detector": _each(re.compile("earshot|energy|silero:.+").fullmatch, "earshot, energy or silero:FILE"),
+    "--echo": _each(re.compile("auto|aec3|off").fullmatch, "auto, aec3 or off"),
+    "--endpointer": _each(re.compile("rules|smart-turn:.+").fullmatch, "rules or smart-turn:FILE"),
+    "--llm": _each(_is_model_server, _MODEL_SERVER),
+    "--stt": _each(_is_model_server, _MODEL_SERVER),
+    "--tts": _each(_is_model_server, _MODEL_SERVER),
+    "--public-ip": _each(ip_address, "an IP address, as 203.0.113.7"),
+    "--token": _tokens,
+    "--origin": _each(_is_origin, "an origin, as https://app.example.com (no path), or *"),
+    "--redirect": _each(lambda text: _is_url(text, "http", "https"), "an address, as https://other.example.com"),
+    "--ice-server": _each(
+        _ICE_SERVER.fullmatch, "a STUN or TURN server, as stun:stun.example.com:3478 or turn:turn.example.com"
+    ),
+    "--upstream": _each(
+        lambda text: _is_url(text, "ws", "wss"), "the address of a WebSocket, as wss://api.example.com/v1/realtime"
+    ),
+}
+"""By option: what its value has to be."""
+CALLED = _each(lambda text: _is_url(text, "http", "https"), "an address, as http://127.0.0.1:8080")
+"""What may be called."""
+
+
+def check_environment(group: click.Group) -> None:
+    """Raise `click.UsageError` for a variable `VOICE_STACK_…` that sets nothing."""
+    known = set(OTHER_VARIABLES)
+    for before, command in [("", group), *((f"{name.upper()}_", each) for name, each in group.commands.items())]:
+        for parameter in command.params:
+            known.add(f"{PREFIX}{before}{str(parameter.name).upper()}")
+            known.update([parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ())
+    for variable in sorted(os.environ):
+        if variable.startswith(PREFIX) and variable not in known:
+            like = difflib.get_close_matches(variable, known, 1)
+            meant = f"; did you mean {like[0]}?" if like else ""
+            raise click.UsageError(f"the environment variable {variable} sets nothing{meant}")
+
+
+def check_together(
+    context: click.Context, needs: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], bool]]]
+) -> None:
+    """Raise `click.UsageError` for an option that was given and would do nothing.
+
+    `needs` says of an option what else it needs, in words and as a condition on all options.
+    """
+    for name, (words, holds) in needs.items():
+        given = context.get_parameter_source(name) not in (None, *_DEFAULTS)
+        if given and context.params[name] not in (None, (), "") and not holds(context.params):
+            raise click.UsageError(f"--{name.replace('_', '-')} does nothing without {words}")
+
+
+def check_apart(context: click.Context, one: str, other: str) -> None:
+    """Raise `click.UsageError` if both options stand on the command line."""
+    said = click.core.ParameterSource.COMMANDLINE
+    if context.get_parameter_source(one) is said and context.get_parameter_source(other) is said:
+        raise click.UsageError(f"--{one} and --{other} exclude each other: each says what answers")

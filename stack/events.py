@@ -1,0 +1,64 @@
+"""What happens in a call, as a program reads it from `call.events` or `call.watch()`.
+
+from stack.events import ReplyInterrupted, UserStartedSpeaking
+
+async for event in call.events:
+    match event:
+        case UserStartedSpeaking():
+            ...
+        case ReplyInterrupted(heard_ms=heard):
+            ...
+"""
+
+from stack.sctp import ChannelClosed, ChannelOpened
+from stack.session import Connected, Ended, EndReason
+from stack.voice.events import (
+    ContextAdded,
+    KeyPressed,
+    PeerLeft,
+    ReplyFinished,
+    ReplyHeard,
+    ReplyHeld,
+    ReplyInterrupted,
+    ReplyResumed,
+    ReplyStarted,
+    ReplyText,
+    ReplyWanted,
+    SessionUpdated,
+    ToolRequested,
+    TurnChanged,
+    UserIdle,
+    UserStartedSpeaking,
+    UserStoppedSpeaking,
+    UserTranscript,
+    Utterance,
+)
+from stack.voice.turns import TurnState
+
+__all__ = [
+    "ChannelClosed",
+    "ChannelOpened",
+    "Connected",
+    "ContextAdded",
+    "EndReason",
+    "Ended",
+    "KeyPressed",
+    "PeerLeft",
+    "ReplyFinished",
+    "ReplyHeard",
+    "ReplyHeld",
+    "ReplyInterrupted",
+    "ReplyResumed",
+    "ReplyStarted",
+    "ReplyText",
+    "ReplyWanted",
+    "SessionUpdated",
+    "ToolRequested",
+    "TurnChanged",
+    "TurnState",
+    "UserIdle",
+    "UserStartedSpeaking",
+    "UserStoppedSpeaking",
+    "UserTranscript",
+    "Utterance",
+]

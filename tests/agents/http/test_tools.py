@@ -1,0 +1,124 @@
+"""Python functions as a model sees and calls them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pytest
+
+from stack.agents.http.tools import MAX_OUTPUT, PythonTool, read_tools
+from stack.core.errors import LocalError
+
+
+@dataclass
+class Place:
+    city: str
+    country: str = "UK"
+
+
+def weather(
+    place: Place,
+    days: Annotated[int, msgspec.Meta(ge=1, le=7, description="How many.")] = 1,
+    *,
+    unit: Literal["C", "F"] = "C",
+) -> dict[str, Any]:
+    """The weather.
+
+    For some days.
+    """
+    return {"city": place.city, "days": days, "unit": unit}
+
+
+async def clock() -> str:
+    """What time it is."""
+    return "noon"
+
+
+def test_the_model_is_told_name_docstring_and_types() -> None:
+    function = PythonTool(weather).description["function"]
+    assert function["name"] == "weather"
+    assert function["description"] == "The weather.\n\nFor some days."
+    parameters = function["parameters"]
+    assert parameters["type"] == "object"
+    assert parameters["required"] == ["place"]
+    assert parameters["properties"]["days"] == {
+        "type": "integer", "minimum": 1, "maximum": 7, "description": "How many.", "default": 1
+    }  # fmt: skip
+    assert parameters["properties"]["unit"]["enum"] == ["C", "F"]
+    assert parameters["$defs"]["Place"]["required"] == ["city"]
+    assert PythonTool(clock).description["function"]["parameters"]["properties"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ('{"place": {"city": "York"}}', '{"city":"York","days":1,"unit":"C"}'),
+        ('{"place": {"city": "York"}, "days": 3, "extra": 1}', '{"city":"York","days":3,"unit":"C"}'),
+        ("{}", "error: Object missing required field `place`"),
+        ('{"place": {"city": "York"}, "days": 30}', "error: Expected `int` <= 7 - at `$.days`"),
+        ("", "error: Object missing required field `place`"),
+        ("{nonsense", "error: JSON is malformed"),
+        ("[]", "error: Expected `object`, got `array`"),
+    ],
+)
+async def test_what_the_model_gives_is_checked(arguments: str, told: str) -> None:
+    assert (await PythonTool(weather).call(arguments, 5)).startswith(told)
+
+
+async def test_a_plain_function_runs_in_a_thread_and_an_async_one_on_the_loop() -> None:
+    def where() -> str:
+        return threading.current_thread().name
+
+    async def here() -> str:
+        return threading.current_thread().name
+
+    assert await PythonTool(where).call("{}", 5) != threading.current_thread().name
+    assert await PythonTool(here).call("{}", 5) == threading.current_thread().name
+
+
+async def test_what_a_function_raises_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> None:
+        raise ValueError("no such city")
+
+    assert await PythonTool(broken).call("{}", 5) == "error: ValueError: no such city"
+    assert "the tool broken failed" in caplog.text
+
+
+async def test_a_function_that_does_not_return_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    assert await PythonTool(slow).call("{}", 0.01) == "error: no result within 0.01 s"
+    assert "did not return" in caplog.text
+
+
+async def test_a_result_becomes_text_and_is_bounded() -> None:
+    def long() -> str:
+        return "x" * (2 * MAX_OUTPUT)
+
+    def odd() -> object:
+        return object()
+
+    def nothing() -> None: ...
+
+    assert len(await PythonTool(long).call("{}", 5)) == MAX_OUTPUT
+    assert "object" in await PythonTool(odd).call("{}", 5)
+    assert await PythonTool(nothing).call("{}", 5) == "null"
+
+
+def test_what_cannot_be_described_is_refused_at_the_start() -> None:
+    def any_number(*numbers: int) -> None: ...
+
+    def unknown(x: threading.Thread) -> None: ...
+
+    for function in (any_number, unknown):
+        with pytest.raises(LocalError, match="cannot be described"):
+            PythonTool(function)
+    with pytest.raises(LocalError, match="with a name"):
+        PythonTool(lambda: None)
+    with pytest.raises(LocalError, match="two tools"):
+        read_tools([clock, clock])

@@ -1,0 +1,7 @@
+"""What is no program."""
+
+NUMBER = 5
+
+
+def noargs() -> None:
+    """Takes nothing."""
