@@ -16,8 +16,10 @@ from stack.aio.context import Tool
 from stack.aio.inbox import Inbox
 from stack.core.errors import StackError
 from stack.session import Ended
+from stack.voice import commands as cmd
 from stack.voice.conversation import Command
 from stack.voice.events import (
+    ClientNews,
     ConversationEvent,
     ProgramEvent,
     ReplyFinished,
@@ -125,6 +127,11 @@ class CallControl:
         """Put an event into every stream that `watch` gave."""
         for watcher in self._watchers:
             watcher.put(event)
+
+    def tell_clients(self, news: ClientNews) -> None:
+        """Have every client told, of whichever dialect: on the `events` channel, and by those who watch."""
+        self.publish(news)
+        self.command(cmd.Announce(news))
 
     # -- turns and functions ---------------------------------------------------------------------------------
 

@@ -21,7 +21,14 @@ from stack.aio import Host
 from stack.signaling import offer, realtime, whip
 from stack.signaling.metrics import CONTENT_TYPE
 from stack.signaling.security import Scope, allows
-from stack.signaling.service import SERVICE, RequestRefused, SignalingConfig, SignalingService, check_origin
+from stack.signaling.service import (
+    SERVICE,
+    RequestRefused,
+    SignalingConfig,
+    SignalingService,
+    check_origin,
+    seen_through_proxies,
+)
 from stack.web import assets
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -84,6 +91,7 @@ def _refusal(request: web.Request, refused: RequestRefused) -> web.Response:
 async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse strange origins, turn refusals into JSON errors, answer preflights, and add the CORS headers."""
     response: web.StreamResponse
+    request = seen_through_proxies(request)
     try:
         check_origin(request)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
