@@ -61,24 +61,21 @@ def serve_reloading(arguments: Sequence[str], folders: Sequence[Path]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _frame: signals.append(received))
     environment = {name: value for name, value in os.environ.items() if name != "VOICE_STACK_RELOAD"}
-    has_run = False
+    is_first = True
     while True:
         before = take_snapshot(folders)
         child = subprocess.Popen([sys.executable, "-m", "stack", *arguments], env=environment)
-        began = time.monotonic()
         path = None
         while not signals and path is None:
-            if child.poll() is not None:
-                if child.returncode == 0 or not has_run:
-                    return child.returncode
-                # written wrongly: the next change may mend it
-            elif time.monotonic() - began > 2 * PERIOD:
-                has_run = True
+            # a server ends by itself only if it could not start; what was written wrongly, a change may mend
+            if child.poll() is not None and (is_first or child.returncode == 0):
+                return child.returncode
             time.sleep(PERIOD)
             path = changed(before, take_snapshot(folders))
         code = _end(child, signals[0] if signals else signal.SIGINT)
         if signals:
             return code
+        is_first = False
         print(f"{os.path.relpath(str(path))} has changed: starting again …", flush=True)
 
 
