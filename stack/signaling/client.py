@@ -55,7 +55,7 @@ class DialConfig:
     token: str | None = field(default=None, repr=False)
     """A bearer token for the server."""
     insecure: bool = False
-    """Take any certificate of an HTTPS server: anyone on the way may then read and change the offer."""
+    """Take any certificate of an HTTPS server: an attacker on the way may then read and change the offer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ export class TurnControls extends EventTarget {
 
   get mode() { return this.#mode.value; }
 
-  // The mode that holds in a call, whoever has chosen it.
+  // The mode that holds in a call: the choice of the person, or else of the program.
   get modeInForce() { return this.mode || this.#inForce?.mode || ""; }
 
   // A call begins: nothing is known of its program.
