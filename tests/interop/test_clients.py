@@ -63,7 +63,9 @@ def speech(tmp_path: Path) -> Path:
 async def visiting(
     program: Callable[[Call], Awaitable[None]], microphone: Path | None = None, **signaling: object
 ) -> AsyncIterator[tuple[Serving, Browser]]:
-    config = ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(**{"origins": ("*",), **signaling}))
+    config = ServeConfig(
+        port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(**{"origins": ("*",), **signaling})
+    )
     async with (
         serving(program, config) as server,
         clients.page() as url,
