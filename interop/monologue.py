@@ -70,7 +70,6 @@ async def monologue(call: Call) -> None:
     while True:
         async with call.reply() as voice:
             sound = reply_sound(voice.number)
-            message = {"type": "transcript", "role": "agent", "text": WORDS, "reply": voice.number}
-            call.tell(message | {"duration_ms": 1000 * len(sound) / RATE})
+            voice.write_text(WORDS, duration_ms=1000 * len(sound) / RATE)
             await voice.write(sound, RATE)
         await asyncio.sleep(AFTER)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -38,20 +38,31 @@ async def ours(
     argv = ["-m", "stack", "serve", "--agent", agent, "--port", str(port), "--udp-port", str(udp_port)]
     if host is not None:
         argv += ["--host", host]
-    async with _python([*argv, *extra_args], port) as url:
+    async with _python([*argv, *extra_args], port) as (url, _):
         yield url
+
+
+@asynccontextmanager
+async def ours_to_be_killed(agent: str = "echo") -> AsyncIterator[tuple[str, Callable[[], None]]]:
+    """Our server; yields the address of its page, and what ends its process without a word to its clients."""
+    port, udp_port = free_port(), free_port(socket.SOCK_DGRAM)
+    argv = ["-m", "stack", "serve", "--agent", agent, "--port", str(port), "--udp-port", str(udp_port)]
+    async with _python([*argv, "--host", "127.0.0.1"], port) as (url, process):
+        yield url, process.kill
 
 
 @asynccontextmanager
 async def aiortc_echo() -> AsyncIterator[str]:
     """The baseline."""
     port = free_port()
-    async with _python(["-m", "interop.peers.aiortc_echo", "--port", str(port)], port) as url:
+    async with _python(["-m", "interop.peers.aiortc_echo", "--port", str(port)], port) as (url, _):
         yield url
 
 
 @asynccontextmanager
-async def _python(arguments: Sequence[str], port: int, patience: float = 60.0) -> AsyncIterator[str]:
+async def _python(
+    arguments: Sequence[str], port: int, patience: float = 60.0
+) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as output:
         process = await asyncio.create_subprocess_exec(
@@ -68,7 +79,7 @@ async def _python(arguments: Sequence[str], port: int, patience: float = 60.0) -
                 output.seek(0)
                 said = output.read().decode(errors="replace").strip()
                 raise ServerError(f"python {' '.join(arguments)} did not start: {said or 'it said nothing'}")
-            yield url
+            yield url, process
         finally:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)

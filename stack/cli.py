@@ -13,12 +13,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from stack import __version__
-from stack.agents import AGENTS, AudioFormat, BridgeConfig, HttpAgentConfig, bridge, http_agent
+from stack.agents import AGENTS, AudioFormat, BridgeConfig, HttpAgentConfig, bridge, default_agent, http_agent
 from stack.aio import HostConfig, as_program
 from stack.cli_checks import CALLED, CHECKS, PREFIX, check_apart, check_environment, check_together
 from stack.core.errors import LocalError, StackError
@@ -26,6 +28,9 @@ from stack.sdp import Setup
 from stack.signaling import ServeConfig, SignalingConfig
 from stack.signaling import serve as serve_program
 from stack.signaling.caller import CallerConfig, parse_dtls_version, place_call, render
+from stack.signaling.client import TokenRefused
+from stack.signaling.proxy import TrustedProxies
+from stack.signaling.reload import serve_reloading
 from stack.voice.conversation import ConversationConfig
 
 
@@ -54,6 +59,9 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={
     "help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VOICE_STACK", "show_default": True
 })  # fmt: skip
+@click.version_option(
+    __version__, prog_name="voice-stack", message=f"%(prog)s %(version)s (Python {sys.version.split()[0]})"
+)
 @click.option("-v", "--verbose", count=True, help="Say what happens; twice: in detail.")
 def cli(verbose: int) -> None:
     """A voice call between a person and a program, over protocols of our own."""
@@ -75,8 +83,21 @@ def _variable(name: str) -> str:
 _PORT = click.IntRange(0, 65535)
 
 
+def _check_proxies(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        TrustedProxies(value)
+    except LocalError as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
 @cli.command()
-@_option("--agent", default="echo", help=f"{', '.join(AGENTS)}, http, or module:function of your own.")
+@_option(
+    "--agent",
+    default=None,
+    show_default="assistant where it is installed, else echo",
+    help=f"{', '.join(AGENTS)}, http, or module:function of your own.",
+)
 @_option("--llm", default=None, help="http: URL of the server that chats, as http://127.0.0.1:11434/v1.")
 @_option("--stt", default=None, help="http: URL of the one that recognises speech; default: the same.")
 @_option("--tts", default=None, help="http: URL of the one that speaks; default: the same.")
@@ -110,7 +131,14 @@ _PORT = click.IntRange(0, 65535)
 @_option("--public-ip", default=None, help="Address to offer when a 1:1 NAT stands in front.")
 @_option("--max-calls", default=1000, type=click.IntRange(1), help="Calls at once.")
 @_option("--token", multiple=True, help="Bearer token that is asked for: TOKEN, or scope,scope=TOKEN. [repeat]")
-@_option("--origin", multiple=True, default=["*"], help="Origin whose pages may call. [repeat]")
+@_option("--origin", multiple=True, help="Origin whose pages may call, besides our own; *: all. [repeat]")
+@_option(
+    "--trusted-proxy",
+    multiple=True,
+    callback=_check_proxies,
+    help="Address or network of a proxy whose X-Forwarded-For and -Proto are believed. [repeat]",
+)
+@_option("--path-prefix", default="", help="Serve all below this path, as /voice.")
 @_option("--offers-per-second", default=100.0, type=click.FloatRange(0.1), help="Of all clients together.")
 @_option("--offers-per-client", default=20.0, type=click.FloatRange(0.1), help="Each second, from one address.")
 @_option("--calls-per-client", default=100, type=click.IntRange(1), help="At once, from one address.")
@@ -124,6 +152,7 @@ _PORT = click.IntRange(0, 65535)
     "--record-dir", default=None, type=click.Path(file_okay=False), help="Record every call into this folder."
 )
 @_option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
+@_option("--reload", is_flag=True, help="Start again when a Python file below this folder changes.")
 @_option("--setup", default="passive", type=click.Choice(["passive", "active"]), help="active: we begin DTLS.")
 def serve(**options: Any) -> None:
     """Run the server and its page.
@@ -136,6 +165,9 @@ def serve(**options: Any) -> None:
     check_environment(cli)
     check_together(context, _NEEDS)
     check_apart(context, "agent", "upstream")
+    if options["reload"]:
+        arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+        sys.exit(serve_reloading(arguments, [Path.cwd()]))
     upstream = options["upstream"]
     program = _program(options)
     logging.getLogger("stack").setLevel(min(logging.INFO, logging.getLogger().level))
@@ -149,6 +181,7 @@ def serve(**options: Any) -> None:
     signaling = SignalingConfig(
         tokens=options["token"],
         origins=options["origin"],
+        trusted_proxies=options["trusted_proxy"],
         offers_per_second=options["offers_per_second"],
         offers_per_client=options["offers_per_client"],
         calls_per_client=options["calls_per_client"],
@@ -171,6 +204,7 @@ def serve(**options: Any) -> None:
         ),
         server=ServeConfig(
             signaling=signaling,
+            path_prefix=options["path_prefix"].rstrip("/"),
             program_passes_events=upstream is not None,
             tls_cert=options["tls_cert"],
             tls_key=options["tls_key"],
@@ -202,7 +236,7 @@ def _program(options: dict[str, Any]) -> Callable[..., Any]:
         return _bridge_to(options["upstream"], options)
     if options["agent"] == "http":
         return _http_agent(options)
-    return load_agent(options["agent"])
+    return load_agent(options["agent"] or default_agent())
 
 
 def _http_agent(options: dict[str, Any]) -> Callable[..., Any]:
@@ -236,20 +270,22 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
 )
 @click.option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Offer this version only.")
 @click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
+@click.option("--token", default=None, show_envvar=True, help="Bearer token, for a server that asks for one.")
+@click.option("--insecure", is_flag=True, help="Take any certificate of an https:// server, e.g. a self-made one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def call(
-    url: str,
-    play: str | None,
-    record: str | None,
-    duration: float | None,
-    dtls: str | None,
-    pcap: str | None,
-    as_json: bool,
-) -> None:
-    """Call a server at URL and report how the call went."""
-    config = CallerConfig(url, play=play, record=record, duration=duration, dtls=dtls, pcap=pcap)
-    report = asyncio.run(_until_interrupted(config))
+def call(as_json: bool, **options: Any) -> None:
+    """Call a server at URL and report how the call went; exit code 1: no call, or its program failed."""
+    config = CallerConfig(**options)
+    try:
+        report = asyncio.run(_until_interrupted(config))
+    except TokenRefused as refused:
+        if config.token is not None or not sys.stdin.isatty():
+            raise click.ClickException(f"{refused} (call --token TOKEN)") from refused
+        token = click.prompt("This server asks for a token", hide_input=True, err=True)
+        report = asyncio.run(_until_interrupted(replace(config, token=token)))
     click.echo(json.dumps(report, indent=2) if as_json else render(report))
+    if report["program_failed"]:
+        raise click.ClickException("the program failed; the log of the server says why")
 
 
 @cli.command()

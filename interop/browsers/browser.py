@@ -31,6 +31,7 @@ class Options:
     loop_audio: bool
     microphone: Microphone
     color_scheme: Literal["light", "dark"]
+    reduced_motion: bool
     viewport: tuple[int, int]
     dtls_1_2_only: bool
     post_quantum: bool

@@ -103,8 +103,10 @@ class Chromium(Browser):
         for domain in ("Page", "Runtime", "Log"):
             await self._command(f"{domain}.enable")
         await self.set_viewport(*options.viewport)
-        scheme = {"name": "prefers-color-scheme", "value": options.color_scheme}
-        await self._command("Emulation.setEmulatedMedia", {"features": [scheme]})
+        features = [{"name": "prefers-color-scheme", "value": options.color_scheme}]
+        if options.reduced_motion:
+            features.append({"name": "prefers-reduced-motion", "value": "reduce"})
+        await self._command("Emulation.setEmulatedMedia", {"features": features})
 
     async def _command(
         self, method: str, params: dict[str, Any] | None = None, timeout: float = COMMAND_TIMEOUT

@@ -78,6 +78,8 @@ def preferences(options: Options) -> dict[str, bool | int | str]:
         raise BrowserError("field trials are Chromium's")
     prefs = {} if options.stock else dict(_PREFS)
     prefs["layout.css.prefers-color-scheme.content-override"] = 0 if options.color_scheme == "dark" else 1
+    if options.reduced_motion:
+        prefs["ui.prefersReducedMotion"] = 1
     granted = options.microphone is Microphone.GRANTED
     prefs["media.navigator.streams.fake"] = options.microphone is not Microphone.MISSING
     prefs["media.navigator.permission.disabled"] = options.microphone is not Microphone.REFUSED

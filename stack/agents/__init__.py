@@ -1,5 +1,7 @@
 """Programs to talk to. An agent gets a `Call` and needs no other package of this stack."""
 
+from importlib.util import find_spec
+
 from stack.agents.bridge import AudioFormat, BridgeConfig, bridge
 from stack.agents.demo import assistant
 from stack.agents.echo import echo
@@ -13,6 +15,7 @@ __all__ = [
     "HttpAgentConfig",
     "assistant",
     "bridge",
+    "default_agent",
     "echo",
     "http_agent",
     "local_assistant",
@@ -20,3 +23,8 @@ __all__ = [
 
 AGENTS = {"echo": echo, "assistant": assistant, "local": local_assistant}
 """The agents that `python -m stack serve --agent NAME` knows by name."""
+
+
+def default_agent() -> str:
+    """Return the agent that answers where none is named: the assistant, where its extra is installed."""
+    return "assistant" if all(find_spec(name) for name in ("pocketsphinx", "espeakng_loader")) else "echo"

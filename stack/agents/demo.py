@@ -27,7 +27,8 @@ async def assistant(call: Call) -> None:
     try:
         await _say(call, dialogue, synthesiser, dialogue.greet())
         async for utterance in call.utterances(recogniser):
-            call.tell({"type": "transcript", "role": "user", "text": utterance.text})
+            if not utterance.is_typed:
+                call.transcribed(utterance.text)
             await _say(call, dialogue, synthesiser, dialogue.reply(utterance.text))
     finally:
         recogniser.finish()
@@ -59,17 +60,9 @@ async def _say(call: Call, dialogue: Assistant, synthesiser: Synthesiser, senten
     async with call.reply() as voice:
         for sentence in sentences:
             sound = await asyncio.to_thread(synthesiser.speak, sentence)
-            call.tell(
-                {
-                    "type": "transcript",
-                    "role": "agent",
-                    "text": sentence,
-                    "reply": voice.number,
-                    "start_ms": round(written_ms),
-                    "duration_ms": round(1000.0 * len(sound) / synthesiser.sample_rate),
-                }
-            )
-            written_ms += 1000.0 * len(sound) / synthesiser.sample_rate
+            duration = 1000.0 * len(sound) / synthesiser.sample_rate
+            voice.write_text(f" {sentence}" if written_ms else sentence, duration_ms=round(duration))
+            written_ms += duration
             await voice.write(sound, synthesiser.sample_rate)
     if voice.interrupted:
         dialogue.interrupted(await voice.heard() / written_ms if written_ms else 0.0)

@@ -168,7 +168,7 @@ class Call:
         A transcriber hears every turn while it is being said, off the loop: `utterance.text` is there when the
         turn is over, and in `semantic` mode its words help to tell whether it is. What it raises is raised here.
         """
-        self.listen()
+        self._control.command(cmd.Listen(whole_turns=True))
         self._control.asks_for_turns = True
         if self._wants_frames is None:
             self._leave_frames()
@@ -224,15 +224,18 @@ class Call:
         self._control.command(cmd.CommitUtterance())
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Send a JSON message to the client on its `events` channel; it is dropped if the client has none.
+        """Send a JSON message of your own to the client on its `events` channel; dropped if the client has none.
 
-        The page shows `{"type": "transcript", "role": "user" | "agent", "text": …, "reply": …, "start_ms": …}`.
+        What was said has its own way, which reaches every client: `transcribed` and `Reply.write_text`.
         """
         self._control.command(cmd.Tell(message))
 
     def transcribed(self, text: str, *, final: bool = True) -> None:
-        """Tell the client what the person said in the latest turn: pieces, then the whole as `final`."""
-        self._control.publish(UserTranscript(text, final))
+        """Tell the client, of whichever dialect, what the person said in the latest turn: so far, then the whole.
+
+        A turn that was typed (`Utterance.is_typed`) needs none of it: its client knows.
+        """
+        self._control.tell_clients(UserTranscript(text, final))
 
     async def call_tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
         """Have a function of the client called and return its output.
@@ -327,7 +330,8 @@ class Call:
             if self._wants_frames is not False:
                 self._take_frame(event.frame)
             return
-        if self._transcription is not None and isinstance(event, Work):
+        typed = isinstance(event, Utterance) and event.is_typed
+        if self._transcription is not None and isinstance(event, Work) and not typed:
             self._transcription.take(event)
         if self._endpointing is not None and isinstance(event, News):
             self._endpointing.take(event)

@@ -17,9 +17,11 @@ from stack.aio.inbox import Inbox
 from stack.core.counters import Counters, declare
 from stack.core.errors import StackError
 from stack.session import Ended
+from stack.voice import commands as cmd
 from stack.voice.conversation import Command
 from stack.voice.events import (
     ClientEvent,
+    ClientNews,
     ConversationEvent,
     ProgramEvent,
     ReplyFinished,
@@ -158,6 +160,11 @@ class CallControl:
         if not self.ended:
             self.events.put(event)
             self.publish(event)
+
+    def tell_clients(self, news: ClientNews) -> None:
+        """Have every client told, of whichever dialect: on the `events` channel, and by those who watch."""
+        self.publish(news)
+        self.command(cmd.Announce(news))
 
     # -- turns and functions ---------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from stack.aio.call import Call, control_of
 from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
 from stack.aio.hosted import HostedCall, MediaSide
-from stack.aio.programs import as_program
+from stack.aio.programs import as_program, tell_of_failure
 from stack.aio.recording import Recording, StartRecording, check_folder, file_name, find_recording
 from stack.aio.tracing import CallSpans
 from stack.aio.udp import bind_all, local_addresses
@@ -359,6 +359,7 @@ class Host:
             # A program that raises ends its own call and nothing else.
             log.exception("the program of call %s failed", call.id)
             self.counters.add(PROGRAM_FAILED)
+            await tell_of_failure(call)
 
     async def _forget(self, hosted: HostedCall) -> None:
         def account(conversation: Conversation, now: Instant) -> None:

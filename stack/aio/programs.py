@@ -13,18 +13,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from contextlib import suppress
+from typing import Any, TypeAlias
 
+from stack.aio.call import Call, control_of
 from stack.audio import AudioFrame, Pcm
-from stack.core.errors import LocalError
-from stack.voice.events import Utterance
-
-if TYPE_CHECKING:
-    from stack.aio.call import Call
+from stack.core.errors import LocalError, StackError
+from stack.voice.client import EVENTS_CHANNEL
+from stack.voice.events import ProgramFailed, Utterance
 
 Sound: TypeAlias = "AudioFrame | tuple[Pcm, int] | None"
 Program: TypeAlias = "Callable[[Call], Awaitable[None]]"
 _DONE = object()
+FAILURE_GRACE = 1.0
+"""Seconds for which a call whose program has raised waits for the channel on which its client is told."""
 
 
 def as_program(function: Callable[..., Any]) -> Program:
@@ -66,6 +68,16 @@ def _answering(answer: Callable[[Utterance], AsyncIterator[Sound]]) -> Program:
                         raise LocalError(f"sound is an AudioFrame or (samples, sample_rate), not {type(sound)}")
 
     return program
+
+
+async def tell_of_failure(call: Call) -> None:
+    """Tell the clients that the program has raised, and return when that can have left: the call ends next.
+
+    A program may fail before its client's channel is open, which takes some round trips more than the sound.
+    """
+    control_of(call).tell_clients(ProgramFailed())
+    with suppress(StackError, TimeoutError):
+        await asyncio.wait_for(call.channels.wait_for(EVENTS_CHANNEL), FAILURE_GRACE)
 
 
 async def _in_thread(iterator: Iterator[Sound]) -> AsyncIterator[Sound]:

@@ -37,6 +37,7 @@ class Reply:
         self._bytes = ByteStream()
         self._over = asyncio.Event()
         self._settled = asyncio.Event()
+        self._written_ms = 0.0
         self.number = 0
         self.interrupted = False
         self.heard_ms = 0.0
@@ -58,16 +59,23 @@ class Reply:
         if self._over.is_set() or not len(samples):
             return
         number = self.number
+        self._written_ms += 1000.0 * len(samples) / rate
         self._speaker.note_written()
         queued = await self._control.execute(cmd.WriteReply(number, samples, rate))
         while queued is not None and queued > QUEUE_LIMIT and not self._over.is_set():
             await asyncio.sleep(queued - QUEUE_LIMIT)
             queued = await self._control.execute(cmd.GetQueued(number))
 
-    def write_text(self, text: str) -> None:
-        """Say in text what the sound says, piece by piece, for clients that show it."""
+    def write_text(self, text: str, *, duration_ms: float | None = None) -> None:
+        """Say in text what the sound that is written next says, piece by piece, for clients that show it.
+
+        The pieces are joined as they are, so that the spaces between them are theirs. A client that shows which
+        words were heard knows from the sound written before where a piece begins, and from `duration_ms`, or
+        the next piece, where it ends.
+        """
         if text and not self._over.is_set():
-            self._control.publish(ReplyText(self.number, text))
+            start = round(self._written_ms, 1)
+            self._control.tell_clients(ReplyText(self.number, text, start, duration_ms))
 
     async def heard(self, patience: float = 0.5) -> float:
         """Return the milliseconds that the person heard, once they are certain or `patience` seconds are over.

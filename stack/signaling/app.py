@@ -31,7 +31,13 @@ from stack.signaling.http import (
 )
 from stack.signaling.metrics import CONTENT_TYPE
 from stack.signaling.security import Scope, allows
-from stack.signaling.service import SERVICE, SignalingConfig, SignalingService, check_origin
+from stack.signaling.service import (
+    SERVICE,
+    SignalingConfig,
+    SignalingService,
+    check_origin,
+    seen_through_proxies,
+)
 from stack.web import assets
 
 _CORS = {
@@ -94,6 +100,7 @@ def _refusal(request: HttpRequest, refused: RequestRefused) -> HttpResponse:
 async def _answer_errors(request: HttpRequest, handler: Handler) -> Answer:
     """Refuse strange origins, turn refusals into JSON errors, answer preflights, and add the CORS headers."""
     answer: Answer
+    request = seen_through_proxies(request)
     try:
         check_origin(request)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:

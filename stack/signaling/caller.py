@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from stack.core.trace import PcapWriter
 from stack.dtls import Version
 from stack.session import Connected
 from stack.signaling.client import DialConfig, DialError, dial
+from stack.voice.client import EVENTS_CHANNEL, is_failure
 from stack.voice.config import ConversationConfig
 
 CONNECT_TIMEOUT = 20.0
@@ -38,6 +39,8 @@ class CallerConfig:
     duration: float | None = None
     dtls: str | None = None
     pcap: str | None = None
+    token: str | None = field(default=None, repr=False)
+    insecure: bool = False
 
 
 def parse_dtls_version(text: str | None) -> Version | None:
@@ -64,11 +67,12 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             file = stack.enter_context(open(config.pcap, "wb"))
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
         conversation = ConversationConfig(dtls_version=parse_dtls_version(config.dtls))
-        dialling = DialConfig(conversation=conversation, trace=trace)
+        dialling = DialConfig(conversation=conversation, trace=trace, token=config.token, insecure=config.insecure)
         async with dial(config.url, dialling) as placed:
             call = placed.call
             connected = await _connected(call, stop)
             recorder = asyncio.create_task(_record(call))
+            watcher = asyncio.create_task(_program_fails(call))
             if speech is not None:
                 call.speaker.write(speech[0], speech[1])
             await _first_of(call.wait_ended(), stop.wait(), asyncio.sleep(duration))
@@ -76,6 +80,7 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             call.hang_up()
             end = await call.wait_ended()
             heard = await recorder
+            program_failed = await watcher
     parts = statistics.as_webrtc()
     rtt = statistics.round_trip_time
     if config.record is not None:
@@ -96,6 +101,7 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
         "counters": dict(statistics.counters),
         "heard_seconds": round(len(heard) / RECORD_RATE, 3),
         "end": end.reason.value,
+        "program_failed": program_failed,
     }
 
 
@@ -108,6 +114,15 @@ async def _connected(call: Call, stop: asyncio.Event) -> Connected:
         return waiting.result()
     except StackError as error:
         raise DialError(f"the call did not connect: {error}") from error
+
+
+async def _program_fails(call: Call) -> bool:
+    """Listen on the channel `events` until the end, and return whether the server says that its program raised."""
+    failed = False
+    with suppress(StackError):  # a server without data channels does not say
+        async for text in await call.open_channel(EVENTS_CHANNEL):
+            failed = failed or is_failure(text)
+    return failed
 
 
 async def _first_of(*awaitables: Any) -> None:
@@ -182,4 +197,6 @@ def render(report: dict[str, Any]) -> str:
     rtt = report["round_trip_time_ms"]
     lines.append(f"  round-trip time {'unknown' if rtt is None else f'{rtt:.1f} ms'}")
     lines.append(f"  heard   {report['heard_seconds']:.2f} s")
+    if report["program_failed"]:
+        lines.append("  the program failed, and the server ended the call")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import urljoin, urlsplit
@@ -43,6 +43,10 @@ class DialError(StackError):
     """The call could not be placed; the message is fit to be shown."""
 
 
+class TokenRefused(DialError):
+    """The server wants a bearer token, and this was none or the wrong one (401)."""
+
+
 @dataclass(frozen=True, slots=True)
 class DialConfig:
     """What the client offers; `trace` sees every datagram."""
@@ -51,6 +55,10 @@ class DialConfig:
     audio: bool = True
     data: bool = True
     trace: PacketTrace | None = None
+    token: str | None = field(default=None, repr=False)
+    """A bearer token for the server."""
+    insecure: bool = False
+    """Take any certificate of an HTTPS server: an attacker on the way may then read and change the offer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class ClientCall:
 async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[ClientCall]:
     """Context: a call to the server at `url`, hung up when left. It is not connected yet: `call.wait_connected()`.
 
-    Raises `DialError` if the server cannot be reached, refuses, or answers with something else;
+    Raises `DialError` if the server cannot be reached, refuses (`TokenRefused`: 401), or answers something else;
     `LocalError` for a part of the conversation that is not there.
     """
     config = config or DialConfig()
@@ -80,7 +88,7 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
         local = make_local_parameters(os.urandom, certificate, sockets.addresses, wishes)
         offer = create_offer(local, audio=config.audio, data=config.data)
         offered = time.monotonic()
-        text = await _exchange(url, offer.serialize())
+        text = await _exchange(url, offer.serialize(), config)
         answered = time.monotonic()
         try:
             negotiation = accept_answer(offer, SessionDescription.parse(text), local)
@@ -111,7 +119,7 @@ def _bind_towards(url: str) -> UdpSockets:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise DialError(f"{url!r} is not an http:// or https:// address")
     try:
-        port = parts.port or 80
+        port = parts.port or (443 if parts.scheme == "https" else 80)
         target = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(target[0], socket.SOCK_DGRAM) as probe:
             probe.connect(target[4])  # sends nothing: it asks the routing table
@@ -120,27 +128,34 @@ def _bind_towards(url: str) -> UdpSockets:
         raise DialError(f"cannot reach {parts.hostname}: {error}") from error
 
 
-async def _exchange(url: str, offer: str) -> str:
+async def _exchange(url: str, offer: str, config: DialConfig) -> str:
     """Post the offer and return the answer."""
     path = urlsplit(url).path
     plain = path.rstrip("/").endswith(("/whip", "/whep", "/v1/realtime/calls"))
     # a URL that ends in "/" is a page's, perhaps below a prefix: its offers go where the page sends them
     target = urljoin(url, "api/offer") if path[-1:] in ("", "/") else url
     timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT)
+    headers = {} if config.token is None else {"Authorization": f"Bearer {config.token}"}
+    connector = aiohttp.TCPConnector(ssl=not config.insecure)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        async with aiohttp.ClientSession(timeout=timeout, headers=headers, connector=connector) as session:
             if plain:
                 request = session.post(target, data=offer.encode(), headers={"Content-Type": "application/sdp"})
             else:
                 request = session.post(target, json={"sdp": offer, "type": "offer"})
             async with request as response:
                 body = await response.text()
+                if response.status == 401:
+                    raise TokenRefused(f"{target} refused the call: 401 {_message(body)}")
                 if response.status >= 400:
                     raise DialError(f"{target} refused the call: {response.status} {_message(body)}")
                 return body if plain else _sdp_of(body, target)
     except TimeoutError as error:
         raise DialError(f"{target} did not answer within {HTTP_TIMEOUT:g} s") from error
-    except (aiohttp.ClientError, UnicodeDecodeError) as error:
+    except aiohttp.ClientConnectorCertificateError as error:
+        reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+        raise DialError(f"the certificate of {target} is not trusted: {reason}") from error
+    except (aiohttp.ClientError, UnicodeDecodeError, ValueError) as error:
         raise DialError(f"cannot reach {target}: {error}") from error
 
 
@@ -155,8 +170,10 @@ def _sdp_of(body: str, target: str) -> str:
 
 
 def _message(body: str) -> str:
-    """Return what a refusal says, on one line and not for ever."""
+    """Return what a refusal says, on one line and not for ever; our servers say it as `{"error": …}`."""
+    with suppress(ParseError, KeyError):
+        body = str(read_json_object(body, MAX_ANSWER)["error"])
     return " ".join(body.split())[:300]
 
 
-__all__ = ["ClientCall", "DialConfig", "DialError", "dial"]
+__all__ = ["ClientCall", "DialConfig", "DialError", "TokenRefused", "dial"]

@@ -64,6 +64,8 @@ def translate(event: ev.ConversationEvent) -> list[Message]:
         case ev.ReplyText():
             output = {"text": event.text, "spoken": True, "aggregated_by": "sentence"}
             return [_rtvi("bot-output", output), _rtvi("bot-tts-text", {"text": event.text})]
+        case ev.ProgramFailed():
+            return [_rtvi("error", {"error": "the program failed", "fatal": True})]
         case ev.ReplyFinished() | ev.ReplyInterrupted():
             return [_rtvi("bot-tts-stopped"), _rtvi("bot-stopped-speaking")]
     return []

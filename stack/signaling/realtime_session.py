@@ -75,6 +75,7 @@ class RealtimeSession:
         self._pending: dict[str, ev.Utterance] = {}  # by item; "": what stands in no item
         self._input_item: str | None = None
         self._spoken_item: str | None = None
+        self._said_so_far = ""  # of the latest turn, in words that are not final
         self._tools: dict[str, None] = {}  # requests that wait for their output
         self._outputs: dict[str, str] = {}
         self._drop_next = False
@@ -129,6 +130,8 @@ class RealtimeSession:
                 self._on_reply_over(event.reply, event.heard_ms, interrupted=True)
             case ev.UserTranscript():
                 self._on_transcript(event.text, event.final)
+            case ev.ProgramFailed():
+                self._on_failure()
             case ev.ToolRequested():
                 self._on_tool(event)
             case ev.UserIdle():
@@ -161,13 +164,25 @@ class RealtimeSession:
             "input_audio_buffer.timeout_triggered", item_id=item, audio_start_ms=0, audio_end_ms=at
         )  # fmt: skip
 
+    def _on_failure(self) -> None:
+        if self._response is not None:
+            self._finish("failed")
+        error = {
+            "type": "server_error", "code": "program_failed", "message": "the program failed", "param": None,
+            "event_id": None,
+        }  # fmt: skip
+        self._emit("error", error=error)
+
     def _on_transcript(self, text: str, final: bool) -> None:
         spoken = self._items.get(self._spoken_item or "")
         if spoken is None:
             return
         kind, item_id = "conversation.item.input_audio_transcription", self._spoken_item
+        so_far, self._said_so_far = self._said_so_far, "" if final else text
         if not final:
-            self._emit(f"{kind}.delta", item_id=item_id, content_index=0, delta=text)
+            # theirs is what is new; what was understood otherwise meanwhile, only `completed` can say
+            if text != so_far and text.startswith(so_far):
+                self._emit(f"{kind}.delta", item_id=item_id, content_index=0, delta=text[len(so_far) :])
             return
         spoken["content"][0]["transcript"] = text
         usage = {"type": "duration", "seconds": 0.0}

@@ -194,3 +194,15 @@ class RateLimits:
 def allows(origins: Iterable[str], origin: str | None) -> bool:
     """Whether a page from `origin` may ask; what is no page (no `Origin` header) always may."""
     return origin is None or any(allowed in ("*", origin) for allowed in origins)
+
+
+def is_same_origin(origin: str, scheme: str, host: str) -> bool:
+    """Whether a page from `origin` is one of the server that is asked as `host` by `scheme` (RFC 6454 §5).
+
+    A request that comes by plain HTTP may have been HTTPS up to a proxy that is not announced: then both will do.
+    """
+    page_scheme, _, page_host = origin.lower().partition("://")
+    if scheme == "https" and page_scheme != "https":
+        return False
+    default = {"https": ":443", "http": ":80"}.get(page_scheme, "")
+    return page_host.removesuffix(default) == host.lower().removesuffix(default)

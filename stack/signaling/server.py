@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import signal
 import ssl
 import time
@@ -30,6 +31,7 @@ log = logging.getLogger("stack.serve")
 
 EXIT_INTERRUPTED = 130
 """The exit code of a program that SIGINT has ended."""
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class ServeConfig:
     http_host: str | None = None
     """The address or name that HTTP listens on; None: what the media was told, else 127.0.0.1."""
     port: int = 8080
+    path_prefix: str = ""
+    """Below which path everything is, as "/voice"; for a proxy that does not cut it off."""
     pcap: str | None = None
     """A file that every datagram is written to, for Wireshark."""
     media: HostConfig = field(default_factory=HostConfig)
@@ -50,6 +54,10 @@ class ServeConfig:
     """The program itself speaks OpenAI's protocol on the channel `oai-events`, as the bridge does."""
     drain_seconds: float = 5.0
     """After SIGTERM no new calls are taken, and those that are may go on for so long."""
+
+    def __post_init__(self) -> None:
+        if not _PREFIX.fullmatch(self.path_prefix):
+            raise LocalError(f"a path prefix begins with a slash, as /voice, not {self.path_prefix!r}")
 
     @property
     def host(self) -> str:
@@ -66,6 +74,7 @@ class Serving:
     http_port: int
     signaling: SignalingService
     scheme: str = "http"
+    path_prefix: str = ""
 
     async def drain(self, seconds: float) -> bool:
         """Take no new calls and wait until the last one is over; False if there are still some after `seconds`."""
@@ -84,7 +93,8 @@ class Serving:
     def url(self) -> str:
         """Where the page is."""
         name = LOOPBACK if self.http_host in ("0.0.0.0", "::", "*") else self.http_host
-        return f"{self.scheme}://{f'[{name}]' if ':' in name else name}:{self.http_port}"
+        authority = f"{f'[{name}]' if ':' in name else name}:{self.http_port}"
+        return f"{self.scheme}://{authority}{self.path_prefix}"
 
 
 @asynccontextmanager
@@ -105,7 +115,7 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
                 host, config.signaling, program_passes_events=config.program_passes_events
             )
             runner = web.AppRunner(
-                serve_by_aiohttp(dialects),
+                below(config.path_prefix, serve_by_aiohttp(dialects)),
                 access_log=None,
                 handle_signals=False,
                 max_line_size=MAX_HEADER,
@@ -123,9 +133,25 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
                         f"cannot listen on {config.host} port {config.port}: {_reason(error)}{other}"
                     ) from error
                 scheme = "http" if tls is None else "https"
-                yield Serving(host, config.host, runner.addresses[0][1], dialects[SERVICE], scheme)
+                port = runner.addresses[0][1]
+                yield Serving(host, config.host, port, dialects[SERVICE], scheme, config.path_prefix)
             finally:
                 await runner.cleanup()
+
+
+def below(prefix: str, app: web.Application) -> web.Application:
+    """Return an application in which everything of `app` is below `prefix`, and `/` leads to its page."""
+    if not prefix:
+        return app
+
+    async def lead(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPFound(f"{prefix}/")
+
+    outer = web.Application()
+    outer.router.add_get("/", lead)
+    outer.router.add_get(prefix, lead)  # before the other, which takes whatever begins like that
+    outer.add_subapp(prefix, app)
+    return outer
 
 
 def _tls_context(config: ServeConfig) -> ssl.SSLContext | None:
@@ -187,7 +213,8 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
     async with serving(program, config) as server:
         starting = None
         addresses = ", ".join(str(address) for address in server.host.addresses)
-        print(f"Open {server.url} and speak.  (media: UDP {addresses}; Ctrl-C ends)", flush=True)
+        page = server.url + ("/" if config.path_prefix else "")
+        print(f"Open {page} and speak.  (media: UDP {addresses}; Ctrl-C ends)", flush=True)
         if advice := _out_of_reach(server.host):
             print(advice, flush=True)
         await stop.wait()

@@ -12,7 +12,7 @@ import os
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,7 +22,8 @@ from stack.sdp import NegotiationError, NegotiationFailure
 from stack.signaling.connections import ConnectionIdentity, Connections, PlacedCall, digest_of
 from stack.signaling.http import AppKey, HttpRequest, RequestRefused
 from stack.signaling.metrics import Metrics
-from stack.signaling.security import ANONYMOUS, Keys, Principal, RateLimits, Scope, allows
+from stack.signaling.proxy import TrustedProxies
+from stack.signaling.security import ANONYMOUS, Keys, Principal, RateLimits, Scope, allows, is_same_origin
 
 MAX_BODY = 256 * 1024
 """Bytes of a request; a browser's offer has 2 to 10 KiB."""
@@ -40,8 +41,10 @@ class SignalingConfig:
 
     tokens: tuple[str, ...] = field(default=(), repr=False)
     """Bearer tokens, each `TOKEN` or `scope,scope=TOKEN`; without any, every request is authorised."""
-    origins: tuple[str, ...] = ("*",)
-    """Origins of the pages that may call, besides our own."""
+    origins: tuple[str, ...] = ()
+    """Origins of the pages that may call, besides our own; `*`: all."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of reverse proxies that say whom they forward for; see `proxy.py`."""
     max_body: int = MAX_BODY
     offers_per_second: float = 100.0
     offers_per_client: float = 20.0
@@ -68,6 +71,7 @@ class SignalingService:
     def __init__(self, host: Host, config: SignalingConfig | None = None) -> None:
         self.host = host
         self.config = config or SignalingConfig()
+        self.proxies = TrustedProxies(self.config.trusted_proxies)
         self.keys = Keys(self.config.tokens, time.time, os.urandom)
         self.metrics = Metrics(host)
         self.draining = False
@@ -267,9 +271,20 @@ SERVICE: AppKey[SignalingService] = AppKey("signaling service", SignalingService
 def check_origin(request: HttpRequest) -> None:
     """Raise `RequestRefused` (403) for a page from elsewhere that is not on the list."""
     origin = request.headers.get("Origin")
-    own = origin is not None and origin.partition("://")[2] == request.host
-    if not own and not allows(request.app[SERVICE].config.origins, origin):
-        raise RequestRefused(403, "pages from this origin may not call here")
+    if origin is not None and is_same_origin(origin, request.scheme, request.host):
+        return
+    if not allows(request.app[SERVICE].config.origins, origin):
+        raise RequestRefused(403, f"pages from {origin} may not call here: allow it with --origin")
+
+
+def seen_through_proxies(request: HttpRequest) -> HttpRequest:
+    """Return the request as its client has sent it, if a trusted proxy has forwarded it."""
+    proxies, peer = request.app[SERVICE].proxies, request.remote or ""
+    if not proxies.trusts(peer):
+        return request
+    client = proxies.client(peer, request.headers.getall("X-Forwarded-For", ()))
+    scheme = proxies.scheme(peer, request.scheme, request.headers.getall("X-Forwarded-Proto", ()))
+    return replace(request, remote=client, scheme=scheme)
 
 
 __all__ = [
@@ -281,4 +296,5 @@ __all__ = [
     "SignalingConfig",
     "SignalingService",
     "check_origin",
+    "seen_through_proxies",
 ]

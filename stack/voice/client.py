@@ -3,7 +3,13 @@
 The client hears of an interruption in the same instant in which the packets stop, so that it can silence what is
 still in its own buffer. The names are ours; the dialects of other clients are mapped elsewhere.
 
-Asked for by the client: `turn_settings` (fields of `TurnSettings`), `push_to_talk` (`pressed`), `interrupt`.
+Asked for by the client: `turn_settings` (fields of `TurnSettings`), `push_to_talk` (`pressed`), `interrupt`,
+`text` (`text`: a turn that was typed). `ping` asks for nothing: the acknowledgement of SCTP is the answer.
+
+Told when the channel opens, and when they change: `turn_settings` in force. `takes_turns` says that the program
+asks for whole turns, so that a typed one reaches it. What the program says in words is a `transcript`: of the
+`user` (so far, or `final`), or of the `agent`'s reply (`delta`: the pieces are joined as they are; `start_ms` and
+`duration_ms` count from the beginning of the reply). `program_failed` says that it raised: the call ends.
 
 What falls silent is told by `reply_held` and `reply_interrupted`, with the RTP timestamp of the last packet that
 left (`rtp_timestamp`): when the client has played that, and what its jitter buffer makes up behind it, it can open
@@ -20,7 +26,8 @@ Told by the client of what it plays, if it can:
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
+from enum import Enum
 from typing import Any, NamedTuple
 
 from stack.core.errors import LocalError, ParseError
@@ -85,7 +92,40 @@ def announce(event: ev.ConversationEvent) -> dict[str, Any] | None:
             return {"type": "reply_finished", "reply": event.reply, "heard_ms": event.heard_ms}
         case ev.UserIdle():
             return {"type": "idle"}
+        case ev.TakesTurns():
+            return {"type": "takes_turns"}
+        case ev.ProgramFailed():
+            return {"type": "program_failed"}
+        case ev.UserTranscript():
+            return {"type": "transcript", "role": "user", "text": event.text, "final": event.final}
+        case ev.ReplyText():
+            return {
+                "type": "transcript",
+                "role": "agent",
+                "text": event.text,
+                "delta": True,
+                "reply": event.reply,
+                "start_ms": event.start_ms,
+                "duration_ms": event.duration_ms,
+            }
     return None
+
+
+def describe_turns(settings: TurnSettings) -> dict[str, Any]:
+    """Return the message that says which rules of turn-taking are in force; a client may send it back."""
+    message: dict[str, Any] = {"type": "turn_settings"}
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        message[each.name] = value.value if isinstance(value, Enum) else value
+    return message
+
+
+def is_failure(text: str | bytes) -> bool:
+    """Return True for the message by which a client is told that the program has raised."""
+    try:
+        return bool(read_request(text)["type"] == "program_failed")
+    except ParseError:
+        return False
 
 
 def to_json(message: dict[str, Any]) -> str:
@@ -129,6 +169,14 @@ def read_turn_settings(request: dict[str, Any], now: TurnSettings) -> TurnSettin
         return replace(now, **changes)
     except (ValueError, TypeError, LocalError) as error:
         raise ParseError(f"not a turn setting: {error}") from error
+
+
+def read_text(request: dict[str, Any]) -> str:
+    """Return what the person has typed; raises `ParseError` if that is nothing."""
+    text = request.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise ParseError("text is what was typed")
+    return text.strip()
 
 
 def read_playout_delay(request: dict[str, Any]) -> float:

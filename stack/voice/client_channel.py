@@ -16,14 +16,17 @@ from stack.sctp import ChannelId
 from stack.voice.audio_line import AudioLine
 from stack.voice.client import (
     announce,
+    describe_turns,
     read_audible,
     read_playout_delay,
     read_request,
     read_silenced,
+    read_text,
     read_turn_settings,
     to_json,
 )
-from stack.voice.events import LineEvent
+from stack.voice.events import ClientNews, LineEvent
+from stack.voice.turns import TurnSettings
 
 DROPPED_ANNOUNCEMENT_WITHOUT_CLIENT = declare(
     "conversation", "dropped_announcement_without_client", "Messages for a client that has no events channel"
@@ -68,12 +71,21 @@ class ClientChannel:
         else:
             self.waiting.append(to_json(message))
 
-    def announce(self, event: LineEvent) -> None:
-        """Tell the client of an event, if it is one that concerns it and the channel is open."""
-        if self.channel is not None:
+    def announce(self, event: LineEvent | ClientNews) -> None:
+        """Tell the client of an event, if it is one that concerns it and the channel is open.
+
+        What the program says waits for a channel that was never open, as a client of another dialect has none.
+        """
+        may_wait = isinstance(event, ClientNews) and not self._was_open and len(self.waiting) < MAX_EARLY
+        if self.channel is not None or may_wait:
             message = announce(event)
             if message is not None:
                 self.waiting.append(to_json(message))
+
+    def announce_turns(self, settings: TurnSettings) -> None:
+        """Tell the client the rules in force, if it has a channel; it is told again when that opens."""
+        if self.channel is not None:
+            self.waiting.append(to_json(describe_turns(settings)))
 
     def drain(self) -> Sequence[str]:
         """Return what is to be sent now, in order."""
@@ -88,10 +100,15 @@ class ClientChannel:
             match request["type"]:
                 case "turn_settings":
                     manager.configure(read_turn_settings(request, manager.settings), now)
+                    self.announce_turns(manager.settings)
                 case "push_to_talk":
                     manager.push_to_talk(request.get("pressed") is True, now)
                 case "interrupt":
                     manager.interrupt(now)
+                case "text":
+                    manager.take_text(read_text(request), now)
+                case "ping":
+                    pass
                 case "playout_delay":
                     manager.playout_delay = read_playout_delay(request)
                 case "silenced":

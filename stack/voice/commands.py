@@ -17,6 +17,7 @@ from stack.ice import IceCredentials
 from stack.sctp import ChannelId
 from stack.session import SessionParameters
 from stack.voice.conversation import Conversation
+from stack.voice.events import ClientNews, TakesTurns
 from stack.voice.statistics import CallStatistics
 from stack.voice.turns import TurnSettings
 
@@ -133,10 +134,15 @@ class HangUp(Value, frozen=True):
 class Listen(Value, frozen=True):
     """Begin to tell speech from silence and to take turns."""
 
+    whole_turns: bool = False
+    """The program asks for whole turns, so that one which is typed reaches it: the client is told."""
+
     def apply(self, conversation: Conversation, now: Instant) -> None:
         """See `AudioLine.listening`."""
         if conversation.line is not None:
             conversation.line.listening = True
+            if self.whole_turns:
+                conversation.client.announce(TakesTurns())
 
 
 class ReportFrames(Value, frozen=True):
@@ -212,6 +218,7 @@ class ConfigureTurns(Value, frozen=True):
         """From now on."""
         if conversation.line is not None:
             conversation.line.turn_manager.configure(self.settings, now)
+            conversation.client.announce_turns(self.settings)
 
 
 class PushToTalk(Value, frozen=True):
@@ -331,6 +338,16 @@ class Tell(Value, frozen=True):
         conversation.client.tell(self.message)
 
 
+class Announce(Value, frozen=True):
+    """Tell the client, on its `events` channel, what the program says in words, or that it has failed."""
+
+    news: ClientNews
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """What is said before the channel is open waits for it."""
+        conversation.client.announce(self.news)
+
+
 # -- the session -------------------------------------------------------------------------------------------
 
 
@@ -409,6 +426,7 @@ ConversationCommand: TypeAlias = (
     | CloseChannel
     | NoteRead
     | Tell
+    | Announce
     | RestartIce
     | GetParameters
     | Renegotiate

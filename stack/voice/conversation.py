@@ -302,6 +302,7 @@ class Conversation:
                     self.client.open(event.channel)
                     if line is not None:
                         line.listening = True
+                        self.client.announce_turns(line.turn_manager.settings)
             elif isinstance(event, ChannelClosed) and event.channel == self.client.channel:
                 self.client.close()
                 if line is not None:

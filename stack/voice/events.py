@@ -108,6 +108,11 @@ class Utterance(Value, frozen=True, eq=False):
         check_json(self.request)
 
     @property
+    def is_typed(self) -> bool:
+        """True for a turn that was typed: it has a text, and no samples."""
+        return not len(self.samples)
+
+    @property
     def duration(self) -> float:
         """Length in seconds."""
         return len(self.samples) / self.sample_rate
@@ -173,17 +178,29 @@ class UserIdle(Value, frozen=True):
 
 
 class ReplyText(Value, frozen=True):
-    """The program says in text what a reply says in sound; pieces follow each other."""
+    """The program says in text what a reply says in sound; the pieces, joined as they are, are the whole."""
 
     reply: int
     text: str
+    start_ms: float | None = None
+    """How much of the reply's sound had been written by then: where in it this text begins."""
+    duration_ms: float | None = None
+    """How long it takes to say, if the program knows."""
 
 
 class UserTranscript(Value, frozen=True):
-    """The program says in text what the person said in the latest turn."""
+    """The program says in text what the person said in the latest turn: so far, or, `final`, the whole."""
 
     text: str
     final: bool
+
+
+class ProgramFailed(Value, frozen=True):
+    """The program has raised, which ends its call. Clients are told that it did, and never what it said."""
+
+
+class TakesTurns(Value, frozen=True):
+    """The program asks for whole turns: one that is typed reaches it, too."""
 
 
 class ToolRequested(Value, frozen=True):
@@ -214,7 +231,9 @@ class ContextAdded(Value, frozen=True):
 
 ClientEvent: TypeAlias = SessionUpdated | ContextAdded
 """What a dialect tells a program of its client."""
-ProgramEvent: TypeAlias = ReplyText | UserTranscript | ToolRequested
+ClientNews: TypeAlias = ReplyText | UserTranscript | TakesTurns | ProgramFailed
+"""What of a program every client is told, on whichever channel it listens."""
+ProgramEvent: TypeAlias = ClientNews | ToolRequested
 """What a program tells the observers of its call: the dialects hand it on to their clients."""
 VoiceEvent: TypeAlias = (
     UserStartedSpeaking

@@ -448,6 +448,17 @@ class TurnManager:
         self._turns.push_to_talk(pressed, now)
         self._act(now)
 
+    def take_text(self, text: str, now: Instant) -> None:
+        """The person has typed a turn: it interrupts, and is handed up like one that was said."""
+        self.interrupt(now)
+        self._turn_over = now
+        start, samples = self._collected[-1] if self._collected else (0.0, ())
+        at = start + len(samples) / DETECTOR_RATE
+        self._events.append(ev.Utterance(np.zeros(0, np.int16), DETECTOR_RATE, at, at, 0.0, text))
+        if self.settings.create_response:
+            self._turns.create(now)
+        self._act(now)
+
     def note_transcript(self, text: str, now: Instant, completeness: float | None = None) -> None:
         """What the person has said in this turn so far, as a transcriber has it: it tells whether it is over.
 

@@ -7,6 +7,7 @@ import { Events } from "./events.js";
 import { Lanes } from "./lanes.js";
 import { Levels, SILENCE } from "./levels.js";
 import { Playback } from "./playback.js";
+import { microphoneUnavailable } from "./problems.js";
 import { Plot } from "./plot.js";
 import { Quality } from "./quality.js";
 import { Settings } from "./settings.js";
@@ -38,6 +39,7 @@ let levels = null;
 let quality = null;
 let connectedAt = 0;
 let timers = [];
+let wasUp = false;         // a call of this page was connected
 
 // What tests read, and what a curious visitor finds in the console.
 window.voiceStack = {
@@ -54,16 +56,26 @@ window.voiceStack = {
   levels: { you: null, program: null },
   peaks: { you: SILENCE, program: SILENCE },
   on: (type, handler) => events.on(type, handler),
+  controls,
   send: request => call?.send(request) ?? false,
 };
 
 const busy = () => call !== null && !call.over;
 
-function begin() {
-  call = new Call({ audio: settings.constraints });
+// A token lasts as long as this tab: it is no setting of the browser.
+const TOKEN = "voice-stack.token";
+const token = {
+  get value() { try { return sessionStorage.getItem(TOKEN) ?? ""; } catch { return kept; } },
+  set value(text) { kept = text; try { sessionStorage.setItem(TOKEN, text); } catch { /* cookies are forbidden */ } },
+};
+let kept = "";
+
+function begin({ microphone = true } = {}) {
+  call = new Call({ audio: microphone ? settings.constraints : null, token: token.value });
   levels = new Levels();
   window.voiceStack.peaks = { you: SILENCE, program: SILENCE };
   conversation = listen(new Conversation());
+  controls.forget();
   for (const view of [steps, events, transcript, turns]) view.clear();
   $("stops").textContent = "";
   clearQuality();
@@ -88,7 +100,10 @@ function listen(conversation) {
     turns.add(turn);
   });
   on("reply", render);
-  on("state", () => { document.body.dataset.turn = conversation.state; });
+  on("state", () => {
+    document.body.dataset.turn = conversation.state;
+    render();
+  });
   return conversation;
 }
 
@@ -111,6 +126,8 @@ function onStep({ detail }) {
   if (detail.name === "microphone") {
     levels.watchMicrophone(call.microphone);
     settings.microphone = call.microphone;
+  }
+  if (detail.name === "offer") {
     lanes.start();
     timers.push(setInterval(showLevels, LEVEL_PERIOD));
   }
@@ -158,7 +175,8 @@ const length = () => {
   return { minutes: Math.floor(total / 60), seconds: total % 60 };
 };
 
-const talking = () => controls.mode === "manual" && call?.state === "connected";
+const talking = () => controls.modeInForce === "manual" && call?.state === "connected" && call.microphone !== null;
+const typing = () => conversation.takesTurns && call?.state === "connected";
 
 function statusText() {
   switch (call.state) {
@@ -166,6 +184,7 @@ function statusText() {
     case "offer": return "Calling…";
     case "connecting": return "Connecting…";
     case "connected":
+      if (!call.microphone) return typing() ? "Connected, without your microphone. Type, and listen." : "Connected, without your microphone.";
       if (call.muted) return "You are muted: the program hears silence.";
       return talking() ? "Connected. Hold the space bar, or the button, and speak." : "Connected. Speak, and listen.";
     case "interrupted": return "The connection is interrupted. Waiting for it to come back…";
@@ -177,7 +196,7 @@ function statusText() {
 function endedText() {
   const who = call.endedBy === "program" ? "The program hung up" : "You hung up";
   if (!connectedAt) return `${who} before the call was up.`;
-  return `${who} after ${lengthInWords()}. Press Start to call again.`;
+  return `${who} after ${lengthInWords()}.`;
 }
 
 function lengthInWords() {
@@ -188,13 +207,20 @@ function lengthInWords() {
 const LABELS = { microphone: "Cancel", offer: "Cancel", connecting: "Cancel", connected: "Hang up", interrupted: "Hang up" };
 
 function render() {
+  if (!call) return;
   const inCall = ["connected", "interrupted"].includes(call.state);
   document.body.dataset.state = call.state;
-  $("call-label").textContent = LABELS[call.state] ?? "Start";
-  $("status").textContent = statusText();
-  const gone = [[$("mute"), !inCall], [$("clock"), !inCall], [$("interrupt"), !inCall], [$("talk"), !talking()]];
+  if (inCall) wasUp = true;
+  $("call-label").textContent = LABELS[call.state] ?? (wasUp ? "Call again" : "Start");
+  const said = statusText();
+  if ($("status").textContent !== said) $("status").textContent = said;   // a screen reader says it again otherwise
+  const code = call.problem?.code ?? "";
+  const gone = [
+    [$("mute"), !inCall || !call.microphone], [$("clock"), !inCall], [$("interrupt"), !inCall], [$("talk"), !talking()],
+    [$("type-form"), !typing()], [$("token-form"), !code.startsWith("token-")], [$("without"), !code.startsWith("microphone-")],
+  ];
   for (const [element, hidden] of gone) {
-    if (hidden && document.activeElement === element) $("call").focus();   // it is about to vanish
+    if (hidden && element.contains(document.activeElement)) $("call").focus();   // it is about to vanish
     element.hidden = hidden;
   }
   // Not `disabled`: the focus stays where it is when a reply ends.
@@ -205,11 +231,16 @@ function render() {
   if (call.over) connectedAt = 0;
 }
 
+let problemShown = null;
+
 function showProblem(problem) {
   const box = $("problem");
+  if (problem === problemShown) return;
+  problemShown = problem;
   if (!problem) return box.replaceChildren();
   const part = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
   box.replaceChildren(part("h2", problem.title), part("p", problem.advice), ...(problem.detail ? [part("code", problem.detail)] : []));
+  if (problem.code.startsWith("token-")) $("token").focus();
 }
 
 function showClock() {
@@ -274,6 +305,21 @@ function clearQuality() {
 }
 
 $("call").addEventListener("click", () => (busy() ? call.hangUp() : begin()));
+$("without").addEventListener("click", () => begin({ microphone: false }));
+$("token-form").addEventListener("submit", event => {
+  event.preventDefault();
+  token.value = $("token").value.trim();
+  $("token").value = "";
+  $("call").focus();
+  begin();
+});
+$("type-form").addEventListener("submit", event => {
+  event.preventDefault();
+  const text = $("type").value.trim();
+  if (!text || !call?.send({ type: "text", text })) return;
+  $("type").value = "";
+  conversation.type(text);
+});
 $("mute").addEventListener("click", () => { call.setMuted(!call.muted); render(); });
 const interrupt = () => conversation.speaking !== null && call?.send({ type: "interrupt" });
 $("interrupt").addEventListener("click", interrupt);
@@ -283,10 +329,17 @@ controls.addEventListener("change", () => {
   if (controls.request) call?.send(controls.request);
   if (call) render();
 });
+events.on("turn_settings", settings => {
+  controls.note(settings);
+  render();
+});
+events.on("program_failed", () => call?.noteProgramFailed());
 playback.addEventListener("delay", report);
 for (const type of ["silenced", "audible"]) {
   playback.addEventListener(type, ({ detail }) => call?.send({ type, ...detail }));
 }
+// Nothing that is pressed here would help: say it at once.
+if (!window.isSecureContext) showProblem(microphoneUnavailable());
 // Leaving the page ends the call at once; the server need not find out by silence.
 window.addEventListener("pagehide", () => busy() && call.hangUp());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => Object.values(plots).forEach(plot => plot.draw()));

@@ -7,14 +7,18 @@
 // first connectivity check where it comes from. That saves the wait for gathering.
 
 import {
-  answerUnusable, lost, microphoneProblem, microphoneUnavailable, noNetwork, noPath, notSecured, Problem, serverRefused,
-  serverUnreachable, unexpected,
+  answerUnusable, lost, microphoneProblem, microphoneUnavailable, noNetwork, noPath, notSecured, Problem, programFailed,
+  serverGone, serverRefused, serverUnreachable, unexpected,
 } from "./problems.js";
 
 export const STEPS = ["microphone", "offer", "answer", "ice", "dtls", "first_packet", "channel"];
 const OVER = ["ended", "failed"];
-const ANSWER_TIMEOUT = 10_000;
-const CONNECT_TIMEOUT = 15_000;
+const ANSWER_TIMEOUT = 8_000;
+const CONNECT_TIMEOUT = 10_000;
+const WATCH_PERIOD = 500;
+const ASK_AFTER = 2_000;        // of silence on the network: what a server that is there acknowledges at once
+const DOUBT_AFTER = 4_000;      // then it is asked over HTTP, too
+const SILENCE_TIMEOUT = 8_000;  // then it is gone; browsers take up to 30 s to say so
 const GATHER_TIMEOUT = 5_000;   // host candidates are there at once; Chromium without a network gathers for ever
 
 export class Call extends EventTarget {
@@ -28,11 +32,14 @@ export class Call extends EventTarget {
   #pc = null;
   #channel = null;
   #timer = 0;
+  #watch = 0;
+  #arrived = { what: "", at: 0 };
+  #serverAnswers = null;    // whether HTTP goes on where the call has fallen silent
 
-  constructor({ url = "api/offer", audio = true } = {}) {
+  // `audio`: constraints of the microphone; null: a call without one. `token`: for a server that asks for one.
+  constructor({ url = "api/offer", health = "healthz", audio = true, token = "" } = {}) {
     super();
-    this.url = url;
-    this.audio = audio;
+    Object.assign(this, { url, health, audio, token });
   }
 
   get connection() { return this.#pc; }
@@ -44,7 +51,7 @@ export class Call extends EventTarget {
     try {
       // The connection makes its certificate while the user is being asked.
       this.#pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
-      await this.#openMicrophone();
+      if (this.audio !== null) await this.#openMicrophone();
       if (this.over) return;
       const offer = await this.#makeOffer();
       if (this.over) return;
@@ -62,6 +69,9 @@ export class Call extends EventTarget {
     this.endedBy = by;
     this.#finish("ended");
   }
+
+  // The server has said that its program raised.
+  noteProgramFailed() { this.#fail(programFailed()); }
 
   setMuted(muted) {
     this.muted = muted;
@@ -93,10 +103,12 @@ export class Call extends EventTarget {
   async #makeOffer() {
     this.#enter("offer");
     const pc = this.#pc;
-    const [track] = this.microphone.getAudioTracks();
-    const sender = pc.addTrack(track, this.microphone);
+    const [track] = this.microphone?.getAudioTracks() ?? [];
+    if (track) pc.addTrack(track, this.microphone);
+    else pc.addTransceiver("audio", { direction: "recvonly" });
+    const [transceiver] = pc.getTransceivers();
     this.#watchChannel(pc.createDataChannel("events", { ordered: true }));
-    this.#watchTrack(pc.getTransceivers()[0].receiver.track);
+    this.#watchTrack(transceiver.receiver.track);
     pc.addEventListener("iceconnectionstatechange", () => {
       if (["connected", "completed"].includes(pc.iceConnectionState)) this.#step("ice");
     });
@@ -105,7 +117,7 @@ export class Call extends EventTarget {
       if (pc.iceGatheringState === "complete" && !this.#hasCandidates) this.#fail(noNetwork());
     });
     await pc.setLocalDescription();
-    this.#watchTransport(sender.transport);
+    this.#watchTransport(transceiver.receiver.transport);
     this.#step("offer");
     return pc.localDescription;
   }
@@ -116,7 +128,7 @@ export class Call extends EventTarget {
     try {
       response = await fetch(this.url, {
         method: "POST",
-        headers: { "Content-Type": "application/json" },
+        headers: { "Content-Type": "application/json", ...(this.token && { Authorization: `Bearer ${this.token}` }) },
         body: JSON.stringify({ sdp, type }),
         signal: AbortSignal.timeout(ANSWER_TIMEOUT),
       });
@@ -124,7 +136,7 @@ export class Call extends EventTarget {
     } catch (error) {
       throw serverUnreachable(`${error.name}: ${error.message}`);
     }
-    if (!response.ok) throw serverRefused(response.status, text.slice(0, 300));
+    if (!response.ok) throw serverRefused(response.status, text.slice(0, 300), this.token !== "");
     try {
       return JSON.parse(text);
     } catch (error) {
@@ -174,12 +186,40 @@ export class Call extends EventTarget {
     if (state === "connected") {
       clearTimeout(this.#timer);
       this.#step("dtls");   // for browsers without RTCDtlsTransport events
+      this.#watchArrivals();
       this.#enter("connected");
     } else if (state === "disconnected" && this.state === "connected") {
       this.#enter("interrupted");
     } else if (state === "failed") {
       this.#fail(this.#whyNotConnected());
     }
+  }
+
+  // Notice within seconds that nothing arrives any more.
+  #watchArrivals() {
+    if (this.#watch) return;
+    this.#arrived.at = performance.now();
+    this.#watch = setInterval(async () => {
+      const what = arrivals(await this.#pc.getStats());
+      if (this.over) return;
+      const now = performance.now();
+      if (what !== this.#arrived.what) {
+        this.#arrived = { what, at: now };
+        this.#serverAnswers = null;
+        return;
+      }
+      const silence = now - this.#arrived.at;
+      if (silence > ASK_AFTER) this.send({ type: "ping" });
+      if (silence > DOUBT_AFTER) this.#askServer();
+      if (silence > SILENCE_TIMEOUT) this.#fail(this.#serverAnswers === false ? serverGone() : lost());
+    }, WATCH_PERIOD);
+  }
+
+  #askServer() {
+    if (this.#serverAnswers !== null) return;
+    this.#serverAnswers = false;
+    fetch(this.health, { signal: AbortSignal.timeout(SILENCE_TIMEOUT - DOUBT_AFTER) })
+      .then(() => { this.#serverAnswers = true; }, () => {});
   }
 
   get #hasCandidates() {
@@ -191,7 +231,7 @@ export class Call extends EventTarget {
     if ("dtls" in this.timings) return lost();
     if ("ice" in this.timings) return notSecured();
     const candidate = /^a=candidate:\S+ \d+ (\S+) \d+ (\S+) (\d+) /m.exec(this.#pc.remoteDescription?.sdp ?? "");
-    return noPath(candidate ? `${candidate[2]} port ${candidate[3]}` : "");
+    return noPath(candidate ? `${candidate[2]} port ${candidate[3]}` : "", CONNECT_TIMEOUT / 1000);
   }
 
   #step(name) {
@@ -214,6 +254,7 @@ export class Call extends EventTarget {
 
   #finish(state) {
     clearTimeout(this.#timer);
+    clearInterval(this.#watch);
     this.#enter(state);
     this.#pc?.close();
     this.#release();
@@ -222,4 +263,11 @@ export class Call extends EventTarget {
   #release() {
     for (const track of this.microphone?.getTracks() ?? []) track.stop();
   }
+}
+
+// What has arrived so far, as a text that is another when something did. Answers to consent checks count, too.
+function arrivals(report) {
+  const counted = ["bytesReceived", "packetsReceived", "responsesReceived", "requestsReceived", "lastPacketReceivedTimestamp"];
+  return [...report.values()].filter(({ type }) => type === "transport" || type === "candidate-pair")
+    .map(item => counted.map(name => item[name] ?? "").join(" ")).join(";");
 }

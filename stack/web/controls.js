@@ -13,6 +13,8 @@ const SHOWN = { silence: value => `${value} ms`, threshold: value => Number(valu
 
 export class TurnControls extends EventTarget {
   #mode = $("mode");
+  #program = null;     // what the program has chosen, as the server says
+  #inForce = null;     // what holds now
 
   constructor() {
     super();
@@ -26,9 +28,25 @@ export class TurnControls extends EventTarget {
 
   get mode() { return this.#mode.value; }
 
+  // The mode that holds in a call: the choice of the person, or else of the program.
+  get modeInForce() { return this.mode || this.#inForce?.mode || ""; }
+
+  // A call begins: nothing is known of its program.
+  forget() {
+    this.#program = this.#inForce = null;
+    this.#show();
+  }
+
+  // The server says which rules hold.
+  note(settings) {
+    this.#inForce = settings;
+    if (!this.mode || !this.#program) this.#program = settings;
+    this.#show();
+  }
+
   // What the server is asked for; null while the program decides.
   get request() {
-    if (!this.mode) return null;
+    if (!this.mode) return this.#program;
     const request = { type: "turn_settings", mode: this.mode };
     for (const [name, [key, modes]] of Object.entries(FIELDS)) {
       if (!modes.includes(this.mode)) continue;
@@ -48,7 +66,10 @@ export class TurnControls extends EventTarget {
       $(name).closest(".field").hidden = !modes.includes(this.mode);
       if (SHOWN[name]) $(`${name}-value`).textContent = SHOWN[name]($(name).value);
     }
-    for (const word of document.querySelectorAll("[data-mode]")) word.hidden = word.dataset.mode !== this.mode;
+    const shown = ["manual", "full_duplex"].includes(this.modeInForce) ? this.modeInForce : "";
+    for (const word of document.querySelectorAll("[data-mode]")) word.hidden = word.dataset.mode !== shown;
+    const chosen = [...this.#mode.options].find(option => option.value && option.value === this.#program?.mode);
+    this.#mode.options[0].textContent = chosen ? `as the program chooses: ${chosen.textContent}` : "as the program chooses";
   }
 }
 

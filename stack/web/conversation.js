@@ -13,11 +13,20 @@ export class Conversation extends EventTarget {
   entries = [];                   // {role, text, final} and {role: "agent", reply, segments, outcome, heardMs, stopMs}
   turns = [];                     // {endpointing, program, work}
   stops = [];                     // {reply, stopMs, at}
+  takesTurns = false;             // the program asks for whole turns: one that is typed reaches it
   speaking = null;                // number of the reply that is being spoken
   prefixMs = 300;                 // of sound before the speech, which `speech_started` counts in
   #asked = null;                  // the turn of the person that waits for its reply
   #speech = null;                 // {begin, media}
   #work = {};                     // reply → [[what, milliseconds]]: how its program says that the time was spent
+
+  // The person has typed a turn.
+  type(text) {
+    const entry = { role: "user", text, final: true, typed: true };
+    keep(this.entries, entry);
+    this.#asked = { endpointing: 0 };
+    this.#emit("entry", { entry });
+  }
 
   receive(event, at = performance.now()) {
     if (Object.hasOwn(this.#handlers, event.type)) this.#handlers[event.type](event, at);
@@ -79,6 +88,10 @@ export class Conversation extends EventTarget {
       this.#update(event.reply, { outcome: "finished", heardMs: event.heard_ms });
       this.#emit("reply");
     },
+    takes_turns: () => {
+      this.takesTurns = true;
+      this.#emit("state");
+    },
     transcript: (event) => {
       if (event.role === "agent" && event.reply !== undefined) this.#addSegment(event);
       else this.#addWords(event);
@@ -99,6 +112,8 @@ export class Conversation extends EventTarget {
 
   // A line of words that belongs to no reply. What is not final yet is replaced by what comes next of the same side.
   #addWords({ role, text, final = true }) {
+    const latest = this.entries.findLast(entry => entry.role === role);
+    if (latest?.typed && latest.text === text) return;   // what was typed stands there already
     const open = this.entries.findLast(entry => entry.role === role && entry.final === false);
     const entry = open ?? { role };
     Object.assign(entry, { text: String(text ?? ""), final });
@@ -106,9 +121,15 @@ export class Conversation extends EventTarget {
     this.#emit("entry", { entry });
   }
 
-  #addSegment({ text, reply, words, start_ms, duration_ms }) {
+  #addSegment({ text, reply, words, start_ms, duration_ms, delta = false }) {
     const entry = this.#entryOf(reply);
-    entry.segments.push({ text: String(text ?? ""), words, start_ms, duration_ms });
+    const last = entry.segments.at(-1);
+    // Pieces of one text, of which nothing was said in between.
+    if (delta && last?.delta && last.start_ms === start_ms && last.duration_ms === null) {
+      Object.assign(last, { text: last.text + text, duration_ms });
+    } else {
+      entry.segments.push({ text: String(text ?? ""), words, start_ms, duration_ms, delta });
+    }
     this.#emit("entry", { entry });
   }
 
@@ -134,21 +155,28 @@ function keep(list, item) {
   if (list.length > KEPT) list.shift();
 }
 
-// Where a reply was cut: [what was heard, what was not]. `words` say when each begins, counted from the beginning of
+// Where a reply was cut: [what was heard, what was not]. Where a text begins and how long it takes is said by the
+// program, or told by where the next one begins. `words` say when each begins, counted from the beginning of
 // the reply; without them the share of the characters decides, and the cut falls between two words.
 export function cut(segments, heardMs) {
-  let end = 0;
-  const heard = [], unheard = [];
-  for (const segment of segments) {
+  let end = 0, heard = "", unheard = "";
+  for (const [index, segment] of segments.entries()) {
     const start = segment.start_ms ?? end;
-    const length = segment.duration_ms ?? segment.text.length * MILLISECONDS_PER_CHARACTER;
+    const next = segments[index + 1]?.start_ms ?? 0;
+    const guessed = next > start ? next - start : segment.text.length * MILLISECONDS_PER_CHARACTER;
+    const length = segment.duration_ms ?? guessed;
     end = start + length;
     const at = segment.words?.length ? byWords(segment, heardMs) : byShare(segment.text, (heardMs - start) / length);
-    heard.push(segment.text.slice(0, at));
-    unheard.push(segment.text.slice(at));
+    heard = join(heard, segment.text.slice(0, at), segment.delta);
+    unheard = join(unheard, segment.text.slice(at), segment.delta);
   }
-  const join = parts => parts.map(part => part.trim()).filter(Boolean).join(" ");
-  return [join(heard), join(unheard)];
+  return [heard.trim(), unheard.trim()];
+}
+
+// Pieces of a reply bring their own spaces; sentences that a program tells one by one do not.
+function join(before, text, asItIs) {
+  if (asItIs) return before + text;
+  return [before.trim(), text.trim()].filter(Boolean).join(" ");
 }
 
 function byWords({ text, words }, heardMs) {

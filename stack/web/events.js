@@ -46,7 +46,7 @@ export class Events {
 }
 
 function row({ type, ...rest }, at) {
-  const element = document.createElement("li");
+  const element = document.createElement("div");
   for (const [className, text] of [["event-time", clock(at)], ["event-type", type], ["event-body", brief(rest)]]) {
     element.append(Object.assign(document.createElement("span"), { className, textContent: text }));
   }

@@ -23,7 +23,8 @@ const MICROPHONE = {
   aborted: ["The microphone stopped before it began.",
     "The system broke off. Press Start again."],
   insecure: ["The microphone needs a secure page.",
-    "Browsers give it only to https addresses and to localhost. Open this page in one of those ways."],
+    "Browsers give it only to pages that come by https, or from the same machine as localhost. Open this page by an https "
+    + "address: the server speaks it with --tls-cert and --tls-key, or behind a proxy that does."],
   unknown: ["The microphone could not be used.", "Press Start again; if it stays like this, restart the browser."],
 };
 
@@ -60,9 +61,18 @@ export function microphoneUnavailable() {
 export const serverUnreachable = detail => new Problem("server-unreachable", "The server does not answer.",
   "It may have been stopped, or the network between you and it is down. Press Start to try again.", detail);
 
-export const serverRefused = (status, text) => new Problem("server-refused", "The server refused the call.",
-  status === 503 ? "It has as many calls as it can carry. Try again in a moment." : "Its reason is given below.",
-  `${status} ${reason(text)}`.trim());
+export function serverRefused(status, text, hadToken) {
+  const detail = `${status} ${reason(text)}`.trim();
+  if (status === 401 && !hadToken) {
+    return new Problem("token-needed", "This server asks for a token.", "Its operator can give you one. Enter it here.");
+  }
+  if (status === 401 || (status === 403 && hadToken)) {
+    return new Problem("token-refused", "The server did not take this token.", "It is unknown, has expired, or may not place calls. "
+      + "Enter another one.", detail);
+  }
+  return new Problem("server-refused", "The server refused the call.",
+    status === 503 ? "It has as many calls as it can carry. Try again in a moment." : "Its reason is given below.", detail);
+}
 
 // Our server says why as {"error": …}; a proxy in front of it may say anything.
 function reason(text) {
@@ -75,9 +85,10 @@ export const answerUnusable = error => new Problem("answer-unusable", "The serve
 export const unexpected = error => new Problem("unexpected", "The page made a mistake.",
   "Reload it and try again. The browser's console has the details.", `${error.name}: ${error.message}`);
 
-export const noPath = where => new Problem("no-path", "No packet came through.",
+export const noPath = (where, seconds) => new Problem("no-path", "No packet came through.",
   "The page reached the server, but sound travels by UDP" + (where ? ` to ${where}` : "") +
-  ", and nothing came back. A firewall, or a server that announces the wrong address, is the usual cause.");
+  `, and nothing came back within ${seconds} s. A VPN or a firewall that blocks UDP, or a server that announces the wrong `
+  + "address, is the usual cause: try without the VPN, or from another network.");
 
 export const noNetwork = () => new Problem("no-network", "This browser has no network to send sound over.",
   "It found no address for the call: browsers do not use loopback unless they are told to, and some settings and extensions " +
@@ -87,4 +98,10 @@ export const notSecured = () => new Problem("not-secured", "The call could not b
   "Packets came through, but the encryption handshake failed. A third party on the way may be altering the call.");
 
 export const lost = () => new Problem("lost", "The connection was lost.",
-  "Nothing has arrived for a while. Check your network and press Start to call again.");
+  "Nothing has arrived for a while. Check your network, then call again.");
+
+export const serverGone = () => new Problem("server-gone", "The server is gone.",
+  "Nothing has arrived for a while, and it does not answer any more. It may have been stopped: call again when it runs.");
+
+export const programFailed = () => new Problem("program-failed", "The program failed.",
+  "It made a mistake and could not go on, so the call is over. The log of the server says what it was. You can call again.");

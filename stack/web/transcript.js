@@ -17,14 +17,14 @@ export class Transcript {
     if (segments && !segments.length && !["interrupted", "held"].includes(outcome)) return;   // sound without words
     const list = this.list;
     const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
-    const row = this.#rows.get(entry) ?? list.appendChild(document.createElement("li"));
+    const row = this.#rows.get(entry) ?? list.appendChild(document.createElement("div"));
     this.#rows.set(entry, row);
     this.note.hidden = true;
     row.className = role === "user" ? "you" : "program";
     row.classList.toggle("open", entry.final === false);
     row.replaceChildren(part("span", "who", NAMES[role] ?? role), this.#words(entry));
     const remark = said(entry);
-    if (remark) row.append(part("span", "remark", remark));
+    if (remark) row.append(part("span", entry.typed ? "remark typed" : "remark", remark));
     if (atEnd) list.scrollTop = list.scrollHeight;
   }
 
@@ -48,7 +48,8 @@ export class Transcript {
   }
 }
 
-function said({ outcome, heardMs, stopMs }) {
+function said({ typed, outcome, heardMs, stopMs }) {
+  if (typed) return "typed";
   const heard = `${(heardMs / 1000).toFixed(1)} s heard`;
   if (outcome === "held") return `holding, silent after ${Math.round(stopMs)} ms`;
   if (outcome !== "interrupted") return "";

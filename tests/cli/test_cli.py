@@ -17,9 +17,13 @@ import pytest
 
 from interop.browsers import addressed_namespace, loopback_namespace
 from interop.browsers.namespace import ADDRESS
+from stack import Call
+from stack.agents import default_agent, echo
+from stack.aio import HostConfig
 from stack.audio import read_wav, write_wav
 from stack.cli import main
-from stack.signaling.server import Serving
+from stack.signaling.server import ServeConfig, Serving, serving
+from stack.signaling.service import SignalingConfig
 from tests.signaling.conftest import server  # noqa: F401
 
 
@@ -61,6 +65,7 @@ def mistake(
 
 
 def test_version() -> None:
+    assert run("version").stdout == run("--version").stdout
     assert run("version").stdout.startswith("voice-stack 0.")
 
 
@@ -112,6 +117,8 @@ def test_help_shows_the_commands() -> None:
         (["serve", "--agent", "tests.cli.programs:NUMBER"], 2, "is not a function"),
         (["serve", "--agent", "tests.cli.broken:program"], 2, "RuntimeError: no database"),
         (["call", "foo"], 2, "'foo' is not an address, as http://127.0.0.1:8080"),
+        (["serve", "--trusted-proxy", "proxy.example"], 2, "an address or a network, as 127.0.0.1 or 10.0.0.0/8"),
+        (["serve", "--path-prefix", "voice"], 1, "begins with a slash, as /voice"),
     ],
 )
 def test_a_mistake_is_one_clear_line(
@@ -190,6 +197,110 @@ async def test_a_call_reports_how_it_went(server: Serving, tmp_path: Path) -> No
     assert rate == 16_000
     assert len(samples) >= 0.9 * rate
     assert capture.read_bytes()[:4] == bytes.fromhex("d4c3b2a1")
+
+
+@pytest.mark.real_clock
+async def test_a_server_that_asks_for_a_token_is_called_with_one() -> None:
+    media = HostConfig(udp_port=0)
+    signaling = SignalingConfig(tokens=("call=sesame",))
+    async with serving(echo, ServeConfig(port=0, media=media, signaling=signaling)) as running:
+        for arguments in ([], ["--token", "wrong"]):
+            refused = await asyncio.to_thread(run, "call", running.url, *arguments, expect=1)
+            assert "401 a valid bearer token is needed" in refused.stderr
+            assert "--token TOKEN" in refused.stderr
+            assert len(refused.stderr.splitlines()) == 1
+        report = await call(running.url, "--token", "sesame", "--duration", "0.2")
+        assert report["program_failed"] is False
+        environment = os.environ | {"VOICE_STACK_CALL_TOKEN": "sesame"}
+        short = ("call", running.url, "--duration", "0.2")
+        assert "hung up" in (await asyncio.to_thread(run, *short, environment=environment)).stdout
+
+
+@pytest.mark.real_clock
+async def test_a_program_that_fails_is_a_failure_of_the_call() -> None:
+    async def failing(_call: Call) -> None:
+        raise ValueError("a secret of the program")
+
+    async with serving(failing, ServeConfig(port=0, media=HostConfig(udp_port=0))) as running:
+        done = await asyncio.to_thread(run, "call", running.url, "--json", expect=1)
+        assert json.loads(done.stdout)["program_failed"] is True
+        assert "the program failed" in done.stderr
+        assert "secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.real_clock
+async def test_a_certificate_that_is_not_trusted_is_one_clear_line_or_taken(tmp_path: Path) -> None:
+    certificate, key = self_made_certificate(tmp_path)
+    config = ServeConfig(port=0, media=HostConfig(udp_port=0), tls_cert=str(certificate), tls_key=str(key))
+    async with serving(echo, config) as running:
+        assert running.url.startswith("https://")
+        refused = await asyncio.to_thread(run, "call", running.url, expect=1)
+        assert "is not trusted: self-signed certificate" in refused.stderr
+        report = await call(running.url, "--insecure", "--duration", "0.2")
+        assert report["end"] == "hung up"
+
+
+def self_made_certificate(folder: Path) -> tuple[Path, Path]:
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
+        + ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+async def lines_until(process: asyncio.subprocess.Process, wanted: str) -> list[str]:
+    assert process.stdout is not None
+    lines = []
+    while not lines or wanted not in lines[-1]:
+        line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
+        assert line, f"the server ended before {wanted!r}: {lines}"
+        lines.append(line)
+    return lines
+
+
+async def test_a_program_that_is_changed_runs_anew(tmp_path: Path) -> None:
+    program = tmp_path / "mine.py"
+    text = "print('version {}', flush=True)\nasync def talk(call):\n    await call.wait_ended()\n"
+    program.write_text(text.format(1))
+    (tmp_path / ".hidden").mkdir()
+    root = str(Path(__file__).parents[2])
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stack", "serve", "--reload", "--agent", "mine:talk"),
+        *("--port", "0", "--udp-port", "0"),
+        stdout=-1,
+        stderr=-1,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+    try:
+        assert "version 1\n" in await lines_until(process, "Open http")
+        (tmp_path / ".hidden" / "other.py").write_text("")  # is not looked at
+        program.write_text("this is no Python")
+        await lines_until(process, "mine.py has changed")
+        program.write_text(text.format(2))  # what was written wrongly is mended by the next change
+        lines = await lines_until(process, "Open http")
+        assert "version 2\n" in lines
+        assert sum("has changed" in line for line in lines) == 1
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
+
+
+def test_a_server_that_cannot_start_is_not_waited_for() -> None:
+    assert "neither one of" in run("serve", "--reload", "--agent", "unknown", expect=2).stderr
+
+
+def test_the_assistant_answers_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing: set[str] = set()
+    monkeypatch.setattr("stack.agents.find_spec", lambda name: None if name in missing else object())
+    assert default_agent() == "assistant"
+    for name in ("pocketsphinx", "espeakng_loader"):
+        missing = {name}
+        assert default_agent() == "echo"
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
@@ -279,13 +390,7 @@ async def test_the_environment_configures_https_and_tokens_and_a_second_signal_d
 
     import aiohttp
 
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
-        + ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-    )
+    certificate, key = self_made_certificate(tmp_path)
     settings = {
         "PORT": "0",
         "UDP_PORT": "0",

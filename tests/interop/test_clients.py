@@ -63,7 +63,9 @@ def speech(tmp_path: Path) -> Path:
 async def visiting(
     program: Callable[[Call], Awaitable[None]], microphone: Path | None = None, **signaling: object
 ) -> AsyncIterator[tuple[Serving, Browser]]:
-    config = ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(**signaling))
+    config = ServeConfig(
+        port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(**{"origins": ("*",), **signaling})
+    )
     async with (
         serving(program, config) as server,
         clients.page() as url,
@@ -293,7 +295,8 @@ async def test_the_bridge_tells_the_model_what_the_browser_played(bundle: None, 
     async with scripted() as upstream, clients.page() as url:
         program = bridge(BridgeConfig(upstream.url, key="sk-hidden"))
         media = HostConfig(udp_port=0, conversation=ConversationConfig(microphone_rate=24_000))
-        config = ServeConfig(port=0, media=media, program_passes_events=True)
+        anywhere = SignalingConfig(origins=("*",))
+        config = ServeConfig(port=0, media=media, signaling=anywhere, program_passes_events=True)
         async with (
             serving(program, config) as server,
             launch("chromium", audio_file=tone_file) as browser,

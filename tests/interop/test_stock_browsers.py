@@ -6,15 +6,19 @@ A browser gathers no loopback candidate once the machine has another address, Fi
 
 from __future__ import annotations
 
+import json
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from interop import servers
+from interop import monologue, servers
 from interop.browsers import Browser, addressed_namespace, launch
 from interop.browsers.namespace import ADDRESS
+from stack.audio import resample, write_wav
 from tests.interop.conftest import LISTEN, PLAIN_SOUND, TONE_HZ
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browsers")]
@@ -79,3 +83,44 @@ async def test_with_loopback_alone_the_page_says_that_there_is_no_network(
     async with servers.ours(host=None) as url, launch(browser_name, stock=True) as browser:
         assert await start_call(browser, url) == "no-network"
         assert "loopback" in await browser.evaluate("document.querySelector('[role=alert]').innerText")
+
+
+@pytest.mark.skipif(not monologue.RECORDINGS.exists(), reason="no recorded speech: pocketsphinx-testdata")
+async def test_a_conversation_is_spoken_interrupted_and_hung_up(
+    browser_name: str, network: None, tmp_path: Path
+) -> None:
+    """What a new user does first, recorded by the server: listen, interrupt, and leave."""
+    person, folder = tmp_path / "person.wav", tmp_path / "recorded"
+    speech = monologue.microphone(4, 1, quiet=2.5, lead=6.0)
+    write_wav(person, resample(speech, monologue.RATE, 48_000), 48_000)
+    recording = ["--record-dir", str(folder)]
+    async with servers.ours("interop.monologue:monologue", recording, host=None) as url:  # noqa: SIM117 - its files are whole when it has ended
+        async with launch(browser_name, stock=True, audio_file=person, loop_audio=False) as browser:
+            await browser.goto(url)
+            await browser.evaluate(PLAIN_SOUND)
+            await browser.click("#call")
+            assert await browser.wait_for(
+                "voiceStack.problem || voiceStack.conversation.entries.some(e => e.outcome === 'interrupted')",
+                timeout=45,
+            )
+            assert await browser.evaluate("voiceStack.problem") is None
+            await browser.wait_for("voiceStack.conversation.entries.at(-1).outcome === 'speaking'")
+            struck = await browser.evaluate("document.querySelector('#transcript s').textContent.trim()")
+            assert monologue.WORDS.endswith(struck)
+            entries = await browser.evaluate("voiceStack.conversation.entries")
+            await browser.click("#call")
+            await browser.wait_for("voiceStack.state === 'ended'")
+            assert await browser.evaluate("voiceStack.endedBy") == "you"
+            await browser.wait_for(SERVER_IS_IDLE, timeout=15)
+            assert browser.errors == []
+    (wav,), (log,) = folder.glob("*.wav"), folder.glob("*.jsonl")
+    happened = [json.loads(line) for line in log.read_text().splitlines()]
+    kinds = [line.get("event", line.get("type")) for line in happened]
+    assert "ReplyInterrupted" in kinds, kinds
+    with wave.open(str(wav)) as file:
+        assert file.getnchannels() == 2
+        sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2).astype(float)
+    person_heard, program_said = np.sqrt((sound**2).mean(axis=0))
+    assert person_heard > 100, "the person was heard"
+    assert program_said > 100, "the program spoke"
+    assert any(entry["outcome"] == "interrupted" and entry["heardMs"] > 0 for entry in entries)

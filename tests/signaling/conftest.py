@@ -11,12 +11,14 @@ from stack.agents import echo
 from stack.aio import HostConfig
 from stack.sdp import SessionDescription
 from stack.signaling.server import ServeConfig, Serving, serving
+from stack.signaling.service import SignalingConfig
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Serving]:
-    """The echo agent, on free ports."""
-    async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0))) as running:
+    """The echo agent, on free ports, for pages from anywhere."""
+    config = ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=SignalingConfig(origins=("*",)))
+    async with serving(echo, config) as running:
         yield running
 
 

@@ -77,6 +77,8 @@ def test_events_become_rtvi() -> None:
     assert kinds(ev.UserStartedSpeaking(0.0, 50.0)) == ["user-started-speaking"]
     assert kinds(ev.UserStoppedSpeaking(0.0)) == ["user-stopped-speaking"]
     assert kinds(ev.ReplyStarted(1, 20.0)) == ["bot-started-speaking", "bot-tts-started", "metrics"]
+    (failed,) = translate(ev.ProgramFailed())
+    assert (failed["type"], failed["data"]) == ("error", {"error": "the program failed", "fatal": True})
     assert kinds(ev.ReplyInterrupted(1, 20.0, 30.0)) == ["bot-tts-stopped", "bot-stopped-speaking"]
     assert translate(ev.UserTranscript("hello", True))[0]["data"]["text"] == "hello"
     assert translate(ev.ReplyText(1, "hi"))[0]["data"] == {

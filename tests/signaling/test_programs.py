@@ -269,3 +269,64 @@ async def test_the_assistant_hears_counts_is_interrupted_and_remembers_where() -
         call.speaker.write(words("what did i say when i interrupted you"), synthesiser.sample_rate)
         await until("transcript", role="user")
         assert "what time is it" in (await until("transcript", role="agent"))["text"].lower()
+
+
+async def told(channel: Any, kind: str) -> dict[str, Any]:
+    """Return the next message of a kind on a client's `events` channel."""
+    async for text in channel:
+        message: dict[str, Any] = json.loads(text)
+        if message["type"] == kind:
+            return message
+    raise AssertionError(f"the call ended without {kind}")
+
+
+async def test_a_typed_turn_is_answered_and_what_is_said_reaches_the_page() -> None:
+    async def program(call: Call) -> None:
+        async for utterance in call.utterances():
+            assert utterance.is_typed
+            call.transcribed("as it was heard")
+            async with call.reply() as reply:
+                reply.write_text("You said: ", duration_ms=200)
+                await reply.write(voice(0.2, 300), RATE)
+                reply.write_text(utterance.text)
+                await reply.write(voice(0.6, 300), RATE)
+
+    async with calling(program) as (call, _):
+        channel = await call.open_channel("events")
+        await told(channel, "takes_turns")
+        await channel.send(json.dumps({"type": "text", "text": "hello"}))
+        said = await told(channel, "transcript")
+        assert (said["role"], said["text"], said["final"]) == ("user", "as it was heard", True)
+        first, second = await told(channel, "transcript"), await told(channel, "transcript")
+        assert [first["text"], second["text"]] == ["You said: ", "hello"]
+        assert (first["start_ms"], first["duration_ms"], second["start_ms"]) == (0.0, 200, 200.0)
+        assert await pitch_of_next_sound(call) == pytest.approx(300, abs=8)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_program_that_raises_ends_its_call_and_says_so(
+    late: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(call: Call) -> None:
+        if late:
+            await call.channels.wait_for("events")
+        raise ValueError("what no client may read")
+
+    async with calling(broken) as (call, server):
+        channel = await call.open_channel("events")
+        assert await told(channel, "program_failed") == {"type": "program_failed"}
+        await call.wait_ended()
+        assert "what no client may read" in caplog.text
+        for _ in range(50):
+            await asyncio.sleep(0.01)
+            if not server.host.calls:
+                break
+        assert (await server.host.all_counters())["host.program_failed"] == 1
+
+
+async def test_a_client_without_a_channel_does_not_keep_a_failed_call() -> None:
+    async def broken(call: Call) -> None:
+        raise ValueError
+
+    async with calling(broken) as (call, _):
+        await call.wait_ended()

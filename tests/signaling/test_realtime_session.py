@@ -245,6 +245,26 @@ def test_a_function_is_called_and_its_output_comes_back() -> None:
     assert "response.created" not in kinds(client.hear(ev.ReplyStarted(1, None)))  # it is the answer to that
 
 
+def test_a_program_that_failed_is_an_error_and_the_end_of_its_response() -> None:
+    client = Client()
+    client.hear(utterance())
+    told = client.hear(ev.ProgramFailed())
+    assert kinds(told)[-2:] == ["response.done", "error"]
+    assert told[-2]["response"]["status"] == "failed"
+    assert (told[-1]["error"]["type"], told[-1]["error"]["message"]) == ("server_error", "the program failed")
+
+
+def test_what_is_understood_so_far_is_told_by_what_is_new() -> None:
+    client = Client()
+    client.hear(utterance())
+    said = ("i", "i like", "i like", "eye like tea")  # the last was understood otherwise: it is no delta
+    told = client.hear(*(ev.UserTranscript(text, False) for text in said), ev.UserTranscript("I like tea.", True))
+    assert [event.get("delta", event.get("transcript")) for event in told] == ["i", " like", "I like tea."]
+    client.hear(utterance())
+    (fresh,) = client.hear(ev.UserTranscript("i", False))
+    assert fresh["delta"] == "i"
+
+
 def test_transcripts_of_what_the_person_said() -> None:
     client = Client()
     item_id = client.hear(*TURN)[0]["item_id"]

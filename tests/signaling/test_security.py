@@ -12,7 +12,16 @@ import pytest
 from stack.agents import echo
 from stack.aio import HostConfig
 from stack.core.errors import LocalError
-from stack.signaling.security import MAX_CLIENTS, MAX_SECRETS, Keys, RateLimits, Scope, allows, read_token
+from stack.signaling.security import (
+    MAX_CLIENTS,
+    MAX_SECRETS,
+    Keys,
+    RateLimits,
+    Scope,
+    allows,
+    is_same_origin,
+    read_token,
+)
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
 
@@ -174,6 +183,32 @@ async def test_pages_from_elsewhere_need_to_be_on_the_list(offer: str) -> None:
         assert headers["Vary"] == "Origin"
         status, _, _ = await post(server, "/api/offer", headers={"Origin": server.url}, **body)
         assert status == 200
+
+
+async def test_without_a_list_only_our_own_page_may_call(offers: Iterator[str]) -> None:
+    async with serving(echo, config()) as server:
+        for origin, expected in (
+            (server.url, 200),
+            ("https://anywhere.example", 403),
+            ("null", 403),
+            (server.url.replace(str(server.http_port), "1"), 403),
+        ):
+            body = {"json": {"sdp": next(offers)}}
+            status, text, _ = await post(server, "/api/offer", headers={"Origin": origin}, **body)
+            assert status == expected
+            assert expected == 200 or "--origin" in text
+        assert (await post(server, "/api/offer", json={"sdp": next(offers)}))[0] == 200  # no page at all
+
+
+def test_an_origin_is_ours_by_scheme_name_and_port() -> None:
+    assert is_same_origin("https://a.example", "https", "A.example:443")
+    assert is_same_origin("https://a.example", "http", "a.example"), "a proxy that is not announced ends TLS"
+    assert is_same_origin("http://a.example:8080", "http", "a.example:8080")
+    assert is_same_origin("http://[::1]:8080", "http", "[::1]:8080")
+    assert not is_same_origin("http://a.example", "https", "a.example")
+    assert not is_same_origin("https://a.example:8443", "https", "a.example")
+    assert not is_same_origin("https://a.example", "https", "b.example")
+    assert not is_same_origin("null", "http", "null.example")
 
 
 async def test_a_flood_is_answered_with_429(offers: Iterator[str]) -> None:

@@ -138,7 +138,7 @@ async def test_checks_with_the_new_credentials_reach_the_same_call(server: Servi
 
 
 async def test_options_say_what_is_taken(http: aiohttp.ClientSession, offer: str) -> None:
-    config = SignalingConfig(ice_servers=("stun:stun.example",))
+    config = SignalingConfig(ice_servers=("stun:stun.example",), origins=("*",))
     async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0), signaling=config)) as server:
         async with http.options(server.url + "/whip") as response:
             assert response.status == 204

@@ -17,6 +17,7 @@ from stack.session import Connected, Ended, EndReason
 from stack.voice.audio_line import MAX_UNPLAYED, PACKETS_NOT_DECODED
 from stack.voice.client_channel import MAX_EARLY
 from stack.voice.commands import (
+    Announce,
     BeginReply,
     CancelReply,
     CloseChannel,
@@ -44,18 +45,21 @@ from stack.voice.conversation import Conversation, ConversationConfig
 from stack.voice.endpointing import BOUNDS
 from stack.voice.events import (
     AudioReceived,
+    ProgramFailed,
     ReplyFinished,
     ReplyHeard,
     ReplyHeld,
     ReplyInterrupted,
     ReplyResumed,
     ReplyStarted,
+    ReplyText,
     ReplyWanted,
     SpeakerDrained,
     TurnChanged,
     TurnPaused,
     UserStartedSpeaking,
     UserStoppedSpeaking,
+    UserTranscript,
     Utterance,
     UtteranceDiscarded,
     UtterancePiece,
@@ -812,8 +816,63 @@ def test_what_is_told_before_the_client_listens_waits_for_it() -> None:
     talk.right.handle(Tell({"type": "late"}))
     talk.run(1)
     told = [json.loads(event.data) for event in talk.left.seen(MessageReceived)]
-    assert [message["n"] for message in told[:-1]] == list(range(MAX_EARLY))
+    early = [message["n"] for message in told if message["type"] == "early"]
+    assert early == list(range(MAX_EARLY))
     assert told[-1] == {"type": "late"}
+
+
+def test_what_is_typed_is_a_turn_and_interrupts() -> None:
+    page = Page(resume_after_ms=None)
+    page.reply(voice(5.0, 300))
+    page.run(1)
+    page.ask(type="text", text="  what time is it ")
+    for nonsense in ({"text": ""}, {"text": 5}, {}):
+        page.ask(type="text", **nonsense)
+    page.ask(type="ping")
+    page.run(0.5)
+    (turn,) = page.right.seen(Utterance)
+    assert (turn.text, turn.is_typed, turn.duration) == ("what time is it", True, 0.0)
+    assert len(page.right.seen(ReplyInterrupted)) == len(page.right.seen(ReplyWanted)) == 1
+    assert page.server.counters["conversation.dropped_client_request_malformed"] == 3
+    page.reply(voice(1.0, 300))
+    page.run(1)
+    assert page.told("reply_started")[-1]["response_ms"] > 0, "the answer to a typed turn is timed like any other"
+
+
+def test_the_client_is_told_the_rules_in_force() -> None:
+    page = Page(mode=TurnMode.MANUAL, idle_timeout_ms=5000)
+    first = page.told("turn_settings")[-1]
+    assert (first["mode"], first["idle_timeout_ms"], first["eagerness"]) == ("manual", 5000, "auto")
+    page.right.handle(ConfigureTurns(replace(page.server.turn_settings, mode=TurnMode.SEMANTIC)))
+    page.run(0.2)
+    assert page.told("turn_settings")[-1]["mode"] == "semantic_vad"
+    page.ask(**first)  # what it was told it may send back
+    page.run(0.2)
+    assert page.told("turn_settings")[-1] == first
+
+
+def test_what_the_program_says_in_words_reaches_the_client_even_if_said_before_it_listens() -> None:
+    talk = Talk()
+    talk.right.handle(Listen(whole_turns=True))
+    talk.right.handle(Announce(ReplyText(1, "Good morning.", 0.0, 900.0)))
+    talk.left.handle(OpenChannel("events"))
+    talk.run(1)
+    talk.right.handle(Announce(UserTranscript("good", False)))
+    talk.right.handle(Announce(UserTranscript("good morning", True)))
+    talk.right.handle(Announce(ProgramFailed()))
+    talk.run(1)
+    told = [json.loads(event.data) for event in talk.left.seen(MessageReceived)]
+    told = [message for message in told if message["type"] != "turn_settings"]
+    words = {"type": "transcript", "role": "user"}
+    spoken = {"text": "Good morning.", "delta": True, "reply": 1, "start_ms": 0.0, "duration_ms": 900.0}
+    assert told == [
+        {"type": "takes_turns"},
+        {"type": "transcript", "role": "agent", **spoken},
+        words | {"text": "good", "final": False},
+        words | {"text": "good morning", "final": True},
+        {"type": "program_failed"},
+    ]
+    assert talk.server.counters["conversation.dropped_announcement_without_client"] == 0
 
 
 class Page(Talk):

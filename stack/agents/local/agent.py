@@ -127,7 +127,7 @@ class _Conversation:
         words = ""
         self._replying = True
         try:
-            said = await self._speak(draft.sounds(), draft, drafted)
+            said = await self._speak(draft.sounds(), draft, drafted, typed=utterance.is_typed)
             words = await draft.words()
         finally:
             self._replying = False
@@ -154,29 +154,26 @@ class _Conversation:
         """Let the words of a draft help to tell whether the turn is over."""
         control_of(self._call).command(NoteTranscript(words))
 
-    async def _speak(self, sounds: AsyncIterator[Sound], draft: Draft | None = None, drafted: bool = False) -> str:
+    async def _speak(
+        self,
+        sounds: AsyncIterator[Sound],
+        draft: Draft | None = None,
+        drafted: bool = False,
+        typed: bool = False,
+    ) -> str:
         """Say an answer and return what of it was heard; the page is told what it was and how it came about."""
         call, said = self._call, list[Spoken]()
         async with call.reply() as voice:
             if draft is not None:
                 words = await draft.words()
-                call.tell({"type": "transcript", "role": "user", "text": words})
-                call.transcribed(words)
+                if not typed:
+                    call.transcribed(words)
             async for sound in sounds:
                 if draft is not None and not said:
                     parts = draft.timings.as_milliseconds()
                     call.tell({"type": "timing", "reply": voice.number, "drafted": drafted, **parts})
-                call.tell(
-                    {
-                        "type": "transcript",
-                        "role": "agent",
-                        "text": sound.text,
-                        "reply": voice.number,
-                        "start_ms": round(sum(piece.milliseconds for piece in said)),
-                        "duration_ms": round(sound.milliseconds),
-                    }
-                )
-                voice.write_text(sound.text if not said else f" {sound.text}")
+                text = sound.text if not said else f" {sound.text}"
+                voice.write_text(text, duration_ms=round(sound.milliseconds))
                 said.append(Spoken(sound.text, sound.milliseconds))
                 await voice.write(sound.samples, sound.sample_rate)
         return heard_part(said, await voice.heard() if voice.interrupted else math.inf)

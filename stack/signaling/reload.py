@@ -1,0 +1,89 @@
+"""`serve --reload`: the server runs in a process of its own, and anew when a Python file of the program changes.
+
+For those who write a program. A process, because a module that is imported again in the same one leaves its former
+self in threads, in caches and in what others have imported of it.
+
+The files are looked at every `PERIOD`; no library, and nothing of the operating system, is needed for that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PERIOD = 0.3
+"""Seconds between two looks at the files."""
+PATIENCE = 10.0
+"""Seconds for the server to end its calls; then its process is killed."""
+MAX_FILES = 5_000
+"""Files that are watched; a folder with more is none of one program."""
+_SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist"})
+
+Snapshot = Mapping[str, int]
+"""When each file was changed, by its path."""
+
+
+def take_snapshot(folders: Sequence[Path]) -> Snapshot:
+    """Return when the Python files below `folders` were changed; hidden folders and environments are left out."""
+    found: dict[str, int] = {}
+    for folder in folders:
+        for place, below, files in os.walk(folder):
+            if "pyvenv.cfg" in files:
+                below.clear()
+                continue
+            below[:] = [name for name in below if name not in _SKIPPED and not name.startswith(".")]
+            for name in files:
+                if name.endswith(".py") and len(found) < MAX_FILES:
+                    path = os.path.join(place, name)
+                    try:
+                        found[path] = os.stat(path).st_mtime_ns
+                    except OSError:
+                        continue  # gone meanwhile
+    return found
+
+
+def changed(before: Snapshot, now: Snapshot) -> str | None:
+    """Return the path of a file that is new, gone or other than before; None if there is none."""
+    return next((path for path in sorted(before.keys() | now.keys()) if before.get(path) != now.get(path)), None)
+
+
+def serve_reloading(arguments: Sequence[str], folders: Sequence[Path]) -> int:
+    """Run `python -m stack ARGUMENTS` until a signal ends it, anew after each change; return the exit code.
+
+    A server that does not even start the first time is not waited for: its options are wrong.
+    """
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _frame: signals.append(received))
+    environment = {name: value for name, value in os.environ.items() if name != "VOICE_STACK_RELOAD"}
+    is_first = True
+    while True:
+        before = take_snapshot(folders)
+        child = subprocess.Popen([sys.executable, "-m", "stack", *arguments], env=environment)
+        path = None
+        while not signals and path is None:
+            # a server ends by itself only if it could not start; what was written wrongly, a change may mend
+            if child.poll() is not None and (is_first or child.returncode == 0):
+                return child.returncode
+            time.sleep(PERIOD)
+            path = changed(before, take_snapshot(folders))
+        code = _end(child, signals[0] if signals else signal.SIGINT)
+        if signals:
+            return code
+        is_first = False
+        print(f"{os.path.relpath(str(path))} has changed: starting again …", flush=True)
+
+
+def _end(child: subprocess.Popen[bytes], number: int) -> int:
+    if child.poll() is None:
+        child.send_signal(number)
+    try:
+        return child.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
