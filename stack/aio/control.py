@@ -26,6 +26,7 @@ from stack.voice.events import (
     ToolRequested,
     Utterance,
 )
+from stack.voice.recording import RecordingEvent
 
 ResultT = TypeVar("ResultT")
 
@@ -48,6 +49,10 @@ class CallLink(Protocol):
 
     async def execute(self, command: Command[ResultT]) -> ResultT:
         """Have a command carried out and return (or raise) what comes of it."""
+        ...
+
+    def watch_recording(self, name: str, note: Callable[[RecordingEvent], None] | None) -> None:
+        """Have `note` told, on the program's loop, what becomes of the recording of this name; None: no more."""
         ...
 
 
@@ -103,6 +108,10 @@ class CallControl:
         if self.ended:
             raise CallEnded("the call is over")
         return await self._link.execute(command)
+
+    def watch_recording(self, name: str, note: Callable[[RecordingEvent], None] | None) -> None:
+        """Have `note` told what becomes of the recording that is begun under this name; None: no more."""
+        self._link.watch_recording(name, note)
 
     # -- events ----------------------------------------------------------------------------------------------
 

@@ -149,7 +149,9 @@ class Driver(Generic[EventT]):
         self.pump()
 
     def _receive(self, udp: UdpSocket) -> None:
-        batch = udp.receive()
+        self._take(udp.receive())
+
+    def _take(self, batch: Sequence[tuple[bytes, Path]]) -> None:
         self._record(Direction.IN, batch)
         self.endpoint.handle_datagrams(batch, self._loop.time())
 
@@ -167,11 +169,16 @@ class Driver(Generic[EventT]):
         self.pump()
 
 
+def new_media_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop fit for media: that of the media thread, and of a worker process."""
+    return asyncio.SelectorEventLoop()
+
+
 class MediaThread:
     """An event loop in a daemon thread; commands are handed over in batches."""
 
     def __init__(self, name: str = "media") -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_media_loop()
         self._commands: deque[Callable[[], None]] = deque()
         self._scheduled = False
         self.counters = Counters()

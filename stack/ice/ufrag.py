@@ -50,7 +50,8 @@ class Ufrag:
     def __post_init__(self) -> None:
         if not 0 <= self.worker < MAX_WORKERS:
             raise LocalError(f"a worker has a number from 0 to {MAX_WORKERS - 1}, not {self.worker}")
-        if not _LAYOUT.fullmatch(self.serialize()):
+        found = _LAYOUT.fullmatch(self.serialize())
+        if found is None or found[2] != self.node:
             raise LocalError(
                 f"the node part of a username fragment has up to {MAX_NODE} letters, digits or slashes, "
                 f"and the rest 12 to {MAX_TICKET} ice-chars"
