@@ -20,7 +20,9 @@ import click
 from stack import __version__
 from stack.agents import AGENTS, AudioFormat, BridgeConfig, bridge
 from stack.aio import HostConfig
+from stack.aio.workers import default_workers
 from stack.core.errors import StackError
+from stack.ice import MAX_WORKERS
 from stack.sdp import Setup
 from stack.signaling import ServeConfig, SignalingConfig
 from stack.signaling import serve as serve_program
@@ -80,6 +82,13 @@ _PORT = click.IntRange(0, 65535)
 @_option("--port", default=8080, type=_PORT, help="HTTP port.")
 @_option("--udp-port", default=3478, type=_PORT, help="Media port.")
 @_option("--public-ip", default=None, help="Address to offer when a 1:1 NAT stands in front.")
+@_option(
+    "--workers",
+    default=default_workers,
+    show_default="1 where the platform can",
+    type=click.IntRange(0, MAX_WORKERS),
+    help="Processes that carry the media; 0: a thread does.",
+)
 @_option("--max-calls", default=1000, type=click.IntRange(1), help="Calls at once.")
 @_option("--token", multiple=True, help="Bearer token that is asked for: TOKEN, or scope,scope=TOKEN. [repeat]")
 @_option("--origin", multiple=True, default=["*"], help="Origin whose pages may call. [repeat]")
@@ -130,6 +139,7 @@ def serve(**options: Any) -> None:
         udp_port=options["udp_port"],
         public_ip=options["public_ip"],
         pcap=options["pcap"],
+        workers=options["workers"],
         config=HostConfig(
             setup=Setup(options["setup"]),
             conversation=conversation,

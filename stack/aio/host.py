@@ -1,8 +1,8 @@
 """The host: it accepts offers, keeps the calls, and runs the program for each.
 
-Two sides: the *media side* runs the endpoint, its sockets and every conversation, in worker processes (`workers.py`)
-or in a thread (`media_thread.py`); the *program's loop*, on which the host was started, runs the programs and the
-HTTP side. They exchange commands and batches of events.
+Two sides: the *media side* runs the endpoint, its sockets and every conversation, in worker processes
+(`workers.py`) or in a thread (`media_thread.py`); the *program's loop*, on which the host was started, runs the
+programs and the HTTP side. They exchange commands and batches of events.
 """
 
 from __future__ import annotations

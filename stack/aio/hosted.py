@@ -1,8 +1,8 @@
 """One hosted call on the program's side: the `Call`, and its link to the conversation on the media side.
 
-`Host` has many of them, the client (`stack.signaling.client`) has one. Commands cross to the media side in order and
-each is followed by a pump; events come back in batches, to the `CallTable`. A call's id is its own: the ICE username
-fragment that finds it on the wire is no secret and may change.
+`Host` has many of them, the client (`stack.signaling.client`) has one. Commands cross to the media side in order
+and each is followed by a pump; events come back in batches, to the `CallTable`. A call's id is its own: the ICE
+username fragment that finds it on the wire is no secret and may change.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def new_call_id() -> str:
 
 
 class CallTable:
-    """The calls of a program by id, and its recordings by name: where events find their way. Of the program's loop."""
+    """The calls of a program by id, and its recordings by name: where events find their way. Of the program's
+    loop."""
 
     def __init__(self) -> None:
         self.calls: dict[str, HostedCall] = {}
@@ -72,9 +73,7 @@ class CallTable:
         for fault in self._faults.drain():
             log.error("a bug was survived while doing %s", fault.doing, exc_info=fault.error)
 
-    def watch_recording(
-        self, name: str, link: MediaLink, note: Callable[[RecordingEvent], None] | None
-    ) -> None:
+    def watch_recording(self, name: str, link: MediaLink, note: Callable[[RecordingEvent], None] | None) -> None:
         """Have `note` told what becomes of a recording, until it is over; None: no more."""
         if note is None:
             self._recordings.pop(name, None)

@@ -1,14 +1,15 @@
 """What crosses between the program's process and a media worker, and how: values on a Unix stream socket.
 
-Each message is its length (four bytes, big-endian) and a value of `stack.voice.wire`'s form, whose version stands in
-front of every one. The program's side begins with `Hello`, the worker answers `Ready`; then one sends `Ask` and
-`CheckPassedOn` and such, the other `Happened`, `Answered` and what else is in `WorkerReport`.
+Each message is its length (four bytes, big-endian) and a value of `stack.voice.wire`'s form, whose version
+stands in front of every one. The program's side begins with `Hello`, the worker answers `Ready`; then one sends
+`Ask` and `CheckPassedOn` and such, the other `Happened`, `Answered` and what else is in `WorkerReport`.
 
-What was sent in one turn of the event loop leaves in one system call, when that turn is over. What the socket does
-not take waits here, in order: up to `MAX_STALE` messages of the kind that is worth nothing when it is late (sound
-that was heard, log lines, copies of datagrams), of which the oldest are then dropped and counted; and up to
-`MAX_KEPT` bytes of all others, which are never dropped: beyond that the link has failed, as the other side takes
-nothing any more. A message that cannot be read fails it as well: both ends are ours, so it is a bug, or two versions.
+What was sent in one turn of the event loop leaves in one system call, when that turn is over. What the socket
+does not take waits here, in order: up to `MAX_STALE` messages of the kind that is worth nothing when it is late
+(sound that was heard, log lines, copies of datagrams), of which the oldest are then dropped and counted; and up
+to `MAX_KEPT` bytes of all others, which are never dropped: beyond that the link has failed, as the other side
+takes nothing any more. A message that cannot be read fails it as well: both ends are ours, so it is a bug, or
+two versions.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable
 from struct import Struct
@@ -44,6 +46,11 @@ STALE_EVENTS = (AudioReceived, UtterancePiece, TurnPaused)
 """Events that are worth nothing when they are late, and of which there are many."""
 
 _LENGTH = Struct("!I")
+
+
+def package_version() -> str:
+    """Return the version of the package, which no module of it imports."""
+    return str(vars(sys.modules["stack"])["__version__"])
 
 
 class LinkError(StackError):
@@ -238,7 +245,7 @@ class _Waiting:
         self.is_stale_when_late = is_stale_when_late
 
 
-class Connection:
+class MessageStream:
     """One end of the link, on the running loop. `on_message` gets each message, `on_closed` the reason, once.
 
     An exception of `on_message` that is a `ParseError` fails the link; it has to deal with any other.

@@ -1,8 +1,9 @@
 """The media side: the conversations behind one port, and what is asked of them as values.
 
-`MediaCalls` runs on one event loop, with the endpoint, its driver and its sockets: in a thread (`media_thread.py`)
-or in a process (`worker.py`). What the program's side asks of it is a `MediaRequest`, carried out there in the order
-in which it was asked; what happens comes back as events. So both carry the same, and calls do not know which it is.
+`MediaCalls` runs on one event loop, with the endpoint, its driver and its sockets: in a thread
+(`media_thread.py`) or in a process (`worker.py`). What the program's side asks of it is a `MediaRequest`,
+carried out there in the order in which it was asked; what happens comes back as events. So both carry the same,
+and calls do not know which it is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from stack.aio import recording_writer
 from stack.aio.control import CallEnded
@@ -21,7 +22,7 @@ from stack.aio.recording import RecordingCommand, StartRecording
 from stack.aio.udp import UdpSockets
 from stack.audio import Lateness
 from stack.core.counters import Counters
-from stack.core.machine import Instant
+from stack.core.machine import Instant, TerminalEvents
 from stack.core.trace import PacketTrace
 from stack.core.values import Value
 from stack.dtls import Certificate
@@ -120,7 +121,7 @@ class MediaCalls:
         self.endpoint = endpoint
         self.driver = make_driver(endpoint, sockets, setup.on_events, setup.trace)
         self.conversations: dict[str, Conversation] = {}
-        """Those that nobody has closed yet, by the call's id."""
+        """Those that were opened and not closed, by the call's id."""
         self.counters = Counters()
         """What the thread or the process counts that all this runs in."""
         self._setup = setup
@@ -217,7 +218,7 @@ class _OneCall(SingleEndpoint[ConversationEvent]):
 class _NoCall:
     """Stands where the machine will be."""
 
-    terminal_events = ()
+    terminal_events: ClassVar[TerminalEvents] = ()
     is_finished = True
 
     def handle_datagrams(self, batch: Any, now: Instant) -> None:

@@ -1,7 +1,7 @@
 """Recordings as a program holds them, and the commands that begin and end one.
 
-The conversation's side writes them (`recording_writer.py`), in the media thread or in a worker process; what becomes
-of one comes back as values. Files are on the disk of this machine either way.
+The conversation's side writes them (`recording_writer.py`), in the media thread or in a worker process; what
+becomes of one comes back as values. Files are on the disk of this machine either way.
 """
 
 from __future__ import annotations

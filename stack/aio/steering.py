@@ -1,17 +1,17 @@
 """One UDP port for several worker processes: how each datagram reaches the process that has its call.
 
-Who starts the workers binds a socket for each of them on every local address (SO_REUSEPORT, Linux), before any of
-them runs, and keeps them all: their places in the kernel's group never move, and a worker that dies is replaced behind
-the same socket. Then:
+Who starts the workers binds a socket for each of them on every local address (SO_REUSEPORT, Linux), before any
+of them runs, and keeps them all: their places in the kernel's group never move, and a worker that dies is
+replaced behind the same socket. Then:
 
-- a STUN request is steered by the worker digit in its USERNAME (`stack.ice.ufrag`), by a program of classic BPF that
-  the kernel runs for each datagram which no connected socket takes; it needs no privileges;
+- a STUN request is steered by the worker digit in its USERNAME (`stack.ice.ufrag`), by a program of classic BPF
+  that the kernel runs for each datagram which no connected socket takes; it needs no privileges;
 - all else goes to a socket that is *connected* to where the call's peer is: the worker makes it when a check has
   proven the path, before the answer leaves, so that nothing of the call is ever looked for elsewhere.
 
-A peer that uses one port of its own for calls of several workers sends their checks into the socket that one of them
-has connected. Such a check names another worker; it is passed on to it through the process that started both, and the
-path then belongs to the latest session that proved itself there, as it does within one process
+A peer that uses one port of its own for calls of several workers sends their checks into the socket that one of
+them has connected. Such a check names another worker; it is passed on to it through the process that started
+both, and the path then belongs to the latest session that proved itself there, as it does within one process
 (`stack.server.routes`).
 """
 
@@ -21,7 +21,6 @@ import asyncio
 import ctypes
 import errno
 import logging
-import socket
 import struct
 import sys
 import time
@@ -41,9 +40,7 @@ from stack.voice.events import ConversationEvent
 FAILED_CONNECT = declare(
     "worker", "failed_connect", "Paths without a connected socket, because the kernel gave none"
 )
-PASSED_ON_CHECK = declare(
-    "worker", "passed_on_check", "Checks that were passed on to the worker that they name"
-)
+PASSED_ON_CHECK = declare("worker", "passed_on_check", "Checks that were passed on to the worker that they name")
 DROPPED_FOREIGN_CHECK = declare(
     "worker", "dropped_foreign_check", "Checks for another worker beyond those that are passed on each second"
 )
@@ -70,8 +67,8 @@ _IF_EQUAL, _IF_GREATER, _IF_AT_LEAST, _JUMP, _RETURN, _RETURN_IT = 0x15, 0x25, 0
 def steering_program(workers: int) -> bytes:
     """Return the program for so many workers, as an array of `struct sock_filter` (<linux/filter.h>).
 
-    The datagram's payload begins at offset 0. It returns the number of the worker that USERNAME names, which is the
-    place of its socket in the group, or `_NO_CHOICE`.
+    The datagram's payload begins at offset 0. It returns the number of the worker that USERNAME names, which is
+    the place of its socket in the group, or `_NO_CHOICE`.
     """
     code: list[tuple[int, int | str, int | str, int]] = []
     labels: dict[str, int] = {}

@@ -2,16 +2,17 @@
 
     python -m stack.aio.worker DESCRIPTOR        of its end of the link (`ipc.py`)
 
-It obeys the process that started it, and no signal that a terminal or a service manager sends to the whole group:
-that process ends the calls in order. When it is gone (the link says so, or the parent's number changes), the calls
-go on for `PROGRAM_GRACE` seconds, so that what is being said is heard; then each is ended with a BYE, and the worker
-is gone, too. It never outlives that.
+It obeys the process that started it, and no signal that a terminal or a service manager sends to the whole
+group: that process ends the calls in order. When it is gone (the link says so, or the parent's number changes),
+the calls go on for `PROGRAM_GRACE` seconds, so that what is being said is heard; then each is ended with a BYE,
+and the worker is gone, too. It never outlives that.
 
-**The collector.** Reference counts free nearly everything here; cycles are rare. A collection that walks all objects
-takes 40 ms and more with 20 calls, in the middle of frames. So what is there when the start-up is over is frozen,
-and the collector is off; `TIDY_EVERY` seconds, and where no deadline is near, the youngest objects are looked at
-(their number is bounded by what 100 ms bring: tens of microseconds), and all of them only when there is no call, or
-after `MAX_UNCOLLECTED` calls came and went: a cycle that a call leaves behind is freed then.
+**The collector.** Reference counts free nearly everything here; cycles are rare. A collection that walks all
+objects takes 40 ms and more with 20 calls, in the middle of frames. So what is there when the start-up is over
+is frozen, and the collector is off; `TIDY_EVERY` seconds, and where no deadline is near, the youngest objects
+are looked at (their number is bounded by what 100 ms bring: tens of microseconds), and all of them only when
+there is no call, or after `MAX_UNCOLLECTED` calls came and went: a cycle that a call leaves behind is freed
+then.
 """
 
 from __future__ import annotations
@@ -34,9 +35,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from stack import __version__
 from stack.aio import recording_writer
-from stack.aio.driver import FAULT_COMMAND, Driver, new_media_loop
+from stack.aio.driver import FAULT_COMMAND, new_media_loop
 from stack.aio.ipc import (
     REPORTS,
     REQUESTS,
@@ -44,12 +44,12 @@ from stack.aio.ipc import (
     Answered,
     Ask,
     CheckPassedOn,
-    Connection,
     FrameReader,
     Happened,
     Hello,
     LinkError,
     Logged,
+    MessageStream,
     PassOn,
     PathTaken,
     Ping,
@@ -60,6 +60,7 @@ from stack.aio.ipc import (
     Stop,
     Traced,
     WorkerReport,
+    package_version,
 )
 from stack.aio.media import Events, MediaCalls, MediaSetup, many_calls
 from stack.aio.steering import SteeredDriver, SteeredSockets
@@ -104,7 +105,7 @@ REPORT_DROPS_EVERY = 60.0
 _ANY_ASK = msgspec.msgpack.Decoder(tuple[int, tuple[Literal["Ask"], int, msgspec.Raw]])
 
 
-class Worker:
+class MediaWorker:
     """One worker; everything here belongs to its loop, where nothing else is said."""
 
     def __init__(self, hello: Hello, link: socket.socket) -> None:
@@ -116,7 +117,7 @@ class Worker:
         self._looks = 0
         self._uncollected = 0
         self._told_drops = 0.0
-        self._connection = Connection(link, self._on_message, self._on_lost, self._on_dropped)
+        self._connection = MessageStream(link, self._on_message, self._on_lost, self._on_dropped)
         self._thread = threading.get_ident()
         self.media = self._make_media()
         self._faults = Faults(self.media.counters)
@@ -287,10 +288,7 @@ class Worker:
 
     def _collect(self) -> None:
         at = self.media.endpoint.poll_timeout()
-        if not self.media.conversations and gc.get_count()[2]:
-            gc.collect()
-            self._uncollected = 0
-        elif self._uncollected >= MAX_UNCOLLECTED:
+        if (not self.media.conversations and gc.get_count()[2]) or self._uncollected >= MAX_UNCOLLECTED:
             gc.collect()
             self._uncollected = 0
         elif at is None or at - self._loop.time() > TIDY_ROOM:
@@ -301,7 +299,7 @@ class Worker:
 class _LinkHandler(logging.Handler):
     """Hands log records on to the program's process."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: MediaWorker) -> None:
         super().__init__()
         self._worker = worker
         self._formatter = logging.Formatter()
@@ -320,7 +318,7 @@ class _LinkHandler(logging.Handler):
 class _LinkTrace:
     """Hands copies of datagrams on to the program's process."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: MessageStream) -> None:
         self._connection = connection
 
     def datagram(self, direction: Direction, data: bytes, path: Path, now: Instant) -> None:
@@ -349,9 +347,10 @@ def _read_hello(link: socket.socket) -> Hello:
 
 def _settle_in(hello: Hello) -> None:
     """Become what the program wants; raises `LocalError`."""
-    if hello.program_version != __version__:
+    installed = package_version()
+    if hello.program_version != installed:
         raise LocalError(
-            f"the program runs version {hello.program_version}, and what is installed now is {__version__}: "
+            f"the program runs version {hello.program_version}, and what is installed now is {installed}: "
             "start it again"
         )
     logging.getLogger().setLevel(hello.log_level)
@@ -372,7 +371,7 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 async def _run(hello: Hello, link: socket.socket) -> None:
-    await Worker(hello, link).run()
+    await MediaWorker(hello, link).run()
 
 
 def main() -> None:

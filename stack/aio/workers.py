@@ -1,9 +1,10 @@
 """Media workers, seen from the program's process: they are started, watched, replaced, and spoken to.
 
-`WorkerPool` is a host's media side when it has workers. Every worker is a process of its own (`worker.py`), started
-as `python -m stack.aio.worker` and not by `multiprocessing`, which would run a program's script again that has no
-`__main__` guard. The pool binds the sockets and keeps them (`steering.py`), so a worker that dies is replaced behind
-the same port; its calls end with `EndReason.WORKER_FAILED`, and those of other workers do not notice.
+`WorkerPool` is a host's media side when it has workers. Every worker is a process of its own (`worker.py`),
+started as `python -m stack.aio.worker` and not by `multiprocessing`, which would run a program's script again
+that has no `__main__` guard. The pool binds the sockets and keeps them (`steering.py`), so a worker that dies is
+replaced behind the same port; its calls end with `EndReason.WORKER_FAILED`, and those of other workers do not
+notice.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import load_der_x509_certificate
 
-import stack
 from stack.aio.control import CallEnded
 from stack.aio.hosted import CallTable
 from stack.aio.ipc import (
@@ -31,11 +32,11 @@ from stack.aio.ipc import (
     Answered,
     Ask,
     CheckPassedOn,
-    Connection,
     Happened,
     Hello,
     LinkError,
     Logged,
+    MessageStream,
     PassOn,
     PathTaken,
     Ping,
@@ -47,6 +48,7 @@ from stack.aio.ipc import (
     Traced,
     WorkerReport,
     WorkerRequest,
+    package_version,
 )
 from stack.aio.media import CarryOut, GetTally, MediaRequest, MediaTally
 from stack.aio.media_thread import MediaConfig
@@ -119,7 +121,7 @@ class WorkerLink:
         self._pool = pool
         self._sockets = sockets
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._connection: MessageStream | None = None
         self._ready: asyncio.Future[None] | None = None
         self._asked: dict[int, tuple[MediaRequest[Any], asyncio.Future[Any]]] = {}
         self._next_number = 0
@@ -160,10 +162,8 @@ class WorkerLink:
 
     async def tally(self) -> MediaTally:
         """Return what the worker has counted; its latest answer if it is down."""
-        try:
+        with suppress(CallEnded):
             self._tally = await self.execute(GetTally())
-        except CallEnded:
-            pass
         return self._tally
 
     # -- the process -----------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class WorkerLink:
         self.pid = self._process.pid
         self._unanswered = 0
         self._ready = asyncio.get_running_loop().create_future()
-        self._connection = Connection(ours, self._on_message, self._on_lost, lambda: None)
+        self._connection = MessageStream(ours, self._on_message, self._on_lost, lambda: None)
         self.send(self._pool.hello(self.number, tuple(descriptors)))
         try:
             await asyncio.wait_for(self._ready, START_PATIENCE)
@@ -284,7 +284,9 @@ class WorkerLink:
         if not was_up:
             return
         self._pool.counters.add(LOST)
-        log.error("media worker %d (process %s) is lost: %s; %d calls end", self.number, self.pid, error, self.load)
+        log.error(
+            "media worker %d (process %s) is lost: %s; %d calls end", self.number, self.pid, error, self.load
+        )
         self._pool.keep(self._tally)
         self._tally = MediaTally.nothing()
         self._pool.table.lose(self, "its process ended")
@@ -380,7 +382,7 @@ class WorkerPool:
         """Return what a worker is told first."""
         config = self._config
         return Hello(
-            program_version=stack.__version__,
+            program_version=package_version(),
             number=number,
             workers=len(self.links),
             certificate=_as_pem(config.certificate),
@@ -478,7 +480,7 @@ def _log(link: WorkerLink, report: Logged) -> None:
 
 def _environment() -> dict[str, str]:
     """Return a worker's environment: it finds this very package."""
-    root = str(FilePath(stack.__file__).resolve().parents[1])
+    root = str(FilePath(__file__).resolve().parents[2])
     former = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join((root, former)) if former else root}
 

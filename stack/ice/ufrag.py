@@ -10,11 +10,12 @@
   in the kernel can steer a check by it (`stack/aio/steering.py`). One process has the digit 0.
 - `node` says which machine of several is meant: letters, digits and "/", for a router in front of them.
 - the first "+" ends it;
-- `rest` is what cannot be guessed: 48 random bits as 12 hexadecimal digits (RFC 8445 §5.3 asks for 24), or a sealed
-  ticket of up to 124 characters that a session can be made from. No ticket is made yet; there is room for it.
+- `rest` is what cannot be guessed: 48 random bits as 12 hexadecimal digits (RFC 8445 §5.3 asks for 24), or a
+  sealed ticket of up to 124 characters that a session can be made from. No ticket is made yet; there is room for
+  it.
 
-The whole has at most 190 characters, below `MAX_LOCAL_UFRAG`. An ICE restart makes a new `rest` and keeps the other
-two. A client's own fragment has no layout: it is random, and `Ufrag.parse` takes it for what it is not.
+The whole has at most 190 characters, below `MAX_LOCAL_UFRAG`. An ICE restart makes a new `rest` and keeps the
+other two. A client's own fragment has no layout: it is random, and `Ufrag.parse` takes it for what it is not.
 """
 
 from __future__ import annotations

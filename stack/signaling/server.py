@@ -19,6 +19,7 @@ from aiohttp import web
 
 from stack.aio import Host, HostConfig
 from stack.aio.udp import LOOPBACK, local_addresses
+from stack.aio.workers import default_workers
 from stack.core.errors import LocalError
 from stack.core.trace import PcapWriter
 from stack.signaling.app import create_app
@@ -196,6 +197,7 @@ def serve(
     udp_port: int = 3478,
     public_ip: str | None = None,
     pcap: str | None = None,
+    workers: int | None = None,
     config: HostConfig | None = None,
     server: ServeConfig | None = None,
 ) -> None:
@@ -203,8 +205,9 @@ def serve(
 
     The page is at `http://HOST:PORT/`; all media goes over the one UDP port. `host` is for both unless
     `media_host` is given, too; with neither, HTTP listens on 127.0.0.1, and media there and on this machine's own
-    addresses. Raises `LocalError` if a port is taken. `config` (media) and `server` (HTTP, tokens, TLS, limits)
-    have what is seldom changed.
+    addresses. `workers` processes carry the media, so that no program can delay it; without it there is one where
+    the platform can, and 0 is a thread. Raises `LocalError` if a port is taken. `config` (media) and `server`
+    (HTTP, tokens, TLS, limits) have what is seldom changed.
     """
     media, whole = config or HostConfig(), server or ServeConfig()
     if media_host is not None:
@@ -214,6 +217,7 @@ def serve(
         host=media_host or host or media.host,
         udp_port=udp_port,
         public_ips=(public_ip,) if public_ip else (),
+        workers=workers if workers is not None else media.workers or default_workers(),
     )
     whole = replace(whole, http_host=host or whole.http_host, port=port, pcap=pcap, media=media)
     with contextlib.suppress(KeyboardInterrupt):

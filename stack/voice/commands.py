@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+import msgspec
+
 from stack.audio import PcmArray
 from stack.core.counters import declare
+from stack.core.errors import LocalError
 from stack.core.machine import Instant
 from stack.core.values import TextOrBytes, Value
 from stack.ice import IceCredentials
@@ -311,9 +314,31 @@ class Tell(Value, frozen=True):
 
     message: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        if not _has_text_keys(self.message):
+            raise LocalError("a message to the client is JSON: only texts name its members")
+        try:
+            msgspec.msgpack.encode(self.message)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise LocalError(f"a message to the client is JSON: {error}") from error
+
     def apply(self, conversation: Conversation, now: Instant) -> None:
         """What is told before the channel is open waits for it."""
         conversation.client.tell(self.message)
+
+
+_MAX_DEPTH = 100
+
+
+def _has_text_keys(value: object, depth: int = 0) -> bool:
+    """Return False for what has another key than a text: JSON would make it one, MessagePack would not."""
+    if isinstance(value, dict):
+        return depth < _MAX_DEPTH and all(
+            isinstance(name, str) and _has_text_keys(each, depth + 1) for name, each in value.items()
+        )
+    if isinstance(value, list | tuple):
+        return depth < _MAX_DEPTH and all(_has_text_keys(each, depth + 1) for each in value)
+    return True
 
 
 # -- the session -------------------------------------------------------------------------------------------
