@@ -315,8 +315,10 @@ class Tell(Value, frozen=True):
     message: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if not _has_text_keys(self.message):
-            raise LocalError("a message to the client is JSON: only texts name its members")
+        if not _is_json(self.message):
+            raise LocalError(
+                "a message to the client is JSON: texts, numbers, lists, and objects whose members texts name"
+            )
         try:
             msgspec.msgpack.encode(self.message)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -330,15 +332,15 @@ class Tell(Value, frozen=True):
 _MAX_DEPTH = 100
 
 
-def _has_text_keys(value: object, depth: int = 0) -> bool:
-    """Return False for what has another key than a text: JSON would make it one, MessagePack would not."""
+def _is_json(value: object, depth: int = 0) -> bool:
+    """Return False for what JSON does not say as it stands: it would make a text of a number that is a key."""
     if isinstance(value, dict):
         return depth < _MAX_DEPTH and all(
-            isinstance(name, str) and _has_text_keys(each, depth + 1) for name, each in value.items()
+            isinstance(name, str) and _is_json(each, depth + 1) for name, each in value.items()
         )
     if isinstance(value, list | tuple):
-        return depth < _MAX_DEPTH and all(_has_text_keys(each, depth + 1) for each in value)
-    return True
+        return depth < _MAX_DEPTH and all(_is_json(each, depth + 1) for each in value)
+    return value is None or isinstance(value, str | int | float)
 
 
 # -- the session -------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ let reported = { at: 0, delay: 0 };
 let levels = null;
 let quality = null;
 let connectedAt = 0;
+let calledAgain = false;   // by the page itself
 let timers = [];
 
 // What tests read, and what a curious visitor finds in the console.
@@ -59,7 +60,8 @@ window.voiceStack = {
 
 const busy = () => call !== null && !call.over;
 
-function begin() {
+function begin({ again = false } = {}) {
+  calledAgain = again;
   call = new Call({ audio: settings.constraints });
   levels = new Levels();
   window.voiceStack.peaks = { you: SILENCE, program: SILENCE };
@@ -135,6 +137,7 @@ function onState() {
   }
   if (call.over) end();
   render();
+  if (call.broken && !calledAgain) begin({ again: true });   // once: what fails twice needs a person
 }
 
 function end() {

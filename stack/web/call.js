@@ -7,7 +7,7 @@
 // first connectivity check where it comes from. That saves the wait for gathering.
 
 import {
-  answerUnusable, lost, microphoneProblem, microphoneUnavailable, noNetwork, noPath, notSecured, Problem, serverRefused,
+  answerUnusable, brokenOff, lost, microphoneProblem, microphoneUnavailable, noNetwork, noPath, notSecured, Problem, serverRefused,
   serverUnreachable, unexpected,
 } from "./problems.js";
 
@@ -15,18 +15,21 @@ export const STEPS = ["microphone", "offer", "answer", "ice", "dtls", "first_pac
 const OVER = ["ended", "failed"];
 const ANSWER_TIMEOUT = 10_000;
 const CONNECT_TIMEOUT = 15_000;
+const QUESTION_TIMEOUT = 3_000;
 const GATHER_TIMEOUT = 5_000;   // host candidates are there at once; Chromium without a network gathers for ever
 
 export class Call extends EventTarget {
   state = "idle";
   problem = null;
   endedBy = null;           // "you" or "program"
+  broken = false;           // the server has lost the call, by no fault of ours or of the network
   muted = false;
   microphone = null;        // MediaStream
   timings = {};             // step → milliseconds since the click
   #clicked = 0;
   #pc = null;
   #channel = null;
+  #name = null;             // what the server calls this call
   #timer = 0;
 
   constructor({ url = "api/offer", audio = true } = {}) {
@@ -134,6 +137,7 @@ export class Call extends EventTarget {
 
   async #accept(answer) {
     this.#step("answer");
+    this.#name = answer.pc_id ?? null;
     this.#enter("connecting");
     this.#timer = setTimeout(() => this.#fail(this.#whyNotConnected()), CONNECT_TIMEOUT);
     setTimeout(() => {
@@ -177,9 +181,24 @@ export class Call extends EventTarget {
       this.#enter("connected");
     } else if (state === "disconnected" && this.state === "connected") {
       this.#enter("interrupted");
+      this.#ask();
     } else if (state === "failed") {
       this.#fail(this.#whyNotConnected());
     }
+  }
+
+  // Nothing arrives: is the call still up on the server? Its media process may be gone, and cannot say so itself.
+  async #ask() {
+    if (this.#name === null) return;
+    try {
+      const question = `${this.url}?pc_id=${encodeURIComponent(this.#name)}`;
+      const answer = await (await fetch(question, { signal: AbortSignal.timeout(QUESTION_TIMEOUT) })).json();
+      if (answer.reason !== "worker_failed" || this.over) return;
+    } catch {
+      return;   // the network is down: wait for it
+    }
+    this.broken = true;
+    this.#fail(brokenOff());
   }
 
   get #hasCandidates() {

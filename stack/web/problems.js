@@ -88,3 +88,6 @@ export const notSecured = () => new Problem("not-secured", "The call could not b
 
 export const lost = () => new Problem("lost", "The connection was lost.",
   "Nothing has arrived for a while. Check your network and press Start to call again.");
+
+export const brokenOff = () => new Problem("broken-off", "The server has lost the call.",
+  "A part of it failed and was started again. Press Start to call again.");

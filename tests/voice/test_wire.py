@@ -33,6 +33,7 @@ from stack.voice.commands import (
     Interrupt,
     ReportPauses,
     SendMessage,
+    Tell,
     Write,
     WriteReply,
 )
