@@ -194,7 +194,10 @@ class Host:
         self._check_room()
         hosted = HostedCall(self._table, link, parameters, context)
         call = hosted.call
-        await hosted.open(self._recording_of(call))
+        try:
+            await hosted.open(self._recording_of(call))
+        except CallEnded as error:  # its worker has just died
+            raise LocalError(str(error)) from error
         if self._endpointer is not None:
             call.use_endpointer(self._endpointer)
         spans = CallSpans.begin(call)
@@ -258,9 +261,12 @@ class Host:
 
     async def _add_ufrag(self, call: Call, ufrag: str) -> None:
         hosted = self._table.calls.get(call.id)
-        if hosted is None:
-            raise LocalError("the call is over")
-        await hosted.link.execute(AddUfrag(call.id, ufrag))
+        try:
+            if hosted is None:
+                raise CallEnded("the call is over")
+            await hosted.link.execute(AddUfrag(call.id, ufrag))
+        except CallEnded as error:
+            raise LocalError("the call is over") from error
 
     async def tally(self) -> MediaTally:
         """Return what was counted since the start by calls, over or not, by the port, by workers and by the host.

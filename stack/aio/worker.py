@@ -36,6 +36,7 @@ from typing import Any, Literal
 import msgspec
 
 from stack.aio import recording_writer
+from stack.aio.control import CallEnded
 from stack.aio.driver import FAULT_COMMAND, new_media_loop
 from stack.aio.ipc import (
     REPORTS,
@@ -62,7 +63,7 @@ from stack.aio.ipc import (
     WorkerReport,
     package_version,
 )
-from stack.aio.media import Events, MediaCalls, MediaSetup, many_calls
+from stack.aio.media import CloseCall, Events, MediaCalls, MediaSetup, many_calls
 from stack.aio.steering import SteeredDriver, SteeredSockets
 from stack.aio.udp import UdpSocket, UdpSockets
 from stack.core.counters import declare
@@ -197,7 +198,7 @@ class MediaWorker:
         else:
             if ask.number and isinstance(result, bytes):
                 self._report(Answered(ask.number, result))
-        if type(ask.request).__name__ == "CloseCall":
+        if isinstance(ask.request, CloseCall):
             self._uncollected += 1
         for fault in self._faults.drain():
             log.error("a command to the media worker failed", exc_info=fault.error)
@@ -213,7 +214,7 @@ class MediaWorker:
     def _answer_error(self, number: int, error: StackError) -> None:
         if number:
             self._report(Answered(number, encode_error(error)))
-        elif type(error).__name__ != "CallEnded":  # what is submitted after the end is passed over
+        elif not isinstance(error, CallEnded):  # what is submitted after the end is passed over
             self.media.counters.add(FAULT_COMMAND)
             log.error("a command to the media worker failed: %s", error)
 

@@ -85,6 +85,8 @@ BACKOFF = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a worker is replaced: after its first end, after the next one, and so on."""
 SETTLED_AFTER = 30.0
 """Seconds after which the end of a worker counts as its first again."""
+POLL_EVERY = 0.01
+"""Seconds between two looks at a process that is to end."""
 PING_EVERY = 1.0
 """Seconds between two questions whether a worker is there."""
 MAX_UNANSWERED = 15
@@ -204,12 +206,9 @@ class WorkerLink:
         if connection is not None and connection.is_open:
             self.send(Stop())
             connection.flush_now()
-        if process is not None:
-            try:
-                await asyncio.to_thread(process.wait, STOP_PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                await asyncio.to_thread(process.wait)
+        if process is not None and not await _wait(process, STOP_PATIENCE):
+            process.kill()
+            await _wait(process, None)
         if connection is not None:
             connection.close()
         self._connection = None
@@ -303,8 +302,8 @@ class WorkerLink:
         """Wait for the end of a process whose link is closed."""
         process = self._process
         if process is not None:
-            status = await asyncio.to_thread(process.wait)
-            log.info("media worker %d (process %d) ended with status %d", self.number, process.pid, status)
+            await _wait(process, None)
+            log.info("media worker %d (process %d) ended: %s", self.number, process.pid, process.returncode)
 
 
 class WorkerPool:
@@ -456,6 +455,19 @@ class WorkerPool:
             self._trace = None
             self.counters.add(FAULT_TRACE)
             log.exception("the trace failed")
+
+
+async def _wait(process: subprocess.Popen[bytes], patience: float | None) -> bool:
+    """Wait until a process has ended; False if it has not within `patience` seconds.
+
+    Not in a thread: all of the program's threads may be busy, and then no worker would be replaced.
+    """
+    began = time.monotonic()
+    while process.poll() is None:
+        if patience is not None and time.monotonic() - began > patience:
+            return False
+        await asyncio.sleep(POLL_EVERY)
+    return True
 
 
 def _log(link: WorkerLink, report: Logged) -> None:
