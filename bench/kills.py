@@ -1,9 +1,10 @@
-"""Two media workers, one killed again and again beside standing calls: what the other's calls notice, what is left.
+"""Two media workers, one killed again and again beside standing calls: what the other's calls notice, what is
+left.
 
-Twenty calls stand, ten on each worker; their programs always speak. Others come and go through both, and after each
-hundred of them the first worker is killed. Its standing calls are over with the first time; those of the second are
-measured for the whole time, against their RTP timestamps: a gap of theirs is a lateness. Then memory, descriptors
-and processes are held against those from before. Ours alone: no peer has workers.
+Twenty calls stand, ten on each worker; their programs always speak. Others come and go through both, and after
+each hundred of them the first worker is killed. Its standing calls are over with the first time; those of the
+second are measured for the whole time, against their RTP timestamps: a gap of theirs is a lateness. Then memory,
+descriptors and processes are held against those from before. Ours alone: no peer has workers.
 """
 
 from __future__ import annotations
