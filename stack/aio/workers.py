@@ -11,18 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path as FilePath
 from typing import Any, TypeVar
-
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509 import load_der_x509_certificate
 
 from stack.aio.control import CallEnded
 from stack.aio.hosted import CallTable
@@ -54,12 +49,11 @@ from stack.aio.media import CarryOut, GetTally, MediaRequest, MediaTally
 from stack.aio.media_thread import MediaConfig
 from stack.aio.steering import bind_group, can_share_a_port
 from stack.aio.udp import UdpSockets
-from stack.audio import registered_codecs
+from stack.aio.worker_start import as_pem, environment_of_worker, modules_of_codecs
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.machine import Address, Path
 from stack.core.trace import Direction, PacketTrace
-from stack.dtls import Certificate
 from stack.ice import MAX_WORKERS
 from stack.voice.recording import RecordingFailed, RecordingFinished, RecordingOpened
 from stack.voice.wire import decode_result
@@ -180,7 +174,7 @@ class WorkerLink:
                     [sys.executable, "-P", "-m", "stack.aio.worker", str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno(), *descriptors],
-                    env=_environment(),
+                    env=environment_of_worker(),
                 )
             except OSError as error:
                 ours.close()
@@ -316,7 +310,7 @@ class WorkerPool:
         self.counters = Counters()
         self._config = config
         self._trace: PacketTrace | None = config.trace
-        self._modules = _modules_of_codecs()
+        self._modules = modules_of_codecs()
         self._groups = bind_group(hosts, port, workers)
         self.links = [WorkerLink(self, number, sockets) for number, sockets in enumerate(self._groups)]
         self._lost = MediaTally.nothing()  # what workers that are gone have counted, as far as it is known
@@ -384,7 +378,7 @@ class WorkerPool:
             program_version=package_version(),
             number=number,
             workers=len(self.links),
-            certificate=_as_pem(config.certificate),
+            certificate=as_pem(config.certificate),
             conversation=config.conversation,
             max_calls=config.max_calls,
             sockets=sockets,
@@ -488,27 +482,3 @@ def _log(link: WorkerLink, report: Logged) -> None:
             }
         )
         logger.handle(record)
-
-
-def _environment() -> dict[str, str]:
-    """Return a worker's environment: it finds this very package."""
-    root = str(FilePath(__file__).resolve().parents[2])
-    former = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((root, former)) if former else root}
-
-
-def _modules_of_codecs() -> tuple[str, ...]:
-    """Return the modules outside of this package that have registered codecs: a worker has to import them, too."""
-    modules = dict.fromkeys(codec.make_decoder.__module__ for codec in registered_codecs())
-    if "__main__" in modules:
-        raise LocalError(
-            "a codec is registered by the program's own script, which a media worker does not run: "
-            "put it into a module, or use workers=0"
-        )
-    return tuple(name for name in modules if not name.startswith("stack."))
-
-
-def _as_pem(certificate: Certificate) -> tuple[bytes, bytes]:
-    chain = b"".join(load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in certificate.chain)
-    key: Any = certificate.private_key
-    return chain, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

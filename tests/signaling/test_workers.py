@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ import pytest
 
 from stack import Call
 from stack.agents import echo
-from stack.aio import CallEnded, Host, HostConfig, workers
+from stack.aio import CallEnded, Host, HostConfig, worker_start, workers
 from stack.aio.media import AddUfrag, CountCalls
 from stack.aio.steering import can_share_a_port
 from stack.aio.workers import check_workers, default_workers
@@ -316,12 +317,18 @@ def script(tmp_path: Path, port: int) -> Any:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_die_with_us,
         )
         try:
             yield process
         finally:
             process.kill()
             process.wait()
+
+
+def _die_with_us() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def free_port() -> int:
@@ -388,7 +395,7 @@ async def test_a_program_that_is_gone_without_calls_takes_its_worker_at_once(tmp
 
 
 async def test_codecs_of_the_script_itself_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "registered_codecs", lambda: [type("C", (), {"make_decoder": home})()])
+    monkeypatch.setattr(worker_start, "registered_codecs", lambda: [type("C", (), {"make_decoder": home})()])
     monkeypatch.setattr(home, "__module__", "__main__")
     with pytest.raises(LocalError, match="put it into a module"):
         async with Host(echo, HostConfig(udp_port=0, workers=1)):
