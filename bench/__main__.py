@@ -39,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--calls", type=int, nargs="+", default=[], metavar="N", help="how many calls, under load")
     parser.add_argument("--realtime", action="store_true", help="run before other processes, under load (root)")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[], metavar="N", help="media workers of ours, beside its thread"
+    )
     parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
     parser.add_argument("--verbose", action="store_true", help="say each run as it ends, under load")
     chosen = parser.parse_args(arguments)
@@ -51,7 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
     options = Options(
-        chosen.scale, chosen.seed, tuple(chosen.against), tuple(chosen.calls), chosen.realtime, chosen.verbose
+        chosen.scale,
+        chosen.seed,
+        tuple(chosen.against),
+        tuple(chosen.calls),
+        chosen.realtime,
+        chosen.verbose,
+        tuple(chosen.workers),
     )
     for name in chosen.name:
         result = import_module(f"bench.{name}").run(options)

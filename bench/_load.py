@@ -121,9 +121,11 @@ class Samples:
 
 
 def ours(mode: str, options: Options, *arguments: str) -> list[Contestant]:
-    """Return this checkout, and those of `--against`, as contestants."""
+    """Return this checkout, with and without workers, and those of `--against`, as contestants."""
     command = [sys.executable, "-m", "bench.servers.ours", mode, *arguments]
     found = [Contestant("ours", command)]
+    for number in options.workers:
+        found.append(Contestant(f"ours, workers={number}", [*command, "--workers", str(number)]))
     for name in options.against:
         folder = Path(name).resolve()
         if not (folder / "stack").is_dir():

@@ -16,7 +16,8 @@ class Options:
 
     For the benchmarks under load: `against` is another checkout of ours that is measured beside this one, `calls`
     stands in for the numbers of calls that a benchmark would try, and with `realtime` servers and load run before
-    every other process of a machine that is not ours alone.
+    every other process of a machine that is not ours alone. `workers` are numbers of media workers with which ours
+    is measured, beside its thread.
     """
 
     scale: float = 1.0
@@ -25,6 +26,7 @@ class Options:
     calls: tuple[int, ...] = ()
     realtime: bool = False
     verbose: bool = False
+    workers: tuple[int, ...] = ()
 
     def amount(self, seconds: float, repetitions: int) -> tuple[float, int]:
         """Return the length and the number of the runs under load: above half the scale, all of them."""

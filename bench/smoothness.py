@@ -5,6 +5,8 @@ for 200 ms of each second: nothing, a blocking call, numpy, pure Python, or a fu
 million objects. `set-ups`: beside the standing calls, others are set up and torn down, some each second, so that
 the collector has work. Lateness is measured against the RTP timestamps, by the kernel's receive times.
 
+Ours is measured with its media in a thread and in a worker process (`--workers`: in so many).
+
 The server has two cores here, as the interpreter lock is what is looked at, and is never a real-time process: its
 threads would wait for each other's time slices.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from bench._load import Absent, Contestant, Place, Run, aiortc, interleaved, note_of, ours, place_of
 from bench.report import Cell, Chart, Options, Table
@@ -55,7 +58,8 @@ def _half_load(place: Place) -> int:
 def _rows(place: Place, calls: int, beside: str, seconds: float, repetitions: int) -> list[Sequence[Cell]]:
     companion = "idle" if beside == "set-ups" else beside
     arguments = ("--beside", companion, "--sound", str(place.sound))
-    contestants = [*ours("speaking", place.options, *arguments), aiortc("speaking", *arguments)]
+    options = place.options if place.options.workers else replace(place.options, workers=(1,))
+    contestants = [*ours("speaking", options, *arguments), aiortc("speaking", *arguments)]
 
     def measure(contestant: Contestant) -> Run:
         with place.server(contestant, cores=CORES, realtime=False) as server:

@@ -22,8 +22,10 @@ import click
 from stack import __version__
 from stack.agents import AGENTS, AudioFormat, BridgeConfig, HttpAgentConfig, bridge, default_agent, http_agent
 from stack.aio import HostConfig, as_program
+from stack.aio.workers import default_workers
 from stack.cli_checks import CALLED, CHECKS, PREFIX, check_apart, check_environment, check_together
 from stack.core.errors import LocalError, StackError
+from stack.ice import MAX_WORKERS
 from stack.sdp import Setup
 from stack.signaling import ServeConfig, SignalingConfig
 from stack.signaling import serve as serve_program
@@ -129,6 +131,13 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 @_option("--port", default=8080, type=_PORT, help="HTTP port.")
 @_option("--udp-port", default=3478, type=_PORT, help="Media port.")
 @_option("--public-ip", default=None, help="Address to offer when a 1:1 NAT stands in front.")
+@_option(
+    "--workers",
+    default=default_workers,
+    show_default="1 where the platform can",
+    type=click.IntRange(0, MAX_WORKERS),
+    help="Processes that carry the media; 0: a thread does.",
+)
 @_option("--max-calls", default=1000, type=click.IntRange(1), help="Calls at once.")
 @_option("--token", multiple=True, help="Bearer token that is asked for: TOKEN, or scope,scope=TOKEN. [repeat]")
 @_option("--origin", multiple=True, help="Origin whose pages may call, besides our own; *: all. [repeat]")
@@ -196,6 +205,7 @@ def serve(**options: Any) -> None:
         udp_port=options["udp_port"],
         public_ip=options["public_ip"],
         pcap=options["pcap"],
+        workers=options["workers"],
         config=HostConfig(
             setup=Setup(options["setup"]),
             conversation=conversation,

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
+import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -116,7 +119,71 @@ async def packets() -> None:
     await serve_offers(accept)
 
 
-async def programs(mode: str, sound: str | None, companion: Companion) -> None:
+def packets_by_workers(workers: int) -> None:
+    """Serve sessions without a codec in so many processes on one port, each steered to as a media worker is."""
+    from stack.aio.steering import bind_group
+
+    groups = bind_group(["127.0.0.1"], 0, workers)
+    links = []
+    for number, sockets in enumerate(groups):
+        ours, theirs = socket.socketpair()
+        if os.fork() == 0:
+            ours.close()
+            asyncio.run(packet_worker(number, workers, sockets, theirs))
+            os._exit(0)
+        theirs.close()
+        links.append(ours)
+    asyncio.run(packets_in_front(links))
+
+
+async def packets_in_front(links: list[socket.socket]) -> None:
+    """Take offers and hand them to the workers, one after the other."""
+    streams = [await asyncio.open_connection(sock=link) for link in links]
+    turns = itertools.cycle([(reader, writer, asyncio.Lock()) for reader, writer in streams])
+
+    async def accept(offer: str) -> str:
+        reader, writer, lock = next(turns)
+        async with lock:
+            writer.write(json.dumps(offer).encode() + b"\n")
+            return str(json.loads(await reader.readline()))
+
+    await serve_offers(accept)
+
+
+async def packet_worker(number: int, workers: int, sockets: Any, link: socket.socket) -> None:
+    """Answer the offers that come by the link, until it closes."""
+    from stack.aio.driver import Driver
+    from stack.aio.steering import SteeredDriver, SteeredSockets
+    from stack.dtls import Certificate
+    from stack.sdp import SessionDescription, Setup, negotiate
+    from stack.server import Endpoint
+    from stack.session import LocalWishes, Session, SessionParameters, make_local_parameters
+
+    certificate = Certificate.generate(os.urandom, datetime.now(UTC))
+    endpoint: Any = Endpoint(max_sessions=10_000, reports_paths=workers > 1)
+    driver: Any
+    if workers == 1:
+        driver = Driver(endpoint, sockets, lambda events: None)
+    else:
+        steered = SteeredSockets(list(sockets))
+        driver = SteeredDriver(
+            endpoint, steered, lambda events: None, None,
+            number=number, pass_on=lambda *_: None, on_path_taken=lambda _: None,
+        )  # fmt: skip
+    reader, writer = await asyncio.open_connection(sock=link)
+    while line := await reader.readline():
+        wishes = LocalWishes(ice_lite=True, setup=Setup.PASSIVE, worker=number)
+        local = make_local_parameters(os.urandom, certificate, sockets.addresses, wishes)
+        negotiation = negotiate(SessionDescription.parse(json.loads(line)), local)
+        now = driver.now()
+        parameters = SessionParameters(local, negotiation)
+        session = Session(parameters, certificate, os.urandom, now, wall_clock=time.time() - now)
+        endpoint.add(local.ice_ufrag, PacketEcho(session), local.ice_ufrag)
+        driver.pump()
+        writer.write(json.dumps(negotiation.answer.serialize()).encode() + b"\n")
+
+
+async def programs(mode: str, sound: str | None, companion: Companion, workers: int) -> None:
     """Serve a program on the whole stack."""
     import stack.signaling
     from stack.agents.echo import echo
@@ -157,7 +224,8 @@ async def programs(mode: str, sound: str | None, companion: Companion) -> None:
 
     turns = TurnSettings(create_response=False, interrupt_response=False)
     conversation = ConversationConfig(complexity=COMPLEXITY, turns=turns)
-    media = HostConfig(host="127.0.0.1", udp_port=0, max_calls=5000, conversation=conversation)
+    carried = {"workers": workers} if workers else {}  # an older checkout has no workers
+    media = HostConfig(host="127.0.0.1", udp_port=0, max_calls=5000, conversation=conversation, **carried)
     name = "signaling" if hasattr(stack.signaling, "SignalingConfig") else "door"  # an older checkout's
     limits: Any = getattr(stack.signaling, "SignalingConfig" if name == "signaling" else "DoorConfig")
     unlimited = {name: limits(offers_per_second=1e6, offers_per_client=1e6, calls_per_client=100_000)}
@@ -171,9 +239,9 @@ def main() -> None:
     if chosen.checkout is not None:
         sys.path.insert(0, chosen.checkout)
     if chosen.mode == "packets":
-        asyncio.run(packets())
+        asyncio.run(packets()) if chosen.workers == 0 else packets_by_workers(chosen.workers)
     else:
-        asyncio.run(programs(chosen.mode, chosen.sound, Companion(chosen.beside)))
+        asyncio.run(programs(chosen.mode, chosen.sound, Companion(chosen.beside), chosen.workers))
 
 
 if __name__ == "__main__":

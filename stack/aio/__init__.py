@@ -6,8 +6,9 @@ from stack.aio.context import CallContext, Tool
 from stack.aio.control import CallControl, CallEnded, CallLink
 from stack.aio.driver import Driver, MediaThread
 from stack.aio.host import Accepted, Host, HostConfig, HostFull, Renegotiated
-from stack.aio.hosted import HostedCall, MediaSide
+from stack.aio.hosted import CallTable, HostedCall
 from stack.aio.inbox import Inbox
+from stack.aio.media_thread import MediaConfig, ThreadMedia
 from stack.aio.programs import Program, as_program
 from stack.aio.recording import Recording
 from stack.aio.reply import Reply
@@ -21,6 +22,7 @@ __all__ = [
     "CallControl",
     "CallEnded",
     "CallLink",
+    "CallTable",
     "Channels",
     "DataChannel",
     "Driver",
@@ -30,13 +32,14 @@ __all__ = [
     "HostedCall",
     "Hypothesis",
     "Inbox",
-    "MediaSide",
+    "MediaConfig",
     "MediaThread",
     "Program",
     "Recording",
     "Renegotiated",
     "Reply",
     "Speaker",
+    "ThreadMedia",
     "Tool",
     "Transcriber",
     "as_program",

@@ -19,14 +19,14 @@ from stack.aio.context import CallContext, Tool
 from stack.aio.control import CallControl, CallEnded, CallLink
 from stack.aio.endpointing import Endpointing, News
 from stack.aio.inbox import Inbox
-from stack.aio.recording import Recording, StartRecording, StopRecording, find_recording
+from stack.aio.recording import Recording, StartRecording, StopRecording
 from stack.aio.reply import Reply
 from stack.aio.speaker import Speaker
 from stack.aio.transcription import Transcriber, Transcription, Work
 from stack.audio import AudioFrame
 from stack.audio.wav import FilePath
 from stack.core.counters import declare
-from stack.core.errors import LocalError
+from stack.core.errors import LocalError, StackError
 from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
 from stack.session import Authenticated, Connected, Ended
 from stack.voice import commands as cmd
@@ -72,7 +72,7 @@ class Call:
     ) -> None:
         self.id = call_id
         self.context = context
-        self._control = CallControl(link, clock, context.session, self._deliver)
+        self._control = CallControl(link, clock, context.session, self._deliver, self._expect_recording)
         self._microphone: Inbox[AudioFrame] = Inbox(
             MICROPHONE_BACKLOG, self._control.counters, DROPPED_SOUND_UNREAD
         )
@@ -266,21 +266,34 @@ class Call:
             raise CallEnded("the call is over")
         if self.recording is not None and self.recording.is_running:
             raise LocalError(f"the call is being recorded to {self.recording.path} already")
-        self._recordings += 1
-        name = f"{self.id}/{self._recordings}"
-        await self._control.execute(StartRecording(name, os.fspath(path), self.id, sample_rate))
-        self.recording = recording = find_recording(name)
+        former, recording = self.recording, self._expect_recording(path)
+        # the whole path: the process that writes may have another working directory
+        whole = os.path.abspath(os.fsdecode(path))
+        try:
+            await self._control.execute(StartRecording(recording.name, whole, self.id, sample_rate))
+        except StackError:
+            self.recording = former
+            self._control.watch_recording(recording.name, None)
+            raise
         try:
             await recording.wait_opened()
         except LocalError:
-            self._control.command(StopRecording(name))
+            self._control.command(StopRecording(recording.name))
             raise
+        return recording
+
+    def _expect_recording(self, path: FilePath) -> Recording:
+        """Return the recording that the media side is about to begin; it is the call's latest."""
+        self._recordings += 1
+        self.recording = recording = Recording(path, call_id=self.id, name=f"{self.id}/{self._recordings}")
+        self._control.watch_recording(recording.name, recording.note)
         return recording
 
     async def stop_recording(self) -> Recording | None:
         """End the recording that runs, wait until it is written, and return it; None if there was none."""
         recording = self.recording
         if recording is not None:
+            recording.note_closed()
             self._control.command(StopRecording(recording.name))
             await recording.wait_finished()
         return recording
@@ -391,6 +404,8 @@ class Call:
             self._transcription.close()
         if self._endpointing is not None:
             self._endpointing.close()
+        if self.recording is not None:
+            self.recording.note_closed()
         self._microphone.close()
         self.events.close()
         self._control.finish(end)

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from stack.aio.context import Tool
 from stack.aio.inbox import Inbox
+from stack.audio.wav import FilePath
 from stack.core.counters import Counters, declare
 from stack.core.errors import StackError
 from stack.session import Ended
@@ -31,6 +32,7 @@ from stack.voice.events import (
     ToolRequested,
     Utterance,
 )
+from stack.voice.recording import RecordingEvent
 
 ResultT = TypeVar("ResultT")
 
@@ -63,6 +65,10 @@ class CallLink(Protocol):
         """Have a command carried out and return (or raise) what comes of it."""
         ...
 
+    def watch_recording(self, name: str, note: Callable[[RecordingEvent], None] | None) -> None:
+        """Have `note` told, on the program's loop, what becomes of the recording of this name; None: no more."""
+        ...
+
 
 class PendingReply(Protocol):
     """A reply that waits to be told how it ended."""
@@ -78,6 +84,15 @@ class PendingReply(Protocol):
         ...
 
 
+class ExpectedRecording(Protocol):
+    """A recording that the media side is about to begin."""
+
+    @property
+    def name(self) -> str:
+        """By which commands and events name it."""
+        ...
+
+
 class CallControl:
     """Everything here belongs to the program's event loop."""
 
@@ -87,10 +102,13 @@ class CallControl:
         clock: Callable[[], float],
         session: Mapping[str, Any],
         deliver: Callable[[ConversationEvent], None],
+        expect_recording: Callable[[FilePath], ExpectedRecording],
     ) -> None:
         self.clock = clock
         self.deliver = deliver
         """Hand the call an event of its conversation."""
+        self.expect_recording = expect_recording
+        """Return the recording that the media side is about to begin; it is the call's latest."""
         self.session = session
         """What the client has set for this call, in the dialect's words."""
         self.end: Ended | None = None
@@ -130,6 +148,10 @@ class CallControl:
         if self.ended:
             raise CallEnded("the call is over")
         return await self._link.execute(command)
+
+    def watch_recording(self, name: str, note: Callable[[RecordingEvent], None] | None) -> None:
+        """Have `note` told what becomes of the recording that is begun under this name; None: no more."""
+        self._link.watch_recording(name, note)
 
     # -- events ----------------------------------------------------------------------------------------------
 

@@ -150,7 +150,9 @@ class Driver(Generic[EventT]):
         self.pump()
 
     def _receive(self, udp: UdpSocket) -> None:
-        batch = udp.receive()
+        self._take(udp.receive())
+
+    def _take(self, batch: Sequence[tuple[bytes, Path]]) -> None:
         self._record(Direction.IN, batch)
         self.endpoint.handle_datagrams(batch, self._loop.time())
 

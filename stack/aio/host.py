@@ -1,7 +1,8 @@
 """The host: it accepts offers, keeps the calls, and runs the program for each.
 
-Two threads: the *media thread* runs the endpoint, its sockets and every conversation; the *program's loop*, on
-which the host was started, runs the programs and the HTTP side. They exchange commands and batches of events.
+Two sides: the *media side* runs the endpoint, its sockets and every conversation, in worker processes
+(`workers.py`) or in a thread (`media_thread.py`); the *program's loop*, on which the host was started, runs the
+programs and the HTTP side. They exchange commands and batches of events.
 """
 
 from __future__ import annotations
@@ -11,34 +12,37 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from msgspec import structs
+
 from stack.aio.call import Call, control_of
 from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
-from stack.aio.hosted import HostedCall, MediaSide
+from stack.aio.hosted import CallTable, HostedCall
+from stack.aio.media import AddUfrag, MediaLink, MediaTally
+from stack.aio.media_thread import MediaConfig, ThreadMedia
 from stack.aio.programs import as_program, tell_of_failure
-from stack.aio.recording import Recording, StartRecording, check_folder, file_name, find_recording
+from stack.aio.recording import Recording, StartRecording, check_folder, file_name
 from stack.aio.tracing import CallSpans
 from stack.aio.udp import bind_all, local_addresses
+from stack.aio.workers import WorkerPool, check_workers
 from stack.audio import Lateness
 from stack.audio.wav import FilePath
 from stack.core.counters import Counters, declare, declare_each
 from stack.core.errors import LocalError, StackError
-from stack.core.machine import Address, Instant
+from stack.core.machine import Address
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate
 from stack.ice import IceCredentials
 from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate, renegotiate, restarts_ice
-from stack.server import Endpoint
 from stack.session import EndReason, LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.commands import AddRemoteCandidates, GetParameters, Renegotiate, RestartIce
 from stack.voice.config import offered_codecs, prepare
-from stack.voice.conversation import Command, Conversation, ConversationConfig, ConversationEvent
-from stack.voice.statistics import CallTotals
+from stack.voice.conversation import Command, ConversationConfig
 from stack.voice.turns import TurnMode, TurnSettings
 
 ENDED = declare_each("host", "ended", EndReason, "Calls that are over: {}")
@@ -75,6 +79,9 @@ class HostConfig:
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
     record_dir: FilePath | None = None
     """A folder in which every call is recorded; see `stack.aio.recording`."""
+    workers: int = 0
+    """Processes that carry the media, so that no program can delay it: 1 is enough for one core's worth of calls.
+    0: a thread of this process does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +118,7 @@ class Host:
         self._prepare: Callable[[], object] | None = getattr(program, "prepare", None)
         self._trace = trace
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ended_calls = Counters()  # what calls that are over have counted; belongs to the media side
-        self._ended_totals = CallTotals()
-        self._lateness = Lateness()
+        self._table = CallTable()
         self._certificate = Certificate.generate(os.urandom, datetime.now(UTC))
         self._closing = False
 
@@ -127,40 +132,46 @@ class Host:
     async def start(self) -> None:
         """Load what is chosen by name, bind the port and begin.
 
-        Raises `LocalError` for a part that is not there, a port that cannot be bound, or a `record_dir` that
-        cannot be written.
+        Raises `LocalError` for a part that is not there, a port that cannot be bound, a `record_dir` that cannot
+        be written, or workers that cannot be had.
         """
-        self._endpointer = await asyncio.to_thread(prepare, self.config.conversation)
-        if self.config.record_dir is not None:
-            await asyncio.to_thread(check_folder, self.config.record_dir)
+        config = self.config
+        check_workers(config.workers)
+        self._endpointer = await asyncio.to_thread(prepare, config.conversation)
+        if config.record_dir is not None:
+            await asyncio.to_thread(check_folder, config.record_dir)
         if self._prepare is not None:
             await asyncio.to_thread(self._prepare)
-        self._sockets = bind_all(local_addresses(self.config.host), self.config.udp_port)
-        self._endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=self.config.max_calls)
-        self._media = MediaSide()
-        await self._media.start(lambda: self._endpoint, self._sockets, self._trace)
+        settled = MediaConfig(self._certificate, config.conversation, config.max_calls, self._trace)
+        hosts = local_addresses(config.host)
+        self._media: ThreadMedia | WorkerPool
+        if config.workers == 0:
+            self._media = ThreadMedia(settled, self._table, bind_all(hosts, config.udp_port))
+        else:
+            self._media = WorkerPool(settled, self._table, hosts, config.udp_port, config.workers)
+        await self._media.start()
 
     @property
     def calls(self) -> Mapping[str, Call]:
         """The calls that are not over, by id."""
-        return {hosted.id: hosted.call for hosted in self._media.calls.values()}
+        return {hosted.id: hosted.call for hosted in self._table.calls.values()}
 
     @property
     def addresses(self) -> tuple[Address, ...]:
         """The UDP addresses on which media arrives."""
-        return self._sockets.addresses
+        return self._media.addresses
 
     @property
     def candidates(self) -> tuple[str, ...]:
         """Our candidates as SDP attributes, the same for every call."""
-        return self._local_parameters().candidates
+        return self._local_parameters(0).candidates
 
-    def _local_parameters(self) -> LocalParameters:
+    def _local_parameters(self, worker: int) -> LocalParameters:
         return make_local_parameters(
             os.urandom,
             self._certificate,
             self.addresses,
-            LocalWishes(ice_lite=True, setup=self.config.setup, codecs=offered_codecs()),
+            LocalWishes(ice_lite=True, setup=self.config.setup, worker=worker, codecs=offered_codecs()),
             self.config.public_ips,
         )
 
@@ -168,23 +179,25 @@ class Host:
         """Answer an SDP offer and start the call.
 
         Raises `ParseError` if it is no SDP, `NegotiationError` if there is nothing to agree on, `HostFull`, or
-        `LocalError` once the host is stopping.
+        `LocalError` once the host is stopping, or while no media worker is up.
         """
         self._check_room()
-        local = self._local_parameters()
-        negotiation = negotiate(SessionDescription.parse(offer), local)
-        call = await self.admit(SessionParameters(local, negotiation), context)
+        description = SessionDescription.parse(offer)
+        link = await self._media.choose()
+        local = self._local_parameters(link.number)
+        negotiation = negotiate(description, local)
+        call = await self._admit(link, SessionParameters(local, negotiation), context)
         return Accepted(negotiation.answer.serialize(), call)
 
-    async def admit(self, parameters: SessionParameters, context: CallContext | None = None) -> Call:
-        """Start the call that was agreed on, however that came about; `context` says where it comes from.
-
-        Raises `HostFull`, or `LocalError` once the host is stopping.
-        """
+    async def _admit(self, link: MediaLink, parameters: SessionParameters, context: CallContext | None) -> Call:
+        """Start the call that was agreed on."""
         self._check_room()
-        hosted = HostedCall(self._media, parameters, self._certificate, self.config.conversation, context)
+        hosted = HostedCall(self._table, link, parameters, context)
         call = hosted.call
-        await hosted.open(self._host)
+        try:
+            await hosted.open(self._recording_of(call))
+        except CallEnded as error:  # its worker has just died
+            raise LocalError(str(error)) from error
         if self._endpointer is not None:
             call.use_endpointer(self._endpointer)
         spans = CallSpans.begin(call)
@@ -196,16 +209,15 @@ class Host:
     def _check_room(self) -> None:
         if self._closing:
             raise LocalError("the server is shutting down")
-        if len(self._media.calls) >= self.config.max_calls:
+        if len(self._table.calls) >= self.config.max_calls:
             raise HostFull(f"all {self.config.max_calls} lines are busy")
 
-    def _host(self, hosted: HostedCall, conversation: Conversation, now: Instant) -> None:
-        """On the media side: put a conversation behind the port, and begin its recording."""
-        self._endpoint.add(hosted.id, conversation, conversation.session.parameters.local.ice_ufrag)
-        if self.config.record_dir is not None:
-            path = os.path.join(self.config.record_dir, file_name(hosted.id, time.time()))
-            StartRecording(hosted.id, path, hosted.id).apply(conversation, now)
-            hosted.call.recording = find_recording(hosted.id)
+    def _recording_of(self, call: Call) -> StartRecording | None:
+        """Return the command that begins the recording of a call, if every call is recorded."""
+        if self.config.record_dir is None:
+            return None
+        path = os.path.abspath(os.path.join(os.fsdecode(self.config.record_dir), file_name(call.id, time.time())))
+        return StartRecording(control_of(call).expect_recording(path).name, path, call.id)
 
     async def renegotiate(self, call: Call, offer: str) -> Renegotiated:
         """Answer a further offer on a call that is up: same certificate, sections and codec (RFC 3264 §8).
@@ -218,7 +230,7 @@ class Host:
         local = replace(former.local, session_version=former.local.session_version + 1)
         agreed = renegotiate(description, former.negotiation, local)
         if restarts_ice(agreed, former.negotiation):
-            fresh = IceCredentials.generate(os.urandom)
+            fresh = IceCredentials.renew(os.urandom, former.local.ice_ufrag)
             local = replace(local, ice_ufrag=fresh.ufrag, ice_pwd=fresh.password)
             agreed = renegotiate(description, former.negotiation, local)
         await self._execute(call, Renegotiate(SessionParameters(local, agreed)))
@@ -231,7 +243,8 @@ class Host:
 
         The call goes on over its present path until the peer proves another. Raises `LocalError` if it cannot.
         """
-        credentials = IceCredentials.generate(os.urandom)
+        former = await self._execute(call, GetParameters())
+        credentials = IceCredentials.renew(os.urandom, former.local.ice_ufrag)
         await self._execute(call, RestartIce(credentials, remote))
         await self._add_ufrag(call, credentials.ufrag)
         return credentials
@@ -247,55 +260,39 @@ class Host:
             raise LocalError("the call is over") from error
 
     async def _add_ufrag(self, call: Call, ufrag: str) -> None:
-        await self._media.thread.run(lambda: self._endpoint.add_ufrag(call.id, ufrag))
+        hosted = self._table.calls.get(call.id)
+        try:
+            if hosted is None:
+                raise CallEnded("the call is over")
+            await hosted.link.execute(AddUfrag(call.id, ufrag))
+        except CallEnded as error:
+            raise LocalError("the call is over") from error
+
+    async def tally(self) -> MediaTally:
+        """Return what was counted since the start by calls, over or not, by the port, by workers and by the host.
+
+        The names of the counters are those of `docs/counters.md`.
+        """
+        counted = await self._media.tally()
+        total = Counters.of(counted.counters)
+        total.merge(self._table.counters)
+        total.merge(self.counters)
+        for hosted in self._table.calls.values():
+            total.merge(hosted.control.counters)
+        return structs.replace(counted, counters=total.snapshot())
 
     async def packet_totals(self) -> Mapping[str, int]:
         """Return how many RTP packets were received and sent, by calls that are over and by those that are not."""
-
-        def count() -> Mapping[str, int]:
-            now = self._media.driver.now()
-            total = sum((each.stats(now).totals for each in self._conversations()), self._ended_totals)
-            return {"received": total.packets_received, "sent": total.packets_sent}
-
-        return await self._media.thread.run(count)
+        total = (await self.tally()).totals
+        return {"received": total.packets_received, "sent": total.packets_sent}
 
     async def all_counters(self) -> Mapping[str, int]:
-        """Return everything that was counted since the start: by calls, over or not, by the port, and by the host.
-
-        The names are those of `docs/counters.md`.
-        """
-
-        def add_up() -> Counters:
-            total = self._media.all_counters()
-            total.merge(self._ended_calls)
-            for conversation in self._conversations():
-                total.merge(conversation.all_counters())
-            return total
-
-        total = await self._media.thread.run(add_up)
-        total.merge(self._media.counters)
-        total.merge(self.counters)
-        for hosted in (self._media.calls | self._media.closing).values():
-            total.merge(hosted.control.counters)
-        return total.snapshot()
+        """Return the counters of `tally`."""
+        return (await self.tally()).counters
 
     async def frame_lateness(self) -> Lateness:
         """Return how late frames left, in calls that are over and in those that are not."""
-
-        def add_up() -> Lateness:
-            total = Lateness()
-            total.merge(self._lateness)
-            for conversation in self._conversations():
-                if conversation.lateness is not None:
-                    total.merge(conversation.lateness)
-            return total
-
-        return await self._media.thread.run(add_up)
-
-    def _conversations(self) -> list[Conversation]:
-        hosted = dict(self._media.calls)
-        hosted |= self._media.closing
-        return [each.conversation for each in hosted.values() if each.conversation is not None]
+        return (await self.tally()).frame_lateness()
 
     async def stop(self) -> None:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""
@@ -337,7 +334,9 @@ class Host:
             end = await ended
             log.info("call %s ended: %s%s", call.id, end.reason.value, f" ({end.detail})" if end.detail else "")
             self.counters.add(ENDED[end.reason])
-            await self._forget(hosted)
+            self.counters.merge(hosted.control.counters)  # and no longer as one of those that are up
+            with suppress(CallEnded):  # its worker is gone
+                await hosted.close()
             if call.recording is not None:
                 await self._finish_recording(call.recording)
 
@@ -360,16 +359,6 @@ class Host:
             log.exception("the program of call %s failed", call.id)
             self.counters.add(PROGRAM_FAILED)
             await tell_of_failure(call)
-
-    async def _forget(self, hosted: HostedCall) -> None:
-        def account(conversation: Conversation, now: Instant) -> None:
-            self._ended_totals += conversation.stats(now).totals
-            self._ended_calls.merge(conversation.all_counters())
-            if conversation.lateness is not None:
-                self._lateness.merge(conversation.lateness)
-
-        await hosted.close(account)
-        self.counters.merge(hosted.control.counters)
 
 
 def _suited(config: HostConfig, turns: TurnSettings | None) -> HostConfig:

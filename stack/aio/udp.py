@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
+from typing import Self
 
 import ifaddr
 
@@ -91,20 +92,21 @@ class UdpSocket:
     Raises `LocalError` when the address cannot be bound (port in use, no such address).
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        if family == socket.AF_INET6:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            self._socket.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
-        try:
-            self._socket.bind((host, port))
-        except OSError as error:
-            self._socket.close()
-            raise _CannotBind(Address(host, port), error) from error
-        name = self._socket.getsockname()
+    def __init__(self, host: str, port: int, *, shared: bool = False) -> None:
+        """Bind; `shared` with other sockets of the same user that say so, too (SO_REUSEPORT)."""
+        self._take(_bound(host, port, shared))
+
+    @classmethod
+    def adopt(cls, bound: socket.socket) -> Self:
+        """Return one around a socket that is bound already, here or in the process that we have it from."""
+        self = cls.__new__(cls)
+        self._take(bound)
+        return self
+
+    def _take(self, bound: socket.socket) -> None:
+        bound.setblocking(False)
+        self._socket = bound
+        name = bound.getsockname()
         self.address = Address(name[0], name[1])
         self.counters = Counters()
         self._buffer = bytearray(MAX_DATAGRAM)
@@ -134,12 +136,21 @@ class UdpSocket:
         """Send one datagram; one that the kernel refuses is counted and lost, as the network might lose it."""
         try:
             self._socket.sendto(data, remote)
-        except (BlockingIOError, InterruptedError):
-            self.counters.add(DROPPED_SEND_BUFFER_FULL)
         except (OverflowError, ValueError):  # no port or address of this socket's family
             self.counters.add(DROPPED_SEND_NO_SUCH_ADDRESS)
         except OSError as error:
+            self.count_send_error(error)
+
+    def count_send_error(self, error: OSError) -> None:
+        """Count a datagram that the kernel refused."""
+        if isinstance(error, (BlockingIOError, InterruptedError)):
+            self.counters.add(DROPPED_SEND_BUFFER_FULL)
+        else:
             self.counters.add(_DROPPED_SEND.get(error.errno or 0, DROPPED_SEND_ERROR))
+
+    def set_option(self, option: int, value: bytes) -> None:
+        """Set an option of the socket's own level; raises `OSError`."""
+        self._socket.setsockopt(socket.SOL_SOCKET, option, value)
 
     def close(self) -> None:
         """Close the socket."""
@@ -153,6 +164,23 @@ class UdpSocket:
                 self._paths.clear()
             path = self._paths[key] = Path(self.address, Address(key[0].partition("%")[0], key[1]))
         return path
+
+
+def _bound(host: str, port: int, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    udp = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            udp.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        udp.bind((host, port))
+    except OSError as error:
+        udp.close()
+        raise _CannotBind(Address(host, port), error) from error
+    return udp
 
 
 class UdpSockets:

@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import NewType, TypeVar
+from typing import NewType, Self, TypeVar
 
 from stack.core.errors import LocalError
 
@@ -53,6 +53,7 @@ OWNERS: Mapping[str, str] = {
     "socket": "the UDP sockets",
     "driver": "the driver and the media thread",
     "host": "the host: calls, programs and their recordings",
+    "worker": "the media workers, and what passes between them and the program",
 }
 """Who counts, in the order of the page."""
 
@@ -122,6 +123,13 @@ class Counters:
 
     def __init__(self) -> None:
         self._tally: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, tally: Mapping[str, int]) -> Self:
+        """Return counters that have counted what a snapshot says."""
+        counters = cls()
+        counters._tally = dict(tally)
+        return counters
 
     def add(self, name: CounterName, amount: int = 1) -> None:
         """Count `amount` more of `name`."""

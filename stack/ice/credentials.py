@@ -1,7 +1,7 @@
 """Username fragments and passwords (RFC 8445 §5.3, RFC 8839 §5.4): validated, generated and split here only.
 
-A server puts a readable node part before the random one, so that a router in front of several servers can
-forward a first check by its STUN username alone: "node+random", for example "ams3+90f1c2a7b3d4".
+A server's fragment has a layout (`ufrag.py`), so that a first check finds its machine and its worker by the STUN
+username alone; a client's is random.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from typing import Self
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy
+from stack.ice.ufrag import RANDOM_SIZE, Ufrag
 
 MAX_LOCAL_UFRAG = 223
 """Longer ones are legal, but with an embedded ClientHello a check of Chromium then exceeds its 1220 bytes."""
-NODE_SEPARATOR = "+"
 
 _UFRAG = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
-_NODE = re.compile(r"[A-Za-z0-9/]{1,64}")
-_RANDOM_UFRAG_SIZE = 6
 _RANDOM_PASSWORD_SIZE = 18
 
 
@@ -47,22 +45,27 @@ class IceCredentials:
             raise ParseError(str(error)) from error
 
     @classmethod
-    def generate(cls, entropy: Entropy, node: str = "") -> Self:
-        """Make fresh ones: 48 random bits of username fragment, 144 of password (RFC 8445 §5.3: 24 and 128).
+    def generate(cls, entropy: Entropy) -> Self:
+        """Make a client's: 48 random bits of username fragment, 144 of password (RFC 8445 §5.3: 24 and 128)."""
+        return cls(entropy(RANDOM_SIZE).hex(), _random_password(entropy))
 
-        `node`, letters, digits and "/", says which machine of several is meant.
-        """
-        if node and not _NODE.fullmatch(node):
-            raise LocalError("the node part of a username fragment has 1 to 64 letters, digits or slashes")
-        random = entropy(_RANDOM_UFRAG_SIZE).hex()
-        ufrag = f"{node}{NODE_SEPARATOR}{random}" if node else random
-        return cls(ufrag, b64encode(entropy(_RANDOM_PASSWORD_SIZE)).decode())
+    @classmethod
+    def generate_for(cls, entropy: Entropy, worker: int, node: str = "") -> Self:
+        """Make a server's: its fragment says which worker, and which machine of several, has the session."""
+        return cls(Ufrag.generate(entropy, worker, node).serialize(), _random_password(entropy))
+
+    @classmethod
+    def renew(cls, entropy: Entropy, ufrag: str) -> Self:
+        """Make those after an ICE restart; what the former fragment says of machine and worker stays."""
+        try:
+            fresh = Ufrag.parse(ufrag).restarted(entropy).serialize()
+        except ParseError:
+            return cls.generate(entropy)
+        return cls(fresh, _random_password(entropy))
 
 
-def node_of(ufrag: str) -> str | None:
-    """Return the node part of a username fragment that `IceCredentials.generate` made; None if it has none."""
-    node, separator, _ = ufrag.partition(NODE_SEPARATOR)
-    return node if separator and node else None
+def _random_password(entropy: Entropy) -> str:
+    return b64encode(entropy(_RANDOM_PASSWORD_SIZE)).decode()
 
 
 def split_username(username: str) -> tuple[str, str] | None:

@@ -2,7 +2,7 @@
 
 from stack.server.deadlines import Deadlines
 from stack.server.endpoint import Endpoint, HostedMachine
-from stack.server.routes import Routes
+from stack.server.routes import PathChange, Routes
 from stack.server.single import SingleEndpoint
 
-__all__ = ["Deadlines", "Endpoint", "HostedMachine", "Routes", "SingleEndpoint"]
+__all__ = ["Deadlines", "Endpoint", "HostedMachine", "PathChange", "Routes", "SingleEndpoint"]

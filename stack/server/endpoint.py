@@ -20,7 +20,7 @@ from stack.core.errors import LocalError
 from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Machine, Path, TerminalEvents, Transmit
 from stack.server.deadlines import Deadlines
-from stack.server.routes import Routes
+from stack.server.routes import PathChange, Routes
 from stack.stun import peek_username
 
 DROPPED_UNKNOWN_UFRAG = declare("endpoint", "dropped_unknown_ufrag", "STUN requests that name no session")
@@ -82,13 +82,20 @@ class Endpoint(Generic[EventT]):
 
     terminal_events: ClassVar[TerminalEvents] = ()
 
-    def __init__(self, resolve: Resolve[EventT] | None = None, max_sessions: int = 10_000) -> None:
+    def __init__(
+        self,
+        resolve: Resolve[EventT] | None = None,
+        max_sessions: int = 10_000,
+        *,
+        reports_paths: bool = False,
+    ) -> None:
         self.counters = Counters()
         self._faults = Faults(self.counters)
         self._now: Instant = 0.0  # of the latest input
         self.max_sessions = max_sessions
         self._resolve = resolve
         self._routes = Routes()
+        self._routes.changes = [] if reports_paths else None
         self._machines: dict[str, HostedMachine[EventT]] = {}
         self._deadlines: Deadlines[str] = Deadlines()
         self._unwell: set[str] = set()  # those whose wake-up has just raised
@@ -224,6 +231,18 @@ class Endpoint(Generic[EventT]):
         """Return what happened since the last call, each event with the name of its session."""
         events, self._events = self._events, []
         return events
+
+    def drain_path_changes(self) -> Sequence[PathChange]:
+        """Return which paths were bound and forgotten since the last call; only with `reports_paths`."""
+        changes = self._routes.changes
+        if not changes:
+            return ()
+        self._routes.changes = []
+        return changes
+
+    def release_path(self, path: Path) -> None:
+        """Forget a path: it has proven itself to a session of another endpoint that shares our port."""
+        self._routes.unbind(path)
 
     def drain_faults(self) -> Sequence[Fault]:
         """Return the exceptions that are to be logged: of each place in the code one a minute."""

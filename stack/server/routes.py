@@ -6,8 +6,17 @@ scanned. One path belongs to one session: the latest that proved itself there.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from stack.core.errors import LocalError
 from stack.core.machine import Path
+
+
+class PathChange(NamedTuple):
+    """A path was bound to a session, or is bound to none any more."""
+
+    path: Path
+    is_bound: bool
 
 
 class Routes:
@@ -16,6 +25,8 @@ class Routes:
     MAX_PATHS_PER_SESSION = 16
 
     def __init__(self) -> None:
+        self.changes: list[PathChange] | None = None
+        """What was bound and what was forgotten, oldest first, for who keeps a list here; None: it is not kept."""
         self._by_path: dict[Path, str] = {}
         self._by_ufrag: dict[str, str] = {}
         self._paths: dict[str, dict[Path, None]] = {}
@@ -51,6 +62,7 @@ class Routes:
         """Forget a session, its ufrags and every path bound to it."""
         for path in self._paths.pop(name, ()):
             self._by_path.pop(path, None)
+            self._note(path, False)
         for ufrag in self._ufrags.pop(name, ()):
             self._by_ufrag.pop(ufrag, None)
 
@@ -65,8 +77,21 @@ class Routes:
         if len(paths) >= self.MAX_PATHS_PER_SESSION:
             oldest = next(iter(paths))
             del paths[oldest], self._by_path[oldest]
+            self._note(oldest, False)
         paths[path] = None
         self._by_path[path] = name
+        self._note(path, True)
+
+    def unbind(self, path: Path) -> None:
+        """Forget a path, which has proven itself to a session elsewhere; harmless for one that is not bound."""
+        holder = self._by_path.pop(path, None)
+        if holder is not None:
+            del self._paths[holder][path]
+            self._note(path, False)
+
+    def _note(self, path: Path, is_bound: bool) -> None:
+        if self.changes is not None:
+            self.changes.append(PathChange(path, is_bound))
 
     def find(self, path: Path) -> str | None:
         """Return the session to which `path` is bound."""

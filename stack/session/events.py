@@ -26,6 +26,8 @@ class EndReason(Enum):
     """RFC 7675 §5.1: a full agent that has had no answer for 30 s may not send, even if the peer still does."""
     FINGERPRINT_MISMATCH = "the peer's certificate is not the one in its SDP"
     DTLS_FAILED = "the DTLS handshake failed"
+    WORKER_FAILED = "the media worker failed"
+    """The process that carried the call is gone. No session says so: who started that process does."""
 
 
 class Connected(Value, frozen=True):

@@ -72,8 +72,10 @@ class LocalWishes:
     data: bool = True
     ice_lite: bool = False
     setup: sdp.Setup = sdp.Setup.PASSIVE
+    worker: int | None = None
+    """A server's: which of its workers has the session; the ufrag says so (`stack.ice.ufrag`)."""
     node: str = ""
-    """The readable part of the ufrag, for a router in front of several servers."""
+    """A server's: which of several machines it is."""
     codecs: tuple[sdp.CodecDescription, ...] = (sdp.OPUS, sdp.PCMU, sdp.PCMA)
     """In order of preference; a session hands payloads on, and the room above has the codecs themselves."""
 
@@ -90,7 +92,10 @@ def make_local_parameters(
     Behind a 1:1 NAT `public_ips` stand in the candidates instead of the bound addresses.
     """
     wishes = wishes or LocalWishes()
-    credentials = ice.IceCredentials.generate(entropy, wishes.node)
+    if wishes.worker is None:
+        credentials = ice.IceCredentials.generate(entropy)
+    else:
+        credentials = ice.IceCredentials.generate_for(entropy, wishes.worker, wishes.node)
     if public_ips:
         ports = {address.port for address in addresses}
         if len(ports) != 1:

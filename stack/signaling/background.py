@@ -103,12 +103,14 @@ def running(
     udp_port: int | None = None,
     public_ip: str | None = None,
     pcap: str | None = None,
+    workers: int | None = None,
     config: HostConfig | None = None,
     server: ServeConfig | None = None,
 ) -> RunningServer:
     """Start a server for `program` beside what the caller does, and return once it takes calls.
 
-    The arguments are those of `serve`; port 0 picks a free one, `url` has it. Raises `LocalError` as `serve` does.
+    The arguments are those of `serve`, but that the media are in a thread unless `workers` says else. Port 0
+    picks a free one, `url` has it. Raises `LocalError` as `serve` does.
     """
     whole = whole_config(
         host=host,
@@ -117,6 +119,7 @@ def running(
         udp_port=udp_port,
         public_ip=public_ip,
         pcap=pcap,
+        workers=(config or HostConfig()).workers if workers is None else workers,
         config=config,
         server=server,
     )

@@ -19,7 +19,8 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from stack.aio import Call, HostedCall, MediaSide
+from stack.aio import Call, CallTable, HostedCall, MediaConfig, ThreadMedia
+from stack.aio.media import one_call
 from stack.aio.udp import UdpSockets, bind_all
 from stack.core.errors import ParseError, StackError
 from stack.core.trace import PacketTrace
@@ -98,10 +99,12 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
         sockets.close()
         raise
     signalling = {"offer": round((offered - began) * 1e3, 3), "answer": round((answered - began) * 1e3, 3)}
-    media = MediaSide()
-    hosted = HostedCall(media, SessionParameters(local, negotiation), certificate, config.conversation)
+    table = CallTable()
+    media = ThreadMedia(MediaConfig(certificate, config.conversation, trace=config.trace), table, sockets)
+    hosted = HostedCall(table, media, SessionParameters(local, negotiation))
     try:
-        await hosted.open_alone(sockets, config.trace)
+        await media.start(one_call)
+        await hosted.open()
         if endpointer is not None:
             hosted.call.use_endpointer(endpointer)
         yield ClientCall(hosted.call, signalling, hosted.stats)

@@ -1,7 +1,7 @@
 """The metrics of a server, for Prometheus: calls and why they ended, packets, and the delays that people notice.
 
 One registry for each server, so that two in one process do not mix. Totals of packets and of named drops are read
-from the media thread at each scrape, and so is how late frames left; the other histograms fill from the
+from the media side at each scrape, and so is how late frames left; the other histograms fill from the
 events of the calls. `docs/counters.md` explains the names of what is counted.
 """
 
@@ -81,10 +81,11 @@ class Metrics:
 
     async def render(self) -> bytes:
         """Return the text that Prometheus reads."""
-        for direction, count in (await self._host.packet_totals()).items():
-            self._packets.labels(direction).set(count)
-        self._lateness.latest = await self._host.frame_lateness()
-        self._counters.latest = await self._host.all_counters()
+        tally = await self._host.tally()
+        self._packets.labels("received").set(tally.totals.packets_received)
+        self._packets.labels("sent").set(tally.totals.packets_sent)
+        self._lateness.latest = tally.frame_lateness()
+        self._counters.latest = tally.counters
         return generate_latest(self.registry)
 
 

@@ -2,7 +2,7 @@
 
 The form that aiortc's examples made common, and that Pipecat's SmallWebRTC speaks with `pc_id`, `restart_pc` and
 PATCH for candidates that come later; `pc_id` names the call and stays the same over a restart. A further offer
-with the `pc_id` of a call that is up is renegotiated.
+with the `pc_id` of a call that is up is renegotiated. `GET /api/offer?pc_id=…` says whether a call is up.
 """
 
 from __future__ import annotations
@@ -55,6 +55,22 @@ async def post_offer(request: HttpRequest) -> HttpResponse:
         service.keep(call.id, request.app[_RESTARTED], name, call.id)
         former.hang_up()
     return json_response({"sdp": taken.answer, "type": "answer", "pc_id": name})
+
+
+@routes.get("/api/offer")
+async def get_end(request: HttpRequest) -> HttpResponse:
+    """Say whether the call `pc_id` is up, and if it is over, why: a client whose sound has stopped asks.
+
+    The id, which cannot be guessed, is what allows to ask.
+    """
+    pc_id = request.query.get("pc_id", "")
+    service, call_id = request.app[SERVICE], request.app[_RESTARTED].get(pc_id, pc_id)
+    reason = service.end_of(call_id)
+    if reason is not None:
+        return json_response({"state": "ended", "reason": reason.name.lower()})
+    if call_id not in service.host.calls:
+        raise RequestRefused(404, "no such call")
+    return json_response({"state": "up"})
 
 
 def _read(body: dict[str, Any]) -> tuple[str, str | None]:

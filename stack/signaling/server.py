@@ -21,6 +21,7 @@ from aiohttp import web
 
 from stack.aio import Host, HostConfig
 from stack.aio.udp import LOOPBACK, local_addresses
+from stack.aio.workers import default_workers
 from stack.core.errors import LocalError
 from stack.core.trace import PcapWriter
 from stack.signaling.aiohttp_face import serve_by_aiohttp
@@ -237,6 +238,7 @@ def whole_config(
     udp_port: int | None,
     public_ip: str | None,
     pcap: str | None,
+    workers: int | None,
     config: HostConfig | None,
     server: ServeConfig | None,
 ) -> ServeConfig:
@@ -255,6 +257,7 @@ def whole_config(
         host=media_host or host or media.host,
         udp_port=media.udp_port if udp_port is None else udp_port,
         public_ips=(public_ip,) if public_ip else media.public_ips,
+        workers=workers if workers is not None else media.workers or default_workers(),
     )
     return replace(
         whole,
@@ -274,6 +277,7 @@ def serve(
     udp_port: int | None = None,
     public_ip: str | None = None,
     pcap: str | None = None,
+    workers: int | None = None,
     config: HostConfig | None = None,
     server: ServeConfig | None = None,
 ) -> None:
@@ -281,8 +285,10 @@ def serve(
 
     The page is at `http://HOST:PORT/` (port 8080); all media goes over the one UDP port (3478). `host` is for both
     unless `media_host` is given, too; with neither, HTTP listens on 127.0.0.1, and media there and on our
-    own addresses. Raises `LocalError` if a port is taken, or for a setting that cannot be. `config` (media) and
-    `server` (HTTP, tokens, TLS, limits) have what is seldom changed; an argument goes before them.
+    own addresses. `workers` processes carry the media, so that no program can delay it; without it there is one
+    where the platform can, and 0 is a thread. Raises `LocalError` if a port is taken, or for a setting that cannot
+    be. `config` (media) and `server` (HTTP, tokens, TLS, limits) have what is seldom changed; an argument goes
+    before them.
     """
     whole = whole_config(
         host=host,
@@ -291,6 +297,7 @@ def serve(
         udp_port=udp_port,
         public_ip=public_ip,
         pcap=pcap,
+        workers=workers,
         config=config,
         server=server,
     )

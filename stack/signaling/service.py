@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from stack.aio import Call, CallContext, Host, HostFull, Renegotiated
 from stack.core.errors import LocalError, ParseError
 from stack.sdp import NegotiationError, NegotiationFailure
+from stack.session import EndReason
 from stack.signaling.connections import ConnectionIdentity, Connections, PlacedCall, digest_of
 from stack.signaling.http import AppKey, HttpRequest, RequestRefused
 from stack.signaling.metrics import Metrics
@@ -27,6 +28,8 @@ from stack.signaling.security import ANONYMOUS, Keys, Principal, RateLimits, Sco
 
 MAX_BODY = 256 * 1024
 """Bytes of a request; a browser's offer has 2 to 10 KiB."""
+MAX_ENDS = 10_000
+"""Calls that are over of which it is remembered why; the oldest is forgotten."""
 MAX_HEADER = 8190
 """Bytes of the request line, and of each header field."""
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
@@ -79,6 +82,7 @@ class SignalingService:
         self._calls_of: Tally[str] = Tally()
         self._connections = Connections()
         self._states: dict[str, dict[tuple[int, str], Callable[[], None]]] = {}  # what to forget with a call
+        self._ends: dict[str, EndReason] = {}
         self._placing: dict[tuple[str, ...], asyncio.Event] = {}  # offers that are with the host, by certificate
 
     def authorise(self, request: HttpRequest, scope: Scope) -> Principal:
@@ -207,7 +211,7 @@ class SignalingService:
             placed = PlacedCall(call.id, principal, client, identity, digest_of(offer), accepted.answer)
             self._connections.note(placed)
         self._calls_of[client] += 1
-        self.metrics.follow(call, lambda: self._forget(call.id, client))
+        self.metrics.follow(call, lambda: self._forget(call, client))
         self._states[call.id] = {}
         return AcceptedOffer(accepted.answer, call)
 
@@ -240,10 +244,21 @@ class SignalingService:
         if self._calls_of[client] >= self.config.calls_per_client:
             raise RequestRefused(429, "too many calls from your address", **{"Retry-After": "30"})
 
-    def _forget(self, call_id: str, client: str) -> None:
-        for drop in self._states.pop(call_id, {}).values():
+    def end_of(self, call_id: str) -> EndReason | None:
+        """Return why a call ended whose id the client knows; None for one that is up, or long forgotten."""
+        call = self.host.calls.get(call_id)
+        if call is not None:
+            return call.end.reason if call.end is not None else None
+        return self._ends.get(call_id)
+
+    def _forget(self, call: Call, client: str) -> None:
+        for drop in self._states.pop(call.id, {}).values():
             drop()
-        self._connections.forget(call_id)
+        self._connections.forget(call.id)
+        if call.end is not None:
+            self._ends[call.id] = call.end.reason
+            if len(self._ends) > MAX_ENDS:
+                del self._ends[next(iter(self._ends))]
         self._calls_of[client] -= 1
         if self._calls_of[client] <= 0:
             del self._calls_of[client]

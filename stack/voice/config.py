@@ -50,8 +50,8 @@ class ConversationConfig:
     dtls_in_stun: bool = True
     """Carry the DTLS handshake in ICE checks where the peer does so, too: a round trip less."""
     send_early: bool = True
-    """Speak a round trip before the peer has proved who it is (DTLS 1.3 server): to anybody on the path to whom
-    the peer's ICE check has opened it. `Connected.authenticated` and `Authenticated` tell."""
+    """Speak a round trip before the peer has proved who it is (DTLS 1.3 server): an attacker on the path of
+    its ICE checks could hear that much. `Connected.authenticated` and `Authenticated` tell."""
 
 
 def fixed_complexity(complexity: int | str) -> int | None:

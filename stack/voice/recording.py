@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from msgspec import structs
@@ -85,6 +85,33 @@ class Tap(Protocol):
 
     def sent(self, frame: SpokenFrame, sample_rate: int, now: Instant) -> None:
         """A frame has left."""
+
+
+class RecordingOpened(Value, frozen=True):
+    """The files of the recording `name` are there."""
+
+    name: str
+
+
+class RecordingFinished(Value, frozen=True):
+    """The files of a recording are complete: its length in seconds, and what is not in them."""
+
+    name: str
+    duration: float
+    dropped: int
+    """Frames and events."""
+    counters: Mapping[str, int]
+
+
+class RecordingFailed(Value, frozen=True):
+    """A recording could not be written, or not to its end."""
+
+    name: str
+    reason: str
+
+
+RecordingEvent: TypeAlias = RecordingOpened | RecordingFinished | RecordingFailed
+"""What becomes of a recording."""
 
 
 class Block(NamedTuple):

@@ -86,7 +86,8 @@ def _encode_unknown(value: object) -> object:
         channels = value.shape[1] if value.ndim == 2 else 0
         if name is None or value.ndim - 1 != (channels > 0) or channels > MAX_CHANNELS:
             raise TypeError(f"{value.dtype} of shape {value.shape} is no sound")
-        return name, channels, value.astype(_DTYPES[name], copy=False).tobytes()
+        samples = np.ascontiguousarray(value, _DTYPES[name])  # its bytes are copied once: into the message
+        return name, channels, samples.data.cast("B") if samples.size else b""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} cannot leave the process")
@@ -144,11 +145,11 @@ class _Reader:
 
     def __init__(self, kind: Any) -> None:
         versioned: Any = tuple[Literal[1], kind]  # VERSION
-        self._decode: Callable[[bytes], tuple[int, Any]] = msgspec.msgpack.Decoder(
+        self._decode: Callable[[bytes | memoryview], tuple[int, Any]] = msgspec.msgpack.Decoder(
             versioned, dec_hook=_decode_unknown, ext_hook=_refuse
         ).decode
 
-    def read(self, data: bytes) -> Any:
+    def read(self, data: bytes | memoryview) -> Any:
         """Return the value; raises `ParseError` for anything else."""
         if data[:2] != _HEADER:
             raise ParseError("not a value of this version")
@@ -178,7 +179,7 @@ class ValueCodec(Generic[ValueT]):
         self._check(value)
         return _write(value)
 
-    def decode(self, data: bytes) -> ValueT:
+    def decode(self, data: bytes | memoryview) -> ValueT:
         """Return what `encode` wrote; raises `ParseError` for anything else."""
         value: ValueT = self._one.read(data)
         return value

@@ -38,6 +38,7 @@ let reported = { at: 0, delay: 0 };
 let levels = null;
 let quality = null;
 let connectedAt = 0;
+let calledAgain = false;   // by the page itself
 let timers = [];
 let wasUp = false;         // a call of this page was connected
 
@@ -70,7 +71,8 @@ const token = {
 };
 let kept = "";
 
-function begin({ microphone = true } = {}) {
+function begin({ microphone = true, again = false } = {}) {
+  calledAgain = again;
   call = new Call({ audio: microphone ? settings.constraints : null, token: token.value });
   levels = new Levels();
   window.voiceStack.peaks = { you: SILENCE, program: SILENCE };
@@ -152,6 +154,7 @@ function onState() {
   }
   if (call.over) end();
   render();
+  if (call.broken && !calledAgain) begin({ again: true });   // once: what fails twice needs a person
 }
 
 function end() {

@@ -7,14 +7,15 @@
 // first connectivity check where it comes from. That saves the wait for gathering.
 
 import {
-  answerUnusable, lost, microphoneProblem, microphoneUnavailable, noNetwork, noPath, notSecured, Problem, programFailed,
-  serverGone, serverRefused, serverUnreachable, unexpected,
+  answerUnusable, brokenOff, lost, microphoneProblem, microphoneUnavailable, noNetwork, noPath, notSecured, Problem,
+  programFailed, serverGone, serverRefused, serverUnreachable, unexpected,
 } from "./problems.js";
 
 export const STEPS = ["microphone", "offer", "answer", "ice", "dtls", "first_packet", "channel"];
 const OVER = ["ended", "failed"];
 const ANSWER_TIMEOUT = 8_000;
 const CONNECT_TIMEOUT = 10_000;
+const QUESTION_TIMEOUT = 3_000;
 const WATCH_PERIOD = 500;
 const ASK_AFTER = 2_000;        // of silence on the network: what a server that is there acknowledges at once
 const DOUBT_AFTER = 4_000;      // then it is asked over HTTP, too
@@ -25,12 +26,15 @@ export class Call extends EventTarget {
   state = "idle";
   problem = null;
   endedBy = null;           // "you" or "program"
+  broken = false;           // the server has lost the call, by no fault of ours or of the network
   muted = false;
   microphone = null;        // MediaStream
   timings = {};             // step → milliseconds since the click
   #clicked = 0;
   #pc = null;
   #channel = null;
+  #name = null;             // what the server calls this call
+  #asked = false;           // since something arrived last
   #timer = 0;
   #watch = 0;
   #arrived = { what: "", at: 0 };
@@ -146,6 +150,7 @@ export class Call extends EventTarget {
 
   async #accept(answer) {
     this.#step("answer");
+    this.#name = answer.pc_id ?? null;
     this.#enter("connecting");
     this.#timer = setTimeout(() => this.#fail(this.#whyNotConnected()), CONNECT_TIMEOUT);
     setTimeout(() => {
@@ -190,6 +195,7 @@ export class Call extends EventTarget {
       this.#enter("connected");
     } else if (state === "disconnected" && this.state === "connected") {
       this.#enter("interrupted");
+      this.#ask();
     } else if (state === "failed") {
       this.#fail(this.#whyNotConnected());
     }
@@ -206,10 +212,14 @@ export class Call extends EventTarget {
       if (what !== this.#arrived.what) {
         this.#arrived = { what, at: now };
         this.#serverAnswers = null;
+        this.#asked = false;
         return;
       }
       const silence = now - this.#arrived.at;
-      if (silence > ASK_AFTER) this.send({ type: "ping" });
+      if (silence > ASK_AFTER) {
+        this.send({ type: "ping" });
+        this.#ask();
+      }
       if (silence > DOUBT_AFTER) this.#askServer();
       if (silence > SILENCE_TIMEOUT) this.#fail(this.#serverAnswers === false ? serverGone() : lost());
     }, WATCH_PERIOD);
@@ -220,6 +230,22 @@ export class Call extends EventTarget {
     this.#serverAnswers = false;
     fetch(this.health, { signal: AbortSignal.timeout(SILENCE_TIMEOUT - DOUBT_AFTER) })
       .then(() => { this.#serverAnswers = true; }, () => {});
+  }
+
+  // Nothing arrives: is the call still up on the server? Its media process may be gone, and cannot say so itself.
+  async #ask() {
+    if (this.#name === null || this.#asked) return;
+    this.#asked = true;
+    try {
+      const question = `${this.url}?pc_id=${encodeURIComponent(this.#name)}`;
+      const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
+      const answer = await (await fetch(question, { headers, signal: AbortSignal.timeout(QUESTION_TIMEOUT) })).json();
+      if (answer.reason !== "worker_failed" || this.over) return;
+    } catch {
+      return;   // the network is down: wait for it
+    }
+    this.broken = true;
+    this.#fail(brokenOff());
   }
 
   get #hasCandidates() {

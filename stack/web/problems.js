@@ -105,3 +105,6 @@ export const serverGone = () => new Problem("server-gone", "The server is gone."
 
 export const programFailed = () => new Problem("program-failed", "The program failed.",
   "It made a mistake and could not go on, so the call is over. The log of the server says what it was. You can call again.");
+
+export const brokenOff = () => new Problem("broken-off", "The server has lost the call.",
+  "A part of it failed and was started again. Call again.");

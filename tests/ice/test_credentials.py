@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stack.core.errors import LocalError, ParseError
-from stack.ice import MAX_LOCAL_UFRAG, IceCredentials, node_of, split_username
+from stack.ice import MAX_LOCAL_UFRAG, IceCredentials, Ufrag, split_username
 from tests.sim.entropy import entropy
 
 
@@ -18,16 +18,22 @@ def test_fresh_ones_are_legal_and_differ() -> None:
         == 50
     )
     assert {len(credentials.password) for credentials in made} == {24}
-    assert all(node_of(credentials.ufrag) is None for credentials in made)
 
 
-def test_the_node_can_be_read_off_the_ufrag() -> None:
-    credentials = IceCredentials.generate(entropy(1), "ams3")
-    assert node_of(credentials.ufrag) == "ams3"
-    assert len(IceCredentials.generate(entropy(1), "n" * 64).ufrag) <= MAX_LOCAL_UFRAG
-    for node in ("a+b", "a:b", "n" * 65):
-        with pytest.raises(LocalError):
-            IceCredentials.generate(entropy(1), node)
+def test_a_servers_fragment_names_its_worker_and_node_through_restarts() -> None:
+    random_bytes = entropy(1)
+    credentials = IceCredentials.generate_for(random_bytes, 11, "ams3")
+    assert credentials.ufrag.startswith("bams3+")
+    again = IceCredentials.renew(random_bytes, credentials.ufrag)
+    assert again.ufrag != credentials.ufrag
+    assert again.password != credentials.password
+    assert (Ufrag.parse(again.ufrag).worker, Ufrag.parse(again.ufrag).node) == (11, "ams3")
+    assert len(IceCredentials.generate_for(random_bytes, 0, "n" * 64).ufrag) <= MAX_LOCAL_UFRAG
+
+
+def test_a_clients_fragment_is_random_after_a_restart_too() -> None:
+    random_bytes = entropy(1)
+    assert len(IceCredentials.renew(random_bytes, IceCredentials.generate(random_bytes).ufrag).ufrag) == 12
 
 
 @pytest.mark.parametrize("ufrag", ["+FPy", "234da488", "a" * 256])

@@ -132,6 +132,6 @@ async def test_a_role_conflict_with_aioice(controls: bool) -> None:
 
 
 async def test_lite_against_aioice() -> None:
-    agent = LiteAgent(IceCredentials.generate(os.urandom, "node1"))
+    agent = LiteAgent(IceCredentials.generate_for(os.urandom, 0, "node1"))
     async with asyncio.timeout(20):
         await meet(agent, they_control=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -197,3 +200,41 @@ async def test_both_roles_of_dtls(browser_name: str, loopback: bool, version: st
         )
         assert transport["tlsVersion"] == {"DTLS 1.2": "FEFD", "DTLS 1.3": "FEFC"}[version]
         assert transport["dtlsRole"] == browser_is
+
+
+async def test_when_a_media_worker_dies_the_page_calls_again_once(
+    browser_name: str, loopback: bool, tone_file: Path
+) -> None:
+    async with (
+        servers.ours(extra_args=("--workers", "1")) as url,
+        launch(browser_name, audio_file=tone_file) as browser,
+    ):
+        await browser.goto(url)
+        await browser.evaluate(PLAIN_SOUND)
+        await browser.click("#call")
+        await browser.wait_for("voiceStack.timings.first_packet")
+        for again in (True, False):
+            first = await browser.evaluate("voiceStack.connection.localDescription.sdp")
+            os.kill(media_worker(url), signal.SIGKILL)
+            if again:
+                another = f"voiceStack.connection?.localDescription?.sdp !== {json.dumps(first)}"
+                await browser.wait_for(f"{another} && voiceStack.timings.first_packet", timeout=30)
+                heard = await browser.evaluate(LISTEN)
+                assert heard["hertz"] == pytest.approx(TONE_HZ, abs=15)
+            else:  # what fails twice needs a person
+                await browser.wait_for("voiceStack.problem?.code === 'broken-off'", timeout=30)
+                assert await browser.evaluate("voiceStack.state") == "failed"
+
+
+def media_worker(url: str) -> int:
+    """Return the process that carries the media of the server at `url`."""
+    port = url.rstrip("/").rpartition(":")[2].encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if port in words and b"serve" in words:
+                (child,) = (folder / "task" / folder.name / "children").read_text().split()
+                return int(child)
+        except OSError:
+            continue
+    raise LookupError(f"no server on port {port.decode()}")

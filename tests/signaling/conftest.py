@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from stack.aio import HostConfig
 from stack.sdp import SessionDescription
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
+from tests.signaling.workers import run_with
 
 
 @pytest.fixture
@@ -44,3 +46,36 @@ def offers(offer: str) -> Iterator[str]:
             yield text.replace(f"a=ice-ufrag:{ufrag}", f"a=ice-ufrag:u{number:03}")
 
     return others()
+
+
+@pytest.fixture
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many media workers the servers of a test have; in the modules of `WITH_WORKERS` one after the other."""
+    number: int = getattr(request, "param", 0)
+    run_with(number, monkeypatch)
+    return number
+
+
+WITH_WORKERS = {
+    "test_calls": (0, 1, 2),
+    "test_channels": (0, 2),
+    "test_dialects": (0, 2),
+    "test_echo": (0, 1),
+    "test_pipecat": (0, 1),
+    "test_programs": (0, 1),
+    "test_realtime": (0, 2),
+    "test_recording": (0, 1, 2),
+    "test_second_offers": (0, 2),
+    "test_whip": (0, 2),
+}
+"""The modules whose tests are about what calls do, wherever their media run."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is about calls with and without workers."""
+    numbers = WITH_WORKERS.get(metafunc.module.__name__.rpartition(".")[2])
+    if numbers is None or not inspect.iscoroutinefunction(metafunc.function):
+        return
+    if "workers" not in metafunc.fixturenames:
+        metafunc.fixturenames.insert(0, "workers")
+    metafunc.parametrize("workers", numbers, indirect=True, ids=[f"workers={number}" for number in numbers])

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stack import Call
 from stack.agents import echo
 from stack.aio import HostConfig
+from stack.aio.recording_writer import find_writer
 from stack.core.counters import OWNERS, Counters, declared_counters
 from stack.sdp import IGNORED
 from stack.signaling.client import dial
@@ -37,7 +38,8 @@ def tallies_of_port(media: Any) -> Mapping[str, tuple[Counters, ...]]:
     return {
         "endpoint": (media.endpoint.counters,),
         "socket": (sockets.counters, *(each.counters for each in sockets)),
-        "driver": (media.driver.counters, media.thread.counters),
+        "driver": (media.driver.counters, media.counters),
+        "worker": (media.counters,),
     }
 
 
@@ -87,9 +89,11 @@ async def test_every_counter_is_shown_while_the_call_is_up_and_after_it(tmp_path
         await placed.call.wait_connected()
         await anext(aiter(placed.call.microphone))
         host = server.host
-        (hosted,) = host._media.calls.values()
-        conversation, recording = hosted.conversation, hosted.call.recording
-        assert conversation is not None
+        (hosted,) = host._table.calls.values()
+        media_side = host._media.media
+        conversation = media_side.conversations[hosted.id]
+        assert hosted.call.recording is not None
+        recording = find_writer(hosted.call.recording.name)
         assert recording is not None
 
         def count_on_the_media_side() -> dict[str, int]:
@@ -97,13 +101,13 @@ async def test_every_counter_is_shown_while_the_call_is_up_and_after_it(tmp_path
             assert isinstance(ignored, dict)
             ignored |= dict.fromkeys(IGNORED, MANY)
             return (
-                count(tallies_of_port(host._media))
+                count(tallies_of_port(media_side))
                 | count(tallies_of_call(conversation))
                 | dict.fromkeys(IGNORED.values(), MANY)
             )
 
         expected = await host._media.thread.run(count_on_the_media_side)
-        expected |= count({"host": (host.counters, host._media.counters)})
+        expected |= count({"host": (host.counters, host._table.counters)})
         assert missing(expected, await scrape(server)) == {}
         of_the_call = (await hosted.call.stats()).counters
         assert {name.partition(".")[0] for name, amount in of_the_call.items() if amount >= MANY} == {

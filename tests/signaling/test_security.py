@@ -11,6 +11,7 @@ import pytest
 
 from stack.agents import echo
 from stack.aio import HostConfig
+from stack.aio.media import CountCalls
 from stack.core.errors import LocalError
 from stack.signaling.security import (
     MAX_CLIENTS,
@@ -307,5 +308,6 @@ async def test_offers_that_are_given_up_while_they_are_answered_leave_no_call(of
             await asyncio.wait([accepting])
             if not accepting.cancelled():
                 accepting.result().call.hang_up()
-        # What was begun and what was taken back runs in this order on the media thread.
-        assert await host._media.thread.run(lambda: len(host._endpoint)) == 0
+        # What was begun and what was taken back is done in this order on the media side.
+        link = await host._media.choose()
+        assert await link.execute(CountCalls()) == 0

@@ -1,0 +1,344 @@
+"""The media side: the conversations behind one port, and what is asked of them as values.
+
+`MediaCalls` runs on one event loop, with the endpoint, its driver and its sockets: in a thread
+(`media_thread.py`) or in a process (`worker.py`). What the program's side asks of it is a `MediaRequest`,
+carried out there in the order in which it was asked; what happens comes back as events. So both carry the same,
+and calls do not know which it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+
+from stack.aio import recording_writer
+from stack.aio.control import CallEnded
+from stack.aio.driver import DatagramEndpoint, Driver
+from stack.aio.load import LoadWatch
+from stack.aio.recording import RecordingCommand, StartRecording
+from stack.aio.udp import UdpSockets
+from stack.audio import Lateness
+from stack.core.counters import Counters
+from stack.core.machine import Instant, TerminalEvents
+from stack.core.trace import PacketTrace
+from stack.core.values import Value
+from stack.dtls import Certificate
+from stack.server import Endpoint, HostedMachine, SingleEndpoint
+from stack.session import SessionParameters
+from stack.voice.commands import ConversationCommand
+from stack.voice.config import ConversationConfig
+from stack.voice.conversation import Command, Conversation
+from stack.voice.events import ConversationEvent
+from stack.voice.recording import RecordingEvent
+from stack.voice.statistics import CallTotals
+
+log = logging.getLogger("stack.calls")
+
+ResultT = TypeVar("ResultT")
+ResultT_co = TypeVar("ResultT_co", covariant=True)
+
+Events: TypeAlias = Sequence[tuple[str, ConversationEvent]]
+
+
+class MediaTally(Value, frozen=True):
+    """What was counted on the media side since it began, by calls that are over and by those that are not."""
+
+    counters: Mapping[str, int]
+    totals: CallTotals
+    lateness: tuple[int, ...]
+    """As `Lateness.counts`."""
+    lateness_total: float
+    """As `Lateness.total`, in seconds."""
+
+    @classmethod
+    def nothing(cls) -> MediaTally:
+        """Return the sum of none."""
+        return cls({}, CallTotals(), tuple(Lateness().counts), 0.0)
+
+    def __add__(self, other: MediaTally) -> MediaTally:
+        counters = Counters.of(self.counters)
+        counters.merge(Counters.of(other.counters))
+        late = self.frame_lateness()
+        late.merge(other.frame_lateness())
+        return MediaTally(counters.snapshot(), self.totals + other.totals, tuple(late.counts), late.total)
+
+    def frame_lateness(self) -> Lateness:
+        """Return how late frames left."""
+        lateness = Lateness()
+        lateness.counts, lateness.total = list(self.lateness), self.lateness_total
+        return lateness
+
+
+class CallEndpoint(DatagramEndpoint[ConversationEvent], Protocol):
+    """An endpoint that hosts calls, and is told which of them was given a command."""
+
+    counters: Counters
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def add(self, name: str, machine: HostedMachine[ConversationEvent], ufrag: str) -> None:
+        """Host a call."""
+
+    def add_ufrag(self, name: str, ufrag: str) -> None:
+        """Let checks that name another fragment reach it."""
+
+    def touch(self, name: str) -> None:
+        """Say that a command was given to a hosted machine, so that the next `pump` looks at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSetup:
+    """What conversations are made with, and where what they say goes."""
+
+    certificate: Certificate
+    conversation: ConversationConfig
+    on_events: Callable[[Events], None]
+    """Called on the media loop."""
+    on_recording: Callable[[RecordingEvent], None]
+    """Called in the thread that writes recordings."""
+    trace: PacketTrace | None = None
+    max_calls: int = 1000
+
+
+MakeDriver: TypeAlias = Callable[
+    ["CallEndpoint", UdpSockets, Callable[[Events], None], "PacketTrace | None"], "Driver[ConversationEvent]"
+]
+
+
+class MediaCalls:
+    """The conversations of one media loop; everything here belongs to that loop.
+
+    `endpoint` is what finds the call of a datagram; `make_driver` what moves datagrams between it and the sockets.
+    """
+
+    def __init__(
+        self, setup: MediaSetup, sockets: UdpSockets, endpoint: CallEndpoint, make_driver: MakeDriver = Driver
+    ) -> None:
+        self.endpoint = endpoint
+        self.driver = make_driver(endpoint, sockets, setup.on_events, setup.trace)
+        self.conversations: dict[str, Conversation] = {}
+        """Those that were opened and not closed, by the call's id."""
+        self.counters = Counters()
+        """What the thread or the process counts that all this runs in."""
+        self._setup = setup
+        self._ended = Counters()
+        self._ended_totals = CallTotals()
+        self._ended_lateness = Lateness()
+        self._watch = LoadWatch(self._note_load)
+
+    def stop(self) -> None:
+        """Stop reading, and close the sockets."""
+        self._watch.stop()
+        self.driver.close()
+
+    def _note_load(self, load: float) -> None:
+        """Tell every conversation how busy this loop is."""
+        for conversation in self.conversations.values():
+            conversation.note_load(load)
+
+    def open(self, call_id: str, parameters: SessionParameters, record: StartRecording | None) -> None:
+        """Begin a call; raises `LocalError` if there is no room for it."""
+        setup, now = self._setup, self.driver.now()
+        conversation = Conversation(
+            parameters, setup.certificate, setup.conversation, os.urandom, now, wall_clock=time.time() - now
+        )
+        self.endpoint.add(call_id, conversation, parameters.local.ice_ufrag)
+        self.conversations[call_id] = conversation
+        if record is not None:
+            self.carry_out(call_id, record)
+        self.driver.pump()
+
+    def carry_out(self, call_id: str, command: Command[ResultT]) -> ResultT:
+        """Give a conversation a command and pump; raises what it raises, and `CallEnded` once it is closed."""
+        conversation = self.conversations.get(call_id)
+        if conversation is None:
+            raise CallEnded("the call is over")
+        try:
+            result = conversation.handle_command(command, self.driver.now())
+        finally:
+            self.endpoint.touch(call_id)
+            self.driver.pump()
+        if isinstance(command, StartRecording):
+            writer = recording_writer.find_writer(command.name)
+            if writer is not None:
+                writer.watch(self._setup.on_recording)
+        return result
+
+    def add_ufrag(self, call_id: str, ufrag: str) -> None:
+        """Let checks reach a call by another fragment; raises `LocalError` if the call is gone."""
+        self.endpoint.add_ufrag(call_id, ufrag)
+
+    def close(self, call_id: str) -> None:
+        """Forget a call that is over; what it counted stays in the tally."""
+        conversation = self.conversations.pop(call_id, None)
+        if conversation is None:
+            return
+        self._ended_totals += conversation.stats(self.driver.now()).totals
+        self._ended.merge(conversation.all_counters())
+        if conversation.lateness is not None:
+            self._ended_lateness.merge(conversation.lateness)
+
+    def tally(self) -> MediaTally:
+        """Return what was counted by calls, the endpoint, the driver and the sockets."""
+        counters, totals, lateness = Counters(), self._ended_totals, Lateness()
+        counters.merge(self._ended)
+        lateness.merge(self._ended_lateness)
+        sockets = self.driver.sockets
+        for each in (self.counters, self.endpoint.counters, self.driver.counters, sockets.counters):
+            counters.merge(each)
+        for udp in sockets:
+            counters.merge(udp.counters)
+        now = self.driver.now()
+        for conversation in self.conversations.values():
+            totals += conversation.stats(now).totals
+            counters.merge(conversation.all_counters())
+            if conversation.lateness is not None:
+                lateness.merge(conversation.lateness)
+        return MediaTally(counters.snapshot(), totals, tuple(lateness.counts), lateness.total)
+
+
+def many_calls(setup: MediaSetup, sockets: UdpSockets) -> MediaCalls:
+    """Return a server's: many calls behind one port. Call it on the media loop."""
+    endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=setup.max_calls)
+    return MediaCalls(setup, sockets, endpoint)
+
+
+def one_call(setup: MediaSetup, sockets: UdpSockets) -> MediaCalls:
+    """Return a client's: one call that has the sockets for itself. Checks of ours are answered without a ufrag."""
+    return MediaCalls(setup, sockets, _OneCall())
+
+
+class _OneCall(SingleEndpoint[ConversationEvent]):
+    """An endpoint that waits for its one machine."""
+
+    def __init__(self) -> None:
+        super().__init__("", _NoCall())
+
+    def add(self, name: str, machine: HostedMachine[ConversationEvent], ufrag: str) -> None:
+        """Begin with the machine."""
+        self.name, self.machine = name, machine
+
+    def add_ufrag(self, name: str, ufrag: str) -> None:
+        """Every datagram reaches the one machine anyway."""
+
+
+class _NoCall:
+    """Stands where the machine will be."""
+
+    terminal_events: ClassVar[TerminalEvents] = ()
+    is_finished = True
+
+    def handle_datagrams(self, batch: Any, now: Instant) -> None:
+        """What comes before the call began is no use."""
+
+    def handle_timeout(self, now: Instant) -> None:
+        """Nothing is due."""
+
+    def poll_timeout(self) -> Instant | None:
+        """Nothing will be."""
+        return None
+
+    def drain_transmits(self) -> Sequence[Any]:
+        """Nothing is to be sent."""
+        return ()
+
+    def drain_events(self) -> Sequence[ConversationEvent]:
+        """Nothing happens."""
+        return ()
+
+    def drain_routes(self) -> Sequence[Any]:
+        """No path is proven."""
+        return ()
+
+
+# -- what is asked -----------------------------------------------------------------------------------------
+
+
+class MediaRequest(Protocol[ResultT_co]):
+    """Something that the media side is to do."""
+
+    def apply(self, media: MediaCalls) -> ResultT_co:
+        """Do it. May raise a `StackError`."""
+        ...
+
+
+class OpenCall(Value, frozen=True):
+    """Begin a call, and its recording if there is to be one."""
+
+    call: str
+    parameters: SessionParameters
+    record: StartRecording | None = None
+
+    def apply(self, media: MediaCalls) -> None:
+        """See `MediaCalls.open`."""
+        media.open(self.call, self.parameters, self.record)
+
+
+class CarryOut(Value, frozen=True):
+    """Give a call a command; what comes of it is what the command's `apply` returns or raises."""
+
+    call: str
+    command: ConversationCommand | RecordingCommand
+
+    def apply(self, media: MediaCalls) -> Any:
+        """See `MediaCalls.carry_out`."""
+        return media.carry_out(self.call, self.command)
+
+
+class AddUfrag(Value, frozen=True):
+    """Let checks reach a call by the fragment that it has since an ICE restart."""
+
+    call: str
+    ufrag: str
+
+    def apply(self, media: MediaCalls) -> None:
+        """See `MediaCalls.add_ufrag`."""
+        media.add_ufrag(self.call, self.ufrag)
+
+
+class CloseCall(Value, frozen=True):
+    """Forget a call that is over."""
+
+    call: str
+
+    def apply(self, media: MediaCalls) -> None:
+        """See `MediaCalls.close`."""
+        media.close(self.call)
+
+
+class GetTally(Value, frozen=True):
+    """Ask for what was counted."""
+
+    def apply(self, media: MediaCalls) -> MediaTally:
+        """See `MediaCalls.tally`."""
+        return media.tally()
+
+
+class CountCalls(Value, frozen=True):
+    """Ask how many calls the endpoint still has: those that are over leave when their last datagram has."""
+
+    def apply(self, media: MediaCalls) -> int:
+        """Return it."""
+        return len(media.endpoint)
+
+
+class MediaLink(Protocol):
+    """The way from the program's side to one media side. Everything belongs to the program's loop."""
+
+    number: int
+    """The worker digit in the fragments of its calls."""
+    load: int
+    """How many calls go this way."""
+
+    def submit(self, request: MediaRequest[object]) -> None:
+        """Have something done soon; requests keep their order."""
+        ...
+
+    async def execute(self, request: MediaRequest[ResultT]) -> ResultT:
+        """Have something done and return (or raise) what comes of it; `CallEnded` if the media side is gone."""
+        ...

@@ -1,0 +1,128 @@
+"""The media side in a thread of this process, with an event loop of its own: what `workers=0` and clients have.
+
+A program that blocks its loop does not stall it; one that computes in pure Python shares the interpreter with it
+(`docs/decisions/0004-media-thread.md`), which worker processes (`workers.py`) do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from stack.aio.control import CallEnded
+from stack.aio.driver import MediaThread
+from stack.aio.hosted import CallTable
+from stack.aio.media import Events, GetTally, MediaCalls, MediaRequest, MediaSetup, MediaTally, many_calls
+from stack.aio.udp import UdpSockets
+from stack.core.machine import Address
+from stack.core.trace import PacketTrace
+from stack.dtls import Certificate
+from stack.voice.config import ConversationConfig
+from stack.voice.recording import RecordingEvent
+
+log = logging.getLogger("stack.calls")
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaConfig:
+    """What the program's side has settled for all its calls."""
+
+    certificate: Certificate
+    conversation: ConversationConfig
+    max_calls: int = 1000
+    trace: PacketTrace | None = None
+
+
+class ThreadMedia:
+    """The media side of a host, or of a client, in one thread: the only link there is."""
+
+    number = 0
+
+    def __init__(self, config: MediaConfig, table: CallTable, sockets: UdpSockets) -> None:
+        self.load = 0
+        self.thread: MediaThread | None = None
+        self._config = config
+        self._table = table
+        self._sockets = sockets
+        self._loop = asyncio.get_running_loop()
+
+    async def start(self, make: Callable[[MediaSetup, UdpSockets], MediaCalls] = many_calls) -> None:
+        """Begin to carry datagrams."""
+        config = self._config
+        setup = MediaSetup(
+            config.certificate,
+            config.conversation,
+            self._on_events,
+            self._on_recording,
+            config.trace,
+            config.max_calls,
+        )
+        self.thread = thread = MediaThread()
+
+        def begin() -> MediaCalls:
+            media = make(setup, self._sockets)
+            media.counters = thread.counters
+            media.driver.pump()
+            return media
+
+        self.media = await self.thread.run(begin)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The UDP addresses on which media arrives."""
+        return self._sockets.addresses
+
+    async def choose(self) -> ThreadMedia:
+        """Return the link for a new call."""
+        return self
+
+    async def tally(self) -> MediaTally:
+        """Return what was counted on the media side."""
+        return await self.execute(GetTally())
+
+    def submit(self, request: MediaRequest[object]) -> None:
+        """Have something done soon; what belongs to a call that is closed is passed over."""
+        if self.thread is not None:
+            self.thread.submit(partial(self._submitted, request))
+
+    async def execute(self, request: MediaRequest[ResultT]) -> ResultT:
+        """Have something done and return (or raise) what comes of it."""
+        if self.thread is None:
+            raise CallEnded("the media thread has stopped")
+        return await self.thread.run(partial(self._apply, request))
+
+    async def stop(self) -> None:
+        """Stop reading, close the sockets and end the thread."""
+        thread, self.thread = self.thread, None
+        if thread is None:
+            self._sockets.close()
+            return
+        await thread.run(self.media.stop)
+        await asyncio.to_thread(thread.stop)
+
+    def _apply(self, request: MediaRequest[ResultT]) -> ResultT:
+        return request.apply(self.media)
+
+    def _submitted(self, request: MediaRequest[object]) -> None:
+        try:
+            request.apply(self.media)
+        except CallEnded:
+            log.debug("a command came after the end of its call")
+
+    def _on_events(self, events: Events) -> None:
+        self._hand_over(partial(self._table.deliver, events))
+
+    def _on_recording(self, event: RecordingEvent) -> None:
+        self._hand_over(partial(self._table.note_recording, event))
+
+    def _hand_over(self, action: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(action)
+        except RuntimeError:
+            log.debug("events came after the program's loop had closed")

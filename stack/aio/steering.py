@@ -1,0 +1,311 @@
+"""One UDP port for several worker processes: how each datagram reaches the process that has its call.
+
+Who starts the workers binds a socket for each of them on every local address (SO_REUSEPORT, Linux), before any
+of them runs, and keeps them all: their places in the kernel's group never move, and a worker that dies is
+replaced behind the same socket. Then:
+
+- a STUN request is steered by the worker digit in its USERNAME (`stack.ice.ufrag`), by a program of classic BPF
+  that the kernel runs for each datagram which no connected socket takes; it needs no privileges;
+- all else goes to a socket that is *connected* to where the call's peer is: the worker makes it when a check has
+  proven the path, before the answer leaves, so that nothing of the call is ever looked for elsewhere.
+
+A peer that uses one port of its own for calls of several workers sends their checks into the socket that one of
+them has connected. Such a check names another worker; it is passed on to it through the process that started
+both, and the path then belongs to the latest session that proved itself there, as it does within one process
+(`stack.server.routes`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import logging
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from stack.aio.driver import Driver
+from stack.aio.udp import UdpSocket, UdpSockets, bind_all
+from stack.core.counters import declare
+from stack.core.errors import LocalError
+from stack.core.machine import Address, Path, Transmit
+from stack.core.trace import PacketTrace
+from stack.ice import MAX_WORKERS, worker_of
+from stack.server import Endpoint
+from stack.stun import peek_username
+from stack.voice.events import ConversationEvent
+
+FAILED_CONNECT = declare(
+    "worker", "failed_connect", "Paths without a connected socket, because the kernel gave none"
+)
+PASSED_ON_CHECK = declare("worker", "passed_on_check", "Checks that were passed on to the worker that they name")
+DROPPED_FOREIGN_CHECK = declare(
+    "worker", "dropped_foreign_check", "Checks for another worker beyond those that are passed on each second"
+)
+
+log = logging.getLogger("stack.aio")
+
+MAX_PASSED_ON = 100
+"""Checks that a worker passes on to others in one second; a peer sends a few for each of its calls."""
+_STUN_FIRST_BYTE_END = 4  # RFC 7983 §7
+
+# -- the program in the kernel -----------------------------------------------------------------------------
+
+SO_ATTACH_REUSEPORT_CBPF = 51  # <asm-generic/socket.h>
+_HEADER = 20
+_MAX_ATTRIBUTES = 6
+"""Attributes that may stand before USERNAME, less one; browsers put it first."""
+_NO_CHOICE = 0xFFFF_FFFF  # no socket has this place: the kernel chooses by its hash, among those not connected
+_LOAD_BYTE, _LOAD_WORD, _LOAD_INDEX = 0x30, 0x20, 0x01
+_LOAD_BYTE_AT, _LOAD_HALF_AT = 0x50, 0x48
+_ADD, _SUBTRACT, _AND, _ADD_INDEX, _TO_INDEX = 0x04, 0x14, 0x54, 0x0C, 0x07
+_IF_EQUAL, _IF_GREATER, _IF_AT_LEAST, _JUMP, _RETURN, _RETURN_IT = 0x15, 0x25, 0x35, 0x05, 0x06, 0x16
+
+
+def steering_program(workers: int) -> bytes:
+    """Return the program for so many workers, as an array of `struct sock_filter` (<linux/filter.h>).
+
+    The datagram's payload begins at offset 0. It returns the number of the worker that USERNAME names, which is
+    the place of its socket in the group, or `_NO_CHOICE`.
+    """
+    code: list[tuple[int, int | str, int | str, int]] = []
+    labels: dict[str, int] = {}
+
+    def emit(operation: int, value: int = 0, then: int | str = 0, otherwise: int | str = 0) -> None:
+        code.append((operation, then, otherwise, value))
+
+    emit(_LOAD_BYTE, 0)
+    emit(_IF_GREATER, _STUN_FIRST_BYTE_END - 1, "none", 0)
+    emit(_LOAD_WORD, 4)
+    emit(_IF_EQUAL, 0x2112_A442, 0, "none")
+    emit(_LOAD_INDEX, _HEADER)
+    for _ in range(_MAX_ATTRIBUTES):
+        emit(_LOAD_HALF_AT, 0)
+        emit(_IF_EQUAL, 6, "username", 0)  # RFC 8489 §14.3
+        emit(_LOAD_HALF_AT, 2)
+        emit(_ADD, 3 + 4)
+        emit(_AND, 0xFFFF_FFFC)  # padded to four bytes, and the attribute's own header
+        emit(_ADD_INDEX)
+        emit(_TO_INDEX)
+    labels["none"] = len(code)
+    emit(_RETURN, _NO_CHOICE)
+    labels["username"] = len(code)
+    emit(_LOAD_BYTE_AT, 4)
+    emit(_IF_AT_LEAST, ord("a"), "letter", 0)
+    emit(_SUBTRACT, ord("0"))
+    emit(_JUMP, 1)
+    labels["letter"] = len(code)
+    emit(_SUBTRACT, ord("a") - 10)
+    # Any other character is far off, also below "0": there is no sign.
+    emit(_IF_AT_LEAST, workers, 0, 1)
+    emit(_RETURN, _NO_CHOICE)
+    emit(_RETURN_IT)
+    return b"".join(
+        struct.pack("HBBI", operation, *(_distance(place, to, labels) for to in (then, otherwise)), value)
+        for place, (operation, then, otherwise, value) in enumerate(code)
+    )
+
+
+def _distance(place: int, target: int | str, labels: dict[str, int]) -> int:
+    return target if isinstance(target, int) else labels[target] - place - 1
+
+
+def _attach(udp: UdpSocket, workers: int) -> None:
+    program = steering_program(workers)
+    kept = ctypes.create_string_buffer(program, len(program))
+    descriptor = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(kept))  # struct sock_fprog
+    udp.set_option(SO_ATTACH_REUSEPORT_CBPF, descriptor)
+
+
+# -- the sockets -------------------------------------------------------------------------------------------
+
+
+def can_share_a_port() -> bool:
+    """Return True where several workers can have one port: on Linux, whose kernel runs the steering program."""
+    return sys.platform == "linux"
+
+
+def bind_group(hosts: Sequence[str], port: int, workers: int) -> list[UdpSockets]:
+    """Bind one port for several workers on each local address, as `bind_all` does, and return the sockets of each.
+
+    Raises `LocalError`, also if another server has the port: of the same user or not, it does not share it.
+    """
+    if not 1 <= workers <= MAX_WORKERS:
+        raise LocalError(f"there can be 1 to {MAX_WORKERS} workers, not {workers}")
+    alone = bind_all(hosts, port)  # finds a port that is free, and refuses one that another server shares
+    if workers == 1:
+        return [alone]
+    addresses = alone.addresses
+    alone.close()
+    made: list[list[UdpSocket]] = [[] for _ in range(workers)]
+    try:
+        for address in addresses:
+            for sockets in made:
+                sockets.append(UdpSocket(address.host, address.port, shared=True))
+            _attach(made[0][-1], workers)
+    except (OSError, LocalError) as error:
+        for sockets in made:
+            for udp in sockets:
+                udp.close()
+        if isinstance(error, LocalError):
+            raise
+        reason = errno.errorcode.get(error.errno or 0, str(error))
+        raise LocalError(f"this kernel does not steer datagrams to several workers ({reason}): use one") from error
+    return [UdpSockets(sockets) for sockets in made]
+
+
+class ConnectedSocket(UdpSocket):
+    """A socket of one path: it takes what comes from there before any other does."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.local.host, path.local.port, shared=True)
+        try:
+            self._socket.connect(path.remote)
+        except OSError:
+            self.close()
+            raise
+
+    def send(self, data: bytes, remote: Address) -> None:
+        """Send one datagram to the peer of the path, which `remote` is."""
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            self.count_send_error(error)
+
+
+class SteeredSockets(UdpSockets):
+    """A worker's sockets: those that it was given, and one for each path that its calls have proven."""
+
+    def __init__(self, sockets: Sequence[UdpSocket]) -> None:
+        super().__init__(sockets)
+        self._connected: dict[Path, ConnectedSocket] = {}
+
+    def __iter__(self) -> Iterator[UdpSocket]:
+        yield from super().__iter__()
+        yield from self._connected.values()
+
+    def connect(self, path: Path) -> ConnectedSocket | None:
+        """Make the socket of a path; None if there is one, or the kernel gives none, which is counted."""
+        if path in self._connected:
+            return None
+        try:
+            made = self._connected[path] = ConnectedSocket(path)
+        except (OSError, LocalError, OverflowError):
+            self.counters.add(FAILED_CONNECT)
+            return None
+        return made
+
+    def disconnect(self, path: Path) -> ConnectedSocket | None:
+        """Forget the socket of a path and return it, to be closed; None if there is none."""
+        gone = self._connected.pop(path, None)
+        if gone is not None:
+            self.counters.merge(gone.counters)
+        return gone
+
+    def send(self, transmits: Sequence[Transmit]) -> None:
+        """Send each datagram through the socket of its path, or else from the address that the path names."""
+        connected, rest = self._connected, []
+        for transmit in transmits:
+            udp = connected.get(transmit[1])
+            if udp is not None:
+                udp.send(transmit[0], transmit[1].remote)
+            else:
+                rest.append(transmit)
+        if rest:
+            super().send(rest)
+
+    def close(self) -> None:
+        """Close every socket."""
+        for udp in self._connected.values():
+            udp.close()
+        super().close()
+
+
+# -- the driver --------------------------------------------------------------------------------------------
+
+
+class SteeredDriver(Driver[ConversationEvent]):
+    """A driver whose sockets follow the paths that calls prove, and that passes on what is for other workers."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint[ConversationEvent],
+        sockets: SteeredSockets,
+        on_events: Callable[[Sequence[tuple[str, ConversationEvent]]], None],
+        trace: PacketTrace | None,
+        *,
+        number: int,
+        pass_on: Callable[[int, bytes, Path], None],
+        on_path_taken: Callable[[Path], None],
+    ) -> None:
+        super().__init__(endpoint, sockets, on_events, trace)
+        self._steered_endpoint = endpoint
+        self._steered = sockets
+        self._number = number
+        self._pass_on = pass_on
+        self._on_path_taken = on_path_taken
+        self._passed_to_us: set[Path] = set()
+        self._window = 0.0
+        self._passed = 0
+
+    def take_passed_on(self, data: bytes, path: Path) -> None:
+        """Take a check that another worker has received for one of our calls."""
+        self._passed_to_us.add(path)
+        try:
+            self.endpoint.handle_datagrams([(data, path)], self.now())
+            self.pump()
+        finally:
+            self._passed_to_us.discard(path)
+
+    def release_path(self, path: Path) -> None:
+        """Leave a path to the worker to whose call it has proven itself."""
+        self._steered_endpoint.release_path(path)
+        self.pump()
+
+    def _send(self) -> None:
+        for path, is_bound in self._steered_endpoint.drain_path_changes():
+            if is_bound:  # before the answer to the check that has proven it
+                self._connect(path)
+            else:
+                self._disconnect(path)
+        super()._send()
+
+    def _connect(self, path: Path) -> None:
+        made = self._steered.connect(path)
+        if made is not None:
+            asyncio.get_running_loop().add_reader(made.fileno(), self._readable, made)
+        if path in self._passed_to_us:
+            self._on_path_taken(path)
+
+    def _disconnect(self, path: Path) -> None:
+        gone = self._steered.disconnect(path)
+        if gone is not None:
+            asyncio.get_running_loop().remove_reader(gone.fileno())
+            gone.close()
+
+    def _receive(self, udp: UdpSocket) -> None:
+        batch = udp.receive()
+        if any(data[:1] < b"\x04" for data, _ in batch):
+            batch = [each for each in batch if not self._is_foreign(*each)]
+        self._take(batch)
+
+    def _is_foreign(self, data: bytes, path: Path) -> bool:
+        """Pass on a check that names another worker; True for such a check."""
+        if not data or data[0] >= _STUN_FIRST_BYTE_END:
+            return False
+        username = peek_username(data)
+        worker = worker_of(username) if username else None
+        if worker is None or worker == self._number:
+            return False
+        now = time.monotonic()
+        if now - self._window >= 1.0:
+            self._window, self._passed = now, 0
+        self._passed += 1
+        if self._passed > MAX_PASSED_ON:
+            self.counters.add(DROPPED_FOREIGN_CHECK)
+        else:
+            self.counters.add(PASSED_ON_CHECK)
+            self._pass_on(worker, data, path)
+        return True

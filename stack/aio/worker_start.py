@@ -1,0 +1,42 @@
+"""What a media worker needs to come up: where it finds this package, what it imports, and the certificate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509 import load_der_x509_certificate
+
+from stack.audio import registered_codecs
+from stack.core.errors import LocalError
+from stack.dtls import Certificate
+
+
+def environment_of_worker() -> dict[str, str]:
+    """Return a worker's environment: it finds this very package."""
+    root = str(Path(__file__).resolve().parents[2])
+    former = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((root, former)) if former else root}
+
+
+def modules_of_codecs() -> tuple[str, ...]:
+    """Return the modules outside of this package that have registered codecs: a worker has to import them, too.
+
+    Raises `LocalError` for a codec of the program's own script, which a worker does not run.
+    """
+    modules = dict.fromkeys(codec.make_decoder.__module__ for codec in registered_codecs())
+    if "__main__" in modules:
+        raise LocalError(
+            "a codec is registered by the program's own script, which a media worker does not run: "
+            "put it into a module, or use workers=0"
+        )
+    return tuple(name for name in modules if not name.startswith("stack."))
+
+
+def as_pem(certificate: Certificate) -> tuple[bytes, bytes]:
+    """Return the chain and the key, unencrypted, as they cross to a worker."""
+    chain = b"".join(load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in certificate.chain)
+    key: Any = certificate.private_key
+    return chain, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

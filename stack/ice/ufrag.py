@@ -1,0 +1,86 @@
+"""The layout of a server's username fragment: who reads it finds the machine, the worker and the session.
+
+     0                                              bytes of the fragment, all of them ice-chars (RFC 8839 §5.4)
+    +---+----------------+---+----------------------------------+
+    | W | node           | + | rest                             |
+    +---+----------------+---+----------------------------------+
+      1   0 to 64          1   12 to 124
+
+- `W`, the worker digit, is one of `0-9a-z` and always the first character, so that a program of a few instructions
+  in the kernel can steer a check by it (`stack/aio/steering.py`). One process has the digit 0.
+- `node` says which machine of several is meant: letters, digits and "/", for a router in front of them.
+- the first "+" ends it;
+- `rest` is what cannot be guessed: 48 random bits as 12 hexadecimal digits (RFC 8445 §5.3 asks for 24), or a
+  sealed ticket of up to 124 characters that a session can be made from. No ticket is made yet; there is room for
+  it.
+
+The whole has at most 190 characters, below `MAX_LOCAL_UFRAG`. An ICE restart makes a new `rest` and keeps the
+other two. A client's own fragment has no layout: it is random, and `Ufrag.parse` takes it for what it is not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Self
+
+from stack.core.errors import LocalError, ParseError
+from stack.core.machine import Entropy
+
+WORKER_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+MAX_WORKERS = len(WORKER_DIGITS)
+MAX_NODE = 64
+"""Characters of the node part."""
+MAX_TICKET = 124
+"""Characters of the rest, when it is a ticket."""
+SEPARATOR = "+"
+RANDOM_SIZE = 6
+"""Bytes of the rest, when it is random."""
+
+_LAYOUT = re.compile(rf"([0-9a-z])([A-Za-z0-9/]{{0,{MAX_NODE}}})\+([A-Za-z0-9+/]{{12,{MAX_TICKET}}})")
+
+
+@dataclass(frozen=True, slots=True)
+class Ufrag:
+    """A server's username fragment. Raises `LocalError` for parts that have no place in the layout."""
+
+    worker: int
+    rest: str
+    node: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.worker < MAX_WORKERS:
+            raise LocalError(f"a worker has a number from 0 to {MAX_WORKERS - 1}, not {self.worker}")
+        found = _LAYOUT.fullmatch(self.serialize())
+        if found is None or found[2] != self.node:
+            raise LocalError(
+                f"the node part of a username fragment has up to {MAX_NODE} letters, digits or slashes, "
+                f"and the rest 12 to {MAX_TICKET} ice-chars"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the parts; raises `ParseError` for a fragment without this layout."""
+        found = _LAYOUT.fullmatch(text)
+        if found is None:
+            raise ParseError("this username fragment has no worker digit and node part")
+        return cls(WORKER_DIGITS.index(found[1]), found[3], found[2])
+
+    def serialize(self) -> str:
+        """Return the fragment."""
+        return f"{WORKER_DIGITS[self.worker]}{self.node}{SEPARATOR}{self.rest}"
+
+    @classmethod
+    def generate(cls, entropy: Entropy, worker: int = 0, node: str = "") -> Self:
+        """Return a fresh one, with a random rest."""
+        return cls(worker, entropy(RANDOM_SIZE).hex(), node)
+
+    def restarted(self, entropy: Entropy) -> Self:
+        """Return the one after an ICE restart: the same machine and worker, another rest."""
+        return replace(self, rest=entropy(RANDOM_SIZE).hex())
+
+
+def worker_of(ufrag: str) -> int | None:
+    """Return the number of the worker whom a fragment names, by its first character; None if it names none."""
+    found = WORKER_DIGITS.find(ufrag[:1]) if ufrag else -1
+    return found if found >= 0 else None

@@ -1,0 +1,183 @@
+"""The link between the program's process and a media worker: framing, order, bounds, and how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stack.aio import ipc
+from stack.aio.ipc import REPORTS, REQUESTS, Answered, Ask, FrameReader, Happened, LinkError, MessageStream
+from stack.aio.media import CarryOut, CloseCall
+from stack.audio import AudioFrame
+from stack.core.errors import LocalError, ParseError
+from stack.voice.commands import HangUp, Write
+from stack.voice.events import AudioReceived, KeyPressed
+from tests.listening import until
+
+
+@dataclass
+class End:
+    """One end, and what came of it."""
+
+    stream: MessageStream
+    got: list[bytes] = field(default_factory=list)
+    failed: list[LinkError] = field(default_factory=list)
+    dropped: int = 0
+
+
+def end_of(sock: socket.socket) -> End:
+    def on_message(data: memoryview) -> None:
+        if bytes(data) == b"nonsense":
+            raise ParseError("nonsense")
+        end.got.append(bytes(data))
+
+    def on_dropped() -> None:
+        end.dropped += 1
+
+    stream = MessageStream(sock, on_message, lambda error: end.failed.append(error), on_dropped)
+    end = End(stream)
+    return end
+
+
+@asynccontextmanager
+async def linked(buffer: int | None = None) -> AsyncIterator[tuple[End, End]]:
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    if buffer is not None:
+        for sock in (one, other):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+    ends = end_of(one), end_of(other)
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            end.stream.close()
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20), st.lists(st.integers(1, 30), min_size=1))
+def test_messages_come_out_as_they_went_in_however_they_are_cut(messages: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(len(each).to_bytes(4, "big") + each for each in messages)
+    reader, found, place = FrameReader(), [], 0
+    while place < len(stream):
+        size = cuts[place % len(cuts)]
+        found += [bytes(each) for each in reader.feed(stream[place : place + size])]
+        place += size
+    assert found == messages
+
+
+def test_a_message_that_is_too_long_is_refused_at_its_first_bytes() -> None:
+    with pytest.raises(ParseError, match="a message of"):
+        FrameReader().feed(b"\xff\xff\xff\xff")
+
+
+async def test_order_is_kept_and_what_one_turn_says_leaves_together() -> None:
+    async with linked() as (one, other):
+        for number in range(1500):
+            one.stream.send(b"%d" % number)
+        assert one.stream.waiting == 1500  # nothing leaves before the turn is over
+        await until(lambda: len(other.got) == 1500)
+        assert other.got == [b"%d" % number for number in range(1500)]
+        assert one.stream.waiting == 0
+
+
+async def test_more_than_the_socket_takes_waits_and_arrives() -> None:
+    async with linked(buffer=4096) as (one, other):
+        sizes = [1, 100_000, 3, 0, 50_000, 7]
+        for size in sizes:
+            one.stream.send(b"x" * size)
+        await until(lambda: len(other.got) == len(sizes))
+        assert [len(each) for each in other.got] == sizes
+
+
+async def test_of_what_gets_stale_the_oldest_is_dropped_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ipc, "MAX_STALE", 10)
+    async with linked() as (one, other):
+        one.stream.send(b"first")
+        for number in range(25):
+            one.stream.send(b"%d" % number, is_stale_when_late=True)
+            if number == 12:
+                one.stream.send(b"middle")
+        one.stream.send(b"end")
+        assert one.dropped == 15
+        await until(lambda: b"end" in other.got)
+        assert other.got == [b"first", b"middle", *(b"%d" % number for number in range(15, 25)), b"end"]
+
+
+async def test_a_side_that_takes_nothing_is_given_up_at_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ipc, "MAX_KEPT", 1000)
+    async with linked() as (one, other):
+        for _ in range(12):
+            one.stream.send(b"x" * 100)
+        assert "wait for the other side" in str(one.failed[0])
+        assert len(one.failed) == 1
+        await until(lambda: other.failed)  # it sees the end of the stream
+
+
+async def test_what_is_no_message_ends_the_link_with_a_reason() -> None:
+    async with linked() as (one, other):
+        one.stream.send(b"good")
+        one.stream.send(b"nonsense")
+        one.stream.send(b"late")
+        await until(lambda: other.failed and one.failed)
+        assert other.got == [b"good"]
+        assert "no message: nonsense" in str(other.failed[0])
+        one.stream.send(b"nothing happens")
+
+
+async def test_the_end_of_the_other_side_is_told_once() -> None:
+    async with linked() as (one, other):
+        one.stream.send(b"the last word")
+        one.stream.flush_now()
+        one.stream.close()
+        await until(lambda: other.failed)
+        assert other.got == [b"the last word"]
+        assert [str(each) for each in other.failed] == ["the other side is gone"]
+
+
+def test_values_cross_with_their_sound() -> None:
+    pcm = np.arange(960, dtype=np.int16).reshape(-1, 2)
+    ask = REQUESTS.decode(memoryview(REQUESTS.encode(Ask(7, CarryOut("call", Write(pcm, 48_000))))))
+    assert isinstance(ask, Ask)
+    assert isinstance(ask.request, CarryOut)
+    assert isinstance(ask.request.command, Write)
+    assert (ask.number, ask.request.call, ask.request.command.sample_rate) == (7, "call", 48_000)
+    assert (ask.request.command.pcm == pcm).all()
+    frame = AudioFrame(np.arange(320, dtype=np.int16), 16_000, 1.5)
+    report = REPORTS.decode(REPORTS.encode(Happened("call", AudioReceived(frame))))
+    assert isinstance(report, Happened)
+    assert isinstance(report.event, AudioReceived)
+    assert (report.event.frame.samples == frame.samples).all()
+
+
+def test_each_direction_has_its_own_messages_and_another_version_is_refused() -> None:
+    for data in (REQUESTS.encode(Ask(0, CloseCall("call"))), b"\x92\x63" + REPORTS.encode(Answered(1, b""))[2:]):
+        with pytest.raises(ParseError):
+            REPORTS.decode(data)
+    with pytest.raises(LocalError):
+        REPORTS.encode(HangUp())  # type: ignore[arg-type]
+    with pytest.raises(ParseError):
+        REQUESTS.decode(REPORTS.encode(Happened("call", KeyPressed("5"))))
+
+
+@given(st.binary(max_size=60))
+def test_bytes_that_are_no_message_are_a_parse_error(data: bytes) -> None:
+    for codec in (REQUESTS, REPORTS):
+        try:
+            codec.decode(data)
+        except ParseError:
+            continue
+
+
+async def test_a_connection_counts_nothing_after_its_end() -> None:
+    async with linked() as (one, _):
+        one.stream.close()
+        one.stream.send(b"late", is_stale_when_late=True)
+        await asyncio.sleep(0)
+        assert (one.stream.waiting, one.dropped, one.failed) == (0, 0, [])

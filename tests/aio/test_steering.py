@@ -1,0 +1,153 @@
+"""One UDP port for several workers: whom the kernel gives a datagram to, before and after a path is connected."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from stack.aio.steering import ConnectedSocket, SteeredSockets, bind_group, can_share_a_port, steering_program
+from stack.aio.udp import UdpSockets, bind_all
+from stack.core.errors import LocalError
+from stack.core.machine import Address, Path
+from stack.ice import MAX_WORKERS, Ufrag
+from stack.ice.ufrag import WORKER_DIGITS
+from stack.stun import (
+    Attribute,
+    Message,
+    MessageClass,
+    Method,
+    Priority,
+    Software,
+    TransactionId,
+    Username,
+)
+from tests.sim.entropy import entropy
+
+pytestmark = pytest.mark.skipif(not can_share_a_port(), reason="several workers on one port need Linux")
+
+HOST = "127.0.0.1"
+
+
+def check(ufrag: str, *before: Attribute) -> bytes:
+    attributes = (*before, Username(f"{ufrag}:them"), Priority(1))
+    return Message(MessageClass.REQUEST, Method.BINDING, TransactionId(os.urandom(12)), attributes).serialize()
+
+
+@pytest.fixture
+def stranger() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        yield sock
+
+
+@pytest.fixture
+def group() -> Iterator[list[UdpSockets]]:
+    made = bind_group([HOST], 0, 3)
+    yield made
+    for each in made:
+        each.close()
+
+
+def taken(group: list[UdpSockets]) -> list[list[bytes]]:
+    return [[data for udp in sockets for data, _ in udp.receive()] for sockets in group]
+
+
+def test_a_check_reaches_the_worker_that_it_names(group: list[UdpSockets], stranger: socket.socket) -> None:
+    (address,) = {each.addresses[0] for each in group}
+    random_bytes = entropy(5)
+    for _ in range(20):  # more often than the kernel's hash would be right by chance
+        sent = [check(Ufrag.generate(random_bytes, worker, "node").serialize()) for worker in range(3)]
+        for data in sent:
+            stranger.sendto(data, address)
+        assert taken(group) == [[data] for data in sent]
+
+
+@pytest.mark.parametrize("amount", [1, 2, 3])
+def test_other_attributes_may_stand_in_front(
+    amount: int, group: list[UdpSockets], stranger: socket.socket
+) -> None:
+    before = (Software("x" * 21), Priority(7), Software("yz"))[:amount]
+    for worker in range(3):
+        stranger.sendto(check(Ufrag.generate(entropy(1), worker).serialize(), *before), group[0].addresses[0])
+        assert [len(each) for each in taken(group)] == [int(each == worker) for each in range(3)]
+
+
+def test_what_names_no_worker_reaches_one_of_them_and_no_call(
+    group: list[UdpSockets], stranger: socket.socket
+) -> None:
+    address = group[0].addresses[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as friend:
+        friend.bind((HOST, 0))
+        connected = ConnectedSocket(Path(address, Address(*friend.getsockname())))
+        try:
+            strays = [check(digit + "+000000000000") for digit in "9zA~"] + [b"\x80media", b"\x16dtls", b"\x00"]
+            for data in strays:
+                stranger.sendto(data, address)
+            assert connected.receive() == []
+            assert sum(map(len, taken(group))) == len(strays)
+        finally:
+            connected.close()
+
+
+def test_what_comes_from_a_connected_path_comes_there_alone(
+    group: list[UdpSockets], stranger: socket.socket
+) -> None:
+    address = group[0].addresses[0]
+    path = Path(address, Address(*stranger.getsockname()))
+    sockets = SteeredSockets(list(group[1]))
+    made = sockets.connect(path)
+    assert made is not None
+    assert sockets.connect(path) is None
+    sent = [b"\x80media%d" % number for number in range(10)] + [check("0+000000000000")]
+    for data in sent:
+        stranger.sendto(data, address)
+    assert made.receive() == [(data, path) for data in sent]
+    assert taken(group) == [[], [], []]
+    sockets.send([(b"answer", path), (b"elsewhere", path._replace(remote=Address(HOST, 9)))])  # type: ignore[list-item]
+    assert stranger.recvfrom(100) == (b"answer", tuple(address))
+    gone = sockets.disconnect(path)
+    assert gone is made
+    gone.close()
+    stranger.sendto(check("2+000000000000"), address)
+    assert [len(each) for each in taken(group)] == [0, 0, 1]
+
+
+def test_a_port_of_another_server_is_not_shared(group: list[UdpSockets]) -> None:
+    port = group[0].addresses[0].port
+    for workers in (1, 2):
+        with pytest.raises(LocalError, match="cannot bind"):
+            bind_group([HOST], port, workers)
+    alone = bind_all([HOST], 0)
+    with pytest.raises(LocalError, match="cannot bind"):
+        bind_group([HOST], alone.addresses[0].port, 2)
+    alone.close()
+
+
+@pytest.mark.parametrize("workers", [0, MAX_WORKERS + 1])
+def test_the_number_of_workers_has_bounds(workers: int) -> None:
+    with pytest.raises(LocalError, match="workers"):
+        bind_group([HOST], 0, workers)
+
+
+def test_a_path_without_a_socket_is_counted() -> None:
+    (sockets,) = bind_group([HOST], 0, 1)
+    steered = SteeredSockets(list(sockets))
+    assert steered.connect(Path(Address(HOST, 1), Address("no address", 1))) is None
+    assert steered.counters["worker.failed_connect"] == 1
+    steered.close()
+
+
+def test_every_digit_has_its_place() -> None:
+    made = bind_group([HOST], 0, MAX_WORKERS)
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for digit in WORKER_DIGITS:
+                sender.sendto(check(f"{digit}+000000000000"), made[0].addresses[0])
+        assert [len(each) for each in taken(made)] == [1] * MAX_WORKERS
+    finally:
+        for each in made:
+            each.close()
+    assert len(steering_program(2)) % 8 == 0
