@@ -13,6 +13,13 @@ from typing import Any
 
 from stack.core.errors import LocalError
 
+TICK = 1e-9
+"""Seconds that a round of the loop takes.
+
+asyncio wakes sleepers up to so much early (its clock's resolution): one that sleeps again for the rest would do so
+for ever if no time passed.
+"""
+
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """`time()` begins at 1000.0 and passes only between deadlines."""
@@ -65,6 +72,8 @@ class _JumpingSelector(selectors.BaseSelector):
         """Return what is ready; where nothing is, let the time pass that would be waited."""
         ready = self._inner.select(0)
         if ready or (timeout is not None and timeout <= 0):
+            if not self._loop.threads:
+                self._loop.now += TICK
             return ready
         if len(self._inner.get_map()) > 1:  # one is the loop's own
             raise LocalError(

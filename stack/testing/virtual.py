@@ -101,10 +101,8 @@ class VirtualEnd:
         self._timer = None if at is None else self._loop.call_at(at, self._due)
 
     def _due(self) -> None:
-        # asyncio wakes up to its clock's resolution early: the conversation would ask for the same instant again
-        now = max(self._loop.time(), self._armed or 0.0)
         self._timer = self._armed = None
-        self._endpoint.handle_timeout(now)
+        self._endpoint.handle_timeout(self._loop.time())
         self.pump()
 
 
