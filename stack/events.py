@@ -11,11 +11,12 @@ async for event in call.events:
 """
 
 from stack.sctp import ChannelClosed, ChannelOpened
-from stack.session import Connected, Ended, EndReason
+from stack.session import Authenticated, Connected, Ended, EndReason
 from stack.voice.events import (
     ContextAdded,
     KeyPressed,
     PeerLeft,
+    ProgramFailed,
     ReplyFinished,
     ReplyHeard,
     ReplyHeld,
@@ -36,6 +37,7 @@ from stack.voice.events import (
 from stack.voice.turns import TurnState
 
 __all__ = [
+    "Authenticated",
     "ChannelClosed",
     "ChannelOpened",
     "Connected",
@@ -44,6 +46,7 @@ __all__ = [
     "Ended",
     "KeyPressed",
     "PeerLeft",
+    "ProgramFailed",
     "ReplyFinished",
     "ReplyHeard",
     "ReplyHeld",

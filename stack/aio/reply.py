@@ -22,6 +22,8 @@ from stack.voice.events import ReplyFinished, ReplyHeard, ReplyInterrupted, Repl
 QUEUE_LIMIT = 10.0
 """Seconds of a reply that wait to be said, above which `write` waits."""
 
+FRAME_SECONDS = 0.02
+
 
 class Reply:
     """One reply. Leaving the block waits until it has been said whole, or was interrupted.
@@ -63,7 +65,7 @@ class Reply:
         self._speaker.note_written()
         queued = await self._control.execute(cmd.WriteReply(number, samples, rate))
         while queued is not None and queued > QUEUE_LIMIT and not self._over.is_set():
-            await asyncio.sleep(queued - QUEUE_LIMIT)
+            await asyncio.sleep(max(queued - QUEUE_LIMIT, FRAME_SECONDS))  # the queue gets shorter frame by frame
             queued = await self._control.execute(cmd.GetQueued(number))
 
     def write_text(self, text: str, *, duration_ms: float | None = None) -> None:

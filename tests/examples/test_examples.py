@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 
 from stack import Call
 from stack.agents import bridge
 from stack.aio import HostConfig
+from stack.events import ReplyFinished
 from stack.signaling.client import dial
+from stack.signaling.realtime_parts import typed_turn
 from stack.signaling.server import ServeConfig, serving
+from stack.testing import Caller, run_call
+from stack.testing import calling as calling_program
 from tests.agents.upstream import scripted, tone
 
 pytestmark = pytest.mark.real_clock
@@ -59,22 +66,93 @@ async def loud_seconds(call: Call, enough: float) -> float:
     return loud / RATE
 
 
-def test_there_are_five_and_each_is_short() -> None:
-    found = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert found == ["bridge_with_tools.py", "echo.py", "full_duplex.py", "push_to_talk.py", "transcriber.py"]
-    assert all(len((EXAMPLES / name).read_text().splitlines()) <= 60 for name in found)
+TESTED = {
+    "bridge_with_tools.py",
+    "echo.py",
+    "full_duplex.py",
+    "http_bot.py",
+    "in_fastapi.py",
+    "push_to_talk.py",
+    "transcriber.py",
+}
 
 
-async def test_echo() -> None:
-    async with calling(load("echo").echo) as call:
-        call.speaker.write(TONE, RATE)
-        assert await loud_seconds(call, 0.6) >= 0.6
+def test_each_is_tested_here_and_short() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == TESTED
+    assert all(len(path.read_text().splitlines()) <= 60 for path in EXAMPLES.glob("*.py"))
 
 
-async def test_full_duplex() -> None:
-    async with calling(load("full_duplex").metronome) as call:
-        call.speaker.write(np.tile(TONE, 3), RATE)
-        assert await loud_seconds(call, 0.06) >= 0.06  # three clicks
+def test_they_are_checked_strictly_for_their_types() -> None:
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    pytest.importorskip("fastapi", reason="fastapi is not installed")
+    files = [str(path.relative_to(EXAMPLES.parent)) for path in EXAMPLES.rglob("*.py")]
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", *files]
+    done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_echo() -> None:
+    async def scenario(caller: Caller) -> None:
+        await caller.say((TONE, RATE))
+        heard = await caller.reply_heard()
+        assert heard.duration == pytest.approx(1.0, abs=0.1)
+        assert heard.begin < 0.1
+
+    run_call(load("echo").echo, scenario)
+
+
+def test_full_duplex() -> None:
+    async def scenario(caller: Caller) -> None:
+        await caller.say((np.tile(TONE, 3), RATE), silence=0.1)
+        clicks = await caller.reply_heard()  # four a second: closer than what would part them
+        assert clicks.duration > 2.0
+
+    run_call(load("full_duplex").metronome, scenario)
+
+
+async def test_http_bot() -> None:
+    pytest.importorskip("openai", reason="openai is not installed")
+    from tests.agents.http.model_server import events, model_server, words
+
+    call = {"index": 0, "id": "a", "function": {"name": "light", "arguments": '{"room": "hall", "on": true}'}}
+    async with model_server() as models:
+        models.chats += [
+            lambda _: events({"tool_calls": [call]}, finish="tool_calls"),
+            lambda _: words("It is on."),
+        ]
+        module = load("http_bot")
+        async with asyncio.timeout(40), calling_program(module.make(models.url)) as caller:
+            assert (await caller.reply_heard()).duration > 0.3  # the greeting
+            await caller.say((TONE, RATE))
+            assert caller.program_call is not None
+            await caller.wait_for(ReplyFinished)
+            caller.program_call.control.hand_over(typed_turn("light in the hall!"))
+            await caller.until(lambda: "It is on." in caller.text)
+        assert module.ROOMS == {"hall": True}
+        assert models.of("/chat/completions")[-1].json["messages"][-1]["content"] == '{"hall":true}'
+
+
+async def test_in_fastapi(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fastapi", reason="fastapi is not installed")
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    from tests.embedding.serving import uvicorn_runs
+
+    monkeypatch.setenv("TOKENS", "ada=secret")
+    monkeypatch.setenv("UDP_PORT", "0")
+    offer = (EXAMPLES.parent / "tests/vectors/offers/chromium156-audio_dc.sdp").read_text()
+    sdp = {"Content-Type": "application/sdp"}
+    module = load("in_fastapi")
+    async with uvicorn_runs(module.app) as url, aiohttp.ClientSession() as http:
+        for path, status in (("/voice/", 401), ("/voice/?token=secret", 200), ("/voice/?token=wrong", 401)):
+            async with http.get(url + path) as response:
+                assert response.status == status
+        for header, status in (({}, 401), ({"Authorization": "Bearer secret"}, 201)):
+            async with http.post(f"{url}/voice/whip", data=offer, headers={**sdp, **header}) as response:
+                assert response.status == status
+        async with http.get(url) as response:
+            assert await response.json() == {"calls": 1}
+        (call,) = module.voice.host.calls.values()
+        assert call.context.state["user"] == "ada"
 
 
 async def test_push_to_talk() -> None:

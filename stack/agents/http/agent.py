@@ -27,7 +27,7 @@ from stack.aio import Call, CallEnded, Reply, control_of
 from stack.core.errors import LocalError, StackError
 from stack.voice.events import ContextAdded, Utterance
 
-log = logging.getLogger("stack.http")
+log = logging.getLogger("stack.agents.http")
 
 MAX_TURN = 4000
 """Characters of one turn of the person that the model is told: the last ones."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logging.getLogger("stack.http")
+log = logging.getLogger("stack.agents.http")
 
 LONGEST_RETRY_WAIT = 2.0
 """Seconds of `Retry-After` that a caller is kept waiting for; a server that asks for more has failed."""

@@ -20,7 +20,7 @@ import msgspec
 
 from stack.core.errors import LocalError
 
-log = logging.getLogger("stack.http")
+log = logging.getLogger("stack.agents.http")
 
 MAX_OUTPUT = 20_000
 """Characters of what a function returns that the model is told."""

@@ -281,7 +281,7 @@ async def test_a_server_that_fails_is_one_line_in_the_log_and_a_word_to_the_call
         finished = await line.wait(ReplyFinished)
         assert finished.heard_ms > 200  # words, or the tones where there is no voice
         assert spoken in line.text()
-        errors = [record.getMessage() for record in caplog.records if record.name == "stack.http"]
+        errors = [record.getMessage() for record in caplog.records if record.name == "stack.agents.http"]
         assert len(errors) == 1
         assert logged in errors[0]
         assert "\n" not in errors[0]

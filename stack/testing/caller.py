@@ -1,0 +1,180 @@
+"""The caller: what it says, what it hears, and what the program did meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from stack.aio import Call
+from stack.audio import AudioFrame, Samples, read_wav, to_int16
+from stack.core.errors import LocalError
+from stack.voice.events import ConversationEvent, ReplyText, UserTranscript
+
+Speech: TypeAlias = "str | PathLike[str] | tuple[Samples, int]"
+"""Text, the name of a WAV file, or int16 samples with their rate in Hz."""
+EventT = TypeVar("EventT", bound=ConversationEvent)
+
+AUDIBLE = 300
+"""The sample value (-41 dBFS) from which a frame of 20 ms counts as heard."""
+QUIET = 0.4
+"""Seconds of silence that end what was heard as one piece."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """One piece of sound that was heard; times in seconds since the call connected."""
+
+    begin: float
+    end: float
+    sample_rate: int
+    frames: list[Samples] = field(default_factory=list, repr=False)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from its first to its last audible frame."""
+        return self.end - self.begin
+
+    @property
+    def samples(self) -> Samples:
+        """Int16 of shape (n,), from its first to its last audible frame."""
+        return np.concatenate([np.zeros(0, np.int16), *self.frames])
+
+
+class Caller:
+    """A person on the line. What it hears is in `heard`, one `Heard` for each time that the program spoke."""
+
+    def __init__(self, call: Call, program_call: Call | None = None) -> None:
+        self.call = call
+        self.program_call = program_call
+        """The program's own side; None where the server is another process."""
+        self.heard: list[Heard] = []
+        self.said: list[tuple[float, float]] = []
+        """From when to when it spoke, in seconds since the call connected."""
+        self.events: list[ConversationEvent] = []
+        """What happened on the program's side, see `stack.events`; nothing where that is another process."""
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._changed = asyncio.Event()
+        self._returned = 0  # pieces that `reply_heard` has returned
+        self._tasks = [asyncio.create_task(self._listen(), name="caller: listening")]
+        if program_call is not None:
+            self._tasks.append(asyncio.create_task(self._watch(program_call), name="caller: events"))
+
+    @property
+    def now(self) -> float:
+        """Seconds since the call connected."""
+        return self._loop.time() - self._began
+
+    @property
+    def text(self) -> str:
+        """What the program said in text (`Reply.write_text`)."""
+        return "".join(event.text for event in self.all_of(ReplyText))
+
+    @property
+    def transcripts(self) -> list[str]:
+        """What the program understood, turn by turn (`Call.transcribed`)."""
+        return [event.text for event in self.all_of(UserTranscript) if event.final]
+
+    def all_of(self, kind: type[EventT]) -> list[EventT]:
+        """Return the events of one kind so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def say(self, speech: Speech, *, silence: float = 1.0) -> None:
+        """Say something, and return when it has been said and `silence` seconds have followed.
+
+        A turn ends in the silence. Raises `LocalError` for text without a synthesiser (the extra `demo`), and for
+        a file that cannot be read.
+        """
+        samples, rate = await asyncio.to_thread(_sound_of, speech)
+        length = len(samples) / rate
+        self.said.append((self.now, self.now + length))
+        self.call.speaker.write(samples, rate)
+        self.call.speaker.write(np.zeros(max(1, round(silence * rate)), np.int16), rate)
+        await asyncio.sleep(length + silence)
+
+    async def interrupt(self, speech: Speech, *, after: float, timeout: float = 30.0) -> None:
+        """Say something once the program has been heard for `after` seconds without a pause."""
+        await self.until(lambda: self._speaking_for() >= after, timeout)
+        await self.say(speech)
+
+    async def reply_heard(self, timeout: float = 30.0) -> Heard:
+        """Return the next thing that the program said, when it has fallen silent."""
+        await self.until(lambda: len(self.heard) > self._returned and self._is_over(self._returned), timeout)
+        self._returned += 1
+        return self.heard[self._returned - 1]
+
+    async def wait_for(self, kind: type[EventT], timeout: float = 30.0) -> EventT:
+        """Return the first event of one kind on the program's side, also if it has happened already."""
+        await self.until(lambda: self.all_of(kind), timeout)
+        return self.all_of(kind)[0]
+
+    async def listen(self, seconds: float) -> None:
+        """Say nothing for so long."""
+        await asyncio.sleep(seconds)
+
+    async def until(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
+        """Wait until a condition on what was heard or happened holds; `TimeoutError` if it does not in time."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    self._changed.clear()
+                    await asyncio.wait({asyncio.ensure_future(self._changed.wait())}, timeout=0.02)
+        except TimeoutError:
+            spans = ", ".join(f"{each.begin:.2f}–{each.end:.2f} s" for each in self.heard) or "nothing"
+            raise TimeoutError(f"not within {timeout:g} s; heard by {self.now:.2f} s: {spans}") from None
+
+    def close(self) -> None:
+        """Stop listening."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _speaking_for(self) -> float:
+        return self.heard[-1].duration if self.heard and not self._is_over(len(self.heard) - 1) else 0.0
+
+    def _is_over(self, number: int) -> bool:
+        return number < len(self.heard) - 1 or self.now - self.heard[number].end >= QUIET or self.call.ended
+
+    async def _listen(self) -> None:
+        silent: list[Samples] = []
+        async for frame in self.call.microphone:
+            if np.abs(frame.samples.astype(np.int32)).max(initial=0) < AUDIBLE:
+                silent.append(frame.samples)
+                continue
+            self._hear(frame, silent)
+            silent = []
+            self._changed.set()
+
+    def _hear(self, frame: AudioFrame, silent: list[Samples]) -> None:
+        end = self.now
+        begin = end - frame.duration
+        if not self.heard or begin - self.heard[-1].end >= QUIET:
+            self.heard.append(Heard(begin, end, frame.sample_rate))
+        else:
+            self.heard[-1].frames += silent
+        self.heard[-1].frames.append(frame.samples)
+        self.heard[-1].end = end
+
+    async def _watch(self, call: Call) -> None:
+        async for event in call.watch():
+            self.events.append(event)
+            self._changed.set()
+
+
+def _sound_of(speech: Speech) -> tuple[Samples, int]:
+    if isinstance(speech, tuple):
+        return to_int16(speech[0]), speech[1]
+    if not isinstance(speech, str) or speech.lower().endswith(".wav"):
+        samples, rate = read_wav(speech)
+        return to_int16(samples), rate
+    from stack.agents.speech import Synthesiser
+
+    try:
+        synthesiser = Synthesiser()
+    except LocalError as error:
+        raise LocalError(f"to say text the caller needs `pip install 'voice-stack[demo]'`: {error}") from error
+    return synthesiser.speak(speech), synthesiser.sample_rate
