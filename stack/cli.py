@@ -93,6 +93,9 @@ _PORT = click.IntRange(0, 65535)
 @_option("--drain-seconds", default=5.0, type=click.FloatRange(0), help="For calls to end after SIGTERM.")
 @_option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
 @_option(
+    "--key-log", default=None, type=click.Path(dir_okay=False), help="Add the keys of all calls to this file."
+)
+@_option(
     "--record-dir", default=None, type=click.Path(file_okay=False), help="Record every call into this folder."
 )
 @_option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
@@ -130,6 +133,7 @@ def serve(**options: Any) -> None:
         udp_port=options["udp_port"],
         public_ip=options["public_ip"],
         pcap=options["pcap"],
+        key_log=options["key_log"],
         config=HostConfig(
             setup=Setup(options["setup"]),
             conversation=conversation,
@@ -164,6 +168,7 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
 )
 @click.option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Offer this version only.")
 @click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
+@click.option("--key-log", default=None, type=click.Path(dir_okay=False), help="Add the call's keys to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def call(
     url: str,
@@ -172,10 +177,11 @@ def call(
     duration: float | None,
     dtls: str | None,
     pcap: str | None,
+    key_log: str | None,
     as_json: bool,
 ) -> None:
     """Call a server at URL and report how the call went."""
-    config = CallerConfig(url, play=play, record=record, duration=duration, dtls=dtls, pcap=pcap)
+    config = CallerConfig(url, play=play, record=record, duration=duration, dtls=dtls, pcap=pcap, key_log=key_log)
     report = asyncio.run(_until_interrupted(config))
     click.echo(json.dumps(report, indent=2) if as_json else render(report))
 

@@ -30,7 +30,7 @@ from stack.core.counters import Counters, declare, declare_each
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Address, Instant
 from stack.core.trace import PacketTrace
-from stack.dtls import Certificate
+from stack.dtls import Certificate, KeyLog
 from stack.ice import IceCredentials
 from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate, renegotiate, restarts_ice
 from stack.server import Endpoint
@@ -103,13 +103,18 @@ class Host:
     """
 
     def __init__(
-        self, program: Callable[..., Any], config: HostConfig | None = None, trace: PacketTrace | None = None
+        self,
+        program: Callable[..., Any],
+        config: HostConfig | None = None,
+        trace: PacketTrace | None = None,
+        key_log: KeyLog | None = None,
     ) -> None:
         self.config = _suited(config or HostConfig(), getattr(program, "turns", None))
         self.counters = Counters()
         self._program = as_program(program)
         self._prepare: Callable[[], object] | None = getattr(program, "prepare", None)
         self._trace = trace
+        self._key_log = key_log
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended_calls = Counters()  # what calls that are over have counted; belongs to the media side
         self._ended_totals = CallTotals()
@@ -137,7 +142,7 @@ class Host:
             await asyncio.to_thread(self._prepare)
         self._sockets = bind_all(local_addresses(self.config.host), self.config.udp_port)
         self._endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=self.config.max_calls)
-        self._media = MediaSide()
+        self._media = MediaSide(self._key_log)
         await self._media.start(lambda: self._endpoint, self._sockets, self._trace)
 
     @property

@@ -26,7 +26,7 @@ from stack.core.counters import Counters, declare
 from stack.core.faults import Faults
 from stack.core.machine import Instant
 from stack.core.trace import PacketTrace
-from stack.dtls import Certificate
+from stack.dtls import Certificate, KeyLog
 from stack.server import SingleEndpoint
 from stack.session import SessionParameters
 from stack.voice.commands import GetStatistics, HangUp
@@ -62,8 +62,10 @@ class CallEndpoint(DatagramEndpoint[ConversationEvent], Protocol):
 class MediaSide:
     """The media thread with its driver, sockets and endpoint, and the calls that they carry."""
 
-    def __init__(self) -> None:
+    def __init__(self, key_log: KeyLog | None = None) -> None:
         self.thread = MediaThread()
+        self.key_log = key_log
+        """Takes the secrets of every call, on the media thread."""
         self.calls: dict[str, HostedCall] = {}
         """By id; belongs to the program's loop."""
         self.closing: dict[str, HostedCall] = {}
@@ -176,6 +178,7 @@ class HostedCall:
             os.urandom,
             now,
             wall_clock=time.time() - now,
+            key_log=self._media.key_log,
         )
 
     async def close(self, account: Callable[[Conversation, Instant], None] | None = None) -> None:

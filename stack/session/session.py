@@ -33,6 +33,7 @@ from stack.dtls import (
     DtlsFailed,
     DtlsFailure,
     HandshakeComplete,
+    KeyLog,
     PeerClosed,
     Version,
 )
@@ -96,6 +97,7 @@ class Session:
         *,
         wall_clock: float = 0.0,
         dtls_version: Version | None = None,
+        key_log: KeyLog | None = None,
         make_plane: Callable[[RtpTransport], MediaPlane] = PythonMediaPlane,
     ) -> None:
         self.parameters = parameters
@@ -108,7 +110,7 @@ class Session:
         """What DTLS agreed on, once it has."""
         self._made = now
         self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now)
-        self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version)
+        self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version, key_log)
         transport = make_rtp(parameters, entropy, now, wall_clock)
         self._media: MediaPlane | None = None if transport is None else make_plane(transport)
         self._hold_media()

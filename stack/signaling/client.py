@@ -24,7 +24,7 @@ from stack.aio import Call, HostedCall, MediaSide
 from stack.aio.udp import UdpSockets, bind_all
 from stack.core.errors import ParseError, StackError
 from stack.core.trace import PacketTrace
-from stack.dtls import Certificate
+from stack.dtls import Certificate, KeyLog
 from stack.sdp import NegotiationError, SessionDescription, accept_answer, create_offer
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.config import ConversationConfig, offered_codecs, prepare
@@ -42,12 +42,13 @@ class DialError(StackError):
 
 @dataclass(frozen=True, slots=True)
 class DialConfig:
-    """What the client offers; `trace` sees every datagram."""
+    """What the client offers; `trace` sees every datagram, `key_log` the secrets of its DTLS."""
 
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
     audio: bool = True
     data: bool = True
     trace: PacketTrace | None = None
+    key_log: KeyLog | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
         sockets.close()
         raise
     signalling = {"offer": round((offered - began) * 1e3, 3), "answer": round((answered - began) * 1e3, 3)}
-    media = MediaSide()
+    media = MediaSide(config.key_log)
     hosted = HostedCall(media, SessionParameters(local, negotiation), certificate, config.conversation)
     try:
         await hosted.open_alone(sockets, config.trace)

@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from stack.aio import Host, HostConfig
+from stack.aio.key_log import key_log_file
 from stack.aio.udp import LOOPBACK, local_addresses
 from stack.core.errors import LocalError
 from stack.core.trace import PcapWriter
@@ -36,6 +37,8 @@ class ServeConfig:
     port: int = 8080
     pcap: str | None = None
     """A file that every datagram is written to, for Wireshark."""
+    key_log: str | None = None
+    """A file that the DTLS secrets of every call are added to, for Wireshark; its reader can read the calls."""
     media: HostConfig = field(default_factory=HostConfig)
     signaling: SignalingConfig = field(default_factory=SignalingConfig)
     tls_cert: str | None = None
@@ -94,8 +97,9 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
             except OSError as error:
                 raise LocalError(f"cannot write {config.pcap}: {error.strerror}") from error
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
+        key_log = None if config.key_log is None else stack.enter_context(key_log_file(config.key_log))
         tls = _tls_context(config)
-        async with Host(program, config.media, trace) as host:
+        async with Host(program, config.media, trace, key_log) as host:
             app = create_app(host, config.signaling, program_passes_events=config.program_passes_events)
             runner = web.AppRunner(
                 app,
@@ -196,6 +200,7 @@ def serve(
     udp_port: int = 3478,
     public_ip: str | None = None,
     pcap: str | None = None,
+    key_log: str | None = None,
     config: HostConfig | None = None,
     server: ServeConfig | None = None,
 ) -> None:
@@ -215,6 +220,6 @@ def serve(
         udp_port=udp_port,
         public_ips=(public_ip,) if public_ip else (),
     )
-    whole = replace(whole, http_host=host or whole.http_host, port=port, pcap=pcap, media=media)
+    whole = replace(whole, http_host=host or whole.http_host, port=port, pcap=pcap, key_log=key_log, media=media)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(program, whole))

@@ -19,7 +19,7 @@ from stack.audio import Lateness
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
-from stack.dtls import Certificate
+from stack.dtls import Certificate, KeyLog
 from stack.rtp import ByeReceived, DtmfEnded, DtmfReceived, PacketReceived, RtcpReceived, SourceChanged
 from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, DataChannels, MessageReceived
 from stack.session import Connected, Ended, FrameSent, Session, SessionEvent, SessionParameters, State
@@ -62,9 +62,16 @@ class Conversation:
         now: Instant,
         *,
         wall_clock: float = 0.0,
+        key_log: KeyLog | None = None,
     ) -> None:
         self.session = Session(
-            parameters, certificate, entropy, now, wall_clock=wall_clock, dtls_version=config.dtls_version
+            parameters,
+            certificate,
+            entropy,
+            now,
+            wall_clock=wall_clock,
+            dtls_version=config.dtls_version,
+            key_log=key_log,
         )
         self.counters = Counters()
         self.line: AudioLine | None = None

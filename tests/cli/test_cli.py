@@ -17,8 +17,10 @@ import pytest
 
 from interop.browsers import addressed_namespace, loopback_namespace
 from interop.browsers.namespace import ADDRESS
+from stack.agents import echo
+from stack.aio import HostConfig
 from stack.audio import read_wav, write_wav
-from stack.signaling.server import Serving
+from stack.signaling.server import ServeConfig, Serving, serving
 from tests.signaling.conftest import server  # noqa: F401
 
 
@@ -59,6 +61,8 @@ def test_help_shows_the_commands() -> None:
         (["serve", "--port", "70000"], 2, "range"),
         (["serve", "--host", "no.such.host.invalid"], 1, "unknown host"),
         (["serve", "--port", "0", "--udp-port", "0", "--pcap", "/no/such/folder/x.pcap"], 1, "cannot write"),
+        (["serve", "--port", "0", "--udp-port", "0", "--key-log", "/no/such/folder/x.keys"], 1, "cannot write"),
+        (["call", "http://127.0.0.1:9/", "--key-log", "/no/such/folder/x.keys"], 1, "cannot write"),
         (["serve", "--port", "0", "--udp-port", "0", "--record-dir", "/dev/null/x"], 1, "cannot record into"),
         (["call", "http://127.0.0.1:9/"], 1, "cannot reach"),
         (["call", "http://127.0.0.1:9/", "--play", "/no/such/file.wav"], 1, "/no/such/file.wav"),
@@ -138,6 +142,35 @@ async def test_a_call_reports_how_it_went(server: Serving, tmp_path: Path) -> No
     assert rate == 16_000
     assert len(samples) >= 0.9 * rate
     assert capture.read_bytes()[:4] == bytes.fromhex("d4c3b2a1")
+
+
+@pytest.mark.real_clock
+@pytest.mark.parametrize(
+    ("version", "labels"),
+    [
+        ("1.2", ["CLIENT_RANDOM"]),
+        (
+            "1.3",
+            [
+                "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+                "CLIENT_TRAFFIC_SECRET_0",
+                "EXPORTER_SECRET",
+                "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+                "SERVER_TRAFFIC_SECRET_0",
+            ],
+        ),
+    ],
+)
+async def test_both_ends_can_write_the_same_keys(version: str, labels: list[str], tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "server.keys", tmp_path / "client.keys"
+    ours.write_text("# there before\n")
+    config = ServeConfig(port=0, media=HostConfig(udp_port=0), key_log=str(ours))
+    async with serving(echo, config) as running:
+        await call(running.url, "--duration", "0.1", "--dtls", version, "--key-log", str(theirs))
+    lines = theirs.read_text().splitlines()
+    assert sorted(line.split()[0] for line in lines) == labels
+    assert sorted(ours.read_text().splitlines()) == ["# there before", *sorted(lines)]
+    assert theirs.stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
