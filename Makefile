@@ -7,7 +7,7 @@ JOBS ?= auto
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local serve test test-slow peers lint format bench diagrams counters clean
+.PHONY: help setup local serve test test-slow peers lint format bench diagrams counters docs learn clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,5 +62,12 @@ diagrams: $(VENV)/.ready ## draw docs/state-diagrams.md from the transition tabl
 counters: $(VENV)/.ready ## write docs/counters.md from the declarations of the code
 	@$(BIN)/python -m tools.counters
 
+docs: $(VENV)/.ready ## build the documentation as a site: open site/index.html (needs no network)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "site/index.html"
+
+learn: $(VENV)/.ready ## write the bytes of docs/learn from the recorded call
+	@$(BIN)/python -m tools.learn
+
 clean: ## remove what was built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -358,6 +358,9 @@ class Host:
                 await self._program(call)
         except asyncio.CancelledError:
             raise
+        except CallEnded as error:
+            # The person hung up while the program asked something of the call: an end like any other.
+            log.debug("the program of call %s was told that %s", call.id, error)
         except Exception:
             # A program that raises ends its own call and nothing else.
             log.exception("the program of call %s failed", call.id)
