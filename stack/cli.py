@@ -11,7 +11,9 @@ import json
 import logging
 import os
 import signal
+import ssl
 import sys
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +56,8 @@ def _option(name: str, **settings: Any) -> Callable[[Any], Any]:
     return click.option(name, envvar=variable, show_envvar=True, **settings)
 
 
+HEALTH_TIMEOUT = 2.0
+"""Seconds that a server has to say that it is alive."""
 _PORT = click.IntRange(0, 65535)
 
 
@@ -184,6 +188,35 @@ def call(
     config = CallerConfig(url, play=play, record=record, duration=duration, dtls=dtls, pcap=pcap, key_log=key_log)
     report = asyncio.run(_until_interrupted(config))
     click.echo(json.dumps(report, indent=2) if as_json else render(report))
+
+
+@cli.command()
+@click.argument("url", required=False)
+def health(url: str | None) -> None:
+    """Ask a server whether it is alive; exit code 1 if it is not.
+
+    Without URL: the server that this environment sets up (VOICE_STACK_PORT, VOICE_STACK_TLS_CERT …).
+    """
+    url = (url or _own_url()).rstrip("/") + "/healthz"
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = (
+        False,
+        ssl.CERT_NONE,
+    )  # it is asked whether it lives, not who it is
+    try:
+        with urllib.request.urlopen(url, timeout=HEALTH_TIMEOUT, context=context) as response:
+            click.echo(response.read(1000).decode("utf-8", "replace").strip())
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{url}: {error}") from error
+
+
+def _own_url() -> str:
+    """Return where a `serve` without options listens on this machine, by the environment."""
+    options = serve.make_context("serve", [], resilient_parsing=True).params
+    host = options["host"] if options["host"] not in (None, "0.0.0.0", "::", "*") else "127.0.0.1"
+    scheme = "http" if options["tls_cert"] is None else "https"
+    prefix = (options.get("path_prefix") or "").strip("/")
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{options['port']}/{prefix}"
 
 
 @cli.command()
