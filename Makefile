@@ -7,7 +7,7 @@ JOBS ?= auto
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local serve test test-slow peers lint format bench diagrams counters docs learn clean
+.PHONY: help setup local serve test test-slow peers lint format bench diagrams counters docs pictures learn clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ counters: $(VENV)/.ready ## write docs/counters.md from the declarations of the 
 docs: $(VENV)/.ready ## build the documentation as a site: open site/index.html (needs no network)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "site/index.html"
+
+pictures: $(VENV)/.ready ## take the pictures of the page in docs/pictures, in a real call (Chromium, the demo extra)
+	@$(BIN)/python -m interop.page_pictures
 
 learn: $(VENV)/.ready ## write the bytes of docs/learn from the recorded call
 	@$(BIN)/python -m tools.learn

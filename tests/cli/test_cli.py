@@ -173,6 +173,24 @@ async def test_both_ends_can_write_the_same_keys(version: str, labels: list[str]
     assert theirs.stat().st_mode & 0o077 == 0
 
 
+async def test_a_server_is_asked_whether_it_is_alive(server: Serving) -> None:  # noqa: F811
+    async def asked(*arguments: str, **environment: str) -> tuple[int | None, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "stack", "health", *arguments,
+            env=os.environ | environment, stdout=-1, stderr=-1,
+        )  # fmt: skip
+        output, errors = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode, output.decode(), errors.decode()
+
+    code, said, _ = await asked(server.url)
+    assert (code, json.loads(said)["status"]) == (0, "ok")
+    code, said, _ = await asked(VOICE_STACK_PORT=str(server.http_port), VOICE_STACK_HOST="0.0.0.0")
+    assert (code, json.loads(said)["status"]) == (0, "ok")
+    for arguments in (["http://127.0.0.1:9"], ["nonsense"], [server.url + "/nothing"]):
+        code, said, error = await asked(*arguments)
+        assert (code, said, error.count("\n")) == (1, "", 1), error
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 async def test_a_signal_ends_the_server_in_an_orderly_way(name: str) -> None:
     process = await asyncio.create_subprocess_exec(
