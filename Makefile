@@ -7,7 +7,7 @@ JOBS ?= auto
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local serve test test-slow peers lint format bench diagrams counters docs pictures learn clean
+.PHONY: help setup local serve test test-slow peers lint format bench diagrams counters setup-docs docs pictures learn clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,7 +62,14 @@ diagrams: $(VENV)/.ready ## draw docs/state-diagrams.md from the transition tabl
 counters: $(VENV)/.ready ## write docs/counters.md from the declarations of the code
 	@$(BIN)/python -m tools.counters
 
-docs: $(VENV)/.ready ## build the documentation as a site: open site/index.html (needs no network)
+# What `make serve` does not need is installed when it is first asked for.
+$(VENV)/.docs: $(VENV)/.ready
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs,release]'
+	@touch $@
+
+setup-docs: $(VENV)/.docs ## install what builds the documentation and checks a release; the tests then try both
+
+docs: $(VENV)/.docs ## build the documentation as a site: open site/index.html (needs no network)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "site/index.html"
 

@@ -30,6 +30,7 @@ LINES = (
     (7.0, "what did I say when I interrupted you"),
 )
 """Seconds of waiting, and what is said then: the second line falls into the counting."""
+NO_SCROLLBARS = "document.documentElement.style.scrollbarWidth = 'none'"
 INTERRUPTED = "voiceStack.conversation.entries.some(entry => entry.outcome === 'interrupted')"
 SPOKE_AGAIN = "voiceStack.conversation.entries.filter(entry => entry.reply).length >= 4"
 
@@ -55,6 +56,7 @@ async def take(folder: Path, speech: Path, scheme: Literal["light", "dark"]) -> 
         await browser.evaluate(PLAIN_SOUND)
         await browser.click("#call")
         await browser.wait_for(f"voiceStack.state === 'connected' && {INTERRUPTED} && {SPOKE_AGAIN}", timeout=60)
+        await browser.evaluate(NO_SCROLLBARS)
         for size, (width, height) in SIZES.items():
             await browser.set_viewport(width, height)
             await browser.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -68,6 +70,7 @@ async def take_problem(folder: Path) -> None:
         await browser.goto(url)
         await browser.click("#call")
         await browser.wait_for("voiceStack.state === 'failed'")
+        await browser.evaluate(NO_SCROLLBARS)
         (folder / "page-problem.png").write_bytes(await browser.screenshot())
 
 

@@ -319,7 +319,8 @@ def sctp(data: bytes) -> list[Row]:
     walk = Walk(data)
     walk.take(2, "from port {}")
     walk.take(2, "to port {}")
-    walk.take(4, "verification tag: the peer's, from its INIT")
+    if walk.number(4, "verification tag: the peer's, from its INIT") == 0:
+        walk.relabel("verification tag: none, the peer's is not known yet")
     checksum = walk.number(4, "")
     text = "checksum: none, DTLS has one that is better (RFC 9653)" if not checksum else "checksum: CRC32c"
     walk.relabel(text)

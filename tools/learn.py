@@ -78,7 +78,8 @@ def describe(datagram: Datagram) -> str:
     if datagram.kind is Kind.RTCP:
         names = (_spaced(type(each).__name__) for each in parse_compound(datagram.plain))
         return f"RTCP: {', '.join(names)}"
-    return "; ".join(describe_record(each) for each in datagram.records)
+    said = "; ".join(describe_record(each) for each in datagram.records)
+    return said if said.startswith(("DTLS", "SCTP")) else f"DTLS: {said}"
 
 
 def describe_record(record: OpenedRecord) -> str:

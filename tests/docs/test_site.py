@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import click
@@ -152,6 +153,26 @@ def test_every_event_has_its_place(site: Path) -> None:
                 assert f'id="{event.__module__}.{event.__name__}"' in text or f".{event.__name__}" in text, event
 
 
+def test_a_page_is_in_the_navigation_by_being_there(tmp_path: Path) -> None:
+    hooks = pytest.importorskip("tools.site.hooks", reason="the docs extra is not installed")
+    for name in ("guides/b.md", "guides/a.md", "guides/named.md", "decisions/0001-x.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    guides: list[object] = ["guides/named.md", {"Elsewhere": ["other.md"]}]
+    config = SimpleNamespace(docs_dir=str(tmp_path), nav=[{"Guides": guides}, {"Decisions": []}])
+    assert hooks.on_config(config).nav == [
+        {"Guides": ["guides/named.md", {"Elsewhere": ["other.md"]}, "guides/a.md", "guides/b.md"]},
+        {"Decisions": ["decisions/0001-x.md"]},
+    ]
+
+
+def test_a_mermaid_that_is_not_its_makers_stops_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks = pytest.importorskip("tools.site.hooks", reason="the docs extra is not installed")
+    monkeypatch.setattr(hooks, "MERMAID_SHA256", "00" * 32)
+    with pytest.raises(hooks.PluginError, match="is not mermaid"):
+        hooks.on_files([], None)
+
+
 # -- in a browser ------------------------------------------------------------------------------------------------
 
 OPENED = (
@@ -164,6 +185,7 @@ OPENED = (
     "state-diagrams.html",
     "session.html",
 )
+DIAGRAMS = {"session.html": 1, "learn/index.html": 1, "state-diagrams.html": 9}
 LOADED_FROM = "performance.getEntriesByType('resource').map(entry => entry.name)"
 DRAWN = (
     "[...document.querySelectorAll('.mermaid')].every(each => each.tagName === 'DIV' && each.offsetHeight > 60)"
@@ -213,6 +235,8 @@ async def test_pages_open_without_a_request_to_another_origin(site: Path) -> Non
             await browser.goto(url + path)
             assert await browser.evaluate("document.title") != ""
             await browser.wait_for(DRAWN)
+            if path in DIAGRAMS:
+                assert await browser.evaluate("document.querySelectorAll('.mermaid').length") == DIAGRAMS[path]
             loaded = await browser.evaluate(LOADED_FROM)
             assert [each for each in loaded if not each.startswith((url, "data:", "blob:"))] == []
             assert complaints(browser) == [], path

@@ -5,6 +5,7 @@ A comment before a block of Python says how:
 - `<!-- run: call -->`: it serves a program, which is called here: the caller speaks, and hears something;
 - `<!-- run: client -->`: it calls a server, which runs here in the place of the address that the page names;
 - `<!-- run: script -->`: it is run, and prints what the block of text behind it shows, if there is one;
+- `<!-- run: page -->`, before HTML: a browser opens it from a server of ours, and a click on its button is a call;
 - `<!-- not run: why -->`: it is a part of something that a test elsewhere holds.
 
 What a page leaves to its reader, a model for instance, stands in `GIVEN`.
@@ -13,6 +14,7 @@ What a page leaves to its reader, a model for instance, stands in `GIVEN`.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -27,9 +29,11 @@ import numpy as np
 import pytest
 
 import stack
+from interop.browsers import available, launch
 from stack import Call
 from stack.agents.echo import echo
 from stack.aio import HostConfig
+from stack.cli import cli
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, serving
 from stack.voice.config import ConversationConfig
@@ -212,3 +216,48 @@ def test_a_script_prints_what_the_page_shows(snippet: Snippet) -> None:
 
 def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+PAGE = re.compile(r"^<!-- run: page -->\n```html\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.browser
+@pytest.mark.xdist_group("browsers")
+async def test_a_page_places_a_call() -> None:
+    if "chromium" not in {browser.name for browser in available()}:
+        pytest.skip("chromium is not installed here: the page of the guide was not opened")
+    (page,) = PAGE.findall((ROOT / "docs" / "guides" / "clients.md").read_text("utf-8"))
+    heard = asyncio.Event()
+
+    async def listen(call: Call) -> None:
+        async with call.reply() as voice:
+            await voice.write(SPEECH, RATE)
+        async for frame in call.microphone:
+            if np.abs(frame.samples).max() > 500:
+                heard.set()
+
+    config = ServeConfig(port=0, media=HostConfig(host="127.0.0.1", udp_port=0))
+    async with serving(listen, config) as server, launch("chromium") as browser:
+        await browser.goto(server.url)  # its origin, where the page of the guide takes the place of ours
+        await browser.evaluate("window.told = []")
+        await browser.evaluate("console.log = message => told.push(message.type)")
+        await browser.evaluate(f"document.body.innerHTML = {json.dumps(page.partition('<script')[0])}")
+        script = page.partition('<script type="module">')[2].partition("</script>")[0]
+        await browser.evaluate(f"(async () => {{ {script} }})()")
+        await browser.click("#call")
+        await asyncio.wait_for(heard.wait(), 60)
+        await browser.wait_for("told.includes('reply_finished')")
+        assert browser.errors == []
+
+
+COMMAND = re.compile(r"python -m stack (serve|call|health)((?: [^\n`|&#]*)?)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_options_exist(page: Path) -> None:
+    """Every option that a page gives to a command is one of its options."""
+    wrong = []
+    for name, rest in COMMAND.findall(page.read_text("utf-8")):
+        known = {option for parameter in cli.commands[name].params for option in parameter.opts}
+        wrong += [f"{name} {option}" for option in re.findall(r"(?<!\w)--[a-z-]+", rest) if option not in known]
+    assert wrong == []
