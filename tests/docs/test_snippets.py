@@ -226,7 +226,7 @@ PAGE = re.compile(r"^<!-- run: page -->\n```html\n(.*?)^```$", re.DOTALL | re.MU
 async def test_a_page_places_a_call() -> None:
     if "chromium" not in {browser.name for browser in available()}:
         pytest.skip("chromium is not installed here: the page of the guide was not opened")
-    (page,) = PAGE.findall((ROOT / "docs" / "guides" / "clients.md").read_text("utf-8"))
+    (page,) = PAGE.findall((ROOT / "docs" / "guides" / "your-client.md").read_text("utf-8"))
     heard = asyncio.Event()
 
     async def listen(call: Call) -> None:
