@@ -71,7 +71,7 @@ setup-docs: $(VENV)/.docs ## install what builds the documentation and checks a 
 
 docs: $(VENV)/.docs ## build the documentation as a site: open site/index.html (needs no network)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
-	@echo "site/index.html"
+	@echo "Open site/index.html"
 
 pictures: $(VENV)/.ready ## take the pictures of the page in docs/pictures, in a real call (Chromium, the demo extra)
 	@$(BIN)/python -m interop.page_pictures

@@ -246,6 +246,20 @@ async def test_pages_open_without_a_request_to_another_origin(site: Path) -> Non
 
 
 @pytest.mark.browser
+async def test_it_can_be_read_and_searched_from_the_disk(site: Path) -> None:
+    if "chromium" not in {browser.name for browser in available()}:
+        pytest.skip("chromium is not installed here: the site was opened in no browser")
+    async with launch("chromium") as browser:
+        for path in ("session.html", "index.html"):
+            await browser.goto((site / path).as_uri())
+            await browser.wait_for(DRAWN)
+            assert [each for each in await browser.evaluate(LOADED_FROM) if not each.startswith("file:")] == []
+        assert await browser.evaluate(SEARCH)
+        assert await browser.wait_for(FOUND) > 0
+        assert complaints(browser) == []
+
+
+@pytest.mark.browser
 async def test_a_request_to_another_origin_would_be_found(site: Path, tmp_path: Path) -> None:
     if "chromium" not in {browser.name for browser in available()}:
         pytest.skip("chromium is not installed here: the site was opened in no browser")
