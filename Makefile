@@ -7,7 +7,7 @@ JOBS ?= auto
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local serve test test-slow peers lint format bench diagrams counters clean
+.PHONY: help setup local serve test test-slow peers lint format bench diagrams counters setup-docs docs pictures learn clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,5 +62,22 @@ diagrams: $(VENV)/.ready ## draw docs/state-diagrams.md from the transition tabl
 counters: $(VENV)/.ready ## write docs/counters.md from the declarations of the code
 	@$(BIN)/python -m tools.counters
 
+# What `make serve` does not need is installed when it is first asked for.
+$(VENV)/.docs: $(VENV)/.ready
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs,release]'
+	@touch $@
+
+setup-docs: $(VENV)/.docs ## install what builds the documentation and checks a release; the tests then try both
+
+docs: $(VENV)/.docs ## build the documentation as a site: open site/index.html (needs no network)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "Open site/index.html"
+
+pictures: $(VENV)/.ready ## take the pictures of the page in docs/pictures, in a real call (Chromium, the demo extra)
+	@$(BIN)/python -m interop.page_pictures
+
+learn: $(VENV)/.ready ## write the bytes of docs/learn from the recorded call
+	@$(BIN)/python -m tools.learn
+
 clean: ## remove what was built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

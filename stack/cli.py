@@ -11,7 +11,9 @@ import json
 import logging
 import os
 import signal
+import ssl
 import sys
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +84,8 @@ def _variable(name: str) -> str:
     return PREFIX + name.lstrip("-").replace("-", "_").upper()
 
 
+HEALTH_TIMEOUT = 2.0
+"""Seconds that a server has to say that it is alive."""
 _PORT = click.IntRange(0, 65535)
 
 
@@ -158,6 +162,9 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 @_option("--drain-seconds", default=5.0, type=click.FloatRange(0), help="For calls to end after SIGTERM.")
 @_option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
 @_option(
+    "--key-log", default=None, type=click.Path(dir_okay=False), help="Add the keys of all calls to this file."
+)
+@_option(
     "--record-dir", default=None, type=click.Path(file_okay=False), help="Record every call into this folder."
 )
 @_option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
@@ -206,6 +213,7 @@ def serve(**options: Any) -> None:
         public_ip=options["public_ip"],
         pcap=options["pcap"],
         workers=options["workers"],
+        key_log=options["key_log"],
         config=HostConfig(
             setup=Setup(options["setup"]),
             conversation=conversation,
@@ -280,6 +288,7 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
 )
 @click.option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Offer this version only.")
 @click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
+@click.option("--key-log", default=None, type=click.Path(dir_okay=False), help="Add the call's keys to this file.")
 @click.option("--token", default=None, show_envvar=True, help="Bearer token, for a server that asks for one.")
 @click.option("--insecure", is_flag=True, help="Take any certificate of an https:// server, e.g. a self-made one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -296,6 +305,35 @@ def call(as_json: bool, **options: Any) -> None:
     click.echo(json.dumps(report, indent=2) if as_json else render(report))
     if report["program_failed"]:
         raise click.ClickException("the program failed; the log of the server says why")
+
+
+@cli.command()
+@click.argument("url", required=False)
+def health(url: str | None) -> None:
+    """Ask a server whether it is alive; exit code 1 if it is not.
+
+    Without URL: the server that this environment sets up (VOICE_STACK_PORT, VOICE_STACK_TLS_CERT …).
+    """
+    url = (url or _own_url()).rstrip("/") + "/healthz"
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = (
+        False,
+        ssl.CERT_NONE,
+    )  # it is asked whether it lives, not who it is
+    try:
+        with urllib.request.urlopen(url, timeout=HEALTH_TIMEOUT, context=context) as response:
+            click.echo(response.read(1000).decode("utf-8", "replace").strip())
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{url}: {error}") from error
+
+
+def _own_url() -> str:
+    """Return where a `serve` without options listens on this machine, by the environment."""
+    options = serve.make_context("serve", [], resilient_parsing=True).params
+    host = options["host"] if options["host"] not in (None, "0.0.0.0", "::", "*") else "127.0.0.1"
+    scheme = "http" if options["tls_cert"] is None else "https"
+    prefix = (options.get("path_prefix") or "").strip("/")
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{options['port']}/{prefix}"
 
 
 @cli.command()

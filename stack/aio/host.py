@@ -36,7 +36,7 @@ from stack.core.counters import Counters, declare, declare_each
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Address
 from stack.core.trace import PacketTrace
-from stack.dtls import Certificate
+from stack.dtls import Certificate, KeyLog
 from stack.ice import IceCredentials
 from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate, renegotiate, restarts_ice
 from stack.session import EndReason, LocalWishes, SessionParameters, make_local_parameters
@@ -110,13 +110,18 @@ class Host:
     """
 
     def __init__(
-        self, program: Callable[..., Any], config: HostConfig | None = None, trace: PacketTrace | None = None
+        self,
+        program: Callable[..., Any],
+        config: HostConfig | None = None,
+        trace: PacketTrace | None = None,
+        key_log: KeyLog | None = None,
     ) -> None:
         self.config = _suited(config or HostConfig(), getattr(program, "turns", None))
         self.counters = Counters()
         self._program = as_program(program)
         self._prepare: Callable[[], object] | None = getattr(program, "prepare", None)
         self._trace = trace
+        self._key_log = key_log
         self._tasks: set[asyncio.Task[None]] = set()
         self._table = CallTable()
         self._certificate = Certificate.generate(os.urandom, datetime.now(UTC))
@@ -142,7 +147,7 @@ class Host:
             await asyncio.to_thread(check_folder, config.record_dir)
         if self._prepare is not None:
             await asyncio.to_thread(self._prepare)
-        settled = MediaConfig(self._certificate, config.conversation, config.max_calls, self._trace)
+        settled = MediaConfig(self._certificate, config.conversation, config.max_calls, self._trace, self._key_log)
         hosts = local_addresses(config.host)
         self._media: ThreadMedia | WorkerPool
         if config.workers == 0:
@@ -354,6 +359,9 @@ class Host:
                 await self._program(call)
         except asyncio.CancelledError:
             raise
+        except CallEnded as error:
+            # The person hung up while the program asked something of the call: an end like any other.
+            log.debug("the program of call %s was told that %s", call.id, error)
         except Exception:
             # A program that raises ends its own call and nothing else.
             log.exception("the program of call %s failed", call.id)

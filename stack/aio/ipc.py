@@ -76,6 +76,8 @@ class Hello(Value, frozen=True):
     """Descriptors of the bound sockets."""
     traced: bool
     """Copies of all datagrams are wanted."""
+    keyed: bool
+    """The DTLS secrets of all calls are wanted."""
     log_level: int
     search_path: tuple[str, ...]
     """Where the program finds modules."""
@@ -162,6 +164,13 @@ class Traced(Value, frozen=True):
     now: float
 
 
+class KeysLogged(Value, frozen=True):
+    """A line of the key log (RFC 9850): a DTLS secret of a call."""
+
+    unshown: ClassVar[frozenset[str]] = frozenset({"line"})
+    line: str
+
+
 class PathTaken(Value, frozen=True):
     """A path that a check has proven which came by way of another worker."""
 
@@ -185,6 +194,7 @@ WorkerReport: TypeAlias = (
     | Pong
     | Logged
     | Traced
+    | KeysLogged
     | PathTaken
     | PassOn
     | RecordingOpened

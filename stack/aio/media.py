@@ -26,7 +26,7 @@ from stack.core.counters import Counters
 from stack.core.machine import Instant, TerminalEvents
 from stack.core.trace import PacketTrace
 from stack.core.values import Value
-from stack.dtls import Certificate
+from stack.dtls import Certificate, KeyLog
 from stack.server import Endpoint, HostedMachine, SingleEndpoint
 from stack.session import SessionParameters
 from stack.voice.commands import ConversationCommand
@@ -103,6 +103,8 @@ class MediaSetup:
     """Called in the thread that writes recordings."""
     trace: PacketTrace | None = None
     max_calls: int = 1000
+    key_log: KeyLog | None = None
+    """Called on the media loop."""
 
 
 MakeDriver: TypeAlias = Callable[
@@ -145,7 +147,13 @@ class MediaCalls:
         """Begin a call; raises `LocalError` if there is no room for it."""
         setup, now = self._setup, self.driver.now()
         conversation = Conversation(
-            parameters, setup.certificate, setup.conversation, os.urandom, now, wall_clock=time.time() - now
+            parameters,
+            setup.certificate,
+            setup.conversation,
+            os.urandom,
+            now,
+            wall_clock=time.time() - now,
+            key_log=setup.key_log,
         )
         self.endpoint.add(call_id, conversation, parameters.local.ice_ufrag)
         self.conversations[call_id] = conversation

@@ -20,7 +20,7 @@ from stack.aio.media import Events, GetTally, MediaCalls, MediaRequest, MediaSet
 from stack.aio.udp import UdpSockets
 from stack.core.machine import Address
 from stack.core.trace import PacketTrace
-from stack.dtls import Certificate
+from stack.dtls import Certificate, KeyLog
 from stack.voice.config import ConversationConfig
 from stack.voice.recording import RecordingEvent
 
@@ -37,6 +37,8 @@ class MediaConfig:
     conversation: ConversationConfig
     max_calls: int = 1000
     trace: PacketTrace | None = None
+    key_log: KeyLog | None = None
+    """Takes the DTLS secrets of every call: on the media thread, or where a worker's messages are read."""
 
 
 class ThreadMedia:
@@ -62,6 +64,7 @@ class ThreadMedia:
             self._on_recording,
             config.trace,
             config.max_calls,
+            config.key_log,
         )
         self.thread = thread = MediaThread()
 

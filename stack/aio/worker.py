@@ -49,6 +49,7 @@ from stack.aio.ipc import (
     FrameReader,
     Happened,
     Hello,
+    KeysLogged,
     LinkError,
     Logged,
     MessageStream,
@@ -133,6 +134,7 @@ class MediaWorker:
             self._on_recording,
             _LinkTrace(self._connection) if hello.traced else None,
             hello.max_calls,
+            self._log_keys if hello.keyed else None,
         )
         listeners = [UdpSocket.adopt(socket.socket(fileno=descriptor)) for descriptor in hello.sockets]
         if hello.workers == 1:
@@ -149,6 +151,9 @@ class MediaWorker:
             on_path_taken=self._on_path_taken,
         )
         return MediaCalls(setup, sockets, endpoint, lambda *_: self._steered)
+
+    def _log_keys(self, line: str) -> None:
+        self._report(KeysLogged(line))
 
     async def run(self) -> None:
         """Serve until there is nothing more to do."""

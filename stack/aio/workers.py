@@ -29,6 +29,7 @@ from stack.aio.ipc import (
     CheckPassedOn,
     Happened,
     Hello,
+    KeysLogged,
     LinkError,
     Logged,
     MessageStream,
@@ -383,6 +384,7 @@ class WorkerPool:
             max_calls=config.max_calls,
             sockets=sockets,
             traced=self._trace is not None,
+            keyed=config.key_log is not None,
             log_level=logging.getLogger("stack").getEffectiveLevel(),
             search_path=tuple(each for each in sys.path if each),
             modules=self._modules,
@@ -394,6 +396,9 @@ class WorkerPool:
             _log(link, report)
         elif isinstance(report, Traced):
             self._show(report)
+        elif isinstance(report, KeysLogged):
+            if self._config.key_log is not None:
+                self._config.key_log(report.line)
         elif isinstance(report, PassOn):
             if report.worker < len(self.links):
                 self.links[report.worker].send(CheckPassedOn(report.data, report.path))

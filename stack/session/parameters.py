@@ -161,6 +161,7 @@ def make_dtls(
     certificate: dtls.Certificate,
     entropy: Entropy,
     version: dtls.Version | None = None,
+    key_log: dtls.KeyLog | None = None,
 ) -> dtls.DtlsEndpoint:
     """Return the DTLS endpoint in our role; it accepts the certificates whose fingerprints the peer announced."""
     agreed = parameters.negotiation
@@ -171,6 +172,7 @@ def make_dtls(
         max_version=version or dtls.Version.DTLS_1_3,
         # Agreed on without sound too: it costs nothing, and werift gives up a call for data alone otherwise.
         srtp_profiles=SRTP_PROFILES,
+        key_log=key_log,
     )
     return dtls.DtlsEndpoint(agreed.dtls_role, config, entropy)
 

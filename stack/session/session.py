@@ -33,6 +33,7 @@ from stack.dtls import (
     DtlsFailed,
     DtlsFailure,
     HandshakeComplete,
+    KeyLog,
     PeerClosed,
     Version,
 )
@@ -102,6 +103,7 @@ class Session:
         dtls_version: Version | None = None,
         dtls_in_stun: bool = True,
         send_early: bool = True,
+        key_log: KeyLog | None = None,
         make_plane: MakePlane = PythonMediaPlane,
     ) -> None:
         self.parameters = parameters
@@ -115,7 +117,7 @@ class Session:
         self._made = now
         self._send_early = send_early
         self._carrier = DtlsCarrier(self.counters, dtls_in_stun)
-        self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version)
+        self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version, key_log)
         if self._dtls.role is DtlsRole.CLIENT:
             self._dtls.start(now)  # its ClientHello travels in the first check
             self._carrier.set_pending(self._dtls.drain_transmits())

@@ -103,6 +103,7 @@ def running(
     udp_port: int | None = None,
     public_ip: str | None = None,
     pcap: str | None = None,
+    key_log: str | None = None,
     workers: int | None = None,
     config: HostConfig | None = None,
     server: ServeConfig | None = None,
@@ -119,7 +120,8 @@ def running(
         udp_port=udp_port,
         public_ip=public_ip,
         pcap=pcap,
-        workers=(config or HostConfig()).workers if workers is None else workers,
+        key_log=key_log,
+        workers=workers,
         config=config,
         server=server,
     )

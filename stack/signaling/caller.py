@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stack.aio import Call
+from stack.aio.key_log import key_log_file
 from stack.audio import Samples, read_wav, write_wav
 from stack.core.errors import LocalError, StackError
 from stack.core.trace import PcapWriter
@@ -39,6 +40,7 @@ class CallerConfig:
     duration: float | None = None
     dtls: str | None = None
     pcap: str | None = None
+    key_log: str | None = None
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
 
@@ -66,8 +68,11 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             _check_writable(config.pcap)
             file = stack.enter_context(open(config.pcap, "wb"))
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
+        key_log = None if config.key_log is None else stack.enter_context(key_log_file(config.key_log))
         conversation = ConversationConfig(dtls_version=parse_dtls_version(config.dtls))
-        dialling = DialConfig(conversation=conversation, trace=trace, token=config.token, insecure=config.insecure)
+        dialling = DialConfig(
+            conversation=conversation, trace=trace, key_log=key_log, token=config.token, insecure=config.insecure
+        )
         async with dial(config.url, dialling) as placed:
             call = placed.call
             connected = await _connected(call, stop)

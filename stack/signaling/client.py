@@ -25,7 +25,7 @@ from stack.aio.udp import UdpSockets, bind_all
 from stack.core.errors import ParseError, StackError
 from stack.core.trace import PacketTrace
 from stack.core.values import read_json_object
-from stack.dtls import Certificate
+from stack.dtls import Certificate, KeyLog
 from stack.sdp import NegotiationError, SessionDescription, accept_answer, create_offer
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.config import ConversationConfig, offered_codecs, prepare
@@ -50,12 +50,13 @@ class TokenRefused(DialError):
 
 @dataclass(frozen=True, slots=True)
 class DialConfig:
-    """What the client offers; `trace` sees every datagram."""
+    """What the client offers; `trace` sees every datagram, `key_log` the secrets of its DTLS."""
 
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
     audio: bool = True
     data: bool = True
     trace: PacketTrace | None = None
+    key_log: KeyLog | None = None
     token: str | None = field(default=None, repr=False)
     """A bearer token for the server."""
     insecure: bool = False
@@ -100,7 +101,8 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
         raise
     signalling = {"offer": round((offered - began) * 1e3, 3), "answer": round((answered - began) * 1e3, 3)}
     table = CallTable()
-    media = ThreadMedia(MediaConfig(certificate, config.conversation, trace=config.trace), table, sockets)
+    settled = MediaConfig(certificate, config.conversation, trace=config.trace, key_log=config.key_log)
+    media = ThreadMedia(settled, table, sockets)
     hosted = HostedCall(table, media, SessionParameters(local, negotiation))
     try:
         await media.start(one_call)

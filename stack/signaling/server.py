@@ -20,6 +20,7 @@ from typing import Any
 from aiohttp import web
 
 from stack.aio import Host, HostConfig
+from stack.aio.key_log import key_log_file
 from stack.aio.udp import LOOPBACK, local_addresses
 from stack.aio.workers import default_workers
 from stack.core.errors import LocalError
@@ -46,6 +47,8 @@ class ServeConfig:
     """Below which path everything is, as "/voice"; for a proxy that does not cut it off."""
     pcap: str | None = None
     """A file that every datagram is written to, for Wireshark."""
+    key_log: str | None = None
+    """A file that the DTLS secrets of every call are added to, for Wireshark; its reader can read the calls."""
     media: HostConfig = field(default_factory=HostConfig)
     signaling: SignalingConfig = field(default_factory=SignalingConfig)
     tls_cert: str | None = None
@@ -110,8 +113,9 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
             except OSError as error:
                 raise LocalError(f"cannot write {config.pcap}: {error.strerror}") from error
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
+        key_log = None if config.key_log is None else stack.enter_context(key_log_file(config.key_log))
         tls = _tls_context(config)
-        async with Host(program, config.media, trace) as host:
+        async with Host(program, config.media, trace, key_log) as host:
             dialects = create_application(
                 host, config.signaling, program_passes_events=config.program_passes_events
             )
@@ -232,15 +236,16 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
 
 def whole_config(
     *,
-    host: str | None,
-    media_host: str | None,
-    port: int | None,
-    udp_port: int | None,
-    public_ip: str | None,
-    pcap: str | None,
-    workers: int | None,
-    config: HostConfig | None,
-    server: ServeConfig | None,
+    host: str | None = None,
+    media_host: str | None = None,
+    port: int | None = None,
+    udp_port: int | None = None,
+    public_ip: str | None = None,
+    pcap: str | None = None,
+    key_log: str | None = None,
+    workers: int | None = None,
+    config: HostConfig | None = None,
+    server: ServeConfig | None = None,
 ) -> ServeConfig:
     """Return the one configuration that these make: an argument that is given goes before what `server` has.
 
@@ -257,13 +262,14 @@ def whole_config(
         host=media_host or host or media.host,
         udp_port=media.udp_port if udp_port is None else udp_port,
         public_ips=(public_ip,) if public_ip else media.public_ips,
-        workers=workers if workers is not None else media.workers or default_workers(),
+        workers=media.workers if workers is None else workers,
     )
     return replace(
         whole,
         http_host=host or whole.http_host,
         port=whole.port if port is None else port,
         pcap=pcap or whole.pcap,
+        key_log=key_log or whole.key_log,
         media=media,
     )
 
@@ -277,6 +283,7 @@ def serve(
     udp_port: int | None = None,
     public_ip: str | None = None,
     pcap: str | None = None,
+    key_log: str | None = None,
     workers: int | None = None,
     config: HostConfig | None = None,
     server: ServeConfig | None = None,
@@ -297,9 +304,12 @@ def serve(
         udp_port=udp_port,
         public_ip=public_ip,
         pcap=pcap,
+        key_log=key_log,
         workers=workers,
         config=config,
         server=server,
     )
+    if workers is None and whole.media.workers == 0:
+        whole = replace(whole, media=replace(whole.media, workers=default_workers()))
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_serve(program, whole))

@@ -19,7 +19,7 @@ from stack.audio import Lateness
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
-from stack.dtls import Certificate
+from stack.dtls import Certificate, KeyLog
 from stack.rtp import (
     ByeReceived,
     DtmfEnded,
@@ -79,6 +79,7 @@ class Conversation:
         now: Instant,
         *,
         wall_clock: float = 0.0,
+        key_log: KeyLog | None = None,
     ) -> None:
         self.session = Session(
             parameters,
@@ -89,6 +90,7 @@ class Conversation:
             dtls_version=config.dtls_version,
             dtls_in_stun=config.dtls_in_stun,
             send_early=config.send_early,
+            key_log=key_log,
         )
         self.counters = Counters()
         self.line: AudioLine | None = None

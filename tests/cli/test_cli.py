@@ -83,6 +83,8 @@ def test_help_shows_the_commands() -> None:
         (["serve", "--port", "70000"], 2, "range"),
         (["serve", "--host", "no.such.host.invalid"], 1, "unknown host"),
         (["serve", "--port", "0", "--udp-port", "0", "--pcap", "/no/such/folder/x.pcap"], 1, "cannot write"),
+        (["serve", "--port", "0", "--udp-port", "0", "--key-log", "/no/such/folder/x.keys"], 1, "cannot write"),
+        (["call", "http://127.0.0.1:9/", "--key-log", "/no/such/folder/x.keys"], 1, "cannot write"),
         (["serve", "--port", "0", "--udp-port", "0", "--record-dir", "/dev/null/x"], 1, "cannot record into"),
         (["call", "http://127.0.0.1:9/"], 1, "cannot reach"),
         (["call", "http://127.0.0.1:9/", "--play", "/no/such/file.wav"], 1, "/no/such/file.wav"),
@@ -301,6 +303,52 @@ def test_the_assistant_answers_where_it_is_installed(monkeypatch: pytest.MonkeyP
     for name in ("pocketsphinx", "espeakng_loader"):
         missing = {name}
         assert default_agent() == "echo"
+
+
+@pytest.mark.parametrize(
+    ("version", "labels"),
+    [
+        ("1.2", ["CLIENT_RANDOM"]),
+        (
+            "1.3",
+            [
+                "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+                "CLIENT_TRAFFIC_SECRET_0",
+                "EXPORTER_SECRET",
+                "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+                "SERVER_TRAFFIC_SECRET_0",
+            ],
+        ),
+    ],
+)
+async def test_both_ends_can_write_the_same_keys(version: str, labels: list[str], tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "server.keys", tmp_path / "client.keys"
+    ours.write_text("# there before\n")
+    config = ServeConfig(port=0, media=HostConfig(udp_port=0), key_log=str(ours))
+    async with serving(echo, config) as running:
+        await call(running.url, "--duration", "0.1", "--dtls", version, "--key-log", str(theirs))
+    lines = theirs.read_text().splitlines()
+    assert sorted(line.split()[0] for line in lines) == labels
+    assert sorted(ours.read_text().splitlines()) == ["# there before", *sorted(lines)]
+    assert theirs.stat().st_mode & 0o077 == 0
+
+
+async def test_a_server_is_asked_whether_it_is_alive(server: Serving) -> None:  # noqa: F811
+    async def asked(*arguments: str, **environment: str) -> tuple[int | None, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "stack", "health", *arguments,
+            env=os.environ | environment, stdout=-1, stderr=-1,
+        )  # fmt: skip
+        output, errors = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode, output.decode(), errors.decode()
+
+    code, said, _ = await asked(server.url)
+    assert (code, json.loads(said)["status"]) == (0, "ok")
+    code, said, _ = await asked(VOICE_STACK_PORT=str(server.http_port), VOICE_STACK_HOST="0.0.0.0")
+    assert (code, json.loads(said)["status"]) == (0, "ok")
+    for arguments in (["http://127.0.0.1:9"], ["nonsense"], [server.url + "/nothing"]):
+        code, said, error = await asked(*arguments)
+        assert (code, said, error.count("\n")) == (1, "", 1), error
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

@@ -46,7 +46,9 @@ def words() -> frozenset[str]:
     found: set[str] = set()
     for folder in CODE:
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".js", ".html", ".css") and not {"node_modules", "docs"} & set(path.parts):
+            if path.suffix in (".py", ".js", ".html", ".css") and not {"node_modules", "docs"} & set(
+                path.relative_to(ROOT).parts
+            ):
                 found |= set(re.findall(r"\w+", path.read_text("utf-8")))
     return frozenset(found)
 

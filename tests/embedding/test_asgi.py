@@ -65,7 +65,7 @@ PLACES = [alone, in_starlette, in_fastapi_without_a_lifespan, in_a_mount_of_a_mo
 @pytest.fixture(params=PLACES)
 async def placed(request: pytest.FixtureRequest) -> AsyncIterator[tuple[VoiceApp, str]]:
     """The application, and its URL without a slash at the end."""
-    voice = VoiceApp(echo, config=MEDIA)
+    voice = VoiceApp(echo, config=MEDIA, signaling=SignalingConfig(origins=("https://a.example",)))
     app, prefix = request.param(voice)
     async with uvicorn_runs(app) as url:
         yield voice, url + prefix

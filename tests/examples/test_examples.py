@@ -19,7 +19,7 @@ import pytest
 
 from stack import Call
 from stack.agents import bridge
-from stack.aio import HostConfig
+from stack.aio import HostConfig, control_of
 from stack.events import ReplyFinished
 from stack.signaling.client import dial
 from stack.signaling.realtime_parts import typed_turn
@@ -126,7 +126,7 @@ async def test_http_bot() -> None:
             await caller.say((TONE, RATE))
             assert caller.program_call is not None
             await caller.wait_for(ReplyFinished)
-            caller.program_call.control.hand_over(typed_turn("light in the hall!"))
+            control_of(caller.program_call).hand_over(typed_turn("light in the hall!"))
             await caller.until(lambda: "It is on." in caller.text)
         assert module.ROOMS == {"hall": True}
         assert models.of("/chat/completions")[-1].json["messages"][-1]["content"] == '{"hall":true}'

@@ -135,6 +135,28 @@ async def test_a_program_that_raises_ends_its_call_and_no_other(caplog: pytest.L
     assert "what programs do" in caplog.text
 
 
+async def test_a_program_that_asks_something_of_a_call_that_is_over_has_not_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = asyncio.Event()
+
+    async def program(call: Call) -> None:
+        await call.wait_ended()
+        asked.set()
+        await call.stats()
+
+    async with (
+        asyncio.timeout(30),
+        serving(program, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server,
+    ):
+        async with dial(server.url) as placed:
+            await placed.call.wait_connected()
+        await asked.wait()
+        await server.drain(10)
+        assert server.host.counters["host.program_failed"] == 0
+    assert "failed" not in caplog.text
+
+
 async def test_a_program_that_returns_is_heard_to_its_end() -> None:
     async def program(call: Call) -> None:
         call.speaker.write(TONE, RATE)
