@@ -41,7 +41,7 @@ from bench._voices import (
 from bench.report import Options, Table
 from stack.audio import OpusDecoder, OpusEncoder
 from stack.voice import (
-    EarshotDetector,
+    CascadeDetector,
     KalmanEchoCanceller,
     SpeechFrontEnd,
     SpeechStarted,
@@ -163,7 +163,7 @@ def converse(
     settings: TurnSettings = DEFAULTS,
 ) -> Iterator[tuple[int, Outcome]]:
     """Run a conversation tick by tick; `near(tick, agent_speaking)` is what the person does."""
-    front_end = SpeechFrontEnd(settings, EarshotDetector, KalmanEchoCanceller)
+    front_end = SpeechFrontEnd(settings, CascadeDetector.installed, KalmanEchoCanceller)
     turns, outcome = TurnTaking(settings), Outcome()
     down, up = (Codec(), Codec()) if room.opus else (None, None)
     position, reply_at = 0, 0.0

@@ -69,7 +69,7 @@ _PORT = click.IntRange(0, 65535)
     "--upstream-format", default="pcm16", type=click.Choice(["pcm16", "pcmu", "pcma"]), help="Sound for the model."
 )
 @_option(
-    "--detector", default="earshot", help="Who hears speech: earshot, energy, or silero:FILE (an ONNX model)."
+    "--detector", default="auto", help="Who hears speech: auto, earshot, energy, or silero:FILE (an ONNX model)."
 )
 @_option("--echo", default="auto", help="Who cancels echo: auto, aec3 (libwebrtc's, needs livekit), or off.")
 @_option(

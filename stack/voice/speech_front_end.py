@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from stack.voice.cascade import CascadeDetector
 from stack.voice.echo import EchoCanceller
 from stack.voice.turns import TurnSettings
 from stack.voice.vad import (
     DETECTOR_RATE,
     AudioLevelGate,
-    EarshotDetector,
     Int16,
     SpeechDetector,
     SpeechEvent,
@@ -43,7 +43,7 @@ class SpeechFrontEnd:
     def __init__(
         self,
         settings: TurnSettings,
-        make_detector: Callable[[], VoiceDetector] = EarshotDetector,
+        make_detector: Callable[[], VoiceDetector] = CascadeDetector.installed,
         make_canceller: Callable[[], EchoCanceller | None] = lambda: None,
     ) -> None:
         self._make_detector = make_detector
@@ -101,7 +101,10 @@ class SpeechFrontEnd:
             samples, media_time = self._canceller.capture(samples, media_time)
         frames = list(gate.push(samples, DETECTOR_RATE, media_time, audio_level))
         if self._canceller is not None:
-            frames = [self._canceller.judge(frame) for frame in frames]
+            judged = [self._canceller.judge(frame) for frame in frames]
+            if judged != frames:
+                gate.disown()
+            frames = judged
         events = [event for frame in frames for event in self._speech.push(frame)]
         return Hearing(samples, media_time, events, frames)
 

@@ -4,9 +4,10 @@ A detector is a Transform: int16 samples with their media time go in, one `Voice
 out. Media time is the seconds of the sender's timeline (RTP time over the clock rate), never the instant at which
 a packet happened to arrive, so that jitter and bursts do not change what is decided.
 
-- `EarshotDetector` is the default: a small neural network, 8 µs for a frame of 16 ms.
+- `CascadeDetector` (`cascade.py`) is the default: automatic level, earshot, Silero where earshot hears a voice.
+- `EarshotDetector` is the first of the two alone: a small neural network, 8 µs for a frame of 16 ms.
 - `EnergyDetector` needs nothing but numpy: level over an adaptive noise floor.
-- `SileroDetector` runs an ONNX file that the user has, through `onnxruntime`, if that is installed.
+- `SileroDetector` (`silero.py`) runs an ONNX file that the user has, through `onnxruntime`, if that is installed.
 - `AudioLevelGate` stands before any of them and believes the client's own audio level (RFC 6464 §3) when
   that says "silence", as long as it has proved true.
 - `SpeechDetector` turns frames into `SpeechStarted` and `SpeechStopped`.
@@ -28,7 +29,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stack.core.errors import LocalError
-from stack.voice.onnx import load_model
 
 Int16: TypeAlias = npt.NDArray[np.int16]
 Float: TypeAlias = npt.NDArray[np.float32]
@@ -46,7 +46,7 @@ _SETTLED = 1.0  # seconds of silence after which a network's memory holds nothin
 _RESET_GAP = 0.25  # seconds; after a longer hole a network's memory is about something else
 _PREROLL_BLOCKS = 50  # what a detector that skipped is shown before it scores again: a second settles it
 _TRUST_MARGIN_DB = 12.0
-_SILENT_LEVEL = 60  # RFC 6464 §3: -dBov, 127 is digital silence
+_SILENT = -60.0  # dBFS: softer is no voice that is at the usual distance
 _AUDIT_EVERY = 16
 
 
@@ -73,6 +73,15 @@ class VoiceDetector(Protocol):
 
     def push(self, samples: Int16, sample_rate: int, media_time: float) -> Sequence[VoiceFrame]:
         """Take mono samples of shape (n,), the first at `media_time`; return the frames that are whole."""
+        ...
+
+    @property
+    def inaudible(self) -> float:
+        """The level in dBFS below which it hears no voice."""
+        ...
+
+    def disown(self) -> None:
+        """What was pushed last was our own echo: it teaches nothing about the person."""
         ...
 
     def reset(self) -> None:
@@ -146,6 +155,15 @@ class FramedDetector(ABC):
         """How much sound one frame covers."""
         return self._length / DETECTOR_RATE
 
+    @property
+    def inaudible(self) -> float:
+        """The level in dBFS below which there is no voice, of a person at the usual distance."""
+        return _SILENT
+
+    def disown(self) -> None:
+        """Nothing is learnt from the person's level here."""
+        return
+
     def reset(self) -> None:
         """Forget everything."""
         self._pending = np.zeros(0, np.int16)
@@ -191,18 +209,21 @@ class FramedDetector(ABC):
             self._forget()
 
 
+def load_earshot() -> Any:
+    """Return a network of `earshot`; `LocalError` if that is not installed."""
+    try:
+        from earshot import Detector
+    except ImportError as error:  # pragma: no cover - earshot is a hard dependency on every platform with a wheel
+        raise LocalError("the default voice detector needs `pip install earshot`") from error
+    return Detector()
+
+
 class EarshotDetector(FramedDetector):
-    """The default: `earshot`, a network whose weights come with its wheel."""
+    """`earshot` alone, a network whose weights come with its wheel. It hears what is at the usual level."""
 
     def __init__(self, settles: bool = True) -> None:
         super().__init__(frame_length=256, settles=settles)
-        try:
-            from earshot import Detector
-        except (
-            ImportError
-        ) as error:  # pragma: no cover - earshot is a hard dependency on every platform with a wheel
-            raise LocalError("the default voice detector needs `pip install earshot`") from error
-        self._network = Detector()
+        self._network = load_earshot()
 
     def _score(self, frame: Int16, level: float) -> float:
         return float(self._network.predict_i16(np.ascontiguousarray(frame)))
@@ -246,42 +267,17 @@ class EnergyDetector(FramedDetector):
         self._floor = self._START_DBFS
 
 
-class SileroDetector(FramedDetector):
-    """Silero VAD (version 5 or later) from an ONNX file that the user has; 32 ms frames, about 180 µs each."""
-
-    _CONTEXT = 64
-
-    def __init__(self, model: str) -> None:
-        super().__init__(frame_length=512, settles=True)
-        self._session = load_model(model)
-        if {"input", "state", "sr"} - {given.name for given in self._session.get_inputs()}:
-            raise LocalError(f"{model} is not a Silero VAD of version 5 or later, for one frame at a time")
-        self._state: Float = np.zeros((2, 1, 128), np.float32)
-        self._context: Float = np.zeros(self._CONTEXT, np.float32)
-
-    def _score(self, frame: Int16, level: float) -> float:
-        window = np.concatenate([self._context, frame.astype(np.float32) / _FULL_SCALE])
-        rate = np.array(DETECTOR_RATE, np.int64)
-        output, self._state = self._session.run(None, {"input": window[None], "state": self._state, "sr": rate})
-        self._context = window[-self._CONTEXT :]
-        return float(output.reshape(-1)[0])
-
-    def _forget(self) -> None:
-        self._state = np.zeros((2, 1, 128), np.float32)
-        self._context = np.zeros(self._CONTEXT, np.float32)
-
-
 class AudioLevelGate:
     """Skips a detector while the client's audio level (RFC 6464) says that no speech can be heard.
 
     A detector with a memory may not just miss frames, so what was skipped last is kept and shown to it before it
     has to score again. A client's word is worth what it has proved to be: now and then its level is measured, and
-    once it claims a silence that is not there, it is not asked again.
+    once it claims a silence that is not there, it is not asked again. How soft silence is the detector says: one
+    that has heard a soft voice listens for softer words. RFC 6464 §3 counts in -dBov: 127 is digital silence.
     """
 
-    def __init__(self, detector: VoiceDetector, silent_level: int = _SILENT_LEVEL) -> None:
+    def __init__(self, detector: VoiceDetector) -> None:
         self._detector = detector
-        self._silent = silent_level
         self._skipped: deque[tuple[Int16, int, float]] = deque(maxlen=_PREROLL_BLOCKS)
         self._count = 0
         self.trusted = True
@@ -292,9 +288,9 @@ class AudioLevelGate:
         self, samples: Int16, sample_rate: int, media_time: float, audio_level: int | None = None
     ) -> Sequence[VoiceFrame]:
         """As `VoiceDetector.push`; `audio_level` is the header extension's 0 (loud) to 127 (silent), if any."""
-        if self.trusted and audio_level is not None and audio_level >= self._silent:
+        if self.trusted and audio_level is not None and -audio_level <= (silent := self._detector.inaudible):
             self._count += 1
-            if self._count % _AUDIT_EVERY == 1 and level_dbfs(samples) > _TRUST_MARGIN_DB - self._silent:
+            if self._count % _AUDIT_EVERY == 1 and level_dbfs(samples) > _TRUST_MARGIN_DB + silent:
                 self.trusted = False
             else:
                 self._skipped.append((samples, sample_rate, media_time))
@@ -304,6 +300,10 @@ class AudioLevelGate:
             self._detector.push(*held)
         self._skipped.clear()
         return self._detector.push(samples, sample_rate, media_time)
+
+    def disown(self) -> None:
+        """What was pushed last was our own echo."""
+        self._detector.disown()
 
     def reset(self) -> None:
         """Forget everything, the distrust included."""

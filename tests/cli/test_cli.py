@@ -63,7 +63,11 @@ def test_help_shows_the_commands() -> None:
         (["call", "http://127.0.0.1:9/"], 1, "cannot reach"),
         (["call", "http://127.0.0.1:9/", "--play", "/no/such/file.wav"], 1, "/no/such/file.wav"),
         (["call", "http://127.0.0.1:9/", "--record", "/no/such/folder/x.wav"], 1, "cannot write"),
-        (["serve", "--detector", "unknown"], 1, "a detector is earshot, energy or silero:FILE, not 'unknown'"),
+        (
+            ["serve", "--detector", "unknown"],
+            1,
+            "a detector is auto, earshot, energy or silero:FILE, not 'unknown'",
+        ),
         (["serve", "--echo", "maybe"], 1, "echo is auto, aec3 or off, not 'maybe'"),
         (
             ["serve", "--endpointer", "smart-turn"],
