@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, nargs="+", default=[], metavar="N", help="how many calls, under load")
     parser.add_argument("--realtime", action="store_true", help="run before other processes, under load (root)")
     parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
+    parser.add_argument("--data", metavar="DIR", help="recordings to listen to instead of our own (hearing)")
     parser.add_argument("--verbose", action="store_true", help="say each run as it ends, under load")
     chosen = parser.parse_args(arguments)
     if chosen.list or not chosen.name:
@@ -50,8 +51,16 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [name for name in chosen.name if name not in known]
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
+    if chosen.data is not None and not Path(chosen.data).is_dir():
+        parser.error(f"no such folder: {chosen.data}")
     options = Options(
-        chosen.scale, chosen.seed, tuple(chosen.against), tuple(chosen.calls), chosen.realtime, chosen.verbose
+        chosen.scale,
+        chosen.seed,
+        tuple(chosen.against),
+        tuple(chosen.calls),
+        chosen.realtime,
+        chosen.verbose,
+        chosen.data,
     )
     for name in chosen.name:
         result = import_module(f"bench.{name}").run(options)

@@ -25,6 +25,8 @@ class Options:
     calls: tuple[int, ...] = ()
     realtime: bool = False
     verbose: bool = False
+    data: str | None = None
+    """A folder of recordings to listen to instead of our own."""
 
     def amount(self, seconds: float, repetitions: int) -> tuple[float, int]:
         """Return the length and the number of the runs under load: above half the scale, all of them."""
