@@ -44,7 +44,7 @@ _ASK = 0.2  # earshot's probability from which the second opinion is asked
 _LISTEN = 0.3  # its own probability above which it is asked further
 _FADES = 0.9  # what is left of its answer a frame later, when it is not asked
 _SURE, _UNSURE = 0.8, 0.2
-_STEADY_AFTER = 6  # frames for which both have to agree
+_STEADY_AFTER = 4  # frames for which both have to agree
 _OTHER_AFTER = 32  # frames after which what sounds on and is no voice is looked at less often
 _PATIENT = 4  # frames between two questions while the answer is clear; else it is asked about each
 _REMEMBERED: Final = 16  # frames that it is shown which has not been asked: half a second
@@ -204,9 +204,12 @@ class CascadeDetector(FramedDetector):
         self._level.reset()
 
     def _score(self, frame: Int16, level: float) -> float:
-        factor = math.pow(10.0, self._level.gain_db(level) / 20.0) / _FULL_SCALE
-        scaled = np.clip(frame * np.float32(factor), -1.0, 1.0)
-        first, second = (float(self._network.predict_f32(half)) for half in (scaled[:_HALF], scaled[_HALF:]))
+        gain = self._level.gain_db(level)
+        scaled = frame * np.float32(math.pow(10.0, gain / 20.0) / _FULL_SCALE)
+        if gain > 0.0:
+            np.minimum(np.maximum(scaled, -1.0, out=scaled), 1.0, out=scaled)
+        first = float(self._network.predict_f32(scaled[:_HALF]))
+        second = float(self._network.predict_f32(scaled[_HALF:]))
         probability = 0.5 * (first + second)
         if self._second is not None:
             probability = self._second.weigh(probability, max(first, second), scaled)

@@ -38,7 +38,12 @@ _MAGIC = 0x67676D6C  # "ggml"
 _KIND = b"silero-16k"
 _HEADER = 22  # integers after the kind: the version, and the sizes of the layers
 _CELLS = 128
-_STFT, _HOP, _BINS = 256, 128, 129
+_STFT, _HOP, _BINS, _STEPS = 256, 128, 129, 4
+_SEEN = CONTEXT + FRAME
+_MIRRORED = np.concatenate([np.arange(_SEEN), _SEEN - 2 - np.arange(CONTEXT)])
+_PIECES = _MIRRORED[
+    _HOP * np.arange(_STEPS)[:, None] + np.arange(_STFT)
+]  # the samples of each spectrum of a frame
 _TYPES: Final[dict[int, np.dtype[Any]]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 _LARGEST = 1 << 20  # values in a tensor: more is no file of this kind
 
@@ -151,23 +156,19 @@ class SileroNetwork:
     def _encode(self, samples: Float) -> Float:
         """Return what the convolutions make of each frame, of shape (frames, 128)."""
         weights = self._weights
-        windows = np.lib.stride_tricks.sliding_window_view(samples, CONTEXT + FRAME)[::FRAME]
-        count = len(windows)
-        padded = np.concatenate([windows, windows[:, -2 : -2 - CONTEXT : -1]], axis=1)
-        pieces = np.lib.stride_tricks.sliding_window_view(padded, _STFT, axis=1)[:, ::_HOP]
+        count = (len(samples) - CONTEXT) // FRAME
+        pieces = samples[_PIECES + FRAME * np.arange(count)[:, None, None]]
         spectrum = pieces.reshape(-1, _STFT) @ weights.stft
-        power = spectrum * spectrum
-        layer = np.zeros((count, 6, _BINS), np.float32)
-        layer[:, 1:5] = np.sqrt(power[:, :_BINS] + power[:, _BINS:]).reshape(count, 4, _BINS)
+        spectrum *= spectrum
+        padded = np.zeros((count, _STEPS + 2, _BINS), np.float32)
+        np.sqrt((spectrum[:, :_BINS] + spectrum[:, _BINS:]).reshape(count, _STEPS, _BINS), out=padded[:, 1:-1])
+        taps = np.concatenate((padded[:, :-2], padded[:, 1:-1], padded[:, 2:]), axis=2)
         (first, first_bias), (second, second_bias), (third, third_bias), (last, last_bias) = weights.convolutions
-        strided, (whole, step, value) = np.lib.stride_tricks.as_strided, layer.strides
-        taps = strided(layer, (count, 4, 3 * _BINS), (whole, step, value)).reshape(-1, 3 * _BINS)
-        wide = np.zeros((count, 5, first.shape[1]), np.float32)
-        wide[:, 1:] = np.maximum(taps @ first + first_bias, 0.0).reshape(count, 4, -1)
-        whole, step, value = wide.strides
-        taps = strided(wide, (count, 2, len(second)), (whole, 2 * step, value)).reshape(-1, len(second))
-        narrow = np.maximum(taps @ second + second_bias, 0.0).reshape(count, -1)
-        narrow = np.maximum(narrow @ third + third_bias, 0.0)
+        wide = np.maximum(taps.reshape(-1, 3 * _BINS) @ first + first_bias, 0.0).reshape(count, -1)
+        channels = first.shape[1]  # the second moves on by two steps: its first window begins in the padding
+        pair = wide[:, : 2 * channels] @ second[channels:], wide[:, channels:] @ second
+        narrow = np.concatenate(pair, axis=1).reshape(-1, second.shape[1]) + second_bias
+        narrow = np.maximum(np.maximum(narrow, 0.0).reshape(count, -1) @ third + third_bias, 0.0)
         encoded: Float = np.maximum(narrow @ last + last_bias, 0.0)
         return encoded
 
