@@ -43,6 +43,7 @@ _WEIGHT = 0.75  # of the second opinion
 _ASK = 0.2  # earshot's probability from which the second opinion is asked
 _LISTEN = 0.3  # its own probability above which it is asked further
 _FADES = 0.9  # what is left of its answer a frame later, when it is not asked
+_FALLS = 0.8  # of its highest answer: below that a voice ends
 _SURE, _UNSURE = 0.8, 0.2
 _STEADY_AFTER = 4  # frames for which both have to agree
 _OTHER_AFTER = 32  # frames after which what sounds on and is no voice is looked at less often
@@ -120,7 +121,7 @@ class SecondOpinion:
         self._network = SileroNetwork(weights)
         self._frames: deque[Float] = deque(maxlen=_REMEMBERED + 1)
         self._behind = 0  # frames that it has not been shown
-        self._answer = 0.0
+        self._answer = self._highest = 0.0
         self._agreed = self._differed = 0  # frames in a row
         self.asked = 0
         """How many frames of 32 ms it was shown."""
@@ -129,7 +130,8 @@ class SecondOpinion:
         """Forget what was heard."""
         self._network.reset()
         self._frames.clear()
-        self._behind, self._answer, self._agreed, self._differed = 0, 0.0, 0, 0
+        self._behind, self._agreed, self._differed = 0, 0, 0
+        self._answer = self._highest = 0.0
 
     def weigh(self, first: float, highest: float, frame: Float) -> float:
         """Return the probability of speech in a frame, shape (512,), full scale 1.
@@ -143,7 +145,10 @@ class SecondOpinion:
             self._answer *= _FADES
         elif self._behind >= self._patience(first):
             self._ask()
-        return (1.0 - _WEIGHT) * first + _WEIGHT * self._answer
+        # It is slow to believe in a voice that begins: until its answer falls, a little of it is enough.
+        self._highest = max(self._answer, _FADES * self._highest)
+        begins = self._answer >= _FALLS * self._highest
+        return (1.0 - _WEIGHT) * first + _WEIGHT * (math.sqrt(self._answer) if begins else self._answer)
 
     def _patience(self, first: float) -> int:
         """Return how many frames may wait before it is asked about them."""
