@@ -14,6 +14,7 @@ from stack.voice.silero import SileroDetector
 from stack.voice.speech_front_end import Hearing, SpeechFrontEnd
 from stack.voice.turns import (
     Eagerness,
+    Expects,
     TurnAction,
     TurnEvent,
     TurnInput,
@@ -47,6 +48,7 @@ __all__ = [
     "EchoState",
     "Endpointer",
     "EnergyDetector",
+    "Expects",
     "GateSettings",
     "Hearing",
     "KalmanEchoCanceller",
