@@ -47,7 +47,7 @@ SETTLED = 0.5
 
 @dataclass(frozen=True)
 class Recording:
-    """Samples as float32 in int16 scale, and of each block of 10 ms whether somebody speaks."""
+    """Samples as float32 in int16 scale, and of each block of 10 ms whether a person speaks."""
 
     samples: np.ndarray
     speech: np.ndarray
@@ -91,7 +91,7 @@ def _own(options: Options) -> list[Recording]:
 
 
 def _labels(path: Path) -> list[tuple[float, float]] | None:
-    """Return where somebody speaks, in seconds; None without a file of labels."""
+    """Return where a person speaks, in seconds; None without a file of labels."""
     track, table = path.with_suffix(".txt"), path.with_suffix(".scv")
     try:
         if track.exists():

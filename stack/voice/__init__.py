@@ -4,6 +4,7 @@ Everything here is a Transform or a small machine over int16 samples and media t
 does I/O. `docs/voice.md` says how a sample travels.
 """
 
+from stack.voice.audio_level import AudioLevelGate
 from stack.voice.cascade import CascadeDetector
 from stack.voice.echo import EchoCanceller, EchoReport, EchoState, KalmanEchoCanceller
 from stack.voice.echo_aec3 import Aec3EchoCanceller
@@ -24,7 +25,6 @@ from stack.voice.turns import (
     TurnTaking,
 )
 from stack.voice.vad import (
-    AudioLevelGate,
     EarshotDetector,
     EnergyDetector,
     SpeechDetector,

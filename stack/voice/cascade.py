@@ -43,6 +43,7 @@ _WEIGHT = 0.75  # of the second opinion
 _ASK = 0.2  # earshot's probability from which the second opinion is asked
 _LISTEN = 0.3  # its own probability above which it is asked further
 _FADES = 0.9  # what is left of its answer a frame later, when it is not asked
+_NOT_EXCLUDED = 0.05  # what it answers at least if it may be a voice
 _FALLS = 0.8  # of its highest answer: below that a voice ends
 _SURE, _UNSURE = 0.8, 0.2
 _STEADY_AFTER = 4  # frames for which both have to agree
@@ -125,6 +126,11 @@ class SecondOpinion:
         self._agreed = self._differed = 0  # frames in a row
         self.asked = 0
         """How many frames of 32 ms it was shown."""
+
+    @property
+    def answer(self) -> float:
+        """The latest answer, 0 to 1."""
+        return self._answer
 
     def reset(self) -> None:
         """Forget what was heard."""
@@ -218,6 +224,9 @@ class CascadeDetector(FramedDetector):
         probability = 0.5 * (first + second)
         if self._second is not None:
             probability = self._second.weigh(probability, max(first, second), scaled)
+            # A reply is only held at first: over it earshot's word counts unless Silero excludes a voice.
+            if self.hurried and self._second.answer >= _NOT_EXCLUDED:
+                probability = max(probability, first, second)
         if probability >= _SPEECH:
             self._level.note_voice(level)
         return probability

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from stack.voice.audio_level import AudioLevelGate
 from stack.voice.cascade import CascadeDetector
 from stack.voice.echo import EchoCanceller
 from stack.voice.turns import TurnSettings
 from stack.voice.vad import (
     DETECTOR_RATE,
-    AudioLevelGate,
     Int16,
     SpeechDetector,
     SpeechEvent,
@@ -58,6 +58,7 @@ class SpeechFrontEnd:
     def _open(self) -> AudioLevelGate:
         """Make the parts, at the first sound that is heard or the first reference."""
         self._gate = AudioLevelGate(self._make_detector())
+        self._gate.hurry(self._over_reply)
         self._canceller = self._make_canceller()
         return self._gate
 
@@ -80,6 +81,8 @@ class SpeechFrontEnd:
     def over_reply(self, audible: bool) -> None:
         if audible != self._over_reply:
             self._over_reply = audible
+            if self._gate is not None:
+                self._gate.hurry(audible)
             self._speech.settings = self._settings.speech(audible)
 
     @property

@@ -8,8 +8,8 @@ a packet happened to arrive, so that jitter and bursts do not change what is dec
 - `EarshotDetector` is the first of the two alone: a small neural network, 8 µs for a frame of 16 ms.
 - `EnergyDetector` needs nothing but numpy: level over an adaptive noise floor.
 - `SileroDetector` (`silero.py`) runs an ONNX file that the user has, through `onnxruntime`, if that is installed.
-- `AudioLevelGate` stands before any of them and believes the client's own audio level (RFC 6464 §3) when
-  that says "silence", as long as it has proved true.
+- `AudioLevelGate` (`audio_level.py`) stands before any of them and believes the client's own audio level (RFC 6464
+  §3) when that says "silence", as long as it has proved true.
 - `SpeechDetector` turns frames into `SpeechStarted` and `SpeechStopped`.
 
 Left out: sample rates that are not a whole multiple of 16 kHz (the decoder gives us 16 kHz anyway), and the V bit
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -44,10 +43,7 @@ _RELEASE = 0.12  # seconds that a network takes at most to let go of a voice
 _INAUDIBLE = -70.0  # dBFS; no voice that is below it can be understood
 _SETTLED = 1.0  # seconds of silence after which a network's memory holds nothing but silence
 _RESET_GAP = 0.25  # seconds; after a longer hole a network's memory is about something else
-_PREROLL_BLOCKS = 50  # what a detector that skipped is shown before it scores again: a second settles it
-_TRUST_MARGIN_DB = 12.0
 _SILENT = -60.0  # dBFS: softer is no voice that is at the usual distance
-_AUDIT_EVERY = 16
 
 
 class VoiceFrame(NamedTuple):
@@ -70,6 +66,9 @@ class VoiceFrame(NamedTuple):
 
 class VoiceDetector(Protocol):
     """What estimates how likely it is that a person speaks."""
+
+    hurried: bool
+    """Set by the owner: a voice must be noticed at once, for a reply is to fall silent."""
 
     def push(self, samples: Int16, sample_rate: int, media_time: float) -> Sequence[VoiceFrame]:
         """Take mono samples of shape (n,), the first at `media_time`; return the frames that are whole."""
@@ -135,6 +134,7 @@ class FramedDetector(ABC):
     """
 
     def __init__(self, frame_length: int, settles: bool = False) -> None:
+        self.hurried = False
         self._length = frame_length
         self._rest_after = _SETTLED * DETECTOR_RATE / frame_length if settles else math.inf
         self._inaudible = 0  # frames in a row
@@ -265,52 +265,6 @@ class EnergyDetector(FramedDetector):
 
     def _forget(self) -> None:
         self._floor = self._START_DBFS
-
-
-class AudioLevelGate:
-    """Skips a detector while the client's audio level (RFC 6464) says that no speech can be heard.
-
-    A detector with a memory may not just miss frames, so what was skipped last is kept and shown to it before it
-    has to score again. A client's word is worth what it has proved to be: now and then its level is measured, and
-    once it claims a silence that is not there, it is not asked again. How soft silence is the detector says: one
-    that has heard a soft voice listens for softer words. RFC 6464 §3 counts in -dBov: 127 is digital silence.
-    """
-
-    def __init__(self, detector: VoiceDetector) -> None:
-        self._detector = detector
-        self._skipped: deque[tuple[Int16, int, float]] = deque(maxlen=_PREROLL_BLOCKS)
-        self._count = 0
-        self.trusted = True
-        self.skipped = 0
-        """How many blocks were never shown to the detector."""
-
-    def push(
-        self, samples: Int16, sample_rate: int, media_time: float, audio_level: int | None = None
-    ) -> Sequence[VoiceFrame]:
-        """As `VoiceDetector.push`; `audio_level` is the header extension's 0 (loud) to 127 (silent), if any."""
-        if self.trusted and audio_level is not None and -audio_level <= (silent := self._detector.inaudible):
-            self._count += 1
-            if self._count % _AUDIT_EVERY == 1 and level_dbfs(samples) > _TRUST_MARGIN_DB + silent:
-                self.trusted = False
-            else:
-                self._skipped.append((samples, sample_rate, media_time))
-                self.skipped += 1
-                return [VoiceFrame(media_time, len(samples) / sample_rate, 0.0, float(-audio_level))]
-        for held in self._skipped:
-            self._detector.push(*held)
-        self._skipped.clear()
-        return self._detector.push(samples, sample_rate, media_time)
-
-    def disown(self) -> None:
-        """What was pushed last was our own echo."""
-        self._detector.disown()
-
-    def reset(self) -> None:
-        """Forget everything, the distrust included."""
-        self._skipped.clear()
-        self._count = 0
-        self.trusted = True
-        self._detector.reset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stack.voice.audio_level import AudioLevelGate
 from stack.voice.cascade import CascadeDetector, LevelControl, LevelSettings
 from stack.voice.silero import installed_weights
 from stack.voice.vad import (
-    AudioLevelGate,
     EarshotDetector,
     SpeechDetector,
     SpeechStarted,
@@ -179,3 +179,13 @@ class TestLevel:
         assert control.voice == -20.0
         control.reset()
         assert control.inaudible == -70.0
+
+
+def test_over_a_reply_a_voice_is_noticed_sooner(detector):
+    samples = np.concatenate([hiss(1.0), sentence(-6.0)])
+    hurried = CascadeDetector(installed_weights())
+    hurried.hurried = True
+    usual, soon = ([f.probability for f in packets(each, samples)] for each in (detector, hurried))
+    assert all(fast >= slow - 1e-6 for fast, slow in zip(soon, usual, strict=True))
+    assert int(np.argmax(np.array(soon) > 0.5)) <= int(np.argmax(np.array(usual) > 0.5))
+    assert not np.array_equal(soon, usual)

@@ -119,7 +119,7 @@ class TestRules:
                 RuleEndpointer().wait(replace(pause, expects=expects))
                 for expects in (Expects.SHORT, Expects.ANY, Expects.LONG)
             )
-            assert short <= usual < long
+            assert short <= usual + 1e-9 < long
             assert short >= BOUNDS[eagerness].finished - 1e-9
             assert long <= eagerness.longest_wait
         assert RuleEndpointer().wait(Pause(LEVEL, 2.0, expects=Expects.SHORT)) < RuleEndpointer().wait(
