@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--workers", type=int, nargs="+", default=[], metavar="N", help="media workers of ours, beside its thread"
     )
     parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
+    parser.add_argument("--data", metavar="DIR", help="recordings to listen to instead of our own (hearing)")
     parser.add_argument("--verbose", action="store_true", help="say each run as it ends, under load")
     chosen = parser.parse_args(arguments)
     if chosen.list or not chosen.name:
@@ -53,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [name for name in chosen.name if name not in known]
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
+    if chosen.data is not None and not Path(chosen.data).is_dir():
+        parser.error(f"no such folder: {chosen.data}")
     options = Options(
         chosen.scale,
         chosen.seed,
@@ -61,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.realtime,
         chosen.verbose,
         tuple(chosen.workers),
+        chosen.data,
     )
     for name in chosen.name:
         result = import_module(f"bench.{name}").run(options)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from math import isfinite
 
-from bench.report import Cell, Table
+from bench.report import Cell, Curves, Table
 
 WIDTH, LEFT, RIGHT = 760, 230, 70
 BAR, GAP, GROUP_GAP, TOP = 16, 4, 14, 44
@@ -27,6 +28,8 @@ def svg(table: Table) -> str:
     chart = table.chart
     if chart is None:
         raise ValueError(f"{table.title!r} has no chart")
+    if isinstance(chart, Curves):
+        return _curves(table, chart)
     place = {name: number for number, name in enumerate(table.columns)}
     bars = [_bar(row, place, chart.groups, chart.value, chart.spread) for row in table.rows]
     if not bars:
@@ -45,6 +48,43 @@ def svg(table: Table) -> str:
     size = f'width="{WIDTH}" height="{y + GAP:.0f}" viewBox="0 0 {WIDTH} {y + GAP:.0f}"'
     style = 'font-family="sans-serif" font-size="12"'
     body = "\n".join(parts)
+    ground = '<rect width="100%" height="100%" fill="white"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n{ground}\n{head}\n{body}\n</svg>\n'
+
+
+def _curves(table: Table, chart: Curves) -> str:
+    """Return points with lines between them, both axes from zero."""
+    place = {name: number for number, name in enumerate(table.columns)}
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in table.rows:
+        point = _number(row[place[chart.across]]), _number(row[place[chart.up]])
+        if all(map(isfinite, point)):
+            lines.setdefault(str(row[place["who"]]), []).append(point)
+    if not lines:
+        raise ValueError(f"{table.title!r} has no rows")
+    wide, high, left, top = 480.0, 360.0, 60.0, TOP
+    most_x, most_y = (max(point[k] for line in lines.values() for point in line) or 1.0 for k in (0, 1))
+    parts = [f'<path d="M{left} {top}V{top + high}H{left + wide}" stroke="#222" fill="none"/>']
+    for k in range(6):
+        x, y = left + wide * k / 5, top + high * (1 - k / 5)
+        parts.append(
+            f'<text x="{x:.0f}" y="{top + high + 16:.0f}" text-anchor="middle">{most_x * k / 5:.3g}</text>'
+        )
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{most_y * k / 5:.3g}</text>')
+    for k, (who, line) in enumerate(lines.items()):
+        colour = COLOURS[k % len(COLOURS)]
+        at = [(left + wide * x / most_x, top + high * (1 - y / most_y)) for x, y in line]
+        parts.append(f'<path d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in at)}" stroke="{colour}" fill="none"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in at]
+        parts.append(f'<text x="{left + wide + 12}" y="{top + 16 * k + 12}" fill="{colour}">{escape(who)}</text>')
+    parts.append(
+        f'<text x="{left + wide / 2}" y="{top + high + 36}" text-anchor="middle">{escape(chart.across)}</text>'
+    )
+    parts.append(f'<text x="{left}" y="{top - 6}">{escape(chart.up)}</text>')
+    body = "\n".join(parts)
+    head = f'<text x="8" y="20" font-weight="bold" font-size="14">{escape(table.title)}</text>'
+    size = f'width="{WIDTH}" height="{top + high + 50:.0f}"'
+    style = 'font-family="sans-serif" font-size="12"'
     ground = '<rect width="100%" height="100%" fill="white"/>'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n{ground}\n{head}\n{body}\n</svg>\n'
 

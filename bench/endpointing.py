@@ -17,11 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench._turn_curve import curve, former_rules, pauses, rules
 from bench._voices import FRAME, RATE, Missing, commands, last_sound, people, sounding, transcripts
-from bench.report import Cell, Options, Table
+from bench.report import Cell, Curves, Options, Table
 from stack.audio import AudioFrame
 from stack.core.errors import LocalError
-from stack.voice import Eagerness, SmartTurnEndpointer, SpeechFrontEnd, TurnMode, TurnSettings
+from stack.voice import Eagerness, Pause, SmartTurnEndpointer, SpeechFrontEnd, TurnMode, TurnSettings
 from stack.voice.audio_sender import AudioSender, SendParameters
 from stack.voice.events import TurnPaused, UserStoppedSpeaking, Utterance
 from stack.voice.turn_manager import TurnManager
@@ -149,6 +150,11 @@ def listen(turn: Turn, settings: TurnSettings, with_words: bool, model: Model | 
     return float("inf")
 
 
+def heard_by(model: Model, pause: Pause) -> float:
+    """Return what a model makes of a pause: it hears a fifth of a second of the silence, too."""
+    return model.probability(np.concatenate([pause.utterance, pause.silence[: RATE // 5]]))
+
+
 def outcome(waits: np.ndarray, *percentiles: float) -> list[Cell]:
     """Return the share of turns that were cut off in percent, and percentiles of the others' waits in ms."""
     whole = waits[waits >= 0]
@@ -197,6 +203,10 @@ def run(options: Options) -> list[Table]:
                 *([None, None] if words else outcome(said, 50)),
             ]
         )
+    heard = [found for turn in turns if (found := pauses(turn.samples, turn.end))]
+    judges = [("fixed silence", None), ("former rules", former_rules), ("rules", rules)]
+    judges += [("smart-turn", lambda pause: heard_by(model, pause))] if model is not None else []
+    points = [row for who, judge in judges for row in curve(who, heard, judge)]
     columns = ("fluent: cut off, %", "wait p50, ms", "pausing: cut off, %", "wait p50, ms", "p95")
     return [
         Table(
@@ -210,5 +220,12 @@ def run(options: Options) -> list[Table]:
                 "words: a transcript that keeps up, its words spread evenly over the sound",
                 described(model),
             ),
+        ),
+        Table(
+            "End of turn: cut off against the wait",
+            ("who", "waits", "cut off, %", "wait p50, ms", "p95"),
+            points,
+            ("the pausing turns; each judge moves the wait between two bounds, which are swept",),
+            Curves("wait p50, ms", "cut off, %"),
         ),
     ]

@@ -113,14 +113,14 @@ def _pcm(samples: np.ndarray) -> np.ndarray:
 def _call(ours: np.ndarray, microphone: np.ndarray, count_from: int, spent: Callable[[], float] | None) -> float:
     """Run a call; return the µs for 20 ms from tick `count_from` on, of all of it or of what `spent` counts."""
     from stack.audio import AudioFrame
-    from stack.voice import EarshotDetector, KalmanEchoCanceller, SpeechFrontEnd, TurnSettings
+    from stack.voice import KalmanEchoCanceller, SpeechFrontEnd, TurnSettings
     from stack.voice.audio_sender import AudioSender, SendParameters, SpokenFrame
     from stack.voice.turn_manager import TurnManager
 
     settings = TurnSettings()
     sender = AudioSender(SendParameters("opus"))
     sender.write(np.zeros(FRAME, np.int16), RATE, 0.0)  # now it has a rate
-    front_end = SpeechFrontEnd(settings, EarshotDetector(), KalmanEchoCanceller())
+    front_end = SpeechFrontEnd(settings, make_canceller=KalmanEchoCanceller)
     manager = TurnManager(sender, front_end, settings)
     ticks = len(microphone) // FRAME
     clock = spent or (lambda: time.thread_time_ns() / 1000.0)

@@ -27,6 +27,8 @@ class Options:
     realtime: bool = False
     verbose: bool = False
     workers: tuple[int, ...] = ()
+    data: str | None = None
+    """A folder of recordings to listen to instead of our own."""
 
     def amount(self, seconds: float, repetitions: int) -> tuple[float, int]:
         """Return the length and the number of the runs under load: above half the scale, all of them."""
@@ -43,6 +45,14 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
+class Curves:
+    """Which columns of a table become points (`--plot`), joined for each `who` in the order of the rows."""
+
+    across: str
+    up: str
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A result: a title, columns, rows of cells (None: not measured), and what a reader must know."""
 
@@ -50,7 +60,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default_factory=tuple)
-    chart: Chart | None = None
+    chart: Chart | Curves | None = None
 
     def text(self) -> str:
         """Return the table for a terminal; numbers stand to the right."""

@@ -124,7 +124,9 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
     "--upstream-format", default="pcm16", type=click.Choice(["pcm16", "pcmu", "pcma"]), help="Sound for the model."
 )
 @_option(
-    "--detector", default="earshot", help="Who hears speech: earshot, energy, or silero:FILE (an ONNX model)."
+    "--detector",
+    default="earshot",
+    help="Who hears speech: earshot, auto (soft voices, too), energy, or silero:FILE.",
 )
 @_option("--echo", default="auto", help="Who cancels echo: auto, aec3 (libwebrtc's, needs livekit), or off.")
 @_option(

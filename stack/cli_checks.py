@@ -78,7 +78,9 @@ def _tokens(_context: click.Context, _parameter: click.Parameter, value: tuple[s
 
 
 CHECKS: Mapping[str, Check] = {
-    "--detector": _each(re.compile("earshot|energy|silero:.+").fullmatch, "earshot, energy or silero:FILE"),
+    "--detector": _each(
+        re.compile("auto|earshot|energy|silero:.+").fullmatch, "auto, earshot, energy or silero:FILE"
+    ),
     "--echo": _each(re.compile("auto|aec3|off").fullmatch, "auto, aec3 or off"),
     "--endpointer": _each(re.compile("rules|smart-turn:.+").fullmatch, "rules or smart-turn:FILE"),
     "--llm": _each(_is_model_server, _MODEL_SERVER),

@@ -4,14 +4,18 @@ Everything here is a Transform or a small machine over int16 samples and media t
 does I/O. `docs/voice.md` says how a sample travels.
 """
 
+from stack.voice.audio_level import AudioLevelGate
+from stack.voice.cascade import CascadeDetector
 from stack.voice.echo import EchoCanceller, EchoReport, EchoState, KalmanEchoCanceller
 from stack.voice.echo_aec3 import Aec3EchoCanceller
 from stack.voice.echo_gate import GateSettings
 from stack.voice.endpointing import Endpointer, Pause, RuleEndpointer, SmartTurnEndpointer
 from stack.voice.playout_record import PlayoutPosition, PlayoutRecord
+from stack.voice.silero import SileroDetector
 from stack.voice.speech_front_end import Hearing, SpeechFrontEnd
 from stack.voice.turns import (
     Eagerness,
+    Expects,
     TurnAction,
     TurnEvent,
     TurnInput,
@@ -21,10 +25,8 @@ from stack.voice.turns import (
     TurnTaking,
 )
 from stack.voice.vad import (
-    AudioLevelGate,
     EarshotDetector,
     EnergyDetector,
-    SileroDetector,
     SpeechDetector,
     SpeechEvent,
     SpeechSettings,
@@ -38,6 +40,7 @@ from stack.voice.vad import (
 __all__ = [
     "Aec3EchoCanceller",
     "AudioLevelGate",
+    "CascadeDetector",
     "Eagerness",
     "EarshotDetector",
     "EchoCanceller",
@@ -45,6 +48,7 @@ __all__ = [
     "EchoState",
     "Endpointer",
     "EnergyDetector",
+    "Expects",
     "GateSettings",
     "Hearing",
     "KalmanEchoCanceller",

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 from stack.core.errors import LocalError, ParseError
 from stack.core.values import read_json_object
 from stack.voice import events as ev
-from stack.voice.turns import Eagerness, TurnMode, TurnSettings
+from stack.voice.turns import Eagerness, Expects, TurnMode, TurnSettings
 
 EVENTS_CHANNEL = "events"
 MAX_REQUEST = 4096
@@ -156,6 +156,8 @@ def read_turn_settings(request: dict[str, Any], now: TurnSettings) -> TurnSettin
                 changes[name] = TurnMode(value)
             elif name == "eagerness":
                 changes[name] = Eagerness(value)
+            elif name == "expects":
+                changes[name] = Expects(value)
             elif name in ("create_response", "interrupt_response"):
                 if not isinstance(value, bool):
                     raise ParseError(f"{name} is true or false")

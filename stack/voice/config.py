@@ -10,11 +10,13 @@ from stack import sdp
 from stack.audio import Decoder, find_codec, registered_codecs
 from stack.core.errors import LocalError
 from stack.dtls import Version
+from stack.voice.cascade import CascadeDetector
 from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
 from stack.voice.echo_aec3 import Aec3EchoCanceller
 from stack.voice.endpointing import Endpointer, SmartTurnEndpointer
+from stack.voice.silero import SileroDetector
 from stack.voice.turns import TurnSettings
-from stack.voice.vad import EarshotDetector, EnergyDetector, SileroDetector, VoiceDetector
+from stack.voice.vad import EarshotDetector, EnergyDetector, VoiceDetector
 
 AUTO = "auto"
 _MOST_COMPLEXITY = 10
@@ -38,7 +40,8 @@ class ConversationConfig:
     """Leave out silence while speaking (Opus only); None: if the peer asks for it (`usedtx=1`)."""
     turns: TurnSettings = field(default_factory=TurnSettings)
     detector: str = "earshot"
-    """"earshot" (neural), "energy", or "silero:FILE" with a model file of yours and `onnxruntime`."""
+    """"earshot" (neural); "auto": the same at an automatic level, and Silero (extra `hearing`) where it hears a
+    voice; "energy"; or "silero:FILE" with a model file of yours and `onnxruntime`."""
     endpointer: str = "rules"
     """"rules", or "smart-turn:FILE" with a model file of yours and `onnxruntime`: who ends `semantic` turns. The
     rules are part of a conversation; its host has a model asked beside it."""
@@ -79,13 +82,15 @@ def offered_codecs() -> tuple[sdp.CodecDescription, ...]:
 def detector_factory(name: str) -> Callable[[], VoiceDetector]:
     """Return what makes a voice detector, by its name; see `ConversationConfig.detector`."""
     kind, _, model = name.partition(":")
+    if name == AUTO:
+        return CascadeDetector.installed
     if name == "earshot":
         return EarshotDetector
     if name == "energy":
         return EnergyDetector
     if kind == "silero" and model:
         return partial(SileroDetector, model)
-    raise LocalError(f"a detector is earshot, energy or silero:FILE, not {name!r}")
+    raise LocalError(f"a detector is auto, earshot, energy or silero:FILE, not {name!r}")
 
 
 def canceller_factory(name: str) -> Callable[[], EchoCanceller | None]:

@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from stack.core.errors import LocalError
 from stack.voice.onnx import load_model
-from stack.voice.turns import Eagerness
+from stack.voice.turns import Eagerness, Expects
 from stack.voice.vad import DETECTOR_RATE, Float, Int16
 
 _PITCH_FRAME = 512  # 32 ms
@@ -38,6 +38,7 @@ _PITCH_HOP = 160
 _PITCH_FFT = 800  # a quick size that holds a frame and the longest lag without wrapping
 _LOWEST_LAG, _HIGHEST_LAG = 40, 266  # 400 Hz to 60 Hz
 _VOICED = 0.45
+_MOST_RISE, _MOST_FALL = 9.0, 12.0  # semitones at the end of an utterance: what is more is an octave error
 
 
 LONGEST_LOOK: Final = 8.0
@@ -65,6 +66,8 @@ class Pause:
     """Seconds of silence after which this speaker has gone on in the same turn; the latest last."""
     silence: Int16 = field(default_factory=lambda: np.zeros(0, np.int16))
     """What has been heard since the last speech, `LONGEST_SILENCE` at most."""
+    expects: Expects = Expects.ANY
+    """What the program has asked for."""
 
 
 class Endpointer(Protocol):
@@ -149,7 +152,8 @@ def prosody(samples: Int16) -> Prosody:
     last = np.flatnonzero(voiced)[-1]
     near = voiced & (np.arange(len(pitch)) > last - 33)
     fall = float(np.median(tones) - np.median(12.0 * np.log2(pitch[near])[-12:]))
-    fall = (fall + 4.0) % 12.0 - 4.0  # a creaking voice is measured an octave off
+    # A voice that creaks is measured an octave off. A rise is no such thing: it says "more follows".
+    fall += 12.0 if fall < -_MOST_RISE else -12.0 if fall > _MOST_FALL else 0.0
     ending = level[max(0, last - 15) : last + 1]
     energy = float(np.median(level[voiced]) - ending.mean())
     breaks = np.flatnonzero(~voiced[: last + 1])
@@ -223,13 +227,27 @@ def weigh_late_words(answer: float | None, asked: Pause, known: Pause) -> float:
 
     Until the `answer` is there, as long as if the turn were not finished.
     """
-    bounds = BOUNDS[known.eagerness]
+    bounds = bounds_of(known)
     if answer is None:
         return bounds.unfinished
     if known.transcript == asked.transcript:
         return answer
     sound = (bounds.unfinished - answer) / (bounds.unfinished - bounds.finished)
     return bounds.between(weigh_words(min(1.0, max(0.0, sound)), known))
+
+
+def bounds_of(pause: Pause) -> Bounds:
+    """Return between which waits a judge may choose: by the eagerness, and by what the program has asked for.
+
+    An answer of a word or two is over when it sounds finished, and is not waited for long if it does not. A person
+    who dictates an address or tells a story stops between the parts, and each part sounds finished.
+    """
+    bounds = BOUNDS[pause.eagerness]
+    if pause.expects is Expects.SHORT:
+        return Bounds(bounds.finished, 0.5 * (bounds.finished + bounds.unfinished), bounds.certain)
+    if pause.expects is Expects.LONG:
+        return Bounds(0.5 * (bounds.finished + bounds.unfinished), 1.25 * bounds.unfinished, bounds.certain)
+    return bounds
 
 
 class RuleEndpointer:
@@ -239,7 +257,7 @@ class RuleEndpointer:
 
     def wait(self, pause: Pause) -> float:
         """Return the seconds of silence after which the turn is over."""
-        bounds = BOUNDS[pause.eagerness]
+        bounds = bounds_of(pause)
         if pause.completeness is not None and pause.completeness >= 1.0:
             return bounds.certain
         wait = bounds.between(self.finished(pause))
@@ -298,7 +316,7 @@ class SmartTurnEndpointer:
     def wait(self, pause: Pause) -> float:
         """Return the seconds of silence after which the turn is over."""
         sound = np.concatenate([pause.utterance, pause.silence[: self._SILENCE]])
-        return BOUNDS[pause.eagerness].between(weigh_words(self.probability(sound), pause))
+        return bounds_of(pause).between(weigh_words(self.probability(sound), pause))
 
     def features(self, sound: Int16) -> Float:
         """Return the log-mel spectrogram of shape (80, 800): silence before, the sound at the end."""

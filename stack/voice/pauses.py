@@ -11,7 +11,7 @@ from collections import deque
 from stack.audio import Samples
 from stack.voice.endpointing import PAUSES_KEPT, Pause, RuleEndpointer, weigh_late_words
 from stack.voice.events import TurnPaused
-from stack.voice.turns import Eagerness
+from stack.voice.turns import Eagerness, Expects
 
 
 class Pauses:
@@ -53,11 +53,23 @@ class Pauses:
             self._lasted.append(lasted)
 
     def estimate(
-        self, utterance: Samples, silence: Samples, speech: float, eagerness: Eagerness
+        self,
+        utterance: Samples,
+        silence: Samples,
+        speech: float,
+        eagerness: Eagerness,
+        expects: Expects = Expects.ANY,
     ) -> tuple[float, TurnPaused | None]:
         """Return the seconds of silence after which the turn is over, and a question that is to be asked now."""
         pause = Pause(
-            utterance, speech, self._transcript, self._completeness, eagerness, tuple(self._lasted), silence
+            utterance,
+            speech,
+            self._transcript,
+            self._completeness,
+            eagerness,
+            tuple(self._lasted),
+            silence,
+            expects,
         )
         if not self._asks or pause.completeness is not None:
             return self._rules.wait(pause), None

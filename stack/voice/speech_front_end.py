@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from stack.voice.audio_level import AudioLevelGate
 from stack.voice.echo import EchoCanceller
 from stack.voice.turns import TurnSettings
 from stack.voice.vad import (
     DETECTOR_RATE,
-    AudioLevelGate,
     EarshotDetector,
     Int16,
     SpeechDetector,
@@ -58,6 +58,7 @@ class SpeechFrontEnd:
     def _open(self) -> AudioLevelGate:
         """Make the parts, at the first sound that is heard or the first reference."""
         self._gate = AudioLevelGate(self._make_detector())
+        self._gate.hurry(self._over_reply)
         self._canceller = self._make_canceller()
         return self._gate
 
@@ -80,6 +81,8 @@ class SpeechFrontEnd:
     def over_reply(self, audible: bool) -> None:
         if audible != self._over_reply:
             self._over_reply = audible
+            if self._gate is not None:
+                self._gate.hurry(audible)
             self._speech.settings = self._settings.speech(audible)
 
     @property
@@ -101,7 +104,10 @@ class SpeechFrontEnd:
             samples, media_time = self._canceller.capture(samples, media_time)
         frames = list(gate.push(samples, DETECTOR_RATE, media_time, audio_level))
         if self._canceller is not None:
-            frames = [self._canceller.judge(frame) for frame in frames]
+            judged = [self._canceller.judge(frame) for frame in frames]
+            if judged != frames:
+                gate.disown()
+            frames = judged
         events = [event for frame in frames for event in self._speech.push(frame)]
         return Hearing(samples, media_time, events, frames)
 

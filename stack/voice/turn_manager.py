@@ -203,7 +203,8 @@ class TurnManager:
         end = max(begin, round((self._speech_ended - first) * DETECTOR_RATE))
         silence = sound[end : end + round(LONGEST_SILENCE * DETECTOR_RATE)]
         speech = self._speech_ended - self._opened_at
-        wait, question = self._pauses.estimate(sound[begin:end], silence, speech, self.settings.eagerness)
+        rules = self.settings
+        wait, question = self._pauses.estimate(sound[begin:end], silence, speech, rules.eagerness, rules.expects)
         if question is not None:
             self._events.append(question)
         self._turns.end_of_turn_at(self._turns.quiet_since + wait, now)
@@ -412,7 +413,8 @@ class TurnManager:
 
     def configure(self, settings: TurnSettings, now: Instant) -> None:
         """Change the rules in the middle of the call."""
-        if settings.eagerness is not self.settings.eagerness:
+        before = self.settings
+        if (settings.eagerness, settings.expects) != (before.eagerness, before.expects):
             self._pauses.judge_anew()
         self._front_end.settings = settings
         self._turns.configure(settings, now, self._front_end.speaking)

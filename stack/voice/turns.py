@@ -54,6 +54,16 @@ class Eagerness(Enum):
         return {Eagerness.LOW: 8.0, Eagerness.MEDIUM: 4.0, Eagerness.HIGH: 2.0, Eagerness.AUTO: 4.0}[self]
 
 
+class Expects(Enum):
+    """How long an answer the program has asked for, which moves the waits of a semantic turn."""
+
+    SHORT = "short"
+    """Yes or no, a name, a number."""
+    ANY = "any"
+    LONG = "long"
+    """An address, a list, a story: pauses are part of it."""
+
+
 class TurnState(Enum):
     """In the order of an ordinary turn."""
 
@@ -216,6 +226,8 @@ class TurnSettings:
     """Silence after a shorter interruption, after which the reply goes on; None: every interruption is final."""
     pause_ms: float = 200.0
     """Silence after which speech has stopped for the moment: the earliest that a turn can end."""
+    expects: Expects = Expects.ANY
+    """`semantic`: how long an answer is expected; a program says so with its question."""
 
     def __post_init__(self) -> None:
         durations = (

@@ -4,11 +4,12 @@ A detector is a Transform: int16 samples with their media time go in, one `Voice
 out. Media time is the seconds of the sender's timeline (RTP time over the clock rate), never the instant at which
 a packet happened to arrive, so that jitter and bursts do not change what is decided.
 
-- `EarshotDetector` is the default: a small neural network, 8 µs for a frame of 16 ms.
+- `CascadeDetector` (`cascade.py`) is the default: automatic level, earshot, Silero where earshot hears a voice.
+- `EarshotDetector` is the first of the two alone: a small neural network, 8 µs for a frame of 16 ms.
 - `EnergyDetector` needs nothing but numpy: level over an adaptive noise floor.
-- `SileroDetector` runs an ONNX file that the user has, through `onnxruntime`, if that is installed.
-- `AudioLevelGate` stands before any of them and believes the client's own audio level (RFC 6464 §3) when
-  that says "silence", as long as it has proved true.
+- `SileroDetector` (`silero.py`) runs an ONNX file that the user has, through `onnxruntime`, if that is installed.
+- `AudioLevelGate` (`audio_level.py`) stands before any of them and believes the client's own audio level (RFC 6464
+  §3) when that says "silence", as long as it has proved true.
 - `SpeechDetector` turns frames into `SpeechStarted` and `SpeechStopped`.
 
 Left out: sample rates that are not a whole multiple of 16 kHz (the decoder gives us 16 kHz anyway), and the V bit
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -28,7 +28,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stack.core.errors import LocalError
-from stack.voice.onnx import load_model
 
 Int16: TypeAlias = npt.NDArray[np.int16]
 Float: TypeAlias = npt.NDArray[np.float32]
@@ -44,10 +43,7 @@ _RELEASE = 0.12  # seconds that a network takes at most to let go of a voice
 _INAUDIBLE = -70.0  # dBFS; no voice that is below it can be understood
 _SETTLED = 1.0  # seconds of silence after which a network's memory holds nothing but silence
 _RESET_GAP = 0.25  # seconds; after a longer hole a network's memory is about something else
-_PREROLL_BLOCKS = 50  # what a detector that skipped is shown before it scores again: a second settles it
-_TRUST_MARGIN_DB = 12.0
-_SILENT_LEVEL = 60  # RFC 6464 §3: -dBov, 127 is digital silence
-_AUDIT_EVERY = 16
+_SILENT = -60.0  # dBFS: softer is no voice that is at the usual distance
 
 
 class VoiceFrame(NamedTuple):
@@ -71,8 +67,20 @@ class VoiceFrame(NamedTuple):
 class VoiceDetector(Protocol):
     """What estimates how likely it is that a person speaks."""
 
+    hurried: bool
+    """Set by the owner: a voice must be noticed at once, for a reply is to fall silent."""
+
     def push(self, samples: Int16, sample_rate: int, media_time: float) -> Sequence[VoiceFrame]:
         """Take mono samples of shape (n,), the first at `media_time`; return the frames that are whole."""
+        ...
+
+    @property
+    def inaudible(self) -> float:
+        """The level in dBFS below which it hears no voice."""
+        ...
+
+    def disown(self) -> None:
+        """What was pushed last was our own echo: it teaches nothing about the person."""
         ...
 
     def reset(self) -> None:
@@ -126,6 +134,7 @@ class FramedDetector(ABC):
     """
 
     def __init__(self, frame_length: int, settles: bool = False) -> None:
+        self.hurried = False
         self._length = frame_length
         self._rest_after = _SETTLED * DETECTOR_RATE / frame_length if settles else math.inf
         self._inaudible = 0  # frames in a row
@@ -145,6 +154,15 @@ class FramedDetector(ABC):
     def frame_seconds(self) -> float:
         """How much sound one frame covers."""
         return self._length / DETECTOR_RATE
+
+    @property
+    def inaudible(self) -> float:
+        """The level in dBFS below which there is no voice, of a person at the usual distance."""
+        return _SILENT
+
+    def disown(self) -> None:
+        """Nothing is learnt from the person's level here."""
+        return
 
     def reset(self) -> None:
         """Forget everything."""
@@ -191,18 +209,21 @@ class FramedDetector(ABC):
             self._forget()
 
 
+def load_earshot() -> Any:
+    """Return a network of `earshot`; `LocalError` if that is not installed."""
+    try:
+        from earshot import Detector
+    except ImportError as error:  # pragma: no cover - earshot is a hard dependency on every platform with a wheel
+        raise LocalError("the default voice detector needs `pip install earshot`") from error
+    return Detector()
+
+
 class EarshotDetector(FramedDetector):
-    """The default: `earshot`, a network whose weights come with its wheel."""
+    """`earshot` alone, a network whose weights come with its wheel. It hears what is at the usual level."""
 
     def __init__(self, settles: bool = True) -> None:
         super().__init__(frame_length=256, settles=settles)
-        try:
-            from earshot import Detector
-        except (
-            ImportError
-        ) as error:  # pragma: no cover - earshot is a hard dependency on every platform with a wheel
-            raise LocalError("the default voice detector needs `pip install earshot`") from error
-        self._network = Detector()
+        self._network = load_earshot()
 
     def _score(self, frame: Int16, level: float) -> float:
         return float(self._network.predict_i16(np.ascontiguousarray(frame)))
@@ -244,73 +265,6 @@ class EnergyDetector(FramedDetector):
 
     def _forget(self) -> None:
         self._floor = self._START_DBFS
-
-
-class SileroDetector(FramedDetector):
-    """Silero VAD (version 5 or later) from an ONNX file that the user has; 32 ms frames, about 180 µs each."""
-
-    _CONTEXT = 64
-
-    def __init__(self, model: str) -> None:
-        super().__init__(frame_length=512, settles=True)
-        self._session = load_model(model)
-        if {"input", "state", "sr"} - {given.name for given in self._session.get_inputs()}:
-            raise LocalError(f"{model} is not a Silero VAD of version 5 or later, for one frame at a time")
-        self._state: Float = np.zeros((2, 1, 128), np.float32)
-        self._context: Float = np.zeros(self._CONTEXT, np.float32)
-
-    def _score(self, frame: Int16, level: float) -> float:
-        window = np.concatenate([self._context, frame.astype(np.float32) / _FULL_SCALE])
-        rate = np.array(DETECTOR_RATE, np.int64)
-        output, self._state = self._session.run(None, {"input": window[None], "state": self._state, "sr": rate})
-        self._context = window[-self._CONTEXT :]
-        return float(output.reshape(-1)[0])
-
-    def _forget(self) -> None:
-        self._state = np.zeros((2, 1, 128), np.float32)
-        self._context = np.zeros(self._CONTEXT, np.float32)
-
-
-class AudioLevelGate:
-    """Skips a detector while the client's audio level (RFC 6464) says that no speech can be heard.
-
-    A detector with a memory may not just miss frames, so what was skipped last is kept and shown to it before it
-    has to score again. A client's word is worth what it has proved to be: now and then its level is measured, and
-    once it claims a silence that is not there, it is not asked again.
-    """
-
-    def __init__(self, detector: VoiceDetector, silent_level: int = _SILENT_LEVEL) -> None:
-        self._detector = detector
-        self._silent = silent_level
-        self._skipped: deque[tuple[Int16, int, float]] = deque(maxlen=_PREROLL_BLOCKS)
-        self._count = 0
-        self.trusted = True
-        self.skipped = 0
-        """How many blocks were never shown to the detector."""
-
-    def push(
-        self, samples: Int16, sample_rate: int, media_time: float, audio_level: int | None = None
-    ) -> Sequence[VoiceFrame]:
-        """As `VoiceDetector.push`; `audio_level` is the header extension's 0 (loud) to 127 (silent), if any."""
-        if self.trusted and audio_level is not None and audio_level >= self._silent:
-            self._count += 1
-            if self._count % _AUDIT_EVERY == 1 and level_dbfs(samples) > _TRUST_MARGIN_DB - self._silent:
-                self.trusted = False
-            else:
-                self._skipped.append((samples, sample_rate, media_time))
-                self.skipped += 1
-                return [VoiceFrame(media_time, len(samples) / sample_rate, 0.0, float(-audio_level))]
-        for held in self._skipped:
-            self._detector.push(*held)
-        self._skipped.clear()
-        return self._detector.push(samples, sample_rate, media_time)
-
-    def reset(self) -> None:
-        """Forget everything, the distrust included."""
-        self._skipped.clear()
-        self._count = 0
-        self.trusted = True
-        self._detector.reset()
 
 
 @dataclass(frozen=True, slots=True)

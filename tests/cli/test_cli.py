@@ -89,7 +89,7 @@ def test_help_shows_the_commands() -> None:
         (["call", "http://127.0.0.1:9/"], 1, "cannot reach"),
         (["call", "http://127.0.0.1:9/", "--play", "/no/such/file.wav"], 1, "/no/such/file.wav"),
         (["call", "http://127.0.0.1:9/", "--record", "/no/such/folder/x.wav"], 1, "cannot write"),
-        (["serve", "--detector", "unknown"], 2, "'unknown' is not earshot, energy or silero:FILE"),
+        (["serve", "--detector", "unknown"], 2, "'unknown' is not auto, earshot, energy or silero:FILE"),
         (["serve", "--echo", "maybe"], 2, "'maybe' is not auto, aec3 or off"),
         (
             ["serve", "--endpointer", "smart-turn"],

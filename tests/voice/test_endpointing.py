@@ -14,7 +14,7 @@ from stack.voice.endpointing import (
     prosody,
     weigh_late_words,
 )
-from stack.voice.turns import Eagerness
+from stack.voice.turns import Eagerness, Expects
 
 RATE = 16_000
 
@@ -54,6 +54,17 @@ class TestProsody:
         assert prosody(FALLING).energy_fall > 4.0
         assert abs(prosody(LEVEL).pitch_fall) < 1.0
         assert prosody(LEVEL).tail > 1.5
+
+    @pytest.mark.parametrize("semitones", [3.0, 5.0, 6.5, 8.0])
+    def test_a_rise_is_no_fall_an_octave_off(self, semitones):
+        """ "There is more", says a rise; read as the fall that is an octave below it, it said "done"."""
+        top = 120.0 * 2 ** (semitones / 12)
+        rising = prosody(hum([120, 122, 118, 120, 121, 120, top, top], [1] * 8))
+        assert rising.pitch_fall == pytest.approx(-semitones, abs=1.0)
+
+    def test_a_voice_that_creaks_at_the_end_is_not_measured_as_an_octave(self):
+        creaking = prosody(hum([220, 222, 221, 220, 219, 220, 78, 78], [1] * 8))
+        assert 0.0 < creaking.pitch_fall < 8.0
 
 
 class TestWords:
@@ -99,6 +110,23 @@ class TestRules:
         waits = [self.wait(LEVEL, None, e) for e in (Eagerness.HIGH, Eagerness.MEDIUM, Eagerness.LOW)]
         assert waits == sorted(waits)
         assert waits[0] < waits[2]
+
+    @pytest.mark.parametrize("eagerness", Eagerness)
+    def test_what_was_asked_for_moves_the_wait(self, eagerness):
+        for sound in (FALLING, LEVEL):
+            pause = Pause(sound, 2.0, eagerness=eagerness)
+            short, usual, long = (
+                RuleEndpointer().wait(replace(pause, expects=expects))
+                for expects in (Expects.SHORT, Expects.ANY, Expects.LONG)
+            )
+            assert short <= usual + 1e-9 < long
+            assert short >= BOUNDS[eagerness].finished - 1e-9
+            assert long <= eagerness.longest_wait
+        assert RuleEndpointer().wait(Pause(LEVEL, 2.0, expects=Expects.SHORT)) < RuleEndpointer().wait(
+            Pause(LEVEL, 2.0)
+        )
+        known = Pause(LEVEL, 2.0, "four", 1.0, eagerness, expects=Expects.LONG)
+        assert RuleEndpointer().wait(known) == BOUNDS[eagerness].certain
 
     def test_who_pauses_long_is_given_longer(self):
         endpointer, pause = RuleEndpointer(), Pause(FALLING, 2.0)

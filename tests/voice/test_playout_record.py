@@ -133,6 +133,9 @@ class Threshold:
             frames.append(VoiceFrame(media_time + at / 16_000, 0.02, 0.9 if loud else 0.1, -20.0))
         return frames
 
+    def disown(self):
+        pass
+
     def reset(self):
         pass
 

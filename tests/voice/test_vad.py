@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack.core.errors import LocalError
+from stack.voice.audio_level import AudioLevelGate
+from stack.voice.silero import SileroDetector
 from stack.voice.vad import (
-    AudioLevelGate,
     Decimator,
     EarshotDetector,
     EnergyDetector,
     FramedDetector,
-    SileroDetector,
     SpeechDetector,
     SpeechSettings,
     SpeechStarted,

