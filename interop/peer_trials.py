@@ -18,9 +18,9 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-import numpy.typing as npt
 
 from interop.lab import ProcessLab, content, process
+from interop.sound import CLIENT_TONE, LEVEL, SERVER_TONE, WIRE_RATE, Samples, Tone, sine
 from stack import Call
 from stack.aio import HostConfig
 from stack.audio import OpusDecoder, OpusEncoder
@@ -33,42 +33,11 @@ PEERS = ROOT / "interop" / "peers"
 PION = ROOT / "build" / "peers" / "pion_peer"
 GSTREAMER = ("/usr/bin/python3", str(PEERS / "gstreamer" / "peer.py"))
 
-THEIR_TONE = 440
-OUR_TONE = 1000
-LEVEL = 0.25
-"""Amplitude of both tones; 1 is full scale."""
 LIFE = 45.0
 """Seconds; more than the 30 after which RFC 7675 §5.1 gives a peer up that says nothing."""
-PEER_RATE = 48_000
 PROGRAM_RATE = 16_000
 PATIENCE = 30.0
 """Seconds; only to turn what hangs into an error."""
-
-Samples = npt.NDArray[np.int16]
-
-
-@dataclass(frozen=True, slots=True)
-class Tone:
-    """What a second of sound holds: its strongest frequency in Hz, its level, and how much of it is that tone."""
-
-    hertz: float
-    amplitude: float
-    purity: float
-
-    @classmethod
-    def measure(cls, samples: Samples, rate: int) -> Tone:
-        """Measure the last second."""
-        last = samples[-rate:].astype(np.float64) / 32_768
-        spectrum = np.abs(np.fft.rfft(last * np.hanning(len(last)))) ** 2
-        peak = int(spectrum.argmax())
-        around = spectrum[max(0, peak - 5) : peak + 6].sum()
-        amplitude = float(np.sqrt(2 * np.mean(last**2)))
-        return cls(peak * rate / len(last), amplitude, float(around / max(spectrum.sum(), 1e-12)))
-
-
-def sine(hertz: int, seconds: int, rate: int) -> Samples:
-    """A tone that goes on without a seam when it is repeated."""
-    return (32_767 * LEVEL * np.sin(2 * np.pi * hertz * np.arange(seconds * rate) / rate)).astype(np.int16)
 
 
 @cache
@@ -124,9 +93,9 @@ class Peer:
         """Measure what it hears from now on, after half a second in which the decoder settles."""
         heard = await self._lab.do("listen", seconds=1.5)
         if isinstance(heard, str):
-            return Tone.measure(np.frombuffer(base64.b64decode(heard), np.int16), PEER_RATE)
-        decoder = OpusDecoder(PEER_RATE)
-        return Tone.measure(np.concatenate([decoder.decode(base64.b64decode(p)) for p in heard]), PEER_RATE)
+            return Tone.measure(np.frombuffer(base64.b64decode(heard), np.int16), WIRE_RATE)
+        decoder = OpusDecoder(WIRE_RATE)
+        return Tone.measure(np.concatenate([decoder.decode(base64.b64decode(p)) for p in heard]), WIRE_RATE)
 
     async def send(self, message: str | bytes) -> None:
         """Send a message on the channel "trial"."""
@@ -156,15 +125,15 @@ async def gstreamer() -> AsyncIterator[Peer]:
         # Of an empty message GStreamer 1.22 makes a chunk without data (RFC 8831 §6.6 asks for a byte), which its
         # own SCTP then refuses, and the pipeline ends. One that it receives it takes for the other kind (§8).
         # A pipeline that ends sends neither BYE nor close_notify.
-        offer = {"hertz": THEIR_TONE, "level": LEVEL}
+        offer = {"hertz": CLIENT_TONE, "level": LEVEL}
         yield Peer(lab, offer, knows_empty=False, says_goodbye=False)
 
 
 @asynccontextmanager
 async def pion() -> AsyncIterator[Peer]:
     """Pion, which has no encoder: it is given a tone as Opus packets, which it repeats."""
-    encoder = OpusEncoder(PEER_RATE, cbr=True)
-    tone = sine(THEIR_TONE, 2, PEER_RATE)
+    encoder = OpusEncoder(WIRE_RATE, cbr=True)
+    tone = sine(CLIENT_TONE, 2, WIRE_RATE)
     packets = [encoder.encode(tone[at : at + 960]) for at in range(0, len(tone), 960)]
     settled = [base64.b64encode(packet).decode() for packet in packets[len(packets) // 2 :]]
     async with process("pion", [str(PION)]) as lab:
@@ -180,7 +149,7 @@ class Program:
     async def __call__(self, call: Call) -> None:
         """The program of a call."""
         echo = asyncio.create_task(self._return_messages(call))
-        second = sine(OUR_TONE, 1, PROGRAM_RATE)
+        second = sine(SERVER_TONE, 1, PROGRAM_RATE)
         call.speaker.write(second, PROGRAM_RATE)
         samples = 0
         async for frame in call.microphone:
@@ -252,7 +221,7 @@ async def calling(peer: Peer, *, video: bool = False) -> AsyncIterator[Trial]:
 
 async def sound_both_ways(trial: Trial) -> None:
     """Each side hears the other's tone, as loud as it was said."""
-    for heard, hertz in ((await trial.peer.listen(), OUR_TONE), (await trial.program.listen(), THEIR_TONE)):
+    for heard, hertz in ((await trial.peer.listen(), SERVER_TONE), (await trial.program.listen(), CLIENT_TONE)):
         assert abs(heard.hertz - hertz) <= 2, heard
         assert abs(20 * np.log10(heard.amplitude / LEVEL)) < 1, heard  # dB
         assert heard.purity > 0.9, heard

@@ -51,6 +51,14 @@ async def aiortc_echo() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def mutant(name: str) -> AsyncIterator[str]:
+    """Our server with a fault (`interop/mutants.py`), or `healthy`; yields its WHIP address."""
+    port = free_port()
+    async with _python(["-m", "interop.mutants", name, "--port", str(port)], port) as url:
+        yield f"{url}/whip"
+
+
+@asynccontextmanager
 async def _python(arguments: Sequence[str], port: int, patience: float = 60.0) -> AsyncIterator[str]:
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as output:

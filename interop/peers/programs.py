@@ -1,0 +1,107 @@
+"""Peers that are programs which take an end's commands as JSON lines: aiortc, Pion, GStreamer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from interop.evidence import Side
+from interop.lab import process
+from interop.peer_trials import GSTREAMER, PION, why_gstreamer_is_absent, why_pion_is_absent
+from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, Wishes
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass
+class ProgramPeer(Peer):
+    """A program: how it is started, what it can be told, and how to get it."""
+
+    name: str
+    needs: Needs
+    command: Sequence[str]
+    absent: Callable[[], str | None]
+    find_version: Callable[[], str]
+    sides: Sequence[Side] = ("client", "server")
+    traits: Traits = field(default_factory=Traits)
+    needs_packets: bool = False
+    supported: frozenset[str] = frozenset({"video"})
+
+    def why_absent(self) -> str | None:
+        return self.absent()
+
+    def version(self) -> str:
+        return self.find_version()
+
+    @asynccontextmanager
+    async def start(self, side: Side, wishes: Wishes) -> AsyncIterator[End]:
+        try:
+            starting = process(self.name, self.command)
+            async with starting as lab:
+                yield ProcessEnd(lab, side, self.needs_packets, self.supported)
+        except OSError as error:
+            raise EndError(f"{self.name} does not start: {error}") from error
+
+
+def _aiortc_version() -> str:
+    try:
+        return version("aiortc")
+    except PackageNotFoundError:
+        return ""
+
+
+def _pion_version() -> str:
+    for line in (ROOT / "interop" / "peers" / "pion" / "go.mod").read_text("utf-8").splitlines():
+        if "github.com/pion/webrtc/v4 v" in line:
+            return line.split(" v")[-1].split()[0]
+    return ""
+
+
+@cache
+def _gstreamer_version() -> str:
+    try:
+        said = subprocess.run(
+            ["gst-inspect-1.0", "--version"], capture_output=True, text=True, check=False, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return said.stdout.split()[-1] if "GStreamer" in said.stdout else ""
+
+
+PROGRAMS = (
+    ProgramPeer(
+        "aiortc",
+        Needs("pip install aiortc", ((sys.executable, "-m", "pip", "install", "aiortc>=1.14"),)),
+        (sys.executable, "-m", "interop.peers.aiortc_call"),
+        lambda: None if _aiortc_version() else "aiortc is not installed here",
+        _aiortc_version,
+        supported=frozenset({"video", "codec"}),
+    ),
+    ProgramPeer(
+        "pion",
+        Needs("Go 1.24 or later: builds a program of ours over github.com/pion/webrtc/v4", (("make", "peers"),)),
+        (str(PION),),
+        why_pion_is_absent,
+        _pion_version,
+        needs_packets=True,
+    ),
+    ProgramPeer(
+        "gstreamer",
+        Needs(
+            "Debian: apt install gstreamer1.0-plugins-bad gstreamer1.0-plugins-good gstreamer1.0-nice "
+            "python3-gst-1.0 gir1.2-gst-plugins-bad-1.0"
+        ),
+        GSTREAMER,
+        why_gstreamer_is_absent,
+        _gstreamer_version,
+        sides=("client",),
+        # Of an empty message 1.22 makes a chunk without data, which its own SCTP refuses; it ends without a word.
+        traits=Traits(knows_empty=False, says_goodbye=False),
+    ),
+)
