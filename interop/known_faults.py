@@ -33,6 +33,15 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
         "It starts the ICE transport of the section that was declined (RFC 3264 §6) and waits for it, so that the "
         "association of its data channels is never begun",
     ),
+    KnownFault(
+        "aiortc",
+        "server",
+        "mDNS",
+        "answer-without-candidates",
+        "1.16",
+        "Its answer to an offer whose only candidates are .local names, followed by end-of-candidates, has no "
+        "candidates of its own",
+    ),
 )
 
 

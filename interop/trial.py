@@ -169,7 +169,7 @@ class Trial:
         if self.traits["server"].echoes:
             await self._carry("client", "client", chosen)
             return
-        if not self.traits["server"].can_be_asked:
+        if not all(traits.can_be_asked for traits in self.traits.values()):
             raise UnsupportedError("whether messages arrive shows only in a server that returns them (--echoes)")
         for sender in ("client", "server"):
             await self._carry(sender, other(sender), chosen)

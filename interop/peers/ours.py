@@ -170,10 +170,11 @@ class OurEnd(End):
 class OurServerEnd(OurEnd):
     """Our `Host`, with one call."""
 
-    def __init__(self, host: Host, wishes: Wishes) -> None:
+    def __init__(self, host: Host, waits_for_channel: bool) -> None:
         super().__init__("server")
         self._host = host
-        self._wishes = wishes
+        self._waits_for_channel = waits_for_channel
+        self._has_data = False
 
     async def offer(self, wishes: Wishes) -> str:
         raise UnsupportedError("our server makes no offer")
@@ -191,7 +192,7 @@ class OurServerEnd(OurEnd):
         return accepted.answer
 
     def expects_channel(self) -> bool:
-        return self._has_data
+        return self._has_data and self._waits_for_channel
 
 
 class OurClientEnd(OurEnd):
@@ -273,11 +274,17 @@ class OurClientEnd(OurEnd):
 
 
 class Ours(Peer):
-    """The project itself, which plays both sides."""
+    """The project itself, which plays both sides.
+
+    `waits_for_channel`: as a server it takes a call for connected when the client has opened the channel "trial".
+    """
 
     name = "ours"
     needs = Needs("nothing but this project")
     traits = Traits()
+
+    def __init__(self, waits_for_channel: bool = True) -> None:
+        self._waits_for_channel = waits_for_channel
 
     def why_absent(self) -> str | None:
         return None
@@ -300,7 +307,7 @@ class Ours(Peer):
         setup = {"active": Setup.ACTIVE, "passive": Setup.PASSIVE, "": Setup.PASSIVE}[wishes.setup]
         config = HostConfig(udp_port=0, setup=setup, conversation=conversation(wishes))
         async with Host(_stay, config) as host:
-            end = OurServerEnd(host, wishes)
+            end = OurServerEnd(host, self._waits_for_channel)
             try:
                 yield end
             finally:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from interop.diagnosis.ice import is_lite, requests
 from interop.evidence import Packet
 from interop.network_model import GilbertElliott, Jitter, JitterShape, NetworkModel, RateLimit, Stall
+from interop.peers.base import UnsupportedError
 from interop.scenarios.registry import scenario
 from interop.trial import Trial
+from interop.verdict import Layer, Unexpected
 from interop.wire_reading import Kind
 
 PROFILES: dict[str, NetworkModel] = {
@@ -57,8 +60,32 @@ async def rebinding(trial: Trial) -> None:
     await trial.hears("client")
     trial.tap.rebind()
     await trial.stay(6.5)  # a consent check comes within 6 s (RFC 7675 §5.1)
+    follows_the_client(trial)
     await trial.hears("server")
     await trial.hears("client")
+
+
+def follows_the_client(trial: Trial) -> None:
+    """The server's media reach the new address; a full agent is free to stay with a pair of higher priority."""
+    evidence = trial.evidence
+    rebound = evidence.rebound_at or 0.0
+    if any(packet.at > rebound + 0.1 for packet in evidence.sent("server", Kind.RTP)):
+        return
+    asked = [packet for packet in requests(evidence, "client") if packet.at > rebound]
+    if not is_lite(evidence, "server"):
+        raise UnsupportedError(
+            f"{evidence.server} keeps sending to the former address after {len(asked)} checks from the new one, "
+            "as a full agent may until its consent expires (RFC 8445 §12.1.1, RFC 7675 §5.1)"
+        )
+    raise Unexpected(
+        "a lite agent to send where the latest check that nominates came from",
+        "RFC 8445 §7.3.2, §12.1.1",
+        f"no RTP at the new address after {len(asked)} checks from it",
+        side="server",
+        layer=Layer.ICE,
+        packet=asked[0] if asked else None,
+        rule="rebinding-not-followed",
+    )
 
 
 SMALL_MTU = 1_232
