@@ -1,6 +1,6 @@
 """`serve`: a WHIP server that judges each client which calls it, live.
 
-The path chooses the scenario: `/whip/lost-answer` loses the first answer of the handshake, `/whip` is `audio`. The
+The path chooses the scenario: `/lost-answer/whip` loses the first answer of the handshake, `/whip` is `audio`. The
 client is of other people and cannot be told anything: it is judged by its packets and by what our end hears.
 """
 
@@ -117,7 +117,7 @@ class JudgingServer:
         app.router.add_get("/", self.page)
         app.router.add_get("/calls", self.list_calls)
         app.router.add_post("/whip", self.post)
-        app.router.add_post("/whip/{scenario}", self.post)
+        app.router.add_post("/{scenario}/whip", self.post)
         app.router.add_delete("/call/{call}", self.delete)
         app.router.add_route("OPTIONS", "/{any:.*}", self.options)
         app.on_shutdown.append(self.close)
@@ -203,7 +203,7 @@ async def judging(host: str, port: int, keep: Path | None = None) -> AsyncIterat
 async def serve_until_stopped(host: str, port: int, keep: Path | None) -> None:
     """Serve until this is cancelled."""
     async with judging(host, port, keep) as (_, url):
-        print(f"Open {url}, or point a WHIP client at {url}/whip/SCENARIO:")
+        print(f"Open {url}, or point a WHIP client at {url}/SCENARIO/whip:")
         print("  " + ", ".join(USABLE), flush=True)
         await asyncio.Event().wait()
 

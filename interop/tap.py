@@ -77,6 +77,10 @@ class Tap:
             each.close()
         self._is_cut = True
 
+    def begin(self) -> None:
+        """Count the time from now on: both ends stand ready."""
+        self._began = self._loop.time()
+
     def now(self) -> float:
         """Seconds since the call began."""
         return self._loop.time() - self._began

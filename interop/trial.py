@@ -60,6 +60,7 @@ class Trial:
 
     async def signal(self) -> None:
         """Exchange the descriptions."""
+        self.tap.begin()
         expects = "an offer", "RFC 8829 §5.2.1"
         offer = str(await self._told(self.client.offer(self.wishes), "client", *expects, Layer.SIGNALLING))
         self.tap.step("offer made")

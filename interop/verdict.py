@@ -40,10 +40,10 @@ class Finding:
     packet: Packet | None = None
 
     def sentence(self, name: str) -> str:
-        """The finding as a sentence about `name`, the one whose fault it is."""
-        subject = name if self.side is not None else "unclear whose fault"
+        """The finding as a sentence about `name`, the one whose fault it is; empty where that is not clear."""
+        subject = f"{name}: " if name else ""
         shown = f"; {self.packet} shows it" if self.packet is not None else ""
-        return f"{subject}: expected {self.expected} ({self.section}), seen {self.seen}{shown}."
+        return f"{subject}expected {self.expected} ({self.section}), seen {self.seen}{shown}."
 
 
 class Unexpected(Exception):

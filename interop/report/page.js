@@ -4,6 +4,9 @@ const WORDS = { passed: "passed", failed: "failed", known: "known fault", healed
   absent: "absent", broken: "harness failed" };
 const SIGNS = { passed: "✓", failed: "✗", known: "≈", healed: "!", unsupported: "–", absent: "·", broken: "?" };
 const RANK = ["broken", "failed", "healed", "known", "passed", "unsupported", "absent"];
+// Drawings are as wide as their place, so that their words keep their size; the second column is narrower.
+const isNarrow = matchMedia("(max-width: 46rem)").matches;
+const WIDE = isNarrow ? 330 : 640, SIDE = isNarrow ? 330 : 430;
 const SVG = "http://www.w3.org/2000/svg";
 
 function make(tag, attributes = {}, ...children) {
@@ -94,7 +97,7 @@ function showMatrix() {
 function waterfall(call) {
   const steps = Object.entries(call.waterfall).filter(([, time]) => time < 30);
   if (!steps.length) return null;
-  const last = Math.max(...steps.map(([, time]) => time), 0.001), row = 22, left = 190, width = 560;
+  const last = Math.max(...steps.map(([, time]) => time), 0.001), row = 22, left = 165, width = SIDE;
   const drawing = make("svg", { viewBox: `0 0 ${width} ${steps.length * row + 4}`, role: "img", "aria-label": "Set-up, step by step" });
   let from = 0;
   steps.forEach(([name, time], index) => {
@@ -109,18 +112,18 @@ function waterfall(call) {
 
 function sequence(call) {
   if (!call.first.length) return null;
-  const row = 25, width = 560, x = { client: 70, server: width - 70 };
+  const row = 25, width = WIDE, margin = isNarrow ? 34 : 100, x = { client: margin, server: width - margin }, letters = isNarrow ? 34 : 60;
   const drawing = make("svg", { viewBox: `0 0 ${width} ${call.first.length * row + 34}`, role: "img", "aria-label": "The first packets" });
   for (const side of ["client", "server"])
-    drawing.append(make("text", { x: x[side], y: 12, "text-anchor": "middle", "font-weight": 600 }, call[side]),
+    drawing.append(make("text", { x: isNarrow ? (side === "client" ? 0 : width) : x[side], y: 12, "text-anchor": isNarrow ? (side === "client" ? "start" : "end") : "middle", "font-weight": 600 }, call[side]),
       make("line", { x1: x[side], x2: x[side], y1: 20, y2: call.first.length * row + 30, class: "rule" }));
   call.first.forEach((packet, index) => {
     const y = 42 + index * row, goes = packet.side === "client", from = x[packet.side];
     const to = packet.fate === "passed" ? (goes ? x.server : x.client) : width / 2 + (goes ? 60 : -60), tip = goes ? -7 : 7;
     drawing.append(make("line", { x1: from, x2: to, y1: y, y2: y, class: `${packet.side}${packet.fate === "passed" ? "" : " lost"}`, "stroke-width": 1.5 }),
       make("path", { d: packet.fate === "passed" ? `M${to + tip} ${y - 4}L${to} ${y}L${to + tip} ${y + 4}` : `M${to - 4} ${y - 4}l8 8m0 -8l-8 8`, class: packet.side }),
-      make("text", { x: width / 2, y: y - 5, "text-anchor": "middle" }, packet.what.length > 52 ? packet.what.slice(0, 51) + "…" : packet.what),
-      make("text", { x: goes ? 0 : width, y: y + 4, class: "faint", "text-anchor": goes ? "start" : "end" }, `#${packet.number} ${(1000 * packet.at).toFixed(0)} ms`));
+      make("text", { x: width / 2, y: y - 5, "text-anchor": "middle" }, packet.what.length > letters ? packet.what.slice(0, letters - 1) + "…" : packet.what),
+      make("text", { x: goes ? 0 : width, y: y + 4, class: "faint", "text-anchor": goes ? "start" : "end" }, isNarrow ? `#${packet.number}` : `#${packet.number}  ${(1000 * packet.at).toFixed(0)} ms`));
   });
   return drawing;
 }
@@ -128,7 +131,7 @@ function sequence(call) {
 function levels(call) {
   const all = [...call.levels.client, ...call.levels.server];
   if (!all.length) return null;
-  const width = 560, height = 110, last = Math.max(...all.map(([time]) => time), 0.1), first = Math.min(...all.map(([time]) => time));
+  const width = SIDE, height = 110, last = Math.max(...all.map(([time]) => time), 0.1), first = Math.min(...all.map(([time]) => time));
   const drawing = make("svg", { viewBox: `0 0 ${width} ${height + 22}`, role: "img", "aria-label": "Levels over time" });
   const place = ([time, rms]) => [40 + (time - first) / (last - first || 1) * (width - 50), -Math.max(-60, 20 * Math.log10(rms + 1e-6)) / 60 * height];
   for (const decibels of [0, -20, -40, -60])
@@ -159,13 +162,13 @@ function show(pair, scenario, scroll = true) {
   for (const button of document.querySelectorAll("td button")) button.setAttribute("aria-pressed", button.dataset.cell === `${pair}\n${scenario}`);
   const words = group.map(each => make("p", { class: "verdict" }, make("span", { class: `word ${each.outcome}` }, WORDS[each.outcome] + blame(each)), each.sentence,
     ...each.further.map(line => make("span", { class: "hint" }, make("br"), "also: " + line))));
-  section.replaceChildren(make("h2", {}, `${pair}: ${scenario}`),
+  section.replaceChildren(...[make("h2", {}, `${pair}: ${scenario}`),
     make("p", { class: "hint" }, `${now.scenarios[scenario].sentence} ${now.scenarios[scenario].cites}. ${cell.version ? `${cell.peer} ${cell.version}, ` : ""}${cell.seconds.toFixed(1)} s`),
     ...words,
     then ? make("p", { class: "hint" }, `In the former run: ${WORDS[then.outcome]}${blame(then)}. ${then.sentence}`) : null,
     cell.kept ? make("p", { class: "hint" }, `Capture, key log, descriptions and statistics are kept in ${cell.kept}`) : null,
     cell.call ? parts(cell.call) : null,
-    then?.call ? make("details", {}, make("summary", {}, "The call of the former run"), parts(then.call)) : null);
+    then?.call ? make("details", {}, make("summary", {}, "The call of the former run"), parts(then.call)) : null].filter(Boolean));
   section.hidden = false;
   if (scroll) section.scrollIntoView({ behavior: "instant", block: "start" });
 }
