@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from interop.evidence import Evidence, Level, Packet, Side, other
+from interop.evidence import SIDES, Evidence, Level, Packet, Side, other
 from interop.lab import content
 from interop.peers.base import End, EndError, Traits, UnsupportedError, Wishes, tone_of
 from interop.sound import Tone, levels
 from interop.tap import Tap
 from interop.verdict import Layer, Unexpected
+from stack.session import EndReason
 
 LISTEN_SECONDS = 1.2
 CONNECT_PATIENCE = 12.0
@@ -21,6 +22,12 @@ CONNECT_PATIENCE = 12.0
 MESSAGE_PATIENCE = 8.0
 SMALL: Sequence[str | bytes] = ("hello", "", "grüße 🎧", b"\0", content(1_200, 1), b"")
 LARGE: Sequence[str | bytes] = (content(60_000, 2), "x" * 30_000)
+
+
+def _about(number: int, message: str | bytes) -> str:
+    size = len(message.encode() if isinstance(message, str) else message)
+    return f"message {number} ({'text' if isinstance(message, str) else 'binary'}, {size} bytes)"
+
 
 Rewrite = Callable[[str], str]
 
@@ -119,7 +126,7 @@ class Trial:
                 expected = "the call to go on until a side leaves"
                 raise Unexpected(expected, "RFC 7675 §5.1", f"its end at the {side}: {end.ended}", layer=Layer.END)
 
-    async def hears(self, side: Side, *, purity: float = 0.9, decibels: float = 1.5) -> Tone | None:
+    async def hears(self, side: Side, *, purity: float = 0.9, decibels: float = 1.0) -> Tone | None:
         """A side hears the tone of the other, as pure and as loud as it was sent."""
         self.stands()
         expects = f"sound at the {side}", "RFC 3264 §6.1"
@@ -139,7 +146,7 @@ class Trial:
         level = self.traits[side if echoed else speaker].level
         expected = f"{hertz} Hz at {20 * np.log10(level):.0f} dBFS at the {side}, sent by the {speaker}"
         seen = str(tone)
-        right = abs(tone.hertz - hertz) <= 3 and tone.purity > purity
+        right = abs(tone.hertz - hertz) <= 2 and tone.purity > purity
         right = right and abs(20 * np.log10(max(tone.amplitude, 1e-6) / level)) < decibels
         if not right:
             raise Unexpected(expected, "RFC 7587 §4, RFC 3551 §4.5.14", seen, layer=Layer.SOUND)
@@ -172,31 +179,45 @@ class Trial:
             return
         if not all(traits.can_be_asked for traits in self.traits.values()):
             raise UnsupportedError("whether messages arrive shows only in a server that returns them (--echoes)")
-        for sender in ("client", "server"):
+        for sender in SIDES:
             await self._carry(sender, other(sender), chosen)
+            if not both and "" in messages and self.traits[sender].knows_empty:
+                await self._carry_nothing(sender, other(sender))
 
     async def _carry(self, sender: Side, receiver: Side, messages: Sequence[str | bytes]) -> None:
         section = "RFC 8831 §6.6, §8"
         for number, message in enumerate(messages, 1):
-            kind = f"{'text' if isinstance(message, str) else 'binary'} of {len(message)}"
-            expected = f"message {number} ({kind}) of the {sender} at the {receiver}"
+            expected = f"the {sender} to send {_about(number, message)}"
             await self._told(self.ends[sender].send(message), sender, expected, section, Layer.DATA)
-            try:
-                async with asyncio.timeout(MESSAGE_PATIENCE):
-                    got = await self._told(self.ends[receiver].receive(), receiver, expected, section, Layer.DATA)
-            except TimeoutError:
-                raise Unexpected(expected, section, "nothing", layer=Layer.DATA) from None
+        for number, message in enumerate(messages, 1):
+            expected = f"{_about(number, message)} of the {sender} at the {receiver}"
+            got = await self._received(receiver, expected, section)
             if got != message:
-                what = f"{type(got).__name__} of {len(got)}"  # type: ignore[arg-type]
-                raise Unexpected(expected, section, what, layer=Layer.DATA)
+                raise Unexpected(expected, section, _about(number, got), layer=Layer.DATA)
         self.tap.step(f"messages of the {sender} arrived")
+
+    async def _received(self, receiver: Side, expected: str, section: str) -> str | bytes:
+        try:
+            async with asyncio.timeout(MESSAGE_PATIENCE):
+                got = await self._told(self.ends[receiver].receive(), receiver, expected, section, Layer.DATA)
+        except TimeoutError:
+            raise Unexpected(expected, section, "nothing", layer=Layer.DATA) from None
+        return got  # type: ignore[return-value]
+
+    async def _carry_nothing(self, sender: Side, receiver: Side) -> None:
+        """A stack that mistakes the kind of an empty message still gets one that is empty (RFC 8831 §6.6)."""
+        expected, section = f"an empty message of the {sender} at the {receiver}", "RFC 8831 §6.6"
+        await self._told(self.ends[sender].send(""), sender, expected, section, Layer.DATA)
+        got = await self._received(receiver, expected, section)
+        if got:
+            raise Unexpected(expected, section, _about(1, got), layer=Layer.DATA)
 
     async def leave(self, side: Side) -> None:
         """A side closes its connection, and the other is told on the path."""
         self.evidence.hung_up_at = self.tap.now()
         await self.ends[side].hang_up()
         told = other(side)
-        expected = f"the {told} to learn at once that the {side} has left"
+        expected = f"the {told} to learn on the path that the {side} has left"
         section = "RFC 8446 §6.1, RFC 9260 §9.1"
         try:
             async with asyncio.timeout(8):
@@ -204,6 +225,11 @@ class Trial:
         except TimeoutError:
             raise Unexpected(expected, section, "no sign of it within 8 s", layer=Layer.END) from None
         self.tap.step(f"{told} was told of the end")
+        for each, reason in ((told, EndReason.PEER_CLOSED), (side, EndReason.HUNG_UP)):
+            said = self.ends[each].ended
+            if said is not None and not said.startswith(reason.value):
+                where = f"the end at the {each} to be told as {reason.value!r}"
+                raise Unexpected(where, section, repr(said), layer=Layer.END)
 
     def last(self, side: Side) -> Packet | None:
         """The latest packet of a side."""

@@ -13,10 +13,40 @@ from pathlib import Path
 
 from interop.evidence import Side
 from interop.lab import process
-from interop.peer_trials import GSTREAMER, PION, why_gstreamer_is_absent, why_pion_is_absent
 from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, Wishes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+HERE = Path(__file__).resolve().parent
+PION = ROOT / "build" / "peers" / "pion_peer"
+GSTREAMER = ("/usr/bin/python3", str(HERE / "gstreamer" / "peer.py"))
+
+
+@cache
+def why_gstreamer_is_absent() -> str | None:
+    """One line, or None if it is there."""
+    check = (
+        "import gi; [gi.require_version(n, '1.0') for n in ('Gst', 'GstSdp', 'GstWebRTC')]; "
+        "from gi.repository import Gst, GstSdp, GstWebRTC; Gst.init(None); "
+        "names = ('webrtcbin', 'nicesrc', 'dtlsenc', 'srtpenc', 'sctpenc', 'opusenc', 'vp8enc', 'rtpopuspay'); "
+        "import sys; sys.exit(' '.join(n for n in names if Gst.ElementFactory.find(n) is None) or 0)"
+    )
+    try:
+        done = subprocess.run([GSTREAMER[0], "-c", check], capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"GStreamer: {error}"
+    said = done.stderr.strip().splitlines()
+    return (
+        None if done.returncode == 0 else f"no GStreamer with webrtcbin here: {said[-1] if said else 'it ended'}"
+    )
+
+
+def why_pion_is_absent() -> str | None:
+    """One line, or None if it is there."""
+    if not PION.exists():
+        return "Pion is not built here: `make peers` builds it where there is go"
+    if PION.stat().st_mtime < (HERE / "pion" / "main.go").stat().st_mtime:
+        return "Pion was built from an older main.go: `make peers` builds it again"
+    return None
 
 
 @dataclass
@@ -57,7 +87,7 @@ def _aiortc_version() -> str:
 
 
 def _pion_version() -> str:
-    for line in (ROOT / "interop" / "peers" / "pion" / "go.mod").read_text("utf-8").splitlines():
+    for line in (HERE / "pion" / "go.mod").read_text("utf-8").splitlines():
         if "github.com/pion/webrtc/v4 v" in line:
             return line.split(" v")[-1].split()[0]
     return ""
@@ -65,13 +95,13 @@ def _pion_version() -> str:
 
 @cache
 def _gstreamer_version() -> str:
+    code = "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst; "
+    code += "print(*Gst.version()[:3], sep='.')"
     try:
-        said = subprocess.run(
-            ["gst-inspect-1.0", "--version"], capture_output=True, text=True, check=False, timeout=60
-        )
+        said = subprocess.run([GSTREAMER[0], "-c", code], capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return said.stdout.split()[-1] if "GStreamer" in said.stdout else ""
+    return said.stdout.strip()
 
 
 PROGRAMS = (

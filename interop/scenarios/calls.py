@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from interop.diagnosis.description import sections
 from interop.peers.base import Wishes
 from interop.redirect import without_candidates
 from interop.scenarios.registry import scenario
 from interop.trial import Trial
+from interop.verdict import Unexpected
 
 
 @scenario("audio", "RFC 3264 §6.1, RFC 7587, RFC 3711")
@@ -44,6 +46,14 @@ async def pcma(trial: Trial) -> None:
 async def declined_video(trial: Trial) -> None:
     """The client offers video, too; whatever becomes of it, sound and data live."""
     await trial.connect()
+    taken = {section.kind: not section.is_declined for section in sections(trial.evidence.answer)}
+    if trial.evidence.server == "ours" and taken.get("video"):
+        raise Unexpected(
+            "video to be declined by a server that has none", "RFC 3264 §6", "a section that is taken"
+        )
+    for kind in ("audio", "application"):
+        if not taken.get(kind):
+            raise Unexpected(f"the section {kind} to be taken beside video", "RFC 3264 §6", "a declined one")
     await trial.hears("server")
     await trial.hears("client")
     await trial.messages(("hello",))
@@ -96,3 +106,4 @@ async def life(trial: Trial) -> None:
     await trial.stay(45)
     await trial.hears("server")
     await trial.hears("client")
+    await trial.messages(("still here",))
