@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from ipaddress import IPv4Address
 from typing import Self
 
 from interop.evidence import Endpoint, Evidence, Fate, Packet, Side
@@ -38,6 +40,17 @@ def machine_address() -> str:
             return "127.0.0.1"
         host: str = probe.getsockname()[0]
         return host
+
+
+def ipv4_candidate(description: str) -> Endpoint:
+    """Return the first UDP candidate with an IPv4 address; raises `ValueError` if there is none."""
+    candidate_address(description)
+    for line in description.splitlines():
+        fields = line.split()
+        if line.startswith("a=candidate:") and len(fields) >= 8 and fields[2].lower() == "udp":
+            with suppress(ValueError):
+                return str(IPv4Address(fields[4])), int(fields[5])
+    raise ValueError("the description has no candidate over IPv4, and the tap has no other")
 
 
 class Tap:
@@ -100,8 +113,8 @@ class Tap:
         return rewrite_candidates(offer, self._far.getsockname())
 
     def rewrite_answer(self, answer: str) -> str:
-        """Return the answer whose only candidate is the tap's; `ValueError` if it has no UDP candidate."""
-        self._server = candidate_address(answer)
+        """Return the answer whose only candidate is the tap's; `ValueError` if the tap can reach none."""
+        self._server = ipv4_candidate(answer)
         return rewrite_candidates(answer, self._near.getsockname())
 
     def change(self, network: NetworkModel) -> None:

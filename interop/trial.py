@@ -78,10 +78,10 @@ class Trial:
         self.evidence.answer = answer
         try:
             rewritten = self.tap.rewrite_answer(answer)
-        except ValueError:
-            raise Unexpected(
-                "an answer with a UDP candidate", "RFC 8839 §4.2", "none", side="server", layer=Layer.SIGNALLING
-            ) from None
+        except ValueError as error:
+            expected = "an answer with a UDP candidate over IPv4"
+            layer = Layer.SIGNALLING
+            raise Unexpected(expected, "RFC 8839 §4.2", str(error), layer=layer) from None
         expects = "the client to take the answer", "RFC 8829 §5.11"
         await self._told(self.client.answer(rewritten), "client", *expects, Layer.SIGNALLING)
         self.tap.step("answer taken")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -104,6 +106,31 @@ def _gstreamer_version() -> str:
     return said.stdout.strip()
 
 
+def node_peer(name: str, package: str, needs_packets: bool, traits: Traits | None = None) -> ProgramPeer:
+    """A stack for Node from npm, driven by `node/call.mjs`."""
+    folder = HERE / "node"
+    manifest = folder / "node_modules" / package / "package.json"
+
+    def absent() -> str | None:
+        if shutil.which("node") is None:
+            return f"{name}: there is no node here"
+        return None if manifest.exists() else f"{name} is not installed in interop/peers/node"
+
+    def version() -> str:
+        return str(json.loads(manifest.read_text("utf-8"))["version"]) if manifest.exists() else ""
+
+    install = ("npm", "install", "--ignore-scripts", "--no-package-lock", "--prefix", "interop/peers/node")
+    return ProgramPeer(
+        name,
+        Needs(f"Node 20 or later, and npm: {package}", (install,)),
+        ("node", str(folder / "call.mjs"), name),
+        absent,
+        version,
+        traits=traits or Traits(),
+        needs_packets=needs_packets,
+    )
+
+
 PROGRAMS = (
     ProgramPeer(
         "aiortc",
@@ -134,4 +161,8 @@ PROGRAMS = (
         # Of an empty message 1.22 makes a chunk without data, which its own SCTP refuses; it ends without a word.
         traits=Traits(knows_empty=False, says_goodbye=False),
     ),
+    node_peer("wrtc", "@roamhq/wrtc", needs_packets=False),
+    # It leaves empty messages out (RFC 8831 §6.6), and closes without close_notify.
+    node_peer("werift", "werift", needs_packets=True, traits=Traits(knows_empty=False, says_goodbye=False)),
+    node_peer("node-datachannel", "node-datachannel", needs_packets=True),
 )
