@@ -134,7 +134,7 @@ class DataChannelLibrary extends Call {
   make(automatic) {
     this.pc = new DataChannelLibrary.stack.PeerConnection("peer", { iceServers: [], disableAutoNegotiation: !automatic });
     this.gathering = new Promise(resolve => this.pc.onGatheringStateChange(state => state === "complete" && resolve()));
-    this.pc.onDataChannel(channel => this.use(channel));
+    this.pc.onDataChannel(channel => { this.use(channel); this.isOpen = true; });  // announced when it is open
   }
   use(channel) {
     this.channel = channel;
@@ -145,6 +145,7 @@ class DataChannelLibrary extends Call {
   }
   sound(track, packets, payloadType) {
     this.track = track;
+    track.setMediaHandler(new DataChannelLibrary.stack.RtcpReceivingSession());  // without it there are no reports
     track.onMessage(packet => {
       const type = packet[1] & 127;
       if (type >= 72 && type <= 79) return;
