@@ -97,7 +97,7 @@ def _pion_version() -> str:
 
 @cache
 def _gstreamer_version() -> str:
-    code = "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst; "
+    code = "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst; Gst.init(None); "
     code += "print(*Gst.version()[:3], sep='.')"
     try:
         said = subprocess.run([GSTREAMER[0], "-c", code], capture_output=True, text=True, check=False, timeout=60)
