@@ -40,6 +40,13 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def client_name(agent: str) -> str:
+    """A short name from a User-Agent: the browser behind its disguises, or the first product."""
+    products = agent.split()
+    known = [each for each in products if each.startswith(("Firefox/", "Edg/", "HeadlessChrome/", "Chrome/"))]
+    return (known or products or ["a client"])[0][:40]
+
+
 USABLE: dict[str, Scenario] = {
     slug(name): each
     for name, each in SCENARIOS.items()
@@ -144,7 +151,7 @@ class JudgingServer:
         if len(self._running) >= MAX_RUNNING:
             return web.Response(status=503, headers=_cors({"Retry-After": "10"}))
         end = VisitingEnd(await request.text())
-        name = request.headers.get("User-Agent", "a client").split(" ")[-1][:40]
+        name = client_name(request.headers.get("User-Agent", ""))
         entry = {"id": secrets.token_hex(6), "client": name, "scenario": scenario.name, "outcome": "running"}
         self.calls.insert(0, entry)
         del self.calls[MAX_REMEMBERED:]

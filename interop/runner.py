@@ -184,7 +184,8 @@ def judge(pair: Pair, scenario: Scenario, evidence: Evidence, failed: Finding | 
         if known is not None:
             said = f"passes, although known_faults.py says for {known.version}: {known.reason}"
             return Verdict(Outcome.HEALED, said, rule=known.rule)
-        return Verdict(Outcome.PASSED, scenario.sentence)
+        both = pair.client.traits.can_be_asked and pair.server.traits.can_be_asked
+        return Verdict(Outcome.PASSED, scenario.sentence + ("" if both else " As far as it shows from this side."))
     return _blame(pair, scenario, findings)
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from interop import known_faults
 from interop.__main__ import main, pairs_of
 from interop.evidence import Evidence, Side
-from interop.judging_server import USABLE, judging
+from interop.judging_server import USABLE, client_name, judging
 from interop.known_faults import KnownFault
 from interop.peers.base import End, Needs, Peer, Wishes
 from interop.peers.registry import PEERS
@@ -150,6 +150,19 @@ def test_the_reader_of_datagrams_survives_noise() -> None:
         for record in dtls_records(data):
             for piece in handshake_fragments(record):
                 assert piece.name
+
+
+@pytest.mark.parametrize(
+    ("agent", "name"),
+    [
+        ("", "a client"),
+        ("curl/8.1", "curl/8.1"),
+        ("Mozilla/5.0 (X11; Linux) Gecko/20100101 Firefox/153.0", "Firefox/153.0"),
+        ("Mozilla/5.0 AppleWebKit/537.36 (KHTML) Chrome/156.0.0.0 Safari/537.36", "Chrome/156.0.0.0"),
+    ],
+)
+def test_a_client_is_named_by_its_user_agent(agent: str, name: str) -> None:
+    assert client_name(agent) == name
 
 
 @pytest.mark.real_clock
