@@ -72,6 +72,15 @@ def follows_the_client(trial: Trial) -> None:
     if any(packet.at > rebound + 0.1 for packet in evidence.sent("server", Kind.RTP)):
         return
     asked = [packet for packet in requests(evidence, "client") if packet.at > rebound]
+    if not asked:
+        raise Unexpected(
+            "a Binding request from the new address: consent is asked for every 4 to 6 s",
+            "RFC 7675 §5.1",
+            "none, so that the server cannot know of it",
+            side="client",
+            layer=Layer.ICE,
+            rule="no-consent-checks",
+        )
     if not is_lite(evidence, "server"):
         raise UnsupportedError(
             f"{evidence.server} keeps sending to the former address after {len(asked)} checks from the new one, "
@@ -83,7 +92,7 @@ def follows_the_client(trial: Trial) -> None:
         f"no RTP at the new address after {len(asked)} checks from it",
         side="server",
         layer=Layer.ICE,
-        packet=asked[0] if asked else None,
+        packet=asked[0],
         rule="rebinding-not-followed",
     )
 
