@@ -7,7 +7,7 @@ JOBS ?= auto
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local serve test test-slow peers lint format bench diagrams counters setup-docs docs pictures learn clean
+.PHONY: help setup local serve test test-slow interop peers lint format bench diagrams counters setup-docs docs pictures learn clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ test: $(VENV)/.ready ## run the tests, in real browsers too where there are any
 
 test-slow: $(VENV)/.ready ## run the tests that take minutes: long transfers on a bad network, long calls
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow $(ARGS)
+
+interop: $(VENV)/.ready ## call every other stack that is here, both ways, and write build/interop.html (half an hour)
+	@mkdir -p build
+	@$(BIN)/python -m interop all --html build/interop.html --json build/interop.json --keep build/interop $(ARGS)
 
 peers: ## fetch and build other stacks for the tests against them (optional; needs node, go, or cargo and a C compiler)
 	@$(PYTHON) -m interop.c_peers

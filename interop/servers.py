@@ -60,6 +60,14 @@ async def aiortc_echo() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def mutant(name: str) -> AsyncIterator[str]:
+    """Our server with a fault (`interop/mutants.py`), or `healthy`; yields its WHIP address."""
+    port = free_port()
+    async with _python(["-m", "interop.mutants", name, "--port", str(port)], port) as (url, _):
+        yield f"{url}/whip"
+
+
+@asynccontextmanager
 async def _python(
     arguments: Sequence[str], port: int, patience: float = 60.0
 ) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:

@@ -1,53 +1,84 @@
-"""Whole calls of GStreamer and of Pion with our server; see `interop/peer_trials.py`."""
+"""Whole calls of other stacks with our server and our client: the scenarios of `python -m interop`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import Iterator
 
+import aiohttp
 import pytest
 
-from interop import peer_trials as trials
 from interop.browsers import addressed_namespace
+from interop.peers.base import Peer, Wishes
+from interop.peers.registry import PEERS
+from interop.runner import Pair, run_cell
+from interop.scenarios import SCENARIOS
+from interop.verdict import Outcome
+from stack import Call
+from stack.aio import HostConfig
+from stack.session import EndReason
+from stack.signaling.server import ServeConfig, serving
 
 pytestmark = [pytest.mark.peer, pytest.mark.real_clock]
 
-Start = Callable[[], AbstractAsyncContextManager[trials.Peer]]
-PEERS = {
-    "gstreamer": (trials.why_gstreamer_is_absent, trials.gstreamer),
-    "pion": (trials.why_pion_is_absent, trials.pion),
-}
+SHORT = ("audio", "messages", "large messages", "declined video", "hang-up by the client", "hang-up by the server")
+OURS = PEERS["ours"]
 
 
-@pytest.fixture(params=PEERS)
-def start(request: pytest.FixtureRequest) -> Iterator[Start]:
+@pytest.fixture(params=["gstreamer", "pion"])
+def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     """Each peer, on a network with one address where that is permitted: neither gathers a loopback candidate."""
-    why_absent, peer = PEERS[request.param]
-    absent = why_absent()
+    chosen = PEERS[request.param]
+    absent = chosen.why_absent()
     if absent is not None:
         pytest.skip(absent)
     with addressed_namespace():
-        yield peer
+        yield chosen
 
 
-async def test_sound_and_data_both_ways_and_a_hang_up_by_us(start: Start) -> None:
-    async with start() as peer, trials.calling(peer) as trial:
-        await trials.sound_both_ways(trial)
-        await trials.data_both_ways(trial)
-        await trials.hung_up_by_us(trial)
+async def passes(pair: Pair, name: str) -> None:
+    cell = await run_cell(pair, SCENARIOS[name])
+    if cell.verdict.outcome is Outcome.UNSUPPORTED:
+        pytest.skip(cell.verdict.sentence)
+    assert cell.verdict.outcome is Outcome.PASSED, cell.verdict.sentence
 
 
-async def test_a_hang_up_by_the_peer(start: Start) -> None:
-    async with start() as peer, trials.calling(peer) as trial:
-        await trials.hung_up_by_the_peer(trial)
+@pytest.mark.parametrize("name", SHORT)
+async def test_a_call_of_the_peer(peer: Peer, name: str) -> None:
+    await passes(Pair(peer, OURS, "client"), name)
 
 
-async def test_video_that_is_offered_is_declined(start: Start) -> None:
-    async with start() as peer, trials.calling(peer, video=True) as trial:
-        await trials.declined_video(trial)
+@pytest.mark.parametrize("name", ["audio", "messages"])
+async def test_a_call_to_the_peer(peer: Peer, name: str) -> None:
+    if "server" not in peer.sides:
+        pytest.skip(f"{peer.name} has no driver as a server")
+    await passes(Pair(OURS, peer, "server"), name)
 
 
 @pytest.mark.slow
-async def test_forty_five_seconds_of_life(start: Start) -> None:
-    async with start() as peer, trials.calling(peer) as trial:
-        await trials.life(trial)
+async def test_forty_five_seconds_of_life(peer: Peer) -> None:
+    await passes(Pair(peer, OURS, "client"), "45 seconds")
+
+
+async def stay(call: Call) -> None:
+    await call.wait_ended()
+
+
+async def test_a_peer_that_ends_its_session_over_http(peer: Peer) -> None:
+    """Whatever it says on the path, DELETE ends the call at once (RFC 9725 §4.2)."""
+    async with (
+        serving(stay, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server,
+        aiohttp.ClientSession(server.url) as http,
+        peer.start("client", Wishes()) as end,
+    ):
+        headers = {"Content-Type": "application/sdp"}
+        async with http.post("/whip", data=await end.offer(Wishes()), headers=headers) as response:
+            answer, location = await response.text(), response.headers["Location"]
+            assert response.status == 201, answer
+        (call,) = server.host.calls.values()
+        await end.answer(answer)
+        await end.connected()
+        async with http.delete(location) as response:
+            assert response.status == 200
+        async with asyncio.timeout(10):
+            assert (await call.wait_ended()).reason is EndReason.HUNG_UP

@@ -6,9 +6,9 @@ package main
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +46,7 @@ type message struct {
 type peer struct {
 	connection *webrtc.PeerConnection
 	channel    *webrtc.DataChannel
+	hasChannel bool
 	connected  chan struct{}
 	opened     chan struct{}
 	ended      chan struct{}
@@ -68,6 +69,7 @@ func newPeer() (*peer, error) {
 	}
 	p := &peer{
 		connection: connection,
+		hasChannel: true,
 		connected:  make(chan struct{}),
 		opened:     make(chan struct{}),
 		ended:      make(chan struct{}),
@@ -105,27 +107,28 @@ func (p *peer) watch() {
 	})
 }
 
-func (p *peer) offer(packets [][]byte, video bool) (string, error) {
+// addSound gives the connection a track that repeats packets once it stands.
+func (p *peer) addSound(packets [][]byte) error {
 	track, err := webrtc.NewTrackLocalStaticSample(
 		webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, "audio", "pion")
 	if err != nil {
-		return "", err
+		return err
 	}
 	sender, err := p.connection.AddTrack(track)
 	if err != nil {
-		return "", err
+		return err
 	}
 	go drain(sender)
-	if video {
-		if _, err = p.connection.AddTransceiverFromKind(webrtc.RTPCodecTypeVideo); err != nil {
-			return "", err
-		}
-	}
-	if p.channel, err = p.connection.CreateDataChannel("trial", nil); err != nil {
-		return "", err
-	}
-	p.channel.OnOpen(func() { close(p.opened) })
-	p.channel.OnMessage(func(m webrtc.DataChannelMessage) {
+	go p.speak(track, packets)
+
+	return nil
+}
+
+// use makes a channel the one that `send` and `receive` are about.
+func (p *peer) use(channel *webrtc.DataChannel) {
+	p.channel = channel
+	channel.OnOpen(sync.OnceFunc(func() { close(p.opened) }))
+	channel.OnMessage(func(m webrtc.DataChannelMessage) {
 		if m.IsString {
 			text := string(m.Data)
 			p.inbox <- message{Text: &text}
@@ -133,20 +136,60 @@ func (p *peer) offer(packets [][]byte, video bool) (string, error) {
 			p.inbox <- message{Binary: &m.Data}
 		}
 	})
+}
+
+// describe sets the local description and returns it with all candidates.
+func (p *peer) describe(made webrtc.SessionDescription) (string, error) {
+	gathered := webrtc.GatheringCompletePromise(p.connection)
+	if err := p.connection.SetLocalDescription(made); err != nil {
+		return "", err
+	}
+	if err := wait(gathered, "its candidates"); err != nil {
+		return "", err
+	}
+
+	return p.connection.LocalDescription().SDP, nil
+}
+
+func (p *peer) offer(packets [][]byte, video bool) (string, error) {
+	if err := p.addSound(packets); err != nil {
+		return "", err
+	}
+	if video {
+		if _, err := p.connection.AddTransceiverFromKind(webrtc.RTPCodecTypeVideo); err != nil {
+			return "", err
+		}
+	}
+	channel, err := p.connection.CreateDataChannel("trial", nil)
+	if err != nil {
+		return "", err
+	}
+	p.use(channel)
 	offer, err := p.connection.CreateOffer(nil)
 	if err != nil {
 		return "", err
 	}
-	gathered := webrtc.GatheringCompletePromise(p.connection)
-	if err = p.connection.SetLocalDescription(offer); err != nil {
-		return "", err
-	}
-	if err = wait(gathered, "its candidates"); err != nil {
-		return "", err
-	}
-	go p.speak(track, packets)
 
-	return p.connection.LocalDescription().SDP, nil
+	return p.describe(offer)
+}
+
+// accept answers an offer; the channel is the one that the other side opens.
+func (p *peer) accept(sdp string, packets [][]byte) (string, error) {
+	p.hasChannel = strings.Contains(sdp, "m=application")
+	p.connection.OnDataChannel(p.use)
+	if err := p.addSound(packets); err != nil {
+		return "", err
+	}
+	offer := webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: sdp}
+	if err := p.connection.SetRemoteDescription(offer); err != nil {
+		return "", err
+	}
+	answer, err := p.connection.CreateAnswer(nil)
+	if err != nil {
+		return "", err
+	}
+
+	return p.describe(answer)
 }
 
 // speak sends the packets in their time, from the first to the last and again, from the connection to the end.
@@ -216,12 +259,18 @@ func (p *peer) do(c command) (any, error) {
 	switch c.Command {
 	case "offer":
 		return p.offer(c.Args.Packets, c.Args.Video)
+	case "accept":
+		return p.accept(c.Args.SDP, c.Args.Packets)
 	case "answer":
 		answer := webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: c.Args.SDP}
 
 		return nil, p.connection.SetRemoteDescription(answer)
 	case "connected":
-		return nil, errors.Join(wait(p.connected, "the connection"), wait(p.opened, "the channel"))
+		if err := wait(p.connected, "the connection"); err != nil || !p.hasChannel {
+			return nil, err
+		}
+
+		return nil, wait(p.opened, "the channel")
 	case "listen":
 		return p.listen(c.Args.Seconds)
 	case "send":

@@ -1,0 +1,236 @@
+"""`python -m interop`: try real calls between this project and other stacks, or against a server of yours.
+
+python -m interop --list                         what there is, and what is absent here
+python -m interop run firefox pion audio         these peers, these scenarios
+python -m interop run --target URL               a server of other people: our client and real browsers call it
+python -m interop all --html report.html         everything
+python -m interop serve                          a WHIP server that judges the client which calls it
+python -m interop setup pion                     fetch or build a peer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+
+from interop.browsers import addressed_namespace
+from interop.evidence import Side
+from interop.listing import print_list
+from interop.peers.base import Peer
+from interop.peers.registry import PEERS
+from interop.peers.target import Target
+from interop.progress import Progress
+from interop.report import as_json, as_junit, write_html
+from interop.runner import OURS, Cell, Pair, Plan, run_plan
+from interop.scenarios import SCENARIOS
+from interop.verdict import Outcome
+
+ROOT = Path(__file__).resolve().parent.parent
+LONG = frozenset({"45 seconds"})
+"""Scenarios that run only when they are named, or with `all`."""
+
+
+def pairs_of(peers: Sequence[Peer]) -> list[Pair]:
+    """Each peer as a client of our server, and as a server for our client."""
+    ours = PEERS[OURS]
+    pairs = []
+    for peer in peers:
+        if peer is ours:
+            pairs.append(Pair(ours, ours, "server"))
+            continue
+        for side in peer.sides:
+            pairs.append(Pair(peer, ours, side) if side == "client" else Pair(ours, peer, side))
+    return pairs
+
+
+def target_pairs(target: Peer, clients: Sequence[Peer]) -> list[Pair]:
+    """A server by its URL, called by our client and by browsers."""
+    side: Side = "server"
+    return [Pair(client, target, side) for client in clients if "client" in client.sides]
+
+
+def chosen(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Sort names into peers and scenarios; `click.UsageError` for what is neither."""
+    unknown = [name for name in names if name not in PEERS and name not in SCENARIOS]
+    if unknown:
+        raise click.UsageError(f"{', '.join(unknown)}: neither a peer nor a scenario; --list shows both")
+    return [name for name in names if name in PEERS], [name for name in names if name in SCENARIOS]
+
+
+def _options(command: Any) -> Any:
+    for option in (
+        click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the results as JSON."),
+        click.option("--junit", type=click.Path(path_type=Path), help="Write the results as JUnit XML."),
+        click.option("--html", type=click.Path(path_type=Path), help="Write the report: one page that holds all."),
+        click.option(
+            "--against", type=click.Path(path_type=Path, exists=True), help="A former run's JSON, beside this one."
+        ),
+        click.option(
+            "--keep",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Keep capture, key log, SDP, statistics and log of each failure in this folder.",
+        ),
+        click.option("--repeat", type=click.IntRange(1, 1000), default=1, help="Run each so many times."),
+        click.option("--seed", type=int, default=1, help="Of the networks' losses and delays."),
+        click.option("--netns", is_flag=True, help="Run in a network namespace of its own (Linux, root)."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(invoke_without_command=True, help=__doc__)
+@click.option("--list", "show", is_flag=True, help="List peers and scenarios.")
+@click.pass_context
+def main(context: click.Context, show: bool) -> None:
+    if show:
+        print_list(PEERS.values(), SCENARIOS.values())
+    elif context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[PEER …] [SCENARIO …]")
+@click.option("--target", metavar="URL", help="A server to be called: WHIP, /api/offer or Realtime calls.")
+@click.option("--echoes", is_flag=True, help="The target returns sound and messages; hold it to that.")
+@click.option("--token", default="", help="Sent to the target as `Authorization: Bearer`.")
+@_options
+def run(names: tuple[str, ...], target: str | None, echoes: bool, token: str, **options: Any) -> None:
+    """Run some peers and scenarios: all those not named otherwise, but for the long ones."""
+    peers, scenarios = chosen(names)
+    if target is None and (echoes or token):
+        raise click.UsageError("--echoes and --token are about a --target")
+    picked = [SCENARIOS[name] for name in scenarios or SCENARIOS if scenarios or name not in LONG]
+    if target is None:
+        pairs = pairs_of([PEERS[name] for name in peers or PEERS])
+    else:
+        if not target.startswith(("http://", "https://")):
+            raise click.UsageError(f"{target!r} is not an http:// or https:// address")
+        clients = [PEERS[name] for name in peers or (OURS, "chromium", "firefox")]
+        pairs = target_pairs(Target(target, echoes, token), clients)
+    _go(pairs, picked, **options)
+
+
+@main.command("all")
+@_options
+def everything(**options: Any) -> None:
+    """Run every scenario with every peer."""
+    _go(pairs_of(list(PEERS.values())), list(SCENARIOS.values()), **options)
+
+
+def _go(
+    pairs: Sequence[Pair],
+    scenarios: Sequence[Any],
+    *,
+    json_file: Path | None,
+    junit: Path | None,
+    html: Path | None,
+    against: Path | None,
+    keep: Path | None,
+    repeat: int,
+    seed: int,
+    netns: bool,
+) -> None:
+    former = _read_former(against, html)
+    plan = Plan(pairs, scenarios, repeat, seed, keep)
+    progress = Progress(len(plan))
+    network: AbstractContextManager[Any] = addressed_namespace() if netns else nullcontext()
+    with network as problem:
+        if netns and problem is not None:
+            raise click.ClickException(f"--netns: {problem}")
+        try:
+            asyncio.run(run_plan(plan, progress.note))
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted: what was run is reported", err=True)
+    progress.close()
+    results = as_json(plan.cells, progress.seconds)
+    for path, text in ((json_file, json.dumps(results, indent=1)), (junit, as_junit(plan.cells))):
+        if path is not None:
+            path.write_text(text, "utf-8")
+    if html is not None:
+        write_html(html, results, former)
+        click.echo(f"report: {html}")
+    _summary(plan.cells)
+    if any(cell.verdict.outcome.is_red for cell in plan.cells):
+        sys.exit(1)
+
+
+def _read_former(against: Path | None, html: Path | None) -> Any:
+    if against is None:
+        return None
+    if html is None:
+        raise click.UsageError("--against shows a former run in the report: it needs --html")
+    try:
+        former = json.loads(against.read_text("utf-8"))
+        former["cells"][0]["scenario"]
+    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        raise click.UsageError(f"{against} is no result of --json") from error
+    return former
+
+
+def _summary(cells: Sequence[Cell]) -> None:
+    counts = {outcome: sum(cell.verdict.outcome is outcome for cell in cells) for outcome in Outcome}
+    click.echo(", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count))
+    absent = {
+        each: cell.verdict.sentence
+        for cell in cells
+        if cell.verdict.outcome is Outcome.ABSENT
+        for each in (cell.peer,)
+    }
+    if absent:
+        click.echo(f"{len(absent)} peers are absent, and none of them has passed: {', '.join(absent)}")
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="PEER …")
+def setup(names: tuple[str, ...]) -> None:
+    """Fetch or build peers."""
+    peers, scenarios = chosen(names)
+    if scenarios:
+        raise click.UsageError(f"{', '.join(scenarios)}: a scenario needs no setup")
+    for name in peers:
+        peer = PEERS[name]
+        why = peer.why_absent()
+        if why is None:
+            click.echo(f"{name}: is there ({peer.version() or 'version unknown'})")
+            continue
+        if not peer.needs.setup:
+            raise click.ClickException(f"{name}: {why}. It needs: {peer.needs.what}")
+        for command in peer.needs.setup:
+            if shutil.which(command[0]) is None:
+                raise click.ClickException(f"{name}: there is no {command[0]} here. It needs: {peer.needs.what}")
+            click.echo(" ".join(command))
+            if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+                raise click.ClickException(f"{name}: {' '.join(command)} failed")
+        why = peer.why_absent()
+        if why is not None:
+            raise click.ClickException(f"{name}: is still absent: {why}")
+        click.echo(f"{name}: is there ({peer.version() or 'version unknown'})")
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", help="The address that HTTP listens on.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8088, help="0 picks a free one.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the evidence of each call.")
+def serve(host: str, port: int, keep: Path | None) -> None:
+    """Serve WHIP and a page that judges each client which calls, live."""
+    from interop.judging_server import serve_until_stopped
+
+    try:
+        asyncio.run(serve_until_stopped(host, port, keep))
+    except KeyboardInterrupt:
+        click.echo("")
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m interop")

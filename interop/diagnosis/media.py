@@ -1,0 +1,178 @@
+"""RTP and RTCP (RFC 3550, 3264, 8834), whose headers SRTP leaves in the clear."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+
+from interop.diagnosis.description import audio_payload_types, sections
+from interop.diagnosis.dtls import secured
+from interop.diagnosis.rules import loses, rule
+from interop.evidence import SIDES, Evidence, Fate, Packet, Side, other
+from interop.verdict import Finding, Layer
+from interop.wire_reading import Kind
+
+ONE_WAY_PATIENCE = 1.5
+"""Seconds of sound from one side in which the other has sent none."""
+REPORT_PATIENCE = 7.5
+"""Seconds of sound in which a report has to be sent: the longest interval of RFC 3550 §6.3.1, 5 s times 1.5."""
+FROZEN_PACKETS = 10
+BURST_PACKETS = 5
+BURST_SECONDS = 0.005
+GAP_SECONDS = 0.12
+
+
+def sound(evidence: Evidence, side: Side) -> list[Packet]:
+    """The RTP packets of a side."""
+    return [packet for packet in evidence.sent(side, Kind.RTP) if packet.rtp is not None]
+
+
+def streams(evidence: Evidence, side: Side) -> dict[int, list[Packet]]:
+    """The RTP packets of a side by SSRC."""
+    found: dict[int, list[Packet]] = defaultdict(list)
+    for packet in sound(evidence, side):
+        found[packet.rtp.ssrc].append(packet)  # type: ignore[union-attr]
+    return found
+
+
+def may_send(evidence: Evidence, side: Side) -> bool:
+    """Whether the answer lets a side send sound."""
+    directions = [s.direction for s in sections(evidence.answer) if s.kind == "audio" and not s.is_declined]
+    wanted = ("sendrecv", "sendonly") if side == "server" else ("sendrecv", "recvonly")
+    return any(direction in wanted for direction in directions)
+
+
+@rule
+def one_way_audio(evidence: Evidence) -> Iterator[Finding]:
+    """Both sides of a sendrecv section send."""
+    if loses(evidence):
+        return
+    for side in SIDES:
+        theirs = sound(evidence, other(side))
+        if not theirs or theirs[-1].at - theirs[0].at < ONE_WAY_PATIENCE or sound(evidence, side):
+            continue
+        if not may_send(evidence, side):
+            continue
+        yield Finding(
+            "one-way-audio",
+            Layer.MEDIA,
+            side,
+            f"sound from the {side}, whose section is one that sends, and which is to speak here",
+            "RFC 3264 §6.1",
+            f"one-way audio: {len(theirs)} RTP packets from the {other(side)} in "
+            f"{theirs[-1].at - theirs[0].at:.1f} s, and not one from the {side}",
+            theirs[-1],
+        )
+
+
+@rule
+def wrong_payload_type(evidence: Evidence) -> Iterator[Finding]:
+    """What is sent has a number that the receiver announced."""
+    video = any(section.kind == "video" and not section.is_declined for section in sections(evidence.answer))
+    if video or not evidence.answer:
+        return
+    for side in SIDES:
+        # Who sends uses the numbers of the description of the receiver (RFC 3264 §5.1); an answer may narrow them.
+        agreed = audio_payload_types(evidence.answer if side == "client" else evidence.offer)
+        wrong = [
+            packet for packet in sound(evidence, side) if packet.rtp and packet.rtp.payload_type not in agreed
+        ]
+        if wrong:
+            numbers = sorted({packet.rtp.payload_type for packet in wrong if packet.rtp})
+            yield Finding(
+                "wrong-payload-type",
+                Layer.MEDIA,
+                side,
+                f"RTP with a payload type that was agreed on ({', '.join(map(str, sorted(agreed)))})",
+                "RFC 3264 §6.1, RFC 3550 §5.1",
+                f"payload type {', '.join(map(str, numbers))} in {len(wrong)} packets",
+                wrong[0],
+            )
+
+
+@rule
+def frozen_timestamp(evidence: Evidence) -> Iterator[Finding]:
+    """The timestamp grows with the time of sampling; only telephone events keep theirs (RFC 4733 §2.2.1)."""
+    for side in SIDES:
+        for packets in streams(evidence, side).values():
+            run = 0
+            real = [packet for packet in packets if packet.rtp is not None and not packet.rtp.padding]
+            for former, packet in pairwise(real):
+                assert former.rtp is not None
+                assert packet.rtp is not None
+                same = former.rtp.timestamp == packet.rtp.timestamp
+                moved = former.rtp.sequence != packet.rtp.sequence
+                run = run + 1 if same and moved else 0
+                if run >= FROZEN_PACKETS and packet.rtp.payload_type not in _events(evidence):
+                    yield Finding(
+                        "frozen-timestamp",
+                        Layer.MEDIA,
+                        side,
+                        "the RTP timestamp to grow by the samples of each packet",
+                        "RFC 3550 §5.1",
+                        f"a frozen timestamp: {packet.rtp.timestamp} in {run + 1} packets in a row while the "
+                        "sequence number went on",
+                        packet,
+                    )
+                    break
+
+
+def _events(evidence: Evidence) -> set[int]:
+    lines = (evidence.offer + "\n" + evidence.answer).splitlines()
+    return {
+        int(line[9:].split()[0]) for line in lines if line.startswith("a=rtpmap:") and "telephone-event" in line
+    }
+
+
+@rule
+def no_reports(evidence: Evidence) -> Iterator[Finding]:
+    """Who takes part in a session sends RTCP."""
+    for side in SIDES:
+        packets = sound(evidence, side)
+        if not packets or not secured(evidence) or evidence.ended_at - packets[0].at < REPORT_PATIENCE:
+            continue
+        if not any(evidence.sent(side, Kind.RTCP)):
+            yield Finding(
+                "no-rtcp",
+                Layer.MEDIA,
+                side,
+                "RTCP reports, the first one within 7.5 s of the first RTP packet",
+                "RFC 3550 §6.2, RFC 8834 §4.1",
+                f"no RTCP packet from the {side} in {evidence.ended_at - packets[0].at:.1f} s and "
+                f"{len(packets)} RTP packets",
+                packets[-1],
+            )
+
+
+@rule
+def bursts(evidence: Evidence) -> Iterator[Finding]:
+    """Packets leave at the pace of their timestamps."""
+    if loses(evidence):
+        return
+    for side in SIDES:
+        packets = [p for p in sound(evidence, side) if p.fate is Fate.PASSED and p.rtp and not p.rtp.padding]
+        if len(packets) < 40:
+            continue
+        gaps = [(after.at - before.at, after) for before, after in pairwise(packets)]
+        groups, size = [], 1
+        for gap, packet in gaps:
+            if gap < BURST_SECONDS:
+                size += 1
+                continue
+            groups.append((size, gap, packet))
+            size = 1
+        big = [(size, gap, packet) for size, gap, packet in groups if size >= BURST_PACKETS and gap > GAP_SECONDS]
+        # A machine that stalls makes one burst; a sender that sends in bursts sends nearly everything so.
+        if sum(size for size, _, _ in big) > 0.6 * len(packets) and len(big) >= 4:
+            typical = sorted(gap for _, gap, _ in big)[len(big) // 2]
+            many = sorted(size for size, _, _ in big)[len(big) // 2]
+            yield Finding(
+                "bursts",
+                Layer.MEDIA,
+                side,
+                "a packet for each ptime, at the pace of the timestamps",
+                "RFC 8866 §6.4 (ptime), RFC 3551 §4.2",
+                f"bursts of {many} packets within {1000 * BURST_SECONDS:.0f} ms, {1000 * typical:.0f} ms apart",
+                big[0][2],
+            )

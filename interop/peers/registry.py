@@ -1,0 +1,10 @@
+"""Every peer that the harness knows, in the order of its matrix."""
+
+from __future__ import annotations
+
+from interop.peers.base import Peer
+from interop.peers.in_browsers import BROWSERS
+from interop.peers.ours import Ours
+from interop.peers.programs import PROGRAMS
+
+PEERS: dict[str, Peer] = {peer.name: peer for peer in (Ours(), *BROWSERS, *PROGRAMS)}

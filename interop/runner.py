@@ -1,0 +1,216 @@
+"""Runs scenarios: one call at a time, each with two ends and a tap, and draws the verdict from what was seen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from interop import known_faults
+from interop.diagnosis import diagnose
+from interop.evidence import Evidence, Side, other
+from interop.inside import watching
+from interop.peers.base import EndError, Peer, UnsupportedError
+from interop.scenarios import Scenario
+from interop.tap import Tap, machine_address
+from interop.trial import Trial
+from interop.verdict import LAYERS, Blame, Finding, Outcome, Unexpected, Verdict
+
+OURS = "ours"
+PATIENCE = 60.0
+"""Seconds beyond what a scenario takes after which it is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Who calls whom; `peer` is the one that is tried, on `side`."""
+
+    client: Peer
+    server: Peer
+    side: Side
+
+    @property
+    def peer(self) -> Peer:
+        """The one that is tried."""
+        return self.client if self.side == "client" else self.server
+
+    @property
+    def label(self) -> str:
+        """The row of the matrix."""
+        return f"{self.client.name} → {self.server.name}"
+
+
+@dataclass(slots=True)
+class Cell:
+    """One scenario with one pair: the verdict and the evidence."""
+
+    pair: str
+    peer: str
+    version: str
+    side: Side
+    scenario: str
+    verdict: Verdict
+    seconds: float = 0.0
+    evidence: Evidence | None = None
+    kept: str = ""
+    """The folder of what was kept."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be run."""
+
+    pairs: Sequence[Pair]
+    scenarios: Sequence[Scenario]
+    repeat: int = 1
+    seed: int = 1
+    keep: Path | None = None
+    cells: list[Cell] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.pairs) * len(self.scenarios) * self.repeat
+
+
+async def run_plan(plan: Plan, note: Callable[[Cell, int, int], None]) -> list[Cell]:
+    """Run everything; `note` hears of each cell, its number and how many there are."""
+    for pair in plan.pairs:
+        absent = pair.client.why_absent() or pair.server.why_absent()
+        for scenario in plan.scenarios:
+            for round_ in range(plan.repeat):
+                if absent is not None:
+                    cell = empty_cell(pair, scenario, Verdict(Outcome.ABSENT, absent))
+                else:
+                    cell = await run_cell(pair, scenario, plan.seed + round_)
+                if cell.verdict.outcome.is_red and plan.keep is not None:
+                    _keep(plan.keep, cell, round_)
+                plan.cells.append(cell)
+                note(cell, len(plan.cells), len(plan))
+    return plan.cells
+
+
+def empty_cell(pair: Pair, scenario: Scenario, verdict: Verdict) -> Cell:
+    """A cell of which there is no call."""
+    return Cell(pair.label, pair.peer.name, pair.peer.version(), pair.side, scenario.name, verdict)
+
+
+def _keep(folder: Path, cell: Cell, round_: int) -> None:
+    name = "".join(c if c.isalnum() else "-" for c in f"{cell.pair}--{cell.scenario}--{round_ + 1}")
+    if cell.evidence is not None:
+        cell.evidence.notes.append(cell.verdict.sentence)
+        cell.evidence.write(folder / name)
+        cell.kept = name
+
+
+async def run_cell(pair: Pair, scenario: Scenario, seed: int = 1) -> Cell:
+    """Run one scenario with one pair."""
+    why = scenario.unsupported(pair.peer, pair.side)
+    if why is not None:
+        return empty_cell(pair, scenario, Verdict(Outcome.UNSUPPORTED, why))
+    began = time.monotonic()
+    evidence = Evidence(pair.client.name, pair.server.name)
+    found: Finding | None = None
+    try:
+        async with asyncio.timeout(scenario.seconds + PATIENCE):
+            found = await _call(pair, scenario, seed, evidence)
+    except UnsupportedError as error:
+        return empty_cell(pair, scenario, Verdict(Outcome.UNSUPPORTED, str(error)))
+    except (EndError, TimeoutError) as error:
+        verdict = Verdict(Outcome.BROKEN, str(error) or f"no end within {scenario.seconds + PATIENCE:g} s")
+    except Exception as error:
+        verdict = Verdict(Outcome.BROKEN, f"{type(error).__name__}: {error}")
+    else:
+        verdict = judge(pair, scenario, evidence, found)
+    cell = empty_cell(pair, scenario, verdict)
+    cell.seconds, cell.evidence = time.monotonic() - began, evidence
+    return cell
+
+
+async def _call(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence) -> Finding | None:
+    """Make the call of a scenario; return the expectation that did not hold."""
+    async with AsyncExitStack() as stack:
+        tap = await stack.enter_async_context(Tap(evidence, machine_address(), scenario.network, seed))
+        stack.enter_context(watching(evidence, tap))
+        ends = {
+            "server": await stack.enter_async_context(pair.server.start("server", scenario.wishes)),
+            "client": await stack.enter_async_context(pair.client.start("client", scenario.wishes)),
+        }
+        traits = {"client": pair.client.traits, "server": pair.server.traits}
+        trial = Trial(evidence, tap, ends, traits, scenario.wishes)  # type: ignore[arg-type]
+        found = None
+        try:
+            await scenario.run(trial)
+        except Unexpected as unexpected:
+            found = unexpected.finding
+        await _last_words(trial)
+        return found
+
+
+async def _last_words(trial: Trial) -> None:
+    """Ask the ends for what they know before the call is taken down."""
+    evidence = trial.evidence
+    for side, end in trial.ends.items():
+        if end.ended is not None and evidence.hung_up_at is None:
+            evidence.ends.setdefault(side, end.ended)
+        with suppress(EndError, TimeoutError):
+            async with asyncio.timeout(5):
+                evidence.statistics[side] = await end.statistics()
+        every = getattr(end, "levels", [])
+        if every:
+            evidence.levels[side] = _since_connection(evidence, side, every)
+    if evidence.hung_up_at is None:
+        evidence.hung_up_at = trial.tap.now()
+
+
+def _since_connection(evidence: Evidence, side: Side, rms: Sequence[float]) -> list[Any]:
+    from interop.evidence import Level
+
+    began = evidence.steps.get(f"{side} connected", 0.0)
+    return [Level(began + 0.1 * number, each) for number, each in enumerate(rms)]
+
+
+def judge(pair: Pair, scenario: Scenario, evidence: Evidence, failed: Finding | None) -> Verdict:
+    """Draw the verdict: what the rules find explains an expectation that did not hold, if it sits below it."""
+    findings = diagnose(evidence)
+    if failed is not None:
+        position = LAYERS.index(failed.layer)
+        explains = [each for each in findings if LAYERS.index(each.layer) <= position or failed.side is None]
+        findings = [*explains, failed, *(each for each in findings if each not in explains)]
+    if not findings:
+        known = known_faults.find(pair.peer.name, pair.side, scenario.name)
+        if known is not None:
+            said = f"passes, although known_faults.py says for {known.version}: {known.reason}"
+            return Verdict(Outcome.HEALED, said, rule=known.rule)
+        both = pair.client.traits.can_be_asked and pair.server.traits.can_be_asked
+        return Verdict(Outcome.PASSED, scenario.sentence + ("" if both else " As far as it shows from this side."))
+    return _blame(pair, scenario, findings)
+
+
+def _blame(pair: Pair, scenario: Scenario, findings: Sequence[Finding]) -> Verdict:
+    first = findings[0]
+    known = known_faults.find(pair.peer.name, pair.side, scenario.name)
+    further = tuple(each.sentence(_name(pair, each)) for each in findings[1:])
+    sentence = first.sentence(_name(pair, first))
+    if known is not None and known.rule in ("", first.rule):
+        return Verdict(Outcome.KNOWN, f"{known.reason} ({known.version}). {sentence}", Blame.THEIRS, first.rule)
+    if first.side is None:
+        blame = Blame.UNCLEAR
+    else:
+        blame = Blame.OURS if _at(pair, first.side).name == OURS else Blame.THEIRS
+    return Verdict(Outcome.FAILED, sentence, blame, first.rule, further)
+
+
+def _at(pair: Pair, side: Side) -> Peer:
+    return pair.client if side == "client" else pair.server
+
+
+def _name(pair: Pair, finding: Finding) -> str:
+    """Who is meant, so that two ends of the same name can be told apart."""
+    if finding.side is None:
+        return ""
+    name = _at(pair, finding.side).name
+    alike = name == _at(pair, other(finding.side)).name
+    return f"{name} ({finding.side})" if alike else name

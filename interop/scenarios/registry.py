@@ -1,0 +1,65 @@
+"""The registry of scenarios: a scenario is a few lines that say what has to hold, and which section says so."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from interop.evidence import Side
+from interop.network_model import NetworkModel
+from interop.peers.base import Peer, Wishes
+from interop.trial import Trial
+
+Run = Callable[[Trial], Awaitable[None]]
+Why = Callable[[Peer, Side], str | None]
+
+
+def _always(_peer: Peer, _side: Side) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is tried in one call."""
+
+    name: str
+    sentence: str
+    cites: str
+    run: Run
+    wishes: Wishes
+    seconds: float
+    """About how long it takes; it is given up after a minute more."""
+    network: NetworkModel | None
+    unsupported: Why
+    """Why a peer on a side cannot be asked for this; None: it can."""
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(
+    name: str,
+    cites: str,
+    *,
+    wishes: Wishes | None = None,
+    seconds: float = 5.0,
+    network: NetworkModel | None = None,
+    unsupported: Why = _always,
+) -> Callable[[Run], Run]:
+    """Register a scenario; its docstring says what has to hold."""
+
+    def register(run: Run) -> Run:
+        sentence = " ".join((run.__doc__ or "").split())
+        SCENARIOS[name] = Scenario(name, sentence, cites, run, wishes or Wishes(), seconds, network, unsupported)
+        return run
+
+    return register
+
+
+def on_the_server_only(what: str) -> Why:
+    """A wish that is about what a server answers: a peer that cannot be told is asked as a client only."""
+
+    def why(peer: Peer, side: Side) -> str | None:
+        return f"{peer.name} as a server has no way to be told {what}" if side == "server" else None
+
+    return why

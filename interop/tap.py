@@ -1,0 +1,181 @@
+"""A tap between the two ends of one call: every datagram passes it, is numbered and kept, and may meet a network.
+
+    client  <->  (near socket)  tap  (far socket)  <->  server
+
+The client finds the near socket as the only candidate of its answer, the server finds the far socket as the only
+candidate of its offer. Neither socket is connected, so the tap sees where a datagram really comes from: what a
+server sends from an address that is not the candidate is kept as such and goes no further, as behind a NAT that
+filters by address and port (RFC 4787 §5), and as RFC 8445 §7.2.5.2.1 asks of the client.
+
+Unlike `interop.impair`, which relays for many clients and keeps nothing, it knows both ends of a single call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from ipaddress import IPv4Address
+from typing import Self
+
+from interop.evidence import Endpoint, Evidence, Fate, Packet, Side
+from interop.network_model import Link, NetworkModel
+from interop.redirect import candidate_address, rewrite_candidates
+
+Drop = Callable[[Packet], bool]
+"""Whether the network loses this datagram."""
+BUFFER_SIZE = 1 << 20
+READ_BATCH = 64
+
+
+def machine_address() -> str:
+    """The address from which this machine would reach others; loopback where there is no route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it asks the routing table
+        except OSError:
+            return "127.0.0.1"
+        host: str = probe.getsockname()[0]
+        return host
+
+
+def ipv4_candidate(description: str) -> Endpoint:
+    """Return the first UDP candidate with an IPv4 address; raises `ValueError` if there is none."""
+    candidate_address(description)
+    for line in description.splitlines():
+        fields = line.split()
+        if line.startswith("a=candidate:") and len(fields) >= 8 and fields[2].lower() == "udp":
+            with suppress(ValueError):
+                return str(IPv4Address(fields[4])), int(fields[5])
+    raise ValueError("the description has no candidate over IPv4, and the tap has no other")
+
+
+class Tap:
+    """The tap of one call; an async context manager. `host` is the address on which both ends find it."""
+
+    def __init__(self, evidence: Evidence, host: str, network: NetworkModel | None = None, seed: int = 1) -> None:
+        self.evidence = evidence
+        self.drop: Drop | None = None
+        """Set, it is asked about each datagram."""
+        self._host = host
+        self._seed = seed
+        self._client: Endpoint | None = None
+        self._server: Endpoint | None = None
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._near = self._socket()
+        self._far = self._socket()
+        self._is_cut = False
+        self.change(network or NetworkModel())
+
+    def _socket(self) -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.setblocking(False)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            made.setsockopt(socket.SOL_SOCKET, option, BUFFER_SIZE)
+        made.bind((self._host, 0))
+        return made
+
+    async def __aenter__(self) -> Self:
+        self._loop.add_reader(self._near, self._read, self._near, "client")
+        self._loop.add_reader(self._far, self._read, self._far, "server")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for each in (self._near, self._far):
+            self._loop.remove_reader(each)
+            each.close()
+        self._is_cut = True
+
+    def begin(self) -> None:
+        """Count the time from now on: both ends stand ready."""
+        self._began = self._loop.time()
+
+    def now(self) -> float:
+        """Seconds since the call began."""
+        return self._loop.time() - self._began
+
+    def step(self, name: str) -> None:
+        """Note that something happened now, for the first time."""
+        self.evidence.steps.setdefault(name, self.now())
+
+    def rewrite_offer(self, offer: str) -> str:
+        """Return the offer whose only candidate is the tap's."""
+        try:
+            address = candidate_address(offer)
+        except ValueError:
+            return offer  # without candidates: the server learns the address from the first check
+        if not address[0].endswith(".local"):
+            self._client = address
+        return rewrite_candidates(offer, self._far.getsockname())
+
+    def rewrite_answer(self, answer: str) -> str:
+        """Return the answer whose only candidate is the tap's; `ValueError` if the tap can reach none."""
+        self._server = ipv4_candidate(answer)
+        return rewrite_candidates(answer, self._near.getsockname())
+
+    def change(self, network: NetworkModel) -> None:
+        """Make the network another one from now on."""
+        self._links = {side: Link(network, f"{self._seed}/{side}") for side in ("client", "server")}
+
+    def cut(self, is_cut: bool) -> None:
+        """Let nothing through; or everything again."""
+        self._is_cut = is_cut
+
+    def rebind(self) -> None:
+        """Give the client another address towards the server, as a NAT does that forgot its mapping."""
+        self._loop.remove_reader(self._far)
+        self._far.close()
+        self._far = self._socket()
+        self._loop.add_reader(self._far, self._read, self._far, "server")
+        self.evidence.rebound_at = self.now()
+
+    def forge(self, data: bytes, receiver: Side) -> None:
+        """Send a datagram to a side from the tap's own address, as an attacker does who can spoof the far end."""
+        sender: Side = "client" if receiver == "server" else "server"
+        packet = self._keep(sender, self._near.getsockname(), data, Fate.FORGED)
+        self._deliver(packet)
+
+    def _read(self, reading: socket.socket, side: Side) -> None:
+        for _ in range(READ_BATCH):
+            try:
+                data, source = reading.recvfrom(65_536)
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error for something sent earlier
+                continue
+            if side == "client":
+                self._client = source[:2]
+            foreign = side == "server" and source[:2] != self._server
+            packet = self._keep(side, source[:2], data, Fate.FOREIGN if foreign else Fate.PASSED)
+            if not foreign:
+                self._pass_on(packet)
+
+    def _keep(self, side: Side, source: Endpoint, data: bytes, fate: Fate) -> Packet:
+        receiver = (self._server if side == "client" else self._client) or ("0.0.0.0", 0)
+        packet = Packet(len(self.evidence.packets) + 1, self.now(), side, source, receiver, data, fate)
+        self.evidence.packets.append(packet)
+        return packet
+
+    def _pass_on(self, packet: Packet) -> None:
+        now = self._loop.time()
+        lost = self._is_cut or (self.drop is not None and self.drop(packet))
+        arrivals = () if lost else self._links[packet.side].transit(len(packet.data), now)
+        if not arrivals:
+            self.evidence.packets[packet.number - 1] = replace(packet, fate=Fate.LOST)
+        for at in arrivals:
+            if at <= now:
+                self._deliver(packet)
+            else:
+                self._loop.call_at(at, partial(self._deliver, packet))
+
+    def _deliver(self, packet: Packet) -> None:
+        sending, target = (self._far, self._server) if packet.side == "client" else (self._near, self._client)
+        if target is not None and sending.fileno() >= 0:
+            try:
+                sending.sendto(packet.data, target)
+            except OSError:
+                self.evidence.notes.append(f"{self.now():.3f} s: the far side of #{packet.number} is closed")

@@ -1,0 +1,228 @@
+"""The rules of the harness on calls made of bytes: each names its fault, and is silent about a call without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from struct import pack
+
+import pytest
+
+from interop.diagnosis import diagnose
+from interop.evidence import ChannelMessage, Evidence, Fate, Packet, Side
+from interop.verdict import Finding
+
+NEAR, FAR = ("192.0.2.1", 1000), ("192.0.2.2", 2000)
+ANSWER = "\r\n".join(
+    [
+        "v=0",
+        "m=audio 2000 UDP/TLS/RTP/SAVPF 111",
+        "a=mid:0",
+        "a=ice-ufrag:abcd",
+        "a=ice-pwd:abcdefghijklmnopqrstuv",
+        "a=fingerprint:sha-256 00",
+        "a=setup:passive",
+        "a=rtcp-mux",
+        "a=sendrecv",
+        "a=candidate:1 1 udp 1 192.0.2.2 2000 typ host",
+        "",
+    ]
+)
+OFFER = ANSWER.replace("a=setup:passive", "a=setup:actpass").replace("2000", "1000")
+
+
+class Script:
+    """A call, written packet by packet."""
+
+    def __init__(self) -> None:
+        self.evidence = Evidence("them", "us", OFFER, ANSWER)
+
+    def add(self, at: float, side: Side, data: bytes, *, fate: Fate = Fate.PASSED, source: object = None) -> None:
+        ends = (NEAR, FAR) if side == "client" else (FAR, NEAR)
+        place = source or ends[0]
+        number = len(self.evidence.packets) + 1
+        self.evidence.packets.append(Packet(number, at, side, place, ends[1], data, fate))  # type: ignore[arg-type]
+
+    def check(self, at: float, number: int, *, answered: bool = True, source: object = None) -> None:
+        self.add(at, "client", stun(1, number))
+        if answered:
+            fate = Fate.PASSED if source is None else Fate.FOREIGN
+            self.add(at + 0.01, "server", stun(0x101, number), fate=fate, source=source)
+
+    def sound(self, side: Side, began: float, seconds: float, **changes: object) -> None:
+        for number in range(round(50 * seconds)):
+            packet = rtp(number, 960 * number, **changes)  # type: ignore[arg-type]
+            self.add(began + 0.02 * number, side, packet)
+
+    def sort(self) -> Evidence:
+        """Return the evidence with its packets in the order of time."""
+        ordered = sorted(self.evidence.packets, key=lambda packet: packet.at)
+        self.evidence.packets = [
+            Packet(number, p.at, p.side, p.source, p.destination, p.data, p.fate)
+            for number, p in enumerate(ordered, 1)
+        ]
+        return self.evidence
+
+
+def stun(kind: int, transaction: int) -> bytes:
+    return pack("!HHI", kind, 0, 0x2112A442) + transaction.to_bytes(12)
+
+
+def rtp(
+    sequence: int, timestamp: int, payload_type: int = 111, frozen: bool = False, padding: bool = False
+) -> bytes:
+    first = 0xA0 if padding else 0x80
+    return pack("!BBHII", first, payload_type, sequence, 7 if frozen else timestamp, 1) + bytes(40)
+
+
+def rtcp() -> bytes:
+    return pack("!BBHI", 0x80, 200, 6, 1) + bytes(24)
+
+
+def healthy(seconds: float = 10.0) -> Script:
+    script = Script()
+    for number, at in enumerate((0.0, 0.05, *(5.0 * n for n in range(1, int(seconds // 5) + 1)))):
+        script.check(at, number)
+    for side in ("client", "server"):
+        script.sound(side, 0.2, seconds - 0.2)
+        script.add(1.0, side, rtcp())
+    return script
+
+
+def found(evidence: Evidence) -> list[str]:
+    return [finding.rule for finding in diagnose(evidence)]
+
+
+def test_a_healthy_call_is_not_blamed() -> None:
+    assert found(healthy().sort()) == []
+
+
+def one_way(script: Script) -> None:
+    script.sound("client", 0.2, 3)
+    script.add(1.0, "client", rtcp())
+    script.check(0.0, 1)
+
+
+def wrong_number(script: Script) -> None:
+    script.sound("client", 0.2, 3)
+    script.sound("server", 0.2, 3, payload_type=96)
+
+
+def frozen(script: Script) -> None:
+    script.sound("client", 0.2, 3)
+    script.sound("server", 0.2, 3, frozen=True)
+
+
+def no_reports(script: Script) -> None:
+    for side in ("client", "server"):
+        script.sound(side, 0.2, 9)
+    script.add(1.0, "client", rtcp())
+
+
+def no_consent(script: Script) -> None:
+    for number, at in enumerate((0.0, 5.0, 10.0, 11.0)):
+        script.check(at, number, answered=at < 6)
+    script.add(15.0, "client", rtcp())
+
+
+def elsewhere(script: Script) -> None:
+    script.check(0.0, 1, source=("192.0.2.2", 2001))
+
+
+def unanswered(script: Script) -> None:
+    for number in range(3):
+        script.check(0.5 * number, number, answered=False)
+    script.add(4.0, "client", stun(1, 9))
+
+
+def in_bursts(script: Script) -> None:
+    script.sound("client", 0.2, 3)
+    for number in range(150):
+        script.add(0.2 + 0.2 * (number // 10) + 0.0001 * (number % 10), "server", rtp(number, 960 * number))
+
+
+def flight_once(script: Script) -> None:
+    hello, answer = b"\x16\xfe\xfd" + bytes(8) + b"\0\x0c\x01" + bytes(11), b"\x16\xfe\xfd" + bytes(8) + b"\0\0"
+    script.check(0.0, 1)
+    script.add(0.1, "client", hello)
+    script.add(0.2, "server", answer, fate=Fate.LOST)
+    for at in (1.1, 3.1):
+        script.add(at, "client", hello)
+
+
+def wrong_acknowledgement(script: Script) -> None:
+    script.evidence.channel_messages.append(ChannelMessage(0.5, "client", 0, 50, b"\x04"))
+
+
+FAULTS: list[tuple[Callable[[Script], None], str, Side]] = [
+    (one_way, "one-way-audio", "server"),
+    (wrong_number, "wrong-payload-type", "server"),
+    (frozen, "frozen-timestamp", "server"),
+    (no_reports, "no-rtcp", "server"),
+    (no_consent, "consent-unanswered", "server"),
+    (elsewhere, "response-from-another-address", "server"),
+    (unanswered, "checks-unanswered", "server"),
+    (in_bursts, "bursts", "server"),
+    (flight_once, "flight-not-repeated", "server"),
+    (wrong_acknowledgement, "channel-acknowledged-wrongly", "server"),
+]
+
+
+@pytest.mark.parametrize(("write", "rule", "side"), FAULTS, ids=[rule for _, rule, _ in FAULTS])
+def test_a_fault_is_named(write: Callable[[Script], None], rule: str, side: Side) -> None:
+    script = Script()
+    write(script)
+    findings = [finding for finding in diagnose(script.sort()) if finding.rule == rule]
+    assert len(findings) == 1
+    assert findings[0].side == side
+    assert findings[0].section.startswith("RFC ")
+
+
+def test_padding_that_probes_the_network_is_no_frozen_timestamp() -> None:
+    script = healthy()
+    for number in range(30):
+        script.add(0.3, "server", rtp(1000 + number, 0, padding=True))
+    assert found(script.sort()) == []
+
+
+def test_what_the_harness_forged_is_held_against_neither_side() -> None:
+    script = healthy()
+    for number in range(30):
+        script.add(1.5, "server", rtp(1000 + number, 0, payload_type=99, frozen=True), fate=Fate.FORGED)
+        script.add(1.5, "client", stun(1, 900 + number), fate=Fate.FORGED)
+        script.add(1.6, "server", stun(0x111, 900 + number))
+    assert found(script.sort()) == []
+
+
+def test_a_lossy_network_excuses_what_is_missing() -> None:
+    script = Script()
+    one_way(script)
+    script.add(0.5, "server", rtp(1, 960), fate=Fate.LOST)
+    script.evidence.packets.pop()
+    script.add(0.4, "server", b"\x7f", fate=Fate.LOST)
+    assert "one-way-audio" not in found(script.sort())
+
+
+@pytest.mark.parametrize(
+    ("former", "latter", "rule"),
+    [
+        ("a=setup:passive", "a=setup:actpass", "answer-setup"),
+        ("a=ice-pwd:abcdefghijklmnopqrstuv", "a=ice-pwd:short", "answer-ice"),
+        ("a=fingerprint:sha-256 00\r\n", "", "answer-fingerprint"),
+        ("a=rtcp-mux\r\n", "", "answer-rtcp-mux"),
+        ("a=mid:0", "a=mid:1", "answer-mid"),
+        ("SAVPF 111", "SAVPF 96", "answer-formats"),
+        ("m=audio", "m=video", "answer-kind"),
+        ("a=candidate:1 1 udp 1 192.0.2.2 2000 typ host\r\n", "", "answer-without-candidates"),
+        ("a=sendrecv", "a=sendrecv\r\nm=video 0 UDP/TLS/RTP/SAVPF 0", "answer-sections"),
+    ],
+)
+def test_an_answer_is_held_against_its_offer(former: str, latter: str, rule: str) -> None:
+    evidence = Evidence("them", "us", OFFER, ANSWER.replace(former, latter))
+    findings: Iterable[Finding] = diagnose(evidence)
+    assert [(finding.rule, finding.side) for finding in findings] == [(rule, "server")]
+
+
+def test_an_answer_may_not_send_to_one_that_only_sends() -> None:
+    offer = OFFER.replace("a=sendrecv", "a=sendonly")
+    assert found(Evidence("them", "us", offer, ANSWER)) == ["answer-direction"]
+    assert found(Evidence("them", "us", offer, ANSWER.replace("a=sendrecv", "a=recvonly"))) == []

@@ -1,0 +1,197 @@
+"""The harness around its calls: what it lists, refuses, judges and writes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+
+from interop import known_faults
+from interop.__main__ import main, pairs_of
+from interop.evidence import Evidence, Side
+from interop.judging_server import USABLE, client_name, judging
+from interop.known_faults import KnownFault
+from interop.peers.base import End, Needs, Peer, Wishes
+from interop.peers.registry import PEERS
+from interop.report import as_json, as_junit
+from interop.report.html import page
+from interop.runner import Cell, Pair, Plan, judge, run_cell, run_plan
+from interop.scenarios import SCENARIOS
+from interop.verdict import Blame, Finding, Layer, Outcome
+from interop.wire_reading import Kind, dtls_records, handshake_fragments, kind_of, summary
+from stack.signaling.client import dial
+
+
+class Missing(Peer):
+    """A peer whose toolchain is not here."""
+
+    name = "missing"
+    needs = Needs("what nothing provides")
+
+    def why_absent(self) -> str | None:
+        return "its toolchain is not here"
+
+    @asynccontextmanager
+    async def start(self, side: Side, wishes: Wishes) -> AsyncIterator[End]:
+        raise AssertionError("an absent peer was started")
+        yield
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def test_the_list_names_everything_with_its_citation() -> None:
+    code, text = run("--list")
+    assert code == 0
+    for name in (*PEERS, *SCENARIOS):
+        assert name in text
+    assert all(scenario.sentence and "RFC" in scenario.cites for scenario in SCENARIOS.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "netscape"), "neither a peer nor a scenario"),
+        (("run", "--target", "ftp://x"), "is not an http"),
+        (("run", "--echoes"), "about a --target"),
+        (("run", "--against", "setup.cfg"), "--against"),
+        (("run", "--against", "setup.cfg", "--html", "x.html"), "no result of --json"),
+        (("run", "--repeat", "0"), "--repeat"),
+        (("setup", "audio"), "needs no setup"),
+        (("setup", "netscape"), "neither a peer nor a scenario"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_clear_line(arguments: tuple[str, ...], words: str) -> None:
+    code, text = run(*arguments)
+    assert code == 2
+    assert words in text
+    assert "Traceback" not in text
+
+
+def test_each_side_of_each_peer_has_its_column() -> None:
+    labels = [pair.label for pair in pairs_of(list(PEERS.values()))]
+    assert len(set(labels)) == len(labels)
+    assert {"ours → ours", "chromium → ours", "ours → aiortc", "gstreamer → ours"} <= set(labels)
+    assert "ours → gstreamer" not in labels
+
+
+async def test_an_absent_peer_is_absent_and_never_passed() -> None:
+    plan = Plan(pairs_of([Missing()]), [SCENARIOS["audio"], SCENARIOS["messages"]])
+    heard = []
+    cells = await run_plan(plan, lambda cell, number, total: heard.append((number, total)))
+    assert {cell.verdict.outcome for cell in cells} == {Outcome.ABSENT}
+    assert heard == [(n, 4) for n in range(1, 5)]
+    results = as_json(cells, 1.0)
+    assert {cell["outcome"] for cell in results["cells"]} == {"absent"}
+    root = ElementTree.fromstring(as_junit(cells))
+    assert len(root.findall(".//skipped")) == 4
+    assert root.findall(".//failure") == []
+
+
+FAILED = Finding("expectation", Layer.SOUND, None, "a tone", "RFC 3264 §6.1", "silence")
+
+
+def judged(finding: Finding | None, monkeypatch: pytest.MonkeyPatch, *known: KnownFault) -> Cell:
+    monkeypatch.setattr(known_faults, "KNOWN_FAULTS", known)
+    pair, scenario = Pair(Missing(), PEERS["ours"], "client"), SCENARIOS["audio"]
+    verdict = judge(pair, scenario, Evidence("missing", "ours"), finding)
+    return Cell(pair.label, "missing", "1", "client", "audio", verdict)
+
+
+def test_a_known_fault_is_no_news_and_red_when_it_heals(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = KnownFault("missing", "client", "audio", "expectation", "1.0", "It is silent")
+    verdict = judged(FAILED, monkeypatch, known).verdict
+    assert (verdict.outcome, verdict.blame) == (Outcome.KNOWN, Blame.THEIRS)
+    assert verdict.sentence.startswith("It is silent (1.0)")
+    assert not verdict.outcome.is_red
+    assert judged(None, monkeypatch, known).verdict.outcome is Outcome.HEALED
+    assert Outcome.HEALED.is_red
+    another = KnownFault("missing", "client", "audio", "bursts", "1.0", "It sends in bursts")
+    assert judged(FAILED, monkeypatch, another).verdict.outcome is Outcome.FAILED
+
+
+def test_blame_follows_the_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    for side, blame in (("client", Blame.THEIRS), ("server", Blame.OURS), (None, Blame.UNCLEAR)):
+        finding = Finding("x", Layer.MEDIA, side, "a", "RFC 3550 §5.1", "b")  # type: ignore[arg-type]
+        assert judged(finding, monkeypatch).verdict.blame is blame
+    sentence = judged(FAILED, monkeypatch).verdict.sentence
+    assert sentence == "expected a tone (RFC 3264 §6.1), seen silence."
+
+
+def test_the_page_holds_everything_and_no_result_can_break_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = Finding("x", Layer.MEDIA, None, "</script><img src=x>", "RFC 3550 §5.1", "<!-- b")
+    results = as_json([judged(hostile, monkeypatch)], 1.0)
+    text = page(results, results)
+    assert "<img" not in text
+    assert text.count("</script>") == 2
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+    data = text.split('id="data">')[1].split("</script>")[0]
+    assert json.loads(data)["former"]["cells"][0]["sentence"].startswith("expected </script>")
+
+
+def test_the_reader_of_datagrams_survives_noise() -> None:
+    random = Random(5)
+    for _ in range(20_000):
+        data = random.randbytes(random.randrange(0, 80))
+        if random.random() < 0.5 and data:
+            data = bytes((random.choice((0, 1, 20, 22, 23, 44, 63, 128, 144)),)) + data[1:]
+        assert kind_of(data) in Kind
+        assert summary(data)
+        for record in dtls_records(data):
+            for piece in handshake_fragments(record):
+                assert piece.name
+
+
+@pytest.mark.parametrize(
+    ("agent", "name"),
+    [
+        ("", "a client"),
+        ("curl/8.1", "curl/8.1"),
+        ("Mozilla/5.0 (X11; Linux) Gecko/20100101 Firefox/153.0", "Firefox/153.0"),
+        ("Mozilla/5.0 AppleWebKit/537.36 (KHTML) Chrome/156.0.0.0 Safari/537.36", "Chrome/156.0.0.0"),
+    ],
+)
+def test_a_client_is_named_by_its_user_agent(agent: str, name: str) -> None:
+    assert client_name(agent) == name
+
+
+@pytest.mark.real_clock
+async def test_our_own_call_passes_and_is_drawn() -> None:
+    """The smallest whole run: a real call through the tap, and what the report shows of it."""
+    pair = Pair(PEERS["ours"], PEERS["ours"], "server")
+    cell = await run_cell(pair, SCENARIOS["audio"])
+    assert cell.verdict.outcome is Outcome.PASSED, cell.verdict.sentence
+    call = as_json([cell], 1.0)["cells"][0]["call"]
+    assert next(iter(call["waterfall"])) == "offer made"
+    assert {"first check", "first DTLS datagram", "client connected", "first RTP from the server"} <= set(
+        call["waterfall"]
+    )
+    assert call["negotiated"]["DTLS"] in ("1.2", "1.3")
+    assert call["first"][0]["what"].startswith("Binding request")
+    assert max(level for _, level in call["levels"]["client"]) > 0.1
+
+
+@pytest.mark.real_clock
+async def test_a_client_of_other_people_is_judged_live(tmp_path: Path) -> None:
+    """`serve`: our own client dials in as a stranger would; a silent one is told so."""
+    assert {"audio", "lost-answer", "garbage"} <= set(USABLE)
+    async with judging("127.0.0.1", 0, tmp_path) as (server, url), dial(f"{url}/audio/whip") as placed:
+        await placed.call.wait_connected()
+        await placed.call.wait_ended()
+        while server.calls[0]["outcome"] == "running":
+            await asyncio.sleep(0.02)
+    (told,) = server.calls
+    assert (told["scenario"], told["outcome"]) == ("audio", "failed")
+    assert told["rule"] in ("one-way-audio", "expectation")
+    assert "silence" in told["sentence"] or "not one from the client" in told["sentence"]
+    assert (tmp_path / told["id"] / "call.pcap").exists()
