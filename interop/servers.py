@@ -47,7 +47,8 @@ async def ours_to_be_killed(agent: str = "echo") -> AsyncIterator[tuple[str, Cal
     """Our server; yields the address of its page, and what ends its process without a word to its clients."""
     port, udp_port = free_port(), free_port(socket.SOCK_DGRAM)
     argv = ["-m", "stack", "serve", "--agent", agent, "--port", str(port), "--udp-port", str(udp_port)]
-    async with _python([*argv, "--host", "127.0.0.1"], port) as (url, process):
+    # The media in the same process: a worker would speak on for a moment, and say BYE.
+    async with _python([*argv, "--host", "127.0.0.1", "--workers", "0"], port) as (url, process):
         yield url, process.kill
 
 

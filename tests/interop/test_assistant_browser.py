@@ -84,7 +84,7 @@ async def test_people_talk_with_the_assistant_and_interrupt_it(
     # The transcript: what people said, what was answered, and where the counting was cut off.
     memory = "what did i say when i interrupted you"
     assert said == ["seven of clubs", "count aloud", "go somewhere and do something", memory]
-    words = [" ".join(segment["text"] for segment in reply["segments"]) for reply in told]
+    words = ["".join(segment["text"] for segment in reply["segments"]) for reply in told]
     greeting, card, counting, errand, recalled = words
     assert greeting.startswith("Hello!")
     assert card == "I have the king of hearts. I win."
