@@ -79,4 +79,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    named = {name for name in globals() if name.startswith("__")}
+    return sorted({*named, *__all__, "agents", "asgi", "events", "testing"})

@@ -351,7 +351,8 @@ def load_agent(name: str) -> Callable[..., Any]:
     module_name, colon, function_name = name.partition(":")
     if not colon or not module_name or not function_name:
         raise click.BadParameter(
-            f"{name!r} is neither one of {', '.join(sorted(AGENTS))} nor module:function", param_hint="--agent"
+            f"{name!r} is neither one of {', '.join(sorted([*AGENTS, 'http']))} nor module:function",
+            param_hint="--agent",
         )
     sys.path.insert(0, "")
     try:

@@ -87,6 +87,7 @@ CHECKS: Mapping[str, Check] = {
     "--stt": _each(_is_model_server, _MODEL_SERVER),
     "--tts": _each(_is_model_server, _MODEL_SERVER),
     "--public-ip": _each(ip_address, "an IP address, as 203.0.113.7"),
+    "--path-prefix": _each(re.compile(r"(/[A-Za-z0-9._~-]+)*/?").fullmatch, "a path, as /voice"),
     "--token": _tokens,
     "--origin": _each(_is_origin, "an origin, as https://app.example.com (no path), or *"),
     "--redirect": _each(lambda text: _is_url(text, "http", "https"), "an address, as https://other.example.com"),

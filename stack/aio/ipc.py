@@ -278,6 +278,7 @@ class MessageStream:
         self._queue: deque[_Waiting] = deque()
         self._stale: deque[_Waiting] = deque()  # those of the queue that may be dropped
         self._kept = 0  # bytes of the others
+        self._gone = 0  # messages of the queue that were dropped, at most
         self._leaving: list[memoryview] = []  # what the kernel has taken a part of
         self._scheduled = self._writing = False
         self.is_open = True
@@ -294,6 +295,10 @@ class MessageStream:
             if len(self._stale) > MAX_STALE:
                 self._stale.popleft().data = None
                 self._on_dropped()
+                self._gone += 1
+                if self._gone > MAX_STALE:  # the places of what was dropped are given back, too
+                    self._queue = deque(each for each in self._queue if each.data is not None)
+                    self._gone = 0
         else:
             self._kept += len(data)
             if self._kept > MAX_KEPT:

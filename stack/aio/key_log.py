@@ -14,11 +14,16 @@ from stack.core.errors import LocalError
 from stack.dtls import KeyLog
 
 
+def for_owner_alone(path: str, flags: int) -> int:
+    """Open a file as `open(…, opener=for_owner_alone)` does: one that is made is readable for its owner alone."""
+    return os.open(path, flags, 0o600)
+
+
 @contextmanager
 def key_log_file(path: str) -> Iterator[KeyLog]:
     """Context: a function that appends a line to the file, at once; `LocalError` if it cannot be written."""
     try:
-        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        number = for_owner_alone(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except OSError as error:
         raise LocalError(f"cannot write {path}: {error.strerror}") from error
     with open(number, "a", encoding="ascii", buffering=1) as file:

@@ -84,6 +84,10 @@ POLL_EVERY = 0.01
 """Seconds between two looks at a process that is to end."""
 PING_EVERY = 1.0
 """Seconds between two questions whether a worker is there."""
+LATE_AFTER = 1
+"""Pings in a row without an answer from which on a worker gets no new call while another one answers."""
+TALLY_PATIENCE = 2.0
+"""Seconds that a worker has to say what it counted; then its latest answer counts."""
 MAX_UNANSWERED = 15
 """Pings in a row without an answer after which a worker is taken for hung, and ended."""
 
@@ -158,9 +162,9 @@ class WorkerLink:
             self._connection.send(REQUESTS.encode(message))
 
     async def tally(self) -> MediaTally:
-        """Return what the worker has counted; its latest answer if it is down."""
-        with suppress(CallEnded):
-            self._tally = await self.execute(GetTally())
+        """Return what the worker has counted; its latest answer if it is down, or does not answer in time."""
+        with suppress(CallEnded, TimeoutError):
+            self._tally = await asyncio.wait_for(self.execute(GetTally()), TALLY_PATIENCE)
         return self._tally
 
     # -- the process -----------------------------------------------------------------------------------------
@@ -223,6 +227,11 @@ class WorkerLink:
         self.send(Ping())
 
     @property
+    def is_late(self) -> bool:
+        """True if it has not answered the latest pings: it gets no new call while another worker does."""
+        return self._unanswered > LATE_AFTER
+
+    @property
     def has_settled(self) -> bool:
         """True if the latest process was up for long."""
         return time.monotonic() - self._up_since >= SETTLED_AFTER
@@ -279,7 +288,7 @@ class WorkerLink:
             return
         self._pool.counters.add(LOST)
         log.error(
-            "media worker %d (process %s) is lost: %s; %d calls end", self.number, self.pid, error, self.load
+            "media worker %d (process %s) is lost: %s; calls that end: %d", self.number, self.pid, error, self.load
         )
         self._pool.keep(self._tally)
         self._tally = MediaTally.nothing()
@@ -359,7 +368,7 @@ class WorkerPool:
                 await asyncio.wait_for(self._change.wait(), deadline - self._loop.time())
             except TimeoutError:
                 raise LocalError("no media worker is up") from None
-        return min(up, key=lambda link: link.load)
+        return min(up, key=lambda link: (link.is_late, link.load))
 
     async def tally(self) -> MediaTally:
         """Return what was counted on the media side, by workers that are gone, too."""
@@ -431,7 +440,7 @@ class WorkerPool:
             await asyncio.sleep(BACKOFF[min(ends, len(BACKOFF) - 1)])
             try:
                 await link.start()
-            except StackError as error:
+            except (StackError, OSError) as error:  # no descriptor is free, say
                 log.error("media worker %d could not be replaced: %s", link.number, error)
             else:
                 break

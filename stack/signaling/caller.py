@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stack.aio import Call
-from stack.aio.key_log import key_log_file
+from stack.aio.key_log import for_owner_alone, key_log_file
 from stack.audio import Samples, read_wav, write_wav
 from stack.core.errors import LocalError, StackError
 from stack.core.trace import PcapWriter
@@ -66,7 +66,7 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
         trace = None
         if config.pcap is not None:
             _check_writable(config.pcap)
-            file = stack.enter_context(open(config.pcap, "wb"))
+            file = stack.enter_context(open(config.pcap, "wb", opener=for_owner_alone))
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
         key_log = None if config.key_log is None else stack.enter_context(key_log_file(config.key_log))
         conversation = ConversationConfig(dtls_version=parse_dtls_version(config.dtls))

@@ -69,6 +69,8 @@ def read_token(text: str) -> tuple[str, frozenset[Scope]]:
     known = {scope.value: scope for scope in Scope}
     if not text or not (text.isascii() and text.isprintable()) or " " in text:
         raise LocalError("a token is one or more visible ASCII characters, without spaces")
+    if names != text and not token and all(name in known for name in names.split(",")):
+        raise LocalError(f"there is no token behind {text!r}")
     if not token.strip("=") or not _SCOPES.fullmatch(names):  # "…==" is how base64 ends
         return text, frozenset(Scope)
     unknown = [name for name in names.split(",") if name not in known]

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from typing import Any
 from aiohttp import web
 
 from stack.aio import Host, HostConfig
-from stack.aio.key_log import key_log_file
+from stack.aio.key_log import for_owner_alone, key_log_file
 from stack.aio.udp import LOOPBACK, local_addresses
 from stack.aio.workers import default_workers
 from stack.core.errors import LocalError
@@ -61,7 +62,9 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.path_prefix):
-            raise LocalError(f"a path prefix begins with a slash, as /voice, not {self.path_prefix!r}")
+            raise LocalError(
+                f"{self.path_prefix!r} is not a path such as /voice: a slash, then letters, digits or . _ ~ -"
+            )
 
     @property
     def host(self) -> str:
@@ -109,7 +112,7 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
         trace = None
         if config.pcap is not None:
             try:
-                file = stack.enter_context(open(config.pcap, "wb"))
+                file = stack.enter_context(open(config.pcap, "wb", opener=for_owner_alone))
             except OSError as error:
                 raise LocalError(f"cannot write {config.pcap}: {error.strerror}") from error
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
@@ -311,5 +314,8 @@ def serve(
     )
     if workers is None and whole.media.workers == 0:
         whole = replace(whole, media=replace(whole.media, workers=default_workers()))
-    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(_serve(program, whole))
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_serve(program, whole))
+    except asyncio.CancelledError:  # by a signal, before it was up
+        sys.exit(EXIT_INTERRUPTED)

@@ -110,6 +110,16 @@ async def test_of_what_gets_stale_the_oldest_is_dropped_and_nothing_else(monkeyp
         assert other.got == [b"first", b"middle", *(b"%d" % number for number in range(15, 25)), b"end"]
 
 
+async def test_what_was_dropped_leaves_no_place_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ipc, "MAX_STALE", 10)
+    async with linked() as (one, other):
+        for number in range(1000):  # in one turn of the loop: nothing can leave
+            one.stream.send(b"%d" % number, is_stale_when_late=True)
+            assert one.stream.waiting <= 3 * 10
+        await until(lambda: b"999" in other.got)
+        assert other.got == [b"%d" % number for number in range(990, 1000)]
+
+
 async def test_a_side_that_takes_nothing_is_given_up_at_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ipc, "MAX_KEPT", 1000)
     async with linked() as (one, other):

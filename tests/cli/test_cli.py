@@ -120,7 +120,7 @@ def test_help_shows_the_commands() -> None:
         (["serve", "--agent", "tests.cli.broken:program"], 2, "RuntimeError: no database"),
         (["call", "foo"], 2, "'foo' is not an address, as http://127.0.0.1:8080"),
         (["serve", "--trusted-proxy", "proxy.example"], 2, "an address or a network, as 127.0.0.1 or 10.0.0.0/8"),
-        (["serve", "--path-prefix", "voice"], 1, "begins with a slash, as /voice"),
+        (["serve", "--path-prefix", "voice"], 2, "'voice' is not a path, as /voice"),
     ],
 )
 def test_a_mistake_is_one_clear_line(

@@ -118,7 +118,7 @@ async def test_everything_is_below_a_prefix() -> None:
 
 @pytest.mark.parametrize("prefix", ["voice", "/voice/", "//", "/vo ice", "/{x}"])
 def test_a_prefix_that_is_none_is_refused(prefix: str) -> None:
-    with pytest.raises(LocalError, match="a path prefix begins with a slash"):
+    with pytest.raises(LocalError, match="is not a path such as /voice"):
         config(path_prefix=prefix)
 
 

@@ -55,8 +55,9 @@ def test_a_token_may_do_all_or_what_it_says() -> None:
     assert read_token("abc") == ("abc", frozenset(Scope))
     assert read_token("call,metrics=abc") == ("abc", frozenset({Scope.CALL, Scope.METRICS}))
     assert read_token("bW=Fy==") == ("bW=Fy==", frozenset(Scope))  # "=" may stand in a token
-    with pytest.raises(LocalError):
-        read_token("")
+    for nothing in ("", "call=", "call,metrics="):
+        with pytest.raises(LocalError):
+            read_token(nothing)
 
 
 def test_keys_know_tokens_and_secrets_until_they_expire() -> None:
