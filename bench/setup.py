@@ -22,6 +22,7 @@ from aiohttp import web
 from bench.report import Cell, Options, Table
 from interop import servers
 from interop.browsers import Browser, BrowserError, available, launch, loopback_namespace
+from interop.web_page import on_loopback
 
 METRICS = {
     "ice": "ICE connected",
@@ -96,13 +97,8 @@ async def _front(peers: dict[str, str]) -> AsyncIterator[str]:
         app = web.Application()
         app.router.add_get("/", page)
         app.router.add_post("/{peer}/api/offer", hand_on)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        finally:
-            await runner.cleanup()
+        async with on_loopback(app) as url:
+            yield url
 
 
 async def _measure(browser: Browser, url: str, contestants: Sequence[str], runs: int) -> dict[str, Any]:

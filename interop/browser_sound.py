@@ -28,6 +28,7 @@ from interop.browsers import Browser, launch
 from interop.impair import ImpairedRelay
 from interop.network_model import NetworkModel
 from interop.redirect import rewrite_candidates
+from interop.web_page import on_loopback
 from stack.aio import Call, Host, HostConfig
 from stack.audio import Samples
 from stack.session import Connected
@@ -157,13 +158,8 @@ async def _page(host: Host, relay: ImpairedRelay, red: bool) -> AsyncIterator[st
     app = web.Application()
     app.router.add_get("/", index)
     app.router.add_post("/offer", offer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with on_loopback(app) as url:
+        yield url
 
 
 async def _listen(browser: Browser, seconds: float) -> ReceivedSound:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import fractions
-import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +12,8 @@ import av
 import numpy as np
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+
+from interop.peers.orders import obey
 
 RATE = 48_000
 FRAME = 960
@@ -132,30 +132,8 @@ async def until(condition: Callable[[], Any], what: str) -> None:
         await asyncio.sleep(0.01)
 
 
-def say(answer: dict[str, Any]) -> None:
-    print(json.dumps(answer), flush=True)
-
-
-async def carry_out(call: AiortcCall, order: dict[str, Any]) -> None:
-    try:
-        result = await getattr(call, order["command"])(**order["args"])
-    except Exception as error:
-        say({"id": order["id"], "error": f"{type(error).__name__}: {error}"})
-    else:
-        say({"id": order["id"], "result": result})
-
-
 async def main() -> None:
-    loop = asyncio.get_running_loop()
-    orders = asyncio.StreamReader(limit=1 << 22)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    call = AiortcCall()
-    say({"id": 0, "result": "ready"})
-    tasks = set()
-    async for line in orders:
-        task = asyncio.create_task(carry_out(call, json.loads(line)))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    await obey(AiortcCall())
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Callable
 from hashlib import sha256
 from time import perf_counter
@@ -14,6 +12,7 @@ import aioice.ice
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 
 from interop.lab import Sample, content, receipt
+from interop.peers.orders import obey
 
 _OPTIONS = {
     "ordered": "ordered",
@@ -147,32 +146,10 @@ class Lab:
             await pc.close()
 
 
-def say(answer: dict[str, Any]) -> None:
-    print(json.dumps(answer), flush=True)
-
-
-async def carry_out(lab: Lab, order: dict[str, Any]) -> None:
-    try:
-        result = await getattr(lab, order["command"])(**order["args"])
-    except Exception as error:
-        say({"id": order["id"], "error": f"{type(error).__name__}: {error}"})
-    else:
-        say({"id": order["id"], "result": result})
-
-
 async def main() -> None:
     # aioice leaves loopback out of its candidates; here there may be nothing else.
     aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
-    loop = asyncio.get_running_loop()
-    orders = asyncio.StreamReader(limit=1 << 22)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    lab = Lab()
-    say({"id": 0, "result": "ready"})
-    tasks = set()
-    async for line in orders:
-        task = asyncio.create_task(carry_out(lab, json.loads(line)))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    await obey(Lab())
 
 
 if __name__ == "__main__":

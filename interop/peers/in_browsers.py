@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from interop.browsers import Browser, BrowserError, available, launch
 from interop.evidence import Side
 from interop.lab import LabError
 from interop.peers.base import End, Needs, Peer, ProcessEnd, Traits, UnsupportedError, Wishes, tone_of
+from interop.web_page import on_loopback
 
 SCRIPT = Path(__file__).with_name("call.js")
 COMMAND_PATIENCE = 40.0
@@ -109,13 +109,8 @@ async def _page() -> AsyncIterator[str]:
         )
 
     app.router.add_get("/", empty)
-    runner = web.AppRunner(app, shutdown_timeout=0.5)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await asyncio.shield(runner.cleanup())
+    async with on_loopback(app) as url:
+        yield url
 
 
 BROWSERS = (

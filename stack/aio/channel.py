@@ -75,7 +75,7 @@ class DataChannel:
         return message
 
     def deliver(self, message: str | bytes) -> None:
-        """Take a message from the media thread; runs on the program's loop."""
+        """Take a message from the media side; runs on the program's loop."""
         self._messages.put_nowait(message)
 
     def note_low(self) -> None:

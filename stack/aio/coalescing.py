@@ -40,7 +40,7 @@ class CoalescingSelector(selectors.DefaultSelector):
     ) -> None:
         super().__init__()
         self.share = 0.0
-        """How much of a core the thread has taken lately, 0 to 1."""
+        """How much of a core the thread has taken in the latest window, 0 to 1."""
         self.is_coalescing = False
         self._clock, self._read_spent, self._sleep = clock, spent, sleep
         self._woken = self._measured = clock()

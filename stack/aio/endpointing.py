@@ -1,4 +1,4 @@
-"""The end of a turn, judged beside a call: an endpointer that is too expensive for the media thread.
+"""The end of a turn, judged beside a call: an endpointer that is too expensive for the media side.
 
 At each pause the conversation asks (`TurnPaused`), the endpointer is called in a worker thread, and its answer
 goes back as a command that is valid for that very pause. One call of it at a time: while one pause is being judged

@@ -10,13 +10,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from stack.aio.private_files import for_owner_alone
 from stack.core.errors import LocalError
 from stack.dtls import KeyLog
-
-
-def for_owner_alone(path: str, flags: int) -> int:
-    """Open a file as `open(…, opener=for_owner_alone)` does: one that is made is readable for its owner alone."""
-    return os.open(path, flags, 0o600)
 
 
 @contextmanager

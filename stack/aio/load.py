@@ -1,6 +1,8 @@
 """How busy the thread is that carries the media, told once a second to what follows it (encoder complexity).
 
-The load is the thread's own processor time as a share of a core: what other threads take is not in it.
+The load is the thread's own processor time as a share of a core: what other threads take is not in it. The
+selector of the loop (`coalescing.py`) looks at the same clock ten times a second, for a choice that may change as
+often; what is heard may not.
 """
 
 from __future__ import annotations

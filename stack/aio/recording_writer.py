@@ -1,6 +1,6 @@
 """What writes recordings: a WAV file, and a file of JSON lines beside it, in the process of the media.
 
-The media thread only appends to a bounded queue; one thread, which all recordings of the process share, aligns,
+The media loop only appends to a bounded queue; one thread, which all recordings of the process share, aligns,
 mixes (`stack.voice.recording`) and writes. When a disk is too slow, what does not fit into the queue is dropped
 and counted, and the rest stays where it belongs. The WAV header is brought up to date every second, so that the
 file can be read while it grows, and after a crash.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from struct import pack
 from typing import BinaryIO, TextIO, TypeAlias
 from weakref import WeakValueDictionary
 
+from stack.aio.private_files import for_owner_alone
 from stack.audio import Samples
 from stack.audio.wav import FilePath
 from stack.core.counters import Counters, declare
@@ -92,7 +92,7 @@ class RecordingWriter:
     def __repr__(self) -> str:
         return f"<RecordingWriter {self.path}: {'running' if self.is_running else 'over'}>"
 
-    # -- the media thread's side: never waits --------------------------------------------------------------
+    # -- the media loop's side: never waits ----------------------------------------------------------------
 
     def event(self, event: ConversationEvent, now: Instant) -> None:
         """Take what a conversation reports; the end of the call ends the recording."""
@@ -185,8 +185,10 @@ class RecordingWriter:
         return bool(self._queue) and not self.is_finished
 
     def _open(self) -> None:
-        lines = self._lines = os.fdopen(_create(self.events_path), "w", encoding="utf-8")
-        self._wav = _WavFile(os.fdopen(_create(self.path), "wb"), self._recorder.sample_rate)
+        # Both stay open until the recording ends.
+        lines = self._lines = open(self.events_path, "w", encoding="utf-8", opener=for_owner_alone)  # noqa: SIM115
+        sound = open(self.path, "wb", opener=for_owner_alone)  # noqa: SIM115
+        self._wav = _WavFile(sound, self._recorder.sample_rate)
         values = {"call": self.call_id, "wav": self.path.name, "sample_rate": self._recorder.sample_rate}
         self._recorder.note("RecordingStarted", values, self._start)
         lines.flush()
@@ -337,10 +339,6 @@ class _WriterThread:
 
 
 _writer = _WriterThread()
-
-
-def _create(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
 
 
 def is_writing() -> bool:

@@ -70,7 +70,7 @@ class Speaker:
         await self._drained.wait()
 
     def note_written(self) -> None:
-        """Sound is on its way to the media thread."""
+        """Sound is on its way to the media side."""
         if not self._control.ended:
             self._writes += 1
             self._drained.clear()

@@ -1,6 +1,6 @@
 """Words while they are being said: a transcriber at work beside a call.
 
-The pieces of a turn come from the media thread in order, and go to the transcriber in a worker thread, those that
+The pieces of a turn come from the media side in order, and go to the transcriber in a worker thread, those that
 waited together. At every pause it is asked what it has so far, which tells whether the turn may be over; when it
 is over, what is left to be done takes no longer than the last piece.
 

@@ -11,7 +11,8 @@ After every input only those protocols are moved that had a part in it, and only
 The end of one protocol is the end of the session, but what arrived before it is handed up before it: a batch is
 taken whole, SCTP gets its packets and RTP its frames, and then `Ended` follows, with nothing behind it.
 
-DTLS gets to spend CPU only on a path that ICE has validated. The SRTP keys come from DTLS (RFC 5764 §4.2).
+DTLS spends CPU on nothing that comes before ICE has validated a path; our own ClientHello is made at the start,
+for the first check carries it (`dtls_in_stun.py`). The SRTP keys come from DTLS (RFC 5764 §4.2).
 
 Over 500 lines, because it is the one junction: what goes from each protocol to the next is read in one place.
 """
@@ -62,7 +63,7 @@ from stack.session.statistics import SessionStatistics, Traffic, describe
 from stack.srtp import keying_material_length, split_keying_material
 
 SETUP_TIMEOUT = 30.0
-"""Seconds from the making of a session to `Connected`; after that it is given up."""
+"""Seconds from the making of a session until the peer has proved who it is; after that it is given up."""
 _EXPORTER_LABEL = "EXTRACTOR-dtls_srtp"  # RFC 5764 §4.2
 
 
@@ -164,7 +165,7 @@ class Session:
 
     @property
     def is_connected(self) -> bool:
-        """True while media and data can flow."""
+        """True while media and data can be sent; what arrives counts once there is `security`."""
         return self.state is _CONNECTED
 
     @property
@@ -377,7 +378,8 @@ class Session:
                 self._move_ice(now)
                 self._move_dtls(now)
             case SessionTimer.SETUP:
-                self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {self.state.name.lower()}")
+                what = "authentication" if self.state is _CONNECTED else self.state.name.lower()
+                self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {what}")
 
     def poll_timeout(self) -> Instant | None:
         """Return the earliest deadline of all protocols."""

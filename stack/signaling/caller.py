@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from stack.aio import Call
-from stack.aio.key_log import for_owner_alone, key_log_file
+from stack.aio.key_log import key_log_file
+from stack.aio.private_files import for_owner_alone
 from stack.audio import Samples, read_wav, write_wav
 from stack.core.errors import LocalError, StackError
 from stack.core.trace import PcapWriter

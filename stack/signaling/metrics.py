@@ -105,7 +105,7 @@ class _CountersCollector:
 
 
 class _LatenessCollector:
-    """Shows the tally that the media thread keeps of each frame: a frame costs nothing more for Prometheus."""
+    """Shows the tally that the media side keeps of each frame: a frame costs nothing more for Prometheus."""
 
     def __init__(self) -> None:
         self.latest = Lateness()

@@ -80,7 +80,7 @@ TOOL_DELAY = 0.3
 """Seconds for a client that returned a function's output to ask for the response as well."""
 MAX_MESSAGE = 256 * 1024
 COMMIT_TIMEOUT = 1.0
-"""Seconds that the turn of a commit may take to come from the media thread."""
+"""Seconds that the turn of a commit may take to come from the media side."""
 
 routes = RouteTable()
 
@@ -157,7 +157,7 @@ class RealtimeTransport:
     def receive(self, text: str | bytes, client: asyncio.Queue[Event | None]) -> None:
         """Take an event of a client that joined.
 
-        A commit is done by the media thread; what is said after it waits, so that the order is kept.
+        A commit is done by the media side; what is said after it waits, so that the order is kept.
         """
         if self._committing and len(self._held) < CLIENT_BACKLOG:
             self._held.append((text, client))

@@ -21,7 +21,8 @@ from typing import Any
 from aiohttp import web
 
 from stack.aio import Host, HostConfig
-from stack.aio.key_log import for_owner_alone, key_log_file
+from stack.aio.key_log import key_log_file
+from stack.aio.private_files import for_owner_alone
 from stack.aio.udp import LOOPBACK, local_addresses
 from stack.aio.workers import default_workers
 from stack.core.errors import LocalError

@@ -2,8 +2,11 @@
 
 Joins the speech front end's events (`speech_front_end.SpeechFrontEnd`), the table (`turns.TurnTaking`) and the
 sender. A barge-in is one act: in the call in which the table says so the sender is held, what was heard is
-computed, and the client told. Long, because all that can happen to a turn or a reply stands here, and each of it
-is short.
+computed, and the client told.
+
+Over 500 lines, because all that can happen to a turn or a reply stands here, each of it in a few lines that read
+and change the same turn, reply and sender; parts of it elsewhere would need the whole. What can be judged without
+it has left: the table (`turns`), pauses (`pauses`), the front end, what the client played (`playout_record`).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from interop.browsers import Browser, available, launch
+from interop.web_page import on_loopback
 from stack.cli import cli
 from stack.sctp import SctpEvent
 from stack.voice.events import ClientEvent, ProgramEvent, VoiceEvent
@@ -212,13 +213,8 @@ async def served(site: Path) -> AsyncIterator[str]:
     app = web.Application()
     app.on_response_prepare.append(forbid)
     app.router.add_static("/", site)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with on_loopback(app) as url:
+        yield url
 
 
 def complaints(browser: Browser) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from interop.browsers import BrowserError, ConsoleLine, Microphone, launch, loopback_namespace
+from interop.web_page import on_loopback
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browsers")]
 
@@ -66,13 +67,8 @@ async def served(html: str) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/", page)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with on_loopback(app) as url:
+        yield url
 
 
 def group_members(group: int) -> list[int]:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from interop import servers
 from interop.browsers import Browser, Microphone, launch
+from interop.web_page import on_loopback
 from stack.web import directory
 from tests.interop.conftest import LISTEN, PLAIN_SOUND, TONE_HZ
 
@@ -46,13 +47,8 @@ async def page_with(answer: web.Response | None) -> AsyncIterator[str]:
     app.router.add_get("/below/", index)
     app.router.add_static("/below/static", folder)
     app.router.add_post("/below/api/offer", offer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/below/"
-    finally:
-        await runner.cleanup()
+    async with on_loopback(app, "/below/") as url:
+        yield url
 
 
 async def problem(browser: Browser) -> tuple[str, str]:

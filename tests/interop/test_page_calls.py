@@ -16,6 +16,7 @@ from interop.browsers import Browser, Microphone, addressed_namespace, launch
 from interop.browsers.namespace import ADDRESS
 from interop.programs import ANSWER
 from interop.redirect import rewrite_candidates
+from interop.web_page import on_loopback
 from stack.web import assets
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browsers")]
@@ -180,13 +181,8 @@ async def leading_nowhere(server: str) -> AsyncIterator[str]:
 
         app = web.Application()
         app.add_routes([web.get("/", asset), web.get("/static/{name}", asset), web.post("/api/offer", offer)])
-        runner = web.AppRunner(app)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        finally:
-            await runner.cleanup()
+        async with on_loopback(app) as url:
+            yield url
 
 
 async def test_where_udp_is_blocked_the_page_says_so(browser_name: str, loopback: bool) -> None:

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from interop.web_page import on_loopback
 from stack.signaling.app import create_app
 from stack.signaling.client import dial
 from stack.signaling.server import Serving
@@ -23,13 +24,8 @@ CANDIDATE = "a=mid:0\r\na=candidate:1 1 udp 2130706431 192.0.2.1 3478 typ host\r
 
 @asynccontextmanager
 async def run(app: web.Application) -> AsyncIterator[str]:
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}{PREFIX}"
-    finally:
-        await runner.cleanup()
+    async with on_loopback(app, PREFIX) as url:
+        yield url
 
 
 @asynccontextmanager

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from interop.web_page import on_loopback
+
 HERE = Path(__file__).parent
 BUNDLE = HERE / "node_modules" / "clients.bundle.js"
 TIMEOUT = 300.0
@@ -76,10 +78,5 @@ async def page() -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_get("/", index)
     app.router.add_get("/clients.js", script)
-    runner = web.AppRunner(app, shutdown_timeout=0.2)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with on_loopback(app) as url:
+        yield url

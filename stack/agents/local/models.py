@@ -1,7 +1,7 @@
 """The three models of the local assistant, in a process of their own: `python -m stack.agents.local.models`.
 
 Whisper tiny.en (on CTranslate2) recognises, SmolLM2-135M (on llama.cpp) generates, Piper synthesises. They do not
-run in the server because llama.cpp takes over a process's signals, and so that the media thread comes before them:
+run in the server because llama.cpp takes over a process's signals, and so that the media come before them:
 this process is nicer. Requests come as frames on stdin and are answered on stdout; it ends when stdin does.
 
 | request | answers |
