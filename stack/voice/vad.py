@@ -4,8 +4,8 @@ A detector is a Transform: int16 samples with their media time go in, one `Voice
 out. Media time is the seconds of the sender's timeline (RTP time over the clock rate), never the instant at which
 a packet happened to arrive, so that jitter and bursts do not change what is decided.
 
-- `CascadeDetector` (`cascade.py`) is the default: automatic level, earshot, Silero where earshot hears a voice.
-- `EarshotDetector` is the first of the two alone: a small neural network, 8 µs for a frame of 16 ms.
+- `EarshotDetector` is the default: a small neural network, 8 µs for a frame of 16 ms.
+- `CascadeDetector` (`cascade.py`) is `auto`: automatic level, earshot, Silero where earshot hears a voice.
 - `EnergyDetector` needs nothing but numpy: level over an adaptive noise floor.
 - `SileroDetector` (`silero.py`) runs an ONNX file that the user has, through `onnxruntime`, if that is installed.
 - `AudioLevelGate` (`audio_level.py`) stands before any of them and believes the client's own audio level (RFC 6464

@@ -1,4 +1,4 @@
-"""The default detector: soft voices are heard, what is no voice is not, and the second network is asked seldom."""
+"""The detector `auto`: soft voices are heard, what is no voice is not, and the second network is asked seldom."""
 
 import wave
 from pathlib import Path
