@@ -38,7 +38,7 @@ WARM = 2.0
 PERCENTILES = (50, 95, 99, 99.9, 100)
 """Those that the generator tells."""
 MAX_RUN = 300.0
-"""Seconds after which a run is given up."""
+"""Seconds beyond its own length after which a run is given up."""
 
 
 class Absent(Exception):
@@ -307,7 +307,7 @@ class Place:
                 env=dict(os.environ, GOMAXPROCS="1"),
                 preexec_fn=_apart(self.options.realtime, True),
             )
-            watch = _Deadline(process, MAX_RUN)
+            watch = _Deadline(process, warm + seconds + MAX_RUN)
             assert process.stdout is not None
             for line in process.stdout:
                 word, _, rest = line.partition(" ")
