@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -180,14 +180,14 @@ class Host:
             self.config.public_ips,
         )
 
-    async def accept(self, offer: str, context: CallContext | None = None) -> Accepted:
-        """Answer an SDP offer and start the call.
+    async def accept(self, offer: str | SessionDescription, context: CallContext | None = None) -> Accepted:
+        """Answer an SDP offer, as text or read already, and start the call.
 
         Raises `ParseError` if it is no SDP, `NegotiationError` if there is nothing to agree on, `HostFull`, or
         `LocalError` once the host is stopping, or while no media worker is up.
         """
         self._check_room()
-        description = SessionDescription.parse(offer)
+        description = _read(offer)
         link = await self._media.choose()
         local = self._local_parameters(link.number)
         negotiation = negotiate(description, local)
@@ -224,13 +224,13 @@ class Host:
         path = os.path.abspath(os.path.join(os.fsdecode(self.config.record_dir), file_name(call.id, time.time())))
         return StartRecording(control_of(call).expect_recording(path).name, path, call.id)
 
-    async def renegotiate(self, call: Call, offer: str) -> Renegotiated:
+    async def renegotiate(self, call: Call, offer: str | SessionDescription) -> Renegotiated:
         """Answer a further offer on a call that is up: same certificate, sections and codec (RFC 3264 §8).
 
         Other ICE credentials in it restart ICE. Raises `ParseError` and `NegotiationError` as `accept` does, and
         `LocalError` if the call is over; the call then goes on as it was.
         """
-        description = SessionDescription.parse(offer)
+        description = _read(offer)
         former = await self._execute(call, GetParameters())
         local = replace(former.local, session_version=former.local.session_version + 1)
         agreed = renegotiate(description, former.negotiation, local)
@@ -316,32 +316,25 @@ class Host:
         """Run the program for one call from its connection to its end."""
         call = hosted.call
         program: asyncio.Task[None] | None = None
-        ended = asyncio.ensure_future(call.wait_ended())
         try:
             connected = await call.wait_connected()
             log.info("call %s connected: %s", call.id, connected.path)
-            program = asyncio.ensure_future(self._program_of(call, spans))
-            await asyncio.wait({program, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():  # the program is done: let it be heard to the end
-                drained = asyncio.ensure_future(call.speaker.drained())
-                await asyncio.wait({drained, ended}, return_when=asyncio.FIRST_COMPLETED)
-                drained.cancel()
-                call.hang_up()
-            await asyncio.wait({program}, timeout=END_GRACE)
-            await ended
+            program = asyncio.create_task(self._program_of(call, spans))
+            await call.wait_ended()
+            if not program.done():
+                await asyncio.wait({program}, timeout=END_GRACE)
         except StackError:
-            pass  # it never connected; `ended` says why
+            pass  # it never connected; its end says why
         finally:
             if program is not None and not program.done():
                 program.cancel()
             if not call.ended:
                 call.hang_up()
-            end = await ended
+            end = await call.wait_ended()
             log.info("call %s ended: %s%s", call.id, end.reason.value, f" ({end.detail})" if end.detail else "")
             self.counters.add(ENDED[end.reason])
             self.counters.merge(hosted.control.counters)  # and no longer as one of those that are up
-            with suppress(CallEnded):  # its worker is gone
-                await hosted.close()
+            hosted.close()
             if call.recording is not None:
                 await self._finish_recording(call.recording)
 
@@ -354,6 +347,7 @@ class Host:
             self.counters.add(RECORDING_FAILED)
 
     async def _program_of(self, call: Call, spans: CallSpans | None) -> None:
+        """Run the program, let it be heard to the end, and hang up."""
         try:
             with spans.current() if spans is not None else nullcontext():
                 await self._program(call)
@@ -367,6 +361,13 @@ class Host:
             log.exception("the program of call %s failed", call.id)
             self.counters.add(PROGRAM_FAILED)
             await tell_of_failure(call)
+        finally:
+            await call.speaker.drained()  # it is so when the call has ended, too
+            call.hang_up()
+
+
+def _read(offer: str | SessionDescription) -> SessionDescription:
+    return offer if isinstance(offer, SessionDescription) else SessionDescription.parse(offer)
 
 
 def _suited(config: HostConfig, turns: TurnSettings | None) -> HostConfig:

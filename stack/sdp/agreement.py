@@ -166,17 +166,9 @@ def sctp_init(media: MediaDescription) -> bytes | None:
     return next(media.parsed("sctp-init", parse_sctp_init), None)
 
 
-def usable_payload_types(media: MediaDescription) -> Mapping[int, RtpMap]:
-    """Return the payload types of a section that can travel beside RTCP.
-
-    64 to 95 cannot: with the marker bit they are the packet types of RTCP (RFC 5761 §4).
-    """
-    return {number: rtp_map for number, rtp_map in media.payload_types.items() if not 64 <= number <= 95}
-
-
 def find_format(media: MediaDescription, rtp_map: RtpMap) -> Iterator[int]:
     """Return the usable payload types of a section that stand for an encoding, in its order."""
-    return (number for number, found in usable_payload_types(media).items() if found.matches(rtp_map))
+    return (number for number, found in media.usable_payload_types.items() if found.matches(rtp_map))
 
 
 def sctp_port(media: MediaDescription) -> int:
@@ -190,7 +182,7 @@ def _shared_payload_types(
 ) -> Iterator[tuple[int, RtpMap]]:
     """Return the payload types that mean the same on both sides, in the answer's order (RFC 3264 §6.1)."""
     our_types, their_types = ours.payload_types, theirs.payload_types
-    for number in usable_payload_types(answered):
+    for number in answered.usable_payload_types:
         if number in our_types and number in their_types and our_types[number].matches(their_types[number]):
             yield number, our_types[number]
 

@@ -17,7 +17,7 @@ from ipaddress import ip_address
 from re import compile as regexp
 
 from stack.core.errors import LocalError, ParseError
-from stack.sdp.agreement import find_format, sctp_port, usable_payload_types
+from stack.sdp.agreement import find_format, sctp_port
 from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import CandidateSummary, MediaDirection
 from stack.sdp.parameters import (
@@ -88,7 +88,7 @@ def check_reachable(remote: SessionDescription, local: LocalParameters) -> None:
     ended = remote.has("end-of-candidates") or any(media.has("end-of-candidates") for media in remote.media)
     if ended and not lines:  # RFC 8840 §8.2: the peer gathers no more
         raise NegotiationError(NegotiationFailure.UNREACHABLE, "end-of-candidates, and not one candidate")
-    theirs = [CandidateSummary.parse(text) for media in remote.media for text in media.candidates]
+    theirs = [candidate for media in remote.media for candidate in media.candidate_summaries]
     if ended and not any(candidate.component == 1 for candidate in theirs):
         detail = "no candidate of component 1, and with a=rtcp-mux there is no other (RFC 8445 §13)"
         raise NegotiationError(NegotiationFailure.UNREACHABLE, detail)
@@ -102,15 +102,21 @@ def check_reachable(remote: SessionDescription, local: LocalParameters) -> None:
     if not set(protocols[0]) & set(protocols[1]):
         detail = "no candidate of a transport in common (ours: {}; theirs: {})".format(*map(", ".join, protocols))
         raise NegotiationError(NegotiationFailure.UNREACHABLE, detail)
-    families = [{_family(candidate) for candidate in side} for side in (ours, theirs)]
-    if ended and None not in families[0] | families[1] and not families[0] & families[1]:
-        detail = "no candidate of an address family in common (ours: {}; theirs: {})".format(
-            *(", ".join(f"IPv{version}" for version in sorted(filter(None, side))) for side in families)
-        )
-        raise NegotiationError(NegotiationFailure.UNREACHABLE, detail)
+    if ended:
+        _check_families(ours, theirs)
     relayed = all(candidate.kind == "relay" and candidate.is_literal for candidate in theirs)
     if relayed and all(map(_is_loopback, ours)) and not any(map(_is_loopback, theirs)):
         detail = "every candidate is relayed, and no relay elsewhere reaches the loopback address of ours"
+        raise NegotiationError(NegotiationFailure.UNREACHABLE, detail)
+
+
+def _check_families(ours: Sequence[CandidateSummary], theirs: Sequence[CandidateSummary]) -> None:
+    """Raise `NegotiationError` if one side has addresses of IPv4 only, and the other of IPv6."""
+    families = [{_family(candidate) for candidate in side} for side in (ours, theirs)]
+    if None not in families[0] | families[1] and not families[0] & families[1]:
+        detail = "no candidate of an address family in common (ours: {}; theirs: {})".format(
+            *(", ".join(f"IPv{version}" for version in sorted(filter(None, side))) for side in families)
+        )
         raise NegotiationError(NegotiationFailure.UNREACHABLE, detail)
 
 
@@ -177,7 +183,7 @@ def _refuse_audio(media: MediaDescription, audio: LocalAudio | None) -> str | No
     if _common_codec((media,), audio.codecs) is not None:
         return None
     ours = ", ".join(codec.rtp_map.serialize() for codec in audio.codecs)
-    offered, usable = media.payload_types, usable_payload_types(media)
+    offered, usable = media.payload_types, media.usable_payload_types
     theirs = ", ".join(sorted({offered[number].serialize() for number in usable})[:10])
     detail = f"no codec in common (ours: {ours}; theirs: {theirs or 'none'}"
     taken = [f"{m.serialize()} is {n}" for n, m in offered.items() if n not in usable][:10]
@@ -232,7 +238,7 @@ def _choose_tagged(offer: SessionDescription, group: tuple[str, ...], accepted: 
     for index in (by_mid[mid] for mid in group if mid in by_mid):
         media = offer.media[index]
         is_rtp = _RTP_PROTOCOL.fullmatch(media.protocol.upper()) is not None and media.has("rtcp-mux")
-        if media.port and (index in accepted or (is_rtp and usable_payload_types(media))):
+        if media.port and (index in accepted or (is_rtp and media.usable_payload_types)):
             return index
     return accepted[0]
 

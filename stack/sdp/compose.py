@@ -14,9 +14,9 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from stack.core.errors import LocalError, ParseError
-from stack.sdp.agreement import usable_payload_types
 from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import (
     CandidateSummary,
@@ -34,6 +34,8 @@ from stack.sdp.parameters import CodecDescription, LocalAudio, LocalData, LocalP
 
 DISCARD_PORT = 9
 """The port of a section whose address is not known yet (RFC 8839 §4.2.1.1 with 8840 §4.1.1)."""
+MAX_REMEMBERED = 16
+"""Lists of our own candidates of which the default address is remembered: a server has one for all its calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ def rejected_section(local: LocalParameters, offered: MediaDescription, section:
 
 def _first_format(offered: MediaDescription) -> Format:
     """Return the first format of an offered section that has a meaning, one beside RTCP if there is any."""
-    number, rtp_map = next(iter((usable_payload_types(offered) or offered.payload_types).items()))
+    number, rtp_map = next(iter((offered.usable_payload_types or offered.payload_types).items()))
     return Format(number, rtp_map, offered.format_parameters(number))
 
 
@@ -206,7 +208,8 @@ def _section(
     return MediaDescription(kind, port, protocol, formats, connection, tuple(attributes))
 
 
-def _default_address(candidates: Sequence[str]) -> tuple[int, Connection]:
+@lru_cache(MAX_REMEMBERED)
+def _default_address(candidates: tuple[str, ...]) -> tuple[int, Connection]:
     """Return port and c= line of the default candidate: the one most likely to work (RFC 8839 §4.2.1.2)."""
     try:
         parsed = [CandidateSummary.parse(candidate) for candidate in candidates]

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice, pairwise
 from typing import Self, TypeVar
 
@@ -55,6 +55,11 @@ MAX_FORMATS = 128
 MAX_CANDIDATES = 64
 """Candidates that are kept of one section; a call needs a handful."""
 
+MAX_REMEMBERED = 256
+"""Lines of each kind of which it is remembered what they say; the two browsers' have 60 between them."""
+MAX_REMEMBERED_LENGTH = 100
+"""Characters of such a line."""
+
 T = TypeVar("T")
 _DIRECTIONS = {direction.value: direction for direction in MediaDirection}
 _INHERITED = ("ice-ufrag", "ice-pwd", "ice-options", "fingerprint", "setup", "extmap")
@@ -86,7 +91,8 @@ class _Attributes:
 
     def value(self, name: str) -> str | None:
         """Return the first value of `name`; None if there is no such attribute."""
-        return next(iter(self.values(name)), None)
+        values = self.values(name)
+        return values[0] if values else None
 
     def has(self, name: str) -> bool:
         """Return True if there is an attribute called `name`."""
@@ -180,7 +186,7 @@ class MediaDescription(_Attributes):
         """The ICE options (RFC 8839 §5.6)."""
         return tuple(dict.fromkeys(option for value in self.values("ice-options") for option in value.split()))
 
-    @property
+    @cached_property
     def fingerprints(self) -> tuple[CertificateFingerprint, ...]:
         """The certificate's hashes, strongest first; those of functions that prove nothing are left out."""
         parsed = set(self.parsed("fingerprint", CertificateFingerprint.parse))
@@ -192,8 +198,17 @@ class MediaDescription(_Attributes):
 
         A line that is no candidate is passed over (RFC 8839 §5.1), as are those beyond `MAX_CANDIDATES`.
         """
-        pairs = self.parsed("candidate", lambda value: (CandidateSummary.parse(value), f"candidate:{value}"))
-        return tuple(islice((text for summary, text in pairs if summary.component == 1), MAX_CANDIDATES))
+        return tuple(f"candidate:{text}" for text, _ in self._candidates)
+
+    @property
+    def candidate_summaries(self) -> tuple[CandidateSummary, ...]:
+        """What a description needs to know of its `candidates`."""
+        return tuple(summary for _, summary in self._candidates)
+
+    @cached_property
+    def _candidates(self) -> tuple[tuple[str, CandidateSummary], ...]:
+        pairs = self.parsed("candidate", lambda value: (value, CandidateSummary.parse(value)))
+        return tuple(islice((pair for pair in pairs if pair[1].component == 1), MAX_CANDIDATES))
 
     @cached_property
     def payload_types(self) -> Mapping[int, RtpMap]:
@@ -202,11 +217,19 @@ class MediaDescription(_Attributes):
         Formats of other protocols than RTP are no numbers and stand for nothing here.
         """
         maps: dict[int, RtpMap] = {}
-        for number, rtp_map in self.parsed("rtpmap", _parse_rtpmap):
+        for number, rtp_map in self.parsed("rtpmap", _read_rtpmap):
             maps.setdefault(number, rtp_map)
         numbers = [int(text) for text in self.formats if _is_payload_type(text)]
         known = {number: maps.get(number, STATIC_PAYLOAD_TYPES.get(number)) for number in numbers}
         return {number: rtp_map for number, rtp_map in known.items() if rtp_map is not None}
+
+    @cached_property
+    def usable_payload_types(self) -> Mapping[int, RtpMap]:
+        """Those payload types that can travel beside RTCP.
+
+        64 to 95 cannot: with the marker bit they are the packet types of RTCP (RFC 5761 §4).
+        """
+        return {number: rtp_map for number, rtp_map in self.payload_types.items() if not 64 <= number <= 95}
 
     def format_parameters(self, payload_type: int) -> dict[str, str]:
         """Return the parameters (`a=fmtp`) of a payload type, names in lower case."""
@@ -228,7 +251,7 @@ class MediaDescription(_Attributes):
     @cached_property
     def extensions(self) -> tuple[ExtMap, ...]:
         """The header extensions, in order."""
-        return tuple(self.parsed("extmap", ExtMap.parse))
+        return tuple(self.parsed("extmap", _read_extmap))
 
     @property
     def msid(self) -> Msid | None:
@@ -283,17 +306,19 @@ class SessionDescription(_Attributes):
         by_kind = {kind: [line.value for line in session if line.kind == kind] for kind in "osb"}
         if len(by_kind["o"]) != 1:
             raise ParseError("a description has one o= line")
-        description = cls(
+        media = tuple(MediaDescription.parse_lines(lines[start:end], ignored) for start, end in cuts)
+        attributes, connection = read_attributes(session, ignored), _read_connection(session, ignored)
+        return cls(
             Origin.parse(by_kind["o"][0]),
-            tuple(MediaDescription.parse_lines(lines[start:end], ignored) for start, end in cuts),
-            read_attributes(session, ignored),
+            media,
+            attributes,
             by_kind["s"][0] if by_kind["s"] else "-",
-            _read_connection(session, ignored),
+            connection,
             tuple(by_kind["b"]),
             tuple(line for line in session if line.kind in "trz") or (Line("t", "0 0"),),
             tuple(line for line in session if line.kind in "iuepk"),
+            ignored=dict(sorted(ignored.items())),
         )
-        return replace(description, ignored=dict(sorted(ignored.items())))
 
     def lines(self) -> Iterator[Line]:
         """Return the lines in the order of RFC 8866 §9."""
@@ -317,14 +342,15 @@ class SessionDescription(_Attributes):
         """True if the side that says it is an ICE-lite agent (RFC 8839 §5.3)."""
         return self.has("ice-lite")
 
-    @property
+    @cached_property
     def bundle_groups(self) -> tuple[tuple[str, ...], ...]:
         """The mids of each BUNDLE group, in order (RFC 9143 §4)."""
         groups = self.parsed("group", Group.parse)
         return tuple(group.mids for group in groups if group.semantics.upper() == "BUNDLE")
 
+    @cached_property
     def resolved(self) -> SessionDescription:
-        """Return a copy in which every section has what it takes from the session.
+        """A copy in which every section has what it takes from the session.
 
         A section's own attribute of the same name goes before the session's (RFC 8122 §5, 4145 §4, 8839 §5.4,
         8866 §6.7); header extensions of both levels add up (RFC 8285 §5).
@@ -388,15 +414,28 @@ def _parse_rtpmap(text: str) -> tuple[int, RtpMap]:
     return parse_number(number, "payload type", 127), RtpMap.parse(encoding.strip())
 
 
+def _remembered(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Return `parse` with a memory: clients of one kind write the same few lines in every offer."""
+    remembering = lru_cache(MAX_REMEMBERED)(parse)
+
+    def read(text: str) -> T:
+        return remembering(text) if len(text) <= MAX_REMEMBERED_LENGTH else parse(text)
+
+    return read
+
+
+_read_extmap = _remembered(ExtMap.parse)
+_read_rtpmap = _remembered(_parse_rtpmap)
+
 _SKIPPABLE: Mapping[str, Callable[[str], object]] = {
     "candidate": CandidateSummary.parse,
-    "extmap": ExtMap.parse,
+    "extmap": _read_extmap,
     "fingerprint": CertificateFingerprint.parse,
     "group": Group.parse,
     "max-message-size": parse_message_size,
     "mid": _parse_mid,
     "msid": Msid.parse,
-    "rtpmap": _parse_rtpmap,
+    "rtpmap": _read_rtpmap,
     "sctp-init": parse_sctp_init,
     "ssrc": SsrcAttribute.parse,
 }

@@ -51,7 +51,7 @@ _MAX_EXTENSION_ID = 255
 def negotiate(offer: SessionDescription, local: LocalParameters) -> Negotiation:
     """Answer an offer; raises `NegotiationError` if no call can come of it."""
     try:
-        return _negotiate(offer.resolved(), local)
+        return _negotiate(offer.resolved, local)
     except ParseError as error:
         raise NegotiationError(NegotiationFailure.MALFORMED, f"in the offer: {error}") from error
 
@@ -75,7 +75,7 @@ def create_offer(local: LocalParameters, *, audio: bool = True, data: bool = Tru
 def accept_answer(offer: SessionDescription, answer: SessionDescription, local: LocalParameters) -> Negotiation:
     """Take the answer to an offer of ours; raises `NegotiationError` if it does not fit or leaves nothing."""
     try:
-        return _accept_answer(offer.resolved(), answer.resolved(), answer, local)
+        return _accept_answer(offer.resolved, answer.resolved, answer, local)
     except ParseError as error:
         raise NegotiationError(NegotiationFailure.MALFORMED, f"in the answer: {error}") from error
 

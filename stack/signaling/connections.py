@@ -20,7 +20,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from stack.core.errors import ParseError
 from stack.sdp import Origin, SessionDescription
 from stack.signaling.security import Principal
 
@@ -34,17 +33,14 @@ class ConnectionIdentity:
     origin: Origin
 
     @classmethod
-    def of(cls, offer: str) -> ConnectionIdentity | None:
+    def of(cls, offer: SessionDescription) -> ConnectionIdentity | None:
         """Return the identity of an offer; None for one that has none, which will be refused for it."""
-        try:
-            description = SessionDescription.parse(offer).resolved()
-        except ParseError:
-            return None
-        prints = {value.strip().lower() for media in description.media for value in media.values("fingerprint")}
-        ufrags = [value.strip() for media in description.media for value in media.values("ice-ufrag")]
+        media = offer.resolved.media
+        prints = {value.strip().lower() for each in media for value in each.values("fingerprint")}
+        ufrags = [value.strip() for each in media for value in each.values("ice-ufrag")]
         if not prints or not ufrags:
             return None
-        return cls(tuple(sorted(prints)), ufrags[0], description.origin)
+        return cls(tuple(sorted(prints)), ufrags[0], offer.origin)
 
     def continues(self, former: ConnectionIdentity) -> bool:
         """Return True if this is the same connection as `former`, then or later."""

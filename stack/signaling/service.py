@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from stack.aio import Call, CallContext, Host, HostFull, Renegotiated
 from stack.core.errors import LocalError, ParseError
-from stack.sdp import NegotiationError, NegotiationFailure
+from stack.sdp import NegotiationError, NegotiationFailure, SessionDescription
 from stack.session import EndReason
 from stack.signaling.connections import ConnectionIdentity, Connections, PlacedCall, digest_of
 from stack.signaling.http import AppKey, HttpRequest, RequestRefused
@@ -125,9 +125,11 @@ class SignalingService:
         `replaces` is a call that this one takes the place of: the client has said so.
         """
         self._check_rate(request)
-        identity = ConnectionIdentity.of(offer)
+        description = _read_offer(offer)
+        identity = ConnectionIdentity.of(description)
+        place = partial(self._place, request, principal, offer, description, session, identity)
         if identity is None or replaces is not None:
-            return await self._place(request, principal, offer, session, identity)
+            return await place()
         while (placing := self._placing.get(identity.fingerprints)) is not None:
             await placing.wait()  # the same request twice at once
         placing = self._placing[identity.fingerprints] = asyncio.Event()
@@ -135,8 +137,8 @@ class SignalingService:
             for placed in self._connections.find(identity):
                 call = self.host.calls.get(placed.call_id)
                 if call is not None and not call.ended:
-                    return await self._accept_again(request, principal, offer, placed, call, identity)
-            return await self._place(request, principal, offer, session, identity)
+                    return await self._accept_again(request, principal, offer, description, placed, call, identity)
+            return await place()
         finally:
             del self._placing[identity.fingerprints]
             placing.set()
@@ -146,6 +148,7 @@ class SignalingService:
         request: HttpRequest,
         principal: Principal,
         offer: str,
+        description: SessionDescription,
         placed: PlacedCall,
         call: Call,
         identity: ConnectionIdentity,
@@ -154,7 +157,7 @@ class SignalingService:
         if call.connected is None and placed.is_repeated_by(principal, request.remote or "", offer):
             return AcceptedOffer(placed.answer, call, is_new=False)
         if principal is not ANONYMOUS and principal == placed.principal:
-            return AcceptedOffer((await self._renegotiate(call, offer, identity)).answer, call, is_new=False)
+            return AcceptedOffer((await self._renegotiate(call, description, identity)).answer, call, is_new=False)
         raise RequestRefused(
             409,
             "this offer belongs to a connection that is up; a further offer of it has to name the call (PATCH its "
@@ -164,9 +167,12 @@ class SignalingService:
     async def renegotiate(self, request: HttpRequest, call: Call, offer: str) -> Renegotiated:
         """Hand a further offer to a call that the client may steer; after `RequestRefused` the call goes on."""
         self._check_rate(request)
-        return await self._renegotiate(call, offer, ConnectionIdentity.of(offer))
+        description = _read_offer(offer)
+        return await self._renegotiate(call, description, ConnectionIdentity.of(description))
 
-    async def _renegotiate(self, call: Call, offer: str, identity: ConnectionIdentity | None) -> Renegotiated:
+    async def _renegotiate(
+        self, call: Call, offer: SessionDescription, identity: ConnectionIdentity | None
+    ) -> Renegotiated:
         placed = self._connections.get(call.id)
         if placed is not None and identity is not None and identity.precedes(placed.identity):
             raise RequestRefused(409, "this offer was overtaken by a later one")  # RFC 3264 §8: versions only rise
@@ -174,7 +180,7 @@ class SignalingService:
             changed = await self.host.renegotiate(call, offer)
         except LocalError as error:
             raise RequestRefused(404, str(error)) from error
-        except (ParseError, NegotiationError) as error:
+        except NegotiationError as error:
             raise _refusal(error) from error
         if identity is not None:
             self._connections.update(call.id, identity)
@@ -185,6 +191,7 @@ class SignalingService:
         request: HttpRequest,
         principal: Principal,
         offer: str,
+        description: SessionDescription,
         session: Mapping[str, Any] | None,
         identity: ConnectionIdentity | None,
     ) -> AcceptedOffer:
@@ -201,8 +208,8 @@ class SignalingService:
             state=request.state,
         )
         try:
-            accepted = await self.host.accept(offer, context)
-        except (ParseError, NegotiationError) as error:
+            accepted = await self.host.accept(description, context)
+        except NegotiationError as error:
             raise _refusal(error) from error
         except (HostFull, LocalError) as error:
             raise RequestRefused(503, str(error), **{"Retry-After": "5"}) from error
@@ -269,10 +276,15 @@ def _drop(states: dict[str, StateT], name: str, state: StateT) -> None:
         del states[name]
 
 
-def _refusal(error: ParseError | NegotiationError) -> RequestRefused:
+def _read_offer(text: str) -> SessionDescription:
+    try:
+        return SessionDescription.parse(text)
+    except ParseError as error:
+        raise RequestRefused(400, f"the offer is not valid SDP: {error}") from error
+
+
+def _refusal(error: NegotiationError) -> RequestRefused:
     """Return what a client is told of an offer that cannot be taken."""
-    if isinstance(error, ParseError):
-        return RequestRefused(400, f"the offer is not valid SDP: {error}")
     if error.failure is NegotiationFailure.CANNOT_CHANGE:
         return RequestRefused(409, str(error))
     # RFC 9725 §4.4.4: 422 for an a=setup that cannot be; §4.4.3: 406 for what is not supported

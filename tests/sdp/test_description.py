@@ -69,7 +69,7 @@ def test_a_firefox_offer_by_property() -> None:
     assert not description.is_ice_lite
     audio, data = description.media
     assert audio.fingerprints == ()
-    audio, data = description.resolved().media
+    audio, data = description.resolved.media
     assert (audio.kind, audio.port, audio.mid, audio.direction) == ("audio", 32788, "0", MediaDirection.SENDRECV)
     assert audio.fingerprints == data.fingerprints
     assert len(audio.fingerprints[0].digest) == 32
@@ -90,7 +90,7 @@ class TestInheritance:
     def test_a_section_s_own_goes_first(self) -> None:
         head = HEAD + "a=ice-ufrag:session\r\na=setup:active\r\na=recvonly\r\na=extmap:5 urn:s\r\n"
         media = offered("m=audio 9 RTP/AVP 0\r\na=ice-ufrag:mine\r\na=sendonly\r\na=extmap:6 urn:m\r\n", head=head)
-        section = media.resolved().media[0]
+        section = media.resolved.media[0]
         assert section.ice_ufrag == "mine"
         assert section.setup is Setup.ACTIVE
         assert section.direction is MediaDirection.SENDONLY
@@ -98,12 +98,12 @@ class TestInheritance:
 
     def test_direction_and_connection(self) -> None:
         head = HEAD + "c=IN IP4 192.0.2.1\r\na=inactive\r\n"
-        section = offered("m=audio 9 RTP/AVP 0\r\n", head=head).resolved().media[0]
+        section = offered("m=audio 9 RTP/AVP 0\r\n", head=head).resolved.media[0]
         assert section.direction is MediaDirection.INACTIVE
         assert section.connection == Connection("192.0.2.1")
 
     def test_what_belongs_to_the_session_stays_there(self) -> None:
-        section = offered(AUDIO, head=HEAD + "a=ice-lite\r\na=group:BUNDLE a\r\na=tool:x\r\n").resolved().media[0]
+        section = offered(AUDIO, head=HEAD + "a=ice-lite\r\na=group:BUNDLE a\r\na=tool:x\r\n").resolved.media[0]
         assert not any(section.has(name) for name in ("ice-lite", "group", "tool"))
 
 

@@ -85,7 +85,7 @@ def test_no_rule_is_broken(path: Path, shape: str, side: int) -> None:
         assert wanted, "both sides have something in common"
         assert not any(media.kind in wanted for media in offer.media)
         return
-    hold_against(offer.resolved(), agreed.answer, local)
+    hold_against(offer.resolved, agreed.answer, local)
     assert SessionDescription.parse(agreed.answer.serialize()) == agreed.answer
 
 
