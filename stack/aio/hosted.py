@@ -111,20 +111,28 @@ class HostedCall:
         self._parameters = parameters
 
     async def open(self, record: StartRecording | None = None) -> None:
-        """Have the conversation made on the media side, and recorded."""
+        """Have the conversation made on the media side. The answer waits for nothing but a recording.
+
+        A conversation that cannot be made ends the call with `EndReason.WORKER_FAILED`; a recording that cannot
+        begin is raised.
+        """
         self._table.add(self)
+        request = OpenCall(self.id, self._parameters, record)
+        if record is None:
+            self.link.submit(request)
+            return
         try:
-            await self.link.execute(OpenCall(self.id, self._parameters, record))
+            await self.link.execute(request)
         except BaseException:  # also a cancelled caller: it may have been made by then, or will be
             self._table.remove(self)
             self.submit(HangUp())
             self.link.submit(CloseCall(self.id))
             raise
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Forget the call, which is over; its events reach it no more."""
         self._table.remove(self)
-        await self.link.execute(CloseCall(self.id))
+        self.link.submit(CloseCall(self.id))
 
     def submit(self, command: Command[object]) -> None:
         """Have a command carried out soon; nothing happens once the call is closed."""

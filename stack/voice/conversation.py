@@ -37,7 +37,7 @@ from stack.voice.client_channel import ClientChannel
 from stack.voice.config import ConversationConfig
 from stack.voice.events import AudioReceived, ConversationEvent, SpeakerDrained
 from stack.voice.recording import Tap
-from stack.voice.statistics import CallStatistics, describe_call
+from stack.voice.statistics import CallStatistics, CallTotals, describe_call, total_call
 from stack.voice.turns import TurnSettings
 
 DROPPED_ANNOUNCEMENT_NOT_SENT = declare(
@@ -177,6 +177,10 @@ class Conversation:
         """Return a snapshot of the call's statistics."""
         receiver = self.line.receiver if self.line is not None else None
         return describe_call(self.session, receiver, self.all_counters(), now)
+
+    def totals(self, now: Instant) -> CallTotals:
+        """Return what can be added up over calls."""
+        return total_call(self.session, self.line.receiver if self.line is not None else None, now)
 
     def all_counters(self) -> Counters:
         """Return the counters of the conversation, its session and its line."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from operator import add, attrgetter
 from typing import Self
 
 from stack.audio import Receiver
 from stack.core.counters import Counters
 from stack.core.machine import Instant
 from stack.rtp.jitter import DROPPED_LATE
-from stack.rtp.stats import as_webrtc_name
+from stack.rtp.stats import RtpStatistics, as_webrtc_name
 from stack.session import Session, SessionStatistics
 
 
@@ -84,7 +85,31 @@ class CallTotals:
     samples_concealed: int = 0
 
     def __add__(self, other: CallTotals) -> CallTotals:
-        return CallTotals(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+        return CallTotals(*map(add, _figures(self), _figures(other)))
+
+    @classmethod
+    def of(
+        cls, rtp: RtpStatistics | None, hearing: HearingStats | None, bytes_sent: int, bytes_received: int
+    ) -> Self:
+        """Return those of one call, by the first of its lines of sound and what was heard on it."""
+        inbound = rtp.inbound if rtp is not None else None
+        return cls(
+            calls=1,
+            packets_sent=rtp.outbound.packets_sent if rtp is not None else 0,
+            packets_received=inbound.packets_received if inbound is not None else 0,
+            bytes_sent=bytes_sent,
+            bytes_received=bytes_received,
+            packets_lost=inbound.packets_lost if inbound is not None else 0,
+            packets_recovered=inbound.packets_recovered if inbound is not None else 0,
+            nacks_sent=inbound.nack_count if inbound is not None else 0,
+            nacks_received=rtp.outbound.nack_count if rtp is not None else 0,
+            samples_heard=hearing.total_samples_received if hearing is not None else 0,
+            samples_concealed=hearing.concealed_samples if hearing is not None else 0,
+        )
+
+
+_figures = attrgetter(*(each.name for each in fields(CallTotals)))
+"""Return every figure of some totals, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +137,8 @@ class CallStatistics:
     @property
     def totals(self) -> CallTotals:
         """Return the figures that make sense over many calls."""
-        rtp = self.session.rtp[0] if self.session.rtp else None
-        hearing = self.hearing
-        inbound = rtp.inbound if rtp is not None else None
-        return CallTotals(
-            calls=1,
-            packets_sent=rtp.outbound.packets_sent if rtp is not None else 0,
-            packets_received=inbound.packets_received if inbound is not None else 0,
-            bytes_sent=self.session.transport.bytes_sent,
-            bytes_received=self.session.transport.bytes_received,
-            packets_lost=inbound.packets_lost if inbound is not None else 0,
-            packets_recovered=inbound.packets_recovered if inbound is not None else 0,
-            nacks_sent=inbound.nack_count if inbound is not None else 0,
-            nacks_received=rtp.outbound.nack_count if rtp is not None else 0,
-            samples_heard=hearing.total_samples_received if hearing is not None else 0,
-            samples_concealed=hearing.concealed_samples if hearing is not None else 0,
-        )
+        transport, rtp = self.session.transport, self.session.rtp[0] if self.session.rtp else None
+        return CallTotals.of(rtp, self.hearing, transport.bytes_sent, transport.bytes_received)
 
 
 def describe_call(session: Session, receiver: Receiver | None, counters: Counters, now: Instant) -> CallStatistics:
@@ -139,3 +150,10 @@ def describe_call(session: Session, receiver: Receiver | None, counters: Counter
         session.round_trip_time,
         counters.snapshot(),
     )
+
+
+def total_call(session: Session, receiver: Receiver | None, now: Instant) -> CallTotals:
+    """Return the totals of a conversation, without describing it: every call that ends is asked for them."""
+    rtp = next(iter(session.rtp_statistics(now)), None)
+    hearing = HearingStats.of(receiver) if receiver is not None else None
+    return CallTotals.of(rtp, hearing, session.sent.octets, session.received.octets)
