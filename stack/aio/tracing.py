@@ -67,6 +67,8 @@ class CallSpans:
             return None
         began = time.time_ns()
         tracer = otel.get_tracer("stack")
+        if isinstance(tracer, otel.ProxyTracer):
+            return None  # no provider is set up
         span = tracer.start_span(
             "call",
             context=propagate.extract(call.context.headers),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NewType, Self
 from zlib import crc32
@@ -30,6 +31,8 @@ COMPONENT = ComponentId(1)
 MAX_LOCAL_PREFERENCE = 65535
 MAX_CANDIDATE_LENGTH = 1024
 """Longer candidate lines are not read."""
+MAX_REMEMBERED = 256
+"""Addresses of which the canonical form is remembered: ours are in every call, and a client's in several lines."""
 
 
 class CandidateType(Enum):
@@ -76,6 +79,7 @@ def compute_foundation(
     return Foundation(str(crc32(f"{candidate_type.value} {base_host} {protocol.value} {server}".encode())))
 
 
+@lru_cache(MAX_REMEMBERED)
 def _canonical_host(text: str) -> str:
     """Return an IP address in canonical form without scope; a name as it is."""
     try:

@@ -55,6 +55,7 @@ Elements of other kinds are passed over. The rest of the project negotiates only
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import NamedTuple
 
 from stack.core.errors import LocalError, ParseError
@@ -157,6 +158,10 @@ def serialize_elements(elements: list[tuple[int, bytes]]) -> tuple[int, bytes]:
     return profile, bytes(out)
 
 
+_identifiers = attrgetter(*(each.name for each in fields(ExtensionIds)))
+"""Return every identifier, or None for it, in order."""
+
+
 class ExtensionMap:
     """Reads and writes the elements under the identifiers that one call has negotiated."""
 
@@ -164,7 +169,7 @@ class ExtensionMap:
 
     def __init__(self, ids: ExtensionIds) -> None:
         self._ids = ids
-        used = [identifier for field in fields(ids) if (identifier := getattr(ids, field.name)) is not None]
+        used = [identifier for identifier in _identifiers(ids) if identifier is not None]
         if len(set(used)) < len(used) or not all(1 <= identifier <= 255 for identifier in used):
             raise LocalError(f"header extension identifiers {used} are out of range or used twice")
         self._is_empty = not used

@@ -92,7 +92,12 @@ def verify_integrity_sha256(data: bytes, key: bytes) -> bool:
 def verify_fingerprint(data: bytes) -> bool:
     """Return True if the message ends with a FINGERPRINT that fits."""
     span = _find(data, Fingerprint.TYPE)
-    if span is None or span.length != 4 or span.value_end != len(data):
+    return span is not None and fingerprint_fits(data, span)
+
+
+def fingerprint_fits(data: bytes, span: AttributeSpan) -> bool:
+    """Return True if the FINGERPRINT at `span` ends the message and its checksum is right."""
+    if span.length != 4 or span.value_end != len(data):
         return False
     checksum = crc32(_covered(data, span.start, 8)) ^ _FINGERPRINT_XOR
     return checksum.to_bytes(4, "big") == data[span.value_start :]

@@ -49,7 +49,7 @@ from stack.stun.framing import (
     is_stun,
     walk_attributes,
 )
-from stack.stun.integrity import add_fingerprint, add_integrity, verify_fingerprint
+from stack.stun.integrity import add_fingerprint, add_integrity, fingerprint_fits
 
 MAX_ATTRIBUTES = 64
 """Attributes read of one message; checks of browsers have ten."""
@@ -108,7 +108,10 @@ class Message:
 
     def get(self, kind: type[AttributeT]) -> AttributeT | None:
         """Return the first attribute of this class: only the first counts (RFC 8489 §14)."""
-        return next((attribute for attribute in self.attributes if isinstance(attribute, kind)), None)
+        for attribute in self.attributes:
+            if isinstance(attribute, kind):
+                return attribute
+        return None
 
     def with_attributes(self, *attributes: Attribute) -> Self:
         """Return the message with more attributes at its end."""
@@ -139,7 +142,7 @@ class Message:
         for span in walk_attributes(data):
             if len(attributes) == MAX_ATTRIBUTES:
                 raise ParseError(f"more than {MAX_ATTRIBUTES} STUN attributes")
-            if span.type == _FINGERPRINT and not verify_fingerprint(data):
+            if span.type == _FINGERPRINT and not fingerprint_fits(data, span):
                 # RFC 8489 §6.3 and §14.7: the last attribute, and the checksum has to fit.
                 raise ParseError("FINGERPRINT does not fit")
             if seen_integrity and span.type not in _AFTER_INTEGRITY:
