@@ -78,3 +78,15 @@ def test_what_a_call_holds_is_said_by_part(capsys):
     assert [rows["echo canceller"][kind] > 0 for kind in kinds] == [False, False, True, True]
     assert [rows["libopus"][kind] > 0 for kind in kinds] == [False, True, True, True]
     assert rows["all"]["idle"] < 80
+
+
+def test_what_a_set_up_costs_is_said_by_part(capsys):
+    assert main(["churn_parts", "--json", "--scale", "0.01"]) == 0
+    parts, primitives = json.loads(capsys.readouterr().out)["tables"]
+    for table in (parts, primitives):
+        *rows, total = table["rows"]
+        assert total[0] == "all"
+        for place in (1, 2):
+            assert sum(row[place] for row in rows) == pytest.approx(total[place])
+    assert all(cost > 0 for row in parts["rows"] for cost in row[1:]), "every part has been come by"
+    assert all(taken < cost for taken, cost in zip(primitives["rows"][-1][1:], parts["rows"][-1][1:], strict=True))

@@ -20,7 +20,8 @@ from stack.sdp import (
     SessionDescription,
     Setup,
 )
-from stack.sdp.grammar import Line
+from stack.sdp.description import MAX_REMEMBERED_LENGTH
+from stack.sdp.grammar import ExtMap, Line
 from tests.sdp.offers import AUDIO, HEAD, OFFERS, TRANSPORT, VECTORS, offered, read
 
 WORDS = st.from_regex(r"[A-Za-z0-9.+-]{1,10}", fullmatch=True)
@@ -244,6 +245,16 @@ class TestRefusal:
         media = offered(f"m=audio 9 RTP/AVP 0\r\na={line}\r\n").media[0]
         with pytest.raises(ParseError):
             getattr(media, name)
+
+    def test_what_a_line_says_is_remembered_but_not_a_long_one(self) -> None:
+        def read(line: str) -> ExtMap:
+            (extension,) = offered(f"m=audio 9 RTP/AVP 0\r\na=extmap:{line}\r\n").media[0].extensions
+            return extension
+
+        short, long = "3 urn:x", "4 urn:" + "x" * MAX_REMEMBERED_LENGTH
+        assert read(short) is read(short)
+        assert read(long) == read(long)
+        assert read(long) is not read(long)
 
     def test_candidates_are_bounded(self) -> None:
         lines = "a=candidate:1 1 udp 5 192.0.2.1 9 typ host\r\n" * (MAX_CANDIDATES + 5)
