@@ -1,4 +1,4 @@
-"""Our own client under `bench setup`: a process that places a call for each line `{"url", "negotiated"}` on stdin.
+"""Our own client under `bench setup`: a process that places a call for each line `{"url"}` on stdin.
 
 It answers with one line: `{"connected", "voice", "channel"}`, each in seconds since 1970, or `{"error"}`.
 """
@@ -25,17 +25,16 @@ async def _note(into: dict[str, float], name: str, happens: Any) -> None:
     into[name] = time.time()
 
 
-async def call(url: str, negotiated: bool) -> dict[str, float]:
+async def call(url: str) -> dict[str, float]:
     """Place one call; return when each thing happened."""
     times: dict[str, float] = {}
     async with dial(url, DialConfig()) as placed:
         placed.call.speaker.write(TONE, RATE)
-        number = 0 if negotiated else None
         await asyncio.wait_for(
             asyncio.gather(
                 _note(times, "connected", placed.call.wait_connected()),
                 _note(times, "voice", anext(aiter(placed.call.microphone))),
-                _note(times, "channel", placed.call.open_channel("events", negotiated_id=number)),
+                _note(times, "channel", placed.call.open_channel("events")),
             ),
             PATIENCE,
         )
@@ -50,7 +49,7 @@ async def main() -> None:
     while line := await reader.readline():
         order = json.loads(line)
         try:
-            said: dict[str, Any] = await call(order["url"], order["negotiated"])
+            said: dict[str, Any] = await call(order["url"])
         except Exception as error:  # a call that fails is a result
             said = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(said), flush=True)

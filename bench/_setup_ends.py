@@ -57,7 +57,8 @@ async function call(url, negotiated) {
     const open = until(channel, "open", () => channel.readyState === "open");
     const voice = until(track, "unmute", () => !track.muted);
     await pc.setLocalDescription();
-    const { sdp, type } = pc.localDescription;
+    const { type } = pc.localDescription;
+    const sdp = pc.localDescription.sdp + (negotiated ? 'a=dcmap:0 label="events"\\r\\n' : "");
     const response = await fetch(url, {
       method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sdp, type }),
     });
@@ -245,7 +246,7 @@ class OurClient(Client):
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         clicked = time.time()
-        order = {"url": f"{front.url}{at.name}/api/offer", "negotiated": negotiated}
+        order = {"url": f"{front.url}{at.name}/api/offer"}
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
         said = json.loads(await self.process.stdout.readline())
         if "error" in said:

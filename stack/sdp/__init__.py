@@ -11,6 +11,7 @@ Pure functions without state. The page `docs/sdp.md` says how an offer travels t
 
 from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.dtls_role import DtlsRole
+from stack.sdp.dcmap import ChannelMap
 from stack.sdp.description import (
     IGNORED,
     MAX_CANDIDATES,
@@ -67,6 +68,7 @@ __all__ = [
     "AudioLineParameters",
     "AudioParameters",
     "CertificateFingerprint",
+    "ChannelMap",
     "CodecDescription",
     "Connection",
     "DataParameters",

@@ -129,7 +129,7 @@ class Session:
             self._media = make_plane(sections, entropy, now, wall_clock=wall_clock)
         self._sections = len(sections)
         self._hold_media()
-        self._channels: DataChannels | None = make_channels(parameters, entropy)
+        self._channels: DataChannels | None = make_channels(parameters, entropy, now)
         self._path: Path | None = None
         self._routes: list[Path] = []
         self._transmits: list[Transmit] = []
@@ -343,6 +343,9 @@ class Session:
             self.counters.add(counted.DROPPED_DTLS_BEFORE_ICE)
             return False
         self._carrier.note_received(data)
+        if self._ice.round_trip_time is None and isinstance(self._ice, LiteAgent):
+            self._ice.note_follow_up(path, now)  # DTLS begins behind a response of ours
+            self._begin_from_round_trip(now)
         before = self._dtls.protected_records
         self._dtls.handle_datagrams((data,), now)
         # Before the handshake is complete its keys may be an attacker's.
@@ -460,8 +463,7 @@ class Session:
             if self.state is State.CHECKING:
                 self._path = self._path or event.path
                 self.state = State.HANDSHAKING
-                if self._ice.round_trip_time is not None:  # a lite agent does not know it
-                    self._dtls.set_initial_timeout(_dtls_timeout(self._ice.round_trip_time))
+                self._begin_from_round_trip(now)  # a lite agent does not know it yet
                 if self._dtls.role is DtlsRole.CLIENT:
                     self._send_early_flight(event.path, now)
                 else:
@@ -472,6 +474,14 @@ class Session:
             self._end(EndReason.CONSENT_UNANSWERED if event.still_receiving else EndReason.CONSENT_EXPIRED)
         elif isinstance(event, IceFailed):
             self._end(EndReason.ICE_FAILED, str(event.reason))
+
+    def _begin_from_round_trip(self, now: Instant) -> None:
+        """Let the first timers of DTLS and SCTP follow from the round trip that ICE has seen."""
+        round_trip = self._ice.round_trip_time
+        if round_trip is not None:
+            self._dtls.set_initial_timeout(_dtls_timeout(round_trip))
+            if self._channels is not None:
+                self._channels.set_rtt_hint(round_trip, now)
 
     def _send_early_flight(self, path: Path, now: Instant) -> None:
         """There is a path: what the checks have not delivered of the ClientHello goes out by itself."""

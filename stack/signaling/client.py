@@ -26,8 +26,9 @@ from stack.core.errors import ParseError, StackError
 from stack.core.trace import PacketTrace
 from stack.core.values import read_json_object
 from stack.dtls import Certificate, KeyLog
-from stack.sdp import NegotiationError, SessionDescription, accept_answer, create_offer
+from stack.sdp import ChannelMap, NegotiationError, SessionDescription, accept_answer, create_offer
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
+from stack.voice.client import EVENTS_CHANNEL
 from stack.voice.config import ConversationConfig, offered_codecs, prepare
 from stack.voice.statistics import CallStatistics
 
@@ -55,6 +56,8 @@ class DialConfig:
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
     audio: bool = True
     data: bool = True
+    channels: tuple[ChannelMap, ...] = (ChannelMap(0, EVENTS_CHANNEL),)
+    """Data channels for the descriptions to agree on: open a round trip earlier, if the server knows RFC 8864."""
     trace: PacketTrace | None = None
     key_log: KeyLog | None = None
     token: str | None = field(default=None, repr=False)
@@ -86,7 +89,9 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
     sockets = _bind_towards(url)
     try:
         certificate = Certificate.generate(os.urandom, datetime.now(UTC))
-        wishes = LocalWishes(audio=config.audio, data=config.data, codecs=offered_codecs())
+        wishes = LocalWishes(
+            audio=config.audio, data=config.data, codecs=offered_codecs(), channels=config.channels
+        )
         local = make_local_parameters(os.urandom, certificate, sockets.addresses, wishes)
         offer = create_offer(local, audio=config.audio, data=config.data)
         offered = time.monotonic()
