@@ -186,21 +186,24 @@ class Host:
         Raises `ParseError` if it is no SDP, `NegotiationError` if there is nothing to agree on, `HostFull`, or
         `LocalError` once the host is stopping, or while no media worker is up.
         """
+        offered = time.monotonic()
         self._check_room()
         description = SessionDescription.parse(offer)
         link = await self._media.choose()
         local = self._local_parameters(link.number)
         negotiation = negotiate(description, local)
-        call = await self._admit(link, SessionParameters(local, negotiation), context)
+        call = await self._admit(link, SessionParameters(local, negotiation), context, offered)
         return Accepted(negotiation.answer.serialize(), call)
 
-    async def _admit(self, link: MediaLink, parameters: SessionParameters, context: CallContext | None) -> Call:
-        """Start the call that was agreed on."""
+    async def _admit(
+        self, link: MediaLink, parameters: SessionParameters, context: CallContext | None, offered: float
+    ) -> Call:
+        """Start the call that was agreed on; `offered` is when its offer arrived (`time.monotonic`)."""
         self._check_room()
         hosted = HostedCall(self._table, link, parameters, context)
         call = hosted.call
         try:
-            await hosted.open(self._recording_of(call))
+            await hosted.open(self._recording_of(call), offered)
         except CallEnded as error:  # its worker has just died
             raise LocalError(str(error)) from error
         if self._endpointer is not None:

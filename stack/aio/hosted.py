@@ -110,11 +110,13 @@ class HostedCall:
         self._table = table
         self._parameters = parameters
 
-    async def open(self, record: StartRecording | None = None) -> None:
-        """Have the conversation made on the media side, and recorded."""
+    async def open(self, record: StartRecording | None = None, offered: float | None = None) -> None:
+        """Have the conversation made on the media side, and recorded; `offered` is when its offer arrived, by
+        `time.monotonic`.
+        """
         self._table.add(self)
         try:
-            await self.link.execute(OpenCall(self.id, self._parameters, record))
+            await self.link.execute(OpenCall(self.id, self._parameters, record, offered))
         except BaseException:  # also a cancelled caller: it may have been made by then, or will be
             self._table.remove(self)
             self.submit(HangUp())

@@ -143,8 +143,14 @@ class MediaCalls:
         for conversation in self.conversations.values():
             conversation.note_load(load)
 
-    def open(self, call_id: str, parameters: SessionParameters, record: StartRecording | None) -> None:
-        """Begin a call; raises `LocalError` if there is no room for it."""
+    def open(
+        self,
+        call_id: str,
+        parameters: SessionParameters,
+        record: StartRecording | None = None,
+        offered: Instant | None = None,
+    ) -> None:
+        """Begin a call whose offer arrived at the instant `offered`; `LocalError` if there is no room for it."""
         setup, now = self._setup, self.driver.now()
         conversation = Conversation(
             parameters,
@@ -154,6 +160,7 @@ class MediaCalls:
             now,
             wall_clock=time.time() - now,
             key_log=setup.key_log,
+            offered=offered,
         )
         self.endpoint.add(call_id, conversation, parameters.local.ice_ufrag)
         self.conversations[call_id] = conversation
@@ -281,10 +288,12 @@ class OpenCall(Value, frozen=True):
     call: str
     parameters: SessionParameters
     record: StartRecording | None = None
+    offered: float | None = None
+    """The clock is the same in all processes of a machine."""
 
     def apply(self, media: MediaCalls) -> None:
         """See `MediaCalls.open`."""
-        media.open(self.call, self.parameters, self.record)
+        media.open(self.call, self.parameters, self.record, self.offered)
 
 
 class CarryOut(Value, frozen=True):

@@ -51,7 +51,7 @@ from stack.ice import (
     PathValidated,
 )
 from stack.rtp import ReportReceived, RtpStatistics
-from stack.sctp import DataChannels
+from stack.sctp import AssociationUp, ChannelOpened, DataChannels
 from stack.sdp import IGNORED, DtlsRole
 from stack.session.demux import Kind, classify
 from stack.session.dtls_in_stun import DtlsCarrier
@@ -60,6 +60,20 @@ from stack.session.media_plane import FrameSent, MakePlane, MediaKeys, MediaPlan
 from stack.session.parameters import SessionParameters, make_channels, make_dtls, make_ice, make_rtp
 from stack.session.states import SessionTimer, State
 from stack.session.statistics import SessionStatistics, Traffic, describe
+from stack.session.waterfall import (
+    ASSOCIATION_UP,
+    CHANNEL_OPEN,
+    DTLS_BEGUN,
+    DTLS_CONNECTED,
+    FIRST_PACKET,
+    FIRST_SENT,
+    ICE_SELECTED,
+    ICE_VALIDATED,
+    KEYS_READY,
+    SESSION_MADE,
+    SetupStep,
+    waterfall,
+)
 from stack.srtp import keying_material_length, split_keying_material
 
 SETUP_TIMEOUT = 30.0
@@ -89,6 +103,7 @@ class Session:
     sender reports carry it. `dtls_in_stun` puts the handshake into connectivity checks where the peer does so, too
     (`dtls_in_stun.py`). `send_early`: as a DTLS 1.3 server, send as soon as our Finished is sent, a round trip
     before the peer has proved who it is; `Authenticated` says when it has. `make_plane` makes the media plane.
+    `offered` is when the offer arrived that we have answered: the steps of the set-up count from there.
     """
 
     terminal_events: ClassVar[TerminalEvents] = (Ended,)
@@ -106,6 +121,7 @@ class Session:
         send_early: bool = True,
         key_log: KeyLog | None = None,
         make_plane: MakePlane = PythonMediaPlane,
+        offered: Instant | None = None,
     ) -> None:
         self.parameters = parameters
         self.counters = Counters()
@@ -115,7 +131,7 @@ class Session:
         self.received = Traffic()
         self.security: HandshakeComplete | None = None
         """What DTLS agreed on, once it has."""
-        self._made = now
+        self._began = now if offered is None else min(offered, now)
         self._send_early = send_early
         self._carrier = DtlsCarrier(self.counters, dtls_in_stun)
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version, key_log)
@@ -139,6 +155,7 @@ class Session:
         self._last_word: Ended | None = None  # to be said when everything before it has been
         self._timers: Timers[SessionTimer] = Timers()
         self._timers.set(SessionTimer.SETUP, now + SETUP_TIMEOUT)
+        self._step(SESSION_MADE, now)
         self._pump(now)
 
     # -- what is known -------------------------------------------------------------------------------------
@@ -173,6 +190,13 @@ class Session:
         """The latest round-trip time in seconds, from RTCP or else from ICE."""
         measured = self._media.round_trip_time if self._media is not None else None
         return measured if measured is not None else self._ice.round_trip_time
+
+    @property
+    def setup(self) -> tuple[SetupStep, ...]:
+        """The steps of the set-up so far, by the shorter of the round trips that ICE and RTCP have measured."""
+        of_media = self._media.round_trip_time if self._media is not None else None
+        known = [each for each in (self._ice.round_trip_time, of_media) if each is not None]
+        return waterfall(self.steps, min(known, default=None), lite=self.parameters.local.ice_lite)
 
     def statistics(self, now: Instant) -> SessionStatistics:
         """Return everything that is known of the connection and of its RTP."""
@@ -343,6 +367,7 @@ class Session:
             self.counters.add(counted.DROPPED_DTLS_BEFORE_ICE)
             return False
         self._carrier.note_received(data)
+        self._step(DTLS_BEGUN, now)
         if self._ice.round_trip_time is None and isinstance(self._ice, LiteAgent):
             self._ice.note_follow_up(path, now)  # DTLS begins behind a response of ours
             self._begin_from_round_trip(now)
@@ -442,6 +467,7 @@ class Session:
             self._on_ice(event, now)
         for data in self._carrier.take_arrived():  # behind the events: DTLS listens once a path is validated
             self._dtls_touched = True
+            self._step(DTLS_BEGUN, now)
             self._dtls.handle_datagrams((data,), now)
         selected = self._ice.selected_path
         if selected is not None and (self._routes or selected is not self._path):
@@ -459,7 +485,7 @@ class Session:
     def _on_ice(self, event: IceEvent, now: Instant) -> None:
         if isinstance(event, PathValidated):
             self._routes.append(event.path)
-            self._step("ice_validated", now)
+            self._step(ICE_VALIDATED, now)
             if self.state is State.CHECKING:
                 self._path = self._path or event.path
                 self.state = State.HANDSHAKING
@@ -469,7 +495,7 @@ class Session:
                 else:
                     self._dtls.start(now)
         elif isinstance(event, PathSelected):
-            self._step("ice_selected", now)
+            self._step(ICE_SELECTED, now)
         elif isinstance(event, ConsentExpired):
             self._end(EndReason.CONSENT_UNANSWERED if event.still_receiving else EndReason.CONSENT_EXPIRED)
         elif isinstance(event, IceFailed):
@@ -525,7 +551,7 @@ class Session:
         self.security = event
         self._carrier.end()
         self._timers.clear(SessionTimer.SETUP)
-        self._step("dtls_connected", now)
+        self._step(DTLS_CONNECTED, now)
         if self.state is _CONNECTED:
             self._events.append(Authenticated())
         else:
@@ -549,7 +575,7 @@ class Session:
             self._end(EndReason.DTLS_FAILED, "the peer agreed to no SRTP profile")
             return
         self.state = _CONNECTED
-        self._step("keys_ready", now)
+        self._step(KEYS_READY, now)
         self._events.append(
             Connected(
                 self._path,
@@ -593,7 +619,14 @@ class Session:
                 self._dtls.send(packet, now)
             if packets:
                 self._send_dtls()
-        self._events.extend(self._channels.drain_events())
+        events = self._channels.drain_events()
+        if events and CHANNEL_OPEN not in self.steps:
+            for event in events:
+                if isinstance(event, AssociationUp):
+                    self._step(ASSOCIATION_UP, now)
+                elif isinstance(event, ChannelOpened):
+                    self._step(CHANNEL_OPEN, now)
+        self._events.extend(events)
         self._arm(SessionTimer.SCTP, self._channels.poll_timeout())
 
     def _move_media(self, now: Instant) -> None:
@@ -602,13 +635,15 @@ class Session:
             return
         events = media.drain_events()
         if events:
-            if "first_packet" not in self.steps and not all(isinstance(event, _OF_OURS) for event in events):
-                self._step("first_packet", now)
+            if FIRST_PACKET not in self.steps and not all(isinstance(event, _OF_OURS) for event in events):
+                self._step(FIRST_PACKET, now)
             self._events.extend(events)
         if self.state is _ENDED:
             return
         transmits = media.drain_transmits()
         if transmits:
+            if FIRST_SENT not in self.steps and any(classify(data) is _RTP for data, _ in transmits):
+                self._step(FIRST_SENT, now)
             self.sent.packets += len(transmits)
             for data, _ in transmits:
                 self.sent.octets += len(data)
@@ -618,7 +653,7 @@ class Session:
 
     def _step(self, name: str, now: Instant) -> None:
         if name not in self.steps:
-            self.steps[name] = round((now - self._made) * 1000, 3)
+            self.steps[name] = round((now - self._began) * 1000, 3)
 
     def _end(self, reason: EndReason, detail: str = "") -> None:
         """It is over; the pump says so when it has handed up what came before."""

@@ -111,7 +111,7 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
     hosted = HostedCall(table, media, SessionParameters(local, negotiation))
     try:
         await media.start(one_call)
-        await hosted.open()
+        await hosted.open(offered=began)  # so that all steps count from there
         if endpointer is not None:
             hosted.call.use_endpointer(endpointer)
         yield ClientCall(hosted.call, signalling, hosted.stats)

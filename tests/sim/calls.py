@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from interop.network_model import NetworkModel
-from stack.core.machine import Address
+from stack.core.machine import Address, Instant
 from stack.dtls import Certificate
 from stack.sdp import ChannelMap, SessionDescription, Setup, accept_answer, create_offer, negotiate
 from stack.session import Authenticated, Connected, LocalWishes, SessionParameters, make_local_parameters
@@ -67,7 +67,10 @@ def is_up(host: Host[Conversation]) -> bool:
 
 
 class CallPair(MachinePair[Conversation, Conversation]):
-    """A call: `left` is the client, `right` the server. Building it starts both."""
+    """A call: `left` is the client, `right` the server. Building it starts both.
+
+    `offered` is when the offer reached the server.
+    """
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class CallPair(MachinePair[Conversation, Conversation]):
         seed: int = 0,
         client: ConversationConfig | None = None,
         server: ConversationConfig | None = None,
+        offered: Instant | None = None,
     ) -> None:
         sides = sides or agree(seed)
         left = Conversation(
@@ -92,6 +96,7 @@ class CallPair(MachinePair[Conversation, Conversation]):
             server or ConversationConfig(),
             entropy(f"right{seed}"),
             START,
+            offered=offered,
         )
         super().__init__(left, right, model, seed=seed, keep_sent=False)
         self.pump()
