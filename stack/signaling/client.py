@@ -87,8 +87,13 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
     endpointer = await asyncio.to_thread(prepare, config.conversation)
     began = time.monotonic()
     sockets = _bind_towards(url)
+    certificate = Certificate.generate(os.urandom, datetime.now(UTC))
+    table = CallTable()
+    settled = MediaConfig(certificate, config.conversation, trace=config.trace, key_log=config.key_log)
+    media = ThreadMedia(settled, table, sockets)
+    # While the server answers, so that the first check leaves as soon as the answer is there.
+    starting = asyncio.create_task(media.start(one_call), name="media of a client")
     try:
-        certificate = Certificate.generate(os.urandom, datetime.now(UTC))
         wishes = LocalWishes(
             audio=config.audio, data=config.data, codecs=offered_codecs(), channels=config.channels
         )
@@ -102,15 +107,13 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
         except (ParseError, NegotiationError) as error:
             raise DialError(f"the answer of {url} is no use: {error}") from error
     except BaseException:
-        sockets.close()
+        await starting
+        await media.stop()
         raise
     signalling = {"offer": round((offered - began) * 1e3, 3), "answer": round((answered - began) * 1e3, 3)}
-    table = CallTable()
-    settled = MediaConfig(certificate, config.conversation, trace=config.trace, key_log=config.key_log)
-    media = ThreadMedia(settled, table, sockets)
     hosted = HostedCall(table, media, SessionParameters(local, negotiation))
     try:
-        await media.start(one_call)
+        await starting
         await hosted.open(offered=began)  # so that all steps count from there
         if endpointer is not None:
             hosted.call.use_endpointer(endpointer)
