@@ -236,8 +236,8 @@ class InBrowser(Client):
 
 
 @dataclass
-class OurClient(Client):
-    """`stack.signaling.client`, in a process of its own."""
+class InProcess(Client):
+    """`stack.signaling.client`, or aiortc, in a process of its own."""
 
     process: asyncio.subprocess.Process
 
@@ -278,6 +278,7 @@ CLIENTS = (
     ClientKind("chromium-warp", "chromium", WARP),
     ClientKind("chromium-warp-classic", "chromium", WARP, CLASSIC_GROUPS),
     ClientKind("ours", None),
+    ClientKind("aiortc", None),
 )
 
 
@@ -287,11 +288,11 @@ async def client(kind: ClientKind, front: Front) -> AsyncIterator[tuple[str, Cli
     async with AsyncExitStack() as stack:
         if kind.browser is None:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bench._setup_client",
+                sys.executable, "-m", "bench._setup_client", kind.name,
                 cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             stack.push_async_callback(_end, process)
-            yield kind.name, OurClient(process)
+            yield kind.name, InProcess(process)
             return
         if kind.policies:
             stack.enter_context(managed_policies(kind.policies))

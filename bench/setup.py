@@ -10,6 +10,7 @@ Every datagram goes through a relay that delays and loses from the same seed for
 The clients: Chromium, Firefox, Chromium with the switches for DTLS in STUN and for SCTP's INIT in SDP
 ("chromium-warp"), the same without ML-KEM, and our own. To us the page and our client open a channel that is
 agreed on beforehand, as ours do; to the others one that is opened by a message, because they know no other.
+aiortc, which speaks DTLS 1.2, is there when it is asked for (`--client aiortc`).
 Ten counted calls each (`--scale` changes that); `--client` and `--server` choose.
 """
 
@@ -168,6 +169,8 @@ def run(options: Options) -> list[Table]:
     kinds = [kind for kind in CLIENTS if kind.browser is None or kind.browser in installed]
     if options.clients:
         kinds = [kind for kind in kinds if kind.name in options.clients]
+    else:
+        kinds = [kind for kind in kinds if kind.name != "aiortc"]
     networks = [Network(rtt / 1000, loss / 100) for loss in options.loss for rtt in options.rtt]
     if not kinds:
         raise SystemExit("bench setup: there is no such client on this machine")

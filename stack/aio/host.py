@@ -38,7 +38,15 @@ from stack.core.machine import Address
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate, KeyLog
 from stack.ice import IceCredentials
-from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate, renegotiate, restarts_ice
+from stack.sdp import (
+    LocalParameters,
+    SessionDescription,
+    Setup,
+    choose_setup,
+    negotiate,
+    renegotiate,
+    restarts_ice,
+)
 from stack.session import EndReason, LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.commands import AddRemoteCandidates, GetParameters, Renegotiate, RestartIce
 from stack.voice.config import offered_codecs, prepare
@@ -74,8 +82,9 @@ class HostConfig:
     public_ips: tuple[str, ...] = ()
     """Addresses to offer instead of the bound ones, where a 1:1 NAT stands in front."""
     max_calls: int = 1000
-    setup: Setup = Setup.PASSIVE
-    """Our part of DTLS where the client leaves it to us; PASSIVE: the client begins the handshake."""
+    setup: Setup | None = None
+    """Our part of DTLS where the client leaves it to us; PASSIVE: the client begins the handshake. None: what was
+    measured to be faster for such a client (`stack.sdp.setup_choice`)."""
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
     record_dir: FilePath | None = None
     """A folder in which every call is recorded; see `stack.aio.recording`."""
@@ -169,14 +178,14 @@ class Host:
     @property
     def candidates(self) -> tuple[str, ...]:
         """Our candidates as SDP attributes, the same for every call."""
-        return self._local_parameters(0).candidates
+        return self._local_parameters(0, Setup.PASSIVE).candidates
 
-    def _local_parameters(self, worker: int) -> LocalParameters:
+    def _local_parameters(self, worker: int, setup: Setup) -> LocalParameters:
         return make_local_parameters(
             os.urandom,
             self._certificate,
             self.addresses,
-            LocalWishes(ice_lite=True, setup=self.config.setup, worker=worker, codecs=offered_codecs()),
+            LocalWishes(ice_lite=True, setup=setup, worker=worker, codecs=offered_codecs()),
             self.config.public_ips,
         )
 
@@ -190,7 +199,7 @@ class Host:
         self._check_room()
         description = SessionDescription.parse(offer)
         link = await self._media.choose()
-        local = self._local_parameters(link.number)
+        local = self._local_parameters(link.number, self.config.setup or choose_setup(description))
         negotiation = negotiate(description, local)
         call = await self._admit(link, SessionParameters(local, negotiation), context, offered)
         return Accepted(negotiation.answer.serialize(), call)

@@ -53,6 +53,7 @@ from stack.sdp.parameters import (
     opus,
 )
 from stack.sdp.renegotiate import renegotiate, restarts_ice
+from stack.sdp.setup_choice import choose_setup
 
 __all__ = [
     "IGNORED",
@@ -91,6 +92,7 @@ __all__ = [
     "Setup",
     "TrickleFragment",
     "accept_answer",
+    "choose_setup",
     "create_offer",
     "negotiate",
     "opus",
