@@ -187,9 +187,15 @@ class Session:
 
     @property
     def round_trip_time(self) -> float | None:
-        """The latest round-trip time in seconds, from RTCP or else from ICE."""
+        """The latest round-trip time in seconds, from RTCP or else from checks of ours.
+
+        What a lite agent has seen is good for a first timer, but has the peer's computing in it: it does not count
+        here.
+        """
         measured = self._media.round_trip_time if self._media is not None else None
-        return measured if measured is not None else self._ice.round_trip_time
+        if measured is None and isinstance(self._ice, IceAgent):
+            return self._ice.round_trip_time
+        return measured
 
     @property
     def setup(self) -> tuple[SetupStep, ...]:

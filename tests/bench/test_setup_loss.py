@@ -1,4 +1,4 @@
-"""The simulated set-ups: what each mechanism saves on a good network, and that a bad one is played from the seed."""
+"""The simulated set-ups: what each mechanism saves on a good network, and that a seed decides a bad one."""
 
 from __future__ import annotations
 
