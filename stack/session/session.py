@@ -539,14 +539,14 @@ class Session:
         if self._send_early and self.state is State.HANDSHAKING and self._dtls.can_send:
             self._open(now)  # RFC 8446 §4.4.4: a server may send right after its Finished
 
-    def _send_dtls(self) -> None:
+    def _send_dtls(self, *, is_handshake: bool = True) -> None:
         if self._path is None:
             return
         datagrams = self._dtls.drain_transmits()
         for data in datagrams:
             self.sent.note(data)
             self._transmits.append(Transmit(data, self._path))
-        if datagrams and self.security is None:
+        if datagrams and is_handshake and self.security is None:
             self._carrier.set_pending(datagrams)
         self._arm(SessionTimer.DTLS, self._dtls.poll_timeout())
 
@@ -624,7 +624,8 @@ class Session:
             for packet in packets:
                 self._dtls.send(packet, now)
             if packets:
-                self._send_dtls()
+                # Beside a flight that may be lost, and must not take its place in the checks.
+                self._send_dtls(is_handshake=False)
         events = self._channels.drain_events()
         if events and CHANNEL_OPEN not in self.steps:
             for event in events:

@@ -238,6 +238,19 @@ def test_a_client_that_does_not_name_it_opens_it_by_a_message() -> None:
     assert not pair.right.seen(ChannelOpened)[0].negotiated
 
 
+def test_early_data_do_not_take_the_place_of_the_flight_in_the_checks() -> None:
+    pair = CallPair(agree(channels=EVENTS), NetworkModel(delay=0.05))
+
+    def lose(sender: Host[Any], data: bytes, path: Path) -> bytes | None:
+        """Lose what of the server's handshake travels by itself."""
+        lost = sender is pair.right and classify(data) is Kind.DTLS and not pair.left.seen(Connected)
+        return None if lost else data
+
+    pair.network.filter = lose
+    assert pair.run(5, lambda: bool(pair.left.seen(Connected)))
+    assert pair.left.machine.session.steps["keys_ready"] < 250, "by the second check; the timer would take longer"
+
+
 def test_a_lite_server_knows_the_round_trip_from_the_first_flight_on() -> None:
     pair = CallPair(agree(), NetworkModel(delay=0.05), client=PLAIN)
     flights: list[float] = []
