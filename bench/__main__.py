@@ -25,6 +25,11 @@ def discover() -> dict[str, str]:
     return found
 
 
+def _numbers(text: str) -> tuple[float, ...]:
+    """Read numbers with commas between them."""
+    return tuple(float(part) for part in text.split(","))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     known = discover()
@@ -44,6 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
     parser.add_argument("--data", metavar="DIR", help="recordings to listen to instead of our own (hearing)")
+    parser.add_argument("--rtt", type=_numbers, default=(0.0,), metavar="MS,…", help="round trips (setup)")
+    parser.add_argument("--loss", type=_numbers, default=(0.0,), metavar="%%,…", help="losses (setup)")
+    parser.add_argument("--client", nargs="+", default=[], metavar="NAME", help="only these clients (setup)")
+    parser.add_argument("--server", nargs="+", default=[], metavar="NAME", help="only these servers (setup)")
     parser.add_argument("--verbose", action="store_true", help="say each run as it ends, under load")
     chosen = parser.parse_args(arguments)
     if chosen.list or not chosen.name:
@@ -65,6 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.verbose,
         tuple(chosen.workers),
         chosen.data,
+        chosen.rtt,
+        chosen.loss,
+        tuple(chosen.client),
+        tuple(chosen.server),
     )
     for name in chosen.name:
         result = import_module(f"bench.{name}").run(options)

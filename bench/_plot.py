@@ -11,7 +11,7 @@ from bench.report import Cell, Curves, Table
 
 WIDTH, LEFT, RIGHT = 760, 230, 70
 BAR, GAP, GROUP_GAP, TOP = 16, 4, 14, 44
-COLOURS = ("#2b6cb0", "#90b4d6", "#c05621", "#2f855a", "#9ae6b4", "#805ad5")
+COLOURS = ("#2b6cb0", "#90b4d6", "#c05621", "#2f855a", "#9ae6b4", "#805ad5", "#1a202c")
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def _curves(table: Table, chart: Curves) -> str:
     for k in range(6):
         x, y = left + wide * k / 5, top + high * (1 - k / 5)
         parts.append(
-            f'<text x="{x:.0f}" y="{top + high + 16:.0f}" text-anchor="middle">{most_x * k / 5:.3g}</text>'
+            f'<text x="{x:.0f}" y="{top + high + 16:.0f}" text-anchor="middle">{_tick(most_x * k / 5)}</text>'
         )
-        parts.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{most_y * k / 5:.3g}</text>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{_tick(most_y * k / 5)}</text>')
     for k, (who, line) in enumerate(lines.items()):
         colour = COLOURS[k % len(COLOURS)]
         at = [(left + wide * x / most_x, top + high * (1 - y / most_y)) for x, y in line]
@@ -87,6 +87,10 @@ def _curves(table: Table, chart: Curves) -> str:
     style = 'font-family="sans-serif" font-size="12"'
     ground = '<rect width="100%" height="100%" fill="white"/>'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n{ground}\n{head}\n{body}\n</svg>\n'
+
+
+def _tick(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _bar(

@@ -29,6 +29,13 @@ class Options:
     workers: tuple[int, ...] = ()
     data: str | None = None
     """A folder of recordings to listen to instead of our own."""
+    rtt: tuple[float, ...] = (0.0,)
+    """Round trips in milliseconds, of the networks of `setup`."""
+    loss: tuple[float, ...] = (0.0,)
+    """Their losses, in percent."""
+    clients: tuple[str, ...] = ()
+    """Only these of its clients, and of its servers; none: all."""
+    servers: tuple[str, ...] = ()
 
     def amount(self, seconds: float, repetitions: int) -> tuple[float, int]:
         """Return the length and the number of the runs under load: above half the scale, all of them."""

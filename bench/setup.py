@@ -1,167 +1,181 @@
-"""How fast a call is set up: ours and aiortc's echo, by turns, in the same page of each browser.
+"""How fast a call is set up, over networks near and far: ours, aiortc's and Pion's, by turns, from each client.
 
-Times run from `setRemoteDescription(answer)`, as in the usual baseline, after the offer's candidates have been
-gathered (aiortc needs them). A third contestant, "ours at once", posts its offer without waiting for them: its
-`click to voice` is what a user of ours sees. "Voice" is the `unmute` of the remote track: the first RTP packet.
+    python -m bench setup --rtt 0,20,100,300 --loss 0,2,10 --scale 2
 
-`python -m bench setup`: ten counted calls to each contestant in each browser (`--scale` changes that).
+Times run from `setRemoteDescription(answer)` (our own client: from the answer's arrival), "click to voice" from
+before the offer is made. "Voice" is the `unmute` of the remote track, the first packet; "heard" is the server's:
+the first packet of the user that it has authenticated. Each server speaks as soon as it may (`bench/servers`).
+Every datagram goes through a relay that delays and loses from the same seed for each server.
+
+The clients: Chromium, Firefox, Chromium with the switches for DTLS in STUN and for SCTP's INIT in SDP
+("chromium-warp"), the same without ML-KEM, and our own. To us the page and our client open a channel that is
+agreed on beforehand, as ours do; to the others one that is opened by a message, because they know no other.
+aiortc, which speaks DTLS 1.2, is there when it is asked for (`--client aiortc`).
+Ten counted calls each (`--scale` changes that); `--client` and `--server` choose.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import statistics
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from statistics import median
 
-import aiohttp
-from aiohttp import web
-
+from bench._load import PION
+from bench._setup_ends import CLIENTS, CallFailed, Client, ClientKind, Front, Network, Server, client, server
 from bench.report import Cell, Options, Table
-from interop import servers
-from interop.browsers import Browser, BrowserError, available, launch, loopback_namespace
-from interop.web_page import on_loopback
+from interop.browsers import BrowserError, PoliciesUnavailable, available, loopback_namespace
+from interop.servers import ServerError
 
 METRICS = {
-    "ice": "ICE connected",
     "connected": "connected",
-    "channel": "data channel open",
-    "voice": "first echoed audio",
+    "voice": "first audio",
+    "channel": "channel open",
+    "heard": "server hears",
     "click_to_voice": "click to voice",
 }
-PEERS = ("ours", "aiortc", "ours at once")
 RUNS = 10
 WARM_UPS = 1
-"""Runs of each contestant that are not counted."""
-
-PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>setup</title><script>
-const until = (target, event, condition) => new Promise(resolve => {
-  const look = () => { if (condition()) { target.removeEventListener(event, look); resolve(performance.now()); } };
-  target.addEventListener(event, look);
-  look();
-});
-const patience = (what, promise) => Promise.race([promise, new Promise((_, reject) =>
-  setTimeout(() => reject(new Error(`no ${what} within 15 s`)), 15000))]);
-
-async function call(server, atOnce) {
-  window.microphone ??= await navigator.mediaDevices.getUserMedia({ audio: true });
-  const click = performance.now();
-  const pc = new RTCPeerConnection();
-  try {
-    pc.addTrack(microphone.getAudioTracks()[0], microphone);
-    const channel = pc.createDataChannel("events");
-    const track = pc.getTransceivers()[0].receiver.track;
-    const ice = until(pc, "iceconnectionstatechange",
-                      () => ["connected", "completed"].includes(pc.iceConnectionState));
-    const connected = until(pc, "connectionstatechange", () => pc.connectionState === "connected");
-    const open = until(channel, "open", () => channel.readyState === "open");
-    const voice = until(track, "unmute", () => !track.muted);
-    await pc.setLocalDescription();
-    if (!atOnce) await until(pc, "icegatheringstatechange", () => pc.iceGatheringState === "complete");
-    const response = await fetch(`/${server}/api/offer`, {
-      method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(pc.localDescription),
-    });
-    if (!response.ok) throw new Error(`${server}: ${response.status} ${await response.text()}`);
-    const answer = await response.json();
-    const start = performance.now();
-    await pc.setRemoteDescription(answer);
-    const times = { ice: await patience("ICE", ice), connected: await patience("connection", connected),
-                    voice: await patience("voice", voice) };
-    if (pc.sctp) times.channel = await patience("channel", open);
-    const result = { click_to_voice: times.voice - click };
-    for (const [name, time] of Object.entries(times)) result[name] = time - start;
-    return result;
-  } finally { pc.close(); }
-}
-</script>"""
+"""Calls of each pair that are not counted."""
+PAUSE = 0.1
+"""Seconds until the next call: the last datagrams of a call are not part of it."""
 
 
-@asynccontextmanager
-async def _front(peers: dict[str, str]) -> AsyncIterator[str]:
-    """Serve the page, and hand its offers on to the contestants: one origin for all."""
-    async with aiohttp.ClientSession() as session:
+@dataclass(slots=True)
+class Samples:
+    """The calls of one client to one server over one network: milliseconds by metric."""
 
-        async def page(_request: web.Request) -> web.Response:
-            return web.Response(text=PAGE, content_type="text/html")
+    times: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in METRICS})
+    failed: int = 0
 
-        async def hand_on(request: web.Request) -> web.Response:
-            url = f"{peers[request.match_info['peer']]}/api/offer"
-            headers = {"content-type": "application/json"}
-            async with session.post(url, data=await request.read(), headers=headers) as response:
-                return web.Response(
-                    status=response.status, body=await response.read(), content_type=response.content_type
-                )
+    def note(self, took: dict[str, float]) -> None:
+        """Take a call."""
+        for name, values in self.times.items():
+            if name in took:
+                values.append(took[name])
 
-        app = web.Application()
-        app.router.add_get("/", page)
-        app.router.add_post("/{peer}/api/offer", hand_on)
-        async with on_loopback(app) as url:
-            yield url
+    def median(self, metric: str) -> float | None:
+        """Return the median; None if nothing was measured."""
+        values = self.times[metric]
+        return median(values) if values else None
 
-
-async def _measure(browser: Browser, url: str, contestants: Sequence[str], runs: int) -> dict[str, Any]:
-    """Set up `runs` calls to each contestant, by turns. Returns milliseconds by contestant and metric."""
-    await browser.goto(url)
-    samples: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
-    for turn in range(WARM_UPS + runs):
-        for name in contestants:
-            server, at_once = name.split()[0], name.endswith("at once")
-            took = await browser.evaluate(f"call({json.dumps(server)}, {json.dumps(at_once)})")
-            if turn >= WARM_UPS:
-                samples[name].append(took)
-            await asyncio.sleep(0.3)  # the former call's last datagrams are not part of the next
-    return {
-        name: {metric: [run[metric] for run in samples[name]] for metric in METRICS if metric in samples[name][0]}
-        for name in contestants
-    }
+    def p95(self, metric: str) -> float | None:
+        """Return what 95 % of the calls did not exceed."""
+        values = sorted(self.times[metric])
+        return values[ceil(0.95 * len(values)) - 1] if values else None
 
 
-def tabulate(browser: str, times: dict[str, dict[str, list[float]]], runs: int) -> Table:
-    """Medians by metric and contestant, and the ratio of ours to aiortc's where both ran."""
-    medians = {name: {metric: statistics.median(of) for metric, of in by.items()} for name, by in times.items()}
-    both = "ours" in medians and "aiortc" in medians
+Results = dict[tuple[str, str], Samples]
+"""By client and server."""
+
+
+def tabulate(network: Network, results: Results, runs: int) -> list[Table]:
+    """Return the times of one network, and beside them the round trips where there is a delay to count them in."""
+    columns = ["client", "server", "calls", "failed"]
+    columns += [name for title in METRICS.values() for name in (title, f"{title} p95")]
     rows: list[list[Cell]] = []
-    for metric, title in METRICS.items():
-        row: list[Cell] = [title, *(by.get(metric) for by in medians.values())]
-        if both:
-            ours, aiortc = medians["ours"].get(metric), medians["aiortc"].get(metric)
-            row.append(ours / aiortc if ours is not None and aiortc else None)
+    trips: list[list[Cell]] = []
+    for (who, to), samples in results.items():
+        row: list[Cell] = [who, to, len(samples.times["connected"]), samples.failed]
+        for metric in METRICS:
+            row += [samples.median(metric), samples.p95(metric)]
         rows.append(row)
-    return Table(
-        title=f"Set-up of a call, {browser}: median ms from setRemoteDescription(answer)",
-        columns=["", *medians, *(["ours / aiortc"] if both else [])],
-        rows=rows,
-        notes=[f"{runs} calls each, by turns; 'click to voice' includes making the offer and fetching the answer"],
-    )
+        if network.rtt:
+            medians = [samples.median(metric) for metric in METRICS]
+            trips.append([who, to, *(None if ms is None else ms / network.rtt / 1000 for ms in medians)])
+    notes = [
+        f"{runs} calls each, by turns; those that failed (nothing within 15 s) are counted and not in the times",
+        "'server hears': until the server has authenticated the first sound of the user",
+    ]
+    tables = [Table(f"Set-up of a call, {network}: ms from the answer, median and p95", columns, rows, notes)]
+    if trips:
+        tables.append(
+            Table(f"The same in round trips: medians, {network}", ["client", "server", *METRICS.values()], trips)
+        )
+    return tables
 
 
-async def compare(browsers: Sequence[str], contestants: Sequence[str], runs: int) -> list[Table]:
-    """Measure in each browser; the servers run throughout."""
+def servers(options: Options) -> dict[str, list[str]]:
+    """Return the commands of the servers that can be had here."""
+    greeting = [sys.executable, "-m", "bench.servers.greeting"]
+    found = {"ours": [*greeting, "ours"], "aiortc": [*greeting, "aiortc"]}
+    if PION.exists():
+        found["pion"] = [str(PION), "-greeting"]
+    else:
+        print(f"bench setup: no Pion: {PION.name} is built by `make peers`", file=sys.stderr)
+    for role in ("active", "passive"):
+        if f"ours-{role}" in options.servers:
+            found[f"ours-{role}"] = [*greeting, "ours", "--setup", role]
+    for folder in options.against:
+        found[f"ours-{Path(folder).name}"] = [*greeting, "ours", "--checkout", str(Path(folder).resolve())]
+    if options.servers:
+        found = {name: command for name, command in found.items() if name in options.servers}
+    return found
+
+
+async def _measure(
+    who: str, calling: Client, front: Front, to: Sequence[Server], runs: int, options: Options
+) -> Results:
+    results = {(who, each.name): Samples() for each in to}
+    for turn in range(WARM_UPS + runs):
+        front.seed = f"{options.seed}/{turn}"
+        for each in to:
+            each.heard = None
+            samples = results[who, each.name]
+            try:
+                took = await calling.call(front, each, negotiated=each.name.startswith("ours"))
+            except CallFailed as failed:
+                if options.verbose:
+                    print(f"{who} to {each.name}: {failed}", file=sys.stderr)
+                samples.failed += turn >= WARM_UPS
+            else:
+                if options.verbose:
+                    print(f"{who} to {each.name}, {front.network}: {took}", file=sys.stderr)
+                if turn >= WARM_UPS:
+                    samples.note(took)
+            await asyncio.sleep(PAUSE)
+    return results
+
+
+async def compare(kinds: Sequence[ClientKind], networks: Sequence[Network], options: Options) -> list[Table]:
+    """Measure every client against every server over every network; the servers run throughout."""
+    runs = max(1, round(RUNS * options.scale))
+    tables: dict[Network, Results] = {network: {} for network in networks}
     async with AsyncExitStack() as stack:
-        peers = {}
-        if any(name.startswith("ours") for name in contestants):
-            peers["ours"] = await stack.enter_async_context(servers.ours())
-        if "aiortc" in contestants:
-            peers["aiortc"] = await stack.enter_async_context(servers.aiortc_echo())
-        url = await stack.enter_async_context(_front(peers))
-        tables = []
-        for name in browsers:
-            async with launch(name) as browser:
-                times = await _measure(browser, url, contestants, runs)
-            tables.append(tabulate(f"{name} {browser.version}", times, runs))
-        return tables
+        to = {
+            name: await stack.enter_async_context(server(name, command))
+            for name, command in servers(options).items()
+        }
+        front = await stack.enter_async_context(Front(to).serving())
+        for kind in kinds:
+            try:
+                async with client(kind, front) as (who, calling):
+                    for network in networks:
+                        front.network = network
+                        found = await _measure(who, calling, front, list(to.values()), runs, options)
+                        tables[network].update(found)
+            except PoliciesUnavailable as error:
+                print(f"bench setup: no {kind.name}: {error}", file=sys.stderr)
+    return [table for network, results in tables.items() for table in tabulate(network, results, runs)]
 
 
 def run(options: Options) -> list[Table]:
-    """Compare in every browser of this machine."""
-    installed = [browser.name for browser in available()]
-    if not installed:
-        raise SystemExit("bench setup: there is no browser on this machine")
-    runs = max(1, round(RUNS * options.scale))
+    """Compare with every client of this machine."""
+    installed = {browser.name for browser in available()}
+    kinds = [kind for kind in CLIENTS if kind.browser is None or kind.browser in installed]
+    if options.clients:
+        kinds = [kind for kind in kinds if kind.name in options.clients]
+    else:
+        kinds = [kind for kind in kinds if kind.name != "aiortc"]
+    networks = [Network(rtt / 1000, loss / 100) for loss in options.loss for rtt in options.rtt]
+    if not kinds:
+        raise SystemExit("bench setup: there is no such client on this machine")
     try:
         with loopback_namespace():
-            return asyncio.run(compare(installed, PEERS, runs))
-    except (servers.ServerError, BrowserError) as error:
+            return asyncio.run(compare(kinds, networks, options))
+    except (ServerError, BrowserError) as error:
         raise SystemExit(f"bench setup: {error}") from None

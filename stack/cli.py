@@ -171,7 +171,12 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 )
 @_option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
 @_option("--reload", is_flag=True, help="Start again when a Python file below this folder changes.")
-@_option("--setup", default="passive", type=click.Choice(["passive", "active"]), help="active: we begin DTLS.")
+@_option(
+    "--setup",
+    default="auto",
+    type=click.Choice(["auto", "passive", "active"]),
+    help="active: we begin DTLS; auto: what is faster for the client.",
+)
 def serve(**options: Any) -> None:
     """Run the server and its page.
 
@@ -217,7 +222,7 @@ def serve(**options: Any) -> None:
         workers=options["workers"],
         key_log=options["key_log"],
         config=HostConfig(
-            setup=Setup(options["setup"]),
+            setup=None if options["setup"] == "auto" else Setup(options["setup"]),
             conversation=conversation,
             max_calls=options["max_calls"],
             record_dir=options["record_dir"],

@@ -16,6 +16,7 @@ from typing import Literal
 from interop.browsers import chromium, firefox
 from interop.browsers.browser import Browser, BrowserError, ConsoleLine, Microphone, Options
 from interop.browsers.namespace import addressed_namespace, loopback_namespace
+from interop.browsers.policies import PoliciesUnavailable, managed_policies
 from interop.browsers.process import Installed, find
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "Installed",
     "Microphone",
     "Options",
+    "PoliciesUnavailable",
     "addressed_namespace",
     "available",
     "launch",
     "loopback_namespace",
+    "managed_policies",
 ]
 
 _BROWSERS = {"chromium": chromium, "firefox": firefox}

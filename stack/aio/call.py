@@ -140,7 +140,10 @@ class Call:
         max_lifetime_ms: int | None = None,
         negotiated_id: int | None = None,
     ) -> DataChannel:
-        """Open a data channel and return it; see `stack.sctp.DataChannels.open` for the errors."""
+        """Open a data channel and return it; see `stack.sctp.DataChannels.open` for the errors.
+
+        One that offer and answer agreed on under this label (RFC 8864) is returned instead of a second one.
+        """
         return await self.channels.open(
             label,
             protocol=protocol,

@@ -38,7 +38,15 @@ from stack.core.machine import Address
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate, KeyLog
 from stack.ice import IceCredentials
-from stack.sdp import LocalParameters, SessionDescription, Setup, negotiate, renegotiate, restarts_ice
+from stack.sdp import (
+    LocalParameters,
+    SessionDescription,
+    Setup,
+    choose_setup,
+    negotiate,
+    renegotiate,
+    restarts_ice,
+)
 from stack.session import EndReason, LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.commands import AddRemoteCandidates, GetParameters, Renegotiate, RestartIce
 from stack.voice.config import offered_codecs, prepare
@@ -74,8 +82,9 @@ class HostConfig:
     public_ips: tuple[str, ...] = ()
     """Addresses to offer instead of the bound ones, where a 1:1 NAT stands in front."""
     max_calls: int = 1000
-    setup: Setup = Setup.PASSIVE
-    """Our part of DTLS where the client leaves it to us; PASSIVE: the client begins the handshake."""
+    setup: Setup | None = None
+    """Our part of DTLS where the client leaves it to us; PASSIVE: the client begins the handshake. None: what was
+    measured to be faster for such a client (`stack.sdp.setup_choice`)."""
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
     record_dir: FilePath | None = None
     """A folder in which every call is recorded; see `stack.aio.recording`."""
@@ -169,14 +178,14 @@ class Host:
     @property
     def candidates(self) -> tuple[str, ...]:
         """Our candidates as SDP attributes, the same for every call."""
-        return self._local_parameters(0).candidates
+        return self._local_parameters(0, Setup.PASSIVE).candidates
 
-    def _local_parameters(self, worker: int) -> LocalParameters:
+    def _local_parameters(self, worker: int, setup: Setup) -> LocalParameters:
         return make_local_parameters(
             os.urandom,
             self._certificate,
             self.addresses,
-            LocalWishes(ice_lite=True, setup=self.config.setup, worker=worker, codecs=offered_codecs()),
+            LocalWishes(ice_lite=True, setup=setup, worker=worker, codecs=offered_codecs()),
             self.config.public_ips,
         )
 
@@ -186,21 +195,24 @@ class Host:
         Raises `ParseError` if it is no SDP, `NegotiationError` if there is nothing to agree on, `HostFull`, or
         `LocalError` once the host is stopping, or while no media worker is up.
         """
+        offered = time.monotonic()
         self._check_room()
         description = _read(offer)
         link = await self._media.choose()
-        local = self._local_parameters(link.number)
+        local = self._local_parameters(link.number, self.config.setup or choose_setup(description))
         negotiation = negotiate(description, local)
-        call = await self._admit(link, SessionParameters(local, negotiation), context)
+        call = await self._admit(link, SessionParameters(local, negotiation), context, offered)
         return Accepted(negotiation.answer.serialize(), call)
 
-    async def _admit(self, link: MediaLink, parameters: SessionParameters, context: CallContext | None) -> Call:
-        """Start the call that was agreed on."""
+    async def _admit(
+        self, link: MediaLink, parameters: SessionParameters, context: CallContext | None, offered: float
+    ) -> Call:
+        """Start the call that was agreed on; `offered` is when its offer arrived (`time.monotonic`)."""
         self._check_room()
         hosted = HostedCall(self._table, link, parameters, context)
         call = hosted.call
         try:
-            await hosted.open(self._recording_of(call))
+            await hosted.open(self._recording_of(call), offered)
         except CallEnded as error:  # its worker has just died
             raise LocalError(str(error)) from error
         if self._endpointer is not None:

@@ -110,14 +110,14 @@ class HostedCall:
         self._table = table
         self._parameters = parameters
 
-    async def open(self, record: StartRecording | None = None) -> None:
+    async def open(self, record: StartRecording | None = None, offered: float | None = None) -> None:
         """Have the conversation made on the media side. The answer waits for nothing but a recording.
 
-        A conversation that cannot be made ends the call with `EndReason.WORKER_FAILED`; a recording that cannot
-        begin is raised.
+        `offered` is when the call's offer arrived, by `time.monotonic`. A conversation that cannot be made ends
+        the call with `EndReason.WORKER_FAILED`; a recording that cannot begin is raised.
         """
         self._table.add(self)
-        request = OpenCall(self.id, self._parameters, record)
+        request = OpenCall(self.id, self._parameters, record, offered)
         if record is None:
             self.link.submit(request)
             return

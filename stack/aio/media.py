@@ -143,15 +143,26 @@ class MediaCalls:
         for conversation in self.conversations.values():
             conversation.note_load(load)
 
-    def open(self, call_id: str, parameters: SessionParameters, record: StartRecording | None) -> None:
-        """Begin a call. What keeps it from beginning is raised, and ends it: its answer may be on its way."""
+    def open(
+        self,
+        call_id: str,
+        parameters: SessionParameters,
+        record: StartRecording | None = None,
+        offered: Instant | None = None,
+    ) -> None:
+        """Begin a call whose offer arrived at the instant `offered`.
+
+        What keeps it from beginning is raised, and ends it: its answer may be on its way.
+        """
         try:
-            self._begin(call_id, parameters, record)
+            self._begin(call_id, parameters, record, offered)
         except Exception as error:
             self._setup.on_events([(call_id, Ended(EndReason.WORKER_FAILED, f"it could not begin: {error}"))])
             raise
 
-    def _begin(self, call_id: str, parameters: SessionParameters, record: StartRecording | None) -> None:
+    def _begin(
+        self, call_id: str, parameters: SessionParameters, record: StartRecording | None, offered: Instant | None
+    ) -> None:
         setup, now = self._setup, self.driver.now()
         conversation = Conversation(
             parameters,
@@ -161,6 +172,7 @@ class MediaCalls:
             now,
             wall_clock=time.time() - now,
             key_log=setup.key_log,
+            offered=offered,
         )
         self.endpoint.add(call_id, conversation, parameters.local.ice_ufrag)
         self.conversations[call_id] = conversation
@@ -288,10 +300,12 @@ class OpenCall(Value, frozen=True):
     call: str
     parameters: SessionParameters
     record: StartRecording | None = None
+    offered: float | None = None
+    """The clock is the same in all processes of a machine."""
 
     def apply(self, media: MediaCalls) -> None:
         """See `MediaCalls.open`."""
-        media.open(self.call, self.parameters, self.record)
+        media.open(self.call, self.parameters, self.record, self.offered)
 
 
 class CarryOut(Value, frozen=True):

@@ -133,7 +133,7 @@ class CallSpans:
         return self._tracer.start_span(name, context=self._inside, start_time=start)
 
     def _connected(self, event: Connected, now: int) -> None:
-        # The steps count from the session's making, which is what we began with; `now` may come late.
+        # The steps count from the offer's arrival, a moment before we began; `now` may come late.
         setup = self._child("setup", self._began)
         for name, ms in event.steps.items():
             setup.add_event(name, timestamp=self._began + round(ms * _MS))

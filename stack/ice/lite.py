@@ -22,6 +22,10 @@ again. When none has arrived on the selected path for `consent_timeout` seconds 
 path with the latest one takes its place; if there is none since then, consent has expired. If no check arrives in
 `pac_timeout` seconds, the agent has failed (RFC 8863 asks to wait that long).
 
+The round trip is what lies between the first response on a path and the first packet that the peer can only have
+sent after it (`note_follow_up`: DTLS begins when a check has succeeded). It includes the time that the peer took,
+and more if the response was lost: as a first timer it is never too short.
+
 Left out: lite facing lite (RFC 8445 §6.1.1), where neither side checks anything: such an offer is refused. Checks
 of our own to measure the round-trip time.
 """
@@ -103,6 +107,8 @@ class LiteAgent:
         self._local_candidates: list[Candidate] = []
         self._last_check: dict[Path, Instant] = {}
         self._last_received: dict[Path, Instant] = {}  # of the same paths: a check, or anything else authenticated
+        self._first_response: dict[Path, Instant] = {}  # of the same paths
+        self._round_trip_time: float | None = None
         self._selected: Path | None = None
         self._nominated = False
         self._started = False
@@ -139,8 +145,8 @@ class LiteAgent:
 
     @property
     def round_trip_time(self) -> float | None:
-        """None: a lite agent sends no checks."""
-        return None
+        """Seconds from our first response to what followed it; None until something has."""
+        return self._round_trip_time
 
     # --- commands ---------------------------------------------------------------------------------------------
 
@@ -185,6 +191,15 @@ class LiteAgent:
         """Note that an authenticated packet of the peer arrived on `path`; it validates and selects no path."""
         if path in self._last_check:
             self._last_received[path] = now
+
+    def note_follow_up(self, path: Path, now: Instant) -> None:
+        """Note that a packet arrived that the peer sends only after a response of ours; it need not be authentic.
+
+        A forged one makes the round trip too short, which the timers that begin from it have bounds for.
+        """
+        responded = self._first_response.get(path)
+        if self._round_trip_time is None and responded is not None:
+            self._round_trip_time = now - responded
 
     # --- the machine ------------------------------------------------------------------------------------------
 
@@ -293,9 +308,10 @@ class LiteAgent:
             silent = min(
                 (p for p in self._last_received if p != self._selected), key=self._last_received.__getitem__
             )
-            del self._last_check[silent], self._last_received[silent]
+            del self._last_check[silent], self._last_received[silent], self._first_response[silent]
             self.counters.add(PATH_FORGOTTEN)
         self._last_check[path] = self._last_received[path] = now
+        self._first_response.setdefault(path, now)
         self._timers.clear(LiteTimer.PAC)
         if path == self._selected:
             self._arm_consent(path)
@@ -316,4 +332,5 @@ class LiteAgent:
         self._selected = None
         self._last_check.clear()
         self._last_received.clear()
+        self._first_response.clear()
         self._timers.clear_all()

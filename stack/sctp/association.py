@@ -28,6 +28,7 @@ from stack.sctp.state import ACCEPTS_MESSAGES, EXISTS, AssociationState
 from stack.sctp.state_cookie import LocalEndpoint
 from stack.sctp.tcb import AssociationTimer, TransmissionControlBlock
 from stack.sctp.tx.queue import QueuedMessage
+from stack.sctp.tx.sender import SenderTimer
 
 DROPPED_PACKET_MALFORMED = declare(
     "sctp", "dropped_packet_malformed", "Packets that could not be parsed, or with a wrong checksum"
@@ -114,6 +115,16 @@ class Association:
         queue = tcb.sender.queue
         queue.push(QueuedMessage(queue.stream(stream_id), data, ppid, unordered, max_retransmits, expires_at))
         flush(tcb, now)
+
+    def set_rtt_hint(self, rtt: float, now: Instant) -> None:
+        """Take a round trip in seconds that another protocol has measured on this path; running timers move."""
+        tcb, timers = self._tcb, self._tcb.sender.timers
+        tcb.sender.rto.take_hint(rtt)
+        timeout = tcb.sender.rto.current
+        if tcb.timers.is_set(AssociationTimer.T1):
+            tcb.timers.set(AssociationTimer.T1, tcb.handshake_sent_at + timeout)
+        if timers.is_set(SenderTimer.T3_RTX):
+            timers.bring_forward(SenderTimer.T3_RTX, now + timeout)
 
     def set_priority(self, stream_id: StreamId, priority: int) -> None:
         """Give a stream its weight among the others."""

@@ -99,6 +99,7 @@ class _Channel:
 
     __slots__ = (
         "acknowledged",
+        "by_peer",
         "channel_id",
         "incoming_reset",
         "negotiated",
@@ -108,9 +109,15 @@ class _Channel:
     )
 
     def __init__(
-        self, channel_id: ChannelId, parameters: DataChannelOpen, negotiated: bool, acknowledged: bool
+        self,
+        channel_id: ChannelId,
+        parameters: DataChannelOpen,
+        negotiated: bool,
+        acknowledged: bool,
+        by_peer: bool,
     ) -> None:
         self.channel_id = channel_id
+        self.by_peer = by_peer
         self.parameters = parameters
         self.negotiated = negotiated
         self.acknowledged = acknowledged
@@ -119,7 +126,7 @@ class _Channel:
         self.outgoing_reset = False
         self.incoming_reset = False
 
-    def opened(self, by_peer: bool) -> ChannelOpened:
+    def opened(self) -> ChannelOpened:
         """Mark the channel as open and return the event that says so."""
         self.state = ChannelState.OPEN
         parameters = self.parameters
@@ -132,7 +139,7 @@ class _Channel:
             parameters.max_lifetime_ms,
             parameters.priority,
             self.negotiated,
-            by_peer,
+            self.by_peer,
         )
 
 
@@ -181,6 +188,10 @@ class DataChannels:
         self._association.establish(peer_init, now)
         self._collect(now)
 
+    def set_rtt_hint(self, rtt: float, now: Instant) -> None:
+        """Take a round trip in seconds that another protocol has measured, until there is one of our own."""
+        self._association.set_rtt_hint(rtt, now)
+
     def open(
         self,
         label: str,
@@ -192,8 +203,10 @@ class DataChannels:
         max_lifetime_ms: int | None = None,
         negotiated_id: int | None = None,
         priority: int = DEFAULT_PRIORITY,
+        by_peer: bool = False,
     ) -> ChannelId:
-        """Open a channel; it can be sent on at once. With `negotiated_id`, the peer opens the same by itself.
+        """Open a channel; it can be sent on at once. With `negotiated_id`, the peer opens the same by itself,
+        and it may be the one that wanted it (`by_peer`).
 
         Raises `ChannelUnavailableError`, and `LocalError` for parameters that contradict each other.
         """
@@ -204,14 +217,23 @@ class DataChannels:
         parameters = DataChannelOpen(label, protocol, ordered, max_retransmits, max_lifetime_ms, priority)
         opening = parameters.serialize()
         channel_id = self._choose_id(negotiated_id)
-        channel = _Channel(channel_id, parameters, negotiated_id is not None, negotiated_id is not None)
+        is_agreed = negotiated_id is not None
+        channel = _Channel(channel_id, parameters, is_agreed, acknowledged=is_agreed, by_peer=by_peer)
         self._add(channel)
         if negotiated_id is None:
             self._association.send(channel_id, PayloadProtocol.DCEP, opening, now)
         if self._up:
-            self._events.append(channel.opened(by_peer=False))
+            self._events.append(channel.opened())
         self._collect(now)
         return channel_id
+
+    def find_agreed(self, label: str) -> ChannelId | None:
+        """Return the channel under this label that the descriptions agreed on, if it is not being closed."""
+        for channel in self._channels.values():
+            is_agreed = channel.negotiated and channel.state is not ChannelState.CLOSING
+            if is_agreed and channel.parameters.label == label:
+                return channel.channel_id
+        return None
 
     def send(self, channel: ChannelId, data: str | bytes, now: Instant) -> None:
         """Send text or bytes.
@@ -356,7 +378,7 @@ class DataChannels:
         self._events.append(event)
         for channel in self._channels.values():
             if channel.state is ChannelState.CONNECTING:
-                self._events.append(channel.opened(by_peer=False))
+                self._events.append(channel.opened())
 
     def _handle_closed(self, event: AssociationClosed) -> None:
         self._drop_all()
@@ -423,9 +445,9 @@ class DataChannels:
             self.counters.add(DROPPED_DCEP_TOO_MANY_CHANNELS)
             self._association.reset_stream(channel_id, now)
             return
-        channel = _Channel(channel_id, parameters, negotiated=False, acknowledged=True)
+        channel = _Channel(channel_id, parameters, negotiated=False, acknowledged=True, by_peer=True)
         self._add(channel)
-        self._events.append(channel.opened(by_peer=True))
+        self._events.append(channel.opened())
         if self.state is AssociationState.ESTABLISHED:
             self._association.send(channel_id, PayloadProtocol.DCEP, DataChannelAck().serialize(), now)
 

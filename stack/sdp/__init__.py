@@ -11,6 +11,7 @@ Pure functions without state. The page `docs/sdp.md` says how an offer travels t
 
 from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.dtls_role import DtlsRole
+from stack.sdp.dcmap import ChannelMap
 from stack.sdp.description import (
     IGNORED,
     MAX_CANDIDATES,
@@ -52,6 +53,7 @@ from stack.sdp.parameters import (
     opus,
 )
 from stack.sdp.renegotiate import renegotiate, restarts_ice
+from stack.sdp.setup_choice import choose_setup
 
 __all__ = [
     "IGNORED",
@@ -67,6 +69,7 @@ __all__ = [
     "AudioLineParameters",
     "AudioParameters",
     "CertificateFingerprint",
+    "ChannelMap",
     "CodecDescription",
     "Connection",
     "DataParameters",
@@ -89,6 +92,7 @@ __all__ = [
     "Setup",
     "TrickleFragment",
     "accept_answer",
+    "choose_setup",
     "create_offer",
     "negotiate",
     "opus",

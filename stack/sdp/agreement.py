@@ -1,19 +1,21 @@
 """Reading what was agreed off a pair of descriptions: ours and the peer's, one the answer to the other.
 
 RFC 3264 §6 and §7 (formats, direction), 9143 §7 (whose transport), 8122 §5.1 (fingerprints), 8841 §5 and §6
-(data channels), 8285 §6 (header extensions), 4585 §4 (feedback), draft-hancke-tsvwg-snap (sctp-init).
+(data channels), 8285 §6 (header extensions), 4585 §4 (feedback), draft-hancke-tsvwg-snap (sctp-init),
+8864 (dcmap).
 
 The offerer and the answerer read the same pair and so come to the same result, directions turned around.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from stack.core.certificate_fingerprint import TRUSTED_HASHES, CertificateFingerprint
 from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
+from stack.sdp.dcmap import ChannelMap, acceptable
 from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import (
     RtpMap,
@@ -151,6 +153,8 @@ class Agreement:
     def _data_parameters(self, index: int) -> DataParameters:
         ours, theirs = self.ours.media[index], self.theirs.media[index]
         init = sctp_init(theirs) if ours.has("sctp-init") else None  # both, or the ordinary handshake
+        named = channel_maps(theirs)
+        channels = tuple(each for each in channel_maps(ours) if each in named)
         return DataParameters(
             mid=ours.mid,
             remote_sctp_port=sctp_port(theirs),
@@ -158,12 +162,19 @@ class Agreement:
                 theirs.parsed("max-message-size", parse_message_size), DEFAULT_MAX_MESSAGE_SIZE
             ),
             remote_sctp_init=init,
+            channels=channels,
+            channels_by_peer=bool(channels) and self.answered is self.ours,
         )
 
 
 def sctp_init(media: MediaDescription) -> bytes | None:
     """Return the INIT chunk that a section shows (draft-hancke-tsvwg-snap); None if there is none to be read."""
     return next(media.parsed("sctp-init", parse_sctp_init), None)
+
+
+def channel_maps(media: MediaDescription) -> Sequence[ChannelMap]:
+    """Return the channels that a section names (RFC 8864), as far as they can be agreed on."""
+    return acceptable(media.parsed("dcmap", ChannelMap.parse))
 
 
 def find_format(media: MediaDescription, rtp_map: RtpMap) -> Iterator[int]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from stack.core.errors import LocalError, ParseError
+from stack.sdp.dcmap import ChannelMap
 from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import (
     CandidateSummary,
@@ -122,7 +123,13 @@ def audio_section(
 
 
 def data_section(
-    local: LocalParameters, data: LocalData, section: Section, *, sctp_init: bool, sctpmap: bool = False
+    local: LocalParameters,
+    data: LocalData,
+    section: Section,
+    *,
+    sctp_init: bool,
+    sctpmap: bool = False,
+    channels: Sequence[ChannelMap] = (),
 ) -> MediaDescription:
     """Return a data channel section of ours; `sctpmap`: in the form from before RFC 8841, for such a peer."""
     attributes = list(_transport(local, section))
@@ -133,6 +140,7 @@ def data_section(
     attributes.append(SdpAttribute("max-message-size", str(data.max_message_size)))
     if sctp_init and data.sctp_init is not None:  # draft-hancke-tsvwg-snap
         attributes.append(SdpAttribute("sctp-init", b64encode(data.sctp_init).decode()))
+    attributes += [SdpAttribute("dcmap", each.serialize()) for each in channels]  # RFC 8864 §5.1
     formats = (str(data.sctp_port),) if sctpmap else ("webrtc-datachannel",)
     return _section("application", section.protocol, formats, attributes, local)
 

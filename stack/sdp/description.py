@@ -23,6 +23,7 @@ from typing import Self, TypeVar
 from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.counters import CounterName, declare
 from stack.core.errors import ParseError
+from stack.sdp.dcmap import ChannelMap
 from stack.sdp.grammar import (
     STATIC_PAYLOAD_TYPES,
     CandidateSummary,
@@ -429,6 +430,7 @@ _read_rtpmap = _remembered(_parse_rtpmap)
 
 _SKIPPABLE: Mapping[str, Callable[[str], object]] = {
     "candidate": CandidateSummary.parse,
+    "dcmap": ChannelMap.parse,
     "extmap": _read_extmap,
     "fingerprint": CertificateFingerprint.parse,
     "group": Group.parse,

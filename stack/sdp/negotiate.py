@@ -24,6 +24,7 @@ from stack.sdp import compose
 from stack.sdp.agreement import (
     Agreement,
     allows_mixed,
+    channel_maps,
     find_format,
     offers_receiver_rtt,
     remote_transport,
@@ -65,7 +66,9 @@ def create_offer(local: LocalParameters, *, audio: bool = True, data: bool = Tru
     if data and local.data is not None:
         mid = str(len(sections))
         place = compose.Section(mid, _OFFERED_DATA_PROTOCOL, Setup.ACTPASS)
-        sections.append(compose.data_section(local, local.data, place, sctp_init=True))
+        sections.append(
+            compose.data_section(local, local.data, place, sctp_init=True, channels=local.data.channels)
+        )
     if not sections:
         raise LocalError("an offer needs audio or data")
     mids = [str(index) for index in range(len(sections))]
@@ -97,7 +100,10 @@ def _negotiate(offer: SessionDescription, local: LocalParameters) -> Negotiation
         elif index == choice.data and local.data is not None:
             init = sctp_init(offered) is not None
             old = offered.has("sctpmap") and not offered.has("sctp-port")
-            sections.append(compose.data_section(local, local.data, place, sctp_init=init, sctpmap=old))
+            maps = channel_maps(offered)
+            sections.append(
+                compose.data_section(local, local.data, place, sctp_init=init, sctpmap=old, channels=maps)
+            )
         elif index == choice.tagged:
             sections.append(compose.idle_section(local, offered, place))
         else:

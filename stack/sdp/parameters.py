@@ -19,6 +19,7 @@ from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, RemoteError
 from stack.core.header_extensions import URI_AUDIO_LEVEL
 from stack.core.values import from_json, to_json
+from stack.sdp.dcmap import ChannelMap
 from stack.sdp.description import SessionDescription
 from stack.sdp.grammar import MediaDirection, Msid, RtpMap, Setup
 
@@ -114,11 +115,15 @@ class LocalAudio:
 
 @dataclass(frozen=True, slots=True)
 class LocalData:
-    """What we bring to a data channel section; `sctp_init` is our INIT chunk, for a peer that shows its own."""
+    """What we bring to a data channel section; `sctp_init` is our INIT chunk, for a peer that shows its own.
+
+    `channels` are those that our offer names; an answer takes the ones of the offer.
+    """
 
     sctp_port: int = 5000
     max_message_size: int = 262_144
     sctp_init: bytes | None = None
+    channels: tuple[ChannelMap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +225,16 @@ class DataParameters(_Section, frozen=True, tag="data"):
     """An agreed data channel section.
 
     `remote_max_message_size` is what the peer takes, in bytes; 0: any size. With both INIT chunks exchanged in
-    the descriptions (`remote_sctp_init` is the peer's) the association needs no handshake.
+    the descriptions (`remote_sctp_init` is the peer's) the association needs no handshake. `channels` are open
+    from its beginning (RFC 8864); `channels_by_peer`: the peer's offer has named them.
     """
 
     mid: str | None
     remote_sctp_port: int
     remote_max_message_size: int
     remote_sctp_init: bytes | None = None
+    channels: tuple[ChannelMap, ...] = ()
+    channels_by_peer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,10 @@ from stack.session.statistics import (
     SessionStatistics,
     TransportStats,
 )
+from stack.session.waterfall import STEPS, SetupStep
 
 __all__ = [
+    "STEPS",
     "Authenticated",
     "CandidatePairStats",
     "CodecStats",
@@ -37,6 +39,7 @@ __all__ = [
     "SessionEvent",
     "SessionParameters",
     "SessionStatistics",
+    "SetupStep",
     "State",
     "TransportStats",
     "classify",

@@ -34,7 +34,7 @@ class Connected(Value, frozen=True):
     """There are a path and keys: media and data can be sent.
 
     Where `authenticated` is false the peer has not proved who it is yet (RFC 8446 §4.4.4): nothing is taken from
-    it before `Authenticated`. `steps` are the milliseconds from the session's making to each step of its set-up.
+    it before `Authenticated`. `steps` are the milliseconds from the offer's arrival to each step of the set-up.
     """
 
     path: Path

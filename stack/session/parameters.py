@@ -76,6 +76,8 @@ class LocalWishes:
     """A server's: which of its workers has the session; the ufrag says so (`stack.ice.ufrag`)."""
     node: str = ""
     """A server's: which of several machines it is."""
+    channels: tuple[sdp.ChannelMap, ...] = ()
+    """An offerer's: data channels to be agreed on in the descriptions (RFC 8864)."""
     codecs: tuple[sdp.CodecDescription, ...] = (sdp.OPUS, sdp.PCMU, sdp.PCMA)
     """In order of preference; a session hands payloads on, and the room above has the codecs themselves."""
 
@@ -116,6 +118,9 @@ def make_local_parameters(
             rtcp_feedback=("nack", "transport-cc"),
             red=True,
         )
+    data = None
+    if wishes.data:
+        data = sdp.LocalData(sctp_init=sctp.make_local_init(_ANY_ROLE, entropy), channels=wishes.channels)
     return sdp.LocalParameters(
         ice_ufrag=credentials.ufrag,
         ice_pwd=credentials.password,
@@ -125,7 +130,7 @@ def make_local_parameters(
         ice_lite=wishes.ice_lite,
         setup=wishes.setup,
         audio=audio,
-        data=sdp.LocalData(sctp_init=sctp.make_local_init(_ANY_ROLE, entropy)) if wishes.data else None,
+        data=data,
     )
 
 
@@ -217,8 +222,8 @@ def _rtp_config(ours: sdp.LocalAudio, line: sdp.AudioLineParameters) -> RtpConfi
     )
 
 
-def make_channels(parameters: SessionParameters, entropy: Entropy) -> sctp.DataChannels | None:
-    """Return the data channels of the agreed data section; None without one."""
+def make_channels(parameters: SessionParameters, entropy: Entropy, now: Instant) -> sctp.DataChannels | None:
+    """Return the data channels of the agreed data section, with those that are agreed on; None without one."""
     ours, agreed = parameters.local.data, parameters.negotiation.data
     if ours is None or agreed is None:
         return None
@@ -232,4 +237,17 @@ def make_channels(parameters: SessionParameters, entropy: Entropy) -> sctp.DataC
         # The answers are all that says of a peer which never checks, on a quiet channel, that it is there.
         heartbeat_interval=ice.LiteSettings().consent_timeout / 3,
     )
-    return sctp.DataChannels(config, entropy)
+    channels = sctp.DataChannels(config, entropy)
+    for each in agreed.channels:
+        channels.open(
+            each.label,
+            now,
+            protocol=each.subprotocol,
+            ordered=each.ordered,
+            max_retransmits=each.max_retransmits,
+            max_lifetime_ms=each.max_lifetime_ms,
+            negotiated_id=each.channel_id,
+            priority=each.priority,
+            by_peer=agreed.channels_by_peer,
+        )
+    return channels

@@ -51,7 +51,7 @@ from stack.ice import (
     PathValidated,
 )
 from stack.rtp import ReportReceived, RtpStatistics
-from stack.sctp import DataChannels
+from stack.sctp import AssociationUp, ChannelOpened, DataChannels
 from stack.sdp import IGNORED, DtlsRole
 from stack.session.demux import Kind, classify
 from stack.session.dtls_in_stun import DtlsCarrier
@@ -60,6 +60,20 @@ from stack.session.media_plane import FrameSent, MakePlane, MediaKeys, MediaPlan
 from stack.session.parameters import SessionParameters, make_channels, make_dtls, make_ice, make_rtp
 from stack.session.states import SessionTimer, State
 from stack.session.statistics import SessionStatistics, Traffic, describe
+from stack.session.waterfall import (
+    ASSOCIATION_UP,
+    CHANNEL_OPEN,
+    DTLS_BEGUN,
+    DTLS_CONNECTED,
+    FIRST_PACKET,
+    FIRST_SENT,
+    ICE_SELECTED,
+    ICE_VALIDATED,
+    KEYS_READY,
+    SESSION_MADE,
+    SetupStep,
+    waterfall,
+)
 from stack.srtp import keying_material_length, split_keying_material
 
 SETUP_TIMEOUT = 30.0
@@ -89,6 +103,7 @@ class Session:
     sender reports carry it. `dtls_in_stun` puts the handshake into connectivity checks where the peer does so, too
     (`dtls_in_stun.py`). `send_early`: as a DTLS 1.3 server, send as soon as our Finished is sent, a round trip
     before the peer has proved who it is; `Authenticated` says when it has. `make_plane` makes the media plane.
+    `offered` is when the offer arrived that we have answered: the steps of the set-up count from there.
     """
 
     terminal_events: ClassVar[TerminalEvents] = (Ended,)
@@ -106,6 +121,7 @@ class Session:
         send_early: bool = True,
         key_log: KeyLog | None = None,
         make_plane: MakePlane = PythonMediaPlane,
+        offered: Instant | None = None,
     ) -> None:
         self.parameters = parameters
         self.counters = Counters()
@@ -115,7 +131,7 @@ class Session:
         self.received = Traffic()
         self.security: HandshakeComplete | None = None
         """What DTLS agreed on, once it has."""
-        self._made = now
+        self._began = now if offered is None else min(offered, now)
         self._send_early = send_early
         self._carrier = DtlsCarrier(self.counters, dtls_in_stun)
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version, key_log)
@@ -129,7 +145,7 @@ class Session:
             self._media = make_plane(sections, entropy, now, wall_clock=wall_clock)
         self._sections = len(sections)
         self._hold_media()
-        self._channels: DataChannels | None = make_channels(parameters, entropy)
+        self._channels: DataChannels | None = make_channels(parameters, entropy, now)
         self._path: Path | None = None
         self._routes: list[Path] = []
         self._transmits: list[Transmit] = []
@@ -139,6 +155,7 @@ class Session:
         self._last_word: Ended | None = None  # to be said when everything before it has been
         self._timers: Timers[SessionTimer] = Timers()
         self._timers.set(SessionTimer.SETUP, now + SETUP_TIMEOUT)
+        self._step(SESSION_MADE, now)
         self._pump(now)
 
     # -- what is known -------------------------------------------------------------------------------------
@@ -170,9 +187,22 @@ class Session:
 
     @property
     def round_trip_time(self) -> float | None:
-        """The latest round-trip time in seconds, from RTCP or else from ICE."""
+        """The latest round-trip time in seconds, from RTCP or else from checks of ours.
+
+        What a lite agent has seen is good for a first timer, but has the peer's computing in it: it does not count
+        here.
+        """
         measured = self._media.round_trip_time if self._media is not None else None
-        return measured if measured is not None else self._ice.round_trip_time
+        if measured is None and isinstance(self._ice, IceAgent):
+            return self._ice.round_trip_time
+        return measured
+
+    @property
+    def setup(self) -> tuple[SetupStep, ...]:
+        """The steps of the set-up so far, by the shorter of the round trips that ICE and RTCP have measured."""
+        of_media = self._media.round_trip_time if self._media is not None else None
+        known = [each for each in (self._ice.round_trip_time, of_media) if each is not None]
+        return waterfall(self.steps, min(known, default=None), lite=self.parameters.local.ice_lite)
 
     def statistics(self, now: Instant) -> SessionStatistics:
         """Return everything that is known of the connection and of its RTP."""
@@ -343,6 +373,10 @@ class Session:
             self.counters.add(counted.DROPPED_DTLS_BEFORE_ICE)
             return False
         self._carrier.note_received(data)
+        self._step(DTLS_BEGUN, now)
+        if self._ice.round_trip_time is None and isinstance(self._ice, LiteAgent):
+            self._ice.note_follow_up(path, now)  # DTLS begins behind a response of ours
+            self._begin_from_round_trip(now)
         before = self._dtls.protected_records
         self._dtls.handle_datagrams((data,), now)
         # Before the handshake is complete its keys may be an attacker's.
@@ -439,6 +473,7 @@ class Session:
             self._on_ice(event, now)
         for data in self._carrier.take_arrived():  # behind the events: DTLS listens once a path is validated
             self._dtls_touched = True
+            self._step(DTLS_BEGUN, now)
             self._dtls.handle_datagrams((data,), now)
         selected = self._ice.selected_path
         if selected is not None and (self._routes or selected is not self._path):
@@ -456,22 +491,29 @@ class Session:
     def _on_ice(self, event: IceEvent, now: Instant) -> None:
         if isinstance(event, PathValidated):
             self._routes.append(event.path)
-            self._step("ice_validated", now)
+            self._step(ICE_VALIDATED, now)
             if self.state is State.CHECKING:
                 self._path = self._path or event.path
                 self.state = State.HANDSHAKING
-                if self._ice.round_trip_time is not None:  # a lite agent does not know it
-                    self._dtls.set_initial_timeout(_dtls_timeout(self._ice.round_trip_time))
+                self._begin_from_round_trip(now)  # a lite agent does not know it yet
                 if self._dtls.role is DtlsRole.CLIENT:
                     self._send_early_flight(event.path, now)
                 else:
                     self._dtls.start(now)
         elif isinstance(event, PathSelected):
-            self._step("ice_selected", now)
+            self._step(ICE_SELECTED, now)
         elif isinstance(event, ConsentExpired):
             self._end(EndReason.CONSENT_UNANSWERED if event.still_receiving else EndReason.CONSENT_EXPIRED)
         elif isinstance(event, IceFailed):
             self._end(EndReason.ICE_FAILED, str(event.reason))
+
+    def _begin_from_round_trip(self, now: Instant) -> None:
+        """Let the first timers of DTLS and SCTP follow from the round trip that ICE has seen."""
+        round_trip = self._ice.round_trip_time
+        if round_trip is not None:
+            self._dtls.set_initial_timeout(_dtls_timeout(round_trip))
+            if self._channels is not None:
+                self._channels.set_rtt_hint(round_trip, now)
 
     def _send_early_flight(self, path: Path, now: Instant) -> None:
         """There is a path: what the checks have not delivered of the ClientHello goes out by itself."""
@@ -497,14 +539,14 @@ class Session:
         if self._send_early and self.state is State.HANDSHAKING and self._dtls.can_send:
             self._open(now)  # RFC 8446 §4.4.4: a server may send right after its Finished
 
-    def _send_dtls(self) -> None:
+    def _send_dtls(self, *, is_handshake: bool = True) -> None:
         if self._path is None:
             return
         datagrams = self._dtls.drain_transmits()
         for data in datagrams:
             self.sent.note(data)
             self._transmits.append(Transmit(data, self._path))
-        if datagrams and self.security is None:
+        if datagrams and is_handshake and self.security is None:
             self._carrier.set_pending(datagrams)
         self._arm(SessionTimer.DTLS, self._dtls.poll_timeout())
 
@@ -515,7 +557,7 @@ class Session:
         self.security = event
         self._carrier.end()
         self._timers.clear(SessionTimer.SETUP)
-        self._step("dtls_connected", now)
+        self._step(DTLS_CONNECTED, now)
         if self.state is _CONNECTED:
             self._events.append(Authenticated())
         else:
@@ -539,7 +581,7 @@ class Session:
             self._end(EndReason.DTLS_FAILED, "the peer agreed to no SRTP profile")
             return
         self.state = _CONNECTED
-        self._step("keys_ready", now)
+        self._step(KEYS_READY, now)
         self._events.append(
             Connected(
                 self._path,
@@ -582,8 +624,16 @@ class Session:
             for packet in packets:
                 self._dtls.send(packet, now)
             if packets:
-                self._send_dtls()
-        self._events.extend(self._channels.drain_events())
+                # Beside a flight that may be lost, and must not take its place in the checks.
+                self._send_dtls(is_handshake=False)
+        events = self._channels.drain_events()
+        if events and CHANNEL_OPEN not in self.steps:
+            for event in events:
+                if isinstance(event, AssociationUp):
+                    self._step(ASSOCIATION_UP, now)
+                elif isinstance(event, ChannelOpened):
+                    self._step(CHANNEL_OPEN, now)
+        self._events.extend(events)
         self._arm(SessionTimer.SCTP, self._channels.poll_timeout())
 
     def _move_media(self, now: Instant) -> None:
@@ -592,13 +642,15 @@ class Session:
             return
         events = media.drain_events()
         if events:
-            if "first_packet" not in self.steps and not all(isinstance(event, _OF_OURS) for event in events):
-                self._step("first_packet", now)
+            if FIRST_PACKET not in self.steps and not all(isinstance(event, _OF_OURS) for event in events):
+                self._step(FIRST_PACKET, now)
             self._events.extend(events)
         if self.state is _ENDED:
             return
         transmits = media.drain_transmits()
         if transmits:
+            if FIRST_SENT not in self.steps and any(classify(data) is _RTP for data, _ in transmits):
+                self._step(FIRST_SENT, now)
             self.sent.packets += len(transmits)
             for data, _ in transmits:
                 self.sent.octets += len(data)
@@ -608,7 +660,7 @@ class Session:
 
     def _step(self, name: str, now: Instant) -> None:
         if name not in self.steps:
-            self.steps[name] = round((now - self._made) * 1000, 3)
+            self.steps[name] = round((now - self._began) * 1000, 3)
 
     def _end(self, reason: EndReason, detail: str = "") -> None:
         """It is over; the pump says so when it has handed up what came before."""

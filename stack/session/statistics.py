@@ -90,7 +90,7 @@ class CandidatePairStats:
     bytes_received: int
     nominated: bool
     current_round_trip_time: float | None
-    """Seconds, by our own ICE checks; a lite agent makes none and never knows."""
+    """Seconds, by our own ICE checks; of a lite agent, which makes none, by what followed its first response."""
     state: str = "succeeded"
     transport_id: str = TRANSPORT_ID
 

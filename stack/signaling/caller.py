@@ -94,6 +94,9 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
     return {
         "url": config.url,
         "steps_ms": {**placed.signalling, **statistics.steps_ms},
+        "setup": [
+            {"step": step.name, "ms": step.at_ms, "round_trips": step.round_trips} for step in statistics.setup
+        ],
         "path": str(connected.path),
         "dtls": {
             "version": connected.dtls_version,
@@ -193,7 +196,10 @@ def _check_writable(name: str) -> None:
 def render(report: dict[str, Any]) -> str:
     """Return a report as text for people."""
     lines = [f"Call to {report['url']}: {report['end']}"]
-    lines += [f"  {name:<24} {ms:>9.1f} ms" for name, ms in report["steps_ms"].items()]
+    trips = {each["step"]: each["round_trips"] for each in report["setup"]}
+    for name, ms in report["steps_ms"].items():
+        counted = trips.get(name)
+        lines.append(f"  {name:<24} {ms:>9.1f} ms" + ("" if counted is None else f" {counted:>7.2f} round trips"))
     dtls = report["dtls"]
     lines.append(f"  path    {report['path']}")
     lines.append(f"  DTLS    {dtls['version']}, {dtls['group']}, {dtls['cipher']}; SRTP {dtls['srtp_profile']}")

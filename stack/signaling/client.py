@@ -26,8 +26,9 @@ from stack.core.errors import ParseError, StackError
 from stack.core.trace import PacketTrace
 from stack.core.values import read_json_object
 from stack.dtls import Certificate, KeyLog
-from stack.sdp import NegotiationError, SessionDescription, accept_answer, create_offer
+from stack.sdp import ChannelMap, NegotiationError, SessionDescription, accept_answer, create_offer
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
+from stack.voice.client import EVENTS_CHANNEL
 from stack.voice.config import ConversationConfig, offered_codecs, prepare
 from stack.voice.statistics import CallStatistics
 
@@ -55,6 +56,8 @@ class DialConfig:
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
     audio: bool = True
     data: bool = True
+    channels: tuple[ChannelMap, ...] = (ChannelMap(0, EVENTS_CHANNEL),)
+    """Data channels for the descriptions to agree on: open a round trip earlier, if the server knows RFC 8864."""
     trace: PacketTrace | None = None
     key_log: KeyLog | None = None
     token: str | None = field(default=None, repr=False)
@@ -84,9 +87,16 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
     endpointer = await asyncio.to_thread(prepare, config.conversation)
     began = time.monotonic()
     sockets = _bind_towards(url)
+    certificate = Certificate.generate(os.urandom, datetime.now(UTC))
+    table = CallTable()
+    settled = MediaConfig(certificate, config.conversation, trace=config.trace, key_log=config.key_log)
+    media = ThreadMedia(settled, table, sockets)
+    # While the server answers, so that the first check leaves as soon as the answer is there.
+    starting = asyncio.create_task(media.start(one_call), name="media of a client")
     try:
-        certificate = Certificate.generate(os.urandom, datetime.now(UTC))
-        wishes = LocalWishes(audio=config.audio, data=config.data, codecs=offered_codecs())
+        wishes = LocalWishes(
+            audio=config.audio, data=config.data, codecs=offered_codecs(), channels=config.channels
+        )
         local = make_local_parameters(os.urandom, certificate, sockets.addresses, wishes)
         offer = create_offer(local, audio=config.audio, data=config.data)
         offered = time.monotonic()
@@ -97,16 +107,14 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
         except (ParseError, NegotiationError) as error:
             raise DialError(f"the answer of {url} is no use: {error}") from error
     except BaseException:
-        sockets.close()
+        await starting
+        await media.stop()
         raise
     signalling = {"offer": round((offered - began) * 1e3, 3), "answer": round((answered - began) * 1e3, 3)}
-    table = CallTable()
-    settled = MediaConfig(certificate, config.conversation, trace=config.trace, key_log=config.key_log)
-    media = ThreadMedia(settled, table, sockets)
     hosted = HostedCall(table, media, SessionParameters(local, negotiation))
     try:
-        await media.start(one_call)
-        await hosted.open()
+        await starting
+        await hosted.open(offered=began)  # so that all steps count from there
         if endpointer is not None:
             hosted.call.use_endpointer(endpointer)
         yield ClientCall(hosted.call, signalling, hosted.stats)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,10 +18,13 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from stack.aio import Call, Host
 from stack.audio import Lateness
 from stack.core.counters import declared_counters
+from stack.core.errors import StackError
 from stack.session import Connected, Ended
 from stack.voice.events import ReplyHeld, ReplyStarted
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+SETTLED = 3.0
+"""Seconds after the connection at which every step of a set-up has been reached, if it ever is."""
 _SETUP = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0)
 _RESPONSE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 _STOP = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.5, 1.0)
@@ -43,6 +47,13 @@ class Metrics:
             "voice_requests_refused", "HTTP requests that were refused.", ["status"], registry=registry
         )
         self._setup = _histogram("voice_setup_seconds", "From the offer to the connection.", registry, _SETUP)
+        self._steps = Histogram(
+            "voice_setup_step_seconds",
+            "From the offer's arrival to each step of the set-up, of calls that lasted some seconds.",
+            ["step"],
+            buckets=_SETUP,
+            registry=registry,
+        )
         self._response = _histogram(
             "voice_response_seconds", "From the end of a turn to the reply.", registry, _RESPONSE
         )
@@ -66,6 +77,7 @@ class Metrics:
         task.add_done_callback(self._tasks.discard)
 
     async def _follow(self, call: Call, done: Callable[[], None]) -> None:
+        settling = asyncio.get_running_loop().create_task(self._note_steps(call), name=f"set-up of {call.id}")
         try:
             async for event in call.watch():
                 if isinstance(event, Connected):
@@ -77,7 +89,16 @@ class Metrics:
                 elif isinstance(event, Ended):
                     self._ended.labels(event.reason.name.lower()).inc()
         finally:
+            settling.cancel()
             done()
+
+    async def _note_steps(self, call: Call) -> None:
+        """Wait until the set-up is complete, and count its steps."""
+        with suppress(StackError):  # it ended before
+            await call.wait_connected()
+            await asyncio.sleep(SETTLED)
+            for step in (await call.stats()).setup:
+                self._steps.labels(step.name).observe(step.at_ms / 1000.0)
 
     async def render(self) -> bytes:
         """Return the text that Prometheus reads."""

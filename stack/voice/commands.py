@@ -263,7 +263,10 @@ class ClearUtterance(Value, frozen=True):
 
 
 class OpenChannel(Value, frozen=True):
-    """Open a data channel; see `stack.sctp.DataChannels.open`."""
+    """Open a data channel; see `stack.sctp.DataChannels.open`.
+
+    One that the descriptions agreed on under this label is taken instead, where nothing else is asked for.
+    """
 
     label: str
     protocol: str = ""
@@ -274,7 +277,11 @@ class OpenChannel(Value, frozen=True):
 
     def apply(self, conversation: Conversation, now: Instant) -> ChannelId:
         """Return its identifier; raises `LocalError` if none were negotiated."""
-        channel = conversation.required_channels.open(
+        channels = conversation.required_channels
+        agreed = channels.find_agreed(self.label) if self == OpenChannel(self.label) else None
+        if agreed is not None:
+            return agreed
+        channel = channels.open(
             self.label,
             now,
             protocol=self.protocol,

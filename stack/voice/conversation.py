@@ -80,6 +80,7 @@ class Conversation:
         *,
         wall_clock: float = 0.0,
         key_log: KeyLog | None = None,
+        offered: Instant | None = None,
     ) -> None:
         self.session = Session(
             parameters,
@@ -91,6 +92,7 @@ class Conversation:
             dtls_in_stun=config.dtls_in_stun,
             send_early=config.send_early,
             key_log=key_log,
+            offered=offered,
         )
         self.counters = Counters()
         self.line: AudioLine | None = None

@@ -17,7 +17,7 @@ from stack.core.counters import Counters
 from stack.core.machine import Instant
 from stack.rtp.jitter import DROPPED_LATE
 from stack.rtp.stats import RtpStatistics, as_webrtc_name
-from stack.session import Session, SessionStatistics
+from stack.session import Session, SessionStatistics, SetupStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,9 @@ class CallStatistics:
     hearing: HearingStats | None
     """None without an audio section."""
     steps_ms: Mapping[str, float]
-    """Milliseconds from the call's making to each step of its set-up, in order."""
+    """Milliseconds from the offer's arrival to each step of the set-up."""
+    setup: tuple[SetupStep, ...]
+    """The same in the order of the times, with the round trips that each took (`stack.session.waterfall`)."""
     round_trip_time: float | None
     """Seconds, from RTCP or else from ICE."""
     counters: Mapping[str, int]
@@ -147,6 +149,7 @@ def describe_call(session: Session, receiver: Receiver | None, counters: Counter
         session.statistics(now),
         HearingStats.of(receiver) if receiver is not None else None,
         dict(session.steps),
+        session.setup,
         session.round_trip_time,
         counters.snapshot(),
     )

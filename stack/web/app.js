@@ -137,7 +137,11 @@ function onStep({ detail }) {
     call.send({ type: "audible", reply: 0 });
     if (controls.request) call.send(controls.request);
   }
-  steps.show(call.timings, call.skippedSteps);
+  showSteps();
+}
+
+function showSteps() {
+  steps.show(call.timings, call.skippedSteps, quality?.latest?.rtt ?? null);
 }
 
 function onRemote({ detail }) {
@@ -150,6 +154,7 @@ function onState() {
     connectedAt = performance.now();
     quality = new Quality(call.connection);
     quality.addEventListener("measured", showQuality);
+    quality.addEventListener("measured", showSteps);
     timers.push(setInterval(showClock, 250));
   }
   if (call.over) end();

@@ -12,6 +12,7 @@ import {
 } from "./problems.js";
 
 export const STEPS = ["microphone", "offer", "answer", "ice", "dtls", "first_packet", "channel"];
+const CHANNEL = { label: "events", id: 0 };   // agreed on in offer and answer (RFC 8864): no message has to open it
 const OVER = ["ended", "failed"];
 const ANSWER_TIMEOUT = 8_000;
 const CONNECT_TIMEOUT = 10_000;
@@ -111,7 +112,7 @@ export class Call extends EventTarget {
     if (track) pc.addTrack(track, this.microphone);
     else pc.addTransceiver("audio", { direction: "recvonly" });
     const [transceiver] = pc.getTransceivers();
-    this.#watchChannel(pc.createDataChannel("events", { ordered: true }));
+    this.#watchChannel(pc.createDataChannel(CHANNEL.label, { negotiated: true, id: CHANNEL.id }));
     this.#watchTrack(transceiver.receiver.track);
     pc.addEventListener("iceconnectionstatechange", () => {
       if (["connected", "completed"].includes(pc.iceConnectionState)) this.#step("ice");
@@ -127,7 +128,7 @@ export class Call extends EventTarget {
   }
 
   async #exchange(offer) {
-    const { sdp, type } = offer;
+    const { type } = offer, sdp = withChannel(offer.sdp);
     let response, text;
     try {
       response = await fetch(this.url, {
@@ -157,6 +158,11 @@ export class Call extends EventTarget {
       if (this.state === "connecting" && !this.#hasCandidates) this.#fail(noNetwork());
     }, GATHER_TIMEOUT);
     const pc = this.#pc;
+    if (!agreesOnChannel(answer.sdp)) {   // a server that does not know RFC 8864: a message opens another
+      const former = this.#channel;
+      this.#watchChannel(pc.createDataChannel(CHANNEL.label));
+      former.close();
+    }
     try {
       await pc.setRemoteDescription(answer);
     } catch (error) {
@@ -169,7 +175,7 @@ export class Call extends EventTarget {
   #watchChannel(channel) {
     this.#channel = channel;
     channel.addEventListener("open", () => this.#step("channel"));
-    channel.addEventListener("close", () => this.hangUp("program"));
+    channel.addEventListener("close", () => { if (channel === this.#channel) this.hangUp("program"); });
     channel.addEventListener("message", ({ data }) => {
       this.dispatchEvent(new CustomEvent("message", { detail: { text: String(data) } }));
     });
@@ -290,6 +296,14 @@ export class Call extends EventTarget {
     for (const track of this.microphone?.getTracks() ?? []) track.stop();
   }
 }
+
+// The browser does not write `a=dcmap` itself.
+function withChannel(sdp) {
+  return sdp.split(/^(?=m=)/m).map(section => section.startsWith("m=application")
+    ? `${section}a=dcmap:${CHANNEL.id} label="${CHANNEL.label}"\r\n` : section).join("");
+}
+
+function agreesOnChannel(sdp) { return new RegExp(`^a=dcmap:${CHANNEL.id} `, "m").test(sdp ?? ""); }
 
 // What has arrived so far, as a text that is another when something did. Answers to consent checks count, too.
 function arrivals(report) {

@@ -14,6 +14,9 @@ const ROWS = [
 ];
 
 const milliseconds = value => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+// Within a machine what both ends compute takes longer than the way: there is nothing to be counted.
+const MIN_ROUND_TRIP = 5;
+const roundTrips = (time, roundTrip) => (time > 0 && roundTrip >= MIN_ROUND_TRIP ? (time / roundTrip).toFixed(1) : null);
 const seconds = value => (value < 1000 ? milliseconds(value) : `${(value / 1000).toFixed(1)} s`);
 
 export class Steps {
@@ -32,7 +35,8 @@ export class Steps {
     }
   }
 
-  show(timings, skipped = []) {
+  // `roundTrip` in milliseconds, once it is known: what follows the answer is told in round trips, too.
+  show(timings, skipped = [], roundTrip = null) {
     const zero = timings.microphone ?? 0;
     const end = Math.max(...Object.values(timings).map(at => at - zero), 1);
     for (const [name, { row, after }] of this.#rows) {
@@ -52,9 +56,13 @@ export class Steps {
       const to = (at - zero) / end;
       row.querySelector("i").style.cssText = `left:${Math.min(from, to) * 100}%;width:${Math.abs(to - from) * 100}%`;
       time.textContent = milliseconds(at - zero);
+      const trips = roundTrips(at - timings.answer, roundTrip);
+      row.title = trips === null ? "" : `${trips} round trips after the answer`;
     }
     const said = timings.first_packet;
     this.note.textContent = said === undefined ? this.invitation : `From the microphone to the first sound of the program: ${milliseconds(said - zero)}.`;
+    const trips = roundTrips(said - timings.answer, roundTrip);
+    if (trips !== null) this.note.textContent += ` From the answer on: ${trips} round trips of ${milliseconds(roundTrip)}.`;
   }
 
   clear() { this.show({}); }

@@ -195,6 +195,10 @@ async def test_a_call_reports_how_it_went(server: Serving, tmp_path: Path) -> No
     assert report["received"]["lost"] == 0
     assert report["round_trip_time_ms"] > 0
     assert list(report["steps_ms"])[:2] == ["offer", "answer"]
+    steps = [step["step"] for step in report["setup"]]
+    assert steps[0] == "session_made"
+    assert {"ice_validated", "keys_ready", "dtls_connected", "first_sent", "first_packet"} <= set(steps)
+    assert report["setup"][0]["ms"] >= report["steps_ms"]["answer"], "both count from the click"
     samples, rate = read_wav(heard)
     assert rate == 16_000
     assert len(samples) >= 0.9 * rate

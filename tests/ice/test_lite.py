@@ -405,6 +405,19 @@ def both_done(client: Node, server: Node) -> bool:
     return client.machine.state is server.machine.state is IceState.COMPLETED
 
 
+def test_the_round_trip_is_what_follows_the_first_response() -> None:
+    agent = lite()
+    agent.note_follow_up(PATH, 1.0)
+    assert agent.round_trip_time is None, "nothing was responded to"
+    check(agent, 1, now=2.0)
+    agent.note_follow_up(ELSEWHERE, 2.1)
+    assert agent.round_trip_time is None
+    check(agent, 2, now=2.1)
+    agent.note_follow_up(PATH, 2.3)
+    agent.note_follow_up(PATH, 5.0)
+    assert agent.round_trip_time == pytest.approx(0.3), "the first response may be the one that was waited for"
+
+
 def test_one_round_trip_to_a_path_and_nomination_at_the_next_chance() -> None:
     network = IceNetwork(delay=0.015)
     client, server = call(network)

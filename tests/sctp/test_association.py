@@ -71,6 +71,22 @@ def test_the_handshake_measures_the_round_trip_so_that_the_first_message_need_no
     assert pair.now - began < 0.5, "the round trip is 0.1 s, RTO.Initial 1 s"
 
 
+def test_a_round_trip_of_another_protocol_moves_what_waits_for_the_first_answer():
+    pair = make_associations(unordered(delay=0.02), up=False)
+    dropped = []
+    pair.drop = lambda sender, packet: len(dropped) < 1 and not dropped.append(packet)
+    pair.a.start(pair.now)
+    began = pair.now
+    pair.a.set_rtt_hint(0.04, pair.now)
+    pair.run_until(lambda: pair.of(0, AssociationUp))
+    assert len(dropped) == 1
+    assert pair.now - began < 0.4, "RTO.Initial is 1 s"
+    pair.a.send(0, 51, b"word", pair.now)
+    before = pair.a.poll_timeout()
+    pair.a.set_rtt_hint(5.0, pair.now)
+    assert pair.a.poll_timeout() == before, "it has measured for itself"
+
+
 def test_four_packets_set_it_up():
     pair = make_associations()
     assert pair.a.state is pair.b.state is AssociationState.ESTABLISHED

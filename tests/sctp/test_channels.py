@@ -89,6 +89,20 @@ def test_pre_negotiated_channels_need_no_message():
     assert pair.a.open("skips what is taken", pair.now) == 4
 
 
+def test_a_channel_that_the_descriptions_agreed_on_is_found_by_its_label():
+    pair = make_pair(up=False)
+    pair.a.open("events", pair.now, negotiated_id=0)
+    pair.b.open("events", pair.now, negotiated_id=0, by_peer=True)
+    pair.a.open("other", pair.now)
+    assert (pair.a.find_agreed("events"), pair.a.find_agreed("other"), pair.b.find_agreed("x")) == (0, None, None)
+    pair.a.start(pair.now)
+    pair.run(1)
+    assert [event.by_peer for event in pair.of(0, ChannelOpened)] == [False, False]
+    assert next((event.label, event.by_peer) for event in pair.of(1, ChannelOpened)) == ("events", True)
+    pair.a.close_channel(0, pair.now)
+    assert pair.a.find_agreed("events") is None
+
+
 def test_wrong_use_is_said_clearly():
     pair = make_pair(send_buffer=100_000, peer_max_message_size=1000)
     channel = pair.a.open("x", pair.now)

@@ -110,6 +110,10 @@ def test_a_hint_takes_the_place_of_the_first_guess():
     rto = RtoEstimator(0.05)
     assert rto.current == 0.05 + MAX_SACK_DELAY
     assert rto.minimum_rtt == float("inf"), "but it is no measurement of ours"
+    rto.measured(0.5)
+    measured = rto.current
+    rto.take_hint(0.05)
+    assert rto.current == measured, "which counts more"
 
 
 def test_a_queue_is_a_round_trip_beyond_the_shortest_one_and_the_usual_scatter() -> None:

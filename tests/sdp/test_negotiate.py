@@ -15,6 +15,7 @@ from stack.sdp import (
     OPUS,
     PCMA,
     PCMU,
+    ChannelMap,
     DtlsRole,
     LocalData,
     MediaDescription,
@@ -369,6 +370,32 @@ class TestData:
             assert agreed.data is not None
             assert agreed.data.remote_sctp_init is None
             assert not agreed.answer.media[0].has("sctp-init")
+
+    def test_channels_are_agreed_on_where_the_offer_names_them(self) -> None:
+        line = 'a=dcmap:0 label="events"\r\na=dcmap:0 label="again"\r\na=dcmap:x\r\n'
+        agreed = negotiate(offered(DATA, line), our_side())
+        assert agreed.data is not None
+        assert agreed.data.channels == (ChannelMap(0, "events"),)
+        assert agreed.data.channels_by_peer
+        assert agreed.answer.media[0].values("dcmap") == ('0 label="events"',)
+        assert agreed.ignored["dcmap"] == 1
+        plain = negotiate(offered(DATA), our_side(data=LocalData(channels=(ChannelMap(0, "events"),))))
+        assert plain.data is not None
+        assert plain.data.channels == ()
+        assert not plain.answer.media[0].has("dcmap"), "an answer names none that the offer does not"
+
+    def test_an_offer_names_channels_and_an_answer_may_leave_them_out(self) -> None:
+        ours = our_client(data=LocalData(channels=(ChannelMap(0, "events"),)))
+        offer = create_offer(ours)
+        answer = negotiate(SessionDescription.parse(offer.serialize()), our_side()).answer.serialize()
+        taken = accept_answer(offer, SessionDescription.parse(answer), ours)
+        assert taken.data is not None
+        assert taken.data.channels == (ChannelMap(0, "events"),)
+        assert not taken.data.channels_by_peer
+        without = "".join(line for line in answer.splitlines(keepends=True) if not line.startswith("a=dcmap"))
+        left = accept_answer(offer, SessionDescription.parse(without), ours)
+        assert left.data is not None
+        assert left.data.channels == ()
 
     @pytest.mark.parametrize(
         "chunk",

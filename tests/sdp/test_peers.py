@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from stack.sdp import DtlsRole, MediaDirection, SessionDescription, accept_answer, create_offer, negotiate
+from stack.sdp import (
+    DtlsRole,
+    MediaDirection,
+    SessionDescription,
+    Setup,
+    accept_answer,
+    choose_setup,
+    create_offer,
+    negotiate,
+)
 from tests.sdp.offers import OFFERS, our_audio, our_side, read
 
 aiortc = pytest.importorskip("aiortc")
@@ -41,6 +50,7 @@ async def test_our_answer_to_aiortc(peer: object) -> None:
     peer.createDataChannel("chat")  # type: ignore[attr-defined]
     await peer.setLocalDescription(await peer.createOffer())  # type: ignore[attr-defined]
     offer = SessionDescription.parse(peer.localDescription.sdp)  # type: ignore[attr-defined]
+    assert choose_setup(offer) is Setup.ACTIVE, "by the shape of its offer"
     agreed = negotiate(offer, our_side(candidates=LOOPBACK))
     assert agreed.audio is not None
     assert agreed.audio.codec == "opus"

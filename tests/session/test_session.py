@@ -14,8 +14,8 @@ from interop.network_model import Jitter, NetworkModel
 from stack.core.header_extensions import URI_MID
 from stack.core.machine import Address, Path
 from stack.dtls import Version
-from stack.sctp import AssociationState, MessageReceived
-from stack.sdp import MediaDescription, SdpAttribute, SessionDescription, Setup
+from stack.sctp import AssociationState, ChannelOpened, MessageReceived
+from stack.sdp import ChannelMap, MediaDescription, SdpAttribute, SessionDescription, Setup
 from stack.session import Authenticated, Connected, Ended, EndReason, Kind, SessionParameters, classify
 from stack.voice.commands import HangUp, OpenChannel, SendMessage, Write
 from stack.voice.conversation import Conversation, ConversationConfig
@@ -211,6 +211,64 @@ def test_a_server_of_1_3_speaks_with_its_finished(server: ConversationConfig, ex
     assert told.authenticated is not server.send_early
     assert len(pair.right.seen(Authenticated)) == (1 if server.send_early else 0)
     assert "session.dropped_media_before_finished" not in pair.right.machine.all_counters().snapshot()
+
+
+EVENTS = (ChannelMap(0, "events"),)
+
+
+@pytest.mark.parametrize("setup", [Setup.PASSIVE, Setup.ACTIVE])
+def test_a_channel_of_the_descriptions_is_open_with_the_connection(setup: Setup) -> None:
+    pair = CallPair(agree(channels=EVENTS, setup=setup), NetworkModel(delay=0.05))
+    assert pair.run(5, lambda: bool(pair.left.seen(ChannelOpened)))
+    assert pair.left.time_of(ChannelOpened) == pair.left.time_of(Connected)
+    assert pair.left.handle(OpenChannel("events")) == 0, "that one, and no other"
+    assert pair.left.handle(OpenChannel("events", ordered=False)) != 0
+    assert pair.run(1, lambda: bool(pair.left.seen(MessageReceived)))
+    assert '"turn_settings"' in str(pair.left.seen(MessageReceived)[0].data), "the server tells its client"
+    (there,) = (event for event in pair.right.seen(ChannelOpened) if event.channel == 0)
+    assert (there.label, there.negotiated, there.by_peer) == ("events", True, True)
+
+
+def test_a_client_that_does_not_name_it_opens_it_by_a_message() -> None:
+    pair = CallPair(agree(), NetworkModel(delay=0.05))
+    assert pair.run(5, lambda: connected(pair))
+    assert not pair.left.seen(ChannelOpened)
+    pair.left.handle(OpenChannel("events"))
+    assert pair.run(1, lambda: bool(pair.left.seen(MessageReceived)))
+    assert not pair.right.seen(ChannelOpened)[0].negotiated
+
+
+def test_early_data_do_not_take_the_place_of_the_flight_in_the_checks() -> None:
+    pair = CallPair(agree(channels=EVENTS), NetworkModel(delay=0.05))
+
+    def lose(sender: Host[Any], data: bytes, path: Path) -> bytes | None:
+        """Lose what of the server's handshake travels by itself."""
+        lost = sender is pair.right and classify(data) is Kind.DTLS and not pair.left.seen(Connected)
+        return None if lost else data
+
+    pair.network.filter = lose
+    assert pair.run(5, lambda: bool(pair.left.seen(Connected)))
+    assert pair.left.machine.session.steps["keys_ready"] < 250, "by the second check; the timer would take longer"
+
+
+def test_a_lite_server_knows_the_round_trip_from_the_first_flight_on() -> None:
+    pair = CallPair(agree(), NetworkModel(delay=0.05), client=PLAIN)
+    flights: list[float] = []
+
+    def lose(sender: Host[Any], data: bytes, path: Path) -> bytes | None:
+        """Lose what the server's handshake sends, and what the client repeats after its first hello."""
+        if classify(data) is not Kind.DTLS:
+            return data
+        if sender is pair.right:
+            flights.append(pair.now)
+            return None
+        return data if not flights else None
+
+    pair.network.filter = lose
+    pair.run(0.9)
+    assert pair.right.machine.session.ice.round_trip_time == pytest.approx(0.1)
+    times = sorted(set(flights))
+    assert times[1] - times[0] == pytest.approx(0.3), "twice the round trip and 0.1 s; without it 0.4 s"
 
 
 def test_nothing_is_taken_from_a_peer_that_has_not_proved_who_it_is() -> None:

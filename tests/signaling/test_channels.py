@@ -176,6 +176,6 @@ async def test_a_program_that_does_not_read_is_not_flooded() -> None:
                 while True:
                     await channel.send(bytes(64_000))
                     sent += 64_000
-        (theirs,) = calls[0].channels
+        theirs = await calls[0].channels.wait_for("flood")
         assert sum(len(m or b"") for m in list(theirs._messages._queue)) <= (4 << 20) + 300_000
         assert sent < 8 << 20

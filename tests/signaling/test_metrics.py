@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stack import Call
@@ -18,6 +19,7 @@ from stack.aio import HostConfig
 from stack.aio.recording_writer import find_writer
 from stack.core.counters import OWNERS, Counters, declared_counters
 from stack.sdp import IGNORED
+from stack.signaling import metrics
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, Serving, serving
 
@@ -135,3 +137,25 @@ async def test_a_stray_datagram_is_seen(server: Serving) -> None:
         async with asyncio.timeout(10):
             while (await scrape(server))["endpoint.dropped_unknown_path"] != 1:
                 pass
+
+
+async def test_every_step_of_a_set_up_has_its_histogram(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "SETTLED", 0.0)
+    wanted = {"session_made", "ice_validated", "dtls_begun", "keys_ready"}
+
+    async def steps(server: Serving) -> dict[str, float]:
+        """Return how often each step was counted."""
+        async with aiohttp.ClientSession() as session, session.get(server.url + "/metrics") as response:
+            text = await response.text()
+        (family,) = (f for f in text_string_to_metric_families(text) if f.name == "voice_setup_step_seconds")
+        return {each.labels["step"]: each.value for each in family.samples if each.name.endswith("_count")}
+
+    async with (
+        asyncio.timeout(30),
+        serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server,
+        dial(server.url) as placed,
+    ):
+        await placed.call.wait_connected()
+        while not wanted <= (counted := await steps(server)).keys():
+            pass
+    assert set(counted.values()) == {1.0}

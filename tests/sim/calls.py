@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from interop.network_model import NetworkModel
-from stack.core.machine import Address
+from stack.core.machine import Address, Instant
 from stack.dtls import Certificate
-from stack.sdp import SessionDescription, Setup, accept_answer, create_offer, negotiate
+from stack.sdp import ChannelMap, SessionDescription, Setup, accept_answer, create_offer, negotiate
 from stack.session import Authenticated, Connected, LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.conversation import Conversation, ConversationConfig
 from tests.sim.certificates import EPOCH
@@ -34,14 +34,19 @@ def agree(
     setup: Setup = Setup.PASSIVE,
     audio: bool = True,
     data: bool = True,
+    channels: tuple[ChannelMap, ...] = (),
     client_address: Address = LEFT,
     server_address: Address = RIGHT,
     shape: Callable[[SessionDescription], SessionDescription] = lambda offer: offer,
 ) -> Sides:
-    """Let a client offer and a lite server answer; `setup` is what it answers, `shape` changes the offer."""
+    """Let a client offer and a lite server answer; `setup` is what it answers, `shape` changes the offer.
+
+    `channels` are those that the offer names (RFC 8864).
+    """
     ours, theirs = entropy(f"client{seed}"), entropy(f"server{seed}")
     client_certificate, server_certificate = Certificate.generate(ours, EPOCH), Certificate.generate(theirs, EPOCH)
-    client = make_local_parameters(ours, client_certificate, [client_address], LocalWishes(audio=audio, data=data))
+    wishes = LocalWishes(audio=audio, data=data, channels=channels)
+    client = make_local_parameters(ours, client_certificate, [client_address], wishes)
     server = make_local_parameters(
         theirs, server_certificate, [server_address], LocalWishes(ice_lite=True, setup=setup)
     )
@@ -62,7 +67,10 @@ def is_up(host: Host[Conversation]) -> bool:
 
 
 class CallPair(MachinePair[Conversation, Conversation]):
-    """A call: `left` is the client, `right` the server. Building it starts both."""
+    """A call: `left` is the client, `right` the server. Building it starts both.
+
+    `offered` is when the offer reached the server.
+    """
 
     def __init__(
         self,
@@ -72,6 +80,7 @@ class CallPair(MachinePair[Conversation, Conversation]):
         seed: int = 0,
         client: ConversationConfig | None = None,
         server: ConversationConfig | None = None,
+        offered: Instant | None = None,
     ) -> None:
         sides = sides or agree(seed)
         left = Conversation(
@@ -87,6 +96,7 @@ class CallPair(MachinePair[Conversation, Conversation]):
             server or ConversationConfig(),
             entropy(f"right{seed}"),
             START,
+            offered=offered,
         )
         super().__init__(left, right, model, seed=seed, keep_sent=False)
         self.pump()

@@ -1,5 +1,6 @@
 // Pion v4 as one of the servers of `python -m bench`: an echo of RTP packets on one UDP port, ICE lite, with Pion's
 // default interceptors. It speaks the protocol of bench/servers: JSON on stdout once it listens, then offers by HTTP.
+// With -greeting it does what bench/servers/greeting.py does: it speaks as soon as it may, and says when it has heard.
 package main
 
 import (
@@ -9,21 +10,33 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/pion/interceptor"
 	"github.com/pion/webrtc/v4"
+	"github.com/pion/webrtc/v4/pkg/media"
 )
+
+const frame = 20 * time.Millisecond
+
+// silence is 20 ms of it in Opus (RFC 6716: a CELT frame without content).
+var silence = []byte{0xf8, 0xff, 0xfe}
 
 func main() {
 	bare := flag.Bool("bare", false, "no interceptors: no RTCP, no NACK")
+	greeting := flag.Bool("greeting", false, "speak first, and say when the caller was heard, instead of the echo")
 	flag.Parse()
-	if err := serve(*bare); err != nil {
+	answering := echo
+	if *greeting {
+		answering = greet
+	}
+	if err := serve(*bare, answering); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func serve(bare bool) error {
+func serve(bare bool, answering func(*webrtc.PeerConnection) error) error {
 	api, err := newAPI(bare)
 	if err != nil {
 		return err
@@ -38,7 +51,7 @@ func serve(bare bool) error {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		answer, err := accept(api, offer)
+		answer, err := accept(api, offer, answering)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -79,7 +92,7 @@ func newAPI(bare bool) (*webrtc.API, error) {
 	return webrtc.NewAPI(webrtc.WithMediaEngine(codecs), webrtc.WithSettingEngine(setting), webrtc.WithInterceptorRegistry(registry)), nil
 }
 
-func accept(api *webrtc.API, offer webrtc.SessionDescription) (*webrtc.SessionDescription, error) {
+func accept(api *webrtc.API, offer webrtc.SessionDescription, answering func(*webrtc.PeerConnection) error) (*webrtc.SessionDescription, error) {
 	connection, err := api.NewPeerConnection(webrtc.Configuration{})
 	if err != nil {
 		return nil, err
@@ -90,7 +103,7 @@ func accept(api *webrtc.API, offer webrtc.SessionDescription) (*webrtc.SessionDe
 			go connection.Close()
 		}
 	})
-	if err := echo(connection); err != nil {
+	if err := answering(connection); err != nil {
 		return nil, err
 	}
 	if err := connection.SetRemoteDescription(offer); err != nil {
@@ -139,4 +152,39 @@ func echo(connection *webrtc.PeerConnection) error {
 		}
 	})
 	return nil
+}
+
+// greet sends silence from the connection on, and says when the first packet of the caller was accepted.
+func greet(connection *webrtc.PeerConnection) error {
+	track, err := webrtc.NewTrackLocalStaticSample(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus}, "sound", "greeting")
+	if err != nil {
+		return err
+	}
+	if _, err := connection.AddTrack(track); err != nil {
+		return err
+	}
+	connection.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
+		switch state {
+		case webrtc.PeerConnectionStateConnected:
+			go speak(connection, track)
+		case webrtc.PeerConnectionStateFailed, webrtc.PeerConnectionStateClosed, webrtc.PeerConnectionStateDisconnected:
+			go connection.Close()
+		}
+	})
+	connection.OnTrack(func(_ *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
+		fmt.Printf("{\"heard\": %.6f}\n", float64(time.Now().UnixMicro())/1e6)
+	})
+	return nil
+}
+
+// speak sends a frame at once and then one every 20 ms, until the connection is closed.
+func speak(connection *webrtc.PeerConnection, track *webrtc.TrackLocalStaticSample) {
+	ticker := time.NewTicker(frame)
+	defer ticker.Stop()
+	for connection.ConnectionState() == webrtc.PeerConnectionStateConnected {
+		if err := track.WriteSample(media.Sample{Data: silence, Duration: frame}); err != nil {
+			return
+		}
+		<-ticker.C
+	}
 }

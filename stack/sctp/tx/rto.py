@@ -29,9 +29,16 @@ class RtoEstimator:
         """The last measurement; 0 before the first."""
         self.minimum_rtt = float("inf")
         self._backoff = 1
-        if rtt_hint is not None and rtt_hint > 0:
-            # Another protocol's sample: RFC 9260 §6.3.1 C2. It does not count as a minimum of ours.
-            self.srtt, self.rttvar = rtt_hint, rtt_hint / 2
+        if rtt_hint is not None:
+            self.take_hint(rtt_hint)
+
+    def take_hint(self, rtt: float) -> None:
+        """Begin from another protocol's sample (RFC 9260 §6.3.1 C2), unless there is one of ours.
+
+        It does not count as a minimum of ours.
+        """
+        if rtt > 0 and not self.latest_rtt:
+            self.srtt, self.rttvar = rtt, rtt / 2
 
     def measured(self, rtt: float) -> None:
         """Take a measurement from a chunk that was sent once only (Karn's rule, §6.3.1 C5)."""
