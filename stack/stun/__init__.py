@@ -19,6 +19,7 @@ from stack.stun.attributes.error_code import ErrorCode, ErrorNumber, UnknownAttr
 from stack.stun.attributes.goog_network_info import GoogNetworkInfo
 from stack.stun.attributes.ice import IceControlled, IceControlling, Priority, UseCandidate
 from stack.stun.attributes.integrity import Fingerprint, MessageIntegrity, MessageIntegritySha256
+from stack.stun.attributes.nomination import Nomination
 from stack.stun.attributes.software import Software
 from stack.stun.framing import TransactionId, is_stun, peek_username
 from stack.stun.integrity import (
@@ -51,6 +52,7 @@ __all__ = [
     "MessageIntegrity",
     "MessageIntegritySha256",
     "Method",
+    "Nomination",
     "Nonce",
     "Priority",
     "Realm",
