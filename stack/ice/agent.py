@@ -6,10 +6,10 @@ data. The peer's checks are responded to (`check_server`) and trigger checks of 
 nominates (RFC 8445 §8.1.1, regular nomination): at once when the peer is lite or no better pair is undecided, else
 after `nomination_delay`. From then on consent checks (`consent`) keep the path; RFC 7675.
 
-Which nominations of several a controlled agent obeys: `nomination`. A nominated path on which nothing has arrived for
-`path_silence_timeout` seconds is replaced by a valid one on which something has: so a peer is followed behind a NAT
-that rebinds. When consent checks have no response, every other pair is checked again, so that an agent with a second
-interface, or a relay, moves there before consent expires.
+Which nominations of several a controlled agent obeys: `nomination`. A nominated path on which nothing has arrived
+for `path_silence_timeout` seconds is replaced by a valid one on which something has: so a peer is followed behind
+a NAT that rebinds. When consent checks have no response, every other pair is checked again, so that an agent with
+a second interface, or a relay, moves there before consent expires.
 
 Only a response to a check of ours renews consent (RFC 7675 §5.1). A peer that sends authenticated packets and no
 response is alive (`note_received`), but we may not send to it: `ConsentExpired.still_receiving` tells the two
@@ -17,9 +17,9 @@ apart.
 
 Failure is declared no earlier than `pac_timeout` after the start (RFC 8863), as candidates may still trickle in.
 
-Server-reflexive and relayed candidates are the owner's to find (`gathering`, `relaying`): a relayed one is an address
-from which the agent sends like any other. Over TCP (RFC 6544) an active candidate has the port 9 in its paths, and
-one of passive type makes no check of its own before the peer has connected.
+Server-reflexive and relayed candidates are the owner's to find (`gathering`, `relaying`): a relayed one is an
+address from which the agent sends like any other. Over TCP (RFC 6544) an active candidate has the port 9 in its
+paths, and one of passive type makes no check of its own before the peer has connected.
 
 Left out: resolution of mDNS names (a candidate with a name is counted; an owner that can resolve it adds it again
 with its address), more than one component, simultaneous open (no socket of ours does it).
@@ -37,7 +37,7 @@ from typing import ClassVar
 import stack.ice.counters as counted
 from stack.core.counters import Counters
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant, Path, TerminalEvents, TransportProtocol, Transmit
+from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit, TransportProtocol
 from stack.core.timers import Timers
 from stack.core.transitions import step
 from stack.ice.candidate import Candidate, CandidateType, TcpType
@@ -222,7 +222,7 @@ class IceAgent:
         self._timers.clear(IceTimer.NOMINATION)
 
     def renominate(self, path: Path, now: Instant) -> None:
-        """Nominate another valid pair than the present one; `LocalError` if we do not control, or there is none."""
+        """Nominate another valid pair; `LocalError` if we do not control, or there is none."""
         pair = self._checklist.find(path)
         if not self._role.controlling or pair is None or pair.state is not PairState.SUCCEEDED:
             raise LocalError("a controlling agent nominates a valid pair")

@@ -21,8 +21,8 @@ class IceSettings:
     nomination_delay: float = 0.1
     """How long a controlling agent waits for a better pair once it has a valid one, before it nominates."""
     relayed_nomination_delay: float = 1.0
-    """The same while the best valid pair is relayed: the punching of a hole through two NATs takes some round trips,
-    and what the peer can be reached at may still be under way."""
+    """The same while the best valid pair is relayed: the punching of a hole through two NATs takes some round
+    trips, and what the peer can be reached at may still be under way."""
     renomination: bool = False
     """Number our nominations, as the peer understands draft-thatcher-ice-renomination."""
     nat64_prefix: str = ""
