@@ -51,11 +51,12 @@ class _Permission:
 
 
 class _Channel:
-    __slots__ = ("expires_at", "number", "renew_at", "used")
+    __slots__ = ("expires_at", "number", "permitted_until", "renew_at", "used")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.used = False
+        self.permitted_until: Instant = 0.0
         self.expires_at: Instant | None = None
         self.renew_at: Instant | None = None
 
@@ -146,7 +147,8 @@ class TurnPeers:
             if channel.renew_at == channel.expires_at:  # it was about to be let go
                 channel.renew_at = now
                 self._renew_at_once = True
-        return channel.number
+        # It outlives its permission if it was not renewed for want of use: then what is sent waits for another.
+        return channel.number if now < channel.permitted_until else None
 
     def peer_of(self, number: int) -> Address | None:
         """Return the peer of a channel."""
@@ -192,9 +194,10 @@ class TurnPeers:
         if channel is None:
             return
         channel.expires_at, channel.renew_at = now + CHANNEL_LIFETIME, now + RENEW_AFTER
+        channel.permitted_until = now + PERMISSION_LIFETIME
         permission = self._permissions.get(peer.host)
         if permission is not None and permission.expires_at is not None:
-            permission.expires_at = now + PERMISSION_LIFETIME
+            permission.expires_at = channel.permitted_until
 
     def note_unbound(self, peer: Address, now: Instant) -> None:
         """The server has not bound it: the peer is served without, and it is asked again in a while."""

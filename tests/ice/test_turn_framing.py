@@ -58,7 +58,7 @@ def test_any_cut_of_the_stream_gives_the_messages_back(messages: list[bytes], da
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"HTTP/1.1 400", b"\x80\0\0\0", b"\x00\x01\x00\x00abcd", b"\x00\x01\x00\x03\x21\x12\xa4\x42"]
+    "garbage", [b"\x16\x03\x01\x00", b"\x80\0\0\0", b"\x00\x01\x00\x00abcd", b"\x00\x01\x00\x03\x21\x12\xa4\x42"]
 )
 def test_what_begins_no_message_ends_the_stream(garbage: bytes) -> None:
     with pytest.raises(ParseError):
