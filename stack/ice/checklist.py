@@ -31,6 +31,9 @@ MAX_PAIRS = 100
 MAX_REPEATS = 20
 """How often an unanswered check is repeated early, before the slowing schedule of RFC 8489 §6.2.1 takes over."""
 
+MAX_TRIGGERED_IN_A_ROW = 8
+"""Triggered checks between which at least one other pair has its turn, if one is waiting."""
+
 _ACTIVE = (PairState.WAITING, PairState.IN_PROGRESS)
 _EVICTION_ORDER = {
     PairState.FAILED: 0,
@@ -57,12 +60,13 @@ def can_pair(local: Candidate, remote: Candidate) -> bool:
 class Checklist:
     """The pairs, best first, and the queue of triggered checks."""
 
-    __slots__ = ("_controlling", "_pairs", "_triggered")
+    __slots__ = ("_controlling", "_in_a_row", "_pairs", "_triggered")
 
     def __init__(self, controlling: bool) -> None:
         self._controlling = controlling
         self._pairs: list[CandidatePair] = []
         self._triggered: deque[CandidatePair] = deque()
+        self._in_a_row = 0
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -134,15 +138,26 @@ class Checklist:
             self._triggered.append(pair)
 
     def next_check(self) -> CandidatePair | None:
-        """Take the pair to be checked now: triggered, else waiting, else frozen (RFC 8445 §6.1.4.2)."""
-        if self._triggered:
+        """Take the pair to be checked now: triggered, else waiting, else frozen (RFC 8445 §6.1.4.2).
+
+        Once in a while a waiting one goes before the triggered ones. Between two NATs that map by destination and
+        filter nothing, every check comes from a new address and triggers another: without end, and before any pair
+        that could succeed.
+        """
+        waiting = self._first_waiting()
+        if self._triggered and (self._in_a_row < MAX_TRIGGERED_IN_A_ROW or waiting is None):
+            self._in_a_row += 1
             return self._triggered.popleft()
-        waiting = next((pair for pair in self._pairs if pair.state is PairState.WAITING), None)
+        self._in_a_row = 0
         if waiting is not None:
             return waiting
         busy = {pair.foundation for pair in self._pairs if pair.state in _ACTIVE}
         frozen = [pair for pair in self._pairs if pair.state is PairState.FROZEN]
         return next((pair for pair in frozen if pair.foundation not in busy), frozen[0] if frozen else None)
+
+    def _first_waiting(self) -> CandidatePair | None:
+        waiting = (pair for pair in self._pairs if pair.state is PairState.WAITING)
+        return next((pair for pair in waiting if pair not in self._triggered), None)
 
     def next_repeat(self) -> CandidatePair | None:
         """Return the pair that has waited longest for a response and may be checked again early."""

@@ -181,6 +181,9 @@ class Gatherer:
 
     def unwrap(self, data: bytes, path: Path, now: Instant) -> Sequence[tuple[bytes, Path]]:
         """Return what a datagram is for the machine above: itself, what was relayed in it, or nothing."""
+        if is_stun(data) and self._handle_binding_response(data, path, now):
+            self._arm()
+            return ()
         allocation = next((a for a in self._allocations if a.client.server == path), None)
         if allocation is not None:
             allocation.client.handle_datagrams(((data, path),), now)
@@ -188,9 +191,6 @@ class Gatherer:
             self._collect()
             self._arm()
             return received
-        if is_stun(data) and self._handle_binding_response(data, path, now):
-            self._arm()
-            return ()
         return ((data, path),)
 
     def wrap(self, transmit: Transmit) -> Transmit | None:
@@ -356,8 +356,11 @@ class Gatherer:
         self._note(allocation.server, allocation.base, ", ".join(map(str, event.relayed)))
         if allocation.client.server.protocol is TransportProtocol.UDP:
             self._found_reflexive(event.mapped, allocation.base, address, allocation.preference)
+        mapped = event.mapped
+        if self._policy is TransportPolicy.RELAY:  # RFC 8839 §5.1: what is to stay hidden is written so
+            mapped = Address("::" if mapped.is_ipv6 else "0.0.0.0", ACTIVE_PORT)
         for relayed in event.relayed:
-            self._candidates.append(Candidate.relayed(relayed, event.mapped, address, allocation.preference))
+            self._candidates.append(Candidate.relayed(relayed, mapped, address, allocation.preference))
 
     def _preference(self, located: LocatedServer) -> int:
         """Return the local preference: the cheaper the way to the server, and the earlier, the better."""

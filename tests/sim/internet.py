@@ -205,6 +205,8 @@ class Internet(Network):
     def settle(self, realm: Realm, *addresses: Address) -> None:
         """Say that addresses, which a host has or will have, belong to a realm."""
         for address in addresses:
+            if address in self._realms:
+                self._realms[address].addresses.discard(address)
             self._realms[address] = realm
             realm.addresses.add(address)
 
