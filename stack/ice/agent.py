@@ -66,8 +66,11 @@ from stack.stun import ErrorCode, ErrorNumber, Message, MessageClass, Retransmis
 TCP_TRANSACTION = RetransmissionPolicy(rto=0.5, rc=1, rm=79)
 """Sent once, and given up after Ti = 39.5 s (RFC 8489 §6.2.2)."""
 
-UNANSWERED_CONSENT_CHECKS = 2
-"""After so many the other pairs are checked again: one is lost now and then."""
+UNANSWERED_WITH_MEDIA = 2
+"""Consent checks without a response after which the other pairs are checked again, where other packets of the peer
+used to come and do not any more."""
+UNANSWERED_WITHOUT = 4
+"""The same where nothing but responses ever came: with 30 % loss each way every second check has none."""
 
 
 class IceAgent:
@@ -93,7 +96,7 @@ class IceAgent:
         self._client = CheckClient(entropy, self.counters, piggyback)
         self._remote: IceCredentials | None = None
         self._remote_lite = False
-        self._candidates = CandidateLists(self._settings.nat64_prefix)
+        self._candidates = CandidateLists()
         self._peer_nominations = PeerNominations(self._settings.path_silence_timeout)
         self._own_nominations = 0
         self._checklist = Checklist(controlling)
@@ -174,7 +177,6 @@ class IceAgent:
 
     def add_remote_candidate(self, candidate: Candidate, now: Instant) -> None:
         """Add a candidate of the peer at any time; one that cannot be used is counted and dropped."""
-        candidate = self._candidates.reachable(candidate)
         reason = self._candidates.add_remote(candidate)
         if reason is not None:
             self.counters.add(reason)
@@ -547,12 +549,19 @@ class IceAgent:
         selected = self._selected
         if selected is None or pair is selected or not self._nominated or pair.nominating:
             return
-        if now - (selected.last_received or 0.0) >= self._settings.path_silence_timeout:
+        if now - self._last_heard(selected) >= self._settings.path_silence_timeout:
             self.counters.add(counted.FOLLOWED_AFTER_SILENCE)
             if self._role.controlling:
                 self._nominate(pair)
             else:
                 self._select(pair, nominated=False, now=now)
+
+    def _last_heard(self, pair: CandidatePair) -> Instant:
+        """Return when something of the peer last arrived on a pair; 0.0 for never."""
+        at = pair.last_received or 0.0
+        if self._last_received is not None and self._last_received[0] == pair.path:
+            at = max(at, self._last_received[1])
+        return at
 
     # --- consent ----------------------------------------------------------------------------------------------
 
@@ -580,7 +589,9 @@ class IceAgent:
                 consent=True,
             )
         )
-        if consent.unanswered >= UNANSWERED_CONSENT_CHECKS:
+        heard = self._last_received is not None and self._last_received[0] == selected.path
+        silent = now - self._last_heard(selected) >= self._settings.path_silence_timeout
+        if silent and consent.unanswered >= (UNANSWERED_WITH_MEDIA if heard else UNANSWERED_WITHOUT):
             self._check_other_pairs(selected)
         consent.check_sent(now)
         self._arm_consent(consent)

@@ -7,9 +7,9 @@ unknown extension attributes. What a browser wrote is written again as it was.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import NewType, Self
 from zlib import crc32
 
@@ -159,6 +159,16 @@ class Candidate:
         if not self.is_address:
             raise LocalError("this candidate has a name, not an address")
         return Address(self.host, self.port)
+
+    def through_nat64(self, prefix: str) -> Self:
+        """Return an IPv4 candidate of the peer as a host with IPv6 alone reaches it; any other as it is.
+
+        RFC 6052 §2.2, with a prefix of 96 bits, as `64:ff9b::`: the IPv4 address is its last 32.
+        """
+        if not self.is_address or self.address.is_ipv6:
+            return self
+        synthesised = int(IPv6Address(prefix)) | int(ip_address(self.host))
+        return replace(self, host=str(IPv6Address(synthesised)))
 
     @classmethod
     def host_candidate(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv6Address, ip_address
 
 from stack.core.counters import CounterName, declare
 from stack.core.errors import LocalError
@@ -46,10 +45,9 @@ DROPPED_REMOTE_CANDIDATE_TOO_MANY = declare(
 class CandidateLists:
     """Local and remote. Addresses of component 1 are used; names and other components are not."""
 
-    __slots__ = ("_nat64_prefix", "local", "remote")
+    __slots__ = ("local", "remote")
 
-    def __init__(self, nat64_prefix: str = "") -> None:
-        self._nat64_prefix = ip_address(nat64_prefix) if nat64_prefix else None
+    def __init__(self) -> None:
         self.local: list[Candidate] = []
         self.remote: list[Candidate] = []
 
@@ -83,18 +81,6 @@ class CandidateLists:
         if reason is None:
             self.remote.append(candidate)
         return reason
-
-    def reachable(self, candidate: Candidate) -> Candidate:
-        """Return a candidate of the peer as we reach it: an IPv4 one through the NAT64 if we have no IPv4.
-
-        RFC 6052 §2.2, with a prefix of 96 bits: the IPv4 address is its last 32.
-        """
-        if self._nat64_prefix is None or not candidate.is_address or ":" in candidate.host:
-            return candidate
-        if any(":" not in known.base_address.host for known in self.local):
-            return candidate
-        synthesised = int(self._nat64_prefix) | int(ip_address(candidate.host))
-        return replace(candidate, host=str(IPv6Address(synthesised)))
 
     def _unusable(self, candidate: Candidate) -> CounterName | None:
         if candidate.protocol is TransportProtocol.TCP and candidate.tcp_type is None:

@@ -25,7 +25,7 @@ from stack.core.errors import ParseError
 from stack.core.machine import Address, Entropy, Instant, Path, Transmit, TransportProtocol
 from stack.core.timers import TimerName, Timers, earliest
 from stack.ice.candidate import ACTIVE_PORT, MAX_LOCAL_PREFERENCE, Candidate
-from stack.ice.servers import LocatedServer
+from stack.ice.servers import IceServer, LocatedServer
 from stack.ice.turn import KEEPALIVE, TurnAllocated, TurnClient, TurnCredentials, TurnFailed, TurnState
 from stack.stun import (
     ClientTransaction,
@@ -176,6 +176,10 @@ class Gatherer:
     def server_of(self, relayed: Address) -> LocatedServer | None:
         """Return the server that has allocated an address; None if it is none of ours."""
         return next((a.server for a in self._allocations if relayed in a.client.relayed), None)
+
+    def server_at(self, path: Path) -> IceServer | None:
+        """Return the TURN server at the end of a path of ours; None if there is none."""
+        return next((a.server.server for a in self._allocations if a.client.server == path), None)
 
     # --- datagrams ------------------------------------------------------------------------------------------
 

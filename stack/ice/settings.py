@@ -25,8 +25,6 @@ class IceSettings:
     trips, and what the peer can be reached at may still be under way."""
     renomination: bool = False
     """Number our nominations, as the peer understands draft-thatcher-ice-renomination."""
-    nat64_prefix: str = ""
-    """A /96 of RFC 6052 in which a host with no IPv4 address reaches IPv4 (`64:ff9b::`); empty: there is none."""
     path_silence_timeout: float = 3.5
     """How long nothing may arrive on the nominated path before another valid one, on which something does, takes
     its place: less than the 4 to 6 s between two consent checks of a peer (RFC 7675 §5.1), so that the first check

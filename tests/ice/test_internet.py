@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from stack.core.machine import Address, TransportProtocol
-from stack.ice import Candidate, CandidateType, IceCredentials, IceSettings, IceState, LiteAgent, PathSelected
+from stack.ice import Candidate, CandidateType, IceCredentials, IceState, LiteAgent, PathSelected
 from stack.ice.candidate import TcpType
 from stack.ice.gathering import TransportPolicy
 from stack.ice.servers import IceServer, LocatedServer
@@ -229,9 +229,9 @@ def test_an_ipv6_only_host_reaches_an_ipv4_one(prefix: str) -> None:
     mobile = network.realm("mobile", behind=Nat64(Kind.ENDPOINT, Kind.PORT, outside=OUTSIDE[0]))
     _, servers = add_turn_server(network)
     through = [LocatedServer(each.server, through_nat64(each.address)) for each in servers]
-    settings = IceSettings(nat64_prefix=prefix)
     inside = Address("2001:db8:64::5", 5000)
-    one = join(network, mobile, "one", inside, controlling=True, servers=through, settings=settings)
+    one = join(network, mobile, "one", inside, controlling=True, servers=through)
+    one.nat64_prefix = prefix
     other = join(network, network.public, "other", OTHER, controlling=False, servers=servers)
     connect(one, other)
     assert network.run(5.0, lambda: are_agreed(one, other))

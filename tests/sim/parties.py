@@ -35,6 +35,7 @@ class Party:
     machine: TricklingMachine
     host: Host[Any]
     peer: Party | LiteParty | None = None
+    nat64_prefix: str = ""
 
     @property
     def agent(self) -> IceAgent:
@@ -54,7 +55,9 @@ class Party:
             self.network.after(SIGNALLING_DELAY, lambda: peer.learn(Candidate.parse(candidate.serialize())))
 
     def learn(self, candidate: Candidate) -> None:
-        """Take a candidate of the peer."""
+        """Take a candidate of the peer, as its network lets it be reached."""
+        if self.nat64_prefix:
+            candidate = candidate.through_nat64(self.nat64_prefix)
         self.host.command(lambda machine, now: self.agent.add_remote_candidate(candidate, now))
 
     @property
