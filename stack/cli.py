@@ -28,6 +28,7 @@ from stack.aio.workers import default_workers
 from stack.cli_checks import CALLED, CHECKS, PREFIX, check_apart, check_environment, check_together
 from stack.core.errors import LocalError, StackError
 from stack.ice import MAX_WORKERS
+from stack.ice.gathering import TransportPolicy
 from stack.sdp import Setup
 from stack.signaling import ServeConfig, SignalingConfig
 from stack.signaling import serve as serve_program
@@ -292,7 +293,20 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
 @click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
 @click.option("--key-log", default=None, type=click.Path(dir_okay=False), help="Add the call's keys to this file.")
 @click.option("--token", default=None, show_envvar=True, help="Bearer token, for a server that asks for one.")
-@click.option("--insecure", is_flag=True, help="Take any certificate of an https:// server, e.g. a self-made one.")
+@click.option("--insecure", is_flag=True, help="Take any certificate of a server, e.g. a self-made one.")
+@click.option(
+    "--ice-server",
+    multiple=True,
+    help="STUN or TURN server to gather from: stun:HOST, turn:HOST?transport=tcp, turns:HOST. [repeat]",
+)
+@click.option("--ice-user", default="", help="User name for the TURN servers.")
+@click.option("--ice-password", default="", show_envvar=True, help="Password for the TURN servers.")
+@click.option(
+    "--ice-transport",
+    default="all",
+    type=click.Choice([policy.value for policy in TransportPolicy]),
+    help="Which candidates of ours there may be; relay: none that shows our address.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def call(as_json: bool, **options: Any) -> None:
     """Call a server at URL and report how the call went; exit code 1: no call, or its program failed."""
