@@ -159,7 +159,10 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 @_option("--offers-per-client", default=20.0, type=click.FloatRange(0.1), help="Each second, from one address.")
 @_option("--calls-per-client", default=100, type=click.IntRange(1), help="At once, from one address.")
 @_option("--redirect", default=None, help="Send WHIP and WHEP clients to this address (307).")
-@_option("--ice-server", multiple=True, help="URL of a STUN or TURN server that WHIP clients are told. [repeat]")
+@_option("--ice-server", multiple=True, help="URL of a STUN or TURN server that clients are told. [repeat]")
+@_option("--turn-url", multiple=True, help="URL of a TURN server, told with credentials that expire. [repeat]")
+@_option("--turn-secret", default="", help="Secret shared with those servers (coturn: static-auth-secret).")
+@_option("--turn-ttl", default=86_400, type=click.IntRange(60), help="Seconds for which such credentials last.")
 @_option("--tls-cert", default=None, type=click.Path(dir_okay=False), help="PEM certificate chain for HTTPS.")
 @_option("--tls-key", default=None, type=click.Path(dir_okay=False), help="PEM key of it.")
 @_option("--drain-seconds", default=5.0, type=click.FloatRange(0), help="For calls to end after SIGTERM.")
@@ -206,6 +209,9 @@ def serve(**options: Any) -> None:
         calls_per_client=options["calls_per_client"],
         redirect=options["redirect"],
         ice_servers=options["ice_server"],
+        turn_urls=options["turn_url"],
+        turn_secret=options["turn_secret"],
+        turn_ttl=options["turn_ttl"],
     )
     serve_program(
         program,
@@ -246,6 +252,9 @@ _NEEDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
     "upstream_format": _UPSTREAM,
     "tls_cert": ("--tls-key", lambda options: options["tls_key"] is not None),
     "tls_key": ("--tls-cert", lambda options: options["tls_cert"] is not None),
+    "turn_url": ("--turn-secret", lambda options: bool(options["turn_secret"])),
+    "turn_secret": ("--turn-url", lambda options: bool(options["turn_url"])),
+    "turn_ttl": ("--turn-url", lambda options: bool(options["turn_url"])),
     **dict.fromkeys(_HTTP_OPTIONS, _HTTP),
 }
 """Options that do something only together with another."""
