@@ -26,7 +26,7 @@ from stack.core.machine import Address, Entropy, Instant, Path, Transmit, Transp
 from stack.core.timers import TimerName, Timers, earliest
 from stack.ice.candidate import ACTIVE_PORT, MAX_LOCAL_PREFERENCE, Candidate
 from stack.ice.servers import IceServer, LocatedServer
-from stack.ice.turn import KEEPALIVE, TurnAllocated, TurnClient, TurnCredentials, TurnFailed, TurnState
+from stack.ice.turn import KEEPALIVE, TurnAllocated, TurnClient, TurnClientState, TurnCredentials, TurnFailed
 from stack.stun import (
     ClientTransaction,
     Message,
@@ -170,7 +170,7 @@ class Gatherer:
     def is_complete(self) -> bool:
         """True when every candidate has been found that will be."""
         pending = any(binding.transaction.state is TransactionState.PENDING for binding in self._bindings)
-        allocating = any(a.client.state is TurnState.ALLOCATING for a in self._allocations)
+        allocating = any(a.client.state is TurnClientState.ALLOCATING for a in self._allocations)
         return self._finished and not (self._waiting or pending or allocating)
 
     def server_of(self, relayed: Address) -> LocatedServer | None:

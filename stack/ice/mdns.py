@@ -1,7 +1,7 @@
 """Questions and answers of multicast DNS, as far as candidates with names need them (RFC 6762, RFC 1035 §4).
 
-Browsers write `….local` in place of an address of theirs (draft-ietf-mmusic-mdns-ice-candidates): whoever is on
-the same network can ask for it by multicast. Here is what the question and the answer look like; `stack.aio.mdns`
+Browsers write `….local` in place of an address of theirs (draft-ietf-mmusic-mdns-ice-candidates): a host on the
+same network can ask for it by multicast. Here is what the question and the answer look like; `stack.aio.mdns`
 asks.
 
     +---------------------+

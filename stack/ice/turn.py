@@ -14,7 +14,7 @@ The allocation is refreshed (§8); a nonce that grew stale (438) is replaced; 30
 server. Over TCP and TLS a request is sent once; otherwise nothing differs here (the carrying is `stack.aio`'s).
 
 Responses count if they belong to a pending request and, if that was signed, are signed (RFC 8489 §9.2.5). What the
-server relays is not signed by anyone: ICE, DTLS and SRTP judge it, as if it had come straight.
+server relays is not signed: ICE, DTLS and SRTP judge it, as if it had come straight.
 
 Left out: TCP allocations (RFC 6062), RESERVATION-TOKEN, EVEN-PORT, DONT-FRAGMENT, mobility (RFC 8016), OAuth
 (RFC 7635), and SHA-256 in place of MD5 for the key (RFC 8489 §9.2.3): no server in use asks for them.
@@ -132,7 +132,7 @@ class TurnFailed:
 TurnEvent: TypeAlias = TurnAllocated | TurnFailed
 
 
-class TurnState(Enum):
+class TurnClientState(Enum):
     """In protocol order."""
 
     NEW = "new"
@@ -187,7 +187,7 @@ class TurnClient:
         policy: RetransmissionPolicy | None = None,
     ) -> None:
         """`family` asks for one family; None for IPv4, and IPv6 beside it where the server has it."""
-        self.state = TurnState.NEW
+        self.state = TurnClientState.NEW
         self.server = server
         self.relayed: tuple[Address, ...] = ()
         self.counters = Counters()
@@ -213,14 +213,14 @@ class TurnClient:
     def start(self, now: Instant) -> None:
         """Ask for the allocation; harmless if that has been done."""
         self._now = now
-        if self.state is TurnState.NEW:
-            self.state = TurnState.ALLOCATING
+        if self.state is TurnClientState.NEW:
+            self.state = TurnClientState.ALLOCATING
             self._allocate(now, attempt=1)
             self._arm(now)
 
     def close(self, now: Instant) -> None:
         """Give the allocation back (§8: a lifetime of 0) and send nothing any more."""
-        if self.state is TurnState.ALLOCATED:
+        if self.state is TurnClientState.ALLOCATED:
             self._request(Method.REFRESH, (Lifetime(0),), now)
         self._end()
 
@@ -231,7 +231,7 @@ class TurnClient:
         are drained: what is to be asked of the server for it is asked when `handle_timeout` is called, which is
         due.
         """
-        if self.state is not TurnState.ALLOCATED:
+        if self.state is not TurnClientState.ALLOCATED:
             self.counters.add(DROPPED_TURN_NOT_ALLOCATED)
             return None
         peer, peers, now = path.remote, self._peers, self._now
@@ -250,7 +250,7 @@ class TurnClient:
 
     def note_connection_lost(self, now: Instant) -> None:
         """The connection to the server, of TCP or TLS, has failed: there is no allocation any more."""
-        if self.state is not TurnState.CLOSED:
+        if self.state is not TurnClientState.CLOSED:
             self._fail(TurnFailureReason.CONNECTION_LOST)
 
     # --- the machine ----------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ class TurnClient:
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: Instant) -> None:
         """Take what the server has sent."""
         for data, path in batch:
-            if self.state in (TurnState.NEW, TurnState.CLOSED) or path != self.server:
+            if self.state in (TurnClientState.NEW, TurnClientState.CLOSED) or path != self.server:
                 self.counters.add(DROPPED_TURN_UNEXPECTED)
                 continue
             bound = parse_channel_data(data)
@@ -315,7 +315,7 @@ class TurnClient:
 
     def _arm(self, now: Instant) -> None:
         self._now = now
-        if self.state is TurnState.CLOSED:
+        if self.state is TurnClientState.CLOSED:
             return
         self._timers.set(
             TurnTimer.RETRANSMISSION, earliest(*(r.transaction.poll_timeout() for r in self._requests.values()))
@@ -435,7 +435,7 @@ class TurnClient:
                     self.counters.add(DROPPED_TURN_MALFORMED)
                     self._fail(TurnFailureReason.REFUSED)
                     return
-                self.state, self.relayed = TurnState.ALLOCATED, relayed
+                self.state, self.relayed = TurnClientState.ALLOCATED, relayed
                 self._events.append(TurnAllocated(relayed, mapped.address))
                 self._arm_refresh(lifetime, now)
             case Method.REFRESH:
@@ -506,6 +506,6 @@ class TurnClient:
         self._events.append(TurnFailed(reason, code))
 
     def _end(self) -> None:
-        self.state = TurnState.CLOSED
+        self.state = TurnClientState.CLOSED
         self._requests.clear()
         self._timers.clear_all()

@@ -51,7 +51,7 @@ class Access(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class OfferAnswered:
     """The answer, and how candidates follow it; None where the server takes none."""
 
     sdp: str
@@ -65,7 +65,7 @@ def _session(access: Access) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=timeout, headers=headers, connector=connector)
 
 
-async def exchange(url: str, offer: str, access: Access) -> Answered:
+async def exchange(url: str, offer: str, access: Access) -> OfferAnswered:
     """Post the offer and return the answer; raises `DialError`, or `TokenRefused`."""
     path = urlsplit(url).path
     plain = path.rstrip("/").endswith(("/whip", "/whep", "/v1/realtime/calls"))
@@ -84,9 +84,9 @@ async def exchange(url: str, offer: str, access: Access) -> Answered:
                 if response.status >= 400:
                     raise DialError(f"{target} refused the call: {response.status} {_message(body)}")
                 if plain:
-                    return Answered(body, _trickle_to_whip(target, response.headers, access))
+                    return OfferAnswered(body, _trickle_to_whip(target, response.headers, access))
                 answer = _read_answer(body, target)
-                return Answered(str(answer["sdp"]), _trickle_as_json(target, answer.get("pc_id"), access))
+                return OfferAnswered(str(answer["sdp"]), _trickle_as_json(target, answer.get("pc_id"), access))
     except TimeoutError as error:
         raise DialError(f"{target} did not answer within {HTTP_TIMEOUT:g} s") from error
     except aiohttp.ClientConnectorCertificateError as error:

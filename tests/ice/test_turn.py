@@ -16,10 +16,10 @@ from stack.ice.turn import (
     MAX_ATTEMPTS,
     TurnAllocated,
     TurnClient,
+    TurnClientState,
     TurnCredentials,
     TurnFailed,
     TurnFailureReason,
-    TurnState,
 )
 from stack.ice.turn_framing import channel_data
 from stack.ice.turn_peers import FORBIDDEN_PAUSE, MAX_WAITING
@@ -119,7 +119,7 @@ def make(
 
 def failure(hosts: Setup) -> TurnFailed:
     (failed,) = hosts.client.seen(TurnFailed)
-    assert hosts.client.machine.state is TurnState.CLOSED
+    assert hosts.client.machine.state is TurnClientState.CLOSED
     assert hosts.client.machine.poll_timeout() is None
     return failed
 
@@ -254,7 +254,7 @@ def test_an_allocation_lives_on_whatever_lifetime_is_granted(lifetime: int) -> N
     hosts = make(TurnServer(RELAYED, USERS, max_lifetime=lifetime))
     hosts.run(1300.0)
     assert list(hosts.server.machine.allocations) == [Path(SERVER, US)]
-    assert hosts.client.machine.state is TurnState.ALLOCATED
+    assert hosts.client.machine.state is TurnClientState.ALLOCATED
 
 
 def test_the_bindings_of_nats_are_kept_by_a_datagram_now_and_then() -> None:
@@ -407,4 +407,4 @@ def test_hostile_datagrams_raise_nothing(data: bytes) -> None:
     hosts.client.take(data, Path(US, SERVER))
     indication = Message(MessageClass.INDICATION, Method.DATA, TransactionId(bytes(12)), (XorPeerAddress(PEER),))
     hosts.client.take(indication.serialize() + data, Path(US, SERVER))
-    assert hosts.client.machine.state is TurnState.ALLOCATED
+    assert hosts.client.machine.state is TurnClientState.ALLOCATED

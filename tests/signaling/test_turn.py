@@ -18,6 +18,7 @@ from stack.audio import write_wav
 from stack.ice.servers import make_ephemeral_credentials
 from stack.signaling.caller import CallerConfig, place_call, render
 from stack.signaling.server import Serving
+from tests.listening import until
 
 TURNSERVER = shutil.which("turnserver", path="/usr/bin:/usr/sbin:/usr/local/bin")
 pytestmark = [
@@ -27,7 +28,6 @@ pytestmark = [
 ]
 
 USER, PASSWORD, SECRET = "user", "not-a-secret", "north"
-START_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @asynccontextmanager
@@ -70,17 +75,7 @@ async def coturn(folder: Path, *options: str) -> AsyncIterator[Coturn]:
     with server.log.open("wb") as log:
         process = await asyncio.create_subprocess_exec(TURNSERVER, *arguments, stdout=log, stderr=log, cwd=folder)
         try:
-            deadline = time.monotonic() + START_TIMEOUT
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", server.tls_port)
-                except OSError:
-                    assert process.returncode is None, server.log.read_text()
-                    assert time.monotonic() < deadline, server.log.read_text()
-                    await asyncio.sleep(0.05)  # it says nowhere that it listens
-                else:
-                    writer.close()
-                    break
+            await until(lambda: accepts(server.tls_port))  # the last of its sockets to listen
             yield server
         finally:
             if process.returncode is None:

@@ -57,7 +57,7 @@ class Allocation:
 
 
 class TurnServer:
-    """A `Machine` without events. Users are by name and password; none: it grants everything to anyone."""
+    """A `Machine` without events. Users are by name and password; none: it grants everything."""
 
     terminal_events: ClassVar[TerminalEvents] = ()
 
