@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from stack.aio import HostedCall, ThreadMedia
 from stack.aio.client_media import AllServersAsked, AskServer
@@ -52,11 +53,11 @@ class ClientGathering:
 
     def ask(self, media: ThreadMedia) -> None:
         """Have every server asked as soon as its name is resolved."""
-        self._run(self._ask_all(media))
+        self._run(lambda: self._ask_all(media))
 
     def trickle(self, send: Trickle) -> None:
         """Send what is found, from the first candidate on."""
-        self._run(self._trickle(send))
+        self._run(lambda: self._trickle(send))
 
     def resolve_remote(self, texts: Sequence[str], hosted: HostedCall, local_host: str) -> None:
         """Resolve those candidates of the server that have a name, and hand them to the call.
@@ -69,9 +70,9 @@ class ClientGathering:
             except ParseError:
                 continue
             if not candidate.is_address:
-                self._run(self._resolve_candidate(candidate, hosted, local_host))
+                self._run(partial(self._resolve_candidate, candidate, hosted, local_host))
             elif ":" in local_host and ":" not in candidate.host:
-                self._run(self._synthesise_candidate(candidate, hosted))
+                self._run(partial(self._synthesise_candidate, candidate, hosted))
 
     async def close(self) -> None:
         """Stop all of it."""
@@ -79,10 +80,10 @@ class ClientGathering:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _run(self, work: Awaitable[None]) -> None:
+    def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         async def survive() -> None:
             try:
-                await work
+                await work()
             except Exception:
                 log.exception("a call goes on without a part of its ICE")
 
