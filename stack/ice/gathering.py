@@ -26,7 +26,8 @@ from stack.core.machine import Address, Entropy, Instant, Path, Transmit, Transp
 from stack.core.timers import TimerName, Timers, earliest
 from stack.ice.candidate import ACTIVE_PORT, MAX_LOCAL_PREFERENCE, Candidate
 from stack.ice.servers import IceServer, LocatedServer
-from stack.ice.turn import KEEPALIVE, TurnAllocated, TurnClient, TurnClientState, TurnCredentials, TurnFailed
+from stack.ice.turn import KEEPALIVE, TurnClient
+from stack.ice.turn_events import TurnAllocated, TurnClientState, TurnCredentials, TurnFailed
 from stack.stun import (
     ClientTransaction,
     Message,

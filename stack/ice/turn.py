@@ -23,14 +23,22 @@ Left out: TCP allocations (RFC 6062), RESERVATION-TOKEN, EVEN-PORT, DONT-FRAGMEN
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, IntEnum
-from typing import ClassVar, TypeAlias
+from dataclasses import dataclass
+from typing import ClassVar
 
 from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.machine import Address, Entropy, Instant, Path, TerminalEvents, Transmit, TransportProtocol
 from stack.core.timers import TimerName, Timers, earliest
+from stack.ice.turn_events import (
+    TurnAllocated,
+    TurnClientState,
+    TurnCredentials,
+    TurnError,
+    TurnEvent,
+    TurnFailed,
+    TurnFailureReason,
+)
 from stack.ice.turn_framing import channel_data, parse_channel_data
 from stack.ice.turn_peers import TurnPeers
 from stack.stun import (
@@ -94,53 +102,6 @@ STREAM_TRANSACTION = RetransmissionPolicy(rto=0.5, rc=1, rm=79)
 """Over TCP: sent once, given up after Ti = 39.5 s (RFC 8489 §6.2.2)."""
 
 
-class TurnError(IntEnum):
-    """The error codes on which the client acts (RFC 8656 §19, RFC 8489 §14.8)."""
-
-    TRY_ALTERNATE = 300
-    UNAUTHENTICATED = 401
-    ALLOCATION_MISMATCH = 437
-    STALE_NONCE = 438
-    ADDRESS_FAMILY_NOT_SUPPORTED = 440
-
-
-class TurnFailureReason(Enum):
-    """Why there is no allocation, or none any more."""
-
-    NO_RESPONSE = "the TURN server did not respond"
-    REFUSED = "the TURN server refused"
-    WRONG_CREDENTIALS = "the TURN server does not take our username and password"
-    CONNECTION_LOST = "the connection to the TURN server was lost"
-
-
-@dataclass(frozen=True, slots=True)
-class TurnAllocated:
-    """The relayed addresses, one of each family that the server has, and how it sees us."""
-
-    relayed: tuple[Address, ...]
-    mapped: Address
-
-
-@dataclass(frozen=True, slots=True)
-class TurnFailed:
-    """There is no allocation. `code` is the server's error, 0 without one."""
-
-    reason: TurnFailureReason
-    code: int = 0
-
-
-TurnEvent: TypeAlias = TurnAllocated | TurnFailed
-
-
-class TurnClientState(Enum):
-    """In protocol order."""
-
-    NEW = "new"
-    ALLOCATING = "allocating"
-    ALLOCATED = "allocated"
-    CLOSED = "closed"
-
-
 class TurnTimer(TimerName):
     """The timers of a client."""
 
@@ -149,14 +110,6 @@ class TurnTimer(TimerName):
     KEEPALIVE = "keepalive"
     PEERS = "peers"
     """A permission or a channel is to be renewed."""
-
-
-@dataclass(frozen=True, slots=True)
-class TurnCredentials:
-    """Long-term credentials (RFC 8489 §9.2); the password stays out of `repr`."""
-
-    username: str
-    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

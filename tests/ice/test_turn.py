@@ -11,16 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack.core.machine import Address, Instant, Path, TerminalEvents, Transmit, TransportProtocol
-from stack.ice.turn import (
-    KEEPALIVE,
-    MAX_ATTEMPTS,
-    TurnAllocated,
-    TurnClient,
-    TurnClientState,
-    TurnCredentials,
-    TurnFailed,
-    TurnFailureReason,
-)
+from stack.ice.turn import KEEPALIVE, MAX_ATTEMPTS, TurnClient
+from stack.ice.turn_events import TurnAllocated, TurnClientState, TurnCredentials, TurnFailed, TurnFailureReason
 from stack.ice.turn_framing import channel_data
 from stack.ice.turn_peers import FORBIDDEN_PAUSE, MAX_WAITING
 from stack.stun import AddressFamily, Message, MessageClass, Method, TransactionId, XorPeerAddress
