@@ -28,6 +28,7 @@ from stack.aio.workers import default_workers
 from stack.cli_checks import CALLED, CHECKS, PREFIX, check_apart, check_environment, check_together
 from stack.core.errors import LocalError, StackError
 from stack.ice import MAX_WORKERS
+from stack.ice.gathering import TransportPolicy
 from stack.sdp import Setup
 from stack.signaling import ServeConfig, SignalingConfig
 from stack.signaling import serve as serve_program
@@ -158,7 +159,10 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 @_option("--offers-per-client", default=20.0, type=click.FloatRange(0.1), help="Each second, from one address.")
 @_option("--calls-per-client", default=100, type=click.IntRange(1), help="At once, from one address.")
 @_option("--redirect", default=None, help="Send WHIP and WHEP clients to this address (307).")
-@_option("--ice-server", multiple=True, help="URL of a STUN or TURN server that WHIP clients are told. [repeat]")
+@_option("--ice-server", multiple=True, help="URL of a STUN or TURN server that clients are told. [repeat]")
+@_option("--turn-url", multiple=True, help="URL of a TURN server, told with credentials that expire. [repeat]")
+@_option("--turn-secret", default="", help="Secret shared with those servers (coturn: static-auth-secret).")
+@_option("--turn-ttl", default=86_400, type=click.IntRange(60), help="Seconds for which such credentials last.")
 @_option("--tls-cert", default=None, type=click.Path(dir_okay=False), help="PEM certificate chain for HTTPS.")
 @_option("--tls-key", default=None, type=click.Path(dir_okay=False), help="PEM key of it.")
 @_option("--drain-seconds", default=5.0, type=click.FloatRange(0), help="For calls to end after SIGTERM.")
@@ -210,6 +214,9 @@ def serve(**options: Any) -> None:
         calls_per_client=options["calls_per_client"],
         redirect=options["redirect"],
         ice_servers=options["ice_server"],
+        turn_urls=options["turn_url"],
+        turn_secret=options["turn_secret"],
+        turn_ttl=options["turn_ttl"],
     )
     serve_program(
         program,
@@ -250,6 +257,9 @@ _NEEDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
     "upstream_format": _UPSTREAM,
     "tls_cert": ("--tls-key", lambda options: options["tls_key"] is not None),
     "tls_key": ("--tls-cert", lambda options: options["tls_cert"] is not None),
+    "turn_url": ("--turn-secret", lambda options: bool(options["turn_secret"])),
+    "turn_secret": ("--turn-url", lambda options: bool(options["turn_url"])),
+    "turn_ttl": ("--turn-url", lambda options: bool(options["turn_url"])),
     **dict.fromkeys(_HTTP_OPTIONS, _HTTP),
 }
 """Options that do something only together with another."""
@@ -297,7 +307,20 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
 @click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
 @click.option("--key-log", default=None, type=click.Path(dir_okay=False), help="Add the call's keys to this file.")
 @click.option("--token", default=None, show_envvar=True, help="Bearer token, for a server that asks for one.")
-@click.option("--insecure", is_flag=True, help="Take any certificate of an https:// server, e.g. a self-made one.")
+@click.option("--insecure", is_flag=True, help="Take any certificate of a server, e.g. a self-made one.")
+@click.option(
+    "--ice-server",
+    multiple=True,
+    help="STUN or TURN server to gather from: stun:HOST, turn:HOST?transport=tcp, turns:HOST. [repeat]",
+)
+@click.option("--ice-user", default="", help="User name for the TURN servers.")
+@click.option("--ice-password", default="", show_envvar=True, help="Password for the TURN servers.")
+@click.option(
+    "--ice-transport",
+    default="all",
+    type=click.Choice([policy.value for policy in TransportPolicy]),
+    help="Which candidates of ours there may be; relay: none that shows our address.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def call(as_json: bool, **options: Any) -> None:
     """Call a server at URL and report how the call went; exit code 1: no call, or its program failed."""

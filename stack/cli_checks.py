@@ -18,6 +18,7 @@ import click
 
 from stack.agents.http.config import base_url
 from stack.core.errors import LocalError
+from stack.ice.servers import IceServer
 from stack.signaling.security import read_token
 
 PREFIX = "VOICE_STACK_"
@@ -68,6 +69,13 @@ def _is_model_server(text: str) -> bool:
         return False
 
 
+def _is_turn_server(text: str) -> bool:
+    try:
+        return IceServer.parse(text, "user", "password").turn and "@" not in text
+    except LocalError:
+        return False
+
+
 def _tokens(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
         try:
@@ -94,6 +102,7 @@ CHECKS: Mapping[str, Check] = {
     "--ice-server": _each(
         _ICE_SERVER.fullmatch, "a STUN or TURN server, as stun:stun.example.com:3478 or turn:turn.example.com"
     ),
+    "--turn-url": _each(_is_turn_server, "a TURN server, as turn:turn.example.com:3478?transport=udp"),
     "--upstream": _each(
         lambda text: _is_url(text, "ws", "wss"), "the address of a WebSocket, as wss://api.example.com/v1/realtime"
     ),

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from stack.aio import recording_writer
 from stack.aio.control import CallEnded
@@ -23,11 +23,11 @@ from stack.aio.recording import RecordingCommand, StartRecording
 from stack.aio.udp import UdpSockets
 from stack.audio import Lateness
 from stack.core.counters import Counters
-from stack.core.machine import Instant, TerminalEvents
+from stack.core.machine import Instant
 from stack.core.trace import PacketTrace
 from stack.core.values import Value
 from stack.dtls import Certificate, KeyLog
-from stack.server import Endpoint, HostedMachine, SingleEndpoint
+from stack.server import Endpoint, HostedMachine
 from stack.session import Ended, EndReason, SessionParameters
 from stack.voice.commands import ConversationCommand
 from stack.voice.config import ConversationConfig
@@ -233,54 +233,6 @@ def many_calls(setup: MediaSetup, sockets: UdpSockets) -> MediaCalls:
     """Return a server's: many calls behind one port. Call it on the media loop."""
     endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=setup.max_calls)
     return MediaCalls(setup, sockets, endpoint)
-
-
-def one_call(setup: MediaSetup, sockets: UdpSockets) -> MediaCalls:
-    """Return a client's: one call that has the sockets for itself. Checks of ours are answered without a ufrag."""
-    return MediaCalls(setup, sockets, _OneCall())
-
-
-class _OneCall(SingleEndpoint[ConversationEvent]):
-    """An endpoint that waits for its one machine."""
-
-    def __init__(self) -> None:
-        super().__init__("", _NoCall())
-
-    def add(self, name: str, machine: HostedMachine[ConversationEvent], ufrag: str) -> None:
-        """Begin with the machine."""
-        self.name, self.machine = name, machine
-
-    def add_ufrag(self, name: str, ufrag: str) -> None:
-        """Every datagram reaches the one machine anyway."""
-
-
-class _NoCall:
-    """Stands where the machine will be."""
-
-    terminal_events: ClassVar[TerminalEvents] = ()
-    is_finished = True
-
-    def handle_datagrams(self, batch: Any, now: Instant) -> None:
-        """What comes before the call began is no use."""
-
-    def handle_timeout(self, now: Instant) -> None:
-        """Nothing is due."""
-
-    def poll_timeout(self) -> Instant | None:
-        """Nothing will be."""
-        return None
-
-    def drain_transmits(self) -> Sequence[Any]:
-        """Nothing is to be sent."""
-        return ()
-
-    def drain_events(self) -> Sequence[ConversationEvent]:
-        """Nothing happens."""
-        return ()
-
-    def drain_routes(self) -> Sequence[Any]:
-        """No path is proven."""
-        return ()
 
 
 # -- what is asked -----------------------------------------------------------------------------------------

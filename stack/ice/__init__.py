@@ -3,9 +3,8 @@
 Two machines with the same commands and events: `LiteAgent` for a server with a public address, `IceAgent` for
 every other host. Both are given datagrams that are STUN, with the path that each took, and nothing else.
 
-Left out: TURN (RFC 8656) and server-reflexive candidates of our own, because one side of a call here is always a
-server with a public address, to which a check from behind any NAT gets through; ICE over TCP (RFC 6544), whose
-candidates are read and written, but not used yet.
+Around them: `gathering` finds server-reflexive and relayed candidates, `turn` is the client of a TURN server, and
+`relaying` gives a machine the relayed addresses; these three are imported as modules of their own.
 """
 
 from __future__ import annotations

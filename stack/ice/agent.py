@@ -1,4 +1,4 @@
-"""The full agent (RFC 8445), controlling or controlled, for one component over UDP.
+"""The full agent (RFC 8445), controlling or controlled, for one component over UDP and TCP (RFC 6544).
 
 How a check travels: `start` or a new candidate makes pairs (`checklist`); the PACING timer takes one every Ta and
 sends a check (`check_client`), the first at once; the response makes the pair valid, and a valid pair may carry
@@ -6,9 +6,10 @@ data. The peer's checks are responded to (`check_server`) and trigger checks of 
 nominates (RFC 8445 §8.1.1, regular nomination): at once when the peer is lite or no better pair is undecided, else
 after `nomination_delay`. From then on consent checks (`consent`) keep the path; RFC 7675.
 
-As controlled agent the latest nomination that succeeds wins, since browsers nominate again when they move; RFC
-8445 §8.1.1 itself knows one nomination. A nominated path on which nothing has arrived for `path_silence_timeout`
-seconds is replaced by a valid one on which something has: so a peer is followed behind a NAT that rebinds.
+Which nominations of several a controlled agent obeys: `nomination`. A nominated path on which nothing has arrived
+for `path_silence_timeout` seconds is replaced by a valid one on which something has: so a peer is followed behind
+a NAT that rebinds. When consent checks have no response, every other pair is checked again, so that an agent with
+a second interface, or a relay, moves there before consent expires.
 
 Only a response to a check of ours renews consent (RFC 7675 §5.1). A peer that sends authenticated packets and no
 response is alive (`note_received`), but we may not send to it: `ConsentExpired.still_receiving` tells the two
@@ -16,8 +17,12 @@ apart.
 
 Failure is declared no earlier than `pac_timeout` after the start (RFC 8863), as candidates may still trickle in.
 
-Left out: server-reflexive and relayed candidates of our own (TURN), ICE-TCP, resolution of mDNS names (a candidate
-with a name is counted; an owner that can resolve it adds it again with its address), more than one component.
+Server-reflexive and relayed candidates are the owner's to find (`gathering`, `relaying`): a relayed one is an
+address from which the agent sends like any other. Over TCP (RFC 6544) an active candidate has the port 9 in its
+paths, and one of passive type makes no check of its own before the peer has connected.
+
+Left out: resolution of mDNS names (a candidate with a name is counted; an owner that can resolve it adds it again
+with its address), more than one component, simultaneous open (no socket of ours does it).
 
 Over 500 lines: checks of both sides, nomination and consent read and change the same pairs and the same selection,
 so that parts of it in other files would each need the whole agent. What can be judged without it has left already
@@ -32,10 +37,10 @@ from typing import ClassVar
 import stack.ice.counters as counted
 from stack.core.counters import Counters
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
+from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit, TransportProtocol
 from stack.core.timers import Timers
 from stack.core.transitions import step
-from stack.ice.candidate import Candidate
+from stack.ice.candidate import Candidate, CandidateType, TcpType
 from stack.ice.candidate_lists import CandidateLists
 from stack.ice.check_client import CheckClient, CheckCredentials, IceRole, SentCheck
 from stack.ice.check_server import CheckServer, ReceivedCheck
@@ -52,10 +57,20 @@ from stack.ice.events import (
     PathSelected,
     PathValidated,
 )
+from stack.ice.nomination import PeerNominations
 from stack.ice.pair import CandidatePair, PairState
 from stack.ice.piggyback import Piggyback
 from stack.ice.settings import IceSettings, IceTimer
 from stack.stun import ErrorCode, ErrorNumber, Message, MessageClass, RetransmissionPolicy, XorMappedAddress
+
+TCP_TRANSACTION = RetransmissionPolicy(rto=0.5, rc=1, rm=79)
+"""Sent once, and given up after Ti = 39.5 s (RFC 8489 §6.2.2)."""
+
+UNANSWERED_WITH_MEDIA = 2
+"""Consent checks without a response after which the other pairs are checked again, where other packets of the peer
+used to come and do not any more."""
+UNANSWERED_WITHOUT = 4
+"""The same where nothing but responses ever came: with 30 % loss each way every second check has none."""
 
 
 class IceAgent:
@@ -82,6 +97,8 @@ class IceAgent:
         self._remote: IceCredentials | None = None
         self._remote_lite = False
         self._candidates = CandidateLists()
+        self._peer_nominations = PeerNominations(self._settings.path_silence_timeout)
+        self._own_nominations = 0
         self._checklist = Checklist(controlling)
         self._next_check_at = 0.0
         self._selected: CandidatePair | None = None
@@ -115,6 +132,24 @@ class IceAgent:
         return self._checklist.pairs
 
     @property
+    def selected_pair(self) -> CandidatePair | None:
+        """The pair of `selected_path`."""
+        return self._selected
+
+    def local_type(self, pair: CandidatePair) -> CandidateType:
+        """Return what our end of a pair is once a check has succeeded on it: how the peer sees us.
+
+        The local candidate of a valid pair is the one with the mapped address (RFC 8445 §7.2.5.3.2).
+        """
+        mapped, base = pair.mapped_address, pair.local.base_address
+        if pair.local.type is CandidateType.RELAYED or mapped is None:
+            return pair.local.type
+        if mapped == base or pair.local.protocol is TransportProtocol.TCP:
+            return CandidateType.HOST
+        reflexive = self._candidates.reflexive_at(base, mapped)
+        return CandidateType.SERVER_REFLEXIVE if reflexive else CandidateType.PEER_REFLEXIVE
+
+    @property
     def selected_path(self) -> Path | None:
         """Where to send now: the nominated path, else the best valid one; None before and after."""
         return self._selected.path if self._selected else None
@@ -127,10 +162,17 @@ class IceAgent:
     # --- commands ---------------------------------------------------------------------------------------------
 
     def add_local_candidate(self, candidate: Candidate, now: Instant) -> None:
-        """Add a UDP host candidate: a socket of ours that receives and sends at exactly this address."""
-        self._candidates.add_local(candidate)
-        for remote in self._candidates.remote:
-            self._add_pair(candidate, remote)
+        """Add a candidate of ours at any time; datagrams with its base in their path have to leave from there.
+
+        One with an address and a base that are known is passed over.
+        """
+        added = self._candidates.add_local(candidate)
+        if added is None:
+            return
+        if self.state is not IceState.COMPLETED or added.type is CandidateType.HOST:
+            # RFC 8445 §8.1.2: once a pair is nominated only a new interface is worth a check.
+            for remote in self._candidates.remote:
+                self._add_signalled_pair(added, remote)
         self._run_checks(now)
 
     def add_remote_candidate(self, candidate: Candidate, now: Instant) -> None:
@@ -139,11 +181,11 @@ class IceAgent:
         if reason is not None:
             self.counters.add(reason)
             return
-        self._checklist.replace_remote(candidate.address, candidate)
+        self._checklist.replace_remote(candidate)
         if self.state is not IceState.COMPLETED:
             # RFC 8445 §8.1.2: after nomination nothing new is checked, until the peer nominates something else.
             for local in self._candidates.local:
-                self._add_pair(local, candidate)
+                self._add_signalled_pair(local, candidate)
         self._run_checks(now)
 
     def set_remote_credentials(self, credentials: IceCredentials, now: Instant, *, lite: bool = False) -> None:
@@ -176,9 +218,18 @@ class IceAgent:
         self._candidates.remote.clear()
         self._checklist = Checklist(self._role.controlling)
         self._nominated = False
+        self._peer_nominations.clear()
         self._enter(IceState.CONNECTED if self._selected else IceState.CHECKING)
         self._timers.set(IceTimer.PAC, now + self._settings.pac_timeout)
         self._timers.clear(IceTimer.NOMINATION)
+
+    def renominate(self, path: Path, now: Instant) -> None:
+        """Nominate another valid pair; `LocalError` if we do not control, or there is none."""
+        pair = self._checklist.find(path)
+        if not self._role.controlling or pair is None or pair.state is not PairState.SUCCEEDED:
+            raise LocalError("a controlling agent nominates a valid pair")
+        self._nominate(pair)
+        self._run_checks(now)
 
     def close(self, now: Instant) -> None:
         """Send nothing any more."""
@@ -256,6 +307,10 @@ class IceAgent:
 
     # --- local checks -----------------------------------------------------------------------------------------
 
+    def _add_signalled_pair(self, local: Candidate, remote: Candidate) -> CandidatePair | None:
+        """Add a pair of two candidates that are known; RFC 6544 §6.2: a passive one makes no checks."""
+        return None if local.tcp_type is TcpType.PASSIVE else self._add_pair(local, remote)
+
     def _add_pair(self, local: Candidate, remote: Candidate) -> CandidatePair | None:
         keep = () if self._selected is None else (self._selected,)
         return self._checklist.add(local, remote, keep)
@@ -303,9 +358,13 @@ class IceAgent:
         pair.last_check_at = now
         # RFC 8445 §14.3: the more checks there are, the longer each takes.
         rto = max(self._settings.rto, self._settings.ta * self._checklist.active)
-        credentials, policy = CheckCredentials.of(self.credentials, remote), RetransmissionPolicy(rto)
-        check = self._client.send(pair, credentials, self._role, policy, now, nominate=pair.nominating)
-        self._transmits.append(check)
+        udp = pair.path.protocol is TransportProtocol.UDP
+        policy = RetransmissionPolicy(rto) if udp else TCP_TRANSACTION
+        credentials, nominate = CheckCredentials.of(self.credentials, remote), pair.nominating
+        number, send = self._own_nominations, self._client.send
+        self._transmits.append(
+            send(pair, credentials, self._role, policy, now, nominate=nominate, nomination=number)
+        )
 
     def _retransmit(self, now: Instant) -> None:
         again, timed_out = self._client.handle_timeout(now)
@@ -364,7 +423,10 @@ class IceAgent:
         if first:
             self._events.append(PathValidated(pair.path))
         self._timers.clear(IceTimer.PAC)
-        nominated = check.nominating if self._role.controlling else pair.nominate_on_success
+        if self._role.controlling:
+            nominated = check.nominating
+        else:
+            nominated = pair.nominate_on_success and self._obeys_nomination(pair, now)
         if nominated:
             pair.nominating = pair.nominate_on_success = False
             self._select(pair, nominated=True, now=now)
@@ -394,24 +456,32 @@ class IceAgent:
             self.counters.add(counted.CHECK_WITHOUT_PAIR)
             return
         pair.last_received = now
+        nominates = check.use_candidate and not self._role.controlling
+        if nominates:
+            pair.nomination = max(pair.nomination, check.nomination)
+        else:
+            pair.plainly_checked = True
         if pair.state is PairState.SUCCEEDED:
-            if check.use_candidate and not self._role.controlling:
+            if nominates and self._obeys_nomination(pair, now):
                 self._select(pair, nominated=True, now=now)
             else:
                 self._replace_silent_path(pair, now)
             return
-        if check.use_candidate and not self._role.controlling:
-            pair.nominate_on_success = True
+        pair.nominate_on_success = pair.nominate_on_success or nominates
         # RFC 8445 §7.3.1.4: a triggered check; a pending one is not retransmitted, yet a response to it counts.
         self._client.cancel(pair, now)
         self._checklist.trigger(pair)
 
     def _add_peer_reflexive_pair(self, check: ReceivedCheck) -> CandidatePair | None:
         """Add a pair for a remote address that was not signalled (RFC 8445 §7.3.1.3)."""
-        local = self._candidates.local_at(check.path.local)
+        local = self._candidates.local_at(check.path.local, check.path.protocol)
         if local is None:
             return None
-        return self._add_pair(local, self._candidates.remote_at(check.path.remote, check.priority))
+        return self._add_pair(local, self._candidates.remote_at(check.path, check.priority, local))
+
+    def _obeys_nomination(self, pair: CandidatePair, now: Instant) -> bool:
+        nominated = self._selected if self._nominated else None
+        return self._peer_nominations.obeys(pair, nominated, now)
 
     def _peer_must_switch(self, check: ReceivedCheck) -> bool:
         """Resolve a role conflict by tie-breaker; True if the peer has to switch (RFC 8445 §7.3.1.1)."""
@@ -439,16 +509,21 @@ class IceAgent:
         best = self._checklist.best_valid()
         if best is None or any(pair.nominating for pair in self._checklist.pairs):
             return
-        if self._remote_lite or not self._checklist.may_improve_on(best):
+        relayed = CandidateType.RELAYED in (best.local.type, best.remote.type)
+        if self._remote_lite or not (relayed or self._checklist.may_improve_on(best)):
             self._nominate(best)
+        elif relayed:
+            self._timers.set_default(IceTimer.NOMINATION, now + self._settings.relayed_nomination_delay)
         else:
-            self._timers.set_default(IceTimer.NOMINATION, now + self._settings.nomination_delay)
+            self._timers.bring_forward(IceTimer.NOMINATION, now + self._settings.nomination_delay)
 
     def _nominate(self, pair: CandidatePair | None) -> None:
         """Check a valid pair once more, with USE-CANDIDATE (RFC 8445 §8.1.1)."""
         if pair is not None and self._role.controlling:
             pair.nominating = True
             pair.repeats = 0
+            if self._settings.renomination:
+                self._own_nominations += 1
             self._checklist.trigger(pair)
 
     def _select(self, pair: CandidatePair, *, nominated: bool, now: Instant) -> None:
@@ -458,6 +533,7 @@ class IceAgent:
         self._selected, self._nominated = pair, nominated
         self._enter(IceState.COMPLETED if nominated else IceState.CONNECTED)
         if nominated:
+            self._peer_nominations.note_selected(now)
             self._timers.clear(IceTimer.NOMINATION)
             self._checklist.conclude(pair)
             self._client.cancel(None, now)
@@ -473,12 +549,19 @@ class IceAgent:
         selected = self._selected
         if selected is None or pair is selected or not self._nominated or pair.nominating:
             return
-        if now - (selected.last_received or 0.0) >= self._settings.path_silence_timeout:
+        if now - self._last_heard(selected) >= self._settings.path_silence_timeout:
             self.counters.add(counted.FOLLOWED_AFTER_SILENCE)
             if self._role.controlling:
                 self._nominate(pair)
             else:
                 self._select(pair, nominated=False, now=now)
+
+    def _last_heard(self, pair: CandidatePair) -> Instant:
+        """Return when something of the peer last arrived on a pair; 0.0 for never."""
+        at = pair.last_received or 0.0
+        if self._last_received is not None and self._last_received[0] == pair.path:
+            at = max(at, self._last_received[1])
+        return at
 
     # --- consent ----------------------------------------------------------------------------------------------
 
@@ -493,10 +576,34 @@ class IceAgent:
         # Sent once (RFC 7675 §5.1). USE-CANDIDATE lets a lite peer follow at once when a NAT gives us a new port.
         policy = RetransmissionPolicy(self._settings.rto, rc=1)
         nominate, send = self._role.controlling and self._nominated, self._client.send
-        check = send(selected, consent.credentials, self._role, policy, now, nominate=nominate, consent=True)
-        self._transmits.append(check)
+        number = self._own_nominations
+        self._transmits.append(
+            send(
+                selected,
+                consent.credentials,
+                self._role,
+                policy,
+                now,
+                nominate=nominate,
+                nomination=number,
+                consent=True,
+            )
+        )
+        heard = self._last_received is not None and self._last_received[0] == selected.path
+        silent = now - self._last_heard(selected) >= self._settings.path_silence_timeout
+        if silent and consent.unanswered >= (UNANSWERED_WITH_MEDIA if heard else UNANSWERED_WITHOUT):
+            self._check_other_pairs(selected)
         consent.check_sent(now)
         self._arm_consent(consent)
+
+    def _check_other_pairs(self, selected: CandidatePair) -> None:
+        """Check every other pair again, for the selected one seems to be dead: one that succeeds replaces it."""
+        for local in self._candidates.local:
+            for remote in self._candidates.remote:
+                self._add_signalled_pair(local, remote)
+        for pair in self._checklist.pairs:
+            if pair is not selected and pair.state in (PairState.SUCCEEDED, PairState.FAILED):
+                self._checklist.trigger(pair)
 
     def _renew_consent(self, pair: CandidatePair, now: Instant) -> None:
         if pair is self._selected and self._consent is not None:

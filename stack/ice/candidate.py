@@ -1,17 +1,16 @@
 """Candidates: their types, priorities and foundations, and how SDP writes them.
 
-RFC 8445 §5.1.1.3 (foundation), §5.1.2 (priority); RFC 8839 §5.1 (grammar); RFC 6544 §4.5 (TCP candidates are
-read and written, though the agents do not use them yet). The grammar is read generously: either case, a leading
-"a=", mDNS names (".local"), component 2, unknown extension attributes. What a browser wrote is
-written again as it was.
+RFC 8445 §5.1.1.2 (base), §5.1.1.3 (foundation), §5.1.2 (priority); RFC 8839 §5.1 (grammar); RFC 6544 §4.2 and
+§4.5 (TCP). The grammar is read generously: either case, a leading "a=", mDNS names (".local"), component 2,
+unknown extension attributes. What a browser wrote is written again as it was.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import NewType, Self
 from zlib import crc32
 
@@ -59,17 +58,45 @@ TYPE_PREFERENCE = {
     CandidateType.SERVER_REFLEXIVE: 100,
     CandidateType.RELAYED: 0,
 }
+TCP_TYPE_PREFERENCE = {
+    # RFC 6544 §4.2: below those of UDP, so that TCP carries media only where UDP does not.
+    CandidateType.HOST: 90,
+    CandidateType.PEER_REFLEXIVE: 80,
+    CandidateType.SERVER_REFLEXIVE: 70,
+    CandidateType.RELAYED: 0,
+}
+DIRECTION_PREFERENCE = {
+    # RFC 6544 §4.2, for host candidates: the side that connects is the more likely to get through a NAT.
+    TcpType.ACTIVE: 6,
+    TcpType.PASSIVE: 4,
+    TcpType.SIMULTANEOUS_OPEN: 2,
+}
+OPPOSITE_TCP_TYPE = {
+    # RFC 6544 §6.2: which types fit each other
+    TcpType.ACTIVE: TcpType.PASSIVE,
+    TcpType.PASSIVE: TcpType.ACTIVE,
+    TcpType.SIMULTANEOUS_OPEN: TcpType.SIMULTANEOUS_OPEN,
+}
+ACTIVE_PORT = 9
+"""The discard port, which stands for the unknown one of a connection that is to be made (RFC 6544 §4.5)."""
 
 
 def compute_priority(
     candidate_type: CandidateType,
     local_preference: int = MAX_LOCAL_PREFERENCE,
     component: ComponentId = COMPONENT,
+    protocol: TransportProtocol = TransportProtocol.UDP,
 ) -> CandidatePriority:
     """Return 2^24·type preference + 2^8·local preference + 256 - component (RFC 8445 §5.1.2.1)."""
     if not 0 <= local_preference <= MAX_LOCAL_PREFERENCE or not 1 <= component <= 256:
         raise LocalError("local preference is 0 to 65535, component 1 to 256")
-    return CandidatePriority(TYPE_PREFERENCE[candidate_type] << 24 | local_preference << 8 | 256 - component)
+    preferences = TYPE_PREFERENCE if protocol is TransportProtocol.UDP else TCP_TYPE_PREFERENCE
+    return CandidatePriority(preferences[candidate_type] << 24 | local_preference << 8 | 256 - component)
+
+
+def compute_tcp_preference(tcp_type: TcpType, other_preference: int = 0x1FFF) -> int:
+    """Return the local preference of a TCP candidate, 2^13·direction + other (0 to 8191); RFC 6544 §4.2."""
+    return DIRECTION_PREFERENCE[tcp_type] << 13 | min(other_preference, 0x1FFF)
 
 
 def compute_foundation(
@@ -112,6 +139,14 @@ class Candidate:
     tcp_type: TcpType | None = None
     extensions: tuple[tuple[str, str], ...] = ()
     """Extension attributes, in order, as they were written."""
+    base: Address | None = None
+    """A local candidate's: the address from which what is sent on it leaves (RFC 8445 §5.1.1.2). None: its own,
+    as of host and relayed candidates. SDP does not carry it."""
+
+    @property
+    def base_address(self) -> Address:
+        """The base of a local candidate."""
+        return self.base or self.address
 
     @property
     def is_address(self) -> bool:
@@ -128,6 +163,16 @@ class Candidate:
         if not self.is_address:
             raise LocalError("this candidate has a name, not an address")
         return Address(self.host, self.port)
+
+    def through_nat64(self, prefix: str) -> Self:
+        """Return an IPv4 candidate of the peer as a host with IPv6 alone reaches it; any other as it is.
+
+        RFC 6052 §2.2, with a prefix of 96 bits, as `64:ff9b::`: the IPv4 address is its last 32.
+        """
+        if not self.is_address or self.address.is_ipv6:
+            return self
+        synthesised = int(IPv6Address(prefix)) | int(ip_address(self.host))
+        return replace(self, host=str(IPv6Address(synthesised)))
 
     @classmethod
     def host_candidate(
@@ -147,6 +192,66 @@ class Candidate:
             host=host,
             port=address.port,
             type=CandidateType.HOST,
+        )
+
+    @classmethod
+    def tcp_candidate(cls, tcp_type: TcpType, address: Address, other_preference: int = 0x1FFF) -> Self:
+        """Return a TCP host candidate (RFC 6544 §4.1); an active one has `ACTIVE_PORT` in place of its own.
+
+        That port stands in the paths of its pairs, too: whatever the port of the connection that is made is, one
+        local host has one connection to each remote address.
+        """
+        host = _canonical_host(address.host)
+        return cls(
+            foundation=compute_foundation(CandidateType.HOST, host, TransportProtocol.TCP),
+            component=COMPONENT,
+            protocol=TransportProtocol.TCP,
+            priority=compute_priority(
+                CandidateType.HOST,
+                compute_tcp_preference(tcp_type, other_preference),
+                protocol=TransportProtocol.TCP,
+            ),
+            host=host,
+            port=ACTIVE_PORT if tcp_type is TcpType.ACTIVE else address.port,
+            type=CandidateType.HOST,
+            tcp_type=tcp_type,
+        )
+
+    @classmethod
+    def server_reflexive(
+        cls, mapped: Address, base: Address, server: Address, local_preference: int = MAX_LOCAL_PREFERENCE
+    ) -> Self:
+        """Return the candidate of a local socket, `base`, that a STUN or TURN server sees as `mapped`."""
+        kind = CandidateType.SERVER_REFLEXIVE
+        return cls(
+            foundation=compute_foundation(kind, base.host, TransportProtocol.UDP, str(server)),
+            component=COMPONENT,
+            protocol=TransportProtocol.UDP,
+            priority=compute_priority(kind, local_preference),
+            host=_canonical_host(mapped.host),
+            port=mapped.port,
+            type=kind,
+            related_host=base.host,  # RFC 8839 §5.1: the base
+            related_port=base.port,
+            base=base,
+        )
+
+    @classmethod
+    def relayed(
+        cls, relayed: Address, mapped: Address, server: Address, local_preference: int = MAX_LOCAL_PREFERENCE
+    ) -> Self:
+        """Return the candidate that a TURN server has allocated; `mapped` is how it sees us."""
+        kind = CandidateType.RELAYED
+        return cls(
+            foundation=compute_foundation(kind, relayed.host, TransportProtocol.UDP, str(server)),
+            component=COMPONENT,
+            protocol=TransportProtocol.UDP,
+            priority=compute_priority(kind, local_preference),
+            host=_canonical_host(relayed.host),
+            port=relayed.port,
+            type=kind,
+            related_host=mapped.host,  # RFC 8839 §5.1: the mapped address
+            related_port=mapped.port,
         )
 
     @classmethod

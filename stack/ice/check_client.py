@@ -24,6 +24,7 @@ from stack.stun import (
     Message,
     MessageClass,
     Method,
+    Nomination,
     Priority,
     RetransmissionPolicy,
     TransactionId,
@@ -102,14 +103,22 @@ class CheckClient:
         now: Instant,
         *,
         nominate: bool = False,
+        nomination: int = 0,
         consent: bool = False,
     ) -> Transmit:
-        """Make a check and remember it; the caller sends what is returned."""
+        """Make a check and remember it; the caller sends what is returned.
+
+        `nomination` numbers a nomination, 0 leaves the number out.
+        """
         # RFC 8445 §7.1.1: the priority of our candidate if the peer finds it to be peer-reflexive.
-        priority = compute_priority(CandidateType.PEER_REFLEXIVE, pair.local.priority >> 8 & 0xFFFF)
+        preference = pair.local.priority >> 8 & 0xFFFF
+        kind, protocol = CandidateType.PEER_REFLEXIVE, pair.path.protocol
+        priority = compute_priority(kind, preference, protocol=protocol)
         attributes: list[Attribute] = [Username(credentials.username), role.attribute, Priority(priority)]
         if nominate:
             attributes.append(UseCandidate())
+            if nomination:
+                attributes.append(Nomination(nomination))
         transaction_id = TransactionId(self._entropy(12))
         message = Message(MessageClass.REQUEST, Method.BINDING, transaction_id, tuple(attributes))
         data = sign_with_piggyback(self._piggyback, message, credentials.key)

@@ -32,6 +32,7 @@ from stack.stun import (
     MessageClass,
     MessageIntegrity,
     Method,
+    Nomination,
     Priority,
     TransactionId,
     UnknownAttributes,
@@ -98,6 +99,8 @@ class ReceivedCheck:
     sender_tie_breaker: int
     remote_ufrag: str
     key: bytes
+    nomination: int
+    """The number of the nomination; 0 if there is none."""
     current: bool
     """False: made with the credentials from before the last ICE restart."""
 
@@ -199,6 +202,7 @@ class CheckServer:
     def _read(message: Message, path: Path, remote_ufrag: str, key: bytes, current: bool) -> ReceivedCheck:
         priority = message.get(Priority)
         role = message.get(IceControlling) or message.get(IceControlled)
+        nomination = message.get(Nomination)
         return ReceivedCheck(
             message=message,
             path=path,
@@ -210,6 +214,7 @@ class CheckServer:
             sender_tie_breaker=role.value if role else 0,
             remote_ufrag=remote_ufrag,
             key=key,
+            nomination=nomination.value if nomination else 0,
             current=current,
         )
 

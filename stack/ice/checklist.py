@@ -11,7 +11,8 @@ answered; with 30 % loss each way the doubling timer left one call in twenty wit
 this for one second. Each repetition is a transaction of its own, so its round trip is known, and a response to any
 of them counts.
 
-Left out: pruning of reflexive local candidates (RFC 8445 §6.1.2.4), as every local candidate is its own base.
+A pair is told by its path, which begins at the base of its local candidate: so a server-reflexive candidate makes
+no pair beside its base's, which is the pruning of RFC 8445 §6.1.2.4.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
-from stack.core.machine import Address, Path
-from stack.ice.candidate import Candidate
+from stack.core.machine import Path, TransportProtocol
+from stack.ice.candidate import OPPOSITE_TCP_TYPE, Candidate
 from stack.ice.pair import CandidatePair, PairState
 
 MAX_PAIRS = 100
@@ -29,6 +30,9 @@ MAX_PAIRS = 100
 
 MAX_REPEATS = 20
 """How often an unanswered check is repeated early, before the slowing schedule of RFC 8489 §6.2.1 takes over."""
+
+MAX_TRIGGERED_IN_A_ROW = 8
+"""Triggered checks between which at least one other pair has its turn, if one is waiting."""
 
 _ACTIVE = (PairState.WAITING, PairState.IN_PROGRESS)
 _EVICTION_ORDER = {
@@ -41,22 +45,28 @@ _EVICTION_ORDER = {
 
 
 def can_pair(local: Candidate, remote: Candidate) -> bool:
-    """Return True if the two may form a pair: same component, protocol, family and scope (RFC 8445 §6.1.2.2)."""
+    """Return True if the two may form a pair: same component, protocol, family and scope (RFC 8445 §6.1.2.2).
+
+    Over TCP one side connects and the other waits (RFC 6544 §6.2).
+    """
     if local.component != remote.component or local.protocol is not remote.protocol:
         return False
-    ours, theirs = ip_address(local.host), ip_address(remote.host)
+    if local.tcp_type is not None and remote.tcp_type is not OPPOSITE_TCP_TYPE[local.tcp_type]:
+        return False
+    ours, theirs = ip_address(local.base_address.host), ip_address(remote.host)
     return ours.version == theirs.version and (ours.version == 4 or ours.is_link_local == theirs.is_link_local)
 
 
 class Checklist:
     """The pairs, best first, and the queue of triggered checks."""
 
-    __slots__ = ("_controlling", "_pairs", "_triggered")
+    __slots__ = ("_controlling", "_in_a_row", "_pairs", "_triggered")
 
     def __init__(self, controlling: bool) -> None:
         self._controlling = controlling
         self._pairs: list[CandidatePair] = []
         self._triggered: deque[CandidatePair] = deque()
+        self._in_a_row = 0
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -109,10 +119,11 @@ class Checklist:
             pair.set_role(controlling)
         self._sort()
 
-    def replace_remote(self, address: Address, candidate: Candidate) -> None:
+    def replace_remote(self, candidate: Candidate) -> None:
         """Replace a peer-reflexive candidate by one that is now signalled for its address (RFC 8838 §11.4)."""
+        address, protocol = candidate.address, candidate.protocol
         for pair in self._pairs:
-            if pair.path.remote == address:
+            if pair.path.remote == address and pair.path.protocol is protocol:
                 pair.remote = candidate
                 pair.set_role(self._controlling)
         self._sort()
@@ -127,22 +138,35 @@ class Checklist:
             self._triggered.append(pair)
 
     def next_check(self) -> CandidatePair | None:
-        """Take the pair to be checked now: triggered, else waiting, else frozen (RFC 8445 §6.1.4.2)."""
-        if self._triggered:
+        """Take the pair to be checked now: triggered, else waiting, else frozen (RFC 8445 §6.1.4.2).
+
+        Once in a while a waiting one goes before the triggered ones. Between two NATs that map by destination and
+        filter nothing, every check comes from a new address and triggers another: without end, and before any pair
+        that could succeed.
+        """
+        waiting = self._first_waiting()
+        if self._triggered and (self._in_a_row < MAX_TRIGGERED_IN_A_ROW or waiting is None):
+            self._in_a_row += 1
             return self._triggered.popleft()
-        waiting = next((pair for pair in self._pairs if pair.state is PairState.WAITING), None)
+        self._in_a_row = 0
         if waiting is not None:
             return waiting
         busy = {pair.foundation for pair in self._pairs if pair.state in _ACTIVE}
         frozen = [pair for pair in self._pairs if pair.state is PairState.FROZEN]
         return next((pair for pair in frozen if pair.foundation not in busy), frozen[0] if frozen else None)
 
+    def _first_waiting(self) -> CandidatePair | None:
+        waiting = (pair for pair in self._pairs if pair.state is PairState.WAITING)
+        return next((pair for pair in waiting if pair not in self._triggered), None)
+
     def next_repeat(self) -> CandidatePair | None:
         """Return the pair that has waited longest for a response and may be checked again early."""
         unanswered = (
             pair
             for pair in self._pairs
-            if pair.repeats < MAX_REPEATS and (pair.state is PairState.IN_PROGRESS or pair.nominating)
+            if pair.repeats < MAX_REPEATS
+            and pair.path.protocol is TransportProtocol.UDP  # TCP repeats by itself
+            and (pair.state is PairState.IN_PROGRESS or pair.nominating)
         )
         return min(unanswered, key=lambda pair: pair.last_check_at, default=None)
 

@@ -34,7 +34,7 @@ class ConsentSettings:
 class Consent:
     """When the next check of one path is due, and when its consent expires."""
 
-    __slots__ = ("_entropy", "_settings", "credentials", "expires_at", "next_check_at")
+    __slots__ = ("_entropy", "_settings", "credentials", "expires_at", "next_check_at", "unanswered")
 
     def __init__(
         self, settings: ConsentSettings, entropy: Entropy, credentials: CheckCredentials, now: Instant
@@ -44,6 +44,8 @@ class Consent:
         self.credentials = credentials
         """Of the checks: during an ICE restart still those from before it."""
         self.expires_at = now + settings.timeout
+        self.unanswered = 0
+        """How many checks have been sent since the last response."""
         self.next_check_at = now + self._randomised(settings.interval)
 
     def _randomised(self, interval: float) -> float:
@@ -53,9 +55,11 @@ class Consent:
 
     def check_sent(self, now: Instant) -> None:
         """A check has just been sent: the next follows soon, unless a response to this one arrives."""
+        self.unanswered += 1
         self.next_check_at = now + self._randomised(self._settings.retry)
 
     def renew(self, now: Instant) -> None:
         """Renew the consent: the peer has responded."""
+        self.unanswered = 0
         self.expires_at = now + self._settings.timeout
         self.next_check_at = now + self._randomised(self._settings.interval)

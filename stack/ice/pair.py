@@ -45,7 +45,7 @@ def compute_pair_priority(controlling: CandidatePriority, controlled: CandidateP
 
 
 class CandidatePair:
-    """A local and a remote candidate. The local one is its own base, so `path` is where checks go."""
+    """A local and a remote candidate; `path` begins at the local one's base, from which checks leave."""
 
     __slots__ = (
         "last_check_at",
@@ -54,7 +54,9 @@ class CandidatePair:
         "mapped_address",
         "nominate_on_success",
         "nominating",
+        "nomination",
         "path",
+        "plainly_checked",
         "priority",
         "remote",
         "repeats",
@@ -65,7 +67,7 @@ class CandidatePair:
     def __init__(self, local: Candidate, remote: Candidate, controlling: bool) -> None:
         self.local = local
         self.remote = remote
-        self.path = Path(local.address, remote.address, local.protocol)
+        self.path = Path(local.base_address, remote.address, local.protocol)
         """Where its checks and its data go."""
         self.state = PairState.WAITING
         self.priority = PairPriority(0)
@@ -73,6 +75,11 @@ class CandidatePair:
         """We control and the next check on this pair carries USE-CANDIDATE, or one is under way."""
         self.nominate_on_success = False
         """The peer, controlling, nominated this pair before our own check succeeded (RFC 8445 §7.3.1.5)."""
+        self.plainly_checked = False
+        """The peer has checked this pair without USE-CANDIDATE: a nomination of it is then a choice, whereas an
+        aggressive peer puts the flag into every check (RFC 5245 §8.1.1.2)."""
+        self.nomination = 0
+        """The greatest number by which the peer has nominated this pair; 0 if it numbers none."""
         self.mapped_address: Address | None = None
         """How the peer sees our address on this pair: the peer-reflexive local candidate, if it is another one."""
         self.round_trip_time: float | None = None

@@ -20,6 +20,11 @@ class IceSettings:
     """How soon a check without a response is repeated by a new one, when no other check is due."""
     nomination_delay: float = 0.1
     """How long a controlling agent waits for a better pair once it has a valid one, before it nominates."""
+    relayed_nomination_delay: float = 1.0
+    """The same while the best valid pair is relayed: the punching of a hole through two NATs takes some round
+    trips, and what the peer can be reached at may still be under way."""
+    renomination: bool = False
+    """Number our nominations, as the peer understands draft-thatcher-ice-renomination."""
     path_silence_timeout: float = 3.5
     """How long nothing may arrive on the nominated path before another valid one, on which something does, takes
     its place: less than the 4 to 6 s between two consent checks of a peer (RFC 7675 §5.1), so that the first check

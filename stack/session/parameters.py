@@ -144,7 +144,10 @@ def make_ice(
     if local.ice_lite:
         agent = ice.LiteAgent(credentials, piggyback=piggyback)
     else:
-        agent = ice.IceAgent(credentials, entropy, controlling=agreed.ice_controlling, piggyback=piggyback)
+        settings = ice.IceSettings(renomination="renomination" in agreed.remote_ice_options)
+        agent = ice.IceAgent(
+            credentials, entropy, controlling=agreed.ice_controlling, settings=settings, piggyback=piggyback
+        )
     for text in local.candidates:
         agent.add_local_candidate(ice.Candidate.parse(text), now)
     remote = ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd)

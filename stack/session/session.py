@@ -287,6 +287,11 @@ class Session:
         self._ice.set_remote_credentials(remote, now)
         self._pump(now)
 
+    def add_local_candidate(self, candidate: Candidate, now: Instant) -> None:
+        """Take a candidate of ours that was found after the start (`stack.ice.relaying`)."""
+        self._ice.add_local_candidate(candidate, now)
+        self._pump(now)
+
     def add_remote_candidates(self, candidates: Sequence[str], now: Instant) -> None:
         """Take candidates that came after the offer; one that is malformed is counted and dropped."""
         for text in candidates:

@@ -212,8 +212,8 @@ def describe(session: Described, now: Instant) -> SessionStatistics:
     pair = local = remote = None
     path = session.path
     if path is not None:
-        local = _local_candidate(session, path.local, now)
-        remote = _remote_candidate(session, path.remote, now)
+        local = _local_candidate(session, path, now)
+        remote = _remote_candidate(session, path, now)
         pair = CandidatePairStats(
             now,
             local.type,
@@ -256,15 +256,21 @@ def _transport(session: Described, now: Instant) -> TransportStats:
     )
 
 
-def _local_candidate(session: Described, address: Address, now: Instant) -> LocalCandidateStats:
-    local = session.parameters.local
-    found = _find(local.candidates, address)
-    kind = found.type if found is not None else CandidateType.HOST  # the base of one that a 1:1 NAT translates
+def _local_candidate(session: Described, path: Path, now: Instant) -> LocalCandidateStats:
+    local, pair = session.parameters.local, None
+    if isinstance(session.ice, IceAgent):
+        pair = session.ice.selected_pair
+    if isinstance(session.ice, IceAgent) and pair is not None and pair.path == path:
+        found: Candidate | None = pair.local
+        kind = session.ice.local_type(pair)
+    else:
+        found = _find(local.candidates, path.local)
+        kind = found.type if found is not None else CandidateType.HOST  # the base of one that a 1:1 NAT translates
     return LocalCandidateStats(
         now,
-        address.host,
-        address.port,
-        "udp",
+        path.local.host,
+        path.local.port,
+        path.protocol.value,
         kind.value,
         found.priority if found is not None else None,
         found.foundation if found is not None else None,
@@ -272,15 +278,15 @@ def _local_candidate(session: Described, address: Address, now: Instant) -> Loca
     )
 
 
-def _remote_candidate(session: Described, address: Address, now: Instant) -> RemoteCandidateStats:
+def _remote_candidate(session: Described, path: Path, now: Instant) -> RemoteCandidateStats:
     agreed = session.parameters.negotiation
-    found = _find(agreed.remote_candidates, address)
+    found = _find(agreed.remote_candidates, path.remote)
     kind = found.type if found is not None else CandidateType.PEER_REFLEXIVE
     return RemoteCandidateStats(
         now,
-        address.host,
-        address.port,
-        "udp",
+        path.remote.host,
+        path.remote.port,
+        path.protocol.value,
         kind.value,
         found.priority if found is not None else None,
         found.foundation if found is not None else None,

@@ -29,6 +29,7 @@ from stack.signaling.http import (
     RouteTable,
     json_response,
 )
+from stack.signaling.ice_servers import routes as ice_server_routes
 from stack.signaling.metrics import CONTENT_TYPE
 from stack.signaling.security import Scope, allows
 from stack.signaling.service import (
@@ -127,6 +128,7 @@ def create_application(
     offer.prepare(app)
     whip.prepare(app)
     realtime.prepare(app, program_passes_events=program_passes_events)
+    app.add_routes(ice_server_routes)
     app.add_routes(routes)
     _add_page(app)
     return app

@@ -17,7 +17,10 @@ from stack.audio import Samples, read_wav, write_wav
 from stack.core.errors import LocalError, StackError
 from stack.core.trace import PcapWriter
 from stack.dtls import Version
+from stack.ice.gathering import TransportPolicy
+from stack.ice.servers import IceServer
 from stack.session import Connected
+from stack.signaling.caller_ice import describe_ice, render_ice
 from stack.signaling.client import DialConfig, DialError, dial
 from stack.voice.client import EVENTS_CHANNEL, is_failure
 from stack.voice.config import ConversationConfig
@@ -44,6 +47,16 @@ class CallerConfig:
     key_log: str | None = None
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
+    ice_server: tuple[str, ...] = ()
+    """URIs of STUN and TURN servers (RFC 7064, RFC 7065), a user and a password perhaps in them."""
+    ice_user: str = ""
+    ice_password: str = field(default="", repr=False)
+    ice_transport: str = "all"
+    """A value of `TransportPolicy`."""
+
+    def ice_servers(self) -> tuple[IceServer, ...]:
+        """Return the servers; raises `LocalError` for a URI that is none, and for TURN without a password."""
+        return tuple(IceServer.parse(uri, self.ice_user, self.ice_password) for uri in self.ice_server)
 
 
 def parse_dtls_version(text: str | None) -> Version | None:
@@ -57,6 +70,7 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
     Raises `LocalError` for a file that cannot be read or written, `DialError` if no call comes about.
     """
     stop = stop or asyncio.Event()
+    servers = config.ice_servers()
     speech = read_wav(config.play) if config.play is not None else None
     if config.record is not None:
         _check_writable(config.record)
@@ -72,7 +86,13 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
         key_log = None if config.key_log is None else stack.enter_context(key_log_file(config.key_log))
         conversation = ConversationConfig(dtls_version=parse_dtls_version(config.dtls))
         dialling = DialConfig(
-            conversation=conversation, trace=trace, key_log=key_log, token=config.token, insecure=config.insecure
+            conversation=conversation,
+            trace=trace,
+            key_log=key_log,
+            token=config.token,
+            insecure=config.insecure,
+            ice_servers=servers,
+            ice_transport=TransportPolicy(config.ice_transport),
         )
         async with dial(config.url, dialling) as placed:
             call = placed.call
@@ -83,6 +103,7 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
                 call.speaker.write(speech[0], speech[1])
             await _first_of(call.wait_ended(), stop.wait(), asyncio.sleep(duration))
             statistics = await placed.stats()
+            ice = await placed.report_ice()
             call.hang_up()
             end = await call.wait_ended()
             heard = await recorder
@@ -98,6 +119,7 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             {"step": step.name, "ms": step.at_ms, "round_trips": step.round_trips} for step in statistics.setup
         ],
         "path": str(connected.path),
+        "ice": describe_ice(ice, TransportPolicy(config.ice_transport)),
         "dtls": {
             "version": connected.dtls_version,
             "group": connected.group,
@@ -202,6 +224,7 @@ def render(report: dict[str, Any]) -> str:
         lines.append(f"  {name:<24} {ms:>9.1f} ms" + ("" if counted is None else f" {counted:>7.2f} round trips"))
     dtls = report["dtls"]
     lines.append(f"  path    {report['path']}")
+    lines += render_ice(report["ice"])
     lines.append(f"  DTLS    {dtls['version']}, {dtls['group']}, {dtls['cipher']}; SRTP {dtls['srtp_profile']}")
     for direction in ("sent", "received"):
         values = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in report[direction].items())

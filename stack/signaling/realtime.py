@@ -45,6 +45,7 @@ from stack.signaling.http import (
     parse_json,
     read_text,
 )
+from stack.signaling.ice_servers import link_ice_servers
 from stack.signaling.realtime_parts import (
     AddContext,
     AwaitReply,
@@ -283,12 +284,14 @@ async def create_call(request: HttpRequest) -> HttpResponse:
     call = taken.call
     if taken.is_new and not request.app[_PASSES_EVENTS]:
         service.keep(call.id, request.app[_TRANSPORTS], call.id, RealtimeTransport(call, merged))
-    return HttpResponse(
+    response = HttpResponse(
         status=201,
         text=taken.answer,
         content_type="application/sdp",
         headers={"Location": location_below(request, CALL_PREFIX + call.id)},
     )
+    link_ice_servers(request, response)
+    return response
 
 
 async def _read_multipart(request: HttpRequest) -> tuple[str, dict[str, Any]]:

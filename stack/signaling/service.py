@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from stack.aio import Call, CallContext, Host, HostFull, Renegotiated
 from stack.core.errors import LocalError, ParseError
+from stack.ice.servers import IceServer
 from stack.sdp import NegotiationError, NegotiationFailure, SessionDescription
 from stack.session import EndReason
 from stack.signaling.connections import ConnectionIdentity, Connections, PlacedCall, digest_of
@@ -56,7 +57,20 @@ class SignalingConfig:
     redirect: str | None = None
     """Send WHIP and WHEP clients to this base address (307) instead of taking their calls."""
     ice_servers: tuple[str, ...] = ()
-    """URLs of STUN or TURN servers that WHIP and WHEP clients are told."""
+    """URLs of STUN servers, and of TURN servers that ask for nothing, that clients are told."""
+    turn_urls: tuple[str, ...] = ()
+    """URLs of TURN servers that clients are told with credentials made from `turn_secret`."""
+    turn_secret: str = field(default="", repr=False)
+    """What coturn calls `static-auth-secret`."""
+    turn_ttl: float = 86_400.0
+    """Seconds for which such credentials last: longer than a call, for they are needed as long as it lasts."""
+
+    def __post_init__(self) -> None:
+        if self.turn_urls and not self.turn_secret:
+            raise LocalError("the TURN servers need the secret that they share with us (turn_secret)")
+        for url in self.turn_urls:
+            if not IceServer.parse(url, "user", "password").turn:
+                raise LocalError(f"{url} is no TURN server")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from stack.signaling.http import (
     location_below,
     read_text,
 )
+from stack.signaling.ice_servers import link_ice_servers
 from stack.signaling.security import Scope
 from stack.signaling.service import SERVICE
 
@@ -60,7 +61,7 @@ async def post_offer(request: HttpRequest) -> HttpResponse:
             "Accept-Patch": PATCHES,
         },
     )
-    _link_ice_servers(request, response)
+    link_ice_servers(request, response)
     return response
 
 
@@ -69,14 +70,8 @@ async def options(request: HttpRequest) -> HttpResponse:
     """Say what is taken here; a preflight never comes this far."""
     headers = {"Accept-Post": "application/sdp", "Accept-Patch": PATCHES}
     response = HttpResponse(status=204, headers=headers)
-    _link_ice_servers(request, response)
+    link_ice_servers(request, response)
     return response
-
-
-def _link_ice_servers(request: HttpRequest, response: HttpResponse) -> None:
-    """§4.6."""
-    for server in request.app[SERVICE].config.ice_servers:
-        response.headers.add("Link", f'<{server}>; rel="ice-server"')
 
 
 @routes.patch("/{endpoint:whip|whep}/{call_id}")

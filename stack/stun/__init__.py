@@ -5,8 +5,8 @@
 - `integrity`: MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 and FINGERPRINT, over bytes.
 - `transaction`: when a request is sent again and when it has failed, with the clock as an argument.
 
-Left out: TURN (RFC 8656), STUN over TCP and TLS, DNS discovery, and the server side of long-term credentials.
-None is needed by a server with an address of its own, which the other side can always reach.
+Left out: DNS discovery by SRV and NAPTR records, and the server side of long-term credentials. The TURN client
+(RFC 8656), whose messages are read and written here, is `stack.ice.turn`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,21 @@ from stack.stun.attributes.error_code import ErrorCode, ErrorNumber, UnknownAttr
 from stack.stun.attributes.goog_network_info import GoogNetworkInfo
 from stack.stun.attributes.ice import IceControlled, IceControlling, Priority, UseCandidate
 from stack.stun.attributes.integrity import Fingerprint, MessageIntegrity, MessageIntegritySha256
+from stack.stun.attributes.nomination import Nomination
 from stack.stun.attributes.software import Software
+from stack.stun.attributes.turn import (
+    AdditionalAddressFamily,
+    AddressErrorCode,
+    AddressFamily,
+    AlternateServer,
+    ChannelNumber,
+    Data,
+    Lifetime,
+    RequestedAddressFamily,
+    RequestedTransport,
+    XorPeerAddress,
+    XorRelayedAddress,
+)
 from stack.stun.framing import TransactionId, is_stun, peek_username
 from stack.stun.integrity import (
     add_fingerprint,
@@ -35,8 +49,14 @@ from stack.stun.message import Message, MessageClass, Method
 from stack.stun.transaction import ClientTransaction, RetransmissionPolicy, TransactionState
 
 __all__ = [
+    "AdditionalAddressFamily",
+    "AddressErrorCode",
+    "AddressFamily",
+    "AlternateServer",
     "Attribute",
+    "ChannelNumber",
     "ClientTransaction",
+    "Data",
     "DtlsInStun",
     "DtlsInStunAcknowledgement",
     "ErrorCode",
@@ -45,15 +65,19 @@ __all__ = [
     "GoogNetworkInfo",
     "IceControlled",
     "IceControlling",
+    "Lifetime",
     "MappedAddress",
     "Message",
     "MessageClass",
     "MessageIntegrity",
     "MessageIntegritySha256",
     "Method",
+    "Nomination",
     "Nonce",
     "Priority",
     "Realm",
+    "RequestedAddressFamily",
+    "RequestedTransport",
     "RetransmissionPolicy",
     "Software",
     "TransactionId",
@@ -63,6 +87,8 @@ __all__ = [
     "UseCandidate",
     "Username",
     "XorMappedAddress",
+    "XorPeerAddress",
+    "XorRelayedAddress",
     "add_fingerprint",
     "add_integrity",
     "add_integrity_sha256",

@@ -75,9 +75,15 @@ class MessageClass(IntEnum):
 
 
 class Method(IntEnum):
-    """The methods of STUN itself."""
+    """The methods of STUN itself, and of TURN (RFC 8656 §17)."""
 
     BINDING = 0x001
+    ALLOCATE = 0x003
+    REFRESH = 0x004
+    SEND = 0x006
+    DATA = 0x007
+    CREATE_PERMISSION = 0x008
+    CHANNEL_BIND = 0x009
 
 
 def _message_type(message_class: MessageClass, method: int) -> int:
@@ -112,6 +118,10 @@ class Message:
             if isinstance(attribute, kind):
                 return attribute
         return None
+
+    def get_all(self, kind: type[AttributeT]) -> tuple[AttributeT, ...]:
+        """Return every attribute of this class, as of the relayed addresses (RFC 8656 §7.3)."""
+        return tuple(attribute for attribute in self.attributes if isinstance(attribute, kind))
 
     def with_attributes(self, *attributes: Attribute) -> Self:
         """Return the message with more attributes at its end."""

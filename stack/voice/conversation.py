@@ -20,6 +20,7 @@ from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.dtls import Certificate, KeyLog
+from stack.ice import Candidate
 from stack.rtp import (
     ByeReceived,
     DtmfEnded,
@@ -120,6 +121,12 @@ class Conversation:
         result = command.apply(self, now)
         self._settle(now)
         return result
+
+    def add_local_candidate(self, candidate: Candidate, now: Instant) -> None:
+        """Take a candidate of ours that was found after the start."""
+        self._now = now
+        self.session.add_local_candidate(candidate, now)
+        self._settle(now)
 
     @property
     def required_line(self) -> AudioLine:

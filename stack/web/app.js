@@ -1,6 +1,6 @@
 // Puts the page together: the call reports, everything else shows.
 
-import { Call } from "./call.js";
+import { Call, findIceServers } from "./call.js";
 import { PushToTalkKey, TurnControls } from "./controls.js";
 import { Conversation } from "./conversation.js";
 import { Events } from "./events.js";
@@ -71,9 +71,13 @@ const token = {
 };
 let kept = "";
 
+let iceServers = [];
+const askForIceServers = () => findIceServers(token.value).then(found => { iceServers = found; });
+askForIceServers();
+
 function begin({ microphone = true, again = false } = {}) {
   calledAgain = again;
-  call = new Call({ audio: microphone ? settings.constraints : null, token: token.value });
+  call = new Call({ audio: microphone ? settings.constraints : null, token: token.value, iceServers });
   levels = new Levels();
   window.voiceStack.peaks = { you: SILENCE, program: SILENCE };
   conversation = listen(new Conversation());
@@ -318,6 +322,7 @@ $("token-form").addEventListener("submit", event => {
   event.preventDefault();
   token.value = $("token").value.trim();
   $("token").value = "";
+  askForIceServers();
   $("call").focus();
   begin();
 });

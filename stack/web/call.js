@@ -23,6 +23,18 @@ const DOUBT_AFTER = 4_000;      // then it is asked over HTTP, too
 const SILENCE_TIMEOUT = 8_000;  // then it is gone; browsers take up to 30 s to say so
 const GATHER_TIMEOUT = 5_000;   // host candidates are there at once; Chromium without a network gathers for ever
 
+// Ask which STUN and TURN servers there are, before the first call: none waits for it. None if the server has none, or does
+// not say.
+export async function findIceServers(token = "", url = "api/ice-servers") {
+  try {
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    const response = await fetch(url, { headers, signal: AbortSignal.timeout(ANSWER_TIMEOUT) });
+    return response.ok ? (await response.json()).iceServers : [];
+  } catch {
+    return [];
+  }
+}
+
 export class Call extends EventTarget {
   state = "idle";
   problem = null;
@@ -42,9 +54,10 @@ export class Call extends EventTarget {
   #serverAnswers = null;    // whether HTTP goes on where the call has fallen silent
 
   // `audio`: constraints of the microphone; null: a call without one. `token`: for a server that asks for one.
-  constructor({ url = "api/offer", health = "healthz", audio = true, token = "" } = {}) {
+  // `iceServers`: as `findIceServers` returns them, for networks that let nothing but a TURN server through.
+  constructor({ url = "api/offer", health = "healthz", audio = true, token = "", iceServers = [] } = {}) {
     super();
-    Object.assign(this, { url, health, audio, token });
+    Object.assign(this, { url, health, audio, token, iceServers });
   }
 
   get connection() { return this.#pc; }
@@ -55,7 +68,7 @@ export class Call extends EventTarget {
     this.#clicked = performance.now();
     try {
       // The connection makes its certificate while the user is being asked.
-      this.#pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+      this.#pc = new RTCPeerConnection({ bundlePolicy: "max-bundle", iceServers: this.iceServers });
       if (this.audio !== null) await this.#openMicrophone();
       if (this.over) return;
       const offer = await this.#makeOffer();

@@ -414,6 +414,7 @@ def test_candidates_that_cannot_be_used_are_counted() -> None:
     agent.add_local_candidate(Candidate.host_candidate(A), 0.0)
     for text in (
         "candidate:1 1 udp 2113937151 77e51b28-eed0-4e8f-9f87-69f2a9a3d9e3.local 42876 typ host",
+        "candidate:2 1 tcp 1518280447 127.0.0.1 9 typ host",
         "candidate:2 1 tcp 1518280447 127.0.0.1 9 typ host tcptype active",
         "candidate:0 2 UDP 2122187006 127.0.0.1 36992 typ host",
         "candidate:0 1 UDP 2122187006 127.0.0.1 0 typ host",
@@ -424,7 +425,7 @@ def test_candidates_that_cannot_be_used_are_counted() -> None:
     assert agent.counters.snapshot() == {
         "ice.dropped_remote_candidate_name": 1,
         "ice.dropped_remote_candidate_no_port": 1,
-        "ice.dropped_remote_candidate_not_udp": 1,
+        "ice.dropped_remote_candidate_no_tcp_type": 1,
         "ice.dropped_remote_candidate_other_component": 1,
         "ice.dropped_remote_candidate_repeated": 1,
     }

@@ -120,3 +120,35 @@ def test_hostile_text_raises_nothing_but_parse_error(text: str | list[str]) -> N
     with suppress(ParseError):
         candidate = Candidate.parse(text if isinstance(text, str) else " ".join(text))
         assert Candidate.parse(candidate.serialize()) == candidate
+
+
+def test_the_base_of_a_local_candidate() -> None:
+    base, mapped, server = Address("10.0.0.1", 5000), Address("203.0.113.1", 7000), Address("192.0.2.1", 3478)
+    assert Candidate.host_candidate(base).base_address == base
+    reflexive = Candidate.server_reflexive(mapped, base, server)
+    assert (reflexive.address, reflexive.base_address) == (mapped, base)
+    assert reflexive.serialize().endswith("203.0.113.1 7000 typ srflx raddr 10.0.0.1 rport 5000")
+    relayed = Candidate.relayed(Address("192.0.2.1", 50000), mapped, server)
+    assert relayed.base_address == Address("192.0.2.1", 50000)
+    assert relayed.serialize().endswith("192.0.2.1 50000 typ relay raddr 203.0.113.1 rport 7000")
+    # RFC 8445 §5.1.1.3: other servers, other foundations
+    assert Candidate.server_reflexive(mapped, base, mapped).foundation != reflexive.foundation
+
+
+def test_tcp_candidates_are_worth_less_than_those_of_udp() -> None:
+    address = Address("10.0.0.1", 5000)
+    active, passive = (Candidate.tcp_candidate(kind, address) for kind in (TcpType.ACTIVE, TcpType.PASSIVE))
+    assert active.port == 9  # RFC 6544 §4.5
+    assert passive.port == 5000
+    reflexive = Candidate.server_reflexive(address, Address("10.0.0.2", 1), address, 0)
+    assert reflexive.priority > active.priority > passive.priority
+    assert active.serialize().endswith("10.0.0.1 9 typ host tcptype active")
+    assert Candidate.parse(passive.serialize()) == passive
+
+
+def test_an_ipv4_candidate_through_a_nat64() -> None:
+    # RFC 6052 §2.4
+    candidate = Candidate.host_candidate(Address("192.0.2.33", 5000))
+    assert candidate.through_nat64("64:ff9b::").address == Address("64:ff9b::c000:221", 5000)
+    other = Candidate.host_candidate(Address("2001:db8::1", 5000))
+    assert other.through_nat64("64:ff9b::") is other

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stack.core.machine import Address, Path
-from stack.ice import Candidate, CandidatePair, PairState
-from stack.ice.checklist import MAX_PAIRS, MAX_REPEATS, Checklist, can_pair
+from stack.ice import Candidate, CandidatePair, PairState, TcpType
+from stack.ice.checklist import MAX_PAIRS, MAX_REPEATS, MAX_TRIGGERED_IN_A_ROW, Checklist, can_pair
 from stack.ice.pair import compute_pair_priority
 
 LOCAL = Candidate.host_candidate(Address("10.0.0.1", 1))
@@ -130,3 +130,39 @@ def test_the_freshest_is_the_one_heard_last() -> None:
     assert checklist.latest_valid() is other
     assert checklist.best_valid() is one
     assert not checklist.may_improve_on(one)
+
+
+def test_endless_triggered_checks_leave_a_turn_to_others() -> None:
+    checklist = Checklist(controlling=True)
+    waiting = add(checklist, remote("10.0.0.2", preference=1))
+    busy = add(checklist, remote("10.0.0.3", preference=9))
+    taken = []
+    for _ in range(MAX_TRIGGERED_IN_A_ROW + 2):
+        busy.state = PairState.IN_PROGRESS
+        checklist.trigger(busy)
+        taken.append(checklist.next_check())
+    assert taken.index(waiting) == MAX_TRIGGERED_IN_A_ROW
+    assert taken.count(busy) == MAX_TRIGGERED_IN_A_ROW + 1
+
+
+def test_tcp_pairs_are_of_one_side_that_connects_and_are_not_repeated_early() -> None:
+    address = Address("10.0.0.1", 5000)
+    active, passive = (Candidate.tcp_candidate(kind, address) for kind in (TcpType.ACTIVE, TcpType.PASSIVE))
+    assert can_pair(active, passive)
+    assert can_pair(passive, active)
+    assert not can_pair(active, active)
+    assert not can_pair(active, LOCAL)
+    checklist = Checklist(controlling=True)
+    pair = checklist.add(active, passive)
+    assert pair is not None
+    pair.state = PairState.IN_PROGRESS
+    assert checklist.next_repeat() is None
+
+
+def test_a_reflexive_candidate_makes_no_pair_beside_its_bases() -> None:
+    checklist, peer = Checklist(controlling=True), remote("10.0.0.2")
+    add(checklist, peer)
+    reflexive = Candidate.server_reflexive(
+        Address("203.0.113.1", 7), LOCAL.address, Address("192.0.2.1", 3478)
+    )  # RFC 8445 §6.1.2.4
+    assert checklist.add(reflexive, peer) is None

@@ -463,10 +463,12 @@ def test_every_network_gives_a_call(seed: int, loss: float, delay: float, jitter
     client, server = call(network)
     assert network.run(60.0, lambda: both_done(client, server)), (client.events, server.events)
     network.run(20.0)
-    ours, theirs = client.machine.selected_path, server.machine.selected_path
-    assert ours is not None
-    assert theirs is not None
-    assert (ours.local, ours.remote) == (theirs.remote, theirs.local)
+
+    def agreed() -> bool:
+        ours, theirs = client.machine.selected_path, server.machine.selected_path
+        return ours is not None and theirs is not None and ours[:2] == theirs[1::-1]
+
+    assert network.run(10.0, agreed)  # where many checks in a row are lost, the client may just be moving
 
 
 def test_a_nat_that_forgets_is_followed_with_the_next_check() -> None:

@@ -231,15 +231,13 @@ class Network:
                 self.counters["filtered"] += 1
                 return
             data = passed
-        source = self._outside.get(path.local, path.local)
-        inside = self._inside.get(path.remote, path.remote)
-        receiver = self._owners.get(inside)
-        if receiver is None or self._outside.get(inside, inside) != path.remote:
+        reached = self.route(path)
+        if reached is None:
             self.counters["unreachable"] += 1
             return
+        receiver, back = reached
         arrivals = self._link(sender.name, receiver.name).transit(len(data), self.now)
         self.counters["carried" if arrivals else "lost"] += 1
-        back = Path(path.remote, source, path.protocol)
         for at in arrivals:
             key = receiver.name, self._arrivals.reading(receiver.name, at)
             if self._arrivals.in_batches and key in self._unread:
@@ -249,6 +247,19 @@ class Network:
             if self._arrivals.in_batches:
                 self._unread[key] = unread
             self._agenda.add(key[1], lambda key=key, unread=unread: self._read(key, unread))
+
+    def route(self, path: Path) -> tuple[Host[Any], Path] | None:
+        """Return who a datagram reaches, and the path on which it arrives there; None if it reaches no host."""
+        source = self._outside.get(path.local, path.local)
+        inside = self._inside.get(path.remote, path.remote)
+        receiver = self._owners.get(inside)
+        if receiver is None or self._outside.get(inside, inside) != path.remote:
+            return None
+        return receiver, Path(path.remote, source, path.protocol)
+
+    def owner(self, address: Address) -> Host[Any] | None:
+        """Return the host that has an address."""
+        return self._owners.get(address)
 
     def step(self, until: Instant) -> bool:
         """Do what is due next, if it is due by `until`; False if nothing is."""

@@ -5,14 +5,13 @@ attribute is a file beside these, and nothing else has to know of it:
 
     @register_attribute
     @dataclass(frozen=True, slots=True)
-    class Lifetime(UnsignedAttribute):
-        TYPE = 0x000D
-        NAME = "LIFETIME"
+    class ResponsePort(UnsignedAttribute):
+        TYPE = 0x0027
+        NAME = "RESPONSE-PORT"
 
 An attribute without a class is an `UnknownAttribute`: kept as it is, written back as it was.
 
-Left out: the attributes of TURN (RFC 8656), USERHASH, PASSWORD-ALGORITHM(S) and ALTERNATE-SERVER, which only
-a client or server with long-term credentials needs.
+Left out: USERHASH and PASSWORD-ALGORITHM(S) (RFC 8489 §14.4, §14.11), which TURN servers in use do not ask for.
 """
 
 from __future__ import annotations

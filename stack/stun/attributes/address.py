@@ -17,7 +17,7 @@ _ADDRESS_SIZES = {0x01: 4, 0x02: 16}
 
 
 @dataclass(frozen=True, slots=True)
-class _TransportAddress(Attribute):
+class TransportAddress(Attribute):
     """An IP address and a port, each masked."""
 
     address: Address
@@ -53,7 +53,7 @@ class _TransportAddress(Attribute):
 
 @register_attribute
 @dataclass(frozen=True, slots=True)
-class MappedAddress(_TransportAddress):
+class MappedAddress(TransportAddress):
     """MAPPED-ADDRESS (RFC 8489 §14.1): the source address in clear.
 
      0                   1                   2                   3
@@ -69,9 +69,18 @@ class MappedAddress(_TransportAddress):
     NAME = "MAPPED-ADDRESS"
 
 
+@dataclass(frozen=True, slots=True)
+class XorTransportAddress(TransportAddress):
+    """An address that is masked with the magic cookie, followed by the transaction identifier."""
+
+    @staticmethod
+    def _mask(transaction_id: TransactionId) -> bytes:
+        return MAGIC_COOKIE_BYTES + transaction_id
+
+
 @register_attribute
 @dataclass(frozen=True, slots=True)
-class XorMappedAddress(_TransportAddress):
+class XorMappedAddress(XorTransportAddress):
     """XOR-MAPPED-ADDRESS (RFC 8489 §14.2): the source address, masked against NATs that rewrite addresses in data.
 
      0                   1                   2                   3
@@ -87,7 +96,3 @@ class XorMappedAddress(_TransportAddress):
 
     TYPE = 0x0020
     NAME = "XOR-MAPPED-ADDRESS"
-
-    @staticmethod
-    def _mask(transaction_id: TransactionId) -> bytes:
-        return MAGIC_COOKIE_BYTES + transaction_id

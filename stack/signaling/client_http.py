@@ -1,0 +1,151 @@
+"""The HTTP exchange of a client: an offer there, an answer back, and candidates that follow.
+
+A URL of WHIP, WHEP or OpenAI's calls is spoken to with plain SDP, any other with JSON; one that ends in "/" is the
+page's, and the offer goes to `api/offer` below it. Candidates follow by PATCH, as WHIP has it (RFC 9725 §4.3) or
+as Pipecat's clients do; OpenAI's calls take none.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from stack.core.errors import ParseError, StackError
+from stack.core.values import read_json_object
+from stack.sdp import TrickleFragment
+from stack.signaling.client_ice import Trickle
+
+log = logging.getLogger("stack.signaling")
+
+HTTP_TIMEOUT = 15.0
+"""Seconds for the whole exchange of offer and answer."""
+MAX_ANSWER = 1 << 20
+"""Characters of an answer in JSON."""
+
+
+class DialError(StackError):
+    """The call could not be placed; the message is fit to be shown."""
+
+
+class TokenRefused(DialError):
+    """The server wants a bearer token, and this was none or the wrong one (401)."""
+
+
+class Access(Protocol):
+    """How the server is spoken to."""
+
+    @property
+    def token(self) -> str | None:
+        """A bearer token."""
+
+    @property
+    def insecure(self) -> bool:
+        """Take any certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferAnswered:
+    """The answer, and how candidates follow it; None where the server takes none."""
+
+    sdp: str
+    trickle: Trickle | None
+
+
+def _session(access: Access) -> aiohttp.ClientSession:
+    headers = {} if access.token is None else {"Authorization": f"Bearer {access.token}"}
+    connector = aiohttp.TCPConnector(ssl=not access.insecure)
+    timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT)
+    return aiohttp.ClientSession(timeout=timeout, headers=headers, connector=connector)
+
+
+async def exchange(url: str, offer: str, access: Access) -> OfferAnswered:
+    """Post the offer and return the answer; raises `DialError`, or `TokenRefused`."""
+    path = urlsplit(url).path
+    plain = path.rstrip("/").endswith(("/whip", "/whep", "/v1/realtime/calls"))
+    # a URL that ends in "/" is a page's, perhaps below a prefix: its offers go where the page sends them
+    target = urljoin(url, "api/offer") if path[-1:] in ("", "/") else url
+    try:
+        async with _session(access) as session:
+            if plain:
+                request = session.post(target, data=offer.encode(), headers={"Content-Type": "application/sdp"})
+            else:
+                request = session.post(target, json={"sdp": offer, "type": "offer"})
+            async with request as response:
+                body = await response.text()
+                if response.status == 401:
+                    raise TokenRefused(f"{target} refused the call: 401 {_message(body)}")
+                if response.status >= 400:
+                    raise DialError(f"{target} refused the call: {response.status} {_message(body)}")
+                if plain:
+                    return OfferAnswered(body, _trickle_to_whip(target, response.headers, access))
+                answer = _read_answer(body, target)
+                return OfferAnswered(str(answer["sdp"]), _trickle_as_json(target, answer.get("pc_id"), access))
+    except TimeoutError as error:
+        raise DialError(f"{target} did not answer within {HTTP_TIMEOUT:g} s") from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+        raise DialError(f"the certificate of {target} is not trusted: {reason}") from error
+    except (aiohttp.ClientError, UnicodeDecodeError, ValueError) as error:
+        raise DialError(f"cannot reach {target}: {error}") from error
+
+
+def _trickle_to_whip(target: str, headers: Mapping[str, str], access: Access) -> Trickle | None:
+    """RFC 9725 §4.3: a fragment to the session's address, if that takes patches."""
+    location, tag = headers.get("Location"), headers.get("ETag")
+    if location is None or "sdpfrag" not in headers.get("Accept-Patch", ""):
+        return None
+
+    async def trickle(lines: Sequence[str], complete: bool) -> None:
+        fragment = TrickleFragment(candidates=tuple(lines), end_of_candidates=complete, mid="0")
+        about = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": tag or "*"}
+        await _patch(urljoin(target, location), fragment.serialize(), about, access)
+
+    return None if tag is None else trickle
+
+
+def _trickle_as_json(target: str, pc_id: object, access: Access) -> Trickle | None:
+    """As Pipecat's clients do it; the end of the candidates is written as an empty one."""
+    if not isinstance(pc_id, str):
+        return None
+
+    async def trickle(lines: Sequence[str], complete: bool) -> None:
+        texts = [*lines, ""] if complete else lines
+        candidates = [{"candidate": text, "sdpMid": "0", "sdpMLineIndex": 0} for text in texts]
+        body = json.dumps({"pc_id": pc_id, "candidates": candidates})
+        await _patch(target, body, {"Content-Type": "application/json"}, access)
+
+    return trickle
+
+
+async def _patch(target: str, body: str, about: Mapping[str, str], access: Access) -> None:
+    """Send candidates; a server that does not take them finds us by our checks, if it can be reached at all."""
+    try:
+        async with _session(access) as session, session.patch(target, data=body, headers=about) as response:
+            if response.status >= 400:
+                log.info("%s does not take trickled candidates: %d", target, response.status)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        log.info("candidates did not reach %s: %s", target, error)
+
+
+def _read_answer(body: str, target: str) -> dict[str, Any]:
+    try:
+        answer = read_json_object(body, MAX_ANSWER)
+    except ParseError as error:
+        raise DialError(f"{target} answered something that is no SDP answer") from error
+    if not isinstance(answer.get("sdp"), str):
+        raise DialError(f"{target} answered something that is no SDP answer")
+    return answer
+
+
+def _message(body: str) -> str:
+    """Return what a refusal says, on one line and not for ever; our servers say it as `{"error": …}`."""
+    with suppress(ParseError, KeyError):
+        body = str(read_json_object(body, MAX_ANSWER)["error"])
+    return " ".join(body.split())[:300]
