@@ -30,10 +30,10 @@ from stack.aio.driver import Driver
 from stack.aio.udp import UdpSocket, UdpSockets, bind_all
 from stack.core.counters import declare
 from stack.core.errors import LocalError
-from stack.core.machine import Address, Path, Transmit
+from stack.core.machine import Address, Path, Transmit, TransportProtocol
 from stack.core.trace import PacketTrace
 from stack.ice import MAX_WORKERS, worker_of
-from stack.server import Endpoint
+from stack.server import Endpoint, PathChange
 from stack.stun import peek_username
 from stack.voice.events import ConversationEvent
 
@@ -264,13 +264,14 @@ class SteeredDriver(Driver[ConversationEvent]):
         self._steered_endpoint.release_path(path)
         self.pump()
 
-    def _send(self) -> None:
-        for path, is_bound in self._steered_endpoint.drain_path_changes():
+    def _follow(self, changes: Sequence[PathChange]) -> None:
+        for path, is_bound in changes:
+            if path.protocol is not TransportProtocol.UDP:
+                continue
             if is_bound:  # before the answer to the check that has proven it
                 self._connect(path)
             else:
                 self._disconnect(path)
-        super()._send()
 
     def _connect(self, path: Path) -> None:
         made = self._steered.connect(path)

@@ -17,6 +17,7 @@ from stack.ice.consent import ConsentSettings
 from stack.ice.credentials import MAX_LOCAL_UFRAG, IceCredentials, split_username
 from stack.ice.events import (
     ConsentExpired,
+    ConsentLost,
     IceEvent,
     IceFailed,
     IceFailureReason,
@@ -38,6 +39,7 @@ __all__ = [
     "CandidatePair",
     "CandidateType",
     "ConsentExpired",
+    "ConsentLost",
     "ConsentSettings",
     "IceAgent",
     "IceCredentials",

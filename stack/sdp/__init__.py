@@ -33,7 +33,7 @@ from stack.sdp.grammar import (
     SdpAttribute,
     Setup,
 )
-from stack.sdp.negotiate import accept_answer, create_offer, negotiate
+from stack.sdp.negotiate import accept_answer, awaits_checks, create_offer, negotiate
 from stack.sdp.parameters import (
     OPUS,
     PCMA,
@@ -89,6 +89,7 @@ __all__ = [
     "Setup",
     "TrickleFragment",
     "accept_answer",
+    "awaits_checks",
     "create_offer",
     "negotiate",
     "opus",

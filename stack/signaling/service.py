@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from stack.aio import Call, CallContext, Host, HostFull, Renegotiated
+from stack.aio import Call, CallContext, Host, HostFull, IceMode, Renegotiated
 from stack.core.errors import LocalError, ParseError
 from stack.sdp import NegotiationError, NegotiationFailure
 from stack.session import EndReason
@@ -201,7 +201,7 @@ class SignalingService:
             state=request.state,
         )
         try:
-            accepted = await self.host.accept(offer, context)
+            accepted = await self.host.accept(offer, context, _ice_asked_for(request))
         except (ParseError, NegotiationError) as error:
             raise _refusal(error) from error
         except (HostFull, LocalError) as error:
@@ -267,6 +267,17 @@ class SignalingService:
 def _drop(states: dict[str, StateT], name: str, state: StateT) -> None:
     if states.get(name) == state:  # it may be that of another call by now
         del states[name]
+
+
+def _ice_asked_for(request: HttpRequest) -> IceMode | None:
+    """Return the agent that a client asks for by `?ice=full` or `?ice=lite`; anything else is `RequestRefused`."""
+    asked = request.query.get("ice")
+    if asked is None:
+        return None
+    try:
+        return IceMode(asked)
+    except ValueError:
+        raise RequestRefused(400, "ice is lite, full or auto") from None
 
 
 def _refusal(error: ParseError | NegotiationError) -> RequestRefused:

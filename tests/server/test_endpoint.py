@@ -38,6 +38,7 @@ class Recorder:
         self.deadline: float | None = None
         self.finished = False
         self.broken: set[str] = set()
+        self.ssrcs: tuple[int, ...] = ()
         self._routes: list[Path] = []
         self._transmits: list[Transmit] = []
 
@@ -75,6 +76,10 @@ class Recorder:
     def drain_routes(self):
         out, self._routes = self._routes, []
         return out
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        return self.ssrcs
 
     @property
     def is_finished(self) -> bool:
