@@ -181,6 +181,8 @@ class Endpoint(Generic[EventT]):
                 waiting[name] = [datagram]
         for name, datagrams in waiting.items():
             self._hand_over(name, datagrams, now)
+            if not self._routes.has_sources(name):
+                self._bind_sources(name, now)
         self.pump()
 
     def _hand_over(self, name: str, datagrams: list[tuple[bytes, Path]], now: Instant) -> None:
@@ -190,10 +192,16 @@ class Endpoint(Generic[EventT]):
     def _bind(self, name: str, now: Instant) -> None:
         """Bind the paths that a check has proven."""
         try:
-            machine = self._machines[name]
-            for path in machine.drain_routes():
+            for path in self._machines[name].drain_routes():
                 self._routes.bind(name, path)
-            sources = machine.sources
+        except Exception as error:
+            self._faults.note(FAULT_BIND, error, now)
+        self._bind_sources(name, now)
+
+    def _bind_sources(self, name: str, now: Instant) -> None:
+        """Note by which SSRC the peer of a session can be recognised; a new one counts from the next check on."""
+        try:
+            sources = self._machines[name].sources
             if sources:
                 self._routes.bind_sources(name, sources)
         except Exception as error:

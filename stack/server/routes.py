@@ -84,6 +84,10 @@ class Routes:
         if known:
             self._sources[name] = known
 
+    def has_sources(self, name: str) -> bool:
+        """Return True if a session's peer can be recognised by its SSRC."""
+        return name in self._sources
+
     def find_by_source(self, source: int) -> str | None:
         """Return the session whose peer sends with this SSRC. It is no proof: anyone may write it."""
         return self._by_source.get(source)
