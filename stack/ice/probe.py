@@ -26,6 +26,7 @@ from stack.ice.check_client import (
 )
 from stack.ice.counters import DROPPED_ASYMMETRIC_RESPONSE
 from stack.ice.credentials import IceCredentials
+from stack.ice.ufrag import new_transaction
 from stack.stun import (
     ClientTransaction,
     Message,
@@ -67,7 +68,7 @@ class PathProbes:
         if len(self._pending) >= MAX_PROBES:
             return None
         credentials = CheckCredentials.of(local, remote)
-        identifier = TransactionId(self._entropy(12))
+        identifier = TransactionId(new_transaction(self._entropy, local.ufrag))
         attributes = (
             Username(credentials.username),
             self._role.attribute,

@@ -58,7 +58,7 @@ def awaits_checks(offer: SessionDescription) -> bool:
     That is what a lite agent does (RFC 8445 §2.5). Builds of libpeer for small devices do so as well and do not
     say `a=ice-lite`; their descriptions are known by another line.
     """
-    return offer.is_ice_lite or offer.value("msid-semantic") == LIBPEER
+    return offer.is_ice_lite or (offer.value("msid-semantic") or "").strip() == LIBPEER
 
 
 def negotiate(offer: SessionDescription, local: LocalParameters) -> Negotiation:

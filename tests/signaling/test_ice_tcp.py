@@ -36,9 +36,7 @@ def config(workers: int = 0, tcp: int | Literal["udp", "http"] | None = "udp", *
 
 @pytest.mark.parametrize("tcp", ["udp", "http"])
 @pytest.mark.parametrize("workers", [0, 1, 2])
-async def test_a_call_over_tcp(
-    workers: int, tcp: Literal["udp", "http"], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_call_over_tcp(workers: int, tcp: Literal["udp", "http"], monkeypatch: pytest.MonkeyPatch) -> None:
     if workers and not default_workers():
         pytest.skip("media workers need Linux or macOS")
     async with serving(echo, config(workers, tcp)) as server, tcp_only(monkeypatch) as relay:
@@ -93,7 +91,12 @@ async def test_the_shared_port_serves_http_as_ever() -> None:
 async def test_what_is_neither_is_closed() -> None:
     async with serving(echo, config()) as server:
         (address,) = server.host.tcp_addresses
-        for begins in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01", b"\x00\x05hello", frame(b"\x00\x01" + b"x" * 30)):
+        for begins in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01",
+            b"\x00\x05hello",
+            frame(b"\x00\x01" + b"x" * 30),
+        ):
             reader, writer = await asyncio.open_connection(*address)
             writer.write(begins)
             with suppress(ConnectionResetError):  # what it had not read
