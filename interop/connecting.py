@@ -15,7 +15,8 @@ and our server in the same process, on that address. Sound goes both ways all th
 | full | a server that is a full agent |
 | restart | the page restarts ICE in mid-call |
 | rebinding | a relay gives it another port in mid-call, without a sign |
-| interface | its interface goes down and another comes up; then the page restarts ICE when told (`--restart-after`) |
+| interface | its interface goes down and another comes up, and the page does nothing |
+| interface-restart | the same, and the page restarts ICE as soon as the browser says "disconnected" |
 
 For `rebinding` the lost sound of both directions is counted, in packets of 20 ms, by RTP at each end; other losses
 there are none. For `interface` the browser's own time (until its first packet from the new address) and ours (from
@@ -29,15 +30,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import shutil
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -46,6 +42,7 @@ from aiohttp import web
 from interop.browsers import Browser, Microphone, available, launch
 from interop.browsers.namespace import ADDRESS, addressed_namespace, loopback_namespace
 from interop.impair import ImpairedRelay
+from interop.interface_change import change_interface
 from interop.network_model import NetworkModel
 from interop.redirect import rewrite_candidates, without_candidates
 from interop.web_page import on_loopback
@@ -96,7 +93,8 @@ _STATISTICS = """(async () => {
   const inbound = all.find(each => each.type === "inbound-rtp" && each.kind === "audio") ?? {};
   const transport = all.find(each => each.type === "transport") ?? {};
   const pair = of[transport.selectedCandidatePairId]
-    ?? all.find(each => each.type === "candidate-pair" && (each.selected || each.nominated && each.state === "succeeded"));
+    ?? all.find(each => each.type === "candidate-pair"
+      && (each.selected || each.nominated && each.state === "succeeded"));
   const local = of[pair?.localCandidateId] ?? {}, remote = of[pair?.remoteCandidateId] ?? {};
   return { lost: inbound.packetsLost, received: inbound.packetsReceived, state: pc.iceConnectionState, log,
     local: `${local.candidateType} ${local.protocol} ${local.tcpType ?? ""}`.trim(), remote: remote.protocol };
@@ -169,9 +167,7 @@ def only(protocol: str) -> Callable[[str], str]:
     def keep(answer: str) -> str:
         lines = answer.splitlines()
         kept = [
-            line
-            for line in lines
-            if not line.startswith("a=candidate:") or line.split()[2].lower() == protocol
+            line for line in lines if not line.startswith("a=candidate:") or line.split()[2].lower() == protocol
         ]
         return "\r\n".join(kept) + "\r\n"
 
@@ -300,6 +296,13 @@ async def _rebinding(name: str, outcome: Outcome) -> None:
             assert not made.call.ended, "the call did not last"
 
 
+async def _interface(name: str, outcome: Outcome, *, by_page: bool) -> None:
+    outcome.figures = await change_interface(
+        name, _PAGE, _CONNECT, _RESTART, _STATISTICS, by_page=by_page, settle=SETTLE
+    )
+    outcome.path = "ICE restarted by the page" if by_page else "left to the browser"
+
+
 TRIALS: dict[str, Callable[[str, Outcome], Awaitable[None]]] = {
     "udp": lambda name, outcome: _plain(name, outcome, _only("udp")),
     "tcp": lambda name, outcome: _plain(name, outcome, _only("tcp")),
@@ -309,7 +312,11 @@ TRIALS: dict[str, Callable[[str, Outcome], Awaitable[None]]] = {
     "full": lambda name, outcome: _plain(name, outcome, _no_change, ice=IceMode.FULL),
     "restart": _restart,
     "rebinding": _rebinding,
+    "interface": lambda name, outcome: _interface(name, outcome, by_page=False),
+    "interface-restart": lambda name, outcome: _interface(name, outcome, by_page=True),
 }
+ISOLATED = frozenset({"interface", "interface-restart"})
+"""Those that make their own networks."""
 
 
 async def run(name: str, trial: str) -> Outcome:
@@ -329,18 +336,18 @@ def main() -> None:
     parser.add_argument("--trial", action="append", choices=list(TRIALS))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with addressed_namespace() as problem:
-        if problem is not None:
-            sys.exit(problem)
-        outcomes = [
-            asyncio.run(run(name, trial))
-            for name in options.browser or [browser.name for browser in available()]
-            for trial in options.trial or TRIALS
-        ]
+    outcomes = []
+    for name in options.browser or [browser.name for browser in available()]:
+        for trial in options.trial or TRIALS:
+            with loopback_namespace() if trial in ISOLATED else addressed_namespace() as problem:
+                if isinstance(problem, str) or problem is False:
+                    sys.exit(problem or "network namespaces are not permitted here")
+                outcomes.append(asyncio.run(run(name, trial)))
     if options.json:
         print(json.dumps([asdict(each) for each in outcomes], indent=2))
     for each in outcomes if not options.json else ():
-        said = each.failure or f"{each.connected_ms:.0f} ms, {each.path}; {each.figures}"
+        took = "" if each.connected_ms is None else f"{each.connected_ms:.0f} ms, "
+        said = each.failure or f"{took}{each.path}; {each.figures}"
         print(f"{each.browser:9} {each.trial:14} {'FAILED ' if each.failure else ''}{said}")
     sys.exit(any(each.failure for each in outcomes))
 

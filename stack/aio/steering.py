@@ -4,9 +4,9 @@ Who starts the workers binds a socket for each of them on every local address (S
 of them runs, and keeps them all: their places in the kernel's group never move, and a worker that dies is
 replaced behind the same socket. Then:
 
-- a STUN request is steered by the worker digit in its USERNAME (`stack.ice.ufrag`), and a response to one of ours by
-  the same digit in its transaction, by a program of classic BPF that the kernel runs for each datagram which no
-  connected socket takes; it needs no privileges;
+- a STUN request is steered by the worker digit in its USERNAME (`stack.ice.ufrag`), and a response to one of ours
+  by the same digit in its transaction, by a program of classic BPF that the kernel runs for each datagram which
+  no connected socket takes; it needs no privileges;
 - all else goes to a socket that is *connected* to where the call's peer is: the worker makes it when a check has
   proven the path, before the answer leaves, so that nothing of the call is ever looked for elsewhere.
 

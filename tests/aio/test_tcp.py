@@ -12,7 +12,7 @@ from stack.aio import tcp_connections, tcp_listener
 from stack.aio.tcp_connections import MAX_FRAME, MAX_MEDIA_AGE, MAX_WAITING, TcpConnection, TcpConnections
 from stack.aio.tcp_listener import TcpListener, listen_all
 from stack.core.errors import LocalError
-from stack.core.machine import Address, Path, TransportProtocol, Transmit
+from stack.core.machine import Address, Path, Transmit, TransportProtocol
 from stack.ice.framing import StreamFramer, frame
 from stack.stun import Message, MessageClass, Method, TransactionId, Username
 from tests.listening import until
@@ -62,7 +62,7 @@ def fill(connection: TcpConnection, now: float = 0.0) -> int:
     raise AssertionError("the network takes everything")
 
 
-# --- a connection -------------------------------------------------------------------------------------------------
+# --- a connection ---
 
 
 def test_frames_in_and_out(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -130,7 +130,7 @@ def test_the_kernel_is_given_little_ahead(pair: tuple[socket.socket, socket.sock
     assert MAX_MEDIA_AGE < 1.0
 
 
-# --- the connections of a loop ------------------------------------------------------------------------------------
+# --- the connections of a loop ---
 
 
 async def test_connections_are_paths_and_unbound_ones_close(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -187,7 +187,7 @@ async def test_the_oldest_unproven_connection_makes_room(monkeypatch: pytest.Mon
         client.close()
 
 
-# --- the port -----------------------------------------------------------------------------------------------------
+# --- the port ---
 
 
 class Port:

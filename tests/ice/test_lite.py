@@ -583,7 +583,7 @@ def test_media_on_a_valid_path_are_followed_at_once_when_the_selected_one_is_sil
     assert agent.selected_path == PATH
 
 
-# --- the peer moves, or falls silent ------------------------------------------------------------------------------
+# --- the peer moves, or falls silent ---
 
 
 def moving(resume_timeout: float = 0.0) -> LiteAgent:

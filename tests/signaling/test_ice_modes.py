@@ -1,4 +1,4 @@
-"""Who sends the checks: a lite server, a full one, and one that turns full where the offer shows that it has to."""
+"""Who sends the checks: a lite server, a full one, and one that turns full where the offer shows a need."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def config(workers: int = 0, ice: IceMode = IceMode.AUTO, **media: Any) -> Serve
 
 
 def only_answers(monkeypatch: pytest.MonkeyPatch, *, says_so: bool) -> None:
-    """Have `dial` offer, and be, an agent that only answers checks; one that does not say so looks like libpeer."""
+    """Have `dial` be an agent that only answers checks; one that does not say so looks like libpeer."""
     exchange: Any = client._exchange
 
     async def as_libpeer(url: str, offer: str, config: Any) -> str:
@@ -117,7 +117,7 @@ async def test_behind_nats_the_bound_addresses_stay_known(offer: str) -> None:
         local = (await host.parameters(accepted.call)).local
         port = host.addresses[0].port
         assert [line.split()[4] for line in local.candidates] == [*outside, *outside]
-        assert [line.split()[4:6] for line in local.bases][0] == [HOST, str(port)]
+        assert next(line.split()[4:6] for line in local.bases) == [HOST, str(port)]
         assert "127.0.0.1" not in accepted.answer.replace("IN IP4 127.0.0.1", "")
 
 
@@ -143,6 +143,6 @@ async def test_a_node_that_fits_no_fragment_is_refused() -> None:
 async def test_an_interface_is_chosen_by_name() -> None:
     async with Host(echo, HostConfig(udp_port=0, interfaces=("lo",))) as host:
         assert {address.host for address in host.addresses} <= {"127.0.0.1", "::1"}
-    with pytest.raises(LocalError, match="no network interface 'nosuch'; there are .*lo"):
+    with pytest.raises(LocalError, match=r"no network interface 'nosuch'; there are .*lo"):
         async with Host(echo, HostConfig(udp_port=0, interfaces=("nosuch",))):
             pass

@@ -65,9 +65,12 @@ async def test_http_and_ice_share_a_port_with_tls(tmp_path: Path, monkeypatch: p
     )  # fmt: skip
     tls = config(tcp="http", tls_cert=str(tmp_path / "cert"), tls_key=str(tmp_path / "key"))
     async with serving(echo, tls) as server, tcp_only(monkeypatch) as relay:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session:
-            async with session.get(f"{server.url}/healthz") as response:
-                assert response.status == 200
+        connector = aiohttp.TCPConnector(ssl=False)
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get(f"{server.url}/healthz") as response,
+        ):
+            assert response.status == 200
         with pytest.raises((ConnectionError, ssl.SSLError, OSError)):  # no TLS at all
             reader, writer = await asyncio.open_connection(HOST, server.http_port)
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
