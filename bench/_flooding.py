@@ -30,7 +30,7 @@ TICK = 0.001
 
 def checks(username: str) -> list[bytes]:
     """Return checks as a browser would send them, signed with a password that is no call's."""
-    key = short_term_key("a password of nobody at all")
+    key = short_term_key("a password that is no call's")
     return [
         Message(
             MessageClass.REQUEST,

@@ -1,7 +1,7 @@
 """Connectivity checks that are refused, 20,000 a second, beside calls: what arrives, what it costs, who notices.
 
 The sender shares the generator's core, the server has the other. Three runs in turn: without a flood, with checks
-for ufrags that nobody has, and with checks for a call that is up, signed with a wrong password (a stranger does
+for ufrags that no call has, and with checks for a call that is up, signed with a wrong password (a stranger does
 not know its ufrag; one who has seen the SDP does). What did not arrive was dropped by the kernel, in the socket's
 buffer. Bytes are those of UDP payloads. Ours alone.
 """

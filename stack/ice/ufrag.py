@@ -83,7 +83,7 @@ class Ufrag:
 def new_transaction(entropy: Entropy, ufrag: str) -> bytes:
     """Return the 12 bytes of a transaction of ours: a server's begins with the worker digit of its fragment.
 
-    So a response, which names nobody, finds the worker that has asked. RFC 8489 §5 wants 96 random bits; 88 are
+    So a response, which has no USERNAME, finds the worker that has asked. RFC 8489 §5 wants 96 random bits; 88 are
     left, and a response counts by its MESSAGE-INTEGRITY, not by a number that is hard to guess.
     """
     if SEPARATOR not in ufrag:

@@ -89,7 +89,7 @@ class Routes:
         return name in self._sources
 
     def find_by_source(self, source: int) -> str | None:
-        """Return the session whose peer sends with this SSRC. It is no proof: anyone may write it."""
+        """Return the session whose peer sends with this SSRC. It is no proof: a stranger may write it."""
         return self._by_source.get(source)
 
     def bind(self, name: str, path: Path) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import socket
 import ssl
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -20,9 +19,6 @@ from stack.aio.tcp_listener import listen_all
 from stack.core.counters import declare
 from stack.core.errors import LocalError
 
-if TYPE_CHECKING:
-    from stack.signaling.server import ServeConfig
-
 FAILED_HTTP_CONNECTION = declare(
     "tcp", "failed_http_connection", "HTTP connections on the shared port that broke in their TLS handshake"
 )
@@ -30,7 +26,7 @@ FAILED_HTTP_CONNECTION = declare(
 log = logging.getLogger("stack.serve")
 
 
-def share_port(host: Host, runner: web.AppRunner, config: ServeConfig, tls: ssl.SSLContext | None) -> int:
+def share_port(host: Host, runner: web.AppRunner, http_host: str, port: int, tls: ssl.SSLContext | None) -> int:
     """Listen for HTTP and ICE-TCP, and return the port; raises `LocalError` if that cannot be."""
     server, loop, tasks = runner.server, asyncio.get_running_loop(), set[asyncio.Task[None]]()
     assert server is not None, "the runner is set up"
@@ -47,10 +43,9 @@ def share_port(host: Host, runner: web.AppRunner, config: ServeConfig, tls: ssl.
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    listeners = listen_all(_addresses_to_listen_on(config.host), config.port)
-    port: int = listeners[0].getsockname()[1]
+    listeners = listen_all(_addresses_to_listen_on(http_host), port)
     host.listen_tcp(listeners, on_other)
-    return port
+    return int(listeners[0].getsockname()[1])
 
 
 def _addresses_to_listen_on(host: str) -> list[str]:

@@ -143,7 +143,7 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
             await runner.setup()
             try:
                 if config.shares_port:
-                    port = share_port(host, runner, config, tls)
+                    port = share_port(host, runner, config.host, config.port, tls)
                 else:
                     port = await _listen_http(runner, config, tls)
                 scheme = "http" if tls is None else "https"
