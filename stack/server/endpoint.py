@@ -285,10 +285,12 @@ class Endpoint(Generic[EventT]):
 
     def _find_by_check(self, data: bytes, path: Path, now: Instant) -> str | None:
         """Return the session that a STUN message is for: by the ufrag in a request, else by its path."""
+        if data[:1] == _RESPONSE:  # libnice writes a USERNAME into it, the asker's own (RFC 8489 §9.1.3 has none)
+            asking = self._asked.get(data[_TRANSACTION])
+            return asking if asking in self._machines else self._find_by_path(path)
         username = peek_username(data)
         if username is None:
-            asking = self._asked.get(data[_TRANSACTION]) if data[:1] == _RESPONSE else None
-            return asking if asking in self._machines else self._find_by_path(path)
+            return self._find_by_path(path)
         ufrag = username.partition(":")[0]
         name = self._routes.find_by_ufrag(ufrag)
         if name is not None:
