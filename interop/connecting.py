@@ -17,6 +17,7 @@ and our server in the same process, on that address. Sound goes both ways all th
 | rebinding | a relay gives it another port in mid-call, without a sign |
 | interface | its interface goes down and another comes up, and the page does nothing |
 | interface-restart | the same, and the page restarts ICE as soon as the browser says "disconnected" |
+| interface-page | the same in a call of the server's own page, which asks the server when nothing arrives |
 
 For `rebinding` the lost sound of both directions is counted, in packets of 20 ms, by RTP at each end; other losses
 there are none. For `interface` the browser's own time (until its first packet from the new address) and ours (from
@@ -42,7 +43,7 @@ from aiohttp import web
 from interop.browsers import Browser, Microphone, available, launch
 from interop.browsers.namespace import ADDRESS, addressed_namespace, loopback_namespace
 from interop.impair import ImpairedRelay
-from interop.interface_change import change_interface
+from interop.interface_change import change_interface, change_under_our_page
 from interop.network_model import NetworkModel
 from interop.redirect import rewrite_candidates, without_candidates
 from interop.web_page import on_loopback
@@ -303,6 +304,12 @@ async def _interface(name: str, outcome: Outcome, *, by_page: bool) -> None:
     outcome.path = "ICE restarted by the page" if by_page else "left to the browser"
 
 
+async def _our_page(name: str, outcome: Outcome) -> None:
+    outcome.figures = await change_under_our_page(name, SETTLE)
+    outcome.path = "the page of `serve`"
+    assert outcome.figures["state"] == "connected", outcome.figures
+
+
 TRIALS: dict[str, Callable[[str, Outcome], Awaitable[None]]] = {
     "udp": lambda name, outcome: _plain(name, outcome, _only("udp")),
     "tcp": lambda name, outcome: _plain(name, outcome, _only("tcp")),
@@ -314,8 +321,9 @@ TRIALS: dict[str, Callable[[str, Outcome], Awaitable[None]]] = {
     "rebinding": _rebinding,
     "interface": lambda name, outcome: _interface(name, outcome, by_page=False),
     "interface-restart": lambda name, outcome: _interface(name, outcome, by_page=True),
+    "interface-page": _our_page,
 }
-ISOLATED = frozenset({"interface", "interface-restart"})
+ISOLATED = frozenset({"interface", "interface-restart", "interface-page"})
 """Those that make their own networks."""
 
 

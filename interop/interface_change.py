@@ -38,6 +38,8 @@ HTTP_PORT = 8080
 START_TIMEOUT = 40.0
 PATIENCE = 45.0
 """Seconds until a browser is given up that does not come back."""
+OUR_PAGE_PATIENCE = 12.0
+"""Seconds in which a call of our own page has to be back: it gives one up that is silent for 8 s."""
 _PCAP_HEADER = 24
 _RECORD = struct.Struct("<IIII")
 _IPV4 = 0x45
@@ -147,6 +149,29 @@ async def _page(server: str, page: str) -> AsyncIterator[str]:
         yield url
 
 
+@asynccontextmanager
+async def _front(server: str) -> AsyncIterator[str]:
+    """Serve on loopback, which browsers take for secure, what our server serves: its own page."""
+
+    async def forward(request: web.Request) -> web.Response:
+        target = f"{server}{request.rel_url}"
+        headers = {"Content-Type": request.headers.get("Content-Type", "")}
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+                session.request(request.method, target, data=await request.read(), headers=headers) as response,
+            ):
+                body, kind = await response.read(), response.headers.get("Content-Type", "")
+                return web.Response(body=body, status=response.status, headers={"Content-Type": kind})
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return web.Response(status=502, text=str(error))
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", forward)
+    async with on_loopback(app) as url:
+        yield url
+
+
 @dataclass(frozen=True, slots=True)
 class Packet:
     """A datagram of the capture."""
@@ -218,6 +243,27 @@ async def change_interface(
             "noticed_ms": noticed,
             "states": [state for _, state in log],
         }
+
+
+async def change_under_our_page(name: str, settle: float) -> dict[str, Any]:
+    """Do it to a call of the server's own page, with one browser, in the present namespace."""
+    with tempfile.TemporaryDirectory() as folder, two_networks() as away:
+        capture = Path(folder) / "capture.pcap"
+        async with (
+            _server(away, capture) as server,
+            _front(server) as url,
+            launch(name, stock=True) as browser,
+        ):
+            await browser.goto(url)
+            await browser.click("#call")
+            await browser.wait_for("voiceStack.problem || voiceStack.state === 'connected'", 25.0)
+            await asyncio.sleep(settle)
+            _use(away, 1)
+            changed = time.time()
+            await asyncio.sleep(OUR_PAGE_PATIENCE)
+            state = await browser.evaluate("voiceStack.state")
+            problem = await browser.evaluate("voiceStack.problem")
+        return {**figures(read_capture(capture), changed), "state": state, "problem": problem}
 
 
 async def _wait_for_return(
