@@ -240,6 +240,8 @@ class LiteAgent:
         if self.state in (IceState.FAILED, IceState.CLOSED):
             self.counters.add(DROPPED_CLOSED)
             return
+        if self._server.is_flood(data, now):
+            return
         try:
             message = Message.parse(data)
         except ParseError:

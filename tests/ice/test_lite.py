@@ -21,6 +21,7 @@ from stack.ice import (
     PathSelected,
     PathValidated,
 )
+from stack.ice.check_server import MAX_REFUSED
 from stack.ice.probe import MAX_PROBES, POLICY
 from stack.stun import (
     Attribute,
@@ -333,6 +334,7 @@ def test_floods_leave_nothing_behind() -> None:
     assert agent.paths == (PATH,)
     assert set(agent.counters.snapshot()) == {
         "ice.check",
+        "ice.dropped_flood",
         "ice.dropped_wrong_integrity",
         "ice.dropped_wrong_username",
     }
@@ -693,3 +695,20 @@ def test_a_restart_brings_back_a_peer_that_fell_silent() -> None:
     message = request(9, username=f"{agent.credentials.ufrag}:{CLIENT.ufrag}")
     agent.handle_datagram(message.sign(short_term_key(agent.credentials.password)), ELSEWHERE, 61.0)
     assert agent.drain_events()[-1] == PathSelected(ELSEWHERE, nominated=False)
+
+
+def test_a_flood_is_refused_unread_and_the_peer_is_heard_through_it() -> None:
+    agent = lite()
+    answered = 0
+    for number in range(200):
+        agent.handle_datagram(request(number).sign(b"wrong"), ELSEWHERE, 0.5)
+        answered += len(agent.drain_transmits())
+    assert answered == MAX_REFUSED
+    assert agent.counters["ice.dropped_wrong_integrity"] == MAX_REFUSED
+    assert agent.counters["ice.dropped_flood"] == 200 - MAX_REFUSED
+    agent.handle_datagram(request(300, username="another:peer").sign(KEY), ELSEWHERE, 0.6)
+    assert agent.drain_transmits() == []
+    check(agent, 301, PATH, 0.7)
+    assert agent.selected_path == PATH
+    agent.handle_datagram(request(302).sign(b"wrong"), ELSEWHERE, 1.6)
+    assert len(agent.drain_transmits()) == 1  # in another second it is answered again
