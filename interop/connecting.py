@@ -15,6 +15,7 @@ and our server in the same process, on that address. Sound goes both ways all th
 | full | a server that is a full agent |
 | restart | the page restarts ICE in mid-call |
 | rebinding | a relay gives it another port in mid-call, without a sign |
+| rebinding-aiortc, rebinding-pion | the same with an echo of another stack, for comparison |
 | interface | its interface goes down and another comes up, and the page does nothing |
 | interface-restart | the same, and the page restarts ICE as soon as the browser says "disconnected" |
 | interface-page | the same in a call of the server's own page, which asks the server when nothing arrives |
@@ -32,6 +33,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -40,12 +42,13 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from interop import servers
 from interop.browsers import Browser, Microphone, available, launch
 from interop.browsers.namespace import ADDRESS, addressed_namespace, loopback_namespace
 from interop.impair import ImpairedRelay
 from interop.interface_change import change_interface, change_under_our_page
 from interop.network_model import NetworkModel
-from interop.redirect import rewrite_candidates, without_candidates
+from interop.redirect import candidate_address, rewrite_candidates, without_candidates
 from interop.web_page import on_loopback
 from stack.agents import echo
 from stack.aio import Call, Host, HostConfig, IceMode
@@ -57,6 +60,8 @@ SETTLE = 3.0
 WATCH = 8.0
 """Seconds after that in which losses count."""
 PACKET_MS = 20
+REBINDINGS = 5
+PION_ECHO = servers.ROOT / "build" / "peers" / "bench_pion"
 
 _PAGE = "<!doctype html><meta charset=utf-8><title>connecting</title><audio autoplay></audio>"
 _CONNECT = """(async ({ microphone }) => {
@@ -281,20 +286,90 @@ async def _rebinding(name: str, outcome: Outcome) -> None:
             made.of_answer = lambda answer: rewrite_candidates(answer, relay.address)
             await connect(browser, made, outcome, url)
             await asyncio.sleep(SETTLE)
-            rows = []
-            for _ in range(5):
+            rows, missing = [], []
+            for _ in range(REBINDINGS):
                 before = await losses(browser, made)
-                relay.rebind()
-                await asyncio.sleep(WATCH)
+                missing.append(await _missing_after(browser, relay))
                 after = await losses(browser, made)
                 rows.append([PACKET_MS * (late - early) for late, early in zip(after, before, strict=True)])
             outcome.figures |= {
                 "lost_up_ms": sorted(up for up, _ in rows),
                 "lost_down_ms": sorted(down for _, down in rows),
+                "missing_down_ms": sorted(missing),
                 **await counted(made, "ice.followed_media", "ice.probe_answered", "endpoint.dropped_unknown_path"),
             }
             assert made.call is not None
             assert not made.call.ended, "the call did not last"
+
+
+async def _rebinding_of(name: str, outcome: Outcome, server: Callable[[], Any], target: str | None) -> None:
+    """The same with another stack's echo: what does not arrive at the browser is all that can be counted.
+
+    Its media are at `target`, or where its answer says.
+    """
+    plain = NetworkModel(delay=0.02)
+    async with server() as offer_url:
+        relays: list[ImpairedRelay] = []
+
+        async def offer(request: web.Request) -> web.Response:
+            # aiortc gives up an offer without candidates; here is one at which no machine is
+            lines = [line for line in (await request.text()).splitlines() if not line.startswith("a=candidate:")]
+            place = next(at for at, line in enumerate(lines) if line.startswith("a=ice-ufrag"))
+            lines.insert(place, "a=candidate:1 1 udp 1 10.66.0.2 9 typ host")
+            body = {"sdp": "\r\n".join(lines) + "\r\n", "type": "offer"}
+            async with aiohttp.ClientSession() as session, session.post(offer_url, json=body) as response:
+                answer = (await response.json())["sdp"]
+            host, port = candidate_address(answer)
+            relay = ImpairedRelay(plain, plain, (target or host, port), listen=(ADDRESS, 0), allow_remote=True)
+            relays.append(await relay.__aenter__())
+            return web.Response(text=rewrite_candidates(answer, relay.address), content_type="application/sdp")
+
+        async def index(_request: web.Request) -> web.Response:
+            return web.Response(text=_PAGE, content_type="text/html")
+
+        app = web.Application()
+        app.router.add_get("/", index)
+        app.router.add_post("/offer", offer)
+        try:
+            async with on_loopback(app) as url, launch(name, stock=True) as browser:
+                await browser.goto(url)
+                said = await browser.evaluate(_CONNECT % json.dumps({"microphone": True}), CONNECT_TIMEOUT)
+                outcome.connected_ms = said["connected_ms"]
+                outcome.figures["missing_down_ms"] = sorted(
+                    [await _missing_after(browser, relays[0]) for _ in range(REBINDINGS)]
+                )
+        finally:
+            for relay in relays:
+                await relay.close()
+
+
+async def _missing_after(browser: Browser, relay: ImpairedRelay) -> int:
+    """Rebind, and return how much of the sound of the next `WATCH` seconds did not arrive at the browser."""
+    await asyncio.sleep(SETTLE)
+    before, began = (await browser.evaluate(_STATISTICS))["received"], time.monotonic()
+    relay.rebind()
+    await asyncio.sleep(WATCH)
+    after, took = (await browser.evaluate(_STATISTICS))["received"], time.monotonic() - began
+    return max(0, round(1000 * took - PACKET_MS * (after - before)))
+
+
+@asynccontextmanager
+async def _aiortc() -> AsyncIterator[str]:
+    async with servers.aiortc_echo(ADDRESS) as url:
+        yield f"{url}/api/offer"
+
+
+@asynccontextmanager
+async def _pion() -> AsyncIterator[str]:
+    if not PION_ECHO.exists():
+        raise FileNotFoundError("Pion's echo is not built here: make peers (needs go)")
+    process = await asyncio.create_subprocess_exec(str(PION_ECHO), stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        yield json.loads(await process.stdout.readline())["offer"]
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def _interface(name: str, outcome: Outcome, *, by_page: bool) -> None:
@@ -319,6 +394,8 @@ TRIALS: dict[str, Callable[[str, Outcome], Awaitable[None]]] = {
     "full": lambda name, outcome: _plain(name, outcome, _no_change, ice=IceMode.FULL),
     "restart": _restart,
     "rebinding": _rebinding,
+    "rebinding-aiortc": lambda name, outcome: _rebinding_of(name, outcome, _aiortc, None),
+    "rebinding-pion": lambda name, outcome: _rebinding_of(name, outcome, _pion, "127.0.0.1"),
     "interface": lambda name, outcome: _interface(name, outcome, by_page=False),
     "interface-restart": lambda name, outcome: _interface(name, outcome, by_page=True),
     "interface-page": _our_page,
