@@ -26,7 +26,7 @@ USER 10001
 WORKDIR /home/voice/app
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 \
     VOICE_STACK_HOST=0.0.0.0 VOICE_STACK_PORT=8080 VOICE_STACK_UDP_PORT=3478 VOICE_STACK_DRAIN_SECONDS=20
-EXPOSE 8080/tcp 3478/udp
+EXPOSE 8080/tcp 3478/udp 3478/tcp
 # Over HTTPS where VOICE_STACK_TLS_CERT is set, at the port and path of the environment. (Options after the image's name are not
 # seen by it: set in the environment what it has to know.)
 HEALTHCHECK --interval=10s --timeout=4s --start-period=15s CMD ["python", "-m", "stack", "health"]

@@ -53,10 +53,11 @@ async def ours_to_be_killed(agent: str = "echo") -> AsyncIterator[tuple[str, Cal
 
 
 @asynccontextmanager
-async def aiortc_echo() -> AsyncIterator[str]:
-    """The baseline."""
+async def aiortc_echo(host: str = "127.0.0.1") -> AsyncIterator[str]:
+    """The baseline, with its media on an address of this machine."""
     port = free_port()
-    async with _python(["-m", "interop.peers.aiortc_echo", "--port", str(port)], port) as (url, _):
+    arguments = ["-m", "interop.peers.aiortc_echo", "--port", str(port), "--media-host", host]
+    async with _python(arguments, port) as (url, _):
         yield url
 
 

@@ -23,9 +23,17 @@ import click
 
 from stack import __version__
 from stack.agents import AGENTS, AudioFormat, BridgeConfig, HttpAgentConfig, bridge, default_agent, http_agent
-from stack.aio import HostConfig, as_program
+from stack.aio import HostConfig, IceMode, as_program
 from stack.aio.workers import default_workers
-from stack.cli_checks import CALLED, CHECKS, PREFIX, check_apart, check_environment, check_together
+from stack.cli_checks import (
+    CALLED,
+    CHECKS,
+    PREFIX,
+    check_apart,
+    check_environment,
+    check_together,
+    read_tcp_port,
+)
 from stack.core.errors import LocalError, StackError
 from stack.ice import MAX_WORKERS
 from stack.ice.gathering import TransportPolicy
@@ -137,7 +145,21 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 @_option("--media-host", default=None, help="Address for media alone. Without both: all, and loopback.")
 @_option("--port", default=8080, type=_PORT, help="HTTP port.")
 @_option("--udp-port", default=3478, type=_PORT, help="Media port.")
-@_option("--public-ip", default=None, help="Address to offer when a 1:1 NAT stands in front.")
+@_option("--interface", multiple=True, help="Network interface for media, as eth0; default: all. [repeat]")
+@_option("--public-ip", multiple=True, help="Address to offer when a 1:1 NAT stands in front. [repeat]")
+@_option(
+    "--tcp-port",
+    default="udp",
+    help="For clients whose network blocks UDP: udp (the number of the media port), http (HTTP's own), N, or off.",
+)
+@_option(
+    "--ice",
+    default="auto",
+    type=click.Choice([mode.value for mode in IceMode]),
+    help="lite answers checks, full sends them, too; auto: full for clients that wait for checks.",
+)
+@_option("--node", default="", help="Name of this machine among several, for a router in front of them.")
+@_option("--resume-seconds", default=30.0, type=click.FloatRange(0), help="Wait for a client that fell silent.")
 @_option(
     "--workers",
     default=default_workers,
@@ -233,6 +255,11 @@ def serve(**options: Any) -> None:
             conversation=conversation,
             max_calls=options["max_calls"],
             record_dir=options["record_dir"],
+            resume_timeout=options["resume_seconds"],
+            interfaces=options["interface"],
+            tcp_port=read_tcp_port(options["tcp_port"]),
+            ice=IceMode(options["ice"]),
+            node=options["node"],
         ),
         server=ServeConfig(
             signaling=signaling,

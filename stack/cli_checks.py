@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import click
@@ -19,6 +19,7 @@ import click
 from stack.agents.http.config import base_url
 from stack.core.errors import LocalError
 from stack.ice.servers import IceServer
+from stack.ice.ufrag import MAX_NODE
 from stack.signaling.security import read_token
 
 PREFIX = "VOICE_STACK_"
@@ -76,6 +77,19 @@ def _is_turn_server(text: str) -> bool:
         return False
 
 
+def read_tcp_port(text: str) -> int | Literal["udp", "http"] | None:
+    """Return `HostConfig.tcp_port` of what was written."""
+    if text == "off":
+        return None
+    if text == "udp":
+        return "udp"
+    return "http" if text == "http" else int(text)
+
+
+def _is_tcp_port(text: str) -> bool:
+    return text in ("off", "udp", "http") or (text.isascii() and text.isdigit() and int(text) <= 65535)
+
+
 def _tokens(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
         try:
@@ -95,6 +109,10 @@ CHECKS: Mapping[str, Check] = {
     "--stt": _each(_is_model_server, _MODEL_SERVER),
     "--tts": _each(_is_model_server, _MODEL_SERVER),
     "--public-ip": _each(ip_address, "an IP address, as 203.0.113.7"),
+    "--tcp-port": _each(lambda text: _is_tcp_port(text), "a TCP port: udp, http, off, or 0 to 65535"),
+    "--node": _each(
+        re.compile(rf"[A-Za-z0-9/]{{0,{MAX_NODE}}}").fullmatch, "letters, digits and slashes, up to 64"
+    ),
     "--path-prefix": _each(re.compile(r"(/[A-Za-z0-9._~-]+)*/?").fullmatch, "a path, as /voice"),
     "--token": _tokens,
     "--origin": _each(_is_origin, "an origin, as https://app.example.com (no path), or *"),

@@ -11,7 +11,7 @@ async for event in call.events:
 """
 
 from stack.sctp import ChannelClosed, ChannelOpened
-from stack.session import Authenticated, Connected, Ended, EndReason
+from stack.session import Authenticated, Connected, ConnectionPaused, ConnectionResumed, Ended, EndReason
 from stack.voice.events import (
     ContextAdded,
     KeyPressed,
@@ -42,6 +42,8 @@ __all__ = [
     "ChannelClosed",
     "ChannelOpened",
     "Connected",
+    "ConnectionPaused",
+    "ConnectionResumed",
     "ContextAdded",
     "EndReason",
     "Ended",

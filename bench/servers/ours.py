@@ -62,6 +62,10 @@ class PacketEcho:
         return events
 
     @property
+    def sources(self) -> Sequence[int]:
+        return getattr(self._session, "sources", ())
+
+    @property
     def is_finished(self) -> bool:
         return bool(self._session.is_finished) and not self._events
 

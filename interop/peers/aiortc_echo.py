@@ -59,10 +59,11 @@ def main() -> None:
     """Serve until told to stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--media-host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8090)
     options = parser.parse_args()
     # aioice leaves loopback out of its candidates; here there may be nothing else.
-    aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [options.host]
+    aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [options.media_host]
     app = web.Application()
     app[_peers] = set()
     app.router.add_get("/", alive)

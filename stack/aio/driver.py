@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -19,11 +20,13 @@ from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
 
 from stack.aio.coalescing import new_media_loop
+from stack.aio.tcp_connections import TcpConnections
 from stack.aio.udp import UdpSocket, UdpSockets
 from stack.core.counters import CounterName, Counters, declare
 from stack.core.faults import Fault, Faults
-from stack.core.machine import Instant, Path, Transmit
+from stack.core.machine import Instant, Path, Transmit, TransportProtocol
 from stack.core.trace import Direction, PacketTrace
+from stack.server import PathChange
 
 EventT = TypeVar("EventT")
 EventT_co = TypeVar("EventT_co", covariant=True)
@@ -66,6 +69,9 @@ class DatagramEndpoint(Protocol[EventT_co]):
     def drain_events(self) -> Sequence[tuple[str, EventT_co]]:
         """Return events, each with the name of its session."""
 
+    def drain_path_changes(self) -> Sequence[PathChange]:
+        """Return which paths sessions have proven or lost."""
+
     def drain_faults(self) -> Sequence[Fault]:
         """Return what machines have raised, as far as it is to be logged."""
 
@@ -89,6 +95,7 @@ class Driver(Generic[EventT]):
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._armed: Instant | None = None
+        self.tcp = TcpConnections(self._take_and_pump)
         for udp in sockets:
             self._loop.add_reader(udp.fileno(), self._readable, udp)
 
@@ -112,10 +119,24 @@ class Driver(Generic[EventT]):
             self._faults.note(counter, error, self._loop.time())
 
     def _send(self) -> None:
+        changes = self.endpoint.drain_path_changes()
+        if changes:
+            self._follow(changes)
         transmits = self.endpoint.drain_transmits()
         if transmits:
-            self.sockets.send(transmits)
+            self.sockets.send(self.tcp.send(transmits) if len(self.tcp) else transmits)
             self._record(Direction.OUT, transmits)
+        for path, is_bound in changes:  # behind the last word of a call
+            if path.protocol is TransportProtocol.TCP:
+                self.tcp.note_path(path, is_bound)
+
+    def _follow(self, changes: Sequence[PathChange]) -> None:
+        """Paths were proven or lost: what sockets are to do about it before anything is sent there."""
+
+    def adopt(self, sock: socket.socket, begun: bytes) -> None:
+        """Take an ICE-TCP connection over, and what was read of it (`tcp_listener.py`)."""
+        self._try(FAULT_RECEIVE, lambda: self.tcp.adopt(sock, begun))
+        self.pump()
 
     def _report(self) -> None:
         events = self.endpoint.drain_events()
@@ -144,6 +165,7 @@ class Driver(Generic[EventT]):
         for udp in self.sockets:
             self._loop.remove_reader(udp.fileno())
         self.sockets.close()
+        self.tcp.close()
 
     def _readable(self, udp: UdpSocket) -> None:
         self._try(FAULT_RECEIVE, lambda: self._receive(udp))
@@ -151,6 +173,10 @@ class Driver(Generic[EventT]):
 
     def _receive(self, udp: UdpSocket) -> None:
         self._take(udp.receive())
+
+    def _take_and_pump(self, batch: Sequence[tuple[bytes, Path]]) -> None:
+        self._try(FAULT_RECEIVE, lambda: self._take(batch))
+        self.pump()
 
     def _take(self, batch: Sequence[tuple[bytes, Path]]) -> None:
         self._record(Direction.IN, batch)

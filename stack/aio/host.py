@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from enum import Enum
+from ipaddress import ip_address
+from typing import Any, Literal, TypeVar
 
 from msgspec import structs
 
@@ -27,6 +30,7 @@ from stack.aio.media import AddUfrag, MediaLink, MediaTally
 from stack.aio.media_thread import MediaConfig, ThreadMedia
 from stack.aio.programs import as_program, tell_of_failure
 from stack.aio.recording import Recording, StartRecording, check_folder, file_name
+from stack.aio.tcp_listener import TcpListener, listen_all
 from stack.aio.tracing import CallSpans
 from stack.aio.udp import bind_all, local_addresses
 from stack.aio.workers import WorkerPool, check_workers
@@ -37,11 +41,12 @@ from stack.core.errors import LocalError, StackError
 from stack.core.machine import Address
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate, KeyLog
-from stack.ice import IceCredentials
+from stack.ice import IceCredentials, Ufrag
 from stack.sdp import (
     LocalParameters,
     SessionDescription,
     Setup,
+    awaits_checks,
     choose_setup,
     negotiate,
     renegotiate,
@@ -65,6 +70,17 @@ END_GRACE = 5.0
 """Seconds that a program has to return after its call has ended; then it is cancelled."""
 
 
+class IceMode(Enum):
+    """Which ICE agent a call gets."""
+
+    LITE = "lite"
+    """It answers checks, and sends none to find a path (RFC 8445 §2.5): right for a server that can be reached."""
+    FULL = "full"
+    """It sends checks, too: for clients that only answer, and servers behind a NAT."""
+    AUTO = "auto"
+    """Full where the offer shows that checks are waited for, or the client asks for them; else lite."""
+
+
 class HostFull(StackError):
     """There are as many calls as the host may hold."""
 
@@ -79,13 +95,25 @@ class HostConfig:
     See `stack.aio.udp.local_addresses`, and `docs/security.md` for what a stranger can do there.
     """
     udp_port: int = 3478
+    interfaces: tuple[str, ...] = ()
+    """Names of network interfaces, as eth0: media listens on their addresses alone. Empty: on all."""
     public_ips: tuple[str, ...] = ()
-    """Addresses to offer instead of the bound ones, where a 1:1 NAT stands in front."""
+    """Addresses to offer instead of the bound ones, where 1:1 NATs stand in front."""
+    tcp_port: int | Literal["udp", "http"] | None = "udp"
+    """Where clients whose network blocks UDP connect by TCP: the number of the UDP port ("udp"), the port of HTTP
+    ("http": who serves HTTP shares it), another (0: any), or None: nowhere."""
+    ice: IceMode = IceMode.AUTO
+    node: str = ""
+    """Which of several machines this is: letters, digits and slashes, up to 64. It stands in the ICE username
+    fragments, where a router in front can read it (`stack.ice.ufrag`)."""
     max_calls: int = 1000
     setup: Setup | None = None
     """Our part of DTLS where the client leaves it to us; PASSIVE: the client begins the handshake. None: what was
     measured to be faster for such a client (`stack.sdp.setup_choice`)."""
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
+    resume_timeout: float = 30.0
+    """Seconds that a call is kept whose client has fallen silent for 30 s, after `ConnectionPaused`, and may come
+    back from wherever it is then; 0: the call ends at once."""
     record_dir: FilePath | None = None
     """A folder in which every call is recorded; see `stack.aio.recording`."""
     workers: int = 0
@@ -134,6 +162,8 @@ class Host:
         self._tasks: set[asyncio.Task[None]] = set()
         self._table = CallTable()
         self._certificate = Certificate.generate(os.urandom, datetime.now(UTC))
+        self._tcp: TcpListener | None = None
+        self._tcp_addresses: tuple[Address, ...] = ()
         self._closing = False
 
     async def __aenter__(self) -> Host:
@@ -156,14 +186,71 @@ class Host:
             await asyncio.to_thread(check_folder, config.record_dir)
         if self._prepare is not None:
             await asyncio.to_thread(self._prepare)
-        settled = MediaConfig(self._certificate, config.conversation, config.max_calls, self._trace, self._key_log)
-        hosts = local_addresses(config.host)
+        conversation = replace(config.conversation, resume_timeout=config.resume_timeout)
+        Ufrag(0, "0" * 12, config.node)  # what a node may be called
+        settled = MediaConfig(self._certificate, conversation, config.max_calls, self._trace, self._key_log)
+        hosts = local_addresses(config.host, config.interfaces)
         self._media: ThreadMedia | WorkerPool
         if config.workers == 0:
             self._media = ThreadMedia(settled, self._table, bind_all(hosts, config.udp_port))
         else:
             self._media = WorkerPool(settled, self._table, hosts, config.udp_port, config.workers)
-        await self._media.start()
+        try:
+            if config.tcp_port is not None and config.tcp_port != "http":
+                self.listen_tcp(self._bind_tcp(config.tcp_port))
+            await self._media.start()
+        except BaseException:
+            await self._media.stop()
+            self.stop_listening_tcp()
+            raise
+
+    def _bind_tcp(self, port: int | Literal["udp"]) -> list[socket.socket]:
+        hosts = [address.host for address in self.addresses]
+        if port == "udp":
+            number = self.addresses[0].port
+            if self.config.udp_port:
+                return listen_all(hosts, number)
+            with suppress(LocalError):  # a number that the kernel has chosen for UDP may be taken for TCP
+                return listen_all(hosts, number)
+            port = 0
+        return listen_all(hosts, port)
+
+    def listen_tcp(
+        self, listeners: Sequence[socket.socket], on_other: Callable[[socket.socket], None] | None = None
+    ) -> None:
+        """Accept ICE-TCP connections on listening sockets, which are closed with the host.
+
+        `on_other` is given connections that are not of ICE, as those of HTTP; without it they are closed. Call it
+        before the first call is accepted.
+        """
+        self._tcp = TcpListener(listeners, self._on_ice_connection, on_other)
+        self._tcp_addresses = self._reachable(self._tcp.addresses)
+
+    def _reachable(self, listening: Sequence[Address]) -> tuple[Address, ...]:
+        """Return the addresses that connections reach listeners at: a wildcard stands for those of the media."""
+        found: dict[Address, None] = {}
+        for address in listening:
+            if not ip_address(address.host).is_unspecified:
+                found[address] = None
+                continue
+            for own in self.addresses:
+                if own.is_ipv6 == address.is_ipv6:
+                    found[Address(own.host, address.port)] = None
+        return tuple(found)
+
+    def _on_ice_connection(self, sock: socket.socket, begun: bytes, worker: int) -> bool:
+        link = self._media.link(worker)
+        if link is None:
+            return False
+        link.adopt(sock, begun)
+        return True
+
+    def stop_listening_tcp(self) -> None:
+        """Accept no TCP connections any more; those that are there stay. Harmless if there is no listener."""
+        if self._tcp is not None:
+            self.counters.merge(self._tcp.counters)
+            self._tcp.close()
+            self._tcp = None
 
     @property
     def calls(self) -> Mapping[str, Call]:
@@ -176,22 +263,38 @@ class Host:
         return self._media.addresses
 
     @property
+    def tcp_addresses(self) -> tuple[Address, ...]:
+        """The TCP addresses that clients can connect to where UDP is blocked; none if that is turned off."""
+        return self._tcp_addresses
+
+    @property
     def candidates(self) -> tuple[str, ...]:
         """Our candidates as SDP attributes, the same for every call."""
         return self._local_parameters(0, Setup.PASSIVE).candidates
 
-    def _local_parameters(self, worker: int, setup: Setup) -> LocalParameters:
-        return make_local_parameters(
-            os.urandom,
-            self._certificate,
-            self.addresses,
-            LocalWishes(ice_lite=True, setup=setup, worker=worker, codecs=offered_codecs()),
-            self.config.public_ips,
+    def _local_parameters(self, worker: int, setup: Setup, ice_lite: bool = True) -> LocalParameters:
+        wishes = LocalWishes(
+            ice_lite=ice_lite,
+            tcp=self._tcp_addresses,
+            setup=setup,
+            worker=worker,
+            node=self.config.node,
+            codecs=offered_codecs(),
         )
+        return make_local_parameters(os.urandom, self._certificate, self.addresses, wishes, self.config.public_ips)
 
-    async def accept(self, offer: str | SessionDescription, context: CallContext | None = None) -> Accepted:
+    def _is_lite_for(self, offer: SessionDescription, ice: IceMode | None) -> bool:
+        mode = self.config.ice
+        if mode is IceMode.AUTO:
+            mode = ice or mode
+        return mode is IceMode.LITE or (mode is IceMode.AUTO and not awaits_checks(offer))
+
+    async def accept(
+        self, offer: str | SessionDescription, context: CallContext | None = None, ice: IceMode | None = None
+    ) -> Accepted:
         """Answer an SDP offer, as text or read already, and start the call.
 
+        `ice` is what the client asks for; it counts where `HostConfig.ice` leaves it open.
         Raises `ParseError` if it is no SDP, `NegotiationError` if there is nothing to agree on, `HostFull`, or
         `LocalError` once the host is stopping, or while no media worker is up.
         """
@@ -199,7 +302,8 @@ class Host:
         self._check_room()
         description = _read(offer)
         link = await self._media.choose()
-        local = self._local_parameters(link.number, self.config.setup or choose_setup(description))
+        setup = self.config.setup or choose_setup(description)
+        local = self._local_parameters(link.number, setup, self._is_lite_for(description, ice))
         negotiation = negotiate(description, local)
         call = await self._admit(link, SessionParameters(local, negotiation), context, offered)
         return Accepted(negotiation.answer.serialize(), call)
@@ -255,6 +359,10 @@ class Host:
             await self._add_ufrag(call, local.ice_ufrag)
         return Renegotiated(agreed.answer.serialize(), local.ice_ufrag)
 
+    async def parameters(self, call: Call) -> SessionParameters:
+        """Return what was agreed on for a call; `LocalError` if it is over."""
+        return await self._execute(call, GetParameters())
+
     async def restart_ice(self, call: Call, remote: IceCredentials) -> IceCredentials:
         """Begin an ICE restart that the peer asked for with its new credentials; return ours (RFC 8445 §9).
 
@@ -294,6 +402,8 @@ class Host:
         total = Counters.of(counted.counters)
         total.merge(self._table.counters)
         total.merge(self.counters)
+        if self._tcp is not None:
+            total.merge(self._tcp.counters)
         for hosted in self._table.calls.values():
             total.merge(hosted.control.counters)
         return structs.replace(counted, counters=total.snapshot())
@@ -314,6 +424,7 @@ class Host:
     async def stop(self) -> None:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""
         self._closing = True
+        self.stop_listening_tcp()
         for call in self.calls.values():
             call.hang_up()
         if self._tasks:

@@ -46,6 +46,8 @@ STALE_EVENTS = (AudioReceived, UtterancePiece, TurnPaused)
 """Events that are worth nothing when they are late, and of which there are many."""
 
 _LENGTH = Struct("!I")
+DESCRIPTOR_SOCKET = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+"""What carries descriptors to a worker: with borders between messages; macOS has no sequenced packets here."""
 
 
 def package_version() -> str:
@@ -74,6 +76,9 @@ class Hello(Value, frozen=True):
     max_calls: int
     sockets: tuple[int, ...]
     """Descriptors of the bound sockets."""
+    connections: int
+    """Descriptor of the socket on which ICE-TCP connections arrive: each message is what was read of one, and has
+    its descriptor (SCM_RIGHTS)."""
     traced: bool
     """Copies of all datagrams are wanted."""
     keyed: bool

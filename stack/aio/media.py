@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -216,7 +217,8 @@ class MediaCalls:
         counters.merge(self._ended)
         lateness.merge(self._ended_lateness)
         sockets = self.driver.sockets
-        for each in (self.counters, self.endpoint.counters, self.driver.counters, sockets.counters):
+        tcp = self.driver.tcp.all_counters()
+        for each in (self.counters, self.endpoint.counters, self.driver.counters, sockets.counters, tcp):
             counters.merge(each)
         for udp in sockets:
             counters.merge(udp.counters)
@@ -231,7 +233,7 @@ class MediaCalls:
 
 def many_calls(setup: MediaSetup, sockets: UdpSockets) -> MediaCalls:
     """Return a server's: many calls behind one port. Call it on the media loop."""
-    endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=setup.max_calls)
+    endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=setup.max_calls, reports_paths=True)
     return MediaCalls(setup, sockets, endpoint)
 
 
@@ -322,4 +324,8 @@ class MediaLink(Protocol):
 
     async def execute(self, request: MediaRequest[ResultT]) -> ResultT:
         """Have something done and return (or raise) what comes of it; `CallEnded` if the media side is gone."""
+        ...
+
+    def adopt(self, sock: socket.socket, begun: bytes) -> None:
+        """Hand an ICE-TCP connection over, and what was read of it; it is closed if that cannot be."""
         ...

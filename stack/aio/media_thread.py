@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,16 @@ from typing import TypeVar
 from stack.aio.control import CallEnded
 from stack.aio.driver import MediaThread
 from stack.aio.hosted import CallTable
-from stack.aio.media import Events, GetTally, MediaCalls, MediaRequest, MediaSetup, MediaTally, many_calls
+from stack.aio.media import (
+    Events,
+    GetTally,
+    MediaCalls,
+    MediaLink,
+    MediaRequest,
+    MediaSetup,
+    MediaTally,
+    many_calls,
+)
 from stack.aio.udp import UdpSockets
 from stack.core.machine import Address
 from stack.core.trace import PacketTrace
@@ -99,6 +109,17 @@ class ThreadMedia:
         if self.thread is None:
             raise CallEnded("the media thread has stopped")
         return await self.thread.run(partial(self._apply, request))
+
+    def link(self, worker: int) -> MediaLink | None:
+        """Return the link that a fragment's digit names; None if there is none."""
+        return self if worker == self.number and self.thread is not None else None
+
+    def adopt(self, sock: socket.socket, begun: bytes) -> None:
+        """Hand an ICE-TCP connection over, and what was read of it."""
+        if self.thread is None:
+            sock.close()
+        else:
+            self.thread.submit(lambda: self.media.driver.adopt(sock, begun))
 
     async def stop(self) -> None:
         """Stop reading, close the sockets and end the thread."""

@@ -4,8 +4,9 @@ Who starts the workers binds a socket for each of them on every local address (S
 of them runs, and keeps them all: their places in the kernel's group never move, and a worker that dies is
 replaced behind the same socket. Then:
 
-- a STUN request is steered by the worker digit in its USERNAME (`stack.ice.ufrag`), by a program of classic BPF
-  that the kernel runs for each datagram which no connected socket takes; it needs no privileges;
+- a STUN request is steered by the worker digit in its USERNAME (`stack.ice.ufrag`), and a response to one of ours
+  by the same digit in its transaction, by a program of classic BPF that the kernel runs for each datagram which
+  no connected socket takes; it needs no privileges;
 - all else goes to a socket that is *connected* to where the call's peer is: the worker makes it when a check has
   proven the path, before the answer leaves, so that nothing of the call is ever looked for elsewhere.
 
@@ -30,10 +31,10 @@ from stack.aio.driver import Driver
 from stack.aio.udp import UdpSocket, UdpSockets, bind_all
 from stack.core.counters import declare
 from stack.core.errors import LocalError
-from stack.core.machine import Address, Path, Transmit
+from stack.core.machine import Address, Path, Transmit, TransportProtocol
 from stack.core.trace import PacketTrace
 from stack.ice import MAX_WORKERS, worker_of
-from stack.server import Endpoint
+from stack.server import Endpoint, PathChange
 from stack.stun import peek_username
 from stack.voice.events import ConversationEvent
 
@@ -55,6 +56,8 @@ _STUN_FIRST_BYTE_END = 4  # RFC 7983 §7
 
 SO_ATTACH_REUSEPORT_CBPF = 51  # <asm-generic/socket.h>
 _HEADER = 20
+_TRANSACTION = 8
+_RESPONSE = 1  # the first byte of a success or error response (RFC 8489 §5)
 _MAX_ATTRIBUTES = 6
 """Attributes that may stand before USERNAME, less one; browsers put it first."""
 _NO_CHOICE = 0xFFFF_FFFF  # no socket has this place: the kernel chooses by its hash, among those not connected
@@ -67,8 +70,8 @@ _IF_EQUAL, _IF_GREATER, _IF_AT_LEAST, _JUMP, _RETURN, _RETURN_IT = 0x15, 0x25, 0
 def steering_program(workers: int) -> bytes:
     """Return the program for so many workers, as an array of `struct sock_filter` (<linux/filter.h>).
 
-    The datagram's payload begins at offset 0. It returns the number of the worker that USERNAME names, which is
-    the place of its socket in the group, or `_NO_CHOICE`.
+    The datagram's payload begins at offset 0. It returns the number of the worker that USERNAME names, or of which
+    the transaction of a response is, which is the place of its socket in the group; or `_NO_CHOICE`.
     """
     code: list[tuple[int, int | str, int | str, int]] = []
     labels: dict[str, int] = {}
@@ -80,6 +83,8 @@ def steering_program(workers: int) -> bytes:
     emit(_IF_GREATER, _STUN_FIRST_BYTE_END - 1, "none", 0)
     emit(_LOAD_WORD, 4)
     emit(_IF_EQUAL, 0x2112_A442, 0, "none")
+    emit(_LOAD_BYTE, 0)
+    emit(_IF_EQUAL, _RESPONSE, "response", 0)
     emit(_LOAD_INDEX, _HEADER)
     for _ in range(_MAX_ATTRIBUTES):
         emit(_LOAD_HALF_AT, 0)
@@ -91,6 +96,9 @@ def steering_program(workers: int) -> bytes:
         emit(_TO_INDEX)
     labels["none"] = len(code)
     emit(_RETURN, _NO_CHOICE)
+    labels["response"] = len(code)
+    emit(_LOAD_BYTE, _TRANSACTION)
+    emit(_JUMP, 1)
     labels["username"] = len(code)
     emit(_LOAD_BYTE_AT, 4)
     emit(_IF_AT_LEAST, ord("a"), "letter", 0)
@@ -223,6 +231,14 @@ class SteeredSockets(UdpSockets):
         super().close()
 
 
+def _named(data: bytes) -> int | None:
+    """Return the number of the worker that a STUN message is for; None if it does not say."""
+    if data[0] == _RESPONSE and len(data) >= _HEADER:
+        return worker_of(chr(data[_TRANSACTION]))
+    username = peek_username(data)
+    return worker_of(username) if username else None
+
+
 # -- the driver --------------------------------------------------------------------------------------------
 
 
@@ -264,13 +280,14 @@ class SteeredDriver(Driver[ConversationEvent]):
         self._steered_endpoint.release_path(path)
         self.pump()
 
-    def _send(self) -> None:
-        for path, is_bound in self._steered_endpoint.drain_path_changes():
+    def _follow(self, changes: Sequence[PathChange]) -> None:
+        for path, is_bound in changes:
+            if path.protocol is not TransportProtocol.UDP:
+                continue
             if is_bound:  # before the answer to the check that has proven it
                 self._connect(path)
             else:
                 self._disconnect(path)
-        super()._send()
 
     def _connect(self, path: Path) -> None:
         made = self._steered.connect(path)
@@ -295,8 +312,7 @@ class SteeredDriver(Driver[ConversationEvent]):
         """Pass on a check that names another worker; True for such a check."""
         if not data or data[0] >= _STUN_FIRST_BYTE_END:
             return False
-        username = peek_username(data)
-        worker = worker_of(username) if username else None
+        worker = _named(data)
         if worker is None or worker == self._number:
             return False
         now = time.monotonic()

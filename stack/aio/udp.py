@@ -250,7 +250,7 @@ def _bind_all(hosts: Sequence[str], port: int) -> UdpSockets:
     return UdpSockets(sockets)
 
 
-def local_addresses(host: str | None) -> list[str]:
+def local_addresses(host: str | None, interfaces: Sequence[str] = ()) -> list[str]:
     """Return the local IP addresses on which media is offered when the server is asked to listen on `host`.
 
     None means every address of this machine, and loopback after them: a browser with its usual settings has no
@@ -258,8 +258,11 @@ def local_addresses(host: str | None) -> list[str]:
     A wildcard means every address of this machine that is not loopback or link-local; a name means what it
     resolves to. "localhost" on Linux means the loopback addresses alone: a socket that is bound to a LAN address
     reaches them there (Chromium does so). Other systems refuse that, so the LAN addresses are added.
-    Raises `LocalError` if `host` means nothing.
+    `interfaces` are names of those whose addresses alone are meant; loopback is not among them unless it is named.
+    Raises `LocalError` if `host` means nothing, or there is no such interface, or none with an address.
     """
+    if interfaces:
+        return _addresses_of(interfaces)
     if host is None:
         return [*_interface_addresses(), LOOPBACK]
     if host in ("0.0.0.0", "::", "*"):
@@ -272,6 +275,21 @@ def local_addresses(host: str | None) -> list[str]:
     if all(ip_address(h).is_loopback for h in hosts) and sys.platform != "linux":
         hosts += [h for h in _interface_addresses() if h not in hosts]
     return hosts
+
+
+def _addresses_of(interfaces: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    adapters = {adapter.nice_name: adapter for adapter in ifaddr.get_adapters()}
+    for name in interfaces:
+        if name not in adapters:
+            raise LocalError(f"there is no network interface {name!r}; there are {', '.join(sorted(adapters))}")
+        for ip in adapters[name].ips:
+            address = ip_address((ip.ip if isinstance(ip.ip, str) else ip.ip[0]).partition("%")[0])
+            if not (address.is_link_local or address.is_multicast):
+                found.append(str(address))
+    if not found:
+        raise LocalError(f"no address on the network interfaces {', '.join(interfaces)}")
+    return found
 
 
 def _interface_addresses() -> list[str]:

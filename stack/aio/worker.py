@@ -67,6 +67,7 @@ from stack.aio.ipc import (
 )
 from stack.aio.media import CloseCall, Events, MediaCalls, MediaSetup, many_calls
 from stack.aio.steering import SteeredDriver, SteeredSockets
+from stack.aio.tcp_listener import MAX_ACCEPTED_AT_ONCE, MAX_FIRST_FRAME
 from stack.aio.udp import UdpSocket, UdpSockets
 from stack.core.counters import declare
 from stack.core.errors import LocalError, ParseError, StackError
@@ -74,6 +75,7 @@ from stack.core.faults import Faults
 from stack.core.machine import Instant, Path
 from stack.core.trace import Direction
 from stack.dtls import Certificate
+from stack.ice.framing import LENGTH_SIZE
 from stack.server import Endpoint
 from stack.voice.commands import HangUp
 from stack.voice.config import prepare
@@ -121,6 +123,8 @@ class MediaWorker:
         self._uncollected = 0
         self._told_drops = 0.0
         self._connection = MessageStream(link, self._on_message, self._on_lost, self._on_dropped)
+        self._arrivals = socket.socket(fileno=hello.connections)
+        self._arrivals.setblocking(False)
         self._thread = threading.get_ident()
         self.media = self._make_media()
         self._faults = Faults(self.media.counters)
@@ -159,12 +163,14 @@ class MediaWorker:
         """Serve until there is nothing more to do."""
         logging.getLogger().addHandler(_LinkHandler(self))
         self.media.driver.pump()
+        self._loop.add_reader(self._arrivals.fileno(), self._on_connections)
         self._report(Ready())
         gc.collect()
         gc.freeze()
         gc.disable()
         self._loop.call_later(TIDY_EVERY, self._tidy)
         await self._over.wait()
+        self._loop.remove_reader(self._arrivals.fileno())
         self.media.stop()
         deadline = time.monotonic() + LAST_WRITES
         while recording_writer.is_writing() and time.monotonic() < deadline:
@@ -192,6 +198,22 @@ class MediaWorker:
             self._over.set()
         else:
             raise ParseError(f"{type(request).__name__} comes first, and once")
+
+    def _on_connections(self) -> None:
+        """Take ICE-TCP connections over (`tcp_listener.py`)."""
+        for _ in range(MAX_ACCEPTED_AT_ONCE):
+            try:
+                begun, descriptors, _, _ = socket.recv_fds(self._arrivals, MAX_FIRST_FRAME + LENGTH_SIZE, 1)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:  # no descriptor is free, say
+                log.error("an ICE-TCP connection could not be taken over: %s", error)
+                return
+            if not begun:  # the program's end is closed: it is gone, and the link says so
+                self._loop.remove_reader(self._arrivals.fileno())
+                return
+            for descriptor in descriptors:
+                self.media.driver.adopt(socket.socket(fileno=descriptor), begun)
 
     def _do(self, ask: Ask) -> None:
         try:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from stack.aio.control import CallEnded
 from stack.aio.hosted import CallTable
 from stack.aio.ipc import (
+    DESCRIPTOR_SOCKET,
     REPORTS,
     REQUESTS,
     Answered,
@@ -60,6 +61,9 @@ from stack.voice.recording import RecordingFailed, RecordingFinished, RecordingO
 from stack.voice.wire import decode_result
 
 STARTED = declare("worker", "started", "Media workers that came up: those of the beginning, and replacements")
+DROPPED_CONNECTION = declare(
+    "worker", "dropped_connection", "ICE-TCP connections closed because their worker is down or takes none"
+)
 LOST = declare("worker", "lost", "Media workers that ended without being told to; each took its calls with it")
 HUNG = declare("worker", "hung", "Media workers that were ended because they did not answer")
 FAULT_TRACE = declare(
@@ -123,6 +127,7 @@ class WorkerLink:
         self._sockets = sockets
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: MessageStream | None = None
+        self._descriptors: socket.socket | None = None
         self._ready: asyncio.Future[None] | None = None
         self._asked: dict[int, tuple[MediaRequest[Any], asyncio.Future[Any]]] = {}
         self._next_number = 0
@@ -167,20 +172,34 @@ class WorkerLink:
             self._tally = await asyncio.wait_for(self.execute(GetTally()), TALLY_PATIENCE)
         return self._tally
 
+    def adopt(self, sock: socket.socket, begun: bytes) -> None:
+        """Hand an ICE-TCP connection over, and what was read of it; it is closed if the worker takes none."""
+        try:
+            if not self.is_up or self._descriptors is None:
+                raise BrokenPipeError
+            socket.send_fds(self._descriptors, [begun], [sock.fileno()])
+        except OSError:
+            self._pool.counters.add(DROPPED_CONNECTION)
+        sock.close()
+
     # -- the process -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start a process and wait until it is up; raises `LocalError` if it does not come up."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._close_descriptors()
+        self._descriptors, arrivals = socket.socketpair(socket.AF_UNIX, DESCRIPTOR_SOCKET)
+        self._descriptors.setblocking(False)
         descriptors = [udp.fileno() for udp in self._sockets]
-        with theirs:
+        with theirs, arrivals:
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "stack.aio.worker", str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno(), *descriptors],
+                    pass_fds=[theirs.fileno(), arrivals.fileno(), *descriptors],
                     env=environment_of_worker(),
                 )
+                arriving = arrivals.fileno()
             except OSError as error:
                 ours.close()
                 raise LocalError(f"cannot start a media worker: {error.strerror}") from error
@@ -188,7 +207,7 @@ class WorkerLink:
         self._unanswered = 0
         self._ready = asyncio.get_running_loop().create_future()
         self._connection = MessageStream(ours, self._on_message, self._on_lost, lambda: None)
-        self.send(self._pool.hello(self.number, tuple(descriptors)))
+        self.send(self._pool.hello(self.number, tuple(descriptors), arriving))
         try:
             await asyncio.wait_for(self._ready, START_PATIENCE)
         except TimeoutError as error:
@@ -211,7 +230,13 @@ class WorkerLink:
         if connection is not None:
             connection.close()
         self._connection = None
+        self._close_descriptors()
         self._fail_asked("the server is shutting down")
+
+    def _close_descriptors(self) -> None:
+        if self._descriptors is not None:
+            self._descriptors.close()
+            self._descriptors = None
 
     def check(self) -> None:
         """Ask whether the worker is there; end one that has not answered for long."""
@@ -278,6 +303,7 @@ class WorkerLink:
     def _on_lost(self, error: LinkError) -> None:
         """The worker is gone, or what it says cannot be read."""
         self._connection = None
+        self._close_descriptors()
         was_up, self.is_up = self.is_up, False
         process = self._process
         if process is not None and process.poll() is None:
@@ -370,6 +396,10 @@ class WorkerPool:
                 raise LocalError("no media worker is up") from None
         return min(up, key=lambda link: (link.is_late, link.load))
 
+    def link(self, worker: int) -> WorkerLink | None:
+        """Return the link that a fragment's digit names; None if there is none."""
+        return self.links[worker] if worker < len(self.links) else None
+
     async def tally(self) -> MediaTally:
         """Return what was counted on the media side, by workers that are gone, too."""
         total = self._lost
@@ -381,7 +411,7 @@ class WorkerPool:
 
     # -- for the links ---------------------------------------------------------------------------------------
 
-    def hello(self, number: int, sockets: tuple[int, ...]) -> Hello:
+    def hello(self, number: int, sockets: tuple[int, ...], connections: int) -> Hello:
         """Return what a worker is told first."""
         config = self._config
         return Hello(
@@ -392,6 +422,7 @@ class WorkerPool:
             conversation=config.conversation,
             max_calls=config.max_calls,
             sockets=sockets,
+            connections=connections,
             traced=self._trace is not None,
             keyed=config.key_log is not None,
             log_level=logging.getLogger("stack").getEffectiveLevel(),

@@ -51,6 +51,7 @@ OWNERS: Mapping[str, str] = {
     "recorder": "the recording of a call",
     "endpoint": "the endpoint, which finds the call of a datagram",
     "socket": "the UDP sockets",
+    "tcp": "the TCP port, and ICE over TCP",
     "driver": "the driver, and the thread or process in which it runs",
     "host": "the host: calls, programs and their recordings",
     "worker": "the media workers, and what passes between them and the program",

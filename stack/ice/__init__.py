@@ -16,6 +16,7 @@ from stack.ice.consent import ConsentSettings
 from stack.ice.credentials import MAX_LOCAL_UFRAG, IceCredentials, split_username
 from stack.ice.events import (
     ConsentExpired,
+    ConsentLost,
     IceEvent,
     IceFailed,
     IceFailureReason,
@@ -37,6 +38,7 @@ __all__ = [
     "CandidatePair",
     "CandidateType",
     "ConsentExpired",
+    "ConsentLost",
     "ConsentSettings",
     "IceAgent",
     "IceCredentials",

@@ -16,6 +16,7 @@ from stack.ice.candidate import CandidateType, compute_priority
 from stack.ice.credentials import IceCredentials
 from stack.ice.pair import CandidatePair
 from stack.ice.piggyback import Piggyback, sign_with_piggyback
+from stack.ice.ufrag import new_transaction
 from stack.stun import (
     Attribute,
     ClientTransaction,
@@ -119,7 +120,8 @@ class CheckClient:
             attributes.append(UseCandidate())
             if nomination:
                 attributes.append(Nomination(nomination))
-        transaction_id = TransactionId(self._entropy(12))
+        ours = credentials.username.rpartition(":")[2]
+        transaction_id = TransactionId(new_transaction(self._entropy, ours))
         message = Message(MessageClass.REQUEST, Method.BINDING, transaction_id, tuple(attributes))
         data = sign_with_piggyback(self._piggyback, message, credentials.key)
         if len(self._sent) >= MAX_SENT_CHECKS:

@@ -6,6 +6,8 @@ RFC 8489 §9.1.3 (short-term credentials), §6.3.1 (unknown attributes); RFC 844
 MESSAGE-INTEGRITY is verified:
 
 - An error response without authentication is never longer than the request, so it amplifies nothing.
+- More than `MAX_REFUSED` in a second are a flood: from then on the signature is verified first, and what has a
+  wrong one is neither parsed nor answered (`is_flood`).
 - The last responses are stored by transaction: a retransmitted request gets the same bytes again and has no other
   effect, and one from another address than the first time is a replay, and is dropped.
 
@@ -39,6 +41,7 @@ from stack.stun import (
     UseCandidate,
     Username,
     XorMappedAddress,
+    peek_username,
     short_term_key,
     verify_integrity,
 )
@@ -69,6 +72,9 @@ DROPPED_TWO_ROLES = declare(
 DROPPED_INDICATION_WRONG_INTEGRITY = declare(
     "ice", "dropped_indication_wrong_integrity", "Binding indications with a wrong signature: they prove nothing"
 )
+DROPPED_FLOOD = declare(
+    "ice", "dropped_flood", "Checks that our password did not sign, beyond those that are answered in a second"
+)
 REPEATED_CHECK = declare("ice", "repeated_check", "Checks that came again, answered as before")
 INDICATION = declare("ice", "indication", "Binding indications received")
 REPEATED_INDICATION = declare(
@@ -77,6 +83,10 @@ REPEATED_INDICATION = declare(
 
 MAX_STORED_RESPONSES = 64
 """Enough for every retransmission of a full checklist to be recognised."""
+
+MAX_REFUSED = 50
+"""Requests that are refused with an answer, in a second and session; a client with an old password sends a few."""
+_REQUEST = b"\x00\x01"
 
 _REASONS = {
     ErrorNumber.BAD_REQUEST: "Bad Request",
@@ -117,6 +127,8 @@ class CheckServer:
         self._piggyback = piggyback
         self._responses: OrderedDict[TransactionId, Transmit] = OrderedDict()
         self._indications: deque[TransactionId] = deque(maxlen=MAX_STORED_RESPONSES)
+        self._refused = 0  # since `_window`
+        self._window: Instant = 0.0
 
     def restart(self, credentials: IceCredentials) -> None:
         """Take new credentials; the former ones still keep known paths alive (RFC 8445 §9)."""
@@ -126,6 +138,21 @@ class CheckServer:
     def forget_previous(self) -> None:
         """Refuse the credentials from before the last restart from now on."""
         self._previous = None
+
+    def is_flood(self, data: bytes, now: Instant) -> bool:
+        """Return True for a request that is to be dropped unread: too many were refused, and this one would be."""
+        if self._refused < MAX_REFUSED:
+            return False
+        if now - self._window >= 1.0:
+            self._refused, self._window = 0, now
+            return False
+        if data[:2] != _REQUEST:
+            return False
+        local = self._credentials_for(split_username(peek_username(data) or ""))
+        if local is not None and verify_integrity(data, short_term_key(local.password)):
+            return False
+        self._counters.add(DROPPED_FLOOD)
+        return True
 
     def authenticate(
         self, data: bytes, message: Message, path: Path, now: Instant
@@ -137,14 +164,14 @@ class CheckServer:
         username = message.get(Username)
         if username is None or message.get(MessageIntegrity) is None:
             # RFC 8489 §9.1.3: without either of them, 400.
-            return self._reject(data, message, path, ErrorNumber.BAD_REQUEST, DROPPED_NO_CREDENTIALS)
+            return self._reject(data, message, path, ErrorNumber.BAD_REQUEST, DROPPED_NO_CREDENTIALS, now)
         fragments = split_username(username.value)
         local = self._credentials_for(fragments)
         if fragments is None or local is None:
-            return self._reject(data, message, path, ErrorNumber.UNAUTHENTICATED, DROPPED_WRONG_USERNAME)
+            return self._reject(data, message, path, ErrorNumber.UNAUTHENTICATED, DROPPED_WRONG_USERNAME, now)
         key = short_term_key(local.password)
         if not verify_integrity(data, key):
-            return self._reject(data, message, path, ErrorNumber.UNAUTHENTICATED, DROPPED_WRONG_INTEGRITY)
+            return self._reject(data, message, path, ErrorNumber.UNAUTHENTICATED, DROPPED_WRONG_INTEGRITY, now)
         known = self._responses.get(message.transaction_id)
         if known is not None:
             if known.path != path:
@@ -219,10 +246,19 @@ class CheckServer:
         )
 
     def _reject(
-        self, data: bytes, message: Message, path: Path, code: ErrorNumber, reason: CounterName
+        self,
+        data: bytes,
+        message: Message,
+        path: Path,
+        code: ErrorNumber,
+        reason: CounterName,
+        now: Instant,
     ) -> Transmit | None:
         """Count an unauthenticated request; respond with an error if the response is not longer."""
         self._counters.add(reason)
+        if now - self._window >= 1.0:
+            self._refused, self._window = 0, now
+        self._refused += 1
         response = message.respond(MessageClass.ERROR_RESPONSE, ErrorCode(code)).serialize_with_fingerprint()
         return Transmit(response, path) if len(response) <= len(data) else None
 

@@ -18,6 +18,8 @@ class IceState(Enum):
     """There is a path, though none is nominated."""
     COMPLETED = "completed"
     """A path is nominated."""
+    DISCONNECTED = "disconnected"
+    """A lite agent's: consent was lost, and nothing may be sent until a path is validated anew."""
     FAILED = "failed"
     CLOSED = "closed"
 
@@ -26,9 +28,17 @@ ICE_TRANSITIONS = {
     # A lite agent answers checks before it is started, and a check may nominate.
     IceState.NEW: {IceState.CHECKING, IceState.CONNECTED, IceState.COMPLETED, IceState.CLOSED},
     IceState.CHECKING: {IceState.CONNECTED, IceState.COMPLETED, IceState.FAILED, IceState.CLOSED},
-    IceState.CONNECTED: {IceState.COMPLETED, IceState.FAILED, IceState.CLOSED},
+    IceState.CONNECTED: {IceState.COMPLETED, IceState.DISCONNECTED, IceState.FAILED, IceState.CLOSED},
     # To CONNECTED by a restart, or where another path takes the place of a silent one.
-    IceState.COMPLETED: {IceState.CONNECTED, IceState.FAILED, IceState.CLOSED},
+    IceState.COMPLETED: {IceState.CONNECTED, IceState.DISCONNECTED, IceState.FAILED, IceState.CLOSED},
+    # To CHECKING by a restart.
+    IceState.DISCONNECTED: {
+        IceState.CHECKING,
+        IceState.CONNECTED,
+        IceState.COMPLETED,
+        IceState.FAILED,
+        IceState.CLOSED,
+    },
     # By a restart.
     IceState.FAILED: {IceState.CHECKING, IceState.CLOSED},
     IceState.CLOSED: set[IceState](),
@@ -61,6 +71,16 @@ class PathSelected:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsentLost:
+    """A lite agent's: nothing came of the peer for so long that nothing may be sent (RFC 7675 §5.1).
+
+    The next authenticated check validates a path anew; `ConsentExpired` follows if none comes.
+    """
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class ConsentExpired:
     """Consent has expired on every path; stop sending (RFC 7675 §5.1).
 
@@ -79,4 +99,4 @@ class IceFailed:
     reason: IceFailureReason
 
 
-IceEvent: TypeAlias = PathValidated | PathSelected | ConsentExpired | IceFailed
+IceEvent: TypeAlias = PathValidated | PathSelected | ConsentLost | ConsentExpired | IceFailed

@@ -1,7 +1,8 @@
 """The lite agent: for a server with a public address (RFC 8445 §2.5, §6.1.1, §7.3, RFC 7675).
 
-It sends no checks. It responds to those of the peer, each from the address that the check went to, and learns from
-them where the peer is. A peer that is full always controls; one that claims to be controlled gets a 487.
+It responds to the checks of the peer, each from the address that the check went to, and learns from them where
+the peer is. It sends none to find a path, and one alone to follow its peer (`probe.py`). A peer that is full
+always controls; one that claims to be controlled gets a 487.
 
 Which path is selected:
 
@@ -13,21 +14,27 @@ Which path is selected:
    takes its place: so it looks when a NAT has given a new port to a peer that nominates only once. Firefox does:
    it nominates with its first check, and its consent checks, every 4 to 6 s, have no flag.
    `path_silence_timeout` is a little less, so that its first check from a new address is enough.
-4. Nothing but a check with a valid MESSAGE-INTEGRITY ever makes or moves a path. A check made with the
-   credentials from before a restart keeps a known path alive and does no more.
+4. Authenticated media on a valid path that is not selected move the selection there if nothing has arrived on the
+   selected one for `media_silence_timeout` seconds: the peer sends where it receives. Media from an address where
+   no path is valid have a check sent there, whose response validates it (`probe.py`): a client behind a NAT that
+   has given it another port is followed within a round trip, not at its next check.
+5. Nothing but a check with a valid MESSAGE-INTEGRITY, or the response to one, ever makes a path. A check made with
+   the credentials from before a restart keeps a known path alive and does no more.
 
 The peer is alive as long as authenticated packets arrive: checks, indications with a valid MESSAGE-INTEGRITY, and
 what the agent's owner has authenticated (`note_received`: SRTP, SRTCP, DTLS). Some peers check once and never
 again. When none has arrived on the selected path for `consent_timeout` seconds (RFC 7675 §5.1 gives 30 s), the
-path with the latest one takes its place; if there is none since then, consent has expired. If no check arrives in
-`pac_timeout` seconds, the agent has failed (RFC 8863 asks to wait that long).
+path with the latest one takes its place; if there is none since then, consent is lost: nothing may be sent, every
+path is forgotten, and the next check makes one anew. After `resume_timeout` further seconds consent has expired,
+and the agent has failed; with 0, the default, at once. If no check arrives in `pac_timeout` seconds, the agent
+has failed (RFC 8863 asks to wait that long).
 
 The round trip is what lies between the first response on a path and the first packet that the peer can only have
 sent after it (`note_follow_up`: DTLS begins when a check has succeeded). It includes the time that the peer took,
 and more if the response was lost: as a first timer it is never too short.
 
-Left out: lite facing lite (RFC 8445 §6.1.1), where neither side checks anything: such an offer is refused. Checks
-of our own to measure the round-trip time.
+Left out: lite facing lite (RFC 8445 §6.1.1), where neither side checks anything: who answers such an offer has a
+full agent (`IceAgent`). Checks of our own to measure the round-trip time.
 """
 
 from __future__ import annotations
@@ -38,7 +45,7 @@ from typing import ClassVar
 
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Instant, Path, TerminalEvents, Transmit
+from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.timers import TimerName, Timers
 from stack.core.transitions import step
 from stack.ice.candidate import Candidate
@@ -49,6 +56,7 @@ from stack.ice.credentials import IceCredentials
 from stack.ice.events import (
     ICE_TRANSITIONS,
     ConsentExpired,
+    ConsentLost,
     IceEvent,
     IceFailed,
     IceFailureReason,
@@ -57,6 +65,7 @@ from stack.ice.events import (
     PathValidated,
 )
 from stack.ice.piggyback import Piggyback
+from stack.ice.probe import PathProbes
 from stack.stun import ErrorNumber, Message, MessageClass
 
 REMOTE_CANDIDATE_UNUSED = declare(
@@ -64,6 +73,12 @@ REMOTE_CANDIDATE_UNUSED = declare(
 )
 PATH_FORGOTTEN = declare(
     "ice", "path_forgotten", "Proven paths that were forgotten for newer ones: there is a bound"
+)
+
+FOLLOWED_MEDIA = declare(
+    "ice",
+    "followed_media",
+    "Changes to another valid path because the peer's media come there, and nothing elsewhere",
 )
 
 MAX_PATHS = 16
@@ -75,7 +90,9 @@ class LiteSettings:
     """Times in seconds; the rules are at the top of this file."""
 
     path_silence_timeout: float = 3.5
+    media_silence_timeout: float = 0.06
     consent_timeout: float = 30.0
+    resume_timeout: float = 0.0
     pac_timeout: float = 39.5
 
 
@@ -86,6 +103,10 @@ class LiteTimer(TimerName):
     """Patiently awaiting connectivity (RFC 8863): no check has arrived so far."""
     CONSENT = "consent"
     """Nothing authenticated has arrived on the selected path for too long."""
+    RESUME = "resume"
+    """Consent is lost, and the peer has been waited for."""
+    PROBE = "probe"
+    """A check to where media came from is to be sent again."""
 
 
 class LiteAgent:
@@ -99,9 +120,13 @@ class LiteAgent:
         *,
         settings: LiteSettings | None = None,
         piggyback: Piggyback | None = None,
+        entropy: Entropy | None = None,
     ) -> None:
+        """Begin; without `entropy` it sends no checks at all, and follows its peer by the peer's."""
         self.state = IceState.NEW
         self.counters = Counters()
+        self._remote: IceCredentials | None = None
+        self._probes = PathProbes(entropy, self.counters) if entropy is not None else None
         self._settings = settings or LiteSettings()
         self._server = CheckServer(credentials, self.counters, piggyback)
         self._local_candidates: list[Candidate] = []
@@ -111,6 +136,7 @@ class LiteAgent:
         self._round_trip_time: float | None = None
         self._selected: Path | None = None
         self._nominated = False
+        self._lost: Path | None = None  # the path that was selected when consent was lost
         self._started = False
         self._timers: Timers[LiteTimer] = Timers()
         self._transmits: list[Transmit] = []
@@ -160,6 +186,7 @@ class LiteAgent:
 
     def set_remote_credentials(self, credentials: IceCredentials, now: Instant) -> None:
         """Accept from now on only checks that name the peer's username fragment."""
+        self._remote = credentials
         self._server.remote_ufrag = credentials.ufrag
 
     def start(self, now: Instant) -> None:
@@ -179,8 +206,10 @@ class LiteAgent:
         if not self._started or self.state is IceState.CLOSED:
             raise LocalError("a lite agent that is not started, or is closed, cannot be restarted")
         self._server.restart(credentials)
+        self._remote = None
         if self._selected is None:
             self._enter(IceState.CHECKING)
+            self._timers.clear(LiteTimer.RESUME)
             self._timers.set(LiteTimer.PAC, now + self._settings.pac_timeout)
 
     def close(self, now: Instant) -> None:
@@ -188,9 +217,22 @@ class LiteAgent:
         self._end(IceState.CLOSED)
 
     def note_received(self, path: Path, now: Instant) -> None:
-        """Note that an authenticated packet of the peer arrived on `path`; it validates and selects no path."""
-        if path in self._last_check:
-            self._last_received[path] = now
+        """Note that an authenticated packet of the peer arrived on `path`; it validates no path."""
+        if path not in self._last_check:
+            self._probe(path, now)
+            return
+        self._last_received[path] = now
+        if path != self._selected:
+            self._follow_media(path, now)
+
+    def _probe(self, path: Path, now: Instant) -> None:
+        """Find out whether the peer is where an authenticated packet of it has come from."""
+        if self._probes is None or self._remote is None or self.state in (IceState.FAILED, IceState.CLOSED):
+            return
+        check = self._probes.begin(path, self.credentials, self._remote, now)
+        if check is not None:
+            self._transmits.append(check)
+            self._timers.set(LiteTimer.PROBE, self._probes.poll_timeout())
 
     def note_follow_up(self, path: Path, now: Instant) -> None:
         """Note that a packet arrived that the peer sends only after a response of ours; it need not be authentic.
@@ -213,6 +255,8 @@ class LiteAgent:
         if self.state in (IceState.FAILED, IceState.CLOSED):
             self.counters.add(DROPPED_CLOSED)
             return
+        if self._server.is_flood(data, now):
+            return
         try:
             message = Message.parse(data)
         except ParseError:
@@ -229,8 +273,25 @@ class LiteAgent:
                 self._handle_check(opened, now)
             elif opened is not None:
                 self._transmits.append(opened)
-        else:
+        elif self._probes is None:
             self.counters.add(DROPPED_UNEXPECTED_RESPONSE)
+        elif self._probes.handle_response(data, message, path):
+            self._timers.set(LiteTimer.PROBE, self._probes.poll_timeout())
+            self._handle_probed(path, now)
+
+    def _handle_probed(self, path: Path, now: Instant) -> None:
+        """The peer has answered where its media come from."""
+        if path not in self._last_check:
+            self._record_check(path, now)
+            self._events.append(PathValidated(path))
+        self._follow_media(path, now)
+
+    def _follow_media(self, path: Path, now: Instant) -> None:
+        """Select a valid path on which media come, if nothing comes on the selected one."""
+        heard = self._last_received[self._selected] if self._selected is not None else None
+        if heard is None or now - heard >= self._settings.media_silence_timeout:
+            self.counters.add(FOLLOWED_MEDIA)
+            self._select(path, nominated=False)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due: fail, or expire consent, if nothing arrived in time."""
@@ -256,6 +317,12 @@ class LiteAgent:
             self._events.append(IceFailed(IceFailureReason.NO_CHECK_RECEIVED))
         elif timer is LiteTimer.CONSENT and self._selected is not None:
             self._handle_consent_timeout(self._selected, now)
+        elif timer is LiteTimer.PROBE and self._probes is not None:
+            self._transmits.extend(self._probes.handle_timeout(now))
+            self._timers.set(LiteTimer.PROBE, self._probes.poll_timeout())
+        elif timer is LiteTimer.RESUME and self._lost is not None:
+            self._end(IceState.FAILED)
+            self._events.append(ConsentExpired(self._lost))
 
     # --- checks -----------------------------------------------------------------------------------------------
 
@@ -291,13 +358,26 @@ class LiteAgent:
         """Select the path on which the peer was active last, or expire consent (RFC 7675 §5.1)."""
         latest = max(self._last_received, key=self._last_received.__getitem__)
         if self._last_received[latest] + self._settings.consent_timeout <= now:
-            self._end(IceState.FAILED)
-            self._events.append(ConsentExpired(selected))
+            self._lose_consent(selected, now)
         elif self._last_received[selected] + self._settings.consent_timeout > now:
             self._arm_consent(selected)
         else:
             self.counters.add(FOLLOWED_AFTER_SILENCE)
             self._select(latest, nominated=False)
+
+    def _lose_consent(self, selected: Path, now: Instant) -> None:
+        """Wait for the peer to come back, from wherever: what is known of its paths counts no more."""
+        if self._settings.resume_timeout <= 0:
+            self._end(IceState.FAILED)
+            self._events.append(ConsentExpired(selected))
+            return
+        self._enter(IceState.DISCONNECTED)
+        self._selected, self._nominated, self._lost = None, False, selected
+        self._last_check.clear()
+        self._last_received.clear()
+        self._timers.clear(LiteTimer.CONSENT)
+        self._timers.set(LiteTimer.RESUME, now + self._settings.resume_timeout)
+        self._events.append(ConsentLost(selected))
 
     def _arm_consent(self, path: Path) -> None:
         self._timers.set(LiteTimer.CONSENT, self._last_received[path] + self._settings.consent_timeout)
@@ -313,6 +393,7 @@ class LiteAgent:
         self._last_check[path] = self._last_received[path] = now
         self._first_response.setdefault(path, now)
         self._timers.clear(LiteTimer.PAC)
+        self._timers.clear(LiteTimer.RESUME)
         if path == self._selected:
             self._arm_consent(path)
 
@@ -333,4 +414,6 @@ class LiteAgent:
         self._last_check.clear()
         self._last_received.clear()
         self._first_response.clear()
+        if self._probes is not None:
+            self._probes.clear()
         self._timers.clear_all()

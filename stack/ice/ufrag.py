@@ -80,6 +80,17 @@ class Ufrag:
         return replace(self, rest=entropy(RANDOM_SIZE).hex())
 
 
+def new_transaction(entropy: Entropy, ufrag: str) -> bytes:
+    """Return the 12 bytes of a transaction of ours: a server's begins with the worker digit of its fragment.
+
+    So a response, which has no USERNAME, finds the worker that has asked. RFC 8489 §5 wants 96 random bits; 88 are
+    left, and a response counts by its MESSAGE-INTEGRITY, not by a number that is hard to guess.
+    """
+    if SEPARATOR not in ufrag:
+        return entropy(12)
+    return ufrag[:1].encode() + entropy(11)
+
+
 def worker_of(ufrag: str) -> int | None:
     """Return the number of the worker whom a fragment names, by its first character; None if it names none."""
     found = WORKER_DIGITS.find(ufrag[:1]) if ufrag else -1

@@ -112,6 +112,11 @@ class RtpTransport:
         self._reporting = False
         self._closed = False
 
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The remote SSRCs that are bound to a section (RFC 9143 §9.2), at most `MAX_SSRCS`."""
+        return tuple(self._by_ssrc)
+
     # What arrives
 
     def handle_rtp(self, data: bytes, now: Instant) -> None:

@@ -34,7 +34,7 @@ from stack.sdp.grammar import (
     SdpAttribute,
     Setup,
 )
-from stack.sdp.negotiate import accept_answer, create_offer, negotiate
+from stack.sdp.negotiate import accept_answer, awaits_checks, create_offer, negotiate
 from stack.sdp.parameters import (
     OPUS,
     PCMA,
@@ -92,6 +92,7 @@ __all__ = [
     "Setup",
     "TrickleFragment",
     "accept_answer",
+    "awaits_checks",
     "choose_setup",
     "create_offer",
     "negotiate",

@@ -49,6 +49,19 @@ _MAX_EXTENSION_ID = 255
 """Ids above are placeholders for the answerer to replace (RFC 8285 §7): we never do."""
 
 
+LIBPEER = "iot"
+"""What libpeer writes as a=msid-semantic; nothing else is known to."""
+
+
+def awaits_checks(offer: SessionDescription) -> bool:
+    """Return True if the peer shows that it only answers checks, so that our side has to send them.
+
+    That is what a lite agent does (RFC 8445 §2.5). Builds of libpeer for small devices do so as well and do not
+    say `a=ice-lite`; their descriptions are known by another line.
+    """
+    return offer.is_ice_lite or (offer.value("msid-semantic") or "").strip() == LIBPEER
+
+
 def negotiate(offer: SessionDescription, local: LocalParameters) -> Negotiation:
     """Answer an offer; raises `NegotiationError` if no call can come of it."""
     try:

@@ -143,6 +143,9 @@ class LocalParameters:
     candidates: tuple[str, ...] = ()
     end_of_candidates: bool = True
     ice_lite: bool = False
+    bases: tuple[str, ...] = ()
+    """Candidates that a full agent of ours checks from where a 1:1 NAT stands in front and `candidates` name its
+    addresses (RFC 8445 §5.1.1.2); they are not signalled. Empty: it checks from `candidates`."""
     ice_options: tuple[str, ...] = ("ice2", "trickle")
     setup: Setup = Setup.PASSIVE
     audio: LocalAudio | None = None

@@ -2,8 +2,11 @@
 
 Routing: a STUN request names its session by the ufrag before the colon of its USERNAME (RFC 8445 §7.2.2);
 everything else goes by the exact path, which is bound once MESSAGE-INTEGRITY has been verified on it
-(`docs/decisions/0002-ufrag-before-path.md`). An unknown ufrag is resolved through one function, so that a
-session can be made by its first packet: that is built, and not wired to any host.
+(`docs/decisions/0002-ufrag-before-path.md`). Two exceptions, for sessions that send checks themselves and for
+peers that move (`docs/decisions/0023-connecting-from-anywhere.md`): a STUN response goes to the session whose
+request it answers, and SRTP over an unknown path to the session whose peer has its SSRC; both sessions then
+verify what they got. An unknown ufrag is resolved through one function, so that a session can be made by its
+first packet: that is built, and not wired to any host.
 
 The endpoint hosts any `HostedMachine`; it knows nothing of what runs inside. It survives whatever one of them
 raises: that costs the datagram, the wake-up or the drain in which it happened, and no other session anything. Such
@@ -36,11 +39,21 @@ FAULT_DRAIN = declare("endpoint", "fault_drain", "Exceptions survived while drai
 DROPPED_UNKNOWN_PATH = declare(
     "endpoint", "dropped_unknown_path", "Datagrams over a path that no session has proven"
 )
+FOUND_BY_SOURCE = declare(
+    "endpoint", "found_by_source", "SRTP over an unknown path that was tried with the session which has its SSRC"
+)
 
 EventT = TypeVar("EventT")
 EventT_co = TypeVar("EventT_co", covariant=True)
 
 _STUN_FIRST_BYTE_END = 4  # RFC 7983 §7
+_BINDING_REQUEST = b"\x00\x01"
+_RESPONSE = b"\x01"  # success or error (RFC 8489 §5), of a method below 128
+_TRANSACTION = slice(8, 20)
+_RTP_HEADER = 12
+_RTP_VERSION = 2
+MAX_ASKED = 4096
+"""Requests of sessions that are remembered: what a hundred full agents send in a second."""
 FAULT_PAUSE = 0.1
 """Seconds until a machine is woken again whose wake-up has raised, if it is still due."""
 
@@ -50,6 +63,11 @@ class HostedMachine(Machine[EventT_co], Protocol[EventT_co]):
 
     def drain_routes(self) -> Sequence[Path]:
         """Return the paths proven since the last call by a verified MESSAGE-INTEGRITY."""
+        ...
+
+    @property
+    def sources(self) -> Sequence[int]:
+        """The SSRCs of the peer's authentic packets, by which it is recognised where it has moved."""
         ...
 
     @property
@@ -98,6 +116,7 @@ class Endpoint(Generic[EventT]):
         self._routes.changes = [] if reports_paths else None
         self._machines: dict[str, HostedMachine[EventT]] = {}
         self._deadlines: Deadlines[str] = Deadlines()
+        self._asked: dict[bytes, str] = {}  # transaction of a request → session, oldest first
         self._unwell: set[str] = set()  # those whose wake-up has just raised
         self._touched: dict[str, None] = {}  # an ordered set: what happens may not depend on hashes
         self._transmits: list[Transmit] = []
@@ -147,7 +166,7 @@ class Endpoint(Generic[EventT]):
             # RFC 6263 §4.1: a datagram without a byte is a keepalive.
             is_stun = bool(data) and data[0] < _STUN_FIRST_BYTE_END
             try:
-                name = self._find_by_check(data, path, now) if is_stun else self._find_by_path(path)
+                name = self._find_by_check(data, path, now) if is_stun else self._find_by_path(path, data)
             except Exception as error:
                 self._faults.note(FAULT_FIND, error, now)
                 continue
@@ -162,6 +181,8 @@ class Endpoint(Generic[EventT]):
                 waiting[name] = [datagram]
         for name, datagrams in waiting.items():
             self._hand_over(name, datagrams, now)
+            if not self._routes.has_sources(name):
+                self._bind_sources(name, now)
         self.pump()
 
     def _hand_over(self, name: str, datagrams: list[tuple[bytes, Path]], now: Instant) -> None:
@@ -173,6 +194,16 @@ class Endpoint(Generic[EventT]):
         try:
             for path in self._machines[name].drain_routes():
                 self._routes.bind(name, path)
+        except Exception as error:
+            self._faults.note(FAULT_BIND, error, now)
+        self._bind_sources(name, now)
+
+    def _bind_sources(self, name: str, now: Instant) -> None:
+        """Note by which SSRC the peer of a session can be recognised; a new one counts from the next check on."""
+        try:
+            sources = self._machines[name].sources
+            if sources:
+                self._routes.bind_sources(name, sources)
         except Exception as error:
             self._faults.note(FAULT_BIND, error, now)
 
@@ -209,7 +240,11 @@ class Endpoint(Generic[EventT]):
         self._unwell.clear()
 
     def _drain(self, name: str, machine: HostedMachine[EventT]) -> None:
-        self._transmits.extend(machine.drain_transmits())
+        transmits = machine.drain_transmits()
+        for data, _ in transmits:
+            if data[:2] == _BINDING_REQUEST:
+                self._note_asked(data, name)
+        self._transmits.extend(transmits)
         for event in machine.drain_events():
             self._events.append((name, event))
         if machine.is_finished:
@@ -250,6 +285,9 @@ class Endpoint(Generic[EventT]):
 
     def _find_by_check(self, data: bytes, path: Path, now: Instant) -> str | None:
         """Return the session that a STUN message is for: by the ufrag in a request, else by its path."""
+        if data[:1] == _RESPONSE:  # libnice writes a USERNAME into it, the asker's own (RFC 8489 §9.1.3 has none)
+            asking = self._asked.get(data[_TRANSACTION])
+            return asking if asking in self._machines else self._find_by_path(path)
         username = peek_username(data)
         if username is None:
             return self._find_by_path(path)
@@ -266,8 +304,22 @@ class Endpoint(Generic[EventT]):
         self.add(name, machine, ufrag)
         return name
 
-    def _find_by_path(self, path: Path) -> str | None:
+    def _find_by_path(self, path: Path, data: bytes = b"") -> str | None:
         name = self._routes.find(path)
-        if name is None:
-            self.counters.add(DROPPED_UNKNOWN_PATH)
-        return name
+        if name is not None:
+            return name
+        if len(data) >= _RTP_HEADER and data[0] >> 6 == _RTP_VERSION:
+            # RFC 5761 §4: the SSRC of RTCP stands four bytes further ahead.
+            source = data[4:8] if 192 <= data[1] <= 223 else data[8:12]
+            name = self._routes.find_by_source(int.from_bytes(source, "big"))
+            if name is not None:
+                self.counters.add(FOUND_BY_SOURCE)
+                return name
+        self.counters.add(DROPPED_UNKNOWN_PATH)
+        return None
+
+    def _note_asked(self, request: bytes, name: str) -> None:
+        """Remember whose request this is: its response may come over a path that is not proven yet."""
+        if len(self._asked) >= MAX_ASKED:
+            del self._asked[next(iter(self._asked))]
+        self._asked[request[_TRANSACTION]] = name

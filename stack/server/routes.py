@@ -1,11 +1,14 @@
 """Which session does a datagram belong to? By the ufrag in a STUN request, otherwise by its exact path.
 
+A client that has moved is recognised by its SSRC, and its session then finds out whether the packet is authentic.
+
 A path is bound to a session only after the session has verified a MESSAGE-INTEGRITY on it; nothing is ever
 scanned. One path belongs to one session: the latest that proved itself there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from stack.core.errors import LocalError
@@ -23,6 +26,7 @@ class Routes:
     """The two indices of the endpoint: ufrag to session, path to session (a session has a name of its own)."""
 
     MAX_PATHS_PER_SESSION = 16
+    MAX_SOURCES_PER_SESSION = 4
 
     def __init__(self) -> None:
         self.changes: list[PathChange] | None = None
@@ -31,6 +35,8 @@ class Routes:
         self._by_ufrag: dict[str, str] = {}
         self._paths: dict[str, dict[Path, None]] = {}
         self._ufrags: dict[str, list[str]] = {}
+        self._by_source: dict[int, str] = {}
+        self._sources: dict[str, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -65,6 +71,26 @@ class Routes:
             self._note(path, False)
         for ufrag in self._ufrags.pop(name, ()):
             self._by_ufrag.pop(ufrag, None)
+        for source in self._sources.pop(name, ()):
+            del self._by_source[source]
+
+    def bind_sources(self, name: str, sources: Sequence[int]) -> None:
+        """Note the SSRCs of a session's peer; one that another session has already stays its."""
+        known = self._sources.get(name, ())
+        for source in sources:
+            if source not in self._by_source and len(known) < self.MAX_SOURCES_PER_SESSION:
+                known = (*known, source)
+                self._by_source[source] = name
+        if known:
+            self._sources[name] = known
+
+    def has_sources(self, name: str) -> bool:
+        """Return True if a session's peer can be recognised by its SSRC."""
+        return name in self._sources
+
+    def find_by_source(self, source: int) -> str | None:
+        """Return the session whose peer sends with this SSRC. It is no proof: a stranger may write it."""
+        return self._by_source.get(source)
 
     def bind(self, name: str, path: Path) -> None:
         """Bind `path` to a known session; the session's oldest path goes when it has too many."""

@@ -9,6 +9,7 @@ from stack.core.counters import Counters
 from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Path, TerminalEvents, Transmit
 from stack.server.endpoint import FAULT_HANDLE_TIMEOUT, FAULT_PAUSE, HostedMachine, feed
+from stack.server.routes import PathChange
 
 EventT = TypeVar("EventT")
 
@@ -62,6 +63,10 @@ class SingleEndpoint(Generic[EventT]):
     def drain_events(self) -> Sequence[tuple[str, EventT]]:
         """Return what happened since the last call, each event with the machine's name."""
         return [(self.name, event) for event in self.machine.drain_events()]
+
+    def drain_path_changes(self) -> Sequence[PathChange]:
+        """Nothing: every path is the one machine's."""
+        return ()
 
     def drain_faults(self) -> Sequence[Fault]:
         """Return the exceptions that are to be logged."""

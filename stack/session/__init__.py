@@ -1,7 +1,15 @@
 """One peer: where ICE, DTLS, SRTP, RTP and SCTP meet, and nowhere else."""
 
 from stack.session.demux import Kind, classify
-from stack.session.events import Authenticated, Connected, Ended, EndReason, SessionEvent
+from stack.session.events import (
+    Authenticated,
+    Connected,
+    ConnectionPaused,
+    ConnectionResumed,
+    Ended,
+    EndReason,
+    SessionEvent,
+)
 from stack.session.media_plane import FrameSent, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
 from stack.session.parameters import LocalWishes, SessionParameters, make_local_parameters
 from stack.session.session import Session
@@ -23,6 +31,8 @@ __all__ = [
     "CandidatePairStats",
     "CodecStats",
     "Connected",
+    "ConnectionPaused",
+    "ConnectionResumed",
     "DtlsState",
     "EndReason",
     "Ended",

@@ -15,6 +15,9 @@ DROPPED_MEDIA_BEFORE_FINISHED = declare(
 DROPPED_DTLS_BEFORE_ICE = declare(
     "session", "dropped_dtls_before_ice", "DTLS datagrams that came before ICE had validated a path"
 )
+DROPPED_WHILE_PAUSED = declare(
+    "session", "dropped_while_paused", "Datagrams not sent because the peer has fallen silent"
+)
 REFUSED_SCTP_INIT = declare(
     "session", "refused_sctp_init", "INIT chunks in the peer's SDP that make no association"
 )

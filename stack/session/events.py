@@ -50,6 +50,22 @@ class Authenticated(Value, frozen=True):
     """The peer has proved that it holds the certificate of its description; follows a `Connected` that said no."""
 
 
+class ConnectionPaused(Value, frozen=True):
+    """Nothing came of the peer for so long that nothing may be sent to it any more (RFC 7675 §5.1).
+
+    What is said waits. `ConnectionResumed` follows when the peer is back, from wherever, and `Ended` if it is not
+    in `seconds`.
+    """
+
+    seconds: float
+
+
+class ConnectionResumed(Value, frozen=True):
+    """The peer is back: what waited is sent."""
+
+    path: Path
+
+
 class Ended(Value, frozen=True):
     """The session is over; nothing follows."""
 
@@ -57,4 +73,4 @@ class Ended(Value, frozen=True):
     detail: str = ""
 
 
-SessionEvent = Connected | Authenticated | MediaEvent | Ended | SctpEvent
+SessionEvent = Connected | Authenticated | ConnectionPaused | ConnectionResumed | MediaEvent | Ended | SctpEvent

@@ -96,6 +96,11 @@ class MediaPlane(Protocol):
         """The latest round trip in seconds, by the peer's reports; None before the first."""
         ...
 
+    @property
+    def sources(self) -> Sequence[int]:
+        """The peer's SSRCs of which authentic packets have come."""
+        ...
+
     def stats(self, now: Instant) -> Sequence[RtpStatistics]:
         """Return the statistics of each section, in the vocabulary of `getStats`."""
         ...
@@ -181,6 +186,11 @@ class PythonMediaPlane:
     def round_trip_time(self) -> float | None:
         """The latest round trip in seconds, by the peer's reports."""
         return self._transport.round_trip_time
+
+    @property
+    def sources(self) -> Sequence[int]:
+        """The peer's SSRCs of which authentic packets have come."""
+        return self._transport.sources
 
     def stats(self, now: Instant) -> Sequence[RtpStatistics]:
         """Return the statistics of each section."""

@@ -71,6 +71,8 @@ class LocalWishes:
     audio: bool = True
     data: bool = True
     ice_lite: bool = False
+    tcp: tuple[Address, ...] = ()
+    """Where ICE-TCP connections are accepted (RFC 6544: passive candidates)."""
     setup: sdp.Setup = sdp.Setup.PASSIVE
     worker: int | None = None
     """A server's: which of its workers has the session; the ufrag says so (`stack.ice.ufrag`)."""
@@ -91,23 +93,15 @@ def make_local_parameters(
 ) -> sdp.LocalParameters:
     """Return our side of a new call: fresh credentials, our fingerprint, a candidate for each address.
 
-    Behind a 1:1 NAT `public_ips` stand in the candidates instead of the bound addresses.
+    Behind 1:1 NATs `public_ips` stand in the candidates instead of the bound addresses: each instead of those of
+    its family, which have one port.
     """
     wishes = wishes or LocalWishes()
     if wishes.worker is None:
         credentials = ice.IceCredentials.generate(entropy)
     else:
         credentials = ice.IceCredentials.generate_for(entropy, wishes.worker, wishes.node)
-    if public_ips:
-        ports = {address.port for address in addresses}
-        if len(ports) != 1:
-            raise LocalError("a public address needs one port on every local address")
-        (port,) = ports
-        addresses = [Address(host, port) for host in public_ips]
-    candidates = [
-        ice.Candidate.host_candidate(address, local_preference=65_535 - index)
-        for index, address in enumerate(addresses)
-    ]
+    candidates = _host_candidates(_seen_outside(addresses, public_ips), _seen_outside(wishes.tcp, public_ips))
     audio = None
     if wishes.audio:
         audio = sdp.LocalAudio(
@@ -126,30 +120,63 @@ def make_local_parameters(
         ice_pwd=credentials.password,
         fingerprint=certificate.fingerprint(),
         session_id=int.from_bytes(entropy(8), "big") >> 2,
-        candidates=tuple(candidate.serialize() for candidate in candidates),
+        candidates=candidates,
         ice_lite=wishes.ice_lite,
+        bases=_host_candidates(addresses, wishes.tcp) if public_ips and not wishes.ice_lite else (),
         setup=wishes.setup,
         audio=audio,
         data=data,
     )
 
 
+def _seen_outside(addresses: Sequence[Address], public_ips: Sequence[str]) -> Sequence[Address]:
+    """Return the addresses at which 1:1 NATs let bound ones be reached; without NATs the bound ones."""
+    if not public_ips or not addresses:
+        return addresses
+    ports = {address.port for address in addresses}
+    if len(ports) != 1:
+        raise LocalError("a public address needs one port on every local address")
+    (port,) = ports
+    return [Address(host, port) for host in public_ips]
+
+
+def _host_candidates(udp: Sequence[Address], tcp: Sequence[Address]) -> tuple[str, ...]:
+    candidates = [
+        ice.Candidate.host_candidate(address, local_preference=65_535 - index) for index, address in enumerate(udp)
+    ]
+    candidates += [
+        ice.Candidate.tcp_candidate(ice.TcpType.PASSIVE, address, 8191 - index)
+        for index, address in enumerate(tcp)
+    ]
+    return tuple(candidate.serialize() for candidate in candidates)
+
+
 def make_ice(
-    parameters: SessionParameters, entropy: Entropy, now: Instant, piggyback: ice.Piggyback | None = None
+    parameters: SessionParameters,
+    entropy: Entropy,
+    now: Instant,
+    piggyback: ice.Piggyback | None = None,
+    resume_timeout: float = 0.0,
 ) -> ice.IceAgent | ice.LiteAgent:
-    """Return the started ICE agent: lite if we said so, else full, in the role that was agreed on."""
+    """Return the started ICE agent: lite if we said so, else full, in the role that was agreed on.
+
+    `resume_timeout`: seconds that a lite one waits for a peer that has fallen silent.
+    """
     local, agreed = parameters.local, parameters.negotiation
     credentials = ice.IceCredentials(local.ice_ufrag, local.ice_pwd)
     agent: ice.IceAgent | ice.LiteAgent
     if local.ice_lite:
-        agent = ice.LiteAgent(credentials, piggyback=piggyback)
+        lite = ice.LiteSettings(resume_timeout=resume_timeout)
+        agent = ice.LiteAgent(credentials, settings=lite, piggyback=piggyback, entropy=entropy)
     else:
-        settings = ice.IceSettings(renomination="renomination" in agreed.remote_ice_options)
+        full = ice.IceSettings(renomination="renomination" in agreed.remote_ice_options)
         agent = ice.IceAgent(
-            credentials, entropy, controlling=agreed.ice_controlling, settings=settings, piggyback=piggyback
+            credentials, entropy, controlling=agreed.ice_controlling, settings=full, piggyback=piggyback
         )
-    for text in local.candidates:
-        agent.add_local_candidate(ice.Candidate.parse(text), now)
+    for text in local.bases or local.candidates:
+        candidate = ice.Candidate.parse(text)
+        if candidate.tcp_type is not ice.TcpType.PASSIVE or local.ice_lite:
+            agent.add_local_candidate(candidate, now)
     remote = ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd)
     if isinstance(agent, ice.IceAgent):
         agent.set_remote_credentials(remote, now, lite=agreed.remote_ice_lite)

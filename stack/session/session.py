@@ -42,6 +42,7 @@ from stack.ice import (
     DROPPED_REMOTE_CANDIDATE_MALFORMED,
     Candidate,
     ConsentExpired,
+    ConsentLost,
     IceAgent,
     IceCredentials,
     IceEvent,
@@ -55,7 +56,15 @@ from stack.sctp import AssociationUp, ChannelOpened, DataChannels
 from stack.sdp import IGNORED, DtlsRole
 from stack.session.demux import Kind, classify
 from stack.session.dtls_in_stun import DtlsCarrier
-from stack.session.events import Authenticated, Connected, Ended, EndReason, SessionEvent
+from stack.session.events import (
+    Authenticated,
+    Connected,
+    ConnectionPaused,
+    ConnectionResumed,
+    Ended,
+    EndReason,
+    SessionEvent,
+)
 from stack.session.media_plane import FrameSent, MakePlane, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
 from stack.session.parameters import SessionParameters, make_channels, make_dtls, make_ice, make_rtp
 from stack.session.states import SessionTimer, State
@@ -100,10 +109,12 @@ class Session:
     """A machine that holds one peer connection. `handle_datagrams` takes whatever arrives on its paths.
 
     `wall_clock` is what the wall clock (seconds since 1970) says at the instant 0 of the machine's clock; RTCP
-    sender reports carry it. `dtls_in_stun` puts the handshake into connectivity checks where the peer does so, too
-    (`dtls_in_stun.py`). `send_early`: as a DTLS 1.3 server, send as soon as our Finished is sent, a round trip
-    before the peer has proved who it is; `Authenticated` says when it has. `make_plane` makes the media plane.
-    `offered` is when the offer arrived that we have answered: the steps of the set-up count from there.
+    sender reports carry it. `dtls_in_stun` puts the handshake into connectivity checks where the peer does so,
+    too (`dtls_in_stun.py`). `send_early`: as a DTLS 1.3 server, send as soon as our Finished is sent, a round
+    trip before the peer has proved who it is; `Authenticated` says when it has. `resume_timeout`: seconds that a
+    peer which has fallen silent is waited for, after `ConnectionPaused`; 0: the session then ends. `make_plane`
+    makes the media plane. `offered` is when the offer arrived that we have answered: the steps of the set-up
+    count from there.
     """
 
     terminal_events: ClassVar[TerminalEvents] = (Ended,)
@@ -119,6 +130,7 @@ class Session:
         dtls_version: Version | None = None,
         dtls_in_stun: bool = True,
         send_early: bool = True,
+        resume_timeout: float = 0.0,
         key_log: KeyLog | None = None,
         make_plane: MakePlane = PythonMediaPlane,
         offered: Instant | None = None,
@@ -133,12 +145,15 @@ class Session:
         """What DTLS agreed on, once it has."""
         self._began = now if offered is None else min(offered, now)
         self._send_early = send_early
+        self._resume_timeout = resume_timeout
+        self.is_paused = False
+        """True while the peer is silent, and waited for: nothing is sent."""
         self._carrier = DtlsCarrier(self.counters, dtls_in_stun)
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version, key_log)
         if self._dtls.role is DtlsRole.CLIENT:
             self._dtls.start(now)  # its ClientHello travels in the first check
             self._carrier.set_pending(self._dtls.drain_transmits())
-        self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now, self._carrier)
+        self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now, self._carrier, resume_timeout)
         sections = make_rtp(parameters)
         self._media: MediaPlane | None = None
         if sections:
@@ -152,6 +167,7 @@ class Session:
         self._events: list[SessionEvent] = []
         self._packets: list[bytes] = []  # of SCTP, until the pump: those that came together are answered together
         self._ice_touched = self._dtls_touched = self._media_touched = False  # since they were moved last
+        self._lost = EndReason.CONSENT_EXPIRED  # why a full agent has paused
         self._last_word: Ended | None = None  # to be said when everything before it has been
         self._timers: Timers[SessionTimer] = Timers()
         self._timers.set(SessionTimer.SETUP, now + SETUP_TIMEOUT)
@@ -341,6 +357,8 @@ class Session:
             if self._take(data, kind, path, now) and path is not heard:
                 heard = path  # a peer has one path, as a rule: once for all that came together
                 self._ice.note_received(path, now)
+                if path != self._path:  # the peer may have moved
+                    self._ice_touched = True
             if self.state is not _CONNECTED:  # in set-up, a datagram may need what the last one has opened
                 self._pump(now)
         if self.state is not _CONNECTED:
@@ -416,6 +434,8 @@ class Session:
                 self._ice.handle_timeout(now)
                 self._move_ice(now)
                 self._move_dtls(now)
+            case SessionTimer.RESUME:
+                self._end(self._lost)
             case SessionTimer.SETUP:
                 what = "authentication" if self.state is _CONNECTED else self.state.name.lower()
                 self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {what}")
@@ -433,6 +453,12 @@ class Session:
         """Return what happened since the last call."""
         events, self._events = self._events, []
         return events
+
+    @property
+    def sources(self) -> Sequence[int]:
+        """The SSRCs of which authentic packets have come: what they carry is the peer's, from wherever it
+        comes."""
+        return self._media.sources if self._media is not None and self.security is not None else ()
 
     def drain_routes(self) -> Sequence[Path]:
         """Return the paths proven by a MESSAGE-INTEGRITY since the last call."""
@@ -460,10 +486,10 @@ class Session:
             self._say_last_word()
 
     def _hold_media(self) -> None:
-        """While the agreed direction is `recvonly` or `inactive` no RTP is sent (RFC 3264 §5.1)."""
+        """While the agreed direction is `recvonly` or `inactive` (RFC 3264 §5.1), or paused, no RTP is sent."""
         if self._media is not None:
             for section, line in zip(range(self._sections), self.parameters.negotiation.audio_lines, strict=False):
-                self._media.hold(not line.sent.direction.sends, section)
+                self._media.hold(self.is_paused or not line.sent.direction.sends, section)
 
     def _say_last_word(self) -> None:
         """The session is over and everything before that has been handed up."""
@@ -487,6 +513,8 @@ class Session:
             self._path = selected
             if self._media is not None:
                 self._media.move(selected)
+            if self.is_paused:
+                self._resume(selected)
         self._arm(SessionTimer.ICE, self._ice.poll_timeout())
 
     def _arm(self, slot: SessionTimer, at: Instant | None) -> None:
@@ -507,8 +535,16 @@ class Session:
                     self._dtls.start(now)
         elif isinstance(event, PathSelected):
             self._step(ICE_SELECTED, now)
+        elif isinstance(event, ConsentLost):
+            self._pause(now)
         elif isinstance(event, ConsentExpired):
-            self._end(EndReason.CONSENT_UNANSWERED if event.still_receiving else EndReason.CONSENT_EXPIRED)
+            reason = EndReason.CONSENT_UNANSWERED if event.still_receiving else EndReason.CONSENT_EXPIRED
+            if isinstance(self._ice, IceAgent) and self._resume_timeout > 0 and self.state is _CONNECTED:
+                self._lost = reason  # a full agent goes on when the peer restarts ICE
+                self._timers.set(SessionTimer.RESUME, now + self._resume_timeout)
+                self._pause(now)
+            else:
+                self._end(reason)
         elif isinstance(event, IceFailed):
             self._end(EndReason.ICE_FAILED, str(event.reason))
 
@@ -519,6 +555,23 @@ class Session:
             self._dtls.set_initial_timeout(_dtls_timeout(round_trip))
             if self._channels is not None:
                 self._channels.set_rtt_hint(round_trip, now)
+
+    def _pause(self, now: Instant) -> None:
+        """Consent is lost: nothing is sent, and the peer is waited for."""
+        self._path = None
+        if self.state is not _CONNECTED:
+            self._end(EndReason.CONSENT_EXPIRED)
+            return
+        self.is_paused = True
+        self._hold_media()
+        self._events.append(ConnectionPaused(self._resume_timeout))
+
+    def _resume(self, path: Path) -> None:
+        """The peer is back."""
+        self.is_paused = False
+        self._timers.clear(SessionTimer.RESUME)
+        self._hold_media()
+        self._events.append(ConnectionResumed(path))
 
     def _send_early_flight(self, path: Path, now: Instant) -> None:
         """There is a path: what the checks have not delivered of the ClientHello goes out by itself."""
@@ -546,6 +599,8 @@ class Session:
 
     def _send_dtls(self, *, is_handshake: bool = True) -> None:
         if self._path is None:
+            if self.is_paused:  # SCTP sends its packets again
+                self.counters.add(counted.DROPPED_WHILE_PAUSED, len(self._dtls.drain_transmits()))
             return
         datagrams = self._dtls.drain_transmits()
         for data in datagrams:
@@ -653,7 +708,9 @@ class Session:
         if self.state is _ENDED:
             return
         transmits = media.drain_transmits()
-        if transmits:
+        if transmits and self.is_paused:
+            self.counters.add(counted.DROPPED_WHILE_PAUSED, len(transmits))
+        elif transmits:
             if FIRST_SENT not in self.steps and any(classify(data) is _RTP for data, _ in transmits):
                 self._step(FIRST_SENT, now)
             self.sent.packets += len(transmits)

@@ -24,3 +24,4 @@ class SessionTimer(TimerName):
     DTLS = "dtls"
     SCTP = "sctp"
     MEDIA = "media"
+    RESUME = "the peer did not come back"

@@ -13,7 +13,7 @@ import asyncio
 import atexit
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
@@ -101,7 +101,7 @@ def running(
     media_host: str | None = None,
     port: int | None = None,
     udp_port: int | None = None,
-    public_ip: str | None = None,
+    public_ip: str | Sequence[str] | None = None,
     pcap: str | None = None,
     key_log: str | None = None,
     workers: int | None = None,

@@ -12,7 +12,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -29,6 +29,7 @@ from stack.core.errors import LocalError
 from stack.core.trace import PcapWriter
 from stack.signaling.aiohttp_face import serve_by_aiohttp
 from stack.signaling.app import create_application
+from stack.signaling.one_port import share_port
 from stack.signaling.service import MAX_HEADER, SERVICE, SignalingConfig, SignalingService
 
 log = logging.getLogger("stack.serve")
@@ -71,6 +72,14 @@ class ServeConfig:
     def host(self) -> str:
         """The address or name that HTTP listens on."""
         return self.http_host or self.media.host or LOOPBACK
+
+    @property
+    def shares_port(self) -> bool:
+        """True if HTTP and ICE-TCP are to have one port: it was said so, or both were given the same number."""
+        tcp = self.media.tcp_port
+        if tcp == "udp":
+            tcp = self.media.udp_port
+        return tcp == "http" or (self.port != 0 and tcp == self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +128,8 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
             trace = PcapWriter(file, epoch=time.time(), origin=time.monotonic())
         key_log = None if config.key_log is None else stack.enter_context(key_log_file(config.key_log))
         tls = _tls_context(config)
-        async with Host(program, config.media, trace, key_log) as host:
+        media = replace(config.media, tcp_port="http") if config.shares_port else config.media
+        async with Host(program, media, trace, key_log) as host:
             dialects = create_application(
                 host, config.signaling, program_passes_events=config.program_passes_events
             )
@@ -132,20 +142,27 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
             )
             await runner.setup()
             try:
-                name = None if config.host == "*" else config.host
-                site = web.TCPSite(runner, name, config.port, ssl_context=tls)
-                try:
-                    await site.start()
-                except OSError as error:
-                    other = "; port (--port) takes another, 0 any" if error.errno == errno.EADDRINUSE else ""
-                    raise LocalError(
-                        f"cannot listen on {config.host} port {config.port}: {_reason(error)}{other}"
-                    ) from error
+                if config.shares_port:
+                    port = share_port(host, runner, config.host, config.port, tls)
+                else:
+                    port = await _listen_http(runner, config, tls)
                 scheme = "http" if tls is None else "https"
-                port = runner.addresses[0][1]
                 yield Serving(host, config.host, port, dialects[SERVICE], scheme, config.path_prefix)
             finally:
+                host.stop_listening_tcp()
                 await runner.cleanup()
+
+
+async def _listen_http(runner: web.AppRunner, config: ServeConfig, tls: ssl.SSLContext | None) -> int:
+    """Listen for HTTP alone, and return the port."""
+    name = None if config.host == "*" else config.host
+    try:
+        await web.TCPSite(runner, name, config.port, ssl_context=tls).start()
+    except OSError as error:
+        other = "; port (--port) takes another, 0 any" if error.errno == errno.EADDRINUSE else ""
+        raise LocalError(f"cannot listen on {config.host} port {config.port}: {_reason(error)}{other}") from error
+    port: int = runner.addresses[0][1]
+    return port
 
 
 def below(prefix: str, app: web.Application) -> web.Application:
@@ -223,7 +240,9 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
         starting = None
         addresses = ", ".join(str(address) for address in server.host.addresses)
         page = server.url + ("/" if config.path_prefix else "")
-        print(f"Open {page} and speak.  (media: UDP {addresses}; Ctrl-C ends)", flush=True)
+        tcp = ", ".join(str(address) for address in server.host.tcp_addresses)
+        also = f"; TCP {tcp}" if tcp else ""
+        print(f"Open {page} and speak.  (media: UDP {addresses}{also}; Ctrl-C ends)", flush=True)
         if advice := _out_of_reach(server.host):
             print(advice, flush=True)
         await stop.wait()
@@ -244,7 +263,7 @@ def whole_config(
     media_host: str | None = None,
     port: int | None = None,
     udp_port: int | None = None,
-    public_ip: str | None = None,
+    public_ip: str | Sequence[str] | None = None,
     pcap: str | None = None,
     key_log: str | None = None,
     workers: int | None = None,
@@ -265,7 +284,7 @@ def whole_config(
         media,
         host=media_host or host or media.host,
         udp_port=media.udp_port if udp_port is None else udp_port,
-        public_ips=(public_ip,) if public_ip else media.public_ips,
+        public_ips=_each(public_ip) or media.public_ips,
         workers=media.workers if workers is None else workers,
     )
     return replace(
@@ -278,6 +297,12 @@ def whole_config(
     )
 
 
+def _each(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    if not given:
+        return ()
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
 def serve(
     program: Callable[..., Any],
     *,
@@ -285,7 +310,7 @@ def serve(
     media_host: str | None = None,
     port: int | None = None,
     udp_port: int | None = None,
-    public_ip: str | None = None,
+    public_ip: str | Sequence[str] | None = None,
     pcap: str | None = None,
     key_log: str | None = None,
     workers: int | None = None,

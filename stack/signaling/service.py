@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from stack.aio import Call, CallContext, Host, HostFull, Renegotiated
+from stack.aio import Call, CallContext, Host, HostFull, IceMode, Renegotiated
 from stack.core.errors import LocalError, ParseError
 from stack.ice.servers import IceServer
 from stack.sdp import NegotiationError, NegotiationFailure, SessionDescription
@@ -222,7 +222,7 @@ class SignalingService:
             state=request.state,
         )
         try:
-            accepted = await self.host.accept(description, context)
+            accepted = await self.host.accept(description, context, _ice_asked_for(request))
         except NegotiationError as error:
             raise _refusal(error) from error
         except (HostFull, LocalError) as error:
@@ -295,6 +295,17 @@ def _read_offer(text: str) -> SessionDescription:
         return SessionDescription.parse(text)
     except ParseError as error:
         raise RequestRefused(400, f"the offer is not valid SDP: {error}") from error
+
+
+def _ice_asked_for(request: HttpRequest) -> IceMode | None:
+    """Return the agent that a client asks for by `?ice=full` or `?ice=lite`; anything else is `RequestRefused`."""
+    asked = request.query.get("ice")
+    if asked is None:
+        return None
+    try:
+        return IceMode(asked)
+    except ValueError:
+        raise RequestRefused(400, "ice is lite, full or auto") from None
 
 
 def _refusal(error: NegotiationError) -> RequestRefused:

@@ -131,6 +131,7 @@ async def _restart(request: HttpRequest, call: Call, fragment: TrickleFragment) 
     try:
         remote = IceCredentials.parse(fragment.ice_ufrag, fragment.ice_pwd)
         local = await host.restart_ice(call, remote)
+        is_lite = (await host.parameters(call)).local.ice_lite
         await host.add_remote_candidates(call, fragment.candidates)
     except ParseError as error:
         raise RequestRefused(400, str(error)) from error
@@ -138,7 +139,7 @@ async def _restart(request: HttpRequest, call: Call, fragment: TrickleFragment) 
         raise RequestRefused(404, str(error)) from error
     request.app[SERVICE].note_restart(call, remote.ufrag)
     tag = _keep_tag(request, call, local.ufrag)
-    answer = TrickleFragment(local.ufrag, local.password, host.candidates, True, fragment.mid or "0")
+    answer = TrickleFragment(local.ufrag, local.password, host.candidates, is_lite, fragment.mid or "0")
     return HttpResponse(status=200, text=answer.serialize(), content_type=FRAGMENT, headers={"ETag": tag})
 
 

@@ -142,6 +142,7 @@ class AudioSender:
         self._lookahead = 0
         self._closed_until: Instant | None = None
         self.held = False
+        self._paused = False
         self.lateness = Lateness()
         """How late frames have left."""
         self.wants_flush = False
@@ -256,6 +257,14 @@ class AudioSender:
             if self._playout is not None:
                 self._playout.resume(now)
 
+    def set_paused(self, paused: bool, now: Instant) -> None:
+        """Keep what is to be said while there is no way to the peer; afterwards it leaves at its pace."""
+        self._paused = paused
+        if not paused:
+            self.has_work = True
+            if self._playout is not None:
+                self._playout.resume(now)
+
     def heard(self, now: Instant, playout_delay: float, *, silenced: bool) -> PlayoutPosition:
         """Return how far into the reply the listener is; see `PlayoutRecord.heard`."""
         if self._record is None:
@@ -306,7 +315,7 @@ class AudioSender:
         self.has_work = False
         frames: list[ScheduledFrame] = []
         playout, encoder, parameters = self._playout, self._encoder, self._parameters
-        if playout is None or encoder is None or self.held:
+        if playout is None or encoder is None or self.held or self._paused:
             return frames, None
         if self._closed_until is not None:
             if now < self._closed_until:

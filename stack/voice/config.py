@@ -50,6 +50,10 @@ class ConversationConfig:
     canceller does it (the extra `aec3`); "off"."""
     dtls_version: Version | None = None
     """Speak this version of DTLS only."""
+    resume_timeout: float = 0.0
+    """Seconds that a peer which has fallen silent is waited for, after `ConnectionPaused`; 0: the call ends then.
+    A host gives its conversations what `HostConfig.resume_timeout` says.
+    """
     dtls_in_stun: bool = True
     """Carry the DTLS handshake in ICE checks where the peer does so, too: a round trip less."""
     send_early: bool = True

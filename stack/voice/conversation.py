@@ -31,7 +31,17 @@ from stack.rtp import (
     SourceChanged,
 )
 from stack.sctp import ChannelClosed, ChannelId, ChannelOpened, DataChannels, MessageReceived
-from stack.session import Connected, Ended, FrameSent, Session, SessionEvent, SessionParameters, State
+from stack.session import (
+    Connected,
+    ConnectionPaused,
+    ConnectionResumed,
+    Ended,
+    FrameSent,
+    Session,
+    SessionEvent,
+    SessionParameters,
+    State,
+)
 from stack.voice.audio_line import AudioLine
 from stack.voice.client import EVENTS_CHANNEL
 from stack.voice.client_channel import ClientChannel
@@ -92,6 +102,7 @@ class Conversation:
             dtls_version=config.dtls_version,
             dtls_in_stun=config.dtls_in_stun,
             send_early=config.send_early,
+            resume_timeout=config.resume_timeout,
             key_log=key_log,
             offered=offered,
         )
@@ -254,6 +265,11 @@ class Conversation:
         return self.session.drain_routes()
 
     @property
+    def sources(self) -> Sequence[int]:
+        """The SSRCs of the peer's authentic packets."""
+        return self.session.sources
+
+    @property
     def is_finished(self) -> bool:
         """True once the session is over and everything was drained."""
         return self._has_ended and self.session.is_finished and not self._waiting and not self._events
@@ -312,6 +328,9 @@ class Conversation:
                 if line is not None:
                     line.note_round_trip(self.session.round_trip_time)
                     line.start(now)
+            elif isinstance(event, ConnectionPaused | ConnectionResumed):
+                if line is not None:
+                    line.sender.set_paused(isinstance(event, ConnectionPaused), now)
             elif isinstance(event, ChannelOpened):
                 if event.label == EVENTS_CHANNEL and event.by_peer:
                     self.client.open(event.channel)

@@ -10,7 +10,7 @@ import msgspec
 from stack.audio import AudioFrame, Samples
 from stack.core.values import Value, check_json
 from stack.sctp import SctpEvent
-from stack.session import Authenticated, Connected, Ended
+from stack.session import Authenticated, Connected, ConnectionPaused, ConnectionResumed, Ended
 from stack.voice.endpointing import Pause
 from stack.voice.turns import TurnState
 
@@ -255,5 +255,13 @@ VoiceEvent: TypeAlias = (
 LineEvent: TypeAlias = AudioReceived | SpeakerDrained | PeerLeft | KeyPressed | VoiceEvent
 """What an audio line reports."""
 ConversationEvent: TypeAlias = (
-    Connected | Authenticated | Ended | SctpEvent | LineEvent | ProgramEvent | ClientEvent
+    Connected
+    | Authenticated
+    | ConnectionPaused
+    | ConnectionResumed
+    | Ended
+    | SctpEvent
+    | LineEvent
+    | ProgramEvent
+    | ClientEvent
 )

@@ -19,6 +19,7 @@ const CONNECT_TIMEOUT = 10_000;
 const QUESTION_TIMEOUT = 3_000;
 const WATCH_PERIOD = 500;
 const ASK_AFTER = 2_000;        // of silence on the network: what a server that is there acknowledges at once
+const ASK_AGAIN = 1_500;
 const DOUBT_AFTER = 4_000;      // then it is asked over HTTP, too
 const SILENCE_TIMEOUT = 8_000;  // then it is gone; browsers take up to 30 s to say so
 const GATHER_TIMEOUT = 5_000;   // host candidates are there at once; Chromium without a network gathers for ever
@@ -147,7 +148,7 @@ export class Call extends EventTarget {
       response = await fetch(this.url, {
         method: "POST",
         headers: { "Content-Type": "application/json", ...(this.token && { Authorization: `Bearer ${this.token}` }) },
-        body: JSON.stringify({ sdp, type }),
+        body: JSON.stringify({ sdp, type, ...(this.#name !== null && { pc_id: this.#name }) }),
         signal: AbortSignal.timeout(ANSWER_TIMEOUT),
       });
       text = await response.text();
@@ -259,12 +260,32 @@ export class Call extends EventTarget {
       const question = `${this.url}?pc_id=${encodeURIComponent(this.#name)}`;
       const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
       const answer = await (await fetch(question, { headers, signal: AbortSignal.timeout(QUESTION_TIMEOUT) })).json();
-      if (answer.reason !== "worker_failed" || this.over) return;
+      if (this.over) return;
+      if (answer.state === "up") {
+        await this.#restart();
+        return;
+      }
+      if (answer.reason !== "worker_failed") return;
     } catch {
-      return;   // the network is down: wait for it
+      setTimeout(() => { this.#asked = false; }, ASK_AGAIN);   // the network is down: wait for it
+      return;
     }
     this.broken = true;
     this.#fail(brokenOff());
+  }
+
+  // The server has the call, and nothing arrives: this machine may have another address by now. An ICE restart takes
+  // the call there; browsers do not do it by themselves.
+  async #restart() {
+    try {
+      this.#pc.restartIce();
+      await this.#pc.setLocalDescription();
+      const answer = await this.#exchange(this.#pc.localDescription);
+      if (!this.over) await this.#pc.setRemoteDescription(answer);
+    } catch (error) {
+      console.warn("the call could not be moved:", error.message);
+    }
+    setTimeout(() => { this.#asked = false; }, ASK_AGAIN);
   }
 
   get #hasCandidates() {

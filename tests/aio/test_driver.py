@@ -15,6 +15,7 @@ from stack.aio.udp import bind_all
 from stack.core.faults import Fault
 from stack.core.machine import Address, Instant, Path, Transmit
 from stack.core.trace import Direction
+from stack.server import PathChange
 
 
 class DatagramEndpoint:
@@ -52,6 +53,9 @@ class DatagramEndpoint:
     def drain_events(self) -> Sequence[tuple[str, bytes]]:
         events, self.events = self.events, []
         return events
+
+    def drain_path_changes(self) -> Sequence[PathChange]:
+        return ()
 
     def drain_faults(self) -> Sequence[Fault]:
         return ()

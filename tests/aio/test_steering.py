@@ -13,7 +13,7 @@ from stack.aio.udp import UdpSockets, bind_all
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path
 from stack.ice import MAX_WORKERS, Ufrag
-from stack.ice.ufrag import WORKER_DIGITS
+from stack.ice.ufrag import WORKER_DIGITS, new_transaction
 from stack.stun import (
     Attribute,
     Message,
@@ -63,6 +63,18 @@ def test_a_check_reaches_the_worker_that_it_names(group: list[UdpSockets], stran
         for data in sent:
             stranger.sendto(data, address)
         assert taken(group) == [[data] for data in sent]
+
+
+def test_a_response_reaches_the_worker_that_has_asked(group: list[UdpSockets], stranger: socket.socket) -> None:
+    for _ in range(20):
+        for worker in range(3):
+            ufrag = Ufrag.generate(os.urandom, worker).serialize()
+            asked = Message(
+                MessageClass.REQUEST, Method.BINDING, TransactionId(new_transaction(os.urandom, ufrag))
+            )
+            for kind in (MessageClass.SUCCESS_RESPONSE, MessageClass.ERROR_RESPONSE):
+                stranger.sendto(asked.respond(kind).serialize(), group[0].addresses[0])
+            assert [len(each) for each in taken(group)] == [2 * int(each == worker) for each in range(3)]
 
 
 @pytest.mark.parametrize("amount", [1, 2, 3])

@@ -392,7 +392,7 @@ async def first_lines(*arguments: str, count: int = 1) -> list[str]:
 
 
 def media_of(line: str) -> list[str]:
-    return re.findall(r"([0-9a-f.:]+):\d+[,;]", line.partition("UDP")[2])
+    return re.findall(r"([0-9a-f.:]+):\d+[,;]", line.partition("UDP")[2].partition(" TCP")[0])
 
 
 async def test_where_it_listens() -> None:

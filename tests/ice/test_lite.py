@@ -11,14 +11,18 @@ from stack.core.machine import Address, Path, Transmit
 from stack.ice import (
     Candidate,
     ConsentExpired,
+    ConsentLost,
     IceAgent,
     IceFailed,
     IceFailureReason,
     IceState,
     LiteAgent,
+    LiteSettings,
     PathSelected,
     PathValidated,
 )
+from stack.ice.check_server import MAX_REFUSED
+from stack.ice.probe import MAX_PROBES, POLICY
 from stack.stun import (
     Attribute,
     ErrorCode,
@@ -40,6 +44,7 @@ from stack.stun import (
     verify_integrity,
 )
 from tests.sim.clock import START
+from tests.sim.entropy import entropy
 from tests.sim.ice import A6, B6, A, B, IceNetwork, Node, credentials, full, signal, start
 
 SERVER = credentials("server")
@@ -329,6 +334,7 @@ def test_floods_leave_nothing_behind() -> None:
     assert agent.paths == (PATH,)
     assert set(agent.counters.snapshot()) == {
         "ice.check",
+        "ice.dropped_flood",
         "ice.dropped_wrong_integrity",
         "ice.dropped_wrong_username",
     }
@@ -570,9 +576,154 @@ def test_a_peer_that_is_heard_on_another_proven_path_is_followed_when_its_own_ha
     check(agent, 1, PATH, 0.0, nominate=True)
     check(agent, 2, ELSEWHERE, 1.0)
     agent.drain_events()
-    agent.note_received(ELSEWHERE, 29.0)
-    agent.handle_timeout(29.9)
-    assert agent.selected_path == PATH
-    agent.handle_timeout(30.0)
+    agent.note_received(PATH, 29.0)
+    agent.note_received(ELSEWHERE, 29.05)
+    assert agent.selected_path == PATH  # it may have been overtaken on the way
+    agent.handle_timeout(59.0)
     assert agent.drain_events() == [PathSelected(ELSEWHERE, nominated=False)]
-    assert agent.poll_timeout() == 59.0
+    assert agent.poll_timeout() == 59.05
+
+
+def test_media_on_a_valid_path_are_followed_at_once_when_the_selected_one_is_silent() -> None:
+    agent = lite()
+    check(agent, 1, PATH, 0.0, nominate=True)
+    check(agent, 2, ELSEWHERE, 1.0)
+    agent.note_received(PATH, 2.0)
+    agent.drain_events()
+    agent.note_received(ELSEWHERE, 2.02)
+    agent.note_received(ELSEWHERE, 2.04)
+    assert agent.drain_events() == []
+    agent.note_received(ELSEWHERE, 2.06)
+    assert agent.drain_events() == [PathSelected(ELSEWHERE, nominated=False)]
+    assert agent.counters["ice.followed_media"] == 1
+    check(agent, 3, PATH, 2.2, nominate=True)
+    assert agent.selected_path == PATH
+
+
+# --- the peer moves, or falls silent ---
+
+
+def moving(resume_timeout: float = 0.0) -> LiteAgent:
+    """An agent that may probe, with a peer that has nominated a path."""
+    settings = LiteSettings(resume_timeout=resume_timeout)
+    agent = LiteAgent(SERVER, settings=settings, entropy=entropy("probes"))
+    agent.set_remote_credentials(CLIENT, 0.0)
+    agent.start(0.0)
+    check(agent, 1, PATH, 0.0, nominate=True)
+    agent.drain_events()
+    return agent
+
+
+def answer_to(probe: Transmit, password: str = CLIENT.password) -> bytes:
+    """What the peer answers to a check of ours."""
+    request = Message.parse(probe.data)
+    response = request.respond(MessageClass.SUCCESS_RESPONSE, XorMappedAddress(LOCAL))
+    return response.sign(short_term_key(password))
+
+
+def test_media_from_a_new_address_are_probed_and_the_answer_moves_the_path() -> None:
+    agent = moving()
+    agent.note_received(ELSEWHERE, 5.0)
+    (probe,) = agent.drain_transmits()
+    assert probe.path == ELSEWHERE
+    request = Message.parse(probe.data)
+    assert request.get(Username) == Username(f"{CLIENT.ufrag}:{SERVER.ufrag}")
+    assert request.get(IceControlled) is not None
+    assert verify_integrity(probe.data, short_term_key(CLIENT.password))
+    assert agent.selected_path == PATH
+    agent.note_received(ELSEWHERE, 5.02)  # one check for all of them
+    assert agent.drain_transmits() == []
+    agent.handle_datagram(answer_to(probe), ELSEWHERE, 5.03)
+    assert agent.drain_events() == [PathValidated(ELSEWHERE), PathSelected(ELSEWHERE, nominated=False)]
+    assert agent.counters["ice.probe_answered"] == 1
+
+
+def test_what_does_not_prove_a_new_address_moves_nothing() -> None:
+    agent = moving()
+    agent.note_received(ELSEWHERE, 5.0)
+    (probe,) = agent.drain_transmits()
+    refusal = Message.parse(probe.data).respond(MessageClass.ERROR_RESPONSE, ErrorCode(401))
+    agent.handle_datagram(answer_to(probe, "x" * 22), ELSEWHERE, 5.01)
+    agent.handle_datagram(refusal.sign(short_term_key(CLIENT.password)), ELSEWHERE, 5.01)
+    agent.handle_datagram(answer_to(probe), PATH._replace(remote=Address("192.0.2.9", 9)), 5.01)
+    assert agent.selected_path == PATH
+    assert agent.drain_events() == []
+    assert agent.counters["ice.dropped_wrong_response_integrity"] == 1
+    assert agent.counters["ice.dropped_unexpected_response"] == 1
+    assert agent.counters["ice.dropped_asymmetric_response"] == 1
+
+
+def test_a_path_that_is_not_silent_is_not_left_for_a_probed_one() -> None:
+    agent = moving()
+    agent.note_received(ELSEWHERE, 5.0)
+    (probe,) = agent.drain_transmits()
+    agent.note_received(PATH, 5.02)
+    agent.handle_datagram(answer_to(probe), ELSEWHERE, 5.03)
+    assert agent.selected_path == PATH
+    assert agent.drain_events() == [PathValidated(ELSEWHERE)]
+
+
+def test_probes_are_bounded() -> None:
+    agent = moving()
+    sent = 0
+    now = 5.0
+    while now < 8.0:
+        for port in range(50_000, 50_010):
+            agent.note_received(PATH._replace(remote=Address("198.51.100.7", port)), now)
+        agent.handle_timeout(now)
+        sent += len(agent.drain_transmits())
+        now += 0.02
+    assert sent <= 3 * MAX_PROBES * POLICY.rc  # of 1,500 packets
+    assert agent.counters["ice.probed"] <= 3 * MAX_PROBES
+    bare = lite()
+    check(bare, 1, PATH, 0.0, nominate=True)
+    bare.note_received(ELSEWHERE, 1.0)
+    assert bare.drain_transmits() == []  # without randomness it sends no check
+
+
+def test_a_peer_that_falls_silent_is_waited_for() -> None:
+    agent = moving(resume_timeout=20.0)
+    agent.handle_timeout(30.0)
+    assert agent.drain_events() == [ConsentLost(PATH)]
+    assert agent.state is IceState.DISCONNECTED
+    assert agent.selected_path is None
+    check(agent, 7, ELSEWHERE, 45.0)
+    assert agent.drain_events() == [PathValidated(ELSEWHERE), PathSelected(ELSEWHERE, nominated=False)]
+    assert agent.state is IceState.CONNECTED
+    agent.handle_timeout(74.9)
+    assert agent.drain_events() == []
+    agent.handle_timeout(75.0)
+    assert agent.drain_events() == [ConsentLost(ELSEWHERE)]
+    agent.handle_timeout(95.0)
+    assert agent.drain_events() == [ConsentExpired(ELSEWHERE)]
+    assert agent.poll_timeout() is None
+
+
+def test_a_restart_brings_back_a_peer_that_fell_silent() -> None:
+    agent = moving(resume_timeout=20.0)
+    agent.handle_timeout(30.0)
+    agent.restart(credentials("fresh"), 40.0)
+    agent.set_remote_credentials(CLIENT, 40.0)
+    assert agent.state is IceState.CHECKING
+    agent.handle_timeout(60.0)
+    assert agent.drain_events() == [ConsentLost(PATH)]
+    message = request(9, username=f"{agent.credentials.ufrag}:{CLIENT.ufrag}")
+    agent.handle_datagram(message.sign(short_term_key(agent.credentials.password)), ELSEWHERE, 61.0)
+    assert agent.drain_events()[-1] == PathSelected(ELSEWHERE, nominated=False)
+
+
+def test_a_flood_is_refused_unread_and_the_peer_is_heard_through_it() -> None:
+    agent = lite()
+    answered = 0
+    for number in range(200):
+        agent.handle_datagram(request(number).sign(b"wrong"), ELSEWHERE, 0.5)
+        answered += len(agent.drain_transmits())
+    assert answered == MAX_REFUSED
+    assert agent.counters["ice.dropped_wrong_integrity"] == MAX_REFUSED
+    assert agent.counters["ice.dropped_flood"] == 200 - MAX_REFUSED
+    agent.handle_datagram(request(300, username="another:peer").sign(KEY), ELSEWHERE, 0.6)
+    assert agent.drain_transmits() == []
+    check(agent, 301, PATH, 0.7)
+    assert agent.selected_path == PATH
+    agent.handle_datagram(request(302).sign(b"wrong"), ELSEWHERE, 1.6)
+    assert len(agent.drain_transmits()) == 1  # in another second it is answered again

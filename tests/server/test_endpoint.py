@@ -9,8 +9,8 @@ import pytest
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit
 from stack.server import Endpoint, SingleEndpoint
-from stack.server.endpoint import FAULT_PAUSE
-from stack.stun import Message, MessageClass, Method, Username
+from stack.server.endpoint import FAULT_PAUSE, MAX_ASKED
+from stack.stun import Message, MessageClass, Method, TransactionId, Username
 
 LOCAL = Address("127.0.0.1", 3478)
 MEDIA = bytes([0x80, 111]) + bytes(20)
@@ -38,6 +38,7 @@ class Recorder:
         self.deadline: float | None = None
         self.finished = False
         self.broken: set[str] = set()
+        self.ssrcs: tuple[int, ...] = ()
         self._routes: list[Path] = []
         self._transmits: list[Transmit] = []
 
@@ -75,6 +76,10 @@ class Recorder:
     def drain_routes(self):
         out, self._routes = self._routes, []
         return out
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        return self.ssrcs
 
     @property
     def is_finished(self) -> bool:
@@ -262,3 +267,65 @@ def test_a_machine_alone_is_survived_too() -> None:
     single.handle_timeout(1.0)
     assert single.poll_timeout() == 1.0 + FAULT_PAUSE
     assert [fault.doing for fault in single.drain_faults()] == ["handle_datagrams", "handle_timeout"]
+
+
+# --- sessions that ask, and peers that move ---
+
+
+def rtp(source: int) -> bytes:
+    return b"\x80\x6f\x00\x01" + bytes(4) + source.to_bytes(4, "big") + b"sound"
+
+
+def rtcp(source: int) -> bytes:
+    return b"\x80\xc9\x00\x01" + source.to_bytes(4, "big") + bytes(8)
+
+
+def test_a_response_reaches_the_session_that_has_asked() -> None:
+    endpoint, machines = make("aaaa", "bbbb")
+    asked = Message(MessageClass.REQUEST, Method.BINDING, TransactionId(b"b" * 12))
+    machines["bbbb"]._transmits.append(Transmit(asked.serialize(), path(9)))
+    endpoint.touch("bbbb")
+    endpoint.pump()
+    endpoint.drain_transmits()
+    # libnice names itself in a response
+    response = asked.respond(MessageClass.SUCCESS_RESPONSE, Username("aaaa:x")).serialize()
+    other = Message(MessageClass.SUCCESS_RESPONSE, Method.BINDING, TransactionId(b"x" * 12)).serialize()
+    endpoint.handle_datagrams([(other, path(9)), (response, path(9))], 1.0)
+    assert machines["bbbb"].received == [response]
+    assert machines["aaaa"].received == []
+    machines["bbbb"].finished = True
+    endpoint.touch("bbbb")
+    endpoint.pump()
+    endpoint.handle_datagrams([(response, path(8))], 2.0)
+    assert endpoint.counters["endpoint.dropped_unknown_path"] == 2
+
+
+def test_what_is_asked_is_bounded() -> None:
+    endpoint, machines = make("aaaa")
+    for number in range(MAX_ASKED + 10):
+        asked = Message(MessageClass.REQUEST, Method.BINDING, TransactionId(number.to_bytes(12, "big")))
+        machines["aaaa"]._transmits.append(Transmit(asked.serialize(), path(9)))
+    endpoint.touch("aaaa")
+    endpoint.pump()
+    assert len(endpoint._asked) == MAX_ASKED
+
+
+def test_a_peer_is_known_by_its_ssrc_where_its_path_is_not() -> None:
+    endpoint, machines = make("aaaa", "bbbb")
+    endpoint.handle_datagrams([(check("aaaa:x"), path(1)), (check("bbbb:x"), path(2))], 0.0)
+    machines["aaaa"].ssrcs, machines["bbbb"].ssrcs = (7,), (7, 8)
+    endpoint.handle_datagrams([(rtp(7), path(1))], 0.1)
+    endpoint.handle_datagrams([(rtp(8), path(2))], 0.2)
+    for machine in machines.values():
+        machine.received.clear()
+    moved = [rtp(7), rtcp(7), rtp(8), rtp(9), b"\x80short", b"\x16" + bytes(20)]
+    endpoint.handle_datagrams([(data, path(5)) for data in moved], 0.3)
+    assert machines["aaaa"].received == moved[:2]  # the first that had it keeps it
+    assert machines["bbbb"].received == moved[2:3]
+    assert endpoint.counters["endpoint.found_by_source"] == 3
+    assert endpoint.counters["endpoint.dropped_unknown_path"] == 3
+    machines["aaaa"].finished = True
+    endpoint.touch("aaaa")
+    endpoint.pump()
+    endpoint.handle_datagrams([(rtp(7), path(5))], 0.4)
+    assert endpoint.counters["endpoint.dropped_unknown_path"] == 4

@@ -40,3 +40,17 @@ def test_the_number_of_paths_is_bounded_and_the_oldest_goes() -> None:
     assert len(routes.paths("a")) == Routes.MAX_PATHS_PER_SESSION
     assert routes.find(path(4)) is None
     assert routes.find(path(5)) == "a"
+
+
+def test_sources_are_bounded_and_go_with_their_session() -> None:
+    routes = Routes()
+    for name in ("a", "b"):
+        routes.add(name, f"{name}{name}{name}{name}")
+    assert not routes.has_sources("a")
+    routes.bind_sources("a", [1, 2])
+    routes.bind_sources("b", [2, 3])
+    routes.bind_sources("a", range(10, 20))
+    assert [routes.find_by_source(source) for source in (1, 2, 3, 10, 11, 12)] == ["a", "a", "b", "a", "a", None]
+    assert routes.has_sources("a")
+    routes.remove("a")
+    assert [routes.find_by_source(source) for source in (1, 2, 3)] == [None, None, "b"]

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -58,6 +59,7 @@ func newPeer() (*peer, error) {
 	setting := webrtc.SettingEngine{}
 	setting.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	setting.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	setting.SetLite(slices.Contains(os.Args[1:], "-lite")) // it then answers checks and sends none
 	codecs := &webrtc.MediaEngine{}
 	if err := codecs.RegisterDefaultCodecs(); err != nil {
 		return nil, err
