@@ -111,18 +111,10 @@ class HostedCall:
         self._parameters = parameters
 
     async def open(self, record: StartRecording | None = None) -> None:
-        """Have the conversation made on the media side. The answer waits for nothing but a recording.
-
-        A conversation that cannot be made ends the call with `EndReason.WORKER_FAILED`; a recording that cannot
-        begin is raised.
-        """
+        """Have the conversation made on the media side, and recorded."""
         self._table.add(self)
-        request = OpenCall(self.id, self._parameters, record)
-        if record is None:
-            self.link.submit(request)
-            return
         try:
-            await self.link.execute(request)
+            await self.link.execute(OpenCall(self.id, self._parameters, record))
         except BaseException:  # also a cancelled caller: it may have been made by then, or will be
             self._table.remove(self)
             self.submit(HangUp())
