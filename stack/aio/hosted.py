@@ -111,18 +111,13 @@ class HostedCall:
         self._parameters = parameters
 
     async def open(self, record: StartRecording | None = None, offered: float | None = None) -> None:
-        """Have the conversation made on the media side. The answer waits for nothing but a recording.
+        """Have the conversation made on the media side, and recorded.
 
-        `offered` is when the call's offer arrived, by `time.monotonic`. A conversation that cannot be made ends
-        the call with `EndReason.WORKER_FAILED`; a recording that cannot begin is raised.
+        `offered` is when the call's offer arrived, by `time.monotonic`.
         """
         self._table.add(self)
-        request = OpenCall(self.id, self._parameters, record, offered)
-        if record is None:
-            self.link.submit(request)
-            return
         try:
-            await self.link.execute(request)
+            await self.link.execute(OpenCall(self.id, self._parameters, record, offered))
         except BaseException:  # also a cancelled caller: it may have been made by then, or will be
             self._table.remove(self)
             self.submit(HangUp())

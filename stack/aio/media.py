@@ -29,7 +29,7 @@ from stack.core.trace import PacketTrace
 from stack.core.values import Value
 from stack.dtls import Certificate, KeyLog
 from stack.server import Endpoint, HostedMachine
-from stack.session import Ended, EndReason, SessionParameters
+from stack.session import SessionParameters
 from stack.voice.commands import ConversationCommand
 from stack.voice.config import ConversationConfig
 from stack.voice.conversation import Command, Conversation
@@ -151,19 +151,7 @@ class MediaCalls:
         record: StartRecording | None = None,
         offered: Instant | None = None,
     ) -> None:
-        """Begin a call whose offer arrived at the instant `offered`.
-
-        What keeps it from beginning is raised, and ends it: its answer may be on its way.
-        """
-        try:
-            self._begin(call_id, parameters, record, offered)
-        except Exception as error:
-            self._setup.on_events([(call_id, Ended(EndReason.WORKER_FAILED, f"it could not begin: {error}"))])
-            raise
-
-    def _begin(
-        self, call_id: str, parameters: SessionParameters, record: StartRecording | None, offered: Instant | None
-    ) -> None:
+        """Begin a call whose offer arrived at the instant `offered`; `LocalError` if there is no room for it."""
         setup, now = self._setup, self.driver.now()
         conversation = Conversation(
             parameters,

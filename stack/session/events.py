@@ -27,7 +27,7 @@ class EndReason(Enum):
     FINGERPRINT_MISMATCH = "the peer's certificate is not the one in its SDP"
     DTLS_FAILED = "the DTLS handshake failed"
     WORKER_FAILED = "the media worker failed"
-    """The process that carried the call is gone, or could not begin it. No session says so: its owner does."""
+    """The process that carried the call is gone. No session says so: who started that process does."""
 
 
 class Connected(Value, frozen=True):

@@ -13,7 +13,6 @@ from stack.agents import echo
 from stack.aio import HostConfig
 from stack.aio.media import CountCalls
 from stack.core.errors import LocalError
-from stack.session import EndReason
 from stack.signaling.security import (
     MAX_CLIENTS,
     MAX_SECRETS,
@@ -313,22 +312,3 @@ async def test_offers_that_are_given_up_while_they_are_answered_leave_no_call(of
         # What was begun and what was taken back is done in this order on the media side.
         link = await host._media.choose()
         assert await link.execute(CountCalls()) == 0
-
-
-async def test_a_conversation_that_cannot_be_made_ends_its_call(
-    offer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The answer does not wait for it, so it may be on its way by then."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise LocalError("no room")
-
-    monkeypatch.setattr("stack.aio.media.Conversation", refuse)
-    async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0, workers=0))) as server:
-        accepted = await server.host.accept(offer)
-        end = await accepted.call.wait_ended()
-        assert end.reason is EndReason.WORKER_FAILED
-        assert "no room" in end.detail
-        while server.host.calls:
-            await asyncio.sleep(0)
-        assert (await server.host.all_counters())["driver.fault_command"] == 1
