@@ -45,12 +45,12 @@ assert event.packet.serialize() == bytes.fromhex("81ce0002 00000001 00001111")
     "stun": """
 from stack.stun import Message, MessageClass, Method, TransactionId, UnknownAttribute
 
-attribute = UnknownAttribute(0x000D, bytes.fromhex("00000258"))
+attribute = UnknownAttribute(0x002A, bytes.fromhex("00000258"))
 data = Message(MessageClass.REQUEST, Method.BINDING, TransactionId(bytes(12)), (attribute,)).serialize()
 message = Message.parse(data)
 assert message.unknown_required == () and message.serialize() == data
 (read,) = message.attributes
-assert (type(read).__name__, read.value) == ("Lifetime", 600), read
+assert (type(read).__name__, read.value) == ("ConnectionId", 600), read
 """,
     "sctp": """
 from stack.sctp import Packet, build_packet

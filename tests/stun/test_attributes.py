@@ -20,27 +20,27 @@ def concrete(kind: type[base.Attribute]) -> list[type[base.Attribute]]:
 
 
 def test_a_new_attribute_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RESPONSE-PORT (RFC 5780), as a file of its own would hold it."""
+    """CONNECTION-ID (RFC 6062), as a file of its own would hold it."""
     monkeypatch.setattr(base, "_PARSERS", dict(base._PARSERS))
     data = Message(
-        MessageClass.REQUEST, Method.BINDING, TRANSACTION_ID, (UnknownAttribute(0x0027, b"\0\0\2\x58"),)
+        MessageClass.REQUEST, Method.BINDING, TRANSACTION_ID, (UnknownAttribute(0x002A, b"\0\0\2\x58"),)
     ).serialize()
-    assert Message.parse(data).unknown_required == (0x0027,)
+    assert Message.parse(data).unknown_required == (0x002A,)
 
     @register_attribute
     @dataclass(frozen=True, slots=True)
-    class ResponsePort(UnsignedAttribute):
-        TYPE = 0x0027
-        NAME = "RESPONSE-PORT"
+    class ConnectionId(UnsignedAttribute):
+        TYPE = 0x002A
+        NAME = "CONNECTION-ID"
 
     message = Message.parse(data)
-    assert message.get(ResponsePort) == ResponsePort(600)
+    assert message.get(ConnectionId) == ConnectionId(600)
     assert message.unknown_required == ()
     assert message.serialize() == data
-    with pytest.raises(ParseError, match="RESPONSE-PORT has 2 bytes"):
-        Message.parse(data[:3] + b"\x08" + data[4:20] + b"\0\x27\0\2\0\0\0\0")
+    with pytest.raises(ParseError, match="CONNECTION-ID has 2 bytes"):
+        Message.parse(data[:3] + b"\x08" + data[4:20] + b"\0\x2a\0\2\0\0\0\0")
     with pytest.raises(LocalError, match="registered already"):
-        register_attribute(ResponsePort)
+        register_attribute(ConnectionId)
 
 
 def test_every_attribute_of_the_package_is_registered_and_shows_its_bits() -> None:

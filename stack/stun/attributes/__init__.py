@@ -5,9 +5,9 @@ attribute is a file beside these, and nothing else has to know of it:
 
     @register_attribute
     @dataclass(frozen=True, slots=True)
-    class ResponsePort(UnsignedAttribute):
-        TYPE = 0x0027
-        NAME = "RESPONSE-PORT"
+    class ConnectionId(UnsignedAttribute):
+        TYPE = 0x002A
+        NAME = "CONNECTION-ID"
 
 An attribute without a class is an `UnknownAttribute`: kept as it is, written back as it was.
 
