@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
     parser.add_argument("--data", metavar="DIR", help="recordings to listen to instead of our own (hearing)")
+    parser.add_argument("--trace", metavar="FILE", help="packets of a real network: lines of sent,arrived (sound)")
     parser.add_argument("--verbose", action="store_true", help="say each run as it ends, under load")
     chosen = parser.parse_args(arguments)
     if chosen.list or not chosen.name:
@@ -56,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
     if chosen.data is not None and not Path(chosen.data).is_dir():
         parser.error(f"no such folder: {chosen.data}")
+    if chosen.trace is not None and not Path(chosen.trace).is_file():
+        parser.error(f"no such file: {chosen.trace}")
     options = Options(
         chosen.scale,
         chosen.seed,
@@ -65,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.verbose,
         tuple(chosen.workers),
         chosen.data,
+        chosen.trace,
     )
     for name in chosen.name:
         result = import_module(f"bench.{name}").run(options)

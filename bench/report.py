@@ -29,6 +29,8 @@ class Options:
     workers: tuple[int, ...] = ()
     data: str | None = None
     """A folder of recordings to listen to instead of our own."""
+    trace: str | None = None
+    """A file with the packets of a real network, instead of the models (`bench/_stalls.py`)."""
 
     def amount(self, seconds: float, repetitions: int) -> tuple[float, int]:
         """Return the length and the number of the runs under load: above half the scale, all of them."""
