@@ -22,7 +22,7 @@ import numpy as np
 
 from stack.audio.codec import CodecError, Decoder, Samples
 from stack.audio.frame import AudioFrame
-from stack.audio.noise import ComfortNoise
+from stack.audio.noise import LOUDEST, ComfortNoise
 from stack.audio.stretch import accelerate, expand
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
@@ -382,13 +382,18 @@ class ClockReceiver:
 
     def _is_quiet(self, samples: Samples) -> bool:
         """Whether all of `samples` is a pause, looked at by half ticks."""
-        most = max(_QUIET, _NEAR_NOISE * self._sound.noise.level, _BELOW_VOICE * self._voice)
         step = self._tick // 2
-        return all(_level(samples[at : at + step]) <= most for at in range(0, len(samples), step))
+        return all(self._is_pause(_level(samples[at : at + step])) for at in range(0, len(samples), step))
+
+    def _is_pause(self, level: float) -> bool:
+        if level <= max(_QUIET, _BELOW_VOICE * self._voice):
+            return True
+        return level <= _NEAR_NOISE * LOUDEST and level <= _NEAR_NOISE * self._sound.noise.level
 
     def _follow_level(self, frame: Samples) -> None:
-        self._voice = max(_level(frame), self._voice * _VOICE_DECAY)
-        self._quiet_ticks = self._quiet_ticks + 1 if self._is_quiet(frame) else 0
+        level = _level(frame)
+        self._voice = max(level, self._voice * _VOICE_DECAY)
+        self._quiet_ticks = self._quiet_ticks + 1 if self._is_pause(level) else 0
 
 
 def _level(samples: Samples) -> float:
