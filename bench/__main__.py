@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--loss", type=_numbers, default=(0.0,), metavar="%%,…", help="losses (setup)")
     parser.add_argument("--client", nargs="+", default=[], metavar="NAME", help="only these clients (setup)")
     parser.add_argument("--server", nargs="+", default=[], metavar="NAME", help="only these servers (setup)")
+    parser.add_argument("--trace", metavar="FILE", help="packets of a real network: lines of sent,arrived (sound)")
     parser.add_argument("--verbose", action="store_true", help="say each run as it ends, under load")
     chosen = parser.parse_args(arguments)
     if chosen.list or not chosen.name:
@@ -65,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
     if chosen.data is not None and not Path(chosen.data).is_dir():
         parser.error(f"no such folder: {chosen.data}")
+    if chosen.trace is not None and not Path(chosen.trace).is_file():
+        parser.error(f"no such file: {chosen.trace}")
     options = Options(
         chosen.scale,
         chosen.seed,
@@ -78,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.loss,
         tuple(chosen.client),
         tuple(chosen.server),
+        chosen.trace,
     )
     for name in chosen.name:
         result = import_module(f"bench.{name}").run(options)

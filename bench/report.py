@@ -36,6 +36,8 @@ class Options:
     clients: tuple[str, ...] = ()
     """Only these of its clients, and of its servers; none: all."""
     servers: tuple[str, ...] = ()
+    trace: str | None = None
+    """A file with the packets of a real network, instead of the models (`bench/_stalls.py`)."""
 
     def amount(self, seconds: float, repetitions: int) -> tuple[float, int]:
         """Return the length and the number of the runs under load: above half the scale, all of them."""

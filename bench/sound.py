@@ -10,6 +10,11 @@ through `interop.network_model` in virtual time, and received four ways:
 - aiortc, played: the same frames taken from its queue every 20 ms, silence when there is none: what a person
   hears when they are played.
 
+Then networks that stall (`_stalls.py`), or the one of `--trace FILE` alone: the clock at both of its costs, aiortc
+played, buffers of a fixed delay that play what has come by then (they are told the fastest packet beforehand), and
+the curve of delay against made-up sound. All decode at 48 kHz there, as aiortc does, so that what differs is the
+buffer; `stretched` is the share of the sound that was put in or cut out to change the delay.
+
 "red" rows carry redundancy (RFC 2198) as our sender would: its depth follows the loss reported each second.
 aiortc cannot receive it and gets the same packets without. Delay is what the receiver adds: from a packet's own
 arrival to when its sound is handed out (played: to when it is played). "made up" is the share of the sound that
@@ -20,38 +25,32 @@ PLCMOS (if `speechmos` is installed) needs no reference.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
+from math import ceil
 from pathlib import Path
 from statistics import fmean, quantiles
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.report import Cell, Options, Table
+from bench._speech import FRAME, PACKET, RATE, TICKS, AudioReceived, Judge, Speech
+from bench._stalls import MODELS, PATH_DELAY, SentTrace, stalling
+from bench.report import Cell, Curves, Options, Table
 from interop.network_model import GilbertElliott, Jitter, Link, NetworkModel
 from stack.audio import (
     ArrivalReceiver,
     ClockReceiver,
-    EncoderTuner,
     OpusDecoder,
-    OpusEncoder,
     Samples,
-    read_wav,
     resample,
 )
-from stack.core.errors import LocalError
-from stack.rtp import ArrivalBuffer, ClockBuffer, Decode
+from stack.audio.receive import DecoderStage
+from stack.rtp import ArrivalBuffer, ClockBuffer, Decode, JitterPacket, Missing
 from stack.rtp.red import RedDepth, RedEncoder, RedPayload
+from stack.rtp.stalls import CONVERSATION, PLAYOUT_COSTS, PlayoutCost
 
-SPEECH = Path("/usr/share/pocketsphinx/test/data/librivox")
-RATE = 16_000
-FRAME = 0.020
-TICKS = 960
-PAUSE = 0.5
-LEAD_IN = 1.5
-"""Seconds from the first packet to the first word: a microphone is open before the person speaks."""
 PAYLOAD_TYPE = 111
-PATH_DELAY = 0.030
 TICK_PHASE = 0.007
 """How long after the first packet the player's first tick comes: its clock knows nothing of the sender's."""
 
@@ -59,6 +58,10 @@ LOSSES = ((0.0, False), (0.02, False), (0.05, False), (0.1, False), (0.2, False)
 LOSSES += ((0.1, True), (0.2, True))
 JITTERS = (0.0, 0.02, 0.06, 0.12)
 BURST = 3.0
+FIGURES = ("p50 ms", "p95 ms", "p99 ms", "made up %", "PESQ")
+ONCE, MOST_ONCES = 28.0, 20
+"""Seconds that all sentences last, and how often they are said at most to fill a trace."""
+AIORTC_RATE = 48_000
 
 
 class Arrival(NamedTuple):
@@ -67,44 +70,6 @@ class Arrival(NamedTuple):
     at: float
     number: int
     payload: bytes
-
-
-@dataclass
-class AudioReceived:
-    """What came out of a receiver."""
-
-    sound: Samples
-    """At `RATE`, beginning with the sender's first sample, more or less."""
-    delays: list[float] = field(default_factory=list)
-    made_up: float = 0.0
-
-
-class Speech:
-    """The sentences, one after the other with pauses, and where each lies."""
-
-    def __init__(self, repeat: int = 1) -> None:
-        files = sorted(SPEECH.glob("*.wav"))
-        if not files:
-            raise LocalError("no recorded speech: apt-get install pocketsphinx-testdata")
-        pieces: list[Samples] = [np.zeros(int(LEAD_IN * RATE), np.int16)]
-        self.sentences: list[tuple[int, int]] = []
-        at = int(LEAD_IN * RATE)
-        for path in files * repeat:
-            samples, rate = read_wav(path)
-            assert rate == RATE
-            self.sentences.append((at, at + len(samples)))
-            pieces += [samples, np.zeros(int(PAUSE * RATE), np.int16)]
-            at += len(samples) + int(PAUSE * RATE)
-        whole = np.concatenate(pieces)
-        self.samples: Samples = whole[: len(whole) // 320 * 320]
-
-    def encode(self, *, fec: bool) -> list[bytes]:
-        """Return the payloads of 20 ms each."""
-        encoder = OpusEncoder(48_000)
-        if fec:
-            EncoderTuner(encoder).update(0.1, 0.0)
-        pcm = resample(self.samples, RATE, 48_000)
-        return [encoder.encode(pcm[at : at + TICKS]) for at in range(0, len(pcm) - TICKS + 1, TICKS)]
 
 
 def send(payloads: Sequence[bytes], model: NetworkModel, seed: int, *, red: bool) -> list[Arrival]:
@@ -169,11 +134,14 @@ def hear_on_arrival(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> A
     return heard
 
 
+Receiver = Callable[[Speech, Sequence[Arrival], bool], AudioReceived]
+
+
 class WatchedBuffer(ClockBuffer):
     """Notes when each packet is played."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, cost: PlayoutCost) -> None:
+        super().__init__(cost=cost)
         self.played: list[tuple[int, float]] = []
 
     def pull(self, now: float, backlog: float = 0.0) -> list[Any]:
@@ -186,10 +154,16 @@ class WatchedBuffer(ClockBuffer):
         return items
 
 
-def hear_on_the_clock(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> AudioReceived:
+def hear_on_the_clock(
+    speech: Speech,
+    arrivals: Sequence[Arrival],
+    red: bool,
+    cost: PlayoutCost = CONVERSATION,
+    rate: int = RATE,
+) -> AudioReceived:
     """Receive with the `clock` buffer, as played."""
-    buffer = WatchedBuffer()
-    receiver = ClockReceiver(OpusDecoder(RATE), buffer)
+    buffer = WatchedBuffer(cost)
+    receiver = ClockReceiver(OpusDecoder(rate), buffer)
     came = first_arrivals(arrivals)
     waiting = list(reversed(arrivals))
     start = now = arrivals[0].at + TICK_PHASE
@@ -201,20 +175,49 @@ def hear_on_the_clock(speech: Speech, arrivals: Sequence[Arrival], red: bool) ->
                 receiver.insert(payload, number, number * TICKS, arrival.at, is_copy)
         parts.append(receiver.tick(now).samples)
         now += FRAME
-    behind = fmean(at - number * FRAME for number, at in buffer.played)
     statistics = receiver.statistics
+    total = max(1, statistics.total_samples_received)
+    changed = statistics.inserted_samples_for_deceleration + statistics.removed_samples_for_acceleration
     return AudioReceived(
-        shifted(np.concatenate(parts), start, behind),
+        resample(np.concatenate(parts), rate, RATE),
         [at - came[number] for number, at in buffer.played if number in came],
-        statistics.concealed_samples / max(1, statistics.total_samples_received),
+        statistics.concealed_samples / total,
+        {number: round((at - start) * RATE) for number, at in buffer.played},
+        changed / total,
     )
 
 
-def shifted(sound: Samples, start: float, behind: float) -> Samples:
-    """Move what was played from `start` on to where the sender said it, with 50 ms to spare for PESQ to align."""
-    lead = round((start - behind + 0.05) * RATE)
-    silence = np.zeros(RATE, np.int16)
-    return np.concatenate((np.zeros(max(0, lead), np.int16), sound[max(0, -lead) :], silence))
+def hear_fixed(delay: float, rate: int = RATE) -> Receiver:
+    """Return a receiver that plays each packet `delay` seconds after the fastest could have come, or never."""
+
+    def hear(speech: Speech, arrivals: Sequence[Arrival], red: bool) -> AudioReceived:
+        fastest = min(arrival.at - arrival.number * FRAME for arrival in arrivals)
+        came = first_arrivals(arrivals)
+        stage = DecoderStage(OpusDecoder(rate))
+        first: dict[int, tuple[float, bytes]] = {}
+        for arrival in arrivals:
+            for number, payload, _ in unpack(arrival, red=red):
+                first.setdefault(number, (arrival.at, payload))
+
+        def packet(number: int, now: float) -> JitterPacket | None:
+            at, payload = first.get(number, (now + 1, b""))
+            return stage.packet(payload, number, number * TICKS, at, False) if at <= now else None
+
+        parts, places = [], {}
+        last = max(first)
+        for number in range(last + 1):
+            now = fastest + delay + number * FRAME
+            here = packet(number, now)
+            item = Decode(here) if here else Missing(number * TICKS, TICKS, packet(number + 1, now))
+            parts.append(stage.render(item, now)[0])
+            if here:
+                places[number] = number * PACKET
+        delays = [fastest + delay + number * FRAME - came[number] for number in places if number in came]
+        sound = np.concatenate(parts)
+        made_up = stage.statistics.concealed_samples / len(sound)
+        return AudioReceived(resample(sound, rate, RATE), delays, made_up, places)
+
+    return hear
 
 
 def aiortc_frames(arrivals: Sequence[Arrival], red: bool) -> list[tuple[float, int, Samples]]:
@@ -270,52 +273,14 @@ def hear_aiortc_played(speech: Speech, arrivals: Sequence[Arrival], red: bool) -
             parts.append(np.zeros(TICKS, np.int16))
             empty += 1
         now += FRAME
-    behind = fmean(at - number * FRAME for number, at in played)
     return AudioReceived(
-        shifted(resample(np.concatenate(parts), 48_000, RATE), start, behind),
+        resample(np.concatenate(parts), 48_000, RATE),
         [at - came[number] for number, at in played],
         empty / len(parts),
+        {number: round((at - start) * RATE) for number, at in played},
     )
 
 
-class Judge:
-    """Scores what was heard."""
-
-    def __init__(self, speech: Speech) -> None:
-        self._speech = speech
-        self._plcmos: Any = None
-        try:
-            from speechmos import plcmos
-
-            np.random.seed(0)  # it draws its raters from numpy's global generator
-            self._plcmos = plcmos.PLCMOS(embed_rounds=3)
-        except ImportError:
-            pass
-
-    @property
-    def has_plcmos(self) -> bool:
-        """Whether `speechmos` is there."""
-        return self._plcmos is not None
-
-    def score(self, sound: Samples) -> tuple[float | None, float | None]:
-        """Return the mean PESQ and PLCMOS of the sentences."""
-        from pesq import NoUtterancesError, pesq
-
-        pesqs, mos = [], []
-        for begin, end in self._speech.sentences:
-            piece = sound[begin : end + RATE // 4]
-            if len(piece) < RATE:
-                continue
-            try:
-                pesqs.append(pesq(RATE, self._speech.samples[begin:end], piece, "wb"))
-            except NoUtterancesError:
-                pesqs.append(1.0)
-            if self._plcmos is not None:
-                mos.append(float(self._plcmos.get_mos(piece.astype(np.float32) / 32768)))
-        return (fmean(pesqs) if pesqs else None), (fmean(mos) if mos else None)
-
-
-Receiver = Callable[[Speech, Sequence[Arrival], bool], AudioReceived]
 OURS: dict[str, Receiver] = {"arrival": hear_on_arrival, "clock": hear_on_the_clock}
 THEIRS: dict[str, Receiver] = {"aiortc": hear_aiortc, "aiortc, played": hear_aiortc_played}
 
@@ -336,7 +301,7 @@ def row(name: str, heard: AudioReceived, judge: Judge) -> list[Cell]:
     p50, p95, p99 = (
         (1000 * round(percentiles[at], 6) for at in (49, 94, 98)) if percentiles else (None, None, None)
     )
-    score, mos = judge.score(heard.sound)
+    score, mos = judge.score(heard)
     cells: list[Cell] = [name, p50, p95, p99, 100 * heard.made_up, score]
     return [*cells, mos] if judge.has_plcmos else cells
 
@@ -350,19 +315,17 @@ def scenarios(scale: float) -> Iterator[tuple[float, bool, float]]:
 
 
 def run(options: Options) -> list[Table]:
-    """Return one table for each scenario."""
+    """Return one table for each scenario, and the curve; of a trace alone where there is one."""
+    if options.trace is not None:
+        trace = SentTrace.load(Path(options.trace))
+        speech = Speech(repeat=max(1, min(ceil(trace.seconds / ONCE), MOST_ONCES)))
+        arrivals = follow(speech.encode(fec=False), trace)
+        name = Path(options.trace).name
+        return [stall_table(name, speech, arrivals, Judge(speech)), curve(name, speech, arrivals)]
     speech = Speech(repeat=max(1, round(options.scale)))
     judge = Judge(speech)
     plain, with_fec = speech.encode(fec=False), speech.encode(fec=True)
-    columns = [
-        "receiver",
-        "p50 ms",
-        "p95 ms",
-        "p99 ms",
-        "made up %",
-        "PESQ",
-        *(["PLCMOS"] if judge.has_plcmos else []),
-    ]
+    columns = ["receiver", *FIGURES, *(["PLCMOS"] if judge.has_plcmos else [])]
     tables = []
     for loss, bursty, jitter in scenarios(options.scale):
         network = model(loss, bursty, jitter)
@@ -376,4 +339,71 @@ def run(options: Options) -> list[Table]:
             rows += [row(name + suffix, hear(speech, arrivals, red), judge) for name, hear in receivers.items()]
         kind = f"{loss:.0%} {'bursty' if bursty else 'random'} loss" if loss else "no loss"
         tables.append(Table(f"{kind}, {1000 * jitter:.0f} ms jitter", columns, rows))
-    return tables
+    return [*tables, *stalls(options)]
+
+
+def stalls(options: Options) -> list[Table]:
+    """Return a table for each network that stalls, and the curve of the one in the middle."""
+    speech = Speech(repeat=max(1, round(2 * options.scale)))
+    judge, payloads = Judge(speech), speech.encode(fec=False)
+    tables = []
+    for name in MODELS:
+        arrivals = send(payloads, stalling(name), options.seed, red=False)
+        tables.append(stall_table(name, speech, arrivals, judge))
+    name = list(MODELS)[len(MODELS) // 2]
+    arrivals = send(payloads, stalling(name), options.seed, red=False)
+    return [*tables, curve(name, speech, arrivals)]
+
+
+def follow(payloads: Sequence[bytes], trace: SentTrace) -> list[Arrival]:
+    """Send one packet every 20 ms while the trace lasts; return what arrives, in the order of arrival."""
+    arrivals = []
+    for number, payload in enumerate(payloads):
+        at = number * FRAME
+        delay = trace.delay(at)
+        if at <= trace.seconds and delay is not None:
+            arrivals.append(Arrival(at + delay, number, payload))
+    return sorted(arrivals, key=lambda arrival: arrival.at)  # together: in the order of sending
+
+
+def hear_at_cost(cost: PlayoutCost) -> Receiver:
+    """Return the `clock` for a listener with this cost, decoding at the rate that aiortc has."""
+    return lambda speech, arrivals, red: hear_on_the_clock(speech, arrivals, red, cost, AIORTC_RATE)
+
+
+def stall_table(title: str, speech: Speech, arrivals: Sequence[Arrival], judge: Judge) -> Table:
+    """Return what was heard over a network that stalls."""
+    receivers = {f"clock, {name}": hear_at_cost(cost) for name, cost in PLAYOUT_COSTS.items()}
+    receivers["aiortc, played"] = hear_aiortc_played
+    receivers |= {f"fixed {1000 * delay:.0f} ms": hear_fixed(delay, AIORTC_RATE) for delay in (0.1, 0.2, 0.4)}
+    rows = []
+    for name, hear in receivers.items():
+        heard = hear(speech, arrivals, False)
+        first, *rest = row(name, heard, judge)
+        rows.append([first, 1000 * fmean(heard.delays), 100 * heard.stretched, *rest])
+    columns = ["receiver", "mean ms", "stretched %", *FIGURES, *(["PLCMOS"] if judge.has_plcmos else [])]
+    return Table(title, columns, rows)
+
+
+def curve(title: str, speech: Speech, arrivals: Sequence[Arrival]) -> Table:
+    """Return made-up sound against delay: at fixed delays, at costs of delay, and aiortc's one point."""
+    ways: list[tuple[str, str, Receiver]] = [
+        (f"{1000 * delay:.0f} ms", "fixed", hear_fixed(delay))
+        for delay in (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+    ]
+    for price in (0.01, 0.03, 0.06, 0.12, 0.25, 0.5):
+        cost = replace(CONVERSATION, delay_per_percent=price)
+        hear = partial(hear_on_the_clock, cost=cost)
+        ways.append((f"1 % is worth {1000 * price:.0f} ms", "clock", hear))
+    ways += [
+        (name, f"clock, {name}", partial(hear_on_the_clock, cost=cost)) for name, cost in PLAYOUT_COSTS.items()
+    ]
+    ways.append(("", "aiortc, played", hear_aiortc_played))
+    rows = []
+    for setting, who, hear in ways:
+        heard = hear(speech, arrivals, False)
+        rows.append([who, setting, 1000 * fmean(heard.delays), 100 * heard.made_up])
+    columns = ["who", "setting", "mean delay ms", "made up %"]
+    return Table(
+        f"Delay against made-up sound: {title}", columns, rows, chart=Curves("mean delay ms", "made up %")
+    )

@@ -105,14 +105,21 @@ class Jitter:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """The network holds everything for `duration`, about every `interval`, and then lets it all go at once."""
+    """The network holds everything for `duration`, about every `interval`, and then lets it all go at once.
+
+    With `longest` each stall lasts something between `duration` and that.
+    """
 
     interval: float
     duration: float
+    longest: float = 0.0
 
     def __post_init__(self) -> None:
         _check_seconds("a stall's interval", self.interval)
         _check_seconds("a stall's duration", self.duration)
+        _check_seconds("the longest stall", self.longest)
+        if self.longest and self.longest < self.duration:
+            raise ModelError("the longest stall is no shorter than the shortest")
         if self.interval == 0:
             raise ModelError("a stall's interval is above 0")
 
@@ -220,6 +227,7 @@ class Link:
     _is_bad: bool = field(default=False, init=False)
     _busy_until: float = field(default=0.0, init=False)
     _stall_begin: float | None = field(default=None, init=False)
+    _stall_end: float = field(default=0.0, init=False)
     _last_arrival: float = field(default=float("-inf"), init=False)
     _position: int = field(default=0, init=False)
 
@@ -305,15 +313,20 @@ class Link:
         stall = self.model.stall
         if stall is None:
             return arrival
-        random = self._random("stall")
         if self._stall_begin is None:
-            self._stall_begin = now + random.expovariate(1 / stall.interval)
-        while arrival >= self._stall_begin + stall.duration:
-            self._stall_begin += stall.duration + random.expovariate(1 / stall.interval)
-        if arrival < self._stall_begin:
+            self._begin_stall(now, stall)
+        while arrival >= self._stall_end:
+            self._begin_stall(self._stall_end, stall)
+        if self._stall_begin is None or arrival < self._stall_begin:
             return arrival
         self._tally[Fate.STALLED] += 1
-        return self._stall_begin + stall.duration
+        return self._stall_end
+
+    def _begin_stall(self, after: float, stall: Stall) -> None:
+        random = self._random("stall")
+        self._stall_begin = after + random.expovariate(1 / stall.interval)
+        lasts = random.uniform(stall.duration, stall.longest) if stall.longest else stall.duration
+        self._stall_end = self._stall_begin + lasts
 
     def _in_order(self, arrival: float) -> float:
         if self._happens("reorder", self.model.reorder):

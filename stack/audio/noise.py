@@ -21,7 +21,7 @@ _CREEP = 1.008
 of 20 ms, it doubles in seven seconds."""
 _NEAR = 2.0
 """Frames with up to this times the energy of the quietest one are the room."""
-_LOUDEST = 500.0
+LOUDEST = 500.0
 """Root mean square (of 32768) above which nothing is taken for the room's noise."""
 
 
@@ -60,7 +60,7 @@ class ComfortNoise:
         block = samples[-self._size :].astype(np.float32)
         energy = max(float(block @ block) / self._size, 1.0)
         self._quietest = min(self._quietest * _CREEP, energy)
-        if energy > min(_NEAR * self._quietest, _LOUDEST**2):
+        if energy > min(_NEAR * self._quietest, LOUDEST**2):
             return
         power = np.abs(np.fft.rfft(block * self._window)).astype(np.float32) ** 2 * 2.0  # the window halves it
         known = self._spectrum

@@ -15,20 +15,21 @@ Concealment past `FADED` has nothing of the voice left, so from there on it is c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, sqrt
 from typing import TypeAlias
 
 import numpy as np
 
 from stack.audio.codec import CodecError, Decoder, Samples
 from stack.audio.frame import AudioFrame
-from stack.audio.noise import ComfortNoise
+from stack.audio.noise import LOUDEST, ComfortNoise
 from stack.audio.stretch import accelerate, expand
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Instant
 from stack.rtp.jitter import Adjustment, ArrivalBuffer, Decode, Item, JitterPacket, Missing, Silence
 from stack.rtp.jitter_clock import ClockBuffer
+from stack.rtp.stalls import find_playout_cost
 
 DROPPED_MALFORMED = declare("decoder", "dropped_malformed", "Payloads that the codec could not read")
 
@@ -46,12 +47,23 @@ _LEARN_EVERY = 4
 """Packets of which one is looked at for the noise of the room: pauses last longer."""
 _SEAM = 0.005
 """Seconds over which noise turns back into a voice."""
-_STRETCH_PAUSE = 2
-"""Ticks between two stretches, so that speech does not stutter."""
+_STRETCH_PAUSE = 6
+"""Ticks between two stretches of speech: cut more often, it is heard as hurried."""
 _TRIM_PAUSE = 10
 """Ticks between two attempts to do without what is decoded ahead."""
 _SPARE = 0.005
 """Seconds decoded ahead that are not worth an attempt."""
+
+
+_QUIET = 60.0
+"""Root mean square (of 32768) up to which sound is a pause,"""
+_NEAR_NOISE = 2.5
+"""as is what is no louder than this times the noise of the room,"""
+_BELOW_VOICE = 0.05
+"""or than this times the voice, whose level falls by `_VOICE_DECAY` a tick (half in 7 s)."""
+_VOICE_DECAY = 0.998
+_PAUSE_TICKS = 6
+"""Ticks for which it must have been quiet: the closure of a plosive is none, and to cut it is heard."""
 
 
 @dataclass(slots=True)
@@ -286,6 +298,8 @@ class ClockReceiver:
         self._pending: Samples = np.zeros(0, np.int16)  # decoded, not played
         self._played = 0
         self._last_stretch = -_STRETCH_PAUSE * self._tick
+        self._voice = 0.0  # root mean square of the loudest of late
+        self._quiet_ticks = 0  # that were played in a row
 
     @property
     def statistics(self) -> ReceiveStatistics:
@@ -327,6 +341,8 @@ class ClockReceiver:
         if not made_up:
             self._stretch(self.buffer.adjustment)
         frame, self._pending = self._pending[: self._tick], self._pending[self._tick :]
+        if not made_up:
+            self._follow_level(frame)
         media_time = self._played / self._rate
         self._played += len(frame)
         sound.statistics.total_samples_received += len(frame)
@@ -348,26 +364,56 @@ class ClockReceiver:
             if before - self._tick < _SPARE * self._rate or rested < _TRIM_PAUSE:
                 return
             self._last_stretch = self._played
-        elif rested < _STRETCH_PAUSE and not hurry:
-            return
-        if adjustment is Adjustment.EXPAND:
-            self._pending = expand(self._pending, self._rate)
+        quiet = self._is_quiet(self._pending)
+        if not (quiet and self._quiet_ticks >= _PAUSE_TICKS):
+            if adjustment in (Adjustment.SHORTEN_PAUSE, Adjustment.LENGTHEN_PAUSE):
+                return
+            if rested < _STRETCH_PAUSE and not (hurry or quiet):
+                return
+        if adjustment in (Adjustment.EXPAND, Adjustment.LENGTHEN_PAUSE):
+            self._pending = expand(self._pending, self._rate, anywhere=quiet)
         else:
-            self._pending = accelerate(self._pending, self._rate, keep=self._tick, hurry=hurry)
+            self._pending = accelerate(self._pending, self._rate, keep=self._tick, anywhere=hurry or quiet)
         changed = len(self._pending) - before
         if changed:
             self._last_stretch = self._played
         self._sound.statistics.inserted_samples_for_deceleration += max(0, changed)
         self._sound.statistics.removed_samples_for_acceleration += max(0, -changed)
 
+    def _is_quiet(self, samples: Samples) -> bool:
+        """Whether all of `samples` is a pause, looked at by half ticks."""
+        step = self._tick // 2
+        return all(self._is_pause(_level(samples[at : at + step])) for at in range(0, len(samples), step))
+
+    def _is_pause(self, level: float) -> bool:
+        if level <= max(_QUIET, _BELOW_VOICE * self._voice):
+            return True
+        return level <= _NEAR_NOISE * LOUDEST and level <= _NEAR_NOISE * self._sound.noise.level
+
+    def _follow_level(self, frame: Samples) -> None:
+        level = _level(frame)
+        self._voice = max(level, self._voice * _VOICE_DECAY)
+        self._quiet_ticks = self._quiet_ticks + 1 if self._is_pause(level) else 0
+
+
+def _level(samples: Samples) -> float:
+    """Root mean square, of 32768."""
+    sound = samples.astype(np.float32)
+    return sqrt(float(sound @ sound) / max(1, len(sound)))
+
 
 Receiver: TypeAlias = ArrivalReceiver | ClockReceiver
 
 
-def make_receiver(decoder: Decoder, mode: str = "arrival") -> Receiver:
-    """Return a receiver by the mode of its jitter buffer, "arrival" or "clock"."""
+def make_receiver(decoder: Decoder, mode: str = "arrival", cost: str = "conversation") -> Receiver:
+    """Return a receiver by the mode of its jitter buffer, "arrival" or "clock".
+
+    `cost` says what delay costs the listener of a clock, "conversation" or "listening" (`rtp.stalls`); what is
+    handed out on arrival has no delay to choose.
+    """
+    playout_cost = find_playout_cost(cost)
     if mode == "arrival":
         return ArrivalReceiver(decoder)
     if mode == "clock":
-        return ClockReceiver(decoder)
+        return ClockReceiver(decoder, ClockBuffer(decoder.clock_rate, playout_cost))
     raise LocalError(f"a jitter buffer is arrival or clock, not {mode!r}")

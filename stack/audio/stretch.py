@@ -19,19 +19,19 @@ SHORTEST_LAG, LONGEST_LAG = 0.0025, 0.015
 _WINDOW = 0.010
 """Seconds that are compared."""
 _FADE = 0.005
-_ALIKE = 0.75
+_ALIKE = 0.85
 """Normalised correlation from which on a cut is not heard."""
 _QUIET = 60.0
 """Root mean square (of 32768) below which no cut is heard."""
 _SEARCH_RATE = 8_000
 
 
-def accelerate(samples: Samples, sample_rate: int, *, keep: int = 0, hurry: bool = False) -> Samples:
+def accelerate(samples: Samples, sample_rate: int, *, keep: int = 0, anywhere: bool = False) -> Samples:
     """Return mono `samples` less one period; unchanged where that would be heard or leave fewer than `keep`.
 
-    With `hurry` the best lag is taken however good it is.
+    With `anywhere` the best lag is taken however good it is.
     """
-    found = _best_lag(samples, sample_rate, len(samples) - keep, hurry=hurry)
+    found = _best_lag(samples, sample_rate, len(samples) - keep, anywhere=anywhere)
     if not found:
         return samples
     fade = min(int(_FADE * sample_rate), found)
@@ -39,9 +39,12 @@ def accelerate(samples: Samples, sample_rate: int, *, keep: int = 0, hurry: bool
     return np.concatenate((joint, samples[found + fade :]))
 
 
-def expand(samples: Samples, sample_rate: int) -> Samples:
-    """Return mono `samples` with one period repeated; unchanged where that would be heard."""
-    found = _best_lag(samples, sample_rate, len(samples), hurry=False)
+def expand(samples: Samples, sample_rate: int, *, anywhere: bool = False) -> Samples:
+    """Return mono `samples` with one period repeated; unchanged where that would be heard.
+
+    With `anywhere` the best lag is taken however good it is.
+    """
+    found = _best_lag(samples, sample_rate, len(samples), anywhere=anywhere)
     if not found:
         return samples
     fade = min(int(_FADE * sample_rate), found)
@@ -49,7 +52,7 @@ def expand(samples: Samples, sample_rate: int) -> Samples:
     return np.concatenate((samples[:found], joint, samples[fade:]))
 
 
-def _best_lag(samples: Samples, sample_rate: int, longest: int, *, hurry: bool) -> int:
+def _best_lag(samples: Samples, sample_rate: int, longest: int, *, anywhere: bool) -> int:
     """The lag in samples, at most `longest`, at which the sound's beginning comes again; 0 if there is none."""
     window = int(_WINDOW * sample_rate)
     fade = int(_FADE * sample_rate)
@@ -59,7 +62,7 @@ def _best_lag(samples: Samples, sample_rate: int, longest: int, *, hurry: bool) 
         return 0
     sound = samples[: longest + window].astype(np.float32)
     lag, alike = _search(sound, sample_rate, shortest, longest, window)
-    if alike >= _ALIKE or hurry:
+    if alike >= _ALIKE or anywhere:
         return lag
     return lag if float(sound @ sound) < _QUIET * _QUIET * len(sound) else 0
 

@@ -103,8 +103,13 @@ class Adjustment(Enum):
     """What the puller may do to the sound to bring the delay to its target."""
 
     NONE = "none"
+    SHORTEN_PAUSE = "shorten pause"
+    """Cut where the sound is quiet: not at all heard, and it can wait for such a place …"""
     ACCELERATE = "accelerate"
+    """… cut where it is hardly heard …"""
     HURRY = "hurry"
+    """… or anywhere."""
+    LENGTHEN_PAUSE = "lengthen pause"
     EXPAND = "expand"
 
 

@@ -1,16 +1,18 @@
 """The jitter buffer for a listener that plays: a player pulls a tick of sound every 20 ms.
 
-The delay aimed at is a high quantile of how much later than the fastest recent packet a packet arrives, from a
-histogram that forgets. The player shortens or lengthens the sound to get there (`adjustment`), and pauses are
-shortened or lengthened for free. All is measured in time, not in packets: delay is "when is this played" less
+The delay aimed at is the greater of two. One is for jitter: a high quantile of how much later than the fastest
+recent packet a packet arrives, from a histogram that forgets within seconds. The other is for stalls, which
+`stalls.py` tells from jitter and remembers for minutes: as much as pays at the cost that the listener states. The
+player shortens or lengthens the sound to get there (`adjustment`), pauses first, and pauses that are not sent are
+shortened and lengthened for free. All is measured in time, not in packets: delay is "when is this played" less
 "when could it have come at best", so packets of any length, silence that is not sent (DTX) and a sender's clock
 that drifts need no cases of their own.
 
 A packet that is missing at its turn while later ones are here is recovered from the next one or concealed, and
 the line moves on: loss adds no delay. With nothing here at all the line stands still (an underrun), so that what
-is late is heard late, not lost; the next moments take the delay back.
+is late is heard late, not lost; the next pauses take the delay back. Why so: decision 0020.
 
-Left out: a target chosen by weighing the costs of delay and loss (a fixed quantile does for speech).
+Left out: slowing down while a stall lasts. It saved a tenth of what is made up, and was heard more than that.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from stack.rtp.jitter import (
     Silence,
     Underrun,
 )
+from stack.rtp.stalls import CONVERSATION, PlayoutCost, StallHistory
 
 UNDERRUNS = declare("jitter", "underruns", "Times that nothing was there to play while sound was being received")
 
@@ -102,21 +105,21 @@ class ClockBuffer:
     """Share of packets that come in time at the delay that is aimed at …"""
     MARGIN = 1.2
     """… times this, because the worst so far is not yet the worst."""
-    MIN_TARGET, MAX_TARGET, FIRST_TARGET = 0.005, 0.400, 0.020
+    MIN_TARGET, MAX_TARGET, FIRST_TARGET = 0.005, 0.800, 0.020
     BELOW, ABOVE = 0.005, 0.025
     """Seconds off the target that are left alone: below, what the histogram's buckets blur; above, one tick,
     because packets are taken at ticks and so the delay that protects from jitter comes in steps of one."""
-    HURRY_AT = 0.100
+    HURRY_AT = 0.600
     """Seconds above the target from which on the sound is shortened whatever it sounds like."""
     SKIP_AT = 1.0
     """Seconds above the target from which on packets are skipped: a stall is over, and this is now."""
     PAUSE = 0.100
-    """Seconds without a packet after which what comes next begins a talkspurt: it may wait for its delay."""
+    """Seconds left out by the sender after which what comes next begins a talkspurt: it may wait for its delay."""
 
-    def __init__(self, clock_rate: int = 48_000) -> None:
+    def __init__(self, clock_rate: int = 48_000, cost: PlayoutCost = CONVERSATION) -> None:
+        self.cost = cost
         self._packets = PacketBuffer(clock_rate)
-        self._delays = DelayHistogram()
-        self._needed = self._target = self.FIRST_TARGET
+        self._forget_way()
         self._hidden = 0  # ticks of underrun since the line stood still
         self._playing = False
         self.adjustment = Adjustment.NONE
@@ -140,11 +143,18 @@ class ClockBuffer:
     def reset(self) -> None:
         """Begin anew, with no knowledge of the way."""
         self._packets.clear()
-        self._delays = DelayHistogram()
-        self._needed = self._target = self.FIRST_TARGET
+        self._forget_way()
         self._hidden = 0
         self._playing = False
         self.adjustment = Adjustment.NONE
+
+    def _forget_way(self) -> None:
+        self._delays = DelayHistogram()
+        self._stalls = StallHistory(self.cost, self._packets.counters)
+        self._jitter = self.FIRST_TARGET  # seconds that cover it
+        self._target = max(self.FIRST_TARGET, self.cost.least_delay)
+        self._worth = self.cost.least_delay  # seconds that stalls make worthwhile
+        self._excess_since: Instant | None = None
 
     def insert(self, packet: JitterPacket) -> list[Item]:
         """Take a packet. Nothing is released: it waits for `pull`."""
@@ -152,17 +162,17 @@ class ClockBuffer:
         restarts = packets.restarts
         accepted = packets.accept(packet)
         if packets.restarts != restarts:
-            self._delays = DelayHistogram()
+            self._forget_way()
             self._playing = False
         if packet.duration <= 0:
             return []
         if accepted or packet.sequence in packets.given_up:  # too late is worth knowing, a spare copy is not
-            self._observe(packet.timestamp, packet.arrival)
+            self._observe(packet.timestamp, packet.duration, packet.arrival)
         if not accepted:
             return []
         before = packet.sequence - 1
         if packet.has_fec and before >= (packets.sequence or 0) and before not in packets.held:
-            self._observe(packet.timestamp - packet.duration, packet.arrival)  # its copy has come
+            self._observe(packet.timestamp - packet.duration, packet.duration, packet.arrival)  # its copy has come
         while len(packets.held) > MAX_HELD:
             self._skip_one()
         return []
@@ -192,10 +202,15 @@ class ClockBuffer:
         """The player has a clock of its own."""
         return None
 
-    def _observe(self, timestamp: int, arrival: Instant) -> None:
-        self._delays.add(arrival - timestamp / self._packets.clock_rate, arrival)
-        self._needed = self._delays.quantile(self.QUANTILE)
-        self._target = min(max(self._needed * self.MARGIN, self.MIN_TARGET), self.MAX_TARGET)
+    def _observe(self, timestamp: int, duration: int, arrival: Instant) -> None:
+        rate = self._packets.clock_rate
+        transit = arrival - timestamp / rate
+        lateness = transit - self._delays.fastest if self._delays else 0.0
+        if not self._stalls.belongs(lateness, self._jitter, duration / rate, arrival):
+            self._delays.add(transit, arrival)
+            self._jitter = self._delays.quantile(self.QUANTILE)
+        self._worth = max(self._stalls.worthwhile_delay(arrival), self.cost.least_delay)
+        self._target = min(max(self._jitter * self.MARGIN, self._worth, self.MIN_TARGET), self.MAX_TARGET)
 
     def _delay_of(self, timestamp: int, at: Instant) -> float:
         """How long after its earliest possible arrival the sound of `timestamp` is heard, if that is `at`."""
@@ -211,15 +226,24 @@ class ClockBuffer:
         waiting = packets.timestamp - backlog + backlog % int(self.TICK * packets.clock_rate)
         self.delay = self._delay_of(waiting, now)
         excess = self.delay - self._target
+        if excess <= self.ABOVE:
+            self._excess_since = None
+        elif self._excess_since is None:
+            self._excess_since = now
         if excess > self.SKIP_AT:
             while packets.held and self._delay_of(packets.timestamp - backlog, now) > self._target:
                 self._skip_one()
-        elif excess > self.HURRY_AT:
-            self.adjustment = Adjustment.HURRY
-        elif excess > self.ABOVE:
-            self.adjustment = Adjustment.ACCELERATE
-        elif self.delay < self._needed - self.BELOW:
+        elif self._excess_since is not None:
+            if excess > self.HURRY_AT:
+                self.adjustment = Adjustment.HURRY
+            elif now - self._excess_since > self.cost.patience:
+                self.adjustment = Adjustment.ACCELERATE
+            else:
+                self.adjustment = Adjustment.SHORTEN_PAUSE
+        elif self.delay < self._jitter - self.BELOW:
             self.adjustment = Adjustment.EXPAND
+        elif self.delay < min(self._worth, self.MAX_TARGET) - self.TICK:
+            self.adjustment = Adjustment.LENGTHEN_PAUSE
 
     def _skip_one(self) -> None:
         packet = self._packets.first()
@@ -241,7 +265,8 @@ class ClockBuffer:
         between = packet.timestamp - packets.timestamp
         left = between - self._hidden  # of the gap; what was hidden by underruns has passed already
         if left <= 0:
-            begins = not self._playing or self._hidden > self.PAUSE * packets.clock_rate
+            # After a stall the timestamps go on where they were, and what was said is heard at once.
+            begins = not self._playing or between > self.PAUSE * packets.clock_rate
             if begins and self._delay_of(packet.timestamp, at) < self._target - self.BELOW:
                 return self._underrun(wanted)
             packets.give_up(packet.sequence)  # whatever it was, an underrun stood in for it

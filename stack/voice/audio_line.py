@@ -103,7 +103,7 @@ class AudioLine:
         """What is shown all that is heard and said on this line."""
         self.timers: Timers[LineTimer] = Timers()
         decoder = make_decoder(received.codec, config.microphone_rate)
-        self.receiver: Receiver = make_receiver(decoder, config.jitter_buffer)
+        self.receiver: Receiver = make_receiver(decoder, config.jitter_buffer, config.playout_cost)
         self.sender = AudioSender(
             SendParameters.agree(
                 audio,

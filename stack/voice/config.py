@@ -29,6 +29,9 @@ class ConversationConfig:
     microphone_rate: int = 16_000
     jitter_buffer: str = "arrival"
     """"arrival": frames come as soon as they are there; "clock": one every 20 ms, whatever the network does."""
+    playout_cost: str = "conversation"
+    """What delay costs the one who hears a `clock`: "conversation" (1 % less made up is worth 30 ms of it) or
+    "listening" (500 ms: a recording, captions, a lecture)."""
     bitrate: int = 24_000
     complexity: int | str = AUTO
     """What the encoder may spend: "auto" follows how busy the media are (5, down to 0), or 0 (cheapest) … 10."""

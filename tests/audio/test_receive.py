@@ -20,6 +20,7 @@ from stack.audio import (
 )
 from stack.core.errors import LocalError
 from stack.rtp import ArrivalBuffer
+from stack.rtp.stalls import CONVERSATION, LISTENING
 
 RATE = 16_000
 START = 50.0
@@ -293,9 +294,8 @@ def serve(receiver, arrivals, ticks, now, sequence=lambda index: index):
 
 
 def sine_arrivals(count, delay=lambda index: 0.0, period=0.02):
-    return sorted(
-        (START + index * period + delay(index), index, index.to_bytes(4, "big")) for index in range(count)
-    )
+    instants = (round(START + index * period + delay(index), 9) for index in range(count))
+    return sorted((at, index, index.to_bytes(4, "big")) for index, at in enumerate(instants))
 
 
 def test_a_frame_for_every_tick(payloads):
@@ -419,3 +419,50 @@ def test_names_and_channels_are_checked():
         make_receiver(OpusDecoder(RATE), "both")
     with pytest.raises(LocalError, match="mono"):
         ArrivalReceiver(OpusDecoder(RATE, 2))
+
+
+class Bursts(Sine):
+    """A decoder whose voice pauses for a second in every three."""
+
+    def decode(self, payload):
+        samples = super().decode(payload)
+        return samples if int.from_bytes(payload, "big") // 50 % 3 else samples // 1000
+
+
+def stall_at(first, seconds):
+    """A stall at packet `first`: what is sent in it comes at its end."""
+    return lambda index: max(0.0, seconds - 0.02 * (index - first)) if index >= first else 0.0
+
+
+def test_the_delay_of_a_stall_is_taken_back_in_a_pause():
+    """Packets 150 to 199 are a pause, then comes a voice of two seconds with a stall, then a pause again."""
+    receiver = ClockReceiver(Bursts())
+    arrivals = sine_arrivals(600, stall_at(210, 0.3))
+    _, now = serve(receiver, arrivals, 228, START + 0.005)
+    assert receiver.buffer.delay > 0.25
+    removed = receiver.statistics.removed_samples_for_acceleration
+    _, now = serve(receiver, arrivals, 72, now)  # the rest of the voice
+    assert receiver.statistics.removed_samples_for_acceleration == removed
+    serve(receiver, arrivals, 70, now)
+    assert receiver.statistics.removed_samples_for_acceleration - removed > 0.15 * RATE
+    assert receiver.buffer.delay < 0.15
+
+
+def test_listening_lengthens_pauses_for_the_next_stall():
+    receiver = make_receiver(Bursts(), "clock", "listening")
+    arrivals = sine_arrivals(600, stall_at(100, 0.6))
+    _, now = serve(receiver, arrivals, 168, START + 0.005)
+    before = receiver.buffer.delay
+    assert receiver.statistics.inserted_samples_for_deceleration == 0
+    serve(receiver, arrivals, 70, now)
+    assert receiver.buffer.target == pytest.approx(0.66, abs=0.01)
+    assert receiver.buffer.delay > before
+    assert receiver.statistics.inserted_samples_for_deceleration > 0
+
+
+def test_costs_are_told_to_the_clock():
+    assert make_receiver(Sine(), "clock").buffer.cost is CONVERSATION
+    assert make_receiver(Sine(), "clock", "listening").buffer.cost is LISTENING
+    for mode in ("arrival", "clock"):
+        with pytest.raises(LocalError, match="playout cost"):
+            make_receiver(Sine(), mode, "patience")

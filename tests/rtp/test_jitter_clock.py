@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from stack.rtp.jitter import MAX_HELD, MAX_JUMP, Adjustment, Decode, JitterPacket, Missing, Silence, Underrun
 from stack.rtp.jitter_clock import ClockBuffer, DelayHistogram
+from stack.rtp.stalls import CONVERSATION, LISTENING
 
 FRAME = 960
 T = 0.020
@@ -17,8 +18,16 @@ START = 100.0
 class Call:
     """A sender, a network and a puller in virtual time; the puller obeys adjustments by 5 ms, as WSOLA might."""
 
-    def __init__(self, delay=lambda sequence: 0.0, lost=lambda sequence: False, drift=0.0, fec=False, copies=0):
-        self.buffer = ClockBuffer()
+    def __init__(
+        self,
+        delay=lambda sequence: 0.0,
+        lost=lambda sequence: False,
+        drift=0.0,
+        fec=False,
+        copies=0,
+        cost=CONVERSATION,
+    ):
+        self.buffer = ClockBuffer(cost=cost)
         self.delay, self.lost, self.fec, self.copies = delay, lost, fec, copies
         self.period = T / (1 + drift)
         self.timestamp = lambda sequence: sequence * FRAME
@@ -58,7 +67,7 @@ class Call:
                     self.delays.append(at - START - item.packet.sequence * self.period)
                 at += item.duration / 48_000
             self.backlog = at - self.now - T
-            if self.buffer.adjustment is Adjustment.EXPAND:
+            if self.buffer.adjustment in (Adjustment.EXPAND, Adjustment.LENGTHEN_PAUSE):
                 self.backlog += 0.005
             elif self.buffer.adjustment is not Adjustment.NONE and self.backlog >= 0.005:
                 self.backlog -= 0.005
@@ -174,6 +183,67 @@ def test_after_a_very_long_stall_what_is_old_is_skipped():
     call.run(20)
     assert call.delays[-1] < 0.050
     assert call.buffer.held < 5
+
+
+def stalls(every, lengths):
+    """A stall every so many packets; what is sent in it comes at its end."""
+
+    def delay(sequence):
+        number, behind = divmod(sequence, every)
+        return max(0.0, lengths[number % len(lengths)] - behind * T) if number else 0.0
+
+    return delay
+
+
+def test_who_listens_waits_stalls_out_and_who_talks_does_not():
+    delays, underruns = {}, {}
+    for cost in (CONVERSATION, LISTENING):
+        call = Call(stalls(500, (0.2, 0.3, 0.25)), cost=cost)
+        call.run(60)
+        call.delays.clear()
+        before = call.buffer.counters["jitter.underruns"]
+        call.run(120)
+        underruns[cost] = call.buffer.counters["jitter.underruns"] - before
+        delays[cost] = sorted(call.delays)[len(call.delays) // 2]
+        assert call.buffer.counters["jitter.lost"] == 0
+    assert (underruns[LISTENING], underruns[CONVERSATION]) == (0, 12)
+    assert delays[CONVERSATION] < 0.060
+    assert 0.3 < delays[LISTENING] < 0.4
+
+
+def test_a_stall_says_nothing_about_jitter():
+    call = Call(stalls(500, (0.3,)))
+    call.run(11)
+    assert call.buffer.counters["jitter.stalls"] == 1
+    assert call.buffer.target < 0.02
+    assert call.buffer.adjustment is Adjustment.SHORTEN_PAUSE  # speech is left alone …
+    call = Call(stalls(500, (0.3,)))
+    call.run(9.9)
+    obey = {Adjustment.SHORTEN_PAUSE: Adjustment.NONE}
+    seen = set()
+    for _ in range(700):  # … until patience is at an end
+        call.run(T)
+        seen.add(call.buffer.adjustment)
+        call.backlog += 0.005 if call.buffer.adjustment in obey and call.backlog < 0.3 else 0.0
+    assert Adjustment.ACCELERATE in seen
+    assert Adjustment.HURRY not in seen
+
+
+def test_what_was_said_in_a_stall_is_heard_as_soon_as_it_is_there():
+    """The target rises above the stall's length at its end; the hole must not."""
+    call = Call(stalls(500, (0.3,)), cost=LISTENING)
+    items = call.run(11)
+    assert call.buffer.target > 0.3
+    holes = sum(isinstance(item, Underrun) for item in items[50:])
+    assert holes * T <= 0.3 - LISTENING.least_delay + T
+
+
+def test_listening_begins_with_some_delay():
+    call = Call(cost=LISTENING)
+    call.run(10)
+    assert LISTENING.least_delay - 0.02 < call.delays[-1] < LISTENING.least_delay + 0.03
+    call.buffer.reset()
+    assert call.buffer.target == LISTENING.least_delay
 
 
 def test_the_target_rises_quickly_and_falls_slowly():

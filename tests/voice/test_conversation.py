@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from interop.network_model import Jitter, NetworkModel
+from stack.audio import ClockReceiver
 from stack.rtp.jitter import LOST
+from stack.rtp.stalls import LISTENING
 from stack.sctp import ChannelId, ChannelOpened, MessageReceived
 from stack.session import Connected, Ended, EndReason
 from stack.voice.audio_line import MAX_UNPLAYED, PACKETS_NOT_DECODED
@@ -1062,3 +1064,12 @@ def test_the_clock_discipline_gives_a_frame_every_20_ms() -> None:
     assert np.diff(times) == pytest.approx(0.02, abs=1e-6)
     loud = sum(np.abs(frame.samples).max() > 1000 for frame in frames)
     assert loud * 0.02 == pytest.approx(1.0, abs=0.15)
+
+
+def test_what_delay_costs_the_listener_is_for_the_program_to_say() -> None:
+    pair = CallPair(server=ConversationConfig(jitter_buffer="clock", playout_cost="listening", echo="off"))
+    assert pair.run(10, lambda: all(is_up(host) for host in pair.hosts))
+    line = pair.right.machine.line
+    assert line is not None
+    assert isinstance(line.receiver, ClockReceiver)
+    assert line.receiver.buffer.cost is LISTENING
