@@ -19,7 +19,7 @@ buffer; `stretched` is the share of the sound that was put in or cut out to chan
 aiortc cannot receive it and gets the same packets without. Delay is what the receiver adds: from a packet's own
 arrival to when its sound is handed out (played: to when it is played). "made up" is the share of the sound that
 is not from packets (silence, for aiortc). PESQ is wideband, against the original, the mean over the sentences;
-PLCMOS (if `speechmos` is installed) needs no reference.
+PLCMOS (if the extra `plcmos` is installed) needs no reference.
 """
 
 from __future__ import annotations
