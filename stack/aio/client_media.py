@@ -90,6 +90,11 @@ class _NoCall:
         """No path is proven."""
         return ()
 
+    @property
+    def sources(self) -> Sequence[int]:
+        """Nothing has come."""
+        return ()
+
 
 class _HostedRelaying(RelayingMachine[ConversationEvent]):
     """A relaying machine that an endpoint can host."""
@@ -107,6 +112,11 @@ class _HostedRelaying(RelayingMachine[ConversationEvent]):
     def drain_routes(self) -> Sequence[Path]:
         """Of the conversation."""
         return self.inside.drain_routes()
+
+    @property
+    def sources(self) -> Sequence[int]:
+        """Of the conversation."""
+        return self.inside.sources
 
 
 class ClientEndpoint(SingleEndpoint[ConversationEvent]):

@@ -31,6 +31,7 @@ from stack.dtls import (
     ApplicationData,
     Certificate,
     DtlsEndpoint,
+    DtlsEndpointState,
     DtlsFailed,
     DtlsFailure,
     HandshakeComplete,
@@ -531,7 +532,7 @@ class Session:
                 self._begin_from_round_trip(now)  # a lite agent does not know it yet
                 if self._dtls.role is DtlsRole.CLIENT:
                     self._send_early_flight(event.path, now)
-                else:
+                elif self._dtls.state is DtlsEndpointState.NEW:  # else a check has brought its ClientHello before
                     self._dtls.start(now)
         elif isinstance(event, PathSelected):
             self._step(ICE_SELECTED, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from interop.redirect import rewrite_candidates, without_candidates
 from stack.ice.framing import StreamFramer, frame
 from stack.sdp import SessionDescription
 from stack.signaling import client
+from stack.signaling.client_http import OfferAnswered
 
 HOST = "127.0.0.1"
 
@@ -69,18 +71,18 @@ class TcpRelay(asyncio.DatagramProtocol):
 @asynccontextmanager
 async def tcp_only(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TcpRelay]:
     """Context: what `dial` places goes over TCP alone."""
-    exchange: Any = client._exchange
+    exchange: Any = client.exchange
     loop = asyncio.get_running_loop()
     transport, relay = await loop.create_datagram_endpoint(TcpRelay, local_addr=(HOST, 0))
 
-    async def through_relay(url: str, offer: str, config: Any) -> str:
-        answer: str = await exchange(url, without_candidates(offer), config)
-        port = tcp_port(answer)
+    async def through_relay(url: str, offer: str, config: Any) -> OfferAnswered:
+        answered: OfferAnswered = await exchange(url, without_candidates(offer), config)
+        port = tcp_port(answered.sdp)
         assert port is not None, "the answer has no TCP candidate"
         relay.target = port
-        return rewrite_candidates(answer, relay.address)
+        return replace(answered, sdp=rewrite_candidates(answered.sdp, relay.address))
 
-    monkeypatch.setattr(client, "_exchange", through_relay)
+    monkeypatch.setattr(client, "exchange", through_relay)
     try:
         yield relay
     finally:

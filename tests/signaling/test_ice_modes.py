@@ -35,16 +35,16 @@ def config(workers: int = 0, ice: IceMode = IceMode.AUTO, **media: Any) -> Serve
 
 def only_answers(monkeypatch: pytest.MonkeyPatch, *, says_so: bool) -> None:
     """Have `dial` be an agent that only answers checks; one that does not say so looks like libpeer."""
-    exchange: Any = client._exchange
+    exchange: Any = client.exchange
 
-    async def as_libpeer(url: str, offer: str, config: Any) -> str:
+    async def as_libpeer(url: str, offer: str, config: Any) -> Any:
         lines = [line for line in offer.splitlines() if line != "a=ice-lite" and "msid-semantic" not in line]
         lines.insert(lines.index("t=0 0") + 1, LIBPEER)
-        return str(await exchange(url, "\r\n".join(lines) + "\r\n", config))
+        return await exchange(url, "\r\n".join(lines) + "\r\n", config)
 
     monkeypatch.setattr(client, "LocalWishes", partial(LocalWishes, ice_lite=True))
     if not says_so:
-        monkeypatch.setattr(client, "_exchange", as_libpeer)
+        monkeypatch.setattr(client, "exchange", as_libpeer)
 
 
 @pytest.mark.parametrize("says_so", [True, False], ids=["lite", "like libpeer"])
