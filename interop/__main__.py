@@ -35,8 +35,6 @@ from interop.scenarios import SCENARIOS
 from interop.verdict import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
-LONG = frozenset({"45 seconds"})
-"""Scenarios that run only when they are named, or with `all`."""
 
 
 def pairs_of(peers: Sequence[Peer]) -> list[Pair]:
@@ -108,7 +106,7 @@ def run(names: tuple[str, ...], target: str | None, echoes: bool, token: str, **
     peers, scenarios = chosen(names)
     if target is None and (echoes or token):
         raise click.UsageError("--echoes and --token are about a --target")
-    picked = [SCENARIOS[name] for name in scenarios or SCENARIOS if scenarios or name not in LONG]
+    picked = [SCENARIOS[name] for name in scenarios or SCENARIOS if scenarios or not SCENARIOS[name].is_long]
     if target is None:
         pairs = pairs_of([PEERS[name] for name in peers or PEERS])
     else:
@@ -179,12 +177,8 @@ def _read_former(against: Path | None, html: Path | None) -> Any:
 def _summary(cells: Sequence[Cell]) -> None:
     counts = {outcome: sum(cell.verdict.outcome is outcome for cell in cells) for outcome in Outcome}
     click.echo(", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count))
-    absent = {
-        each: cell.verdict.sentence
-        for cell in cells
-        if cell.verdict.outcome is Outcome.ABSENT
-        for each in (cell.peer,)
-    }
+    there = {cell.peer for cell in cells if cell.verdict.outcome is not Outcome.ABSENT}
+    absent = list(dict.fromkeys(cell.peer for cell in cells if cell.peer not in there))
     if absent:
         click.echo(f"{len(absent)} peers are absent, and none of them has passed: {', '.join(absent)}")
 

@@ -98,7 +98,7 @@ def negotiated(evidence: Evidence) -> Mapping[str, str]:
                         found[name] = {"FEFC": "1.3", "FEFD": "1.2"}.get(str(part[key]), str(part[key]))
             if isinstance(part, dict) and part.get("type") == "codec" and "mimeType" in part:
                 found["codec"] = str(part["mimeType"])
-    return found
+    return found | evidence.facts
 
 
 def as_junit(cells: Sequence[Cell]) -> str:

@@ -99,7 +99,7 @@ async def reports(trial: Trial) -> None:
     await trial.hears("server")
 
 
-@scenario("45 seconds", "RFC 7675 §5.1", seconds=48)
+@scenario("45 seconds", "RFC 7675 §5.1", seconds=48, is_long=True)
 async def life(trial: Trial) -> None:
     """The call outlives the 30 s after which consent expires, and sounds as at the beginning."""
     await trial.connect()
