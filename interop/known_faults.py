@@ -30,8 +30,8 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
         "telephone-event",
         "telephone-event-clock",
         "156",
-        "Offered telephone-event at 48000 and at 8000 Hz beside Opus, it presses keys at 8000 Hz: three packets that "
-        "end an event whose beginning it never sent",
+        "Offered telephone-event at 48000 and at 8000 Hz beside Opus, it presses keys at 8000 Hz: three packets "
+        "that end an event whose beginning it never sent",
     ),
     KnownFault(
         "aiortc",

@@ -232,7 +232,7 @@ class Trial:
             )
 
     async def mute(self, side: Side, is_muted: bool, settle: float = 0.8) -> None:
-        """Have a side send silence, or its tone again; return after `settle` seconds: the buffers on the way are long."""
+        """Have a side send silence, or its tone again; return `settle` seconds later: buffers are long."""
         await self._told(
             self.ends[side].mute(is_muted), side, f"the {side} to be muted", "RFC 8834 §3", Layer.SOUND
         )

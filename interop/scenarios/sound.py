@@ -218,7 +218,7 @@ async def speech(trial: Trial) -> None:
 
 
 async def score_at(trial: Trial, side: Side) -> float | None:
-    """The PESQ of what a side hears; None if it cannot be asked. A machine that stalls may spoil one of two times."""
+    """The PESQ of what a side hears, the better of two times; None if it cannot be asked."""
     said, _ = recorded_speech()
     best = 0.0
     for _ in range(2):
