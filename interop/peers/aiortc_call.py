@@ -133,7 +133,8 @@ class AiortcCall:
         await self.pc.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
 
     async def accept(self, sdp: str, hertz: float, level: float, video: bool, speech: str = "", **_: Any) -> str:
-        self.pc.addTrack(self._begin(hertz, level, speech))
+        track = self._begin(hertz, level, speech)
+        self.pc.addTrack(track)
         await self.pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
         await self.pc.setLocalDescription(await self.pc.createAnswer())
         return str(self.pc.localDescription.sdp)

@@ -56,7 +56,7 @@ async def declined_video(trial: Trial) -> None:
             raise Unexpected(f"the section {kind} to be taken beside video", "RFC 3264 §6", "a declined one")
     await trial.hears("server")
     await trial.hears("client")
-    await trial.messages(("hello",))
+    await trial.also_messages(("hello",))
 
 
 @scenario("no candidates", "RFC 8445 §7.3.1.3, RFC 9725 §4.3.1")
@@ -106,4 +106,4 @@ async def life(trial: Trial) -> None:
     await trial.stay(45)
     await trial.hears("server")
     await trial.hears("client")
-    await trial.messages(("still here",))
+    await trial.also_messages(("still here",))

@@ -45,9 +45,7 @@ async def left_by_the_server(trial: Trial) -> None:
     await trial.leave("server")
 
 
-@scenario(
-    "hang-up at once", "RFC 7675 §5.1", seconds=40, unsupported=unless_it_can_be_seen("client")
-)
+@scenario("hang-up at once", "RFC 7675 §5.1", seconds=40, unsupported=unless_it_can_be_seen("client"))
 async def left_before_the_connection(trial: Trial) -> None:
     """The client leaves before anything stands, as soon as it has the answer: no sound is sent to where it was."""
     await trial.signal()

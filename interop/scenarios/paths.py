@@ -45,7 +45,7 @@ async def ipv6(trial: Trial) -> None:
         raise
     for side in SIDES:
         await trial.hears(side)
-    await trial.messages(("hello",))
+    await trial.also_messages(("hello",))
 
 
 @scenario("ICE restart", "RFC 8445 §9, RFC 8839 §4.4.1.1, RFC 8829 §5.2.2", seconds=9)
@@ -77,4 +77,4 @@ async def ice_restart(trial: Trial) -> None:
         )
     for side in SIDES:
         await trial.hears(side)
-    await trial.messages(("after the restart",))
+    await trial.also_messages(("after the restart",))

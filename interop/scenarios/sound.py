@@ -246,7 +246,7 @@ async def two_audio_sections(trial: Trial) -> None:
         raise Unexpected("the first audio section to be taken", "RFC 3264 §6", "a declined one")
     trial.evidence.facts["the second audio section"] = "declined" if both[1].is_declined else both[1].direction
     await both_hear(trial)
-    await trial.messages(("hello",))
+    await trial.also_messages(("hello",))
 
 
 def under(policy: str) -> Callable[[Trial], Awaitable[None]]:
@@ -255,7 +255,7 @@ def under(policy: str) -> Callable[[Trial], Awaitable[None]]:
     async def run(trial: Trial) -> None:
         await trial.connect()
         await both_hear(trial)
-        await trial.messages(("hello",))
+        await trial.also_messages(("hello",))
 
     run.__doc__ = f"The client offers sound and data under the bundle policy {policy}; one transport carries both."
     return run
