@@ -147,7 +147,7 @@ class AiortcCall:
     async def listen(self, seconds: float) -> str:
         self.sound.clear()
         size = round(2 * RATE * seconds)
-        await until(lambda: len(self.sound) >= size, f"{seconds:g} s of sound")
+        await until(lambda: len(self.sound) >= size, f"{seconds:g} s of sound", seconds + 3)
         return base64.b64encode(bytes(self.sound[:size])).decode()
 
     async def send(self, text: str | None = None, binary: str | None = None, label: str = "trial") -> None:
@@ -195,12 +195,12 @@ class AiortcCall:
         await until(lambda: self.pc.connectionState in ("closed", "failed"), "the end")
 
 
-async def until(condition: Callable[[], Any], what: str) -> None:
+async def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
     """Return as soon as the condition is true."""
-    end = asyncio.get_running_loop().time() + PATIENCE
+    end = asyncio.get_running_loop().time() + patience
     while not condition():
         if asyncio.get_running_loop().time() > end:
-            raise TimeoutError(f"no sign of {what} within {PATIENCE:g} s")
+            raise TimeoutError(f"no sign of {what} within {patience:g} s")
         await asyncio.sleep(0.01)
 
 
