@@ -27,7 +27,7 @@ from interop.evidence import Side
 from interop.listing import print_list
 from interop.peers.base import Peer
 from interop.peers.registry import PEERS
-from interop.peers.target import Target
+from interop.peers.target import Echoes, Target
 from interop.progress import Progress
 from interop.report import as_json, as_junit, write_html
 from interop.runner import OURS, Cell, Pair, Plan, run_plan
@@ -98,10 +98,15 @@ def main(context: click.Context, show: bool) -> None:
 @main.command()
 @click.argument("names", nargs=-1, metavar="[PEER …] [SCENARIO …]")
 @click.option("--target", metavar="URL", help="A server to be called: WHIP, /api/offer or Realtime calls.")
-@click.option("--echoes", is_flag=True, help="The target returns sound and messages; hold it to that.")
+@click.option(
+    "--echoes",
+    type=click.Choice(["sound", "all"]),
+    default=None,
+    help="The target returns sound, or all: messages as well; hold it to that.",
+)
 @click.option("--token", default="", help="Sent to the target as `Authorization: Bearer`.")
 @_options
-def run(names: tuple[str, ...], target: str | None, echoes: bool, token: str, **options: Any) -> None:
+def run(names: tuple[str, ...], target: str | None, echoes: Echoes | None, token: str, **options: Any) -> None:
     """Run some peers and scenarios: all those not named otherwise, but for the long ones."""
     peers, scenarios = chosen(names)
     if target is None and (echoes or token):
@@ -113,7 +118,7 @@ def run(names: tuple[str, ...], target: str | None, echoes: bool, token: str, **
         if not target.startswith(("http://", "https://")):
             raise click.UsageError(f"{target!r} is not an http:// or https:// address")
         clients = [PEERS[name] for name in peers or (OURS, "chromium", "firefox")]
-        pairs = target_pairs(Target(target, echoes, token), clients)
+        pairs = target_pairs(Target(target, echoes or "", token), clients)
     _go(pairs, picked, **options)
 
 

@@ -186,6 +186,7 @@ class Trial:
         self.stands()
         if not self.traits[other(side)].can_be_asked and not may_send(self.evidence, other(side)):
             self.evidence.facts[f"sound of the {other(side)}"] = "none: the answer takes the other direction alone"
+            await self.stay(LISTEN_SECONDS)
             return None
         speaker = other(side)
         echoed = self.traits[speaker].echoes
@@ -253,7 +254,7 @@ class Trial:
     @property
     def shows_messages(self) -> bool:
         """Whether it can be seen what became of a message."""
-        return self.traits["server"].echoes or all(traits.can_be_asked for traits in self.traits.values())
+        return self.traits["server"].echoes_messages or all(traits.can_be_asked for traits in self.traits.values())
 
     async def also_messages(self, messages: Sequence[str | bytes]) -> None:
         """Messages arrive, too, where that can be seen."""
@@ -304,12 +305,14 @@ class Trial:
         """Each message arrives as it was sent, both ways, in order."""
         both = all(traits.knows_empty for traits in self.traits.values())
         chosen = [message for message in messages if message or both]
-        if self.traits["server"].echoes:
+        if self.traits["server"].echoes_messages:
             if "client" in senders:
                 await self._carry("client", "client", chosen)
             return
         if not self.shows_messages:
-            raise UnsupportedError("whether messages arrive shows only in a server that returns them (--echoes)")
+            raise UnsupportedError(
+                "whether messages arrive shows only in a server that returns them (--echoes all)"
+            )
         for sender in senders:
             await self._carry(sender, other(sender), chosen)
             if not both and "" in messages and self.traits[sender].knows_empty:

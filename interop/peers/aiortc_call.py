@@ -91,7 +91,7 @@ class AiortcCall:
             while True:
                 for frame in resampler.resample(await track.recv()):
                     self.sound += frame.to_ndarray().astype(np.int16).tobytes()
-                    del self.sound[: -20 * RATE]
+                    del self.sound[: -40 * RATE]  # 20 s
         except MediaStreamError:
             return
 

@@ -236,7 +236,9 @@ class Traits:
     notices_the_end: bool = True
     """Its program can see that the other side left."""
     echoes: bool = False
-    """As a server it returns what it hears, and messages."""
+    """As a server it returns what it hears."""
+    echoes_messages: bool = False
+    """As a server it returns messages."""
     level: float = LEVEL
     """The amplitude of its tone; 1 is full scale."""
     plays_speech: bool = True

@@ -48,7 +48,10 @@ class PageLab:
         try:
             return await self._browser.evaluate(f"call({json.dumps(command)}, {json.dumps(args)})", patience)
         except BrowserError as error:
-            raise LabError(f"{self.name}: {str(error).splitlines()[0]}") from error
+            said = str(error).splitlines()[0]
+            if "call is not defined" in said:
+                said = "the page is gone: its process has ended"
+            raise LabError(f"{self.name}: {said}") from error
 
 
 COMMANDS = frozenset({"mute", "press", "channels", "trickle", "restart", "accept_again"})

@@ -180,7 +180,7 @@ class OurEnd(End):
         try:
             await self._the_call().send_digits(keys)
         except LocalError as error:
-            raise EndError(f"our {self.side} cannot press a key: {error}") from error
+            raise UnsupportedError(f"our {self.side} cannot press a key: {error}") from error
 
     async def pressed(self) -> str | None:
         return self._pressed

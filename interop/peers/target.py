@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -20,6 +21,8 @@ from interop.sound import Samples
 
 PLAIN = ("/whip", "/whep", "/v1/realtime/calls")
 HTTP_TIMEOUT = 15.0
+Echoes = Literal["", "sound", "all"]
+"""What a server is said to return."""
 
 
 class TargetEnd(End):
@@ -65,7 +68,7 @@ class TargetEnd(End):
     async def hang_up(self) -> None:
         """End the session over HTTP (RFC 9725 §4.2), if there is one."""
         if self._has_session:
-            with suppress(EndError):
+            with suppress(EndError, UnsupportedError):
                 await self.delete()
 
     @property
@@ -75,6 +78,8 @@ class TargetEnd(End):
     async def delete(self) -> int:
         if not self._has_session:
             raise UnsupportedError("the server named no session (Location) that could be ended over HTTP")
+        if "/v1/realtime/calls" in self._url:
+            raise UnsupportedError("the Realtime dialect has no DELETE")
         try:
             async with self._http.delete(self._session, headers=self._headers) as response:
                 return response.status
@@ -157,17 +162,20 @@ def changed_by(answer: str, fragment: str) -> str:
 
 @dataclass
 class Target(Peer):
-    """A server by its URL. `echoes`: it returns sound and messages, and is held to that."""
+    """A server by its URL. `echoes`: it returns sound, and messages as well, and is held to that."""
 
     url: str
-    echoes: bool = False
+    echoes: Echoes = ""
     token: str = ""
     name: str = "target"
     needs: Needs = field(default_factory=lambda: Needs("a URL"))
     sides: tuple[Side, ...] = ("server",)
 
     def __post_init__(self) -> None:
-        self.traits = Traits(echoes=self.echoes, can_be_asked=False, plays_speech=self.echoes)
+        sound = bool(self.echoes)
+        self.traits = Traits(
+            echoes=sound, echoes_messages=self.echoes == "all", can_be_asked=False, plays_speech=sound
+        )
 
     def why_absent(self) -> str | None:
         return None

