@@ -92,8 +92,10 @@ globalThis.call = (() => {
         await pc.setRemoteDescription({ type: "offer", sdp });
         return described();
       },
-      restart() {
+      async restart() {
         pc.restartIce();
+        await pc.setLocalDescription();
+        await until(() => pc.localDescription.sdp.includes("a=candidate"), "candidates for the restart");
         return described();
       },
       async trickle({ candidates }) {

@@ -140,9 +140,13 @@ class TargetEnd(End):
 
 
 def fragment_of(offer: str, candidates: Sequence[str]) -> str:
-    """Candidates as a fragment of their offer (RFC 8840 §9)."""
-    lines = [f"a={name}:{first_value(offer, name)}" for name in ("ice-ufrag", "ice-pwd")]
-    lines += ["m=audio 9 UDP/TLS/RTP/SAVPF 0", f"a=mid:{first_value(offer, 'mid')}"]
+    """Candidates as a fragment of their offer, with the credentials at the level where it has them (RFC 8840 §9)."""
+    credentials = [f"a={name}:{first_value(offer, name)}" for name in ("ice-ufrag", "ice-pwd")]
+    of_session = "a=ice-ufrag:" in offer.partition("\nm=")[0]
+    group = [line for line in offer.splitlines() if line.startswith("a=group:BUNDLE")]
+    section = [offer.partition("\nm=")[2].splitlines()[0], f"a=mid:{first_value(offer, 'mid')}"]
+    section[0] = f"m={section[0]}"
+    lines = [*group, *credentials, *section] if of_session else [*group, *section, *credentials]
     return "".join(f"{line}\r\n" for line in (*lines, *(f"a={each}" for each in candidates)))
 
 

@@ -119,7 +119,11 @@ def test_the_machine_has_an_address_of_each_kind() -> None:
 def test_a_fragment_names_its_offer_and_changes_an_answer(offer: str) -> None:
     fragment = fragment_of(offer, ["candidate:1 1 udp 1 192.0.2.9 5 typ host"])
     lines = fragment.splitlines()
-    assert lines[0] == f"a=ice-ufrag:{first_value(offer, 'ice-ufrag')}"
+    credentials = f"a=ice-ufrag:{first_value(offer, 'ice-ufrag')}"
+    section = next(number for number, line in enumerate(lines) if line.startswith("m=audio "))
+    assert lines.index(credentials) > section
+    of_session = f"v=0\r\n{credentials}\r\n{offer[5:].replace(credentials, 'a=x', 2)}"
+    assert fragment_of(of_session, []).index(credentials) < fragment_of(of_session, []).index("m=audio")
     assert lines[-1] == "a=candidate:1 1 udp 1 192.0.2.9 5 typ host"
     assert f"a=mid:{first_value(offer, 'mid')}" in lines
     fresh = "a=ice-ufrag:fresh\r\na=ice-pwd:" + "p" * 24 + "\r\na=candidate:2 1 udp 2 192.0.2.10 6 typ host\r\n"
