@@ -140,7 +140,7 @@ class TargetEnd(End):
 
 
 def fragment_of(offer: str, candidates: Sequence[str]) -> str:
-    """Candidates as a fragment of their offer, with the credentials at the level where it has them (RFC 8840 §9)."""
+    """Candidates as a fragment of their offer; the credentials are at the level of the offer (RFC 8840 §9)."""
     credentials = [f"a={name}:{first_value(offer, name)}" for name in ("ice-ufrag", "ice-pwd")]
     of_session = "a=ice-ufrag:" in offer.partition("\nm=")[0]
     group = [line for line in offer.splitlines() if line.startswith("a=group:BUNDLE")]
