@@ -33,7 +33,7 @@ test-slow: $(VENV)/.ready ## run the tests that take minutes: long transfers on 
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow $(ARGS)
 
 interop: RUN ?= all
-interop: $(VENV)/.ready ## call every other stack that is here, both ways, and write build/interop.html (half an hour)
+interop: $(VENV)/.ready ## call every other stack that is here, both ways, and write build/interop.html (over an hour)
 	@mkdir -p build
 	@$(BIN)/python -m interop $(RUN) --html build/interop.html --json build/interop.json --keep build/interop $(ARGS)
 
