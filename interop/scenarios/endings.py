@@ -12,7 +12,7 @@ from interop.wire_reading import Kind
 CONSENT_EXPIRES = 30.0
 """Seconds without an answer after which a side must stop sending (RFC 7675 §5.1)."""
 GRACE = 7.0
-"""Seconds more that are let pass: a stack that counts six unanswered checks, 4 to 6 s apart, is late by up to six."""
+"""Seconds more that are let pass: who counts six unanswered checks, 4 to 6 s apart, is late by up to six."""
 
 
 def unless_it_can_be_seen(leaver: Side) -> Why:
