@@ -103,7 +103,7 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
             "1.22",
             "It keeps the path alive by Binding indications, and asks for no consent",
         )
-        for scenario in ("reports", "rebinding", "45 seconds")
+        for scenario in ("reports", "rebinding", "45 seconds", "mute", "DTX", "speech")
     ),
 )
 
