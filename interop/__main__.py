@@ -27,7 +27,7 @@ from interop.evidence import Side
 from interop.listing import print_list
 from interop.peers.base import Peer
 from interop.peers.registry import PEERS
-from interop.peers.target import Target
+from interop.peers.target import Echoes, Target
 from interop.progress import Progress
 from interop.report import as_json, as_junit, write_html
 from interop.runner import OURS, Cell, Pair, Plan, run_plan
@@ -35,8 +35,6 @@ from interop.scenarios import SCENARIOS
 from interop.verdict import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
-LONG = frozenset({"45 seconds"})
-"""Scenarios that run only when they are named, or with `all`."""
 
 
 def pairs_of(peers: Sequence[Peer]) -> list[Pair]:
@@ -100,22 +98,27 @@ def main(context: click.Context, show: bool) -> None:
 @main.command()
 @click.argument("names", nargs=-1, metavar="[PEER …] [SCENARIO …]")
 @click.option("--target", metavar="URL", help="A server to be called: WHIP, /api/offer or Realtime calls.")
-@click.option("--echoes", is_flag=True, help="The target returns sound and messages; hold it to that.")
+@click.option(
+    "--echoes",
+    type=click.Choice(["sound", "all"]),
+    default=None,
+    help="The target returns sound, or all: messages as well; hold it to that.",
+)
 @click.option("--token", default="", help="Sent to the target as `Authorization: Bearer`.")
 @_options
-def run(names: tuple[str, ...], target: str | None, echoes: bool, token: str, **options: Any) -> None:
+def run(names: tuple[str, ...], target: str | None, echoes: Echoes | None, token: str, **options: Any) -> None:
     """Run some peers and scenarios: all those not named otherwise, but for the long ones."""
     peers, scenarios = chosen(names)
     if target is None and (echoes or token):
         raise click.UsageError("--echoes and --token are about a --target")
-    picked = [SCENARIOS[name] for name in scenarios or SCENARIOS if scenarios or name not in LONG]
+    picked = [SCENARIOS[name] for name in scenarios or SCENARIOS if scenarios or not SCENARIOS[name].is_long]
     if target is None:
         pairs = pairs_of([PEERS[name] for name in peers or PEERS])
     else:
         if not target.startswith(("http://", "https://")):
             raise click.UsageError(f"{target!r} is not an http:// or https:// address")
         clients = [PEERS[name] for name in peers or (OURS, "chromium", "firefox")]
-        pairs = target_pairs(Target(target, echoes, token), clients)
+        pairs = target_pairs(Target(target, echoes or "", token), clients)
     _go(pairs, picked, **options)
 
 
@@ -179,12 +182,8 @@ def _read_former(against: Path | None, html: Path | None) -> Any:
 def _summary(cells: Sequence[Cell]) -> None:
     counts = {outcome: sum(cell.verdict.outcome is outcome for cell in cells) for outcome in Outcome}
     click.echo(", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count))
-    absent = {
-        each: cell.verdict.sentence
-        for cell in cells
-        if cell.verdict.outcome is Outcome.ABSENT
-        for each in (cell.peer,)
-    }
+    there = {cell.peer for cell in cells if cell.verdict.outcome is not Outcome.ABSENT}
+    absent = list(dict.fromkeys(cell.peer for cell in cells if cell.peer not in there))
     if absent:
         click.echo(f"{len(absent)} peers are absent, and none of them has passed: {', '.join(absent)}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -124,6 +124,13 @@ class Evidence:
     hung_up_at: float | None = None
     """When either end was told to leave; what comes later belongs to the end of the call."""
     rebound_at: float | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+    """What a scenario measured, in words, for the report."""
+
+    def take(self, shown: Evidence) -> None:
+        """Become another one: of several calls, the one that shows a fault."""
+        for name in (each.name for each in fields(self)):
+            setattr(self, name, getattr(shown, name))
 
     def name(self, side: Side) -> str:
         """What is at that side."""

@@ -16,6 +16,7 @@ from interop.evidence import ChannelMessage, Evidence, Side
 from interop.tap import Tap
 from stack import dtls
 from stack.core.machine import Entropy, Instant
+from stack.core.srtp_profile import SrtpProfile
 from stack.session import SessionParameters, session
 from stack.session.parameters import make_channels
 
@@ -43,8 +44,8 @@ def user_messages(packet: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 @contextmanager
-def watching(evidence: Evidence, tap: Tap) -> Iterator[None]:
-    """Have the sessions made in this process report."""
+def watching(evidence: Evidence, tap: Tap, srtp: str = "") -> Iterator[None]:
+    """Have the sessions made in this process report; `srtp` is the only profile that they know then."""
     endpoint = dtls.DtlsEndpoint
 
     def channels(parameters: SessionParameters, entropy: Entropy) -> Any:
@@ -66,7 +67,10 @@ def watching(evidence: Evidence, tap: Tap) -> Iterator[None]:
         return made
 
     def make_endpoint(role: Any, config: dtls.DtlsConfig, entropy: Entropy) -> dtls.DtlsEndpoint:
-        return endpoint(role, replace(config, key_log=evidence.key_log.append), entropy)
+        config = replace(config, key_log=evidence.key_log.append)
+        if srtp:
+            config = replace(config, srtp_profiles=(SrtpProfile[srtp],))
+        return endpoint(role, config, entropy)
 
     former = session.make_channels
     session.make_channels = channels

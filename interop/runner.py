@@ -12,9 +12,9 @@ from typing import Any
 
 from interop import known_faults
 from interop.diagnosis import diagnose
-from interop.evidence import Evidence, Side, other
+from interop.evidence import SIDES, Evidence, Side, other
 from interop.inside import watching
-from interop.peers.base import EndError, Peer, UnsupportedError
+from interop.peers.base import AbsentError, EndError, Peer, Traits, UnsupportedError
 from interop.scenarios import Scenario
 from interop.tap import Tap, machine_address
 from interop.trial import Trial
@@ -112,16 +112,13 @@ async def run_cell(pair: Pair, scenario: Scenario, seed: int = 1) -> Cell:
         return empty_cell(pair, scenario, Verdict(Outcome.UNSUPPORTED, why))
     began = time.monotonic()
     evidence = Evidence(pair.client.name, pair.server.name)
-    found: Finding | None = None
     try:
         async with asyncio.timeout(scenario.seconds + PATIENCE):
             found = await _call(pair, scenario, seed, evidence)
-    except UnsupportedError as error:
-        return empty_cell(pair, scenario, Verdict(Outcome.UNSUPPORTED, str(error)))
-    except (EndError, TimeoutError) as error:
-        verdict = Verdict(Outcome.BROKEN, str(error) or f"no end within {scenario.seconds + PATIENCE:g} s")
     except Exception as error:
-        verdict = Verdict(Outcome.BROKEN, f"{type(error).__name__}: {error}")
+        verdict = _without_a_call(error, scenario)
+        if verdict.outcome is not Outcome.BROKEN:
+            return empty_cell(pair, scenario, verdict)
     else:
         verdict = judge(pair, scenario, evidence, found)
     cell = empty_cell(pair, scenario, verdict)
@@ -129,24 +126,65 @@ async def run_cell(pair: Pair, scenario: Scenario, seed: int = 1) -> Cell:
     return cell
 
 
+def _without_a_call(error: Exception, scenario: Scenario) -> Verdict:
+    """What an exception says that is no expectation."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, UnsupportedError):
+        return Verdict(Outcome.UNSUPPORTED, str(error))
+    if isinstance(error, AbsentError):
+        return Verdict(Outcome.ABSENT, str(error))
+    if isinstance(error, TimeoutError):
+        return Verdict(Outcome.BROKEN, f"no end within {scenario.seconds + PATIENCE:g} s")
+    return Verdict(
+        Outcome.BROKEN, str(error) if isinstance(error, EndError) else f"{type(error).__name__}: {error}"
+    )
+
+
 async def _call(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence) -> Finding | None:
     """Make the call of a scenario; return the expectation that did not hold."""
     async with AsyncExitStack() as stack:
-        tap = await stack.enter_async_context(Tap(evidence, machine_address(), scenario.network, seed))
-        stack.enter_context(watching(evidence, tap))
-        ends = {
-            "server": await stack.enter_async_context(pair.server.start("server", scenario.wishes)),
-            "client": await stack.enter_async_context(pair.client.start("client", scenario.wishes)),
-        }
-        traits = {"client": pair.client.traits, "server": pair.server.traits}
-        trial = Trial(evidence, tap, ends, traits, scenario.wishes)  # type: ignore[arg-type]
+        trial = await _prepare(pair, scenario, seed, evidence, stack)
         found = None
         try:
             await scenario.run(trial)
-        except Unexpected as unexpected:
-            found = unexpected.finding
-        await _last_words(trial)
+        except* Unexpected as group:
+            found = _first(group).finding
+        for each in (
+            trial.calls if trial.culprit is None else [t for t in trial.calls if t.evidence is trial.culprit]
+        ):
+            await _last_words(each)
+            if each.evidence is trial.culprit:
+                evidence.take(each.evidence)
         return found
+
+
+def _first(group: BaseExceptionGroup[Unexpected]) -> Unexpected:
+    first: Any = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first  # type: ignore[no-any-return]
+
+
+async def _prepare(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence, stack: AsyncExitStack) -> Trial:
+    """Start the ends and the taps of a scenario's calls; return the first call, which knows the others."""
+    wishes, host = scenario.wishes, machine_address(scenario.wishes.ip)
+    evidences = [evidence, *(Evidence(evidence.client, evidence.server) for _ in range(scenario.calls - 1))]
+    taps = [await stack.enter_async_context(Tap(each, host, scenario.network, seed)) for each in evidences]
+    stack.enter_context(watching(evidence, taps[0], wishes.srtp))
+    servers, clients = [
+        await stack.enter_async_context(peer.start_many(side, wishes, scenario.calls))
+        if scenario.calls > 1
+        else [await stack.enter_async_context(peer.start(side, wishes))]
+        for peer, side in ((pair.server, SIDES[1]), (pair.client, SIDES[0]))
+    ]
+    traits: dict[Side, Traits] = {"client": pair.client.traits, "server": pair.server.traits}
+    trials = [
+        Trial(own, tap, {"server": server, "client": client}, traits, wishes)
+        for own, tap, server, client in zip(evidences, taps, servers, clients, strict=True)
+    ]
+    trials[0].others = trials[1:]
+    return trials[0]
 
 
 async def _last_words(trial: Trial) -> None:

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 from typing import Self
 
 from interop.evidence import Endpoint, Evidence, Fate, Packet, Side
@@ -31,26 +32,43 @@ BUFFER_SIZE = 1 << 20
 READ_BATCH = 64
 
 
-def machine_address() -> str:
-    """The address from which this machine would reach others; loopback where there is no route."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing: it asks the routing table
-        except OSError:
-            return "127.0.0.1"
-        host: str = probe.getsockname()[0]
-        return host
+FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-def ipv4_candidate(description: str) -> Endpoint:
-    """Return the first UDP candidate with an IPv4 address; raises `ValueError` if there is none."""
+def machine_address(ip: int = 4) -> str:
+    """The address from which this machine would reach others over this version of IP.
+
+    Loopback where there is no route; over IPv6 an address of any interface before that.
+    """
+    targets = {4: ("192.0.2.1",), 6: ("2001:db8::1", *_other_ipv6_networks())}[ip]
+    for target in targets:
+        with socket.socket(FAMILIES[ip], socket.SOCK_DGRAM) as probe, suppress(OSError):
+            probe.connect((target, 9))  # sends nothing: it asks the routing table
+            host: str = probe.getsockname()[0]
+            return host
+    return {4: "127.0.0.1", 6: "::1"}[ip]
+
+
+def _other_ipv6_networks() -> Iterator[str]:
+    """A neighbour on each network of an interface with a global or unique local address (Linux tells)."""
+    with suppress(OSError):
+        for line in Path("/proc/net/if_inet6").read_text("ascii").splitlines():
+            digits, _, _, scope, *_ = line.split()
+            if scope == "00":
+                yield str(IPv6Address(int(digits, 16) ^ 1))
+
+
+def udp_candidate(description: str, ip: int = 4) -> Endpoint:
+    """Return the first UDP candidate over this version of IP; raises `ValueError` if there is none."""
     candidate_address(description)
     for line in description.splitlines():
         fields = line.split()
         if line.startswith("a=candidate:") and len(fields) >= 8 and fields[2].lower() == "udp":
             with suppress(ValueError):
-                return str(IPv4Address(fields[4])), int(fields[5])
-    raise ValueError("the description has no candidate over IPv4, and the tap has no other")
+                address = ip_address(fields[4])
+                if address.version == ip:
+                    return str(address), int(fields[5])
+    raise ValueError(f"the description has no candidate over IPv{ip}, and the tap has no other")
 
 
 class Tap:
@@ -61,6 +79,7 @@ class Tap:
         self.drop: Drop | None = None
         """Set, it is asked about each datagram."""
         self._host = host
+        self.ip = 6 if ":" in host else 4
         self._seed = seed
         self._client: Endpoint | None = None
         self._server: Endpoint | None = None
@@ -72,7 +91,7 @@ class Tap:
         self.change(network or NetworkModel())
 
     def _socket(self) -> socket.socket:
-        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made = socket.socket(FAMILIES[self.ip], socket.SOCK_DGRAM)
         made.setblocking(False)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             made.setsockopt(socket.SOL_SOCKET, option, BUFFER_SIZE)
@@ -105,17 +124,17 @@ class Tap:
     def rewrite_offer(self, offer: str) -> str:
         """Return the offer whose only candidate is the tap's."""
         try:
-            address = candidate_address(offer)
+            candidate_address(offer)
         except ValueError:
             return offer  # without candidates: the server learns the address from the first check
-        if not address[0].endswith(".local"):
-            self._client = address
-        return rewrite_candidates(offer, self._far.getsockname())
+        with suppress(ValueError):  # a name of mDNS, say: its first check tells the address
+            self._client = udp_candidate(offer, self.ip)
+        return rewrite_candidates(offer, self._far.getsockname()[:2])
 
     def rewrite_answer(self, answer: str) -> str:
         """Return the answer whose only candidate is the tap's; `ValueError` if the tap can reach none."""
-        self._server = ipv4_candidate(answer)
-        return rewrite_candidates(answer, self._near.getsockname())
+        self._server = udp_candidate(answer, self.ip)
+        return rewrite_candidates(answer, self._near.getsockname()[:2])
 
     def change(self, network: NetworkModel) -> None:
         """Make the network another one from now on."""
@@ -136,7 +155,7 @@ class Tap:
     def forge(self, data: bytes, receiver: Side) -> None:
         """Send a datagram to a side from the tap's own address, as an attacker does who can spoof the far end."""
         sender: Side = "client" if receiver == "server" else "server"
-        packet = self._keep(sender, self._near.getsockname(), data, Fate.FORGED)
+        packet = self._keep(sender, self._near.getsockname()[:2], data, Fate.FORGED)
         self._deliver(packet)
 
     def _read(self, reading: socket.socket, side: Side) -> None:

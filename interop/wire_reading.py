@@ -47,25 +47,31 @@ class StunClass(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stun:
-    """A STUN message: its class, its transaction, which attributes it has, and the code of an error."""
+    """A STUN message: its class, its transaction, which attributes it has, and what some of them say."""
 
     stun_class: StunClass
     transaction: bytes
     attributes: frozenset[int]
     error: int | None
+    """The code of an error response."""
+    username: str = ""
 
     @classmethod
     def read(cls, data: bytes) -> Stun:
         """Read a datagram of `Kind.STUN`."""
         kind = unpack_from("!H", data)[0]
-        attributes, error, at = set(), None, 20
+        attributes, error, username, at = set(), None, "", 20
         while at + 4 <= len(data):
             number, length = unpack_from("!HH", data, at)
             attributes.add(number)
             if number == 0x0009 and at + 8 <= len(data):
                 error = 100 * (data[at + 6] & 7) + data[at + 7]
+            elif number == 0x0006:
+                username = data[at + 4 : at + 4 + length].decode(errors="replace")
             at += 4 + length + (-length % 4)
-        return cls(StunClass((kind >> 4 & 1) | (kind >> 7 & 2)), data[8:20], frozenset(attributes), error)
+        return cls(
+            StunClass((kind >> 4 & 1) | (kind >> 7 & 2)), data[8:20], frozenset(attributes), error, username
+        )
 
     @property
     def nominates(self) -> bool:

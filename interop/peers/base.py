@@ -20,6 +20,7 @@ import numpy as np
 from interop.evidence import Side
 from interop.lab import LabError, ProcessLab
 from interop.sound import CLIENT_TONE, LEVEL, SERVER_TONE, WIRE_RATE, Samples, sine
+from interop.speech import recorded_speech
 from stack.audio import OpusDecoder, OpusEncoder
 
 
@@ -29,6 +30,10 @@ class EndError(Exception):
 
 class UnsupportedError(Exception):
     """A peer's public API has no way to do this."""
+
+
+class AbsentError(Exception):
+    """This machine has not what a scenario needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,54 @@ class Wishes:
     """The only version of DTLS: 1.2 or 1.3; empty: what the peer does by itself."""
     setup: str = ""
     """The DTLS role that an answer takes: active or passive; empty: what the peer does by itself."""
+    srtp: str = ""
+    """The only SRTP profile of our own ends, which can be told; empty: all that they have."""
+    audio_sections: int = 1
+    """Sections of sound that are offered."""
+    bundle: str = ""
+    """The bundle policy of RFC 8829 §4.1.1: balanced, max-compat, max-bundle; empty: the peer's own."""
+    ptime: int = 20
+    """Milliseconds of sound in a packet, for stacks that are given packets."""
+    speech: bool = False
+    """Recorded speech is sent instead of the tone."""
+    silent: bool = False
+    """Nothing is said until an end is told to (`mute(False)`)."""
+    ip: int = 4
+    """The version of IP that the call goes over."""
 
     @property
     def is_plain(self) -> bool:
         """Nothing is asked for but what every peer can do."""
-        return self.codec == "opus" and not self.dtls and not self.setup
+        return self == Wishes(video=self.video, data=self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelKind:
+    """How a data channel is opened; the names are those of RTCDataChannelInit."""
+
+    ordered: bool = True
+    max_retransmits: int | None = None
+    max_packet_life_time: int | None = None
+    """Milliseconds."""
+    protocol: str = ""
+    negotiated_id: int | None = None
+    """The stream that both sides agreed on elsewhere; None: DATA_CHANNEL_OPEN says it (RFC 8832)."""
+
+    def as_init(self) -> dict[str, Any]:
+        """The dictionary that createDataChannel takes."""
+        init: dict[str, Any] = {"ordered": self.ordered, "protocol": self.protocol}
+        if self.max_retransmits is not None:
+            init["maxRetransmits"] = self.max_retransmits
+        if self.max_packet_life_time is not None:
+            init["maxPacketLifeTime"] = self.max_packet_life_time
+        if self.negotiated_id is not None:
+            init |= {"negotiated": True, "id": self.negotiated_id}
+        return init
+
+    @property
+    def is_reliable(self) -> bool:
+        """Everything that is sent on it arrives."""
+        return self.max_retransmits is None and self.max_packet_life_time is None
 
 
 def tone_of(side: Side) -> int:
@@ -99,6 +147,68 @@ class End(ABC):
         """What it says of the connection, ready for JSON; None if it cannot be asked."""
         return None
 
+    def _has_no(self, what: str) -> UnsupportedError:
+        return UnsupportedError(f"{type(self).__name__} has no way to {what}")
+
+    async def mute(self, is_muted: bool) -> None:
+        """Send silence, or nothing, instead of the tone; or the tone again."""
+        raise self._has_no("be silent")
+
+    async def press(self, keys: str) -> None:
+        """Press telephone keys (RFC 4733)."""
+        raise self._has_no("press a telephone key")
+
+    async def pressed(self) -> str | None:
+        """The keys that the other side pressed so far; None: it cannot tell."""
+        return None
+
+    async def open_channel(self, label: str, kind: ChannelKind) -> None:
+        """Open a further channel and wait until it is open."""
+        raise self._has_no("open a further channel")
+
+    async def channel(self, label: str) -> dict[str, Any]:
+        """Wait for an open channel, and return what it says of itself under the names of RTCDataChannel.
+
+        What a stack cannot say is left out.
+        """
+        raise self._has_no("wait for a further channel")
+
+    async def close_channel(self, label: str) -> None:
+        """Close a channel."""
+        raise self._has_no("close a channel")
+
+    async def channel_closed(self, label: str) -> None:
+        """Wait until a channel is closed."""
+        raise self._has_no("see that a channel is closed")
+
+    async def send_on(self, label: str, message: str | bytes) -> None:
+        """Send on a further channel."""
+        raise self._has_no("send on a further channel")
+
+    async def receive_on(self, label: str) -> str | bytes:
+        """Wait for the next message of a further channel."""
+        raise self._has_no("receive on a further channel")
+
+    async def trickle(self, candidates: Sequence[str]) -> None:
+        """Take candidates that come after the offer, each a line of SDP (the server)."""
+        raise self._has_no("take candidates after the offer")
+
+    async def restart(self) -> str:
+        """Return an offer that restarts ICE (the client)."""
+        raise self._has_no("restart ICE")
+
+    async def accept_again(self, sdp: str) -> str:
+        """Answer a further offer on the same call (the server)."""
+        raise self._has_no("answer a further offer")
+
+    async def reload(self) -> None:
+        """Load the page again in which it lives, so that its call is gone without a word of the program."""
+        raise self._has_no("reload: it is no page")
+
+    async def delete(self) -> int:
+        """End the session over HTTP; return the status (the server, as seen by its client)."""
+        raise UnsupportedError("the harness hands the descriptions over itself here: there is no session in HTTP")
+
     @property
     def ended(self) -> str | None:
         """Why its call is over, where it says so; None if it is not, or the end cannot be asked."""
@@ -126,9 +236,13 @@ class Traits:
     notices_the_end: bool = True
     """Its program can see that the other side left."""
     echoes: bool = False
-    """As a server it returns what it hears, and messages."""
+    """As a server it returns what it hears."""
+    echoes_messages: bool = False
+    """As a server it returns messages."""
     level: float = LEVEL
     """The amplitude of its tone; 1 is full scale."""
+    plays_speech: bool = True
+    """It can send recorded speech."""
     can_be_asked: bool = True
     """It does what the harness tells it; of another server the harness knows its answer and its packets alone."""
 
@@ -149,18 +263,27 @@ class Peer(ABC):
     def start(self, side: Side, wishes: Wishes) -> AbstractAsyncContextManager[End]:
         """Start one end of a call; what it started is ended on the way out."""
 
+    def start_many(self, side: Side, wishes: Wishes, count: int) -> AbstractAsyncContextManager[Sequence[End]]:
+        """Start the ends of so many calls in one process, or in one page."""
+        raise UnsupportedError(f"the driver of {self.name} makes one call in a process")
+
     def version(self) -> str:
         """The version that is installed, for the report and the table of known faults; empty: not known."""
         return ""
 
 
 @cache
-def opus_tone(hertz: int) -> tuple[str, ...]:
-    """A tone as Opus packets of 20 ms in base64, which repeat without a seam: for stacks that have no encoder."""
-    encoder = OpusEncoder(WIRE_RATE, cbr=True)
-    tone = sine(hertz, 2, WIRE_RATE)
-    packets = [encoder.encode(tone[at : at + 960]) for at in range(0, len(tone), 960)]
-    return tuple(base64.b64encode(packet).decode() for packet in packets[len(packets) // 2 :])
+def opus_tone(hertz: int, ptime: int = 20) -> tuple[str, ...]:
+    """A tone as Opus packets in base64, which repeat without a seam: for stacks that have no encoder."""
+    packets = opus_packets(sine(hertz, 6, WIRE_RATE), WIRE_RATE, ptime)
+    return packets[len(packets) // 2 :]
+
+
+def opus_packets(sound: Samples, rate: int, ptime: int = 20) -> tuple[str, ...]:
+    """Sound as Opus packets of `ptime` milliseconds in base64; what does not fill the last one is left out."""
+    encoder, size = OpusEncoder(rate, cbr=True), rate * ptime // 1000
+    whole = len(sound) - len(sound) % size
+    return tuple(base64.b64encode(encoder.encode(sound[at : at + size])).decode() for at in range(0, whole, size))
 
 
 @dataclass
@@ -174,37 +297,69 @@ class ProcessEnd(End):
     side: Side
     needs_packets: bool = False
     supported: frozenset[str] = field(default_factory=frozenset)
-    """The names of the `Wishes` beyond the plain ones that the program understands."""
+    """The names of `Wishes` beyond the plain ones, and of further commands, that the program understands."""
+    call: int | None = None
+    """Which of the calls in the process it is; None: there is one."""
 
     def _arguments(self, wishes: Wishes) -> dict[str, Any]:
+        asked: dict[str, Any] = {"dtls": wishes.dtls, "setup": wishes.setup, "bundle": wishes.bundle}
+        asked["codec"] = wishes.codec != "opus" and wishes.codec
+        asked["audio_sections"] = wishes.audio_sections > 1 and self.side == "client" and wishes.audio_sections
+        asked["ip"] = wishes.ip != 4 and wishes.ip
+        asked["ptime"] = self.needs_packets and wishes.ptime != 20 and wishes.ptime
+        if self.side == "server":
+            del asked["bundle"]
+        asked = {name: value for name, value in asked.items() if value}
         if wishes.video:
             self._require("video", wishes.video)
-        asked = {"codec": wishes.codec != "opus" and wishes.codec, "dtls": wishes.dtls, "setup": wishes.setup}
-        asked = {name: value for name, value in asked.items() if value}
         for name, value in asked.items():
             self._require(name, value)
+        return {"video": wishes.video, **self._sound(wishes), **asked}
+
+    def _sound(self, wishes: Wishes) -> dict[str, Any]:
         hertz = tone_of(self.side)
-        sound = {"packets": opus_tone(hertz)} if self.needs_packets else {"hertz": hertz, "level": LEVEL}
-        return {"video": wishes.video, **sound, **asked}
+        if wishes.speech:
+            said, rate = recorded_speech()
+            if self.needs_packets:
+                return {"packets": opus_packets(said, rate)}
+            if "speech" in self.supported:
+                return {"hertz": hertz, "level": LEVEL, "speech": base64.b64encode(said.tobytes()).decode()}
+        if self.needs_packets:
+            return {"packets": opus_tone(hertz, wishes.ptime)}
+        return {"hertz": hertz, "level": LEVEL}
 
     def _require(self, name: str, value: object) -> None:
         if name not in self.supported:
             raise UnsupportedError(f"{self.lab.name} has no way to be told {name} {value}")
 
+    def _can(self, command: str) -> None:
+        if command not in self.supported:
+            raise UnsupportedError(f"the driver of {self.lab.name} has no command {command}")
+
     async def _do(self, command: str, **arguments: Any) -> Any:
         try:
+            if self.call is not None:
+                return await self.lab.do(command, call=self.call, **arguments)
             return await self.lab.do(command, **arguments)
         except LabError as error:
             raise EndError(str(error)) from error
 
     async def offer(self, wishes: Wishes) -> str:
-        return str(await self._do("offer", **self._arguments(wishes)))
+        offer = str(await self._do("offer", **self._arguments(wishes)))
+        await self._begin_silent(wishes)
+        return offer
+
+    async def _begin_silent(self, wishes: Wishes) -> None:
+        if wishes.silent and "mute" in self.supported:
+            await self.mute(True)
 
     async def answer(self, sdp: str) -> None:
         await self._do("answer", sdp=sdp)
 
     async def accept(self, sdp: str, wishes: Wishes) -> str:
-        return str(await self._do("accept", sdp=sdp, **self._arguments(wishes)))
+        answer = str(await self._do("accept", sdp=sdp, **self._arguments(wishes)))
+        await self._begin_silent(wishes)
+        return answer
 
     async def connected(self) -> None:
         await self._do("connected")
@@ -217,17 +372,65 @@ class ProcessEnd(End):
         return np.concatenate([decoder.decode(base64.b64decode(packet)) for packet in heard]), WIRE_RATE
 
     async def send(self, message: str | bytes) -> None:
-        if isinstance(message, str):
-            await self._do("send", text=message)
-        else:
-            await self._do("send", binary=base64.b64encode(message).decode())
+        await self._do("send", **_written(message))
 
     async def receive(self) -> str | bytes:
-        message = await self._do("receive")
-        return str(message["text"]) if "text" in message else base64.b64decode(message["binary"])
+        return _read(await self._do("receive"))
+
+    async def mute(self, is_muted: bool) -> None:
+        self._can("mute")
+        await self._do("mute", muted=is_muted)
+
+    async def press(self, keys: str) -> None:
+        self._can("press")
+        await self._do("press", keys=keys)
+
+    async def open_channel(self, label: str, kind: ChannelKind) -> None:
+        self._can("channels")
+        await self._do("open", label=label, init=kind.as_init())
+
+    async def channel(self, label: str) -> dict[str, Any]:
+        self._can("channels")
+        return dict(await self._do("channel", label=label))
+
+    async def close_channel(self, label: str) -> None:
+        self._can("channels")
+        await self._do("close", label=label)
+
+    async def channel_closed(self, label: str) -> None:
+        self._can("channels")
+        await self._do("closed", label=label)
+
+    async def send_on(self, label: str, message: str | bytes) -> None:
+        self._can("channels")
+        await self._do("send", label=label, **_written(message))
+
+    async def receive_on(self, label: str) -> str | bytes:
+        self._can("channels")
+        return _read(await self._do("receive", label=label))
+
+    async def trickle(self, candidates: Sequence[str]) -> None:
+        self._can("trickle")
+        await self._do("trickle", candidates=list(candidates))
+
+    async def restart(self) -> str:
+        self._can("restart")
+        return str(await self._do("restart"))
+
+    async def accept_again(self, sdp: str) -> str:
+        self._can("accept_again")
+        return str(await self._do("accept_again", sdp=sdp))
 
     async def hang_up(self) -> None:
         await self._do("hang_up")
 
     async def wait_ended(self) -> None:
         await self._do("wait_ended")
+
+
+def _written(message: str | bytes) -> dict[str, str]:
+    return {"text": message} if isinstance(message, str) else {"binary": base64.b64encode(message).decode()}
+
+
+def _read(message: dict[str, Any]) -> str | bytes:
+    return str(message["text"]) if "text" in message else base64.b64decode(message["binary"])

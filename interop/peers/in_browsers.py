@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -30,26 +30,50 @@ def _installed() -> Mapping[str, str]:
 class PageLab:
     """The commands of an end, carried out by a page."""
 
-    def __init__(self, name: str, browser: Browser) -> None:
+    def __init__(self, name: str, browser: Browser, url: str) -> None:
         self.name = name
         self._browser = browser
+        self._url = url
+
+    async def load(self) -> None:
+        """Load the page, and put the ends into it."""
+        await self._browser.goto(self._url)
+        # Without a capture a browser hides its addresses, and Firefox gathers none of loopback.
+        capture = "navigator.mediaDevices.getUserMedia({ audio: true })"
+        await self._browser.evaluate(f"{capture}.then(stream => (window.captured = stream, 0))")
+        await self._browser.evaluate(f"(() => {{ {SCRIPT.read_text('utf-8')}\n }})()")
 
     async def do(self, command: str, *, patience: float = COMMAND_PATIENCE, **args: Any) -> Any:
         """Carry out a command; `LabError` with what the page says if it cannot."""
         try:
             return await self._browser.evaluate(f"call({json.dumps(command)}, {json.dumps(args)})", patience)
         except BrowserError as error:
-            raise LabError(f"{self.name}: {str(error).splitlines()[0]}") from error
+            said = str(error).splitlines()[0]
+            if "call is not defined" in said:
+                said = "the page is gone: its process has ended"
+            raise LabError(f"{self.name}: {said}") from error
 
 
+COMMANDS = frozenset({"mute", "press", "channels", "trickle", "restart", "accept_again"})
+
+
+@dataclass
 class PageEnd(ProcessEnd):
     """An end in a page."""
+
+    page: PageLab | None = None
 
     async def statistics(self) -> Any:
         return await self._do("statistics")
 
     async def offer(self, wishes: Wishes) -> str:
-        return str(await self._do("offer", data=wishes.data, **self._arguments(wishes)))
+        offer = str(await self._do("offer", data=wishes.data, **self._arguments(wishes)))
+        await self._begin_silent(wishes)
+        return offer
+
+    async def reload(self) -> None:
+        assert self.page is not None
+        await self.page.load()
 
 
 @dataclass
@@ -65,7 +89,7 @@ class InBrowser(Peer):
     def __post_init__(self) -> None:
         package = {"chromium": "chromium", "firefox": "firefox-esr"}[self.browser]
         if self.browser == "firefox":
-            self.traits = Traits(level=0.1)  # of its fake microphone
+            self.traits = Traits(level=0.1, plays_speech=False)  # of its fake microphone
         self.needs = Needs(f"{self.browser.title()} on PATH (Debian: apt install {package})")
 
     def why_absent(self) -> str | None:
@@ -76,6 +100,11 @@ class InBrowser(Peer):
 
     @asynccontextmanager
     async def start(self, side: Side, wishes: Wishes) -> AsyncIterator[End]:
+        async with self.start_many(side, wishes, 1) as ends:
+            yield ends[0]
+
+    @asynccontextmanager
+    async def start_many(self, side: Side, wishes: Wishes, count: int) -> AsyncIterator[Sequence[End]]:
         settings = dict(self.settings)
         if wishes.setup and side == "server":
             raise UnsupportedError("a browser answers an offer of actpass as it likes: active")
@@ -88,14 +117,15 @@ class InBrowser(Peer):
                 **settings.get("prefs", {}),
                 "media.navigator.audio.fake_frequency": tone_of(side),
             }
-        supported = frozenset({"video", "codec", "dtls"} if side == "client" else {"dtls"})
+        supported = COMMANDS | {"dtls", "ip"}
+        if side == "client":
+            supported |= {"video", "codec", "audio_sections", "bundle"}
+        if self.traits.plays_speech:
+            supported |= {"speech"}
         async with _page() as url, launch(self.browser, **settings) as browser:
-            await browser.goto(url)
-            # Without a capture a browser hides its addresses, and Firefox gathers none of loopback.
-            capture = "navigator.mediaDevices.getUserMedia({ audio: true })"
-            await browser.evaluate(f"{capture}.then(stream => (window.captured = stream, 0))")
-            await browser.evaluate(f"(() => {{ {SCRIPT.read_text('utf-8')}\n }})()")
-            yield PageEnd(PageLab(self.name, browser), side, supported=supported)  # type: ignore[arg-type]
+            page = PageLab(self.name, browser, url)
+            await page.load()
+            yield [PageEnd(page, side, False, supported, n, page) for n in range(count)]  # type: ignore[arg-type]
 
 
 @asynccontextmanager

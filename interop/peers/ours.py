@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
 from aiohttp import web
 
 from interop.evidence import Side
-from interop.peers.base import End, EndError, Needs, Peer, Traits, UnsupportedError, Wishes, tone_of
+from interop.peers.base import (
+    ChannelKind,
+    End,
+    EndError,
+    Needs,
+    Peer,
+    Traits,
+    UnsupportedError,
+    Wishes,
+    tone_of,
+)
+from interop.rewriting import bundle_only, only_codec, with_section, without_last_section
 from interop.sound import Samples, levels, sine
-from stack import Call, __version__
+from interop.speech import recorded_speech
+from stack import Call, DataChannel, __version__
 from stack.aio import Host, HostConfig
-from stack.core.errors import ParseError, StackError
+from stack.core.errors import LocalError, ParseError, StackError
 from stack.dtls import Version
 from stack.sctp import ChannelClosedError
 from stack.sdp import NegotiationError, Setup
 from stack.signaling.client import DialConfig, DialError, dial
 from stack.voice.conversation import ConversationConfig
+from stack.voice.events import KeyPressed
 
 RATE = 16_000
 CHANNEL = "trial"
@@ -44,12 +57,17 @@ def conversation(wishes: Wishes) -> ConversationConfig:
 class OurEnd(End):
     """What both sides share: a `Call` whose program sends a tone and keeps what it hears."""
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: Side, wishes: Wishes) -> None:
         self.side = side
+        self._speech = wishes.speech
+        self._is_muted = wishes.silent
+        self._pressed = ""
         self.call: Call | None = None
         self.heard: list[Samples] = []
         self.levels: list[float] = []
         """The RMS of each 100 ms that was heard since the connection."""
+        self._channels: dict[str, DataChannel] = {}
+        """Those that were asked for, open or not."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self, call: Call) -> None:
@@ -65,29 +83,38 @@ class OurEnd(End):
                 await task
 
     async def _talk(self, call: Call) -> None:
-        speaking = asyncio.create_task(self._speak(call))
+        beside = [asyncio.create_task(each) for each in (self._speak(call), self._note_keys(call))]
         try:
             await self._hear(call)
         finally:
-            speaking.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _speak(self, call: Call) -> None:
-        """Write a tone a second ahead of its time, whatever is heard."""
-        second = sine(tone_of(self.side), 1, RATE)
+        """Write a second ahead of its time, whatever is heard."""
+        sound, rate = recorded_speech() if self._speech else (sine(tone_of(self.side), 1, RATE), RATE)
         loop = asyncio.get_running_loop()
         await call.wait_connected()
-        began, written = loop.time(), 0
+        began, written, at = loop.time(), 0, 0
         while True:
-            while written < loop.time() - began + 1:
-                call.speaker.write(second, RATE)
-                written += 1
-            await asyncio.sleep(0.2)
+            if self._is_muted:
+                call.speaker.flush()
+                began, written = loop.time(), 0
+            while not self._is_muted and written < loop.time() - began + 1:
+                call.speaker.write(np.take(sound, range(at, at + rate), mode="wrap"), rate)
+                written, at = written + 1, (at + rate) % len(sound)
+            await asyncio.sleep(0.1)
+
+    async def _note_keys(self, call: Call) -> None:
+        async for event in call.watch():
+            if isinstance(event, KeyPressed):
+                self._pressed += event.digit
 
     async def _hear(self, call: Call) -> None:
         window = []
         async for frame in call.microphone:
             self.heard.append(frame.samples)
-            del self.heard[:-500]
+            del self.heard[:-1000]
             window.append(frame.samples)
             if len(window) == 5:
                 self.levels += levels(np.concatenate(window), RATE)
@@ -145,6 +172,73 @@ class OurEnd(End):
         except (TimeoutError, StopAsyncIteration, ChannelClosedError) as error:
             raise EndError(f"our {self.side} got no message") from error
 
+    async def mute(self, is_muted: bool) -> None:
+        self._is_muted = is_muted
+        await asyncio.sleep(0.2)
+
+    async def press(self, keys: str) -> None:
+        try:
+            await self._the_call().send_digits(keys)
+        except LocalError as error:
+            raise UnsupportedError(f"our {self.side} cannot press a key: {error}") from error
+
+    async def pressed(self) -> str | None:
+        return self._pressed
+
+    async def open_channel(self, label: str, kind: ChannelKind) -> None:
+        try:
+            opening = self._the_call().open_channel(
+                label,
+                protocol=kind.protocol,
+                ordered=kind.ordered,
+                max_retransmits=kind.max_retransmits,
+                max_lifetime_ms=kind.max_packet_life_time,
+                negotiated_id=kind.negotiated_id,
+            )
+            await asyncio.wait_for(opening, PATIENCE)
+        except (TimeoutError, StackError) as error:
+            raise EndError(f"our {self.side} cannot open a channel: {error or 'no answer'}") from error
+
+    async def _channel(self, label: str) -> DataChannel:
+        try:
+            found = await asyncio.wait_for(self._the_call().channels.wait_for(label), PATIENCE)
+        except (TimeoutError, StackError) as error:
+            raise EndError(f"our {self.side} sees no channel {label!r}: {error or 'none came'}") from error
+        self._channels[label] = found
+        return found
+
+    async def channel(self, label: str) -> dict[str, Any]:
+        found = await self._channel(label)
+        return {
+            "id": found.id,
+            "protocol": found.protocol,
+            "ordered": found.ordered,
+            "maxRetransmits": found.max_retransmits,
+            "maxPacketLifeTime": found.max_lifetime_ms,
+        }
+
+    async def close_channel(self, label: str) -> None:
+        (await self._channel(label)).close()
+
+    async def channel_closed(self, label: str) -> None:
+        end = asyncio.get_running_loop().time() + PATIENCE
+        while not self._channels[label].closed:
+            if asyncio.get_running_loop().time() > end:
+                raise EndError(f"our {self.side} was not told that the channel {label!r} is closed")
+            await asyncio.sleep(0.01)
+
+    async def send_on(self, label: str, message: str | bytes) -> None:
+        try:
+            await (await self._channel(label)).send(message)
+        except StackError as error:
+            raise EndError(f"our {self.side} cannot send on {label!r}: {error}") from error
+
+    async def receive_on(self, label: str) -> str | bytes:
+        try:
+            return await asyncio.wait_for(anext(await self._channel(label)), PATIENCE)
+        except (TimeoutError, StopAsyncIteration) as error:
+            raise EndError(f"our {self.side} got no message on {label!r}") from error
+
     async def hang_up(self) -> None:
         self._the_call().hang_up()
 
@@ -170,8 +264,8 @@ class OurEnd(End):
 class OurServerEnd(OurEnd):
     """Our `Host`, with one call."""
 
-    def __init__(self, host: Host, waits_for_channel: bool) -> None:
-        super().__init__("server")
+    def __init__(self, host: Host, waits_for_channel: bool, wishes: Wishes) -> None:
+        super().__init__("server", wishes)
         self._host = host
         self._waits_for_channel = waits_for_channel
         self._has_data = False
@@ -191,6 +285,15 @@ class OurServerEnd(OurEnd):
         self._has_data = "m=application 0" not in accepted.answer and "m=application" in accepted.answer
         return accepted.answer
 
+    async def trickle(self, candidates: Sequence[str]) -> None:
+        await self._host.add_remote_candidates(self._the_call(), candidates)
+
+    async def accept_again(self, sdp: str) -> str:
+        try:
+            return (await self._host.renegotiate(self._the_call(), sdp)).answer
+        except (ParseError, NegotiationError, LocalError) as error:
+            raise EndError(f"our server refuses the further offer: {error}") from error
+
     def expects_channel(self) -> bool:
         return self._has_data and self._waits_for_channel
 
@@ -198,8 +301,8 @@ class OurServerEnd(OurEnd):
 class OurClientEnd(OurEnd):
     """`dial`, whose HTTP exchange ends in this object: it waits for what the harness answers."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__("client")
+    def __init__(self, address: str, wishes: Wishes) -> None:
+        super().__init__("client", wishes)
         self._address = address
         loop = asyncio.get_running_loop()
         self._offer: asyncio.Future[str] = loop.create_future()
@@ -207,19 +310,29 @@ class OurClientEnd(OurEnd):
         self._leave = asyncio.Event()
         self._dialling: asyncio.Task[None] | None = None
         self._channel_asked = False
+        self._added = 0
+        """Sections that were added to its offer, and whose answers it never sees."""
 
     async def offer(self, wishes: Wishes) -> str:
-        if wishes.video:
-            raise UnsupportedError("our client has no video to offer")
-        if wishes.codec != "opus":
-            raise UnsupportedError("our client offers all its codecs, Opus first")
+        if wishes.bundle not in ("", "max-bundle"):
+            raise UnsupportedError("our client has one transport for all: max-bundle")
         self._channel_asked = wishes.data
         self._dialling = asyncio.create_task(self._dial(wishes))
         await asyncio.wait({self._offer, self._dialling}, return_when=asyncio.FIRST_COMPLETED)
         if not self._offer.done():
             await self._dialling
             raise EndError("our client made no offer")
-        return self._offer.result()
+        return self._as_wished(self._offer.result(), wishes)
+
+    def _as_wished(self, offer: str, wishes: Wishes) -> str:
+        """What our client would not offer by itself: another order of codecs, a section that it leaves unused."""
+        if wishes.codec != "opus":
+            offer = only_codec(wishes.codec)(offer)
+        for kind, times in (("video", int(wishes.video)), ("audio", wishes.audio_sections - 1)):
+            for _ in range(times):
+                offer = with_section(offer, kind)
+                self._added += 1
+        return bundle_only(offer) if wishes.bundle else offer
 
     async def _dial(self, wishes: Wishes) -> None:
         app = web.Application()
@@ -228,7 +341,8 @@ class OurClientEnd(OurEnd):
         await runner.setup()
         try:
             await web.TCPSite(runner, self._address, 0).start()
-            url = f"http://{self._address}:{runner.addresses[0][1]}/whip"
+            host = f"[{self._address}]" if ":" in self._address else self._address
+            url = f"http://{host}:{runner.addresses[0][1]}/whip"
             async with dial(url, DialConfig(conversation(wishes), data=wishes.data)) as placed:
                 self.begin(placed.call)
                 if wishes.data:
@@ -249,6 +363,8 @@ class OurClientEnd(OurEnd):
 
     async def answer(self, sdp: str) -> None:
         assert self._dialling is not None
+        for _ in range(self._added):
+            sdp = without_last_section(sdp)
         self._answer.set_result(sdp)
         while self.call is None:
             if self._dialling.done():
@@ -294,24 +410,27 @@ class Ours(Peer):
 
     @asynccontextmanager
     async def start(self, side: Side, wishes: Wishes) -> AsyncIterator[End]:
+        async with self.start_many(side, wishes, 1) as ends:
+            yield ends[0]
+
+    @asynccontextmanager
+    async def start_many(self, side: Side, wishes: Wishes, count: int) -> AsyncIterator[Sequence[End]]:
         from interop.tap import machine_address
 
-        end: OurEnd
-        if side == "client":
-            end = OurClientEnd(machine_address())
+        ends: Sequence[OurEnd]
+        async with AsyncExitStack() as stack:
+            if side == "client":
+                address = machine_address(wishes.ip)
+                ends = [OurClientEnd(address, wishes) for _ in range(count)]
+            else:
+                setup = {"active": Setup.ACTIVE, "passive": Setup.PASSIVE, "": Setup.PASSIVE}[wishes.setup]
+                config = HostConfig(udp_port=0, setup=setup, conversation=conversation(wishes))
+                host = await stack.enter_async_context(Host(_stay, config))
+                ends = [OurServerEnd(host, self._waits_for_channel, wishes) for _ in range(count)]
             try:
-                yield end
+                yield ends
             finally:
-                await end.stop()
-            return
-        setup = {"active": Setup.ACTIVE, "passive": Setup.PASSIVE, "": Setup.PASSIVE}[wishes.setup]
-        config = HostConfig(udp_port=0, setup=setup, conversation=conversation(wishes))
-        async with Host(_stay, config) as host:
-            end = OurServerEnd(host, self._waits_for_channel)
-            try:
-                yield end
-            finally:
-                await end.stop()
+                await asyncio.gather(*(end.stop() for end in ends))
 
 
 async def _stay(call: Call) -> None:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +20,8 @@ from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, W
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
 PION = ROOT / "build" / "peers" / "pion_peer"
+COMMON = frozenset({"video", "audio_sections", "channels", "ip"})
+"""What the drivers of aiortc and Pion know beyond a plain call."""
 GSTREAMER = ("/usr/bin/python3", str(HERE / "gstreamer" / "peer.py"))
 
 
@@ -64,6 +66,8 @@ class ProgramPeer(Peer):
     traits: Traits = field(default_factory=Traits)
     needs_packets: bool = False
     supported: frozenset[str] = frozenset({"video"})
+    makes_many: bool = False
+    """Its driver makes several calls in one process."""
 
     def why_absent(self) -> str | None:
         return self.absent()
@@ -79,6 +83,16 @@ class ProgramPeer(Peer):
                 yield ProcessEnd(lab, side, self.needs_packets, self.supported)
         except OSError as error:
             raise EndError(f"{self.name} does not start: {error}") from error
+
+    def start_many(self, side: Side, wishes: Wishes, count: int) -> AbstractAsyncContextManager[Sequence[End]]:
+        if not self.makes_many:
+            return super().start_many(side, wishes, count)
+        return self._start_many(side, count)
+
+    @asynccontextmanager
+    async def _start_many(self, side: Side, count: int) -> AsyncIterator[Sequence[End]]:
+        async with process(self.name, self.command) as lab:
+            yield [ProcessEnd(lab, side, self.needs_packets, self.supported, number) for number in range(count)]
 
 
 def _aiortc_version() -> str:
@@ -146,7 +160,8 @@ PROGRAMS = (
         (sys.executable, "-m", "interop.peers.aiortc_call"),
         lambda: None if _aiortc_version() else "aiortc is not installed here",
         _aiortc_version,
-        supported=frozenset({"video", "codec"}),
+        supported=COMMON | {"codec", "bundle", "speech", "mute", "trickle"},
+        makes_many=True,
     ),
     ProgramPeer(
         "pion",
@@ -155,6 +170,8 @@ PROGRAMS = (
         why_pion_is_absent,
         _pion_version,
         needs_packets=True,
+        supported=COMMON | {"bundle", "ptime", "mute", "trickle", "restart", "accept_again"},
+        makes_many=True,
     ),
     ProgramPeer(
         "gstreamer",

@@ -95,7 +95,12 @@ function showMatrix() {
 }
 
 function waterfall(call) {
-  const steps = Object.entries(call.waterfall).filter(([, time]) => time < 30);
+  // The set-up is over when both stand and both speak; what a scenario hears seconds later would squeeze it.
+  const stands = side => call.waterfall[`${side} connected`];
+  const isUp = stands("client") !== undefined && stands("server") !== undefined;
+  const late = Object.entries(call.waterfall).filter(([name]) => name.endsWith("connected") || name.startsWith("first RTP"));
+  const over = isUp ? Math.max(...late.map(([, time]) => time)) : 30;
+  const steps = Object.entries(call.waterfall).filter(([, time]) => time <= over);
   if (!steps.length) return null;
   const last = Math.max(...steps.map(([, time]) => time), 0.001), row = 22, left = 165, width = SIDE;
   const drawing = make("svg", { viewBox: `0 0 ${width} ${steps.length * row + 4}`, role: "img", "aria-label": "Set-up, step by step" });
@@ -148,12 +153,15 @@ function levels(call) {
 
 function parts(call) {
   const titled = (title, drawing) => drawing ? [make("h3", {}, title), drawing] : [];
-  const list = make("dl");
-  for (const [name, value] of Object.entries(call.negotiated)) list.append(make("dt", {}, name), make("dd", {}, value));
+  const listed = table => {
+    const list = make("dl");
+    for (const [name, value] of Object.entries(table ?? {})) list.append(make("dt", {}, name), make("dd", {}, value));
+    return list.children.length ? list : null;
+  };
   return make("div", {},
     make("div", { class: "columns" },
       make("div", {}, ...titled(`The first packets, of ${call.packets}`, sequence(call))),
-      make("div", {}, ...titled("Set-up", waterfall(call)), ...titled("Negotiated", list.children.length ? list : null), ...titled("Level over time, dBFS", levels(call)))),
+      make("div", {}, ...titled("Set-up", waterfall(call)), ...titled("Negotiated", listed(call.negotiated)), ...titled("Measured", listed(call.measured)), ...titled("Level over time, dBFS", levels(call)))),
     ...["offer", "answer"].filter(name => call[name]).map(name => make("details", {}, make("summary", {}, `The ${name}`), make("pre", {}, call[name]))));
 }
 

@@ -72,6 +72,7 @@ def call(evidence: Evidence) -> dict[str, Any]:
             side: [[round(level.at, 2), level.rms] for level in evidence.levels[side]][:600] for side in SIDES
         },
         "negotiated": negotiated(evidence),
+        "measured": evidence.facts,
         "offer": evidence.offer,
         "answer": evidence.answer,
     }

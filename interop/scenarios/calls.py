@@ -56,7 +56,7 @@ async def declined_video(trial: Trial) -> None:
             raise Unexpected(f"the section {kind} to be taken beside video", "RFC 3264 §6", "a declined one")
     await trial.hears("server")
     await trial.hears("client")
-    await trial.messages(("hello",))
+    await trial.also_messages(("hello",))
 
 
 @scenario("no candidates", "RFC 8445 §7.3.1.3, RFC 9725 §4.3.1")
@@ -99,11 +99,11 @@ async def reports(trial: Trial) -> None:
     await trial.hears("server")
 
 
-@scenario("45 seconds", "RFC 7675 §5.1", seconds=48)
+@scenario("45 seconds", "RFC 7675 §5.1", seconds=48, is_long=True)
 async def life(trial: Trial) -> None:
     """The call outlives the 30 s after which consent expires, and sounds as at the beginning."""
     await trial.connect()
     await trial.stay(45)
     await trial.hears("server")
     await trial.hears("client")
-    await trial.messages(("still here",))
+    await trial.also_messages(("still here",))

@@ -22,7 +22,7 @@ async def garbage(trial: Trial) -> None:
             await trial.stay(0.1)
     await trial.hears("server")
     await trial.hears("client")
-    await trial.messages(("still here",))
+    await trial.also_messages(("still here",))
 
 
 @scenario("forged alert", "RFC 6347 §4.1.2.7, RFC 9147 §4.5.2", seconds=6)

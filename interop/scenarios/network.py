@@ -29,7 +29,7 @@ def on(profile: str) -> Callable[[Trial], Awaitable[None]]:
 
     async def run(trial: Trial) -> None:
         await trial.connect(patience=20)
-        await trial.messages(("hello", b"\1" * 3_000))
+        await trial.also_messages(("hello", b"\1" * 3_000))
         await trial.hears("server", purity=0.5, decibels=4)
         await trial.hears("client", purity=0.5, decibels=4)
 
@@ -49,7 +49,7 @@ async def cut(trial: Trial) -> None:
     trial.tap.cut(True)
     await trial.stay(3)
     trial.tap.cut(False)
-    await trial.messages(("after the cut",))
+    await trial.also_messages(("after the cut",))
     await trial.hears("client", purity=0.5, decibels=4)
 
 
@@ -110,7 +110,7 @@ async def small_mtu(trial: Trial) -> None:
 
     trial.tap.drop = drop
     await trial.connect(patience=20)
-    await trial.messages((b"\1" * 20_000,))
+    await trial.also_messages((b"\1" * 20_000,))
     await trial.hears("client")
 
 

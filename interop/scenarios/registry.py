@@ -32,6 +32,10 @@ class Scenario:
     network: NetworkModel | None
     unsupported: Why
     """Why a peer on a side cannot be asked for this; None: it can."""
+    calls: int = 1
+    """Calls that are made, from one client process or page to one server."""
+    is_long: bool = False
+    """It runs only when it is named, or with `all`."""
 
 
 SCENARIOS: dict[str, Scenario] = {}
@@ -45,12 +49,16 @@ def scenario(
     seconds: float = 5.0,
     network: NetworkModel | None = None,
     unsupported: Why = _always,
+    calls: int = 1,
+    is_long: bool = False,
 ) -> Callable[[Run], Run]:
     """Register a scenario; its docstring says what has to hold."""
 
     def register(run: Run) -> Run:
         sentence = " ".join((run.__doc__ or "").split())
-        SCENARIOS[name] = Scenario(name, sentence, cites, run, wishes or Wishes(), seconds, network, unsupported)
+        SCENARIOS[name] = Scenario(
+            name, sentence, cites, run, wishes or Wishes(), seconds, network, unsupported, calls, is_long
+        )
         return run
 
     return register

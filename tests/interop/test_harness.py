@@ -63,7 +63,7 @@ def test_the_list_names_everything_with_its_citation() -> None:
     [
         (("run", "netscape"), "neither a peer nor a scenario"),
         (("run", "--target", "ftp://x"), "is not an http"),
-        (("run", "--echoes"), "about a --target"),
+        (("run", "--echoes", "all"), "about a --target"),
         (("run", "--against", "setup.cfg"), "--against"),
         (("run", "--against", "setup.cfg", "--html", "x.html"), "no result of --json"),
         (("run", "--repeat", "0"), "--repeat"),

@@ -36,7 +36,7 @@ WORDS = {
 
 async def tried(mutant: str, scenario: str) -> Cell:
     async with servers.mutant(mutant) as url:
-        pair = Pair(PEERS["ours"], Target(url, echoes=True), "server")
+        pair = Pair(PEERS["ours"], Target(url, echoes="all"), "server")
         return await run_cell(pair, SCENARIOS[scenario])
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from interop import servers
+from interop.speech import RATE, speech_file, why_quality_is_not_measured, wideband_pesq
 from stack.audio import read_wav
 from stack.dtls import Version
 from stack.session import Connected
@@ -20,35 +21,14 @@ from stack.voice.conversation import ConversationConfig
 from stack.voice.events import AudioReceived
 from tests.sim.calls import CallPair
 
-RATE = 16_000
-SPEECH = Path("/usr/share/pocketsphinx/test/data/librivox")
-
 
 @pytest.fixture
 def speech() -> Path:
-    """Seven seconds of a reader's voice at 16 kHz, from Debian's pocketsphinx-testdata."""
-    files = sorted(SPEECH.glob("sense_and_sensibility*0870.wav"))
-    if not files:
-        pytest.skip("no recorded speech here (Debian: pocketsphinx-testdata): quality was not measured")
-    return files[0]
-
-
-def aligned(reference: np.ndarray, heard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shift one against the other by their correlation, and cut both to what they share."""
-    size = 1 << (len(reference) + len(heard)).bit_length()
-    spectrum = np.fft.rfft(heard.astype(float), size) * np.fft.rfft(reference.astype(float), size).conj()
-    lag = int(np.argmax(np.fft.irfft(spectrum, size)))
-    lag = lag if lag < size // 2 else lag - size
-    reference, heard = reference[max(0, -lag) :], heard[max(0, lag) :]
-    length = min(len(reference), len(heard))
-    return reference[:length], heard[:length]
-
-
-def wideband_pesq(reference: np.ndarray, heard: np.ndarray) -> float:
-    pesq = pytest.importorskip("pesq", reason="the package pesq is not here: quality was not measured")
-    reference, heard = aligned(reference, heard)
-    assert len(heard) > 6 * RATE
-    return float(pesq.pesq(RATE, reference, heard, "wb"))
+    """Seven seconds of a reader's voice at 16 kHz."""
+    why = why_quality_is_not_measured()
+    if why is not None:
+        pytest.skip(why)
+    return speech_file()
 
 
 @pytest.mark.parametrize("version", [Version.DTLS_1_2, Version.DTLS_1_3])

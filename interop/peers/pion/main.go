@@ -6,11 +6,13 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/ice/v4"
@@ -28,12 +30,28 @@ type command struct {
 	ID      int    `json:"id"`
 	Command string `json:"command"`
 	Args    struct {
-		Packets [][]byte `json:"packets"`
-		Video   bool     `json:"video"`
-		SDP     string   `json:"sdp"`
-		Seconds float64  `json:"seconds"`
-		Text    *string  `json:"text"`
-		Binary  []byte   `json:"binary"`
+		Call       int      `json:"call"`
+		Packets    [][]byte `json:"packets"`
+		Ptime      int      `json:"ptime"`
+		Video      bool     `json:"video"`
+		Sections   int      `json:"audio_sections"`
+		Bundle     string   `json:"bundle"`
+		IP         int      `json:"ip"`
+		SDP        string   `json:"sdp"`
+		Candidates []string `json:"candidates"`
+		Seconds    float64  `json:"seconds"`
+		Muted      bool     `json:"muted"`
+		Label      string   `json:"label"`
+		Init       struct {
+			Ordered           *bool   `json:"ordered"`
+			MaxRetransmits    *uint16 `json:"maxRetransmits"`
+			MaxPacketLifeTime *uint16 `json:"maxPacketLifeTime"`
+			Protocol          *string `json:"protocol"`
+			Negotiated        *bool   `json:"negotiated"`
+			ID                *uint16 `json:"id"`
+		} `json:"init"`
+		Text   *string `json:"text"`
+		Binary []byte  `json:"binary"`
 	} `json:"args"`
 }
 
@@ -43,41 +61,60 @@ type message struct {
 	Binary *[]byte `json:"binary,omitempty"`
 }
 
+// line is a data channel with what came of it.
+type line struct {
+	channel *webrtc.DataChannel
+	opened  chan struct{}
+	closed  chan struct{}
+	inbox   chan message
+}
+
 // peer is one call. What Pion's goroutines report goes through its channels.
 type peer struct {
 	connection *webrtc.PeerConnection
-	channel    *webrtc.DataChannel
+	mutex      sync.Mutex
+	lines      map[string]*line // by label, the newest of its name
 	hasChannel bool
+	muted      atomic.Bool
 	connected  chan struct{}
-	opened     chan struct{}
 	ended      chan struct{}
-	inbox      chan message
 	sound      chan []byte
+	heard      atomic.Bool // the first track is the one that `listen` is about
 }
 
-func newPeer() (*peer, error) {
+func newPeer(ip int, bundle string) (*peer, error) {
 	setting := webrtc.SettingEngine{}
 	setting.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	setting.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	network := webrtc.NetworkTypeUDP4
+	if ip == 6 {
+		network = webrtc.NetworkTypeUDP6
+	}
+	setting.SetNetworkTypes([]webrtc.NetworkType{network})
 	setting.SetLite(slices.Contains(os.Args[1:], "-lite")) // it then answers checks and sends none
 	codecs := &webrtc.MediaEngine{}
 	if err := codecs.RegisterDefaultCodecs(); err != nil {
 		return nil, err
 	}
 	api := webrtc.NewAPI(webrtc.WithSettingEngine(setting), webrtc.WithMediaEngine(codecs))
-	connection, err := api.NewPeerConnection(webrtc.Configuration{})
+	policies := map[string]webrtc.BundlePolicy{
+		"":           webrtc.BundlePolicyUnknown,
+		"balanced":   webrtc.BundlePolicyBalanced,
+		"max-compat": webrtc.BundlePolicyMaxCompat,
+		"max-bundle": webrtc.BundlePolicyMaxBundle,
+	}
+	connection, err := api.NewPeerConnection(webrtc.Configuration{BundlePolicy: policies[bundle]})
 	if err != nil {
 		return nil, err
 	}
 	p := &peer{
 		connection: connection,
+		lines:      map[string]*line{},
 		hasChannel: true,
 		connected:  make(chan struct{}),
-		opened:     make(chan struct{}),
 		ended:      make(chan struct{}),
-		inbox:      make(chan message, 1024),
 		sound:      make(chan []byte, 64),
 	}
+	connection.OnDataChannel(p.use)
 	p.watch()
 
 	return p, nil
@@ -96,6 +133,9 @@ func (p *peer) watch() {
 		}
 	})
 	p.connection.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
+		if track.Kind() != webrtc.RTPCodecTypeAudio || p.heard.Swap(true) {
+			return
+		}
 		for {
 			packet, _, err := track.ReadRTP()
 			if err != nil {
@@ -110,7 +150,7 @@ func (p *peer) watch() {
 }
 
 // addSound gives the connection a track that repeats packets once it stands.
-func (p *peer) addSound(packets [][]byte) error {
+func (p *peer) addSound(packets [][]byte, frame time.Duration) error {
 	track, err := webrtc.NewTrackLocalStaticSample(
 		webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}, "audio", "pion")
 	if err != nil {
@@ -121,23 +161,81 @@ func (p *peer) addSound(packets [][]byte) error {
 		return err
 	}
 	go drain(sender)
-	go p.speak(track, packets)
+	go p.speak(track, packets, frame)
 
 	return nil
 }
 
-// use makes a channel the one that `send` and `receive` are about.
+// use makes a channel the one that is meant by its label.
 func (p *peer) use(channel *webrtc.DataChannel) {
-	p.channel = channel
-	channel.OnOpen(sync.OnceFunc(func() { close(p.opened) }))
+	used := &line{channel, make(chan struct{}), make(chan struct{}), make(chan message, 1024)}
+	p.mutex.Lock()
+	p.lines[channel.Label()] = used
+	p.mutex.Unlock()
+	channel.OnOpen(sync.OnceFunc(func() { close(used.opened) }))
+	channel.OnClose(sync.OnceFunc(func() { close(used.closed) }))
 	channel.OnMessage(func(m webrtc.DataChannelMessage) {
 		if m.IsString {
 			text := string(m.Data)
-			p.inbox <- message{Text: &text}
+			used.inbox <- message{Text: &text}
 		} else {
-			p.inbox <- message{Binary: &m.Data}
+			used.inbox <- message{Binary: &m.Data}
 		}
 	})
+}
+
+// line waits for the channel of a label; empty: the one that every call has.
+func (p *peer) line(label string) (*line, error) {
+	if label == "" {
+		label = "trial"
+	}
+	for late := time.Now().Add(patience); time.Now().Before(late); time.Sleep(5 * time.Millisecond) {
+		p.mutex.Lock()
+		found := p.lines[label]
+		p.mutex.Unlock()
+		if found != nil {
+			return found, nil
+		}
+	}
+
+	return nil, fmt.Errorf("no sign of the channel %s within %s", label, patience)
+}
+
+func (p *peer) opened(label string) (*line, error) {
+	found, err := p.line(label)
+	if err != nil {
+		return nil, err
+	}
+
+	return found, wait(found.opened, "the channel "+label)
+}
+
+func (p *peer) open(c command) error {
+	init := c.Args.Init
+	channel, err := p.connection.CreateDataChannel(c.Args.Label, &webrtc.DataChannelInit{
+		Ordered: init.Ordered, MaxRetransmits: init.MaxRetransmits, MaxPacketLifeTime: init.MaxPacketLifeTime,
+		Protocol: init.Protocol, Negotiated: init.Negotiated, ID: init.ID,
+	})
+	if err != nil {
+		return err
+	}
+	p.use(channel)
+	_, err = p.opened(c.Args.Label)
+
+	return err
+}
+
+func (p *peer) describeChannel(label string) (any, error) {
+	found, err := p.opened(label)
+	if err != nil {
+		return nil, err
+	}
+	channel := found.channel
+
+	return map[string]any{
+		"id": channel.ID(), "protocol": channel.Protocol(), "ordered": channel.Ordered(),
+		"maxRetransmits": channel.MaxRetransmits(), "maxPacketLifeTime": channel.MaxPacketLifeTime(),
+	}, nil
 }
 
 // describe sets the local description and returns it with all candidates.
@@ -153,11 +251,25 @@ func (p *peer) describe(made webrtc.SessionDescription) (string, error) {
 	return p.connection.LocalDescription().SDP, nil
 }
 
-func (p *peer) offer(packets [][]byte, video bool) (string, error) {
-	if err := p.addSound(packets); err != nil {
+// ptime is the length of a packet that is to be sent.
+func (c command) ptime() time.Duration {
+	if c.Args.Ptime == 0 {
+		return frame
+	}
+
+	return time.Duration(c.Args.Ptime) * time.Millisecond
+}
+
+func (p *peer) offer(c command) (string, error) {
+	if err := p.addSound(c.Args.Packets, c.ptime()); err != nil {
 		return "", err
 	}
-	if video {
+	for n := 1; n < c.Args.Sections; n++ {
+		if _, err := p.connection.AddTransceiverFromKind(webrtc.RTPCodecTypeAudio); err != nil {
+			return "", err
+		}
+	}
+	if c.Args.Video {
 		if _, err := p.connection.AddTransceiverFromKind(webrtc.RTPCodecTypeVideo); err != nil {
 			return "", err
 		}
@@ -176,12 +288,27 @@ func (p *peer) offer(packets [][]byte, video bool) (string, error) {
 }
 
 // accept answers an offer; the channel is the one that the other side opens.
-func (p *peer) accept(sdp string, packets [][]byte) (string, error) {
-	p.hasChannel = strings.Contains(sdp, "m=application")
-	p.connection.OnDataChannel(p.use)
-	if err := p.addSound(packets); err != nil {
+func (p *peer) accept(c command) (string, error) {
+	p.hasChannel = strings.Contains(c.Args.SDP, "m=application")
+	if err := p.addSound(c.Args.Packets, c.ptime()); err != nil {
 		return "", err
 	}
+
+	return p.acceptAgain(c.Args.SDP)
+}
+
+// restart makes an offer with new credentials (RFC 8829 §5.2.2).
+func (p *peer) restart() (string, error) {
+	offer, err := p.connection.CreateOffer(&webrtc.OfferOptions{ICERestart: true})
+	if err != nil {
+		return "", err
+	}
+
+	return p.describe(offer)
+}
+
+// acceptAgain answers an offer, the first or a further one.
+func (p *peer) acceptAgain(sdp string) (string, error) {
 	offer := webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: sdp}
 	if err := p.connection.SetRemoteDescription(offer); err != nil {
 		return "", err
@@ -195,7 +322,7 @@ func (p *peer) accept(sdp string, packets [][]byte) (string, error) {
 }
 
 // speak sends the packets in their time, from the first to the last and again, from the connection to the end.
-func (p *peer) speak(track *webrtc.TrackLocalStaticSample, packets [][]byte) {
+func (p *peer) speak(track *webrtc.TrackLocalStaticSample, packets [][]byte, frame time.Duration) {
 	<-p.connected
 	ticker := time.NewTicker(frame)
 	defer ticker.Stop()
@@ -204,6 +331,9 @@ func (p *peer) speak(track *webrtc.TrackLocalStaticSample, packets [][]byte) {
 		case <-p.ended:
 			return
 		case <-ticker.C:
+		}
+		if p.muted.Load() {
+			continue
 		}
 		if err := track.WriteSample(media.Sample{Data: packets[at], Duration: frame}); err != nil {
 			return
@@ -226,22 +356,33 @@ func (p *peer) listen(seconds float64) ([][]byte, error) {
 		<-p.sound
 	}
 	heard := [][]byte{}
-	late := time.After(patience)
-	for len(heard) < int(seconds*float64(time.Second)/float64(frame)) {
+	enough := time.After(time.Duration(seconds * float64(time.Second)))
+	late := time.After(time.Duration(seconds*float64(time.Second)) + 2*time.Second)
+	for {
 		select {
 		case packet := <-p.sound:
 			heard = append(heard, packet)
+		case <-enough:
+			if float64(len(heard)) >= 8*seconds { // half of what a sender of 60 ms packets sends
+				return heard, nil
+			}
 		case <-late:
-			return nil, fmt.Errorf("no more than %d packets of sound within %s", len(heard), patience)
+			if len(heard) > 0 {
+				return heard, nil
+			}
+
+			return nil, errors.New("no packet of sound")
 		}
 	}
-
-	return heard, nil
 }
 
-func (p *peer) receive() (message, error) {
+func (p *peer) receive(label string) (message, error) {
+	from, err := p.line(label)
+	if err != nil {
+		return message{}, err
+	}
 	select {
-	case m := <-p.inbox:
+	case m := <-from.inbox:
 		return m, nil
 	case <-time.After(patience):
 		return message{}, fmt.Errorf("no message within %s", patience)
@@ -257,12 +398,60 @@ func wait(done <-chan struct{}, what string) error {
 	}
 }
 
+func (p *peer) send(c command) error {
+	to, err := p.opened(c.Args.Label)
+	if err != nil {
+		return err
+	}
+	if c.Args.Text != nil {
+		return to.channel.SendText(*c.Args.Text)
+	}
+
+	return to.channel.Send(c.Args.Binary)
+}
+
+func (p *peer) trickle(candidates []string) error {
+	zero := uint16(0)
+	for _, candidate := range candidates {
+		init := webrtc.ICECandidateInit{Candidate: candidate, SDPMLineIndex: &zero}
+		if err := p.connection.AddICECandidate(init); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
 func (p *peer) do(c command) (any, error) {
 	switch c.Command {
 	case "offer":
-		return p.offer(c.Args.Packets, c.Args.Video)
+		return p.offer(c)
 	case "accept":
-		return p.accept(c.Args.SDP, c.Args.Packets)
+		return p.accept(c)
+	case "accept_again":
+		return p.acceptAgain(c.Args.SDP)
+	case "restart":
+		return p.restart()
+	case "trickle":
+		return nil, p.trickle(c.Args.Candidates)
+	case "mute":
+		p.muted.Store(c.Args.Muted)
+
+		return nil, nil
+	case "open":
+		return nil, p.open(c)
+	case "channel":
+		return p.describeChannel(c.Args.Label)
+	case "close", "closed":
+		found, err := p.line(c.Args.Label)
+		if err != nil {
+			return nil, err
+		}
+		if c.Command == "close" {
+			return nil, found.channel.Close()
+		}
+
+		return nil, wait(found.closed, "the end of the channel "+c.Args.Label)
 	case "answer":
 		answer := webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: c.Args.SDP}
 
@@ -272,17 +461,15 @@ func (p *peer) do(c command) (any, error) {
 			return nil, err
 		}
 
-		return nil, wait(p.opened, "the channel")
+		_, err := p.opened("")
+
+		return nil, err
 	case "listen":
 		return p.listen(c.Args.Seconds)
 	case "send":
-		if c.Args.Text != nil {
-			return nil, p.channel.SendText(*c.Args.Text)
-		}
-
-		return nil, p.channel.Send(c.Args.Binary)
+		return nil, p.send(c)
 	case "receive":
-		return p.receive()
+		return p.receive(c.Args.Label)
 	case "hang_up":
 		return nil, p.connection.Close()
 	case "wait_ended":
@@ -292,20 +479,28 @@ func (p *peer) do(c command) (any, error) {
 	}
 }
 
+var saying sync.Mutex // commands are carried out beside each other
+
 func say(answer map[string]any) {
-	line, err := json.Marshal(answer)
+	text, err := json.Marshal(answer)
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(string(line))
+	saying.Lock()
+	defer saying.Unlock()
+	fmt.Println(string(text))
+}
+
+func obey(p *peer, c command) {
+	if result, err := p.do(c); err != nil {
+		say(map[string]any{"id": c.ID, "error": err.Error()})
+	} else {
+		say(map[string]any{"id": c.ID, "result": result})
+	}
 }
 
 func main() {
-	p, err := newPeer()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	peers := map[int]*peer{} // made by the first command of each call
 	say(map[string]any{"id": 0, "result": "pion"})
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 4<<20)
@@ -316,10 +511,16 @@ func main() {
 
 			continue
 		}
-		if result, err := p.do(c); err != nil {
-			say(map[string]any{"id": c.ID, "error": err.Error()})
-		} else {
-			say(map[string]any{"id": c.ID, "result": result})
+		p := peers[c.Args.Call]
+		if p == nil {
+			made, err := newPeer(c.Args.IP, c.Args.Bundle)
+			if err != nil {
+				say(map[string]any{"id": c.ID, "error": err.Error()})
+
+				continue
+			}
+			p, peers[c.Args.Call] = made, made
 		}
+		go obey(p, c)
 	}
 }
