@@ -142,11 +142,11 @@ def make_ice(
         agent = ice.IceAgent(credentials, entropy, controlling=agreed.ice_controlling, piggyback=piggyback)
     for text in local.candidates:
         agent.add_local_candidate(ice.Candidate.parse(text), now)
-    remote = ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd)
     if isinstance(agent, ice.IceAgent):
+        remote = ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd)
         agent.set_remote_credentials(remote, now, lite=agreed.remote_ice_lite)
-    else:
-        agent.set_remote_credentials(remote, now)
+    else:  # it signs nothing with the peer's password, which a session that a ticket made does not know
+        agent.set_remote_ufrag(agreed.remote_ice_ufrag, now)
     for text in agreed.remote_candidates:
         try:
             agent.add_remote_candidate(ice.Candidate.parse(text), now)
