@@ -28,6 +28,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
@@ -65,14 +66,15 @@ from stack.aio.ipc import (
     WorkerReport,
     package_version,
 )
-from stack.aio.media import CloseCall, Events, MediaCalls, MediaSetup, many_calls
+from stack.aio.media import CallEndpoint, CloseCall, Events, MediaCalls, MediaSetup, many_calls
 from stack.aio.steering import SteeredDriver, SteeredSockets
+from stack.aio.ticket_site import TicketMedia
 from stack.aio.udp import UdpSocket, UdpSockets
 from stack.core.counters import declare
 from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.faults import Faults
 from stack.core.machine import Instant, Path
-from stack.core.trace import Direction
+from stack.core.trace import Direction, PacketTrace
 from stack.dtls import Certificate
 from stack.server import Endpoint
 from stack.voice.commands import HangUp
@@ -135,22 +137,34 @@ class MediaWorker:
             _LinkTrace(self._connection) if hello.traced else None,
             hello.max_calls,
             self._log_keys if hello.keyed else None,
+            TicketMedia(hello.tickets, hello.public_ips) if hello.tickets is not None else None,
+            self._report,
         )
         listeners = [UdpSocket.adopt(socket.socket(fileno=descriptor)) for descriptor in hello.sockets]
         if hello.workers == 1:
             return many_calls(setup, UdpSockets(listeners))
         sockets = SteeredSockets(listeners)
         endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=hello.max_calls, reports_paths=True)
-        self._steered = SteeredDriver(
-            endpoint,
-            sockets,
-            setup.on_events,
-            setup.trace,
-            number=hello.number,
-            pass_on=self._pass_on,
-            on_path_taken=self._on_path_taken,
-        )
-        return MediaCalls(setup, sockets, endpoint, lambda *_: self._steered)
+
+        def make_driver(
+            _: CallEndpoint, __: UdpSockets, on_events: Callable[[Events], None], trace: PacketTrace | None
+        ) -> SteeredDriver:
+            self._steered = SteeredDriver(
+                endpoint,
+                sockets,
+                on_events,
+                trace,
+                number=hello.number,
+                workers=hello.workers,
+                pass_on=self._pass_on,
+                on_path_taken=self._on_path_taken,
+            )
+            return self._steered
+
+        media = MediaCalls(setup, sockets, endpoint, make_driver)
+        if setup.tickets is not None:
+            endpoint.resolve = media.resolve
+        return media
 
     def _log_keys(self, line: str) -> None:
         self._report(KeysLogged(line))

@@ -1,17 +1,12 @@
-"""What a media worker needs to come up: where it finds this package, what it imports, and the certificate."""
+"""What a media worker needs to come up: where it finds this package, and what it imports."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
-
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509 import load_der_x509_certificate
 
 from stack.audio import registered_codecs
 from stack.core.errors import LocalError
-from stack.dtls import Certificate
 
 
 def environment_of_worker() -> dict[str, str]:
@@ -33,10 +28,3 @@ def modules_of_codecs() -> tuple[str, ...]:
             "put it into a module, or use workers=0"
         )
     return tuple(name for name in modules if not name.startswith("stack."))
-
-
-def as_pem(certificate: Certificate) -> tuple[bytes, bytes]:
-    """Return the chain and the key, unencrypted, as they cross to a worker."""
-    chain = b"".join(load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in certificate.chain)
-    key: Any = certificate.private_key
-    return chain, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from stack.aio.control import CallEnded
@@ -46,11 +48,12 @@ from stack.aio.ipc import (
     WorkerRequest,
     package_version,
 )
-from stack.aio.media import CarryOut, GetTally, MediaRequest, MediaTally
+from stack.aio.media import CarryOut, GetTally, MediaRequest, MediaTally, SetTicketKeys
 from stack.aio.media_thread import MediaConfig
 from stack.aio.steering import bind_group, can_share_a_port
+from stack.aio.ticket_site import CallMade, TicketMedia, as_pem
 from stack.aio.udp import UdpSockets
-from stack.aio.worker_start import as_pem, environment_of_worker, modules_of_codecs
+from stack.aio.worker_start import environment_of_worker, modules_of_codecs
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.machine import Address, Path
@@ -359,6 +362,11 @@ class WorkerPool:
         for sockets in self._groups:
             sockets.close()
 
+    async def choose_any(self) -> WorkerLink:
+        """Return the link for a call whose first packet makes it: any that is up, as it counts for none before."""
+        fit = [link for link in self.links if link.is_up and not link.is_late]
+        return random.choice(fit) if fit else await self.choose()
+
     async def choose(self) -> WorkerLink:
         """Return the link for a new call: of the worker that has fewest; `LocalError` if none comes up in time."""
         deadline = self._loop.time() + CHOICE_PATIENCE
@@ -369,6 +377,13 @@ class WorkerPool:
             except TimeoutError:
                 raise LocalError("no media worker is up") from None
         return min(up, key=lambda link: (link.is_late, link.load))
+
+    def set_ticket_keys(self, tickets: TicketMedia) -> None:
+        """Have tickets opened with these keys from now on, by workers that take the place of others, too."""
+        self._config = replace(self._config, tickets=tickets)
+        for link in self.links:
+            if link.is_up:
+                link.submit(SetTicketKeys(tickets.ring))
 
     async def tally(self) -> MediaTally:
         """Return what was counted on the media side, by workers that are gone, too."""
@@ -397,6 +412,8 @@ class WorkerPool:
             log_level=logging.getLogger("stack").getEffectiveLevel(),
             search_path=tuple(each for each in sys.path if each),
             modules=self._modules,
+            tickets=config.tickets.ring if config.tickets is not None else None,
+            public_ips=config.tickets.public_ips if config.tickets is not None else (),
         )
 
     def take(self, link: WorkerLink, report: WorkerReport) -> None:
@@ -408,9 +425,10 @@ class WorkerPool:
         elif isinstance(report, KeysLogged):
             if self._config.key_log is not None:
                 self._config.key_log(report.line)
+        elif isinstance(report, CallMade):
+            self.table.note_made(link, report)
         elif isinstance(report, PassOn):
-            if report.worker < len(self.links):
-                self.links[report.worker].send(CheckPassedOn(report.data, report.path))
+            self.links[report.worker % len(self.links)].send(CheckPassedOn(report.data, report.path))
         elif isinstance(report, PathTaken):
             for other in self.links:
                 if other is not link:

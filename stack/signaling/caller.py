@@ -18,7 +18,8 @@ from stack.core.errors import LocalError, StackError
 from stack.core.trace import PcapWriter
 from stack.dtls import Version
 from stack.session import Connected
-from stack.signaling.client import DialConfig, DialError, dial
+from stack.signaling.client import ClientCall, DialConfig, DialError, dial
+from stack.signaling.instant import read_grant
 from stack.voice.client import EVENTS_CHANNEL, is_failure
 from stack.voice.config import ConversationConfig
 
@@ -44,6 +45,7 @@ class CallerConfig:
     key_log: str | None = None
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
+    ticket: str | None = None
 
 
 def parse_dtls_version(text: str | None) -> Version | None:
@@ -72,13 +74,18 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
         key_log = None if config.key_log is None else stack.enter_context(key_log_file(config.key_log))
         conversation = ConversationConfig(dtls_version=parse_dtls_version(config.dtls))
         dialling = DialConfig(
-            conversation=conversation, trace=trace, key_log=key_log, token=config.token, insecure=config.insecure
+            conversation=conversation,
+            trace=trace,
+            key_log=key_log,
+            token=config.token,
+            insecure=config.insecure,
+            ticket=config.ticket,
         )
         async with dial(config.url, dialling) as placed:
             call = placed.call
             connected = await _connected(call, stop)
             recorder = asyncio.create_task(_record(call))
-            watcher = asyncio.create_task(_program_fails(call))
+            watcher = asyncio.create_task(_program_fails(placed))
             if speech is not None:
                 call.speaker.write(speech[0], speech[1])
             await _first_of(call.wait_ended(), stop.wait(), asyncio.sleep(duration))
@@ -122,12 +129,18 @@ async def _connected(call: Call, stop: asyncio.Event) -> Connected:
         raise DialError(f"the call did not connect: {error}") from error
 
 
-async def _program_fails(call: Call) -> bool:
-    """Listen on the channel `events` until the end, and return whether the server says that its program raised."""
+async def _program_fails(placed: ClientCall) -> bool:
+    """Listen on the channel `events` until the end, and return whether the server says that its program raised.
+
+    A ticket for the next call comes there, too.
+    """
     failed = False
     with suppress(StackError):  # a server without data channels does not say
-        async for text in await call.open_channel(EVENTS_CHANNEL):
+        async for text in await placed.call.open_channel(EVENTS_CHANNEL):
             failed = failed or is_failure(text)
+            grant = read_grant(text)
+            if grant is not None:
+                placed.keep(grant)
     return failed
 
 

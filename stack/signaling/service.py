@@ -11,12 +11,14 @@ import math
 import os
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from stack.aio import Call, CallContext, Host, HostFull, Renegotiated
+from stack.aio.tickets import InstantTicket
 from stack.core.errors import LocalError, ParseError
 from stack.sdp import NegotiationError, NegotiationFailure
 from stack.session import EndReason
@@ -57,6 +59,8 @@ class SignalingConfig:
     """Send WHIP and WHEP clients to this base address (307) instead of taking their calls."""
     ice_servers: tuple[str, ...] = ()
     """URLs of STUN or TURN servers that WHIP and WHEP clients are told."""
+    claim_header: str | None = None
+    """The header whose value travels in a ticket, as `context.claim`: what a proxy in front says of the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,20 @@ class AcceptedOffer:
     answer: str
     call: Call
     is_new: bool = True
+    instant: InstantTicket | None = None
+    """For the client's next call, where that is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredOffer:
+    """What came of an offer whose call may be made by its first packet: then there is no `call` yet."""
+
+    answer: str
+    call_id: str
+    call: Call | None = None
+    is_new: bool = True
+    instant: InstantTicket | None = None
+    """For the client's next call, where that is allowed."""
 
 
 class SignalingService:
@@ -84,6 +102,7 @@ class SignalingService:
         self._states: dict[str, dict[tuple[int, str], Callable[[], None]]] = {}  # what to forget with a call
         self._ends: dict[str, EndReason] = {}
         self._placing: dict[tuple[str, ...], asyncio.Event] = {}  # offers that are with the host, by certificate
+        host.on_ticket_call = self._note_ticket_call
 
     def authorise(self, request: HttpRequest, scope: Scope) -> Principal:
         """Return whose token the request bears; raises `RequestRefused` (401, 403) without one for `scope`."""
@@ -125,7 +144,43 @@ class SignalingService:
         `replaces` is a call that this one takes the place of: the client has said so.
         """
         self._check_rate(request)
+        return await self._accept(request, principal, offer, session, ConnectionIdentity.of(offer), replaces)
+
+    async def answer(
+        self, request: HttpRequest, principal: Principal, offer: str, session: Mapping[str, Any] | None = None
+    ) -> AnsweredOffer:
+        """Do the same where it does not matter that there may be no call before its first packet.
+
+        A ticket is the answer if it holds all that was agreed on, and the request says nothing that a program in
+        another process would miss: no `session`, and nothing that an application around this one has noted.
+        """
+        self._check_rate(request)
         identity = ConnectionIdentity.of(offer)
+        is_plain = not session and not request.state
+        if is_plain and identity is not None and next(self._connections.find(identity), None) is None:
+            client, digest = request.remote or "", digest_of(offer)
+            self._check_room(client)
+
+            def note(call: Call) -> None:
+                answer = answered.answer if answered is not None else ""
+                self._note_placed(call, client, PlacedCall(call.id, principal, client, identity, digest, answer))
+
+            with _refusing():
+                answered = await self.host.answer(offer, self._context(request, session), note)
+            if answered is not None:
+                return AnsweredOffer(answered.answer, answered.call_id, instant=answered.instant)
+        taken = await self._accept(request, principal, offer, session, identity, None)
+        return AnsweredOffer(taken.answer, taken.call.id, taken.call, taken.is_new, taken.instant)
+
+    async def _accept(
+        self,
+        request: HttpRequest,
+        principal: Principal,
+        offer: str,
+        session: Mapping[str, Any] | None,
+        identity: ConnectionIdentity | None,
+        replaces: Call | None,
+    ) -> AcceptedOffer:
         if identity is None or replaces is not None:
             return await self._place(request, principal, offer, session, identity)
         while (placing := self._placing.get(identity.fingerprints)) is not None:
@@ -190,30 +245,36 @@ class SignalingService:
     ) -> AcceptedOffer:
         client = request.remote or ""
         self._check_room(client)
-        context = CallContext(
-            headers={
-                name.lower(): value
-                for name, value in request.headers.items()
-                if name.lower() not in _SECRET_HEADERS
-            },
-            session=session or {},
-            remote=client,
-            state=request.state,
-        )
-        try:
-            accepted = await self.host.accept(offer, context)
-        except (ParseError, NegotiationError) as error:
-            raise _refusal(error) from error
-        except (HostFull, LocalError) as error:
-            raise RequestRefused(503, str(error), **{"Retry-After": "5"}) from error
+        with _refusing():
+            accepted = await self.host.accept(offer, self._context(request, session))
         call = accepted.call
+        placed = None
         if identity is not None:
             placed = PlacedCall(call.id, principal, client, identity, digest_of(offer), accepted.answer)
+        self._note_placed(call, client, placed)
+        return AcceptedOffer(accepted.answer, call, instant=accepted.instant)
+
+    def _context(self, request: HttpRequest, session: Mapping[str, Any] | None) -> CallContext:
+        headers = {
+            name.lower(): value for name, value in request.headers.items() if name.lower() not in _SECRET_HEADERS
+        }
+        claim = headers.get((self.config.claim_header or "").lower(), "")
+        return CallContext(headers, session or {}, request.remote or "", request.state, claim=claim)
+
+    def _note_placed(self, call: Call, client: str, placed: PlacedCall | None) -> None:
+        """There is a call: it is counted, and found again, until its end."""
+        if placed is not None:
             self._connections.note(placed)
         self._calls_of[client] += 1
         self.metrics.follow(call, lambda: self._forget(call, client))
         self._states[call.id] = {}
-        return AcceptedOffer(accepted.answer, call)
+
+    def _note_ticket_call(self, call: Call) -> None:
+        """A ticket has made a call that no request to this process has announced."""
+        client = call.context.remote
+        if self.draining or self._calls_of[client] >= self.config.calls_per_client:
+            call.hang_up()
+        self._note_placed(call, client, None)
 
     def keep(self, call_id: str, states: dict[str, StateT], name: str, state: StateT) -> None:
         """Put a dialect's state of a call under a name into the dialect's table, until the call is over."""
@@ -262,6 +323,17 @@ class SignalingService:
         self._calls_of[client] -= 1
         if self._calls_of[client] <= 0:
             del self._calls_of[client]
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Context: what the host raises becomes what a client is told."""
+    try:
+        yield
+    except (ParseError, NegotiationError) as error:
+        raise _refusal(error) from error
+    except (HostFull, LocalError) as error:
+        raise RequestRefused(503, str(error), **{"Retry-After": "5"}) from error
 
 
 def _drop(states: dict[str, StateT], name: str, state: StateT) -> None:

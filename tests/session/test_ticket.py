@@ -61,7 +61,7 @@ def tickets(draw: st.DrawFn) -> SessionTicket:
         init=init,
         program=program,
         tenant=tenant,
-        claim=draw(st.text(st.characters(codec="utf-8"), max_size=3)),
+        claim=draw(st.text(st.characters(codec="utf-8"), max_size=1)),
     )
 
 
