@@ -103,7 +103,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class AnsweredByTicket:
     """An answer whose call is made by its first packet, here or in another process that has the key."""
 
     answer: str
@@ -230,7 +230,7 @@ class Host:
 
     async def answer(
         self, offer: str, context: CallContext | None = None, on_call: Callable[[Call], None] | None = None
-    ) -> Answered | None:
+    ) -> AnsweredByTicket | None:
         """Answer an offer by a ticket, so that its first packet makes the call; None where `accept` has to.
 
         That is so where no ticket is wanted (`HostConfig.tickets`), or none holds what was agreed on. `on_call` is
@@ -246,7 +246,7 @@ class Host:
         made = tickets.answer(description, link.number, context, on_call)
         if made is None:
             return None
-        return Answered(made.answer, made.call_id, self._instant(made.negotiation, context))
+        return AnsweredByTicket(made.answer, made.call_id, self._instant(made.negotiation, context))
 
     def awaits(self, call_id: str) -> bool:
         """Return True if a ticket was answered with whose call has not come yet, and still may."""
