@@ -155,7 +155,7 @@ def test_every_digit_has_its_place() -> None:
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_a_digit_counts_modulo_the_workers(workers: int) -> None:
-    """A ticket of a server that had more workers has one here, the same for the kernel and for who passes it on."""
+    """A ticket of a server that had more workers has one here, the same for the kernel and for all others."""
     made = bind_group([HOST], 0, workers)
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

@@ -1,4 +1,4 @@
-"""Instant Connect in the page: the second call needs no HTTP, nor after a reload; and what is left when it cannot."""
+"""Instant Connect in the page: the second call needs no HTTP, nor after a reload; else there is HTTP."""
 
 from __future__ import annotations
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path as FilePath
 
 import pytest
 
-from stack.core.machine import Address, Path
+from stack.core.machine import Address, Path, Transmit
 from stack.dtls import Certificate
 from stack.sdp import SessionDescription, negotiate
+from stack.server import Endpoint, UnknownCheck
 from stack.server.admission import CLOCK_SKEW, MAX_SEEN, AdmissionLimits, Admitted, TicketAdmission
 from stack.session import LocalWishes, make_local_parameters
 from stack.session.ticket_keys import TicketKey, TicketRing
@@ -210,3 +213,62 @@ def test_what_is_not_known_is_nothing() -> None:
     assert door.admission.note_proven("other") == []
     assert not door.admission.is_half_open("other")
     door.admission.note_ended("other")
+
+
+class Silent:
+    """A machine that proves its path and says nothing."""
+
+    terminal_events = ()
+    is_finished = False
+
+    def __init__(self) -> None:
+        self._routes: list[Path] = []
+        self.checks = 0
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
+        for _, where in batch:
+            self.checks += 1
+            self._routes.append(where)
+
+    def handle_timeout(self, now: float) -> None:
+        """Nothing is due."""
+
+    def poll_timeout(self) -> None:
+        """Nothing will be."""
+
+    def drain_transmits(self) -> Sequence[Transmit]:
+        return ()
+
+    def drain_events(self) -> Sequence[str]:
+        return ()
+
+    def drain_routes(self) -> Sequence[Path]:
+        routes, self._routes = self._routes, []
+        return routes
+
+
+def test_ten_thousand_tickets_on_one_port() -> None:
+    admission = TicketAdmission(TicketRing.of([KEY]), SITE)
+    machines: dict[str, Silent] = {}
+
+    def resolve(unknown: UnknownCheck, now: float) -> tuple[str, Silent] | None:
+        admitted = admission.admit(unknown.data, unknown.username, unknown.path, now, WALL)
+        if admitted is None:
+            return None
+        machines[admitted.name] = Silent()
+        admission.note_proven(admitted.name)
+        return admitted.name, machines[admitted.name]
+
+    ticket = make_ticket(AGREED, SITE, TicketWishes(EXPIRY, bytes(8)))
+    assert ticket is not None
+    endpoint: Endpoint[str] = Endpoint(resolve, max_sessions=10_000)
+    for number in range(10_000):
+        fragment = KEY.seal(replace(ticket, reference=number.to_bytes(8, "big")), number % 36)
+        first = signed(fragment), path(f"198.51.{number // 250}.{number % 250}")
+        endpoint.handle_datagrams([first, first, (b"\x80media", first[1])], number / 900)
+    assert len(endpoint) == len(machines) == 10_000
+    assert {machine.checks for machine in machines.values()} == {3}, (
+        "each found its own, and its media by its path"
+    )
+    assert admission.half_open == 0
+    assert endpoint.counters["endpoint.dropped_unknown_ufrag"] == 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -33,6 +36,7 @@ WORKERS = [
     pytest.param(2, marks=pytest.mark.skipif(not can_share_a_port(), reason="several workers need Linux")),
 ]
 MEDIA_PATIENCE = 10.0
+ROOT = Path(__file__).parents[2]
 
 
 def config(
@@ -84,11 +88,18 @@ async def ask(
     server: Serving, headers: dict[str, str] | None = None, body: dict[str, Any] | None = None, saved: Any = None
 ) -> Waiting:
     """Post an offer, and do nothing more."""
-    side = client._Side(client._bind_towards(server.url), DialConfig(), saved)
+    return await ask_at(server.url, headers, body, saved)
+
+
+async def ask_at(
+    url: str, headers: dict[str, str] | None = None, body: dict[str, Any] | None = None, saved: Any = None
+) -> Waiting:
+    """Do the same at an address."""
+    side = client._Side(client._bind_towards(url), DialConfig(), saved)
     posted = {"sdp": side.offer.serialize(), "type": "offer", **(body or {})}
     async with (
         aiohttp.ClientSession() as session,
-        session.post(f"{server.url}/api/offer", json=posted, headers=headers) as response,
+        session.post(f"{url}/api/offer", json=posted, headers=headers) as response,
     ):
         answer = await response.json()
     assert response.status == 200, answer
@@ -437,3 +448,44 @@ async def test_a_url_without_a_server_is_said_as_before(tmp_path: Path) -> None:
     with pytest.raises(DialError):
         async with dial("http://127.0.0.1:9/", DialConfig(ticket=str(tmp_path / "saved"))):
             pass
+
+
+# -- whole processes -------------------------------------------------------------------------------------------
+
+
+async def started(*arguments: str, port: int) -> asyncio.subprocess.Process:
+    """Start a server, again where the port is not free yet, and return it when it is up."""
+    async with asyncio.timeout(90):
+        while True:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "stack", "serve", "--agent", "echo", "--host", "127.0.0.1",
+                "--port", str(port), *arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT,
+            )  # fmt: skip
+            assert process.stdout is not None
+            if b"Open " in await process.stdout.readline():
+                return process
+            await process.wait()
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.skipif(not can_share_a_port(), reason="several workers need Linux")
+async def test_a_server_that_is_killed_between_answer_and_first_packet(keys: Path) -> None:
+    port, udp_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
+    arguments = ("--udp-port", str(udp_port), "--ticket-key", str(keys), "--workers", "2")
+    process = await started(*arguments, port=port)
+    try:
+        waiting = await ask_at(f"http://127.0.0.1:{port}")
+        process.kill()
+        await process.wait()
+        process = await started(*arguments, port=port)
+        async with waiting.calling() as call:
+            await connected(call)
+    finally:
+        process.terminate()
+        await process.wait()
