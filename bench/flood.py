@@ -3,9 +3,9 @@
 One process sends checks to the media port as fast as one core can; our own clients hold calls, and count what they
 got of the echo. The processor time is that of the worker that the checks name. A check arrives if a counter of it
 says so; the rest was dropped by the kernel. A forged check has a fragment that no key has sealed; an expired one
-is a ticket's, ten minutes late, and signed; a replayed one is a first check, again and again. "Looked at" is what the
-endpoint's bound lets through each second. One worker has one socket for calls and strangers; two have one for each
-call (`stack/aio/steering.py`).
+is a ticket's, ten minutes late, and signed; a replayed one is a first check, again and again. "Looked at" is what
+the endpoint's bound lets through each second. One worker has one socket for calls and strangers; two have one for
+each call (`stack/aio/steering.py`).
 
 `python -m bench flood`: five calls, five seconds of each kind, with one worker and with two. Linux.
 """

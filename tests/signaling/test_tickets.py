@@ -459,7 +459,8 @@ async def started(*arguments: str, port: int) -> asyncio.subprocess.Process:
         while True:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "stack", "serve", "--agent", "echo", "--host", "127.0.0.1",
-                "--port", str(port), *arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT,
+                "--port", str(port), *arguments,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT,
             )  # fmt: skip
             assert process.stdout is not None
             if b"Open " in await process.stdout.readline():
