@@ -134,6 +134,8 @@ class MediaCalls:
         self.driver = make_driver(endpoint, sockets, self._pass_events, setup.trace)
         self.conversations: dict[str, Conversation] = {}
         """Those that were opened and not closed, by the call's id."""
+        self.closed = 0
+        """How many were."""
         self.counters = Counters()
         """What the thread or the process counts that all this runs in."""
         self._setup = setup
@@ -276,6 +278,7 @@ class MediaCalls:
         conversation = self.conversations.pop(call_id, None)
         if conversation is None:
             return
+        self.closed += 1
         self._ended_totals += conversation.stats(self.driver.now()).totals
         self._ended.merge(conversation.all_counters())
         if conversation.lateness is not None:

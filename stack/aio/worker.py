@@ -66,7 +66,7 @@ from stack.aio.ipc import (
     WorkerReport,
     package_version,
 )
-from stack.aio.media import CallEndpoint, CloseCall, Events, MediaCalls, MediaSetup, many_calls
+from stack.aio.media import CallEndpoint, Events, MediaCalls, MediaSetup, many_calls
 from stack.aio.steering import SteeredDriver, SteeredSockets
 from stack.aio.ticket_site import TicketMedia
 from stack.aio.udp import UdpSocket, UdpSockets
@@ -120,7 +120,7 @@ class MediaWorker:
         self._over = asyncio.Event()
         self._orphaned_at: float | None = None
         self._looks = 0
-        self._uncollected = 0
+        self._collected = 0  # calls that were closed when all objects were looked at last
         self._told_drops = 0.0
         self._connection = MessageStream(link, self._on_message, self._on_lost, self._on_dropped)
         self._thread = threading.get_ident()
@@ -218,8 +218,6 @@ class MediaWorker:
         else:
             if ask.number and isinstance(result, bytes):
                 self._report(Answered(ask.number, result))
-        if isinstance(ask.request, CloseCall):
-            self._uncollected += 1
         for fault in self._faults.drain():
             log.error("a command to the media worker failed", exc_info=fault.error)
 
@@ -307,11 +305,14 @@ class MediaWorker:
         self._collect()
         self._loop.call_later(TIDY_EVERY, self._tidy)
 
+    def _is_due(self) -> bool:
+        return self.media.closed - self._collected >= MAX_UNCOLLECTED
+
     def _collect(self) -> None:
         at = self.media.endpoint.poll_timeout()
-        if (not self.media.conversations and gc.get_count()[2]) or self._uncollected >= MAX_UNCOLLECTED:
+        if (not self.media.conversations and gc.get_count()[2]) or self._is_due():
             gc.collect()
-            self._uncollected = 0
+            self._collected = self.media.closed
         elif at is None or at - self._loop.time() > TIDY_ROOM:
             self._looks += 1
             gc.collect(0 if self._looks % MIDDLE_EVERY else 1)
