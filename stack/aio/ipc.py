@@ -24,7 +24,7 @@ from struct import Struct
 from typing import ClassVar, Final, TypeAlias
 
 from stack.aio.media import AddUfrag, CarryOut, CloseCall, CountCalls, GetTally, OpenCall, SetTicketKeys
-from stack.aio.ticket_site import CallMade, TicketRingPem
+from stack.aio.ticket_site import CallMade, TicketMedia
 from stack.core.errors import ParseError, StackError
 from stack.core.machine import Address, Path
 from stack.core.values import Value
@@ -84,9 +84,8 @@ class Hello(Value, frozen=True):
     """Where the program finds modules."""
     modules: tuple[str, ...]
     """Those that have registered a codec, or whatever else a conversation looks up by name."""
-    tickets: TicketRingPem | None = None
+    tickets: TicketMedia | None = None
     """The keys of tickets that make calls; None: no ticket does."""
-    public_ips: tuple[str, ...] = ()
 
 
 class Ask(Value, frozen=True):

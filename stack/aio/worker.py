@@ -68,7 +68,6 @@ from stack.aio.ipc import (
 )
 from stack.aio.media import CallEndpoint, Events, MediaCalls, MediaSetup, many_calls
 from stack.aio.steering import SteeredDriver, SteeredSockets
-from stack.aio.ticket_site import TicketMedia
 from stack.aio.udp import UdpSocket, UdpSockets
 from stack.core.counters import declare
 from stack.core.errors import LocalError, ParseError, StackError
@@ -137,7 +136,7 @@ class MediaWorker:
             _LinkTrace(self._connection) if hello.traced else None,
             hello.max_calls,
             self._log_keys if hello.keyed else None,
-            TicketMedia(hello.tickets, hello.public_ips) if hello.tickets is not None else None,
+            hello.tickets,
             self._report,
         )
         listeners = [UdpSocket.adopt(socket.socket(fileno=descriptor)) for descriptor in hello.sockets]

@@ -1,12 +1,18 @@
-"""What a media worker needs to come up: where it finds this package, and what it imports."""
+"""What a media worker needs to come up: where it finds this package, and what it imports. And its end."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
+import time
 from pathlib import Path
 
 from stack.audio import registered_codecs
 from stack.core.errors import LocalError
+
+POLL_EVERY = 0.01
+"""Seconds between two looks at a process that is to end."""
 
 
 def environment_of_worker() -> dict[str, str]:
@@ -28,3 +34,16 @@ def modules_of_codecs() -> tuple[str, ...]:
             "put it into a module, or use workers=0"
         )
     return tuple(name for name in modules if not name.startswith("stack."))
+
+
+async def wait_for_end(process: subprocess.Popen[bytes], patience: float | None) -> bool:
+    """Wait until a process has ended; False if it has not within `patience` seconds.
+
+    Not in a thread: all of the program's threads may be busy, and then no worker would be replaced.
+    """
+    began = time.monotonic()
+    while process.poll() is None:
+        if patience is not None and time.monotonic() - began > patience:
+            return False
+        await asyncio.sleep(POLL_EVERY)
+    return True

@@ -53,7 +53,7 @@ from stack.aio.media_thread import MediaConfig
 from stack.aio.steering import bind_group, can_share_a_port
 from stack.aio.ticket_site import CallMade, TicketMedia, as_pem
 from stack.aio.udp import UdpSockets
-from stack.aio.worker_start import environment_of_worker, modules_of_codecs
+from stack.aio.worker_start import environment_of_worker, modules_of_codecs, wait_for_end
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.machine import Address, Path
@@ -83,8 +83,6 @@ BACKOFF = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a worker is replaced: after its first end, after the next one, and so on."""
 SETTLED_AFTER = 30.0
 """Seconds after which the end of a worker counts as its first again."""
-POLL_EVERY = 0.01
-"""Seconds between two looks at a process that is to end."""
 PING_EVERY = 1.0
 """Seconds between two questions whether a worker is there."""
 LATE_AFTER = 1
@@ -208,9 +206,9 @@ class WorkerLink:
         if connection is not None and connection.is_open:
             self.send(Stop())
             connection.flush_now()
-        if process is not None and not await _wait(process, STOP_PATIENCE):
+        if process is not None and not await wait_for_end(process, STOP_PATIENCE):
             process.kill()
-            await _wait(process, None)
+            await wait_for_end(process, None)
         if connection is not None:
             connection.close()
         self._connection = None
@@ -309,7 +307,7 @@ class WorkerLink:
         """Wait for the end of a process whose link is closed."""
         process = self._process
         if process is not None:
-            await _wait(process, None)
+            await wait_for_end(process, None)
             log.info("media worker %d (process %d) ended: %s", self.number, process.pid, process.returncode)
 
 
@@ -412,8 +410,7 @@ class WorkerPool:
             log_level=logging.getLogger("stack").getEffectiveLevel(),
             search_path=tuple(each for each in sys.path if each),
             modules=self._modules,
-            tickets=config.tickets.ring if config.tickets is not None else None,
-            public_ips=config.tickets.public_ips if config.tickets is not None else (),
+            tickets=config.tickets,
         )
 
     def take(self, link: WorkerLink, report: WorkerReport) -> None:
@@ -481,19 +478,6 @@ class WorkerPool:
             self._trace = None
             self.counters.add(FAULT_TRACE)
             log.exception("the trace failed")
-
-
-async def _wait(process: subprocess.Popen[bytes], patience: float | None) -> bool:
-    """Wait until a process has ended; False if it has not within `patience` seconds.
-
-    Not in a thread: all of the program's threads may be busy, and then no worker would be replaced.
-    """
-    began = time.monotonic()
-    while process.poll() is None:
-        if patience is not None and time.monotonic() - began > patience:
-            return False
-        await asyncio.sleep(POLL_EVERY)
-    return True
 
 
 def _log(link: WorkerLink, report: Logged) -> None:
