@@ -23,7 +23,8 @@ import click
 
 from stack import __version__
 from stack.agents import AGENTS, AudioFormat, BridgeConfig, HttpAgentConfig, bridge, default_agent, http_agent
-from stack.aio import HostConfig, IceMode, as_program
+from stack.aio import HostConfig, IceMode, as_program, ticket_file
+from stack.aio.tickets import TicketConfig
 from stack.aio.workers import default_workers
 from stack.cli_checks import (
     CALLED,
@@ -195,6 +196,21 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 @_option(
     "--record-dir", default=None, type=click.Path(file_okay=False), help="Record every call into this folder."
 )
+@_option(
+    "--ticket-key",
+    default=None,
+    type=click.Path(dir_okay=False),
+    help="Keys of tickets (`ticket-key` makes them): answers need no memory then, and servers that share the file "
+    "take each other's calls.",
+)
+@_option(
+    "--stateless",
+    default="auto",
+    type=click.Choice(["auto", "never"]),
+    help="Let the first packet make the call: auto, with --ticket-key and where nothing is lost by it.",
+)
+@_option("--instant-connect", is_flag=True, help="Let clients call again without HTTP, by a ticket, for a day.")
+@_option("--claim-header", default=None, help="HTTP header whose value goes into tickets, as context.claim.")
 @_option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
 @_option("--reload", is_flag=True, help="Start again when a Python file below this folder changes.")
 @_option(
@@ -239,6 +255,7 @@ def serve(**options: Any) -> None:
         turn_urls=options["turn_url"],
         turn_secret=options["turn_secret"],
         turn_ttl=options["turn_ttl"],
+        claim_header=options["claim_header"],
     )
     serve_program(
         program,
@@ -260,6 +277,7 @@ def serve(**options: Any) -> None:
             tcp_port=read_tcp_port(options["tcp_port"]),
             ice=IceMode(options["ice"]),
             node=options["node"],
+            tickets=_tickets(options),
         ),
         server=ServeConfig(
             signaling=signaling,
@@ -269,6 +287,16 @@ def serve(**options: Any) -> None:
             tls_key=options["tls_key"],
             drain_seconds=options["drain_seconds"],
         ),
+    )
+
+
+def _tickets(options: Mapping[str, Any]) -> TicketConfig | None:
+    """Return which tickets there are. Without a key in a file only this process could honour one."""
+    key_file, is_stateless = options["ticket_key"], options["stateless"] == "auto"
+    if key_file is None and not options["instant_connect"]:
+        return None
+    return TicketConfig(
+        key_file, stateless=is_stateless and key_file is not None, instant_connect=options["instant_connect"]
     )
 
 
@@ -287,6 +315,11 @@ _NEEDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
     "turn_url": ("--turn-secret", lambda options: bool(options["turn_secret"])),
     "turn_secret": ("--turn-url", lambda options: bool(options["turn_url"])),
     "turn_ttl": ("--turn-url", lambda options: bool(options["turn_url"])),
+    "stateless": ("--ticket-key", lambda options: options["ticket_key"] is not None),
+    "claim_header": (
+        "--ticket-key or --instant-connect",
+        lambda options: options["ticket_key"] is not None or options["instant_connect"],
+    ),
     **dict.fromkeys(_HTTP_OPTIONS, _HTTP),
 }
 """Options that do something only together with another."""
@@ -334,6 +367,12 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
 @click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
 @click.option("--key-log", default=None, type=click.Path(dir_okay=False), help="Add the call's keys to this file.")
 @click.option("--token", default=None, show_envvar=True, help="Bearer token, for a server that asks for one.")
+@click.option(
+    "--ticket",
+    default=None,
+    type=click.Path(dir_okay=False),
+    help="Keep the server's ticket for the next call in this file, and call by the one that is there.",
+)
 @click.option("--insecure", is_flag=True, help="Take any certificate of a server, e.g. a self-made one.")
 @click.option(
     "--ice-server",
@@ -391,6 +430,23 @@ def _own_url() -> str:
     scheme = "http" if options["tls_cert"] is None else "https"
     prefix = (options.get("path_prefix") or "").strip("/")
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{options['port']}/{prefix}"
+
+
+@cli.command(name="ticket-key")
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--revoke", multiple=True, metavar="REFERENCE", help="Honour this ticket no more. [repeat]")
+@click.option("--revoke-epoch", multiple=True, type=int, help="Honour no ticket of this epoch any more. [repeat]")
+def ticket_key(file: str, revoke: tuple[str, ...], revoke_epoch: tuple[int, ...]) -> None:
+    """Make the keys of tickets, or add a new epoch to those in FILE; servers that use it follow within seconds.
+
+    With --revoke or --revoke-epoch no epoch is added. Copy the file to every server that shares the tickets.
+    """
+    if revoke or revoke_epoch:
+        ring = ticket_file.revoke(file, [ticket_file.read_reference(each) for each in revoke], revoke_epoch)
+    else:
+        ring = ticket_file.add_epoch(file)
+    epochs = ", ".join(str(key.epoch) for key in ring.keys)
+    click.echo(f"{file}: epochs {epochs}, of which {ring.newest.epoch} seals; {len(ring.revoked)} tickets revoked")
 
 
 @cli.command()

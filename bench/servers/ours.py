@@ -172,7 +172,7 @@ async def packet_worker(number: int, workers: int, sockets: Any, link: socket.so
         steered = SteeredSockets(list(sockets))
         driver = SteeredDriver(
             endpoint, steered, lambda events: None, None,
-            number=number, pass_on=lambda *_: None, on_path_taken=lambda _: None,
+            number=number, workers=workers, pass_on=lambda *_: None, on_path_taken=lambda _: None,
         )  # fmt: skip
     reader, writer = await asyncio.open_connection(sock=link)
     while line := await reader.readline():

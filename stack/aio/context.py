@@ -19,6 +19,18 @@ class CallContext:
     """The address that the request came from."""
     state: Mapping[str, Any] = field(default_factory=dict)
     """What an application around this one has noted of the request: ASGI's `scope["state"]`, and `user`."""
+    ticket: str = ""
+    """The reference of the ticket that made the call, 16 hexadecimal digits; empty for one that an offer made.
+
+    Where another process has made the ticket, or it was made ahead of the call, there is nothing of a request here
+    but `claim`, `program` and `tenant`, which travel in it.
+    """
+    claim: str = ""
+    """What the maker of the ticket says of the caller: up to 22 bytes of text (`--claim-header`)."""
+    program: int = 0
+    """A number of 16 bits that the maker of the ticket has put in."""
+    tenant: int = 0
+    """The same with 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)

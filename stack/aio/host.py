@@ -26,11 +26,14 @@ from stack.aio.call import Call, control_of
 from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
 from stack.aio.hosted import CallTable, HostedCall
-from stack.aio.media import AddUfrag, MediaLink, MediaTally
+from stack.aio.media import AddUfrag, CarryOut, CloseCall, MediaLink, MediaTally
 from stack.aio.media_thread import MediaConfig, ThreadMedia
 from stack.aio.programs import as_program, tell_of_failure
 from stack.aio.recording import Recording, StartRecording, check_folder, file_name
 from stack.aio.tcp_listener import TcpListener, listen_all
+from stack.aio.ticket_file import read_reference
+from stack.aio.ticket_site import CallMade
+from stack.aio.tickets import REREAD_EVERY, InstantTicket, TicketConfig, TicketIssuer
 from stack.aio.tracing import CallSpans
 from stack.aio.udp import bind_all, local_addresses
 from stack.aio.workers import WorkerPool, check_workers
@@ -44,6 +47,7 @@ from stack.dtls import Certificate, KeyLog
 from stack.ice import IceCredentials, Ufrag
 from stack.sdp import (
     LocalParameters,
+    Negotiation,
     SessionDescription,
     Setup,
     awaits_checks,
@@ -53,13 +57,16 @@ from stack.sdp import (
     restarts_ice,
 )
 from stack.session import EndReason, LocalWishes, SessionParameters, make_local_parameters
-from stack.voice.commands import AddRemoteCandidates, GetParameters, Renegotiate, RestartIce
+from stack.voice.commands import AddRemoteCandidates, GetParameters, HangUp, Renegotiate, RestartIce, Tell
 from stack.voice.config import offered_codecs, prepare
 from stack.voice.conversation import Command, ConversationConfig
 from stack.voice.turns import TurnMode, TurnSettings
 
 ENDED = declare_each("host", "ended", EndReason, "Calls that are over: {}")
 RECORDING_FAILED = declare("host", "recording_failed", "Recordings that could not be written to their end")
+DROPPED_TICKET_CALL = declare(
+    "host", "dropped_ticket_call", "Calls of tickets that were ended at once: there was no room for them"
+)
 PROGRAM_FAILED = declare("host", "program_failed", "Programs that raised: each ended its own call")
 
 log = logging.getLogger("stack.calls")
@@ -119,6 +126,8 @@ class HostConfig:
     workers: int = 0
     """Processes that carry the media, so that no program can delay it: 1 is enough for one core's worth of calls.
     0: a thread of this process does."""
+    tickets: TicketConfig | None = None
+    """Whether sessions may be made by their first packet; None: each is made when its offer is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +136,19 @@ class Accepted:
 
     answer: str
     call: Call
+    instant: InstantTicket | None = None
+    """For the client's next call, where that is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredByTicket:
+    """An answer whose call is made by its first packet, here or in another process that has the key."""
+
+    answer: str
+    call_id: str
+    """The id that the call will have."""
+    instant: InstantTicket | None = None
+    """For the client's next call, where that is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +187,10 @@ class Host:
         self._tcp: TcpListener | None = None
         self._tcp_addresses: tuple[Address, ...] = ()
         self._closing = False
+        self._tickets: TicketIssuer | None = None
+        self._rereading: asyncio.Task[None] | None = None
+        self.on_ticket_call: Callable[[Call], None] | None = None
+        """Told of a call that a ticket has made and no answer of this process has announced."""
 
     async def __aenter__(self) -> Host:
         await self.start()
@@ -198,11 +224,22 @@ class Host:
         try:
             if config.tcp_port is not None and config.tcp_port != "http":
                 self.listen_tcp(self._bind_tcp(config.tcp_port))
+            if config.tickets is not None:
+                self._use_tickets(config.tickets)
             await self._media.start()
         except BaseException:
             await self._media.stop()
             self.stop_listening_tcp()
             raise
+
+    def _use_tickets(self, wanted: TicketConfig) -> None:
+        config = self.config
+        tickets = TicketIssuer(wanted, self.addresses, config.public_ips, config.setup, config.node)
+        tickets.set_tcp(self._tcp_addresses)
+        self._tickets = tickets
+        self._table.on_made = self._take_made
+        self._media.set_ticket_keys(tickets.media)
+        self._rereading = asyncio.create_task(self._reread_keys(tickets), name="ticket keys")
 
     def _bind_tcp(self, port: int | Literal["udp"]) -> list[socket.socket]:
         hosts = [address.host for address in self.addresses]
@@ -225,6 +262,8 @@ class Host:
         """
         self._tcp = TcpListener(listeners, self._on_ice_connection, on_other)
         self._tcp_addresses = self._reachable(self._tcp.addresses)
+        if self._tickets is not None:
+            self._tickets.set_tcp(self._tcp_addresses)
 
     def _reachable(self, listening: Sequence[Address]) -> tuple[Address, ...]:
         """Return the addresses that connections reach listeners at: a wildcard stands for those of the media."""
@@ -306,19 +345,106 @@ class Host:
         local = self._local_parameters(link.number, setup, self._is_lite_for(description, ice))
         negotiation = negotiate(description, local)
         call = await self._admit(link, SessionParameters(local, negotiation), context, offered)
-        return Accepted(negotiation.answer.serialize(), call)
+        return Accepted(negotiation.answer.serialize(), call, self._instant(negotiation, call.context))
+
+    async def answer(
+        self,
+        offer: str | SessionDescription,
+        context: CallContext | None = None,
+        on_call: Callable[[Call], None] | None = None,
+        ice: IceMode | None = None,
+    ) -> AnsweredByTicket | None:
+        """Answer an offer by a ticket, so that its first packet makes the call; None where `accept` has to.
+
+        That is so where no ticket is wanted (`HostConfig.tickets`), none holds what was agreed on, or the client
+        needs a full agent. `on_call` is told of the call when it is connected, if it comes to this process. Raises as
+        `accept` does.
+        """
+        tickets = self._tickets
+        if tickets is None or not tickets.config.stateless:
+            return None
+        self._check_room()
+        description = _read(offer)
+        if not self._is_lite_for(description, ice):
+            return None
+        link = await self._media.choose_any()
+        context = context or CallContext()
+        made = tickets.answer(description, link.number, context, on_call)
+        if made is None:
+            return None
+        return AnsweredByTicket(made.answer, made.call_id, self._instant(made.negotiation, context))
+
+    def awaits(self, call_id: str) -> bool:
+        """Return True if a ticket was answered with whose call has not come yet, and still may."""
+        return self._tickets is not None and self._tickets.awaits(call_id)
+
+    def withdraw(self, call_id: str) -> bool:
+        """Honour an answer no more whose call has not come yet; False if there is no such answer."""
+        if self._tickets is None or not self._tickets.withdraw(call_id):
+            return False
+        self._media.set_ticket_keys(self._tickets.media)
+        return True
+
+    def revoke_ticket(self, reference: str) -> None:
+        """Honour the ticket with this reference (`CallContext.ticket`) no more; a call that it has made goes on.
+
+        In this process and its workers, until it ends: `voice-stack ticket-key FILE --revoke REFERENCE` does it
+        for all servers that share the file.
+        """
+        if self._tickets is not None:
+            self._tickets.revoke(read_reference(reference))
+            self._media.set_ticket_keys(self._tickets.media)
+
+    def _instant(self, agreed: Negotiation, context: CallContext) -> InstantTicket | None:
+        return self._tickets.instant(agreed, context) if self._tickets is not None else None
+
+    async def _reread_keys(self, tickets: TicketIssuer) -> None:
+        """Follow the file of the keys."""
+        while True:
+            await asyncio.sleep(REREAD_EVERY)
+            try:
+                if tickets.reread():
+                    self._media.set_ticket_keys(tickets.media)
+                    log.info("the ticket keys are others: epoch %d seals", tickets.ring.newest.epoch)
+            except LocalError as error:
+                log.error("%s: the former keys stay", error)
+
+    def _take_made(self, link: MediaLink, made: CallMade) -> None:
+        """A ticket has made a call on a media side: run the program for it."""
+        if self._tickets is None:
+            return
+        context, on_call = self._tickets.take(made)
+        is_known = made.call in self._table.calls  # its former run is just ending
+        if self._closing or is_known or len(self._table.calls) >= self.config.max_calls:
+            link.submit(CarryOut(made.call, HangUp()))
+            link.submit(CloseCall(made.call))
+            self.counters.add(DROPPED_TICKET_CALL)
+            return
+        hosted = HostedCall(self._table, link, context, made.call)
+        hosted.adopt(self._recording_of(hosted.call))
+        self._begin(hosted)
+        renewed = self._tickets.renewed(made)
+        if renewed is not None:
+            hosted.submit(Tell({"type": "instant", "instant": renewed.describe()}))
+        note = on_call or self.on_ticket_call
+        if note is not None:
+            note(hosted.call)
 
     async def _admit(
         self, link: MediaLink, parameters: SessionParameters, context: CallContext | None, offered: float
     ) -> Call:
         """Start the call that was agreed on; `offered` is when its offer arrived (`time.monotonic`)."""
         self._check_room()
-        hosted = HostedCall(self._table, link, parameters, context)
-        call = hosted.call
+        hosted = HostedCall(self._table, link, context)
         try:
-            await hosted.open(self._recording_of(call), offered)
+            await hosted.open(parameters, self._recording_of(hosted.call), offered)
         except CallEnded as error:  # its worker has just died
             raise LocalError(str(error)) from error
+        return self._begin(hosted)
+
+    def _begin(self, hosted: HostedCall) -> Call:
+        """Run the program for a call that has a conversation."""
+        call = hosted.call
         if self._endpointer is not None:
             call.use_endpointer(self._endpointer)
         spans = CallSpans.begin(call)
@@ -425,6 +551,8 @@ class Host:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""
         self._closing = True
         self.stop_listening_tcp()
+        if self._rereading is not None:
+            self._rereading.cancel()
         for call in self.calls.values():
             call.hang_up()
         if self._tasks:

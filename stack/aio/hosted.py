@@ -17,6 +17,7 @@ from stack.aio.call import Call, control_of
 from stack.aio.context import CallContext
 from stack.aio.media import CarryOut, CloseCall, Events, MediaLink, OpenCall
 from stack.aio.recording import StartRecording
+from stack.aio.ticket_site import CallMade
 from stack.core.counters import Counters, declare
 from stack.core.faults import Faults
 from stack.session import Ended, EndReason, SessionParameters
@@ -49,6 +50,13 @@ class CallTable:
         self.counters = Counters()
         self._faults = Faults(self.counters)
         self._recordings: dict[str, tuple[MediaLink, Callable[[RecordingEvent], None]]] = {}
+        self.on_made: Callable[[MediaLink, CallMade], None] | None = None
+        """Told of a call that a ticket has made on a media side, before its first event."""
+
+    def note_made(self, link: MediaLink, made: CallMade) -> None:
+        """A ticket has made a call."""
+        if self.on_made is not None:
+            self.on_made(link, made)
 
     def add(self, hosted: HostedCall) -> None:
         """A call begins."""
@@ -101,28 +109,35 @@ class HostedCall:
     """A `CallLink` between a `Call` and its conversation."""
 
     def __init__(
-        self, table: CallTable, link: MediaLink, parameters: SessionParameters, context: CallContext | None = None
+        self, table: CallTable, link: MediaLink, context: CallContext | None = None, call_id: str | None = None
     ) -> None:
-        self.id = new_call_id()
+        self.id = call_id or new_call_id()
         self.link = link
         self.call = Call(self.id, context or CallContext(), self, time.monotonic)
         self.control = control_of(self.call)
         self._table = table
-        self._parameters = parameters
 
-    async def open(self, record: StartRecording | None = None, offered: float | None = None) -> None:
+    async def open(
+        self, parameters: SessionParameters, record: StartRecording | None = None, offered: float | None = None
+    ) -> None:
         """Have the conversation made on the media side, and recorded.
 
         `offered` is when the call's offer arrived, by `time.monotonic`.
         """
         self._table.add(self)
         try:
-            await self.link.execute(OpenCall(self.id, self._parameters, record, offered))
+            await self.link.execute(OpenCall(self.id, parameters, record, offered))
         except BaseException:  # also a cancelled caller: it may have been made by then, or will be
             self._table.remove(self)
             self.submit(HangUp())
             self.link.submit(CloseCall(self.id))
             raise
+
+    def adopt(self, record: StartRecording | None = None) -> None:
+        """Take a conversation that a ticket has made there, whose first event follows; have it recorded."""
+        self._table.add(self)
+        if record is not None:
+            self.submit(record)
 
     def close(self) -> None:
         """Forget the call, which is over; its events reach it no more."""

@@ -23,7 +23,8 @@ from collections.abc import Callable
 from struct import Struct
 from typing import ClassVar, Final, TypeAlias
 
-from stack.aio.media import AddUfrag, CarryOut, CloseCall, CountCalls, GetTally, OpenCall
+from stack.aio.media import AddUfrag, CarryOut, CloseCall, CountCalls, GetTally, OpenCall, SetTicketKeys
+from stack.aio.ticket_site import CallMade, TicketMedia
 from stack.core.errors import ParseError, StackError
 from stack.core.machine import Address, Path
 from stack.core.values import Value
@@ -88,13 +89,15 @@ class Hello(Value, frozen=True):
     """Where the program finds modules."""
     modules: tuple[str, ...]
     """Those that have registered a codec, or whatever else a conversation looks up by name."""
+    tickets: TicketMedia | None = None
+    """The keys of tickets that make calls; None: no ticket does."""
 
 
 class Ask(Value, frozen=True):
     """Do something; with a number that is not 0, say what comes of it."""
 
     number: int
-    request: OpenCall | CarryOut | AddUfrag | CloseCall | GetTally | CountCalls
+    request: OpenCall | CarryOut | AddUfrag | CloseCall | GetTally | CountCalls | SetTicketKeys
 
 
 class CheckPassedOn(Value, frozen=True):
@@ -202,6 +205,7 @@ WorkerReport: TypeAlias = (
     | KeysLogged
     | PathTaken
     | PassOn
+    | CallMade
     | RecordingOpened
     | RecordingFinished
     | RecordingFailed

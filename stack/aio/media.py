@@ -8,12 +8,14 @@ and calls do not know which it is.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from stack.aio import recording_writer
@@ -21,6 +23,7 @@ from stack.aio.control import CallEnded
 from stack.aio.driver import DatagramEndpoint, Driver
 from stack.aio.load import LoadWatch
 from stack.aio.recording import RecordingCommand, StartRecording
+from stack.aio.ticket_site import CallMade, TicketMedia, TicketRingPem
 from stack.aio.udp import UdpSockets
 from stack.audio import Lateness
 from stack.core.counters import Counters
@@ -28,10 +31,12 @@ from stack.core.machine import Instant
 from stack.core.trace import PacketTrace
 from stack.core.values import Value
 from stack.dtls import Certificate, KeyLog
-from stack.server import Endpoint, HostedMachine
-from stack.session import SessionParameters
-from stack.voice.commands import ConversationCommand
-from stack.voice.config import ConversationConfig
+from stack.server import Endpoint, HostedMachine, TicketAdmission, UnknownCheck
+from stack.server.admission import GIVEN_UP, HALF_OPEN_TIMEOUT
+from stack.session import Authenticated, Connected, Ended, SessionParameters
+from stack.session.ticket_terms import TicketSite
+from stack.voice.commands import ConversationCommand, HangUp
+from stack.voice.config import ConversationConfig, offered_codecs
 from stack.voice.conversation import Command, Conversation
 from stack.voice.events import ConversationEvent
 from stack.voice.recording import RecordingEvent
@@ -106,6 +111,10 @@ class MediaSetup:
     max_calls: int = 1000
     key_log: KeyLog | None = None
     """Called on the media loop."""
+    tickets: TicketMedia | None = None
+    """What opens the tickets of calls that are made by their first packet; None: none is."""
+    on_made: Callable[[CallMade], None] = lambda made: None
+    """Called on the media loop, before the first event of such a call."""
 
 
 MakeDriver: TypeAlias = Callable[
@@ -123,9 +132,11 @@ class MediaCalls:
         self, setup: MediaSetup, sockets: UdpSockets, endpoint: CallEndpoint, make_driver: MakeDriver = Driver
     ) -> None:
         self.endpoint = endpoint
-        self.driver = make_driver(endpoint, sockets, setup.on_events, setup.trace)
+        self.driver = make_driver(endpoint, sockets, self._pass_events, setup.trace)
         self.conversations: dict[str, Conversation] = {}
         """Those that were opened and not closed, by the call's id."""
+        self.closed = 0
+        """How many were."""
         self.counters = Counters()
         """What the thread or the process counts that all this runs in."""
         self._setup = setup
@@ -133,6 +144,11 @@ class MediaCalls:
         self._ended_totals = CallTotals()
         self._ended_lateness = Lateness()
         self._watch = LoadWatch(self._note_load)
+        self._admission: TicketAdmission | None = None
+        self._unannounced: dict[str, CallMade] = {}  # those made by a ticket, until there is something to say
+        if setup.tickets is not None:
+            site = TicketSite(sockets.addresses, setup.tickets.public_ips, offered_codecs())
+            self._admission = TicketAdmission(setup.tickets.ring.read(), site)
 
     def stop(self) -> None:
         """Stop reading, and close the sockets."""
@@ -152,22 +168,102 @@ class MediaCalls:
         offered: Instant | None = None,
     ) -> None:
         """Begin a call whose offer arrived at the instant `offered`; `LocalError` if there is no room for it."""
-        setup, now = self._setup, self.driver.now()
-        conversation = Conversation(
-            parameters,
-            setup.certificate,
-            setup.conversation,
-            os.urandom,
-            now,
-            wall_clock=time.time() - now,
-            key_log=setup.key_log,
-            offered=offered,
-        )
+        conversation = self._converse(parameters, self._setup.certificate, self._setup.conversation, offered)
         self.endpoint.add(call_id, conversation, parameters.local.ice_ufrag)
         self.conversations[call_id] = conversation
         if record is not None:
             self.carry_out(call_id, record)
         self.driver.pump()
+
+    def _converse(
+        self,
+        parameters: SessionParameters,
+        certificate: Certificate,
+        config: ConversationConfig,
+        offered: Instant | None = None,
+    ) -> Conversation:
+        now = self.driver.now()
+        return Conversation(
+            parameters,
+            certificate,
+            config,
+            os.urandom,
+            now,
+            wall_clock=time.time() - now,
+            key_log=self._setup.key_log,
+            offered=offered,
+        )
+
+    # -- calls that are made by their first packet -----------------------------------------------------------
+
+    def resolve(self, check: UnknownCheck, now: Instant) -> tuple[str, Conversation] | None:
+        """Make the call of a check whose ticket opens; the endpoint asks. See `stack.server.admission`."""
+        if self._admission is None:
+            return None
+        admitted = self._admission.admit(check.data, check.username, check.path, now, time.time())
+        displaced = self._admission.drain_displaced()
+        if displaced:
+            self._end_later(displaced)
+        if admitted is None:
+            return None
+        config = self._setup.conversation
+        if not admitted.may_speak_early:
+            config = replace(config, send_early=False)
+        opened = admitted.opened
+        conversation = self._converse(admitted.parameters, opened.key.certificate, config)
+        self.conversations[admitted.name] = conversation
+        self._unannounced[admitted.name] = CallMade(
+            admitted.name, opened.ticket.serialize(), check.path.remote.host
+        )
+        asyncio.get_running_loop().call_later(HALF_OPEN_TIMEOUT, self._give_up, admitted.name)
+        return admitted.name, conversation
+
+    def set_ticket_keys(self, ring: TicketRingPem) -> None:
+        """Take other keys, and another list of what is revoked; calls that are up stay."""
+        if self._admission is not None:
+            self._admission.ring = ring.read()
+
+    def _pass_events(self, events: Events) -> None:
+        """Hand events on; those of a call that a ticket made begin with its connection."""
+        if self._admission is not None:
+            events = self._screen(events, self._admission)
+        if events:
+            self._setup.on_events(events)
+
+    def _screen(self, events: Events, admission: TicketAdmission) -> Events:
+        passed: list[tuple[str, ConversationEvent]] = []
+        for call_id, event in events:
+            if isinstance(event, Connected) and call_id in self._unannounced:
+                if passed:  # what happens to other calls keeps its place
+                    self._setup.on_events(passed)
+                    passed = []
+                self._setup.on_made(self._unannounced.pop(call_id))
+            if isinstance(event, Authenticated) or (isinstance(event, Connected) and event.authenticated):
+                self._end_later(admission.note_proven(call_id))
+            if isinstance(event, Ended):
+                admission.note_ended(call_id)
+            if call_id not in self._unannounced:
+                passed.append((call_id, event))
+            elif isinstance(event, Ended):  # nothing came of it: nothing is said
+                del self._unannounced[call_id]
+                self.close(call_id)
+        return passed
+
+    def _end_later(self, call_ids: Sequence[str]) -> None:
+        """End calls once what is going on is done: this is said in the middle of a pump."""
+        for call_id in call_ids:
+            asyncio.get_running_loop().call_soon(self._end, call_id)
+
+    def _give_up(self, call_id: str) -> None:
+        if self._admission is not None and self._admission.is_half_open(call_id):
+            self._admission.counters.add(GIVEN_UP)
+            self._end(call_id)
+
+    def _end(self, call_id: str) -> None:
+        with suppress(CallEnded):
+            self.carry_out(call_id, HangUp())
+
+    # -- all calls -------------------------------------------------------------------------------------------
 
     def carry_out(self, call_id: str, command: Command[ResultT]) -> ResultT:
         """Give a conversation a command and pump; raises what it raises, and `CallEnded` once it is closed."""
@@ -194,6 +290,7 @@ class MediaCalls:
         conversation = self.conversations.pop(call_id, None)
         if conversation is None:
             return
+        self.closed += 1
         self._ended_totals += conversation.totals(self.driver.now())
         self._ended.merge(conversation.all_counters())
         if conversation.lateness is not None:
@@ -208,6 +305,8 @@ class MediaCalls:
         tcp = self.driver.tcp.all_counters()
         for each in (self.counters, self.endpoint.counters, self.driver.counters, sockets.counters, tcp):
             counters.merge(each)
+        if self._admission is not None:
+            counters.merge(self._admission.counters)
         for udp in sockets:
             counters.merge(udp.counters)
         now = self.driver.now()
@@ -222,7 +321,10 @@ class MediaCalls:
 def many_calls(setup: MediaSetup, sockets: UdpSockets) -> MediaCalls:
     """Return a server's: many calls behind one port. Call it on the media loop."""
     endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=setup.max_calls, reports_paths=True)
-    return MediaCalls(setup, sockets, endpoint)
+    media = MediaCalls(setup, sockets, endpoint)
+    if setup.tickets is not None:
+        endpoint.resolve = media.resolve
+    return media
 
 
 # -- what is asked -----------------------------------------------------------------------------------------
@@ -280,6 +382,16 @@ class CloseCall(Value, frozen=True):
     def apply(self, media: MediaCalls) -> None:
         """See `MediaCalls.close`."""
         media.close(self.call)
+
+
+class SetTicketKeys(Value, frozen=True):
+    """Open tickets with these keys from now on."""
+
+    ring: TicketRingPem
+
+    def apply(self, media: MediaCalls) -> None:
+        """See `MediaCalls.set_ticket_keys`."""
+        media.set_ticket_keys(self.ring)
 
 
 class GetTally(Value, frozen=True):

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -25,8 +25,10 @@ from stack.aio.media import (
     MediaRequest,
     MediaSetup,
     MediaTally,
+    SetTicketKeys,
     many_calls,
 )
+from stack.aio.ticket_site import CallMade, TicketMedia
 from stack.aio.udp import UdpSockets
 from stack.core.machine import Address
 from stack.core.trace import PacketTrace
@@ -49,6 +51,7 @@ class MediaConfig:
     trace: PacketTrace | None = None
     key_log: KeyLog | None = None
     """Takes the DTLS secrets of every call: on the media thread, or where a worker's messages are read."""
+    tickets: TicketMedia | None = None
 
 
 class ThreadMedia:
@@ -75,6 +78,8 @@ class ThreadMedia:
             config.trace,
             config.max_calls,
             config.key_log,
+            config.tickets,
+            self._on_made,
         )
         self.thread = thread = MediaThread()
 
@@ -94,6 +99,15 @@ class ThreadMedia:
     async def choose(self) -> ThreadMedia:
         """Return the link for a new call."""
         return self
+
+    async def choose_any(self) -> ThreadMedia:
+        """Return the link for a call whose first packet makes it."""
+        return self
+
+    def set_ticket_keys(self, tickets: TicketMedia) -> None:
+        """Have tickets opened with these keys from now on."""
+        self._config = replace(self._config, tickets=tickets)
+        self.submit(SetTicketKeys(tickets.ring))
 
     async def tally(self) -> MediaTally:
         """Return what was counted on the media side."""
@@ -141,6 +155,9 @@ class ThreadMedia:
 
     def _on_events(self, events: Events) -> None:
         self._hand_over(partial(self._table.deliver, events))
+
+    def _on_made(self, made: CallMade) -> None:
+        self._hand_over(partial(self._table.note_made, self, made))
 
     def _on_recording(self, event: RecordingEvent) -> None:
         self._hand_over(partial(self._table.note_recording, event))

@@ -6,7 +6,8 @@ replaced behind the same socket. Then:
 
 - a STUN request is steered by the worker digit in its USERNAME (`stack.ice.ufrag`), and a response to one of ours
   by the same digit in its transaction, by a program of classic BPF that the kernel runs for each datagram which
-  no connected socket takes; it needs no privileges;
+  no connected socket takes; it needs no privileges. The digit counts modulo the number of workers: a ticket of a
+  server that had more of them has one worker here, always the same;
 - all else goes to a socket that is *connected* to where the call's peer is: the worker makes it when a check has
   proven the path, before the answer leaves, so that nothing of the call is ever looked for elsewhere.
 
@@ -63,7 +64,7 @@ _MAX_ATTRIBUTES = 6
 _NO_CHOICE = 0xFFFF_FFFF  # no socket has this place: the kernel chooses by its hash, among those not connected
 _LOAD_BYTE, _LOAD_WORD, _LOAD_INDEX = 0x30, 0x20, 0x01
 _LOAD_BYTE_AT, _LOAD_HALF_AT = 0x50, 0x48
-_ADD, _SUBTRACT, _AND, _ADD_INDEX, _TO_INDEX = 0x04, 0x14, 0x54, 0x0C, 0x07
+_ADD, _SUBTRACT, _AND, _MODULO, _ADD_INDEX, _TO_INDEX = 0x04, 0x14, 0x54, 0x94, 0x0C, 0x07
 _IF_EQUAL, _IF_GREATER, _IF_AT_LEAST, _JUMP, _RETURN, _RETURN_IT = 0x15, 0x25, 0x35, 0x05, 0x06, 0x16
 
 
@@ -107,8 +108,9 @@ def steering_program(workers: int) -> bytes:
     labels["letter"] = len(code)
     emit(_SUBTRACT, ord("a") - 10)
     # Any other character is far off, also below "0": there is no sign.
-    emit(_IF_AT_LEAST, workers, 0, 1)
+    emit(_IF_AT_LEAST, MAX_WORKERS, 0, 1)
     emit(_RETURN, _NO_CHOICE)
+    emit(_MODULO, workers)
     emit(_RETURN_IT)
     return b"".join(
         struct.pack("HBBI", operation, *(_distance(place, to, labels) for to in (then, otherwise)), value)
@@ -253,6 +255,7 @@ class SteeredDriver(Driver[ConversationEvent]):
         trace: PacketTrace | None,
         *,
         number: int,
+        workers: int,
         pass_on: Callable[[int, bytes, Path], None],
         on_path_taken: Callable[[Path], None],
     ) -> None:
@@ -260,6 +263,7 @@ class SteeredDriver(Driver[ConversationEvent]):
         self._steered_endpoint = endpoint
         self._steered = sockets
         self._number = number
+        self._workers = workers
         self._pass_on = pass_on
         self._on_path_taken = on_path_taken
         self._passed_to_us: set[Path] = set()
@@ -312,8 +316,11 @@ class SteeredDriver(Driver[ConversationEvent]):
         """Pass on a check that names another worker; True for such a check."""
         if not data or data[0] >= _STUN_FIRST_BYTE_END:
             return False
-        worker = _named(data)
-        if worker is None or worker == self._number:
+        digit = _named(data)
+        if digit is None:
+            return False
+        worker = digit % self._workers
+        if worker == self._number:
             return False
         now = time.monotonic()
         if now - self._window >= 1.0:

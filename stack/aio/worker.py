@@ -28,6 +28,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
@@ -65,7 +66,7 @@ from stack.aio.ipc import (
     WorkerReport,
     package_version,
 )
-from stack.aio.media import CloseCall, Events, MediaCalls, MediaSetup, many_calls
+from stack.aio.media import CallEndpoint, Events, MediaCalls, MediaSetup, many_calls
 from stack.aio.steering import SteeredDriver, SteeredSockets
 from stack.aio.tcp_listener import MAX_ACCEPTED_AT_ONCE, MAX_FIRST_FRAME
 from stack.aio.udp import UdpSocket, UdpSockets
@@ -73,7 +74,7 @@ from stack.core.counters import declare
 from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.faults import Faults
 from stack.core.machine import Instant, Path
-from stack.core.trace import Direction
+from stack.core.trace import Direction, PacketTrace
 from stack.dtls import Certificate
 from stack.ice.framing import LENGTH_SIZE
 from stack.server import Endpoint
@@ -120,7 +121,7 @@ class MediaWorker:
         self._over = asyncio.Event()
         self._orphaned_at: float | None = None
         self._looks = 0
-        self._uncollected = 0
+        self._collected = 0  # calls that were closed when all objects were looked at last
         self._told_drops = 0.0
         self._connection = MessageStream(link, self._on_message, self._on_lost, self._on_dropped)
         self._arrivals = socket.socket(fileno=hello.connections)
@@ -139,22 +140,34 @@ class MediaWorker:
             _LinkTrace(self._connection) if hello.traced else None,
             hello.max_calls,
             self._log_keys if hello.keyed else None,
+            hello.tickets,
+            self._report,
         )
         listeners = [UdpSocket.adopt(socket.socket(fileno=descriptor)) for descriptor in hello.sockets]
         if hello.workers == 1:
             return many_calls(setup, UdpSockets(listeners))
         sockets = SteeredSockets(listeners)
         endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=hello.max_calls, reports_paths=True)
-        self._steered = SteeredDriver(
-            endpoint,
-            sockets,
-            setup.on_events,
-            setup.trace,
-            number=hello.number,
-            pass_on=self._pass_on,
-            on_path_taken=self._on_path_taken,
-        )
-        return MediaCalls(setup, sockets, endpoint, lambda *_: self._steered)
+
+        def make_driver(
+            _: CallEndpoint, __: UdpSockets, on_events: Callable[[Events], None], trace: PacketTrace | None
+        ) -> SteeredDriver:
+            self._steered = SteeredDriver(
+                endpoint,
+                sockets,
+                on_events,
+                trace,
+                number=hello.number,
+                workers=hello.workers,
+                pass_on=self._pass_on,
+                on_path_taken=self._on_path_taken,
+            )
+            return self._steered
+
+        media = MediaCalls(setup, sockets, endpoint, make_driver)
+        if setup.tickets is not None:
+            endpoint.resolve = media.resolve
+        return media
 
     def _log_keys(self, line: str) -> None:
         self._report(KeysLogged(line))
@@ -226,8 +239,6 @@ class MediaWorker:
         else:
             if ask.number and isinstance(result, bytes):
                 self._report(Answered(ask.number, result))
-        if isinstance(ask.request, CloseCall):
-            self._uncollected += 1
         for fault in self._faults.drain():
             log.error("a command to the media worker failed", exc_info=fault.error)
 
@@ -315,11 +326,14 @@ class MediaWorker:
         self._collect()
         self._loop.call_later(TIDY_EVERY, self._tidy)
 
+    def _is_due(self) -> bool:
+        return self.media.closed - self._collected >= MAX_UNCOLLECTED
+
     def _collect(self) -> None:
         at = self.media.endpoint.poll_timeout()
-        if (not self.media.conversations and gc.get_count()[2]) or self._uncollected >= MAX_UNCOLLECTED:
+        if (not self.media.conversations and gc.get_count()[2]) or self._is_due():
             gc.collect()
-            self._uncollected = 0
+            self._collected = self.media.closed
         elif at is None or at - self._loop.time() > TIDY_ROOM:
             self._looks += 1
             gc.collect(0 if self._looks % MIDDLE_EVERY else 1)

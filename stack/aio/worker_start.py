@@ -1,17 +1,18 @@
-"""What a media worker needs to come up: where it finds this package, what it imports, and the certificate."""
+"""What a media worker needs to come up: where it finds this package, and what it imports. And its end."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
+import time
 from pathlib import Path
-from typing import Any
-
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509 import load_der_x509_certificate
 
 from stack.audio import registered_codecs
 from stack.core.errors import LocalError
-from stack.dtls import Certificate
+
+POLL_EVERY = 0.01
+"""Seconds between two looks at a process that is to end."""
 
 
 def environment_of_worker() -> dict[str, str]:
@@ -35,8 +36,14 @@ def modules_of_codecs() -> tuple[str, ...]:
     return tuple(name for name in modules if not name.startswith("stack."))
 
 
-def as_pem(certificate: Certificate) -> tuple[bytes, bytes]:
-    """Return the chain and the key, unencrypted, as they cross to a worker."""
-    chain = b"".join(load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in certificate.chain)
-    key: Any = certificate.private_key
-    return chain, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+async def wait_for_end(process: subprocess.Popen[bytes], patience: float | None) -> bool:
+    """Wait until a process has ended; False if it has not within `patience` seconds.
+
+    Not in a thread: all of the program's threads may be busy, and then no worker would be replaced.
+    """
+    began = time.monotonic()
+    while process.poll() is None:
+        if patience is not None and time.monotonic() - began > patience:
+            return False
+        await asyncio.sleep(POLL_EVERY)
+    return True

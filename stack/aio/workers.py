@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from stack.aio.control import CallEnded
@@ -47,11 +49,12 @@ from stack.aio.ipc import (
     WorkerRequest,
     package_version,
 )
-from stack.aio.media import CarryOut, GetTally, MediaRequest, MediaTally
+from stack.aio.media import CarryOut, GetTally, MediaRequest, MediaTally, SetTicketKeys
 from stack.aio.media_thread import MediaConfig
 from stack.aio.steering import bind_group, can_share_a_port
+from stack.aio.ticket_site import CallMade, TicketMedia, as_pem
 from stack.aio.udp import UdpSockets
-from stack.aio.worker_start import as_pem, environment_of_worker, modules_of_codecs
+from stack.aio.worker_start import environment_of_worker, modules_of_codecs, wait_for_end
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.machine import Address, Path
@@ -84,8 +87,6 @@ BACKOFF = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a worker is replaced: after its first end, after the next one, and so on."""
 SETTLED_AFTER = 30.0
 """Seconds after which the end of a worker counts as its first again."""
-POLL_EVERY = 0.01
-"""Seconds between two looks at a process that is to end."""
 PING_EVERY = 1.0
 """Seconds between two questions whether a worker is there."""
 LATE_AFTER = 1
@@ -224,9 +225,9 @@ class WorkerLink:
         if connection is not None and connection.is_open:
             self.send(Stop())
             connection.flush_now()
-        if process is not None and not await _wait(process, STOP_PATIENCE):
+        if process is not None and not await wait_for_end(process, STOP_PATIENCE):
             process.kill()
-            await _wait(process, None)
+            await wait_for_end(process, None)
         if connection is not None:
             connection.close()
         self._connection = None
@@ -332,7 +333,7 @@ class WorkerLink:
         """Wait for the end of a process whose link is closed."""
         process = self._process
         if process is not None:
-            await _wait(process, None)
+            await wait_for_end(process, None)
             log.info("media worker %d (process %d) ended: %s", self.number, process.pid, process.returncode)
 
 
@@ -385,6 +386,11 @@ class WorkerPool:
         for sockets in self._groups:
             sockets.close()
 
+    async def choose_any(self) -> WorkerLink:
+        """Return the link for a call whose first packet makes it: any that is up, as it counts for none before."""
+        fit = [link for link in self.links if link.is_up and not link.is_late]
+        return random.choice(fit) if fit else await self.choose()
+
     async def choose(self) -> WorkerLink:
         """Return the link for a new call: of the worker that has fewest; `LocalError` if none comes up in time."""
         deadline = self._loop.time() + CHOICE_PATIENCE
@@ -397,8 +403,15 @@ class WorkerPool:
         return min(up, key=lambda link: (link.is_late, link.load))
 
     def link(self, worker: int) -> WorkerLink | None:
-        """Return the link that a fragment's digit names; None if there is none."""
-        return self.links[worker] if worker < len(self.links) else None
+        """Return the link that a fragment's digit names, modulo the number of workers (`steering.py`)."""
+        return self.links[worker % len(self.links)]
+
+    def set_ticket_keys(self, tickets: TicketMedia) -> None:
+        """Have tickets opened with these keys from now on, by workers that take the place of others, too."""
+        self._config = replace(self._config, tickets=tickets)
+        for link in self.links:
+            if link.is_up:
+                link.submit(SetTicketKeys(tickets.ring))
 
     async def tally(self) -> MediaTally:
         """Return what was counted on the media side, by workers that are gone, too."""
@@ -428,6 +441,7 @@ class WorkerPool:
             log_level=logging.getLogger("stack").getEffectiveLevel(),
             search_path=tuple(each for each in sys.path if each),
             modules=self._modules,
+            tickets=config.tickets,
         )
 
     def take(self, link: WorkerLink, report: WorkerReport) -> None:
@@ -439,9 +453,10 @@ class WorkerPool:
         elif isinstance(report, KeysLogged):
             if self._config.key_log is not None:
                 self._config.key_log(report.line)
+        elif isinstance(report, CallMade):
+            self.table.note_made(link, report)
         elif isinstance(report, PassOn):
-            if report.worker < len(self.links):
-                self.links[report.worker].send(CheckPassedOn(report.data, report.path))
+            self.links[report.worker % len(self.links)].send(CheckPassedOn(report.data, report.path))
         elif isinstance(report, PathTaken):
             for other in self.links:
                 if other is not link:
@@ -494,19 +509,6 @@ class WorkerPool:
             self._trace = None
             self.counters.add(FAULT_TRACE)
             log.exception("the trace failed")
-
-
-async def _wait(process: subprocess.Popen[bytes], patience: float | None) -> bool:
-    """Wait until a process has ended; False if it has not within `patience` seconds.
-
-    Not in a thread: all of the program's threads may be busy, and then no worker would be replaced.
-    """
-    began = time.monotonic()
-    while process.poll() is None:
-        if patience is not None and time.monotonic() - began > patience:
-            return False
-        await asyncio.sleep(POLL_EVERY)
-    return True
 
 
 def _log(link: WorkerLink, report: Logged) -> None:

@@ -50,6 +50,7 @@ OWNERS: Mapping[str, str] = {
     "conversation": "the conversation, and its client's requests",
     "recorder": "the recording of a call",
     "endpoint": "the endpoint, which finds the call of a datagram",
+    "ticket": "tickets, and the sessions that they make",
     "socket": "the UDP sockets",
     "tcp": "the TCP port, and ICE over TCP",
     "driver": "the driver, and the thread or process in which it runs",

@@ -187,7 +187,11 @@ class LiteAgent:
     def set_remote_credentials(self, credentials: IceCredentials, now: Instant) -> None:
         """Accept from now on only checks that name the peer's username fragment."""
         self._remote = credentials
-        self._server.remote_ufrag = credentials.ufrag
+        self.set_remote_ufrag(credentials.ufrag, now)
+
+    def set_remote_ufrag(self, ufrag: str, now: Instant) -> None:
+        """Do the same where nothing else is known of the peer, whose media are then not followed."""
+        self._server.remote_ufrag = ufrag
 
     def start(self, now: Instant) -> None:
         """Start the PAC timer. Checks are responded to before, too."""

@@ -7,12 +7,12 @@
       1   0 to 64          1   12 to 124
 
 - `W`, the worker digit, is one of `0-9a-z` and always the first character, so that a program of a few instructions
-  in the kernel can steer a check by it (`stack/aio/steering.py`). One process has the digit 0.
+  in the kernel can steer a check by it (`stack/aio/steering.py`). One process has the digit 0. The digit counts
+  modulo the number of workers, so that a ticket has one worker after a restart with another number of them, too.
 - `node` says which machine of several is meant: letters, digits and "/", for a router in front of them.
 - the first "+" ends it;
 - `rest` is what cannot be guessed: 48 random bits as 12 hexadecimal digits (RFC 8445 §5.3 asks for 24), or a
-  sealed ticket of up to 124 characters that a session can be made from. No ticket is made yet; there is room for
-  it.
+  sealed ticket of up to 124 characters that a session is made from (`stack/session/ticket_keys.py`).
 
 The whole has at most 190 characters, below `MAX_LOCAL_UFRAG`. An ICE restart makes a new `rest` and keeps the
 other two. A client's own fragment has no layout: it is random, and `Ufrag.parse` takes it for what it is not.
@@ -66,9 +66,14 @@ class Ufrag:
             raise ParseError("this username fragment has no worker digit and node part")
         return cls(WORKER_DIGITS.index(found[1]), found[3], found[2])
 
+    @property
+    def prefix(self) -> str:
+        """What stands before the rest."""
+        return f"{WORKER_DIGITS[self.worker]}{self.node}{SEPARATOR}"
+
     def serialize(self) -> str:
         """Return the fragment."""
-        return f"{WORKER_DIGITS[self.worker]}{self.node}{SEPARATOR}{self.rest}"
+        return self.prefix + self.rest
 
     @classmethod
     def generate(cls, entropy: Entropy, worker: int = 0, node: str = "") -> Self:
@@ -92,6 +97,6 @@ def new_transaction(entropy: Entropy, ufrag: str) -> bytes:
 
 
 def worker_of(ufrag: str) -> int | None:
-    """Return the number of the worker whom a fragment names, by its first character; None if it names none."""
+    """Return the worker digit of a fragment, as a number; None if it has none. It counts modulo the workers."""
     found = WORKER_DIGITS.find(ufrag[:1]) if ufrag else -1
     return found if found >= 0 else None

@@ -245,8 +245,9 @@ class Negotiation:
     """What both sides agreed on; `answer` is ours to send, or the one that we accepted.
 
     `media` has the accepted sections in the order of the description: at most one for data, and for sound one or a
-    pair of which each has its own direction. `ignored` counts the lines of the peer's description that were passed
-    over (`SessionDescription.ignored`).
+    pair of which each has its own direction. `remote_ice_pwd` is empty where a ticket made the session, whose
+    `answer` is no more than an outline (`stack.session.ticket_terms`). `ignored` counts the
+    lines of the peer's description that were passed over (`SessionDescription.ignored`).
     """
 
     answer: SessionDescription

@@ -60,7 +60,12 @@ def renegotiate(offer: SessionDescription, former: Negotiation, local: LocalPara
 
 
 def restarts_ice(agreed: Negotiation, former: Negotiation) -> bool:
-    """Return True if the peer has other ICE credentials now (RFC 8839 §4.4.1.1.1)."""
+    """Return True if the peer has other ICE credentials now (RFC 8839 §4.4.1.1.1).
+
+    A session that a ticket made knows the former fragment alone, without its password.
+    """
+    if not former.remote_ice_pwd:
+        return agreed.remote_ice_ufrag != former.remote_ice_ufrag
     return (agreed.remote_ice_ufrag, agreed.remote_ice_pwd) != (former.remote_ice_ufrag, former.remote_ice_pwd)
 
 

@@ -1,8 +1,19 @@
 """One UDP port for all calls: the endpoint finds the session of each datagram and keeps every deadline."""
 
+from stack.server.admission import Admitted, TicketAdmission
 from stack.server.deadlines import Deadlines
-from stack.server.endpoint import Endpoint, HostedMachine
+from stack.server.endpoint import Endpoint, HostedMachine, UnknownCheck
 from stack.server.routes import PathChange, Routes
 from stack.server.single import SingleEndpoint
 
-__all__ = ["Deadlines", "Endpoint", "HostedMachine", "PathChange", "Routes", "SingleEndpoint"]
+__all__ = [
+    "Admitted",
+    "Deadlines",
+    "Endpoint",
+    "HostedMachine",
+    "PathChange",
+    "Routes",
+    "SingleEndpoint",
+    "TicketAdmission",
+    "UnknownCheck",
+]

@@ -5,8 +5,9 @@ everything else goes by the exact path, which is bound once MESSAGE-INTEGRITY ha
 (`docs/decisions/0002-ufrag-before-path.md`). Two exceptions, for sessions that send checks themselves and for
 peers that move (`docs/decisions/0023-connecting-from-anywhere.md`): a STUN response goes to the session whose
 request it answers, and SRTP over an unknown path to the session whose peer has its SSRC; both sessions then
-verify what they got. An unknown ufrag is resolved through one function, so that a session can be made by its
-first packet: that is built, and not wired to any host.
+verify what they got. A check that names no known session is shown to one function, which may make it
+(`admission.py`, `docs/tickets.md`). Such a session is known by the whole USERNAME, because several may come by one
+ticket. The number of such checks in a second is bounded; those of calls that are up never wait.
 
 The endpoint hosts any `HostedMachine`; it knows nothing of what runs inside. It survives whatever one of them
 raises: that costs the datagram, the wake-up or the drain in which it happened, and no other session anything. Such
@@ -16,7 +17,7 @@ a bug is counted, and handed up by `drain_faults` for the log.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
@@ -27,6 +28,14 @@ from stack.server.routes import PathChange, Routes
 from stack.stun import peek_username
 
 DROPPED_UNKNOWN_UFRAG = declare("endpoint", "dropped_unknown_ufrag", "STUN requests that name no session")
+DROPPED_UNKNOWN_UFRAG_RATE = declare(
+    "endpoint",
+    "dropped_unknown_ufrag_rate",
+    "STUN requests that name no session, beyond those that are looked at each second",
+)
+DROPPED_FULL = declare(
+    "endpoint", "dropped_full", "STUN requests that might have made a session, while there is room for none"
+)
 FAULT_FIND = declare("endpoint", "fault_find", "Exceptions survived while finding the session of a datagram")
 FAULT_BIND = declare(
     "endpoint", "fault_bind", "Exceptions survived while binding the paths that a session has proven"
@@ -88,14 +97,25 @@ def feed(machine: Machine[EventT], datagrams: Sequence[tuple[bytes, Path]], now:
             return
 
 
-Resolve = Callable[[str, Instant], "tuple[str, HostedMachine[EventT]] | None"]
+class UnknownCheck(NamedTuple):
+    """A STUN message whose USERNAME names no session; nothing in it is authenticated."""
+
+    data: bytes
+    username: str
+    """The server's fragment, a colon, the client's (RFC 8445 §7.2.2)."""
+    path: Path
+
+
+Resolve = Callable[[UnknownCheck, Instant], "tuple[str, HostedMachine[EventT]] | None"]
+MAX_UNKNOWN_CHECKS = 1000
+"""Checks that name no session and are looked at in one second: each costs up to 30 µs."""
 
 
 class Endpoint(Generic[EventT]):
     """All sessions behind one port.
 
-    `resolve` (built, not wired: no host gives one) is asked for a session, its name and the machine, when a STUN
-    request names a ufrag that is not known. Feed a batch of datagrams, then `pump()` once, then drain.
+    `resolve` is asked for a session, its name and the machine, when a STUN request names none that is known. Feed
+    a batch of datagrams, then `pump()` once, then drain.
     """
 
     terminal_events: ClassVar[TerminalEvents] = ()
@@ -111,7 +131,10 @@ class Endpoint(Generic[EventT]):
         self._faults = Faults(self.counters)
         self._now: Instant = 0.0  # of the latest input
         self.max_sessions = max_sessions
-        self._resolve = resolve
+        self.resolve = resolve
+        """May be set later; None: no session is made by its first packet."""
+        self._unknown_since: Instant = 0.0
+        self._unknown = 0  # checks that name no session, in the second since then
         self._routes = Routes()
         self._routes.changes = [] if reports_paths else None
         self._machines: dict[str, HostedMachine[EventT]] = {}
@@ -293,15 +316,30 @@ class Endpoint(Generic[EventT]):
             return self._find_by_path(path)
         ufrag = username.partition(":")[0]
         name = self._routes.find_by_ufrag(ufrag)
-        if name is not None:
-            return name
-        has_room = len(self._machines) < self.max_sessions
-        made = self._resolve(ufrag, now) if self._resolve is not None and has_room else None
-        if made is None:
+        if name is None and self.resolve is not None:
+            name = self._routes.find_by_ufrag(username)
+            if name is None:
+                name = self._make(self.resolve, UnknownCheck(data, username, path), now)
+        if name is None:
             self.counters.add(DROPPED_UNKNOWN_UFRAG)
+        return name
+
+    def _make(self, resolve: Resolve[EventT], check: UnknownCheck, now: Instant) -> str | None:
+        """Have a session made, if there is room, and not too often; return its name."""
+        if now - self._unknown_since >= 1.0:
+            self._unknown_since, self._unknown = now, 0
+        if self._unknown >= MAX_UNKNOWN_CHECKS:
+            self.counters.add(DROPPED_UNKNOWN_UFRAG_RATE)
+            return None
+        self._unknown += 1
+        if len(self._machines) >= self.max_sessions:
+            self.counters.add(DROPPED_FULL)
+            return None
+        made = resolve(check, now)
+        if made is None:
             return None
         name, machine = made
-        self.add(name, machine, ufrag)
+        self.add(name, machine, check.username)
         return name
 
     def _find_by_path(self, path: Path, data: bytes = b"") -> str | None:

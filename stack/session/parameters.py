@@ -174,14 +174,18 @@ def make_ice(
             credentials, entropy, controlling=agreed.ice_controlling, settings=full, piggyback=piggyback
         )
     for text in local.bases or local.candidates:
-        candidate = ice.Candidate.parse(text)
-        if candidate.tcp_type is not ice.TcpType.PASSIVE or local.ice_lite:
-            agent.add_local_candidate(candidate, now)
-    remote = ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd)
-    if isinstance(agent, ice.IceAgent):
-        agent.set_remote_credentials(remote, now, lite=agreed.remote_ice_lite)
+        agent.add_local_candidate(ice.Candidate.parse(text), now)
+    if (
+        local.ice_lite and not agreed.remote_ice_pwd
+    ):  # a ticket has made the session: no client's password is in it
+        assert isinstance(agent, ice.LiteAgent)
+        agent.set_remote_ufrag(agreed.remote_ice_ufrag, now)
     else:
-        agent.set_remote_credentials(remote, now)
+        remote = ice.IceCredentials.parse(agreed.remote_ice_ufrag, agreed.remote_ice_pwd)
+        if isinstance(agent, ice.IceAgent):
+            agent.set_remote_credentials(remote, now, lite=agreed.remote_ice_lite)
+        else:
+            agent.set_remote_credentials(remote, now)
     for text in agreed.remote_candidates:
         try:
             agent.add_remote_candidate(ice.Candidate.parse(text), now)

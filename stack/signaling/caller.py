@@ -21,7 +21,8 @@ from stack.ice.gathering import TransportPolicy
 from stack.ice.servers import IceServer
 from stack.session import Connected
 from stack.signaling.caller_ice import describe_ice, render_ice
-from stack.signaling.client import DialConfig, DialError, dial
+from stack.signaling.client import ClientCall, DialConfig, DialError, dial
+from stack.signaling.instant import read_grant
 from stack.voice.client import EVENTS_CHANNEL, is_failure
 from stack.voice.config import ConversationConfig
 
@@ -47,6 +48,7 @@ class CallerConfig:
     key_log: str | None = None
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
+    ticket: str | None = None
     ice_server: tuple[str, ...] = ()
     """URIs of STUN and TURN servers (RFC 7064, RFC 7065), a user and a password perhaps in them."""
     ice_user: str = ""
@@ -93,12 +95,13 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             insecure=config.insecure,
             ice_servers=servers,
             ice_transport=TransportPolicy(config.ice_transport),
+            ticket=config.ticket,
         )
         async with dial(config.url, dialling) as placed:
             call = placed.call
             connected = await _connected(call, stop)
             recorder = asyncio.create_task(_record(call))
-            watcher = asyncio.create_task(_program_fails(call))
+            watcher = asyncio.create_task(_program_fails(placed))
             if speech is not None:
                 call.speaker.write(speech[0], speech[1])
             await _first_of(call.wait_ended(), stop.wait(), asyncio.sleep(duration))
@@ -147,12 +150,18 @@ async def _connected(call: Call, stop: asyncio.Event) -> Connected:
         raise DialError(f"the call did not connect: {error}") from error
 
 
-async def _program_fails(call: Call) -> bool:
-    """Listen on the channel `events` until the end, and return whether the server says that its program raised."""
+async def _program_fails(placed: ClientCall) -> bool:
+    """Listen on the channel `events` until the end, and return whether the server says that its program raised.
+
+    A ticket for the next call comes there, too.
+    """
     failed = False
     with suppress(StackError):  # a server without data channels does not say
-        async for text in await call.open_channel(EVENTS_CHANNEL):
+        async for text in await placed.call.open_channel(EVENTS_CHANNEL):
             failed = failed or is_failure(text)
+            grant = read_grant(text)
+            if grant is not None:
+                placed.keep(grant)
     return failed
 
 

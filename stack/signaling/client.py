@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 from stack.aio import Call, CallTable, HostedCall, MediaConfig, ThreadMedia
 from stack.aio.client_media import ClientSetup, IceReport, ReportIce
 from stack.aio.udp import UdpSockets, bind_all
-from stack.core.errors import ParseError
+from stack.core.errors import ParseError, StackError
 from stack.core.machine import Address
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate, KeyLog
@@ -31,14 +32,16 @@ from stack.ice.servers import IceServer
 from stack.sdp import (
     ChannelMap,
     LocalParameters,
+    Negotiation,
     NegotiationError,
     SessionDescription,
     accept_answer,
     create_offer,
 )
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
-from stack.signaling.client_http import DialError, TokenRefused, exchange
+from stack.signaling.client_http import DialError, OfferAnswered, TokenRefused, exchange
 from stack.signaling.client_ice import ClientGathering
+from stack.signaling.instant import FALLBACK_AFTER, InstantGrant, SavedTicket, read_saved, write_saved
 from stack.voice.client import EVENTS_CHANNEL
 from stack.voice.config import ConversationConfig, offered_codecs, prepare
 from stack.voice.statistics import CallStatistics
@@ -66,11 +69,13 @@ class DialConfig:
     """STUN and TURN servers to gather candidates from; the call does not wait for them."""
     ice_transport: TransportPolicy = TransportPolicy.ALL
     """Which candidates of ours there may be."""
+    ticket: str | None = None
+    """A file that keeps our certificate and the server's ticket for the next call (`instant.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCall:
-    """A call that we placed; `signalling` are the milliseconds that offer and answer took."""
+    """A call that we placed; `signalling` are the milliseconds that offer and answer took, or the ticket."""
 
     call: Call
     signalling: dict[str, float]
@@ -78,61 +83,182 @@ class ClientCall:
     """The call's statistics, which can still be asked for when it is over."""
     report_ice: Callable[[], Awaitable[IceReport]]
     """Which candidate pairs there are."""
+    keep: Callable[[InstantGrant], None]
+    """Saves a ticket for the next call that came on the channel `events`, if the call has a file for it."""
 
 
 @asynccontextmanager
 async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[ClientCall]:
     """Context: a call to the server at `url`, hung up when left. It is not connected yet: `call.wait_connected()`.
 
+    With `config.ticket` it is placed without HTTP where the last call has left a ticket there, and it connects at
+    once.
     Raises `DialError` if the server cannot be reached, refuses (`TokenRefused`: 401), or answers something else;
-    `LocalError` for a part of the conversation that is not there.
+    `LocalError` for a part of the conversation that is not there, or a file that is no saved ticket.
     """
     config = config or DialConfig()
     endpointer = await asyncio.to_thread(prepare, config.conversation)
-    began = time.monotonic()
-    sockets = _bind_towards(url)
-    local_host = sockets.addresses[0].host
-    certificate = Certificate.generate(os.urandom, datetime.now(UTC))
-    table, gathering = CallTable(), ClientGathering(config.ice_servers)
-    settled = MediaConfig(certificate, config.conversation, trace=config.trace, key_log=config.key_log)
-    media = ThreadMedia(settled, table, sockets)
-    hosted: HostedCall | None = None
-    # While the server answers, so that the first check leaves as soon as the answer is there.
-    starting = asyncio.create_task(_start(media, config, gathering), name="media of a client")
+    saved = await asyncio.to_thread(read_saved, config.ticket) if config.ticket is not None else None
+    placed = await _place_by_ticket(saved, config) if saved is not None else None
+    if placed is None:
+        placed = await _place_by_http(url, config, saved)
     try:
-        local = _local_parameters(config, certificate, sockets.addresses)
-        offer = create_offer(local, audio=config.audio, data=config.data)
+        await placed.open()
+        if endpointer is not None:
+            placed.hosted.call.use_endpointer(endpointer)
+        yield ClientCall(
+            placed.hosted.call, placed.signalling, placed.hosted.stats, placed.report_ice, placed.keep
+        )
+    finally:
+        await placed.close()
+
+
+class _Side:
+    """Our side of a call to be: sockets, media, certificate, and an offer."""
+
+    def __init__(self, sockets: UdpSockets, config: DialConfig, saved: SavedTicket | None) -> None:
+        self.local_host = sockets.addresses[0].host
+        if saved is not None:
+            certificate = saved.own_certificate
+        else:
+            certificate = Certificate.generate(os.urandom, datetime.now(UTC))
+        self.local = _local_parameters(config, certificate, sockets.addresses)
+        self.offer = create_offer(self.local, audio=config.audio, data=config.data)
+        self.table, self.gathering = CallTable(), ClientGathering(config.ice_servers)
+        settled = MediaConfig(certificate, config.conversation, trace=config.trace, key_log=config.key_log)
+        self.media = ThreadMedia(settled, self.table, sockets)
+        # While the server answers, so that the first check leaves as soon as the answer is there.
+        self._starting = asyncio.create_task(self._start(config), name="media of a client")
+
+    async def _start(self, config: DialConfig) -> None:
+        await self.media.start(ClientSetup(config.ice_transport, self.gathering.on_found, config.insecure))
+        self.gathering.ask(self.media)
+
+    def accept(self, answer: str) -> Negotiation:
+        """Return what was agreed on; raises `ParseError` or `NegotiationError`."""
+        return accept_answer(self.offer, SessionDescription.parse(answer), self.local)
+
+    async def started(self) -> None:
+        """Wait until there is a media side."""
+        await self._starting
+
+    async def close(self) -> None:
+        """Stop the media side, and close the sockets."""
+        await asyncio.wait({self._starting})
+        await self.gathering.close()
+        await self.media.stop()
+
+
+class _Placed:
+    """A call with an answer. `began` is when it was asked for, by `time.monotonic`."""
+
+    def __init__(
+        self, side: _Side, answer: OfferAnswered, began: float, path: str | None, saved: SavedTicket | None
+    ) -> None:
+        self.signalling: dict[str, float] = {}
+        self.hosted = HostedCall(side.table, side.media)
+        self._side = side
+        self._answer = answer
+        self._began = began
+        self._path = path
+        self._saved = saved
+        self._negotiation = side.accept(answer.sdp)
+        self._is_open = False
+
+    async def open(self) -> None:
+        """Begin, once."""
+        if self._is_open:
+            return
+        self._is_open = True
+        side, agreed = self._side, self._negotiation
+        await side.started()
+        # All steps count from where the call was asked for.
+        await self.hosted.open(SessionParameters(side.local, agreed), offered=self._began)
+        side.gathering.resolve_remote(agreed.remote_candidates, self.hosted, side.local_host)
+        if self._answer.trickle is not None and not agreed.remote_ice_lite:
+            side.gathering.trickle(self._answer.trickle)
+
+    async def report_ice(self) -> IceReport:
+        """Return which candidate pairs there are."""
+        return await self._side.media.execute(ReportIce())
+
+    def keep(self, grant: InstantGrant) -> None:
+        """Save a ticket for the next call."""
+        if self._path is not None and self._saved is not None:
+            write_saved(self._path, self._saved.granted(self._answer.sdp, grant))
+
+    async def close(self) -> None:
+        """Hang up and close the sockets."""
+        try:
+            if self._is_open:
+                self.hosted.call.hang_up()
+                await asyncio.wait_for(self.hosted.call.wait_ended(), HANG_UP_TIMEOUT)
+        finally:
+            await self._side.close()
+
+
+async def _place_by_http(url: str, config: DialConfig, saved: SavedTicket | None) -> _Placed:
+    began = time.monotonic()
+    side = _make_side(_bind_towards(url), config, saved)
+    try:
         offered = time.monotonic()
-        answer = await exchange(url, offer.serialize(), config)
+        answer = await exchange(url, side.offer.serialize(), config)
         answered = time.monotonic()
         try:
-            negotiation = accept_answer(offer, SessionDescription.parse(answer.sdp), local)
+            placed = _Placed(side, answer, began, config.ticket, saved)
         except (ParseError, NegotiationError) as error:
             raise DialError(f"the answer of {url} is no use: {error}") from error
-        signalling = {"offer": round((offered - began) * 1e3, 3), "answer": round((answered - began) * 1e3, 3)}
-        await starting
-        hosted = HostedCall(table, media, SessionParameters(local, negotiation))
-        await hosted.open(offered=began)  # so that all steps count from there
-        gathering.resolve_remote(negotiation.remote_candidates, hosted, local_host)
-        if answer.trickle is not None and not negotiation.remote_ice_lite:
-            gathering.trickle(answer.trickle)
-        if endpointer is not None:
-            hosted.call.use_endpointer(endpointer)
-        yield ClientCall(hosted.call, signalling, hosted.stats, lambda: media.execute(ReportIce()))
-    finally:
-        await asyncio.wait({starting})
-        await gathering.close()
-        try:
-            if hosted is not None:
-                hosted.call.hang_up()
-                await asyncio.wait_for(hosted.call.wait_ended(), HANG_UP_TIMEOUT)
-        finally:
-            await media.stop()
+        placed.signalling["offer"] = round((offered - began) * 1e3, 3)
+        placed.signalling["answer"] = round((answered - began) * 1e3, 3)
+        if answer.instant is not None:
+            placed.keep(answer.instant)
+        return placed
+    except BaseException:
+        await side.close()
+        raise
 
 
-async def _start(media: ThreadMedia, config: DialConfig, gathering: ClientGathering) -> None:
-    await media.start(ClientSetup(config.ice_transport, gathering.on_found, config.insecure))
-    gathering.ask(media)
+async def _place_by_ticket(saved: SavedTicket, config: DialConfig) -> _Placed | None:
+    """Return a call that the ticket of the last one has connected; None if there is none, or it did not soon."""
+    began = time.monotonic()
+    answer = saved.make_answer()
+    server = _media_address(answer) if answer is not None else None
+    if answer is None or server is None or config.ice_transport not in (TransportPolicy.ALL, TransportPolicy.UDP):
+        return None
+    side = _make_side(bind_all([_local_address_towards(*server)], 0), config, saved)
+    try:
+        placed = _Placed(side, OfferAnswered(answer, None), began, config.ticket, saved)
+    except (ParseError, NegotiationError):  # an offer of another shape than that of the last call
+        await side.close()
+        return None
+    except BaseException:
+        await side.close()
+        raise
+    placed.signalling["ticket"] = round((time.monotonic() - began) * 1e3, 3)
+    try:
+        await placed.open()
+        await asyncio.wait_for(placed.hosted.call.wait_connected(), FALLBACK_AFTER)
+    except (StackError, TimeoutError):
+        await placed.close()
+        return None
+    except BaseException:
+        await placed.close()
+        raise
+    return placed
+
+
+def _make_side(sockets: UdpSockets, config: DialConfig, saved: SavedTicket | None) -> _Side:
+    try:
+        return _Side(sockets, config, saved)
+    except BaseException:
+        sockets.close()
+        raise
+
+
+def _media_address(answer: str) -> tuple[str, int] | None:
+    """Return the first address of an answer's candidates."""
+    found = re.search(r"^a=candidate:\S+ 1 udp \d+ ([0-9a-fA-F.:]+) (\d+) ", answer, re.MULTILINE)
+    return (found[1], int(found[2])) if found is not None else None
 
 
 def _local_parameters(
@@ -163,12 +289,17 @@ def _bind_towards(url: str) -> UdpSockets:
         raise DialError(f"{url!r} is not an http:// or https:// address")
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        target = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(target[0], socket.SOCK_DGRAM) as probe:
-            probe.connect(target[4])  # sends nothing: it asks the routing table
-            return bind_all([probe.getsockname()[0]], 0)
+        return bind_all([_local_address_towards(parts.hostname, port)], 0)
     except (OSError, ValueError) as error:
         raise DialError(f"cannot reach {parts.hostname}: {error}") from error
+
+
+def _local_address_towards(host: str, port: int) -> str:
+    target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(target[0], socket.SOCK_DGRAM) as probe:
+        probe.connect(target[4])  # sends nothing: it asks the routing table
+        address: str = probe.getsockname()[0]
+        return address
 
 
 __all__ = ["ClientCall", "DialConfig", "DialError", "TokenRefused", "dial"]

@@ -21,6 +21,7 @@ from stack.core.errors import ParseError, StackError
 from stack.core.values import read_json_object
 from stack.sdp import TrickleFragment
 from stack.signaling.client_ice import Trickle
+from stack.signaling.instant import InstantGrant
 
 log = logging.getLogger("stack.signaling")
 
@@ -52,10 +53,11 @@ class Access(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OfferAnswered:
-    """The answer, and how candidates follow it; None where the server takes none."""
+    """The answer, how candidates follow it (None where the server takes none), and a ticket for the next call."""
 
     sdp: str
     trickle: Trickle | None
+    instant: InstantGrant | None = None
 
 
 def _session(access: Access) -> aiohttp.ClientSession:
@@ -86,7 +88,8 @@ async def exchange(url: str, offer: str, access: Access) -> OfferAnswered:
                 if plain:
                     return OfferAnswered(body, _trickle_to_whip(target, response.headers, access))
                 answer = _read_answer(body, target)
-                return OfferAnswered(str(answer["sdp"]), _trickle_as_json(target, answer.get("pc_id"), access))
+                trickle = _trickle_as_json(target, answer.get("pc_id"), access)
+                return OfferAnswered(str(answer["sdp"]), trickle, InstantGrant.read(answer.get("instant")))
     except TimeoutError as error:
         raise DialError(f"{target} did not answer within {HTTP_TIMEOUT:g} s") from error
     except aiohttp.ClientConnectorCertificateError as error:

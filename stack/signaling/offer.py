@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from stack.aio import Call
+from stack.aio.tickets import InstantTicket
 from stack.signaling.http import (
     AppKey,
     Application,
@@ -46,6 +47,9 @@ async def post_offer(request: HttpRequest) -> HttpResponse:
     if former is not None and body.get("restart_pc") is not True:
         return await _renegotiate(request, former, sdp, str(pc_id))
     session = {**principal.session, **_session(body)}
+    if former is None and "restart_pc" not in body:
+        answered = await service.answer(request, principal, sdp, session)
+        return _answer(answered.answer, answered.call_id, answered.instant)
     taken = await service.accept(request, principal, sdp, session, replaces=former)
     call, name = taken.call, taken.call.id
     if "restart_pc" in body and taken.is_new:
@@ -54,7 +58,15 @@ async def post_offer(request: HttpRequest) -> HttpResponse:
         name = pc_id
         service.keep(call.id, request.app[_RESTARTED], name, call.id)
         former.hang_up()
-    return json_response({"sdp": taken.answer, "type": "answer", "pc_id": name})
+    return _answer(taken.answer, name, taken.instant)
+
+
+def _answer(sdp: str, name: str, instant: InstantTicket | None) -> HttpResponse:
+    """Return the answer; with `instant`, the ticket for the client's next call (`stack/web/instant.js`)."""
+    answer: dict[str, Any] = {"sdp": sdp, "type": "answer", "pc_id": name}
+    if instant is not None:
+        answer["instant"] = instant.describe()
+    return json_response(answer)
 
 
 @routes.get("/api/offer")
@@ -68,6 +80,8 @@ async def get_end(request: HttpRequest) -> HttpResponse:
     reason = service.end_of(call_id)
     if reason is not None:
         return json_response({"state": "ended", "reason": reason.name.lower()})
+    if service.host.awaits(call_id):
+        return json_response({"state": "awaited"})
     if call_id not in service.host.calls:
         raise RequestRefused(404, "no such call")
     return json_response({"state": "up"})

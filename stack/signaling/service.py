@@ -11,12 +11,14 @@ import math
 import os
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from stack.aio import Call, CallContext, Host, HostFull, IceMode, Renegotiated
+from stack.aio.tickets import InstantTicket
 from stack.core.errors import LocalError, ParseError
 from stack.ice.servers import IceServer
 from stack.sdp import NegotiationError, NegotiationFailure, SessionDescription
@@ -64,6 +66,8 @@ class SignalingConfig:
     """What coturn calls `static-auth-secret`."""
     turn_ttl: float = 86_400.0
     """Seconds for which such credentials last: longer than a call, for they are needed as long as it lasts."""
+    claim_header: str | None = None
+    """The header whose value travels in a ticket, as `context.claim`: what a proxy in front says of the caller."""
 
     def __post_init__(self) -> None:
         if self.turn_urls and not self.turn_secret:
@@ -80,6 +84,20 @@ class AcceptedOffer:
     answer: str
     call: Call
     is_new: bool = True
+    instant: InstantTicket | None = None
+    """For the client's next call, where that is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredOffer:
+    """What came of an offer whose call may be made by its first packet: then there is no `call` yet."""
+
+    answer: str
+    call_id: str
+    call: Call | None = None
+    is_new: bool = True
+    instant: InstantTicket | None = None
+    """For the client's next call, where that is allowed."""
 
 
 class SignalingService:
@@ -98,6 +116,7 @@ class SignalingService:
         self._states: dict[str, dict[tuple[int, str], Callable[[], None]]] = {}  # what to forget with a call
         self._ends: dict[str, EndReason] = {}
         self._placing: dict[tuple[str, ...], asyncio.Event] = {}  # offers that are with the host, by certificate
+        host.on_ticket_call = self._note_ticket_call
 
     def authorise(self, request: HttpRequest, scope: Scope) -> Principal:
         """Return whose token the request bears; raises `RequestRefused` (401, 403) without one for `scope`."""
@@ -139,7 +158,45 @@ class SignalingService:
         `replaces` is a call that this one takes the place of: the client has said so.
         """
         self._check_rate(request)
+        return await self._accept(request, principal, offer, _read_offer(offer), session, replaces)
+
+    async def answer(
+        self, request: HttpRequest, principal: Principal, offer: str, session: Mapping[str, Any] | None = None
+    ) -> AnsweredOffer:
+        """Do the same where it does not matter that there may be no call before its first packet.
+
+        A ticket is the answer if it holds all that was agreed on, and the request says nothing that a program in
+        another process would miss: no `session`, and nothing that an application around this one has noted.
+        """
+        self._check_rate(request)
         description = _read_offer(offer)
+        identity = ConnectionIdentity.of(description)
+        is_plain = not session and not request.state
+        if is_plain and identity is not None and next(self._connections.find(identity), None) is None:
+            client, digest = request.remote or "", digest_of(offer)
+            self._check_room(client)
+
+            def note(call: Call) -> None:
+                answer = answered.answer if answered is not None else ""
+                self._note_placed(call, client, PlacedCall(call.id, principal, client, identity, digest, answer))
+
+            with _refusing():
+                context = self._context(request, session)
+                answered = await self.host.answer(description, context, note, _ice_asked_for(request))
+            if answered is not None:
+                return AnsweredOffer(answered.answer, answered.call_id, instant=answered.instant)
+        taken = await self._accept(request, principal, offer, description, session, None)
+        return AnsweredOffer(taken.answer, taken.call.id, taken.call, taken.is_new, taken.instant)
+
+    async def _accept(
+        self,
+        request: HttpRequest,
+        principal: Principal,
+        offer: str,
+        description: SessionDescription,
+        session: Mapping[str, Any] | None,
+        replaces: Call | None,
+    ) -> AcceptedOffer:
         identity = ConnectionIdentity.of(description)
         place = partial(self._place, request, principal, offer, description, session, identity)
         if identity is None or replaces is not None:
@@ -211,30 +268,37 @@ class SignalingService:
     ) -> AcceptedOffer:
         client = request.remote or ""
         self._check_room(client)
-        context = CallContext(
-            headers={
-                name.lower(): value
-                for name, value in request.headers.items()
-                if name.lower() not in _SECRET_HEADERS
-            },
-            session=session or {},
-            remote=client,
-            state=request.state,
-        )
-        try:
+        with _refusing():
+            context = self._context(request, session)
             accepted = await self.host.accept(description, context, _ice_asked_for(request))
-        except NegotiationError as error:
-            raise _refusal(error) from error
-        except (HostFull, LocalError) as error:
-            raise RequestRefused(503, str(error), **{"Retry-After": "5"}) from error
         call = accepted.call
+        placed = None
         if identity is not None:
             placed = PlacedCall(call.id, principal, client, identity, digest_of(offer), accepted.answer)
+        self._note_placed(call, client, placed)
+        return AcceptedOffer(accepted.answer, call, instant=accepted.instant)
+
+    def _context(self, request: HttpRequest, session: Mapping[str, Any] | None) -> CallContext:
+        headers = {
+            name.lower(): value for name, value in request.headers.items() if name.lower() not in _SECRET_HEADERS
+        }
+        claim = headers.get((self.config.claim_header or "").lower(), "")
+        return CallContext(headers, session or {}, request.remote or "", request.state, claim=claim)
+
+    def _note_placed(self, call: Call, client: str, placed: PlacedCall | None) -> None:
+        """There is a call: it is counted, and found again, until its end."""
+        if placed is not None:
             self._connections.note(placed)
         self._calls_of[client] += 1
         self.metrics.follow(call, lambda: self._forget(call, client))
         self._states[call.id] = {}
-        return AcceptedOffer(accepted.answer, call)
+
+    def _note_ticket_call(self, call: Call) -> None:
+        """A ticket has made a call that no request to this process has announced."""
+        client = call.context.remote
+        if self.draining or self._calls_of[client] >= self.config.calls_per_client:
+            call.hang_up()
+        self._note_placed(call, client, None)
 
     def keep(self, call_id: str, states: dict[str, StateT], name: str, state: StateT) -> None:
         """Put a dialect's state of a call under a name into the dialect's table, until the call is over."""
@@ -283,6 +347,17 @@ class SignalingService:
         self._calls_of[client] -= 1
         if self._calls_of[client] <= 0:
             del self._calls_of[client]
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Context: what the host raises becomes what a client is told."""
+    try:
+        yield
+    except NegotiationError as error:
+        raise _refusal(error) from error
+    except (HostFull, LocalError) as error:
+        raise RequestRefused(503, str(error), **{"Retry-After": "5"}) from error
 
 
 def _drop(states: dict[str, StateT], name: str, state: StateT) -> None:

@@ -50,14 +50,14 @@ async def post_offer(request: HttpRequest) -> HttpResponse:
         raise RequestRefused(307, "call there", Location=there)
     if request.content_type != "application/sdp":  # §4.2
         raise RequestRefused(415, "the offer must come as application/sdp", **{"Accept-Post": "application/sdp"})
-    taken = await service.accept(request, principal, await read_text(request), principal.session)
+    taken = await service.answer(request, principal, await read_text(request), principal.session)
     response = HttpResponse(
         status=201,
         text=taken.answer,
         content_type="application/sdp",
         headers={
-            "Location": location_below(request, taken.call.id),
-            "ETag": _current_tag(request, taken.call),
+            "Location": location_below(request, taken.call_id),
+            "ETag": _current_tag(request, taken.call_id),
             "Accept-Patch": PATCHES,
         },
     )
@@ -78,6 +78,8 @@ async def options(request: HttpRequest) -> HttpResponse:
 async def patch_session(request: HttpRequest) -> HttpResponse:
     """Trickle, or restart ICE."""
     service = request.app[SERVICE]
+    if service.host.awaits(request.match_info["call_id"]):
+        return await _patch_awaited(request)
     call = service.find_call(request, request.match_info["call_id"])
     if request.content_type not in (FRAGMENT, "application/sdp"):
         raise RequestRefused(415, f"a patch must come as {FRAGMENT}", **{"Accept-Patch": PATCHES})
@@ -100,16 +102,36 @@ async def patch_session(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=204)
 
 
+async def _patch_awaited(request: HttpRequest) -> HttpResponse:
+    """Take candidates of a client whose first packet makes the call: a lite agent needs none of them.
+
+    The call's id, which cannot be guessed, says whose it is. All but candidates has to wait for the call.
+    """
+    request.app[SERVICE].authorise(request, Scope.CALL)
+    try:
+        fragment = TrickleFragment.parse(await read_text(request))
+    except ParseError as error:
+        raise RequestRefused(400, f"not an SDP fragment: {error}") from error
+    if request.content_type != FRAGMENT or request.headers.get("If-Match") == "*" or not fragment.candidates:
+        raise RequestRefused(409, "this call has not begun: its first packet is awaited")
+    return HttpResponse(status=204)
+
+
 @routes.delete("/{endpoint:whip|whep}/{call_id}")
 async def delete_session(request: HttpRequest) -> HttpResponse:
-    """End a call."""
-    call = request.app[SERVICE].find_call(request, request.match_info["call_id"])
+    """End a call, or see to it that none comes of an answer."""
+    service = request.app[SERVICE]
+    if service.host.awaits(request.match_info["call_id"]):
+        service.authorise(request, Scope.CALL)
+        service.host.withdraw(request.match_info["call_id"])
+        return HttpResponse(status=200)
+    call = service.find_call(request, request.match_info["call_id"])
     call.hang_up()
     return HttpResponse(status=200)
 
 
 def _check_tag(request: HttpRequest, call: Call, wanted: str) -> None:
-    ours = _current_tag(request, call)
+    ours = _current_tag(request, call.id)
     if ours not in (wanted, f'"{wanted}"', wanted.removeprefix("W/")):
         raise RequestRefused(412, "that ICE session is over", ETag=ours)
 
@@ -147,8 +169,8 @@ def _tag(ufrag: str) -> str:
     return f'"{ufrag}"'
 
 
-def _current_tag(request: HttpRequest, call: Call) -> str:
-    return _tags(request).get(call.id, _tag(call.id))
+def _current_tag(request: HttpRequest, call_id: str) -> str:
+    return _tags(request).get(call_id, _tag(call_id))
 
 
 def _keep_tag(request: HttpRequest, call: Call, ufrag: str) -> str:

@@ -4,6 +4,7 @@ import { Call, findIceServers } from "./call.js";
 import { PushToTalkKey, TurnControls } from "./controls.js";
 import { Conversation } from "./conversation.js";
 import { Events } from "./events.js";
+import { InstantConnect } from "./instant.js";
 import { Lanes } from "./lanes.js";
 import { Levels, SILENCE } from "./levels.js";
 import { Playback } from "./playback.js";
@@ -21,6 +22,7 @@ const REPORT_PERIOD = 1000;
 const REPORT_STEP = 10;      // milliseconds of delay that are told at once
 
 const settings = new Settings();
+const instant = "RTCPeerConnection" in window ? new InstantConnect() : null;   // its certificate is there before the click
 const steps = new Steps($("steps"), $("steps-note"));
 const lanes = new Lanes($("timeline"));
 const events = new Events($("events"), $("events-note"));
@@ -47,6 +49,7 @@ window.voiceStack = {
   get state() { return call?.state ?? "idle"; },
   get timings() { return { ...call?.timings }; },
   get problem() { return call?.problem && { code: call.problem.code, title: call.problem.title, detail: call.problem.detail }; },
+  get way() { return call?.way ?? null; },
   get endedBy() { return call?.endedBy ?? null; },
   get stats() { return quality?.latest ?? null; },
   get events() { return events.all; },
@@ -77,7 +80,7 @@ askForIceServers();
 
 function begin({ microphone = true, again = false } = {}) {
   calledAgain = again;
-  call = new Call({ audio: microphone ? settings.constraints : null, token: token.value, iceServers });
+  call = new Call({ audio: microphone ? settings.constraints : null, token: token.value, iceServers, instant });
   levels = new Levels();
   window.voiceStack.peaks = { you: SILENCE, program: SILENCE };
   conversation = listen(new Conversation());

@@ -2,6 +2,7 @@
 //
 //   idle → microphone → offer → connecting → connected ⇄ interrupted → ended | failed
 //
+// With a ticket of the last call (`instant.js`) it begins with "connecting", and the microphone is opened meanwhile.
 // Events: "state" (this.state), "step" ({name, at}), "remote" ({stream}), "message" ({text}).
 // The offer is posted as soon as it exists. Its candidates are never sent: the server is reachable, and sees from the
 // first connectivity check where it comes from. That saves the wait for gathering.
@@ -11,12 +12,16 @@ import {
   programFailed, serverGone, serverRefused, serverUnreachable, unexpected,
 } from "./problems.js";
 
+import { shapeOf } from "./instant.js";
+
 export const STEPS = ["microphone", "offer", "answer", "ice", "dtls", "first_packet", "channel"];
 const CHANNEL = { label: "events", id: 0 };   // agreed on in offer and answer (RFC 8864): no message has to open it
 const OVER = ["ended", "failed"];
+const HAS_PATH = ["connected", "completed"];
 const ANSWER_TIMEOUT = 8_000;
 const CONNECT_TIMEOUT = 10_000;
 const QUESTION_TIMEOUT = 3_000;
+const INSTANT_TIMEOUT = 500;    // without an answer to a check; then it is asked over HTTP
 const WATCH_PERIOD = 500;
 const ASK_AFTER = 2_000;        // of silence on the network: what a server that is there acknowledges at once
 const ASK_AGAIN = 1_500;
@@ -44,9 +49,11 @@ export class Call extends EventTarget {
   muted = false;
   microphone = null;        // MediaStream
   timings = {};             // step → milliseconds since the click
+  way = null;               // how it came about: "ticket" or "http"
   #clicked = 0;
   #pc = null;
   #channel = null;
+  #opening = null;          // the microphone
   #name = null;             // what the server calls this call
   #asked = false;           // since something arrived last
   #timer = 0;
@@ -56,21 +63,33 @@ export class Call extends EventTarget {
 
   // `audio`: constraints of the microphone; null: a call without one. `token`: for a server that asks for one.
   // `iceServers`: as `findIceServers` returns them, for networks that let nothing but a TURN server through.
-  constructor({ url = "api/offer", health = "healthz", audio = true, token = "", iceServers = [] } = {}) {
+  // `instant`: an `InstantConnect`; null: every call asks over HTTP.
+  constructor({
+    url = "api/offer", health = "healthz", audio = true, token = "", iceServers = [], instant = null,
+  } = {}) {
     super();
-    Object.assign(this, { url, health, audio, token, iceServers });
+    Object.assign(this, { url, health, audio, token, iceServers, instant });
   }
 
   get connection() { return this.#pc; }
   get over() { return OVER.includes(this.state); }
-  get skippedSteps() { return this.#pc && "answer" in this.timings && !this.#pc.sctp ? ["channel"] : []; }
+  get skippedSteps() {
+    if (this.way === "ticket") return ["answer"];
+    return this.#pc && "answer" in this.timings && !this.#pc.sctp ? ["channel"] : [];
+  }
 
   async start() {
     this.#clicked = performance.now();
     try {
-      // The connection makes its certificate while the user is being asked.
-      this.#pc = new RTCPeerConnection({ bundlePolicy: "max-bundle", iceServers: this.iceServers });
-      if (this.audio !== null) await this.#openMicrophone();
+      if (await this.#callByTicket() || this.over) return;
+      this.way = "http";
+      // Without `instant` the connection makes its certificate while the user is being asked.
+      this.#pc = await this.#connect();
+      if (this.audio !== null) {
+        this.#enter("microphone");
+        await this.#openMicrophone();
+        this.#step("microphone");
+      }
       if (this.over) return;
       const offer = await this.#makeOffer();
       if (this.over) return;
@@ -104,8 +123,48 @@ export class Call extends EventTarget {
     return true;
   }
 
-  async #openMicrophone() {
-    this.#enter("microphone");
+  async #connect() {
+    const certificates = this.instant ? { certificates: [await this.instant.certificate()] } : {};
+    return new RTCPeerConnection({ bundlePolicy: "max-bundle", iceServers: this.iceServers, ...certificates });
+  }
+
+  // Use the ticket of the last call; false if there is none, or nothing answers it: then nothing is left of it.
+  async #callByTicket() {
+    const ticket = await this.instant?.take();
+    if (!ticket || this.over) return false;
+    this.way = "ticket";
+    const pc = this.#pc = await this.#connect();
+    const direction = this.audio === null ? "recvonly" : "sendrecv";
+    const transceiver = pc.addTransceiver("audio", { direction });
+    await this.#describe(pc, transceiver);
+    if (this.over) return true;
+    if (shapeOf(pc.localDescription.sdp) === ticket.shape) {
+      this.#enter("connecting");
+      this.#settleChannel(ticket.answer, () => pc === this.#pc);
+      await pc.setRemoteDescription({ type: "answer", sdp: ticket.answer });
+      const answered = hasPath(pc, INSTANT_TIMEOUT);
+      const microphone = this.audio === null ? Promise.resolve() : this.#openMicrophone();
+      microphone.catch(() => {});   // awaited below, or asked again
+      if (await answered && !this.over) {
+        this.#expectConnection();
+        this.#showRemote();
+        await microphone;
+        const [track] = this.microphone?.getAudioTracks() ?? [];
+        if (track && !this.over) await transceiver.sender.replaceTrack(track);
+        return true;
+      }
+    }
+    this.#pc = null;
+    pc.close();
+    this.#channel = null;
+    if (!this.over) this.timings = {};
+    return this.over;
+  }
+
+  // Ask once, also where it goes on over HTTP.
+  #openMicrophone() { return this.#opening ??= this.#askForMicrophone(); }
+
+  async #askForMicrophone() {
     if (!navigator.mediaDevices?.getUserMedia) throw microphoneUnavailable();
     let stream;
     try {
@@ -125,20 +184,27 @@ export class Call extends EventTarget {
     const [track] = this.microphone?.getAudioTracks() ?? [];
     if (track) pc.addTrack(track, this.microphone);
     else pc.addTransceiver("audio", { direction: "recvonly" });
-    const [transceiver] = pc.getTransceivers();
-    this.#watchChannel(pc.createDataChannel(CHANNEL.label, { negotiated: true, id: CHANNEL.id }));
+    await this.#describe(pc, pc.getTransceivers()[0]);
+    return pc.localDescription;
+  }
+
+  // Watch a connection that has its sound, and make its offer.
+  async #describe(pc, transceiver) {
+    const isOurs = () => pc === this.#pc;   // not one that was given up
+    this.#watchChannel(pc.createDataChannel(CHANNEL.label, { negotiated: true, id: CHANNEL.id }), isOurs);
     this.#watchTrack(transceiver.receiver.track);
     pc.addEventListener("iceconnectionstatechange", () => {
-      if (["connected", "completed"].includes(pc.iceConnectionState)) this.#step("ice");
+      if (isOurs() && HAS_PATH.includes(pc.iceConnectionState)) this.#step("ice");
     });
-    pc.addEventListener("connectionstatechange", () => this.#follow());
+    pc.addEventListener("connectionstatechange", () => isOurs() && this.#follow());
     pc.addEventListener("icegatheringstatechange", () => {
-      if (pc.iceGatheringState === "complete" && !this.#hasCandidates) this.#fail(noNetwork());
+      // Firefox shows some addresses to a page that hears the microphone alone: a call by a ticket may be too early.
+      if (!isOurs() || pc.iceGatheringState !== "complete" || this.#hasCandidates) return;
+      if (this.way === "http" || this.state === "connected") this.#fail(noNetwork());
     });
     await pc.setLocalDescription();
-    this.#watchTransport(transceiver.receiver.transport);
+    this.#watchTransport(transceiver.receiver.transport, isOurs);
     this.#step("offer");
-    return pc.localDescription;
   }
 
   async #exchange(offer) {
@@ -167,30 +233,45 @@ export class Call extends EventTarget {
     this.#step("answer");
     this.#name = answer.pc_id ?? null;
     this.#enter("connecting");
+    this.#expectConnection();
+    const pc = this.#pc;
+    this.#settleChannel(answer.sdp, () => pc === this.#pc);
+    try {
+      await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+    } catch (error) {
+      throw answerUnusable(error);
+    }
+    this.#showRemote();
+    await this.instant?.keep(pc.localDescription.sdp, answer.sdp, answer.instant);
+  }
+
+  #expectConnection() {
     this.#timer = setTimeout(() => this.#fail(this.#whyNotConnected()), CONNECT_TIMEOUT);
     setTimeout(() => {
       if (this.state === "connecting" && !this.#hasCandidates) this.#fail(noNetwork());
     }, GATHER_TIMEOUT);
-    const pc = this.#pc;
-    if (!agreesOnChannel(answer.sdp)) {   // a server that does not know RFC 8864: a message opens another
-      const former = this.#channel;
-      this.#watchChannel(pc.createDataChannel(CHANNEL.label));
-      former.close();
-    }
-    try {
-      await pc.setRemoteDescription(answer);
-    } catch (error) {
-      throw answerUnusable(error);
-    }
-    const stream = new MediaStream(pc.getReceivers().map(receiver => receiver.track));
+  }
+
+  // Open another channel by a message, for a server that does not know RFC 8864.
+  #settleChannel(answer, isOurs) {
+    if (agreesOnChannel(answer)) return;
+    const former = this.#channel;
+    this.#watchChannel(this.#pc.createDataChannel(CHANNEL.label), isOurs);
+    former.close();
+  }
+
+  #showRemote() {
+    const stream = new MediaStream(this.#pc.getReceivers().map(receiver => receiver.track));
     this.dispatchEvent(new CustomEvent("remote", { detail: { stream } }));
   }
 
-  #watchChannel(channel) {
+  #watchChannel(channel, isOurs) {
     this.#channel = channel;
     channel.addEventListener("open", () => this.#step("channel"));
-    channel.addEventListener("close", () => { if (channel === this.#channel) this.hangUp("program"); });
+    channel.addEventListener("close", () => { if (isOurs() && channel === this.#channel) this.hangUp("program"); });
     channel.addEventListener("message", ({ data }) => {
+      const grant = readGrant(data);
+      if (grant) return void this.instant?.renew(grant);
       this.dispatchEvent(new CustomEvent("message", { detail: { text: String(data) } }));
     });
   }
@@ -199,8 +280,9 @@ export class Call extends EventTarget {
     track.addEventListener("unmute", () => this.#step("first_packet"));
   }
 
-  #watchTransport(transport) {
+  #watchTransport(transport, isOurs) {
     transport?.addEventListener("statechange", () => {
+      if (!isOurs()) return;
       if (transport.state === "connected") this.#step("dtls");
       if (transport.state === "closed") this.hangUp("program");   // the peer's close_notify
     });
@@ -338,6 +420,28 @@ function withChannel(sdp) {
 }
 
 function agreesOnChannel(sdp) { return new RegExp(`^a=dcmap:${CHANNEL.id} `, "m").test(sdp ?? ""); }
+// Return whether a check is answered within so many milliseconds.
+function hasPath(pc, patience) {
+  return new Promise(resolve => {
+    const timer = setTimeout(() => resolve(false), patience);
+    pc.addEventListener("iceconnectionstatechange", () => {
+      if (!HAS_PATH.includes(pc.iceConnectionState)) return;
+      clearTimeout(timer);
+      resolve(true);
+    });
+  });
+}
+
+// A ticket for the next call, on the channel of this one.
+function readGrant(text) {
+  if (typeof text !== "string" || !text.includes('"instant"')) return null;
+  try {
+    const message = JSON.parse(text);
+    return message?.type === "instant" ? message.instant : null;
+  } catch {
+    return null;
+  }
+}
 
 // What has arrived so far, as a text that is another when something did. Answers to consent checks count, too.
 function arrivals(report) {

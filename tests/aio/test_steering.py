@@ -163,3 +163,19 @@ def test_every_digit_has_its_place() -> None:
         for each in made:
             each.close()
     assert len(steering_program(2)) % 8 == 0
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_a_digit_counts_modulo_the_workers(workers: int) -> None:
+    """A ticket of a server that had more workers has one here, the same for the kernel and for all others."""
+    made = bind_group([HOST], 0, workers)
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for number, digit in enumerate(WORKER_DIGITS):
+                sender.sendto(check(f"{digit}+000000000000"), made[0].addresses[0])
+                assert [len(each) for each in taken(made)] == [
+                    int(each == number % workers) for each in range(workers)
+                ]
+    finally:
+        for each in made:
+            each.close()

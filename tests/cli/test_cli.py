@@ -20,6 +20,7 @@ from interop.browsers.namespace import ADDRESS
 from stack import Call
 from stack.agents import default_agent, echo
 from stack.aio import HostConfig
+from stack.aio.tickets import TicketConfig
 from stack.audio import read_wav, write_wav
 from stack.cli import main
 from stack.signaling.server import ServeConfig, Serving, serving
@@ -121,6 +122,19 @@ def test_help_shows_the_commands() -> None:
         (["call", "foo"], 2, "'foo' is not an address, as http://127.0.0.1:8080"),
         (["serve", "--trusted-proxy", "proxy.example"], 2, "an address or a network, as 127.0.0.1 or 10.0.0.0/8"),
         (["serve", "--path-prefix", "voice"], 2, "'voice' is not a path, as /voice"),
+        (["serve", "--stateless", "never"], 2, "--stateless does nothing without --ticket-key"),
+        (["serve", "--claim-header", "X-User"], 2, "does nothing without --ticket-key or --instant-connect"),
+        (
+            ["serve", "--agent", "echo", "--ticket-key", "/no/such", "--workers", "0"],
+            1,
+            "cannot read the ticket keys",
+        ),
+        (["ticket-key", "/no/such/file"], 1, "cannot write the ticket keys to /no/such/file"),
+        (
+            ["ticket-key", "/no/such", "--revoke", "foo"],
+            1,
+            "'foo' is no reference of a ticket: 16 hexadecimal digits",
+        ),
     ],
 )
 def test_a_mistake_is_one_clear_line(
@@ -419,6 +433,35 @@ async def test_a_machine_with_loopback_alone_is_told_that_browsers_will_not_call
         lines = await first_lines(count=2)
         assert media_of(lines[0]) == ["127.0.0.1"]
         assert "no network address but loopback" in lines[1]
+
+
+def test_keys_of_tickets_are_made_rotated_and_revoked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = str(tmp_path / "ticket.key")
+    for arguments, said in (
+        ([], "epochs 1, of which 1 seals; 0 tickets revoked"),
+        ([], "epochs 1, 2, of which 2 seals; 0 tickets revoked"),
+        (["--revoke", "0011223344556677"], "epochs 1, 2, of which 2 seals; 1 tickets revoked"),
+        (["--revoke-epoch", "1"], "epochs 2, of which 2 seals; 1 tickets revoked"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["stack", "ticket-key", keys, *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        assert said in capsys.readouterr().out
+    assert os.stat(keys).st_mode & 0o077 == 0
+
+
+async def test_a_call_by_a_ticket_says_so(tmp_path: Path) -> None:
+    saved = str(tmp_path / "saved")
+    media = HostConfig(host="127.0.0.1", udp_port=0, tickets=TicketConfig(instant_connect=True))
+    async with serving(echo, ServeConfig(port=0, media=media)) as running:
+        first = await call(running.url, "--ticket", saved, "--duration", "1")
+        second = await call("http://127.0.0.1:9/", "--ticket", saved, "--duration", "1")
+    assert "answer" in first["steps_ms"]
+    assert "ticket" in second["steps_ms"]
+    assert "answer" not in second["steps_ms"]
 
 
 def test_help_shows_the_environment() -> None:

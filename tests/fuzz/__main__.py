@@ -13,11 +13,12 @@ def main() -> int:
         print("Fuzzing needs atheris: pip install 'voice-stack[fuzz]'", file=sys.stderr)
         return 2
     with atheris.instrument_imports(include=["stack"]):
-        from tests.fuzz.dtls_targets import TARGETS
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        print(f"usage: python -m tests.fuzz TARGET [options]\ntargets: {', '.join(TARGETS)}", file=sys.stderr)
+        from tests.fuzz import dtls_targets, ticket_targets
+    targets = dtls_targets.TARGETS | ticket_targets.TARGETS
+    if len(sys.argv) < 2 or sys.argv[1] not in targets:
+        print(f"usage: python -m tests.fuzz TARGET [options]\ntargets: {', '.join(targets)}", file=sys.stderr)
         return 2
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[sys.argv[1]])
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], targets[sys.argv[1]])
     atheris.Fuzz()
     return 0
 

@@ -8,8 +8,8 @@ import pytest
 
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit
-from stack.server import Endpoint, SingleEndpoint
-from stack.server.endpoint import FAULT_PAUSE, MAX_ASKED
+from stack.server import Endpoint, SingleEndpoint, UnknownCheck
+from stack.server.endpoint import FAULT_PAUSE, MAX_ASKED, MAX_UNKNOWN_CHECKS
 from stack.stun import Message, MessageClass, Method, TransactionId, Username
 
 LOCAL = Address("127.0.0.1", 3478)
@@ -135,17 +135,48 @@ def test_the_same_port_can_be_taken_over_by_a_new_call() -> None:
 
 
 def test_a_session_can_be_made_by_its_first_packet() -> None:
-    made: list[str] = []
+    made: list[tuple[str, Path, bytes]] = []
 
-    def resolve(ufrag: str, now: float) -> tuple[str, Recorder] | None:
-        made.append(ufrag)
-        return (ufrag, Recorder(ufrag)) if ufrag == "known" else None
+    def resolve(unknown: UnknownCheck, now: float) -> tuple[str, Recorder] | None:
+        made.append((unknown.username, unknown.path, unknown.data))
+        return ("made", Recorder("made")) if unknown.username == "known:x" else None
 
     endpoint: Endpoint[str] = Endpoint(resolve)
     endpoint.handle_datagrams([(check("known:x"), path(1)), (check("other:x"), path(2)), (MEDIA, path(1))], 0.0)
-    assert made == ["known", "other"]
+    assert made == [("known:x", path(1), check("known:x")), ("other:x", path(2), check("other:x"))]
     assert len(endpoint) == 1
-    assert endpoint.drain_events()[-1] == ("known", "known:2")
+    assert endpoint.drain_events()[-1] == ("made", "made:2")
+    endpoint.handle_datagrams([(check("known:x"), path(3)), (check("known:y"), path(4))], 0.1)
+    assert [username for username, _, _ in made[2:]] == ["known:y"]  # another connection, as it may be
+    assert endpoint.drain_events() == [("made", "made:3")]
+
+
+def test_nothing_is_made_where_there_is_no_room() -> None:
+    def resolve(unknown: UnknownCheck, now: float) -> tuple[str, Recorder] | None:
+        return unknown.username, Recorder(unknown.username)
+
+    endpoint: Endpoint[str] = Endpoint(resolve, max_sessions=1)
+    endpoint.handle_datagrams([(check("a:x"), path(1)), (check("b:x"), path(2)), (check("a:x"), path(3))], 0.0)
+    assert len(endpoint) == 1
+    assert endpoint.counters["endpoint.dropped_full"] == 1
+
+
+def test_checks_that_name_no_session_are_looked_at_so_often_and_those_of_calls_always() -> None:
+    asked: list[str] = []
+
+    def resolve(unknown: UnknownCheck, now: float) -> None:
+        asked.append(unknown.username)
+
+    endpoint: Endpoint[str] = Endpoint(resolve)
+    machine = Recorder("aaaa")
+    endpoint.add("aaaa", machine, "aaaa")
+    flood = [(check(f"none:{number}"), path(1)) for number in range(MAX_UNKNOWN_CHECKS + 10)]
+    endpoint.handle_datagrams([*flood, (check("aaaa:x"), path(2))], 5.0)
+    assert len(asked) == MAX_UNKNOWN_CHECKS
+    assert endpoint.counters["endpoint.dropped_unknown_ufrag_rate"] == 10
+    assert len(machine.received) == 1
+    endpoint.handle_datagrams(flood[:1], 6.0)
+    assert len(asked) == MAX_UNKNOWN_CHECKS + 1
 
 
 def test_only_those_that_are_due_are_woken() -> None:
@@ -246,10 +277,10 @@ def test_one_that_cannot_be_drained_does_not_keep_the_others_from_it() -> None:
 
 
 def test_a_session_that_cannot_be_made_costs_its_own_first_packet() -> None:
-    def resolve(ufrag: str, now: float) -> tuple[str, Recorder]:
-        if ufrag == "bad":
+    def resolve(unknown: UnknownCheck, now: float) -> tuple[str, Recorder]:
+        if unknown.username == "bad:x":
             raise RuntimeError("cannot be made")
-        return ufrag, Recorder(ufrag)
+        return "good", Recorder("good")
 
     endpoint: Endpoint[str] = Endpoint(resolve)
     endpoint.handle_datagrams([(check("bad:x"), path(1)), (check("good:x"), path(2))], 0.0)

@@ -17,6 +17,7 @@ from stack import Call
 from stack.agents import echo
 from stack.aio import HostConfig
 from stack.aio.recording_writer import find_writer
+from stack.aio.tickets import TicketConfig
 from stack.core.counters import OWNERS, Counters, declared_counters
 from stack.sdp import IGNORED
 from stack.signaling import metrics
@@ -39,6 +40,7 @@ def tallies_of_port(media: Any) -> Mapping[str, tuple[Counters, ...]]:
     sockets = media.driver.sockets
     return {
         "endpoint": (media.endpoint.counters,),
+        "ticket": (media._admission.counters,),
         "socket": (sockets.counters, *(each.counters for each in sockets)),
         "driver": (media.driver.counters, media.counters),
         "worker": (media.counters,),
@@ -77,7 +79,7 @@ def missing(expected: Mapping[str, int], shown: Mapping[str, float]) -> dict[str
 
 
 async def test_every_counter_is_shown_while_the_call_is_up_and_after_it(tmp_path: Path) -> None:
-    media = HostConfig(udp_port=0, record_dir=tmp_path)
+    media = HostConfig(udp_port=0, record_dir=tmp_path, tickets=TicketConfig())
 
     async def program(call: Call) -> None:
         call.speaker.write(np.full(1600, 1000, np.int16), 16_000)

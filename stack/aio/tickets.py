@@ -1,0 +1,289 @@
+"""A host's tickets: answers that need no session in memory, and tickets for a call to come.
+
+`TicketIssuer` belongs to the program's loop. It has the keys (`ticket_file.py`, read again when the file is
+another), makes answers whose username fragment is a ticket, and remembers, for a while and up to a bound, what an
+HTTP request said that has no room in one: where the process that answered has the call, too, its program misses
+nothing; where another one has it, the program is told what the ticket holds (`CallContext.claim` and the numbers).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from stack.aio.call import Call
+from stack.aio.context import CallContext
+from stack.aio.ticket_file import make_key, read_ring
+from stack.aio.ticket_site import CallMade, TicketMedia, TicketRingPem
+from stack.audio.wav import FilePath
+from stack.core.errors import LocalError
+from stack.core.machine import Address
+from stack.ice import MAX_WORKERS
+from stack.sdp import LocalParameters, Negotiation, SessionDescription, Setup, choose_setup, negotiate
+from stack.session import LocalWishes, make_local_parameters
+from stack.session.ticket import REFERENCE_SIZE, SessionTicket, TicketFlag
+from stack.session.ticket_keys import OpenedTicket, TicketRing
+from stack.session.ticket_terms import TicketSite, TicketWishes, local_parameters_of, make_ticket
+from stack.voice.config import offered_codecs
+
+MAX_AWAITED = 4096
+"""Answers of which it is remembered what their requests said; the oldest is forgotten."""
+REREAD_EVERY = 2.0
+"""Seconds between two looks whether the file of the keys is another."""
+
+
+@dataclass(frozen=True, slots=True)
+class TicketConfig:
+    """Whether answers are tickets, and whether there are tickets for calls to come."""
+
+    key_file: FilePath | None = None
+    """The keys (`voice-stack ticket-key FILE` makes one); None: of this process alone, gone with it."""
+    stateless: bool = True
+    """Answer by a ticket where it holds all that was agreed on."""
+    instant_connect: bool = False
+    """Give clients tickets for their next call, which needs no HTTP then."""
+    answer_lifetime: float = 60.0
+    """Seconds in which the first check has to come after an answer."""
+    instant_lifetime: float = 24 * 3600.0
+    """Seconds in which a ticket for a call to come can be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class TicketAnswer:
+    """An answer that is a ticket, and the id that its call will have."""
+
+    answer: str
+    call_id: str
+    negotiation: Negotiation
+    reference: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InstantTicket:
+    """What a client puts into the last answer that it had, to make itself one for its next call."""
+
+    ufrag: str
+    password: str
+    fingerprint: str
+    ssrc: int
+    cname: str
+    lifetime: float
+    """Seconds from now on."""
+    reference: str
+
+    def describe(self) -> dict[str, str | int | float]:
+        """Return it as clients are told, in JSON."""
+        return {
+            "ufrag": self.ufrag,
+            "pwd": self.password,
+            "fingerprint": self.fingerprint,
+            "ssrc": self.ssrc,
+            "cname": self.cname,
+            "lifetime": self.lifetime,
+        }
+
+
+class _Awaited:
+    """What the request of an answer said, and who wants to be told of its call."""
+
+    __slots__ = ("context", "on_call", "reference", "until")
+
+    def __init__(
+        self, context: CallContext, reference: bytes, until: float, on_call: Callable[[Call], None] | None
+    ) -> None:
+        self.context = context
+        self.reference = reference
+        self.until = until
+        self.on_call = on_call
+
+
+class TicketIssuer:
+    """Makes the tickets of one host. Raises `LocalError` for keys that cannot be read."""
+
+    def __init__(
+        self,
+        config: TicketConfig,
+        addresses: Sequence[Address],
+        public_ips: Sequence[str] = (),
+        setup: Setup | None = None,
+        node: str = "",
+    ) -> None:
+        self.config = config
+        self._site = TicketSite(tuple(addresses), tuple(public_ips), offered_codecs())
+        self._setup = setup
+        self._node = node
+        self._stamp: tuple[int, int] | None = None
+        if config.key_file is None:
+            self.ring = TicketRing.of([make_key(1)])
+        else:
+            self._stamp = _stamp(config.key_file)
+            self.ring = read_ring(config.key_file)
+        self._drafts: dict[Setup, LocalParameters] = {}
+        self._revoked: set[bytes] = set()
+        self._awaited: OrderedDict[str, _Awaited] = OrderedDict()
+
+    def set_tcp(self, addresses: Sequence[Address]) -> None:
+        """Offer these addresses for ICE-TCP, too."""
+        self._site = replace(self._site, tcp=tuple(addresses))
+        self._drafts.clear()
+
+    @property
+    def media(self) -> TicketMedia:
+        """What the media sides need."""
+        return TicketMedia(TicketRingPem.of(self.ring), tuple(self._site.public_ips))
+
+    def reread(self) -> bool:
+        """Read the file again if it is another; True if there are other keys now, which seal and open.
+
+        Raises `LocalError` if it cannot be read: the former keys stay.
+        """
+        path = self.config.key_file
+        if path is None or (stamp := _stamp(path)) == self._stamp:
+            return False
+        ring = read_ring(path)
+        self._stamp = stamp
+        self._set(replace(ring, revoked=ring.revoked | frozenset(self._revoked)))
+        return True
+
+    def revoke(self, reference: bytes) -> None:
+        """Honour a ticket no more, in this process and its workers."""
+        self._revoked.add(reference)
+        self._set(replace(self.ring, revoked=self.ring.revoked | {reference}))
+
+    def answer(
+        self,
+        offer: SessionDescription,
+        worker: int,
+        context: CallContext,
+        on_call: Callable[[Call], None] | None = None,
+    ) -> TicketAnswer | None:
+        """Return the answer to an offer; None where a ticket cannot hold what comes of it.
+
+        Raises `NegotiationError` as `negotiate` does.
+        """
+        expiry = time.time() + self.config.answer_lifetime
+        agreed = negotiate(offer, self._drafted(self._setup or choose_setup(offer)))
+        opened = self._sealed(agreed, context, expiry, worker, is_instant=False)
+        if opened is None:
+            return None
+        negotiation = negotiate(offer, local_parameters_of(opened, self._site))
+        call_id = opened.key.call_id(f"{opened.ufrag}:{negotiation.remote_ice_ufrag}")
+        reference = opened.ticket.reference
+        self._forget_old()
+        self._awaited[call_id] = _Awaited(context, reference, expiry, on_call)
+        return TicketAnswer(negotiation.answer.serialize(), call_id, negotiation, reference)
+
+    def instant(self, agreed: Negotiation, context: CallContext) -> InstantTicket | None:
+        """Return a ticket for a client's next call, made from what was agreed on for this one."""
+        if not self.config.instant_connect:
+            return None
+        expiry = time.time() + self.config.instant_lifetime
+        opened = self._sealed(agreed, context, expiry, random.randrange(MAX_WORKERS), is_instant=True)
+        return None if opened is None else self._describe(opened)
+
+    def renewed(self, made: CallMade) -> InstantTicket | None:
+        """Return a fresh ticket for the call after one that a ticket has made."""
+        if not self.config.instant_connect:
+            return None
+        former = SessionTicket.parse(made.ticket)
+        ticket = replace(
+            former,
+            expiry=int(time.time() + self.config.instant_lifetime),
+            reference=os.urandom(REFERENCE_SIZE),
+            flags=(former.flags | TicketFlag.INSTANT) & ~TicketFlag.SNAP,
+            init=None,
+        )
+        key = self.ring.newest
+        return self._describe(
+            OpenedTicket(ticket, key.seal(ticket, random.randrange(MAX_WORKERS), self._node), key)
+        )
+
+    def awaits(self, call_id: str) -> bool:
+        """Return True for an answer whose first check may still come."""
+        awaited = self._awaited.get(call_id)
+        return awaited is not None and awaited.until >= time.time()
+
+    def withdraw(self, call_id: str) -> bool:
+        """Honour an answer no more whose call has not come yet; False if there is none."""
+        awaited = self._awaited.pop(call_id, None)
+        if awaited is None:
+            return False
+        self.revoke(awaited.reference)
+        return True
+
+    def take(self, made: CallMade) -> tuple[CallContext, Callable[[Call], None] | None]:
+        """Return what is known of a call that has come, and who wants to be told."""
+        awaited = self._awaited.pop(made.call, None)
+        ticket = SessionTicket.parse(made.ticket)
+        if awaited is not None:
+            return replace(awaited.context, ticket=ticket.reference.hex()), awaited.on_call
+        context = CallContext(
+            remote=made.remote,
+            ticket=ticket.reference.hex(),
+            claim=ticket.claim,
+            program=ticket.program,
+            tenant=ticket.tenant,
+        )
+        return context, None
+
+    def _set(self, ring: TicketRing) -> None:
+        self.ring = ring
+        self._drafts.clear()
+
+    def _drafted(self, setup: Setup) -> LocalParameters:
+        """Return our side with the certificate of the newest epoch; its credentials go nowhere."""
+        draft = self._drafts.get(setup)
+        if draft is None:
+            site = self._site
+            wishes = LocalWishes(ice_lite=True, tcp=site.tcp, setup=setup, codecs=site.codecs)
+            draft = self._drafts[setup] = make_local_parameters(
+                os.urandom, self.ring.newest.certificate, site.addresses, wishes, site.public_ips
+            )
+        return draft
+
+    def _sealed(
+        self, agreed: Negotiation, context: CallContext, expiry: float, worker: int, *, is_instant: bool
+    ) -> OpenedTicket | None:
+        wishes = TicketWishes(
+            int(expiry), os.urandom(REFERENCE_SIZE), context.program, context.tenant, context.claim, is_instant
+        )
+        ticket = make_ticket(agreed, self._site, wishes)
+        if ticket is None:
+            return None
+        key = self.ring.newest
+        return OpenedTicket(ticket, key.seal(ticket, worker, self._node), key)
+
+    def _describe(self, opened: OpenedTicket) -> InstantTicket:
+        local = local_parameters_of(opened, self._site)
+        return InstantTicket(
+            ufrag=local.ice_ufrag,
+            password=local.ice_pwd,
+            fingerprint=local.fingerprint.serialize(),
+            ssrc=local.audio.ssrc if local.audio is not None else 0,
+            cname=local.audio.cname if local.audio is not None else "",
+            lifetime=self.config.instant_lifetime,
+            reference=opened.ticket.reference.hex(),
+        )
+
+    def _forget_old(self) -> None:
+        now = time.time()
+        while self._awaited:
+            oldest = next(iter(self._awaited))
+            if len(self._awaited) < MAX_AWAITED and self._awaited[oldest].until >= now:
+                break
+            del self._awaited[oldest]
+
+
+def _stamp(path: FilePath) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise LocalError(f"cannot read the ticket keys in {os.fsdecode(path)}: {error.strerror}") from error
+    return status.st_mtime_ns, status.st_ino
+
+
+__all__ = ["InstantTicket", "TicketAnswer", "TicketConfig", "TicketIssuer"]

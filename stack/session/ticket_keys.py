@@ -1,0 +1,184 @@
+"""Tickets under a key: sealed into a username fragment, opened again, and what is derived from one.
+
+The fragment's `rest` (`stack.ice.ufrag`) is base64 without padding, all of whose characters are ice-chars, of
+
+     0                 1                                 17               bytes
+    +--------+--------+---------------------------------+----------------+
+    | version| key id | synthetic IV (16)               | sealed ticket  |
+    +--------+--------+---------------------------------+----------------+
+       4 bits  4 bits
+
+by AES-SIV (RFC 5297) with a key of 512 bits. The associated data are all that stands before the sealed part, the
+worker digit and the node among it: another digit or another machine's name is a forgery, so a ticket has one
+fragment, and one worker of a machine. AES-SIV needs no nonce; two tickets are alike only if all of them is, and
+the reference is random.
+
+A key is an *epoch*: a secret of 256 bits and the certificate that answers made under it name. The key id is the
+epoch's number modulo 16. The newest epoch seals, every epoch of the ring opens; taking one out of the ring revokes
+what it has sealed. A reference that is on the ring's list is revoked alone.
+
+Password, SSRC, cname, session id, SCTP's initiate tag and TSN, and the call's id follow from the epoch's secret
+and the fragment by HKDF-Expand (RFC 5869 §2.3), each with a label of its own, and in the order in which
+`make_local_parameters` asks for them: `VERSION` goes up when that changes (a test has the values).
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from stack.core.errors import LocalError, ParseError
+from stack.core.machine import Entropy
+from stack.dtls import Certificate
+from stack.dtls.keys13 import hkdf_expand
+from stack.ice import Ufrag
+from stack.session.ticket import SessionTicket
+
+VERSION: Final = 1
+SECRET_SIZE: Final = 32
+MAX_EPOCHS: Final = 16
+"""Epochs in one ring: as many as there are key ids."""
+MAX_REVOKED: Final = 10_000
+"""References that are revoked one by one; to revoke more, take their epoch out."""
+_SIV_KEY_SIZE = 64
+_PASSWORD_SIZE = 18
+_CALL_ID_SIZE = 12
+_RANDOM_SIZE = 255 * 32  # the most that HKDF-Expand gives with SHA-256
+_FIRST_RANDOM = 96  # more than is asked for at present, so that it is derived in one step
+_PURPOSE = b"voice-stack session ticket 1 "
+_OVERHEAD = 17
+
+
+class TicketKey:
+    """One epoch. Raises `LocalError` for a secret of another size, or an epoch below 1."""
+
+    __slots__ = ("_derivation", "_siv", "certificate", "epoch", "secret")
+
+    def __init__(self, epoch: int, secret: bytes, certificate: Certificate) -> None:
+        if epoch < 1 or len(secret) != SECRET_SIZE:
+            raise LocalError(f"a ticket key has a number from 1 on and a secret of {SECRET_SIZE} bytes")
+        self.epoch = epoch
+        self.secret = secret
+        self.certificate = certificate
+        self._siv = AESSIV(hkdf_expand("sha256", secret, _PURPOSE + b"seal", _SIV_KEY_SIZE))
+        self._derivation = hkdf_expand("sha256", secret, _PURPOSE + b"derive", SECRET_SIZE)
+
+    def __repr__(self) -> str:
+        return f"TicketKey({self.epoch})"
+
+    @property
+    def id(self) -> int:
+        """What stands in the clear."""
+        return self.epoch % MAX_EPOCHS
+
+    def seal(self, ticket: SessionTicket, worker: int, node: str = "") -> str:
+        """Return the fragment; raises `LocalError` for a ticket that has no room in it."""
+        head = bytes((VERSION << 4 | self.id,))
+        bare = Ufrag(worker, "0" * 12, node).prefix.encode()
+        sealed = self._siv.encrypt(ticket.serialize(), [bare + head])
+        return Ufrag(worker, b64encode(head + sealed).decode().rstrip("="), node).serialize()
+
+    def unseal(self, data: bytes, prefix: str) -> SessionTicket:
+        """Return the ticket in the decoded rest of a fragment; raises `ParseError` for any other bytes."""
+        try:
+            return SessionTicket.parse(self._siv.decrypt(data[1:], [prefix.encode() + data[:1]]))
+        except InvalidTag as error:
+            raise ParseError("this ticket was not sealed by this key") from error
+
+    def password(self, ufrag: str) -> str:
+        """Return our ICE password for a ticket's fragment."""
+        return b64encode(self._derive("password", ufrag, _PASSWORD_SIZE)).decode()
+
+    def call_id(self, username: str) -> str:
+        """Return the id of the call that comes by this USERNAME; it cannot be guessed without the key."""
+        return self._derive("call", username, _CALL_ID_SIZE).hex()
+
+    def entropy(self, ufrag: str) -> Entropy:
+        """Return the source of all that an answer says and that would be random otherwise."""
+        pool, used = self._derive("random", ufrag, _FIRST_RANDOM), 0
+
+        def take(size: int) -> bytes:
+            nonlocal pool, used
+            if used + size > len(pool):
+                pool = self._derive("random", ufrag, _RANDOM_SIZE)  # begins with the same bytes
+            if used + size > len(pool):
+                raise LocalError("more is asked of a ticket than can be derived from it")
+            used += size
+            return pool[used - size : used]
+
+        return take
+
+    def _derive(self, label: str, about: str, size: int) -> bytes:
+        return hkdf_expand("sha256", self._derivation, f"{label} {about}".encode(), size)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTicket:
+    """A ticket, the fragment that it came in, and the key that opened it."""
+
+    ticket: SessionTicket
+    ufrag: str
+    key: TicketKey
+
+
+@dataclass(frozen=True, slots=True)
+class TicketRing:
+    """The keys that open tickets, oldest first; the last one seals. `revoked` has references.
+
+    Raises `LocalError` without a key, with more than `MAX_EPOCHS` or epochs that go by one key id, or beyond
+    `MAX_REVOKED`.
+    """
+
+    keys: tuple[TicketKey, ...]
+    revoked: frozenset[bytes] = frozenset()
+    _by_id: dict[int, TicketKey] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_id = {key.id: key for key in self.keys}
+        if not self.keys or len(by_id) != len(self.keys):
+            raise LocalError(f"a ring has 1 to {MAX_EPOCHS} ticket keys, whose epochs differ modulo {MAX_EPOCHS}")
+        if len(self.revoked) > MAX_REVOKED:
+            raise LocalError(f"at most {MAX_REVOKED} tickets are revoked one by one: take their key out instead")
+        object.__setattr__(self, "keys", tuple(sorted(self.keys, key=lambda key: key.epoch)))
+        object.__setattr__(self, "_by_id", by_id)
+
+    @classmethod
+    def of(cls, keys: Iterable[TicketKey], revoked: Iterable[bytes] = ()) -> TicketRing:
+        """Return the ring of these keys."""
+        return cls(tuple(keys), frozenset(revoked))
+
+    @property
+    def newest(self) -> TicketKey:
+        """The key that seals."""
+        return self.keys[-1]
+
+    def open(self, ufrag: str) -> OpenedTicket:
+        """Return the ticket in a fragment; raises `ParseError` for a fragment that is none of ours.
+
+        It may have expired or be revoked: that is for the caller to look at (`is_revoked`).
+        """
+        parts = Ufrag.parse(ufrag)
+        if len(parts.rest) < 4 * _OVERHEAD // 3:
+            raise ParseError("this fragment is too short for a ticket")
+        try:
+            data = b64decode(parts.rest + "=" * (-len(parts.rest) % 4), validate=True)
+        except Base64Error as error:
+            raise ParseError("this fragment is not base64") from error
+        if b64encode(data).decode().rstrip("=") != parts.rest:  # else one ticket would have several fragments
+            raise ParseError("this fragment ends with bits that mean nothing")
+        if data[0] >> 4 != VERSION:
+            raise ParseError("a ticket of another version")
+        key = self._by_id.get(data[0] & 15)
+        if key is None:
+            raise ParseError("a ticket of an epoch that is not in the ring")
+        return OpenedTicket(key.unseal(data, parts.prefix), ufrag, key)
+
+    def is_revoked(self, ticket: SessionTicket) -> bool:
+        """Return True if the ticket is on the list."""
+        return ticket.reference in self.revoked

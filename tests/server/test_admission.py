@@ -1,0 +1,274 @@
+"""Which checks make a session, what they may make, and that nothing lasts that proves nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path as FilePath
+
+import pytest
+
+from stack.core.machine import Address, Path, Transmit
+from stack.dtls import Certificate
+from stack.sdp import SessionDescription, negotiate
+from stack.server import Endpoint, UnknownCheck
+from stack.server.admission import CLOCK_SKEW, MAX_SEEN, AdmissionLimits, Admitted, TicketAdmission
+from stack.session import LocalWishes, make_local_parameters
+from stack.session.ticket_keys import TicketKey, TicketRing
+from stack.session.ticket_terms import TicketSite, TicketWishes, make_ticket
+from stack.stun import Message, MessageClass, Method, Username, short_term_key
+from tests.sim.certificates import EPOCH
+from tests.sim.entropy import entropy
+
+SERVER = Address("192.0.2.1", 3478)
+SITE = TicketSite([SERVER])
+KEY = TicketKey(1, hashlib.sha256(b"admission").digest(), Certificate.generate(entropy("admission"), EPOCH))
+OFFER = SessionDescription.parse(
+    (FilePath(__file__).parent.parent / "vectors/offers/chromium156-audio_dc.sdp").read_text()
+)
+DRAFT = make_local_parameters(entropy("draft"), KEY.certificate, SITE.addresses, LocalWishes(ice_lite=True))
+AGREED = negotiate(OFFER, DRAFT)
+EXPIRY = 2_000_000_000
+WALL = EXPIRY - 30.0
+SMALL = AdmissionLimits(half_open=6, per_ticket=2, per_address=4)
+
+
+def ufrag(number: int = 0, key: TicketKey = KEY) -> str:
+    ticket = make_ticket(AGREED, SITE, TicketWishes(EXPIRY, number.to_bytes(8, "big")))
+    assert ticket is not None
+    return key.seal(ticket, 0)
+
+
+def path(host: str = "198.51.100.1", port: int = 5000) -> Path:
+    return Path(SERVER, Address(host, port))
+
+
+def signed(
+    fragment: str, remote: str = "abcd", password: str | None = None, kind: MessageClass = MessageClass.REQUEST
+) -> bytes:
+    message = Message(kind, Method.BINDING, bytes(12), (Username(f"{fragment}:{remote}"),))
+    return message.sign(short_term_key(password or KEY.password(fragment)))
+
+
+class Door:
+    """An admission, and what to ask it with."""
+
+    def __init__(self, limits: AdmissionLimits | None = None, *revoked: bytes) -> None:
+        self.admission = TicketAdmission(TicketRing.of([KEY], revoked), SITE, limits)
+
+    def ask(
+        self,
+        number: int = 0,
+        remote: str = "abcd",
+        *,
+        host: str = "198.51.100.1",
+        now: float = 0.0,
+        wall: float = WALL,
+    ) -> Admitted | None:
+        fragment = ufrag(number)
+        return self.admission.admit(signed(fragment, remote), f"{fragment}:{remote}", path(host), now, wall)
+
+    def admit(self, number: int = 0, remote: str = "abcd", *, host: str = "198.51.100.1", now: float = 0.0) -> str:
+        admitted = self.ask(number, remote, host=host, now=now)
+        assert admitted is not None
+        return admitted.name
+
+    def count(self, name: str) -> int:
+        return self.admission.counters[f"ticket.{name}"]
+
+
+def test_a_signed_check_makes_the_session_of_its_ticket() -> None:
+    door = Door()
+    admitted = door.ask()
+    assert admitted is not None
+    assert admitted.parameters.negotiation.remote_ice_ufrag == "abcd"
+    assert admitted.parameters.local.ice_ufrag == ufrag()
+    assert admitted.may_speak_early
+    assert admitted.name == KEY.call_id(f"{ufrag()}:abcd")
+    assert (door.count("made"), door.admission.half_open) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "username", "counter"),
+    [
+        (signed("0+000000000000", password="x" * 24), "0+000000000000:abcd", "dropped_forged"),
+        (signed(ufrag(), password="x" * 24), f"{ufrag()}:abcd", "dropped_unsigned"),
+        (signed(ufrag(), kind=MessageClass.INDICATION), f"{ufrag()}:abcd", "dropped_unsigned"),
+        (signed(ufrag()), ufrag(), "dropped_unsigned"),
+        (signed(ufrag()), f"{ufrag()[:-1]}:abcd", "dropped_forged"),
+        (signed(ufrag()), f"{'1' + ufrag()[1:]}:abcd", "dropped_forged"),
+        (
+            signed(ufrag(0, TicketKey(17, bytes(32), KEY.certificate))),
+            f"{ufrag(0, TicketKey(17, bytes(32), KEY.certificate))}:abcd",
+            "dropped_forged",
+        ),
+    ],
+)
+def test_what_makes_nothing(data: bytes, username: str, counter: str) -> None:
+    door = Door()
+    assert door.admission.admit(data, username, path(), 0.0, WALL) is None
+    assert door.count(counter) == 1
+    assert (door.count("made"), door.admission.half_open) == (0, 0)
+
+
+@pytest.mark.parametrize(("wall", "is_honoured"), [(-300.0, True), (0.0, True), (299.0, True), (301.0, False)])
+def test_two_servers_may_differ_by_five_minutes(wall: float, is_honoured: bool) -> None:
+    door = Door()
+    assert (door.ask(wall=EXPIRY + wall) is not None) is is_honoured
+    assert door.count("dropped_expired") == (not is_honoured)
+    assert CLOCK_SKEW == 300.0
+
+
+def test_a_revoked_ticket_makes_nothing() -> None:
+    door = Door(None, (0).to_bytes(8, "big"))
+    assert door.ask(0) is None
+    assert door.ask(1) is not None
+    assert door.count("dropped_revoked") == 1
+
+
+def test_a_new_ring_opens_what_it_holds_and_leaves_what_is_up() -> None:
+    door = Door()
+    name = door.admit()
+    door.admission.ring = TicketRing.of([TicketKey(2, bytes(32), KEY.certificate)])
+    assert door.ask(1) is None
+    assert door.admission.is_half_open(name)
+    assert door.admission.note_proven(name) == []
+
+
+def test_the_same_ticket_again_takes_the_place_of_the_call_that_it_has_made() -> None:
+    door = Door()
+    former = door.admit(remote="aaaa")
+    assert door.admission.note_proven(former) == []
+    later = door.admit(remote="bbbb", now=5.0)
+    assert door.admission.is_half_open(later), "and what proves nothing ends nothing"
+    assert door.admission.note_proven(later) == [former]
+    assert door.count("superseded") == 1
+    door.admission.note_ended(former)
+    assert door.admission.note_proven(later) == []
+    assert door.admission.half_open == 0
+
+
+def test_a_copy_of_a_former_check_keeps_no_client_out() -> None:
+    door = Door(SMALL)
+    door.admit(remote="old1")
+    door.admit(remote="old2")
+    assert door.ask(remote="mine", now=1.0) is None, "both are young"
+    name = door.admit(remote="mine", now=3.0)
+    assert door.admission.drain_displaced() == [KEY.call_id(f"{ufrag()}:old1")]
+    assert door.admission.note_proven(name) == [KEY.call_id(f"{ufrag()}:old2")]
+
+
+def test_a_pair_that_was_seen_before_is_not_spoken_to_early() -> None:
+    door = Door()
+    door.admission.note_ended(door.admit())
+    again = door.ask()
+    assert again is not None
+    assert not again.may_speak_early
+    assert door.count("replayed") == 1
+    other = door.ask(remote="efgh")
+    assert other is not None
+    assert other.may_speak_early
+
+
+def test_half_open_sessions_are_bounded_by_address_and_altogether() -> None:
+    door = Door(SMALL)
+    names = [door.admit(number) for number in range(4)]
+    assert door.ask(4) is None
+    names += [door.admit(number, host="198.51.100.2") for number in (5, 6)]
+    assert door.ask(7, host="198.51.100.3") is None
+    assert door.count("dropped_half_open") == 2
+    door.admission.note_proven(names[0])
+    assert door.ask(8) is not None
+    for name in names:
+        door.admission.note_ended(name)
+    assert door.admission.half_open == 1
+
+
+def test_the_same_check_while_its_session_is_there_makes_no_other() -> None:
+    door = Door()
+    door.admit()
+    assert door.ask() is None
+    assert door.admission.half_open == 1
+
+
+def test_what_is_over_leaves_nothing_behind() -> None:
+    door = Door()
+    for number in range(200):
+        name = door.admit(number)
+        if number % 2:
+            door.admission.note_proven(name)
+        door.admission.note_ended(name)
+        door.admission.note_ended(name)
+    assert door.admission.half_open == 0
+    admission = door.admission
+    assert not admission._sessions
+    assert not admission._by_reference
+    assert not admission._half_open_at
+    assert len(admission._seen) == 200 < MAX_SEEN
+
+
+def test_what_is_not_known_is_nothing() -> None:
+    door = Door()
+    assert door.admission.note_proven("other") == []
+    assert not door.admission.is_half_open("other")
+    door.admission.note_ended("other")
+
+
+class Silent:
+    """A machine that proves its path and says nothing."""
+
+    terminal_events = ()
+    is_finished = False
+
+    def __init__(self) -> None:
+        self._routes: list[Path] = []
+        self.checks = 0
+
+    def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
+        for _, where in batch:
+            self.checks += 1
+            self._routes.append(where)
+
+    def handle_timeout(self, now: float) -> None:
+        """Nothing is due."""
+
+    def poll_timeout(self) -> None:
+        """Nothing will be."""
+
+    def drain_transmits(self) -> Sequence[Transmit]:
+        return ()
+
+    def drain_events(self) -> Sequence[str]:
+        return ()
+
+    def drain_routes(self) -> Sequence[Path]:
+        routes, self._routes = self._routes, []
+        return routes
+
+
+def test_ten_thousand_tickets_on_one_port() -> None:
+    admission = TicketAdmission(TicketRing.of([KEY]), SITE)
+    machines: dict[str, Silent] = {}
+
+    def resolve(unknown: UnknownCheck, now: float) -> tuple[str, Silent] | None:
+        admitted = admission.admit(unknown.data, unknown.username, unknown.path, now, WALL)
+        if admitted is None:
+            return None
+        machines[admitted.name] = Silent()
+        admission.note_proven(admitted.name)
+        return admitted.name, machines[admitted.name]
+
+    ticket = make_ticket(AGREED, SITE, TicketWishes(EXPIRY, bytes(8)))
+    assert ticket is not None
+    endpoint: Endpoint[str] = Endpoint(resolve, max_sessions=10_000)
+    for number in range(10_000):
+        fragment = KEY.seal(replace(ticket, reference=number.to_bytes(8, "big")), number % 36)
+        first = signed(fragment), path(f"198.51.{number // 250}.{number % 250}")
+        endpoint.handle_datagrams([first, first, (b"\x80media", first[1])], number / 900)
+    assert len(endpoint) == len(machines) == 10_000
+    assert {machine.checks for machine in machines.values()} == {3}, (
+        "each found its own, and its media by its path"
+    )
+    assert admission.half_open == 0
+    assert endpoint.counters["endpoint.dropped_unknown_ufrag"] == 0
