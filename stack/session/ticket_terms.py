@@ -236,7 +236,13 @@ def _number(known: Sequence[object], value: object) -> int:
 def _without_init(section: sdp.AudioParameters | sdp.DataParameters) -> sdp.AudioParameters | sdp.DataParameters:
     if isinstance(section, sdp.AudioParameters):
         return section
-    return replace(section, remote_sctp_init=None)
+    return sdp.DataParameters(
+        section.mid,
+        section.remote_sctp_port,
+        section.remote_max_message_size,
+        channels=section.channels,
+        channels_by_peer=section.channels_by_peer,
+    )
 
 
 def _place_of(section: sdp.AudioParameters | sdp.DataParameters) -> tuple[str, str | None]:
