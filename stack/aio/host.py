@@ -273,7 +273,7 @@ class Host:
     def _local_parameters(self, worker: int, ice_lite: bool = True) -> LocalParameters:
         wishes = LocalWishes(
             ice_lite=ice_lite,
-            tcp=self._tcp_addresses,
+            tcp=self._tcp_addresses if ice_lite else (),  # the full agent has no pairs over TCP
             setup=self.config.setup,
             worker=worker,
             node=self.config.node,

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from stack.agents import echo
-from stack.aio import HostConfig
+from stack.aio import Host, HostConfig, IceMode
 from stack.aio.workers import default_workers
 from stack.core.errors import LocalError
 from stack.core.machine import TransportProtocol
 from stack.ice.framing import frame
+from stack.sdp import SessionDescription
 from stack.signaling.client import DialConfig, dial
 from stack.signaling.server import ServeConfig, serving
 from tests.listening import listen, until
@@ -134,3 +135,16 @@ async def test_a_tcp_port_that_is_taken_is_said() -> None:
         async with serving(echo, config(tcp=port)):
             pass
     taken.close()
+
+
+async def test_behind_nats_tcp_is_offered_at_the_public_addresses(offer: str) -> None:
+    media = replace(config().media, public_ips=("203.0.113.7", "2001:db8::7"))
+    async with Host(echo, media) as host:
+        answer = SessionDescription.parse((await host.accept(offer)).answer)
+        tcp = [line.split() for line in answer.media[0].candidates if line.split()[2] == "tcp"]
+        assert [fields[4] for fields in tcp] == ["203.0.113.7", "2001:db8::7"]
+        assert {fields[5] for fields in tcp} == {str(host.tcp_addresses[0].port)}
+        udp = [line.split() for line in answer.media[0].candidates if line.split()[2] == "udp"]
+        assert max(int(fields[3]) for fields in tcp) < min(int(fields[3]) for fields in udp)  # RFC 6544 §4.2
+        full = SessionDescription.parse((await host.accept(offer, ice=IceMode.FULL)).answer)
+        assert all(line.split()[2] == "udp" for line in full.media[0].candidates)
