@@ -20,6 +20,7 @@ from stack.signaling import client
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, serving
 from tests.listening import listen, until
+from tests.signaling.tcp_relay import in_front
 
 pytestmark = pytest.mark.real_clock
 
@@ -32,18 +33,11 @@ def config(workers: int = 0, ice: IceMode = IceMode.AUTO, **media: Any) -> Serve
     return ServeConfig(port=0, media=whole)
 
 
-def only_answers(monkeypatch: pytest.MonkeyPatch, *, says_so: bool) -> None:
-    """Have `dial` be an agent that only answers checks; one that does not say so looks like libpeer."""
-    exchange: Any = client._exchange
-
-    async def as_libpeer(url: str, offer: str, config: Any) -> str:
-        lines = [line for line in offer.splitlines() if line != "a=ice-lite" and "msid-semantic" not in line]
-        lines.insert(lines.index("t=0 0") + 1, LIBPEER)
-        return str(await exchange(url, "\r\n".join(lines) + "\r\n", config))
-
-    monkeypatch.setattr(client, "LocalWishes", partial(LocalWishes, ice_lite=True))
-    if not says_so:
-        monkeypatch.setattr(client, "_exchange", as_libpeer)
+def like_libpeer(offer: str) -> str:
+    """Return the offer of a lite agent that does not say so, as libpeer writes it."""
+    lines = [line for line in offer.splitlines() if line != "a=ice-lite" and "msid-semantic" not in line]
+    lines.insert(lines.index("t=0 0") + 1, LIBPEER)
+    return "\r\n".join(lines) + "\r\n"
 
 
 @pytest.mark.parametrize("says_so", [True, False], ids=["lite", "like libpeer"])
@@ -53,10 +47,11 @@ async def test_a_client_that_only_answers_checks(
 ) -> None:
     if workers and not default_workers():
         pytest.skip("media workers need Linux or macOS")
-    only_answers(monkeypatch, says_so=says_so)
-    async with serving(echo, config(workers)) as server:
+    monkeypatch.setattr(client, "LocalWishes", partial(LocalWishes, ice_lite=True))
+    change = str if says_so else like_libpeer
+    async with serving(echo, config(workers)) as server, in_front(server.url, change) as url:
         for _ in range(2):  # with two workers, one call for each
-            async with dial(server.url) as placed:
+            async with dial(url) as placed:
                 await placed.call.wait_connected()
                 (hosted,) = server.host.calls.values()
                 assert not (await server.host.parameters(hosted)).local.ice_lite

@@ -21,7 +21,7 @@ from stack.core.errors import LocalError
 from stack.core.machine import TransportProtocol
 from stack.ice.framing import frame
 from stack.sdp import SessionDescription
-from stack.signaling.client import DialConfig, dial
+from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, serving
 from tests.listening import listen, until
 from tests.signaling.tcp_relay import HOST, tcp_only, tcp_port
@@ -37,14 +37,14 @@ def config(workers: int = 0, tcp: int | Literal["udp", "http"] | None = "udp", *
 
 @pytest.mark.parametrize("tcp", ["udp", "http"])
 @pytest.mark.parametrize("workers", [0, 1, 2])
-async def test_a_call_over_tcp(workers: int, tcp: Literal["udp", "http"], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_over_tcp(workers: int, tcp: Literal["udp", "http"]) -> None:
     if workers and not default_workers():
         pytest.skip("media workers need Linux or macOS")
-    async with serving(echo, config(workers, tcp)) as server, tcp_only(monkeypatch) as relay:
+    async with serving(echo, config(workers, tcp)) as server, tcp_only(server.url) as (relay, url):
         for _ in range(2):  # with two workers, one call for each
             relay.client = relay.writer = None
             relay.early = []
-            async with dial(server.url) as placed:
+            async with dial(url) as placed:
                 await placed.call.wait_connected()
                 (hosted,) = server.host.calls.values()
                 assert hosted.connected is not None
@@ -58,14 +58,14 @@ async def test_a_call_over_tcp(workers: int, tcp: Literal["udp", "http"], monkey
             assert relay.target == server.http_port
 
 
-async def test_http_and_ice_share_a_port_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_http_and_ice_share_a_port_with_tls(tmp_path: Path) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
          "-subj", "/CN=localhost", "-keyout", tmp_path / "key", "-out", tmp_path / "cert"],
         check=True, capture_output=True,
     )  # fmt: skip
     tls = config(tcp="http", tls_cert=str(tmp_path / "cert"), tls_key=str(tmp_path / "key"))
-    async with serving(echo, tls) as server, tcp_only(monkeypatch) as relay:
+    async with serving(echo, tls) as server, tcp_only(server.url) as (relay, url):
         connector = aiohttp.TCPConnector(ssl=False)
         async with (
             aiohttp.ClientSession(connector=connector) as session,
@@ -77,7 +77,7 @@ async def test_http_and_ice_share_a_port_with_tls(tmp_path: Path, monkeypatch: p
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
             if not await reader.read(100):
                 raise ConnectionError
-        async with dial(server.url, DialConfig(insecure=True)) as placed:
+        async with dial(url) as placed:
             await placed.call.wait_connected()
         assert relay.target == server.http_port
 
