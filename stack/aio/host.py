@@ -357,8 +357,8 @@ class Host:
         """Answer an offer by a ticket, so that its first packet makes the call; None where `accept` has to.
 
         That is so where no ticket is wanted (`HostConfig.tickets`), none holds what was agreed on, or the client
-        needs a full agent. `on_call` is told of the call when it is connected, if it comes to this process. Raises as
-        `accept` does.
+        needs a full agent. `on_call` is told of the call when it is connected, if it comes to this process.
+        Raises as `accept` does.
         """
         tickets = self._tickets
         if tickets is None or not tickets.config.stateless:

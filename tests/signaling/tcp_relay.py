@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
-import pytest
+import aiohttp
+from aiohttp import web
 
 from interop.redirect import rewrite_candidates, without_candidates
+from interop.web_page import on_loopback
 from stack.ice.framing import StreamFramer, frame
 from stack.sdp import SessionDescription
-from stack.signaling import client
-from stack.signaling.client_http import OfferAnswered
 
 HOST = "127.0.0.1"
 
@@ -69,22 +68,44 @@ class TcpRelay(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def tcp_only(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TcpRelay]:
-    """Context: what `dial` places goes over TCP alone."""
-    exchange: Any = client.exchange
+async def in_front(
+    url: str, of_offer: Callable[[str], str] = str, of_answer: Callable[[str], str] = str
+) -> AsyncIterator[str]:
+    """Context: an address whose offers go to the server at `url`, changed on the way there and back."""
+
+    async def forward(request: web.Request) -> web.Response:
+        body = await request.json()
+        connector = aiohttp.TCPConnector(ssl=False)
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.post(f"{url}/api/offer", json={**body, "sdp": of_offer(body["sdp"])}) as response,
+        ):
+            said = await response.json()
+            if "sdp" in said:
+                said["sdp"] = of_answer(said["sdp"])
+            return web.json_response(said, status=response.status)
+
+    app = web.Application()
+    app.router.add_post("/api/offer", forward)
+    async with on_loopback(app) as front:
+        yield front
+
+
+@asynccontextmanager
+async def tcp_only(url: str) -> AsyncIterator[tuple[TcpRelay, str]]:
+    """Context: a relay, and an address; who calls there calls the server at `url` over TCP alone."""
     loop = asyncio.get_running_loop()
     transport, relay = await loop.create_datagram_endpoint(TcpRelay, local_addr=(HOST, 0))
 
-    async def through_relay(url: str, offer: str, config: Any) -> OfferAnswered:
-        answered: OfferAnswered = await exchange(url, without_candidates(offer), config)
-        port = tcp_port(answered.sdp)
+    def lead(answer: str) -> str:
+        port = tcp_port(answer)
         assert port is not None, "the answer has no TCP candidate"
         relay.target = port
-        return replace(answered, sdp=rewrite_candidates(answered.sdp, relay.address))
+        return rewrite_candidates(answer, relay.address)
 
-    monkeypatch.setattr(client, "exchange", through_relay)
     try:
-        yield relay
+        async with in_front(url, without_candidates, lead) as front:
+            yield relay, front
     finally:
         for task in relay.tasks:
             task.cancel()

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from stack.agents import echo
-from stack.aio import HostConfig
+from stack.aio import Host, HostConfig, IceMode
 from stack.aio.workers import default_workers
 from stack.core.errors import LocalError
 from stack.core.machine import TransportProtocol
 from stack.ice.framing import frame
-from stack.signaling.client import DialConfig, dial
+from stack.sdp import SessionDescription
+from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, serving
 from tests.listening import listen, until
 from tests.signaling.tcp_relay import HOST, tcp_only, tcp_port
@@ -36,14 +37,14 @@ def config(workers: int = 0, tcp: int | Literal["udp", "http"] | None = "udp", *
 
 @pytest.mark.parametrize("tcp", ["udp", "http"])
 @pytest.mark.parametrize("workers", [0, 1, 2])
-async def test_a_call_over_tcp(workers: int, tcp: Literal["udp", "http"], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_over_tcp(workers: int, tcp: Literal["udp", "http"]) -> None:
     if workers and not default_workers():
         pytest.skip("media workers need Linux or macOS")
-    async with serving(echo, config(workers, tcp)) as server, tcp_only(monkeypatch) as relay:
+    async with serving(echo, config(workers, tcp)) as server, tcp_only(server.url) as (relay, url):
         for _ in range(2):  # with two workers, one call for each
             relay.client = relay.writer = None
             relay.early = []
-            async with dial(server.url) as placed:
+            async with dial(url) as placed:
                 await placed.call.wait_connected()
                 (hosted,) = server.host.calls.values()
                 assert hosted.connected is not None
@@ -57,14 +58,14 @@ async def test_a_call_over_tcp(workers: int, tcp: Literal["udp", "http"], monkey
             assert relay.target == server.http_port
 
 
-async def test_http_and_ice_share_a_port_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_http_and_ice_share_a_port_with_tls(tmp_path: Path) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
          "-subj", "/CN=localhost", "-keyout", tmp_path / "key", "-out", tmp_path / "cert"],
         check=True, capture_output=True,
     )  # fmt: skip
     tls = config(tcp="http", tls_cert=str(tmp_path / "cert"), tls_key=str(tmp_path / "key"))
-    async with serving(echo, tls) as server, tcp_only(monkeypatch) as relay:
+    async with serving(echo, tls) as server, tcp_only(server.url) as (relay, url):
         connector = aiohttp.TCPConnector(ssl=False)
         async with (
             aiohttp.ClientSession(connector=connector) as session,
@@ -76,7 +77,7 @@ async def test_http_and_ice_share_a_port_with_tls(tmp_path: Path, monkeypatch: p
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
             if not await reader.read(100):
                 raise ConnectionError
-        async with dial(server.url, DialConfig(insecure=True)) as placed:
+        async with dial(url) as placed:
             await placed.call.wait_connected()
         assert relay.target == server.http_port
 
@@ -134,3 +135,16 @@ async def test_a_tcp_port_that_is_taken_is_said() -> None:
         async with serving(echo, config(tcp=port)):
             pass
     taken.close()
+
+
+async def test_behind_nats_tcp_is_offered_at_the_public_addresses(offer: str) -> None:
+    media = replace(config().media, public_ips=("203.0.113.7", "2001:db8::7"))
+    async with Host(echo, media) as host:
+        answer = SessionDescription.parse((await host.accept(offer)).answer)
+        tcp = [line.split() for line in answer.media[0].candidates if line.split()[2] == "tcp"]
+        assert [fields[4] for fields in tcp] == ["203.0.113.7", "2001:db8::7"]
+        assert {fields[5] for fields in tcp} == {str(host.tcp_addresses[0].port)}
+        udp = [line.split() for line in answer.media[0].candidates if line.split()[2] == "udp"]
+        assert max(int(fields[3]) for fields in tcp) < min(int(fields[3]) for fields in udp)  # RFC 6544 §4.2
+        full = SessionDescription.parse((await host.accept(offer, ice=IceMode.FULL)).answer)
+        assert {line.split()[2] for line in full.media[0].candidates} == {"udp", "tcp"}
