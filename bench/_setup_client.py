@@ -1,4 +1,4 @@
-"""A client in Python under `bench setup`, ours or aiortc: a process that calls each `{"url"}` on stdin.
+"""A client in Python under `bench setup`, ours or aiortc: a process that calls each `{"url", "linger"}` on stdin.
 
 It answers with one line: `{"connected", "voice", "channel"}`, each in seconds since 1970, or `{"error"}`.
 """
@@ -25,7 +25,7 @@ async def _note(into: dict[str, float], name: str, happens: Any) -> None:
     into[name] = time.time()
 
 
-async def call(url: str) -> dict[str, float]:
+async def call(url: str, linger: float) -> dict[str, float]:
     """Place one call; return when each thing happened."""
     times: dict[str, float] = {}
     async with dial(url, DialConfig()) as placed:
@@ -38,11 +38,11 @@ async def call(url: str) -> dict[str, float]:
             ),
             PATIENCE,
         )
-        await asyncio.sleep(0.2)  # until our sound is there, too
+        await asyncio.sleep(linger)  # until our sound is there, too
     return times
 
 
-async def call_by_aiortc(url: str) -> dict[str, float]:
+async def call_by_aiortc(url: str, linger: float) -> dict[str, float]:
     """Do the same with aiortc, whose DTLS is 1.2 alone."""
     import aiohttp
     import aioice.ice
@@ -81,7 +81,7 @@ async def call_by_aiortc(url: str) -> dict[str, float]:
             answer = await response.json()
         await connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
         await asyncio.wait_for(asyncio.gather(*(each.wait() for each in done.values())), PATIENCE)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(linger)
     finally:
         RTCRtpReceiver._handle_rtp_packet = handle  # type: ignore[method-assign]
         await connection.close()
@@ -96,7 +96,7 @@ async def main() -> None:
     while line := await reader.readline():
         order = json.loads(line)
         try:
-            said: dict[str, Any] = await place(order["url"])
+            said: dict[str, Any] = await place(order["url"], order["linger"])
         except Exception as error:  # a call that fails is a result
             said = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(said), flush=True)

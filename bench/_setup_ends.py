@@ -43,7 +43,7 @@ const until = (target, event, condition) => new Promise(resolve => {
 const patience = (what, promise) => Promise.race([promise, new Promise((_, reject) =>
   setTimeout(() => reject(new Error(`no ${what} within 15 s`)), 15000))]);
 
-async function call(url, negotiated) {
+async function call(url, negotiated, linger) {
   window.microphone ??= await navigator.mediaDevices.getUserMedia({ audio: true });
   const click = performance.now(), clock = performance.timeOrigin;
   const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
@@ -70,7 +70,7 @@ async function call(url, negotiated) {
                     voice: await patience("voice", voice), channel: await patience("channel", open) };
     const result = { at: at / 1000, offer: at / 1000, click_to_voice: times.voice - click };
     for (const [name, time] of Object.entries(times)) result[name] = time - start;
-    await new Promise(resolve => setTimeout(resolve, 200));   // until our sound is there, too
+    await new Promise(resolve => setTimeout(resolve, linger * 1000));   // until our sound is there, too
     return result;
   } finally { pc.close(); }
 }
@@ -155,6 +155,11 @@ class Front:
         self._relay: ImpairedRelay | None = None
         self._http: aiohttp.ClientSession | None = None
 
+    @property
+    def linger(self) -> float:
+        """Seconds for which a call goes on when all is there at the client: until its sound is at the server."""
+        return 0.2 + self.network.rtt
+
     async def page(self, _request: web.Request) -> web.Response:
         """The page of the measurement."""
         return web.Response(text=PAGE, content_type="text/html")
@@ -227,7 +232,9 @@ class InBrowser(Client):
         """Place one call from the page."""
         url = f"/{at.name}/api/offer"
         try:
-            took = await self.browser.evaluate(f"call({json.dumps(url)}, {json.dumps(negotiated)})")
+            took = await self.browser.evaluate(
+                f"call({json.dumps(url)}, {json.dumps(negotiated)}, {front.linger})"
+            )
         except BrowserError as error:
             raise CallFailed(str(error)) from error
         began = took.pop("at")
@@ -246,7 +253,7 @@ class InProcess(Client):
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         clicked = time.time()
-        order = {"url": f"{front.url}{at.name}/api/offer"}
+        order = {"url": f"{front.url}{at.name}/api/offer", "linger": front.linger}
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
         said = json.loads(await self.process.stdout.readline())
         if "error" in said:

@@ -23,6 +23,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browsers")]
 
 CONNECTED = "voiceStack.problem || voiceStack.state === 'connected'"
 ALERT = "document.querySelector('[role=alert]').innerText"
+OPEN_CHANNELS = """voiceStack.connection.getStats().then(report => [...report.values()]
+    .filter(each => each.type === "data-channel" && each.state === "open")
+    .map(each => each.dataChannelIdentifier))"""
 LABEL = "document.getElementById('call').innerText.trim()"
 WORDS = "[...document.querySelectorAll('#transcript .words')].map(words => words.innerText)"
 
@@ -68,6 +71,34 @@ async def test_what_is_typed_is_a_turn(browser_name: str, loopback: bool) -> Non
         await browser.wait_for(cut_off, timeout=15)
         turns = await browser.evaluate("voiceStack.conversation.turns.length")
         assert turns >= 2, "the answer to a typed turn is timed like any other"
+        assert browser.errors == []
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+async def test_the_channel_is_agreed_on_or_else_opened_by_a_message(
+    browser_name: str, loopback: bool, agrees: bool
+) -> None:
+    hide = """(() => {
+      const former = window.fetch;
+      window.fetch = async (...args) => {
+        const response = await former(...args);
+        if (args[1]?.method !== "POST") return response;
+        const answer = await response.json();
+        answer.sdp = answer.sdp.replace(/a=dcmap:.*\\r\\n/g, "");
+        return new Response(JSON.stringify(answer));
+      };
+    })()"""
+    async with servers.ours("echo") as url, launch(browser_name) as browser:
+        await browser.goto(url)
+        if not agrees:
+            await browser.evaluate(hide)
+        await browser.click("#call")
+        await browser.wait_for(CONNECTED)
+        await browser.wait_for("voiceStack.events.some(event => event.type === 'turn_settings')")
+        assert await browser.evaluate("voiceStack.state") == "connected"
+        opened = await browser.evaluate(OPEN_CHANNELS)
+        assert len(opened) == 1
+        assert (opened[0] == 0) is agrees
         assert browser.errors == []
 
 
