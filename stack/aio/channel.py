@@ -97,6 +97,7 @@ class Channels:
         self._open: dict[ChannelId, DataChannel] = {}
         self._arrivals: list[tuple[Callable[[DataChannel], bool], asyncio.Future[DataChannel]]] = []
         self._ended = False
+        self._at_the_end: dict[str, DataChannel] = {}  # by label
 
     def __iter__(self) -> Iterator[DataChannel]:
         return iter(list(self._open.values()))
@@ -121,7 +122,13 @@ class Channels:
         max_lifetime_ms: int | None = None,
         negotiated_id: int | None = None,
     ) -> DataChannel:
-        """Open a channel and return it; see `stack.sctp.DataChannels.open` for the errors."""
+        """Open a channel and return it; see `stack.sctp.DataChannels.open` for the errors.
+
+        A channel that the descriptions agree on is there without being opened: when the call is over already, what
+        the peer has said on it can still be read.
+        """
+        if self._ended and label in self._at_the_end:
+            return self._at_the_end[label]
         channel_id = await self._control.execute(
             cmd.OpenChannel(label, protocol, ordered, max_retransmits, max_lifetime_ms, negotiated_id)
         )
@@ -154,6 +161,7 @@ class Channels:
     def note_ended(self) -> None:
         """The call is over."""
         self._ended = True
+        self._at_the_end = {channel.label: channel for channel in self._open.values()}
         for channel_id in list(self._open):
             self.note_closed(channel_id)
         for _, future in self._arrivals:
