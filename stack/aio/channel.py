@@ -67,6 +67,7 @@ class DataChannel:
         message = await self._messages.get()
         if message is None:
             self._messages.put_nowait(None)  # a further reader is told again
+            await asyncio.sleep(0)  # and must not keep the loop to itself
             raise StopAsyncIteration
         self._read += len(message)
         if self._read >= _REPORT_EVERY or self._messages.empty():
@@ -139,6 +140,7 @@ class Channels:
             if wanted(channel):
                 return channel
         if self._ended:
+            await asyncio.sleep(0)  # who tries again must not keep the loop to itself
             raise ChannelClosedError("the call has ended")
         future: asyncio.Future[DataChannel] = asyncio.get_running_loop().create_future()
         self._arrivals.append((wanted, future))
