@@ -378,6 +378,14 @@ def parse_sctp_init(text: str) -> bytes:
     # RFC 9260 §3.3.2: type 1, 20 bytes and parameters; the padding of the last one may be missing.
     if len(chunk) < 20 or chunk[0] != 1 or not 0 <= len(chunk) - int.from_bytes(chunk[2:4], "big") <= 3:
         raise ParseError("a=sctp-init is no INIT chunk")
+    if not any(chunk[4:8]) or not any(chunk[12:14]) or not any(chunk[14:16]):  # §3.3.2: the peer would abort
+        raise ParseError("a=sctp-init has an initiate tag of 0, or no streams")
+    at = 20
+    while at < int.from_bytes(chunk[2:4], "big"):
+        length = int.from_bytes(chunk[at + 2 : at + 4], "big")
+        if length < 4 or at + length > len(chunk):
+            raise ParseError("a=sctp-init has a parameter that is cut off")
+        at += length + 3 & ~3
     return chunk
 
 

@@ -12,6 +12,9 @@ DROPPED_UNWANTED_MEDIA = declare("session", "dropped_unwanted_media", "Media dat
 DROPPED_MEDIA_BEFORE_FINISHED = declare(
     "session", "dropped_media_before_finished", "Media datagrams of a peer that has not proved who it is yet"
 )
+EARLY_OVER = declare(
+    "session", "early_over", "Peers that had not proved who they are after a second of being spoken to"
+)
 DROPPED_DTLS_BEFORE_ICE = declare(
     "session", "dropped_dtls_before_ice", "DTLS datagrams that came before ICE had validated a path"
 )

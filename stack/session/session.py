@@ -88,6 +88,8 @@ from stack.srtp import keying_material_length, split_keying_material
 
 SETUP_TIMEOUT = 30.0
 """Seconds from the making of a session until the peer has proved who it is; after that it is given up."""
+MAX_EARLY = 1.0
+"""Seconds for which media are sent to a peer that has not proved who it is (`send_early`); then they wait."""
 _EXPORTER_LABEL = "EXTRACTOR-dtls_srtp"  # RFC 5764 §4.2
 
 
@@ -149,6 +151,7 @@ class Session:
         self._resume_timeout = resume_timeout
         self.is_paused = False
         """True while the peer is silent, and waited for: nothing is sent."""
+        self._is_early_over = False  # media wait for the peer to prove who it is
         self._carrier = DtlsCarrier(self.counters, dtls_in_stun)
         self._dtls: DtlsEndpoint = make_dtls(parameters, certificate, entropy, dtls_version, key_log)
         if self._dtls.role is DtlsRole.CLIENT:
@@ -437,6 +440,10 @@ class Session:
                 self._move_dtls(now)
             case SessionTimer.RESUME:
                 self._end(self._lost)
+            case SessionTimer.EARLY:
+                self.counters.add(counted.EARLY_OVER)
+                self._is_early_over = True
+                self._hold_media()
             case SessionTimer.SETUP:
                 what = "authentication" if self.state is _CONNECTED else self.state.name.lower()
                 self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {what}")
@@ -490,7 +497,8 @@ class Session:
         """While the agreed direction is `recvonly` or `inactive` (RFC 3264 §5.1), or paused, no RTP is sent."""
         if self._media is not None:
             for section, line in zip(range(self._sections), self.parameters.negotiation.audio_lines, strict=False):
-                self._media.hold(self.is_paused or not line.sent.direction.sends, section)
+                waits = self.is_paused or self._is_early_over
+                self._media.hold(waits or not line.sent.direction.sends, section)
 
     def _say_last_word(self) -> None:
         """The session is over and everything before that has been handed up."""
@@ -597,6 +605,8 @@ class Session:
         self._send_dtls()
         if self._send_early and self.state is State.HANDSHAKING and self._dtls.can_send:
             self._open(now)  # RFC 8446 §4.4.4: a server may send right after its Finished
+            if self.state is _CONNECTED:
+                self._timers.set(SessionTimer.EARLY, now + MAX_EARLY)
 
     def _send_dtls(self, *, is_handshake: bool = True) -> None:
         if self._path is None:
@@ -618,8 +628,12 @@ class Session:
         self.security = event
         self._carrier.end()
         self._timers.clear(SessionTimer.SETUP)
+        self._timers.clear(SessionTimer.EARLY)
         self._step(DTLS_CONNECTED, now)
         if self.state is _CONNECTED:
+            if self._is_early_over:
+                self._is_early_over = False
+                self._hold_media()
             self._events.append(Authenticated())
         else:
             self._open(now)

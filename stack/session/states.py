@@ -25,3 +25,4 @@ class SessionTimer(TimerName):
     SCTP = "sctp"
     MEDIA = "media"
     RESUME = "the peer did not come back"
+    EARLY = "the peer has not proved who it is for as long as it may be spoken to"

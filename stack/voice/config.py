@@ -61,7 +61,8 @@ class ConversationConfig:
     """Carry the DTLS handshake in ICE checks where the peer does so, too: a round trip less."""
     send_early: bool = True
     """Speak a round trip before the peer has proved who it is (DTLS 1.3 server): an attacker on the path of
-    its ICE checks could hear that much. `Connected.authenticated` and `Authenticated` tell."""
+    its ICE checks could hear that much, and a second (`MAX_EARLY`) at most. `Connected.authenticated` and
+    `Authenticated` tell."""
 
 
 def fixed_complexity(complexity: int | str) -> int | None:

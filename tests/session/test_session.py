@@ -17,6 +17,7 @@ from stack.dtls import Version
 from stack.sctp import AssociationState, ChannelOpened, MessageReceived
 from stack.sdp import ChannelMap, MediaDescription, SdpAttribute, SessionDescription, Setup
 from stack.session import Authenticated, Connected, Ended, EndReason, Kind, SessionParameters, classify
+from stack.session.session import MAX_EARLY
 from stack.voice.commands import HangUp, OpenChannel, SendMessage, Write
 from stack.voice.conversation import Conversation, ConversationConfig
 from stack.voice.events import AudioReceived, PeerLeft
@@ -140,14 +141,14 @@ def test_a_peer_that_does_not_know_them_shakes_hands() -> None:
     assert all(host.machine.all_counters()["sctp.established_from_sdp"] == 0 for host in pair.hosts)
 
 
-def test_an_init_that_makes_no_association_is_counted_and_the_handshake_done() -> None:
+def test_an_init_that_makes_no_association_is_not_agreed_on_and_the_handshake_done() -> None:
     sides = agree(shape=with_a_useless_init)
     pair = CallPair(sides)
     assert pair.run(10, lambda: connected(pair))
-    assert pair.right.machine.all_counters()["session.refused_sctp_init"] == 1
-    channels = pair.right.machine.session.channels
-    assert channels is not None
-    assert channels.state is AssociationState.COOKIE_WAIT
+    assert pair.right.machine.all_counters()["sdp.ignored_sctp_init"] == 1
+    pair.left.handle(SendMessage(pair.left.handle(OpenChannel("words")), "hello"))
+    assert pair.run(1, lambda: bool(pair.right.seen(MessageReceived)))
+    assert all(host.machine.all_counters()["sctp.established_from_sdp"] == 0 for host in pair.hosts)
 
 
 def round_trips_to_connect(pair: CallPair, round_trip: float) -> tuple[float, float]:
@@ -211,6 +212,33 @@ def test_a_server_of_1_3_speaks_with_its_finished(server: ConversationConfig, ex
     assert told.authenticated is not server.send_early
     assert len(pair.right.seen(Authenticated)) == (1 if server.send_early else 0)
     assert "session.dropped_media_before_finished" not in pair.right.machine.all_counters().snapshot()
+
+
+def test_a_peer_that_does_not_prove_itself_is_spoken_to_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = CallPair(agree(data=False), NetworkModel(delay=0.05), client=PLAIN)
+    carry, withheld = pair.network.carry, [True]
+
+    def carry_no_finished(sender: Host[Any], data: bytes, path: Path) -> None:
+        if not (withheld[0] and sender.name == pair.left.name and 32 <= data[0] < 64):  # an encrypted record
+            carry(sender, data, path)
+
+    monkeypatch.setattr(pair.network, "carry", carry_no_finished)
+    assert pair.run(2, lambda: bool(pair.right.seen(Connected)))
+    pair.right.handle(Write(np.tile(TONE, 20), 16_000))
+
+    def spoken() -> int:
+        return pair.right.machine.stats(pair.now).totals.packets_sent
+
+    pair.run(MAX_EARLY + 0.1)
+    before = spoken()
+    assert 0 < before < 70
+    pair.run(5)
+    assert spoken() == before
+    assert pair.right.machine.all_counters()["session.early_over"] == 1
+    withheld[0] = False
+    assert pair.run(5, lambda: bool(pair.right.seen(Authenticated)))
+    pair.run(1)
+    assert spoken() > before
 
 
 EVENTS = (ChannelMap(0, "events"),)
