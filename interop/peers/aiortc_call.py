@@ -77,14 +77,15 @@ class AiortcCall:
             ),
         )
 
-    async def offer(self, hertz: float, level: float, video: bool, codec: str = "") -> str:
+    async def offer(self, hertz: float, level: float, video: bool, data: bool, codec: str = "") -> str:
         transceiver = self.pc.addTransceiver(ToneTrack(hertz, level), "sendrecv")
         if codec:
             every = RTCRtpSender.getCapabilities("audio").codecs
             transceiver.setCodecPreferences([each for each in every if codec.lower() in each.mimeType.lower()])
         if video:
             self.pc.addTransceiver("video", "recvonly")
-        self._watch(self.pc.createDataChannel("trial"))
+        if data:
+            self._watch(self.pc.createDataChannel("trial"))
         await self.pc.setLocalDescription(await self.pc.createOffer())
         return str(self.pc.localDescription.sdp)
 

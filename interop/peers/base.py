@@ -179,7 +179,9 @@ class ProcessEnd(End):
     def _arguments(self, wishes: Wishes) -> dict[str, Any]:
         if wishes.video:
             self._require("video", wishes.video)
-        asked = {"codec": wishes.codec != "opus" and wishes.codec, "dtls": wishes.dtls, "setup": wishes.setup}
+        asked = {"codec": wishes.codec != "opus" and wishes.codec, "dtls": wishes.dtls}
+        if self.side == "server":  # the part in DTLS is what an answer chooses
+            asked["setup"] = wishes.setup
         asked = {name: value for name, value in asked.items() if value}
         for name, value in asked.items():
             self._require(name, value)
@@ -198,7 +200,7 @@ class ProcessEnd(End):
             raise EndError(str(error)) from error
 
     async def offer(self, wishes: Wishes) -> str:
-        return str(await self._do("offer", **self._arguments(wishes)))
+        return str(await self._do("offer", data=wishes.data, **self._arguments(wishes)))
 
     async def answer(self, sdp: str) -> None:
         await self._do("answer", sdp=sdp)

@@ -48,9 +48,6 @@ class PageEnd(ProcessEnd):
     async def statistics(self) -> Any:
         return await self._do("statistics")
 
-    async def offer(self, wishes: Wishes) -> str:
-        return str(await self._do("offer", data=wishes.data, **self._arguments(wishes)))
-
 
 @dataclass
 class InBrowser(Peer):

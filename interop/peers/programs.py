@@ -165,7 +165,6 @@ PROGRAMS = (
         GSTREAMER,
         why_gstreamer_is_absent,
         _gstreamer_version,
-        sides=("client",),
         # Of an empty message 1.22 makes a chunk without data, which its own SCTP refuses; it ends without a word.
         traits=Traits(knows_empty=False, says_goodbye=False),
     ),

@@ -29,6 +29,7 @@ type command struct {
 	Args    struct {
 		Packets [][]byte `json:"packets"`
 		Video   bool     `json:"video"`
+		Data    bool     `json:"data"`
 		SDP     string   `json:"sdp"`
 		Seconds float64  `json:"seconds"`
 		Text    *string  `json:"text"`
@@ -151,7 +152,7 @@ func (p *peer) describe(made webrtc.SessionDescription) (string, error) {
 	return p.connection.LocalDescription().SDP, nil
 }
 
-func (p *peer) offer(packets [][]byte, video bool) (string, error) {
+func (p *peer) offer(packets [][]byte, video, data bool) (string, error) {
 	if err := p.addSound(packets); err != nil {
 		return "", err
 	}
@@ -160,11 +161,14 @@ func (p *peer) offer(packets [][]byte, video bool) (string, error) {
 			return "", err
 		}
 	}
-	channel, err := p.connection.CreateDataChannel("trial", nil)
-	if err != nil {
-		return "", err
+	p.hasChannel = data
+	if data {
+		channel, err := p.connection.CreateDataChannel("trial", nil)
+		if err != nil {
+			return "", err
+		}
+		p.use(channel)
 	}
-	p.use(channel)
 	offer, err := p.connection.CreateOffer(nil)
 	if err != nil {
 		return "", err
@@ -258,7 +262,7 @@ func wait(done <-chan struct{}, what string) error {
 func (p *peer) do(c command) (any, error) {
 	switch c.Command {
 	case "offer":
-		return p.offer(c.Args.Packets, c.Args.Video)
+		return p.offer(c.Args.Packets, c.Args.Video, c.Args.Data)
 	case "accept":
 		return p.accept(c.Args.SDP, c.Args.Packets)
 	case "answer":
