@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +134,15 @@ async def _call(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence) -
     async with AsyncExitStack() as stack:
         tap = await stack.enter_async_context(Tap(evidence, machine_address(), scenario.network, seed))
         stack.enter_context(watching(evidence, tap))
-        ends = {
-            "server": await stack.enter_async_context(pair.server.start("server", scenario.wishes)),
-            "client": await stack.enter_async_context(pair.client.start("client", scenario.wishes)),
-        }
         traits = {"client": pair.client.traits, "server": pair.server.traits}
-        trial = Trial(evidence, tap, ends, traits, scenario.wishes)  # type: ignore[arg-type]
+        wishes = scenario.wishes
+        if not all(each.has_data for each in traits.values()):
+            wishes = replace(wishes, data=False)
+        ends = {
+            "server": await stack.enter_async_context(pair.server.start("server", wishes)),
+            "client": await stack.enter_async_context(pair.client.start("client", wishes)),
+        }
+        trial = Trial(evidence, tap, ends, traits, wishes)  # type: ignore[arg-type]
         found = None
         try:
             await scenario.run(trial)
@@ -184,9 +187,16 @@ def judge(pair: Pair, scenario: Scenario, evidence: Evidence, failed: Finding | 
         if known is not None:
             said = f"passes, although known_faults.py says for {known.version}: {known.reason}"
             return Verdict(Outcome.HEALED, said, rule=known.rule)
-        both = pair.client.traits.can_be_asked and pair.server.traits.can_be_asked
-        return Verdict(Outcome.PASSED, scenario.sentence + ("" if both else " As far as it shows from this side."))
+        return Verdict(Outcome.PASSED, scenario.sentence + _limits(pair.peer))
     return _blame(pair, scenario, findings)
+
+
+def _limits(peer: Peer) -> str:
+    """What of a scenario was left out because the peer is no more than it is."""
+    traits = peer.traits
+    said = "" if traits.can_be_asked else " As far as it shows from this side."
+    said += "" if traits.hears else f" {peer.name} sends sound and takes none."
+    return said + ("" if traits.has_data else f" {peer.name} has no data channels, and the call was made without.")
 
 
 def _blame(pair: Pair, scenario: Scenario, findings: Sequence[Finding]) -> Verdict:

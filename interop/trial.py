@@ -129,6 +129,8 @@ class Trial:
     async def hears(self, side: Side, *, purity: float = 0.9, decibels: float = 1.0) -> Tone | None:
         """A side hears the tone of the other, as pure and as loud as it was sent."""
         self.stands()
+        if not self.traits[side].hears:
+            return None
         expects = f"sound at the {side}", "RFC 3264 §6.1"
         heard = await self._told(self.ends[side].listen(LISTEN_SECONDS), side, *expects, Layer.SOUND)
         if heard is None:
@@ -172,6 +174,8 @@ class Trial:
 
     async def messages(self, messages: Sequence[str | bytes]) -> None:
         """Each message arrives as it was sent, both ways, in order."""
+        if not all(traits.has_data for traits in self.traits.values()):
+            return
         both = all(traits.knows_empty for traits in self.traits.values())
         chosen = [message for message in messages if message or both]
         if self.traits["server"].echoes:

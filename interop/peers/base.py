@@ -129,6 +129,10 @@ class Traits:
     """As a server it returns what it hears, and messages."""
     level: float = LEVEL
     """The amplitude of its tone; 1 is full scale."""
+    hears: bool = True
+    """It takes the sound of the other side; a WHIP client only sends (RFC 9725 §4)."""
+    has_data: bool = True
+    """It has data channels, and a way to send any message on them."""
     can_be_asked: bool = True
     """It does what the harness tells it; of another server the harness knows its answer and its packets alone."""
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from interop.evidence import Side
@@ -139,6 +140,28 @@ def node_peer(
     )
 
 
+def _pip(requirement: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "pip", "install", requirement)
+
+
+@cache
+def why_ffmpeg_is_absent() -> str | None:
+    """One line, or None if it is there."""
+    if find_spec("av") is None:
+        return "PyAV is not installed here"
+    import av
+
+    return None if "whip" in av.formats_available else f"PyAV {version('av')} has an FFmpeg without the WHIP muxer"
+
+
+def _ffmpeg_version() -> str:
+    if find_spec("av") is None:
+        return ""
+    import av
+
+    return ".".join(map(str, av.library_versions["libavformat"]))
+
+
 PROGRAMS = (
     ProgramPeer(
         "aiortc",
@@ -168,6 +191,16 @@ PROGRAMS = (
         # Of an empty message 1.22 makes a chunk without data, which its own SCTP refuses; it ends without a word.
         traits=Traits(knows_empty=False, says_goodbye=False),
     ),
+    ProgramPeer(
+        "ffmpeg",
+        Needs("pip install 'av>=18': PyAV with an FFmpeg that has the WHIP muxer", (_pip("av>=18"),)),
+        (sys.executable, "-m", "interop.peers.ffmpeg_whip"),
+        why_ffmpeg_is_absent,
+        _ffmpeg_version,
+        sides=("client",),
+        # It reads nothing once it sends: that the server has left it does not see.
+        traits=Traits(hears=False, has_data=False, notices_the_end=False),
+    ),
     node_peer("wrtc", "@roamhq/wrtc", needs_packets=False),
     # It leaves empty messages out (RFC 8831 §6.6), and closes without close_notify.
     node_peer("werift", "werift", needs_packets=True, traits=Traits(knows_empty=False, says_goodbye=False)),
@@ -176,7 +209,6 @@ PROGRAMS = (
         "node-datachannel",
         "node-datachannel",
         needs_packets=True,
-        sides=("client",),
         traits=Traits(says_goodbye=False),
     ),
 )

@@ -192,7 +192,12 @@ class DataChannelLibrary extends Call {
   accept({ sdp, packets }) {
     this.hasData = sdp.includes("m=application");
     this.make(false);
-    this.pc.onTrack(track => this.sound(track, packets, Number(sdp.match(/a=rtpmap:(\d+) opus/i)[1])));
+    // A track of its own for the section that is offered: left alone it answers with every codec of the offer, RED too.
+    const payloadType = Number(sdp.match(/a=rtpmap:(\d+) opus/i)[1]);
+    const audio = new DataChannelLibrary.stack.Audio(sdp.match(/m=audio[^]*?a=mid:(\S+)/)[1], "SendRecv");
+    audio.addOpusCodec(payloadType);
+    audio.addSSRC(4242, "peer");
+    this.sound(this.pc.addTrack(audio), packets, payloadType);
     this.pc.setRemoteDescription(sdp, "offer");
     return this.described("answer");
   }
