@@ -8,7 +8,7 @@ globalThis.call = (() => {
       if (found) return found;
       await new Promise(resolve => setTimeout(resolve, 20));
     }
-    throw new Error(`no sign of ${what} within ${seconds} s (connection ${pc.connectionState}, ICE ${pc.iceConnectionState})`);
+    throw new Error(`no sign of ${what} within ${seconds} s (connection ${pc?.connectionState}, ICE ${pc?.iceConnectionState})`);
   };
   const base64 = bytes => {
     let text = "";
@@ -50,6 +50,19 @@ globalThis.call = (() => {
       transceiver.setCodecPreferences(all.filter(each => each.mimeType.toLowerCase() === `audio/${codec}`.toLowerCase()));
     }
   };
+  // What is heard of a stream for some seconds, as samples of 16 bits at 48 kHz in base64.
+  const record = async (stream, seconds) => {
+    const recorder = new MediaRecorder(stream), parts = [];
+    recorder.ondataavailable = event => parts.push(event.data);
+    recorder.start();
+    await new Promise(resolve => setTimeout(resolve, 1000 * seconds + 400));
+    await new Promise(resolve => { recorder.onstop = resolve; recorder.stop(); });
+    const bytes = await new Blob(parts).arrayBuffer();
+    if (!bytes.byteLength) return "";
+    const sound = await new OfflineAudioContext(1, 48000, 48000).decodeAudioData(bytes);
+    const samples = Int16Array.from(sound.getChannelData(0), x => Math.max(-32768, Math.min(32767, 32768 * x)));
+    return base64(new Uint8Array(samples.buffer));
+  };
   const gathered = () => until(() => pc.iceGatheringState === "complete", "its candidates");
   const commands = {
     async offer({ hertz, level, video, data = true, codec }) {
@@ -75,16 +88,7 @@ globalThis.call = (() => {
     },
     async listen({ seconds }) {
       await until(() => heard, "a track");
-      const recorder = new MediaRecorder(heard), parts = [];
-      recorder.ondataavailable = event => parts.push(event.data);
-      recorder.start();
-      await new Promise(resolve => setTimeout(resolve, 1000 * seconds + 400));
-      await new Promise(resolve => { recorder.onstop = resolve; recorder.stop(); });
-      const bytes = await new Blob(parts).arrayBuffer();
-      if (!bytes.byteLength) return "";
-      const sound = await new OfflineAudioContext(1, 48000, 48000).decodeAudioData(bytes);
-      const samples = Int16Array.from(sound.getChannelData(0), x => Math.max(-32768, Math.min(32767, 32768 * x)));
-      return base64(new Uint8Array(samples.buffer));
+      return record(heard, seconds);
     },
     send({ text, binary }) {
       channel.send(text ?? Uint8Array.from(atob(binary), letter => letter.charCodeAt(0)));
@@ -95,5 +99,6 @@ globalThis.call = (() => {
       || ["disconnected", "failed", "closed"].includes(pc.connectionState), "the end").then(() => null),
     statistics: async () => [...(await pc.getStats()).values()],
   };
-  return async (command, args = {}) => (await commands[command](args)) ?? null;
+  const call = async (command, args = {}) => (await commands[command](args)) ?? null;
+  return Object.assign(call, { until, tone, record });
 })();

@@ -30,6 +30,9 @@ def _installed() -> Mapping[str, str]:
 class PageLab:
     """The commands of an end, carried out by a page."""
 
+    function = "call"
+    """The page's function that takes them."""
+
     def __init__(self, name: str, browser: Browser) -> None:
         self.name = name
         self._browser = browser
@@ -37,7 +40,7 @@ class PageLab:
     async def do(self, command: str, *, patience: float = COMMAND_PATIENCE, **args: Any) -> Any:
         """Carry out a command; `LabError` with what the page says if it cannot."""
         try:
-            return await self._browser.evaluate(f"call({json.dumps(command)}, {json.dumps(args)})", patience)
+            return await self._browser.evaluate(f"{self.function}({json.dumps(command)}, {json.dumps(args)})", patience)
         except BrowserError as error:
             raise LabError(f"{self.name}: {str(error).splitlines()[0]}") from error
 
