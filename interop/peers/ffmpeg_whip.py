@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -33,6 +34,8 @@ RATE = 48_000
 FRAME = 960
 HANDSHAKE_TIMEOUT = 20_000
 """Milliseconds that FFmpeg gives ICE and DTLS."""
+LONGEST = 150
+"""Seconds after which the muxer ends, also if the process that started it was killed before."""
 SPEAKING = b"speaking\n"
 
 
@@ -68,7 +71,9 @@ class FfmpegCall:
         told = (url, str(hertz), str(level), str(int(video)))
         argv = (sys.executable, "-m", "interop.peers.ffmpeg_whip", *told)
         self._muxer = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-        self._reading = [asyncio.create_task(each) for each in (self._read(self._muxer), self._listen(self._muxer))]
+        self._reading = [
+            asyncio.create_task(each) for each in (self._read(self._muxer), self._listen(self._muxer))
+        ]
         await until(lambda: self._offered.done() or self._is_over, "the offer")
         if not self._offered.done():
             raise RuntimeError(self._why())
@@ -109,6 +114,9 @@ class FfmpegCall:
 
 def mux(url: str, hertz: float, level: float, video: bool) -> None:
     """Call and send a sine in real time until stdin ends; FFmpeg connects when the first packet is written."""
+    signal.alarm(
+        LONGEST
+    )  # the signal's own action, which needs no interpreter: FFmpeg holds its lock while it waits
     leave = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), leave.set()), daemon=True).start()
     with (

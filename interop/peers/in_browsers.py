@@ -40,7 +40,9 @@ class PageLab:
     async def do(self, command: str, *, patience: float = COMMAND_PATIENCE, **args: Any) -> Any:
         """Carry out a command; `LabError` with what the page says if it cannot."""
         try:
-            return await self._browser.evaluate(f"{self.function}({json.dumps(command)}, {json.dumps(args)})", patience)
+            return await self._browser.evaluate(
+                f"{self.function}({json.dumps(command)}, {json.dumps(args)})", patience
+            )
         except BrowserError as error:
             raise LabError(f"{self.name}: {str(error).splitlines()[0]}") from error
 

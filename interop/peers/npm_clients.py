@@ -107,7 +107,11 @@ class NpmClient(Peer):
     def why_absent(self) -> str | None:
         if "chromium" not in {browser.name for browser in available()}:
             return f"{self.name}: there is no Chromium here"
-        return None if clients.is_built() else f"{self.name} is not bundled here: `python -m interop setup {self.name}`"
+        return (
+            None
+            if clients.is_built()
+            else f"{self.name} is not bundled here: `python -m interop setup {self.name}`"
+        )
 
     def version(self) -> str:
         manifest = clients.HERE / "node_modules" / self.package / "package.json"

@@ -250,7 +250,17 @@ def main() -> None:
     peer = Peer()
     commands = {
         name: getattr(peer, name)
-        for name in ("offer", "answer", "accept", "connected", "listen", "send", "receive", "hang_up", "wait_ended")
+        for name in (
+            "offer",
+            "answer",
+            "accept",
+            "connected",
+            "listen",
+            "send",
+            "receive",
+            "hang_up",
+            "wait_ended",
+        )
     }
 
     def say(**answer: object) -> None:

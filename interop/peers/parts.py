@@ -1,0 +1,82 @@
+"""Peers that are the DTLS of another stack alone. All else of their calls is ours.
+
+`in_part.py` is the program; the table says which parts there are, and what they need.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+
+from interop.c_peers import SMALL_PROGRAMS, why_small_program_is_absent, wolfssl_program
+from interop.evidence import Side
+from interop.peers.base import End, Needs, Traits, UnsupportedError, Wishes
+from interop.peers.programs import ProgramPeer
+
+
+@dataclass
+class Part(ProgramPeer):
+    """A part of another stack. `versions` are those of DTLS that it can be held to."""
+
+    supported: frozenset[str] = frozenset({"dtls", "setup"})
+    versions: frozenset[str] = field(default_factory=frozenset)
+
+    @asynccontextmanager
+    async def start(self, side: Side, wishes: Wishes) -> AsyncIterator[End]:
+        if wishes.dtls and wishes.dtls not in self.versions:
+            raise UnsupportedError(f"{self.name} has no DTLS {wishes.dtls}")
+        async with super().start(side, wishes) as end:
+            yield end
+
+
+def _said(*command: str) -> str:
+    """The first version number that a command says; empty if it cannot be run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    found = re.search(r"\d+\.\d+(\.\d+)?", done.stdout)
+    return found[0] if found else ""
+
+
+def dtls_part(
+    name: str, needs: Needs, absent: Callable[[], str | None], version: Callable[[], str], *versions: str
+) -> Part:
+    """A stack's DTLS in a call of ours."""
+    return Part(
+        name,
+        needs,
+        (sys.executable, "-m", "interop.peers.in_part", name),
+        absent,
+        cache(version),
+        traits=Traits(has_data=False),
+        versions=frozenset(versions),
+    )
+
+
+def _small(name: str) -> tuple[Needs, Callable[[], str | None], Callable[[], str]]:
+    package = SMALL_PROGRAMS[name].package
+    needs = Needs(f"a C compiler and Debian's {package}", ((sys.executable, "-m", "interop.c_peers"),))
+    query = ("dpkg-query", "--show", "--showformat=${Version}", package)
+    return needs, lambda: why_small_program_is_absent(name), lambda: _said(*query)
+
+
+PARTS = (
+    dtls_part("openssl", *_small("openssl"), "1.2"),
+    dtls_part("gnutls", *_small("gnutls"), "1.2"),
+    dtls_part("mbedtls", *_small("mbedtls"), "1.2"),
+    dtls_part(
+        "wolfssl",
+        Needs("a C compiler and cargo", ((sys.executable, "-m", "interop.c_peers"),)),
+        lambda: None if wolfssl_program() else "wolfSSL is not built here: `make peers` builds it",
+        lambda: "",
+        "1.2",
+        "1.3",
+    ),
+    dtls_part("nss", *_small("nss"), "1.2"),
+)
