@@ -2,7 +2,7 @@
 
     python -m interop.c_peers
 
-builds all of them into `build/peers`; what is there and not older than its source is left alone. wolfSSL's source comes
+builds all into `build/peers`; what is there and not older than its source is left alone. wolfSSL's source comes
 with a Rust crate and takes some 15 seconds to compile; a test never fetches or compiles it, so it is absent until
 this was run. The other programs are one small file each, and are compiled when they are asked for.
 """

@@ -66,8 +66,8 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
             "small MTU",
             "expectation",
             "1.22",
-            "Its SCTP sends packets of 1212 bytes, 1277 with DTLS, UDP and IPv4, where RFC 8831 §5 says 1200 at most, "
-            "and repeats them as large as they were when they are lost",
+            "Its SCTP sends packets of 1212 bytes, 1277 with DTLS, UDP and IPv4, where RFC 8831 §5 says 1200 at "
+            "most, and repeats them as large as they were when they are lost",
         )
         for side in SIDES
     ),
@@ -78,9 +78,9 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
             "garbage",
             "expectation",
             "153",
-            "In DTLS 1.3 a single datagram that begins with the byte 20, 24 to 31 or 48 to 63, which is no record that "
-            "NSS knows, is taken for the end of the connection and not dropped (RFC 9147 §4.5.2): from then on it sends "
-            "no RTP and no data, and answers checks alone. In DTLS 1.2 it lives on",
+            "In DTLS 1.3 a single datagram that begins with the byte 20, 24 to 31 or 48 to 63, which is no record "
+            "that NSS knows, is taken for the end of the connection and not dropped (RFC 9147 §4.5.2): from then "
+            "on it sends no RTP and no data, and only its checks go on. In DTLS 1.2 it lives on",
         )
         for peer in ("firefox", "firefox without ML-KEM")
         for side in SIDES

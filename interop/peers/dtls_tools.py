@@ -1,7 +1,7 @@
 """DTLS of other stacks in place of ours: a tunnel around a program that speaks it over UDP on loopback.
 
-The programs are those of `interop.dtls_udp`: they shake hands and print the exported keys (RFC 5764 §4.2). What they
-do not say is left out: which certificate the peer showed is compared by the other end alone.
+The programs are those of `interop.dtls_udp`: they shake hands and print the exported keys (RFC 5764 §4.2). What
+they do not say is left out: which certificate the peer showed is compared by the other end alone.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from interop import dtls_udp
 from interop.servers import free_port
 from stack import dtls
-from stack.core.machine import Entropy, Instant
 from stack.core.counters import Counters
+from stack.core.machine import Entropy, Instant
 
 PROFILE = dtls.SrtpProfile.AES128_CM_HMAC_SHA1_80
 """The one that all of them have (RFC 8827 §6.5)."""

@@ -1,9 +1,9 @@
 """FFmpeg's WHIP muxer as the client of a call, through PyAV; the commands are those of `gstreamer/peer.py`.
 
-It makes its offer over HTTP itself: a server on loopback takes it, and holds the response back until the harness has
-the answer. The muxer is a process of its own (`python -m interop.peers.ffmpeg_whip URL HERTZ LEVEL VIDEO`): PyAV holds
-the interpreter's lock while FFmpeg waits for that response. WHIP sends and never receives (RFC 9725 §4), and FFmpeg
-has no data channels.
+It makes its offer over HTTP itself: a server on loopback takes it, and holds the response back until the harness
+has the answer. The muxer is a process of its own (`python -m interop.peers.ffmpeg_whip URL HERTZ LEVEL VIDEO`):
+PyAV holds the interpreter's lock while FFmpeg waits for that response. WHIP sends and never receives
+(RFC 9725 §4), and FFmpeg has no data channels.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def mux(url: str, hertz: float, level: float, video: bool) -> None:
 
 
 def muxer_options(folder: Path) -> dict[str, str]:
-    """A certificate on P-256: the one that FFmpeg 8.1 makes with GnuTLS is on P-224, which RFC 8422 §5.1.1 deprecates."""
+    """Options with a certificate on P-256: FFmpeg 8.1 with GnuTLS makes one on P-224, long out of use (RFC 8422)."""
     certificate, key = write_pem(Certificate.generate(os.urandom, datetime.now(UTC)), folder)
     return {"handshake_timeout": str(HANDSHAKE_TIMEOUT), "cert_file": certificate, "key_file": key}
 

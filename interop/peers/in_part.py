@@ -1,7 +1,9 @@
-"""This project's stack in a process of its own with the DTLS of another in it: `python -m interop.peers.in_part openssl`.
+"""This project's stack in a process of its own with the DTLS of another in it.
 
-What speaks DTLS is a program around the other stack; everything else of the call, ICE, SRTP and sound, is ours. The
-commands are those of `gstreamer/peer.py`.
+    python -m interop.peers.in_part openssl
+
+What speaks DTLS is a program around the other stack; everything else of the call, ICE, SRTP and sound, is ours.
+The commands are those of `gstreamer/peer.py`.
 """
 
 from __future__ import annotations

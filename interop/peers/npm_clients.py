@@ -1,7 +1,7 @@
 """Clients from npm as ends of a call: OpenAI's realtime agents, Pipecat's client, a WHIP client, each in Chromium.
 
 A client makes its offer over HTTP by itself: the page's own server takes it, and holds the response back until the
-harness has the answer. Messages of a trial none of them has a way to send: what travels on their channels is their own.
+harness has the answer. None of them has a way to send the messages of a trial: their channels are for their own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Peers in Rust: str0m and webrtc-rs, each a program of ours over its public API, built by cargo where it is asked for.
+"""Peers in Rust: str0m and webrtc-rs, each a program of ours over its public API, built by cargo on demand.
 
 `make peers` leaves them out: a build takes minutes. `python -m interop setup str0m` makes one.
 """

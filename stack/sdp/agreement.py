@@ -152,7 +152,7 @@ class Agreement:
         ours, theirs = self.ours.media[index], self.theirs.media[index]
         init = sctp_init(theirs) if ours.has("sctp-init") else None  # both, or the ordinary handshake
         if init is not None and init == sctp_init(ours):
-            # Our own line come back: libdatachannel 0.24 answers with the attributes of an offer that it does not know.
+            # Our own line come back: libdatachannel 0.24 returns the attributes of an offer that it does not know.
             init = None
         return DataParameters(
             mid=ours.mid,

@@ -1,6 +1,6 @@
 """Clients from npm, installed and bundled once into a folder that git ignores, and served as one page.
 
-`build()` needs npm and, the first time, a network (`python -m interop.peers.clients` does it, too); `page()` serves
+`build()` needs npm and, the first time, a network (`python -m interop.peers.clients` calls it); `page()` serves
 what it made on loopback.
 """
 

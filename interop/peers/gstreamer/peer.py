@@ -39,8 +39,8 @@ RATE = 48_000
 
 AUDIO = (
     "audiotestsrc is-live=true wave=sine freq={hertz} volume={level} ! audio/x-raw,rate=48000,channels=1 ! "
-    "opusenc ! rtpopuspay pt={pt} ! application/x-rtp,media=audio,encoding-name=OPUS,payload={pt},clock-rate=48000,"
-    "encoding-params=(string)2 ! peer. "
+    "opusenc ! rtpopuspay pt={pt} ! application/x-rtp,media=audio,encoding-name=OPUS,payload={pt},"
+    "clock-rate=48000,encoding-params=(string)2 ! peer. "
 )
 VIDEO = (
     "videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=5/1 ! vp8enc deadline=1 ! "
