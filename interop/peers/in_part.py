@@ -1,9 +1,9 @@
-"""This project's stack in a process of its own with the DTLS of another in it.
+"""This project's stack in a process of its own with one part of another in it: its DTLS, or its SCTP.
 
     python -m interop.peers.in_part openssl
 
-What speaks DTLS is a program around the other stack; everything else of the call, ICE, SRTP and sound, is ours.
-The commands are those of `gstreamer/peer.py`.
+What speaks that part is a program around the other stack; everything else of the call, ICE, SRTP and sound, is
+ours. The commands are those of `gstreamer/peer.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from interop.evidence import Side
+from interop.peers import sctp_tools
 from interop.peers.base import End, Wishes
 from interop.peers.dtls_tools import replace_dtls
 from interop.peers.orders import obey
@@ -81,7 +82,10 @@ class CallInPart:
 
 
 async def main(tool: str) -> None:
-    replace_dtls(tool)
+    if tool in sctp_tools.PROGRAMS:
+        sctp_tools.replace_sctp(tool)
+    else:
+        replace_dtls(tool)
     async with AsyncExitStack() as stack:
         call: Any = CallInPart(stack)
         await obey(call)

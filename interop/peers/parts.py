@@ -1,4 +1,4 @@
-"""Peers that are the DTLS of another stack alone. All else of their calls is ours.
+"""Peers that are one protocol of another stack: DTLS alone, SCTP alone. All else of their calls is ours.
 
 `in_part.py` is the program; the table says which parts there are, and what they need.
 """
@@ -16,7 +16,10 @@ from functools import cache
 from interop.c_peers import SMALL_PROGRAMS, why_small_program_is_absent, wolfssl_program
 from interop.evidence import Side
 from interop.peers.base import End, Needs, Traits, UnsupportedError, Wishes
-from interop.peers.programs import ProgramPeer
+from interop.peers.programs import HERE, ProgramPeer, module_version
+from interop.peers.sctp_tools import PROGRAMS
+
+_OUTPUT = (str(PROGRAMS["pion-sctp"]), ".")
 
 
 @dataclass
@@ -66,6 +69,25 @@ def _small(name: str) -> tuple[Needs, Callable[[], str | None], Callable[[], str
     return needs, lambda: why_small_program_is_absent(name), lambda: _said(*query)
 
 
+def _why_pion_sctp_is_absent() -> str | None:
+    program, source = PROGRAMS["pion-sctp"], HERE / "pion_sctp" / "main.go"
+    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
+        return None
+    return "Pion's SCTP is not built here: `python -m interop setup pion-sctp` builds it where there is go"
+
+
+PION_SCTP = Part(
+    "pion-sctp",
+    Needs(
+        "Go 1.24 or later: builds a program of ours over github.com/pion/sctp",
+        (("go", "build", "-C", "interop/peers/pion_sctp", "-p", "1", "-buildvcs=false", "-o", *_OUTPUT),),
+    ),
+    (sys.executable, "-m", "interop.peers.in_part", "pion-sctp"),
+    _why_pion_sctp_is_absent,
+    lambda: module_version(HERE / "pion_sctp", "github.com/pion/sctp"),
+    versions=frozenset({"1.2", "1.3"}),
+)
+
 PARTS = (
     dtls_part("openssl", *_small("openssl"), "1.2"),
     dtls_part("gnutls", *_small("gnutls"), "1.2"),
@@ -79,4 +101,5 @@ PARTS = (
         "1.3",
     ),
     dtls_part("nss", *_small("nss"), "1.2"),
+    PION_SCTP,
 )

@@ -89,11 +89,16 @@ def _aiortc_version() -> str:
         return ""
 
 
-def _pion_version() -> str:
-    for line in (HERE / "pion" / "go.mod").read_text("utf-8").splitlines():
-        if "github.com/pion/webrtc/v4 v" in line:
+def module_version(folder: Path, module: str) -> str:
+    """The version of a Go module that a program asks for."""
+    for line in (folder / "go.mod").read_text("utf-8").splitlines():
+        if f"{module} v" in line:
             return line.split(" v")[-1].split()[0]
     return ""
+
+
+def _pion_version() -> str:
+    return module_version(HERE / "pion", "github.com/pion/webrtc/v4")
 
 
 @cache
