@@ -145,7 +145,7 @@ def mux(url: str, hertz: float, level: float, video: bool) -> None:
 
 
 def muxer_options(folder: Path) -> dict[str, str]:
-    """Options with a certificate on P-256: FFmpeg 8.1 with GnuTLS makes one on P-224, long out of use (RFC 8422)."""
+    """Options with a certificate on P-256: FFmpeg 8.1 with GnuTLS makes one on P-224 (RFC 8422 §5.1.1)."""
     certificate, key = write_pem(Certificate.generate(os.urandom, datetime.now(UTC)), folder)
     return {"handshake_timeout": str(HANDSHAKE_TIMEOUT), "cert_file": certificate, "key_file": key}
 

@@ -179,7 +179,7 @@ class ToolAssociation:
 
 
 def replace_sctp(tool: str) -> None:
-    """Have the sessions of this process speak SCTP through a tool, with a handshake: it shows no INIT for the SDP."""
+    """Have the sessions of this process speak SCTP through a tool, which shows no INIT for the SDP."""
     ToolAssociation.tool = tool
     channels.Association = ToolAssociation  # type: ignore[assignment, misc]
     sctp.make_local_init = lambda *_: None  # type: ignore[assignment, misc]
