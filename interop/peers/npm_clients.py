@@ -29,7 +29,7 @@ OFFER_PATIENCE = 20.0
 BUILD = (sys.executable, "-m", "interop.peers.clients")
 
 
-class Door:
+class OfferRequests:
     """Where a client sends its offer: as SDP (WHIP, OpenAI) or as JSON (Pipecat)."""
 
     def __init__(self) -> None:
@@ -40,9 +40,9 @@ class Door:
     def routes(self) -> list[web.RouteDef]:
         """The requests that it takes."""
         return [
-            web.post("/door/{kind}", self._exchange),
-            web.patch("/door/{kind}", self._no_content),
-            web.delete("/door/{kind}", self._no_content),
+            web.post("/offers/{kind}", self._exchange),
+            web.patch("/offers/{kind}", self._no_content),
+            web.delete("/offers/{kind}", self._no_content),
         ]
 
     async def _exchange(self, request: web.Request) -> web.Response:
@@ -70,22 +70,22 @@ class ClientLab(PageLab):
 class ClientEnd(ProcessEnd):
     """An end whose descriptions travel over HTTP."""
 
-    def __init__(self, lab: ClientLab, client: str, door: Door) -> None:
+    def __init__(self, lab: ClientLab, client: str, requests: OfferRequests) -> None:
         super().__init__(lab, "client")  # type: ignore[arg-type]
         self._client = client
-        self._door = door
+        self._requests = requests
 
     async def offer(self, wishes: Wishes) -> str:
         if wishes.video or wishes.codec != "opus" or wishes.dtls:
             raise UnsupportedError(f"{self.lab.name} decides by itself what it offers")
         await self._do("begin", name=self._client, hertz=tone_of(self.side), level=LEVEL)
         try:
-            return await asyncio.wait_for(asyncio.shield(self._door.offer), OFFER_PATIENCE)
+            return await asyncio.wait_for(asyncio.shield(self._requests.offer), OFFER_PATIENCE)
         except TimeoutError:
             raise EndError(f"{self.lab.name} made no request within {OFFER_PATIENCE:g} s") from None
 
     async def answer(self, sdp: str) -> None:
-        self._door.answer.set_result(sdp)
+        self._requests.answer.set_result(sdp)
 
     async def statistics(self) -> Any:
         return await self._do("statistics")
@@ -119,16 +119,16 @@ class NpmClient(Peer):
 
     @asynccontextmanager
     async def start(self, side: Side, wishes: Wishes) -> AsyncIterator[End]:
-        door = Door()
+        requests = OfferRequests()
         try:
-            async with clients.page(*door.routes()) as url, launch("chromium") as browser:
+            async with clients.page(*requests.routes()) as url, launch("chromium") as browser:
                 await browser.goto(url)
                 for script in (SCRIPT, END_SCRIPT):
                     await browser.evaluate(f"(() => {{ {script.read_text('utf-8')}\n }})()")
-                yield ClientEnd(ClientLab(self.name, browser), self.client, door)
+                yield ClientEnd(ClientLab(self.name, browser), self.client, requests)
         finally:
-            door.answer.cancel()
-            door.offer.cancel()
+            requests.answer.cancel()
+            requests.offer.cancel()
 
 
 NPM_CLIENTS = (

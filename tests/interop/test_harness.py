@@ -154,7 +154,7 @@ async def test_a_client_that_only_sends_is_held_to_no_more(monkeypatch: pytest.M
 def test_a_program_that_cannot_be_compiled_is_absent(tmp_path: Path) -> None:
     source = tmp_path / "peer.c"
     source.write_text("#include <no_such_header.h>\n", "utf-8")
-    with pytest.raises(Absent, match="no_such_header.h|there is no cc"):
+    with pytest.raises(Absent, match=r"no_such_header.h|there is no cc"):
         SmallProgram(source, (), "none").build()
 
 

@@ -20,7 +20,7 @@ globalThis.client = (() => {
     }
     createDataChannel(...given) { return (channel = super.createDataChannel(...given)); }
   };
-  const endpoint = `${location.origin}/door`;
+  const endpoint = `${location.origin}/offers`;
   const clients = globalThis.clients;
   // Each begins a call and returns what ends it. What is waited for above the connection is not for this trial:
   // Pipecat's `connect` resolves when the bot says that it is ready.
