@@ -1,4 +1,4 @@
-"""The peers in C, built where they can be: DTLS of libraries from the distribution, and of wolfSSL, from cargo.
+"""The peers in C, built where they can be: DTLS and SCTP of libraries of the distribution; wolfSSL, from cargo.
 
     python -m interop.c_peers
 
@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).parent / "peers" / "c_dtls"
+PEERS = Path(__file__).parent / "peers"
+SOURCE = PEERS / "c_dtls"
 BUILD = Path(__file__).parent.parent / "build" / "peers"
 _PATIENCE = 300
 _PLATFORM = "x86_64-unknown-linux-gnu"
@@ -93,6 +94,7 @@ SMALL_PROGRAMS = {
         ("-I/usr/include/nss", "-I/usr/include/nspr", "-lssl3", "-lnss3", "-lnssutil3", "-lnspr4"),
         "libnss3-dev",
     ),
+    "usrsctp": SmallProgram(PEERS / "c_sctp" / "usrsctp.c", ("-lusrsctp", "-lpthread"), "libusrsctp-dev"),
 }
 
 

@@ -76,17 +76,11 @@ def _why_pion_sctp_is_absent() -> str | None:
     return "Pion's SCTP is not built here: `python -m interop setup pion-sctp` builds it where there is go"
 
 
-PION_SCTP = Part(
-    "pion-sctp",
-    Needs(
-        "Go 1.24 or later: builds a program of ours over github.com/pion/sctp",
-        (("go", "build", "-C", "interop/peers/pion_sctp", "-p", "1", "-buildvcs=false", "-o", *_OUTPUT),),
-    ),
-    (sys.executable, "-m", "interop.peers.in_part", "pion-sctp"),
-    _why_pion_sctp_is_absent,
-    lambda: module_version(HERE / "pion_sctp", "github.com/pion/sctp"),
-    versions=frozenset({"1.2", "1.3"}),
-)
+def sctp_part(name: str, needs: Needs, absent: Callable[[], str | None], version: Callable[[], str]) -> Part:
+    """A stack's SCTP in a call of ours."""
+    program = (sys.executable, "-m", "interop.peers.in_part", name)
+    return Part(name, needs, program, absent, cache(version), versions=frozenset({"1.2", "1.3"}))
+
 
 PARTS = (
     dtls_part("openssl", *_small("openssl"), "1.2"),
@@ -101,5 +95,14 @@ PARTS = (
         "1.3",
     ),
     dtls_part("nss", *_small("nss"), "1.2"),
-    PION_SCTP,
+    sctp_part("usrsctp", *_small("usrsctp")),
+    sctp_part(
+        "pion-sctp",
+        Needs(
+            "Go 1.24 or later: builds a program of ours over github.com/pion/sctp",
+            (("go", "build", "-C", "interop/peers/pion_sctp", "-p", "1", "-buildvcs=false", "-o", *_OUTPUT),),
+        ),
+        _why_pion_sctp_is_absent,
+        lambda: module_version(HERE / "pion_sctp", "github.com/pion/sctp"),
+    ),
 )

@@ -1,21 +1,19 @@
 """SCTP of other stacks in place of ours: an association around a program that speaks it over UDP on loopback.
 
-The program is told of messages by JSON lines (`pion_sctp/main.go`). The channel protocol above it stays ours
-(RFC 8832), and so does DTLS below.
+The program is told of messages by lines of words (`c_sctp/usrsctp.c` says which). The channel protocol above it
+stays ours (RFC 8832), and so does DTLS below.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import socket
 import subprocess
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+from interop.c_peers import BUILD, SMALL_PROGRAMS
 from stack import sctp
 from stack.core.counters import Counters
 from stack.core.machine import Entropy, Instant
@@ -25,8 +23,7 @@ from stack.sctp.events import AssociationClosed, AssociationEvent, AssociationUp
 from stack.sctp.reset import IncomingReset, OutgoingReset
 from stack.sctp.state import AssociationState
 
-BUILD = Path(__file__).resolve().parent.parent.parent / "build" / "peers"
-PROGRAMS = {"pion-sctp": BUILD / "pion_sctp"}
+PROGRAMS = {"pion-sctp": BUILD / "pion_sctp", "usrsctp": SMALL_PROGRAMS["usrsctp"].program}
 POLL = 0.002
 """Seconds between two looks at the program's socket."""
 STREAMS = 65_535
@@ -67,12 +64,11 @@ class ToolAssociation:
         self, stream_id: StreamId, ppid: int, data: bytes, now: Instant, *, unordered: bool = False, **_: Any
     ) -> None:
         """Send a message; the program knows no partial reliability."""
-        text = base64.b64encode(data).decode()
-        self._tell({"stream": stream_id, "ppid": int(ppid), "data": text, "unordered": unordered}, now)
+        self._tell(f"m {stream_id} {int(ppid)} {int(unordered)} {data.hex()}", now)
 
     def reset_stream(self, stream_id: StreamId, now: Instant) -> None:
         """Reset a stream of ours."""
-        self._tell({"reset": stream_id}, now)
+        self._tell(f"r {stream_id}", now)
         self._events.append(OutgoingReset((stream_id,)))
 
     def conclude_reset(self, _stream_id: StreamId, _now: Instant) -> tuple[StreamId, ...]:
@@ -132,7 +128,7 @@ class ToolAssociation:
         assert self._tool.stdout is not None
         *lines, self._said = (self._said + (self._tool.stdout.read() or b"")).split(b"\n")
         for line in lines:
-            self._note(json.loads(line))
+            self._note(*line.decode().split())
 
     def poll_timeout(self) -> Instant | None:
         """Look again soon: a tunnel has no socket of its own to wait for."""
@@ -150,9 +146,9 @@ class ToolAssociation:
 
     # -- the program ---------------------------------------------------------------------------------------
 
-    def _tell(self, order: dict[str, Any], now: Instant) -> None:
+    def _tell(self, order: str, now: Instant) -> None:
         self._now = now
-        self._waiting.append(json.dumps(order).encode() + b"\n")
+        self._waiting.append(order.encode() + b"\n")
         if self.state is AssociationState.ESTABLISHED:
             self._flush()
 
@@ -163,19 +159,19 @@ class ToolAssociation:
         self._tool.stdin.flush()
         self._waiting = []
 
-    def _note(self, said: dict[str, Any]) -> None:
-        if "up" in said:
+    def _note(self, what: str, *words: str) -> None:
+        if what == "up":
             self.state = AssociationState.ESTABLISHED
             self._flush()
             self._events.append(AssociationUp(STREAMS))
-        elif "closed" in said:
+        elif what == "closed":
             self.state = AssociationState.ENDED
-            self._events.append(AssociationClosed(str(said["closed"]), by_peer=True))
-        elif "reset" in said:
-            self._events.append(IncomingReset((StreamId(said["reset"]),)))
-        else:
-            data = base64.b64decode(said["data"] or "")
-            self._events.append(sctp.UserMessage(StreamId(said["stream"]), said["ppid"], data))
+            self._events.append(AssociationClosed(" ".join(words), by_peer=True))
+        elif what == "r":
+            self._events.append(IncomingReset((StreamId(int(words[0])),)))
+        elif what == "m":
+            data = bytes.fromhex(words[2]) if len(words) > 2 else b""
+            self._events.append(sctp.UserMessage(StreamId(int(words[0])), int(words[1]), data))
 
 
 def replace_sctp(tool: str) -> None:

@@ -57,7 +57,7 @@ async def test_a_call_to_the_peer(peer: Peer, name: str) -> None:
 
 FURTHER = (
     *("webrtc-rs", "str0m", "node-datachannel", "ffmpeg", "openai-agents", "pipecat", "whip-web-client"),
-    *("openssl", "gnutls", "mbedtls", "wolfssl", "nss", "pion-sctp"),
+    *("openssl", "gnutls", "mbedtls", "wolfssl", "nss", "usrsctp", "pion-sctp"),
 )
 
 

@@ -94,7 +94,6 @@ static struct socket *make(void) {
     struct socket *sctp = usrsctp_socket(AF_CONN, SOCK_STREAM, IPPROTO_SCTP, receive, NULL, 0, NULL);
     uint16_t events[] = {SCTP_ASSOC_CHANGE, SCTP_STREAM_RESET_EVENT};
     struct sctp_initmsg streams = {STREAMS, STREAMS, 0, 0};
-    struct sctp_paddrparams path = {.spp_flags = SPP_PMTUD_DISABLE, .spp_pathmtu = PACKET};
     struct sctp_assoc_value reset = {SCTP_ALL_ASSOC, SCTP_ENABLE_RESET_STREAM_REQ};
     int on = 1;
 
@@ -106,7 +105,6 @@ static struct socket *make(void) {
     set(sctp, SCTP_NODELAY, &on, sizeof on);
     set(sctp, SCTP_INITMSG, &streams, sizeof streams);
     set(sctp, SCTP_ENABLE_STREAM_RESET, &reset, sizeof reset);
-    set(sctp, SCTP_PEER_ADDR_PARAMS, &path, sizeof path);
     usrsctp_set_non_blocking(sctp, 1);
     return sctp;
 }
@@ -138,6 +136,7 @@ static void reset_stream(struct socket *sctp, unsigned stream) {
 
 int main(int count, char **values) {
     struct sockaddr_in peer = {.sin_family = AF_INET};
+    struct sctp_paddrparams path = {.spp_flags = SPP_PMTUD_DISABLE, .spp_pathmtu = PACKET};
     struct sockaddr_conn here = {.sconn_family = AF_CONN, .sconn_port = htons(SCTP_PORT), .sconn_addr = &udp};
     struct socket *sctp;
     pthread_t reader;
@@ -158,6 +157,8 @@ int main(int count, char **values) {
     if (usrsctp_bind(sctp, (struct sockaddr *)&here, sizeof here) < 0) fail("bind");
     pthread_create(&reader, NULL, read_packets, &udp);
     if (usrsctp_connect(sctp, (struct sockaddr *)&here, sizeof here) < 0 && errno != EINPROGRESS) fail("connect");
+    memcpy(&path.spp_address, &here, sizeof here); /* of a path alone: for a socket it is taken and forgotten */
+    set(sctp, SCTP_PEER_ADDR_PARAMS, &path, sizeof path);
     while (getline(&line, &room, stdin) > 0) {
         unsigned stream, ppid, unordered;
         int at = 0;

@@ -1,12 +1,10 @@
-// Pion's SCTP alone, over UDP on loopback: `pion_sctp ADDRESS:PORT`. Each datagram is an SCTP packet.
-//
-// Messages travel as JSON lines on the standard streams, `{"stream", "ppid", "data", "unordered"}` with data in base64;
-// `{"reset"}` resets a stream; `{"up": true}` says that the association stands, `{"closed"}` that it is over.
+// Pion's SCTP alone, over UDP on loopback: `pion_sctp ADDRESS:PORT`. Each datagram is an SCTP packet. The lines on the
+// standard streams are those of ../c_sctp/usrsctp.c.
 package main
 
 import (
 	"bufio"
-	"encoding/json"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"os"
@@ -17,32 +15,20 @@ import (
 
 const maxMessage = 1 << 20
 
-type line struct {
-	Stream    uint16  `json:"stream"`
-	PPID      uint32  `json:"ppid"`
-	Data      []byte  `json:"data"`
-	Unordered bool    `json:"unordered"`
-	Reset     *uint16 `json:"reset,omitempty"`
-}
-
 var (
 	mutex   sync.Mutex
 	streams = map[uint16]*sctp.Stream{}
 )
 
-func say(answer any) {
-	text, err := json.Marshal(answer)
-	if err != nil {
-		panic(err)
-	}
+func say(words ...any) {
 	mutex.Lock()
 	defer mutex.Unlock()
-	fmt.Println(string(text))
+	fmt.Println(words...)
 }
 
 func fatal(err error) {
 	if err != nil {
-		say(map[string]any{"closed": err.Error()})
+		say("closed", err)
 		os.Exit(1)
 	}
 }
@@ -53,11 +39,11 @@ func read(stream *sctp.Stream) {
 	for {
 		size, ppid, err := stream.ReadSCTP(buffer)
 		if err != nil {
-			say(map[string]any{"reset": stream.StreamIdentifier()})
+			say("r", stream.StreamIdentifier())
 
 			return
 		}
-		say(line{Stream: stream.StreamIdentifier(), PPID: uint32(ppid), Data: buffer[:size]})
+		say("m", stream.StreamIdentifier(), uint32(ppid), hex.EncodeToString(buffer[:size]))
 	}
 }
 
@@ -71,32 +57,36 @@ func keep(stream *sctp.Stream) bool {
 	return !known
 }
 
-func obey(association *sctp.Association, order line) {
-	id := order.Stream
-	if order.Reset != nil {
-		id = *order.Reset
-	}
+func streamOf(association *sctp.Association, id uint16, ppid sctp.PayloadProtocolIdentifier) *sctp.Stream {
 	mutex.Lock()
 	stream := streams[id]
 	mutex.Unlock()
-	if order.Reset != nil {
-		if stream != nil {
-			fatal(stream.Close())
-		}
-
-		return
-	}
 	if stream == nil {
-		opened, err := association.OpenStream(id, sctp.PayloadProtocolIdentifier(order.PPID))
+		opened, err := association.OpenStream(id, ppid)
 		fatal(err)
 		stream = opened
 		if keep(stream) {
 			go read(stream)
 		}
 	}
-	stream.SetReliabilityParams(order.Unordered, sctp.ReliabilityTypeReliable, 0)
-	_, err := stream.WriteSCTP(order.Data, sctp.PayloadProtocolIdentifier(order.PPID))
-	fatal(err)
+
+	return stream
+}
+
+func obey(association *sctp.Association, order string) {
+	var id, unordered uint16
+	var ppid uint32
+	var text string
+	if _, err := fmt.Sscanf(order, "m %d %d %d %s", &id, &ppid, &unordered, &text); err == nil {
+		stream := streamOf(association, id, sctp.PayloadProtocolIdentifier(ppid))
+		stream.SetReliabilityParams(unordered == 1, sctp.ReliabilityTypeReliable, 0)
+		data, err := hex.DecodeString(text)
+		fatal(err)
+		_, err = stream.WriteSCTP(data, sctp.PayloadProtocolIdentifier(ppid))
+		fatal(err)
+	} else if _, err := fmt.Sscanf(order, "r %d", &id); err == nil {
+		fatal(streamOf(association, id, 0).Close())
+	}
 }
 
 func main() {
@@ -104,7 +94,7 @@ func main() {
 	fatal(err)
 	association, err := sctp.Client(sctp.Config{NetConn: connection, MaxMessageSize: maxMessage})
 	fatal(err)
-	say(map[string]any{"up": true})
+	say("up")
 	go func() {
 		for {
 			stream, err := association.AcceptStream()
@@ -117,8 +107,6 @@ func main() {
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 4<<20)
 	for lines.Scan() {
-		var order line
-		fatal(json.Unmarshal(lines.Bytes(), &order))
-		obey(association, order)
+		obey(association, lines.Text())
 	}
 }
