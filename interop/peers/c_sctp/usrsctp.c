@@ -16,7 +16,9 @@
 #define SCTP_PORT 5000
 #define MAX_MESSAGE (1 << 20)
 #define STREAMS 1024
-#define PACKET 1200 /* bytes with the header of SCTP, so that DTLS, UDP and IP fit around it (RFC 8831 section 5) */
+/* Without the header of SCTP, which usrsctp adds: so a packet has 1172 bytes, and DTLS, UDP and IPv6 fit around it in 1280
+ * (RFC 8831 section 5). */
+#define PATH_MTU 1160
 
 static int udp;
 static pthread_mutex_t output = PTHREAD_MUTEX_INITIALIZER;
@@ -136,7 +138,7 @@ static void reset_stream(struct socket *sctp, unsigned stream) {
 
 int main(int count, char **values) {
     struct sockaddr_in peer = {.sin_family = AF_INET};
-    struct sctp_paddrparams path = {.spp_flags = SPP_PMTUD_DISABLE, .spp_pathmtu = PACKET};
+    struct sctp_paddrparams path = {.spp_flags = SPP_PMTUD_DISABLE, .spp_pathmtu = PATH_MTU};
     struct sockaddr_conn here = {.sconn_family = AF_CONN, .sconn_port = htons(SCTP_PORT), .sconn_addr = &udp};
     struct socket *sctp;
     pthread_t reader;
