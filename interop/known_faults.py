@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from interop.evidence import Side
+from interop.evidence import SIDES, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,68 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
     *(
         KnownFault(
             "gstreamer",
-            "client",
+            side,
             scenario,
             "no-consent-checks",
             "1.22",
             "It keeps the path alive by Binding indications, and asks for no consent",
         )
-        for scenario in ("reports", "rebinding", "45 seconds", "mute", "DTX", "speech")
+        for side, scenario in (
+            ("client", "reports"),
+            ("client", "rebinding"),
+            ("client", "45 seconds"),
+            ("client", "mute"),
+            ("client", "DTX"),
+            ("client", "speech"),
+            ("server", "reports"),
+            ("server", "45 seconds"),
+        )
+    ),
+    *(
+        KnownFault(
+            "gstreamer",
+            side,
+            "small MTU",
+            "expectation",
+            "1.22",
+            "Its SCTP sends packets of 1212 bytes, 1277 with DTLS, UDP and IPv4, where RFC 8831 §5 says 1200 at "
+            "most, and repeats them as large as they were when they are lost",
+        )
+        for side in SIDES
+    ),
+    *(
+        KnownFault(
+            peer,
+            side,
+            "garbage",
+            "expectation",
+            "153",
+            "In DTLS 1.3 a single datagram that begins with the byte 20, 24 to 31 or 48 to 63, which is no record "
+            "that NSS knows, is taken for the end of the connection and not dropped (RFC 9147 §4.5.2): from then "
+            "on it sends no RTP and no data, and only its checks go on. In DTLS 1.2 it lives on",
+        )
+        for peer in ("firefox", "firefox without ML-KEM")
+        for side in SIDES
+    ),
+    *(
+        KnownFault(
+            "webrtc-rs",
+            side,
+            "sizes to the maximum",
+            "expectation",
+            "0.21",
+            "It sends no message that is longer than it would take itself, 65536 bytes, whatever the receiver "
+            "announced",
+        )
+        for side in SIDES
+    ),
+    KnownFault(
+        "ffmpeg",
+        "client",
+        "declined video",
+        "wrong-payload-type",
+        "62.12 (FFmpeg 8.1)",
+        "It sends the video that was declined, with a payload type that was not agreed on (RFC 3264 §6)",
     ),
 )
 

@@ -15,10 +15,12 @@ from click.testing import CliRunner
 
 from interop import known_faults
 from interop.__main__ import main, pairs_of
+from interop.c_peers import Absent, SmallProgram
 from interop.evidence import Evidence, Side
 from interop.judging_server import USABLE, client_name, judging
 from interop.known_faults import KnownFault
-from interop.peers.base import End, Needs, Peer, Wishes
+from interop.peers.base import End, Needs, Peer, ProcessEnd, Traits, UnsupportedError, Wishes
+from interop.peers.ours import Ours
 from interop.peers.registry import PEERS
 from interop.report import as_json, as_junit
 from interop.report.html import page
@@ -82,7 +84,8 @@ def test_each_side_of_each_peer_has_its_column() -> None:
     labels = [pair.label for pair in pairs_of(list(PEERS.values()))]
     assert len(set(labels)) == len(labels)
     assert {"ours → ours", "chromium → ours", "ours → aiortc", "gstreamer → ours"} <= set(labels)
-    assert "ours → gstreamer" not in labels
+    assert "ours → gstreamer" in labels
+    assert [pair.label for pair in pairs_of([PEERS["ffmpeg"]])] == ["ffmpeg → ours"]
 
 
 async def test_an_absent_peer_is_absent_and_never_passed() -> None:
@@ -96,6 +99,63 @@ async def test_an_absent_peer_is_absent_and_never_passed() -> None:
     root = ElementTree.fromstring(as_junit(cells))
     assert len(root.findall(".//skipped")) == 4
     assert root.findall(".//failure") == []
+
+
+class Recorded:
+    """Stands for the program of a peer: it keeps what it is told."""
+
+    name = "recorded"
+
+    def __init__(self) -> None:
+        self.told: dict[str, dict[str, object]] = {}
+
+    async def do(self, command: str, **args: object) -> str:
+        self.told[command] = args
+        return "v=0"
+
+
+def end_of(side: Side, *supported: str) -> tuple[ProcessEnd, Recorded]:
+    lab = Recorded()
+    return ProcessEnd(lab, side, needs_packets=True, supported=frozenset(supported)), lab  # type: ignore[arg-type]
+
+
+async def test_a_program_is_told_whether_there_is_data_and_which_part_of_dtls_it_takes() -> None:
+    client, told = end_of("client")
+    await client.offer(Wishes(data=False, setup="active"))  # the part is what the answer chooses
+    assert told.told["offer"]["data"] is False
+    assert "setup" not in told.told["offer"]
+    server, told = end_of("server", "setup")
+    await server.accept("v=0", Wishes(setup="active"))
+    assert told.told["accept"]["setup"] == "active"
+    with pytest.raises(UnsupportedError, match="setup active"):
+        await end_of("server")[0].accept("v=0", Wishes(setup="active"))
+
+
+@pytest.mark.real_clock
+async def test_a_client_that_only_sends_is_held_to_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for no sound and no messages, the server waits for no channel, and the verdict says so."""
+    client = Ours()
+    client.name = "sender"
+    monkeypatch.setattr(client, "traits", Traits(hears=False, has_data=False))
+    pair = Pair(client, PEERS["ours"], "client")
+    cell = await run_cell(pair, SCENARIOS["audio"])
+    assert cell.verdict.outcome is Outcome.PASSED, cell.verdict.sentence
+    assert cell.verdict.sentence.endswith(
+        "sender sends sound and takes none. sender has no data channels, and the call was made without."
+    )
+    assert cell.evidence is not None
+    assert "m=application" not in cell.evidence.offer
+    assert "server hears the client" in cell.evidence.steps
+    assert "client hears the server" not in cell.evidence.steps
+    cell = await run_cell(pair, SCENARIOS["messages"])
+    assert cell.verdict.outcome is Outcome.UNSUPPORTED
+
+
+def test_a_program_that_cannot_be_compiled_is_absent(tmp_path: Path) -> None:
+    source = tmp_path / "peer.c"
+    source.write_text("#include <no_such_header.h>\n", "utf-8")
+    with pytest.raises(Absent, match=r"no_such_header.h|there is no cc"):
+        SmallProgram(source, (), "none").build()
 
 
 FAILED = Finding("expectation", Layer.SOUND, None, "a tone", "RFC 3264 §6.1", "silence")
