@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from xml.etree import ElementTree
@@ -19,13 +20,15 @@ from interop.c_peers import Absent, SmallProgram
 from interop.evidence import Evidence, Side
 from interop.judging_server import USABLE, client_name, judging
 from interop.known_faults import KnownFault
-from interop.peers.base import End, Needs, Peer, ProcessEnd, Traits, UnsupportedError, Wishes
-from interop.peers.ours import Ours
+from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, UnsupportedError, Wishes
+from interop.peers.ours import OurClientEnd, Ours
+from interop.peers.parts import dtls_part
 from interop.peers.registry import PEERS
 from interop.report import as_json, as_junit
 from interop.report.html import page
 from interop.runner import Cell, Pair, Plan, judge, run_cell, run_plan
 from interop.scenarios import SCENARIOS
+from interop.trial import Trial
 from interop.verdict import Blame, Finding, Layer, Outcome
 from interop.wire_reading import Kind, dtls_records, handshake_fragments, kind_of, summary
 from stack.signaling.client import dial
@@ -147,8 +150,62 @@ async def test_a_client_that_only_sends_is_held_to_no_more(monkeypatch: pytest.M
     assert "m=application" not in cell.evidence.offer
     assert "server hears the client" in cell.evidence.steps
     assert "client hears the server" not in cell.evidence.steps
-    cell = await run_cell(pair, SCENARIOS["messages"])
-    assert cell.verdict.outcome is Outcome.UNSUPPORTED
+    for name in ("messages", "20 channels at once", "bundle max-bundle"):
+        cell = await run_cell(pair, SCENARIOS[name])
+        assert cell.verdict.outcome is Outcome.UNSUPPORTED
+        assert cell.verdict.sentence == "sender has no data channels"
+
+
+@pytest.mark.real_clock
+async def test_what_a_client_that_only_sends_cannot_show_is_never_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is seen of a server's silence, of its speech, or of messages where the client takes neither."""
+    client = Ours()
+    client.name = "sender"
+    monkeypatch.setattr(client, "traits", Traits(hears=False, has_data=False, plays_speech=False))
+    monkeypatch.setattr(OurClientEnd, "mute", End.mute)
+    pair = Pair(client, PEERS["ours"], "client")
+
+    async def only_messages(trial: Trial) -> None:
+        await trial.connect()
+        await trial.also_messages(("hello",))
+        await trial.messages(("hello",))
+
+    audio = SCENARIOS["audio"]
+    for tried, words in (
+        (SCENARIOS["mute"], "neither side can be muted and heard"),
+        (replace(SCENARIOS["speech"], wishes=Wishes()), "neither side can be given speech"),
+        (replace(audio, run=only_messages), "without data channels"),
+    ):
+        cell = await run_cell(pair, tried)
+        assert cell.verdict.outcome in (Outcome.UNSUPPORTED, Outcome.ABSENT), cell.verdict.sentence
+        assert words in cell.verdict.sentence or cell.verdict.outcome is Outcome.ABSENT
+
+
+def test_only_a_program_that_is_given_the_sound_plays_speech() -> None:
+    said = {
+        name: PEERS[name].traits.plays_speech
+        for name in ("aiortc", "pion", "wrtc", "ffmpeg", "openssl", "pipecat")
+    }
+    assert said == {
+        "aiortc": True,
+        "pion": True,
+        "wrtc": False,
+        "ffmpeg": False,
+        "openssl": False,
+        "pipecat": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("profile", "is_refused"), [("AES128_CM_HMAC_SHA1_80", False), ("AEAD_AES_128_GCM", True)]
+)
+async def test_a_part_of_one_srtp_profile_is_held_to_that_one(profile: str, is_refused: bool) -> None:
+    part = dtls_part("part", Needs("nothing"), lambda: None, lambda: "1", "1.2")
+    part.command = ("/no/such/program",)
+    expected = UnsupportedError if is_refused else EndError
+    with pytest.raises(expected):
+        async with part.start("server", Wishes(srtp=profile)):
+            pass
 
 
 def test_a_program_that_cannot_be_compiled_is_absent(tmp_path: Path) -> None:
