@@ -313,6 +313,7 @@ class Call:
         """Wait for the connection and return what was agreed on; raises `CallEnded` if there will be none."""
         await self._is_connected.wait()
         if self.connected is None:
+            await asyncio.sleep(0)  # who asks again must not keep the loop to itself
             assert self.end is not None
             raise CallEnded(
                 f"{self.end.reason.value}: {self.end.detail}" if self.end.detail else self.end.reason.value
@@ -327,10 +328,13 @@ class Call:
         """
         await self._is_authenticated.wait()
         if self.end is not None:
+            await asyncio.sleep(0)
             raise CallEnded(self.end.reason.value)
 
     async def wait_ended(self) -> Ended:
         """Wait for the end of the call and return why it ended."""
+        if self.end is not None:
+            await asyncio.sleep(0)  # who asks again must not keep the loop to itself
         await self._has_ended.wait()
         assert self.end is not None
         return self.end

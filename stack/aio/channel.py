@@ -67,6 +67,7 @@ class DataChannel:
         message = await self._messages.get()
         if message is None:
             self._messages.put_nowait(None)  # a further reader is told again
+            await asyncio.sleep(0)  # and must not keep the loop to itself
             raise StopAsyncIteration
         self._read += len(message)
         if self._read >= _REPORT_EVERY or self._messages.empty():
@@ -97,6 +98,7 @@ class Channels:
         self._open: dict[ChannelId, DataChannel] = {}
         self._arrivals: list[tuple[Callable[[DataChannel], bool], asyncio.Future[DataChannel]]] = []
         self._ended = False
+        self._at_the_end: dict[str, DataChannel] = {}  # by label
 
     def __iter__(self) -> Iterator[DataChannel]:
         return iter(list(self._open.values()))
@@ -121,7 +123,13 @@ class Channels:
         max_lifetime_ms: int | None = None,
         negotiated_id: int | None = None,
     ) -> DataChannel:
-        """Open a channel and return it; see `stack.sctp.DataChannels.open` for the errors."""
+        """Open a channel and return it; see `stack.sctp.DataChannels.open` for the errors.
+
+        A channel that the descriptions agree on is there without being opened: when the call is over already, what
+        the peer has said on it can still be read.
+        """
+        if self._ended and label in self._at_the_end:
+            return self._at_the_end[label]
         channel_id = await self._control.execute(
             cmd.OpenChannel(label, protocol, ordered, max_retransmits, max_lifetime_ms, negotiated_id)
         )
@@ -132,6 +140,7 @@ class Channels:
             if wanted(channel):
                 return channel
         if self._ended:
+            await asyncio.sleep(0)  # who tries again must not keep the loop to itself
             raise ChannelClosedError("the call has ended")
         future: asyncio.Future[DataChannel] = asyncio.get_running_loop().create_future()
         self._arrivals.append((wanted, future))
@@ -154,6 +163,7 @@ class Channels:
     def note_ended(self) -> None:
         """The call is over."""
         self._ended = True
+        self._at_the_end = {channel.label: channel for channel in self._open.values()}
         for channel_id in list(self._open):
             self.note_closed(channel_id)
         for _, future in self._arrivals:

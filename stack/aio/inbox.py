@@ -53,6 +53,7 @@ class Inbox(Generic[ItemT]):
     async def __anext__(self) -> ItemT:
         while not self._items:
             if self._closed:
+                await asyncio.sleep(0)  # who asks again and again must not keep the loop to itself
                 raise StopAsyncIteration
             if self._waiter is not None:
                 raise LocalError("two tasks iterate over the same stream of a call")

@@ -59,6 +59,7 @@ class Reply:
         else:
             samples, rate = to_int16(self._bytes.join(sound)), sample_rate
         if self._over.is_set() or not len(samples):
+            await asyncio.sleep(0)  # who writes on and on must not keep the loop to itself
             return
         number = self.number
         self._written_ms += 1000.0 * len(samples) / rate

@@ -68,6 +68,8 @@ class Speaker:
         call ends only then. What was interrupted or flushed is not waited for.
         """
         await self._drained.wait()
+        if self._control.ended:
+            await asyncio.sleep(0)  # a program that goes on after the end must not keep the loop to itself
 
     def note_written(self) -> None:
         """Sound is on its way to the media side."""

@@ -60,8 +60,11 @@ async def test_a_call_with_what_people_have(browser_name: str, network: None, to
         assert await start_call(browser, url) is None
         await browser.wait_for("voiceStack.state === 'connected'")
         offered = await browser.evaluate("voiceStack.connection.remoteDescription.sdp")
-        candidates = [line.split()[4] for line in offered.splitlines() if line.startswith("a=candidate:")]
-        assert sorted(candidates) == sorted(2 * [ADDRESS, "127.0.0.1"]), "in both sections"
+        candidates = [
+            tuple(line.split()[2:5:2]) for line in offered.splitlines() if line.startswith("a=candidate:")
+        ]
+        expected = [(protocol, host) for protocol in ("udp", "tcp") for host in (ADDRESS, "127.0.0.1")]
+        assert sorted(candidates) == sorted(2 * expected), "in both sections"
         local = await browser.evaluate(CANDIDATES)
         assert local
         assert "127.0.0.1" not in local  # no setting of the browser was changed

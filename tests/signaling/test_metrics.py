@@ -42,6 +42,7 @@ def tallies_of_port(media: Any) -> Mapping[str, tuple[Counters, ...]]:
         "endpoint": (media.endpoint.counters,),
         "ticket": (media._admission.counters,),
         "socket": (sockets.counters, *(each.counters for each in sockets)),
+        "tcp": (media.driver.tcp.counters,),
         "driver": (media.driver.counters, media.counters),
         "worker": (media.counters,),
     }

@@ -6,8 +6,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ import pytest
 
 from stack import Call
 from stack.agents import assistant
-from stack.aio import Host, HostConfig
-from stack.core.errors import LocalError
+from stack.aio import CallEnded, Host, HostConfig
+from stack.core.errors import LocalError, StackError
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.voice.conversation import ConversationConfig
@@ -330,3 +330,47 @@ async def test_a_client_without_a_channel_does_not_keep_a_failed_call() -> None:
 
     async with calling(broken) as (call, _):
         await call.wait_ended()
+
+
+async def _writes_on(call: Call) -> None:
+    while True:
+        call.speaker.write(np.full(160, 1000, np.int16), 16_000)
+        await call.speaker.drained()
+
+
+async def _listens_on(call: Call) -> None:
+    while True:
+        async for _ in call.utterances():
+            break
+
+
+async def _replies_on(call: Call) -> None:
+    while True:
+        with suppress(CallEnded):
+            async with call.reply() as reply:
+                await reply.write(np.full(160, 1000, np.int16), 16_000)
+
+
+async def _waits_on(call: Call) -> None:
+    while True:
+        await call.wait_ended()
+
+
+async def _opens_on(call: Call) -> None:
+    while True:
+        with suppress(StackError):
+            await call.channels.wait_for("none of this name")
+
+
+@pytest.mark.parametrize("program", [_writes_on, _listens_on, _replies_on, _waits_on, _opens_on])
+async def test_a_program_that_goes_on_after_its_call_does_not_hold_the_server(
+    program: Callable[[Call], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never waits for anything any more; the server lives on, and ends it."""
+    monkeypatch.setattr("stack.aio.host.END_GRACE", 0.05)
+    async with calling(program) as (call, server):
+        call.hang_up()
+        await asyncio.wait_for(call.wait_ended(), 10)
+        async with asyncio.timeout(10):
+            while server.host.calls:
+                await asyncio.sleep(0.01)

@@ -25,6 +25,7 @@ from stack.aio.tickets import TicketConfig
 from stack.session import EndReason
 from stack.signaling import client
 from stack.signaling.client import DialConfig, DialError, dial
+from stack.signaling.client_http import OfferAnswered
 from stack.signaling.instant import InstantGrant, SavedTicket, read_grant, read_saved, write_saved
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
@@ -76,7 +77,7 @@ class Waiting:
 
     @asynccontextmanager
     async def calling(self, shape: Callable[[str], str] = lambda answer: answer) -> AsyncIterator[Call]:
-        placed = client._Placed(self.side, shape(self.answer), DialConfig(), {}, None)
+        placed = client._Placed(self.side, OfferAnswered(shape(self.answer), None), 0.0, None, None)
         try:
             await placed.open()
             yield placed.hosted.call
@@ -296,7 +297,7 @@ async def test_statelessness_is_a_choice() -> None:
     async with serving(echo, config(stateless=False)) as server:
         waiting = await ask(server)
         assert list(server.host.calls) == [waiting.pc_id]
-        waiting.side.sockets.close()
+        await waiting.side.close()
 
 
 @pytest.mark.parametrize("workers", WORKERS)
