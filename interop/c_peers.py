@@ -1,10 +1,10 @@
-"""The DTLS peers in C, built where they can be: mbedTLS, from the distribution, and wolfSSL, which cargo brings.
+"""The peers in C, built where they can be: DTLS and SCTP of libraries of the distribution; wolfSSL, from cargo.
 
     python -m interop.c_peers
 
-builds both into `build/peers`; what is there and not older than its source is left alone. wolfSSL's source comes
+builds all into `build/peers`; what is there and not older than its source is left alone. wolfSSL's source comes
 with a Rust crate and takes some 15 seconds to compile; a test never fetches or compiles it, so it is absent until
-this was run. mbedTLS's program is one small file, and is compiled when it is asked for.
+this was run. The other programs are one small file each, and are compiled when they are asked for.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).parent / "peers" / "c_dtls"
+PEERS = Path(__file__).parent / "peers"
+SOURCE = PEERS / "c_dtls"
 BUILD = Path(__file__).parent.parent / "build" / "peers"
 _PATIENCE = 300
 _PLATFORM = "x86_64-unknown-linux-gnu"
@@ -52,27 +54,63 @@ def _tool(name: str) -> str:
     return found
 
 
-def _is_fresh(program: Path, *sources: str) -> bool:
+def _is_fresh(program: Path, *sources: Path) -> bool:
     if not program.exists():
         return False
-    return all((SOURCE / name).stat().st_mtime <= program.stat().st_mtime for name in ("peer.h", *sources))
+    return all(each.stat().st_mtime <= program.stat().st_mtime for each in (SOURCE / "peer.h", *sources))
 
 
-def build_mbedtls(program: Path = BUILD / "mbedtls_dtls") -> Path:
-    """Compile the program around mbedTLS 2.28; `Absent` if there is no compiler, or no mbedTLS with SRTP."""
-    if not _is_fresh(program, "mbedtls.c"):
-        compiler = _tool("cc")
-        BUILD.mkdir(parents=True, exist_ok=True)
-        scratch = program.with_suffix(f".{os.getpid()}")  # tests run side by side: each makes its own
-        libraries = ("-lmbedtls", "-lmbedx509", "-lmbedcrypto")
-        _run((compiler, "-O1", "-o", scratch, SOURCE / "mbedtls.c", *libraries), SOURCE)
-        scratch.replace(program)
-    return program
+@dataclass(frozen=True, slots=True)
+class SmallProgram:
+    """One C file around a library of the distribution, compiled when it is asked for."""
+
+    source: Path
+    flags: tuple[str, ...]
+    package: str
+    """Debian's, which has the library and its headers."""
+
+    @property
+    def program(self) -> Path:
+        """Where it is built."""
+        return BUILD / f"{self.source.stem}_{self.source.parent.name.removeprefix('c_')}"
+
+    def build(self) -> Path:
+        """Compile it, if it is older than its source; `Absent` if there is no compiler, or no such library."""
+        if not _is_fresh(self.program, self.source):
+            compiler = _tool("cc")
+            BUILD.mkdir(parents=True, exist_ok=True)
+            scratch = self.program.with_suffix(f".{os.getpid()}")  # tests run side by side: each makes its own
+            _run((compiler, "-O1", "-o", scratch, self.source, *self.flags), self.source.parent)
+            scratch.replace(self.program)
+        return self.program
+
+
+SMALL_PROGRAMS = {
+    "mbedtls": SmallProgram(SOURCE / "mbedtls.c", ("-lmbedtls", "-lmbedx509", "-lmbedcrypto"), "libmbedtls-dev"),
+    "openssl": SmallProgram(SOURCE / "openssl.c", ("-lssl", "-lcrypto"), "libssl-dev"),
+    "gnutls": SmallProgram(SOURCE / "gnutls.c", ("-lgnutls",), "libgnutls28-dev"),
+    "nss": SmallProgram(
+        SOURCE / "nss.c",
+        ("-I/usr/include/nss", "-I/usr/include/nspr", "-lssl3", "-lnss3", "-lnssutil3", "-lnspr4"),
+        "libnss3-dev",
+    ),
+    "usrsctp": SmallProgram(PEERS / "c_sctp" / "usrsctp.c", ("-lusrsctp", "-lpthread"), "libusrsctp-dev"),
+}
+
+
+@cache
+def why_small_program_is_absent(name: str) -> str | None:
+    """One line that says why a small program cannot be built here; None if it is there."""
+    try:
+        SMALL_PROGRAMS[name].build()
+    except Absent as why:
+        return f"{name} cannot be built here: {why}"
+    return None
 
 
 def build_wolfssl(program: Path = BUILD / "wolfssl_dtls") -> Path:
     """Fetch and compile wolfSSL and the program around it; `Absent` if there is no compiler, cargo or crate."""
-    if not _is_fresh(program, "wolfssl.c", "user_settings.h", "Cargo.toml"):
+    if not _is_fresh(program, *(SOURCE / name for name in ("wolfssl.c", "user_settings.h", "Cargo.toml"))):
         compiler, cargo = _tool("cc"), _tool("cargo")
         work = BUILD / "wolfssl"
         (work / "src").mkdir(parents=True, exist_ok=True)
@@ -91,13 +129,9 @@ def build_wolfssl(program: Path = BUILD / "wolfssl_dtls") -> Path:
     return program
 
 
-@lru_cache
 def mbedtls_program() -> Path | None:
     """Return the program around mbedTLS; None if it cannot be built here."""
-    try:
-        return build_mbedtls()
-    except Absent:
-        return None
+    return None if why_small_program_is_absent("mbedtls") else SMALL_PROGRAMS["mbedtls"].program
 
 
 def wolfssl_program() -> Path | None:
@@ -108,7 +142,8 @@ def wolfssl_program() -> Path | None:
 
 def main() -> None:
     """Build what can be built, and say in one line what cannot."""
-    for name, build in (("mbedTLS", build_mbedtls), ("wolfSSL", build_wolfssl)):
+    every = {"wolfSSL": build_wolfssl, **{name: each.build for name, each in SMALL_PROGRAMS.items()}}
+    for name, build in every.items():
         try:
             print(f"{name}: {build()}")
         except Absent as why:

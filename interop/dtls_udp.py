@@ -25,7 +25,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from interop.c_peers import mbedtls_program, wolfssl_program
+from interop.c_peers import SMALL_PROGRAMS, mbedtls_program, wolfssl_program
 from stack.dtls import Certificate, DtlsConfig, DtlsEndpoint, DtlsEvent, DtlsFailed, DtlsRole, SrtpProfile
 
 EXPORT_LABEL = "EXTRACTOR-dtls_srtp"
@@ -208,6 +208,18 @@ def pion(role: DtlsRole, port: int, pem: tuple[str, str], profile: SrtpProfile, 
 def mbedtls(role: DtlsRole, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
     """Return the command line of our program around mbedTLS, which has to be there."""
     return [str(mbedtls_program()), role.value, f"127.0.0.1:{port}", *pem, str(int(profile)), str(mtu)]
+
+
+def small_program(
+    name: str, *options: str
+) -> Callable[[DtlsRole, int, tuple[str, str], SrtpProfile, int], list[str]]:
+    """Return what makes command lines of one of the small programs in C, which has to be there."""
+
+    def command(role: DtlsRole, port: int, pem: tuple[str, str], profile: SrtpProfile, mtu: int) -> list[str]:
+        where = [str(SMALL_PROGRAMS[name].program), role.value, f"127.0.0.1:{port}"]
+        return [*where, *pem, str(int(profile)), str(mtu), *options]
+
+    return command
 
 
 def wolfssl(option: str) -> Callable[[DtlsRole, int, tuple[str, str], SrtpProfile, int], list[str]]:

@@ -48,8 +48,8 @@ def watching(evidence: Evidence, tap: Tap, srtp: str = "") -> Iterator[None]:
     """Have the sessions made in this process report; `srtp` is the only profile that they know then."""
     endpoint = dtls.DtlsEndpoint
 
-    def channels(parameters: SessionParameters, entropy: Entropy) -> Any:
-        made = make_channels(parameters, entropy)
+    def channels(parameters: SessionParameters, entropy: Entropy, now: Instant) -> Any:
+        made = make_channels(parameters, entropy, now)
         if made is None:
             return None
         receiver: Side = "server" if parameters.local.ice_lite else "client"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from interop.evidence import Side
+from interop.evidence import SIDES, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +86,102 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
         "Its answer to an offer whose only candidates are .local names, followed by end-of-candidates, has no "
         "candidates of its own",
     ),
+    *(
+        KnownFault(
+            "gstreamer",
+            side,
+            "sizes to the maximum",
+            "expectation",
+            "1.22",
+            "Of a message of 262143 bytes nothing leaves it, although the receiver announced 262144",
+        )
+        for side in SIDES
+    ),
     KnownFault(
         "gstreamer",
-        "client",
-        "sizes to the maximum",
+        "server",
+        "stereo",
         "expectation",
         "1.22",
-        "Of a message of 262143 bytes nothing leaves it, although the receiver announced 262144",
+        "It takes the parameters of a format for caps that have to be its own: its answer to Opus with "
+        "sprop-stereo=1, which says what the offerer sends (RFC 7587 §7), has RED of that Opus alone",
+    ),
+    KnownFault(
+        "gstreamer",
+        "server",
+        "bundle max-bundle",
+        "expectation",
+        "1.22",
+        "It asks for a fingerprint in a section that is bundle-only, which needs none (RFC 8829 §5.2.1)",
     ),
     *(
         KnownFault(
             "gstreamer",
-            "client",
+            side,
             scenario,
             "no-consent-checks",
             "1.22",
             "It keeps the path alive by Binding indications, and asks for no consent",
         )
-        for scenario in ("reports", "rebinding", "45 seconds", "mute", "DTX", "speech")
+        for side, scenario in (
+            ("client", "reports"),
+            ("client", "rebinding"),
+            ("client", "45 seconds"),
+            ("client", "mute"),
+            ("client", "DTX"),
+            ("client", "speech"),
+            ("server", "reports"),
+            ("server", "45 seconds"),
+            ("server", "mute"),
+            ("server", "DTX"),
+            ("server", "speech"),
+        )
+    ),
+    *(
+        KnownFault(
+            "gstreamer",
+            side,
+            "small MTU",
+            "expectation",
+            "1.22",
+            "Its SCTP sends packets of 1212 bytes, 1277 with DTLS, UDP and IPv4, where RFC 8831 §5 says 1200 at "
+            "most, and repeats them as large as they were when they are lost",
+        )
+        for side in SIDES
+    ),
+    *(
+        KnownFault(
+            peer,
+            side,
+            "garbage",
+            "expectation",
+            "153",
+            "In DTLS 1.3 a single datagram that begins with the byte 20, 24 to 31 or 48 to 63, which is no record "
+            "that NSS knows, is taken for the end of the connection and not dropped (RFC 9147 §4.5.2): from then "
+            "on it sends no RTP and no data, and only its checks go on. In DTLS 1.2 it lives on",
+        )
+        for peer in ("firefox", "firefox without ML-KEM")
+        for side in SIDES
+    ),
+    *(
+        KnownFault(
+            "webrtc-rs",
+            side,
+            "sizes to the maximum",
+            "expectation",
+            "0.21",
+            "It sends no message that is longer than it would take itself, 65536 bytes, whatever the receiver "
+            "announced",
+        )
+        for side in SIDES
+    ),
+    KnownFault(
+        "ffmpeg",
+        "client",
+        "declined video",
+        "wrong-payload-type",
+        "62.12 (FFmpeg 8.1)",
+        "It sends the video that was declined, with a payload type that was not agreed on (RFC 3264 §6)",
     ),
 )
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,9 @@ def _first(group: BaseExceptionGroup[Unexpected]) -> Unexpected:
 async def _prepare(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence, stack: AsyncExitStack) -> Trial:
     """Start the ends and the taps of a scenario's calls; return the first call, which knows the others."""
     wishes, host = scenario.wishes, machine_address(scenario.wishes.ip)
+    traits: dict[Side, Traits] = {"client": pair.client.traits, "server": pair.server.traits}
+    if not all(each.has_data for each in traits.values()):
+        wishes = replace(wishes, data=False)
     evidences = [evidence, *(Evidence(evidence.client, evidence.server) for _ in range(scenario.calls - 1))]
     taps = [await stack.enter_async_context(Tap(each, host, scenario.network, seed)) for each in evidences]
     stack.enter_context(watching(evidence, taps[0], wishes.srtp))
@@ -178,7 +181,6 @@ async def _prepare(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence
         else [await stack.enter_async_context(peer.start(side, wishes))]
         for peer, side in ((pair.server, SIDES[1]), (pair.client, SIDES[0]))
     ]
-    traits: dict[Side, Traits] = {"client": pair.client.traits, "server": pair.server.traits}
     trials = [
         Trial(own, tap, {"server": server, "client": client}, traits, wishes)
         for own, tap, server, client in zip(evidences, taps, servers, clients, strict=True)
@@ -222,9 +224,16 @@ def judge(pair: Pair, scenario: Scenario, evidence: Evidence, failed: Finding | 
         if known is not None:
             said = f"passes, although known_faults.py says for {known.version}: {known.reason}"
             return Verdict(Outcome.HEALED, said, rule=known.rule)
-        both = pair.client.traits.can_be_asked and pair.server.traits.can_be_asked
-        return Verdict(Outcome.PASSED, scenario.sentence + ("" if both else " As far as it shows from this side."))
+        return Verdict(Outcome.PASSED, scenario.sentence + _limits(pair.peer))
     return _blame(pair, scenario, findings)
+
+
+def _limits(peer: Peer) -> str:
+    """What of a scenario was left out because the peer is no more than it is."""
+    traits = peer.traits
+    said = "" if traits.can_be_asked else " As far as it shows from this side."
+    said += "" if traits.hears else f" {peer.name} sends sound and takes none."
+    return said + ("" if traits.has_data else f" {peer.name} has no data channels, and the call was made without.")
 
 
 def _blame(pair: Pair, scenario: Scenario, findings: Sequence[Finding]) -> Verdict:

@@ -184,6 +184,8 @@ class Trial:
     async def hears(self, side: Side, *, purity: float = 0.9, decibels: float = 1.0) -> Tone | None:
         """A side hears the tone of the other, as pure and as loud as it was sent."""
         self.stands()
+        if not self.traits[side].hears:
+            return None
         if not self.traits[other(side)].can_be_asked and not may_send(self.evidence, other(side)):
             self.evidence.facts[f"sound of the {other(side)}"] = "none: the answer takes the other direction alone"
             await self.stay(LISTEN_SECONDS)
@@ -253,7 +255,9 @@ class Trial:
 
     @property
     def shows_messages(self) -> bool:
-        """Whether it can be seen what became of a message."""
+        """Whether there are messages, and it can be seen what became of them."""
+        if not self.wishes.data:
+            return False
         return self.traits["server"].echoes_messages or all(traits.can_be_asked for traits in self.traits.values())
 
     async def also_messages(self, messages: Sequence[str | bytes]) -> None:
@@ -303,6 +307,8 @@ class Trial:
 
     async def messages(self, messages: Sequence[str | bytes], senders: Sequence[Side] = SIDES) -> None:
         """Each message arrives as it was sent, both ways, in order."""
+        if not self.wishes.data:
+            raise UnsupportedError("the call was made without data channels")
         both = all(traits.knows_empty for traits in self.traits.values())
         chosen = [message for message in messages if message or both]
         if self.traits["server"].echoes_messages:

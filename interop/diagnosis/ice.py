@@ -86,7 +86,8 @@ def checks_without_an_answer(evidence: Evidence) -> Iterator[Finding]:
             f"none to {len(asked)} requests in {asked[-1].at - asked[0].at:.1f} s",
             asked[0],
         )
-    if not requests(evidence, "client") and not is_lite(evidence, "client") and evidence.ended_at > 3:
+    took = not evidence.steps or "answer taken" in evidence.steps  # a client that refuses the answer asks nothing
+    if took and not requests(evidence, "client") and not is_lite(evidence, "client") and evidence.ended_at > 3:
         yield Finding(
             "no-checks",
             Layer.ICE,

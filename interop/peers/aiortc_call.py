@@ -110,6 +110,7 @@ class AiortcCall:
         hertz: float,
         level: float,
         video: bool,
+        data: bool,
         codec: str = "",
         speech: str = "",
         bundle: str = "",
@@ -125,7 +126,8 @@ class AiortcCall:
             self.pc.addTransceiver("video", "recvonly")
         for _section in range(1, audio_sections):
             self.pc.addTransceiver("audio", "recvonly")
-        self._watch(self.pc.createDataChannel("trial"))
+        if data:
+            self._watch(self.pc.createDataChannel("trial"))
         await self.pc.setLocalDescription(await self.pc.createOffer())
         return str(self.pc.localDescription.sdp)
 

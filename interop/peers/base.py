@@ -243,6 +243,10 @@ class Traits:
     """The amplitude of its tone; 1 is full scale."""
     plays_speech: bool = True
     """It can send recorded speech."""
+    hears: bool = True
+    """It takes the sound of the other side; a WHIP client only sends (RFC 9725 §4)."""
+    has_data: bool = True
+    """It has data channels, and a way to send any message on them."""
     can_be_asked: bool = True
     """It does what the harness tells it; of another server the harness knows its answer and its packets alone."""
 
@@ -307,8 +311,8 @@ class ProcessEnd(End):
         asked["audio_sections"] = wishes.audio_sections > 1 and self.side == "client" and wishes.audio_sections
         asked["ip"] = wishes.ip != 4 and wishes.ip
         asked["ptime"] = self.needs_packets and wishes.ptime != 20 and wishes.ptime
-        if self.side == "server":
-            del asked["bundle"]
+        # The bundle policy is about what is offered, the part in DTLS is what an answer chooses.
+        del asked["bundle" if self.side == "server" else "setup"]
         asked = {name: value for name, value in asked.items() if value}
         if wishes.video:
             self._require("video", wishes.video)
@@ -345,7 +349,7 @@ class ProcessEnd(End):
             raise EndError(str(error)) from error
 
     async def offer(self, wishes: Wishes) -> str:
-        offer = str(await self._do("offer", **self._arguments(wishes)))
+        offer = str(await self._do("offer", data=wishes.data, **self._arguments(wishes)))
         await self._begin_silent(wishes)
         return offer
 

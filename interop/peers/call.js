@@ -2,6 +2,15 @@
 // makes as many calls at once as it is told: the argument `call` is the number of one.
 globalThis.call = (() => {
   const isFirefox = navigator.userAgent.includes("Firefox");
+  const PATIENCE = 20;   // seconds
+  const waitFor = async (test, what, pc) => {
+    for (const end = Date.now() + 1000 * PATIENCE; Date.now() < end;) {
+      const found = await test();
+      if (found) return found;
+      await new Promise(resolve => setTimeout(resolve, 20));
+    }
+    throw new Error(`no sign of ${what} within ${PATIENCE} s (connection ${pc?.connectionState}, ICE ${pc?.iceConnectionState})`);
+  };
   const base64 = bytes => {
     let text = "";
     for (let at = 0; at < bytes.length; at += 32768) text += String.fromCharCode(...bytes.subarray(at, at + 32768));
@@ -28,18 +37,24 @@ globalThis.call = (() => {
     source.start();
     return out.stream;
   };
+  // What is heard of a stream for some seconds, as samples of 16 bits at 48 kHz in base64.
+  const record = async (stream, seconds) => {
+    const recorder = new MediaRecorder(stream, { audioBitsPerSecond: 128000 }), parts = [];
+    recorder.ondataavailable = event => parts.push(event.data);
+    recorder.start();
+    await new Promise(resolve => setTimeout(resolve, 1000 * seconds + 400));
+    await new Promise(resolve => { recorder.onstop = resolve; recorder.stop(); });
+    const bytes = await new Blob(parts).arrayBuffer();
+    if (!bytes.byteLength) return "";
+    const decoded = await new OfflineAudioContext(1, 48000, 48000).decodeAudioData(bytes);
+    const samples = Int16Array.from(decoded.getChannelData(0), x => Math.max(-32768, Math.min(32767, 32768 * x)));
+    return base64(new Uint8Array(samples.buffer));
+  };
 
   const make = () => {
     let pc, heard, sender;
     const channels = new Map();   // label -> { channel, inbox, closed }; the newest of its name
-    const until = async (test, what, seconds = 20) => {
-      for (const end = Date.now() + 1000 * seconds; Date.now() < end;) {
-        const found = await test();
-        if (found) return found;
-        await new Promise(resolve => setTimeout(resolve, 20));
-      }
-      throw new Error(`no sign of ${what} within ${seconds} s (connection ${pc.connectionState}, ICE ${pc.iceConnectionState})`);
-    };
+    const until = (test, what) => waitFor(test, what, pc);
     const watch = channel => {
       const held = { channel, inbox: [], closed: false };
       channels.set(channel.label, held);
@@ -107,16 +122,7 @@ globalThis.call = (() => {
       },
       async listen({ seconds }) {
         await until(() => heard, "a track");
-        const recorder = new MediaRecorder(heard, { audioBitsPerSecond: 128000 }), parts = [];
-        recorder.ondataavailable = event => parts.push(event.data);
-        recorder.start();
-        await new Promise(resolve => setTimeout(resolve, 1000 * seconds + 400));
-        await new Promise(resolve => { recorder.onstop = resolve; recorder.stop(); });
-        const bytes = await new Blob(parts).arrayBuffer();
-        if (!bytes.byteLength) return "";
-        const decoded = await new OfflineAudioContext(1, 48000, 48000).decodeAudioData(bytes);
-        const samples = Int16Array.from(decoded.getChannelData(0), x => Math.max(-32768, Math.min(32767, 32768 * x)));
-        return base64(new Uint8Array(samples.buffer));
+        return record(heard, seconds);
       },
       mute({ muted }) { sender.track.enabled = !muted; },
       press({ keys }) { sender.dtmf.insertDTMF(keys, 100, 70); },
@@ -138,8 +144,9 @@ globalThis.call = (() => {
   };
 
   const calls = new Map();
-  return async (command, { call = 0, ...args } = {}) => {
-    if (!calls.has(call)) calls.set(call, make());
-    return (await calls.get(call)[command](args)) ?? null;
+  const call = async (command, { call: number = 0, ...args } = {}) => {
+    if (!calls.has(number)) calls.set(number, make());
+    return (await calls.get(number)[command](args)) ?? null;
   };
+  return Object.assign(call, { until: waitFor, tone: sound, record });
 })();

@@ -30,6 +30,13 @@ def _installed() -> Mapping[str, str]:
 class PageLab:
     """The commands of an end, carried out by a page."""
 
+    function = "call"
+    """The page's function that takes them."""
+    scripts: Sequence[Path] = (SCRIPT,)
+    """What is put into the page, in this order."""
+    captures = True
+    """Without a capture a browser hides its addresses, and Firefox gathers none of loopback."""
+
     def __init__(self, name: str, browser: Browser, url: str) -> None:
         self.name = name
         self._browser = browser
@@ -38,18 +45,21 @@ class PageLab:
     async def load(self) -> None:
         """Load the page, and put the ends into it."""
         await self._browser.goto(self._url)
-        # Without a capture a browser hides its addresses, and Firefox gathers none of loopback.
-        capture = "navigator.mediaDevices.getUserMedia({ audio: true })"
-        await self._browser.evaluate(f"{capture}.then(stream => (window.captured = stream, 0))")
-        await self._browser.evaluate(f"(() => {{ {SCRIPT.read_text('utf-8')}\n }})()")
+        if self.captures:
+            capture = "navigator.mediaDevices.getUserMedia({ audio: true })"
+            await self._browser.evaluate(f"{capture}.then(stream => (window.captured = stream, 0))")
+        for script in self.scripts:
+            await self._browser.evaluate(f"(() => {{ {script.read_text('utf-8')}\n }})()")
 
     async def do(self, command: str, *, patience: float = COMMAND_PATIENCE, **args: Any) -> Any:
         """Carry out a command; `LabError` with what the page says if it cannot."""
         try:
-            return await self._browser.evaluate(f"call({json.dumps(command)}, {json.dumps(args)})", patience)
+            return await self._browser.evaluate(
+                f"{self.function}({json.dumps(command)}, {json.dumps(args)})", patience
+            )
         except BrowserError as error:
             said = str(error).splitlines()[0]
-            if "call is not defined" in said:
+            if f"{self.function} is not defined" in said:
                 said = "the page is gone: its process has ended"
             raise LabError(f"{self.name}: {said}") from error
 
@@ -65,11 +75,6 @@ class PageEnd(ProcessEnd):
 
     async def statistics(self) -> Any:
         return await self._do("statistics")
-
-    async def offer(self, wishes: Wishes) -> str:
-        offer = str(await self._do("offer", data=wishes.data, **self._arguments(wishes)))
-        await self._begin_silent(wishes)
-        return offer
 
     async def reload(self) -> None:
         assert self.page is not None

@@ -282,7 +282,8 @@ class OurServerEnd(OurEnd):
         except (ParseError, NegotiationError) as error:
             raise EndError(f"our server refuses the offer: {error}") from error
         self.begin(accepted.call)
-        self._has_data = "m=application 0" not in accepted.answer and "m=application" in accepted.answer
+        agreed = "m=application 0" not in accepted.answer and "m=application" in accepted.answer
+        self._has_data = wishes.data and agreed
         return accepted.answer
 
     async def trickle(self, candidates: Sequence[str]) -> None:

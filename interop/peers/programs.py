@@ -8,9 +8,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from interop.evidence import Side
@@ -69,6 +70,10 @@ class ProgramPeer(Peer):
     makes_many: bool = False
     """Its driver makes several calls in one process."""
 
+    def __post_init__(self) -> None:
+        if not self.needs_packets and "speech" not in self.supported:
+            self.traits = replace(self.traits, plays_speech=False)
+
     def why_absent(self) -> str | None:
         return self.absent()
 
@@ -102,11 +107,16 @@ def _aiortc_version() -> str:
         return ""
 
 
-def _pion_version() -> str:
-    for line in (HERE / "pion" / "go.mod").read_text("utf-8").splitlines():
-        if "github.com/pion/webrtc/v4 v" in line:
+def module_version(folder: Path, module: str) -> str:
+    """The version of a Go module that a program asks for."""
+    for line in (folder / "go.mod").read_text("utf-8").splitlines():
+        if f"{module} v" in line:
             return line.split(" v")[-1].split()[0]
     return ""
+
+
+def _pion_version() -> str:
+    return module_version(HERE / "pion", "github.com/pion/webrtc/v4")
 
 
 @cache
@@ -153,6 +163,28 @@ def node_peer(
     )
 
 
+def _pip(requirement: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "pip", "install", requirement)
+
+
+@cache
+def why_ffmpeg_is_absent() -> str | None:
+    """One line, or None if it is there."""
+    if find_spec("av") is None:
+        return "PyAV is not installed here"
+    import av
+
+    return None if "whip" in av.formats_available else f"PyAV {version('av')} has an FFmpeg without the WHIP muxer"
+
+
+def _ffmpeg_version() -> str:
+    if find_spec("av") is None:
+        return ""
+    import av
+
+    return ".".join(map(str, av.library_versions["libavformat"]))
+
+
 PROGRAMS = (
     ProgramPeer(
         "aiortc",
@@ -182,9 +214,18 @@ PROGRAMS = (
         GSTREAMER,
         why_gstreamer_is_absent,
         _gstreamer_version,
-        sides=("client",),
         # Of an empty message 1.22 makes a chunk without data, which its own SCTP refuses; it ends without a word.
         traits=Traits(knows_empty=False, says_goodbye=False),
+    ),
+    ProgramPeer(
+        "ffmpeg",
+        Needs("pip install 'av>=18': PyAV with an FFmpeg that has the WHIP muxer", (_pip("av>=18"),)),
+        (sys.executable, "-m", "interop.peers.ffmpeg_whip"),
+        why_ffmpeg_is_absent,
+        _ffmpeg_version,
+        sides=("client",),
+        # It reads nothing once it sends: that the server has left it does not see.
+        traits=Traits(hears=False, has_data=False, notices_the_end=False),
     ),
     node_peer("wrtc", "@roamhq/wrtc", needs_packets=False),
     # It leaves empty messages out (RFC 8831 §6.6), and closes without close_notify.
@@ -194,7 +235,6 @@ PROGRAMS = (
         "node-datachannel",
         "node-datachannel",
         needs_packets=True,
-        sides=("client",),
         traits=Traits(says_goodbye=False),
     ),
 )

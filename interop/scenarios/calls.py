@@ -51,7 +51,8 @@ async def declined_video(trial: Trial) -> None:
         raise Unexpected(
             "video to be declined by a server that has none", "RFC 3264 §6", "a section that is taken"
         )
-    for kind in ("audio", "application"):
+    offered = {section.kind for section in sections(trial.evidence.offer)}
+    for kind in offered & {"audio", "application"}:
         if not taken.get(kind):
             raise Unexpected(f"the section {kind} to be taken beside video", "RFC 3264 §6", "a declined one")
     await trial.hears("server")

@@ -10,21 +10,21 @@ from interop.lab import content
 from interop.network_model import NetworkModel
 from interop.peers.base import ChannelKind
 from interop.rewriting import max_message_size
-from interop.scenarios.registry import scenario
+from interop.scenarios.registry import scenario, unless_it_has_data
 from interop.trial import LARGE, SMALL, Trial
 from interop.verdict import Layer, Unexpected
 
 SECTION = "RFC 8831 §6.1, RFC 8832 §5.1"
 
 
-@scenario("messages", "RFC 8831 §6.6, RFC 8832 §6")
+@scenario("messages", "RFC 8831 §6.6, RFC 8832 §6", unsupported=unless_it_has_data)
 async def messages(trial: Trial) -> None:
     """Text, binary and empty messages arrive both ways as they were sent."""
     await trial.connect()
     await trial.messages(SMALL)
 
 
-@scenario("large messages", "RFC 8831 §6.6, RFC 8841 §6", seconds=8)
+@scenario("large messages", "RFC 8831 §6.6, RFC 8841 §6", seconds=8, unsupported=unless_it_has_data)
 async def large_messages(trial: Trial) -> None:
     """Messages of 30 and 60 kB, which SCTP fragments, arrive both ways."""
     await trial.connect()
@@ -35,7 +35,7 @@ LARGEST_TRIED = 262_144
 """Bytes: what browsers announce; a stack that takes more is not asked for it."""
 
 
-@scenario("sizes to the maximum", "RFC 8841 §6, RFC 8831 §6.6", seconds=20)
+@scenario("sizes to the maximum", "RFC 8841 §6, RFC 8831 §6.6", seconds=20, unsupported=unless_it_has_data)
 async def sizes(trial: Trial) -> None:
     """Messages of every size around the limits of packets, up to the a=max-message-size of the receiver."""
     await trial.connect()
@@ -95,10 +95,10 @@ KINDS: dict[str, tuple[ChannelKind, str]] = {
 for _name, (_kind, _words) in KINDS.items():
     _run = channel_of(_kind)
     _run.__doc__ = f"A channel that is {_words}: both sides see it so, and messages pass both ways."
-    scenario(_name, f"{SECTION}, RFC 3758 §3.5")(_run)
+    scenario(_name, f"{SECTION}, RFC 3758 §3.5", unsupported=unless_it_has_data)(_run)
 
 
-@scenario("unreliable in loss", "RFC 3758 §3.5, RFC 8831 §6.1", seconds=10)
+@scenario("unreliable in loss", "RFC 3758 §3.5, RFC 8831 §6.1", seconds=10, unsupported=unless_it_has_data)
 async def unreliable_in_loss(trial: Trial) -> None:
     """A tenth of all packets is lost: an unreliable channel may lose messages, and both channels go on."""
     await trial.connect()
@@ -124,7 +124,7 @@ async def unreliable_in_loss(trial: Trial) -> None:
     await trial.messages(("every one", "of these", "arrives"))
 
 
-@scenario("20 channels at once", "RFC 8832 §6", seconds=10)
+@scenario("20 channels at once", "RFC 8832 §6", seconds=10, unsupported=unless_it_has_data)
 async def twenty(trial: Trial) -> None:
     """Ten channels of each side, opened at the same moment, and messages on all of them."""
     await trial.connect()
@@ -138,7 +138,7 @@ async def twenty(trial: Trial) -> None:
     await asyncio.gather(*(trial.carries(label) for label in every))
 
 
-@scenario("close and reopen", "RFC 8831 §6.7, RFC 6525 §5.1", seconds=12)
+@scenario("close and reopen", "RFC 8831 §6.7, RFC 6525 §5.1", seconds=12, unsupported=unless_it_has_data)
 async def close_and_reopen(trial: Trial) -> None:
     """A channel that either side closes is closed at both, its name and stream can be used again."""
     await trial.connect()

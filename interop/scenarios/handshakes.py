@@ -104,6 +104,10 @@ for _version in ("1.2", "1.3"):
 
 SRTP_NUMBERS = {"AES128_CM_HMAC_SHA1_80": 1, "AEAD_AES_128_GCM": 7, "AEAD_AES_256_GCM": 8}
 """The profiles of WebRTC by their numbers (RFC 5764 §4.1.2, RFC 7714 §14.2)."""
+MANDATORY_SRTP = "AES128_CM_HMAC_SHA1_80"
+"""The profile that every stack has (RFC 8827 §6.5)."""
+NO_SRTP = "agreed to no SRTP profile"
+"""What an end of ours says when its ClientHello offers a profile and the other side takes none."""
 
 
 def protected_by(profile: str) -> Callable[[Trial], Awaitable[None]]:
@@ -114,10 +118,16 @@ def protected_by(profile: str) -> Callable[[Trial], Awaitable[None]]:
             await trial.connect()
         except Unexpected as unexpected:
             offered = offered_srtp_profiles(trial)
+            client = dtls_client(trial.evidence) or "client"
+            answering = other(client)
             if offered and SRTP_NUMBERS[profile] not in offered:
-                client = dtls_client(trial.evidence) or "client"
                 known = [name for name, number in SRTP_NUMBERS.items() if number in offered]
                 why = f"{trial.evidence.name(client)} offers {', '.join(known) or offered}, and not {profile}"
+                raise UnsupportedError(why) from unexpected
+            name = trial.evidence.name(answering)
+            refused = NO_SRTP in (trial.ends[client].ended or "") and name != "ours"
+            if refused and profile != MANDATORY_SRTP:
+                why = f"{name} takes no {profile} where it is offered alone, and need not (RFC 8827 §6.5)"
                 raise UnsupportedError(why) from unexpected
             raise
         for side in SIDES:

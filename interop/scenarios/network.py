@@ -69,7 +69,9 @@ def follows_the_client(trial: Trial) -> None:
     """The server's media reach the new address; a full agent is free to stay with a pair of higher priority."""
     evidence = trial.evidence
     rebound = evidence.rebound_at or 0.0
-    if any(packet.at > rebound + 0.1 for packet in evidence.sent("server", Kind.RTP)):
+    # To a client that takes no sound the server sends its reports alone.
+    kind = Kind.RTP if trial.traits["client"].hears else Kind.RTCP
+    if any(packet.at > rebound + 0.1 for packet in evidence.sent("server", kind)):
         return
     asked = [packet for packet in requests(evidence, "client") if packet.at > rebound]
     if not asked:

@@ -64,6 +64,11 @@ def scenario(
     return register
 
 
+def unless_it_has_data(peer: Peer, _side: Side) -> str | None:
+    """There is nothing to be said of the messages of a peer that has none."""
+    return None if peer.traits.has_data else f"{peer.name} has no data channels"
+
+
 def on_the_server_only(what: str) -> Why:
     """A wish that is about what a server answers: a peer that cannot be told is asked as a client only."""
 

@@ -13,7 +13,7 @@ from interop.evidence import SIDES, Packet, Side, other
 from interop.network_model import NetworkModel
 from interop.peers.base import AbsentError, UnsupportedError, Wishes
 from interop.rewriting import payload_types, red_first, with_opus_parameters, with_ptime
-from interop.scenarios.registry import scenario
+from interop.scenarios.registry import scenario, unless_it_has_data
 from interop.speech import RATE, recorded_speech, why_quality_is_not_measured, wideband_pesq
 from interop.trial import Rewrite, Trial
 from interop.verdict import Layer, Unexpected
@@ -37,9 +37,14 @@ async def both_hear(trial: Trial, purity: float = 0.9, decibels: float = 1.0) ->
 
 
 async def each_falls_silent_and_returns(trial: Trial, **returns: float) -> None:
-    """Each side that can be muted is, one after the other; `returns` is how its tone sounds afterwards."""
+    """Each side that can be muted is, one after the other, if the other side hears it.
+
+    `returns` is how its tone sounds afterwards.
+    """
     able = 0
     for side in SIDES:
+        if not trial.traits[other(side)].hears:
+            continue
         try:
             await trial.ends[side].mute(False)
         except UnsupportedError:
@@ -47,7 +52,7 @@ async def each_falls_silent_and_returns(trial: Trial, **returns: float) -> None:
         able += 1
         await falls_silent_and_returns(trial, side, **returns)
     if not able:
-        raise UnsupportedError("neither side can be muted")
+        raise UnsupportedError("neither side can be muted and heard by the other")
 
 
 async def falls_silent_and_returns(
@@ -205,7 +210,11 @@ async def speech(trial: Trial) -> None:
     if why is not None:
         raise AbsentError(why)
     await trial.connect()
-    scores = {side: await score_at(trial, side) for side in SIDES if trial.traits[other(side)].plays_speech}
+    scores = {
+        side: await score_at(trial, side)
+        for side in SIDES
+        if trial.traits[side].hears and trial.traits[other(side)].plays_speech
+    }
     for side, score in scores.items():
         if score is None:
             continue
@@ -262,4 +271,9 @@ def under(policy: str) -> Callable[[Trial], Awaitable[None]]:
 
 
 for _policy in ("max-bundle", "balanced", "max-compat"):
-    scenario(f"bundle {_policy}", "RFC 8829 §4.1.1, RFC 8843 §7", wishes=Wishes(bundle=_policy))(under(_policy))
+    scenario(
+        f"bundle {_policy}",
+        "RFC 8829 §4.1.1, RFC 8843 §7",
+        wishes=Wishes(bundle=_policy),
+        unsupported=unless_it_has_data,  # there is one section then, and nothing to bundle
+    )(under(_policy))

@@ -254,7 +254,7 @@ class Call:
     async def send_digits(self, digits: str) -> None:
         """Press keys (0–9 * # A–D), as on a telephone; what is being said gives way to them.
 
-        Raises `LocalError` for other characters and if the peer takes no telephone events.
+        Raises `LocalError` for other characters and if the peer takes no telephone events, or no sound.
         """
         await self._control.execute(cmd.SendDigits(digits))
 

@@ -154,6 +154,10 @@ class Agreement:
         ours, theirs = self.ours.media[index], self.theirs.media[index]
         init = sctp_init(theirs) if ours.has("sctp-init") else None  # both, or the ordinary handshake
         named = channel_maps(theirs)
+        if init is not None and self.answered is self.theirs and init == sctp_init(ours):
+            # Our own line come back: libdatachannel 0.24 returns the attributes of an offer that it does not know.
+            # It has then read neither this one nor a=dcmap, and what they agree on would be agreed on here alone.
+            init, named = None, ()
         channels = tuple(each for each in channel_maps(ours) if each in named)
         return DataParameters(
             mid=ours.mid,

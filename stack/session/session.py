@@ -269,9 +269,11 @@ class Session:
         return () if self._media is None else self._media.flush(section)
 
     def send_dtmf(self, digits: str, now: Instant, section: int = 0) -> None:
-        """Press keys (0–9 * # A–D). Raises `LocalError` for others, and where they were not negotiated."""
+        """Press keys (0–9 * # A–D). Raises `LocalError` for others, and where the peer agreed to take none."""
         if self._media is None:
             raise LocalError("no audio was negotiated")
+        if not self.parameters.negotiation.audio_lines[section].sent.direction.sends:  # RFC 3264 §5.1
+            raise LocalError("the peer takes no sound, and keys are sound")
         self._media.send_dtmf(digits, now, section)
         self._move_media(now)
 

@@ -92,6 +92,14 @@ def found(evidence: Evidence) -> list[str]:
     return [finding.rule for finding in diagnose(evidence)]
 
 
+@pytest.mark.parametrize(("step", "rules"), [("answer made", []), ("answer taken", ["no-checks"])])
+def test_only_a_client_that_took_the_answer_has_to_check(step: str, rules: list[str]) -> None:
+    evidence = Evidence("them", "us", OFFER, ANSWER)
+    evidence.steps[step] = 0.2
+    evidence.hung_up_at = 4.0
+    assert found(evidence) == rules
+
+
 def test_a_healthy_call_is_not_blamed() -> None:
     assert found(healthy().sort()) == []
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from xml.etree import ElementTree
@@ -15,15 +16,19 @@ from click.testing import CliRunner
 
 from interop import known_faults
 from interop.__main__ import main, pairs_of
+from interop.c_peers import Absent, SmallProgram
 from interop.evidence import Evidence, Side
 from interop.judging_server import USABLE, client_name, judging
 from interop.known_faults import KnownFault
-from interop.peers.base import End, Needs, Peer, Wishes
+from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, UnsupportedError, Wishes
+from interop.peers.ours import OurClientEnd, Ours
+from interop.peers.parts import dtls_part
 from interop.peers.registry import PEERS
 from interop.report import as_json, as_junit
 from interop.report.html import page
 from interop.runner import Cell, Pair, Plan, judge, run_cell, run_plan
 from interop.scenarios import SCENARIOS
+from interop.trial import Trial
 from interop.verdict import Blame, Finding, Layer, Outcome
 from interop.wire_reading import Kind, dtls_records, handshake_fragments, kind_of, summary
 from stack.signaling.client import dial
@@ -82,7 +87,8 @@ def test_each_side_of_each_peer_has_its_column() -> None:
     labels = [pair.label for pair in pairs_of(list(PEERS.values()))]
     assert len(set(labels)) == len(labels)
     assert {"ours → ours", "chromium → ours", "ours → aiortc", "gstreamer → ours"} <= set(labels)
-    assert "ours → gstreamer" not in labels
+    assert "ours → gstreamer" in labels
+    assert [pair.label for pair in pairs_of([PEERS["ffmpeg"]])] == ["ffmpeg → ours"]
 
 
 async def test_an_absent_peer_is_absent_and_never_passed() -> None:
@@ -96,6 +102,117 @@ async def test_an_absent_peer_is_absent_and_never_passed() -> None:
     root = ElementTree.fromstring(as_junit(cells))
     assert len(root.findall(".//skipped")) == 4
     assert root.findall(".//failure") == []
+
+
+class Recorded:
+    """Stands for the program of a peer: it keeps what it is told."""
+
+    name = "recorded"
+
+    def __init__(self) -> None:
+        self.told: dict[str, dict[str, object]] = {}
+
+    async def do(self, command: str, **args: object) -> str:
+        self.told[command] = args
+        return "v=0"
+
+
+def end_of(side: Side, *supported: str) -> tuple[ProcessEnd, Recorded]:
+    lab = Recorded()
+    return ProcessEnd(lab, side, needs_packets=True, supported=frozenset(supported)), lab  # type: ignore[arg-type]
+
+
+async def test_a_program_is_told_whether_there_is_data_and_which_part_of_dtls_it_takes() -> None:
+    client, told = end_of("client")
+    await client.offer(Wishes(data=False, setup="active"))  # the part is what the answer chooses
+    assert told.told["offer"]["data"] is False
+    assert "setup" not in told.told["offer"]
+    server, told = end_of("server", "setup")
+    await server.accept("v=0", Wishes(setup="active"))
+    assert told.told["accept"]["setup"] == "active"
+    with pytest.raises(UnsupportedError, match="setup active"):
+        await end_of("server")[0].accept("v=0", Wishes(setup="active"))
+
+
+@pytest.mark.real_clock
+async def test_a_client_that_only_sends_is_held_to_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for no sound and no messages, the server waits for no channel, and the verdict says so."""
+    client = Ours()
+    client.name = "sender"
+    monkeypatch.setattr(client, "traits", Traits(hears=False, has_data=False))
+    pair = Pair(client, PEERS["ours"], "client")
+    cell = await run_cell(pair, SCENARIOS["audio"])
+    assert cell.verdict.outcome is Outcome.PASSED, cell.verdict.sentence
+    assert cell.verdict.sentence.endswith(
+        "sender sends sound and takes none. sender has no data channels, and the call was made without."
+    )
+    assert cell.evidence is not None
+    assert "m=application" not in cell.evidence.offer
+    assert "server hears the client" in cell.evidence.steps
+    assert "client hears the server" not in cell.evidence.steps
+    for name in ("messages", "20 channels at once", "bundle max-bundle"):
+        cell = await run_cell(pair, SCENARIOS[name])
+        assert cell.verdict.outcome is Outcome.UNSUPPORTED
+        assert cell.verdict.sentence == "sender has no data channels"
+
+
+@pytest.mark.real_clock
+async def test_what_a_client_that_only_sends_cannot_show_is_never_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is seen of a server's silence, of its speech, or of messages where the client takes neither."""
+    client = Ours()
+    client.name = "sender"
+    monkeypatch.setattr(client, "traits", Traits(hears=False, has_data=False, plays_speech=False))
+    monkeypatch.setattr(OurClientEnd, "mute", End.mute)
+    pair = Pair(client, PEERS["ours"], "client")
+
+    async def only_messages(trial: Trial) -> None:
+        await trial.connect()
+        await trial.also_messages(("hello",))
+        await trial.messages(("hello",))
+
+    audio = SCENARIOS["audio"]
+    for tried, words in (
+        (SCENARIOS["mute"], "neither side can be muted and heard"),
+        (replace(SCENARIOS["speech"], wishes=Wishes()), "neither side can be given speech"),
+        (replace(audio, run=only_messages), "without data channels"),
+    ):
+        cell = await run_cell(pair, tried)
+        assert cell.verdict.outcome in (Outcome.UNSUPPORTED, Outcome.ABSENT), cell.verdict.sentence
+        assert words in cell.verdict.sentence or cell.verdict.outcome is Outcome.ABSENT
+
+
+def test_only_a_program_that_is_given_the_sound_plays_speech() -> None:
+    said = {
+        name: PEERS[name].traits.plays_speech
+        for name in ("aiortc", "pion", "wrtc", "ffmpeg", "openssl", "pipecat")
+    }
+    assert said == {
+        "aiortc": True,
+        "pion": True,
+        "wrtc": False,
+        "ffmpeg": False,
+        "openssl": False,
+        "pipecat": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("profile", "is_refused"), [("AES128_CM_HMAC_SHA1_80", False), ("AEAD_AES_128_GCM", True)]
+)
+async def test_a_part_of_one_srtp_profile_is_held_to_that_one(profile: str, is_refused: bool) -> None:
+    part = dtls_part("part", Needs("nothing"), lambda: None, lambda: "1", "1.2")
+    part.command = ("/no/such/program",)
+    expected = UnsupportedError if is_refused else EndError
+    with pytest.raises(expected):
+        async with part.start("server", Wishes(srtp=profile)):
+            pass
+
+
+def test_a_program_that_cannot_be_compiled_is_absent(tmp_path: Path) -> None:
+    source = tmp_path / "peer.c"
+    source.write_text("#include <no_such_header.h>\n", "utf-8")
+    with pytest.raises(Absent, match=r"no_such_header.h|there is no cc"):
+        SmallProgram(source, (), "none").build()
 
 
 FAILED = Finding("expectation", Layer.SOUND, None, "a tone", "RFC 3264 §6.1", "silence")

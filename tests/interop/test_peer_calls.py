@@ -55,6 +55,25 @@ async def test_a_call_to_the_peer(peer: Peer, name: str) -> None:
     await passes(Pair(OURS, peer, "server"), name)
 
 
+FURTHER = (
+    *("webrtc-rs", "str0m", "node-datachannel", "ffmpeg", "openai-agents", "pipecat", "whip-web-client"),
+    *("openssl", "gnutls", "mbedtls", "wolfssl", "nss", "usrsctp", "pion-sctp"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["audio", "messages"])
+@pytest.mark.parametrize("further", FURTHER)
+async def test_a_call_of_and_to_a_further_peer(further: str, name: str) -> None:
+    peer = PEERS[further]
+    absent = peer.why_absent()
+    if absent is not None:
+        pytest.skip(absent)
+    with addressed_namespace():
+        for side in peer.sides:
+            await passes(Pair(peer, OURS, side) if side == "client" else Pair(OURS, peer, side), name)
+
+
 @pytest.mark.slow
 async def test_forty_five_seconds_of_life(peer: Peer) -> None:
     await passes(Pair(peer, OURS, "client"), "45 seconds")

@@ -427,7 +427,8 @@ class TestOurOffers:
         init = b"\x01\x00\x00\x14" + bytes(range(16))
         audio = our_audio(red=True, extensions=(URI_AUDIO_LEVEL, URI_TRANSPORT_CC))
         client = our_client(audio=audio, data=LocalData(sctp_init=init), ice_ufrag="client")
-        server = our_side(audio=replace(audio, ssrc=7), data=LocalData(sctp_init=init), ice_ufrag="server")
+        theirs = b"\x01\x00\x00\x14" + bytes(range(16, 32))
+        server = our_side(audio=replace(audio, ssrc=7), data=LocalData(sctp_init=theirs), ice_ufrag="server")
         offer = SessionDescription.parse(create_offer(client).serialize())
         there = negotiate(offer, server)
         here = accept_answer(offer, SessionDescription.parse(there.answer.serialize()), client)
@@ -442,9 +443,25 @@ class TestOurOffers:
         assert here.audio.telephone_event_payload_type is not None
         assert here.audio.rtcp_feedback == ("nack",)
         assert here.audio.extensions == {URI_AUDIO_LEVEL: 1, URI_TRANSPORT_CC: 2}
-        assert here.data == there.data
         assert here.data is not None
-        assert here.data.remote_sctp_init == init
+        assert there.data is not None
+        assert here.data == structs.replace(there.data, remote_sctp_init=theirs)
+        assert there.data.remote_sctp_init == init
+
+    @pytest.mark.parametrize("is_echo", [True, False])
+    def test_an_answer_that_returns_our_own_sctp_init_read_nothing_of_ours(self, is_echo: bool) -> None:
+        """The channels that it returns are then no agreement either; beside another INIT the same line is one."""
+        init, another = (b"\x01\x00\x00\x14" + bytes(range(n, n + 16)) for n in (0, 16))
+        events = ChannelMap(0, "events")
+        client = our_client(data=LocalData(sctp_init=init, channels=(events,)))
+        offer = create_offer(client)
+        there = negotiate(offer, our_side(data=LocalData(sctp_init=init if is_echo else another)))
+        for name, is_returned in (("sctp-init", is_echo), ("dcmap", True)):
+            assert (there.answer.media[1].value(name) == offer.media[1].value(name)) is is_returned
+        here = accept_answer(offer, there.answer, client)
+        assert here.data is not None
+        assert here.data.remote_sctp_init == (None if is_echo else another)
+        assert here.data.channels == (() if is_echo else (events,))
 
     @pytest.mark.parametrize(
         ("direction", "answered"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from interop.network_model import Jitter, NetworkModel
+from stack.core.errors import LocalError
 from stack.core.header_extensions import URI_MID
 from stack.core.machine import Address, Path
 from stack.dtls import Version
@@ -96,6 +97,34 @@ def test_a_voice_in_each_direction_by_a_section_of_its_own(payload_type: str) ->
     for host in pair.hosts:
         assert heard_seconds(host) == pytest.approx(1.0)
         assert host.machine.session.all_counters()["rtp.dropped_unknown_payload_type"] == 0
+
+
+def sending_alone(offer: SessionDescription) -> SessionDescription:
+    """Return an offer as a client makes it that takes no sound."""
+    return replace(
+        offer,
+        media=tuple(
+            replace(
+                media,
+                attributes=tuple(
+                    SdpAttribute("sendonly") if each.name == "sendrecv" else each for each in media.attributes
+                ),
+            )
+            for media in offer.media
+        ),
+    )
+
+
+def test_no_key_is_pressed_where_the_peer_takes_no_sound() -> None:
+    pair = CallPair(agree(shape=sending_alone))
+    assert pair.run(10, lambda: connected(pair))
+    pair.left.command(lambda call, now: call.session.send_dtmf("1", now))
+    with pytest.raises(LocalError, match="takes no sound"):
+        pair.right.machine.session.send_dtmf("1", pair.now)
+    pair.run(1)
+    sent = [host.machine.session.statistics(pair.now).rtp[0].outbound.packets_sent for host in pair.hosts]
+    assert sent[0] > 0
+    assert sent[1] == 0
 
 
 def without_init(offer: SessionDescription) -> SessionDescription:

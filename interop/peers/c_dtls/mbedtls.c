@@ -93,7 +93,10 @@ int main(int count, char **values) {
         }
         if (ready & 2) {
             ssize_t size = read(0, line, sizeof line);
-            if (size <= 0) return 0;
+            if (size <= 0) {
+                mbedtls_ssl_close_notify(&ssl);
+                return 0;
+            }
             mbedtls_ssl_write(&ssl, (unsigned char *)line, (size_t)size);
         }
     }

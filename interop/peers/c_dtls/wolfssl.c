@@ -1,6 +1,5 @@
 /* wolfSSL as a DTLS peer. OPTION: "1.2", "1.3", or "hybrid" (1.3, and as client X25519MLKEM768 is its best group). */
 #include <errno.h>
-#include <fcntl.h>
 
 #include <wolfssl/ssl.h>
 
@@ -95,7 +94,10 @@ int main(int count, char **values) {
         }
         if (ready & 2) {
             ssize_t size = read(0, line, sizeof line);
-            if (size <= 0) return 0;
+            if (size <= 0) {
+                wolfSSL_shutdown(ssl);
+                return 0;
+            }
             wolfSSL_write(ssl, line, (int)size);
         }
         if (ready == 0 && strcmp(given.option, "1.2") != 0) wolfSSL_dtls_got_timeout(ssl); /* ACKs, and repeats */

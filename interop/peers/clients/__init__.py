@@ -1,6 +1,7 @@
 """Clients from npm, installed and bundled once into a folder that git ignores, and served as one page.
 
-`build()` needs npm and, the first time, a network; `page()` serves what it made on loopback.
+`build()` needs npm and, the first time, a network (`python -m interop.peers.clients` calls it); `page()` serves
+what it made on loopback.
 """
 
 from __future__ import annotations
@@ -30,10 +31,9 @@ def available() -> bool:
 
 def build() -> Path:
     """Return the bundle, made anew if its sources are younger; several processes may ask at once."""
-    sources = (HERE / "package.json", HERE / "entry.js")
     with open(HERE / "package.json") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if BUNDLE.exists() and BUNDLE.stat().st_mtime > max(path.stat().st_mtime for path in sources):
+        if is_built():
             return BUNDLE
         _run(
             "npm",
@@ -58,6 +58,12 @@ def build() -> Path:
     return BUNDLE
 
 
+def is_built() -> bool:
+    """True if there is a bundle that is younger than its sources."""
+    sources = (HERE / "package.json", HERE / "entry.js")
+    return BUNDLE.exists() and BUNDLE.stat().st_mtime > max(path.stat().st_mtime for path in sources)
+
+
 def _run(*command: str) -> None:
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     if done.returncode != 0:
@@ -65,8 +71,8 @@ def _run(*command: str) -> None:
 
 
 @asynccontextmanager
-async def page() -> AsyncIterator[str]:
-    """Serve the page with the bundle on a free port of loopback; yields its address."""
+async def page(*routes: web.RouteDef) -> AsyncIterator[str]:
+    """Serve the page with the bundle, and other routes, on a free port of loopback; yields its address."""
     bundle = BUNDLE.read_bytes()
 
     async def index(request: web.Request) -> web.Response:
@@ -78,5 +84,6 @@ async def page() -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_get("/", index)
     app.router.add_get("/clients.js", script)
+    app.router.add_routes(routes)
     async with on_loopback(app) as url:
         yield url

@@ -3,8 +3,9 @@
 The system's python3 runs it, which has GStreamer's bindings; so it imports nothing of this project. It needs
 Debian's gstreamer1.0-plugins-bad, -good and -base, gstreamer1.0-nice, python3-gst-1.0, gir1.2-gst-plugins-bad-1.0.
 
-    offer {hertz, level, video}   make a call that sends a sine; `level` is its amplitude, 1 for full scale
+    offer {hertz, level, video, data}   make a call that sends a sine; `level` is its amplitude, 1 for full scale
     answer {sdp}                  take the answer
+    accept {sdp, hertz, level, video}   answer an offer with a call that sends a sine
     connected                     wait until the connection and the channel "trial" stand
     listen {seconds}              return so much of the sound that arrives from now on: int16 at 48 kHz, base64
     send {text} or {binary}       send on the channel; binary in base64
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import sys
 import threading
 import time
@@ -37,8 +39,8 @@ RATE = 48_000
 
 AUDIO = (
     "audiotestsrc is-live=true wave=sine freq={hertz} volume={level} ! audio/x-raw,rate=48000,channels=1 ! "
-    "opusenc ! rtpopuspay pt=111 ! application/x-rtp,media=audio,encoding-name=OPUS,payload=111,clock-rate=48000,"
-    "encoding-params=(string)2 ! peer. "
+    "opusenc ! rtpopuspay pt={pt} ! application/x-rtp,media=audio,encoding-name=OPUS,payload={pt},"
+    "clock-rate=48000,encoding-params=(string)2 ! peer. "
 )
 VIDEO = (
     "videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=5/1 ! vp8enc deadline=1 ! "
@@ -64,39 +66,64 @@ class Peer:
 
     # -- commands ----------------------------------------------------------------------------------------------
 
-    def offer(self, hertz: float, level: float, video: bool = False) -> str:
-        text = "webrtcbin name=peer bundle-policy=max-bundle " + AUDIO.format(hertz=hertz, level=level)
-        self._pipeline = Gst.parse_launch(text + (VIDEO if video else ""))
+    def _make(self, sources: str) -> None:
+        self._pipeline = Gst.parse_launch("webrtcbin name=peer bundle-policy=max-bundle " + sources)
         self._peer = self._pipeline.get_by_name("peer")
         self._peer.connect("pad-added", self._on_pad)
+        self._peer.connect("on-data-channel", self._on_channel)
         for name in ("connection-state", "ice-connection-state", "ice-gathering-state"):
             self._peer.connect(f"notify::{name}", self._on_state)
         bus = self._pipeline.get_bus()
         bus.add_signal_watch()
         bus.connect("message::error", self._on_error)
-        self._pipeline.set_state(Gst.State.READY)
-        self._channel = self._peer.emit("create-data-channel", "trial", None)
-        self._watch(self._channel)
+
+    def offer(self, hertz: float, level: float, video: bool = False, data: bool = True) -> str:
+        self._make(AUDIO.format(hertz=hertz, level=level, pt=111) + (VIDEO if video else ""))
+        self._has_data = data
+        if data:
+            self._pipeline.set_state(Gst.State.READY)
+            self._channel = self._peer.emit("create-data-channel", "trial", None)
+            self._watch(self._channel)
         self._pipeline.set_state(Gst.State.PLAYING)
         # Its offer has a section for each pad that has caps: wait until sound, and pictures, have begun.
         sections = 2 if video else 1
         self._until(lambda: self._ready_pads() == sections, "the sources to begin")
         offer = self._ask("create-offer", None).get_value("offer")
-        self._ask("set-local-description", offer)
+        return self._described(offer)
+
+    def _described(self, description: Any) -> str:
+        self._ask("set-local-description", description)
         complete = GstWebRTC.WebRTCICEGatheringState.COMPLETE
         self._until(lambda: self._peer.get_property("ice-gathering-state") == complete, "its candidates")
         text: str = self._peer.get_property("local-description").sdp.as_text()
         return text
 
-    def answer(self, sdp: str) -> None:
+    def _take(self, kind: Any, sdp: str) -> None:
         result, message = GstSdp.SDPMessage.new_from_text(sdp)
         if result != GstSdp.SDPResult.OK:
-            raise RuntimeError(f"the answer is no SDP to GStreamer: {result.value_nick}")
-        answer = GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, message)
-        self._ask("set-remote-description", answer)
+            raise RuntimeError(f"the description is no SDP to GStreamer: {result.value_nick}")
+        self._ask("set-remote-description", GstWebRTC.WebRTCSessionDescription.new(kind, message))
+
+    def answer(self, sdp: str) -> None:
+        self._take(GstWebRTC.WebRTCSDPType.ANSWER, sdp)
+
+    def accept(self, sdp: str, hertz: float, level: float, video: bool = False) -> str:
+        opus = re.search(r"a=rtpmap:(\d+) opus/48000", sdp, re.IGNORECASE)
+        if opus is None:
+            raise RuntimeError("the offer has no Opus")
+        self._make(AUDIO.format(hertz=hertz, level=level, pt=opus[1]))
+        self._has_data = "m=application" in sdp
+        self._pipeline.set_state(Gst.State.PLAYING)
+        # The section of an offer is taken by a pad of its codec: wait until there is one that says so.
+        self._until(lambda: self._ready_pads() == 1, "the source to begin")
+        self._take(GstWebRTC.WebRTCSDPType.OFFER, sdp)
+        return self._described(self._ask("create-answer", None).get_value("answer"))
 
     def connected(self) -> None:
-        self._until(lambda: self._state() == "connected" and self._channel_state == "open", "the connection")
+        opens = self._has_data
+        self._until(
+            lambda: self._state() == "connected" and (not opens or self._channel_state == "open"), "the connection"
+        )
 
     def listen(self, seconds: float) -> str:
         size = round(seconds * RATE) * 2
@@ -145,6 +172,12 @@ class Peer:
         self._pipeline.add(branch)
         branch.sync_state_with_parent()
         pad.link(branch.get_static_pad("sink"))
+
+    def _on_channel(self, _peer: object, channel: Any) -> None:
+        self._channel = channel
+        self._watch(channel)
+        if channel.get_property("ready-state").value_nick == "open":
+            self._channel_state = "open"
 
     def _on_sample(self, sink: Any) -> Any:
         buffer = sink.emit("pull-sample").get_buffer()
@@ -217,7 +250,17 @@ def main() -> None:
     peer = Peer()
     commands = {
         name: getattr(peer, name)
-        for name in ("offer", "answer", "connected", "listen", "send", "receive", "hang_up", "wait_ended")
+        for name in (
+            "offer",
+            "answer",
+            "accept",
+            "connected",
+            "listen",
+            "send",
+            "receive",
+            "hang_up",
+            "wait_ended",
+        )
     }
 
     def say(**answer: object) -> None:

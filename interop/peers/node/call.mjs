@@ -52,7 +52,8 @@ class Standard extends Call {
   async offer(args) {
     this.make(args);
     if (args.video) this.pc.addTransceiver("video", { direction: "recvonly" });
-    this.use(this.pc.createDataChannel("trial"));
+    this.hasData = args.data;
+    if (args.data) this.use(this.pc.createDataChannel("trial"));
     await this.pc.setLocalDescription(await this.pc.createOffer());
     return this.gathered();
   }
@@ -171,7 +172,7 @@ class DataChannelLibrary extends Call {
     await this.gathering;
     return this.pc.localDescription().sdp;
   }
-  offer({ packets, video }) {
+  offer({ packets, video, data }) {
     const { Audio, Video } = DataChannelLibrary.stack;
     this.make(false);
     const audio = new Audio("audio", "SendRecv");
@@ -183,14 +184,20 @@ class DataChannelLibrary extends Call {
       pictures.addVP8Codec(96);
       this.pc.addTrack(pictures);
     }
-    this.use(this.pc.createDataChannel("trial"));
+    this.hasData = data;
+    if (data) this.use(this.pc.createDataChannel("trial"));
     return this.described("offer");
   }
   answer({ sdp }) { this.pc.setRemoteDescription(sdp, "answer"); }
   accept({ sdp, packets }) {
     this.hasData = sdp.includes("m=application");
     this.make(false);
-    this.pc.onTrack(track => this.sound(track, packets, Number(sdp.match(/a=rtpmap:(\d+) opus/i)[1])));
+    // A track of its own for the section that is offered: left alone it answers with every codec of the offer, RED too.
+    const payloadType = Number(sdp.match(/a=rtpmap:(\d+) opus/i)[1]);
+    const audio = new DataChannelLibrary.stack.Audio(sdp.match(/m=audio[^]*?a=mid:(\S+)/)[1], "SendRecv");
+    audio.addOpusCodec(payloadType);
+    audio.addSSRC(4242, "peer");
+    this.sound(this.pc.addTrack(audio), packets, payloadType);
     this.pc.setRemoteDescription(sdp, "offer");
     return this.described("answer");
   }

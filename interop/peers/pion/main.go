@@ -34,6 +34,7 @@ type command struct {
 		Packets    [][]byte `json:"packets"`
 		Ptime      int      `json:"ptime"`
 		Video      bool     `json:"video"`
+		Data       bool     `json:"data"`
 		Sections   int      `json:"audio_sections"`
 		Bundle     string   `json:"bundle"`
 		IP         int      `json:"ip"`
@@ -274,11 +275,14 @@ func (p *peer) offer(c command) (string, error) {
 			return "", err
 		}
 	}
-	channel, err := p.connection.CreateDataChannel("trial", nil)
-	if err != nil {
-		return "", err
+	p.hasChannel = c.Args.Data
+	if c.Args.Data {
+		channel, err := p.connection.CreateDataChannel("trial", nil)
+		if err != nil {
+			return "", err
+		}
+		p.use(channel)
 	}
-	p.use(channel)
 	offer, err := p.connection.CreateOffer(nil)
 	if err != nil {
 		return "", err
