@@ -30,6 +30,7 @@ from stack.aio.media import AddUfrag, MediaLink, MediaTally
 from stack.aio.media_thread import MediaConfig, ThreadMedia
 from stack.aio.programs import as_program, tell_of_failure
 from stack.aio.recording import Recording, StartRecording, check_folder, file_name
+from stack.aio.steering import Steering
 from stack.aio.tcp_listener import TcpListener, listen_all
 from stack.aio.tracing import CallSpans
 from stack.aio.udp import bind_all, local_addresses
@@ -119,6 +120,8 @@ class HostConfig:
     workers: int = 0
     """Processes that carry the media, so that no program can delay it: 1 is enough for one core's worth of calls.
     0: a thread of this process does."""
+    steering: Steering | None = None
+    """How several workers share the port; None: by the kernel, and by a process in front where it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,7 @@ class Host:
         if config.workers == 0:
             self._media = ThreadMedia(settled, self._table, bind_all(hosts, config.udp_port))
         else:
-            self._media = WorkerPool(settled, self._table, hosts, config.udp_port, config.workers)
+            self._media = WorkerPool(settled, self._table, hosts, config.udp_port, config.workers, config.steering)
         try:
             if config.tcp_port is not None and config.tcp_port != "http":
                 self.listen_tcp(self._bind_tcp(config.tcp_port))

@@ -88,6 +88,19 @@ class Hello(Value, frozen=True):
     """Where the program finds modules."""
     modules: tuple[str, ...]
     """Those that have registered a codec, or whatever else a conversation looks up by name."""
+    forwarder: int | None = None
+    """Descriptor of the worker's end where a forwarder reads the port (`forwarding.py`)."""
+
+
+class ForwarderHello(Value, frozen=True):
+    """The first message to the process that forwards to all workers."""
+
+    program_version: str
+    ends: tuple[int, ...]
+    """Descriptors of its ends of the pairs, by the number of the worker."""
+    sockets: tuple[int, ...]
+    """Descriptors of the bound sockets."""
+    log_level: int
 
 
 class Ask(Value, frozen=True):
@@ -190,7 +203,7 @@ class PassOn(Value, frozen=True):
     path: Path
 
 
-WorkerRequest: TypeAlias = Hello | Ask | CheckPassedOn | ReleasePath | Ping | Stop
+WorkerRequest: TypeAlias = Hello | ForwarderHello | Ask | CheckPassedOn | ReleasePath | Ping | Stop
 WorkerReport: TypeAlias = (
     Ready
     | Refused

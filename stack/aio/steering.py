@@ -26,6 +26,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 
 from stack.aio.driver import Driver
 from stack.aio.udp import UdpSocket, UdpSockets, bind_all
@@ -130,18 +131,34 @@ def _attach(udp: UdpSocket, workers: int) -> None:
 # -- the sockets -------------------------------------------------------------------------------------------
 
 
+class Steering(Enum):
+    """Who finds the worker of a datagram where several share a port."""
+
+    KERNEL = "kernel"
+    """A program in the kernel, and connected sockets: nothing stands in between."""
+    FORWARDER = "forwarder"
+    """One process in front reads the port (`forwarding.py`): it costs half as much again for each packet."""
+
+
+class CannotSteer(LocalError):
+    """This kernel gives several workers no common port."""
+
+
 def can_share_a_port() -> bool:
-    """Return True where several workers can have one port: on Linux, whose kernel runs the steering program."""
+    """Return True where the kernel can steer to several workers: on Linux, which runs the steering program."""
     return sys.platform == "linux"
 
 
 def bind_group(hosts: Sequence[str], port: int, workers: int) -> list[UdpSockets]:
     """Bind one port for several workers on each local address, as `bind_all` does, and return the sockets of each.
 
-    Raises `LocalError`, also if another server has the port: of the same user or not, it does not share it.
+    Raises `LocalError`, also if another server has the port: of the same user or not, it does not share it; and
+    `CannotSteer`, where several workers need a process in front.
     """
     if not 1 <= workers <= MAX_WORKERS:
         raise LocalError(f"there can be 1 to {MAX_WORKERS} workers, not {workers}")
+    if workers > 1 and not can_share_a_port():
+        raise CannotSteer("the kernel of this system does not steer datagrams to several workers")
     alone = bind_all(hosts, port)  # finds a port that is free, and refuses one that another server shares
     if workers == 1:
         return [alone]
@@ -160,7 +177,7 @@ def bind_group(hosts: Sequence[str], port: int, workers: int) -> list[UdpSockets
         if isinstance(error, LocalError):
             raise
         reason = errno.errorcode.get(error.errno or 0, str(error))
-        raise LocalError(f"this kernel does not steer datagrams to several workers ({reason}): use one") from error
+        raise CannotSteer(f"this kernel does not steer datagrams to several workers ({reason})") from error
     return [UdpSockets(sockets) for sockets in made]
 
 
@@ -231,8 +248,8 @@ class SteeredSockets(UdpSockets):
         super().close()
 
 
-def _named(data: bytes) -> int | None:
-    """Return the number of the worker that a STUN message is for; None if it does not say."""
+def named_worker(data: bytes) -> int | None:
+    """Return the number of the worker that a STUN message (not empty) is for; None if it does not say."""
     if data[0] == _RESPONSE and len(data) >= _HEADER:
         return worker_of(chr(data[_TRANSACTION]))
     username = peek_username(data)
@@ -312,7 +329,7 @@ class SteeredDriver(Driver[ConversationEvent]):
         """Pass on a check that names another worker; True for such a check."""
         if not data or data[0] >= _STUN_FIRST_BYTE_END:
             return False
-        worker = _named(data)
+        worker = named_worker(data)
         if worker is None or worker == self._number:
             return False
         now = time.monotonic()

@@ -21,9 +21,9 @@ import pytest
 
 from stack import Call
 from stack.agents import echo
-from stack.aio import CallEnded, Host, HostConfig, control_of, worker_start, workers
+from stack.aio import CallEnded, Host, HostConfig, control_of, worker_link, worker_start, workers
 from stack.aio.media import AddUfrag, CountCalls
-from stack.aio.steering import can_share_a_port
+from stack.aio.steering import CannotSteer, Steering, bind_group
 from stack.aio.workers import check_workers, default_workers
 from stack.core.errors import LocalError
 from stack.core.machine import Address
@@ -35,12 +35,14 @@ from stack.signaling.server import ServeConfig, Serving, serving
 from stack.stun import IceControlling, Message, MessageClass, Method, Priority, TransactionId, Username
 from stack.voice.commands import SendDigits
 from tests.listening import listen, until
+from tests.signaling.workers import STEERINGS
 
 pytestmark = [
     pytest.mark.real_clock,
     pytest.mark.skipif(not default_workers(), reason="media workers need Linux or macOS"),
 ]
-needs_linux = pytest.mark.skipif(not can_share_a_port(), reason="several workers on one port need Linux")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc, or sends to 127.0.0.1 alone")
+with_steerings = pytest.mark.parametrize("steering", STEERINGS)
 
 ROOT = Path(__file__).parents[2]
 TONE = (4000 * np.sin(np.arange(16_000) / 4)).astype(np.int16)
@@ -73,7 +75,8 @@ async def calls_on_both(server: Serving) -> AsyncIterator[tuple[ClientCall, Clie
 
 
 @needs_linux
-async def test_a_worker_that_dies_takes_its_calls_with_it_and_is_replaced() -> None:
+@with_steerings
+async def test_a_worker_that_dies_takes_its_calls_with_it_and_is_replaced(steering: Steering) -> None:
     ends: dict[str, EndReason] = {}
 
     async def program(call: Call) -> None:
@@ -81,7 +84,8 @@ async def test_a_worker_that_dies_takes_its_calls_with_it_and_is_replaced() -> N
             await echo(call)
         ends[call.id] = (await call.wait_ended()).reason
 
-    async with asyncio.timeout(60), serving(program, config(2)) as server, calls_on_both(server) as (one, other):
+    whole = config(2, steering=steering)
+    async with asyncio.timeout(60), serving(program, whole) as server, calls_on_both(server) as (one, other):
         pool = pool_of(server)
         descriptors = len(os.listdir("/proc/self/fd"))
         lost, kept = sorted(server.host._table.calls.values(), key=lambda hosted: hosted.link.number)
@@ -152,7 +156,7 @@ async def call_until_it_is_over(url: str) -> EndReason:
 
 async def test_a_worker_that_hangs_is_ended_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "PING_EVERY", 0.02)
-    monkeypatch.setattr(workers, "MAX_UNANSWERED", 50)
+    monkeypatch.setattr(worker_link, "MAX_UNANSWERED", 50)
     async with asyncio.timeout(30), serving(echo, config()) as server:
         link = pool_of(server).links[0]
         former = link.pid
@@ -206,9 +210,9 @@ def test_numbers_of_workers_that_cannot_be(number: int) -> None:
 
 def test_where_workers_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    check_workers(1)
-    with pytest.raises(LocalError, match="one port need Linux"):
-        check_workers(2)
+    check_workers(2)
+    with pytest.raises(CannotSteer, match="does not steer"):
+        bind_group(["127.0.0.1"], 0, 2)
     monkeypatch.setattr(sys, "platform", "win32")
     assert default_workers() == 0
     with pytest.raises(LocalError, match="need Linux or macOS"):
@@ -217,9 +221,10 @@ def test_where_workers_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_linux
-async def test_a_capture_has_the_datagrams_of_all_workers(tmp_path: Path) -> None:
+@with_steerings
+async def test_a_capture_has_the_datagrams_of_all_workers(steering: Steering, tmp_path: Path) -> None:
     path = tmp_path / "calls.pcap"
-    whole = ServeConfig(port=0, media=HostConfig(udp_port=0, workers=2), pcap=str(path))
+    whole = ServeConfig(port=0, media=HostConfig(udp_port=0, workers=2, steering=steering), pcap=str(path))
     ports = []
     async with asyncio.timeout(30), serving(echo, whole) as server, calls_on_both(server) as both:
         for placed in both:
@@ -254,12 +259,13 @@ def signed_check(ours: IceCredentials, theirs: str) -> bytes:
 
 
 @needs_linux
-async def test_one_port_of_a_peer_may_have_calls_of_several_workers(offer: str) -> None:
-    """Their checks come into the socket that one worker has connected; each is passed on to the other."""
+@with_steerings
+async def test_one_port_of_a_peer_may_have_calls_of_several_workers(steering: Steering, offer: str) -> None:
+    """With the kernel, their checks come into the socket that one worker has connected, which passes them on."""
     theirs = SessionDescription.parse(offer).media[0].ice_ufrag
     assert theirs is not None
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(30), serving(echo, config(2)) as server:
+    async with asyncio.timeout(30), serving(echo, config(2, steering=steering)) as server:
         host = server.host
         address = next(each for each in host.addresses if each.host == "127.0.0.1")
         credentials = []
@@ -277,7 +283,8 @@ async def test_one_port_of_a_peer_may_have_calls_of_several_workers(offer: str) 
                     if data[0] == 1:  # a success response; DTLS may stand beside it
                         break
                 assert source == tuple(address)
-        assert (await host.tally()).counters["worker.passed_on_check"] >= 2
+        counted = "worker.passed_on_check" if steering is Steering.KERNEL else "forwarder.moved_path"
+        assert (await host.tally()).counters[counted] >= 2
 
 
 async def test_an_ice_restart_stays_with_its_worker() -> None:
