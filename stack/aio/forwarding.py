@@ -5,9 +5,10 @@ There one process reads the port (`forwarder.py`) and hands each datagram to the
 as little as the kernel does:
 
 - a STUN request goes to the worker that its USERNAME names, a response to the one that its transaction names;
+- SRTP over an unknown path is shown to all workers: a client that has moved is known to one by its SSRC;
 - all else goes to the worker that has bound the path. Workers say so before the answer leaves to the check that
-  has proven the path, so what the peer sends upon that answer finds the path known: what comes over an unknown path
-  is judged only after all that workers have said was read.
+  has proven the path, and the forwarder reads what they have said before it judges a check, or what came over an
+  unknown path: so what the peer sends upon that answer finds the path known.
 
 Workers send by themselves, through the same sockets, which they inherit and never read. So what goes out costs
 nothing more.
@@ -57,6 +58,9 @@ DROPPED_UNKNOWN_PATH = declare(
 DROPPED_NOTE = declare(
     "forwarder", "dropped_note", "Notes about paths that the other side did not take, beyond those that are kept"
 )
+ASKED_ALL = declare(
+    "forwarder", "asked_all", "SRTP over an unknown path that all workers were shown: one may know the SSRC"
+)
 MOVED_PATH = declare("forwarder", "moved_path", "Paths that a session of another worker has proven since")
 
 log = logging.getLogger("stack.aio")
@@ -67,10 +71,12 @@ MAX_NOTES = 65_536
 """Notes about paths that wait for the other side: more than there can be paths of calls."""
 MAX_PATHS = 65_536
 """Paths that are known in front: more than calls of all workers have."""
+MAX_ASKED_OF_ALL = 200
+"""Datagrams over unknown paths that all workers are shown in one second; a client that moves sends some four."""
 MAX_MESSAGE = 32_768
 """Bytes from which on no further record joins a message."""
 MAX_MESSAGES = 64
-"""Messages read before others on the loop get their turn: the kernel keeps some ten."""
+"""Messages read before others on the loop get their turn."""
 RETRY_AFTER = 0.001
 """Seconds until a full socket is tried again. macOS calls such a socket writable all the time."""
 PAIR_BUFFER = 1 << 20
@@ -79,6 +85,8 @@ PAIR_BUFFER = 1 << 20
 _HEAD = Struct("!BHB")
 _KEY = Struct("!BH")
 _STUN_FIRST_BYTE_END = b"\x04"  # RFC 7983 §7
+_RTP_HEADER = 12
+_RTP_VERSION = 2
 
 DATAGRAM = 0
 """To a worker: a datagram that has arrived over the path."""
@@ -282,6 +290,7 @@ class Forwarding:
         self._keys = PathKeys(sockets.addresses)
         self._workers = [RecordSocket(end, self.counters) for end in ends]
         self._paths: dict[Path, _Bound] = {}
+        self._window, self._asked = 0.0, 0  # of `_ask_all`
         for worker in self._workers:
             worker.put_note(BEGIN)
             worker.flush()
@@ -325,19 +334,33 @@ class Forwarding:
         for data, path in udp.receive():
             bound = paths.get(path)
             if bound is None or data[:1] < _STUN_FIRST_BYTE_END:
-                named = self._named(data, path)
-                if named is None and bound is None and not have_listened:
-                    self._take_notes()  # once: whatever caused this batch was said before it was read
-                    have_listened, bound = True, paths.get(path)
-                bound = named or bound
+                if not have_listened:  # once: whatever caused this batch was said before it was read
+                    self._take_notes()
+                    have_listened, paths = True, self._paths
+                bound = self._named(data, path) or paths.get(path)
                 if bound is None:
-                    self.counters.add(DROPPED_UNKNOWN_PATH)
+                    touched |= self._ask_all(data, path)
                     continue
             key = bound.key
             workers[bound.worker].put_datagram(_HEAD.pack(DATAGRAM, len(data), len(key)) + key + data)
             touched.add(bound.worker)
         for number in touched:
             workers[number].flush()
+
+    def _ask_all(self, data: bytes, path: Path) -> set[int]:
+        """Show SRTP over an unknown path to all workers: a client that has moved is known by its SSRC to one."""
+        now = self._loop.time()
+        if now - self._window >= 1.0:
+            self._window, self._asked = now, 0
+        if len(data) < _RTP_HEADER or data[0] >> 6 != _RTP_VERSION or self._asked >= MAX_ASKED_OF_ALL:
+            self.counters.add(DROPPED_UNKNOWN_PATH)
+            return set()
+        self._asked += 1
+        self.counters.add(ASKED_ALL)
+        record = Record(DATAGRAM, self._keys.key(path), data).serialize()
+        for worker in self._workers:
+            worker.put_datagram(record)
+        return set(range(len(self._workers)))
 
     def _named(self, data: bytes, path: Path) -> _Bound | None:
         """Return the worker that a STUN message names."""
