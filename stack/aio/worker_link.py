@@ -42,6 +42,7 @@ from stack.aio.media import CarryOut, GetTally, MediaRequest, MediaTally
 from stack.aio.worker_start import environment_of_worker
 from stack.core.counters import CounterName, Counters, declare
 from stack.core.errors import LocalError, StackError
+from stack.voice.commands import HangUp
 from stack.voice.recording import RecordingFailed, RecordingFinished, RecordingOpened
 from stack.voice.wire import decode_result
 
@@ -130,7 +131,7 @@ class WorkerLink:
     # -- requests --------------------------------------------------------------------------------------------
 
     def submit(self, request: MediaRequest[object]) -> None:
-        """Have something done soon; raises `LocalError` for what cannot leave this process."""
+        """Have something done soon; raises `LocalError` for what cannot leave this process, or is too much."""
         self._ask(0, request)
 
     async def execute(self, request: MediaRequest[ResultT]) -> ResultT:
@@ -148,7 +149,11 @@ class WorkerLink:
 
     def _ask(self, number: int, request: MediaRequest[object]) -> None:
         asked: Any = request
-        self.send(Ask(number, asked))
+        if isinstance(request, CarryOut) and not isinstance(request.command, HangUp):
+            if self._connection is not None:
+                self._connection.send_of(request.call, REQUESTS.encode(Ask(number, asked)))
+        else:  # beginning and end of a call are never refused
+            self.send(Ask(number, asked))
 
     def send(self, message: WorkerRequest) -> None:
         """Send a message; nothing happens while the worker is down."""

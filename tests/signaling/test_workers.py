@@ -207,6 +207,39 @@ async def test_a_command_that_no_worker_can_read_is_its_callers_error() -> None:
     assert [type(each) for each in raised] == [LocalError] * 3 + [StopAsyncIteration]
 
 
+async def test_a_program_that_writes_more_than_its_worker_takes_fails_alone() -> None:
+    """Ten minutes of stereo, again and again without waiting: more than 256 MB, beside a call that goes on."""
+    much = np.zeros((int(599.0 * 48_000), 2), np.int16)
+    refused: list[LocalError] = []
+    calls: list[Call] = []
+
+    async def program(call: Call) -> None:
+        calls.append(call)
+        if len(calls) == 1:
+            await echo(call)
+            return
+        for _ in range(4):
+            try:
+                call.speaker.write(much, 48_000)
+                call.speaker.flush()
+            except LocalError as error:
+                refused.append(error)
+        raise refused[0]
+
+    async with asyncio.timeout(90), serving(program, config()) as server:
+        former = pool_of(server).links[0].pid
+        async with dial(server.url) as standing:
+            await standing.call.wait_connected()
+            async with dial(server.url) as placed:
+                assert (await placed.call.wait_ended()).reason is EndReason.PEER_CLOSED
+            standing.call.speaker.write(TONE, 16_000)
+            await listen(standing.call, 0.3)
+            assert not calls[0].ended
+        assert pool_of(server).links[0].pid == former
+        assert "worker.lost" not in (await server.host.tally()).counters
+    assert "write less at once" in str(refused[0])
+
+
 async def test_what_cannot_be_read_ends_the_link_with_a_clear_error(caplog: pytest.LogCaptureFixture) -> None:
     async with asyncio.timeout(30), serving(echo, config()) as server:
         link = pool_of(server).links[0]
