@@ -90,7 +90,8 @@ def _replacement(server: Server, known: set[int]) -> int:
             if pid not in known:
                 known.add(pid)
                 time.sleep(1.0)  # it is up by then
-                return pid
+                if pid in family(server.pid):  # and no short-lived child of it, which looks for a library
+                    return pid
         time.sleep(0.01)
     raise Absent("a killed worker was not replaced")
 

@@ -39,6 +39,7 @@ from stack.sdp import (
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.signaling.client_http import DialError, TokenRefused, exchange
 from stack.signaling.client_ice import ClientGathering
+from stack.signaling.client_watch import end_with_server
 from stack.voice.client import EVENTS_CHANNEL
 from stack.voice.config import ConversationConfig, offered_codecs, prepare
 from stack.voice.statistics import CallStatistics
@@ -84,6 +85,8 @@ class ClientCall:
 async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[ClientCall]:
     """Context: a call to the server at `url`, hung up when left. It is not connected yet: `call.wait_connected()`.
 
+    A call whose media process at the server has died ends within seconds, with `EndReason.WORKER_FAILED`, where
+    the server can be asked (`client_watch.py`).
     Raises `DialError` if the server cannot be reached, refuses (`TokenRefused`: 401), or answers something else;
     `LocalError` for a part of the conversation that is not there.
     """
@@ -97,6 +100,7 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
     settled = MediaConfig(certificate, config.conversation, trace=config.trace, key_log=config.key_log)
     media = ThreadMedia(settled, table, sockets)
     hosted: HostedCall | None = None
+    watching: asyncio.Task[None] | None = None
     # While the server answers, so that the first check leaves as soon as the answer is there.
     starting = asyncio.create_task(_start(media, config, gathering), name="media of a client")
     try:
@@ -118,9 +122,14 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
             gathering.trickle(answer.trickle)
         if endpointer is not None:
             hosted.call.use_endpointer(endpointer)
+        if answer.ask is not None:
+            watching = asyncio.create_task(end_with_server(hosted, answer.ask), name="watch of a client")
         yield ClientCall(hosted.call, signalling, hosted.stats, lambda: media.execute(ReportIce()))
     finally:
         await asyncio.wait({starting})
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait({watching})
         await gathering.close()
         try:
             if hosted is not None:

@@ -20,7 +20,9 @@ import aiohttp
 from stack.core.errors import ParseError, StackError
 from stack.core.values import read_json_object
 from stack.sdp import TrickleFragment
+from stack.session import EndReason
 from stack.signaling.client_ice import Trickle
+from stack.signaling.client_watch import Ask, Silence, read_reason
 
 log = logging.getLogger("stack.signaling")
 
@@ -52,10 +54,11 @@ class Access(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OfferAnswered:
-    """The answer, and how candidates follow it; None where the server takes none."""
+    """The answer; how candidates follow it, how the server is asked about the call (None where it cannot be)."""
 
     sdp: str
     trickle: Trickle | None
+    ask: Ask | None = None
 
 
 def _session(access: Access) -> aiohttp.ClientSession:
@@ -86,7 +89,9 @@ async def exchange(url: str, offer: str, access: Access) -> OfferAnswered:
                 if plain:
                     return OfferAnswered(body, _trickle_to_whip(target, response.headers, access))
                 answer = _read_answer(body, target)
-                return OfferAnswered(str(answer["sdp"]), _trickle_as_json(target, answer.get("pc_id"), access))
+                name = answer.get("pc_id")
+                trickle, ask = _trickle_as_json(target, name, access), _ask_as_json(target, name, access)
+                return OfferAnswered(str(answer["sdp"]), trickle, ask)
     except TimeoutError as error:
         raise DialError(f"{target} did not answer within {HTTP_TIMEOUT:g} s") from error
     except aiohttp.ClientConnectorCertificateError as error:
@@ -122,6 +127,29 @@ def _trickle_as_json(target: str, pc_id: object, access: Access) -> Trickle | No
         await _patch(target, body, {"Content-Type": "application/json"}, access)
 
     return trickle
+
+
+def _ask_as_json(target: str, pc_id: object, access: Access) -> Ask | None:
+    """Return what asks our servers whether the call is up; see `docs/signaling.md`."""
+    if not isinstance(pc_id, str):
+        return None
+    question = {"pc_id": pc_id}
+
+    async def ask() -> EndReason | Silence:
+        try:
+            async with _session(access) as session, session.get(target, params=question) as response:
+                if response.status >= 500:
+                    return Silence.UNREACHABLE
+                said = read_json_object(await response.text(), MAX_ANSWER) if response.status == 200 else {}
+        except (aiohttp.ClientError, TimeoutError):
+            return Silence.UNREACHABLE
+        except (ParseError, UnicodeDecodeError):
+            return Silence.NO_ANSWER
+        if said.get("state") == "ended":
+            return read_reason(said.get("reason"))
+        return Silence.UP if said.get("state") == "up" else Silence.NO_ANSWER
+
+    return ask
 
 
 async def _patch(target: str, body: str, about: Mapping[str, str], access: Access) -> None:
