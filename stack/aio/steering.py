@@ -28,8 +28,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 
-from stack.aio.driver import Driver
-from stack.aio.udp import UdpSocket, UdpSockets, bind_all
+from stack.aio.driver import FAULT_RECEIVE, Driver
+from stack.aio.udp import RECEIVE_ERRORS, UdpSocket, UdpSockets, bind_all
 from stack.core.counters import declare
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit, TransportProtocol
@@ -186,11 +186,32 @@ class ConnectedSocket(UdpSocket):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path.local.host, path.local.port, shared=True)
+        self._whole_path = path
+        self._read_in = -2
         try:
             self._socket.connect(path.remote)
         except OSError:
             self.close()
             raise
+
+    def receive_in(self, turn: int) -> list[tuple[bytes, Path]]:
+        """Return what waits, when it is readable in this turn of the loop.
+
+        That is one datagram as a rule, and to ask for a second one costs as much as to read the first. So all are
+        taken only when there was something in the turn before as well.
+        """
+        if turn == self._read_in + 1:
+            self._read_in = turn
+            return self.receive()
+        self._read_in = turn
+        try:
+            size = self._socket.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError:  # an ICMP error of an earlier send surfaces here
+            self.counters.add(RECEIVE_ERRORS)
+            return []
+        return [(bytes(self._view[:size]), self._whole_path)]
 
     def send(self, data: bytes, remote: Address) -> None:
         """Send one datagram to the peer of the path, which `remote` is."""
@@ -280,6 +301,9 @@ class SteeredDriver(Driver[ConversationEvent]):
         self._pass_on = pass_on
         self._on_path_taken = on_path_taken
         self._passed_to_us: set[Path] = set()
+        self._turn = 0
+        self._came: list[tuple[bytes, Path]] = []  # to the sockets of paths, in this turn of the loop
+        self._taking: asyncio.Handle | None = None
         self._window = 0.0
         self._passed = 0
 
@@ -309,7 +333,7 @@ class SteeredDriver(Driver[ConversationEvent]):
     def _connect(self, path: Path) -> None:
         made = self._steered.connect(path)
         if made is not None:
-            asyncio.get_running_loop().add_reader(made.fileno(), self._readable, made)
+            asyncio.get_running_loop().add_reader(made.fileno(), self._came_over_path, made)
         if path in self._passed_to_us:
             self._on_path_taken(path)
 
@@ -319,8 +343,28 @@ class SteeredDriver(Driver[ConversationEvent]):
             asyncio.get_running_loop().remove_reader(gone.fileno())
             gone.close()
 
+    def _came_over_path(self, udp: ConnectedSocket) -> None:
+        """Read the socket of a path; what all of them have is handled together when each was read."""
+        self._try(FAULT_RECEIVE, lambda: self._came.extend(udp.receive_in(self._turn)))
+        if self._taking is None:
+            self._taking = self._loop.call_soon(self._take_all)
+
+    def _take_all(self) -> None:
+        batch, self._came, self._taking = self._came, [], None
+        self._turn += 1
+        self._try(FAULT_RECEIVE, lambda: self._take_ours(batch))
+        self.pump()
+
+    def close(self) -> None:
+        """Stop reading and close the sockets."""
+        if self._taking is not None:
+            self._taking.cancel()
+        super().close()
+
     def _receive(self, udp: UdpSocket) -> None:
-        batch = udp.receive()
+        self._take_ours(udp.receive())
+
+    def _take_ours(self, batch: list[tuple[bytes, Path]]) -> None:
         if any(data[:1] < b"\x04" for data, _ in batch):
             batch = [each for each in batch if not self._is_foreign(*each)]
         self._take(batch)
