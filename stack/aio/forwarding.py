@@ -99,7 +99,7 @@ RELEASE = 3
 """From a worker: it has lost the path. To a worker: the path has proven itself to a session of another."""
 
 
-class Record(NamedTuple):
+class ForwardedRecord(NamedTuple):
     """A part of a message."""
 
     kind: int
@@ -111,7 +111,7 @@ class Record(NamedTuple):
         return _HEAD.pack(self.kind, len(self.data), len(self.key)) + self.key + self.data
 
 
-def parse_records(message: memoryview) -> Iterator[Record]:
+def parse_records(message: memoryview) -> Iterator[ForwardedRecord]:
     """Yield the records of a message; raises `ParseError`."""
     place = 0
     while place < len(message):
@@ -124,7 +124,7 @@ def parse_records(message: memoryview) -> Iterator[Record]:
         place = data + size
         if place > len(message):
             raise ParseError("a record that is cut off")
-        yield Record(kind, bytes(message[begin:data]), bytes(message[data:place]))
+        yield ForwardedRecord(kind, bytes(message[begin:data]), bytes(message[data:place]))
 
 
 class PathKeys:
@@ -192,7 +192,7 @@ class RecordSocket:
         if len(self._notes) >= MAX_NOTES:
             self._counters.add(DROPPED_NOTE)
         else:
-            self._notes.append(Record(kind, key).serialize())
+            self._notes.append(ForwardedRecord(kind, key).serialize())
 
     def forget_notes(self) -> None:
         """Forget the notes that wait."""
@@ -239,7 +239,7 @@ class RecordSocket:
             amounts.append(len(parts) - before)
         return amounts[0], amounts[1], parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def receive(self) -> Iterator[Record]:
+    def receive(self) -> Iterator[ForwardedRecord]:
         """Yield what has arrived; raises `ParseError` for what is no record, as both ends are ours."""
         view = memoryview(self._buffer)
         for _ in range(MAX_MESSAGES):
@@ -357,7 +357,7 @@ class Forwarding:
             return set()
         self._asked += 1
         self.counters.add(ASKED_ALL)
-        record = Record(DATAGRAM, self._keys.key(path), data).serialize()
+        record = ForwardedRecord(DATAGRAM, self._keys.key(path), data).serialize()
         for worker in self._workers:
             worker.put_datagram(record)
         return set(range(len(self._workers)))
@@ -374,7 +374,7 @@ class Forwarding:
             for record in worker.receive():
                 self._take_note(number, record)
 
-    def _take_note(self, number: int, record: Record) -> None:
+    def _take_note(self, number: int, record: ForwardedRecord) -> None:
         if record.kind == BEGIN:
             self._workers[number].forget_datagrams()
             self._paths = {path: bound for path, bound in self._paths.items() if bound.worker != number}

@@ -102,8 +102,6 @@ class WorkerLink:
     """
 
     kind: ClassVar[str] = "media worker"
-    lost: ClassVar[CounterName] = LOST
-    hung: ClassVar[CounterName] = HUNG
 
     def __init__(self, pool: Pool, number: int, inherited: Sequence[int]) -> None:
         self.number = number
@@ -127,6 +125,14 @@ class WorkerLink:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.number}"
+
+    @property
+    def _lost_counter(self) -> CounterName:
+        return LOST
+
+    @property
+    def _hung_counter(self) -> CounterName:
+        return HUNG
 
     # -- requests --------------------------------------------------------------------------------------------
 
@@ -237,7 +243,7 @@ class WorkerLink:
             return
         if self._unanswered >= MAX_UNANSWERED:
             log.error("%s (process %s) does not answer and is ended", self, self.pid)
-            self._pool.counters.add(self.hung)
+            self._pool.counters.add(self._hung_counter)
             self._unanswered = 0
             self._process.kill()
             return
@@ -305,7 +311,7 @@ class WorkerLink:
             self._ready.set_exception(LocalError(f"a {self.kind} did not come up: {error}"))
         if not was_up:
             return
-        self._pool.counters.add(self.lost)
+        self._pool.counters.add(self._lost_counter)
         log.error("%s (process %s) is lost: %s; calls that end: %d", self, self.pid, error, self.load)
         self._pool.keep(self._tally)
         self._tally = MediaTally.nothing()
@@ -331,11 +337,17 @@ class ForwarderLink(WorkerLink):
     """The link to the process that forwards to all workers, which carries no call."""
 
     kind = "forwarder"
-    lost = FORWARDER_LOST
-    hung = FORWARDER_HUNG
 
     def __str__(self) -> str:
         return self.kind
+
+    @property
+    def _lost_counter(self) -> CounterName:
+        return FORWARDER_LOST
+
+    @property
+    def _hung_counter(self) -> CounterName:
+        return FORWARDER_HUNG
 
 
 async def _wait(process: subprocess.Popen[bytes], patience: float | None) -> bool:

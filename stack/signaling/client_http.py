@@ -22,7 +22,7 @@ from stack.core.values import read_json_object
 from stack.sdp import TrickleFragment
 from stack.session import EndReason
 from stack.signaling.client_ice import Trickle
-from stack.signaling.client_watch import Ask, Silence, read_reason
+from stack.signaling.client_watch import AskAboutCall, ServerSays, read_reason
 
 log = logging.getLogger("stack.signaling")
 
@@ -58,7 +58,7 @@ class OfferAnswered:
 
     sdp: str
     trickle: Trickle | None
-    ask: Ask | None = None
+    ask: AskAboutCall | None = None
 
 
 def _session(access: Access) -> aiohttp.ClientSession:
@@ -129,25 +129,25 @@ def _trickle_as_json(target: str, pc_id: object, access: Access) -> Trickle | No
     return trickle
 
 
-def _ask_as_json(target: str, pc_id: object, access: Access) -> Ask | None:
+def _ask_as_json(target: str, pc_id: object, access: Access) -> AskAboutCall | None:
     """Return what asks our servers whether the call is up; see `docs/signaling.md`."""
     if not isinstance(pc_id, str):
         return None
     question = {"pc_id": pc_id}
 
-    async def ask() -> EndReason | Silence:
+    async def ask() -> EndReason | ServerSays:
         try:
             async with _session(access) as session, session.get(target, params=question) as response:
                 if response.status >= 500:
-                    return Silence.UNREACHABLE
+                    return ServerSays.UNREACHABLE
                 said = read_json_object(await response.text(), MAX_ANSWER) if response.status == 200 else {}
         except (aiohttp.ClientError, TimeoutError):
-            return Silence.UNREACHABLE
+            return ServerSays.UNREACHABLE
         except (ParseError, UnicodeDecodeError):
-            return Silence.NO_ANSWER
+            return ServerSays.NO_ANSWER
         if said.get("state") == "ended":
             return read_reason(said.get("reason"))
-        return Silence.UP if said.get("state") == "up" else Silence.NO_ANSWER
+        return ServerSays.UP if said.get("state") == "up" else ServerSays.NO_ANSWER
 
     return ask
 

@@ -27,7 +27,7 @@ ASK_AFTER = 2.0
 ASK_EVERY = 5.0
 
 
-class Silence(Enum):
+class ServerSays(Enum):
     """What a server says of a call, other than why it has ended."""
 
     UP = "up"
@@ -37,7 +37,7 @@ class Silence(Enum):
     """It does not know the question."""
 
 
-Ask = Callable[[], Awaitable[EndReason | Silence]]
+AskAboutCall = Callable[[], Awaitable[EndReason | ServerSays]]
 """Asks the server about the call."""
 
 
@@ -46,7 +46,7 @@ def read_reason(name: object) -> EndReason:
     return EndReason.WORKER_FAILED if name == EndReason.WORKER_FAILED.name.lower() else EndReason.PEER_CLOSED
 
 
-async def end_with_server(hosted: HostedCall, ask: Ask) -> None:
+async def end_with_server(hosted: HostedCall, ask: AskAboutCall) -> None:
     """End a call when its server says that it is over; return when the call has ended, or asking is of no use."""
     call, loop = hosted.call, asyncio.get_running_loop()
     try:
@@ -61,7 +61,7 @@ async def end_with_server(hosted: HostedCall, ask: Ask) -> None:
             elif now - last >= ASK_AFTER and now - asked >= ASK_EVERY:
                 asked = now
                 said = await ask()
-                if said is Silence.NO_ANSWER:
+                if said is ServerSays.NO_ANSWER:
                     return
                 if isinstance(said, EndReason):
                     hosted.end(Ended(said, "its server says so"))

@@ -17,9 +17,9 @@ from stack.aio.forwarding import (
     MAX_ASKED_OF_ALL,
     RELEASE,
     ForwardedDriver,
+    ForwardedRecord,
     Forwarding,
     PathKeys,
-    Record,
     RecordSocket,
     forwarding_pair,
     parse_records,
@@ -55,13 +55,13 @@ class Worker:
         self.counters = Counters()
         self.socket = RecordSocket(end, self.counters)
         self.keys = keys
-        self.got: list[Record] = []
+        self.got: list[ForwardedRecord] = []
 
     def say(self, kind: int, path: Path | None = None) -> None:
         self.socket.put_note(kind, b"" if path is None else self.keys.key(path))
         self.socket.flush()
 
-    def take(self) -> list[Record]:
+    def take(self) -> list[ForwardedRecord]:
         self.got += self.socket.receive()
         return self.got
 
@@ -127,14 +127,18 @@ def path_of(front: Front, peer: socket.socket) -> Path:
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    records = [Record(DATAGRAM, b"key", b"data"), Record(BEGIN, b""), Record(BIND, b"k", b"")]
+    records = [
+        ForwardedRecord(DATAGRAM, b"key", b"data"),
+        ForwardedRecord(BEGIN, b""),
+        ForwardedRecord(BIND, b"k", b""),
+    ]
     message = b"".join(each.serialize() for each in records)
     assert list(parse_records(memoryview(message))) == records
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5, 8])
 def test_a_record_that_is_cut_off_is_refused(cut: int) -> None:
-    message = Record(DATAGRAM, b"key", b"data").serialize()
+    message = ForwardedRecord(DATAGRAM, b"key", b"data").serialize()
     with pytest.raises(ParseError):
         list(parse_records(memoryview(message[:-cut])))
 
@@ -279,13 +283,13 @@ async def test_a_full_socket_is_tried_again_and_notes_go_first() -> None:
     one, other = forwarding_pair()
     counters = Counters()
     sender, receiver = RecordSocket(one, counters), RecordSocket(other, counters)
-    big = Record(DATAGRAM, b"key", bytes(60_000)).serialize()
+    big = ForwardedRecord(DATAGRAM, b"key", bytes(60_000)).serialize()
     for _ in range(50):
         sender.put_datagram(big)
         sender.flush()
     assert sender.waiting
     sender.put_note(BIND, b"note")
-    got: list[Record] = []
+    got: list[ForwardedRecord] = []
 
     def all_there() -> bool:
         got.extend(receiver.receive())
@@ -324,7 +328,7 @@ async def test_a_driver_says_which_paths_it_has_and_takes_what_comes() -> None:
         await until(lambda: len(front.kinds()) == 2)
         assert front.kinds() == [BEGIN, BIND]
         assert keys.path(front.got[1].key) == path
-        front.socket.put_datagram(Record(DATAGRAM, keys.key(path), RTP).serialize())
+        front.socket.put_datagram(ForwardedRecord(DATAGRAM, keys.key(path), RTP).serialize())
         front.socket.flush()
         await until(lambda: seen)
         assert seen == [(RTP, path)]

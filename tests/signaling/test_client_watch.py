@@ -17,7 +17,7 @@ from stack.aio.workers import default_workers
 from stack.session import Ended, EndReason
 from stack.signaling import client_http, client_watch
 from stack.signaling.caller import CallerConfig, place_call
-from stack.signaling.client_watch import Silence, end_with_server, read_reason
+from stack.signaling.client_watch import ServerSays, end_with_server, read_reason
 from stack.signaling.server import ServeConfig, serving
 from tests.listening import until
 
@@ -49,11 +49,11 @@ class Quiet:
 class Server:
     """Gives answers, the last of them for ever."""
 
-    def __init__(self, *answers: EndReason | Silence) -> None:
+    def __init__(self, *answers: EndReason | ServerSays) -> None:
         self.answers = list(answers)
         self.asked = 0
 
-    async def __call__(self) -> EndReason | Silence:
+    async def __call__(self) -> EndReason | ServerSays:
         self.asked += 1
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
@@ -68,7 +68,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("reason", [EndReason.WORKER_FAILED, EndReason.PEER_CLOSED])
 async def test_a_call_that_is_over_at_the_server_ends(reason: EndReason) -> None:
     hosted: Any = Quiet()
-    server = Server(Silence.UP, Silence.UNREACHABLE, reason)
+    server = Server(ServerSays.UP, ServerSays.UNREACHABLE, reason)
     await asyncio.wait_for(end_with_server(hosted, server), 10)
     assert [each.reason for each in hosted.ends] == [reason]
     assert server.asked == 3
@@ -76,7 +76,7 @@ async def test_a_call_that_is_over_at_the_server_ends(reason: EndReason) -> None
 
 async def test_a_server_that_does_not_know_the_question_is_asked_once() -> None:
     hosted: Any = Quiet()
-    server = Server(Silence.NO_ANSWER)
+    server = Server(ServerSays.NO_ANSWER)
     await asyncio.wait_for(end_with_server(hosted, server), 10)
     assert server.asked == 1
     assert not hosted.ended
@@ -110,14 +110,14 @@ def test_what_a_server_gives_as_the_reason(name: object, reason: EndReason) -> N
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (200, '{"state": "up"}', Silence.UP),
+        (200, '{"state": "up"}', ServerSays.UP),
         (200, '{"state": "ended", "reason": "worker_failed"}', EndReason.WORKER_FAILED),
         (200, '{"state": "ended"}', EndReason.PEER_CLOSED),
-        (200, "<html>", Silence.NO_ANSWER),
-        (200, "[1]", Silence.NO_ANSWER),
-        (404, "", Silence.NO_ANSWER),
-        (405, "", Silence.NO_ANSWER),
-        (503, "", Silence.UNREACHABLE),
+        (200, "<html>", ServerSays.NO_ANSWER),
+        (200, "[1]", ServerSays.NO_ANSWER),
+        (404, "", ServerSays.NO_ANSWER),
+        (405, "", ServerSays.NO_ANSWER),
+        (503, "", ServerSays.UNREACHABLE),
     ],
 )
 async def test_what_servers_answer(status: int, body: str, said: object, unused_tcp_port: int) -> None:
@@ -136,7 +136,7 @@ async def test_what_servers_answer(status: int, body: str, said: object, unused_
     assert ask is not None
     assert await ask() is said
     await runner.cleanup()
-    assert await ask() is Silence.UNREACHABLE
+    assert await ask() is ServerSays.UNREACHABLE
     assert client_http._ask_as_json(target, None, access) is None
 
 
