@@ -13,6 +13,7 @@ from stack.aio import Host, HostConfig
 from stack.aio.steering import Steering, can_share_a_port
 from stack.aio.workers import default_workers
 from stack.core.trace import PacketTrace
+from stack.dtls import KeyLog
 
 
 def available(steering: Steering) -> Any:
@@ -37,8 +38,9 @@ def run_with(workers: int, monkeypatch: pytest.MonkeyPatch, steering: Steering |
             program: Callable[..., Any],
             config: HostConfig | None = None,
             trace: PacketTrace | None = None,
+            key_log: KeyLog | None = None,
         ) -> None:
             config = replace(config or HostConfig(), workers=workers, steering=steering)
-            super().__init__(program, config, trace)
+            super().__init__(program, config, trace, key_log)
 
     monkeypatch.setattr(stack.signaling.server, "Host", HostWithWorkers)
