@@ -47,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--workers", type=int, nargs="+", default=[], metavar="N", help="media workers of ours, beside its thread"
     )
+    parser.add_argument(
+        "--forwarder", action="store_true", help="several workers: a process in front forwards, as on macOS"
+    )
     parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
     parser.add_argument("--data", metavar="DIR", help="recordings to listen to instead of our own (hearing)")
     parser.add_argument("--rtt", type=_numbers, default=(0.0,), metavar="MS,…", help="round trips (setup)")
@@ -82,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         tuple(chosen.client),
         tuple(chosen.server),
         chosen.trace,
+        chosen.forwarder,
     )
     for name in chosen.name:
         result = import_module(f"bench.{name}").run(options)

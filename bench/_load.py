@@ -126,6 +126,8 @@ def ours(mode: str, options: Options, *arguments: str) -> list[Contestant]:
     found = [Contestant("ours", command)]
     for number in options.workers:
         found.append(Contestant(f"ours, workers={number}", [*command, "--workers", str(number)]))
+        if number > 1 and options.forwarder:
+            found.append(Contestant(f"{found[-1].name}, forwarder", [*found[-1].command, "--forwarder"]))
     for name in options.against:
         folder = Path(name).resolve()
         if not (folder / "stack").is_dir():

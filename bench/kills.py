@@ -45,7 +45,8 @@ def run(options: Options) -> Sequence[Table]:
     calls = max(10, round(CALLS * options.scale))
     try:
         with place_of(options) as place:
-            (contestant, *_) = ours("speaking", options, "--sound", str(place.sound), "--workers", "2")
+            front = ("--forwarder",) if options.forwarder else ()
+            (contestant, *_) = ours("speaking", options, "--sound", str(place.sound), "--workers", "2", *front)
             with place.server(contestant, cores="0,1", realtime=False) as server:
                 return [_measure(place, server, calls)]
     except Absent as absent:
@@ -66,7 +67,7 @@ def _measure(place: Place, server: Server, calls: int) -> Table:
         time.sleep(6.0)  # they are set up
         went = 0
         known = set(family(server.pid)[1:])
-        victim = min(known)
+        victim = min(known)  # the first worker: a forwarder is begun after them
         for _ in range(KILLS):
             went += churn()
             os.kill(victim, signal.SIGKILL)
@@ -89,7 +90,8 @@ def _replacement(server: Server, known: set[int]) -> int:
             if pid not in known:
                 known.add(pid)
                 time.sleep(1.0)  # it is up by then
-                return pid
+                if pid in family(server.pid):  # and no short-lived child of it, which looks for a library
+                    return pid
         time.sleep(0.01)
     raise Absent("a killed worker was not replaced")
 

@@ -17,7 +17,7 @@ class Options:
     For the benchmarks under load: `against` is another checkout of ours that is measured beside this one, `calls`
     stands in for the numbers of calls that a benchmark would try, and with `realtime` servers and load run before
     every other process of a machine that is not ours alone. `workers` are numbers of media workers with which ours
-    is measured, beside its thread.
+    is measured, beside its thread; with `forwarder`, several of them have a process in front.
     """
 
     scale: float = 1.0
@@ -38,6 +38,7 @@ class Options:
     servers: tuple[str, ...] = ()
     trace: str | None = None
     """A file with the packets of a real network, instead of the models (`bench/_stalls.py`)."""
+    forwarder: bool = False
 
     def amount(self, seconds: float, repetitions: int) -> tuple[float, int]:
         """Return the length and the number of the runs under load: above half the scale, all of them."""

@@ -123,21 +123,50 @@ async def packets() -> None:
     await serve_offers(accept)
 
 
-def packets_by_workers(workers: int) -> None:
+def packets_by_workers(workers: int, forwarder: bool) -> None:
     """Serve sessions without a codec in so many processes on one port, each steered to as a media worker is."""
+    from stack.aio.coalescing import new_media_loop
     from stack.aio.steering import bind_group
+    from stack.aio.udp import bind_all
 
-    groups = bind_group(["127.0.0.1"], 0, workers)
+    if forwarder:
+        from stack.aio.forwarding import forwarding_pair
+
+        groups = [bind_all(["127.0.0.1"], 0)] * workers
+        pairs = [forwarding_pair() for _ in range(workers)]
+        if os.fork() == 0:
+            forward(groups[0], [end for end, _ in pairs])
+        ends: list[socket.socket | None] = [end for _, end in pairs]
+    else:
+        groups, ends = bind_group(["127.0.0.1"], 0, workers), [None] * workers
     links = []
-    for number, sockets in enumerate(groups):
+    for number, (sockets, end) in enumerate(zip(groups, ends, strict=True)):
         ours, theirs = socket.socketpair()
         if os.fork() == 0:
             ours.close()
-            asyncio.run(packet_worker(number, workers, sockets, theirs))
+            with asyncio.Runner(loop_factory=new_media_loop) as runner:  # as a media worker has it
+                runner.run(packet_worker(number, workers, sockets, theirs, end))
             os._exit(0)
         theirs.close()
         links.append(ours)
     asyncio.run(packets_in_front(links))
+
+
+def forward(sockets: Any, ends: list[socket.socket]) -> None:
+    """Be the process in front, until the server is gone."""
+    from stack.aio.coalescing import new_media_loop
+    from stack.aio.forwarding import Forwarding
+
+    async def run() -> None:
+        forwarding = Forwarding(sockets, ends)
+        parent = os.getppid()
+        while os.getppid() == parent:
+            await asyncio.sleep(0.2)
+        forwarding.close()
+
+    with asyncio.Runner(loop_factory=new_media_loop) as runner:
+        runner.run(run())
+    os._exit(0)
 
 
 async def packets_in_front(links: list[socket.socket]) -> None:
@@ -154,7 +183,9 @@ async def packets_in_front(links: list[socket.socket]) -> None:
     await serve_offers(accept)
 
 
-async def packet_worker(number: int, workers: int, sockets: Any, link: socket.socket) -> None:
+async def packet_worker(
+    number: int, workers: int, sockets: Any, link: socket.socket, end: socket.socket | None
+) -> None:
     """Answer the offers that come by the link, until it closes."""
     from stack.aio.driver import Driver
     from stack.aio.steering import SteeredDriver, SteeredSockets
@@ -166,7 +197,11 @@ async def packet_worker(number: int, workers: int, sockets: Any, link: socket.so
     certificate = Certificate.generate(os.urandom, datetime.now(UTC))
     endpoint: Any = Endpoint(max_sessions=10_000, reports_paths=workers > 1)
     driver: Any
-    if workers == 1:
+    if end is not None:
+        from stack.aio.forwarding import ForwardedDriver
+
+        driver = ForwardedDriver(endpoint, sockets, lambda events: None, None, end=end)
+    elif workers == 1:
         driver = Driver(endpoint, sockets, lambda events: None)
     else:
         steered = SteeredSockets(list(sockets))
@@ -187,7 +222,7 @@ async def packet_worker(number: int, workers: int, sockets: Any, link: socket.so
         writer.write(json.dumps(negotiation.answer.serialize()).encode() + b"\n")
 
 
-async def programs(mode: str, sound: str | None, companion: Companion, workers: int) -> None:
+async def programs(mode: str, sound: str | None, companion: Companion, workers: int, forwarder: bool) -> None:
     """Serve a program on the whole stack."""
     import stack.signaling
     from stack.agents.echo import echo
@@ -228,7 +263,11 @@ async def programs(mode: str, sound: str | None, companion: Companion, workers: 
 
     turns = TurnSettings(create_response=False, interrupt_response=False)
     conversation = ConversationConfig(complexity=COMPLEXITY, turns=turns)
-    carried = {"workers": workers} if workers else {}  # an older checkout has no workers
+    carried: dict[str, Any] = {"workers": workers} if workers else {}  # an older checkout has no workers
+    if forwarder:
+        from stack.aio.steering import Steering
+
+        carried["steering"] = Steering.FORWARDER
     media = HostConfig(host="127.0.0.1", udp_port=0, max_calls=5000, conversation=conversation, **carried)
     name = "signaling" if hasattr(stack.signaling, "SignalingConfig") else "door"  # an older checkout's
     limits: Any = getattr(stack.signaling, "SignalingConfig" if name == "signaling" else "DoorConfig")
@@ -243,9 +282,11 @@ def main() -> None:
     if chosen.checkout is not None:
         sys.path.insert(0, chosen.checkout)
     if chosen.mode == "packets":
-        asyncio.run(packets()) if chosen.workers == 0 else packets_by_workers(chosen.workers)
+        asyncio.run(packets()) if chosen.workers == 0 else packets_by_workers(chosen.workers, chosen.forwarder)
     else:
-        asyncio.run(programs(chosen.mode, chosen.sound, Companion(chosen.beside), chosen.workers))
+        asyncio.run(
+            programs(chosen.mode, chosen.sound, Companion(chosen.beside), chosen.workers, chosen.forwarder)
+        )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from stack.aio.context import Tool
 from stack.aio.inbox import Inbox
 from stack.audio.wav import FilePath
 from stack.core.counters import Counters, declare
-from stack.core.errors import StackError
+from stack.core.errors import LocalError, StackError
 from stack.session import Ended
 from stack.voice import commands as cmd
 from stack.voice.conversation import Command
@@ -48,6 +48,10 @@ DROPPED_EVENT_UNREAD = declare(
 DROPPED_UTTERANCE_UNREAD = declare(
     "host", "dropped_utterance_unread", "Turns that a program had not read when too many waited"
 )
+
+
+class NotSent(LocalError):
+    """A command did not leave the program's process: nothing of it has happened."""
 
 
 class CallEnded(StackError):

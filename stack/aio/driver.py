@@ -96,7 +96,11 @@ class Driver(Generic[EventT]):
         self._timer: asyncio.TimerHandle | None = None
         self._armed: Instant | None = None
         self.tcp = TcpConnections(self._take_and_pump)
-        for udp in sockets:
+        self._listen()
+
+    def _listen(self) -> None:
+        """Begin to read the sockets."""
+        for udp in self.sockets:
             self._loop.add_reader(udp.fileno(), self._readable, udp)
 
     def now(self) -> Instant:

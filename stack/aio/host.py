@@ -30,6 +30,7 @@ from stack.aio.media import AddUfrag, CarryOut, CloseCall, MediaLink, MediaTally
 from stack.aio.media_thread import MediaConfig, ThreadMedia
 from stack.aio.programs import as_program, tell_of_failure
 from stack.aio.recording import Recording, StartRecording, check_folder, file_name
+from stack.aio.steering import Steering
 from stack.aio.tcp_listener import TcpListener, listen_all
 from stack.aio.ticket_file import read_reference
 from stack.aio.ticket_site import CallMade
@@ -128,6 +129,8 @@ class HostConfig:
     0: a thread of this process does."""
     tickets: TicketConfig | None = None
     """Whether sessions may be made by their first packet; None: each is made when its offer is answered."""
+    steering: Steering | None = None
+    """How several workers share the port; None: by the kernel, and by a process in front where it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,7 @@ class Host:
         if config.workers == 0:
             self._media = ThreadMedia(settled, self._table, bind_all(hosts, config.udp_port))
         else:
-            self._media = WorkerPool(settled, self._table, hosts, config.udp_port, config.workers)
+            self._media = WorkerPool(settled, self._table, hosts, config.udp_port, config.workers, config.steering)
         try:
             if config.tcp_port is not None and config.tcp_port != "http":
                 self.listen_tcp(self._bind_tcp(config.tcp_port))

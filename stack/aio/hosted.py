@@ -139,6 +139,12 @@ class HostedCall:
         if record is not None:
             self.submit(record)
 
+    def end(self, ended: Ended) -> None:
+        """End the call for a reason that the media side cannot know."""
+        self._table.deliver([(self.id, ended)])
+        self._table.remove(self)  # the media side says an end of its own, which is none any more
+        self.submit(HangUp())
+
     def close(self) -> None:
         """Forget the call, which is over; its events reach it no more."""
         self._table.remove(self)

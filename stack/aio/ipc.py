@@ -6,10 +6,12 @@ stands in front of every one. The program's side begins with `Hello`, the worker
 
 What was sent in one turn of the event loop leaves in one system call, when that turn is over. What the socket
 does not take waits here, in order: up to `MAX_STALE` messages of the kind that is worth nothing when it is late
-(sound that was heard, log lines, copies of datagrams), of which the oldest are then dropped and counted; and up
-to `MAX_KEPT` bytes of all others, which are never dropped: beyond that the link has failed, as the other side
-takes nothing any more. A message that cannot be read fails it as well: both ends are ours, so it is a bug, or
-two versions.
+(sound that was heard, log lines, copies of datagrams), of which the oldest are then dropped and counted; and all
+others, which are never dropped. What a program asks of a call is refused with a `LocalError` when the call has too
+much waiting (`MAX_KEPT_OF_CALL`; `MAX_OF_CALL_WHEN_FULL` while all calls have `MAX_KEPT` together): the error is
+that program's, and other calls go on. Of the rest more than `MAX_KEPT` bytes mean that the link has failed, as the
+other side takes nothing any more. A message that cannot be read fails it as well: both ends are ours, so it is a
+bug, or two versions.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import ClassVar, Final, TypeAlias
 
+from stack.aio.control import NotSent
 from stack.aio.media import AddUfrag, CarryOut, CloseCall, CountCalls, GetTally, OpenCall, SetTicketKeys
 from stack.aio.ticket_site import CallMade, TicketMedia
 from stack.core.errors import ParseError, StackError
@@ -39,6 +42,10 @@ MAX_STALE = 20_000
 """Messages of the kind that gets stale which wait for the other side: 20 s of 20 listening calls."""
 MAX_KEPT = 256 * 1024 * 1024
 """Bytes of other messages that wait for the other side: the longest speech, twice."""
+MAX_KEPT_OF_CALL = MAX_SIZE
+"""Bytes that may wait of what is asked of one call: the longest speech."""
+MAX_OF_CALL_WHEN_FULL = 1024 * 1024
+"""Bytes that may wait of one call even so, when all calls have `MAX_KEPT` waiting: five seconds of speech."""
 MAX_READ = 1 << 18
 """Bytes that are read at once; then other sockets have their turn."""
 MAX_BUFFERS = 512
@@ -91,6 +98,19 @@ class Hello(Value, frozen=True):
     """Those that have registered a codec, or whatever else a conversation looks up by name."""
     tickets: TicketMedia | None = None
     """The keys of tickets that make calls; None: no ticket does."""
+    forwarder: int | None = None
+    """Descriptor of the worker's end where a forwarder reads the port (`forwarding.py`)."""
+
+
+class ForwarderHello(Value, frozen=True):
+    """The first message to the process that forwards to all workers."""
+
+    program_version: str
+    ends: tuple[int, ...]
+    """Descriptors of its ends of the pairs, by the number of the worker."""
+    sockets: tuple[int, ...]
+    """Descriptors of the bound sockets."""
+    log_level: int
 
 
 class Ask(Value, frozen=True):
@@ -193,7 +213,7 @@ class PassOn(Value, frozen=True):
     path: Path
 
 
-WorkerRequest: TypeAlias = Hello | Ask | CheckPassedOn | ReleasePath | Ping | Stop
+WorkerRequest: TypeAlias = Hello | ForwarderHello | Ask | CheckPassedOn | ReleasePath | Ping | Stop
 WorkerReport: TypeAlias = (
     Ready
     | Refused
@@ -257,11 +277,12 @@ class FrameReader:
 class _Waiting:
     """A message that waits to leave; `data` is None if it was dropped."""
 
-    __slots__ = ("data", "is_stale_when_late")
+    __slots__ = ("call", "data", "is_stale_when_late")
 
-    def __init__(self, data: bytes, is_stale_when_late: bool) -> None:
+    def __init__(self, data: bytes, is_stale_when_late: bool, call: str | None = None) -> None:
         self.data: bytes | None = data
         self.is_stale_when_late = is_stale_when_late
+        self.call = call
 
 
 class MessageStream:
@@ -286,7 +307,9 @@ class MessageStream:
         self._frames = FrameReader()
         self._queue: deque[_Waiting] = deque()
         self._stale: deque[_Waiting] = deque()  # those of the queue that may be dropped
-        self._kept = 0  # bytes of the others
+        self._kept = 0  # bytes of those that are of no call
+        self._kept_of_calls = 0
+        self._kept_of: dict[str, int] = {}  # calls of which something waits
         self._gone = 0  # messages of the queue that were dropped, at most
         self._leaving: list[memoryview] = []  # what the kernel has taken a part of
         self._scheduled = self._writing = False
@@ -313,9 +336,27 @@ class MessageStream:
             if self._kept > MAX_KEPT:
                 self.fail(LinkError(f"more than {MAX_KEPT} bytes wait for the other side"))
                 return
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not self._scheduled and not self._writing:
             self._scheduled = True
             self._loop.call_soon(self._flush)
+
+    def send_of(self, call: str, data: bytes) -> None:
+        """Have what a program asks of a call leave; `NotSent` if too much of it waits already."""
+        if not self.is_open:
+            return
+        kept = self._kept_of.get(call, 0) + len(data)
+        is_full = self._kept_of_calls + len(data) > MAX_KEPT
+        if kept > (MAX_OF_CALL_WHEN_FULL if is_full else MAX_KEPT_OF_CALL):
+            raise NotSent(
+                f"{kept} bytes of this call would wait for its media worker: write less at once, or wait between"
+            )
+        self._kept_of[call] = kept
+        self._kept_of_calls += len(data)
+        self._queue.append(_Waiting(data, False, call))
+        self._schedule()
 
     @property
     def waiting(self) -> int:
@@ -390,6 +431,7 @@ class MessageStream:
 
     def _take_next(self) -> None:
         """Gather what fits into one system call."""
+        size = 0
         for _ in range(min(len(self._queue), MAX_BUFFERS)):
             waiting = self._queue.popleft()
             data = waiting.data
@@ -397,10 +439,21 @@ class MessageStream:
                 continue
             if waiting.is_stale_when_late:
                 self._stale.popleft()
-            else:
+            elif waiting.call is None:
                 self._kept -= len(data)
+            else:
+                self._note_left(waiting.call, len(data))
             self._leaving.append(memoryview(_LENGTH.pack(len(data))))
             self._leaving.append(memoryview(data))
+            size += len(data)
+            if size >= MAX_READ:
+                return
+
+    def _note_left(self, call: str, size: int) -> None:
+        self._kept_of_calls -= size
+        self._kept_of[call] -= size
+        if not self._kept_of[call]:
+            del self._kept_of[call]
 
     def _forget_sent(self, sent: int) -> None:
         done = 0

@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from stack.aio.control import CallControl
+from stack.aio.control import CallControl, NotSent
 from stack.aio.speaker import Speaker
 from stack.audio import AudioFrame, ByteStream, Pcm, to_int16
 from stack.core.errors import LocalError
@@ -64,7 +64,12 @@ class Reply:
         number = self.number
         self._written_ms += 1000.0 * len(samples) / rate
         self._speaker.note_written()
-        queued = await self._control.execute(cmd.WriteReply(number, samples, rate))
+        try:
+            queued = await self._control.execute(cmd.WriteReply(number, samples, rate))
+        except NotSent:
+            self._written_ms -= 1000.0 * len(samples) / rate
+            self._speaker.note_not_written()
+            raise
         while queued is not None and queued > QUEUE_LIMIT and not self._over.is_set():
             await asyncio.sleep(max(queued - QUEUE_LIMIT, FRAME_SECONDS))  # the queue gets shorter frame by frame
             queued = await self._control.execute(cmd.GetQueued(number))

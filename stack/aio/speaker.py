@@ -23,6 +23,7 @@ class Speaker:
         self._queued_until: float = 0.0
         self._bytes = ByteStream()
         self._writes = 0  # SpeakerDrained says how many of them it knew of
+        self._played = 0
         self._drained = asyncio.Event()
         self._drained.set()
 
@@ -31,7 +32,8 @@ class Speaker:
 
         PCM is int16 or float (−1 … 1) numpy of shape (n,), (n, channels) or (1, n), or bytes of little-endian
         int16, which may be cut within a sample.
-        Raises `LocalError` for anything else, and when more than `SPEAKER_LIMIT` seconds would wait.
+        Raises `LocalError` for anything else, when more than `SPEAKER_LIMIT` seconds would wait, and for a program
+        that has written 128 MB without waiting, so that its media worker could take nothing.
         Does nothing once the call has ended.
         """
         if isinstance(sound, AudioFrame):
@@ -49,9 +51,9 @@ class Speaker:
         queued_until = max(self._queued_until, now) + len(samples) / sample_rate
         if queued_until - now > SPEAKER_LIMIT:
             raise LocalError(f"more than {SPEAKER_LIMIT:g} s of sound would wait to be spoken")
+        self._control.command(cmd.Write(samples, sample_rate))  # may be refused
         self._queued_until = queued_until
         self.note_written()
-        self._control.command(cmd.Write(samples, sample_rate))
 
     def flush(self) -> None:
         """Fall silent at once: what was written and not sent yet is forgotten."""
@@ -77,7 +79,15 @@ class Speaker:
             self._writes += 1
             self._drained.clear()
 
+    def note_not_written(self) -> None:
+        """Sound did not leave this process after all."""
+        self._writes -= 1
+        if self._writes == self._played:
+            self._drained.set()
+
     def note_drained(self, writes: int | None) -> None:
         """So many writes have been played; None: the call is over."""
+        if writes is not None:
+            self._played = writes
         if writes is None or writes == self._writes:
             self._drained.set()

@@ -27,9 +27,10 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 
-from stack.aio.driver import Driver
-from stack.aio.udp import UdpSocket, UdpSockets, bind_all
+from stack.aio.driver import FAULT_RECEIVE, Driver
+from stack.aio.udp import RECEIVE_ERRORS, UdpSocket, UdpSockets, bind_all
 from stack.core.counters import declare
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit, TransportProtocol
@@ -132,18 +133,34 @@ def _attach(udp: UdpSocket, workers: int) -> None:
 # -- the sockets -------------------------------------------------------------------------------------------
 
 
+class Steering(Enum):
+    """Who finds the worker of a datagram where several share a port."""
+
+    KERNEL = "kernel"
+    """A program in the kernel, and connected sockets: nothing stands in between."""
+    FORWARDER = "forwarder"
+    """One process in front reads the port (`forwarding.py`): it costs half as much again for each packet."""
+
+
+class CannotSteer(LocalError):
+    """This kernel gives several workers no common port."""
+
+
 def can_share_a_port() -> bool:
-    """Return True where several workers can have one port: on Linux, whose kernel runs the steering program."""
+    """Return True where the kernel can steer to several workers: on Linux, which runs the steering program."""
     return sys.platform == "linux"
 
 
 def bind_group(hosts: Sequence[str], port: int, workers: int) -> list[UdpSockets]:
     """Bind one port for several workers on each local address, as `bind_all` does, and return the sockets of each.
 
-    Raises `LocalError`, also if another server has the port: of the same user or not, it does not share it.
+    Raises `LocalError`, also if another server has the port: of the same user or not, it does not share it; and
+    `CannotSteer`, where several workers need a process in front.
     """
     if not 1 <= workers <= MAX_WORKERS:
         raise LocalError(f"there can be 1 to {MAX_WORKERS} workers, not {workers}")
+    if workers > 1 and not can_share_a_port():
+        raise CannotSteer("the kernel of this system does not steer datagrams to several workers")
     alone = bind_all(hosts, port)  # finds a port that is free, and refuses one that another server shares
     if workers == 1:
         return [alone]
@@ -162,7 +179,7 @@ def bind_group(hosts: Sequence[str], port: int, workers: int) -> list[UdpSockets
         if isinstance(error, LocalError):
             raise
         reason = errno.errorcode.get(error.errno or 0, str(error))
-        raise LocalError(f"this kernel does not steer datagrams to several workers ({reason}): use one") from error
+        raise CannotSteer(f"this kernel does not steer datagrams to several workers ({reason})") from error
     return [UdpSockets(sockets) for sockets in made]
 
 
@@ -171,11 +188,32 @@ class ConnectedSocket(UdpSocket):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path.local.host, path.local.port, shared=True)
+        self._whole_path = path
+        self._read_in = -2
         try:
             self._socket.connect(path.remote)
         except OSError:
             self.close()
             raise
+
+    def receive_in(self, turn: int) -> list[tuple[bytes, Path]]:
+        """Return what waits, when it is readable in this turn of the loop.
+
+        That is one datagram as a rule, and to ask for a second one costs as much as to read the first. So all are
+        taken only when there was something in the turn before as well.
+        """
+        if turn == self._read_in + 1:
+            self._read_in = turn
+            return self.receive()
+        self._read_in = turn
+        try:
+            size = self._socket.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError:  # an ICMP error of an earlier send surfaces here
+            self.counters.add(RECEIVE_ERRORS)
+            return []
+        return [(bytes(self._view[:size]), self._whole_path)]
 
     def send(self, data: bytes, remote: Address) -> None:
         """Send one datagram to the peer of the path, which `remote` is."""
@@ -233,8 +271,8 @@ class SteeredSockets(UdpSockets):
         super().close()
 
 
-def _named(data: bytes) -> int | None:
-    """Return the number of the worker that a STUN message is for; None if it does not say."""
+def named_worker(data: bytes) -> int | None:
+    """Return the number of the worker that a STUN message (not empty) is for; None if it does not say."""
     if data[0] == _RESPONSE and len(data) >= _HEADER:
         return worker_of(chr(data[_TRANSACTION]))
     username = peek_username(data)
@@ -267,6 +305,9 @@ class SteeredDriver(Driver[ConversationEvent]):
         self._pass_on = pass_on
         self._on_path_taken = on_path_taken
         self._passed_to_us: set[Path] = set()
+        self._turn = 0
+        self._came: list[tuple[bytes, Path]] = []  # to the sockets of paths, in this turn of the loop
+        self._taking: asyncio.Handle | None = None
         self._window = 0.0
         self._passed = 0
 
@@ -296,7 +337,7 @@ class SteeredDriver(Driver[ConversationEvent]):
     def _connect(self, path: Path) -> None:
         made = self._steered.connect(path)
         if made is not None:
-            asyncio.get_running_loop().add_reader(made.fileno(), self._readable, made)
+            asyncio.get_running_loop().add_reader(made.fileno(), self._came_over_path, made)
         if path in self._passed_to_us:
             self._on_path_taken(path)
 
@@ -306,8 +347,28 @@ class SteeredDriver(Driver[ConversationEvent]):
             asyncio.get_running_loop().remove_reader(gone.fileno())
             gone.close()
 
+    def _came_over_path(self, udp: ConnectedSocket) -> None:
+        """Read the socket of a path; what all of them have is handled together when each was read."""
+        self._try(FAULT_RECEIVE, lambda: self._came.extend(udp.receive_in(self._turn)))
+        if self._taking is None:
+            self._taking = self._loop.call_soon(self._take_all)
+
+    def _take_all(self) -> None:
+        batch, self._came, self._taking = self._came, [], None
+        self._turn += 1
+        self._try(FAULT_RECEIVE, lambda: self._take_ours(batch))
+        self.pump()
+
+    def close(self) -> None:
+        """Stop reading and close the sockets."""
+        if self._taking is not None:
+            self._taking.cancel()
+        super().close()
+
     def _receive(self, udp: UdpSocket) -> None:
-        batch = udp.receive()
+        self._take_ours(udp.receive())
+
+    def _take_ours(self, batch: list[tuple[bytes, Path]]) -> None:
         if any(data[:1] < b"\x04" for data, _ in batch):
             batch = [each for each in batch if not self._is_foreign(*each)]
         self._take(batch)
@@ -316,7 +377,7 @@ class SteeredDriver(Driver[ConversationEvent]):
         """Pass on a check that names another worker; True for such a check."""
         if not data or data[0] >= _STUN_FIRST_BYTE_END:
             return False
-        digit = _named(data)
+        digit = named_worker(data)
         if digit is None:
             return False
         worker = digit % self._workers

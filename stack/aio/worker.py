@@ -2,6 +2,8 @@
 
     python -m stack.aio.worker DESCRIPTOR        of its end of the link (`ipc.py`)
 
+The first message that comes by the link makes it a worker, or the forwarder in front of several (`forwarder.py`).
+
 It obeys the process that started it, and no signal that a terminal or a service manager sends to the whole
 group: that process ends the calls in order. When it is gone (the link says so, or the parent's number changes),
 the calls go on for `PROGRAM_GRACE` seconds, so that what is being said is heard; then each is ended with a BYE,
@@ -40,6 +42,8 @@ from stack.aio import recording_writer
 from stack.aio.coalescing import new_media_loop
 from stack.aio.control import CallEnded
 from stack.aio.driver import FAULT_COMMAND
+from stack.aio.forwarder import Forwarder
+from stack.aio.forwarding import ForwardedDriver
 from stack.aio.ipc import (
     REPORTS,
     REQUESTS,
@@ -47,6 +51,7 @@ from stack.aio.ipc import (
     Answered,
     Ask,
     CheckPassedOn,
+    ForwarderHello,
     FrameReader,
     Happened,
     Hello,
@@ -70,6 +75,7 @@ from stack.aio.media import CallEndpoint, Events, MediaCalls, MediaSetup, many_c
 from stack.aio.steering import SteeredDriver, SteeredSockets
 from stack.aio.tcp_listener import MAX_ACCEPTED_AT_ONCE, MAX_FIRST_FRAME
 from stack.aio.udp import UdpSocket, UdpSockets
+from stack.aio.worker_log import LinkHandler
 from stack.core.counters import declare
 from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.faults import Faults
@@ -144,17 +150,39 @@ class MediaWorker:
             self._report,
         )
         listeners = [UdpSocket.adopt(socket.socket(fileno=descriptor)) for descriptor in hello.sockets]
-        if hello.workers == 1:
+        if hello.workers == 1 and hello.forwarder is None:
             return many_calls(setup, UdpSockets(listeners))
-        sockets = SteeredSockets(listeners)
         endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=hello.max_calls, reports_paths=True)
+        media = self._steer(hello, setup, endpoint, listeners)
+        if setup.tickets is not None:
+            endpoint.resolve = media.resolve
+        return media
 
-        def make_driver(
+    def _steer(
+        self,
+        hello: Hello,
+        setup: MediaSetup,
+        endpoint: Endpoint[ConversationEvent],
+        listeners: list[UdpSocket],
+    ) -> MediaCalls:
+        """Return the calls of one of several workers, behind a forwarder or a kernel that steers."""
+
+        def forwarded(
+            _: CallEndpoint, sockets: UdpSockets, on_events: Callable[[Events], None], trace: PacketTrace | None
+        ) -> ForwardedDriver:
+            assert hello.forwarder is not None
+            return ForwardedDriver(endpoint, sockets, on_events, trace, end=socket.socket(fileno=hello.forwarder))
+
+        if hello.forwarder is not None:
+            return MediaCalls(setup, UdpSockets(listeners), endpoint, forwarded)
+        steered = SteeredSockets(listeners)
+
+        def by_kernel(
             _: CallEndpoint, __: UdpSockets, on_events: Callable[[Events], None], trace: PacketTrace | None
         ) -> SteeredDriver:
             self._steered = SteeredDriver(
                 endpoint,
-                sockets,
+                steered,
                 on_events,
                 trace,
                 number=hello.number,
@@ -164,17 +192,14 @@ class MediaWorker:
             )
             return self._steered
 
-        media = MediaCalls(setup, sockets, endpoint, make_driver)
-        if setup.tickets is not None:
-            endpoint.resolve = media.resolve
-        return media
+        return MediaCalls(setup, steered, endpoint, by_kernel)
 
     def _log_keys(self, line: str) -> None:
         self._report(KeysLogged(line))
 
     async def run(self) -> None:
         """Serve until there is nothing more to do."""
-        logging.getLogger().addHandler(_LinkHandler(self))
+        LinkHandler.install(self.report_log)
         self.media.driver.pump()
         self._loop.add_reader(self._arrivals.fileno(), self._on_connections)
         self._report(Ready())
@@ -339,25 +364,6 @@ class MediaWorker:
             gc.collect(0 if self._looks % MIDDLE_EVERY else 1)
 
 
-class _LinkHandler(logging.Handler):
-    """Hands log records on to the program's process."""
-
-    def __init__(self, worker: MediaWorker) -> None:
-        super().__init__()
-        self._worker = worker
-        self._formatter = logging.Formatter()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hand one on."""
-        try:
-            traceback = self._formatter.formatException(record.exc_info) if record.exc_info else None
-            self._worker.report_log(
-                Logged(record.name, record.levelno, record.getMessage(), record.created, traceback)
-            )
-        except Exception:
-            self.handleError(record)
-
-
 class _LinkTrace:
     """Hands copies of datagrams on to the program's process."""
 
@@ -370,7 +376,7 @@ class _LinkTrace:
         self._connection.send(REPORTS.encode(report), True)
 
 
-def _read_hello(link: socket.socket) -> Hello:
+def _read_hello(link: socket.socket) -> Hello | ForwarderHello:
     """Read the first message, and no byte more."""
     link.setblocking(True)
     frames = FrameReader()
@@ -383,12 +389,12 @@ def _read_hello(link: socket.socket) -> Hello:
         found = frames.feed(data)
         wanted = frames.missing
     hello = REQUESTS.decode(found[0])
-    if not isinstance(hello, Hello):
+    if not isinstance(hello, Hello | ForwarderHello):
         raise ParseError(f"{type(hello).__name__} is no beginning")
     return hello
 
 
-def _settle_in(hello: Hello) -> None:
+def _settle_in(hello: Hello | ForwarderHello) -> None:
     """Become what the program wants; raises `LocalError`."""
     installed = package_version()
     if hello.program_version != installed:
@@ -397,15 +403,21 @@ def _settle_in(hello: Hello) -> None:
             "start it again"
         )
     logging.getLogger().setLevel(hello.log_level)
+    if isinstance(hello, Hello):
+        _find_parts(hello)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS names a limit that it does not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _find_parts(hello: Hello) -> None:
+    """Import what conversations look up by name; raises `LocalError`."""
     sys.path.extend(each for each in hello.search_path if each not in sys.path)
     for name in hello.modules:
         try:
             importlib.import_module(name)
         except Exception as error:
             raise LocalError(f"a media worker cannot import {name!r}: {type(error).__name__}: {error}") from error
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS names a limit that it does not grant
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     prepare(replace(hello.conversation, endpointer="rules"))  # the endpointer runs beside the program
 
 
@@ -413,12 +425,12 @@ def _ignore(number: int, frame: FrameType | None) -> None:
     """The process that started us says when to end."""
 
 
-async def _run(hello: Hello, link: socket.socket) -> None:
-    await MediaWorker(hello, link).run()
+async def _run(hello: Hello | ForwarderHello, link: socket.socket) -> None:
+    await (MediaWorker(hello, link) if isinstance(hello, Hello) else Forwarder(hello, link)).run()
 
 
 def main() -> None:
-    """Be a worker."""
+    """Be a worker, or the forwarder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _ignore)
     link = socket.socket(fileno=int(sys.argv[1]))

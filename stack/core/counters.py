@@ -55,6 +55,7 @@ OWNERS: Mapping[str, str] = {
     "tcp": "the TCP port, and ICE over TCP",
     "driver": "the driver, and the thread or process in which it runs",
     "host": "the host: calls, programs and their recordings",
+    "forwarder": "the process in front of several media workers, where the kernel does not steer",
     "worker": "the media workers, and what passes between them and the program",
 }
 """Who counts, in the order of the page."""

@@ -41,6 +41,7 @@ from stack.sdp import (
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.signaling.client_http import DialError, OfferAnswered, TokenRefused, exchange
 from stack.signaling.client_ice import ClientGathering
+from stack.signaling.client_watch import end_with_server
 from stack.signaling.instant import FALLBACK_AFTER, InstantGrant, SavedTicket, read_saved, write_saved
 from stack.voice.client import EVENTS_CHANNEL
 from stack.voice.config import ConversationConfig, offered_codecs, prepare
@@ -93,6 +94,8 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
 
     With `config.ticket` it is placed without HTTP where the last call has left a ticket there, and it connects at
     once.
+    A call whose media process at the server has died ends within seconds, with `EndReason.WORKER_FAILED`, where
+    the server can be asked (`client_watch.py`).
     Raises `DialError` if the server cannot be reached, refuses (`TokenRefused`: 401), or answers something else;
     `LocalError` for a part of the conversation that is not there, or a file that is no saved ticket.
     """
@@ -164,6 +167,7 @@ class _Placed:
         self._saved = saved
         self._negotiation = side.accept(answer.sdp)
         self._is_open = False
+        self._watching: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Begin, once."""
@@ -177,6 +181,9 @@ class _Placed:
         side.gathering.resolve_remote(agreed.remote_candidates, self.hosted, side.local_host)
         if self._answer.trickle is not None and not agreed.remote_ice_lite:
             side.gathering.trickle(self._answer.trickle)
+        if self._answer.ask is not None:
+            watch = end_with_server(self.hosted, self._answer.ask)
+            self._watching = asyncio.create_task(watch, name="watch of a client")
 
     async def report_ice(self) -> IceReport:
         """Return which candidate pairs there are."""
@@ -189,6 +196,9 @@ class _Placed:
 
     async def close(self) -> None:
         """Hang up and close the sockets."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
         try:
             if self._is_open:
                 self.hosted.call.hang_up()

@@ -20,7 +20,9 @@ import aiohttp
 from stack.core.errors import ParseError, StackError
 from stack.core.values import read_json_object
 from stack.sdp import TrickleFragment
+from stack.session import EndReason
 from stack.signaling.client_ice import Trickle
+from stack.signaling.client_watch import AskAboutCall, ServerSays, read_reason
 from stack.signaling.instant import InstantGrant
 
 log = logging.getLogger("stack.signaling")
@@ -53,10 +55,12 @@ class Access(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OfferAnswered:
-    """The answer, how candidates follow it (None where the server takes none), and a ticket for the next call."""
+    """The answer; how candidates follow it, how the server is asked about the call (None where it cannot be); a
+    ticket for the next call."""
 
     sdp: str
     trickle: Trickle | None
+    ask: AskAboutCall | None = None
     instant: InstantGrant | None = None
 
 
@@ -88,8 +92,9 @@ async def exchange(url: str, offer: str, access: Access) -> OfferAnswered:
                 if plain:
                     return OfferAnswered(body, _trickle_to_whip(target, response.headers, access))
                 answer = _read_answer(body, target)
-                trickle = _trickle_as_json(target, answer.get("pc_id"), access)
-                return OfferAnswered(str(answer["sdp"]), trickle, InstantGrant.read(answer.get("instant")))
+                name = answer.get("pc_id")
+                trickle, ask = _trickle_as_json(target, name, access), _ask_as_json(target, name, access)
+                return OfferAnswered(str(answer["sdp"]), trickle, ask, InstantGrant.read(answer.get("instant")))
     except TimeoutError as error:
         raise DialError(f"{target} did not answer within {HTTP_TIMEOUT:g} s") from error
     except aiohttp.ClientConnectorCertificateError as error:
@@ -125,6 +130,29 @@ def _trickle_as_json(target: str, pc_id: object, access: Access) -> Trickle | No
         await _patch(target, body, {"Content-Type": "application/json"}, access)
 
     return trickle
+
+
+def _ask_as_json(target: str, pc_id: object, access: Access) -> AskAboutCall | None:
+    """Return what asks our servers whether the call is up; see `docs/signaling.md`."""
+    if not isinstance(pc_id, str):
+        return None
+    question = {"pc_id": pc_id}
+
+    async def ask() -> EndReason | ServerSays:
+        try:
+            async with _session(access) as session, session.get(target, params=question) as response:
+                if response.status >= 500:
+                    return ServerSays.UNREACHABLE
+                said = read_json_object(await response.text(), MAX_ANSWER) if response.status == 200 else {}
+        except (aiohttp.ClientError, TimeoutError):
+            return ServerSays.UNREACHABLE
+        except (ParseError, UnicodeDecodeError):
+            return ServerSays.NO_ANSWER
+        if said.get("state") == "ended":
+            return read_reason(said.get("reason"))
+        return ServerSays.UP if said.get("state") == "up" else ServerSays.NO_ANSWER
+
+    return ask
 
 
 async def _patch(target: str, body: str, about: Mapping[str, str], access: Access) -> None:

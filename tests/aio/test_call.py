@@ -10,6 +10,7 @@ import pytest
 from stack.aio import Call, CallContext, CallEnded, Inbox, control_of
 from stack.aio.call import MICROPHONE_BACKLOG
 from stack.aio.control import DROPPED_EVENT_UNREAD as DROPPED
+from stack.aio.control import NotSent
 from stack.aio.reply import Reply
 from stack.audio import AudioFrame
 from stack.core.counters import Counters
@@ -261,3 +262,32 @@ async def test_nobody_waits_for_a_client_that_will_say_nothing() -> None:
     assert await abandoned.heard(0.0) == 700.0
     control_of(line.call).deliver(Ended(EndReason.PEER_CLOSED))
     assert await abandoned.heard(60.0) == 700.0
+
+
+async def test_a_write_that_did_not_leave_is_not_waited_for() -> None:
+    class Full(Line):
+        is_full = False
+
+        def submit(self, command: object) -> None:
+            if self.is_full:
+                raise NotSent("too much")
+            super().submit(command)
+
+        async def execute(self, command: object) -> object:
+            self.submit(command)
+            return 1 if isinstance(command, BeginReply) else 0.0
+
+    line = Full()
+    sound = np.ones(16_000, np.int16)
+    line.call.speaker.write(sound, 16_000)
+    line.is_full = True
+    with pytest.raises(LocalError):
+        line.call.speaker.write(sound, 16_000)
+    line.is_full = False
+    reply = line.call.reply()
+    await reply.__aenter__()
+    line.is_full = True
+    with pytest.raises(LocalError):
+        await reply.write(sound, 16_000)
+    control_of(line.call).deliver(SpeakerDrained(1))
+    await asyncio.wait_for(line.call.speaker.drained(), 1.0)

@@ -130,6 +130,39 @@ async def test_a_side_that_takes_nothing_is_given_up_at_a_bound(monkeypatch: pyt
         await until(lambda: other.failed)  # it sees the end of the stream
 
 
+async def test_one_call_that_is_asked_too_much_is_refused_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ipc, "MAX_KEPT_OF_CALL", 1000)
+    async with linked() as (one, other):
+        one.stream.send_of("much", b"x" * 900)
+        with pytest.raises(LocalError, match="write less at once"):
+            one.stream.send_of("much", b"y" * 101)
+        one.stream.send_of("other", b"z" * 900)
+        one.stream.send(b"ping")
+        await until(lambda: len(other.got) == 3)
+        one.stream.send_of("much", b"w" * 1000)  # what has left does not count any more
+        await until(lambda: len(other.got) == 4)
+        assert [each[:1] for each in other.got] == [b"x", b"z", b"p", b"w"]
+        assert not one.failed
+
+
+async def test_calls_with_little_waiting_are_served_while_others_fill_the_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ipc, "MAX_KEPT", 2000)
+    monkeypatch.setattr(ipc, "MAX_OF_CALL_WHEN_FULL", 100)
+    async with linked() as (one, other):
+        one.stream.send_of("much", b"x" * 1900)
+        with pytest.raises(LocalError):
+            one.stream.send_of("another", b"y" * 101)
+        for _ in range(10):
+            one.stream.send_of("little", b"z" * 10)
+        one.stream.send_of("another", b"y" * 100)
+        with pytest.raises(LocalError):
+            one.stream.send_of("much", b"x")
+        await until(lambda: len(other.got) == 12)
+        assert not one.failed
+
+
 async def test_what_is_no_message_ends_the_link_with_a_reason() -> None:
     async with linked() as (one, other):
         one.stream.send(b"good")

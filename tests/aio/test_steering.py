@@ -179,3 +179,22 @@ def test_a_digit_counts_modulo_the_workers(workers: int) -> None:
     finally:
         for each in made:
             each.close()
+
+
+def test_the_socket_of_a_path_gives_one_datagram_and_all_when_there_are_more(
+    group: list[UdpSockets], stranger: socket.socket
+) -> None:
+    address = group[0].addresses[0]
+    path = Path(address, Address(*stranger.getsockname()))
+    made = ConnectedSocket(path)
+    try:
+        for number in range(5):
+            stranger.sendto(b"\x80%d" % number, address)
+        assert made.receive_in(7) == [(b"\x800", path)]
+        assert made.receive_in(8) == [(b"\x80%d" % number, path) for number in range(1, 5)]  # there was more
+        assert made.receive_in(20) == []
+        stranger.sendto(b"\x80a", address)
+        stranger.sendto(b"\x80b", address)
+        assert made.receive_in(30) == [(b"\x80a", path)]
+    finally:
+        made.close()

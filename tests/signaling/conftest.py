@@ -10,6 +10,7 @@ import pytest
 
 from stack.agents import echo
 from stack.aio import HostConfig
+from stack.aio.steering import Steering
 from stack.sdp import SessionDescription
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
@@ -51,24 +52,26 @@ def offers(offer: str) -> Iterator[str]:
 @pytest.fixture
 def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many media workers the servers of a test have; in the modules of `WITH_WORKERS` one after the other."""
-    number: int = getattr(request, "param", 0)
-    run_with(number, monkeypatch)
-    return number
+    param: str = getattr(request, "param", "0")
+    number, _, steering = param.partition("-")
+    run_with(int(number), monkeypatch, Steering(steering) if steering else None)
+    return int(number)
 
 
 WITH_WORKERS = {
-    "test_calls": (0, 1, 2),
-    "test_channels": (0, 2),
-    "test_dialects": (0, 2),
-    "test_echo": (0, 1),
-    "test_pipecat": (0, 1),
-    "test_programs": (0, 1),
-    "test_realtime": (0, 2),
-    "test_recording": (0, 1, 2),
-    "test_second_offers": (0, 2),
-    "test_whip": (0, 2),
+    "test_calls": ("0", "1", "2", "2-forwarder"),
+    "test_channels": ("0", "2", "2-forwarder"),
+    "test_dialects": ("0", "2"),
+    "test_echo": ("0", "1", "2-forwarder"),
+    "test_pipecat": ("0", "1"),
+    "test_programs": ("0", "1"),
+    "test_realtime": ("0", "2"),
+    "test_recording": ("0", "1", "2"),
+    "test_second_offers": ("0", "2", "2-forwarder"),
+    "test_whip": ("0", "2"),
 }
-"""The modules whose tests are about what calls do, wherever their media run."""
+"""The modules whose tests are about what calls do, wherever their media run: how many workers, and how datagrams
+find theirs."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

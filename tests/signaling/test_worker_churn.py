@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ import pytest
 
 from stack.agents import echo
 from stack.aio import HostConfig
-from stack.aio.steering import can_share_a_port
+from stack.aio.steering import Steering
 from stack.core.errors import StackError
 from stack.signaling.client import ClientCall, DialConfig, dial
 from stack.signaling.server import ServeConfig, Serving, SignalingConfig, serving
 from tests.listening import until
+from tests.signaling.workers import STEERINGS
 
 pytestmark = [
     pytest.mark.real_clock,
-    pytest.mark.skipif(not can_share_a_port(), reason="several workers on one port need Linux"),
+    pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc"),
 ]
 
 UNLIMITED = SignalingConfig(offers_per_second=1e6, offers_per_client=1e6, calls_per_client=100_000)
@@ -58,8 +60,12 @@ async def standing_on(server: Serving, stack: contextlib.AsyncExitStack, amount:
     [(20, 2, 1), pytest.param(1000, 10, 10, marks=pytest.mark.slow)],
     ids=["a few", "many"],
 )
-async def test_calls_come_and_go_while_one_of_two_workers_is_killed(calls: int, kills: int, standing: int) -> None:
-    config = ServeConfig(port=0, media=HostConfig(udp_port=0, workers=2), signaling=UNLIMITED)
+@pytest.mark.parametrize("steering", STEERINGS)
+async def test_calls_come_and_go_while_one_of_two_workers_is_killed(
+    steering: Steering, calls: int, kills: int, standing: int
+) -> None:
+    media = HostConfig(udp_port=0, workers=2, steering=steering)
+    config = ServeConfig(port=0, media=media, signaling=UNLIMITED)
     tasks, own = len(asyncio.all_tasks()), descriptors("self")
     async with (
         asyncio.timeout(600),

@@ -21,9 +21,9 @@ import pytest
 
 from stack import Call
 from stack.agents import echo
-from stack.aio import CallEnded, Host, HostConfig, control_of, worker_start, workers
+from stack.aio import CallEnded, Host, HostConfig, control_of, worker_link, worker_start, workers
 from stack.aio.media import AddUfrag, CountCalls
-from stack.aio.steering import can_share_a_port
+from stack.aio.steering import CannotSteer, Steering, bind_group
 from stack.aio.workers import check_workers, default_workers
 from stack.core.errors import LocalError
 from stack.core.machine import Address
@@ -35,12 +35,14 @@ from stack.signaling.server import ServeConfig, Serving, serving
 from stack.stun import IceControlling, Message, MessageClass, Method, Priority, TransactionId, Username
 from stack.voice.commands import SendDigits
 from tests.listening import listen, until
+from tests.signaling.workers import STEERINGS
 
 pytestmark = [
     pytest.mark.real_clock,
     pytest.mark.skipif(not default_workers(), reason="media workers need Linux or macOS"),
 ]
-needs_linux = pytest.mark.skipif(not can_share_a_port(), reason="several workers on one port need Linux")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc, or sends to 127.0.0.1 alone")
+with_steerings = pytest.mark.parametrize("steering", STEERINGS)
 
 ROOT = Path(__file__).parents[2]
 TONE = (4000 * np.sin(np.arange(16_000) / 4)).astype(np.int16)
@@ -73,7 +75,8 @@ async def calls_on_both(server: Serving) -> AsyncIterator[tuple[ClientCall, Clie
 
 
 @needs_linux
-async def test_a_worker_that_dies_takes_its_calls_with_it_and_is_replaced() -> None:
+@with_steerings
+async def test_a_worker_that_dies_takes_its_calls_with_it_and_is_replaced(steering: Steering) -> None:
     ends: dict[str, EndReason] = {}
 
     async def program(call: Call) -> None:
@@ -81,7 +84,8 @@ async def test_a_worker_that_dies_takes_its_calls_with_it_and_is_replaced() -> N
             await echo(call)
         ends[call.id] = (await call.wait_ended()).reason
 
-    async with asyncio.timeout(60), serving(program, config(2)) as server, calls_on_both(server) as (one, other):
+    whole = config(2, steering=steering)
+    async with asyncio.timeout(60), serving(program, whole) as server, calls_on_both(server) as (one, other):
         pool = pool_of(server)
         descriptors = len(os.listdir("/proc/self/fd"))
         lost, kept = sorted(server.host._table.calls.values(), key=lambda hosted: hosted.link.number)
@@ -122,6 +126,27 @@ async def test_a_worker_that_dies_takes_its_calls_with_it_and_is_replaced() -> N
     assert not any(is_alive(pid) for pid in [former, *pids])
 
 
+@needs_linux
+async def test_calls_go_on_when_the_forwarder_is_replaced() -> None:
+    whole = config(2, steering=Steering.FORWARDER)
+    async with asyncio.timeout(60), serving(echo, whole) as server, calls_on_both(server) as both:
+        forwarder = pool_of(server).forwarder
+        former = forwarder.pid
+        os.kill(former, signal.SIGKILL)
+        await until(lambda: forwarder.is_up and forwarder.pid != former)
+        for placed in both:
+            placed.call.speaker.write(TONE, 16_000)
+            await listen(placed.call, 0.3)
+        assert not any(hosted.call.ended for hosted in server.host._table.calls.values())
+        async with dial(server.url) as another:
+            await another.call.wait_connected()
+        counters = (await server.host.tally()).counters
+        assert counters["forwarder.lost"] == 1
+        assert counters["worker.started"] == 2
+        pids = [forwarder.pid, *(link.pid for link in pool_of(server).links)]
+    assert not any(is_alive(pid) for pid in [former, *pids])
+
+
 async def test_what_waits_for_a_worker_that_dies_is_told(tmp_path: Path) -> None:
     problems: list[BaseException] = []
 
@@ -152,7 +177,7 @@ async def call_until_it_is_over(url: str) -> EndReason:
 
 async def test_a_worker_that_hangs_is_ended_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "PING_EVERY", 0.02)
-    monkeypatch.setattr(workers, "MAX_UNANSWERED", 50)
+    monkeypatch.setattr(worker_link, "MAX_UNANSWERED", 50)
     async with asyncio.timeout(30), serving(echo, config()) as server:
         link = pool_of(server).links[0]
         former = link.pid
@@ -182,6 +207,39 @@ async def test_a_command_that_no_worker_can_read_is_its_callers_error() -> None:
     assert [type(each) for each in raised] == [LocalError] * 3 + [StopAsyncIteration]
 
 
+async def test_a_program_that_writes_more_than_its_worker_takes_fails_alone() -> None:
+    """Ten minutes of stereo, again and again without waiting: more than 256 MB, beside a call that goes on."""
+    much = np.zeros((int(599.0 * 48_000), 2), np.int16)
+    refused: list[LocalError] = []
+    calls: list[Call] = []
+
+    async def program(call: Call) -> None:
+        calls.append(call)
+        if len(calls) == 1:
+            await echo(call)
+            return
+        for _ in range(4):
+            try:
+                call.speaker.write(much, 48_000)
+                call.speaker.flush()
+            except LocalError as error:
+                refused.append(error)
+        raise refused[0]
+
+    async with asyncio.timeout(90), serving(program, config()) as server:
+        former = pool_of(server).links[0].pid
+        async with dial(server.url) as standing:
+            await standing.call.wait_connected()
+            async with dial(server.url) as placed:
+                assert (await placed.call.wait_ended()).reason is EndReason.PEER_CLOSED
+            standing.call.speaker.write(TONE, 16_000)
+            await listen(standing.call, 0.3)
+            assert not calls[0].ended
+        assert pool_of(server).links[0].pid == former
+        assert "worker.lost" not in (await server.host.tally()).counters
+    assert "write less at once" in str(refused[0])
+
+
 async def test_what_cannot_be_read_ends_the_link_with_a_clear_error(caplog: pytest.LogCaptureFixture) -> None:
     async with asyncio.timeout(30), serving(echo, config()) as server:
         link = pool_of(server).links[0]
@@ -206,9 +264,9 @@ def test_numbers_of_workers_that_cannot_be(number: int) -> None:
 
 def test_where_workers_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    check_workers(1)
-    with pytest.raises(LocalError, match="one port need Linux"):
-        check_workers(2)
+    check_workers(2)
+    with pytest.raises(CannotSteer, match="does not steer"):
+        bind_group(["127.0.0.1"], 0, 2)
     monkeypatch.setattr(sys, "platform", "win32")
     assert default_workers() == 0
     with pytest.raises(LocalError, match="need Linux or macOS"):
@@ -217,9 +275,10 @@ def test_where_workers_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_linux
-async def test_a_capture_has_the_datagrams_of_all_workers(tmp_path: Path) -> None:
+@with_steerings
+async def test_a_capture_has_the_datagrams_of_all_workers(steering: Steering, tmp_path: Path) -> None:
     path = tmp_path / "calls.pcap"
-    whole = ServeConfig(port=0, media=HostConfig(udp_port=0, workers=2), pcap=str(path))
+    whole = ServeConfig(port=0, media=HostConfig(udp_port=0, workers=2, steering=steering), pcap=str(path))
     ports = []
     async with asyncio.timeout(30), serving(echo, whole) as server, calls_on_both(server) as both:
         for placed in both:
@@ -254,12 +313,13 @@ def signed_check(ours: IceCredentials, theirs: str) -> bytes:
 
 
 @needs_linux
-async def test_one_port_of_a_peer_may_have_calls_of_several_workers(offer: str) -> None:
-    """Their checks come into the socket that one worker has connected; each is passed on to the other."""
+@with_steerings
+async def test_one_port_of_a_peer_may_have_calls_of_several_workers(steering: Steering, offer: str) -> None:
+    """With the kernel, their checks come into the socket that one worker has connected, which passes them on."""
     theirs = SessionDescription.parse(offer).media[0].ice_ufrag
     assert theirs is not None
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(30), serving(echo, config(2)) as server:
+    async with asyncio.timeout(30), serving(echo, config(2, steering=steering)) as server:
         host = server.host
         address = next(each for each in host.addresses if each.host == "127.0.0.1")
         credentials = []
@@ -277,7 +337,13 @@ async def test_one_port_of_a_peer_may_have_calls_of_several_workers(offer: str) 
                     if data[0] == 1:  # a success response; DTLS may stand beside it
                         break
                 assert source == tuple(address)
-        assert (await host.tally()).counters["worker.passed_on_check"] >= 2
+        counters = (await host.tally()).counters
+        if steering is Steering.KERNEL:
+            assert counters["worker.passed_on_check"] >= 2
+        else:
+            assert (
+                counters["forwarder.moved_path"] == 1
+            )  # as in one process: a path is proven once to each session
 
 
 async def test_an_ice_restart_stays_with_its_worker() -> None:
@@ -293,25 +359,27 @@ async def test_an_ice_restart_stays_with_its_worker() -> None:
 
 SERVER = """
 import sys
-from stack import serve
+from stack import HostConfig, serve
+from stack.aio.steering import Steering
 
 print("the script runs", flush=True)
 
 async def program(call):
     await call.wait_ended()
 
-serve(program, port=int(sys.argv[1]), udp_port=0, host="127.0.0.1")
+config = HostConfig(workers=int(sys.argv[2]), steering=Steering.FORWARDER)
+serve(program, port=int(sys.argv[1]), udp_port=0, host="127.0.0.1", config=config)
 """
 
 
 @contextlib.contextmanager
-def script(tmp_path: Path, port: int) -> Any:
-    """Context: a program without a `__main__` guard, in a session of its own."""
+def script(tmp_path: Path, port: int, workers: int = 1) -> Any:
+    """Context: a program without a `__main__` guard, in a session of its own; several workers have a forwarder."""
     path = tmp_path / "program.py"
     path.write_text(SERVER)
     with open(tmp_path / "output", "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(path), str(port)],
+            [sys.executable, str(path), str(port), str(workers)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             cwd=tmp_path,
             stdout=output,
@@ -353,45 +421,53 @@ async def until_it_listens(port: int) -> str:
 
 
 @needs_linux
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_to_the_whole_group_ends_the_calls_in_order(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)])
+async def test_a_signal_to_the_whole_group_ends_the_calls_in_order(
+    tmp_path: Path, number: int, workers: int
+) -> None:
     port = free_port()
-    with script(tmp_path, port) as process:
+    with script(tmp_path, port, workers) as process:
         url = await until_it_listens(port)
-        (worker,) = children(process.pid)
+        processes = children(process.pid)
+        assert len(processes) == (1 if workers == 1 else 3)
         async with asyncio.timeout(30), dial(url) as placed:
             await placed.call.wait_connected()
             os.killpg(process.pid, number)
             assert (await placed.call.wait_ended()).reason is EndReason.PEER_CLOSED
         assert await asyncio.to_thread(process.wait, 20) == 0
-        assert not is_alive(worker)
+        assert not any(is_alive(each) for each in processes)
     output = (tmp_path / "output").read_text()
     assert output.count("the script runs") == 1  # a worker does not run it again
     assert "Traceback" not in output
 
 
 @needs_linux
-async def test_calls_outlive_their_program_by_a_stated_grace(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_calls_outlive_their_program_by_a_stated_grace(tmp_path: Path, workers: int) -> None:
     port = free_port()
-    with script(tmp_path, port) as process:
+    with script(tmp_path, port, workers) as process:
         url = await until_it_listens(port)
-        (worker,) = children(process.pid)
+        processes = children(process.pid)
         async with asyncio.timeout(40), dial(url) as placed:
             await placed.call.wait_connected()
             began = time.monotonic()
             os.kill(process.pid, signal.SIGKILL)
             assert (await placed.call.wait_ended()).reason is EndReason.PEER_CLOSED
             assert time.monotonic() - began > 3.0  # the grace is 5 s
-        await until(lambda: not is_alive(worker))
+        await until(lambda: not any(is_alive(each) for each in processes))
 
 
-async def test_a_program_that_is_gone_without_calls_takes_its_worker_at_once(tmp_path: Path) -> None:
+@needs_linux
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_program_that_is_gone_without_calls_takes_its_workers_at_once(
+    tmp_path: Path, workers: int
+) -> None:
     port = free_port()
-    with script(tmp_path, port) as process:
+    with script(tmp_path, port, workers) as process:
         await until_it_listens(port)
-        (worker,) = children(process.pid)
+        processes = children(process.pid)
         os.kill(process.pid, signal.SIGKILL)
-        await until(lambda: not is_alive(worker), 4.0)
+        await until(lambda: not any(is_alive(each) for each in processes), 4.0)
 
 
 async def test_codecs_of_the_script_itself_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
