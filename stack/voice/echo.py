@@ -25,6 +25,7 @@ from stack.core.errors import LocalError
 from stack.voice.echo_evidence import Trial
 from stack.voice.echo_filter import BLOCK, REFERENCE, DelayEstimator, KalmanFilter, Lag
 from stack.voice.echo_gate import EchoGate, GateSettings
+from stack.voice.echo_loudspeaker import LoudspeakerCurve
 from stack.voice.echo_watch import PathWatch
 from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
 
@@ -139,6 +140,8 @@ _LOOK_EVERY = {EchoState.UNKNOWN: 2048, EchoState.ABSENT: 32_768, EchoState.PRES
 _LOOK_WHEN_LOST = 4096
 _LOOK_WHEN_SUSPECTED = 8192
 _BEFORE_CANDIDATE = 640  # taps that a model on trial begins before its candidate: the direct sound comes first
+_ELSEWHERE = 32  # taps from the peak of a path that is learnt, where a look saw something else
+_CURVE_DB = 5.0  # taken off: with less the path is not known well enough to find the loudspeaker's curve by it
 _COMES_BACK = 1e-4  # of what we send: a microphone that hears less in all hears no echo of ours
 _FIRST_LOOK = 4096  # samples of ours without which a correlation means nothing
 
@@ -172,6 +175,7 @@ class KalmanEchoCanceller:
         self._losses = 0
         self._balance = Balance()
         self._watch = PathWatch()
+        self._curve = LoudspeakerCurve()
 
     @property
     def _filter(self) -> KalmanFilter:
@@ -227,6 +231,7 @@ class KalmanEchoCanceller:
         """Another client, another room."""
         self._made_filter = None
         self._gate.restart()
+        self._curve.reset()
         self._estimator.reset()
         self._state, self._fruitless, self._fresh = EchoState.UNKNOWN, 0, False
         self._trial, self._trials = None, 0
@@ -282,9 +287,21 @@ class KalmanEchoCanceller:
         model = self._filter
         if not self._fresh:
             history = (model.partitions + 1) * BLOCK
-            model.load(self._reference.read(at - round(self._lag.at(at)) - history, history))
+            model.load(self._curve.bend(self._reference.read(at - round(self._lag.at(at)) - history, history)))
             self._fresh = True
-        return model.step(self._lag.delayed(self._reference.read, at, BLOCK), microphone)
+        return model.step(self._curve.bend(self._lag.delayed(self._reference.read, at, BLOCK)), microphone)
+
+    def _consider(self, end: int) -> None:
+        """See whether the loudspeaker bends what we send otherwise than is assumed."""
+        curve, model = self._curve, self._filter
+        count = model.partitions * BLOCK + curve.WINDOW
+        sent = self._reference.read(end - round(self._lag.at(end)) - count, count)
+        factor = curve.consider(
+            model.impulse_response(), sent, self._microphone.read(end - curve.WINDOW, curve.WINDOW)
+        )
+        if factor is not None:
+            model.scale(factor)
+            self._fresh = False
 
     def _cancel(self, at: int, microphone: Float) -> Float | None:
         if float(microphone.dot(microphone)) < _MUTED * BLOCK:
@@ -335,6 +352,8 @@ class KalmanEchoCanceller:
                 self._decide(None, end, False)
             return
         present = self._state is EchoState.PRESENT
+        if present and self._gate.taken_db >= _CURVE_DB and self._curve.due:
+            self._consider(end)
         lag = estimator.look(sent, heard, None if present else end)
         if not present:
             self._decide(lag, end, power > _COMES_BACK * float(np.dot(sent, sent)))
@@ -378,12 +397,16 @@ class KalmanEchoCanceller:
         """Keep the path inside the model: take it along in a jump, follow a drift with the line of the lag."""
         base = self._lag.at(end)
         tap, target = round(lag - base), max(0, lag - _HEADROOM)
-        if self._gate.taken_db >= self._CANCELS_DB and self._lag.jumped(lag):
-            return  # music looks like itself a beat or a wave later
+        if self._gate.taken_db >= self._CANCELS_DB and abs(tap - self._peak()) > _ELSEWHERE:
+            return  # music looks like itself a beat or a wave later, and a room is full of echoes
         if self._lag.jumped(lag):
             self._filter.doubt()
             self._mistrust()
             self._lag.restart(target, end)
+        elif not 0 <= tap < self._partitions * BLOCK:
+            if self._gate.taken_db < self._CANCELS_DB:  # tried at the wrong place
+                self._begin(target, end)
+            return
         elif not 16 <= tap <= self._FARTHEST_TAP and abs(target - base) > 1.0:
             self._filter.shift(round(base) - target)
             self._lag.move(target, end)

@@ -182,10 +182,11 @@ class KalmanFilter:
         """Move the modelled path by `taps` samples to the right (later); what falls off the ends is lost."""
         response = self.impulse_response()
         moved = np.zeros_like(response)
+        taps = max(-len(response), min(len(response), taps))
         if taps >= 0:
             moved[taps:] = response[: len(response) - taps]
         else:
-            moved[:taps] = response[-taps:]
+            moved[: len(response) + taps] = response[-taps:]
         padded = np.zeros((self.partitions, 2 * BLOCK), np.float32)
         padded[:, :BLOCK] = moved.reshape(self.partitions, BLOCK)
         self._weights = np.fft.rfft(padded, axis=1).astype(np.complex64, copy=False)
@@ -206,6 +207,10 @@ class KalmanFilter:
         prior = _NEW_PATH * envelope if known else self._prior
         self._weights *= keep
         self._variance = np.maximum(self._variance, changed * prior).astype(np.float32, copy=False)
+
+    def scale(self, factor: float) -> None:
+        """The reference is another one, of which so much more or less is in the microphone."""
+        self._weights *= np.float32(factor)
 
     def forget(self) -> None:
         """Another client: nothing is known."""
