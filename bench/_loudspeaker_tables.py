@@ -1,9 +1,9 @@
 """Tables of `bench bargein` with real loudspeakers in rooms: what is taken off, who is heard, and what it costs.
 
-Rooms and loudspeakers are computed (`_loudspeakers.py`), the echo is 6 dB below what is sent, delayed by 120 ms. Ten
-voices: the five recorded people and five of espeak-ng, which differ in kind, pace and pitch; three of them are soft,
-12 dB below the others. The detector is the default one (`auto`). AEC3 is beside it where its wheel is installed (the extra
-`aec3`), behind the same gate.
+Rooms and loudspeakers are computed (`_loudspeakers.py`), the echo is 6 dB below what is sent, delayed by 120 ms.
+Ten voices: the five recorded people and five of espeak-ng, which differ in kind, pace and pitch; three of them are
+soft, 12 dB below the others. The detector is the default one (`auto`). AEC3 is beside ours where its wheel is
+installed (the extra `aec3`).
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def _voices(options: Options, only: str = "") -> Table:
 
 
 def near_gain_db(near: np.ndarray, left: np.ndarray) -> float:
-    """Return by how much the near end in `left` is louder than it was: what of `left` is like it, up to 20 ms late."""
+    """Return by how much the near end in `left` is louder than it was; it may be up to 20 ms late."""
     like = np.fft.irfft(np.fft.rfft(left, 2 * len(left)) * np.conj(np.fft.rfft(near, 2 * len(near))))
     return float(20.0 * np.log10(np.abs(like[:FRAME]).max() / near.dot(near) + 1e-6))
 

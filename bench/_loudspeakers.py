@@ -1,10 +1,10 @@
 """Rooms and loudspeakers for the benchmarks of echo: computed, not recorded.
 
-No package with a licence brings measured responses of rooms, so these are computed by the image method (Allen and
+No package was found that brings measured responses of rooms, so these are computed by the image method (Allen and
 Berkley, "Image method for efficiently simulating small-room acoustics", JASA 1979): a box with walls that absorb
-alike, images moved by a few centimetres so that they do not line up as they never do in a room. Loudspeakers are what
-is known to be wrong with small ones: little bass, harmonics, an amplifier that clips, a voice coil that leaves its
-magnet (whose memory no curve of the sample alone can describe).
+alike, images moved by a few centimetres, for in a real room they do not line up either. Loudspeakers are what is
+known to be wrong with small ones: little bass, harmonics, an amplifier that clips, a voice coil that leaves its
+magnet (which has a memory, so that no curve of the sample alone describes it).
 """
 
 from __future__ import annotations

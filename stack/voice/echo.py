@@ -7,7 +7,10 @@ detector's frames: it takes the probability from those that echo explains.
 
 Nothing is computed while we are silent. While we speak, correlation looks for our voice in the microphone; only
 when it is found there the filter runs, and when it turns out not to be there, it is looked for now and then.
-The lag is followed as a line in time, so a playback clock that drifts is compensated by a fractional delay.
+Where no look is certain (music, a room that reverberates) the filter is tried for half a second where many looks
+point to, and what it takes off decides (`echo_evidence.py`). A loudspeaker that clips is found and modelled
+(`echo_loudspeaker.py`). The lag is followed as a line in time, so a playback clock that drifts is compensated by
+a fractional delay.
 
 Left out: suppression of what a linear filter leaves, because it would also eat the near-end voice that the program
 wants to hear.
@@ -261,7 +264,7 @@ class KalmanEchoCanceller:
         return None
 
     def _try(self, at: int, microphone: Float) -> None:
-        """Run the filter at a candidate; what it makes of the microphone is not used, only how much it takes off."""
+        """Run the filter at a candidate; only how much it takes off is used, not what it makes of the sound."""
         if float(microphone.dot(microphone)) < _AUDIBLE:
             self._fresh = False
             return

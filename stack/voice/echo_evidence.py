@@ -1,11 +1,11 @@
 """Where an echo may be that no single look makes certain: what many looks agree on, and what trying it takes off.
 
-Music has few frequencies at a time, so its correlation is broad and its peaks are a few standard deviations high; in a
-room whose reverberation is louder than the direct sound they scatter over it. Each look alone proves nothing. But looks
-at windows that do not overlap are independent: by chance two peaks fall into the same 45 ms of half a second one time
-in six, three of four one time in ten. That is enough for a candidate, and no more: the filter is tried
-there, its output unused, and what it takes off the microphone decides (`Trial`). A filter that is tried at a place
-without echo takes nothing off.
+Music has few frequencies at a time, so its correlation is broad and its peaks are a few standard deviations
+high; in a room whose reverberation is louder than the direct sound they scatter over it. Each look alone proves
+nothing. But looks at windows that do not overlap are independent: by chance two peaks fall within 45 ms of each
+other one time in six, three of four one time in ten. That is enough for a candidate, and no more: the filter is
+tried there, its output unused, and what it takes off the microphone decides (`Trial`). A filter that is tried at
+a place without echo takes nothing off.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from stack.voice.vad import Float
 
 _BIN = 64  # samples
-_SMOOTH: Float = np.ones(5, np.float32)
+_SMOOTH: Float = np.ones(11, np.float32)  # together as long as peaks scatter
 _FORGET = 0.85
 _MOST = 8.0  # of the mean power: one look does not decide
 _SPREAD = 720  # samples over which the peaks of a reverberant room scatter
@@ -36,7 +36,7 @@ class LagEvidence:
         self._last: int | None = None
 
     def add(self, correlation: Float, number: int) -> None:
-        """Take a look's correlation over all lags; `number` is where its window ends. Overlapping ones are left out."""
+        """Take a look's correlation over all lags; looks whose windows overlap are left out."""
         if self._last is not None and 0 <= number - self._last < self._window:
             return
         self._last = number
@@ -67,7 +67,7 @@ class LagEvidence:
 
 
 class Trial:
-    """A filter that is tried at a candidate: won when it takes `ENOUGH_DB` off the microphone, lost if it does not."""
+    """A filter that is tried at a candidate: won when it takes `ENOUGH_DB` off the microphone, else lost."""
 
     SHORTEST, LONGEST = 50, 100
     """Blocks of 10 ms in which we are to be heard."""

@@ -287,8 +287,8 @@ class DelayEstimator:
     def look(self, reference: Float, microphone: Float, number: int | None = None) -> int | None:
         """Compare `span` samples of reference with the last `WINDOW` of microphone; return a lag that is certain.
 
-        Certain is what stands out clearly, or what two looks agree on. With a `number`, the sample number of the end,
-        what is not certain is noted as `evidence`.
+        Certain is what stands out clearly, or what two looks agree on. With a `number`, the sample number of the
+        end, what is not certain is noted as `evidence`.
         """
         padded = np.zeros(self.span, np.float32)
         padded[self._lags :] = microphone

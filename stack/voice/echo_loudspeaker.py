@@ -1,12 +1,17 @@
 """What a loudspeaker that is driven too hard makes of what we send: a curve with one number, found by trying.
 
-A linear filter models the way from the loudspeaker to the microphone, not an amplifier that cuts the peaks off: what that
-adds is left, 9 to 11 dB below the echo. So the reference is bent as the loudspeaker bends it before the filter sees it.
-The curve is x / (1 + (x/L)⁴)^¼: straight below the limit L, flat above it, between hard and soft clipping (Nollett and Jones, "Nonlinear echo cancellation for hands-free speakerphones", NSIP 1997).
+A linear filter models the way from the loudspeaker to the microphone, not an amplifier that cuts the peaks off:
+what that adds is left, 9 to 11 dB below the echo. So the reference is bent as the loudspeaker bends it before
+the filter sees it. The curve is x / (1 + (x/L)⁴)^¼: straight below the limit L, flat above it, between hard and
+soft clipping (a curve before the filter as in Nollett and Jones, "Nonlinear echo cancellation for hands-free
+speakerphones", NSIP 1997).
 
-L is searched for among a few values: now and then the path that the filter has learnt is held against the last quarter of
-a second with each of them, and when another than the present one has left less several times, it is taken. Loudspeakers
-that do nothing wrong never leave the first value, which is no curve at all; once nothing changes, it is seldom looked at.
+L is searched for among a few values: now and then the path that the filter has learnt is held against the last
+quarter of a second with each of them, and when another than the present one has left less several times, it is
+taken. Loudspeakers that do nothing wrong never leave the first value, which is no curve at all; once nothing
+changes, it is seldom looked at.
+
+Left out: harmonics without clipping and loudspeakers with a memory, of which such a curve takes little off.
 """
 
 from __future__ import annotations
@@ -65,7 +70,8 @@ class LoudspeakerCurve:
     def consider(self, path: Float, sent: Float, heard: Float) -> float | None:
         """Hold all limits against each other; return a factor for the path if another one is taken.
 
-        `path` is what the filter has learnt, `heard` are `WINDOW` samples, `sent` these and `len(path)` before them.
+        `path` is what the filter has learnt, `heard` are `WINDOW` samples, `sent` as many and the `len(path)`
+        before them.
         """
         if float(np.abs(sent).max()) < _LOUD:
             return None
