@@ -143,6 +143,7 @@ _LOOK_EVERY = {EchoState.UNKNOWN: 2048, EchoState.ABSENT: 32_768, EchoState.PRES
 _LOOK_WHEN_LOST = 4096
 _LOOK_WHEN_SUSPECTED = 8192
 _BEFORE_CANDIDATE = 640  # taps that a model on trial begins before its candidate: the direct sound comes first
+_STILL_DB = 2.0  # taken off over the last second, or the path is another one after all
 _ELSEWHERE = 32  # taps from the peak of a path that is learnt, where a look saw something else
 _CURVE_DB = 5.0  # taken off: with less the path is not known well enough to find the loudspeaker's curve by it
 _COMES_BACK = 1e-4  # of what we send: a microphone that hears less in all hears no echo of ours
@@ -400,15 +401,15 @@ class KalmanEchoCanceller:
         """Keep the path inside the model: take it along in a jump, follow a drift with the line of the lag."""
         base = self._lag.at(end)
         tap, target = round(lag - base), max(0, lag - _HEADROOM)
-        if self._gate.taken_db >= self._CANCELS_DB and abs(tap - self._peak()) > _ELSEWHERE:
+        cancels = self._gate.taken_db >= self._CANCELS_DB and self._balance.erle_db > _STILL_DB
+        if cancels and abs(tap - self._peak()) > _ELSEWHERE:
             return  # music looks like itself a beat or a wave later, and a room is full of echoes
         if self._lag.jumped(lag):
             self._filter.doubt()
             self._mistrust()
             self._lag.restart(target, end)
         elif not 0 <= tap < self._partitions * BLOCK:
-            if self._gate.taken_db < self._CANCELS_DB:  # tried at the wrong place
-                self._begin(target, end)
+            self._begin(target, end)  # tried at the wrong place
             return
         elif not 16 <= tap <= self._FARTHEST_TAP and abs(target - base) > 1.0:
             self._filter.shift(round(base) - target)

@@ -53,13 +53,14 @@ class LoudspeakerCurve:
         limit = self.limit if limit is None else limit
         if limit == math.inf:
             return samples
-        power = samples * np.float32(1.0 / limit)
+        power: Float = samples * np.float32(1.0 / limit)
         np.square(power, out=power)
         np.square(power, out=power)
         power += np.float32(1.0)
         np.sqrt(power, out=power)
         np.sqrt(power, out=power)
-        return np.divide(samples, power, out=power)
+        np.divide(samples, power, out=power)
+        return power
 
     @property
     def due(self) -> bool:

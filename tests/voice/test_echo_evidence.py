@@ -86,10 +86,10 @@ class TestMusicFromALoudspeaker:
 
     def test_a_lag_far_from_the_trial_begins_anew(self):
         """The trial was at the wrong place, and the right one is farther away than the model is long."""
-        sent = np.concatenate([chords(6.0, 1), voice(8.0, 1)])
+        sent = np.concatenate([chords(6.0, 1), voice(12.0, 1)])
         early, late = echo_of(sent, hall(1), 0.02), echo_of(sent, hall(2), 0.42)
         heard = np.where(np.arange(len(sent)) < 6 * RATE, early, late)
         canceller = KalmanEchoCanceller()
         left = call(canceller, sent, heard)
-        assert erle(heard, left, 12.0, 14.0) > 5.0
+        assert erle(heard, left, 12.0, 18.0) > 10.0
         assert canceller.report.delay == pytest.approx(0.42, abs=0.04)
