@@ -34,7 +34,7 @@ class Place:
 
     def response(self, rng: np.random.Generator, gain_db: float) -> np.ndarray:
         """Return the way from loudspeaker to microphone, of the power gain `gain_db`; the distance is kept."""
-        size, source, ear = (np.array(each) for each in (self.size, self.loudspeaker, self.microphone))
+        size, source, microphone = (np.array(each) for each in (self.size, self.loudspeaker, self.microphone))
         source = source + rng.uniform(-0.05, 0.05, 3)  # it never stands at the same place twice
         # Eyring's formula gives the absorption of walls with this reverberation time.
         volume, walls = size.prod(), 2 * (size[0] * size[1] + size[1] * size[2] + size[0] * size[2])
@@ -46,7 +46,7 @@ class Place:
         images = (1 - 2 * mirrored) * source + 2 * order * size
         bounces = (np.abs(order) + np.abs(order - mirrored)).sum(1)
         images = images + rng.uniform(-0.08, 0.08, images.shape) * (bounces > 0)[:, None]
-        distance = np.maximum(0.05, np.sqrt(((images - ear) ** 2).sum(1)))
+        distance = np.maximum(0.05, np.sqrt(((images - microphone) ** 2).sum(1)))
         strength = (1.0 - absorbed) ** (bounces / 2.0) / distance
         at = distance / SOUND * RATE
         count = round(SECONDS * RATE)

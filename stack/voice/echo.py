@@ -175,7 +175,7 @@ class KalmanEchoCanceller:
         self._fruitless = 0
         self._fresh = False
         self._trial: Trial | None = None
-        self._trials = 0
+        self._trials = self._possible = 0
         self._losses = 0
         self._balance = Balance()
         self._watch = PathWatch()
@@ -238,7 +238,7 @@ class KalmanEchoCanceller:
         self._curve.reset()
         self._estimator.reset()
         self._state, self._fruitless, self._fresh = EchoState.UNKNOWN, 0, False
-        self._trial, self._trials = None, 0
+        self._trial, self._trials, self._possible = None, 0, 0
         self._balance = Balance()
 
     def _needs_nothing(self, start: int, end: int) -> bool:
@@ -381,8 +381,11 @@ class KalmanEchoCanceller:
         if self._trial is not None:
             return
         self._fruitless += 1
+        self._possible += possible
         if self._fruitless < self._LOOKS_TO_GIVE_UP:
             return
+        # A person with a headset who begins to speak is heard in the last of them only.
+        possible, self._possible = 2 * self._possible > self._fruitless, 0
         if self._state is EchoState.UNKNOWN and not possible:
             self._state, self._fruitless = EchoState.ABSENT, 0
         elif possible and (self._state is EchoState.UNKNOWN or self._estimator.evidence.suspected):
