@@ -385,7 +385,7 @@ class KalmanEchoCanceller:
         if self._fruitless < self._LOOKS_TO_GIVE_UP:
             return
         # A person with a headset who begins to speak is heard in the last of them only.
-        possible, self._possible = 2 * self._possible > self._fruitless, 0
+        possible, self._possible = self._possible >= self._fruitless - 1, 0
         if self._state is EchoState.UNKNOWN and not possible:
             self._state, self._fruitless = EchoState.ABSENT, 0
         elif possible and (self._state is EchoState.UNKNOWN or self._estimator.evidence.suspected):

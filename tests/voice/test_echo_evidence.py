@@ -3,6 +3,7 @@ import pytest
 
 from stack.voice.echo import EchoState, KalmanEchoCanceller
 from stack.voice.echo_evidence import LagEvidence, Trial
+from stack.voice.vad import VoiceFrame
 from tests.voice.test_echo import RATE, call, echo_of, erle, pcm, voice
 
 LAGS, WINDOW = 8192, 8192
@@ -93,3 +94,13 @@ class TestMusicFromALoudspeaker:
         left = call(canceller, sent, heard)
         assert erle(heard, left, 12.0, 18.0) > 10.0
         assert canceller.report.delay == pytest.approx(0.42, abs=0.04)
+
+    def test_a_person_who_breaks_the_silence_of_a_headset_is_not_kept_waiting(self):
+        """Only the last looks of the first second hear anything: that is no reason to try."""
+        sent, near = voice(3.0, 1), voice(3.0, 2)
+        near[: round(0.7 * RATE)] = 0
+        canceller = KalmanEchoCanceller()
+        call(canceller, sent, near)
+        assert canceller.report.state is EchoState.ABSENT
+        frame = VoiceFrame(1.5, 0.02, 0.9, -20.0)
+        assert canceller.judge(frame) == frame
