@@ -7,7 +7,10 @@ detector's frames: it takes the probability from those that echo explains.
 
 Nothing is computed while we are silent. While we speak, correlation looks for our voice in the microphone; only
 when it is found there the filter runs, and when it turns out not to be there, it is looked for now and then.
-The lag is followed as a line in time, so a playback clock that drifts is compensated by a fractional delay.
+Where no look is certain (music, a room that reverberates) the filter is tried for half a second where many looks
+point to, and what it takes off decides (`echo_evidence.py`). A loudspeaker that clips is found and modelled
+(`echo_loudspeaker.py`). The lag is followed as a line in time, so a playback clock that drifts is compensated by
+a fractional delay.
 
 Left out: suppression of what a linear filter leaves, because it would also eat the near-end voice that the program
 wants to hear.
@@ -22,8 +25,10 @@ from typing import Protocol
 import numpy as np
 
 from stack.core.errors import LocalError
-from stack.voice.echo_filter import BLOCK, DelayEstimator, KalmanFilter, Lag
+from stack.voice.echo_evidence import Trial
+from stack.voice.echo_filter import BLOCK, REFERENCE, DelayEstimator, KalmanFilter, Lag
 from stack.voice.echo_gate import EchoGate, GateSettings
+from stack.voice.echo_loudspeaker import LoudspeakerCurve
 from stack.voice.echo_watch import PathWatch
 from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
 
@@ -136,6 +141,12 @@ class Track:
 
 _LOOK_EVERY = {EchoState.UNKNOWN: 2048, EchoState.ABSENT: 32_768, EchoState.PRESENT: 16_384}
 _LOOK_WHEN_LOST = 4096
+_LOOK_WHEN_SUSPECTED = 8192
+_BEFORE_CANDIDATE = 640  # taps that a model on trial begins before its candidate: the direct sound comes first
+_STILL_DB = 2.0  # taken off over the last second, or the path is another one after all
+_ELSEWHERE = 32  # taps from the peak of a path that is learnt, where a look saw something else
+_CURVE_DB = 5.0  # taken off: with less the path is not known well enough to find the loudspeaker's curve by it
+_COMES_BACK = 1e-4  # of what we send: a microphone that hears less in all hears no echo of ours
 _FIRST_LOOK = 4096  # samples of ours without which a correlation means nothing
 
 
@@ -143,7 +154,8 @@ class KalmanEchoCanceller:
     """The default: a linear adaptive filter in numpy, its delay found and its path watched."""
 
     _LOOKS_TO_GIVE_UP = 8
-    _CANCELS = 0.25  # remainder by which a filter is known to cancel: 6 dB
+    _TRIALS = 2  # before it is decided for the first time that there is no echo
+    _CANCELS_DB = 6.0  # taken off: a filter that does is not moved by a look that saw something else
     _FOUND = 0.5  # of a prediction that must be in the microphone, or the path is gone
     _FARTHEST_TAP = 480
 
@@ -162,10 +174,12 @@ class KalmanEchoCanceller:
         self._next_look: int | None = None
         self._fruitless = 0
         self._fresh = False
-        self._converged = False
+        self._trial: Trial | None = None
+        self._trials = self._possible = 0
         self._losses = 0
         self._balance = Balance()
         self._watch = PathWatch()
+        self._curve = LoudspeakerCurve()
 
     @property
     def _filter(self) -> KalmanFilter:
@@ -221,8 +235,10 @@ class KalmanEchoCanceller:
         """Another client, another room."""
         self._made_filter = None
         self._gate.restart()
+        self._curve.reset()
         self._estimator.reset()
-        self._state, self._fruitless, self._converged, self._fresh = EchoState.UNKNOWN, 0, False, False
+        self._state, self._fruitless, self._fresh = EchoState.UNKNOWN, 0, False
+        self._trial, self._trials, self._possible = None, 0, 0
         self._balance = Balance()
 
     def _needs_nothing(self, start: int, end: int) -> bool:
@@ -230,7 +246,9 @@ class KalmanEchoCanceller:
         if self._last_audible is None or start - self._last_audible > self._reach:
             self._fresh, self._next_look = False, None
             return True
-        return self._state is EchoState.ABSENT and self._next_look is not None and end <= self._next_look
+        if self._state is not EchoState.ABSENT or self._trial is not None:
+            return False
+        return self._next_look is not None and end <= self._next_look
 
     def _block(self, at: int, microphone: Float) -> Float | None:
         """Take a block of the microphone; return what is left of it, None for all."""
@@ -240,9 +258,54 @@ class KalmanEchoCanceller:
             self._look(at + BLOCK)
         if self._state is EchoState.PRESENT:
             return self._cancel(at, microphone)
+        if self._trial is not None:
+            self._try(at, microphone)
         if self._state is EchoState.UNKNOWN:
             self._gate.closed(at / DETECTOR_RATE)
         return None
+
+    def _try(self, at: int, microphone: Float) -> None:
+        """Run the filter at a candidate; only how much it takes off is used, not what it makes of the sound."""
+        if float(microphone.dot(microphone)) < _AUDIBLE:
+            self._fresh = False
+            return
+        model = self._filter
+        error = self._step(at, microphone)
+        self._balance.update(microphone, error)
+        if self._state is EchoState.UNKNOWN:
+            self._gate.update(at / DETECTOR_RATE, model.powers, False)
+        if float(model.powers[REFERENCE].sum()) < _AUDIBLE * _AUDIBLE * BLOCK * BLOCK:
+            return
+        found = self._trial.update(self._balance.erle_db) if self._trial is not None else None
+        if found is None:
+            return
+        self._trial, self._fruitless = None, 0
+        if found:
+            self._state = EchoState.PRESENT
+            self._watch.restart()
+        elif self._trials >= self._TRIALS or not self._estimator.evidence.suspected:
+            self._state = EchoState.ABSENT
+
+    def _step(self, at: int, microphone: Float) -> Float:
+        """Take the filter one block on."""
+        model = self._filter
+        if not self._fresh:
+            history = (model.partitions + 1) * BLOCK
+            model.load(self._curve.bend(self._reference.read(at - round(self._lag.at(at)) - history, history)))
+            self._fresh = True
+        return model.step(self._curve.bend(self._lag.delayed(self._reference.read, at, BLOCK)), microphone)
+
+    def _consider(self, end: int) -> None:
+        """See whether the loudspeaker bends what we send otherwise than is assumed."""
+        curve, model = self._curve, self._filter
+        count = model.partitions * BLOCK + curve.WINDOW
+        sent = self._reference.read(end - round(self._lag.at(end)) - count, count)
+        factor = curve.consider(
+            model.impulse_response(), sent, self._microphone.read(end - curve.WINDOW, curve.WINDOW)
+        )
+        if factor is not None:
+            model.scale(factor)
+            self._fresh = False
 
     def _cancel(self, at: int, microphone: Float) -> Float | None:
         if float(microphone.dot(microphone)) < _MUTED * BLOCK:
@@ -251,18 +314,12 @@ class KalmanEchoCanceller:
             self._gate.closed(at / DETECTOR_RATE)
             return None
         model = self._filter
-        if not self._fresh:
-            history = (model.partitions + 1) * BLOCK
-            model.load(self._reference.read(at - round(self._lag.at(at)) - history, history))
-            self._fresh = True
-        error = model.step(self._lag.delayed(self._reference.read, at, BLOCK), microphone)
+        error = self._step(at, microphone)
         self._balance.update(microphone, error)
         changed = self._watch.update(model.powers)
         if changed:
             self._relearn(at)
-        if not self._converged and self._balance.remainder < self._CANCELS:
-            self._converged = True
-        self._gate.update(at / DETECTOR_RATE, model.powers, changed, self._converged)
+        self._gate.update(at / DETECTOR_RATE, model.powers, changed)
         # A filter that adds more than it takes away is not asked.
         return None if self._balance.remainder > 1.0 else error
 
@@ -281,23 +338,29 @@ class KalmanEchoCanceller:
     def _look(self, end: int) -> None:
         """Search for our voice in the last half second, if there is something to be seen in it."""
         estimator = self._estimator
-        lost = self._state is EchoState.PRESENT and not self._converged
-        self._next_look = end + (_LOOK_WHEN_LOST if lost else _LOOK_EVERY[self._state])
+        lost = self._state is EchoState.PRESENT and self._gate.taken_db < self._CANCELS_DB
+        suspected = self._state is EchoState.ABSENT and estimator.evidence.suspected
+        every = _LOOK_WHEN_SUSPECTED if suspected else _LOOK_EVERY[self._state]
+        self._next_look = end + (_LOOK_WHEN_LOST if lost else every)
         heard = self._microphone.read(end - estimator.WINDOW, estimator.WINDOW)
         sent = self._reference.read(end - estimator.span, estimator.span)
         quiet = _AUDIBLE * _AUDIBLE * 1024
         if float(np.dot(sent, sent)) < quiet:
             return
-        if float(np.dot(heard, heard)) < quiet / 10:
+        power = float(np.dot(heard, heard))
+        if power < quiet / 10:
             # We are loud and the microphone is silent: what does not come back is no echo. But it may be muted, so
             # look again soon after it is not.
             self._next_look = end + _LOOK_WHEN_LOST // 2
             if self._state is EchoState.UNKNOWN:
-                self._decide(None, end)
+                self._decide(None, end, False)
             return
-        lag = estimator.look(sent, heard)
-        if self._state is not EchoState.PRESENT:
-            self._decide(lag, end)
+        present = self._state is EchoState.PRESENT
+        if present and self._gate.taken_db >= _CURVE_DB and self._curve.due:
+            self._consider(end)
+        lag = estimator.look(sent, heard, None if present else end)
+        if not present:
+            self._decide(lag, end, power > _COMES_BACK * float(np.dot(sent, sent)))
         elif lag is not None:
             self._fruitless = 0
             self._realign(lag, end)
@@ -306,26 +369,51 @@ class KalmanEchoCanceller:
             if self._fruitless >= self._LOOKS_TO_GIVE_UP:
                 self._state = EchoState.ABSENT
 
-    def _decide(self, lag: int | None, end: int) -> None:
+    def _decide(self, lag: int | None, end: int, possible: bool) -> None:
+        """While no echo is known: begin to cancel, begin to try, or know that there is none.
+
+        `possible`: the microphone heard enough for an echo.
+        """
         if lag is not None:
-            self._state, self._fruitless = EchoState.PRESENT, 0
-            self._lag.restart(max(0, lag - _HEADROOM), end)
-            self._fresh = False
-            self._filter.forget()
-            self._mistrust()
-        elif self._state is EchoState.UNKNOWN:
-            self._fruitless += 1
-            if self._fruitless >= self._LOOKS_TO_GIVE_UP:
-                self._state = EchoState.ABSENT
+            self._state, self._fruitless, self._trial = EchoState.PRESENT, 0, None
+            self._begin(max(0, lag - _HEADROOM), end)
+            return
+        if self._trial is not None:
+            return
+        self._fruitless += 1
+        self._possible += possible
+        if self._fruitless < self._LOOKS_TO_GIVE_UP:
+            return
+        # A person with a headset who begins to speak is heard in the last of them only.
+        possible, self._possible = self._possible >= self._fruitless - 1, 0
+        if self._state is EchoState.UNKNOWN and not possible:
+            self._state, self._fruitless = EchoState.ABSENT, 0
+        elif possible and (self._state is EchoState.UNKNOWN or self._estimator.evidence.suspected):
+            self._trial, self._trials, self._fruitless = Trial(), self._trials + 1, 0
+            self._begin(max(0, self._estimator.evidence.candidate - _BEFORE_CANDIDATE), end)
+
+    def _begin(self, lag: int, end: int) -> None:
+        """Learn a path anew that begins at a lag."""
+        self._lag.restart(lag, end)
+        self._fresh = False
+        self._filter.forget()
+        self._balance = Balance()
+        self._mistrust()
 
     def _realign(self, lag: int, end: int) -> None:
         """Keep the path inside the model: take it along in a jump, follow a drift with the line of the lag."""
         base = self._lag.at(end)
         tap, target = round(lag - base), max(0, lag - _HEADROOM)
-        if self._lag.jumped(lag) and self._balance.remainder > self._CANCELS:
+        cancels = self._gate.taken_db >= self._CANCELS_DB and self._balance.erle_db > _STILL_DB
+        if cancels and abs(tap - self._peak()) > _ELSEWHERE:
+            return  # music looks like itself a beat or a wave later, and a room is full of echoes
+        if self._lag.jumped(lag):
             self._filter.doubt()
             self._mistrust()
             self._lag.restart(target, end)
+        elif not 0 <= tap < self._partitions * BLOCK:
+            self._begin(target, end)  # tried at the wrong place
+            return
         elif not 16 <= tap <= self._FARTHEST_TAP and abs(target - base) > 1.0:
             self._filter.shift(round(base) - target)
             self._lag.move(target, end)
@@ -335,7 +423,6 @@ class KalmanEchoCanceller:
         self._fresh = False
 
     def _mistrust(self) -> None:
-        self._converged = False
         self._watch.restart()
         self._gate.lost()
 

@@ -82,7 +82,7 @@ class Aec3EchoCanceller:
         removed = _power(microphone - left)
         nothing = np.zeros_like(removed)
         powers = np.stack([_power(microphone), _power(left), removed, removed, nothing])
-        self._gate.update(at / DETECTOR_RATE, powers, False, True)
+        self._gate.update(at / DETECTOR_RATE, powers, False)
         return error
 
 

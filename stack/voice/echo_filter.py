@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from stack.voice.echo_evidence import LagEvidence
 from stack.voice.spectrum import Complex, forward, inverse
 from stack.voice.vad import DETECTOR_RATE, Float
 
@@ -181,10 +182,11 @@ class KalmanFilter:
         """Move the modelled path by `taps` samples to the right (later); what falls off the ends is lost."""
         response = self.impulse_response()
         moved = np.zeros_like(response)
+        taps = max(-len(response), min(len(response), taps))
         if taps >= 0:
             moved[taps:] = response[: len(response) - taps]
         else:
-            moved[:taps] = response[-taps:]
+            moved[: len(response) + taps] = response[-taps:]
         padded = np.zeros((self.partitions, 2 * BLOCK), np.float32)
         padded[:, :BLOCK] = moved.reshape(self.partitions, BLOCK)
         self._weights = np.fft.rfft(padded, axis=1).astype(np.complex64, copy=False)
@@ -205,6 +207,10 @@ class KalmanFilter:
         prior = _NEW_PATH * envelope if known else self._prior
         self._weights *= keep
         self._variance = np.maximum(self._variance, changed * prior).astype(np.float32, copy=False)
+
+    def scale(self, factor: float) -> None:
+        """The reference is another one, of which so much more or less is in the microphone."""
+        self._weights *= np.float32(factor)
 
     def forget(self) -> None:
         """Another client: nothing is known."""
@@ -275,11 +281,14 @@ class DelayEstimator:
         self._candidate = -1
         self.sharpness = 0.0
         """How far the best lag stands out, in standard deviations of all lags."""
+        self.evidence = LagEvidence(self._lags, self.WINDOW)
+        """What looks say together none of which is certain."""
 
-    def look(self, reference: Float, microphone: Float) -> int | None:
+    def look(self, reference: Float, microphone: Float, number: int | None = None) -> int | None:
         """Compare `span` samples of reference with the last `WINDOW` of microphone; return a lag that is certain.
 
-        Certain is what stands out clearly, or what two looks agree on.
+        Certain is what stands out clearly, or what two looks agree on. With a `number`, the sample number of the
+        end, what is not certain is noted as `evidence`.
         """
         padded = np.zeros(self.span, np.float32)
         padded[self._lags :] = microphone
@@ -288,7 +297,8 @@ class DelayEstimator:
         strength = np.abs(cross)
         known = self._spectrum[band]
         known *= self._FORGET
-        known += cross / (strength**0.8 + (1e-3 * float(strength.max()) + 1.0))
+        cross /= strength**0.8 + (1e-3 * float(strength.max()) + 1.0)
+        known += cross
         correlation = np.abs(np.fft.irfft(self._spectrum, self.span)[: self._lags])
         best = int(np.argmax(correlation))
         deviation = math.sqrt(float(correlation.dot(correlation)) / len(correlation)) + 1e-9
@@ -297,6 +307,10 @@ class DelayEstimator:
         self._candidate = best
         if self.sharpness > 10.5 or (agreed and self.sharpness > 7.5):
             return best
+        if number is not None:
+            alone = np.zeros_like(self._spectrum)
+            alone[band] = cross
+            self.evidence.add(np.abs(np.fft.irfft(alone, self.span)[: self._lags]), number)
         return None
 
     def reset(self) -> None:
@@ -304,6 +318,7 @@ class DelayEstimator:
         self._spectrum.fill(0)
         self._candidate = -1
         self.sharpness = 0.0
+        self.evidence.reset()
 
 
 class Lag:

@@ -41,6 +41,10 @@ _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
 _FLOOR_START = 1e4
 _DOUBT = 0.1
 _SUSPECT = 0.1  # share of energy that no echo explains, from which a block may be a person's and teaches little
+_TAKEN_DB = 4.0  # off the echo, from which the filter's prediction is evidence
+_TAKEN_UP_DB, _TAKEN_DOWN_DB = 0.4, 0.2  # per block
+_RECENT = 0.8  # of the sums of the last block: 50 ms
+_MOST_TAKEN_DB = 40.0
 _MOST_LEFT = 5.0  # of a prediction: more than that is a voice, or a path that is gone
 _VERDICTS_KEPT = 64
 _SETTLED = 0.1  # of a predicted echo: a band of which less is unlearnt shows what is left in the end
@@ -55,6 +59,8 @@ class GateSettings:
     """Above the usual remainder of the echo."""
     unlearnt_margin_db: float = 4.0
     """Above what the filter expects to be wrong by."""
+    taken_margin_db: float = 6.0
+    """Above the echo less what has been taken off it lately."""
     coupling_margin_db: float = 6.0
     """Above the echo itself, while nothing better is known."""
     floor_margin_db: float = 6.0
@@ -124,6 +130,7 @@ class EchoGate:
         self._settings = settings or GateSettings()
         self._leak_margin = _factor(self._settings.leak_margin_db)
         self._unlearnt_margin = _factor(self._settings.unlearnt_margin_db)
+        self._taken_margin = _factor(self._settings.taken_margin_db)
         self._coupling_margin = _factor(self._settings.coupling_margin_db)
         self._floor_margin = _factor(self._settings.floor_margin_db)
         self._leak = QuantileTracker(start_db=-3.0)
@@ -134,6 +141,10 @@ class EchoGate:
         self._error = [0.0] * BANDS
         self._floor = [_FLOOR_START] * BANDS
         self._probation = 0
+        self._came = self._stayed = 0.0
+        self.taken_db = 0.0
+        """What the filter has been seen to take off the echo lately: measured, and slow to fall while a person may
+        speak."""
         self._verdicts: deque[tuple[float, float]] = deque(maxlen=_VERDICTS_KEPT)
 
     @property
@@ -141,16 +152,18 @@ class EchoGate:
         """What is usually left of the predicted echo."""
         return self._leak.level_db
 
-    def update(self, media_time: float, powers: Float, opposed: bool, converged: bool) -> float:
+    def update(self, media_time: float, powers: Float, opposed: bool) -> float:
         """Take `KalmanFilter.powers` of one block; return the share of its energy that no echo explains.
 
-        `opposed` says that the path was just found to be another one; `converged` says that the filter has ever
-        been seen to cancel in this place. With nine bands, numbers are cheaper than arrays.
+        `opposed` says that the path was just found to be another one. With nine bands, numbers are cheaper than
+        arrays.
         """
         heard, left, predicted, reference, unlearnt = (powers @ _BAND_SUMS).tolist()
         doubtful = bool(self._verdicts) and self._verdicts[-1][1] > _SUSPECT
         rise, fall = self._coupling.step(doubtful)
-        leak_rise, leak_fall = self._leak.step(doubtful) if converged else (1.0, 1.0)
+        learnt = self.taken_db >= _TAKEN_DB
+        leak_rise, leak_fall = self._leak.step(doubtful) if learnt else (1.0, 1.0)
+        came, stayed = _RECENT * self._came, _RECENT * self._stayed
         error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
         echo, ours, unsure = self._echo, self._ours, self._unlearnt
         for band, rest in enumerate(left):
@@ -161,19 +174,30 @@ class EchoGate:
             unsure[band] = wrong = max(unlearnt[band], _REVERB_DECAY * unsure[band])
             gain = coupling[band]
             if sent * gain > 4.0 * noise:
+                came += heard[band]
+                stayed += rest
                 above = heard[band] + 1.0 > gain * (sent + 1.0)
                 coupling[band] = min(gain * rise, _MOST_GAIN) if above else max(gain * fall, _LEAST_GAIN)
-            if converged and wrong < _SETTLED * expected and expected > 4.0 * noise:
+            if learnt and wrong < _SETTLED * expected and expected > 4.0 * noise:
                 gain = leak[band]
                 above = rest + 1.0 > gain * (expected + 1.0)
                 leak[band] = min(gain * leak_rise, _MOST_GAIN) if above else max(gain * leak_fall, _LEAST_GAIN)
+        if came > self._came * _RECENT:
+            self._take(came, stayed, doubtful)
         if opposed:
             self._probation = self._settings.probation_blocks
-        believed = converged and self._probation == 0
+        believed = self.taken_db >= _TAKEN_DB and self._probation == 0
         self._probation = max(0, self._probation - 1)
         if not believed and self._coupling.seen < self._COUPLING_KNOWN:
             return self._note(media_time, 0.0)
         return self._note(media_time, self._unexplained(believed))
+
+    def _take(self, came: float, stayed: float, doubtful: bool) -> None:
+        """Note how much of the echo is taken off now."""
+        self._came, self._stayed = came, stayed
+        more = 10.0 * math.log10((came + 1.0) / (stayed + 1.0)) > self.taken_db
+        step = _TAKEN_UP_DB if more else -_TAKEN_DOWN_DB * (_DOUBT if doubtful else 1.0)
+        self.taken_db = min(_MOST_TAKEN_DB, max(0.0, self.taken_db + step))
 
     def _unexplained(self, believed: bool) -> float:
         """Return the share of the present energy that neither echo nor noise accounts for."""
@@ -181,6 +205,7 @@ class EchoGate:
         # If far more is left than was predicted, but no more than comes back at all, the path may be gone.
         gone = believed and sum(error) > _MOST_LEFT * sum(self._echo)
         unexplained = 0.0
+        rest = self._taken_margin * _factor(-self.taken_db)
         for band in range(_EVIDENT):
             more = error[band] - floor[band] * self._floor_margin
             if more <= 0.0:
@@ -189,7 +214,7 @@ class EchoGate:
             explained = coupled * self._coupling_margin
             if believed:
                 by_leak = leak[band] * self._echo[band] * self._leak_margin
-                by_filter = max(by_leak, self._unlearnt[band] * self._unlearnt_margin)
+                by_filter = max(by_leak, self._unlearnt[band] * self._unlearnt_margin, coupled * rest)
                 explained = min(explained, by_filter)
                 if gone:
                     explained = max(explained, coupled)
@@ -199,12 +224,15 @@ class EchoGate:
 
     def closed(self, media_time: float) -> None:
         """Nothing is known about this block, and it may be echo."""
+        if self._verdicts and self._verdicts[-1][0] == media_time:
+            self._verdicts.pop()
         self._note(media_time, 0.0)
 
     def lost(self) -> None:
         """The echo is another one: what used to be left of it means nothing any more."""
         self._leak.restart()
         self._echo = [0.0] * BANDS
+        self._came = self._stayed = self.taken_db = 0.0
 
     def restart(self) -> None:
         """Forget everything."""

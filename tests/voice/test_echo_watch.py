@@ -151,9 +151,9 @@ class TestGate:
         low[10:60], high[80:130] = 1e7, 1e8
         quiet, ours = np.full(BINS, 1.0, np.float32), np.full(BINS, 1e6, np.float32)
         for index in range(100):
-            gate.update(index * 0.01, np.stack([ours, quiet, ours, ours, quiet]), False, True)
+            gate.update(index * 0.01, np.stack([ours, quiet, ours, ours, quiet]), False)
         shares = [
-            [gate.update(2.0, np.stack([ours, left, ours, ours, quiet]), False, True) for _ in range(8)][-1]
+            [gate.update(2.0, np.stack([ours, left, ours, ours, quiet]), False) for _ in range(8)][-1]
             for left in (quiet + high, quiet, quiet, quiet + low)
         ]
         assert shares[0] < 0.1

@@ -1,0 +1,125 @@
+"""Rooms and loudspeakers for the benchmarks of echo: computed, not recorded.
+
+No package was found that brings measured responses of rooms, so these are computed by the image method (Allen and
+Berkley, "Image method for efficiently simulating small-room acoustics", JASA 1979): a box with walls that absorb
+alike, images moved by a few centimetres, for in a real room they do not line up either. Loudspeakers are what is
+known to be wrong with small ones: little bass, harmonics, an amplifier that clips, a voice coil that leaves its
+magnet (which has a memory, so that no curve of the sample alone describes it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench._voices import RATE
+
+SOUND = 343.0
+"""Metres a second."""
+SECONDS = 0.3
+"""How long a response is."""
+Played = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A box of a room in metres, where loudspeaker and microphone are in it, its reverberation time in seconds."""
+
+    size: tuple[float, float, float]
+    loudspeaker: tuple[float, float, float]
+    microphone: tuple[float, float, float]
+    reverberation: float
+
+    def response(self, rng: np.random.Generator, gain_db: float) -> np.ndarray:
+        """Return the way from loudspeaker to microphone, of the power gain `gain_db`; the distance is kept."""
+        size, source, microphone = (np.array(each) for each in (self.size, self.loudspeaker, self.microphone))
+        source = source + rng.uniform(-0.05, 0.05, 3)  # it never stands at the same place twice
+        # Eyring's formula gives the absorption of walls with this reverberation time.
+        volume, walls = size.prod(), 2 * (size[0] * size[1] + size[1] * size[2] + size[0] * size[2])
+        absorbed = 1.0 - np.exp(-0.161 * volume / (walls * self.reverberation))
+        most = np.ceil(SECONDS * SOUND / (2 * size)).astype(int) + 1
+        grid = np.meshgrid(*(np.arange(-n, n + 1) for n in most), *([0, 1],) * 3, indexing="ij")
+        order = np.stack(grid[:3], -1).reshape(-1, 3)
+        mirrored = np.stack(grid[3:], -1).reshape(-1, 3)
+        images = (1 - 2 * mirrored) * source + 2 * order * size
+        bounces = (np.abs(order) + np.abs(order - mirrored)).sum(1)
+        images = images + rng.uniform(-0.08, 0.08, images.shape) * (bounces > 0)[:, None]
+        distance = np.maximum(0.05, np.sqrt(((images - microphone) ** 2).sum(1)))
+        strength = (1.0 - absorbed) ** (bounces / 2.0) / distance
+        at = distance / SOUND * RATE
+        count = round(SECONDS * RATE)
+        whole = at.astype(int)
+        heard, part = whole < count - 1, at - whole
+        out = np.zeros(count)
+        np.add.at(out, whole[heard], (strength * (1 - part))[heard])
+        np.add.at(out, whole[heard] + 1, (strength * part)[heard])
+        out = np.convolve(out, _small())[:count]
+        return (out * 10 ** (gain_db / 20) / np.sqrt(np.sum(out**2))).astype(np.float32)
+
+
+def _small() -> np.ndarray:
+    """Return a small loudspeaker with a microphone: nothing below 200 Hz, little above 6.5 kHz; 64 taps."""
+    frequency = np.fft.rfftfreq(128, 1 / RATE)
+    gain = (frequency / 200) ** 2 / (1 + (frequency / 200) ** 2) / (1 + (frequency / 6500) ** 4)
+    # Of minimum phase, by its cepstrum, as loudspeakers are.
+    cepstrum = np.fft.irfft(np.log(np.maximum(gain, 1e-4)))
+    cepstrum[1:64] *= 2
+    cepstrum[65:] = 0
+    return np.asarray(np.fft.irfft(np.exp(np.fft.rfft(cepstrum)))[:64])
+
+
+PLACES = {
+    "laptop on a desk": Place((3.2, 4.1, 2.5), (1.2, 1.0, 0.80), (1.4, 1.2, 0.95), 0.30),
+    "telephone on a table": Place((3.8, 2.9, 2.4), (1.50, 1.40, 0.75), (1.62, 1.40, 0.75), 0.40),
+    "loudspeaker across a living room": Place((5.6, 4.2, 2.6), (0.6, 0.8, 1.1), (3.7, 2.6, 0.9), 0.50),
+    "bare meeting room": Place((6.5, 4.8, 2.9), (3.0, 0.5, 1.2), (3.3, 2.4, 0.8), 0.80),
+}
+
+
+def faithful(samples: np.ndarray) -> np.ndarray:
+    """Return what a loudspeaker plays that does nothing wrong."""
+    return samples
+
+
+def harmonics(samples: np.ndarray) -> np.ndarray:
+    """Second and third harmonics, 6 and 8 % of a loud tone, more beyond it."""
+    x = np.clip(samples / 8000.0, -2.0, 2.0)
+    return np.asarray(8000.0 * (x + 0.12 * x**2 - 0.3 * np.tanh(x) ** 3))
+
+
+def clipping(samples: np.ndarray) -> np.ndarray:
+    """Return what an amplifier turned up too far makes: the peaks of every vowel are cut off."""
+    return np.clip(samples, -4000.0, 4000.0)
+
+
+def saturating(samples: np.ndarray) -> np.ndarray:
+    """The same, but soft."""
+    return np.asarray(5000.0 * np.tanh(samples / 5000.0))
+
+
+class VoiceCoil:
+    """A coil that leaves its magnet: the farther the bass has moved it, the weaker it drives everything."""
+
+    def __init__(self) -> None:
+        time = np.arange(120)
+        kernel = np.sin(2 * np.pi * 220 * time / RATE) * np.exp(-time / 25)
+        self._kernel = kernel / np.abs(np.fft.rfft(kernel, 1024)).max()
+        self._before = np.zeros(len(kernel) - 1)
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Take a frame that is played; return what is heard of it."""
+        both = np.concatenate([self._before, samples])
+        self._before = both[len(both) - len(self._before) :]
+        moved = np.convolve(both, self._kernel, "valid") / 3500.0
+        return np.asarray(samples * (1.0 - 0.15 * moved) / (1.0 + 0.5 * moved**2))
+
+
+LOUDSPEAKERS: dict[str, Callable[[], Played]] = {
+    "faithful": lambda: faithful,
+    "harmonics": lambda: harmonics,
+    "clips": lambda: clipping,
+    "saturates": lambda: saturating,
+    "voice coil": VoiceCoil,
+}
