@@ -7,8 +7,10 @@ right and only not there (a file, a library, a port in use) is said when the ser
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any, Literal
@@ -16,7 +18,9 @@ from urllib.parse import urlsplit
 
 import click
 
+from stack.agents import AGENTS
 from stack.agents.http.config import base_url
+from stack.aio import as_program
 from stack.core.errors import LocalError
 from stack.ice.servers import IceServer
 from stack.ice.ufrag import MAX_NODE
@@ -162,3 +166,29 @@ def check_apart(context: click.Context, one: str, other: str) -> None:
     said = click.core.ParameterSource.COMMANDLINE
     if context.get_parameter_source(one) is said and context.get_parameter_source(other) is said:
         raise click.UsageError(f"--{one} and --{other} exclude each other: each says what answers")
+
+
+def load_agent(name: str) -> Callable[..., Any]:
+    """Return the agent called `name`, or the one at `module:function`; raises `click.BadParameter`."""
+    if name in AGENTS:
+        return AGENTS[name]
+    module_name, colon, function_name = name.partition(":")
+    if not colon or not module_name or not function_name:
+        raise click.BadParameter(
+            f"{name!r} is neither one of {', '.join(sorted([*AGENTS, 'http']))} nor module:function",
+            param_hint="--agent",
+        )
+    sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the module does while it is imported
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else str(error)
+        raise click.BadParameter(f"cannot import {module_name!r}: {reason}", param_hint="--agent") from error
+    program: Callable[..., Any] | None = getattr(module, function_name, None)
+    if program is None:
+        raise click.BadParameter(f"{module_name!r} has no {function_name!r}", param_hint="--agent")
+    try:
+        as_program(program)
+    except LocalError as error:
+        raise click.BadParameter(str(error), param_hint="--agent") from error
+    return program

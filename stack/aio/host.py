@@ -86,6 +86,14 @@ class HostFull(StackError):
     """There are as many calls as the host may hold."""
 
 
+class CallElsewhere(StackError):
+    """Another machine has to take the call: `url` is where its HTTP is."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("call there")
+        self.url = url
+
+
 @dataclass(frozen=True, slots=True)
 class HostConfig:
     """How a host listens and what it agrees to."""
@@ -156,11 +164,11 @@ class Renegotiated:
 class Host:
     """Accepts offers on one UDP port and runs `program(call)` for every call.
 
-    Use it as `async with Host(program, config) as host: await host.accept(offer)`. A program may carry three
+    Use it as `async with Host(program, config) as host: await host.accept(offer)`. A program may carry four
     attributes: `prepare()`, which `start` calls first, in a thread, to load models before a call waits for them;
-    `turns`, the `TurnSettings` that suit it, which apply where the config says nothing else; and `attach(call)`,
-    which is called for each call before its first event. Where neither the config nor `turns`
-    says anything, an endpointer that is chosen makes turns `semantic`.
+    `turns`, the `TurnSettings` that suit it, which apply where the config says nothing else; `attach(call)`, which
+    is called for each call before its first event; and `counters`, which become part of the tally. Where neither
+    the config nor `turns` says anything, an endpointer that is chosen makes turns `semantic`.
     """
 
     def __init__(
@@ -174,6 +182,7 @@ class Host:
         self.counters = Counters()
         self._runner = ProgramRunner(as_program(program), self.counters, getattr(program, "attach", None))
         self._prepare: Callable[[], object] | None = getattr(program, "prepare", None)
+        self._program_counters: Counters | None = getattr(program, "counters", None)
         self._trace = trace
         self._key_log = key_log
         self._table = CallTable()
@@ -379,6 +388,14 @@ class Host:
         self._media.set_ticket_keys(self._tickets.media)
         return True
 
+    def expect(self, call_id: str, context: CallContext, reference: bytes, lifetime: float) -> None:
+        """Another process has answered by a ticket whose call will come here: what its request said.
+
+        It is forgotten after `lifetime` seconds. Nothing happens on a host without tickets.
+        """
+        if self._tickets is not None:
+            self._tickets.expect(call_id, context, reference, lifetime)
+
     def revoke_ticket(self, reference: str) -> None:
         """Honour the ticket with this reference (`CallContext.ticket`) no more; a call that it has made goes on.
 
@@ -519,6 +536,8 @@ class Host:
         total = Counters.of(counted.counters)
         total.merge(self._table.counters)
         total.merge(self.counters)
+        if self._program_counters is not None:
+            total.merge(self._program_counters)
         if self._tcp is not None:
             total.merge(self._tcp.counters)
         for hosted in self._table.calls.values():

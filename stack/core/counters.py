@@ -56,6 +56,7 @@ OWNERS: Mapping[str, str] = {
     "driver": "the driver, and the thread or process in which it runs",
     "host": "the host: calls, programs and their recordings",
     "worker": "the media workers, and what passes between them and the program",
+    "backbone": "the backbone between machines, and the calls whose program is behind it",
 }
 """Who counts, in the order of the page."""
 
