@@ -85,7 +85,7 @@ def add_roles(
         local = None
         if options["agent"] is not None or options["upstream"] is not None:
             local = read_program(options)
-        config = whole_config(**read_settings(options))
+        config = whole_config(**read_settings(defaults(options)))
         _run(run_media(_role(options, options["program"], options["http_url"]), config, local))
 
     def signaling(**options: Any) -> None:
@@ -103,7 +103,7 @@ def add_roles(
         settings = ProgramHostConfig(options["program"], options["max_calls"], options["name"])
         _run(run_agent(program, _role(options, options["program"]), settings, options["drain_seconds"]))
 
-    named = [each for each in serve.params if each.name not in ("reload", "redirect")]
+    named = [each for each in serve.params if each.name != "reload"]
     group.add_command(
         click.Command(
             "media",

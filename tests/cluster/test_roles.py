@@ -75,11 +75,11 @@ async def ready(url: str) -> tuple[int, dict[str, str]]:
         return response.status, await response.json()
 
 
-async def settled(url: str, status: int, **expected: str) -> None:
+async def settled(url: str, code: int, **expected: str) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             found = await ready(url)
-            if found[0] == status and expected.items() <= found[1].items():
+            if found[0] == code and expected.items() <= found[1].items():
                 return
             await asyncio.sleep(0.02)
 
