@@ -40,6 +40,8 @@ from stack.cluster.messages import (
     TakeCall,
     Taken,
     agent_subject,
+    check_name,
+    check_node_name,
     node_subject,
     take_subject,
 )
@@ -199,6 +201,7 @@ class ProgramHost:
         self._links: dict[str, AttachedLink] = {}
         self._heard: dict[str, float] = {}  # nodes, and when
         self._is_offered = False
+        self._settling = asyncio.Lock()
         self._draining = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -225,15 +228,16 @@ class ProgramHost:
 
     async def _settle_offers(self) -> None:
         """Be in the queue group while there is room."""
-        wanted = not self._draining and len(self._links) < self.config.max_calls
-        if wanted == self._is_offered:
-            return
-        self._is_offered = wanted
-        subject = take_subject(self.config.program)
-        if wanted:
-            await self.backbone.subscribe(subject, self._on_take, PROGRAMS)
-        else:
-            await self.backbone.unsubscribe(subject)
+        async with self._settling:
+            wanted = not self._draining and len(self._links) < self.config.max_calls
+            if wanted == self._is_offered:
+                return
+            self._is_offered = wanted
+            subject = take_subject(self.config.program)
+            if wanted:
+                await self.backbone.subscribe(subject, self._on_take, PROGRAMS)
+            else:
+                await self.backbone.unsubscribe(subject)
 
     async def drain(self, seconds: float) -> None:
         """Take no new calls, and wait until the last one is over or `seconds` have passed.
@@ -265,7 +269,9 @@ class ProgramHost:
     def _on_take(self, subject: str, data: bytes, reply: str) -> None:
         try:
             taken = TAKE.decode(data)
-        except ParseError:
+            check_node_name(taken.node)
+            check_name(taken.attachment)
+        except (ParseError, LocalError):
             self.backbone.counters.add(DROPPED_MALFORMED)
             return
         if self._draining or not reply or taken.call in self.table.calls:

@@ -45,6 +45,7 @@ from stack.cluster.messages import (
     TakeCall,
     agent_subject,
     alive_subject,
+    check_name,
     node_subject,
     take_subject,
 )
@@ -140,6 +141,7 @@ class RemoteCall:
             self._deliver(event)
         if isinstance(event, Ended):
             self.lost.set()
+            self._owner.note_ended(self)
 
     def _note_state(self, event: ConversationEvent) -> None:
         if isinstance(event, Connected | Authenticated):
@@ -331,7 +333,9 @@ class RemoteProgram:
 
     async def __call__(self, call: Call) -> None:
         """See to it that a process has the call, until its end."""
-        remote = self._calls[call.id]
+        remote = self._calls.get(call.id)
+        if remote is None:
+            return  # it has just ended
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(remote.forward_news()), loop.create_task(remote.carry_out())]
         try:
@@ -360,6 +364,10 @@ class RemoteProgram:
             raise ProgramGone("no program process takes this call")
         remote.go_local()
         await self._local(remote.call)
+
+    def note_ended(self, remote: RemoteCall) -> None:
+        """A call is over, perhaps before there was anything to run."""
+        self._calls.pop(remote.call.id, None)
 
     def _forget(self, remote: RemoteCall) -> None:
         self._calls.pop(remote.call.id, None)
@@ -395,8 +403,8 @@ class RemoteProgram:
         offered = TakeCall(call.id, attachment, self.node, context, continuation)
         try:
             answer = await self.backbone.request(take_subject(self._program), TAKE.encode(offered), TAKE_TIMEOUT)
-            agent = TAKEN.decode(answer).agent
-        except (BackboneError, ParseError) as error:
+            agent = check_name(TAKEN.decode(answer).agent)
+        except (BackboneError, ParseError, LocalError) as error:
             log.info("call %s: %s", call.id, error)
             return False
         self._alive[agent] = asyncio.get_running_loop().time()

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from tests.listening import until
 
 pytestmark = [pytest.mark.real_clock]
 PATIENCE = 15.0
+OFFER = (Path(__file__).parents[1] / "vectors/offers/chromium156-audio_dc.sdp").read_text()
 
 
 @asynccontextmanager
@@ -253,6 +255,19 @@ async def test_a_full_process_is_not_asked(engine: Engine) -> None:
                 await until(lambda: bool(large.calls), PATIENCE)
             assert len(small.calls) == 1
         await until(lambda: full._is_offered, PATIENCE)  # it has room again
+
+
+async def test_a_call_that_never_connects_leaves_nothing(engine: Engine) -> None:
+    backbone = Backbone(BackboneConfig((engine.url,)), "node n1")
+    program = RemoteProgram(backbone, "n1")
+    media = HostConfig(host="127.0.0.1", udp_port=0)
+    async with serving(program, ServeConfig(port=0, media=media)) as server:
+        accepted = await server.host.accept(OFFER)
+        assert len(program._calls) == 1
+        accepted.call.hang_up()
+        await within(PATIENCE, accepted.call.wait_ended())
+        await until(lambda: not server.host.calls, PATIENCE)
+    assert program._calls == {}
 
 
 async def test_a_process_starts_before_the_engine(engine: Engine) -> None:
