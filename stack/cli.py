@@ -6,7 +6,6 @@ Whatever a user can get wrong ends in one clear line on stderr and a non-zero ex
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ import click
 
 from stack import __version__
 from stack.agents import AGENTS, AudioFormat, BridgeConfig, HttpAgentConfig, bridge, default_agent, http_agent
-from stack.aio import HostConfig, IceMode, as_program, ticket_file
+from stack.aio import HostConfig, IceMode, ticket_file
 from stack.aio.tickets import TicketConfig
 from stack.aio.workers import default_workers
 from stack.cli_checks import (
@@ -34,8 +33,10 @@ from stack.cli_checks import (
     check_apart,
     check_environment,
     check_together,
+    load_agent,
     read_tcp_port,
 )
+from stack.cli_roles import add_roles
 from stack.core.errors import LocalError, StackError
 from stack.ice import MAX_WORKERS
 from stack.ice.gathering import TransportPolicy
@@ -235,9 +236,14 @@ def serve(**options: Any) -> None:
     if options["reload"]:
         arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
         sys.exit(serve_reloading(arguments, [Path.cwd()]))
-    upstream = options["upstream"]
     program = _program(options)
     logging.getLogger("stack").setLevel(min(logging.INFO, logging.getLogger().level))
+    serve_program(program, **_settings(options))
+
+
+def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `stack.signaling.serve` takes besides the program."""
+    upstream = options["upstream"]
     conversation = ConversationConfig(
         dtls_version=parse_dtls_version(options["dtls"]),
         detector=options["detector"],
@@ -259,17 +265,16 @@ def serve(**options: Any) -> None:
         turn_ttl=options["turn_ttl"],
         claim_header=options["claim_header"],
     )
-    serve_program(
-        program,
-        host=options["host"],
-        media_host=options["media_host"],
-        port=options["port"],
-        udp_port=options["udp_port"],
-        public_ip=options["public_ip"],
-        pcap=options["pcap"],
-        workers=options["workers"],
-        key_log=options["key_log"],
-        config=HostConfig(
+    return {
+        "host": options["host"],
+        "media_host": options["media_host"],
+        "port": options["port"],
+        "udp_port": options["udp_port"],
+        "public_ip": options["public_ip"],
+        "pcap": options["pcap"],
+        "workers": options["workers"],
+        "key_log": options["key_log"],
+        "config": HostConfig(
             setup=None if options["setup"] == "auto" else Setup(options["setup"]),
             conversation=conversation,
             max_calls=options["max_calls"],
@@ -281,15 +286,16 @@ def serve(**options: Any) -> None:
             node=options["node"],
             tickets=_tickets(options),
         ),
-        server=ServeConfig(
+        "server": ServeConfig(
             signaling=signaling,
             path_prefix=options["path_prefix"].rstrip("/"),
             program_passes_events=upstream is not None,
             tls_cert=options["tls_cert"],
             tls_key=options["tls_key"],
             drain_seconds=options["drain_seconds"],
+            goaway_seconds=options.get("goaway_seconds", 0.0),
         ),
-    )
+    }
 
 
 def _tickets(options: Mapping[str, Any]) -> TicketConfig | None:
@@ -455,32 +461,6 @@ def version() -> None:
     click.echo(f"voice-stack {__version__} (Python {sys.version.split()[0]})")
 
 
-def load_agent(name: str) -> Callable[..., Any]:
-    """Return the agent called `name`, or the one at `module:function`; raises `click.BadParameter`."""
-    if name in AGENTS:
-        return AGENTS[name]
-    module_name, colon, function_name = name.partition(":")
-    if not colon or not module_name or not function_name:
-        raise click.BadParameter(
-            f"{name!r} is neither one of {', '.join(sorted([*AGENTS, 'http']))} nor module:function",
-            param_hint="--agent",
-        )
-    sys.path.insert(0, "")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the module does while it is imported
-        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else str(error)
-        raise click.BadParameter(f"cannot import {module_name!r}: {reason}", param_hint="--agent") from error
-    program: Callable[..., Any] | None = getattr(module, function_name, None)
-    if program is None:
-        raise click.BadParameter(f"{module_name!r} has no {function_name!r}", param_hint="--agent")
-    try:
-        as_program(program)
-    except LocalError as error:
-        raise click.BadParameter(str(error), param_hint="--agent") from error
-    return program
-
-
 async def _until_interrupted(config: CallerConfig) -> dict[str, Any]:
     """Place the call; Ctrl-C and SIGTERM end it in an orderly way and the report is still printed."""
     stop = asyncio.Event()
@@ -491,6 +471,9 @@ async def _until_interrupted(config: CallerConfig) -> dict[str, Any]:
         except NotImplementedError:  # Windows
             break
     return await place_call(config, stop)
+
+
+add_roles(cli, serve, _program, _settings)
 
 
 def main() -> None:

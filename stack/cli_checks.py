@@ -7,16 +7,20 @@ right and only not there (a file, a library, a port in use) is said when the ser
 from __future__ import annotations
 
 import difflib
+import importlib
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import click
 
+from stack.agents import AGENTS
 from stack.agents.http.config import base_url
+from stack.aio import as_program
 from stack.aio.host_checks import read_public_ip
 from stack.core.errors import LocalError
 from stack.ice.servers import IceServer
@@ -193,3 +197,29 @@ def check_apart(context: click.Context, one: str, other: str, why: str) -> None:
     said = click.core.ParameterSource.COMMANDLINE
     if all(context.get_parameter_source(name.replace("-", "_")) is said for name in (one, other)):
         raise click.UsageError(f"--{one} and --{other} exclude each other: {why}")
+
+
+def load_agent(name: str) -> Callable[..., Any]:
+    """Return the agent called `name`, or the one at `module:function`; raises `click.BadParameter`."""
+    if name in AGENTS:
+        return AGENTS[name]
+    module_name, colon, function_name = name.partition(":")
+    if not colon or not module_name or not function_name:
+        raise click.BadParameter(
+            f"{name!r} is neither one of {', '.join(sorted([*AGENTS, 'http']))} nor module:function",
+            param_hint="--agent",
+        )
+    sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the module does while it is imported
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else str(error)
+        raise click.BadParameter(f"cannot import {module_name!r}: {reason}", param_hint="--agent") from error
+    program: Callable[..., Any] | None = getattr(module, function_name, None)
+    if program is None:
+        raise click.BadParameter(f"{module_name!r} has no {function_name!r}", param_hint="--agent")
+    try:
+        as_program(program)
+    except LocalError as error:
+        raise click.BadParameter(str(error), param_hint="--agent") from error
+    return program

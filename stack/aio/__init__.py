@@ -5,7 +5,7 @@ from stack.aio.channel import Channels, DataChannel
 from stack.aio.context import CallContext, Tool
 from stack.aio.control import CallControl, CallEnded, CallLink
 from stack.aio.driver import Driver, MediaThread
-from stack.aio.host import Accepted, Host, HostConfig, HostFull, IceMode, Renegotiated
+from stack.aio.host import Accepted, CallElsewhere, Host, HostConfig, HostFull, IceMode, Renegotiated
 from stack.aio.hosted import CallTable, HostedCall
 from stack.aio.inbox import Inbox
 from stack.aio.media_thread import MediaConfig, ThreadMedia
@@ -20,6 +20,7 @@ __all__ = [
     "Call",
     "CallContext",
     "CallControl",
+    "CallElsewhere",
     "CallEnded",
     "CallLink",
     "CallTable",

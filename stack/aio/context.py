@@ -31,6 +31,16 @@ class CallContext:
     """A number of 16 bits that the maker of the ticket has put in."""
     tenant: int = 0
     """The same with 32 bits."""
+    node: str = ""
+    """The media node that has the call, where there are several machines (docs/scale.md)."""
+    region: str = ""
+    """Where that node is, in its operator's words."""
+    continuation: int = 0
+    """How many program processes have had this call before: not 0 where one died, or was shut down, in the middle
+    of it. What is said to a person who is in the middle of a conversation depends on it."""
+    moved_from: str = ""
+    """The id of the call that this one takes the place of, as its client says: that call's machine is being
+    shut down. The id cannot be guessed, so a program may give the state of that call to this one."""
 
 
 @dataclass(frozen=True, slots=True)

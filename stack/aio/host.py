@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -29,19 +29,19 @@ from stack.aio.host_checks import check_families, check_public_ips, check_resume
 from stack.aio.hosted import CallTable, HostedCall
 from stack.aio.media import AddUfrag, CarryOut, CloseCall, MediaLink, MediaTally
 from stack.aio.media_thread import MediaConfig, ThreadMedia
-from stack.aio.programs import as_program, tell_of_failure
-from stack.aio.recording import Recording, StartRecording, check_folder, file_name
+from stack.aio.program_runner import ProgramRunner
+from stack.aio.programs import as_program
+from stack.aio.recording import StartRecording, check_folder, file_name
 from stack.aio.steering import Steering
 from stack.aio.tcp_listener import TcpListener, listen_all
 from stack.aio.ticket_file import read_reference
 from stack.aio.ticket_site import CallMade
 from stack.aio.tickets import REREAD_EVERY, InstantTicket, TicketConfig, TicketIssuer
-from stack.aio.tracing import CallSpans
 from stack.aio.udp import bind_all, local_addresses
 from stack.aio.workers import WorkerPool, check_workers
 from stack.audio import Lateness
 from stack.audio.wav import FilePath
-from stack.core.counters import Counters, declare, declare_each
+from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, StackError
 from stack.core.machine import Address
 from stack.core.trace import PacketTrace
@@ -58,25 +58,19 @@ from stack.sdp import (
     renegotiate,
     restarts_ice,
 )
-from stack.session import EndReason, LocalWishes, SessionParameters, make_local_parameters
+from stack.session import LocalWishes, SessionParameters, make_local_parameters
 from stack.voice.commands import AddRemoteCandidates, GetParameters, HangUp, Renegotiate, RestartIce, Tell
 from stack.voice.config import offered_codecs, prepare
 from stack.voice.conversation import Command, ConversationConfig
 from stack.voice.turns import TurnMode, TurnSettings
 
-ENDED = declare_each("host", "ended", EndReason, "Calls that are over: {}")
-RECORDING_FAILED = declare("host", "recording_failed", "Recordings that could not be written to their end")
 DROPPED_TICKET_CALL = declare(
     "host", "dropped_ticket_call", "Calls of tickets that were ended at once: there was no room for them"
 )
-PROGRAM_FAILED = declare("host", "program_failed", "Programs that raised: each ended its own call")
 
 log = logging.getLogger("stack.calls")
 
 ResultT = TypeVar("ResultT")
-
-END_GRACE = 5.0
-"""Seconds that a program has to return after its call has ended; then it is cancelled."""
 
 
 class IceMode(Enum):
@@ -92,6 +86,14 @@ class IceMode(Enum):
 
 class HostFull(StackError):
     """There are as many calls as the host may hold."""
+
+
+class CallElsewhere(StackError):
+    """Another machine has to take the call: `url` is where its HTTP is."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("call there")
+        self.url = url
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +174,11 @@ class Renegotiated:
 class Host:
     """Accepts offers on one UDP port and runs `program(call)` for every call.
 
-    Use it as `async with Host(program, config) as host: await host.accept(offer)`. A program may carry two
+    Use it as `async with Host(program, config) as host: await host.accept(offer)`. A program may carry four
     attributes: `prepare()`, which `start` calls first, in a thread, to load models before a call waits for them;
-    and `turns`, the `TurnSettings` that suit it, which apply where the config says nothing else. Where neither
-    says anything, an endpointer that is chosen makes turns `semantic`.
+    `turns`, the `TurnSettings` that suit it, which apply where the config says nothing else; `attach(call)`, which
+    is called for each call before its first event; and `counters`, which become part of the tally. Where neither
+    the config nor `turns` says anything, an endpointer that is chosen makes turns `semantic`.
     """
 
     def __init__(
@@ -187,11 +190,11 @@ class Host:
     ) -> None:
         self.config = _suited(config or HostConfig(), getattr(program, "turns", None))
         self.counters = Counters()
-        self._program = as_program(program)
+        self._runner = ProgramRunner(as_program(program), self.counters, getattr(program, "attach", None))
         self._prepare: Callable[[], object] | None = getattr(program, "prepare", None)
+        self._program_counters: Counters | None = getattr(program, "counters", None)
         self._trace = trace
         self._key_log = key_log
-        self._tasks: set[asyncio.Task[None]] = set()
         self._table = CallTable()
         self._certificate = Certificate.generate(os.urandom, datetime.now(UTC))
         self._tcp: TcpListener | None = None
@@ -396,6 +399,14 @@ class Host:
         self._media.set_ticket_keys(self._tickets.media)
         return True
 
+    def expect(self, call_id: str, context: CallContext, reference: bytes, lifetime: float) -> None:
+        """Another process has answered by a ticket whose call will come here: what its request said.
+
+        It is forgotten after `lifetime` seconds. Nothing happens on a host without tickets.
+        """
+        if self._tickets is not None:
+            self._tickets.expect(call_id, context, reference, lifetime)
+
     def revoke_ticket(self, reference: str) -> None:
         """Honour the ticket with this reference (`CallContext.ticket`) no more; a call that it has made goes on.
 
@@ -458,10 +469,7 @@ class Host:
         call = hosted.call
         if self._endpointer is not None:
             call.use_endpointer(self._endpointer)
-        spans = CallSpans.begin(call)
-        task = asyncio.get_running_loop().create_task(self._run(hosted, spans), name=f"call {call.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._runner.begin(hosted)
         return call
 
     def _check_room(self) -> None:
@@ -539,6 +547,8 @@ class Host:
         total = Counters.of(counted.counters)
         total.merge(self._table.counters)
         total.merge(self.counters)
+        if self._program_counters is not None:
+            total.merge(self._program_counters)
         if self._tcp is not None:
             total.merge(self._tcp.counters)
         for hosted in self._table.calls.values():
@@ -566,66 +576,8 @@ class Host:
             self._rereading.cancel()
         for call in self.calls.values():
             call.hang_up()
-        if self._tasks:
-            _, pending = await asyncio.wait(self._tasks, timeout=END_GRACE + 1)
-            for task in pending:
-                task.cancel()
+        await self._runner.stop()
         await self._media.stop()
-
-    # -- the program's side ----------------------------------------------------------------------------------
-
-    async def _run(self, hosted: HostedCall, spans: CallSpans | None) -> None:
-        """Run the program for one call from its connection to its end."""
-        call = hosted.call
-        program: asyncio.Task[None] | None = None
-        try:
-            connected = await call.wait_connected()
-            log.info("call %s connected: %s", call.id, connected.path)
-            program = asyncio.create_task(self._program_of(call, spans))
-            await call.wait_ended()
-            if not program.done():
-                await asyncio.wait({program}, timeout=END_GRACE)
-        except StackError:
-            pass  # it never connected; its end says why
-        finally:
-            if program is not None and not program.done():
-                program.cancel()
-            if not call.ended:
-                call.hang_up()
-            end = await call.wait_ended()
-            log.info("call %s ended: %s%s", call.id, end.reason.value, f" ({end.detail})" if end.detail else "")
-            self.counters.add(ENDED[end.reason])
-            self.counters.merge(hosted.control.counters)  # and no longer as one of those that are up
-            hosted.close()
-            if call.recording is not None:
-                await self._finish_recording(call.recording)
-
-    async def _finish_recording(self, recording: Recording) -> None:
-        """Give the disk some time, so that a process which ends leaves whole files."""
-        try:
-            await asyncio.wait_for(recording.wait_finished(), END_GRACE)
-            self.counters.merge(recording.counters)
-        except (LocalError, TimeoutError):
-            self.counters.add(RECORDING_FAILED)
-
-    async def _program_of(self, call: Call, spans: CallSpans | None) -> None:
-        """Run the program, let it be heard to the end, and hang up."""
-        try:
-            with spans.current() if spans is not None else nullcontext():
-                await self._program(call)
-        except asyncio.CancelledError:
-            raise
-        except CallEnded as error:
-            # The person hung up while the program asked something of the call: an end like any other.
-            log.debug("the program of call %s was told that %s", call.id, error)
-        except Exception:
-            # A program that raises ends its own call and nothing else.
-            log.exception("the program of call %s failed", call.id)
-            self.counters.add(PROGRAM_FAILED)
-            await tell_of_failure(call)
-        finally:
-            await call.speaker.drained()  # it is so when the call has ended, too
-            call.hang_up()
 
 
 def _read(offer: str | SessionDescription) -> SessionDescription:

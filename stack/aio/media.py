@@ -27,7 +27,7 @@ from stack.aio.ticket_site import CallMade, TicketMedia, TicketRingPem
 from stack.aio.udp import UdpSockets
 from stack.audio import Lateness
 from stack.core.counters import Counters
-from stack.core.machine import Instant
+from stack.core.machine import Instant, Transmit
 from stack.core.trace import PacketTrace
 from stack.core.values import Value
 from stack.dtls import Certificate, KeyLog
@@ -196,7 +196,7 @@ class MediaCalls:
 
     # -- calls that are made by their first packet -----------------------------------------------------------
 
-    def resolve(self, check: UnknownCheck, now: Instant) -> tuple[str, Conversation] | None:
+    def resolve(self, check: UnknownCheck, now: Instant) -> tuple[str, Conversation] | Transmit | None:
         """Make the call of a check whose ticket opens; the endpoint asks. See `stack.server.admission`."""
         if self._admission is None:
             return None
@@ -204,8 +204,8 @@ class MediaCalls:
         displaced = self._admission.drain_displaced()
         if displaced:
             self._end_later(displaced)
-        if admitted is None:
-            return None
+        if admitted is None or isinstance(admitted, Transmit):
+            return admitted
         config = self._setup.conversation
         if not admitted.may_speak_early:
             config = replace(config, send_early=False)
@@ -257,6 +257,7 @@ class MediaCalls:
     def _give_up(self, call_id: str) -> None:
         if self._admission is not None and self._admission.is_half_open(call_id):
             self._admission.counters.add(GIVEN_UP)
+            self._admission.note_given_up(call_id)
             self._end(call_id)
 
     def _end(self, call_id: str) -> None:

@@ -132,6 +132,11 @@ class TicketIssuer:
         self._drafts.clear()
 
     @property
+    def lifetime(self) -> float:
+        """Seconds in which the first check has to come after an answer."""
+        return self.config.answer_lifetime
+
+    @property
     def media(self) -> TicketMedia:
         """What the media sides need."""
         return TicketMedia(TicketRingPem.of(self.ring), tuple(self._site.public_ips))
@@ -176,6 +181,11 @@ class TicketIssuer:
         self._forget_old()
         self._awaited[call_id] = _Awaited(context, reference, expiry, on_call)
         return TicketAnswer(negotiation.answer.serialize(), call_id, negotiation, reference)
+
+    def expect(self, call_id: str, context: CallContext, reference: bytes, lifetime: float) -> None:
+        """Remember what the request of an answer said that another process gave."""
+        self._forget_old()
+        self._awaited[call_id] = _Awaited(context, reference, time.time() + lifetime, None)
 
     def instant(self, agreed: Negotiation, context: CallContext) -> InstantTicket | None:
         """Return a ticket for a client's next call, made from what was agreed on for this one."""

@@ -57,6 +57,7 @@ OWNERS: Mapping[str, str] = {
     "host": "the host: calls, programs and their recordings",
     "forwarder": "the process in front of several media workers, where the kernel does not steer",
     "worker": "the media workers, and what passes between them and the program",
+    "backbone": "the backbone between machines, and the calls whose program is behind it",
 }
 """Who counts, in the order of the page."""
 

@@ -12,6 +12,9 @@ client is another connection of its page, and has a session of its own until one
 - One reference is honoured once at a time: the session that proves itself takes the place of the one that has,
   and of those that were made before it. That is a page that was loaded again; its former call is over, whether it
   could say so or not. A move of the same connection has the same pair of fragments, and is none of this.
+- A check that its ticket's password has signed, and of which no session comes any more (it has expired, was
+  revoked, or nothing proved itself in a session of the same pair), is answered with an error of class 4 that the
+  same password signs: so a client learns that its session died with its process. Chromium gives up then.
 - The server may speak with its Finished, a round trip before the client has proved itself (RFC 8446 §4.4.4): to
   the first check of a pair only, as with early data (RFC 8446 §8.2). A pair that was seen before is answered, but
   spoken to when it has proved itself. `MAX_SEEN` pairs are remembered, while the process lives.
@@ -29,12 +32,12 @@ from typing import Final, NamedTuple
 
 from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
-from stack.core.machine import Instant, Path
+from stack.core.machine import Instant, Path, Transmit
 from stack.ice import split_username
 from stack.session import SessionParameters
 from stack.session.ticket_keys import OpenedTicket, TicketRing
 from stack.session.ticket_terms import TicketSite, parameters_of
-from stack.stun import short_term_key, verify_integrity
+from stack.stun import ErrorCode, Message, MessageClass, short_term_key, verify_integrity
 
 MADE = declare("ticket", "made", "Sessions that were made by their first packet")
 REPLAYED = declare(
@@ -50,6 +53,9 @@ DROPPED_REVOKED = declare("ticket", "dropped_revoked", "Checks whose ticket was 
 DROPPED_UNSIGNED = declare(
     "ticket", "dropped_unsigned", "Checks that the password of their ticket did not sign, or that are no requests"
 )
+REFUSED = declare(
+    "ticket", "refused", "Signed checks answered with a signed error, as no session comes of their ticket any more"
+)
 DROPPED_HALF_OPEN = declare(
     "ticket", "dropped_half_open", "Checks beyond the half-open sessions that a ticket, an address or all may have"
 )
@@ -60,6 +66,8 @@ HALF_OPEN_TIMEOUT: Final = 10.0
 """Seconds that a session of a ticket has to prove itself in."""
 MAX_SEEN: Final = 50_000
 """Pairs of fragments that are remembered, the latest."""
+NOT_FOUND: Final = 404
+"""The error that is signed. RFC 8489 leaves the numbers of class 4 to the usage; 401 would have Chromium go on."""
 _DISPLACE_AFTER = 2.0  # seconds after which a half-open session makes room for another one of its ticket
 _BINDING_REQUEST = b"\x00\x01"
 
@@ -110,14 +118,17 @@ class TicketAdmission:
         self._half_open_at: Tally[str] = Tally()
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._displaced: list[str] = []
+        self._given_up: OrderedDict[str, None] = OrderedDict()
 
     @property
     def half_open(self) -> int:
         """How many sessions have not proved themselves yet."""
         return self._half_open
 
-    def admit(self, data: bytes, username: str, path: Path, now: Instant, wall: float) -> Admitted | None:
-        """Return what is to be made of a check, or None, counted."""
+    def admit(
+        self, data: bytes, username: str, path: Path, now: Instant, wall: float
+    ) -> Admitted | Transmit | None:
+        """Return what is to be made of a check, or the signed refusal of it, or None; all are counted."""
         fragments = split_username(username)
         if fragments is None or data[:2] != _BINDING_REQUEST:
             self.counters.add(DROPPED_UNSIGNED)
@@ -129,16 +140,19 @@ class TicketAdmission:
             self.counters.add(DROPPED_FORGED)
             return None
         ticket, key = opened.ticket, opened.key
+        password = short_term_key(key.password(ufrag))
         if wall > ticket.expiry + CLOCK_SKEW:
             self.counters.add(DROPPED_EXPIRED)
-            return None
+            return self._refuse(data, password, path)
         if self.ring.is_revoked(ticket):
             self.counters.add(DROPPED_REVOKED)
-            return None
-        if not verify_integrity(data, short_term_key(key.password(ufrag))):
+            return self._refuse(data, password, path)
+        if not verify_integrity(data, password):
             self.counters.add(DROPPED_UNSIGNED)
             return None
         name, host = key.call_id(username), path.remote.host
+        if name in self._given_up:
+            return self._refuse(data, password, path)
         if name in self._sessions or not self._has_room(ticket.reference, host, now):
             self.counters.add(DROPPED_HALF_OPEN)
             return None
@@ -165,6 +179,24 @@ class TicketAdmission:
         if any(self._sessions[other].is_proven for other in others):
             self.counters.add(SUPERSEDED)
         return others
+
+    def _refuse(self, data: bytes, password: bytes, path: Path) -> Transmit | None:
+        """Return the signed error to a check, if the password has signed that; it is shorter than the check."""
+        if not verify_integrity(data, password):
+            return None
+        try:
+            request = Message.parse(data)
+        except ParseError:
+            return None
+        self.counters.add(REFUSED)
+        response = request.respond(MessageClass.ERROR_RESPONSE, ErrorCode(NOT_FOUND))
+        return Transmit(response.sign(password), path)
+
+    def note_given_up(self, name: str) -> None:
+        """Nothing has proved itself in a session in time: further checks of the same pair are refused."""
+        if len(self._given_up) >= MAX_SEEN:
+            self._given_up.popitem(last=False)
+        self._given_up[name] = None
 
     def is_half_open(self, name: str) -> bool:
         """Return True for a session that has proved nothing yet."""

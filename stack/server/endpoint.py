@@ -106,7 +106,8 @@ class UnknownCheck(NamedTuple):
     path: Path
 
 
-Resolve = Callable[[UnknownCheck, Instant], "tuple[str, HostedMachine[EventT]] | None"]
+Resolve = Callable[[UnknownCheck, Instant], "tuple[str, HostedMachine[EventT]] | Transmit | None"]
+"""Returns a session's name and machine, or what is answered to a check of which none comes, or neither."""
 MAX_UNKNOWN_CHECKS = 1000
 """Checks that name no session and are looked at in one second: each costs up to 30 µs."""
 
@@ -336,6 +337,9 @@ class Endpoint(Generic[EventT]):
             self.counters.add(DROPPED_FULL)
             return None
         made = resolve(check, now)
+        if isinstance(made, Transmit):
+            self._transmits.append(made)
+            return None
         if made is None:
             return None
         name, machine = made

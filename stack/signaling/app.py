@@ -5,7 +5,7 @@
 | `/api/offer` | plain JSON, and Pipecat's SmallWebRTC (`offer.py`, `pipecat.py`) |
 | `/whip`, `/whep` | RFC 9725 and its sister for listening (`whip.py`) |
 | `/v1/realtime/…` | OpenAI Realtime (`realtime.py`) |
-| `/healthz`, `/readyz`, `/metrics` | for the operator and its monitoring |
+| `/healthz`, `/livez`, `/readyz`, `/drain`, `/metrics` | for the operator and its monitoring |
 
 What the dialects share is in `service.py`. Every answer carries the CORS headers that its origin is entitled to.
 """
@@ -157,6 +157,7 @@ def _add_page(app: Application) -> None:
 
 
 @routes.get("/healthz")
+@routes.get("/livez")
 async def _health(request: HttpRequest) -> HttpResponse:
     """The process is alive."""
     return json_response({"status": "ok", "calls": len(request.app[SERVICE].host.calls)})
@@ -167,8 +168,19 @@ async def _ready(request: HttpRequest) -> HttpResponse:
     """New calls are welcome."""
     service = request.app[SERVICE]
     full = len(service.host.calls) >= service.host.config.max_calls
-    status = "draining" if service.draining else "full" if full else "ready"
-    return json_response({"status": status}, status=200 if status == "ready" else 503)
+    welcome, surroundings = service.describe_readiness()
+    draining = service.draining or service.drain_asked.is_set()
+    status = "draining" if draining else "full" if full else "ready" if welcome else "unready"
+    return json_response({"status": status, **surroundings}, status=200 if status == "ready" else 503)
+
+
+@routes.post("/drain")
+async def _drain(request: HttpRequest) -> HttpResponse:
+    """End as after SIGTERM: no new calls, and those that are up may end by themselves."""
+    service = request.app[SERVICE]
+    service.authorise(request, Scope.CONTROL)
+    service.drain_asked.set()
+    return json_response({"status": "draining", "calls": len(service.host.calls)}, status=202)
 
 
 @routes.get("/metrics")

@@ -70,6 +70,8 @@ class DialConfig:
     """STUN and TURN servers to gather candidates from; the call does not wait for them."""
     ice_transport: TransportPolicy = TransportPolicy.ALL
     """Which candidates of ours there may be."""
+    moved_from: str = ""
+    """The call that this one takes the place of: its server has said `goaway` (docs/scale.md)."""
     ticket: str | None = None
     """A file that keeps our certificate and the server's ticket for the next call (`instant.py`)."""
 

@@ -56,6 +56,10 @@ class Access(Protocol):
     def insecure(self) -> bool:
         """Take any certificate."""
 
+    @property
+    def moved_from(self) -> str:
+        """The call that this one takes the place of, or nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class OfferAnswered:
@@ -101,7 +105,8 @@ async def _exchange_at(target: str, offer: str, access: Access, *, plain: bool) 
             if plain:
                 request = session.post(target, data=offer.encode(), headers={"Content-Type": "application/sdp"})
             else:
-                request = session.post(target, json={"sdp": offer, "type": "offer"})
+                former = {"moved_from": access.moved_from} if access.moved_from else {}
+                request = session.post(target, json={"sdp": offer, "type": "offer", **former})
             async with request as response:
                 body = await response.text()
                 if response.status == 401:

@@ -42,6 +42,8 @@ class Metrics:
         self._ended = Counter("voice_calls_ended", "Calls that are over.", ["reason"], registry=registry)
         self._active = Gauge("voice_calls_active", "Calls at this moment.", registry=registry)
         self._active.set_function(lambda: len(host.calls))
+        share = Gauge("voice_calls_share", "Calls, as a share of those that this server takes.", registry=registry)
+        share.set_function(lambda: len(host.calls) / host.config.max_calls)
         self._packets = Gauge("voice_packets", "RTP packets since the start.", ["direction"], registry=registry)
         self._refused = Counter(
             "voice_requests_refused", "HTTP requests that were refused.", ["status"], registry=registry

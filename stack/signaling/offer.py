@@ -2,11 +2,13 @@
 
 The form that aiortc's examples made common, and that Pipecat's SmallWebRTC speaks with `pc_id`, `restart_pc` and
 PATCH for candidates that come later; `pc_id` names the call and stays the same over a restart. A further offer
-with the `pc_id` of a call that is up is renegotiated. `GET /api/offer?pc_id=…` says whether a call is up.
+with the `pc_id` of a call that is up is renegotiated. `moved_from` names a
+call whose machine has said `goaway`. `GET /api/offer?pc_id=…` says whether a call is up.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from stack.aio import Call
@@ -26,6 +28,7 @@ from stack.signaling.security import Scope
 from stack.signaling.service import SERVICE
 
 MAX_CANDIDATES = 100
+MAX_CALL_ID = 64
 _RESTARTED: AppKey[dict[str, str]] = AppKey("calls under the pc_id of an earlier one", dict)
 routes = RouteTable()
 
@@ -48,7 +51,7 @@ async def post_offer(request: HttpRequest) -> HttpResponse:
         return await _renegotiate(request, former, sdp, str(pc_id))
     session = {**principal.session, **_session(body)}
     if former is None and "restart_pc" not in body:
-        answered = await service.answer(request, principal, sdp, session)
+        answered = await service.answer(request, principal, sdp, session, _moved_from(body))
         return _answer(answered.answer, answered.call_id, answered.instant)
     taken = await service.accept(request, principal, sdp, session, replaces=former)
     call, name = taken.call, taken.call.id
@@ -59,6 +62,14 @@ async def post_offer(request: HttpRequest) -> HttpResponse:
         service.keep(call.id, request.app[_RESTARTED], name, call.id)
         former.hang_up()
     return _answer(taken.answer, name, taken.instant)
+
+
+def _moved_from(body: Mapping[str, Any]) -> str:
+    """Return the call on another machine that this one takes the place of: its client was told to go away."""
+    former = body.get("moved_from", "")
+    if not isinstance(former, str) or len(former) > MAX_CALL_ID:
+        raise RequestRefused(400, "moved_from is the id of a call")
+    return former
 
 
 def _answer(sdp: str, name: str, instant: InstantTicket | None) -> HttpResponse:

@@ -12,8 +12,8 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
@@ -27,6 +27,7 @@ from stack.aio.udp import LOOPBACK, local_addresses
 from stack.aio.workers import default_workers
 from stack.core.errors import LocalError
 from stack.core.trace import PcapWriter
+from stack.dtls import KeyLog
 from stack.signaling.aiohttp_face import serve_by_aiohttp
 from stack.signaling.app import create_application
 from stack.signaling.one_port import share_port
@@ -36,6 +37,9 @@ log = logging.getLogger("stack.serve")
 
 EXIT_INTERRUPTED = 130
 """The exit code of a program that SIGINT has ended."""
+MakeHost = Callable[[Callable[..., Any], HostConfig, "PcapWriter | None", "KeyLog | None"], Host]
+Beside = Callable[["Serving"], AbstractAsyncContextManager[object]]
+"""What runs as long as a server does, and a little longer than its calls."""
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
@@ -61,6 +65,8 @@ class ServeConfig:
     """The program itself speaks OpenAI's protocol on the channel `oai-events`, as the bridge does."""
     drain_seconds: float = 5.0
     """After SIGTERM no new calls are taken, and those that are may go on for so long."""
+    goaway_seconds: float = 0.0
+    """Then those that are left are told to go to another machine, and have so long for it; 0: none is told."""
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.path_prefix):
@@ -106,6 +112,12 @@ class Serving:
             await asyncio.sleep(0)  # the host forgets a call a step after its end
         return True
 
+    async def send_away(self, seconds: float) -> bool:
+        """Tell every client to call again and then to drop this call; False if some are left after `seconds`."""
+        for call_id, call in self.host.calls.items():
+            call.tell({"type": "goaway", "pc_id": call_id, "seconds": seconds})
+        return await self.drain(seconds)
+
     @property
     def url(self) -> str:
         """Where the page is."""
@@ -115,8 +127,13 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(program: Callable[..., Any], config: ServeConfig | None = None) -> AsyncIterator[Serving]:
-    """Context: the server runs while inside; `LocalError` if a port is taken or the pcap file is not writable."""
+async def serving(
+    program: Callable[..., Any], config: ServeConfig | None = None, make_host: MakeHost | None = None
+) -> AsyncIterator[Serving]:
+    """Context: the server runs while inside; `LocalError` if a port is taken or the pcap file is not writable.
+
+    `make_host` makes its host where that is not a plain `Host`.
+    """
     config = config or ServeConfig()
     with contextlib.ExitStack() as stack:
         trace = None
@@ -129,7 +146,7 @@ async def serving(program: Callable[..., Any], config: ServeConfig | None = None
         key_log = None if config.key_log is None else stack.enter_context(key_log_file(config.key_log))
         tls = _tls_context(config)
         media = replace(config.media, tcp_port="http") if config.shares_port else config.media
-        async with Host(program, media, trace, key_log) as host:
+        async with (make_host or Host)(program, media, trace, key_log) as host:
             dialects = create_application(
                 host, config.signaling, program_passes_events=config.program_passes_events
             )
@@ -214,8 +231,27 @@ def _out_of_reach(host: Host) -> str | None:
     )
 
 
-async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
-    """Serve until SIGINT, or SIGTERM: then the calls may end by themselves. A second signal ends them at once."""
+def _announce(server: Serving) -> None:
+    addresses = ", ".join(str(address) for address in server.host.addresses)
+    page = server.url + ("/" if server.path_prefix else "")
+    tcp = ", ".join(str(address) for address in server.host.tcp_addresses)
+    also = f"; TCP {tcp}" if tcp else ""
+    media = f"media: UDP {addresses}{also}; " if addresses else ""
+    print(f"Open {page} and speak.  ({media}Ctrl-C ends)", flush=True)
+    if addresses and (advice := _out_of_reach(server.host)):
+        print(advice, flush=True)
+
+
+async def serve_until_stopped(
+    program: Callable[..., Any],
+    config: ServeConfig,
+    make_host: MakeHost | None = None,
+    beside: Beside = lambda server: nullcontext(),
+) -> None:
+    """Serve until SIGINT, or SIGTERM or `POST /drain`: then the calls may end by themselves.
+
+    At the end of that they are told to go elsewhere. A second signal ends them at once.
+    """
     stop, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     starting = asyncio.current_task()
@@ -235,25 +271,28 @@ async def _serve(program: Callable[..., Any], config: ServeConfig) -> None:
             loop.add_signal_handler(name, on_signal, name)
         except NotImplementedError:  # Windows: Ctrl-C still raises KeyboardInterrupt
             break
-    async with serving(program, config) as server:
+    async with serving(program, config, make_host) as server, beside(server):
         starting = None
-        addresses = ", ".join(str(address) for address in server.host.addresses)
-        page = server.url + ("/" if config.path_prefix else "")
-        tcp = ", ".join(str(address) for address in server.host.tcp_addresses)
-        also = f"; TCP {tcp}" if tcp else ""
-        print(f"Open {page} and speak.  (media: UDP {addresses}{also}; Ctrl-C ends)", flush=True)
-        if advice := _out_of_reach(server.host):
-            print(advice, flush=True)
-        await stop.wait()
+        _announce(server)
+        await _first_of(stop.wait(), server.signaling.drain_asked.wait())
         if not now.is_set() and server.host.calls:
             print(f"Draining: no new calls, {config.drain_seconds:g} s for {len(server.host.calls)} …", flush=True)
-            draining = asyncio.create_task(server.drain(config.drain_seconds))
-            at_once = asyncio.create_task(now.wait())
-            await asyncio.wait({draining, at_once}, return_when=asyncio.FIRST_COMPLETED)
-            draining.cancel()
-            at_once.cancel()
+            await _first_of(server.drain(config.drain_seconds), now.wait())
         server.signaling.draining = True
+        if not now.is_set() and server.host.calls and config.goaway_seconds > 0:
+            print(f"Sending {len(server.host.calls)} calls to other machines …", flush=True)
+            await _first_of(server.send_away(config.goaway_seconds), now.wait())
         print("Ending the calls …", flush=True)
+
+
+async def _first_of(*works: Coroutine[Any, Any, object]) -> None:
+    """Wait until the first is done, and cancel the others."""
+    tasks = {asyncio.ensure_future(work) for work in works}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def whole_config(
@@ -341,6 +380,6 @@ def serve(
         whole = replace(whole, media=replace(whole.media, workers=default_workers()))
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_serve(program, whole))
+            asyncio.run(serve_until_stopped(program, whole))
     except asyncio.CancelledError:  # by a signal, before it was up
         sys.exit(EXIT_INTERRUPTED)

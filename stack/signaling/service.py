@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from stack.aio import Call, CallContext, Host, HostFull, IceMode, Renegotiated
+from stack.aio import Call, CallContext, CallElsewhere, Host, HostFull, IceMode, Renegotiated
 from stack.aio.tickets import InstantTicket
 from stack.core.errors import LocalError, ParseError
 from stack.ice.servers import IceServer
@@ -118,6 +118,12 @@ class SignalingService:
         self.keys = Keys(self.config.tokens, time.time, os.urandom)
         self.metrics = Metrics(host)
         self.draining = False
+        self.drain_asked = asyncio.Event()
+        """Set by `POST /drain`: the process is to end as after SIGTERM."""
+        self.find_elsewhere: Callable[[], str | None] = lambda: None
+        """Returns where the HTTP of another machine is that takes calls, for when this one takes none."""
+        self.describe_readiness: Callable[[], tuple[bool, Mapping[str, str]]] = lambda: (True, {})
+        """Returns whether new calls are welcome as far as our surroundings go, and what those are like."""
         self._rates = RateLimits(self.config.offers_per_second, self.config.offers_per_client, time.monotonic)
         self._calls_of: Tally[str] = Tally()
         self._connections = Connections()
@@ -169,12 +175,18 @@ class SignalingService:
         return await self._accept(request, principal, offer, _read_offer(offer), session, replaces)
 
     async def answer(
-        self, request: HttpRequest, principal: Principal, offer: str, session: Mapping[str, Any] | None = None
+        self,
+        request: HttpRequest,
+        principal: Principal,
+        offer: str,
+        session: Mapping[str, Any] | None = None,
+        moved_from: str = "",
     ) -> AnsweredOffer:
         """Do the same where it does not matter that there may be no call before its first packet.
 
         A ticket is the answer if it holds all that was agreed on, and the request says nothing that a program in
         another process would miss: no `session`, and nothing that an application around this one has noted.
+        `moved_from` is the call that this one takes the place of, on another machine, as the client says.
         """
         self._check_rate(request)
         description = _read_offer(offer)
@@ -182,18 +194,18 @@ class SignalingService:
         is_plain = not session and not request.state
         if is_plain and identity is not None and next(self._connections.find(identity), None) is None:
             client, digest = request.remote or "", digest_of(offer)
-            self._check_room(client)
+            self._check_room(request)
 
             def note(call: Call) -> None:
                 answer = answered.answer if answered is not None else ""
                 self._note_placed(call, client, PlacedCall(call.id, principal, client, identity, digest, answer))
 
-            with _refusing():
-                context = self._context(request, session)
+            with _refusing(request, self.find_elsewhere):
+                context = self._context(request, session, moved_from)
                 answered = await self.host.answer(description, context, note, _ice_asked_for(request))
             if answered is not None:
                 return AnsweredOffer(answered.answer, answered.call_id, instant=answered.instant)
-        taken = await self._accept(request, principal, offer, description, session, None)
+        taken = await self._accept(request, principal, offer, description, session, None, moved_from)
         return AnsweredOffer(taken.answer, taken.call.id, taken.call, taken.is_new, taken.instant)
 
     async def _accept(
@@ -204,9 +216,10 @@ class SignalingService:
         description: SessionDescription,
         session: Mapping[str, Any] | None,
         replaces: Call | None,
+        moved_from: str = "",
     ) -> AcceptedOffer:
         identity = ConnectionIdentity.of(description)
-        place = partial(self._place, request, principal, offer, description, session, identity)
+        place = partial(self._place, request, principal, offer, description, session, identity, moved_from)
         if identity is None or replaces is not None:
             return await place()
         while (placing := self._placing.get(identity.fingerprints)) is not None:
@@ -273,11 +286,12 @@ class SignalingService:
         description: SessionDescription,
         session: Mapping[str, Any] | None,
         identity: ConnectionIdentity | None,
+        moved_from: str,
     ) -> AcceptedOffer:
         client = request.remote or ""
-        self._check_room(client)
-        with _refusing():
-            context = self._context(request, session)
+        self._check_room(request)
+        with _refusing(request, self.find_elsewhere):
+            context = self._context(request, session, moved_from)
             accepted = await self.host.accept(description, context, _ice_asked_for(request))
         call = accepted.call
         placed = None
@@ -286,12 +300,14 @@ class SignalingService:
         self._note_placed(call, client, placed)
         return AcceptedOffer(accepted.answer, call, instant=accepted.instant)
 
-    def _context(self, request: HttpRequest, session: Mapping[str, Any] | None) -> CallContext:
+    def _context(self, request: HttpRequest, session: Mapping[str, Any] | None, moved_from: str) -> CallContext:
         headers = {
             name.lower(): value for name, value in request.headers.items() if name.lower() not in _SECRET_HEADERS
         }
         claim = headers.get((self.config.claim_header or "").lower(), "")
-        return CallContext(headers, session or {}, request.remote or "", request.state, claim=claim)
+        return CallContext(
+            headers, session or {}, request.remote or "", request.state, claim=claim, moved_from=moved_from
+        )
 
     def _note_placed(self, call: Call, client: str, placed: PlacedCall | None) -> None:
         """There is a call: it is counted, and found again, until its end."""
@@ -329,8 +345,12 @@ class SignalingService:
         if wait > 0.0:
             raise RequestRefused(429, "too many offers", **{"Retry-After": str(math.ceil(wait))})
 
-    def _check_room(self, client: str) -> None:
+    def _check_room(self, request: HttpRequest) -> None:
+        client = request.remote or ""
         if self.draining:
+            elsewhere = self.find_elsewhere()
+            if elsewhere is not None:
+                raise _redirection(request, elsewhere)
             raise RequestRefused(
                 503, "the server takes no new calls: it is shutting down", **{"Retry-After": "10"}
             )
@@ -357,14 +377,24 @@ class SignalingService:
             del self._calls_of[client]
 
 
+def _redirection(request: HttpRequest, base: str) -> RequestRefused:
+    """Return what sends a client to another machine; it repeats its request there (RFC 9110 §15.4.8)."""
+    return RequestRefused(307, "call there", Location=base.rstrip("/") + request.path)
+
+
 @contextmanager
-def _refusing() -> Iterator[None]:
+def _refusing(request: HttpRequest, find_elsewhere: Callable[[], str | None]) -> Iterator[None]:
     """Context: what the host raises becomes what a client is told."""
     try:
         yield
+    except CallElsewhere as error:
+        raise _redirection(request, error.url) from error
     except NegotiationError as error:
         raise _refusal(error) from error
     except (HostFull, LocalError) as error:
+        elsewhere = find_elsewhere() if isinstance(error, HostFull) else None
+        if elsewhere is not None:
+            raise _redirection(request, elsewhere) from error
         raise RequestRefused(503, str(error), **{"Retry-After": "5"}) from error
 
 

@@ -35,6 +35,7 @@ const plots = {
 };
 
 let call = null;
+let successor = null;      // the call that is to take the place of this one
 let conversation = new Conversation();
 let reported = { at: 0, delay: 0 };
 let levels = null;
@@ -50,6 +51,7 @@ window.voiceStack = {
   get timings() { return { ...call?.timings }; },
   get problem() { return call?.problem && { code: call.problem.code, title: call.problem.title, detail: call.problem.detail }; },
   get way() { return call?.way ?? null; },
+  get movedFrom() { return call?.movedFrom || null; },
   get endedBy() { return call?.endedBy ?? null; },
   get stats() { return quality?.latest ?? null; },
   get events() { return events.all; },
@@ -88,11 +90,65 @@ function begin({ microphone = true, again = false } = {}) {
   for (const view of [steps, events, transcript, turns]) view.clear();
   $("stops").textContent = "";
   clearQuality();
-  call.addEventListener("state", onState);
-  call.addEventListener("step", onStep);
-  call.addEventListener("remote", onRemote);
-  call.addEventListener("message", ({ detail }) => conversation.receive(events.receive(detail.text, performance.now() - connectedAt)));
+  watch(call);
   call.start();
+}
+
+// Show what a call reports, as long as it is the one of the page.
+function watch(made) {
+  const shown = handler => event => { if (made === call) handler(event); };
+  made.addEventListener("state", shown(onState));
+  made.addEventListener("step", shown(onStep));
+  made.addEventListener("remote", shown(onRemote));
+  made.addEventListener("message", shown(({ detail }) => receive(detail.text)));
+}
+
+const receive = text => conversation.receive(events.receive(text, performance.now() - connectedAt));
+
+// The machine of this call is about to end: make the call that takes its place, and drop this one when that is up.
+function move(formerId) {
+  if (successor || !busy()) return;
+  const former = call, early = [];
+  const next = successor = new Call({
+    audio: former.microphone ? settings.constraints : null, token: token.value, iceServers,
+    movedFrom: formerId, stream: former.microphone?.clone() ?? null,
+  });
+  const keep = ({ detail }) => early.push(detail.text);
+  next.addEventListener("message", keep);
+  next.addEventListener("state", () => {
+    if (next !== successor || (!next.over && next.state !== "connected")) return;
+    successor = null;
+    if (next.over) return;                                        // none takes it: this call goes on while it can
+    if (former !== call || former.endedBy === "you") return next.hangUp();
+    next.removeEventListener("message", keep);
+    takeOver(former, next, early);
+  });
+  next.start();
+}
+
+function takeOver(former, next, early) {
+  end();
+  call = next;
+  watch(next);
+  next.setMuted(former.muted);
+  former.hangUp();
+  levels = new Levels();
+  lanes.start();
+  timers.push(setInterval(showLevels, LEVEL_PERIOD));
+  if (next.microphone) {
+    levels.watchMicrophone(next.microphone);
+    settings.microphone = next.microphone;
+  }
+  onRemote({ detail: { stream: next.remote } });
+  onState();
+  if ("channel" in next.timings) greet();
+  early.forEach(receive);
+}
+
+// What a program is told first.
+function greet() {
+  call.send({ type: "audible", reply: 0 });
+  if (controls.request) call.send(controls.request);
 }
 
 function listen(conversation) {
@@ -140,10 +196,7 @@ function onStep({ detail }) {
     lanes.start();
     timers.push(setInterval(showLevels, LEVEL_PERIOD));
   }
-  if (detail.name === "channel") {
-    call.send({ type: "audible", reply: 0 });
-    if (controls.request) call.send(controls.request);
-  }
+  if (detail.name === "channel") greet();
   showSteps();
 }
 
@@ -350,6 +403,7 @@ events.on("turn_settings", settings => {
   render();
 });
 events.on("program_failed", () => call?.noteProgramFailed());
+events.on("goaway", ({ pc_id }) => move(pc_id));
 playback.addEventListener("delay", report);
 for (const type of ["silenced", "audible"]) {
   playback.addEventListener(type, ({ detail }) => call?.send({ type, ...detail }));

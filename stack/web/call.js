@@ -49,6 +49,7 @@ export class Call extends EventTarget {
   broken = false;           // the server has lost the call, by no fault of ours or of the network
   muted = false;
   microphone = null;        // MediaStream
+  remote = null;            // MediaStream
   timings = {};             // step → milliseconds since the click
   way = null;               // how it came about: "ticket" or "http"
   #clicked = 0;
@@ -64,12 +65,14 @@ export class Call extends EventTarget {
 
   // `audio`: constraints of the microphone; null: a call without one. `token`: for a server that asks for one.
   // `iceServers`: as `findIceServers` returns them, for networks that let nothing but a TURN server through.
-  // `instant`: an `InstantConnect`; null: every call asks over HTTP.
+  // `instant`: an `InstantConnect`; null: every call asks over HTTP. `movedFrom`: the call that this one takes the place
+  // of, whose machine has said `goaway`; `stream`: its microphone, so that the user is not asked again.
   constructor({
     url = "api/offer", health = "healthz", audio = true, token = "", iceServers = [], instant = null,
+    movedFrom = "", stream = null,
   } = {}) {
     super();
-    Object.assign(this, { url, health, audio, token, iceServers, instant });
+    Object.assign(this, { url, health, audio, token, iceServers, instant, movedFrom, stream });
   }
 
   get connection() { return this.#pc; }
@@ -169,7 +172,7 @@ export class Call extends EventTarget {
     if (!navigator.mediaDevices?.getUserMedia) throw microphoneUnavailable();
     let stream;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ audio: this.audio });
+      stream = this.stream ?? await navigator.mediaDevices.getUserMedia({ audio: this.audio });
     } catch (error) {
       throw await microphoneProblem(error);
     }
@@ -217,7 +220,10 @@ export class Call extends EventTarget {
       response = await fetch(this.url, {
         method: "POST",
         headers: { "Content-Type": "application/json", ...(this.token && { Authorization: `Bearer ${this.token}` }) },
-        body: JSON.stringify({ sdp, type, ...(this.#name !== null && { pc_id: this.#name }) }),
+        body: JSON.stringify({
+          sdp, type, ...(this.#name !== null && { pc_id: this.#name }),
+          ...(this.movedFrom && this.#name === null && { moved_from: this.movedFrom }),
+        }),
         signal: AbortSignal.timeout(ANSWER_TIMEOUT),
       });
       text = await response.text();
@@ -265,6 +271,7 @@ export class Call extends EventTarget {
 
   #showRemote() {
     const stream = new MediaStream(this.#pc.getReceivers().map(receiver => receiver.track));
+    this.remote = stream;
     this.dispatchEvent(new CustomEvent("remote", { detail: { stream } }));
   }
 

@@ -17,7 +17,7 @@ from stack.server.admission import CLOCK_SKEW, MAX_SEEN, AdmissionLimits, Admitt
 from stack.session import LocalWishes, make_local_parameters
 from stack.session.ticket_keys import TicketKey, TicketRing
 from stack.session.ticket_terms import TicketSite, TicketWishes, make_ticket
-from stack.stun import Message, MessageClass, Method, Username, short_term_key
+from stack.stun import ErrorCode, Message, MessageClass, Method, Username, short_term_key, verify_integrity
 from tests.sim.certificates import EPOCH
 from tests.sim.entropy import entropy
 
@@ -56,6 +56,7 @@ class Door:
 
     def __init__(self, limits: AdmissionLimits | None = None, *revoked: bytes) -> None:
         self.admission = TicketAdmission(TicketRing.of([KEY], revoked), SITE, limits)
+        self.refusal: Transmit | None = None
 
     def ask(
         self,
@@ -67,7 +68,9 @@ class Door:
         wall: float = WALL,
     ) -> Admitted | None:
         fragment = ufrag(number)
-        return self.admission.admit(signed(fragment, remote), f"{fragment}:{remote}", path(host), now, wall)
+        found = self.admission.admit(signed(fragment, remote), f"{fragment}:{remote}", path(host), now, wall)
+        self.refusal = found if isinstance(found, Transmit) else None
+        return None if isinstance(found, Transmit) else found
 
     def admit(self, number: int = 0, remote: str = "abcd", *, host: str = "198.51.100.1", now: float = 0.0) -> str:
         admitted = self.ask(number, remote, host=host, now=now)
@@ -272,3 +275,41 @@ def test_ten_thousand_tickets_on_one_port() -> None:
     )
     assert admission.half_open == 0
     assert endpoint.counters["endpoint.dropped_unknown_ufrag"] == 0
+
+
+def test_a_signed_check_of_which_no_session_comes_is_refused_in_a_signed_error() -> None:
+    expired, revoked, given_up = Door(), Door(None, (0).to_bytes(8, "big")), Door()
+    expired.ask(wall=EXPIRY + CLOCK_SKEW + 1.0)
+    revoked.ask()
+    name = given_up.admit()
+    given_up.admission.note_given_up(name)
+    given_up.admission.note_ended(name)
+    given_up.ask()
+    for door in (expired, revoked, given_up):
+        assert door.refusal is not None
+        assert door.refusal.path == path()
+        assert len(door.refusal.data) < len(signed(ufrag()))
+        assert verify_integrity(door.refusal.data, short_term_key(KEY.password(ufrag())))
+        message = Message.parse(door.refusal.data)
+        error = message.get(ErrorCode)
+        assert message.message_class is MessageClass.ERROR_RESPONSE
+        assert error is not None
+        assert error.code == 404
+        assert door.count("refused") == 1
+    assert given_up.ask(remote="efgh") is not None  # another connection of the same page
+
+
+def test_what_the_password_has_not_signed_is_not_answered() -> None:
+    door, fragment = Door(), ufrag()
+    for data in (signed(fragment, password="another-password-of-22"), signed(fragment)[:40]):
+        late = EXPIRY + CLOCK_SKEW + 1.0
+        assert door.admission.admit(data, f"{fragment}:abcd", path(), 0.0, late) is None
+    assert door.count("refused") == 0
+
+
+def test_an_endpoint_sends_the_refusal() -> None:
+    refusal = Transmit(b"refused", path())
+    endpoint: Endpoint[object] = Endpoint(resolve=lambda check, now: refusal)
+    endpoint.handle_datagrams([(signed(ufrag()), path())], 0.0)
+    assert list(endpoint.drain_transmits()) == [refusal]
+    assert len(endpoint) == 0

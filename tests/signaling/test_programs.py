@@ -367,7 +367,7 @@ async def test_a_program_that_goes_on_after_its_call_does_not_hold_the_server(
     program: Callable[[Call], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It never waits for anything any more; the server lives on, and ends it."""
-    monkeypatch.setattr("stack.aio.host.END_GRACE", 0.05)
+    monkeypatch.setattr("stack.aio.program_runner.END_GRACE", 0.05)
     async with calling(program) as (call, server):
         call.hang_up()
         await asyncio.wait_for(call.wait_ended(), 10)

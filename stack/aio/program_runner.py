@@ -1,0 +1,109 @@
+"""Runs a program for each call, from the connection to the end, wherever the call's media are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext
+
+from stack.aio.call import Call
+from stack.aio.control import CallEnded
+from stack.aio.hosted import HostedCall
+from stack.aio.programs import Program, tell_of_failure
+from stack.aio.recording import Recording
+from stack.aio.tracing import CallSpans
+from stack.core.counters import Counters, declare, declare_each
+from stack.core.errors import LocalError, StackError
+from stack.session import EndReason
+
+ENDED = declare_each("host", "ended", EndReason, "Calls that are over: {}")
+RECORDING_FAILED = declare("host", "recording_failed", "Recordings that could not be written to their end")
+PROGRAM_FAILED = declare("host", "program_failed", "Programs that raised: each ended its own call")
+
+log = logging.getLogger("stack.calls")
+
+END_GRACE = 5.0
+"""Seconds that a program has to return after its call has ended; then it is cancelled."""
+
+
+class ProgramRunner:
+    """Runs one program, in a task for each call. `counters` are those of who has the calls."""
+
+    def __init__(
+        self, program: Program, counters: Counters, attach: Callable[[Call], object] | None = None
+    ) -> None:
+        self._program = program
+        self._counters = counters
+        self._attach = attach
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, hosted: HostedCall) -> None:
+        """Run the program for a call that has a conversation; none of its events has been delivered yet."""
+        call = hosted.call
+        if self._attach is not None:
+            self._attach(call)
+        spans = CallSpans.begin(call)
+        task = asyncio.get_running_loop().create_task(self._run(hosted, spans), name=f"call {call.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Wait for the programs, whose calls have been hung up; those that take too long are cancelled."""
+        if self._tasks:
+            _, pending = await asyncio.wait(self._tasks, timeout=END_GRACE + 1)
+            for task in pending:
+                task.cancel()
+
+    async def _run(self, hosted: HostedCall, spans: CallSpans | None) -> None:
+        """Run the program for one call from its connection to its end."""
+        call = hosted.call
+        program: asyncio.Task[None] | None = None
+        try:
+            connected = await call.wait_connected()
+            log.info("call %s connected: %s", call.id, connected.path)
+            program = asyncio.create_task(self._program_of(call, spans))
+            await call.wait_ended()
+            if not program.done():
+                await asyncio.wait({program}, timeout=END_GRACE)
+        except StackError:
+            pass  # it never connected; its end says why
+        finally:
+            if program is not None and not program.done():
+                program.cancel()
+            if not call.ended:
+                call.hang_up()
+            end = await call.wait_ended()
+            log.info("call %s ended: %s%s", call.id, end.reason.value, f" ({end.detail})" if end.detail else "")
+            self._counters.add(ENDED[end.reason])
+            self._counters.merge(hosted.control.counters)  # and no longer as one of those that are up
+            hosted.close()
+            if call.recording is not None:
+                await self._finish_recording(call.recording)
+
+    async def _finish_recording(self, recording: Recording) -> None:
+        """Give the disk some time, so that a process which ends leaves whole files."""
+        try:
+            await asyncio.wait_for(recording.wait_finished(), END_GRACE)
+            self._counters.merge(recording.counters)
+        except (LocalError, TimeoutError):
+            self._counters.add(RECORDING_FAILED)
+
+    async def _program_of(self, call: Call, spans: CallSpans | None) -> None:
+        """Run the program, let it be heard to the end, and hang up."""
+        try:
+            with spans.current() if spans is not None else nullcontext():
+                await self._program(call)
+        except asyncio.CancelledError:
+            raise
+        except CallEnded as error:
+            # The person hung up while the program asked something of the call: an end like any other.
+            log.debug("the program of call %s was told that %s", call.id, error)
+        except Exception:
+            # A program that raises ends its own call and nothing else.
+            log.exception("the program of call %s failed", call.id)
+            self._counters.add(PROGRAM_FAILED)
+            await tell_of_failure(call)
+        finally:
+            await call.speaker.drained()  # it is so when the call has ended, too
+            call.hang_up()

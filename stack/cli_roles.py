@@ -1,0 +1,161 @@
+"""The commands of several machines: `media`, `agent`, `signaling`. They have the options of `serve` that fit.
+
+docs/scale.md says how they are used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from stack.cli_checks import PREFIX, check_environment, load_agent
+from stack.cluster.backbone import BackboneConfig
+from stack.cluster.messages import check_name, check_node_name
+from stack.cluster.program_host import ProgramHostConfig
+from stack.cluster.roles import RoleConfig, run_agent, run_media, run_signaling
+from stack.core.errors import LocalError
+from stack.signaling.server import whole_config
+
+ReadProgram = Callable[[dict[str, Any]], Callable[..., Any]]
+ReadSettings = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+_SIGNALING = (
+    "host", "port", "token", "origin", "trusted_proxy", "path_prefix", "offers_per_second", "offers_per_client",
+    "ice_server", "turn_url", "turn_secret", "turn_ttl", "tls_cert", "tls_key", "drain_seconds", "ticket_key",
+    "instant_connect", "claim_header", "setup",
+)  # fmt: skip
+"""Options of `serve` that `signaling` has."""
+
+
+def _is_name(check: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str], str]:
+    def callback(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+        try:
+            return check(value) if value else value
+        except LocalError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return callback
+
+
+def _option(name: str, **settings: Any) -> click.Option:
+    envvar = PREFIX + name.lstrip("-").replace("-", "_").upper()
+    return click.Option([name], envvar=envvar, show_envvar=True, **settings)
+
+
+def _shared() -> list[click.Parameter]:
+    return [
+        _option(
+            "--nats", multiple=True, required=True, help="URL of a NATS server, as nats://127.0.0.1:4222. [repeat]"
+        ),
+        _option("--nats-creds", default=None, type=click.Path(dir_okay=False), help="File of NATS credentials."),
+        _option("--region", default="", callback=_is_name(check_name), help="Where this machine is."),
+    ]
+
+
+_PROGRAM = {"default": "default", "callback": _is_name(check_name)}
+
+
+def add_roles(
+    group: click.Group, serve: click.Command, read_program: ReadProgram, read_settings: ReadSettings
+) -> None:
+    """Add the commands to a group; the options are those of `serve`."""
+
+    def of_serve(*names: str) -> list[click.Parameter]:
+        return [each for each in serve.params if each.name in names]
+
+    def defaults(options: dict[str, Any]) -> dict[str, Any]:
+        """Return all that `read_settings` wants: what a command does not have is as in `serve`."""
+        return serve.make_context("serve", [], resilient_parsing=True).params | options
+
+    def media(**options: Any) -> None:
+        """Carry the media of calls, and hand them to programs elsewhere.
+
+        Without --agent a call that no program process takes is ended, and its client is told.
+        """
+        check_environment(group)
+        try:
+            check_node_name(options["node"])
+        except LocalError as error:
+            raise click.UsageError(f"--node: {error}") from error
+        local = None
+        if options["agent"] is not None or options["upstream"] is not None:
+            local = read_program(options)
+        config = whole_config(**read_settings(defaults(options)))
+        _run(run_media(_role(options, options["program"], options["http_url"]), config, local))
+
+    def signaling(**options: Any) -> None:
+        """Answer offers for all media nodes, by tickets, and keep nothing."""
+        check_environment(group)
+        if options["ticket_key"] is None:
+            raise click.UsageError("signaling needs --ticket-key FILE, the one that the nodes have")
+        config = whole_config(**read_settings(defaults(options)))
+        _run(run_signaling(_role(options), config))
+
+    def agent(**options: Any) -> None:
+        """Run PROGRAM, as module:function, for calls whose media are elsewhere."""
+        check_environment(group)
+        program = load_agent(options["agent_program"])
+        settings = ProgramHostConfig(options["program"], options["max_calls"], options["name"])
+        _run(run_agent(program, _role(options, options["program"]), settings, options["drain_seconds"]))
+
+    named = [each for each in serve.params if each.name != "reload"]
+    group.add_command(
+        click.Command(
+            "media",
+            callback=media,
+            help=media.__doc__,
+            params=[
+                *named,
+                *_shared(),
+                _option("--program", help="Name of the programs that take calls.", **_PROGRAM),
+                _option(
+                    "--http-url",
+                    default="",
+                    help="Where clients reach this node's HTTP, as https://n1.example.com.",
+                ),
+                _option(
+                    "--goaway-seconds",
+                    default=10.0,
+                    type=click.FloatRange(0),
+                    help="For calls to go to other nodes when the drain is over.",
+                ),
+            ],
+        )
+    )
+    group.add_command(
+        click.Command(
+            "signaling", callback=signaling, help=signaling.__doc__, params=[*of_serve(*_SIGNALING), *_shared()]
+        )
+    )
+    group.add_command(
+        click.Command(
+            "agent",
+            callback=agent,
+            help=agent.__doc__,
+            params=[
+                click.Argument(["agent_program"], metavar="PROGRAM"),
+                *_shared(),
+                _option("--program", help="Name under which nodes ask for it.", **_PROGRAM),
+                _option(
+                    "--name", default="", callback=_is_name(check_name), help="Of this process; default: random."
+                ),
+                *of_serve("max_calls", "drain_seconds"),
+            ],
+        )
+    )
+
+
+def _role(options: Mapping[str, Any], program: str = "default", url: str = "") -> RoleConfig:
+    logging.getLogger("stack").setLevel(min(logging.INFO, logging.getLogger().level))
+    backbone = BackboneConfig(tuple(options["nats"]), options["nats_creds"])
+    return RoleConfig(backbone, options["region"], program, url)
+
+
+def _run(work: Any) -> None:
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(work)

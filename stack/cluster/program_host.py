@@ -1,0 +1,345 @@
+"""The program's side: a process that takes calls from the backbone and runs its program for each.
+
+Each call is the `Call` that a local program holds: `AttachedLink` carries its `MediaRequest`s, as a thread and
+a worker process do elsewhere. The queue group chooses which process is asked; one that is full, or shutting
+down, leaves the group. A call whose node says nothing of it any more is over; one whose backbone is gone goes
+on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from stack.aio.control import CallEnded
+from stack.aio.hosted import CallTable, HostedCall
+from stack.aio.media import CarryOut, CloseCall, MediaRequest
+from stack.aio.program_runner import ProgramRunner
+from stack.aio.programs import as_program
+from stack.aio.recording import StartRecording, StopRecording
+from stack.cluster.alive import AliveThread
+from stack.cluster.backbone import Backbone, BackboneConfig
+from stack.cluster.messages import (
+    NODE_SAYS,
+    PROGRAM_SAYS,
+    PROGRAMS,
+    PROGRESS,
+    TAKE,
+    TAKEN,
+    AttachmentProgress,
+    CallCommand,
+    CallEvent,
+    CallReturned,
+    ProgramSays,
+    Progress,
+    TakeCall,
+    Taken,
+    agent_subject,
+    check_name,
+    check_node_name,
+    node_subject,
+    take_subject,
+)
+from stack.cluster.ordered import DROPPED_MALFORMED, BacklogFull, OrderedStream
+from stack.cluster.remote_program import DROPPED_STRANGE, PROGRESS_EVERY
+from stack.core.counters import Counters, declare
+from stack.core.errors import LocalError, ParseError, StackError
+from stack.session import Ended, EndReason
+from stack.voice.events import ContextAdded, SessionUpdated
+from stack.voice.wire import decode_result
+
+log = logging.getLogger("stack.cluster")
+
+ResultT = TypeVar("ResultT")
+
+NODE_PATIENCE = 5.0
+"""Seconds without a word of a node, while our own messages come back, after which its calls are over."""
+SETTLE = 1.0
+"""Seconds after which a node that speaks has to name a call that we took."""
+
+TOOK = declare("backbone", "took", "Calls that this process has taken from the backbone")
+NOT_HELD = declare("backbone", "not_held", "Calls that their node has given to another process, or ended")
+NODE_GONE = declare("backbone", "node_gone", "Calls that ended because nothing was heard of their node")
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramHostConfig:
+    """What a program process is called, and how much it takes."""
+
+    program: str = "default"
+    """The name under which nodes ask for this program."""
+    max_calls: int = 100
+    name: str = ""
+    """Of this process alone; empty: a random one."""
+
+
+class AttachedLink:
+    """The way to the media of one call. See `stack.aio.media.MediaLink`."""
+
+    def __init__(self, host: ProgramHost, taken: TakeCall) -> None:
+        self.number = 0
+        self.load = 0
+        self.node = taken.node
+        self.call = taken.call
+        self.attachment = taken.attachment
+        self.since = asyncio.get_running_loop().time()
+        self.hosted: HostedCall | None = None
+        self._host = host
+        self._stream = OrderedStream(host.backbone.counters)
+        self._asked: dict[int, tuple[Any, asyncio.Future[Any]]] = {}
+        self._next_number = 0
+        self._is_open = True
+
+    def submit(self, request: MediaRequest[object]) -> None:
+        """Have something done soon."""
+        if isinstance(request, CloseCall):
+            self._host.forget(self)
+        elif isinstance(request, CarryOut) and not isinstance(request.command, StopRecording):
+            self.say(CallCommand(0, _crossing(request)))
+
+    async def execute(self, request: MediaRequest[ResultT]) -> ResultT:
+        """Have something done and return (or raise) what comes of it; `CallEnded` if the call is lost."""
+        if not isinstance(request, CarryOut):
+            raise LocalError(f"{type(request).__name__} is for who has the media")
+        command: Any = _crossing(request)
+        if not self._is_open:
+            raise CallEnded("the call is over")
+        self._next_number = number = self._next_number % 0xFFFF_FFFF + 1
+        answer: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        self._asked[number] = command, answer
+        self.say(CallCommand(number, command))
+        try:
+            return await answer
+        finally:
+            self._asked.pop(number, None)
+
+    def adopt(self, sock: socket.socket, begun: bytes) -> None:
+        """No connection of a client comes this way."""
+        sock.close()
+
+    def say(self, message: ProgramSays) -> None:
+        """Tell the node."""
+        if not self._is_open:
+            return
+        try:
+            frames = self._stream.send(PROGRAM_SAYS.encode(message))
+        except BacklogFull as error:
+            self._host.end(self, str(error))
+            return
+        self._host.backbone.post_all(node_subject(self.node, f"call.{self.attachment}"), frames)
+
+    def take_frame(self, frame: bytes) -> None:
+        """Take what the node says."""
+        whole = self._stream.receive(frame)
+        if whole is None:
+            return
+        try:
+            said = NODE_SAYS.decode(whole)
+        except ParseError as error:
+            self._host.backbone.counters.add(DROPPED_MALFORMED)
+            log.warning("call %s: %s", self.call, error)
+            return
+        if isinstance(said, CallEvent):
+            if isinstance(said.event, SessionUpdated | ContextAdded) and self.hosted is not None:
+                self.hosted.control.inform(said.event)
+            else:
+                self._host.table.deliver([(self.call, said.event)])
+            return
+        known = self._asked.get(said.number)
+        if known is None or known[1].done():
+            return
+        command, answer = known
+        try:
+            answer.set_result(decode_result(command, said.result))
+        except StackError as error:
+            answer.set_exception(error)
+
+    def progress(self) -> AttachmentProgress:
+        """Return how far it is."""
+        return AttachmentProgress(self.attachment, self._stream.sent, self._stream.received)
+
+    def take_progress(self, other: AttachmentProgress) -> None:
+        """The node says how far it is: send again what it lacks."""
+        again = self._stream.acknowledge(other.received)
+        self._host.backbone.post_all(node_subject(self.node, f"call.{self.attachment}"), again)
+
+    def close(self, reason: str) -> None:
+        """The call is over for this process."""
+        self._is_open = False
+        asked, self._asked = self._asked, {}
+        for _, answer in asked.values():
+            if not answer.done():
+                answer.set_exception(CallEnded(reason))
+
+
+def _crossing(request: CarryOut) -> Any:
+    if isinstance(request.command, StartRecording | StopRecording):
+        raise LocalError("a call is recorded where its media are: on the media node, with --record-dir")
+    return request.command
+
+
+class ProgramHost:
+    """Takes calls from the backbone and runs `program(call)` for each. Use `start`, then `drain`, then `stop`."""
+
+    def __init__(
+        self, program: Callable[..., Any], config: BackboneConfig, settings: ProgramHostConfig | None = None
+    ) -> None:
+        settings = settings or ProgramHostConfig()
+        self.config = settings
+        self.name = settings.name or f"agent-{secrets.token_hex(6)}"
+        self.backbone = Backbone(config, self.name)
+        self.counters = Counters()
+        self.table = CallTable()
+        self._prepare = getattr(program, "prepare", None)
+        self._runner = ProgramRunner(as_program(program), self.counters, getattr(program, "attach", None))
+        self._alive = AliveThread(config, self.name)
+        self._links: dict[str, AttachedLink] = {}
+        self._heard: dict[str, float] = {}  # nodes, and when
+        self._is_offered = False
+        self._settling = asyncio.Lock()
+        self._draining = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def calls(self) -> int:
+        """How many there are."""
+        return len(self._links)
+
+    async def start(self) -> None:
+        """Load what the program loads, and take calls from now on, or from when the backbone is there."""
+        if self._prepare is not None:
+            await asyncio.to_thread(self._prepare)
+        await self.backbone.start()
+        await self.backbone.subscribe(agent_subject(self.name), self._on_progress)
+        await self.backbone.subscribe(agent_subject(self.name, "*"), self._on_frame)
+        self._alive.start()
+        self._begin_task(self._tell_progress())
+        await self._settle_offers()
+
+    def _begin_task(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settle_offers(self) -> None:
+        """Be in the queue group while there is room."""
+        async with self._settling:
+            wanted = not self._draining and len(self._links) < self.config.max_calls
+            if wanted == self._is_offered:
+                return
+            self._is_offered = wanted
+            subject = take_subject(self.config.program)
+            if wanted:
+                await self.backbone.subscribe(subject, self._on_take, PROGRAMS)
+            else:
+                await self.backbone.unsubscribe(subject)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new calls, and wait until the last one is over or `seconds` have passed.
+
+        Those that are left then are given back to their nodes, which give them to other processes.
+        """
+        self._draining = True
+        await self._settle_offers()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self._links and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        """Give back the calls that are left, and end."""
+        self._draining = True
+        await self._settle_offers()
+        for link in list(self._links.values()):
+            link.say(CallReturned())
+            self.end(link, "the program process is shutting down")
+        await self._runner.stop()
+        await self._alive.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        await self.backbone.stop()
+
+    # -- calls -----------------------------------------------------------------------------------------------
+
+    def _on_take(self, subject: str, data: bytes, reply: str) -> None:
+        try:
+            taken = TAKE.decode(data)
+            check_node_name(taken.node)
+            check_name(taken.attachment)
+        except (ParseError, LocalError):
+            self.backbone.counters.add(DROPPED_MALFORMED)
+            return
+        if self._draining or not reply or taken.call in self.table.calls:
+            return  # the node asks another one
+        link = AttachedLink(self, taken)
+        hosted = HostedCall(self.table, link, taken.context, taken.call)
+        link.hosted = hosted
+        self._links[taken.attachment] = link
+        hosted.adopt()
+        self.counters.add(TOOK)
+        self._runner.begin(hosted)
+        self.backbone.post(reply, TAKEN.encode(Taken(self.name)))
+        self._begin_task(self._settle_offers())
+
+    def forget(self, link: AttachedLink) -> None:
+        """A call is over."""
+        link.close("the call is over")
+        if self._links.pop(link.attachment, None) is not None:
+            self._begin_task(self._settle_offers())
+
+    def end(self, link: AttachedLink, detail: str) -> None:
+        """A call is no longer this process's."""
+        link.close(detail)
+        self.table.deliver([(link.call, Ended(EndReason.WORKER_FAILED, detail))])
+
+    def _on_frame(self, subject: str, data: bytes, reply: str) -> None:
+        link = self._links.get(subject.rpartition(".")[2])
+        if link is None:
+            self.backbone.counters.add(DROPPED_STRANGE)
+        else:
+            link.take_frame(data)
+
+    def _on_progress(self, subject: str, data: bytes, reply: str) -> None:
+        try:
+            progress = PROGRESS.decode(data)
+        except ParseError:
+            self.backbone.counters.add(DROPPED_MALFORMED)
+            return
+        now = asyncio.get_running_loop().time()
+        self._heard[progress.sender] = now
+        held = {each.attachment: each for each in progress.attachments}
+        for link in list(self._links.values()):
+            if link.node != progress.sender:
+                continue
+            each = held.get(link.attachment)
+            if each is not None:
+                link.take_progress(each)
+            elif now - link.since > SETTLE:
+                self.counters.add(NOT_HELD)
+                self.end(link, "its node has ended it, or given it to another process")
+
+    async def _tell_progress(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(PROGRESS_EVERY)
+            by_node: dict[str, list[AttachmentProgress]] = {}
+            for link in self._links.values():
+                by_node.setdefault(link.node, []).append(link.progress())
+            for node, attachments in by_node.items():
+                self.backbone.post(node_subject(node), PROGRESS.encode(Progress(self.name, tuple(attachments))))
+            self._heard = {node: self._heard.get(node, loop.time()) for node in by_node}
+            if not self.backbone.is_up:
+                continue
+            for link in list(self._links.values()):
+                heard = max(self._heard[link.node], self.backbone.up_since, link.since)
+                if loop.time() - heard > NODE_PATIENCE:
+                    self.counters.add(NODE_GONE)
+                    self.end(link, "nothing is heard of its media node")
+
+
+__all__ = ["AttachedLink", "ProgramHost", "ProgramHostConfig"]

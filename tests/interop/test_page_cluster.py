@@ -1,0 +1,68 @@
+"""The page where there are several machines: its node drains, its program process is killed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from interop.browsers import launch
+from stack.aio import ticket_file
+from tests.cluster.engine import Engine
+from tests.cluster.test_roles import Machines, settled
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browsers")]
+
+SETTLED = "voiceStack.problem || voiceStack.state === 'connected'"
+HEARD = "'first_packet' in voiceStack.timings && 'channel' in voiceStack.timings"
+WATCH_SILENCE = """(() => {
+  window.longest = 0;
+  let last = performance.now();
+  const look = () => {
+    const now = performance.now();
+    if ((voiceStack.levels.program ?? -100) > -60) last = now;
+    window.longest = Math.max(window.longest, now - last);
+  };
+  setInterval(look, 10);
+  return true;
+})()"""
+
+
+@pytest.fixture
+async def machines(tmp_path: Path) -> AsyncIterator[Machines]:
+    engine = Engine(tmp_path / "jetstream")
+    engine.start()
+    keys = tmp_path / "ticket.key"
+    ticket_file.add_epoch(keys)
+    running = Machines(engine, keys)
+    yield running
+    await running.close()
+    engine.stop()
+
+
+async def test_a_page_goes_to_another_node_before_it_leaves_the_first(
+    browser_name: str, machines: Machines
+) -> None:
+    signaling = await machines.signaling()
+    first = await machines.media("n1", 0, "--drain-seconds", "0", "--goaway-seconds", "30")
+    await machines.agent()
+    await settled(signaling.url, 200, nodes="1")
+    async with launch(browser_name) as browser:
+        await browser.goto(signaling.url + "/")
+        await browser.click("#call")
+        await browser.wait_for(SETTLED)
+        assert await browser.evaluate("voiceStack.problem") is None
+        await browser.wait_for(HEARD)
+        await browser.wait_for("voiceStack.levels.program > -60")
+        await machines.media("n2")
+        await settled(signaling.url, 200, nodes="2")
+        await browser.evaluate(WATCH_SILENCE)
+        first.process.send_signal(signal.SIGTERM)
+        await browser.wait_for("voiceStack.movedFrom !== null && voiceStack.state === 'connected'")
+        await browser.wait_for("voiceStack.levels.program > -60")
+        assert await browser.evaluate("voiceStack.problem") is None
+        assert await browser.evaluate("window.longest") < 1000  # by the page's own meter, which reads every 40 ms
+        await first.process.wait()
+        await browser.wait_for("voiceStack.state === 'connected'")
