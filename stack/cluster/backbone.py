@@ -46,6 +46,21 @@ OnMessage = Callable[[str, bytes, str], None]
 """Gets subject, data, and the subject for the answer (or an empty text)."""
 
 
+async def end_tasks(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks and wait for their end, a few seconds at most.
+
+    A cancellation may get lost in `asyncio.wait_for` when what it waits for is done at the same moment (Python
+    3.11), so it is said again.
+    """
+    for _ in range(5):
+        left = [task for task in tasks if not task.done()]
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=0.5)
+
+
 class BackboneError(StackError):
     """The backbone is gone, or no process at its other side answers."""
 
@@ -120,9 +135,7 @@ class Backbone:
             if not self._posted or not self.is_up:
                 break
             await asyncio.sleep(0.005)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         client, self._client = self._client, None
         if client is not None:
             with suppress(Exception):  # it is going either way

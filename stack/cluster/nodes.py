@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from stack.cluster.backbone import Backbone
+from stack.cluster.backbone import Backbone, end_tasks
 from stack.cluster.messages import NODES, NodeRecord
 from stack.cluster.ordered import DROPPED_MALFORMED
 from stack.core.counters import declare
@@ -70,8 +70,7 @@ class NodeRegistration:
     async def stop(self) -> None:
         """Take the node out of the store."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks(self._task)
         with suppress(Exception):  # without an engine the record grows old by itself
             bucket = await asyncio.wait_for(open_bucket(self._backbone), 1.0)
             await asyncio.wait_for(bucket.delete(self._describe().name), 1.0)
@@ -138,8 +137,7 @@ class NodeBook:
     async def stop(self) -> None:
         """Follow it no more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks(self._task)
 
     async def _run(self) -> None:
         while True:
@@ -151,10 +149,11 @@ class NodeBook:
                 log.debug("the key-value store cannot be read: %s", error)
                 await asyncio.sleep(AGAIN_AFTER)
                 continue
-            reading = asyncio.ensure_future(self._read(watcher))
-            await self._changed.wait()  # after a loss of the engine the watch is a new one
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            reading = asyncio.get_running_loop().create_task(self._read(watcher))
+            try:
+                await self._changed.wait()  # after a loss of the engine the watch is a new one
+            finally:
+                await end_tasks(reading)
             with suppress(Exception):
                 await watcher.stop()
 

@@ -26,7 +26,7 @@ from stack.aio.call import Call, control_of
 from stack.aio.inbox import Inbox
 from stack.aio.ipc import STALE_EVENTS
 from stack.aio.programs import Program
-from stack.cluster.backbone import Backbone, BackboneError
+from stack.cluster.backbone import Backbone, BackboneError, end_tasks
 from stack.cluster.messages import (
     ALIVE,
     NODE_SAYS,
@@ -321,9 +321,7 @@ class RemoteProgram:
 
     async def stop(self) -> None:
         """Listen no more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
 
     # -- a host's program ------------------------------------------------------------------------------------
 
@@ -351,9 +349,7 @@ class RemoteProgram:
                 remote.control.command(FlushSpeaker())
                 remote.control.command(Tell({"type": "program", "state": "lost"}))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(*tasks)
             self._forget(remote)
         if not call.ended:
             await self._run_local(remote)
