@@ -39,6 +39,8 @@ MAX_CALLS = 16
 """Functions that one answer may call."""
 MAX_PROBLEM = 300
 """Characters of what a server says of its failure."""
+_END: Any = object()
+"""Stands for the end of a stream, which may have `null` in it."""
 MAX_SPEECH = 120.0
 """Seconds of sound that one sentence may have."""
 _HINTS = {Task.TRANSCRIPTION: ("whisper", "transcribe", "parakeet"), Task.SPEECH: ("tts", "kokoro", "piper")}
@@ -56,6 +58,10 @@ class ServiceFailed(StackError):
 
 class ModelNotChosen(ServiceFailed):
     """The server has several models, and none was said."""
+
+
+class NotTheProtocol(ValueError):
+    """A server answered that all is well, with something else than what it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +109,16 @@ class ChatAnswer:
             stream = await services.begin(begin, patience.first_token, "did not begin to answer")
             try:
                 wait, what = patience.first_token, "sent no text"
+                is_chat = False
                 while True:
-                    chunk = await _within(wait, anext(stream, None), what)
-                    if chunk is None:
+                    chunk = await _within(wait, anext(stream, _END), what)
+                    if chunk is _END:
                         break
                     wait, what = patience.next_token, "fell silent in the middle of its answer"
                     for choice in (chunk.choices or [])[:1]:
+                        is_chat = True
                         self.cut = choice.finish_reason == "length"
-                        piece = (choice.delta and choice.delta.content) or ""
+                        piece = _text_of(choice.delta and choice.delta.content)
                         self._take_calls((choice.delta and choice.delta.tool_calls) or [])
                         length += len(piece)
                         if piece:
@@ -118,6 +126,9 @@ class ChatAnswer:
                     if length > MAX_ANSWER:
                         self.cut = True
                         break
+                if not is_chat:
+                    kind = stream.response.headers.get("content-type", "without a type")
+                    raise NotTheProtocol(f"answered {kind} without any chunk of a chat")
             finally:
                 await stream.close()
 
@@ -212,15 +223,14 @@ class Services:
             client, model = await self.client(task), await self.model(task)
 
             async def begin() -> Any:
-                return await client.audio.transcriptions.create(
+                return await client.audio.transcriptions.with_raw_response.create(
                     file=("turn.wav", file.getvalue(), "audio/wav"),
                     model=model,
                     response_format="json",
                     **language,
                 )
 
-            said = await self.begin(begin, patience.transcript, "did not answer")
-            return said if isinstance(said, str) else str(said.text or "")
+            return _transcript_of(await self.begin(begin, patience.transcript, "did not answer"))
 
     def chat(self, messages: Sequence[Any], tools: Sequence[Any]) -> ChatAnswer:
         """Return the model's answer to a conversation."""
@@ -265,6 +275,26 @@ class Services:
     def failures(self, task: Task) -> _Failures:
         """Context: whatever a server or the library raises becomes `ServiceFailed`."""
         return _Failures(task, self.config.url(task))
+
+
+def _text_of(content: object) -> str:
+    """Return the text of a delta; some servers send a list of parts, of which those of type `text` are said."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(_text_of(part.get("text")) for part in parts)
+    if content is not None and not isinstance(content, str):
+        raise NotTheProtocol(f"sent {type(content).__name__} where text belongs")
+    return content or ""
+
+
+def _transcript_of(response: Any) -> str:
+    """Return the words in a response: JSON, or plain text, which some servers send although JSON was asked for."""
+    said, kind = response.parse(), response.headers.get("content-type", "")
+    if isinstance(said, str):
+        if not kind.lower().startswith(("text/plain", "application/json")) and kind:
+            raise NotTheProtocol(f"answered {kind} where a transcript was asked for")
+        return said
+    return _text_of(said.text)
 
 
 class _Failures:
@@ -348,11 +378,15 @@ def _status(error: BaseException) -> int | None:
 def _problem(error: Exception) -> str:
     """Return what went wrong, without what the library wraps around it."""
     status, body = _status(error), getattr(error, "body", None)
-    if isinstance(error, SpeechFormatError | TimeoutError):
+    if isinstance(error, SpeechFormatError | NotTheProtocol | TimeoutError):
         return str(error) or "took too long"
     said = str(body.get("message") or body) if isinstance(body, dict) else str(body or "")
     if status is not None:
         after = error.response.headers.get("retry-after") if hasattr(error, "response") else None
         return f"answered {status}{f' (Retry-After: {after})' if after else ''}{f': {said}' if said else ''}"
     cause = error.__cause__ or error
+    if isinstance(
+        cause, AttributeError | LookupError | TypeError
+    ):  # raised by what reads it, here or in the library
+        return f"did not answer in OpenAI's protocol ({type(cause).__name__})"
     return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__

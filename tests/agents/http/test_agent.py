@@ -269,6 +269,14 @@ async def test_functions_of_the_client_are_called_too(models: ModelServer) -> No
             "sent no text within 3 s",
         ),
         ("speeches", refusal(400, "no voice"), "the speech synthesis does not answer", "answered 400: no voice"),
+        ("chats", Reply([b"<html>"], "text/html"), "the language model does not answer", "answered text/html"),
+        ("chats", events({"content": 5}), "the language model does not answer", "sent int where text belongs"),
+        (
+            "speeches",
+            Reply([tone(0.1)], "audio/pcm; rate=999999"),
+            "the speech synthesis does not answer",
+            "rate=999999",
+        ),
     ],
 )
 async def test_a_server_that_fails_is_one_line_in_the_log_and_a_word_to_the_caller(
