@@ -65,10 +65,22 @@ class PythonTool:
         except TimeoutError:
             log.error("the tool %s did not return within %g s", self.name, seconds)
             return f"error: no result within {seconds:g} s"
-        except Exception as error:
-            log.exception("the tool %s failed", self.name)
-            return f"error: {type(error).__name__}: {error}"[:MAX_OUTPUT]
-        return _as_text(result)[:MAX_OUTPUT]
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return self._failed(error)  # what it awaited was cancelled, and not we
+        except (Exception, SystemExit) as error:
+            return self._failed(error)
+        try:
+            return _as_text(result)[:MAX_OUTPUT]
+        except Exception as error:  # a `__str__` of its own, or more depth than Python has
+            return self._failed(error)
+
+    def _failed(self, error: BaseException) -> str:
+        log.error("the tool %s failed", self.name, exc_info=error)
+        said = f"error: {type(error).__name__}: {error}" if str(error) else f"error: {type(error).__name__}"
+        return said[:MAX_OUTPUT]
 
 
 def read_tools(functions: Iterable[Callable[..., Any]]) -> dict[str, PythonTool]:
@@ -111,5 +123,5 @@ def _as_text(result: object) -> str:
         return result
     try:
         return msgspec.json.encode(result).decode()
-    except (TypeError, msgspec.MsgspecError):
+    except (TypeError, ValueError, OverflowError, RecursionError):  # MsgspecError is a ValueError
         return str(result)

@@ -15,9 +15,9 @@ import pytest
 pytest.importorskip("openai", reason="openai is not installed: the extra http")
 
 from stack.agents.http import HttpAgentConfig, Patience, http_agent
-from stack.agents.http.answer import Thoughts
 from stack.agents.http.history import MAX_HISTORY, ChatHistory
 from stack.agents.http.services import ToolCall
+from stack.agents.http.thoughts import Thoughts
 from stack.aio import Call, HostConfig, control_of
 from stack.core.errors import LocalError
 from stack.events import ReplyFinished, ReplyInterrupted, ReplyStarted, ReplyText, UserTranscript, Utterance
@@ -215,6 +215,41 @@ async def test_functions_are_called_and_their_results_told(models: ModelServer) 
     roles = [message["role"] for message in third.json["messages"]]
     assert roles == ["system", "user", "assistant", "tool", "tool", "tool", "assistant", "user"]
     assert third.json["messages"][-2]["content"] == "Let me look. It rains in York."
+
+
+async def test_a_function_that_goes_wrong_costs_neither_turn_nor_call(models: ModelServer) -> None:
+    async def given_up() -> None:
+        work = asyncio.create_task(asyncio.Event().wait())
+        await asyncio.sleep(0)
+        work.cancel()
+        await work
+
+    async def cancels_itself() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    def circle() -> list[object]:
+        made: list[object] = []
+        made.append(made)
+        return made
+
+    tools = (given_up, cancels_itself, circle)
+    wanted = [
+        {"index": index, "id": f"id{index}", "function": {"name": tool.__name__, "arguments": "{}"}}
+        for index, tool in enumerate(tools)
+    ]
+    models.chats += [
+        lambda _: events({"tool_calls": wanted}, finish="tool_calls"),
+        lambda _: words("It did not work."),
+    ]
+    async with talking(models, tools=tools) as line:
+        line.say("try")
+        await line.wait(ReplyFinished)
+    assert line.text() == "It did not work."
+    outputs = [m["content"] for m in models.of("/chat/completions")[1].json["messages"] if m["role"] == "tool"]
+    assert outputs == ["error: CancelledError", "error: the function was cancelled", "[[...]]"]
 
 
 async def test_functions_of_the_client_are_called_too(models: ModelServer) -> None:

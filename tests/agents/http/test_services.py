@@ -8,6 +8,7 @@ import json
 import struct
 import wave
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tests.agents.http.model_server import (
     BREAK,
     HANG,
     RATE,
+    REPEAT,
     ModelServer,
     Reply,
     as_json,
@@ -175,6 +177,12 @@ def event_stream(*data: str) -> Reply:
     return Reply([f"data: {each}\n\n".encode() for each in (*data, "[DONE]")], "text/event-stream")
 
 
+def endless(*deltas: dict[str, Any]) -> Reply:
+    """A stream of these deltas, of which the last comes again and again."""
+    parts = events(*deltas).parts[: 2 + len(deltas)]  # without the end
+    return Reply([*parts, REPEAT], "text/event-stream")
+
+
 CHUNK = (
     b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":'
     + (b'{"content":"Hi. "},"finish_reason":null}]}\n\n')
@@ -235,6 +243,23 @@ FAILURES = [
     ("speeches", Reply([tone(0.1)], "audio/pcm; rate=0"), "rate=0, which cannot be played"),
     ("speeches", Reply([tone(0.1)], "audio/pcm; rate=1920000"), "rate=1920000, which cannot be played"),
     ("speeches", Reply([tone(0.1)], "audio/pcm; channels=0"), "channels=0, which cannot be played"),
+    # answers that go on without anything that is waited for
+    ("chats", endless({}), "sent no text within 0.5 s"),
+    ("chats", endless({"reasoning_content": "hm"}), "sent no text within 0.5 s"),
+    ("chats", endless({"content": " "}), "sent no text within 0.5 s"),
+    ("chats", endless({"content": "<think>"}, {"content": "hm "}), "sent no text within 0.5 s"),
+    ("chats", endless({"content": "So. "}, {}), "fell silent in the middle of its answer within 0.3 s"),
+    (
+        "chats",
+        endless(CALLS["whole, with one index"][0], {"tool_calls": [{"index": 0, "function": {"arguments": ""}}]}),
+        "fell silent in the middle of its answer within 0.3 s",
+    ),
+    ("speeches", Reply([b"\0\0", REPEAT], "audio/pcm"), "fell silent in the middle of a sentence within 0.3 s"),
+    (
+        "speeches",
+        Reply([b"RIFF\xff\xff\xff\xffWAVEjunk\xff\xff\xff\x7f", b"\0", REPEAT], "audio/wav"),
+        "sent no sound within 0.5 s",
+    ),
 ]
 
 
@@ -303,6 +328,17 @@ async def test_a_model_that_never_ends_is_cut_off(services: Services, models: Mo
     models.chats.append(lambda _: Reply([CHUNK.replace(b"Hi.", b"x" * 5000)] * 5 + [HANG], "text/event-stream"))
     answer = services.chat(USER, [])
     assert 20_000 < len(await text_of(answer)) <= 26_000
+    assert answer.cut
+
+
+async def test_a_model_that_writes_for_too_long_is_cut_off(
+    services: Services, models: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stack.agents.http.services.MAX_ANSWER_TIME", 0.3)
+    models.chats.append(lambda _: endless({"content": "So. "}))
+    answer = services.chat(USER, [])
+    async with asyncio.timeout(20):
+        assert (await text_of(answer)).startswith("So. So. ")
     assert answer.cut
 
 

@@ -96,6 +96,74 @@ async def test_a_function_that_does_not_return_is_given_up(caplog: pytest.LogCap
     assert "did not return" in caplog.text
 
 
+async def test_a_function_whose_work_was_cancelled_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    async def given_up() -> None:
+        work = asyncio.create_task(asyncio.Event().wait())
+        await asyncio.sleep(0)
+        work.cancel()
+        await work
+
+    assert await PythonTool(given_up).call("{}", 5) == "error: CancelledError"
+    assert "the tool given_up failed" in caplog.text
+
+
+async def test_a_call_that_is_not_wanted_any_more_is_cancelled() -> None:
+    begun, left = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    calling = asyncio.create_task(PythonTool(slow).call("{}", 60))
+    await begun.wait()
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert left.is_set()
+
+
+async def test_a_function_that_leaves_the_program_leaves_only_itself() -> None:
+    def plain() -> None:
+        raise SystemExit(3)
+
+    async def on_the_loop() -> None:
+        raise SystemExit("no such option")
+
+    assert await PythonTool(plain).call("{}", 5) == "error: SystemExit: 3"
+    assert await PythonTool(on_the_loop).call("{}", 5) == "error: SystemExit: no such option"
+
+
+async def test_a_result_that_json_cannot_hold_becomes_text_all_the_same() -> None:
+    def circular() -> list[object]:
+        circle: list[object] = []
+        circle.append(circle)
+        return circle
+
+    def deep() -> list[object]:
+        nested: list[object] = []
+        for _ in range(100_000):
+            nested = [nested]
+        return nested
+
+    def large() -> int:
+        return 2**70
+
+    class Silent:
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    def silent() -> object:
+        return Silent()
+
+    assert await PythonTool(circular).call("{}", 5) == "[[...]]"
+    assert (await PythonTool(deep).call("{}", 5)).startswith("error: RecursionError")
+    assert await PythonTool(large).call("{}", 5) == str(2**70)
+    assert await PythonTool(silent).call("{}", 5) == "error: ValueError: no words"
+
+
 async def test_a_result_becomes_text_and_is_bounded() -> None:
     def long() -> str:
         return "x" * (2 * MAX_OUTPUT)
