@@ -24,6 +24,7 @@ from stack.events import ReplyFinished, ReplyInterrupted, ReplyStarted, ReplyTex
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, serving
 from tests.agents.http.model_server import (
+    BREAK,
     HANG,
     ModelServer,
     Reply,
@@ -343,6 +344,60 @@ async def test_an_answer_that_breaks_off_was_heard_as_far_as_it_came(models: Mod
         line.say("go on")
         await line.wait(ReplyFinished, 2)
     assert said_to(models)[1] == ("assistant", "I will tell you.")
+
+
+LONG = "The parliament of the small northern country met yesterday afternoon to talk about the price of bread."
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+async def test_a_sentence_whose_voice_fails_was_heard_as_far_as_it_came(
+    models: ModelServer, interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if interrupted:
+        monkeypatch.setattr("stack.agents.http.agent.FAILURE_TONE", np.zeros(16_000 * 5, np.int16))
+    models.chats.append(lambda _: words(f"Here are the news. {LONG}"))
+    models.speeches += [lambda _: speech(0.5), lambda _: Reply([tone(1.5), BREAK], "audio/pcm")]
+    async with talking(models) as line:
+        if interrupted:  # in the tones that say that the voice has failed
+            line.say("the news")
+            await until(lambda: "does not answer" in line.text())
+            while (await line.call.stats()).totals.packets_sent < 104:  # 2.0 s of them are sentences
+                await asyncio.sleep(0.005)
+            line.call.interrupt()
+            await line.wait(ReplyInterrupted)
+        else:
+            line.say("the news")
+            await line.wait(ReplyFinished)
+        line.say("go on")
+        await line.wait(ReplyFinished, 1 if interrupted else 2)
+    role, told = said_to(models)[1]
+    assert role == "assistant"
+    assert told.startswith("Here are the news. The parliament of")
+    assert len("Here are the news. ") + 10 < len(told) < 60  # of 6.6 s that it would have taken, 1.5 s
+
+
+async def test_the_time_of_an_apology_is_not_that_of_the_answer(models: ModelServer) -> None:
+    """A turn that is not recognised is apologised for in the same reply that answers the next one."""
+    known = asyncio.Event()
+    models.transcripts.append(lambda _: Reply([known, b"{nonsense"]))
+    models.chats.append(lambda _: words(LONG))
+    models.speeches += [lambda _: speech(3.0), lambda _: Reply([tone(6.0), HANG], "audio/pcm")]
+    async with talking(models) as line:
+        line.say()
+        await until(lambda: models.of("/audio/transcriptions"))
+        line.call.interrupt()
+        await line.wait(ReplyInterrupted)
+        line.say("the news")
+        known.set()
+        await until(lambda: "parliament" in line.text())
+        while (await line.call.stats()).totals.packets_sent < 175:  # 3.5 s, of which 3.0 s are the apology
+            await asyncio.sleep(0.01)
+        line.call.interrupt()
+        await line.wait(ReplyInterrupted, 2)
+        line.say("go on")
+        await line.wait(ReplyFinished)
+    told = "".join(content for role, content in said_to(models) if role == "assistant")
+    assert len(told) < len(LONG) / 3
 
 
 async def test_a_greeting_is_spoken_first(models: ModelServer) -> None:
