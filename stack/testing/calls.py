@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from stack.aio import Call, HostConfig, as_program
+from stack.aio import Call, CallEnded, HostConfig, as_program
 from stack.core.errors import LocalError
 from stack.signaling import ServeConfig, dial, serving
 from stack.testing.caller import Caller
@@ -33,19 +33,73 @@ def run_call(
 ) -> T:
     """Place a call to `program`, let the caller do what `scenario` says, hang up, and return what it returned.
 
-    What the scenario or the program raises is raised. `program` may be anything that `stack.serve` takes, and
-    `config` is its `HostConfig.conversation`. In virtual time a call depends on `seed` alone; `LocalError` says so
-    where the program uses the network, or where both sides wait for ever.
+    What the scenario raises is raised. What the program raises ends the scenario and is raised, also after the
+    caller has hung up; `CallEnded` is an end like any other, as it is to a server. `program` may be anything that
+    `stack.serve` takes, and `config` is its `HostConfig.conversation`. In virtual time a call depends on `seed`
+    alone; `LocalError` says so where the program uses the network, or where both sides wait for ever.
     """
+    config = config or ConversationConfig()
     if virtual:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            return runner.run(_run_virtually(program, scenario, config or ConversationConfig(), seed))
+            return runner.run(_run_virtually(program, scenario, config, seed))
 
     async def run() -> T:
-        async with calling(program, config=config) as caller:
-            return await scenario(caller)
+        watched = _Watched(program)
+        async with _calling(watched, config) as caller:
+            return await watched.first_to_raise(scenario(caller))
 
     return asyncio.run(run())
+
+
+class _Watched:
+    """A program, which call it runs for, and what it has raised."""
+
+    def __init__(self, program: Callable[..., Any]) -> None:
+        self._run = as_program(program)
+        self.call: Call | None = None
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        for name in ("prepare", "turns"):  # a host looks for them
+            if hasattr(program, name):
+                setattr(self, name, getattr(program, name))
+
+    async def __call__(self, call: Call) -> None:
+        self.call = call
+        try:
+            await self._run(call)
+        except CallEnded:
+            raise  # the caller hung up while the program asked something of the call
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                failure = LocalError("the program was cancelled by something that it awaited")
+                failure.__cause__ = error
+                self._fail(failure)
+            raise
+        except BaseException as error:  # `pytest.fail` raises no Exception
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    def raise_failure(self, instead_of: BaseException | None = None) -> None:
+        """Raise what the program has raised, if it has."""
+        if self.failed.done() and self.failed.result() is not instead_of:
+            raise self.failed.result() from instead_of
+
+    async def first_to_raise(self, scenario: Awaitable[T]) -> T:
+        """Return what the scenario does; a program that raises meanwhile ends it with that."""
+        acting = asyncio.ensure_future(scenario)
+        try:
+            either: set[asyncio.Future[Any]] = {acting, self.failed}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            self.raise_failure()
+            return await acting
+        finally:
+            if not acting.done():
+                acting.cancel()
+                await asyncio.wait({acting}, timeout=END_GRACE)
 
 
 async def _run_virtually(
@@ -54,19 +108,23 @@ async def _run_virtually(
     turns = getattr(program, "turns", None)
     if turns is not None and config.turns == TurnSettings():
         config = replace(config, turns=turns)
+    watched = _Watched(program)
     endpointer = await asyncio.to_thread(prepare, config)
     if hasattr(program, "prepare"):
         await asyncio.to_thread(program.prepare)
     calls = connect_virtually(config, seed)
     if endpointer is not None:
         calls[1].use_endpointer(endpointer)
-    running = asyncio.create_task(_run_program(program, calls[1]), name="program")
+    running = asyncio.create_task(_run_program(watched, calls[1]), name="program")
     caller: Caller | None = None
     try:
         await calls[0].wait_connected()
         await calls[1].wait_connected()
         caller = Caller(*calls)
-        return await _first_to_raise(scenario(caller), running)
+        result = await watched.first_to_raise(scenario(caller))
+    except Exception as error:
+        watched.raise_failure(instead_of=error)
+        raise
     finally:
         for call in calls:
             call.hang_up()
@@ -74,25 +132,20 @@ async def _run_virtually(
         running.cancel()
         if caller is not None:
             caller.close()
+    watched.raise_failure()
+    return result
 
 
-async def _run_program(program: Callable[..., Any], call: Call) -> None:
+async def _run_program(program: _Watched, call: Call) -> None:
     await call.wait_connected()
-    await as_program(program)(call)
+    try:
+        await program(call)
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
+        pass  # it is noted
     await call.speaker.drained()
     call.hang_up()
-
-
-async def _first_to_raise(scenario: Awaitable[T], program: asyncio.Task[None]) -> T:
-    """Return what the scenario does; a program that raises meanwhile ends it with that."""
-    acting = asyncio.ensure_future(scenario)
-    try:
-        await asyncio.wait({acting, program}, return_when=asyncio.FIRST_COMPLETED)
-        if program.done():
-            program.result()
-        return await acting
-    finally:
-        acting.cancel()
 
 
 @asynccontextmanager
@@ -101,41 +154,39 @@ async def calling(
 ) -> AsyncIterator[Caller]:
     """Context: a call over loopback to `program`, or to a server that is up at `url`; hung up when left.
 
-    What the program raises is raised when the block is left.
+    What the program raises is raised when the block is left, instead of what the block has raised after it.
     """
     if (program is None) == (url is None):
         raise LocalError("say either which program to call, or the url of a server")
-    if program is None:
-        assert url is not None
-        async with dial(url) as placed:
-            await placed.call.wait_connected()
-            caller = Caller(placed.call)
-            try:
-                yield caller
-            finally:
-                caller.close()
+    if program is not None:
+        async with _calling(_Watched(program), config or ConversationConfig()) as caller:
+            yield caller
         return
-    failed: list[BaseException] = []
-    run = as_program(program)
-
-    async def watched(call: Call) -> None:
-        try:
-            await run(call)
-        except Exception as error:
-            failed.append(error)
-            raise
-
-    for name in ("prepare", "turns"):
-        if hasattr(program, name):
-            setattr(watched, name, getattr(program, name))
-    media = HostConfig(host="127.0.0.1", udp_port=0, conversation=config or ConversationConfig())
-    async with serving(watched, ServeConfig(port=0, media=media)) as server, dial(server.url) as placed:
+    assert url is not None
+    async with dial(url) as placed:
         await placed.call.wait_connected()
-        (program_call,) = server.host.calls.values()
-        caller = Caller(placed.call, program_call)
+        caller = Caller(placed.call)
         try:
             yield caller
         finally:
             caller.close()
-    if failed:
-        raise failed[0]
+
+
+@asynccontextmanager
+async def _calling(program: _Watched, config: ConversationConfig) -> AsyncIterator[Caller]:
+    media = HostConfig(host="127.0.0.1", udp_port=0, conversation=config)
+    async with serving(program, ServeConfig(port=0, media=media)) as server, dial(server.url) as placed:
+        # it is among the host's calls for as long as it is up, and a program may end it at once
+        program_call = next(iter(server.host.calls.values()), None)
+        caller: Caller | None = None
+        try:
+            await placed.call.wait_connected()
+            caller = Caller(placed.call, program_call or program.call)
+            yield caller
+        except Exception as error:
+            program.raise_failure(instead_of=error)
+            raise
+        finally:
+            if caller is not None:
+                caller.close()
+    program.raise_failure()

@@ -153,7 +153,7 @@ class _Conversation:
         said = list[_Said]()
         try:
             async with self._call.reply() as voice:
-                if not await self._hear(voice):
+                if not await self._hear(voice, said):
                     return
                 self._answer = Answer(
                     self._services, self._history, self._instructions(), self._descriptions(), self._run_tool
@@ -165,7 +165,7 @@ class _Conversation:
                 self._answer = None
         await self._remember(voice, said)
 
-    async def _hear(self, voice: Reply) -> bool:
+    async def _hear(self, voice: Reply, said: list[_Said]) -> bool:
         """Wait for the words of this turn, and of those that were interrupted before; True if there are any."""
         is_new = False
         while self._unheard:
@@ -173,7 +173,7 @@ class _Conversation:
                 words = await asyncio.shield(self._unheard[0])  # an interruption costs no words
             except ServiceFailed as failed:
                 del self._unheard[0]
-                await self._apologise(voice, failed)
+                await self._apologise(voice, failed, said)
                 continue
             del self._unheard[0]
             words = understood(words, MAX_TURN)
@@ -190,32 +190,39 @@ class _Conversation:
                 current = _Said(sentence.text)
                 async for samples, rate in sentence.sounds():
                     if not current.milliseconds:
-                        voice.write_text(sentence.text if not said else f" {sentence.text}")
+                        voice.write_text(f" {sentence.text}" if said else sentence.text)
                         said.append(current)
                     current.milliseconds += 1000.0 * len(samples) / rate
                     await voice.write(samples, rate)
                 current.is_whole = True
         except ServiceFailed as failed:
-            await self._apologise(voice, failed)
+            await self._apologise(voice, failed, said)
 
     async def _remember(self, voice: Reply, said: list[_Said]) -> None:
-        heard_ms = await voice.heard() if voice.interrupted else math.inf
-        heard = heard_part([each.measured() for each in said], heard_ms)
-        if heard:
-            self._history.add("assistant", heard)
+        """Tell the model what was heard; of a sentence whose voice failed, that is what had come of its sound."""
+        left_ms = await voice.heard() if voice.interrupted else math.inf
+        heard = list[str]()
+        for each in said:
+            heard.append(heard_part([each.measured()], min(left_ms, each.milliseconds)))
+            left_ms -= each.milliseconds
+        if any(heard):
+            self._history.add("assistant", " ".join(filter(None, heard)))
 
-    async def _apologise(self, voice: Reply, failed: ServiceFailed) -> None:
-        """Say what failed; the log says why."""
+    async def _apologise(self, voice: Reply, failed: ServiceFailed, said: list[_Said]) -> None:
+        """Say what failed; the log says why. It is noted without words: the model has not said it."""
         log.error("call %s: %s", self._call.id, failed)
         words = self._config.apology.replace("{task}", failed.task.value)
         voice.write_text(words)
+        said.append(sorry := _Said("", is_whole=True))
         if failed.task is not Task.SPEECH:
             try:
                 async for samples, rate in self._services.speak(words):
+                    sorry.milliseconds += 1000.0 * len(samples) / rate
                     await voice.write(samples, rate)
                 return
             except ServiceFailed as another:
                 log.error("call %s: %s", self._call.id, another)
+        sorry.milliseconds += 1000.0 * len(FAILURE_TONE) / _TONE_RATE
         await voice.write(FAILURE_TONE, _TONE_RATE)
 
     def _instructions(self) -> str:

@@ -25,6 +25,7 @@ AHEAD = 3
 MAX_ROUNDS = 6
 """Times that the model may call functions before it answers."""
 INTERRUPTED = "error: the person interrupted before this had returned"
+CANCELLED = "error: the function was cancelled"
 
 ToolRunner = Callable[[ToolCall], Awaitable[str]]
 
@@ -51,7 +52,8 @@ class SpokenSentence:
                     self._sounds.put_nowait(sound)
         except Exception as error:  # it is raised where the sound is awaited
             self._sounds.put_nowait(error)
-        self._sounds.put_nowait(None)
+        finally:
+            self._sounds.put_nowait(None)
 
 
 class Answer:
@@ -96,15 +98,16 @@ class Answer:
                 raise ServiceFailed(Task.CHAT, url, f"called functions {MAX_ROUNDS} times and did not answer")
         except Exception as error:  # it is raised where the answer is awaited
             self._sentences.put_nowait(error)
-        self._sentences.put_nowait(None)
+        finally:
+            self._sentences.put_nowait(None)
 
     async def _write(self) -> Sequence[ToolCall]:
         """Let the model write, and have spoken what it wrote; return the functions that it wants to be called."""
-        sentences, thoughts = Sentences(), Thoughts()
+        sentences = Sentences()
         chat = self._services.chat(self._history.prompt(self._instructions), self._tools)
         async with aclosing(chat.pieces()) as pieces:
             async for piece in pieces:
-                for text in sentences.feed(thoughts.without(piece)):
+                for text in sentences.feed(piece):
                     self._speak(text)
         for text in sentences.finish(chat.cut):
             self._speak(text)
@@ -130,35 +133,11 @@ class Answer:
             outputs[number] = await self._run_tool(call)
 
         try:
-            await asyncio.gather(*(run(number, call) for number, call in enumerate(calls)))
+            running = (run(number, call) for number, call in enumerate(calls))
+            for number, ended in enumerate(await asyncio.gather(*running, return_exceptions=True)):
+                if isinstance(ended, asyncio.CancelledError):  # by the function itself: we are not cancelled
+                    outputs[number] = CANCELLED
+                elif ended is not None:
+                    raise ended
         finally:
             self._history.add_calls(calls, outputs)
-
-
-class Thoughts:
-    """Leaves out what a reasoning model thinks aloud: `<think> … </think>` before its answer."""
-
-    BEGIN, END = "<think>", "</think>"
-
-    def __init__(self) -> None:
-        self._held = ""
-        self._thinking: bool | None = None
-
-    def without(self, piece: str) -> str:
-        """Return what of the next piece is meant to be said."""
-        if self._thinking is False:
-            return piece
-        self._held += piece
-        if self._thinking is None:
-            begun = self._held.lstrip()
-            if self.BEGIN.startswith(begun):
-                return ""  # too short to tell
-            self._thinking = begun.startswith(self.BEGIN)
-            if not self._thinking:
-                return self._held
-        before, end, answer = self._held.rpartition(self.END)
-        if not end:
-            self._held = self._held[-len(self.END) :] if self._thinking else before
-            return ""
-        self._thinking = False
-        return answer.lstrip()

@@ -33,10 +33,12 @@ class Patience:
     transcript: float = 20.0
     """From the end of a turn to its words."""
     first_token: float = 20.0
+    """To the first text that is to be said, or the first function: what a model thinks before does not count."""
     next_token: float = 10.0
     first_sound: float = 15.0
     """From a sentence to its first sound."""
     next_sound: float = 8.0
+    """To the next, and altogether beyond four times the length of what has come."""
     tool: float = 20.0
     """For a function of yours."""
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stack.agents.http.config import HttpAgentConfig, Task
 from stack.agents.http.sound import SpeechFormatError, SpeechReader
+from stack.agents.http.thoughts import Thoughts
 from stack.audio import Samples
 from stack.core.errors import LocalError, StackError
 
@@ -35,12 +36,18 @@ LONGEST_RETRY_WAIT = 2.0
 """Seconds of `Retry-After` that a caller is kept waiting for; a server that asks for more has failed."""
 MAX_ANSWER = 20_000
 """Characters of one answer; a model that goes on is cut off."""
+MAX_ANSWER_TIME = 300.0
+"""Seconds that one answer may take to be written; it is cut off then."""
 MAX_CALLS = 16
 """Functions that one answer may call."""
 MAX_PROBLEM = 300
 """Characters of what a server says of its failure."""
+_END: Any = object()
+"""Stands for the end of a stream, which may have `null` in it."""
 MAX_SPEECH = 120.0
 """Seconds of sound that one sentence may have."""
+SLOWEST_SPEECH = 4.0
+"""Seconds that a second of sound may take to come, in the mean and beyond what `Patience.next_sound` allows."""
 _HINTS = {Task.TRANSCRIPTION: ("whisper", "transcribe", "parakeet"), Task.SPEECH: ("tts", "kokoro", "piper")}
 """What the names of models for a task have in them."""
 
@@ -58,6 +65,10 @@ class ModelNotChosen(ServiceFailed):
     """The server has several models, and none was said."""
 
 
+class NotTheProtocol(ValueError):
+    """A server answered that all is well, with something else than what it was asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """A function that the model wants to be called; `arguments` is JSON."""
@@ -68,7 +79,7 @@ class ToolCall:
 
 
 class ChatAnswer:
-    """What the model writes: iterate over the pieces of its text; `calls` and `cut` are there afterwards."""
+    """What the model says: iterate over the pieces of its text; `calls` and `cut` are there afterwards."""
 
     def __init__(self, services: Services, messages: Sequence[Any], tools: Sequence[Any]) -> None:
         self._services, self._messages, self._tools = services, messages, tools
@@ -103,26 +114,40 @@ class ChatAnswer:
             stream = await services.begin(begin, patience.first_token, "did not begin to answer")
             try:
                 wait, what = patience.first_token, "sent no text"
+                is_chat, thoughts, clock = False, Thoughts(), asyncio.get_running_loop().time
+                last = clock() + MAX_ANSWER_TIME
+                until = clock() + wait
                 while True:
-                    chunk = await _within(wait, anext(stream, None), what)
-                    if chunk is None:
+                    chunk = await _until(until, anext(stream, _END), f"{what} within {wait:g} s")
+                    if chunk is _END:
                         break
-                    wait, what = patience.next_token, "fell silent in the middle of its answer"
                     for choice in (chunk.choices or [])[:1]:
+                        is_chat = True
                         self.cut = choice.finish_reason == "length"
-                        piece = (choice.delta and choice.delta.content) or ""
-                        self._take_calls((choice.delta and choice.delta.tool_calls) or [])
-                        length += len(piece)
+                        written = _text_of(choice.delta and choice.delta.content)
+                        piece = thoughts.without(written)
+                        has_calls = self._take_calls((choice.delta and choice.delta.tool_calls) or [])
+                        length += len(written)
+                        if piece.strip() or has_calls:  # nothing else is what the caller waits for
+                            wait, what = patience.next_token, "fell silent in the middle of its answer"
+                            until = clock() + wait
                         if piece:
                             yield piece
-                    if length > MAX_ANSWER:
+                    if length > MAX_ANSWER or clock() > last:
                         self.cut = True
                         break
+                if not is_chat:
+                    kind = stream.response.headers.get("content-type", "without a type")
+                    raise NotTheProtocol(f"answered {kind} without any chunk of a chat")
             finally:
                 await stream.close()
 
-    def _take_calls(self, deltas: Sequence[Any]) -> None:
-        """Put calls together: OpenAI sends them in pieces by index, some servers whole and all with index 0."""
+    def _take_calls(self, deltas: Sequence[Any]) -> bool:
+        """Put calls together: OpenAI sends them in pieces by index, some servers whole and all with index 0.
+
+        Return True if there was anything in the pieces.
+        """
+        before = sum(len(part) for parts in self._parts.values() for part in parts)
         for delta in deltas:
             index = delta.index or 0
             at = self._place.get(index)
@@ -134,8 +159,9 @@ class ChatAnswer:
                 self._parts[at] = [delta.id or "", "", ""]
             function = delta.function
             if function is not None:
-                self._parts[at][1] += function.name or ""
+                self._parts[at][1] += (function.name or "")[: MAX_ANSWER - len(self._parts[at][1])]
                 self._parts[at][2] += (function.arguments or "")[: MAX_ANSWER - len(self._parts[at][2])]
+        return sum(len(part) for parts in self._parts.values() for part in parts) > before
 
 
 class Services:
@@ -212,15 +238,14 @@ class Services:
             client, model = await self.client(task), await self.model(task)
 
             async def begin() -> Any:
-                return await client.audio.transcriptions.create(
+                return await client.audio.transcriptions.with_raw_response.create(
                     file=("turn.wav", file.getvalue(), "audio/wav"),
                     model=model,
                     response_format="json",
                     **language,
                 )
 
-            said = await self.begin(begin, patience.transcript, "did not answer")
-            return said if isinstance(said, str) else str(said.text or "")
+            return _transcript_of(await self.begin(begin, patience.transcript, "did not answer"))
 
     def chat(self, messages: Sequence[Any], tools: Sequence[Any]) -> ChatAnswer:
         """Return the model's answer to a conversation."""
@@ -244,16 +269,24 @@ class Services:
             try:
                 reader = SpeechReader(response.headers.get("content-type", ""), self.config.speech_rate)
                 chunks = response.iter_bytes()
-                wait, what, length = patience.first_sound, "sent no sound", 0
-                while (
-                    length < MAX_SPEECH * reader.sample_rate
-                    and (chunk := await _within(wait, anext(chunks, None), what)) is not None
-                ):
-                    wait, what = patience.next_sound, "fell silent in the middle of a sentence"
+                clock, seconds = asyncio.get_running_loop().time, 0.0
+                allowed, most, what = patience.first_sound, patience.first_sound, "sent no sound"
+                while seconds < MAX_SPEECH:
+                    began = clock()
+                    wait = max(0.0, min(allowed, most))
+                    chunk = await _until(began + wait, anext(chunks, None), f"{what} within {most:g} s")
+                    if chunk is None:
+                        break
+                    allowed -= clock() - began  # what is done with the sound takes time, too: it is not counted
                     samples = reader.feed(chunk)
-                    length += len(samples)
-                    if len(samples):
-                        yield samples, reader.sample_rate
+                    if not len(samples):
+                        continue
+                    if not seconds:
+                        allowed = most = patience.next_sound
+                        what = "fell silent in the middle of a sentence"
+                    seconds += len(samples) / reader.sample_rate
+                    allowed += SLOWEST_SPEECH * len(samples) / reader.sample_rate
+                    yield samples, reader.sample_rate
                 reader.finish()
             finally:
                 await response.close()
@@ -265,6 +298,26 @@ class Services:
     def failures(self, task: Task) -> _Failures:
         """Context: whatever a server or the library raises becomes `ServiceFailed`."""
         return _Failures(task, self.config.url(task))
+
+
+def _text_of(content: object) -> str:
+    """Return the text of a delta; some servers send a list of parts, of which those of type `text` are said."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(_text_of(part.get("text")) for part in parts)
+    if content is not None and not isinstance(content, str):
+        raise NotTheProtocol(f"sent {type(content).__name__} where text belongs")
+    return content or ""
+
+
+def _transcript_of(response: Any) -> str:
+    """Return the words in a response: JSON, or plain text, which some servers send although JSON was asked for."""
+    said, kind = response.parse(), response.headers.get("content-type", "")
+    if isinstance(said, str):
+        if not kind.lower().startswith(("text/plain", "application/json")) and kind:
+            raise NotTheProtocol(f"answered {kind} where a transcript was asked for")
+        return said
+    return _text_of(said.text)
 
 
 class _Failures:
@@ -297,11 +350,16 @@ async def _twice(request: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _within(seconds: float, waiting: Awaitable[T], what: str) -> T:
+    return await _until(asyncio.get_running_loop().time() + seconds, waiting, f"{what} within {seconds:g} s")
+
+
+async def _until(when: float, waiting: Awaitable[T], problem: str) -> T:
+    """Return what comes of `waiting`; `TimeoutError` with the problem if nothing has by a time of the loop."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout_at(when):
             return await waiting
     except TimeoutError as error:
-        raise TimeoutError(f"{what} within {seconds:g} s") from error
+        raise TimeoutError(problem) from error
 
 
 def _make_client(url: str, key: str, connect: float) -> AsyncOpenAI:
@@ -348,11 +406,15 @@ def _status(error: BaseException) -> int | None:
 def _problem(error: Exception) -> str:
     """Return what went wrong, without what the library wraps around it."""
     status, body = _status(error), getattr(error, "body", None)
-    if isinstance(error, SpeechFormatError | TimeoutError):
+    if isinstance(error, SpeechFormatError | NotTheProtocol | TimeoutError):
         return str(error) or "took too long"
     said = str(body.get("message") or body) if isinstance(body, dict) else str(body or "")
     if status is not None:
         after = error.response.headers.get("retry-after") if hasattr(error, "response") else None
         return f"answered {status}{f' (Retry-After: {after})' if after else ''}{f': {said}' if said else ''}"
     cause = error.__cause__ or error
+    if isinstance(
+        cause, AttributeError | LookupError | TypeError
+    ):  # raised by what reads it, here or in the library
+        return f"did not answer in OpenAI's protocol ({type(cause).__name__})"
     return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__

@@ -11,7 +11,10 @@ from stack.audio import Samples
 
 MAX_HEADER = 4096
 """Bytes of a WAV file before its sound."""
-_RATE = re.compile(r"rate=(\d{4,6})")
+_RATE = re.compile(r"\brate=\"?(\d+)")
+_CHANNELS = re.compile(r"\bchannels=\"?(\d+)")
+RATES, CHANNELS = range(8000, 192_001), range(1, 9)
+"""What can be played: Hz, and how many at once."""
 _OTHERS = ("json", "text/", "mpeg", "mp3", "ogg", "opus", "aac", "flac", "webm")
 
 
@@ -23,12 +26,13 @@ class SpeechReader:
     """Feed it chunks of a response; it gives int16 mono samples of shape (n,) at `sample_rate` Hz."""
 
     def __init__(self, content_type: str, sample_rate: int) -> None:
-        """Raises `SpeechFormatError` for another kind of content than PCM and WAV."""
+        """Raises `SpeechFormatError` for another kind of content than PCM and WAV, and a rate that cannot be."""
         if any(other in content_type.lower() for other in _OTHERS):
             raise SpeechFormatError(f"answered {content_type} where response_format=pcm was asked for")
-        said = _RATE.search(content_type)
-        self.sample_rate = int(said[1]) if said else sample_rate
-        self._channels = 1
+        self.sample_rate = _parameter(_RATE, content_type, sample_rate)
+        self._channels = _parameter(_CHANNELS, content_type, 1)
+        if self.sample_rate not in RATES or self._channels not in CHANNELS:
+            raise SpeechFormatError(f"answered {content_type}, which cannot be played")
         self._pending = b""
         self._in_header = True
         self._empty = True
@@ -73,10 +77,15 @@ class SpeechReader:
             if name == b"fmt " and at + 24 <= len(data):
                 kind, channels, rate = struct.unpack_from("<HHI", data, at + 8)
                 bits = struct.unpack_from("<H", data, at + 22)[0]
-                if kind not in (1, 0xFFFE) or bits != 16 or not 1 <= channels <= 8 or not 8000 <= rate <= 192_000:
+                if kind not in (1, 0xFFFE) or bits != 16 or channels not in CHANNELS or rate not in RATES:
                     raise SpeechFormatError(f"answered a WAV file of {bits} bits, {channels} channels, {rate} Hz")
                 self._channels, self.sample_rate, known = channels, rate, True
             at += 8 + size + size % 2
         if len(data) > MAX_HEADER:
             raise SpeechFormatError("answered a WAV file whose sound does not begin")
         return None
+
+
+def _parameter(pattern: re.Pattern[str], content_type: str, default: int) -> int:
+    said = pattern.search(content_type.lower())
+    return int(said[1][:9]) if said else default  # as many digits as tell that it is too large

@@ -5,7 +5,8 @@
 
 The model is told the name, the docstring and, from the annotations, the types; what it gives is checked against
 them before the function is called. A plain function runs in a thread, an `async` one on the loop. What it returns
-is told to the model as text, or as JSON; what it raises, too, so that the model can say so.
+is told to the model as text, or as JSON, and what a generator yields as a list; what it raises, too, so that the
+model can say so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, get_type_hints
 
 import msgspec
@@ -24,6 +26,8 @@ log = logging.getLogger("stack.agents.http")
 
 MAX_OUTPUT = 20_000
 """Characters of what a function returns that the model is told."""
+MAX_ITEMS = 1000
+"""Items of what a generator yields that the model is told, as a list."""
 
 
 class PythonTool:
@@ -57,18 +61,49 @@ class PythonTool:
             return f"error: {error}"
         named = {name: getattr(values, name) for name in self._arguments.__struct_fields__}
         try:
-            async with asyncio.timeout(seconds):
-                if inspect.iscoroutinefunction(self._function):
-                    result = await self._function(**named)
-                else:
-                    result = await asyncio.to_thread(self._function, **named)
-        except TimeoutError:
+            async with asyncio.timeout(seconds) as limit:
+                result = await self._result(named)
+        except TimeoutError as error:
+            if not limit.expired():
+                return self._failed(error)  # its own
             log.error("the tool %s did not return within %g s", self.name, seconds)
             return f"error: no result within {seconds:g} s"
-        except Exception as error:
-            log.exception("the tool %s failed", self.name)
-            return f"error: {type(error).__name__}: {error}"[:MAX_OUTPUT]
-        return _as_text(result)[:MAX_OUTPUT]
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return self._failed(error)  # what it awaited was cancelled, and not we
+        except (Exception, SystemExit) as error:
+            return self._failed(error)
+        try:
+            return _as_text(result)[:MAX_OUTPUT]
+        except Exception as error:  # a `__str__` of its own, or more depth than Python has
+            return self._failed(error)
+
+    async def _result(self, named: dict[str, Any]) -> object:
+        """Return what the function returns in the end: decorators hide what kind of function it is."""
+        if inspect.iscoroutinefunction(self._function):
+            result = await self._function(**named)
+        else:
+            result = await asyncio.to_thread(self._in_thread, named)
+        if inspect.isawaitable(result):
+            result = await result
+        if isinstance(result, AsyncIterator):
+            return await _first_of(result)
+        if isinstance(result, Iterator):
+            return await asyncio.to_thread(lambda: list(islice(result, MAX_ITEMS)))
+        return result
+
+    def _in_thread(self, named: dict[str, Any]) -> object:
+        try:
+            return self._function(**named)
+        except StopIteration as error:  # no future can hold it: the loop would wait for ever
+            raise RuntimeError("the function raised StopIteration") from error
+
+    def _failed(self, error: BaseException) -> str:
+        log.error("the tool %s failed", self.name, exc_info=error)
+        said = f"error: {type(error).__name__}: {error}" if str(error) else f"error: {type(error).__name__}"
+        return said[:MAX_OUTPUT]
 
 
 def read_tools(functions: Iterable[Callable[..., Any]]) -> dict[str, PythonTool]:
@@ -106,10 +141,23 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     return top
 
 
+async def _first_of(items: AsyncIterator[Any]) -> list[Any]:
+    taken: list[Any] = []
+    try:
+        async for item in items:
+            taken.append(item)
+            if len(taken) >= MAX_ITEMS:
+                break
+    finally:
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
+    return taken
+
+
 def _as_text(result: object) -> str:
     if isinstance(result, str):
         return result
     try:
         return msgspec.json.encode(result).decode()
-    except (TypeError, msgspec.MsgspecError):
+    except (TypeError, ValueError, OverflowError, RecursionError):  # MsgspecError is a ValueError
         return str(result)

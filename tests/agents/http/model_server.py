@@ -19,6 +19,8 @@ import numpy as np
 RATE = 24_000
 HANG = object()
 """Sent as a part of a response: nothing follows, and the connection stays open."""
+REPEAT = object()
+"""Sent as a part of a response: the part before it is sent again and again until the client goes."""
 BREAK = object()
 """Sent as a part of a response: the connection is cut. (An `asyncio.Event`: what follows waits for it.)"""
 
@@ -153,7 +155,7 @@ class ModelServer:
         fields = {"Content-Type": reply.content_type, "Transfer-Encoding": "chunked", **reply.headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         writer.write(f"HTTP/1.1 {reply.status} X\r\n{head}\r\n".encode())
-        gone = asyncio.ensure_future(reader.read(1))
+        gone, last = asyncio.ensure_future(reader.read(1)), b""
         try:
             for part in reply.parts:
                 if part is BREAK:
@@ -165,8 +167,14 @@ class ModelServer:
                     await gone
                     asked.left_early.set()
                     return False
-                writer.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
-                await writer.drain()
+                if part is REPEAT:
+                    while not gone.done():
+                        await self._send(last, writer)
+                        await asyncio.sleep(0.01)
+                    asked.left_early.set()
+                    return False
+                last = part
+                await self._send(part, writer)
                 if len(reply.parts) < 100:
                     await asyncio.sleep(0.002)  # the parts are to arrive apart
                 if gone.done():
@@ -182,6 +190,10 @@ class ModelServer:
             gone.cancel()
             with suppress(asyncio.CancelledError, ConnectionError):
                 await gone
+
+    async def _send(self, part: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        await writer.drain()
 
 
 @asynccontextmanager

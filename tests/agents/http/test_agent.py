@@ -15,15 +15,16 @@ import pytest
 pytest.importorskip("openai", reason="openai is not installed: the extra http")
 
 from stack.agents.http import HttpAgentConfig, Patience, http_agent
-from stack.agents.http.answer import Thoughts
 from stack.agents.http.history import MAX_HISTORY, ChatHistory
 from stack.agents.http.services import ToolCall
+from stack.agents.http.thoughts import Thoughts
 from stack.aio import Call, HostConfig, control_of
 from stack.core.errors import LocalError
 from stack.events import ReplyFinished, ReplyInterrupted, ReplyStarted, ReplyText, UserTranscript, Utterance
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, serving
 from tests.agents.http.model_server import (
+    BREAK,
     HANG,
     ModelServer,
     Reply,
@@ -217,6 +218,41 @@ async def test_functions_are_called_and_their_results_told(models: ModelServer) 
     assert third.json["messages"][-2]["content"] == "Let me look. It rains in York."
 
 
+async def test_a_function_that_goes_wrong_costs_neither_turn_nor_call(models: ModelServer) -> None:
+    async def given_up() -> None:
+        work = asyncio.create_task(asyncio.Event().wait())
+        await asyncio.sleep(0)
+        work.cancel()
+        await work
+
+    async def cancels_itself() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    def circle() -> list[object]:
+        made: list[object] = []
+        made.append(made)
+        return made
+
+    tools = (given_up, cancels_itself, circle)
+    wanted = [
+        {"index": index, "id": f"id{index}", "function": {"name": tool.__name__, "arguments": "{}"}}
+        for index, tool in enumerate(tools)
+    ]
+    models.chats += [
+        lambda _: events({"tool_calls": wanted}, finish="tool_calls"),
+        lambda _: words("It did not work."),
+    ]
+    async with talking(models, tools=tools) as line:
+        line.say("try")
+        await line.wait(ReplyFinished)
+    assert line.text() == "It did not work."
+    outputs = [m["content"] for m in models.of("/chat/completions")[1].json["messages"] if m["role"] == "tool"]
+    assert outputs == ["error: CancelledError", "error: the function was cancelled", "[[...]]"]
+
+
 async def test_functions_of_the_client_are_called_too(models: ModelServer) -> None:
     wanted = {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "lamp", "arguments": '{"on": true}'}}]}
     models.chats += [lambda _: events(wanted, finish="tool_calls"), lambda _: words("It is on.")]
@@ -269,6 +305,14 @@ async def test_functions_of_the_client_are_called_too(models: ModelServer) -> No
             "sent no text within 3 s",
         ),
         ("speeches", refusal(400, "no voice"), "the speech synthesis does not answer", "answered 400: no voice"),
+        ("chats", Reply([b"<html>"], "text/html"), "the language model does not answer", "answered text/html"),
+        ("chats", events({"content": 5}), "the language model does not answer", "sent int where text belongs"),
+        (
+            "speeches",
+            Reply([tone(0.1)], "audio/pcm; rate=999999"),
+            "the speech synthesis does not answer",
+            "rate=999999",
+        ),
     ],
 )
 async def test_a_server_that_fails_is_one_line_in_the_log_and_a_word_to_the_caller(
@@ -300,6 +344,60 @@ async def test_an_answer_that_breaks_off_was_heard_as_far_as_it_came(models: Mod
         line.say("go on")
         await line.wait(ReplyFinished, 2)
     assert said_to(models)[1] == ("assistant", "I will tell you.")
+
+
+LONG = "The parliament of the small northern country met yesterday afternoon to talk about the price of bread."
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+async def test_a_sentence_whose_voice_fails_was_heard_as_far_as_it_came(
+    models: ModelServer, interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if interrupted:
+        monkeypatch.setattr("stack.agents.http.agent.FAILURE_TONE", np.zeros(16_000 * 5, np.int16))
+    models.chats.append(lambda _: words(f"Here are the news. {LONG}"))
+    models.speeches += [lambda _: speech(0.5), lambda _: Reply([tone(1.5), BREAK], "audio/pcm")]
+    async with talking(models) as line:
+        if interrupted:  # in the tones that say that the voice has failed
+            line.say("the news")
+            await until(lambda: "does not answer" in line.text())
+            while (await line.call.stats()).totals.packets_sent < 104:  # 2.0 s of them are sentences
+                await asyncio.sleep(0.005)
+            line.call.interrupt()
+            await line.wait(ReplyInterrupted)
+        else:
+            line.say("the news")
+            await line.wait(ReplyFinished)
+        line.say("go on")
+        await line.wait(ReplyFinished, 1 if interrupted else 2)
+    role, told = said_to(models)[1]
+    assert role == "assistant"
+    assert told.startswith("Here are the news. The parliament of")
+    assert len("Here are the news. ") + 10 < len(told) < 60  # of 6.6 s that it would have taken, 1.5 s
+
+
+async def test_the_time_of_an_apology_is_not_that_of_the_answer(models: ModelServer) -> None:
+    """A turn that is not recognised is apologised for in the same reply that answers the next one."""
+    known = asyncio.Event()
+    models.transcripts.append(lambda _: Reply([known, b"{nonsense"]))
+    models.chats.append(lambda _: words(LONG))
+    models.speeches += [lambda _: speech(3.0), lambda _: Reply([tone(6.0), HANG], "audio/pcm")]
+    async with talking(models) as line:
+        line.say()
+        await until(lambda: models.of("/audio/transcriptions"))
+        line.call.interrupt()
+        await line.wait(ReplyInterrupted)
+        line.say("the news")
+        known.set()
+        await until(lambda: "parliament" in line.text())
+        while (await line.call.stats()).totals.packets_sent < 175:  # 3.5 s, of which 3.0 s are the apology
+            await asyncio.sleep(0.01)
+        line.call.interrupt()
+        await line.wait(ReplyInterrupted, 2)
+        line.say("go on")
+        await line.wait(ReplyFinished)
+    told = "".join(content for role, content in said_to(models) if role == "assistant")
+    assert len(told) < len(LONG) / 3
 
 
 async def test_a_greeting_is_spoken_first(models: ModelServer) -> None:

@@ -8,6 +8,7 @@ import json
 import struct
 import wave
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tests.agents.http.model_server import (
     BREAK,
     HANG,
     RATE,
+    REPEAT,
     ModelServer,
     Reply,
     as_json,
@@ -161,10 +163,24 @@ async def test_speech_comes_as_it_is_made(services: Services, models: ModelServe
 async def test_a_rate_that_the_server_says_counts(services: Services, models: ModelServer) -> None:
     models.speeches.append(lambda _: Reply([tone(0.1)], "audio/pcm; rate=16000; channels=1"))
     assert (await sound_of(services))[1] == {16_000}
+    models.speeches.append(lambda _: Reply([tone(0.1)], 'audio/pcm; Rate="16000"; channels=2'))
+    samples, rates = await sound_of(services)
+    assert (len(samples), rates) == (RATE // 20, {16_000})
 
 
 def hang(*before: bytes, content_type: str = "application/json") -> Reply:
     return Reply([*before, HANG], content_type)
+
+
+def event_stream(*data: str) -> Reply:
+    """Events with these data, and the last one."""
+    return Reply([f"data: {each}\n\n".encode() for each in (*data, "[DONE]")], "text/event-stream")
+
+
+def endless(*deltas: dict[str, Any]) -> Reply:
+    """A stream of these deltas, of which the last comes again and again."""
+    parts = events(*deltas).parts[: 2 + len(deltas)]  # without the end
+    return Reply([*parts, REPEAT], "text/event-stream")
 
 
 CHUNK = (
@@ -204,6 +220,46 @@ FAILURES = [
     ("speeches", Reply([tone(0.1), BREAK], "audio/pcm"), "RemoteProtocolError"),
     ("speeches", Reply([], "audio/pcm"), "without any sound"),
     ("speeches", Reply([b"ID3"], "audio/mpeg"), "answered audio/mpeg where response_format=pcm was asked for"),
+    # answers of status 200 that are none
+    ("transcripts", Reply([b"<html>"], "text/html"), "answered text/html where a transcript was asked for"),
+    ("transcripts", as_json({"text": {"a": 1}}), "sent dict where text belongs"),
+    ("transcripts", as_json([1]), "did not answer in OpenAI's protocol"),
+    ("transcripts", as_json(None), "did not answer in OpenAI's protocol"),
+    ("chats", Reply([b"<html>login</html>"], "text/html"), "answered text/html without any chunk of a chat"),
+    ("chats", as_json({"choices": [{"message": {"content": "x"}}]}), "answered application/json without"),
+    ("chats", event_stream("null"), "did not answer in OpenAI's protocol"),
+    ("chats", event_stream("[1, 2]"), "did not answer in OpenAI's protocol"),
+    ("chats", event_stream('{"choices": [null]}'), "did not answer in OpenAI's protocol"),
+    ("chats", event_stream('{"detail": "x"}'), "answered text/event-stream without any chunk of a chat"),
+    ("chats", event_stream(), "answered text/event-stream without any chunk of a chat"),
+    ("chats", events({"content": {"a": 1}}), "sent dict where text belongs"),
+    (
+        "chats",
+        events({"tool_calls": [{"index": 0, "id": "a", "function": {"name": 7}}]}),
+        "did not answer in OpenAI's protocol",
+    ),
+    ("speeches", Reply([tone(0.1)], "audio/pcm; rate=999999"), "rate=999999, which cannot be played"),
+    ("speeches", Reply([tone(0.1)], "audio/pcm; rate=1000"), "rate=1000, which cannot be played"),
+    ("speeches", Reply([tone(0.1)], "audio/pcm; rate=0"), "rate=0, which cannot be played"),
+    ("speeches", Reply([tone(0.1)], "audio/pcm; rate=1920000"), "rate=1920000, which cannot be played"),
+    ("speeches", Reply([tone(0.1)], "audio/pcm; channels=0"), "channels=0, which cannot be played"),
+    # answers that go on without anything that is waited for
+    ("chats", endless({}), "sent no text within 0.5 s"),
+    ("chats", endless({"reasoning_content": "hm"}), "sent no text within 0.5 s"),
+    ("chats", endless({"content": " "}), "sent no text within 0.5 s"),
+    ("chats", endless({"content": "<think>"}, {"content": "hm "}), "sent no text within 0.5 s"),
+    ("chats", endless({"content": "So. "}, {}), "fell silent in the middle of its answer within 0.3 s"),
+    (
+        "chats",
+        endless(CALLS["whole, with one index"][0], {"tool_calls": [{"index": 0, "function": {"arguments": ""}}]}),
+        "fell silent in the middle of its answer within 0.3 s",
+    ),
+    ("speeches", Reply([b"\0\0", REPEAT], "audio/pcm"), "fell silent in the middle of a sentence within 0.3 s"),
+    (
+        "speeches",
+        Reply([b"RIFF\xff\xff\xff\xffWAVEjunk\xff\xff\xff\x7f", b"\0", REPEAT], "audio/wav"),
+        "sent no sound within 0.5 s",
+    ),
 ]
 
 
@@ -224,6 +280,17 @@ async def test_every_failure_is_one_line_in_bounded_time(
     assert models.url in str(failed.value)
     assert "\n" not in str(failed.value)
     assert "sk-secret" not in str(failed.value)
+
+
+async def test_text_may_come_as_a_list_of_parts(services: Services, models: ModelServer) -> None:
+    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Here "}]
+    models.chats.append(lambda _: events({"content": parts}, {"content": "it is."}))
+    assert await text_of(services.chat(USER, [])) == "Here it is."
+
+
+async def test_a_model_that_has_nothing_to_say_is_no_failure(services: Services, models: ModelServer) -> None:
+    models.chats.append(lambda _: words(""))
+    assert await text_of(services.chat(USER, [])) == ""
 
 
 async def test_a_server_that_asks_for_a_short_wait_gets_it(services: Services, models: ModelServer) -> None:
@@ -261,6 +328,17 @@ async def test_a_model_that_never_ends_is_cut_off(services: Services, models: Mo
     models.chats.append(lambda _: Reply([CHUNK.replace(b"Hi.", b"x" * 5000)] * 5 + [HANG], "text/event-stream"))
     answer = services.chat(USER, [])
     assert 20_000 < len(await text_of(answer)) <= 26_000
+    assert answer.cut
+
+
+async def test_a_model_that_writes_for_too_long_is_cut_off(
+    services: Services, models: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stack.agents.http.services.MAX_ANSWER_TIME", 0.3)
+    models.chats.append(lambda _: endless({"content": "So. "}))
+    answer = services.chat(USER, [])
+    async with asyncio.timeout(20):
+        assert (await text_of(answer)).startswith("So. So. ")
     assert answer.cut
 
 
@@ -304,6 +382,15 @@ async def test_what_cannot_work_is_said_at_the_start(
     async with lonely.in_use():
         await lonely.check()
     assert caplog.text.count("calls will say so until it does") == 3
+
+
+async def test_a_page_instead_of_a_list_of_models_is_said_at_the_start(
+    services: Services, models: ModelServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.others += [lambda _: Reply([b"<html>"], "text/html")] * 3
+    await services.check()
+    assert caplog.text.count("did not answer in OpenAI's protocol") == 3
+    assert "attribute" not in caplog.text
 
 
 @pytest.mark.parametrize(

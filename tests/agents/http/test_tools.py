@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
+import json
 import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
 
-from stack.agents.http.tools import MAX_OUTPUT, PythonTool, read_tools
+from stack.agents.http.tools import MAX_ITEMS, MAX_OUTPUT, PythonTool, read_tools
 from stack.core.errors import LocalError
 
 
@@ -94,6 +98,162 @@ async def test_a_function_that_does_not_return_is_given_up(caplog: pytest.LogCap
 
     assert await PythonTool(slow).call("{}", 0.01) == "error: no result within 0.01 s"
     assert "did not return" in caplog.text
+
+
+async def test_a_timeout_of_the_function_itself_is_told_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    def plain() -> None:
+        raise TimeoutError("the database is away")
+
+    async def on_the_loop() -> None:
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
+
+    assert await PythonTool(plain).call("{}", 5) == "error: TimeoutError: the database is away"
+    assert await PythonTool(on_the_loop).call("{}", 5) == "error: TimeoutError"
+    assert "did not return" not in caplog.text
+
+
+def traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*given: Any, **named: Any) -> Any:
+        return function(*given, **named)
+
+    return wrapper
+
+
+@traced
+async def traced_clock() -> str:
+    await asyncio.sleep(0)
+    return "noon"
+
+
+def days() -> Iterator[str]:
+    yield "Monday"
+    yield "Tuesday"
+
+
+async def hours() -> AsyncIterator[int]:
+    yield 9
+    yield 17
+
+
+def endless() -> Iterator[int]:
+    return itertools.count()
+
+
+def doubled() -> object:
+    return map(str.upper, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (traced_clock, "noon"),
+        (days, '["Monday","Tuesday"]'),
+        (hours, "[9,17]"),
+        (traced(hours), "[9,17]"),
+        (doubled, '["A","B"]'),
+        (endless, json.dumps(list(range(MAX_ITEMS)), separators=(",", ":"))),
+    ],
+)
+async def test_what_a_function_gives_in_the_end_is_told(function: Callable[..., Any], told: str) -> None:
+    assert await PythonTool(function).call("{}", 5) == told
+
+
+async def test_what_is_awaited_behind_a_decorator_and_a_generator_have_the_same_time() -> None:
+    @traced
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    async def slow_items() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+    for function in (slow, slow_items):
+        assert await PythonTool(function).call("{}", 0.1) == "error: no result within 0.1 s"
+
+
+async def test_an_iterator_that_has_nothing_is_told_at_once() -> None:
+    def first() -> str:
+        return next(iter(list[str]()))
+
+    assert await PythonTool(first).call("{}", 5) == "error: RuntimeError: the function raised StopIteration"
+
+
+async def test_what_a_generator_raises_is_told() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("no such day")
+
+    assert await PythonTool(broken).call("{}", 5) == "error: ValueError: no such day"
+
+
+async def test_a_function_whose_work_was_cancelled_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    async def given_up() -> None:
+        work = asyncio.create_task(asyncio.Event().wait())
+        await asyncio.sleep(0)
+        work.cancel()
+        await work
+
+    assert await PythonTool(given_up).call("{}", 5) == "error: CancelledError"
+    assert "the tool given_up failed" in caplog.text
+
+
+async def test_a_call_that_is_not_wanted_any_more_is_cancelled() -> None:
+    begun, left = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    calling = asyncio.create_task(PythonTool(slow).call("{}", 60))
+    await begun.wait()
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert left.is_set()
+
+
+async def test_a_function_that_leaves_the_program_leaves_only_itself() -> None:
+    def plain() -> None:
+        raise SystemExit(3)
+
+    async def on_the_loop() -> None:
+        raise SystemExit("no such option")
+
+    assert await PythonTool(plain).call("{}", 5) == "error: SystemExit: 3"
+    assert await PythonTool(on_the_loop).call("{}", 5) == "error: SystemExit: no such option"
+
+
+async def test_a_result_that_json_cannot_hold_becomes_text_all_the_same() -> None:
+    def circular() -> list[object]:
+        circle: list[object] = []
+        circle.append(circle)
+        return circle
+
+    def deep() -> list[object]:
+        nested: list[object] = []
+        for _ in range(100_000):
+            nested = [nested]
+        return nested
+
+    def large() -> int:
+        return 2**70
+
+    class Silent:
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    def silent() -> object:
+        return Silent()
+
+    assert await PythonTool(circular).call("{}", 5) == "[[...]]"
+    assert (await PythonTool(deep).call("{}", 5)).startswith("error: RecursionError")
+    assert await PythonTool(large).call("{}", 5) == str(2**70)
+    assert await PythonTool(silent).call("{}", 5) == "error: ValueError: no words"
 
 
 async def test_a_result_becomes_text_and_is_bounded() -> None:

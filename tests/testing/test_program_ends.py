@@ -1,0 +1,152 @@
+"""How a call ends for the test of a program: the same in virtual time and over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+
+from stack import Call, LocalError, Utterance
+from stack.testing import Caller, calling, run_call
+from stack.voice.config import ConversationConfig
+
+RATE = 16_000
+TONE = (9000 * np.sin(2 * np.pi * 500 * np.arange(RATE) / RATE)).astype(np.int16)
+LOUD = ConversationConfig(detector="energy", echo="off")
+
+IN_BOTH = pytest.mark.parametrize("virtual", [True, pytest.param(False, marks=pytest.mark.real_clock)])
+
+
+async def broken(call: Call) -> None:
+    raise ValueError("no such thing")
+
+
+async def broken_later(call: Call) -> None:
+    await asyncio.sleep(0.5)
+    raise ValueError("no such thing")
+
+
+def broken_answer(utterance: Utterance) -> None:
+    raise ValueError("no such thing")
+
+
+async def broken_at_the_end(call: Call) -> None:
+    await call.wait_ended()
+    raise ValueError("no such thing")
+
+
+async def failed_by_its_test(call: Call) -> None:
+    pytest.fail("no such thing")
+
+
+async def listening(caller: Caller) -> None:
+    await caller.listen(300)
+
+
+async def asking(caller: Caller) -> None:
+    await caller.say((TONE, RATE))
+    await caller.reply_heard(timeout=300)
+
+
+async def short(caller: Caller) -> None:
+    await caller.listen(0.1)
+
+
+@IN_BOTH
+@pytest.mark.parametrize(
+    ("program", "scenario"),
+    [
+        (broken, listening),
+        (broken, asking),
+        (broken_later, listening),
+        (broken_answer, asking),
+        (broken_at_the_end, short),
+        (failed_by_its_test, listening),
+    ],
+)
+def test_what_the_program_raises_ends_the_scenario_and_is_raised(
+    program: Callable[..., object], scenario: Callable[[Caller], Awaitable[None]], virtual: bool
+) -> None:
+    with pytest.raises((ValueError, pytest.fail.Exception), match="no such thing"):
+        run_call(program, within(scenario), config=LOUD, virtual=virtual)
+
+
+def within(scenario: Callable[[Caller], Awaitable[None]]) -> Callable[[Caller], Awaitable[None]]:
+    """Have a scenario that nothing ends fail the test before it is over."""
+
+    async def bounded(caller: Caller) -> None:
+        async with asyncio.timeout(30):
+            await scenario(caller)
+
+    return bounded
+
+
+@IN_BOTH
+def test_what_the_scenario_raises_first_is_raised(virtual: bool) -> None:
+    async def scenario(caller: Caller) -> None:
+        raise KeyError("first")
+
+    with pytest.raises(KeyError, match="first"):
+        run_call(broken_at_the_end, scenario, virtual=virtual)
+
+
+@IN_BOTH
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_a_program_may_be_done_at_once(hangs_up: bool, virtual: bool) -> None:
+    async def program(call: Call) -> None:
+        if hangs_up:
+            call.hang_up()
+
+    async def scenario(caller: Caller) -> str:
+        await caller.until(lambda: caller.call.ended)
+        return "it ended"
+
+    assert run_call(program, scenario, virtual=virtual) == "it ended"
+
+
+@IN_BOTH
+def test_a_program_that_speaks_after_the_end_has_not_failed(virtual: bool) -> None:
+    async def program(call: Call) -> None:
+        await call.wait_ended()
+        async with call.reply() as voice:
+            await voice.write(TONE, RATE)
+
+    run_call(program, short, virtual=virtual)
+
+
+@IN_BOTH
+def test_a_program_whose_work_was_cancelled_has_failed(virtual: bool) -> None:
+    async def program(call: Call) -> None:
+        work = asyncio.create_task(asyncio.Event().wait())
+        await asyncio.sleep(0)
+        work.cancel()
+        await work
+
+    with pytest.raises(LocalError, match="cancelled by something that it awaited"):
+        run_call(program, within(listening), virtual=virtual)
+
+
+@IN_BOTH
+def test_a_scenario_that_is_ended_is_cleaned_up_before_the_call_is_over(virtual: bool) -> None:
+    ended: list[bool] = []
+
+    async def scenario(caller: Caller) -> None:
+        try:
+            await caller.listen(30)
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    with pytest.raises(ValueError, match="no such thing"):
+        run_call(broken, scenario, virtual=virtual)
+    assert ended == [True]
+
+
+@pytest.mark.real_clock
+async def test_what_the_program_raised_explains_what_the_block_raises() -> None:
+    with pytest.raises(ValueError, match="no such thing"):
+        async with asyncio.timeout(30), calling(broken_later, config=LOUD) as caller:
+            await caller.until(lambda: caller.call.ended)
+            raise AssertionError("heard nothing")
