@@ -389,7 +389,7 @@ class Host:
         """Honour the ticket with this reference (`CallContext.ticket`) no more; a call that it has made goes on.
 
         In this process and its workers, until it ends: `voice-stack ticket-key FILE --revoke REFERENCE` does it
-        for all servers that share the file.
+        for all servers that share the file. Raises `LocalError` for a text that is none, or beyond `MAX_REVOKED`.
         """
         if self._tickets is not None:
             self._tickets.revoke(read_reference(reference))

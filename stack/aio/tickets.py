@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from stack.aio.call import Call
 from stack.aio.context import CallContext
@@ -24,9 +25,10 @@ from stack.core.errors import LocalError
 from stack.core.machine import Address
 from stack.ice import MAX_WORKERS
 from stack.sdp import LocalParameters, Negotiation, SessionDescription, Setup, choose_setup, negotiate
+from stack.server.admission import CLOCK_SKEW
 from stack.session import LocalWishes, make_local_parameters
 from stack.session.ticket import REFERENCE_SIZE, SessionTicket, TicketFlag
-from stack.session.ticket_keys import OpenedTicket, TicketRing
+from stack.session.ticket_keys import MAX_REVOKED, OpenedTicket, TicketRing
 from stack.session.ticket_terms import TicketSite, TicketWishes, local_parameters_of, make_ticket
 from stack.voice.config import offered_codecs
 
@@ -122,8 +124,12 @@ class TicketIssuer:
         else:
             self._stamp = _stamp(config.key_file)
             self.ring = read_ring(config.key_file)
+        self._read = self.ring  # as the file has it: without what was revoked here
         self._drafts: dict[Setup, LocalParameters] = {}
-        self._revoked: set[bytes] = set()
+        self._revoked: dict[bytes, float] = {}  # until when, in seconds since 1970
+        self._withdrawn: OrderedDict[bytes, float] = (
+            OrderedDict()
+        )  # the same, of answers that their clients gave up
         self._awaited: OrderedDict[str, _Awaited] = OrderedDict()
 
     def set_tcp(self, addresses: Sequence[Address]) -> None:
@@ -144,15 +150,22 @@ class TicketIssuer:
         path = self.config.key_file
         if path is None or (stamp := _stamp(path)) == self._stamp:
             return False
-        ring = read_ring(path)
+        self._read = read_ring(path)
+        self._take_revoked()
         self._stamp = stamp
-        self._set(replace(ring, revoked=ring.revoked | frozenset(self._revoked)))
         return True
 
     def revoke(self, reference: bytes) -> None:
-        """Honour a ticket no more, in this process and its workers."""
-        self._revoked.add(reference)
-        self._set(replace(self.ring, revoked=self.ring.revoked | {reference}))
+        """Honour a ticket no more, in this process and its workers.
+
+        Raises `LocalError` where `MAX_REVOKED` references are revoked already: it is honoured still.
+        """
+        self._forget_revoked()
+        if len(self._read.revoked | self._revoked.keys() | {reference}) > MAX_REVOKED:
+            raise LocalError(f"{MAX_REVOKED} tickets are revoked one by one: take their epoch out instead")
+        longest = max(self.config.answer_lifetime, self.config.instant_lifetime)
+        self._revoked[reference] = time.time() + longest + CLOCK_SKEW
+        self._take_revoked()
 
     def answer(
         self,
@@ -208,11 +221,16 @@ class TicketIssuer:
         return awaited is not None and awaited.until >= time.time()
 
     def withdraw(self, call_id: str) -> bool:
-        """Honour an answer no more whose call has not come yet; False if there is none."""
+        """Honour an answer no more whose call has not come yet; False if there is none.
+
+        It is remembered until its ticket has expired everywhere, or `MAX_REVOKED` references are revoked: then the
+        answer that was withdrawn first can be used again, by the client that has withdrawn it.
+        """
         awaited = self._awaited.pop(call_id, None)
         if awaited is None:
             return False
-        self.revoke(awaited.reference)
+        self._withdrawn[awaited.reference] = awaited.until + CLOCK_SKEW
+        self._take_revoked()
         return True
 
     def take(self, made: CallMade) -> tuple[CallContext, Callable[[Call], None] | None]:
@@ -230,9 +248,22 @@ class TicketIssuer:
         )
         return context, None
 
-    def _set(self, ring: TicketRing) -> None:
-        self.ring = ring
+    def _take_revoked(self) -> None:
+        """Have the keys of the file, and what is revoked there and here, in the ring; never more than it holds."""
+        self._forget_revoked()
+        revoked = set(self._read.revoked)
+        for references in (reversed(self._revoked), reversed(self._withdrawn)):  # the latest first
+            revoked.update(islice(references, max(0, MAX_REVOKED - len(revoked))))
+        self.ring = replace(self._read, revoked=frozenset(revoked))
         self._drafts.clear()
+
+    def _forget_revoked(self) -> None:
+        now = time.time()
+        for references in (self._revoked, self._withdrawn):
+            for reference in [each for each, until in references.items() if until < now]:
+                del references[reference]
+        while len(self._withdrawn) > MAX_REVOKED:
+            self._withdrawn.popitem(last=False)
 
     def _drafted(self, setup: Setup) -> LocalParameters:
         """Return our side with the certificate of the newest epoch; its credentials go nowhere."""

@@ -1,0 +1,100 @@
+"""What the maker of tickets remembers, for how long, and how much of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stack.aio import CallContext, ticket_file
+from stack.aio.tickets import TicketConfig, TicketIssuer
+from stack.core.errors import LocalError
+from stack.core.machine import Address
+from stack.sdp import SessionDescription
+from stack.server.admission import CLOCK_SKEW
+
+OFFER = SessionDescription.parse(
+    (Path(__file__).parent.parent / "vectors/offers/chromium156-audio_dc.sdp").read_text()
+)
+NOW = 1_900_000_000.0
+
+
+class Clock:
+    """The clock of the module: seconds since 1970."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = NOW
+        monkeypatch.setattr("stack.aio.tickets.time.time", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def issuer(key_file: Path | None = None, *, instant: bool = False) -> TicketIssuer:
+    return TicketIssuer(TicketConfig(key_file, instant_connect=instant), [Address("192.0.2.1", 3478)])
+
+
+def withdraw(tickets: TicketIssuer, number: int) -> None:
+    for _ in range(number):
+        answer = tickets.answer(OFFER, 0, CallContext())
+        assert answer is not None
+        assert tickets.withdraw(answer.call_id)
+
+
+def test_what_was_withdrawn_is_forgotten_when_it_has_expired(clock: Clock) -> None:
+    tickets = issuer()
+    withdraw(tickets, 3)
+    assert len(tickets.ring.revoked) == 3
+    clock.now += tickets.config.answer_lifetime + CLOCK_SKEW - 1
+    withdraw(tickets, 1)
+    assert len(tickets.ring.revoked) == 4
+    clock.now += 2
+    withdraw(tickets, 1)
+    assert len(tickets.ring.revoked) == 2
+
+
+def test_withdrawals_do_not_keep_a_server_from_following_its_keys(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stack.aio.tickets.MAX_REVOKED", 5)
+    monkeypatch.setattr("stack.session.ticket_keys.MAX_REVOKED", 5)
+    path = tmp_path / "keys"
+    ticket_file.add_epoch(path)
+    tickets = issuer(path)
+    tickets.revoke(b"operator")
+    withdraw(tickets, 10)
+    assert len(tickets.ring.revoked) == 5
+    assert b"operator" in tickets.ring.revoked
+    ticket_file.add_epoch(path, [bytes((number,)) * 8 for number in range(3)])
+    assert tickets.reread()
+    assert tickets.ring.newest.epoch == 2
+    assert len(tickets.ring.revoked) == 5
+    assert tickets.ring.revoked >= {b"operator", bytes(8), b"\x02" * 8}
+
+
+def test_one_reference_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack.aio.tickets.MAX_REVOKED", 1)
+    tickets = issuer()
+    tickets.revoke(b"12345678")
+    tickets.revoke(b"12345678")
+    with pytest.raises(LocalError, match="take their epoch out"):
+        tickets.revoke(b"87654321")
+
+
+def test_a_file_that_could_not_be_read_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    ticket_file.add_epoch(path)
+    tickets = issuer(path)
+    ticket_file.add_epoch(path)
+    whole = path.read_bytes()
+    os.truncate(path, 10)
+    for _ in range(2):
+        with pytest.raises(LocalError):
+            tickets.reread()
+    path.write_bytes(whole)
+    assert tickets.reread()
+    assert tickets.ring.newest.epoch == 2
+    assert not tickets.reread()
