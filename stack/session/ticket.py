@@ -177,7 +177,11 @@ class SessionTicket:
         )
         if not fits or not flags & (_AUDIO | _DATA):
             raise LocalError("these parts make no ticket")
-        if len(self.claim.encode()) > MAX_CLAIM:
+        try:
+            size = len(self.claim.encode())
+        except UnicodeEncodeError as error:  # a header's bytes that are no UTF-8, as HTTP servers hand them on
+            raise LocalError("a claim is text that UTF-8 can write") from error
+        if size > MAX_CLAIM:
             raise LocalError(f"a claim has at most {MAX_CLAIM} bytes")
 
     @property
