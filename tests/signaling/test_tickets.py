@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,25 @@ async def test_what_a_ticket_cannot_hold_is_kept_in_memory() -> None:
                 await connected(call)
 
 
+async def test_a_claim_that_is_no_utf8_is_kept_in_memory() -> None:
+    async with serving(echo, config()) as server:
+        side = client._Side(client._bind_towards(server.url), DialConfig(), None)
+        body = json.dumps({"sdp": side.offer.serialize(), "type": "offer"})
+        headers = {"Content-Type": "application/json", "X-User": "caf\xe9"}  # one byte, which aiohttp cannot send
+
+        def post() -> int:
+            connection = HTTPConnection(server.http_host, server.http_port)
+            try:
+                connection.request("POST", "/api/offer", body, headers)
+                return connection.getresponse().status
+            finally:
+                connection.close()
+
+        assert await asyncio.to_thread(post) == 200
+        assert len(server.host.calls) == 1
+        await side.close()
+
+
 async def test_statelessness_is_a_choice() -> None:
     async with serving(echo, config(stateless=False)) as server:
         waiting = await ask(server)
@@ -339,6 +359,46 @@ async def test_an_answer_is_withdrawn() -> None:
             assert response.status == 404
         async with Waiting(side, answer, "").calling():
             await until_counted(server, "ticket.dropped_revoked")
+
+
+async def test_an_answer_is_withdrawn_by_the_token_that_has_it() -> None:
+    tokens = SignalingConfig(tokens=("call=one", "call=other", "call,control=operator"))
+    async with serving(echo, replace(config(), signaling=tokens)) as server, aiohttp.ClientSession() as http:
+        for owner in ("one", "operator"):
+            sent = {"Content-Type": "application/sdp", "Authorization": "Bearer one"}
+            side = client._Side(client._bind_towards(server.url), DialConfig(), None)
+            async with http.post(f"{server.url}/whip", data=side.offer.serialize(), headers=sent) as response:
+                assert response.status == 201
+                resource = f"{server.url}/{response.headers['Location']}"
+            other = {"Content-Type": "application/trickle-ice-sdpfrag", "Authorization": "Bearer other"}
+            async with http.patch(resource, data="", headers=other) as response:
+                assert response.status == 404
+            statuses = []
+            for token in ("other", owner):
+                async with http.delete(resource, headers={"Authorization": f"Bearer {token}"}) as response:
+                    statuses.append(response.status)
+            assert statuses == [404, 200]
+            await side.close()
+
+
+async def test_calls_of_one_client_are_bounded_when_they_come() -> None:
+    limited = replace(config(), signaling=SignalingConfig(calls_per_client=1))
+    async with serving(echo, limited) as server:
+        waitings = [await ask(server) for _ in range(2)]  # both before a call is up
+        async with waitings[0].calling() as first:
+            await connected(first)
+            await until(lambda: len(server.host.calls) == 1)
+            async with waitings[1].calling() as second:
+                await asyncio.wait_for(second.wait_ended(), MEDIA_PATIENCE)
+            assert not first.ended
+
+
+async def test_an_answer_is_not_honoured_by_a_server_that_shuts_down() -> None:
+    async with serving(echo, config()) as server:
+        waiting = await ask(server)
+        server.signaling.draining = True
+        async with waiting.calling() as call:
+            await asyncio.wait_for(call.wait_ended(), MEDIA_PATIENCE)
 
 
 async def test_the_number_of_calls_is_bounded() -> None:
