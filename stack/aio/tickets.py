@@ -27,7 +27,7 @@ from stack.ice import MAX_WORKERS
 from stack.sdp import LocalParameters, Negotiation, SessionDescription, Setup, choose_setup, negotiate
 from stack.server.admission import CLOCK_SKEW
 from stack.session import LocalWishes, make_local_parameters
-from stack.session.ticket import REFERENCE_SIZE, SessionTicket, TicketFlag
+from stack.session.ticket import CHAIN_SIZE, REFERENCE_SIZE, SessionTicket, TicketFlag, chain_of
 from stack.session.ticket_keys import MAX_REVOKED, OpenedTicket, TicketRing
 from stack.session.ticket_terms import TicketSite, TicketWishes, local_parameters_of, make_ticket
 from stack.voice.config import offered_codecs
@@ -51,7 +51,7 @@ class TicketConfig:
     answer_lifetime: float = 60.0
     """Seconds in which the first check has to come after an answer."""
     instant_lifetime: float = 24 * 3600.0
-    """Seconds in which a ticket for a call to come can be used."""
+    """Seconds after an answer over HTTP in which tickets for calls to come can be used, renewed ones, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class TicketIssuer:
         return True
 
     def revoke(self, reference: bytes) -> None:
-        """Honour a ticket no more, in this process and its workers.
+        """Honour a ticket, and those of its chain, no more, in this process and its workers.
 
         Raises `LocalError` where `MAX_REVOKED` references are revoked already: it is honoured still.
         """
@@ -164,7 +164,7 @@ class TicketIssuer:
         if len(self._read.revoked | self._revoked.keys() | {reference}) > MAX_REVOKED:
             raise LocalError(f"{MAX_REVOKED} tickets are revoked one by one: take their epoch out instead")
         longest = max(self.config.answer_lifetime, self.config.instant_lifetime)
-        self._revoked[reference] = time.time() + longest + CLOCK_SKEW
+        self._revoked[reference] = time.time() + longest + CLOCK_SKEW  # the end of its chain
         self._take_revoked()
 
     def answer(
@@ -190,23 +190,37 @@ class TicketIssuer:
         self._awaited[call_id] = _Awaited(context, reference, expiry, on_call)
         return TicketAnswer(negotiation.answer.serialize(), call_id, negotiation, reference)
 
-    def instant(self, agreed: Negotiation, context: CallContext) -> InstantTicket | None:
-        """Return a ticket for a client's next call, made from what was agreed on for this one."""
+    def instant(
+        self, agreed: Negotiation, context: CallContext, former: bytes | None = None
+    ) -> InstantTicket | None:
+        """Return a ticket for a client's next call, made from what was agreed on for this one.
+
+        `former` is the reference of this one's ticket, if it has one: the two are of one chain.
+        """
         if not self.config.instant_connect:
             return None
         expiry = time.time() + self.config.instant_lifetime
-        opened = self._sealed(agreed, context, expiry, random.randrange(MAX_WORKERS), is_instant=True)
+        worker = random.randrange(MAX_WORKERS)
+        opened = self._sealed(agreed, context, expiry, worker, is_instant=True, former=former)
         return None if opened is None else self._describe(opened)
 
     def renewed(self, made: CallMade) -> InstantTicket | None:
-        """Return a fresh ticket for the call after one that a ticket has made."""
+        """Return a fresh ticket for the call after one that a ticket has made; None if its chain is at its end.
+
+        It is of the same chain, and expires when that does: `instant_lifetime` after the answer over HTTP.
+        """
         if not self.config.instant_connect:
             return None
         former = SessionTicket.parse(made.ticket)
+        expiry = former.expiry
+        if not former.is_instant:
+            expiry += int(self.config.instant_lifetime - self.config.answer_lifetime)
+        if expiry <= time.time():
+            return None
         ticket = replace(
             former,
-            expiry=int(time.time() + self.config.instant_lifetime),
-            reference=os.urandom(REFERENCE_SIZE),
+            expiry=expiry,
+            reference=_reference(former.reference),
             flags=(former.flags | TicketFlag.INSTANT) & ~TicketFlag.SNAP,
             init=None,
         )
@@ -229,7 +243,10 @@ class TicketIssuer:
         awaited = self._awaited.pop(call_id, None)
         if awaited is None:
             return False
-        self._withdrawn[awaited.reference] = awaited.until + CLOCK_SKEW
+        until = awaited.until
+        if self.config.instant_connect:
+            until += max(0.0, self.config.instant_lifetime - self.config.answer_lifetime)  # the end of its chain
+        self._withdrawn[awaited.reference] = until + CLOCK_SKEW
         self._take_revoked()
         return True
 
@@ -277,10 +294,17 @@ class TicketIssuer:
         return draft
 
     def _sealed(
-        self, agreed: Negotiation, context: CallContext, expiry: float, worker: int, *, is_instant: bool
+        self,
+        agreed: Negotiation,
+        context: CallContext,
+        expiry: float,
+        worker: int,
+        *,
+        is_instant: bool,
+        former: bytes | None = None,
     ) -> OpenedTicket | None:
         wishes = TicketWishes(
-            int(expiry), os.urandom(REFERENCE_SIZE), context.program, context.tenant, context.claim, is_instant
+            int(expiry), _reference(former), context.program, context.tenant, context.claim, is_instant
         )
         ticket = make_ticket(agreed, self._site, wishes)
         if ticket is None:
@@ -296,7 +320,7 @@ class TicketIssuer:
             fingerprint=local.fingerprint.serialize(),
             ssrc=local.audio.ssrc if local.audio is not None else 0,
             cname=local.audio.cname if local.audio is not None else "",
-            lifetime=self.config.instant_lifetime,
+            lifetime=max(0.0, opened.ticket.expiry - time.time()),
             reference=opened.ticket.reference.hex(),
         )
 
@@ -307,6 +331,12 @@ class TicketIssuer:
             if len(self._awaited) < MAX_AWAITED and self._awaited[oldest].until >= now:
                 break
             del self._awaited[oldest]
+
+
+def _reference(former: bytes | None) -> bytes:
+    """Return a new reference, of the chain of `former` if there is one."""
+    made = os.urandom(REFERENCE_SIZE)
+    return made if former is None else chain_of(former) + made[CHAIN_SIZE:]
 
 
 def _stamp(path: FilePath) -> tuple[int, int]:

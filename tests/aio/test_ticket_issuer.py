@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from stack.aio import CallContext, ticket_file
-from stack.aio.tickets import TicketConfig, TicketIssuer
+from stack.aio.ticket_site import CallMade
+from stack.aio.tickets import TicketAnswer, TicketConfig, TicketIssuer
 from stack.core.errors import LocalError
 from stack.core.machine import Address
 from stack.sdp import SessionDescription
 from stack.server.admission import CLOCK_SKEW
+from stack.session.ticket import SessionTicket
 
 OFFER = SessionDescription.parse(
     (Path(__file__).parent.parent / "vectors/offers/chromium156-audio_dc.sdp").read_text()
@@ -98,3 +100,59 @@ def test_a_file_that_could_not_be_read_is_read_again(tmp_path: Path) -> None:
     assert tickets.reread()
     assert tickets.ring.newest.epoch == 2
     assert not tickets.reread()
+
+
+def agreed_on(tickets: TicketIssuer) -> tuple[TicketAnswer, CallMade]:
+    """Return an answer, and the call that it will make."""
+    answer = tickets.answer(OFFER, 0, CallContext())
+    assert answer is not None
+    return answer, made_by(tickets, answer.negotiation.answer.media[0].values("ice-ufrag")[0])
+
+
+def made_by(tickets: TicketIssuer, ufrag: str) -> CallMade:
+    return CallMade("call", tickets.ring.open(ufrag).ticket.serialize(), "192.0.2.2")
+
+
+def test_a_chain_of_tickets_ends_when_its_first_one_does(clock: Clock) -> None:
+    tickets = issuer(instant=True)
+    answer, made = agreed_on(tickets)
+    given = tickets.instant(answer.negotiation, CallContext(), answer.reference)
+    renewed = tickets.renewed(made)
+    assert given is not None
+    assert renewed is not None
+    assert given.lifetime == renewed.lifetime == tickets.config.instant_lifetime
+    clock.now += 3600
+    again = tickets.renewed(made_by(tickets, renewed.ufrag))
+    assert again is not None
+    assert again.lifetime == tickets.config.instant_lifetime - 3600
+    assert again.ufrag != renewed.ufrag
+    clock.now += tickets.config.instant_lifetime
+    assert tickets.renewed(made_by(tickets, again.ufrag)) is None
+
+
+def test_one_reference_revokes_all_tickets_of_its_chain() -> None:
+    tickets = issuer(instant=True)
+    answer, made = agreed_on(tickets)
+    given = tickets.instant(answer.negotiation, CallContext(), answer.reference)
+    renewed = tickets.renewed(made)
+    assert given is not None
+    assert renewed is not None
+    again = tickets.renewed(made_by(tickets, renewed.ufrag))
+    _, of_another = agreed_on(tickets)
+    assert again is not None
+    references = {answer.reference.hex(), given.reference, renewed.reference, again.reference}
+    assert len(references) == 4  # two of a chain may be used at once, each for a call
+    for reference in references:
+        tickets._revoked.clear()
+        tickets.revoke(bytes.fromhex(reference))
+        for ticket in (made.ticket, *(made_by(tickets, each.ufrag).ticket for each in (given, renewed, again))):
+            assert tickets.ring.is_revoked(SessionTicket.parse(ticket))
+        assert not tickets.ring.is_revoked(SessionTicket.parse(of_another.ticket))
+
+
+def test_what_was_withdrawn_is_so_for_the_next_call_too(clock: Clock) -> None:
+    tickets = issuer(instant=True)
+    withdraw(tickets, 1)
+    clock.now += tickets.config.instant_lifetime + CLOCK_SKEW - 1
+    withdraw(tickets, 1)
+    assert len(tickets.ring.revoked) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -466,6 +467,32 @@ async def test_a_ticket_that_nothing_answers_falls_back_to_http(tmp_path: Path, 
             await connected(placed.call)
             assert "answer" in placed.signalling
         assert read_saved(saved).grant != first.grant
+
+
+async def test_the_log_says_what_a_client_that_calls_again_is_revoked_by(
+    tmp_path: Path, keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "stack.calls")
+    saved = str(tmp_path / "saved")
+    async with serving(echo, config(0, keys, instant=True, stateless=False)) as server:
+        async with dial(server.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+        (given,) = re.findall(r"is given ticket ([0-9a-f]{16}) ", caplog.text)
+        async with dial(server.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+            assert "ticket" in placed.signalling
+            channel = await placed.call.open_channel("events")
+            async for text in channel:
+                grant = read_grant(text)
+                if grant is not None:
+                    placed.keep(grant)
+                    break
+        assert re.findall(r"comes by ticket ([0-9a-f]{16})", caplog.text) == [given]
+        server.host.revoke_ticket(given)
+        async with dial(server.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+            assert "answer" in placed.signalling
+        assert await count(server, "ticket.dropped_revoked")
 
 
 async def test_an_expired_ticket_is_not_tried(tmp_path: Path) -> None:
