@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from stack.aio import Call, CallTable, HostedCall, MediaConfig, ThreadMedia
 from stack.aio.client_media import ClientSetup, IceReport, ReportIce
 from stack.aio.udp import UdpSockets, bind_all
-from stack.core.errors import ParseError, StackError
+from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.machine import Address
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate, KeyLog
@@ -91,14 +91,16 @@ class ClientCall:
 async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[ClientCall]:
     """Context: a call to the server at `url`, hung up when left. It is not connected yet: `call.wait_connected()`.
 
-    With `config.ticket` it is placed without HTTP where the last call has left a ticket there, and it connects at
-    once.
+    With `config.ticket` it is placed without HTTP where the last call to the same `url` has left a ticket there,
+    and it connects at once.
     Raises `DialError` if the server cannot be reached, refuses (`TokenRefused`: 401), or answers something else;
     `LocalError` for a part of the conversation that is not there, or a file that is no saved ticket.
     """
     config = config or DialConfig()
     endpointer = await asyncio.to_thread(prepare, config.conversation)
-    saved = await asyncio.to_thread(read_saved, config.ticket) if config.ticket is not None else None
+    saved = None
+    if config.ticket is not None:
+        saved = (await asyncio.to_thread(read_saved, config.ticket)).towards(url)
     placed = await _place_by_ticket(saved, config) if saved is not None else None
     if placed is None:
         placed = await _place_by_http(url, config, saved)
@@ -187,6 +189,11 @@ class _Placed:
         if self._path is not None and self._saved is not None:
             write_saved(self._path, self._saved.granted(self._answer.sdp, grant))
 
+    def forget(self) -> None:
+        """The server grants no tickets any more: none is left in the file."""
+        if self._path is not None and self._saved is not None and self._saved.grant is not None:
+            write_saved(self._path, self._saved.forgotten())
+
     async def close(self) -> None:
         """Hang up and close the sockets."""
         try:
@@ -212,6 +219,8 @@ async def _place_by_http(url: str, config: DialConfig, saved: SavedTicket | None
         placed.signalling["answer"] = round((answered - began) * 1e3, 3)
         if answer.instant is not None:
             placed.keep(answer.instant)
+        else:
+            placed.forget()
         return placed
     except BaseException:
         await side.close()
@@ -225,7 +234,11 @@ async def _place_by_ticket(saved: SavedTicket, config: DialConfig) -> _Placed | 
     server = _media_address(answer) if answer is not None else None
     if answer is None or server is None or config.ice_transport not in (TransportPolicy.ALL, TransportPolicy.UDP):
         return None
-    side = _make_side(bind_all([_local_address_towards(*server)], 0), config, saved)
+    try:
+        sockets = bind_all([_local_address_towards(*server)], 0)
+    except (OSError, OverflowError, LocalError):  # no address, or one that this machine does not reach
+        return None
+    side = _make_side(sockets, config, saved)
     try:
         placed = _Placed(side, OfferAnswered(answer, None), began, config.ticket, saved)
     except (ParseError, NegotiationError):  # an offer of another shape than that of the last call

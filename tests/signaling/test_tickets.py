@@ -437,9 +437,10 @@ async def test_the_next_call_needs_no_http(tmp_path: Path, workers: int) -> None
         async with dial(server.url, dialling) as first:
             await connected(first.call)
             assert "answer" in first.signalling
+        write_saved(saved, replace(read_saved(saved), url="http://127.0.0.1:9/"))  # where no HTTP server is
         for number in range(3):
             former = read_saved(saved)
-            async with dial("http://127.0.0.1:9/", dialling) as placed:  # where no HTTP server is
+            async with dial("http://127.0.0.1:9/", dialling) as placed:
                 await connected(placed.call)
                 assert list(placed.signalling) == ["ticket"]
                 channel = await placed.call.open_channel("events")
@@ -467,6 +468,47 @@ async def test_a_ticket_that_nothing_answers_falls_back_to_http(tmp_path: Path, 
             await connected(placed.call)
             assert "answer" in placed.signalling
         assert read_saved(saved).grant != first.grant
+
+
+async def test_a_ticket_is_for_the_server_that_it_came_from(tmp_path: Path) -> None:
+    saved = str(tmp_path / "saved")
+    async with serving(echo, config(instant=True)) as one, serving(echo, config()) as other:
+        async with dial(one.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+        kept = read_saved(saved)
+        assert kept.url == one.url
+        async with dial(other.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+            assert "answer" in placed.signalling
+            await until(lambda: len(other.host.calls) == 1)
+        assert read_saved(saved) == kept, "the other server grants none, and this one still has"
+        with pytest.raises(DialError):
+            async with dial("http://127.0.0.1:9/", DialConfig(ticket=saved)):
+                pass
+        assert kept.towards(other.url).certificate != kept.certificate
+
+
+async def test_a_server_that_grants_no_tickets_any_more(tmp_path: Path) -> None:
+    saved = str(tmp_path / "saved")
+    async with serving(echo, config()) as server:
+        former = replace(SavedTicket.begin(), url=server.url)
+        grant = InstantGrant("ufrag", "pwd", "sha-256 AA", 1, "cname", 3600.0)
+        write_saved(saved, former.granted("v=0\r\n", grant))
+        async with dial(server.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+        assert read_saved(saved) == former
+
+
+@pytest.mark.parametrize("place", ["999.1.1.1 5000", "127.0.0.1 99999", "1:2 5000"])
+async def test_a_file_with_an_address_that_is_none_falls_back_to_http(tmp_path: Path, place: str) -> None:
+    saved = str(tmp_path / "saved")
+    async with serving(echo, config(instant=True)) as server:
+        grant = InstantGrant("ufrag", "pwd", "sha-256 AA", 1, "cname", 3600.0)
+        answer = f"v=0\r\na=candidate:1 1 udp 2130706431 {place} typ host\r\n"
+        write_saved(saved, replace(SavedTicket.begin(), url=server.url).granted(answer, grant))
+        async with dial(server.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+            assert "answer" in placed.signalling
 
 
 async def test_the_log_says_what_a_client_that_calls_again_is_revoked_by(
