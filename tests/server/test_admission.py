@@ -273,3 +273,17 @@ def test_ten_thousand_tickets_on_one_port() -> None:
     )
     assert admission.half_open == 0
     assert endpoint.counters["endpoint.dropped_unknown_ufrag"] == 0
+
+
+def test_a_session_makes_no_room_for_one_that_is_refused() -> None:
+    door = Door(SMALL)
+    oldest = door.admit(0, "aaaa", host="198.51.100.9")
+    door.admit(0, "bbbb", host="198.51.100.9")
+    for number in range(1, 3):
+        for remote in ("aaaa", "bbbb"):
+            door.admit(number, remote)
+    assert door.ask(0, "cccc", now=3.0) is None, "its address has four already"
+    assert door.admission.drain_displaced() == []
+    assert door.admission.is_half_open(oldest)
+    assert door.ask(0, "cccc", host="198.51.100.8", now=3.0) is not None
+    assert door.admission.drain_displaced() == [oldest]
