@@ -263,7 +263,7 @@ async def test_keys_are_rotated_in_the_middle_of_calls(keys: Path, monkeypatch: 
             assert not call.ended
             late = await ask(server)
             ticket_file.revoke(keys, epochs=[2])
-            await until(lambda: issuer.ring.newest.epoch == 1)
+            await until(lambda: issuer.ring.newest.epoch == 3)
             async with late.calling():
                 await until_counted(server, "ticket.dropped_forged")
             assert not call.ended
