@@ -195,9 +195,10 @@ class TicketIssuer:
     ) -> InstantTicket | None:
         """Return a ticket for a client's next call, made from what was agreed on for this one.
 
-        `former` is the reference of this one's ticket, if it has one: the two are of one chain.
+        `former` is the reference of this one's ticket, if it has one: the two are of one chain. There is none
+        where the request said what the next call would miss: a `session`, or what an application noted (`state`).
         """
-        if not self.config.instant_connect:
+        if not self.config.instant_connect or context.session or context.state:
             return None
         expiry = time.time() + self.config.instant_lifetime
         worker = random.randrange(MAX_WORKERS)

@@ -41,7 +41,7 @@ CHAIN_SIZE = 6
 """Bytes of a reference that a ticket has in common with those that were made from it."""
 FINGERPRINT_SIZE = 32
 MAX_CLAIM = 22
-"""Bytes of the claim; with program and tenant, sound and data 16 have room."""
+"""Bytes of the claim; with sound and data 13 have room beside SNAP, and 6 less beside program and tenant."""
 MAX_TICKET_SIZE = 76
 """Bytes of a ticket in the clear: with 17 of sealing, 124 characters."""
 MAX_MID = 15

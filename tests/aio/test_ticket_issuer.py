@@ -16,8 +16,11 @@ from stack.sdp import SessionDescription
 from stack.server.admission import CLOCK_SKEW
 from stack.session.ticket import SessionTicket
 
-OFFER = SessionDescription.parse(
-    (Path(__file__).parent.parent / "vectors/offers/chromium156-audio_dc.sdp").read_text()
+TEXT = (Path(__file__).parent.parent / "vectors/offers/chromium156-audio_dc.sdp").read_text()
+OFFER = SessionDescription.parse(TEXT)
+CHROMIUM_INIT = "AQAAHqXTF4MAUAAA/////7WEcU/AAAAEgAgABoLA"
+SNAP_OFFER = SessionDescription.parse(
+    TEXT.replace("a=sctp-port:5000", f"a=sctp-port:5000\r\na=sctp-init:{CHROMIUM_INIT}")
 )
 NOW = 1_900_000_000.0
 
@@ -156,3 +159,22 @@ def test_what_was_withdrawn_is_so_for_the_next_call_too(clock: Clock) -> None:
     clock.now += tickets.config.instant_lifetime + CLOCK_SKEW - 1
     withdraw(tickets, 1)
     assert len(tickets.ring.revoked) == 2
+
+
+@pytest.mark.parametrize(
+    "context", [CallContext(session={"voice": "alloy"}), CallContext(state={"user": "alice"})]
+)
+def test_no_ticket_for_a_call_that_would_miss_something(context: CallContext) -> None:
+    tickets = issuer(instant=True)
+    answer, _ = agreed_on(tickets)
+    assert tickets.instant(answer.negotiation, context) is None
+    assert tickets.instant(answer.negotiation, CallContext(claim="alice")) is not None
+
+
+@pytest.mark.parametrize(("offer", "size"), [(OFFER, 22), (SNAP_OFFER, 13)])
+def test_how_long_a_claim_may_be(offer: SessionDescription, size: int) -> None:
+    tickets = issuer()
+    assert tickets.answer(offer, 0, CallContext(claim="x" * size)) is not None
+    assert tickets.answer(offer, 0, CallContext(claim="x" * (size + 1))) is None
+    assert tickets.answer(offer, 0, CallContext(claim="x" * (size - 6), tenant=1)) is not None
+    assert tickets.answer(offer, 0, CallContext(claim="x" * (size - 5), tenant=1)) is None
