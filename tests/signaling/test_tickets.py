@@ -31,6 +31,7 @@ from stack.signaling.client_http import OfferAnswered
 from stack.signaling.instant import InstantGrant, SavedTicket, read_grant, read_saved, write_saved
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
+from stack.stun import Message, MessageClass, Method, Username, short_term_key
 from tests.listening import until
 
 pytestmark = [pytest.mark.real_clock]
@@ -411,6 +412,24 @@ async def test_the_number_of_calls_is_bounded() -> None:
             async with waitings[1].calling():
                 await until_counted(server, "endpoint.dropped_full")
             assert not first.ended
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+async def test_a_half_open_session_takes_no_line(workers: int) -> None:
+    limited = config(workers)
+    async with serving(echo, replace(limited, media=replace(limited.media, max_calls=1))) as server:
+        copied, waiting = await ask(server), await ask(server)
+        ufrag = fragment(copied.answer)
+        password = next(line[10:] for line in copied.answer.splitlines() if line.startswith("a=ice-pwd:"))
+        check = Message(MessageClass.REQUEST, Method.BINDING, bytes(12), (Username(f"{ufrag}:abcd"),))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            address = server.host.addresses[0]
+            stranger.sendto(check.sign(short_term_key(password)), (address.host, address.port))
+            await until_counted(server, "ticket.made")
+            async with waiting.calling() as call:
+                await connected(call)
+            assert await count(server, "ticket.given_up") == 0, "the other one is half-open still"
+        await copied.side.close()
 
 
 async def test_a_file_that_others_may_read_is_refused(keys: Path) -> None:
