@@ -122,6 +122,8 @@ class _HostedRelaying(RelayingMachine[ConversationEvent]):
 class ClientEndpoint(SingleEndpoint[ConversationEvent]):
     """An endpoint whose one machine gathers before it has a conversation in it, and until it is closed."""
 
+    uncounted = 0  # no packet makes a call here
+
     def __init__(self, gatherer: Gatherer, now: Callable[[], Instant]) -> None:
         self.relaying = _HostedRelaying(cast("TakesCandidates[ConversationEvent]", _NoCall()), gatherer)
         self._now = now

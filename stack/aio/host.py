@@ -359,7 +359,7 @@ class Host:
         local = self._local_parameters(link.number, setup, self._is_lite_for(description, ice))
         negotiation = negotiate(description, local)
         call = await self._admit(link, SessionParameters(local, negotiation), context, offered)
-        return Accepted(negotiation.answer.serialize(), call, self._instant(negotiation, call.context))
+        return Accepted(negotiation.answer.serialize(), call, self._instant(call.id, negotiation, call.context))
 
     async def answer(
         self,
@@ -386,7 +386,9 @@ class Host:
         made = tickets.answer(description, link.number, context, on_call)
         if made is None:
             return None
-        return AnsweredByTicket(made.answer, made.call_id, self._instant(made.negotiation, context))
+        return AnsweredByTicket(
+            made.answer, made.call_id, self._instant(made.call_id, made.negotiation, context, made.reference)
+        )
 
     def awaits(self, call_id: str) -> bool:
         """Return True if a ticket was answered with whose call has not come yet, and still may."""
@@ -408,17 +410,24 @@ class Host:
             self._tickets.expect(call_id, context, reference, lifetime)
 
     def revoke_ticket(self, reference: str) -> None:
-        """Honour the ticket with this reference (`CallContext.ticket`) no more; a call that it has made goes on.
+        """Honour the ticket with this reference (`CallContext.ticket`) and those that were made from it no more.
+
+        A call that one of them has made goes on.
 
         In this process and its workers, until it ends: `voice-stack ticket-key FILE --revoke REFERENCE` does it
-        for all servers that share the file.
+        for all servers that share the file. Raises `LocalError` for a text that is none, or beyond `MAX_REVOKED`.
         """
         if self._tickets is not None:
             self._tickets.revoke(read_reference(reference))
             self._media.set_ticket_keys(self._tickets.media)
 
-    def _instant(self, agreed: Negotiation, context: CallContext) -> InstantTicket | None:
-        return self._tickets.instant(agreed, context) if self._tickets is not None else None
+    def _instant(
+        self, call_id: str, agreed: Negotiation, context: CallContext, former: bytes | None = None
+    ) -> InstantTicket | None:
+        instant = self._tickets.instant(agreed, context, former) if self._tickets is not None else None
+        if instant is not None:  # what an operator revokes it by
+            log.info("call %s: its client is given ticket %s for its next call", call_id, instant.reference)
+        return instant
 
     async def _reread_keys(self, tickets: TicketIssuer) -> None:
         """Follow the file of the keys."""
@@ -442,6 +451,7 @@ class Host:
             link.submit(CloseCall(made.call))
             self.counters.add(DROPPED_TICKET_CALL)
             return
+        log.info("call %s comes by ticket %s", made.call, context.ticket)
         hosted = HostedCall(self._table, link, context, made.call)
         hosted.adopt(self._recording_of(hosted.call))
         self._begin(hosted)

@@ -83,6 +83,8 @@ class CallEndpoint(DatagramEndpoint[ConversationEvent], Protocol):
     """An endpoint that hosts calls, and is told which of them was given a command."""
 
     counters: Counters
+    uncounted: int
+    """How many calls take no room from others."""
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -204,6 +206,7 @@ class MediaCalls:
         displaced = self._admission.drain_displaced()
         if displaced:
             self._end_later(displaced)
+        self.endpoint.uncounted = self._admission.half_open
         if admitted is None or isinstance(admitted, Transmit):
             return admitted
         config = self._setup.conversation
@@ -247,6 +250,7 @@ class MediaCalls:
             elif isinstance(event, Ended):  # nothing came of it: nothing is said
                 del self._unannounced[call_id]
                 self.close(call_id)
+        self.endpoint.uncounted = admission.half_open
         return passed
 
     def _end_later(self, call_ids: Sequence[str]) -> None:

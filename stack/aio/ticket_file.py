@@ -103,8 +103,7 @@ def add_epoch(path: FilePath, revoked: Sequence[bytes] = ()) -> TicketRing:
         ring = TicketRing.of([make_key(1)], revoked)
     else:
         former = read_ring(path)
-        kept = former.keys[-min(KEPT_EPOCHS, MAX_EPOCHS - 1) :]
-        ring = TicketRing.of([*kept, make_key(former.newest.epoch + 1)], [*former.revoked, *revoked])
+        ring = _with_new_epoch(former, former.keys[-min(KEPT_EPOCHS, MAX_EPOCHS - 1) :], revoked)
     write_ring(path, ring)
     return ring
 
@@ -112,13 +111,27 @@ def add_epoch(path: FilePath, revoked: Sequence[bytes] = ()) -> TicketRing:
 def revoke(path: FilePath, references: Sequence[bytes] = (), epochs: Sequence[int] = ()) -> TicketRing:
     """Add references to the list, and take epochs out of the file; return the ring.
 
-    Where none would be left, a new epoch takes their place. Raises `LocalError` as `read_ring` does.
+    Where the newest is taken out, a new epoch seals: no number is used again, nor does a former epoch seal again.
+    Raises `LocalError` as `read_ring` does, and for an epoch that the file does not have.
     """
     former = read_ring(path)
+    missing = set(epochs) - {key.epoch for key in former.keys}
+    if missing:
+        there = ", ".join(str(key.epoch) for key in former.keys)
+        raise LocalError(f"there is no epoch {min(missing)} in {os.fsdecode(path)}: it has {there}")
     keys = [key for key in former.keys if key.epoch not in epochs]
-    ring = TicketRing.of(keys or [make_key(former.newest.epoch + 1)], [*former.revoked, *references])
+    if former.newest.epoch in epochs:
+        ring = _with_new_epoch(former, keys, references)
+    else:
+        ring = TicketRing.of(keys, [*former.revoked, *references])
     write_ring(path, ring)
     return ring
+
+
+def _with_new_epoch(former: TicketRing, kept: Sequence[TicketKey], revoked: Sequence[bytes]) -> TicketRing:
+    epoch = former.newest.epoch + 1
+    apart = [key for key in kept if key.epoch > epoch - MAX_EPOCHS]  # two may not go by one key id
+    return TicketRing.of([*apart, make_key(epoch)], [*former.revoked, *revoked])
 
 
 def read_reference(text: str) -> bytes:

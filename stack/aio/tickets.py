@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from stack.aio.call import Call
 from stack.aio.context import CallContext
@@ -24,9 +25,10 @@ from stack.core.errors import LocalError
 from stack.core.machine import Address
 from stack.ice import MAX_WORKERS
 from stack.sdp import LocalParameters, Negotiation, SessionDescription, Setup, choose_setup, negotiate
+from stack.server.admission import CLOCK_SKEW
 from stack.session import LocalWishes, make_local_parameters
-from stack.session.ticket import REFERENCE_SIZE, SessionTicket, TicketFlag
-from stack.session.ticket_keys import OpenedTicket, TicketRing
+from stack.session.ticket import CHAIN_SIZE, REFERENCE_SIZE, SessionTicket, TicketFlag, chain_of
+from stack.session.ticket_keys import MAX_REVOKED, OpenedTicket, TicketRing
 from stack.session.ticket_terms import TicketSite, TicketWishes, local_parameters_of, make_ticket
 from stack.voice.config import offered_codecs
 
@@ -49,7 +51,7 @@ class TicketConfig:
     answer_lifetime: float = 60.0
     """Seconds in which the first check has to come after an answer."""
     instant_lifetime: float = 24 * 3600.0
-    """Seconds in which a ticket for a call to come can be used."""
+    """Seconds after an answer over HTTP in which tickets for calls to come can be used, renewed ones, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,12 @@ class TicketIssuer:
         else:
             self._stamp = _stamp(config.key_file)
             self.ring = read_ring(config.key_file)
+        self._read = self.ring  # as the file has it: without what was revoked here
         self._drafts: dict[Setup, LocalParameters] = {}
-        self._revoked: set[bytes] = set()
+        self._revoked: dict[bytes, float] = {}  # until when, in seconds since 1970
+        self._withdrawn: OrderedDict[bytes, float] = (
+            OrderedDict()
+        )  # the same, of answers that their clients gave up
         self._awaited: OrderedDict[str, _Awaited] = OrderedDict()
 
     def set_tcp(self, addresses: Sequence[Address]) -> None:
@@ -149,15 +155,22 @@ class TicketIssuer:
         path = self.config.key_file
         if path is None or (stamp := _stamp(path)) == self._stamp:
             return False
-        ring = read_ring(path)
+        self._read = read_ring(path)
+        self._take_revoked()
         self._stamp = stamp
-        self._set(replace(ring, revoked=ring.revoked | frozenset(self._revoked)))
         return True
 
     def revoke(self, reference: bytes) -> None:
-        """Honour a ticket no more, in this process and its workers."""
-        self._revoked.add(reference)
-        self._set(replace(self.ring, revoked=self.ring.revoked | {reference}))
+        """Honour a ticket, and those of its chain, no more, in this process and its workers.
+
+        Raises `LocalError` where `MAX_REVOKED` references are revoked already: it is honoured still.
+        """
+        self._forget_revoked()
+        if len(self._read.revoked | self._revoked.keys() | {reference}) > MAX_REVOKED:
+            raise LocalError(f"{MAX_REVOKED} tickets are revoked one by one: take their epoch out instead")
+        longest = max(self.config.answer_lifetime, self.config.instant_lifetime)
+        self._revoked[reference] = time.time() + longest + CLOCK_SKEW  # the end of its chain
+        self._take_revoked()
 
     def answer(
         self,
@@ -187,23 +200,38 @@ class TicketIssuer:
         self._forget_old()
         self._awaited[call_id] = _Awaited(context, reference, time.time() + lifetime, None)
 
-    def instant(self, agreed: Negotiation, context: CallContext) -> InstantTicket | None:
-        """Return a ticket for a client's next call, made from what was agreed on for this one."""
-        if not self.config.instant_connect:
+    def instant(
+        self, agreed: Negotiation, context: CallContext, former: bytes | None = None
+    ) -> InstantTicket | None:
+        """Return a ticket for a client's next call, made from what was agreed on for this one.
+
+        `former` is the reference of this one's ticket, if it has one: the two are of one chain. There is none
+        where the request said what the next call would miss: a `session`, or what an application noted (`state`).
+        """
+        if not self.config.instant_connect or context.session or context.state:
             return None
         expiry = time.time() + self.config.instant_lifetime
-        opened = self._sealed(agreed, context, expiry, random.randrange(MAX_WORKERS), is_instant=True)
+        worker = random.randrange(MAX_WORKERS)
+        opened = self._sealed(agreed, context, expiry, worker, is_instant=True, former=former)
         return None if opened is None else self._describe(opened)
 
     def renewed(self, made: CallMade) -> InstantTicket | None:
-        """Return a fresh ticket for the call after one that a ticket has made."""
+        """Return a fresh ticket for the call after one that a ticket has made; None if its chain is at its end.
+
+        It is of the same chain, and expires when that does: `instant_lifetime` after the answer over HTTP.
+        """
         if not self.config.instant_connect:
             return None
         former = SessionTicket.parse(made.ticket)
+        expiry = former.expiry
+        if not former.is_instant:
+            expiry += int(self.config.instant_lifetime - self.config.answer_lifetime)
+        if expiry <= time.time():
+            return None
         ticket = replace(
             former,
-            expiry=int(time.time() + self.config.instant_lifetime),
-            reference=os.urandom(REFERENCE_SIZE),
+            expiry=expiry,
+            reference=_reference(former.reference),
             flags=(former.flags | TicketFlag.INSTANT) & ~TicketFlag.SNAP,
             init=None,
         )
@@ -218,11 +246,19 @@ class TicketIssuer:
         return awaited is not None and awaited.until >= time.time()
 
     def withdraw(self, call_id: str) -> bool:
-        """Honour an answer no more whose call has not come yet; False if there is none."""
+        """Honour an answer no more whose call has not come yet; False if there is none.
+
+        It is remembered until its ticket has expired everywhere, or `MAX_REVOKED` references are revoked: then the
+        answer that was withdrawn first can be used again, by the client that has withdrawn it.
+        """
         awaited = self._awaited.pop(call_id, None)
         if awaited is None:
             return False
-        self.revoke(awaited.reference)
+        until = awaited.until
+        if self.config.instant_connect:
+            until += max(0.0, self.config.instant_lifetime - self.config.answer_lifetime)  # the end of its chain
+        self._withdrawn[awaited.reference] = until + CLOCK_SKEW
+        self._take_revoked()
         return True
 
     def take(self, made: CallMade) -> tuple[CallContext, Callable[[Call], None] | None]:
@@ -240,9 +276,22 @@ class TicketIssuer:
         )
         return context, None
 
-    def _set(self, ring: TicketRing) -> None:
-        self.ring = ring
+    def _take_revoked(self) -> None:
+        """Have the keys of the file, and what is revoked there and here, in the ring; never more than it holds."""
+        self._forget_revoked()
+        revoked = set(self._read.revoked)
+        for references in (reversed(self._revoked), reversed(self._withdrawn)):  # the latest first
+            revoked.update(islice(references, max(0, MAX_REVOKED - len(revoked))))
+        self.ring = replace(self._read, revoked=frozenset(revoked))
         self._drafts.clear()
+
+    def _forget_revoked(self) -> None:
+        now = time.time()
+        for references in (self._revoked, self._withdrawn):
+            for reference in [each for each, until in references.items() if until < now]:
+                del references[reference]
+        while len(self._withdrawn) > MAX_REVOKED:
+            self._withdrawn.popitem(last=False)
 
     def _drafted(self, setup: Setup) -> LocalParameters:
         """Return our side with the certificate of the newest epoch; its credentials go nowhere."""
@@ -256,10 +305,17 @@ class TicketIssuer:
         return draft
 
     def _sealed(
-        self, agreed: Negotiation, context: CallContext, expiry: float, worker: int, *, is_instant: bool
+        self,
+        agreed: Negotiation,
+        context: CallContext,
+        expiry: float,
+        worker: int,
+        *,
+        is_instant: bool,
+        former: bytes | None = None,
     ) -> OpenedTicket | None:
         wishes = TicketWishes(
-            int(expiry), os.urandom(REFERENCE_SIZE), context.program, context.tenant, context.claim, is_instant
+            int(expiry), _reference(former), context.program, context.tenant, context.claim, is_instant
         )
         ticket = make_ticket(agreed, self._site, wishes)
         if ticket is None:
@@ -275,7 +331,7 @@ class TicketIssuer:
             fingerprint=local.fingerprint.serialize(),
             ssrc=local.audio.ssrc if local.audio is not None else 0,
             cname=local.audio.cname if local.audio is not None else "",
-            lifetime=self.config.instant_lifetime,
+            lifetime=max(0.0, opened.ticket.expiry - time.time()),
             reference=opened.ticket.reference.hex(),
         )
 
@@ -286,6 +342,12 @@ class TicketIssuer:
             if len(self._awaited) < MAX_AWAITED and self._awaited[oldest].until >= now:
                 break
             del self._awaited[oldest]
+
+
+def _reference(former: bytes | None) -> bytes:
+    """Return a new reference, of the chain of `former` if there is one."""
+    made = os.urandom(REFERENCE_SIZE)
+    return made if former is None else chain_of(former) + made[CHAIN_SIZE:]
 
 
 def _stamp(path: FilePath) -> tuple[int, int]:

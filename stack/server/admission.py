@@ -224,13 +224,21 @@ class TicketAdmission:
         """Return True if one more may be half-open; an old one of the same ticket may have to go for it."""
         limits = self._limits
         of_ticket = [name for name in self._by_reference.get(reference, ()) if not self._sessions[name].is_proven]
+        oldest = None
+        half_open, at_host = self._half_open, self._half_open_at[host]
         if len(of_ticket) >= limits.per_ticket:  # a copy of a check may not keep the client out for long
             oldest = of_ticket[0]
-            if now - self._sessions[oldest].made < _DISPLACE_AFTER:
+            session = self._sessions[oldest]
+            if now - session.made < _DISPLACE_AFTER:
                 return False
+            half_open -= 1
+            at_host -= session.host == host
+        if half_open >= limits.half_open or at_host >= limits.per_address:
+            return False
+        if oldest is not None:
             self.note_ended(oldest)
             self._displaced.append(oldest)
-        return self._half_open < limits.half_open and self._half_open_at[host] < limits.per_address
+        return True
 
     def _leave_half_open(self, session: _Session) -> None:
         self._half_open -= 1

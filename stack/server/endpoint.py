@@ -134,6 +134,8 @@ class Endpoint(Generic[EventT]):
         self.max_sessions = max_sessions
         self.resolve = resolve
         """May be set later; None: no session is made by its first packet."""
+        self.uncounted = 0
+        """How many sessions take no room from others: what has made them has a bound of its own."""
         self._unknown_since: Instant = 0.0
         self._unknown = 0  # checks that name no session, in the second since then
         self._routes = Routes()
@@ -149,6 +151,10 @@ class Endpoint(Generic[EventT]):
     def __len__(self) -> int:
         return len(self._machines)
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self._machines) - self.uncounted >= self.max_sessions
+
     def add(self, name: str, machine: HostedMachine[EventT], ufrag: str) -> None:
         """Host a machine: events carry its `name`, checks reach it by `ufrag`.
 
@@ -156,7 +162,7 @@ class Endpoint(Generic[EventT]):
         """
         if name in self._machines:
             raise LocalError(f"the name {name!r} is taken")
-        if len(self._machines) >= self.max_sessions:
+        if self._is_full:
             raise LocalError(f"the endpoint is full: {self.max_sessions} sessions")
         self._routes.add(name, ufrag)
         self._machines[name] = machine
@@ -333,7 +339,7 @@ class Endpoint(Generic[EventT]):
             self.counters.add(DROPPED_UNKNOWN_UFRAG_RATE)
             return None
         self._unknown += 1
-        if len(self._machines) >= self.max_sessions:
+        if self._is_full:
             self.counters.add(DROPPED_FULL)
             return None
         made = resolve(check, now)

@@ -9,7 +9,7 @@ that this form cannot hold has no ticket (`ticket_terms.py`).
     +---------------+---------------+---------------+---------------+
     | expiry: seconds since 1970                                    |
     +---------------+---------------+---------------+---------------+
-    | reference (8 bytes, random)                                   |
+    | reference (8 bytes, random; the first 6 are those of its chain) |
     | SHA-256 fingerprint of the client's certificate (32 bytes)    |
     +---------------+---------------+---------------+---------------+
     | flags                         | mids: sound, data (4 bits each) |
@@ -37,9 +37,11 @@ from stack.core.wire import Reader, Writer
 
 REFERENCE_SIZE = 8
 """Bytes that tell tickets apart; they are random, and all that is random in one."""
+CHAIN_SIZE = 6
+"""Bytes of a reference that a ticket has in common with those that were made from it."""
 FINGERPRINT_SIZE = 32
 MAX_CLAIM = 22
-"""Bytes of the claim; with program and tenant, sound and data 16 have room."""
+"""Bytes of the claim; with sound and data 13 have room beside SNAP, and 6 less beside program and tenant."""
 MAX_TICKET_SIZE = 76
 """Bytes of a ticket in the clear: with 17 of sealing, 124 characters."""
 MAX_MID = 15
@@ -177,13 +179,22 @@ class SessionTicket:
         )
         if not fits or not flags & (_AUDIO | _DATA):
             raise LocalError("these parts make no ticket")
-        if len(self.claim.encode()) > MAX_CLAIM:
+        try:
+            size = len(self.claim.encode())
+        except UnicodeEncodeError as error:  # a header's bytes that are no UTF-8, as HTTP servers hand them on
+            raise LocalError("a claim is text that UTF-8 can write") from error
+        if size > MAX_CLAIM:
             raise LocalError(f"a claim has at most {MAX_CLAIM} bytes")
 
     @property
     def dtls_role(self) -> DtlsRole:
         """Our part of DTLS."""
         return DtlsRole.CLIENT if TicketFlag.DTLS_CLIENT in self.flags else DtlsRole.SERVER
+
+    @property
+    def chain(self) -> bytes:
+        """What it has in common with all tickets that were made from the same HTTP answer."""
+        return chain_of(self.reference)
 
     @property
     def is_instant(self) -> bool:
@@ -237,3 +248,8 @@ class SessionTicket:
         if len(data) > MAX_TICKET_SIZE:
             raise LocalError(f"a ticket of {len(data)} bytes; at most {MAX_TICKET_SIZE} have room")
         return data
+
+
+def chain_of(reference: bytes) -> bytes:
+    """Return the part of a reference that is that of its chain."""
+    return reference[:CHAIN_SIZE]

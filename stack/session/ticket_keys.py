@@ -15,7 +15,7 @@ the reference is random.
 
 A key is an *epoch*: a secret of 256 bits and the certificate that answers made under it name. The key id is the
 epoch's number modulo 16. The newest epoch seals, every epoch of the ring opens; taking one out of the ring revokes
-what it has sealed. A reference that is on the ring's list is revoked alone.
+what it has sealed. A reference that is on the ring's list is revoked with all tickets of its chain, and no others.
 
 Password, SSRC, cname, session id, SCTP's initiate tag and TSN, and the call's id follow from the epoch's secret
 and the fragment by HKDF-Expand (RFC 5869 §2.3), each with a label of its own, and in the order in which
@@ -38,7 +38,7 @@ from stack.core.machine import Entropy
 from stack.dtls import Certificate
 from stack.dtls.keys13 import hkdf_expand
 from stack.ice import Ufrag
-from stack.session.ticket import SessionTicket
+from stack.session.ticket import SessionTicket, chain_of
 
 VERSION: Final = 1
 SECRET_SIZE: Final = 32
@@ -138,6 +138,7 @@ class TicketRing:
     keys: tuple[TicketKey, ...]
     revoked: frozenset[bytes] = frozenset()
     _by_id: dict[int, TicketKey] = field(init=False, repr=False, compare=False)
+    _chains: frozenset[bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         by_id = {key.id: key for key in self.keys}
@@ -147,6 +148,7 @@ class TicketRing:
             raise LocalError(f"at most {MAX_REVOKED} tickets are revoked one by one: take their key out instead")
         object.__setattr__(self, "keys", tuple(sorted(self.keys, key=lambda key: key.epoch)))
         object.__setattr__(self, "_by_id", by_id)
+        object.__setattr__(self, "_chains", frozenset(map(chain_of, self.revoked)))
 
     @classmethod
     def of(cls, keys: Iterable[TicketKey], revoked: Iterable[bytes] = ()) -> TicketRing:
@@ -180,5 +182,5 @@ class TicketRing:
         return OpenedTicket(key.unseal(data, parts.prefix), ufrag, key)
 
     def is_revoked(self, ticket: SessionTicket) -> bool:
-        """Return True if the ticket is on the list."""
-        return ticket.reference in self.revoked
+        """Return True if the ticket, or another one of its chain, is on the list."""
+        return ticket.chain in self._chains

@@ -99,8 +99,8 @@ class ClientCall:
 async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[ClientCall]:
     """Context: a call to the server at `url`, hung up when left. It is not connected yet: `call.wait_connected()`.
 
-    With `config.ticket` it is placed without HTTP where the last call has left a ticket there, and it connects at
-    once.
+    With `config.ticket` it is placed without HTTP where the last call to the same `url` has left a ticket there,
+    and it connects at once.
     A call whose media process at the server has died ends within seconds, with `EndReason.WORKER_FAILED`, where
     the server can be asked (`client_watch.py`).
     Raises `DialError` if the server cannot be reached, refuses (`TokenRefused`: 401), or answers something else;
@@ -108,7 +108,9 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
     """
     config = config or DialConfig()
     endpointer = await asyncio.to_thread(prepare, config.conversation)
-    saved = await asyncio.to_thread(read_saved, config.ticket) if config.ticket is not None else None
+    saved = None
+    if config.ticket is not None:
+        saved = (await asyncio.to_thread(read_saved, config.ticket)).towards(url)
     placed = await _place_by_ticket(saved, config) if saved is not None else None
     if placed is None:
         placed = await _place_by_http(url, config, saved)
@@ -201,6 +203,11 @@ class _Placed:
         if self._path is not None and self._saved is not None:
             write_saved(self._path, self._saved.granted(self._answer.sdp, grant))
 
+    def forget(self) -> None:
+        """The server grants no tickets any more: none is left in the file."""
+        if self._path is not None and self._saved is not None and self._saved.grant is not None:
+            write_saved(self._path, self._saved.forgotten())
+
     async def close(self) -> None:
         """Hang up and close the sockets."""
         if self._watching is not None:
@@ -229,6 +236,8 @@ async def _place_by_http(url: str, config: DialConfig, saved: SavedTicket | None
         placed.signalling["answer"] = round((answered - began) * 1e3, 3)
         if answer.instant is not None:
             placed.keep(answer.instant)
+        else:
+            placed.forget()
         return placed
     except BaseException:
         await side.close()
@@ -242,7 +251,11 @@ async def _place_by_ticket(saved: SavedTicket, config: DialConfig) -> _Placed | 
     server = _media_address(answer) if answer is not None else None
     if answer is None or server is None or config.ice_transport not in (TransportPolicy.ALL, TransportPolicy.UDP):
         return None
-    side = _make_side(bind_all([_local_address_towards(*server)], 0), config, saved)
+    try:
+        sockets = bind_all([_local_address_towards(*server)], 0)
+    except (OSError, OverflowError, LocalError):  # no address, or one that this machine does not reach
+        return None
+    side = _make_side(sockets, config, saved)
     try:
         placed = _Placed(side, OfferAnswered(answer, None), began, config.ticket, saved)
     except (ParseError, NegotiationError):  # an offer of another shape than that of the last call

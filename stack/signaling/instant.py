@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from stack.aio.private_files import for_owner_alone
@@ -66,6 +66,8 @@ class SavedTicket:
     answer: str = field(default="", repr=False)
     grant: InstantGrant | None = None
     expires: float = 0.0
+    url: str = ""
+    """Where the answer came from: the ticket is for no other server."""
 
     @classmethod
     def begin(cls) -> SavedTicket:
@@ -84,7 +86,15 @@ class SavedTicket:
 
     def granted(self, answer: str, grant: InstantGrant) -> SavedTicket:
         """Return the same with a grant that has just come; `answer` is the last one that the client had."""
-        return SavedTicket(self.certificate, self.private_key, answer, grant, time.time() + grant.lifetime)
+        return replace(self, answer=answer, grant=grant, expires=time.time() + grant.lifetime)
+
+    def forgotten(self) -> SavedTicket:
+        """Return the same without a ticket."""
+        return replace(self, answer="", grant=None, expires=0.0)
+
+    def towards(self, url: str) -> SavedTicket:
+        """Return it for a call to a server: with another certificate and nothing else, if it came from another."""
+        return self if self.url == url else replace(SavedTicket.begin(), url=url)
 
     def make_answer(self) -> str | None:
         """Return the answer of the next call; None if there is none, or it expires."""

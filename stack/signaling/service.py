@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections import Counter as Tally
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from stack.aio import Call, CallContext, CallElsewhere, Host, HostFull, IceMode, Renegotiated
-from stack.aio.tickets import InstantTicket
+from stack.aio.tickets import MAX_AWAITED, InstantTicket
 from stack.core.errors import LocalError, ParseError
 from stack.ice.servers import IceServer
 from stack.sdp import NegotiationError, NegotiationFailure, SessionDescription
@@ -129,6 +130,7 @@ class SignalingService:
         self._connections = Connections()
         self._states: dict[str, dict[tuple[int, str], Callable[[], None]]] = {}  # what to forget with a call
         self._ends: dict[str, EndReason] = {}
+        self._awaited: OrderedDict[str, Principal] = OrderedDict()  # who has answers whose calls have not come
         self._placing: dict[tuple[str, ...], asyncio.Event] = {}  # offers that are with the host, by certificate
         host.on_ticket_call = self._note_ticket_call
 
@@ -198,12 +200,15 @@ class SignalingService:
 
             def note(call: Call) -> None:
                 answer = answered.answer if answered is not None else ""
-                self._note_placed(call, client, PlacedCall(call.id, principal, client, identity, digest, answer))
+                placed = PlacedCall(call.id, principal, client, identity, digest, answer)
+                self._awaited.pop(call.id, None)
+                self._note_made(call, client, placed)
 
             with _refusing(request, self.find_elsewhere):
                 context = self._context(request, session, moved_from)
                 answered = await self.host.answer(description, context, note, _ice_asked_for(request))
             if answered is not None:
+                self._note_awaited(answered.call_id, principal)
                 return AnsweredOffer(answered.answer, answered.call_id, instant=answered.instant)
         taken = await self._accept(request, principal, offer, description, session, None, moved_from)
         return AnsweredOffer(taken.answer, taken.call.id, taken.call, taken.is_new, taken.instant)
@@ -319,10 +324,30 @@ class SignalingService:
 
     def _note_ticket_call(self, call: Call) -> None:
         """A ticket has made a call that no request to this process has announced."""
-        client = call.context.remote
+        self._note_made(call, call.context.remote, None)
+
+    def _note_made(self, call: Call, client: str, placed: PlacedCall | None) -> None:
+        """A ticket has made a call: whether there is room was not known, or not for sure, when it was sealed."""
         if self.draining or self._calls_of[client] >= self.config.calls_per_client:
             call.hang_up()
-        self._note_placed(call, client, None)
+        self._note_placed(call, client, placed)
+
+    def _note_awaited(self, call_id: str, principal: Principal) -> None:
+        self._awaited[call_id] = principal
+        if len(self._awaited) > MAX_AWAITED:
+            self._awaited.popitem(last=False)
+
+    def find_awaited(self, request: HttpRequest, call_id: str) -> bool:
+        """Return True if the client may steer a call that its first packet will make; False if none is awaited.
+
+        Raises `RequestRefused` as `find_call` does.
+        """
+        if not self.host.awaits(call_id):
+            return False
+        principal = self.authorise(request, Scope.CALL)
+        if Scope.CONTROL not in principal.scopes and self._awaited.get(call_id) != principal:
+            raise RequestRefused(404, "no such call")
+        return True
 
     def keep(self, call_id: str, states: dict[str, StateT], name: str, state: StateT) -> None:
         """Put a dialect's state of a call under a name into the dialect's table, until the call is over."""

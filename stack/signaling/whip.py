@@ -78,7 +78,7 @@ async def options(request: HttpRequest) -> HttpResponse:
 async def patch_session(request: HttpRequest) -> HttpResponse:
     """Trickle, or restart ICE."""
     service = request.app[SERVICE]
-    if service.host.awaits(request.match_info["call_id"]):
+    if service.find_awaited(request, request.match_info["call_id"]):
         return await _patch_awaited(request)
     call = service.find_call(request, request.match_info["call_id"])
     if request.content_type not in (FRAGMENT, "application/sdp"):
@@ -105,9 +105,8 @@ async def patch_session(request: HttpRequest) -> HttpResponse:
 async def _patch_awaited(request: HttpRequest) -> HttpResponse:
     """Take candidates of a client whose first packet makes the call: a lite agent needs none of them.
 
-    The call's id, which cannot be guessed, says whose it is. All but candidates has to wait for the call.
+    All but candidates has to wait for the call.
     """
-    request.app[SERVICE].authorise(request, Scope.CALL)
     try:
         fragment = TrickleFragment.parse(await read_text(request))
     except ParseError as error:
@@ -121,8 +120,7 @@ async def _patch_awaited(request: HttpRequest) -> HttpResponse:
 async def delete_session(request: HttpRequest) -> HttpResponse:
     """End a call, or see to it that none comes of an answer."""
     service = request.app[SERVICE]
-    if service.host.awaits(request.match_info["call_id"]):
-        service.authorise(request, Scope.CALL)
+    if service.find_awaited(request, request.match_info["call_id"]):
         service.host.withdraw(request.match_info["call_id"])
         return HttpResponse(status=200)
     call = service.find_call(request, request.match_info["call_id"])

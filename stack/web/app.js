@@ -377,6 +377,7 @@ $("without").addEventListener("click", () => begin({ microphone: false }));
 $("token-form").addEventListener("submit", event => {
   event.preventDefault();
   token.value = $("token").value.trim();
+  instant?.forget();   // a ticket stands for the token that it was given for
   $("token").value = "";
   askForIceServers();
   $("call").focus();

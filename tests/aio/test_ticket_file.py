@@ -52,6 +52,29 @@ def test_references_and_epochs_are_revoked(tmp_path: Path) -> None:
     assert ticket_file.read_ring(path).revoked == {b"12345678"}
 
 
+def test_the_newest_epoch_is_revoked(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    former = [ticket_file.add_epoch(path) for _ in range(2)][-1]
+    ring = ticket_file.revoke(path, epochs=[2])
+    assert [key.epoch for key in ring.keys] == [1, 3], (
+        "the first does not seal again, and there is no second second"
+    )
+    assert ring.newest.secret not in {key.secret for key in former.keys}
+    assert [key.epoch for key in ticket_file.add_epoch(path).keys] == [1, 3, 4]
+    for epoch in range(4, 17):
+        ring = ticket_file.revoke(path, epochs=[epoch])
+    assert [key.epoch for key in ring.keys] == [3, 17], "1 and 17 would go by one key id"
+
+
+def test_an_epoch_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    ticket_file.add_epoch(path)
+    before = path.read_bytes()
+    with pytest.raises(LocalError, match=r"there is no epoch 99 in .*: it has 1"):
+        ticket_file.revoke(path, [b"12345678"], [1, 99])
+    assert path.read_bytes() == before
+
+
 @pytest.mark.skipif(os.name != "posix", reason="there are no such permissions here")
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "keys"

@@ -472,7 +472,7 @@ async def test_a_call_by_a_ticket_says_so(tmp_path: Path) -> None:
     media = HostConfig(host="127.0.0.1", udp_port=0, tickets=TicketConfig(instant_connect=True))
     async with serving(echo, ServeConfig(port=0, media=media)) as running:
         first = await call(running.url, "--ticket", saved, "--duration", "1")
-        second = await call("http://127.0.0.1:9/", "--ticket", saved, "--duration", "1")
+        second = await call(running.url, "--ticket", saved, "--duration", "1")
     assert "answer" in first["steps_ms"]
     assert "ticket" in second["steps_ms"]
     assert "answer" not in second["steps_ms"]

@@ -126,8 +126,9 @@ def test_two_servers_may_differ_by_five_minutes(wall: float, is_honoured: bool) 
 def test_a_revoked_ticket_makes_nothing() -> None:
     door = Door(None, (0).to_bytes(8, "big"))
     assert door.ask(0) is None
-    assert door.ask(1) is not None
-    assert door.count("dropped_revoked") == 1
+    assert door.ask(1) is None, "it is of the same chain"
+    assert door.ask(1 << 16) is not None
+    assert door.count("dropped_revoked") == 2
 
 
 def test_a_new_ring_opens_what_it_holds_and_leaves_what_is_up() -> None:
@@ -313,3 +314,17 @@ def test_an_endpoint_sends_the_refusal() -> None:
     endpoint.handle_datagrams([(signed(ufrag()), path())], 0.0)
     assert list(endpoint.drain_transmits()) == [refusal]
     assert len(endpoint) == 0
+
+
+def test_a_session_makes_no_room_for_one_that_is_refused() -> None:
+    door = Door(SMALL)
+    oldest = door.admit(0, "aaaa", host="198.51.100.9")
+    door.admit(0, "bbbb", host="198.51.100.9")
+    for number in range(1, 3):
+        for remote in ("aaaa", "bbbb"):
+            door.admit(number, remote)
+    assert door.ask(0, "cccc", now=3.0) is None, "its address has four already"
+    assert door.admission.drain_displaced() == []
+    assert door.admission.is_half_open(oldest)
+    assert door.ask(0, "cccc", host="198.51.100.8", now=3.0) is not None
+    assert door.admission.drain_displaced() == [oldest]

@@ -159,6 +159,10 @@ def test_nothing_is_made_where_there_is_no_room() -> None:
     endpoint.handle_datagrams([(check("a:x"), path(1)), (check("b:x"), path(2)), (check("a:x"), path(3))], 0.0)
     assert len(endpoint) == 1
     assert endpoint.counters["endpoint.dropped_full"] == 1
+    endpoint.uncounted = 1
+    endpoint.handle_datagrams([(check("b:x"), path(2)), (check("c:x"), path(4))], 0.1)
+    assert len(endpoint) == 2
+    assert endpoint.counters["endpoint.dropped_full"] == 2
 
 
 def test_checks_that_name_no_session_are_looked_at_so_often_and_those_of_calls_always() -> None:

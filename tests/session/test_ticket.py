@@ -133,6 +133,7 @@ def test_what_each_part_costs() -> None:
         {"data_mid": 16},
         {"audio_mid": 1},
         {"claim": "x" * (MAX_CLAIM + 1)},
+        {"claim": "caf\udce9"},
         {"flags": TicketFlag.AUDIO, "message_size": None, "audio": TicketAudio(0, 0, 0, 111), "data_mid": 1},
     ],
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from stack.signaling.client_http import OfferAnswered
 from stack.signaling.instant import InstantGrant, SavedTicket, read_grant, read_saved, write_saved
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
+from stack.stun import Message, MessageClass, Method, Username, short_term_key
 from tests.listening import until
 
 pytestmark = [pytest.mark.real_clock]
@@ -261,7 +264,7 @@ async def test_keys_are_rotated_in_the_middle_of_calls(keys: Path, monkeypatch: 
             assert not call.ended
             late = await ask(server)
             ticket_file.revoke(keys, epochs=[2])
-            await until(lambda: issuer.ring.newest.epoch == 1)
+            await until(lambda: issuer.ring.newest.epoch == 3)
             async with late.calling():
                 await until_counted(server, "ticket.dropped_forged")
             assert not call.ended
@@ -291,6 +294,25 @@ async def test_what_a_ticket_cannot_hold_is_kept_in_memory() -> None:
         for waiting in (with_session, with_long_claim):
             async with waiting.calling() as call:
                 await connected(call)
+
+
+async def test_a_claim_that_is_no_utf8_is_kept_in_memory() -> None:
+    async with serving(echo, config()) as server:
+        side = client._Side(client._bind_towards(server.url), DialConfig(), None)
+        body = json.dumps({"sdp": side.offer.serialize(), "type": "offer"})
+        headers = {"Content-Type": "application/json", "X-User": "caf\xe9"}  # one byte, which aiohttp cannot send
+
+        def post() -> int:
+            connection = HTTPConnection(server.http_host, server.http_port)
+            try:
+                connection.request("POST", "/api/offer", body, headers)
+                return connection.getresponse().status
+            finally:
+                connection.close()
+
+        assert await asyncio.to_thread(post) == 200
+        assert len(server.host.calls) == 1
+        await side.close()
 
 
 async def test_statelessness_is_a_choice() -> None:
@@ -341,6 +363,46 @@ async def test_an_answer_is_withdrawn() -> None:
             await until_counted(server, "ticket.dropped_revoked")
 
 
+async def test_an_answer_is_withdrawn_by_the_token_that_has_it() -> None:
+    tokens = SignalingConfig(tokens=("call=one", "call=other", "call,control=operator"))
+    async with serving(echo, replace(config(), signaling=tokens)) as server, aiohttp.ClientSession() as http:
+        for owner in ("one", "operator"):
+            sent = {"Content-Type": "application/sdp", "Authorization": "Bearer one"}
+            side = client._Side(client._bind_towards(server.url), DialConfig(), None)
+            async with http.post(f"{server.url}/whip", data=side.offer.serialize(), headers=sent) as response:
+                assert response.status == 201
+                resource = f"{server.url}/{response.headers['Location']}"
+            other = {"Content-Type": "application/trickle-ice-sdpfrag", "Authorization": "Bearer other"}
+            async with http.patch(resource, data="", headers=other) as response:
+                assert response.status == 404
+            statuses = []
+            for token in ("other", owner):
+                async with http.delete(resource, headers={"Authorization": f"Bearer {token}"}) as response:
+                    statuses.append(response.status)
+            assert statuses == [404, 200]
+            await side.close()
+
+
+async def test_calls_of_one_client_are_bounded_when_they_come() -> None:
+    limited = replace(config(), signaling=SignalingConfig(calls_per_client=1))
+    async with serving(echo, limited) as server:
+        waitings = [await ask(server) for _ in range(2)]  # both before a call is up
+        async with waitings[0].calling() as first:
+            await connected(first)
+            await until(lambda: len(server.host.calls) == 1)
+            async with waitings[1].calling() as second:
+                await asyncio.wait_for(second.wait_ended(), MEDIA_PATIENCE)
+            assert not first.ended
+
+
+async def test_an_answer_is_not_honoured_by_a_server_that_shuts_down() -> None:
+    async with serving(echo, config()) as server:
+        waiting = await ask(server)
+        server.signaling.draining = True
+        async with waiting.calling() as call:
+            await asyncio.wait_for(call.wait_ended(), MEDIA_PATIENCE)
+
+
 async def test_the_number_of_calls_is_bounded() -> None:
     async with serving(echo, replace(config(), media=replace(config().media, max_calls=1))) as server:
         waitings = [await ask(server) for _ in range(2)]
@@ -350,6 +412,24 @@ async def test_the_number_of_calls_is_bounded() -> None:
             async with waitings[1].calling():
                 await until_counted(server, "endpoint.dropped_full")
             assert not first.ended
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+async def test_a_half_open_session_takes_no_line(workers: int) -> None:
+    limited = config(workers)
+    async with serving(echo, replace(limited, media=replace(limited.media, max_calls=1))) as server:
+        copied, waiting = await ask(server), await ask(server)
+        ufrag = fragment(copied.answer)
+        password = next(line[10:] for line in copied.answer.splitlines() if line.startswith("a=ice-pwd:"))
+        check = Message(MessageClass.REQUEST, Method.BINDING, bytes(12), (Username(f"{ufrag}:abcd"),))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            address = server.host.addresses[0]
+            stranger.sendto(check.sign(short_term_key(password)), (address.host, address.port))
+            await until_counted(server, "ticket.made")
+            async with waiting.calling() as call:
+                await connected(call)
+            assert await count(server, "ticket.given_up") == 0, "the other one is half-open still"
+        await copied.side.close()
 
 
 async def test_a_file_that_others_may_read_is_refused(keys: Path) -> None:
@@ -376,9 +456,10 @@ async def test_the_next_call_needs_no_http(tmp_path: Path, workers: int) -> None
         async with dial(server.url, dialling) as first:
             await connected(first.call)
             assert "answer" in first.signalling
+        write_saved(saved, replace(read_saved(saved), url="http://127.0.0.1:9/"))  # where no HTTP server is
         for number in range(3):
             former = read_saved(saved)
-            async with dial("http://127.0.0.1:9/", dialling) as placed:  # where no HTTP server is
+            async with dial("http://127.0.0.1:9/", dialling) as placed:
                 await connected(placed.call)
                 assert list(placed.signalling) == ["ticket"]
                 channel = await placed.call.open_channel("events")
@@ -406,6 +487,73 @@ async def test_a_ticket_that_nothing_answers_falls_back_to_http(tmp_path: Path, 
             await connected(placed.call)
             assert "answer" in placed.signalling
         assert read_saved(saved).grant != first.grant
+
+
+async def test_a_ticket_is_for_the_server_that_it_came_from(tmp_path: Path) -> None:
+    saved = str(tmp_path / "saved")
+    async with serving(echo, config(instant=True)) as one, serving(echo, config()) as other:
+        async with dial(one.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+        kept = read_saved(saved)
+        assert kept.url == one.url
+        async with dial(other.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+            assert "answer" in placed.signalling
+            await until(lambda: len(other.host.calls) == 1)
+        assert read_saved(saved) == kept, "the other server grants none, and this one still has"
+        with pytest.raises(DialError):
+            async with dial("http://127.0.0.1:9/", DialConfig(ticket=saved)):
+                pass
+        assert kept.towards(other.url).certificate != kept.certificate
+
+
+async def test_a_server_that_grants_no_tickets_any_more(tmp_path: Path) -> None:
+    saved = str(tmp_path / "saved")
+    async with serving(echo, config()) as server:
+        former = replace(SavedTicket.begin(), url=server.url)
+        grant = InstantGrant("ufrag", "pwd", "sha-256 AA", 1, "cname", 3600.0)
+        write_saved(saved, former.granted("v=0\r\n", grant))
+        async with dial(server.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+        assert read_saved(saved) == former
+
+
+@pytest.mark.parametrize("place", ["999.1.1.1 5000", "127.0.0.1 99999", "1:2 5000"])
+async def test_a_file_with_an_address_that_is_none_falls_back_to_http(tmp_path: Path, place: str) -> None:
+    saved = str(tmp_path / "saved")
+    async with serving(echo, config(instant=True)) as server:
+        grant = InstantGrant("ufrag", "pwd", "sha-256 AA", 1, "cname", 3600.0)
+        answer = f"v=0\r\na=candidate:1 1 udp 2130706431 {place} typ host\r\n"
+        write_saved(saved, replace(SavedTicket.begin(), url=server.url).granted(answer, grant))
+        async with dial(server.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+            assert "answer" in placed.signalling
+
+
+async def test_the_log_says_what_a_client_that_calls_again_is_revoked_by(
+    tmp_path: Path, keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "stack.calls")
+    saved = str(tmp_path / "saved")
+    async with serving(echo, config(0, keys, instant=True, stateless=False)) as server:
+        async with dial(server.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+        (given,) = re.findall(r"is given ticket ([0-9a-f]{16}) ", caplog.text)
+        async with dial(server.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+            assert "ticket" in placed.signalling
+            channel = await placed.call.open_channel("events")
+            async for text in channel:
+                grant = read_grant(text)
+                if grant is not None:
+                    placed.keep(grant)
+                    break
+        assert re.findall(r"comes by ticket ([0-9a-f]{16})", caplog.text) == [given]
+        server.host.revoke_ticket(given)
+        async with dial(server.url, DialConfig(ticket=saved)) as placed:
+            await connected(placed.call)
+            assert "answer" in placed.signalling
+        assert await count(server, "ticket.dropped_revoked")
 
 
 async def test_an_expired_ticket_is_not_tried(tmp_path: Path) -> None:
