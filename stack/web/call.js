@@ -58,7 +58,7 @@ export class Call extends EventTarget {
   #asked = false;           // since something arrived last
   #timer = 0;
   #watch = 0;
-  #arrived = { what: "", at: 0 };
+  #arrived = { counts: [], at: 0 };
   #serverAnswers = null;    // whether HTTP goes on where the call has fallen silent
 
   // `audio`: constraints of the microphone; null: a call without one. `token`: for a server that asks for one.
@@ -308,11 +308,12 @@ export class Call extends EventTarget {
     if (this.#watch) return;
     this.#arrived.at = performance.now();
     this.#watch = setInterval(async () => {
-      const what = arrivals(await this.#pc.getStats());
+      const counts = arrivals(await this.#pc.getStats());
       if (this.over) return;
-      const now = performance.now();
-      if (what !== this.#arrived.what) {
-        this.#arrived = { what, at: now };
+      const now = performance.now(), before = this.#arrived.counts;
+      this.#arrived.counts = counts;
+      if (counts.some((count, kind) => count > (before[kind] ?? 0))) {
+        this.#arrived.at = now;
         this.#serverAnswers = null;
         this.#asked = false;
         return;
@@ -443,9 +444,12 @@ function readGrant(text) {
   }
 }
 
-// What has arrived so far, as a text that is another when something did. Answers to consent checks count, too.
+// How much has arrived so far, over all pairs of candidates, kind by kind: answers to consent checks count, too. An ICE
+// restart makes pairs and drops others, and moves nothing up: only what grows has arrived.
+const COUNTED = ["bytesReceived", "packetsReceived", "responsesReceived", "requestsReceived"];
+
 function arrivals(report) {
-  const counted = ["bytesReceived", "packetsReceived", "responsesReceived", "requestsReceived", "lastPacketReceivedTimestamp"];
-  return [...report.values()].filter(({ type }) => type === "transport" || type === "candidate-pair")
-    .map(item => counted.map(name => item[name] ?? "").join(" ")).join(";");
+  const items = [...report.values()].filter(({ type }) => type === "transport" || type === "candidate-pair");
+  const latest = Math.max(0, ...items.map(item => Number(item.lastPacketReceivedTimestamp ?? 0)));
+  return [...COUNTED.map(name => items.reduce((sum, item) => sum + (item[name] ?? 0), 0)), latest];
 }
