@@ -114,7 +114,10 @@ class Keys:
         Without tokens in the configuration every client is `ANONYMOUS`, but a valid ephemeral secret counts.
         """
         scheme, _, value = (authorization or "").partition(" ")
-        found = self._find(_digest(value.strip())) if scheme.lower() == "bearer" and value.strip() else None
+        value = value.strip()
+        # a token is ASCII (RFC 6750 §2.1); other bytes of a header can be surrogates here, which have no UTF-8
+        is_token = scheme.lower() == "bearer" and value != "" and value.isascii()
+        found = self._find(_digest(value)) if is_token else None
         if found is None and not self.required:
             return ANONYMOUS
         return found

@@ -18,6 +18,7 @@ export const STEPS = ["microphone", "offer", "answer", "ice", "dtls", "first_pac
 const CHANNEL = { label: "events", id: 0 };   // agreed on in offer and answer (RFC 8864): no message has to open it
 const OVER = ["ended", "failed"];
 const HAS_PATH = ["connected", "completed"];
+const VISIBLE_ASCII = /^[\x21-\x7e]*$/;
 const ANSWER_TIMEOUT = 8_000;
 const CONNECT_TIMEOUT = 10_000;
 const QUESTION_TIMEOUT = 3_000;
@@ -210,6 +211,8 @@ export class Call extends EventTarget {
   async #exchange(offer) {
     const { type } = offer, sdp = withChannel(offer.sdp);
     let response, text;
+    // A header holds no other characters, so no server ever gave out such a token.
+    if (!VISIBLE_ASCII.test(this.token)) throw serverRefused(401, "a token has visible ASCII characters alone", true);
     try {
       response = await fetch(this.url, {
         method: "POST",

@@ -81,6 +81,28 @@ def test_keys_know_tokens_and_secrets_until_they_expire() -> None:
     assert keys.identify(f"Bearer {value}") is None
 
 
+@pytest.mark.parametrize("token", ["пароль", "caf\xe9", "\udcff\udcfe", "sesame\udcc3"])
+def test_what_can_be_no_token_is_an_unknown_one(token: str) -> None:
+    """Bytes of a header that are no UTF-8 come as surrogates from aiohttp, as Latin-1 from an ASGI server."""
+    assert Keys(["sesame"], Clock(), counting()).identify(f"Bearer {token}") is None
+    open_to_all = Keys([], Clock(), counting()).identify(f"Bearer {token}")
+    assert open_to_all is not None
+    assert open_to_all == Keys([], Clock(), counting()).identify(None)
+
+
+async def test_a_token_of_other_bytes_is_refused_without_a_trace(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(echo, config(tokens=("sesame",))) as server:
+        port = int(server.url.rpartition(":")[2])
+        for path in ("/api/ice-servers", "/metrics"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n".encode()
+            writer.write(head + b"Authorization: Bearer \xff\xfe\xd0\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 401 "), path
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
 def test_ephemeral_secrets_are_bounded() -> None:
     keys = Keys(["abc"], Clock(), counting())
     first, _ = keys.make_secret(60, {})
