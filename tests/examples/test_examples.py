@@ -143,12 +143,17 @@ async def test_in_fastapi(monkeypatch: pytest.MonkeyPatch) -> None:
     sdp = {"Content-Type": "application/sdp"}
     module = load("in_fastapi")
     async with uvicorn_runs(module.app) as url, aiohttp.ClientSession() as http:
-        for path, status in (("/voice/", 401), ("/voice/?token=secret", 200), ("/voice/?token=wrong", 401)):
+        for path in ("/voice/", "/voice/static/app.js", "/voice/?token=secret", "/login?token=wrong"):
             async with http.get(url + path) as response:
-                assert response.status == status
+                assert response.status == 401
         for header, status in (({}, 401), ({"Authorization": "Bearer secret"}, 201)):
             async with http.post(f"{url}/voice/whip", data=offer, headers={**sdp, **header}) as response:
                 assert response.status == status
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:  # an IP address
+            async with browser.get(f"{url}/login?token=secret") as response:
+                assert (response.status, response.url.path) == (200, "/voice/")
+            async with browser.get(f"{url}/voice/static/app.js") as response:
+                assert response.status == 200
         async with http.get(url) as response:
             assert await response.json() == {"calls": 1}
         (call,) = module.voice.host.calls.values()

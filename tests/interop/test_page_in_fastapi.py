@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.interop.conftest import LISTEN, PLAIN_SOUND, TONE_HZ
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 fastapi = pytest.importorskip("fastapi", reason="fastapi is not installed")
+EXAMPLE = Path(__file__).parents[2] / "examples/in_fastapi.py"
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browsers")]
 
 
@@ -34,4 +36,23 @@ async def test_a_call_from_the_page_below_a_prefix(browser_name: str, loopback: 
         assert heard["hertz"] == pytest.approx(TONE_HZ, abs=15)
         await browser.click("#call")
         await browser.wait_for("voiceStack.state === 'ended'")
+        assert browser.errors == []
+
+
+async def test_the_page_of_the_example_for_users_alone(
+    browser_name: str, loopback: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENS", "ada=secret")
+    monkeypatch.setenv("UDP_PORT", "0")
+    example = runpy.run_path(str(EXAMPLE))
+    async with uvicorn_runs(example["app"]) as url, launch(browser_name) as browser:
+        await browser.goto(f"{url}/voice/")
+        assert "for our users" in await browser.evaluate("document.body.innerText")
+        await browser.goto(f"{url}/login?token=secret")
+        assert await browser.evaluate("location.pathname") == "/voice/"
+        await browser.click("#call")
+        await browser.wait_for("voiceStack.problem || voiceStack.state === 'connected'")
+        assert await browser.evaluate("voiceStack.problem") is None
+        (call,) = example["voice"].host.calls.values()
+        assert call.context.state["user"] == "ada"
         assert browser.errors == []
