@@ -5,7 +5,7 @@
 // "stop" ({reply, stopMs}), "mute" ({reply, last}: the RTP timestamp of its last packet) and "unmute" (the program's voice is to be silent now, or not any more), "turn" ({turn}),
 // "state" (this.state), "reply" (this.speaking may have changed).
 
-const KEPT = 200;                 // entries and turns
+export const KEPT = 200;          // entries and turns
 const MILLISECONDS_PER_CHARACTER = 65;   // of speech, where the program does not say how long a text takes
 
 export class Conversation extends EventTarget {
@@ -18,6 +18,7 @@ export class Conversation extends EventTarget {
   prefixMs = 300;                 // of sound before the speech, which `speech_started` counts in
   #asked = null;                  // the turn of the person that waits for its reply
   #speech = null;                 // {begin, media}
+  #typed = [];                    // texts that the program may still tell once as what the person said
   #work = {};                     // reply → [[what, milliseconds]]: how its program says that the time was spent
 
   // The person has typed a turn.
@@ -25,6 +26,7 @@ export class Conversation extends EventTarget {
     const entry = { role: "user", text, final: true, typed: true };
     keep(this.entries, entry);
     this.#asked = { endpointing: 0 };
+    keep(this.#typed, text);
     this.#emit("entry", { entry });
   }
 
@@ -48,7 +50,10 @@ export class Conversation extends EventTarget {
       this.state = event.state;
       this.#emit("state");
     },
-    utterance: (event) => { this.#asked = { endpointing: event.waited_ms }; },
+    utterance: (event) => {
+      this.#asked = { endpointing: event.waited_ms };
+      if (event.duration_ms > 0) this.#typed = [];   // what is told next was spoken; a typed turn lasts no time
+    },
     reply_started: (event, at) => {
       this.#startReply(event.reply, at);
       if (event.response_ms !== null && this.#asked) {
@@ -112,8 +117,11 @@ export class Conversation extends EventTarget {
 
   // A line of words that belongs to no reply. What is not final yet is replaced by what comes next of the same side.
   #addWords({ role, text, final = true }) {
-    const latest = this.entries.findLast(entry => entry.role === role);
-    if (latest?.typed && latest.text === text) return;   // what was typed stands there already
+    const typed = role === "user" && final ? this.#typed.indexOf(text) : -1;
+    if (typed >= 0) {
+      this.#typed.splice(0, typed + 1);
+      return;   // it stands there already
+    }
     const open = this.entries.findLast(entry => entry.role === role && entry.final === false);
     const entry = open ?? { role };
     Object.assign(entry, { text: String(text ?? ""), final });

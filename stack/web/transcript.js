@@ -1,6 +1,6 @@
 // What was said, line by line; what the program meant to say and the person did not hear is struck out.
 
-import { cut } from "./conversation.js";
+import { cut, KEPT } from "./conversation.js";
 
 const NAMES = { user: "You", agent: "Program" };
 
@@ -17,8 +17,7 @@ export class Transcript {
     if (segments && !segments.length && !["interrupted", "held"].includes(outcome)) return;   // sound without words
     const list = this.list;
     const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
-    const row = this.#rows.get(entry) ?? list.appendChild(document.createElement("div"));
-    this.#rows.set(entry, row);
+    const row = this.#rows.get(entry) ?? this.#addRow(entry);
     this.note.hidden = true;
     row.className = role === "user" ? "you" : "program";
     row.classList.toggle("open", entry.final === false);
@@ -26,6 +25,17 @@ export class Transcript {
     const remark = said(entry);
     if (remark) row.append(part("span", entry.typed ? "remark typed" : "remark", remark));
     if (atEnd) list.scrollTop = list.scrollHeight;
+  }
+
+  #addRow(entry) {
+    const row = this.list.appendChild(document.createElement("div"));
+    this.#rows.set(entry, row);
+    for (const [oldest, itsRow] of this.#rows) {
+      if (this.#rows.size <= KEPT) break;
+      this.#rows.delete(oldest);
+      itsRow.remove();
+    }
+    return row;
   }
 
   clear() {

@@ -74,6 +74,44 @@ async def test_what_is_typed_is_a_turn(browser_name: str, loopback: bool) -> Non
         assert browser.errors == []
 
 
+async def test_what_is_spoken_is_shown_though_the_same_was_typed(browser_name: str, loopback: bool) -> None:
+    """A program may tell a typed turn once more, which adds nothing; a spoken one of the same words is another."""
+    tell = """(() => {
+      const conversation = voiceStack.conversation, before = conversation.entries.length;
+      const user = { type: "transcript", role: "user", text: "yes", final: true };
+      for (const event of EVENTS)
+        event === "typed" ? conversation.type("yes") : conversation.receive({ ...user, ...event });
+      return conversation.entries.slice(before).map(entry => [entry.text, !!entry.typed]);
+    })()"""
+    typed_turn, spoken_turn = ({"type": "utterance", "duration_ms": ms, "waited_ms": 0} for ms in (0, 900))
+    told: dict[str, object] = {}
+    spoken = told
+    async with servers.ours("interop.programs:answering") as url, launch(browser_name) as browser:
+        await browser.goto(url)
+        for events, expected in (
+            (["typed", typed_turn, told], [["yes", True]]),
+            (["typed", "typed", typed_turn, told, told], [["yes", True], ["yes", True]]),
+            (["typed", typed_turn, told, spoken], [["yes", True], ["yes", False]]),
+            (["typed", typed_turn, spoken_turn, spoken], [["yes", True], ["yes", False]]),
+            (["typed", spoken_turn, {"final": False}, spoken], [["yes", True], ["yes", False]]),
+        ):
+            assert await browser.evaluate(tell.replace("EVENTS", json.dumps(events))) == expected, events
+
+
+async def test_the_page_keeps_as_many_lines_as_it_knows_entries(browser_name: str, loopback: bool) -> None:
+    fill = """(() => {
+      for (let i = 0; i < 450; i++)
+        voiceStack.conversation.receive({ type: "transcript", role: "user", text: `line ${i}`, final: true });
+      return voiceStack.conversation.entries.length;
+    })()"""
+    async with servers.ours("interop.programs:answering") as url, launch(browser_name) as browser:
+        await call(browser, url)
+        kept = await browser.evaluate(fill)
+        assert kept < 450
+        assert await browser.evaluate(WORDS) == [f"line {number}" for number in range(450 - kept, 450)]
+        assert browser.errors == []
+
+
 @pytest.mark.parametrize("agrees", [True, False])
 async def test_the_channel_is_agreed_on_or_else_opened_by_a_message(
     browser_name: str, loopback: bool, agrees: bool
@@ -162,6 +200,25 @@ async def test_a_refused_token_asks_for_one(browser_name: str, loopback: bool) -
         assert not await browser.evaluate(is_shown("token-form"))
         assert await browser.evaluate(ALERT) == ""
         await call(browser, url)  # the tab remembers it
+        assert browser.errors == []
+
+
+@pytest.mark.parametrize("token", ["пароль", "café", "two words"])
+async def test_what_can_be_no_token_is_a_refused_one(browser_name: str, loopback: bool, token: str) -> None:
+    async with servers.ours("echo", ["--token", "sesame"]) as url, launch(browser_name) as browser:
+        await browser.goto(url)
+        await browser.click("#call")
+        await browser.wait_for("voiceStack.problem?.code === 'token-needed'")
+        await browser.evaluate(f"document.getElementById('token').value = {json.dumps(token)}")
+        await browser.click("#token-form button")
+        await browser.wait_for("voiceStack.problem?.code === 'token-refused'")
+        await browser.goto(url)  # the tab remembers it, and has to ask again
+        await browser.click("#call")
+        await browser.wait_for("voiceStack.problem?.code === 'token-refused'")
+        assert await browser.evaluate(is_shown("token-form"))
+        await browser.evaluate("document.getElementById('token').value = 'sesame'")
+        await browser.click("#token-form button")
+        await browser.wait_for("voiceStack.state === 'connected'")
         assert browser.errors == []
 
 
