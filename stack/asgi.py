@@ -24,13 +24,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, 
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import quote
 
 from multidict import CIMultiDict
 
 from stack.aio import Host, HostConfig
 from stack.core.errors import LocalError, StackError
 from stack.signaling.app import create_application
-from stack.signaling.http import Application, BodyTooLarge, HttpRequest, HttpResponse, SocketSession
+from stack.signaling.http import Application, BodyTooLarge, HttpRequest, HttpResponse, SocketSession, page_below
 from stack.signaling.service import SERVICE, SignalingConfig
 
 if TYPE_CHECKING:
@@ -207,8 +208,8 @@ class VoiceApp:
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _route_path(scope)
         if not path:  # the page asks for everything relative to itself
-            name = scope["path"].rpartition("/")[2]
-            answer: HttpResponse | SocketSession = HttpResponse(status=307, headers={"Location": f"{name}/"})
+            location = page_below(quote(scope["path"].rpartition("/")[2]), scope["query_string"].decode("latin-1"))
+            answer: HttpResponse | SocketSession = HttpResponse(status=307, headers={"Location": location})
         else:
             answer = await self._answer(lambda dialects: _read_request(dialects, scope, path, receive))
         if isinstance(answer, SocketSession):  # a dialect offers one to a WebSocket alone

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import WSMsgType, web
 from multidict import CIMultiDict
 
-from stack.signaling.http import Application, BodyTooLarge, HttpRequest, HttpResponse, SocketSession
+from stack.signaling.http import Application, BodyTooLarge, HttpRequest, HttpResponse, SocketSession, page_below
 
 HEARTBEAT = 30.0
 """Seconds between the pings on a WebSocket."""
@@ -20,7 +20,14 @@ def serve_by_aiohttp(dialects: Application) -> web.Application:
             return await _run_socket(request, answer)
         return _write(answer)
 
+    async def lead(request: web.Request) -> web.StreamResponse:
+        name = request.rel_url.raw_path.rpartition("/")[2]
+        if not name:  # without a prefix this is the page
+            return await handle(request)
+        return web.Response(status=307, headers={"Location": page_below(name, request.rel_url.raw_query_string)})
+
     app = web.Application()
+    app.router.add_route("*", "", lead)  # below a prefix: the prefix itself
     app.router.add_route("*", "/{path:.*}", handle)
     return app
 
@@ -37,7 +44,7 @@ def _read(dialects: Application, request: web.Request) -> HttpRequest:
     return HttpRequest(
         dialects,
         request.method,
-        "/" + request.match_info["path"],
+        "/" + request.match_info.get("path", ""),
         CIMultiDict(request.headers),
         request.query_string,
         request.remote,

@@ -1,8 +1,8 @@
 """The HTTP exchange of a client: an offer there, an answer back, and candidates that follow.
 
 A URL of WHIP, WHEP or OpenAI's calls is spoken to with plain SDP, any other with JSON; one that ends in "/" is the
-page's, and the offer goes to `api/offer` below it. Candidates follow by PATCH, as WHIP has it (RFC 9725 §4.3) or
-as Pipecat's clients do; OpenAI's calls take none.
+page's, and the offer goes to `api/offer` below it, as it does where nothing at the URL takes one (404, 405).
+Candidates follow by PATCH, as WHIP has it (RFC 9725 §4.3) or as Pipecat's clients do; OpenAI's calls take none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import aiohttp
 
@@ -37,6 +37,10 @@ class DialError(StackError):
 
 class TokenRefused(DialError):
     """The server wants a bearer token, and this was none or the wrong one (401)."""
+
+
+class _NotHere(DialError):
+    """Nothing takes offers at this address (404, 405)."""
 
 
 class Access(Protocol):
@@ -69,10 +73,25 @@ def _session(access: Access) -> aiohttp.ClientSession:
 
 async def exchange(url: str, offer: str, access: Access) -> OfferAnswered:
     """Post the offer and return the answer; raises `DialError`, or `TokenRefused`."""
-    path = urlsplit(url).path
-    plain = path.rstrip("/").endswith(("/whip", "/whep", "/v1/realtime/calls"))
+    parts = urlsplit(url)
+    plain = parts.path.rstrip("/").endswith(("/whip", "/whep", "/v1/realtime/calls"))
     # a URL that ends in "/" is a page's, perhaps below a prefix: its offers go where the page sends them
-    target = urljoin(url, "api/offer") if path[-1:] in ("", "/") else url
+    if parts.path[-1:] in ("", "/"):
+        return await _exchange_at(urljoin(url, "api/offer"), offer, access, plain=plain)
+    try:
+        return await _exchange_at(url, offer, access, plain=plain)
+    except _NotHere as refused:
+        if plain:
+            raise
+        try:  # it may be a page's without its slash
+            below = urlunsplit(parts._replace(path=f"{parts.path}/api/offer"))
+            return await _exchange_at(below, offer, access, plain=False)
+        except _NotHere:
+            raise refused from None
+
+
+async def _exchange_at(target: str, offer: str, access: Access, *, plain: bool) -> OfferAnswered:
+    """Post the offer to exactly this address."""
     try:
         async with _session(access) as session:
             if plain:
@@ -84,7 +103,8 @@ async def exchange(url: str, offer: str, access: Access) -> OfferAnswered:
                 if response.status == 401:
                     raise TokenRefused(f"{target} refused the call: 401 {_message(body)}")
                 if response.status >= 400:
-                    raise DialError(f"{target} refused the call: {response.status} {_message(body)}")
+                    kind = _NotHere if response.status in (404, 405) else DialError
+                    raise kind(f"{target} refused the call: {response.status} {_message(body)}")
                 if plain:
                     return OfferAnswered(body, _trickle_to_whip(target, response.headers, access))
                 answer = _read_answer(body, target)

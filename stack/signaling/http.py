@@ -297,6 +297,14 @@ def parse_json(text: str, most: int) -> dict[str, Any]:
         raise RequestRefused(400, f"the body is no JSON object: {error}") from error
 
 
+def page_below(name: str, query: str) -> str:
+    """Return the page's place for a client that asks for the place above it, `name`, without the slash.
+
+    The page asks for everything relative to itself. `name` and `query` as they stand in a URL.
+    """
+    return f"./{name}/" + (f"?{query}" if query else "")
+
+
 def location_below(request: HttpRequest, name: str) -> str:
     """Return the `Location` of the resource `name` below the collection that was asked.
 

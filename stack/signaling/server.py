@@ -175,7 +175,6 @@ def below(prefix: str, app: web.Application) -> web.Application:
 
     outer = web.Application()
     outer.router.add_get("/", lead)
-    outer.router.add_get(prefix, lead)  # before the other, which takes whatever begins like that
     outer.add_subapp(prefix, app)
     return outer
 

@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import aiohttp
 import pytest
@@ -73,7 +73,7 @@ async def placed(request: pytest.FixtureRequest) -> AsyncIterator[tuple[VoiceApp
 
 
 @pytest.mark.real_clock
-@pytest.mark.parametrize("endpoint", ["/", "/whip", "/v1/realtime/calls"])
+@pytest.mark.parametrize("endpoint", ["", "/", "/whip", "/v1/realtime/calls"])
 async def test_our_client_calls_wherever_it_is(placed: tuple[VoiceApp, str], endpoint: str) -> None:
     voice, url = placed
     async with asyncio.timeout(30), dial(url + endpoint) as client:
@@ -269,6 +269,15 @@ async def test_root_path_is_cut_off(path: str, root_path: str, status: int) -> N
     async with voice.lifespan():
         start, _ = await sent_by(voice, scope_of(path=path, root_path=root_path))
         assert start["status"] == status
+
+
+async def test_the_place_itself_leads_to_the_page_whatever_its_name() -> None:
+    voice = VoiceApp(echo, config=MEDIA)
+    async with voice.lifespan():
+        scope = scope_of(path="/апи/го:лос", root_path="/апи/го:лос", query_string=b"token=a%26b")
+        start, _ = await sent_by(voice, scope)
+        place = dict(start["headers"])[b"location"].decode("ascii")
+    assert urljoin("http://a.example/%D0/x", place) == f"http://a.example/%D0/{quote('го:лос')}/?token=a%26b"
 
 
 async def test_servers_that_know_no_denial_of_a_websocket_have_it_closed() -> None:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from interop.web_page import on_loopback
 from stack.signaling.app import create_app
-from stack.signaling.client import dial
+from stack.signaling.client import DialError, dial
 from stack.signaling.server import Serving
 
 PREFIX = "/voice"
@@ -105,7 +105,24 @@ async def test_the_page_and_its_files_are_there(below: str) -> None:
             assert response.status == 200
 
 
-@pytest.mark.parametrize("endpoint", ["/", "/whip", "/api/offer", "/v1/realtime/calls"])
+async def test_the_place_itself_leads_to_the_page_below_it(server: Serving) -> None:
+    async with mounted(server) as url, aiohttp.ClientSession() as http:
+        async with http.get(f"{url}?token=a%26b") as response:
+            assert response.status == 200
+            assert str(response.url) == f"{url}/?token=a%26b"
+            assert response.content_type == "text/html"
+        async with http.get(f"{url}mail") as response:
+            assert response.status == 404
+
+
+async def test_where_neither_takes_offers_the_one_that_was_named_is_told() -> None:
+    async with run(web.Application()) as url:
+        with pytest.raises(DialError, match=f"{url} refused the call: 404"):
+            async with dial(url):
+                pass
+
+
+@pytest.mark.parametrize("endpoint", ["", "/", "/whip", "/api/offer", "/v1/realtime/calls"])
 @pytest.mark.real_clock
 async def test_our_own_client_calls(below: str, endpoint: str) -> None:
     async with asyncio.timeout(30), dial(below + endpoint) as placed:
