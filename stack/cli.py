@@ -30,6 +30,7 @@ from stack.cli_checks import (
     CALLED,
     CHECKS,
     PREFIX,
+    FiniteRange,
     check_apart,
     check_environment,
     check_together,
@@ -160,7 +161,7 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
     help="lite answers checks, full sends them, too; auto: full for clients that wait for checks.",
 )
 @_option("--node", default="", help="Name of this machine among several, for a router in front of them.")
-@_option("--resume-seconds", default=30.0, type=click.FloatRange(0), help="Wait for a client that fell silent.")
+@_option("--resume-seconds", default=30.0, type=FiniteRange(0), help="Wait for a client that fell silent.")
 @_option(
     "--workers",
     default=default_workers,
@@ -178,17 +179,17 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
     help="Address or network of a proxy whose X-Forwarded-For and -Proto are believed. [repeat]",
 )
 @_option("--path-prefix", default="", help="Serve all below this path, as /voice.")
-@_option("--offers-per-second", default=100.0, type=click.FloatRange(0.1), help="Of all clients together.")
-@_option("--offers-per-client", default=20.0, type=click.FloatRange(0.1), help="Each second, from one address.")
+@_option("--offers-per-second", default=100.0, type=FiniteRange(0.1), help="Of all clients together.")
+@_option("--offers-per-client", default=20.0, type=FiniteRange(0.1), help="Each second, from one address.")
 @_option("--calls-per-client", default=100, type=click.IntRange(1), help="At once, from one address.")
 @_option("--redirect", default=None, help="Send WHIP and WHEP clients to this address (307).")
-@_option("--ice-server", multiple=True, help="URL of a STUN or TURN server that clients are told. [repeat]")
+@_option("--ice-server", multiple=True, help="URL of a STUN server that clients are told. [repeat]")
 @_option("--turn-url", multiple=True, help="URL of a TURN server, told with credentials that expire. [repeat]")
 @_option("--turn-secret", default="", help="Secret shared with those servers (coturn: static-auth-secret).")
 @_option("--turn-ttl", default=86_400, type=click.IntRange(60), help="Seconds for which such credentials last.")
 @_option("--tls-cert", default=None, type=click.Path(dir_okay=False), help="PEM certificate chain for HTTPS.")
 @_option("--tls-key", default=None, type=click.Path(dir_okay=False), help="PEM key of it.")
-@_option("--drain-seconds", default=5.0, type=click.FloatRange(0), help="For calls to end after SIGTERM.")
+@_option("--drain-seconds", default=5.0, type=FiniteRange(0), help="For calls to end after SIGTERM.")
 @_option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
 @_option(
     "--key-log", default=None, type=click.Path(dir_okay=False), help="Add the keys of all calls to this file."
@@ -229,7 +230,8 @@ def serve(**options: Any) -> None:
     context = click.get_current_context()
     check_environment(cli)
     check_together(context, _NEEDS)
-    check_apart(context, "agent", "upstream")
+    check_apart(context, "agent", "upstream", "each says what answers")
+    check_apart(context, "media-host", "interface", "each says where media listens")
     if options["reload"]:
         arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
         sys.exit(serve_reloading(arguments, [Path.cwd()]))
@@ -360,9 +362,7 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
 @click.option(
     "--record", default=None, type=click.Path(dir_okay=False), help="Write what is heard to this WAV file."
 )
-@click.option(
-    "--duration", default=None, type=click.FloatRange(0.1, 86400), help="Seconds; default: the file and 1 s."
-)
+@click.option("--duration", default=None, type=FiniteRange(0.1, 86400), help="Seconds; default: the file and 1 s.")
 @click.option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Offer this version only.")
 @click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
 @click.option("--key-log", default=None, type=click.Path(dir_okay=False), help="Add the call's keys to this file.")

@@ -7,20 +7,22 @@ right and only not there (a file, a library, a port in use) is said when the ser
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import click
 
 from stack.agents.http.config import base_url
+from stack.aio.host_checks import read_public_ip
 from stack.core.errors import LocalError
 from stack.ice.servers import IceServer
 from stack.ice.ufrag import MAX_NODE
 from stack.signaling.security import read_token
+from stack.signaling.service import check_stun_server
 
 PREFIX = "VOICE_STACK_"
 OTHER_VARIABLES = frozenset({
@@ -28,10 +30,21 @@ OTHER_VARIABLES = frozenset({
     "VOICE_STACK_OPUS", "VOICE_STACK_LOCAL_MODEL",
 })  # fmt: skip
 """What is read from the environment besides options."""
-_ICE_SERVER = re.compile(r"(stuns?|turns?):[^\s?/@]+(\?transport=(udp|tcp))?")  # RFC 7064 §3.1, RFC 7065 §3.1
+_STUN_SERVER = re.compile(r"stuns?:[^\s?/@]+")  # RFC 7064 §3.1
 _DEFAULTS = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
 
 _MODEL_SERVER = "the address of a server of models, as http://127.0.0.1:8000/v1"
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers: `nan` and `inf` are read as floats, and are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
 
 Check = Callable[[click.Context, click.Parameter, Any], Any]
 
@@ -70,6 +83,17 @@ def _is_model_server(text: str) -> bool:
         return False
 
 
+def _stun_servers(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        try:
+            check_stun_server(text)
+        except LocalError as error:
+            raise click.BadParameter(str(error)) from error
+        if not _STUN_SERVER.fullmatch(text):
+            raise click.BadParameter(f"{text!r} is not a STUN server, as stun:stun.example.com:3478")
+    return value
+
+
 def _is_turn_server(text: str) -> bool:
     try:
         return IceServer.parse(text, "user", "password").turn and "@" not in text
@@ -90,6 +114,15 @@ def _is_tcp_port(text: str) -> bool:
     return text in ("off", "udp", "http") or (text.isascii() and text.isdigit() and int(text) <= 65535)
 
 
+def _public_ips(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        try:
+            read_public_ip(text)
+        except LocalError as error:
+            raise click.BadParameter(str(error)) from error
+    return value
+
+
 def _tokens(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
         try:
@@ -108,7 +141,7 @@ CHECKS: Mapping[str, Check] = {
     "--llm": _each(_is_model_server, _MODEL_SERVER),
     "--stt": _each(_is_model_server, _MODEL_SERVER),
     "--tts": _each(_is_model_server, _MODEL_SERVER),
-    "--public-ip": _each(ip_address, "an IP address, as 203.0.113.7"),
+    "--public-ip": _public_ips,
     "--tcp-port": _each(lambda text: _is_tcp_port(text), "a TCP port: udp, http, off, or 0 to 65535"),
     "--node": _each(
         re.compile(rf"[A-Za-z0-9/]{{0,{MAX_NODE}}}").fullmatch, "letters, digits and slashes, up to 64"
@@ -117,9 +150,7 @@ CHECKS: Mapping[str, Check] = {
     "--token": _tokens,
     "--origin": _each(_is_origin, "an origin, as https://app.example.com (no path), or *"),
     "--redirect": _each(lambda text: _is_url(text, "http", "https"), "an address, as https://other.example.com"),
-    "--ice-server": _each(
-        _ICE_SERVER.fullmatch, "a STUN or TURN server, as stun:stun.example.com:3478 or turn:turn.example.com"
-    ),
+    "--ice-server": _stun_servers,
     "--turn-url": _each(_is_turn_server, "a TURN server, as turn:turn.example.com:3478?transport=udp"),
     "--upstream": _each(
         lambda text: _is_url(text, "ws", "wss"), "the address of a WebSocket, as wss://api.example.com/v1/realtime"
@@ -157,8 +188,8 @@ def check_together(
             raise click.UsageError(f"--{name.replace('_', '-')} does nothing without {words}")
 
 
-def check_apart(context: click.Context, one: str, other: str) -> None:
+def check_apart(context: click.Context, one: str, other: str, why: str) -> None:
     """Raise `click.UsageError` if both options stand on the command line."""
     said = click.core.ParameterSource.COMMANDLINE
-    if context.get_parameter_source(one) is said and context.get_parameter_source(other) is said:
-        raise click.UsageError(f"--{one} and --{other} exclude each other: each says what answers")
+    if all(context.get_parameter_source(name.replace("-", "_")) is said for name in (one, other)):
+        raise click.UsageError(f"--{one} and --{other} exclude each other: {why}")

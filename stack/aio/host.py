@@ -25,6 +25,7 @@ from msgspec import structs
 from stack.aio.call import Call, control_of
 from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
+from stack.aio.host_checks import check_families, check_public_ips, check_resume_timeout
 from stack.aio.hosted import CallTable, HostedCall
 from stack.aio.media import AddUfrag, CarryOut, CloseCall, MediaLink, MediaTally
 from stack.aio.media_thread import MediaConfig, ThreadMedia
@@ -105,7 +106,7 @@ class HostConfig:
     interfaces: tuple[str, ...] = ()
     """Names of network interfaces, as eth0: media listens on their addresses alone. Empty: on all."""
     public_ips: tuple[str, ...] = ()
-    """Addresses to offer instead of the bound ones, where 1:1 NATs stand in front."""
+    """Addresses to offer instead of the bound ones of the same family, where 1:1 NATs stand in front."""
     tcp_port: int | Literal["udp", "http"] | None = "udp"
     """Where clients whose network blocks UDP connect by TCP: the number of the UDP port ("udp"), the port of HTTP
     ("http": who serves HTTP shares it), another (0: any), or None: nowhere."""
@@ -128,6 +129,12 @@ class HostConfig:
     0: a thread of this process does."""
     tickets: TicketConfig | None = None
     """Whether sessions may be made by their first packet; None: each is made when its offer is answered."""
+
+    def __post_init__(self) -> None:
+        check_resume_timeout(self.resume_timeout)
+        check_public_ips(self.public_ips)
+        if self.host is not None and self.interfaces:
+            raise LocalError("media listens on `host` or on `interfaces`: both were given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +223,7 @@ class Host:
         Ufrag(0, "0" * 12, config.node)  # what a node may be called
         settled = MediaConfig(self._certificate, conversation, config.max_calls, self._trace, self._key_log)
         hosts = local_addresses(config.host, config.interfaces)
+        check_families(config.public_ips, [Address(host, config.udp_port) for host in hosts])
         self._media: ThreadMedia | WorkerPool
         if config.workers == 0:
             self._media = ThreadMedia(settled, self._table, bind_all(hosts, config.udp_port))

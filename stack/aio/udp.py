@@ -280,7 +280,7 @@ def local_addresses(host: str | None, interfaces: Sequence[str] = ()) -> list[st
 def _addresses_of(interfaces: Sequence[str]) -> list[str]:
     found: list[str] = []
     adapters = {adapter.nice_name: adapter for adapter in ifaddr.get_adapters()}
-    for name in interfaces:
+    for name in dict.fromkeys(interfaces):
         if name not in adapters:
             raise LocalError(f"there is no network interface {name!r}; there are {', '.join(sorted(adapters))}")
         for ip in adapters[name].ips:

@@ -93,8 +93,9 @@ def make_local_parameters(
 ) -> sdp.LocalParameters:
     """Return our side of a new call: fresh credentials, our fingerprint, a candidate for each address.
 
-    Behind 1:1 NATs `public_ips` stand in the candidates instead of the bound addresses: each instead of those of
-    its family, which have one port.
+    Behind 1:1 NATs `public_ips` stand in the candidates instead of the bound addresses of their families,
+    each of which has one port. A family without a public address keeps its bound ones; one that is not bound has
+    none.
     """
     wishes = wishes or LocalWishes()
     if wishes.worker is None:
@@ -131,13 +132,13 @@ def make_local_parameters(
 
 def _seen_outside(addresses: Sequence[Address], public_ips: Sequence[str]) -> Sequence[Address]:
     """Return the addresses at which 1:1 NATs let bound ones be reached; without NATs the bound ones."""
-    if not public_ips or not addresses:
-        return addresses
-    ports = {address.port for address in addresses}
-    if len(ports) != 1:
-        raise LocalError("a public address needs one port on every local address")
-    (port,) = ports
-    return [Address(host, port) for host in public_ips]
+    seen: dict[Address, None] = {}  # in the order of the bound ones
+    for bound in addresses:
+        hosts = [host for host in public_ips if (":" in host) is bound.is_ipv6]
+        if hosts and any(each.port != bound.port for each in addresses if each.is_ipv6 is bound.is_ipv6):
+            raise LocalError("a public address needs one port on every local address")
+        seen.update(dict.fromkeys([Address(host, bound.port) for host in hosts] or [bound]))
+    return list(seen)
 
 
 def _host_candidates(udp: Sequence[Address], tcp: Sequence[Address]) -> tuple[str, ...]:

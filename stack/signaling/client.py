@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from stack.aio import Call, CallTable, HostedCall, MediaConfig, ThreadMedia
 from stack.aio.client_media import ClientSetup, IceReport, ReportIce
 from stack.aio.udp import UdpSockets, bind_all
-from stack.core.errors import ParseError, StackError
+from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.machine import Address
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate, KeyLog
@@ -71,6 +71,11 @@ class DialConfig:
     """Which candidates of ours there may be."""
     ticket: str | None = None
     """A file that keeps our certificate and the server's ticket for the next call (`instant.py`)."""
+
+    def __post_init__(self) -> None:
+        has_relay = any(server.turn for server in self.ice_servers)
+        if self.ice_transport is TransportPolicy.RELAY and not has_relay:
+            raise LocalError("calls by relay alone need a TURN server: --ice-server turn:USER:PASSWORD@HOST")
 
 
 @dataclass(frozen=True, slots=True)

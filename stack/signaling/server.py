@@ -282,7 +282,7 @@ def whole_config(
         host = host or whole.http_host or LOOPBACK  # what the media is told is not meant for HTTP
     media = replace(
         media,
-        host=media_host or host or media.host,
+        host=media_host or (media.host if media.interfaces else host or media.host),
         udp_port=media.udp_port if udp_port is None else udp_port,
         public_ips=_each(public_ip) or media.public_ips,
         workers=media.workers if workers is None else workers,

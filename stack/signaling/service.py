@@ -41,6 +41,12 @@ _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 StateT = TypeVar("StateT")
 
 
+def check_stun_server(url: str) -> None:
+    """Raise `LocalError` for a TURN server: `RTCPeerConnection` throws at one that has no credentials."""
+    if url.startswith(("turn:", "turns:")):
+        raise LocalError(f"{url} is a TURN server, which wants credentials: --turn-url with --turn-secret")
+
+
 @dataclass(frozen=True, slots=True)
 class SignalingConfig:
     """Which requests are authorised, and how many calls there may be."""
@@ -59,7 +65,7 @@ class SignalingConfig:
     redirect: str | None = None
     """Send WHIP and WHEP clients to this base address (307) instead of taking their calls."""
     ice_servers: tuple[str, ...] = ()
-    """URLs of STUN servers, and of TURN servers that ask for nothing, that clients are told."""
+    """URLs of STUN servers that clients are told."""
     turn_urls: tuple[str, ...] = ()
     """URLs of TURN servers that clients are told with credentials made from `turn_secret`."""
     turn_secret: str = field(default="", repr=False)
@@ -70,6 +76,8 @@ class SignalingConfig:
     """The header whose value travels in a ticket, as `context.claim`: what a proxy in front says of the caller."""
 
     def __post_init__(self) -> None:
+        for url in self.ice_servers:
+            check_stun_server(url)
         if self.turn_urls and not self.turn_secret:
             raise LocalError("the TURN servers need the secret that they share with us (turn_secret)")
         for url in self.turn_urls:

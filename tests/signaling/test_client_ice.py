@@ -117,7 +117,7 @@ async def test_the_offer_has_the_candidates_that_the_policy_wants(
         raise DialError("enough")
 
     monkeypatch.setattr("stack.signaling.client.exchange", no_answer)
-    servers = (IceServer.parse("stun:127.0.0.1:9"),) if policy is TransportPolicy.RELAY else ()
+    servers = (IceServer.parse("turn:u:p@127.0.0.1:9"),) if policy is TransportPolicy.RELAY else ()
     with pytest.raises(DialError, match="enough"):
         async with dial("http://127.0.0.1:9/", DialConfig(ice_transport=policy, ice_servers=servers)):
             pass

@@ -18,7 +18,7 @@ from stack.sdp import NegotiationError, SessionDescription, awaits_checks
 from stack.session import LocalWishes
 from stack.signaling import client
 from stack.signaling.client import dial
-from stack.signaling.server import ServeConfig, serving
+from stack.signaling.server import ServeConfig, serving, whole_config
 from tests.listening import listen, until
 from tests.signaling.tcp_relay import in_front
 
@@ -104,7 +104,7 @@ async def test_two_lite_agents_cannot_talk_where_lite_was_said(offer: str) -> No
 
 
 async def test_behind_nats_the_bound_addresses_stay_known(offer: str) -> None:
-    outside = ("203.0.113.7", "2001:db8::7")
+    outside = ("203.0.113.7", "203.0.113.8")
     media = config(ice=IceMode.FULL, public_ips=outside).media
     async with Host(echo, media) as host:
         accepted = await host.accept(offer)
@@ -113,6 +113,38 @@ async def test_behind_nats_the_bound_addresses_stay_known(offer: str) -> None:
         assert [line.split()[4] for line in local.candidates] == [*outside]
         assert next(line.split()[4:6] for line in local.bases) == [HOST, str(port)]
         assert "127.0.0.1" not in accepted.answer.replace("IN IP4 127.0.0.1", "")
+
+
+async def test_a_public_address_of_a_family_that_is_not_listened_on_is_refused() -> None:
+    media = config(public_ips=("203.0.113.7", "2001:db8::7")).media
+    with pytest.raises(LocalError, match="2001:db8::7 leads nowhere: media listens on no IPv6 address"):
+        async with Host(echo, media):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"public_ips": ("0.0.0.0",)}, "not an address of one host"),
+        ({"public_ips": ("::",)}, "not an address of one host"),
+        ({"public_ips": ("239.1.2.3",)}, "not an address of one host"),
+        ({"public_ips": ("fe80::1%eth0",)}, "not an address of one host"),
+        ({"public_ips": ("example.org",)}, "not an IP address"),
+        ({"public_ips": ("2001:db8::7", "2001:db8:0::7")}, "twice"),
+        ({"resume_timeout": float("nan")}, "cannot be kept for nan s"),
+        ({"resume_timeout": float("inf")}, "cannot be kept for inf s"),
+        ({"resume_timeout": -1.0}, "cannot be kept for -1.0 s"),
+        ({"host": HOST, "interfaces": ("lo",)}, "both were given"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(LocalError, match=why):
+        HostConfig(**wrong)
+
+
+def test_interfaces_are_for_media_where_a_host_is_for_http() -> None:
+    whole = whole_config(host="0.0.0.0", config=HostConfig(interfaces=("lo",)))
+    assert (whole.http_host, whole.media.host, whole.media.interfaces) == ("0.0.0.0", None, ("lo",))
 
 
 async def test_the_fragment_keeps_machine_and_worker_over_restarts(offer: str) -> None:
@@ -137,6 +169,8 @@ async def test_a_node_that_fits_no_fragment_is_refused() -> None:
 async def test_an_interface_is_chosen_by_name() -> None:
     async with Host(echo, HostConfig(udp_port=0, interfaces=("lo",))) as host:
         assert {address.host for address in host.addresses} <= {"127.0.0.1", "::1"}
+    async with Host(echo, HostConfig(udp_port=0, interfaces=("lo", "lo"))) as twice:
+        assert len(set(twice.addresses)) == len(twice.addresses)
     with pytest.raises(LocalError, match=r"no network interface 'nosuch'; there are .*lo"):
         async with Host(echo, HostConfig(udp_port=0, interfaces=("nosuch",))):
             pass

@@ -100,5 +100,11 @@ def test_turn_servers_want_a_secret_and_their_own_kind_of_url(wrong: dict[str, o
         SignalingConfig(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("url", ["turn:turn.example", "turns:turn.example:443?transport=tcp"])
+def test_a_turn_server_without_credentials_is_refused(url: str) -> None:
+    with pytest.raises(LocalError, match="--turn-url with --turn-secret"):
+        SignalingConfig(ice_servers=("stun:stun.example", url))
+
+
 def test_the_secret_is_shown_nowhere() -> None:
     assert SECRET not in repr(SignalingConfig(turn_urls=TURN, turn_secret=SECRET))
