@@ -251,6 +251,8 @@ class IceAgent:
         if self.state in (IceState.FAILED, IceState.CLOSED):
             self.counters.add(counted.DROPPED_CLOSED)
             return
+        if self._server.is_flood(data, now):
+            return
         try:
             message = Message.parse(data)
         except ParseError:

@@ -20,14 +20,17 @@ from stack.ice import (
     PathSelected,
     PathValidated,
 )
+from stack.ice.check_server import MAX_REFUSED
 from stack.stun import (
     ErrorCode,
     IceControlled,
+    IceControlling,
     Message,
     MessageClass,
     Method,
     Priority,
     Software,
+    TransactionId,
     UseCandidate,
     Username,
     short_term_key,
@@ -106,6 +109,26 @@ def test_the_second_best_path_does_if_the_best_is_blocked() -> None:
     agree(one, other)
     assert one.machine.selected_path == Path(A, B)
     assert network.now - START < 0.5
+
+
+def test_a_flood_is_refused_unread_and_the_peer_is_heard_through_it() -> None:
+    agent = full("one", controlling=False)
+    agent.set_remote_credentials(credentials("other"), 0.0)
+    agent.start(0.0)
+    username = f"{agent.credentials.ufrag}:{credentials('other').ufrag}"
+
+    def checked(number: int, key: bytes, now: float) -> int:
+        """Return how many datagrams a check makes the agent send."""
+        attributes = (Username(username), IceControlling(1), Priority(1))
+        identifier = TransactionId(number.to_bytes(12, "big"))
+        message = Message(MessageClass.REQUEST, Method.BINDING, identifier, attributes)
+        agent.handle_datagram(message.sign(key), Path(A, B), now)
+        return len(agent.drain_transmits())
+
+    assert sum(checked(number, b"wrong", 0.5) for number in range(200)) == MAX_REFUSED
+    assert agent.counters["ice.dropped_flood"] == 200 - MAX_REFUSED
+    assert checked(300, short_term_key(agent.credentials.password), 0.6) == 1
+    assert checked(301, b"wrong", 1.6) == 1  # in another second it is answered again
 
 
 def test_candidates_may_trickle_in_late_and_on_one_side_only() -> None:
