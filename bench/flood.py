@@ -21,6 +21,7 @@ from typing import Any
 
 from bench._load import LOAD_CORE, ROOT, Absent, Place, Run, Server, ours, place_of
 from bench.report import Cell, Options, Table
+from stack.sdp import SessionDescription
 
 RATE = 20_000
 SECONDS = 5.0
@@ -65,7 +66,7 @@ def _measure(place: Place, server: Server, kind: str, calls: int, seconds: float
     """Have calls, and a flood in the middle of their time."""
     host, port, ufrag = _target(server)
     said: dict[str, float] = {}
-    username = f"{ufrag}:them1" if kind == "wrong password" else "0+0000c0ffee00:them1"
+    username = username_of(kind, ufrag)
 
     def flooding() -> None:
         command = ["taskset", "-c", str(LOAD_CORE), sys.executable, "-m", "bench._flooding"]
@@ -90,6 +91,12 @@ def _measure(place: Place, server: Server, kind: str, calls: int, seconds: float
     names = ("endpoint_dropped_unknown_ufrag", "ice_dropped_wrong_integrity", "ice_dropped_flood")
     said["refused"] = sum(after.get(name, 0) - before.get(name, 0) for name in names)
     return loading[0], said
+
+
+def username_of(kind: str, ufrag: str) -> str:
+    """Return the USERNAME of the checks; with a call's own fragments its password is what refuses them."""
+    offer = SessionDescription.parse(_OFFER.read_text())
+    return f"{ufrag if kind == 'wrong password' else '0+0000c0ffee00'}:{offer.media[0].ice_ufrag}"
 
 
 def _row(kind: str, found: Mapping[str, list[tuple[Run, dict[str, float]]]]) -> Sequence[Cell]:

@@ -191,8 +191,8 @@ class ClientDriver(Driver[ConversationEvent]):
         self._take(batch)
         self.pump()
 
-    def _lose_stream(self, path: Path) -> None:
-        self.endpoint.relaying.gatherer.note_connection_lost(path, self.now())
+    def _lose_stream(self, path: Path, why: str) -> None:
+        self.endpoint.relaying.gatherer.note_connection_lost(path, self.now(), why)
         self.pump()
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -83,7 +84,7 @@ class _Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner."""
-        self._owner.lose(self.path, STREAM_LOST)
+        self._owner.lose(self.path, STREAM_LOST, "" if exc is None else _reason(exc))
 
     def send(self, data: bytes, counters: Counters) -> None:
         """Send, or wait."""
@@ -104,18 +105,32 @@ class _Stream(asyncio.Protocol):
         return datagram if isinstance(self._framer, TurnStreamFramer) else frame(datagram)
 
 
+def _reason(error: Exception) -> str:
+    """Return why there is no connection, for people."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or error})"
+    if isinstance(error, TimeoutError):
+        return f"no answer in {CONNECT_TIMEOUT:g} s"
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else str(error)
+
+
 class ClientConnections:
     """The connections of one client, by path. Everything belongs to the running loop."""
 
     def __init__(
         self,
         take: Take,
-        note_lost: Callable[[Path], None],
+        note_lost: Callable[[Path, str], None],
         find_server: Callable[[Path], IceServer | None],
         *,
         insecure: bool = False,
     ) -> None:
-        """Hand what arrives to `take`. `find_server` says which TURN server is at the end of a path, if one is.
+        """Hand what arrives to `take`, and a path that is closed, with the reason, to `note_lost`.
+
+        `find_server` says which TURN server is at the end of a path, if one is.
 
         `insecure` takes any certificate of a TURN server.
         """
@@ -172,7 +187,7 @@ class ClientConnections:
                 )
         except (OSError, TimeoutError) as error:  # `ssl.SSLError` is an `OSError`
             log.info("no connection %s: %s", path, error or "no answer")
-            self.lose(path, STREAM_FAILED)
+            self.lose(path, STREAM_FAILED, _reason(error))
         else:
             self.counters.add(STREAM_CONNECTED)
 
@@ -182,15 +197,15 @@ class ClientConnections:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
 
-    def lose(self, path: Path, reason: object) -> None:
-        """A connection could not be made, or has ended."""
+    def lose(self, path: Path, reason: object, why: str) -> None:
+        """A connection could not be made, or has ended; `why` is for people, and may be empty."""
         if self._streams.pop(path, None) is None or self._is_closed:
             return
         self.counters.add(STREAM_FAILED if reason is STREAM_FAILED else STREAM_LOST)
         if len(self._closed) >= MAX_CONNECTIONS:
             self._closed.clear()
         self._closed[path] = self._loop.time() + CLOSED_FOR
-        self._note_lost(path)
+        self._note_lost(path, why)
 
     def close(self) -> None:
         """Close every connection; what has been written leaves as far as the network takes it at once."""

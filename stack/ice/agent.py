@@ -8,8 +8,10 @@ after `nomination_delay`. From then on consent checks (`consent`) keep the path;
 
 Which nominations of several a controlled agent obeys: `nomination`. A nominated path on which nothing has arrived
 for `path_silence_timeout` seconds is replaced by a valid one on which something has: so a peer is followed behind
-a NAT that rebinds. When consent checks have no response, every other pair is checked again, so that an agent with
-a second interface, or a relay, moves there before consent expires.
+a NAT that rebinds. Its media show that sooner than its checks: a check is sent to where they come from (`probe`),
+and the path is selected when that is answered and the former one silent. When consent checks have no response,
+every other pair is checked again, so that an agent with a second interface, or a relay, moves there before consent
+expires.
 
 Only a response to a check of ours renews consent (RFC 7675 §5.1). A peer that sends authenticated packets and no
 response is alive (`note_received`), but we may not send to it: `ConsentExpired.still_receiving` tells the two
@@ -40,7 +42,7 @@ from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit, TransportProtocol
 from stack.core.timers import Timers
 from stack.core.transitions import step
-from stack.ice.candidate import Candidate, CandidateType, TcpType
+from stack.ice.candidate import Candidate, CandidateType, TcpType, compute_priority
 from stack.ice.candidate_lists import CandidateLists
 from stack.ice.check_client import CheckClient, CheckCredentials, IceRole, SentCheck
 from stack.ice.check_server import CheckServer, ReceivedCheck
@@ -60,6 +62,7 @@ from stack.ice.events import (
 from stack.ice.nomination import PeerNominations
 from stack.ice.pair import CandidatePair, PairState
 from stack.ice.piggyback import Piggyback
+from stack.ice.probe import PathProbes
 from stack.ice.settings import IceSettings, IceTimer
 from stack.stun import ErrorCode, ErrorNumber, Message, MessageClass, RetransmissionPolicy, XorMappedAddress
 
@@ -94,6 +97,7 @@ class IceAgent:
         self._role = IceRole(controlling, int.from_bytes(entropy(8), "big"))
         self._server = CheckServer(credentials, self.counters, piggyback)
         self._client = CheckClient(entropy, self.counters, piggyback)
+        self._probes = PathProbes(entropy, self.counters, self._role)
         self._remote: IceCredentials | None = None
         self._remote_lite = False
         self._candidates = CandidateLists()
@@ -105,6 +109,7 @@ class IceAgent:
         self._nominated = False
         self._consent: Consent | None = None
         self._last_received: tuple[Path, Instant] | None = None
+        self._heard_at: Instant = 0.0  # when the owner last noted something on the selected path
         self._timers: Timers[IceTimer] = Timers()
         self._transmits: list[Transmit] = []
         self._events: list[IceEvent] = []
@@ -214,6 +219,8 @@ class IceAgent:
             raise LocalError(f"an agent that is {self.state.value} cannot be restarted")
         self._server.restart(credentials)
         self._client.clear()
+        self._probes.clear()
+        self._timers.clear(IceTimer.PROBE)
         self._remote = None
         self._candidates.remote.clear()
         self._checklist = Checklist(self._role.controlling)
@@ -236,8 +243,16 @@ class IceAgent:
         self._end(IceState.CLOSED)
 
     def note_received(self, path: Path, now: Instant) -> None:
-        """Note that an authenticated packet of the peer arrived on `path`; it validates and selects no path."""
+        """Note that an authenticated packet of the peer arrived on `path`; it validates no path.
+
+        Where it came on another path than the nominated one, a check is sent there (`probe`).
+        """
         self._last_received = (path, now)
+        selected = self._selected
+        if selected is None or path == selected.path:
+            self._heard_at = now
+        elif self._follows_media:
+            self._probe(path, selected, now)
 
     # --- the machine ------------------------------------------------------------------------------------------
 
@@ -267,6 +282,10 @@ class IceAgent:
                 self._handle_check(opened, now)
             elif opened is not None:
                 self._transmits.append(opened)
+        elif self._probes.awaits(message):
+            if self._probes.handle_response(data, message, path):
+                self._handle_probed(path, now)
+            self._timers.set(IceTimer.PROBE, self._probes.poll_timeout())
         else:
             check = self._client.match_response(data, message, path, now)
             if check is not None:
@@ -304,6 +323,9 @@ class IceAgent:
                 self._handle_consent_expiry(now)
             case IceTimer.PAC:
                 self._handle_pac_expiry()
+            case IceTimer.PROBE:
+                self._transmits += self._probes.handle_timeout(now)
+                self._timers.set(IceTimer.PROBE, self._probes.poll_timeout())
             case IceTimer.PACING:
                 pass  # `_run_checks` looks
 
@@ -497,7 +519,7 @@ class IceAgent:
         return False
 
     def _switch_role(self, controlling: bool) -> None:
-        self._role = IceRole(controlling, self._role.tie_breaker)
+        self._role = self._probes.role = IceRole(controlling, self._role.tie_breaker)
         self._checklist.set_role(controlling)
         for pair in self._checklist.pairs:
             pair.nominating = pair.nominate_on_success = False
@@ -557,6 +579,63 @@ class IceAgent:
                 self._nominate(pair)
             else:
                 self._select(pair, nominated=False, now=now)
+
+    # --- a peer that moves ------------------------------------------------------------------------------------
+
+    def _probe(self, path: Path, selected: CandidatePair, now: Instant) -> None:
+        """Find out whether the peer is where an authenticated packet of it has come from.
+
+        On a valid path it is asked only when the selected one is silent: around a nomination media may still come
+        on the former one for a round trip.
+        """
+        pair = self._checklist.find(path)
+        valid = pair is not None and pair.state is PairState.SUCCEEDED
+        if self._remote is None or (valid and not self._is_silent(selected, now)):
+            return
+        if self._candidates.local_at(path.local, path.protocol) is None:
+            return
+        check = self._probes.begin(path, self.credentials, self._remote, now)
+        if check is not None:
+            self._transmits.append(check)
+            self._timers.set(IceTimer.PROBE, self._probes.poll_timeout())
+
+    def _handle_probed(self, path: Path, now: Instant) -> None:
+        """The peer has answered where its media come from: the path is valid; it may replace a silent one."""
+        local = self._candidates.local_at(path.local, path.protocol)
+        if local is None:
+            return
+        pair = self._checklist.find(path)
+        if pair is None:
+            priority = compute_priority(CandidateType.PEER_REFLEXIVE, protocol=path.protocol)
+            pair = self._add_pair(local, self._candidates.remote_at(path, priority, local))
+            if pair is None:
+                self.counters.add(counted.CHECK_WITHOUT_PAIR)
+                return
+        if pair.state is not PairState.SUCCEEDED:
+            if pair.state is PairState.FROZEN:
+                pair.enter(PairState.WAITING)
+            self._checklist.succeeded(pair)
+            self._events.append(PathValidated(path))
+        pair.last_received = now
+        selected = self._selected
+        if selected is None or selected is pair or not (self._follows_media and self._is_silent(selected, now)):
+            return
+        self.counters.add(counted.FOLLOWED_MEDIA)
+        if self._role.controlling:  # the peer is told, too
+            self._select(pair, nominated=True, now=now)
+            self._nominate(pair)
+        else:
+            self._select(pair, nominated=False, now=now)
+
+    @property
+    def _follows_media(self) -> bool:
+        """True where the peer's media say more than its checks: not before our own nomination, if we control."""
+        controlled = self.state is IceState.CONNECTED and not self._role.controlling
+        return controlled or self.state is IceState.COMPLETED
+
+    def _is_silent(self, selected: CandidatePair, now: Instant) -> bool:
+        heard = max(self._heard_at, selected.last_received or 0.0)
+        return now - heard >= self._settings.media_silence_timeout
 
     def _last_heard(self, pair: CandidatePair) -> Instant:
         """Return when something of the peer last arrived on a pair; 0.0 for never."""
@@ -644,3 +723,4 @@ class IceAgent:
         self._consent = None
         self._timers.clear_all()
         self._client.clear()
+        self._probes.clear()

@@ -10,6 +10,8 @@ MESSAGE-INTEGRITY is verified:
   wrong one is neither parsed nor answered (`is_flood`).
 - The last responses are stored by transaction: a retransmitted request gets the same bytes again and has no other
   effect, and one from another address than the first time is a replay, and is dropped.
+- What a piggyback attaches makes a response longer than its request only on the path of the first check, where its
+  protocol begins, and only `MAX_LOADED` times: a caller knows its own password, and may write any source address.
 
 Left out: MESSAGE-INTEGRITY-SHA256, which no ICE agent sends (RFC 8445 §7 names HMAC-SHA1 only).
 """
@@ -23,7 +25,7 @@ from stack.core.counters import CounterName, Counters, declare
 from stack.core.machine import Instant, Path, Transmit
 from stack.ice.candidate import CandidatePriority, CandidateType, compute_priority
 from stack.ice.credentials import IceCredentials, split_username
-from stack.ice.piggyback import Piggyback, sign_with_piggyback
+from stack.ice.piggyback import MAX_CHECK_SIZE, Piggyback, sign_with_piggyback
 from stack.stun import (
     Attribute,
     ErrorCode,
@@ -86,6 +88,9 @@ MAX_STORED_RESPONSES = 64
 
 MAX_REFUSED = 50
 """Requests that are refused with an answer, in a second and session; a client with an old password sends a few."""
+MAX_LOADED = 8
+"""Responses of an agent that are longer than their requests: two flights of DTLS in three datagrams each, and two
+more against loss. After them, what is attached goes by itself, on DTLS's own timer."""
 _REQUEST = b"\x00\x01"
 
 _REASONS = {
@@ -101,6 +106,8 @@ class ReceivedCheck:
     """A connectivity check of the peer, authenticated with our password."""
 
     message: Message
+    size: int
+    """Bytes."""
     path: Path
     priority: CandidatePriority
     use_candidate: bool
@@ -127,6 +134,8 @@ class CheckServer:
         self._piggyback = piggyback
         self._responses: OrderedDict[TransactionId, Transmit] = OrderedDict()
         self._indications: deque[TransactionId] = deque(maxlen=MAX_STORED_RESPONSES)
+        self._first_path: Path | None = None
+        self._loaded = 0  # responses that were longer than their requests
         self._refused = 0  # since `_window`
         self._window: Instant = 0.0
 
@@ -178,8 +187,10 @@ class CheckServer:
                 self._counters.add(DROPPED_REPLAYED_ELSEWHERE)
                 return None
             self._counters.add(REPEATED_CHECK)
-            return known
-        check = self._read(message, path, fragments[1], key, local is self.credentials)
+            if len(known.data) <= len(data) or self._may_load(path):
+                return known
+            return self.respond(self._read(message, len(data), path, fragments[1], key, local is self.credentials))
+        check = self._read(message, len(data), path, fragments[1], key, local is self.credentials)
         if message.unknown_required:
             # RFC 8489 §6.3.1: name what was not understood.
             self._counters.add(DROPPED_UNKNOWN_ATTRIBUTE)
@@ -226,12 +237,15 @@ class CheckServer:
         return None
 
     @staticmethod
-    def _read(message: Message, path: Path, remote_ufrag: str, key: bytes, current: bool) -> ReceivedCheck:
+    def _read(
+        message: Message, size: int, path: Path, remote_ufrag: str, key: bytes, current: bool
+    ) -> ReceivedCheck:
         priority = message.get(Priority)
         role = message.get(IceControlling) or message.get(IceControlled)
         nomination = message.get(Nomination)
         return ReceivedCheck(
             message=message,
+            size=size,
             path=path,
             priority=CandidatePriority(priority.value)
             if priority
@@ -266,7 +280,19 @@ class CheckServer:
         """Tell the peer its address, from the address that the request went to (RFC 8445 §7.3.1.2)."""
         mapped = XorMappedAddress(check.path.remote)
         response = check.message.respond(MessageClass.SUCCESS_RESPONSE, mapped)
-        return self._store_response(check, sign_with_piggyback(self._piggyback, response, check.key))
+        self._first_path = self._first_path or check.path
+        may_load = check.path == self._first_path and self._loaded < MAX_LOADED
+        most = MAX_CHECK_SIZE if may_load else check.size
+        data = sign_with_piggyback(self._piggyback, response, check.key, most)
+        self._loaded += len(data) > check.size
+        return self._store_response(check, data)
+
+    def _may_load(self, path: Path) -> bool:
+        """Count a response that is longer than its request; False: it may not be sent."""
+        if path != self._first_path or self._loaded >= MAX_LOADED:
+            return False
+        self._loaded += 1
+        return True
 
     def respond_error(self, check: ReceivedCheck, code: ErrorNumber, *attributes: Attribute) -> Transmit:
         """Respond to an authenticated check with an error."""

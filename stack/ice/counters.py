@@ -14,6 +14,11 @@ CHECK = declare("ice", "check", "Checks received, authenticated and answered")
 FOLLOWED_AFTER_SILENCE = declare(
     "ice", "followed_after_silence", "Changes to another proven path because the selected one fell silent"
 )
+FOLLOWED_MEDIA = declare(
+    "ice",
+    "followed_media",
+    "Changes to another valid path because the peer's media come there, and nothing elsewhere",
+)
 DROPPED_ASYMMETRIC_RESPONSE = declare(
     "ice",
     "dropped_asymmetric_response",

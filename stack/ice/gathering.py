@@ -212,12 +212,12 @@ class Gatherer:
         self.counters.add(DROPPED_RELAYED_UNKNOWN)
         return None
 
-    def note_connection_lost(self, path: Path, now: Instant) -> None:
-        """The connection of a path over TCP has failed."""
+    def note_connection_lost(self, path: Path, now: Instant, why: str = "") -> None:
+        """The connection of a path over TCP has failed; `why` goes into the outcome."""
         for allocation in self._allocations:
             if allocation.client.server == path:
                 allocation.client.note_connection_lost(now)
-        self._collect()
+        self._collect(why)
         self._arm()
 
     # --- time -----------------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ class Gatherer:
     def _arm(self) -> None:
         self._timers.set(GatheringTimer.TRANSACTIONS, self._deadline())
 
-    def _collect(self) -> None:
+    def _collect(self, why: str = "") -> None:
         """Take what the TURN clients have to send and to say."""
         for allocation in self._allocations:
             self._transmits += allocation.client.drain_transmits()
@@ -299,7 +299,8 @@ class Gatherer:
                         self._note_allocated(allocation, event)
                     case TurnFailed():
                         code = f" ({event.code})" if event.code else ""
-                        self._note(allocation.server, allocation.base, f"{event.reason.value}{code}")
+                        more = f": {why}" if why else ""
+                        self._note(allocation.server, allocation.base, f"{event.reason.value}{code}{more}")
 
     # --- STUN -----------------------------------------------------------------------------------------------
 

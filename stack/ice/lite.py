@@ -51,7 +51,14 @@ from stack.core.transitions import step
 from stack.ice.candidate import Candidate
 from stack.ice.check_client import DROPPED_UNEXPECTED_RESPONSE
 from stack.ice.check_server import INDICATION, CheckServer, ReceivedCheck
-from stack.ice.counters import CHECK, DROPPED_CLOSED, DROPPED_MALFORMED, FOLLOWED_AFTER_SILENCE, ROLE_CONFLICT
+from stack.ice.counters import (
+    CHECK,
+    DROPPED_CLOSED,
+    DROPPED_MALFORMED,
+    FOLLOWED_AFTER_SILENCE,
+    FOLLOWED_MEDIA,
+    ROLE_CONFLICT,
+)
 from stack.ice.credentials import IceCredentials
 from stack.ice.events import (
     ICE_TRANSITIONS,
@@ -73,12 +80,6 @@ REMOTE_CANDIDATE_UNUSED = declare(
 )
 PATH_FORGOTTEN = declare(
     "ice", "path_forgotten", "Proven paths that were forgotten for newer ones: there is a bound"
-)
-
-FOLLOWED_MEDIA = declare(
-    "ice",
-    "followed_media",
-    "Changes to another valid path because the peer's media come there, and nothing elsewhere",
 )
 
 MAX_PATHS = 16

@@ -29,13 +29,15 @@ class Piggyback(Protocol):
         ...
 
 
-def sign_with_piggyback(piggyback: Piggyback | None, message: Message, key: bytes) -> bytes:
-    """Return the signed message with what `piggyback` attaches, or without it if that is too much."""
+def sign_with_piggyback(
+    piggyback: Piggyback | None, message: Message, key: bytes, max_size: int = MAX_CHECK_SIZE
+) -> bytes:
+    """Return the signed message with what `piggyback` attaches, or without it if that is more than `max_size`."""
     signed = message.sign(key)
     if piggyback is None:
         return signed
-    extra = piggyback.attach(message.message_class, MAX_CHECK_SIZE - len(signed))
+    extra = piggyback.attach(message.message_class, max_size - len(signed))
     if not extra:
         return signed
     loaded = message.with_attributes(*extra).sign(key)
-    return loaded if len(loaded) <= MAX_CHECK_SIZE else signed
+    return loaded if len(loaded) <= max_size else signed

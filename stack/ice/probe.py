@@ -1,4 +1,4 @@
-"""A check by which a lite agent finds out whether its peer is where authenticated media of it have come from.
+"""A check by which an agent finds out whether its peer is where authenticated media of it have come from.
 
 A NAT that gives a client another port, or a network that gives it another address, shows first in its media: a
 packet every 20 ms, while its checks are seconds apart. What SRTP has authenticated is the peer's, but that alone
@@ -6,7 +6,8 @@ does not say that the peer can be reached where it came from: a copy could have 
 the packet. So one check is sent there, signed with the peer's password, and only a response that the peer has
 signed (RFC 8489 §9.1.4) makes the path valid, as for a full agent (RFC 8445 §7.2.5). RFC 8445 §6.1.1 has a lite
 agent send none; a full peer answers one all the same (§7.3), and a peer that does not is found by its own next
-check, as before.
+check, as before. A full agent has its checklist for the rest; these checks are apart from it, so that a copied
+packet fills it with no pairs.
 
 Bounds: `MAX_PROBES` paths at once, and a path that did not answer is not probed again for `PROBE_PAUSE` seconds.
 Nothing is sent to where no authenticated packet has come from.
@@ -40,7 +41,7 @@ from stack.stun import (
     verify_integrity,
 )
 
-PROBED = declare("ice", "probed", "Checks of a lite agent to where authenticated media of the peer came from")
+PROBED = declare("ice", "probed", "Checks to where authenticated media of the peer came from")
 PROBE_ANSWERED = declare("ice", "probe_answered", "Such checks that the peer has answered: the path is valid")
 
 MAX_PROBES = 4
@@ -52,12 +53,13 @@ POLICY = RetransmissionPolicy(rto=0.1, rc=4, rm=4)
 
 
 class PathProbes:
-    """The checks of a lite agent that are pending."""
+    """The checks to where media came from that are pending; `role` is what the next ones say."""
 
-    def __init__(self, entropy: Entropy, counters: Counters) -> None:
+    def __init__(self, entropy: Entropy, counters: Counters, role: IceRole | None = None) -> None:
+        """Begin; without a role it is that of a lite agent, which never controls facing a full one."""
         self._entropy = entropy
         self._counters = counters
-        self._role = IceRole(False, int.from_bytes(entropy(8), "big"))
+        self.role = role or IceRole(False, int.from_bytes(entropy(8), "big"))
         self._pending: dict[TransactionId, tuple[Path, ClientTransaction, bytes]] = {}
         self._silent: dict[Path, Instant] = {}  # until when a path is not probed again
 
@@ -71,13 +73,17 @@ class PathProbes:
         identifier = TransactionId(new_transaction(self._entropy, local.ufrag))
         attributes = (
             Username(credentials.username),
-            self._role.attribute,
+            self.role.attribute,
             Priority(compute_priority(CandidateType.PEER_REFLEXIVE)),
         )
         data = Message(MessageClass.REQUEST, Method.BINDING, identifier, attributes).sign(credentials.key)
         self._pending[identifier] = path, ClientTransaction(data, now, POLICY), credentials.key
         self._counters.add(PROBED)
         return Transmit(data, path)
+
+    def awaits(self, message: Message) -> bool:
+        """Return True for a response to one of these checks."""
+        return message.transaction_id in self._pending
 
     def handle_response(self, data: bytes, message: Message, path: Path) -> bool:
         """Return True for a response that proves its path; what does not count is counted."""

@@ -29,6 +29,9 @@ class IceSettings:
     """How long nothing may arrive on the nominated path before another valid one, on which something does, takes
     its place: less than the 4 to 6 s between two consent checks of a peer (RFC 7675 §5.1), so that the first check
     from a new address counts."""
+    media_silence_timeout: float = 0.06
+    """How long nothing may arrive on the nominated path before one where the peer's media come from, and where it
+    has answered a check, takes its place."""
     pac_timeout: float = 39.5
     """The PAC timer: how long to wait for a first path before the agent fails (RFC 8863 §4)."""
     consent: ConsentSettings = field(default_factory=ConsentSettings)
@@ -42,6 +45,8 @@ class IceTimer(TimerName):
     RETRANSMISSION = "retransmission"
     NOMINATION = "nomination"
     """A better pair has been waited for long enough."""
+    PROBE = "probe"
+    """A check to where media came from is to be sent again."""
     CONSENT_CHECK = "consent_check"
     CONSENT_EXPIRY = "consent_expiry"
     PAC = "pac"

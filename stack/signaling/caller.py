@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from stack.dtls import Version
 from stack.ice.gathering import TransportPolicy
 from stack.ice.servers import IceServer
 from stack.session import Connected
-from stack.signaling.caller_ice import describe_ice, render_ice
+from stack.signaling.caller_ice import describe_ice, explain_servers, render_ice
 from stack.signaling.client import ClientCall, DialConfig, DialError, dial
 from stack.signaling.instant import read_grant
 from stack.voice.client import EVENTS_CHANNEL, is_failure
@@ -99,7 +100,7 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
         )
         async with dial(config.url, dialling) as placed:
             call = placed.call
-            connected = await _connected(call, stop)
+            connected = await _connected(placed, servers, stop)
             recorder = asyncio.create_task(_record(call))
             watcher = asyncio.create_task(_program_fails(placed))
             if speech is not None:
@@ -139,7 +140,20 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
     }
 
 
-async def _connected(call: Call, stop: asyncio.Event) -> Connected:
+async def _connected(placed: ClientCall, servers: Sequence[IceServer], stop: asyncio.Event) -> Connected:
+    """Wait for the connection; the error says what the ICE servers have answered, if any were to be asked."""
+    try:
+        return await _wait_connected(placed.call, stop)
+    except DialError as error:
+        said = ""
+        with suppress(StackError):
+            said = explain_servers(await placed.report_ice(), servers)
+        if not said:
+            raise
+        raise DialError(f"{error}; {said}") from error
+
+
+async def _wait_connected(call: Call, stop: asyncio.Event) -> Connected:
     waiting = asyncio.ensure_future(call.wait_connected())
     await _first_of(waiting, stop.wait(), asyncio.sleep(CONNECT_TIMEOUT))
     if not waiting.done() or waiting.cancelled():

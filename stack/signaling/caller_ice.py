@@ -7,6 +7,7 @@ from typing import Any
 
 from stack.aio.client_media import IceReport, PairReport
 from stack.ice.gathering import TransportPolicy
+from stack.ice.servers import IceServer
 
 MAX_NAMED = 5
 """Pairs that are named as having been tried in vain."""
@@ -23,6 +24,14 @@ def describe_ice(report: IceReport, policy: TransportPolicy) -> dict[str, Any]:
             for outcome in report.outcomes
         ],
     }
+
+
+def explain_servers(report: IceReport, servers: Sequence[IceServer]) -> str:
+    """Return what each server that was asked has answered, in one line."""
+    answered = {str(outcome.server.server) for outcome in report.outcomes}
+    said = [f"{outcome.server.server}: {outcome.text}" for outcome in report.outcomes]
+    said += [f"{server}: no answer" for server in servers if str(server) not in answered]
+    return "; ".join(dict.fromkeys(said))
 
 
 def _pair(pair: PairReport) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Client:
     connections: ClientConnections = field(init=False)
 
     def __post_init__(self) -> None:
-        self.connections = ClientConnections(self.take, self.lost.append, self.find)
+        self.connections = ClientConnections(self.take, lambda path, _: self.lost.append(path), self.find)
 
     def take(self, batch: Sequence[tuple[bytes, Path]]) -> None:
         self.taken += batch

@@ -21,7 +21,7 @@ from stack.ice import (
     PathSelected,
     PathValidated,
 )
-from stack.ice.check_server import MAX_REFUSED
+from stack.ice.check_server import MAX_LOADED, MAX_REFUSED
 from stack.ice.probe import MAX_PROBES, POLICY
 from stack.stun import (
     Attribute,
@@ -34,6 +34,7 @@ from stack.stun import (
     MessageIntegrity,
     Method,
     Priority,
+    Software,
     UnknownAttribute,
     UnknownAttributes,
     UseCandidate,
@@ -727,3 +728,41 @@ def test_a_flood_is_refused_unread_and_the_peer_is_heard_through_it() -> None:
     assert agent.selected_path == PATH
     agent.handle_datagram(request(302).sign(b"wrong"), ELSEWHERE, 1.6)
     assert len(agent.drain_transmits()) == 1  # in another second it is answered again
+
+
+class Rider:
+    """Attaches as much as a flight of DTLS has, where there is room."""
+
+    def receive(self, message: Message, path: Path, now: float) -> None:
+        pass
+
+    def attach(self, message_class: MessageClass, max_size: int) -> tuple[Software, ...]:
+        return (Software("x" * 700),) if max_size > 704 else ()
+
+
+def riding() -> LiteAgent:
+    agent = LiteAgent(SERVER, piggyback=Rider())
+    agent.set_remote_credentials(CLIENT, 0.0)
+    agent.start(0.0)
+    return agent
+
+
+def test_what_is_attached_does_not_amplify_on_other_paths() -> None:
+    """A caller knows its own password, and sends checks as if from others."""
+    agent = riding()
+    assert len(check(agent, 1).data) > 700  # the round trip that it is for
+    for number in range(200):
+        victim = Path(LOCAL, Address(f"192.0.2.{number}", 9))
+        asked = request(2 + number).sign(KEY)
+        for _ in range(2):  # the same again gets the same
+            agent.handle_datagram(asked, victim, 0.1)
+            (answer,) = agent.drain_transmits()
+            assert len(answer.data) <= len(asked)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["new checks", "one check again and again"])
+def test_what_is_attached_is_bounded_on_the_first_path(again: bool) -> None:
+    agent = riding()
+    sizes = [len(check(agent, 1 if again else number).data) for number in range(50)]
+    assert sum(size > 700 for size in sizes) == MAX_LOADED
+    assert all(size > 700 for size in sizes[:MAX_LOADED])  # against loss

@@ -65,8 +65,8 @@ class Server(Endpoint[ConversationEvent]):
 class Call:
     """A client behind a NAT, a server, and both speaking."""
 
-    def __init__(self, resume_timeout: float = 0.0, seconds: float = 60.0) -> None:
-        self.sides = sides = agree(7)
+    def __init__(self, resume_timeout: float = 0.0, seconds: float = 60.0, *, lite: bool = True) -> None:
+        self.sides = sides = agree(7, ice_lite=lite)
         self.network = network = Network(3, NetworkModel(delay=DELAY), keep_sent=False)
         client = Conversation(sides.client, sides.client_certificate, ConversationConfig(), entropy("c"), START)
         self.server = network.attach(
@@ -94,8 +94,9 @@ class Call:
         return [event for _, event in self.server.events if isinstance(event, kind)]
 
 
-def test_a_new_port_of_the_nat_costs_less_than_200_ms_of_sound() -> None:
-    call = Call()
+@pytest.mark.parametrize("lite", [True, False], ids=["lite", "full"])
+def test_a_new_port_of_the_nat_costs_less_than_200_ms_of_sound(lite: bool) -> None:
+    call = Call(lite=lite)
     received = call.server.machine.conversation.session.received.packets
     lost, unknown = call.network.counters["unreachable"], call.counted("endpoint.dropped_unknown_path")
     call.network.rebind(LEFT, MOVED)
@@ -108,9 +109,21 @@ def test_a_new_port_of_the_nat_costs_less_than_200_ms_of_sound() -> None:
     assert call.counted("ice.probed") == 1
 
 
-def test_without_an_answer_the_call_is_heard_and_does_not_move() -> None:
+@pytest.mark.parametrize("lite", [True, False], ids=["lite", "full"])
+def test_a_port_that_changes_again_before_the_peer_has_nominated_is_followed(lite: bool) -> None:
+    call = Call(lite=lite)
+    for port in (41_111, 42_222, 40_000):
+        moved = Address(HOME.host, port)
+        call.network.rebind(LEFT, moved)
+        call.network.run(0.5)
+        assert call.server.machine.conversation.session.path.remote == moved  # type: ignore[union-attr]
+    assert call.counted("ice.followed_media") >= 2
+
+
+@pytest.mark.parametrize("lite", [True, False], ids=["lite", "full"])
+def test_without_an_answer_the_call_is_heard_and_does_not_move(lite: bool) -> None:
     """A copy of a packet, sent from elsewhere ahead of it, is no proof that the peer can be reached there."""
-    call = Call()
+    call = Call(lite=lite)
     client = call.client
 
     def forged(sender: Host[Any], data: bytes, path: Any) -> bytes | None:

@@ -11,7 +11,9 @@ import pytest
 
 from stack.audio import write_wav
 from stack.ice.servers import make_ephemeral_credentials
+from stack.signaling import caller
 from stack.signaling.caller import CallerConfig, place_call, render
+from stack.signaling.client import DialError
 from stack.signaling.server import Serving
 from tests.coturn import EPHEMERAL, SECRET, coturn, free_port, needs_coturn, uri
 
@@ -86,5 +88,30 @@ async def test_a_wrong_password_and_a_dead_server_are_named(server: Serving, tmp
             report = await place_call(config)
     assert {each["result"] for each in report["ice"]["servers"]} == {
         "the TURN server does not take our username and password (401)",
-        "the connection to the TURN server was lost",
+        "the connection to the TURN server was lost: Connection refused",
     }
+
+
+async def test_a_relayed_call_that_fails_says_what_each_server_answered(
+    server: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller, "CONNECT_TIMEOUT", 4.0)
+    async with coturn(tmp_path, "--lt-cred-mech", "--user", f"{USER}:{PASSWORD}") as turn:
+        dead = free_port()
+        asked = (
+            f"turn:{USER}:wrong@127.0.0.1:{turn.port}",
+            f"turns:{USER}:{PASSWORD}@127.0.0.1:{turn.tls_port}",
+            f"turn:u:p@127.0.0.1:{dead}?transport=tcp",
+            f"turn:u:p@127.0.0.1:{dead}",
+        )
+        config = CallerConfig(server.url, ice_server=asked, ice_transport="relay")
+        with pytest.raises(DialError, match="no connection within 4 s") as failed:
+            async with asyncio.timeout(30):
+                await place_call(config)
+    said = str(failed.value)
+    assert f"turn:127.0.0.1:{turn.port}: the TURN server does not take our username and password (401)" in said
+    assert "its certificate is not trusted (self-signed certificate)" in said
+    assert (
+        f"turn:127.0.0.1:{dead}?transport=tcp: the connection to the TURN server was lost: Connection ref" in said
+    )
+    assert f"turn:127.0.0.1:{dead}: no answer" in said

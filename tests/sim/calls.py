@@ -35,11 +35,12 @@ def agree(
     audio: bool = True,
     data: bool = True,
     channels: tuple[ChannelMap, ...] = (),
+    ice_lite: bool = True,
     client_address: Address = LEFT,
     server_address: Address = RIGHT,
     shape: Callable[[SessionDescription], SessionDescription] = lambda offer: offer,
 ) -> Sides:
-    """Let a client offer and a lite server answer; `setup` is what it answers, `shape` changes the offer.
+    """Let a client offer and a server answer; `setup` is what it answers, `shape` changes the offer.
 
     `channels` are those that the offer names (RFC 8864).
     """
@@ -48,7 +49,7 @@ def agree(
     wishes = LocalWishes(audio=audio, data=data, channels=channels)
     client = make_local_parameters(ours, client_certificate, [client_address], wishes)
     server = make_local_parameters(
-        theirs, server_certificate, [server_address], LocalWishes(ice_lite=True, setup=setup)
+        theirs, server_certificate, [server_address], LocalWishes(ice_lite=ice_lite, setup=setup)
     )
     offer = shape(create_offer(client, audio=audio, data=data))
     answered = negotiate(SessionDescription.parse(offer.serialize()), server)
