@@ -141,12 +141,6 @@ class HostConfig:
         if self.host is not None and self.interfaces:
             raise LocalError("media listens on `host` or on `interfaces`: both were given")
 
-    def __post_init__(self) -> None:
-        check_resume_timeout(self.resume_timeout)
-        check_public_ips(self.public_ips)
-        if self.host is not None and self.interfaces:
-            raise LocalError("media listens on `host` or on `interfaces`: both were given")
-
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
