@@ -109,7 +109,7 @@ def test_stalls_are_forgotten() -> None:
     way.run(2)
     for _ in range(10):
         way.stall(0.3)
-        way.run(2.7)
+        way.run(1.7)
     assert way.worth() > 0.3
     way.run(4 * CONVERSATION.memory)
     assert way.worth() == 0.0
