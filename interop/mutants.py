@@ -93,8 +93,8 @@ def wrong_fingerprint() -> None:
     parameters = Host._local_parameters
     fingerprint = Certificate.generate(os.urandom, datetime.now(UTC)).fingerprint()
 
-    def announce(self: Host, worker: int) -> Any:
-        return replace(parameters(self, worker), fingerprint=fingerprint)
+    def announce(self: Host, *wishes: Any) -> Any:
+        return replace(parameters(self, *wishes), fingerprint=fingerprint)
 
     Host._local_parameters = announce  # type: ignore[method-assign]
 
