@@ -3,6 +3,10 @@
 Two sides: the *media side* runs the endpoint, its sockets and every conversation, in worker processes
 (`workers.py`) or in a thread (`media_thread.py`); the *program's loop*, on which the host was started, runs the
 programs and the HTTP side. They exchange commands and batches of events.
+
+Over 500 lines: `HostConfig` is read beside what it decides, and an offer, a ticket and a TCP connection meet the
+same calls, limits and addresses here. What runs a program (`program_runner.py`), makes tickets (`tickets.py`) or
+checks settings (`host_checks.py`) has left already.
 """
 
 from __future__ import annotations
