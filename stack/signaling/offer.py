@@ -2,8 +2,8 @@
 
 The form that aiortc's examples made common, and that Pipecat's SmallWebRTC speaks with `pc_id`, `restart_pc` and
 PATCH for candidates that come later; `pc_id` names the call and stays the same over a restart. A further offer
-with the `pc_id` of a call that is up is renegotiated. `moved_from` names a
-call whose machine has said `goaway`. `GET /api/offer?pc_id=…` says whether a call is up.
+with the `pc_id` of a call that is up is renegotiated. `moved_from` names a call whose machine has said `goaway`.
+`GET /api/offer?pc_id=…` says whether a call is up.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from interop import servers
-from interop.browsers import launch
+from interop.browsers import Browser, launch
 from interop.impair import ImpairedRelay
 from interop.network_model import NetworkModel
 from interop.redirect import rewrite_candidates
@@ -48,8 +48,9 @@ async def media_through(relay: ImpairedRelay, server: str) -> AsyncIterator[str]
         yield url
 
 
-async def test_media_that_die_end_the_call_though_http_goes_on(browser_name: str, loopback: bool) -> None:
-    """The page restarts ICE meanwhile, and each restart makes new pairs of candidates: none is an arrival."""
+@asynccontextmanager
+async def in_a_call(browser_name: str) -> AsyncIterator[tuple[ImpairedRelay, Browser]]:
+    """Context: a page in a call whose media go through a relay, and its HTTP does not."""
     port = servers.free_port(socket.SOCK_DGRAM)
     async with (
         servers.ours(extra_args=["--udp-port", str(port)]) as server,
@@ -60,6 +61,12 @@ async def test_media_that_die_end_the_call_though_http_goes_on(browser_name: str
         await browser.goto(url)
         await browser.click("#call")
         await browser.wait_for("voiceStack.stats?.packetsReceived > 20")
+        yield relay, browser
+
+
+async def test_media_that_die_end_the_call_though_http_goes_on(browser_name: str, loopback: bool) -> None:
+    """The page restarts ICE meanwhile, and each restart makes new pairs of candidates: none is an arrival."""
+    async with in_a_call(browser_name) as (relay, browser):
         relay.change(NOTHING, NOTHING)
         await browser.wait_for("voiceStack.state === 'failed'", timeout=14)
         assert await browser.evaluate("voiceStack.problem.code") == "lost"
@@ -67,16 +74,7 @@ async def test_media_that_die_end_the_call_though_http_goes_on(browser_name: str
 
 
 async def test_media_that_pause_go_on_in_the_same_call(browser_name: str, loopback: bool) -> None:
-    port = servers.free_port(socket.SOCK_DGRAM)
-    async with (
-        servers.ours(extra_args=["--udp-port", str(port)]) as server,
-        ImpairedRelay(NetworkModel(), NetworkModel(), ("127.0.0.1", port)) as relay,
-        media_through(relay, server) as url,
-        launch(browser_name) as browser,
-    ):
-        await browser.goto(url)
-        await browser.click("#call")
-        await browser.wait_for("voiceStack.stats?.packetsReceived > 20")
+    async with in_a_call(browser_name) as (relay, browser):
         relay.change(NOTHING, NOTHING)
         began = await browser.evaluate("performance.now()")
         await browser.wait_for(f"performance.now() - {began} > 3000")
