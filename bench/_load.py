@@ -185,8 +185,8 @@ def family(pid: int) -> list[int]:
     """Return a process and all that descend from it."""
     found = [pid]
     for each in found:
-        for task in Path(f"/proc/{each}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it may end meanwhile
+            for task in Path(f"/proc/{each}/task").glob("*/children"):
                 found.extend(map(int, task.read_text().split()))
     return found
 
