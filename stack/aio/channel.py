@@ -125,14 +125,18 @@ class Channels:
     ) -> DataChannel:
         """Open a channel and return it; see `stack.sctp.DataChannels.open` for the errors.
 
-        A channel that the descriptions agree on is there without being opened: when the call is over already, what
-        the peer has said on it can still be read.
+        One that was open when the call ended, be it before this could return, can still be read: what the peer has
+        said on it was said before the end.
         """
         if self._ended and label in self._at_the_end:
             return self._at_the_end[label]
         channel_id = await self._control.execute(
             cmd.OpenChannel(label, protocol, ordered, max_retransmits, max_lifetime_ms, negotiated_id)
         )
+        if self._ended:
+            for channel in self._at_the_end.values():
+                if channel.id == channel_id:
+                    return channel
         return await self._wait(lambda channel: channel.id == channel_id)
 
     async def _wait(self, wanted: Callable[[DataChannel], bool]) -> DataChannel:

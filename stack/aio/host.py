@@ -38,6 +38,7 @@ from stack.aio.programs import as_program
 from stack.aio.recording import StartRecording, check_folder, file_name
 from stack.aio.steering import Steering
 from stack.aio.tcp_listener import TcpListener, listen_all
+from stack.aio.threads import in_thread
 from stack.aio.ticket_file import read_reference
 from stack.aio.ticket_site import CallMade
 from stack.aio.tickets import REREAD_EVERY, InstantTicket, TicketConfig, TicketIssuer
@@ -228,7 +229,7 @@ class Host:
         if config.record_dir is not None:
             await asyncio.to_thread(check_folder, config.record_dir)
         if self._prepare is not None:
-            await asyncio.to_thread(self._prepare)
+            await in_thread(self._prepare)
         conversation = replace(config.conversation, resume_timeout=config.resume_timeout)
         Ufrag(0, "0" * 12, config.node)  # what a node may be called
         settled = MediaConfig(self._certificate, conversation, config.max_calls, self._trace, self._key_log)
