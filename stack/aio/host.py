@@ -395,6 +395,11 @@ class Host:
             made.answer, made.call_id, self._instant(made.call_id, made.negotiation, context, made.reference)
         )
 
+    def is_late(self, call_id: str) -> bool:
+        """Return True for a call whose media worker does not answer: it goes on, or is ended in some seconds."""
+        hosted = self._table.calls.get(call_id)
+        return hosted is not None and hosted.link.is_late
+
     def awaits(self, call_id: str) -> bool:
         """Return True if a ticket was answered with whose call has not come yet, and still may."""
         return self._tickets is not None and self._tickets.awaits(call_id)

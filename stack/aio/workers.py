@@ -52,7 +52,7 @@ FAULT_TRACE = declare(
 
 log = logging.getLogger("stack.workers")
 
-CHOICE_PATIENCE = 5.0
+CHOICE_PATIENCE = 7.0
 """Seconds that an offer waits for a worker while none is up."""
 BACKOFF = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a worker is replaced: after its first end, after the next one, and so on."""

@@ -85,6 +85,7 @@ class AttachedLink:
     def __init__(self, host: ProgramHost, taken: TakeCall) -> None:
         self.number = 0
         self.load = 0
+        self.is_late = False
         self.node = taken.node
         self.call = taken.call
         self.attachment = taken.attachment
