@@ -21,6 +21,7 @@ from msgspec import structs
 
 from stack.aio.threads import in_thread
 from stack.audio import Samples
+from stack.core.values import as_unicode
 from stack.voice.events import UserStoppedSpeaking, Utterance, UtteranceDiscarded, UtterancePiece
 
 MAX_WAITING: Final = 1500
@@ -135,7 +136,7 @@ class Transcription:
         if isinstance(event, UserStoppedSpeaking):
             if not any(isinstance(later, UserStoppedSpeaking | Utterance) for later in self._work):
                 hypothesis = await in_thread(self._transcriber.hypothesis)
-                self._note(hypothesis.text, hypothesis.completeness)
+                self._note(as_unicode(hypothesis.text), hypothesis.completeness)
             return
         text = await in_thread(self._transcriber.finish)
         if not isinstance(event, Utterance):
@@ -146,4 +147,4 @@ class Transcription:
             text = await in_thread(self._transcriber.finish)
         waiting = self._texts.get(event.media_time)
         if waiting is not None and not waiting.done():
-            waiting.set_result(text)
+            waiting.set_result(as_unicode(text))
