@@ -1,10 +1,11 @@
 """From a clone to the first sound in browsers as people have them, and the size of the environment.
 
-What the checkout has committed is cloned into an empty folder; there the environment is made (what `make serve` does
-first), `make serve` is started, and Chromium and Firefox with stock profiles open the page and press Start, one after
-the other: seconds from the click to the first packet of the program. Then a wheel is built and installed into an empty environment.
-pip asks the index for everything (`PIP_NO_CACHE_DIR`), so that the network of the machine is in the first column and a
-busy machine in all; processor seconds are those of pip alone. `--against DIR` measures another checkout as well.
+What the checkout has committed is cloned into an empty folder; there the environment is made (what `make serve`
+does first), `make serve` is started, and Chromium and Firefox with stock profiles open the page and press Start,
+one after the other: seconds from the click to the first packet of the program. Then a wheel is built and installed
+into an empty environment. pip asks the index for everything (`PIP_NO_CACHE_DIR`), so that the machine's network is
+in the first column, and a busy machine in all; processor seconds are those of pip alone. `--against DIR` measures
+another checkout as well.
 
 `python -m bench first_call --against ../other-checkout`
 """
