@@ -62,8 +62,8 @@ PING_EVERY = 1.0
 
 def check_workers(workers: int) -> None:
     """Raise `LocalError`, in one line, for a number of workers that this machine cannot have."""
-    if not 0 <= workers <= MAX_WORKERS:
-        raise LocalError(f"workers is 0 (a thread) to {MAX_WORKERS}, not {workers}")
+    if not isinstance(workers, int) or not 0 <= workers <= MAX_WORKERS:
+        raise LocalError(f"workers is 0 (a thread) to {MAX_WORKERS}, not {workers!r}")
     if workers and not _can_have_workers():
         raise LocalError("media workers need Linux or macOS, and a Python that can start itself: use workers=0")
 
