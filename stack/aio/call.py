@@ -27,6 +27,7 @@ from stack.audio import AudioFrame
 from stack.audio.wav import FilePath
 from stack.core.counters import declare
 from stack.core.errors import LocalError, StackError
+from stack.core.values import as_unicode
 from stack.sctp import BufferedAmountLow, ChannelClosed, ChannelOpened, MessageReceived
 from stack.session import Authenticated, Connected, Ended
 from stack.voice import commands as cmd
@@ -211,7 +212,9 @@ class Call:
         self._control.command(cmd.Interrupt())
 
     def configure_turns(self, settings: TurnSettings) -> None:
-        """Change the rules of turn-taking from now on."""
+        """Change the rules of turn-taking from now on; raises `LocalError` for anything but `TurnSettings`."""
+        if not isinstance(settings, TurnSettings):
+            raise LocalError(f"the rules of turn-taking are TurnSettings, not {type(settings).__name__}")
         self._control.command(cmd.ConfigureTurns(settings))
 
     async def turn_settings(self) -> TurnSettings:
@@ -236,9 +239,10 @@ class Call:
     def transcribed(self, text: str, *, final: bool = True) -> None:
         """Tell the client, of whichever dialect, what the person said in the latest turn: so far, then the whole.
 
-        A turn that was typed (`Utterance.is_typed`) needs none of it: its client knows.
+        A turn that was typed (`Utterance.is_typed`) needs none of it: its client knows. Raises `LocalError` for
+        what is no `str`; half of a surrogate pair becomes U+FFFD.
         """
-        self._control.tell_clients(UserTranscript(text, final))
+        self._control.tell_clients(UserTranscript(as_unicode(text), final))
 
     async def call_tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
         """Have a function of the client called and return its output.

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from stack.aio.control import CallControl
+from stack.core.errors import LocalError
+from stack.core.values import is_unicode
 from stack.sctp import ChannelClosedError, ChannelId, ChannelOpened
 from stack.voice import commands as cmd
 
@@ -46,8 +48,15 @@ class DataChannel:
     async def send(self, data: str | bytes) -> None:
         """Send a message; returns when it is queued and less than `HIGH_WATER` bytes wait.
 
-        Raises `ChannelClosedError`, or `MessageTooBigError` for more than the peer takes.
+        Raises `ChannelClosedError`, `MessageTooBigError` for more than the peer takes, `LocalError` for what is
+        neither text nor bytes.
         """
+        if isinstance(data, str):
+            _check_text(data)
+        elif not isinstance(data, bytes):
+            if not isinstance(data, bytearray | memoryview):
+                raise LocalError(f"a message is a str or bytes, not {type(data).__name__}")
+            data = bytes(data)
         if self.closed:
             raise ChannelClosedError(f"the channel {self.label!r} is closed")
         self._low.clear()
@@ -90,6 +99,11 @@ class DataChannel:
         self._messages.put_nowait(None)
 
 
+def _check_text(text: str) -> None:
+    if not is_unicode(text):
+        raise LocalError("half of a surrogate pair is no text")
+
+
 class Channels:
     """The open channels of a call, and waiting for those to come."""
 
@@ -125,14 +139,20 @@ class Channels:
     ) -> DataChannel:
         """Open a channel and return it; see `stack.sctp.DataChannels.open` for the errors.
 
-        A channel that the descriptions agree on is there without being opened: when the call is over already, what
-        the peer has said on it can still be read.
+        One that was open when the call ended, be it before this could return, can still be read: what the peer has
+        said on it was said before the end.
         """
+        _check_text(label)
+        _check_text(protocol)
         if self._ended and label in self._at_the_end:
             return self._at_the_end[label]
         channel_id = await self._control.execute(
             cmd.OpenChannel(label, protocol, ordered, max_retransmits, max_lifetime_ms, negotiated_id)
         )
+        if self._ended:
+            for channel in self._at_the_end.values():
+                if channel.id == channel_id:
+                    return channel
         return await self._wait(lambda channel: channel.id == channel_id)
 
     async def _wait(self, wanted: Callable[[DataChannel], bool]) -> DataChannel:

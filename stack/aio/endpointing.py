@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
+from stack.aio.threads import in_thread
 from stack.core.errors import LocalError
 from stack.voice.endpointing import Endpointer
 from stack.voice.events import TurnPaused, UserStartedSpeaking, Utterance, UtteranceDiscarded
@@ -79,7 +80,7 @@ class Endpointing:
     async def _ask(self, question: TurnPaused) -> float:
         try:
             async with asyncio.timeout(LONGEST_ANSWER):
-                wait = float(await asyncio.to_thread(self._endpointer.wait, question.pause))
+                wait = float(await in_thread(self._endpointer.wait, question.pause))
         except TimeoutError as error:
             raise LocalError(f"no answer after {LONGEST_ANSWER:g} s") from error
         if not math.isfinite(wait):

@@ -29,7 +29,7 @@ from msgspec import structs
 from stack.aio.call import Call, control_of
 from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
-from stack.aio.host_checks import check_families, check_public_ips, check_resume_timeout
+from stack.aio.host_checks import check_families, check_port, check_public_ips, check_resume_timeout
 from stack.aio.hosted import CallTable, HostedCall
 from stack.aio.media import AddUfrag, CarryOut, CloseCall, MediaLink, MediaTally
 from stack.aio.media_thread import MediaConfig, ThreadMedia
@@ -38,6 +38,7 @@ from stack.aio.programs import as_program
 from stack.aio.recording import StartRecording, check_folder, file_name
 from stack.aio.steering import Steering
 from stack.aio.tcp_listener import TcpListener, listen_all
+from stack.aio.threads import in_thread
 from stack.aio.ticket_file import read_reference
 from stack.aio.ticket_site import CallMade
 from stack.aio.tickets import REREAD_EVERY, InstantTicket, TicketConfig, TicketIssuer
@@ -140,6 +141,9 @@ class HostConfig:
     """How several workers share the port; None: by the kernel, and by a process in front where it cannot."""
 
     def __post_init__(self) -> None:
+        check_port("udp_port", self.udp_port)
+        if self.tcp_port not in ("udp", "http", None):
+            check_port("tcp_port", self.tcp_port)
         check_resume_timeout(self.resume_timeout)
         check_public_ips(self.public_ips)
         if self.host is not None and self.interfaces:
@@ -228,7 +232,7 @@ class Host:
         if config.record_dir is not None:
             await asyncio.to_thread(check_folder, config.record_dir)
         if self._prepare is not None:
-            await asyncio.to_thread(self._prepare)
+            await in_thread(self._prepare)
         conversation = replace(config.conversation, resume_timeout=config.resume_timeout)
         Ufrag(0, "0" * 12, config.node)  # what a node may be called
         settled = MediaConfig(self._certificate, conversation, config.max_calls, self._trace, self._key_log)
@@ -393,6 +397,11 @@ class Host:
         return AnsweredByTicket(
             made.answer, made.call_id, self._instant(made.call_id, made.negotiation, context, made.reference)
         )
+
+    def is_late(self, call_id: str) -> bool:
+        """Return True for a call whose media worker does not answer: it goes on, or is ended in some seconds."""
+        hosted = self._table.calls.get(call_id)
+        return hosted is not None and hosted.link.is_late
 
     def awaits(self, call_id: str) -> bool:
         """Return True if a ticket was answered with whose call has not come yet, and still may."""

@@ -41,6 +41,12 @@ def check_families(public_ips: Sequence[str], addresses: Sequence[Address]) -> N
             raise LocalError(f"the public address {text} leads nowhere: media listens on no {family} address")
 
 
+def check_port(name: str, port: object) -> None:
+    """Raise `LocalError` for what is no number of a port; 0 is any that is free."""
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
+        raise LocalError(f"{name} is a number from 0 (any) to 65535, not {port!r}")
+
+
 def check_resume_timeout(seconds: float) -> None:
     """Raise `LocalError` for what is no time."""
     if not (math.isfinite(seconds) and seconds >= 0):

@@ -423,6 +423,11 @@ class MediaLink(Protocol):
     load: int
     """How many calls go this way."""
 
+    @property
+    def is_late(self) -> bool:
+        """True while the other side does not answer what it is asked, and may have stopped for good."""
+        ...
+
     def submit(self, request: MediaRequest[object]) -> None:
         """Have something done soon; requests keep their order."""
         ...

@@ -61,6 +61,7 @@ class ThreadMedia:
 
     def __init__(self, config: MediaConfig, table: CallTable, sockets: UdpSockets) -> None:
         self.load = 0
+        self.is_late = False
         self.thread: MediaThread | None = None
         self._config = config
         self._table = table

@@ -94,13 +94,16 @@ class ProgramRunner:
         try:
             with spans.current() if spans is not None else nullcontext():
                 await self._program(call)
-        except asyncio.CancelledError:
-            raise
+        except KeyboardInterrupt:
+            raise  # Ctrl-C where the loop does not handle it: for the whole process
         except CallEnded as error:
             # The person hung up while the program asked something of the call: an end like any other.
             log.debug("the program of call %s was told that %s", call.id, error)
-        except Exception:
-            # A program that raises ends its own call and nothing else.
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # we were cancelled, not something that the program awaited
+            # A program that raises ends its own call and nothing else, also where it calls `sys.exit`.
             log.exception("the program of call %s failed", call.id)
             self._counters.add(PROGRAM_FAILED)
             await tell_of_failure(call)

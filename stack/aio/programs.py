@@ -3,7 +3,11 @@
 - `async def program(call)`: everything underneath is in reach.
 - `async def answer(utterance)` with `yield`, or `def answer(utterance)` with `yield`, or a plain
   `def answer(utterance)`: called for each turn of the person; what is yielded or returned is said. The plain ones
-  run in a thread, so they may block.
+  run in a thread, so they may block. What a plain one returns may also be any of these: an iterator of sounds,
+  asynchronous or not, or an awaitable.
+
+Methods, partial functions, objects with `__call__` and what `functools.wraps` has wrapped are taken for what is
+inside.
 
 Sound is an `AudioFrame` or a pair `(samples, sample_rate)`; None says nothing.
 """
@@ -17,6 +21,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from stack.aio.call import Call, control_of
+from stack.aio.threads import in_thread
 from stack.audio import AudioFrame, Pcm
 from stack.core.errors import LocalError, StackError
 from stack.voice.client import EVENTS_CHANNEL
@@ -31,7 +36,6 @@ FAILURE_GRACE = 1.0
 
 def as_program(function: Callable[..., Any]) -> Program:
     """Return `function` as a program; `LocalError` for what takes no argument."""
-    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     if not callable(function):
         raise LocalError(f"{function!r} is not a function")
     try:
@@ -42,13 +46,16 @@ def as_program(function: Callable[..., Any]) -> Program:
         ) from error
     except ValueError:
         pass  # a builtin that does not say what it takes
-    if inspect.iscoroutinefunction(called):
+    if _is(inspect.iscoroutinefunction, function):
         return function
-    if inspect.isasyncgenfunction(called):
+    if _is(inspect.isasyncgenfunction, function):
         return _answering(function)
-    if inspect.isgeneratorfunction(called):
-        return _answering(lambda utterance: _in_thread(function(utterance)))
-    return _answering(lambda utterance: _once(function, utterance))
+    return _answering(lambda utterance: _from_thread(function, utterance))
+
+
+def _is(kind: Callable[[object], bool], function: Callable[..., Any]) -> bool:
+    inner = inspect.unwrap(function)
+    return kind(inner) or (not inspect.isroutine(inner) and kind(getattr(inner, "__call__", None)))  # noqa: B004
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -80,10 +87,15 @@ async def tell_of_failure(call: Call) -> None:
         await asyncio.wait_for(call.channels.wait_for(EVENTS_CHANNEL), FAILURE_GRACE)
 
 
-async def _in_thread(iterator: Iterator[Sound]) -> AsyncIterator[Sound]:
-    while (sound := await asyncio.to_thread(next, iterator, _DONE)) is not _DONE:
-        yield sound  # type: ignore[misc]
-
-
-async def _once(function: Callable[[Utterance], Sound], utterance: Utterance) -> AsyncIterator[Sound]:
-    yield await asyncio.to_thread(function, utterance)
+async def _from_thread(function: Callable[[Utterance], Any], utterance: Utterance) -> AsyncIterator[Sound]:
+    result = await in_thread(function, utterance)
+    if inspect.isawaitable(result):
+        result = await result
+    if isinstance(result, AsyncIterator):
+        async for sound in result:
+            yield sound
+    elif isinstance(result, Iterator):
+        while (sound := await in_thread(next, result, _DONE)) is not _DONE:
+            yield sound
+    else:
+        yield result

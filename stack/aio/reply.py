@@ -16,6 +16,7 @@ from stack.aio.control import CallControl, NotSent
 from stack.aio.speaker import Speaker
 from stack.audio import AudioFrame, ByteStream, Pcm, to_int16
 from stack.core.errors import LocalError
+from stack.core.values import as_unicode
 from stack.voice import commands as cmd
 from stack.voice.events import ReplyFinished, ReplyHeard, ReplyInterrupted, ReplyText
 
@@ -79,8 +80,10 @@ class Reply:
 
         The pieces are joined as they are, so that the spaces between them are theirs. A client that shows which
         words were heard knows from the sound written before where a piece begins, and from `duration_ms`, or
-        the next piece, where it ends.
+        the next piece, where it ends. Raises `LocalError` for what is no `str`; half of a surrogate pair becomes
+        U+FFFD.
         """
+        text = as_unicode(text)
         if text and not self._over.is_set():
             start = round(self._written_ms, 1)
             self._control.tell_clients(ReplyText(self.number, text, start, duration_ms))

@@ -19,7 +19,9 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 import numpy as np
 from msgspec import structs
 
+from stack.aio.threads import in_thread
 from stack.audio import Samples
+from stack.core.values import as_unicode
 from stack.voice.events import UserStoppedSpeaking, Utterance, UtteranceDiscarded, UtterancePiece
 
 MAX_WAITING: Final = 1500
@@ -126,23 +128,23 @@ class Transcription:
                 while self._work and isinstance(self._work[0], UtterancePiece):
                     pieces.append(cast(UtterancePiece, self._work.popleft()).samples)
                 if pieces:
-                    await asyncio.to_thread(self._transcriber.push, np.concatenate(pieces))
+                    await in_thread(self._transcriber.push, np.concatenate(pieces))
                 else:
                     await self._turn_to(self._work.popleft())
 
     async def _turn_to(self, event: Work) -> None:
         if isinstance(event, UserStoppedSpeaking):
             if not any(isinstance(later, UserStoppedSpeaking | Utterance) for later in self._work):
-                hypothesis = await asyncio.to_thread(self._transcriber.hypothesis)
-                self._note(hypothesis.text, hypothesis.completeness)
+                hypothesis = await in_thread(self._transcriber.hypothesis)
+                self._note(as_unicode(hypothesis.text), hypothesis.completeness)
             return
-        text = await asyncio.to_thread(self._transcriber.finish)
+        text = await in_thread(self._transcriber.finish)
         if not isinstance(event, Utterance):
             return
         if event.media_time in self._whole:
             self._whole.discard(event.media_time)
-            await asyncio.to_thread(self._transcriber.push, event.samples)
-            text = await asyncio.to_thread(self._transcriber.finish)
+            await in_thread(self._transcriber.push, event.samples)
+            text = await in_thread(self._transcriber.finish)
         waiting = self._texts.get(event.media_time)
         if waiting is not None and not waiting.done():
-            waiting.set_result(text)
+            waiting.set_result(as_unicode(text))

@@ -70,7 +70,7 @@ LATE_AFTER = 1
 """Pings in a row without an answer from which on a worker gets no new call while another one answers."""
 TALLY_PATIENCE = 2.0
 """Seconds that a worker has to say what it counted; then its latest answer counts."""
-MAX_UNANSWERED = 15
+MAX_UNANSWERED = 8
 """Pings in a row without an answer after which a worker is taken for hung, and ended."""
 
 

@@ -52,7 +52,7 @@ FAULT_TRACE = declare(
 
 log = logging.getLogger("stack.workers")
 
-CHOICE_PATIENCE = 5.0
+CHOICE_PATIENCE = 7.0
 """Seconds that an offer waits for a worker while none is up."""
 BACKOFF = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a worker is replaced: after its first end, after the next one, and so on."""
@@ -62,8 +62,8 @@ PING_EVERY = 1.0
 
 def check_workers(workers: int) -> None:
     """Raise `LocalError`, in one line, for a number of workers that this machine cannot have."""
-    if not 0 <= workers <= MAX_WORKERS:
-        raise LocalError(f"workers is 0 (a thread) to {MAX_WORKERS}, not {workers}")
+    if not isinstance(workers, int) or not 0 <= workers <= MAX_WORKERS:
+        raise LocalError(f"workers is 0 (a thread) to {MAX_WORKERS}, not {workers!r}")
     if workers and not _can_have_workers():
         raise LocalError("media workers need Linux or macOS, and a Python that can start itself: use workers=0")
 

@@ -22,6 +22,7 @@ from stack.aio.media import CarryOut, CloseCall, MediaRequest
 from stack.aio.program_runner import ProgramRunner
 from stack.aio.programs import as_program
 from stack.aio.recording import StartRecording, StopRecording
+from stack.aio.threads import in_thread
 from stack.cluster.alive import AliveThread
 from stack.cluster.backbone import Backbone, BackboneConfig
 from stack.cluster.messages import (
@@ -84,6 +85,7 @@ class AttachedLink:
     def __init__(self, host: ProgramHost, taken: TakeCall) -> None:
         self.number = 0
         self.load = 0
+        self.is_late = False
         self.node = taken.node
         self.call = taken.call
         self.attachment = taken.attachment
@@ -213,7 +215,7 @@ class ProgramHost:
     async def start(self) -> None:
         """Load what the program loads, and take calls from now on, or from when the backbone is there."""
         if self._prepare is not None:
-            await asyncio.to_thread(self._prepare)
+            await in_thread(self._prepare)
         await self.backbone.start()
         await self.backbone.subscribe(agent_subject(self.name), self._on_progress)
         await self.backbone.subscribe(agent_subject(self.name, "*"), self._on_frame)

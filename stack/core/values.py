@@ -47,6 +47,22 @@ class Value(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
 
+def is_unicode(text: str) -> bool:
+    """Return False if there is half of a surrogate pair in it, which has no UTF-8."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def as_unicode(text: str) -> str:
+    """Return the text with halves of surrogate pairs put together, and replaced by U+FFFD where there is but one.
+
+    JSON that others write may have them as escapes, and names of files that are no UTF-8 as Python reads them.
+    Raises `LocalError` for what is no `str`.
+    """
+    if not isinstance(text, str):
+        raise LocalError(f"text is a str, not {type(text).__name__}")
+    return text if is_unicode(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 MAX_JSON_DEPTH = 64
 """Lists and objects inside one another in a value that `check_json` lets pass."""
 
@@ -68,7 +84,7 @@ def check_json(value: object, depth: int = 0) -> None:
         for item in value:
             check_json(item, depth + 1)
     elif isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        if not is_unicode(value):
             raise LocalError("JSON holds no half of a surrogate pair")
     elif isinstance(value, int):  # a bool, too
         if not -(1 << 63) <= value < 1 << 64:

@@ -3,7 +3,7 @@
 The form that aiortc's examples made common, and that Pipecat's SmallWebRTC speaks with `pc_id`, `restart_pc` and
 PATCH for candidates that come later; `pc_id` names the call and stays the same over a restart. A further offer
 with the `pc_id` of a call that is up is renegotiated. `moved_from` names a call whose machine has said `goaway`.
-`GET /api/offer?pc_id=…` says whether a call is up.
+`GET /api/offer?pc_id=…` says whether a call is up, and with `late` that its media worker does not answer.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ async def get_end(request: HttpRequest) -> HttpResponse:
         return json_response({"state": "awaited"})
     if call_id not in service.host.calls:
         raise RequestRefused(404, "no such call")
-    return json_response({"state": "up"})
+    return json_response({"state": "up", **({"late": True} if service.host.is_late(call_id) else {})})
 
 
 def _read(body: dict[str, Any]) -> tuple[str, str | None]:

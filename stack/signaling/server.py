@@ -21,6 +21,7 @@ from typing import Any
 from aiohttp import web
 
 from stack.aio import Host, HostConfig
+from stack.aio.host_checks import check_port
 from stack.aio.key_log import key_log_file
 from stack.aio.private_files import for_owner_alone
 from stack.aio.udp import LOOPBACK, local_addresses
@@ -69,6 +70,7 @@ class ServeConfig:
     """Then those that are left are told to go to another machine, and have so long for it; 0: none is told."""
 
     def __post_init__(self) -> None:
+        check_port("port", self.port)
         if not _PREFIX.fullmatch(self.path_prefix):
             raise LocalError(
                 f"{self.path_prefix!r} is not a path such as /voice: a slash, then letters, digits or . _ ~ -"
@@ -310,8 +312,10 @@ def whole_config(
 ) -> ServeConfig:
     """Return the one configuration that these make: an argument that is given goes before what `server` has.
 
-    Raises `LocalError` for media that are configured twice.
+    Raises `LocalError` for media that are configured twice, and for what is no configuration.
     """
+    if not isinstance(config, HostConfig | None) or not isinstance(server, ServeConfig | None):
+        raise LocalError("`config` is a HostConfig (the media), `server` a ServeConfig (HTTP)")
     whole = server or ServeConfig()
     if config is not None and whole.media != HostConfig():
         raise LocalError("the media are configured twice: in `config` and in `server.media`")
@@ -333,6 +337,14 @@ def whole_config(
         key_log=key_log or whole.key_log,
         media=media,
     )
+
+
+def _is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _each(given: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -378,6 +390,10 @@ def serve(
     )
     if workers is None and whole.media.workers == 0:
         whole = replace(whole, media=replace(whole.media, workers=default_workers()))
+    if _is_in_a_loop():
+        raise LocalError(
+            "an event loop runs here already, as in a notebook; beside it serves `with running(program):`"
+        )
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve_until_stopped(program, whole))

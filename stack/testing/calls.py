@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from stack.aio import Call, CallEnded, HostConfig, as_program
+from stack.aio.threads import in_thread
 from stack.core.errors import LocalError
 from stack.signaling import ServeConfig, dial, serving
 from stack.testing.caller import Caller
@@ -111,7 +112,7 @@ async def _run_virtually(
     watched = _Watched(program)
     endpointer = await asyncio.to_thread(prepare, config)
     if hasattr(program, "prepare"):
-        await asyncio.to_thread(program.prepare)
+        await in_thread(program.prepare)
     calls = connect_virtually(config, seed)
     if endpointer is not None:
         calls[1].use_endpointer(endpointer)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from stack.audio import PcmArray
 from stack.core.counters import declare
+from stack.core.errors import LocalError
 from stack.core.machine import Instant
 from stack.core.values import TextOrBytes, Value, check_json
 from stack.ice import IceCredentials
@@ -338,6 +339,8 @@ class Tell(Value, frozen=True):
 
     def __post_init__(self) -> None:
         """Raise `LocalError` for what JSON cannot hold, or would change."""
+        if not isinstance(self.message, dict):
+            raise LocalError(f"a message to the client is a dict, not {type(self.message).__name__}")
         check_json(self.message)
 
     def apply(self, conversation: Conversation, now: Instant) -> None:

@@ -28,6 +28,7 @@ const ASK_AFTER = 2_000;        // of silence on the network: what a server that
 const ASK_AGAIN = 1_500;
 const DOUBT_AFTER = 4_000;      // then it is asked over HTTP, too
 const SILENCE_TIMEOUT = 8_000;  // then it is gone; browsers take up to 30 s to say so
+const LATE_TIMEOUT = 15_000;    // where its media process does not answer the server either, which ends that in 9 s
 const GATHER_TIMEOUT = 5_000;   // host candidates are there at once; Chromium without a network gathers for ever
 
 // Ask which STUN and TURN servers there are, before the first call: none waits for it. None if the server has none, or does
@@ -58,6 +59,8 @@ export class Call extends EventTarget {
   #opening = null;          // the microphone
   #name = null;             // what the server calls this call
   #asked = false;           // since something arrived last
+  #late = false;            // the server has the call, but no answer of the process that has its media
+  #restarting = false;
   #timer = 0;
   #watch = 0;
   #arrived = { counts: [], at: 0 };
@@ -325,7 +328,7 @@ export class Call extends EventTarget {
       if (counts.some((count, kind) => count > (before[kind] ?? 0))) {
         this.#arrived.at = now;
         this.#serverAnswers = null;
-        this.#asked = false;
+        this.#asked = this.#late = false;
         return;
       }
       const silence = now - this.#arrived.at;
@@ -334,7 +337,9 @@ export class Call extends EventTarget {
         this.#ask();
       }
       if (silence > DOUBT_AFTER) this.#askServer();
-      if (silence > SILENCE_TIMEOUT) this.#fail(this.#serverAnswers === false ? serverGone() : lost());
+      if (silence < (this.#late ? LATE_TIMEOUT : SILENCE_TIMEOUT)) return;
+      if (this.#late) this.#breakOff();
+      else this.#fail(this.#serverAnswers === false ? serverGone() : lost());
     }, WATCH_PERIOD);
   }
 
@@ -354,15 +359,15 @@ export class Call extends EventTarget {
       const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
       const answer = await (await fetch(question, { headers, signal: AbortSignal.timeout(QUESTION_TIMEOUT) })).json();
       if (this.over) return;
-      if (answer.state === "up") {
-        await this.#restart();
-        return;
-      }
-      if (answer.reason !== "worker_failed") return;
-    } catch {
-      setTimeout(() => { this.#asked = false; }, ASK_AGAIN);   // the network is down: wait for it
-      return;
-    }
+      this.#late = answer.late === true;
+      if (answer.state === "up" && !this.#late) this.#restart();
+      else if (answer.reason === "worker_failed") return this.#breakOff();
+      else if (answer.state !== "up") return;
+    } catch { /* the network is down: wait for it */ }
+    setTimeout(() => { this.#asked = false; }, ASK_AGAIN);
+  }
+
+  #breakOff() {
     this.broken = true;
     this.#fail(brokenOff());
   }
@@ -370,15 +375,17 @@ export class Call extends EventTarget {
   // The server has the call, and nothing arrives: this machine may have another address by now. An ICE restart takes
   // the call there; browsers do not do it by themselves.
   async #restart() {
+    if (this.#restarting) return;
+    this.#restarting = true;
     try {
       this.#pc.restartIce();
       await this.#pc.setLocalDescription();
       const answer = await this.#exchange(this.#pc.localDescription);
       if (!this.over) await this.#pc.setRemoteDescription(answer);
     } catch (error) {
-      console.warn("the call could not be moved:", error.message);
+      if (!this.over) console.warn("the call could not be moved:", error.message);
     }
-    setTimeout(() => { this.#asked = false; }, ASK_AGAIN);
+    this.#restarting = false;
   }
 
   get #hasCandidates() {

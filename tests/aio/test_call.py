@@ -9,12 +9,14 @@ import pytest
 
 from stack.aio import Call, CallContext, CallEnded, Inbox, control_of
 from stack.aio.call import MICROPHONE_BACKLOG
+from stack.aio.channel import DataChannel
 from stack.aio.control import DROPPED_EVENT_UNREAD as DROPPED
 from stack.aio.control import NotSent
 from stack.aio.reply import Reply
 from stack.audio import AudioFrame
 from stack.core.counters import Counters
 from stack.core.errors import LocalError
+from stack.sctp import ChannelId, ChannelOpened
 from stack.session import Ended, EndReason
 from stack.voice.commands import BeginReply, CancelReply, ReportFrames
 from stack.voice.events import AudioReceived, ReplyFinished, ReplyHeard, ReplyInterrupted, SpeakerDrained
@@ -183,6 +185,37 @@ async def test_the_speaker_refuses_what_is_no_sound() -> None:
         line.call.speaker.write(np.zeros(10, np.int64), 16_000)
     with pytest.raises(LocalError, match="would wait"):
         line.call.speaker.write(np.zeros(601 * 8000, np.int16), 8_000)
+    assert line.commands == []
+
+
+async def test_text_is_text_and_what_has_no_utf_8_is_replaced() -> None:
+    line = Line()
+    reply = line.call.reply()
+    line.call.transcribed("half\ud800")
+    reply.write_text("\ud83d\ude00 whole")
+    assert [command.news.text for command in line.commands] == ["half\ufffd", "\U0001f600 whole"]
+    for wrong in (None, b"words", 5):
+        with pytest.raises(LocalError, match="text is a str, not"):
+            line.call.transcribed(wrong)  # type: ignore[arg-type]
+        with pytest.raises(LocalError, match="text is a str, not"):
+            reply.write_text(wrong)  # type: ignore[arg-type]
+        with pytest.raises(LocalError, match="is a dict, not"):
+            line.call.tell(wrong)  # type: ignore[arg-type]
+        with pytest.raises(LocalError, match="are TurnSettings, not"):
+            line.call.configure_turns(wrong)  # type: ignore[arg-type]
+    assert len(line.commands) == 2
+
+
+async def test_a_channel_refuses_what_is_neither_text_nor_bytes() -> None:
+    line = Line()
+    channel = DataChannel(
+        control_of(line.call), ChannelOpened(ChannelId(0), "chat", "", True, None, None, 0, False, False)
+    )
+    for wrong in ("half\ud800", None, 5, {"a": 1}):
+        with pytest.raises(LocalError):
+            await channel.send(wrong)  # type: ignore[arg-type]
+    with pytest.raises(LocalError, match="half of a surrogate pair"):
+        await line.call.open_channel("half\ud800")
     assert line.commands == []
 
 

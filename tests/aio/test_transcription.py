@@ -9,6 +9,7 @@ import pytest
 
 from stack.aio import Hypothesis
 from stack.aio.transcription import MAX_TEXTS, MAX_WAITING, Transcription
+from stack.core.errors import LocalError
 from stack.voice.events import UserStoppedSpeaking, Utterance, UtteranceDiscarded, UtterancePiece
 
 
@@ -164,6 +165,37 @@ async def test_what_the_transcriber_raises_reaches_the_program() -> None:
     setting.transcription.take(piece("hello"))
     setting.over(turn("hello"))
     with pytest.raises(RuntimeError, match="no model"):
+        await setting.text()
+
+
+@pytest.mark.parametrize(
+    ("said", "text"), [("half\ud800", "half\ufffd"), ("\ud83d\ude00", "\U0001f600"), (None, None)]
+)
+async def test_what_a_transcriber_gives_is_text(said: str | None, text: str | None) -> None:
+    class Odd(Speller):
+        def finish(self) -> str:
+            return said  # type: ignore[return-value]
+
+    setting = Setting(Odd())
+    setting.transcription.take(piece("hello"))
+    setting.over(turn("hello"))
+    if text is not None:
+        assert await setting.text() == text
+    else:
+        with pytest.raises(LocalError, match="text is a str, not NoneType"):
+            await setting.text()
+
+
+@pytest.mark.parametrize("raised", [StopIteration(), SystemExit(2), asyncio.CancelledError()])
+async def test_whatever_a_transcriber_raises_reaches_the_program(raised: BaseException) -> None:
+    class Broken(Speller):
+        def push(self, samples: np.ndarray) -> None:
+            raise raised
+
+    setting = Setting(Broken())
+    setting.transcription.take(piece("hello"))
+    setting.over(turn("hello"))
+    with pytest.raises(RuntimeError, match=f"the function raised {type(raised).__name__}"):
         await setting.text()
 
 

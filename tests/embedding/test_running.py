@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from stack import Call, HostConfig, ServeConfig, dial, running
+from stack import Call, HostConfig, ServeConfig, dial, running, serve
 from stack.agents import echo
 from stack.core.errors import LocalError
 from stack.signaling.server import whole_config
@@ -46,6 +46,31 @@ def test_a_port_that_is_taken_is_raised_where_it_was_started() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(LocalError, match="in use"):
         running(echo, **(PORTS | {"port": taken.getsockname()[1]}))
     assert not any(thread.name == "voice server" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"port": 99_999}, "port is a number from 0"),
+        ({"port": 8080.5}, "port is a number from 0"),
+        ({"port": "8080"}, "port is a number from 0"),
+        ({"udp_port": -1}, "udp_port is a number from 0"),
+        ({"workers": "two"}, "workers is 0"),
+        ({"config": {"udp_port": 0}}, "`config` is a HostConfig"),
+        ({"server": 5}, "`server` a ServeConfig"),
+    ],
+)
+def test_what_is_no_setting_is_said_at_once(wrong: dict[str, object], told: str) -> None:
+    with pytest.raises(LocalError, match=told):
+        running(echo, **(PORTS | wrong))  # type: ignore[arg-type]
+    assert not any(thread.name == "voice server" for thread in threading.enumerate())
+
+
+async def test_a_loop_that_runs_is_told_how_to_serve_beside_it(recwarn: pytest.WarningsRecorder) -> None:
+    """`serve(program)` is what a reader of the README writes into a notebook first."""
+    with pytest.raises(LocalError, match=r"with running\(program\)"):
+        serve(echo, **PORTS)
+    assert [str(each.message) for each in recwarn if "never awaited" in str(each.message)] == []
 
 
 @pytest.mark.real_clock

@@ -222,6 +222,23 @@ async def test_when_a_media_worker_dies_the_page_calls_again_once(
                 assert await browser.evaluate("voiceStack.state") == "failed"
 
 
+async def test_when_a_media_worker_hangs_the_page_waits_for_another_and_calls_again(
+    browser_name: str, loopback: bool
+) -> None:
+    """It takes the server 8 s to give the worker up, which is when a page gives up what has only fallen silent."""
+    async with servers.ours(extra_args=("--workers", "1")) as url, launch(browser_name) as browser:
+        await browser.goto(url)
+        await browser.click("#call")
+        await browser.wait_for("voiceStack.stats?.packetsReceived > 20")
+        await browser.evaluate("void (window.first = voiceStack.connection)")
+        os.kill(media_worker(url), signal.SIGSTOP)
+        over = "voiceStack.connection !== first && voiceStack.timings.first_packet || voiceStack.problem"
+        await browser.wait_for(over, timeout=40)
+        assert await browser.evaluate("voiceStack.problem") is None
+        assert await browser.evaluate("voiceStack.state") == "connected"
+        assert browser.errors == []
+
+
 def media_worker(url: str) -> int:
     """Return the process that carries the media of the server at `url`."""
     port = url.rstrip("/").rpartition(":")[2].encode()

@@ -324,6 +324,44 @@ async def test_a_program_that_raises_ends_its_call_and_says_so(
         assert (await server.host.all_counters())["host.program_failed"] == 1
 
 
+async def _leaves(call: Call) -> None:
+    raise SystemExit(2)
+
+
+async def _is_closed(call: Call) -> None:
+    raise GeneratorExit
+
+
+async def _awaits_what_is_cancelled(call: Call) -> None:
+    work = asyncio.create_task(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    work.cancel()
+    await work
+
+
+def _has_nothing(utterance: Utterance) -> object:
+    return next(iter(()))
+
+
+def _leaves_in_its_thread(utterance: Utterance) -> None:
+    raise SystemExit(2)
+
+
+@pytest.mark.parametrize(
+    "broken", [_leaves, _is_closed, _awaits_what_is_cancelled, _has_nothing, _leaves_in_its_thread]
+)
+async def test_whatever_a_program_raises_ends_its_call_and_no_other(broken: Callable[..., Any]) -> None:
+    async with calling(broken) as (call, server), dial(server.url) as other:
+        channel = await call.open_channel("events")
+        if broken in (_has_nothing, _leaves_in_its_thread):
+            await channel.send(json.dumps({"type": "text", "text": "hello"}))
+        assert await told(channel, "program_failed") == {"type": "program_failed"}
+        await call.wait_ended()
+        assert (await server.host.all_counters())["host.program_failed"] >= 1
+        if broken in (_has_nothing, _leaves_in_its_thread):
+            assert not other.call.ended, "it has said nothing yet"
+
+
 async def test_a_client_without_a_channel_does_not_keep_a_failed_call() -> None:
     async def broken(call: Call) -> None:
         raise ValueError

@@ -181,8 +181,15 @@ async def test_a_worker_that_hangs_is_ended_and_replaced(monkeypatch: pytest.Mon
     async with asyncio.timeout(30), serving(echo, config()) as server:
         link = pool_of(server).links[0]
         former = link.pid
-        os.kill(former, signal.SIGSTOP)
-        await until(lambda: link.pid != former and link.is_up)
+        async with dial(server.url) as placed:
+            await placed.call.wait_connected()
+            (call_id,) = server.host.calls
+            os.kill(former, signal.SIGSTOP)
+            await until(lambda: link.is_late)
+            question = f"{server.url}/api/offer?pc_id={call_id}"
+            async with aiohttp.ClientSession() as http, http.get(question) as answer:
+                assert await answer.json() == {"state": "up", "late": True}
+            await until(lambda: link.pid != former and link.is_up)
         assert (await server.host.tally()).counters["worker.hung"] == 1
         assert not is_alive(former)
 

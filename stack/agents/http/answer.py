@@ -19,6 +19,7 @@ from stack.agents.http.history import ChatHistory
 from stack.agents.http.services import ServiceFailed, Services, ToolCall
 from stack.agents.sentences import Sentences
 from stack.audio import Samples
+from stack.core.values import as_unicode
 
 AHEAD = 3
 """Sentences whose sound is made or waits to be spoken."""
@@ -34,7 +35,7 @@ class SpokenSentence:
     """One sentence: its text, and its sound as it comes."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text = as_unicode(text)
         self._sounds: asyncio.Queue[tuple[Samples, int] | Exception | None] = asyncio.Queue()
 
     async def sounds(self) -> AsyncIterator[tuple[Samples, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from stack.agents.http.services import ToolCall
+from stack.core.values import as_unicode
 
 Message: TypeAlias = dict[str, Any]
 
@@ -21,10 +22,11 @@ class ChatHistory:
 
     def prompt(self, instructions: str) -> list[Message]:
         """Return what the model is asked: the instructions, and all that was said."""
-        return [{"role": "system", "content": instructions}, *self._messages]
+        return [{"role": "system", "content": as_unicode(instructions)}, *self._messages]
 
     def add(self, role: str, text: str) -> None:
         """Add what was said; a piece of the same speaker becomes one message with the one before it."""
+        text = as_unicode(text)
         last = self._messages[-1] if self._messages else None
         if last is not None and last["role"] == role and role != "system" and "tool_calls" not in last:
             last["content"] = f"{last['content']} {text}"
@@ -44,7 +46,7 @@ class ChatHistory:
         ]
         self._messages.append({"role": "assistant", "content": "", "tool_calls": asked})
         self._messages += [
-            {"role": "tool", "tool_call_id": call.id, "content": output}
+            {"role": "tool", "tool_call_id": call.id, "content": as_unicode(output)}
             for call, output in zip(calls, outputs, strict=True)
         ]
 

@@ -24,6 +24,7 @@ from stack.agents.http.sound import SpeechFormatError, SpeechReader
 from stack.agents.http.thoughts import Thoughts
 from stack.audio import Samples
 from stack.core.errors import LocalError, StackError
+from stack.core.values import as_unicode
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -92,7 +93,7 @@ class ChatAnswer:
     def calls(self) -> tuple[ToolCall, ...]:
         """The functions that the model wants to be called."""
         return tuple(
-            ToolCall(call_id or f"call_{number}", name, arguments)
+            ToolCall(as_unicode(call_id) or f"call_{number}", as_unicode(name), as_unicode(arguments))
             for number, (call_id, name, arguments) in self._parts.items()
             if name
         )
@@ -316,8 +317,8 @@ def _transcript_of(response: Any) -> str:
     if isinstance(said, str):
         if not kind.lower().startswith(("text/plain", "application/json")) and kind:
             raise NotTheProtocol(f"answered {kind} where a transcript was asked for")
-        return said
-    return _text_of(said.text)
+        return as_unicode(said)
+    return as_unicode(_text_of(said.text))
 
 
 class _Failures:

@@ -20,6 +20,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from stack.aio.threads import in_thread
 from stack.core.errors import LocalError
 
 log = logging.getLogger("stack.agents.http")
@@ -85,20 +86,14 @@ class PythonTool:
         if inspect.iscoroutinefunction(self._function):
             result = await self._function(**named)
         else:
-            result = await asyncio.to_thread(self._in_thread, named)
+            result = await in_thread(self._function, **named)
         if inspect.isawaitable(result):
             result = await result
         if isinstance(result, AsyncIterator):
             return await _first_of(result)
         if isinstance(result, Iterator):
-            return await asyncio.to_thread(lambda: list(islice(result, MAX_ITEMS)))
+            return await in_thread(lambda: list(islice(result, MAX_ITEMS)))
         return result
-
-    def _in_thread(self, named: dict[str, Any]) -> object:
-        try:
-            return self._function(**named)
-        except StopIteration as error:  # no future can hold it: the loop would wait for ever
-            raise RuntimeError("the function raised StopIteration") from error
 
     def _failed(self, error: BaseException) -> str:
         log.error("the tool %s failed", self.name, exc_info=error)

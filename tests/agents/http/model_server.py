@@ -58,9 +58,17 @@ def refusal(status: int, message: str, **headers: str) -> Reply:
 
 
 def events(
-    *deltas: dict[str, Any], line: str = "\n", cut: int = 0, done: bool = True, finish: str = "stop"
+    *deltas: dict[str, Any],
+    line: str = "\n",
+    cut: int = 0,
+    done: bool = True,
+    finish: str = "stop",
+    escaped: bool = False,
 ) -> Reply:
-    """A stream of chat chunks, the usage with empty `choices` at its end, cut every `cut` bytes (0: by event)."""
+    """A stream of chat chunks, the usage with empty `choices` at its end, cut every `cut` bytes (0: by event).
+
+    `escaped`: what is not ASCII is written as escapes, halves of surrogate pairs as well.
+    """
     head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     chunks: list[Any] = [
         {**head, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
@@ -70,7 +78,7 @@ def events(
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
     chunks.append({**head, "choices": [], "usage": usage})
     texts = [f": keep-alive{line}{line}"]
-    texts += [f"data: {json.dumps(chunk, ensure_ascii=False)}{line}{line}" for chunk in chunks]
+    texts += [f"data: {json.dumps(chunk, ensure_ascii=escaped)}{line}{line}" for chunk in chunks]
     if done:
         texts.append(f"data: [DONE]{line}{line}")
     parts = [text.encode() for text in texts]

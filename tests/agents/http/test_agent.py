@@ -28,6 +28,7 @@ from tests.agents.http.model_server import (
     HANG,
     ModelServer,
     Reply,
+    as_json,
     events,
     model_server,
     refusal,
@@ -216,6 +217,27 @@ async def test_functions_are_called_and_their_results_told(models: ModelServer) 
     roles = [message["role"] for message in third.json["messages"]]
     assert roles == ["system", "user", "assistant", "tool", "tool", "tool", "assistant", "user"]
     assert third.json["messages"][-2]["content"] == "Let me look. It rains in York."
+
+
+async def test_halves_of_surrogate_pairs_come_from_every_server_and_harm_none(models: ModelServer) -> None:
+    """As escapes in JSON they are what `json.loads` reads, and what no request can hold."""
+
+    def files() -> str:
+        return "a\udcff.txt"  # as `os.listdir` gives a name that is no UTF-8
+
+    wanted = {"tool_calls": [{"index": 0, "id": "id0", "function": {"name": "files", "arguments": "{}"}}]}
+    models.transcripts.append(lambda _: as_json({"text": "half\ud800 of it"}))
+    models.chats += [
+        lambda _: events(wanted, finish="tool_calls"),
+        lambda _: events({"content": "So \ud83d"}, {"content": "\ude00 and \ud83d."}, escaped=True),
+    ]
+    async with talking(models, tools=(files,), instructions="Be \udcff.") as line:
+        line.say()
+        await line.wait(ReplyFinished)
+    assert [event.text for event in line.of(UserTranscript)] == ["half\ufffd of it"]
+    assert line.text() == "So \U0001f600 and \ufffd."
+    messages = models.of("/chat/completions")[-1].json["messages"]
+    assert [m["content"] for m in messages] == ["Be \ufffd.", "half\ufffd of it", "", "a\ufffd.txt"]
 
 
 async def test_a_function_that_goes_wrong_costs_neither_turn_nor_call(models: ModelServer) -> None:

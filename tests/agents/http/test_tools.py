@@ -224,7 +224,7 @@ async def test_a_function_that_leaves_the_program_leaves_only_itself() -> None:
     async def on_the_loop() -> None:
         raise SystemExit("no such option")
 
-    assert await PythonTool(plain).call("{}", 5) == "error: SystemExit: 3"
+    assert await PythonTool(plain).call("{}", 5) == "error: RuntimeError: the function raised SystemExit: 3"
     assert await PythonTool(on_the_loop).call("{}", 5) == "error: SystemExit: no such option"
 
 
