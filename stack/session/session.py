@@ -93,7 +93,8 @@ MAX_EARLY = 1.0
 LIBWEBRTC_PAUSE = 0.005
 """Seconds between our flight in a check's response and the first sound or data behind it, for libwebrtc. Its own
 last flight waits, where the handshake goes on in checks, for ICE to have chosen a path, which it does a moment
-after the response; sound or data before that tell it that the handshake is over, and it forgets the flight."""
+after the response; sound or data before that tell it that the handshake is over, and it forgets the flight. They
+count from the wake-up behind the flight, which leaves later than at the instant at which it was made."""
 _EXPORTER_LABEL = "EXTRACTOR-dtls_srtp"  # RFC 5764 §4.2
 
 
@@ -175,6 +176,7 @@ class Session:
         self._events: list[SessionEvent] = []
         self._packets: list[bytes] = []  # of SCTP, until the pump: those that came together are answered together
         self._ice_touched = self._dtls_touched = self._media_touched = False  # since they were moved last
+        self._flight_left: Instant | None = None  # when nothing but sound and data was to be sent, to libwebrtc
         self._lost = EndReason.CONSENT_EXPIRED  # why a full agent has paused
         self._last_word: Ended | None = None  # to be said when everything before it has been
         self._timers: Timers[SessionTimer] = Timers()
@@ -445,7 +447,10 @@ class Session:
                 self._move_ice(now)
                 self._move_dtls(now)
             case SessionTimer.OPEN:
-                if self.state is State.HANDSHAKING:
+                if self._flight_left is None:
+                    self._flight_left = now
+                    self._timers.set(SessionTimer.OPEN, now + LIBWEBRTC_PAUSE)
+                elif self.state is State.HANDSHAKING:
                     self._open_early(now)
                     self._move_channels(now)
             case SessionTimer.RESUME:
@@ -641,7 +646,7 @@ class Session:
         self._send_dtls()
         if self._send_early and self.state is State.HANDSHAKING and self._dtls.can_send:
             if self._carrier.is_libwebrtc:
-                self._timers.set_default(SessionTimer.OPEN, now + LIBWEBRTC_PAUSE)
+                self._timers.set_default(SessionTimer.OPEN, now)  # once the flight has left
             else:
                 self._open_early(now)
 
