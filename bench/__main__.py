@@ -6,12 +6,17 @@ import argparse
 import ast
 import json
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from bench._plot import svg
-from bench.report import Options, Table, as_json
+from bench.report import BadOption, Options, Table, as_json
 
+MAX_SCALE = 10_000
+MAX_RTT = 60_000
+"""Milliseconds: what the model of a network takes."""
 _NOT_BENCHMARKS = {"report"}
 
 
@@ -25,19 +30,51 @@ def discover() -> dict[str, str]:
     return found
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    """Read numbers with commas between them."""
-    return tuple(float(part) for part in text.split(","))
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong on one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the code 2."""
+        self.exit(2, f"bench: {message}\n")
+
+
+def _numbers(least: float, most: float) -> Callable[[str], tuple[float, ...]]:
+    """Return what reads numbers with commas between them."""
+
+    def read(text: str) -> tuple[float, ...]:
+        try:
+            numbers = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between them") from None
+        for number in numbers:
+            if not least <= number <= most:
+                raise argparse.ArgumentTypeError(f"{number:g} is not between {least:g} and {most:g}")
+        if len(set(numbers)) < len(numbers):
+            raise argparse.ArgumentTypeError(f"{text!r} has a number twice")
+        return numbers
+
+    return read
+
+
+def _scale(text: str) -> float:
+    """Read the amount of work."""
+    try:
+        scale = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 < scale <= MAX_SCALE:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to {MAX_SCALE}")
+    return scale
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     known = discover()
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Ours and a peer's, in the same run.")
+    parser = _Parser(prog="python -m bench", description="Ours and a peer's, in the same run.")
     parser.add_argument("name", nargs="*", metavar="NAME", help="which benchmark: " + ", ".join(known))
     parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
     parser.add_argument("--json", action="store_true", help="print JSON, one object to a benchmark and line")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiply the amount of work (default: 1)")
+    parser.add_argument("--scale", type=_scale, default=1.0, help="multiply the amount of work (default: 1)")
     parser.add_argument("--seed", type=int, default=1, help="decide what is random (default: 1)")
     parser.add_argument(
         "--against", nargs="+", default=[], metavar="DIR", help="other checkouts of ours, under load"
@@ -52,8 +89,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
     parser.add_argument("--data", metavar="DIR", help="recordings to listen to instead of our own (hearing)")
-    parser.add_argument("--rtt", type=_numbers, default=(0.0,), metavar="MS,…", help="round trips (setup)")
-    parser.add_argument("--loss", type=_numbers, default=(0.0,), metavar="%%,…", help="losses (setup)")
+    parser.add_argument(
+        "--rtt", type=_numbers(0, MAX_RTT), default=(0.0,), metavar="MS,…", help="round trips (setup)"
+    )
+    parser.add_argument("--loss", type=_numbers(0, 100), default=(0.0,), metavar="%%,…", help="losses (setup)")
     parser.add_argument("--client", nargs="+", default=[], metavar="NAME", help="only these clients (setup)")
     parser.add_argument("--server", nargs="+", default=[], metavar="NAME", help="only these servers (setup)")
     parser.add_argument("--trace", metavar="FILE", help="packets of a real network: lines of sent,arrived (sound)")
@@ -88,7 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.forwarder,
     )
     for name in chosen.name:
-        result = import_module(f"bench.{name}").run(options)
+        try:
+            result = import_module(f"bench.{name}").run(options)
+        except BadOption as error:
+            parser.error(f"{name}: {error}")
         tables = [result] if isinstance(result, Table) else list(result)
         if chosen.plot is not None:
             _plot(Path(chosen.plot), name, tables)

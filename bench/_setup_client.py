@@ -1,6 +1,7 @@
-"""A client in Python under `bench setup`, ours or aiortc: a process that calls each `{"url", "linger"}` on stdin.
+"""A client in Python under `bench setup`, ours or aiortc: a process that calls each `{"url"}` on stdin.
 
-It answers with one line: `{"connected", "voice", "channel"}`, each in seconds since 1970, or `{"error"}`.
+It answers with one line, `{"connected", "voice", "channel"}`, each in seconds since 1970, or `{"error"}`. A call
+that came about goes on until the next line.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,12 @@ async def _note(into: dict[str, float], name: str, happens: Any) -> None:
     into[name] = time.time()
 
 
-async def call(url: str, linger: float) -> dict[str, float]:
-    """Place one call; return when each thing happened."""
+Said = Callable[[dict[str, float]], Awaitable[None]]
+"""Says when each thing happened, and returns when the call is to end."""
+
+
+async def call(url: str, say: Said) -> None:
+    """Place one call."""
     times: dict[str, float] = {}
     async with dial(url, DialConfig()) as placed:
         placed.call.speaker.write(TONE, RATE)
@@ -38,11 +44,10 @@ async def call(url: str, linger: float) -> dict[str, float]:
             ),
             PATIENCE,
         )
-        await asyncio.sleep(linger)  # until our sound is there, too
-    return times
+        await say(times)
 
 
-async def call_by_aiortc(url: str, linger: float) -> dict[str, float]:
+async def call_by_aiortc(url: str, say: Said) -> None:
     """Do the same with aiortc, whose DTLS is 1.2 alone."""
     import aiohttp
     import aioice.ice
@@ -81,11 +86,10 @@ async def call_by_aiortc(url: str, linger: float) -> dict[str, float]:
             answer = await response.json()
         await connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
         await asyncio.wait_for(asyncio.gather(*(each.wait() for each in done.values())), PATIENCE)
-        await asyncio.sleep(linger)
+        await say(times)
     finally:
         RTCRtpReceiver._handle_rtp_packet = handle  # type: ignore[method-assign]
         await connection.close()
-    return times
 
 
 async def main() -> None:
@@ -93,13 +97,16 @@ async def main() -> None:
     place = call_by_aiortc if sys.argv[1:] == ["aiortc"] else call
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+
+    async def say(times: dict[str, float]) -> None:
+        print(json.dumps(times), flush=True)
+        await reader.readline()
+
     while line := await reader.readline():
-        order = json.loads(line)
         try:
-            said: dict[str, Any] = await place(order["url"], order["linger"])
+            await place(json.loads(line)["url"], say)
         except Exception as error:  # a call that fails is a result
-            said = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(said), flush=True)
+            print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
 
 
 if __name__ == "__main__":

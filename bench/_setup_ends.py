@@ -26,6 +26,8 @@ from interop.redirect import candidate_address, rewrite_candidates, without_cand
 from interop.servers import ROOT, ServerError
 from interop.web_page import on_loopback
 
+HEARD = 5.0
+"""Seconds that a call goes on, when all is there at the client, until its sound is there at the server."""
 START = 60.0
 """Seconds that a process may take to start."""
 NOWHERE = "a=candidate:1 1 udp 2122260223 127.0.0.1 9 typ host"
@@ -43,10 +45,10 @@ const until = (target, event, condition) => new Promise(resolve => {
 const patience = (what, promise) => Promise.race([promise, new Promise((_, reject) =>
   setTimeout(() => reject(new Error(`no ${what} within 15 s`)), 15000))]);
 
-async function call(url, negotiated, linger) {
+async function call(url, negotiated) {
   window.microphone ??= await navigator.mediaDevices.getUserMedia({ audio: true });
   const click = performance.now(), clock = performance.timeOrigin;
-  const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+  const pc = window.current = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
   try {
     pc.addTrack(microphone.getAudioTracks()[0], microphone);
     const channel = pc.createDataChannel("events", negotiated ? { negotiated: true, id: 0 } : {});
@@ -70,10 +72,10 @@ async function call(url, negotiated, linger) {
                     voice: await patience("voice", voice), channel: await patience("channel", open) };
     const result = { at: at / 1000, offer: at / 1000, click_to_voice: times.voice - click };
     for (const [name, time] of Object.entries(times)) result[name] = time - start;
-    await new Promise(resolve => setTimeout(resolve, linger * 1000));   // until our sound is there, too
-    return result;
-  } finally { pc.close(); }
+    return result;   // the call goes on until `hangUp`
+  } catch (error) { pc.close(); throw error; }
 }
+function hangUp() { window.current?.close(); }
 </script>"""
 
 
@@ -103,6 +105,17 @@ class Server:
     answered: float = 0.0
     """When its latest answer was on the way to the client."""
 
+    def note_heard(self, at: float) -> None:
+        """Take the first sound of a caller; what a former call has left behind is none of the present one."""
+        if self.heard is None and at >= self.answered > 0:
+            self.heard = at
+
+    async def wait_heard(self, patience: float = HEARD) -> None:
+        """Wait until the present caller was heard, or for so many seconds."""
+        until = time.monotonic() + patience
+        while self.heard is None and time.monotonic() < until:
+            await asyncio.sleep(0.005)
+
 
 @asynccontextmanager
 async def server(name: str, command: Sequence[str]) -> AsyncIterator[Server]:
@@ -130,8 +143,8 @@ async def _follow(output: asyncio.StreamReader, of: Server) -> None:
     while line := await output.readline():
         with suppress(ValueError):
             said = json.loads(line)
-            if of.heard is None and isinstance(said, dict) and "heard" in said:
-                of.heard = float(said["heard"])
+            if isinstance(said, dict) and "heard" in said:
+                of.note_heard(float(said["heard"]))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -154,11 +167,6 @@ class Front:
         self._servers = servers
         self._relay: ImpairedRelay | None = None
         self._http: aiohttp.ClientSession | None = None
-
-    @property
-    def linger(self) -> float:
-        """Seconds for which a call goes on when all is there at the client: until its sound is at the server."""
-        return 0.2 + self.network.rtt
 
     async def page(self, _request: web.Request) -> web.Response:
         """The page of the measurement."""
@@ -232,9 +240,9 @@ class InBrowser(Client):
         """Place one call from the page."""
         url = f"/{at.name}/api/offer"
         try:
-            took = await self.browser.evaluate(
-                f"call({json.dumps(url)}, {json.dumps(negotiated)}, {front.linger})"
-            )
+            took = await self.browser.evaluate(f"call({json.dumps(url)}, {json.dumps(negotiated)})")
+            await at.wait_heard()
+            await self.browser.evaluate("hangUp()")
         except BrowserError as error:
             raise CallFailed(str(error)) from error
         began = took.pop("at")
@@ -253,11 +261,12 @@ class InProcess(Client):
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         clicked = time.time()
-        order = {"url": f"{front.url}{at.name}/api/offer", "linger": front.linger}
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.write(json.dumps({"url": f"{front.url}{at.name}/api/offer"}).encode() + b"\n")
         said = json.loads(await self.process.stdout.readline())
         if "error" in said:
             raise CallFailed(said["error"])
+        await at.wait_heard()
+        self.process.stdin.write(b"{}\n")  # hang up
         took = {name: (when - at.answered) * 1000 for name, when in said.items()}
         took["click_to_voice"] = (said["voice"] - clicked) * 1000
         return _with_heard(took, at, at.answered)

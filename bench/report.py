@@ -10,6 +10,10 @@ from typing import TypeAlias
 Cell: TypeAlias = str | int | float | None
 
 
+class BadOption(Exception):
+    """An option has a value that the benchmark can do nothing with; the text says so on one line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a benchmark is to be run: `scale` multiplies the amount of work, `seed` decides what is random.

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from math import ceil
@@ -26,8 +26,19 @@ from pathlib import Path
 from statistics import median
 
 from bench._load import PION
-from bench._setup_ends import CLIENTS, CallFailed, Client, ClientKind, Front, Network, Server, client, server
-from bench.report import Cell, Options, Table
+from bench._setup_ends import (
+    CLIENTS,
+    HEARD,
+    CallFailed,
+    Client,
+    ClientKind,
+    Front,
+    Network,
+    Server,
+    client,
+    server,
+)
+from bench.report import BadOption, Cell, Options, Table
 from interop.browsers import BrowserError, PoliciesUnavailable, available, loopback_namespace
 from interop.servers import ServerError
 
@@ -51,12 +62,15 @@ class Samples:
 
     times: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in METRICS})
     failed: int = 0
+    unheard: int = 0
+    """Calls that came about, and whose sound the server did not have within `HEARD` seconds after that."""
 
     def note(self, took: dict[str, float]) -> None:
         """Take a call."""
         for name, values in self.times.items():
             if name in took:
                 values.append(took[name])
+        self.unheard += "heard" not in took
 
     def median(self, metric: str) -> float | None:
         """Return the median; None if nothing was measured."""
@@ -75,12 +89,12 @@ Results = dict[tuple[str, str], Samples]
 
 def tabulate(network: Network, results: Results, runs: int) -> list[Table]:
     """Return the times of one network, and beside them the round trips where there is a delay to count them in."""
-    columns = ["client", "server", "calls", "failed"]
+    columns = ["client", "server", "calls", "failed", "unheard"]
     columns += [name for title in METRICS.values() for name in (title, f"{title} p95")]
     rows: list[list[Cell]] = []
     trips: list[list[Cell]] = []
     for (who, to), samples in results.items():
-        row: list[Cell] = [who, to, len(samples.times["connected"]), samples.failed]
+        row: list[Cell] = [who, to, len(samples.times["connected"]), samples.failed, samples.unheard]
         for metric in METRICS:
             row += [samples.median(metric), samples.p95(metric)]
         rows.append(row)
@@ -89,7 +103,8 @@ def tabulate(network: Network, results: Results, runs: int) -> list[Table]:
             trips.append([who, to, *(None if ms is None else ms / network.rtt / 1000 for ms in medians)])
     notes = [
         f"{runs} calls each, by turns; those that failed (nothing within 15 s) are counted and not in the times",
-        "'server hears': until the server has authenticated the first sound of the user",
+        "'server hears': until the server has authenticated the first sound of the user; 'unheard': not within "
+        f"{HEARD:g} s after all else was there",
     ]
     tables = [Table(f"Set-up of a call, {network}: ms from the answer, median and p95", columns, rows, notes)]
     if trips:
@@ -105,16 +120,37 @@ def servers(options: Options) -> dict[str, list[str]]:
     found = {"ours": [*greeting, "ours"], "aiortc": [*greeting, "aiortc"]}
     if PION.exists():
         found["pion"] = [str(PION), "-greeting"]
-    else:
-        print(f"bench setup: no Pion: {PION.name} is built by `make peers`", file=sys.stderr)
+    elif not options.servers or "pion" in options.servers:
+        _miss("server", "pion", f"{PION.name} is built by `make peers`")
     for role in ("active", "passive"):
         if f"ours-{role}" in options.servers:
             found[f"ours-{role}"] = [*greeting, "ours", "--setup", role]
     for folder in options.against:
         found[f"ours-{Path(folder).name}"] = [*greeting, "ours", "--checkout", str(Path(folder).resolve())]
     if options.servers:
+        unknown = [name for name in options.servers if name not in (*found, "pion")]
+        if unknown:
+            raise BadOption(f"no such server: {', '.join(unknown)}; there are {', '.join(found)}")
         found = {name: command for name, command in found.items() if name in options.servers}
     return found
+
+
+def _miss(what: str, name: str, why: str) -> None:
+    """Say that a contestant is not there, and go on without it."""
+    print(f"bench setup: no {what} {name}: {why}", file=sys.stderr)
+
+
+async def start_servers(commands: Mapping[str, Sequence[str]], stack: AsyncExitStack) -> dict[str, Server]:
+    """Start the servers; one that does not start, say a binary from before `-greeting`, is named and left out."""
+    started = {}
+    for name, command in commands.items():
+        try:
+            started[name] = await stack.enter_async_context(server(name, command))
+        except (ServerError, OSError) as error:
+            _miss("server", name, str(error))
+    if not started:
+        raise ServerError("none of the servers has started")
+    return started
 
 
 async def _measure(
@@ -124,7 +160,7 @@ async def _measure(
     for turn in range(WARM_UPS + runs):
         front.seed = f"{options.seed}/{turn}"
         for each in to:
-            each.heard = None
+            each.heard, each.answered = None, 0.0
             samples = results[who, each.name]
             try:
                 took = await calling.call(front, each, negotiated=each.name.startswith("ours"))
@@ -141,15 +177,17 @@ async def _measure(
     return results
 
 
-async def compare(kinds: Sequence[ClientKind], networks: Sequence[Network], options: Options) -> list[Table]:
+async def compare(
+    kinds: Sequence[ClientKind],
+    networks: Sequence[Network],
+    commands: Mapping[str, Sequence[str]],
+    options: Options,
+) -> list[Table]:
     """Measure every client against every server over every network; the servers run throughout."""
     runs = max(1, round(RUNS * options.scale))
     tables: dict[Network, Results] = {network: {} for network in networks}
     async with AsyncExitStack() as stack:
-        to = {
-            name: await stack.enter_async_context(server(name, command))
-            for name, command in servers(options).items()
-        }
+        to = await start_servers(commands, stack)
         front = await stack.enter_async_context(Front(to).serving())
         for kind in kinds:
             try:
@@ -158,13 +196,18 @@ async def compare(kinds: Sequence[ClientKind], networks: Sequence[Network], opti
                         front.network = network
                         found = await _measure(who, calling, front, list(to.values()), runs, options)
                         tables[network].update(found)
-            except PoliciesUnavailable as error:
-                print(f"bench setup: no {kind.name}: {error}", file=sys.stderr)
+            except (PoliciesUnavailable, BrowserError) as error:
+                _miss("client", kind.name, str(error))
     return [table for network, results in tables.items() for table in tabulate(network, results, runs)]
 
 
 def run(options: Options) -> list[Table]:
     """Compare with every client of this machine."""
+    unknown = [name for name in options.clients if name not in {kind.name for kind in CLIENTS}]
+    if unknown:
+        known = ", ".join(kind.name for kind in CLIENTS)
+        raise BadOption(f"no such client: {', '.join(unknown)}; there are {known}")
+    commands = servers(options)
     installed = {browser.name for browser in available()}
     kinds = [kind for kind in CLIENTS if kind.browser is None or kind.browser in installed]
     if options.clients:
@@ -173,9 +216,9 @@ def run(options: Options) -> list[Table]:
         kinds = [kind for kind in kinds if kind.name != "aiortc"]
     networks = [Network(rtt / 1000, loss / 100) for loss in options.loss for rtt in options.rtt]
     if not kinds:
-        raise SystemExit("bench setup: there is no such client on this machine")
+        raise BadOption("there is no such client on this machine")
     try:
         with loopback_namespace():
-            return asyncio.run(compare(kinds, networks, options))
+            return asyncio.run(compare(kinds, networks, commands, options))
     except (ServerError, BrowserError) as error:
         raise SystemExit(f"bench setup: {error}") from None

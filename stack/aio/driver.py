@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
 
-from stack.aio.coalescing import new_media_loop
+from stack.aio.coalescing import MediaLoop
 from stack.aio.tcp_connections import TcpConnections
 from stack.aio.udp import UdpSocket, UdpSockets
 from stack.core.counters import CounterName, Counters, declare
@@ -204,7 +204,7 @@ class MediaThread:
     """An event loop in a daemon thread; commands are handed over in batches."""
 
     def __init__(self, name: str = "media") -> None:
-        self._loop = new_media_loop()
+        self._loop = MediaLoop()
         self._commands: deque[Callable[[], None]] = deque()
         self._scheduled = False
         self.counters = Counters()

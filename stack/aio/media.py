@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from stack.aio import recording_writer
+from stack.aio.coalescing import SetUps
 from stack.aio.control import CallEnded
 from stack.aio.driver import DatagramEndpoint, Driver
 from stack.aio.load import LoadWatch
@@ -146,6 +147,7 @@ class MediaCalls:
         self._ended_totals = CallTotals()
         self._ended_lateness = Lateness()
         self._watch = LoadWatch(self._note_load)
+        self._set_ups = SetUps()
         self._admission: TicketAdmission | None = None
         self._unannounced: dict[str, CallMade] = {}  # those made by a ticket, until there is something to say
         if setup.tickets is not None:
@@ -171,6 +173,7 @@ class MediaCalls:
     ) -> None:
         """Begin a call whose offer arrived at the instant `offered`; `LocalError` if there is no room for it."""
         conversation = self._converse(parameters, self._setup.certificate, self._setup.conversation, offered)
+        self._set_ups.begin(call_id)
         self.endpoint.add(call_id, conversation, parameters.local.ice_ufrag)
         self.conversations[call_id] = conversation
         if record is not None:
@@ -212,6 +215,7 @@ class MediaCalls:
         config = self._setup.conversation
         if not admitted.may_speak_early:
             config = replace(config, send_early=False)
+        self._set_ups.begin(admitted.name)
         opened = admitted.opened
         conversation = self._converse(admitted.parameters, opened.key.certificate, config)
         self.conversations[admitted.name] = conversation
@@ -228,6 +232,12 @@ class MediaCalls:
 
     def _pass_events(self, events: Events) -> None:
         """Hand events on; those of a call that a ticket made begin with its connection."""
+        if self._set_ups:
+            for call_id, event in events:
+                if isinstance(event, Authenticated | Ended) or (
+                    isinstance(event, Connected) and event.authenticated
+                ):
+                    self._set_ups.end(call_id)
         if self._admission is not None:
             events = self._screen(events, self._admission)
         if events:
@@ -295,6 +305,7 @@ class MediaCalls:
         conversation = self.conversations.pop(call_id, None)
         if conversation is None:
             return
+        self._set_ups.end(call_id)
         self.closed += 1
         self._ended_totals += conversation.totals(self.driver.now())
         self._ended.merge(conversation.all_counters())

@@ -39,7 +39,7 @@ from typing import Any, Literal
 import msgspec
 
 from stack.aio import recording_writer
-from stack.aio.coalescing import new_media_loop
+from stack.aio.coalescing import MediaLoop
 from stack.aio.control import CallEnded
 from stack.aio.driver import FAULT_COMMAND
 from stack.aio.forwarder import Forwarder
@@ -442,7 +442,7 @@ def main() -> None:
         with suppress(OSError):
             link.sendall(len(refused).to_bytes(4, "big") + refused)
         sys.exit(1)
-    with asyncio.Runner(loop_factory=new_media_loop) as runner:
+    with asyncio.Runner(loop_factory=MediaLoop) as runner:
         runner.run(_run(hello, link))
     os._exit(0)  # a thread that hangs on a disk may not hold the process
 

@@ -206,6 +206,11 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         return live and self._handshaker is not None and self._handshaker.can_send
 
     @property
+    def is_flight_acknowledged(self) -> bool:
+        """True if the peer has answered or acknowledged all that we have sent of the handshake (never in 1.2)."""
+        return not self._layer.has_unacknowledged_flight
+
+    @property
     def negotiated(self) -> NegotiatedParameters:
         """What was agreed on so far."""
         return self._context.negotiated

@@ -110,6 +110,7 @@ class IceAgent:
         self._consent: Consent | None = None
         self._last_received: tuple[Path, Instant] | None = None
         self._heard_at: Instant = 0.0  # when the owner last noted something on the selected path
+        self._is_waiting = False  # for the owner of the piggyback (`release`)
         self._timers: Timers[IceTimer] = Timers()
         self._transmits: list[Transmit] = []
         self._events: list[IceEvent] = []
@@ -266,6 +267,8 @@ class IceAgent:
         if self.state in (IceState.FAILED, IceState.CLOSED):
             self.counters.add(counted.DROPPED_CLOSED)
             return
+        if self._is_waiting:
+            self.release(now)
         if self._server.is_flood(data, now):
             return
         try:
@@ -289,11 +292,22 @@ class IceAgent:
         else:
             check = self._client.match_response(data, message, path, now)
             if check is not None:
+                self._is_waiting = self._client.waits
                 self._handle_response(check, message, path, now)
+        self._is_waiting |= self._server.is_waiting
+        if not self._is_waiting:
+            self._run_checks(now)
+
+    def release(self, now: Instant) -> None:
+        """Send what has waited for what its owner's piggyback has to say (`piggyback.py`): a response, a check."""
+        self._is_waiting = False
+        self._transmits.extend(self._server.release())
         self._run_checks(now)
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
+        if self._is_waiting:
+            self.release(now)
         self._timers.fire(now, self._handle_timer)
         self._run_checks(now)
 
@@ -466,14 +480,14 @@ class IceAgent:
 
     def _handle_check(self, check: ReceivedCheck, now: Instant) -> None:
         if not check.current:
-            self._transmits.append(self._server.respond(check))
+            self._transmits.extend(self._server.respond(check))
             if self._selected is not None and self._selected.path == check.path:
                 self._selected.last_received = now
             return
         if self._peer_must_switch(check):
             self._transmits.append(self._server.respond_error(check, ErrorNumber.ROLE_CONFLICT))
             return
-        self._transmits.append(self._server.respond(check))
+        self._transmits.extend(self._server.respond(check))
         self.counters.add(counted.CHECK)
         pair = self._checklist.find(check.path) or self._add_peer_reflexive_pair(check)
         if pair is None:

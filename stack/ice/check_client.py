@@ -94,6 +94,8 @@ class CheckClient:
         self._counters = counters
         self._piggyback = piggyback
         self._sent: dict[TransactionId, SentCheck] = {}
+        self.waits = False
+        """True if the owner of the piggyback has to answer what the last response carried."""
 
     def send(
         self,
@@ -159,8 +161,7 @@ class CheckClient:
             self._counters.add(DROPPED_WRONG_RESPONSE_INTEGRITY)
             return None
         del self._sent[message.transaction_id]
-        if self._piggyback is not None:
-            self._piggyback.receive(message, path, now)
+        self.waits = self._piggyback is not None and self._piggyback.receive(message, path, now)
         return check
 
     def cancel(self, pair: CandidatePair | None, now: Instant) -> None:

@@ -2,8 +2,8 @@
 
 RFC 8489 §9.1.3 (short-term credentials), §6.3.1 (unknown attributes); RFC 8445 §7.3 (STUN server procedures).
 `authenticate` decides whether a request is authentic and makes the error response if it is not; `respond` and
-`respond_error` make the responses to an authentic one. Nothing is believed, stored or answered at length before
-MESSAGE-INTEGRITY is verified:
+`respond_error` make the responses to an authentic one, and `release` those that waited for what a piggyback is to
+carry. Nothing is believed, stored or answered at length before MESSAGE-INTEGRITY is verified:
 
 - An error response without authentication is never longer than the request, so it amplifies nothing.
 - More than `MAX_REFUSED` in a second are a flood: from then on the signature is verified first, and what has a
@@ -19,7 +19,8 @@ Left out: MESSAGE-INTEGRITY-SHA256, which no ICE agent sends (RFC 8445 §7 names
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from stack.core.counters import CounterName, Counters, declare
 from stack.core.machine import Instant, Path, Transmit
@@ -120,6 +121,8 @@ class ReceivedCheck:
     """The number of the nomination; 0 if there is none."""
     current: bool
     """False: made with the credentials from before the last ICE restart."""
+    waits: bool = False
+    """True: the owner of the piggyback has to answer what it carried, before it is responded to (`release`)."""
 
 
 class CheckServer:
@@ -133,6 +136,9 @@ class CheckServer:
         self._counters = counters
         self._piggyback = piggyback
         self._responses: OrderedDict[TransactionId, Transmit] = OrderedDict()
+        self._waiting: list[
+            ReceivedCheck
+        ] = []  # for the owner of the piggyback; at most one, as inputs release it
         self._indications: deque[TransactionId] = deque(maxlen=MAX_STORED_RESPONSES)
         self._first_path: Path | None = None
         self._loaded = 0  # responses that were longer than their requests
@@ -189,7 +195,9 @@ class CheckServer:
             self._counters.add(REPEATED_CHECK)
             if len(known.data) <= len(data) or self._may_load(path):
                 return known
-            return self.respond(self._read(message, len(data), path, fragments[1], key, local is self.credentials))
+            return self._make_response(
+                self._read(message, len(data), path, fragments[1], key, local is self.credentials)
+            )
         check = self._read(message, len(data), path, fragments[1], key, local is self.credentials)
         if message.unknown_required:
             # RFC 8489 §6.3.1: name what was not understood.
@@ -200,8 +208,8 @@ class CheckServer:
         if message.get(IceControlled) and message.get(IceControlling):
             self._counters.add(DROPPED_TWO_ROLES)
             return self.respond_error(check, ErrorNumber.BAD_REQUEST)
-        if self._piggyback is not None:
-            self._piggyback.receive(message, path, now)
+        if self._piggyback is not None and self._piggyback.receive(message, path, now):
+            return replace(check, waits=True)
         return check
 
     def authenticate_indication(self, data: bytes, message: Message) -> bool:
@@ -276,7 +284,24 @@ class CheckServer:
         response = message.respond(MessageClass.ERROR_RESPONSE, ErrorCode(code)).serialize_with_fingerprint()
         return Transmit(response, path) if len(response) <= len(data) else None
 
-    def respond(self, check: ReceivedCheck) -> Transmit:
+    def respond(self, check: ReceivedCheck) -> Sequence[Transmit]:
+        """Return the success response; nothing yet if it has to wait for `release`."""
+        if check.waits:
+            self._waiting.append(check)
+            return ()
+        return (self._make_response(check),)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if a response waits for `release`."""
+        return bool(self._waiting)
+
+    def release(self) -> Sequence[Transmit]:
+        """Return the responses that have waited, with what is attached to them by now."""
+        waiting, self._waiting = self._waiting, []
+        return [self._make_response(check) for check in waiting]
+
+    def _make_response(self, check: ReceivedCheck) -> Transmit:
         """Tell the peer its address, from the address that the request went to (RFC 8445 §7.3.1.2)."""
         mapped = XorMappedAddress(check.path.remote)
         response = check.message.respond(MessageClass.SUCCESS_RESPONSE, mapped)

@@ -260,6 +260,7 @@ class LiteAgent:
         if self.state in (IceState.FAILED, IceState.CLOSED):
             self.counters.add(DROPPED_CLOSED)
             return
+        self.release(now)
         if self._server.is_flood(data, now):
             return
         try:
@@ -298,8 +299,14 @@ class LiteAgent:
             self.counters.add(FOLLOWED_MEDIA)
             self._select(path, nominated=False)
 
+    def release(self, now: Instant) -> None:
+        """Respond to a check that has waited for what its owner's piggyback has to say (`piggyback.py`)."""
+        if self._server.is_waiting:
+            self._transmits.extend(self._server.release())
+
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due: fail, or expire consent, if nothing arrived in time."""
+        self.release(now)
         self._timers.fire(now, self._handle_timer)
 
     def poll_timeout(self) -> Instant | None:
@@ -337,7 +344,7 @@ class LiteAgent:
             self.counters.add(ROLE_CONFLICT)
             self._transmits.append(self._server.respond_error(check, ErrorNumber.ROLE_CONFLICT))
             return
-        self._transmits.append(self._server.respond(check))
+        self._transmits.extend(self._server.respond(check))
         self.counters.add(CHECK)
         known = check.path in self._last_check
         if not check.current and not known:

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Self, TypeVar
 
 from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.counters import CounterName, declare
 from stack.core.errors import ParseError
+from stack.core.found_once import found_once
 from stack.sdp.dcmap import ChannelMap
 from stack.sdp.grammar import (
     STATIC_PAYLOAD_TYPES,
@@ -71,7 +72,7 @@ class _Attributes:
 
     attributes: tuple[SdpAttribute, ...]
 
-    @cached_property
+    @found_once
     def _by_name(self) -> Mapping[str, tuple[str, ...]]:
         found: dict[str, list[str]] = {}
         for attribute in self.attributes:
@@ -154,7 +155,7 @@ class MediaDescription(_Attributes):
         """True if the section is declined: port 0 without bundle-only (RFC 3264 §6, RFC 9143 §6)."""
         return self.port == 0 and not self.has("bundle-only")
 
-    @cached_property
+    @found_once
     def mid(self) -> str | None:
         """The name of the section within BUNDLE and for trickled candidates; None if it has none."""
         return next(self.parsed("mid", _parse_mid), None)
@@ -187,7 +188,7 @@ class MediaDescription(_Attributes):
         """The ICE options (RFC 8839 §5.6)."""
         return tuple(dict.fromkeys(option for value in self.values("ice-options") for option in value.split()))
 
-    @cached_property
+    @found_once
     def fingerprints(self) -> tuple[CertificateFingerprint, ...]:
         """The certificate's hashes, strongest first; those of functions that prove nothing are left out."""
         parsed = set(self.parsed("fingerprint", CertificateFingerprint.parse))
@@ -206,12 +207,12 @@ class MediaDescription(_Attributes):
         """What a description needs to know of its `candidates`."""
         return tuple(summary for _, summary in self._candidates)
 
-    @cached_property
+    @found_once
     def _candidates(self) -> tuple[tuple[str, CandidateSummary], ...]:
         pairs = self.parsed("candidate", lambda value: (value, CandidateSummary.parse(value)))
         return tuple(islice((pair for pair in pairs if pair[1].component == 1), MAX_CANDIDATES))
 
-    @cached_property
+    @found_once
     def payload_types(self) -> Mapping[int, RtpMap]:
         """What the payload types of the m= line stand for, in its order; unknown static ones are left out.
 
@@ -224,7 +225,7 @@ class MediaDescription(_Attributes):
         known = {number: maps.get(number, STATIC_PAYLOAD_TYPES.get(number)) for number in numbers}
         return {number: rtp_map for number, rtp_map in known.items() if rtp_map is not None}
 
-    @cached_property
+    @found_once
     def usable_payload_types(self) -> Mapping[int, RtpMap]:
         """Those payload types that can travel beside RTCP.
 
@@ -249,7 +250,7 @@ class MediaDescription(_Attributes):
         )
         return tuple(dict.fromkeys(mine))
 
-    @cached_property
+    @found_once
     def extensions(self) -> tuple[ExtMap, ...]:
         """The header extensions, in order."""
         return tuple(self.parsed("extmap", _read_extmap))
@@ -343,13 +344,13 @@ class SessionDescription(_Attributes):
         """True if the side that says it is an ICE-lite agent (RFC 8839 §5.3)."""
         return self.has("ice-lite")
 
-    @cached_property
+    @found_once
     def bundle_groups(self) -> tuple[tuple[str, ...], ...]:
         """The mids of each BUNDLE group, in order (RFC 9143 §4)."""
         groups = self.parsed("group", Group.parse)
         return tuple(group.mids for group in groups if group.semantics.upper() == "BUNDLE")
 
-    @cached_property
+    @found_once
     def resolved(self) -> SessionDescription:
         """A copy in which every section has what it takes from the session.
 

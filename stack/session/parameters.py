@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Self
 
 from stack import dtls, ice, sctp, sdp
@@ -33,6 +34,8 @@ SRTP_PROFILES = (
 )
 """Cheapest first: GCM needs no separate HMAC."""
 _ANY_ROLE = sctp.SctpConfig(is_dtls_client=False)
+MAX_REMEMBERED = 16
+"""Sets of addresses of ours whose candidates are remembered: a host has one or two."""
 """An INIT says nothing of the role, nor of anything else that is not known before an answer."""
 
 
@@ -142,6 +145,12 @@ def _seen_outside(addresses: Sequence[Address], public_ips: Sequence[str]) -> Se
 
 
 def _host_candidates(udp: Sequence[Address], tcp: Sequence[Address]) -> tuple[str, ...]:
+    """Return the candidates of our addresses, which are the same in every answer."""
+    return _made_candidates(tuple(udp), tuple(tcp))
+
+
+@lru_cache(MAX_REMEMBERED)
+def _made_candidates(udp: tuple[Address, ...], tcp: tuple[Address, ...]) -> tuple[str, ...]:
     candidates = [
         ice.Candidate.host_candidate(address, local_preference=65_535 - index) for index, address in enumerate(udp)
     ]

@@ -56,7 +56,7 @@ from stack.rtp import ReportReceived, RtpStatistics
 from stack.sctp import AssociationUp, ChannelOpened, DataChannels
 from stack.sdp import IGNORED, DtlsRole
 from stack.session.demux import Kind, classify
-from stack.session.dtls_in_stun import DtlsCarrier
+from stack.session.dtls_in_stun import MAX_DATAGRAM, DtlsCarrier
 from stack.session.events import (
     Authenticated,
     Connected,
@@ -90,6 +90,11 @@ SETUP_TIMEOUT = 30.0
 """Seconds from the making of a session until the peer has proved who it is; after that it is given up."""
 MAX_EARLY = 1.0
 """Seconds for which media are sent to a peer that has not proved who it is (`send_early`); then they wait."""
+LIBWEBRTC_PAUSE = 0.005
+"""Seconds between our flight in a check's response and the first sound or data behind it, for libwebrtc. Its own
+last flight waits, where the handshake goes on in checks, for ICE to have chosen a path, which it does a moment
+after the response; sound or data before that tell it that the handshake is over, and it forgets the flight. They
+count from the wake-up behind the flight, which leaves later than at the instant at which it was made."""
 _EXPORTER_LABEL = "EXTRACTOR-dtls_srtp"  # RFC 5764 §4.2
 
 
@@ -171,6 +176,7 @@ class Session:
         self._events: list[SessionEvent] = []
         self._packets: list[bytes] = []  # of SCTP, until the pump: those that came together are answered together
         self._ice_touched = self._dtls_touched = self._media_touched = False  # since they were moved last
+        self._flight_left: Instant | None = None  # when nothing but sound and data was to be sent, to libwebrtc
         self._lost = EndReason.CONSENT_EXPIRED  # why a full agent has paused
         self._last_word: Ended | None = None  # to be said when everything before it has been
         self._timers: Timers[SessionTimer] = Timers()
@@ -440,6 +446,13 @@ class Session:
                 self._ice.handle_timeout(now)
                 self._move_ice(now)
                 self._move_dtls(now)
+            case SessionTimer.OPEN:
+                if self._flight_left is None:
+                    self._flight_left = now
+                    self._timers.set(SessionTimer.OPEN, now + LIBWEBRTC_PAUSE)
+                elif self.state is State.HANDSHAKING:
+                    self._open_early(now)
+                    self._move_channels(now)
             case SessionTimer.RESUME:
                 self._end(self._lost)
             case SessionTimer.EARLY:
@@ -513,10 +526,7 @@ class Session:
         self._transmits.extend(self._ice.drain_transmits())
         for event in self._ice.drain_events():
             self._on_ice(event, now)
-        for data in self._carrier.take_arrived():  # behind the events: DTLS listens once a path is validated
-            self._dtls_touched = True
-            self._step(DTLS_BEGUN, now)
-            self._dtls.handle_datagrams((data,), now)
+        self._take_carried(now)  # behind the events: DTLS listens once a path is validated
         selected = self._ice.selected_path
         if selected is not None and (self._routes or selected is not self._path):
             self._routes.append(selected)  # after the others: the endpoint keeps the paths that were bound last
@@ -527,6 +537,34 @@ class Session:
             if self.is_paused:
                 self._resume(selected)
         self._arm(SessionTimer.ICE, self._ice.poll_timeout())
+
+    def _take_carried(self, now: Instant) -> None:
+        """Let DTLS answer what a check has brought, and ICE then respond: the answer goes into the response."""
+        arrived = self._carrier.take_arrived()
+        if not arrived:
+            return
+        self._dtls_touched = True
+        self._step(DTLS_BEGUN, now)
+        self._dtls.set_mtu(MAX_DATAGRAM)
+        try:
+            for data in arrived:
+                self._dtls.handle_datagrams((data,), now)
+        finally:  # a bug costs its datagram, not the response
+            flight = self._dtls.drain_transmits()
+            if flight:
+                self._carrier.set_pending(flight)
+            self._ice.release(now)
+            self._transmits.extend(self._ice.drain_transmits())
+        if self._path is not None:
+            self._send_datagrams([each for each in flight if not self._carrier.is_delivered(each)])
+
+    def _send_datagrams(self, datagrams: Sequence[bytes]) -> None:
+        assert self._path is not None
+        if self._carrier.is_active:
+            self._carrier.note_sent(datagrams)
+        for data in datagrams:
+            self.sent.note(data)
+            self._transmits.append(Transmit(data, self._path))
 
     def _arm(self, slot: SessionTimer, at: Instant | None) -> None:
         if self.state is not _ENDED:
@@ -540,10 +578,9 @@ class Session:
                 self._path = self._path or event.path
                 self.state = State.HANDSHAKING
                 self._begin_from_round_trip(now)  # a lite agent does not know it yet
-                if self._dtls.role is DtlsRole.CLIENT:
-                    self._send_early_flight(event.path, now)
-                elif self._dtls.state is DtlsEndpointState.NEW:  # else a check has brought its ClientHello before
+                if self._dtls.state is DtlsEndpointState.NEW:  # else a check has brought its ClientHello before
                     self._dtls.start(now)
+                self._send_early_flight(now)
         elif isinstance(event, PathSelected):
             self._step(ICE_SELECTED, now)
         elif isinstance(event, ConsentLost):
@@ -584,15 +621,17 @@ class Session:
         self._hold_media()
         self._events.append(ConnectionResumed(path))
 
-    def _send_early_flight(self, path: Path, now: Instant) -> None:
-        """There is a path: what the checks have not delivered of the ClientHello goes out by itself."""
+    def _send_early_flight(self, now: Instant) -> None:
+        """There is a path: what the checks have not delivered of our first flight goes out by itself."""
         self._dtls.restart_timer(now)
-        for data in self._carrier.undelivered:
-            self.sent.note(data)
-            self._transmits.append(Transmit(data, path))
+        self._send_datagrams(self._carrier.undelivered)
 
     def _move_dtls(self, now: Instant) -> None:
         self._dtls_touched = False
+        if self.security is None:
+            self._send_dtls()  # a flight, before `complete` is said of the last one
+        elif self._carrier.is_ending and self._dtls.is_flight_acknowledged:
+            self._carrier.end()
         for event in self._dtls.drain_events():
             if isinstance(event, HandshakeComplete):
                 self._on_handshake(event, now)
@@ -606,21 +645,26 @@ class Session:
                 self._end(reason, str(event))
         self._send_dtls()
         if self._send_early and self.state is State.HANDSHAKING and self._dtls.can_send:
-            self._open(now)  # RFC 8446 §4.4.4: a server may send right after its Finished
-            if self.state is _CONNECTED:
-                self._timers.set(SessionTimer.EARLY, now + MAX_EARLY)
+            if self._carrier.is_libwebrtc:
+                self._timers.set_default(SessionTimer.OPEN, now)  # once the flight has left
+            else:
+                self._open_early(now)
+
+    def _open_early(self, now: Instant) -> None:
+        """RFC 8446 §4.4.4: a server may send right after its Finished."""
+        self._open(now)
+        if self.state is _CONNECTED:
+            self._timers.set(SessionTimer.EARLY, now + MAX_EARLY)
 
     def _send_dtls(self, *, is_handshake: bool = True) -> None:
-        if self._path is None:
-            if self.is_paused:  # SCTP sends its packets again
-                self.counters.add(counted.DROPPED_WHILE_PAUSED, len(self._dtls.drain_transmits()))
-            return
         datagrams = self._dtls.drain_transmits()
-        for data in datagrams:
-            self.sent.note(data)
-            self._transmits.append(Transmit(data, self._path))
         if datagrams and is_handshake and self.security is None:
             self._carrier.set_pending(datagrams)
+        if self._path is None:  # a flight waits in the checks
+            if self.is_paused:  # SCTP sends its packets again
+                self.counters.add(counted.DROPPED_WHILE_PAUSED, len(datagrams))
+            return
+        self._send_datagrams(datagrams)
         self._arm(SessionTimer.DTLS, self._dtls.poll_timeout())
 
     def _on_handshake(self, event: HandshakeComplete, now: Instant) -> None:
@@ -628,9 +672,11 @@ class Session:
         if self.state is _ENDED:
             return
         self.security = event
-        self._carrier.end()
+        ours_is_last = (self._dtls.role is DtlsRole.CLIENT) == (event.version is Version.DTLS_1_3)
+        self._carrier.complete(ours_is_last=ours_is_last)
         self._timers.clear(SessionTimer.SETUP)
         self._timers.clear(SessionTimer.EARLY)
+        self._timers.clear(SessionTimer.OPEN)
         self._step(DTLS_CONNECTED, now)
         if self.state is _CONNECTED:
             if self._is_early_over:

@@ -24,5 +24,6 @@ class SessionTimer(TimerName):
     DTLS = "dtls"
     SCTP = "sctp"
     MEDIA = "media"
+    OPEN = "what may be sent early waits for a peer that would lose its flight"
     RESUME = "the peer did not come back"
     EARLY = "the peer has not proved who it is for as long as it may be spoken to"

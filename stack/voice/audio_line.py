@@ -126,6 +126,7 @@ class AudioLine:
         """
         self.reports_frames = True
         """Hand up each frame that is heard; a program that takes turns instead has no use for them."""
+        self._comfort_noise = config.comfort_noise
         self._payload_type = received.payload_type
         self._repairs = parameters.has_feedback("nack")
         self._arrival = self.receiver if isinstance(self.receiver, ArrivalReceiver) else None
@@ -208,6 +209,8 @@ class AudioLine:
 
     def start(self, now: Instant) -> None:
         """The session is connected: what was written may leave, and the `clock` jitter buffer begins to tick."""
+        if self._comfort_noise is not None and self.sender.queued == 0:
+            self.sender.write_comfort_noise(self._comfort_noise, now)
         self.sender.has_work = True
         if self._clock is not None:
             self._tick_due = now

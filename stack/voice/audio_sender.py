@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+import numpy as np
+
 from stack.audio import (
     FRAME,
     OPUS_SAMPLE_RATES,
@@ -45,6 +47,8 @@ _LEAD_IN_AFTER_CUT = 2
 """Frames before what follows a voice that was cut off. A jitter buffer that holds too little stretches the first
 30 ms that it gets, by laying them over each other: that is to be silence, or the first sound is faded in."""
 
+_NOISE_FACTOR, _NOISE_PEAK = np.uint32(2_654_435_761), 8
+"""Comfort noise: the same faint hiss each time, about 75 dB below full scale."""
 _BITRATES = (6_000, 510_000)  # RFC 7587 §6.1
 _FRAMES_MS = (10, 20, 40, 60)
 
@@ -195,6 +199,12 @@ class AudioSender:
             self._playout = self._open(sample_rate)
         self._playout.write(pcm, sample_rate, now)
         self.has_work = True
+
+    def write_comfort_noise(self, sample_rate: int, now: Instant) -> None:
+        """Append one frame of faint noise; no write of the program, and none that it waits for."""
+        count = np.arange(round(sample_rate * self._parameters.frame), dtype=np.uint32)
+        noise = (count * _NOISE_FACTOR >> np.uint32(16)) % np.uint32(2 * _NOISE_PEAK + 1)
+        self.write(noise.astype(np.int16) - np.int16(_NOISE_PEAK), sample_rate, now)
 
     def begin_reply(self) -> None:
         """What is written from now on belongs to a new reply."""

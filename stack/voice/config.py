@@ -20,6 +20,8 @@ from stack.voice.vad import EarshotDetector, EnergyDetector, VoiceDetector
 
 AUTO = "auto"
 _MOST_COMPLEXITY = 10
+COMFORT_NOISE_RATES = (8_000, 12_000, 16_000, 24_000, 44_100, 48_000)
+"""Hz, of programs that are announced by comfort noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,10 @@ class ConversationConfig:
     """Speak a round trip before the peer has proved who it is (DTLS 1.3 server): an attacker on the path of
     its ICE checks could hear that much, and a second (`MAX_EARLY`) at most. `Connected.authenticated` and
     `Authenticated` tell."""
+    comfort_noise: int | None = None
+    """Hz at which the program will speak, 8,000 … 48,000: a frame of comfort noise leaves with our Finished where
+    the program has written nothing, so that the client's track is there at once. What the program says right after
+    it leaves up to a frame later. None: nothing is said before the program does."""
 
 
 def fixed_complexity(complexity: int | str) -> int | None:
@@ -129,6 +135,8 @@ def prepare(config: ConversationConfig) -> Endpointer | None:
     long to load.
     """
     fixed_complexity(config.complexity)
+    if config.comfort_noise is not None and config.comfort_noise not in COMFORT_NOISE_RATES:
+        raise LocalError("comfort noise has one of the sample rates " + ", ".join(map(str, COMFORT_NOISE_RATES)))
     detector_factory(config.detector)()
     canceller_factory(config.echo)()
     return make_endpointer(config.endpointer)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stack.aio.coalescing import BUSY, CALM, INTERVAL, WINDOW, CoalescingSelector, new_media_loop
+from stack.aio.coalescing import AFTER, BUSY, CALM, INTERVAL, SET_UP, WINDOW, CoalescingSelector, MediaLoop, SetUps
 
 
 class Bench:
@@ -96,9 +96,48 @@ def test_after_a_long_sleep_there_is_no_pause(bench: Bench) -> None:
 
 
 def test_the_loop_for_media_uses_it() -> None:
-    loop = new_media_loop()
+    loop = MediaLoop()
     try:
         assert isinstance(loop._selector, CoalescingSelector)  # type: ignore[attr-defined]
         assert loop.run_until_complete(asyncio.sleep(0, "done")) == "done"
+    finally:
+        loop.close()
+
+
+def test_nothing_is_held_back_while_it_is_urgent(bench: Bench) -> None:
+    bench.run(3 * WINDOW, BUSY * 1.5)
+    bench.pauses.clear()
+    bench.selector.urgent_until = bench.now + 0.1
+    bench.run(0.1, BUSY * 1.5)
+    assert bench.selector.is_coalescing
+    assert not bench.pauses
+    bench.run(0.1, BUSY * 1.5)
+    assert bench.pauses
+
+
+def test_a_call_is_urgent_until_it_is_set_up_or_has_taken_too_long() -> None:
+    loop = MediaLoop()
+
+    async def calls() -> list[float]:
+        set_ups, seen = SetUps(), []
+
+        def note() -> None:
+            seen.append(loop.coalescing.urgent_until - loop.time())
+
+        assert not set_ups
+        set_ups.begin("one")
+        set_ups.begin("other")
+        note()
+        set_ups.end("one")
+        assert set_ups
+        note()
+        set_ups.end("other")
+        set_ups.end("other")
+        assert not set_ups
+        note()
+        return seen
+
+    try:
+        assert loop.run_until_complete(calls()) == pytest.approx([SET_UP, SET_UP, AFTER], abs=0.2)
     finally:
         loop.close()

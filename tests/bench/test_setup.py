@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from bench._setup_ends import NOWHERE, Network, with_candidate
-from bench.setup import METRICS, Samples, tabulate
+from bench.__main__ import main
+from bench._setup_ends import NOWHERE, Network, Server, with_candidate
+from bench.setup import METRICS, Samples, start_servers, tabulate
 from interop.browsers import PoliciesUnavailable, managed_policies
 from interop.browsers.policies import FOLDERS
 from interop.redirect import without_candidates
+from interop.servers import ServerError
 
 OFFER = (
     "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=candidate:1 1 udp 1 192.0.2.1 5 typ host\r\n"
@@ -39,8 +43,67 @@ def test_medians_95th_percentiles_and_round_trips() -> None:
 
 def test_without_a_delay_there_are_no_round_trips() -> None:
     (table,) = tabulate(Network(0.0, 0.0), {("a browser", "pion"): samples()}, 1)
-    assert table.rows[0][2:] == [0, 0, *([None] * (2 * len(METRICS)))]
+    assert table.rows[0][2:] == [0, 0, 0, *([None] * (2 * len(METRICS)))]
     assert "pion" in table.text()
+
+
+def test_a_call_that_the_server_does_not_hear_is_counted() -> None:
+    taken = samples({"connected": 1.0, "heard": 2.0}, {"connected": 3.0})
+    (table,) = tabulate(Network(0.0, 0.0), {("a browser", "ours"): taken}, 2)
+    row = dict(zip(table.columns, table.rows[0], strict=True))
+    assert (row["calls"], row["unheard"], row["server hears"], row["connected"]) == (2, 1, 2.0, 2.0)
+
+
+def test_what_a_former_call_left_behind_is_not_heard() -> None:
+    of = Server("ours", "http://127.0.0.1:1/")
+    of.note_heard(5.0)
+    assert of.heard is None, "nothing is answered yet"
+    of.answered = 10.0
+    for at in (9.0, 11.0, 12.0):
+        of.note_heard(at)
+    assert of.heard == 11.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rtt", "x"], "numbers"),
+        (["--rtt", "-1"], "-1 is not between 0 and"),
+        (["--rtt", "nan"], "nan is not between"),
+        (["--rtt", "20,20"], "twice"),
+        (["--loss", "101"], "101 is not between 0 and 100"),
+        (["--scale", "0"], "not above 0"),
+        (["--scale", "inf"], "not above 0"),
+        (["--client", "netscape"], "no such client: netscape; there are chromium, firefox"),
+        (["--server", "ours", "theirs"], "no such server: theirs; there are ours, aiortc"),
+    ],
+)
+def test_a_bad_option_is_refused_on_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["setup", *arguments])
+    assert exited.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert error.startswith("bench: ")
+    assert "\n" not in error
+
+
+async def test_a_server_that_does_not_start_is_named_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    lives = 'import time; print(\'{"offer": "http://127.0.0.1:1/"}\', flush=True); time.sleep(60)'
+    commands = {
+        "old": [sys.executable, "-c", "print('flag provided but not defined: -greeting')"],
+        "absent": ["/no/such/binary"],
+        "new": [sys.executable, "-c", lives],
+    }
+    async with AsyncExitStack() as stack:
+        assert list(await start_servers(commands, stack)) == ["new"]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1].strip() for line in said] == ["no server old", "no server absent"]
+    async with AsyncExitStack() as stack:
+        with pytest.raises(ServerError, match="none of the servers"):
+            await start_servers({"absent": ["/no/such/binary"]}, stack)
 
 
 def test_a_client_is_given_one_candidate_that_leads_nowhere() -> None:

@@ -548,11 +548,12 @@ def test_what_is_attached_travels_and_what_is_too_long_does_not() -> None:
             self.size = size
             self.heard: list[MessageClass] = []
 
-        def receive(self, message: Message, path: Path, now: float) -> None:
+        def receive(self, message: Message, path: Path, now: float) -> bool:
             if message.get(Software):
                 self.heard.append(message.message_class)
+            return False
 
-        def attach(self, message_class: MessageClass, max_size: int) -> tuple[Software, ...]:
+        def attach(self, message: Message, max_size: int) -> tuple[Software, ...]:
             assert 900 < max_size < 1200
             return (Software("x" * self.size),)
 
@@ -569,6 +570,45 @@ def test_what_is_attached_travels_and_what_is_too_long_does_not() -> None:
             assert bool(rider.heard) is travels
         if travels:
             assert {MessageClass.REQUEST, MessageClass.SUCCESS_RESPONSE} == set(riders[0].heard)
+
+
+def test_a_response_and_the_next_check_wait_for_the_owner_of_the_piggyback() -> None:
+    class Rider:
+        def __init__(self) -> None:
+            self.said = "nothing"
+
+        def receive(self, message: Message, path: Path, now: float) -> bool:
+            return True
+
+        def attach(self, message: Message, max_size: int) -> tuple[Software, ...]:
+            return (Software(self.said),)
+
+    riders = Rider(), Rider()
+    made = [
+        IceAgent(credentials(name), entropy(seed), controlling=name == "a", piggyback=rider)
+        for name, seed, rider in (("a", 1, riders[0]), ("b", 2, riders[1]))
+    ]
+    for agent, base, peer, remote in ((made[0], A, "b", B), (made[1], B, "a", A)):
+        agent.add_local_candidate(Candidate.host_candidate(base), 0.0)
+        agent.set_remote_credentials(credentials(peer), 0.0)
+        agent.add_remote_candidate(Candidate.host_candidate(remote), 0.0)
+    made[0].start(0.0)
+    (check,) = made[0].drain_transmits()
+    made[1].handle_datagram(check.data, Path(B, A), 0.1)
+    assert made[1].drain_transmits() == []
+    riders[1].said = "answer"
+    made[1].start(0.1)
+    made[1].release(0.1)
+    sent = [(Message.parse(each.data), each.data) for each in made[1].drain_transmits()]
+    assert all(message.get(Software) == Software("answer") for message, _ in sent)
+    (response,) = (data for message, data in sent if message.message_class is MessageClass.SUCCESS_RESPONSE)
+    made[0].handle_datagram(response, Path(A, B), 0.2)
+    assert [type(event) for event in made[0].drain_events()][:1] == [PathValidated]
+    assert made[0].drain_transmits() == []
+    riders[0].said = "last"
+    made[0].release(0.3)
+    (nominating,) = made[0].drain_transmits()
+    assert Message.parse(nominating.data).get(Software) == Software("last")
 
 
 def test_settings_are_taken() -> None:

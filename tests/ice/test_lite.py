@@ -733,10 +733,10 @@ def test_a_flood_is_refused_unread_and_the_peer_is_heard_through_it() -> None:
 class Rider:
     """Attaches as much as a flight of DTLS has, where there is room."""
 
-    def receive(self, message: Message, path: Path, now: float) -> None:
-        pass
+    def receive(self, message: Message, path: Path, now: float) -> bool:
+        return False
 
-    def attach(self, message_class: MessageClass, max_size: int) -> tuple[Software, ...]:
+    def attach(self, message: Message, max_size: int) -> tuple[Software, ...]:
         return (Software("x" * 700),) if max_size > 704 else ()
 
 
@@ -766,3 +766,38 @@ def test_what_is_attached_is_bounded_on_the_first_path(again: bool) -> None:
     sizes = [len(check(agent, 1 if again else number).data) for number in range(50)]
     assert sum(size > 700 for size in sizes) == MAX_LOADED
     assert all(size > 700 for size in sizes[:MAX_LOADED])  # against loss
+
+
+class Waiting(Rider):
+    """Has the agent wait, and attaches its owner's answer."""
+
+    def __init__(self) -> None:
+        self.answer = ""
+
+    def receive(self, message: Message, path: Path, now: float) -> bool:
+        return True
+
+    def attach(self, message: Message, max_size: int) -> tuple[Software, ...]:
+        return (Software(self.answer),)
+
+
+def test_a_response_waits_for_what_the_owner_of_the_piggyback_has_to_say() -> None:
+    rider = Waiting()
+    agent = LiteAgent(SERVER, piggyback=rider)
+    agent.set_remote_credentials(CLIENT, 0.0)
+    agent.start(0.0)
+    agent.handle_datagram(request(1).sign(KEY), PATH, 0.1)
+    assert [type(event) for event in agent.drain_events()] == [PathValidated, PathSelected], "the check counts"
+    assert agent.drain_transmits() == []
+    rider.answer = "the flight"
+    agent.release(0.1)
+    (response,) = agent.drain_transmits()
+    assert Message.parse(response.data).get(Software) == Software("the flight")
+    agent.release(0.1)
+    assert agent.drain_transmits() == []
+    agent.handle_datagram(request(2).sign(KEY), PATH, 0.2)
+    agent.handle_datagram(b"no STUN", PATH, 0.3)
+    assert len(agent.drain_transmits()) == 1, "an owner that forgot costs no response"
+    agent.handle_datagram(request(3).sign(KEY), PATH, 0.4)
+    agent.handle_timeout(0.5)
+    assert len(agent.drain_transmits()) == 1

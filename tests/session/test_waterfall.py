@@ -24,7 +24,7 @@ def test_round_trips_count_from_the_first_check() -> None:
     assert [step.round_trips for step in waterfall(steps, 0.1, lite=False)] == [0.0, 0.58, 1.58]
 
 
-@pytest.mark.parametrize("round_trip", [None, 0.0001])
+@pytest.mark.parametrize("round_trip", [None, 0.0001, 0.0049])
 def test_without_a_round_trip_there_are_times_alone(round_trip: float | None) -> None:
     steps = {"session_made": 0.0, "ice_validated": 1.0}
     assert [step.round_trips for step in waterfall(steps, round_trip, lite=True)] == [None, None]
