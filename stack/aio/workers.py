@@ -32,7 +32,7 @@ from stack.aio.ipc import (
     WorkerReport,
     package_version,
 )
-from stack.aio.media import MediaTally, SetTicketKeys
+from stack.aio.media import GatherFrom, MediaRequest, MediaTally, NoMoreServers, SetTicketKeys
 from stack.aio.media_thread import MediaConfig
 from stack.aio.steering import CannotSteer, Steering, bind_group
 from stack.aio.ticket_site import CallMade, TicketMedia, as_pem
@@ -44,6 +44,8 @@ from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.machine import Address, Path
 from stack.core.trace import Direction, PacketTrace
 from stack.ice import MAX_WORKERS
+from stack.ice.servers import LocatedServer
+from stack.server import Gathered
 
 STARTED = declare("worker", "started", "Media workers that came up: those of the beginning, and replacements")
 FAULT_TRACE = declare(
@@ -105,6 +107,7 @@ class WorkerPool:
         self._ends: dict[WorkerLink, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._change = asyncio.Event()
+        self._gathering: list[MediaRequest[None]] = []  # what every worker is told, those that come later, too
         self._stopping = False
         self._loop = asyncio.get_running_loop()
         self._pinging: asyncio.TimerHandle | None = None
@@ -177,6 +180,21 @@ class WorkerPool:
             if link.is_up:
                 link.submit(SetTicketKeys(tickets.ring))
 
+    def ask_server(self, located: LocatedServer) -> None:
+        """Have every worker gather candidates from a server."""
+        self._tell_all(GatherFrom(located))
+
+    def finish_asking(self) -> None:
+        """Every server was named that can be by now."""
+        self._tell_all(NoMoreServers())
+
+    def _tell_all(self, request: MediaRequest[None]) -> None:
+        if request not in self._gathering:
+            self._gathering.append(request)
+        for link in self.links:
+            if link.is_up:
+                link.submit(request)
+
     async def tally(self) -> MediaTally:
         """Return what was counted on the media side, by workers that are gone, too."""
         total = self._lost
@@ -213,6 +231,7 @@ class WorkerPool:
             modules=self._modules,
             tickets=config.tickets,
             forwarder=end,
+            gathers=config.gathers,
         )
 
     def take(self, link: WorkerLink, report: WorkerReport) -> None:
@@ -224,6 +243,8 @@ class WorkerPool:
         elif isinstance(report, KeysLogged):
             if self._config.key_log is not None:
                 self._config.key_log(report.line)
+        elif isinstance(report, Gathered):
+            link.gathered = report
         elif isinstance(report, CallMade):
             self.table.note_made(link, report)
         elif isinstance(report, PassOn):
@@ -263,6 +284,8 @@ class WorkerPool:
                 break
         if link is not self.forwarder:
             self.counters.add(STARTED)
+            for request in self._gathering:
+                link.submit(request)
         log.warning("%s is up again (process %s)", link, link.pid)
         self._change.set()
 

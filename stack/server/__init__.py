@@ -3,6 +3,7 @@
 from stack.server.admission import Admitted, TicketAdmission
 from stack.server.deadlines import Deadlines
 from stack.server.endpoint import Endpoint, HostedMachine, UnknownCheck
+from stack.server.gathering import Gathered, GatheringEndpoint
 from stack.server.routes import PathChange, Routes
 from stack.server.single import SingleEndpoint
 
@@ -10,6 +11,8 @@ __all__ = [
     "Admitted",
     "Deadlines",
     "Endpoint",
+    "Gathered",
+    "GatheringEndpoint",
     "HostedMachine",
     "PathChange",
     "Routes",

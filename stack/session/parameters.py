@@ -78,6 +78,8 @@ class LocalWishes:
     """A server's: which of its workers has the session; the ufrag says so (`stack.ice.ufrag`)."""
     node: str = ""
     """A server's: which of several machines it is."""
+    gathered: tuple[str, ...] = ()
+    """Server-reflexive and relayed candidates that a full agent has found, as they stand in SDP."""
     channels: tuple[sdp.ChannelMap, ...] = ()
     """An offerer's: data channels to be agreed on in the descriptions (RFC 8864)."""
     codecs: tuple[sdp.CodecDescription, ...] = (sdp.OPUS, sdp.PCMU, sdp.PCMA)
@@ -103,6 +105,9 @@ def make_local_parameters(
     else:
         credentials = ice.IceCredentials.generate_for(entropy, wishes.worker, wishes.node)
     candidates = _host_candidates(_seen_outside(addresses, public_ips), _seen_outside(wishes.tcp, public_ips))
+    gathered = wishes.gathered
+    if public_ips:  # a NAT that is known already
+        gathered = tuple(text for text in gathered if ice.Candidate.parse(text).host not in public_ips)
     audio = None
     if wishes.audio:
         audio = sdp.LocalAudio(
@@ -121,9 +126,11 @@ def make_local_parameters(
         ice_pwd=credentials.password,
         fingerprint=certificate.fingerprint(),
         session_id=int.from_bytes(entropy(8), "big") >> 2,
-        candidates=candidates,
+        candidates=(*candidates, *gathered),
         ice_lite=wishes.ice_lite,
-        bases=_host_candidates(addresses, wishes.tcp) if public_ips and not wishes.ice_lite else (),
+        bases=(
+            (*_host_candidates(addresses, wishes.tcp), *gathered) if public_ips and not wishes.ice_lite else ()
+        ),
         setup=wishes.setup,
         audio=audio,
         data=data,
