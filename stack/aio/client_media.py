@@ -95,6 +95,11 @@ class _NoCall:
         """Nothing has come."""
         return ()
 
+    @property
+    def is_known_by_records(self) -> bool:
+        """Nothing has come."""
+        return False
+
 
 class _HostedRelaying(RelayingMachine[ConversationEvent]):
     """A relaying machine that an endpoint can host."""
@@ -117,6 +122,11 @@ class _HostedRelaying(RelayingMachine[ConversationEvent]):
     def sources(self) -> Sequence[int]:
         """Of the conversation."""
         return self.inside.sources
+
+    @property
+    def is_known_by_records(self) -> bool:
+        """Of the conversation."""
+        return self.inside.is_known_by_records
 
 
 class ClientEndpoint(SingleEndpoint[ConversationEvent]):

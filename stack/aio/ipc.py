@@ -111,6 +111,11 @@ class Hello(Value, frozen=True):
     """The keys of tickets that make calls; None: no ticket does."""
     forwarder: int | None = None
     """Descriptor of the worker's end where a forwarder reads the port (`forwarding.py`)."""
+    shown: int | None = None
+    """Descriptor of the end where other workers show what came over unknown paths (`steering.py`); None: none
+    do."""
+    others: tuple[int, ...] = ()
+    """Descriptors of the ends that lead to those of the others."""
     gathers: bool = False
     """Whether servers will be named that candidates come from."""
 

@@ -348,12 +348,14 @@ class MediaCalls:
         return MediaTally(counters.snapshot(), totals, tuple(lateness.counts), lateness.total)
 
 
-def make_endpoint(setup: MediaSetup, addresses: Sequence[Address], worker: int = 0) -> Endpoint[ConversationEvent]:
+def make_endpoint(
+    setup: MediaSetup, addresses: Sequence[Address], worker: int = 0, *, keeps_strays: bool = False
+) -> Endpoint[ConversationEvent]:
     """Return the endpoint of a server's media side, which gathers where that is wanted."""
-    if setup.gathers:
-        entropy = steered_entropy(worker)
-        return GatheringEndpoint(addresses, entropy, setup.max_calls, reports_paths=True)
-    return Endpoint(max_sessions=setup.max_calls, reports_paths=True)
+    if not setup.gathers:
+        return Endpoint(max_sessions=setup.max_calls, reports_paths=True, keeps_strays=keeps_strays)
+    entropy = steered_entropy(worker)
+    return GatheringEndpoint(addresses, entropy, setup.max_calls, reports_paths=True, keeps_strays=keeps_strays)
 
 
 def many_calls(setup: MediaSetup, sockets: UdpSockets) -> MediaCalls:

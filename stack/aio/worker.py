@@ -154,7 +154,8 @@ class MediaWorker:
         listeners = [UdpSocket.adopt(socket.socket(fileno=descriptor)) for descriptor in hello.sockets]
         if hello.workers == 1 and hello.forwarder is None:
             return many_calls(setup, UdpSockets(listeners))
-        endpoint = make_endpoint(setup, [udp.address for udp in listeners], hello.number)
+        addresses = [udp.address for udp in listeners]
+        endpoint = make_endpoint(setup, addresses, hello.number, keeps_strays=hello.shown is not None)
         media = self._steer(hello, setup, endpoint, listeners)
         if setup.tickets is not None:
             endpoint.resolve = media.resolve
@@ -191,6 +192,8 @@ class MediaWorker:
                 workers=hello.workers,
                 pass_on=self._pass_on,
                 on_path_taken=self._on_path_taken,
+                others=[socket.socket(fileno=descriptor) for descriptor in hello.others],
+                shown=None if hello.shown is None else socket.socket(fileno=hello.shown),
             )
             return self._steered
 

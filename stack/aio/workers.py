@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -98,6 +99,11 @@ class WorkerPool:
         self._modules = modules_of_codecs()
         self._groups, self.steering = _bind(hosts, port, workers, steering)
         self._pairs = [forwarding_pair() for _ in range(workers)] if self.steering is Steering.FORWARDER else []
+        self._shown: list[
+            tuple[socket.socket, socket.socket]
+        ] = []  # where each worker is shown strays, and by what
+        if self.steering is Steering.KERNEL and workers > 1:
+            self._shown = [forwarding_pair() for _ in range(workers)]
         self.links = [WorkerLink(self, number, self._inherited(number)) for number in range(workers)]
         self.forwarder: ForwarderLink | None = None
         if self._pairs:
@@ -115,7 +121,15 @@ class WorkerPool:
     def _inherited(self, number: int) -> list[int]:
         """Return the descriptors of the sockets that a worker gets, and before them its end of a pair."""
         sockets = self._groups[number if len(self._groups) > 1 else 0]
-        return [end.fileno() for _, end in self._pairs[number : number + 1]] + [udp.fileno() for udp in sockets]
+        ends = [end.fileno() for _, end in self._pairs[number : number + 1]]
+        return ends + self._ends_of_shown(number) + [udp.fileno() for udp in sockets]
+
+    def _ends_of_shown(self, number: int) -> list[int]:
+        """Return where a worker is shown strays, and the ends that lead to the other workers."""
+        if not self._shown:
+            return []
+        others = [leading.fileno() for other, (_, leading) in enumerate(self._shown) if other != number]
+        return [self._shown[number][0].fileno(), *others]
 
     @property
     def _processes(self) -> list[WorkerLink]:
@@ -150,7 +164,7 @@ class WorkerPool:
             await self.forwarder.stop()
         for sockets in self._groups:
             sockets.close()
-        for end in (end for pair in self._pairs for end in pair):
+        for end in (end for pair in (*self._pairs, *self._shown) for end in pair):
             end.close()
 
     async def choose_any(self) -> WorkerLink:
@@ -215,6 +229,7 @@ class WorkerPool:
             ends, sockets = link.inherited[:workers], link.inherited[workers:]
             return ForwarderHello(package_version(), ends, sockets, log_level)
         end, sockets = (link.inherited[0], link.inherited[1:]) if self._pairs else (None, link.inherited)
+        ends, sockets = sockets[: len(self._shown)], sockets[len(self._shown) :]
         return Hello(
             program_version=package_version(),
             number=link.number,
@@ -231,6 +246,8 @@ class WorkerPool:
             modules=self._modules,
             tickets=config.tickets,
             forwarder=end,
+            shown=ends[0] if ends else None,
+            others=ends[1:],
             gathers=config.gathers,
         )
 

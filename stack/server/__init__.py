@@ -2,7 +2,7 @@
 
 from stack.server.admission import Admitted, TicketAdmission
 from stack.server.deadlines import Deadlines
-from stack.server.endpoint import Endpoint, HostedMachine, UnknownCheck
+from stack.server.endpoint import Endpoint, HostedMachine, UnknownCheck, may_be_of_a_moved_client
 from stack.server.gathering import Gathered, GatheringEndpoint
 from stack.server.routes import PathChange, Routes
 from stack.server.single import SingleEndpoint
@@ -19,4 +19,5 @@ __all__ = [
     "SingleEndpoint",
     "TicketAdmission",
     "UnknownCheck",
+    "may_be_of_a_moved_client",
 ]

@@ -48,10 +48,11 @@ class GatheringEndpoint(Endpoint[EventT]):
         max_sessions: int = 10_000,
         *,
         reports_paths: bool = False,
+        keeps_strays: bool = False,
         policy: TransportPolicy = TransportPolicy.ALL,
     ) -> None:
         """`bases`: the addresses of the port; `entropy`'s twelve bytes are a transaction that is steered back."""
-        super().__init__(max_sessions=max_sessions, reports_paths=reports_paths)
+        super().__init__(max_sessions=max_sessions, reports_paths=reports_paths, keeps_strays=keeps_strays)
         self.gatherer = Gatherer(bases, entropy, policy, standing=True)
         self.gathered = Gathered(is_complete=False)
         self._bases = frozenset(bases)

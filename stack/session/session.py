@@ -470,6 +470,11 @@ class Session:
         comes."""
         return self._media.sources if self._media is not None and self.security is not None else ()
 
+    @property
+    def is_known_by_records(self) -> bool:
+        """True where DTLS alone says that a packet is the peer's: no media were agreed on."""
+        return self._media is None and self.security is not None
+
     def drain_routes(self) -> Sequence[Path]:
         """Return the paths proven by a MESSAGE-INTEGRITY since the last call."""
         routes, self._routes = self._routes, []

@@ -270,6 +270,11 @@ class Conversation:
         return self.session.sources
 
     @property
+    def is_known_by_records(self) -> bool:
+        """True where DTLS alone says that a packet is the peer's."""
+        return self.session.is_known_by_records
+
+    @property
     def is_finished(self) -> bool:
         """True once the session is over and everything was drained."""
         return self._has_ended and self.session.is_finished and not self._waiting and not self._events

@@ -27,6 +27,7 @@ class HostedAgent:
 
     terminal_events = IceAgent.terminal_events
     sources: tuple[int, ...] = ()
+    is_known_by_records = False
 
     def __init__(self, agent: IceAgent) -> None:
         self.agent = agent
