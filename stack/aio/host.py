@@ -65,6 +65,7 @@ from stack.sdp import (
     restarts_ice,
 )
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
+from stack.session.parameters import TYPICAL_OFFER
 from stack.voice.commands import AddRemoteCandidates, GetParameters, HangUp, Renegotiate, RestartIce, Tell
 from stack.voice.config import offered_codecs, prepare
 from stack.voice.conversation import Command, ConversationConfig
@@ -390,11 +391,16 @@ class Host:
         return mode is IceMode.LITE or (mode is IceMode.AUTO and not (is_behind_nat or awaits_checks(offer)))
 
     async def accept(
-        self, offer: str | SessionDescription, context: CallContext | None = None, ice: IceMode | None = None
+        self,
+        offer: str | SessionDescription,
+        context: CallContext | None = None,
+        ice: IceMode | None = None,
+        offer_size: int | None = None,
     ) -> Accepted:
         """Answer an SDP offer, as text or read already, and start the call.
 
-        `ice` is what the client asks for; it counts where `HostConfig.ice` leaves it open.
+        `ice` is what the client asks for; it counts where `HostConfig.ice` leaves it open. `offer_size` are the
+        bytes of an offer that was read already: see `stack.session.allowance`.
         Raises `ParseError` if it is no SDP, `NegotiationError` if there is nothing to agree on, `HostFull`, or
         `LocalError` once the host is stopping, or while no media worker is up.
         """
@@ -406,7 +412,9 @@ class Host:
         is_lite = self._is_lite_for(description, ice, link)
         local = self._local_parameters(link.number, setup, is_lite, () if is_lite else link.gathered.candidates)
         negotiation = negotiate(description, local)
-        call = await self._admit(link, SessionParameters(local, negotiation), context, offered)
+        size = len(offer) if isinstance(offer, str) else offer_size or TYPICAL_OFFER
+        parameters = SessionParameters(local, negotiation, offer_size=size)
+        call = await self._admit(link, parameters, context, offered)
         return Accepted(negotiation.answer.serialize(), call, self._instant(call.id, negotiation, call.context))
 
     async def answer(
@@ -559,7 +567,7 @@ class Host:
             if not local.ice_lite:  # RFC 8445 §9: what holds now
                 local = replace(local, candidates=self.candidates_of(call, False))
             agreed = renegotiate(description, former.negotiation, local)
-        await self._execute(call, Renegotiate(SessionParameters(local, agreed)))
+        await self._execute(call, Renegotiate(SessionParameters(local, agreed, former.offer_size)))
         if local.ice_ufrag != former.local.ice_ufrag:
             await self._add_ufrag(call, local.ice_ufrag)
         return Renegotiated(agreed.answer.serialize(), local.ice_ufrag)

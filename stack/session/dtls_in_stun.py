@@ -19,6 +19,7 @@ from zlib import crc32
 
 from stack.core.counters import Counters, declare
 from stack.core.machine import Instant, Path
+from stack.ice.piggyback import MAX_CHECK_SIZE
 from stack.stun import Attribute, DtlsInStun, DtlsInStunAcknowledgement, Message, MessageClass
 
 DTLS_IN_STUN = declare("session", "dtls_in_stun", "DTLS datagrams that came inside of STUN messages")
@@ -47,6 +48,8 @@ class DtlsCarrier:
         self._received: deque[int] = deque(maxlen=MAX_ACKNOWLEDGEMENTS)
         self._arrived: deque[bytes] = deque(maxlen=MAX_ARRIVED)
         self._is_over = False
+        self.room = MAX_CHECK_SIZE
+        """Bytes that may be put into a response (`allowance.py`)."""
 
     # What the session says and asks
 
@@ -116,6 +119,8 @@ class DtlsCarrier:
             return ()
         acknowledged = b"".join(value.to_bytes(4, "big") for value in self._received)
         attributes: list[Attribute] = [DtlsInStunAcknowledgement(acknowledged)]
+        if message_class is not MessageClass.REQUEST:
+            max_size = min(max_size, self.room)
         room = max_size - 2 * _ATTRIBUTE_HEADER - len(acknowledged)
         for _ in range(len(self._pending)):
             datagram = self._pending[0]

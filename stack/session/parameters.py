@@ -32,6 +32,8 @@ SRTP_PROFILES = (
     SrtpProfile.AEAD_AES_256_GCM,
 )
 """Cheapest first: GCM needs no separate HMAC."""
+TYPICAL_OFFER = 3000
+"""Bytes of an offer that was not measured; browsers' have 2,000 to 10,000."""
 _ANY_ROLE = sctp.SctpConfig(is_dtls_client=False)
 """An INIT says nothing of the role, nor of anything else that is not known before an answer."""
 
@@ -42,6 +44,8 @@ class SessionParameters:
 
     local: sdp.LocalParameters
     negotiation: sdp.Negotiation
+    offer_size: int = TYPICAL_OFFER
+    """Bytes that the caller has sent for this session to be: see `stack.session.allowance`."""
 
     def with_ice(self, local: ice.IceCredentials, remote: ice.IceCredentials) -> Self:
         """Return the same with other ICE credentials on both sides, as after a restart."""

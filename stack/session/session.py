@@ -55,6 +55,7 @@ from stack.ice import (
 from stack.rtp import ReportReceived, RtpStatistics
 from stack.sctp import AssociationUp, ChannelOpened, DataChannels
 from stack.sdp import IGNORED, DtlsRole
+from stack.session.allowance import Allowance
 from stack.session.demux import Kind, classify
 from stack.session.dtls_in_stun import DtlsCarrier
 from stack.session.events import (
@@ -64,6 +65,7 @@ from stack.session.events import (
     ConnectionResumed,
     Ended,
     EndReason,
+    MediaHeld,
     SessionEvent,
 )
 from stack.session.media_plane import FrameSent, MakePlane, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
@@ -105,6 +107,10 @@ def _dtls_timeout(round_trip: float) -> float:
 _CONNECTED, _ENDED = State.CONNECTED, State.ENDED
 _STUN, _DTLS, _RTP, _RTCP = Kind.STUN, Kind.DTLS, Kind.RTP, Kind.RTCP
 _MEDIA = SessionTimer.MEDIA
+_ROOM_FOR_SOUND = 600
+"""Bytes that are left for checks, and for sound that is on its way, when an early voice begins to wait."""
+_PLAIN_RESPONSE = 128
+"""Bytes that a response has without what is attached to it, at most."""
 _OF_OURS = (FrameSent, ReportReceived)  # what a plane tells of the sound that we send
 
 
@@ -158,6 +164,11 @@ class Session:
             self._dtls.start(now)  # its ClientHello travels in the first check
             self._carrier.set_pending(self._dtls.drain_transmits())
         self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now, self._carrier, resume_timeout)
+        # A full agent sends where a check of its own was answered: there every path is proven.
+        self._lite = self._ice if isinstance(self._ice, LiteAgent) else None
+        self._is_proven = self._lite is None
+        self._allowance = Allowance(parameters.offer_size)
+        self._shown_to: set[Path] = set()  # where our handshake went
         sections = make_rtp(parameters)
         self._media: MediaPlane | None = None
         if sections:
@@ -386,6 +397,8 @@ class Session:
         own.
         """
         if kind is _STUN:
+            self._allowance.note_came(len(data))
+            self._carrier.room = self._allowance.room(self.received.octets) - _PLAIN_RESPONSE
             self._ice.handle_datagrams(((data, path),), now)
             return False
         self.received.packets += 1
@@ -444,8 +457,7 @@ class Session:
                 self._end(self._lost)
             case SessionTimer.EARLY:
                 self.counters.add(counted.EARLY_OVER)
-                self._is_early_over = True
-                self._hold_media()
+                self._end_early()
             case SessionTimer.SETUP:
                 what = "authentication" if self.state is _CONNECTED else self.state.name.lower()
                 self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {what}")
@@ -515,7 +527,7 @@ class Session:
 
     def _move_ice(self, now: Instant) -> None:
         self._ice_touched = False
-        self._transmits.extend(self._ice.drain_transmits())
+        self._take_from_ice()
         for event in self._ice.drain_events():
             self._on_ice(event, now)
         for data in self._carrier.take_arrived():  # behind the events: DTLS listens once a path is validated
@@ -531,7 +543,51 @@ class Session:
                 self._media.move(selected)
             if self.is_paused:
                 self._resume(selected)
+            self._judge_path(self._lite, selected, now)
+        elif not self._is_proven and selected is not None and self._lite is not None:
+            self._is_proven = self._lite.is_proven(selected)
         self._arm(SessionTimer.ICE, self._ice.poll_timeout())
+
+    def _take_from_ice(self) -> None:
+        transmits = self._ice.drain_transmits()
+        self._transmits.extend(transmits)
+        if self._lite is not None:
+            for data, path in transmits:
+                if not self._lite.is_proven(path):
+                    self._allowance.note_sent(len(data))
+
+    def _judge_path(self, agent: LiteAgent | None, path: Path, now: Instant) -> None:
+        """Find out whether the peer is known to be at the end of the selected path; ask it, in a call that is
+        up."""
+        if agent is None:
+            return
+        self._is_proven = agent.is_proven(path)
+        if self._is_proven or self.security is None:
+            return
+        if agent.prove(path, now):
+            self._allowance.limit(self.received.octets)
+            self._take_from_ice()
+            self._arm(SessionTimer.ICE, agent.poll_timeout())
+
+    def _end_early(self) -> None:
+        """The peer has been spoken to for long enough before it has proved who it is: what is said waits for
+        that."""
+        if not self._is_early_over:
+            self._is_early_over = True
+            self._hold_media()
+            self._events.append(MediaHeld(True))
+
+    def _within_allowance(self, transmits: Iterable[Transmit]) -> list[Transmit]:
+        """Return what may be sent to a path that is not proven."""
+        kept: list[Transmit] = []
+        for transmit in transmits:
+            size = len(transmit.data)
+            if size <= self._allowance.room(self.received.octets):
+                self._allowance.note_sent(size)
+                kept.append(transmit)
+            else:
+                self.counters.add(counted.DROPPED_UNPROVEN)
+        return kept
 
     def _arm(self, slot: SessionTimer, at: Instant | None) -> None:
         if self.state is not _ENDED:
@@ -592,9 +648,18 @@ class Session:
     def _send_early_flight(self, path: Path, now: Instant) -> None:
         """There is a path: what the checks have not delivered of the ClientHello goes out by itself."""
         self._dtls.restart_timer(now)
-        for data in self._carrier.undelivered:
-            self.sent.note(data)
-            self._transmits.append(Transmit(data, path))
+        self._send_flight(self._carrier.undelivered, path)
+
+    def _send_flight(self, datagrams: Iterable[bytes], path: Path) -> None:
+        """Send datagrams of DTLS."""
+        transmits: Iterable[Transmit] = [Transmit(data, path) for data in datagrams]
+        if not self._is_proven:
+            transmits = self._within_allowance(transmits)
+        for transmit in transmits:
+            self.sent.note(transmit.data)
+            self._transmits.append(transmit)
+        if self.security is None and len(self._shown_to) < 2:
+            self._shown_to.add(path)
 
     def _move_dtls(self, now: Instant) -> None:
         self._dtls_touched = False
@@ -621,9 +686,8 @@ class Session:
                 self.counters.add(counted.DROPPED_WHILE_PAUSED, len(self._dtls.drain_transmits()))
             return
         datagrams = self._dtls.drain_transmits()
-        for data in datagrams:
-            self.sent.note(data)
-            self._transmits.append(Transmit(data, self._path))
+        if datagrams:
+            self._send_flight(datagrams, self._path)
         if datagrams and is_handshake and self.security is None:
             self._carrier.set_pending(datagrams)
         self._arm(SessionTimer.DTLS, self._dtls.poll_timeout())
@@ -633,6 +697,13 @@ class Session:
         if self.state is _ENDED:
             return
         self.security = event
+        if self._lite is not None:
+            if self._carrier.peer_supports and self._lite.first_path is not None:  # responses held it, too
+                self._shown_to.add(self._lite.first_path)
+            if len(self._shown_to) == 1:  # who has answered our handshake was there
+                self._lite.note_proven(next(iter(self._shown_to)))
+            if self._path is not None:
+                self._judge_path(self._lite, self._path, now)
         self._carrier.end()
         self._timers.clear(SessionTimer.SETUP)
         self._timers.clear(SessionTimer.EARLY)
@@ -641,6 +712,7 @@ class Session:
             if self._is_early_over:
                 self._is_early_over = False
                 self._hold_media()
+                self._events.append(MediaHeld(False))
             self._events.append(Authenticated())
         else:
             self._open(now)
@@ -730,6 +802,10 @@ class Session:
         if self.state is _ENDED:
             return
         transmits = media.drain_transmits()
+        if transmits and not self._is_proven and not self.is_paused:
+            transmits = self._within_allowance(transmits)
+            if self.security is None and self._allowance.room(self.received.octets) < _ROOM_FOR_SOUND:
+                self._end_early()
         if transmits and self.is_paused:
             self.counters.add(counted.DROPPED_WHILE_PAUSED, len(transmits))
         elif transmits:

@@ -37,6 +37,7 @@ from stack.session import (
     ConnectionResumed,
     Ended,
     FrameSent,
+    MediaHeld,
     Session,
     SessionEvent,
     SessionParameters,
@@ -327,6 +328,9 @@ class Conversation:
             self._on_message(event, now)
         elif isinstance(event, Ended):
             self._end(event, now)
+        elif isinstance(event, MediaHeld):
+            if line is not None:
+                line.sender.set_paused(event.held, now)
         else:
             self._events.append(event)
             if isinstance(event, Connected):
