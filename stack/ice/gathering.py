@@ -224,6 +224,10 @@ class Gatherer:
         """Return the server that has allocated an address; None if it is none of ours."""
         return next((a.server for a in self._allocations if relayed in a.client.relayed), None)
 
+    def relayed_through(self, path: Path) -> tuple[Address, ...]:
+        """Return the addresses that the server at the end of a path of ours has allocated."""
+        return tuple(own for a in self._allocations if a.client.server == path for own in a.client.relayed)
+
     def server_at(self, path: Path) -> IceServer | None:
         """Return the TURN server at the end of a path of ours; None if there is none."""
         return next((a.server.server for a in self._allocations if a.client.server == path), None)

@@ -25,7 +25,7 @@ from typing import ClassVar
 import stack.session.counters as counted
 from stack.core.counters import Counters
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
+from stack.core.machine import Address, Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.timers import Timers
 from stack.dtls import (
     ApplicationData,
@@ -324,6 +324,13 @@ class Session:
         """Take a candidate of ours that was found after the start (`stack.ice.relaying`)."""
         self._ice.add_local_candidate(candidate, now)
         self._pump(now)
+
+    def note_failed(self, local: Address, remote: Address | None, now: Instant) -> bool:
+        """Note that nothing leaves from an address of ours; see `IceAgent.note_failed`."""
+        if not isinstance(self._ice, IceAgent) or not self._ice.note_failed(local, remote, now):
+            return False
+        self._pump(now)
+        return True
 
     def add_remote_candidates(self, candidates: Sequence[str], now: Instant) -> None:
         """Take candidates that came after the offer; one that is malformed is counted and dropped."""

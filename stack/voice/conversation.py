@@ -18,7 +18,7 @@ from typing import ClassVar, Protocol, TypeVar
 from stack.audio import Lateness
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
-from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
+from stack.core.machine import Address, Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.dtls import Certificate, KeyLog
 from stack.ice import Candidate
 from stack.rtp import (
@@ -133,6 +133,13 @@ class Conversation:
         result = command.apply(self, now)
         self._settle(now)
         return result
+
+    def note_failed(self, local: Address, remote: Address | None, now: Instant) -> bool:
+        """Note that nothing leaves from an address of ours; True if that is to be acted on."""
+        self._now = now
+        acted = self.session.note_failed(local, remote, now)
+        self._settle(now)
+        return acted
 
     def add_local_candidate(self, candidate: Candidate, now: Instant) -> None:
         """Take a candidate of ours that was found after the start."""

@@ -314,8 +314,9 @@ def test_a_nat_that_rebinds_in_mid_call_does_not_end_it(kind: str) -> None:
     assert one.agent.state is other.agent.state is IceState.COMPLETED
 
 
+@pytest.mark.parametrize("notice", ["media stop", "the kernel says so", "checks alone"])
 @pytest.mark.parametrize("controlling", [True, False])
-def test_a_call_moves_to_the_other_interface_when_one_goes_down(controlling: bool) -> None:
+def test_a_call_moves_to_the_other_interface_when_one_goes_down(controlling: bool, notice: str) -> None:
     network = the_internet()
     realms = {
         address: network.realm(name, behind=Nat(Kind.ENDPOINT, Kind.PORT, outside=outside))
@@ -338,9 +339,43 @@ def test_a_call_moves_to_the_other_interface_when_one_goes_down(controlling: boo
     first = interface()
     assert first in realms
     (second,) = realms.keys() - {first}
+    if notice != "checks alone":  # media come until then
+        for _ in range(100):
+            assert one.agent.selected_path is not None
+            one.host.command(lambda machine, now: one.agent.note_received(one.agent.selected_path, now))
+            network.run(0.02)
     realms[first].up = False
-    assert network.run(12.0, lambda: interface() == second)
+    if notice == "the kernel says so":
+        path = one.agent.selected_path
+        assert path is not None
+        one.host.command(lambda machine, now: one.agent.note_failed(path.local, path.remote, now))
+        assert not one.agent.note_failed(path.local, path.remote, network.now)  # once in a while
+        assert not one.agent.note_failed(second, None, network.now)  # another address than the call's
+    within = {"media stop": 3.0, "the kernel says so": 2.0, "checks alone": 12.0}[notice]
+    assert network.run(within, lambda: interface() == second)
     network.run(60.0)
     assert one.agent.state is other.agent.state is IceState.COMPLETED
     assert are_agreed(one, other)
-    assert interface() == second
+    # who controls may have nominated a relay before it has heard of the second interface
+    assert interface() == second or (notice == "the kernel says so" and interface() not in realms)
+
+
+def test_a_peer_that_pauses_is_asked_once_and_is_not_left() -> None:
+    """Silence alone is no death: an answer ends the suspicion until media come again."""
+    network = the_internet()
+    one, other = two_parties(network, network.public, network.public)
+    assert network.run(5.0, lambda: are_agreed(one, other))
+    network.run(5.0)
+    path = one.agent.selected_path
+    assert path is not None
+    for _ in range(50):
+        one.host.command(lambda machine, now: one.agent.note_received(path, now))
+        network.run(0.02)
+    before, began = len(one.host.sent), network.now
+    network.run(3.9)
+    asked = [sent for sent in one.host.sent[before:] if sent.data[:2] == b"\x00\x01"]
+    assert 1 <= len(asked) <= 3  # of suspicion, and of consent
+    assert any(0.9 < sent.at - began < 1.2 for sent in asked)
+    network.run(60.0)
+    assert one.agent.selected_path == path
+    assert one.agent.counters["ice.path_failed"] == 0
