@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from stack.core.machine import Address, TransportProtocol
-from stack.ice import Candidate, CandidateType, IceCredentials, IceState, LiteAgent, PathSelected
+from stack.ice import Candidate, CandidateType, IceAgent, IceCredentials, IceState, LiteAgent, PathSelected
 from stack.ice.candidate import TcpType
 from stack.ice.gathering import TransportPolicy
 from stack.ice.servers import IceServer, LocatedServer
@@ -211,6 +211,62 @@ def test_in_the_hotel_a_server_without_that_port_is_reached_through_turn_over_tl
     call_lite(network, party, agent, candidates)
     assert network.run(5.0, lambda: party.agent.state is IceState.COMPLETED)
     assert party.how == "relay"
+
+
+TCP_TABLE = """
+                     | lite | full
+open                 | host | host
+full cone            | srflx | srflx
+restricted           | srflx | srflx
+port-restricted      | srflx | srflx
+maps by address      | prflx | prflx
+symmetric            | prflx | prflx
+symmetric, no filter | prflx | prflx
+no UDP               | host/tcp | host/tcp
+TCP 443 alone        | host/tcp | host/tcp
+"""
+"""What the client's end is, of a call to a public server that has UDP, and TCP on the port 443 (RFC 6544,
+passive)."""
+
+
+@pytest.mark.parametrize("server", ["lite", "full"])
+@pytest.mark.parametrize(
+    "line", TCP_TABLE.strip("\n").splitlines()[1:], ids=lambda line: line.split("|")[0].strip()
+)
+def test_every_kind_reaches_a_server_with_tcp(line: str, server: str) -> None:
+    kind, *cells = (cell.strip() for cell in line.split("|"))
+    network = the_internet()
+    stun = add_turn_server(network)[1][:1]
+    udp, tcp = Address("198.51.100.9", 4000), Address("198.51.100.9", 443)
+    candidates = [Candidate.host_candidate(udp), Candidate.tcp_candidate(TcpType.PASSIVE, tcp)]
+    credentials = IceCredentials.generate(entropy("server"))
+    if kind == "TCP 443 alone":
+        box = Nat(Kind.ENDPOINT, Kind.PORT, outside=OUTSIDE[0], permits=tls_only)
+        realm = network.realm("hotel", behind=box)
+    else:
+        realm = realm_of(network, kind, OUTSIDE[0])
+    party = join(network, realm, "client", ONE, controlling=True, servers=stun)
+    agent: LiteAgent | IceAgent
+    if server == "lite":
+        agent = LiteAgent(credentials)
+        agent.set_remote_credentials(party.agent.credentials, network.now)
+    else:
+        agent = IceAgent(credentials, entropy("agent of the server"), controlling=False)
+        agent.set_remote_credentials(party.agent.credentials, network.now)
+        for candidate in candidates:
+            agent.add_local_candidate(candidate, network.now)
+    host = network.attach_in(network.public, "server", agent, udp, tcp)
+    host.command(lambda machine, now: machine.start(now))
+    network.run(0.5)  # what STUN has to say is known
+    party.agent.set_remote_credentials(credentials, network.now, lite=server == "lite")
+    for candidate in candidates:
+        party.learn(candidate)
+    party.host.command(lambda machine, now: party.agent.start(now))
+    assert network.run(3.0, lambda: party.agent.state is agent.state is IceState.COMPLETED)
+    network.run(2.0)
+    assert party.how == cells[["lite", "full"].index(server)]
+    assert agent.selected_path is not None
+    assert (agent.selected_path.protocol is TCP) is party.how.endswith("tcp")
 
 
 def test_where_udp_works_tcp_is_not_used() -> None:
