@@ -33,7 +33,9 @@ from stack.cli_checks import (
     check_apart,
     check_environment,
     check_together,
+    is_stun_server,
     load_agent,
+    read_ice_servers,
     read_tcp_port,
 )
 from stack.cli_roles import add_roles
@@ -184,7 +186,11 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 @_option("--offers-per-client", default=20.0, type=FiniteRange(0.1), help="Each second, from one address.")
 @_option("--calls-per-client", default=100, type=click.IntRange(1), help="At once, from one address.")
 @_option("--redirect", default=None, help="Send WHIP and WHEP clients to this address (307).")
-@_option("--ice-server", multiple=True, help="URL of a STUN server that clients are told. [repeat]")
+@_option(
+    "--ice-server",
+    multiple=True,
+    help="stun:… or turn:USER:PASSWORD@… for candidates of ours; clients are told STUN ones. [repeat]",
+)
 @_option("--turn-url", multiple=True, help="URL of a TURN server, told with credentials that expire. [repeat]")
 @_option("--turn-secret", default="", help="Secret shared with those servers (coturn: static-auth-secret).")
 @_option("--turn-ttl", default=86_400, type=click.IntRange(60), help="Seconds for which such credentials last.")
@@ -259,7 +265,7 @@ def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
         offers_per_client=options["offers_per_client"],
         calls_per_client=options["calls_per_client"],
         redirect=options["redirect"],
-        ice_servers=options["ice_server"],
+        ice_servers=tuple(filter(is_stun_server, options["ice_server"])),
         turn_urls=options["turn_url"],
         turn_secret=options["turn_secret"],
         turn_ttl=options["turn_ttl"],
@@ -283,6 +289,7 @@ def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
             interfaces=options["interface"],
             tcp_port=read_tcp_port(options["tcp_port"]),
             ice=IceMode(options["ice"]),
+            ice_servers=read_ice_servers(options),
             node=options["node"],
             tickets=_tickets(options),
         ),
@@ -321,7 +328,10 @@ _NEEDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
     "tls_cert": ("--tls-key", lambda options: options["tls_key"] is not None),
     "tls_key": ("--tls-cert", lambda options: options["tls_cert"] is not None),
     "turn_url": ("--turn-secret", lambda options: bool(options["turn_secret"])),
-    "turn_secret": ("--turn-url", lambda options: bool(options["turn_url"])),
+    "turn_secret": (
+        "--turn-url, or --ice-server with a TURN server",
+        lambda options: bool(options["turn_url"]) or not all(map(is_stun_server, options["ice_server"])),
+    ),
     "turn_ttl": ("--turn-url", lambda options: bool(options["turn_url"])),
     "stateless": ("--ticket-key", lambda options: options["ticket_key"] is not None),
     "claim_header": (

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -20,13 +21,12 @@ import click
 
 from stack.agents import AGENTS
 from stack.agents.http.config import base_url
-from stack.aio import as_program
+from stack.aio import IceMode, as_program
 from stack.aio.host_checks import read_public_ip
 from stack.core.errors import LocalError
-from stack.ice.servers import IceServer
+from stack.ice.servers import IceServer, make_ephemeral_credentials
 from stack.ice.ufrag import MAX_NODE
 from stack.signaling.security import read_token
-from stack.signaling.service import check_stun_server
 
 PREFIX = "VOICE_STACK_"
 OTHER_VARIABLES = frozenset({
@@ -34,6 +34,8 @@ OTHER_VARIABLES = frozenset({
     "VOICE_STACK_OPUS", "VOICE_STACK_LOCAL_MODEL",
 })  # fmt: skip
 """What is read from the environment besides options."""
+_FOR_OURSELVES = 10 * 365 * 86_400
+"""Seconds for which credentials last that a server makes for itself."""
 _STUN_SERVER = re.compile(r"stuns?:[^\s?/@]+")  # RFC 7064 §3.1
 _DEFAULTS = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
 
@@ -87,15 +89,52 @@ def _is_model_server(text: str) -> bool:
         return False
 
 
-def _stun_servers(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+def _ice_servers(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
-        try:
-            check_stun_server(text)
-        except LocalError as error:
-            raise click.BadParameter(str(error)) from error
-        if not _STUN_SERVER.fullmatch(text):
+        if text.startswith("turn"):
+            try:
+                IceServer.parse(text, "user", "password")
+            except LocalError as error:
+                raise click.BadParameter(str(error)) from error
+        elif not _STUN_SERVER.fullmatch(text):
             raise click.BadParameter(f"{text!r} is not a STUN server, as stun:stun.example.com:3478")
     return value
+
+
+def is_stun_server(text: str) -> bool:
+    """Return True for one that clients are told, too."""
+    return not text.startswith("turn")
+
+
+def read_ice_servers(options: Mapping[str, Any]) -> tuple[IceServer, ...]:
+    """Return the servers from which our own candidates come.
+
+    A TURN server without a user takes credentials made from the secret of `--turn-secret`. Raises
+    `click.UsageError` where there is none, or our agent is lite.
+    """
+    servers = []
+    for text in options["ice_server"]:
+        if text.startswith("stuns:"):  # told to clients alone
+            continue
+        username = password = ""
+        if not is_stun_server(text):
+            if options["ice"] == IceMode.LITE.value:
+                raise click.UsageError("--ice-server: a TURN server is of no use with --ice lite")
+            if options["turn_secret"]:
+                made = make_ephemeral_credentials(
+                    options["turn_secret"], int(time.time() + _FOR_OURSELVES), "server"
+                )
+                username, password = made.username, made.password
+            elif "@" not in text:
+                raise click.UsageError(
+                    f"--ice-server: {text} has no credentials, as turn:USER:PASSWORD@HOST; "
+                    "clients are told TURN servers by --turn-url with --turn-secret"
+                )
+        try:
+            servers.append(IceServer.parse(text, username, password))
+        except LocalError as error:
+            raise click.UsageError(f"--ice-server: {text}: {error}") from error
+    return tuple(servers)
 
 
 def _is_turn_server(text: str) -> bool:
@@ -154,7 +193,7 @@ CHECKS: Mapping[str, Check] = {
     "--token": _tokens,
     "--origin": _each(_is_origin, "an origin, as https://app.example.com (no path), or *"),
     "--redirect": _each(lambda text: _is_url(text, "http", "https"), "an address, as https://other.example.com"),
-    "--ice-server": _stun_servers,
+    "--ice-server": _ice_servers,
     "--turn-url": _each(_is_turn_server, "a TURN server, as turn:turn.example.com:3478?transport=udp"),
     "--upstream": _each(
         lambda text: _is_url(text, "ws", "wss"), "the address of a WebSocket, as wss://api.example.com/v1/realtime"

@@ -16,7 +16,7 @@ from stack.aio.driver import Driver
 from stack.aio.media import CallEndpoint, Events, MediaCalls, MediaSetup
 from stack.aio.tcp_client import ClientConnections
 from stack.aio.udp import UdpSockets
-from stack.core.machine import Instant, Path, TerminalEvents, TransportProtocol
+from stack.core.machine import Address, Instant, Path, TerminalEvents, TransportProtocol
 from stack.core.trace import Direction, PacketTrace
 from stack.core.values import Value
 from stack.ice import Candidate, IceAgent
@@ -66,6 +66,10 @@ class _NoCall:
     def add_local_candidate(self, candidate: Candidate, now: Instant) -> None:
         """It will be given to the conversation."""
 
+    def note_failed(self, local: Address, remote: Address | None, now: Instant) -> bool:
+        """There is no path."""
+        return False
+
     def handle_datagrams(self, batch: Any, now: Instant) -> None:
         """What comes before the call began is no use; what is a server's is taken out of it."""
         for _ in batch:
@@ -95,6 +99,11 @@ class _NoCall:
         """Nothing has come."""
         return ()
 
+    @property
+    def is_known_by_records(self) -> bool:
+        """Nothing has come."""
+        return False
+
 
 class _HostedRelaying(RelayingMachine[ConversationEvent]):
     """A relaying machine that an endpoint can host."""
@@ -103,6 +112,11 @@ class _HostedRelaying(RelayingMachine[ConversationEvent]):
     def inside(self) -> HostedMachine[ConversationEvent]:
         """The conversation, or what stands in its place."""
         return cast("HostedMachine[ConversationEvent]", self.machine)
+
+    @property
+    def calling(self) -> Conversation | _NoCall:
+        """The same, with what a client tells it besides."""
+        return cast("Conversation | _NoCall", self.machine)
 
     @property
     def is_finished(self) -> bool:
@@ -117,6 +131,11 @@ class _HostedRelaying(RelayingMachine[ConversationEvent]):
     def sources(self) -> Sequence[int]:
         """Of the conversation."""
         return self.inside.sources
+
+    @property
+    def is_known_by_records(self) -> bool:
+        """Of the conversation."""
+        return self.inside.is_known_by_records
 
 
 class ClientEndpoint(SingleEndpoint[ConversationEvent]):
@@ -162,6 +181,8 @@ class ClientDriver(Driver[ConversationEvent]):
         super().__init__(endpoint, sockets, on_events, trace)
         self._on_found = on_found
         self._was_complete = False
+        for udp in sockets:
+            udp.failed = set()
         gatherer = endpoint.relaying.gatherer
         self.streams = ClientConnections(
             self._take_stream, self._lose_stream, gatherer.server_at, insecure=insecure
@@ -186,12 +207,30 @@ class ClientDriver(Driver[ConversationEvent]):
                     self.streams.send(data, path)
         if transmits:
             self._record(Direction.OUT, transmits)
+        for each in self.sockets:
+            if each.failed:
+                failed = [Path(each.address, remote) for remote in each.failed]
+                each.failed.clear()
+                self._loop.call_soon(self._note_failed, failed)
+
+    def _note_failed(self, paths: Sequence[Path]) -> None:
+        """Nothing leaves on paths: the call may have another one."""
+        relaying = self.endpoint.relaying
+        acted = False
+        for path in paths:
+            ends: list[tuple[Address, Address | None]] = [(path.local, path.remote)]
+            ends += [(relayed, None) for relayed in relaying.gatherer.relayed_through(path)]
+            for local, remote in ends:
+                acted = relaying.calling.note_failed(local, remote, self.now()) or acted
+        if acted:
+            self.pump()
 
     def _take_stream(self, batch: Sequence[tuple[bytes, Path]]) -> None:
         self._take(batch)
         self.pump()
 
     def _lose_stream(self, path: Path, why: str) -> None:
+        self._note_failed([path])
         self.endpoint.relaying.gatherer.note_connection_lost(path, self.now(), why)
         self.pump()
 

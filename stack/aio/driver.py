@@ -76,6 +76,19 @@ class DatagramEndpoint(Protocol[EventT_co]):
         """Return what machines have raised, as far as it is to be logged."""
 
 
+class Outside(Protocol):
+    """Sockets and connections besides those of the port (`outside.py`)."""
+
+    def send(self, transmits: Sequence[Transmit]) -> Sequence[Transmit]:
+        """Send what is theirs, and return the rest."""
+
+    def tell(self) -> None:
+        """Say what is new."""
+
+    def close(self) -> None:
+        """Close them."""
+
+
 class Driver(Generic[EventT]):
     """Pumps one endpoint over its sockets on the running loop. Every method belongs to that loop's thread."""
 
@@ -95,7 +108,9 @@ class Driver(Generic[EventT]):
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._armed: Instant | None = None
-        self.tcp = TcpConnections(self._take_and_pump)
+        self.tcp = TcpConnections(self.take_together)
+        self.outside: Outside | None = None
+        """May be set before anything is sent."""
         self._listen()
 
     def _listen(self) -> None:
@@ -112,6 +127,8 @@ class Driver(Generic[EventT]):
         self._try(FAULT_PUMP, self.endpoint.pump)
         self._try(FAULT_SEND, self._send)
         self._try(FAULT_REPORT, self._report)
+        if self.outside is not None:
+            self._try(FAULT_REPORT, self.outside.tell)
         self._try(FAULT_ARM, self._arm_next)
         for fault in (*self.endpoint.drain_faults(), *self._faults.drain()):
             log.error("a bug was survived while doing %s", fault.doing, exc_info=fault.error)
@@ -128,7 +145,8 @@ class Driver(Generic[EventT]):
             self._follow(changes)
         transmits = self.endpoint.drain_transmits()
         if transmits:
-            self.sockets.send(self.tcp.send(transmits) if len(self.tcp) else transmits)
+            rest = transmits if self.outside is None else self.outside.send(transmits)
+            self.sockets.send(self.tcp.send(rest) if len(self.tcp) else rest)
             self._record(Direction.OUT, transmits)
         for path, is_bound in changes:  # behind the last word of a call
             if path.protocol is TransportProtocol.TCP:
@@ -164,6 +182,8 @@ class Driver(Generic[EventT]):
 
     def close(self) -> None:
         """Stop reading and close the sockets."""
+        if self.outside is not None:
+            self._try(FAULT_SEND, self.outside.close)
         if self._timer is not None:
             self._timer.cancel()
         for udp in self.sockets:
@@ -178,7 +198,8 @@ class Driver(Generic[EventT]):
     def _receive(self, udp: UdpSocket) -> None:
         self._take(udp.receive())
 
-    def _take_and_pump(self, batch: Sequence[tuple[bytes, Path]]) -> None:
+    def take_together(self, batch: Sequence[tuple[bytes, Path]]) -> None:
+        """Take datagrams that have come another way than by the port's sockets."""
         self._try(FAULT_RECEIVE, lambda: self._take(batch))
         self.pump()
 

@@ -5,7 +5,7 @@ There one process reads the port (`forwarder.py`) and hands each datagram to the
 as little as the kernel does:
 
 - a STUN request goes to the worker that its USERNAME names, a response to the one that its transaction names;
-- SRTP over an unknown path is shown to all workers: a client that has moved is known to one by its SSRC;
+- SRTP, or a DTLS record, over an unknown path is shown to all workers: a client that has moved is known to one;
 - all else goes to the worker that has bound the path. Workers say so before the answer leaves to the check that
   has proven the path, and the forwarder reads what they have said before it judges a check, or what came over an
   unknown path: so what the peer sends upon that answer finds the path known.
@@ -14,13 +14,7 @@ Workers send by themselves, through the same sockets, which they inherit and nev
 nothing more.
 
 Forwarder and worker share a pair of Unix datagram sockets; every message is one record or several, which left
-together:
-
-     0       1       3       4                     bytes
-    +-------+-------+-------+-------+--------+
-    | kind  | size  | key's | key   | data   |      size: of data; big-endian
-    +-------+-------+-------+-------+--------+
-    key: number of the local address (1), port of the peer (2), its IP address as text; empty for some kinds
+together (`records.py`).
 
 Why datagrams, and both ends kept by the program's process: either side can die and be replaced, and no half-read
 message is in the way of what comes next. What a side does not take waits at the other, `MAX_WAITING` datagrams of
@@ -35,18 +29,18 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from struct import Struct, error
 from typing import NamedTuple
 
 from stack.aio.driver import FAULT_RECEIVE, Driver
+from stack.aio.records import BEGIN, BIND, DATAGRAM, HEAD, RELEASE, ForwardedRecord, PathKeys, parse_records
 from stack.aio.steering import named_worker
 from stack.aio.udp import MAX_DATAGRAM, UdpSocket, UdpSockets
 from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.faults import Faults
-from stack.core.machine import Address, Path, TransportProtocol
+from stack.core.machine import Path, TransportProtocol
 from stack.core.trace import PacketTrace
-from stack.server import Endpoint, PathChange
+from stack.server import Endpoint, PathChange, may_be_of_a_moved_client
 from stack.voice.events import ConversationEvent
 
 DROPPED_LATE = declare(
@@ -59,7 +53,9 @@ DROPPED_NOTE = declare(
     "forwarder", "dropped_note", "Notes about paths that the other side did not take, beyond those that are kept"
 )
 ASKED_ALL = declare(
-    "forwarder", "asked_all", "SRTP over an unknown path that all workers were shown: one may know the SSRC"
+    "forwarder",
+    "asked_all",
+    "SRTP and DTLS over an unknown path that all workers were shown: one may have the call",
 )
 MOVED_PATH = declare("forwarder", "moved_path", "Paths that a session of another worker has proven since")
 
@@ -82,69 +78,7 @@ RETRY_AFTER = 0.001
 PAIR_BUFFER = 1 << 20
 """Bytes asked of the kernel for each direction."""
 
-_HEAD = Struct("!BHB")
-_KEY = Struct("!BH")
 _STUN_FIRST_BYTE_END = b"\x04"  # RFC 7983 §7
-_RTP_HEADER = 12
-_RTP_VERSION = 2
-
-DATAGRAM = 0
-"""To a worker: a datagram that has arrived over the path."""
-BEGIN = 1
-"""Either way, without a key: this side is new. A worker's paths from before are gone; to a new forwarder it says
-all that it has."""
-BIND = 2
-"""From a worker: the path has proven itself."""
-RELEASE = 3
-"""From a worker: it has lost the path. To a worker: the path has proven itself to a session of another."""
-
-
-class ForwardedRecord(NamedTuple):
-    """A part of a message."""
-
-    kind: int
-    key: bytes
-    data: bytes = b""
-
-    def serialize(self) -> bytes:
-        """Return its bytes."""
-        return _HEAD.pack(self.kind, len(self.data), len(self.key)) + self.key + self.data
-
-
-def parse_records(message: memoryview) -> Iterator[ForwardedRecord]:
-    """Yield the records of a message; raises `ParseError`."""
-    place = 0
-    while place < len(message):
-        try:
-            kind, size, key_size = _HEAD.unpack_from(message, place)
-        except error:
-            raise ParseError("a record without a head") from None
-        begin = place + _HEAD.size
-        data = begin + key_size
-        place = data + size
-        if place > len(message):
-            raise ParseError("a record that is cut off")
-        yield ForwardedRecord(kind, bytes(message[begin:data]), bytes(message[data:place]))
-
-
-class PathKeys:
-    """Paths as they stand in records, and back; `addresses` are the local ones, the same on both sides."""
-
-    def __init__(self, addresses: Sequence[Address]) -> None:
-        self._addresses = tuple(addresses)
-        self._numbers = {address: number for number, address in enumerate(addresses)}
-
-    def key(self, path: Path) -> bytes:
-        """Return the key of a path over UDP from one of the local addresses."""
-        return _KEY.pack(self._numbers[path.local], path.remote.port) + path.remote.host.encode()
-
-    def path(self, key: bytes) -> Path:
-        """Return the path; raises `ParseError`."""
-        try:
-            number, port = _KEY.unpack_from(key)
-            return Path(self._addresses[number], Address(key[_KEY.size :].decode(), port))
-        except (error, IndexError, UnicodeDecodeError):
-            raise ParseError("no key of a path") from None
 
 
 def forwarding_pair() -> tuple[socket.socket, socket.socket]:
@@ -342,17 +276,17 @@ class Forwarding:
                     touched |= self._ask_all(data, path)
                     continue
             key = bound.key
-            workers[bound.worker].put_datagram(_HEAD.pack(DATAGRAM, len(data), len(key)) + key + data)
+            workers[bound.worker].put_datagram(HEAD.pack(DATAGRAM, len(data), len(key)) + key + data)
             touched.add(bound.worker)
         for number in touched:
             workers[number].flush()
 
     def _ask_all(self, data: bytes, path: Path) -> set[int]:
-        """Show SRTP over an unknown path to all workers: a client that has moved is known by its SSRC to one."""
+        """Show what came over an unknown path to all workers: a client that has moved is known to one."""
         now = self._loop.time()
         if now - self._window >= 1.0:
             self._window, self._asked = now, 0
-        if len(data) < _RTP_HEADER or data[0] >> 6 != _RTP_VERSION or self._asked >= MAX_ASKED_OF_ALL:
+        if not may_be_of_a_moved_client(data) or self._asked >= MAX_ASKED_OF_ALL:
             self.counters.add(DROPPED_UNKNOWN_PATH)
             return set()
         self._asked += 1

@@ -36,6 +36,7 @@ from stack.aio.media_thread import MediaConfig, ThreadMedia
 from stack.aio.program_runner import ProgramRunner
 from stack.aio.programs import as_program
 from stack.aio.recording import StartRecording, check_folder, file_name
+from stack.aio.resolving import resolve
 from stack.aio.steering import Steering
 from stack.aio.tcp_listener import TcpListener, listen_all
 from stack.aio.threads import in_thread
@@ -52,6 +53,7 @@ from stack.core.machine import Address
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate, KeyLog
 from stack.ice import IceCredentials, Ufrag
+from stack.ice.servers import IceServer, LocatedServer
 from stack.sdp import (
     LocalParameters,
     Negotiation,
@@ -64,6 +66,7 @@ from stack.sdp import (
     restarts_ice,
 )
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
+from stack.session.parameters import TYPICAL_OFFER
 from stack.voice.commands import AddRemoteCandidates, GetParameters, HangUp, Renegotiate, RestartIce, Tell
 from stack.voice.config import offered_codecs, prepare
 from stack.voice.conversation import Command, ConversationConfig
@@ -74,6 +77,9 @@ DROPPED_TICKET_CALL = declare(
 )
 
 log = logging.getLogger("stack.calls")
+
+RESOLVE_AGAIN_AFTER = 60.0
+"""Seconds until the name of an ICE server is resolved again that was not."""
 
 ResultT = TypeVar("ResultT")
 
@@ -86,7 +92,8 @@ class IceMode(Enum):
     FULL = "full"
     """It sends checks, too: for clients that only answer, and servers behind a NAT."""
     AUTO = "auto"
-    """Full where the offer shows that checks are waited for, or the client asks for them; else lite."""
+    """Full where the offer shows that checks are waited for, or the client asks for them, or `ice_servers` have
+    shown that a NAT is in front of us or may still show it; else lite."""
 
 
 class HostFull(StackError):
@@ -119,6 +126,8 @@ class HostConfig:
     """Where clients whose network blocks UDP connect by TCP: the number of the UDP port ("udp"), the port of HTTP
     ("http": who serves HTTP shares it), another (0: any), or None: nowhere."""
     ice: IceMode = IceMode.AUTO
+    ice_servers: tuple[IceServer, ...] = ()
+    """STUN and TURN servers from which a server behind a NAT has server-reflexive and relayed candidates."""
     node: str = ""
     """Which of several machines this is: letters, digits and slashes, up to 64. It stands in the ICE username
     fragments, where a router in front can read it (`stack.ice.ufrag`)."""
@@ -148,6 +157,10 @@ class HostConfig:
         check_public_ips(self.public_ips)
         if self.host is not None and self.interfaces:
             raise LocalError("media listens on `host` or on `interfaces`: both were given")
+        if self.ice is IceMode.LITE and any(server.turn for server in self.ice_servers):
+            raise LocalError(
+                "a lite agent has no relayed candidates (RFC 8445 §5.2): a TURN server is for ice=full"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +223,7 @@ class Host:
         self._closing = False
         self._tickets: TicketIssuer | None = None
         self._rereading: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self.on_ticket_call: Callable[[Call], None] | None = None
         """Told of a call that a ticket has made and no answer of this process has announced."""
 
@@ -235,7 +249,10 @@ class Host:
             await in_thread(self._prepare)
         conversation = replace(config.conversation, resume_timeout=config.resume_timeout)
         Ufrag(0, "0" * 12, config.node)  # what a node may be called
-        settled = MediaConfig(self._certificate, conversation, config.max_calls, self._trace, self._key_log)
+        gathers = bool(config.ice_servers) and config.ice is not IceMode.LITE
+        settled = MediaConfig(
+            self._certificate, conversation, config.max_calls, self._trace, self._key_log, gathers=gathers
+        )
         hosts = local_addresses(config.host, config.interfaces)
         check_families(config.public_ips, [Address(host, config.udp_port) for host in hosts])
         self._media: ThreadMedia | WorkerPool
@@ -253,6 +270,21 @@ class Host:
             await self._media.stop()
             self.stop_listening_tcp()
             raise
+        if gathers:
+            self._asking = asyncio.create_task(self._ask_servers(), name="ICE servers")
+
+    async def _ask_servers(self) -> None:
+        """Have the media side ask every server; one whose name is not resolved is tried again later."""
+        missing = list(self.config.ice_servers)
+        while missing:
+            found = await asyncio.gather(*(resolve(server.host, server.port) for server in missing))
+            for server, addresses in zip(missing, found, strict=True):
+                for address in addresses:
+                    self._media.ask_server(LocatedServer(server, address))
+            self._media.finish_asking()
+            missing = [server for server, addresses in zip(missing, found, strict=True) if not addresses]
+            if missing:
+                await asyncio.sleep(RESOLVE_AGAIN_AFTER)
 
     def _use_tickets(self, wanted: TicketConfig) -> None:
         config = self.config
@@ -333,8 +365,19 @@ class Host:
         """Our candidates as SDP attributes, the same for every call."""
         return self._local_parameters(0, Setup.PASSIVE).candidates
 
-    def _local_parameters(self, worker: int, setup: Setup, ice_lite: bool = True) -> LocalParameters:
+    def candidates_of(self, call: Call, is_lite: bool) -> tuple[str, ...]:
+        """Return what a call is to be told of our candidates by now: a full agent's are those gathered, too."""
+        hosted = self._table.calls.get(call.id)
+        if hosted is None or is_lite:
+            return self.candidates
+        gathered = hosted.link.gathered.candidates
+        return self._local_parameters(0, Setup.PASSIVE, False, gathered).candidates
+
+    def _local_parameters(
+        self, worker: int, setup: Setup, ice_lite: bool = True, gathered: tuple[str, ...] = ()
+    ) -> LocalParameters:
         wishes = LocalWishes(
+            gathered=gathered,
             ice_lite=ice_lite,
             tcp=self._tcp_addresses,
             setup=setup,
@@ -344,18 +387,24 @@ class Host:
         )
         return make_local_parameters(os.urandom, self._certificate, self.addresses, wishes, self.config.public_ips)
 
-    def _is_lite_for(self, offer: SessionDescription, ice: IceMode | None) -> bool:
+    def _is_lite_for(self, offer: SessionDescription, ice: IceMode | None, link: MediaLink) -> bool:
         mode = self.config.ice
         if mode is IceMode.AUTO:
             mode = ice or mode
-        return mode is IceMode.LITE or (mode is IceMode.AUTO and not awaits_checks(offer))
+        is_behind_nat = bool(link.gathered.candidates) or not link.gathered.is_complete
+        return mode is IceMode.LITE or (mode is IceMode.AUTO and not (is_behind_nat or awaits_checks(offer)))
 
     async def accept(
-        self, offer: str | SessionDescription, context: CallContext | None = None, ice: IceMode | None = None
+        self,
+        offer: str | SessionDescription,
+        context: CallContext | None = None,
+        ice: IceMode | None = None,
+        offer_size: int | None = None,
     ) -> Accepted:
         """Answer an SDP offer, as text or read already, and start the call.
 
-        `ice` is what the client asks for; it counts where `HostConfig.ice` leaves it open.
+        `ice` is what the client asks for; it counts where `HostConfig.ice` leaves it open. `offer_size` are the
+        bytes of an offer that was read already: see `stack.session.allowance`.
         Raises `ParseError` if it is no SDP, `NegotiationError` if there is nothing to agree on, `HostFull`, or
         `LocalError` once the host is stopping, or while no media worker is up.
         """
@@ -364,9 +413,12 @@ class Host:
         description = _read(offer)
         link = await self._media.choose()
         setup = self.config.setup or choose_setup(description)
-        local = self._local_parameters(link.number, setup, self._is_lite_for(description, ice))
+        is_lite = self._is_lite_for(description, ice, link)
+        local = self._local_parameters(link.number, setup, is_lite, () if is_lite else link.gathered.candidates)
         negotiation = negotiate(description, local)
-        call = await self._admit(link, SessionParameters(local, negotiation), context, offered)
+        size = len(offer) if isinstance(offer, str) else offer_size or TYPICAL_OFFER
+        parameters = SessionParameters(local, negotiation, offer_size=size)
+        call = await self._admit(link, parameters, context, offered)
         return Accepted(negotiation.answer.serialize(), call, self._instant(call.id, negotiation, call.context))
 
     async def answer(
@@ -387,9 +439,9 @@ class Host:
             return None
         self._check_room()
         description = _read(offer)
-        if not self._is_lite_for(description, ice):
-            return None
         link = await self._media.choose_any()
+        if not self._is_lite_for(description, ice, link):
+            return None
         context = context or CallContext()
         made = tickets.answer(description, link.number, context, on_call)
         if made is None:
@@ -521,8 +573,10 @@ class Host:
         if restarts_ice(agreed, former.negotiation):
             fresh = IceCredentials.renew(os.urandom, former.local.ice_ufrag)
             local = replace(local, ice_ufrag=fresh.ufrag, ice_pwd=fresh.password)
+            if not local.ice_lite:  # RFC 8445 §9: what holds now
+                local = replace(local, candidates=self.candidates_of(call, False))
             agreed = renegotiate(description, former.negotiation, local)
-        await self._execute(call, Renegotiate(SessionParameters(local, agreed)))
+        await self._execute(call, Renegotiate(SessionParameters(local, agreed, former.offer_size)))
         if local.ice_ufrag != former.local.ice_ufrag:
             await self._add_ufrag(call, local.ice_ufrag)
         return Renegotiated(agreed.answer.serialize(), local.ice_ufrag)
@@ -595,8 +649,9 @@ class Host:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""
         self._closing = True
         self.stop_listening_tcp()
-        if self._rereading is not None:
-            self._rereading.cancel()
+        for task in (self._rereading, self._asking):
+            if task is not None:
+                task.cancel()
         for call in self.calls.values():
             call.hang_up()
         await self._runner.stop()

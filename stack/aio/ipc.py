@@ -26,11 +26,22 @@ from struct import Struct
 from typing import ClassVar, Final, TypeAlias
 
 from stack.aio.control import NotSent
-from stack.aio.media import AddUfrag, CarryOut, CloseCall, CountCalls, GetTally, OpenCall, SetTicketKeys
+from stack.aio.media import (
+    AddUfrag,
+    CarryOut,
+    CloseCall,
+    CountCalls,
+    GatherFrom,
+    GetTally,
+    NoMoreServers,
+    OpenCall,
+    SetTicketKeys,
+)
 from stack.aio.ticket_site import CallMade, TicketMedia
 from stack.core.errors import ParseError, StackError
 from stack.core.machine import Address, Path
 from stack.core.values import Value
+from stack.server import Gathered
 from stack.voice.config import ConversationConfig
 from stack.voice.events import AudioReceived, ConversationEvent, TurnPaused, UtterancePiece
 from stack.voice.recording import RecordingFailed, RecordingFinished, RecordingOpened
@@ -100,6 +111,13 @@ class Hello(Value, frozen=True):
     """The keys of tickets that make calls; None: no ticket does."""
     forwarder: int | None = None
     """Descriptor of the worker's end where a forwarder reads the port (`forwarding.py`)."""
+    shown: int | None = None
+    """Descriptor of the end where other workers show what came over unknown paths (`steering.py`); None: none
+    do."""
+    others: tuple[int, ...] = ()
+    """Descriptors of the ends that lead to those of the others."""
+    gathers: bool = False
+    """Whether servers will be named that candidates come from."""
 
 
 class ForwarderHello(Value, frozen=True):
@@ -117,7 +135,17 @@ class Ask(Value, frozen=True):
     """Do something; with a number that is not 0, say what comes of it."""
 
     number: int
-    request: OpenCall | CarryOut | AddUfrag | CloseCall | GetTally | CountCalls | SetTicketKeys
+    request: (
+        OpenCall
+        | CarryOut
+        | AddUfrag
+        | CloseCall
+        | GetTally
+        | CountCalls
+        | SetTicketKeys
+        | GatherFrom
+        | NoMoreServers
+    )
 
 
 class CheckPassedOn(Value, frozen=True):
@@ -226,6 +254,7 @@ WorkerReport: TypeAlias = (
     | PathTaken
     | PassOn
     | CallMade
+    | Gathered
     | RecordingOpened
     | RecordingFinished
     | RecordingFailed

@@ -16,23 +16,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from stack.aio import recording_writer
 from stack.aio.coalescing import SetUps
 from stack.aio.control import CallEnded
 from stack.aio.driver import DatagramEndpoint, Driver
 from stack.aio.load import LoadWatch
+from stack.aio.outside import OutsideSockets, steered_entropy
 from stack.aio.recording import RecordingCommand, StartRecording
 from stack.aio.ticket_site import CallMade, TicketMedia, TicketRingPem
 from stack.aio.udp import UdpSockets
 from stack.audio import Lateness
 from stack.core.counters import Counters
-from stack.core.machine import Instant, Transmit
+from stack.core.errors import LocalError
+from stack.core.machine import Address, Instant, Transmit
 from stack.core.trace import PacketTrace
 from stack.core.values import Value
 from stack.dtls import Certificate, KeyLog
-from stack.server import Endpoint, HostedMachine, TicketAdmission, UnknownCheck
+from stack.ice import Candidate, IceAgent
+from stack.ice.servers import LocatedServer
+from stack.server import Endpoint, Gathered, GatheringEndpoint, HostedMachine, TicketAdmission, UnknownCheck
 from stack.server.admission import GIVEN_UP, HALF_OPEN_TIMEOUT
 from stack.session import Authenticated, Connected, Ended, SessionParameters
 from stack.session.ticket_terms import TicketSite
@@ -118,6 +122,10 @@ class MediaSetup:
     """What opens the tickets of calls that are made by their first packet; None: none is."""
     on_made: Callable[[CallMade], None] = lambda made: None
     """Called on the media loop, before the first event of such a call."""
+    gathers: bool = False
+    """Whether STUN and TURN servers will be named (`GatherFrom`) that candidates of ours come from."""
+    on_gathered: Callable[[Gathered], None] = lambda gathered: None
+    """Called on the media loop when what has been gathered is another."""
 
 
 MakeDriver: TypeAlias = Callable[
@@ -148,6 +156,10 @@ class MediaCalls:
         self._ended_lateness = Lateness()
         self._watch = LoadWatch(self._note_load)
         self._set_ups = SetUps()
+        self.outside: OutsideSockets | None = None
+        if isinstance(endpoint, GatheringEndpoint):
+            self.outside = OutsideSockets(self.driver, endpoint, setup.on_gathered, self._offer_candidates)
+            self.driver.outside = self.outside
         self._admission: TicketAdmission | None = None
         self._unannounced: dict[str, CallMade] = {}  # those made by a ticket, until there is something to say
         if setup.tickets is not None:
@@ -163,6 +175,17 @@ class MediaCalls:
         """Tell every conversation how busy this loop is."""
         for conversation in self.conversations.values():
             conversation.note_load(load)
+
+    def _offer_candidates(self, candidates: Sequence[Candidate]) -> None:
+        """Have calls with a full agent check from relayed addresses that were found after they began."""
+        now = self.driver.now()
+        for call_id, conversation in self.conversations.items():
+            if isinstance(conversation.session.ice, IceAgent):
+                for candidate in candidates:
+                    with suppress(LocalError):  # it has as many as it may have
+                        conversation.add_local_candidate(candidate, now)
+                self.endpoint.touch(call_id)
+        asyncio.get_running_loop().call_soon(self.driver.pump)  # this is said in the middle of one
 
     def open(
         self,
@@ -323,6 +346,8 @@ class MediaCalls:
             counters.merge(each)
         if self._admission is not None:
             counters.merge(self._admission.counters)
+        if self.outside is not None:
+            counters.merge(self.outside.all_counters())
         for udp in sockets:
             counters.merge(udp.counters)
         now = self.driver.now()
@@ -334,9 +359,19 @@ class MediaCalls:
         return MediaTally(counters.snapshot(), totals, tuple(lateness.counts), lateness.total)
 
 
+def make_endpoint(
+    setup: MediaSetup, addresses: Sequence[Address], worker: int = 0, *, keeps_strays: bool = False
+) -> Endpoint[ConversationEvent]:
+    """Return the endpoint of a server's media side, which gathers where that is wanted."""
+    if not setup.gathers:
+        return Endpoint(max_sessions=setup.max_calls, reports_paths=True, keeps_strays=keeps_strays)
+    entropy = steered_entropy(worker)
+    return GatheringEndpoint(addresses, entropy, setup.max_calls, reports_paths=True, keeps_strays=keeps_strays)
+
+
 def many_calls(setup: MediaSetup, sockets: UdpSockets) -> MediaCalls:
     """Return a server's: many calls behind one port. Call it on the media loop."""
-    endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=setup.max_calls, reports_paths=True)
+    endpoint = make_endpoint(setup, sockets.addresses)
     media = MediaCalls(setup, sockets, endpoint)
     if setup.tickets is not None:
         endpoint.resolve = media.resolve
@@ -410,6 +445,27 @@ class SetTicketKeys(Value, frozen=True):
         media.set_ticket_keys(self.ring)
 
 
+class GatherFrom(Value, frozen=True):
+    """Gather from a server, whose address is known now; see `OutsideSockets.add_server`."""
+
+    unshown: ClassVar[frozenset[str]] = frozenset({"located"})
+    located: LocatedServer
+
+    def apply(self, media: MediaCalls) -> None:
+        """Ask it, for all calls."""
+        if media.outside is not None:
+            media.outside.add_server(self.located)
+
+
+class NoMoreServers(Value, frozen=True):
+    """Every server was named that can be by now."""
+
+    def apply(self, media: MediaCalls) -> None:
+        """See `OutsideSockets.finish`."""
+        if media.outside is not None:
+            media.outside.finish()
+
+
 class GetTally(Value, frozen=True):
     """Ask for what was counted."""
 
@@ -433,6 +489,8 @@ class MediaLink(Protocol):
     """The worker digit in the fragments of its calls."""
     load: int
     """How many calls go this way."""
+    gathered: Gathered
+    """What its media side has gathered for its calls."""
 
     @property
     def is_late(self) -> bool:

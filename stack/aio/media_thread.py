@@ -19,12 +19,14 @@ from stack.aio.driver import MediaThread
 from stack.aio.hosted import CallTable
 from stack.aio.media import (
     Events,
+    GatherFrom,
     GetTally,
     MediaCalls,
     MediaLink,
     MediaRequest,
     MediaSetup,
     MediaTally,
+    NoMoreServers,
     SetTicketKeys,
     many_calls,
 )
@@ -33,6 +35,8 @@ from stack.aio.udp import UdpSockets
 from stack.core.machine import Address
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate, KeyLog
+from stack.ice.servers import LocatedServer
+from stack.server import Gathered
 from stack.voice.config import ConversationConfig
 from stack.voice.recording import RecordingEvent
 
@@ -52,6 +56,8 @@ class MediaConfig:
     key_log: KeyLog | None = None
     """Takes the DTLS secrets of every call: on the media thread, or where a worker's messages are read."""
     tickets: TicketMedia | None = None
+    gathers: bool = False
+    """Whether servers will be named that candidates come from (`ask_server`)."""
 
 
 class ThreadMedia:
@@ -62,6 +68,7 @@ class ThreadMedia:
     def __init__(self, config: MediaConfig, table: CallTable, sockets: UdpSockets) -> None:
         self.load = 0
         self.is_late = False
+        self.gathered = Gathered(is_complete=not config.gathers)
         self.thread: MediaThread | None = None
         self._config = config
         self._table = table
@@ -81,6 +88,8 @@ class ThreadMedia:
             config.key_log,
             config.tickets,
             self._on_made,
+            config.gathers,
+            self._on_gathered,
         )
         self.thread = thread = MediaThread()
 
@@ -109,6 +118,14 @@ class ThreadMedia:
         """Have tickets opened with these keys from now on."""
         self._config = replace(self._config, tickets=tickets)
         self.submit(SetTicketKeys(tickets.ring))
+
+    def ask_server(self, located: LocatedServer) -> None:
+        """Have candidates gathered from a server."""
+        self.submit(GatherFrom(located))
+
+    def finish_asking(self) -> None:
+        """Every server was named that can be by now."""
+        self.submit(NoMoreServers())
 
     async def tally(self) -> MediaTally:
         """Return what was counted on the media side."""
@@ -159,6 +176,9 @@ class ThreadMedia:
 
     def _on_made(self, made: CallMade) -> None:
         self._hand_over(partial(self._table.note_made, self, made))
+
+    def _on_gathered(self, gathered: Gathered) -> None:
+        self._hand_over(partial(setattr, self, "gathered", gathered))
 
     def _on_recording(self, event: RecordingEvent) -> None:
         self._hand_over(partial(self._table.note_recording, event))

@@ -11,6 +11,11 @@ replaced behind the same socket. Then:
 - all else goes to a socket that is *connected* to where the call's peer is: the worker makes it when a check has
   proven the path, before the answer leaves, so that nothing of the call is ever looked for elsewhere.
 
+A client that has moved sends from a path that no worker has connected, and the kernel hands that to any of them.
+One that finds no call for SRTP, or for a DTLS record, shows it to the others, by a datagram socket that each of
+them has for it: the one whose call it may be verifies it, and asks by a check whether the peer is there
+(`docs/decisions/0023-connecting-from-anywhere.md`). So many are shown in a second, `MAX_SHOWN`, and no more.
+
 A peer that uses one port of its own for calls of several workers sends their checks into the socket that one of
 them has connected. Such a check names another worker; it is passed on to it through the process that started
 both, and the path then belongs to the latest session that proved itself there, as it does within one process
@@ -23,6 +28,7 @@ import asyncio
 import ctypes
 import errno
 import logging
+import socket
 import struct
 import sys
 import time
@@ -30,7 +36,8 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 
 from stack.aio.driver import FAULT_RECEIVE, Driver
-from stack.aio.udp import RECEIVE_ERRORS, UdpSocket, UdpSockets, bind_all
+from stack.aio.records import DATAGRAM, ForwardedRecord, PathKeys, parse_records
+from stack.aio.udp import MAX_DATAGRAM, RECEIVE_ERRORS, UdpSocket, UdpSockets, bind_all
 from stack.core.counters import declare
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit, TransportProtocol
@@ -44,6 +51,15 @@ FAILED_CONNECT = declare(
     "worker", "failed_connect", "Paths without a connected socket, because the kernel gave none"
 )
 PASSED_ON_CHECK = declare("worker", "passed_on_check", "Checks that were passed on to the worker that they name")
+SHOWN = declare(
+    "worker", "shown", "SRTP and DTLS over unknown paths that the other workers were shown: one may have the call"
+)
+TRIED_SHOWN = declare("worker", "tried_shown", "Such datagrams that another worker has shown")
+DROPPED_UNSHOWN = declare(
+    "worker",
+    "dropped_unshown",
+    "Such datagrams beyond those that are shown each second, or that a worker took not",
+)
 DROPPED_FOREIGN_CHECK = declare(
     "worker", "dropped_foreign_check", "Checks for another worker beyond those that are passed on each second"
 )
@@ -52,6 +68,13 @@ log = logging.getLogger("stack.aio")
 
 MAX_PASSED_ON = 100
 """Checks that a worker passes on to others in one second; a peer sends a few for each of its calls."""
+MAX_SHOWN = 200
+"""Datagrams over unknown paths that a worker shows to the others in one second; a client that moves sends a
+few."""
+MAX_SHOWN_SIZE = 2048
+"""Bytes; SRTP and DTLS of a client fit into a packet of its network."""
+MAX_SHOWN_AT_ONCE = 64
+"""Datagrams of other workers that are read before others on the loop get their turn."""
 _STUN_FIRST_BYTE_END = 4  # RFC 7983 §7
 
 # -- the program in the kernel -----------------------------------------------------------------------------
@@ -296,8 +319,20 @@ class SteeredDriver(Driver[ConversationEvent]):
         workers: int,
         pass_on: Callable[[int, bytes, Path], None],
         on_path_taken: Callable[[Path], None],
+        others: Sequence[socket.socket] = (),
+        shown: socket.socket | None = None,
     ) -> None:
+        """`shown` is where others show datagrams to this worker, `others` are the ends that lead to them.
+
+        `endpoint` keeps its strays where there are others.
+        """
         super().__init__(endpoint, sockets, on_events, trace)
+        self._others = tuple(others)
+        self._shown = shown
+        self._keys = PathKeys(sockets.addresses)
+        self._shown_window, self._shown_count = 0.0, 0
+        if shown is not None:
+            self._loop.add_reader(shown.fileno(), self._take_shown)
         self._steered_endpoint = endpoint
         self._steered = sockets
         self._number = number
@@ -363,7 +398,57 @@ class SteeredDriver(Driver[ConversationEvent]):
         """Stop reading and close the sockets."""
         if self._taking is not None:
             self._taking.cancel()
+        if self._shown is not None:
+            self._loop.remove_reader(self._shown.fileno())
+            self._shown.close()
+        for other in self._others:
+            other.close()
         super().close()
+
+    # -- clients of other workers that have moved ------------------------------------------------------------
+
+    def _take(self, batch: Sequence[tuple[bytes, Path]]) -> None:
+        super()._take(batch)
+        strays = self._steered_endpoint.drain_strays()
+        if strays:
+            self._show(strays)
+
+    def _show(self, strays: Sequence[tuple[bytes, Path]]) -> None:
+        """Show datagrams over unknown paths to the other workers, each by itself."""
+        now = self._loop.time()
+        if now - self._shown_window >= 1.0:
+            self._shown_window, self._shown_count = now, 0
+        for data, path in strays:
+            is_udp, fits = path.protocol is TransportProtocol.UDP, len(data) <= MAX_SHOWN_SIZE
+            if self._shown_count >= MAX_SHOWN or not (is_udp and fits):
+                self.counters.add(DROPPED_UNSHOWN)
+                continue
+            self._shown_count += 1
+            self.counters.add(SHOWN)
+            record = ForwardedRecord(DATAGRAM, self._keys.key(path), data).serialize()
+            for other in self._others:
+                try:
+                    other.send(record)
+                except OSError:  # it is behind, or just being replaced: the client's next check finds it
+                    self.counters.add(DROPPED_UNSHOWN)
+
+    def _take_shown(self) -> None:
+        self._try(FAULT_RECEIVE, self._read_shown)
+        self.pump()
+
+    def _read_shown(self) -> None:
+        assert self._shown is not None
+        batch: list[tuple[bytes, Path]] = []
+        for _ in range(MAX_SHOWN_AT_ONCE):
+            try:
+                message = self._shown.recv(MAX_DATAGRAM)
+            except OSError:
+                break
+            for record in parse_records(memoryview(message)):
+                batch.append((record.data, self._keys.path(record.key)))
+        self.counters.add(TRIED_SHOWN, len(batch))
+        super()._take(batch)
+        self._steered_endpoint.drain_strays()  # all have seen them
 
     def _receive(self, udp: UdpSocket) -> None:
         self._take_ours(udp.receive())

@@ -7,7 +7,8 @@ are messages that tell their own length, over TLS where the server says so.
 
 What is sent while a connection is being made waits, a few datagrams. What the network does not take is dropped
 once there is more than a bound of it: late sound is of no use, and all else is sent again by its protocol. A
-connection that fails or ends is told to the owner, and the path stays closed for a while.
+connection that fails or ends is told to the owner, and the path stays closed for a while. One to a peer that had
+lasted is made again by the next check, and by nothing else: the peer knows by it whose connection it is.
 """
 
 from __future__ import annotations
@@ -48,7 +49,11 @@ MAX_UNSENT = 1 << 16
 CONNECT_TIMEOUT = 10.0
 """Seconds for TCP, and TLS."""
 CLOSED_FOR = 30.0
-"""Seconds in which a path whose connection has failed is not tried again."""
+"""Seconds in which a path whose connection has failed is not tried again; less where there was one before."""
+STEADY = 10.0
+"""Seconds that a connection has to last for the next one to be made at once when it ends."""
+
+_BINDING_REQUEST = b"\x00\x01"
 
 Take = Callable[[Sequence[tuple[bytes, Path]]], None]
 
@@ -60,12 +65,16 @@ class _Stream(asyncio.Protocol):
         self.path = path
         self.transport: asyncio.Transport | None = None
         self.waiting: list[bytes] = []
+        self.wants_check = False
+        """True until a check has gone first, on a connection in the place of another."""
+        self.made_at: Instant | None = None
         self._framer = framer
         self._owner = owner
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send what has waited."""
         self.transport = cast(asyncio.Transport, transport)
+        self.made_at = asyncio.get_running_loop().time()
         for data in self.waiting:
             self.transport.write(data)
         self.waiting.clear()
@@ -142,15 +151,17 @@ class ClientConnections:
         self._loop = asyncio.get_running_loop()
         self._streams: dict[Path, _Stream] = {}
         self._closed: dict[Path, Instant] = {}
+        self._again: dict[Path, int] = {}  # paths that had a connection, and how often in a row it was short
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     def send(self, data: bytes, path: Path) -> None:
         """Send a datagram, and make the connection that it takes."""
         stream = self._streams.get(path) or self._open(path)
-        if stream is None:
+        if stream is None or (stream.wants_check and data[:2] != _BINDING_REQUEST):
             self.counters.add(DROPPED_STREAM_CLOSED)
             return
+        stream.wants_check = False
         try:
             framed = stream.frame(data)
         except LocalError:
@@ -167,6 +178,7 @@ class ClientConnections:
         server = self._find_server(path)
         framer = StreamFramer() if server is None else TurnStreamFramer()
         stream = self._streams[path] = _Stream(path, framer, self)
+        stream.wants_check = server is None and path in self._again
         task = self._loop.create_task(self._connect(stream, server))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -199,13 +211,26 @@ class ClientConnections:
 
     def lose(self, path: Path, reason: object, why: str) -> None:
         """A connection could not be made, or has ended; `why` is for people, and may be empty."""
-        if self._streams.pop(path, None) is None or self._is_closed:
+        stream = self._streams.pop(path, None)
+        if stream is None or self._is_closed:
             return
         self.counters.add(STREAM_FAILED if reason is STREAM_FAILED else STREAM_LOST)
         if len(self._closed) >= MAX_CONNECTIONS:
             self._closed.clear()
-        self._closed[path] = self._loop.time() + CLOSED_FOR
+            self._again.clear()
+        self._closed[path] = self._loop.time() + self._pause(stream)
         self._note_lost(path, why)
+
+    def _pause(self, stream: _Stream) -> float:
+        """Return for how many seconds a path is closed whose connection is gone."""
+        path, now = stream.path, self._loop.time()
+        if stream.made_at is not None and now - stream.made_at >= STEADY:
+            self._again[path] = 0
+            return 0.0
+        if stream.made_at is None and path not in self._again:
+            return CLOSED_FOR
+        self._again[path] = self._again.get(path, 0) + 1
+        return min(CLOSED_FOR, 0.5 * float(1 << min(self._again[path], 8)))
 
     def close(self) -> None:
         """Close every connection; what has been written leaves as far as the network takes it at once."""

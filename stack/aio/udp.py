@@ -38,6 +38,10 @@ _SEND_ERRORS = [
     "EPERM",
 ]
 """What `sendto` may fail with on a UDP socket (udp(7), ip(7))."""
+_NO_WAY = frozenset({
+    errno.EADDRNOTAVAIL, errno.EHOSTUNREACH, errno.EINVAL, errno.ENETDOWN, errno.ENETUNREACH, errno.ENODEV,
+})  # fmt: skip
+"""Those which say that the interface or the way is gone, not that a datagram was unlucky."""
 RECEIVE_ERRORS = declare(
     "socket",
     "receive_errors",
@@ -112,6 +116,8 @@ class UdpSocket:
         self._buffer = bytearray(MAX_DATAGRAM)
         self._view = memoryview(self._buffer)
         self._paths: dict[tuple[str, int], Path] = {}
+        self.failed: set[Address] | None = None
+        """Where nothing could be sent, if a set is put here: the owner empties it."""
 
     def fileno(self) -> int:
         """Return the descriptor to watch for readability."""
@@ -140,6 +146,8 @@ class UdpSocket:
             self.counters.add(DROPPED_SEND_NO_SUCH_ADDRESS)
         except OSError as error:
             self.count_send_error(error)
+            if self.failed is not None and error.errno in _NO_WAY:
+                self.failed.add(remote)
 
     def count_send_error(self, error: OSError) -> None:
         """Count a datagram that the kernel refused."""

@@ -71,7 +71,7 @@ from stack.aio.ipc import (
     WorkerReport,
     package_version,
 )
-from stack.aio.media import CallEndpoint, Events, MediaCalls, MediaSetup, many_calls
+from stack.aio.media import CallEndpoint, Events, MediaCalls, MediaSetup, make_endpoint, many_calls
 from stack.aio.steering import SteeredDriver, SteeredSockets
 from stack.aio.tcp_listener import MAX_ACCEPTED_AT_ONCE, MAX_FIRST_FRAME
 from stack.aio.udp import UdpSocket, UdpSockets
@@ -148,11 +148,14 @@ class MediaWorker:
             self._log_keys if hello.keyed else None,
             hello.tickets,
             self._report,
+            hello.gathers,
+            self._report,
         )
         listeners = [UdpSocket.adopt(socket.socket(fileno=descriptor)) for descriptor in hello.sockets]
         if hello.workers == 1 and hello.forwarder is None:
             return many_calls(setup, UdpSockets(listeners))
-        endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=hello.max_calls, reports_paths=True)
+        addresses = [udp.address for udp in listeners]
+        endpoint = make_endpoint(setup, addresses, hello.number, keeps_strays=hello.shown is not None)
         media = self._steer(hello, setup, endpoint, listeners)
         if setup.tickets is not None:
             endpoint.resolve = media.resolve
@@ -189,6 +192,8 @@ class MediaWorker:
                 workers=hello.workers,
                 pass_on=self._pass_on,
                 on_path_taken=self._on_path_taken,
+                others=[socket.socket(fileno=descriptor) for descriptor in hello.others],
+                shown=None if hello.shown is None else socket.socket(fileno=hello.shown),
             )
             return self._steered
 

@@ -42,6 +42,7 @@ from stack.aio.media import CarryOut, GetTally, MediaRequest, MediaTally
 from stack.aio.worker_start import environment_of_worker, wait_for_end
 from stack.core.counters import CounterName, Counters, declare
 from stack.core.errors import LocalError, StackError
+from stack.server import Gathered
 from stack.voice.commands import HangUp
 from stack.voice.recording import RecordingFailed, RecordingFinished, RecordingOpened
 from stack.voice.wire import decode_result
@@ -105,6 +106,7 @@ class WorkerLink:
         self.number = number
         self.inherited = tuple(inherited)
         self.load = 0
+        self.gathered = Gathered()
         self.is_up = False
         self.pid: int | None = None
         self._pool = pool
@@ -202,6 +204,7 @@ class WorkerLink:
                 raise LocalError(f"cannot start a {self.kind}: {error.strerror}") from error
         self.pid = self._process.pid
         self._unanswered = 0
+        self.gathered = Gathered()
         self._ready = asyncio.get_running_loop().create_future()
         self._connection = MessageStream(ours, self._on_message, self._on_lost, lambda: None)
         self.send(self._pool.hello(self, arriving))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +33,7 @@ from stack.aio.ipc import (
     WorkerReport,
     package_version,
 )
-from stack.aio.media import MediaTally, SetTicketKeys
+from stack.aio.media import GatherFrom, MediaRequest, MediaTally, NoMoreServers, SetTicketKeys
 from stack.aio.media_thread import MediaConfig
 from stack.aio.steering import CannotSteer, Steering, bind_group
 from stack.aio.ticket_site import CallMade, TicketMedia, as_pem
@@ -44,6 +45,8 @@ from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.machine import Address, Path
 from stack.core.trace import Direction, PacketTrace
 from stack.ice import MAX_WORKERS
+from stack.ice.servers import LocatedServer
+from stack.server import Gathered
 
 STARTED = declare("worker", "started", "Media workers that came up: those of the beginning, and replacements")
 FAULT_TRACE = declare(
@@ -96,6 +99,11 @@ class WorkerPool:
         self._modules = modules_of_codecs()
         self._groups, self.steering = _bind(hosts, port, workers, steering)
         self._pairs = [forwarding_pair() for _ in range(workers)] if self.steering is Steering.FORWARDER else []
+        self._shown: list[
+            tuple[socket.socket, socket.socket]
+        ] = []  # where each worker is shown strays, and by what
+        if self.steering is Steering.KERNEL and workers > 1:
+            self._shown = [forwarding_pair() for _ in range(workers)]
         self.links = [WorkerLink(self, number, self._inherited(number)) for number in range(workers)]
         self.forwarder: ForwarderLink | None = None
         if self._pairs:
@@ -105,6 +113,7 @@ class WorkerPool:
         self._ends: dict[WorkerLink, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._change = asyncio.Event()
+        self._gathering: list[MediaRequest[None]] = []  # what every worker is told, those that come later, too
         self._stopping = False
         self._loop = asyncio.get_running_loop()
         self._pinging: asyncio.TimerHandle | None = None
@@ -112,7 +121,15 @@ class WorkerPool:
     def _inherited(self, number: int) -> list[int]:
         """Return the descriptors of the sockets that a worker gets, and before them its end of a pair."""
         sockets = self._groups[number if len(self._groups) > 1 else 0]
-        return [end.fileno() for _, end in self._pairs[number : number + 1]] + [udp.fileno() for udp in sockets]
+        ends = [end.fileno() for _, end in self._pairs[number : number + 1]]
+        return ends + self._ends_of_shown(number) + [udp.fileno() for udp in sockets]
+
+    def _ends_of_shown(self, number: int) -> list[int]:
+        """Return where a worker is shown strays, and the ends that lead to the other workers."""
+        if not self._shown:
+            return []
+        others = [leading.fileno() for other, (_, leading) in enumerate(self._shown) if other != number]
+        return [self._shown[number][0].fileno(), *others]
 
     @property
     def _processes(self) -> list[WorkerLink]:
@@ -147,7 +164,7 @@ class WorkerPool:
             await self.forwarder.stop()
         for sockets in self._groups:
             sockets.close()
-        for end in (end for pair in self._pairs for end in pair):
+        for end in (end for pair in (*self._pairs, *self._shown) for end in pair):
             end.close()
 
     async def choose_any(self) -> WorkerLink:
@@ -177,6 +194,21 @@ class WorkerPool:
             if link.is_up:
                 link.submit(SetTicketKeys(tickets.ring))
 
+    def ask_server(self, located: LocatedServer) -> None:
+        """Have every worker gather candidates from a server."""
+        self._tell_all(GatherFrom(located))
+
+    def finish_asking(self) -> None:
+        """Every server was named that can be by now."""
+        self._tell_all(NoMoreServers())
+
+    def _tell_all(self, request: MediaRequest[None]) -> None:
+        if request not in self._gathering:
+            self._gathering.append(request)
+        for link in self.links:
+            if link.is_up:
+                link.submit(request)
+
     async def tally(self) -> MediaTally:
         """Return what was counted on the media side, by workers that are gone, too."""
         total = self._lost
@@ -197,6 +229,7 @@ class WorkerPool:
             ends, sockets = link.inherited[:workers], link.inherited[workers:]
             return ForwarderHello(package_version(), ends, sockets, log_level)
         end, sockets = (link.inherited[0], link.inherited[1:]) if self._pairs else (None, link.inherited)
+        ends, sockets = sockets[: len(self._shown)], sockets[len(self._shown) :]
         return Hello(
             program_version=package_version(),
             number=link.number,
@@ -213,6 +246,9 @@ class WorkerPool:
             modules=self._modules,
             tickets=config.tickets,
             forwarder=end,
+            shown=ends[0] if ends else None,
+            others=ends[1:],
+            gathers=config.gathers,
         )
 
     def take(self, link: WorkerLink, report: WorkerReport) -> None:
@@ -224,6 +260,8 @@ class WorkerPool:
         elif isinstance(report, KeysLogged):
             if self._config.key_log is not None:
                 self._config.key_log(report.line)
+        elif isinstance(report, Gathered):
+            link.gathered = report
         elif isinstance(report, CallMade):
             self.table.note_made(link, report)
         elif isinstance(report, PassOn):
@@ -263,6 +301,8 @@ class WorkerPool:
                 break
         if link is not self.forwarder:
             self.counters.add(STARTED)
+            for request in self._gathering:
+                link.submit(request)
         log.warning("%s is up again (process %s)", link, link.pid)
         self._change.set()
 

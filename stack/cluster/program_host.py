@@ -50,6 +50,7 @@ from stack.cluster.ordered import DROPPED_MALFORMED, BacklogFull, OrderedStream
 from stack.cluster.remote_program import DROPPED_STRANGE, PROGRESS_EVERY
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError, StackError
+from stack.server import Gathered
 from stack.session import Ended, EndReason
 from stack.voice.events import ContextAdded, SessionUpdated
 from stack.voice.wire import decode_result
@@ -86,6 +87,7 @@ class AttachedLink:
         self.number = 0
         self.load = 0
         self.is_late = False
+        self.gathered = Gathered()
         self.node = taken.node
         self.call = taken.call
         self.attachment = taken.attachment

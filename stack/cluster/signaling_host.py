@@ -92,7 +92,11 @@ class SignalingHost(Host):
         return MediaTally(total.snapshot(), nothing.totals, nothing.lateness, nothing.lateness_total)
 
     async def accept(
-        self, offer: str | SessionDescription, context: CallContext | None = None, ice: IceMode | None = None
+        self,
+        offer: str | SessionDescription,
+        context: CallContext | None = None,
+        ice: IceMode | None = None,
+        offer_size: int | None = None,
     ) -> Any:
         """Raise `CallElsewhere`: only a node can take such a call; or `HostFull` if none can be reached."""
         raise CallElsewhere(self.find_node_with_http())

@@ -11,7 +11,8 @@ for `path_silence_timeout` seconds is replaced by a valid one on which something
 a NAT that rebinds. Its media show that sooner than its checks: a check is sent to where they come from (`probe`),
 and the path is selected when that is answered and the former one silent. When consent checks have no response,
 every other pair is checked again, so that an agent with a second interface, or a relay, moves there before consent
-expires.
+expires. That begins when media have stopped for `suspicion_timeout`, or at once when the owner knows that nothing
+leaves on the path (`note_failed`).
 
 Only a response to a check of ours renews consent (RFC 7675 §5.1). A peer that sends authenticated packets and no
 response is alive (`note_received`), but we may not send to it: `ConsentExpired.still_receiving` tells the two
@@ -39,7 +40,7 @@ from typing import ClassVar
 import stack.ice.counters as counted
 from stack.core.counters import Counters
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit, TransportProtocol
+from stack.core.machine import Address, Entropy, Instant, Path, TerminalEvents, Transmit, TransportProtocol
 from stack.core.timers import Timers
 from stack.core.transitions import step
 from stack.ice.candidate import Candidate, CandidateType, TcpType, compute_priority
@@ -111,6 +112,8 @@ class IceAgent:
         self._last_received: tuple[Path, Instant] | None = None
         self._heard_at: Instant = 0.0  # when the owner last noted something on the selected path
         self._is_waiting = False  # for the owner of the piggyback (`release`)
+        self._failed: Path | None = None  # the selected one, when nothing leaves there
+        self._failed_at: Instant = 0.0
         self._timers: Timers[IceTimer] = Timers()
         self._transmits: list[Transmit] = []
         self._events: list[IceEvent] = []
@@ -252,8 +255,31 @@ class IceAgent:
         selected = self._selected
         if selected is None or path == selected.path:
             self._heard_at = now
+            if selected is not None and not self._timers.is_set(IceTimer.SUSPICION):
+                self._timers.set(IceTimer.SUSPICION, now + self._settings.suspicion_timeout)
         elif self._follows_media:
             self._probe(path, selected, now)
+
+    def note_failed(self, local: Address, remote: Address | None, now: Instant) -> bool:
+        """Note that nothing leaves from a local address (to `remote`; None: to anywhere): the kernel says so.
+
+        On the selected path the peer is asked again at once, which makes a connection over TCP anew, and every
+        other pair is checked. Once in `suspicion_timeout`; return True if something is to be sent.
+        """
+        selected = self._selected
+        if selected is None or self.state in (IceState.FAILED, IceState.CLOSED):
+            return False
+        path = selected.path
+        if path.local != local or remote not in (None, path.remote):
+            return False
+        if self._failed == path and now - self._failed_at < self._settings.suspicion_timeout:
+            return False
+        self._failed, self._failed_at = path, now
+        self.counters.add(counted.PATH_FAILED)
+        self._check_other_pairs(selected)
+        self._send_consent_check(now)
+        self._run_checks(now)
+        return True
 
     # --- the machine ------------------------------------------------------------------------------------------
 
@@ -331,6 +357,8 @@ class IceAgent:
                 self._retransmit(now)
             case IceTimer.NOMINATION:
                 self._nominate(self._checklist.best_valid())
+            case IceTimer.SUSPICION:
+                self._suspect(now)
             case IceTimer.CONSENT_CHECK:
                 self._send_consent_check(now)
             case IceTimer.CONSENT_EXPIRY:
@@ -587,7 +615,7 @@ class IceAgent:
         selected = self._selected
         if selected is None or pair is selected or not self._nominated or pair.nominating:
             return
-        if now - self._last_heard(selected) >= self._settings.path_silence_timeout:
+        if now - self._last_heard(selected) >= self._silence_allowed(selected):
             self.counters.add(counted.FOLLOWED_AFTER_SILENCE)
             if self._role.controlling:
                 self._nominate(pair)
@@ -691,6 +719,31 @@ class IceAgent:
         consent.check_sent(now)
         self._arm_consent(consent)
 
+    def _suspect(self, now: Instant) -> None:
+        """Media may have stopped: ask the peer whether it is there; an answer ends the suspicion."""
+        selected, consent = self._selected, self._consent
+        if selected is None or consent is None:
+            return
+        limit = self._settings.suspicion_timeout
+        silence = now - self._last_heard(selected)
+        if silence < limit:
+            if self._heard_at >= (selected.last_received or 0.0):  # media, and not the answer to a check
+                self._timers.set(IceTimer.SUSPICION, now + limit - silence)
+        elif silence < self._settings.path_silence_timeout + limit:
+            if consent.unanswered >= UNANSWERED_WITH_MEDIA:
+                self._check_other_pairs(selected)
+            self._send_consent_check(now)
+            self._timers.set(IceTimer.SUSPICION, now + limit / 2)
+
+    def _silence_allowed(self, selected: CandidatePair) -> float:
+        """Return how long nothing may arrive on the selected path before another one takes its place."""
+        if selected.path == self._failed:
+            return 0.0
+        suspected = self._timers.is_set(IceTimer.SUSPICION) and self._consent is not None
+        if suspected and self._consent is not None and self._consent.unanswered >= UNANSWERED_WITH_MEDIA:
+            return 2 * self._settings.suspicion_timeout
+        return self._settings.path_silence_timeout
+
     def _check_other_pairs(self, selected: CandidatePair) -> None:
         """Check every other pair again, for the selected one seems to be dead: one that succeeds replaces it."""
         for local in self._candidates.local:
@@ -702,6 +755,7 @@ class IceAgent:
 
     def _renew_consent(self, pair: CandidatePair, now: Instant) -> None:
         if pair is self._selected and self._consent is not None:
+            self._failed = None
             self._consent.renew(now)
             self._arm_consent(self._consent)
 

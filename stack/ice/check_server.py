@@ -145,6 +145,11 @@ class CheckServer:
         self._refused = 0  # since `_window`
         self._window: Instant = 0.0
 
+    @property
+    def first_path(self) -> Path | None:
+        """The path of the first authentic check."""
+        return self._first_path
+
     def restart(self, credentials: IceCredentials) -> None:
         """Take new credentials; the former ones still keep known paths alive (RFC 8445 §9)."""
         self._previous, self.credentials = self.credentials, credentials

@@ -34,3 +34,6 @@ ERROR_RESPONSES = {
         "ice", "error_response", ErrorNumber, "Error responses to our checks: {}"
     ).items()
 }
+PATH_FAILED = declare(
+    "ice", "path_failed", "Selected paths on which nothing left any more, by the kernel: other pairs were checked"
+)

@@ -9,6 +9,10 @@ gathering is complete, which the peer is told as end-of-candidates (RFC 8838 §1
 It keeps what it has found: bindings of NATs by a datagram every 15 s (RFC 8445 §11), allocations by refreshing
 them, until it is closed. Relayed candidates work through `relaying`.
 
+A *standing* gatherer is a server's, for all its calls (`stack.server.gathering`): it asks each STUN server again
+every 15 s, which finds a NAT that has given us another address, and a STUN server that was dead; and for an
+allocation that it could not have, or has lost, every `RETRY_AFTER` seconds. What holds now is `standing`.
+
 Left out: candidates over TCP towards STUN servers (a NAT lets no connection in, whatever it maps), freeing what is
 not selected (RFC 8445 §8.3): it serves after an ICE restart.
 """
@@ -17,7 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from stack.core.counters import Counters, declare
@@ -28,6 +32,7 @@ from stack.ice.candidate import ACTIVE_PORT, MAX_LOCAL_PREFERENCE, Candidate
 from stack.ice.servers import IceServer, LocatedServer
 from stack.ice.turn import KEEPALIVE, TurnClient
 from stack.ice.turn_events import TurnAllocated, TurnClientState, TurnCredentials, TurnFailed
+from stack.ice.turn_peers import MAX_HOSTS, MAX_HOSTS_OF_SERVER
 from stack.stun import (
     ClientTransaction,
     Message,
@@ -51,6 +56,8 @@ TA = 0.05
 """Seconds between two new transactions (RFC 8445 §14.2)."""
 MAX_TASKS = 32
 """Pairs of a base and a server that are asked."""
+RETRY_AFTER = 35.0
+"""Seconds until a standing gatherer asks again for an allocation that it could not have, or has lost."""
 
 
 class TransportPolicy(Enum):
@@ -82,6 +89,8 @@ class GatheringTimer(TimerName):
     TRANSACTIONS = "transactions"
     """A request, or a TURN client, is due."""
     KEEPALIVE = "keepalive"
+    RETRY = "retry"
+    """A standing gatherer asks for an allocation again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +103,7 @@ class _Binding:
     transaction: ClientTransaction
     transaction_id: TransactionId
     found: bool = False
+    candidate: Candidate | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -101,7 +111,10 @@ class _Allocation:
     server: LocatedServer
     base: Address
     preference: int
+    path: Path
     client: TurnClient
+    candidates: tuple[Candidate, ...] = ()
+    retry_at: Instant | None = None
 
 
 class Gatherer:
@@ -113,6 +126,8 @@ class Gatherer:
         entropy: Entropy,
         policy: TransportPolicy = TransportPolicy.ALL,
         retransmission: RetransmissionPolicy | None = None,
+        *,
+        standing: bool = False,
     ) -> None:
         """`bases`: the addresses of our UDP sockets, the preferred one first."""
         self.counters = Counters()
@@ -123,6 +138,8 @@ class Gatherer:
         self._retransmission = retransmission or RetransmissionPolicy()
         self._waiting: deque[tuple[LocatedServer, Path, int]] = deque()
         self._asked = 0
+        self._is_standing = standing
+        self._now: Instant = 0.0
         self._finished = False
         self._closed = False
         self._bindings: list[_Binding] = []
@@ -134,14 +151,25 @@ class Gatherer:
 
     # --- commands -------------------------------------------------------------------------------------------
 
-    def add_server(self, located: LocatedServer, now: Instant) -> None:
-        """Ask a server, from every base from which it can be reached and as far as the policy wants it."""
+    def add_server(
+        self, located: LocatedServer, now: Instant, relay_bases: Sequence[Address] | None = None
+    ) -> None:
+        """Ask a server, from every base from which it can be reached and as far as the policy wants it.
+
+        `relay_bases` are sockets of their own for allocations over UDP, where the bases are shared by processes: a
+        TURN server knows its client by the 5-tuple.
+        """
+        self._now = now
         server, address = located.server, located.address
         over_udp = server.protocol is TransportProtocol.UDP
         wanted = server.turn or self._policy is not TransportPolicy.RELAY
         if not wanted or self._policy is (TransportPolicy.TCP if over_udp else TransportPolicy.UDP):
             return
-        bases = [base for base in self._bases if base.is_ipv6 == address.is_ipv6]
+        if self._is_standing and server.turn and over_udp:  # for the addresses of the bases themselves
+            plain = replace(server, turn=False, username="", password="")
+            self.add_server(LocatedServer(plain, address), now)
+        mine = relay_bases if server.turn and relay_bases is not None else self._bases
+        bases = [base for base in mine if base.is_ipv6 == address.is_ipv6]
         if not over_udp:
             bases = [Address(host, ACTIVE_PORT) for host in dict.fromkeys(base.host for base in bases)]
         for base in bases:
@@ -160,6 +188,7 @@ class Gatherer:
 
     def close(self, now: Instant) -> None:
         """Give the allocations back, and send nothing any more."""
+        self._now = now
         for allocation in self._allocations:
             allocation.client.close(now)
         self._collect()
@@ -174,9 +203,30 @@ class Gatherer:
         allocating = any(a.client.state is TurnClientState.ALLOCATING for a in self._allocations)
         return self._finished and not (self._waiting or pending or allocating)
 
+    @property
+    def standing(self) -> tuple[Candidate, ...]:
+        """The candidates that hold now, each address and base once."""
+        found: dict[tuple[Address, Address], Candidate] = {}
+        kept = [binding.candidate for binding in self._bindings if binding.candidate is not None]
+        for allocation in self._allocations:
+            if allocation.client.state is TurnClientState.ALLOCATED:
+                kept += allocation.candidates
+        for candidate in kept:
+            found.setdefault((candidate.address, candidate.base_address), candidate)
+        return tuple(found.values())
+
+    @property
+    def relayed(self) -> frozenset[Address]:
+        """The addresses that are allocated now."""
+        return frozenset(address for allocation in self._allocations for address in allocation.client.relayed)
+
     def server_of(self, relayed: Address) -> LocatedServer | None:
         """Return the server that has allocated an address; None if it is none of ours."""
         return next((a.server for a in self._allocations if relayed in a.client.relayed), None)
+
+    def relayed_through(self, path: Path) -> tuple[Address, ...]:
+        """Return the addresses that the server at the end of a path of ours has allocated."""
+        return tuple(own for a in self._allocations if a.client.server == path for own in a.client.relayed)
 
     def server_at(self, path: Path) -> IceServer | None:
         """Return the TURN server at the end of a path of ours; None if there is none."""
@@ -186,6 +236,7 @@ class Gatherer:
 
     def unwrap(self, data: bytes, path: Path, now: Instant) -> Sequence[tuple[bytes, Path]]:
         """Return what a datagram is for the machine above: itself, what was relayed in it, or nothing."""
+        self._now = now
         if is_stun(data) and self._handle_binding_response(data, path, now):
             self._arm()
             return ()
@@ -214,6 +265,7 @@ class Gatherer:
 
     def note_connection_lost(self, path: Path, now: Instant, why: str = "") -> None:
         """The connection of a path over TCP has failed; `why` goes into the outcome."""
+        self._now = now
         for allocation in self._allocations:
             if allocation.client.server == path:
                 allocation.client.note_connection_lost(now)
@@ -224,6 +276,7 @@ class Gatherer:
 
     def handle_timeout(self, now: Instant) -> None:
         """Do what is due."""
+        self._now = now
         self._timers.fire(now, self._handle_timer)
         if not self._closed:
             self._collect()
@@ -262,10 +315,18 @@ class Gatherer:
                     allocation.client.handle_timeout(now)
             case GatheringTimer.KEEPALIVE:
                 for binding in self._bindings:
-                    if binding.found:
+                    if self._is_standing:
+                        if binding.transaction.state is not TransactionState.PENDING:
+                            self._ask(binding, now)
+                    elif binding.found:
                         keepalive = Message(MessageClass.INDICATION, Method.BINDING, self._transaction_id())
                         self._transmits.append(Transmit(keepalive.serialize_with_fingerprint(), binding.path))
                 self._timers.set(GatheringTimer.KEEPALIVE, now + KEEPALIVE)
+            case GatheringTimer.RETRY:
+                for allocation in self._allocations:
+                    if allocation.retry_at is not None and allocation.retry_at <= now:
+                        self._allocate_again(allocation, now)
+                self._timers.set(GatheringTimer.RETRY, earliest(*(a.retry_at for a in self._allocations)))
 
     def _start_next(self, now: Instant) -> None:
         """Begin the next transaction, unless one began less than Ta ago."""
@@ -301,15 +362,27 @@ class Gatherer:
                         code = f" ({event.code})" if event.code else ""
                         more = f": {why}" if why else ""
                         self._note(allocation.server, allocation.base, f"{event.reason.value}{code}{more}")
+                        if self._is_standing:
+                            allocation.retry_at = self._now + RETRY_AFTER
+                            self._timers.bring_forward(GatheringTimer.RETRY, allocation.retry_at)
 
     # --- STUN -----------------------------------------------------------------------------------------------
 
     def _bind(self, located: LocatedServer, path: Path, preference: int, now: Instant) -> None:
+        transaction, transaction_id = self._begin(path, now)
+        self._bindings.append(_Binding(located, path, preference, transaction, transaction_id))
+        if self._is_standing:
+            self._timers.set_default(GatheringTimer.KEEPALIVE, now + KEEPALIVE)
+
+    def _ask(self, binding: _Binding, now: Instant) -> None:
+        """Ask once more: it keeps the NAT's mapping open, and finds another."""
+        binding.transaction, binding.transaction_id = self._begin(binding.path, now)
+
+    def _begin(self, path: Path, now: Instant) -> tuple[ClientTransaction, TransactionId]:
         transaction_id = self._transaction_id()
         data = Message(MessageClass.REQUEST, Method.BINDING, transaction_id).serialize_with_fingerprint()
-        transaction = ClientTransaction(data, now, self._retransmission)
-        self._bindings.append(_Binding(located, path, preference, transaction, transaction_id))
         self._transmits.append(Transmit(data, path))
+        return ClientTransaction(data, now, self._retransmission), transaction_id
 
     def _retransmit(self, binding: _Binding, now: Instant) -> None:
         pending = binding.transaction.state is TransactionState.PENDING
@@ -339,34 +412,60 @@ class Gatherer:
         binding.found = True
         self._timers.set_default(GatheringTimer.KEEPALIVE, now + KEEPALIVE)
         self._note(binding.server, path.local, str(mapped.address))
-        self._found_reflexive(mapped.address, path.local, binding.server.address, binding.preference)
+        known = binding.candidate
+        if known is None or known.address != mapped.address:
+            if known is not None:
+                self._found.discard((known.address, path.local))
+            binding.candidate = self._found_reflexive(
+                mapped.address, path.local, binding.server.address, binding.preference
+            )
         return True
 
-    def _found_reflexive(self, mapped: Address, base: Address, server: Address, preference: int) -> None:
+    def _found_reflexive(
+        self, mapped: Address, base: Address, server: Address, preference: int
+    ) -> Candidate | None:
         # RFC 8445 §5.1.3: without a NAT it is the host candidate again, and two servers may say the same.
-        if mapped == base or (mapped, base) in self._found or self._policy is TransportPolicy.RELAY:
-            return
-        self._found.add((mapped, base))
-        self._candidates.append(Candidate.server_reflexive(mapped, base, server, preference))
+        if mapped == base or self._policy is TransportPolicy.RELAY:
+            return None
+        candidate = Candidate.server_reflexive(mapped, base, server, preference)
+        if (mapped, base) not in self._found:
+            self._found.add((mapped, base))
+            self._candidates.append(candidate)
+        return candidate
 
     # --- TURN -----------------------------------------------------------------------------------------------
 
     def _allocate(self, located: LocatedServer, path: Path, preference: int, now: Instant) -> None:
-        credentials = TurnCredentials(located.server.username, located.server.password)
-        client = TurnClient(path, credentials, self._entropy, policy=self._retransmission)
-        self._allocations.append(_Allocation(located, path.local, preference, client))
+        client = self._turn_client(located, path)
+        self._allocations.append(_Allocation(located, path.local, preference, path, client))
         client.start(now)
+
+    def _turn_client(self, located: LocatedServer, path: Path) -> TurnClient:
+        credentials = TurnCredentials(located.server.username, located.server.password)
+        hosts = MAX_HOSTS_OF_SERVER if self._is_standing else MAX_HOSTS
+        return TurnClient(path, credentials, self._entropy, policy=self._retransmission, max_hosts=hosts)
+
+    def _allocate_again(self, allocation: _Allocation, now: Instant) -> None:
+        self.counters.merge(allocation.client.counters)
+        allocation.retry_at = None
+        allocation.candidates = ()
+        allocation.client = self._turn_client(allocation.server, allocation.path)
+        allocation.client.start(now)
 
     def _note_allocated(self, allocation: _Allocation, event: TurnAllocated) -> None:
         address = allocation.client.server.remote
         self._note(allocation.server, allocation.base, ", ".join(map(str, event.relayed)))
-        if allocation.client.server.protocol is TransportProtocol.UDP:
+        if allocation.client.server.protocol is TransportProtocol.UDP and allocation.base in self._bases:
             self._found_reflexive(event.mapped, allocation.base, address, allocation.preference)
         mapped = event.mapped
-        if self._policy is TransportPolicy.RELAY:  # RFC 8839 §5.1: what is to stay hidden is written so
+        if (
+            self._policy is TransportPolicy.RELAY or self._is_standing
+        ):  # RFC 8839 §5.1: what is to stay hidden is written so
             mapped = Address("::" if mapped.is_ipv6 else "0.0.0.0", ACTIVE_PORT)
-        for relayed in event.relayed:
-            self._candidates.append(Candidate.relayed(relayed, mapped, address, allocation.preference))
+        allocation.candidates = tuple(
+            Candidate.relayed(relayed, mapped, address, allocation.preference) for relayed in event.relayed
+        )
+        self._candidates += allocation.candidates
 
     def _preference(self, located: LocatedServer) -> int:
         """Return the local preference: the cheaper the way to the server, and the earlier, the better."""
@@ -375,6 +474,8 @@ class Gatherer:
         return (MAX_LOCAL_PREFERENCE >> rank) - self._asked
 
     def _note(self, server: LocatedServer, base: Address, text: str) -> None:
+        if self._is_standing:  # of each the latest, or there would be ever more
+            self.outcomes = [known for known in self.outcomes if (known.server, known.base) != (server, base)]
         self.outcomes.append(GatheringOutcome(server, base, text))
 
     def _transaction_id(self) -> TransactionId:

@@ -21,6 +21,11 @@ Which path is selected:
 5. Nothing but a check with a valid MESSAGE-INTEGRITY, or the response to one, ever makes a path. A check made with
    the credentials from before a restart keeps a known path alive and does no more.
 
+A check says that the peer knows our password, and not that it is where the check says: its source can be written
+by the peer itself. A path is *proven* when something has come back that shows it: the response to a check of
+ours, or what the owner knows (`note_proven`). Until then the owner bounds what it sends there
+(`stack.session.allowance`), and has the peer asked by a check where that is possible (`prove`).
+
 The peer is alive as long as authenticated packets arrive: checks, indications with a valid MESSAGE-INTEGRITY, and
 what the agent's owner has authenticated (`note_received`: SRTP, SRTCP, DTLS). Some peers check once and never
 again. When none has arrived on the selected path for `consent_timeout` seconds (RFC 7675 §5.1 gives 30 s), the
@@ -45,7 +50,7 @@ from typing import ClassVar
 
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
+from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit, TransportProtocol
 from stack.core.timers import TimerName, Timers
 from stack.core.transitions import step
 from stack.ice.candidate import Candidate
@@ -134,6 +139,7 @@ class LiteAgent:
         self._last_check: dict[Path, Instant] = {}
         self._last_received: dict[Path, Instant] = {}  # of the same paths: a check, or anything else authenticated
         self._first_response: dict[Path, Instant] = {}  # of the same paths
+        self._proven: set[Path] = set()  # of the same paths
         self._round_trip_time: float | None = None
         self._selected: Path | None = None
         self._nominated = False
@@ -239,6 +245,26 @@ class LiteAgent:
             self._transmits.append(check)
             self._timers.set(LiteTimer.PROBE, self._probes.poll_timeout())
 
+    def is_proven(self, path: Path) -> bool:
+        """Return True where the peer is known to get what is sent on a path; TCP has its handshake."""
+        return path in self._proven or path.protocol is TransportProtocol.TCP
+
+    def note_proven(self, path: Path) -> None:
+        """Note that the peer has answered what was sent on a path, and on no other."""
+        if path in self._last_check:
+            self._proven.add(path)
+
+    @property
+    def first_path(self) -> Path | None:
+        """The path of the first check, the only one on which a response may be longer than its check."""
+        return self._server.first_path
+
+    def prove(self, path: Path, now: Instant) -> bool:
+        """Ask the peer by a check whether it is at the end of a path; False if we have no password to ask with."""
+        if self._remote is not None and self._probes is not None and not self.is_proven(path):
+            self._probe(path, now)
+        return self._remote is not None and self._probes is not None
+
     def note_follow_up(self, path: Path, now: Instant) -> None:
         """Note that a packet arrived that the peer sends only after a response of ours; it need not be authentic.
 
@@ -290,7 +316,9 @@ class LiteAgent:
         if path not in self._last_check:
             self._record_check(path, now)
             self._events.append(PathValidated(path))
-        self._follow_media(path, now)
+        self._proven.add(path)
+        if path != self._selected:
+            self._follow_media(path, now)
 
     def _follow_media(self, path: Path, now: Instant) -> None:
         """Select a valid path on which media come, if nothing comes on the selected one."""
@@ -387,6 +415,7 @@ class LiteAgent:
         self._selected, self._nominated, self._lost = None, False, selected
         self._last_check.clear()
         self._last_received.clear()
+        self._proven.clear()
         self._timers.clear(LiteTimer.CONSENT)
         self._timers.set(LiteTimer.RESUME, now + self._settings.resume_timeout)
         self._events.append(ConsentLost(selected))
@@ -401,6 +430,7 @@ class LiteAgent:
                 (p for p in self._last_received if p != self._selected), key=self._last_received.__getitem__
             )
             del self._last_check[silent], self._last_received[silent], self._first_response[silent]
+            self._proven.discard(silent)
             self.counters.add(PATH_FORGOTTEN)
         self._last_check[path] = self._last_received[path] = now
         self._first_response.setdefault(path, now)

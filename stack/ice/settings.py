@@ -32,6 +32,10 @@ class IceSettings:
     media_silence_timeout: float = 0.06
     """How long nothing may arrive on the nominated path before one where the peer's media come from, and where it
     has answered a check, takes its place."""
+    suspicion_timeout: float = 1.0
+    """How long nothing may arrive where media came until the peer is asked whether it is there, again each half of
+    that. Two answers that do not come let every other pair be checked again, and one that answers takes its
+    place."""
     pac_timeout: float = 39.5
     """The PAC timer: how long to wait for a first path before the agent fails (RFC 8863 §4)."""
     consent: ConsentSettings = field(default_factory=ConsentSettings)
@@ -47,6 +51,8 @@ class IceTimer(TimerName):
     """A better pair has been waited for long enough."""
     PROBE = "probe"
     """A check to where media came from is to be sent again."""
+    SUSPICION = "suspicion"
+    """Media have stopped."""
     CONSENT_CHECK = "consent_check"
     CONSENT_EXPIRY = "consent_expiry"
     PAC = "pac"

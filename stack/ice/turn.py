@@ -40,7 +40,7 @@ from stack.ice.turn_events import (
     TurnFailureReason,
 )
 from stack.ice.turn_framing import channel_data, parse_channel_data
-from stack.ice.turn_peers import TurnPeers
+from stack.ice.turn_peers import MAX_HOSTS, TurnPeers
 from stack.stun import (
     AdditionalAddressFamily,
     AddressFamily,
@@ -138,8 +138,12 @@ class TurnClient:
         *,
         family: AddressFamily | None = None,
         policy: RetransmissionPolicy | None = None,
+        max_hosts: int = MAX_HOSTS,
     ) -> None:
-        """`family` asks for one family; None for IPv4, and IPv6 beside it where the server has it."""
+        """`family` asks for one family; None for IPv4, and IPv6 beside it where the server has it.
+
+        `max_hosts`: see `TurnPeers`.
+        """
         self.state = TurnClientState.NEW
         self.server = server
         self.relayed: tuple[Address, ...] = ()
@@ -153,7 +157,7 @@ class TurnClient:
         self._nonce = ""
         self._key: bytes | None = None
         self._requests: dict[TransactionId, _Request] = {}
-        self._peers = TurnPeers(self.counters)
+        self._peers = TurnPeers(self.counters, max_hosts)
         self._now: Instant = 0.0
         self._idle = False
         self._timers: Timers[TurnTimer] = Timers()
@@ -446,6 +450,13 @@ class TurnClient:
     def _handle_failure(self, request: _Request, code: int, now: Instant) -> None:
         """A request has failed for good."""
         if code == TurnError.ALLOCATION_MISMATCH or request.method in (Method.ALLOCATE, Method.REFRESH):
+            if (
+                code == TurnError.ALLOCATION_MISMATCH
+                and request.method is Method.ALLOCATE
+                and self._key is not None
+            ):
+                # RFC 8656 §7.4: one of ours from before is there still; given back, the next attempt succeeds.
+                self._request(Method.REFRESH, (Lifetime(0),), now)
             unauthenticated = code == TurnError.UNAUTHENTICATED
             reason = TurnFailureReason.WRONG_CREDENTIALS if unauthenticated else TurnFailureReason.REFUSED
             self._fail(TurnFailureReason.NO_RESPONSE if code == 0 else reason, code)

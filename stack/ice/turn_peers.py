@@ -7,6 +7,8 @@ same.
 
 from __future__ import annotations
 
+from collections import deque
+
 from stack.core.counters import Counters, declare
 from stack.core.machine import Address, Instant
 from stack.core.timers import earliest
@@ -30,8 +32,11 @@ RENEW_AFTER = 240.0
 """Seconds after which a permission or channel that was used is renewed. A channel renews its permission, too
 (§12)."""
 MAX_HOSTS = 64
-"""Hosts with a permission, as many as an agent keeps candidates of its peer."""
-MAX_CHANNELS = 64
+"""Hosts with a permission, as many as an agent keeps candidates of its peer; and as many channels."""
+MAX_HOSTS_OF_SERVER = 1024
+"""The same where one allocation serves all calls of a server."""
+NUMBER_PAUSE = 300.0
+"""Seconds from the end of a channel until its number may be bound to another peer (§12)."""
 MAX_WAITING = 8
 """Datagrams that wait for a permission, for each host."""
 FORBIDDEN_PAUSE = 30.0
@@ -64,12 +69,16 @@ class _Channel:
 class TurnPeers:
     """Permissions and channels, and what is to be done for them."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, max_hosts: int = MAX_HOSTS) -> None:
+        """`max_hosts`: how many hosts have a permission at once, and how many peers a channel."""
         self._counters = counters
+        self._max_hosts = max_hosts
         self._permissions: dict[str, _Permission] = {}
         self._channels: dict[Address, _Channel] = {}
         self._by_number: dict[int, Address] = {}
         self._next_number = FIRST_CHANNEL
+        self._free_numbers: deque[tuple[Instant, int]] = deque()  # from when on a number may be used again
+        self._renew_at: Instant | None = None  # no later than what is due first
         self._wanted_permissions: dict[str, None] = {}
         self._wanted_channels: dict[Address, None] = {}
         self._renew_at_once = False
@@ -80,7 +89,7 @@ class TurnPeers:
         """Return True if there is a permission; else keep the datagram until there is, as far as there is room."""
         permission = self._permissions.get(peer.host)
         if permission is None:
-            if len(self._permissions) >= MAX_HOSTS:
+            if len(self._permissions) >= self._max_hosts:
                 self._counters.add(DROPPED_TURN_TOO_MANY_PEERS)
                 return False
             permission = self._permissions[peer.host] = _Permission()
@@ -122,7 +131,7 @@ class TurnPeers:
         if permission is None:
             return []
         permission.asked = False
-        permission.expires_at, permission.renew_at = now + PERMISSION_LIFETIME, now + RENEW_AFTER
+        permission.expires_at, permission.renew_at = now + PERMISSION_LIFETIME, self._due(now + RENEW_AFTER)
         waiting, permission.waiting = permission.waiting, []
         return waiting
 
@@ -132,7 +141,7 @@ class TurnPeers:
         if permission is not None:
             self._counters.add(DROPPED_TURN_FORBIDDEN, len(permission.waiting))
             permission.asked, permission.refused, permission.expires_at = False, True, None
-            permission.renew_at = now + FORBIDDEN_PAUSE
+            permission.renew_at = self._due(now + FORBIDDEN_PAUSE)
             permission.waiting.clear()
 
     # --- channels -------------------------------------------------------------------------------------------
@@ -145,7 +154,7 @@ class TurnPeers:
         if not channel.used:
             channel.used = True
             if channel.renew_at == channel.expires_at:  # it was about to be let go
-                channel.renew_at = now
+                channel.renew_at = self._due(now)
                 self._renew_at_once = True
         # It outlives its permission if it was not renewed for want of use: then what is sent waits for another.
         return channel.number if now < channel.permitted_until else None
@@ -156,15 +165,15 @@ class TurnPeers:
 
     def want_channel(self, peer: Address) -> None:
         """Have a channel bound to a peer that has none."""
-        if peer not in self._channels and len(self._channels) + len(self._wanted_channels) < MAX_CHANNELS:
+        if peer not in self._channels and len(self._channels) + len(self._wanted_channels) < self._max_hosts:
             self._wanted_channels[peer] = None
 
     def channels_to_bind(self, now: Instant) -> list[tuple[Address, int]]:
         """Return peers and numbers of the channels that are to be bound now, for the first time or again.
 
         One that was not used since it was bound is let go when the server lets go of it, and not before: a peer
-        that has a channel there cannot have another (§12.2). A number is not used twice, for until five minutes
-        after its end it could not be bound to another peer.
+        that has a channel there cannot have another (§12.2). A number is used again `NUMBER_PAUSE` seconds after
+        its end.
         """
         bind: list[tuple[Address, int]] = []
         for peer, channel in list(self._channels.items()):
@@ -178,22 +187,40 @@ class TurnPeers:
             else:
                 del self._channels[peer]
                 del self._by_number[channel.number]
+                self._free_numbers.append((now + NUMBER_PAUSE, channel.number))
         for peer in self._wanted_channels:
-            if self._next_number <= LAST_CHANNEL:
-                self._channels[peer] = _Channel(self._next_number)
-                self._by_number[self._next_number] = peer
-                bind.append((peer, self._next_number))
-                self._next_number += 1
+            number = self._take_number(now)
+            if number is not None:
+                self._channels[peer] = _Channel(number)
+                self._by_number[number] = peer
+                bind.append((peer, number))
         self._wanted_channels.clear()
         self._renew_at_once = False
+        self._renew_at = earliest(
+            *(permission.renew_at for permission in self._permissions.values()),
+            *(channel.renew_at for channel in self._channels.values()),
+        )
         return bind
+
+    def _take_number(self, now: Instant) -> int | None:
+        if self._next_number <= LAST_CHANNEL:
+            self._next_number += 1
+            return self._next_number - 1
+        if self._free_numbers and self._free_numbers[0][0] <= now:
+            return self._free_numbers.popleft()[1]
+        return None
+
+    def _due(self, at: Instant) -> Instant:
+        """Note that something is due then."""
+        self._renew_at = at if self._renew_at is None else min(at, self._renew_at)
+        return at
 
     def note_bound(self, peer: Address, now: Instant) -> None:
         """The channel is bound, and with it the permission for its host is fresh (§12)."""
         channel = self._channels.get(peer)
         if channel is None:
             return
-        channel.expires_at, channel.renew_at = now + CHANNEL_LIFETIME, now + RENEW_AFTER
+        channel.expires_at, channel.renew_at = now + CHANNEL_LIFETIME, self._due(now + RENEW_AFTER)
         channel.permitted_until = now + PERMISSION_LIFETIME
         permission = self._permissions.get(peer.host)
         if permission is not None and permission.expires_at is not None:
@@ -203,7 +230,7 @@ class TurnPeers:
         """The server has not bound it: the peer is served without, and it is asked again in a while."""
         channel = self._channels.get(peer)
         if channel is not None:
-            channel.expires_at, channel.renew_at = None, now + FORBIDDEN_PAUSE
+            channel.expires_at, channel.renew_at = None, self._due(now + FORBIDDEN_PAUSE)
 
     @property
     def wanted(self) -> bool:
@@ -212,8 +239,5 @@ class TurnPeers:
 
     @property
     def renew_at(self) -> Instant | None:
-        """When something is due."""
-        return earliest(
-            *(permission.renew_at for permission in self._permissions.values()),
-            *(channel.renew_at for channel in self._channels.values()),
-        )
+        """When something is due, or earlier: who asks finds out by `channels_to_bind`."""
+        return self._renew_at

@@ -2,7 +2,8 @@
 
 from stack.server.admission import Admitted, TicketAdmission
 from stack.server.deadlines import Deadlines
-from stack.server.endpoint import Endpoint, HostedMachine, UnknownCheck
+from stack.server.endpoint import Endpoint, HostedMachine, UnknownCheck, may_be_of_a_moved_client
+from stack.server.gathering import Gathered, GatheringEndpoint
 from stack.server.routes import PathChange, Routes
 from stack.server.single import SingleEndpoint
 
@@ -10,10 +11,13 @@ __all__ = [
     "Admitted",
     "Deadlines",
     "Endpoint",
+    "Gathered",
+    "GatheringEndpoint",
     "HostedMachine",
     "PathChange",
     "Routes",
     "SingleEndpoint",
     "TicketAdmission",
     "UnknownCheck",
+    "may_be_of_a_moved_client",
 ]

@@ -2,12 +2,14 @@
 
 Routing: a STUN request names its session by the ufrag before the colon of its USERNAME (RFC 8445 §7.2.2);
 everything else goes by the exact path, which is bound once MESSAGE-INTEGRITY has been verified on it
-(`docs/decisions/0002-ufrag-before-path.md`). Two exceptions, for sessions that send checks themselves and for
-peers that move (`docs/decisions/0023-connecting-from-anywhere.md`): a STUN response goes to the session whose
-request it answers, and SRTP over an unknown path to the session whose peer has its SSRC; both sessions then
-verify what they got. A check that names no known session is shown to one function, which may make it
-(`admission.py`, `docs/tickets.md`). Such a session is known by the whole USERNAME, because several may come by one
-ticket. The number of such checks in a second is bounded; those of calls that are up never wait.
+(`docs/decisions/0002-ufrag-before-path.md`). Exceptions, for sessions that send checks themselves and for peers
+that move (`docs/decisions/0023-connecting-from-anywhere.md`): a STUN response goes to the session whose request it
+answers, SRTP over an unknown path to the session whose peer has its SSRC, and a DTLS record over an unknown path
+to the sessions without media whose peer is at that host, a few of them; each verifies what it got. What finds
+none here may be another process's (`drain_strays`). A check that names no known session is shown to one function,
+which may make it (`admission.py`, `docs/tickets.md`). Such a session is known by the whole USERNAME, because
+several may come by one ticket. The number of such checks in a second is bounded; those of calls that are up never
+wait.
 
 The endpoint hosts any `HostedMachine`; it knows nothing of what runs inside. It survives whatever one of them
 raises: that costs the datagram, the wake-up or the drain in which it happened, and no other session anything. Such
@@ -52,6 +54,12 @@ FOUND_BY_SOURCE = declare(
     "endpoint", "found_by_source", "SRTP over an unknown path that was tried with the session which has its SSRC"
 )
 
+TRIED_BY_HOST = declare(
+    "endpoint",
+    "tried_by_host",
+    "DTLS records over an unknown path that were tried with the sessions without media at that host",
+)
+
 EventT = TypeVar("EventT")
 EventT_co = TypeVar("EventT_co", covariant=True)
 
@@ -63,6 +71,12 @@ _RTP_HEADER = 12
 _RTP_VERSION = 2
 MAX_ASKED = 4096
 """Requests of sessions that are remembered: what a hundred full agents send in a second."""
+MAX_TRIED = 200
+"""DTLS records over unknown paths that are tried with sessions in one second."""
+MAX_STRAYS = 64
+"""Datagrams over unknown paths that are kept until `drain_strays`."""
+_APPLICATION_DATA = 23  # of DTLS 1.2 (RFC 6347 §4.1)
+_UNIFIED = range(32, 64)  # records of DTLS 1.3 (RFC 9147 §4)
 FAULT_PAUSE = 0.1
 """Seconds until a machine is woken again whose wake-up has raised, if it is still due."""
 
@@ -80,9 +94,21 @@ class HostedMachine(Machine[EventT_co], Protocol[EventT_co]):
         ...
 
     @property
+    def is_known_by_records(self) -> bool:
+        """True where nothing but DTLS says of a packet that it is the peer's: there are no media."""
+        ...
+
+    @property
     def is_finished(self) -> bool:
         """True once the machine has nothing more to say or hear and may be forgotten."""
         ...
+
+
+def may_be_of_a_moved_client(data: bytes) -> bool:
+    """Return True for what a client in a call sends: SRTP, or a protected record of DTLS."""
+    if len(data) < _RTP_HEADER:
+        return False
+    return data[0] >> 6 == _RTP_VERSION or data[0] == _APPLICATION_DATA or data[0] in _UNIFIED
 
 
 def feed(machine: Machine[EventT], datagrams: Sequence[tuple[bytes, Path]], now: Instant, faults: Faults) -> None:
@@ -127,6 +153,7 @@ class Endpoint(Generic[EventT]):
         max_sessions: int = 10_000,
         *,
         reports_paths: bool = False,
+        keeps_strays: bool = False,
     ) -> None:
         self.counters = Counters()
         self._faults = Faults(self.counters)
@@ -136,6 +163,9 @@ class Endpoint(Generic[EventT]):
         """May be set later; None: no session is made by its first packet."""
         self.uncounted = 0
         """How many sessions take no room from others: what has made them has a bound of its own."""
+        self._strays: list[tuple[bytes, Path]] | None = [] if keeps_strays else None
+        self._tried_since: Instant = 0.0
+        self._tried = 0  # records over unknown paths, in the second since then
         self._unknown_since: Instant = 0.0
         self._unknown = 0  # checks that name no session, in the second since then
         self._routes = Routes()
@@ -201,6 +231,8 @@ class Endpoint(Generic[EventT]):
                 self._faults.note(FAULT_FIND, error, now)
                 continue
             if name is None:
+                for tried in () if is_stun else self._find_by_host(path, data, now):
+                    waiting.setdefault(tried, []).append(datagram)
                 continue
             if is_stun:  # what follows may need the path that this one proves
                 self._hand_over(name, [*waiting.pop(name, ()), datagram], now)
@@ -231,9 +263,12 @@ class Endpoint(Generic[EventT]):
     def _bind_sources(self, name: str, now: Instant) -> None:
         """Note by which SSRC the peer of a session can be recognised; a new one counts from the next check on."""
         try:
-            sources = self._machines[name].sources
+            machine = self._machines[name]
+            sources = machine.sources
             if sources:
                 self._routes.bind_sources(name, sources)
+            elif machine.is_known_by_records:
+                self._routes.bind_host_of(name)
         except Exception as error:
             self._faults.note(FAULT_BIND, error, now)
 
@@ -305,6 +340,14 @@ class Endpoint(Generic[EventT]):
         self._routes.changes = []
         return changes
 
+    def drain_strays(self) -> Sequence[tuple[bytes, Path]]:
+        """Return SRTP and DTLS over unknown paths that no session here may have; only with `keeps_strays`."""
+        strays = self._strays
+        if not strays:
+            return ()
+        self._strays = []
+        return strays
+
     def release_path(self, path: Path) -> None:
         """Forget a path: it has proven itself to a session of another endpoint that shares our port."""
         self._routes.unbind(path)
@@ -365,6 +408,23 @@ class Endpoint(Generic[EventT]):
                 return name
         self.counters.add(DROPPED_UNKNOWN_PATH)
         return None
+
+    def _find_by_host(self, path: Path, data: bytes, now: Instant) -> Sequence[str]:
+        """Return the sessions that what came over an unknown path is tried with; keep it if there is none."""
+        if not may_be_of_a_moved_client(data):
+            return ()
+        if self._strays is not None and len(self._strays) < MAX_STRAYS:
+            self._strays.append((data, path))
+        if data[0] >> 6 == _RTP_VERSION:
+            return ()
+        if now - self._tried_since >= 1.0:
+            self._tried_since, self._tried = now, 0
+        found = self._routes.find_by_host(path.remote.host)
+        if not found or self._tried >= MAX_TRIED:
+            return ()
+        self._tried += 1
+        self.counters.add(TRIED_BY_HOST)
+        return found
 
     def _note_asked(self, request: bytes, name: str) -> None:
         """Remember whose request this is: its response may come over a path that is not proven yet."""

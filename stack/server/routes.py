@@ -1,6 +1,8 @@
 """Which session does a datagram belong to? By the ufrag in a STUN request, otherwise by its exact path.
 
 A client that has moved is recognised by its SSRC, and its session then finds out whether the packet is authentic.
+One that sends no media is looked for among those like it that are known at its host: a NAT that gives it another
+port seldom gives it another address.
 
 A path is bound to a session only after the session has verified a MESSAGE-INTEGRITY on it; nothing is ever
 scanned. One path belongs to one session: the latest that proved itself there.
@@ -9,6 +11,7 @@ scanned. One path belongs to one session: the latest that proved itself there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from stack.core.errors import LocalError
@@ -27,6 +30,8 @@ class Routes:
 
     MAX_PATHS_PER_SESSION = 16
     MAX_SOURCES_PER_SESSION = 4
+    MAX_TRIED = 4
+    """Sessions at one host that a record over an unknown path is tried with."""
 
     def __init__(self) -> None:
         self.changes: list[PathChange] | None = None
@@ -37,6 +42,8 @@ class Routes:
         self._ufrags: dict[str, list[str]] = {}
         self._by_source: dict[int, str] = {}
         self._sources: dict[str, tuple[int, ...]] = {}
+        self._by_host: dict[str, dict[str, None]] = {}  # those that DTLS alone recognises, the latest last
+        self._hosts: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -73,6 +80,7 @@ class Routes:
             self._by_ufrag.pop(ufrag, None)
         for source in self._sources.pop(name, ()):
             del self._by_source[source]
+        self.bind_host(name, None)
 
     def bind_sources(self, name: str, sources: Sequence[int]) -> None:
         """Note the SSRCs of a session's peer; one that another session has already stays its."""
@@ -91,6 +99,31 @@ class Routes:
     def find_by_source(self, source: int) -> str | None:
         """Return the session whose peer sends with this SSRC. It is no proof: a stranger may write it."""
         return self._by_source.get(source)
+
+    def bind_host(self, name: str, host: str | None) -> None:
+        """Note at which host the peer of a session is that DTLS alone recognises; None: at none any more."""
+        former = self._hosts.pop(name, None)
+        if former is not None:
+            there = self._by_host[former]
+            del there[name]
+            if not there:
+                del self._by_host[former]
+        if host is not None:
+            self._hosts[name] = host
+            self._by_host.setdefault(host, {})[name] = None
+
+    def bind_host_of(self, name: str) -> None:
+        """Do that for the host at the end of the path that the session has proven last."""
+        paths = self._paths[name]
+        if paths:
+            host = next(reversed(paths)).remote.host
+            if self._hosts.get(name) != host:
+                self.bind_host(name, host)
+
+    def find_by_host(self, host: str) -> tuple[str, ...]:
+        """Return the sessions there that DTLS alone recognises, at most `MAX_TRIED`. It is no proof."""
+        there = self._by_host.get(host)
+        return () if there is None else tuple(islice(reversed(there), self.MAX_TRIED))
 
     def bind(self, name: str, path: Path) -> None:
         """Bind `path` to a known session; the session's oldest path goes when it has too many."""

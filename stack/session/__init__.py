@@ -8,6 +8,7 @@ from stack.session.events import (
     ConnectionResumed,
     Ended,
     EndReason,
+    MediaHeld,
     SessionEvent,
 )
 from stack.session.media_plane import FrameSent, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
@@ -40,6 +41,7 @@ __all__ = [
     "Kind",
     "LocalCandidateStats",
     "LocalWishes",
+    "MediaHeld",
     "MediaKeys",
     "MediaPlane",
     "PythonMediaPlane",

@@ -18,6 +18,11 @@ EARLY_OVER = declare(
 DROPPED_DTLS_BEFORE_ICE = declare(
     "session", "dropped_dtls_before_ice", "DTLS datagrams that came before ICE had validated a path"
 )
+DROPPED_UNPROVEN = declare(
+    "session",
+    "dropped_unproven",
+    "Datagrams not sent to where the peer has not shown that it is: more than it has sent itself",
+)
 DROPPED_WHILE_PAUSED = declare(
     "session", "dropped_while_paused", "Datagrams not sent because the peer has fallen silent"
 )

@@ -26,6 +26,7 @@ from zlib import crc32
 
 from stack.core.counters import Counters, declare
 from stack.core.machine import Instant, Path
+from stack.ice.piggyback import MAX_CHECK_SIZE
 from stack.stun import (
     Attribute,
     DtlsInStun,
@@ -73,6 +74,8 @@ class DtlsCarrier:
         self._is_over = False
         self.is_libwebrtc = False
         """True if the peer's checks show so: it then loses its last flight to what comes close behind ours."""
+        self.room = MAX_CHECK_SIZE
+        """Bytes that may be put into a response (`allowance.py`)."""
 
     # What the session says and asks
 
@@ -185,6 +188,8 @@ class DtlsCarrier:
             return ()
         acknowledged = b"".join(value.to_bytes(4, "big") for value in self._received)
         attributes: list[Attribute] = [DtlsInStunAcknowledgement(acknowledged)]
+        if message_class is not MessageClass.REQUEST:
+            max_size = min(max_size, self.room)
         room = max_size - 2 * _ATTRIBUTE_HEADER - len(acknowledged)
         following = next((each for each in self._pending if each not in self._sent), None)
         for _ in range(len(self._pending)):

@@ -50,6 +50,15 @@ class Authenticated(Value, frozen=True):
     """The peer has proved that it holds the certificate of its description; follows a `Connected` that said no."""
 
 
+class MediaHeld(Value, frozen=True):
+    """No sound is sent as long as the peer has not proved who and where it is (`allowance.py`), or again.
+
+    What is said waits; the conversation deals with it, and a program is not told.
+    """
+
+    held: bool
+
+
 class ConnectionPaused(Value, frozen=True):
     """Nothing came of the peer for so long that nothing may be sent to it any more (RFC 7675 §5.1).
 
@@ -73,4 +82,6 @@ class Ended(Value, frozen=True):
     detail: str = ""
 
 
-SessionEvent = Connected | Authenticated | ConnectionPaused | ConnectionResumed | MediaEvent | Ended | SctpEvent
+SessionEvent = (
+    Connected | Authenticated | MediaHeld | ConnectionPaused | ConnectionResumed | MediaEvent | Ended | SctpEvent
+)

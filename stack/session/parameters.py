@@ -33,6 +33,8 @@ SRTP_PROFILES = (
     SrtpProfile.AEAD_AES_256_GCM,
 )
 """Cheapest first: GCM needs no separate HMAC."""
+TYPICAL_OFFER = 3000
+"""Bytes of an offer that was not measured; browsers' have 2,000 to 10,000."""
 _ANY_ROLE = sctp.SctpConfig(is_dtls_client=False)
 MAX_REMEMBERED = 16
 """Sets of addresses of ours whose candidates are remembered: a host has one or two."""
@@ -45,6 +47,8 @@ class SessionParameters:
 
     local: sdp.LocalParameters
     negotiation: sdp.Negotiation
+    offer_size: int = TYPICAL_OFFER
+    """Bytes that the caller has sent for this session to be: see `stack.session.allowance`."""
 
     def with_ice(self, local: ice.IceCredentials, remote: ice.IceCredentials) -> Self:
         """Return the same with other ICE credentials on both sides, as after a restart."""
@@ -81,6 +85,8 @@ class LocalWishes:
     """A server's: which of its workers has the session; the ufrag says so (`stack.ice.ufrag`)."""
     node: str = ""
     """A server's: which of several machines it is."""
+    gathered: tuple[str, ...] = ()
+    """Server-reflexive and relayed candidates that a full agent has found, as they stand in SDP."""
     channels: tuple[sdp.ChannelMap, ...] = ()
     """An offerer's: data channels to be agreed on in the descriptions (RFC 8864)."""
     codecs: tuple[sdp.CodecDescription, ...] = (sdp.OPUS, sdp.PCMU, sdp.PCMA)
@@ -106,6 +112,9 @@ def make_local_parameters(
     else:
         credentials = ice.IceCredentials.generate_for(entropy, wishes.worker, wishes.node)
     candidates = _host_candidates(_seen_outside(addresses, public_ips), _seen_outside(wishes.tcp, public_ips))
+    gathered = wishes.gathered
+    if public_ips:  # a NAT that is known already
+        gathered = tuple(text for text in gathered if ice.Candidate.parse(text).host not in public_ips)
     audio = None
     if wishes.audio:
         audio = sdp.LocalAudio(
@@ -124,9 +133,11 @@ def make_local_parameters(
         ice_pwd=credentials.password,
         fingerprint=certificate.fingerprint(),
         session_id=int.from_bytes(entropy(8), "big") >> 2,
-        candidates=candidates,
+        candidates=(*candidates, *gathered),
         ice_lite=wishes.ice_lite,
-        bases=_host_candidates(addresses, wishes.tcp) if public_ips and not wishes.ice_lite else (),
+        bases=(
+            (*_host_candidates(addresses, wishes.tcp), *gathered) if public_ips and not wishes.ice_lite else ()
+        ),
         setup=wishes.setup,
         audio=audio,
         data=data,

@@ -25,7 +25,7 @@ from typing import ClassVar
 import stack.session.counters as counted
 from stack.core.counters import Counters
 from stack.core.errors import LocalError, ParseError
-from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
+from stack.core.machine import Address, Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.timers import Timers
 from stack.dtls import (
     ApplicationData,
@@ -55,6 +55,7 @@ from stack.ice import (
 from stack.rtp import ReportReceived, RtpStatistics
 from stack.sctp import AssociationUp, ChannelOpened, DataChannels
 from stack.sdp import IGNORED, DtlsRole
+from stack.session.allowance import Allowance
 from stack.session.demux import Kind, classify
 from stack.session.dtls_in_stun import MAX_DATAGRAM, DtlsCarrier
 from stack.session.events import (
@@ -64,6 +65,7 @@ from stack.session.events import (
     ConnectionResumed,
     Ended,
     EndReason,
+    MediaHeld,
     SessionEvent,
 )
 from stack.session.media_plane import FrameSent, MakePlane, MediaKeys, MediaPlane, PythonMediaPlane, ScheduledFrame
@@ -110,6 +112,10 @@ def _dtls_timeout(round_trip: float) -> float:
 _CONNECTED, _ENDED = State.CONNECTED, State.ENDED
 _STUN, _DTLS, _RTP, _RTCP = Kind.STUN, Kind.DTLS, Kind.RTP, Kind.RTCP
 _MEDIA = SessionTimer.MEDIA
+_ROOM_FOR_SOUND = 600
+"""Bytes that are left for checks, and for sound that is on its way, when an early voice begins to wait."""
+_PLAIN_RESPONSE = 128
+"""Bytes that a response has without what is attached to it, at most."""
 _OF_OURS = (FrameSent, ReportReceived)  # what a plane tells of the sound that we send
 
 
@@ -163,6 +169,11 @@ class Session:
             self._dtls.start(now)  # its ClientHello travels in the first check
             self._carrier.set_pending(self._dtls.drain_transmits())
         self._ice: IceAgent | LiteAgent = make_ice(parameters, entropy, now, self._carrier, resume_timeout)
+        # A full agent sends where a check of its own was answered: there every path is proven.
+        self._lite = self._ice if isinstance(self._ice, LiteAgent) else None
+        self._is_proven = self._lite is None
+        self._allowance = Allowance(parameters.offer_size)
+        self._shown_to: set[Path] = set()  # where our handshake went
         sections = make_rtp(parameters)
         self._media: MediaPlane | None = None
         if sections:
@@ -320,6 +331,13 @@ class Session:
         self._ice.add_local_candidate(candidate, now)
         self._pump(now)
 
+    def note_failed(self, local: Address, remote: Address | None, now: Instant) -> bool:
+        """Note that nothing leaves from an address of ours; see `IceAgent.note_failed`."""
+        if not isinstance(self._ice, IceAgent) or not self._ice.note_failed(local, remote, now):
+            return False
+        self._pump(now)
+        return True
+
     def add_remote_candidates(self, candidates: Sequence[str], now: Instant) -> None:
         """Take candidates that came after the offer; one that is malformed is counted and dropped."""
         for text in candidates:
@@ -392,6 +410,8 @@ class Session:
         own.
         """
         if kind is _STUN:
+            self._allowance.note_came(len(data))
+            self._carrier.room = self._allowance.room(self.received.octets) - _PLAIN_RESPONSE
             self._ice.handle_datagrams(((data, path),), now)
             return False
         self.received.packets += 1
@@ -457,8 +477,7 @@ class Session:
                 self._end(self._lost)
             case SessionTimer.EARLY:
                 self.counters.add(counted.EARLY_OVER)
-                self._is_early_over = True
-                self._hold_media()
+                self._end_early()
             case SessionTimer.SETUP:
                 what = "authentication" if self.state is _CONNECTED else self.state.name.lower()
                 self._end(EndReason.SETUP_TIMEOUT, f"nothing came of {what}")
@@ -482,6 +501,11 @@ class Session:
         """The SSRCs of which authentic packets have come: what they carry is the peer's, from wherever it
         comes."""
         return self._media.sources if self._media is not None and self.security is not None else ()
+
+    @property
+    def is_known_by_records(self) -> bool:
+        """True where DTLS alone says that a packet is the peer's: no media were agreed on."""
+        return self._media is None and self.security is not None
 
     def drain_routes(self) -> Sequence[Path]:
         """Return the paths proven by a MESSAGE-INTEGRITY since the last call."""
@@ -523,7 +547,7 @@ class Session:
 
     def _move_ice(self, now: Instant) -> None:
         self._ice_touched = False
-        self._transmits.extend(self._ice.drain_transmits())
+        self._take_from_ice()
         for event in self._ice.drain_events():
             self._on_ice(event, now)
         self._take_carried(now)  # behind the events: DTLS listens once a path is validated
@@ -536,6 +560,9 @@ class Session:
                 self._media.move(selected)
             if self.is_paused:
                 self._resume(selected)
+            self._judge_path(self._lite, selected, now)
+        elif not self._is_proven and selected is not None and self._lite is not None:
+            self._is_proven = self._lite.is_proven(selected)
         self._arm(SessionTimer.ICE, self._ice.poll_timeout())
 
     def _take_carried(self, now: Instant) -> None:
@@ -554,17 +581,64 @@ class Session:
             if flight:
                 self._carrier.set_pending(flight)
             self._ice.release(now)
-            self._transmits.extend(self._ice.drain_transmits())
+            self._take_from_ice()
         if self._path is not None:
             self._send_datagrams([each for each in flight if not self._carrier.is_delivered(each)])
 
-    def _send_datagrams(self, datagrams: Sequence[bytes]) -> None:
+    def _send_datagrams(self, datagrams: Iterable[bytes]) -> None:
+        """Send datagrams of DTLS on the selected path."""
         assert self._path is not None
+        transmits = [Transmit(data, self._path) for data in datagrams]
+        if not self._is_proven:
+            transmits = self._within_allowance(transmits)
         if self._carrier.is_active:
-            self._carrier.note_sent(datagrams)
-        for data in datagrams:
-            self.sent.note(data)
-            self._transmits.append(Transmit(data, self._path))
+            self._carrier.note_sent([each.data for each in transmits])
+        for transmit in transmits:
+            self.sent.note(transmit.data)
+            self._transmits.append(transmit)
+        if self.security is None and len(self._shown_to) < 2:
+            self._shown_to.add(self._path)
+
+    def _take_from_ice(self) -> None:
+        transmits = self._ice.drain_transmits()
+        self._transmits.extend(transmits)
+        if self._lite is not None:
+            for data, path in transmits:
+                if not self._lite.is_proven(path):
+                    self._allowance.note_sent(len(data))
+
+    def _judge_path(self, agent: LiteAgent | None, path: Path, now: Instant) -> None:
+        """Find out whether the peer is known to be at the end of the selected path; ask it, in a call that is
+        up."""
+        if agent is None:
+            return
+        self._is_proven = agent.is_proven(path)
+        if self._is_proven or self.security is None:
+            return
+        if agent.prove(path, now):
+            self._allowance.limit(self.received.octets)
+            self._take_from_ice()
+            self._arm(SessionTimer.ICE, agent.poll_timeout())
+
+    def _end_early(self) -> None:
+        """The peer has been spoken to for long enough before it has proved who it is: what is said waits for
+        that."""
+        if not self._is_early_over:
+            self._is_early_over = True
+            self._hold_media()
+            self._events.append(MediaHeld(True))
+
+    def _within_allowance(self, transmits: Iterable[Transmit]) -> list[Transmit]:
+        """Return what may be sent to a path that is not proven."""
+        kept: list[Transmit] = []
+        for transmit in transmits:
+            size = len(transmit.data)
+            if size <= self._allowance.room(self.received.octets):
+                self._allowance.note_sent(size)
+                kept.append(transmit)
+            else:
+                self.counters.add(counted.DROPPED_UNPROVEN)
+        return kept
 
     def _arm(self, slot: SessionTimer, at: Instant | None) -> None:
         if self.state is not _ENDED:
@@ -672,6 +746,13 @@ class Session:
         if self.state is _ENDED:
             return
         self.security = event
+        if self._lite is not None:
+            if self._carrier.peer_supports and self._lite.first_path is not None:  # responses held it, too
+                self._shown_to.add(self._lite.first_path)
+            if len(self._shown_to) == 1:  # who has answered our handshake was there
+                self._lite.note_proven(next(iter(self._shown_to)))
+            if self._path is not None:
+                self._judge_path(self._lite, self._path, now)
         ours_is_last = (self._dtls.role is DtlsRole.CLIENT) == (event.version is Version.DTLS_1_3)
         self._carrier.complete(ours_is_last=ours_is_last)
         self._timers.clear(SessionTimer.SETUP)
@@ -682,6 +763,7 @@ class Session:
             if self._is_early_over:
                 self._is_early_over = False
                 self._hold_media()
+                self._events.append(MediaHeld(False))
             self._events.append(Authenticated())
         else:
             self._open(now)
@@ -771,6 +853,10 @@ class Session:
         if self.state is _ENDED:
             return
         transmits = media.drain_transmits()
+        if transmits and not self._is_proven and not self.is_paused:
+            transmits = self._within_allowance(transmits)
+            if self.security is None and self._allowance.room(self.received.octets) < _ROOM_FOR_SOUND:
+                self._end_early()
         if transmits and self.is_paused:
             self.counters.add(counted.DROPPED_WHILE_PAUSED, len(transmits))
         elif transmits:

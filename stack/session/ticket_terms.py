@@ -66,6 +66,13 @@ _UNHELD: Final = frozenset({"maxaveragebitrate"})
 _BY_FEEDBACK: Final = {"nack": TicketFlag.NACK, "transport-cc": TicketFlag.TRANSPORT_CC}
 
 
+TICKET_CREDIT = 2400
+"""Bytes that a session of a ticket may send beyond those that came (`allowance.py`): two flights of a handshake.
+
+Half-open sessions are bounded by ticket and by address (`stack.server.admission.AdmissionLimits`).
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class TicketSite:
     """What is the same for all answers of a server, and therefore in no ticket."""
@@ -140,7 +147,7 @@ def parameters_of(opened: OpenedTicket, site: TicketSite, remote_ufrag: str) -> 
         dtls_role=ticket.dtls_role,
         media=media,
     )
-    return SessionParameters(local, negotiation)
+    return SessionParameters(local, negotiation, offer_size=TICKET_CREDIT)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from functools import partial
 from stack.aio import HostedCall, ThreadMedia
 from stack.aio.client_media import AllServersAsked, AskServer
 from stack.aio.mdns import resolve_mdns
+from stack.aio.resolving import RESOLVE_TIMEOUT, resolve
 from stack.core.errors import ParseError
-from stack.core.machine import Address
 from stack.ice import Candidate
 from stack.ice.mdns import is_mdns_name
 from stack.ice.servers import IceServer, LocatedServer
@@ -26,8 +26,6 @@ from stack.voice.commands import AddRemoteCandidates
 
 log = logging.getLogger("stack.signaling")
 
-RESOLVE_TIMEOUT = 5.0
-"""Seconds for the name of one server."""
 NAT64_NAME = "ipv4only.arpa"
 """RFC 7050: a NAT64 answers for it with addresses in its prefix."""
 
@@ -93,7 +91,7 @@ class ClientGathering:
 
     async def _ask_all(self, media: ThreadMedia) -> None:
         async def ask(server: IceServer) -> None:
-            for address in await _resolve(server.host, server.port):
+            for address in await resolve(server.host, server.port):
                 media.submit(AskServer(LocatedServer(server, address)))
 
         await asyncio.gather(*(ask(server) for server in self._servers))
@@ -118,23 +116,10 @@ class ClientGathering:
         if is_mdns_name(candidate.host):
             found = await resolve_mdns(candidate.host, local_host)
         else:  # RFC 8839 §5.1: a name that DNS knows
-            found = [address.host for address in await _resolve(candidate.host, candidate.port)]
+            found = [address.host for address in await resolve(candidate.host, candidate.port)]
         if found:
             # RFC 8445 §5.3 and mdns-ice-candidates §3.2.1: one address for one name
             hosted.submit(AddRemoteCandidates((replace(candidate, host=found[0]).serialize(),)))
-
-
-async def _resolve(host: str, port: int) -> list[Address]:
-    """Return one address of each family that a name has; none, logged, if it has none."""
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(RESOLVE_TIMEOUT):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except (OSError, TimeoutError, UnicodeError) as error:
-        log.warning("the ICE server %s is not asked: %s", host, error or "its name is not resolved")
-        return []
-    by_family = {info[0]: Address(str(info[4][0]).partition("%")[0], port) for info in reversed(found)}
-    return list(by_family.values())
 
 
 async def find_nat64_prefix() -> str:

@@ -2,6 +2,7 @@
 
 - WHIP and WHEP: `Link` header fields of the answer, and of OPTIONS (RFC 9725 §4.6); OpenAI's calls get the same
   fields, which no client of theirs reads today.
+- `/api/offer`: `iceServers` in the answer.
 - Pages and programs: `GET /api/ice-servers`, an `RTCConfiguration` as `RTCPeerConnection` takes it.
 
 TURN servers are told with credentials that expire, made for each client from a secret that we share with the

@@ -23,6 +23,7 @@ from stack.signaling.http import (
     json_response,
     read_json,
 )
+from stack.signaling.ice_servers import list_ice_servers
 from stack.signaling.pipecat import RtviSession
 from stack.signaling.security import Scope
 from stack.signaling.service import SERVICE
@@ -52,7 +53,7 @@ async def post_offer(request: HttpRequest) -> HttpResponse:
     session = {**principal.session, **_session(body)}
     if former is None and "restart_pc" not in body:
         answered = await service.answer(request, principal, sdp, session, _moved_from(body))
-        return _answer(answered.answer, answered.call_id, answered.instant)
+        return _answer(request, answered.answer, answered.call_id, answered.instant)
     taken = await service.accept(request, principal, sdp, session, replaces=former)
     call, name = taken.call, taken.call.id
     if "restart_pc" in body and taken.is_new:
@@ -61,7 +62,7 @@ async def post_offer(request: HttpRequest) -> HttpResponse:
         name = pc_id
         service.keep(call.id, request.app[_RESTARTED], name, call.id)
         former.hang_up()
-    return _answer(taken.answer, name, taken.instant)
+    return _answer(request, taken.answer, name, taken.instant)
 
 
 def _moved_from(body: Mapping[str, Any]) -> str:
@@ -72,9 +73,16 @@ def _moved_from(body: Mapping[str, Any]) -> str:
     return former
 
 
-def _answer(sdp: str, name: str, instant: InstantTicket | None) -> HttpResponse:
-    """Return the answer; with `instant`, the ticket for the client's next call (`stack/web/instant.js`)."""
+def _answer(request: HttpRequest, sdp: str, name: str, instant: InstantTicket | None = None) -> HttpResponse:
+    """Return the answer; with `instant`, the ticket for the client's next call (`stack/web/instant.js`).
+
+    `iceServers` stand in it where there are any, for `RTCPeerConnection.setConfiguration`: they serve an ICE
+    restart.
+    """
     answer: dict[str, Any] = {"sdp": sdp, "type": "answer", "pc_id": name}
+    servers = list_ice_servers(request.app[SERVICE].config)
+    if servers:
+        answer["iceServers"] = servers
     if instant is not None:
         answer["instant"] = instant.describe()
     return json_response(answer)
@@ -128,7 +136,7 @@ async def _renegotiate(request: HttpRequest, call: Call, sdp: str, pc_id: str) -
             raise
         # anything but 4xx makes Pipecat's client come again with a new connection
         raise RequestRefused(503, f"{refused.message}; come with restart_pc", **{"Retry-After": "1"}) from refused
-    return json_response({"sdp": changed.answer, "type": "answer", "pc_id": pc_id})
+    return _answer(request, changed.answer, pc_id)
 
 
 @routes.patch("/api/offer")

@@ -297,7 +297,8 @@ class SignalingService:
         self._check_room(request)
         with _refusing(request, self.find_elsewhere):
             context = self._context(request, session, moved_from)
-            accepted = await self.host.accept(description, context, _ice_asked_for(request))
+            ice = _ice_asked_for(request)
+            accepted = await self.host.accept(description, context, ice, offer_size=len(offer))
         call = accepted.call
         placed = None
         if identity is not None:

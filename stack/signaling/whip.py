@@ -159,7 +159,8 @@ async def _restart(request: HttpRequest, call: Call, fragment: TrickleFragment) 
         raise RequestRefused(404, str(error)) from error
     request.app[SERVICE].note_restart(call, remote.ufrag)
     tag = _keep_tag(request, call, local.ufrag)
-    answer = TrickleFragment(local.ufrag, local.password, host.candidates, is_lite, fragment.mid or "0")
+    candidates = host.candidates_of(call, is_lite)
+    answer = TrickleFragment(local.ufrag, local.password, candidates, is_lite, fragment.mid or "0")
     return HttpResponse(status=200, text=answer.serialize(), content_type=FRAGMENT, headers={"ETag": tag})
 
 

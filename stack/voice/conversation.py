@@ -18,7 +18,7 @@ from typing import ClassVar, Protocol, TypeVar
 from stack.audio import Lateness
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
-from stack.core.machine import Entropy, Instant, Path, TerminalEvents, Transmit
+from stack.core.machine import Address, Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.dtls import Certificate, KeyLog
 from stack.ice import Candidate
 from stack.rtp import (
@@ -37,6 +37,7 @@ from stack.session import (
     ConnectionResumed,
     Ended,
     FrameSent,
+    MediaHeld,
     Session,
     SessionEvent,
     SessionParameters,
@@ -132,6 +133,13 @@ class Conversation:
         result = command.apply(self, now)
         self._settle(now)
         return result
+
+    def note_failed(self, local: Address, remote: Address | None, now: Instant) -> bool:
+        """Note that nothing leaves from an address of ours; True if that is to be acted on."""
+        self._now = now
+        acted = self.session.note_failed(local, remote, now)
+        self._settle(now)
+        return acted
 
     def add_local_candidate(self, candidate: Candidate, now: Instant) -> None:
         """Take a candidate of ours that was found after the start."""
@@ -270,6 +278,11 @@ class Conversation:
         return self.session.sources
 
     @property
+    def is_known_by_records(self) -> bool:
+        """True where DTLS alone says that a packet is the peer's."""
+        return self.session.is_known_by_records
+
+    @property
     def is_finished(self) -> bool:
         """True once the session is over and everything was drained."""
         return self._has_ended and self.session.is_finished and not self._waiting and not self._events
@@ -322,6 +335,9 @@ class Conversation:
             self._on_message(event, now)
         elif isinstance(event, Ended):
             self._end(event, now)
+        elif isinstance(event, MediaHeld):
+            if line is not None:
+                line.sender.set_paused(event.held, now)
         else:
             self._events.append(event)
             if isinstance(event, Connected):

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from stack.aio.steering import ConnectedSocket, SteeredSockets, bind_group, can_share_a_port, steering_program
+from stack.aio.forwarding import forwarding_pair
+from stack.aio.steering import (
+    MAX_SHOWN,
+    ConnectedSocket,
+    SteeredDriver,
+    SteeredSockets,
+    bind_group,
+    can_share_a_port,
+    steering_program,
+)
 from stack.aio.udp import UdpSockets, bind_all
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path
 from stack.ice import MAX_WORKERS, Ufrag
 from stack.ice.ufrag import WORKER_DIGITS, new_transaction
+from stack.server import Endpoint
 from stack.stun import (
     Attribute,
     Message,
@@ -24,6 +35,9 @@ from stack.stun import (
     TransactionId,
     Username,
 )
+from stack.voice.events import ConversationEvent
+from tests.listening import until
+from tests.server.test_endpoint import Recorder
 from tests.sim.entropy import entropy
 
 pytestmark = pytest.mark.skipif(not can_share_a_port(), reason="several workers on one port need Linux")
@@ -198,3 +212,55 @@ def test_the_socket_of_a_path_gives_one_datagram_and_all_when_there_are_more(
         assert made.receive_in(30) == [(b"\x80a", path)]
     finally:
         made.close()
+
+
+async def test_a_client_that_has_moved_is_shown_to_the_worker_that_has_its_call() -> None:
+    """SRTP from an unknown path reaches the session that knows its SSRC, whichever worker the kernel gives it."""
+    group = bind_group([HOST], 0, 2)
+    (address,) = {each.addresses[0] for each in group}
+    pairs = [forwarding_pair() for _ in group]
+    drivers, endpoints = [], []
+    for number, sockets in enumerate(group):
+        endpoint: Endpoint[ConversationEvent] = Endpoint(reports_paths=True, keeps_strays=True)
+        endpoints.append(endpoint)
+        drivers.append(
+            SteeredDriver(
+                endpoint,
+                SteeredSockets(list(sockets)),
+                lambda events: None,
+                None,
+                number=number,
+                workers=2,
+                pass_on=lambda worker, data, path: None,
+                on_path_taken=lambda path: None,
+                others=[pairs[1 - number][1].dup()],
+                shown=pairs[number][0].dup(),
+            )
+        )
+    machine = Recorder("call")
+    machine.ssrcs = (0x01020304,)
+    ufrag = Ufrag.generate(os.urandom, 0).serialize()
+    endpoints[0].add("call", machine, ufrag)  # type: ignore[arg-type]
+    media = b"\x80\x6f\x00\x01" + bytes(4) + b"\x01\x02\x03\x04" + bytes(20)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first:
+        first.sendto(check(ufrag), address)
+        await until(lambda: len(machine.received) == 1)
+        movers = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(16)]
+        for mover in movers:
+            mover.sendto(media, address)
+        await until(lambda: machine.received.count(media) == len(movers))
+        counted = [driver.counters for driver in drivers]
+        assert counted[0]["worker.shown"] == 0  # the one that has the call asks no other
+        assert counted[1]["worker.shown"] == counted[0]["worker.tried_shown"] > 0
+        for _ in range(MAX_SHOWN + 50):  # a flood from one of those whom the other worker hears
+            for mover in movers:
+                mover.sendto(bytes([0x80]) + bytes(30), address)
+            await asyncio.sleep(0)
+        await until(lambda: counted[1]["worker.dropped_unshown"] > 0)
+        assert counted[1]["worker.shown"] <= 2 * MAX_SHOWN
+        for mover in movers:
+            mover.close()
+    for driver in drivers:
+        driver.close()
+    for end in (end for pair in pairs for end in pair):
+        end.close()

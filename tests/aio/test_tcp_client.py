@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from stack.aio import tcp_client
 from stack.aio.tcp_client import (
     DROPPED_STREAM_CLOSED,
     DROPPED_STREAM_FULL,
@@ -121,6 +122,39 @@ async def test_a_connection_that_ends_is_told() -> None:
         peer.writers[0].close()
         await until(lambda: client.lost == [path])
         assert client.connections.counters[STREAM_LOST] == 1
+
+
+async def test_a_connection_that_had_lasted_is_made_again_by_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_client, "STEADY", 0.0)
+    check = b"\x00\x01" + bytes(18)
+    async with asyncio.timeout(10), listening() as peer:
+        client, path = Client(), path_to(peer.port)
+        client.connections.send(b"media", path)
+        await until(lambda: bool(peer.received))
+        peer.writers[0].close()
+        await until(lambda: client.lost == [path])
+        peer.received = b""
+        client.connections.send(b"late", path)  # the peer would not know whose it is
+        client.connections.send(check, path)
+        client.connections.send(b"more", path)
+        await until(lambda: len(peer.received) == 2 + 20 + 2 + 4)
+        assert StreamFramer().feed(peer.received) == [check, b"more"]
+        assert client.connections.counters[DROPPED_STREAM_CLOSED] == 1
+        client.connections.close()
+
+
+async def test_one_that_ends_at_once_is_not_made_again_at_once() -> None:
+    async with asyncio.timeout(10), listening() as peer:
+        client, path = Client(), path_to(peer.port)
+        for number in range(3):
+            client.connections.send(b"\x00\x01" + bytes(18), path)
+            if number == 0:
+                await until(lambda: bool(peer.received))
+                peer.writers[0].close()
+                await until(lambda: client.lost == [path])
+        assert client.connections.counters[DROPPED_STREAM_CLOSED] == 2
+        assert len(peer.writers) == 1
+        client.connections.close()
 
 
 async def test_a_stream_that_cannot_be_read_is_closed() -> None:

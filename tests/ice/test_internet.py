@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from stack.core.machine import Address, TransportProtocol
-from stack.ice import Candidate, CandidateType, IceCredentials, IceState, LiteAgent, PathSelected
+from stack.ice import Candidate, CandidateType, IceAgent, IceCredentials, IceState, LiteAgent, PathSelected
 from stack.ice.candidate import TcpType
 from stack.ice.gathering import TransportPolicy
 from stack.ice.servers import IceServer, LocatedServer
@@ -213,6 +213,62 @@ def test_in_the_hotel_a_server_without_that_port_is_reached_through_turn_over_tl
     assert party.how == "relay"
 
 
+TCP_TABLE = """
+                     | lite | full
+open                 | host | host
+full cone            | srflx | srflx
+restricted           | srflx | srflx
+port-restricted      | srflx | srflx
+maps by address      | prflx | prflx
+symmetric            | prflx | prflx
+symmetric, no filter | prflx | prflx
+no UDP               | host/tcp | host/tcp
+TCP 443 alone        | host/tcp | host/tcp
+"""
+"""What the client's end is, of a call to a public server that has UDP, and TCP on the port 443 (RFC 6544,
+passive)."""
+
+
+@pytest.mark.parametrize("server", ["lite", "full"])
+@pytest.mark.parametrize(
+    "line", TCP_TABLE.strip("\n").splitlines()[1:], ids=lambda line: line.split("|")[0].strip()
+)
+def test_every_kind_reaches_a_server_with_tcp(line: str, server: str) -> None:
+    kind, *cells = (cell.strip() for cell in line.split("|"))
+    network = the_internet()
+    stun = add_turn_server(network)[1][:1]
+    udp, tcp = Address("198.51.100.9", 4000), Address("198.51.100.9", 443)
+    candidates = [Candidate.host_candidate(udp), Candidate.tcp_candidate(TcpType.PASSIVE, tcp)]
+    credentials = IceCredentials.generate(entropy("server"))
+    if kind == "TCP 443 alone":
+        box = Nat(Kind.ENDPOINT, Kind.PORT, outside=OUTSIDE[0], permits=tls_only)
+        realm = network.realm("hotel", behind=box)
+    else:
+        realm = realm_of(network, kind, OUTSIDE[0])
+    party = join(network, realm, "client", ONE, controlling=True, servers=stun)
+    agent: LiteAgent | IceAgent
+    if server == "lite":
+        agent = LiteAgent(credentials)
+        agent.set_remote_credentials(party.agent.credentials, network.now)
+    else:
+        agent = IceAgent(credentials, entropy("agent of the server"), controlling=False)
+        agent.set_remote_credentials(party.agent.credentials, network.now)
+        for candidate in candidates:
+            agent.add_local_candidate(candidate, network.now)
+    host = network.attach_in(network.public, "server", agent, udp, tcp)
+    host.command(lambda machine, now: machine.start(now))
+    network.run(0.5)  # what STUN has to say is known
+    party.agent.set_remote_credentials(credentials, network.now, lite=server == "lite")
+    for candidate in candidates:
+        party.learn(candidate)
+    party.host.command(lambda machine, now: party.agent.start(now))
+    assert network.run(3.0, lambda: party.agent.state is agent.state is IceState.COMPLETED)
+    network.run(2.0)
+    assert party.how == cells[["lite", "full"].index(server)]
+    assert agent.selected_path is not None
+    assert (agent.selected_path.protocol is TCP) is party.how.endswith("tcp")
+
+
 def test_where_udp_works_tcp_is_not_used() -> None:
     network = the_internet()
     agent, candidates = lite_server(network, tcp_port=443)
@@ -314,8 +370,9 @@ def test_a_nat_that_rebinds_in_mid_call_does_not_end_it(kind: str) -> None:
     assert one.agent.state is other.agent.state is IceState.COMPLETED
 
 
+@pytest.mark.parametrize("notice", ["media stop", "the kernel says so", "checks alone"])
 @pytest.mark.parametrize("controlling", [True, False])
-def test_a_call_moves_to_the_other_interface_when_one_goes_down(controlling: bool) -> None:
+def test_a_call_moves_to_the_other_interface_when_one_goes_down(controlling: bool, notice: str) -> None:
     network = the_internet()
     realms = {
         address: network.realm(name, behind=Nat(Kind.ENDPOINT, Kind.PORT, outside=outside))
@@ -338,9 +395,43 @@ def test_a_call_moves_to_the_other_interface_when_one_goes_down(controlling: boo
     first = interface()
     assert first in realms
     (second,) = realms.keys() - {first}
+    if notice != "checks alone":  # media come until then
+        for _ in range(100):
+            assert one.agent.selected_path is not None
+            one.host.command(lambda machine, now: one.agent.note_received(one.agent.selected_path, now))
+            network.run(0.02)
     realms[first].up = False
-    assert network.run(12.0, lambda: interface() == second)
+    if notice == "the kernel says so":
+        path = one.agent.selected_path
+        assert path is not None
+        one.host.command(lambda machine, now: one.agent.note_failed(path.local, path.remote, now))
+        assert not one.agent.note_failed(path.local, path.remote, network.now)  # once in a while
+        assert not one.agent.note_failed(second, None, network.now)  # another address than the call's
+    within = {"media stop": 3.0, "the kernel says so": 2.0, "checks alone": 12.0}[notice]
+    assert network.run(within, lambda: interface() == second)
     network.run(60.0)
     assert one.agent.state is other.agent.state is IceState.COMPLETED
     assert are_agreed(one, other)
-    assert interface() == second
+    # who controls may have nominated a relay before it has heard of the second interface
+    assert interface() == second or (notice == "the kernel says so" and interface() not in realms)
+
+
+def test_a_peer_that_pauses_is_asked_once_and_is_not_left() -> None:
+    """Silence alone is no death: an answer ends the suspicion until media come again."""
+    network = the_internet()
+    one, other = two_parties(network, network.public, network.public)
+    assert network.run(5.0, lambda: are_agreed(one, other))
+    network.run(5.0)
+    path = one.agent.selected_path
+    assert path is not None
+    for _ in range(50):
+        one.host.command(lambda machine, now: one.agent.note_received(path, now))
+        network.run(0.02)
+    before, began = len(one.host.sent), network.now
+    network.run(3.9)
+    asked = [sent for sent in one.host.sent[before:] if sent.data[:2] == b"\x00\x01"]
+    assert 1 <= len(asked) <= 3  # of suspicion, and of consent
+    assert any(0.9 < sent.at - began < 1.2 for sent in asked)
+    network.run(60.0)
+    assert one.agent.selected_path == path
+    assert one.agent.counters["ice.path_failed"] == 0

@@ -8,8 +8,8 @@ import pytest
 
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit
-from stack.server import Endpoint, SingleEndpoint, UnknownCheck
-from stack.server.endpoint import FAULT_PAUSE, MAX_ASKED, MAX_UNKNOWN_CHECKS
+from stack.server import Endpoint, Routes, SingleEndpoint, UnknownCheck
+from stack.server.endpoint import FAULT_PAUSE, MAX_ASKED, MAX_STRAYS, MAX_TRIED, MAX_UNKNOWN_CHECKS
 from stack.stun import Message, MessageClass, Method, TransactionId, Username
 
 LOCAL = Address("127.0.0.1", 3478)
@@ -39,6 +39,7 @@ class Recorder:
         self.finished = False
         self.broken: set[str] = set()
         self.ssrcs: tuple[int, ...] = ()
+        self.known_by_records = False
         self._routes: list[Path] = []
         self._transmits: list[Transmit] = []
 
@@ -80,6 +81,10 @@ class Recorder:
     @property
     def sources(self) -> tuple[int, ...]:
         return self.ssrcs
+
+    @property
+    def is_known_by_records(self) -> bool:
+        return self.known_by_records
 
     @property
     def is_finished(self) -> bool:
@@ -364,3 +369,45 @@ def test_a_peer_is_known_by_its_ssrc_where_its_path_is_not() -> None:
     endpoint.pump()
     endpoint.handle_datagrams([(rtp(7), path(5))], 0.4)
     assert endpoint.counters["endpoint.dropped_unknown_path"] == 4
+
+
+RECORD = b"\x17\xfe\xfd\x00\x01" + bytes(20)
+
+
+def test_a_record_over_an_unknown_path_is_tried_with_those_without_media_at_its_host() -> None:
+    names = [f"n{number:03}" for number in range(Routes.MAX_TRIED + 3)]
+    endpoint, machines = make(*names, "media")
+    for number, name in enumerate([*names, "media"]):
+        machines[name].known_by_records = name != "media"
+        endpoint.handle_datagrams([(check(f"{name}:x"), path(number + 1))], 0.0)
+    machines["media"].ssrcs = (7,)
+    endpoint.handle_datagrams([(RECORD, path(999))], 1.0)
+    tried = [name for name, machine in machines.items() if RECORD in machine.received]
+    assert tried == names[-Routes.MAX_TRIED :]  # the latest, so many and no more
+    endpoint.handle_datagrams([(RECORD, Path(LOCAL, Address("192.0.2.8", 1)))], 1.0)
+    assert endpoint.counters["endpoint.tried_by_host"] == 1
+    for _ in range(MAX_TRIED + 10):
+        endpoint.handle_datagrams([(RECORD, path(999))], 1.5)
+    assert endpoint.counters["endpoint.tried_by_host"] == MAX_TRIED
+    # one that is over is forgotten
+    machines[names[-1]].finished = True
+    endpoint.touch(names[-1])
+    endpoint.pump()
+    endpoint.handle_datagrams([(RECORD, path(999))], 9.0)
+    assert machines[names[-1]].received.count(RECORD) == MAX_TRIED
+
+
+def test_what_no_session_may_have_is_kept_for_other_processes() -> None:
+    endpoint: Endpoint[str] = Endpoint(keeps_strays=True)
+    known = [(MEDIA, path(1)), (RECORD, path(2)), (b"\x2f" + bytes(20), path(3))]
+    others = [
+        (b"\x16\xfe\xfd" + bytes(20), path(4)),
+        (b"\x80", path(5)),
+        (b"", path(6)),
+        (check("zzzz:x"), path(7)),
+    ]
+    endpoint.handle_datagrams([*known, *others], 0.0)
+    assert endpoint.drain_strays() == known
+    assert endpoint.drain_strays() == ()
+    endpoint.handle_datagrams([(MEDIA, path(1))] * (MAX_STRAYS + 5), 0.0)
+    assert len(endpoint.drain_strays()) == MAX_STRAYS

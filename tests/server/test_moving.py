@@ -12,6 +12,7 @@ import pytest
 
 from interop.network_model import NetworkModel
 from stack.core.machine import Address, Path
+from stack.sctp import MessageReceived
 from stack.server import Endpoint
 from stack.session import ConnectionPaused, ConnectionResumed, Ended, EndReason
 from stack.stun import (
@@ -24,7 +25,7 @@ from stack.stun import (
     Username,
     short_term_key,
 )
-from stack.voice.commands import Write
+from stack.voice.commands import OpenChannel, SendMessage, Write
 from stack.voice.conversation import Conversation, ConversationConfig, ConversationEvent
 from tests.sim.calls import Sides, agree, is_up
 from tests.sim.clock import START
@@ -181,3 +182,53 @@ def test_a_client_that_does_not_return_ends_the_call(seconds: float) -> None:
     (ended,) = call.events(Ended)
     assert ended.reason is EndReason.CONSENT_EXPIRED
     assert len(call.server.machine) == 0
+
+
+class DataCall(Call):
+    """A call without sound: nothing but DTLS records says whose a packet is."""
+
+    def __init__(self, *, lite: bool = True) -> None:
+        self.sides = sides = agree(7, audio=False, ice_lite=lite)
+        self.network = network = Network(3, NetworkModel(delay=DELAY), keep_sent=False)
+        client = Conversation(sides.client, sides.client_certificate, ConversationConfig(), entropy("c"), START)
+        self.server = network.attach("server", Server(sides, ConversationConfig()), RIGHT)
+        self.client = network.attach("client", client, LEFT)
+        network.rebind(LEFT, HOME)
+        assert network.run(5, lambda: is_up(self.client))
+        self.channel = self.client.handle(OpenChannel("events"))
+        network.run(0.5)
+
+    def say(self, text: str) -> None:
+        self.client.handle(SendMessage(self.channel, text))
+
+    @property
+    def heard(self) -> list[str]:
+        return [event.data for event in self.events(MessageReceived)]
+
+
+@pytest.mark.parametrize("lite", [True, False], ids=["lite", "full"])
+def test_a_call_without_sound_is_followed_to_another_port(lite: bool) -> None:
+    call = DataCall(lite=lite)
+    call.say("one")
+    call.network.run(0.5)
+    call.network.rebind(LEFT, MOVED)
+    call.say("two")
+    call.network.run(5 * DELAY)
+    assert call.heard == ["one", "two"]
+    call.network.run(0.1)
+    assert call.server.machine.conversation.session.path.remote == MOVED  # type: ignore[union-attr]
+    assert call.counted("endpoint.tried_by_host") >= 1
+    assert call.counted("ice.followed_media") == 1
+
+
+def test_a_forged_record_moves_no_call_and_is_not_answered() -> None:
+    call = DataCall()
+    near = Address(HOME.host, 9_999)
+    records = [b"\x17\xfe\xfd\x00\x01" + bytes(30), b"\x2f" + bytes(30), b"\x16\xfe\xfd" + bytes(30)]
+    call.server.take_together([(record, Path(RIGHT, near)) for record in records])
+    assert call.counted("endpoint.tried_by_host") == 2  # a handshake is tried with none
+    assert call.counted("ice.probed") == 0
+    call.say("one")
+    call.network.run(0.5)
+    assert call.heard == ["one"]
+    assert call.server.machine.conversation.session.path.remote == HOME  # type: ignore[union-attr]

@@ -73,6 +73,24 @@ async def test_an_answer_links_to_them(path: str, offer: str) -> None:
         check_credentials(username.split('"')[1], credential.split('"')[1])
 
 
+async def test_an_answer_in_json_names_them(offer: str) -> None:
+    async with aiohttp.ClientSession() as http:
+        async with (
+            serving(echo, config()) as server,
+            http.post(server.url + "/api/offer", json={"sdp": offer, "type": "offer"}) as response,
+        ):
+            assert response.status == 200
+            stun, turn = (await response.json())["iceServers"]
+            assert stun == {"urls": ["stun:stun.example"]}
+            check_credentials(turn["username"], turn["credential"])
+        nothing = config(ice_servers=(), turn_urls=(), turn_secret="")
+        async with (
+            serving(echo, nothing) as server,
+            http.post(server.url + "/api/offer", json={"sdp": offer, "type": "offer"}) as response,
+        ):
+            assert "iceServers" not in await response.json()
+
+
 async def test_who_may_not_call_is_told_no_credentials() -> None:
     closed = config(tokens=("letmein",))
     bearer = {"Authorization": "Bearer letmein"}

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +16,14 @@ import numpy as np
 import pytest
 
 from stack.agents import echo
-from stack.aio import Host, HostConfig, IceMode
+from stack.aio import Host, HostConfig, IceMode, tcp_client
 from stack.aio.workers import default_workers
 from stack.core.errors import LocalError
 from stack.core.machine import TransportProtocol
 from stack.ice.framing import frame
+from stack.ice.gathering import TransportPolicy
 from stack.sdp import SessionDescription
-from stack.signaling.client import dial
+from stack.signaling.client import DialConfig, dial
 from stack.signaling.server import ServeConfig, serving
 from tests.listening import listen, until
 from tests.signaling.tcp_relay import HOST, tcp_only, tcp_port
@@ -33,6 +35,25 @@ TONE = (4000 * np.sin(np.arange(16_000) / 4)).astype(np.int16)
 
 def config(workers: int = 0, tcp: int | Literal["udp", "http"] | None = "udp", **more: Any) -> ServeConfig:
     return ServeConfig(port=0, media=HostConfig(host=HOST, udp_port=0, workers=workers, tcp_port=tcp), **more)
+
+
+async def test_our_client_connects_again_when_its_connection_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_client, "STEADY", 0.0)
+    async with serving(echo, config()) as server:
+        async with dial(server.url, DialConfig(ice_transport=TransportPolicy.TCP)) as placed:
+            await placed.call.wait_connected()
+            (hosted,) = server.host.calls.values()
+            assert hosted.connected is not None
+            assert hosted.connected.path.protocol is TransportProtocol.TCP
+            tcp = server.host._media.media.driver.tcp  # type: ignore[union-attr]
+            for _ in range(2):
+                placed.call.speaker.write(TONE, 16_000)
+                await asyncio.wait_for(listen(placed.call, 0.5), 10)
+                for path in list(tcp._by_path):  # as a middlebox would
+                    await server.host._media.thread.run(partial(tcp._close, path))  # type: ignore[union-attr]
+            placed.call.speaker.write(TONE, 16_000)
+            await asyncio.wait_for(listen(placed.call, 0.5), 10)
+        assert (await server.host.all_counters())["tcp.accepted"] == 3
 
 
 @pytest.mark.parametrize("tcp", ["udp", "http"])
