@@ -47,7 +47,11 @@ COLUMNS = (
 def run(options: Options) -> Table:
     """Measure each checkout once; some minutes each."""
     checkouts = [str(Path(__file__).parent.parent), *options.against]
-    rows = [_measured(Path(folder).resolve()) for folder in checkouts]
+    rows = []
+    for folder in checkouts:
+        rows.append(_measured(Path(folder).resolve()))
+        if options.verbose:
+            print(*rows[-1], file=sys.stderr)
     notes = (
         f"Python {sys.version.split()[0]}; `-`: no sound within {SOUND_PATIENCE:.0f} s, or no such browser here",
     )
@@ -89,9 +93,9 @@ def _children() -> float:
 
 
 def _megabytes(folder: Path) -> float:
-    """Return what the files take on the disk, as `du` counts."""
+    """Return what the files take on the disk, as `du -sm` counts."""
     found = {(each.lstat().st_dev, each.lstat().st_ino): each.lstat().st_blocks for each in folder.rglob("*")}
-    return sum(found.values()) * 512 / 1e6
+    return sum(found.values()) * 512 / 2**20
 
 
 async def _served(clone: Path, environment: dict[str, str]) -> tuple[float, dict[str, float]]:

@@ -220,8 +220,6 @@ async def test_functions_are_called_and_their_results_told(models: ModelServer) 
 
 
 async def test_halves_of_surrogate_pairs_come_from_every_server_and_harm_none(models: ModelServer) -> None:
-    """As escapes in JSON they are what `json.loads` reads, and what no request can hold."""
-
     def files() -> str:
         return "a\udcff.txt"  # as `os.listdir` gives a name that is no UTF-8
 
