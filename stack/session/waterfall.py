@@ -45,8 +45,8 @@ STEPS: Final = (
     FIRST_PACKET,
 )
 MIN_ROUND_TRIP = 0.005
-"""Seconds below which counting round trips says nothing, as the page has it: what the ends compute takes longer. On
-loopback nearly all that a lite agent sees between its response and what follows it is computing."""
+"""Seconds below which counting round trips says nothing, as the page has it: what the ends compute takes longer.
+On loopback nearly all that a lite agent sees between its response and what follows it is computing."""
 
 
 @dataclass(frozen=True, slots=True)
