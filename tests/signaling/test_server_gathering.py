@@ -145,8 +145,7 @@ async def test_an_answer_tells_what_holds_and_waits_for_nothing(tmp_path: Path, 
                 first = await answer_of(server, next(offers))
             assert not first.has("ice-lite")  # a NAT may still be found
             assert kinds(first)[0] == "host"
-            await until(lambda: "ALLOCATE processed, success" in turn.log.read_text())
-            await asyncio.sleep(0.05)
+            await until(lambda: bool(server.host._media.gathered.candidates))  # type: ignore[union-attr]
             assert kinds(await answer_of(server, next(offers))) == ["host", "relay"]
         # it was given back
         assert "REFRESH processed, success" in turn.log.read_text()
@@ -180,7 +179,7 @@ async def test_a_worker_that_is_replaced_gathers_again(
         await until(lambda: turn.log.read_text().count("ALLOCATE processed, success") == 1)
         os.kill(server.host._media.links[0].pid, signal.SIGKILL)  # type: ignore[union-attr,arg-type]
         await until(lambda: turn.log.read_text().count("ALLOCATE processed, success") == 2)
-        await asyncio.sleep(0.05)
+        await until(lambda: bool(server.host._media.links[0].gathered.candidates))  # type: ignore[union-attr]
         assert kinds(await answer_of(server, next(offers))) == ["host", "relay"]
 
 
