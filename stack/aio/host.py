@@ -31,7 +31,7 @@ from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
 from stack.aio.host_checks import check_families, check_public_ips, check_resume_timeout
 from stack.aio.hosted import CallTable, HostedCall
-from stack.aio.media import AddUfrag, CarryOut, CloseCall, MediaLink, MediaTally
+from stack.aio.media import AddUfrag, CarryOut, CloseCall, ExpectTicket, MediaLink, MediaTally
 from stack.aio.media_thread import MediaConfig, ThreadMedia
 from stack.aio.program_runner import ProgramRunner
 from stack.aio.programs import as_program
@@ -390,6 +390,7 @@ class Host:
         made = tickets.answer(description, link.number, context, on_call)
         if made is None:
             return None
+        link.submit(ExpectTicket(made.ufrag))
         return AnsweredByTicket(
             made.answer, made.call_id, self._instant(made.call_id, made.negotiation, context, made.reference)
         )
@@ -459,9 +460,10 @@ class Host:
         hosted = HostedCall(self._table, link, context, made.call)
         hosted.adopt(self._recording_of(hosted.call))
         self._begin(hosted)
-        renewed = self._tickets.renewed(made)
-        if renewed is not None:
-            hosted.submit(Tell({"type": "instant", "instant": renewed.describe()}))
+        if self._tickets.config.instant_connect:  # what an answer over HTTP says beside the SDP
+            renewed = self._tickets.renewed(made)
+            instant = renewed.describe() if renewed is not None else None
+            hosted.submit(Tell({"type": "instant", "pc_id": made.call, "instant": instant}))
         note = on_call or self.on_ticket_call
         if note is not None:
             note(hosted.call)

@@ -26,7 +26,16 @@ from struct import Struct
 from typing import ClassVar, Final, TypeAlias
 
 from stack.aio.control import NotSent
-from stack.aio.media import AddUfrag, CarryOut, CloseCall, CountCalls, GetTally, OpenCall, SetTicketKeys
+from stack.aio.media import (
+    AddUfrag,
+    CarryOut,
+    CloseCall,
+    CountCalls,
+    ExpectTicket,
+    GetTally,
+    OpenCall,
+    SetTicketKeys,
+)
 from stack.aio.ticket_site import CallMade, TicketMedia
 from stack.core.errors import ParseError, StackError
 from stack.core.machine import Address, Path
@@ -117,7 +126,7 @@ class Ask(Value, frozen=True):
     """Do something; with a number that is not 0, say what comes of it."""
 
     number: int
-    request: OpenCall | CarryOut | AddUfrag | CloseCall | GetTally | CountCalls | SetTicketKeys
+    request: OpenCall | CarryOut | AddUfrag | CloseCall | GetTally | CountCalls | ExpectTicket | SetTicketKeys
 
 
 class CheckPassedOn(Value, frozen=True):

@@ -18,7 +18,7 @@ from itertools import islice
 
 from stack.aio.call import Call
 from stack.aio.context import CallContext
-from stack.aio.ticket_file import make_key, read_ring
+from stack.aio.ticket_file import KEPT_EPOCHS, make_key, read_ring, with_new_epoch
 from stack.aio.ticket_site import CallMade, TicketMedia, TicketRingPem
 from stack.audio.wav import FilePath
 from stack.core.errors import LocalError
@@ -36,6 +36,8 @@ MAX_AWAITED = 4096
 """Answers of which it is remembered what their requests said; the oldest is forgotten."""
 REREAD_EVERY = 2.0
 """Seconds between two looks whether the file of the keys is another."""
+RENEW_AFTER = 30 * 86_400.0
+"""Seconds for which a key seals that this process has made for itself, and for which its certificate is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class TicketAnswer:
     call_id: str
     negotiation: Negotiation
     reference: bytes
+    ufrag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ class TicketIssuer:
         self._setup = setup
         self._node = node
         self._stamp: tuple[int, int] | None = None
+        self._made = time.time()  # the key of this process alone
         if config.key_file is None:
             self.ring = TicketRing.of([make_key(1)])
         else:
@@ -150,14 +154,26 @@ class TicketIssuer:
     def reread(self) -> bool:
         """Read the file again if it is another; True if there are other keys now, which seal and open.
 
+        Without a file, a key that is `RENEW_AFTER` seconds old has another one follow it.
         Raises `LocalError` if it cannot be read: the former keys stay.
         """
         path = self.config.key_file
-        if path is None or (stamp := _stamp(path)) == self._stamp:
+        if path is None:
+            return self._renew()
+        if (stamp := _stamp(path)) == self._stamp:
             return False
         self._read = read_ring(path)
         self._take_revoked()
         self._stamp = stamp
+        return True
+
+    def _renew(self) -> bool:
+        now = time.time()
+        if now - self._made < RENEW_AFTER:
+            return False
+        self._made = now
+        self._read = with_new_epoch(self._read, self._read.keys[-KEPT_EPOCHS:])
+        self._take_revoked()
         return True
 
     def revoke(self, reference: bytes) -> None:
@@ -193,7 +209,7 @@ class TicketIssuer:
         reference = opened.ticket.reference
         self._forget_old()
         self._awaited[call_id] = _Awaited(context, reference, expiry, on_call)
-        return TicketAnswer(negotiation.answer.serialize(), call_id, negotiation, reference)
+        return TicketAnswer(negotiation.answer.serialize(), call_id, negotiation, reference, opened.ufrag)
 
     def expect(self, call_id: str, context: CallContext, reference: bytes, lifetime: float) -> None:
         """Remember what the request of an answer said that another process gave."""

@@ -154,8 +154,7 @@ class MediaWorker:
             return many_calls(setup, UdpSockets(listeners))
         endpoint: Endpoint[ConversationEvent] = Endpoint(max_sessions=hello.max_calls, reports_paths=True)
         media = self._steer(hello, setup, endpoint, listeners)
-        if setup.tickets is not None:
-            endpoint.resolve = media.resolve
+        media.make_by_tickets(endpoint)
         return media
 
     def _steer(

@@ -197,6 +197,7 @@ class WorkerPool:
             ends, sockets = link.inherited[:workers], link.inherited[workers:]
             return ForwarderHello(package_version(), ends, sockets, log_level)
         end, sockets = (link.inherited[0], link.inherited[1:]) if self._pairs else (None, link.inherited)
+        tickets = config.tickets and replace(config.tickets, over=tuple(self.table.lost))
         return Hello(
             program_version=package_version(),
             number=link.number,
@@ -211,7 +212,7 @@ class WorkerPool:
             log_level=log_level,
             search_path=tuple(each for each in sys.path if each),
             modules=self._modules,
-            tickets=config.tickets,
+            tickets=tickets,
             forwarder=end,
         )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from stack.aio import CallContext, ticket_file
 from stack.aio.ticket_site import CallMade
-from stack.aio.tickets import TicketAnswer, TicketConfig, TicketIssuer
+from stack.aio.tickets import RENEW_AFTER, TicketAnswer, TicketConfig, TicketIssuer
 from stack.core.errors import LocalError
 from stack.core.machine import Address
 from stack.sdp import SessionDescription
@@ -178,3 +179,34 @@ def test_how_long_a_claim_may_be(offer: SessionDescription, size: int) -> None:
     assert tickets.answer(offer, 0, CallContext(claim="x" * (size + 1))) is None
     assert tickets.answer(offer, 0, CallContext(claim="x" * (size - 6), tenant=1)) is not None
     assert tickets.answer(offer, 0, CallContext(claim="x" * (size - 5), tenant=1)) is None
+
+
+def test_a_key_without_a_file_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.time()
+    clock = Clock(monkeypatch)
+    clock.now = began
+    tickets = issuer(instant=True)
+    first = tickets.ring.newest
+    assert not tickets.reread()
+    clock.now += RENEW_AFTER - 1
+    tickets.revoke(b"reference")
+    assert not tickets.reread()
+    clock.now += 2
+    before = tickets.answer(OFFER, 0, CallContext())
+    assert before is not None
+    assert tickets.reread()
+    assert not tickets.reread()
+    newest = tickets.ring.newest
+    assert newest.epoch == 2
+    assert newest.certificate.fingerprint() != first.certificate.fingerprint()
+    after = tickets.answer(OFFER, 0, CallContext())
+    assert after is not None
+    for made, key in ((before, first), (after, newest)):
+        ufrag = made.negotiation.answer.media[0].ice_ufrag
+        assert ufrag is not None
+        assert tickets.ring.open(ufrag).key is key
+    assert tickets.ring.revoked == {b"reference"}
+    for _ in range(5):
+        clock.now += RENEW_AFTER + 1
+        assert tickets.reread()
+    assert [key.epoch for key in tickets.ring.keys] == [4, 5, 6, 7]
