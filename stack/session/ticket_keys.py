@@ -193,8 +193,8 @@ class TicketRing:
     def unseal(self, ufrag: str) -> UnsealedTicket | None:
         """Return the ticket in a fragment, of which the head alone was read; None for one that has none.
 
-        In the order of cost: size, version and key id, base64, the seal, which says that all else is ours, too: the
-        prefix is authenticated, so that it need not be looked at.
+        In the order of cost: size, version and key id, base64, the seal. The prefix is authenticated by that, and
+        need not be looked at.
         """
         prefix, separator, rest = ufrag.partition(SEPARATOR)
         size = len(rest)
