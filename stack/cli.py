@@ -214,6 +214,12 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 )
 @_option("--instant-connect", is_flag=True, help="Let clients call again without HTTP, by a ticket, for a day.")
 @_option("--claim-header", default=None, help="HTTP header whose value goes into tickets, as context.claim.")
+@_option(
+    "--claim-bytes",
+    default=0,
+    type=click.IntRange(0),
+    help="Do not start unless claims of so many bytes have room in every ticket.",
+)
 @_option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
 @_option("--reload", is_flag=True, help="Start again when a Python file below this folder changes.")
 @_option(
@@ -302,7 +308,10 @@ def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
 def _tickets(options: Mapping[str, Any]) -> TicketConfig | None:
     """Return which tickets there are; without a file their key is made at the start, for all workers."""
     config = TicketConfig(
-        options["ticket_key"], stateless=options["stateless"] == "auto", instant_connect=options["instant_connect"]
+        options["ticket_key"],
+        stateless=options["stateless"] == "auto",
+        instant_connect=options["instant_connect"],
+        claim_bytes=options["claim_bytes"],
     )
     return config if config.stateless or config.instant_connect or config.key_file is not None else None
 
@@ -322,6 +331,7 @@ _NEEDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
     "turn_url": ("--turn-secret", lambda options: bool(options["turn_secret"])),
     "turn_secret": ("--turn-url", lambda options: bool(options["turn_url"])),
     "turn_ttl": ("--turn-url", lambda options: bool(options["turn_url"])),
+    "claim_bytes": ("--claim-header", lambda options: options["claim_header"] is not None),
     "claim_header": (
         "--stateless auto, --ticket-key or --instant-connect",
         lambda options: bool(_tickets(options)),

@@ -28,7 +28,7 @@ from stack.sdp import LocalParameters, Negotiation, SessionDescription, Setup, c
 from stack.server.admission import CLOCK_SKEW
 from stack.session import LocalWishes, make_local_parameters
 from stack.session.ticket import CHAIN_SIZE, REFERENCE_SIZE, SessionTicket, TicketFlag, chain_of
-from stack.session.ticket_keys import MAX_REVOKED, OpenedTicket, TicketRing
+from stack.session.ticket_keys import MAX_REVOKED, OpenedTicket, TicketRing, claim_room
 from stack.session.ticket_terms import TicketSite, TicketWishes, local_parameters_of, make_ticket
 from stack.voice.config import offered_codecs
 
@@ -54,6 +54,10 @@ class TicketConfig:
     """Seconds in which the first check has to come after an answer."""
     instant_lifetime: float = 24 * 3600.0
     """Seconds after an answer over HTTP in which tickets for calls to come can be used, renewed ones, too."""
+    claim_bytes: int = 0
+    """Bytes of a claim that every ticket has to have room for: refused at the start where there is none.
+
+    A longer claim may have room or not; where it has none, the answer is kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class _Awaited:
 
 
 class TicketIssuer:
-    """Makes the tickets of one host. Raises `LocalError` for keys that cannot be read."""
+    """Makes the tickets of one host. Raises `LocalError` for keys that cannot be read, or claims without room."""
 
     def __init__(
         self,
@@ -117,6 +121,11 @@ class TicketIssuer:
         setup: Setup | None = None,
         node: str = "",
     ) -> None:
+        if config.claim_bytes > claim_room(node):
+            where = f" beside the node's name, {node}" if node else ""
+            raise LocalError(
+                f"claims of {config.claim_bytes} bytes have no room in a ticket{where}: at most {claim_room(node)}"
+            )
         self.config = config
         self._site = TicketSite(tuple(addresses), tuple(public_ips), offered_codecs())
         self._setup = setup
@@ -251,10 +260,8 @@ class TicketIssuer:
             flags=(former.flags | TicketFlag.INSTANT) & ~TicketFlag.SNAP,
             init=None,
         )
-        key = self.ring.newest
-        return self._describe(
-            OpenedTicket(ticket, key.seal(ticket, random.randrange(MAX_WORKERS), self._node), key)
-        )
+        opened = self._seal(ticket, random.randrange(MAX_WORKERS))
+        return None if opened is None else self._describe(opened)
 
     def awaits(self, call_id: str) -> bool:
         """Return True for an answer whose first check may still come."""
@@ -334,10 +341,15 @@ class TicketIssuer:
             int(expiry), _reference(former), context.program, context.tenant, context.claim, is_instant
         )
         ticket = make_ticket(agreed, self._site, wishes)
-        if ticket is None:
-            return None
+        return None if ticket is None else self._seal(ticket, worker)
+
+    def _seal(self, ticket: SessionTicket, worker: int) -> OpenedTicket | None:
+        """Seal it by the newest key; None if the fragment has no room for it beside the node's name."""
         key = self.ring.newest
-        return OpenedTicket(ticket, key.seal(ticket, worker, self._node), key)
+        try:
+            return OpenedTicket(ticket, key.seal(ticket, worker, self._node), key)
+        except LocalError:
+            return None
 
     def _describe(self, opened: OpenedTicket) -> InstantTicket:
         local = local_parameters_of(opened, self._site)

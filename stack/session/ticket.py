@@ -41,10 +41,12 @@ REFERENCE_SIZE = 8
 CHAIN_SIZE = 6
 """Bytes of a reference that a ticket has in common with those that were made from it."""
 FINGERPRINT_SIZE = 32
-MAX_CLAIM = 22
-"""Bytes of the claim; with sound and data 13 have room beside SNAP, and 6 less beside program and tenant."""
-MAX_TICKET_SIZE = 76
-"""Bytes of a ticket in the clear: with 17 of sealing, 124 characters."""
+MAX_TICKET_SIZE = 148
+"""Bytes of a ticket in the clear: with 17 of sealing, 220 characters, where the fragment names no node."""
+MAX_WITHOUT_CLAIM = 69
+"""Bytes of a ticket with all that there can be, but for the claim."""
+MAX_CLAIM = MAX_TICKET_SIZE - MAX_WITHOUT_CLAIM
+"""Bytes of a claim that has room in every ticket of a server without a node's name; see `claim_room`."""
 MAX_MID = 15
 MAX_EXTENSION_ID = 14
 """Of a header extension with a header of one byte (RFC 8285 §4.2)."""
@@ -206,8 +208,8 @@ class SessionTicket:
             size = len(self.claim.encode())
         except UnicodeEncodeError as error:  # a header's bytes that are no UTF-8, as HTTP servers hand them on
             raise LocalError("a claim is text that UTF-8 can write") from error
-        if size > MAX_CLAIM:
-            raise LocalError(f"a claim has at most {MAX_CLAIM} bytes")
+        if size > MAX_TICKET_SIZE:
+            raise LocalError(f"a claim of {size} bytes has no room in a ticket")
 
     @property
     def dtls_role(self) -> DtlsRole:

@@ -40,7 +40,7 @@ from stack.dtls import Certificate
 from stack.dtls.keys13 import hkdf_expand
 from stack.ice import Ufrag
 from stack.ice.ufrag import MAX_TICKET, SEPARATOR
-from stack.session.ticket import HEAD_SIZE, SessionTicket, TicketHead, chain_of
+from stack.session.ticket import HEAD_SIZE, MAX_WITHOUT_CLAIM, SessionTicket, TicketHead, chain_of
 
 VERSION: Final = 1
 SECRET_SIZE: Final = 32
@@ -59,6 +59,12 @@ _SIZES: Final = range(-(-(_OVERHEAD + HEAD_SIZE) * 4 // 3), MAX_TICKET + 1)  # o
 _BASE64: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _PADDING: Final = ("", None, "==", "=")  # by the number of characters modulo 4
 _LAST: Final = (_BASE64, "", _BASE64[::16], _BASE64[::4])  # else one ticket would have several fragments
+
+
+def claim_room(node: str = "") -> int:
+    """Return how many bytes of a claim have room in every ticket of a node, whatever else it has to hold."""
+    characters = MAX_TICKET - len(node)
+    return characters * 3 // 4 - _OVERHEAD - MAX_WITHOUT_CLAIM
 
 
 class TicketKey:

@@ -13,9 +13,12 @@ from stack.aio.ticket_site import CallMade
 from stack.aio.tickets import RENEW_AFTER, TicketAnswer, TicketConfig, TicketIssuer
 from stack.core.errors import LocalError
 from stack.core.machine import Address
+from stack.ice import MAX_LOCAL_UFRAG
+from stack.ice.ufrag import MAX_NODE
 from stack.sdp import SessionDescription
 from stack.server.admission import CLOCK_SKEW
 from stack.session.ticket import SessionTicket
+from stack.session.ticket_keys import claim_room
 
 TEXT = (Path(__file__).parent.parent / "vectors/offers/chromium156-audio_dc.sdp").read_text()
 OFFER = SessionDescription.parse(TEXT)
@@ -172,13 +175,31 @@ def test_no_ticket_for_a_call_that_would_miss_something(context: CallContext) ->
     assert tickets.instant(answer.negotiation, CallContext(claim="alice")) is not None
 
 
-@pytest.mark.parametrize(("offer", "size"), [(OFFER, 22), (SNAP_OFFER, 13)])
-def test_how_long_a_claim_may_be(offer: SessionDescription, size: int) -> None:
-    tickets = issuer()
-    assert tickets.answer(offer, 0, CallContext(claim="x" * size)) is not None
+@pytest.mark.parametrize(("offer", "size"), [(OFFER, 94), (SNAP_OFFER, 85)])
+@pytest.mark.parametrize(("node", "less"), [("", 0), ("n1", 1), ("n" * MAX_NODE, 48)])
+def test_how_long_a_claim_may_be(offer: SessionDescription, size: int, node: str, less: int) -> None:
+    size -= less
+    tickets = TicketIssuer(TicketConfig(), [Address("192.0.2.1", 3478)], node=node)
+    made = tickets.answer(offer, 0, CallContext(claim="x" * size))
+    assert made is not None
+    assert MAX_LOCAL_UFRAG - 3 <= len(made.ufrag) <= MAX_LOCAL_UFRAG
+    assert tickets.ring.open(made.ufrag).ticket.claim == "x" * size
     assert tickets.answer(offer, 0, CallContext(claim="x" * (size + 1))) is None
     assert tickets.answer(offer, 0, CallContext(claim="x" * (size - 6), tenant=1)) is not None
     assert tickets.answer(offer, 0, CallContext(claim="x" * (size - 5), tenant=1)) is None
+
+
+@pytest.mark.parametrize(("node", "room"), [("", 79), ("n1", 78), ("n" * MAX_NODE, 31)])
+def test_claims_that_have_to_have_room(node: str, room: int) -> None:
+    addresses = [Address("192.0.2.1", 3478)]
+    assert claim_room(node) == room
+    tickets = TicketIssuer(TicketConfig(claim_bytes=room, instant_connect=True), addresses, node=node)
+    context = CallContext(claim="x" * room, program=1, tenant=2)
+    made = tickets.answer(SNAP_OFFER, 0, context)
+    assert made is not None
+    assert tickets.instant(made.negotiation, context) is not None
+    with pytest.raises(LocalError, match=f"at most {room}"):
+        TicketIssuer(TicketConfig(claim_bytes=room + 1), addresses, node=node)
 
 
 def test_a_key_without_a_file_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:

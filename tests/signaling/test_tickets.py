@@ -290,7 +290,7 @@ async def test_what_a_ticket_cannot_hold_is_kept_in_memory() -> None:
     async with serving(echo, config()) as server:
         with_session = await ask(server, body={"session": {"voice": "alloy"}})
         assert len(server.host.calls) == 1
-        with_long_claim = await ask(server, {"X-User": "x" * 23})
+        with_long_claim = await ask(server, {"X-User": "x" * 95})
         assert len(server.host.calls) == 2
         for waiting in (with_session, with_long_claim):
             async with waiting.calling() as call:
