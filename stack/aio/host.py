@@ -72,6 +72,9 @@ DROPPED_TICKET_CALL = declare(
     "host", "dropped_ticket_call", "Calls of tickets that were ended at once: there was no room for them"
 )
 
+TELL_EVERY = 0.1
+"""Seconds between two lists of withdrawn answers for the media sides."""
+
 log = logging.getLogger("stack.calls")
 
 ResultT = TypeVar("ResultT")
@@ -206,6 +209,8 @@ class Host:
         self._closing = False
         self._tickets: TicketIssuer | None = None
         self._rereading: asyncio.Task[None] | None = None
+        self._telling: asyncio.TimerHandle | None = None  # no answer that is withdrawn meanwhile is told at once
+        self._tells_again = False
         self.on_ticket_call: Callable[[Call], None] | None = None
         """Told of a call that a ticket has made and no answer of this process has announced."""
 
@@ -403,8 +408,22 @@ class Host:
         """Honour an answer no more whose call has not come yet; False if there is no such answer."""
         if self._tickets is None or not self._tickets.withdraw(call_id):
             return False
-        self._media.set_ticket_keys(self._tickets.media)
+        if self._telling is None:  # clients withdraw as often as they like: the media sides are told now and then
+            self._tell_withdrawn(self._tickets)
+            self._telling = asyncio.get_running_loop().call_later(TELL_EVERY, self._tell_again, self._tickets)
+        else:
+            self._tells_again = True
         return True
+
+    def _tell_withdrawn(self, tickets: TicketIssuer) -> None:
+        tickets.take_withdrawn()
+        self._media.set_ticket_keys(tickets.media)
+
+    def _tell_again(self, tickets: TicketIssuer) -> None:
+        self._telling = None
+        if self._tells_again:
+            self._tells_again = False
+            self._tell_withdrawn(tickets)
 
     def expect(self, call_id: str, context: CallContext, reference: bytes, lifetime: float) -> None:
         """Another process has answered by a ticket whose call will come here: what its request said.
@@ -450,8 +469,9 @@ class Host:
         if self._tickets is None:
             return
         context, on_call = self._tickets.take(made)
+        is_unwanted = self._tickets.is_withdrawn(bytes.fromhex(context.ticket))
         is_known = made.call in self._table.calls  # its former run is just ending
-        if self._closing or is_known or len(self._table.calls) >= self.config.max_calls:
+        if self._closing or is_known or is_unwanted or len(self._table.calls) >= self.config.max_calls:
             link.submit(CarryOut(made.call, HangUp()))
             link.submit(CloseCall(made.call))
             self.counters.add(DROPPED_TICKET_CALL)
@@ -588,8 +608,9 @@ class Host:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""
         self._closing = True
         self.stop_listening_tcp()
-        if self._rereading is not None:
-            self._rereading.cancel()
+        for waiting in (self._rereading, self._telling):
+            if waiting is not None:
+                waiting.cancel()
         for call in self.calls.values():
             call.hang_up()
         await self._runner.stop()

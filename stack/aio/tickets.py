@@ -281,8 +281,15 @@ class TicketIssuer:
         if self.config.instant_connect:
             until += max(0.0, self.config.instant_lifetime - self.config.answer_lifetime)  # the end of its chain
         self._withdrawn[awaited.reference] = until + CLOCK_SKEW
-        self._take_revoked()
         return True
+
+    def is_withdrawn(self, reference: bytes) -> bool:
+        """Return True for the ticket of an answer that was withdrawn; the ring has it after `take_withdrawn`."""
+        return reference in self._withdrawn
+
+    def take_withdrawn(self) -> None:
+        """Have what was withdrawn in the ring: with thousands of references that takes milliseconds."""
+        self._take_revoked()
 
     def take(self, made: CallMade) -> tuple[CallContext, Callable[[Call], None] | None]:
         """Return what is known of a call that has come, and who wants to be told."""

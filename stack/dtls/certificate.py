@@ -92,11 +92,6 @@ class Certificate:
         """Return the leaf's fingerprint for `a=fingerprint`."""
         return CertificateFingerprint.of(self.der, algorithm)
 
-    @property
-    def expires(self) -> datetime:
-        """When the leaf ends to be valid; no browser looks at it."""
-        return x509.load_der_x509_certificate(self.der).not_valid_after_utc
-
     def __repr__(self) -> str:
         return f"Certificate({self.fingerprint()})"
 

@@ -159,10 +159,10 @@ class TicketAdmission:
             return None
         try:
             opened = unsealed.open()
-        except ParseError:  # of a newer version of this server, which has the key, too
+            parameters = parameters_of(opened, self._site, remote_ufrag)
+        except ParseError:  # of another server with the key, of a newer version, say
             self.counters.add(DROPPED_FORGED)
-            return None
-        parameters = parameters_of(opened, self._site, remote_ufrag)
+            return self._refuse(data, password, path)
         self._sessions[name] = _Session(reference, host, now)
         self._by_reference.setdefault(reference, {})[name] = None
         self._half_open += 1

@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from cryptography.x509 import load_pem_x509_certificate
+
 from stack.aio.private_files import for_owner_alone
 from stack.aio.ticket_site import as_pem
 from stack.core.errors import LocalError, ParseError
@@ -99,7 +101,11 @@ class SavedTicket:
 
         So it is, too, when the certificate is about to expire. Raises `LocalError` for one that cannot be read.
         """
-        if self.url == url and datetime.now(UTC) + CERTIFICATE_MARGIN < self.own_certificate.expires:
+        try:
+            expires = load_pem_x509_certificate(self.certificate.encode()).not_valid_after_utc
+        except ValueError as error:
+            raise LocalError(f"a saved ticket has no certificate: {error}") from error
+        if self.url == url and datetime.now(UTC) + CERTIFICATE_MARGIN < expires:
             return self
         return replace(SavedTicket.begin(), url=url)
 

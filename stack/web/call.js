@@ -282,7 +282,7 @@ export class Call extends EventTarget {
     channel.addEventListener("message", ({ data }) => {
       const told = readInstant(data);
       if (told) {
-        this.#name ??= told.pc_id ?? null;
+        if (isOurs()) this.#name ??= told.pc_id ?? null;
         return void this.instant?.renew(told.instant);
       }
       this.dispatchEvent(new CustomEvent("message", { detail: { text: String(data) } }));

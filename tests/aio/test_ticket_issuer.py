@@ -51,6 +51,8 @@ def withdraw(tickets: TicketIssuer, number: int) -> None:
         answer = tickets.answer(OFFER, 0, CallContext())
         assert answer is not None
         assert tickets.withdraw(answer.call_id)
+        assert tickets.is_withdrawn(answer.reference)
+    tickets.take_withdrawn()
 
 
 def test_what_was_withdrawn_is_forgotten_when_it_has_expired(clock: Clock) -> None:

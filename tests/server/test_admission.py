@@ -11,7 +11,7 @@ import pytest
 
 from stack.core.machine import Address, Path, Transmit
 from stack.dtls import Certificate
-from stack.sdp import SessionDescription, negotiate
+from stack.sdp import PCMU, SessionDescription, negotiate
 from stack.server import Endpoint, UnknownCheck
 from stack.server.admission import CLOCK_SKEW, MAX_SEEN, AdmissionLimits, Admitted, TicketAdmission
 from stack.server.endpoint import MAX_EXPECTED, MAX_EXPECTED_CHECKS, MAX_UNKNOWN_CHECKS
@@ -351,3 +351,13 @@ def test_a_fragment_that_was_answered_with_is_looked_at_beside_a_flood() -> None
     endpoint.handle_datagrams([(signed(ufrag(1)), path())], 0.2)
     assert asked.count(ufrag(1)) == MAX_EXPECTED_CHECKS + 1
     assert len(endpoint._expected) <= MAX_EXPECTED
+
+
+def test_a_ticket_with_a_codec_that_is_not_here_is_refused() -> None:
+    """Another server with the same key has made it: half a call would be worse than one over HTTP."""
+    door = Door()
+    door.admission = TicketAdmission(TicketRing.of([KEY]), replace(SITE, codecs=(PCMU,)))
+    assert door.ask() is None
+    assert door.refusal is not None
+    assert Message.parse(door.refusal.data).message_class is MessageClass.ERROR_RESPONSE
+    assert door.admission.half_open == 0
