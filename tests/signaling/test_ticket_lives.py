@@ -135,3 +135,19 @@ async def test_a_check_of_a_call_that_is_over_makes_none() -> None:
         await until(lambda: not server.host.calls)
         assert await checked(waiting, server) is MessageClass.ERROR_RESPONSE
         assert await count(server, "ticket.made") == 1
+
+
+async def test_many_withdrawals_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each list of what is revoked costs milliseconds, and clients withdraw as often as they like."""
+    async with serving(echo, config()) as server:
+        host: Any = server.host
+        answers = [await ask(server) for _ in range(6)]
+        told: list[int] = []
+        monkeypatch.setattr(host._media, "set_ticket_keys", lambda tickets: told.append(len(tickets.ring.revoked)))
+        for answer in answers:
+            assert host.withdraw(answer.pc_id)
+            assert not host.withdraw(answer.pc_id)
+        await until(lambda: told[-1] == len(answers))
+        assert told == [1, len(answers)]
+        for answer in answers:
+            await answer.side.close()
