@@ -44,9 +44,7 @@ FINGERPRINT_SIZE = 32
 MAX_TICKET_SIZE = 148
 """Bytes of a ticket in the clear: with 17 of sealing, 220 characters, where the fragment names no node."""
 MAX_WITHOUT_CLAIM = 69
-"""Bytes of a ticket with all that there can be, but for the claim."""
-MAX_CLAIM = MAX_TICKET_SIZE - MAX_WITHOUT_CLAIM
-"""Bytes of a claim that has room in every ticket of a server without a node's name; see `claim_room`."""
+"""Bytes of a ticket with all that there can be, but for the claim; see `ticket_keys.claim_room`."""
 MAX_MID = 15
 MAX_EXTENSION_ID = 14
 """Of a header extension with a header of one byte (RFC 8285 §4.2)."""
