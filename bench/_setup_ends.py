@@ -104,6 +104,12 @@ class Server:
     heard: float | None = None
     answered: float = 0.0
     """When its latest answer was on the way to the client."""
+    reached: float | None = None
+    """When the first datagram of the present caller was there."""
+
+    def note_datagram(self, _data: bytes) -> None:
+        """A datagram of the present caller is there."""
+        self.reached = self.reached or time.time()
 
     def note_heard(self, at: float) -> None:
         """Take the first sound of a caller; what a former call has left behind is none of the present one."""
@@ -186,6 +192,7 @@ class Front:
         await self.close_relay()
         model = self.network.model
         self._relay = ImpairedRelay(model, model, candidate_address(answer), seed=self.seed)
+        self._relay.on_to_server = chosen.note_datagram
         await self._relay.__aenter__()
         await asyncio.sleep(self.network.rtt / 2)
         chosen.answered = time.time()
@@ -202,10 +209,16 @@ class Front:
         """Context: it is there."""
         app = web.Application()
         app.router.add_get("/", self.page)
+        async with self.relaying(app), on_loopback(app) as self.url:
+            yield self
+
+    @asynccontextmanager
+    async def relaying(self, app: web.Application) -> AsyncIterator[None]:
+        """Context: an application takes offers for the servers, at `/NAME/api/offer`."""
         app.router.add_post("/{server}/api/offer", self.offered)
-        async with aiohttp.ClientSession() as self._http, on_loopback(app) as self.url:
+        async with aiohttp.ClientSession() as self._http:
             try:
-                yield self
+                yield
             finally:
                 await self.close_relay()
 

@@ -101,6 +101,8 @@ class ImpairedRelay:
         self._lateness = _Lateness()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket: socket.socket | None = None
+        self.on_to_server: Callable[[bytes], None] | None = None
+        """Told of each datagram as it reaches the server."""
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -178,6 +180,8 @@ class ImpairedRelay:
             self._send_later(flow.up, data, partial(self._to_server, flow, data))
 
     def _to_server(self, flow: _Flow, data: bytes) -> None:
+        if self.on_to_server is not None:
+            self.on_to_server(data)
         self._send(lambda: flow.upstream.send(data), "refused_by_server")
 
     # --- from the server to a client ---

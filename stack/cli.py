@@ -208,17 +208,24 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
     "--ticket-key",
     default=None,
     type=click.Path(dir_okay=False),
-    help="Keys of tickets (`ticket-key` makes them): answers need no memory then, and servers that share the file "
-    "take each other's calls.",
+    help="Keys of tickets (`ticket-key` makes them): answers outlive this process then, and servers that share "
+    "the file take each other's calls.",
 )
 @_option(
     "--stateless",
     default="auto",
     type=click.Choice(["auto", "never"]),
-    help="Let the first packet make the call: auto, with --ticket-key and where nothing is lost by it.",
+    help="Let the first packet make the call: auto, where nothing is lost by it. Without --ticket-key "
+    "answers are lost when the server is started again.",
 )
 @_option("--instant-connect", is_flag=True, help="Let clients call again without HTTP, by a ticket, for a day.")
 @_option("--claim-header", default=None, help="HTTP header whose value goes into tickets, as context.claim.")
+@_option(
+    "--claim-bytes",
+    default=0,
+    type=click.IntRange(0),
+    help="Do not start unless claims of so many bytes have room in every ticket.",
+)
 @_option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
 @_option("--reload", is_flag=True, help="Start again when a Python file below this folder changes.")
 @_option(
@@ -306,13 +313,14 @@ def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tickets(options: Mapping[str, Any]) -> TicketConfig | None:
-    """Return which tickets there are. Without a key in a file only this process could honour one."""
-    key_file, is_stateless = options["ticket_key"], options["stateless"] == "auto"
-    if key_file is None and not options["instant_connect"]:
-        return None
-    return TicketConfig(
-        key_file, stateless=is_stateless and key_file is not None, instant_connect=options["instant_connect"]
+    """Return which tickets there are; without a file their key is made at the start, for all workers."""
+    config = TicketConfig(
+        options["ticket_key"],
+        stateless=options["stateless"] == "auto",
+        instant_connect=options["instant_connect"],
+        claim_bytes=options["claim_bytes"],
     )
+    return config if config.stateless or config.instant_connect or config.key_file is not None else None
 
 
 _HTTP_OPTIONS = (
@@ -333,10 +341,10 @@ _NEEDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
         lambda options: bool(options["turn_url"]) or not all(map(is_stun_server, options["ice_server"])),
     ),
     "turn_ttl": ("--turn-url", lambda options: bool(options["turn_url"])),
-    "stateless": ("--ticket-key", lambda options: options["ticket_key"] is not None),
+    "claim_bytes": ("--claim-header", lambda options: options["claim_header"] is not None),
     "claim_header": (
-        "--ticket-key or --instant-connect",
-        lambda options: options["ticket_key"] is not None or options["instant_connect"],
+        "--stateless auto, --ticket-key or --instant-connect",
+        lambda options: bool(_tickets(options)),
     ),
     **dict.fromkeys(_HTTP_OPTIONS, _HTTP),
 }

@@ -27,7 +27,7 @@ ReadSettings = Callable[[Mapping[str, Any]], dict[str, Any]]
 _SIGNALING = (
     "host", "port", "token", "origin", "trusted_proxy", "path_prefix", "offers_per_second", "offers_per_client",
     "ice_server", "turn_url", "turn_secret", "turn_ttl", "tls_cert", "tls_key", "drain_seconds", "ticket_key",
-    "instant_connect", "claim_header", "setup",
+    "instant_connect", "claim_header", "claim_bytes", "setup",
 )  # fmt: skip
 """Options of `serve` that `signaling` has."""
 

@@ -26,7 +26,8 @@ class CallContext:
     but `claim`, `program` and `tenant`, which travel in it.
     """
     claim: str = ""
-    """What the maker of the ticket says of the caller (`--claim-header`): up to 22 bytes of text, 13 with SNAP."""
+    """What the maker of the ticket says of the caller (`--claim-header`): up to 79 bytes of text, 31 beside
+    the longest name of a node."""
     program: int = 0
     """A number of 16 bits that the maker of the ticket has put in."""
     tenant: int = 0

@@ -31,7 +31,7 @@ from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
 from stack.aio.host_checks import check_families, check_port, check_public_ips, check_resume_timeout
 from stack.aio.hosted import CallTable, HostedCall
-from stack.aio.media import AddUfrag, CarryOut, CloseCall, MediaLink, MediaTally
+from stack.aio.media import AddUfrag, CarryOut, CloseCall, ExpectTicket, MediaLink, MediaTally
 from stack.aio.media_thread import MediaConfig, ThreadMedia
 from stack.aio.program_runner import ProgramRunner
 from stack.aio.programs import as_program
@@ -75,6 +75,9 @@ from stack.voice.turns import TurnMode, TurnSettings
 DROPPED_TICKET_CALL = declare(
     "host", "dropped_ticket_call", "Calls of tickets that were ended at once: there was no room for them"
 )
+
+TELL_EVERY = 0.1
+"""Seconds between two lists of withdrawn answers for the media sides."""
 
 log = logging.getLogger("stack.calls")
 
@@ -224,6 +227,8 @@ class Host:
         self._tickets: TicketIssuer | None = None
         self._rereading: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._telling: asyncio.TimerHandle | None = None  # no answer that is withdrawn meanwhile is told at once
+        self._tells_again = False
         self.on_ticket_call: Callable[[Call], None] | None = None
         """Told of a call that a ticket has made and no answer of this process has announced."""
 
@@ -446,6 +451,7 @@ class Host:
         made = tickets.answer(description, link.number, context, on_call)
         if made is None:
             return None
+        link.submit(ExpectTicket(made.ufrag))
         return AnsweredByTicket(
             made.answer, made.call_id, self._instant(made.call_id, made.negotiation, context, made.reference)
         )
@@ -463,8 +469,22 @@ class Host:
         """Honour an answer no more whose call has not come yet; False if there is no such answer."""
         if self._tickets is None or not self._tickets.withdraw(call_id):
             return False
-        self._media.set_ticket_keys(self._tickets.media)
+        if self._telling is None:  # clients withdraw as often as they like: the media sides are told now and then
+            self._tell_withdrawn(self._tickets)
+            self._telling = asyncio.get_running_loop().call_later(TELL_EVERY, self._tell_again, self._tickets)
+        else:
+            self._tells_again = True
         return True
+
+    def _tell_withdrawn(self, tickets: TicketIssuer) -> None:
+        tickets.take_withdrawn()
+        self._media.set_ticket_keys(tickets.media)
+
+    def _tell_again(self, tickets: TicketIssuer) -> None:
+        self._telling = None
+        if self._tells_again:
+            self._tells_again = False
+            self._tell_withdrawn(tickets)
 
     def expect(self, call_id: str, context: CallContext, reference: bytes, lifetime: float) -> None:
         """Another process has answered by a ticket whose call will come here: what its request said.
@@ -510,8 +530,9 @@ class Host:
         if self._tickets is None:
             return
         context, on_call = self._tickets.take(made)
+        is_unwanted = self._tickets.is_withdrawn(bytes.fromhex(context.ticket))
         is_known = made.call in self._table.calls  # its former run is just ending
-        if self._closing or is_known or len(self._table.calls) >= self.config.max_calls:
+        if self._closing or is_known or is_unwanted or len(self._table.calls) >= self.config.max_calls:
             link.submit(CarryOut(made.call, HangUp()))
             link.submit(CloseCall(made.call))
             self.counters.add(DROPPED_TICKET_CALL)
@@ -520,9 +541,10 @@ class Host:
         hosted = HostedCall(self._table, link, context, made.call)
         hosted.adopt(self._recording_of(hosted.call))
         self._begin(hosted)
-        renewed = self._tickets.renewed(made)
-        if renewed is not None:
-            hosted.submit(Tell({"type": "instant", "instant": renewed.describe()}))
+        if self._tickets.config.instant_connect:  # what an answer over HTTP says beside the SDP
+            renewed = self._tickets.renewed(made)
+            instant = renewed.describe() if renewed is not None else None
+            hosted.submit(Tell({"type": "instant", "pc_id": made.call, "instant": instant}))
         note = on_call or self.on_ticket_call
         if note is not None:
             note(hosted.call)
@@ -649,9 +671,9 @@ class Host:
         """Hang up every call in an orderly way, wait for the programs, and close the port."""
         self._closing = True
         self.stop_listening_tcp()
-        for task in (self._rereading, self._asking):
-            if task is not None:
-                task.cancel()
+        for waiting in (self._rereading, self._asking, self._telling):
+            if waiting is not None:
+                waiting.cancel()
         for call in self.calls.values():
             call.hang_up()
         await self._runner.stop()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -34,6 +35,8 @@ ResultT = TypeVar("ResultT")
 
 ID_BYTES = 12
 """Random bytes in a call's id: it cannot be guessed."""
+MAX_LOST = 4096
+"""Calls of tickets that are remembered as lost with their media side, the latest."""
 
 
 def new_call_id() -> str:
@@ -50,6 +53,8 @@ class CallTable:
         self.counters = Counters()
         self._faults = Faults(self.counters)
         self._recordings: dict[str, tuple[MediaLink, Callable[[RecordingEvent], None]]] = {}
+        self.lost: deque[str] = deque(maxlen=MAX_LOST)
+        """Calls of tickets that have ended with their media side: what takes its place makes none of them."""
         self.on_made: Callable[[MediaLink, CallMade], None] | None = None
         """Told of a call that a ticket has made on a media side, before its first event."""
 
@@ -99,7 +104,8 @@ class CallTable:
 
     def lose(self, link: MediaLink, detail: str) -> None:
         """The media side behind `link` is gone: end its calls and recordings."""
-        lost = [hosted.id for hosted in self.calls.values() if hosted.link is link and not hosted.call.ended]
+        lost = [each.id for each in self.calls.values() if each.link is link and not each.call.ended]
+        self.lost.extend(call_id for call_id in lost if self.calls[call_id].call.context.ticket)
         self.deliver([(call_id, Ended(EndReason.WORKER_FAILED, detail)) for call_id in lost])
         for name in [name for name, (of, _) in self._recordings.items() if of is link]:
             self.note_recording(RecordingFailed(name, f"the recording broke off: {detail}"))

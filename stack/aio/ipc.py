@@ -31,6 +31,7 @@ from stack.aio.media import (
     CarryOut,
     CloseCall,
     CountCalls,
+    ExpectTicket,
     GatherFrom,
     GetTally,
     NoMoreServers,
@@ -142,6 +143,7 @@ class Ask(Value, frozen=True):
         | CloseCall
         | GetTally
         | CountCalls
+        | ExpectTicket
         | SetTicketKeys
         | GatherFrom
         | NoMoreServers

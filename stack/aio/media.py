@@ -161,10 +161,14 @@ class MediaCalls:
             self.outside = OutsideSockets(self.driver, endpoint, setup.on_gathered, self._offer_candidates)
             self.driver.outside = self.outside
         self._admission: TicketAdmission | None = None
+        self.expect_ticket: Callable[[str], None] = lambda ufrag: None
+        """Told of a fragment that was answered with; see `Endpoint.expect`."""
         self._unannounced: dict[str, CallMade] = {}  # those made by a ticket, until there is something to say
         if setup.tickets is not None:
             site = TicketSite(sockets.addresses, setup.tickets.public_ips, offered_codecs())
             self._admission = TicketAdmission(setup.tickets.ring.read(), site)
+            for name in setup.tickets.over:
+                self._admission.note_given_up(name)
 
     def stop(self) -> None:
         """Stop reading, and close the sockets."""
@@ -247,6 +251,11 @@ class MediaCalls:
         )
         asyncio.get_running_loop().call_later(HALF_OPEN_TIMEOUT, self._give_up, admitted.name)
         return admitted.name, conversation
+
+    def make_by_tickets(self, endpoint: Endpoint[ConversationEvent]) -> None:
+        """Have the endpoint ask for calls, if there are keys of tickets."""
+        if self._admission is not None:
+            endpoint.resolve, self.expect_ticket = self.resolve, endpoint.expect
 
     def set_ticket_keys(self, ring: TicketRingPem) -> None:
         """Take other keys, and another list of what is revoked; calls that are up stay."""
@@ -373,8 +382,7 @@ def many_calls(setup: MediaSetup, sockets: UdpSockets) -> MediaCalls:
     """Return a server's: many calls behind one port. Call it on the media loop."""
     endpoint = make_endpoint(setup, sockets.addresses)
     media = MediaCalls(setup, sockets, endpoint)
-    if setup.tickets is not None:
-        endpoint.resolve = media.resolve
+    media.make_by_tickets(endpoint)
     return media
 
 
@@ -433,6 +441,16 @@ class CloseCall(Value, frozen=True):
     def apply(self, media: MediaCalls) -> None:
         """See `MediaCalls.close`."""
         media.close(self.call)
+
+
+class ExpectTicket(Value, frozen=True):
+    """A ticket was answered with: its first checks are not lost in a flood of strangers'."""
+
+    ufrag: str
+
+    def apply(self, media: MediaCalls) -> None:
+        """See `MediaCalls.expect_ticket`."""
+        media.expect_ticket(self.ufrag)
 
 
 class SetTicketKeys(Value, frozen=True):

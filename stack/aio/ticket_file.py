@@ -103,7 +103,7 @@ def add_epoch(path: FilePath, revoked: Sequence[bytes] = ()) -> TicketRing:
         ring = TicketRing.of([make_key(1)], revoked)
     else:
         former = read_ring(path)
-        ring = _with_new_epoch(former, former.keys[-min(KEPT_EPOCHS, MAX_EPOCHS - 1) :], revoked)
+        ring = with_new_epoch(former, former.keys[-min(KEPT_EPOCHS, MAX_EPOCHS - 1) :], revoked)
     write_ring(path, ring)
     return ring
 
@@ -121,14 +121,15 @@ def revoke(path: FilePath, references: Sequence[bytes] = (), epochs: Sequence[in
         raise LocalError(f"there is no epoch {min(missing)} in {os.fsdecode(path)}: it has {there}")
     keys = [key for key in former.keys if key.epoch not in epochs]
     if former.newest.epoch in epochs:
-        ring = _with_new_epoch(former, keys, references)
+        ring = with_new_epoch(former, keys, references)
     else:
         ring = TicketRing.of(keys, [*former.revoked, *references])
     write_ring(path, ring)
     return ring
 
 
-def _with_new_epoch(former: TicketRing, kept: Sequence[TicketKey], revoked: Sequence[bytes]) -> TicketRing:
+def with_new_epoch(former: TicketRing, kept: Sequence[TicketKey], revoked: Sequence[bytes] = ()) -> TicketRing:
+    """Return the ring with an epoch more, which seals; of the former ones `kept` stay."""
     epoch = former.newest.epoch + 1
     apart = [key for key in kept if key.epoch > epoch - MAX_EPOCHS]  # two may not go by one key id
     return TicketRing.of([*apart, make_key(epoch)], [*former.revoked, *revoked])
@@ -145,4 +146,4 @@ def read_reference(text: str) -> bytes:
     return reference
 
 
-__all__ = ["add_epoch", "make_key", "read_reference", "read_ring", "revoke", "write_ring"]
+__all__ = ["add_epoch", "make_key", "read_reference", "read_ring", "revoke", "with_new_epoch", "write_ring"]

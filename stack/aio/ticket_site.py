@@ -60,6 +60,8 @@ class TicketMedia:
 
     ring: TicketRingPem
     public_ips: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    """Calls of tickets that ended with the process which had them: none comes of their checks any more."""
 
 
 def as_pem(certificate: Certificate) -> tuple[bytes, bytes]:

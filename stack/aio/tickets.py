@@ -18,7 +18,7 @@ from itertools import islice
 
 from stack.aio.call import Call
 from stack.aio.context import CallContext
-from stack.aio.ticket_file import make_key, read_ring
+from stack.aio.ticket_file import KEPT_EPOCHS, make_key, read_ring, with_new_epoch
 from stack.aio.ticket_site import CallMade, TicketMedia, TicketRingPem
 from stack.audio.wav import FilePath
 from stack.core.errors import LocalError
@@ -28,7 +28,7 @@ from stack.sdp import LocalParameters, Negotiation, SessionDescription, Setup, c
 from stack.server.admission import CLOCK_SKEW
 from stack.session import LocalWishes, make_local_parameters
 from stack.session.ticket import CHAIN_SIZE, REFERENCE_SIZE, SessionTicket, TicketFlag, chain_of
-from stack.session.ticket_keys import MAX_REVOKED, OpenedTicket, TicketRing
+from stack.session.ticket_keys import MAX_REVOKED, OpenedTicket, TicketRing, claim_room
 from stack.session.ticket_terms import TicketSite, TicketWishes, local_parameters_of, make_ticket
 from stack.voice.config import offered_codecs
 
@@ -36,6 +36,8 @@ MAX_AWAITED = 4096
 """Answers of which it is remembered what their requests said; the oldest is forgotten."""
 REREAD_EVERY = 2.0
 """Seconds between two looks whether the file of the keys is another."""
+RENEW_AFTER = 30 * 86_400.0
+"""Seconds for which a key seals that this process has made for itself, and for which its certificate is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class TicketConfig:
     """Seconds in which the first check has to come after an answer."""
     instant_lifetime: float = 24 * 3600.0
     """Seconds after an answer over HTTP in which tickets for calls to come can be used, renewed ones, too."""
+    claim_bytes: int = 0
+    """Bytes of a claim that every ticket has to have room for: refused at the start where there is none.
+
+    A longer claim may have room or not; where it has none, the answer is kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class TicketAnswer:
     call_id: str
     negotiation: Negotiation
     reference: bytes
+    ufrag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,7 @@ class _Awaited:
 
 
 class TicketIssuer:
-    """Makes the tickets of one host. Raises `LocalError` for keys that cannot be read."""
+    """Makes the tickets of one host. Raises `LocalError` for keys that cannot be read, or claims without room."""
 
     def __init__(
         self,
@@ -114,11 +121,17 @@ class TicketIssuer:
         setup: Setup | None = None,
         node: str = "",
     ) -> None:
+        if config.claim_bytes > claim_room(node):
+            where = f" beside the node's name, {node}" if node else ""
+            raise LocalError(
+                f"claims of {config.claim_bytes} bytes have no room in a ticket{where}: at most {claim_room(node)}"
+            )
         self.config = config
         self._site = TicketSite(tuple(addresses), tuple(public_ips), offered_codecs())
         self._setup = setup
         self._node = node
         self._stamp: tuple[int, int] | None = None
+        self._made = time.time()  # the key of this process alone
         if config.key_file is None:
             self.ring = TicketRing.of([make_key(1)])
         else:
@@ -150,14 +163,26 @@ class TicketIssuer:
     def reread(self) -> bool:
         """Read the file again if it is another; True if there are other keys now, which seal and open.
 
+        Without a file, a key that is `RENEW_AFTER` seconds old has another one follow it.
         Raises `LocalError` if it cannot be read: the former keys stay.
         """
         path = self.config.key_file
-        if path is None or (stamp := _stamp(path)) == self._stamp:
+        if path is None:
+            return self._renew()
+        if (stamp := _stamp(path)) == self._stamp:
             return False
         self._read = read_ring(path)
         self._take_revoked()
         self._stamp = stamp
+        return True
+
+    def _renew(self) -> bool:
+        now = time.time()
+        if now - self._made < RENEW_AFTER:
+            return False
+        self._made = now
+        self._read = with_new_epoch(self._read, self._read.keys[-KEPT_EPOCHS:])
+        self._take_revoked()
         return True
 
     def revoke(self, reference: bytes) -> None:
@@ -193,7 +218,7 @@ class TicketIssuer:
         reference = opened.ticket.reference
         self._forget_old()
         self._awaited[call_id] = _Awaited(context, reference, expiry, on_call)
-        return TicketAnswer(negotiation.answer.serialize(), call_id, negotiation, reference)
+        return TicketAnswer(negotiation.answer.serialize(), call_id, negotiation, reference, opened.ufrag)
 
     def expect(self, call_id: str, context: CallContext, reference: bytes, lifetime: float) -> None:
         """Remember what the request of an answer said that another process gave."""
@@ -235,10 +260,8 @@ class TicketIssuer:
             flags=(former.flags | TicketFlag.INSTANT) & ~TicketFlag.SNAP,
             init=None,
         )
-        key = self.ring.newest
-        return self._describe(
-            OpenedTicket(ticket, key.seal(ticket, random.randrange(MAX_WORKERS), self._node), key)
-        )
+        opened = self._seal(ticket, random.randrange(MAX_WORKERS))
+        return None if opened is None else self._describe(opened)
 
     def awaits(self, call_id: str) -> bool:
         """Return True for an answer whose first check may still come."""
@@ -258,8 +281,15 @@ class TicketIssuer:
         if self.config.instant_connect:
             until += max(0.0, self.config.instant_lifetime - self.config.answer_lifetime)  # the end of its chain
         self._withdrawn[awaited.reference] = until + CLOCK_SKEW
-        self._take_revoked()
         return True
+
+    def is_withdrawn(self, reference: bytes) -> bool:
+        """Return True for the ticket of an answer that was withdrawn; the ring has it after `take_withdrawn`."""
+        return reference in self._withdrawn
+
+    def take_withdrawn(self) -> None:
+        """Have what was withdrawn in the ring: with thousands of references that takes milliseconds."""
+        self._take_revoked()
 
     def take(self, made: CallMade) -> tuple[CallContext, Callable[[Call], None] | None]:
         """Return what is known of a call that has come, and who wants to be told."""
@@ -318,10 +348,15 @@ class TicketIssuer:
             int(expiry), _reference(former), context.program, context.tenant, context.claim, is_instant
         )
         ticket = make_ticket(agreed, self._site, wishes)
-        if ticket is None:
-            return None
+        return None if ticket is None else self._seal(ticket, worker)
+
+    def _seal(self, ticket: SessionTicket, worker: int) -> OpenedTicket | None:
+        """Seal it by the newest key; None if the fragment has no room for it beside the node's name."""
         key = self.ring.newest
-        return OpenedTicket(ticket, key.seal(ticket, worker, self._node), key)
+        try:
+            return OpenedTicket(ticket, key.seal(ticket, worker, self._node), key)
+        except LocalError:
+            return None
 
     def _describe(self, opened: OpenedTicket) -> InstantTicket:
         local = local_parameters_of(opened, self._site)

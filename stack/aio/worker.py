@@ -157,8 +157,7 @@ class MediaWorker:
         addresses = [udp.address for udp in listeners]
         endpoint = make_endpoint(setup, addresses, hello.number, keeps_strays=hello.shown is not None)
         media = self._steer(hello, setup, endpoint, listeners)
-        if setup.tickets is not None:
-            endpoint.resolve = media.resolve
+        media.make_by_tickets(endpoint)
         return media
 
     def _steer(

@@ -230,6 +230,7 @@ class WorkerPool:
             return ForwarderHello(package_version(), ends, sockets, log_level)
         end, sockets = (link.inherited[0], link.inherited[1:]) if self._pairs else (None, link.inherited)
         ends, sockets = sockets[: len(self._shown)], sockets[len(self._shown) :]
+        tickets = config.tickets and replace(config.tickets, over=tuple(self.table.lost))
         return Hello(
             program_version=package_version(),
             number=link.number,
@@ -244,7 +245,7 @@ class WorkerPool:
             log_level=log_level,
             search_path=tuple(each for each in sys.path if each),
             modules=self._modules,
-            tickets=config.tickets,
+            tickets=tickets,
             forwarder=end,
             shown=ends[0] if ends else None,
             others=ends[1:],

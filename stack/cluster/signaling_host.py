@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from stack.aio import Call, CallContext, CallElsewhere, HostConfig, HostFull, IceMode
@@ -143,9 +144,9 @@ class SignalingHost(Host):
         if known is None or not _has_same_addresses(known[0], node):
             if len(self._issuers) >= MAX_ISSUERS:
                 self._issuers.clear()
-            issuer = TicketIssuer(
-                self._ticket_config, node.addresses, node.public_ips, self.config.setup, node.name
-            )
+            # Nodes come and go: where one's name leaves a claim no room, its own HTTP takes the call.
+            settings = replace(self._ticket_config, claim_bytes=0)
+            issuer = TicketIssuer(settings, node.addresses, node.public_ips, self.config.setup, node.name)
             issuer.set_tcp(node.tcp)
             self._issuers[node.name] = node, issuer
             return issuer

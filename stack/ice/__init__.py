@@ -13,7 +13,7 @@ from stack.ice.agent import IceAgent
 from stack.ice.candidate import Candidate, CandidateType, TcpType, compute_foundation, compute_priority
 from stack.ice.candidate_lists import DROPPED_REMOTE_CANDIDATE_MALFORMED
 from stack.ice.consent import ConsentSettings
-from stack.ice.credentials import MAX_LOCAL_UFRAG, IceCredentials, split_username
+from stack.ice.credentials import IceCredentials, split_username
 from stack.ice.events import (
     ConsentExpired,
     ConsentLost,
@@ -28,7 +28,7 @@ from stack.ice.lite import LiteAgent, LiteSettings
 from stack.ice.pair import CandidatePair, PairState
 from stack.ice.piggyback import Piggyback
 from stack.ice.settings import IceSettings
-from stack.ice.ufrag import MAX_WORKERS, Ufrag, worker_of
+from stack.ice.ufrag import MAX_LOCAL_UFRAG, MAX_WORKERS, Ufrag, worker_of
 
 __all__ = [
     "DROPPED_REMOTE_CANDIDATE_MALFORMED",

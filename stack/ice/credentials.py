@@ -15,9 +15,6 @@ from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy
 from stack.ice.ufrag import RANDOM_SIZE, Ufrag
 
-MAX_LOCAL_UFRAG = 223
-"""Longer ones are legal, but with an embedded ClientHello a check of Chromium then exceeds its 1220 bytes."""
-
 _UFRAG = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
 _RANDOM_PASSWORD_SIZE = 18

@@ -4,7 +4,7 @@
     +---+----------------+---+----------------------------------+
     | W | node           | + | rest                             |
     +---+----------------+---+----------------------------------+
-      1   0 to 64          1   12 to 124
+      1   0 to 64          1   12 to 221, less by the node
 
 - `W`, the worker digit, is one of `0-9a-z` and always the first character, so that a program of a few instructions
   in the kernel can steer a check by it (`stack/aio/steering.py`). One process has the digit 0. The digit counts
@@ -12,10 +12,11 @@
 - `node` says which machine of several is meant: letters, digits and "/", for a router in front of them.
 - the first "+" ends it;
 - `rest` is what cannot be guessed: 48 random bits as 12 hexadecimal digits (RFC 8445 §5.3 asks for 24), or a
-  sealed ticket of up to 124 characters that a session is made from (`stack/session/ticket_keys.py`).
+  sealed ticket that a session is made from (`stack/session/ticket_keys.py`): mostly 97 characters, and more with
+  what is said of the caller.
 
-The whole has at most 190 characters, below `MAX_LOCAL_UFRAG`. An ICE restart makes a new `rest` and keeps the
-other two. A client's own fragment has no layout: it is random, and `Ufrag.parse` takes it for what it is not.
+The whole has at most `MAX_LOCAL_UFRAG` characters. An ICE restart makes a new `rest` and keeps the other two. A
+client's own fragment has no layout: it is random, and `Ufrag.parse` takes it for what it is not.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from stack.core.machine import Entropy
 
 WORKER_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 MAX_WORKERS = len(WORKER_DIGITS)
+MAX_LOCAL_UFRAG = 223
+"""Longer ones are legal, but with an embedded ClientHello a check of Chromium then exceeds its 1220 bytes."""
 MAX_NODE = 64
 """Characters of the node part."""
-MAX_TICKET = 124
-"""Characters of the rest, when it is a ticket."""
+MAX_TICKET = MAX_LOCAL_UFRAG - 2
+"""Characters of the rest, when it is a ticket and there is no node."""
 SEPARATOR = "+"
 RANDOM_SIZE = 6
 """Bytes of the rest, when it is random."""
@@ -51,18 +54,19 @@ class Ufrag:
     def __post_init__(self) -> None:
         if not 0 <= self.worker < MAX_WORKERS:
             raise LocalError(f"a worker has a number from 0 to {MAX_WORKERS - 1}, not {self.worker}")
-        found = _LAYOUT.fullmatch(self.serialize())
-        if found is None or found[2] != self.node:
+        whole = self.serialize()
+        found = _LAYOUT.fullmatch(whole)
+        if found is None or found[2] != self.node or len(whole) > MAX_LOCAL_UFRAG:
             raise LocalError(
                 f"the node part of a username fragment has up to {MAX_NODE} letters, digits or slashes, "
-                f"and the rest 12 to {MAX_TICKET} ice-chars"
+                f"the rest 12 ice-chars or more, and the whole up to {MAX_LOCAL_UFRAG}"
             )
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the parts; raises `ParseError` for a fragment without this layout."""
         found = _LAYOUT.fullmatch(text)
-        if found is None:
+        if found is None or len(text) > MAX_LOCAL_UFRAG:
             raise ParseError("this username fragment has no worker digit and node part")
         return cls(WORKER_DIGITS.index(found[1]), found[3], found[2])
 

@@ -13,8 +13,9 @@ client is another connection of its page, and has a session of its own until one
   and of those that were made before it. That is a page that was loaded again; its former call is over, whether it
   could say so or not. A move of the same connection has the same pair of fragments, and is none of this.
 - A check that its ticket's password has signed, and of which no session comes any more (it has expired, was
-  revoked, or nothing proved itself in a session of the same pair), is answered with an error of class 4 that the
-  same password signs: so a client learns that its session died with its process. Chromium gives up then.
+  revoked, or the session of the same pair is over, or nothing proved itself in one), is answered with an error of
+  class 4 that the same password signs: so a client learns that its session died with its process. Chromium gives
+  up then.
 - The server may speak with its Finished, a round trip before the client has proved itself (RFC 8446 §4.4.4): to
   the first check of a pair only, as with early data (RFC 8446 §8.2). A pair that was seen before is answered, but
   spoken to when it has proved itself. `MAX_SEEN` pairs are remembered, while the process lives.
@@ -37,7 +38,7 @@ from stack.ice import split_username
 from stack.session import SessionParameters
 from stack.session.ticket_keys import OpenedTicket, TicketRing
 from stack.session.ticket_terms import TicketSite, parameters_of
-from stack.stun import ErrorCode, Message, MessageClass, short_term_key, verify_integrity
+from stack.stun import ErrorCode, Message, MessageClass, Method, TransactionId, short_term_key, verify_integrity
 
 MADE = declare("ticket", "made", "Sessions that were made by their first packet")
 REPLAYED = declare(
@@ -70,6 +71,7 @@ NOT_FOUND: Final = 404
 """The error that is signed. RFC 8489 leaves the numbers of class 4 to the usage; 401 would have Chromium go on."""
 _DISPLACE_AFTER = 2.0  # seconds after which a half-open session makes room for another one of its ticket
 _BINDING_REQUEST = b"\x00\x01"
+_TRANSACTION = slice(8, 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +136,16 @@ class TicketAdmission:
             self.counters.add(DROPPED_UNSIGNED)
             return None
         ufrag, remote_ufrag = fragments
-        try:
-            opened = self.ring.open(ufrag)
-        except ParseError:
+        unsealed = self.ring.unseal(ufrag)
+        if unsealed is None:
             self.counters.add(DROPPED_FORGED)
             return None
-        ticket, key = opened.ticket, opened.key
+        (expiry, reference), key = unsealed.head, unsealed.key
         password = short_term_key(key.password(ufrag))
-        if wall > ticket.expiry + CLOCK_SKEW:
+        if wall > expiry + CLOCK_SKEW:
             self.counters.add(DROPPED_EXPIRED)
             return self._refuse(data, password, path)
-        if self.ring.is_revoked(ticket):
+        if self.ring.revokes(unsealed.head.chain):
             self.counters.add(DROPPED_REVOKED)
             return self._refuse(data, password, path)
         if not verify_integrity(data, password):
@@ -153,12 +154,17 @@ class TicketAdmission:
         name, host = key.call_id(username), path.remote.host
         if name in self._given_up:
             return self._refuse(data, password, path)
-        if name in self._sessions or not self._has_room(ticket.reference, host, now):
+        if name in self._sessions or not self._has_room(reference, host, now):
             self.counters.add(DROPPED_HALF_OPEN)
             return None
-        parameters = parameters_of(opened, self._site, remote_ufrag)
-        self._sessions[name] = _Session(ticket.reference, host, now)
-        self._by_reference.setdefault(ticket.reference, {})[name] = None
+        try:
+            opened = unsealed.open()
+            parameters = parameters_of(opened, self._site, remote_ufrag)
+        except ParseError:  # of another server with the key, of a newer version, say
+            self.counters.add(DROPPED_FORGED)
+            return self._refuse(data, password, path)
+        self._sessions[name] = _Session(reference, host, now)
+        self._by_reference.setdefault(reference, {})[name] = None
         self._half_open += 1
         self._half_open_at[host] += 1
         self.counters.add(MADE)
@@ -184,16 +190,16 @@ class TicketAdmission:
         """Return the signed error to a check, if the password has signed that; it is shorter than the check."""
         if not verify_integrity(data, password):
             return None
-        try:
-            request = Message.parse(data)
-        except ParseError:
-            return None
         self.counters.add(REFUSED)
-        response = request.respond(MessageClass.ERROR_RESPONSE, ErrorCode(NOT_FOUND))
+        transaction = TransactionId(data[_TRANSACTION])  # nothing else of the request is needed
+        response = Message(MessageClass.ERROR_RESPONSE, Method.BINDING, transaction, (ErrorCode(NOT_FOUND),))
         return Transmit(response.sign(password), path)
 
     def note_given_up(self, name: str) -> None:
-        """Nothing has proved itself in a session in time: further checks of the same pair are refused."""
+        """No session comes of a pair any more: nothing has proved itself in time, or its call is over.
+
+        Further checks are refused.
+        """
         if len(self._given_up) >= MAX_SEEN:
             self._given_up.popitem(last=False)
         self._given_up[name] = None
@@ -208,7 +214,9 @@ class TicketAdmission:
         session = self._sessions.pop(name, None)
         if session is None:
             return
-        if not session.is_proven:
+        if session.is_proven:  # a later call has another fragment of its client
+            self.note_given_up(name)
+        else:
             self._leave_half_open(session)
         of_ticket = self._by_reference[session.reference]
         del of_ticket[name]

@@ -18,6 +18,7 @@ a bug is counted, and handed up by `drain_faults` for the log.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -136,6 +137,10 @@ Resolve = Callable[[UnknownCheck, Instant], "tuple[str, HostedMachine[EventT]] |
 """Returns a session's name and machine, or what is answered to a check of which none comes, or neither."""
 MAX_UNKNOWN_CHECKS = 1000
 """Checks that name no session and are looked at in one second: each costs up to 30 µs."""
+MAX_EXPECTED = 4096
+"""Fragments whose first checks are looked at beside that, the latest that were answered with."""
+MAX_EXPECTED_CHECKS = 20
+"""Checks that are, for each of them: who floods with a fragment that was seen on the wire gets no further."""
 
 
 class Endpoint(Generic[EventT]):
@@ -166,6 +171,7 @@ class Endpoint(Generic[EventT]):
         self._strays: list[tuple[bytes, Path]] | None = [] if keeps_strays else None
         self._tried_since: Instant = 0.0
         self._tried = 0  # records over unknown paths, in the second since then
+        self._expected: OrderedDict[str, int] = OrderedDict()  # fragment → checks that are still looked at
         self._unknown_since: Instant = 0.0
         self._unknown = 0  # checks that name no session, in the second since then
         self._routes = Routes()
@@ -208,6 +214,12 @@ class Endpoint(Generic[EventT]):
             raise LocalError(f"there is no session {name!r}")
         self._routes.add_ufrag(name, ufrag)
         self._touched[name] = None
+
+    def expect(self, ufrag: str) -> None:
+        """Look at checks that name a fragment also while there are too many of others: it was answered with."""
+        if len(self._expected) >= MAX_EXPECTED:
+            self._expected.popitem(last=False)
+        self._expected[ufrag] = MAX_EXPECTED_CHECKS
 
     def touch(self, name: str) -> None:
         """Say that a command was given to a hosted machine, so that the next `pump` looks at it."""
@@ -369,16 +381,16 @@ class Endpoint(Generic[EventT]):
         if name is None and self.resolve is not None:
             name = self._routes.find_by_ufrag(username)
             if name is None:
-                name = self._make(self.resolve, UnknownCheck(data, username, path), now)
+                name = self._make(self.resolve, UnknownCheck(data, username, path), ufrag, now)
         if name is None:
             self.counters.add(DROPPED_UNKNOWN_UFRAG)
         return name
 
-    def _make(self, resolve: Resolve[EventT], check: UnknownCheck, now: Instant) -> str | None:
+    def _make(self, resolve: Resolve[EventT], check: UnknownCheck, ufrag: str, now: Instant) -> str | None:
         """Have a session made, if there is room, and not too often; return its name."""
         if now - self._unknown_since >= 1.0:
             self._unknown_since, self._unknown = now, 0
-        if self._unknown >= MAX_UNKNOWN_CHECKS:
+        if self._unknown >= MAX_UNKNOWN_CHECKS and not self._is_expected(ufrag):
             self.counters.add(DROPPED_UNKNOWN_UFRAG_RATE)
             return None
         self._unknown += 1
@@ -394,6 +406,15 @@ class Endpoint(Generic[EventT]):
         name, machine = made
         self.add(name, machine, check.username)
         return name
+
+    def _is_expected(self, ufrag: str) -> bool:
+        """Return True for a check that is looked at whatever else comes, and count it."""
+        left = self._expected.get(ufrag, 0)
+        if left > 1:
+            self._expected[ufrag] = left - 1
+        elif left:
+            del self._expected[ufrag]
+        return left > 0
 
     def _find_by_path(self, path: Path, data: bytes = b"") -> str | None:
         name = self._routes.find(path)

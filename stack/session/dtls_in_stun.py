@@ -188,7 +188,7 @@ class DtlsCarrier:
             return ()
         acknowledged = b"".join(value.to_bytes(4, "big") for value in self._received)
         attributes: list[Attribute] = [DtlsInStunAcknowledgement(acknowledged)]
-        if message_class is not MessageClass.REQUEST:
+        if message.message_class is not MessageClass.REQUEST:
             max_size = min(max_size, self.room)
         room = max_size - 2 * _ATTRIBUTE_HEADER - len(acknowledged)
         following = next((each for each in self._pending if each not in self._sent), None)

@@ -27,9 +27,10 @@ Everything is in network byte order. The message knows no keys, no clock and no 
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Self
+from typing import NamedTuple, Self
 
 from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
@@ -40,10 +41,10 @@ REFERENCE_SIZE = 8
 CHAIN_SIZE = 6
 """Bytes of a reference that a ticket has in common with those that were made from it."""
 FINGERPRINT_SIZE = 32
-MAX_CLAIM = 22
-"""Bytes of the claim; with sound and data 13 have room beside SNAP, and 6 less beside program and tenant."""
-MAX_TICKET_SIZE = 76
-"""Bytes of a ticket in the clear: with 17 of sealing, 124 characters."""
+MAX_TICKET_SIZE = 148
+"""Bytes of a ticket in the clear: with 17 of sealing, 220 characters, where the fragment names no node."""
+MAX_WITHOUT_CLAIM = 69
+"""Bytes of a ticket with all that there can be, but for the claim; see `ticket_keys.claim_room`."""
 MAX_MID = 15
 MAX_EXTENSION_ID = 14
 """Of a header extension with a header of one byte (RFC 8285 §4.2)."""
@@ -77,7 +78,29 @@ _AUDIO, _DATA, _SNAP, _ADDRESSED = map(
     int, (TicketFlag.AUDIO, TicketFlag.DATA, TicketFlag.SNAP, TicketFlag.ADDRESSED)
 )
 _KNOWN_FLAGS = (1 << 16) - 1
+_FIXED_PART = struct.Struct(f"!I{REFERENCE_SIZE}s{FINGERPRINT_SIZE}sHB")
+_AUDIO_PART = struct.Struct("!BBBBH")
 _SOUND_FLAGS = 0b1111_1111_1000
+
+
+HEAD_SIZE = 4 + REFERENCE_SIZE
+
+
+class TicketHead(NamedTuple):
+    """What says whether a ticket is honoured, without the rest being read."""
+
+    expiry: int
+    reference: bytes
+
+    @property
+    def chain(self) -> bytes:
+        """See `SessionTicket.chain`."""
+        return chain_of(self.reference)
+
+    @classmethod
+    def peek(cls, data: bytes) -> Self:
+        """Return it from `HEAD_SIZE` bytes or more."""
+        return cls(int.from_bytes(data[:4], "big"), data[4 : 4 + REFERENCE_SIZE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +121,15 @@ class TicketAudio:
     @classmethod
     def read(cls, reader: Reader) -> Self:
         """Read it; raises `ParseError` for a number that cannot be."""
-        first, payload_type, red, events, identifiers = (
-            reader.u8(), reader.u8(), reader.u8(), reader.u8(), reader.u16()
-        )  # fmt: skip
-        if max(payload_type, red, events) > 127:
+        first, payload_type, red, events, ids = _AUDIO_PART.unpack(reader.take(_AUDIO_PART.size))
+        if (payload_type | red | events) > 127:
             raise ParseError("a payload type has seven bits")
-        numbers = [identifiers >> shift & 15 for shift in (12, 8, 4, 0)]
-        if max(numbers[:3]) > MAX_EXTENSION_ID:
+        level, transport_cc, delay = ids >> 12, ids >> 8 & 15, ids >> 4 & 15
+        if 15 in (level, transport_cc, delay):
             raise ParseError("15 is no id of a header extension (RFC 8285 §4.2)")
-        return cls(first >> 6, first >> 4 & 3, first & 15, payload_type, red, events, *numbers)
+        return cls(
+            first >> 6, first >> 4 & 3, first & 15, payload_type, red, events, level, transport_cc, delay, ids & 15
+        )
 
     def write(self, writer: Writer) -> None:
         """Write it; raises `LocalError` for a number that has no room."""
@@ -183,8 +206,8 @@ class SessionTicket:
             size = len(self.claim.encode())
         except UnicodeEncodeError as error:  # a header's bytes that are no UTF-8, as HTTP servers hand them on
             raise LocalError("a claim is text that UTF-8 can write") from error
-        if size > MAX_CLAIM:
-            raise LocalError(f"a claim has at most {MAX_CLAIM} bytes")
+        if size > MAX_TICKET_SIZE:
+            raise LocalError(f"a claim of {size} bytes has no room in a ticket")
 
     @property
     def dtls_role(self) -> DtlsRole:
@@ -207,8 +230,7 @@ class SessionTicket:
         if len(data) > MAX_TICKET_SIZE:
             raise ParseError(f"a ticket of {len(data)} bytes; at most {MAX_TICKET_SIZE} are read")
         reader = Reader(data)
-        expiry, reference, fingerprint = reader.u32(), reader.take(REFERENCE_SIZE), reader.take(FINGERPRINT_SIZE)
-        number, mids = reader.u16(), reader.u8()
+        expiry, reference, fingerprint, number, mids = _FIXED_PART.unpack(reader.take(_FIXED_PART.size))
         if number > _KNOWN_FLAGS:
             raise ParseError("a flag that this version does not know")
         audio = TicketAudio.read(reader) if number & _AUDIO else None

@@ -24,11 +24,12 @@ and the fragment by HKDF-Expand (RFC 5869 §2.3), each with a label of its own, 
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from binascii import Error as Base64Error
+from binascii import a2b_base64
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -38,7 +39,8 @@ from stack.core.machine import Entropy
 from stack.dtls import Certificate
 from stack.dtls.keys13 import hkdf_expand
 from stack.ice import Ufrag
-from stack.session.ticket import SessionTicket, chain_of
+from stack.ice.ufrag import MAX_TICKET, SEPARATOR
+from stack.session.ticket import HEAD_SIZE, MAX_WITHOUT_CLAIM, SessionTicket, TicketHead, chain_of
 
 VERSION: Final = 1
 SECRET_SIZE: Final = 32
@@ -53,6 +55,16 @@ _RANDOM_SIZE = 255 * 32  # the most that HKDF-Expand gives with SHA-256
 _FIRST_RANDOM = 96  # more than is asked for at present, so that it is derived in one step
 _PURPOSE = b"voice-stack session ticket 1 "
 _OVERHEAD = 17
+_SIZES: Final = range(-(-(_OVERHEAD + HEAD_SIZE) * 4 // 3), MAX_TICKET + 1)  # of the rest, in characters
+_BASE64: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_PADDING: Final = ("", None, "==", "=")  # by the number of characters modulo 4
+_LAST: Final = (_BASE64, "", _BASE64[::16], _BASE64[::4])  # else one ticket would have several fragments
+
+
+def claim_room(node: str = "") -> int:
+    """Return how many bytes of a claim have room in every ticket of a node, whatever else it has to hold."""
+    characters = MAX_TICKET - len(node)
+    return characters * 3 // 4 - _OVERHEAD - MAX_WITHOUT_CLAIM
 
 
 class TicketKey:
@@ -84,12 +96,12 @@ class TicketKey:
         sealed = self._siv.encrypt(ticket.serialize(), [bare + head])
         return Ufrag(worker, b64encode(head + sealed).decode().rstrip("="), node).serialize()
 
-    def unseal(self, data: bytes, prefix: str) -> SessionTicket:
-        """Return the ticket in the decoded rest of a fragment; raises `ParseError` for any other bytes."""
+    def unseal(self, data: bytes, prefix: bytes) -> bytes | None:
+        """Return what is sealed in the decoded rest of a fragment; None for what this key has not sealed."""
         try:
-            return SessionTicket.parse(self._siv.decrypt(data[1:], [prefix.encode() + data[:1]]))
-        except InvalidTag as error:
-            raise ParseError("this ticket was not sealed by this key") from error
+            return self._siv.decrypt(data[1:], [prefix + data[:1]])
+        except InvalidTag:
+            return None
 
     def password(self, ufrag: str) -> str:
         """Return our ICE password for a ticket's fragment."""
@@ -127,6 +139,20 @@ class OpenedTicket:
     key: TicketKey
 
 
+class UnsealedTicket(NamedTuple):
+    """A ticket that a key has sealed, and of which only the head was looked at."""
+
+    head: TicketHead
+    data: bytes
+    """As `SessionTicket.serialize` writes it."""
+    ufrag: str
+    key: TicketKey
+
+    def open(self) -> OpenedTicket:
+        """Read the rest; raises `ParseError` for a ticket of a newer form."""
+        return OpenedTicket(SessionTicket.parse(self.data), self.ufrag, self.key)
+
+
 @dataclass(frozen=True, slots=True)
 class TicketRing:
     """The keys that open tickets, oldest first; the last one seals. `revoked` has references.
@@ -137,17 +163,17 @@ class TicketRing:
 
     keys: tuple[TicketKey, ...]
     revoked: frozenset[bytes] = frozenset()
-    _by_id: dict[int, TicketKey] = field(init=False, repr=False, compare=False)
+    _by_start: dict[str, TicketKey] = field(init=False, repr=False, compare=False)
     _chains: frozenset[bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_id = {key.id: key for key in self.keys}
-        if not self.keys or len(by_id) != len(self.keys):
+        if not self.keys or len({key.id for key in self.keys}) != len(self.keys):
             raise LocalError(f"a ring has 1 to {MAX_EPOCHS} ticket keys, whose epochs differ modulo {MAX_EPOCHS}")
         if len(self.revoked) > MAX_REVOKED:
             raise LocalError(f"at most {MAX_REVOKED} tickets are revoked one by one: take their key out instead")
         object.__setattr__(self, "keys", tuple(sorted(self.keys, key=lambda key: key.epoch)))
-        object.__setattr__(self, "_by_id", by_id)
+        by_start = {start: key for key in self.keys for start in _starts(VERSION << 4 | key.id)}
+        object.__setattr__(self, "_by_start", by_start)
         object.__setattr__(self, "_chains", frozenset(map(chain_of, self.revoked)))
 
     @classmethod
@@ -165,22 +191,38 @@ class TicketRing:
 
         It may have expired or be revoked: that is for the caller to look at (`is_revoked`).
         """
-        parts = Ufrag.parse(ufrag)
-        if len(parts.rest) < 4 * _OVERHEAD // 3:
-            raise ParseError("this fragment is too short for a ticket")
+        unsealed = self.unseal(ufrag)
+        if unsealed is None:
+            raise ParseError("this fragment is no ticket of a key of ours")
+        return unsealed.open()
+
+    def unseal(self, ufrag: str) -> UnsealedTicket | None:
+        """Return the ticket in a fragment, of which the head alone was read; None for one that has none.
+
+        In the order of cost: size, version and key id, base64, the seal. The prefix is authenticated by that, and
+        need not be looked at.
+        """
+        prefix, separator, rest = ufrag.partition(SEPARATOR)
+        size = len(rest)
+        if size not in _SIZES or (key := self._by_start.get(rest[:2])) is None or rest[-1] not in _LAST[size & 3]:
+            return None
         try:
-            data = b64decode(parts.rest + "=" * (-len(parts.rest) % 4), validate=True)
-        except Base64Error as error:
-            raise ParseError("this fragment is not base64") from error
-        if b64encode(data).decode().rstrip("=") != parts.rest:  # else one ticket would have several fragments
-            raise ParseError("this fragment ends with bits that mean nothing")
-        if data[0] >> 4 != VERSION:
-            raise ParseError("a ticket of another version")
-        key = self._by_id.get(data[0] & 15)
-        if key is None:
-            raise ParseError("a ticket of an epoch that is not in the ring")
-        return OpenedTicket(key.unseal(data, parts.prefix), ufrag, key)
+            data = a2b_base64(rest + (_PADDING[size & 3] or ""), strict_mode=True)
+            plain = key.unseal(data, (prefix + separator).encode())
+        except (Base64Error, ValueError):  # ValueError: characters that ASCII, or UTF-8, does not have
+            return None
+        return None if plain is None else UnsealedTicket(TicketHead.peek(plain), plain, ufrag, key)
 
     def is_revoked(self, ticket: SessionTicket) -> bool:
         """Return True if the ticket, or another one of its chain, is on the list."""
-        return ticket.chain in self._chains
+        return self.revokes(ticket.chain)
+
+    def revokes(self, chain: bytes) -> bool:
+        """Return True if a ticket of this chain is on the list."""
+        return chain in self._chains
+
+
+def _starts(first: int) -> Iterable[str]:
+    """Return the two characters with which base64 of a byte, and another one behind it, can begin."""
+    high = _BASE64[first >> 2]
+    return [high + _BASE64[(first & 3) << 4 | low] for low in range(16)]

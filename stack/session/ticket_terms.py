@@ -20,7 +20,7 @@ from typing import Final
 from stack import sdp
 from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.dtls_role import DtlsRole
-from stack.core.errors import LocalError
+from stack.core.errors import LocalError, ParseError
 from stack.core.header_extensions import URI_AUDIO_LEVEL, URI_PLAYOUT_DELAY, URI_TRANSPORT_CC
 from stack.core.machine import Address
 from stack.session.parameters import LocalWishes, SessionParameters, make_local_parameters
@@ -126,10 +126,16 @@ def local_parameters_of(opened: OpenedTicket, site: TicketSite) -> sdp.LocalPara
 
 
 def parameters_of(opened: OpenedTicket, site: TicketSite, remote_ufrag: str) -> SessionParameters:
-    """Return what the session is made from. `remote_ufrag` is the second half of the check's USERNAME."""
+    """Return what the session is made from. `remote_ufrag` is the second half of the check's USERNAME.
+
+    Raises `ParseError` for a ticket with a section that this server does not know: of another one with the key,
+    whose version is newer, or that has a codec more.
+    """
     ticket = opened.ticket
-    local = local_parameters_of(opened, site)
     media = tuple(_media_of(ticket, site))
+    if len(media) != (ticket.audio is not None) + (ticket.message_size is not None):
+        raise ParseError("this ticket has a section that is not known here")
+    local = local_parameters_of(opened, site)
     answer = sdp.SessionDescription(
         sdp.Origin(local.session_id, local.session_version),
         tuple(_outline(each) for each in media),

@@ -45,6 +45,7 @@ from stack.signaling.client_watch import end_with_server
 from stack.signaling.instant import FALLBACK_AFTER, InstantGrant, SavedTicket, read_saved, write_saved
 from stack.voice.client import EVENTS_CHANNEL
 from stack.voice.config import ConversationConfig, offered_codecs, prepare
+from stack.voice.endpointing import Endpointer
 from stack.voice.statistics import CallStatistics
 
 HANG_UP_TIMEOUT = 2.0
@@ -107,10 +108,7 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
     `LocalError` for a part of the conversation that is not there, or a file that is no saved ticket.
     """
     config = config or DialConfig()
-    endpointer = await asyncio.to_thread(prepare, config.conversation)
-    saved = None
-    if config.ticket is not None:
-        saved = (await asyncio.to_thread(read_saved, config.ticket)).towards(url)
+    endpointer, saved = await asyncio.to_thread(_prepare, url, config)
     placed = await _place_by_ticket(saved, config) if saved is not None else None
     if placed is None:
         placed = await _place_by_http(url, config, saved)
@@ -123,6 +121,12 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
         )
     finally:
         await placed.close()
+
+
+def _prepare(url: str, config: DialConfig) -> tuple[Endpointer | None, SavedTicket | None]:
+    """Load what is chosen by name, and what was kept of the last call."""
+    endpointer = prepare(config.conversation)
+    return endpointer, read_saved(config.ticket).towards(url) if config.ticket is not None else None
 
 
 class _Side:
@@ -256,6 +260,7 @@ async def _place_by_ticket(saved: SavedTicket, config: DialConfig) -> _Placed | 
     except (OSError, OverflowError, LocalError):  # no address, or one that this machine does not reach
         return None
     side = _make_side(sockets, config, saved)
+    await asyncio.sleep(0)  # so that the media side starts beside what follows
     try:
         placed = _Placed(side, OfferAnswered(answer, None), began, config.ticket, saved)
     except (ParseError, NegotiationError):  # an offer of another shape than that of the last call

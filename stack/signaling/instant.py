@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from cryptography.x509 import load_pem_x509_certificate
+
 from stack.aio.private_files import for_owner_alone
 from stack.aio.ticket_site import as_pem
 from stack.core.errors import LocalError, ParseError
@@ -27,6 +29,8 @@ FALLBACK_AFTER = 0.5
 MIN_LIFETIME = 5.0
 """Seconds that a ticket must have left to be tried."""
 CERTIFICATE_LIFETIME = timedelta(days=30)
+CERTIFICATE_MARGIN = timedelta(days=1)
+"""What a certificate must have left, or another one takes its place; its ticket goes, and the call is by HTTP."""
 MAX_MESSAGE = 4096
 """Characters of the message on the channel."""
 
@@ -93,8 +97,17 @@ class SavedTicket:
         return replace(self, answer="", grant=None, expires=0.0)
 
     def towards(self, url: str) -> SavedTicket:
-        """Return it for a call to a server: with another certificate and nothing else, if it came from another."""
-        return self if self.url == url else replace(SavedTicket.begin(), url=url)
+        """Return it for a call to a server: with another certificate and nothing else, if it came from another.
+
+        So it is, too, when the certificate is about to expire. Raises `LocalError` for one that cannot be read.
+        """
+        try:
+            expires = load_pem_x509_certificate(self.certificate.encode()).not_valid_after_utc
+        except ValueError as error:
+            raise LocalError(f"a saved ticket has no certificate: {error}") from error
+        if self.url == url and datetime.now(UTC) + CERTIFICATE_MARGIN < expires:
+            return self
+        return replace(SavedTicket.begin(), url=url)
 
     def make_answer(self) -> str | None:
         """Return the answer of the next call; None if there is none, or it expires."""

@@ -283,8 +283,11 @@ export class Call extends EventTarget {
     channel.addEventListener("open", () => this.#step("channel"));
     channel.addEventListener("close", () => { if (isOurs() && channel === this.#channel) this.hangUp("program"); });
     channel.addEventListener("message", ({ data }) => {
-      const grant = readGrant(data);
-      if (grant) return void this.instant?.renew(grant);
+      const told = readInstant(data);
+      if (told) {
+        if (isOurs()) this.#name ??= told.pc_id ?? null;
+        return void this.instant?.renew(told.instant);
+      }
       this.dispatchEvent(new CustomEvent("message", { detail: { text: String(data) } }));
     });
   }
@@ -450,12 +453,12 @@ function hasPath(pc, patience) {
   });
 }
 
-// A ticket for the next call, on the channel of this one.
-function readGrant(text) {
+// What the server calls a call by a ticket, and a ticket for the next one.
+function readInstant(text) {
   if (typeof text !== "string" || !text.includes('"instant"')) return null;
   try {
     const message = JSON.parse(text);
-    return message?.type === "instant" ? message.instant : null;
+    return message?.type === "instant" ? message : null;
   } catch {
     return null;
   }

@@ -36,6 +36,7 @@
 
 const DATABASE = "voice-stack";
 const STORE = "instant";
+const STORE_TIMEOUT = 1_000;               // milliseconds that a call waits for the database
 const MARGIN = 5_000;                      // milliseconds that a ticket must have left
 const CERTIFICATE_MARGIN = 86_400_000;     // and a certificate
 const CERTIFICATE_LIFETIME = 30 * CERTIFICATE_MARGIN;
@@ -46,11 +47,16 @@ export class InstantConnect {
   #key;
   /** @type {Promise<Kept>} */
   #kept;
+  #written = Promise.resolve();   // one after the other, and never waited for by a call
+  #others = "BroadcastChannel" in globalThis ? new BroadcastChannel(`${DATABASE}.${STORE}`) : null;
 
   /** @param {string} key  names the server, where a page calls several */
   constructor(key = new URL(".", location.href).href) {
     this.#key = key;
     this.#kept = this.#load();
+    this.#others?.addEventListener("message", ({ data }) => {
+      if (data.key === this.#key) this.#kept = this.#kept.then(kept => withoutWhatOthersSay(kept, data));
+    });
   }
 
   /**
@@ -60,12 +66,14 @@ export class InstantConnect {
   async certificate() { return (await this.#kept).certificate; }
 
   /**
-   * The answer to an offer of a given shape, if there is a ticket for it. It may be used again until it is renewed.
+   * The answer to an offer of a given shape, if there is a ticket for it. This page may use it again until it is renewed;
+   * other tabs drop it, as a second call by one ticket ends the first.
    * @returns {Promise<{ shape: string, answer: string } | null>}
    */
   async take() {
     const { shape, answer, grant, expires } = await this.#kept;
     if (!shape || !answer || !grant || !(expires > Date.now() + MARGIN)) return null;
+    this.#others?.postMessage({ key: this.#key, taken: grant.ufrag });
     return { shape, answer: makeAnswer(answer, grant) };
   }
 
@@ -74,9 +82,8 @@ export class InstantConnect {
    * @param {string} offer  @param {string} answer  @param {Grant | undefined} grant
    */
   async keep(offer, answer, grant) {
-    const { certificate } = await this.#kept;
     if (!isGrant(grant)) return this.forget();
-    await this.#save({ certificate, shape: shapeOf(offer), answer, ...granted(grant) });
+    await this.#change(({ certificate }) => ({ certificate, shape: shapeOf(offer), answer, ...granted(grant) }));
   }
 
   /**
@@ -84,15 +91,13 @@ export class InstantConnect {
    * @param {Grant} grant
    */
   async renew(grant) {
-    const kept = await this.#kept;
-    if (kept.answer && isGrant(grant)) await this.#save({ ...kept, ...granted(grant) });
+    if (isGrant(grant)) await this.#change(kept => (kept.answer ? { ...kept, ...granted(grant) } : kept));
   }
 
-  /** Forget the ticket; the certificate stays for this page's lifetime. */
+  /** Forget the ticket, in other tabs, too: from now on none is taken. The certificate stays for this page's lifetime. */
   async forget() {
-    const { certificate } = await this.#kept;
-    this.#kept = Promise.resolve({ certificate });
-    await transact("readwrite", store => store.delete(this.#key));
+    this.#others?.postMessage({ key: this.#key });
+    await this.#change(({ certificate }) => ({ certificate }));
   }
 
   async #load() {
@@ -101,10 +106,14 @@ export class InstantConnect {
     return { certificate: await RTCPeerConnection.generateCertificate({ ...ALGORITHM, expires: CERTIFICATE_LIFETIME }) };
   }
 
-  /** @param {Kept} kept */
-  async #save(kept) {
-    this.#kept = Promise.resolve(kept);
-    await transact("readwrite", store => store.put(kept, this.#key));
+  /** @param {(kept: Kept) => Kept} change */
+  #change(change) {
+    this.#kept = this.#kept.then(change);   // at once: who takes after this takes what is left
+    this.#written = this.#written.then(async () => {
+      const kept = await this.#kept;
+      await transact("readwrite", store => (kept.answer ? store.put(kept, this.#key) : store.delete(this.#key)));
+    });
+    return this.#written;
   }
 }
 
@@ -132,6 +141,12 @@ export function shapeOf(sdp) {
   return sdp.split(/\r?\n/).filter(line => SHAPE.test(line)).map(line => line.replace(/^(m=\S+) \d+/, "$1")).join("\n");
 }
 
+// What is left when another tab has taken a ticket, or forgotten all.
+function withoutWhatOthersSay(kept, { taken }) {
+  if (taken === undefined) return { certificate: kept.certificate };
+  return kept.grant?.ufrag === taken ? { ...kept, grant: undefined } : kept;
+}
+
 const granted = grant => ({ grant, expires: Date.now() + grant.lifetime * 1000 });
 
 function isGrant(given) {
@@ -140,19 +155,21 @@ function isGrant(given) {
     && Number.isInteger(given.ssrc) && Number.isFinite(given.lifetime);
 }
 
-// What cannot be kept (a private window, a full disk) is no error: the next call asks over HTTP.
-async function transact(mode, action) {
+// What cannot be kept (a private window, a full disk) is no error, nor is a database that does not answer: the next call
+// asks over HTTP.
+function transact(mode, action) {
+  const late = new Promise(resolve => { setTimeout(resolve, STORE_TIMEOUT); });
+  return Promise.race([carryOut(mode, action).catch(() => undefined), late]);
+}
+
+async function carryOut(mode, action) {
+  const database = await settled(Object.assign(indexedDB.open(DATABASE, 1), {
+    onupgradeneeded() { this.result.createObjectStore(STORE); },
+  }));
   try {
-    const database = await settled(Object.assign(indexedDB.open(DATABASE, 1), {
-      onupgradeneeded() { this.result.createObjectStore(STORE); },
-    }));
-    try {
-      return await settled(action(database.transaction(STORE, mode).objectStore(STORE)));
-    } finally {
-      database.close();
-    }
-  } catch {
-    return undefined;
+    return await settled(action(database.transaction(STORE, mode).objectStore(STORE)));
+  } finally {
+    database.close();
   }
 }
 

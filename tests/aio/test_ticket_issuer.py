@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from stack.aio import CallContext, ticket_file
 from stack.aio.ticket_site import CallMade
-from stack.aio.tickets import TicketAnswer, TicketConfig, TicketIssuer
+from stack.aio.tickets import RENEW_AFTER, TicketAnswer, TicketConfig, TicketIssuer
 from stack.core.errors import LocalError
 from stack.core.machine import Address
+from stack.ice import MAX_LOCAL_UFRAG
+from stack.ice.ufrag import MAX_NODE
 from stack.sdp import SessionDescription
 from stack.server.admission import CLOCK_SKEW
 from stack.session.ticket import SessionTicket
+from stack.session.ticket_keys import claim_room
 
 TEXT = (Path(__file__).parent.parent / "vectors/offers/chromium156-audio_dc.sdp").read_text()
 OFFER = SessionDescription.parse(TEXT)
@@ -47,6 +51,8 @@ def withdraw(tickets: TicketIssuer, number: int) -> None:
         answer = tickets.answer(OFFER, 0, CallContext())
         assert answer is not None
         assert tickets.withdraw(answer.call_id)
+        assert tickets.is_withdrawn(answer.reference)
+    tickets.take_withdrawn()
 
 
 def test_what_was_withdrawn_is_forgotten_when_it_has_expired(clock: Clock) -> None:
@@ -171,10 +177,59 @@ def test_no_ticket_for_a_call_that_would_miss_something(context: CallContext) ->
     assert tickets.instant(answer.negotiation, CallContext(claim="alice")) is not None
 
 
-@pytest.mark.parametrize(("offer", "size"), [(OFFER, 22), (SNAP_OFFER, 13)])
-def test_how_long_a_claim_may_be(offer: SessionDescription, size: int) -> None:
-    tickets = issuer()
-    assert tickets.answer(offer, 0, CallContext(claim="x" * size)) is not None
+@pytest.mark.parametrize(("offer", "size"), [(OFFER, 94), (SNAP_OFFER, 85)])
+@pytest.mark.parametrize(("node", "less"), [("", 0), ("n1", 1), ("n" * MAX_NODE, 48)])
+def test_how_long_a_claim_may_be(offer: SessionDescription, size: int, node: str, less: int) -> None:
+    size -= less
+    tickets = TicketIssuer(TicketConfig(), [Address("192.0.2.1", 3478)], node=node)
+    made = tickets.answer(offer, 0, CallContext(claim="x" * size))
+    assert made is not None
+    assert MAX_LOCAL_UFRAG - 3 <= len(made.ufrag) <= MAX_LOCAL_UFRAG
+    assert tickets.ring.open(made.ufrag).ticket.claim == "x" * size
     assert tickets.answer(offer, 0, CallContext(claim="x" * (size + 1))) is None
     assert tickets.answer(offer, 0, CallContext(claim="x" * (size - 6), tenant=1)) is not None
     assert tickets.answer(offer, 0, CallContext(claim="x" * (size - 5), tenant=1)) is None
+
+
+@pytest.mark.parametrize(("node", "room"), [("", 79), ("n1", 78), ("n" * MAX_NODE, 31)])
+def test_claims_that_have_to_have_room(node: str, room: int) -> None:
+    addresses = [Address("192.0.2.1", 3478)]
+    assert claim_room(node) == room
+    tickets = TicketIssuer(TicketConfig(claim_bytes=room, instant_connect=True), addresses, node=node)
+    context = CallContext(claim="x" * room, program=1, tenant=2)
+    made = tickets.answer(SNAP_OFFER, 0, context)
+    assert made is not None
+    assert tickets.instant(made.negotiation, context) is not None
+    with pytest.raises(LocalError, match=f"at most {room}"):
+        TicketIssuer(TicketConfig(claim_bytes=room + 1), addresses, node=node)
+
+
+def test_a_key_without_a_file_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.time()
+    clock = Clock(monkeypatch)
+    clock.now = began
+    tickets = issuer(instant=True)
+    first = tickets.ring.newest
+    assert not tickets.reread()
+    clock.now += RENEW_AFTER - 1
+    tickets.revoke(b"reference")
+    assert not tickets.reread()
+    clock.now += 2
+    before = tickets.answer(OFFER, 0, CallContext())
+    assert before is not None
+    assert tickets.reread()
+    assert not tickets.reread()
+    newest = tickets.ring.newest
+    assert newest.epoch == 2
+    assert newest.certificate.fingerprint() != first.certificate.fingerprint()
+    after = tickets.answer(OFFER, 0, CallContext())
+    assert after is not None
+    for made, key in ((before, first), (after, newest)):
+        ufrag = made.negotiation.answer.media[0].ice_ufrag
+        assert ufrag is not None
+        assert tickets.ring.open(ufrag).key is key
+    assert tickets.ring.revoked == {b"reference"}
+    for _ in range(5):
+        clock.now += RENEW_AFTER + 1
+        assert tickets.reread()
+    assert [key.epoch for key in tickets.ring.keys] == [4, 5, 6, 7]

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,12 +145,33 @@ def test_help_shows_the_commands() -> None:
         (["call", "foo"], 2, "'foo' is not an address, as http://127.0.0.1:8080"),
         (["serve", "--trusted-proxy", "proxy.example"], 2, "an address or a network, as 127.0.0.1 or 10.0.0.0/8"),
         (["serve", "--path-prefix", "voice"], 2, "'voice' is not a path, as /voice"),
-        (["serve", "--stateless", "never"], 2, "--stateless does nothing without --ticket-key"),
-        (["serve", "--claim-header", "X-User"], 2, "does nothing without --ticket-key or --instant-connect"),
+        (
+            ["serve", "--stateless", "never", "--claim-header", "X-User"],
+            2,
+            "--claim-header does nothing without --stateless auto, --ticket-key or --instant-connect",
+        ),
         (
             ["serve", "--agent", "echo", "--ticket-key", "/no/such", "--workers", "0"],
             1,
             "cannot read the ticket keys",
+        ),
+        (["serve", "--claim-bytes", "9"], 2, "--claim-bytes does nothing without --claim-header"),
+        (
+            [
+                "serve",
+                "--agent",
+                "echo",
+                "--workers",
+                "0",
+                "--udp-port",
+                "0",
+                "--claim-header",
+                "X-User",
+                "--claim-bytes",
+                "80",
+            ],
+            1,
+            "claims of 80 bytes have no room in a ticket: at most 79",
         ),
         (["ticket-key", "/no/such/file"], 1, "cannot write the ticket keys to /no/such/file"),
         (
@@ -457,6 +479,28 @@ async def test_a_machine_with_loopback_alone_is_told_that_browsers_will_not_call
         assert "no network address but loopback" in lines[1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], TicketConfig()),
+        (["--instant-connect"], TicketConfig(instant_connect=True)),
+        (["--ticket-key", "keys"], TicketConfig("keys")),
+        (["--stateless", "never", "--ticket-key", "keys"], TicketConfig("keys", stateless=False)),
+        (["--stateless", "never"], None),
+    ],
+)
+def test_answers_are_tickets_unless_that_is_turned_off(
+    arguments: list[str], expected: TicketConfig | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[dict[str, Any]] = []
+    monkeypatch.setattr("stack.cli.serve_program", lambda program, **settings: served.append(settings))
+    monkeypatch.setattr(sys, "argv", ["stack", "serve", "--agent", "echo", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code in (None, 0)
+    assert [settings["config"].tickets for settings in served] == [expected]
+
+
 def test_keys_of_tickets_are_made_rotated_and_revoked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -515,6 +559,7 @@ async def test_the_environment_configures_https_and_tokens_and_a_second_signal_d
         "TLS_CERT": str(certificate),
         "TLS_KEY": str(key),
         "DRAIN_SECONDS": "300",
+        "STATELESS": "never",  # else there is no call to wait for
     }
     environment = os.environ | {f"VOICE_STACK_{name}": value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(

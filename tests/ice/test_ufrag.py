@@ -17,7 +17,7 @@ ICE_CHARS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/"
 @given(
     st.integers(0, MAX_WORKERS - 1),
     st.text(ICE_CHARS.replace("+", ""), max_size=MAX_NODE),
-    st.text(ICE_CHARS, min_size=12, max_size=MAX_TICKET),
+    st.text(ICE_CHARS, min_size=12, max_size=MAX_TICKET - MAX_NODE),
 )
 def test_what_is_written_is_read(worker: int, node: str, rest: str) -> None:
     whole = Ufrag(worker, rest, node)
@@ -29,12 +29,19 @@ def test_what_is_written_is_read(worker: int, node: str, rest: str) -> None:
 
 
 def test_the_longest_one_fits() -> None:
-    assert len(Ufrag(0, "t" * MAX_TICKET, "n" * MAX_NODE).serialize()) == 190 <= MAX_LOCAL_UFRAG
+    for node in ("", "n", "n" * MAX_NODE):
+        rest = "t" * (MAX_TICKET - len(node))
+        longest = Ufrag(0, rest, node).serialize()
+        assert len(longest) == MAX_LOCAL_UFRAG
+        with pytest.raises(LocalError):
+            Ufrag(0, rest + "t", node)
+        with pytest.raises(ParseError):
+            Ufrag.parse(longest + "t")
 
 
 @pytest.mark.parametrize(
     ("worker", "rest", "node"),
-    [(-1, "r" * 12, ""), (MAX_WORKERS, "r" * 12, ""), (0, "r" * 11, ""), (0, "r" * 125, ""), (0, "r:" * 12, ""),
+    [(-1, "r" * 12, ""), (MAX_WORKERS, "r" * 12, ""), (0, "r" * 11, ""), (0, "r" * 222, ""), (0, "r:" * 12, ""),
      (0, "r" * 12, "a+b"), (0, "r" * 12, "n" * 65), (0, "r" * 12, "a:b")],
 )  # fmt: skip
 def test_parts_that_have_no_place_are_refused(worker: int, rest: str, node: str) -> None:

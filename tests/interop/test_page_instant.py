@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from interop import servers
 from interop.browsers import Browser, addressed_namespace, launch
+from tests.interop.test_page import media_worker
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browsers")]
 
@@ -104,3 +107,41 @@ async def test_nothing_is_kept_unless_it_is_allowed(browser_name: str, loopback:
         await hang_up(browser)
         assert await call(browser) == "http"
         assert await browser.evaluate(KEPT) is None
+
+
+async def test_another_token_forgets_the_ticket(browser_name: str, network: None) -> None:
+    """A ticket stands for the token that it was given for."""
+    options = ["--instant-connect", "--token", "call=one"]
+    async with servers.ours("echo", options, host=None) as url, launch(browser_name) as browser:
+        await browser.goto(url)
+        await browser.click("#call")
+        await browser.wait_for("voiceStack.problem?.code === 'token-needed'")
+        await browser.evaluate("document.getElementById('token').value = 'one'")
+        await browser.click("#token-form button")
+        await browser.wait_for("'first_packet' in voiceStack.timings")
+        assert await browser.wait_for(KEPT)
+        await hang_up(browser)
+        assert await call(browser) == "ticket"
+        await hang_up(browser)
+        await browser.evaluate(
+            "document.getElementById('token').value = 'two', document.getElementById('token-form').requestSubmit()"
+        )
+        await browser.wait_for("voiceStack.problem?.code.startsWith('token-')")
+        assert await browser.evaluate("voiceStack.way") == "http"
+        assert await browser.evaluate(KEPT) is None
+        await browser.goto(url)
+        await browser.click("#call")
+        await browser.wait_for("voiceStack.problem?.code.startsWith('token-')")
+
+
+async def test_a_call_by_a_ticket_learns_of_the_end_of_its_worker(browser_name: str, network: None) -> None:
+    """The server tells such a call its name, by which the page asks; then it calls again, by HTTP."""
+    options = ["--instant-connect", "--workers", "1"]
+    async with servers.ours("echo", options, host=None) as url, launch(browser_name) as browser:
+        await browser.goto(url)
+        assert await call(browser) == "http"
+        await browser.wait_for(KEPT)
+        await hang_up(browser)
+        assert await call(browser) == "ticket"
+        os.kill(media_worker(url), signal.SIGKILL)
+        await browser.wait_for("voiceStack.way === 'http' && 'first_packet' in voiceStack.timings", timeout=30)

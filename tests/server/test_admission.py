@@ -11,9 +11,10 @@ import pytest
 
 from stack.core.machine import Address, Path, Transmit
 from stack.dtls import Certificate
-from stack.sdp import SessionDescription, negotiate
+from stack.sdp import PCMU, SessionDescription, negotiate
 from stack.server import Endpoint, UnknownCheck
 from stack.server.admission import CLOCK_SKEW, MAX_SEEN, AdmissionLimits, Admitted, TicketAdmission
+from stack.server.endpoint import MAX_EXPECTED, MAX_EXPECTED_CHECKS, MAX_UNKNOWN_CHECKS
 from stack.session import LocalWishes, make_local_parameters
 from stack.session.ticket_keys import TicketKey, TicketRing
 from stack.session.ticket_terms import TicketSite, TicketWishes, make_ticket
@@ -328,3 +329,35 @@ def test_a_session_makes_no_room_for_one_that_is_refused() -> None:
     assert door.admission.is_half_open(oldest)
     assert door.ask(0, "cccc", host="198.51.100.8", now=3.0) is not None
     assert door.admission.drain_displaced() == [oldest]
+
+
+def test_a_fragment_that_was_answered_with_is_looked_at_beside_a_flood() -> None:
+    asked: list[str] = []
+
+    def note(check: UnknownCheck, now: float) -> None:
+        asked.append(check.username.partition(":")[0])
+
+    endpoint: Endpoint[object] = Endpoint(resolve=note)
+    endpoint.expect(ufrag(1))
+    stranger, expected = (signed(ufrag(0)), path()), (signed(ufrag(1)), path())
+    endpoint.handle_datagrams([stranger] * (MAX_UNKNOWN_CHECKS + 50), 0.0)
+    endpoint.handle_datagrams([expected] * (MAX_EXPECTED_CHECKS + 5), 0.1)
+    assert asked.count(ufrag(0)) == MAX_UNKNOWN_CHECKS
+    assert asked.count(ufrag(1)) == MAX_EXPECTED_CHECKS
+    assert endpoint.counters["endpoint.dropped_unknown_ufrag_rate"] == 55
+    for number in range(2, MAX_EXPECTED + 2):  # which makes room for itself
+        endpoint.expect(str(number))
+    endpoint.expect(ufrag(1))
+    endpoint.handle_datagrams([(signed(ufrag(1)), path())], 0.2)
+    assert asked.count(ufrag(1)) == MAX_EXPECTED_CHECKS + 1
+    assert len(endpoint._expected) <= MAX_EXPECTED
+
+
+def test_a_ticket_with_a_codec_that_is_not_here_is_refused() -> None:
+    """Another server with the same key has made it: half a call would be worse than one over HTTP."""
+    door = Door()
+    door.admission = TicketAdmission(TicketRing.of([KEY]), replace(SITE, codecs=(PCMU,)))
+    assert door.ask() is None
+    assert door.refusal is not None
+    assert Message.parse(door.refusal.data).message_class is MessageClass.ERROR_RESPONSE
+    assert door.admission.half_open == 0

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
-from stack.session.ticket import MAX_CLAIM, MAX_TICKET_SIZE, SessionTicket, TicketAudio, TicketFlag, TicketInit
+from stack.session.ticket import (
+    MAX_TICKET_SIZE,
+    MAX_WITHOUT_CLAIM,
+    SessionTicket,
+    TicketAudio,
+    TicketFlag,
+    TicketInit,
+)
 
 SOUND = TicketFlag.NACK | TicketFlag.TRANSPORT_CC | TicketFlag.STEREO | TicketFlag.CBR | TicketFlag.REDUCED_SIZE
 PAYLOAD_TYPES = st.integers(0, 127)
@@ -132,7 +139,7 @@ def test_what_each_part_costs() -> None:
         {"tenant": 1},
         {"data_mid": 16},
         {"audio_mid": 1},
-        {"claim": "x" * (MAX_CLAIM + 1)},
+        {"claim": "x" * (MAX_TICKET_SIZE + 1)},
         {"claim": "caf\udce9"},
         {"flags": TicketFlag.AUDIO, "message_size": None, "audio": TicketAudio(0, 0, 0, 111), "data_mid": 1},
     ],
@@ -150,13 +157,20 @@ def test_a_number_without_room(numbers: tuple[int, int, int, int]) -> None:
 
 
 def test_more_than_a_fragment_has_room_for() -> None:
-    with pytest.raises(LocalError):
-        plain(
-            flags=TicketFlag.AUDIO | TicketFlag.DATA | TicketFlag.SNAP,
+    def with_all(claim: str) -> SessionTicket:
+        return plain(
+            flags=TicketFlag.AUDIO | TicketFlag.DATA | TicketFlag.SNAP | TicketFlag.ADDRESSED,
             audio=TicketAudio(0, 0, 0, 111),
             init=TicketInit(0, bytes(4), bytes(4)),
-            claim="x" * 14,
-        ).serialize()
+            program=1,
+            claim=claim,
+        )
+
+    room = MAX_TICKET_SIZE - MAX_WITHOUT_CLAIM
+    assert len(with_all("").serialize()) == MAX_WITHOUT_CLAIM
+    assert len(with_all("x" * room).serialize()) == MAX_TICKET_SIZE
+    with pytest.raises(LocalError):
+        with_all("x" * (room + 1)).serialize()
 
 
 def test_whose_part_of_dtls_is_ours() -> None:

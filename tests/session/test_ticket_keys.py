@@ -86,9 +86,9 @@ def test_the_newest_key_seals_and_every_key_opens() -> None:
 
 
 def test_taking_a_key_out_revokes_what_it_has_sealed() -> None:
-    with pytest.raises(ParseError, match="epoch"):
+    with pytest.raises(ParseError, match="no ticket of a key of ours"):
         TicketRing.of([key(2)]).open(UFRAG)
-    with pytest.raises(ParseError, match="not sealed"):
+    with pytest.raises(ParseError, match="no ticket of a key of ours"):
         TicketRing.of([key(1 + MAX_EPOCHS)]).open(UFRAG)  # the same key id
 
 

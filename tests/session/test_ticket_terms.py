@@ -176,7 +176,9 @@ def test_what_the_program_is_told_is_sealed_in() -> None:
     opened, _, _ = answered(offered("chromium156-audio_dc"), wishes)
     ticket = opened.ticket
     assert (ticket.program, ticket.tenant, ticket.claim) == (3, 1 << 30, "alice@example.ne")
-    assert make_ticket(negotiate(offered("firefox153-dc"), draft()), SITE, replace(WISHES, claim="x" * 23)) is None
+    assert (
+        make_ticket(negotiate(offered("firefox153-dc"), draft()), SITE, replace(WISHES, claim="x" * 101)) is None
+    )
 
 
 def test_another_fragment_has_other_secrets() -> None:

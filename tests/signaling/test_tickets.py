@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -289,7 +290,7 @@ async def test_what_a_ticket_cannot_hold_is_kept_in_memory() -> None:
     async with serving(echo, config()) as server:
         with_session = await ask(server, body={"session": {"voice": "alloy"}})
         assert len(server.host.calls) == 1
-        with_long_claim = await ask(server, {"X-User": "x" * 23})
+        with_long_claim = await ask(server, {"X-User": "x" * 95})
         assert len(server.host.calls) == 2
         for waiting in (with_session, with_long_claim):
             async with waiting.calling() as call:
@@ -571,6 +572,19 @@ async def test_no_ticket_is_given_unless_it_is_allowed(tmp_path: Path) -> None:
     async with serving(echo, config()) as server, dial(server.url, DialConfig(ticket=saved)) as placed:
         await connected(placed.call)
     assert not os.path.exists(saved)
+
+
+def test_a_certificate_is_renewed_before_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    url, grant = "http://127.0.0.1:9/", InstantGrant("ufrag", "pwd", "sha-256 AA", 1, "cname", 3600.0)
+    kept = SavedTicket.begin().towards(url).granted("v=0\r\n", grant)
+    assert kept.towards(url) is kept
+    monkeypatch.setattr("stack.signaling.instant.CERTIFICATE_LIFETIME", timedelta(hours=23))
+    old = replace(SavedTicket.begin(), url=url).granted("v=0\r\n", grant)
+    monkeypatch.undo()
+    renewed = old.towards(url)
+    assert renewed.certificate != old.certificate
+    assert (renewed.url, renewed.answer, renewed.grant) == (url, "", None), "the ticket was for the former one"
+    assert renewed.towards(url) is renewed
 
 
 def test_what_is_no_grant() -> None:
