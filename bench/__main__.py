@@ -51,7 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--forwarder", action="store_true", help="several workers: a process in front forwards, as on macOS"
     )
     parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
-    parser.add_argument("--data", metavar="DIR", help="recordings to listen to instead of our own (hearing)")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="recordings to listen to: instead of our own (hearing), or beside (endpointing)",
+    )
     parser.add_argument("--rtt", type=_numbers, default=(0.0,), metavar="MS,…", help="round trips (setup)")
     parser.add_argument("--loss", type=_numbers, default=(0.0,), metavar="%%,…", help="losses (setup)")
     parser.add_argument("--client", nargs="+", default=[], metavar="NAME", help="only these clients (setup)")
