@@ -3,9 +3,9 @@
 Turns come from folders (`bench/_turn_data.py`) and from the synthesiser; each is heard as it is, and with one or
 two silences of a person who thinks. A turn costs the seconds that its end is waited for, or `--cut` seconds if
 it is cut off; every folder counts the same. Coordinate descent from the weights that were chosen by hand, with a
-small price on leaving them, finds those that stand in `stack/voice/prosody.py`.
+small price on leaving them, finds those towards which the ones in `stack/voice/prosody.py` were moved.
 
-Those come from the 619 recordings of Picovoice's speech-to-intent benchmark (commands of more than 50 people), 50
+They come from the 619 recordings of Picovoice's speech-to-intent benchmark (commands of more than 50 people), 50
 sentences and 25 answers in the voice "joe" of Piper and in those of espeak-ng, and 12 sentences of LJ Speech.
 What they are worth is shown on other people: `python -m bench endpointing`.
 """
