@@ -67,7 +67,7 @@ WEIGHTS: Final = {
     Expects.LONG: Weights(0.07, 0.26, 0.05, 0.10, 0.80, 0.29),
 }
 """By what the program has asked for. Another choice of recordings moves what `python -m tools.fit_end_of_turn`
-finds by 0.1 to 0.3: so the defaults stand about half way from `BEFORE` to it, where few kinds of turns wait longer.
+finds by 0.1 to 0.3: so the default stands about half way from `BEFORE` to it, where few turns wait longer.
 """
 
 
