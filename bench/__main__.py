@@ -88,7 +88,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--forwarder", action="store_true", help="several workers: a process in front forwards, as on macOS"
     )
     parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
-    parser.add_argument("--data", metavar="DIR", help="recordings to listen to instead of our own (hearing)")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="recordings to listen to: instead of our own (hearing), or beside (endpointing)",
+    )
     parser.add_argument(
         "--rtt", type=_numbers(0, MAX_RTT), default=(0.0,), metavar="MS,…", help="round trips (setup)"
     )

@@ -1,28 +1,40 @@
 """The end of turn as a curve: turns cut off against the wait, for every judge by the same rule.
 
-Each turn is heard once; at each pause a judge says how finished it sounds, 0 to 1. Then the two waits between
-which that moves the answer are swept, so a judge is compared over all its settings and not at one point. A turn is
-cut off when a pause inside it lasts longer than the judge would have waited. What a model takes to answer is not
-counted.
+Each turn is heard once; at each pause a judge says how finished it sounds, 0 to 1, which moves the wait between
+two bounds. All pairs of bounds are tried, and those are shown that no other pair beats in both: so a judge is held
+against others at its best, and one that knows nothing is a fixed silence. A turn is cut off when a pause inside it
+lasts longer than the judge would have waited. What a model takes to answer is not counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bench._voices import FRAME, RATE
 from bench.report import Cell
-from stack.voice import Pause, RuleEndpointer, SpeechFrontEnd, SpeechStarted, SpeechStopped, TurnMode, TurnSettings
-from stack.voice.endpointing import LONGEST_LOOK, pitch_track
+from stack.voice import (
+    Expects,
+    Pause,
+    RuleEndpointer,
+    SpeechFrontEnd,
+    SpeechStarted,
+    SpeechStopped,
+    TurnMode,
+    TurnSettings,
+)
+from stack.voice.endpointing import LONGEST_LOOK
+from stack.voice.prosody import BEFORE, Weights, prosody, sounds_finished
 
-WAITS = ((0.2, 0.5), (0.25, 0.75), (0.3, 1.0), (0.45, 1.6), (0.6, 2.2), (0.8, 3.0), (1.0, 4.0))
+SILENCES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
+"""Seconds of a fixed silence, and for a turn that sounds finished."""
+WAITS = tuple((done, more) for done in SILENCES for more in (*SILENCES, 1.75, 2.0, 2.5, 3.0) if more >= done)
 """Seconds for a turn that sounds finished, and for one that does not."""
-SILENCES = (0.2, 0.3, 0.5, 0.8, 1.1, 1.5)
-"""Seconds of a fixed silence."""
 _SOONEST = 0.2
+LOOK = 5 * RATE // 2
+"""Samples of an utterance that the rules look at."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,8 @@ def pauses(samples: np.ndarray, end: float) -> list[Heard]:
     first, found = begun[0].media_time, []
     for event in stopped:
         onset = next((other.onset for other in begun if other.onset > event.media_time), float("inf"))
-        start = max(first, event.media_time - LONGEST_LOOK)
+        # Speech begins `prefix_padding_ms` early, which can be before the recording does.
+        start = max(0.0, first, event.media_time - LONGEST_LOOK)
         said = samples[round(start * RATE) : round(event.media_time * RATE)]
         silence = samples[round(event.media_time * RATE) : round((event.media_time + 0.5) * RATE)]
         pause = Pause(said, event.media_time - first, silence=silence)
@@ -61,25 +74,21 @@ def pauses(samples: np.ndarray, end: float) -> list[Heard]:
 
 
 def former_rules(pause: Pause) -> float:
-    """Return what the rules said while they read a rise of four semitones and more as a fall."""
-    said = pause.utterance[-5 * RATE // 2 :]
-    pitch, level = pitch_track(said)
-    voiced = pitch > 0
-    if len(pitch) == 0 or voiced.mean() < 0.05:
-        return 0.5
-    fall = energy = 0.0
-    if voiced.sum() >= 8:
-        tones = 12.0 * np.log2(pitch[voiced])
-        last = np.flatnonzero(voiced)[-1]
-        near = voiced & (np.arange(len(pitch)) > last - 33)
-        fall = (np.median(tones) - np.median(12.0 * np.log2(pitch[near])[-12:]) + 4.0) % 12.0 - 4.0
-        energy = np.median(level[voiced]) - level[max(0, last - 15) : last + 1].mean()
-    score = 0.45 + 0.30 * np.clip(fall / 4.0, -0.7, 1.0) + 0.25 * np.clip((energy - 3.0) / 6.0, -0.6, 1.0)
-    return float(np.clip(score + 0.10 * np.clip((pause.speech - 1.2) / 2.0, -0.5, 1.0), 0.0, 1.0))
+    """Return what the rules said before their weights were fitted."""
+    return _judged(pause, BEFORE)
 
 
 def rules(pause: Pause) -> float:
     return RuleEndpointer().finished(pause)
+
+
+def long_answer(pause: Pause) -> float:
+    """Return what the rules say if the program has asked for a long answer."""
+    return RuleEndpointer().finished(replace(pause, expects=Expects.LONG))
+
+
+def _judged(pause: Pause, weights: Weights) -> float:
+    return sounds_finished(prosody(pause.utterance[-LOOK:]), pause.speech, weights)
 
 
 def curve(
@@ -87,11 +96,12 @@ def curve(
 ) -> list[list[Cell]]:
     """Return a row for each setting: who, the setting, turns cut off in %, the others' waits (p50, p95) in ms.
 
-    Without a judge the wait is a fixed silence.
+    Without a judge the wait is a fixed silence. In the order of the waits; each row cuts off fewer than the one
+    before.
     """
     settings = [(each, each) for each in SILENCES] if finished is None else list(WAITS)
     judged = [[(each, 0.0 if finished is None else finished(each.pause)) for each in turn] for turn in turns]
-    rows: list[list[Cell]] = []
+    points: list[tuple[float, float, float, str]] = []
     for done, more in settings:
         cut, waits = 0, []
         for turn in judged:
@@ -100,7 +110,20 @@ def curve(
                 cut += 1
             else:
                 waits += [wait + each.late for each, wait in asked if each.is_last]
-        times = np.percentile(waits, (50, 95), method="nearest") * 1000 if waits else (np.nan, np.nan)
-        setting = f"{done:g} s" if finished is None else f"{done:g} to {more:g} s"
-        rows.append([who, setting, 100.0 * cut / max(1, len(turns)), *map(float, times)])
+        if waits:
+            middle, most = np.percentile(waits, (50, 95), method="nearest") * 1000
+            setting = f"{done:g} s" if finished is None else f"{done:g} to {more:g} s"
+            points.append((float(middle), 100.0 * cut / len(turns), float(most), setting))
+    rows: list[list[Cell]] = []
+    least = float("inf")
+    for middle, share, most, setting in sorted(points):
+        if share < least:
+            rows.append([who, setting, share, middle, most])
+            least = share
     return rows
+
+
+def cut_at(rows: Sequence[Sequence[Cell]], wait_ms: float) -> float | None:
+    """Return the percentage of turns that are cut off by the best setting that waits so long at most (p50)."""
+    shares = [float(row[2] or 0.0) for row in rows if float(row[3] or 0.0) <= wait_ms]
+    return min(shares, default=None)

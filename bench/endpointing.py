@@ -5,6 +5,9 @@ in, and the turn ends where the sentence ends. Others say short things to a mach
 packets of 20 ms. A turn that is committed before its last sound has arrived was cut off; the wait is counted from
 the last sound.
 
+Then the same turns, recorded commands with such pauses and the turns of `--data DIR` (`bench/_turn_data.py`) as
+curves, beside the rules from before they were fitted: `--plot DIR` draws them.
+
 SMART_TURN=FILE in the environment adds what a smart-turn model makes of it. The time that it takes on this machine
 passes in the virtual time, too.
 """
@@ -13,11 +16,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from bench._turn_curve import curve, former_rules, pauses, rules
+from bench._turn_curve import Heard, curve, cut_at, former_rules, long_answer, pauses, rules
+from bench._turn_data import PAUSES, known, recorded
 from bench._voices import FRAME, RATE, Missing, commands, last_sound, people, sounding, transcripts
 from bench.report import Cell, Curves, Options, Table
 from stack.audio import AudioFrame
@@ -29,7 +35,6 @@ from stack.voice.turn_manager import TurnManager
 
 TICK = FRAME / RATE
 TURNS = 100
-PAUSES = (0.25, 1.5)
 
 
 @dataclass
@@ -150,6 +155,10 @@ def listen(turn: Turn, settings: TurnSettings, with_words: bool, model: Model | 
     return float("inf")
 
 
+AT = (500, 700, 900, 1100, 1300)
+"""Milliseconds at which the judges are held against each other."""
+
+
 def heard_by(model: Model, pause: Pause) -> float:
     """Return what a model makes of a pause: it hears a fifth of a second of the silence, too."""
     return model.probability(np.concatenate([pause.utterance, pause.silence[: RATE // 5]]))
@@ -203,10 +212,19 @@ def run(options: Options) -> list[Table]:
                 *([None, None] if words else outcome(said, 50)),
             ]
         )
-    heard = [found for turn in turns if (found := pauses(turn.samples, turn.end))]
-    judges = [("fixed silence", None), ("former rules", former_rules), ("rules", rules)]
-    judges += [("smart-turn", lambda pause: heard_by(model, pause))] if model is not None else []
-    points = [row for who, judge in judges for row in curve(who, heard, judge)]
+    heard = {"read sentences, 1 or 2 pauses": [pauses(turn.samples, turn.end) for turn in turns]}
+    said = [known(each) for each in commands()]
+    heard["commands, 1 or 2 pauses"] = [
+        pauses(*said[i % len(said)].thinking(rng, int(rng.integers(1, 3)))) for i in range(count)
+    ]
+    try:
+        data = recorded(Path(options.data)) if options.data else []
+    except LocalError as wrong:
+        raise SystemExit(f"error: {wrong}") from None
+    if data:
+        data = [data[i] for i in rng.permutation(len(data))[: 2 * count]]
+        heard["--data, as it is"] = [pauses(*turn.whole(rng)) for turn in data]
+        heard["--data, 1 or 2 pauses"] = [pauses(*turn.thinking(rng, int(rng.integers(1, 3)))) for turn in data]
     columns = ("fluent: cut off, %", "wait p50, ms", "pausing: cut off, %", "wait p50, ms", "p95")
     return [
         Table(
@@ -221,11 +239,42 @@ def run(options: Options) -> list[Table]:
                 described(model),
             ),
         ),
-        Table(
-            "End of turn: cut off against the wait",
-            ("who", "waits", "cut off, %", "wait p50, ms", "p95"),
-            points,
-            ("the pausing turns; each judge moves the wait between two bounds, which are swept",),
-            Curves("wait p50, ms", "cut off, %"),
-        ),
+        *curves(heard, model),
     ]
+
+
+def curves(heard: Mapping[str, Sequence[Sequence[Heard]]], model: Model | None) -> list[Table]:
+    """Return a table and a chart for each kind of turns, and before them the figures of all at the same waits."""
+    judges: list[tuple[str, Callable[[Pause], float] | None]] = [
+        ("fixed silence", None),
+        ("former rules", former_rules),
+        ("rules", rules),
+        ("rules, long answer expected", long_answer),
+    ]
+    if model is not None:
+        judges.append(("smart-turn", lambda pause: heard_by(model, pause)))
+    tables: list[Table] = []
+    at: list[list[Cell]] = []
+    for kind, found in heard.items():
+        turns = [turn for turn in found if turn]
+        rows: list[list[Cell]] = []
+        for who, judge in judges:
+            points = curve(who, turns, judge)
+            rows += points
+            at.append([kind, who, *(cut_at(points, wait) for wait in AT)])
+        tables.append(
+            Table(
+                f"End of turn: cut off against the wait ({kind})",
+                ("who", "waits", "cut off, %", "wait p50, ms", "p95"),
+                rows,
+                (f"{len(turns)} turns; each judge moves the wait between two bounds: the best pairs of them",),
+                Curves("wait p50, ms", "cut off, %"),
+            )
+        )
+    same = Table(
+        "End of turn: turns cut off, %, at the same wait (p50)",
+        ("turns", "who", *(f"{wait} ms" for wait in AT)),
+        at,
+        ("-: no setting waits so short",),
+    )
+    return [same, *tables]

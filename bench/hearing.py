@@ -90,7 +90,7 @@ def _own(options: Options) -> list[Recording]:
     return [_said(rng, recorded, 25.0), *(_said(rng, each, 35.0) for each in synthetic)]
 
 
-def _labels(path: Path) -> list[tuple[float, float]] | None:
+def label_spans(path: Path) -> list[tuple[float, float]] | None:
     """Return where a person speaks, in seconds; None without a file of labels."""
     track, table = path.with_suffix(".txt"), path.with_suffix(".scv")
     try:
@@ -110,7 +110,7 @@ def labelled(folder: Path) -> list[Recording]:
     """Return the labelled recordings of a folder; `LocalError` if there are none, or one cannot be read."""
     found = []
     for path in sorted(folder.glob("*.wav")):
-        spans = _labels(path)
+        spans = label_spans(path)
         if spans is None:
             continue
         try:

@@ -5,8 +5,9 @@ if the person does not speak again. It is a function of the `Pause`, which says 
 nothing: one serves all calls, from any thread. `TurnTaking.end_of_turn_at` takes the answer, within the
 eagerness's bounds.
 
-- `RuleEndpointer` (the default) adds up what is known of how people finish: the pitch falls and the energy dies
-  away, the sentence is long enough to be one, and, where there is a transcript, whether its words are complete.
+- `RuleEndpointer` (the default) adds up what is known of how people finish (`prosody.py`): the pitch falls, moves
+  and the energy dies away, the sentence is long enough to be one for what was asked, and, where there is a
+  transcript, whether its words are complete.
   Each is a hint and none is proof, so they move a wait between two bounds. Only a transcriber that knows what can
   follow (a grammar, a language model) may say that nothing can: that is quicker.
 - `SmartTurnEndpointer` asks a smart-turn model (an ONNX file that the user has): 100–300 ms of work. So the turn
@@ -30,16 +31,9 @@ import numpy.typing as npt
 
 from stack.core.errors import LocalError
 from stack.voice.onnx import load_model
+from stack.voice.prosody import WEIGHTS, Prosody, prosody, sounds_finished
 from stack.voice.turns import Eagerness, Expects
 from stack.voice.vad import DETECTOR_RATE, Float, Int16
-
-_PITCH_FRAME = 512  # 32 ms
-_PITCH_HOP = 160
-_PITCH_FFT = 800  # a quick size that holds a frame and the longest lag without wrapping
-_LOWEST_LAG, _HIGHEST_LAG = 40, 266  # 400 Hz to 60 Hz
-_VOICED = 0.45
-_MOST_RISE, _MOST_FALL = 9.0, 12.0  # semitones at the end of an utterance: what is more is an octave error
-
 
 LONGEST_LOOK: Final = 8.0
 """Seconds of an utterance that estimators are shown: its end."""
@@ -97,68 +91,6 @@ BOUNDS: Final = {
     Eagerness.MEDIUM: Bounds(0.45, 1.6, 0.25),
     Eagerness.LOW: Bounds(0.8, 3.0, 0.5),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Prosody:
-    """How an utterance ends."""
-
-    pitch_fall: float
-    """Semitones by which the last voiced third of a second lies below the utterance's median; negative: above."""
-    energy_fall: float
-    """Decibels by which the last 150 ms lie below the median of the voiced parts."""
-    tail: float
-    """Seconds of the last stretch of voiced speech."""
-    voiced: float
-    """Share of the utterance that is voiced."""
-
-
-def pitch_track(samples: Int16) -> tuple[Float, Float]:
-    """Return the pitch in Hz (0: unvoiced) and the level in dBFS of every 10 ms, by normalised autocorrelation."""
-    signal = samples.astype(np.float32) / 32768.0
-    count = max(0, (len(signal) - _PITCH_FRAME) // _PITCH_HOP + 1)
-    if count == 0:
-        return np.zeros(0, np.float32), np.zeros(0, np.float32)
-    starts = np.arange(count)[:, None] * _PITCH_HOP
-    frames = signal[starts + np.arange(_PITCH_FRAME)[None, :]]
-    frames = frames - frames.mean(axis=1, keepdims=True)
-    power = (frames**2).mean(axis=1) + 1e-10
-    spectrum = np.fft.rfft(frames, _PITCH_FFT, axis=1)
-    # Single precision all the way: numpy takes real input for double, at three times the cost.
-    energy = (spectrum.real**2 + spectrum.imag**2).astype(np.complex64)
-    correlation = np.fft.irfft(energy, _PITCH_FFT, axis=1)[:, : _HIGHEST_LAG + 1]
-    # What is left of the window at a lag: without this, long periods lose.
-    overlap = 1.0 - np.arange(_HIGHEST_LAG + 1) / _PITCH_FRAME
-    normal = correlation / (correlation[:, :1] * overlap + 1e-9)
-    middle = normal[:, _LOWEST_LAG:-1]
-    peaks = np.where(
-        (middle >= normal[:, _LOWEST_LAG - 1 : -2]) & (middle > normal[:, _LOWEST_LAG + 1 :]), middle, 0.0
-    )
-    best = peaks.max(axis=1)
-    # The first peak that is nearly as high as the highest: not an octave too low.
-    lag = _LOWEST_LAG + np.argmax(peaks >= np.maximum(0.9 * best, 1e-3)[:, None], axis=1)
-    level = 10.0 * np.log10(power)
-    voiced = (best > _VOICED) & (level > level.max() - 30.0)
-    return np.where(voiced, DETECTOR_RATE / lag, 0.0).astype(np.float32), level.astype(np.float32)
-
-
-def prosody(samples: Int16) -> Prosody:
-    """Measure how an utterance ends. Its last sample is the end of its speech."""
-    pitch, level = pitch_track(samples)
-    voiced = pitch > 0
-    if voiced.sum() < 8:
-        return Prosody(0.0, 0.0, 0.0, float(voiced.mean()) if len(voiced) else 0.0)
-    tones = 12.0 * np.log2(pitch[voiced])
-    last = np.flatnonzero(voiced)[-1]
-    near = voiced & (np.arange(len(pitch)) > last - 33)
-    fall = float(np.median(tones) - np.median(12.0 * np.log2(pitch[near])[-12:]))
-    # A voice that creaks is measured an octave off. A rise is no such thing: it says "more follows".
-    fall += 12.0 if fall < -_MOST_RISE else -12.0 if fall > _MOST_FALL else 0.0
-    ending = level[max(0, last - 15) : last + 1]
-    energy = float(np.median(level[voiced]) - ending.mean())
-    breaks = np.flatnonzero(~voiced[: last + 1])
-    tail = last - (breaks[-1] if len(breaks) else -1)
-    return Prosody(fall, energy, float(tail) * _PITCH_HOP / DETECTOR_RATE, float(voiced.mean()))
 
 
 def _words(text: str) -> frozenset[str]:
@@ -240,13 +172,14 @@ def bounds_of(pause: Pause) -> Bounds:
     """Return between which waits a judge may choose: by the eagerness, and by what the program has asked for.
 
     An answer of a word or two is over when it sounds finished, and is not waited for long if it does not. A person
-    who dictates an address or tells a story stops between the parts, and each part sounds finished.
+    who dictates an address or tells a story stops between the parts, and each part sounds finished: there the
+    rules go by how much has been said (`prosody.WEIGHTS`).
     """
     bounds = BOUNDS[pause.eagerness]
     if pause.expects is Expects.SHORT:
         return Bounds(bounds.finished, 0.5 * (bounds.finished + bounds.unfinished), bounds.certain)
     if pause.expects is Expects.LONG:
-        return Bounds(0.5 * (bounds.finished + bounds.unfinished), 1.25 * bounds.unfinished, bounds.certain)
+        return Bounds(bounds.between(0.7), 1.25 * bounds.unfinished, bounds.certain)
     return bounds
 
 
@@ -270,20 +203,14 @@ class RuleEndpointer:
         """Return how finished the turn sounds, 0 to 1."""
         if pause.completeness is not None:
             return pause.completeness
-        return weigh_words(_sounds_finished(pause.utterance[-self._LONGEST_LOOK :].tobytes(), pause.speech), pause)
+        heard = _heard(pause.utterance[-self._LONGEST_LOOK :].tobytes())
+        return weigh_words(sounds_finished(heard, pause.speech, WEIGHTS[pause.expects]), pause)
 
 
 @lru_cache(maxsize=16)
-def _sounds_finished(sound: bytes, speech: float) -> float:
-    """Return how finished it sounds, 0 to 1. It takes 5 to 10 ms, and is asked again when there are words."""
-    heard = prosody(np.frombuffer(sound, np.int16))
-    if heard.voiced < 0.05:
-        return 0.5
-    score = 0.45
-    score += 0.30 * float(np.clip(heard.pitch_fall / 4.0, -0.7, 1.0))
-    score += 0.25 * float(np.clip((heard.energy_fall - 3.0) / 6.0, -0.6, 1.0))
-    score += 0.10 * float(np.clip((speech - 1.2) / 2.0, -0.5, 1.0))
-    return float(np.clip(score, 0.0, 1.0))
+def _heard(sound: bytes) -> Prosody:
+    """Return how it ends. It takes 5 to 10 ms, and is asked again when there are words."""
+    return prosody(np.frombuffer(sound, np.int16))
 
 
 class SmartTurnEndpointer:

@@ -58,10 +58,10 @@ class Expects(Enum):
     """How long an answer the program has asked for, which moves the waits of a semantic turn."""
 
     SHORT = "short"
-    """Yes or no, a name, a number."""
+    """Yes or no, a name, one number."""
     ANY = "any"
     LONG = "long"
-    """An address, a list, a story: pauses are part of it."""
+    """An address, a telephone number, a list, a story: pauses are part of it."""
 
 
 class TurnState(Enum):
@@ -243,6 +243,14 @@ class TurnSettings:
             raise LocalError("durations of turn detection cannot be negative")
         if not 0.0 < self.threshold <= 1.0:
             raise LocalError("the threshold of turn detection must be in (0, 1]")
+        for name, value, kind in (
+            ("mode", self.mode, TurnMode),
+            ("eagerness", self.eagerness, Eagerness),
+            ("expects", self.expects, Expects),
+        ):
+            if not isinstance(value, kind):
+                choices = ", ".join(f"{kind.__name__}.{each.name}" for each in kind)
+                raise LocalError(f"{name} is one of {choices}, not {value!r}")
 
     @property
     def pause(self) -> float:

@@ -10,10 +10,9 @@ from stack.voice.endpointing import (
     RuleEndpointer,
     SmartTurnEndpointer,
     completeness,
-    pitch_track,
-    prosody,
     weigh_late_words,
 )
+from stack.voice.prosody import pitch_track, prosody
 from stack.voice.turns import Eagerness, Expects
 
 RATE = 16_000
@@ -65,6 +64,12 @@ class TestProsody:
     def test_a_voice_that_creaks_at_the_end_is_not_measured_as_an_octave(self):
         creaking = prosody(hum([220, 222, 221, 220, 219, 220, 78, 78], [1] * 8))
         assert 0.0 < creaking.pitch_fall < 8.0
+
+    def test_a_word_that_is_drawn_out_moves_less_at_its_end(self):
+        drawn = hum([140, 150, 130, 150, 135, 130, 130, 130], [1] * 8)
+        falling = hum([140, 142] * 9 + [128, 112, 98], [1] * 21)
+        assert prosody(drawn).movement < -0.5
+        assert prosody(falling).movement > 0.5
 
 
 class TestWords:
@@ -127,6 +132,16 @@ class TestRules:
         )
         known = Pause(LEVEL, 2.0, "four", 1.0, eagerness, expects=Expects.LONG)
         assert RuleEndpointer().wait(known) == BOUNDS[eagerness].certain
+
+    def test_how_long_it_has_been_counts_as_much_as_was_asked_for(self):
+        """ "Fourteen …" is not all of an address, and all of a number."""
+        waits = {
+            expects: [RuleEndpointer().wait(Pause(LEVEL, speech, expects=expects)) for speech in (1.0, 6.0)]
+            for expects in Expects
+        }
+        gained = {expects: soon - late for expects, (soon, late) in waits.items()}
+        assert gained[Expects.SHORT] == 0.0
+        assert 0.1 < gained[Expects.ANY] < gained[Expects.LONG]
 
     def test_who_pauses_long_is_given_longer(self):
         endpointer, pause = RuleEndpointer(), Pause(FALLING, 2.0)
@@ -197,6 +212,37 @@ class TestSmartTurn:
         assert seen[1][0, :, 790:].max() < seen[1][0, :, 700:770].max() - 0.5, "a fifth of a second of silence"
         assert seen[1][0, :, 770:779].max() > seen[1][0, :, 700:770].max() - 0.1
         assert model.wait(replace(pause, transcript="I went to the")) > model.wait(pause) + 0.2
+
+    @pytest.mark.parametrize("seconds", [1.3, 8.0, 11.0])
+    def test_features_are_whispers(self, runtime, seconds):
+        """Held against the definition, written out: frames by hand, a Fourier sum, triangles on Slaney's scale."""
+        rng = np.random.default_rng(3)
+        sound = (rng.standard_normal(round(seconds * RATE)) * 800).astype(np.int16)
+        sound[: RATE // 2] += hum([140, 180], [1, 1], 0.5)
+        runtime.inputs = INPUTS
+        found = SmartTurnEndpointer(runtime.file("smart-turn.onnx")).features(sound)
+        signal = np.zeros(8 * RATE)
+        tail = sound[-8 * RATE :] / 32768.0
+        signal[len(signal) - len(tail) :] = tail  # silence before, the sound at the end
+        signal = (signal - signal.mean()) / np.sqrt(signal.var() + 1e-7)
+        around = np.concatenate([signal[200:0:-1], signal, signal[-2:-202:-1]])  # centred on each 10 ms
+        angle = -2j * np.pi * np.outer(np.arange(201), np.arange(400)) / 400
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+        frames = np.array([around[at * 160 : at * 160 + 400] for at in range(800)]) * window
+        power = np.abs(frames @ np.exp(angle).T) ** 2
+        step = np.log(6.4) / 27
+        mels = np.linspace(0, 15 + np.log(8) / step, 82)
+        hertz = [mel * 200 / 3 if mel < 15 else 1000 * np.exp(step * (mel - 15)) for mel in mels]
+        bands = np.zeros((80, 201))
+        for band in range(80):
+            low, top, high = hertz[band : band + 3]
+            for line in range(201):
+                height = min((line * 40 - low) / (top - low), (high - line * 40) / (high - top))
+                bands[band, line] = max(0.0, height) * 2 / (high - low)
+        logarithm = np.log10(np.maximum(bands @ power.T, 1e-10))
+        expected = (np.maximum(logarithm, logarithm.max() - 8) + 4) / 4
+        assert found.shape == (80, 800)
+        assert np.abs(found - expected).max() < 1e-4
 
     def test_a_tone_lands_in_its_band(self, runtime):
         runtime.inputs = INPUTS

@@ -388,6 +388,11 @@ class TestChanges:
         with pytest.raises(LocalError):
             TurnSettings(**bad)
 
+    @pytest.mark.parametrize("name", ["expects", "eagerness", "mode"])
+    def test_a_choice_that_is_none_is_named_with_those_there_are(self, name):
+        with pytest.raises(LocalError, match=rf"{name} is one of .*\..*, not 'address'"):
+            TurnSettings(**{name: "address"})
+
 
 RULES = st.builds(
     TurnSettings,
