@@ -6,9 +6,9 @@ the agent really falls silent, and its echo with it. Latency counts from the arr
 sample of sound (the first 20 ms within 14 dB of the speaker's level) to the packet that decides; network and
 program add to it elsewhere. The echo is 6 dB below what is sent, and the person is as loud as the agent.
 
-A stop counts for a person only after his first sound has arrived and within two seconds of it; any other stop of
-a reply is a stray one, and a person for whom the agent did not stop is missed and has waited for
-ever in the percentiles.
+A stop counts for a person from the first sample of his phrase (a breath, up to a tenth of a second before his
+first sound: then he has not waited) until two seconds after his first sound; any other stop of a reply is a stray
+one, and a person for whom the agent did not stop is missed and has waited for ever in the percentiles.
 
 All of it takes an hour. Each table, and each of its rooms, can be run alone:
 `python -m bench.bargein stops "path moves" --seed 2 --scale 3`; the tables are latencies, stops,
