@@ -11,8 +11,8 @@ remainder are kept for each of nine bands:
   the path changes, drifts or distorts; it bounds the other two, and takes over when the path has just been lost.
 
 The last two follow a quantile in decibels, in steps of fixed size: a burst of near-end speech moves them a little,
-and not away. In the two highest bands an "s" is loud, rare, and learnt last: there only what is far louder than all
-of our sound that comes back is a person, whose own "s" it is.
+and not away. In the two highest bands an "s" is loud, rare, and learnt last: there only what is far louder than
+all of our sound that comes back is a person, whose own "s" it is.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ class EchoGate:
         return (unexplained + hiss) / (sum(error[:_EVIDENT]) + hiss + 1.0)
 
     def _unexplained_hiss(self) -> float:
-        """Return the energy above 3.2 kHz that is a person's: an "s", at least as loud as it would be without us."""
+        """Return the energy above 3.2 kHz that is a person's: an "s", louder than any of ours can be there."""
         error, floor, coupling, ours = self._error, self._floor, self._coupling.gain, self._ours
         hiss = spills = 0.0
         for band in range(_EVIDENT, BANDS):

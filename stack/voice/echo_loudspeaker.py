@@ -29,6 +29,7 @@ from typing import Final
 import numpy as np
 
 from stack.voice.echo_filter import BLOCK
+from stack.voice.spectrum import Complex
 from stack.voice.vad import DETECTOR_RATE, Float
 
 _LIMITS = (math.inf, 14_000.0, 10_000.0, 7_500.0, 5_600.0, 4_200.0, 3_100.0, 2_300.0)
@@ -114,12 +115,12 @@ class LoudspeakerCurve:
         """
         if float(np.abs(sent).max()) < _LOUD:
             return None
-        spectrum = np.fft.rfft(path, 1 << (len(sent) - 1).bit_length())
+        spectrum = np.fft.rfft(path, 1 << (len(sent) - 1).bit_length()).astype(np.complex64, copy=False)
         self._looks += 1
         by_limit = self._consider_limit(spectrum, len(path), sent, heard)
         return by_limit if by_limit is not None else self._consider_coil(spectrum, len(path), sent, heard)
 
-    def _consider_limit(self, path: Float, taps: int, sent: Float, heard: Float) -> float | None:
+    def _consider_limit(self, path: Complex, taps: int, sent: Float, heard: Float) -> float | None:
         numbers = self._numbers
         bent = [clipped(sent, limit) for limit in _LIMITS]
         if numbers is None:
@@ -137,7 +138,7 @@ class LoudspeakerCurve:
         self._learn_anew()
         return float(gains[best])
 
-    def _consider_coil(self, path: Float, taps: int, sent: Float, heard: Float) -> float | None:
+    def _consider_coil(self, path: Complex, taps: int, sent: Float, heard: Float) -> float | None:
         cut = clipped(sent, self.limit)
         now = cut[self.MEMORY :]
         scaled = now * np.float32(_SCALE)
@@ -214,8 +215,8 @@ def clipped(samples: Float, limit: float) -> Float:
 def _factors(resonance: int) -> tuple[Float, Float]:
     """Return two narrow matrices that take `MEMORY` and a block of samples to the places of the coil in the block.
 
-    What a low pass lets through has few degrees of freedom in 10 ms: with 32 of them it is right to 1 % for speech,
-    and costs a tenth of sliding the kernel along.
+    What a low pass lets through has few degrees of freedom in 10 ms: with 32 of them it is right to 1 % for
+    speech, and costs a tenth of sliding the kernel along.
     """
     kernel = _KERNELS[resonance]
     slides = np.zeros((LoudspeakerCurve.MEMORY + BLOCK, BLOCK))
@@ -230,8 +231,8 @@ def _moved(samples: Float, resonance: int) -> Float:
     """Return where the coil is at all but the first `MEMORY` samples."""
     if len(samples) == LoudspeakerCurve.MEMORY + BLOCK:
         down, up = _factors(resonance)
-        return np.asarray(samples.dot(down).dot(up))
-    moved = np.correlate(samples, _KERNELS[resonance], "valid")
+        return np.asarray(samples.dot(down).dot(up), np.float32)
+    moved: Float = np.correlate(samples, _KERNELS[resonance], "valid")
     moved *= np.float32(_SCALE)
     return moved
 
@@ -256,10 +257,11 @@ def _driven(samples: Float, resonance: int, numbers: Float) -> Float:
     return more
 
 
-def _along(path: Float, signals: Float, taps: int) -> Float:
+def _along(path: Complex, signals: Float, taps: int) -> Float:
     """Return signals after a path, by its spectrum, without their first `taps` samples."""
     size = 2 * (len(path) - 1)
-    return np.fft.irfft(np.fft.rfft(signals, size) * path, size)[:, taps : signals.shape[1]]
+    echoes = np.fft.irfft(np.fft.rfft(signals, size) * path, size)[:, taps : signals.shape[1]]
+    return echoes.astype(np.float32, copy=False)
 
 
 def _solve(gram: np.ndarray, product: np.ndarray) -> np.ndarray:
