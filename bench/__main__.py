@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench._plot import svg
 from bench.report import Options, Table, as_json
+from stack.core.errors import LocalError
 
 _NOT_BENCHMARKS = {"report"}
 
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
     parser.add_argument("--data", metavar="DIR", help="recordings to listen to instead of our own (hearing)")
+    parser.add_argument("--rooms", metavar="DIR", help="measured impulse responses, as WAV files (bargein)")
     parser.add_argument("--rtt", type=_numbers, default=(0.0,), metavar="MS,…", help="round trips (setup)")
     parser.add_argument("--loss", type=_numbers, default=(0.0,), metavar="%%,…", help="losses (setup)")
     parser.add_argument("--client", nargs="+", default=[], metavar="NAME", help="only these clients (setup)")
@@ -69,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
     if chosen.data is not None and not Path(chosen.data).is_dir():
         parser.error(f"no such folder: {chosen.data}")
+    if chosen.rooms is not None and not Path(chosen.rooms).is_dir():
+        parser.error(f"no such folder: {chosen.rooms}")
     if chosen.trace is not None and not Path(chosen.trace).is_file():
         parser.error(f"no such file: {chosen.trace}")
     options = Options(
@@ -86,9 +90,13 @@ def main(arguments: list[str] | None = None) -> int:
         tuple(chosen.server),
         chosen.trace,
         chosen.forwarder,
+        chosen.rooms,
     )
     for name in chosen.name:
-        result = import_module(f"bench.{name}").run(options)
+        try:
+            result = import_module(f"bench.{name}").run(options)
+        except LocalError as error:  # a folder or a file that was named cannot be used
+            parser.error(str(error))
         tables = [result] if isinstance(result, Table) else list(result)
         if chosen.plot is not None:
             _plot(Path(chosen.plot), name, tables)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bench._loudspeakers import LOUDSPEAKERS, Place
+from bench._loudspeakers import LOUDSPEAKERS
+from bench._loudspeakers import Room as Place
 from bench._voices import FRAME, RATE, first_sound, impulse_response, people, sounding
 from stack.audio import OpusDecoder, OpusEncoder
 from stack.voice import (
@@ -46,7 +47,7 @@ class Room:
     opus: bool = False
     delay: float = 0.18
     place: Place | None = None
-    """A computed room with its distances; None: noise that fades in 0.3 s."""
+    """A computed or measured room; None: noise that fades in 0.3 s."""
     loudspeaker: str = "faithful"
     _sent: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     _tick: int = 0
