@@ -1,9 +1,9 @@
 """AECMOS: what people would say of an echo canceller's output, by the network in the `speechmos` wheel.
 
 Two scores from 1 to 5: how little the echo disturbs, and how little else is spoilt (Purin et al., "AECMOS: a
-speech quality assessment metric for echo impairment", ICASSP 2022). The network sees mel spectrograms of what was sent,
-of the microphone and of the output. The wheel makes them with librosa, which is not needed here: `log_mel` is the
-same thing (Slaney's mel scale, an FFT of 513 samples every 256, decibels below the loudest).
+speech quality assessment metric for echo impairment", ICASSP 2022). The network sees mel spectrograms of what was
+sent, of the microphone and of the output. The wheel makes them with librosa, which is not needed here: `log_mel`
+is the same thing (Slaney's mel scale, an FFT of 513 samples every 256, decibels below the loudest).
 """
 
 from __future__ import annotations

@@ -254,7 +254,7 @@ def _driven(samples: Float, resonance: int, numbers: Float) -> Float:
     np.maximum(more, _LEAST_BENT, out=more)
     more *= now
     more += now
-    return more
+    return np.asarray(more)
 
 
 def _along(path: Complex, signals: Float, taps: int) -> Float:
