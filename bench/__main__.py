@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from bench._plot import svg
 from bench.report import BadOption, Options, Table, as_json
+from stack.core.errors import LocalError
 
 MAX_SCALE = 10_000
 MAX_RTT = 60_000
@@ -93,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="DIR",
         help="recordings to listen to: instead of our own (hearing), or beside (endpointing)",
     )
+    parser.add_argument("--rooms", metavar="DIR", help="measured impulse responses, as WAV files (bargein)")
     parser.add_argument(
         "--rtt", type=_numbers(0, MAX_RTT), default=(0.0,), metavar="MS,…", help="round trips (setup)"
     )
@@ -112,6 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
     if chosen.data is not None and not Path(chosen.data).is_dir():
         parser.error(f"no such folder: {chosen.data}")
+    if chosen.rooms is not None and not Path(chosen.rooms).is_dir():
+        parser.error(f"no such folder: {chosen.rooms}")
     if chosen.trace is not None and not Path(chosen.trace).is_file():
         parser.error(f"no such file: {chosen.trace}")
     options = Options(
@@ -129,12 +133,15 @@ def main(arguments: list[str] | None = None) -> int:
         tuple(chosen.server),
         chosen.trace,
         chosen.forwarder,
+        chosen.rooms,
     )
     for name in chosen.name:
         try:
             result = import_module(f"bench.{name}").run(options)
         except BadOption as error:
             parser.error(f"{name}: {error}")
+        except LocalError as error:  # a folder or a file that was named cannot be used
+            parser.error(str(error))
         tables = [result] if isinstance(result, Table) else list(result)
         if chosen.plot is not None:
             _plot(Path(chosen.plot), name, tables)

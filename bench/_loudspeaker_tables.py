@@ -3,7 +3,8 @@
 Rooms and loudspeakers are computed (`_loudspeakers.py`), the echo is 6 dB below what is sent, delayed by 120 ms.
 Ten voices: the five recorded people and five of espeak-ng, which differ in kind, pace and pitch; three of them are
 soft, 12 dB below the others. The detector is the default one (`auto`). AEC3 is beside ours where its wheel is
-installed (the extra `aec3`).
+installed (the extra `aec3`), and AECMOS (how little the echo disturbs, how little else is spoilt; 1 to 5) where
+the wheels of the extra `plcmos` are. `--rooms DIR` takes measured impulse responses instead of the computed rooms.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from bench._loudspeakers import LOUDSPEAKERS, PLACES, Place
+from bench._aecmos import BOTH, FAR_END, Aecmos
+from bench._loudspeakers import LOUDSPEAKERS, PLACES, measured
+from bench._loudspeakers import Room as Place
 from bench._noises import music, piano
 from bench._talking import DEFAULTS, TICK, Room, barge_ins, converse, last, phrases, silence
 from bench._voices import FRAME, RATE, SENTENCES, agent, people, spoken
@@ -61,6 +65,28 @@ def cancellers() -> tuple[dict[str, Callable[[], EchoCanceller]], tuple[str, ...
     return here, tuple(notes)
 
 
+def places(options: Options) -> dict[str, Place]:
+    """Return the rooms: the measured ones of a folder, else the computed ones."""
+    return dict(PLACES) if options.rooms is None else measured(Path(options.rooms))
+
+
+@cache
+def judge() -> Aecmos | None:
+    """Return AECMOS, if it is installed."""
+    return Aecmos.installed()
+
+
+def _judged(sent: np.ndarray, heard: np.ndarray, outputs: list[np.ndarray], who: str, both: bool) -> list[Cell]:
+    """Return for each output the score of the echo, and with `both` that of everything else."""
+    network, cells = judge(), list[Cell]()
+    if network is not None:
+        part = slice(round(SETTLED * RATE), None)
+        for output in outputs:
+            scores = network.score(sent[part], heard[part], output[part], who)
+            cells += scores if both else scores[:1]
+    return cells
+
+
 @cache
 def _programs(seed: int) -> dict[str, np.ndarray]:
     """Return what a program plays."""
@@ -98,7 +124,7 @@ def _loudspeakers(options: Options, only: str = "") -> Table:
     part = slice(round(SETTLED * RATE), count - FRAME)
     minutes = max(0.5, MINUTES * options.scale)
     for what, program in _programs(options.seed).items():
-        for where, place in PLACES.items():
+        for where, place in places(options).items():
             for loudspeaker in LOUDSPEAKERS:
                 name = f"{what}: {where}, {loudspeaker}"
                 if only not in name:
@@ -106,12 +132,16 @@ def _loudspeakers(options: Options, only: str = "") -> Table:
                 sent = np.resize(program, count)
                 rng = np.random.default_rng(options.seed)
                 heard = echo(sent, place, loudspeaker, options.seed) + rng.standard_normal(count) * HISS
-                gains = [_db(heard[part], cancelled(make(), sent, heard)[part]) for make in here.values()]
+                outputs = [cancelled(make(), sent, heard) for make in here.values()]
+                gains = [_db(heard[part], output[part]) for output in outputs]
+                marks = _judged(sent, heard, outputs, FAR_END, both=False)
                 room = Room(rng, GAIN_DB, place=place, loudspeaker=loudspeaker, delay=DELAY)
                 parts = {"make_detector": CascadeDetector.installed}
                 outcome = last(converse(program, silence, room, round(minutes * 60 / TICK), DEFAULTS, **parts))
-                rows.append([name, *gains, outcome.seconds / 60, len(outcome.holds)])
-    columns = ("program: room, loudspeaker", *(f"ERLE, dB: {name}" for name in here), "minutes", "false starts")
+                rows.append([name, *gains, *marks, outcome.seconds / 60, len(outcome.holds)])
+    scores = [f"AECMOS, echo: {name}" for name in here] if judge() is not None else []
+    gained = [f"ERLE, dB: {name}" for name in here]
+    columns = ("program: room, loudspeaker", *gained, *scores, "minutes", "false starts")
     hours = sum(float(row[-2] or 0.0) for row in rows) / 60  # type: ignore[arg-type]
     starts = sum(int(row[-1] or 0) for row in rows)  # type: ignore[arg-type]
     total = f"{starts} false starts in {hours:.2f} h; goal: at most 1 an hour"
@@ -134,7 +164,7 @@ def _voices(options: Options, only: str = "") -> Table:
     count = max(10, round(PEOPLE * options.scale))
     rows: list[list[Cell]] = []
     rooms: dict[str, Room] = {"headset": Room(np.random.default_rng(options.seed), None)}
-    for where, place in PLACES.items():
+    for where, place in places(options).items():
         for loudspeaker in ("faithful", "clips", "voice coil"):
             rng = np.random.default_rng(options.seed)
             rooms[f"{where}, {loudspeaker}"] = Room(
@@ -183,7 +213,7 @@ def _near(options: Options, only: str = "") -> Table:
     sent = np.resize(agent(options.seed), round(20 * RATE) // FRAME * FRAME)
     person = np.resize(np.concatenate(people()), len(sent)).astype(np.float64)
     person[: 8 * RATE] = 0.0
-    for where, place in PLACES.items():
+    for where, place in places(options).items():
         for loudspeaker in ("faithful", "clips"):
             for level in (0.0, SOFT_DB):
                 name = f"{where}, {loudspeaker}, person {level:+.0f} dB"
@@ -191,17 +221,20 @@ def _near(options: Options, only: str = "") -> Table:
                     continue
                 near = person * 10 ** (level / 20)
                 heard = echo(sent, place, loudspeaker, options.seed) + near
-                rows.append(
-                    [name, *(near_gain_db(near, cancelled(make(), sent, heard)) for make in here.values())]
-                )
-    columns = ("room, loudspeaker", *(f"near end, dB: {name}" for name in here))
+                outputs = [cancelled(make(), sent, heard) for make in here.values()]
+                gains = [near_gain_db(near, output) for output in outputs]
+                rows.append([name, *gains, *_judged(sent, heard, outputs, BOTH, both=True)])
+    scores = (
+        [f"AECMOS, {what}: {name}" for name in here for what in ("echo", "other")] if judge() is not None else []
+    )
+    columns = ("room, loudspeaker", *(f"near end, dB: {name}" for name in here), *scores)
     return Table("Both speak: the near end that the program hears", columns, rows, ("goal: within 1 dB", *notes))
 
 
 def _cost(options: Options, only: str = "") -> Table:
     here, notes = cancellers()
     sent = np.resize(agent(options.seed), round(20 * RATE) // FRAME * FRAME)
-    heard = echo(sent, PLACES["laptop on a desk"], "voice coil", options.seed)
+    heard = echo(sent, next(iter(places(options).values())), "voice coil", options.seed)
     rows: list[list[Cell]] = []
     for what, microphone in (("loudspeaker", heard), ("headset", np.zeros_like(heard))):
         hiss = np.random.default_rng(options.seed).standard_normal(len(sent)) * HISS

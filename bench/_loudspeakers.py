@@ -1,6 +1,7 @@
-"""Rooms and loudspeakers for the benchmarks of echo: computed, not recorded.
+"""Rooms and loudspeakers for the benchmarks of echo: computed, or measured ones from a folder.
 
-No package was found that brings measured responses of rooms, so these are computed by the image method (Allen and
+No package was found that brings measured responses of rooms with a licence to hand them on, so a folder of them is
+an option (`measured`), and without it rooms are computed by the image method (Allen and
 Berkley, "Image method for efficiently simulating small-room acoustics", JASA 1979): a box with walls that absorb
 alike, images moved by a few centimetres, for in a real room they do not line up either. Loudspeakers are what is
 known to be wrong with small ones: little bass, harmonics, an amplifier that clips, a voice coil that leaves its
@@ -9,18 +10,36 @@ magnet (which has a memory, so that no curve of the sample alone describes it).
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from bench._voices import RATE
+from stack.audio.resample import resample
+from stack.core.errors import LocalError
 
 SOUND = 343.0
 """Metres a second."""
 SECONDS = 0.3
 """How long a response is."""
 Played = Callable[[np.ndarray], np.ndarray]
+
+
+LONGEST = 0.6
+"""Seconds of a measured response that are used."""
+_BEFORE = 16  # samples before the direct sound that are kept
+
+
+class Room(Protocol):
+    """What has a way from loudspeaker to microphone."""
+
+    def response(self, rng: np.random.Generator, gain_db: float) -> np.ndarray:
+        """Return it at 16 kHz, of the power gain `gain_db`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,52 @@ class Place:
         np.add.at(out, whole[heard] + 1, (strength * part)[heard])
         out = np.convolve(out, _small())[:count]
         return (out * 10 ** (gain_db / 20) / np.sqrt(np.sum(out**2))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A response that was measured somewhere: shape (n,), 16 kHz, from just before its direct sound on."""
+
+    samples: np.ndarray = field(repr=False)
+
+    def response(self, rng: np.random.Generator, gain_db: float) -> np.ndarray:
+        """Return it with the power gain `gain_db`; it is always the same."""
+        power = np.sqrt(np.sum(self.samples**2))
+        return (self.samples * 10 ** (gain_db / 20) / power).astype(np.float32)
+
+
+def measured(folder: Path) -> dict[str, Room]:
+    """Return the impulse responses in a folder by their names: WAV, 16, 24 or 32 bits, any rate from 8 kHz on.
+
+    The first channel counts, from just before its loudest sample on. `LocalError` if there is none, or one cannot
+    be read or is silent.
+    """
+    found: dict[str, Room] = {path.stem: Measured(_read(path)) for path in sorted(folder.glob("*.wav"))}
+    if not found:
+        raise LocalError(f"{folder} has no impulse responses: no NAME.wav")
+    return found
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        with wave.open(str(path)) as file:
+            rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
+            data = np.frombuffer(file.readframes(file.getnframes()), np.uint8)
+    except (wave.Error, EOFError) as error:
+        raise LocalError(f"{path} is no WAV file of integers: {error}") from error
+    if width not in (2, 3, 4) or rate < 8000:
+        raise LocalError(f"{path} has {8 * width} bits at {rate} Hz; 16, 24 or 32 bits, from 8000 Hz on")
+    whole = data[: len(data) // (width * channels) * width * channels].reshape(-1, channels, width)[:, 0]
+    padded = np.zeros((len(whole), 4), np.uint8)
+    padded[:, 4 - width :] = whole
+    samples = padded.view("<i4")[:, 0] / 2.0**31
+    if not np.any(samples):
+        raise LocalError(f"{path} is silent")
+    peak = 0.9 / np.abs(samples).max()
+    if rate != RATE:
+        samples = resample(np.rint(samples * peak * 32767).astype(np.int16), rate, RATE).astype(np.float64)
+    begin = max(0, int(np.argmax(np.abs(samples))) - _BEFORE)
+    return samples[begin : begin + round(LONGEST * RATE)]
 
 
 def _small() -> np.ndarray:
@@ -102,17 +167,22 @@ def saturating(samples: np.ndarray) -> np.ndarray:
 class VoiceCoil:
     """A coil that leaves its magnet: the farther the bass has moved it, the weaker it drives everything."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, hertz: float = 220.0, fades: float = 25.0, limit: float = 3500.0, steep: bool = False
+    ) -> None:
         time = np.arange(120)
-        kernel = np.sin(2 * np.pi * 220 * time / RATE) * np.exp(-time / 25)
+        kernel = np.sin(2 * np.pi * hertz * time / RATE) * np.exp(-time / fades)
         self._kernel = kernel / np.abs(np.fft.rfft(kernel, 1024)).max()
         self._before = np.zeros(len(kernel) - 1)
+        self._limit, self._steep = limit, steep
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Take a frame that is played; return what is heard of it."""
         both = np.concatenate([self._before, samples])
         self._before = both[len(both) - len(self._before) :]
-        moved = np.convolve(both, self._kernel, "valid") / 3500.0
+        moved = np.convolve(both, self._kernel, "valid") / self._limit
+        if self._steep:
+            return np.asarray(samples * np.exp(-0.8 * moved**2) * (1.0 - 0.25 * np.tanh(moved)))
         return np.asarray(samples * (1.0 - 0.15 * moved) / (1.0 + 0.5 * moved**2))
 
 
@@ -122,4 +192,5 @@ LOUDSPEAKERS: dict[str, Callable[[], Played]] = {
     "clips": lambda: clipping,
     "saturates": lambda: saturating,
     "voice coil": VoiceCoil,
+    "another coil": lambda: VoiceCoil(330.0, 14.0, 5000.0, steep=True),
 }

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bench._loudspeakers import LOUDSPEAKERS, Place
+from bench._loudspeakers import LOUDSPEAKERS
+from bench._loudspeakers import Room as Place
 from bench._voices import FRAME, RATE, first_sound, impulse_response, people, sounding
 from stack.audio import OpusDecoder, OpusEncoder
 from stack.voice import (
@@ -46,7 +47,7 @@ class Room:
     opus: bool = False
     delay: float = 0.18
     place: Place | None = None
-    """A computed room with its distances; None: noise that fades in 0.3 s."""
+    """A computed or measured room; None: noise that fades in 0.3 s."""
     loudspeaker: str = "faithful"
     _sent: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     _tick: int = 0
@@ -186,6 +187,8 @@ class Interrupter:
         self._at = 0
         self.onsets: list[float] = []
         """When the packet with the first sound of each phrase arrives."""
+        self.begun: list[float] = []
+        """When the packet with the first sample of each phrase arrives: a breath, the closing of lips."""
 
     def _pick(self) -> float:
         return float(self._rng.uniform(*self._gap))
@@ -201,6 +204,7 @@ class Interrupter:
             sound = np.concatenate([np.zeros(lead), sound]) * 10 ** (self._rng.uniform(-3, 3) / 20)
             self._playing, self._at = np.pad(sound, (0, -len(sound) % FRAME)), 0
             onset = tick * FRAME + lead + first_sound(sound[lead:])
+            self.begun.append((tick + 1) * TICK)
             self.onsets.append((onset // FRAME + 1) * TICK)
         frame = self._playing[self._at : self._at + FRAME]
         self._at += FRAME
@@ -212,15 +216,18 @@ class Interrupter:
 def barge_ins(
     room: Room, sounds: list[np.ndarray], count: int, track: np.ndarray, **parts: Any
 ) -> tuple[list[float], int]:
-    """Return how long `count` people waited in a room, in ms, and how often the agent stopped without a person."""
+    """Return how long `count` people waited in a room, in ms, and how often the agent stopped without a person.
+
+    Who is noticed by what comes before the first sound has not waited.
+    """
     person = Interrupter(room.rng, sounds, (4.0, 7.0))
     waited: dict[int, float] = {}
     seen = stray = 0
     for _, outcome in converse(track, person, room, int(count * 60 / TICK), **parts):
         for stop in outcome.holds[seen:]:
             after = stop - person.onsets[-1] if person.onsets else 0.0
-            if 0.0 < after < IN_TIME:
-                waited.setdefault(len(person.onsets), 1000.0 * after)
+            if person.onsets and stop > person.begun[-1] and after < IN_TIME:
+                waited.setdefault(len(person.onsets), 1000.0 * max(0.0, after))
             else:
                 stray += 1
         seen = len(outcome.holds)

@@ -9,7 +9,8 @@ beginning of speech to `SpeechStarted`, by the settings of a call. And what is n
 track of Audacity: begin, end in seconds) or `NAME.scv` (as in the test set of ten-vad); an empty one says "no
 speech". Silero is the network that our detector asks, asked about every frame; SILERO=FILE names an ONNX file to
 run instead.
-webrtcvad and ten-vad are heard where they are installed.
+`ours, noise reduced` is behind `--noise-reduction webrtc`, where `webrtc-noise-gain` is
+installed; webrtcvad and ten-vad are heard where they are.
 """
 
 from __future__ import annotations
@@ -30,7 +31,16 @@ from bench._noises import NO_VOICE, babble
 from bench._voices import FRAME, RATE, SENTENCES, VOICES, Missing, active_rms, commands, people, sounding, spoken
 from bench.report import Cell, Options, Table
 from stack.core.errors import LocalError
-from stack.voice import CascadeDetector, EarshotDetector, SileroDetector, SpeechDetector, SpeechStarted, VoiceFrame
+from stack.voice import (
+    CascadeDetector,
+    EarshotDetector,
+    SileroDetector,
+    SpeechDetector,
+    SpeechStarted,
+    VoiceDetector,
+    VoiceFrame,
+)
+from stack.voice.config import hearing_factory
 from stack.voice.silero import CONTEXT, SileroNetwork, installed_weights
 from stack.voice.vad import FramedDetector
 
@@ -178,12 +188,14 @@ class _Ten(FramedDetector):
         self._model: Any = import_module("ten_vad").TenVad(256, 0.5)
 
 
-def detectors() -> tuple[dict[str, Callable[[], FramedDetector]], list[str]]:
+def detectors() -> tuple[dict[str, Callable[[], VoiceDetector]], list[str]]:
     """Return what is here to be compared, and what to say of what is not."""
     silero = os.environ.get("SILERO")
-    known: dict[str, Callable[[], FramedDetector]] = {
+    known: dict[str, Callable[[], VoiceDetector]] = {
         "ours": CascadeDetector.installed,
         "earshot": EarshotDetector,
+        "ours, noise reduced": hearing_factory("auto", "webrtc"),
+        "earshot, noise reduced": hearing_factory("earshot", "webrtc"),
         "Silero": (lambda: SileroDetector(silero)) if silero else _EverySilero,
         "webrtcvad": _WebRtc,
         "ten-vad": _Ten,
@@ -198,7 +210,7 @@ def detectors() -> tuple[dict[str, Callable[[], FramedDetector]], list[str]]:
     return here, notes
 
 
-def hear(detector: FramedDetector, samples: np.ndarray) -> list[VoiceFrame]:
+def hear(detector: VoiceDetector, samples: np.ndarray) -> list[VoiceFrame]:
     """Return what a detector says of a recording that comes in packets of 20 ms."""
     whole = np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
     ends = range(0, len(whole) - FRAME + 1, FRAME)
@@ -251,7 +263,7 @@ def _delays(recording: Recording, frames: Sequence[VoiceFrame]) -> list[float]:
     return delays
 
 
-def measure(make: Callable[[], FramedDetector], recordings: Sequence[Recording]) -> list[Cell]:
+def measure(make: Callable[[], VoiceDetector], recordings: Sequence[Recording]) -> list[Cell]:
     """Return recall, precision, area, onsets (p50, p95 in ms) and how many beginnings were missed, in percent."""
     scores, truth, delays = [], [], []
     skip = round(SETTLED * 100)
@@ -294,7 +306,7 @@ def _no_voice(options: Options, silent: Sequence[Recording]) -> Iterator[tuple[s
         yield "recordings without speech", np.concatenate([each.samples for each in silent])
 
 
-def cost(make: Callable[[], FramedDetector], samples: np.ndarray) -> float:
+def cost(make: Callable[[], VoiceDetector], samples: np.ndarray) -> float:
     """Return the µs of processor time for 20 ms."""
     detector = make()
     begun = time.thread_time_ns()

@@ -43,6 +43,8 @@ class Options:
     trace: str | None = None
     """A file with the packets of a real network, instead of the models (`bench/_stalls.py`)."""
     forwarder: bool = False
+    rooms: str | None = None
+    """A folder of measured impulse responses, instead of computed rooms (bargein)."""
 
     def amount(self, seconds: float, repetitions: int) -> tuple[float, int]:
         """Return the length and the number of the runs under load: above half the scale, all of them."""

@@ -142,6 +142,11 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
     default="earshot",
     help="Who hears speech: earshot, auto (soft voices, too), energy, or silero:FILE.",
 )
+@_option(
+    "--noise-reduction",
+    default="off",
+    help="What the detector hears, without noise: off, or webrtc (needs webrtc-noise-gain).",
+)
 @_option("--echo", default="auto", help="Who cancels echo: auto, aec3 (libwebrtc's, needs livekit), or off.")
 @_option(
     "--endpointer", default="rules", help="Who ends semantic turns: rules, or smart-turn:FILE (an ONNX model)."
@@ -260,6 +265,7 @@ def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
     conversation = ConversationConfig(
         dtls_version=parse_dtls_version(options["dtls"]),
         detector=options["detector"],
+        noise_reduction=options["noise_reduction"],
         echo=options["echo"],
         endpointer=options["endpointer"],
         microphone_rate=24_000 if upstream is not None and options["upstream_format"] == "pcm16" else 16_000,

@@ -180,6 +180,7 @@ CHECKS: Mapping[str, Check] = {
         re.compile("auto|earshot|energy|silero:.+").fullmatch, "auto, earshot, energy or silero:FILE"
     ),
     "--echo": _each(re.compile("auto|aec3|off").fullmatch, "auto, aec3 or off"),
+    "--noise-reduction": _each(re.compile("off|webrtc").fullmatch, "off or webrtc"),
     "--endpointer": _each(re.compile("rules|smart-turn:.+").fullmatch, "rules or smart-turn:FILE"),
     "--llm": _each(_is_model_server, _MODEL_SERVER),
     "--stt": _each(_is_model_server, _MODEL_SERVER),

@@ -40,8 +40,8 @@ from stack.voice.audio_sender import AudioSender, SendParameters
 from stack.voice.config import (
     ConversationConfig,
     canceller_factory,
-    detector_factory,
     fixed_complexity,
+    hearing_factory,
     make_decoder,
 )
 from stack.voice.events import AudioReceived, KeyPressed, LineEvent, PeerLeft, SpeakerDrained
@@ -115,7 +115,8 @@ class AudioLine:
             ),
             index,
         )
-        front_end = SpeechFrontEnd(config.turns, detector_factory(config.detector), canceller_factory(config.echo))
+        make_detector = hearing_factory(config.detector, config.noise_reduction)
+        front_end = SpeechFrontEnd(config.turns, make_detector, canceller_factory(config.echo))
         self.events: list[LineEvent] = []
         """What happened; `drain_events` takes it."""
         self.turn_manager = TurnManager(self.sender, front_end, config.turns, self.events)

@@ -14,6 +14,7 @@ from stack.voice.cascade import CascadeDetector
 from stack.voice.echo import EchoCanceller, KalmanEchoCanceller
 from stack.voice.echo_aec3 import Aec3EchoCanceller
 from stack.voice.endpointing import Endpointer, SmartTurnEndpointer
+from stack.voice.noise_reduction import NoiseReducedDetector
 from stack.voice.silero import SileroDetector
 from stack.voice.turns import TurnSettings
 from stack.voice.vad import EarshotDetector, EnergyDetector, VoiceDetector
@@ -47,6 +48,9 @@ class ConversationConfig:
     detector: str = "earshot"
     """"earshot" (neural); "auto": the same at an automatic level, and Silero (extra `hearing`) where it hears a
     voice; "energy"; or "silero:FILE" with a model file of yours and `onnxruntime`."""
+    noise_reduction: str = "off"
+    """"off", or "webrtc": noise is taken off in what the detector hears (the extra `noise`); what the program
+    hears stays as it is."""
     endpointer: str = "rules"
     """"rules", or "smart-turn:FILE" with a model file of yours and `onnxruntime`: who ends `semantic` turns. The
     rules are part of a conversation; its host has a model asked beside it."""
@@ -107,6 +111,16 @@ def detector_factory(name: str) -> Callable[[], VoiceDetector]:
     raise LocalError(f"a detector is auto, earshot, energy or silero:FILE, not {name!r}")
 
 
+def hearing_factory(detector: str, noise_reduction: str = "off") -> Callable[[], VoiceDetector]:
+    """Return what makes a detector behind noise reduction, by their names; see `ConversationConfig`."""
+    make = detector_factory(detector)
+    if noise_reduction == "off":
+        return make
+    if noise_reduction == "webrtc":
+        return lambda: NoiseReducedDetector(make())
+    raise LocalError(f"noise reduction is off or webrtc, not {noise_reduction!r}")
+
+
 def canceller_factory(name: str) -> Callable[[], EchoCanceller | None]:
     """Return what makes an echo canceller, by its name; see `ConversationConfig.echo`."""
     if name == "auto":
@@ -137,6 +151,6 @@ def prepare(config: ConversationConfig) -> Endpointer | None:
     fixed_complexity(config.complexity)
     if config.comfort_noise is not None and config.comfort_noise not in COMFORT_NOISE_RATES:
         raise LocalError("comfort noise has one of the sample rates " + ", ".join(map(str, COMFORT_NOISE_RATES)))
-    detector_factory(config.detector)()
+    hearing_factory(config.detector, config.noise_reduction)()
     canceller_factory(config.echo)()
     return make_endpointer(config.endpointer)

@@ -289,16 +289,18 @@ class KalmanEchoCanceller:
     def _step(self, at: int, microphone: Float) -> Float:
         """Take the filter one block on."""
         model = self._filter
+        memory = self._curve.memory
         if not self._fresh:
-            history = (model.partitions + 1) * BLOCK
+            history = (model.partitions + 1) * BLOCK + memory
             model.load(self._curve.bend(self._reference.read(at - round(self._lag.at(at)) - history, history)))
             self._fresh = True
-        return model.step(self._curve.bend(self._lag.delayed(self._reference.read, at, BLOCK)), microphone)
+        sent = self._lag.delayed(self._reference.read, at - memory, BLOCK + memory)
+        return model.step(self._curve.bend(sent), microphone)
 
     def _consider(self, end: int) -> None:
         """See whether the loudspeaker bends what we send otherwise than is assumed."""
         curve, model = self._curve, self._filter
-        count = model.partitions * BLOCK + curve.WINDOW
+        count = curve.MEMORY + model.partitions * BLOCK + curve.WINDOW
         sent = self._reference.read(end - round(self._lag.at(end)) - count, count)
         factor = curve.consider(
             model.impulse_response(), sent, self._microphone.read(end - curve.WINDOW, curve.WINDOW)
@@ -364,7 +366,7 @@ class KalmanEchoCanceller:
         elif lag is not None:
             self._fruitless = 0
             self._realign(lag, end)
-        elif self._balance.erle_db < 1.0:
+        elif self._balance.erle_db < 1.0 and self._gate.taken_db < _STILL_DB:  # not only beside a voice
             self._fruitless += 1
             if self._fruitless >= self._LOOKS_TO_GIVE_UP:
                 self._state = EchoState.ABSENT

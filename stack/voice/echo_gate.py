@@ -11,7 +11,8 @@ remainder are kept for each of nine bands:
   the path changes, drifts or distorts; it bounds the other two, and takes over when the path has just been lost.
 
 The last two follow a quantile in decibels, in steps of fixed size: a burst of near-end speech moves them a little,
-and not away. The two highest bands are no evidence of a person: an "s" is loud, rare, and learnt last.
+and not away. In the two highest bands an "s" is loud, rare, and learnt last: there only what is far louder than
+all of our sound that comes back is a person, whose own "s" it is.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _MOST_LEFT = 5.0  # of a prediction: more than that is a voice, or a path that i
 _VERDICTS_KEPT = 64
 _SETTLED = 0.1  # of a predicted echo: a band of which less is unlearnt shows what is left in the end
 _EVIDENT = BANDS - 2  # bands in which a person is looked for: below 3.2 kHz
+_SPILLS = 0.2  # of all our sound that comes back, that a loudspeaker may make of it above 3.2 kHz
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class GateSettings:
     """Above the echo less what has been taken off it lately."""
     coupling_margin_db: float = 6.0
     """Above the echo itself, while nothing better is known."""
+    hiss_margin_db: float = 12.0
+    """Above the echo itself in the two highest bands, where no better estimate counts."""
     floor_margin_db: float = 6.0
     """Above the background noise."""
     unexplained: float = 0.45
@@ -132,6 +136,7 @@ class EchoGate:
         self._unlearnt_margin = _factor(self._settings.unlearnt_margin_db)
         self._taken_margin = _factor(self._settings.taken_margin_db)
         self._coupling_margin = _factor(self._settings.coupling_margin_db)
+        self._hiss_margin = _factor(self._settings.hiss_margin_db)
         self._floor_margin = _factor(self._settings.floor_margin_db)
         self._leak = QuantileTracker(start_db=-3.0)
         self._coupling = QuantileTracker(start_db=0.0, step_db=0.1)
@@ -220,7 +225,22 @@ class EchoGate:
                     explained = max(explained, coupled)
             if more > explained:
                 unexplained += more - explained
-        return unexplained / (sum(error[:_EVIDENT]) + 1.0)
+        hiss = self._unexplained_hiss()
+        return (unexplained + hiss) / (sum(error[:_EVIDENT]) + hiss + 1.0)
+
+    def _unexplained_hiss(self) -> float:
+        """Return the energy above 3.2 kHz that is a person's: an "s", louder than any of ours can be there."""
+        error, floor, coupling, ours = self._error, self._floor, self._coupling.gain, self._ours
+        hiss = spills = 0.0
+        for band in range(_EVIDENT, BANDS):
+            more = error[band] - floor[band] * self._floor_margin
+            if more <= 0.0:
+                continue
+            spills = spills or _SPILLS * sum(gain * sent for gain, sent in zip(coupling, ours, strict=True))
+            explained = max(coupling[band] * ours[band] * self._hiss_margin, spills)
+            if more > explained:
+                hiss += more - explained
+        return hiss
 
     def closed(self, media_time: float) -> None:
         """Nothing is known about this block, and it may be echo."""

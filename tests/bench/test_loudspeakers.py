@@ -1,10 +1,17 @@
 """Computed rooms and loudspeakers: what they must do for a figure about them to mean something."""
 
+import wave
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bench import _loudspeaker_tables as tables
-from bench._loudspeakers import LOUDSPEAKERS, PLACES, RATE
+from bench.__main__ import main
+from bench._aecmos import MELS, log_mel
+from bench._loudspeakers import LOUDSPEAKERS, PLACES, RATE, measured
+from bench.report import Options
+from stack.core.errors import LocalError
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -38,3 +45,59 @@ def test_the_gain_of_the_near_end():
     late = np.concatenate([np.zeros(100), near])[:RATE]
     assert tables.near_gain_db(near, near + 0.1 * other) == pytest.approx(0.0, abs=0.2)
     assert tables.near_gain_db(near, 0.5 * late) == pytest.approx(-6.0, abs=0.3)
+
+
+def response(path: Path, samples: np.ndarray, rate: int, width: int = 2, channels: int = 1) -> None:
+    """Write an impulse response of full scale 1, the same in all channels but the others inverted."""
+    whole = np.rint(samples * (2.0**31 - 1)).astype("<i4")
+    frames = np.stack([whole, *[-whole] * (channels - 1)], 1).reshape(-1, 1).view(np.uint8)[:, 4 - width :]
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(frames.tobytes())
+
+
+class TestMeasuredRooms:
+    @pytest.mark.parametrize(("rate", "width", "channels"), [(16_000, 2, 1), (48_000, 3, 2), (44_100, 4, 1)])
+    def test_they_are_read_from_their_direct_sound_on(self, tmp_path: Path, rate: int, width: int, channels: int):
+        time = np.arange(rate) / rate
+        samples = np.where(
+            time > 0.2 - 1e-9, 0.5 * np.exp(-(time - 0.2) / 0.05) * np.cos(2 * np.pi * 900 * (time - 0.2)), 0
+        )
+        response(tmp_path / "kitchen.wav", samples, rate, width, channels)
+        rooms = measured(tmp_path)
+        found = rooms["kitchen"].response(np.random.default_rng(1), -6.0)
+        assert 10 * np.log10(np.sum(found.astype(float) ** 2)) == pytest.approx(-6.0, abs=0.01)
+        assert int(np.argmax(np.abs(found))) == 16
+        assert found[16] > 0
+        early, late = found[16 : 16 + 800], found[816 : 816 + 800]
+        assert 10 * np.log10((early @ early) / (late @ late)) == pytest.approx(8.7, abs=0.3)
+        assert tables.places(Options(rooms=str(tmp_path))).keys() == {"kitchen"}
+
+    def test_what_cannot_be_used_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+        with pytest.raises(LocalError, match="no impulse responses"):
+            measured(tmp_path)
+        (tmp_path / "no.wav").write_bytes(b"RIFF")
+        with pytest.raises(LocalError, match="is no WAV file"):
+            measured(tmp_path)
+        response(tmp_path / "no.wav", np.zeros(100), 16_000)
+        with pytest.raises(LocalError, match="is silent"):
+            measured(tmp_path)
+        response(tmp_path / "no.wav", np.ones(100), 16_000, 1)
+        with pytest.raises(LocalError, match="8 bits"):
+            measured(tmp_path)
+        with pytest.raises(SystemExit, match="2"):
+            main(["bargein", "--rooms", str(tmp_path)])
+        assert "8 bits" in capsys.readouterr().err
+
+
+def test_the_spectrogram_that_aecmos_sees():
+    time = np.arange(RATE) / RATE
+    tone = np.sin(2 * np.pi * 1000 * time)
+    mel = log_mel(np.where(time < 0.5, tone, 0.01 * tone))
+    assert mel.shape == (1 + RATE // 256, MELS)
+    assert mel.max() == pytest.approx(1.0)
+    # Slaney's scale is linear up to 1 kHz, which is 15 of the 45.25 mels of 8 kHz.
+    assert int(np.argmax(mel[10])) == pytest.approx(15 / 45.25 * (MELS + 1) - 1, abs=1.0)
+    assert mel[10].max() - mel[-10].max() == pytest.approx(40 / 40, abs=0.02)

@@ -93,6 +93,7 @@ def test_help_shows_the_commands() -> None:
         (["call", "http://127.0.0.1:9/", "--record", "/no/such/folder/x.wav"], 1, "cannot write"),
         (["serve", "--detector", "unknown"], 2, "'unknown' is not auto, earshot, energy or silero:FILE"),
         (["serve", "--echo", "maybe"], 2, "'maybe' is not auto, aec3 or off"),
+        (["serve", "--noise-reduction", "much"], 2, "'much' is not off or webrtc"),
         (
             ["serve", "--endpointer", "smart-turn"],
             2,

@@ -1,5 +1,8 @@
 """Parts that are chosen by name."""
 
+import sys
+from functools import partial
+
 import pytest
 
 from stack.audio import G711Decoder, OpusDecoder
@@ -10,6 +13,7 @@ from stack.voice.config import (
     canceller_factory,
     detector_factory,
     fixed_complexity,
+    hearing_factory,
     make_decoder,
     make_endpointer,
     offered_codecs,
@@ -28,6 +32,7 @@ def test_names_choose_parts() -> None:
     assert isinstance(detector_factory("energy")(), EnergyDetector)
     assert isinstance(canceller_factory("auto")(), KalmanEchoCanceller)
     assert canceller_factory("off")() is None
+    assert hearing_factory("energy") is detector_factory("energy")
     assert make_endpointer("rules") is None
 
 
@@ -52,11 +57,18 @@ def test_what_is_chosen_is_made_before_the_first_call(runtime: Runtime) -> None:
             prepare(config)
 
 
+def test_noise_reduction_that_is_not_installed_is_said_before_the_first_call(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "webrtc_noise_gain", None)
+    with pytest.raises(LocalError, match=r"voice-stack\[noise\]"):
+        prepare(ConversationConfig(noise_reduction="webrtc"))
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
     [
         (detector_factory, "nobody"),
         (detector_factory, "silero:"),
+        (partial(hearing_factory, "auto"), "much"),
         (canceller_factory, "maybe"),
         (make_endpointer, "smart-turn:"),
         (make_endpointer, "smart"),

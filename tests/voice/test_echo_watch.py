@@ -146,15 +146,16 @@ class TestWhileThePathChanges:
 
 
 class TestGate:
-    def test_a_hiss_is_no_person_and_a_voice_is(self):
+    def test_a_hiss_as_loud_as_ours_may_be_is_no_person_and_a_louder_one_and_a_voice_are(self):
         gate, low, high = EchoGate(), np.zeros(BINS, np.float32), np.zeros(BINS, np.float32)
-        low[10:60], high[80:130] = 1e7, 1e8
+        low[10:60], high[80:130] = 1e7, 1e7
         quiet, ours = np.full(BINS, 1.0, np.float32), np.full(BINS, 1e6, np.float32)
         for index in range(100):
             gate.update(index * 0.01, np.stack([ours, quiet, ours, ours, quiet]), False)
         shares = [
             [gate.update(2.0, np.stack([ours, left, ours, ours, quiet]), False) for _ in range(8)][-1]
-            for left in (quiet + high, quiet, quiet, quiet + low)
+            for left in (quiet + high, quiet, quiet, quiet + low, quiet, quiet, quiet + 10 * high)
         ]
         assert shares[0] < 0.1
+        assert shares[3] > 0.5
         assert shares[-1] > 0.5
