@@ -114,13 +114,16 @@ class HostConfig:
     """Names of network interfaces, as eth0: media listens on their addresses alone. Empty: on all."""
     public_ips: tuple[str, ...] = ()
     """Addresses to offer instead of the bound ones of the same family, where 1:1 NATs stand in front."""
+    relays: tuple[Address, ...] = ()
+    """Where clients reach the relays in front of this host (docs/scale.md): answers name their addresses, and none
+    of ours. Who sends is then seen at an address of the relay."""
     tcp_port: int | Literal["udp", "http"] | None = "udp"
     """Where clients whose network blocks UDP connect by TCP: the number of the UDP port ("udp"), the port of HTTP
     ("http": who serves HTTP shares it), another (0: any), or None: nowhere."""
     ice: IceMode = IceMode.AUTO
     node: str = ""
     """Which of several machines this is: letters, digits and slashes, up to 64. It stands in the ICE username
-    fragments, where a router in front can read it (`stack.ice.ufrag`)."""
+    fragments, where a router in front can read it (`stack.core.ufrag`)."""
     max_calls: int = 1000
     setup: Setup | None = None
     """Our part of DTLS where the client leaves it to us; PASSIVE: the client begins the handshake. None: what was
@@ -144,6 +147,8 @@ class HostConfig:
         check_public_ips(self.public_ips)
         if self.host is not None and self.interfaces:
             raise LocalError("media listens on `host` or on `interfaces`: both were given")
+        if self.relays and self.public_ips:
+            raise LocalError("answers name `relays` or `public_ips`: both were given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +257,7 @@ class Host:
 
     def _use_tickets(self, wanted: TicketConfig) -> None:
         config = self.config
-        tickets = TicketIssuer(wanted, self.addresses, config.public_ips, config.setup, config.node)
+        tickets = TicketIssuer(wanted, self.addresses, config.public_ips, config.setup, config.node, config.relays)
         tickets.set_tcp(self._tcp_addresses)
         self._tickets = tickets
         self._table.on_made = self._take_made
@@ -338,7 +343,10 @@ class Host:
             node=self.config.node,
             codecs=offered_codecs(),
         )
-        return make_local_parameters(os.urandom, self._certificate, self.addresses, wishes, self.config.public_ips)
+        config = self.config
+        return make_local_parameters(
+            os.urandom, self._certificate, self.addresses, wishes, config.public_ips, config.relays
+        )
 
     def _is_lite_for(self, offer: SessionDescription, ice: IceMode | None) -> bool:
         mode = self.config.ice

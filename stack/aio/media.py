@@ -32,7 +32,7 @@ from stack.core.trace import PacketTrace
 from stack.core.values import Value
 from stack.dtls import Certificate, KeyLog
 from stack.server import Endpoint, HostedMachine, TicketAdmission, UnknownCheck
-from stack.server.admission import GIVEN_UP, HALF_OPEN_TIMEOUT
+from stack.server.admission import GIVEN_UP, HALF_OPEN_TIMEOUT, AdmissionLimits
 from stack.session import Authenticated, Connected, Ended, SessionParameters
 from stack.session.ticket_terms import TicketSite
 from stack.voice.commands import ConversationCommand, HangUp
@@ -149,8 +149,12 @@ class MediaCalls:
         self._admission: TicketAdmission | None = None
         self._unannounced: dict[str, CallMade] = {}  # those made by a ticket, until there is something to say
         if setup.tickets is not None:
-            site = TicketSite(sockets.addresses, setup.tickets.public_ips, offered_codecs())
-            self._admission = TicketAdmission(setup.tickets.ring.read(), site)
+            tickets = setup.tickets
+            site = TicketSite(sockets.addresses, tickets.public_ips, offered_codecs(), relays=tickets.relays)
+            limits = AdmissionLimits()
+            if tickets.relays:  # all clients have a relay's address: it bounds what comes from each of them
+                limits = replace(limits, per_address=limits.half_open)
+            self._admission = TicketAdmission(tickets.ring.read(), site, limits)
 
     def stop(self) -> None:
         """Stop reading, and close the sockets."""

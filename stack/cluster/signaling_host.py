@@ -140,7 +140,12 @@ class SignalingHost(Host):
             if len(self._issuers) >= MAX_ISSUERS:
                 self._issuers.clear()
             issuer = TicketIssuer(
-                self._ticket_config, node.addresses, node.public_ips, self.config.setup, node.name
+                self._ticket_config,
+                node.addresses,
+                node.public_ips,
+                self.config.setup,
+                node.name,
+                self.config.relays or node.relays,  # ours are nearer to those who ask us
             )
             issuer.set_tcp(node.tcp)
             self._issuers[node.name] = node, issuer
@@ -151,7 +156,8 @@ class SignalingHost(Host):
 
 
 def _has_same_addresses(one: NodeRecord, other: NodeRecord) -> bool:
-    return (one.addresses, one.tcp, one.public_ips) == (other.addresses, other.tcp, other.public_ips)
+    ours = (one.addresses, one.tcp, one.public_ips, one.relays)
+    return ours == (other.addresses, other.tcp, other.public_ips, other.relays)
 
 
 def _crossing(context: CallContext) -> CallContext:

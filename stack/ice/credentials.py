@@ -13,7 +13,7 @@ from typing import Self
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy
-from stack.ice.ufrag import RANDOM_SIZE, Ufrag
+from stack.core.ufrag import RANDOM_SIZE, Ufrag
 
 MAX_LOCAL_UFRAG = 223
 """Longer ones are legal, but with an embedded ClientHello a check of Chromium then exceeds its 1220 bytes."""

@@ -1,6 +1,6 @@
 """Tickets under a key: sealed into a username fragment, opened again, and what is derived from one.
 
-The fragment's `rest` (`stack.ice.ufrag`) is base64 without padding, all of whose characters are ice-chars, of
+The fragment's `rest` (`stack.core.ufrag`) is base64 without padding, all of whose characters are ice-chars, of
 
      0                 1                                 17               bytes
     +--------+--------+---------------------------------+----------------+

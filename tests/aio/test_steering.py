@@ -12,8 +12,8 @@ from stack.aio.steering import ConnectedSocket, SteeredSockets, bind_group, can_
 from stack.aio.udp import UdpSockets, bind_all
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path
+from stack.core.ufrag import WORKER_DIGITS, new_transaction
 from stack.ice import MAX_WORKERS, Ufrag
-from stack.ice.ufrag import WORKER_DIGITS, new_transaction
 from stack.stun import (
     Attribute,
     Message,
