@@ -344,9 +344,17 @@ class Host:
             codecs=offered_codecs(),
         )
         config = self.config
-        return make_local_parameters(
+        local = make_local_parameters(
             os.urandom, self._certificate, self.addresses, wishes, config.public_ips, config.relays
         )
+        return replace(local, ice_pwd=self._password(local.ice_ufrag, local.ice_pwd))
+
+    def _password(self, ufrag: str, random: str) -> str:
+        """Return the password for a fragment: where there are keys it follows from it.
+
+        So a process that takes the place of another can say to a client, signed, that its session is lost.
+        """
+        return self._tickets.ring.newest.password(ufrag) if self._tickets is not None else random
 
     def _is_lite_for(self, offer: SessionDescription, ice: IceMode | None) -> bool:
         mode = self.config.ice
@@ -518,13 +526,17 @@ class Host:
         local = replace(former.local, session_version=former.local.session_version + 1)
         agreed = renegotiate(description, former.negotiation, local)
         if restarts_ice(agreed, former.negotiation):
-            fresh = IceCredentials.renew(os.urandom, former.local.ice_ufrag)
+            fresh = self._renew(former.local.ice_ufrag)
             local = replace(local, ice_ufrag=fresh.ufrag, ice_pwd=fresh.password)
             agreed = renegotiate(description, former.negotiation, local)
         await self._execute(call, Renegotiate(SessionParameters(local, agreed)))
         if local.ice_ufrag != former.local.ice_ufrag:
             await self._add_ufrag(call, local.ice_ufrag)
         return Renegotiated(agreed.answer.serialize(), local.ice_ufrag)
+
+    def _renew(self, ufrag: str) -> IceCredentials:
+        fresh = IceCredentials.renew(os.urandom, ufrag)
+        return replace(fresh, password=self._password(fresh.ufrag, fresh.password))
 
     async def parameters(self, call: Call) -> SessionParameters:
         """Return what was agreed on for a call; `LocalError` if it is over."""
@@ -536,7 +548,7 @@ class Host:
         The call goes on over its present path until the peer proves another. Raises `LocalError` if it cannot.
         """
         former = await self._execute(call, GetParameters())
-        credentials = IceCredentials.renew(os.urandom, former.local.ice_ufrag)
+        credentials = self._renew(former.local.ice_ufrag)
         await self._execute(call, RestartIce(credentials, remote))
         await self._add_ufrag(call, credentials.ufrag)
         return credentials

@@ -33,7 +33,9 @@ from stack.core.values import Value
 from stack.dtls import Certificate, KeyLog
 from stack.server import Endpoint, HostedMachine, TicketAdmission, UnknownCheck
 from stack.server.admission import GIVEN_UP, HALF_OPEN_TIMEOUT, AdmissionLimits
+from stack.server.strays import ENOUGH
 from stack.session import Authenticated, Connected, Ended, SessionParameters
+from stack.session.media_plane import DROPPED_MEDIA_BEFORE_KEYS
 from stack.session.ticket_terms import TicketSite
 from stack.voice.commands import ConversationCommand, HangUp
 from stack.voice.config import ConversationConfig, offered_codecs
@@ -43,6 +45,9 @@ from stack.voice.recording import RecordingEvent
 from stack.voice.statistics import CallTotals
 
 log = logging.getLogger("stack.calls")
+
+STRAY_AFTER = 0.5
+"""Seconds after its first check in which a session of a ticket has to have keys, if media come."""
 
 ResultT = TypeVar("ResultT")
 ResultT_co = TypeVar("ResultT_co", covariant=True)
@@ -206,7 +211,7 @@ class MediaCalls:
         """Make the call of a check whose ticket opens; the endpoint asks. See `stack.server.admission`."""
         if self._admission is None:
             return None
-        admitted = self._admission.admit(check.data, check.username, check.path, now, time.time())
+        admitted = self._admission.admit(check.data, check.username, check.path, now, time.time(), check.is_stray)
         displaced = self._admission.drain_displaced()
         if displaced:
             self._end_later(displaced)
@@ -222,7 +227,9 @@ class MediaCalls:
         self._unannounced[admitted.name] = CallMade(
             admitted.name, opened.ticket.serialize(), check.path.remote.host
         )
-        asyncio.get_running_loop().call_later(HALF_OPEN_TIMEOUT, self._give_up, admitted.name)
+        loop = asyncio.get_running_loop()
+        loop.call_later(STRAY_AFTER, self._give_up_stray, admitted.name)
+        loop.call_later(HALF_OPEN_TIMEOUT, self._give_up, admitted.name)
         return admitted.name, conversation
 
     def set_ticket_keys(self, ring: TicketRingPem) -> None:
@@ -261,6 +268,12 @@ class MediaCalls:
         """End calls once what is going on is done: this is said in the middle of a pump."""
         for call_id in call_ids:
             asyncio.get_running_loop().call_soon(self._end, call_id)
+
+    def _give_up_stray(self, call_id: str) -> None:
+        """Give up a session at once whose client sends media of a handshake that was not with this process."""
+        conversation = self.conversations.get(call_id)
+        if conversation is not None and conversation.all_counters()[DROPPED_MEDIA_BEFORE_KEYS] >= ENOUGH:
+            self._give_up(call_id)
 
     def _give_up(self, call_id: str) -> None:
         if self._admission is not None and self._admission.is_half_open(call_id):

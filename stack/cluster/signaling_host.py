@@ -108,13 +108,13 @@ class SignalingHost(Host):
         if self._closing:
             raise LocalError("the server is shutting down")
         description = offer if isinstance(offer, SessionDescription) else SessionDescription.parse(offer)
-        node = self._book.choose()
+        context = context or CallContext()
+        node = (self._book.choose(but=context.avoid) if context.avoid else None) or self._book.choose()
         if node is None:
             raise HostFull("no media node takes calls")
         if ice is IceMode.FULL or (ice is not IceMode.LITE and awaits_checks(description)):
             return None
         issuer = self._issuer(node)
-        context = context or CallContext()
         made = issuer.answer(description, random.randrange(MAX_WORKERS), context)
         if made is None:
             return None

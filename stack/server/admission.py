@@ -13,8 +13,10 @@ client is another connection of its page, and has a session of its own until one
   and of those that were made before it. That is a page that was loaded again; its former call is over, whether it
   could say so or not. A move of the same connection has the same pair of fragments, and is none of this.
 - A check that its ticket's password has signed, and of which no session comes any more (it has expired, was
-  revoked, or nothing proved itself in a session of the same pair), is answered with an error of class 4 that the
-  same password signs: so a client learns that its session died with its process. Chromium gives up then.
+  revoked, nothing proved itself in a session of the same pair, or its sender is in the middle of a session which
+  this process does not have), is answered with an error of class 4 that the same password signs: so a client
+  learns that its session died with its process. Chromium gives up then. The passwords of sessions that no ticket
+  makes follow from the fragment, too, where there is a key, so that their checks are refused in the same way.
 - The server may speak with its Finished, a round trip before the client has proved itself (RFC 8446 §4.4.4): to
   the first check of a pair only, as with early data (RFC 8446 §8.2). A pair that was seen before is answered, but
   spoken to when it has proved itself. `MAX_SEEN` pairs are remembered, while the process lives.
@@ -33,6 +35,7 @@ from typing import Final, NamedTuple
 from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.machine import Instant, Path, Transmit
+from stack.core.ufrag import RANDOM_SIZE, SEPARATOR
 from stack.ice import split_username
 from stack.session import SessionParameters
 from stack.session.ticket_keys import OpenedTicket, TicketRing
@@ -56,6 +59,9 @@ DROPPED_UNSIGNED = declare(
 REFUSED = declare(
     "ticket", "refused", "Signed checks answered with a signed error, as no session comes of their ticket any more"
 )
+ORPHANED = declare(
+    "ticket", "orphaned", "Signed checks of clients in the middle of a session that is not here: refused"
+)
 DROPPED_HALF_OPEN = declare(
     "ticket", "dropped_half_open", "Checks beyond the half-open sessions that a ticket, an address or all may have"
 )
@@ -70,6 +76,9 @@ NOT_FOUND: Final = 404
 """The error that is signed. RFC 8489 leaves the numbers of class 4 to the usage; 401 would have Chromium go on."""
 _DISPLACE_AFTER = 2.0  # seconds after which a half-open session makes room for another one of its ticket
 _BINDING_REQUEST = b"\x00\x01"
+_MAX_TRIED = (
+    2  # epochs whose password is tried for a fragment without a ticket: the present one, and the one before
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +135,12 @@ class TicketAdmission:
         return self._half_open
 
     def admit(
-        self, data: bytes, username: str, path: Path, now: Instant, wall: float
+        self, data: bytes, username: str, path: Path, now: Instant, wall: float, is_stray: bool = False
     ) -> Admitted | Transmit | None:
-        """Return what is to be made of a check, or the signed refusal of it, or None; all are counted."""
+        """Return what is to be made of a check, or the signed refusal of it, or None; all are counted.
+
+        `is_stray`: its sender is in the middle of a session that this process does not have (`strays.py`).
+        """
         fragments = split_username(username)
         if fragments is None or data[:2] != _BINDING_REQUEST:
             self.counters.add(DROPPED_UNSIGNED)
@@ -137,8 +149,10 @@ class TicketAdmission:
         try:
             opened = self.ring.open(ufrag)
         except ParseError:
-            self.counters.add(DROPPED_FORGED)
-            return None
+            refusal = self._refuse_without_ticket(data, ufrag, path)
+            if refusal is None:
+                self.counters.add(DROPPED_FORGED)
+            return refusal
         ticket, key = opened.ticket, opened.key
         password = short_term_key(key.password(ufrag))
         if wall > ticket.expiry + CLOCK_SKEW:
@@ -151,6 +165,9 @@ class TicketAdmission:
             self.counters.add(DROPPED_UNSIGNED)
             return None
         name, host = key.call_id(username), path.remote.host
+        if is_stray and name not in self._sessions:
+            self.counters.add(ORPHANED)
+            return self._refuse(data, password, path)
         if name in self._given_up:
             return self._refuse(data, password, path)
         if name in self._sessions or not self._has_room(ticket.reference, host, now):
@@ -191,6 +208,17 @@ class TicketAdmission:
         self.counters.add(REFUSED)
         response = request.respond(MessageClass.ERROR_RESPONSE, ErrorCode(NOT_FOUND))
         return Transmit(response.sign(password), path)
+
+    def _refuse_without_ticket(self, data: bytes, ufrag: str, path: Path) -> Transmit | None:
+        """Refuse a check of a session that an offer has made, in a process that is gone; None if it is none."""
+        if len(ufrag.partition(SEPARATOR)[2]) != 2 * RANDOM_SIZE:
+            return None
+        for key in self.ring.keys[: -_MAX_TRIED - 1 : -1]:
+            refusal = self._refuse(data, short_term_key(key.password(ufrag)), path)
+            if refusal is not None:
+                self.counters.add(ORPHANED)
+                return refusal
+        return None
 
     def note_given_up(self, name: str) -> None:
         """Nothing has proved itself in a session in time: further checks of the same pair are refused."""

@@ -25,6 +25,7 @@ from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Machine, Path, TerminalEvents, Transmit
 from stack.server.deadlines import Deadlines
 from stack.server.routes import PathChange, Routes
+from stack.server.strays import Strays
 from stack.stun import peek_username
 
 DROPPED_UNKNOWN_UFRAG = declare("endpoint", "dropped_unknown_ufrag", "STUN requests that name no session")
@@ -104,6 +105,8 @@ class UnknownCheck(NamedTuple):
     username: str
     """The server's fragment, a colon, the client's (RFC 8445 §7.2.2)."""
     path: Path
+    is_stray: bool = False
+    """Its sender is in the middle of a session that is not here (`strays.py`)."""
 
 
 Resolve = Callable[[UnknownCheck, Instant], "tuple[str, HostedMachine[EventT]] | Transmit | None"]
@@ -139,6 +142,7 @@ class Endpoint(Generic[EventT]):
         self._unknown_since: Instant = 0.0
         self._unknown = 0  # checks that name no session, in the second since then
         self._routes = Routes()
+        self._strays = Strays()
         self._routes.changes = [] if reports_paths else None
         self._machines: dict[str, HostedMachine[EventT]] = {}
         self._deadlines: Deadlines[str] = Deadlines()
@@ -224,6 +228,7 @@ class Endpoint(Generic[EventT]):
         try:
             for path in self._machines[name].drain_routes():
                 self._routes.bind(name, path)
+                self._strays.forget(path)
         except Exception as error:
             self._faults.note(FAULT_BIND, error, now)
         self._bind_sources(name, now)
@@ -326,7 +331,8 @@ class Endpoint(Generic[EventT]):
         if name is None and self.resolve is not None:
             name = self._routes.find_by_ufrag(username)
             if name is None:
-                name = self._make(self.resolve, UnknownCheck(data, username, path), now)
+                check = UnknownCheck(data, username, path, self._strays.has(path, now))
+                name = self._make(self.resolve, check, now)
         if name is None:
             self.counters.add(DROPPED_UNKNOWN_UFRAG)
         return name
@@ -364,6 +370,8 @@ class Endpoint(Generic[EventT]):
                 self.counters.add(FOUND_BY_SOURCE)
                 return name
         self.counters.add(DROPPED_UNKNOWN_PATH)
+        if self.resolve is not None:
+            self._strays.note(data, path, self._now)
         return None
 
     def _note_asked(self, request: bytes, name: str) -> None:
