@@ -37,6 +37,7 @@ from stack.server.strays import ENOUGH
 from stack.session import Authenticated, Connected, Ended, SessionParameters
 from stack.session.media_plane import DROPPED_MEDIA_BEFORE_KEYS
 from stack.session.ticket_terms import TicketSite
+from stack.session.waterfall import DTLS_BEGUN
 from stack.voice.commands import ConversationCommand, HangUp
 from stack.voice.config import ConversationConfig, offered_codecs
 from stack.voice.conversation import Command, Conversation
@@ -47,7 +48,7 @@ from stack.voice.statistics import CallTotals
 log = logging.getLogger("stack.calls")
 
 STRAY_AFTER = 0.5
-"""Seconds after its first check in which a session of a ticket has to have keys, if media come."""
+"""Seconds after its first check in which the handshake of a ticket's session has to begin, if media come."""
 
 ResultT = TypeVar("ResultT")
 ResultT_co = TypeVar("ResultT_co", covariant=True)
@@ -270,9 +271,11 @@ class MediaCalls:
             asyncio.get_running_loop().call_soon(self._end, call_id)
 
     def _give_up_stray(self, call_id: str) -> None:
-        """Give up a session at once whose client sends media of a handshake that was not with this process."""
+        """Give up a session whose client sends media, and no handshake: that was with another process."""
         conversation = self.conversations.get(call_id)
-        if conversation is not None and conversation.all_counters()[DROPPED_MEDIA_BEFORE_KEYS] >= ENOUGH:
+        if conversation is None or DTLS_BEGUN in conversation.session.steps:
+            return
+        if conversation.all_counters()[DROPPED_MEDIA_BEFORE_KEYS] >= ENOUGH:
             self._give_up(call_id)
 
     def _give_up(self, call_id: str) -> None:

@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 
 from stack.cluster.backbone import Backbone, BackboneConfig
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     backbone = Backbone(BackboneConfig(tuple(given.servers), given.nats_creds), "relay")
-    asyncio.run(_until_input_ends(backbone, given.ipv6))
+    with suppress(KeyboardInterrupt):  # Ctrl-C is for the relay, which ends us
+        asyncio.run(_until_input_ends(backbone, given.ipv6))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def _relay(**options: Any) -> None:
         raise click.UsageError("a relay needs --node PART=HOST:PORT, or --nats URL to learn its nodes from")
     if options["nats_creds"] is not None and not options["nats"]:
         raise click.UsageError("--nats-creds does nothing without --nats")
+    if options["nats"] and find_spec("nats") is None:
+        raise LocalError("nodes are learned from NATS by nats-py: pip install 'voice-stack[cluster]'")
     is_ipv6 = ":" in options["inner"]
     for part, address in options["node"].items():
         if address.is_ipv6 != is_ipv6:

@@ -145,5 +145,10 @@ class NodeFeed:
             return
         with suppress(OSError):  # without it the first second after a start knows no node, and no more
             beside = self._kept.with_name(self._kept.name + ".new")
-            beside.write_bytes(line)
+            with open(beside, "wb", opener=_for_owner_alone) as file:
+                file.write(line)
             beside.replace(self._kept)
+
+
+def _for_owner_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

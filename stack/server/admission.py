@@ -76,9 +76,7 @@ NOT_FOUND: Final = 404
 """The error that is signed. RFC 8489 leaves the numbers of class 4 to the usage; 401 would have Chromium go on."""
 _DISPLACE_AFTER = 2.0  # seconds after which a half-open session makes room for another one of its ticket
 _BINDING_REQUEST = b"\x00\x01"
-_MAX_TRIED = (
-    2  # epochs whose password is tried for a fragment without a ticket: the present one, and the one before
-)
+_MAX_TRIED = 2  # epochs, the latest, whose password is tried for a fragment without a ticket
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,9 +271,12 @@ class _Talk:
             self.leg = await _Leg.place(self._url, again, self._servers, self._stop)
         except DialError:
             return False  # the former goes on while it can
-        self.moved += 1
-        self._speak(spoken)
-        await self._leave(former)
+        try:
+            self.moved += 1
+            self._speak(spoken)
+            await self._leave(former)
+        finally:
+            await former.close()
         return True
 
     def _speak(self, spoken: float) -> None:

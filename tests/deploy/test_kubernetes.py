@@ -53,7 +53,14 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     if isinstance(value, dict):
         for name, item in value.items():
             yield (*path, name)
-            if name in ("labels", "matchLabels", "data", "requests", "limits"):  # names of the user's own
+            if name in (
+                "labels",
+                "matchLabels",
+                "nodeSelector",
+                "data",
+                "requests",
+                "limits",
+            ):  # names of the user's own
                 continue
             if name != "selector" or "matchLabels" in item:
                 yield from paths(item, (*path, name))
