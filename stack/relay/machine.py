@@ -7,7 +7,7 @@ Datagrams pass unchanged: worker digit, ticket and signature are the node's to r
 - A check (a STUN request with USERNAME, RFC 8445 §7.2.2) whose fragment names a node that is known makes a flow.
 - The flow is *unproven* until the node has answered one of its checks with success, which a node does after it has
   verified MESSAGE-INTEGRITY. Until then nothing but such checks goes to the node, and no more bytes come from the
-  node than the client has sent: whoever writes another's address into a packet gains nothing by us (RFC 8085 §6).
+  node than the client has sent: one who writes another's address into a packet gains nothing by us.
 - What is no such check goes to the flow of its sender that was proven last. So bytes that are not authenticated
   move nothing: a check with a stranger's address makes an unproven flow beside the one that is up.
 - Unproven flows are bounded, for each host and altogether; the oldest makes room. A node answers within a round
