@@ -41,7 +41,7 @@ OUTSIDE = ("signaling", "relay", "n1", "n2")
 NATS = f"nats://{INNER}.2:4222"
 MEDIA_PORT = 3478
 BY_RELAY, DIRECT = 8080, 8081
-START_PATIENCE = 90.0
+START_PATIENCE = 180.0
 END_PATIENCE = 10.0
 READY = ("Open ", "Taking calls", "Relaying")
 TOOLS = ("ip", "nsenter", "unshare", "setpriv")
@@ -122,14 +122,15 @@ def network() -> Iterator[Network]:
 
 def _hold() -> subprocess.Popen[bytes]:
     """Start a process that keeps a network namespace."""
-    holder = subprocess.Popen([*_DIES_WITH_US, "unshare", "-n", "sleep", "infinity"])
+    holder = subprocess.Popen([*_DIES_WITH_US, "unshare", "-n", "sleep", "infinity"], start_new_session=True)
     ours = os.readlink("/proc/thread-self/ns/net")
     deadline = time.monotonic() + END_PATIENCE
-    while os.readlink(f"/proc/{holder.pid}/ns/net") == ours:
-        if holder.poll() is not None or time.monotonic() > deadline:
+    while holder.poll() is None and os.readlink(f"/proc/{holder.pid}/ns/net") == ours:
+        if time.monotonic() > deadline:
             holder.kill()
-            raise ClusterError("no network namespace can be made here")
         time.sleep(0.005)
+    if holder.poll() is not None:
+        raise ClusterError("no network namespace can be made here")
     _ip("link", "set", "lo", "up", inside=holder.pid)
     return holder
 
@@ -173,6 +174,7 @@ class Part:
             self.process = await asyncio.create_subprocess_exec(
                 *self._command, stdin=subprocess.DEVNULL, stdout=-1, stderr=asyncio.subprocess.STDOUT, cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,  # Ctrl-C is for us: parts end in order
             )  # fmt: skip
             assert self.process.stdout is not None
             while line := (await self.process.stdout.readline()).decode("utf-8", "replace"):

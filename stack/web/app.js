@@ -134,7 +134,7 @@ function move(formerId, { avoid = "", lost = false } = {}) {
     if (next !== successor?.call || (!next.over && next.state !== "connected")) return;
     successor = null;
     if (next.over) return former.over ? render() : undefined;     // none takes it: this call goes on while it can
-    if (former !== call || former.endedBy) return next.hangUp();
+    if (former !== call || former.endedBy === "you" || (lost && former.endedBy)) return next.hangUp();
     next.removeEventListener("message", keep);
     calledAgain ||= lost;
     takeOver(former, next, early);
@@ -233,6 +233,7 @@ function onState() {
     quality.addEventListener("measured", showSteps);
     timers.push(setInterval(showClock, 250));
   }
+  if (call.endedBy === "you") dropSuccessor();
   if (call.over) end();
   render();
   if (call.broken && !calledAgain && !successor) begin({ again: true });   // once: what fails twice needs a person
