@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,6 +30,12 @@ def _ip(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any
             ip_address(text)
         except ValueError as error:
             raise click.BadParameter(f"{text!r} is not an IP address") from error
+    return value
+
+
+def _region(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{0,64}", value):
+        raise click.BadParameter(f"{value!r} is no name: letters, digits, _ and -, up to 64")
     return value
 
 
@@ -100,7 +107,7 @@ relay = click.Command(
         ),
         _option("--nats", multiple=True, help="URL of a NATS server, which tells of the nodes. [repeat]"),
         _option("--nats-creds", default=None, type=click.Path(dir_okay=False), help="File of NATS credentials."),
-        _option("--region", default="", help="Where this machine is; a label of the metrics."),
+        _option("--region", default="", callback=_region, help="Where this machine is; a label of the metrics."),
         _option(
             "--host", default=None, callback=_ip,
             help="Address for HTTP and clients. Without it: 127.0.0.1 for HTTP.",

@@ -104,6 +104,7 @@ async def test_what_cannot_work_is_refused_in_one_line(tmp_path: Path) -> None:
         (("--node", "n1=[::1]:3478"), "family"),
         (("--node", "n1=127.0.0.1:1", "--first-port", "65000"), "beyond 65535"),
         (("--node", "n1=127.0.0.1:1", "--host", "0.0.0.0"), "name the addresses"),
+        (("--node", "n1=127.0.0.1:1", "--region", 'a"b'), "no name"),
     ):
         code, said = await run(*arguments)
         assert code == 2, said
