@@ -7,7 +7,7 @@ JOBS ?= auto
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup local serve test test-slow interop peers lint format bench diagrams counters setup-docs docs pictures learn clean
+.PHONY: help setup local serve cluster test test-slow interop peers lint format bench diagrams counters setup-docs docs pictures learn clean
 
 help: ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ local: $(VENV)/.ready ## install the models of the offline agent for free speech
 
 serve: $(VENV)/.ready ## run the server and its page: http://127.0.0.1:8080
 	@exec $(BIN)/python -m stack serve $(ARGS)
+
+cluster: $(VENV)/.ready ## run two nodes, two agents, NATS, a relay and signaling in network namespaces (needs root): the page on port 8080
+	@exec $(BIN)/python -m interop.cluster $(ARGS)
 
 test: $(VENV)/.test ## run the tests, in real browsers too where there are any
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow" $(ARGS)

@@ -39,9 +39,11 @@ from stack.cli_checks import (
     read_tcp_port,
 )
 from stack.cli_roles import add_roles
+from stack.cli_run import run
 from stack.core.errors import LocalError, StackError
 from stack.ice import MAX_WORKERS
 from stack.ice.gathering import TransportPolicy
+from stack.relay.node_list import read_address
 from stack.sdp import Setup
 from stack.signaling import ServeConfig, SignalingConfig
 from stack.signaling import serve as serve_program
@@ -57,15 +59,7 @@ class _Commands(click.Group):
 
     def run(self) -> NoReturn:
         """Run the command line of this process, and end it."""
-        try:
-            code = self.main(prog_name="python -m stack", standalone_mode=False)
-        except click.ClickException as error:
-            click.echo(f"Error: {error.format_message()}", err=True)
-            code = error.exit_code
-        except click.Abort:
-            click.echo("Interrupted.", err=True)
-            code = 130
-        sys.exit(code if isinstance(code, int) else 0)
+        run(self)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -157,6 +151,7 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 @_option("--udp-port", default=3478, type=_PORT, help="Media port.")
 @_option("--interface", multiple=True, help="Network interface for media, as eth0; default: all. [repeat]")
 @_option("--public-ip", multiple=True, help="Address to offer when a 1:1 NAT stands in front. [repeat]")
+@_option("--relay", multiple=True, help="Relay in front, as 203.0.113.7:3478: offered instead of us. [repeat]")
 @_option(
     "--tcp-port",
     default="udp",
@@ -251,6 +246,7 @@ def serve(**options: Any) -> None:
     check_together(context, _NEEDS)
     check_apart(context, "agent", "upstream", "each says what answers")
     check_apart(context, "media-host", "interface", "each says where media listens")
+    check_apart(context, "relay", "public-ip", "each says what answers name")
     if options["reload"]:
         arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
         sys.exit(serve_reloading(arguments, [Path.cwd()]))
@@ -304,6 +300,7 @@ def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
             ice=IceMode(options["ice"]),
             ice_servers=read_ice_servers(options),
             node=options["node"],
+            relays=tuple(read_address(each) for each in options["relay"]),
             tickets=_tickets(options),
         ),
         "server": ServeConfig(

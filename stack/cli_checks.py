@@ -23,9 +23,10 @@ from stack.agents import AGENTS
 from stack.agents.http.config import base_url
 from stack.aio import IceMode, as_program
 from stack.aio.host_checks import read_public_ip
-from stack.core.errors import LocalError
+from stack.core.errors import LocalError, ParseError
+from stack.core.ufrag import is_node_part
 from stack.ice.servers import IceServer, make_ephemeral_credentials
-from stack.ice.ufrag import MAX_NODE
+from stack.relay.node_list import read_address
 from stack.signaling.security import read_token
 
 PREFIX = "VOICE_STACK_"
@@ -157,6 +158,13 @@ def _is_tcp_port(text: str) -> bool:
     return text in ("off", "udp", "http") or (text.isascii() and text.isdigit() and int(text) <= 65535)
 
 
+def _is_address(text: str) -> bool:
+    try:
+        return bool(read_address(text))
+    except ParseError:
+        return False
+
+
 def _public_ips(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     for text in value:
         try:
@@ -186,10 +194,9 @@ CHECKS: Mapping[str, Check] = {
     "--stt": _each(_is_model_server, _MODEL_SERVER),
     "--tts": _each(_is_model_server, _MODEL_SERVER),
     "--public-ip": _public_ips,
+    "--relay": _each(_is_address, "an IP address and a port, as 203.0.113.7:3478"),
     "--tcp-port": _each(lambda text: _is_tcp_port(text), "a TCP port: udp, http, off, or 0 to 65535"),
-    "--node": _each(
-        re.compile(rf"[A-Za-z0-9/]{{0,{MAX_NODE}}}").fullmatch, "letters, digits and slashes, up to 64"
-    ),
+    "--node": _each(is_node_part, "letters, digits and slashes, up to 64"),
     "--path-prefix": _each(re.compile(r"(/[A-Za-z0-9._~-]+)*/?").fullmatch, "a path, as /voice"),
     "--token": _tokens,
     "--origin": _each(_is_origin, "an origin, as https://app.example.com (no path), or *"),

@@ -1,4 +1,5 @@
-"""The commands of several machines: `media`, `agent`, `signaling`. They have the options of `serve` that fit.
+"""The commands of several machines: `media`, `agent`, `signaling`, `relay`. The first three have the options
+of `serve` that fit.
 
 docs/scale.md says how they are used.
 """
@@ -19,6 +20,7 @@ from stack.cluster.messages import check_name, check_node_name
 from stack.cluster.program_host import ProgramHostConfig
 from stack.cluster.roles import RoleConfig, run_agent, run_media, run_signaling
 from stack.core.errors import LocalError
+from stack.relay.command import relay
 from stack.signaling.server import whole_config
 
 ReadProgram = Callable[[dict[str, Any]], Callable[..., Any]]
@@ -28,6 +30,7 @@ _SIGNALING = (
     "host", "port", "token", "origin", "trusted_proxy", "path_prefix", "offers_per_second", "offers_per_client",
     "ice_server", "turn_url", "turn_secret", "turn_ttl", "tls_cert", "tls_key", "drain_seconds", "ticket_key",
     "instant_connect", "claim_header", "claim_bytes", "setup",
+    "relay",
 )  # fmt: skip
 """Options of `serve` that `signaling` has."""
 
@@ -148,6 +151,7 @@ def add_roles(
             ],
         )
     )
+    group.add_command(relay)
 
 
 def _role(options: Mapping[str, Any], program: str = "default", url: str = "") -> RoleConfig:

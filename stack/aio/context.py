@@ -41,7 +41,10 @@ class CallContext:
     of it. What is said to a person who is in the middle of a conversation depends on it."""
     moved_from: str = ""
     """The id of the call that this one takes the place of, as its client says: that call's machine is being
-    shut down. The id cannot be guessed, so a program may give the state of that call to this one."""
+    shut down, or nothing came from it any more. The id cannot be guessed, so a program may give the state of that
+    call to this one."""
+    avoid: str = ""
+    """The node with which the client has lost that call, as it says: signaling prefers another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,9 @@ class HostConfig:
     """Names of network interfaces, as eth0: media listens on their addresses alone. Empty: on all."""
     public_ips: tuple[str, ...] = ()
     """Addresses to offer instead of the bound ones of the same family, where 1:1 NATs stand in front."""
+    relays: tuple[Address, ...] = ()
+    """Where clients reach the relays in front of this host (docs/scale.md): answers name their addresses, and none
+    of ours. Who sends is then seen at an address of the relay."""
     tcp_port: int | Literal["udp", "http"] | None = "udp"
     """Where clients whose network blocks UDP connect by TCP: the number of the UDP port ("udp"), the port of HTTP
     ("http": who serves HTTP shares it), another (0: any), or None: nowhere."""
@@ -133,7 +136,7 @@ class HostConfig:
     """STUN and TURN servers from which a server behind a NAT has server-reflexive and relayed candidates."""
     node: str = ""
     """Which of several machines this is: letters, digits and slashes, up to 64. It stands in the ICE username
-    fragments, where a router in front can read it (`stack.ice.ufrag`)."""
+    fragments, where a router in front can read it (`stack.core.ufrag`)."""
     max_calls: int = 1000
     setup: Setup | None = None
     """Our part of DTLS where the client leaves it to us; PASSIVE: the client begins the handshake. None: what was
@@ -164,6 +167,8 @@ class HostConfig:
             raise LocalError(
                 "a lite agent has no relayed candidates (RFC 8445 §5.2): a TURN server is for ice=full"
             )
+        if self.relays and self.public_ips:
+            raise LocalError("answers name `relays` or `public_ips`: both were given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +298,7 @@ class Host:
 
     def _use_tickets(self, wanted: TicketConfig) -> None:
         config = self.config
-        tickets = TicketIssuer(wanted, self.addresses, config.public_ips, config.setup, config.node)
+        tickets = TicketIssuer(wanted, self.addresses, config.public_ips, config.setup, config.node, config.relays)
         tickets.set_tcp(self._tcp_addresses)
         self._tickets = tickets
         self._table.on_made = self._take_made
@@ -390,7 +395,18 @@ class Host:
             node=self.config.node,
             codecs=offered_codecs(),
         )
-        return make_local_parameters(os.urandom, self._certificate, self.addresses, wishes, self.config.public_ips)
+        config = self.config
+        local = make_local_parameters(
+            os.urandom, self._certificate, self.addresses, wishes, config.public_ips, config.relays
+        )
+        return replace(local, ice_pwd=self._password(local.ice_ufrag, local.ice_pwd))
+
+    def _password(self, ufrag: str, random: str) -> str:
+        """Return the password for a fragment: where there are keys it follows from it.
+
+        So a process that takes the place of another can say to a client, signed, that its session is lost.
+        """
+        return self._tickets.ring.newest.password(ufrag) if self._tickets is not None else random
 
     def _is_lite_for(self, offer: SessionDescription, ice: IceMode | None, link: MediaLink) -> bool:
         mode = self.config.ice
@@ -593,7 +609,7 @@ class Host:
         local = replace(former.local, session_version=former.local.session_version + 1)
         agreed = renegotiate(description, former.negotiation, local)
         if restarts_ice(agreed, former.negotiation):
-            fresh = IceCredentials.renew(os.urandom, former.local.ice_ufrag)
+            fresh = self._renew(former.local.ice_ufrag)
             local = replace(local, ice_ufrag=fresh.ufrag, ice_pwd=fresh.password)
             if not local.ice_lite:  # RFC 8445 §9: what holds now
                 local = replace(local, candidates=self.candidates_of(call, False))
@@ -602,6 +618,10 @@ class Host:
         if local.ice_ufrag != former.local.ice_ufrag:
             await self._add_ufrag(call, local.ice_ufrag)
         return Renegotiated(agreed.answer.serialize(), local.ice_ufrag)
+
+    def _renew(self, ufrag: str) -> IceCredentials:
+        fresh = IceCredentials.renew(os.urandom, ufrag)
+        return replace(fresh, password=self._password(fresh.ufrag, fresh.password))
 
     async def parameters(self, call: Call) -> SessionParameters:
         """Return what was agreed on for a call; `LocalError` if it is over."""
@@ -613,7 +633,7 @@ class Host:
         The call goes on over its present path until the peer proves another. Raises `LocalError` if it cannot.
         """
         former = await self._execute(call, GetParameters())
-        credentials = IceCredentials.renew(os.urandom, former.local.ice_ufrag)
+        credentials = self._renew(former.local.ice_ufrag)
         await self._execute(call, RestartIce(credentials, remote))
         await self._add_ufrag(call, credentials.ufrag)
         return credentials

@@ -37,9 +37,12 @@ from stack.dtls import Certificate, KeyLog
 from stack.ice import Candidate, IceAgent
 from stack.ice.servers import LocatedServer
 from stack.server import Endpoint, Gathered, GatheringEndpoint, HostedMachine, TicketAdmission, UnknownCheck
-from stack.server.admission import GIVEN_UP, HALF_OPEN_TIMEOUT
+from stack.server.admission import GIVEN_UP, HALF_OPEN_TIMEOUT, AdmissionLimits
+from stack.server.strays import ENOUGH
 from stack.session import Authenticated, Connected, Ended, SessionParameters
+from stack.session.media_plane import DROPPED_MEDIA_BEFORE_KEYS
 from stack.session.ticket_terms import TicketSite
+from stack.session.waterfall import DTLS_BEGUN
 from stack.voice.commands import ConversationCommand, HangUp
 from stack.voice.config import ConversationConfig, offered_codecs
 from stack.voice.conversation import Command, Conversation
@@ -48,6 +51,9 @@ from stack.voice.recording import RecordingEvent
 from stack.voice.statistics import CallTotals
 
 log = logging.getLogger("stack.calls")
+
+STRAY_AFTER = 0.5
+"""Seconds after its first check in which the handshake of a ticket's session has to begin, if media come."""
 
 ResultT = TypeVar("ResultT")
 ResultT_co = TypeVar("ResultT_co", covariant=True)
@@ -165,9 +171,13 @@ class MediaCalls:
         """Told of a fragment that was answered with; see `Endpoint.expect`."""
         self._unannounced: dict[str, CallMade] = {}  # those made by a ticket, until there is something to say
         if setup.tickets is not None:
-            site = TicketSite(sockets.addresses, setup.tickets.public_ips, offered_codecs())
-            self._admission = TicketAdmission(setup.tickets.ring.read(), site)
-            for name in setup.tickets.over:
+            tickets = setup.tickets
+            site = TicketSite(sockets.addresses, tickets.public_ips, offered_codecs(), relays=tickets.relays)
+            limits = AdmissionLimits()
+            if tickets.relays:  # all clients have a relay's address: it bounds what comes from each of them
+                limits = replace(limits, per_address=limits.half_open)
+            self._admission = TicketAdmission(tickets.ring.read(), site, limits)
+            for name in tickets.over:
                 self._admission.note_given_up(name)
 
     def stop(self) -> None:
@@ -232,7 +242,7 @@ class MediaCalls:
         """Make the call of a check whose ticket opens; the endpoint asks. See `stack.server.admission`."""
         if self._admission is None:
             return None
-        admitted = self._admission.admit(check.data, check.username, check.path, now, time.time())
+        admitted = self._admission.admit(check.data, check.username, check.path, now, time.time(), check.is_stray)
         displaced = self._admission.drain_displaced()
         if displaced:
             self._end_later(displaced)
@@ -249,7 +259,9 @@ class MediaCalls:
         self._unannounced[admitted.name] = CallMade(
             admitted.name, opened.ticket.serialize(), check.path.remote.host
         )
-        asyncio.get_running_loop().call_later(HALF_OPEN_TIMEOUT, self._give_up, admitted.name)
+        loop = asyncio.get_running_loop()
+        loop.call_later(STRAY_AFTER, self._give_up_stray, admitted.name)
+        loop.call_later(HALF_OPEN_TIMEOUT, self._give_up, admitted.name)
         return admitted.name, conversation
 
     def make_by_tickets(self, endpoint: Endpoint[ConversationEvent]) -> None:
@@ -299,6 +311,14 @@ class MediaCalls:
         """End calls once what is going on is done: this is said in the middle of a pump."""
         for call_id in call_ids:
             asyncio.get_running_loop().call_soon(self._end, call_id)
+
+    def _give_up_stray(self, call_id: str) -> None:
+        """Give up a session whose client sends media, and no handshake: that was with another process."""
+        conversation = self.conversations.get(call_id)
+        if conversation is None or DTLS_BEGUN in conversation.session.steps:
+            return
+        if conversation.all_counters()[DROPPED_MEDIA_BEFORE_KEYS] >= ENOUGH:
+            self._give_up(call_id)
 
     def _give_up(self, call_id: str) -> None:
         if self._admission is not None and self._admission.is_half_open(call_id):

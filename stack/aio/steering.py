@@ -4,7 +4,7 @@ Who starts the workers binds a socket for each of them on every local address (S
 of them runs, and keeps them all: their places in the kernel's group never move, and a worker that dies is
 replaced behind the same socket. Then:
 
-- a STUN request is steered by the worker digit in its USERNAME (`stack.ice.ufrag`), and a response to one of ours
+- a STUN request is steered by the worker digit in its USERNAME (`stack.core.ufrag`), and a response to one of ours
   by the same digit in its transaction, by a program of classic BPF that the kernel runs for each datagram which
   no connected socket takes; it needs no privileges. The digit counts modulo the number of workers: a ticket of a
   server that had more of them has one worker here, always the same;

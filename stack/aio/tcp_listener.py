@@ -7,7 +7,7 @@ What a client sends first tells the two apart by one byte (RFC 4571, RFC 6544 §
     HTTP/1  a method, in capital letters: 41 to 5A
 
 So the port of HTTP can be that of ICE as well, and costs HTTP one look (MSG_PEEK) at a byte that stays where it
-is. Of ICE the first frame is read whole: a check, whose USERNAME names the worker (`stack.ice.ufrag`). The
+is. Of ICE the first frame is read whole: a check, whose USERNAME names the worker (`stack.core.ufrag`). The
 connection then goes there together with what was read of it; nothing is judged or answered here.
 
 All of this belongs to the program's loop. Media go elsewhere from then on, so what blocks this loop delays a new
@@ -30,10 +30,10 @@ from stack.aio.udp import MAX_PORTS_TRIED
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Instant
+from stack.core.stun_framing import MAGIC_COOKIE_BYTES
 from stack.ice import worker_of
 from stack.ice.framing import LENGTH_SIZE
 from stack.stun import peek_username
-from stack.stun.framing import MAGIC_COOKIE_BYTES
 
 REFUSED_NOT_ICE = declare("tcp", "refused_not_ice", "Connections to the TCP port that began with no check")
 REFUSED_NO_WORKER = declare("tcp", "refused_no_worker", "ICE-TCP connections whose check names no media worker")

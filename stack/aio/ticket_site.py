@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import load_der_x509_certificate
 
+from stack.core.machine import Address
 from stack.core.values import Value
 from stack.dtls import Certificate
 from stack.session.ticket_keys import TicketKey, TicketRing
@@ -60,6 +61,7 @@ class TicketMedia:
 
     ring: TicketRingPem
     public_ips: tuple[str, ...] = ()
+    relays: tuple[Address, ...] = ()
     over: tuple[str, ...] = ()
     """Calls of tickets that ended with the process which had them: none comes of their checks any more."""
 

@@ -120,6 +120,7 @@ class TicketIssuer:
         public_ips: Sequence[str] = (),
         setup: Setup | None = None,
         node: str = "",
+        relays: Sequence[Address] = (),
     ) -> None:
         if config.claim_bytes > claim_room(node):
             where = f" beside the node's name, {node}" if node else ""
@@ -127,7 +128,7 @@ class TicketIssuer:
                 f"claims of {config.claim_bytes} bytes have no room in a ticket{where}: at most {claim_room(node)}"
             )
         self.config = config
-        self._site = TicketSite(tuple(addresses), tuple(public_ips), offered_codecs())
+        self._site = TicketSite(tuple(addresses), tuple(public_ips), offered_codecs(), relays=tuple(relays))
         self._setup = setup
         self._node = node
         self._stamp: tuple[int, int] | None = None
@@ -158,7 +159,7 @@ class TicketIssuer:
     @property
     def media(self) -> TicketMedia:
         """What the media sides need."""
-        return TicketMedia(TicketRingPem.of(self.ring), tuple(self._site.public_ips))
+        return TicketMedia(TicketRingPem.of(self.ring), tuple(self._site.public_ips), tuple(self._site.relays))
 
     def reread(self) -> bool:
         """Read the file again if it is another; True if there are other keys now, which seal and open.
@@ -330,7 +331,7 @@ class TicketIssuer:
             site = self._site
             wishes = LocalWishes(ice_lite=True, tcp=site.tcp, setup=setup, codecs=site.codecs)
             draft = self._drafts[setup] = make_local_parameters(
-                os.urandom, self.ring.newest.certificate, site.addresses, wishes, site.public_ips
+                os.urandom, self.ring.newest.certificate, site.addresses, wishes, site.public_ips, site.relays
             )
         return draft
 

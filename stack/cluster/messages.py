@@ -138,6 +138,8 @@ class NodeRecord(Value, frozen=True):
     capacity: int
     calls: int
     draining: bool = False
+    relays: tuple[Address, ...] = ()
+    """Where relays in front of it are reached; empty: clients reach its own addresses."""
 
     @property
     def room(self) -> float:

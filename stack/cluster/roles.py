@@ -116,6 +116,7 @@ class MediaNode:
             host.config.max_calls,
             len(host.calls),
             self._is_draining(server),
+            host.config.relays,
         )
 
     def _describe_readiness(self) -> tuple[bool, Mapping[str, str]]:

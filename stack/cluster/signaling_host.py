@@ -113,13 +113,13 @@ class SignalingHost(Host):
         if self._closing:
             raise LocalError("the server is shutting down")
         description = offer if isinstance(offer, SessionDescription) else SessionDescription.parse(offer)
-        node = self._book.choose()
+        context = context or CallContext()
+        node = (self._book.choose(but=context.avoid) if context.avoid else None) or self._book.choose()
         if node is None:
             raise HostFull("no media node takes calls")
         if ice is IceMode.FULL or (ice is not IceMode.LITE and awaits_checks(description)):
             return None
         issuer = self._issuer(node)
-        context = context or CallContext()
         made = issuer.answer(description, random.randrange(MAX_WORKERS), context)
         if made is None:
             return None
@@ -145,8 +145,14 @@ class SignalingHost(Host):
             if len(self._issuers) >= MAX_ISSUERS:
                 self._issuers.clear()
             # Nodes come and go: where one's name leaves a claim no room, its own HTTP takes the call.
-            settings = replace(self._ticket_config, claim_bytes=0)
-            issuer = TicketIssuer(settings, node.addresses, node.public_ips, self.config.setup, node.name)
+            issuer = TicketIssuer(
+                replace(self._ticket_config, claim_bytes=0),
+                node.addresses,
+                node.public_ips,
+                self.config.setup,
+                node.name,
+                self.config.relays or node.relays,  # ours are nearer to those who ask us
+            )
             issuer.set_tcp(node.tcp)
             self._issuers[node.name] = node, issuer
             return issuer
@@ -156,7 +162,8 @@ class SignalingHost(Host):
 
 
 def _has_same_addresses(one: NodeRecord, other: NodeRecord) -> bool:
-    return (one.addresses, one.tcp, one.public_ips) == (other.addresses, other.tcp, other.public_ips)
+    ours = (one.addresses, one.tcp, one.public_ips, one.relays)
+    return ours == (other.addresses, other.tcp, other.public_ips, other.relays)
 
 
 def _crossing(context: CallContext) -> CallContext:

@@ -55,6 +55,7 @@ OWNERS: Mapping[str, str] = {
     "tcp": "the TCP port, and ICE over TCP",
     "driver": "the driver, and the thread or process in which it runs",
     "host": "the host: calls, programs and their recordings",
+    "relay": "the relay in front of media nodes",
     "forwarder": "the process in front of several media workers, where the kernel does not steer",
     "worker": "the media workers, and what passes between them and the program",
     "backbone": "the backbone between machines, and the calls whose program is behind it",

@@ -9,6 +9,7 @@ Around them: `gathering` finds server-reflexive and relayed candidates, `turn` i
 
 from __future__ import annotations
 
+from stack.core.ufrag import MAX_WORKERS, Ufrag, worker_of
 from stack.ice.agent import IceAgent
 from stack.ice.candidate import Candidate, CandidateType, TcpType, compute_foundation, compute_priority
 from stack.ice.candidate_lists import DROPPED_REMOTE_CANDIDATE_MALFORMED
@@ -28,7 +29,6 @@ from stack.ice.lite import LiteAgent, LiteSettings
 from stack.ice.pair import CandidatePair, PairState
 from stack.ice.piggyback import Piggyback
 from stack.ice.settings import IceSettings
-from stack.ice.ufrag import MAX_LOCAL_UFRAG, MAX_WORKERS, Ufrag, worker_of
 
 __all__ = [
     "DROPPED_REMOTE_CANDIDATE_MALFORMED",

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from stack.core.counters import Counters, declare
 from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.timers import earliest
+from stack.core.ufrag import new_transaction
 from stack.ice.candidate import CandidateType, compute_priority
 from stack.ice.credentials import IceCredentials
 from stack.ice.pair import CandidatePair
 from stack.ice.piggyback import Piggyback, sign_with_piggyback
-from stack.ice.ufrag import new_transaction
 from stack.stun import (
     Attribute,
     ClientTransaction,

@@ -13,7 +13,7 @@ from typing import Self
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy
-from stack.ice.ufrag import RANDOM_SIZE, Ufrag
+from stack.core.ufrag import RANDOM_SIZE, Ufrag
 
 _UFRAG = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")

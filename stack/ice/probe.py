@@ -18,6 +18,7 @@ from __future__ import annotations
 from stack.core.counters import Counters, declare
 from stack.core.machine import Entropy, Instant, Path, Transmit
 from stack.core.timers import earliest
+from stack.core.ufrag import new_transaction
 from stack.ice.candidate import CandidateType, compute_priority
 from stack.ice.check_client import (
     DROPPED_UNEXPECTED_RESPONSE,
@@ -27,7 +28,6 @@ from stack.ice.check_client import (
 )
 from stack.ice.counters import DROPPED_ASYMMETRIC_RESPONSE
 from stack.ice.credentials import IceCredentials
-from stack.ice.ufrag import new_transaction
 from stack.stun import (
     ClientTransaction,
     Message,

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stack.core.errors import LocalError, ParseError
-from stack.stun.framing import HEADER_SIZE, MAGIC_COOKIE_BYTES
+from stack.core.stun_framing import HEADER_SIZE, MAGIC_COOKIE_BYTES
 
 CHANNEL_HEADER_SIZE = 4
 FIRST_CHANNEL = 0x4000

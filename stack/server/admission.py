@@ -13,9 +13,11 @@ client is another connection of its page, and has a session of its own until one
   and of those that were made before it. That is a page that was loaded again; its former call is over, whether it
   could say so or not. A move of the same connection has the same pair of fragments, and is none of this.
 - A check that its ticket's password has signed, and of which no session comes any more (it has expired, was
-  revoked, or the session of the same pair is over, or nothing proved itself in one), is answered with an error of
-  class 4 that the same password signs: so a client learns that its session died with its process. Chromium gives
-  up then.
+  revoked, or the session of the same pair is over, or nothing proved itself in one, or its sender is in the middle
+  of a session which this process does not have), is answered with an error of class 4 that the same password
+  signs: so a client learns that its session died with its process. Chromium gives up then. The passwords of
+  sessions that no ticket makes follow from the fragment, too, where there is a key, so that their checks are
+  refused in the same way.
 - The server may speak with its Finished, a round trip before the client has proved itself (RFC 8446 §4.4.4): to
   the first check of a pair only, as with early data (RFC 8446 §8.2). A pair that was seen before is answered, but
   spoken to when it has proved itself. `MAX_SEEN` pairs are remembered, while the process lives.
@@ -34,6 +36,7 @@ from typing import Final, NamedTuple
 from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.machine import Instant, Path, Transmit
+from stack.core.ufrag import RANDOM_SIZE, SEPARATOR
 from stack.ice import split_username
 from stack.session import SessionParameters
 from stack.session.ticket_keys import OpenedTicket, TicketRing
@@ -57,6 +60,9 @@ DROPPED_UNSIGNED = declare(
 REFUSED = declare(
     "ticket", "refused", "Signed checks answered with a signed error, as no session comes of their ticket any more"
 )
+ORPHANED = declare(
+    "ticket", "orphaned", "Signed checks of clients in the middle of a session that is not here: refused"
+)
 DROPPED_HALF_OPEN = declare(
     "ticket", "dropped_half_open", "Checks beyond the half-open sessions that a ticket, an address or all may have"
 )
@@ -72,6 +78,7 @@ NOT_FOUND: Final = 404
 _DISPLACE_AFTER = 2.0  # seconds after which a half-open session makes room for another one of its ticket
 _BINDING_REQUEST = b"\x00\x01"
 _TRANSACTION = slice(8, 20)
+_MAX_TRIED = 2  # epochs, the latest, whose password is tried for a fragment without a ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +135,12 @@ class TicketAdmission:
         return self._half_open
 
     def admit(
-        self, data: bytes, username: str, path: Path, now: Instant, wall: float
+        self, data: bytes, username: str, path: Path, now: Instant, wall: float, is_stray: bool = False
     ) -> Admitted | Transmit | None:
-        """Return what is to be made of a check, or the signed refusal of it, or None; all are counted."""
+        """Return what is to be made of a check, or the signed refusal of it, or None; all are counted.
+
+        `is_stray`: its sender is in the middle of a session that this process does not have (`strays.py`).
+        """
         fragments = split_username(username)
         if fragments is None or data[:2] != _BINDING_REQUEST:
             self.counters.add(DROPPED_UNSIGNED)
@@ -138,8 +148,10 @@ class TicketAdmission:
         ufrag, remote_ufrag = fragments
         unsealed = self.ring.unseal(ufrag)
         if unsealed is None:
-            self.counters.add(DROPPED_FORGED)
-            return None
+            refusal = self._refuse_without_ticket(data, ufrag, path)
+            if refusal is None:
+                self.counters.add(DROPPED_FORGED)
+            return refusal
         (expiry, reference), key = unsealed.head, unsealed.key
         password = short_term_key(key.password(ufrag))
         if wall > expiry + CLOCK_SKEW:
@@ -152,6 +164,9 @@ class TicketAdmission:
             self.counters.add(DROPPED_UNSIGNED)
             return None
         name, host = key.call_id(username), path.remote.host
+        if is_stray and name not in self._sessions:
+            self.counters.add(ORPHANED)
+            return self._refuse(data, password, path)
         if name in self._given_up:
             return self._refuse(data, password, path)
         if name in self._sessions or not self._has_room(reference, host, now):
@@ -194,6 +209,17 @@ class TicketAdmission:
         transaction = TransactionId(data[_TRANSACTION])  # nothing else of the request is needed
         response = Message(MessageClass.ERROR_RESPONSE, Method.BINDING, transaction, (ErrorCode(NOT_FOUND),))
         return Transmit(response.sign(password), path)
+
+    def _refuse_without_ticket(self, data: bytes, ufrag: str, path: Path) -> Transmit | None:
+        """Refuse a check of a session that an offer has made, in a process that is gone; None if it is none."""
+        if len(ufrag.partition(SEPARATOR)[2]) != 2 * RANDOM_SIZE:
+            return None
+        for key in self.ring.keys[: -_MAX_TRIED - 1 : -1]:
+            refusal = self._refuse(data, short_term_key(key.password(ufrag)), path)
+            if refusal is not None:
+                self.counters.add(ORPHANED)
+                return refusal
+        return None
 
     def note_given_up(self, name: str) -> None:
         """No session comes of a pair any more: nothing has proved itself in time, or its call is over.

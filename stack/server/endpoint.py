@@ -28,6 +28,7 @@ from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Machine, Path, TerminalEvents, Transmit
 from stack.server.deadlines import Deadlines
 from stack.server.routes import PathChange, Routes
+from stack.server.strays import Strays
 from stack.stun import peek_username
 
 DROPPED_UNKNOWN_UFRAG = declare("endpoint", "dropped_unknown_ufrag", "STUN requests that name no session")
@@ -131,6 +132,8 @@ class UnknownCheck(NamedTuple):
     username: str
     """The server's fragment, a colon, the client's (RFC 8445 §7.2.2)."""
     path: Path
+    is_stray: bool = False
+    """Its sender is in the middle of a session that is not here (`strays.py`)."""
 
 
 Resolve = Callable[[UnknownCheck, Instant], "tuple[str, HostedMachine[EventT]] | Transmit | None"]
@@ -168,13 +171,14 @@ class Endpoint(Generic[EventT]):
         """May be set later; None: no session is made by its first packet."""
         self.uncounted = 0
         """How many sessions take no room from others: what has made them has a bound of its own."""
-        self._strays: list[tuple[bytes, Path]] | None = [] if keeps_strays else None
+        self._kept_strays: list[tuple[bytes, Path]] | None = [] if keeps_strays else None
         self._tried_since: Instant = 0.0
         self._tried = 0  # records over unknown paths, in the second since then
         self._expected: OrderedDict[str, int] = OrderedDict()  # fragment → checks that are still looked at
         self._unknown_since: Instant = 0.0
         self._unknown = 0  # checks that name no session, in the second since then
         self._routes = Routes()
+        self._strays = Strays()
         self._routes.changes = [] if reports_paths else None
         self._machines: dict[str, HostedMachine[EventT]] = {}
         self._deadlines: Deadlines[str] = Deadlines()
@@ -268,6 +272,7 @@ class Endpoint(Generic[EventT]):
         try:
             for path in self._machines[name].drain_routes():
                 self._routes.bind(name, path)
+                self._strays.forget(path)
         except Exception as error:
             self._faults.note(FAULT_BIND, error, now)
         self._bind_sources(name, now)
@@ -354,10 +359,10 @@ class Endpoint(Generic[EventT]):
 
     def drain_strays(self) -> Sequence[tuple[bytes, Path]]:
         """Return SRTP and DTLS over unknown paths that no session here may have; only with `keeps_strays`."""
-        strays = self._strays
+        strays = self._kept_strays
         if not strays:
             return ()
-        self._strays = []
+        self._kept_strays = []
         return strays
 
     def release_path(self, path: Path) -> None:
@@ -381,7 +386,8 @@ class Endpoint(Generic[EventT]):
         if name is None and self.resolve is not None:
             name = self._routes.find_by_ufrag(username)
             if name is None:
-                name = self._make(self.resolve, UnknownCheck(data, username, path), ufrag, now)
+                check = UnknownCheck(data, username, path, self._strays.has(path, now))
+                name = self._make(self.resolve, check, ufrag, now)
         if name is None:
             self.counters.add(DROPPED_UNKNOWN_UFRAG)
         return name
@@ -428,14 +434,16 @@ class Endpoint(Generic[EventT]):
                 self.counters.add(FOUND_BY_SOURCE)
                 return name
         self.counters.add(DROPPED_UNKNOWN_PATH)
+        if self.resolve is not None:
+            self._strays.note(data, path, self._now)
         return None
 
     def _find_by_host(self, path: Path, data: bytes, now: Instant) -> Sequence[str]:
         """Return the sessions that what came over an unknown path is tried with; keep it if there is none."""
         if not may_be_of_a_moved_client(data):
             return ()
-        if self._strays is not None and len(self._strays) < MAX_STRAYS:
-            self._strays.append((data, path))
+        if self._kept_strays is not None and len(self._kept_strays) < MAX_STRAYS:
+            self._kept_strays.append((data, path))
         if data[0] >> 6 == _RTP_VERSION:
             return ()
         if now - self._tried_since >= 1.0:

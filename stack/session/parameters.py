@@ -82,7 +82,7 @@ class LocalWishes:
     """Where ICE-TCP connections are accepted (RFC 6544: passive candidates)."""
     setup: sdp.Setup = sdp.Setup.PASSIVE
     worker: int | None = None
-    """A server's: which of its workers has the session; the ufrag says so (`stack.ice.ufrag`)."""
+    """A server's: which of its workers has the session; the ufrag says so (`stack.core.ufrag`)."""
     node: str = ""
     """A server's: which of several machines it is."""
     gathered: tuple[str, ...] = ()
@@ -99,19 +99,23 @@ def make_local_parameters(
     addresses: Sequence[Address],
     wishes: LocalWishes | None = None,
     public_ips: Sequence[str] = (),
+    relays: Sequence[Address] = (),
 ) -> sdp.LocalParameters:
     """Return our side of a new call: fresh credentials, our fingerprint, a candidate for each address.
 
     Behind 1:1 NATs `public_ips` stand in the candidates instead of the bound addresses of their families,
     each of which has one port. A family without a public address keeps its bound ones; one that is not bound has
-    none.
+    none. With `relays` in front (`stack.relay`) the candidates are theirs alone: they forward to us over UDP.
     """
     wishes = wishes or LocalWishes()
     if wishes.worker is None:
         credentials = ice.IceCredentials.generate(entropy)
     else:
         credentials = ice.IceCredentials.generate_for(entropy, wishes.worker, wishes.node)
-    candidates = _host_candidates(_seen_outside(addresses, public_ips), _seen_outside(wishes.tcp, public_ips))
+    if relays:
+        candidates = _host_candidates(relays, ())
+    else:
+        candidates = _host_candidates(_seen_outside(addresses, public_ips), _seen_outside(wishes.tcp, public_ips))
     gathered = wishes.gathered
     if public_ips:  # a NAT that is known already
         gathered = tuple(text for text in gathered if ice.Candidate.parse(text).host not in public_ips)
@@ -136,7 +140,9 @@ def make_local_parameters(
         candidates=(*candidates, *gathered),
         ice_lite=wishes.ice_lite,
         bases=(
-            (*_host_candidates(addresses, wishes.tcp), *gathered) if public_ips and not wishes.ice_lite else ()
+            (*_host_candidates(addresses, wishes.tcp), *gathered)
+            if (public_ips or relays) and not wishes.ice_lite
+            else ()
         ),
         setup=wishes.setup,
         audio=audio,

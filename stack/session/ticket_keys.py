@@ -1,6 +1,6 @@
 """Tickets under a key: sealed into a username fragment, opened again, and what is derived from one.
 
-The fragment's `rest` (`stack.ice.ufrag`) is base64 without padding, all of whose characters are ice-chars, of
+The fragment's `rest` (`stack.core.ufrag`) is base64 without padding, all of whose characters are ice-chars, of
 
      0                 1                                 17               bytes
     +--------+--------+---------------------------------+----------------+
@@ -36,10 +36,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy
+from stack.core.ufrag import MAX_TICKET, SEPARATOR
 from stack.dtls import Certificate
 from stack.dtls.keys13 import hkdf_expand
 from stack.ice import Ufrag
-from stack.ice.ufrag import MAX_TICKET, SEPARATOR
 from stack.session.ticket import HEAD_SIZE, MAX_WITHOUT_CLAIM, SessionTicket, TicketHead, chain_of
 
 VERSION: Final = 1

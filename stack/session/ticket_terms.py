@@ -82,6 +82,8 @@ class TicketSite:
     codecs: tuple[sdp.CodecDescription, ...] = (sdp.OPUS, sdp.PCMU, sdp.PCMA)
     tcp: tuple[Address, ...] = ()
     """Where ICE-TCP connections are accepted."""
+    relays: Sequence[Address] = ()
+    """Where relays in front are reached: their addresses are the only candidates then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def local_parameters_of(opened: OpenedTicket, site: TicketSite) -> sdp.LocalPara
     setup = sdp.Setup.ACTIVE if opened.ticket.dtls_role is DtlsRole.CLIENT else sdp.Setup.PASSIVE
     wishes = LocalWishes(ice_lite=True, tcp=site.tcp, setup=setup, codecs=site.codecs)
     local = make_local_parameters(
-        key.entropy(opened.ufrag), key.certificate, site.addresses, wishes, site.public_ips
+        key.entropy(opened.ufrag), key.certificate, site.addresses, wishes, site.public_ips, site.relays
     )
     return replace(local, ice_ufrag=opened.ufrag, ice_pwd=key.password(opened.ufrag))
 

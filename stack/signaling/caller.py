@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from stack.session import Connected
 from stack.signaling.caller_ice import describe_ice, explain_servers, render_ice
 from stack.signaling.client import ClientCall, DialConfig, DialError, dial
 from stack.signaling.instant import read_grant
-from stack.voice.client import EVENTS_CHANNEL, is_failure
+from stack.voice.client import EVENTS_CHANNEL, is_failure, read_goaway
 from stack.voice.config import ConversationConfig
 
 CONNECT_TIMEOUT = 20.0
@@ -98,20 +98,10 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
             ice_transport=TransportPolicy(config.ice_transport),
             ticket=config.ticket,
         )
-        async with dial(config.url, dialling) as placed:
-            call = placed.call
-            connected = await _connected(placed, servers, stop)
-            recorder = asyncio.create_task(_record(call))
-            watcher = asyncio.create_task(_program_fails(placed))
-            if speech is not None:
-                call.speaker.write(speech[0], speech[1])
-            await _first_of(call.wait_ended(), stop.wait(), asyncio.sleep(duration))
-            statistics = await placed.stats()
-            ice = await placed.report_ice()
-            call.hang_up()
-            end = await call.wait_ended()
-            heard = await recorder
-            program_failed = await watcher
+        talk = _Talk(config.url, dialling, servers, stop, speech)
+        await talk.run(duration)
+    leg, statistics, connected = talk.leg, talk.statistics, talk.leg.connected
+    placed, ice, heard = leg.placed, talk.ice, np.concatenate(talk.heard)
     parts = statistics.as_webrtc()
     rtt = statistics.round_trip_time
     if config.record is not None:
@@ -135,8 +125,9 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
         "round_trip_time_ms": _milliseconds(rtt),
         "counters": dict(statistics.counters),
         "heard_seconds": round(len(heard) / RECORD_RATE, 3),
-        "end": end.reason.value,
-        "program_failed": program_failed,
+        "moved": talk.moved,
+        "end": talk.end,
+        "program_failed": talk.program_failed,
     }
 
 
@@ -164,19 +155,140 @@ async def _wait_connected(call: Call, stop: asyncio.Event) -> Connected:
         raise DialError(f"the call did not connect: {error}") from error
 
 
-async def _program_fails(placed: ClientCall) -> bool:
-    """Listen on the channel `events` until the end, and return whether the server says that its program raised.
+class _Leg:
+    """One of the calls that a caller has in turn: another machine takes it over when its own is shut down."""
 
-    A ticket for the next call comes there, too.
-    """
-    failed = False
-    with suppress(StackError):  # a server without data channels does not say
-        async for text in await placed.call.open_channel(EVENTS_CHANNEL):
-            failed = failed or is_failure(text)
-            grant = read_grant(text)
-            if grant is not None:
-                placed.keep(grant)
-    return failed
+    def __init__(self, stack: AsyncExitStack, placed: ClientCall, connected: Connected) -> None:
+        self.placed = placed
+        self.connected = connected
+        self.sent_away = asyncio.Event()
+        self.id_there = ""
+        """What its server calls it, once that has said `goaway`."""
+        self.recorder = asyncio.create_task(_record(placed.call))
+        self.watcher = asyncio.create_task(self._watch())
+        self._stack = stack
+
+    @classmethod
+    async def place(
+        cls, url: str, dialling: DialConfig, servers: Sequence[IceServer], stop: asyncio.Event
+    ) -> _Leg:
+        """Return a call that is connected; raises `DialError` if none comes about."""
+        async with AsyncExitStack() as stack:
+            placed = await stack.enter_async_context(dial(url, dialling))
+            connected = await _connected(placed, servers, stop)
+            return cls(stack.pop_all(), placed, connected)
+
+    async def _watch(self) -> bool:
+        """Listen on the channel `events` until the end; return whether the server says that its program raised.
+
+        A ticket for the next call comes there, too, and that the machine is about to be shut down (docs/scale.md).
+        """
+        failed = False
+        with suppress(StackError):  # a server without data channels does not say
+            async for text in await self.placed.call.open_channel(EVENTS_CHANNEL):
+                failed = failed or is_failure(text)
+                grant = read_grant(text)
+                if grant is not None:
+                    self.placed.keep(grant)
+                former = read_goaway(text)
+                if former:
+                    self.id_there = former
+                    self.sent_away.set()
+        return failed
+
+    async def end(self) -> tuple[str, Samples, bool]:
+        """Hang up; return why the call ended, what was heard, and whether the server's program raised."""
+        self.placed.call.hang_up()
+        end = await self.placed.call.wait_ended()
+        heard, failed = await self.recorder, await self.watcher
+        await self._stack.aclose()
+        return end.reason.value, heard, failed
+
+    async def close(self) -> None:
+        """Leave the call, however it is. Harmless after its end."""
+        self.recorder.cancel()
+        self.watcher.cancel()
+        await self._stack.aclose()
+
+
+class _Talk:
+    """What the caller does until its time is over, in one call or, where machines are shut down, several."""
+
+    def __init__(
+        self,
+        url: str,
+        dialling: DialConfig,
+        servers: Sequence[IceServer],
+        stop: asyncio.Event,
+        speech: tuple[Samples, int] | None,
+    ) -> None:
+        self._url = url
+        self._dialling = dialling
+        self._servers = servers
+        self._stop = stop
+        self._speech = speech
+        self.heard: list[Samples] = []
+        self.moved = 0
+        self.program_failed = False
+        self.end = ""
+
+    async def run(self, seconds: float) -> None:
+        """Call, and speak and listen for so long; raises `DialError` if no call comes about."""
+        self.leg = await _Leg.place(self._url, self._dialling, self._servers, self._stop)
+        try:
+            await self._talk(seconds)
+        finally:
+            await self.leg.close()
+
+    async def _talk(self, seconds: float) -> None:
+        began = time.monotonic()
+        self._speak(0.0)
+        while True:
+            await self._listen(began + seconds - time.monotonic())
+            if not self.leg.sent_away.is_set() or self._stop.is_set() or self.leg.placed.call.ended:
+                break
+            if not await self._move(time.monotonic() - began):
+                await self._listen(began + seconds - time.monotonic())
+                break
+        self.statistics = await self.leg.placed.stats()
+        self.ice = await self.leg.placed.report_ice()
+        await self._leave(self.leg)
+
+    async def _listen(self, seconds: float) -> None:
+        leg = self.leg
+        await _first_of(
+            leg.placed.call.wait_ended(),
+            self._stop.wait(),
+            asyncio.sleep(max(0.0, seconds)),
+            *([] if leg.sent_away.is_set() else [leg.sent_away.wait()]),
+        )
+
+    async def _move(self, spoken: float) -> bool:
+        """Make the call that takes the place of this one, and leave this one; False if none comes about."""
+        former = self.leg
+        again = replace(self._dialling, moved_from=former.id_there, ticket=None)
+        try:
+            self.leg = await _Leg.place(self._url, again, self._servers, self._stop)
+        except DialError:
+            return False  # the former goes on while it can
+        try:
+            self.moved += 1
+            self._speak(spoken)
+            await self._leave(former)
+        finally:
+            await former.close()
+        return True
+
+    def _speak(self, spoken: float) -> None:
+        """Say what is left of the file, of which so many seconds were said."""
+        if self._speech is not None:
+            samples, rate = self._speech
+            self.leg.placed.call.speaker.write(samples[round(spoken * rate) :], rate)
+
+    async def _leave(self, leg: _Leg) -> None:
+        self.end, heard, failed = await leg.end()
+        self.heard.append(heard)
+        self.program_failed = self.program_failed or failed
 
 
 async def _first_of(*awaitables: Any) -> None:
@@ -255,6 +367,8 @@ def render(report: dict[str, Any]) -> str:
     rtt = report["round_trip_time_ms"]
     lines.append(f"  round-trip time {'unknown' if rtt is None else f'{rtt:.1f} ms'}")
     lines.append(f"  heard   {report['heard_seconds']:.2f} s")
+    if report["moved"]:
+        lines.append(f"  moved   {report['moved']} times to another machine")
     if report["program_failed"]:
         lines.append("  the program failed, and the server ended the call")
     return "\n".join(lines)

@@ -2,7 +2,8 @@
 
 The form that aiortc's examples made common, and that Pipecat's SmallWebRTC speaks with `pc_id`, `restart_pc` and
 PATCH for candidates that come later; `pc_id` names the call and stays the same over a restart. A further offer
-with the `pc_id` of a call that is up is renegotiated. `moved_from` names a call whose machine has said `goaway`.
+with the `pc_id` of a call that is up is renegotiated. `moved_from` names a call whose machine has said `goaway`,
+or from which nothing comes any more, and `avoid` the node that had it then.
 `GET /api/offer?pc_id=…` says whether a call is up, and with `late` that its media worker does not answer.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 
 from stack.aio import Call
 from stack.aio.tickets import InstantTicket
+from stack.core.ufrag import MAX_NODE
 from stack.signaling.http import (
     AppKey,
     Application,
@@ -52,7 +54,8 @@ async def post_offer(request: HttpRequest) -> HttpResponse:
         return await _renegotiate(request, former, sdp, str(pc_id))
     session = {**principal.session, **_session(body)}
     if former is None and "restart_pc" not in body:
-        answered = await service.answer(request, principal, sdp, session, _moved_from(body))
+        moved_from, avoid = _text(body, "moved_from", MAX_CALL_ID), _text(body, "avoid", MAX_NODE)
+        answered = await service.answer(request, principal, sdp, session, moved_from, avoid)
         return _answer(request, answered.answer, answered.call_id, answered.instant)
     taken = await service.accept(request, principal, sdp, session, replaces=former)
     call, name = taken.call, taken.call.id
@@ -65,12 +68,12 @@ async def post_offer(request: HttpRequest) -> HttpResponse:
     return _answer(request, taken.answer, name, taken.instant)
 
 
-def _moved_from(body: Mapping[str, Any]) -> str:
-    """Return the call on another machine that this one takes the place of: its client was told to go away."""
-    former = body.get("moved_from", "")
-    if not isinstance(former, str) or len(former) > MAX_CALL_ID:
-        raise RequestRefused(400, "moved_from is the id of a call")
-    return former
+def _text(body: Mapping[str, Any], name: str, longest: int) -> str:
+    """Return a text that may be there: the call that this one takes the place of, the node to avoid."""
+    text = body.get(name, "")
+    if not isinstance(text, str) or len(text) > longest:
+        raise RequestRefused(400, f"{name} is a text of up to {longest} characters")
+    return text
 
 
 def _answer(request: HttpRequest, sdp: str, name: str, instant: InstantTicket | None = None) -> HttpResponse:

@@ -186,12 +186,14 @@ class SignalingService:
         offer: str,
         session: Mapping[str, Any] | None = None,
         moved_from: str = "",
+        avoid: str = "",
     ) -> AnsweredOffer:
         """Do the same where it does not matter that there may be no call before its first packet.
 
         A ticket is the answer if it holds all that was agreed on, and the request says nothing that a program in
         another process would miss: no `session`, and nothing that an application around this one has noted.
-        `moved_from` is the call that this one takes the place of, on another machine, as the client says.
+        `moved_from` is the call that this one takes the place of, on another machine, as the client says; `avoid`
+        the node at which it was lost.
         """
         self._check_rate(request)
         description = _read_offer(offer)
@@ -208,7 +210,7 @@ class SignalingService:
                 self._note_made(call, client, placed)
 
             with _refusing(request, self.find_elsewhere):
-                context = self._context(request, session, moved_from)
+                context = self._context(request, session, moved_from, avoid)
                 answered = await self.host.answer(description, context, note, _ice_asked_for(request))
             if answered is not None:
                 self._note_awaited(answered.call_id, principal)
@@ -309,13 +311,21 @@ class SignalingService:
         self._note_placed(call, client, placed)
         return AcceptedOffer(accepted.answer, call, instant=accepted.instant)
 
-    def _context(self, request: HttpRequest, session: Mapping[str, Any] | None, moved_from: str) -> CallContext:
+    def _context(
+        self, request: HttpRequest, session: Mapping[str, Any] | None, moved_from: str, avoid: str = ""
+    ) -> CallContext:
         headers = {
             name.lower(): value for name, value in request.headers.items() if name.lower() not in _SECRET_HEADERS
         }
         claim = headers.get((self.config.claim_header or "").lower(), "")
         return CallContext(
-            headers, session or {}, request.remote or "", request.state, claim=claim, moved_from=moved_from
+            headers,
+            session or {},
+            request.remote or "",
+            request.state,
+            claim=claim,
+            moved_from=moved_from,
+            avoid=avoid,
         )
 
     def _note_placed(self, call: Call, client: str, placed: PlacedCall | None) -> None:

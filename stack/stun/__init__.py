@@ -1,6 +1,7 @@
 """STUN (RFC 8489): the messages by which ICE finds and keeps paths. Docs: `docs/ice.md`.
 
-- `framing`: what a demultiplexer asks of a datagram (is it STUN, which USERNAME), without building an object.
+- `stack.core.stun_framing`: what a demultiplexer asks of a datagram (is it STUN, which USERNAME),
+  without building an object.
 - `message`, `attributes`: `Message.parse` and `Message.serialize`; an attribute is a file that registers itself.
 - `integrity`: MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 and FINGERPRINT, over bytes.
 - `transaction`: when a request is sent again and when it has failed, with the clock as an argument.
@@ -11,6 +12,7 @@ Left out: DNS discovery by SRV and NAPTR records, and the server side of long-te
 
 from __future__ import annotations
 
+from stack.core.stun_framing import TransactionId, is_stun, peek_username
 from stack.stun.attributes import Attribute, UnknownAttribute, register_attribute
 from stack.stun.attributes.address import MappedAddress, XorMappedAddress
 from stack.stun.attributes.credentials import Nonce, Realm, Username
@@ -34,7 +36,6 @@ from stack.stun.attributes.turn import (
     XorPeerAddress,
     XorRelayedAddress,
 )
-from stack.stun.framing import TransactionId, is_stun, peek_username
 from stack.stun.integrity import (
     add_fingerprint,
     add_integrity,

@@ -16,8 +16,8 @@ from hmac import digest as hmac_digest
 from zlib import crc32
 
 from stack.core.errors import ParseError
+from stack.core.stun_framing import HEADER_SIZE, AttributeSpan, is_stun, walk_attributes
 from stack.stun.attributes.integrity import Fingerprint, MessageIntegrity, MessageIntegritySha256
-from stack.stun.framing import HEADER_SIZE, AttributeSpan, is_stun, walk_attributes
 
 _FINGERPRINT_XOR = 0x5354554E
 _SHA1_SIZE = 20

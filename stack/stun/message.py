@@ -38,10 +38,7 @@ from enum import IntEnum
 from typing import Self, TypeVar
 
 from stack.core.errors import LocalError, ParseError
-from stack.core.wire import Writer
-from stack.stun.attributes import Attribute, UnknownAttribute, parse_attribute
-from stack.stun.attributes.integrity import Fingerprint, MessageIntegrity, MessageIntegritySha256
-from stack.stun.framing import (
+from stack.core.stun_framing import (
     HEADER_SIZE,
     MAGIC_COOKIE,
     TRANSACTION_ID_SIZE,
@@ -49,6 +46,9 @@ from stack.stun.framing import (
     is_stun,
     walk_attributes,
 )
+from stack.core.wire import Writer
+from stack.stun.attributes import Attribute, UnknownAttribute, parse_attribute
+from stack.stun.attributes.integrity import Fingerprint, MessageIntegrity, MessageIntegritySha256
 from stack.stun.integrity import add_fingerprint, add_integrity, fingerprint_fits
 
 MAX_ATTRIBUTES = 64

@@ -128,6 +128,16 @@ def is_failure(text: str | bytes) -> bool:
         return False
 
 
+def read_goaway(text: str | bytes) -> str:
+    """Return the id of a call whose client is told to go elsewhere (docs/scale.md), else an empty text."""
+    try:
+        said = read_request(text)
+    except ParseError:
+        return ""
+    name = said.get("pc_id")
+    return name if said["type"] == "goaway" and isinstance(name, str) else ""
+
+
 def to_json(message: dict[str, Any]) -> str:
     """Return the text of a message."""
     return json.dumps(message, separators=(",", ":"))

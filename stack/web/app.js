@@ -42,6 +42,7 @@ let levels = null;
 let quality = null;
 let connectedAt = 0;
 let calledAgain = false;   // by the page itself
+const STEADY = 10_000;     // milliseconds after which a call that the page made by itself may be lost like any other
 let timers = [];
 let wasUp = false;         // a call of this page was connected
 
@@ -82,6 +83,7 @@ askForIceServers();
 
 function begin({ microphone = true, again = false } = {}) {
   calledAgain = again;
+  dropSuccessor();
   call = new Call({ audio: microphone ? settings.constraints : null, token: token.value, iceServers, instant });
   levels = new Levels();
   window.voiceStack.peaks = { you: SILENCE, program: SILENCE };
@@ -101,33 +103,47 @@ function watch(made) {
   made.addEventListener("step", shown(onStep));
   made.addEventListener("remote", shown(onRemote));
   made.addEventListener("message", shown(({ detail }) => receive(detail.text)));
+  made.addEventListener("silent", shown(() => mayCallAgain() && move(made.name ?? "", { avoid: made.node, lost: true })));
+  made.addEventListener("heard", shown(() => { if (successor?.lost) dropSuccessor(); }));
+}
+
+// What fails twice needs a person.
+const mayCallAgain = () => !calledAgain || performance.now() - connectedAt > STEADY;
+
+function dropSuccessor() {
+  const dropped = successor;
+  successor = null;
+  dropped?.call.hangUp();
 }
 
 const receive = text => conversation.receive(events.receive(text, performance.now() - connectedAt));
 
-// The machine of this call is about to end: make the call that takes its place, and drop this one when that is up.
-function move(formerId) {
+// The machine of this call is about to end, or nothing comes from there (`lost`): make the call that takes its place, and
+// drop this one when that is up.
+function move(formerId, { avoid = "", lost = false } = {}) {
   if (successor || !busy()) return;
   const former = call, early = [];
-  const next = successor = new Call({
+  const next = new Call({
     audio: former.microphone ? settings.constraints : null, token: token.value, iceServers,
-    movedFrom: formerId, stream: former.microphone?.clone() ?? null,
+    movedFrom: formerId, avoid, stream: former.microphone?.clone() ?? null,
   });
+  successor = { call: next, lost };
   const keep = ({ detail }) => early.push(detail.text);
   next.addEventListener("message", keep);
   next.addEventListener("state", () => {
-    if (next !== successor || (!next.over && next.state !== "connected")) return;
+    if (next !== successor?.call || (!next.over && next.state !== "connected")) return;
     successor = null;
-    if (next.over) return;                                        // none takes it: this call goes on while it can
-    if (former !== call || former.endedBy === "you") return next.hangUp();
+    if (next.over) return former.over ? render() : undefined;     // none takes it: this call goes on while it can
+    if (former !== call || former.endedBy === "you" || (lost && former.endedBy)) return next.hangUp();
     next.removeEventListener("message", keep);
+    calledAgain ||= lost;
     takeOver(former, next, early);
   });
   next.start();
 }
 
 function takeOver(former, next, early) {
-  end();
+  if (!former.over) end();
   call = next;
   watch(next);
   next.setMuted(former.muted);
@@ -217,9 +233,10 @@ function onState() {
     quality.addEventListener("measured", showSteps);
     timers.push(setInterval(showClock, 250));
   }
+  if (call.endedBy === "you") dropSuccessor();
   if (call.over) end();
   render();
-  if (call.broken && !calledAgain) begin({ again: true });   // once: what fails twice needs a person
+  if (call.broken && !calledAgain && !successor) begin({ again: true });   // once: what fails twice needs a person
 }
 
 function end() {
@@ -256,7 +273,8 @@ function statusText() {
       if (call.muted) return "You are muted: the program hears silence.";
       return talking() ? "Connected. Hold the space bar, or the button, and speak." : "Connected. Speak, and listen.";
     case "interrupted": return "The connection is interrupted. Waiting for it to come back…";
-    case "failed": return connectedAt ? `The call broke off after ${lengthInWords()}.` : "The call did not work out.";
+    case "failed": if (successor) return "The connection was lost. Calling again…";
+      return connectedAt ? `The call broke off after ${lengthInWords()}.` : "The call did not work out.";
     default: return endedText();
   }
 }
@@ -295,7 +313,7 @@ function render() {
   $("interrupt").setAttribute("aria-disabled", String(conversation.speaking === null));
   $("mute").setAttribute("aria-pressed", String(call.muted));
   $("mute-label").textContent = call.muted ? "Unmute" : "Mute";
-  showProblem(call.problem);
+  showProblem(successor ? null : call.problem);
   if (call.over) connectedAt = 0;
 }
 

@@ -3,7 +3,8 @@
 //   idle → microphone → offer → connecting → connected ⇄ interrupted → ended | failed
 //
 // With a ticket of the last call (`instant.js`) it begins with "connecting", and the microphone is opened meanwhile.
-// Events: "state" (this.state), "step" ({name, at}), "remote" ({stream}), "message" ({text}).
+// Events: "state" (this.state), "step" ({name, at}), "remote" ({stream}), "message" ({text}); "silent": nothing arrives any
+// more, said again each second, and "heard": it does again.
 // The offer is posted as soon as it exists. Its candidates are never sent: the server is reachable, and sees from the
 // first connectivity check where it comes from. That saves the wait for gathering.
 
@@ -12,6 +13,7 @@ import {
   programFailed, serverGone, serverRefused, serverUnreachable, unexpected,
 } from "./problems.js";
 
+import { Arrivals } from "./arrivals.js";
 import { shapeOf } from "./instant.js";
 
 export const STEPS = ["microphone", "offer", "answer", "ice", "dtls", "first_packet", "channel"];
@@ -23,8 +25,12 @@ const ANSWER_TIMEOUT = 8_000;
 const CONNECT_TIMEOUT = 10_000;
 const QUESTION_TIMEOUT = 3_000;
 const INSTANT_TIMEOUT = 500;    // without an answer to a check; then it is asked over HTTP
-const WATCH_PERIOD = 500;
-const ASK_AFTER = 2_000;        // of silence on the network: what a server that is there acknowledges at once
+const PING_AFTER = 250;         // of silence on the network: what a server that is there acknowledges at once
+const SILENT_AFTER = 500;       // then "silent" is said, or later on a path of long round trips
+const SILENT_AGAIN = 1_000;
+const LOOK = 50;
+const CONSENT_PERIOD = 2_500;   // of checks, the only packets of a silent call without a channel
+const ASK_AFTER = 2_000;        // then the server is asked over HTTP what has become of the call
 const ASK_AGAIN = 1_500;
 const DOUBT_AFTER = 4_000;      // then it is asked over HTTP, too
 const SILENCE_TIMEOUT = 8_000;  // then it is gone; browsers take up to 30 s to say so
@@ -62,24 +68,31 @@ export class Call extends EventTarget {
   #late = false;            // the server has the call, but no answer of the process that has its media
   #restarting = false;
   #timer = 0;
-  #watch = 0;
-  #arrived = { counts: [], at: 0 };
+  #arrivals = null;
+  #pingedAt = null;         // in this silence
+  #saidSilentAt = null;
   #serverAnswers = null;    // whether HTTP goes on where the call has fallen silent
 
   // `audio`: constraints of the microphone; null: a call without one. `token`: for a server that asks for one.
   // `iceServers`: as `findIceServers` returns them, for networks that let nothing but a TURN server through.
   // `instant`: an `InstantConnect`; null: every call asks over HTTP. `movedFrom`: the call that this one takes the place
-  // of, whose machine has said `goaway`; `stream`: its microphone, so that the user is not asked again.
+  // of, whose machine has said `goaway` or is silent; `avoid`: that machine, where it is silent; `stream`: its microphone, so
+  // that the user is not asked again.
   constructor({
     url = "api/offer", health = "healthz", audio = true, token = "", iceServers = [], instant = null,
-    movedFrom = "", stream = null,
+    movedFrom = "", avoid = "", stream = null,
   } = {}) {
     super();
-    Object.assign(this, { url, health, audio, token, iceServers, instant, movedFrom, stream });
+    Object.assign(this, { url, health, audio, token, iceServers, instant, movedFrom, avoid, stream });
   }
 
   get connection() { return this.#pc; }
   get over() { return OVER.includes(this.state); }
+  get name() { return this.#name; }
+  // The machine that has the call, where there are several: it is in the username fragment of its answer.
+  get node() {
+    return /^a=ice-ufrag:[0-9a-z]([A-Za-z0-9/]*)\+/m.exec(this.#pc?.remoteDescription?.sdp ?? "")?.[1] ?? "";
+  }
   get skippedSteps() {
     if (this.way === "ticket") return ["answer"];
     return this.#pc && "answer" in this.timings && !this.#pc.sctp ? ["channel"] : [];
@@ -226,6 +239,7 @@ export class Call extends EventTarget {
         body: JSON.stringify({
           sdp, type, ...(this.#name !== null && { pc_id: this.#name }),
           ...(this.movedFrom && this.#name === null && { moved_from: this.movedFrom }),
+          ...(this.avoid && this.#name === null && { avoid: this.avoid }),
         }),
         signal: AbortSignal.timeout(ANSWER_TIMEOUT),
       });
@@ -319,31 +333,38 @@ export class Call extends EventTarget {
     }
   }
 
-  // Notice within seconds that nothing arrives any more.
+  // Notice that nothing arrives any more.
   #watchArrivals() {
-    if (this.#watch) return;
-    this.#arrived.at = performance.now();
-    this.#watch = setInterval(async () => {
-      const counts = arrivals(await this.#pc.getStats());
-      if (this.over) return;
-      const now = performance.now(), before = this.#arrived.counts;
-      this.#arrived.counts = counts;
-      if (counts.some((count, kind) => count > (before[kind] ?? 0))) {
-        this.#arrived.at = now;
-        this.#serverAnswers = null;
-        this.#asked = this.#late = false;
-        return;
-      }
-      const silence = now - this.#arrived.at;
-      if (silence > ASK_AFTER) {
-        this.send({ type: "ping" });
-        this.#ask();
-      }
-      if (silence > DOUBT_AFTER) this.#askServer();
-      if (silence < (this.#late ? LATE_TIMEOUT : SILENCE_TIMEOUT)) return;
-      if (this.#late) this.#breakOff();
-      else this.#fail(this.#serverAnswers === false ? serverGone() : lost());
-    }, WATCH_PERIOD);
+    if (this.#arrivals) return;
+    this.#arrivals = new Arrivals(this.#pc);
+    this.#arrivals.addEventListener("arrived", () => this.#noteArrival());
+    this.#arrivals.addEventListener("silence", ({ detail }) => this.#noteSilence(detail.ms, detail.roundTrip));
+  }
+
+  #noteArrival() {
+    this.#serverAnswers = null;
+    this.#asked = this.#late = false;
+    this.#pingedAt = null;
+    if (this.#saidSilentAt === null) return;
+    this.#saidSilentAt = null;
+    this.dispatchEvent(new Event("heard"));
+  }
+
+  // A program that is silent sends nothing: a message asks for an acknowledgement, before this is taken for silence.
+  #noteSilence(silence, roundTrip) {
+    const now = performance.now();
+    if (silence > PING_AFTER && this.send({ type: "ping" })) this.#pingedAt ??= now;
+    const waited = this.#pingedAt === null ? silence - CONSENT_PERIOD : now - this.#pingedAt;
+    const isSilent = silence > SILENT_AFTER && waited > Math.max(SILENT_AFTER - PING_AFTER - LOOK, 2 * roundTrip);
+    if (isSilent && now - (this.#saidSilentAt ?? -Infinity) > SILENT_AGAIN) {
+      this.#saidSilentAt = now;
+      this.dispatchEvent(new Event("silent"));
+    }
+    if (silence > ASK_AFTER) this.#ask();
+    if (silence > DOUBT_AFTER) this.#askServer();
+    if (silence < (this.#late ? LATE_TIMEOUT : SILENCE_TIMEOUT)) return;
+    if (this.#late) this.#breakOff();
+    else this.#fail(this.#serverAnswers === false ? serverGone() : lost());
   }
 
   #askServer() {
@@ -423,7 +444,7 @@ export class Call extends EventTarget {
 
   #finish(state) {
     clearTimeout(this.#timer);
-    clearInterval(this.#watch);
+    this.#arrivals?.stop();
     this.#enter(state);
     this.#pc?.close();
     this.#release();
@@ -462,14 +483,4 @@ function readInstant(text) {
   } catch {
     return null;
   }
-}
-
-// How much has arrived so far, over all pairs of candidates, kind by kind: answers to consent checks count, too. An ICE
-// restart makes pairs and drops others, and moves nothing up: only what grows has arrived.
-const COUNTED = ["bytesReceived", "packetsReceived", "responsesReceived", "requestsReceived"];
-
-function arrivals(report) {
-  const items = [...report.values()].filter(({ type }) => type === "transport" || type === "candidate-pair");
-  const latest = Math.max(0, ...items.map(item => Number(item.lastPacketReceivedTimestamp ?? 0)));
-  return [...COUNTED.map(name => items.reduce((sum, item) => sum + (item[name] ?? 0), 0)), latest];
 }

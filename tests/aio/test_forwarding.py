@@ -28,8 +28,8 @@ from stack.aio.udp import UdpSocket, UdpSockets
 from stack.core.counters import Counters
 from stack.core.errors import ParseError
 from stack.core.machine import Address, Path
+from stack.core.ufrag import new_transaction
 from stack.ice import Ufrag
-from stack.ice.ufrag import new_transaction
 from stack.server import Endpoint, PathChange
 from stack.stun import Message, MessageClass, Method, Priority, TransactionId, Username
 from stack.voice.events import ConversationEvent

@@ -22,8 +22,8 @@ from stack.aio.steering import (
 from stack.aio.udp import UdpSockets, bind_all
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path
+from stack.core.ufrag import WORKER_DIGITS, new_transaction
 from stack.ice import MAX_WORKERS, Ufrag
-from stack.ice.ufrag import WORKER_DIGITS, new_transaction
 from stack.server import Endpoint
 from stack.stun import (
     Attribute,

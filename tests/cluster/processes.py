@@ -54,7 +54,7 @@ async def role(*arguments: str, **variables: str) -> AsyncIterator[Role]:
         async with asyncio.timeout(START_PATIENCE):
             while line := (await process.stdout.readline()).decode():
                 said.append(line)
-                if line.startswith(("Open ", "Taking calls")):
+                if line.startswith(("Open ", "Taking calls", "Relaying")):
                     running = Role(process, line)
                     break
         assert running is not None, "".join(said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -46,9 +47,14 @@ class Machines:
     async def agent(self, *more: str) -> Role:
         return await self._start("agent", PROGRAM, *more)
 
-    async def signaling(self) -> Role:
-        found = await self._start("signaling", "--ticket-key", str(self.keys), "--port", "0")
-        return found
+    async def signaling(self, *more: str) -> Role:
+        return await self._start("signaling", "--ticket-key", str(self.keys), "--port", "0", *more)
+
+    async def relay(self, udp_port: int, *more: str) -> Role:
+        return await self._start(
+            "relay", "--host", "127.0.0.1", "--udp-port", str(udp_port), "--inner", "127.0.0.1", "--port", "0",
+            "--first-port", "22000", "--max-flows", "64", *more,
+        )  # fmt: skip
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -97,6 +103,32 @@ async def test_signaling_answers_with_a_ticket_and_the_node_has_the_call(machine
     assert said["ticket"]
     assert said["remote"] == "127.0.0.1"
     assert "aiohttp" in said["agent"].lower()  # a header of the request, sent after the answer
+
+
+async def test_a_relay_learns_its_nodes_and_signaling_names_it(machines: Machines, tmp_path: Path) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    signaling = await machines.signaling("--relay", f"127.0.0.1:{port}")
+    await machines.media("n1", 0, "--agent", PROGRAM)
+    relay = await machines.relay(port, "--flows", str(tmp_path / "flows"))
+    status = relay.url.removesuffix("/metrics")
+    await settled(status, 200, nodes="1")
+    await settled(signaling.url, 200, nodes="1")
+    async with dial(signaling.url + "/") as ours:
+        connected = await asyncio.wait_for(ours.call.wait_connected(), PATIENCE)
+        said = await who(ours.call)
+    assert connected.path.remote.port == port
+    assert said["remote"] == "127.0.0.1"
+    machines.engine.stop()
+    relay.process.kill()
+    again = await machines.relay(port, "--flows", str(tmp_path / "flows"))  # knows them without the engine
+    assert "1 known nodes" in again.lines[0]
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(again.url.removesuffix("/metrics") + "/livez") as response,
+    ):
+        assert response.status == 200
 
 
 async def test_an_answer_that_no_ticket_can_hold_is_given_by_the_node(machines: Machines, free_port: int) -> None:

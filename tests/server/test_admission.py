@@ -67,9 +67,12 @@ class Door:
         host: str = "198.51.100.1",
         now: float = 0.0,
         wall: float = WALL,
+        is_stray: bool = False,
     ) -> Admitted | None:
         fragment = ufrag(number)
-        found = self.admission.admit(signed(fragment, remote), f"{fragment}:{remote}", path(host), now, wall)
+        found = self.admission.admit(
+            signed(fragment, remote), f"{fragment}:{remote}", path(host), now, wall, is_stray
+        )
         self.refusal = found if isinstance(found, Transmit) else None
         return None if isinstance(found, Transmit) else found
 
@@ -361,3 +364,36 @@ def test_a_ticket_with_a_codec_that_is_not_here_is_refused() -> None:
     assert door.refusal is not None
     assert Message.parse(door.refusal.data).message_class is MessageClass.ERROR_RESPONSE
     assert door.admission.half_open == 0
+
+
+def test_a_check_from_the_middle_of_a_lost_session_is_refused_and_signed() -> None:
+    door = Door()
+    assert door.ask(is_stray=True) is None
+    assert door.refusal is not None
+    response = Message.parse(door.refusal.data)
+    error = response.get(ErrorCode)
+    assert error is not None
+    assert error.code == 404
+    assert verify_integrity(door.refusal.data, short_term_key(KEY.password(ufrag())))
+    assert (door.count("orphaned"), door.count("made"), door.admission.half_open) == (1, 0, 0)
+    assert door.ask() is not None  # without such packets it is a new call
+
+
+def test_a_session_that_is_here_is_no_stray() -> None:
+    door = Door()
+    assert door.ask() is not None
+    assert door.ask(is_stray=True) is None
+    assert door.refusal is None
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_check_of_a_session_that_an_offer_made_is_refused_where_its_password_follows(epochs: int) -> None:
+    """Such a fragment is random; a process that does not have its session knows the password all the same."""
+    later = [TicketKey(2 + n, bytes([n]) * 32, KEY.certificate) for n in range(epochs - 1)]
+    admission = TicketAdmission(TicketRing.of([KEY, *later]), SITE)
+    fragment = "0n1+0123456789ab"
+    found = admission.admit(signed(fragment), f"{fragment}:abcd", path(), 0.0, WALL)
+    assert isinstance(found, Transmit)
+    assert verify_integrity(found.data, short_term_key(KEY.password(fragment)))
+    assert len(found.data) <= len(signed(fragment))
+    assert admission.admit(signed(fragment, password="x" * 24), f"{fragment}:abcd", path(), 0.0, WALL) is None

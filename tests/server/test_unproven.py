@@ -13,8 +13,8 @@ import pytest
 
 from interop.network_model import NetworkModel
 from stack.core.machine import Address, Path
+from stack.core.ufrag import new_transaction
 from stack.dtls import Version
-from stack.ice.ufrag import new_transaction
 from stack.session import Authenticated, Connected
 from stack.session.allowance import MAX_AHEAD, Allowance
 from stack.stun import (

@@ -25,6 +25,7 @@ from stack.agents import echo
 from stack.aio import HostConfig, ticket_file
 from stack.aio.steering import can_share_a_port
 from stack.aio.tickets import TicketConfig
+from stack.server.strays import ENOUGH
 from stack.session import EndReason
 from stack.signaling import client
 from stack.signaling.client import DialConfig, DialError, dial
@@ -32,7 +33,7 @@ from stack.signaling.client_http import OfferAnswered
 from stack.signaling.instant import InstantGrant, SavedTicket, read_grant, read_saved, write_saved
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
-from stack.stun import Message, MessageClass, Method, Username, short_term_key
+from stack.stun import ErrorCode, Message, MessageClass, Method, Username, short_term_key, verify_integrity
 from tests.listening import until
 
 pytestmark = [pytest.mark.real_clock]
@@ -431,6 +432,62 @@ async def test_a_half_open_session_takes_no_line(workers: int) -> None:
                 await connected(call)
             assert await count(server, "ticket.given_up") == 0, "the other one is half-open still"
         await copied.side.close()
+
+
+class Orphan:
+    """A client in the middle of a session that its server does not have, by the answer that it once had."""
+
+    def __init__(self, server: Serving, answer: str) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        self.socket.connect(server.host.addresses[0])
+        self._username = Username(f"{fragment(answer)}:abcd")
+        password = next(line[10:] for line in answer.splitlines() if line.startswith("a=ice-pwd:"))
+        self._key = short_term_key(password)
+
+    def speak(self) -> None:
+        for number in range(ENOUGH):
+            self.socket.send(b"\x80\x6f" + number.to_bytes(2, "big") + bytes(40))
+
+    async def check(self) -> int:
+        """Send a check; return 0 for success, or the number of the error, which has to be signed."""
+        check = Message(MessageClass.REQUEST, Method.BINDING, os.urandom(12), (self._username,))
+        self.socket.send(check.sign(self._key))
+        async with asyncio.timeout(MEDIA_PATIENCE):
+            while True:
+                data = await asyncio.get_running_loop().sock_recv(self.socket, 2048)
+                if data[8:20] == check.transaction_id:
+                    break
+        assert verify_integrity(data, self._key)
+        error = Message.parse(data).get(ErrorCode)
+        return error.code if error is not None else 0
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_client_whose_session_is_lost_is_told_so(is_first: bool) -> None:
+    async with serving(echo, config()) as server:
+        waiting = await ask(server)
+        orphan = Orphan(server, waiting.answer)
+        with orphan.socket:
+            if not is_first:  # nothing is known of it yet
+                assert await orphan.check() == 0
+            orphan.speak()
+            if not is_first:
+                await until_counted(server, "ticket.given_up")
+            assert await orphan.check() == 404
+        assert await count(server, "ticket.made") == int(not is_first)
+        await waiting.side.close()
+
+
+async def test_so_is_one_whose_session_no_ticket_held(keys: Path) -> None:
+    async with serving(echo, config(0, keys, stateless=False)) as gone:
+        answered = await ask(gone)
+    async with serving(echo, config(0, keys)) as server:
+        orphan = Orphan(server, answered.answer)
+        with orphan.socket:
+            assert await orphan.check() == 404
+        assert await count(server, "ticket.orphaned") == 1
+    await answered.side.close()
 
 
 async def test_a_file_that_others_may_read_is_refused(keys: Path) -> None:

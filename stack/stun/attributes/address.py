@@ -8,9 +8,9 @@ from typing import Self
 
 from stack.core.errors import ParseError
 from stack.core.machine import Address
+from stack.core.stun_framing import MAGIC_COOKIE_BYTES, TransactionId
 from stack.core.wire import Reader, Writer
 from stack.stun.attributes.base import Attribute, register_attribute
-from stack.stun.framing import MAGIC_COOKIE_BYTES, TransactionId
 
 _ADDRESS_SIZES = {0x01: 4, 0x02: 16}
 """Bytes by family: IPv4, IPv6 (RFC 8489 §14.1)."""

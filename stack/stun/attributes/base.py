@@ -20,7 +20,7 @@ from typing import ClassVar, Self, TypeVar
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.registry import add_once
-from stack.stun.framing import TransactionId
+from stack.core.stun_framing import TransactionId
 
 MAX_TEXT_SIZE = 763
 """SOFTWARE, REALM, NONCE and the reason phrase: fewer than 128 characters, hence at most 763 bytes."""

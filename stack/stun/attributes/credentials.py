@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stack.core.stun_framing import USERNAME_TYPE
 from stack.stun.attributes.base import TextAttribute, register_attribute
-from stack.stun.framing import USERNAME_TYPE
 
 MAX_USERNAME_SIZE = 513
 """Two ICE username fragments of 256 characters and a colon (RFC 8445 §5.3); RFC 8489 §14.3 itself allows 508."""

@@ -7,9 +7,9 @@ from enum import IntEnum
 from typing import Self
 
 from stack.core.errors import ParseError
+from stack.core.stun_framing import TransactionId
 from stack.core.wire import Reader, Writer
 from stack.stun.attributes.base import MAX_TEXT_SIZE, Attribute, register_attribute
-from stack.stun.framing import TransactionId
 
 
 class ErrorNumber(IntEnum):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from stack.core.stun_framing import TransactionId
 from stack.core.wire import Reader, Writer
 from stack.stun.attributes.base import Attribute, register_attribute
-from stack.stun.framing import TransactionId
 
 
 @register_attribute

@@ -10,10 +10,10 @@ from enum import IntEnum
 from typing import Self
 
 from stack.core.errors import ParseError
+from stack.core.stun_framing import TransactionId
 from stack.core.wire import Reader, Writer
 from stack.stun.attributes.address import TransportAddress, XorTransportAddress
 from stack.stun.attributes.base import Attribute, OpaqueAttribute, UnsignedAttribute, register_attribute
-from stack.stun.framing import TransactionId
 
 UDP_PROTOCOL_NUMBER = 17
 """IANA's, for REQUESTED-TRANSPORT."""

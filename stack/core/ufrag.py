@@ -40,7 +40,13 @@ SEPARATOR = "+"
 RANDOM_SIZE = 6
 """Bytes of the rest, when it is random."""
 
-_LAYOUT = re.compile(rf"([0-9a-z])([A-Za-z0-9/]{{0,{MAX_NODE}}})\+([A-Za-z0-9+/]{{12,{MAX_TICKET}}})")
+_NODE = rf"[A-Za-z0-9/]{{0,{MAX_NODE}}}"
+_LAYOUT = re.compile(rf"([0-9a-z])({_NODE})\+([A-Za-z0-9+/]{{12,{MAX_TICKET}}})")
+
+
+def is_node_part(text: str) -> bool:
+    """Return True for a text that can be the node part; an empty one can."""
+    return re.fullmatch(_NODE, text) is not None
 
 
 @dataclass(frozen=True, slots=True)
