@@ -29,9 +29,10 @@ from interop.peers.base import Peer
 from interop.peers.registry import PEERS
 from interop.peers.target import Echoes, Target
 from interop.progress import Progress
-from interop.report import as_json, as_junit, write_html
+from interop.report import as_json, as_junit, merged, write_html
 from interop.runner import OURS, Cell, Pair, Plan, run_plan
 from interop.scenarios import SCENARIOS
+from interop.side_by_side import MAX_JOBS, run_side_by_side
 from interop.verdict import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,6 +77,17 @@ def _options(command: Any) -> Any:
             "--keep",
             type=click.Path(path_type=Path, file_okay=False),
             help="Keep capture, key log, SDP, statistics and log of each failure in this folder.",
+        ),
+        click.option(
+            "--update",
+            type=click.Path(path_type=Path, exists=True),
+            help="A former run's JSON: what is run now takes the place of the same cells there.",
+        ),
+        click.option(
+            "--jobs",
+            type=click.IntRange(1, MAX_JOBS),
+            default=1,
+            help="Run so many cells of different peers at the same time, each in a process of its own.",
         ),
         click.option("--repeat", type=click.IntRange(1, 1000), default=1, help="Run each so many times."),
         click.option("--seed", type=int, default=1, help="Of the networks' losses and delays."),
@@ -138,11 +150,15 @@ def _go(
     html: Path | None,
     against: Path | None,
     keep: Path | None,
+    update: Path | None,
+    jobs: int,
     repeat: int,
     seed: int,
     netns: bool,
 ) -> None:
-    former = _read_former(against, html)
+    if against is not None and html is None:
+        raise click.UsageError("--against shows a former run in the report: it needs --html")
+    former, updated = _read_former("--against", against), _read_former("--update", update)
     plan = Plan(pairs, scenarios, repeat, seed, keep)
     progress = Progress(len(plan))
     network: AbstractContextManager[Any] = addressed_namespace() if netns else nullcontext()
@@ -150,11 +166,16 @@ def _go(
         if netns and problem is not None:
             raise click.ClickException(f"--netns: {problem}")
         try:
-            asyncio.run(run_plan(plan, progress.note))
+            if jobs > 1:
+                run_side_by_side(plan, progress.note, jobs)
+            else:
+                asyncio.run(run_plan(plan, progress.note))
         except KeyboardInterrupt:
             click.echo("\ninterrupted: what was run is reported", err=True)
     progress.close()
     results = as_json(plan.cells, progress.seconds)
+    if updated is not None:
+        results = merged(updated, results, [pair.label for pair in pairs_of(list(PEERS.values()))])
     for path, text in ((json_file, json.dumps(results, indent=1)), (junit, as_junit(plan.cells))):
         if path is not None:
             path.write_text(text, "utf-8")
@@ -166,16 +187,14 @@ def _go(
         sys.exit(1)
 
 
-def _read_former(against: Path | None, html: Path | None) -> Any:
-    if against is None:
+def _read_former(option: str, file: Path | None) -> Any:
+    if file is None:
         return None
-    if html is None:
-        raise click.UsageError("--against shows a former run in the report: it needs --html")
     try:
-        former = json.loads(against.read_text("utf-8"))
+        former = json.loads(file.read_text("utf-8"))
         former["cells"][0]["scenario"]
     except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
-        raise click.UsageError(f"{against} is no result of --json") from error
+        raise click.UsageError(f"{option}: {file} is no result of --json") from error
     return former
 
 

@@ -259,6 +259,11 @@ class Peer(ABC):
     sides: Sequence[Side] = ("client", "server")
     traits = Traits()
 
+    @property
+    def resource(self) -> str:
+        """What it needs that only one cell may have at a time; peers may have the same one."""
+        return self.name
+
     @abstractmethod
     def why_absent(self) -> str | None:
         """One line that says why it cannot be tried here; None if it can."""

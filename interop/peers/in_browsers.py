@@ -97,6 +97,10 @@ class InBrowser(Peer):
             self.traits = Traits(level=0.1, plays_speech=False)  # of its fake microphone
         self.needs = Needs(f"{self.browser.title()} on PATH (Debian: apt install {package})")
 
+    @property
+    def resource(self) -> str:
+        return self.browser
+
     def why_absent(self) -> str | None:
         return None if self.browser in _installed() else f"{self.browser} is not installed here"
 

@@ -105,6 +105,10 @@ class NpmClient(Peer):
     def __post_init__(self) -> None:
         self.needs = Needs(f"Chromium on PATH, node and npm: {self.package}", (BUILD,))
 
+    @property
+    def resource(self) -> str:
+        return "chromium"
+
     def why_absent(self) -> str | None:
         if "chromium" not in {browser.name for browser in available()}:
             return f"{self.name}: there is no Chromium here"
