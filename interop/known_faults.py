@@ -151,6 +151,30 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
     ),
     *(
         KnownFault(
+            "gstreamer",
+            side,
+            "negotiated channel",
+            "expectation",
+            "1.22",
+            "It makes no channel on a stream that was agreed on elsewhere: in mid-call it still counts the streams "
+            "of the association (max-channels) as none",
+        )
+        for side in SIDES
+    ),
+    *(
+        KnownFault(
+            "werift",
+            side,
+            "maxRetransmits",
+            "expectation",
+            "0.24.4",
+            "A channel that is unordered and of limited retransmissions it announces as an ordered one: the bit of "
+            "the order is lost from the type (RFC 8832 §5.1)",
+        )
+        for side in SIDES
+    ),
+    *(
+        KnownFault(
             peer,
             side,
             "garbage",

@@ -315,7 +315,9 @@ class ProcessEnd(End):
         asked["codec"] = wishes.codec != "opus" and wishes.codec
         asked["audio_sections"] = wishes.audio_sections > 1 and self.side == "client" and wishes.audio_sections
         asked["ip"] = wishes.ip != 4 and wishes.ip
-        asked["ptime"] = self.needs_packets and wishes.ptime != 20 and wishes.ptime
+        asked["ptime"] = wishes.ptime != 20 and wishes.ptime
+        if not self.needs_packets and "ptime" not in self.supported:
+            del asked["ptime"]  # it reads the description, or stays with what it has
         # The bundle policy is about what is offered, the part in DTLS is what an answer chooses.
         del asked["bundle" if self.side == "server" else "setup"]
         asked = {name: value for name, value in asked.items() if value}
