@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -165,6 +166,7 @@ def _go(
     with network as problem:
         if netns and problem is not None:
             raise click.ClickException(f"--netns: {problem}")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             if jobs > 1:
                 run_side_by_side(plan, progress.note, jobs)

@@ -53,6 +53,11 @@ class Pair:
         needed = {peer.resource for peer in (self.client, self.server) if peer.name != OURS}
         return frozenset(needed or {OURS})
 
+    @property
+    def is_kept(self) -> bool:
+        """Its cells are best run by one worker, which keeps something of it."""
+        return self.client.is_kept or self.server.is_kept
+
 
 @dataclass(slots=True)
 class Cell:

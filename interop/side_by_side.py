@@ -38,12 +38,16 @@ def run_side_by_side(plan: Plan, note: Note, jobs: int) -> Sequence[Cell]:
 
 
 class Schedule:
-    """Which cell is next: that of the peer with the most work left, among those whose resources are free."""
+    """Which cell is next: that of the peer with the most work left, among those whose resources are free.
+
+    A browser stays with the worker that began with it, which keeps it, for as long as there are cells of it.
+    """
 
     def __init__(self, tasks: Iterable[Task]) -> None:
         self._beside: dict[frozenset[str], deque[Task]] = {}
         self._alone: deque[Task] = deque()
         self._running: list[Task] = []
+        self._keepers: dict[frozenset[str], int] = {}
         for task in tasks:
             if task.scenario.is_alone:
                 self.add_alone(task)
@@ -60,16 +64,24 @@ class Schedule:
         """Nothing waits and nothing runs."""
         return not (self._alone or self._running or any(self._beside.values()))
 
-    def take(self) -> Task | None:
-        """The next cell, which runs from now on; None: wait until one is done."""
+    def take(self, worker: int) -> Task | None:
+        """The next cell of a worker, which runs from now on; None: wait until one is done."""
         if any(task.scenario.is_alone for task in self._running):
             return None
         held = frozenset[str]().union(*(task.pair.resources for task in self._running))
-        free = [key for key, waiting in self._beside.items() if waiting and not key & held]
+        free = [
+            key
+            for key, waiting in self._beside.items()
+            if waiting and not key & held and self._keepers.get(key, worker) == worker
+        ]
         if free:
-            key = max(free, key=self._seconds.__getitem__)
+            key = max(free, key=lambda each: (each in self._keepers, self._seconds[each]))
             task = self._beside[key].popleft()
             self._seconds[key] -= _guess(task)
+            if task.pair.is_kept and self._beside[key]:
+                self._keepers[key] = worker
+            else:
+                self._keepers.pop(key, None)
         elif self._alone and not self._running:
             task = self._alone.popleft()
         else:
@@ -80,6 +92,10 @@ class Schedule:
     def end(self, task: Task) -> None:
         """A cell runs no longer."""
         self._running.remove(task)
+
+    def leave(self, worker: int) -> None:
+        """A worker has died: what it kept another may take."""
+        self._keepers = {key: keeper for key, keeper in self._keepers.items() if keeper != worker}
 
 
 def _guess(task: Task) -> float:
@@ -108,30 +124,32 @@ class SideBySide:
                 self._finish(task, cell)
         schedule = Schedule(tasks)
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(jobs, len(tasks))):
-                group.create_task(self._work(schedule))
+            for number in range(min(jobs, len(tasks))):
+                group.create_task(self._work(schedule, number))
 
     def _finish(self, task: Task, cell: Cell) -> None:
         self.done[task.number] = cell
         self._note(cell, len(self.done), len(self._plan))
 
-    async def _work(self, schedule: Schedule) -> None:
+    async def _work(self, schedule: Schedule, number: int) -> None:
         """Have a worker run one cell after the other; one that dies is replaced."""
         while not schedule.is_over:
             async with self._new_worker() as worker:
-                while (task := await self._next(schedule)) is not None:
+                while (task := await self._next(schedule, number)) is not None:
                     cell, lives = await self._run(worker, task)
                     async with self._changed:
                         schedule.end(task)
                         self._take(schedule, task, cell)
+                        if not lives:
+                            schedule.leave(number)
                         self._changed.notify_all()
                     if not lives:
                         break
 
-    async def _next(self, schedule: Schedule) -> Task | None:
+    async def _next(self, schedule: Schedule, worker: int) -> Task | None:
         async with self._changed:
             while not schedule.is_over:
-                task = schedule.take()
+                task = schedule.take(worker)
                 if task is not None:
                     return task
                 await self._changed.wait()

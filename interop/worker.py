@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from interop.peers.base import Peer
+from interop.peers.in_browsers import KeptBrowser, kept_browser
 from interop.peers.orders import obey
 from interop.peers.registry import PEERS
 from interop.peers.target import Target
@@ -34,7 +35,10 @@ def order_of(pair: Pair, plan: Plan) -> dict[str, Any]:
 
 
 class Worker:
-    """The orders."""
+    """The orders, and the browser that is kept while they want the same one."""
+
+    def __init__(self, browser: KeptBrowser) -> None:
+        self._browser = browser
 
     async def run(
         self,
@@ -48,8 +52,12 @@ class Worker:
         round_: int,
     ) -> dict[str, Any]:
         """Run one cell; what is kept of a failure is written here."""
+        kept_browser.set(self._browser)
         serving: Peer = PEERS[server] if target is None else Target(*target)
-        cell = await run_cell(Pair(PEERS[client], serving, side), SCENARIOS[scenario], seed)
+        pair = Pair(PEERS[client], serving, side)
+        if not pair.is_kept:
+            await self._browser.close()
+        cell = await run_cell(pair, SCENARIOS[scenario], seed)
         settle(cell, None if keep is None else Path(keep), round_)
         return {
             "verdict": cell.verdict.as_json(),
@@ -59,12 +67,21 @@ class Worker:
         }
 
 
+async def work() -> None:
+    """Obey until stdin ends."""
+    browser = KeptBrowser()
+    try:
+        await obey(Worker(browser))
+    finally:
+        await browser.close()
+
+
 def main() -> None:
-    """Obey until stdin ends; what a peer or a library prints goes to stderr, away from the answers."""
+    """Obey, but what a peer or a library prints goes to stderr, away from the answers."""
     answers = os.dup(1)
     os.dup2(2, 1)
     sys.stdout = os.fdopen(answers, "w", encoding="utf-8")
-    asyncio.run(obey(Worker()))
+    asyncio.run(work())
 
 
 if __name__ == "__main__":

@@ -63,6 +63,8 @@ class Wishes:
     """Nothing is said until an end is told to (`mute(False)`)."""
     ip: int = 4
     """The version of IP that the call goes over."""
+    own_certificate: bool = False
+    """It shows the certificate that it makes by itself, also where its driver gives it another one elsewhere."""
 
     @property
     def is_plain(self) -> bool:
@@ -258,6 +260,8 @@ class Peer(ABC):
     needs: Needs
     sides: Sequence[Side] = ("client", "server")
     traits = Traits()
+    is_kept = False
+    """A worker of `--jobs` keeps something of it from cell to cell: a browser."""
 
     @property
     def resource(self) -> str:
@@ -295,6 +299,26 @@ def opus_packets(sound: Samples, rate: int, ptime: int = 20) -> tuple[str, ...]:
     return tuple(base64.b64encode(encoder.encode(sound[at : at + size])).decode() for at in range(0, whole, size))
 
 
+def to_be_told(
+    name: str, supported: frozenset[str], needs_packets: bool, side: Side, wishes: Wishes
+) -> dict[str, Any]:
+    """Return the wishes that a program has to be told; raise `UnsupportedError` if it has no way to be."""
+    asked: dict[str, Any] = {"dtls": wishes.dtls, "setup": wishes.setup, "bundle": wishes.bundle}
+    asked["codec"] = wishes.codec != "opus" and wishes.codec
+    asked["audio_sections"] = wishes.audio_sections > 1 and side == "client" and wishes.audio_sections
+    asked["ip"] = wishes.ip != 4 and wishes.ip
+    # A certificate of its own it has anyway, unless its driver gives it one.
+    asked["own_certificate"] = wishes.own_certificate and "own_certificate" in supported
+    asked["ptime"] = wishes.ptime != 20 and (needs_packets or "ptime" in supported) and wishes.ptime
+    # The bundle policy is about what is offered, the part in DTLS is what an answer chooses.
+    del asked["bundle" if side == "server" else "setup"]
+    asked = {key: value for key, value in asked.items() if value}
+    for key, value in (("video", wishes.video), *asked.items()):
+        if value and key not in supported:
+            raise UnsupportedError(f"{name} has no way to be told {key} {value}")
+    return asked
+
+
 @dataclass
 class ProcessEnd(End):
     """An end that is a program which takes commands as JSON lines; see `interop/peers/gstreamer/peer.py`.
@@ -311,20 +335,7 @@ class ProcessEnd(End):
     """Which of the calls in the process it is; None: there is one."""
 
     def _arguments(self, wishes: Wishes) -> dict[str, Any]:
-        asked: dict[str, Any] = {"dtls": wishes.dtls, "setup": wishes.setup, "bundle": wishes.bundle}
-        asked["codec"] = wishes.codec != "opus" and wishes.codec
-        asked["audio_sections"] = wishes.audio_sections > 1 and self.side == "client" and wishes.audio_sections
-        asked["ip"] = wishes.ip != 4 and wishes.ip
-        asked["ptime"] = wishes.ptime != 20 and wishes.ptime
-        if not self.needs_packets and "ptime" not in self.supported:
-            del asked["ptime"]  # it reads the description, or stays with what it has
-        # The bundle policy is about what is offered, the part in DTLS is what an answer chooses.
-        del asked["bundle" if self.side == "server" else "setup"]
-        asked = {name: value for name, value in asked.items() if value}
-        if wishes.video:
-            self._require("video", wishes.video)
-        for name, value in asked.items():
-            self._require(name, value)
+        asked = to_be_told(self.lab.name, self.supported, self.needs_packets, self.side, wishes)
         return {"video": wishes.video, **self._sound(wishes), **asked}
 
     def _sound(self, wishes: Wishes) -> dict[str, Any]:
@@ -338,10 +349,6 @@ class ProcessEnd(End):
         if self.needs_packets:
             return {"packets": opus_tone(hertz, wishes.ptime)}
         return {"hertz": hertz, "level": LEVEL}
-
-    def _require(self, name: str, value: object) -> None:
-        if name not in self.supported:
-            raise UnsupportedError(f"{self.lab.name} has no way to be told {name} {value}")
 
     def _can(self, command: str) -> None:
         if command not in self.supported:

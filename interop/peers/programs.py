@@ -16,7 +16,7 @@ from pathlib import Path
 
 from interop.evidence import Side
 from interop.lab import process
-from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, Wishes
+from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, Wishes, to_be_told
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
@@ -82,9 +82,10 @@ class ProgramPeer(Peer):
 
     @asynccontextmanager
     async def start(self, side: Side, wishes: Wishes) -> AsyncIterator[End]:
+        # What it has no way to be told is refused before it is started.
+        to_be_told(self.name, self.supported, self.needs_packets, side, wishes)
         try:
-            starting = process(self.name, self.command)
-            async with starting as lab:
+            async with process(self.name, self.command) as lab:
                 yield ProcessEnd(lab, side, self.needs_packets, self.supported)
         except OSError as error:
             raise EndError(f"{self.name} does not start: {error}") from error
@@ -92,6 +93,7 @@ class ProgramPeer(Peer):
     def start_many(self, side: Side, wishes: Wishes, count: int) -> AbstractAsyncContextManager[Sequence[End]]:
         if not self.makes_many:
             return super().start_many(side, wishes, count)
+        to_be_told(self.name, self.supported, self.needs_packets, side, wishes)
         return self._start_many(side, count)
 
     @asynccontextmanager
@@ -228,6 +230,7 @@ PROGRAMS = (
         (sys.executable, "-m", "interop.peers.ffmpeg_whip"),
         why_ffmpeg_is_absent,
         _ffmpeg_version,
+        supported=frozenset({"video", "own_certificate"}),
         sides=("client",),
         # It reads nothing once it sends: that the server has left it does not see.
         traits=Traits(hears=False, has_data=False, notices_the_end=False),

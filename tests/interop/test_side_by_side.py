@@ -11,6 +11,7 @@ import pytest
 
 from interop import side_by_side
 from interop.__main__ import pairs_of, target_pairs
+from interop.peers.in_browsers import KeptBrowser
 from interop.peers.registry import PEERS
 from interop.peers.target import Target
 from interop.report import as_json, merged
@@ -26,12 +27,12 @@ def plan_of(peers: Sequence[str], scenarios: Sequence[str], keep: Path | None = 
 
 
 def test_only_one_cell_has_a_browser_or_a_peer_and_a_measured_one_has_the_machine() -> None:
-    peers = ("ours", "chromium", "firefox", "firefox without ML-KEM", "openai-agents", "pion", "openssl")
+    peers = ("ours", "chromium", "firefox", "openai-agents", "pipecat", "pion", "openssl")
     plan = plan_of(peers, ("audio", "10 calls from one page", "45 seconds", "30 clients at once", "mute"))
     schedule, running, ran = Schedule(plan.tasks()), list[Task](), list[int]()
     most = 0
     while not schedule.is_over:
-        while (task := schedule.take()) is not None:
+        while (task := next(filter(None, (schedule.take(worker) for worker in range(8))), None)) is not None:
             held = [other.pair.resources for other in running]
             assert not any(task.pair.resources & each for each in held), task
             assert not (task.scenario.is_alone and running), task
@@ -42,15 +43,33 @@ def test_only_one_cell_has_a_browser_or_a_peer_and_a_measured_one_has_the_machin
         schedule.end(done)
         ran.append(done.number)
     assert sorted(ran) == list(range(len(plan)))
-    assert most == 5  # ours, Chromium with its client from npm, Firefox of both kinds, Pion, OpenSSL
+    assert most == 6  # ours, Chromium, Firefox, the clients from npm in a Chromium of their own, Pion, OpenSSL
 
 
 def test_the_peer_with_the_most_work_left_comes_first() -> None:
     plan = plan_of(("aiortc", "pion"), ("audio", "45 seconds"))
     tasks = [task for task in plan.tasks() if task.pair.peer.name == "pion" or task.scenario.name == "audio"]
-    first = Schedule(tasks).take()
+    first = Schedule(tasks).take(0)
     assert first is not None
     assert first.pair.peer.name == "pion"
+
+
+def test_a_browser_stays_with_the_worker_that_keeps_it_until_that_dies() -> None:
+    schedule = Schedule(plan_of(("chromium", "pion"), ("audio", "mute")).tasks())
+
+    def next_of(worker: int) -> str:
+        task = schedule.take(worker)
+        assert task is not None
+        schedule.end(task)
+        return task.pair.peer.name
+
+    assert next_of(1) == "chromium"
+    assert [next_of(2), next_of(2)] == ["pion", "pion"]
+    assert next_of(1) == "chromium"
+    schedule.leave(1)
+    assert next_of(3) == "chromium"
+    assert next_of(3) == "chromium"
+    assert next_of(1) == "pion"
 
 
 def test_a_target_is_called_by_one_client_at_a_time() -> None:
@@ -139,7 +158,7 @@ def test_a_worker_that_dies_costs_its_cell_and_is_replaced(log: Path) -> None:
 async def test_a_worker_makes_a_real_call_and_tells_what_the_report_shows() -> None:
     pair = pairs_of([PEERS["ours"]])[0]
     order = order_of(pair, Plan([pair], ())) | {"scenario": "no candidates", "seed": 1, "round_": 0}
-    told = json.loads(json.dumps(await Worker().run(**order)))
+    told = json.loads(json.dumps(await Worker(KeptBrowser()).run(**order)))
     assert told["verdict"]["outcome"] == "passed", told["verdict"]
     assert told["call"]["negotiated"]["DTLS"] in ("1.2", "1.3")
     assert told["kept"] == ""
