@@ -1,6 +1,7 @@
 """`python -m interop`: try real calls between this project and other stacks, or against a server of yours.
 
 python -m interop --list                         what there is, and what is absent here
+python -m interop quick --html report.html       a look at all this: two minutes
 python -m interop run firefox pion audio         these peers, these scenarios
 python -m interop run --target URL               a server of other people: our client and real browsers call it
 python -m interop all --html report.html         everything
@@ -37,6 +38,8 @@ from interop.side_by_side import MAX_JOBS, run_side_by_side
 from interop.verdict import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
+QUICK_PEERS = (OURS, "chromium", "firefox", "aiortc", "pion")
+QUICK_JOBS = 4
 
 
 def pairs_of(peers: Sequence[Peer]) -> list[Pair]:
@@ -87,8 +90,8 @@ def _options(command: Any) -> Any:
         click.option(
             "--jobs",
             type=click.IntRange(1, MAX_JOBS),
-            default=1,
-            help="Run so many cells of different peers at the same time, each in a process of its own.",
+            help="Run so many cells of different peers at the same time, each in a process of its own "
+            f"[1; quick: {QUICK_JOBS}].",
         ),
         click.option("--repeat", type=click.IntRange(1, 1000), default=1, help="Run each so many times."),
         click.option("--seed", type=int, default=1, help="Of the networks' losses and delays."),
@@ -135,6 +138,19 @@ def run(names: tuple[str, ...], target: str | None, echoes: Echoes | None, token
     _go(pairs, picked, **options)
 
 
+@main.command()
+@click.argument("names", nargs=-1, metavar="[PEER …]")
+@_options
+def quick(names: tuple[str, ...], **options: Any) -> None:
+    """Run a few scenarios of each kind, with the peers that most machines have or those that are named."""
+    peers, scenarios = chosen(names)
+    if scenarios:
+        raise click.UsageError(f"{', '.join(scenarios)}: `run` takes scenarios, `quick` has its own")
+    there = [PEERS[name] for name in peers or QUICK_PEERS if peers or PEERS[name].why_absent() is None]
+    options["jobs"] = options["jobs"] or QUICK_JOBS
+    _go(pairs_of(there), [each for each in SCENARIOS.values() if each.is_quick], **options)
+
+
 @main.command("all")
 @_options
 def everything(**options: Any) -> None:
@@ -152,7 +168,7 @@ def _go(
     against: Path | None,
     keep: Path | None,
     update: Path | None,
-    jobs: int,
+    jobs: int | None,
     repeat: int,
     seed: int,
     netns: bool,
@@ -168,7 +184,7 @@ def _go(
             raise click.ClickException(f"--netns: {problem}")
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            if jobs > 1:
+            if jobs is not None and jobs > 1:
                 run_side_by_side(plan, progress.note, jobs)
             else:
                 asyncio.run(run_plan(plan, progress.note))
@@ -183,7 +199,7 @@ def _go(
             path.write_text(text, "utf-8")
     if html is not None:
         write_html(html, results, former)
-        click.echo(f"report: {html}")
+        click.echo(f"report: {html.resolve().as_uri()}")
     _summary(plan.cells)
     if any(cell.verdict.outcome.is_red for cell in plan.cells):
         sys.exit(1)

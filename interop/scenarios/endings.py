@@ -40,7 +40,7 @@ async def left_by_the_client(trial: Trial) -> None:
     await trial.leave("client")
 
 
-@scenario(by("server"), "RFC 8446 §6.1, RFC 9260 §9", unsupported=unless_it_can_be_seen("server"))
+@scenario(by("server"), "RFC 8446 §6.1, RFC 9260 §9", unsupported=unless_it_can_be_seen("server"), is_quick=True)
 async def left_by_the_server(trial: Trial) -> None:
     """The server closes its connection, and the client learns of it on the path."""
     await trial.connect()

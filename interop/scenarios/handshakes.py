@@ -73,7 +73,7 @@ def lose_first_of(trial: Trial, *, answering: bool) -> None:
     trial.tap.drop = drop
 
 
-@scenario("lost answer", "RFC 6347 §4.2.4, RFC 9147 §5.8", seconds=6)
+@scenario("lost answer", "RFC 6347 §4.2.4, RFC 9147 §5.8", seconds=6, is_quick=True)
 async def lost_answer(trial: Trial) -> None:
     """The first flight that answers the ClientHello is lost, and sent again."""
     lose_first_of(trial, answering=True)

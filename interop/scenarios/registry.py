@@ -36,6 +36,8 @@ class Scenario:
     """Calls that are made, from one client process or page to one server."""
     is_long: bool = False
     """It runs only when it is named, or with `all`."""
+    is_quick: bool = False
+    """It is among the few of `quick`."""
     is_alone: bool = False
     """It measures load or time, or makes it: no other cell runs beside it (`--jobs`)."""
 
@@ -53,6 +55,7 @@ def scenario(
     unsupported: Why = _always,
     calls: int = 1,
     is_long: bool = False,
+    is_quick: bool = False,
     is_alone: bool = False,
 ) -> Callable[[Run], Run]:
     """Register a scenario; its docstring says what has to hold."""
@@ -62,6 +65,7 @@ def scenario(
         SCENARIOS[name] = Scenario(
             *(name, sentence, cites, run, wishes or Wishes(), seconds, network, unsupported, calls),
             is_long,
+            is_quick,
             is_alone,
         )
         return run

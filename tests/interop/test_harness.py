@@ -71,6 +71,9 @@ def test_the_list_names_everything_with_its_citation() -> None:
         (("run", "--against", "setup.cfg"), "--against"),
         (("run", "--against", "setup.cfg", "--html", "x.html"), "no result of --json"),
         (("run", "--repeat", "0"), "--repeat"),
+        (("run", "--jobs", "0"), "--jobs"),
+        (("run", "--update", "setup.cfg"), "--update: setup.cfg is no result of --json"),
+        (("quick", "audio"), "`quick` has its own"),
         (("setup", "audio"), "needs no setup"),
         (("setup", "netscape"), "neither a peer nor a scenario"),
     ],
@@ -80,6 +83,17 @@ def test_a_mistake_of_the_user_is_one_clear_line(arguments: tuple[str, ...], wor
     assert code == 2
     assert words in text
     assert "Traceback" not in text
+
+
+def test_what_is_quick_is_a_few_scenarios_of_each_kind() -> None:
+    quick = [name for name, each in SCENARIOS.items() if each.is_quick]
+    assert 8 <= len(quick) <= 12
+    assert sum(SCENARIOS[name].seconds for name in quick) < 70
+    modules = {SCENARIOS[name].run.__module__ for name in quick}
+    assert {
+        f"interop.scenarios.{name}" for name in ("calls", "data", "endings", "handshakes", "hostile", "network")
+    } <= modules
+    assert not any(SCENARIOS[name].is_long or SCENARIOS[name].is_alone for name in quick)
 
 
 def test_each_side_of_each_peer_has_its_column() -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from interop import side_by_side
 from interop.__main__ import pairs_of, target_pairs
-from interop.peers.in_browsers import KeptBrowser
+from interop.browsers import BrowserError
+from interop.peers import in_browsers
+from interop.peers.in_browsers import KeptBrowser, kept_browser
 from interop.peers.registry import PEERS
 from interop.peers.target import Target
 from interop.report import as_json, merged
@@ -152,6 +155,58 @@ def test_a_worker_that_dies_costs_its_cell_and_is_replaced(log: Path) -> None:
     outcomes = [(cell.scenario, cell.verdict.outcome) for cell in cells]
     assert outcomes == [("PCMA", Outcome.BROKEN), ("audio", Outcome.PASSED)] * 2
     assert "it fell over" in cells[0].verdict.sentence
+
+
+class Started:
+    """Stands for browsers: it counts those that were started, and notes which are there."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.alive: list[int] = []
+        self.pages: list[str] = []
+        self.is_broken = False
+
+    @asynccontextmanager
+    async def launch(self, name: str, **settings: object) -> AsyncIterator[Started]:
+        self.count += 1
+        number = self.count
+        self.alive.append(number)
+        try:
+            yield self
+        finally:
+            self.alive.remove(number)
+
+    async def goto(self, url: str, timeout: float = 60.0) -> None:
+        if self.is_broken:
+            raise BrowserError("its page has ended")
+        self.pages.append(url)
+
+
+async def test_a_kept_browser_is_used_again_until_its_settings_change_or_something_happens_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = Started()
+    monkeypatch.setattr(in_browsers, "launch", started.launch)
+    kept = KeptBrowser()
+    kept_browser.set(kept)
+    for _ in range(2):
+        async with in_browsers.browser_for_a_cell("firefox", {}):
+            assert started.alive == [1]
+    assert started.pages == ["about:blank"] * 2  # nothing of a cell lives on in its page
+    async with in_browsers.browser_for_a_cell("firefox", {"dtls_1_2_only": True}):
+        assert started.alive == [2]
+    with pytest.raises(ZeroDivisionError):
+        async with in_browsers.browser_for_a_cell("firefox", {"dtls_1_2_only": True}):
+            raise ZeroDivisionError
+    assert not kept.is_used
+    started.is_broken = True
+    async with in_browsers.browser_for_a_cell("firefox", {"dtls_1_2_only": True}):
+        assert started.alive == [3]
+    assert started.alive == []
+    kept_browser.set(None)
+    async with in_browsers.browser_for_a_cell("firefox", {}):
+        assert started.alive == [4]
+    assert started.alive == []
 
 
 @pytest.mark.real_clock
