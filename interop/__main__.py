@@ -87,6 +87,7 @@ def _options(command: Any) -> Any:
             type=click.Path(path_type=Path, exists=True),
             help="A former run's JSON: what is run now takes the place of the same cells there.",
         ),
+        click.option("--again", is_flag=True, help="Run only what is red in the run of --update, or not in it."),
         click.option(
             "--jobs",
             type=click.IntRange(1, MAX_JOBS),
@@ -168,6 +169,7 @@ def _go(
     against: Path | None,
     keep: Path | None,
     update: Path | None,
+    again: bool,
     jobs: int | None,
     repeat: int,
     seed: int,
@@ -176,7 +178,9 @@ def _go(
     if against is not None and html is None:
         raise click.UsageError("--against shows a former run in the report: it needs --html")
     former, updated = _read_former("--against", against), _read_former("--update", update)
-    plan = Plan(pairs, scenarios, repeat, seed, keep)
+    if again and updated is None:
+        raise click.UsageError("--again takes up a former run: it needs --update")
+    plan = Plan(pairs, scenarios, repeat, seed, keep, settled(updated) if again else frozenset())
     progress = Progress(len(plan))
     network: AbstractContextManager[Any] = addressed_namespace() if netns else nullcontext()
     with network as problem:
@@ -214,6 +218,17 @@ def _read_former(option: str, file: Path | None) -> Any:
     except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
         raise click.UsageError(f"{option}: {file} is no result of --json") from error
     return former
+
+
+def settled(former: Any) -> frozenset[tuple[str, str]]:
+    """The cells of a former run of which none is red."""
+    every = {(cell["pair"], cell["scenario"]) for cell in former["cells"]}
+    red = {
+        (cell["pair"], cell["scenario"])
+        for cell in former["cells"]
+        if Outcome[str(cell["outcome"]).upper()].is_red
+    }
+    return frozenset(every - red)
 
 
 def _summary(cells: Sequence[Cell]) -> None:

@@ -96,16 +96,20 @@ class Plan:
     repeat: int = 1
     seed: int = 1
     keep: Path | None = None
+    done: frozenset[tuple[str, str]] = frozenset()
+    """Cells that are left out, by their pair's label and scenario."""
     cells: list[Cell] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.pairs) * len(self.scenarios) * self.repeat
+        return sum(1 for _ in self.tasks())
 
     def tasks(self) -> Iterator[Task]:
         """Its cells, pair by pair."""
         number = 0
         for pair in self.pairs:
             for scenario in self.scenarios:
+                if (pair.label, scenario.name) in self.done:
+                    continue
                 for round_ in range(self.repeat):
                     yield Task(number, pair, scenario, round_)
                     number += 1
@@ -117,13 +121,14 @@ Note = Callable[[Cell, int, int], None]
 
 async def run_plan(plan: Plan, note: Note) -> list[Cell]:
     """Run everything, one cell after the other."""
+    total = len(plan)
     for task in plan.tasks():
         cell = without_a_call(task.pair, task.scenario)
         if cell is None:
             cell = await run_cell(task.pair, task.scenario, plan.seed + task.round_)
         settle(cell, plan.keep, task.round_)
         plan.cells.append(cell)
-        note(cell, len(plan.cells), len(plan))
+        note(cell, len(plan.cells), total)
     return plan.cells
 
 

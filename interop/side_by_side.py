@@ -33,7 +33,8 @@ def run_side_by_side(plan: Plan, note: Note, jobs: int) -> Sequence[Cell]:
     try:
         asyncio.run(run.run(jobs))
     finally:
-        plan.cells = [cell for _, cell in sorted(run.done.items())]
+        # What was red beside others and could not be tried again counts as it is.
+        plan.cells = [cell for _, cell in sorted({**run.first, **run.done}.items())]
     return plan.cells
 
 
@@ -107,10 +108,11 @@ class SideBySide:
 
     def __init__(self, plan: Plan, note: Note) -> None:
         self.done: dict[int, Cell] = {}
-        self._plan = plan
-        self._note = note
-        self._first: dict[int, Cell] = {}
+        self.first: dict[int, Cell] = {}
         """What was red beside others, until it has been tried alone."""
+        self._plan = plan
+        self._total = len(plan)
+        self._note = note
         self._changed = asyncio.Condition()
 
     async def run(self, jobs: int) -> None:
@@ -129,7 +131,7 @@ class SideBySide:
 
     def _finish(self, task: Task, cell: Cell) -> None:
         self.done[task.number] = cell
-        self._note(cell, len(self.done), len(self._plan))
+        self._note(cell, len(self.done), self._total)
 
     async def _work(self, schedule: Schedule, number: int) -> None:
         """Have a worker run one cell after the other; one that dies is replaced."""
@@ -157,10 +159,10 @@ class SideBySide:
 
     def _take(self, schedule: Schedule, task: Task, cell: Cell) -> None:
         if cell.verdict.outcome.is_red and not task.scenario.is_alone:
-            self._first[task.number] = cell
+            self.first[task.number] = cell
             schedule.add_alone(task)
             return
-        first = self._first.pop(task.number, None)
+        first = self.first.pop(task.number, None)
         if first is not None and not cell.verdict.outcome.is_red and cell.call is not None:
             told = {"beside other cells it failed": f"{first.verdict.sentence} {first.kept}".strip()}
             cell.call = {**cell.call, "measured": {**cell.call["measured"], **told}}

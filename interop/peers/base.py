@@ -237,6 +237,8 @@ class Traits:
     """Closing its connection sends close_notify or a shutdown of SCTP (RFC 8446 §6.1)."""
     notices_the_end: bool = True
     """Its program can see that the other side left."""
+    waits_for_return: float = 0.0
+    """Seconds for which, silent, it keeps a call whose consent has expired: the other side may come back."""
     echoes: bool = False
     """As a server it returns what it hears."""
     echoes_messages: bool = False

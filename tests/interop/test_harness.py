@@ -73,6 +73,7 @@ def test_the_list_names_everything_with_its_citation() -> None:
         (("run", "--repeat", "0"), "--repeat"),
         (("run", "--jobs", "0"), "--jobs"),
         (("run", "--update", "setup.cfg"), "--update: setup.cfg is no result of --json"),
+        (("run", "--again"), "it needs --update"),
         (("quick", "audio"), "`quick` has its own"),
         (("setup", "audio"), "needs no setup"),
         (("setup", "netscape"), "neither a peer nor a scenario"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from interop import side_by_side
-from interop.__main__ import pairs_of, target_pairs
+from interop.__main__ import pairs_of, settled, target_pairs
 from interop.browsers import BrowserError
 from interop.peers import in_browsers
 from interop.peers.in_browsers import KeptBrowser, kept_browser
@@ -150,6 +150,20 @@ def test_what_is_red_beside_others_is_tried_once_more_alone_and_the_report_says_
     assert told == [{"times": "2", "beside other cells it failed": "a gap. a-folder"}] * 4
 
 
+def test_a_run_that_is_interrupted_reports_what_was_red_as_it_was(log: Path) -> None:
+    def stop(cell: Cell, done: int, _: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    plan = plan_of(("aiortc", "pion"), ("PCMU", "audio", "mute"))
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side(plan, stop, 2)
+    found = {(cell.scenario, cell.verdict.outcome) for cell in plan.cells}
+    assert ("PCMU", Outcome.FAILED) in found
+    assert {outcome for scenario, outcome in found if scenario != "PCMU"} == {Outcome.PASSED}
+    assert len(plan.cells) < len(plan)
+
+
 def test_a_worker_that_dies_costs_its_cell_and_is_replaced(log: Path) -> None:
     cells = run_side_by_side(plan_of(("aiortc",), ("PCMA", "audio")), lambda *_: None, 2)
     outcomes = [(cell.scenario, cell.verdict.outcome) for cell in cells]
@@ -226,6 +240,22 @@ def test_the_real_worker_is_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = run_side_by_side(plan_of(("ours",), ("no candidates", "messages")), lambda *_: None, 2)
     assert [cell.verdict.outcome for cell in cells] == [Outcome.PASSED] * 2, cells
     assert all(cell.call is not None and cell.evidence is None for cell in cells)
+
+
+def test_what_is_not_red_in_a_former_run_is_left_out() -> None:
+    former = {
+        "cells": [
+            {"pair": "aiortc → ours", "scenario": "audio", "outcome": "passed"},
+            {"pair": "aiortc → ours", "scenario": "mute", "outcome": "passed"},
+            {"pair": "aiortc → ours", "scenario": "mute", "outcome": "broken"},
+            {"pair": "ours → aiortc", "scenario": "audio", "outcome": "known"},
+        ]
+    }
+    plan = plan_of(("aiortc",), ("audio", "mute"))
+    plan.done = settled(former)
+    left = [(task.number, task.pair.label, task.scenario.name) for task in plan.tasks()]
+    assert left == [(0, "aiortc → ours", "mute"), (1, "ours → aiortc", "mute")]
+    assert len(plan) == 2
 
 
 def test_a_run_takes_the_place_of_the_same_cells_of_a_former_one() -> None:
