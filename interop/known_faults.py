@@ -149,6 +149,15 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
         )
         for side in SIDES
     ),
+    KnownFault(
+        "gstreamer",
+        "client",
+        "bundle balanced",
+        "connection",
+        "1.22",
+        "It offers a data section that is bundle-only, with a port and without a group to bundle it in (RFC 8843 §6), "
+        "so that the section is declined",
+    ),
     *(
         KnownFault(
             "gstreamer",
