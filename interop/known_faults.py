@@ -155,7 +155,7 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
         "bundle balanced",
         "connection",
         "1.22",
-        "It offers a data section that is bundle-only, with a port and without a group to bundle it in (RFC 8843 §6), "
+        "It offers a data section that is bundle-only, with a port and without a group (RFC 8843 §6), "
         "so that the section is declined",
     ),
     *(
