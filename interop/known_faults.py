@@ -215,6 +215,48 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
     ),
     *(
         KnownFault(
+            "str0m",
+            side,
+            "gone without a word",
+            "expectation",
+            "0.24.1",
+            "Its consent expires and it says so, and goes on to send sound until its program stops (RFC 7675 §5.1)",
+        )
+        for side in SIDES
+    ),
+    *(
+        KnownFault(
+            "werift",
+            side,
+            "forged alert",
+            "expectation",
+            "0.24.4",
+            "An alert that is not authentic ends what it sends (RFC 6347 §4.1.2.7)",
+        )
+        for side in SIDES
+    ),
+    *(
+        KnownFault(
+            "werift",
+            side,
+            "small MTU",
+            "expectation",
+            "0.24.4",
+            "Its SCTP sends packets of up to 1293 bytes with DTLS, UDP and IPv4, where RFC 8831 §5 says 1200 at most, "
+            "and repeats them as large as they were when they are lost",
+        )
+        for side in SIDES
+    ),
+    KnownFault(
+        "werift",
+        "server",
+        "mDNS",
+        "no-client-hello",
+        "0.24.4",
+        "Offered .local candidates alone, it answers checks and does not begin the handshake",
+    ),
+    *(
+        KnownFault(
             "gstreamer",
             side,
             "gone without a word",

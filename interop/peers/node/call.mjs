@@ -45,7 +45,7 @@ class Call {
   hold(channel, label) {
     const held = { channel, inbox: [], isOpen: false, isClosed: false };
     held.take = data => held.inbox.push(typeof data === "string" ? { text: data } : { binary: Buffer.from(data).toString("base64") });
-    held.end = () => { held.isClosed = true; if (label === "trial") this.gone = true; };
+    held.end = () => { held.isClosed = true; held.isOpen = false; if (label === "trial") this.gone = true; };
     this.channels.set(label, held);
     return held;
   }
