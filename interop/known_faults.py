@@ -220,7 +220,7 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
             "gone without a word",
             "expectation",
             "0.24.1",
-            "Its consent expires and it says so, and goes on to send sound until its program stops (RFC 7675 §5.1)",
+            "Its consent expires, and it goes on to send sound until its program stops it (RFC 7675 §5.1)",
         )
         for side in SIDES
     ),
@@ -242,8 +242,8 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
             "small MTU",
             "expectation",
             "0.24.4",
-            "Its SCTP sends packets of up to 1293 bytes with DTLS, UDP and IPv4, where RFC 8831 §5 says 1200 at most, "
-            "and repeats them as large as they were when they are lost",
+            "Its SCTP makes packets of up to 1293 bytes, with DTLS, UDP and IPv4, where RFC 8831 §5 says 1200 at "
+            "most, and repeats them as large as they were when they are lost",
         )
         for side in SIDES
     ),
