@@ -38,7 +38,11 @@ local: $(VENV)/.ready ## install the models of the offline agent for free speech
 serve: $(VENV)/.ready ## run the server and its page: http://127.0.0.1:8080
 	@exec $(BIN)/python -m stack serve $(ARGS)
 
-cluster: $(VENV)/.ready ## run two nodes, two agents, NATS, a relay and signaling in network namespaces (needs root): the page on port 8080
+$(VENV)/.cluster: $(VENV)/.ready
+	@PYTHON=$(PYTHON) sh .ci/venv $(VENV) cluster
+	@touch $@
+
+cluster: $(VENV)/.cluster ## run two nodes, two agents, NATS, a relay and signaling in network namespaces (needs root): the page on port 8080
 	@exec $(BIN)/python -m interop.cluster $(ARGS)
 
 test: $(VENV)/.test ## run the tests, in real browsers too where there are any
@@ -47,8 +51,13 @@ test: $(VENV)/.test ## run the tests, in real browsers too where there are any
 test-slow: $(VENV)/.test ## run the tests that take minutes: long transfers on a bad network, long calls
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow $(ARGS)
 
+# What calls need, and no more: a tenth of what the tests do.
+$(VENV)/.calls: setup.cfg pyproject.toml .ci/venv
+	@[ -e $(VENV)/.test ] || PYTHON=$(PYTHON) sh .ci/venv $(VENV) interop
+	@touch $@
+
 interop: RUN ?= all
-interop: $(VENV)/.test ## call every other stack that is here, both ways, and write build/interop.html (over an hour)
+interop: $(VENV)/.calls ## call every other stack that is here, both ways: RUN=quick takes two minutes, all of it hours
 	@mkdir -p build
 	@$(BIN)/python -m interop $(RUN) --html build/interop.html --json build/interop.json --keep build/interop $(ARGS)
 

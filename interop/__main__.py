@@ -1,6 +1,7 @@
 """`python -m interop`: try real calls between this project and other stacks, or against a server of yours.
 
 python -m interop --list                         what there is, and what is absent here
+python -m interop quick --html report.html       a look at all this: two minutes
 python -m interop run firefox pion audio         these peers, these scenarios
 python -m interop run --target URL               a server of other people: our client and real browsers call it
 python -m interop all --html report.html         everything
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,12 +31,15 @@ from interop.peers.base import Peer
 from interop.peers.registry import PEERS
 from interop.peers.target import Echoes, Target
 from interop.progress import Progress
-from interop.report import as_json, as_junit, write_html
+from interop.report import as_json, as_junit, merged, write_html
 from interop.runner import OURS, Cell, Pair, Plan, run_plan
 from interop.scenarios import SCENARIOS
+from interop.side_by_side import MAX_JOBS, run_side_by_side
 from interop.verdict import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
+QUICK_PEERS = (OURS, "chromium", "firefox", "aiortc", "pion")
+QUICK_JOBS = 4
 
 
 def pairs_of(peers: Sequence[Peer]) -> list[Pair]:
@@ -76,6 +81,18 @@ def _options(command: Any) -> Any:
             "--keep",
             type=click.Path(path_type=Path, file_okay=False),
             help="Keep capture, key log, SDP, statistics and log of each failure in this folder.",
+        ),
+        click.option(
+            "--update",
+            type=click.Path(path_type=Path, exists=True),
+            help="A former run's JSON: what is run now takes the place of the same cells there.",
+        ),
+        click.option("--again", is_flag=True, help="Run only what is red in the run of --update, or not in it."),
+        click.option(
+            "--jobs",
+            type=click.IntRange(1, MAX_JOBS),
+            help="Run so many cells of different peers at the same time, each in a process of its own "
+            f"[1; quick: {QUICK_JOBS}].",
         ),
         click.option("--repeat", type=click.IntRange(1, 1000), default=1, help="Run each so many times."),
         click.option("--seed", type=int, default=1, help="Of the networks' losses and delays."),
@@ -122,6 +139,19 @@ def run(names: tuple[str, ...], target: str | None, echoes: Echoes | None, token
     _go(pairs, picked, **options)
 
 
+@main.command()
+@click.argument("names", nargs=-1, metavar="[PEER …]")
+@_options
+def quick(names: tuple[str, ...], **options: Any) -> None:
+    """Run a few scenarios of each kind, with the peers that most machines have or those that are named."""
+    peers, scenarios = chosen(names)
+    if scenarios:
+        raise click.UsageError(f"{', '.join(scenarios)}: `run` takes scenarios, `quick` has its own")
+    there = [PEERS[name] for name in peers or QUICK_PEERS if peers or PEERS[name].why_absent() is None]
+    options["jobs"] = options["jobs"] or QUICK_JOBS
+    _go(pairs_of(there), [each for each in SCENARIOS.values() if each.is_quick], **options)
+
+
 @main.command("all")
 @_options
 def everything(**options: Any) -> None:
@@ -138,45 +168,67 @@ def _go(
     html: Path | None,
     against: Path | None,
     keep: Path | None,
+    update: Path | None,
+    again: bool,
+    jobs: int | None,
     repeat: int,
     seed: int,
     netns: bool,
 ) -> None:
-    former = _read_former(against, html)
-    plan = Plan(pairs, scenarios, repeat, seed, keep)
+    if against is not None and html is None:
+        raise click.UsageError("--against shows a former run in the report: it needs --html")
+    former, updated = _read_former("--against", against), _read_former("--update", update)
+    if again and updated is None:
+        raise click.UsageError("--again takes up a former run: it needs --update")
+    plan = Plan(pairs, scenarios, repeat, seed, keep, settled(updated) if again else frozenset())
     progress = Progress(len(plan))
     network: AbstractContextManager[Any] = addressed_namespace() if netns else nullcontext()
     with network as problem:
         if netns and problem is not None:
             raise click.ClickException(f"--netns: {problem}")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            asyncio.run(run_plan(plan, progress.note))
+            if jobs is not None and jobs > 1:
+                run_side_by_side(plan, progress.note, jobs)
+            else:
+                asyncio.run(run_plan(plan, progress.note))
         except KeyboardInterrupt:
             click.echo("\ninterrupted: what was run is reported", err=True)
     progress.close()
     results = as_json(plan.cells, progress.seconds)
+    if updated is not None:
+        results = merged(updated, results, [pair.label for pair in pairs_of(list(PEERS.values()))])
     for path, text in ((json_file, json.dumps(results, indent=1)), (junit, as_junit(plan.cells))):
         if path is not None:
             path.write_text(text, "utf-8")
     if html is not None:
         write_html(html, results, former)
-        click.echo(f"report: {html}")
+        click.echo(f"report: {html.resolve().as_uri()}")
     _summary(plan.cells)
     if any(cell.verdict.outcome.is_red for cell in plan.cells):
         sys.exit(1)
 
 
-def _read_former(against: Path | None, html: Path | None) -> Any:
-    if against is None:
+def _read_former(option: str, file: Path | None) -> Any:
+    if file is None:
         return None
-    if html is None:
-        raise click.UsageError("--against shows a former run in the report: it needs --html")
     try:
-        former = json.loads(against.read_text("utf-8"))
+        former = json.loads(file.read_text("utf-8"))
         former["cells"][0]["scenario"]
     except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
-        raise click.UsageError(f"{against} is no result of --json") from error
+        raise click.UsageError(f"{option}: {file} is no result of --json") from error
     return former
+
+
+def settled(former: Any) -> frozenset[tuple[str, str]]:
+    """The cells of a former run of which none is red."""
+    every = {(cell["pair"], cell["scenario"]) for cell in former["cells"]}
+    red = {
+        (cell["pair"], cell["scenario"])
+        for cell in former["cells"]
+        if Outcome[str(cell["outcome"]).upper()].is_red
+    }
+    return frozenset(every - red)
 
 
 def _summary(cells: Sequence[Cell]) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 
 from aiohttp import web
 
+from interop.call_summary import call_as_json
 from interop.evidence import Side
 from interop.peers.base import End, Needs, Peer, Traits, UnsupportedError, Wishes
 from interop.peers.ours import Ours
-from interop.report.results import call as call_as_json
 from interop.runner import Cell, Pair, run_cell
 from interop.scenarios import SCENARIOS, Scenario
 from interop.sound import Samples

@@ -125,7 +125,6 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
         )
         for side, scenario in (
             ("client", "reports"),
-            ("client", "rebinding"),
             ("client", "45 seconds"),
             ("client", "mute"),
             ("client", "DTX"),
@@ -149,6 +148,48 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
         )
         for side in SIDES
     ),
+    KnownFault(
+        "gstreamer",
+        "client",
+        "bundle balanced",
+        "",
+        "1.22",
+        "It offers a data section that is bundle-only, with a port and without a group (RFC 8843 §6), "
+        "so that the section is declined",
+    ),
+    *(
+        KnownFault(
+            "gstreamer",
+            side,
+            "negotiated channel",
+            "expectation",
+            "1.22",
+            "It makes no channel on a stream that was agreed on elsewhere: even in mid-call its limit of streams "
+            "(max-channels) is 0",
+        )
+        for side in SIDES
+    ),
+    KnownFault(
+        "werift",
+        "client",
+        "ICE restart",
+        "expectation",
+        "0.24.4",
+        "Its offer has new credentials, and with the answer it makes no checks: it does not start ICE again where "
+        "DTLS stands",
+    ),
+    *(
+        KnownFault(
+            "werift",
+            side,
+            "maxRetransmits",
+            "expectation",
+            "0.24.4",
+            "A channel that is unordered and of limited retransmissions it announces as an ordered one: its type "
+            "has lost the bit of the order (RFC 8832 §5.1)",
+        )
+        for side in SIDES
+    ),
     *(
         KnownFault(
             peer,
@@ -163,6 +204,68 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
         for peer in ("firefox", "firefox without ML-KEM")
         for side in SIDES
     ),
+    KnownFault(
+        "str0m",
+        "client",
+        "45 seconds",
+        "expectation",
+        "0.24.1 (dimpl 0.7.6)",
+        "As the client of DTLS 1.3 it does not stop the timer of its handshake: 40 s later the connection ends "
+        "with `timeout: connect`, and nothing is sent any more",
+    ),
+    *(
+        KnownFault(
+            "str0m",
+            side,
+            "gone without a word",
+            "expectation",
+            "0.24.1",
+            "Its consent expires, and it goes on to send sound until its program stops it (RFC 7675 §5.1)",
+        )
+        for side in SIDES
+    ),
+    *(
+        KnownFault(
+            "werift",
+            side,
+            "forged alert",
+            "expectation",
+            "0.24.4",
+            "An alert that is not authentic ends what it sends (RFC 6347 §4.1.2.7)",
+        )
+        for side in SIDES
+    ),
+    *(
+        KnownFault(
+            "werift",
+            side,
+            "small MTU",
+            "expectation",
+            "0.24.4",
+            "Its SCTP makes packets of up to 1293 bytes, with DTLS, UDP and IPv4, where RFC 8831 §5 says 1200 at "
+            "most, and repeats them as large as they were when they are lost",
+        )
+        for side in SIDES
+    ),
+    KnownFault(
+        "werift",
+        "server",
+        "mDNS",
+        "no-client-hello",
+        "0.24.4",
+        "Offered .local candidates alone, it answers checks and does not begin the handshake",
+    ),
+    *(
+        KnownFault(
+            "gstreamer",
+            side,
+            "gone without a word",
+            "expectation",
+            "1.22",
+            "It asks for no consent (RFC 7675 §5.1), and so does not find out that the other side is gone",
+        )
+        for side in SIDES
+    ),
     *(
         KnownFault(
             "webrtc-rs",
@@ -174,6 +277,15 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
             "announced",
         )
         for side in SIDES
+    ),
+    KnownFault(
+        "ffmpeg",
+        "client",
+        "own certificate",
+        "certificate-curve",
+        "62.12 (FFmpeg 8.1)",
+        "The certificate that it makes with GnuTLS is on P-224, which no DTLS of ours or of a browser names among "
+        "its groups",
     ),
     KnownFault(
         "ffmpeg",

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import shutil
+import signal
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -204,8 +206,11 @@ def process_lab(name: str) -> AbstractAsyncContextManager[ProcessLab]:
 
 
 @asynccontextmanager
-async def process(name: str, argv: Sequence[str]) -> AsyncIterator[ProcessLab]:
-    """Start a program that takes commands; it is killed on the way out."""
+async def process(name: str, argv: Sequence[str], farewell: float = 0.0) -> AsyncIterator[ProcessLab]:
+    """Start a program that takes commands; it is killed on the way out, with all that it started.
+
+    `farewell` are the seconds that it is given to end by itself when its stdin has.
+    """
     child = await asyncio.create_subprocess_exec(
         *argv,
         cwd=ROOT,
@@ -213,6 +218,7 @@ async def process(name: str, argv: Sequence[str]) -> AsyncIterator[ProcessLab]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 22,
+        start_new_session=True,  # a group of its own, so that it can be ended as a whole
     )
     lab = ProcessLab(name, child)
     readers = [asyncio.create_task(lab.read()), asyncio.create_task(lab.read_errors())]
@@ -220,8 +226,13 @@ async def process(name: str, argv: Sequence[str]) -> AsyncIterator[ProcessLab]:
         await lab.ready()
         yield lab
     finally:
+        if farewell:
+            assert child.stdin is not None
+            child.stdin.close()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(child.wait(), farewell)
         with suppress(ProcessLookupError):
-            child.kill()
+            os.killpg(child.pid, signal.SIGKILL)
         await child.wait()
         await asyncio.gather(*readers)
 

@@ -1,16 +1,20 @@
-"""Runs scenarios: one call at a time, each with two ends and a tap, and draws the verdict from what was seen."""
+"""Runs scenarios: one call at a time, each with two ends and a tap, and draws the verdict from what was seen.
+
+`interop.side_by_side` runs several at once, in processes of their own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from interop import known_faults
+from interop.call_summary import call_as_json
 from interop.diagnosis import diagnose
 from interop.evidence import SIDES, Evidence, Side, other
 from interop.inside import watching
@@ -43,10 +47,21 @@ class Pair:
         """The row of the matrix."""
         return f"{self.client.name} → {self.server.name}"
 
+    @property
+    def resources(self) -> frozenset[str]:
+        """What its calls need of this machine that no other cell may have meanwhile."""
+        needed = {peer.resource for peer in (self.client, self.server) if peer.name != OURS}
+        return frozenset(needed or {OURS})
+
+    @property
+    def is_kept(self) -> bool:
+        """Its cells are best run by one worker, which keeps something of it."""
+        return self.client.is_kept or self.server.is_kept
+
 
 @dataclass(slots=True)
 class Cell:
-    """One scenario with one pair: the verdict and the evidence."""
+    """One scenario with one pair: the verdict and the evidence, or what the report shows of it."""
 
     pair: str
     peer: str
@@ -56,8 +71,20 @@ class Cell:
     verdict: Verdict
     seconds: float = 0.0
     evidence: Evidence | None = None
+    call: Mapping[str, Any] | None = None
+    """What the report shows of the call, once the evidence is put away."""
     kept: str = ""
     """The folder of what was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A cell that is to be run; `number` is its place in the plan."""
+
+    number: int
+    pair: Pair
+    scenario: Scenario
+    round_: int
 
 
 @dataclass(slots=True)
@@ -69,27 +96,58 @@ class Plan:
     repeat: int = 1
     seed: int = 1
     keep: Path | None = None
+    done: frozenset[tuple[str, str]] = frozenset()
+    """Cells that are left out, by their pair's label and scenario."""
     cells: list[Cell] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.pairs) * len(self.scenarios) * self.repeat
+        return sum(1 for _ in self.tasks())
+
+    def tasks(self) -> Iterator[Task]:
+        """Its cells, pair by pair."""
+        number = 0
+        for pair in self.pairs:
+            for scenario in self.scenarios:
+                if (pair.label, scenario.name) in self.done:
+                    continue
+                for round_ in range(self.repeat):
+                    yield Task(number, pair, scenario, round_)
+                    number += 1
 
 
-async def run_plan(plan: Plan, note: Callable[[Cell, int, int], None]) -> list[Cell]:
-    """Run everything; `note` hears of each cell, its number and how many there are."""
-    for pair in plan.pairs:
-        absent = pair.client.why_absent() or pair.server.why_absent()
-        for scenario in plan.scenarios:
-            for round_ in range(plan.repeat):
-                if absent is not None:
-                    cell = empty_cell(pair, scenario, Verdict(Outcome.ABSENT, absent))
-                else:
-                    cell = await run_cell(pair, scenario, plan.seed + round_)
-                if cell.verdict.outcome.is_red and plan.keep is not None:
-                    _keep(plan.keep, cell, round_)
-                plan.cells.append(cell)
-                note(cell, len(plan.cells), len(plan))
+Note = Callable[[Cell, int, int], None]
+"""Hears of each cell, how many are done and how many there are."""
+
+
+async def run_plan(plan: Plan, note: Note) -> list[Cell]:
+    """Run everything, one cell after the other."""
+    total = len(plan)
+    for task in plan.tasks():
+        cell = without_a_call(task.pair, task.scenario)
+        if cell is None:
+            cell = await run_cell(task.pair, task.scenario, plan.seed + task.round_)
+        settle(cell, plan.keep, task.round_)
+        plan.cells.append(cell)
+        note(cell, len(plan.cells), total)
     return plan.cells
+
+
+def without_a_call(pair: Pair, scenario: Scenario) -> Cell | None:
+    """The cell of a peer that is absent, or that cannot be asked for this; None: a call has to be made."""
+    absent = pair.client.why_absent() or pair.server.why_absent()
+    if absent is not None:
+        return empty_cell(pair, scenario, Verdict(Outcome.ABSENT, absent))
+    why = scenario.unsupported(pair.peer, pair.side)
+    return None if why is None else empty_cell(pair, scenario, Verdict(Outcome.UNSUPPORTED, why))
+
+
+def settle(cell: Cell, keep: Path | None, round_: int) -> None:
+    """Write what is kept of a failure, and put the evidence away: what the report shows of it stays."""
+    if cell.evidence is None:
+        return
+    if cell.verdict.outcome.is_red and keep is not None:
+        _keep(keep, cell, cell.evidence, round_)
+    cell.call, cell.evidence = call_as_json(cell.evidence), None
 
 
 def empty_cell(pair: Pair, scenario: Scenario, verdict: Verdict) -> Cell:
@@ -97,12 +155,11 @@ def empty_cell(pair: Pair, scenario: Scenario, verdict: Verdict) -> Cell:
     return Cell(pair.label, pair.peer.name, pair.peer.version(), pair.side, scenario.name, verdict)
 
 
-def _keep(folder: Path, cell: Cell, round_: int) -> None:
+def _keep(folder: Path, cell: Cell, evidence: Evidence, round_: int) -> None:
     name = "".join(c if c.isalnum() else "-" for c in f"{cell.pair}--{cell.scenario}--{round_ + 1}")
-    if cell.evidence is not None:
-        cell.evidence.notes.append(cell.verdict.sentence)
-        cell.evidence.write(folder / name)
-        cell.kept = name
+    evidence.notes.append(cell.verdict.sentence)
+    evidence.write(folder / name)
+    cell.kept = name
 
 
 async def run_cell(pair: Pair, scenario: Scenario, seed: int = 1) -> Cell:

@@ -374,6 +374,10 @@ class Trial:
                 where = f"the end at the {each} to be told as {reason.value!r}"
                 raise Unexpected(where, section, repr(said), layer=Layer.END)
 
+    def waits(self, side: Side) -> float:
+        """Seconds beyond the expiry of consent for which a side waits for the other to come back."""
+        return self.traits[side].waits_for_return if side == "server" else 0.0
+
     async def learns_of_the_end(self, side: Side, patience: float, expected: str, section: str) -> None:
         """A side is told, or finds out, that the call is over."""
         end = self.tap.now() + patience

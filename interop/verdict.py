@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Self
 
 from interop.evidence import Packet, Side
 
@@ -109,3 +109,10 @@ class Verdict:
             "rule": self.rule,
             "further": list(self.further),
         }
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        """What `as_json` made."""
+        blame = None if told["blame"] is None else Blame(told["blame"])
+        outcome = Outcome[str(told["outcome"]).upper()]
+        return cls(outcome, told["sentence"], blame, told["rule"], tuple(told["further"]))

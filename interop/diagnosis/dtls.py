@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
 from interop.diagnosis.description import sections
 from interop.diagnosis.ice import succeeded
 from interop.diagnosis.rules import rule
@@ -122,6 +126,42 @@ def shown_certificate(evidence: Evidence, side: Side) -> tuple[Packet, bytes] | 
         return None
     size = int.from_bytes(whole[3:6])
     return first, whole[6 : 6 + size]
+
+
+MANDATORY_CURVE = "secp256r1"
+"""P-256, which every stack has (RFC 8827 §6.5)."""
+
+
+def certificate_key(certificate: bytes) -> str:
+    """What kind of key a certificate is about: the name of its curve, or of its algorithm; empty: not known."""
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
+    return (
+        key.curve.name if isinstance(key, EllipticCurvePublicKey) else type(key).__name__.removesuffix("PublicKey")
+    )
+
+
+@rule
+def curve_that_is_not_named(evidence: Evidence) -> Iterator[Finding]:
+    """A handshake that ends at a certificate on another curve than the one that is mandatory."""
+    if secured(evidence):
+        return
+    for side in SIDES:
+        shown = shown_certificate(evidence, side)
+        curve = certificate_key(shown[1]) if shown is not None else ""
+        if shown is not None and curve.startswith("sec") and curve != MANDATORY_CURVE:
+            yield Finding(
+                "certificate-curve",
+                Layer.DTLS,
+                side,
+                "a certificate on a curve that the other side names among its groups, as every stack names P-256, "
+                "which is mandatory",
+                "RFC 8827 §6.5, RFC 8422 §5.1.1",
+                f"one on {curve}, at which the {other(side)} ends the handshake",
+                shown[0],
+            )
 
 
 @rule

@@ -63,6 +63,8 @@ class Wishes:
     """Nothing is said until an end is told to (`mute(False)`)."""
     ip: int = 4
     """The version of IP that the call goes over."""
+    own_certificate: bool = False
+    """It shows the certificate that it makes by itself, also where its driver gives it another one elsewhere."""
 
     @property
     def is_plain(self) -> bool:
@@ -235,6 +237,8 @@ class Traits:
     """Closing its connection sends close_notify or a shutdown of SCTP (RFC 8446 §6.1)."""
     notices_the_end: bool = True
     """Its program can see that the other side left."""
+    waits_for_return: float = 0.0
+    """Seconds for which, silent, it keeps a call whose consent has expired: the other side may come back."""
     echoes: bool = False
     """As a server it returns what it hears."""
     echoes_messages: bool = False
@@ -258,6 +262,13 @@ class Peer(ABC):
     needs: Needs
     sides: Sequence[Side] = ("client", "server")
     traits = Traits()
+    is_kept = False
+    """A worker of `--jobs` keeps something of it from cell to cell: a browser."""
+
+    @property
+    def resource(self) -> str:
+        """What it needs that only one cell may have at a time; peers may have the same one."""
+        return self.name
 
     @abstractmethod
     def why_absent(self) -> str | None:
@@ -290,6 +301,26 @@ def opus_packets(sound: Samples, rate: int, ptime: int = 20) -> tuple[str, ...]:
     return tuple(base64.b64encode(encoder.encode(sound[at : at + size])).decode() for at in range(0, whole, size))
 
 
+def to_be_told(
+    name: str, supported: frozenset[str], needs_packets: bool, side: Side, wishes: Wishes
+) -> dict[str, Any]:
+    """Return the wishes that a program has to be told; raise `UnsupportedError` if it has no way to be."""
+    asked: dict[str, Any] = {"dtls": wishes.dtls, "setup": wishes.setup, "bundle": wishes.bundle}
+    asked["codec"] = wishes.codec != "opus" and wishes.codec
+    asked["audio_sections"] = wishes.audio_sections > 1 and side == "client" and wishes.audio_sections
+    asked["ip"] = wishes.ip != 4 and wishes.ip
+    # A certificate of its own it has anyway, unless its driver gives it one.
+    asked["own_certificate"] = wishes.own_certificate and "own_certificate" in supported
+    asked["ptime"] = wishes.ptime != 20 and (needs_packets or "ptime" in supported) and wishes.ptime
+    # The bundle policy is about what is offered, the part in DTLS is what an answer chooses.
+    del asked["bundle" if side == "server" else "setup"]
+    asked = {key: value for key, value in asked.items() if value}
+    for key, value in (("video", wishes.video), *asked.items()):
+        if value and key not in supported:
+            raise UnsupportedError(f"{name} has no way to be told {key} {value}")
+    return asked
+
+
 @dataclass
 class ProcessEnd(End):
     """An end that is a program which takes commands as JSON lines; see `interop/peers/gstreamer/peer.py`.
@@ -306,18 +337,7 @@ class ProcessEnd(End):
     """Which of the calls in the process it is; None: there is one."""
 
     def _arguments(self, wishes: Wishes) -> dict[str, Any]:
-        asked: dict[str, Any] = {"dtls": wishes.dtls, "setup": wishes.setup, "bundle": wishes.bundle}
-        asked["codec"] = wishes.codec != "opus" and wishes.codec
-        asked["audio_sections"] = wishes.audio_sections > 1 and self.side == "client" and wishes.audio_sections
-        asked["ip"] = wishes.ip != 4 and wishes.ip
-        asked["ptime"] = self.needs_packets and wishes.ptime != 20 and wishes.ptime
-        # The bundle policy is about what is offered, the part in DTLS is what an answer chooses.
-        del asked["bundle" if self.side == "server" else "setup"]
-        asked = {name: value for name, value in asked.items() if value}
-        if wishes.video:
-            self._require("video", wishes.video)
-        for name, value in asked.items():
-            self._require(name, value)
+        asked = to_be_told(self.lab.name, self.supported, self.needs_packets, self.side, wishes)
         return {"video": wishes.video, **self._sound(wishes), **asked}
 
     def _sound(self, wishes: Wishes) -> dict[str, Any]:
@@ -331,10 +351,6 @@ class ProcessEnd(End):
         if self.needs_packets:
             return {"packets": opus_tone(hertz, wishes.ptime)}
         return {"hertz": hertz, "level": LEVEL}
-
-    def _require(self, name: str, value: object) -> None:
-        if name not in self.supported:
-            raise UnsupportedError(f"{self.lab.name} has no way to be told {name} {value}")
 
     def _can(self, command: str) -> None:
         if command not in self.supported:

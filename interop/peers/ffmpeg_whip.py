@@ -1,9 +1,8 @@
 """FFmpeg's WHIP muxer as the client of a call, through PyAV; the commands are those of `gstreamer/peer.py`.
 
 It makes its offer over HTTP itself: a server on loopback takes it, and holds the response back until the harness
-has the answer. The muxer is a process of its own (`python -m interop.peers.ffmpeg_whip URL HERTZ LEVEL VIDEO`):
-PyAV holds the interpreter's lock while FFmpeg waits for that response. WHIP sends and never receives
-(RFC 9725 §4), and FFmpeg has no data channels.
+has the answer. The muxer is a process of its own (this module with arguments): PyAV holds the interpreter's lock
+while FFmpeg waits for that response. WHIP sends and never receives (RFC 9725 §4), and FFmpeg has no data channels.
 """
 
 from __future__ import annotations
@@ -60,7 +59,9 @@ class FfmpegCall:
     async def _deleted(self, _: web.Request) -> web.Response:
         return web.Response()
 
-    async def offer(self, hertz: float, level: float, video: bool, data: bool) -> str:
+    async def offer(
+        self, hertz: float, level: float, video: bool, data: bool, own_certificate: bool = False
+    ) -> str:
         app = web.Application()
         app.router.add_post("/whip", self._exchange)
         app.router.add_delete("/whip", self._deleted)
@@ -68,7 +69,7 @@ class FfmpegCall:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/whip"
-        told = (url, str(hertz), str(level), str(int(video)))
+        told = (url, str(hertz), str(level), str(int(video)), str(int(own_certificate)))
         argv = (sys.executable, "-m", "interop.peers.ffmpeg_whip", *told)
         self._muxer = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
         self._reading = [
@@ -112,7 +113,7 @@ class FfmpegCall:
         await until(lambda: self._is_over, "the end")
 
 
-def mux(url: str, hertz: float, level: float, video: bool) -> None:
+def mux(url: str, hertz: float, level: float, video: bool, own_certificate: bool) -> None:
     """Call and send a sine in real time until stdin ends; FFmpeg connects when the first packet is written."""
     signal.alarm(
         LONGEST
@@ -121,7 +122,7 @@ def mux(url: str, hertz: float, level: float, video: bool) -> None:
     threading.Thread(target=lambda: (sys.stdin.read(), leave.set()), daemon=True).start()
     with (
         tempfile.TemporaryDirectory() as folder,
-        av.open(url, "w", format="whip", options=muxer_options(Path(folder))) as output,
+        av.open(url, "w", format="whip", options=muxer_options(Path(folder), own_certificate)) as output,
     ):
         audio = output.add_stream("libopus", rate=RATE)
         audio.layout = "stereo"
@@ -144,8 +145,10 @@ def mux(url: str, hertz: float, level: float, video: bool) -> None:
                 leave.wait(max(0.0, began + sent * FRAME / RATE - time.monotonic()))
 
 
-def muxer_options(folder: Path) -> dict[str, str]:
+def muxer_options(folder: Path, own_certificate: bool = False) -> dict[str, str]:
     """Options with a certificate on P-256: FFmpeg 8.1 with GnuTLS makes one on P-224 (RFC 8422 §5.1.1)."""
+    if own_certificate:
+        return {"handshake_timeout": str(HANDSHAKE_TIMEOUT)}
     certificate, key = write_pem(Certificate.generate(os.urandom, datetime.now(UTC)), folder)
     return {"handshake_timeout": str(HANDSHAKE_TIMEOUT), "cert_file": certificate, "key_file": key}
 
@@ -170,7 +173,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 5:
-        mux(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), sys.argv[4] == "1")
+    if len(sys.argv) == 6:
+        mux(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), sys.argv[4] == "1", sys.argv[5] == "1")
     else:
         asyncio.run(main())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -64,6 +65,58 @@ class PageLab:
             raise LabError(f"{self.name}: {said}") from error
 
 
+class KeptBrowser:
+    """A browser that is used for one cell after the other, as long as they want the same settings.
+
+    A worker of `--jobs` has one: to start a browser takes longer than most cells. Each cell has a page of its own.
+    """
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self._wanted = ""
+        self._browser: Browser | None = None
+
+    @asynccontextmanager
+    async def of(self, name: str, settings: Mapping[str, Any]) -> AsyncIterator[Browser]:
+        """Context: a browser with these settings, its page empty at the beginning and at the end."""
+        wanted = f"{name} {sorted(settings.items())}"
+        if self._browser is None or wanted != self._wanted:
+            await self.close()
+            self._browser = await self._stack.enter_async_context(launch(name, **settings))
+            self._wanted = wanted
+        try:
+            yield self._browser
+        except BaseException:  # whatever has happened to it: the next cell has a new one
+            await self.close()
+            raise
+        try:
+            await self._browser.goto("about:blank", 10)
+        except BrowserError:
+            await self.close()
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is one."""
+        return self._browser is not None
+
+    async def close(self) -> None:
+        """End it."""
+        self._browser = None
+        await self._stack.aclose()
+
+
+kept_browser: ContextVar[KeptBrowser | None] = ContextVar("kept_browser", default=None)
+"""Set where browsers are kept from cell to cell."""
+
+
+@asynccontextmanager
+async def browser_for_a_cell(name: str, settings: Mapping[str, Any]) -> AsyncIterator[Browser]:
+    """Context: a browser of the cell's own, or the one that is kept."""
+    kept = kept_browser.get()
+    async with launch(name, **settings) if kept is None else kept.of(name, settings) as browser:
+        yield browser
+
+
 COMMANDS = frozenset({"mute", "press", "channels", "trickle", "restart", "accept_again"})
 
 
@@ -97,6 +150,8 @@ class InBrowser(Peer):
             self.traits = Traits(level=0.1, plays_speech=False)  # of its fake microphone
         self.needs = Needs(f"{self.browser.title()} on PATH (Debian: apt install {package})")
 
+    is_kept = True
+
     def why_absent(self) -> str | None:
         return None if self.browser in _installed() else f"{self.browser} is not installed here"
 
@@ -127,7 +182,7 @@ class InBrowser(Peer):
             supported |= {"video", "codec", "audio_sections", "bundle"}
         if self.traits.plays_speech:
             supported |= {"speech"}
-        async with _page() as url, launch(self.browser, **settings) as browser:
+        async with _page() as url, browser_for_a_cell(self.browser, settings) as browser:
             page = PageLab(self.name, browser, url)
             await page.load()
             yield [PageEnd(page, side, False, supported, n, page) for n in range(count)]  # type: ignore[arg-type]

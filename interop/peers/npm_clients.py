@@ -17,11 +17,11 @@ from typing import Any
 
 from aiohttp import web
 
-from interop.browsers import available, launch
+from interop.browsers import available
 from interop.evidence import Side
 from interop.peers import clients
 from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, Wishes
-from interop.peers.in_browsers import SCRIPT, PageLab
+from interop.peers.in_browsers import SCRIPT, PageLab, browser_for_a_cell
 
 END_SCRIPT = Path(clients.__file__).with_name("end.js")
 OFFER_PATIENCE = 20.0
@@ -105,6 +105,12 @@ class NpmClient(Peer):
     def __post_init__(self) -> None:
         self.needs = Needs(f"Chromium on PATH, node and npm: {self.package}", (BUILD,))
 
+    is_kept = True
+
+    @property
+    def resource(self) -> str:
+        return "clients from npm"  # one Chromium for all of them
+
     def why_absent(self) -> str | None:
         if "chromium" not in {browser.name for browser in available()}:
             return f"{self.name}: there is no Chromium here"
@@ -122,7 +128,7 @@ class NpmClient(Peer):
     async def start(self, side: Side, wishes: Wishes) -> AsyncIterator[End]:
         requests = OfferRequests()
         try:
-            async with clients.page(*requests.routes()) as url, launch("chromium") as browser:
+            async with clients.page(*requests.routes()) as url, browser_for_a_cell("chromium", {}) as browser:
                 lab = ClientLab(self.name, browser, url)
                 await lab.load()
                 yield ClientEnd(lab, self.client, requests)

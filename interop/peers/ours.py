@@ -398,7 +398,7 @@ class Ours(Peer):
 
     name = "ours"
     needs = Needs("nothing but this project")
-    traits = Traits()
+    traits = Traits(waits_for_return=HostConfig().resume_timeout)
 
     def __init__(self, waits_for_channel: bool = True) -> None:
         self._waits_for_channel = waits_for_channel

@@ -17,6 +17,7 @@ from interop.c_peers import SMALL_PROGRAMS, why_small_program_is_absent, wolfssl
 from interop.evidence import Side
 from interop.peers.base import End, Needs, Traits, UnsupportedError, Wishes
 from interop.peers.dtls_tools import PROFILE
+from interop.peers.ours import Ours
 from interop.peers.programs import HERE, ProgramPeer, module_version
 from interop.peers.sctp_tools import PROGRAMS
 
@@ -62,7 +63,7 @@ def dtls_part(
         (sys.executable, "-m", "interop.peers.in_part", name),
         absent,
         cache(version),
-        traits=Traits(has_data=False),
+        traits=Traits(has_data=False, waits_for_return=Ours.traits.waits_for_return),
         versions=frozenset(versions),
         profile=PROFILE.name,
     )
@@ -85,7 +86,8 @@ def _why_pion_sctp_is_absent() -> str | None:
 def sctp_part(name: str, needs: Needs, absent: Callable[[], str | None], version: Callable[[], str]) -> Part:
     """A stack's SCTP in a call of ours."""
     program = (sys.executable, "-m", "interop.peers.in_part", name)
-    return Part(name, needs, program, absent, cache(version), versions=frozenset({"1.2", "1.3"}))
+    traits = Traits(waits_for_return=Ours.traits.waits_for_return)
+    return Part(name, needs, program, absent, cache(version), traits=traits, versions=frozenset({"1.2", "1.3"}))
 
 
 PARTS = (

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from interop.evidence import Side
 from interop.lab import process
-from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, Wishes
+from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, Wishes, to_be_told
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
 PION = ROOT / "build" / "peers" / "pion_peer"
 COMMON = frozenset({"video", "audio_sections", "channels", "ip"})
-"""What the drivers of aiortc and Pion know beyond a plain call."""
+"""What most drivers know beyond a plain call."""
 GSTREAMER = ("/usr/bin/python3", str(HERE / "gstreamer" / "peer.py"))
 
 
@@ -82,9 +82,10 @@ class ProgramPeer(Peer):
 
     @asynccontextmanager
     async def start(self, side: Side, wishes: Wishes) -> AsyncIterator[End]:
+        # What it has no way to be told is refused before it is started.
+        to_be_told(self.name, self.supported, self.needs_packets, side, wishes)
         try:
-            starting = process(self.name, self.command)
-            async with starting as lab:
+            async with process(self.name, self.command) as lab:
                 yield ProcessEnd(lab, side, self.needs_packets, self.supported)
         except OSError as error:
             raise EndError(f"{self.name} does not start: {error}") from error
@@ -92,6 +93,7 @@ class ProgramPeer(Peer):
     def start_many(self, side: Side, wishes: Wishes, count: int) -> AbstractAsyncContextManager[Sequence[End]]:
         if not self.makes_many:
             return super().start_many(side, wishes, count)
+        to_be_told(self.name, self.supported, self.needs_packets, side, wishes)
         return self._start_many(side, count)
 
     @asynccontextmanager
@@ -135,6 +137,7 @@ def node_peer(
     package: str,
     *,
     needs_packets: bool,
+    supported: frozenset[str],
     sides: Sequence[Side] = ("client", "server"),
     traits: Traits | None = None,
 ) -> ProgramPeer:
@@ -160,6 +163,7 @@ def node_peer(
         sides=sides,
         traits=traits or Traits(),
         needs_packets=needs_packets,
+        supported=supported,
     )
 
 
@@ -214,6 +218,9 @@ PROGRAMS = (
         GSTREAMER,
         why_gstreamer_is_absent,
         _gstreamer_version,
+        supported=frozenset(
+            {"video", "audio_sections", "channels", "bundle", "codec", "mute", "ptime", "trickle", "ip"}
+        ),
         # Of an empty message 1.22 makes a chunk without data, which its own SCTP refuses; it ends without a word.
         traits=Traits(knows_empty=False, says_goodbye=False),
     ),
@@ -223,18 +230,31 @@ PROGRAMS = (
         (sys.executable, "-m", "interop.peers.ffmpeg_whip"),
         why_ffmpeg_is_absent,
         _ffmpeg_version,
+        supported=frozenset({"video", "own_certificate"}),
         sides=("client",),
         # It reads nothing once it sends: that the server has left it does not see.
         traits=Traits(hears=False, has_data=False, notices_the_end=False),
     ),
-    node_peer("wrtc", "@roamhq/wrtc", needs_packets=False),
+    node_peer(
+        "wrtc",
+        "@roamhq/wrtc",
+        needs_packets=False,
+        supported=COMMON | {"bundle", "mute", "trickle", "restart", "accept_again"},
+    ),
     # It leaves empty messages out (RFC 8831 §6.6), and closes without close_notify.
-    node_peer("werift", "werift", needs_packets=True, traits=Traits(knows_empty=False, says_goodbye=False)),
+    node_peer(
+        "werift",
+        "werift",
+        needs_packets=True,
+        supported=COMMON | {"bundle", "mute", "ptime", "trickle", "restart", "accept_again"},
+        traits=Traits(knows_empty=False, says_goodbye=False),
+    ),
     # Closing sends close_notify now and then, and mostly nothing.
     node_peer(
         "node-datachannel",
         "node-datachannel",
         needs_packets=True,
+        supported=COMMON | {"mute", "ptime", "trickle"},  # it has no way to restart ICE
         traits=Traits(says_goodbye=False),
     ),
 )

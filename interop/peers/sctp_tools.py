@@ -27,6 +27,7 @@ PROGRAMS = {"pion-sctp": BUILD / "pion_sctp", "usrsctp": SMALL_PROGRAMS["usrsctp
 POLL = 0.002
 """Seconds between two looks at the program's socket."""
 STREAMS = 65_535
+WRITE_SIZE = 65_536
 
 
 class ToolAssociation:
@@ -40,7 +41,8 @@ class ToolAssociation:
         self._events: list[AssociationEvent] = []
         self._transmits: list[bytes] = []
         self._early: list[bytes] = []
-        self._waiting: list[bytes] = []
+        self._waiting = bytearray()
+        """Orders that the program has not taken so far."""
         self._said = b""
         self._now: Instant = 0.0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -58,7 +60,12 @@ class ToolAssociation:
         argv = [str(PROGRAMS[self.tool]), f"127.0.0.1:{self._socket.getsockname()[1]}"]
         self._tool = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._tool.stdout is not None
-        os.set_blocking(self._tool.stdout.fileno(), False)
+        assert self._tool.stdin is not None
+        for stream in (
+            self._tool.stdin,
+            self._tool.stdout,
+        ):  # if either waited for the other, so would the program
+            os.set_blocking(stream.fileno(), False)
 
     def send(
         self, stream_id: StreamId, ppid: int, data: bytes, now: Instant, *, unordered: bool = False, **_: Any
@@ -129,6 +136,8 @@ class ToolAssociation:
         *lines, self._said = (self._said + (self._tool.stdout.read() or b"")).split(b"\n")
         for line in lines:
             self._note(*line.decode().split())
+        if self.state is AssociationState.ESTABLISHED:
+            self._flush()
 
     def poll_timeout(self) -> Instant | None:
         """Look again soon: a tunnel has no socket of its own to wait for."""
@@ -148,16 +157,17 @@ class ToolAssociation:
 
     def _tell(self, order: str, now: Instant) -> None:
         self._now = now
-        self._waiting.append(order.encode() + b"\n")
+        self._waiting += order.encode() + b"\n"
         if self.state is AssociationState.ESTABLISHED:
             self._flush()
 
     def _flush(self) -> None:
         assert self._tool is not None
         assert self._tool.stdin is not None
-        self._tool.stdin.write(b"".join(self._waiting))
-        self._tool.stdin.flush()
-        self._waiting = []
+        with suppress(BlockingIOError, BrokenPipeError):
+            while self._waiting:
+                taken = os.write(self._tool.stdin.fileno(), self._waiting[:WRITE_SIZE])
+                del self._waiting[:taken]
 
     def _note(self, what: str, *words: str) -> None:
         if what == "up":

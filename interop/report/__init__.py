@@ -1,6 +1,6 @@
 """Results as JSON, as JUnit XML, and as one page of HTML."""
 
 from interop.report.html import write_html
-from interop.report.results import as_json, as_junit
+from interop.report.results import as_json, as_junit, merged
 
-__all__ = ["as_json", "as_junit", "write_html"]
+__all__ = ["as_json", "as_junit", "merged", "write_html"]

@@ -8,14 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
 
-from interop.evidence import SIDES, Evidence
+from interop.call_summary import call_as_json
 from interop.runner import Cell
 from interop.scenarios import SCENARIOS
 from interop.verdict import Outcome
 from stack import __version__
-
-DIAGRAM_PACKETS = 24
-"""Datagrams in the sequence diagram of a cell."""
 
 
 def as_json(cells: Sequence[Cell], seconds: float) -> dict[str, Any]:
@@ -45,61 +42,29 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "seconds": round(cell.seconds, 2),
         "kept": cell.kept,
         **cell.verdict.as_json(),
-        "call": None if cell.evidence is None else call(cell.evidence),
+        "call": cell.call if cell.evidence is None else call_as_json(cell.evidence),
     }
 
 
-def call(evidence: Evidence) -> dict[str, Any]:
-    """What is shown of one call."""
-    first = [packet for packet in evidence.packets if packet.fate.name != "FORGED"][:DIAGRAM_PACKETS]
+def merged(former: Mapping[str, Any], now: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Any]:
+    """A former run with the cells of this one in place of its own; `pairs` are the columns in their order.
+
+    What was run lately is the latest of a cell's pair and scenario, repetitions included; the seconds add up.
+    """
+    fresh = {(cell["pair"], cell["scenario"]) for cell in now["cells"]}
+    cells = [cell for cell in former["cells"] if (cell["pair"], cell["scenario"]) not in fresh] + now["cells"]
+    columns = {
+        name: number for number, name in enumerate(dict.fromkeys((*pairs, *(cell["pair"] for cell in cells))))
+    }
+    rows = {name: number for number, name in enumerate(SCENARIOS)}
+    known = {**former["scenarios"], **now["scenarios"]}
+    rows |= {name: len(rows) for name in known if name not in rows}
     return {
-        "client": evidence.client,
-        "server": evidence.server,
-        "waterfall": {name: round(at, 4) for name, at in evidence.waterfall().items()},
-        "packets": len(evidence.packets),
-        "first": [
-            {
-                "number": packet.number,
-                "at": round(packet.at, 4),
-                "side": packet.side,
-                "what": packet.summary,
-                "size": len(packet.data),
-                "fate": packet.fate.name.lower(),
-            }
-            for packet in first
-        ],
-        "levels": {
-            side: [[round(level.at, 2), level.rms] for level in evidence.levels[side]][:600] for side in SIDES
-        },
-        "negotiated": negotiated(evidence),
-        "measured": evidence.facts,
-        "offer": evidence.offer,
-        "answer": evidence.answer,
+        **now,
+        "seconds": round(former["seconds"] + now["seconds"], 1),
+        "scenarios": {name: known[name] for name in sorted(known, key=rows.__getitem__)},
+        "cells": sorted(cells, key=lambda cell: (columns[cell["pair"]], rows[cell["scenario"]])),
     }
-
-
-def negotiated(evidence: Evidence) -> Mapping[str, str]:
-    """What the two agreed on, from the answer, and from the statistics of an end that tells."""
-    found: dict[str, str] = {}
-    lines = evidence.answer.splitlines()
-    for line in lines:
-        if line.startswith("m="):
-            kind, port = line[2:].split()[:2]
-            found[f"section {kind}"] = "declined" if port == "0" else line.split()[2]
-        elif line.startswith("a=setup:"):
-            found["answer's setup"] = line[8:]
-    if "a=ice-lite" in lines:
-        found["ICE"] = "the server is lite"
-    names = {"tlsVersion": "DTLS", "dtlsCipher": "cipher suite", "dtlsGroup": "group", "srtpCipher": "SRTP"}
-    for side in SIDES:
-        for part in evidence.statistics.get(side) or ():
-            if isinstance(part, dict) and part.get("type") == "transport":
-                for key, name in names.items():
-                    if part.get(key):
-                        found[name] = {"FEFC": "1.3", "FEFD": "1.2"}.get(str(part[key]), str(part[key]))
-            if isinstance(part, dict) and part.get("type") == "codec" and "mimeType" in part:
-                found["codec"] = str(part["mimeType"])
-    return found
 
 
 def as_junit(cells: Sequence[Cell]) -> str:

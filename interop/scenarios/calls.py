@@ -10,7 +10,7 @@ from interop.trial import Trial
 from interop.verdict import Unexpected
 
 
-@scenario("audio", "RFC 3264 §6.1, RFC 7587, RFC 3711")
+@scenario("audio", "RFC 3264 §6.1, RFC 7587, RFC 3711", is_quick=True)
 async def audio(trial: Trial) -> None:
     """Both sides hear the other's tone: its frequency, its level, nothing else."""
     await trial.connect()
@@ -26,7 +26,7 @@ async def audio_alone(trial: Trial) -> None:
     await trial.hears("client")
 
 
-@scenario("PCMU", "RFC 7874 §3, RFC 3551 §4.5.14", wishes=Wishes(codec="PCMU"))
+@scenario("PCMU", "RFC 7874 §3, RFC 3551 §4.5.14", wishes=Wishes(codec="PCMU"), is_quick=True)
 async def pcmu(trial: Trial) -> None:
     """The client offers G.711 μ-law alone."""
     await trial.connect()
@@ -60,7 +60,7 @@ async def declined_video(trial: Trial) -> None:
     await trial.also_messages(("hello",))
 
 
-@scenario("no candidates", "RFC 8445 §7.3.1.3, RFC 9725 §4.3.1")
+@scenario("no candidates", "RFC 8445 §7.3.1.3, RFC 9725 §4.3.1", is_quick=True)
 async def no_candidates(trial: Trial) -> None:
     """The offer has no candidates and none follow: the server learns the address from the first check."""
     trial.rewrite_offer = without_candidates

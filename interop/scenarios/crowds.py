@@ -14,7 +14,7 @@ async def messages_of_their_own(trial: Trial) -> None:
         await each.also_messages((f"call {number}",))
 
 
-@scenario("10 calls from one page", "RFC 8445 §7.3, RFC 5764 §5.1.2", calls=10, seconds=60)
+@scenario("10 calls from one page", "RFC 8445 §7.3, RFC 5764 §5.1.2", calls=10, seconds=60, is_alone=True)
 async def ten_calls(trial: Trial) -> None:
     """Ten calls at once: each has its own sound and its own messages, and one that ends takes none along."""
     await trial.in_every_call(lambda each: each.connect(patience=30))
@@ -28,7 +28,14 @@ async def ten_calls(trial: Trial) -> None:
     await trial.also_messages(("still here",))
 
 
-@scenario("30 clients at once", "RFC 8445 §7.3, RFC 8826 §4", wishes=Wishes(silent=True), calls=30, seconds=90)
+@scenario(
+    "30 clients at once",
+    "RFC 8445 §7.3, RFC 8826 §4",
+    wishes=Wishes(silent=True),
+    calls=30,
+    seconds=90,
+    is_alone=True,
+)
 async def thirty_clients(trial: Trial) -> None:
     """Thirty calls begin in the same moment: all stand, with messages of their own, and the last one has sound."""
     await trial.in_every_call(lambda each: each.connect(patience=60))

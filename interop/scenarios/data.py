@@ -17,7 +17,7 @@ from interop.verdict import Layer, Unexpected
 SECTION = "RFC 8831 §6.1, RFC 8832 §5.1"
 
 
-@scenario("messages", "RFC 8831 §6.6, RFC 8832 §6", unsupported=unless_it_has_data)
+@scenario("messages", "RFC 8831 §6.6, RFC 8832 §6", unsupported=unless_it_has_data, is_quick=True)
 async def messages(trial: Trial) -> None:
     """Text, binary and empty messages arrive both ways as they were sent."""
     await trial.connect()
@@ -138,7 +138,9 @@ async def twenty(trial: Trial) -> None:
     await asyncio.gather(*(trial.carries(label) for label in every))
 
 
-@scenario("close and reopen", "RFC 8831 §6.7, RFC 6525 §5.1", seconds=12, unsupported=unless_it_has_data)
+@scenario(
+    "close and reopen", "RFC 8831 §6.7, RFC 6525 §5.1", seconds=12, unsupported=unless_it_has_data, is_quick=True
+)
 async def close_and_reopen(trial: Trial) -> None:
     """A channel that either side closes is closed at both, its name and stream can be used again."""
     await trial.connect()

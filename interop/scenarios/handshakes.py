@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 
-from interop.diagnosis.dtls import dtls_client, handshake_datagrams
+from interop.diagnosis.dtls import certificate_key, dtls_client, handshake_datagrams, shown_certificate
 from interop.evidence import SIDES, Packet, Side, other
 from interop.peers.base import UnsupportedError, Wishes
 from interop.scenarios.registry import scenario
@@ -73,7 +73,7 @@ def lose_first_of(trial: Trial, *, answering: bool) -> None:
     trial.tap.drop = drop
 
 
-@scenario("lost answer", "RFC 6347 §4.2.4, RFC 9147 §5.8", seconds=6)
+@scenario("lost answer", "RFC 6347 §4.2.4, RFC 9147 §5.8", seconds=6, is_quick=True)
 async def lost_answer(trial: Trial) -> None:
     """The first flight that answers the ClientHello is lost, and sent again."""
     lose_first_of(trial, answering=True)
@@ -100,6 +100,17 @@ for _version in ("1.2", "1.3"):
     scenario(f"active server, DTLS {_version}", "RFC 8842 §5.3", wishes=Wishes(setup="active", dtls=_version))(
         _active_in
     )
+
+
+@scenario("own certificate", "RFC 8827 §6.5, RFC 8422 §5.1.1", wishes=Wishes(own_certificate=True))
+async def own_certificate(trial: Trial) -> None:
+    """Each side shows the certificate that its stack makes by itself, and the other takes it."""
+    await trial.connect()
+    await trial.hears("server")
+    for side in SIDES:
+        shown = shown_certificate(trial.evidence, side)
+        if shown is not None:  # in DTLS 1.3 it is encrypted
+            trial.evidence.facts[f"certificate of the {side}"] = certificate_key(shown[1])
 
 
 SRTP_NUMBERS = {"AES128_CM_HMAC_SHA1_80": 1, "AEAD_AES_128_GCM": 7, "AEAD_AES_256_GCM": 8}

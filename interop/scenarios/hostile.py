@@ -9,7 +9,7 @@ from interop.scenarios.registry import scenario
 from interop.trial import Trial
 
 
-@scenario("garbage", "RFC 7983 §7, RFC 6347 §4.1.2.7", seconds=7)
+@scenario("garbage", "RFC 7983 §7, RFC 6347 §4.1.2.7", seconds=7, is_quick=True)
 async def garbage(trial: Trial) -> None:
     """Two thousand datagrams of noise, of every first byte, change nothing."""
     random = Random(17)

@@ -36,6 +36,10 @@ class Scenario:
     """Calls that are made, from one client process or page to one server."""
     is_long: bool = False
     """It runs only when it is named, or with `all`."""
+    is_quick: bool = False
+    """It is among the few of `quick`."""
+    is_alone: bool = False
+    """It measures load or time, or makes it: no other cell runs beside it (`--jobs`)."""
 
 
 SCENARIOS: dict[str, Scenario] = {}
@@ -51,13 +55,18 @@ def scenario(
     unsupported: Why = _always,
     calls: int = 1,
     is_long: bool = False,
+    is_quick: bool = False,
+    is_alone: bool = False,
 ) -> Callable[[Run], Run]:
     """Register a scenario; its docstring says what has to hold."""
 
     def register(run: Run) -> Run:
         sentence = " ".join((run.__doc__ or "").split())
         SCENARIOS[name] = Scenario(
-            name, sentence, cites, run, wishes or Wishes(), seconds, network, unsupported, calls, is_long
+            *(name, sentence, cites, run, wishes or Wishes(), seconds, network, unsupported, calls),
+            is_long,
+            is_quick,
+            is_alone,
         )
         return run
 

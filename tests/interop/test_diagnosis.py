@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from struct import pack
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from interop.diagnosis import diagnose
 from interop.evidence import ChannelMessage, Evidence, Fate, Packet, Side
@@ -234,3 +239,47 @@ def test_an_answer_may_not_send_to_one_that_only_sends() -> None:
     offer = OFFER.replace("a=sendrecv", "a=sendonly")
     assert found(Evidence("them", "us", offer, ANSWER)) == ["answer-direction"]
     assert found(Evidence("them", "us", offer, ANSWER.replace("a=sendrecv", "a=recvonly"))) == []
+
+
+def certificate_on(curve: ec.EllipticCurve) -> bytes:
+    """A certificate that signs itself, as a stack makes one."""
+    key = ec.generate_private_key(curve)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a stack")])
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, began, began + timedelta(days=30))
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    ("curve", "is_secured", "rules"),
+    [
+        (ec.SECP224R1(), False, ["certificate-curve", "handshake-refused"]),
+        (ec.SECP224R1(), True, []),
+        (ec.SECP256R1(), False, ["handshake-refused"]),
+    ],
+)
+def test_a_certificate_on_a_curve_that_is_refused_is_named(
+    curve: ec.EllipticCurve, is_secured: bool, rules: list[str]
+) -> None:
+    certificate = certificate_on(curve)
+    script = Script()
+    digest = hashlib.sha256(certificate).hexdigest().upper()
+    fingerprint = ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
+    script.evidence.offer = OFFER.replace("sha-256 00", f"sha-256 {fingerprint}")
+    script.check(0.0, 1)
+    body = (len(certificate) + 3).to_bytes(3) + len(certificate).to_bytes(3) + certificate
+    message = bytes((11,)) + len(body).to_bytes(3) + pack("!H", 3) + bytes(3) + len(body).to_bytes(3) + body
+    script.add(0.1, "client", bytes((22,)) + b"\xfe\xfd" + bytes(8) + pack("!H", len(message)) + message)
+    if is_secured:
+        for side in ("client", "server"):
+            script.add(0.2, side, rtcp())
+    else:
+        script.add(0.2, "server", bytes((21,)) + b"\xfe\xfd" + bytes(8) + b"\0\x02\x02\x2b")
+    findings = diagnose(script.sort())
+    assert [finding.rule for finding in findings] == rules
+    if "certificate-curve" in rules:
+        assert findings[0].side == "client"
+        assert "RFC 8827 §6.5" in findings[0].section
+        assert "secp224r1" in findings[0].seen
+        assert findings[0].packet is not None
+        assert findings[0].packet.data[0] == 22

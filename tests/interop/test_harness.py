@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,8 +23,8 @@ from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, U
 from interop.peers.ours import OurClientEnd, Ours
 from interop.peers.parts import dtls_part
 from interop.peers.registry import PEERS
-from interop.report import as_json, as_junit
-from interop.report.html import page
+from interop.report import as_json, as_junit, html
+from interop.report.html import page, unpacked
 from interop.runner import Cell, Pair, Plan, judge, run_cell, run_plan
 from interop.scenarios import SCENARIOS
 from interop.trial import Trial
@@ -72,6 +71,10 @@ def test_the_list_names_everything_with_its_citation() -> None:
         (("run", "--against", "setup.cfg"), "--against"),
         (("run", "--against", "setup.cfg", "--html", "x.html"), "no result of --json"),
         (("run", "--repeat", "0"), "--repeat"),
+        (("run", "--jobs", "0"), "--jobs"),
+        (("run", "--update", "setup.cfg"), "--update: setup.cfg is no result of --json"),
+        (("run", "--again"), "it needs --update"),
+        (("quick", "audio"), "`quick` has its own"),
         (("setup", "audio"), "needs no setup"),
         (("setup", "netscape"), "neither a peer nor a scenario"),
     ],
@@ -81,6 +84,17 @@ def test_a_mistake_of_the_user_is_one_clear_line(arguments: tuple[str, ...], wor
     assert code == 2
     assert words in text
     assert "Traceback" not in text
+
+
+def test_what_is_quick_is_a_few_scenarios_of_each_kind() -> None:
+    quick = [name for name, each in SCENARIOS.items() if each.is_quick]
+    assert 8 <= len(quick) <= 12
+    assert sum(SCENARIOS[name].seconds for name in quick) < 70
+    modules = {SCENARIOS[name].run.__module__ for name in quick}
+    assert {
+        f"interop.scenarios.{name}" for name in ("calls", "data", "endings", "handshakes", "hostile", "network")
+    } <= modules
+    assert not any(SCENARIOS[name].is_long or SCENARIOS[name].is_alone for name in quick)
 
 
 def test_each_side_of_each_peer_has_its_column() -> None:
@@ -252,8 +266,38 @@ def test_the_page_holds_everything_and_no_result_can_break_out(monkeypatch: pyte
     assert "<img" not in text
     assert text.count("</script>") == 2
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
-    data = text.split('id="data">')[1].split("</script>")[0]
-    assert json.loads(data)["former"]["cells"][0]["sentence"].startswith("expected </script>")
+    assert unpacked(text)["former"]["cells"][0]["sentence"].startswith("expected </script>")
+
+
+def test_a_page_that_grows_too_large_loses_drawings_and_keeps_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    random, calls = Random(1), {}
+    for name in ("passed", "failed"):
+        noise = random.randbytes(60_000).hex()
+        empty: dict[str, object] = {
+            "levels": {"client": [[0.1, 0.2]], "server": []},
+            "waterfall": {noise[-9000:]: 0.1},
+        }
+        calls[name] = {**empty, "offer": noise, "answer": "", "first": [{"what": noise[:20_000]}]}
+    results = as_json([judged(FAILED, monkeypatch)], 1.0)
+    (cell,) = results["cells"]
+    results["cells"] = [{**cell, "outcome": name, "call": call} for name, call in calls.items()]
+    seen, size = [], 1 << 30
+    for _ in range(5):
+        monkeypatch.setattr(html, "MAX_PAGE", size - 1)
+        text = page(results)
+        assert len(text.encode()) < size
+        size = len(text.encode())
+        told = unpacked(text)
+        assert [each["sentence"] for each in told["now"]["cells"]] == [cell["sentence"]] * 2
+        offers = [None if each["call"] is None else bool(each["call"]["offer"]) for each in told["now"]["cells"]]
+        seen.append((offers, told["left"]))
+    assert seen == [
+        ([True, True], ""),
+        ([False, True], "the descriptions of calls that passed"),
+        ([False, True], "the descriptions, packets and levels of calls that passed"),
+        ([None, True], "the calls that passed"),
+        ([None, None], "the calls"),
+    ]
 
 
 def test_the_reader_of_datagrams_survives_noise() -> None:

@@ -111,13 +111,18 @@ static struct socket *make(void) {
     return sctp;
 }
 
+static int digit(char letter) {
+    if (letter >= '0' && letter <= '9') return letter - '0';
+    return letter >= 'a' && letter <= 'f' ? letter - 'a' + 10 : -1;
+}
+
 static void send_message(struct socket *sctp, unsigned stream, unsigned ppid, unsigned unordered, const char *hex) {
     static unsigned char data[MAX_MESSAGE];
     struct sctp_sendv_spa how = {.sendv_flags = SCTP_SEND_SNDINFO_VALID};
     size_t size = 0;
 
-    for (unsigned byte; size < sizeof data && sscanf(hex + 2 * size, "%2x", &byte) == 1; size++)
-        data[size] = (unsigned char)byte;
+    for (; size < sizeof data && digit(hex[2 * size]) >= 0 && digit(hex[2 * size + 1]) >= 0; size++)
+        data[size] = (unsigned char)(16 * digit(hex[2 * size]) + digit(hex[2 * size + 1]));
     how.sendv_sndinfo.snd_sid = (uint16_t)stream;
     how.sendv_sndinfo.snd_ppid = htonl(ppid);
     how.sendv_sndinfo.snd_flags = (uint16_t)(SCTP_EOR | (unordered ? SCTP_UNORDERED : 0));

@@ -12,6 +12,14 @@ Debian's gstreamer1.0-plugins-bad, -good and -base, gstreamer1.0-nice, python3-g
     receive                       wait for the next message, in the same form
     hang_up                       close the connection, without a word over HTTP
     wait_ended                    wait until the other side has ended the call
+    mute {muted}                  send silence instead of the sine, or the sine again
+    trickle {candidates}          take candidates that come after the offer
+    open {label, init}            open a channel; `init` has the names of RTCDataChannelInit
+    channel {label}               wait until it is open; what it says of itself
+    close {label}, closed {label} close a channel; wait until it is closed
+
+`offer` and `accept` know `codec` (PCMU, PCMA) and `ptime`, `offer` also `audio_sections` and `bundle`; `send` and
+`receive` take a `label`.
 """
 
 from __future__ import annotations
@@ -37,19 +45,68 @@ PATIENCE = 30.0
 """Seconds that any step may take; only to turn what hangs into an error."""
 RATE = 48_000
 
-AUDIO = (
-    "audiotestsrc is-live=true wave=sine freq={hertz} volume={level} ! audio/x-raw,rate=48000,channels=1 ! "
-    "opusenc ! rtpopuspay pt={pt} ! application/x-rtp,media=audio,encoding-name=OPUS,payload={pt},"
-    "clock-rate=48000,encoding-params=(string)2 ! peer. "
+SOURCE = (
+    "audiotestsrc name={name} is-live=true wave=sine freq={hertz} volume={level} ! "
+    "audio/x-raw,rate={rate},channels=1 ! {encoder} ! application/x-rtp,media=audio,encoding-name={codec},"
+    "payload={pt},clock-rate={rate}{parameters} ! peer. "
 )
+ENCODERS = {
+    "OPUS": "opusenc frame-size={ptime} ! rtpopuspay pt={pt}",
+    "PCMU": "mulawenc ! rtppcmupay pt={pt} max-ptime={nanoseconds} min-ptime={nanoseconds}",
+    "PCMA": "alawenc ! rtppcmapay pt={pt} max-ptime={nanoseconds} min-ptime={nanoseconds}",
+}
+DECODERS = {
+    "OPUS": "rtpopusdepay ! opusdec",
+    "PCMU": "rtppcmudepay ! mulawdec",
+    "PCMA": "rtppcmadepay ! alawdec",
+}
+STATIC = {"PCMU": 0, "PCMA": 8}
+"""Payload types (RFC 3551 §6)."""
+CHANNEL_OPTIONS = {
+    "ordered": "ordered",
+    "protocol": "protocol",
+    "maxRetransmits": "max-retransmits",
+    "maxPacketLifeTime": "max-packet-lifetime",
+    "negotiated": "negotiated",
+    "id": "id",
+}
+"""GStreamer's names for those of RTCDataChannelInit."""
 VIDEO = (
     "videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=5/1 ! vp8enc deadline=1 ! "
     "rtpvp8pay pt=96 ! application/x-rtp,media=video,encoding-name=VP8,payload=96,clock-rate=90000 ! peer. "
 )
 LISTEN = (
-    "rtpopusdepay ! opusdec ! audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=48000,channels=1 ! "
+    " ! audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=48000,channels=1 ! "
     "appsink name=sound emit-signals=true sync=false"
 )
+
+
+def source(
+    hertz: float, level: float, pt: int | str, codec: str = "OPUS", ptime: int = 20, name: str = "tone"
+) -> str:
+    """A sine on its way to the peer."""
+    rate = RATE if codec == "OPUS" else 8_000
+    encoder = ENCODERS[codec].format(pt=pt, ptime=ptime, nanoseconds=ptime * 1_000_000)
+    parameters = ",encoding-params=(string)2" if codec == "OPUS" else ""
+    return SOURCE.format(
+        name=name,
+        hertz=hertz,
+        level=level,
+        rate=rate,
+        encoder=encoder,
+        codec=codec,
+        pt=pt,
+        parameters=parameters,
+    )
+
+
+class Held:
+    """A channel, what it received, and how far it is: "none", "open", "closed"."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self.inbox: deque[dict[str, str]] = deque()
+        self.state = "none"
 
 
 class Peer:
@@ -60,16 +117,17 @@ class Peer:
         self._problem: str | None = None
         self._sound = bytearray()
         self._wanted = 0
-        self._inbox: deque[dict[str, str]] = deque()
-        self._channel_state = "none"
+        self._channels: dict[str, Held] = {}  # by their labels; the newest of its name
         self._replies: list[Any] = []  # freed early by the bindings, a promise's reply takes its contents with it
 
     # -- commands ----------------------------------------------------------------------------------------------
 
-    def _make(self, sources: str) -> None:
-        self._pipeline = Gst.parse_launch("webrtcbin name=peer bundle-policy=max-bundle " + sources)
+    def _make(self, sources: str, bundle: str = "max-bundle") -> None:
+        self._pipeline = Gst.parse_launch(f"webrtcbin name=peer bundle-policy={bundle} {sources}")
         self._peer = self._pipeline.get_by_name("peer")
         self._peer.connect("pad-added", self._on_pad)
+        # Before anything happens to it: a channel that is opened in mid-call may open at once.
+        self._peer.connect("prepare-data-channel", self._on_prepared)
         self._peer.connect("on-data-channel", self._on_channel)
         for name in ("connection-state", "ice-connection-state", "ice-gathering-state"):
             self._peer.connect(f"notify::{name}", self._on_state)
@@ -77,16 +135,30 @@ class Peer:
         bus.add_signal_watch()
         bus.connect("message::error", self._on_error)
 
-    def offer(self, hertz: float, level: float, video: bool = False, data: bool = True) -> str:
-        self._make(AUDIO.format(hertz=hertz, level=level, pt=111) + (VIDEO if video else ""))
+    def offer(
+        self,
+        hertz: float,
+        level: float,
+        video: bool = False,
+        data: bool = True,
+        codec: str = "OPUS",
+        ptime: int = 20,
+        audio_sections: int = 1,
+        bundle: str = "max-bundle",
+        ip: int = 4,  # it gathers both
+    ) -> str:
+        pt = STATIC.get(codec, 111)
+        sounds = [source(hertz, level, pt, codec, ptime)]
+        sounds += [source(hertz, 0, pt, codec, ptime, f"further{n}") for n in range(1, audio_sections)]
+        self._level = level
+        self._make("".join(sounds) + (VIDEO if video else ""), bundle)
         self._has_data = data
         if data:
             self._pipeline.set_state(Gst.State.READY)
-            self._channel = self._peer.emit("create-data-channel", "trial", None)
-            self._watch(self._channel)
+            self._peer.emit("create-data-channel", "trial", None)
         self._pipeline.set_state(Gst.State.PLAYING)
         # Its offer has a section for each pad that has caps: wait until sound, and pictures, have begun.
-        sections = 2 if video else 1
+        sections = len(sounds) + video
         self._until(lambda: self._ready_pads() == sections, "the sources to begin")
         offer = self._ask("create-offer", None).get_value("offer")
         return self._described(offer)
@@ -107,11 +179,21 @@ class Peer:
     def answer(self, sdp: str) -> None:
         self._take(GstWebRTC.WebRTCSDPType.ANSWER, sdp)
 
-    def accept(self, sdp: str, hertz: float, level: float, video: bool = False) -> str:
+    def accept(
+        self,
+        sdp: str,
+        hertz: float,
+        level: float,
+        video: bool = False,
+        codec: str = "OPUS",
+        ptime: int = 20,
+        ip: int = 4,
+    ) -> str:
         opus = re.search(r"a=rtpmap:(\d+) opus/48000", sdp, re.IGNORECASE)
-        if opus is None:
+        if opus is None and codec == "OPUS":
             raise RuntimeError("the offer has no Opus")
-        self._make(AUDIO.format(hertz=hertz, level=level, pt=opus[1]))
+        self._level = level
+        self._make(source(hertz, level, STATIC.get(codec) if opus is None else opus[1], codec, ptime))
         self._has_data = "m=application" in sdp
         self._pipeline.set_state(Gst.State.PLAYING)
         # The section of an offer is taken by a pad of its codec: wait until there is one that says so.
@@ -120,30 +202,64 @@ class Peer:
         return self._described(self._ask("create-answer", None).get_value("answer"))
 
     def connected(self) -> None:
-        opens = self._has_data
-        self._until(
-            lambda: self._state() == "connected" and (not opens or self._channel_state == "open"), "the connection"
-        )
+        self._until(lambda: self._state() == "connected", "the connection")
+        if self._has_data:
+            self._open("trial")
+
+    def _open(self, label: str) -> Any:
+        self._until(lambda: label in self._channels and self._channels[label].state == "open", f"channel {label}")
+        return self._channels[label].channel
+
+    def mute(self, muted: bool) -> None:
+        self._pipeline.get_by_name("tone").set_property("volume", 0.0 if muted else self._level)
+
+    def trickle(self, candidates: list[str]) -> None:
+        for candidate in candidates:
+            self._peer.emit("add-ice-candidate", 0, candidate)
+
+    def open(self, label: str, init: dict[str, Any]) -> None:
+        options = Gst.Structure.new_empty("options")
+        for name, value in init.items():
+            options.set_value(CHANNEL_OPTIONS[name], value)
+        channel = self._peer.emit("create-data-channel", label, options)
+        if channel is None:
+            limit = self._peer.get_property("sctp-transport").get_property("max-channels")
+            raise RuntimeError(f"no channel is made with {init}: it takes streams up to {limit}")
+        self._open(label)
+
+    def channel(self, label: str) -> dict[str, Any]:
+        channel = self._open(label)
+        told = {name: channel.get_property(option) for name, option in CHANNEL_OPTIONS.items()}
+        for name in ("maxRetransmits", "maxPacketLifeTime"):
+            told[name] = None if told[name] == -1 else told[name]
+        return told
+
+    def close(self, label: str) -> None:
+        self._channels[label].channel.emit("close")
+
+    def closed(self, label: str) -> None:
+        self._until(lambda: self._channels[label].state == "closed", f"the end of channel {label}")
 
     def listen(self, seconds: float) -> str:
         size = round(seconds * RATE) * 2
         with self._changed:
             self._sound.clear()
             self._wanted = size
-        self._until(lambda: len(self._sound) >= size, f"{seconds:g} s of sound")
+        self._until(lambda: len(self._sound) >= size, f"{seconds:g} s of sound", seconds + 8)
         with self._changed:
             self._wanted = 0
             return base64.b64encode(bytes(self._sound[:size])).decode()
 
-    def send(self, text: str | None = None, binary: str | None = None) -> None:
+    def send(self, text: str | None = None, binary: str | None = None, label: str = "trial") -> None:
+        channel = self._channels[label].channel
         if text is not None:
-            self._channel.emit("send-string", text)
+            channel.emit("send-string", text)
         else:
-            self._channel.emit("send-data", GLib.Bytes.new(base64.b64decode(binary or "")))
+            channel.emit("send-data", GLib.Bytes.new(base64.b64decode(binary or "")))
 
-    def receive(self) -> dict[str, str]:
-        self._until(lambda: self._inbox, "a message")
-        return self._inbox.popleft()
+    def receive(self, label: str = "trial") -> dict[str, str]:
+        self._until(lambda: label in self._channels and self._channels[label].inbox, "a message")
+        return self._channels[label].inbox.popleft()
 
     def hang_up(self) -> None:
         self._pipeline.set_state(Gst.State.NULL)
@@ -167,17 +283,27 @@ class Peer:
     def _on_pad(self, _peer: object, pad: Any) -> None:
         if pad.direction != Gst.PadDirection.SRC:
             return
-        branch = Gst.parse_bin_from_description(LISTEN, True)
+        caps = pad.get_current_caps() or pad.query_caps(None)
+        codec = caps.get_structure(0).get_string("encoding-name") or "OPUS"
+        if codec not in DECODERS:
+            return
+        branch = Gst.parse_bin_from_description(DECODERS[codec] + LISTEN, True)
         branch.get_by_name("sound").connect("new-sample", self._on_sample)
         self._pipeline.add(branch)
         branch.sync_state_with_parent()
         pad.link(branch.get_static_pad("sink"))
 
+    def _on_prepared(self, _peer: object, channel: Any, is_local: bool) -> None:
+        if is_local:
+            self._watch(channel)
+
     def _on_channel(self, _peer: object, channel: Any) -> None:
-        self._channel = channel
         self._watch(channel)
+        # A channel of our own has no state before it is on its way: the bindings fall over it.
         if channel.get_property("ready-state").value_nick == "open":
-            self._channel_state = "open"
+            with self._changed:
+                self._channels[channel.get_property("label")].state = "open"
+                self._changed.notify_all()
 
     def _on_sample(self, sink: Any) -> Any:
         buffer = sink.emit("pull-sample").get_buffer()
@@ -188,17 +314,19 @@ class Peer:
         return Gst.FlowReturn.OK
 
     def _watch(self, channel: Any) -> None:
+        held = self._channels[channel.get_property("label")] = Held(channel)
+
         def state(name: str) -> Callable[..., None]:
             def note(*_: object) -> None:
                 with self._changed:
-                    self._channel_state = name
+                    held.state = name
                     self._changed.notify_all()
 
             return note
 
         def take(message: dict[str, str]) -> None:
             with self._changed:
-                self._inbox.append(message)
+                held.inbox.append(message)
                 self._changed.notify_all()
 
         channel.connect("on-open", state("open"))
@@ -218,17 +346,17 @@ class Peer:
         name: str = self._peer.get_property("connection-state").value_nick
         return name
 
-    def _until(self, condition: Callable[[], object], what: str) -> None:
+    def _until(self, condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
         """Wait until `condition` holds; some of what is asked for changes without a signal.
 
         It is asked without our lock: reading a property takes GStreamer's, with which its threads call us.
         """
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + patience
         while not condition():
             if self._problem is not None:
                 raise RuntimeError(self._problem)
             if time.monotonic() > end:
-                raise RuntimeError(f"no sign of {what} within {PATIENCE:g} s (connection {self._state()})")
+                raise RuntimeError(f"no sign of {what} within {patience:g} s (connection {self._state()})")
             with self._changed:
                 self._changed.wait(0.02)
 
@@ -248,20 +376,9 @@ def main() -> None:
     Gst.init(None)
     threading.Thread(target=GLib.MainLoop().run, daemon=True).start()
     peer = Peer()
-    commands = {
-        name: getattr(peer, name)
-        for name in (
-            "offer",
-            "answer",
-            "accept",
-            "connected",
-            "listen",
-            "send",
-            "receive",
-            "hang_up",
-            "wait_ended",
-        )
-    }
+    names = "offer answer accept connected listen send receive hang_up wait_ended"
+    names += " mute trickle open channel close closed"
+    commands = {name: getattr(peer, name) for name in names.split()}
 
     def say(**answer: object) -> None:
         print(json.dumps(answer), flush=True)

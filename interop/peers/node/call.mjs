@@ -1,6 +1,6 @@
 // `node call.mjs wrtc|werift|node-datachannel`: either end of a call over a stack for Node, told what to do by JSON
 // lines on stdin; the commands are those of ../gstreamer/peer.py. werift and node-datachannel have no codecs: they are
-// given Opus packets of 20 ms, which they send again and again, and `listen` returns those that arrive.
+// given Opus packets, which they send again and again, and `listen` returns those that arrive.
 
 import { createInterface } from "node:readline";
 
@@ -13,24 +13,57 @@ const until = async (test, what, seconds = 20) => {
   throw new Error(`no sign of ${what} within ${seconds} s`);
 };
 
-// What the stacks share: the channel's inbox, the sound that was heard, the end.
+// Milliseconds of sound in an Opus packet (RFC 6716 §3.1).
+const duration = packet => {
+  const config = packet[0] >> 3, code = packet[0] & 3;
+  const frame = config < 12 ? [10, 20, 40, 60][config & 3] : config < 16 ? [10, 20][config & 1] : [2.5, 5, 10, 20][config & 3];
+  return frame * (code === 3 ? packet[1] & 63 : code ? 2 : 1);
+};
+
+// Give `write` one packet after the other at its time, with the count of its samples; nothing while `isMuted` says so.
+const pace = (packets, ptime, isMuted, write) => {
+  let n = 0;
+  const start = performance.now();
+  return setInterval(() => {
+    for (; n * ptime < performance.now() - start; n++)
+      if (!isMuted()) write(n, n * ptime * 48, Buffer.from(packets[n % packets.length], "base64"));
+  }, 10);
+};
+
+// What the stacks share: channels and their inboxes, the sound that was heard, the end.
 class Call {
-  inbox = [];
+  channels = new Map();   // label -> { channel, inbox, isOpen, isClosed }; the newest of its name
   heard = null;
-  isOpen = false;
+  heardSeconds = 0;
+  muted = false;
   hasData = true;
-  take(data) { this.inbox.push(typeof data === "string" ? { text: data } : { binary: Buffer.from(data).toString("base64") }); }
-  hear(payload) { this.heard?.push(Buffer.from(payload).toString("base64")); }
+  hear(payload) {
+    if (!this.heard || !payload.length) return;
+    this.heard.push(Buffer.from(payload).toString("base64"));
+    this.heardSeconds += duration(payload) / 1000;
+  }
+  hold(channel, label) {
+    const held = { channel, inbox: [], isOpen: false, isClosed: false };
+    held.take = data => held.inbox.push(typeof data === "string" ? { text: data } : { binary: Buffer.from(data).toString("base64") });
+    held.end = () => { held.isClosed = true; held.isOpen = false; if (label === "trial") this.gone = true; };
+    this.channels.set(label, held);
+    return held;
+  }
+  opened(label) { return until(() => this.channels.get(label)?.isOpen, `the channel ${label}`); }
   async connected() {
     await until(() => this.state() === "connected", `the connection (${this.state()})`);
-    if (this.hasData) await until(() => this.isOpen, "the channel");
+    if (this.hasData) await this.opened("trial");
   }
   async listen({ seconds }) {
     this.heard = [];
-    try { await until(() => this.heard.length >= seconds * 50, `${seconds} s of sound`); } catch (error) { if (!this.heard.length) throw error; }
+    this.heardSeconds = 0;
+    try { await until(() => this.heardSeconds >= seconds, `${seconds} s of sound`, seconds + 10); } catch (error) { if (!this.heard.length) throw error; }
     return this.heard.splice(0);
   }
-  receive() { return until(() => this.inbox.shift(), "a message"); }
+  mute({ muted }) { this.muted = muted; }
+  receive({ label = "trial" }) { return until(() => this.channels.get(label)?.inbox.shift(), "a message"); }
+  close({ label }) { this.channels.get(label).channel.close(); }
+  closed({ label }) { return until(() => this.channels.get(label).isClosed, `the end of the channel ${label}`).then(() => null); }
   wait_ended() { return until(() => this.gone || ["disconnected", "failed", "closed"].includes(this.state()), "the end").then(() => null); }
 }
 
@@ -38,12 +71,18 @@ class Call {
 class Standard extends Call {
   state() { return this.pc.connectionState; }
   use(channel) {
-    this.channel = channel;
+    const held = this.hold(channel, channel.label);
     channel.binaryType = "arraybuffer";
-    channel.onmessage = ({ data }) => this.take(data);
-    channel.onclose = () => { this.gone = true; };
-    channel.onopen = () => { this.isOpen = true; };
-    if (channel.readyState === "open") this.isOpen = true;
+    channel.onmessage = ({ data }) => held.take(data);
+    channel.onclose = held.end;
+    channel.onopen = () => { held.isOpen = true; };
+    if (channel.readyState === "open") held.isOpen = true;
+  }
+  async open({ label, init }) { this.use(this.pc.createDataChannel(label, init)); await this.opened(label); }
+  async channel({ label }) {
+    await this.opened(label);
+    const { id, protocol, ordered, maxRetransmits, maxPacketLifeTime } = this.channels.get(label).channel;
+    return { id, protocol, ordered, maxRetransmits: maxRetransmits ?? null, maxPacketLifeTime: maxPacketLifeTime ?? null };
   }
   async gathered() {
     await until(() => this.pc.iceGatheringState === "complete", "its candidates");
@@ -51,15 +90,29 @@ class Standard extends Call {
   }
   async offer(args) {
     this.make(args);
+    for (let n = 1; n < (args.audio_sections ?? 1); n++) this.another();
     if (args.video) this.pc.addTransceiver("video", { direction: "recvonly" });
     this.hasData = args.data;
     if (args.data) this.use(this.pc.createDataChannel("trial"));
     await this.pc.setLocalDescription(await this.pc.createOffer());
     return this.gathered();
   }
+  async restart() {
+    await this.pc.setLocalDescription(await this.pc.createOffer({ iceRestart: true }));
+    return this.gathered();
+  }
+  async accept_again({ sdp }) {
+    await this.pc.setRemoteDescription({ type: "offer", sdp });
+    await this.pc.setLocalDescription(await this.pc.createAnswer());
+    return this.gathered();
+  }
+  async trickle({ candidates }) {
+    for (const candidate of candidates) await this.pc.addIceCandidate({ candidate, sdpMid: this.mid, sdpMLineIndex: 0 });
+  }
   async answer({ sdp }) { await this.pc.setRemoteDescription({ type: "answer", sdp }); this.began?.(sdp); }
   async accept(args) {
     this.hasData = args.sdp.includes("m=application");
+    this.mid = args.sdp.match(/a=mid:(\S+)/)?.[1];
     this.make(args);
     await this.pc.setRemoteDescription({ type: "offer", sdp: args.sdp });
     await this.pc.setLocalDescription(await this.pc.createAnswer());
@@ -67,16 +120,16 @@ class Standard extends Call {
     this.began?.(sdp);
     return sdp;
   }
-  send({ text, binary }) { this.channel.send(text ?? Buffer.from(binary, "base64")); }
+  send({ text, binary, label = "trial" }) { this.channels.get(label).channel.send(text ?? Buffer.from(binary, "base64")); }
   hang_up() { clearInterval(this.timer); return this.pc.close(); }
 }
 
 class Wrtc extends Standard {
   static async load() { Wrtc.stack = (await import("@roamhq/wrtc")).default; }
-  make({ hertz, level }) {
+  make({ hertz, level, bundle }) {
     const { RTCPeerConnection, MediaStream, nonstandard } = Wrtc.stack;
-    this.pc = new RTCPeerConnection();
-    const source = new nonstandard.RTCAudioSource(), track = source.createTrack();
+    this.pc = new RTCPeerConnection(bundle ? { bundlePolicy: bundle } : {});
+    const source = new nonstandard.RTCAudioSource(), track = this.track = source.createTrack();
     this.pc.addTrack(track, new MediaStream([track]));
     this.pc.ondatachannel = ({ channel }) => this.use(channel);
     this.pc.ontrack = ({ track: theirs }) => {
@@ -97,6 +150,13 @@ class Wrtc extends Standard {
       }
     }, 10);
   }
+  another() { this.pc.addTransceiver("audio"); }
+  async channel(args) {
+    const told = await super.channel(args);
+    for (const name of ["maxRetransmits", "maxPacketLifeTime"]) if (told[name] === 65535) told[name] = null;  // its word for "not set"
+    return told;
+  }
+  mute({ muted }) { this.track.enabled = !muted; }
   async listen({ seconds }) {
     this.pcm = [];
     await until(() => this.pcm.length >= seconds * 100, `${seconds} s of sound`);
@@ -108,25 +168,22 @@ class Wrtc extends Standard {
 
 class Werift extends Standard {
   static async load() { Werift.stack = await import("werift"); }
-  make({ packets, video }) {
+  make({ packets, video, bundle, ptime = 20 }) {
     const { RTCPeerConnection, MediaStreamTrack, RTCRtpCodecParameters, RtpPacket, RtpHeader } = Werift.stack;
     const opus = new RTCRtpCodecParameters({ mimeType: "audio/opus", clockRate: 48000, channels: 2 });
     const pictures = new RTCRtpCodecParameters({ mimeType: "video/VP8", clockRate: 90000 });
-    this.pc = new RTCPeerConnection({ iceServers: [], codecs: { audio: [opus], ...(video ? { video: [pictures] } : {}) }, bundlePolicy: "max-bundle" });
+    this.pc = new RTCPeerConnection({ iceServers: [], codecs: { audio: [opus], ...(video ? { video: [pictures] } : {}) }, bundlePolicy: bundle ?? "max-bundle" });
     const track = new MediaStreamTrack({ kind: "audio" });
     this.pc.addTransceiver(track, { direction: "sendrecv" });
     this.pc.onTrack.subscribe(theirs => theirs.onReceiveRtp.subscribe(packet => this.hear(packet.payload)));
     this.pc.onDataChannel.subscribe(channel => this.use(channel));
     this.began = sdp => {
       const payloadType = Number(sdp.match(/a=rtpmap:(\d+) opus/i)[1]);
-      let n = 0;
-      const start = performance.now();
-      this.timer = setInterval(() => {
-        for (; n * 20 < performance.now() - start; n++)
-          track.writeRtp(new RtpPacket(new RtpHeader({ payloadType, sequenceNumber: n & 65535, timestamp: n * 960 }), Buffer.from(packets[n % packets.length], "base64")));
-      }, 10);
+      this.timer ??= pace(packets, ptime, () => this.muted, (n, timestamp, payload) =>
+        track.writeRtp(new RtpPacket(new RtpHeader({ payloadType, sequenceNumber: n & 65535, timestamp }), payload)));
     };
   }
+  another() { this.pc.addTransceiver(new Werift.stack.MediaStreamTrack({ kind: "audio" }), { direction: "sendrecv" }); }
 }
 
 class DataChannelLibrary extends Call {
@@ -135,16 +192,27 @@ class DataChannelLibrary extends Call {
   make(automatic) {
     this.pc = new DataChannelLibrary.stack.PeerConnection("peer", { iceServers: [], disableAutoNegotiation: !automatic });
     this.gathering = new Promise(resolve => this.pc.onGatheringStateChange(state => state === "complete" && resolve()));
-    this.pc.onDataChannel(channel => { this.use(channel); this.isOpen = true; });  // announced when it is open
+    this.pc.onDataChannel(channel => { this.use(channel).isOpen = true; });  // announced when it is open
   }
   use(channel) {
-    this.channel = channel;
-    channel.onMessage(data => this.take(data));
-    channel.onClosed(() => { this.gone = true; });
-    channel.onOpen(() => { this.isOpen = true; });
-    if (channel.isOpen()) this.isOpen = true;
+    const held = this.hold(channel, channel.getLabel());
+    channel.onMessage(held.take);
+    channel.onClosed(held.end);
+    channel.onOpen(() => { held.isOpen = true; });
+    if (channel.isOpen()) held.isOpen = true;
+    return held;
   }
-  sound(track, packets, payloadType) {
+  async open({ label, init: { ordered, ...init } }) {
+    this.use(this.pc.createDataChannel(label, { ...init, unordered: !ordered }));
+    await this.opened(label);
+  }
+  async channel({ label }) {
+    await this.opened(label);
+    const { channel } = this.channels.get(label);
+    return { id: channel.getId(), protocol: channel.getProtocol() };
+  }
+  trickle({ candidates }) { for (const candidate of candidates) this.pc.addRemoteCandidate(candidate, this.mid); }
+  sound(track, packets, payloadType, ptime = 20) {
     this.track = track;
     track.setMediaHandler(new DataChannelLibrary.stack.RtcpReceivingSession());  // without it there are no reports
     track.onMessage(packet => {
@@ -153,32 +221,34 @@ class DataChannelLibrary extends Call {
       const extension = packet[0] & 16 ? 4 + 4 * packet.readUInt16BE(14) : 0;
       this.hear(packet.subarray(12 + extension));
     });
-    let n = 0;
-    const start = performance.now();
-    this.timer = setInterval(() => {
-      for (; n * 20 < performance.now() - start; n++) {
-        const header = Buffer.alloc(12);
-        header[0] = 128;
-        header[1] = payloadType;
-        header.writeUInt16BE(n & 65535, 2);
-        header.writeUInt32BE(n * 960, 4);
-        header.writeUInt32BE(4242, 8);
-        if (track.isOpen()) track.sendMessageBinary(Buffer.concat([header, Buffer.from(packets[n % packets.length], "base64")]));
-      }
-    }, 10);
+    this.timer = pace(packets, ptime, () => this.muted || !track.isOpen(), (n, timestamp, payload) => {
+      const header = Buffer.alloc(12);
+      header[0] = 128;
+      header[1] = payloadType;
+      header.writeUInt16BE(n & 65535, 2);
+      header.writeUInt32BE(timestamp % 2 ** 32, 4);
+      header.writeUInt32BE(4242, 8);
+      track.sendMessageBinary(Buffer.concat([header, payload]));
+    });
   }
   async described(type) {
     this.pc.setLocalDescription(type);
     await this.gathering;
     return this.pc.localDescription().sdp;
   }
-  offer({ packets, video, data }) {
+  offer({ packets, video, data, audio_sections = 1, ptime }) {
     const { Audio, Video } = DataChannelLibrary.stack;
     this.make(false);
     const audio = new Audio("audio", "SendRecv");
     audio.addOpusCodec(111);
     audio.addSSRC(4242, "peer");
-    this.sound(this.pc.addTrack(audio), packets, 111);
+    this.sound(this.pc.addTrack(audio), packets, 111, ptime);
+    for (let n = 1; n < audio_sections; n++) {
+      const further = new Audio(`audio${n}`, "SendRecv");
+      further.addOpusCodec(111);
+      further.addSSRC(4242 + n, "peer");
+      this.further = this.pc.addTrack(further);
+    }
     if (video) {
       const pictures = new Video("video", "RecvOnly");
       pictures.addVP8Codec(96);
@@ -189,19 +259,24 @@ class DataChannelLibrary extends Call {
     return this.described("offer");
   }
   answer({ sdp }) { this.pc.setRemoteDescription(sdp, "answer"); }
-  accept({ sdp, packets }) {
+  accept({ sdp, packets, ptime }) {
     this.hasData = sdp.includes("m=application");
+    this.mid = sdp.match(/a=mid:(\S+)/)?.[1];
     this.make(false);
     // A track of its own for the section that is offered: left alone it answers with every codec of the offer, RED too.
     const payloadType = Number(sdp.match(/a=rtpmap:(\d+) opus/i)[1]);
     const audio = new DataChannelLibrary.stack.Audio(sdp.match(/m=audio[^]*?a=mid:(\S+)/)[1], "SendRecv");
     audio.addOpusCodec(payloadType);
     audio.addSSRC(4242, "peer");
-    this.sound(this.pc.addTrack(audio), packets, payloadType);
+    this.sound(this.pc.addTrack(audio), packets, payloadType, ptime);
     this.pc.setRemoteDescription(sdp, "offer");
     return this.described("answer");
   }
-  send({ text, binary }) { text === undefined ? this.channel.sendMessageBinary(Buffer.from(binary, "base64")) : this.channel.sendMessage(text); }
+  send({ text, binary, label = "trial" }) {
+    const { channel } = this.channels.get(label);
+    if (!(text === undefined ? channel.sendMessageBinary(Buffer.from(binary, "base64")) : channel.sendMessage(text)) && channel.bufferedAmount() === 0)
+      throw new Error("the library takes no such message");
+  }
   hang_up() { clearInterval(this.timer); this.pc.close(); }
 }
 

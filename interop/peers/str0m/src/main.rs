@@ -19,7 +19,7 @@ use str0m::config::DtlsVersion;
 use str0m::format::Codec;
 use str0m::media::{Direction, Frequency, MediaKind, MediaTime, Mid};
 use str0m::net::{Protocol, Receive};
-use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
+use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
 const FRAME: Duration = Duration::from_millis(20);
 const ROUND: Duration = Duration::from_millis(4);
@@ -55,6 +55,7 @@ struct Peer {
     channel: Option<ChannelId>,
     is_open: bool,
     has_ended: bool,
+    is_gone: bool,
     inbox: VecDeque<Value>,
     heard: Option<Vec<String>>,
     waits: Vec<Wait>,
@@ -101,6 +102,7 @@ impl Peer {
             channel: None,
             is_open: false,
             has_ended: false,
+            is_gone: false,
             inbox: VecDeque::new(),
             heard: None,
             waits: vec![],
@@ -167,6 +169,8 @@ impl Peer {
                 self.is_open = true;
             }
             Event::ChannelClose(_) => self.has_ended = true,
+            // It goes on checking; this is all that it says of a side that has gone without a word.
+            Event::IceConnectionStateChange(state) => self.is_gone = state == IceConnectionState::Disconnected,
             Event::ChannelData(message) if self.inbox.len() < MAX_INBOX => self.inbox.push_back(if message.binary {
                 json!({"binary": BASE64_STANDARD.encode(message.data)})
             } else {
@@ -228,7 +232,7 @@ impl Peer {
                 (self.connected_at.is_some() && (self.is_open || !self.wants_channel)).then_some(Value::Null)
             }
             Kind::Receive => self.inbox.pop_front(),
-            Kind::Ended => self.has_ended.then_some(Value::Null),
+            Kind::Ended => (self.has_ended || self.is_gone).then_some(Value::Null),
             Kind::Listen(count) => {
                 let is_enough = self.heard.as_ref().is_some_and(|heard| heard.len() >= *count);
                 is_enough.then(|| json!(self.heard.take()))
