@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import isfinite
+from math import floor, isfinite, log10
 
 from bench.report import Cell, Curves, Table
 
 WIDTH, LEFT, RIGHT = 760, 230, 70
 BAR, GAP, GROUP_GAP, TOP = 16, 4, 14, 44
+_STEPS = (1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 10.0)  # from one number on an axis to the next, times a power of ten
 COLOURS = ("#2b6cb0", "#90b4d6", "#c05621", "#2f855a", "#9ae6b4", "#805ad5", "#1a202c")
 
 
@@ -63,7 +64,7 @@ def _curves(table: Table, chart: Curves) -> str:
     if not lines:
         raise ValueError(f"{table.title!r} has no rows")
     wide, high, left, top = 480.0, 360.0, 60.0, TOP
-    most_x, most_y = (max(point[k] for line in lines.values() for point in line) or 1.0 for k in (0, 1))
+    most_x, most_y = (_axis(max(point[k] for line in lines.values() for point in line)) for k in (0, 1))
     parts = [f'<path d="M{left} {top}V{top + high}H{left + wide}" stroke="#222" fill="none"/>']
     for k in range(6):
         x, y = left + wide * k / 5, top + high * (1 - k / 5)
@@ -87,6 +88,13 @@ def _curves(table: Table, chart: Curves) -> str:
     style = 'font-family="sans-serif" font-size="12"'
     ground = '<rect width="100%" height="100%" fill="white"/>'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n{ground}\n{head}\n{body}\n</svg>\n'
+
+
+def _axis(most: float) -> float:
+    """Return where an axis ends that has `most` on it: a fifth of it is a round number."""
+    fifth = most / 5 or 0.2
+    unit = 10.0 ** floor(log10(fifth))
+    return 5 * unit * next(step for step in _STEPS if step * unit >= fifth * 0.999999)
 
 
 def _tick(value: float) -> str:
