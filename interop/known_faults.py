@@ -250,6 +250,22 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
     KnownFault(
         "werift",
         "server",
+        "garbage",
+        "expectation",
+        "0.24.4",
+        "Noise that has the form of an alert ends what it sends, as a forged alert does",
+    ),
+    KnownFault(
+        "ffmpeg",
+        "client",
+        "rebinding",
+        "checks-unanswered",
+        "62.12 (FFmpeg 8.1)",
+        "It answers no checks (RFC 8445 §7.3), with which our server asks whether a new address is its own",
+    ),
+    KnownFault(
+        "werift",
+        "server",
         "mDNS",
         "no-client-hello",
         "0.24.4",
