@@ -14,8 +14,10 @@ from typing import NoReturn
 from bench._plot import svg
 from bench.report import BadOption, Options, Table, as_json
 from stack.core.errors import LocalError
+from stack.core.ufrag import MAX_WORKERS
 
 MAX_SCALE = 10_000
+MAX_CALLS = 10_000
 MAX_RTT = 60_000
 """Milliseconds: what the model of a network takes."""
 _NOT_BENCHMARKS = {"report"}
@@ -29,6 +31,33 @@ def discover() -> dict[str, str]:
             described = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
             found[path.stem] = described.partition("\n")[0]
     return found
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def _checkout(text: str) -> str:
+    """Read a folder that has another `stack` in it."""
+    if not (Path(text) / "stack").is_dir():
+        raise argparse.ArgumentTypeError(f"there is no `stack` in {text}")
+    return text
+
+
+def _folder(text: str) -> Path:
+    """Read a folder to write into, and make it."""
+    try:
+        Path(text).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
+    return Path(text)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,17 +107,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scale", type=_scale, default=1.0, help="multiply the amount of work (default: 1)")
     parser.add_argument("--seed", type=int, default=1, help="decide what is random (default: 1)")
     parser.add_argument(
-        "--against", nargs="+", default=[], metavar="DIR", help="other checkouts of ours, under load"
+        "--against",
+        type=_checkout,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="other checkouts of ours, under load",
     )
-    parser.add_argument("--calls", type=int, nargs="+", default=[], metavar="N", help="how many calls, under load")
+    parser.add_argument(
+        "--calls", type=_whole(1, MAX_CALLS), nargs="+", default=[], metavar="N", help="how many calls, under load"
+    )
     parser.add_argument("--realtime", action="store_true", help="run before other processes, under load (root)")
     parser.add_argument(
-        "--workers", type=int, nargs="+", default=[], metavar="N", help="media workers of ours, beside its thread"
+        "--workers",
+        type=_whole(1, MAX_WORKERS),
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="media workers of ours, beside its thread",
     )
     parser.add_argument(
         "--forwarder", action="store_true", help="several workers: a process in front forwards, as on macOS"
     )
-    parser.add_argument("--plot", metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder")
+    parser.add_argument(
+        "--plot", type=_folder, metavar="DIR", help="draw the tables that have a chart, as SVG, into a folder"
+    )
     parser.add_argument(
         "--data",
         metavar="DIR",
@@ -118,6 +161,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such folder: {chosen.rooms}")
     if chosen.trace is not None and not Path(chosen.trace).is_file():
         parser.error(f"no such file: {chosen.trace}")
+    if chosen.forwarder and "kills" not in chosen.name and not any(number > 1 for number in chosen.workers):
+        parser.error("--forwarder is for several workers: --workers 2")
     options = Options(
         chosen.scale,
         chosen.seed,
@@ -144,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(str(error))
         tables = [result] if isinstance(result, Table) else list(result)
         if chosen.plot is not None:
-            _plot(Path(chosen.plot), name, tables)
+            _plot(chosen.plot, name, tables)
         if chosen.json:
             print(json.dumps(as_json(name, options, tables)))
         else:
@@ -154,7 +199,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _plot(folder: Path, name: str, tables: list[Table]) -> None:
     """Write NAME.svg for the first table that has a chart and figures, NAME-2.svg for the second."""
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = [svg(table) for table in tables if table.chart is not None and table.rows]
     for number, picture in enumerate(drawn, 1):
         (folder / (f"{name}.svg" if number == 1 else f"{name}-{number}.svg")).write_text(picture, "utf-8")

@@ -125,7 +125,7 @@ async def packets() -> None:
 
 def packets_by_workers(workers: int, forwarder: bool) -> None:
     """Serve sessions without a codec in so many processes on one port, each steered to as a media worker is."""
-    from stack.aio.coalescing import new_media_loop
+    from stack.aio.coalescing import MediaLoop
     from stack.aio.steering import bind_group
     from stack.aio.udp import bind_all
 
@@ -144,7 +144,7 @@ def packets_by_workers(workers: int, forwarder: bool) -> None:
         ours, theirs = socket.socketpair()
         if os.fork() == 0:
             ours.close()
-            with asyncio.Runner(loop_factory=new_media_loop) as runner:  # as a media worker has it
+            with asyncio.Runner(loop_factory=MediaLoop) as runner:  # as a media worker has it
                 runner.run(packet_worker(number, workers, sockets, theirs, end))
             os._exit(0)
         theirs.close()
@@ -154,7 +154,7 @@ def packets_by_workers(workers: int, forwarder: bool) -> None:
 
 def forward(sockets: Any, ends: list[socket.socket]) -> None:
     """Be the process in front, until the server is gone."""
-    from stack.aio.coalescing import new_media_loop
+    from stack.aio.coalescing import MediaLoop
     from stack.aio.forwarding import Forwarding
 
     async def run() -> None:
@@ -164,7 +164,7 @@ def forward(sockets: Any, ends: list[socket.socket]) -> None:
             await asyncio.sleep(0.2)
         forwarding.close()
 
-    with asyncio.Runner(loop_factory=new_media_loop) as runner:
+    with asyncio.Runner(loop_factory=MediaLoop) as runner:
         runner.run(run())
     os._exit(0)
 

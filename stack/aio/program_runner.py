@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
+import os
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -25,6 +28,8 @@ log = logging.getLogger("stack.calls")
 
 END_GRACE = 5.0
 """Seconds that a program has to return after its call has ended; then it is cancelled."""
+LAST_GRACE = 1.0
+"""Seconds that a cancelled one has at the end of the server; then it is left, as it may hold nothing up."""
 
 
 class ProgramRunner:
@@ -37,6 +42,7 @@ class ProgramRunner:
         self._counters = counters
         self._attach = attach
         self._tasks: set[asyncio.Task[None]] = set()
+        self._programs: set[asyncio.Task[None]] = set()  # those of calls that are over, too, until they return
 
     def begin(self, hosted: HostedCall) -> None:
         """Run the program for a call that has a conversation; none of its events has been delivered yet."""
@@ -54,6 +60,14 @@ class ProgramRunner:
             _, pending = await asyncio.wait(self._tasks, timeout=END_GRACE + 1)
             for task in pending:
                 task.cancel()
+        programs = [each for each in self._programs if not each.done()]
+        for each in programs:
+            each.cancel()
+        if programs:
+            _, left = await asyncio.wait(programs, timeout=LAST_GRACE)
+            for each in left:
+                log.error("the program of %s does not end although it was cancelled, and is left", each.get_name())
+                _leave(each)
 
     async def _run(self, hosted: HostedCall, spans: CallSpans | None) -> None:
         """Run the program for one call from its connection to its end."""
@@ -62,7 +76,9 @@ class ProgramRunner:
         try:
             connected = await call.wait_connected()
             log.info("call %s connected: %s", call.id, connected.path)
-            program = asyncio.create_task(self._program_of(call, spans))
+            program = asyncio.create_task(self._program_of(call, spans), name=f"call {call.id}")
+            self._programs.add(program)
+            program.add_done_callback(self._programs.discard)
             await call.wait_ended()
             if not program.done():
                 await asyncio.wait({program}, timeout=END_GRACE)
@@ -110,3 +126,26 @@ class ProgramRunner:
         finally:
             await call.speaker.drained()  # it is so when the call has ended, too
             call.hang_up()
+
+
+_left: list[asyncio.Task[None]] = []
+
+
+def _leave(task: asyncio.Task[None]) -> None:
+    """Have the process end without a task that takes no cancellation for an answer.
+
+    `asyncio.run` would wait for it. A coroutine that is cleaned up is told so by another exception, which this one
+    may swallow as well, and then go round for ever: so the process ends before that, with code 1.
+    """
+    if not _left:
+        atexit.register(_end_at_once)
+    _left.append(task)
+    asyncio._unregister_task(task)
+
+
+def _end_at_once() -> None:
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(1)

@@ -14,7 +14,7 @@ from typing import Self
 
 from stack.aio.control import CallControl, NotSent
 from stack.aio.speaker import Speaker
-from stack.audio import AudioFrame, ByteStream, Pcm, to_int16
+from stack.audio import AudioFrame, ByteStream, Pcm, check_sample_rate, to_int16
 from stack.core.errors import LocalError
 from stack.core.values import as_unicode
 from stack.voice import commands as cmd
@@ -59,6 +59,7 @@ class Reply:
             raise LocalError("say at which sample_rate the sound is")
         else:
             samples, rate = to_int16(self._bytes.join(sound)), sample_rate
+        rate = check_sample_rate(rate)
         if self._over.is_set() or not len(samples):
             await asyncio.sleep(0)  # who writes on and on must not keep the loop to itself
             return

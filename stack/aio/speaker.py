@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 
 from stack.aio.control import CallControl
-from stack.audio import AudioFrame, ByteStream, Pcm, to_int16
+from stack.audio import AudioFrame, ByteStream, Pcm, check_sample_rate, to_int16
 from stack.core.errors import LocalError
 from stack.voice import commands as cmd
 
@@ -45,6 +45,7 @@ class Speaker:
                 isinstance(sound, np.ndarray) and sound.ndim == 2 and sound.shape[0] != 1 and sound.shape[1] == 2
             )
             samples = to_int16(self._bytes.join(sound), 2 if stereo else 1)
+        sample_rate = check_sample_rate(sample_rate)
         if not len(samples) or self._control.ended:
             return
         now = self._control.clock()

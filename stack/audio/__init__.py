@@ -7,7 +7,7 @@ from stack.audio.codecs.g711 import G711Decoder, G711Encoder, G711Law
 from stack.audio.codecs.opus import SAMPLE_RATES as OPUS_SAMPLE_RATES
 from stack.audio.codecs.opus import OpusDecoder, OpusEncoder, has_lbrr, is_dtx, packet_duration
 from stack.audio.conceal import Concealer
-from stack.audio.frame import AudioFrame, ByteStream, Pcm, PcmArray, to_int16
+from stack.audio.frame import AudioFrame, ByteStream, Pcm, PcmArray, check_sample_rate, to_int16
 from stack.audio.noise import ComfortNoise
 from stack.audio.playout import FRAME, Lateness, PlayoutFrame, PlayoutQueue
 from stack.audio.receive import ArrivalReceiver, ClockReceiver, Receiver, ReceiveStatistics, make_receiver
@@ -48,6 +48,7 @@ __all__ = [
     "Resampler",
     "Samples",
     "accelerate",
+    "check_sample_rate",
     "expand",
     "find_codec",
     "has_lbrr",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import TypeAlias
 
 import msgspec
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stack.audio.codec import Samples
+from stack.audio.resample import MAX_PHASES
 from stack.core.errors import LocalError
 
 PcmArray: TypeAlias = NDArray[np.int16 | np.float32 | np.float64]
@@ -17,6 +19,8 @@ Pcm: TypeAlias = "PcmArray | bytes | bytearray | memoryview"
 """What a program may write: int16, floats in -1 … 1, or bytes of little-endian int16."""
 
 
+LEAST_RATE, MOST_RATE = 2_000, 384_000
+"""Hz: what is not between them is taken for a mistake."""
 MAX_CHANNELS = 8
 """More are taken for a mistake: an array that has its channels first."""
 
@@ -79,6 +83,16 @@ def as_array(pcm: Pcm) -> PcmArray:
     if pcm.dtype not in (np.int16, np.float32, np.float64):
         raise LocalError(f"samples are int16 or float32, not {pcm.dtype}")
     return pcm.copy()
+
+
+def check_sample_rate(rate: object) -> int:
+    """Return the rate, in Hz, of sound that can be spoken; `LocalError` for anything else."""
+    if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or not LEAST_RATE <= rate <= MOST_RATE:
+        raise LocalError(f"a sample rate is a whole number of Hz, {LEAST_RATE} to {MOST_RATE}: not {rate!r}")
+    found = int(rate)
+    if 48_000 // gcd(48_000, found) > MAX_PHASES:
+        raise LocalError(f"{found} Hz is too odd a sample rate: take a usual one, as 16000, 22050, 24000 or 48000")
+    return found
 
 
 def to_int16(pcm: Pcm, channels: int = 1) -> Samples:

@@ -23,8 +23,10 @@ _ZERO_CROSSINGS = 24
 _KAISER_BETA = 8.0
 _ROLL_OFF = 0.945
 """Cut-off (-6 dB) in units of the lower Nyquist frequency."""
-_MAX_PHASES = 1024
+MAX_PHASES = 1024
 """More phases than any pair of usual rates needs (22.05 to 32 kHz: 640)."""
+_MAX_STEP = 4096
+"""More than any pair of usual rates steps by: the filter grows with it."""
 
 
 @lru_cache(maxsize=32)
@@ -56,7 +58,7 @@ class Resampler:
             raise LocalError(f"no resampling from {rate_in} to {rate_out} Hz")
         common = gcd(rate_in, rate_out)
         self._up, self._down = rate_out // common, rate_in // common
-        if self._up > _MAX_PHASES:
+        if self._up > MAX_PHASES or self._down > _MAX_STEP:
             raise LocalError(f"{rate_in} to {rate_out} Hz is too odd a ratio to resample")
         self.rate_in = rate_in
         self.is_identity = self._up == self._down

@@ -188,6 +188,18 @@ async def test_the_speaker_refuses_what_is_no_sound() -> None:
     assert line.commands == []
 
 
+@pytest.mark.parametrize("rate", [0, -1, 1, 10**9, 47_999, 24_000.5, float("nan"), True, "24000"])
+async def test_the_speaker_and_replies_refuse_what_is_no_sample_rate(rate: object) -> None:
+    line = Line()
+    reply = line.call.reply()
+    before = list(line.commands)
+    with pytest.raises(LocalError, match="sample rate"):
+        line.call.speaker.write(np.zeros(10, np.int16), rate)  # type: ignore[arg-type]
+    with pytest.raises(LocalError, match="sample rate"):
+        await reply.write(np.zeros(10, np.int16), rate)  # type: ignore[arg-type]
+    assert line.commands == before
+
+
 async def test_text_is_text_and_what_has_no_utf_8_is_replaced() -> None:
     line = Line()
     reply = line.call.reply()

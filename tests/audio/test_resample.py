@@ -108,3 +108,9 @@ def test_no_filter_for_odd_ratios():
     for rates in [(0, 16_000), (16_000, -1), (16_000, 48_001)]:
         with pytest.raises(LocalError):
             Resampler(*rates)
+
+
+@pytest.mark.parametrize(("rate_in", "rate_out"), [(10**9, 8_000), (47_999, 48_000), (10**9 + 7, 48_000)])
+def test_a_filter_that_would_take_all_memory_is_refused(rate_in: int, rate_out: int) -> None:
+    with pytest.raises(LocalError, match="too odd a ratio"):
+        Resampler(rate_in, rate_out)

@@ -76,6 +76,11 @@ def test_what_a_former_call_left_behind_is_not_heard() -> None:
         (["--scale", "inf"], "not above 0"),
         (["--client", "netscape"], "no such client: netscape; there are chromium, firefox"),
         (["--server", "ours", "theirs"], "no such server: theirs; there are ours, aiortc"),
+        (["--calls", "0"], "'0' is no whole number from 1 to"),
+        (["--workers", "-1"], "'-1' is no whole number from 1 to"),
+        (["--against", "no/such/folder"], "there is no `stack` in no/such/folder"),
+        (["--plot", "/dev/null/plots"], "/dev/null/plots: "),
+        (["--forwarder"], "--forwarder is for several workers"),
     ],
 )
 def test_a_bad_option_is_refused_on_one_line(
