@@ -188,6 +188,11 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         """The flight could leave only now: its retransmission timer starts again."""
         self._layer.restart_timer(now)
 
+    def send_again(self, now: Instant) -> None:
+        """Send what has not been acknowledged of our flight: it did not leave when it was due."""
+        if self.state in _LIVE:
+            self._layer.send_again(now)
+
     def export_keying_material(self, label: str, context: bytes | None, length: int) -> bytes:
         """Return keying material (RFC 5705, RFC 8446 §7.5); a 1.3 server has it from its own Finished on."""
         material = None

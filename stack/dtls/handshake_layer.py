@@ -354,6 +354,11 @@ class HandshakeLayer:
         if self._timers.is_set(HandshakeTimer.RETRANSMIT):
             self._arm(HandshakeTimer.RETRANSMIT, now, self._timeout)
 
+    def send_again(self, now: Instant) -> None:
+        """The flight, or a part of it, did not leave: send it, if it is still waited for."""
+        if self._timers.is_set(HandshakeTimer.RETRANSMIT):
+            self._transmit_flight(now, expects_answer=True)
+
     def _arm(self, name: HandshakeTimer, start: Instant, duration: float) -> None:
         self._armed_at[name] = start
         self._timers.set(name, start + duration)

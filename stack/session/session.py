@@ -112,8 +112,8 @@ def _dtls_timeout(round_trip: float) -> float:
 _CONNECTED, _ENDED = State.CONNECTED, State.ENDED
 _STUN, _DTLS, _RTP, _RTCP = Kind.STUN, Kind.DTLS, Kind.RTP, Kind.RTCP
 _MEDIA = SessionTimer.MEDIA
-_ROOM_FOR_SOUND = 600
-"""Bytes that are left for checks, and for sound that is on its way, when an early voice begins to wait."""
+_ROOM_FOR_SOUND = 1500
+"""Bytes that are left for checks, and for the flight if the first is lost, when an early voice begins to wait."""
 _PLAIN_RESPONSE = 128
 """Bytes that a response has without what is attached to it, at most."""
 _OF_OURS = (FrameSent, ReportReceived)  # what a plane tells of the sound that we send
@@ -174,6 +174,7 @@ class Session:
         self._is_proven = self._lite is None
         self._allowance = Allowance(parameters.offer_size)
         self._shown_to: set[Path] = set()  # where our handshake went
+        self._flight_waits = False  # for the path to be proven: there was no room for it
         sections = make_rtp(parameters)
         self._media: MediaPlane | None = None
         if sections:
@@ -462,10 +463,14 @@ class Session:
                 self._dtls.handle_timeout(now)
                 self._move_dtls(now)
                 self._move_channels(now)
+                if self._flight_waits or (self.security is None and not self._is_proven):
+                    self._ask_for_room(now)
             case SessionTimer.ICE:
                 self._ice.handle_timeout(now)
                 self._move_ice(now)
                 self._move_dtls(now)
+                if self._flight_waits:
+                    self._ask_for_room(now)
             case SessionTimer.OPEN:
                 if self._flight_left is None:
                     self._flight_left = now
@@ -529,6 +534,8 @@ class Session:
             self._move_dtls(now)
             self._move_channels(now)
             self._move_media(now)
+            if self._flight_waits:
+                self._ask_for_room(now)
         finally:
             self._say_last_word()
 
@@ -590,7 +597,8 @@ class Session:
         assert self._path is not None
         transmits = [Transmit(data, self._path) for data in datagrams]
         if not self._is_proven:
-            transmits = self._within_allowance(transmits)
+            all_of_it, transmits = transmits, self._within_allowance(transmits)
+            self._flight_waits |= len(transmits) < len(all_of_it)
         if self._carrier.is_active:
             self._carrier.note_sent([each.data for each in transmits])
         for transmit in transmits:
@@ -600,12 +608,12 @@ class Session:
             self._shown_to.add(self._path)
 
     def _take_from_ice(self) -> None:
-        transmits = self._ice.drain_transmits()
-        self._transmits.extend(transmits)
+        transmits: Iterable[Transmit] = self._ice.drain_transmits()
         if self._lite is not None:
-            for data, path in transmits:
-                if not self._lite.is_proven(path):
-                    self._allowance.note_sent(len(data))
+            proven = [each for each in transmits if self._lite.is_proven(each.path)]
+            others = [each for each in transmits if not self._lite.is_proven(each.path)]
+            transmits = (*proven, *self._within_allowance(others))
+        self._transmits.extend(transmits)
 
     def _judge_path(self, agent: LiteAgent | None, path: Path, now: Instant) -> None:
         """Find out whether the peer is known to be at the end of the selected path; ask it, in a call that is
@@ -619,6 +627,23 @@ class Session:
             self._allowance.limit(self.received.octets)
             self._take_from_ice()
             self._arm(SessionTimer.ICE, agent.poll_timeout())
+
+    def _ask_for_room(self, now: Instant) -> None:
+        """A flight had no room on a path that is not proven: ask the peer by a check, and send it again then."""
+        if self._is_proven:
+            self._flight_waits = False
+            self._dtls.send_again(now)
+            self._move_dtls(now)
+            return
+        if (
+            self._lite is None
+            or self._path is None
+            or self._allowance.room(self.received.octets) < _PLAIN_RESPONSE
+        ):
+            return
+        if self._lite.prove(self._path, now):
+            self._take_from_ice()
+            self._arm(SessionTimer.ICE, self._lite.poll_timeout())
 
     def _end_early(self) -> None:
         """The peer has been spoken to for long enough before it has proved who it is: what is said waits for
@@ -746,6 +771,7 @@ class Session:
         if self.state is _ENDED:
             return
         self.security = event
+        self._flight_waits = False
         if self._lite is not None:
             if self._carrier.peer_supports and self._lite.first_path is not None:  # responses held it, too
                 self._shown_to.add(self._lite.first_path)

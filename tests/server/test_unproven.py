@@ -190,3 +190,39 @@ def test_a_voice_that_begins_early_waits_when_the_offer_was_small() -> None:
     assert client.machine.session.security is not None
     received = client.machine.session.received.packets
     assert received >= 40  # what waited was said
+
+
+@pytest.mark.parametrize("offer", [300, 2_000])
+@pytest.mark.parametrize("lost", [1, 2, 3])
+@pytest.mark.parametrize("dtls_in_stun", [True, False], ids=["in STUN", "plain"])
+def test_a_flight_that_is_lost_is_sent_again_whatever_was_said_meanwhile(
+    offer: int, lost: int, dtls_in_stun: bool
+) -> None:
+    """Early sound must not take the room that the flight needs; where there is none, a check asks for it."""
+    sides = agree(7)
+    small = type(sides.server)(sides.server.local, sides.server.negotiation, offer_size=offer)
+    sides = type(sides)(sides.client, small, sides.client_certificate, sides.server_certificate)
+    config = ConversationConfig(dtls_in_stun=dtls_in_stun)
+    network = Network(3, NetworkModel(delay=0.02), keep_sent=False)
+    server = network.attach("server", Server(sides, config), RIGHT)
+    client: Host[Conversation] = network.attach(
+        "client", Conversation(sides.client, sides.client_certificate, config, entropy("c"), START), LEFT
+    )
+    network.rebind(LEFT, HOME)
+    left = lost
+
+    def lose(sender: Host[Any], data: bytes, path: Path) -> bytes | None:
+        """The first large datagrams of the handshake, by itself or in a response."""
+        nonlocal left
+        if sender is server and left and len(data) > 400 and data[0] < 64:
+            left -= 1
+            return None
+        return data
+
+    network.filter = lose
+    server.handle(Write((8000 * np.sin(np.arange(3 * RATE) / 5)).astype(np.int16), RATE))
+    assert network.run(12, lambda: is_up(client))
+    network.run(1.0)
+    assert left < lost
+    assert client.machine.session.received.packets >= 40
+    assert not server.machine.conversation.session._flight_waits
