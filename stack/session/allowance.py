@@ -10,7 +10,7 @@ RFC 9000 §8 has three times what came on the path, and makes a handshake fit by
 ClientHello and two checks have some 400 bytes, the flight that answers them 700 to 1,000: once what came on the
 *path* would cost an honest client a round trip. With the offer it costs none: it has thousands of bytes, which
 hold the flight, another one if the first is lost, and what a program says in the round trip before the client has
-proved itself.
+proved itself. Whose flight was lost is asked by a check whether it is there; once it answers there is no bound.
 
 A client that moves in a call has sent media as long as the call lasts, and goes on; a check asks whether it is
 there. Until it answers, `MAX_AHEAD` bytes may go there beyond those that come, which is a second of sound.

@@ -236,11 +236,12 @@ def test_a_further_offer_is_held_against_the_outline() -> None:
     assert restarts_ice(replace(again, remote_ice_ufrag="other"), former)
 
 
-def test_a_ticket_of_numbers_that_are_not_known_here_has_no_sound() -> None:
+def test_a_ticket_of_numbers_that_are_not_known_here_makes_no_session() -> None:
     opened, _, _ = answered(offered("chromium156-audio_dc"))
     audio = opened.ticket.audio
     assert audio is not None
     strange = replace(opened, ticket=replace(opened.ticket, audio=replace(audio, codec=3)))
-    assert parameters_of(strange, SITE, "abcd").negotiation.audio is None
+    with pytest.raises(ParseError, match="not known here"):
+        parameters_of(strange, SITE, "abcd")
     with pytest.raises(ParseError):
         RING.open(opened.ufrag.replace("5+", "6+", 1))
