@@ -6,8 +6,9 @@ The first message that comes by the link makes it a worker, or the forwarder in 
 
 It obeys the process that started it, and no signal that a terminal or a service manager sends to the whole
 group: that process ends the calls in order. When it is gone (the link says so, or the parent's number changes),
-the calls go on for `PROGRAM_GRACE` seconds, so that what is being said is heard, and their clients are told to call
-elsewhere (`goaway`, docs/scale.md); then each is ended with a BYE, and the worker is gone, too. It never outlives that.
+the calls go on for `PROGRAM_GRACE` seconds, so that what is being said is heard, and their clients are told to
+call elsewhere (`goaway`, docs/scale.md); then each is ended with a BYE, and the worker is gone, too. It never
+outlives that.
 
 **The collector.** Reference counts free nearly everything here; cycles are rare. A collection that walks all
 objects takes 40 ms and more with 20 calls, in the middle of frames. So what is there when the start-up is over
