@@ -6,8 +6,9 @@ The first message that comes by the link makes it a worker, or the forwarder in 
 
 It obeys the process that started it, and no signal that a terminal or a service manager sends to the whole
 group: that process ends the calls in order. When it is gone (the link says so, or the parent's number changes),
-the calls go on for `PROGRAM_GRACE` seconds, so that what is being said is heard; then each is ended with a BYE,
-and the worker is gone, too. It never outlives that.
+the calls go on for `PROGRAM_GRACE` seconds, so that what is being said is heard, and their clients are told to
+call elsewhere (`goaway`, docs/scale.md); then each is ended with a BYE, and the worker is gone, too. It never
+outlives that.
 
 **The collector.** Reference counts free nearly everything here; cycles are rare. A collection that walks all
 objects takes 40 ms and more with 20 calls, in the middle of frames. So what is there when the start-up is over
@@ -84,7 +85,7 @@ from stack.core.trace import Direction, PacketTrace
 from stack.dtls import Certificate
 from stack.ice.framing import LENGTH_SIZE
 from stack.server import Endpoint
-from stack.voice.commands import HangUp
+from stack.voice.commands import HangUp, Tell
 from stack.voice.config import prepare
 from stack.voice.events import ConversationEvent
 from stack.voice.recording import RecordingEvent
@@ -126,6 +127,7 @@ class MediaWorker:
         self._loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
         self._orphaned_at: float | None = None
+        self._sent_away: set[str] = set()  # calls whose clients were told that the program is gone
         self._looks = 0
         self._collected = 0  # calls that were closed when all objects were looked at last
         self._told_drops = 0.0
@@ -336,12 +338,22 @@ class MediaWorker:
     def _check_orphan(self) -> None:
         """Without a program: end when the grace is over, or there is no call any more."""
         assert self._orphaned_at is not None
-        if len(self.media.endpoint) and time.monotonic() - self._orphaned_at < PROGRAM_GRACE:
+        left = PROGRAM_GRACE - (time.monotonic() - self._orphaned_at)
+        if len(self.media.endpoint) and left > 0:
+            self._send_away(left)
             return
         for call_id in list(self.media.conversations):
             with suppress(StackError):
                 self.media.carry_out(call_id, HangUp())
         self._over.set()
+
+    def _send_away(self, seconds: float) -> None:
+        """Have clients call again, those too whose call a ticket has made since."""
+        for call_id in self.media.conversations.keys() - self._sent_away:
+            self._sent_away.add(call_id)
+            with suppress(StackError):
+                message = {"type": "goaway", "pc_id": call_id, "seconds": round(seconds, 1)}
+                self.media.carry_out(call_id, Tell(message))
 
     # -- housekeeping ----------------------------------------------------------------------------------------
 

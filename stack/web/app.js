@@ -422,7 +422,7 @@ events.on("turn_settings", settings => {
   render();
 });
 events.on("program_failed", () => call?.noteProgramFailed());
-events.on("goaway", ({ pc_id }) => move(pc_id));
+events.on("goaway", ({ pc_id }) => move(pc_id, { avoid: call?.node ?? "" }));
 playback.addEventListener("delay", report);
 for (const type of ["silenced", "audible"]) {
   playback.addEventListener(type, ({ detail }) => call?.send({ type, ...detail }));

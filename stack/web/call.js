@@ -76,7 +76,7 @@ export class Call extends EventTarget {
   // `audio`: constraints of the microphone; null: a call without one. `token`: for a server that asks for one.
   // `iceServers`: as `findIceServers` returns them, for networks that let nothing but a TURN server through.
   // `instant`: an `InstantConnect`; null: every call asks over HTTP. `movedFrom`: the call that this one takes the place
-  // of, whose machine has said `goaway` or is silent; `avoid`: that machine, where it is silent; `stream`: its microphone, so
+  // of, whose machine has said `goaway` or is silent; `avoid`: that machine; `stream`: its microphone, so
   // that the user is not asked again.
   constructor({
     url = "api/offer", health = "healthz", audio = true, token = "", iceServers = [], instant = null,

@@ -33,6 +33,7 @@ from stack.session import EndReason
 from stack.signaling.client import ClientCall, dial
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.stun import IceControlling, Message, MessageClass, Method, Priority, TransactionId, Username
+from stack.voice.client import read_goaway
 from stack.voice.commands import SendDigits
 from tests.listening import listen, until
 from tests.signaling.workers import STEERINGS
@@ -448,6 +449,14 @@ async def test_a_signal_to_the_whole_group_ends_the_calls_in_order(
     assert "Traceback" not in output
 
 
+async def first_goaway(call: Call) -> str:
+    """Return the id in the first message of that kind; an empty text if the call ends without one."""
+    async for text in await call.channels.wait_for("events"):
+        if former := read_goaway(text):
+            return former
+    return ""
+
+
 @needs_linux
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_calls_outlive_their_program_by_a_stated_grace(tmp_path: Path, workers: int) -> None:
@@ -457,8 +466,10 @@ async def test_calls_outlive_their_program_by_a_stated_grace(tmp_path: Path, wor
         processes = children(process.pid)
         async with asyncio.timeout(40), dial(url) as placed:
             await placed.call.wait_connected()
+            told = asyncio.ensure_future(first_goaway(placed.call))
             began = time.monotonic()
             os.kill(process.pid, signal.SIGKILL)
+            assert await told
             assert (await placed.call.wait_ended()).reason is EndReason.PEER_CLOSED
             assert time.monotonic() - began > 3.0  # the grace is 5 s
         await until(lambda: not any(is_alive(each) for each in processes))
