@@ -329,7 +329,7 @@ export class Call extends EventTarget {
       this.#enter("interrupted");
       this.#ask();
     } else if (state === "failed") {
-      this.#fail(this.#whyNotConnected());
+      this.#giveUp(this.#whyNotConnected());
     }
   }
 
@@ -379,9 +379,7 @@ export class Call extends EventTarget {
     if (this.#name === null || this.#asked) return;
     this.#asked = true;
     try {
-      const question = `${this.url}?pc_id=${encodeURIComponent(this.#name)}`;
-      const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
-      const answer = await (await fetch(question, { headers, signal: AbortSignal.timeout(QUESTION_TIMEOUT) })).json();
+      const answer = await this.#stateThere();
       if (this.over) return;
       this.#late = answer.late === true;
       if (answer.state === "up" && !this.#late) this.#restart();
@@ -389,6 +387,22 @@ export class Call extends EventTarget {
       else if (answer.state !== "up") return;
     } catch { /* the network is down: wait for it */ }
     setTimeout(() => { this.#asked = false; }, ASK_AGAIN);
+  }
+
+  // What the server says of this call.
+  async #stateThere() {
+    const question = `${this.url}?pc_id=${encodeURIComponent(this.#name)}`;
+    const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
+    return (await fetch(question, { headers, signal: AbortSignal.timeout(QUESTION_TIMEOUT) })).json();
+  }
+
+  // The browser has given up. If that is because a media process was lost, the server knows, and the page may call again.
+  async #giveUp(problem) {
+    if (this.#name !== null && "dtls" in this.timings) {
+      const answer = await this.#stateThere().catch(() => ({}));
+      if (answer.reason === "worker_failed") return this.#breakOff();
+    }
+    this.#fail(problem);
   }
 
   #breakOff() {
