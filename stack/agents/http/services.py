@@ -288,7 +288,9 @@ class Services:
                     seconds += len(samples) / reader.sample_rate
                     allowed += SLOWEST_SPEECH * len(samples) / reader.sample_rate
                     yield samples, reader.sample_rate
-                reader.finish()
+                left = reader.finish()
+                if len(left):
+                    yield left, reader.sample_rate
             finally:
                 await response.close()
 
