@@ -2,7 +2,7 @@
 
 A server that ignores `response_format=pcm` is found by its content type, or by the first bytes where that does
 not tell: a compressed file played as PCM is loud noise. Raw PCM may begin with any bytes, so a sign is only
-what sound cannot be by chance: a word of four bytes, a whole run of text, or two headers of MPEG frames that agree.
+what sound cannot be by chance: a word of four bytes, a run of text, or two headers of MPEG frames that agree.
 """
 
 from __future__ import annotations
