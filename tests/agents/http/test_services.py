@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
+import logging
 import struct
 import wave
 from collections.abc import AsyncIterator
@@ -534,3 +536,22 @@ def test_what_follows_the_sound_of_a_wav_file_is_not_played() -> None:
     got = np.concatenate([reader.feed(file[at : at + 77]) for at in range(0, len(file), 77)])
     assert got.tolist() == samples.tolist()
     assert len(reader.finish()) == 0
+
+
+async def test_a_password_is_sent_and_never_logged(models: ModelServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    services = Services(HttpAgentConfig(models.url.replace("//", "//me:hu%40sh@"), patience=SHORT))
+    async with services.in_use():
+        assert await services.transcribe(TURN, 16_000) == "hello there"
+        models.speeches += [lambda _: refusal(400, "no")]
+        with pytest.raises(ServiceFailed) as failed:
+            await sound_of(services)
+    (asked,) = models.of("/v1/audio/transcriptions")
+    assert asked.headers["authorization"] == "Basic " + base64.b64encode(b"me:hu@sh").decode()
+    assert not any(word in f"{failed.value}{caplog.text}" for word in ("hu%40sh", "hu@sh"))
+
+
+@pytest.mark.parametrize("wrong", [{"llm_key": "a\nb"}, {"tts_key": "ü"}, {"language": "xx yy"}])
+def test_what_no_request_can_hold_is_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(LocalError):
+        HttpAgentConfig("http://127.0.0.1:1", **wrong)  # type: ignore[arg-type]
