@@ -127,6 +127,7 @@ class ChatAnswer:
                         is_chat = True
                         self.cut = choice.finish_reason == "length"
                         written = _text_of(choice.delta and choice.delta.content)
+                        written += _text_of(choice.delta and getattr(choice.delta, "refusal", None))  # its words
                         piece = thoughts.without(written)
                         has_calls = self._take_calls((choice.delta and choice.delta.tool_calls) or [])
                         length += len(written)
