@@ -94,7 +94,7 @@ counters: $(VENV)/.test ## write docs/counters.md from the declarations of the c
 setup-docs: $(VENV)/.docs ## install what builds the documentation and checks a release; the tests then try both
 
 docs: $(VENV)/.docs ## build the documentation as a site: open site/index.html (needs no network)
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "Open site/index.html"
 
 pictures: $(VENV)/.test ## take the pictures of the page in docs/pictures, in a real call (Chromium, the demo extra)

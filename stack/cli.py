@@ -32,6 +32,7 @@ from stack.cli_checks import (
     FiniteRange,
     check_apart,
     check_environment,
+    check_keys,
     check_together,
     is_stun_server,
     load_agent,
@@ -368,6 +369,7 @@ def _http_agent(options: dict[str, Any]) -> Callable[..., Any]:
     if options["llm"] is None:
         raise click.UsageError("--agent http needs --llm URL, as --llm http://127.0.0.1:11434/v1")
     shared = os.environ.get("OPENAI_API_KEY", "")
+    check_keys("OPENAI_API_KEY")
     keys: dict[str, Any] = {
         f"{name}_key": os.environ.get(f"VOICE_STACK_{name.upper()}_KEY") or shared
         for name in ("llm", "stt", "tts")
@@ -378,6 +380,7 @@ def _http_agent(options: dict[str, Any]) -> Callable[..., Any]:
 
 def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
     """Return the bridge. Its key is taken from the environment alone: a command line is there for all to see."""
+    check_keys("OPENAI_API_KEY")
     key = os.environ.get("VOICE_STACK_UPSTREAM_KEY") or os.environ.get("OPENAI_API_KEY", "")
     audio_format = AudioFormat[options["upstream_format"].upper()]
     return bridge(BridgeConfig(url, key=key, turns=options["turns"], format=audio_format))

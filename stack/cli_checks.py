@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 import click
 
 from stack.agents import AGENTS
-from stack.agents.http.config import base_url
+from stack.agents.http.config import base_url, is_key, is_language, without_user
 from stack.aio import IceMode, as_program
 from stack.aio.host_checks import read_public_ip
+from stack.audio.library import ENVIRONMENT_VARIABLE, find_opus
 from stack.core.errors import LocalError, ParseError
 from stack.core.ufrag import is_node_part
 from stack.ice.servers import IceServer, make_ephemeral_credentials
@@ -66,7 +67,7 @@ def _each(check: Callable[[str], object], form: str) -> Check:
             except ValueError:
                 usable = False
             if not usable:
-                raise click.BadParameter(f"{text!r} is not {form}")
+                raise click.BadParameter(f"{without_user(text)!r} is not {form}")
         return value
 
     return callback
@@ -193,6 +194,10 @@ CHECKS: Mapping[str, Check] = {
     "--llm": _each(_is_model_server, _MODEL_SERVER),
     "--stt": _each(_is_model_server, _MODEL_SERVER),
     "--tts": _each(_is_model_server, _MODEL_SERVER),
+    "--language": _each(lambda text: not text or is_language(text), "a language, as en or pt-BR"),
+    "--claim-header": _each(
+        re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch, "the name of a header"
+    ),  # RFC 9110 §5.1
     "--public-ip": _public_ips,
     "--relay": _each(_is_address, "an IP address and a port, as 203.0.113.7:3478"),
     "--tcp-port": _each(lambda text: _is_tcp_port(text), "a TCP port: udp, http, off, or 0 to 65535"),
@@ -212,8 +217,27 @@ CALLED = _each(lambda text: _is_url(text, "http", "https"), "an address, as http
 """What may be called."""
 
 
+KEYS = ("VOICE_STACK_UPSTREAM_KEY", "VOICE_STACK_LLM_KEY", "VOICE_STACK_STT_KEY", "VOICE_STACK_TTS_KEY")
+
+
+def check_keys(*variables: str) -> None:
+    """Raise `click.UsageError` for a variable of the environment that holds no key."""
+    for variable in variables:
+        if not is_key(os.environ.get(variable, "")):
+            raise click.UsageError(f"{variable} is no key: a header takes visible ASCII characters alone")
+
+
 def check_environment(group: click.Group) -> None:
-    """Raise `click.UsageError` for a variable `VOICE_STACK_…` that sets nothing."""
+    """Raise `click.UsageError` for a variable `VOICE_STACK_…` that sets nothing, or a key that is none.
+
+    Raises `LocalError` for a library of Opus that is not there.
+    """
+    check_keys(*KEYS)
+    if os.environ.get(ENVIRONMENT_VARIABLE):
+        try:
+            find_opus()
+        except LocalError as error:
+            raise LocalError(f"{ENVIRONMENT_VARIABLE} names no library of Opus: {error}") from error
     known = set(OTHER_VARIABLES)
     for before, command in [("", group), *((f"{name.upper()}_", each) for name, each in group.commands.items())]:
         for parameter in command.params:

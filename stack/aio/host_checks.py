@@ -47,6 +47,12 @@ def check_port(name: str, port: object) -> None:
         raise LocalError(f"{name} is a number from 0 (any) to 65535, not {port!r}")
 
 
+def check_seconds(name: str, seconds: float) -> None:
+    """Raise `LocalError` for what is no time."""
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise LocalError(f"{name} is seconds, 0 or more, not {seconds}")
+
+
 def check_resume_timeout(seconds: float) -> None:
     """Raise `LocalError` for what is no time."""
     if not (math.isfinite(seconds) and seconds >= 0):

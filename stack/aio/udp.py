@@ -86,6 +86,8 @@ class _CannotBind(LocalError):
 
     def __init__(self, address: Address, error: OSError) -> None:
         other = "" if error.errno != errno.EADDRINUSE else "; udp_port (--udp-port) takes another, 0 any"
+        if error.errno == errno.EADDRNOTAVAIL:
+            other = "; host (--host, --media-host) is an address of this machine"
         super().__init__(f"cannot bind UDP {address}: {error.strerror}{other}")
         self.errno = error.errno
 

@@ -34,6 +34,7 @@ class RunningServer:
         self._loop = asyncio.new_event_loop()
         self._up: Future[Serving] = Future()
         self._stopping = asyncio.Event()
+        self._at_exit = False
         self._thread = threading.Thread(target=self._run, name="voice server", daemon=True)
         self._thread.start()
         try:
@@ -41,7 +42,7 @@ class RunningServer:
         except BaseException:
             self.stop()
             raise
-        atexit.register(self.stop)
+        atexit.register(self._stop_at_exit)
 
     def __repr__(self) -> str:
         return f"<RunningServer {self.url}: {'up' if self._thread.is_alive() else 'stopped'}>"
@@ -60,7 +61,7 @@ class RunningServer:
         """Hang up the calls, close the ports, and wait for it. Once is enough; `LocalError` inside the program."""
         if threading.current_thread() is self._thread:
             raise LocalError("a program cannot stop the server that it runs in: it returns, or hangs up")
-        atexit.unregister(self.stop)
+        atexit.unregister(self._stop_at_exit)
         with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended already
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
@@ -73,13 +74,25 @@ class RunningServer:
     ) -> None:
         self.stop()
 
+    def _stop_at_exit(self) -> None:
+        self._at_exit = True
+        self.stop()
+
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+        runner = asyncio.Runner(loop_factory=lambda: self._loop)
+        try:
+            runner.run(self._serve())
+        except Exception as error:
+            if not self._up.done():
+                self._up.set_exception(error)
+        finally:
             try:
-                runner.run(self._serve())
-            except Exception as error:
-                if not self._up.done():
-                    self._up.set_exception(error)
+                runner.close()
+            except RuntimeError:
+                # Python 3.12 and later start no thread while they end, which is how the threads of the loop are
+                # waited for. They have ended by then: `concurrent.futures` joins them before `atexit`.
+                if not self._at_exit:
+                    raise
 
     async def _serve(self) -> None:
         async with serving(self._program, self._config) as server:

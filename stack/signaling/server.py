@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import ssl
 import sys
 import time
@@ -21,7 +22,7 @@ from typing import Any
 from aiohttp import web
 
 from stack.aio import Host, HostConfig
-from stack.aio.host_checks import check_port
+from stack.aio.host_checks import check_port, check_seconds
 from stack.aio.key_log import key_log_file
 from stack.aio.private_files import for_owner_alone
 from stack.aio.udp import LOOPBACK, local_addresses
@@ -71,6 +72,8 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         check_port("port", self.port)
+        for name in ("drain_seconds", "goaway_seconds"):
+            check_seconds(name, getattr(self, name))
         if not _PREFIX.fullmatch(self.path_prefix):
             raise LocalError(
                 f"{self.path_prefix!r} is not a path such as /voice: a slash, then letters, digits or . _ ~ -"
@@ -179,6 +182,8 @@ async def _listen_http(runner: web.AppRunner, config: ServeConfig, tls: ssl.SSLC
         await web.TCPSite(runner, name, config.port, ssl_context=tls).start()
     except OSError as error:
         other = "; port (--port) takes another, 0 any" if error.errno == errno.EADDRINUSE else ""
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            other = "; host (--host) is an address or a name of this machine"
         raise LocalError(f"cannot listen on {config.host} port {config.port}: {_reason(error)}{other}") from error
     port: int = runner.addresses[0][1]
     return port

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike
@@ -16,11 +18,19 @@ from stack.core.errors import LocalError
 from stack.voice.events import ConversationEvent, ReplyText, UserTranscript
 
 Speech: TypeAlias = "str | PathLike[str] | tuple[Samples, int]"
-"""Text, the name of a WAV file, or int16 samples with their rate in Hz."""
+"""Text, a WAV file, or int16 samples with their rate in Hz.
+
+A string is the name of a file if it ends in `.wav`, if such a file is there, or if it has a slash and no space and
+ends as other sound does (`/tmp/hello.mp3`, which is refused: only WAV is read). All else is text.
+"""
+OTHER_SOUND = (".mp3", ".ogg", ".opus", ".flac", ".m4a", ".aac", ".webm")
+ENDED = "the call has ended"
 EventT = TypeVar("EventT", bound=ConversationEvent)
 
 AUDIBLE = 300
 """The sample value (-41 dBFS) from which a frame of 20 ms counts as heard."""
+LOOK = 0.02
+"""Seconds between two looks at what is waited for."""
 QUIET = 0.4
 """Seconds of silence that end what was heard as one piece."""
 
@@ -59,7 +69,6 @@ class Caller:
         """What happened on the program's side, see `stack.events`; nothing where that is another process."""
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self._changed = asyncio.Event()
         self._returned = 0  # pieces that `reply_heard` has returned
         self._tasks = [asyncio.create_task(self._listen(), name="caller: listening")]
         if program_call is not None:
@@ -87,15 +96,20 @@ class Caller:
     async def say(self, speech: Speech, *, silence: float = 1.0) -> None:
         """Say something, and return when it has been said and `silence` seconds have followed.
 
-        A turn ends in the silence. Raises `LocalError` for text without a synthesiser (the extra `demo`), and for
-        a file that cannot be read.
+        A turn ends in the silence. Raises `LocalError` for text without a synthesiser (the extra `demo`), for a
+        file that cannot be read, a rate or a silence that cannot be, and once the call has ended.
         """
+        if not (math.isfinite(silence) and silence >= 0):
+            raise LocalError(f"silence is seconds, 0 or more, not {silence}")
+        self._check_up()
         samples, rate = await asyncio.to_thread(_sound_of, speech)
+        self._check_up()
         length = len(samples) / rate
         self.said.append((self.now, self.now + length))
         self.call.speaker.write(samples, rate)
         self.call.speaker.write(np.zeros(max(1, round(silence * rate)), np.int16), rate)
-        await asyncio.sleep(length + silence)
+        if not await self._sleep(length + silence):
+            raise LocalError(ENDED)
 
     async def interrupt(self, speech: Speech, *, after: float, timeout: float = 30.0) -> None:
         """Say something once the program has been heard for `after` seconds without a pause."""
@@ -118,12 +132,16 @@ class Caller:
         await asyncio.sleep(seconds)
 
     async def until(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
-        """Wait until a condition on what was heard or happened holds; `TimeoutError` if it does not in time."""
+        """Wait until a condition on what was heard or happened holds.
+
+        Raises `TimeoutError` if it does not in time, `LocalError` once the call has ended and it still does not.
+        """
         try:
             async with asyncio.timeout(timeout):
                 while not condition():
-                    self._changed.clear()
-                    await asyncio.wait({asyncio.ensure_future(self._changed.wait())}, timeout=0.02)
+                    if self._is_over_for_good():
+                        raise LocalError(ENDED)
+                    await asyncio.sleep(LOOK)
         except TimeoutError:
             spans = ", ".join(f"{each.begin:.2f}–{each.end:.2f} s" for each in self.heard) or "nothing"
             raise TimeoutError(f"not within {timeout:g} s; heard by {self.now:.2f} s: {spans}") from None
@@ -132,6 +150,23 @@ class Caller:
         """Stop listening."""
         for task in self._tasks:
             task.cancel()
+
+    def _check_up(self) -> None:
+        if self.call.ended:
+            raise LocalError(ENDED)
+
+    async def _sleep(self, seconds: float) -> bool:
+        """Wait; return False, at once, if the call ends meanwhile."""
+        until = self.now + seconds
+        while (left := until - self.now) > 0:
+            if self.call.ended:
+                return False
+            await asyncio.sleep(min(LOOK, left))
+        return True
+
+    def _is_over_for_good(self) -> bool:
+        """Return True when the call has ended and all that came of it is known."""
+        return self.call.ended and all(task.done() for task in self._tasks)
 
     def _speaking_for(self) -> float:
         return self.heard[-1].duration if self.heard and not self._is_over(len(self.heard) - 1) else 0.0
@@ -147,7 +182,6 @@ class Caller:
                 continue
             self._hear(frame, silent)
             silent = []
-            self._changed.set()
 
     def _hear(self, frame: AudioFrame, silent: list[Samples]) -> None:
         end = self.now
@@ -162,13 +196,17 @@ class Caller:
     async def _watch(self, call: Call) -> None:
         async for event in call.watch():
             self.events.append(event)
-            self._changed.set()
 
 
 def _sound_of(speech: Speech) -> tuple[Samples, int]:
     if isinstance(speech, tuple):
-        return to_int16(speech[0]), speech[1]
-    if not isinstance(speech, str) or speech.lower().endswith(".wav"):
+        rate = speech[1]
+        if not (isinstance(rate, int | float) and math.isfinite(rate) and rate > 0):
+            raise LocalError(f"a rate is in Hz, more than 0, not {rate}")
+        return to_int16(speech[0]), rate
+    if not isinstance(speech, str | os.PathLike):
+        raise LocalError(f"what is said is text, a WAV file or (samples, rate), not {type(speech).__name__}")
+    if not isinstance(speech, str) or _is_file_name(speech):
         samples, rate = read_wav(speech)
         return to_int16(samples), rate
     from stack.agents.speech import Synthesiser
@@ -178,3 +216,10 @@ def _sound_of(speech: Speech) -> tuple[Samples, int]:
     except LocalError as error:
         raise LocalError(f"to say text the caller needs `pip install 'voice-stack[demo]'`: {error}") from error
     return synthesiser.speak(speech), synthesiser.sample_rate
+
+
+def _is_file_name(speech: str) -> bool:
+    if speech.lower().endswith(".wav"):
+        return True
+    has_folder = "/" in speech or os.sep in speech
+    return (has_folder and " " not in speech and speech.lower().endswith(OTHER_SOUND)) or os.path.isfile(speech)

@@ -37,12 +37,26 @@ def run_call(
     What the scenario raises is raised. What the program raises ends the scenario and is raised, also after the
     caller has hung up; `CallEnded` is an end like any other, as it is to a server. `program` may be anything that
     `stack.serve` takes, and `config` is its `HostConfig.conversation`. In virtual time a call depends on `seed`
-    alone; `LocalError` says so where the program uses the network, or where both sides wait for ever.
+    alone; `LocalError` says so where the program uses the network, where both sides wait for ever, and where the
+    program has not ended 5 s after it was cancelled. Inside a loop that runs it is raised at once: use `calling`.
     """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise LocalError("an event loop runs here: write `async with calling(program) as caller:` instead")
     config = config or ConversationConfig()
     if virtual:
-        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            return runner.run(_run_virtually(program, scenario, config, seed))
+        stuck: list[asyncio.Task[None]] = []
+        runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
+        try:
+            return runner.run(_run_virtually(program, scenario, config, seed, stuck))
+        finally:
+            if stuck:
+                runner.get_loop().close()  # the runner would wait for them
+            else:
+                runner.close()
 
     async def run() -> T:
         watched = _Watched(program)
@@ -104,8 +118,13 @@ class _Watched:
 
 
 async def _run_virtually(
-    program: Callable[..., Any], scenario: Callable[[Caller], Awaitable[T]], config: ConversationConfig, seed: int
+    program: Callable[..., Any],
+    scenario: Callable[[Caller], Awaitable[T]],
+    config: ConversationConfig,
+    seed: int,
+    stuck: list[asyncio.Task[None]],
 ) -> T:
+    """Do what `run_call` says; a program that does not end is put into `stuck`."""
     turns = getattr(program, "turns", None)
     if turns is not None and config.turns == TurnSettings():
         config = replace(config, turns=turns)
@@ -131,9 +150,14 @@ async def _run_virtually(
             call.hang_up()
         await asyncio.wait({running}, timeout=END_GRACE)
         running.cancel()
+        await asyncio.wait({running}, timeout=END_GRACE)
+        if not running.done():
+            stuck.append(running)
         if caller is not None:
             caller.close()
     watched.raise_failure()
+    if stuck:
+        raise LocalError(f"the program has not ended {END_GRACE:g} s after it was cancelled")
     return result
 
 
@@ -143,8 +167,9 @@ async def _run_program(program: _Watched, call: Call) -> None:
         await program(call)
     except asyncio.CancelledError:
         raise
-    except BaseException:
-        pass  # it is noted
+    except BaseException:  # it is noted
+        if program.failed.get_loop().is_closed():
+            raise  # it is thrown away
     await call.speaker.drained()
     call.hang_up()
 

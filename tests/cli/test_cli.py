@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import signal
@@ -24,6 +25,7 @@ from stack.aio import HostConfig
 from stack.aio.tickets import TicketConfig
 from stack.audio import read_wav, write_wav
 from stack.cli import main
+from stack.core.errors import LocalError
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
 from tests.signaling.conftest import server  # noqa: F401
@@ -631,3 +633,45 @@ async def test_ctrl_c_before_the_start_is_one_line(during: str) -> None:
     assert process.returncode == 130
     assert b"Traceback" not in errors
     assert len([line for line in (output + errors).splitlines() if line]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "told"),
+    [
+        (("--agent", "http", "--llm", "http://exa mple.com"), {}, "--llm"),
+        (("--agent", "http", "--llm", "ftp://me:hush@there"), {}, "'ftp://there' is not the address"),
+        (("--agent", "http", "--language", "xx yy"), {}, "--language"),
+        (("--claim-header", "bad header"), {}, "--claim-header"),
+        (("--agent", "echo"), {"VOICE_STACK_LLM_KEY": "schlüssel"}, "VOICE_STACK_LLM_KEY is no key"),
+        (("--agent", "echo"), {"VOICE_STACK_TTS_KEY": "a\nb"}, "VOICE_STACK_TTS_KEY is no key"),
+        (
+            ("--agent", "http", "--llm", "http://127.0.0.1:1"),
+            {"OPENAI_API_KEY": "a b"},
+            "OPENAI_API_KEY is no key",
+        ),
+    ],
+)
+def test_a_value_that_no_header_or_address_can_hold_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    settings: dict[str, str],
+    told: str,
+) -> None:
+    said = mistake(monkeypatch, capsys, "serve", *arguments, **settings)
+    assert told in said
+    assert "hush" not in said
+
+
+def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    serve = ("serve", "--agent", "echo", "--port", "0", "--udp-port", "0", "--workers", "0")
+    assert "--host" in mistake(monkeypatch, capsys, *serve, "--host", "203.0.113.99", expect=1)
+    said = mistake(monkeypatch, capsys, *serve, expect=1, VOICE_STACK_OPUS="/nonexistent")
+    assert said.startswith("Error: VOICE_STACK_OPUS names no library")
+
+
+@pytest.mark.parametrize("name", ["drain_seconds", "goaway_seconds"])
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
+def test_a_time_that_is_none_is_refused(name: str, seconds: float) -> None:
+    with pytest.raises(LocalError, match=name):
+        ServeConfig(**{name: seconds})  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from interop.web_page import on_loopback
 from stack.cli import cli
 from stack.sctp import SctpEvent
 from stack.voice.events import ClientEvent, ProgramEvent, VoiceEvent
+from tests.docs.conftest import BUILD, build
 
 pytestmark = pytest.mark.xdist_group("site")
 
@@ -70,6 +71,26 @@ def targets(path: str, page: Page) -> Iterator[tuple[str, str]]:
         whole, fragment = urldefrag(urljoin(ORIGIN + path, link))
         if is_ours(whole):
             yield unquote(urlsplit(whole).path).lstrip("/") or "index.html", unquote(fragment)
+
+
+@pytest.mark.parametrize("page", ["[there](nowhere.md)", "[there](#nowhere)"])
+def test_a_broken_link_ends_the_build(tmp_path: Path, page: str) -> None:
+    pytest.importorskip("mkdocs", reason="the docs extra is not installed")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(page)
+    ours = (ROOT / "mkdocs.yml").read_text("utf-8")
+    checks = ours[ours.index("validation:") : ours.index("\n\n", ours.index("validation:"))]
+    (tmp_path / "mkdocs.yml").write_text(f"site_name: small\ntheme: mkdocs\nplugins: []\n{checks}\n")
+    done = build(tmp_path / "site", "--config-file", str(tmp_path / "mkdocs.yml"))
+    assert done.returncode == 1, done.stderr
+    assert "nowhere" in done.stderr
+
+
+def test_make_builds_as_the_tests_do() -> None:
+    recipes = (ROOT / "Makefile").read_text("utf-8").splitlines()
+    assert [line for line in recipes if "mkdocs" in line] == [
+        f"\t@NO_MKDOCS_2_WARNING=1 $(BIN)/python {' '.join(BUILD)}"
+    ]
 
 
 def test_every_link_leads_somewhere(site: Path, pages: dict[str, Page]) -> None:

@@ -133,3 +133,11 @@ def test_media_that_are_configured_twice_are_refused() -> None:
     twice = {"config": HostConfig(), "server": ServeConfig(media=HostConfig(udp_port=1))}
     with pytest.raises(LocalError, match="configured twice"):
         whole_config(**(NOTHING | twice))
+
+
+def test_the_end_of_the_interpreter_ends_it_without_a_word() -> None:
+    script = f"from stack import running; print(running(lambda turn: None, **{PORTS!r}).url)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    with pytest.raises(OSError):
+        health(done.stdout.strip())

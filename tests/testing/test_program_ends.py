@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,3 +153,96 @@ async def test_what_the_program_raised_explains_what_the_block_raises() -> None:
         async with asyncio.timeout(30), calling(broken_later, config=LOUD) as caller:
             await caller.until(lambda: caller.call.ended)
             raise AssertionError("heard nothing")
+
+
+async def deaf(call: Call) -> None:
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+
+
+def test_a_program_that_swallows_its_cancel_is_an_error_in_bounded_time() -> None:
+    with pytest.raises(LocalError, match="has not ended 5 s after it was cancelled"):
+        run_call(deaf, short)
+    with pytest.raises(ZeroDivisionError):  # of both, what the scenario raises
+        run_call(deaf, dividing)
+
+
+async def dividing(caller: Caller) -> None:
+    raise ZeroDivisionError
+
+
+async def gone(call: Call) -> None:
+    return
+
+
+async def waiting_for_a_reply(caller: Caller) -> None:
+    await caller.reply_heard(timeout=300)
+
+
+async def waiting_for_a_condition(caller: Caller) -> None:
+    await caller.until(lambda: False, timeout=300)
+
+
+async def speaking(caller: Caller) -> None:
+    await caller.say((np.tile(TONE, 300), RATE))
+
+
+async def speaking_after_the_end(caller: Caller) -> None:
+    await caller.listen(3)
+    await caller.say((TONE, RATE))
+
+
+@pytest.mark.parametrize(
+    "scenario", [waiting_for_a_reply, waiting_for_a_condition, speaking, speaking_after_the_end]
+)
+def test_nothing_is_waited_for_once_the_call_has_ended(scenario: Callable[[Caller], Awaitable[None]]) -> None:
+    async def timed(caller: Caller) -> float:
+        with pytest.raises(LocalError, match="the call has ended"):
+            await scenario(caller)
+        return caller.now
+
+    assert run_call(gone, timed) < 10
+
+
+def test_waiting_leaves_no_tasks() -> None:
+    async def scenario(caller: Caller) -> int:
+        before = len(asyncio.all_tasks())
+        with pytest.raises(TimeoutError):
+            await caller.until(lambda: False, timeout=5)
+        return len(asyncio.all_tasks()) - before
+
+    async def program(call: Call) -> None:
+        await call.wait_ended()
+
+    assert run_call(program, scenario) <= 0
+
+
+async def test_a_loop_that_runs_is_told_of_calling() -> None:
+    with pytest.raises(LocalError, match="calling"):
+        run_call(gone, short)
+
+
+@pytest.mark.parametrize(
+    ("speech", "silence", "told"),
+    [
+        ((TONE, 0), 1.0, "a rate is in Hz"),
+        ((TONE, -1), 1.0, "a rate is in Hz"),
+        ((TONE, float("nan")), 1.0, "a rate is in Hz"),
+        ((TONE, RATE), -1.0, "silence is seconds"),
+        ((TONE, RATE), float("nan"), "silence is seconds"),
+        (None, 1.0, "not NoneType"),
+        ("/nope.wav", 1.0, "No such file"),
+        ("/nope.mp3", 1.0, "No such file"),
+    ],
+)
+def test_what_cannot_be_said_is_told_at_once(speech: Any, silence: float, told: str) -> None:
+    async def program(call: Call) -> None:
+        await call.wait_ended()
+
+    async def scenario(caller: Caller) -> float:
+        with pytest.raises(LocalError, match=told):
+            await caller.say(speech, silence=silence)
+        return caller.now
+
+    assert run_call(program, scenario) < 0.1

@@ -177,7 +177,9 @@ class _Conversation:
                 continue
             del self._unheard[0]
             words = understood(words, MAX_TURN)
-            if words:
+            if not words:
+                log.warning("call %s: the speech recognition heard no words in a turn", self._call.id)
+            else:
                 self._call.transcribed(words)
                 self._history.add("user", words)
                 is_new = True
@@ -212,7 +214,7 @@ class _Conversation:
         """Say what failed; the log says why. It is noted without words: the model has not said it."""
         log.error("call %s: %s", self._call.id, failed)
         words = self._config.apology.replace("{task}", failed.task.value)
-        voice.write_text(words)
+        voice.write_text(f" {words}" if said else words)
         said.append(sorry := _Said("", is_whole=True))
         if failed.task is not Task.SPEECH:
             try:

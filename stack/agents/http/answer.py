@@ -10,6 +10,7 @@ Dropping it cancels the requests that run.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -20,6 +21,8 @@ from stack.agents.http.services import ServiceFailed, Services, ToolCall
 from stack.agents.sentences import Sentences
 from stack.audio import Samples
 from stack.core.values import as_unicode
+
+log = logging.getLogger("stack.agents.http")
 
 AHEAD = 3
 """Sentences whose sound is made or waits to be spoken."""
@@ -71,6 +74,7 @@ class Answer:
         self._services, self._history, self._instructions = services, history, instructions
         self._tools, self._run_tool = tools, run_tool
         self._sentences: asyncio.Queue[SpokenSentence | Exception | None] = asyncio.Queue()
+        self._has_words = False
         self._room = asyncio.Semaphore(AHEAD)
         self._tasks = {asyncio.create_task(self._make(), name="answer")}
 
@@ -89,13 +93,18 @@ class Answer:
 
     async def _make(self) -> None:
         try:
-            for _ in range(MAX_ROUNDS):
+            url = self._services.config.url(Task.CHAT)
+            for number in range(MAX_ROUNDS):
                 calls = await self._write()
                 if not calls:
+                    if not self._has_words:
+                        silent = ServiceFailed(Task.CHAT, url, "answered without any words")
+                        if not number:
+                            raise silent
+                        log.warning("%s, after functions that it called", silent)  # one may have ended the call
                     break
                 await self._call(calls)
             else:
-                url = self._services.config.url(Task.CHAT)
                 raise ServiceFailed(Task.CHAT, url, f"called functions {MAX_ROUNDS} times and did not answer")
         except Exception as error:  # it is raised where the answer is awaited
             self._sentences.put_nowait(error)
@@ -115,6 +124,7 @@ class Answer:
         return chat.calls
 
     def _speak(self, text: str) -> None:
+        self._has_words = True
         sentence = SpokenSentence(text)
         self._sentences.put_nowait(sentence)
         task = asyncio.create_task(self._make_sound(sentence), name="sentence")

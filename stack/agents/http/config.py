@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,6 +15,9 @@ INSTRUCTIONS = (
     "You are on a phone call. Answer in one to three short sentences, in plain words that can be read aloud: "
     "no lists, no markup, no emoji."
 )
+_UNUSABLE = re.compile(r"[^\x21-\x7e]")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+"""ISO 639, with what BCP 47 may add."""
 ENDPOINTS = ("/chat/completions", "/audio/transcriptions", "/audio/speech")
 
 
@@ -81,6 +85,10 @@ class HttpAgentConfig:
             given = getattr(self, name)
             if given is not None:
                 base_url(given)
+            if not is_key(getattr(self, f"{name}_key")):
+                raise LocalError(f"{name}_key is no key: a header takes visible ASCII characters alone")
+        if self.language and not is_language(self.language):
+            raise LocalError(f"{self.language!r} is no language, as en or pt-BR")
         if not 8000 <= self.speech_rate <= 192_000:
             raise LocalError(f"speech_rate is 8000 to 192000 Hz, not {self.speech_rate}")
 
@@ -99,6 +107,21 @@ class HttpAgentConfig:
         return {Task.TRANSCRIPTION: self.stt_model, Task.CHAT: self.llm_model, Task.SPEECH: self.tts_model}[task]
 
 
+def is_key(key: str) -> bool:
+    """Return True for what an `Authorization` header can hold (RFC 9110 §5.5, without spaces), and for no key."""
+    return not _UNUSABLE.search(key)
+
+
+def is_language(text: str) -> bool:
+    """Return True for the form of a language tag."""
+    return bool(_LANGUAGE.fullmatch(text))
+
+
+def without_user(url: str) -> str:
+    """Return an URL without the user and the password in it, as it may be logged."""
+    return re.sub(r"//[^/?#]*@", "//", url)
+
+
 def base_url(url: str) -> str:
     """Return the URL below which the endpoints are: what is before `/chat/completions` and its like."""
     try:
@@ -106,8 +129,10 @@ def base_url(url: str) -> str:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or parts.query or parts.fragment:
-        raise LocalError(f"{url!r} is no address of an HTTP server: say it as http://127.0.0.1:8000/v1")
+    if not usable or parts.query or parts.fragment or _UNUSABLE.search(url):
+        raise LocalError(
+            f"{without_user(url)!r} is no address of an HTTP server: say it as http://127.0.0.1:8000/v1"
+        )
     path = parts.path.rstrip("/")
     for endpoint in ENDPOINTS:
         path = path.removesuffix(endpoint)

@@ -18,8 +18,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
-from stack.agents.http.config import HttpAgentConfig, Task
+from stack.agents.http.config import HttpAgentConfig, Task, without_user
 from stack.agents.http.sound import SpeechFormatError, SpeechReader
 from stack.agents.http.thoughts import Thoughts
 from stack.audio import Samples
@@ -59,7 +60,7 @@ class ServiceFailed(StackError):
     def __init__(self, task: Task, url: str, problem: str) -> None:
         self.task = task
         self.problem = " ".join(problem.split())[:MAX_PROBLEM]
-        super().__init__(f"{task.value} at {url}: {self.problem}")
+        super().__init__(f"{task.value} at {without_user(url)}: {self.problem}")
 
 
 class ModelNotChosen(ServiceFailed):
@@ -126,6 +127,7 @@ class ChatAnswer:
                         is_chat = True
                         self.cut = choice.finish_reason == "length"
                         written = _text_of(choice.delta and choice.delta.content)
+                        written += _text_of(choice.delta and getattr(choice.delta, "refusal", None))  # its words
                         piece = thoughts.without(written)
                         has_calls = self._take_calls((choice.delta and choice.delta.tool_calls) or [])
                         length += len(written)
@@ -288,7 +290,9 @@ class Services:
                     seconds += len(samples) / reader.sample_rate
                     allowed += SLOWEST_SPEECH * len(samples) / reader.sample_rate
                     yield samples, reader.sample_rate
-                reader.finish()
+                left = reader.finish()
+                if len(left):
+                    yield left, reader.sample_rate
             finally:
                 await response.close()
 
@@ -364,9 +368,20 @@ async def _until(when: float, waiting: Awaitable[T], problem: str) -> T:
 
 
 def _make_client(url: str, key: str, connect: float) -> AsyncOpenAI:
-    from openai import AsyncOpenAI, Timeout
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
-    return AsyncOpenAI(base_url=url, api_key=key or "none", max_retries=0, timeout=Timeout(None, connect=connect))
+    parts = urlsplit(url)
+    http = None
+    if parts.username:  # apart from the address, which the library's log shows
+        user = unquote(parts.username), unquote(parts.password or "")
+        http = DefaultAsyncHttpxClient(auth=user)
+    return AsyncOpenAI(
+        base_url=without_user(url),
+        api_key=key or "none",
+        max_retries=0,
+        timeout=Timeout(None, connect=connect),
+        http_client=http,
+    )
 
 
 async def _list_models(client: AsyncOpenAI) -> list[str]:

@@ -428,7 +428,7 @@ async def test_a_greeting_is_spoken_first(models: ModelServer) -> None:
     assert said_to(models) == [("assistant", "Hello, this is Joe."), ("user", "hi")]
 
 
-async def test_noise_is_no_turn(models: ModelServer) -> None:
+async def test_noise_is_no_turn(models: ModelServer, caplog: pytest.LogCaptureFixture) -> None:
     models.transcripts.append(lambda _: Reply([b'{"text": " (music) "}']))
     async with talking(models) as line:
         line.say()
@@ -436,6 +436,34 @@ async def test_noise_is_no_turn(models: ModelServer) -> None:
         await line.wait(UserTranscript)
         await until(lambda: models.of("/audio/speech"))
     assert said_to(models) == [("user", "hello")]
+    lines = [record.getMessage() for record in caplog.records if record.name == "stack.agents.http"]
+    assert len(lines) == 1
+    assert "heard no words" in lines[0]
+
+
+async def test_an_answer_without_words_is_one_line_and_an_apology(
+    models: ModelServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.chats += [lambda _: events({"content": " "}), lambda _: events({"refusal": "I must not."})]
+    async with talking(models) as line:
+        line.say("hello")
+        await line.wait(ReplyFinished)
+        assert line.text() == "I am sorry, the language model does not answer."
+        line.say("and now?")
+        await line.wait(ReplyFinished, 2)
+    assert line.text().endswith("I must not.")
+    lines = [record.getMessage() for record in caplog.records if record.name == "stack.agents.http"]
+    assert len(lines) == 1
+    assert "answered without any words" in lines[0]
+
+
+async def test_an_apology_stands_apart_from_what_was_said(models: ModelServer) -> None:
+    begun = words("I will tell you. And then").parts[:-3]
+    models.chats.append(lambda _: Reply([*begun, HANG], "text/event-stream"))
+    async with talking(models) as line:
+        line.say("a story")
+        await line.wait(ReplyFinished)
+        assert line.text().startswith("I will tell you. I am sorry")
 
 
 def test_what_cannot_work_is_said_before_the_first_call(

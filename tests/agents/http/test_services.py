@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
+import logging
 import struct
 import wave
 from collections.abc import AsyncIterator
@@ -457,8 +459,99 @@ def test_stereo_becomes_mono() -> None:
         ("audio/wav", b"RIFF____WAVE" + (b"junk" + struct.pack("<I", 100) + bytes(100)) * 60),
         ("audio/mpeg", b""),
         ("application/json", b"{}"),
+        ("video/mp4", b""),
+        ("audio/mp4", b""),
     ],
 )
 def test_what_cannot_be_played_says_what_it_is(content_type: str, data: bytes) -> None:
     with pytest.raises(SpeechFormatError):
         SpeechReader(content_type, RATE).feed(data)
+
+
+def mpeg_frame(second: int, third: int, size: int) -> bytes:
+    return bytes([0xFF, second, third, 0xC4]) + np.random.default_rng(1).bytes(size - 4)
+
+
+OTHER_FORMATS = {
+    "MPEG-1 layer 3, 128 kbit/s, 44.1 kHz": mpeg_frame(0xFB, 0x90, 417) * 3,
+    "MPEG-1 layer 3, with padding after it": mpeg_frame(0xFB, 0x92, 418) + mpeg_frame(0xFB, 0x90, 417) * 2,
+    "MPEG-2 layer 3, 64 kbit/s, 24 kHz": mpeg_frame(0xF3, 0x84, 192) * 3,
+    "MPEG-1 layer 2, 192 kbit/s, 48 kHz": mpeg_frame(0xFD, 0xA4, 576) * 3,
+    "ID3": b"ID3\x04\0\0\0\0\0\x23TSSE" + bytes(100),
+    "ADTS": (b"\xff\xf1\x50\x80" + bytes([100 >> 3, (100 & 7) << 5 | 0x1F, 0xFC]) + bytes(93)) * 3,
+    "Ogg": b"OggS\0\2" + bytes(100),
+    "FLAC": b"fLaC\0\0\0\x22" + bytes(100),
+    "WebM": b"\x1aE\xdf\xa3" + bytes(100),
+    "MP4": b"\0\0\0\x20ftypisom" + bytes(100),
+    "HTML": b"\n<!doctype html><title>502</title>" + b"x" * 100,
+    "short JSON": b'{"error": 1}',
+    "XML": b"\xef\xbb\xbf<?xml version='1.0'?><a/>",
+    "plain text": b"Internal Server Error: the model is not loaded, and there is no memory for it",
+    "RIFF, not WAVE": b"RIFF\0\0\0\0AVI LIST" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("content_type", ["audio/pcm", ""])
+@pytest.mark.parametrize("name", OTHER_FORMATS)
+@pytest.mark.parametrize("cut", [7, 10_000])
+def test_another_format_is_told_by_its_bytes(name: str, content_type: str, cut: int) -> None:
+    data, reader = OTHER_FORMATS[name], SpeechReader(content_type, RATE)
+    played = 0
+    with pytest.raises(SpeechFormatError, match="where response_format=pcm was asked for"):
+        for at in range(0, len(data), cut):
+            played += len(reader.feed(data[at : at + cut]))
+        reader.finish()
+    assert played == 0
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"\xff\xfb\x90\xc4",
+        b"\xff\xf1\x50\x80\x0c\x9f",
+        b"ID3!",
+        b"<\0{\0",
+        b"{\xff",
+        b"",
+        b"\xff\xff",
+        b"ftyp",
+        b"RIF\0",
+    ],
+)
+@pytest.mark.parametrize("size", [0, 6, 20, 3000])
+def test_sound_may_begin_with_any_bytes(first: bytes, size: int) -> None:
+    data = first + np.random.default_rng(7).bytes(size + size % 2 + len(first) % 2)
+    if not data:
+        return
+    reader = SpeechReader("audio/pcm", RATE)
+    got = np.concatenate([*(reader.feed(data[at : at + 5]) for at in range(0, len(data), 5)), reader.finish()])
+    assert got.tobytes() == data
+
+
+def test_what_follows_the_sound_of_a_wav_file_is_not_played() -> None:
+    samples = np.arange(1000, dtype=np.int16)
+    file = wav(1, RATE, samples).replace(b"data\xff\xff\xff\xff", b"data" + struct.pack("<I", 2000))
+    file += b"LIST" + struct.pack("<I", 500) + bytes(range(250)) * 2
+    reader = SpeechReader("", RATE)
+    got = np.concatenate([reader.feed(file[at : at + 77]) for at in range(0, len(file), 77)])
+    assert got.tolist() == samples.tolist()
+    assert len(reader.finish()) == 0
+
+
+async def test_a_password_is_sent_and_never_logged(models: ModelServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    services = Services(HttpAgentConfig(models.url.replace("//", "//me:hu%40sh@"), patience=SHORT))
+    async with services.in_use():
+        assert await services.transcribe(TURN, 16_000) == "hello there"
+        models.speeches += [lambda _: refusal(400, "no")]
+        with pytest.raises(ServiceFailed) as failed:
+            await sound_of(services)
+    (asked,) = models.of("/v1/audio/transcriptions")
+    assert asked.headers["authorization"] == "Basic " + base64.b64encode(b"me:hu@sh").decode()
+    assert not any(word in f"{failed.value}{caplog.text}" for word in ("hu%40sh", "hu@sh"))
+
+
+@pytest.mark.parametrize("wrong", [{"llm_key": "a\nb"}, {"tts_key": "ü"}, {"language": "xx yy"}])
+def test_what_no_request_can_hold_is_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(LocalError):
+        HttpAgentConfig("http://127.0.0.1:1", **wrong)  # type: ignore[arg-type]
