@@ -186,14 +186,7 @@ def _go(
     with network as problem:
         if netns and problem is not None:
             raise click.ClickException(f"--netns: {problem}")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            if jobs is not None and jobs > 1:
-                run_side_by_side(plan, progress.note, jobs)
-            else:
-                asyncio.run(run_plan(plan, progress.note))
-        except KeyboardInterrupt:
-            click.echo("\ninterrupted: what was run is reported", err=True)
+        stopped = _run(plan, progress, jobs or 1)
     progress.close()
     results = as_json(plan.cells, progress.seconds)
     if updated is not None:
@@ -205,8 +198,32 @@ def _go(
         write_html(html, results, former)
         click.echo(f"report: {html.resolve().as_uri()}")
     _summary(plan.cells)
+    if stopped:
+        sys.exit(128 + stopped)
     if any(cell.verdict.outcome.is_red for cell in plan.cells):
         sys.exit(1)
+
+
+def _run(plan: Plan, progress: Progress, jobs: int) -> int:
+    """Run the plan; return the number of the signal that ended it before it was done, or 0."""
+    terminated: list[int] = []
+
+    def terminate(number: int, _frame: object) -> None:
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, terminate)
+    try:
+        if jobs > 1:
+            run_side_by_side(plan, progress.note, jobs)
+        else:
+            asyncio.run(run_plan(plan, progress.note))
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted: what was run is reported", err=True)
+        return terminated[0] if terminated else signal.SIGINT
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    return 0
 
 
 def _read_former(option: str, file: Path | None) -> Any:

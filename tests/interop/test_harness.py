@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -84,6 +85,26 @@ def test_a_mistake_of_the_user_is_one_clear_line(arguments: tuple[str, ...], wor
     assert code == 2
     assert words in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_says_so_by_its_status(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, jobs: str
+) -> None:
+    """Before the first cell is done, one at a time and side by side."""
+    former = signal.getsignal(signal.SIGTERM)
+
+    async def interrupted(*_: object) -> None:
+        signal.raise_signal(number)
+        await asyncio.sleep(10)
+
+    monkeypatch.setattr("interop.__main__.run_plan", interrupted)
+    monkeypatch.setattr("interop.side_by_side.SideBySide.run", interrupted)
+    code, text = run("run", "ours", "audio", "--jobs", jobs)
+    assert code == 128 + number
+    assert "interrupted" in text
+    assert signal.getsignal(signal.SIGTERM) is former
 
 
 def test_what_is_quick_is_a_few_scenarios_of_each_kind() -> None:
