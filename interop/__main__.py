@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
@@ -180,6 +181,9 @@ def _go(
     former, updated = _read_former("--against", against), _read_former("--update", update)
     if again and updated is None:
         raise click.UsageError("--again takes up a former run: it needs --update")
+    for option, file in (("--json", json_file), ("--junit", junit), ("--html", html)):
+        _check_file(option, file)
+    _check_folder(keep)
     plan = Plan(pairs, scenarios, repeat, seed, keep, settled(updated) if again else frozenset())
     progress = Progress(len(plan))
     network: AbstractContextManager[Any] = addressed_namespace() if netns else nullcontext()
@@ -191,17 +195,57 @@ def _go(
     results = as_json(plan.cells, progress.seconds)
     if updated is not None:
         results = merged(updated, results, [pair.label for pair in pairs_of(list(PEERS.values()))])
-    for path, text in ((json_file, json.dumps(results, indent=1)), (junit, as_junit(plan.cells))):
-        if path is not None:
-            path.write_text(text, "utf-8")
-    if html is not None:
-        write_html(html, results, former)
-        click.echo(f"report: {html.resolve().as_uri()}")
+    try:
+        for path, text in ((json_file, json.dumps(results, indent=1)), (junit, as_junit(plan.cells))):
+            if path is not None:
+                path.write_text(text, "utf-8")
+        if html is not None:
+            write_html(html, results, former)
+            click.echo(f"report: {html.resolve().as_uri()}")
+    except OSError as error:
+        raise click.ClickException(f"the results cannot be written: {error}") from error
     _summary(plan.cells)
     if stopped:
         sys.exit(128 + stopped)
     if any(cell.verdict.outcome.is_red for cell in plan.cells):
         sys.exit(1)
+
+
+class UnusableError(click.ClickException):
+    """What an option names cannot be used: one line, and the exit status of a wrong option."""
+
+    exit_code = 2
+
+
+def _check_file(option: str, file: Path | None) -> None:
+    """Make the folder of a file that is written when the run is over, and see that the file can be opened."""
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not file.exists()
+        with file.open("a"):
+            pass
+        if is_new:
+            file.unlink()
+    except (OSError, ValueError) as error:
+        raise UnusableError(f"{option}: {file} cannot be written: {_reason(error)}") from error
+
+
+def _check_folder(folder: Path | None) -> None:
+    """Make the folder of --keep, and see that something can be written there."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:
+        raise UnusableError(f"--keep: {folder} cannot be written to: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def _run(plan: Plan, progress: Progress, jobs: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -85,6 +86,44 @@ def test_a_mistake_of_the_user_is_one_clear_line(arguments: tuple[str, ...], wor
     assert code == 2
     assert words in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("option", ["--json", "--junit", "--html", "--keep"])
+@pytest.mark.parametrize("place", ["file/x", "folder", "long"])
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, place: str
+) -> None:
+    async def never(*_: object) -> None:
+        raise AssertionError("the run began")
+
+    monkeypatch.setattr("interop.__main__.run_plan", never)
+    (tmp_path / "file").write_text("not a folder", "utf-8")
+    (tmp_path / "folder").mkdir()
+    name = {"folder": "file" if option == "--keep" else "folder", "long": "x" * 300}.get(place, place)
+    code, text = run("run", "ours", "audio", option, str(tmp_path / name))
+    assert code == 2
+    assert option in text
+    assert "Traceback" not in text
+
+
+def test_the_place_of_a_report_is_made_before_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    async def look(*_: object) -> None:
+        seen.append((tmp_path / "new" / "kept").is_dir() and not (tmp_path / "new" / "r.json").exists())
+
+    monkeypatch.setattr("interop.__main__.run_plan", look)
+    run(
+        "run",
+        "ours",
+        "audio",
+        "--json",
+        str(tmp_path / "new" / "r.json"),
+        "--keep",
+        str(tmp_path / "new" / "kept"),
+    )
+    assert seen == [True]
+    assert json.loads((tmp_path / "new" / "r.json").read_text("utf-8"))["cells"] == []
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
