@@ -30,7 +30,7 @@ from interop.evidence import Side
 from interop.listing import print_list
 from interop.peers.base import Peer
 from interop.peers.registry import PEERS
-from interop.peers.target import Echoes, Target
+from interop.peers.target import Echoes, Target, is_loopback, probe
 from interop.progress import Progress
 from interop.report import as_json, as_junit, merged, write_html
 from interop.runner import OURS, Cell, Pair, Plan, run_plan
@@ -135,6 +135,12 @@ def run(names: tuple[str, ...], target: str | None, echoes: Echoes | None, token
     else:
         if not target.startswith(("http://", "https://")):
             raise click.UsageError(f"{target!r} is not an http:// or https:// address")
+        try:
+            is_here = is_loopback(target)
+        except ValueError as error:
+            raise UnusableError(f"--target: {target!r} is no address: {error}") from error
+        if is_here and options["netns"]:
+            raise UnusableError(f"--netns: {target} is on the loopback of this machine, which is not in there")
         clients = [PEERS[name] for name in peers or (OURS, "chromium", "firefox")]
         pairs = target_pairs(Target(target, echoes or "", token), clients)
     _go(pairs, picked, **options)
@@ -190,6 +196,7 @@ def _go(
     with network as problem:
         if netns and problem is not None:
             raise click.ClickException(f"--netns: {problem}")
+        _probe_targets(pairs)
         stopped = _run(plan, progress, jobs or 1)
     progress.close()
     results = as_json(plan.cells, progress.seconds)
@@ -215,6 +222,15 @@ class UnusableError(click.ClickException):
     """What an option names cannot be used: one line, and the exit status of a wrong option."""
 
     exit_code = 2
+
+
+def _probe_targets(pairs: Sequence[Pair]) -> None:
+    """See that a --target which is about to be called is there at all."""
+    called = [pair.server for pair in pairs if pair.client.why_absent() is None]
+    for server in {each.url: each for each in called if isinstance(each, Target)}.values():
+        why = asyncio.run(probe(server.url, server.token))
+        if why is not None:
+            raise UnusableError(f"--target: {server.url} cannot be called: {why}")
 
 
 def _check_file(option: str, file: Path | None) -> None:

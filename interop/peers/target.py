@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urljoin, urlsplit
 
@@ -23,6 +24,8 @@ from interop.sound import Samples
 
 PLAIN = ("/whip", "/whep", "/v1/realtime/calls")
 HTTP_TIMEOUT = 15.0
+PROBE_TIMEOUT = 5.0
+"""Seconds in which a server shows, before the first call, that it is there."""
 SHOWN = 80
 """Characters of an answer that a verdict shows."""
 MAX_ANSWER = 1_000_000
@@ -192,6 +195,32 @@ class TargetEnd(End):
 
     async def wait_ended(self) -> None:
         raise UnsupportedError("a server that is known by its URL does not say that it noticed the end")
+
+
+async def probe(url: str, token: str = "") -> str | None:
+    """Ask a server by OPTIONS whether it is there: any response will do; return one line if there is none."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT)) as http,
+            http.options(url, headers=headers, allow_redirects=False),
+        ):
+            return None
+    except TimeoutError:
+        return f"it does not answer within {PROBE_TIMEOUT:g} s"
+    except (aiohttp.ClientError, ValueError, OSError) as error:
+        return " ".join(reason(error).split())
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the host of a URL is this machine's loopback, by its name or address."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def reason(error: Exception) -> str:

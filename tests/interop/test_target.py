@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 
+from interop.__main__ import main
 from interop.peers import target
 from interop.peers.base import DialectError, EndError, UnsupportedError, Wishes
 from interop.peers.registry import PEERS
@@ -99,6 +102,46 @@ async def test_a_request_that_fails_has_a_reason() -> None:
     async with Target("http://127.0.0.1:1/whip").start("server", Wishes()) as end:
         with pytest.raises(EndError, match=r"gave no answer: \w+"):
             await end.accept("v=0\r\n", Wishes())
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["run", "ours", "audio", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[::1", "http://127.0.0.1:99999/whip", "http://127.0.0.1:1/whip", "http://a..b/whip"]
+)
+def test_a_target_that_cannot_be_called_is_one_line(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    async def never(*_: object) -> None:
+        raise AssertionError("the run began")
+
+    monkeypatch.setattr("interop.__main__.run_plan", never)
+    code, text = run("--target", url)
+    assert code == 2
+    assert url in text
+    assert len(text.strip().splitlines()) == 1
+
+
+def test_a_target_that_says_nothing_is_given_up_before_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target, "PROBE_TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        code, text = run("--target", f"http://127.0.0.1:{silent.getsockname()[1]}/whip")
+    assert code == 2
+    assert "does not answer within 0.05 s" in text
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"])
+def test_a_target_on_the_loopback_is_not_in_a_namespace(host: str) -> None:
+    code, text = run("--netns", "--target", f"http://{host}:8000/whip")
+    assert code == 2
+    assert "--netns" in text
+
+
+async def test_any_response_shows_that_a_target_is_there() -> None:
+    async with answering(web.Response(status=405)) as url:
+        assert await target.probe(url) is None
 
 
 async def test_the_verdict_blames_the_server() -> None:
