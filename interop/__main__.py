@@ -33,7 +33,7 @@ from interop.peers.registry import PEERS
 from interop.peers.target import Echoes, Target, is_loopback, probe
 from interop.progress import Progress
 from interop.report import as_json, as_junit, merged, write_html
-from interop.runner import OURS, Cell, Pair, Plan, run_plan
+from interop.runner import OURS, Pair, Plan, run_plan
 from interop.scenarios import SCENARIOS
 from interop.side_by_side import MAX_JOBS, run_side_by_side
 from interop.verdict import Outcome
@@ -41,6 +41,7 @@ from interop.verdict import Outcome
 ROOT = Path(__file__).resolve().parent.parent
 QUICK_PEERS = (OURS, "chromium", "firefox", "aiortc", "pion")
 QUICK_JOBS = 4
+UNTRIED = (Outcome.ABSENT, Outcome.UNSUPPORTED)
 
 
 def pairs_of(peers: Sequence[Peer]) -> list[Pair]:
@@ -211,11 +212,13 @@ def _go(
             click.echo(f"report: {html.resolve().as_uri()}")
     except OSError as error:
         raise click.ClickException(f"the results cannot be written: {error}") from error
-    _summary(plan.cells)
+    _summary(plan)
     if stopped:
         sys.exit(128 + stopped)
     if any(cell.verdict.outcome.is_red for cell in plan.cells):
         sys.exit(1)
+    if plan.cells and all(cell.verdict.outcome in UNTRIED for cell in plan.cells):
+        raise click.ClickException("nothing was tried: all that was asked for is absent or unsupported")
 
 
 class UnusableError(click.ClickException):
@@ -308,13 +311,15 @@ def settled(former: Any) -> frozenset[tuple[str, str]]:
     return frozenset(every - red)
 
 
-def _summary(cells: Sequence[Cell]) -> None:
+def _summary(plan: Plan) -> None:
+    cells = plan.cells
     counts = {outcome: sum(cell.verdict.outcome is outcome for cell in cells) for outcome in Outcome}
     click.echo(", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count))
-    there = {cell.peer for cell in cells if cell.verdict.outcome is not Outcome.ABSENT}
-    absent = list(dict.fromkeys(cell.peer for cell in cells if cell.peer not in there))
+    ran = {cell.pair for cell in cells}
+    peers = {peer.name: peer for pair in plan.pairs if pair.label in ran for peer in (pair.client, pair.server)}
+    absent = [name for name, peer in peers.items() if peer.why_absent() is not None]
     if absent:
-        click.echo(f"{len(absent)} peers are absent, and none of them has passed: {', '.join(absent)}")
+        click.echo(f"absent, and nothing of it has passed: {', '.join(absent)}")
 
 
 @main.command()

@@ -16,7 +16,7 @@ from interop.peers import target
 from interop.peers.base import DialectError, EndError, UnsupportedError, Wishes
 from interop.peers.registry import PEERS
 from interop.peers.target import Target, reason
-from interop.runner import Pair, run_cell
+from interop.runner import Pair, run_cell, without_a_call
 from interop.scenarios import SCENARIOS
 from interop.verdict import Blame, Outcome
 
@@ -137,6 +137,17 @@ def test_a_target_on_the_loopback_is_not_in_a_namespace(host: str) -> None:
     code, text = run("--netns", "--target", f"http://{host}:8000/whip")
     assert code == 2
     assert "--netns" in text
+
+
+def test_a_client_that_is_absent_is_named_and_nothing_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(PEERS["pion"]), "why_absent", lambda _: "it is not built")
+    result = CliRunner().invoke(main, ["run", "--target", "http://127.0.0.1:1/whip", "pion", "audio"])
+    assert result.exit_code == 1
+    assert "nothing of it has passed: pion\n" in result.output
+    assert "nothing was tried" in result.output
+    cell = without_a_call(Pair(PEERS["pion"], Target("http://127.0.0.1:1"), "server"), SCENARIOS["audio"])
+    assert cell is not None
+    assert cell.verdict.sentence == "pion: it is not built"
 
 
 async def test_any_response_shows_that_a_target_is_there() -> None:
