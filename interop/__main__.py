@@ -32,7 +32,7 @@ from interop.peers.base import Peer
 from interop.peers.registry import PEERS
 from interop.peers.target import Echoes, Target, is_loopback, probe
 from interop.progress import Progress
-from interop.report import as_json, as_junit, merged, write_html
+from interop.report import as_json, as_junit, merged, read_results, write_html
 from interop.runner import OURS, Pair, Plan, run_plan
 from interop.scenarios import SCENARIOS
 from interop.side_by_side import MAX_JOBS, run_side_by_side
@@ -204,7 +204,7 @@ def _go(
     if updated is not None:
         results = merged(updated, results, [pair.label for pair in pairs_of(list(PEERS.values()))])
     try:
-        for path, text in ((json_file, json.dumps(results, indent=1)), (junit, as_junit(plan.cells))):
+        for path, text in ((json_file, json.dumps(results, indent=1)), (junit, as_junit(results))):
             if path is not None:
                 path.write_text(text, "utf-8")
         if html is not None:
@@ -293,11 +293,9 @@ def _read_former(option: str, file: Path | None) -> Any:
     if file is None:
         return None
     try:
-        former = json.loads(file.read_text("utf-8"))
-        former["cells"][0]["scenario"]
-    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
-        raise click.UsageError(f"{option}: {file} is no result of --json") from error
-    return former
+        return read_results(file)
+    except (ValueError, OSError) as error:
+        raise UnusableError(f"{option}: {file} is no result of --json: {_reason(error)}") from error
 
 
 def settled(former: Any) -> frozenset[tuple[str, str]]:
