@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
@@ -29,10 +30,10 @@ from interop.evidence import Side
 from interop.listing import print_list
 from interop.peers.base import Peer
 from interop.peers.registry import PEERS
-from interop.peers.target import Echoes, Target
+from interop.peers.target import Echoes, Target, is_loopback, probe
 from interop.progress import Progress
-from interop.report import as_json, as_junit, merged, write_html
-from interop.runner import OURS, Cell, Pair, Plan, run_plan
+from interop.report import as_json, as_junit, merged, read_results, write_html
+from interop.runner import OURS, Pair, Plan, run_plan
 from interop.scenarios import SCENARIOS
 from interop.side_by_side import MAX_JOBS, run_side_by_side
 from interop.verdict import Outcome
@@ -40,6 +41,7 @@ from interop.verdict import Outcome
 ROOT = Path(__file__).resolve().parent.parent
 QUICK_PEERS = (OURS, "chromium", "firefox", "aiortc", "pion")
 QUICK_JOBS = 4
+UNTRIED = (Outcome.ABSENT, Outcome.UNSUPPORTED)
 
 
 def pairs_of(peers: Sequence[Peer]) -> list[Pair]:
@@ -134,6 +136,12 @@ def run(names: tuple[str, ...], target: str | None, echoes: Echoes | None, token
     else:
         if not target.startswith(("http://", "https://")):
             raise click.UsageError(f"{target!r} is not an http:// or https:// address")
+        try:
+            is_here = is_loopback(target)
+        except ValueError as error:
+            raise UnusableError(f"--target: {target!r} is no address: {error}") from error
+        if is_here and options["netns"]:
+            raise UnusableError(f"--netns: {target} is on the loopback of this machine, which is not in there")
         clients = [PEERS[name] for name in peers or (OURS, "chromium", "firefox")]
         pairs = target_pairs(Target(target, echoes or "", token), clients)
     _go(pairs, picked, **options)
@@ -180,44 +188,114 @@ def _go(
     former, updated = _read_former("--against", against), _read_former("--update", update)
     if again and updated is None:
         raise click.UsageError("--again takes up a former run: it needs --update")
+    for option, file in (("--json", json_file), ("--junit", junit), ("--html", html)):
+        _check_file(option, file)
+    _check_folder(keep)
     plan = Plan(pairs, scenarios, repeat, seed, keep, settled(updated) if again else frozenset())
     progress = Progress(len(plan))
     network: AbstractContextManager[Any] = addressed_namespace() if netns else nullcontext()
     with network as problem:
         if netns and problem is not None:
             raise click.ClickException(f"--netns: {problem}")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            if jobs is not None and jobs > 1:
-                run_side_by_side(plan, progress.note, jobs)
-            else:
-                asyncio.run(run_plan(plan, progress.note))
-        except KeyboardInterrupt:
-            click.echo("\ninterrupted: what was run is reported", err=True)
+        _probe_targets(pairs)
+        stopped = _run(plan, progress, jobs or 1)
     progress.close()
     results = as_json(plan.cells, progress.seconds)
     if updated is not None:
         results = merged(updated, results, [pair.label for pair in pairs_of(list(PEERS.values()))])
-    for path, text in ((json_file, json.dumps(results, indent=1)), (junit, as_junit(plan.cells))):
-        if path is not None:
-            path.write_text(text, "utf-8")
-    if html is not None:
-        write_html(html, results, former)
-        click.echo(f"report: {html.resolve().as_uri()}")
-    _summary(plan.cells)
+    try:
+        for path, text in ((json_file, json.dumps(results, indent=1)), (junit, as_junit(results))):
+            if path is not None:
+                path.write_text(text, "utf-8")
+        if html is not None:
+            write_html(html, results, former)
+            click.echo(f"report: {html.resolve().as_uri()}")
+    except OSError as error:
+        raise click.ClickException(f"the results cannot be written: {error}") from error
+    _summary(plan)
+    if stopped:
+        sys.exit(128 + stopped)
     if any(cell.verdict.outcome.is_red for cell in plan.cells):
         sys.exit(1)
+    if plan.cells and all(cell.verdict.outcome in UNTRIED for cell in plan.cells):
+        raise click.ClickException("nothing was tried: all that was asked for is absent or unsupported")
+
+
+class UnusableError(click.ClickException):
+    """What an option names cannot be used: one line, and the exit status of a wrong option."""
+
+    exit_code = 2
+
+
+def _probe_targets(pairs: Sequence[Pair]) -> None:
+    """See that a --target which is about to be called is there at all."""
+    called = [pair.server for pair in pairs if pair.client.why_absent() is None]
+    for server in {each.url: each for each in called if isinstance(each, Target)}.values():
+        why = asyncio.run(probe(server.url, server.token))
+        if why is not None:
+            raise UnusableError(f"--target: {server.url} cannot be called: {why}")
+
+
+def _check_file(option: str, file: Path | None) -> None:
+    """Make the folder of a file that is written when the run is over, and see that the file can be opened."""
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not file.exists()
+        with file.open("a"):
+            pass
+        if is_new:
+            file.unlink()
+    except (OSError, ValueError) as error:
+        raise UnusableError(f"{option}: {file} cannot be written: {_reason(error)}") from error
+
+
+def _check_folder(folder: Path | None) -> None:
+    """Make the folder of --keep, and see that something can be written there."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:
+        raise UnusableError(f"--keep: {folder} cannot be written to: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def _run(plan: Plan, progress: Progress, jobs: int) -> int:
+    """Run the plan; return the number of the signal that ended it before it was done, or 0."""
+    terminated: list[int] = []
+
+    def terminate(number: int, _frame: object) -> None:
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, terminate)
+    try:
+        if jobs > 1:
+            run_side_by_side(plan, progress.note, jobs)
+        else:
+            asyncio.run(run_plan(plan, progress.note))
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted: what was run is reported", err=True)
+        return terminated[0] if terminated else signal.SIGINT
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    return 0
 
 
 def _read_former(option: str, file: Path | None) -> Any:
     if file is None:
         return None
     try:
-        former = json.loads(file.read_text("utf-8"))
-        former["cells"][0]["scenario"]
-    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
-        raise click.UsageError(f"{option}: {file} is no result of --json") from error
-    return former
+        return read_results(file)
+    except (ValueError, OSError) as error:
+        raise UnusableError(f"{option}: {file} is no result of --json: {_reason(error)}") from error
 
 
 def settled(former: Any) -> frozenset[tuple[str, str]]:
@@ -231,13 +309,15 @@ def settled(former: Any) -> frozenset[tuple[str, str]]:
     return frozenset(every - red)
 
 
-def _summary(cells: Sequence[Cell]) -> None:
+def _summary(plan: Plan) -> None:
+    cells = plan.cells
     counts = {outcome: sum(cell.verdict.outcome is outcome for cell in cells) for outcome in Outcome}
     click.echo(", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count))
-    there = {cell.peer for cell in cells if cell.verdict.outcome is not Outcome.ABSENT}
-    absent = list(dict.fromkeys(cell.peer for cell in cells if cell.peer not in there))
+    ran = {cell.pair for cell in cells}
+    peers = {peer.name: peer for pair in plan.pairs if pair.label in ran for peer in (pair.client, pair.server)}
+    absent = [name for name, peer in peers.items() if peer.why_absent() is not None]
     if absent:
-        click.echo(f"{len(absent)} peers are absent, and none of them has passed: {', '.join(absent)}")
+        click.echo(f"absent, and nothing of it has passed: {', '.join(absent)}")
 
 
 @main.command()

@@ -134,9 +134,11 @@ async def run_plan(plan: Plan, note: Note) -> list[Cell]:
 
 def without_a_call(pair: Pair, scenario: Scenario) -> Cell | None:
     """The cell of a peer that is absent, or that cannot be asked for this; None: a call has to be made."""
-    absent = pair.client.why_absent() or pair.server.why_absent()
-    if absent is not None:
-        return empty_cell(pair, scenario, Verdict(Outcome.ABSENT, absent))
+    for peer in (pair.client, pair.server):
+        why = peer.why_absent()
+        if why is not None:
+            said = why if peer is pair.peer else f"{peer.name}: {why}"
+            return empty_cell(pair, scenario, Verdict(Outcome.ABSENT, said))
     why = scenario.unsupported(pair.peer, pair.side)
     return None if why is None else empty_cell(pair, scenario, Verdict(Outcome.UNSUPPORTED, why))
 

@@ -136,6 +136,14 @@ class Tap:
         self._server = udp_candidate(answer, self.ip)
         return rewrite_candidates(answer, self._near.getsockname()[:2])
 
+    def hide_itself(self, said: str) -> str:
+        """What an end says, without the tap's addresses: they mean nothing to its reader."""
+        for own in (self._near, self._far):
+            host, port = own.getsockname()[:2]
+            for written in (f"{host}:{port}", f"[{host}]:{port}", f"{host} {port}", f"('{host}', {port})"):
+                said = said.replace(written, "the harness")
+        return said
+
     def change(self, network: NetworkModel) -> None:
         """Make the network another one from now on."""
         self._links = {side: Link(network, f"{self._seed}/{side}") for side in ("client", "server")}

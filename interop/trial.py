@@ -12,7 +12,7 @@ import numpy as np
 from interop.diagnosis.media import may_send
 from interop.evidence import SIDES, Evidence, Fate, Level, Packet, Side, other
 from interop.lab import content
-from interop.peers.base import ChannelKind, End, EndError, Traits, UnsupportedError, Wishes, tone_of
+from interop.peers.base import ChannelKind, DialectError, End, EndError, Traits, UnsupportedError, Wishes, tone_of
 from interop.sound import Tone, levels
 from interop.tap import Tap
 from interop.verdict import Layer, Unexpected
@@ -92,10 +92,12 @@ class Trial:
         """Await what an end does; what it cannot do is a fault, whose side only the evidence can tell."""
         try:
             return await what
+        except DialectError as error:
+            seen, rule = self.tap.hide_itself(error.seen), "dialect"
+            raise Unexpected(error.expected, error.section, seen, side=side, layer=layer, rule=rule) from error
         except EndError as error:
-            raise Unexpected(
-                expected, section, f"{self.evidence.name(side)} says: {error}", layer=layer
-            ) from error
+            said = self.tap.hide_itself(f"{self.evidence.name(side)} says: {error}")
+            raise Unexpected(expected, section, said, layer=layer) from error
 
     async def signal(self) -> None:
         """Exchange the descriptions."""

@@ -26,7 +26,7 @@ class Section:
     @property
     def is_declined(self) -> bool:
         """Port 0, unless another section carries it (RFC 8843 §6)."""
-        return self.line.split()[1] == "0" and "a=bundle-only" not in self.lines
+        return self.line.split()[1:2] == ["0"] and "a=bundle-only" not in self.lines
 
     @property
     def formats(self) -> list[str]:

@@ -28,6 +28,17 @@ class EndError(Exception):
     """An end could not do what it was told; the message is what it said."""
 
 
+class DialectError(EndError):
+    """An end did what a section forbids, so that the fault is its own.
+
+    `expected`, `section` and `seen` are those of a verdict (`interop.verdict.Finding`).
+    """
+
+    def __init__(self, expected: str, section: str, seen: str) -> None:
+        super().__init__(seen)
+        self.expected, self.section, self.seen = expected, section, seen
+
+
 class UnsupportedError(Exception):
     """A peer's public API has no way to do this."""
 

@@ -6,21 +6,32 @@ with JSON `{sdp, type}`; of one that ends in `/` the offer goes to `api/offer` b
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
+from interop.diagnosis.description import sections
 from interop.evidence import Side
-from interop.peers.base import End, EndError, Needs, Peer, Traits, UnsupportedError, Wishes
+from interop.peers.base import DialectError, End, EndError, Needs, Peer, Traits, UnsupportedError, Wishes
 from interop.rewriting import candidate_lines, first_value
 from interop.sound import Samples
 
 PLAIN = ("/whip", "/whep", "/v1/realtime/calls")
 HTTP_TIMEOUT = 15.0
+PROBE_TIMEOUT = 5.0
+"""Seconds in which a server shows, before the first call, that it is there."""
+SHOWN = 80
+"""Characters of an answer that a verdict shows."""
+MAX_ANSWER = 1_000_000
+"""Bytes of an answer that are read."""
+ABOUT_THE_REQUEST = (401, 403, 404, 405, 408, 429)
+"""Statuses that say nothing of the codec that was offered."""
 Echoes = Literal["", "sound", "all"]
 """What a server is said to return."""
 
@@ -44,26 +55,73 @@ class TargetEnd(End):
         if wishes.setup:
             raise self._has_no("take a part of DTLS")
         try:
-            if self._is_plain:
-                headers = {**self._headers, "Content-Type": "application/sdp"}
-                request = self._http.post(self._url, data=sdp.encode(), headers=headers)
-            else:
-                request = self._http.post(self._url, json={"sdp": sdp, "type": "offer"}, headers=self._headers)
-            async with request as response:
-                body = await response.text()
-                said = " ".join(body.split())[:200]
-                if wishes.codec != "opus" and 400 <= response.status < 500:
-                    why = f"the server refuses an offer of {wishes.codec} alone: {response.status} {said}"
-                    raise UnsupportedError(why)
-                if response.status >= 400:
-                    raise EndError(f"{self._url} answers {response.status}: {said}")
-                self._session = urljoin(self._url, response.headers.get("Location", ""))
-                self._tag = response.headers.get("ETag", "")
-                answer = body if self._is_plain else (await response.json())["sdp"]
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
-            raise EndError(f"{self._url} gave no answer: {error or 'it took too long'}") from error
-        self._offer, self._answer = sdp, str(answer)
-        return self._answer
+            answer = await self._post(sdp, wishes.codec)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise EndError(f"{self._url} gave no answer: {reason(error)}") from error
+        found = sections(answer)
+        if all(section.is_declined for section in [each for each in found if each.kind == "audio"] or found):
+            if wishes.codec != "opus":
+                raise UnsupportedError(f"the server declines an offer of {wishes.codec} alone")
+            seen = "every section of sound is declined" if found else "a description without sections"
+            if self._is_whip:
+                raise DialectError("the offered section of sound to be taken", "RFC 9725 §4.4.3", seen)
+            raise EndError(f"{self._url} takes no sound: {seen}")
+        self._offer, self._answer = sdp, answer
+        return answer
+
+    @property
+    def _is_whip(self) -> bool:
+        return "/whip" in urlsplit(self._url).path
+
+    async def _post(self, sdp: str, codec: str) -> str:
+        """Send the offer; return the answer, which begins as a description does."""
+        if self._is_plain:
+            headers = {**self._headers, "Content-Type": "application/sdp"}
+            request = self._http.post(self._url, data=sdp.encode(), headers=headers)
+        else:
+            request = self._http.post(self._url, json={"sdp": sdp, "type": "offer"}, headers=self._headers)
+        async with request as response:
+            came = f"{response.status}, {response.headers.get('Content-Type') or 'no Content-Type'}"
+            body = await bounded_text(response, came)
+            came += f", {' '.join(body.split())[:SHOWN]!r}" if body.strip() else ", and an empty body"
+            if codec != "opus" and 400 <= response.status < 500 and response.status not in ABOUT_THE_REQUEST:
+                raise UnsupportedError(f"the server refuses an offer of {codec} alone: {came}")
+            self._refuse_status(response, came)
+            answer = body if self._is_plain else member_of(body, "sdp")
+            if not answer.startswith("v=0"):
+                self._is_wrong(came)
+            location = response.headers.get("Location", "")
+            self._session = urljoin(str(response.url), location) if location else ""
+            self._tag = response.headers.get("ETag", "")
+            return answer
+
+    def _refuse_status(self, response: aiohttp.ClientResponse, came: str) -> None:
+        """Raise what a status says that is no success, or what came of a redirect."""
+        if response.method != "POST":
+            first = response.history[0]
+            raise DialectError(
+                "a redirect of a POST that stays one (307 or 308)",
+                "RFC 9725 §4.5, RFC 9110 §15.4",
+                f"{first.status} to {first.headers.get('Location', '')[:SHOWN]}, where a GET is answered {came}",
+            )
+        if response.status in (401, 403):
+            sent = "the token of --token was sent" if self._headers else "no --token was given"
+            raise EndError(f"{self._url} does not let the call in ({sent}): {came}")
+        if response.status >= 500:
+            raise DialectError("an answer to the offer", f"{self._section}, RFC 9110 §15.6".lstrip(", "), came)
+        if response.status >= 300:
+            raise EndError(f"{self._url} answers {came}")
+
+    @property
+    def _section(self) -> str:
+        return "RFC 9725 §4.2" if self._is_whip else ""
+
+    def _is_wrong(self, came: str) -> None:
+        """Raise that a success holds no answer: the server's fault where a section says what it has to hold."""
+        if self._is_whip:
+            raise DialectError("201 with the answer, of type application/sdp", self._section, came)
+        what = "the answer as SDP" if self._is_plain else "JSON with the answer in `sdp`"
+        raise EndError(f"{self._url} does not send {what}: {came}")
 
     async def hang_up(self) -> None:
         """End the session over HTTP (RFC 9725 §4.2), if there is one."""
@@ -84,7 +142,7 @@ class TargetEnd(End):
             async with self._http.delete(self._session, headers=self._headers) as response:
                 return response.status
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise EndError(f"DELETE of {self._session} has no answer: {error or 'it took too long'}") from error
+            raise EndError(f"DELETE of {self._session} has no answer: {reason(error)}") from error
 
     async def _patch(self, fragment: str, match: str) -> str:
         """Send a fragment (RFC 9725 §4.3); return the one that comes back."""
@@ -95,9 +153,9 @@ class TargetEnd(End):
             headers["If-Match"] = match
         try:
             async with self._http.patch(self._session, data=fragment.encode(), headers=headers) as response:
-                body = await response.text()
+                body = await bounded_text(response, str(response.status))
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise EndError(f"PATCH of {self._session} has no answer: {error or 'it took too long'}") from error
+            raise EndError(f"PATCH of {self._session} has no answer: {reason(error)}") from error
         if response.status in (404, 405, 415, 422, 501):
             raise UnsupportedError(f"the server answers PATCH of its session with {response.status}")
         if response.status >= 400:
@@ -137,6 +195,57 @@ class TargetEnd(End):
 
     async def wait_ended(self) -> None:
         raise UnsupportedError("a server that is known by its URL does not say that it noticed the end")
+
+
+async def probe(url: str, token: str = "") -> str | None:
+    """Ask a server by OPTIONS whether it is there: any response will do; return one line if there is none."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT)) as http,
+            http.options(url, headers=headers, allow_redirects=False),
+        ):
+            return None
+    except TimeoutError:
+        return f"it does not answer within {PROBE_TIMEOUT:g} s"
+    except (aiohttp.ClientError, ValueError, OSError) as error:
+        return " ".join(reason(error).split())
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the host of a URL is this machine's loopback, by its name or address."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def reason(error: Exception) -> str:
+    """Why a request failed, in words; there always are some."""
+    return str(error) or ("it took too long" if isinstance(error, TimeoutError) else type(error).__name__)
+
+
+async def bounded_text(response: aiohttp.ClientResponse, came: str) -> str:
+    """The body of a response, U+FFFD for what is no UTF-8; `EndError` if it has more than `MAX_ANSWER` bytes."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER:
+            raise EndError(f"{response.url} answers {came}, and more than {MAX_ANSWER} bytes")
+    return body.decode("utf-8", "replace")
+
+
+def member_of(body: str, name: str) -> str:
+    """A string in a JSON object; empty if the body is anything else."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def fragment_of(offer: str, candidates: Sequence[str]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -67,20 +69,51 @@ def merged(former: Mapping[str, Any], now: Mapping[str, Any], pairs: Sequence[st
     }
 
 
-def as_junit(cells: Sequence[Cell]) -> str:
-    """JUnit XML: what is absent or unsupported is skipped, what is red has failed."""
+def read_results(file: Path) -> Mapping[str, Any]:
+    """What `as_json` made, from a file; `ValueError` in one line if it is anything else, `OSError` as it comes."""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict) or not isinstance(found.get("cells"), list) or not found["cells"]:
+        raise ValueError("it has no cells")
+    if not isinstance(found.get("scenarios"), dict) or not isinstance(found.get("seconds"), int | float):
+        raise ValueError("scenarios or seconds are missing")
+    for number, cell in enumerate(found["cells"], 1):
+        if not isinstance(cell, dict):
+            raise ValueError(f"cell {number} is no object")
+        for name, kind in _MEMBERS.items():
+            if not isinstance(cell.get(name, ...), kind):
+                raise ValueError(f"{name} of cell {number} is missing, or of another type")
+        if str(cell["outcome"]).upper() not in Outcome.__members__:
+            raise ValueError(f"cell {number} has no outcome that is known")
+    return found
+
+
+_MEMBERS: Mapping[str, Any] = {
+    **dict.fromkeys(("pair", "peer", "version", "side", "scenario", "outcome", "sentence"), str),
+    "seconds": int | float,
+    "blame": str | None,
+    "further": list,
+    "call": dict | None,
+}
+"""The members of a cell that the report needs."""
+
+
+def as_junit(results: Mapping[str, Any]) -> str:
+    """Results (`as_json`) as JUnit XML: what is absent or unsupported is skipped, what is red has failed."""
     root = ElementTree.Element("testsuites")
-    for pair in dict.fromkeys(cell.pair for cell in cells):
-        own = [cell for cell in cells if cell.pair == pair]
+    cells = results["cells"]
+    for pair in dict.fromkeys(cell["pair"] for cell in cells):
+        own = [(cell, Outcome[str(cell["outcome"]).upper()]) for cell in cells if cell["pair"] == pair]
         suite = ElementTree.SubElement(root, "testsuite", name=pair, tests=str(len(own)))
-        suite.set("failures", str(sum(cell.verdict.outcome.is_red for cell in own)))
-        for cell in own:
-            case = ElementTree.SubElement(suite, "testcase", name=cell.scenario, classname=pair)
-            case.set("time", f"{cell.seconds:.2f}")
-            if cell.verdict.outcome.is_red:
-                blame = cell.verdict.blame.value if cell.verdict.blame is not None else cell.verdict.outcome.value
-                ElementTree.SubElement(case, "failure", type=blame, message=cell.verdict.sentence)
-            elif cell.verdict.outcome is not Outcome.PASSED:
-                message = f"{cell.verdict.outcome.value}: {cell.verdict.sentence}"
-                ElementTree.SubElement(case, "skipped", message=message)
+        suite.set("failures", str(sum(outcome.is_red for _, outcome in own)))
+        for cell, outcome in own:
+            case = ElementTree.SubElement(suite, "testcase", name=cell["scenario"], classname=pair)
+            case.set("time", f"{cell['seconds']:.2f}")
+            if outcome.is_red:
+                blame = cell["blame"] or outcome.value
+                ElementTree.SubElement(case, "failure", type=blame, message=cell["sentence"])
+            elif outcome is not Outcome.PASSED:
+                ElementTree.SubElement(case, "skipped", message=f"{outcome.value}: {cell['sentence']}")
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)

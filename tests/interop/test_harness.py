@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -86,6 +88,64 @@ def test_a_mistake_of_the_user_is_one_clear_line(arguments: tuple[str, ...], wor
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize("option", ["--json", "--junit", "--html", "--keep"])
+@pytest.mark.parametrize("place", ["file/x", "folder", "long"])
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, place: str
+) -> None:
+    async def never(*_: object) -> None:
+        raise AssertionError("the run began")
+
+    monkeypatch.setattr("interop.__main__.run_plan", never)
+    (tmp_path / "file").write_text("not a folder", "utf-8")
+    (tmp_path / "folder").mkdir()
+    name = {"folder": "file" if option == "--keep" else "folder", "long": "x" * 300}.get(place, place)
+    code, text = run("run", "ours", "audio", option, str(tmp_path / name))
+    assert code == 2
+    assert option in text
+    assert "Traceback" not in text
+
+
+def test_the_place_of_a_report_is_made_before_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    async def look(*_: object) -> None:
+        seen.append((tmp_path / "new" / "kept").is_dir() and not (tmp_path / "new" / "r.json").exists())
+
+    monkeypatch.setattr("interop.__main__.run_plan", look)
+    run(
+        "run",
+        "ours",
+        "audio",
+        "--json",
+        str(tmp_path / "new" / "r.json"),
+        "--keep",
+        str(tmp_path / "new" / "kept"),
+    )
+    assert seen == [True]
+    assert json.loads((tmp_path / "new" / "r.json").read_text("utf-8"))["cells"] == []
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_says_so_by_its_status(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, jobs: str
+) -> None:
+    """Before the first cell is done, one at a time and side by side."""
+    former = signal.getsignal(signal.SIGTERM)
+
+    async def interrupted(*_: object) -> None:
+        signal.raise_signal(number)
+        await asyncio.sleep(10)
+
+    monkeypatch.setattr("interop.__main__.run_plan", interrupted)
+    monkeypatch.setattr("interop.side_by_side.SideBySide.run", interrupted)
+    code, text = run("run", "ours", "audio", "--jobs", jobs)
+    assert code == 128 + number
+    assert "interrupted" in text
+    assert signal.getsignal(signal.SIGTERM) is former
+
+
 def test_what_is_quick_is_a_few_scenarios_of_each_kind() -> None:
     quick = [name for name, each in SCENARIOS.items() if each.is_quick]
     assert 8 <= len(quick) <= 12
@@ -113,7 +173,7 @@ async def test_an_absent_peer_is_absent_and_never_passed() -> None:
     assert heard == [(n, 4) for n in range(1, 5)]
     results = as_json(cells, 1.0)
     assert {cell["outcome"] for cell in results["cells"]} == {"absent"}
-    root = ElementTree.fromstring(as_junit(cells))
+    root = ElementTree.fromstring(as_junit(results))
     assert len(root.findall(".//skipped")) == 4
     assert root.findall(".//failure") == []
 

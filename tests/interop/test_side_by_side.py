@@ -7,11 +7,13 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from click.testing import CliRunner
 
 from interop import side_by_side
-from interop.__main__ import pairs_of, settled, target_pairs
+from interop.__main__ import main, pairs_of, settled, target_pairs
 from interop.browsers import BrowserError
 from interop.peers import in_browsers
 from interop.peers.in_browsers import KeptBrowser, kept_browser
@@ -21,7 +23,7 @@ from interop.report import as_json, merged
 from interop.runner import Cell, Plan, Task
 from interop.scenarios import SCENARIOS
 from interop.side_by_side import Schedule, run_side_by_side
-from interop.verdict import Outcome
+from interop.verdict import Blame, Outcome, Verdict
 from interop.worker import Worker, order_of
 
 
@@ -258,10 +260,37 @@ def test_what_is_not_red_in_a_former_run_is_left_out() -> None:
     assert len(plan) == 2
 
 
+def test_again_takes_a_whole_former_run_and_junit_holds_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def none(*_: object) -> None:
+        return
+
+    monkeypatch.setattr("interop.__main__.run_plan", none)
+    verdict = Verdict(Outcome.FAILED, "a fault.", Blame.THEIRS)
+    made = [Cell("a → ours", "a", "1", "client", name, verdict) for name in ("audio", "mute")]
+    former, junit = tmp_path / "former.json", tmp_path / "junit.xml"
+    whole = json.dumps(as_json(made, 10.0))
+    former.write_text(whole, "utf-8")
+    again = ["run", "ours", "audio", "--update", str(former), "--again", "--junit", str(junit)]
+    assert CliRunner().invoke(main, again).exit_code == 0
+    root = ElementTree.fromstring(junit.read_text("utf-8"))
+    assert [case.get("name") for case in root.findall(".//testcase")] == ["audio", "mute"]
+    assert [case.get("type") for case in root.findall(".//failure")] == ["theirs"] * 2
+    damaged = (
+        *("", "{}", "[]", "null", '{"cells": []}', whole[:-40], "[" * 200_000),
+        *(whole.replace(a, b) for a, b in (('"failed"', '"lost"'), ('"seconds"', '"x"'), ('"pair"', '"x"'))),
+    )
+    for text in damaged:
+        former.write_text(text, "utf-8")
+        result = CliRunner().invoke(main, again)
+        assert result.exit_code == 2, text[:80]
+        assert "is no result of --json" in result.output
+        assert len(result.output.strip().splitlines()) == 1
+
+
 def test_a_run_takes_the_place_of_the_same_cells_of_a_former_one() -> None:
     def results(outcome: Outcome, *names: tuple[str, str]) -> dict[str, object]:
-        from interop.verdict import Verdict
-
         made = [Cell(pair, "x", "1", "client", scenario, Verdict(outcome, "s.")) for pair, scenario in names]
         return as_json(made, 10.0)
 

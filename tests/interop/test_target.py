@@ -1,0 +1,165 @@
+"""A server that is known by its URL: what it answers over HTTP, and whose fault it is."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from click.testing import CliRunner
+
+from interop.__main__ import main
+from interop.peers import target
+from interop.peers.base import DialectError, EndError, UnsupportedError, Wishes
+from interop.peers.registry import PEERS
+from interop.peers.target import Target, reason
+from interop.runner import Pair, run_cell, without_a_call
+from interop.scenarios import SCENARIOS
+from interop.verdict import Blame, Outcome
+
+DECLINED = "v=0\r\nm=audio 0 UDP/TLS/RTP/SAVPF 111\r\n"
+HTML = "<!doctype html>\n<title>A page</title>" + 200 * "x"
+
+
+@asynccontextmanager
+async def answering(response: web.Response, path: str = "/whip") -> AsyncIterator[str]:
+    """A server that answers every request alike; yields the address to which an offer is sent."""
+
+    async def handle(request: web.Request) -> web.Response:
+        made = web.Response(status=response.status, body=response.body, headers=response.headers)
+        return made if request.path != "/page" else web.Response(text="a page")
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}{path}"
+    finally:
+        await runner.cleanup()
+
+
+async def refused(response: web.Response, path: str = "/whip", codec: str = "opus") -> Exception:
+    """What is raised when such a server is offered a call."""
+    async with answering(response, path) as url, Target(url).start("server", Wishes()) as end:
+        with pytest.raises((EndError, UnsupportedError)) as raised:
+            await end.accept("v=0\r\n", Wishes(codec=codec))
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("response", "section", "seen"),
+    [
+        (web.Response(text=HTML, content_type="text/html"), "RFC 9725 §4.2", "200, text/html; charset=utf-8"),
+        (web.Response(status=201), "RFC 9725 §4.2", "and an empty body"),
+        (web.Response(status=204), "RFC 9725 §4.2", "204"),
+        (web.Response(status=302, headers={"Location": "/page"}), "RFC 9725 §4.5", "302 to /page"),
+        (web.Response(status=500, text="broken"), "RFC 9725 §4.2, RFC 9110 §15.6", "'broken'"),
+        (web.Response(status=201, text=DECLINED), "RFC 9725 §4.4.3", "every section of sound is declined"),
+        (web.Response(status=201, text="v=0\r\n"), "RFC 9725 §4.4.3", "without sections"),
+    ],
+)
+async def test_a_whip_server_that_sends_no_answer_is_at_fault(
+    response: web.Response, section: str, seen: str
+) -> None:
+    error = await refused(response)
+    assert isinstance(error, DialectError)
+    assert section in error.section
+    assert seen in error.seen
+    assert len(error.seen) < 180
+
+
+@pytest.mark.parametrize("body", ["null", "[]", '"v=0"', '{"sdp": 5}', "{", HTML, ""])
+async def test_json_without_an_answer_is_shown(body: str) -> None:
+    error = await refused(web.Response(text=body, content_type="application/json"), "/api/offer")
+    assert not isinstance(error, DialectError)
+    assert "JSON with the answer in `sdp`: 200, application/json" in str(error)
+
+
+async def test_who_is_not_let_in_is_told_of_the_token() -> None:
+    said = str(await refused(web.Response(status=401, text="no"), codec="PCMU"))
+    assert "no --token was given" in said
+    assert "401" in said
+
+
+async def test_a_codec_that_is_declined_or_refused_is_unsupported() -> None:
+    for response in (web.Response(status=406), web.Response(status=201, text=DECLINED)):
+        assert isinstance(await refused(response, codec="PCMU"), UnsupportedError)
+
+
+async def test_an_answer_is_read_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target, "MAX_ANSWER", 1_000)
+    assert "more than 1000 bytes" in str(await refused(web.Response(status=201, text="v=0" + 9_000 * "x")))
+
+
+async def test_a_request_that_fails_has_a_reason() -> None:
+    assert reason(TimeoutError()) == "it took too long"
+    async with Target("http://127.0.0.1:1/whip").start("server", Wishes()) as end:
+        with pytest.raises(EndError, match=r"gave no answer: \w+"):
+            await end.accept("v=0\r\n", Wishes())
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["run", "ours", "audio", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[::1", "http://127.0.0.1:99999/whip", "http://127.0.0.1:1/whip", "http://a..b/whip"]
+)
+def test_a_target_that_cannot_be_called_is_one_line(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    async def never(*_: object) -> None:
+        raise AssertionError("the run began")
+
+    monkeypatch.setattr("interop.__main__.run_plan", never)
+    code, text = run("--target", url)
+    assert code == 2
+    assert url in text
+    assert len(text.strip().splitlines()) == 1
+
+
+def test_a_target_that_says_nothing_is_given_up_before_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target, "PROBE_TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        code, text = run("--target", f"http://127.0.0.1:{silent.getsockname()[1]}/whip")
+    assert code == 2
+    assert "does not answer within 0.05 s" in text
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"])
+def test_a_target_on_the_loopback_is_not_in_a_namespace(host: str) -> None:
+    code, text = run("--netns", "--target", f"http://{host}:8000/whip")
+    assert code == 2
+    assert "--netns" in text
+
+
+def test_a_client_that_is_absent_is_named_and_nothing_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(PEERS["pion"]), "why_absent", lambda _: "it is not built")
+    result = CliRunner().invoke(main, ["run", "--target", "http://127.0.0.1:1/whip", "pion", "audio"])
+    assert result.exit_code == 1
+    assert "nothing of it has passed: pion\n" in result.output
+    assert "nothing was tried" in result.output
+    cell = without_a_call(Pair(PEERS["pion"], Target("http://127.0.0.1:1"), "server"), SCENARIOS["audio"])
+    assert cell is not None
+    assert cell.verdict.sentence == "pion: it is not built"
+
+
+async def test_any_response_shows_that_a_target_is_there() -> None:
+    async with answering(web.Response(status=405)) as url:
+        assert await target.probe(url) is None
+
+
+async def test_the_verdict_blames_the_server() -> None:
+    async with answering(web.Response(text=HTML, content_type="text/html")) as url:
+        async with asyncio.timeout(20):
+            cell = await run_cell(Pair(PEERS["ours"], Target(url), "server"), SCENARIOS["audio"])
+    verdict = cell.verdict
+    assert (verdict.outcome, verdict.blame, verdict.rule) == (Outcome.FAILED, Blame.THEIRS, "dialect")
+    assert "RFC 9725 §4.2" in verdict.sentence
+    assert "<!doctype html>" in verdict.sentence
