@@ -164,8 +164,10 @@ def test_the_server_is_installed_without_what_tests_it() -> None:
     needs = dict(re.findall(r"^([\w$()/.-]+): (\S+)(?: ##.*)?$", makefile, re.MULTILINE))
     ready = "$(VENV)/.ready"
     assert needs["serve"] == needs["local"] == needs["$(VENV)/.test"] == needs["$(VENV)/.docs"] == ready
-    assert {needs[each] for each in ("setup", "test", "lint", "interop", "bench")} == {"$(VENV)/.test"}
-    assert re.findall(r"sh \.ci/venv \$\(VENV\) (\S+)", makefile) == ["demo", "test,lint", "docs,release", "local"]
+    assert {needs[each] for each in ("setup", "test", "lint", "bench")} == {"$(VENV)/.test"}
+    assert (needs["interop"], needs["cluster"]) == ("$(VENV)/.calls", "$(VENV)/.cluster")
+    installed = re.findall(r"sh \.ci/venv \$\(VENV\) (\S+)", makefile)
+    assert installed == ["demo", "test,lint", "docs,release", "local", "cluster", "interop"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
