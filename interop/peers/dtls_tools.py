@@ -102,8 +102,24 @@ class ToolEndpoint:
         if self.role is dtls.DtlsRole.CLIENT and self._tool is None:
             self._run(self._socket.getsockname()[1])
 
+    @property
+    def state(self) -> dtls.DtlsEndpointState:
+        """Begun from the start: the program decides when it says what."""
+        return dtls.DtlsEndpointState.HANDSHAKE
+
     def set_initial_timeout(self, _seconds: float) -> None:
         """The program has timers of its own."""
+
+    def set_mtu(self, _size: int) -> None:
+        """The program was told a size."""
+
+    def send_again(self, _now: Instant) -> None:
+        """The program has timers of its own."""
+
+    @property
+    def is_flight_acknowledged(self) -> bool:
+        """The program alone knows; nothing of it travels in checks."""
+        return True
 
     @property
     def can_send(self) -> bool:

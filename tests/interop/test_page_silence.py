@@ -88,7 +88,10 @@ async def test_media_that_pause_go_on_in_the_same_call(browser_name: str, loopba
 
 
 async def test_a_call_by_a_ticket_restarts_ice(browser_name: str, loopback: bool) -> None:
-    """It was made without HTTP, and is named on its channel: so a further offer finds it."""
+    """It was made without HTTP, and is named on its channel: so a further offer finds it.
+
+    The page makes another call meanwhile; which of the two it goes on with is seen once media come again.
+    """
     if browser_name == "firefox":
         pytest.skip("Firefox calls over HTTP on a machine that has loopback alone (docs/tickets.md)")
     async with in_a_call(browser_name, "--instant-connect") as (relay, browser):
@@ -96,14 +99,13 @@ async def test_a_call_by_a_ticket_restarts_ice(browser_name: str, loopback: bool
         await browser.wait_for("voiceStack.state === 'ended'")
         await browser.click("#call")
         await browser.wait_for("voiceStack.way === 'ticket' && voiceStack.stats?.packetsReceived > 20")
-        fragment = "/a=ice-ufrag:(.*)/.exec(voiceStack.connection.remoteDescription.sdp)[1]"
+        await browser.evaluate("void (window.first = voiceStack.connection)")
+        fragment = "/a=ice-ufrag:(.*)/.exec(first.remoteDescription.sdp)[1]"
         ticket = await browser.evaluate(fragment)
         relay.change(NOTHING, NOTHING)
         await browser.wait_for(f"{fragment} !== {json.dumps(ticket)}", timeout=10)
         relay.change(NetworkModel(), NetworkModel())
-        heard = await browser.evaluate("voiceStack.stats.packetsReceived")
-        await browser.wait_for(f"voiceStack.stats.packetsReceived > {heard + 100}", timeout=10)
-        assert (await browser.evaluate("voiceStack.way"), await browser.evaluate("voiceStack.problem")) == (
-            "ticket",
-            None,
-        )
+        before = await browser.evaluate("voiceStack.stats?.packetsReceived ?? 0")
+        more = f"(voiceStack.stats?.packetsReceived ?? 0) > (voiceStack.connection === first ? {before} : 0) + 100"
+        await browser.wait_for(more, timeout=15)
+        assert await browser.evaluate("voiceStack.problem") is None
