@@ -58,9 +58,11 @@ def scenario(
     is_quick: bool = False,
     is_alone: bool = False,
 ) -> Callable[[Run], Run]:
-    """Register a scenario; its docstring says what has to hold."""
+    """Register a scenario; its docstring says what has to hold. `ValueError` if the name is taken."""
 
     def register(run: Run) -> Run:
+        if name in SCENARIOS:
+            raise ValueError(f"there is a scenario {name!r} already, in {SCENARIOS[name].run.__module__}")
         sentence = " ".join((run.__doc__ or "").split())
         SCENARIOS[name] = Scenario(
             *(name, sentence, cites, run, wishes or Wishes(), seconds, network, unsupported, calls),

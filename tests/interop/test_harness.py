@@ -28,7 +28,7 @@ from interop.peers.registry import PEERS
 from interop.report import as_json, as_junit, html
 from interop.report.html import page, unpacked
 from interop.runner import Cell, Pair, Plan, judge, run_cell, run_plan
-from interop.scenarios import SCENARIOS
+from interop.scenarios import SCENARIOS, registry
 from interop.trial import Trial
 from interop.verdict import Blame, Finding, Layer, Outcome
 from interop.wire_reading import Kind, dtls_records, handshake_fragments, kind_of, summary
@@ -144,6 +144,18 @@ def test_a_run_that_is_interrupted_says_so_by_its_status(
     assert code == 128 + number
     assert "interrupted" in text
     assert signal.getsignal(signal.SIGTERM) is former
+
+
+def test_the_scenario_of_the_documentation_is_whole_and_its_name_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = Path("docs/interop.md").read_text("utf-8").partition("## Write a scenario")[2]
+    code, imports = (block.partition("```")[0] for block in text.split("```python\n")[1:3])
+    monkeypatch.setattr(registry, "SCENARIOS", dict(SCENARIOS))
+    exec(compile(code, "mine.py", "exec"), {"__name__": "mine"})
+    assert list(registry.SCENARIOS)[len(SCENARIOS) :] == ["no candidates, and a pause"]
+    there = Path("interop/scenarios/__init__.py").read_text("utf-8")
+    assert imports.strip().removesuffix(", mine") in there
+    with pytest.raises(ValueError, match="already, in mine"):
+        exec(compile(code, "mine.py", "exec"), {"__name__": "mine"})
 
 
 def test_what_is_quick_is_a_few_scenarios_of_each_kind() -> None:
