@@ -280,7 +280,7 @@ def local_addresses(host: str | None, interfaces: Sequence[str] = ()) -> list[st
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
     except OSError as error:
-        raise LocalError(f"unknown host {host!r}: {error.strerror}") from error
+        raise LocalError(f"unknown host {host!r} (--host, --media-host): {error.strerror}") from error
     hosts = list(dict.fromkeys(str(info[4][0]).partition("%")[0] for info in found))
     if all(ip_address(h).is_loopback for h in hosts) and sys.platform != "linux":
         hosts += [h for h in _interface_addresses() if h not in hosts]

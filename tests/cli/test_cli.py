@@ -85,7 +85,7 @@ def test_help_shows_the_commands() -> None:
         (["serve", "--agent", "no.such.module:program"], 2, "cannot import"),
         (["serve", "--agent", "stack.agents:nothing"], 2, "has no 'nothing'"),
         (["serve", "--port", "70000"], 2, "range"),
-        (["serve", "--host", "no.such.host.invalid"], 1, "unknown host"),
+        (["serve", "--host", "no.such.host.invalid"], 1, "unknown host 'no.such.host.invalid' (--host"),
         (["serve", "--port", "0", "--udp-port", "0", "--pcap", "/no/such/folder/x.pcap"], 1, "cannot write"),
         (["serve", "--port", "0", "--udp-port", "0", "--key-log", "/no/such/folder/x.keys"], 1, "cannot write"),
         (["call", "http://127.0.0.1:9/", "--key-log", "/no/such/folder/x.keys"], 1, "cannot write"),
