@@ -26,7 +26,7 @@ from stack.voice import (
     TurnSettings,
 )
 from stack.voice.endpointing import LONGEST_LOOK
-from stack.voice.prosody import BEFORE, Weights, prosody, sounds_finished
+from stack.voice.prosody import BEFORE, ProsodyWeights, prosody, sounds_finished
 
 SILENCES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
 """Seconds of a fixed silence, and for a turn that sounds finished."""
@@ -87,7 +87,7 @@ def long_answer(pause: Pause) -> float:
     return RuleEndpointer().finished(replace(pause, expects=Expects.LONG))
 
 
-def _judged(pause: Pause, weights: Weights) -> float:
+def _judged(pause: Pause, weights: ProsodyWeights) -> float:
     return sounds_finished(prosody(pause.utterance[-LOOK:]), pause.speech, weights)
 
 

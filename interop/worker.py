@@ -23,7 +23,7 @@ from interop.scenarios import SCENARIOS
 
 
 def order_of(pair: Pair, plan: Plan) -> dict[str, Any]:
-    """How a worker is told of a pair: peers by their names, somebody's server by its URL."""
+    """How a worker is told of a pair: peers by their names, the server of a target by its URL."""
     target = pair.server if isinstance(pair.server, Target) else None
     return {
         "client": pair.client.name,

@@ -1,7 +1,8 @@
 """Noise taken off in what the voice detector alone hears: WebRTC's noise suppressor, from a wheel.
 
-The program's ear is left alone: what a suppressor takes from a voice is lost to a recogniser, and to a detector a
-voice without its softest parts is still a voice. A program that wants it for itself has `WebRtcNoiseReduction`.
+What the program hears is left alone: what a suppressor takes from a voice is lost to a recogniser, and to a
+detector a voice without its softest parts is still a voice. A program that wants it for itself has
+`WebRtcNoiseReduction`.
 
 The wheel is `webrtc-noise-gain` (the extra `noise`; Apache-2.0, WebRTC's part BSD-3-Clause). It takes 10 ms at a
 time, at 16 kHz; its automatic gain stays off, because the detector `auto` has its own.

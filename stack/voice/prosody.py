@@ -1,7 +1,7 @@
 """How an utterance ends, measured: its pitch, its energy and its length, and how finished that sounds.
 
 What is measured (`Prosody`) is laid on a scale of about -1 to 1 and added up with weights that
-`python -m tools.fit_end_of_turn` finds.
+`python -m bench._fit_end_of_turn` finds.
 
 Left out, because they were measured and told little (`docs/decisions/0011-end-of-turn.md`): how long and how soft
 the last syllable is, the slope of the pitch, how long the last voiced stretch is, how steady the spectrum is. And
@@ -46,7 +46,7 @@ class Prosody:
     as in a word that is drawn out while a person thinks."""
 
 
-class Weights(NamedTuple):
+class ProsodyWeights(NamedTuple):
     """What each measure adds to how finished a turn sounds, at the end of its scale; see `parts`."""
 
     base: float
@@ -57,23 +57,23 @@ class Weights(NamedTuple):
     movement: float
 
 
-BEFORE: Final = Weights(0.45, 0.30, 0.25, 0.10, 0.0, 0.0)
+BEFORE: Final = ProsodyWeights(0.45, 0.30, 0.25, 0.10, 0.0, 0.0)
 """Chosen by hand, before there was a fit: what it starts from, and what it is held against."""
 WEIGHTS: Final = {
-    Expects.ANY: Weights(0.45, 0.45, 0.25, 0.10, 0.30, 0.40),
+    Expects.ANY: ProsodyWeights(0.45, 0.45, 0.25, 0.10, 0.30, 0.40),
     # How long an answer of a word or two has been says nothing.
-    Expects.SHORT: Weights(0.45, 0.45, 0.25, 0.0, 0.0, 0.40),
+    Expects.SHORT: ProsodyWeights(0.45, 0.45, 0.25, 0.0, 0.0, 0.40),
     # An address that has lasted for a second goes on, whatever its tune.
-    Expects.LONG: Weights(0.07, 0.26, 0.05, 0.10, 0.80, 0.29),
+    Expects.LONG: ProsodyWeights(0.07, 0.26, 0.05, 0.10, 0.80, 0.29),
 }
-"""By what the program has asked for. Another choice of recordings moves what `python -m tools.fit_end_of_turn`
+"""By what the program has asked for. Another choice of recordings moves what `python -m bench._fit_end_of_turn`
 finds by 0.1 to 0.3, so the default stands about half way from `BEFORE` to it, where few turns wait longer.
 """
 
 
-def parts(heard: Prosody, speech: float) -> Weights:
+def parts(heard: Prosody, speech: float) -> ProsodyWeights:
     """Return each measure on its scale, to be multiplied with the weights; `speech` in seconds."""
-    return Weights(
+    return ProsodyWeights(
         1.0,
         _clip(heard.pitch_fall / 4.0, -0.7, 1.0),
         _clip((heard.energy_fall - 3.0) / 6.0, -0.6, 1.0),
@@ -83,7 +83,7 @@ def parts(heard: Prosody, speech: float) -> Weights:
     )
 
 
-def sounds_finished(heard: Prosody, speech: float, weights: Weights) -> float:
+def sounds_finished(heard: Prosody, speech: float, weights: ProsodyWeights) -> float:
     """Return how finished that sounds, 0 to 1; 0.5 without a voice."""
     if heard.voiced < 0.05:
         return 0.5

@@ -5,6 +5,7 @@ import wave
 import numpy as np
 import pytest
 
+from bench._fit_end_of_turn import FITTED, Corpus, fit
 from bench._plot import svg
 from bench._turn_curve import Heard, curve, cut_at, pauses
 from bench._turn_data import LEAD, PAUSES, known, recorded
@@ -13,8 +14,7 @@ from bench.report import Curves, Table
 from stack.core.errors import LocalError
 from stack.voice import Eagerness, Pause
 from stack.voice.endpointing import BOUNDS
-from stack.voice.prosody import BEFORE, Weights
-from tools.fit_end_of_turn import FITTED, Corpus, fit
+from stack.voice.prosody import BEFORE, ProsodyWeights
 
 NOTHING = np.zeros(0, np.int16)
 
@@ -110,7 +110,7 @@ class TestFit:
     def test_weights_follow_what_tells_the_end(self):
         """Where the fall of the pitch tells all, a turn costs less with the weights that are found."""
         rng = np.random.default_rng(1)
-        place = Weights._fields.index("pitch_fall")
+        place = ProsodyWeights._fields.index("pitch_fall")
         rows, lasted, is_last, turn = [], [], [], []
         for number in range(60):
             for last in (False, True):

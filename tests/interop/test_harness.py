@@ -136,7 +136,7 @@ def test_a_run_that_is_interrupted_says_so_by_its_status(
 
     async def interrupted(*_: object) -> None:
         signal.raise_signal(number)
-        await asyncio.sleep(10)
+        await asyncio.Event().wait()
 
     monkeypatch.setattr("interop.__main__.run_plan", interrupted)
     monkeypatch.setattr("interop.side_by_side.SideBySide.run", interrupted)

@@ -158,7 +158,7 @@ async def test_what_the_program_raised_explains_what_the_block_raises() -> None:
 async def deaf(call: Call) -> None:
     while True:
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(1)
+            await asyncio.Event().wait()
 
 
 def test_a_program_that_swallows_its_cancel_is_an_error_in_bounded_time() -> None:

@@ -1,4 +1,4 @@
-"""Fit the weights by which the rules tell the end of a turn: `python -m tools.fit_end_of_turn --data DIR …`.
+"""Fit the weights by which the rules tell the end of a turn: `python -m bench._fit_end_of_turn --data DIR …`.
 
 Turns come from folders (`bench/_turn_data.py`) and from the synthesiser; each is heard as it is, and with one or
 two silences of a person who thinks. A turn costs the seconds that its end is waited for, or `--cut` seconds if
@@ -25,7 +25,7 @@ from bench._turn_data import LONG, SHORT_ANSWERS, KnownTurn, recorded, synthetic
 from bench._voices import Missing
 from stack.core.errors import LocalError
 from stack.voice.endpointing import Bounds, Pause, bounds_of
-from stack.voice.prosody import BEFORE, Weights, parts, prosody
+from stack.voice.prosody import BEFORE, ProsodyWeights, parts, prosody
 from stack.voice.turns import Expects
 
 _BLUR = 0.08
@@ -77,7 +77,7 @@ def gather(groups: Sequence[Sequence[Sequence[Heard]]]) -> Corpus:
     return Corpus(np.array(rows, float), *columns)
 
 
-def fit(corpus: Corpus, bounds: Bounds, cut: float, names: Sequence[str]) -> Weights:
+def fit(corpus: Corpus, bounds: Bounds, cut: float, names: Sequence[str]) -> ProsodyWeights:
     """Return the weights at which a turn costs least, to two decimals; only those with these names change."""
     start = np.array(BEFORE)
 
@@ -86,11 +86,11 @@ def fit(corpus: Corpus, bounds: Bounds, cut: float, names: Sequence[str]) -> Wei
 
     best, least = start.copy(), cost(start)
     for step in (each for each in _STEPS for _ in range(3)):
-        for place in map(Weights._fields.index, names):
+        for place in map(ProsodyWeights._fields.index, names):
             for change in (step, -step):
                 while (value := cost(moved := best + change * (np.arange(len(start)) == place))) < least - 1e-6:
                     best, least = moved, value
-    return Weights(*(round(float(each), 2) for each in best))
+    return ProsodyWeights(*(round(float(each), 2) for each in best))
 
 
 def hear(turns: Sequence[KnownTurn], rng: np.random.Generator, thinking: bool) -> list[list[Heard]]:
@@ -101,7 +101,7 @@ def hear(turns: Sequence[KnownTurn], rng: np.random.Generator, thinking: bool) -
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.fit_end_of_turn", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench._fit_end_of_turn", description=__doc__)
     parser.add_argument(
         "--data", type=Path, nargs="*", default=[], metavar="DIR", help="turns of a sentence or more"
     )
