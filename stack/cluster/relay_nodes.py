@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -62,6 +63,10 @@ async def _until_input_ends(backbone: Backbone, is_ipv6: bool) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     telling = asyncio.ensure_future(tell(backbone, is_ipv6))
     await asyncio.wait({telling, asyncio.ensure_future(reader.read())}, return_when=asyncio.FIRST_COMPLETED)
+    if telling.done():
+        await telling  # what it raised
+    else:
+        os._exit(0)  # nothing is left to do, and a client of NATS that reconnects takes no cancellation
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
