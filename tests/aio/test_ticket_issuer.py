@@ -13,8 +13,7 @@ from stack.aio.ticket_site import CallMade
 from stack.aio.tickets import RENEW_AFTER, TicketAnswer, TicketConfig, TicketIssuer
 from stack.core.errors import LocalError
 from stack.core.machine import Address
-from stack.core.ufrag import MAX_NODE
-from stack.ice import MAX_LOCAL_UFRAG
+from stack.core.ufrag import MAX_LOCAL_UFRAG, MAX_NODE
 from stack.sdp import SessionDescription
 from stack.server.admission import CLOCK_SKEW
 from stack.session.ticket import SessionTicket

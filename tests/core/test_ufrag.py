@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.core.errors import LocalError, ParseError
-from stack.core.ufrag import MAX_NODE, MAX_TICKET, WORKER_DIGITS
-from stack.ice import MAX_LOCAL_UFRAG, MAX_WORKERS, IceCredentials, Ufrag, worker_of
+from stack.core.ufrag import MAX_LOCAL_UFRAG, MAX_NODE, MAX_TICKET, WORKER_DIGITS
+from stack.ice import MAX_WORKERS, IceCredentials, Ufrag, worker_of
 from tests.sim.entropy import entropy
 
 ICE_CHARS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stack.core.errors import LocalError, ParseError
-from stack.ice import MAX_LOCAL_UFRAG, IceCredentials, Ufrag, split_username
+from stack.core.ufrag import MAX_LOCAL_UFRAG
+from stack.ice import IceCredentials, Ufrag, split_username
 from tests.sim.entropy import entropy
 
 

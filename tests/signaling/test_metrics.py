@@ -122,7 +122,7 @@ async def test_every_counter_is_shown_while_the_call_is_up_and_after_it(tmp_path
 
         recorded = count({"recorder": (recording._recorder.counters,)})
         expected |= recorded
-        elsewhere = {"forwarder", "backbone"}  # a server alone, with a thread, has neither
+        elsewhere = {"forwarder", "backbone", "relay"}  # a server alone, with a thread, has none of them
         assert {name.partition(".")[0] for name in expected} == set(OWNERS) - elsewhere
         placed.call.hang_up()
         while recorded.keys() & missing(recorded, shown := await scrape(server)).keys():
