@@ -50,7 +50,10 @@ let wasUp = false;         // a call of this page was connected
 window.voiceStack = {
   get state() { return call?.state ?? "idle"; },
   get timings() { return { ...call?.timings }; },
-  get problem() { return call?.problem && { code: call.problem.code, title: call.problem.title, detail: call.problem.detail }; },
+  get problem() {
+    const shown = successor ? null : call?.problem ?? null;   // as the page shows it
+    return shown && { code: shown.code, title: shown.title, detail: shown.detail };
+  },
   get way() { return call?.way ?? null; },
   get movedFrom() { return call?.movedFrom || null; },
   get endedBy() { return call?.endedBy ?? null; },
@@ -133,7 +136,7 @@ function move(formerId, { avoid = "", lost = false } = {}) {
   next.addEventListener("state", () => {
     if (next !== successor?.call || (!next.over && next.state !== "connected")) return;
     successor = null;
-    if (next.over) return former.over ? render() : undefined;     // none takes it: this call goes on while it can
+    if (next.over) return former.over && former === call ? onState() : undefined;   // none takes it: this call goes on while it can
     if (former !== call || former.endedBy === "you" || (lost && former.endedBy)) return next.hangUp();
     next.removeEventListener("message", keep);
     calledAgain ||= lost;
