@@ -136,7 +136,7 @@ function move(formerId, { avoid = "", lost = false } = {}) {
   next.addEventListener("state", () => {
     if (next !== successor?.call || (!next.over && next.state !== "connected")) return;
     successor = null;
-    if (next.over) return former.over && former === call ? onState() : undefined;   // none takes it: this call goes on while it can
+    if (next.over) return former.over && former === call ? settle() : undefined;   // none takes it: this call goes on while it can
     if (former !== call || former.endedBy === "you" || (lost && former.endedBy)) return next.hangUp();
     next.removeEventListener("message", keep);
     calledAgain ||= lost;
@@ -238,6 +238,10 @@ function onState() {
   }
   if (call.endedBy === "you") dropSuccessor();
   if (call.over) end();
+  settle();
+}
+
+function settle() {
   render();
   if (call.broken && !calledAgain && !successor) begin({ again: true });   // once: what fails twice needs a person
 }

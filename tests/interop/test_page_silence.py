@@ -68,7 +68,7 @@ async def test_media_that_die_end_the_call_though_http_goes_on(browser_name: str
     """The page restarts ICE meanwhile, and each restart makes new pairs of candidates: none is an arrival."""
     async with in_a_call(browser_name) as (relay, browser):
         relay.change(NOTHING, NOTHING)
-        await browser.wait_for("voiceStack.state === 'failed'", timeout=14)
+        await browser.wait_for("voiceStack.state === 'failed' && voiceStack.problem", timeout=14)
         assert await browser.evaluate("voiceStack.problem.code") == "lost"
         assert browser.errors == []
 
