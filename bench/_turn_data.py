@@ -6,14 +6,13 @@ A folder holds one turn in each `NAME.wav` (16 bit, 16 kHz, mono). It ends where
 
 from __future__ import annotations
 
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bench._voices import RATE, VOICES, last_sound, levelled, sounding, spoken
-from bench.hearing import label_spans
+from bench.hearing import label_spans, samples_of
 from stack.core.errors import LocalError
 
 PAUSES = (0.25, 1.5)
@@ -97,13 +96,7 @@ def recorded(folder: Path) -> list[KnownTurn]:
     """Return the turns of a folder; `LocalError` if it has none, or one cannot be read."""
     found = []
     for path in sorted(folder.glob("*.wav")):
-        try:
-            with wave.open(str(path)) as file:
-                if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (RATE, 1, 2):
-                    raise LocalError(f"{path} is not 16 bit, 16 kHz, mono")
-                samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
-        except (wave.Error, EOFError) as error:
-            raise LocalError(f"{path} is no WAV file: {error}") from error
+        samples = samples_of(path)
         if len(samples) < RATE // 4 or not samples.any():
             raise LocalError(f"{path} holds no turn")
         spans = label_spans(path)

@@ -42,7 +42,7 @@ from stack.voice import (
 )
 from stack.voice.config import hearing_factory
 from stack.voice.silero import CONTEXT, SileroNetwork, installed_weights
-from stack.voice.vad import FramedDetector
+from stack.voice.vad import Float, FramedDetector
 
 BLOCK = RATE // 100
 GAINS = (10, 0, -10, -20, -30)
@@ -116,6 +116,17 @@ def label_spans(path: Path) -> list[tuple[float, float]] | None:
     return None
 
 
+def samples_of(path: Path) -> Float:
+    """Return a recording of shape (n,), in int16 units; `LocalError` unless it is WAV of 16 bit, 16 kHz, mono."""
+    try:
+        with wave.open(str(path)) as file:
+            if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (RATE, 1, 2):
+                raise LocalError(f"{path} is not 16 bit, 16 kHz, mono")
+            return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
+    except (wave.Error, EOFError) as error:
+        raise LocalError(f"{path} is no WAV file: {error}") from error
+
+
 def labelled(folder: Path) -> list[Recording]:
     """Return the labelled recordings of a folder; `LocalError` if there are none, or one cannot be read."""
     found = []
@@ -123,13 +134,7 @@ def labelled(folder: Path) -> list[Recording]:
         spans = label_spans(path)
         if spans is None:
             continue
-        try:
-            with wave.open(str(path)) as file:
-                if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (RATE, 1, 2):
-                    raise LocalError(f"{path} is not 16 bit, 16 kHz, mono")
-                samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
-        except (wave.Error, EOFError) as error:
-            raise LocalError(f"{path} is no WAV file: {error}") from error
+        samples = samples_of(path)
         speech = np.zeros(len(samples) // BLOCK, bool)
         for begin, end in spans:
             speech[round(begin * 100) : round(end * 100)] = True

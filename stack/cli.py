@@ -1,6 +1,9 @@
 """The command line: `python -m stack serve | call | version`. It composes everything and decides nothing.
 
 Whatever a user can get wrong ends in one clear line on stderr and a non-zero exit.
+
+Over 500 lines: most are the options of `serve` and `call`, each beside its help. What checks them
+(`cli_checks.py`) and the roles of several machines (`cli_roles.py`) are apart.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@
 (`media_thread.py`) or in a process (`worker.py`). What the program's side asks of it is a `MediaRequest`,
 carried out there in the order in which it was asked; what happens comes back as events. So both carry the same,
 and calls do not know which it is.
+
+Over 500 lines: each request is a few lines that call one method here, and is read beside it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ and version.
 
 Left out of the whole layer: resumption, 0-RTT, renegotiation and connection ids. A call is set up once, over a
 path that ICE watches; each of these would add state, attack surface or another secret and save nothing.
+
+Over 500 lines: the table of states and what each record may do in them are one decision, read in one place.
 """
 
 from __future__ import annotations

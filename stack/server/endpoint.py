@@ -171,14 +171,14 @@ class Endpoint(Generic[EventT]):
         """May be set later; None: no session is made by its first packet."""
         self.uncounted = 0
         """How many sessions take no room from others: what has made them has a bound of its own."""
-        self._kept_strays: list[tuple[bytes, Path]] | None = [] if keeps_strays else None
+        self._kept_strays: list[tuple[bytes, Path]] | None = [] if keeps_strays else None  # for other processes
         self._tried_since: Instant = 0.0
         self._tried = 0  # records over unknown paths, in the second since then
         self._expected: OrderedDict[str, int] = OrderedDict()  # fragment → checks that are still looked at
         self._unknown_since: Instant = 0.0
         self._unknown = 0  # checks that name no session, in the second since then
         self._routes = Routes()
-        self._strays = Strays()
+        self._strays = Strays()  # where such packets have come from: a check from there is in mid-session
         self._routes.changes = [] if reports_paths else None
         self._machines: dict[str, HostedMachine[EventT]] = {}
         self._deadlines: Deadlines[str] = Deadlines()

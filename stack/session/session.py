@@ -629,7 +629,10 @@ class Session:
             self._arm(SessionTimer.ICE, agent.poll_timeout())
 
     def _ask_for_room(self, now: Instant) -> None:
-        """A flight had no room on a path that is not proven: ask the peer by a check, and send it again then."""
+        """A flight was lost, or had no room, on a path that is not proven: ask the peer by a check if it is there.
+
+        What had no room is sent again when it has answered.
+        """
         if self._is_proven:
             self._flight_waits = False
             self._dtls.send_again(now)

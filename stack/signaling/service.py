@@ -2,6 +2,8 @@
 
 Errors are `{"error": "…"}`; under `/v1/` they have the form that OpenAI's clients read. No message holds anything
 that was sent as a secret, and the headers that a program gets have lost theirs.
+
+Over 500 lines: who may ask, how often, and what is refused are the same for every dialect, and stand together.
 """
 
 from __future__ import annotations
