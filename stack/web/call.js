@@ -295,7 +295,10 @@ export class Call extends EventTarget {
   #watchChannel(channel, isOurs) {
     this.#channel = channel;
     channel.addEventListener("open", () => this.#step("channel"));
-    channel.addEventListener("close", () => { if (isOurs() && channel === this.#channel) this.hangUp("program"); });
+    channel.addEventListener("close", () => {
+      // Firefox closes the channels of a connection that has failed, too: that is no hang-up.
+      if (isOurs() && channel === this.#channel && this.#pc.connectionState !== "failed") this.hangUp("program");
+    });
     channel.addEventListener("message", ({ data }) => {
       const told = readInstant(data);
       if (told) {
