@@ -7,14 +7,20 @@ leaves every AudioContext suspended. A test that listens records with MediaRecor
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import fcntl
 import json
+import os
+import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from interop.browsers.browser import Browser, BrowserError, ConsoleLine, Microphone, Options
-from interop.browsers.process import Installed, fresh_profile, run
+from interop.browsers.process import Installed, Process, fresh_profile, run
 from interop.browsers.wire import Wire, connect
 
 EXECUTABLES = ("firefox-esr", "firefox")
@@ -51,6 +57,10 @@ _PREFS: dict[str, bool | int | str] = {
     "toolkit.telemetry.server": "",
     "toolkit.telemetry.unified": False,
 }
+# A profile's own: settings, and what was open. The rest, compiled scripts above all, halves a start.
+_OF_ONE_PROFILE = shutil.ignore_patterns(
+    "prefs.js", "user.js", "lock", ".parentlock", "session*", "permissions.sqlite*"
+)
 _KEYS = {"Tab": "\ue004", "Enter": "\ue006", "Escape": "\ue00c", "Space": " "}
 _LEVELS = {"warn": "warning", "error": "error", "debug": "debug"}
 
@@ -97,16 +107,48 @@ def preferences(options: Options) -> dict[str, bool | int | str]:
 async def start(installed: Installed, options: Options) -> AsyncIterator[Browser]:
     """Start Firefox with a tab of its own."""
     async with fresh_profile(installed.name) as profile:
-        lines = (f"user_pref({json.dumps(k)}, {json.dumps(v)});\n" for k, v in preferences(options).items())
-        (profile / "user.js").write_text("".join(lines))
-        argv = [installed.executable, "--headless", "--no-remote", "--new-instance", "--profile", str(profile)]
-        argv += ["--remote-debugging-port", "0", *options.extra_args, "about:blank"]
-        async with run(argv, profile, r"WebDriver BiDi listening on (ws://\S+)") as process:
-            url = await process.address(options.start_timeout)
-            browser = Firefox(installed)
-            async with connect(f"{url}/session", browser.on_event, options.start_timeout) as wire:
-                await browser.attach(wire, options)
-                yield browser
+        if not options.stock:
+            with suppress(OSError):  # no place to keep one: it starts as a fresh one does
+                shutil.copytree(await _started_once(installed, options), profile, dirs_exist_ok=True)
+        async with _running(installed, options, profile) as (_, browser):
+            yield browser
+
+
+@asynccontextmanager
+async def _running(
+    installed: Installed, options: Options, profile: Path
+) -> AsyncIterator[tuple[Process, Firefox]]:
+    lines = (f"user_pref({json.dumps(k)}, {json.dumps(v)});\n" for k, v in preferences(options).items())
+    (profile / "user.js").write_text("".join(lines))
+    argv = [installed.executable, "--headless", "--no-remote", "--new-instance", "--profile", str(profile)]
+    argv += ["--remote-debugging-port", "0", *options.extra_args, "about:blank"]
+    async with run(argv, profile, r"WebDriver BiDi listening on (ws://\S+)") as process:
+        url = await process.address(options.start_timeout)
+        browser = Firefox(installed)
+        async with connect(f"{url}/session", browser.on_event, options.start_timeout) as wire:
+            await browser.attach(wire, options)
+            yield process, browser
+
+
+async def _started_once(installed: Installed, options: Options) -> Path:
+    """The profile of a Firefox of this version that was started once and closed; made where there is none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voice-stack"
+    cache.mkdir(parents=True, exist_ok=True)
+    made = cache / f"firefox-{installed.version}"
+    with (cache / "firefox.lock").open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)  # one process makes it, others wait
+        if made.is_dir():
+            return made
+        async with fresh_profile(installed.name) as profile:
+            plain = replace(options, prefs={}, extra_args=(), audio_file=None)
+            async with _running(installed, plain, profile) as (process, browser):
+                await browser.close()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(process.ended(), options.start_timeout)  # it writes its caches last
+            unfinished = cache / f"{made.name}.{os.getpid()}"
+            shutil.copytree(profile, unfinished, symlinks=True, ignore=_OF_ONE_PROFILE)
+            unfinished.rename(made)
+    return made
 
 
 class Firefox(Browser):
@@ -131,6 +173,10 @@ class Firefox(Browser):
             wav = base64.b64encode(options.audio_file.read_bytes()).decode()
             script = _FILE_AS_MICROPHONE % {"wav": json.dumps(wav), "loop": json.dumps(options.loop_audio)}
             await self._command("script.addPreloadScript", {"functionDeclaration": script})
+
+    async def close(self) -> None:
+        """Ask Firefox to end, as a person does who closes its last window."""
+        await self._command("browser.close", {})
 
     async def _command(self, method: str, params: dict[str, Any], timeout: float = 120.0) -> dict[str, Any]:
         assert self._wire is not None

@@ -79,6 +79,10 @@ class Process:
         except TimeoutError:
             raise BrowserError(self.explain(f"gave no address within {timeout:g} s")) from None
 
+    async def ended(self) -> None:
+        """Wait until it has ended by itself."""
+        await self._process.wait()
+
     def explain(self, what: str) -> str:
         """A sentence with the last words of the browser's stderr."""
         return "\n    ".join([f"the browser {what}; its stderr ends with:", *self._stderr])

@@ -202,3 +202,20 @@ def test_the_namespace_has_loopback_alone_and_is_left_again() -> None:
         ):
             assert peer.getpeername() == server.getsockname()
     assert os.readlink("/proc/thread-self/ns/net") == outside
+
+
+async def test_settings_of_one_start_do_not_reach_the_next(
+    browser_name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loopback: bool
+) -> None:
+    """Firefox keeps compiled scripts between starts, made by the first; others are started from them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    async with served(PAGE) as url:
+        for microphone, answer in ((Microphone.REFUSED, "NotAllowedError"), (Microphone.GRANTED, "granted")):
+            async with launch(browser_name, microphone=microphone) as browser:
+                await browser.goto(url)
+                assert await browser.evaluate(ASK_FOR_MICROPHONE) == answer
+    if browser_name == "chromium":
+        return
+    (kept,) = (folder for folder in (tmp_path / "voice-stack").iterdir() if folder.is_dir())
+    assert (kept / "startupCache").is_dir()
+    assert not (kept / "prefs.js").exists()
