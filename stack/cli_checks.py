@@ -29,6 +29,7 @@ from stack.core.ufrag import is_node_part
 from stack.ice.servers import IceServer, make_ephemeral_credentials
 from stack.relay.node_list import read_address
 from stack.signaling.security import read_token
+from stack.signaling.server import refusing_to_serve
 
 PREFIX = "VOICE_STACK_"
 OTHER_VARIABLES = frozenset({
@@ -280,11 +281,18 @@ def load_agent(name: str) -> Callable[..., Any]:
             f"{name!r} is neither one of {', '.join(sorted([*AGENTS, 'http']))} nor module:function",
             param_hint="--agent",
         )
+    if "/" in module_name or module_name.endswith(".py"):
+        dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        raise click.BadParameter(
+            f"a module is named as in an import, {dotted}:{function_name}, not {name!r}", param_hint="--agent"
+        )
     sys.path.insert(0, "")
     try:
-        module = importlib.import_module(module_name)
+        with refusing_to_serve():
+            module = importlib.import_module(module_name)
     except Exception as error:  # whatever the module does while it is imported
-        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else str(error)
+        is_ours = isinstance(error, ImportError | LocalError)
+        reason = str(error) if is_ours else f"{type(error).__name__}: {error}"
         raise click.BadParameter(f"cannot import {module_name!r}: {reason}", param_hint="--agent") from error
     program: Callable[..., Any] | None = getattr(module, function_name, None)
     if program is None:

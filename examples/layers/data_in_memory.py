@@ -18,7 +18,11 @@ class End:
         self.received: list[str | bytes] = []
 
     def pump(self, now: float) -> list[bytes]:
-        """Move what DTLS and SCTP have for each other; return the datagrams for the peer."""
+        """Do what is due, move what DTLS and SCTP have for each other; return the datagrams for the peer."""
+        for tunnel in (self.dtls, self.channels):
+            due = tunnel.poll_timeout()
+            if due is not None and due <= now:
+                tunnel.handle_timeout(now)
         for event in self.dtls.drain_events():
             if isinstance(event, HandshakeComplete):
                 print(f"{self.name}: {event.version.label}, {event.group.name}")
@@ -34,13 +38,6 @@ class End:
                 self.received.append(happened.data)
         return list(self.dtls.drain_transmits())
 
-    def wake(self, now: float) -> None:
-        """Let what is due happen."""
-        for tunnel in (self.dtls, self.channels):
-            due = tunnel.poll_timeout()
-            if due is not None and due <= now:
-                tunnel.handle_timeout(now)
-
 
 def main() -> None:
     """Open a channel from one end and send a message to the other."""
@@ -54,7 +51,6 @@ def main() -> None:
     while not server.received:
         now = time.monotonic()
         for end, peer in ((client, server), (server, client)):
-            end.wake(now)
             peer.dtls.handle_datagrams(end.pump(now), now)
     print(f"server: received {server.received[0]!r}")
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
+import ctypes
 import logging
-import os
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import AsyncGeneratorType
+from typing import Any
+from weakref import WeakSet
 
 from stack.aio.call import Call
 from stack.aio.control import CallEnded
 from stack.aio.hosted import HostedCall
 from stack.aio.programs import Program, tell_of_failure
 from stack.aio.recording import Recording
+from stack.aio.threads import unfinished
 from stack.aio.tracing import CallSpans
 from stack.core.counters import Counters, declare, declare_each
 from stack.core.errors import LocalError, StackError
@@ -29,7 +31,7 @@ log = logging.getLogger("stack.calls")
 END_GRACE = 5.0
 """Seconds that a program has to return after its call has ended; then it is cancelled."""
 LAST_GRACE = 1.0
-"""Seconds that a cancelled one has at the end of the server; then it is left, as it may hold nothing up."""
+"""Seconds that a cancelled one has; then it is left, as it may hold nothing up."""
 
 
 class ProgramRunner:
@@ -43,6 +45,7 @@ class ProgramRunner:
         self._attach = attach
         self._tasks: set[asyncio.Task[None]] = set()
         self._programs: set[asyncio.Task[None]] = set()  # those of calls that are over, too, until they return
+        self._deaf: WeakSet[asyncio.Task[None]] = WeakSet()  # of them, which the log has named
 
     def begin(self, hosted: HostedCall) -> None:
         """Run the program for a call that has a conversation; none of its events has been delivered yet."""
@@ -55,19 +58,33 @@ class ProgramRunner:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Wait for the programs, whose calls have been hung up; those that take too long are cancelled."""
+        """Wait for the programs, whose calls are hung up; those that take too long are cancelled, or left."""
         if self._tasks:
-            _, pending = await asyncio.wait(self._tasks, timeout=END_GRACE + 1)
+            _, pending = await asyncio.wait(self._tasks, timeout=END_GRACE + LAST_GRACE + 1)
             for task in pending:
                 task.cancel()
         programs = [each for each in self._programs if not each.done()]
         for each in programs:
             each.cancel()
-        if programs:
-            _, left = await asyncio.wait(programs, timeout=LAST_GRACE)
-            for each in left:
-                log.error("the program of %s does not end although it was cancelled, and is left", each.get_name())
-                _leave(each)
+        await asyncio.gather(*(self._see_the_end_of(each) for each in programs))
+        for each in programs:
+            if not each.done():
+                leave(each)
+        for name in unfinished():
+            log.error("the function %s still runs in a thread, and is left", name)
+
+    async def _see_the_end_of(self, program: asyncio.Task[None]) -> None:
+        """Give a program that was cancelled its grace, and say so, once, if it goes on."""
+        if program in self._deaf:
+            return
+        await asyncio.wait({program}, timeout=LAST_GRACE)
+        if not program.done():
+            self._deaf.add(program)
+            log.error(
+                "the program of %s still runs %g s after it was cancelled: it is left",
+                program.get_name(),
+                LAST_GRACE,
+            )
 
     async def _run(self, hosted: HostedCall, spans: CallSpans | None) -> None:
         """Run the program for one call from its connection to its end."""
@@ -96,6 +113,8 @@ class ProgramRunner:
             hosted.close()
             if call.recording is not None:
                 await self._finish_recording(call.recording)
+            if program is not None:
+                await self._see_the_end_of(program)
 
     async def _finish_recording(self, recording: Recording) -> None:
         """Give the disk some time, so that a process which ends leaves whole files."""
@@ -128,24 +147,15 @@ class ProgramRunner:
             call.hang_up()
 
 
-_left: list[asyncio.Task[None]] = []
+def leave(task: asyncio.Task[None]) -> None:
+    """Have the loop and the process end without a task that takes no cancellation for an answer.
 
-
-def _leave(task: asyncio.Task[None]) -> None:
-    """Have the process end without a task that takes no cancellation for an answer.
-
-    `asyncio.run` would wait for it. A coroutine that is cleaned up is told so by another exception, which this one
-    may swallow as well, and then go round for ever: so the process ends before that, with code 1.
+    `asyncio.run` would wait for it. A coroutine that is thrown away is told so by another exception, which this
+    one may swallow as well, and then go round for ever: so it is never thrown away.
     """
-    if not _left:
-        atexit.register(_end_at_once)
-    _left.append(task)
     asyncio._unregister_task(task)
-
-
-def _end_at_once() -> None:
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    os._exit(1)
+    generators: WeakSet[AsyncGeneratorType[Any, Any]] = getattr(task.get_loop(), "_asyncgens", WeakSet())
+    for each in list(generators):
+        if each.ag_running:  # the loop would close it, which it cannot, and complain
+            generators.discard(each)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))

@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from stack.aio import Call, HostConfig
+from stack.aio.threads import use_loose_threads
 from stack.core.errors import LocalError
-from stack.signaling.server import ServeConfig, Serving, serving, whole_config
+from stack.signaling.server import ServeConfig, Serving, check_may_serve, serving, whole_config
 
 START_PATIENCE = 0.2
 """Seconds between two looks of a thread that waits, so that Ctrl-C reaches it on every system."""
@@ -79,6 +80,7 @@ class RunningServer:
         self.stop()
 
     def _run(self) -> None:
+        use_loose_threads(self._loop)
         runner = asyncio.Runner(loop_factory=lambda: self._loop)
         try:
             runner.run(self._serve())
@@ -126,6 +128,7 @@ def running(
     The arguments are those of `serve`, but that the media are in a thread unless `workers` says else. Port 0
     picks a free one, `url` has it. Raises `LocalError` as `serve` does.
     """
+    check_may_serve()
     whole = whole_config(
         host=host,
         media_host=media_host,

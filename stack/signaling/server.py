@@ -13,8 +13,9 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
@@ -25,6 +26,7 @@ from stack.aio import Host, HostConfig
 from stack.aio.host_checks import check_port, check_seconds
 from stack.aio.key_log import key_log_file
 from stack.aio.private_files import for_owner_alone
+from stack.aio.threads import use_loose_threads
 from stack.aio.udp import LOOPBACK, local_addresses
 from stack.aio.workers import default_workers
 from stack.core.errors import LocalError
@@ -42,6 +44,7 @@ EXIT_INTERRUPTED = 130
 MakeHost = Callable[[Callable[..., Any], HostConfig, "PcapWriter | None", "KeyLog | None"], Host]
 Beside = Callable[["Serving"], AbstractAsyncContextManager[object]]
 """What runs as long as a server does, and a little longer than its calls."""
+_refuses: ContextVar[bool] = ContextVar("refuses to serve", default=False)
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
@@ -261,6 +264,7 @@ async def serve_until_stopped(
     """
     stop, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    use_loose_threads(loop)
     starting = asyncio.current_task()
 
     def on_signal(number: signal.Signals) -> None:
@@ -344,6 +348,24 @@ def whole_config(
     )
 
 
+@contextmanager
+def refusing_to_serve() -> Iterator[None]:
+    """Context: `serve` and `running` raise `LocalError`. So a module is imported whose program another serves."""
+    token = _refuses.set(True)
+    try:
+        yield
+    finally:
+        _refuses.reset(token)
+
+
+def check_may_serve() -> None:
+    """Raise `LocalError` while a module is imported for its program."""
+    if _refuses.get():
+        raise LocalError(
+            'it serves by itself when it is imported: that belongs behind `if __name__ == "__main__":`'
+        )
+
+
 def _is_in_a_loop() -> bool:
     try:
         asyncio.get_running_loop()
@@ -381,6 +403,7 @@ def serve(
     be. `config` (media) and `server` (HTTP, tokens, TLS, limits) have what is seldom changed; an argument goes
     before them.
     """
+    check_may_serve()
     whole = whole_config(
         host=host,
         media_host=media_host,

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from stack.aio import Call, CallEnded, HostConfig, as_program
-from stack.aio.threads import in_thread
+from stack.aio.program_runner import leave
+from stack.aio.threads import in_thread, use_loose_threads
 from stack.core.errors import LocalError
 from stack.signaling import ServeConfig, dial, serving
 from stack.testing.caller import Caller
@@ -37,8 +38,9 @@ def run_call(
     What the scenario raises is raised. What the program raises ends the scenario and is raised, also after the
     caller has hung up; `CallEnded` is an end like any other, as it is to a server. `program` may be anything that
     `stack.serve` takes, and `config` is its `HostConfig.conversation`. In virtual time a call depends on `seed`
-    alone; `LocalError` says so where the program uses the network, where both sides wait for ever, and where the
-    program has not ended 5 s after it was cancelled. Inside a loop that runs it is raised at once: use `calling`.
+    alone; `LocalError` says so where the program uses the network and where both sides wait for ever. So it does,
+    in real time as well, where the program does not end although it was cancelled, and in a loop that runs: use
+    `calling` there.
     """
     try:
         asyncio.get_running_loop()
@@ -48,17 +50,11 @@ def run_call(
         raise LocalError("an event loop runs here: write `async with calling(program) as caller:` instead")
     config = config or ConversationConfig()
     if virtual:
-        stuck: list[asyncio.Task[None]] = []
-        runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
-        try:
-            return runner.run(_run_virtually(program, scenario, config, seed, stuck))
-        finally:
-            if stuck:
-                runner.get_loop().close()  # the runner would wait for them
-            else:
-                runner.close()
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            return runner.run(_run_virtually(program, scenario, config, seed))
 
     async def run() -> T:
+        use_loose_threads(asyncio.get_running_loop())
         watched = _Watched(program)
         async with _calling(watched, config) as caller:
             return await watched.first_to_raise(scenario(caller))
@@ -72,6 +68,7 @@ class _Watched:
     def __init__(self, program: Callable[..., Any]) -> None:
         self._run = as_program(program)
         self.call: Call | None = None
+        self._is_running = False
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         for name in ("prepare", "turns"):  # a host looks for them
             if hasattr(program, name):
@@ -79,6 +76,7 @@ class _Watched:
 
     async def __call__(self, call: Call) -> None:
         self.call = call
+        self._is_running = True
         try:
             await self._run(call)
         except CallEnded:
@@ -93,6 +91,8 @@ class _Watched:
         except BaseException as error:  # `pytest.fail` raises no Exception
             self._fail(error)
             raise
+        finally:
+            self._is_running = False
 
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():
@@ -102,6 +102,12 @@ class _Watched:
         """Raise what the program has raised, if it has."""
         if self.failed.done() and self.failed.result() is not instead_of:
             raise self.failed.result() from instead_of
+
+    def check_ended(self) -> None:
+        """Raise what the program has raised, or `LocalError` if it goes on although it was cancelled."""
+        self.raise_failure()
+        if self._is_running:
+            raise LocalError("the program does not end although it was cancelled")
 
     async def first_to_raise(self, scenario: Awaitable[T]) -> T:
         """Return what the scenario does; a program that raises meanwhile ends it with that."""
@@ -122,9 +128,8 @@ async def _run_virtually(
     scenario: Callable[[Caller], Awaitable[T]],
     config: ConversationConfig,
     seed: int,
-    stuck: list[asyncio.Task[None]],
 ) -> T:
-    """Do what `run_call` says; a program that does not end is put into `stuck`."""
+    """Do what `run_call` says, in virtual time."""
     turns = getattr(program, "turns", None)
     if turns is not None and config.turns == TurnSettings():
         config = replace(config, turns=turns)
@@ -152,12 +157,10 @@ async def _run_virtually(
         running.cancel()
         await asyncio.wait({running}, timeout=END_GRACE)
         if not running.done():
-            stuck.append(running)
+            leave(running)
         if caller is not None:
             caller.close()
-    watched.raise_failure()
-    if stuck:
-        raise LocalError(f"the program has not ended {END_GRACE:g} s after it was cancelled")
+    watched.check_ended()
     return result
 
 
@@ -180,7 +183,8 @@ async def calling(
 ) -> AsyncIterator[Caller]:
     """Context: a call over loopback to `program`, or to a server that is up at `url`; hung up when left.
 
-    What the program raises is raised when the block is left, instead of what the block has raised after it.
+    What the program raises is raised when the block is left, instead of what the block has raised after it;
+    `LocalError` where it does not end although it was cancelled.
     """
     if (program is None) == (url is None):
         raise LocalError("say either which program to call, or the url of a server")
@@ -215,4 +219,4 @@ async def _calling(program: _Watched, config: ConversationConfig) -> AsyncIterat
         finally:
             if caller is not None:
                 caller.close()
-    program.raise_failure()
+    program.check_ended()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
+from stack.aio.threads import unfinished, use_loose_threads
 from stack.core.errors import LocalError
 
 TICK = 1e-9
@@ -19,6 +20,10 @@ TICK = 1e-9
 asyncio wakes sleepers up to so much early (its clock's resolution): one that sleeps again for the rest would do so
 for ever if no time passed.
 """
+THREAD_PATIENCE = 300.0
+"""Seconds of real time that functions in threads have, until it is said that they do not return."""
+END_PATIENCE = 60.0
+"""Seconds of virtual time that all tasks have to end once it is known that the call cannot go on."""
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -29,6 +34,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self.threads = 0
         """Functions that run in threads at this moment."""
         super().__init__(_JumpingSelector(self))
+        use_loose_threads(self)
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
@@ -44,13 +50,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait for the threads to end: in real time, as they run in it."""
+        """Close the threads: in real time, as they run in it."""
         self.threads += 1
         await super().shutdown_default_executor()
         self.threads -= 1
 
     def _thread_done(self, _: object) -> None:
-        self.threads -= 1
+        self.threads = max(0, self.threads - 1)
 
 
 class _JumpingSelector(selectors.BaseSelector):
@@ -59,6 +65,8 @@ class _JumpingSelector(selectors.BaseSelector):
     def __init__(self, loop: VirtualTimeLoop) -> None:
         self._loop = loop
         self._inner = selectors.DefaultSelector()
+        self._failure = ""
+        self._until = 0.0
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Watch a file."""
@@ -75,16 +83,26 @@ class _JumpingSelector(selectors.BaseSelector):
             if not self._loop.threads:
                 self._loop.now += TICK
             return ready
-        if len(self._inner.get_map()) > 1:  # one is the loop's own
-            raise LocalError(
-                "this program uses the network, which virtual time cannot wait for: say virtual=False"
-            )
+        if len(self._inner.get_map()) > 1 and not self._failure:  # one is the loop's own
+            self._fail("this program uses the network, which virtual time cannot wait for: say virtual=False")
         if self._loop.threads:
-            return self._inner.select(None)
+            returned = self._inner.select(THREAD_PATIENCE)
+            if returned:
+                return returned
+            self._loop.threads = 0  # they are left, so that the rest can end
+            names = ", ".join(unfinished()) or "a function in a thread"
+            self._fail(f"{names} has not returned in {THREAD_PATIENCE:g} s")
         if timeout is None:
-            raise LocalError("nothing will happen any more: the program and the test both wait for ever")
+            self._fail("nothing will happen any more: the program and the test both wait for ever")
         self._loop.now += timeout
+        if self._failure and self._loop.now > self._until:
+            raise LocalError(self._failure)
         return []
+
+    def _fail(self, why: str) -> NoReturn:
+        if not self._failure:
+            self._failure, self._until = why, self._loop.now + END_PATIENCE
+        raise LocalError(self._failure)
 
     def close(self) -> None:
         """Close it."""

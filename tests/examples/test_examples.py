@@ -79,7 +79,12 @@ TESTED = {
 
 def test_each_is_tested_here_and_short() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == TESTED
-    assert all(len(path.read_text().splitlines()) <= 60 for path in EXAMPLES.glob("*.py"))
+    short = [
+        *EXAMPLES.glob("*.py"),
+        EXAMPLES / "layers" / "sdp_alone.py",
+        EXAMPLES / "layers" / "data_in_memory.py",
+    ]
+    assert [path.name for path in short if len(path.read_text("utf-8").splitlines()) >= 60] == []
 
 
 def test_they_are_checked_strictly_for_their_types() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -161,15 +164,116 @@ async def deaf(call: Call) -> None:
             await asyncio.Event().wait()
 
 
-def test_a_program_that_swallows_its_cancel_is_an_error_in_bounded_time() -> None:
-    with pytest.raises(LocalError, match="has not ended 5 s after it was cancelled"):
-        run_call(deaf, short)
-    with pytest.raises(ZeroDivisionError):  # of both, what the scenario raises
-        run_call(deaf, dividing)
+async def deaf_to_everything(call: Call) -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.Event().wait()
+
+
+async def deaf_generator(utterance: Utterance) -> AsyncIterator[None]:
+    while True:
+        with contextlib.suppress(BaseException):
+            yield None
+            await asyncio.Event().wait()
 
 
 async def dividing(caller: Caller) -> None:
     raise ZeroDivisionError
+
+
+async def talking(caller: Caller) -> None:
+    await caller.say((TONE, RATE))
+
+
+@pytest.fixture
+def _short_graces(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("END_GRACE", "LAST_GRACE"):
+        monkeypatch.setattr(f"stack.aio.program_runner.{name}", 0.05)
+
+
+@IN_BOTH
+@pytest.mark.parametrize("program", [deaf, deaf_to_everything, deaf_generator])
+@pytest.mark.usefixtures("_short_graces")
+def test_a_program_that_swallows_its_cancel_is_an_error_in_bounded_time(
+    program: Callable[..., object], virtual: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(LocalError, match="does not end although it was cancelled"):
+        run_call(program, talking, config=LOUD, virtual=virtual)
+    with pytest.raises(ZeroDivisionError):  # of both, what the scenario raises
+        run_call(program, dividing, config=LOUD, virtual=virtual)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert all("still runs 0.05 s after it was cancelled: it is left" in line for line in told)
+    assert virtual or told
+
+
+@pytest.mark.real_clock
+@pytest.mark.usefixtures("_short_graces")
+async def test_a_block_is_left_although_the_program_does_not_end() -> None:
+    async with asyncio.timeout(30):
+        with pytest.raises(LocalError, match="does not end although it was cancelled"):
+            async with calling(deaf_to_everything):
+                pass
+
+
+STUCK = """
+import asyncio, atexit, contextlib, time
+from stack import LocalError
+from stack.aio import program_runner
+from stack.testing import run_call
+
+program_runner.END_GRACE = program_runner.LAST_GRACE = 0.05
+atexit.register(print, "the end")
+
+
+async def deaf(call):
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(3600)
+
+
+async def deaf_with_a_socket(call):
+    await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    await deaf(call)
+
+
+async def waits_for_a_thread(call):
+    await asyncio.to_thread(time.sleep, 3600)
+
+
+async def scenario(caller):
+    await caller.listen(0.05)
+
+
+for program, virtual in ((deaf, True), (deaf, False), (deaf_with_a_socket, True), (waits_for_a_thread, False)):
+    try:
+        run_call(program, scenario, virtual=virtual)
+    except LocalError as error:
+        print(error)
+"""
+
+
+@pytest.mark.real_clock
+def test_the_process_ends_too_and_as_it_would_without() -> None:
+    """Also where a coroutine that is thrown away would go round for ever, and where a thread does not return."""
+    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    deaf = "the program does not end although it was cancelled"
+    network = "this program uses the network, which virtual time cannot wait for: say virtual=False"
+    assert done.stdout.splitlines() == [deaf, deaf, network, "the end"]
+    assert len(done.stderr.splitlines()) == 2  # of the log: a program and a function are left
+    assert "the function sleep still runs in a thread, and is left" in done.stderr
+
+
+def test_a_function_that_does_not_return_is_an_error_in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack.testing.clock.THREAD_PATIENCE", 0.05)
+    never = threading.Event()
+
+    def answer(utterance: Utterance) -> None:
+        never.wait()
+
+    with pytest.raises(LocalError, match=r"answer has not returned in 0\.05 s"):
+        run_call(answer, asking, config=LOUD)
+    never.set()
 
 
 async def gone(call: Call) -> None:
