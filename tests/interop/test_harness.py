@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from xml.etree import ElementTree
 
+import aiohttp
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -502,6 +503,21 @@ async def test_a_client_of_other_people_is_judged_live(tmp_path: Path) -> None:
     assert told["rule"] in ("one-way-audio", "expectation")
     assert "silence" in told["sentence"] or "not one from the client" in told["sentence"]
     assert (tmp_path / told["id"] / "call.pcap").exists()
+
+
+@pytest.mark.real_clock
+async def test_an_offer_of_no_letters_is_refused_with_a_verdict() -> None:
+    """Bytes that are no UTF-8, under a charset that there is not."""
+    headers = {"Content-Type": "application/sdp; charset=none"}
+    async with (
+        judging("127.0.0.1", 0) as (server, url),
+        aiohttp.ClientSession(headers=headers) as http,
+        http.post(f"{url}/whip", data=b"v=0\r\n\xff\xfe") as response,
+    ):
+        assert response.status == 406
+        said = await response.text()
+    (told,) = server.calls
+    assert (told["outcome"], told["sentence"]) == ("failed", said)
 
 
 def test_a_visitor_is_asked_for_one_call_alone() -> None:
