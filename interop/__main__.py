@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -32,8 +35,8 @@ from interop.peers.base import Peer
 from interop.peers.registry import PEERS
 from interop.peers.target import Echoes, Target, is_loopback, probe
 from interop.progress import Progress
-from interop.report import as_json, as_junit, merged, read_results, write_html
-from interop.runner import OURS, Pair, Plan, run_plan
+from interop.report import as_json, as_junit, matrix, merged, plain, read_results, write_html
+from interop.runner import OURS, Cell, Pair, Plan, run_plan
 from interop.scenarios import SCENARIOS
 from interop.side_by_side import MAX_JOBS, run_side_by_side
 from interop.verdict import Outcome
@@ -65,9 +68,13 @@ def target_pairs(target: Peer, clients: Sequence[Peer]) -> list[Pair]:
 
 def chosen(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Sort names into peers and scenarios; `click.UsageError` for what is neither."""
-    unknown = [name for name in names if name not in PEERS and name not in SCENARIOS]
-    if unknown:
-        raise click.UsageError(f"{', '.join(unknown)}: neither a peer nor a scenario; --list shows both")
+    names = list(dict.fromkeys(names))
+    known = {name.lower(): name for name in (*PEERS, *SCENARIOS)}
+    for name in names:
+        if name not in PEERS and name not in SCENARIOS:
+            near = get_close_matches(name.lower(), known, 1)
+            hint = f" (did you mean {known[near[0]]!r}?)" if near else ""
+            raise click.UsageError(f"{name!r} is neither a peer nor a scenario{hint}; --list shows both")
     return [name for name in names if name in PEERS], [name for name in names if name in SCENARIOS]
 
 
@@ -104,7 +111,18 @@ def _options(command: Any) -> Any:
     return command
 
 
-@click.group(invoke_without_command=True, help=__doc__)
+class Harness(click.Group):
+    """The commands; a peer or a scenario in the place of one is told where it goes."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name = args[0]
+        if name not in self.commands and (name in PEERS or name in SCENARIOS):
+            kind = "peer" if name in PEERS else "scenario"
+            raise click.UsageError(f"{name!r} is no command but a {kind}: `run {shlex.join(args)}` runs it")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Harness, invoke_without_command=True, help=__doc__)
 @click.option("--list", "show", is_flag=True, help="List peers and scenarios.")
 @click.pass_context
 def main(context: click.Context, show: bool) -> None:
@@ -188,8 +206,7 @@ def _go(
     former, updated = _read_former("--against", against), _read_former("--update", update)
     if again and updated is None:
         raise click.UsageError("--again takes up a former run: it needs --update")
-    for option, file in (("--json", json_file), ("--junit", junit), ("--html", html)):
-        _check_file(option, file)
+    _check_files({"--json": json_file, "--junit": junit, "--html": html})
     _check_folder(keep)
     plan = Plan(pairs, scenarios, repeat, seed, keep, settled(updated) if again else frozenset())
     progress = Progress(len(plan))
@@ -236,10 +253,22 @@ def _probe_targets(pairs: Sequence[Pair]) -> None:
             raise UnusableError(f"--target: {server.url} cannot be called: {why}")
 
 
-def _check_file(option: str, file: Path | None) -> None:
-    """Make the folder of a file that is written when the run is over, and see that the file can be opened."""
-    if file is None:
-        return
+def _check_files(files: Mapping[str, Path | None]) -> None:
+    """See that each of the files that are written when the run is over has a name of its own, and can be."""
+    taken: dict[Path, str] = {}
+    for option, file in files.items():
+        if file is None:
+            continue
+        if str(file) == "-":
+            raise UnusableError(f"{option} writes a file, and `-` is the name of none")
+        _check_file(option, file)
+        former = taken.setdefault(file.resolve(), option)
+        if former != option:
+            raise UnusableError(f"{former} and {option} are both to write {file}")
+
+
+def _check_file(option: str, file: Path) -> None:
+    """Make the folder of a file, and see that the file can be opened."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         is_new = not file.exists()
@@ -311,6 +340,8 @@ def settled(former: Any) -> frozenset[tuple[str, str]]:
 
 def _summary(plan: Plan) -> None:
     cells = plan.cells
+    if len({(cell.pair, cell.scenario) for cell in cells}) > 1:
+        _show_matrix(cells)
     counts = {outcome: sum(cell.verdict.outcome is outcome for cell in cells) for outcome in Outcome}
     click.echo(", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count))
     ran = {cell.pair for cell in cells}
@@ -318,6 +349,16 @@ def _summary(plan: Plan) -> None:
     absent = [name for name, peer in peers.items() if peer.why_absent() is not None]
     if absent:
         click.echo(f"absent, and nothing of it has passed: {', '.join(absent)}")
+
+
+def _show_matrix(cells: Sequence[Cell]) -> None:
+    width = shutil.get_terminal_size(fallback=(100, 24)).columns
+    for line in matrix(cells, width):
+        try:
+            line.encode(sys.stdout.encoding or "ascii")
+        except UnicodeEncodeError:
+            line = plain(line)
+        click.echo(line)
 
 
 @main.command()
@@ -355,6 +396,7 @@ def serve(host: str, port: int, keep: Path | None) -> None:
     """Serve WHIP and a page that judges each client which calls, live."""
     from interop.judging_server import serve_until_stopped
 
+    _check_folder(keep)
     try:
         asyncio.run(serve_until_stopped(host, port, keep))
     except KeyboardInterrupt:
@@ -364,4 +406,7 @@ def serve(host: str, port: int, keep: Path | None) -> None:
 
 
 if __name__ == "__main__":
+    for _stream in (sys.stdout, sys.stderr):
+        if isinstance(_stream, TextIOWrapper):
+            _stream.reconfigure(errors="replace")  # an output without arrows is no reason to end a run
     main(prog_name="python -m interop")

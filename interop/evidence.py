@@ -93,6 +93,23 @@ class ChannelMessage:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelOpened:
+    """A DATA_CHANNEL_OPEN that an end of ours sent, under the encryption."""
+
+    at: float
+    sender: Side
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A datagram of SRTP or SRTCP that did not authenticate at an end of ours."""
+
+    at: float
+    data: bytes
+
+
 @dataclass(slots=True)
 class Level:
     """How loud an end heard the other at an instant: `rms` of 1 is full scale."""
@@ -116,6 +133,12 @@ class Evidence:
     """Seconds since the call began at which the harness saw something happen."""
     levels: dict[Side, list[Level]] = field(default_factory=lambda: {"client": [], "server": []})
     channel_messages: list[ChannelMessage] = field(default_factory=list)
+    channels_opened: list[ChannelOpened] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    goodbyes: set[int] = field(default_factory=set)
+    """The SSRCs that said BYE to an end of ours (RFC 3550 §6.6)."""
+    speaks: set[Side] = field(default_factory=lambda: set(SIDES))
+    """The sides that have sound to send all the time. Of any other it proves nothing that it sends none."""
     ends: dict[Side, str] = field(default_factory=dict)
     """How an end of ours says that its call ended, if it did before it was told to."""
     statistics: dict[Side, Any] = field(default_factory=dict)

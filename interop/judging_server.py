@@ -23,7 +23,7 @@ from interop.peers.ours import Ours
 from interop.runner import Cell, Pair, run_cell
 from interop.scenarios import SCENARIOS, Scenario
 from interop.sound import Samples
-from interop.verdict import Outcome
+from interop.verdict import Outcome, printable
 
 PAGE = Path(__file__).with_name("judging_page.html")
 MAX_RUNNING = 16
@@ -44,15 +44,19 @@ def client_name(agent: str) -> str:
     """A short name from a User-Agent: the browser behind its disguises, or the first product."""
     products = agent.split()
     known = [each for each in products if each.startswith(("Firefox/", "Edg/", "HeadlessChrome/", "Chrome/"))]
-    return (known or products or ["a client"])[0][:40]
+    return printable((known or products or ["a client"])[0][:40])
 
 
 USABLE: dict[str, Scenario] = {
     slug(name): each
     for name, each in SCENARIOS.items()
-    if each.wishes.is_plain and not each.wishes.video and each.wishes.data and name != "hang-up by the server"
+    if each.wishes.is_plain
+    and each.calls == 1
+    and not each.wishes.video
+    and each.wishes.data
+    and name != "hang-up by the server"
 }
-"""Those that need nothing of the client but a call."""
+"""Those that need nothing of the client but one call."""
 
 
 class VisitingEnd(End):
@@ -150,7 +154,7 @@ class JudgingServer:
             return web.Response(text="there is no such scenario", status=404, headers=_cors())
         if len(self._running) >= MAX_RUNNING:
             return web.Response(status=503, headers=_cors({"Retry-After": "10"}))
-        end = VisitingEnd(await request.text())
+        end = VisitingEnd((await request.read()).decode("utf-8", "replace"))
         name = client_name(request.headers.get("User-Agent", ""))
         entry = {"id": secrets.token_hex(6), "client": name, "scenario": scenario.name, "outcome": "running"}
         self.calls.insert(0, entry)
@@ -202,7 +206,8 @@ async def judging(host: str, port: int, keep: Path | None = None) -> AsyncIterat
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
-        yield server, f"http://{host}:{runner.addresses[0][1]}"
+        written = f"[{host}]" if ":" in host else host
+        yield server, f"http://{written}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 

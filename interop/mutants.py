@@ -12,18 +12,21 @@ import argparse
 import asyncio
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from stack import Call
 from stack.aio import Host, HostConfig
 from stack.aio.udp import UdpSockets
-from stack.core.machine import Transmit
+from stack.core.machine import Instant, Path, Transmit
 from stack.dtls import Certificate
 from stack.dtls.flight import Flight
-from stack.sctp.dcep import DataChannelAck
+from stack.ice import LiteAgent
+from stack.sctp.dcep import DataChannelAck, DataChannelOpen
 from stack.signaling.server import ServeConfig, serving
 from stack.srtp.engine import SrtpEngine
 from stack.voice.conversation import ConversationConfig
@@ -31,7 +34,9 @@ from stack.voice.conversation import ConversationConfig
 BURST = 0.2
 """Seconds for which the mutant of that name holds its packets back."""
 CONSENT_LASTS = 1.0
-"""Seconds from the first response after which that mutant responds to no check any more."""
+"""Seconds from the first response of a call after which that mutant responds to no check of it any more."""
+PACKETS_BEFORE = 50
+"""RTP packets of a source, a second of sound, before its fault begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +105,76 @@ def wrong_fingerprint() -> None:
 
 
 def no_consent() -> None:
-    """Checks are answered until the call stands, and then no more."""
-    began: list[float] = []
+    """Checks of a call are answered until it stands, and then no more."""
+    handle = LiteAgent.handle_datagram
+    began: WeakKeyDictionary[LiteAgent, Instant] = WeakKeyDictionary()
+
+    def until_it_stands(self: LiteAgent, data: bytes, path: Path, now: Instant) -> None:
+        if now <= began.get(self, now) + CONSENT_LASTS:
+            handle(self, data, path, now)
+            if self.selected_path is not None:
+                began.setdefault(self, now)
+
+    LiteAgent.handle_datagram = until_it_stands  # type: ignore[method-assign]
+
+
+def ssrc_of(packet: bytes) -> bytes:
+    """The source of an RTP packet, protected or not (RFC 3550 §5.1)."""
+    return packet[8:12]
+
+
+class Counted:
+    """How many RTP packets each source has sent."""
+
+    def __init__(self) -> None:
+        self._sent: Counter[bytes] = Counter()
+
+    def is_beyond(self, packet: bytes, number: int) -> bool:
+        """Count a packet; whether its source has sent more than so many."""
+        self._sent[ssrc_of(packet)] += 1
+        return self._sent[ssrc_of(packet)] > number
+
+
+def another_source() -> Callable[[bytes], bytes]:
+    """After a second packets have another SSRC, and nothing in them says of which section they are."""
+    counted = Counted()
+
+    def change(packet: bytes) -> bytes:
+        if not counted.is_beyond(packet, PACKETS_BEFORE):
+            return packet
+        at = 12 + 4 * (packet[0] & 0x0F)
+        if packet[0] & 0x10:  # the header extension, where a mid would stand
+            packet = (
+                bytes((packet[0] & 0xEF,))
+                + packet[1:at]
+                + packet[at + 4 + 4 * int.from_bytes(packet[at + 2 : at + 4]) :]
+            )
+        return packet[:8] + bytes(byte ^ 0x5A for byte in ssrc_of(packet)) + packet[12:]
+
+    return change
+
+
+def sound_stops() -> None:
+    """After a second no RTP leaves, and everything else does."""
+    counted = Counted()
 
     def choose(_: UdpSockets, transmits: Sequence[Transmit]) -> Sequence[Transmit]:
-        now = asyncio.get_running_loop().time()
-        if not began and any(is_success(each.data) for each in transmits):
-            began.append(now)
-        over = bool(began) and now > began[0] + CONSENT_LASTS
-        return [each for each in transmits if not (over and is_success(each.data))]
+        return [
+            each for each in transmits if not (is_rtp(each.data) and counted.is_beyond(each.data, PACKETS_BEFORE))
+        ]
 
     filter_sent(choose)
+
+
+def wrong_tag() -> None:
+    """The last bit of the authentication tag of each SRTP packet is turned."""
+    protect = SrtpEngine.protect
+
+    def spoil(self: SrtpEngine, packet: bytes) -> bytes:
+        protected = protect(self, packet)
+        return protected[:-1] + bytes((protected[-1] ^ 1,))
+
+    SrtpEngine.protect = spoil  # type: ignore[method-assign]
 
 
 def never_repeats() -> None:
@@ -131,6 +195,11 @@ def never_repeats() -> None:
 def wrong_acknowledgement() -> None:
     """DATA_CHANNEL_ACK with a message type that is none (RFC 8832 §8.2.1)."""
     DataChannelAck.serialize = lambda self: b"\x04"  # type: ignore[method-assign]
+
+
+def opened_instead() -> None:
+    """A DATA_CHANNEL_OPEN is answered by a DATA_CHANNEL_OPEN on the same stream (RFC 8832 §5)."""
+    DataChannelAck.serialize = lambda self: DataChannelOpen("trial").serialize()  # type: ignore[method-assign]
 
 
 def bursts() -> None:
@@ -168,6 +237,7 @@ def another_address() -> None:
 
 
 FROZEN = (123_456).to_bytes(4)
+FROZEN_SEQUENCE = (4_711).to_bytes(2)
 MUTANTS: Mapping[str, Mutant] = {
     "wrong-fingerprint": Mutant(
         "the fingerprint of another certificate in the answer", wrong_fingerprint, "audio", "wrong-fingerprint"
@@ -186,6 +256,24 @@ MUTANTS: Mapping[str, Mutant] = {
         "audio",
         "frozen-timestamp",
     ),
+    "frozen-sequence-number": Mutant(
+        "every RTP packet has the same sequence number",
+        change_rtp(lambda packet: packet[:2] + FROZEN_SEQUENCE + packet[4:]),
+        "audio",
+        "frozen-sequence-number",
+    ),
+    "ssrc-changes": Mutant(
+        "RTP has another SSRC after a second, of which nothing is said",
+        change_rtp(another_source()),
+        "reports",
+        "ssrc-changed",
+    ),
+    "srtp-not-authentic": Mutant(
+        "SRTP with an authentication tag that does not fit", wrong_tag, "audio", "srtp-not-authentic"
+    ),
+    "sound-stops": Mutant(
+        "no RTP after a second, while the call goes on", sound_stops, "reports", "sound-stopped"
+    ),
     "no-rtcp": Mutant("RTCP is never sent", without(is_rtcp), "reports", "no-rtcp"),
     "flight-not-repeated": Mutant(
         "a DTLS flight is sent once only", never_repeats, "lost answer", "flight-not-repeated"
@@ -193,6 +281,12 @@ MUTANTS: Mapping[str, Mutant] = {
     "channel-acknowledged-wrongly": Mutant(
         "a channel is acknowledged by a message type that is none",
         wrong_acknowledgement,
+        "messages",
+        "channel-acknowledged-wrongly",
+    ),
+    "channel-opened-instead": Mutant(
+        "a channel is opened where it is to be acknowledged",
+        opened_instead,
         "messages",
         "channel-acknowledged-wrongly",
     ),

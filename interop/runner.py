@@ -18,11 +18,11 @@ from interop.call_summary import call_as_json
 from interop.diagnosis import diagnose
 from interop.evidence import SIDES, Evidence, Side, other
 from interop.inside import watching
-from interop.peers.base import AbsentError, EndError, Peer, Traits, UnsupportedError
+from interop.peers.base import AbsentError, EndError, Peer, Traits, UnsupportedError, Wishes
 from interop.scenarios import Scenario
 from interop.tap import Tap, machine_address
 from interop.trial import Trial
-from interop.verdict import LAYERS, Blame, Finding, Outcome, Unexpected, Verdict
+from interop.verdict import LAYERS, Blame, Finding, Outcome, Unexpected, Verdict, printable
 
 OURS = "ours"
 PATIENCE = 60.0
@@ -154,6 +154,8 @@ def settle(cell: Cell, keep: Path | None, round_: int) -> None:
 
 def empty_cell(pair: Pair, scenario: Scenario, verdict: Verdict) -> Cell:
     """A cell of which there is no call."""
+    further = tuple(map(printable, verdict.further))
+    verdict = replace(verdict, sentence=printable(verdict.sentence), further=further)
     return Cell(pair.label, pair.peer.name, pair.peer.version(), pair.side, scenario.name, verdict)
 
 
@@ -232,6 +234,8 @@ async def _prepare(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence
     if not all(each.has_data for each in traits.values()):
         wishes = replace(wishes, data=False)
     evidences = [evidence, *(Evidence(evidence.client, evidence.server) for _ in range(scenario.calls - 1))]
+    for each in evidences:
+        each.speaks = speaking(traits, wishes)
     taps = [await stack.enter_async_context(Tap(each, host, scenario.network, seed)) for each in evidences]
     stack.enter_context(watching(evidence, taps[0], wishes.srtp))
     servers, clients = [
@@ -246,6 +250,12 @@ async def _prepare(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence
     ]
     trials[0].others = trials[1:]
     return trials[0]
+
+
+def speaking(traits: Mapping[Side, Traits], wishes: Wishes) -> set[Side]:
+    """The sides that are known to speak all the time: by order, or as the echo of one that does."""
+    told = {side for side in SIDES if traits[side].can_be_asked and not wishes.silent}
+    return told | {side for side in SIDES if traits[side].echoes and other(side) in told}
 
 
 async def _last_words(trial: Trial) -> None:

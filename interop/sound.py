@@ -11,6 +11,8 @@ CLIENT_TONE = 440
 SERVER_TONE = 1000
 LEVEL = 0.25
 """Amplitude of both tones; 1 is full scale."""
+SILENCE = 0.003
+"""Amplitude below which there is nothing to be heard: 50 dB below full scale."""
 WIRE_RATE = 48_000
 
 Samples = npt.NDArray[np.int16]
@@ -41,8 +43,13 @@ class Tone:
         """The level against full scale."""
         return 20 * float(np.log10(max(self.amplitude, 1e-6)))
 
+    @property
+    def is_silence(self) -> bool:
+        """It is no louder than what codecs and quiet rooms leave of nothing."""
+        return self.amplitude < SILENCE
+
     def __str__(self) -> str:
-        if self.amplitude < 0.003:
+        if self.is_silence:
             return "silence"
         return f"{self.hertz:.0f} Hz at {self.decibels:.0f} dBFS, {100 * self.purity:.0f} % of it that tone"
 

@@ -22,6 +22,8 @@ from stack.session import EndReason
 LISTEN_SECONDS = 1.2
 LISTEN_TIMES = 3
 """A machine that stalls leaves a gap in a tone; one that is wrong is so each time."""
+SPEECH_PATIENCE = 4.0
+"""Seconds in which one begins to speak that was not told to."""
 CONNECT_PATIENCE = 12.0
 """Seconds to a connection; RFC 8445 and DTLS need a few in the worst case, and a loaded machine some more."""
 MESSAGE_PATIENCE = 8.0
@@ -186,17 +188,18 @@ class Trial:
     async def hears(self, side: Side, *, purity: float = 0.9, decibels: float = 1.0) -> Tone | None:
         """A side hears the tone of the other, as pure and as loud as it was sent."""
         self.stands()
+        if side == "client" and not self.traits[side].can_be_asked:
+            side = "server"  # what a visiting client hears it does not say: its own sound is what can be judged
         if not self.traits[side].hears:
             return None
-        if not self.traits[other(side)].can_be_asked and not may_send(self.evidence, other(side)):
-            self.evidence.facts[f"sound of the {other(side)}"] = "none: the answer takes the other direction alone"
+        speaker = other(side)
+        if not self.traits[speaker].can_be_asked and not may_send(self.evidence, speaker):
+            self.evidence.facts[f"sound of the {speaker}"] = "none: the answer takes the other direction alone"
             await self.stay(LISTEN_SECONDS)
             return None
-        speaker = other(side)
         echoed = self.traits[speaker].echoes
         if not echoed and not self.traits[speaker].can_be_asked:
-            heard = await self._listen(side)
-            return None if heard is None else self._some_sound(side, heard)
+            return await self._hears_something(side)
         hertz = tone_of(side if echoed else speaker)
         level = self.traits[side if echoed else speaker].level
         for _ in range(LISTEN_TIMES):
@@ -222,15 +225,27 @@ class Trial:
         self.evidence.levels[side] += [Level(at + 0.1 * number, each) for number, each in enumerate(rms)]
         return Tone.measure(samples, rate)
 
-    def _some_sound(self, side: Side, tone: Tone) -> Tone:
-        """What a server says that was not told what to say: anything but silence."""
-        if tone.decibels < -60:
-            expected = (
-                f"sound at the {side} (a server that is silent until it is spoken to needs --echoes or words)"
-            )
-            raise Unexpected(expected, "RFC 3264 §6.1", "silence: its RTP packets hold no sound")
-        self.tap.step(f"{side} hears the {other(side)}")
-        return tone
+    async def _hears_something(self, side: Side) -> Tone | None:
+        """A side hears one that was not told what to say: anything but silence."""
+        speaker, began, loudest = other(side), self.tap.now(), -120.0
+        while self.tap.now() < began + SPEECH_PATIENCE:
+            tone = await self._listen(side)
+            if tone is None:
+                return None
+            if not tone.is_silence:
+                self.tap.step(f"{side} hears the {speaker}")
+                return tone
+            loudest = max(loudest, tone.decibels)
+        packets, seconds = len(self.sent_since(began, speaker, Kind.RTP)), self.tap.now() - began
+        seen = f"silence: no RTP packet in {seconds:.1f} s"
+        if packets:
+            level = "nothing at all" if loudest <= -90 else f"{loudest:.0f} dBFS at the loudest"
+            seen = f"silence: {packets} RTP packets in {seconds:.1f} s, which hold {level}"
+        if speaker == "client":
+            expected = "sound from the client, a tone, speech or any noise: sound is what is judged here"
+            raise Unexpected(expected, "RFC 3264 §6.1", seen, side=speaker, rule="silence")
+        expected = f"sound at the {side} (a server that is silent until it is spoken to needs --echoes or words)"
+        raise Unexpected(expected, "RFC 3264 §6.1", seen)
 
     async def silent(self, side: Side) -> None:
         """A side hears nothing, or what two codecs make of nothing."""
@@ -240,7 +255,7 @@ class Trial:
         except EndError:
             return  # no packet at all: the other side leaves silence out
         tone = None if heard is None or not len(heard[0]) else Tone.measure(*heard)
-        if tone is not None and tone.decibels > -50:
+        if tone is not None and not tone.is_silence:
             raise Unexpected(
                 f"silence at the {side}: the {other(side)} is muted",
                 "RFC 7587 §3.1.3",
@@ -250,6 +265,7 @@ class Trial:
 
     async def mute(self, side: Side, is_muted: bool, settle: float = 0.8) -> None:
         """Have a side send silence, or its tone again; return `settle` seconds later: buffers are long."""
+        self.evidence.speaks -= {side, other(side)} if self.traits[other(side)].echoes else {side}
         await self._told(
             self.ends[side].mute(is_muted), side, f"the {side} to be muted", "RFC 8834 §3", Layer.SOUND
         )

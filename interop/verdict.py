@@ -10,6 +10,13 @@ from typing import Any, Self
 from interop.evidence import Packet, Side
 
 
+def printable(text: str) -> str:
+    """What others said, with everything escaped that a terminal or XML would take for more than a letter."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 class Layer(Enum):
     """Where a fault sits, in the order in which a call is made: the first one explains those behind it."""
 

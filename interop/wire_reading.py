@@ -1,8 +1,8 @@
 """What an onlooker can read of a call's datagrams without its keys.
 
 It reads headers that are in the clear: STUN (RFC 8489 §5), the record layer and the handshake of DTLS (RFC 6347
-§4.1, RFC 9147 §4), RTP and RTCP (RFC 3550 §5.1, §6.4). Written apart from the stack that is tested here: a reader
-that shares a parser with one of the two ends would share its mistakes.
+§4.1, RFC 9147 §4), RTP with its header extension, and RTCP (RFC 3550 §5.1, §6.4, RFC 8285). Written apart from the
+stack that is tested here: a reader that shares a parser with one of the two ends would share its mistakes.
 """
 
 from __future__ import annotations
@@ -201,6 +201,36 @@ class Rtp:
         if len(data) < 12:
             return None
         return cls(bool(data[0] & 0x20), bool(data[1] & 0x80), data[1] & 0x7F, *unpack_from("!HII", data, 2))
+
+
+_ONE_BYTE, _TWO_BYTE = 0xBEDE, 0x1000
+
+
+def header_extensions(data: bytes) -> dict[int, bytes]:
+    """The elements of an RTP packet's header extension by their identifiers (RFC 8285 §4.2, §4.3)."""
+    found: dict[int, bytes] = {}
+    if len(data) < 12 or not data[0] & 0x10:
+        return found
+    at = 12 + 4 * (data[0] & 0x0F)
+    if at + 4 > len(data):
+        return found
+    profile, words = unpack_from("!HH", data, at)
+    body, at = data[at + 4 : at + 4 + 4 * words], 0
+    is_short = profile == _ONE_BYTE
+    if not is_short and profile & 0xFFF0 != _TWO_BYTE:
+        return found
+    while at + 1 < len(body):
+        if body[at] == 0:  # padding
+            at += 1
+            continue
+        identifier, length, head = (
+            (body[at] >> 4, (body[at] & 15) + 1, 1) if is_short else (body[at], body[at + 1], 2)
+        )
+        if is_short and identifier == 15:
+            break
+        found[identifier] = body[at + head : at + head + length]
+        at += head + length
+    return found
 
 
 def summary(data: bytes) -> str:

@@ -52,6 +52,35 @@ def channel_acknowledged_wrongly(evidence: Evidence) -> Iterator[Finding]:
 
 
 @rule
+def channel_opened_instead(evidence: Evidence) -> Iterator[Finding]:
+    """A DATA_CHANNEL_OPEN is not answered by another one on its stream."""
+    for opened in evidence.channels_opened:
+        side = other(opened.sender)
+        answers = (
+            message
+            for message in evidence.channel_messages
+            if message.receiver == opened.sender
+            and message.stream == opened.stream
+            and message.ppid == DCEP
+            and message.at >= opened.at
+        )
+        answer = next(answers, None)
+        if answer is not None and answer.data[:1] == bytes((OPEN,)):
+            yield Finding(
+                "channel-acknowledged-wrongly",
+                Layer.DATA,
+                side,
+                "DATA_CHANNEL_ACK (message type 0x02) as the answer to DATA_CHANNEL_OPEN; a channel of its own it "
+                "opens on a stream of its own half",
+                "RFC 8832 §5.2, §6",
+                f"a DATA_CHANNEL_OPEN (message type 0x03) instead on stream {answer.stream}, "
+                f"{len(answer.data)} bytes",
+                _near(evidence, answer.at, side),
+            )
+            return
+
+
+@rule
 def unknown_payload_protocol(evidence: Evidence) -> Iterator[Finding]:
     """User messages have an identifier of RFC 8831."""
     for message in evidence.channel_messages:

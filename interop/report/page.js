@@ -71,6 +71,22 @@ function showChanges() {
   section.hidden = !list.children.length;
 }
 
+// Paper has no scroll bar: there the matrix is in several tables, whose columns have numbers.
+const ON_PAPER = 14;
+function showOnPaper() {
+  const place = document.getElementById("paper"), tables = Math.ceil(pairs.length / ON_PAPER), many = Math.ceil(pairs.length / tables);
+  for (let begin = 0; begin < pairs.length; begin += many) {
+    const part = pairs.slice(begin, begin + many);
+    const head = make("tr", {}, make("th", { scope: "col" }, "Scenario"), ...part.map((_, index) => make("th", { scope: "col" }, String(begin + index + 1))));
+    const rows = scenarios.map(scenario => make("tr", {}, make("th", { scope: "row" }, scenario), ...part.map(pair => {
+      const cell = at(cells, pair, scenario)?.[0];
+      return make("td", { class: cell?.outcome }, cell ? SIGNS[cell.outcome] : "");
+    })));
+    place.append(make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)),
+      make("p", {}, part.map((pair, index) => `${begin + index + 1}\u00a0${pair.replaceAll(" ", "\u00a0")}`).join("   ")));
+  }
+}
+
 function showMatrix() {
   const table = document.getElementById("matrix"), head = make("tr", {}, make("th", { scope: "col" }, "Scenario"));
   for (const pair of pairs) {
@@ -186,5 +202,6 @@ showHeader();
 showAttention();
 showChanges();
 showMatrix();
+showOnPaper();
 const shown = [...cells.values()].find(group => isRed(group[0].outcome) && group[0].call) ?? [...cells.values()].find(group => group[0].call);
 if (shown) show(shown[0].pair, shown[0].scenario, false);

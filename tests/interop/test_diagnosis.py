@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from struct import pack
 
 import pytest
@@ -13,8 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from interop.diagnosis import diagnose
-from interop.evidence import ChannelMessage, Evidence, Fate, Packet, Side
+from interop.evidence import ChannelMessage, ChannelOpened, Evidence, Fate, Packet, Refused, Side
 from interop.verdict import Finding
+from tools.captured_call import read_pcap
 
 NEAR, FAR = ("192.0.2.1", 1000), ("192.0.2.2", 2000)
 ANSWER = "\r\n".join(
@@ -73,10 +76,17 @@ def stun(kind: int, transaction: int) -> bytes:
 
 
 def rtp(
-    sequence: int, timestamp: int, payload_type: int = 111, frozen: bool = False, padding: bool = False
+    sequence: int,
+    timestamp: int,
+    payload_type: int = 111,
+    frozen: bool = False,
+    padding: bool = False,
+    ssrc: int = 1,
+    extension: bytes = b"",
 ) -> bytes:
-    first = 0xA0 if padding else 0x80
-    return pack("!BBHII", first, payload_type, sequence, 7 if frozen else timestamp, 1) + bytes(40)
+    first = (0xA0 if padding else 0x80) | (0x10 if extension else 0)
+    head = pack("!BBHII", first, payload_type, sequence, 7 if frozen else timestamp, ssrc)
+    return head + extension + bytes(40)
 
 
 def rtcp() -> bytes:
@@ -166,6 +176,40 @@ def wrong_acknowledgement(script: Script) -> None:
     script.evidence.channel_messages.append(ChannelMessage(0.5, "client", 0, 50, b"\x04"))
 
 
+def frozen_number(script: Script) -> None:
+    script.sound("client", 0.2, 3)
+    for number in range(50):
+        script.add(0.2 + 0.02 * number, "server", rtp(7, 960 * number))
+
+
+def another_source(script: Script, **changes: object) -> None:
+    script.sound("client", 0.2, 3)
+    script.sound("server", 0.2, 1)
+    script.sound("server", 1.2, 2, ssrc=2, **changes)
+
+
+def stops(script: Script) -> None:
+    script.sound("client", 0.2, 6)
+    script.sound("server", 0.2, 2)
+    for at in (1.0, 5.0):
+        script.add(at, "server", rtcp())
+
+
+def not_authentic(script: Script, share: int = 1) -> None:
+    for side in ("client", "server"):
+        script.sound(side, 0.2, 3)
+    theirs = [packet for packet in script.evidence.packets if packet.side == "server"][50::share]
+    for number, packet in enumerate(theirs):
+        fresh = packet.data[:-2] + pack("!H", number)  # no two SRTP packets are alike
+        script.evidence.packets[script.evidence.packets.index(packet)] = replace(packet, data=fresh)
+        script.evidence.refused.append(Refused(packet.at, fresh))
+
+
+def opened_instead(script: Script) -> None:
+    script.evidence.channels_opened.append(ChannelOpened(0.4, "client", 2))
+    script.evidence.channel_messages.append(ChannelMessage(0.5, "client", 2, 50, b"\x03" + bytes(11)))
+
+
 FAULTS: list[tuple[Callable[[Script], None], str, Side]] = [
     (one_way, "one-way-audio", "server"),
     (wrong_number, "wrong-payload-type", "server"),
@@ -177,6 +221,11 @@ FAULTS: list[tuple[Callable[[Script], None], str, Side]] = [
     (in_bursts, "bursts", "server"),
     (flight_once, "flight-not-repeated", "server"),
     (wrong_acknowledgement, "channel-acknowledged-wrongly", "server"),
+    (opened_instead, "channel-acknowledged-wrongly", "server"),
+    (frozen_number, "frozen-sequence-number", "server"),
+    (another_source, "ssrc-changed", "server"),
+    (stops, "sound-stopped", "server"),
+    (not_authentic, "srtp-not-authentic", "server"),
 ]
 
 
@@ -188,6 +237,101 @@ def test_a_fault_is_named(write: Callable[[Script], None], rule: str, side: Side
     assert len(findings) == 1
     assert findings[0].side == side
     assert findings[0].section.startswith("RFC ")
+
+
+MID = "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n"
+ONE_BYTE_MID = pack("!HH", 0xBEDE, 1) + b"\x40" + b"0" + bytes(2)
+TWO_BYTE_MID = pack("!HH", 0x1000, 1) + b"\x04\x01" + b"0" + bytes(1)
+
+
+@pytest.mark.parametrize("told", ["a=ssrc", "mid", "mid of two bytes", "BYE", "two sections"])
+def test_a_source_that_is_announced_may_take_the_place_of_another(told: str) -> None:
+    script = Script()
+    extension = {"mid": ONE_BYTE_MID, "mid of two bytes": TWO_BYTE_MID}.get(told, b"")
+    another_source(script, extension=extension)
+    if told == "a=ssrc":
+        script.evidence.answer += "a=ssrc:2 cname:x\r\n"
+    elif extension:
+        script.evidence.answer += MID
+    elif told == "BYE":
+        script.evidence.goodbyes.add(1)
+    else:
+        section = ANSWER.partition("m=")[2].replace("a=mid:0", "a=mid:1")
+        script.evidence.offer += f"m={section}"
+        script.evidence.answer += f"m={section}"
+    assert "ssrc-changed" not in found(script.sort())
+
+
+def test_sources_side_by_side_are_no_change_of_one() -> None:
+    script = Script()
+    for ssrc in (1, 2):
+        script.sound("server", 0.2 * ssrc, 3, ssrc=ssrc)
+    assert "ssrc-changed" not in found(script.sort())
+
+
+def test_a_packet_that_is_sent_again_is_no_frozen_sequence_number() -> None:
+    script = healthy()
+    for _ in range(30):
+        script.add(9.99, "server", rtp(489, 960 * 489))
+    assert found(script.sort()) == []
+
+
+def silent_by_order(script: Script) -> None:
+    script.evidence.speaks.discard("server")
+
+
+def by_dtx(script: Script) -> None:
+    script.evidence.offer += "a=fmtp:111 minptime=10;usedtx=1\r\n"
+
+
+def by_direction(script: Script) -> None:
+    script.evidence.answer = ANSWER.replace("a=sendrecv", "a=recvonly")
+
+
+def with_loss(script: Script) -> None:
+    script.add(3.0, "server", rtp(999, 0), fate=Fate.LOST)
+
+
+def behind_another_address(script: Script) -> None:
+    script.evidence.rebound_at = 2.5
+
+
+def when_all_is_over(script: Script) -> None:
+    script.evidence.packets = [p for p in script.evidence.packets if p.side == "client" or p.at < 3]
+
+
+@pytest.mark.parametrize(
+    "excuse", [silent_by_order, by_dtx, by_direction, with_loss, behind_another_address, when_all_is_over]
+)
+def test_who_may_be_silent_has_not_stopped(excuse: Callable[[Script], None]) -> None:
+    script = Script()
+    stops(script)
+    excuse(script)
+    assert "sound-stopped" not in found(script.sort())
+
+
+def test_what_the_harness_forged_is_no_srtp_of_a_side_that_does_not_authenticate() -> None:
+    script = healthy()
+    for number in range(50):
+        data = rtp(number, 77)
+        script.add(1.5, "server", data, fate=Fate.FORGED)
+        script.evidence.refused.append(Refused(1.5, data))
+    assert found(script.sort()) == []
+
+
+def test_a_few_packets_that_do_not_authenticate_are_no_finding() -> None:
+    script = Script()
+    not_authentic(script, share=8)
+    assert len(script.evidence.refused) >= 10
+    assert "srtp-not-authentic" not in found(script.sort())
+
+
+def test_a_channel_of_its_own_is_no_acknowledgement() -> None:
+    script = healthy()
+    script.evidence.channels_opened.append(ChannelOpened(0.4, "client", 2))
+    for stream, data in ((2, b"\x02"), (3, b"\x03" + bytes(11)), (2, b"\x03" + bytes(11))):
+        script.evidence.channel_messages.append(ChannelMessage(0.5, "client", stream, 50, data))
+    assert found(script.sort()) == []
 
 
 def test_padding_that_probes_the_network_is_no_frozen_timestamp() -> None:
@@ -283,3 +427,17 @@ def test_a_certificate_on_a_curve_that_is_refused_is_named(
         assert "secp224r1" in findings[0].seen
         assert findings[0].packet is not None
         assert findings[0].packet.data[0] == 22
+
+
+def test_the_recorded_call_of_the_documentation_is_not_blamed() -> None:
+    """A real call, with the descriptions that lie beside its capture."""
+    folder = Path("docs/learn/call")
+    evidence = Evidence("them", "us", (folder / "offer.sdp").read_text(), (folder / "answer.sdp").read_text())
+    datagrams = list(read_pcap((folder / "call.pcap").read_bytes()))
+    began, client, _ = datagrams[0]
+    for number, (at, port, data) in enumerate(datagrams, 1):
+        side: Side = "client" if port == client else "server"
+        source, destination = (NEAR, FAR) if side == "client" else (FAR, NEAR)
+        evidence.packets.append(Packet(number, at - began, side, source, destination, data))
+    assert sum(packet.rtp is not None for packet in evidence.packets) > 10
+    assert found(evidence) == []

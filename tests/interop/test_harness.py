@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from xml.etree import ElementTree
 
+import aiohttp
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from interop import known_faults
-from interop.__main__ import main, pairs_of
+from interop.__main__ import chosen, main, pairs_of
 from interop.c_peers import Absent, SmallProgram
 from interop.evidence import Evidence, Side
 from interop.judging_server import USABLE, client_name, judging
@@ -25,13 +29,16 @@ from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, U
 from interop.peers.ours import OurClientEnd, Ours
 from interop.peers.parts import dtls_part
 from interop.peers.registry import PEERS
-from interop.report import as_json, as_junit, html
+from interop.report import as_json, as_junit, html, matrix, plain
 from interop.report.html import page, unpacked
-from interop.runner import Cell, Pair, Plan, judge, run_cell, run_plan
+from interop.report.text import SIGNS
+from interop.runner import Cell, Pair, Plan, empty_cell, judge, run_cell, run_plan
 from interop.scenarios import SCENARIOS, registry
+from interop.sound import sine
 from interop.trial import Trial
-from interop.verdict import Blame, Finding, Layer, Outcome
+from interop.verdict import Blame, Finding, Layer, Outcome, Verdict
 from interop.wire_reading import Kind, dtls_records, handshake_fragments, kind_of, summary
+from stack.session import media_plane, session
 from stack.signaling.client import dial
 
 
@@ -79,6 +86,13 @@ def test_the_list_names_everything_with_its_citation() -> None:
         (("quick", "audio"), "`quick` has its own"),
         (("setup", "audio"), "needs no setup"),
         (("setup", "netscape"), "neither a peer nor a scenario"),
+        (("run", "Firefox"), "did you mean 'firefox'?"),
+        (("run", "45 second"), "did you mean '45 seconds'?"),
+        (("run", ""), "'' is neither"),
+        (("45 seconds", "pion"), "no command but a scenario: `run '45 seconds' pion` runs it"),
+        (("serve", "--keep", "setup.cfg/x"), "--keep"),
+        (("run", "--json", "-"), "`-` is the name of none"),
+        (("run", "--json", "same", "--junit", "./same"), "--json and --junit are both to write same"),
     ],
 )
 def test_a_mistake_of_the_user_is_one_clear_line(arguments: tuple[str, ...], words: str) -> None:
@@ -86,6 +100,64 @@ def test_a_mistake_of_the_user_is_one_clear_line(arguments: tuple[str, ...], wor
     assert code == 2
     assert words in text
     assert "Traceback" not in text
+
+
+def test_a_name_that_is_given_twice_is_run_once() -> None:
+    assert chosen(["ours", "audio", "ours", "audio"]) == (["ours"], ["audio"])
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_every_pair_is_in_the_matrix_of_any_width(width: int) -> None:
+    pairs, outcomes = pairs_of(list(PEERS.values())), cycle(Outcome)
+    scenarios = ["audio", "network bad-wifi", "SRTP AES128_CM_HMAC_SHA1_80"]
+    cells = [
+        empty_cell(pair, SCENARIOS[name], Verdict(next(outcomes), "")) for pair in pairs for name in scenarios
+    ]
+    lines = list(matrix(cells, width))
+    assert max(map(len, lines)) <= width
+    numbers = [number for line in lines if line.split() and line.split()[0].isdecimal() for number in line.split()]
+    labels = " ".join(lines)
+    for number, pair in enumerate(pairs, 1):
+        assert f"{number} {pair.label}" in labels
+        assert str(number) in numbers
+    for name in scenarios:
+        rows = [line.removeprefix(name).split() for line in lines if line.startswith(f"{name} ")]
+        signs = [SIGNS[cell.verdict.outcome] for cell in cells if cell.scenario == name]
+        assert [sign for row in rows for sign in row] == signs
+    assert not any(ord(letter) > 127 for line in lines for letter in plain(line))
+
+
+def test_of_repetitions_the_worst_stands_in_the_matrix() -> None:
+    pair = pairs_of([PEERS["ours"]])[0]
+    verdicts = [Verdict(outcome, "") for outcome in (Outcome.PASSED, Outcome.FAILED, Outcome.PASSED)]
+    cells = [empty_cell(pair, SCENARIOS["audio"], verdict) for verdict in verdicts]
+    assert "audio  ✗" in list(matrix(cells, 80))
+
+
+def test_the_run_ends_with_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_once(plan: Plan, _: object) -> None:
+        passed = Verdict(Outcome.PASSED, "")
+        plan.cells = [empty_cell(task.pair, task.scenario, passed) for task in plan.tasks()]
+
+    monkeypatch.setattr("interop.__main__.run_plan", at_once)
+    code, text = run("run", "audio", "messages")
+    assert code == 0
+    for number, pair in enumerate(pairs_of(list(PEERS.values())), 1):
+        assert f"{number} {pair.label}" in text
+    assert "✓" not in run("run", "ours", "audio")[1]  # of one call there is no matrix
+
+
+def test_what_others_say_can_break_neither_a_terminal_nor_a_file() -> None:
+    said = "\x1b[2J\x00 \udc80 grüße \uffff\n"
+    cell = empty_cell(
+        pairs_of([PEERS["ours"]])[0], SCENARIOS["audio"], Verdict(Outcome.FAILED, said, further=(said,))
+    )
+    assert cell.verdict.sentence == "\\x1b[2J\\x00 \\udc80 grüße \\uffff\n"
+    results = as_json([cell], 1.0)
+    failure = ElementTree.fromstring(as_junit(results)).find(".//failure")
+    assert failure is not None
+    assert failure.get("message", "").strip() == cell.verdict.sentence.strip()
+    assert unpacked(page(results))["now"]["cells"][0]["further"] == [cell.verdict.sentence]
 
 
 @pytest.mark.parametrize("option", ["--json", "--junit", "--html", "--keep"])
@@ -319,6 +391,9 @@ def test_a_known_fault_is_no_news_and_red_when_it_heals(monkeypatch: pytest.Monk
     assert not verdict.outcome.is_red
     assert judged(None, monkeypatch, known).verdict.outcome is Outcome.HEALED
     assert Outcome.HEALED.is_red
+    whatever = KnownFault("missing", "client", "audio", "", "1.0", "It is silent, sooner or later")
+    for rule in ("expectation", "one-way-audio", "sound-stopped"):
+        assert judged(replace(FAILED, rule=rule), monkeypatch, whatever).verdict.outcome is Outcome.KNOWN
     another = KnownFault("missing", "client", "audio", "bursts", "1.0", "It sends in bursts")
     assert judged(FAILED, monkeypatch, another).verdict.outcome is Outcome.FAILED
 
@@ -428,3 +503,60 @@ async def test_a_client_of_other_people_is_judged_live(tmp_path: Path) -> None:
     assert told["rule"] in ("one-way-audio", "expectation")
     assert "silence" in told["sentence"] or "not one from the client" in told["sentence"]
     assert (tmp_path / told["id"] / "call.pcap").exists()
+
+
+@pytest.mark.real_clock
+async def test_an_offer_of_no_letters_is_refused_with_a_verdict() -> None:
+    """Bytes that are no UTF-8, under a charset that there is not."""
+    headers = {"Content-Type": "application/sdp; charset=none"}
+    async with (
+        judging("127.0.0.1", 0) as (server, url),
+        aiohttp.ClientSession(headers=headers) as http,
+        http.post(f"{url}/whip", data=b"v=0\r\n\xff\xfe") as response,
+    ):
+        assert response.status == 406
+        said = await response.text()
+    (told,) = server.calls
+    assert (told["outcome"], told["sentence"]) == ("failed", said)
+
+
+def test_a_visitor_is_asked_for_one_call_alone() -> None:
+    assert all(each.calls == 1 for each in USABLE.values())
+
+
+@pytest.mark.real_clock
+@pytest.mark.parametrize("amplitude", [0, 20, 8_000])
+@pytest.mark.parametrize("scenario", ["audio", "no-candidates"])
+async def test_a_visitor_that_sends_silence_does_not_pass_where_sound_is_judged(
+    scenario: str, amplitude: int
+) -> None:
+    """Also where nothing but the sound of the server is asked for, of which a visitor does not tell."""
+    noise = np.random.default_rng(1).integers(-amplitude, amplitude + 1, 20 * 16_000).astype(np.int16)
+    async with judging("127.0.0.1", 0) as (server, url), dial(f"{url}/{scenario}/whip") as placed:
+        await placed.call.wait_connected()
+        placed.call.speaker.write(noise, 16_000)
+        while server.calls[0]["outcome"] == "running":
+            await asyncio.sleep(0.02)
+    (told,) = server.calls
+    if amplitude > 1_000:
+        assert told["outcome"] == "passed", told["sentence"]
+        return
+    assert (told["outcome"], told["blame"], told["rule"]) == ("failed", "theirs", "silence")
+    assert re.search(r"seen silence: \d+ RTP packets in \d+\.\d s, which hold", told["sentence"])
+
+
+@pytest.mark.real_clock
+async def test_of_two_visitors_at_a_time_each_is_judged_by_its_own_call() -> None:
+    """What our ends tell from inside goes to the call that it is about, and the last to leave puts all back."""
+    former = session.make_channels, media_plane.SrtpEngine
+    sound = sine(440, 1, 16_000)
+    async with judging("127.0.0.1", 0) as (server, url), AsyncExitStack() as stack:
+        for _ in range(2):
+            placed = await stack.enter_async_context(dial(f"{url}/audio/whip"))
+            await placed.call.wait_connected()
+            placed.call.speaker.write(np.tile(sound, 20), 16_000)
+            assert session.make_channels is not former[0]
+        while any(call["outcome"] == "running" for call in server.calls):
+            await asyncio.sleep(0.02)
+    assert [call["outcome"] for call in server.calls] == ["passed", "passed"], server.calls
+    assert (session.make_channels, media_plane.SrtpEngine) == former

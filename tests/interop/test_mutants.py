@@ -17,7 +17,9 @@ from interop.verdict import Blame, Outcome
 
 pytestmark = [pytest.mark.real_clock, pytest.mark.peer]
 
-SLOW = frozenset({"no-consent", "no-rtcp", "flight-not-repeated", "another-address"})
+SLOW = frozenset(
+    {"no-consent", "no-rtcp", "flight-not-repeated", "another-address", "ssrc-changes", "sound-stops"}
+)
 """Those whose fault takes more than ten seconds to show."""
 WORDS = {
     "wrong-fingerprint": "the certificate of the handshake to have the fingerprint of the description",
@@ -25,9 +27,14 @@ WORDS = {
     "wrong-payload-type": "payload type 96",
     "one-way-audio": "not one from the server",
     "frozen-timestamp": "a frozen timestamp: 123456",
+    "frozen-sequence-number": "a frozen sequence number: 4711",
+    "ssrc-changes": "an SSRC that changed in mid-stream",
+    "srtp-not-authentic": "SRTP that does not authenticate",
+    "sound-stops": "RTP that stops in mid-call",
     "no-rtcp": "no RTCP packet from the server",
     "flight-not-repeated": "a lost flight",
     "channel-acknowledged-wrongly": "message type 0x04 on stream",
+    "channel-opened-instead": "a DATA_CHANNEL_OPEN (message type 0x03) instead on stream",
     "bursts": "ms apart",
     "another-address": "coming from another address",
 }

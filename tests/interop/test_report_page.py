@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from interop.__main__ import pairs_of
 from interop.browsers import launch
 from interop.peers.registry import PEERS
 from interop.report import as_json, write_html
-from interop.runner import Pair, run_cell
+from interop.runner import Pair, empty_cell, run_cell
 from interop.scenarios import SCENARIOS
+from interop.verdict import Outcome, Verdict
 
 pytestmark = [pytest.mark.real_clock, pytest.mark.peer]
 
@@ -30,3 +32,37 @@ async def test_the_page_draws_the_matrix_and_a_call_from_a_file(browser_name: st
     assert shown[1] == "✓ 1 passed"
     assert shown[2] >= 3
     assert shown[3:] == ["ours → ours: no candidates", True]
+
+
+async def test_on_paper_the_matrix_is_whole(browser_name: str, tmp_path: Path) -> None:
+    """A sheet has no scroll bar: every pair is in one of several tables, each no wider than the sheet."""
+    pairs = pairs_of(list(PEERS.values()))
+    passed = Verdict(Outcome.PASSED, "")
+    cells = [empty_cell(pair, scenario, passed) for pair in pairs for scenario in SCENARIOS.values()]
+    write_html(tmp_path / "report.html", as_json(cells, 1.0))
+    async with launch(browser_name) as browser:
+        await browser.goto((tmp_path / "report.html").as_uri())
+        await browser.wait_for("document.querySelector('#paper td') !== null")
+        shown = await browser.evaluate(
+            """(() => {
+              const paper = document.getElementById("paper"), sheet = document.createElement("style");
+              const print = [...document.styleSheets[0].cssRules].find(rule => rule.conditionText === "print");
+              sheet.textContent = [...print.cssRules].map(rule => rule.cssText).join("\\n");
+              document.head.append(sheet);
+              document.body.style.width = "18cm";
+              const wide = paper.getBoundingClientRect().width, tables = [...paper.querySelectorAll("table")];
+              return {
+                text: paper.textContent.replaceAll("\\u00a0", " "),
+                signs: paper.querySelectorAll("td.passed").length,
+                fits: tables.every(table => table.getBoundingClientRect().width <= wide + 1),
+                screen: getComputedStyle(document.querySelector(".scroll")).display,
+                wide,
+              };
+            })()"""
+        )
+    assert shown["signs"] == len(cells)
+    assert shown["fits"]
+    assert shown["screen"] == "none"
+    assert 500 < shown["wide"] < 700
+    for number, pair in enumerate(pairs, 1):
+        assert f"{number} {pair.label}" in shown["text"]
