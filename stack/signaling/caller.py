@@ -320,13 +320,20 @@ class _Talk:
         again: tuple[asyncio.Task[Any], ...] = (
             () if former.placed.call.ended else (asyncio.create_task(former.silence.heard.wait()),)
         )
-        await _first_done(placing, *again)
+        try:
+            await _first_done(placing, *again)
+        except asyncio.CancelledError:
+            if not placing.cancelled() and placing.exception() is None:
+                await placing.result().close()
+            raise
         if placing.cancelled():
             return True
         self._called_again = time.monotonic()
-        if placing.exception() is not None:  # a `DialError`: none takes it
+        try:
+            successor = placing.result()
+        except DialError:
             return not former.placed.call.ended
-        await self._take_over(placing.result(), time.monotonic() - began)
+        await self._take_over(successor, time.monotonic() - began)
         return True
 
     async def _place_next(self) -> _Leg:

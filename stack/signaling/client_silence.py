@@ -23,8 +23,8 @@ CONSENT_PERIOD = 6.0
 """Seconds in which a server without the channel answers a check (RFC 7675 §5.1)."""
 
 
-class Silence:
-    """What is made of the looks at a call; times in seconds, by a clock of the caller's choice."""
+class LastArrival:
+    """When something came last, by looks at a call; times in seconds, by a clock of the caller's choice."""
 
     def __init__(self, now: float) -> None:
         self.is_silent = False
@@ -69,7 +69,7 @@ class SilenceWatch:
     async def run(self) -> None:
         """Look until the call is closed."""
         clock = asyncio.get_running_loop().time
-        silence = Silence(clock())
+        silence = LastArrival(clock())
         with suppress(StackError):
             while True:
                 report = await self._stats()

@@ -144,7 +144,7 @@ class EveryThing:
         async with call.reply() as voice:
             await voice.write(np.tile(TONE, 5), RATE)
             call.interrupt()
-            await asyncio.sleep(PATIENCE)  # the interruption ends it
+            await asyncio.Event().wait()  # the interruption ends it
         saw["interrupted"] = (voice.interrupted, voice.heard_ms < 4000)
         call.speaker.write(TONE[:1600], RATE)
         await call.speaker.drained()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from stack.signaling.client_silence import CONSENT_PERIOD, LOOK_EVERY, PING_AFTER, SILENT_AFTER, Silence
+from stack.signaling.client_silence import CONSENT_PERIOD, LOOK_EVERY, PING_AFTER, SILENT_AFTER, LastArrival
 
 
 def silent_at(*, has_channel: bool, round_trip: float = 0.01, acknowledged: bool = False) -> float | None:
     """Return when a call is taken for silent of which nothing has come since 0; None: not within ten seconds."""
-    silence, packets = Silence(0.0), 100
+    silence, packets = LastArrival(0.0), 100
     for step in range(round(10.0 / LOOK_EVERY)):
         now = step * LOOK_EVERY
         silence.look(packets, round_trip, now)
@@ -45,7 +45,7 @@ def test_without_a_channel_an_answer_to_a_check_is_waited_for() -> None:
 
 
 def test_what_comes_ends_it() -> None:
-    silence = Silence(0.0)
+    silence = LastArrival(0.0)
     for packets, now in ((1, 0.0), (1, 0.3)):
         silence.look(packets, 0.0, now)
     silence.note_ping(0.3)
