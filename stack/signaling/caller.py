@@ -22,7 +22,7 @@ from stack.ice.gathering import TransportPolicy
 from stack.ice.servers import IceServer
 from stack.session import Connected, EndReason
 from stack.signaling.caller_ice import describe_ice, explain_servers, render_ice
-from stack.signaling.client import ClientCall, DialConfig, DialError, dial
+from stack.signaling.client import ClientCall, DialConfig, DialError, TokenRefused, dial
 from stack.signaling.client_silence import SilenceWatch
 from stack.signaling.instant import read_grant
 from stack.voice.client import EVENTS_CHANNEL, is_failure, read_goaway
@@ -37,6 +37,8 @@ DEFAULT_DURATION = 5.0
 RECORD_RATE = 16_000
 STEADY = 10.0
 """Seconds after which a call that took the place of a lost one may be lost: what fails twice needs a person."""
+AGAIN_AFTER = 0.5
+"""Seconds between two tries to make a call that takes the place of a lost one."""
 LOST = (
     EndReason.WORKER_FAILED, EndReason.ICE_FAILED, EndReason.CONSENT_EXPIRED, EndReason.CONSENT_UNANSWERED
 )  # fmt: skip
@@ -316,7 +318,7 @@ class _Talk:
         False if the call is over, and no other takes its place.
         """
         former = self.leg
-        placing = asyncio.create_task(self._place_next())
+        placing = asyncio.create_task(self._place_soon())
         again: tuple[asyncio.Task[Any], ...] = (
             () if former.placed.call.ended else (asyncio.create_task(former.silence.heard.wait()),)
         )
@@ -335,6 +337,19 @@ class _Talk:
             return not former.placed.call.ended
         await self._take_over(successor, time.monotonic() - began)
         return True
+
+    async def _place_soon(self) -> _Leg:
+        """Place it, and try again for a while: another media process may just be starting."""
+        deadline = time.monotonic() + STEADY
+        while True:
+            try:
+                return await self._place_next()
+            except TokenRefused:
+                raise
+            except DialError:
+                if self._stop.is_set() or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(AGAIN_AFTER)
 
     async def _place_next(self) -> _Leg:
         former = self.leg
