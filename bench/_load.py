@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 from bench.report import Options
 
@@ -211,6 +211,14 @@ def memory_kb(pid: int) -> float:
     return total
 
 
+class Target(Protocol):
+    """What takes calls: where, and the process whose use of the machine is told."""
+
+    contestant: Contestant
+    pid: int
+    offer: str
+
+
 class Server:
     """A contestant that runs and listens."""
 
@@ -292,9 +300,13 @@ class Place:
                 server.stop()
 
     def load(
-        self, server: Server, mode: str, calls: int, seconds: float, *arguments: str, warm: float = WARM
-    ) -> Run:
-        """Call a server and return what came of it; raises `Absent` if nothing did."""
+        self, server: Target, mode: str, calls: int, seconds: float, *arguments: str, warm: float = WARM,
+        on_mark: Callable[[], object] | None = None,
+    ) -> Run:  # fmt: skip
+        """Call a server and return what came of it; raises `Absent` if nothing did.
+
+        `on_mark` is called when the measured time begins, and when it is over.
+        """
         command = ["taskset", "-c", str(LOAD_CORE), str(GENERATOR), "-mode", mode, "-offer", server.offer]
         command += ["-calls", str(calls), "-seconds", str(seconds), "-warm", str(warm)]
         command += ["-packets", str(self.packets), *arguments]
@@ -314,6 +326,8 @@ class Place:
             for line in process.stdout:
                 word, _, rest = line.partition(" ")
                 if word.strip() in ("START", "STOP"):
+                    if on_mark is not None:
+                        on_mark()
                     marks.append((cpu_seconds(server.pid), time.monotonic(), cpu_seconds(process.pid)))
                     if len(marks) == 2:  # reading it holds the server up for a moment
                         memory = memory_kb(server.pid)

@@ -157,6 +157,7 @@ class Part:
         self._ready = ready
         self._up = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._readings: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Start it and wait until it says that it is up. Raises `ClusterError`."""
@@ -177,13 +178,19 @@ class Part:
                 start_new_session=True,  # Ctrl-C is for us: parts end in order
             )  # fmt: skip
             assert self.process.stdout is not None
-            while line := (await self.process.stdout.readline()).decode("utf-8", "replace"):
-                self.lines.append(line)
-                if not self._ready or line.startswith(self._ready):
-                    self._up.set()
+            reading = asyncio.create_task(self._read(self.process.stdout))
+            self._readings.add(reading)
+            reading.add_done_callback(self._readings.discard)
             await self.process.wait()
-            if not self.restarts:
+            if not self.restarts:  # else at once, whatever its children still say
+                await reading
                 return
+
+    async def _read(self, said: asyncio.StreamReader) -> None:
+        while line := (await said.readline()).decode("utf-8", "replace"):
+            self.lines.append(line)
+            if not self._ready or line.startswith(self._ready):
+                self._up.set()
 
     @property
     def pid(self) -> int:

@@ -12,6 +12,9 @@ def main() -> None:
     """Run the command line of this process, and end it."""
     try:
         if sys.argv[1:2] == ["relay"]:
+            from stack.relay.start import start
+
+            start(sys.argv[2:])
             from stack.cli_run import PROGRAM, run
             from stack.relay.command import relay
 

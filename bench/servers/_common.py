@@ -10,10 +10,13 @@ import sys
 import time
 import wave
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import numpy as np
 from aiohttp import web
 
+CHUNK = 0.2
+"""Seconds of sound in each write of a program that speaks."""
 BUSY = 0.2
 """Seconds of each second for which the program computes."""
 HEAP = 700_000
@@ -43,6 +46,19 @@ def read_sound(path: str) -> tuple[np.ndarray, int]:
     """Return the samples (int16) and the rate of a WAV file."""
     with wave.open(path) as file:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2"), file.getframerate()
+
+
+async def speak(call: Any, samples: np.ndarray, rate: int, place: int) -> None:
+    """Say recorded sound from a place on, again and again, until the call's end."""
+    size = int(rate * CHUNK)
+    await call.wait_connected()
+    due = asyncio.get_running_loop().time()
+    call.speaker.write(samples[place : place + size], rate)  # one chunk ahead of time
+    while not call.ended:
+        place = (place + size) % (len(samples) - size)
+        call.speaker.write(samples[place : place + size], rate)
+        due += CHUNK
+        await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
 
 
 async def serve_offers(accept: Callable[[str], Awaitable[str]]) -> None:

@@ -21,12 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.servers._common import Companion, announce, arguments, read_sound, serve_offers
+from bench.servers._common import Companion, announce, arguments, read_sound, serve_offers, speak
 
 MODES = ("packets", "echo", "speaking", "listening")
 FRAME_TICKS = 960
-CHUNK = 0.2
-"""Seconds of sound in each write of a program that speaks."""
 COMPLEXITY = 5
 """Of the Opus encoder; said here, so that it is the same in every checkout."""
 
@@ -234,17 +232,6 @@ async def programs(mode: str, sound: str | None, companion: Companion, workers: 
     samples, rate = read_sound(sound) if sound is not None else (np.zeros(0, np.int16), 0)
     begun = 0
 
-    async def speak(call: Any, place: int) -> None:
-        size = int(rate * CHUNK)
-        await call.wait_connected()
-        due = asyncio.get_running_loop().time()
-        call.speaker.write(samples[place : place + size], rate)  # one chunk ahead of time
-        while not call.ended:
-            place = (place + size) % (len(samples) - size)
-            call.speaker.write(samples[place : place + size], rate)
-            due += CHUNK
-            await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
-
     async def program(call: Any) -> None:
         nonlocal begun
         begun += 1
@@ -252,7 +239,7 @@ async def programs(mode: str, sound: str | None, companion: Companion, workers: 
         if mode == "echo":
             await echo(call)
             return
-        speaking = asyncio.create_task(speak(call, begun * 7919 % (len(samples) // 2)))
+        speaking = asyncio.create_task(speak(call, samples, rate, begun * 7919 % (len(samples) // 2)))
         try:
             if mode == "listening":
                 async for _ in call.utterances():

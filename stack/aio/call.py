@@ -346,7 +346,8 @@ class Call:
     async def stats(self) -> CallStatistics:
         """Return a snapshot of the call's statistics; `as_webrtc` gives it as browsers do."""
         known = await self._control.execute(cmd.GetStatistics())
-        return replace(known, counters={**known.counters, **self._control.counters.snapshot()})
+        counters = {**known.counters, **self._control.counters.snapshot()}
+        return replace(known, counters=counters, backbone_round_trip_time=self._control.backbone_round_trip())
 
     def _deliver(self, event: ConversationEvent) -> None:
         """Take an event of the conversation; runs on the program's loop."""

@@ -97,6 +97,10 @@ class ExpectedRecording(Protocol):
         ...
 
 
+def _no_backbone() -> None:
+    """There is no backbone between a call and its program."""
+
+
 class CallControl:
     """Everything here belongs to the program's event loop."""
 
@@ -127,6 +131,9 @@ class CallControl:
         """True once the program iterates over `utterances`."""
         self.turns_managed = False
         """True if a turn reaches the program by `hand_over` only."""
+        self.backbone_round_trip: Callable[[], float | None] = _no_backbone
+        """Returns the seconds of a round trip between the call's media and its program; None: not known, or there
+        is nothing between them."""
         self._link = link
         self._watchers: list[Inbox[ConversationEvent]] = []
         self._tool_results: dict[str, asyncio.Future[str]] = {}

@@ -137,6 +137,8 @@ class HostConfig:
     node: str = ""
     """Which of several machines this is: letters, digits and slashes, up to 64. It stands in the ICE username
     fragments, where a router in front can read it (`stack.core.ufrag`)."""
+    region: str = ""
+    """Where this machine is, in the operator's words."""
     max_calls: int = 1000
     setup: Setup | None = None
     """Our part of DTLS where the client leaves it to us; PASSIVE: the client begins the handshake. None: what was
@@ -554,7 +556,7 @@ class Host:
             self.counters.add(DROPPED_TICKET_CALL)
             return
         log.info("call %s comes by ticket %s", made.call, context.ticket)
-        hosted = HostedCall(self._table, link, context, made.call)
+        hosted = HostedCall(self._table, link, self._placed(context), made.call)
         hosted.adopt(self._recording_of(hosted.call))
         self._begin(hosted)
         if self._tickets.config.instant_connect:  # what an answer over HTTP says beside the SDP
@@ -565,12 +567,16 @@ class Host:
         if note is not None:
             note(hosted.call)
 
+    def _placed(self, context: CallContext) -> CallContext:
+        """Return what is known of a call, with where it is."""
+        return replace(context, node=self.config.node, region=self.config.region)
+
     async def _admit(
         self, link: MediaLink, parameters: SessionParameters, context: CallContext | None, offered: float
     ) -> Call:
         """Start the call that was agreed on; `offered` is when its offer arrived (`time.monotonic`)."""
         self._check_room()
-        hosted = HostedCall(self._table, link, context)
+        hosted = HostedCall(self._table, link, self._placed(context or CallContext()))
         try:
             await hosted.open(parameters, self._recording_of(hosted.call), offered)
         except CallEnded as error:  # its worker has just died

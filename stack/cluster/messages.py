@@ -18,6 +18,7 @@ import re
 from typing import Final, TypeAlias
 
 from stack.aio.context import CallContext
+from stack.cluster.round_trip import Stamp
 from stack.core.errors import LocalError
 from stack.core.machine import Address
 from stack.core.values import Value
@@ -107,6 +108,7 @@ class Progress(Value, frozen=True):
 
     sender: str
     attachments: tuple[AttachmentProgress, ...]
+    stamp: Stamp = Stamp()
 
 
 class Alive(Value, frozen=True):

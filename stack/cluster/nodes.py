@@ -114,12 +114,15 @@ class NodeBook:
         return [record for record, heard in self._records.values() if now - max(heard, since) < RECORD_PATIENCE]
 
     def choose(self, but: str = "") -> NodeRecord | None:
-        """Return the node for a call: the emptier of two, of our region if one there has room; None if none has.
+        """Return the node for a call: the emptier of two, of our region while there is room; None if none has.
+
+        Our region stands for the caller's: geo DNS or anycast has brought the request to the nearest of us.
+        Without one all nodes are alike.
 
         `but` names one that is not wanted.
         """
         fit = [node for node in self.nodes if node.room > 0.0 and node.name != but]
-        near = [node for node in fit if node.region == self.region]
+        near = [node for node in fit if self.region and node.region == self.region]
         chosen = near or fit
         if not chosen:
             return None

@@ -48,6 +48,7 @@ from stack.cluster.messages import (
 )
 from stack.cluster.ordered import DROPPED_MALFORMED, BacklogFull, OrderedStream
 from stack.cluster.remote_program import DROPPED_STRANGE, PROGRESS_EVERY
+from stack.cluster.round_trip import RoundTrip
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError, StackError
 from stack.server import Gathered
@@ -94,6 +95,7 @@ class AttachedLink:
         self.since = asyncio.get_running_loop().time()
         self.hosted: HostedCall | None = None
         self._host = host
+        self.round_trip = host.round_trip(taken.node)
         self._stream = OrderedStream(host.backbone.counters)
         self._asked: dict[int, tuple[Any, asyncio.Future[Any]]] = {}
         self._next_number = 0
@@ -204,6 +206,7 @@ class ProgramHost:
         self._alive = AliveThread(config, self.name)
         self._links: dict[str, AttachedLink] = {}
         self._heard: dict[str, float] = {}  # nodes, and when
+        self._round_trips: dict[str, RoundTrip] = {}  # by node
         self._is_offered = False
         self._settling = asyncio.Lock()
         self._draining = False
@@ -268,6 +271,10 @@ class ProgramHost:
             task.cancel()
         await self.backbone.stop()
 
+    def round_trip(self, node: str) -> RoundTrip:
+        """Return what is measured of the way to a node."""
+        return self._round_trips.setdefault(node, RoundTrip())
+
     # -- calls -----------------------------------------------------------------------------------------------
 
     def _on_take(self, subject: str, data: bytes, reply: str) -> None:
@@ -283,6 +290,7 @@ class ProgramHost:
         link = AttachedLink(self, taken)
         hosted = HostedCall(self.table, link, taken.context, taken.call)
         link.hosted = hosted
+        hosted.control.backbone_round_trip = lambda: link.round_trip.latest
         self._links[taken.attachment] = link
         hosted.adopt()
         self.counters.add(TOOK)
@@ -316,6 +324,8 @@ class ProgramHost:
             return
         now = asyncio.get_running_loop().time()
         self._heard[progress.sender] = now
+        if progress.sender in self._round_trips:
+            self._round_trips[progress.sender].note(progress.stamp, now)
         held = {each.attachment: each for each in progress.attachments}
         for link in list(self._links.values()):
             if link.node != progress.sender:
@@ -334,8 +344,11 @@ class ProgramHost:
             by_node: dict[str, list[AttachmentProgress]] = {}
             for link in self._links.values():
                 by_node.setdefault(link.node, []).append(link.progress())
+            self._round_trips = {node: self.round_trip(node) for node in by_node}
             for node, attachments in by_node.items():
-                self.backbone.post(node_subject(node), PROGRESS.encode(Progress(self.name, tuple(attachments))))
+                stamp = self._round_trips[node].stamp(loop.time())
+                progress = Progress(self.name, tuple(attachments), stamp)
+                self.backbone.post(node_subject(node), PROGRESS.encode(progress))
             self._heard = {node: self._heard.get(node, loop.time()) for node in by_node}
             if not self.backbone.is_up:
                 continue

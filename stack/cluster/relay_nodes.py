@@ -1,14 +1,13 @@
 """A process beside a relay that tells it of the nodes: `python -m stack.cluster.relay_nodes URL… [--ipv6]`.
 
-It writes a line of JSON, `{"PART": ["HOST", PORT], …}`, whenever the nodes are others, and ends when its input
-does: that is when the relay is gone (`stack.relay.node_list`).
+It writes a line, `PART=HOST:PORT …`, whenever the nodes are others, and ends when its input does: that is when the
+relay is gone (`stack.relay.node_list`).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from stack.cluster.backbone import Backbone, BackboneConfig
 from stack.cluster.messages import NodeRecord
 from stack.cluster.nodes import NodeBook
 from stack.core.machine import Address
+from stack.relay.node_list import write_line
 
 LOOK_EVERY = 0.2
 """Seconds between two looks at the nodes."""
@@ -53,7 +53,7 @@ async def tell(backbone: Backbone, is_ipv6: bool) -> None:
         known = {name: address for name, (address, _) in sorted(heard.items())}
         if known != told and known:
             told = known
-            sys.stdout.write(json.dumps(told) + "\n")
+            sys.stdout.write(write_line(told))
             sys.stdout.flush()
         await asyncio.sleep(LOOK_EVERY)
 

@@ -50,6 +50,7 @@ from stack.cluster.messages import (
     take_subject,
 )
 from stack.cluster.ordered import DROPPED_MALFORMED, BacklogFull, OrderedStream
+from stack.cluster.round_trip import RoundTrip
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.values import check_json
@@ -130,6 +131,10 @@ class RemoteCall:
         self._commands: asyncio.Queue[CallCommand] = asyncio.Queue(MAX_COMMANDS)
         self._news: Inbox[ConversationEvent] = call.watch()
         self.control.deliver = self._take_event
+        self.control.backbone_round_trip = self._round_trip
+
+    def _round_trip(self) -> float | None:
+        return self._owner.round_trip(self.agent).latest if self.stream is not None else None
 
     # -- events ----------------------------------------------------------------------------------------------
 
@@ -287,17 +292,16 @@ class RemoteProgram:
         node: str,
         program: str = "default",
         local: Program | None = None,
-        region: str = "",
     ) -> None:
         self.backbone = backbone
         self.counters: Counters = backbone.counters
         self.node = node
         self._program = program
         self._local = local
-        self._region = region
         self._calls: dict[str, RemoteCall] = {}
         self._by_attachment: dict[str, RemoteCall] = {}
         self._alive: dict[str, float] = {}  # when a process was heard last
+        self._round_trips: dict[str, RoundTrip] = {}  # by process
         self._tasks: list[asyncio.Task[None]] = []
         self.turns = getattr(local, "turns", None)
         prepare = getattr(local, "prepare", None)
@@ -361,6 +365,10 @@ class RemoteProgram:
         remote.go_local()
         await self._local(remote.call)
 
+    def round_trip(self, agent: str) -> RoundTrip:
+        """Return what is measured of the way to a process."""
+        return self._round_trips.setdefault(agent, RoundTrip())
+
     def note_ended(self, remote: RemoteCall) -> None:
         """A call is over, perhaps before there was anything to run."""
         self._calls.pop(remote.call.id, None)
@@ -393,8 +401,7 @@ class RemoteProgram:
         attachment = remote.next_attachment()
         call = remote.call
         context = replace(
-            call.context, state={}, session=_as_json(call.session), node=self.node, region=self._region,
-            continuation=continuation,
+            call.context, state={}, session=_as_json(call.session), node=self.node, continuation=continuation
         )  # fmt: skip
         offered = TakeCall(call.id, attachment, self.node, context, continuation)
         try:
@@ -427,6 +434,9 @@ class RemoteProgram:
         except ParseError:
             self.counters.add(DROPPED_MALFORMED)
             return
+        round_trip = self._round_trips.get(progress.sender)
+        if round_trip is not None:
+            round_trip.note(progress.stamp, asyncio.get_running_loop().time())
         for each in progress.attachments:
             remote = self._by_attachment.get(each.attachment)
             if remote is not None and remote.agent == progress.sender:
@@ -451,7 +461,9 @@ class RemoteProgram:
                 if progress is not None:
                     held.setdefault(remote.agent, []).append(progress)
             for agent, attachments in held.items():
-                self.backbone.post(agent_subject(agent), PROGRESS.encode(Progress(self.node, tuple(attachments))))
+                stamp = self.round_trip(agent).stamp(asyncio.get_running_loop().time())
+                word = Progress(self.node, tuple(attachments), stamp)
+                self.backbone.post(agent_subject(agent), PROGRESS.encode(word))
 
     async def _look(self) -> None:
         """Give up the processes that are silent, while we hear ourselves."""
@@ -466,6 +478,7 @@ class RemoteProgram:
                     continue
                 log.warning("the program process %s is gone", agent)
                 del self._alive[agent]
+                self._round_trips.pop(agent, None)
                 with suppress(Exception):
                     await self.backbone.unsubscribe(alive_subject(agent))
                 for remote in list(self._by_attachment.values()):

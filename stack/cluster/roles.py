@@ -59,7 +59,7 @@ class MediaNode:
         self.name = check_node_name(config.media.node)
         self.backbone = Backbone(role.backbone, f"media node {self.name}")
         program = as_program(local) if local is not None else None
-        self.program = RemoteProgram(self.backbone, self.name, role.program, program, role.region)
+        self.program = RemoteProgram(self.backbone, self.name, role.program, program)
         self.book = NodeBook(self.backbone, role.region)
         self._role = role
 
@@ -142,6 +142,7 @@ async def run_media(role: RoleConfig, config: ServeConfig, local: Callable[..., 
     Raises `LocalError` as `serve` does, and for a node without a name.
     """
     node = MediaNode(role, config, local)
+    config = replace(config, media=replace(config.media, region=role.region))
     async with node.running():
         await serve_until_stopped(node.program, config, beside=node.beside)
 

@@ -24,9 +24,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import NewType, Self, TypeVar
+from typing import NamedTuple, NewType, Self, TypeVar
 
 from stack.core.errors import LocalError
 
@@ -66,8 +65,7 @@ GRAMMAR = re.compile(r"[a-z]+\.[a-z][a-z0-9]*(_[a-z0-9]+)*")
 """What a whole name looks like."""
 
 
-@dataclass(frozen=True, slots=True)
-class CounterDeclaration:
+class CounterDeclaration(NamedTuple):
     """A counter, and what it counts."""
 
     name: CounterName

@@ -22,8 +22,7 @@ client's own fragment has no layout: it is random, and `Ufrag.parse` takes it fo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Entropy
@@ -49,24 +48,30 @@ def is_node_part(text: str) -> bool:
     return re.fullmatch(_NODE, text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Ufrag:
-    """A server's username fragment. Raises `LocalError` for parts that have no place in the layout."""
-
+class _Parts(NamedTuple):  # no dataclass: what that imports is a third of a relay's start
     worker: int
     rest: str
     node: str = ""
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.worker < MAX_WORKERS:
-            raise LocalError(f"a worker has a number from 0 to {MAX_WORKERS - 1}, not {self.worker}")
-        whole = self.serialize()
+
+class Ufrag(_Parts):
+    """A server's username fragment. Raises `LocalError` for parts that have no place in the layout."""
+
+    __slots__ = ()
+
+    def __new__(cls, worker: int, rest: str, node: str = "") -> Self:
+        """Check the parts."""
+        if not 0 <= worker < MAX_WORKERS:
+            raise LocalError(f"a worker has a number from 0 to {MAX_WORKERS - 1}, not {worker}")
+        made = super().__new__(cls, worker, rest, node)
+        whole = made.serialize()
         found = _LAYOUT.fullmatch(whole)
-        if found is None or found[2] != self.node or len(whole) > MAX_LOCAL_UFRAG:
+        if found is None or found[2] != node or len(whole) > MAX_LOCAL_UFRAG:
             raise LocalError(
                 f"the node part of a username fragment has up to {MAX_NODE} letters, digits or slashes, "
                 f"the rest 12 ice-chars or more, and the whole up to {MAX_LOCAL_UFRAG}"
             )
+        return made
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -92,7 +97,7 @@ class Ufrag:
 
     def restarted(self, entropy: Entropy) -> Self:
         """Return the one after an ICE restart: the same machine and worker, another rest."""
-        return replace(self, rest=entropy(RANDOM_SIZE).hex())
+        return type(self)(self.worker, entropy(RANDOM_SIZE).hex(), self.node)
 
 
 def new_transaction(entropy: Entropy, ufrag: str) -> bytes:

@@ -70,6 +70,10 @@ from stack.stun import ErrorCode, ErrorNumber, Message, MessageClass, Retransmis
 TCP_TRANSACTION = RetransmissionPolicy(rto=0.5, rc=1, rm=79)
 """Sent once, and given up after Ti = 39.5 s (RFC 8489 §6.2.2)."""
 
+_RECOVERABLE = (
+    ErrorNumber.UNAUTHENTICATED, ErrorNumber.UNKNOWN_ATTRIBUTE, ErrorNumber.ROLE_CONFLICT, ErrorNumber.SERVER_ERROR
+)  # fmt: skip
+"""Of consent checks: the next one may be answered. Any other signed error ends the pair, as in libwebrtc."""
 UNANSWERED_WITH_MEDIA = 2
 """Consent checks without a response after which the other pairs are checked again, where other packets of the peer
 used to come and do not any more."""
@@ -481,6 +485,22 @@ class IceAgent:
                 self._checklist.trigger(check.pair)
         elif not check.consent:
             self._fail_pair(check.pair, now)
+        elif code not in _RECOVERABLE and check.pair is self._selected:
+            self._handle_refusal(check.pair, now)
+
+    def _handle_refusal(self, selected: CandidatePair, now: Instant) -> None:
+        """The peer signs that it has no such session (`stack.server.admission`): nothing is waited for.
+
+        RFC 7675 says nothing of error responses; Chromium gives the pair up in the same way.
+        """
+        self._checklist.failed(selected)
+        other = self._checklist.latest_valid()
+        if other is not None and now - (other.last_received or 0.0) < self._settings.path_silence_timeout:
+            self._select(other, nominated=False, now=now)
+            self._send_consent_check(now)  # the peer may refuse there, too
+            return
+        self._end(IceState.FAILED)
+        self._events.append(IceFailed(IceFailureReason.REFUSED))
 
     def _handle_success(self, check: SentCheck, now: Instant) -> None:
         pair = check.pair

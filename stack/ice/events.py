@@ -47,12 +47,14 @@ ICE_TRANSITIONS = {
 
 
 class IceFailureReason(Enum):
-    """Why an agent failed before it had any path."""
+    """Why an agent has no path, or none any more."""
 
     NO_CHECK_RECEIVED = "the peer sent no check that we could authenticate"
     NO_REMOTE_CREDENTIALS = "the peer's username fragment and password were never given"
     NO_CANDIDATE_PAIR = "there was never a pair of candidates to check"
     ALL_CHECKS_FAILED = "no check was answered"
+    REFUSED = "the peer has the session no more"
+    """It has signed an error to the checks that ask for consent: one who has the password says so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ with `epoll`, without asyncio: to import that takes as long as all the rest of t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -16,22 +17,24 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path as FilePath
+from typing import NamedTuple, TypeVar
 
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path
-from stack.relay.flow_file import FlowFile, size_of
+from stack.relay.flow_file import FlowFile
 from stack.relay.machine import PortClosed, PortOpened, Relay, RelaySettings
 from stack.relay.node_list import AGAIN_AFTER, NodeFeed
 from stack.relay.status import MAX_CONNECTIONS, RelayStatus, StatusConnection, StatusListener
 
+ResultT = TypeVar("ResultT")
+
 RECEIVE_ERRORS = declare(
     "relay", "receive_errors", "Errors of the kernel while receiving, such as an ICMP message about a datagram"
 )
+RESTARTED = declare("relay", "restarted", "How often the process that forwards was begun again")
 DROPPED_SEND = declare("relay", "dropped_send", "Datagrams that the kernel did not take")
 FAULT_LOOP = declare("relay", "fault_loop", "Exceptions survived in a turn of the loop")
 
@@ -40,14 +43,16 @@ MAX_BATCH = 256
 MAX_DATAGRAM = 65_535
 SOCKET_BUFFER = 1 << 22
 MAX_CACHED_PATHS = 16_384
+PATIENCE = 1.0
+"""Seconds in which a relay that ends lets go of its port and its file."""
 SPARE_FILES = 128
 """Descriptors beside those of the flows."""
+RETRY_EVERY = 0.002
 LONGEST_WAIT = 1.0
 """Seconds that the loop waits when nothing happens: the death of the child is noticed."""
 
 
-@dataclass(frozen=True, slots=True)
-class RelayConfig:
+class RelayConfig(NamedTuple):
     """What a relay is run with."""
 
     hosts: tuple[str, ...]
@@ -55,7 +60,7 @@ class RelayConfig:
     inner_host: str = "0.0.0.0"
     first_port: int = 20_000
     max_flows: int = 4096
-    flows: FilePath | None = None
+    flows: str | None = None
     """The file of the flows; None: they are forgotten with the process."""
     region: str = ""
     http_host: str = "127.0.0.1"
@@ -88,8 +93,20 @@ def _bind(host: str, port: int) -> socket.socket:
     return made
 
 
+def _once_free(take: Callable[[], ResultT]) -> ResultT:
+    """Take a port or a file as soon as a relay that has just been killed has let go of it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return take()
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EWOULDBLOCK) or time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_EVERY)
+
+
 @contextmanager
-def _mapped(file: FilePath | None, size: int) -> Iterator[memoryview]:
+def mapped(file: str | None, size: int) -> Iterator[memoryview]:
     """Context: a buffer of so many bytes, the content of `file` if there is one, which is ours alone.
 
     Raises `LocalError` if the file cannot be had, or another relay has it.
@@ -102,17 +119,20 @@ def _mapped(file: FilePath | None, size: int) -> Iterator[memoryview]:
     except OSError as error:
         raise LocalError(f"cannot write {file}: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _once_free(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
         os.posix_fallocate(descriptor, 0, size)  # a full disk is noticed here, not by SIGBUS later
-        mapped = mmap.mmap(descriptor, size)
+        content = mmap.mmap(descriptor, size)
     except BlockingIOError as error:
         raise LocalError(f"another relay has {file}") from error
     except OSError as error:
         raise LocalError(f"cannot use {file}: {error.strerror}") from error
     else:
-        yield memoryview(mapped)
+        yield memoryview(content)
     finally:
         os.close(descriptor)
+
+
+_WOKEN, _PARENT = object(), object()
 
 
 class _Outer:
@@ -145,41 +165,73 @@ class _Outer:
             yield bytes(view[:size]), path
 
 
-class RelayServer:
-    """One relay on its sockets. Raises `LocalError` for a port, an address or a file that cannot be had."""
+class RelaySockets:
+    """What clients and monitors send to. Raises `LocalError` for a port or an address that cannot be had."""
 
-    def __init__(self, config: RelayConfig, feed: NodeFeed, follows: bool, buffer: memoryview) -> None:
+    def __init__(self, config: RelayConfig) -> None:
+        self.outer: dict[Address, _Outer] = {}
+        _raise_file_limit(config.max_flows + SPARE_FILES)
+        port = config.port
+        for host in config.hosts:
+            try:
+                outer = _Outer(_once_free(lambda: _bind(host, port)))  # noqa: B023 (it is called at once)
+            except OSError as error:
+                raise LocalError(f"cannot bind UDP {Address(host, port)}: {error.strerror}") from error
+            self.outer[outer.address] = outer
+            port = outer.address.port  # 0 asks for any: the same on all
+        host, port = config.http_host, config.http_port
+        try:
+            self.status = _once_free(lambda: StatusListener(host, port))
+        except OSError as error:
+            raise LocalError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+
+    def __enter__(self) -> RelaySockets:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for outer in self.outer.values():
+            outer.socket.close()
+        self.status.socket.close()
+
+
+class RelayServer:
+    """One relay on its sockets, in the process that forwards.
+
+    `former`: how many such processes there were before; `parent`: a descriptor that is at its end when the
+    process that has begun this one is gone.
+    """
+
+    def __init__(
+        self, config: RelayConfig, sockets: RelaySockets, feed: NodeFeed, follows: bool, buffer: memoryview,
+        former: int, parent: int,
+    ) -> None:  # fmt: skip
         self.config = config
         self.counters = Counters()
         self._feed = feed
         self._follows = follows
         self._selector = selectors.DefaultSelector()
-        self._outer: dict[Address, _Outer] = {}
+        self._outer = sockets.outer
         self._inner: dict[Address, socket.socket] = {}
         self._connections: dict[int, StatusConnection] = {}
         self._draining_since: float | None = None
+        self._is_orphan = False
         self._start_feed_at = 0.0
-        _raise_file_limit(config.max_flows + SPARE_FILES)
-        port = config.port
-        for host in config.hosts:
-            try:
-                outer = _Outer(_bind(host, port))
-            except OSError as error:
-                raise LocalError(f"cannot bind UDP {Address(host, port)}: {error.strerror}") from error
-            self._outer[outer.address] = outer
-            port = outer.address.port  # 0 asks for any: the same on all
+        for outer in self._outer.values():
             self._selector.register(outer.socket, selectors.EVENT_READ, outer)
+        if former:
+            self.counters.add(RESTARTED, former)
         settings = RelaySettings(tuple(self._outer), config.inner_host, config.first_port, config.max_flows)
         file = FlowFile(buffer, config.max_flows, config.first_port)
         self.relay = Relay(settings, file, time.monotonic())
         self.relay.set_nodes(feed.nodes)
         self._follow()  # the ports of the flows that are up, before anything is read
-        self._status = StatusListener(config.http_host, config.http_port)
+        self._status = sockets.status
         self._selector.register(self._status.socket, selectors.EVENT_READ, self._status)
         self._woken, waking = socket.socketpair()
         waking.setblocking(False)
         self._waking = waking
-        self._selector.register(self._woken, selectors.EVENT_READ, None)
+        self._selector.register(self._woken, selectors.EVENT_READ, _WOKEN)
+        self._selector.register(parent, selectors.EVENT_READ, _PARENT)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.set_wakeup_fd(waking.fileno())
@@ -228,8 +280,8 @@ class RelayServer:
             self._draining_since -= self.config.drain_seconds
 
     def _is_over(self) -> bool:
-        if self._draining_since is None:
-            return False
+        if self._is_orphan or self._draining_since is None:
+            return self._is_orphan
         return not self.relay.flows or time.monotonic() - self._draining_since >= self.config.drain_seconds
 
     def _turn(self) -> None:
@@ -313,8 +365,10 @@ class RelayServer:
     # -- beside the datagrams ------------------------------------------------------------------------------------
 
     def _attend(self, what: object, now: float) -> None:
-        if what is None:
+        if what is _WOKEN:
             self._woken.recv(64)
+        elif what is _PARENT:  # it never writes: it is gone
+            self._is_orphan = True
         elif isinstance(what, StatusListener):
             connection = what.accept(now)
             if connection is not None:
@@ -345,18 +399,3 @@ def _raise_file_limit(wanted: int) -> None:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-
-
-def run_relay(config: RelayConfig, feed: NodeFeed, follows: bool) -> None:
-    """Run a relay until it is told to end; `follows`: its nodes are learned, too. Raises as `RelayServer` does."""
-    with _mapped(config.flows, size_of(config.max_flows)) as buffer:
-        server = RelayServer(config, feed, follows, buffer)
-        where = ", ".join(str(address) for address in server.addresses)
-        known = len(server.relay.nodes)
-        again = f", {server.relay.flows} flows go on" if server.relay.flows else ""
-        print(
-            f"Relaying UDP {where} to {known} known nodes{again}.  "
-            f"(status: http://{server.http_address}/metrics ; Ctrl-C ends)",
-            flush=True,
-        )
-        server.run()

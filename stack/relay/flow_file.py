@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from stack.core.errors import LocalError
@@ -110,9 +109,16 @@ class FlowFile:
 
 
 def _packed(host: str) -> bytes:
-    address = ip_address(host)
-    return address.packed if address.version == 6 else _MAPPED + address.packed
+    if ":" not in host:
+        return _MAPPED + bytes(map(int, host.split(".")))
+    from ipaddress import IPv6Address  # slow to import, and seldom needed: `stack.relay.start`
+
+    return IPv6Address(host).packed
 
 
 def _unpacked(packed: bytes) -> str:
-    return str(IPv4Address(packed[12:]) if packed[:12] == _MAPPED else IPv6Address(packed))
+    if packed[:12] == _MAPPED:
+        return ".".join(map(str, packed[12:]))
+    from ipaddress import IPv6Address
+
+    return str(IPv6Address(packed))

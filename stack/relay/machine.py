@@ -21,8 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError
@@ -70,9 +69,8 @@ _SUCCESS = b"\x01\x01"  # of a Binding request (RFC 8489 §5)
 _TRANSACTION = slice(8, 20)
 
 
-@dataclass(frozen=True, slots=True)
-class RelaySettings:
-    """Raises `LocalError` for ports that are none."""
+class RelaySettings(NamedTuple):
+    """What a relay forwards by."""
 
     addresses: tuple[Address, ...]
     """Where clients send to."""
@@ -81,20 +79,19 @@ class RelaySettings:
     first_port: int = 20_000
     max_flows: int = 4096
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise `LocalError` for ports that are none."""
         if self.max_flows < 1 or self.first_port < 1 or self.first_port + self.max_flows - 1 > MAX_PORT:
             raise LocalError(f"{self.max_flows} ports from {self.first_port} on end beyond {MAX_PORT}")
 
 
-@dataclass(frozen=True, slots=True)
-class PortOpened:
+class PortOpened(NamedTuple):
     """From `path.local` the relay speaks to `path.remote` from now on: it is to be bound before what is sent."""
 
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class PortClosed:
+class PortClosed(NamedTuple):
     """This port is not needed any more."""
 
     local: Address
@@ -139,6 +136,7 @@ class Relay:
     terminal_events: ClassVar[TerminalEvents] = ()
 
     def __init__(self, settings: RelaySettings, file: FlowFile, now: Instant) -> None:
+        settings.check()
         if file.slots != settings.max_flows:
             raise LocalError(f"the flow file has {file.slots} slots, not {settings.max_flows}")
         self.settings = settings

@@ -1,20 +1,18 @@
 """Which nodes a relay knows: those it was told, and those that a process beside it learns from NATS.
 
 The client of NATS takes a second to import, and the relay must not wait for it: so a child process
-(`stack.cluster.relay_nodes`) follows the store, and writes a line of JSON, `{"PART": ["HOST", PORT], …}`, whenever
-the nodes are others. It ends with the relay. If it dies it is started again, and the nodes stay those that were
-known. They are kept in a file beside that of the flows, for the first second after a start.
+(`stack.cluster.relay_nodes`) follows the store, and writes a line, `PART=HOST:PORT …`, whenever the nodes are
+others. It ends with the relay. If it dies it is started again, and the nodes stay those that were known. They are
+kept in a file beside that of the flows, for the first second after a start.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from ipaddress import ip_address
-from pathlib import Path
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from stack.core.errors import ParseError
 from stack.core.machine import Address
@@ -25,6 +23,14 @@ MAX_LINE = 1 << 20
 AGAIN_AFTER = 2.0
 """Seconds after which a child that has died is started again."""
 _READ = 1 << 16
+
+
+def read_host(text: str) -> bytes:
+    """Return the bytes of an IP address, 4 or 16; raises `ParseError` for another text."""
+    try:
+        return inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, ValueError) as error:
+        raise ParseError(f"{text!r} is not an IP address") from error
 
 
 def read_node(text: str) -> tuple[str, Address]:
@@ -44,12 +50,12 @@ def read_address(where: str, text: str = "") -> Address:
     elif ":" in host:
         return _no_address(text or where)
     try:
-        address = ip_address(host)
-    except ValueError:
+        packed = read_host(host)
+    except ParseError:
         return _no_address(text or where)
-    if not (port.isascii() and port.isdigit() and 0 < int(port) <= 65_535) or address.is_unspecified:
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) <= 65_535) or not any(packed):
         return _no_address(text or where)
-    return Address(str(address), int(port))
+    return Address(inet_ntop(AF_INET6 if len(packed) == 16 else AF_INET, packed), int(port))
 
 
 def _no_address(text: str) -> Address:
@@ -59,10 +65,17 @@ def _no_address(text: str) -> Address:
 def read_line(line: bytes) -> dict[str, Address]:
     """Return the nodes of a line of the child's; raises `ParseError` for another."""
     try:
-        return {str(part): Address(str(ip_address(host)), int(port)) for part, (host, port) in
-                json.loads(line).items()}  # fmt: skip
-    except (ValueError, TypeError, AttributeError) as error:
+        texts = line.decode("ascii").split()
+    except UnicodeDecodeError as error:
         raise ParseError(f"no line of nodes: {error}") from error
+    if not texts:
+        raise ParseError("an empty line of nodes")
+    return dict(map(read_node, texts))
+
+
+def write_line(nodes: Mapping[str, Address]) -> str:
+    """Return what `read_line` reads."""
+    return " ".join(f"{part}={address}" for part, address in nodes.items()) + "\n"
 
 
 class NodeFeed:
@@ -71,7 +84,7 @@ class NodeFeed:
     `watch` is the descriptor to wait for, and None while there is no child.
     """
 
-    def __init__(self, arguments: Sequence[str], told: Mapping[str, Address], kept: Path | None) -> None:
+    def __init__(self, arguments: Sequence[str], told: Mapping[str, Address], kept: str | None) -> None:
         self._arguments = arguments
         self._told = told
         self._kept = kept
@@ -81,8 +94,8 @@ class NodeFeed:
         self._learned: Mapping[str, Address] = {}
         self.watch: int | None = None
         if kept is not None:
-            with suppress(OSError, ParseError):
-                self._learned = read_line(kept.read_bytes()[:MAX_LINE])
+            with suppress(OSError, ParseError), open(kept, "rb") as file:
+                self._learned = read_line(file.read(MAX_LINE))
 
     @property
     def nodes(self) -> Mapping[str, Address]:
@@ -94,7 +107,7 @@ class NodeFeed:
         theirs, ours = os.pipe()
         read, write = os.pipe()
         os.set_blocking(read, False)
-        root = str(Path(__file__).resolve().parents[2])
+        root = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
         former = os.environ.get("PYTHONPATH")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((root, former)) if former else root}
         try:
@@ -144,10 +157,10 @@ class NodeFeed:
         if self._kept is None:
             return
         with suppress(OSError):  # without it the first second after a start knows no node, and no more
-            beside = self._kept.with_name(self._kept.name + ".new")
+            beside = self._kept + ".new"
             with open(beside, "wb", opener=_for_owner_alone) as file:
                 file.write(line)
-            beside.replace(self._kept)
+            os.replace(beside, self._kept)
 
 
 def _for_owner_alone(path: str, flags: int) -> int:

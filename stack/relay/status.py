@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from stack.core.counters import declared_counters
-from stack.core.errors import LocalError
 from stack.core.machine import Address
 
 MAX_CONNECTIONS = 32
@@ -89,7 +88,7 @@ def render(status: RelayStatus) -> str:
 
 
 class StatusListener:
-    """The listening socket. Raises `LocalError` if it cannot be bound."""
+    """The listening socket. Raises `OSError` if it cannot be bound."""
 
     def __init__(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -98,9 +97,9 @@ class StatusListener:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.socket.bind((host, port))
             self.socket.listen(MAX_CONNECTIONS)
-        except OSError as error:
+        except OSError:
             self.socket.close()
-            raise LocalError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+            raise
         self.socket.setblocking(False)
         self.address = Address(*self.socket.getsockname()[:2])
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stack.aio import Call
+from stack.aio import Call, DataChannel
 from stack.aio.key_log import key_log_file
 from stack.aio.private_files import for_owner_alone
 from stack.audio import Samples, read_wav, write_wav
@@ -20,9 +20,10 @@ from stack.core.trace import PcapWriter
 from stack.dtls import Version
 from stack.ice.gathering import TransportPolicy
 from stack.ice.servers import IceServer
-from stack.session import Connected
+from stack.session import Connected, EndReason
 from stack.signaling.caller_ice import describe_ice, explain_servers, render_ice
-from stack.signaling.client import ClientCall, DialConfig, DialError, dial
+from stack.signaling.client import ClientCall, DialConfig, DialError, TokenRefused, dial
+from stack.signaling.client_silence import SilenceWatch
 from stack.signaling.instant import read_grant
 from stack.voice.client import EVENTS_CHANNEL, is_failure, read_goaway
 from stack.voice.config import ConversationConfig
@@ -34,6 +35,15 @@ LISTEN_AFTER = 1.0
 DEFAULT_DURATION = 5.0
 """Seconds of a call without a file and without a duration."""
 RECORD_RATE = 16_000
+STEADY = 10.0
+"""Seconds after which a call that took the place of a lost one may be lost: what fails twice needs a person."""
+AGAIN_AFTER = 0.5
+"""Seconds between two tries to make a call that takes the place of a lost one."""
+LOST = (
+    EndReason.WORKER_FAILED, EndReason.ICE_FAILED, EndReason.CONSENT_EXPIRED, EndReason.CONSENT_UNANSWERED
+)  # fmt: skip
+"""Ends of a call that was up which say nothing of its program."""
+_PING = '{"type": "ping"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +172,13 @@ class _Leg:
         self.placed = placed
         self.connected = connected
         self.sent_away = asyncio.Event()
-        self.id_there = ""
-        """What its server calls it, once that has said `goaway`."""
+        self.stays = False
+        """True once no other call takes the place of this one, which was sent away."""
+        self.id_there = placed.name
+        """What its server calls it."""
+        self._channel: DataChannel | None = None
+        self.silence = SilenceWatch(placed.stats, self._ping)
+        self.looking = asyncio.create_task(self.silence.run())
         self.recorder = asyncio.create_task(_record(placed.call))
         self.watcher = asyncio.create_task(self._watch())
         self._stack = stack
@@ -185,7 +200,8 @@ class _Leg:
         """
         failed = False
         with suppress(StackError):  # a server without data channels does not say
-            async for text in await self.placed.call.open_channel(EVENTS_CHANNEL):
+            self._channel = await self.placed.call.open_channel(EVENTS_CHANNEL)
+            async for text in self._channel:
                 failed = failed or is_failure(text)
                 grant = read_grant(text)
                 if grant is not None:
@@ -196,18 +212,30 @@ class _Leg:
                     self.sent_away.set()
         return failed
 
+    async def _ping(self) -> None:
+        if self._channel is None:
+            raise LocalError("there is no channel yet")
+        await self._channel.send(_PING)
+
+    @property
+    def is_lost(self) -> bool:
+        """True if nothing comes any more, or it has ended of that."""
+        call = self.placed.call
+        return call.end.reason in LOST if call.end is not None else self.silence.silent.is_set()
+
     async def end(self) -> tuple[str, Samples, bool]:
         """Hang up; return why the call ended, what was heard, and whether the server's program raised."""
         self.placed.call.hang_up()
         end = await self.placed.call.wait_ended()
         heard, failed = await self.recorder, await self.watcher
+        self.looking.cancel()
         await self._stack.aclose()
         return end.reason.value, heard, failed
 
     async def close(self) -> None:
         """Leave the call, however it is. Harmless after its end."""
-        self.recorder.cancel()
-        self.watcher.cancel()
+        for task in (self.recorder, self.watcher, self.looking):
+            task.cancel()
         await self._stack.aclose()
 
 
@@ -229,6 +257,8 @@ class _Talk:
         self._speech = speech
         self.heard: list[Samples] = []
         self.moved = 0
+        self._called_again: float | None = None
+        """When a call took the place of a lost one, by `time.monotonic`."""
         self.program_failed = False
         self.end = ""
 
@@ -245,39 +275,95 @@ class _Talk:
         self._speak(0.0)
         while True:
             await self._listen(began + seconds - time.monotonic())
-            if not self.leg.sent_away.is_set() or self._stop.is_set() or self.leg.placed.call.ended:
+            leg, spoken = self.leg, time.monotonic() - began
+            if self._stop.is_set() or spoken >= seconds:
                 break
-            if not await self._move(time.monotonic() - began):
-                await self._listen(began + seconds - time.monotonic())
+            if leg.sent_away.is_set() and not leg.stays and not leg.placed.call.ended:
+                leg.stays = not await self._move(spoken)  # it goes on while it can
+            elif leg.is_lost and self._may_call_again():
+                if not await self._replace_lost(began):
+                    break
+            elif leg.placed.call.ended:
                 break
         self.statistics = await self.leg.placed.stats()
         self.ice = await self.leg.placed.report_ice()
         await self._leave(self.leg)
 
     async def _listen(self, seconds: float) -> None:
+        """Wait until something is to be done, for so long at most."""
         leg = self.leg
         await _first_of(
             leg.placed.call.wait_ended(),
             self._stop.wait(),
             asyncio.sleep(max(0.0, seconds)),
-            *([] if leg.sent_away.is_set() else [leg.sent_away.wait()]),
+            *([] if leg.stays else [leg.sent_away.wait()]),
+            *([leg.silence.silent.wait()] if self._may_call_again() else []),
         )
+
+    def _may_call_again(self) -> bool:
+        return self._called_again is None or time.monotonic() - self._called_again > STEADY
 
     async def _move(self, spoken: float) -> bool:
         """Make the call that takes the place of this one, and leave this one; False if none comes about."""
-        former = self.leg
-        again = replace(self._dialling, moved_from=former.id_there, ticket=None)
         try:
-            self.leg = await _Leg.place(self._url, again, self._servers, self._stop)
+            successor = await self._place_next()
         except DialError:
-            return False  # the former goes on while it can
+            return False
+        await self._take_over(successor, spoken)
+        return True
+
+    async def _replace_lost(self, began: float) -> bool:
+        """Call again because nothing comes any more, and drop that call if something comes before it is up.
+
+        False if the call is over, and no other takes its place.
+        """
+        former = self.leg
+        placing = asyncio.create_task(self._place_soon())
+        again: tuple[asyncio.Task[Any], ...] = (
+            () if former.placed.call.ended else (asyncio.create_task(former.silence.heard.wait()),)
+        )
+        try:
+            await _first_done(placing, *again)
+        except asyncio.CancelledError:
+            if not placing.cancelled() and placing.exception() is None:
+                await placing.result().close()
+            raise
+        if placing.cancelled():
+            return True
+        self._called_again = time.monotonic()
+        try:
+            successor = placing.result()
+        except DialError:
+            return not former.placed.call.ended
+        await self._take_over(successor, time.monotonic() - began)
+        return True
+
+    async def _place_soon(self) -> _Leg:
+        """Place it, and try again for a while: another media process may just be starting."""
+        deadline = time.monotonic() + STEADY
+        while True:
+            try:
+                return await self._place_next()
+            except TokenRefused:
+                raise
+            except DialError:
+                if self._stop.is_set() or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(AGAIN_AFTER)
+
+    async def _place_next(self) -> _Leg:
+        former = self.leg
+        again = replace(self._dialling, moved_from=former.id_there, avoid=former.placed.node, ticket=None)
+        return await _Leg.place(self._url, again, self._servers, self._stop)
+
+    async def _take_over(self, successor: _Leg, spoken: float) -> None:
+        former, self.leg = self.leg, successor
         try:
             self.moved += 1
             self._speak(spoken)
             await self._leave(former)
         finally:
             await former.close()
-        return True
 
     def _speak(self, spoken: float) -> None:
         """Say what is left of the file, of which so many seconds were said."""
@@ -297,6 +383,16 @@ async def _first_of(*awaitables: Any) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
+
+
+async def _first_done(*tasks: asyncio.Task[Any]) -> None:
+    """Wait until the first of several tasks is done, and for the end of the others, which are cancelled."""
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def _record(call: Call) -> Samples:

@@ -26,7 +26,7 @@ from stack.core.errors import LocalError, ParseError, StackError
 from stack.core.machine import Address
 from stack.core.trace import PacketTrace
 from stack.dtls import Certificate, KeyLog
-from stack.ice import Candidate, TcpType
+from stack.ice import Candidate, TcpType, Ufrag
 from stack.ice.gathering import TransportPolicy
 from stack.ice.servers import IceServer
 from stack.sdp import (
@@ -72,7 +72,9 @@ class DialConfig:
     ice_transport: TransportPolicy = TransportPolicy.ALL
     """Which candidates of ours there may be."""
     moved_from: str = ""
-    """The call that this one takes the place of: its server has said `goaway` (docs/scale.md)."""
+    """The call that this one takes the place of: its server has said `goaway`, or is silent (docs/scale.md)."""
+    avoid: str = ""
+    """The node that had it then (`ClientCall.node`)."""
     ticket: str | None = None
     """A file that keeps our certificate and the server's ticket for the next call (`instant.py`)."""
 
@@ -94,6 +96,10 @@ class ClientCall:
     """Which candidate pairs there are."""
     keep: Callable[[InstantGrant], None]
     """Saves a ticket for the next call that came on the channel `events`, if the call has a file for it."""
+    name: str = ""
+    """What its server calls it, for `DialConfig.moved_from`; empty: it has not said."""
+    node: str = ""
+    """Which of several machines has it, for `DialConfig.avoid`; empty: it is the only one, or none of ours."""
 
 
 @asynccontextmanager
@@ -117,8 +123,9 @@ async def dial(url: str, config: DialConfig | None = None) -> AsyncIterator[Clie
         if endpointer is not None:
             placed.hosted.call.use_endpointer(endpointer)
         yield ClientCall(
-            placed.hosted.call, placed.signalling, placed.hosted.stats, placed.report_ice, placed.keep
-        )
+            placed.hosted.call, placed.signalling, placed.hosted.stats, placed.report_ice, placed.keep,
+            placed.name, placed.node,
+        )  # fmt: skip
     finally:
         await placed.close()
 
@@ -197,6 +204,21 @@ class _Placed:
         if self._answer.ask is not None:
             watch = end_with_server(self.hosted, self._answer.ask)
             self._watching = asyncio.create_task(watch, name="watch of a client")
+
+    @property
+    def name(self) -> str:
+        """What its server calls it."""
+        return self._answer.name
+
+    @property
+    def node(self) -> str:
+        """Which node of ours has it: it stands in the username fragment."""
+        if not self.name:
+            return ""
+        try:
+            return Ufrag.parse(self._negotiation.remote_ice_ufrag).node
+        except ParseError:
+            return ""
 
     async def report_ice(self) -> IceReport:
         """Return which candidate pairs there are."""

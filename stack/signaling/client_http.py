@@ -60,16 +60,21 @@ class Access(Protocol):
     def moved_from(self) -> str:
         """The call that this one takes the place of, or nothing."""
 
+    @property
+    def avoid(self) -> str:
+        """The node that this call is not wanted on, or nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class OfferAnswered:
     """The answer; how candidates follow it, how the server is asked about the call (None where it cannot be); a
-    ticket for the next call."""
+    ticket for the next call; what the server calls the call (empty: it does not say)."""
 
     sdp: str
     trickle: Trickle | None
     ask: AskAboutCall | None = None
     instant: InstantGrant | None = None
+    name: str = ""
 
 
 def _session(access: Access) -> aiohttp.ClientSession:
@@ -105,8 +110,9 @@ async def _exchange_at(target: str, offer: str, access: Access, *, plain: bool) 
             if plain:
                 request = session.post(target, data=offer.encode(), headers={"Content-Type": "application/sdp"})
             else:
-                former = {"moved_from": access.moved_from} if access.moved_from else {}
-                request = session.post(target, json={"sdp": offer, "type": "offer", **former})
+                of_former = {"moved_from": access.moved_from, "avoid": access.avoid}
+                said = {name: value for name, value in of_former.items() if value}
+                request = session.post(target, json={"sdp": offer, "type": "offer", **said})
             async with request as response:
                 body = await response.text()
                 if response.status == 401:
@@ -119,7 +125,10 @@ async def _exchange_at(target: str, offer: str, access: Access, *, plain: bool) 
                 answer = _read_answer(body, target)
                 name = answer.get("pc_id")
                 trickle, ask = _trickle_as_json(target, name, access), _ask_as_json(target, name, access)
-                return OfferAnswered(str(answer["sdp"]), trickle, ask, InstantGrant.read(answer.get("instant")))
+                instant = InstantGrant.read(answer.get("instant"))
+                return OfferAnswered(
+                    str(answer["sdp"]), trickle, ask, instant, name if isinstance(name, str) else ""
+                )
     except TimeoutError as error:
         raise DialError(f"{target} did not answer within {HTTP_TIMEOUT:g} s") from error
     except aiohttp.ClientConnectorCertificateError as error:

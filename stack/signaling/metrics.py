@@ -26,6 +26,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 SETTLED = 3.0
 """Seconds after the connection at which every step of a set-up has been reached, if it ever is."""
 _SETUP = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0)
+_PATH = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 _RESPONSE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 _STOP = (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.5, 1.0)
 
@@ -42,6 +43,10 @@ class Metrics:
         self._ended = Counter("voice_calls_ended", "Calls that are over.", ["reason"], registry=registry)
         self._active = Gauge("voice_calls_active", "Calls at this moment.", registry=registry)
         self._active.set_function(lambda: len(host.calls))
+        where = Gauge(
+            "voice_node_info", "Always 1; its labels say where this is.", ["node", "region"], registry=registry
+        )
+        where.labels(host.config.node, host.config.region).set(1)
         share = Gauge("voice_calls_share", "Calls, as a share of those that this server takes.", registry=registry)
         share.set_function(lambda: len(host.calls) / host.config.max_calls)
         self._packets = Gauge("voice_packets", "RTP packets since the start.", ["direction"], registry=registry)
@@ -54,6 +59,13 @@ class Metrics:
             "From the offer's arrival to each step of the set-up, of calls that lasted some seconds.",
             ["step"],
             buckets=_SETUP,
+            registry=registry,
+        )
+        self._path = Histogram(
+            "voice_path_seconds",
+            "Round trips of calls that lasted some seconds: between client and media, between media and program.",
+            ["leg"],
+            buckets=_PATH,
             registry=registry,
         )
         self._response = _histogram(
@@ -95,12 +107,19 @@ class Metrics:
             done()
 
     async def _note_steps(self, call: Call) -> None:
-        """Wait until the set-up is complete, and count its steps."""
+        """Wait until the set-up is complete, and count its steps, and what the way costs."""
         with suppress(StackError):  # it ended before
             await call.wait_connected()
             await asyncio.sleep(SETTLED)
-            for step in (await call.stats()).setup:
+            report = await call.stats()
+            for step in report.setup:
                 self._steps.labels(step.name).observe(step.at_ms / 1000.0)
+            while report.path.client is None:  # until the client has reported on what it hears
+                await asyncio.sleep(SETTLED)
+                report = await call.stats()
+            for leg, seconds in (("client", report.path.client), ("program", report.path.program)):
+                if seconds is not None:
+                    self._path.labels(leg).observe(seconds)
 
     async def render(self) -> bytes:
         """Return the text that Prometheus reads."""

@@ -113,6 +113,21 @@ _figures = attrgetter(*(each.name for each in fields(CallTotals)))
 
 
 @dataclass(frozen=True, slots=True)
+class CallPath:
+    """Round trips in seconds on the way person – media – program: of the network, without coding and buffers."""
+
+    client: float | None
+    """Between the client and the machine that has the media, by RTCP or ICE; None: not known yet."""
+    program: float | None
+    """Between that machine and the program's, over the backbone; None: it is the same one, or not known yet."""
+
+    @property
+    def whole(self) -> float | None:
+        """From the person to the program and back."""
+        return None if self.client is None else self.client + (self.program or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class CallStatistics:
     """Everything that is known of a call at one moment; what has not begun is None or empty."""
 
@@ -127,6 +142,13 @@ class CallStatistics:
     """Seconds, from RTCP or else from ICE."""
     counters: Mapping[str, int]
     """Everything dropped or remarkable, by the names of `docs/counters.md`."""
+    backbone_round_trip_time: float | None = None
+    """Seconds between the media and the program, where those are on two machines (docs/scale.md)."""
+
+    @property
+    def path(self) -> CallPath:
+        """Return what the way from the person to the program and back costs."""
+        return CallPath(self.round_trip_time, self.backbone_round_trip_time)
 
     def as_webrtc(self) -> list[dict[str, object]]:
         """Return the dictionaries that a browser's `getStats` would hold, ready for JSON."""

@@ -36,10 +36,10 @@ OFFER = (Path(__file__).parents[1] / "vectors/offers/chromium156-audio_dc.sdp").
 @asynccontextmanager
 async def node(engine: Engine, local: Program | None = None, **settings: Any) -> AsyncIterator[Serving]:
     backbone = Backbone(BackboneConfig((engine.url,)), "node n1")
-    program = RemoteProgram(backbone, "n1", local=local, region="here")
+    program = RemoteProgram(backbone, "n1", local=local)
     await backbone.start()
     await program.start()
-    media = HostConfig(host="127.0.0.1", udp_port=0, node="n1", **settings)
+    media = HostConfig(host="127.0.0.1", udp_port=0, node="n1", region="here", **settings)
     try:
         async with serving(program, ServeConfig(port=0, media=media)) as server:
             yield server
@@ -80,6 +80,9 @@ async def test_the_program_holds_the_same_call_as_a_local_one(engine: Engine) ->
         answers.append((await call.stats()).session is not None)
         answers.append(call.context.node)
         answers.append(call.context.region)
+        while (program := (await call.stats()).path.program) is None:
+            await asyncio.sleep(0.02)  # both sides tell each other four times a second
+        answers.append(0.0 <= program < 5.0)
         channel = await call.open_channel("back")
         await channel.send("over the backbone")
         async for message in channel:
@@ -106,7 +109,7 @@ async def test_the_program_holds_the_same_call_as_a_local_one(engine: Engine) ->
                 if loudest > 5000:
                     break
         end = await within(PATIENCE, ours.call.wait_ended())  # the program has returned
-    assert answers == [True, "n1", "here", "and back"]
+    assert answers == [True, "n1", "here", True, "and back"]
     assert end.reason is EndReason.PEER_CLOSED
 
 

@@ -156,13 +156,22 @@ async def workers_back(caller: Caller, node: str, former: list[int]) -> None:
     await clusters.wait_for(replaced, "another worker")
 
 
+async def test_the_relay_is_killed() -> None:
+    async with calling() as caller:
+        cluster = caller.cluster
+        relay = cluster.parts["relay"]
+        await caller.call(cluster.by_relay)
+        (forwarding, *_) = relay.children()
+        os.kill(forwarding, signal.SIGKILL)
+        caller.note("the relay's process that forwards killed", "nothing", await caller.heard_again(), 0.3)
+        await caller.browser.evaluate(WATCH)
+        relay.send(signal.SIGKILL)
+        caller.note("relay killed, and started again", "a gap", await caller.heard_again(), 0.3)
+
+
 async def test_media_parts_are_killed() -> None:
     async with calling() as caller:
         cluster = caller.cluster
-        await caller.call(cluster.by_relay)
-        cluster.parts["relay"].send(signal.SIGKILL)
-        caller.note("relay killed, and started again", "a gap", await caller.heard_again(), 0.3)
-
         for path, url in (("by the relay", cluster.by_relay), ("direct", cluster.direct)):
             node = await caller.call(url)
             former = cluster.parts[node].children()

@@ -267,6 +267,44 @@ def test_consent_keeps_the_path_and_its_loss_ends_it_after_thirty_seconds() -> N
         assert node.machine.poll_timeout() is None
 
 
+def _refused(code: int, key: bytes | None = None) -> Node:
+    """Return an agent that is up, and whose latest consent check was answered with a signed error."""
+    network = IceNetwork(seed=3)
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    network.run(8.0)
+    assert completed(one, other)
+    network.cut()
+    network.run(8.0)
+    asked, path = next(
+        (Message.parse(data), path)
+        for _, data, path in reversed(one.sent)
+        if Message.parse(data).message_class is MessageClass.REQUEST
+    )
+    response = Message(MessageClass.ERROR_RESPONSE, Method.BINDING, asked.transaction_id, (ErrorCode(code),))
+    signed = response.sign(key or short_term_key(other.machine.credentials.password))
+    one.machine.handle_datagrams([(signed, path)], network.now)
+    one.pump()
+    return one
+
+
+def test_a_peer_that_signs_that_it_has_no_session_ends_it_at_once() -> None:
+    one = _refused(404)
+    assert failure(one) == IceFailureReason.REFUSED.name
+    assert one.machine.selected_path is None
+    assert one.machine.poll_timeout() is None
+
+
+@pytest.mark.parametrize(
+    ("code", "key"), [(404, b"another's"), (500, None), (420, None), (401, None), (487, None)]
+)
+def test_other_errors_to_a_consent_check_end_nothing(code: int, key: bytes | None) -> None:
+    one = _refused(code, key)
+    assert failure(one) is None
+    assert one.machine.selected_path is not None
+
+
 def _requests(node: Node) -> list[float]:
     return [at for at, data, _ in node.sent if Message.parse(data).message_class is MessageClass.REQUEST]
 

@@ -350,4 +350,4 @@ def test_a_torn_flow_is_no_flow() -> None:
 
 def test_ports_beyond_the_last_are_refused() -> None:
     with pytest.raises(LocalError, match="beyond 65535"):
-        RelaySettings((OURS,), first_port=65_000, max_flows=1000)
+        RelaySettings((OURS,), first_port=65_000, max_flows=1000).check()

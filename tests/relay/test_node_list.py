@@ -13,7 +13,7 @@ from stack.core.errors import ParseError
 from stack.core.machine import Address
 from stack.relay.node_list import NodeFeed, read_address, read_line, read_node
 
-LINE = b'{"n1": ["10.0.0.1", 3478], "n2": ["10.0.0.2", 3478]}'
+LINE = b"n1=10.0.0.1:3478 n2=10.0.0.2:3478"
 LEARNED = {"n1": Address("10.0.0.1", 3478), "n2": Address("10.0.0.2", 3478)}
 
 
@@ -39,7 +39,7 @@ def test_what_is_no_address(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"[]", b'{"n1": 1}', b'{"n1": ["host", 1]}', b'{"n1": ["10.0.0.1", "x"]}', b"\xff"]
+    "line", [b"", b" \n", b"[]", b"n1", b"n1=host:1", b"n1=10.0.0.1:x", b"n1=10.0.0.1:1 n2", b"\xff"]
 )
 def test_what_is_no_line(line: bytes) -> None:
     with pytest.raises(ParseError):
@@ -48,7 +48,7 @@ def test_what_is_no_line(line: bytes) -> None:
 
 def test_what_a_child_says_is_kept_for_the_next_start(tmp_path: Path) -> None:
     kept = tmp_path / "flows.nodes"
-    feed = NodeFeed([], {"n2": Address("10.9.9.9", 1)}, kept)
+    feed = NodeFeed([], {"n2": Address("10.9.9.9", 1)}, str(kept))
     assert dict(feed.nodes) == {"n2": Address("10.9.9.9", 1)}
     feed.watch, write = os.pipe()
     os.set_blocking(feed.watch, False)
@@ -60,9 +60,9 @@ def test_what_a_child_says_is_kept_for_the_next_start(tmp_path: Path) -> None:
     os.close(write)
     os.close(feed.watch)
     assert kept.stat().st_mode & 0o077 == 0
-    assert dict(NodeFeed([], {}, kept).nodes) == LEARNED
+    assert dict(NodeFeed([], {}, str(kept)).nodes) == LEARNED
     kept.write_bytes(b"torn")
-    assert dict(NodeFeed([], {}, kept).nodes) == {}
+    assert dict(NodeFeed([], {}, str(kept)).nodes) == {}
 
 
 def test_of_a_nodes_addresses_the_first_of_the_family_is_taken() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import sys
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from stack.aio import ticket_file
-from stack.signaling.client import dial
+from stack.signaling.client import ClientCall, dial
 from tests.cluster.processes import ROOT, Role, role
 from tests.cluster.test_roles import PATIENCE, who
 
@@ -43,6 +45,36 @@ async def ask(url: str, path: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
+def forwarding(relay: Role) -> int:
+    """Return the process that forwards."""
+    children = Path(f"/proc/{relay.process.pid}/task/{relay.process.pid}/children").read_text()
+    return int(children.split()[0])
+
+
+def is_free(port: int) -> bool:
+    with socket.socket(type=socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+async def received(ours: ClientCall) -> int:
+    """Return how many packets of sound a caller has."""
+    stats = (await ours.stats()).as_webrtc()
+    return sum(each["packetsReceived"] for each in stats if each["type"] == "inbound-rtp")
+
+
+async def test_the_process_that_forwards_ends_with_its_parent(udp_ports: tuple[int, int], tmp_path: Path) -> None:
+    node, port = udp_ports
+    async with relaying(node, port, tmp_path / "flows") as relay:
+        assert not is_free(port)
+        relay.process.kill()
+        await relay.process.wait()
+        async with asyncio.timeout(PATIENCE):
+            while not is_free(port):
+                await asyncio.sleep(0.01)
+
+
 async def test_a_call_through_a_relay_survives_its_end(tmp_path: Path, udp_ports: tuple[int, int]) -> None:
     node, port = udp_ports
     ticket_file.add_epoch(tmp_path / "ticket.key")
@@ -67,20 +99,24 @@ async def test_a_call_through_a_relay_survives_its_end(tmp_path: Path, udp_ports
         assert code == 200
         assert 'voice_relay_flows{region="here"} 1' in metrics
         assert 'voice_counters_total{owner="relay",name="flow_proven"} 1' in metrics
+
+        async def hear_more() -> None:
+            before = await received(ours)
+            async with asyncio.timeout(PATIENCE):
+                while await received(ours) <= before + 50:
+                    await asyncio.sleep(0.02)
+
+        os.kill(forwarding(relay), signal.SIGKILL)
+        await hear_more()
+        assert "1 flows go on" in relay.lines[-1]
+        code, metrics = await ask(relay.url, "/metrics")
+        assert 'name="restarted"} 1' in metrics
+        assert 'name="flow_made"} 0' in metrics
         relay.process.kill()
         await relay.process.wait()
         async with relaying(node, port, tmp_path / "flows") as again:
             assert "1 flows go on" in again.lines[0]
-            received = (await ours.stats()).as_webrtc()
-            before = next(each["packetsReceived"] for each in received if each["type"] == "inbound-rtp")
-
-            async def has_more() -> bool:
-                now = (await ours.stats()).as_webrtc()
-                return any(each["packetsReceived"] > before + 50 for each in now if each["type"] == "inbound-rtp")
-
-            async with asyncio.timeout(PATIENCE):
-                while not await has_more():
-                    await asyncio.sleep(0.02)
+            await hear_more()
             assert not ours.call.ended
             assert 'name="flow_made"} 0' in (await ask(again.url, "/metrics"))[1]
             again.process.terminate()

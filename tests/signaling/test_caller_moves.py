@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +48,47 @@ async def test_a_caller_follows_a_goaway_and_goes_on_speaking(tmp_path: Path) ->
     assert all(heard[name] for name in calls)
     assert report["heard_seconds"] > 1.0
     assert "moved   1 times" in render(report)
+
+
+async def test_a_caller_calls_again_when_the_media_of_its_call_are_lost(tmp_path: Path) -> None:
+    calls: dict[str, Call] = {}
+    heard: dict[str, int] = {}
+    enough = asyncio.Event()
+
+    async def program(call: Call) -> None:
+        calls[call.id] = call
+        async for frame in call.microphone:
+            call.speaker.write(frame)
+            heard[call.id] = heard.get(call.id, 0) + 1
+            if call.context.moved_from and heard[call.id] > 20:
+                enough.set()
+            if call.context.moved_from == "" and heard[call.id] == 20:
+                worker = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+                for each in worker:
+                    os.kill(int(each), signal.SIGKILL)
+
+    write_wav(tmp_path / "tone.wav", (8000 * np.sin(np.arange(960_000) / 3)).astype(np.int16), 16_000)
+    async with serving(program, ServeConfig(port=0, media=HostConfig(udp_port=0, workers=1))) as server:
+        async with asyncio.timeout(60):
+            report = await place_call(CallerConfig(server.url + "/", play=str(tmp_path / "tone.wav")), enough)
+    assert report["moved"] == 1
+    assert report["end"] == "hung up"
+    former, *_, latter = calls
+    assert calls[latter].context.moved_from == former
+
+
+async def test_a_call_that_its_server_has_ended_is_not_made_again(tmp_path: Path) -> None:
+    begun = 0
+
+    async def program(call: Call) -> None:
+        nonlocal begun
+        begun += 1
+        await call.wait_connected()
+
+    async with serving(program, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server:
+        async with asyncio.timeout(60):
+            report = await place_call(CallerConfig(server.url + "/", duration=20.0))
+    assert (report["moved"], report["end"], begun) == (0, "the peer closed", 1)
 
 
 @pytest.mark.parametrize(

@@ -163,3 +163,29 @@ async def test_every_step_of_a_set_up_has_its_histogram(monkeypatch: pytest.Monk
         while not wanted <= (counted := await steps(server)).keys():
             pass
     assert set(counted.values()) == {1.0}
+
+
+async def test_a_server_says_where_it_is_and_what_the_way_to_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "SETTLED", 0.1)
+
+    async def families(server: Serving) -> dict[str, Any]:
+        async with aiohttp.ClientSession() as session, session.get(server.url + "/metrics") as response:
+            return {each.name: each for each in text_string_to_metric_families(await response.text())}
+
+    media = HostConfig(udp_port=0, node="n1", region="eu")
+    async with serving(echo, ServeConfig(port=0, media=media)) as server:
+        (where,) = (await families(server))["voice_node_info"].samples
+        assert (where.labels, where.value) == ({"node": "n1", "region": "eu"}, 1)
+        async with asyncio.timeout(30), dial(server.url) as ours:
+            await ours.call.wait_connected()
+            ours.call.speaker.write(np.full(480_000, 5000, np.int16), 16_000)
+            while not any(
+                sample.name.endswith("_count") and sample.labels == {"leg": "client"} and sample.value == 1
+                for sample in (await families(server))["voice_path_seconds"].samples
+            ):
+                await asyncio.sleep(0.02)
+            (call,) = server.host.calls.values()
+            path = (await call.stats()).path
+            assert path.program is None
+            assert path.whole == path.client
+            assert (call.context.node, call.context.region) == ("n1", "eu")
