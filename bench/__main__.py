@@ -143,7 +143,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--loss", type=_numbers(0, 100), default=(0.0,), metavar="%%,…", help="losses (setup)")
     parser.add_argument("--client", nargs="+", default=[], metavar="NAME", help="only these clients (setup)")
-    parser.add_argument("--server", nargs="+", default=[], metavar="NAME", help="only these servers (setup)")
+    parser.add_argument(
+        "--server", nargs="+", default=[], metavar="NAME", help="only these servers (setup), designs (world)"
+    )
     parser.add_argument("--trace", metavar="FILE", help="packets of a real network: lines of sent,arrived (sound)")
     parser.add_argument("--verbose", action="store_true", help="say each run as it ends, under load")
     chosen = parser.parse_args(arguments)

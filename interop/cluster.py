@@ -10,213 +10,88 @@
 Signaling listens twice: at 8080 its answers name the relay, at 8081 the nodes themselves. A page has a microphone
 only where it comes from loopback or by HTTPS, so both ports are forwarded from 127.0.0.1.
 
-It needs root, `ip` (iproute2), `nsenter`, `unshare`, `setpriv` (util-linux) and `nats-server`. A namespace lives
-as long as a process in it, and all of them are killed by the kernel when the one that has started them ends,
-whichever way that is: nothing is left behind but, after a SIGKILL, a temporary folder.
+It needs what `interop/namespaces.py` needs, and `nats-server`. Nothing is left behind but, after a SIGKILL, a
+temporary folder.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from interop import namespaces
+from interop.namespaces import NamespaceError, Namespaces, Part, fetch, find_program, ip, wait_for
 from stack.aio import ticket_file
 
-ROOT = Path(__file__).resolve().parent.parent
 INNER, OUTER = "10.83.0", "10.83.1"
 HOSTS = {"engine": 2, "signaling": 3, "relay": 4, "n1": 11, "n2": 12, "a1": 21, "a2": 22}
 OUTSIDE = ("signaling", "relay", "n1", "n2")
 NATS = f"nats://{INNER}.2:4222"
 MEDIA_PORT = 3478
 BY_RELAY, DIRECT = 8080, 8081
-START_PATIENCE = 180.0
-END_PATIENCE = 10.0
 READY = ("Open ", "Taking calls", "Relaying")
-TOOLS = ("ip", "nsenter", "unshare", "setpriv")
-_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 
 def why_not() -> str | None:
     """Return why there can be no such network here; None if there can."""
-    if os.geteuid() != 0:
-        return "network namespaces need root"
-    missing = [each for each in TOOLS if _which(each) is None]
-    if _which("nats-server") is None:
-        missing.append("nats-server")
-    return f"absent here: {', '.join(missing)}" if missing else None
-
-
-def _which(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-
-
-class ClusterError(Exception):
-    """A part did not start, or the network could not be made."""
+    return namespaces.why_not("nats-server")
 
 
 # -- the network ---------------------------------------------------------------------------------------------
 
 
-def _ip(*words: str, inside: int | None = None) -> None:
-    prefix = ["nsenter", "-t", str(inside), "-n"] if inside is not None else []
-    done = subprocess.run([*prefix, _which("ip") or "ip", *words], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ClusterError(f"ip {' '.join(words)}: {done.stderr.strip()}")
-
-
 class Network:
     """The namespaces, by the name of the machine; `hub` has the two bridges."""
 
-    def __init__(self, holders: Mapping[str, subprocess.Popen[bytes]]) -> None:
-        self._holders = holders
-
-    def command(self, machine: str, *words: str) -> list[str]:
-        """Return the command that runs `words` on a machine, and dies with this process."""
-        return ["nsenter", "-t", str(self._holders[machine].pid), "-n", *_DIES_WITH_US, *words]
+    def __init__(self, machines: Namespaces) -> None:
+        self._machines = machines
+        self.command = machines.command
 
     def set_link(self, machine: str, side: str, *, up: bool) -> None:
         """Cut a machine off from the side `in` or `out`, or join it again."""
-        _ip("link", "set", f"{machine}-{side}", "up" if up else "down", inside=self._holders["hub"].pid)
+        ip("link", "set", f"{machine}-{side}", "up" if up else "down", inside=self._machines.pid("hub"))
 
 
 @contextmanager
 def network() -> Iterator[Network]:
-    """Context: the machines, without anything on them. Raises `ClusterError`."""
-    holders: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        for name in ("hub", *HOSTS):
-            holders[name] = _hold()
-        hub = holders["hub"].pid
+    """Context: the machines, without anything on them. Raises `NamespaceError`."""
+    with namespaces.namespaces(("hub", *HOSTS)) as machines:
+        hub = machines.pid("hub")
         for side in ("in", "out"):
-            _ip("link", "add", f"br-{side}", "type", "bridge", inside=hub)
-            _ip("link", "set", f"br-{side}", "up", inside=hub)
+            ip("link", "add", f"br-{side}", "type", "bridge", inside=hub)
+            ip("link", "set", f"br-{side}", "up", inside=hub)
         for name, number in HOSTS.items():
-            _join(hub, holders[name].pid, name, "in", f"{INNER}.{number}")
+            _join(hub, machines.pid(name), name, "in", f"{INNER}.{number}")
             if name in OUTSIDE:
-                _join(hub, holders[name].pid, name, "out", f"{OUTER}.{number}")
-        # Our own end is in the namespace of this thread, which may be another than that of the process.
-        _ip("link", "add", "cluster0", "type", "veth", "peer", "name", "host-out", "netns", str(hub))
-        _ip("address", "add", f"{OUTER}.254/24", "dev", "cluster0")
-        _ip("link", "set", "cluster0", "up")
-        _ip("link", "set", "host-out", "master", "br-out", "up", inside=hub)
-        yield Network(holders)
-    finally:
-        with contextlib.suppress(ClusterError):
-            _ip("link", "delete", "cluster0")  # it would go with the hub, a moment later
-        for holder in holders.values():
-            holder.kill()
-            holder.wait()
-
-
-def _hold() -> subprocess.Popen[bytes]:
-    """Start a process that keeps a network namespace."""
-    holder = subprocess.Popen([*_DIES_WITH_US, "unshare", "-n", "sleep", "infinity"], start_new_session=True)
-    ours = os.readlink("/proc/thread-self/ns/net")
-    deadline = time.monotonic() + END_PATIENCE
-    while holder.poll() is None and os.readlink(f"/proc/{holder.pid}/ns/net") == ours:
-        if time.monotonic() > deadline:
-            holder.kill()
-        time.sleep(0.005)
-    if holder.poll() is not None:
-        raise ClusterError("no network namespace can be made here")
-    _ip("link", "set", "lo", "up", inside=holder.pid)
-    return holder
+                _join(hub, machines.pid(name), name, "out", f"{OUTER}.{number}")
+        try:
+            # Our own end is in the namespace of this thread, which may be another than that of the process.
+            ip("link", "add", "cluster0", "type", "veth", "peer", "name", "host-out", "netns", str(hub))
+            ip("address", "add", f"{OUTER}.254/24", "dev", "cluster0")
+            ip("link", "set", "cluster0", "up")
+            ip("link", "set", "host-out", "master", "br-out", "up", inside=hub)
+            yield Network(machines)
+        finally:
+            with contextlib.suppress(NamespaceError):
+                ip("link", "delete", "cluster0")  # it would go with the hub, a moment later
 
 
 def _join(hub: int, machine: int, name: str, side: str, address: str) -> None:
-    _ip("link", "add", f"{name}-{side}", "type", "veth", "peer", "name", side, "netns", str(machine), inside=hub)
-    _ip("link", "set", f"{name}-{side}", "master", f"br-{side}", "up", inside=hub)
-    _ip("address", "add", f"{address}/24", "dev", side, inside=machine)
-    _ip("link", "set", side, "up", inside=machine)
+    ip("link", "add", f"{name}-{side}", "type", "veth", "peer", "name", side, "netns", str(machine), inside=hub)
+    ip("link", "set", f"{name}-{side}", "master", f"br-{side}", "up", inside=hub)
+    ip("address", "add", f"{address}/24", "dev", side, inside=machine)
+    ip("link", "set", side, "up", inside=machine)
 
 
 # -- what runs on it -----------------------------------------------------------------------------------------
-
-
-class Part:
-    """A process of the cluster. With `restarts` it is started again whenever it dies, as a supervisor would do."""
-
-    def __init__(self, name: str, command: Sequence[str], ready: tuple[str, ...], restarts: bool = False) -> None:
-        self.name = name
-        self.lines: list[str] = []
-        self.process: asyncio.subprocess.Process | None = None
-        self.restarts = restarts
-        self._command = command
-        self._ready = ready
-        self._up = asyncio.Event()
-        self._running: asyncio.Task[None] | None = None
-        self._readings: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> None:
-        """Start it and wait until it says that it is up. Raises `ClusterError`."""
-        self._up.clear()
-        self._running = asyncio.ensure_future(self._run())
-        waiting = asyncio.ensure_future(self._up.wait())
-        await asyncio.wait({waiting, self._running}, timeout=START_PATIENCE, return_when="FIRST_COMPLETED")
-        waiting.cancel()
-        if not self._up.is_set():
-            await self.end()
-            raise ClusterError(f"{self.name} did not start:\n{''.join(self.lines[-20:])}")
-
-    async def _run(self) -> None:
-        while True:
-            self.process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=subprocess.DEVNULL, stdout=-1, stderr=asyncio.subprocess.STDOUT, cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # Ctrl-C is for us: parts end in order
-            )  # fmt: skip
-            assert self.process.stdout is not None
-            reading = asyncio.create_task(self._read(self.process.stdout))
-            self._readings.add(reading)
-            reading.add_done_callback(self._readings.discard)
-            await self.process.wait()
-            if not self.restarts:  # else at once, whatever its children still say
-                await reading
-                return
-
-    async def _read(self, said: asyncio.StreamReader) -> None:
-        while line := (await said.readline()).decode("utf-8", "replace"):
-            self.lines.append(line)
-            if not self._ready or line.startswith(self._ready):
-                self._up.set()
-
-    @property
-    def pid(self) -> int:
-        """Of the process that runs now."""
-        assert self.process is not None
-        return self.process.pid
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal, if it runs."""
-        if self.process is not None and self.process.returncode is None:
-            self.process.send_signal(number)
-
-    def children(self) -> list[int]:
-        """Return its child processes: a node's are its media workers."""
-        text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        return [int(each) for each in text.split()]
-
-    async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End it, and wait until it is gone; by SIGKILL if it takes too long."""
-        self.restarts = False
-        self.send(number)
-        if self._running is not None:
-            done, _ = await asyncio.wait({self._running}, timeout=END_PATIENCE)
-            if not done:
-                self.send(signal.SIGKILL)
-                await asyncio.wait({self._running}, timeout=END_PATIENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +133,7 @@ class Cluster:
         stack = [sys.executable, "-m", "stack"]
         key = str(self.folder / "ticket.key")
         if name == "engine":
-            server = _which("nats-server") or "nats-server"
+            server = find_program("nats-server") or "nats-server"
             return [server, "-a", f"{INNER}.2", "-p", "4222", "-js", "-sd", str(self.folder / "jetstream")]
         if name == "relay":
             here = HOSTS["relay"]
@@ -297,7 +172,7 @@ class Cluster:
 
 @asynccontextmanager
 async def running(config: ClusterConfig | None = None) -> AsyncIterator[Cluster]:
-    """Context: all of it is up, and calls can be made. Raises `ClusterError`."""
+    """Context: all of it is up, and calls can be made. Raises `NamespaceError`."""
     config = config or ClusterConfig()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voice-cluster-")))
@@ -324,26 +199,6 @@ async def knows_both(cluster: Cluster) -> bool:
     return known == 2 and '"nodes": "2"' in await fetch(cluster.status_url("relay") + "/readyz")
 
 
-async def fetch(url: str) -> str:
-    """Return the body at an URL; an empty text if nothing answers."""
-    import aiohttp
-
-    try:
-        async with aiohttp.ClientSession() as http, http.get(url) as response:
-            return await response.text()
-    except (aiohttp.ClientError, OSError):
-        return ""
-
-
-async def wait_for(condition: Callable[[], Awaitable[bool]], what: str, patience: float = START_PATIENCE) -> None:
-    """Wait until something holds. Raises `ClusterError` after `patience` seconds."""
-    deadline = time.monotonic() + patience
-    while not await condition():
-        if time.monotonic() > deadline:
-            raise ClusterError(f"waited {patience:g} s for {what}")
-        await asyncio.sleep(0.05)
-
-
 @asynccontextmanager
 async def _forwarded(port: int, host: str, inner: int) -> AsyncIterator[None]:
     """Context: TCP connections to 127.0.0.1 go to an address of the cluster."""
@@ -367,7 +222,7 @@ async def _forwarded(port: int, host: str, inner: int) -> AsyncIterator[None]:
     try:
         server = await asyncio.start_server(connect, "127.0.0.1", port)
     except OSError as error:
-        raise ClusterError(f"127.0.0.1:{port} is taken: {error.strerror}") from error
+        raise NamespaceError(f"127.0.0.1:{port} is taken: {error.strerror}") from error
     async with server:
         yield
 
@@ -415,7 +270,7 @@ def main() -> int:
     try:
         with contextlib.suppress(asyncio.CancelledError):
             asyncio.run(_serve(ClusterConfig(program)))
-    except ClusterError as error:
+    except NamespaceError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -24,12 +24,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from heapq import heappop, heappush
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
+from interop.delay_line import DelayLine, Lateness
 from interop.network_model import (
     GilbertElliott,
     Jitter,
@@ -44,8 +44,6 @@ from interop.network_model import (
 
 MAX_CLIENTS = 256
 """Client addresses that have a socket at one time; the one that was silent for longest makes room."""
-MAX_UNDER_WAY = 65_536
-"""Datagrams that are under way at one time."""
 READ_BATCH = 64
 """Datagrams that are read from one socket before others get their turn."""
 BUFFER_SIZE = 1 << 20
@@ -93,12 +91,9 @@ class ImpairedRelay:
         self._max_clients = max_clients
         self._flows: dict[Endpoint, _Flow] = {}
         self._numbers = count(1)
-        self._orders = count()
-        self._under_way: list[tuple[float, int, Callable[[], None]]] = []
-        self._timer: asyncio.TimerHandle | None = None
         self._tally: Counter[str] = Counter()
         self._finished = Counter[str](), Counter[str]()
-        self._lateness = _Lateness()
+        self._line: DelayLine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket: socket.socket | None = None
         self.on_to_server: Callable[[bytes], None] | None = None
@@ -106,6 +101,7 @@ class ImpairedRelay:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self._line = DelayLine(self._loop)
         self._socket = _udp_socket(self._listen[0])
         self._socket.bind(self._listen)
         self._loop.add_reader(self._socket, self._read_clients)
@@ -116,11 +112,8 @@ class ImpairedRelay:
 
     async def close(self) -> None:
         """Stop at once; what is under way is lost."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._tally["cut_off"] += len(self._under_way)
-        self._under_way.clear()
+        if self._line is not None:
+            self._tally["cut_off"] += self._line.close()
         for flow in list(self._flows.values()):
             self._end(flow)
         if self._socket is not None and self._loop is not None:
@@ -160,7 +153,7 @@ class ImpairedRelay:
             "up": dict(up),
             "down": dict(down),
             "relay": {name: amount for name, amount in sorted(self._tally.items()) if amount},
-            "late_ms": self._lateness.summary(),
+            "late_ms": (self._line.lateness if self._line is not None else Lateness()).summary(),
         }
 
     # --- from clients to the server ---
@@ -206,36 +199,10 @@ class ImpairedRelay:
 
     def _send_later(self, link: Link, data: bytes, deliver: Callable[[], None]) -> None:
         assert self._loop is not None
-        now = self._loop.time()
-        for at in link.transit(len(data), now):
-            if at <= now and not self._under_way:
-                deliver()
-            elif len(self._under_way) >= MAX_UNDER_WAY:
+        assert self._line is not None
+        for at in link.transit(len(data), self._loop.time()):
+            if not self._line.add(at, deliver):
                 self._tally["too_many_under_way"] += 1
-            else:
-                heappush(self._under_way, (at, next(self._orders), deliver))
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        assert self._loop is not None
-        at = self._under_way[0][0] if self._under_way else None
-        if self._timer is not None:
-            if at == self._timer.when():
-                return
-            self._timer.cancel()
-            self._timer = None
-        if at is not None:
-            self._timer = self._loop.call_at(at, self._deliver_due)
-
-    def _deliver_due(self) -> None:
-        assert self._loop is not None
-        self._timer = None
-        now = self._loop.time()
-        while self._under_way and self._under_way[0][0] <= now:
-            at, _, deliver = heappop(self._under_way)
-            self._lateness.note(now - at)
-            deliver()
-        self._set_timer()
 
     def _send(self, send: Callable[[], int], refused: str) -> None:
         try:
@@ -288,24 +255,6 @@ class ImpairedRelay:
     def _links(self, number: int) -> tuple[Link, Link]:
         up, down = self._models
         return Link(up, f"{self._seed}/{number}/up"), Link(down, f"{self._seed}/{number}/down")
-
-
-class _Lateness:
-    """How long after its instant a datagram left."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._sum = 0.0
-        self._max = 0.0
-
-    def note(self, seconds: float) -> None:
-        self._count += 1
-        self._sum += seconds
-        self._max = max(self._max, seconds)
-
-    def summary(self) -> dict[str, float]:
-        mean = self._sum / self._count if self._count else 0.0
-        return {"mean": round(mean * 1000, 3), "max": round(self._max * 1000, 3)}
 
 
 def _udp_socket(host: str) -> socket.socket:

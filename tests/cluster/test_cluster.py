@@ -19,6 +19,7 @@ import pytest
 from interop import cluster as clusters
 from interop.browsers import Browser, launch, loopback_namespace
 from interop.cluster import Cluster, ClusterConfig
+from interop.namespaces import wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -132,7 +133,7 @@ async def calling(own: str = "") -> AsyncIterator[Caller]:
 
 async def both_nodes(caller: Caller) -> None:
     """Wait until signaling and relay know both nodes, and the agents are there."""
-    await clusters.wait_for(lambda: clusters.knows_both(caller.cluster), "two nodes")
+    await wait_for(lambda: clusters.knows_both(caller.cluster), "two nodes")
 
 
 def kill_workers(caller: Caller, node: str) -> None:
@@ -140,20 +141,12 @@ def kill_workers(caller: Caller, node: str) -> None:
         os.kill(child, signal.SIGKILL)
 
 
-async def kill_machine(caller: Caller, node: str) -> None:
-    """Kill all of a node's processes at once, as the loss of its machine does."""
-    part = caller.cluster.parts[node]
-    for pid in (*part.children(), part.pid):
-        os.kill(pid, signal.SIGKILL)
-    await part.end()
-
-
 async def workers_back(caller: Caller, node: str, former: list[int]) -> None:
     async def replaced() -> bool:
         found = caller.cluster.parts[node].children()
         return bool(found) and not set(found) & set(former)
 
-    await clusters.wait_for(replaced, "another worker")
+    await wait_for(replaced, "another worker")
 
 
 async def test_the_relay_is_killed() -> None:
@@ -195,7 +188,7 @@ async def test_media_parts_are_killed() -> None:
 
         for what, kill, hears in (
             ("process", lambda node: cluster.parts[node].end(), "a gap: the worker has the page call again"),
-            ("machine", lambda node: kill_machine(caller, node), "silence, then the page's next call"),
+            ("machine", lambda node: cluster.parts[node].kill_all(), "silence, then the page's next call"),
         ):
             node = await caller.call(cluster.by_relay)
             await kill(node)
