@@ -191,13 +191,16 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def process_seconds(pid: int) -> float:
+    """Return the processor time of a process by its clock (clock_getcpuclockid(3)); 0 if it is gone."""
+    with contextlib.suppress(OSError):
+        return time.clock_gettime((~pid << 3) | 2)
+    return 0.0
+
+
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time of a process and its descendants, by their clocks (clock_getcpuclockid(3))."""
-    total = 0.0
-    for each in family(pid):
-        with contextlib.suppress(OSError):
-            total += time.clock_gettime((~each << 3) | 2)
-    return total
+    """Return the processor time of a process and its descendants."""
+    return sum(map(process_seconds, family(pid)))
 
 
 def memory_kb(pid: int) -> float:

@@ -44,7 +44,7 @@ _TIMER_HANDLERS: dict[AssociationTimer, Callable[[TransmissionControlBlock, Inst
 
 def make_local_init(config: SctpConfig, entropy: Entropy) -> bytes:
     """Return an INIT chunk for our SDP (draft-hancke-tsvwg-snap); `SctpConfig.local_init` takes it again."""
-    return Association(config, entropy).local_init()
+    return handshake.unpadded_init(config, LocalEndpoint.random(entropy))
 
 
 class AssociationEndedError(LocalError):
@@ -85,8 +85,7 @@ class Association:
 
     def local_init(self) -> bytes:
         """Return our INIT chunk for the SDP, without its padding (draft-hancke-tsvwg-snap). Starts nothing."""
-        chunk = handshake.build_init(self._tcb)
-        return chunk[: int.from_bytes(chunk[2:4], "big")]
+        return handshake.unpadded_init(self._tcb.config, self._tcb.local)
 
     def establish(self, peer_init: bytes, now: Instant) -> None:
         """Take the peer's INIT chunk from the SDP, once the tunnel is up (draft-hancke-tsvwg-snap).

@@ -181,11 +181,6 @@ def channel_maps(media: MediaDescription) -> Sequence[ChannelMap]:
     return acceptable(media.parsed("dcmap", ChannelMap.parse))
 
 
-def find_format(media: MediaDescription, rtp_map: RtpMap) -> Iterator[int]:
-    """Return the usable payload types of a section that stand for an encoding, in its order."""
-    return (number for number, found in media.usable_payload_types.items() if found.matches(rtp_map))
-
-
 def sctp_port(media: MediaDescription) -> int:
     """Return the SCTP port of a section (RFC 8841 §5), 0 if it is closed; older forms say it in `a=sctpmap`."""
     value = media.value("sctp-port") or (media.value("sctpmap") or "").partition(" ")[0]

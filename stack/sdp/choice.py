@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from re import compile as regexp
 
-from stack.core.errors import LocalError, ParseError
-from stack.sdp.agreement import find_format, sctp_port
+from stack.core.errors import ParseError
+from stack.sdp.agreement import sctp_port
+from stack.sdp.compose import read_own_candidates
 from stack.sdp.description import MediaDescription, SessionDescription
 from stack.sdp.grammar import CandidateSummary, MediaDirection
 from stack.sdp.parameters import (
@@ -92,10 +93,7 @@ def check_reachable(remote: SessionDescription, local: LocalParameters) -> None:
     if ended and not any(candidate.component == 1 for candidate in theirs):
         detail = "no candidate of component 1, and with a=rtcp-mux there is no other (RFC 8445 §13)"
         raise NegotiationError(NegotiationFailure.UNREACHABLE, detail)
-    try:
-        ours = [CandidateSummary.parse(text) for text in local.candidates]
-    except ParseError as error:
-        raise LocalError(f"a candidate of ours: {error}") from error
+    ours = read_own_candidates(local.candidates)
     if not theirs or not ours:
         return
     protocols = [sorted({candidate.transport for candidate in side}) for side in (ours, theirs)]
@@ -165,7 +163,8 @@ def _common_codec(
 ) -> CodecDescription | None:
     """Return the first of our codecs that every section offers."""
     for codec in codecs:
-        if all(next(find_format(media, codec.rtp_map), None) is not None for media in sections):
+        rtp_map = codec.rtp_map
+        if all(media.usable_formats(rtp_map) for media in sections):
             return codec
     return None
 

@@ -203,10 +203,14 @@ def _transport(local: LocalParameters, section: Section, *, declined: bool = Fal
     yield SdpAttribute("fingerprint", local.fingerprint.serialize())
     yield SdpAttribute("setup", section.setup.value)
     if not declined:
-        for candidate in local.candidates:
-            yield SdpAttribute("candidate", candidate.removeprefix("candidate:"))
+        yield from _candidate_lines(local.candidates)
         if local.end_of_candidates:
             yield SdpAttribute("end-of-candidates")
+
+
+@lru_cache(MAX_REMEMBERED)
+def _candidate_lines(candidates: tuple[str, ...]) -> Sequence[SdpAttribute]:
+    return tuple(SdpAttribute("candidate", candidate.removeprefix("candidate:")) for candidate in candidates)
 
 
 def _section(
@@ -217,12 +221,18 @@ def _section(
 
 
 @lru_cache(MAX_REMEMBERED)
-def _default_address(candidates: tuple[str, ...]) -> tuple[int, Connection]:
-    """Return port and c= line of the default candidate: the one most likely to work (RFC 8839 §4.2.1.2)."""
+def read_own_candidates(candidates: tuple[str, ...]) -> Sequence[CandidateSummary]:
+    """Read candidates of ours; raises `LocalError` if one is none."""
     try:
-        parsed = [CandidateSummary.parse(candidate) for candidate in candidates]
+        return tuple(CandidateSummary.parse(candidate) for candidate in candidates)
     except ParseError as error:
         raise LocalError(f"a candidate of ours: {error}") from error
+
+
+@lru_cache(MAX_REMEMBERED)
+def _default_address(candidates: tuple[str, ...]) -> tuple[int, Connection]:
+    """Return port and c= line of the default candidate: the one most likely to work (RFC 8839 §4.2.1.2)."""
+    parsed = read_own_candidates(candidates)
     usable = [c for c in parsed if c.component == 1 and c.transport == "udp" and c.is_literal]
     for kind in ("relay", "srflx", "host"):
         for candidate in usable:

@@ -14,11 +14,11 @@ setup), an m= line without a kind, port and protocol, and text that is no descri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice, pairwise
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.counters import CounterName, declare
@@ -62,6 +62,12 @@ MAX_REMEMBERED = 256
 MAX_REMEMBERED_LENGTH = 100
 """Characters of such a line."""
 
+MAX_REMEMBERED_LISTS = 32
+"""Lists of each kind (formats, parameters, extensions) of which it is remembered what they say: every section
+of one kind of client has the same."""
+MAX_REMEMBERED_LIST = 64
+"""Lines of such a list."""
+
 T = TypeVar("T")
 _DIRECTIONS = {direction.value: direction for direction in MediaDirection}
 _INHERITED = ("ice-ufrag", "ice-pwd", "ice-options", "fingerprint", "setup", "extmap")
@@ -81,11 +87,7 @@ class _Attributes:
 
     def parsed(self, name: str, parse: Callable[[str], T]) -> Iterator[T]:
         """Return what `parse` makes of every attribute called `name`; one that it cannot read is passed over."""
-        for value in self.values(name):
-            try:
-                yield parse(value)
-            except ParseError:
-                continue
+        return _each_parsed(self.values(name), parse)
 
     def values(self, name: str) -> tuple[str, ...]:
         """Return the values of every attribute called `name`; a property counts as an empty value."""
@@ -212,48 +214,44 @@ class MediaDescription(_Attributes):
         pairs = self.parsed("candidate", lambda value: (value, CandidateSummary.parse(value)))
         return tuple(islice((pair for pair in pairs if pair[1].component == 1), MAX_CANDIDATES))
 
-    @found_once
+    @property
     def payload_types(self) -> Mapping[int, RtpMap]:
         """What the payload types of the m= line stand for, in its order; unknown static ones are left out.
 
         Formats of other protocols than RTP are no numbers and stand for nothing here.
         """
-        maps: dict[int, RtpMap] = {}
-        for number, rtp_map in self.parsed("rtpmap", _read_rtpmap):
-            maps.setdefault(number, rtp_map)
-        numbers = [int(text) for text in self.formats if _is_payload_type(text)]
-        known = {number: maps.get(number, STATIC_PAYLOAD_TYPES.get(number)) for number in numbers}
-        return {number: rtp_map for number, rtp_map in known.items() if rtp_map is not None}
+        return self._format_table.meanings
 
-    @found_once
+    @property
     def usable_payload_types(self) -> Mapping[int, RtpMap]:
         """Those payload types that can travel beside RTCP.
 
         64 to 95 cannot: with the marker bit they are the packet types of RTCP (RFC 5761 §4).
         """
-        return {number: rtp_map for number, rtp_map in self.payload_types.items() if not 64 <= number <= 95}
+        return self._format_table.usable
+
+    def usable_formats(self, rtp_map: RtpMap) -> Sequence[int]:
+        """Return those of them that stand for an encoding, in the order of the m= line."""
+        return self._format_table.numbers.get(rtp_map.key, ())
+
+    @found_once
+    def _format_table(self) -> _FormatTable:
+        return _read_formats(self.formats, self.values("rtpmap"))
 
     def format_parameters(self, payload_type: int) -> dict[str, str]:
         """Return the parameters (`a=fmtp`) of a payload type, names in lower case."""
-        parameters: dict[str, str] = {}
-        for value in self.values("fmtp"):
-            number, _, rest = value.strip().partition(" ")
-            if number == str(payload_type):
-                parameters = parse_format_parameters(rest) | parameters
-        return parameters
+        return dict(_read_parameters(self.values("fmtp")).get(str(payload_type), {}))
 
     def rtcp_feedback(self, payload_type: int) -> tuple[str, ...]:
         """Return the feedback messages (`a=rtcp-fb`) of a payload type, those of `*` included (RFC 4585 §4.2)."""
-        found = [value.split(None, 1) for value in self.values("rtcp-fb")]
-        mine = (
-            fields[1].lower() for fields in found if len(fields) == 2 and fields[0] in ("*", str(payload_type))
-        )
+        found = _read_feedback(self.values("rtcp-fb"))
+        mine = (message for number, message in found if number in ("*", str(payload_type)))
         return tuple(dict.fromkeys(mine))
 
     @found_once
     def extensions(self) -> tuple[ExtMap, ...]:
         """The header extensions, in order."""
-        return tuple(self.parsed("extmap", _read_extmap))
+        return _read_extensions(self.values("extmap"))
 
     @property
     def msid(self) -> Msid | None:
@@ -358,36 +356,101 @@ class SessionDescription(_Attributes):
         8866 §6.7); header extensions of both levels add up (RFC 8285 §5).
         """
         direction = self._direction()
+        inherited = [a for a in self.attributes if a.name in _INHERITED]
         sections = []
         for media in self.media:
-            own = {attribute.name for attribute in media.attributes} - {"extmap"}
-            taken = [a for a in self.attributes if a.name in _INHERITED and a.name not in own]
-            if direction is not None and not own & set(_DIRECTIONS):
+            taken = [a for a in inherited if a.name == "extmap" or not media.has(a.name)]
+            if direction is not None and media._direction() is None:
                 taken.append(SdpAttribute(direction.value))
-            connection = media.connection or self.connection
-            sections.append(replace(media, attributes=(*media.attributes, *taken), connection=connection))
+            if taken or (media.connection is None and self.connection is not None):
+                attributes, connection = (*media.attributes, *taken), media.connection or self.connection
+                media = replace(media, attributes=attributes, connection=connection)
+            sections.append(media)
         return replace(self, media=tuple(sections))
+
+
+# --- what sections of one kind of client have in common --------------------------------------------------------
+
+
+def _remembered_lists(read: Callable[..., T]) -> Callable[..., T]:
+    """Return `read`, which takes lists of lines, with a memory for short ones. Its results stay as they are."""
+    remembering = lru_cache(MAX_REMEMBERED_LISTS)(read)
+
+    def find(*lists: tuple[str, ...]) -> T:
+        longest = max((max(map(len, lines), default=0) for lines in lists), default=0)
+        is_short = longest <= MAX_REMEMBERED_LENGTH and all(len(lines) <= MAX_REMEMBERED_LIST for lines in lists)
+        return (remembering if is_short else read)(*lists)
+
+    return find
+
+
+class _FormatTable(NamedTuple):
+    """The formats of a section: what they stand for, those that RTCP leaves, and these by `RtpMap.key`."""
+
+    meanings: Mapping[int, RtpMap]
+    usable: Mapping[int, RtpMap]
+    numbers: Mapping[tuple[str, int, int], Sequence[int]]
+
+
+@_remembered_lists
+def _read_formats(formats: tuple[str, ...], rtpmaps: tuple[str, ...]) -> _FormatTable:
+    maps: dict[int, RtpMap] = {}
+    for number, rtp_map in _each_parsed(rtpmaps, _read_rtpmap):
+        maps.setdefault(number, rtp_map)
+    numbers = [int(text) for text in formats if _is_payload_type(text)]
+    known = {number: maps.get(number, STATIC_PAYLOAD_TYPES.get(number)) for number in numbers}
+    meanings = {number: rtp_map for number, rtp_map in known.items() if rtp_map is not None}
+    usable = {number: rtp_map for number, rtp_map in meanings.items() if not 64 <= number <= 95}
+    by_key: dict[tuple[str, int, int], list[int]] = {}
+    for number, rtp_map in usable.items():
+        by_key.setdefault(rtp_map.key, []).append(number)
+    return _FormatTable(meanings, usable, by_key)
+
+
+@_remembered_lists
+def _read_parameters(values: tuple[str, ...]) -> Mapping[str, Mapping[str, str]]:
+    """Return the parameters by the format as it is written; of one that comes twice, the first counts."""
+    found: dict[str, dict[str, str]] = {}
+    for value in values:
+        number, _, rest = value.strip().partition(" ")
+        found[number] = parse_format_parameters(rest) | found.get(number, {})
+    return found
+
+
+@_remembered_lists
+def _read_feedback(values: tuple[str, ...]) -> Sequence[tuple[str, str]]:
+    found = (value.split(None, 1) for value in values)
+    return tuple((fields[0], fields[1].lower()) for fields in found if len(fields) == 2)
+
+
+@_remembered_lists
+def _read_extensions(values: tuple[str, ...]) -> tuple[ExtMap, ...]:
+    return tuple(_each_parsed(values, _read_extmap))
 
 
 # --- reading what may be passed over ---------------------------------------------------------------------------
 
 
+def _each_parsed(values: Iterable[str], parse: Callable[[str], T]) -> Iterator[T]:
+    """Return what `parse` makes of each value; one that it cannot read is passed over."""
+    for value in values:
+        try:
+            yield parse(value)
+        except ParseError:
+            continue
+
+
 def read_attributes(lines: list[Line], ignored: Counter[str]) -> tuple[SdpAttribute, ...]:
     """Return the a= lines among `lines`; those whose values mean nothing stay as they came, but are counted."""
     attributes: list[SdpAttribute] = []
-    for line in lines:
-        try:
-            if line.kind == "a":
-                attributes.append(SdpAttribute.parse(line.value))
-        except ParseError:
-            ignored["attribute"] += 1
-    for attribute in attributes:
-        parse = _SKIPPABLE.get(attribute.name)
-        try:
-            if parse is not None:
-                parse(attribute.value or "")
-        except ParseError:
-            ignored[attribute.name] += 1
+    for kind, value in lines:
+        if kind != "a":
+            continue
+        attribute, problem = (_read_of_one_call if value.startswith(_OF_ONE_CALL) else _read_attribute)(value)
+        if attribute is not None:
+            attributes.append(attribute)
+        if problem is not None:
+            ignored[problem] += 1
     return tuple(attributes)
 
 
@@ -426,8 +489,26 @@ def _remembered(parse: Callable[[str], T]) -> Callable[[str], T]:
     return read
 
 
+def _read_of_one_call(text: str) -> tuple[SdpAttribute | None, str | None]:
+    """Return what an a= line says, None for nothing, and as what it is counted if it means nothing."""
+    try:
+        attribute = SdpAttribute.parse(text)
+    except ParseError:
+        return None, "attribute"
+    parse = _SKIPPABLE.get(attribute.name)
+    try:
+        if parse is not None:
+            parse(attribute.value or "")
+    except ParseError:
+        return attribute, attribute.name
+    return attribute, None
+
+
 _read_extmap = _remembered(ExtMap.parse)
 _read_rtpmap = _remembered(_parse_rtpmap)
+_read_attribute = _remembered(_read_of_one_call)
+_OF_ONE_CALL = ("ice-", "candidate", "fingerprint", "msid", "ssrc", "sctp-init", "identity", "crypto")
+"""How lines begin that no other call has, or that are secrets: they are not remembered."""
 
 _SKIPPABLE: Mapping[str, Callable[[str], object]] = {
     "candidate": CandidateSummary.parse,

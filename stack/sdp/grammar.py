@@ -80,17 +80,21 @@ def split_lines(text: str, ignored: Counter[str]) -> list[Line]:
     if len(text) > MAX_DESCRIPTION_SIZE:
         raise ParseError(f"a description of {len(text)} characters; at most {MAX_DESCRIPTION_SIZE} are read")
     lines: list[Line] = []
-    has_nul = "\0" in text
+    text = text.replace("\r\n", "\n")
+    is_clean = "\0" not in text and "\r" not in text
     for raw in text.split("\n"):
-        line = raw.rstrip(" \t\r\0")
-        if has_nul and "\0" in raw[len(line) :]:
-            ignored["nul"] += 1
-        line = line.lstrip(" \t")
+        if is_clean:
+            line = raw.strip(" \t")
+        else:
+            line = raw.rstrip(" \t\r\0")
+            if "\0" in raw[len(line) :]:
+                ignored["nul"] += 1
+            line = line.lstrip(" \t")
         if not line:
             continue
         if len(lines) == MAX_LINES:
             raise ParseError(f"more than {MAX_LINES} lines")
-        if len(line) < 2 or line[1] != "=" or "\r" in line or "\0" in line:
+        if line[1:2] != "=" or not (is_clean or ("\r" not in line and "\0" not in line)):
             ignored["line"] += 1
             continue
         lines.append(Line(line[0], line[2:]))
@@ -257,10 +261,14 @@ class RtpMap:
         """Return what follows the payload type in `a=rtpmap`."""
         return f"{self.encoding}/{self.clock_rate}" + (f"/{self.channels}" if self.channels != 1 else "")
 
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """The same for all that mean one encoding: its name has no case (RFC 8866 §6.6)."""
+        return self.encoding.lower(), self.clock_rate, self.channels
+
     def matches(self, other: RtpMap) -> bool:
-        """Return True if both mean the same encoding; its name has no case (RFC 8866 §6.6)."""
-        mine = (self.encoding.lower(), self.clock_rate, self.channels)
-        return mine == (other.encoding.lower(), other.clock_rate, other.channels)
+        """Return True if both mean the same encoding."""
+        return self.key == other.key
 
 
 STATIC_PAYLOAD_TYPES: Mapping[int, RtpMap] = {
@@ -406,4 +414,4 @@ def serialize_format_parameters(parameters: Mapping[str, str]) -> str:
 
 def serialize_lines(lines: Iterable[Line]) -> str:
     """Return the lines as text, each with CRLF at its end (RFC 8866 §5)."""
-    return "".join(map(str, lines))
+    return "".join([f"{kind}={value}\r\n" for kind, value in lines])

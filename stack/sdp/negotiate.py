@@ -25,7 +25,6 @@ from stack.sdp.agreement import (
     Agreement,
     allows_mixed,
     channel_maps,
-    find_format,
     offers_receiver_rtt,
     remote_transport,
     sctp_init,
@@ -153,7 +152,7 @@ def _answered_audio(
 
 def _answered_terms(offered: MediaDescription, audio: LocalAudio, codec: CodecDescription) -> compose.AudioTerms:
     """Hold our wishes against an offered section that has this codec of ours."""
-    payload_type = next(find_format(offered, codec.rtp_map))
+    payload_type = offered.usable_formats(codec.rtp_map)[0]
     extensions = tuple(_answered_extensions(offered, audio.extensions))
     offered_feedback = offered.rtcp_feedback(payload_type)
     feedback = tuple(name for name in audio.rtcp_feedback if name in offered_feedback)
@@ -161,14 +160,13 @@ def _answered_terms(offered: MediaDescription, audio: LocalAudio, codec: CodecDe
     if audio.red:
         red = RtpMap("red", codec.clock_rate, codec.channels)
         around = f"{payload_type}/{payload_type}"
-        for number in find_format(offered, red):
+        for number in offered.usable_formats(red):
             if around in offered.format_parameters(number):
                 formats.insert(0, compose.Format.of_red(number, payload_type, codec))
                 break
     if audio.telephone_event:
-        events = next(find_format(offered, RtpMap("telephone-event", codec.clock_rate)), None)
-        if events is not None:
-            formats.append(compose.Format.of_telephone_event(events, codec.clock_rate))
+        for number in offered.usable_formats(RtpMap("telephone-event", codec.clock_rate))[:1]:
+            formats.append(compose.Format.of_telephone_event(number, codec.clock_rate))
     return compose.AudioTerms(
         tuple(formats),
         extensions,

@@ -15,6 +15,8 @@ from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.sdp.description import SessionDescription
 from stack.sdp.grammar import Setup
 
+_HASHES = ["sha-256", "sha-384", "sha-512"]
+
 
 def choose_setup(offer: SessionDescription) -> Setup:
     """Return our part for a client that leaves it to us."""
@@ -23,9 +25,7 @@ def choose_setup(offer: SessionDescription) -> Setup:
 
 def _is_of_aiortc(offer: SessionDescription) -> bool:
     """Return True for aiortc, which alone tells its certificate by three hash functions, strongest last."""
-    hashes = [
-        each.algorithm
-        for media in offer.media[:1]
-        for each in media.parsed("fingerprint", CertificateFingerprint.parse)
-    ]
-    return hashes == ["sha-256", "sha-384", "sha-512"]
+    if not offer.media or len(offer.media[0].values("fingerprint")) < len(_HASHES):
+        return False
+    hashes = [each.algorithm for each in offer.media[0].parsed("fingerprint", CertificateFingerprint.parse)]
+    return hashes == _HASHES

@@ -683,6 +683,8 @@ class Session:
                 if self._dtls.state is DtlsEndpointState.NEW:  # else a check has brought its ClientHello before
                     self._dtls.start(now)
                 self._send_early_flight(now)
+                if self.security is not None:
+                    self._open(now)
         elif isinstance(event, PathSelected):
             self._step(ICE_SELECTED, now)
         elif isinstance(event, ConsentLost):
@@ -794,7 +796,7 @@ class Session:
                 self._hold_media()
                 self._events.append(MediaHeld(False))
             self._events.append(Authenticated())
-        else:
+        elif self._path is not None:  # else checks alone have carried the handshake, and none of ours was answered
             self._open(now)
 
     def _open(self, now: Instant) -> None:

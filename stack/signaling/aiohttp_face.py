@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType, hdrs, web
 from multidict import CIMultiDict
 
 from stack.signaling.http import Application, BodyTooLarge, HttpRequest, HttpResponse, SocketSession, page_below
@@ -50,7 +50,7 @@ def _read(dialects: Application, request: web.Request) -> HttpRequest:
         request.remote,
         request.scheme,
         body if request.can_read_body else None,
-        upgrades=web.WebSocketResponse().can_prepare(request).ok,
+        upgrades=hdrs.UPGRADE in request.headers and web.WebSocketResponse().can_prepare(request).ok,
     )
 
 

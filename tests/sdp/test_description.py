@@ -20,7 +20,7 @@ from stack.sdp import (
     SessionDescription,
     Setup,
 )
-from stack.sdp.description import MAX_REMEMBERED_LENGTH
+from stack.sdp.description import MAX_REMEMBERED_LENGTH, MAX_REMEMBERED_LIST
 from stack.sdp.grammar import ExtMap, Line
 from tests.sdp.offers import AUDIO, HEAD, OFFERS, TRANSPORT, VECTORS, offered, read
 
@@ -52,6 +52,10 @@ DESCRIPTIONS = st.builds(
         [(), (Line("i", "about"), Line("u", "http://x.invalid"), Line("e", "a@b"), Line("k", "prompt"))]
     ),
 )
+
+
+def written(attribute: SdpAttribute) -> str:
+    return f"a={attribute.serialize()}\r\n"
 
 
 @pytest.mark.parametrize("path", OFFERS, ids=lambda path: path.stem)
@@ -255,6 +259,30 @@ class TestRefusal:
         assert read(short) is read(short)
         assert read(long) == read(long)
         assert read(long) is not read(long)
+
+    def test_what_a_list_of_lines_says_is_remembered_but_not_a_long_one(self) -> None:
+        def read(formats: int, name: str = "a") -> MediaDescription:
+            maps = "".join(f"a=rtpmap:{number} {name}{number}/8000\r\n" for number in range(formats))
+            numbers = " ".join(map(str, range(formats)))
+            return offered(f"m=audio 9 RTP/AVP {numbers}\r\n{maps}").media[0]
+
+        assert read(3).payload_types is read(3).payload_types
+        for long in (read(MAX_REMEMBERED_LIST + 1), read(1, "x" * MAX_REMEMBERED_LENGTH)):
+            again = offered("m=audio 9 RTP/AVP " + " ".join(long.formats) + "\r\n", *map(written, long.attributes))
+            assert again.media[0].payload_types == long.payload_types
+            assert again.media[0].payload_types is not long.payload_types
+
+    def test_a_secret_is_not_remembered(self) -> None:
+        first, second = (
+            {
+                each.name: each
+                for each in offered(AUDIO, "a=ice-pwd:aaaaaaaaaaaaaaaaaaaaaa\r\n").media[0].attributes
+            }
+            for _ in range(2)
+        )
+        assert first["rtpmap"] is second["rtpmap"]
+        assert first["ice-pwd"] == second["ice-pwd"]
+        assert first["ice-pwd"] is not second["ice-pwd"]
 
     def test_candidates_are_bounded(self) -> None:
         lines = "a=candidate:1 1 udp 5 192.0.2.1 9 typ host\r\n" * (MAX_CANDIDATES + 5)

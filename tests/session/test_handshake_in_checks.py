@@ -182,3 +182,21 @@ def test_nothing_follows_the_flight_closely_to_a_peer_that_would_lose_its_own(
     assert data[0] == pytest.approx(DELAY + paused, abs=0.0005)
     assert pair.right.seen(Connected)[0].authenticated is False
     assert pair.run(5, lambda: is_up(pair.right) and is_up(pair.left))
+
+
+def test_a_handshake_that_checks_alone_have_carried_waits_for_a_path() -> None:
+    """Of two full agents one may have the whole handshake before a check of its own was answered."""
+    pair = CallPair(agree(ice_lite=False), NetworkModel(delay=DELAY))
+    finished = False
+
+    def lose(sender: Host[Any], data: bytes, path: Path) -> bytes | None:
+        nonlocal finished
+        finished = finished or pair.right.machine.session.security is not None
+        is_check = classify(data) is Kind.STUN
+        answers = is_check and Message.parse(data).message_class is MessageClass.SUCCESS_RESPONSE
+        return None if sender is pair.left and answers and not finished else data
+
+    pair.network.filter = lose
+    assert pair.run(10, lambda: is_up(pair.left) and is_up(pair.right))
+    steps = pair.right.machine.session.steps
+    assert steps["dtls_connected"] < steps["ice_validated"] <= steps["keys_ready"]

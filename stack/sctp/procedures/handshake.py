@@ -28,7 +28,7 @@ from stack.sctp.chunks.causes import (
 )
 from stack.sctp.chunks.init import INIT
 from stack.sctp.chunks.init_parameters import HostNameAddressParameter, StateCookieParameter
-from stack.sctp.config import INBOUND_STREAMS, OUTBOUND_STREAMS
+from stack.sctp.config import INBOUND_STREAMS, OUTBOUND_STREAMS, SctpConfig
 from stack.sctp.events import AssociationRestarted
 from stack.sctp.procedures.handlers import handles
 from stack.sctp.state import SETTING_UP, AssociationInput, AssociationState
@@ -62,13 +62,18 @@ RESTARTED = declare(
 )
 
 
-def build_init(tcb: TransmissionControlBlock) -> bytes:
+def build_init(config: SctpConfig, local: LocalEndpoint) -> bytes:
     """Return our INIT."""
-    local, config = tcb.local, tcb.config
     parameters = tuple(config.capabilities.parameters())
     return InitChunk(
         local.tag, config.receive_window, OUTBOUND_STREAMS, INBOUND_STREAMS, local.initial_tsn, parameters
     ).serialize()
+
+
+def unpadded_init(config: SctpConfig, local: LocalEndpoint) -> bytes:
+    """Return our INIT as it stands in an SDP (draft-hancke-tsvwg-snap)."""
+    chunk = build_init(config, local)
+    return chunk[: int.from_bytes(chunk[2:4], "big")]
 
 
 def parse_init(data: bytes) -> InitChunk:
@@ -94,7 +99,7 @@ def start(tcb: TransmissionControlBlock, now: Instant) -> None:
     """Send INIT (§5.1 A)."""
     if tcb.accepts(AssociationInput.ASSOCIATE):
         tcb.advance(AssociationInput.ASSOCIATE)
-        _begin(tcb, build_init(tcb), now)
+        _begin(tcb, build_init(tcb.config, tcb.local), now)
 
 
 def establish_from_sdp(tcb: TransmissionControlBlock, peer_init: bytes, now: Instant) -> None:
@@ -241,4 +246,4 @@ def handle_error(tcb: TransmissionControlBlock, chunk: ErrorChunk, now: Instant)
     is_stale = any(isinstance(cause, StaleCookieCause) for cause in chunk.causes)
     if is_stale and tcb.accepts(AssociationInput.STALE_COOKIE):
         tcb.advance(AssociationInput.STALE_COOKIE)
-        _begin(tcb, build_init(tcb), now)
+        _begin(tcb, build_init(tcb.config, tcb.local), now)
