@@ -1,11 +1,12 @@
 """Rooms and loudspeakers for the benchmarks of echo: computed, or measured ones from a folder.
 
-No package was found that brings measured responses of rooms with a licence to hand them on, so a folder of them is
-an option (`measured`), and without it rooms are computed by the image method (Allen and
-Berkley, "Image method for efficiently simulating small-room acoustics", JASA 1979): a box with walls that absorb
-alike, images moved by a few centimetres, for in a real room they do not line up either. Loudspeakers are what is
-known to be wrong with small ones: little bass, harmonics, an amplifier that clips, a voice coil that leaves its
-magnet (which has a memory, so that no curve of the sample alone describes it).
+Few packages have measured responses of rooms, so a folder of them is an option (`measured`): the sources of
+`acoustics` on PyPI have a domestic living room (public domain) and a sports hall (CC BY-SA) in `tests/data`, both
+of www.openairlib.net. Without a folder rooms are computed by the image method (Allen and Berkley, "Image method
+for efficiently simulating small-room acoustics", JASA 1979): a box with walls that absorb alike, images moved by a
+few centimetres, for in a real room they do not line up either. Loudspeakers are what is known to be wrong with
+small ones: little bass, harmonics, an amplifier that clips, a voice coil that leaves its magnet (which has a
+memory, so that no curve of the sample alone describes it).
 """
 
 from __future__ import annotations

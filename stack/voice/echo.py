@@ -26,8 +26,8 @@ import numpy as np
 
 from stack.core.errors import LocalError
 from stack.voice.echo_evidence import Trial
-from stack.voice.echo_filter import BLOCK, REFERENCE, DelayEstimator, KalmanFilter, Lag
-from stack.voice.echo_gate import EchoGate, GateSettings
+from stack.voice.echo_filter import BLOCK, MOST_BLOCKS, REFERENCE, DelayEstimator, KalmanFilter, Lag
+from stack.voice.echo_gate import EchoGate, GateSettings, band_powers
 from stack.voice.echo_loudspeaker import LoudspeakerCurve
 from stack.voice.echo_watch import PathWatch
 from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
@@ -217,11 +217,16 @@ class KalmanEchoCanceller:
                 return samples, start / DETECTOR_RATE
             return self._microphone.read(start, end - start).astype(np.int16), start / DETECTOR_RATE
         cleaned = self._microphone.read(start, end - start)
-        for begin in range(0, end - start, BLOCK):
-            block = cleaned[begin : begin + BLOCK]
-            error = self._block(start + begin, block)
+        at = start
+        while at < end:
+            next_look = self._look_when_due(at)
+            # Blocks go together where the filter runs, up to the next look.
+            together = self._state is EchoState.PRESENT and at + BLOCK < next_look
+            blocks = cleaned[at - start : at - start + (MOST_BLOCKS * BLOCK if together else BLOCK)]
+            error = self._take(at, blocks)
             if error is not None:
-                block[:] = error
+                blocks[:] = error
+            at += len(blocks)
         np.rint(cleaned, cleaned)
         np.maximum(cleaned, -32768.0, out=cleaned)
         np.minimum(cleaned, 32767.0, out=cleaned)
@@ -250,12 +255,16 @@ class KalmanEchoCanceller:
             return False
         return self._next_look is not None and end <= self._next_look
 
-    def _block(self, at: int, microphone: Float) -> Float | None:
-        """Take a block of the microphone; return what is left of it, None for all."""
+    def _look_when_due(self, at: int) -> int:
+        """Return the number of the sample at which the next look is due."""
         if self._next_look is None:
             self._next_look = at + _FIRST_LOOK
         if at >= self._next_look:
             self._look(at + BLOCK)
+        return self._next_look
+
+    def _take(self, at: int, microphone: Float) -> Float | None:
+        """Take a block of the microphone, or some where the filter runs; return what is left, None for all."""
         if self._state is EchoState.PRESENT:
             return self._cancel(at, microphone)
         if self._trial is not None:
@@ -273,8 +282,8 @@ class KalmanEchoCanceller:
         error = self._step(at, microphone)
         self._balance.update(microphone, error)
         if self._state is EchoState.UNKNOWN:
-            self._gate.update(at / DETECTOR_RATE, model.powers, False)
-        if float(model.powers[REFERENCE].sum()) < _AUDIBLE * _AUDIBLE * BLOCK * BLOCK:
+            self._judge(at, model.powers, False)
+        if float(model.powers[0, REFERENCE].sum()) < _AUDIBLE * _AUDIBLE * BLOCK * BLOCK:
             return
         found = self._trial.update(self._balance.erle_db) if self._trial is not None else None
         if found is None:
@@ -287,14 +296,14 @@ class KalmanEchoCanceller:
             self._state = EchoState.ABSENT
 
     def _step(self, at: int, microphone: Float) -> Float:
-        """Take the filter one block on."""
+        """Take the filter one block on, or some."""
         model = self._filter
         memory = self._curve.memory
         if not self._fresh:
             history = (model.partitions + 1) * BLOCK + memory
             model.load(self._curve.bend(self._reference.read(at - round(self._lag.at(at)) - history, history)))
             self._fresh = True
-        sent = self._lag.delayed(self._reference.read, at - memory, BLOCK + memory)
+        sent = self._lag.delayed(self._reference.read, at - memory, len(microphone) + memory)
         return model.step(self._curve.bend(sent), microphone)
 
     def _consider(self, end: int) -> None:
@@ -310,10 +319,11 @@ class KalmanEchoCanceller:
             self._fresh = False
 
     def _cancel(self, at: int, microphone: Float) -> Float | None:
-        if float(microphone.dot(microphone)) < _MUTED * BLOCK:
+        if float(microphone.dot(microphone)) < _MUTED * len(microphone):
             # Nothing comes from the microphone, our echo neither: a path that could not be heard is not unlearnt.
             self._fresh = False
-            self._gate.closed(at / DETECTOR_RATE)
+            for block in range(at, at + len(microphone), BLOCK):
+                self._gate.closed(block / DETECTOR_RATE)
             return None
         model = self._filter
         error = self._step(at, microphone)
@@ -321,9 +331,14 @@ class KalmanEchoCanceller:
         changed = self._watch.update(model.powers)
         if changed:
             self._relearn(at)
-        self._gate.update(at / DETECTOR_RATE, model.powers, changed)
+        self._judge(at, model.powers, changed)
         # A filter that adds more than it takes away is not asked.
         return None if self._balance.remainder > 1.0 else error
+
+    def _judge(self, at: int, powers: Float, changed: bool) -> None:
+        """Tell the gate of the blocks that the filter took, from sample number `at` on."""
+        for block, bands in enumerate(band_powers(powers)):
+            self._gate.update((at + block * BLOCK) / DETECTOR_RATE, bands, changed and block == 0)
 
     def _relearn(self, at: int) -> None:
         """The path has changed, or begins to: forget what is wrong, and learn the rest anew."""
@@ -440,7 +455,11 @@ class Balance:
         self._long_heard = self._long_left = 1.0
 
     def update(self, microphone: Float, error: Float) -> None:
-        """Take one block."""
+        """Take a block, or some."""
+        for at in range(0, len(microphone), BLOCK):
+            self._update(microphone[at : at + BLOCK], error[at : at + BLOCK])
+
+    def _update(self, microphone: Float, error: Float) -> None:
         heard, left = float(microphone.dot(microphone)), float(error.dot(error))
         self._heard = 0.9 * self._heard + heard
         self._left = 0.9 * self._left + left

@@ -11,7 +11,7 @@ import numpy as np
 from stack.core.errors import LocalError
 from stack.voice.echo import Balance, EchoReport, EchoState, Track
 from stack.voice.echo_filter import BLOCK
-from stack.voice.echo_gate import EchoGate, GateSettings
+from stack.voice.echo_gate import EchoGate, GateSettings, band_powers
 from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
 
 _AUDIBLE = 30.0
@@ -82,7 +82,8 @@ class Aec3EchoCanceller:
         removed = _power(microphone - left)
         nothing = np.zeros_like(removed)
         powers = np.stack([_power(microphone), _power(left), removed, removed, nothing])
-        self._gate.update(at / DETECTOR_RATE, powers, False)
+        (bands,) = band_powers(powers)
+        self._gate.update(at / DETECTOR_RATE, bands, False)
         return error
 
 

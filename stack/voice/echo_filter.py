@@ -18,8 +18,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from stack.voice.echo_evidence import LagEvidence
 from stack.voice.spectrum import Complex, forward, inverse
@@ -29,8 +31,10 @@ BLOCK = 160
 """Samples per step of the filter: 10 ms."""
 BINS = BLOCK + 1
 
+MOST_BLOCKS = 2
+"""Blocks that `KalmanFilter.step` takes at once: a packet of 20 ms."""
 MICROPHONE, ERROR, ECHO, REFERENCE, UNLEARNT = range(5)
-"""Rows of `KalmanFilter.powers`."""
+"""Rows of each block of `KalmanFilter.powers`."""
 
 _RELIABLE = 1e2  # power per bin that is never taken for anything but rounding
 _STEP = 0.9  # of the gain: what is not cut to its length yet was learnt wrong, and a shorter step leaves less
@@ -41,7 +45,8 @@ _LEARNT = 1e-3  # of the power that a path may have: a model that is smaller is 
 _REACH = 0.7  # of the power of a block, that is still in the room 10 ms later
 _NOISE_KEPT = 0.6
 _CONSTRAINED = 2  # partitions that are cut to their length at each step, in turn
-_DRIFT_EVERY = 8  # steps between two of the random walk that the model takes a path for
+_DRIFT_EVERY = 8  # blocks between two steps of the random walk that the model takes a path for
+_SPARE_ROWS = 6  # blocks that the memory of the reference takes before it is moved
 
 
 def power_of(spectra: Complex, squares: Float, power: Float) -> None:
@@ -52,48 +57,59 @@ def power_of(spectra: Complex, squares: Float, power: Float) -> None:
 
 
 class _History:
-    """Spectra of the last blocks of reference, newest first; a block is not moved at each step."""
+    """Spectra of the last blocks of reference, newest first; a block is not moved at each step.
+
+    Blocks that come together are transformed together; `advance` makes each of them the newest in its turn.
+    """
 
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
-        rows = 2 * partitions
+        rows = partitions + _SPARE_ROWS
         self._rings = (
             np.zeros((rows, BINS), np.complex64),
             np.zeros((rows, BINS), np.complex64),
             np.zeros((rows, BINS), np.float32),
             np.zeros(rows, np.float32),
         )
-        self._window: Float = np.zeros(2 * BLOCK, np.float32)
-        self._squares: Float = np.zeros(2 * BINS, np.float32)
+        self._samples: Float = np.zeros((MOST_BLOCKS + 1) * BLOCK, np.float32)
+        step = self._samples.strides[0]
+        windows = as_strided(self._samples, (MOST_BLOCKS, 2 * BLOCK), (BLOCK * step, step))
+        self._windows = [windows[count - 1 :: -1] for count in range(1, MOST_BLOCKS + 1)]
+        self._squares: Float = np.zeros((MOST_BLOCKS, 2 * BINS), np.float32)
         self._shares: Float = np.full(BINS, _LEAKAGE, np.float32)
-        self._at = partitions
+        self._at = rows - partitions
         self._point()
 
-    def push(self, block: Float) -> None:
-        """Take the next block."""
+    def push(self, blocks: Float) -> None:
+        """Take the next block, or at most `MOST_BLOCKS` of them; each counts from its `advance` on."""
         spectra, conjugates, powers, leaks = self._rings
-        if self._at == 0:
+        count = len(blocks) // BLOCK
+        if self._at < count:
             keep = self._partitions - 1
+            top = len(leaks) - keep
             for ring in self._rings:
-                ring[self._partitions + 1 :] = ring[:keep]
-            self._at = self._partitions
-        else:
-            self._at -= 1
-        window = self._window
-        window[:BLOCK] = window[BLOCK:]
-        window[BLOCK:] = block
-        newest, power = spectra[self._at], powers[self._at]
-        forward(window, newest)
-        np.conjugate(newest, conjugates[self._at])
-        power_of(newest, self._squares, power)
-        leaks[self._at] = power.dot(self._shares)
+                ring[top:] = ring[self._at : self._at + keep]
+            self._at = top
+        begin, end = self._at - count, self._at
+        samples = self._samples
+        samples[BLOCK : BLOCK + len(blocks)] = blocks
+        newest, power = spectra[begin:end], powers[begin:end]
+        forward(self._windows[count - 1], newest)
+        samples[:BLOCK] = blocks[-BLOCK:]
+        np.conjugate(newest, conjugates[begin:end])
+        power_of(newest, self._squares[:count], power)
+        np.matmul(power, self._shares, leaks[begin:end])
+
+    def advance(self) -> None:
+        """Make the oldest block that was pushed and has not been the newest yet the newest."""
+        self._at -= 1
         self._point()
 
     def clear(self) -> None:
         """Nothing was sent."""
         for ring in self._rings:
             ring.fill(0)
-        self._window.fill(0)
+        self._samples.fill(0)
 
     def _point(self) -> None:
         at, end = self._at, self._at + self._partitions
@@ -114,14 +130,16 @@ class KalmanFilter:
         self._keep = transition * transition
         decay = 10.0 ** (-np.arange(partitions) / 10.0)
         share = decay / decay.sum() * path_gain * path_gain
-        self._prior = np.repeat(share.astype(np.float32)[:, None], BINS, axis=1)
+        self._prior: Float = share.astype(np.float32)[:, None]  # the same in each bin
         self._weights: Complex = np.zeros((partitions, BINS), np.complex64)
-        self._variance: Float = self._prior.copy()
+        self._variance: Float = np.repeat(self._prior, BINS, axis=1)
         self._history = _History(partitions)
-        self.powers: Float = np.zeros((5, BINS), np.float32)
-        """Power spectra of the last block: `MICROPHONE`, what was left (`ERROR`), the predicted `ECHO`, the
-        `REFERENCE` that may be in the room (the past fading), and `UNLEARNT`: what may be left of the echo, by
-        what the filter knows of its own error."""
+        self._powers: Float = np.zeros((MOST_BLOCKS, 5, BINS), np.float32)
+        self.powers: Float = self._powers[:1]
+        """Power spectra of each block of the last step: `MICROPHONE`, what was left (`ERROR`), the predicted
+        `ECHO`, the `REFERENCE` that may be in the room (the past fading), and `UNLEARNT`: what may be left of the
+        echo, by what the filter knows of its own error."""
+        self._fading: Float = np.zeros(BINS, np.float32)
         self._turn = 0  # the partition that is constrained next
         self._steps = 0
         self._some = some = math.gcd(_CONSTRAINED, partitions)
@@ -131,7 +149,8 @@ class KalmanFilter:
         self._squares: Float = np.zeros((3, 2 * BINS), np.float32)
         self._product: Complex = np.zeros((partitions, BINS), np.complex64)
         self._explained: Float = np.zeros((partitions, BINS), np.float32)
-        self._shrink: Float = np.zeros((partitions, BINS), np.float32)
+        # When the model has moved the product is no longer needed, and its memory is taken for what shrinks.
+        self._shrink: Float = self._product.reshape(-1).view(np.float32)[: partitions * BINS].reshape(-1, BINS)
         self._noise: Float = np.full(BINS, _RELIABLE, np.float32)
         self._scaled: Complex = np.zeros(BINS, np.complex64)
         self._row: Float = np.zeros(BINS, np.float32)
@@ -142,11 +161,24 @@ class KalmanFilter:
         self._halves: Float = np.full(partitions, 0.5, np.float32)
 
     def step(self, reference: Float, microphone: Float) -> Float:
-        """Take one block of each; return the microphone without the echo."""
-        history, signals, spectra, powers = self._history, self._signals, self._spectra, self.powers
-        history.push(reference)
-        fading = powers[REFERENCE]
-        np.multiply(fading, _REACHES, fading)
+        """Take a block of each, or `MOST_BLOCKS`; return the microphone without the echo, one array."""
+        count = len(microphone) // BLOCK
+        self.powers = self._powers[:count]
+        self._history.push(reference)
+        if count == 1:
+            return self._block(microphone, self._powers[0])
+        error = np.empty(count * BLOCK, np.float32)
+        for index in range(count):
+            part = slice(index * BLOCK, (index + 1) * BLOCK)
+            error[part] = self._block(microphone[part], self._powers[index])
+        return error
+
+    def _block(self, microphone: Float, powers: Float) -> Float:
+        """Take a block whose reference is in the history; write its power spectra."""
+        history, signals, spectra = self._history, self._signals, self._spectra
+        history.advance()
+        np.multiply(self._fading, _REACHES, powers[REFERENCE])
+        self._fading = fading = powers[REFERENCE]
         np.add(fading, history.newest, fading)
         np.multiply(history.spectra, self._weights, self._product)
         np.matmul(self._ones, self._product, self._bins[0])
@@ -165,16 +197,16 @@ class KalmanFilter:
         left = spectra[1]
         np.add(left, spectra[2], spectra[0])
         power_of(spectra[:3], self._squares, powers[:3])
-        self._adapt(left)
+        self._adapt(left, powers[ERROR], powers[UNLEARNT])
         return error
 
     def load(self, history: Float) -> None:
         """Fill the memory of the reference with `(partitions + 1) * BLOCK` samples, oldest first."""
         self._history.clear()
-        fading = self.powers[REFERENCE]
-        fading.fill(0)
+        self._fading = fading = np.zeros(BINS, np.float32)
         for start in range(0, len(history), BLOCK):
             self._history.push(history[start : start + BLOCK])
+            self._history.advance()
             fading *= _REACHES
             fading += self._history.newest
 
@@ -215,12 +247,13 @@ class KalmanFilter:
     def forget(self) -> None:
         """Another client: nothing is known."""
         self._weights.fill(0)
-        self._variance = self._prior.copy()
+        self._variance[:] = self._prior
 
-    def _adapt(self, error: Complex) -> None:
+    def _adapt(self, error: Complex, power: Float, unlearnt: Float) -> None:
+        """Learn from the spectrum of what was left and its power; write what may be left by the filter's error."""
         history, variance, row = self._history, self._variance, self._row
-        explained, shrink, noise, unlearnt = self._explained, self._shrink, self._noise, self.powers[UNLEARNT]
-        np.multiply(self.powers[ERROR], _NEW_NOISE, row)
+        explained, shrink, noise = self._explained, self._shrink, self._noise
+        np.multiply(power, _NEW_NOISE, row)
         np.multiply(noise, _OLD_NOISE, noise)
         np.add(noise, row, noise)
         np.add(noise, _LEAST_NOISE, noise)
@@ -277,7 +310,7 @@ class DelayEstimator:
         self._lags = self.span - self.WINDOW
         step = DETECTOR_RATE / self.span
         self._band = slice(int(150.0 / step) + 1, math.ceil(4500.0 / step))
-        self._spectrum: Complex = np.zeros(self.span // 2 + 1, np.complex64)
+        self._spectrum: Complex = np.zeros(self._band.stop, np.complex64)  # nothing is known above it
         self._candidate = -1
         self.sharpness = 0.0
         """How far the best lag stands out, in standard deviations of all lags."""
@@ -321,6 +354,16 @@ class DelayEstimator:
         self.evidence.reset()
 
 
+@cache
+def _fractions(half_taps: int, phases: int) -> Float:
+    """Return kernels that read between samples, one for each fraction: (phases, 2 half_taps + 1)."""
+    taps = np.arange(-half_taps, half_taps + 1)
+    late = np.arange(phases)[:, None] / phases
+    window = np.cos(np.pi * (taps - late) / (2 * half_taps + 3)) ** 2
+    kernels = np.sinc(taps - late) * window
+    return np.asarray(kernels / kernels.sum(axis=1, keepdims=True), np.float32)
+
+
 class Lag:
     """The bulk delay as a line in time: samples at a sample number, and a slope that follows the clocks apart."""
 
@@ -337,11 +380,7 @@ class Lag:
     def __init__(self) -> None:
         self._origin, self._lag, self.drift = 0, 0.0, 0.0
         self._seen: deque[tuple[int, int]] = deque(maxlen=self._LOOKS)
-        taps = np.arange(-self._HALF_TAPS, self._HALF_TAPS + 1)
-        phases = np.arange(self._PHASES)[:, None] / self._PHASES
-        window = np.cos(np.pi * (taps - phases) / (2 * self._HALF_TAPS + 3)) ** 2
-        kernels = np.sinc(taps - phases) * window
-        self._kernels = (kernels / kernels.sum(axis=1, keepdims=True)).astype(np.float32)
+        self._kernels = _fractions(self._HALF_TAPS, self._PHASES)
 
     def at(self, number: int) -> float:
         """Return the lag at a sample number."""

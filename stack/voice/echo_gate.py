@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -37,7 +38,7 @@ BANDS: Final = len(_EDGES_HZ) - 1
 
 _QUANTILE = 0.9
 _REVERB_DECAY: Final = 0.8  # per block: what a room with 0.6 s of reverberation keeps of its power
-_SMOOTHING = 0.6
+_SMOOTHING, _NEW = 0.6, 0.4
 _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
 _FLOOR_START = 1e4
 _DOUBT = 0.1
@@ -85,6 +86,12 @@ def _band_sums() -> Float:
 
 _BAND_SUMS = _band_sums()
 _LEAST_GAIN, _MOST_GAIN = 1e-4, 100.0  # -40 and 20 dB
+
+
+def band_powers(powers: Float) -> list[list[list[float]]]:
+    """Return `KalmanFilter.powers` summed into the gate's bands: for each block five lists of `BANDS` numbers."""
+    sums: list[list[list[float]]] = np.matmul(powers.reshape(-1, BINS), _BAND_SUMS).reshape(-1, 5, BANDS).tolist()
+    return sums
 
 
 def _factor(decibels: float) -> float:
@@ -157,13 +164,13 @@ class EchoGate:
         """What is usually left of the predicted echo."""
         return self._leak.level_db
 
-    def update(self, media_time: float, powers: Float, opposed: bool) -> float:
-        """Take `KalmanFilter.powers` of one block; return the share of its energy that no echo explains.
+    def update(self, media_time: float, bands: Sequence[Sequence[float]], opposed: bool) -> float:
+        """Take the `band_powers` of one block; return the share of its energy that no echo explains.
 
         `opposed` says that the path was just found to be another one. With nine bands, numbers are cheaper than
         arrays.
         """
-        heard, left, predicted, reference, unlearnt = (powers @ _BAND_SUMS).tolist()
+        heard, left, predicted, reference, unlearnt = bands
         doubtful = bool(self._verdicts) and self._verdicts[-1][1] > _SUSPECT
         rise, fall = self._coupling.step(doubtful)
         learnt = self.taken_db >= _TAKEN_DB
@@ -172,18 +179,24 @@ class EchoGate:
         error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
         echo, ours, unsure = self._echo, self._ours, self._unlearnt
         for band, rest in enumerate(left):
-            error[band] = now = _SMOOTHING * error[band] + (1.0 - _SMOOTHING) * rest
-            floor[band] = noise = min(floor[band] * _FLOOR_RISE, now if now > 1.0 else 1.0)
-            ours[band] = sent = max(reference[band], _REVERB_DECAY * ours[band])
-            echo[band] = expected = max(predicted[band], _REVERB_DECAY * echo[band])
-            unsure[band] = wrong = max(unlearnt[band], _REVERB_DECAY * unsure[band])
-            gain = coupling[band]
-            if sent * gain > 4.0 * noise:
+            # Comparisons, because calls of `max` and `min` would take as long as all the rest.
+            error[band] = now = _SMOOTHING * error[band] + _NEW * rest
+            now = now if now > 1.0 else 1.0
+            noise = floor[band] * _FLOOR_RISE
+            floor[band] = noise = noise if noise < now else now
+            sent, before = reference[band], _REVERB_DECAY * ours[band]
+            ours[band] = sent = sent if sent > before else before
+            expected, before = predicted[band], _REVERB_DECAY * echo[band]
+            echo[band] = expected = expected if expected > before else before
+            wrong, before = unlearnt[band], _REVERB_DECAY * unsure[band]
+            unsure[band] = wrong = wrong if wrong > before else before
+            gain, noise = coupling[band], 4.0 * noise
+            if sent * gain > noise:
                 came += heard[band]
                 stayed += rest
                 above = heard[band] + 1.0 > gain * (sent + 1.0)
                 coupling[band] = min(gain * rise, _MOST_GAIN) if above else max(gain * fall, _LEAST_GAIN)
-            if learnt and wrong < _SETTLED * expected and expected > 4.0 * noise:
+            if learnt and expected > noise and wrong < _SETTLED * expected:
                 gain = leak[band]
                 above = rest + 1.0 > gain * (expected + 1.0)
                 leak[band] = min(gain * leak_rise, _MOST_GAIN) if above else max(gain * leak_fall, _LEAST_GAIN)
@@ -207,22 +220,30 @@ class EchoGate:
     def _unexplained(self, believed: bool) -> float:
         """Return the share of the present energy that neither echo nor noise accounts for."""
         error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
+        echo, ours, unlearnt = self._echo, self._ours, self._unlearnt
+        floor_margin, coupling_margin = self._floor_margin, self._coupling_margin
+        leak_margin, unlearnt_margin = self._leak_margin, self._unlearnt_margin
         # If far more is left than was predicted, but no more than comes back at all, the path may be gone.
-        gone = believed and sum(error) > _MOST_LEFT * sum(self._echo)
+        gone = believed and sum(error) > _MOST_LEFT * sum(echo)
         unexplained = 0.0
         rest = self._taken_margin * _factor(-self.taken_db)
         for band in range(_EVIDENT):
-            more = error[band] - floor[band] * self._floor_margin
+            more = error[band] - floor[band] * floor_margin
             if more <= 0.0:
                 continue
-            coupled = coupling[band] * self._ours[band]
-            explained = coupled * self._coupling_margin
+            coupled = coupling[band] * ours[band]
+            explained = coupled * coupling_margin
             if believed:
-                by_leak = leak[band] * self._echo[band] * self._leak_margin
-                by_filter = max(by_leak, self._unlearnt[band] * self._unlearnt_margin, coupled * rest)
-                explained = min(explained, by_filter)
-                if gone:
-                    explained = max(explained, coupled)
+                by_filter = leak[band] * echo[band] * leak_margin
+                by_learning, by_taking = unlearnt[band] * unlearnt_margin, coupled * rest
+                if by_filter < by_learning:
+                    by_filter = by_learning
+                if by_filter < by_taking:
+                    by_filter = by_taking
+                if explained > by_filter:
+                    explained = by_filter
+                if gone and explained < coupled:
+                    explained = coupled
             if more > explained:
                 unexplained += more - explained
         hiss = self._unexplained_hiss()

@@ -11,15 +11,20 @@ of the old path is left.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
-from stack.voice.echo_filter import BLOCK, ECHO, MICROPHONE
+from stack.voice.echo_filter import BLOCK, ECHO, ERROR, MICROPHONE
 from stack.voice.vad import Float
 
 _BAND = slice(3, 130)  # bins: 150 to 6500 Hz
 _ONES: Float = np.ones(127, np.float32)
+_TINY: Final = np.float32(1e-9)
 _WHITENING = -0.8  # whole (-1) would give bins of noise the same voice as bins of speech
+_POWER: Final = np.float32(0.5 * _WHITENING)
 _PREDICTED = 0.01  # of the mean power: below that, a bin of the prediction says nothing
+_SHARE: Final = np.float32(_PREDICTED / len(_ONES))
 _AUDIBLE = 4.0 * BLOCK * BLOCK
 _LEAST_LEFT, _MOST_LEFT = 0.05, 4.0  # of the prediction's power: what a path that changes leaves
 _BETWEEN = 0.225  # halfway from a voice to a path that is gone
@@ -30,7 +35,7 @@ _FADE = 0.1
 
 
 class PathWatch:
-    """A sequential test, fed with the power spectra of each block: microphone, remainder, prediction."""
+    """A sequential test, fed with the power spectra of blocks: microphone, remainder, prediction."""
 
     def __init__(self) -> None:
         self._evidence = 0.0
@@ -48,27 +53,41 @@ class PathWatch:
 
     def update(self, powers: Float) -> bool:
         """Take `KalmanFilter.powers`; return True if the path is another one. `restart` when it is dealt with."""
-        heard, left, predicted = powers[MICROPHONE : ECHO + 1, _BAND]
-        all_left, all_predicted = float(left.dot(_ONES)), float(predicted.dot(_ONES))
-        if all_predicted < _AUDIBLE or not _LEAST_LEFT < all_left / all_predicted < _MOST_LEFT:
+        left, predicted = powers[:, ERROR, _BAND], powers[:, ECHO, _BAND]
+        sums = np.matmul(powers[:, ERROR : ECHO + 1, _BAND], _ONES)
+        audible = [
+            all_predicted >= _AUDIBLE and _LEAST_LEFT < all_left / all_predicted < _MOST_LEFT
+            for all_left, all_predicted in sums.tolist()
+        ]
+        if not any(audible):
             # Nothing is left, or far more than was ever predicted, beside which a correlation is chance.
             if self._evidence > 0.0:
-                self._add(-_FADE)
+                self._add(-_FADE * len(audible))
             return False
         both = left * predicted
-        np.add(both, 1e-9, both)
-        weight = both ** (0.5 * _WHITENING)
-        weight *= predicted > _PREDICTED / len(both) * all_predicted
+        np.add(both, _TINY, both)
+        weight = both**_POWER
+        weight *= predicted > sums[:, 1:] * _SHARE
         np.sqrt(both, both)
         # |error + echo|² is the microphone's power: what is there beyond the sum of both powers is their product.
-        against = -0.5 * float(weight.dot(heard - left - predicted))
-        self._add(max(-_STEP, min(_STEP, against / (float(weight.dot(both)) + 1e-9) - _BETWEEN)))
-        if self._evidence > 0.0:
-            self._against += against
-            self._echo += float(weight.dot(predicted))
-            self._left += all_left
-            self._predicted += all_predicted
-        return self._evidence > _GONE
+        more = powers[:, MICROPHONE, _BAND] - left
+        np.subtract(more, predicted, more)
+        for block, means in enumerate(audible):
+            if not means:
+                if self._evidence > 0.0:
+                    self._add(-_FADE)
+                continue
+            weights = weight[block]
+            against = -0.5 * float(weights.dot(more[block]))
+            self._add(max(-_STEP, min(_STEP, against / (float(weights.dot(both[block])) + 1e-9) - _BETWEEN)))
+            if self._evidence > 0.0:
+                self._against += against
+                self._echo += float(weights.dot(predicted[block]))
+                self._left += float(sums[block, 0])
+                self._predicted += float(sums[block, 1])
+            if self._evidence > _GONE:
+                return True
+        return False
 
     def restart(self) -> None:
         """Wait for the next change."""

@@ -5,7 +5,7 @@ import pytest
 
 from stack.core.errors import LocalError
 from stack.voice.echo import EchoState, KalmanEchoCanceller, Track
-from stack.voice.echo_filter import BLOCK, DelayEstimator, KalmanFilter, Lag
+from stack.voice.echo_filter import BLOCK, MOST_BLOCKS, DelayEstimator, KalmanFilter, Lag
 from stack.voice.vad import VoiceFrame, level_dbfs
 
 RATE = 16_000
@@ -147,6 +147,39 @@ class TestKalmanFilter:
         assert int(np.argmax(np.abs(model.impulse_response()))) == 121
         model.shift(-90)
         assert int(np.argmax(np.abs(model.impulse_response()))) == 31
+
+    def test_blocks_that_come_together_are_taken_as_one_after_the_other(self):
+        sent, near = voice(2.0, 1), voice(2.0, 2)
+        heard = (echo_of(sent, room(1)) + 0.3 * near).astype(np.float32)
+        one, two = KalmanFilter(), KalmanFilter()
+        both = MOST_BLOCKS * BLOCK
+        for number, at in enumerate(range(0, len(sent) - both, both)):
+            parts = [slice(begin, begin + BLOCK) for begin in range(at, at + both, BLOCK)]
+            lefts, powers = [], []
+            for part in parts:
+                lefts.append(one.step(sent[part], heard[part]))
+                powers += list(one.powers.copy())
+            if number % 7 == 3:  # and now and then a block comes alone
+                rest = np.concatenate([two.step(sent[part], heard[part]) for part in parts])
+                assert two.powers == pytest.approx(one.powers, rel=1e-3, abs=1.0)
+            else:
+                rest = two.step(sent[at : at + both], heard[at : at + both])
+                assert two.powers == pytest.approx(np.stack(powers), rel=1e-3, abs=1.0)
+            assert rest == pytest.approx(np.concatenate(lefts), abs=0.05)
+        assert two.impulse_response() == pytest.approx(one.impulse_response(), abs=1e-4)
+
+    def test_what_was_loaded_is_what_was_sent(self):
+        sent = voice(2.0, 1)
+        heard = echo_of(sent, room(1)).astype(np.float32)
+        model = KalmanFilter()
+        for at in range(0, len(sent), BLOCK):
+            model.step(sent[at : at + BLOCK], heard[at : at + BLOCK])
+        model.load(sent[-17 * BLOCK :])
+        silence = np.zeros(2 * BLOCK, np.float32)
+        # The room goes on for 60 ms after the last block that was loaded.
+        tail = echo_of(np.concatenate([sent, silence]), room(1))[-2 * BLOCK :]
+        left = model.step(silence, tail.astype(np.float32))
+        assert np.square(left).sum() < 0.2 * np.square(tail).sum()
 
     def test_double_talk_does_not_tear_the_model_away(self):
         model, sent, near = KalmanFilter(), voice(8.0, 1), voice(8.0, 2)

@@ -78,7 +78,7 @@ class TestLoudspeakerCurve:
         sent, curve = voice(8.0, 1), LoudspeakerCurve()
         looked(curve, coil(sent, 220.0, (-0.3, -0.15)), sent, 7)
         whole = curve.bend(sent[: curve.MEMORY + 480])
-        pieces = [curve.bend(sent[at : at + curve.MEMORY + 160]) for at in (0, 160, 320)]
+        pieces = [curve.bend(sent[at : at + curve.MEMORY + count]) for at, count in ((0, 160), (160, 320))]
         off = np.concatenate(pieces) - whole
         assert off @ off < 1e-4 * (whole @ whole)
         with_the_rest = whole - sent[curve.MEMORY : curve.MEMORY + 480]

@@ -5,7 +5,7 @@ import pytest
 
 from stack.voice.echo import KalmanEchoCanceller
 from stack.voice.echo_filter import BINS, BLOCK, ECHO, ERROR, UNLEARNT, KalmanFilter
-from stack.voice.echo_gate import EchoGate
+from stack.voice.echo_gate import EchoGate, band_powers
 from stack.voice.echo_watch import PathWatch
 from stack.voice.vad import VoiceFrame
 from tests.voice.test_echo import RATE, echo_of, pcm, room, voice
@@ -57,15 +57,31 @@ class TestPathWatch:
         assert watch.found > 0.6
         assert watch.left < 0.5
 
+    def test_blocks_that_come_together_say_what_they_say_one_after_the_other(self):
+        sent = voice(6.0, 1)
+        heard = moving(sent, 0.3).astype(np.float32)
+        model, one, two = KalmanFilter(), PathWatch(), PathWatch()
+        seen = 0
+        for at in range(0, CHANGE + 64 * BLOCK, 2 * BLOCK):
+            model.step(sent[at : at + 2 * BLOCK], heard[at : at + 2 * BLOCK])
+            alone = any(one.update(model.powers[block : block + 1]) for block in range(2))
+            assert two.update(model.powers) == alone
+            assert (two.found, two.left) == pytest.approx((one.found, one.left), rel=1e-3, abs=1e-6)
+            if alone:
+                seen += 1
+                one.restart()
+                two.restart()
+        assert seen
+
     def test_silence_says_nothing(self):
-        watch, nothing = PathWatch(), np.zeros((5, BINS), np.float32)
+        watch, nothing = PathWatch(), np.zeros((1, 5, BINS), np.float32)
         assert not any(watch.update(nothing) for _ in range(50))
         assert watch.found == 1.0
         assert watch.left == 0.0
 
     def test_one_block_does_not_decide_and_a_restart_forgets(self):
-        watch, opposed = PathWatch(), np.zeros((5, BINS), np.float32)
-        opposed[[ERROR, ECHO]] = 1e8  # what is left is the prediction with its sign turned: nothing was heard
+        watch, opposed = PathWatch(), np.zeros((1, 5, BINS), np.float32)
+        opposed[:, [ERROR, ECHO]] = 1e8  # what is left is the prediction with its sign turned: nothing was heard
         assert [watch.update(opposed) for _ in range(2)] == [False, True]
         watch.restart()
         assert watch.found == 1.0
@@ -80,7 +96,7 @@ class TestWhatTheFilterKnowsOfItself:
             if at == change:
                 model.doubt(0.0)
             model.step(sent[at : at + BLOCK], heard[at : at + BLOCK].astype(np.float32))
-            powers = model.powers[ERROR], model.powers[UNLEARNT]
+            powers = model.powers[0, ERROR], model.powers[0, UNLEARNT]
             rows.append([10 * np.log10(power[4:64].sum() + 1) for power in powers])
         return np.array(rows)
 
@@ -101,7 +117,7 @@ class TestWhatTheFilterKnowsOfItself:
         model, heard = KalmanFilter(), echo_of(sent, room(1)).astype(np.float32)
         for at in range(0, len(sent) - RATE // 2 + 4 * BLOCK, BLOCK):
             model.step(sent[at : at + BLOCK], heard[at : at + BLOCK])
-        assert model.powers[UNLEARNT][90:130].sum() > 0.25 * model.powers[ERROR][90:130].sum()
+        assert model.powers[0, UNLEARNT, 90:130].sum() > 0.25 * model.powers[0, ERROR, 90:130].sum()
 
     def test_another_client_is_not_expected_to_be_like_the_last(self):
         sent, model = voice(2.0, 1), KalmanFilter()
@@ -113,7 +129,7 @@ class TestWhatTheFilterKnowsOfItself:
         for each in (model, fresh):
             each.load(np.zeros((each.partitions + 1) * BLOCK, np.float32))
             each.step(sent[:BLOCK], heard[:BLOCK].astype(np.float32))
-        assert model.powers[UNLEARNT] == pytest.approx(fresh.powers[UNLEARNT])
+        assert model.powers[0, UNLEARNT] == pytest.approx(fresh.powers[0, UNLEARNT])
 
 
 def verdicts(sent: np.ndarray, heard: np.ndarray) -> np.ndarray:
@@ -151,9 +167,11 @@ class TestGate:
         low[10:60], high[80:130] = 1e7, 1e7
         quiet, ours = np.full(BINS, 1.0, np.float32), np.full(BINS, 1e6, np.float32)
         for index in range(100):
-            gate.update(index * 0.01, np.stack([ours, quiet, ours, ours, quiet]), False)
+            gate.update(index * 0.01, *band_powers(np.stack([ours, quiet, ours, ours, quiet])), False)
         shares = [
-            [gate.update(2.0, np.stack([ours, left, ours, ours, quiet]), False) for _ in range(8)][-1]
+            [gate.update(2.0, *band_powers(np.stack([ours, left, ours, ours, quiet])), False) for _ in range(8)][
+                -1
+            ]
             for left in (quiet + high, quiet, quiet, quiet + low, quiet, quiet, quiet + 10 * high)
         ]
         assert shares[0] < 0.1
