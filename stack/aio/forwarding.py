@@ -24,6 +24,7 @@ each worker at most; the oldest are dropped then, as sound that is late is worth
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from collections import deque
@@ -189,8 +190,8 @@ class RecordSocket:
             self._socket.send(b"")
         except (BlockingIOError, InterruptedError):
             return False
-        except OSError as failed:
-            return isinstance(failed, ConnectionError)
+        except OSError as failed:  # ENOTCONN: it was refused before, and Linux has taken the pair apart
+            return isinstance(failed, ConnectionError) or failed.errno == errno.ENOTCONN
         return False
 
     def close(self) -> None:
