@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
-# A test with a browser waits as long as it computes.
-JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+JOBS ?= auto
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 
 .DEFAULT_GOAL := help

@@ -15,11 +15,9 @@ from stack.agents import echo
 from stack.aio import HostConfig
 from stack.aio.workers import default_workers
 from stack.session import Ended, EndReason
-from stack.signaling import client_http, client_watch
-from stack.signaling.caller import CallerConfig, place_call
+from stack.signaling import client_http, client_watch, dial
 from stack.signaling.client_watch import ServerSays, end_with_server, read_reason
 from stack.signaling.server import ServeConfig, serving
-from tests.listening import until
 
 pytestmark = pytest.mark.real_clock
 
@@ -143,10 +141,8 @@ async def test_what_servers_answer(status: int, body: str, said: object, unused_
 @pytest.mark.skipif(not default_workers(), reason="media workers need Linux or macOS")
 async def test_our_client_ends_with_a_reason_when_the_worker_has_died() -> None:
     whole = ServeConfig(port=0, media=HostConfig(udp_port=0, workers=1))
-    async with asyncio.timeout(60), serving(echo, whole) as server:
-        placing = asyncio.create_task(place_call(CallerConfig(server.url, duration=50.0)))
-        await until(lambda: any(call.connected for call in server.host.calls.values()), 30)
+    async with asyncio.timeout(60), serving(echo, whole) as server, dial(server.url) as placed:
+        await placed.call.wait_connected()
         media: Any = server.host._media
         os.kill(media.links[0].pid, signal.SIGKILL)
-        report = await placing
-    assert report["end"] == EndReason.WORKER_FAILED.value
+        assert (await placed.call.wait_ended()).reason is EndReason.WORKER_FAILED
