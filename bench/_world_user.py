@@ -79,9 +79,8 @@ class OpenMicrophone:
                 self._begun.set_result(time.monotonic() - FRAME)
                 self._begun = None
             self._call.speaker.write(np.clip(frame, -32_768, 32_767).astype(np.int16), RATE)
-            due = max(
-                due + FRAME, time.monotonic()
-            )  # what a stall has kept back is not said: it would be late for ever
+            # What a stall has kept back is not said: it would be late for ever.
+            due = max(due + FRAME, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
     async def say(self, sound: Samples) -> float:

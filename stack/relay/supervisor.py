@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 from stack.relay.edge import RelayConfig, RelayServer, RelaySockets, mapped
 from stack.relay.flow_file import size_of
@@ -75,12 +76,11 @@ class Supervisor:
         os.close(theirs)
         self._child = child
         take_signals()
-        status = None
-        while (
-            status is None
-        ):  # others are those that a dead child has left to us, as the first process of a container
-            ended, how = os.waitpid(-1, 0)
-            status = how if ended == child else None
+        while True:
+            ended, status = os.waitpid(-1, 0)
+            if ended == child:
+                break
+            # Another is one that a dead child has left to us: we may be the first process of a container.
         self._child = None
         os.close(ours)
         return os.waitstatus_to_exitcode(status)
@@ -99,7 +99,8 @@ class Supervisor:
     def _pass_on(self, number: int, _frame: object) -> None:
         self._is_ending = True
         if self._child is not None:
-            os.kill(self._child, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self._child, number)
 
 
 def take_signals() -> None:

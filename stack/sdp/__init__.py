@@ -13,7 +13,6 @@ from stack.core.certificate_fingerprint import CertificateFingerprint
 from stack.core.dtls_role import DtlsRole
 from stack.sdp.dcmap import ChannelMap
 from stack.sdp.description import (
-    IGNORED,
     MAX_CANDIDATES,
     MAX_FORMATS,
     MAX_MEDIA_DESCRIPTIONS,
@@ -52,6 +51,7 @@ from stack.sdp.parameters import (
     NegotiationFailure,
     opus,
 )
+from stack.sdp.reading import IGNORED
 from stack.sdp.renegotiate import renegotiate, restarts_ice
 from stack.sdp.setup_choice import choose_setup
 

@@ -14,19 +14,15 @@ setup), an m= line without a kind, port and protocol, and text that is no descri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import islice, pairwise
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 from stack.core.certificate_fingerprint import CertificateFingerprint
-from stack.core.counters import CounterName, declare
 from stack.core.errors import ParseError
 from stack.core.found_once import found_once
-from stack.sdp.dcmap import ChannelMap
 from stack.sdp.grammar import (
-    STATIC_PAYLOAD_TYPES,
     CandidateSummary,
     Connection,
     ExtMap,
@@ -40,14 +36,23 @@ from stack.sdp.grammar import (
     Setup,
     SsrcAttribute,
     decode_text,
-    parse_format_parameters,
     parse_ice_chars,
-    parse_message_size,
     parse_number,
-    parse_sctp_init,
     parse_token,
     serialize_lines,
     split_lines,
+)
+from stack.sdp.reading import (
+    FormatTable,
+    each_parsed,
+    is_payload_type,
+    parse_mid,
+    read_attributes,
+    read_connection,
+    read_extensions,
+    read_feedback,
+    read_formats,
+    read_parameters,
 )
 
 MAX_MEDIA_DESCRIPTIONS = 64
@@ -56,17 +61,6 @@ MAX_FORMATS = 128
 """Formats in one m= line: there are no more payload types."""
 MAX_CANDIDATES = 64
 """Candidates that are kept of one section; a call needs a handful."""
-
-MAX_REMEMBERED = 256
-"""Lines of each kind of which it is remembered what they say; the two browsers' have 60 between them."""
-MAX_REMEMBERED_LENGTH = 100
-"""Characters of such a line."""
-
-MAX_REMEMBERED_LISTS = 32
-"""Lists of each kind (formats, parameters, extensions) of which it is remembered what they say: every section
-of one kind of client has the same."""
-MAX_REMEMBERED_LIST = 64
-"""Lines of such a list."""
 
 T = TypeVar("T")
 _DIRECTIONS = {direction.value: direction for direction in MediaDirection}
@@ -87,7 +81,7 @@ class _Attributes:
 
     def parsed(self, name: str, parse: Callable[[str], T]) -> Iterator[T]:
         """Return what `parse` makes of every attribute called `name`; one that it cannot read is passed over."""
-        return _each_parsed(self.values(name), parse)
+        return each_parsed(self.values(name), parse)
 
     def values(self, name: str) -> tuple[str, ...]:
         """Return the values of every attribute called `name`; a property counts as an empty value."""
@@ -129,14 +123,14 @@ class MediaDescription(_Attributes):
         if len(formats) > MAX_FORMATS:
             raise ParseError(f"more than {MAX_FORMATS} formats in one m= line")
         if "RTP/" in protocol.upper():
-            for _ in (text for text in formats if not _is_payload_type(text)):
+            for _ in (text for text in formats if not is_payload_type(text)):
                 ignored["format"] += 1
         return cls(
             parse_token(kind, "media").lower(),
             parse_number(port.partition("/")[0], "port"),
             protocol,
             tuple(formats),
-            _read_connection(lines, ignored),
+            read_connection(lines, ignored),
             read_attributes(lines, ignored),
             tuple(line.value for line in lines if line.kind == "b"),
             tuple(line for line in lines if line.kind in "ik"),
@@ -160,7 +154,7 @@ class MediaDescription(_Attributes):
     @found_once
     def mid(self) -> str | None:
         """The name of the section within BUNDLE and for trickled candidates; None if it has none."""
-        return next(self.parsed("mid", _parse_mid), None)
+        return next(self.parsed("mid", parse_mid), None)
 
     @property
     def direction(self) -> MediaDirection:
@@ -235,23 +229,23 @@ class MediaDescription(_Attributes):
         return self._format_table.numbers.get(rtp_map.key, ())
 
     @found_once
-    def _format_table(self) -> _FormatTable:
-        return _read_formats(self.formats, self.values("rtpmap"))
+    def _format_table(self) -> FormatTable:
+        return read_formats(self.formats, self.values("rtpmap"))
 
     def format_parameters(self, payload_type: int) -> dict[str, str]:
         """Return the parameters (`a=fmtp`) of a payload type, names in lower case."""
-        return dict(_read_parameters(self.values("fmtp")).get(str(payload_type), {}))
+        return dict(read_parameters(self.values("fmtp")).get(str(payload_type), {}))
 
     def rtcp_feedback(self, payload_type: int) -> tuple[str, ...]:
         """Return the feedback messages (`a=rtcp-fb`) of a payload type, those of `*` included (RFC 4585 §4.2)."""
-        found = _read_feedback(self.values("rtcp-fb"))
+        found = read_feedback(self.values("rtcp-fb"))
         mine = (message for number, message in found if number in ("*", str(payload_type)))
         return tuple(dict.fromkeys(mine))
 
     @found_once
     def extensions(self) -> tuple[ExtMap, ...]:
         """The header extensions, in order."""
-        return _read_extensions(self.values("extmap"))
+        return read_extensions(self.values("extmap"))
 
     @property
     def msid(self) -> Msid | None:
@@ -307,7 +301,7 @@ class SessionDescription(_Attributes):
         if len(by_kind["o"]) != 1:
             raise ParseError("a description has one o= line")
         media = tuple(MediaDescription.parse_lines(lines[start:end], ignored) for start, end in cuts)
-        attributes, connection = read_attributes(session, ignored), _read_connection(session, ignored)
+        attributes, connection = read_attributes(session, ignored), read_connection(session, ignored)
         return cls(
             Origin.parse(by_kind["o"][0]),
             media,
@@ -367,172 +361,3 @@ class SessionDescription(_Attributes):
                 media = replace(media, attributes=attributes, connection=connection)
             sections.append(media)
         return replace(self, media=tuple(sections))
-
-
-# --- what sections of one kind of client have in common --------------------------------------------------------
-
-
-def _remembered_lists(read: Callable[..., T]) -> Callable[..., T]:
-    """Return `read`, which takes lists of lines, with a memory for short ones. Its results stay as they are."""
-    remembering = lru_cache(MAX_REMEMBERED_LISTS)(read)
-
-    def find(*lists: tuple[str, ...]) -> T:
-        longest = max((max(map(len, lines), default=0) for lines in lists), default=0)
-        is_short = longest <= MAX_REMEMBERED_LENGTH and all(len(lines) <= MAX_REMEMBERED_LIST for lines in lists)
-        return (remembering if is_short else read)(*lists)
-
-    return find
-
-
-class _FormatTable(NamedTuple):
-    """The formats of a section: what they stand for, those that RTCP leaves, and these by `RtpMap.key`."""
-
-    meanings: Mapping[int, RtpMap]
-    usable: Mapping[int, RtpMap]
-    numbers: Mapping[tuple[str, int, int], Sequence[int]]
-
-
-@_remembered_lists
-def _read_formats(formats: tuple[str, ...], rtpmaps: tuple[str, ...]) -> _FormatTable:
-    maps: dict[int, RtpMap] = {}
-    for number, rtp_map in _each_parsed(rtpmaps, _read_rtpmap):
-        maps.setdefault(number, rtp_map)
-    numbers = [int(text) for text in formats if _is_payload_type(text)]
-    known = {number: maps.get(number, STATIC_PAYLOAD_TYPES.get(number)) for number in numbers}
-    meanings = {number: rtp_map for number, rtp_map in known.items() if rtp_map is not None}
-    usable = {number: rtp_map for number, rtp_map in meanings.items() if not 64 <= number <= 95}
-    by_key: dict[tuple[str, int, int], list[int]] = {}
-    for number, rtp_map in usable.items():
-        by_key.setdefault(rtp_map.key, []).append(number)
-    return _FormatTable(meanings, usable, by_key)
-
-
-@_remembered_lists
-def _read_parameters(values: tuple[str, ...]) -> Mapping[str, Mapping[str, str]]:
-    """Return the parameters by the format as it is written; of one that comes twice, the first counts."""
-    found: dict[str, dict[str, str]] = {}
-    for value in values:
-        number, _, rest = value.strip().partition(" ")
-        found[number] = parse_format_parameters(rest) | found.get(number, {})
-    return found
-
-
-@_remembered_lists
-def _read_feedback(values: tuple[str, ...]) -> Sequence[tuple[str, str]]:
-    found = (value.split(None, 1) for value in values)
-    return tuple((fields[0], fields[1].lower()) for fields in found if len(fields) == 2)
-
-
-@_remembered_lists
-def _read_extensions(values: tuple[str, ...]) -> tuple[ExtMap, ...]:
-    return tuple(_each_parsed(values, _read_extmap))
-
-
-# --- reading what may be passed over ---------------------------------------------------------------------------
-
-
-def _each_parsed(values: Iterable[str], parse: Callable[[str], T]) -> Iterator[T]:
-    """Return what `parse` makes of each value; one that it cannot read is passed over."""
-    for value in values:
-        try:
-            yield parse(value)
-        except ParseError:
-            continue
-
-
-def read_attributes(lines: list[Line], ignored: Counter[str]) -> tuple[SdpAttribute, ...]:
-    """Return the a= lines among `lines`; those whose values mean nothing stay as they came, but are counted."""
-    attributes: list[SdpAttribute] = []
-    for kind, value in lines:
-        if kind != "a":
-            continue
-        attribute, problem = (_read_of_one_call if value.startswith(_OF_ONE_CALL) else _read_attribute)(value)
-        if attribute is not None:
-            attributes.append(attribute)
-        if problem is not None:
-            ignored[problem] += 1
-    return tuple(attributes)
-
-
-def _read_connection(lines: list[Line], ignored: Counter[str]) -> Connection | None:
-    """Return the first c= line that can be read; nothing depends on it, because ICE has the addresses."""
-    found: list[Connection] = []
-    for line in lines:
-        try:
-            if line.kind == "c":
-                found.append(Connection.parse(line.value))
-        except ParseError:
-            ignored["connection"] += 1
-    return found[0] if found else None
-
-
-def _is_payload_type(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 127
-
-
-def _parse_mid(text: str) -> str:
-    return parse_token(text.strip(), "mid")
-
-
-def _parse_rtpmap(text: str) -> tuple[int, RtpMap]:
-    number, _, encoding = text.strip().partition(" ")
-    return parse_number(number, "payload type", 127), RtpMap.parse(encoding.strip())
-
-
-def _remembered(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Return `parse` with a memory: clients of one kind write the same few lines in every offer."""
-    remembering = lru_cache(MAX_REMEMBERED)(parse)
-
-    def read(text: str) -> T:
-        return remembering(text) if len(text) <= MAX_REMEMBERED_LENGTH else parse(text)
-
-    return read
-
-
-def _read_of_one_call(text: str) -> tuple[SdpAttribute | None, str | None]:
-    """Return what an a= line says, None for nothing, and as what it is counted if it means nothing."""
-    try:
-        attribute = SdpAttribute.parse(text)
-    except ParseError:
-        return None, "attribute"
-    parse = _SKIPPABLE.get(attribute.name)
-    try:
-        if parse is not None:
-            parse(attribute.value or "")
-    except ParseError:
-        return attribute, attribute.name
-    return attribute, None
-
-
-_read_extmap = _remembered(ExtMap.parse)
-_read_rtpmap = _remembered(_parse_rtpmap)
-_read_attribute = _remembered(_read_of_one_call)
-_OF_ONE_CALL = ("ice-", "candidate", "fingerprint", "msid", "ssrc", "sctp-init", "identity", "crypto")
-"""How lines begin that no other call has, or that are secrets: they are not remembered."""
-
-_SKIPPABLE: Mapping[str, Callable[[str], object]] = {
-    "candidate": CandidateSummary.parse,
-    "dcmap": ChannelMap.parse,
-    "extmap": _read_extmap,
-    "fingerprint": CertificateFingerprint.parse,
-    "group": Group.parse,
-    "max-message-size": parse_message_size,
-    "mid": _parse_mid,
-    "msid": Msid.parse,
-    "rtpmap": _read_rtpmap,
-    "sctp-init": parse_sctp_init,
-    "ssrc": SsrcAttribute.parse,
-}
-"""The attributes that a call can do without, each with what reads it."""
-
-IGNORED: Mapping[str, CounterName] = {
-    "line": declare("sdp", "ignored_line", "Lines that are no `<type>=<value>`"),
-    "nul": declare("sdp", "ignored_nul", "Lines that end in NUL"),
-    "attribute": declare("sdp", "ignored_attribute", "Attributes without a name"),
-    "connection": declare("sdp", "ignored_connection", "c= lines that could not be read"),
-    "format": declare("sdp", "ignored_format", "Formats in m= lines of RTP that are no payload types"),
-} | {
-    name: declare("sdp", f"ignored_{name.replace('-', '_')}", f"a={name} lines that could not be read")
-    for name in _SKIPPABLE
-}
-"""The counter of each name in `SessionDescription.ignored`."""

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from stack.core.errors import ParseError
-from stack.sdp.description import MAX_CANDIDATES, MediaDescription, read_attributes
+from stack.sdp.description import MAX_CANDIDATES, MediaDescription
 from stack.sdp.grammar import Line, decode_text, serialize_lines, split_lines
+from stack.sdp.reading import read_attributes
 
 _UNKNOWN_SECTION = Line("m", "audio 9 UDP/TLS/RTP/SAVPF 0")  # RFC 8840 §9: nothing in it is looked at but the mid
 

@@ -20,8 +20,8 @@ from stack.sdp import (
     SessionDescription,
     Setup,
 )
-from stack.sdp.description import MAX_REMEMBERED_LENGTH, MAX_REMEMBERED_LIST
 from stack.sdp.grammar import ExtMap, Line
+from stack.sdp.reading import MAX_REMEMBERED_LENGTH, MAX_REMEMBERED_LIST
 from tests.sdp.offers import AUDIO, HEAD, OFFERS, TRANSPORT, VECTORS, offered, read
 
 WORDS = st.from_regex(r"[A-Za-z0-9.+-]{1,10}", fullmatch=True)
