@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 
 from bench._load import ROOT, Absent
+from interop.servers import free_port
 
 EVERY = 0.002
 STEADY = 1.1
@@ -44,9 +45,7 @@ class Flow:
         self._node.bind(("127.0.0.1", 0))
         self._node.settimeout(0.1)
         self._client = socket.socket(type=socket.SOCK_DGRAM)
-        with socket.socket(type=socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port(socket.SOCK_DGRAM)
         self._client.connect(("127.0.0.1", port))
         self._command = [
             sys.executable, "-m", "stack", "relay", "--node", f"n1=127.0.0.1:{self._node.getsockname()[1]}",

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -28,6 +27,8 @@ from bench import _relay_start
 from bench._load import PERCENTILES, ROOT, START_PATIENCE, Absent, Contestant, Place, cpu_seconds, place_of
 from bench._relay_start import Restarts
 from bench.report import Cell, Options, Table
+from interop.namespaces import find_program
+from interop.servers import free_port
 from stack.aio import ticket_file
 
 CALLS = 20
@@ -84,7 +85,7 @@ class Running:
 
 def run(options: Options) -> Sequence[Table]:
     """Run everything; about three minutes at scale 1."""
-    if _server() is None:
+    if find_program("nats-server") is None:
         return [Table(TITLE, COLUMNS, [], ("not measured: nats-server is absent: apt-get install nats-server",))]
     seconds, _ = options.amount(SECONDS, 1)
     rows: list[Sequence[Cell]] = []
@@ -125,16 +126,6 @@ def _measure(place: Place, layout: Layout, calls: int, seconds: float) -> Sequen
 
 
 # -- the parts -----------------------------------------------------------------------------------------------
-
-
-def _server() -> str | None:
-    return shutil.which("nats-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-
-
-def _free_port(kind: socket.SocketKind) -> str:
-    with socket.socket(type=kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 class _Parts:
@@ -190,7 +181,7 @@ def running(layout: Layout, place: Place) -> Iterator[Running]:
         program = "bench.servers.behind:speaking"
         shared = ("--host", "127.0.0.1", "--workers", "1", "--tcp-port", "off", *UNLIMITED)
         if not layout.nodes:
-            udp = _free_port(socket.SOCK_DGRAM)
+            udp = str(free_port(socket.SOCK_DGRAM))
             said = parts.stack("node", "serve", "--agent", program, "--udp-port", udp, "--port", "0", *shared)
         else:
             said = _begin_roles(parts, layout, folder, program, shared)
@@ -203,11 +194,12 @@ def running(layout: Layout, place: Place) -> Iterator[Running]:
 
 def _begin_roles(parts: _Parts, layout: Layout, folder: Path, program: str, shared: Sequence[str]) -> str:
     """Start the roles, and return what signaling says when it is up."""
-    port, key = _free_port(socket.SOCK_STREAM), str(folder / "ticket.key")
+    port, key = str(free_port()), str(folder / "ticket.key")
     ticket_file.add_epoch(folder / "ticket.key")
     nats = ("--nats", f"nats://127.0.0.1:{port}")
-    parts.begin("NATS", str(_server()), "-a", "127.0.0.1", "-p", port, "-js", "-sd", str(folder / "jetstream"))
-    media = [_free_port(socket.SOCK_DGRAM) for _ in range(layout.nodes)]
+    server, store = str(find_program("nats-server")), str(folder / "jetstream")
+    parts.begin("NATS", server, "-a", "127.0.0.1", "-p", port, "-js", "-sd", store)
+    media = [str(free_port(socket.SOCK_DGRAM)) for _ in range(layout.nodes)]
     for number, udp in enumerate(media, 1):
         parts.stack(
             "node", "media", *nats, "--node", f"n{number}", "--ticket-key", key, "--udp-port", udp, "--port", "0",
@@ -217,7 +209,7 @@ def _begin_roles(parts: _Parts, layout: Layout, folder: Path, program: str, shar
         parts.stack("program", "agent", program, *nats)
     before: tuple[str, ...] = ()
     if layout.relay:
-        udp = _free_port(socket.SOCK_DGRAM)
+        udp = str(free_port(socket.SOCK_DGRAM))
         told = [word for number, each in enumerate(media, 1) for word in ("--node", f"n{number}=127.0.0.1:{each}")]
         parts.stack("relay", "relay", *told, "--host", "127.0.0.1", "--inner", "127.0.0.1", "--udp-port", udp,
                     "--port", "0")  # fmt: skip
