@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
@@ -54,21 +55,38 @@ async def test_what_is_said_comes_back(server: Serving, version: Version | None,
     assert loudest_frequency(sound[RATE // 5 :]) == pytest.approx(1000, abs=5)
 
 
+async def hear_a_tone(call: Call) -> float:
+    """Listen until 200 ms hold one tone and little else, and return its frequency in Hz.
+
+    What a busy machine sends late is made up or stretched at the other end, and has no frequency that means a thing.
+    """
+    while True:
+        power = np.abs(np.fft.rfft(await hear(call, 0.2))) ** 2
+        peak = int(np.argmax(power))
+        if power[max(peak - 2, 0) : peak + 3].sum() > 0.9 * power.sum() > 0:
+            return peak / 0.2
+
+
 async def test_fifty_at_once_on_one_port() -> None:
-    """Both ends of fifty calls share one interpreter here, so the encoders take it easy."""
+    """Both ends of fifty calls share one interpreter here, so the encoders take it easy and ten speak at a time."""
     cheap = ConversationConfig(complexity=0, echo="off")
     media = HostConfig(udp_port=0, conversation=cheap)
+    frequencies = [400.0 + 50 * index for index in range(50)]
+    busy = asyncio.Semaphore(10)
+    all_are_up = asyncio.Barrier(len(frequencies))
 
     async def one(frequency: float) -> float:
-        tone = (8000 * np.sin(2 * np.pi * frequency * np.arange(RATE) / RATE)).astype(np.int16)
-        async with dial(server.url, DialConfig(cheap)) as placed:
-            await placed.call.wait_connected()
-            placed.call.speaker.write(tone, RATE)
-            sound = await hear(placed.call, 0.6)
-        return loudest_frequency(sound[RATE // 5 :])
+        tone = (8000 * np.sin(2 * np.pi * frequency * np.arange(20 * RATE) / RATE)).astype(np.int16)
+        async with AsyncExitStack() as stack:
+            async with busy:
+                placed = await stack.enter_async_context(dial(server.url, DialConfig(cheap)))
+                await placed.call.wait_connected()
+            await all_are_up.wait()
+            async with busy:
+                placed.call.speaker.write(tone, RATE)
+                return await hear_a_tone(placed.call)
 
-    frequencies = [400.0 + 50 * index for index in range(50)]
-    async with asyncio.timeout(90), serving(echo, ServeConfig(port=0, media=media)) as server:
+    async with asyncio.timeout(120), serving(echo, ServeConfig(port=0, media=media)) as server:
         heard = await asyncio.gather(*(one(frequency) for frequency in frequencies))
     assert heard == pytest.approx(frequencies, abs=20)  # each hears its own call
     assert len({address.port for address in server.host.addresses}) == 1
