@@ -58,7 +58,7 @@ async def test_what_is_said_comes_back(server: Serving, version: Version | None,
 async def hear_a_tone(call: Call) -> float:
     """Listen until 200 ms hold one tone and little else, and return its frequency in Hz.
 
-    What a busy machine sends late is made up or stretched at the other end, and has no frequency that means a thing.
+    What a busy machine sends late is made up or stretched at the other end, and has no frequency to speak of.
     """
     while True:
         power = np.abs(np.fft.rfft(await hear(call, 0.2))) ** 2
@@ -68,7 +68,7 @@ async def hear_a_tone(call: Call) -> float:
 
 
 async def test_fifty_at_once_on_one_port() -> None:
-    """Both ends of fifty calls share one interpreter here, so the encoders take it easy and ten speak at a time."""
+    """Both ends of fifty calls share one interpreter: the encoders take it easy, and ten speak at a time."""
     cheap = ConversationConfig(complexity=0, echo="off")
     media = HostConfig(udp_port=0, conversation=cheap)
     frequencies = [400.0 + 50 * index for index in range(50)]
