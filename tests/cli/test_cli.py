@@ -31,6 +31,8 @@ from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
 from tests.signaling.conftest import server  # noqa: F401
 
+pytestmark = pytest.mark.real_clock
+
 
 def run(
     *arguments: str, expect: int = 0, environment: dict[str, str] | None = None
@@ -245,7 +247,6 @@ def test_a_file_that_is_no_wav_is_one_clear_line(tmp_path: Path) -> None:
     assert "broken.wav" in run("call", "http://127.0.0.1:9/", "--play", str(broken), expect=1).stderr
 
 
-@pytest.mark.real_clock
 async def test_a_call_reports_how_it_went(server: Serving, tmp_path: Path) -> None:  # noqa: F811
     speech, heard, capture = tmp_path / "in.wav", tmp_path / "out.wav", tmp_path / "call.pcap"
     tone = (8000 * np.sin(2 * np.pi * 500 * np.arange(16_000) / 16_000)).astype(np.int16)
@@ -270,7 +271,6 @@ async def test_a_call_reports_how_it_went(server: Serving, tmp_path: Path) -> No
     assert capture.read_bytes()[:4] == bytes.fromhex("d4c3b2a1")
 
 
-@pytest.mark.real_clock
 async def test_a_server_that_asks_for_a_token_is_called_with_one() -> None:
     media = HostConfig(udp_port=0)
     signaling = SignalingConfig(tokens=("call=sesame",))
@@ -287,7 +287,6 @@ async def test_a_server_that_asks_for_a_token_is_called_with_one() -> None:
         assert "hung up" in (await asyncio.to_thread(run, *short, environment=environment)).stdout
 
 
-@pytest.mark.real_clock
 async def test_a_program_that_fails_is_a_failure_of_the_call() -> None:
     async def failing(_call: Call) -> None:
         raise ValueError("a secret of the program")
@@ -299,7 +298,6 @@ async def test_a_program_that_fails_is_a_failure_of_the_call() -> None:
         assert "secret" not in done.stdout + done.stderr
 
 
-@pytest.mark.real_clock
 async def test_a_certificate_that_is_not_trusted_is_one_clear_line_or_taken(tmp_path: Path) -> None:
     certificate, key = self_made_certificate(tmp_path)
     config = ServeConfig(port=0, media=HostConfig(udp_port=0), tls_cert=str(certificate), tls_key=str(key))
