@@ -3,7 +3,7 @@
 Each call is the `Call` that a local program holds: `AttachedLink` carries its `MediaRequest`s, as a thread and
 a worker process do elsewhere. The queue group chooses which process is asked; one that is full, or shutting
 down, leaves the group. A call whose node says nothing of it any more is over; one whose backbone is gone goes
-on.
+on. A node that comes back and still names a call which is over here is told, and gives it to another process.
 """
 
 from __future__ import annotations
@@ -206,6 +206,7 @@ class ProgramHost:
         self._alive = AliveThread(config, self.name)
         self._links: dict[str, AttachedLink] = {}
         self._heard: dict[str, float] = {}  # nodes, and when
+        self._mistaken: set[str] = set()  # nodes that have just named a call which is not ours
         self._round_trips: dict[str, RoundTrip] = {}  # by node
         self._is_offered = False
         self._settling = asyncio.Lock()
@@ -327,6 +328,8 @@ class ProgramHost:
         if progress.sender in self._round_trips:
             self._round_trips[progress.sender].note(progress.stamp, now)
         held = {each.attachment: each for each in progress.attachments}
+        if held.keys() - self._links.keys():
+            self._mistaken.add(progress.sender)
         for link in list(self._links.values()):
             if link.node != progress.sender:
                 continue
@@ -344,6 +347,9 @@ class ProgramHost:
             by_node: dict[str, list[AttachmentProgress]] = {}
             for link in self._links.values():
                 by_node.setdefault(link.node, []).append(link.progress())
+            for node in self._mistaken:
+                by_node.setdefault(node, [])
+            self._mistaken.clear()
             self._round_trips = {node: self.round_trip(node) for node in by_node}
             for node, attachments in by_node.items():
                 stamp = self._round_trips[node].stamp(loop.time())

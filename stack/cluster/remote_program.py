@@ -7,7 +7,8 @@ ever.
 
 If the process dies (no `Alive` for `ALIVE_PATIENCE`, while our own messages come back), the call is offered to
 others as a continuation; if none takes it, the node's own program does, or the call ends and its client is
-told. If the backbone is gone, nothing can be said of the process: the call goes on as it is.
+told. So it is if the process lives, but does not name the call any more (`Progress`): it heard nothing of us for
+too long. If the backbone is gone, nothing can be said of the process: the call goes on as it is.
 
 Left out: functions of a client (`call.tools`) and turns that a dialect manages (OpenAI's Realtime) do not
 cross; nor do recordings, whose files would be on this machine: the node records with `--record-dir`.
@@ -86,6 +87,8 @@ TAKE_PATIENCE = 3.0
 """Seconds in which some process has to."""
 TAKE_AGAIN = 0.1
 """Seconds before the next one is asked."""
+SETTLE = 1.0
+"""Seconds after which a process that speaks has to name a call that it took."""
 ENGINE_PATIENCE = 60.0
 """Seconds that a call whose process is gone waits for a backbone that is gone, too."""
 MAX_EARLY = 1500
@@ -121,6 +124,8 @@ class RemoteCall:
         self.attachment = ""
         self.attached = 0
         """How many processes have had it."""
+        self.since = 0.0
+        """When the present one took it."""
         self.stream: OrderedStream | None = None
         self.lost = asyncio.Event()
         self.is_local = False
@@ -193,6 +198,7 @@ class RemoteCall:
     def attach(self, attachment: str, agent: str) -> None:
         """A process has the call: tell it what has happened so far."""
         self.agent, self.attachment = agent, attachment
+        self.since = asyncio.get_running_loop().time()
         self.lost.clear()
         self.stream = OrderedStream(self._owner.backbone.counters)
         for event in self._state.values():
@@ -434,13 +440,19 @@ class RemoteProgram:
         except ParseError:
             self.counters.add(DROPPED_MALFORMED)
             return
+        now = asyncio.get_running_loop().time()
         round_trip = self._round_trips.get(progress.sender)
         if round_trip is not None:
-            round_trip.note(progress.stamp, asyncio.get_running_loop().time())
-        for each in progress.attachments:
-            remote = self._by_attachment.get(each.attachment)
-            if remote is not None and remote.agent == progress.sender:
+            round_trip.note(progress.stamp, now)
+        held = {each.attachment: each for each in progress.attachments}
+        for remote in self._by_attachment.values():
+            if remote.agent != progress.sender:
+                continue
+            each = held.get(remote.attachment)
+            if each is not None:
                 remote.take_progress(each)
+            elif now - remote.since > SETTLE:
+                remote.lost.set()
 
     def _on_alive(self, subject: str, data: bytes, reply: str) -> None:
         try:

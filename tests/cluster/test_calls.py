@@ -180,6 +180,33 @@ async def test_a_process_that_was_given_up_cannot_speak_in_the_call_any_more(eng
             assert not ours.call.ended
 
 
+async def test_a_node_that_was_cut_off_for_long_gives_its_calls_to_a_process_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stack.cluster.program_host.NODE_PATIENCE", 0.6)
+    post, cut_off = Backbone.post, False
+
+    def post_unless_cut_off(backbone: Backbone, subject: str, data: bytes) -> None:
+        if not (cut_off and backbone.name == "node n1"):
+            post(backbone, subject, data)
+
+    monkeypatch.setattr(Backbone, "post", post_unless_cut_off)
+    told = Told()
+    async with node(engine) as server, agent(engine, told), dial(server.url) as ours:
+        await within(PATIENCE, ours.call.wait_connected())
+        await until(lambda: bool(told.calls), PATIENCE)
+        cut_off = True
+        end = await within(PATIENCE, told.calls[0].wait_ended())
+        assert (end.reason, end.detail) == (EndReason.WORKER_FAILED, "nothing is heard of its media node")
+        assert len(told.calls) == 1
+        cut_off = False
+        await until(lambda: len(told.calls) == 2, PATIENCE)
+        assert told.calls[1].context.continuation == 1
+        assert not ours.call.ended
+        ours.call.hang_up()
+        await within(PATIENCE, told.calls[1].wait_ended())
+
+
 async def test_without_a_process_the_node_runs_its_own_program(engine: Engine) -> None:
     async with node(engine, local=echo) as server, dial(server.url) as ours:
         await within(PATIENCE, ours.call.wait_connected())
