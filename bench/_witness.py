@@ -100,6 +100,9 @@ class Watch:
             )
             for core in cores
         ]
+        for process in self._processes:
+            assert process.stdout is not None
+            process.stdout.readline()  # it has begun
         self._witnesses: list[Witness] = []
 
     def stop(self) -> None:
@@ -134,6 +137,7 @@ def main() -> None:
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
     looks: list[Look] = []
+    print("LOOKING", flush=True)
     with open(f"/proc/{int(sys.argv[1])}/schedstat", "rb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             due = time.monotonic() + EVERY

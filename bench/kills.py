@@ -55,11 +55,11 @@ GAPS_COLUMNS = (
     "waited for a core",
     "core away",
     "slower, times",
-    "whose",
+    "whole core",
 )
 GAPS_NOTES = (
     "Away (ms) and slower (times): what a real-time process met on the worse core; no other process delays it.",
-    f"A whole core: away for {AWAY:g} ms at most, no more than {SLOW:g} times slower. Else it is the machine's gap.",
+    f"A whole core: away {AWAY:g} ms at most, no more than {SLOW:g} times slower. Else the gap is the machine's.",
 )
 
 
