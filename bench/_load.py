@@ -146,6 +146,12 @@ def pion(*arguments: str) -> Contestant:
     return Contestant("Pion v4, bare" if arguments else "Pion v4", [str(PION), *arguments])
 
 
+def side_by_side(number: int, contestant: Contestant) -> Contestant:
+    """Return so many servers of a kind that share nothing but the core, as one contestant."""
+    command = [sys.executable, "-m", "bench.servers.side_by_side", str(number), *contestant.command]
+    return Contestant(f"{contestant.name}, {number} apart", command)
+
+
 def require_generator() -> None:
     """Raise `Absent` unless the generator is built and no older than its sources."""
     if not sys.platform.startswith("linux"):
@@ -172,6 +178,8 @@ def _apart(first: bool, realtime: bool) -> Callable[[], None]:
         if first:
             with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:
                 group.write("-19")
+            with contextlib.suppress(OSError):  # where the kernel makes no such groups
+                os.setpriority(os.PRIO_PROCESS, 0, -19)
         if first and realtime:
             import resource
 

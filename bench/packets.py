@@ -3,13 +3,30 @@
 Every server sends each RTP payload back as it came, through its own ICE, DTLS, SRTP, RTP and RTCP. Ours is an
 endpoint of sessions on a media thread, as `Host` has it, without conversations; aiortc's decoder and encoder are
 taken out; Pion is measured with its default interceptors and without any (`bare`: no RTCP, no NACK).
+
+With `--workers 2` there are two more, two servers of ours with a worker each and two of Pion's, that share nothing
+but the core (`2 apart`). What they cost more than one of them is the price of being two: each finds half as many
+packets at each of its wake-ups, in caches that the other has filled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from bench._load import Absent, Contestant, Place, Run, aiortc, interleaved, note_of, ours, pion, place_of
+from bench._load import (
+    Absent,
+    Contestant,
+    Place,
+    Run,
+    aiortc,
+    interleaved,
+    note_of,
+    ours,
+    pion,
+    place_of,
+    side_by_side,
+)
 from bench.report import Cell, Chart, Options, Table
 
 CALLS = (20, 50, 100)
@@ -36,6 +53,10 @@ def run(options: Options) -> Sequence[Table]:
 
 def _rows(place: Place, calls: int, seconds: float, repetitions: int) -> list[Sequence[Cell]]:
     contestants = [*ours("packets", place.options), aiortc("packets"), pion(), pion("-bare")]
+    (_, one_worker, *_) = ours("packets", replace(place.options, workers=(1,)))
+    for number in place.options.workers:
+        if number > 1:
+            contestants += [side_by_side(number, each) for each in (one_worker, pion())]
 
     def measure(contestant: Contestant) -> Run:
         with place.server(contestant) as server:

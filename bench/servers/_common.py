@@ -67,6 +67,11 @@ async def serve_offers(accept: Callable[[str], Awaitable[str]]) -> None:
     async def offered(request: web.Request) -> web.Response:
         return web.json_response({"sdp": await accept((await request.json())["sdp"]), "type": "answer"})
 
+    await serve_app(offered)
+
+
+async def serve_app(offered: Callable[[web.Request], Awaitable[web.Response]]) -> None:
+    """Listen for the POST of offers, for ever."""
     app = web.Application()
     app.router.add_post("/api/offer", offered)
     runner = web.AppRunner(app, access_log=None)

@@ -24,10 +24,10 @@ both, and the path then belongs to the latest session that proved itself there, 
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import errno
 import logging
+import select
 import socket
 import struct
 import sys
@@ -341,8 +341,9 @@ class SteeredDriver(Driver[ConversationEvent]):
         self._on_path_taken = on_path_taken
         self._passed_to_us: set[Path] = set()
         self._turn = 0
-        self._came: list[tuple[bytes, Path]] = []  # to the sockets of paths, in this turn of the loop
-        self._taking: asyncio.Handle | None = None
+        self._connected: dict[int, ConnectedSocket] = {}  # by descriptor
+        self._readable_paths = select.epoll()  # of their own: the loop would make an event of each
+        self._loop.add_reader(self._readable_paths.fileno(), self._came_over_paths)
         self._window = 0.0
         self._passed = 0
 
@@ -372,32 +373,34 @@ class SteeredDriver(Driver[ConversationEvent]):
     def _connect(self, path: Path) -> None:
         made = self._steered.connect(path)
         if made is not None:
-            asyncio.get_running_loop().add_reader(made.fileno(), self._came_over_path, made)
+            self._connected[made.fileno()] = made
+            self._readable_paths.register(made.fileno(), select.EPOLLIN)
         if path in self._passed_to_us:
             self._on_path_taken(path)
 
     def _disconnect(self, path: Path) -> None:
         gone = self._steered.disconnect(path)
         if gone is not None:
-            asyncio.get_running_loop().remove_reader(gone.fileno())
+            self._readable_paths.unregister(gone.fileno())
+            del self._connected[gone.fileno()]
             gone.close()
 
-    def _came_over_path(self, udp: ConnectedSocket) -> None:
-        """Read the socket of a path; what all of them have is handled together when each was read."""
-        self._try(FAULT_RECEIVE, lambda: self._came.extend(udp.receive_in(self._turn)))
-        if self._taking is None:
-            self._taking = self._loop.call_soon(self._take_all)
-
-    def _take_all(self) -> None:
-        batch, self._came, self._taking = self._came, [], None
-        self._turn += 1
-        self._try(FAULT_RECEIVE, lambda: self._take_ours(batch))
+    def _came_over_paths(self) -> None:
+        """Read the sockets of paths, and handle together what all of them have."""
+        self._try(FAULT_RECEIVE, self._receive_over_paths)
         self.pump()
+
+    def _receive_over_paths(self) -> None:
+        batch: list[tuple[bytes, Path]] = []
+        self._turn += 1
+        for descriptor, _ in self._readable_paths.poll(0):
+            batch.extend(self._connected[descriptor].receive_in(self._turn))
+        self._take_ours(batch)
 
     def close(self) -> None:
         """Stop reading and close the sockets."""
-        if self._taking is not None:
-            self._taking.cancel()
+        self._loop.remove_reader(self._readable_paths.fileno())
+        self._readable_paths.close()
         if self._shown is not None:
             self._loop.remove_reader(self._shown.fileno())
             self._shown.close()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"slices"
 	"sort"
 )
 
@@ -10,6 +11,7 @@ var percentiles = []float64{50, 95, 99, 99.9, 100}
 // timeline is what became of one call's packets.
 type timeline struct {
 	late  []float64 // ms behind the call's own schedule
+	at    []float64 // when: seconds of the clock that the kernel stamps with
 	lost  int       // numbers that are missing
 	jumps int       // timestamps that do not follow from the sequence numbers
 }
@@ -42,12 +44,43 @@ func trace(packets []packet) (t timeline) {
 	for _, offset := range offsets {
 		t.late = append(t.late, math.Max(0, offset-base))
 	}
+	for _, p := range packets {
+		t.at = append(t.at, float64(p.at)/1e9)
+	}
 	return
+}
+
+const (
+	gapsTold = 100
+	gapApart = 0.1 // seconds between two packets that are late by reasons of their own
+)
+
+// worst returns the latest packets, each as when it came and by how many ms it was late, one of each gap.
+func worst(heard []timeline) [][2]float64 {
+	var all [][2]float64
+	for _, t := range heard {
+		for i, late := range t.late {
+			all = append(all, [2]float64{t.at[i], late})
+		}
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i][1] > all[j][1] })
+	found := [][2]float64{}
+	for _, one := range all {
+		near := func(other [2]float64) bool { return math.Abs(other[0]-one[0]) < gapApart }
+		if !slices.ContainsFunc(found, near) {
+			found = append(found, one)
+		}
+		if len(found) == gapsTold {
+			break
+		}
+	}
+	return found
 }
 
 // summarize returns the lateness of what came and of what went, and what was lost.
 func summarize(calls []*call) map[string]any {
 	var came, went []float64
+	var timelines []timeline
 	lost, jumps, mute := 0, 0, 0
 	for _, c := range calls {
 		c.socket.mutex.Lock()
@@ -57,11 +90,13 @@ func summarize(calls []*call) map[string]any {
 		}
 		c.socket.mutex.Unlock()
 		came, went = append(came, heard.late...), append(went, said.late...)
+		timelines = append(timelines, heard)
 		lost += heard.lost
 		jumps += heard.jumps
 	}
 	return map[string]any{
 		"late_ms": at(came, percentiles), "sent_late_ms": at(went, percentiles), "lost": lost, "jumps": jumps, "mute": mute,
+		"gaps": worst(timelines),
 	}
 }
 
