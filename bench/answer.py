@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from statistics import median, quantiles
 from urllib.parse import urlsplit
@@ -133,7 +133,8 @@ def make_offer(text: str, source: random.Random) -> str:
 def contestants(options: Options) -> list[Contestant]:
     """Return the servers: ours, others of `--against`, and what an answer costs without a call."""
     alone = Contestant("aiohttp alone", [sys.executable, "-m", "bench.servers.aiohttp_alone"])
-    found = [*ours("echo", options), alone]
+    tickets = [replace(each, name=f"{each.name}, by tickets") for each in ours("echo", options, "--tickets")]
+    found = [*ours("echo", options), *tickets, alone]
     if "aiortc" in options.servers:
         found.append(aiortc("echo"))
     if "pion" in options.servers and PION.exists():

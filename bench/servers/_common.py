@@ -32,6 +32,7 @@ def arguments(modes: tuple[str, ...], checkout: bool = False) -> argparse.Namesp
     parser.add_argument("--sound", help="what a program says: a WAV file, 16 bit, mono")
     if checkout:
         parser.add_argument("--workers", type=int, default=0, help="processes that carry the media; 0: a thread")
+        parser.add_argument("--tickets", action="store_true", help="answer by tickets, as `serve` does")
         parser.add_argument("--forwarder", action="store_true", help="a process in front of several workers")
         parser.add_argument("--checkout", help="the folder whose `stack` serves; default: the one beside `bench`")
     return parser.parse_args()

@@ -220,7 +220,9 @@ async def packet_worker(
         writer.write(json.dumps(negotiation.answer.serialize()).encode() + b"\n")
 
 
-async def programs(mode: str, sound: str | None, companion: Companion, workers: int, forwarder: bool) -> None:
+async def programs(
+    mode: str, sound: str | None, companion: Companion, workers: int, forwarder: bool, tickets: bool = False
+) -> None:
     """Serve a program on the whole stack."""
     import stack.signaling
     from stack.agents.echo import echo
@@ -255,6 +257,10 @@ async def programs(mode: str, sound: str | None, companion: Companion, workers: 
         from stack.aio.steering import Steering
 
         carried["steering"] = Steering.FORWARDER
+    if tickets:
+        from stack.aio.tickets import TicketConfig
+
+        carried["tickets"] = TicketConfig()
     media = HostConfig(host="127.0.0.1", udp_port=0, max_calls=5000, conversation=conversation, **carried)
     name = "signaling" if hasattr(stack.signaling, "SignalingConfig") else "door"  # an older checkout's
     limits: Any = getattr(stack.signaling, "SignalingConfig" if name == "signaling" else "DoorConfig")
@@ -272,7 +278,14 @@ def main() -> None:
         asyncio.run(packets()) if chosen.workers == 0 else packets_by_workers(chosen.workers, chosen.forwarder)
     else:
         asyncio.run(
-            programs(chosen.mode, chosen.sound, Companion(chosen.beside), chosen.workers, chosen.forwarder)
+            programs(
+                chosen.mode,
+                chosen.sound,
+                Companion(chosen.beside),
+                chosen.workers,
+                chosen.forwarder,
+                chosen.tickets,
+            )
         )
 
 

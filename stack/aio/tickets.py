@@ -24,7 +24,7 @@ from stack.audio.wav import FilePath
 from stack.core.errors import LocalError
 from stack.core.machine import Address
 from stack.ice import MAX_WORKERS
-from stack.sdp import LocalParameters, Negotiation, SessionDescription, Setup, choose_setup, negotiate
+from stack.sdp import LocalParameters, Negotiation, SessionDescription, Setup, choose_setup, negotiate_for
 from stack.server.admission import CLOCK_SKEW
 from stack.session import LocalWishes, make_local_parameters
 from stack.session.ticket import CHAIN_SIZE, REFERENCE_SIZE, SessionTicket, TicketFlag, chain_of
@@ -210,11 +210,16 @@ class TicketIssuer:
         Raises `NegotiationError` as `negotiate` does.
         """
         expiry = time.time() + self.config.answer_lifetime
-        agreed = negotiate(offer, self._drafted(self._setup or choose_setup(offer)))
-        opened = self._sealed(agreed, context, expiry, worker, is_instant=False)
-        if opened is None:
+        opened: OpenedTicket | None = None
+
+        def seal(agreed: Negotiation) -> LocalParameters | None:
+            nonlocal opened
+            opened = self._sealed(agreed, context, expiry, worker, is_instant=False)
+            return None if opened is None else local_parameters_of(opened, self._site)
+
+        negotiation = negotiate_for(offer, self._drafted(self._setup or choose_setup(offer)), seal)
+        if negotiation is None or opened is None:
             return None
-        negotiation = negotiate(offer, local_parameters_of(opened, self._site))
         call_id = opened.key.call_id(f"{opened.ufrag}:{negotiation.remote_ice_ufrag}")
         reference = opened.ticket.reference
         self._forget_old()

@@ -28,6 +28,8 @@ DEFAULT_MTU: Final = 1200
 MIN_MTU: Final = 228
 """Room for a record with a little progress in it, whatever the version and the suite."""
 DEFAULT_INITIAL_TIMEOUT: Final = 0.4
+DEFAULT_MAX_TIMEOUT: Final = 60.0
+"""RFC 9147 §5.8.2: the doubling stops at no less than a minute, unless more is known of the path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class DtlsConfig:
     mtu: int = DEFAULT_MTU
     """The largest datagram that we send in the handshake, in bytes of UDP payload."""
     initial_timeout: float = DEFAULT_INITIAL_TIMEOUT
-    """Seconds until the first retransmission; it doubles up to a minute."""
+    """Seconds until the first retransmission; it doubles up to `max_timeout`."""
+    max_timeout: float = DEFAULT_MAX_TIMEOUT
     request_client_certificate: bool = True
     require_client_certificate: bool = True
     require_extended_master_secret: bool = False

@@ -111,6 +111,7 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             self.counters,
             mtu_is_known=config.mtu_is_known,
             strict_plaintext=config.strict_plaintext,
+            max_timeout=config.max_timeout,
         )
         self._context = HandshakeContext(config, entropy, self._layer)
         self._version_negotiation = (
@@ -293,6 +294,7 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
                 # A record that came before its keys: perhaps they are here now.
                 if not self._read_side_closed:
                     self._handle_records(deferred, now)
+            self._ask_for_server_hello(now)
         except HandshakeFailure as failure:
             self._fail(failure)
         except DuplicateExtensionError as error:
@@ -301,6 +303,12 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             self._fail(decode_error(DtlsFailure.BAD_EXTENSION, str(error)))
         except ParseError as error:
             self._fail(decode_error(detail=str(error)))
+
+    def _ask_for_server_hello(self, now: Instant) -> None:
+        """What follows a ServerHello of 1.3 has come without it."""
+        waits = self.state is DtlsEndpointState.HANDSHAKE and self.version is None and self.role is DtlsRole.CLIENT
+        if waits and self._layer.records.has_deferred_13:
+            self._layer.note_out_of_order(now)
 
     def _take_allowance(self, size: int, now: Instant) -> bool:
         returned = (now - self._allowance_at) * HANDSHAKE_BYTES_PER_SECOND
@@ -436,7 +444,7 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
             self.counters.add(counted.DROPPED_ACK_BEFORE_VERSION)
         elif self.version is Version.DTLS_1_2:
             raise unexpected_message(DtlsFailure.UNEXPECTED_RECORD, "ACK in 1.2")
-        elif self._layer.receive_ack(record) and self._handshaker is not None:
+        elif self._layer.receive_ack(record, now) and self._handshaker is not None:
             self._handshaker.handle_flight_acknowledged(now)
 
     # Alerts

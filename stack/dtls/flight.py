@@ -154,10 +154,12 @@ class Flight:
             self._sent.popitem(last=False)
         return datagrams
 
-    def acknowledge(self, number: RecordNumber) -> None:
-        """Mark what one of our records held as received; a number that is unknown or forgotten changes nothing."""
-        for message, start, end in self._sent.pop(number, ()):
+    def acknowledge(self, number: RecordNumber) -> bool:
+        """Mark what one of our records held as received; False for a number that is unknown or forgotten."""
+        pieces = self._sent.pop(number, ())
+        for message, start, end in pieces:
             message.acknowledged.add(start, end)
+        return bool(pieces)
 
     def discard_unauthenticated_acknowledgements(self) -> None:
         """Take back what was acknowledged of the messages in epoch 0: such an ACK may have been forged."""

@@ -4,9 +4,9 @@ Joins the record layer, reassembly, our flight and the timers. RFC 6347 §4.2, R
 nothing of what the messages mean; the four handshakes (`client12.py`, `server12.py`, `client13.py`,
 `server13.py`) stand on it.
 
-Timers: RETRANSMIT sends the flight again, doubling from `initial_timeout` to a minute and giving up after
+Timers: RETRANSMIT sends the flight again, doubling from `initial_timeout` to `max_timeout` and giving up after
 `MAX_TIMEOUTS`; ACK (1.3) waits a quarter of that for the rest of a flight before it acknowledges a part. A flight
-that the peer retransmits calls for ours at once.
+that the peer retransmits calls for ours at once, and an ACK of a part of ours for the rest.
 
 Records of epoch 0 are not authenticated: unless `strict_plaintext` is set, what they break is dropped and counted,
 and what they acknowledge never makes us forget a flight.
@@ -30,6 +30,7 @@ from stack.dtls.alerts import (
     illegal_parameter,
     unexpected_message,
 )
+from stack.dtls.config import DEFAULT_MAX_TIMEOUT
 from stack.dtls.counters import DROPPED_PLAINTEXT
 from stack.dtls.flight import Flight, FlightMessage
 from stack.dtls.messages13 import Ack
@@ -43,6 +44,9 @@ FLIGHT_REPEAT_REFUSED = declare(
 FLIGHT_REPEATED_ON_REQUEST = declare(
     "dtls", "flight_repeated_on_request", "Flights sent again because the peer repeated its own"
 )
+FLIGHT_REPEATED_ON_ACK = declare(
+    "dtls", "flight_repeated_on_ack", "Parts of flights sent again because an ACK showed that they were missing"
+)
 FLIGHT_RETRANSMITTED = declare("dtls", "flight_retransmitted", "Flights sent again because no answer came in time")
 DROPPED_FRAGMENT_TOO_FAR = declare(
     "dtls", "dropped_fragment_too_far", "Records with a fragment too far ahead of the next message"
@@ -51,7 +55,6 @@ FRAGMENT_REPEATED = declare("dtls", "fragment_repeated", "Records with a fragmen
 
 MAX_TIMEOUTS: Final = 12
 """Retransmissions of one flight before the peer counts as gone."""
-MAX_TIMEOUT: Final = 60.0
 MAX_ACKED_RECORDS: Final = 32
 """Record numbers in one ACK."""
 RETRANSMISSION_HOLDOFF_FRACTION: Final = 16
@@ -94,6 +97,7 @@ class HandshakeLayer:
         *,
         mtu_is_known: bool = False,
         strict_plaintext: bool = False,
+        max_timeout: float = DEFAULT_MAX_TIMEOUT,
     ) -> None:
         self.records = RecordLayer(counters)
         self.mtu = mtu
@@ -103,10 +107,13 @@ class HandshakeLayer:
         self._counters = counters
         self._initial_timeout = initial_timeout
         self._timeout = initial_timeout
+        self._max_timeout = max_timeout
         self._timeouts = 0
         self._requested_retransmissions = 0
         self._mtu_is_known = mtu_is_known
         self._backed_off_size = mtu
+        self._is_out_of_order = False
+        self._largest_datagram = 0  # of the last transmission: where all were small, their size lost none
         self._strict = strict_plaintext
         self._sent_at: Instant = 0.0
         self._answered_message_seq: int | None = None
@@ -155,7 +162,9 @@ class HandshakeLayer:
     def _transmit_flight(self, now: Instant, expects_answer: bool) -> None:
         if self._flight.is_acknowledged:  # in epoch 0, which proves nothing: the peer is still silent
             self._flight.discard_unauthenticated_acknowledgements()
-        self._transmits += self._flight.pack(self.records, self._datagram_size())
+        datagrams = self._flight.pack(self.records, self._datagram_size())
+        self._largest_datagram = max(map(len, datagrams), default=0)
+        self._transmits += datagrams
         self._sent_at = now
         if expects_answer:
             self._arm(HandshakeTimer.RETRANSMIT, now, self._timeout)
@@ -165,7 +174,8 @@ class HandshakeLayer:
         if self._mtu_is_known:
             return self.mtu
         for attempts, size in DATAGRAM_SIZE_BACKOFF:
-            if self._timeouts + self._requested_retransmissions >= attempts and size < self._backed_off_size:
+            lost = self._timeouts + self._requested_retransmissions >= attempts
+            if lost and size < min(self._backed_off_size, self._largest_datagram):
                 self._backed_off_size = size
         return min(self.mtu, self._backed_off_size)
 
@@ -179,8 +189,7 @@ class HandshakeLayer:
         if not self._flight:
             return
         is_last = epoch > 0 and not self._timers.is_set(HandshakeTimer.RETRANSMIT)
-        soon = not is_last and now - self._sent_at < self._initial_timeout / RETRANSMISSION_HOLDOFF_FRACTION
-        if soon or self._requested_retransmissions >= MAX_TIMEOUTS:
+        if (not is_last and self._is_soon(now)) or self._requested_retransmissions >= MAX_TIMEOUTS:
             self._counters.add(FLIGHT_REPEAT_REFUSED)
             return
         self._requested_retransmissions += 1
@@ -190,8 +199,13 @@ class HandshakeLayer:
             self._clear_pending_acknowledgements()
         self._transmit_flight(now, expects_answer=self._timers.is_set(HandshakeTimer.RETRANSMIT))
 
+    def _is_soon(self, now: Instant) -> bool:
+        """Return True if the flight was sent a moment ago."""
+        return now - self._sent_at < self._initial_timeout / RETRANSMISSION_HOLDOFF_FRACTION
+
     def _clear_pending_acknowledgements(self) -> None:
         self._pending_acknowledgements.clear()
+        self._is_out_of_order = False
         self._timers.clear(HandshakeTimer.ACK)
 
     def discard_flight(self) -> None:
@@ -282,24 +296,46 @@ class HandshakeLayer:
         self._counters.add(DROPPED_PLAINTEXT[DtlsFailure.EXCESS_HANDSHAKE_DATA])
         self._reassembler.discard_all()
 
-    def receive_ack(self, record: Record) -> bool:
-        """Take an ACK of 1.3; return True if it completes the flight."""
+    def receive_ack(self, record: Record, now: Instant) -> bool:
+        """Take an ACK of 1.3; return True if it completes the flight.
+
+        One that leaves a part of it unacknowledged calls for that part (RFC 9147 §7.2). In epoch 0, where it may
+        have been forged, it calls for the flight, as a repeated ClientHello does: it may be empty (§7.1).
+        """
         try:
             ack = Ack.parse(record.payload)
         except ParseError as error:
             raise decode_error(DtlsFailure.BAD_ACK, str(error)) from None
+        is_progress = False
         for epoch, sequence in ack.numbers:
             # RFC 9147 §7, erratum 8108: a record is not acknowledged under weaker keys than its own.
             if epoch > record.number.epoch and record.number.epoch < _FIRST_APPLICATION_EPOCH:
                 raise illegal_parameter(DtlsFailure.BAD_ACK, "acknowledged in an earlier epoch")
-            self._flight.acknowledge(RecordNumber(epoch, sequence))
+            is_progress |= self._flight.acknowledge(RecordNumber(epoch, sequence))
         if self._flight and self._flight.is_acknowledged:
             if record.number.epoch == 0 and not self._strict:
                 return False
             self.discard_flight()
             return True
+        if record.number.epoch == 0 and not self._strict:
+            if self._timers.is_set(HandshakeTimer.RETRANSMIT):
+                self.retransmit_on_request(0, now)
+            return False
         self.records.discard_write_epochs(self._flight.pending_epochs())
+        if self._timers.is_set(HandshakeTimer.RETRANSMIT):
+            self._send_rest(now, is_progress)
         return False
+
+    def _send_rest(self, now: Instant, is_progress: bool) -> None:
+        """An ACK has shown what is missing of our flight: send it again.
+
+        A record's number tells its transmission: an ACK of something new ends the backing off (RFC 9147 §5.8.2).
+        """
+        if is_progress:
+            self._timeouts, self._timeout = 0, self._initial_timeout
+        if not self._is_soon(now):
+            self._counters.add(FLIGHT_REPEATED_ON_ACK)
+            self._transmit_flight(now, expects_answer=True)
 
     @property
     def has_unacknowledged_flight(self) -> bool:
@@ -308,13 +344,24 @@ class HandshakeLayer:
 
     # Acknowledging
 
+    def note_out_of_order(self, now: Instant) -> None:
+        """The server's flight has begun to arrive, without its ServerHello: ask for that by an empty ACK.
+
+        RFC 9147 §7.1: what cannot be decrypted cannot be acknowledged, and the server's timer is far longer than
+        the round trip.
+        """
+        self._is_out_of_order = True
+        if not self._timers.is_set(HandshakeTimer.ACK):
+            self._arm(HandshakeTimer.ACK, now, self._timeout / _ACK_FRACTION)
+
     def send_ack(self) -> None:
         """Acknowledge what was received lately (RFC 9147 §7.1), in the current write epoch."""
         self._timers.clear(HandshakeTimer.ACK)
         room = self._datagram_size() - self.records.overhead(self.records.write_epoch) - 2
         latest = list(self._pending_acknowledgements)[-max(1, room // _ACK_ENTRY_LENGTH) :]
-        if latest:
+        if latest or self._is_out_of_order:
             self.send_record(ContentType.ACK, Ack(tuple(sorted(latest))).serialize())
+        self._is_out_of_order = False
 
     # Time
 
@@ -333,14 +380,14 @@ class HandshakeLayer:
         if self._timeouts > MAX_TIMEOUTS:
             raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, DtlsFailure.TIMEOUT)
         self._counters.add(FLIGHT_RETRANSMITTED)
-        self._timeout = min(2 * self._timeout, MAX_TIMEOUT)
+        self._timeout = min(2 * self._timeout, self._max_timeout)
         self._transmit_flight(now, expects_answer=True)
         return True
 
     def set_initial_timeout(self, timeout: float) -> None:
         """Change the initial timeout (an RTT was measured); timers that run are moved, not restarted."""
         self._initial_timeout = timeout
-        self._timeout = min(timeout * 2**self._timeouts, MAX_TIMEOUT)
+        self._timeout = min(timeout * 2**self._timeouts, self._max_timeout)
         for name, duration in (
             (HandshakeTimer.RETRANSMIT, self._timeout),
             (HandshakeTimer.ACK, self._timeout / _ACK_FRACTION),
@@ -355,8 +402,8 @@ class HandshakeLayer:
             self._arm(HandshakeTimer.RETRANSMIT, now, self._timeout)
 
     def send_again(self, now: Instant) -> None:
-        """The flight, or a part of it, did not leave: send it, if it is still waited for."""
-        if self._timers.is_set(HandshakeTimer.RETRANSMIT):
+        """The flight, or a part of it, did not leave: send it, if it is still waited for and was not just now."""
+        if self._timers.is_set(HandshakeTimer.RETRANSMIT) and now > self._sent_at:
             self._transmit_flight(now, expects_answer=True)
 
     def _arm(self, name: HandshakeTimer, start: Instant, duration: float) -> None:

@@ -345,6 +345,11 @@ class RecordLayer:
         self._read[epoch] = _ReadEpoch(protection)
         self.newest_read_epoch = epoch
 
+    @property
+    def has_deferred_13(self) -> bool:
+        """True if a record of 1.3 came before its keys and waits for them."""
+        return any(raw[0] & _UNIFIED_MASK == _UNIFIED_FIXED for raw in self._deferred)
+
     def take_deferred(self) -> list[bytes]:
         """Return the records that came before their keys, to be opened again."""
         if self._deferred_epoch == self.newest_read_epoch:

@@ -102,7 +102,7 @@ class IceAgent:
         self._role = IceRole(controlling, int.from_bytes(entropy(8), "big"))
         self._server = CheckServer(credentials, self.counters, piggyback)
         self._client = CheckClient(entropy, self.counters, piggyback)
-        self._probes = PathProbes(entropy, self.counters, self._role)
+        self._probes = PathProbes(entropy, self.counters, self._role, piggyback)
         self._remote: IceCredentials | None = None
         self._remote_lite = False
         self._candidates = CandidateLists()
@@ -316,7 +316,7 @@ class IceAgent:
             elif opened is not None:
                 self._transmits.append(opened)
         elif self._probes.awaits(message):
-            if self._probes.handle_response(data, message, path):
+            if self._probes.handle_response(data, message, path, now):
                 self._handle_probed(path, now)
             self._timers.set(IceTimer.PROBE, self._probes.poll_timeout())
         else:

@@ -33,7 +33,7 @@ from stack.sdp.grammar import (
     SdpAttribute,
     Setup,
 )
-from stack.sdp.negotiate import accept_answer, awaits_checks, create_offer, negotiate
+from stack.sdp.negotiate import accept_answer, awaits_checks, create_offer, negotiate, negotiate_for
 from stack.sdp.parameters import (
     OPUS,
     PCMA,
@@ -96,6 +96,7 @@ __all__ = [
     "choose_setup",
     "create_offer",
     "negotiate",
+    "negotiate_for",
     "opus",
     "renegotiate",
     "restarts_ice",

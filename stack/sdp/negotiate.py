@@ -14,8 +14,10 @@ restarted one is seen by its fingerprint), header extensions offered in one dire
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from stack.core.dtls_role import DtlsRole
 from stack.core.errors import LocalError, ParseError
@@ -48,6 +50,8 @@ _MAX_EXTENSION_ID = 255
 """Ids above are placeholders for the answerer to replace (RFC 8285 §7): we never do."""
 
 
+ChooseCredentials: TypeAlias = Callable[[Negotiation], LocalParameters | None]
+
 LIBPEER = "iot"
 """What libpeer writes as a=msid-semantic; nothing else is known to."""
 
@@ -63,8 +67,30 @@ def awaits_checks(offer: SessionDescription) -> bool:
 
 def negotiate(offer: SessionDescription, local: LocalParameters) -> Negotiation:
     """Answer an offer; raises `NegotiationError` if no call can come of it."""
+    with _in_the_offer():
+        return _prepare(offer.resolved, local).negotiation(local)
+
+
+def negotiate_for(
+    offer: SessionDescription, draft: LocalParameters, choose_credentials: ChooseCredentials
+) -> Negotiation | None:
+    """Answer an offer by credentials that follow from what was agreed on; raises as `negotiate` does.
+
+    `draft` has our wishes, and credentials that go nowhere; `choose_credentials` is given what is agreed on, and
+    returns our side with the same wishes, or None, for no answer.
+    """
+    with _in_the_offer():
+        preparation = _prepare(offer.resolved, draft)
+        agreed = preparation.negotiation(draft)
+        local = choose_credentials(agreed)
+        return None if local is None else replace(agreed, answer=preparation.answer(local))
+
+
+@contextmanager
+def _in_the_offer() -> Iterator[None]:
+    """Say of what cannot be read that it stands in the offer."""
     try:
-        return _negotiate(offer.resolved, local)
+        yield
     except ParseError as error:
         raise NegotiationError(NegotiationFailure.MALFORMED, f"in the offer: {error}") from error
 
@@ -98,36 +124,60 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription, local: 
 # --- answering -------------------------------------------------------------------------------------------------
 
 
-def _negotiate(offer: SessionDescription, local: LocalParameters) -> Negotiation:
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What follows from an offer (resolved) and our wishes, before it is known by which credentials we answer."""
+
+    offer: SessionDescription
+    choice: Choice
+    transport: MediaDescription
+    setup: Setup
+    terms: dict[int, compose.AudioTerms]
+
+    def answer(self, local: LocalParameters) -> SessionDescription:
+        """Return the answer with the credentials of `local`, whose wishes are those that it was prepared for."""
+        offer, choice, terms = self.offer, self.choice, self.terms
+        sections: list[MediaDescription] = []
+        for index, offered in enumerate(offer.media):
+            place = compose.Section(offered.mid, offered.protocol, self.setup)
+            if index in terms and local.audio is not None:
+                sections.append(compose.audio_section(local, local.audio, place, terms[index]))
+            elif index == choice.data and local.data is not None:
+                init = sctp_init(offered) is not None
+                old = offered.has("sctpmap") and not offered.has("sctp-port")
+                maps = channel_maps(offered)
+                sections.append(
+                    compose.data_section(local, local.data, place, sctp_init=init, sctpmap=old, channels=maps)
+                )
+            elif index == choice.tagged:
+                sections.append(compose.idle_section(local, offered, place))
+            else:
+                sections.append(compose.rejected_section(local, offered, place))
+        known = self.transport.ice_options
+        options = [o for o in local.ice_options if o in _ALWAYS_ANSWERED_ICE_OPTIONS or o in known]
+        return compose.session(local, sections, choice.bundle, options, mixed=self._is_mixed)
+
+    def negotiation(self, local: LocalParameters) -> Negotiation:
+        """Return the answer and all that is then agreed on."""
+        offer, choice = self.offer, self.choice
+        answer = self.answer(local)
+        # RFC 8445 §6.1.1: the offerer controls, unless it is lite and we are not
+        controlling = offer.is_ice_lite and not local.ice_lite
+        agreement = Agreement(answer, offer, answer, self.transport, choice.audio, choice.data, self._is_mixed)
+        role = DtlsRole.CLIENT if self.setup is Setup.ACTIVE else DtlsRole.SERVER
+        return agreement.negotiation(answer, role, ice_controlling=controlling, ignored=offer.ignored)
+
+    @property
+    def _is_mixed(self) -> bool:
+        return bool(self.terms) and all(allows_mixed(self.offer, self.offer.media[index]) for index in self.terms)
+
+
+def _prepare(offer: SessionDescription, local: LocalParameters) -> Preparation:
     choice = choose(offer, local)
     transport = remote_transport(offer, offer.media[choice.tagged])
     check_reachable(offer, local)
     setup = _answered_setup(transport.setup, local.setup)
-    terms = _answered_audio(offer, choice, local)
-    sections: list[MediaDescription] = []
-    for index, offered in enumerate(offer.media):
-        place = compose.Section(offered.mid, offered.protocol, setup)
-        if index in terms and local.audio is not None:
-            sections.append(compose.audio_section(local, local.audio, place, terms[index]))
-        elif index == choice.data and local.data is not None:
-            init = sctp_init(offered) is not None
-            old = offered.has("sctpmap") and not offered.has("sctp-port")
-            maps = channel_maps(offered)
-            sections.append(
-                compose.data_section(local, local.data, place, sctp_init=init, sctpmap=old, channels=maps)
-            )
-        elif index == choice.tagged:
-            sections.append(compose.idle_section(local, offered, place))
-        else:
-            sections.append(compose.rejected_section(local, offered, place))
-    options = [o for o in local.ice_options if o in _ALWAYS_ANSWERED_ICE_OPTIONS or o in transport.ice_options]
-    mixed = bool(terms) and all(allows_mixed(offer, offer.media[index]) for index in terms)
-    answer = compose.session(local, sections, choice.bundle, options, mixed=mixed)
-    # RFC 8445 §6.1.1: the offerer controls, unless it is lite and we are not
-    controlling = offer.is_ice_lite and not local.ice_lite
-    agreement = Agreement(answer, offer, answer, transport, choice.audio, choice.data, mixed)
-    role = DtlsRole.CLIENT if setup is Setup.ACTIVE else DtlsRole.SERVER
-    return agreement.negotiation(answer, role, ice_controlling=controlling, ignored=offer.ignored)
+    return Preparation(offer, choice, transport, setup, _answered_audio(offer, choice, local))
 
 
 def _answered_audio(

@@ -16,7 +16,9 @@ EARLY_OVER = declare(
     "session", "early_over", "Peers that had not proved who they are after a second of being spoken to"
 )
 DROPPED_DTLS_BEFORE_ICE = declare(
-    "session", "dropped_dtls_before_ice", "DTLS datagrams that came before ICE had validated a path"
+    "session",
+    "dropped_dtls_before_ice",
+    "DTLS datagrams that came before ICE had validated their path, beyond a few",
 )
 DROPPED_UNPROVEN = declare(
     "session",

@@ -35,10 +35,13 @@ SRTP_PROFILES = (
 """Cheapest first: GCM needs no separate HMAC."""
 TYPICAL_OFFER = 3000
 """Bytes of an offer that was not measured; browsers' have 2,000 to 10,000."""
+MAX_DTLS_TIMEOUT = 3.0
+"""Seconds between two transmissions of a flight at most. RFC 9147 §5.8.2 would have them grow to a minute where
+nothing is known of the path; ICE has measured it, and a person waits. SCTP's are bounded by the same."""
 _ANY_ROLE = sctp.SctpConfig(is_dtls_client=False)
+"""An INIT says nothing of the role, nor of anything else that is not known before an answer."""
 MAX_REMEMBERED = 16
 """Sets of addresses of ours whose candidates are remembered: a host has one or two."""
-"""An INIT says nothing of the role, nor of anything else that is not known before an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,7 @@ def make_dtls(
         agreed.remote_fingerprints,
         min_version=version or dtls.Version.DTLS_1_2,
         max_version=version or dtls.Version.DTLS_1_3,
+        max_timeout=MAX_DTLS_TIMEOUT,
         # Agreed on without sound too: it costs nothing, and werift gives up a call for data alone otherwise.
         srtp_profiles=SRTP_PROFILES,
         key_log=key_log,

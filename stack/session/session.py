@@ -11,14 +11,15 @@ After every input only those protocols are moved that had a part in it, and only
 The end of one protocol is the end of the session, but what arrived before it is handed up before it: a batch is
 taken whole, SCTP gets its packets and RTP its frames, and then `Ended` follows, with nothing behind it.
 
-DTLS spends CPU on nothing that comes before ICE has validated a path; our own ClientHello is made at the start,
-for the first check carries it (`dtls_in_stun.py`). The SRTP keys come from DTLS (RFC 5764 §4.2).
+DTLS spends CPU on nothing before ICE has validated the path on which it came; our own ClientHello is made at the
+start, for the first check carries it (`dtls_in_stun.py`). The SRTP keys come from DTLS (RFC 5764 §4.2).
 
 Over 500 lines, because it is the one junction: what goes from each protocol to the next is read in one place.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
@@ -52,6 +53,7 @@ from stack.ice import (
     PathSelected,
     PathValidated,
 )
+from stack.ice.piggyback import MAX_CHECK_SIZE
 from stack.rtp import ReportReceived, RtpStatistics
 from stack.sctp import AssociationUp, ChannelOpened, DataChannels
 from stack.sdp import IGNORED, DtlsRole
@@ -92,6 +94,8 @@ SETUP_TIMEOUT = 30.0
 """Seconds from the making of a session until the peer has proved who it is; after that it is given up."""
 MAX_EARLY = 1.0
 """Seconds for which media are sent to a peer that has not proved who it is (`send_early`); then they wait."""
+MAX_BEFORE_ICE = 4
+"""Datagrams of DTLS that are kept until ICE has validated the path on which they came: a flight."""
 LIBWEBRTC_PAUSE = 0.005
 """Seconds between our flight in a check's response and the first sound or data behind it, for libwebrtc. Its own
 last flight waits, where the handshake goes on in checks, for ICE to have chosen a path, which it does a moment
@@ -115,7 +119,9 @@ _MEDIA = SessionTimer.MEDIA
 _ROOM_FOR_SOUND = 1500
 """Bytes that are left for checks, and for the flight if the first is lost, when an early voice begins to wait."""
 _PLAIN_RESPONSE = 128
-"""Bytes that a response has without what is attached to it, at most."""
+"""Bytes that a response or a check has without a part of the handshake in it, at most."""
+_ROOM_FOR_CHECKS = 5 * _PLAIN_RESPONSE
+"""Bytes that are left for checks of ours and for responses: the answer to a check takes the bound away."""
 _OF_OURS = (FrameSent, ReportReceived)  # what a plane tells of the sound that we send
 
 
@@ -188,6 +194,7 @@ class Session:
         self._events: list[SessionEvent] = []
         self._packets: list[bytes] = []  # of SCTP, until the pump: those that came together are answered together
         self._ice_touched = self._dtls_touched = self._media_touched = False  # since they were moved last
+        self._before_ice: deque[tuple[bytes, Path]] = deque(maxlen=MAX_BEFORE_ICE)  # DTLS, until there is a path
         self._flight_left: Instant | None = None  # when nothing but sound and data was to be sent, to libwebrtc
         self._lost = EndReason.CONSENT_EXPIRED  # why a full agent has paused
         self._last_word: Ended | None = None  # to be said when everything before it has been
@@ -403,6 +410,8 @@ class Session:
             self._move_channels(now)
         if self._media_touched:
             self._move_media(now)
+        if self._flight_waits:
+            self._ask_for_room(now)
         if self._last_word is not None:
             self._say_last_word()
 
@@ -412,7 +421,8 @@ class Session:
         """
         if kind is _STUN:
             self._allowance.note_came(len(data))
-            self._carrier.room = self._allowance.room(self.received.octets) - _PLAIN_RESPONSE
+            room = self._allowance.room(self.received.octets) - _ROOM_FOR_CHECKS
+            self._carrier.room = MAX_CHECK_SIZE if self._is_proven else room
             self._ice.handle_datagrams(((data, path),), now)
             return False
         self.received.packets += 1
@@ -426,8 +436,14 @@ class Session:
                 return False
             return self._media.handle_datagrams((data,), now) > 0
         if self.state is State.CHECKING:
-            self.counters.add(counted.DROPPED_DTLS_BEFORE_ICE)
+            if len(self._before_ice) == MAX_BEFORE_ICE:
+                self.counters.add(counted.DROPPED_DTLS_BEFORE_ICE)
+            self._before_ice.append((data, path))
             return False
+        return self._take_dtls(data, path, now)
+
+    def _take_dtls(self, data: bytes, path: Path, now: Instant) -> bool:
+        """Hand DTLS a datagram of its own; True if its keys prove that the peer has sent it."""
         self._carrier.note_received(data)
         self._step(DTLS_BEGUN, now)
         if self._ice.round_trip_time is None and isinstance(self._ice, LiteAgent):
@@ -435,6 +451,7 @@ class Session:
             self._begin_from_round_trip(now)
         before = self._dtls.protected_records
         self._dtls.handle_datagrams((data,), now)
+        self._note_answered()
         # Before the handshake is complete its keys may be an attacker's.
         return self.security is not None and self._dtls.protected_records > before
 
@@ -557,6 +574,10 @@ class Session:
         self._take_from_ice()
         for event in self._ice.drain_events():
             self._on_ice(event, now)
+        if not self._is_proven and self._path is not None and self._lite is not None:
+            self._is_proven = self._lite.is_proven(self._path)
+            if self._is_proven and self.security is None:  # a check of ours was answered: it has measured, too
+                self._begin_from_round_trip(now)
         self._take_carried(now)  # behind the events: DTLS listens once a path is validated
         selected = self._ice.selected_path
         if selected is not None and (self._routes or selected is not self._path):
@@ -568,8 +589,6 @@ class Session:
             if self.is_paused:
                 self._resume(selected)
             self._judge_path(self._lite, selected, now)
-        elif not self._is_proven and selected is not None and self._lite is not None:
-            self._is_proven = self._lite.is_proven(selected)
         self._arm(SessionTimer.ICE, self._ice.poll_timeout())
 
     def _take_carried(self, now: Instant) -> None:
@@ -583,6 +602,7 @@ class Session:
         try:
             for data in arrived:
                 self._dtls.handle_datagrams((data,), now)
+            self._note_answered()
         finally:  # a bug costs its datagram, not the response
             flight = self._dtls.drain_transmits()
             if flight:
@@ -597,7 +617,8 @@ class Session:
         assert self._path is not None
         transmits = [Transmit(data, self._path) for data in datagrams]
         if not self._is_proven:
-            all_of_it, transmits = transmits, self._within_allowance(transmits)
+            left = _ROOM_FOR_CHECKS if self._lite is not None and self._lite.can_ask else 0
+            all_of_it, transmits = transmits, self._within_allowance(transmits, left, in_order=True)
             self._flight_waits |= len(transmits) < len(all_of_it)
         if self._carrier.is_active:
             self._carrier.note_sent([each.data for each in transmits])
@@ -644,9 +665,22 @@ class Session:
             or self._allowance.room(self.received.octets) < _PLAIN_RESPONSE
         ):
             return
-        if self._lite.prove(self._path, now):
+        if self._lite.prove(self._path, now, again=True):
             self._take_from_ice()
             self._arm(SessionTimer.ICE, self._lite.poll_timeout())
+
+    def _note_answered(self) -> None:
+        """A record came under keys of the handshake: its sender has our part of it, and was there where that went.
+
+        Nothing follows from it where that went to two places.
+        """
+        if self._is_proven or self._lite is None or not self._dtls.protected_records or self._path is None:
+            return
+        if self._carrier.peer_supports and self._lite.first_path is not None:  # responses held it, too
+            self._shown_to.add(self._lite.first_path)
+        if len(self._shown_to) == 1:
+            self._lite.note_proven(next(iter(self._shown_to)))
+            self._is_proven = self._lite.is_proven(self._path)
 
     def _end_early(self) -> None:
         """The peer has been spoken to for long enough before it has proved who it is: what is said waits for
@@ -656,15 +690,22 @@ class Session:
             self._hold_media()
             self._events.append(MediaHeld(True))
 
-    def _within_allowance(self, transmits: Iterable[Transmit]) -> list[Transmit]:
-        """Return what may be sent to a path that is not proven."""
+    def _within_allowance(
+        self, transmits: Iterable[Transmit], left: int = 0, *, in_order: bool = False
+    ) -> list[Transmit]:
+        """Return what may be sent to a path that is not proven, so that `left` bytes are left.
+
+        `in_order`: nothing that follows what may not.
+        """
         kept: list[Transmit] = []
+        is_over = False
         for transmit in transmits:
             size = len(transmit.data)
-            if size <= self._allowance.room(self.received.octets):
+            if not is_over and size + left <= self._allowance.room(self.received.octets):
                 self._allowance.note_sent(size)
                 kept.append(transmit)
             else:
+                is_over = in_order
                 self.counters.add(counted.DROPPED_UNPROVEN)
         return kept
 
@@ -682,6 +723,7 @@ class Session:
                 self._begin_from_round_trip(now)  # a lite agent does not know it yet
                 if self._dtls.state is DtlsEndpointState.NEW:  # else a check has brought its ClientHello before
                     self._dtls.start(now)
+                self._take_what_came_before(event.path, now)
                 self._send_early_flight(now)
                 if self.security is not None:
                     self._open(now)
@@ -699,6 +741,16 @@ class Session:
                 self._end(reason)
         elif isinstance(event, IceFailed):
             self._end(EndReason.ICE_FAILED, str(event.reason))
+
+    def _take_what_came_before(self, validated: Path, now: Instant) -> None:
+        """A peer whose check has succeeded begins at once: what it sent may be here before the answer to ours."""
+        waiting = list(self._before_ice)
+        self._before_ice.clear()
+        for data, path in waiting:
+            if path == validated:
+                self._take_dtls(data, path, now)
+            else:
+                self.counters.add(counted.DROPPED_DTLS_BEFORE_ICE)
 
     def _begin_from_round_trip(self, now: Instant) -> None:
         """Let the first timers of DTLS and SCTP follow from the round trip that ICE has seen."""
@@ -777,13 +829,9 @@ class Session:
             return
         self.security = event
         self._flight_waits = False
-        if self._lite is not None:
-            if self._carrier.peer_supports and self._lite.first_path is not None:  # responses held it, too
-                self._shown_to.add(self._lite.first_path)
-            if len(self._shown_to) == 1:  # who has answered our handshake was there
-                self._lite.note_proven(next(iter(self._shown_to)))
-            if self._path is not None:
-                self._judge_path(self._lite, self._path, now)
+        self._note_answered()
+        if self._lite is not None and self._path is not None:
+            self._judge_path(self._lite, self._path, now)
         ours_is_last = (self._dtls.role is DtlsRole.CLIENT) == (event.version is Version.DTLS_1_3)
         self._carrier.complete(ours_is_last=ours_is_last)
         self._timers.clear(SessionTimer.SETUP)
@@ -885,7 +933,7 @@ class Session:
             return
         transmits = media.drain_transmits()
         if transmits and not self._is_proven and not self.is_paused:
-            transmits = self._within_allowance(transmits)
+            transmits = self._within_allowance(transmits, 0 if self.security else _ROOM_FOR_CHECKS)
             if self.security is None and self._allowance.room(self.received.octets) < _ROOM_FOR_SOUND:
                 self._end_early()
         if transmits and self.is_paused:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stack.dtls import DtlsRole, HandshakeComplete, NamedGroup, Version
-from stack.dtls.handshake_layer import DATAGRAM_SIZE_BACKOFF, RETRANSMISSION_HOLDOFF_FRACTION
+from stack.dtls.handshake_layer import DATAGRAM_SIZE_BACKOFF, MAX_TIMEOUTS, RETRANSMISSION_HOLDOFF_FRACTION
 from tests.sim.dtls import DtlsPair
 
 V12, V13 = Version.DTLS_1_2, Version.DTLS_1_3
@@ -110,3 +110,66 @@ def test_a_path_whose_limit_is_known_is_not_doubted() -> None:
     pair = DtlsPair({"mtu_is_known": True, "key_shares": HYBRID}, loss=1.0)
     pair.handshake(100.0)
     assert {len(data) for data in pair.sent[DtlsRole.CLIENT]} == set(map(len, pair.sent[DtlsRole.CLIENT][:2]))
+
+
+def test_an_ack_of_a_part_calls_for_the_rest_at_once() -> None:
+    """RFC 9147 §7.2. The server's second datagram is lost; its own timer is far longer."""
+
+    def lose(role: DtlsRole, data: bytes, number: int) -> bytes | None:
+        return None if (role, number) == (DtlsRole.SERVER, 2) else data
+
+    pair = DtlsPair({"initial_timeout": 0.2}, {"initial_timeout": 0.6, "mtu": 400}, delay=DELAY, filter=lose)
+    assert connected_after(pair) <= 0.2 / 4 + 6 * DELAY + 0.002  # the client waits a quarter
+    assert pair.server.counters["dtls.flight_repeated_on_ack"] == 1
+    assert pair.server.counters["dtls.flight_retransmitted"] == 0
+
+
+def test_a_lost_server_hello_is_asked_for_by_an_empty_ack() -> None:
+    """RFC 9147 §7.1. What follows the ServerHello is there and cannot be read."""
+
+    def lose(role: DtlsRole, data: bytes, number: int) -> bytes | None:
+        return None if (role, number) == (DtlsRole.SERVER, 1) else data
+
+    pair = DtlsPair({"initial_timeout": 0.4}, {"initial_timeout": 0.8, "mtu": 300}, delay=DELAY, filter=lose)
+    assert connected_after(pair) <= 0.4 / 4 + 6 * DELAY + 0.002
+    assert pair.client.counters["dtls.flight_retransmitted"] == 0
+    assert pair.server.counters["dtls.flight_repeated_on_request"] == 1
+
+
+def test_empty_acks_call_for_a_flight_only_so_often() -> None:
+    pair = DtlsPair()
+    pair.start()
+    for data in pair.client.drain_transmits():
+        pair.server.handle_datagram(data, 0.0)
+    empty = bytes.fromhex("1afefd") + bytes(7) + b"\x09" + b"\x00\x02\x00\x00"
+    for step in range(1000):
+        pair.server.handle_datagram(empty, step / 1000)
+    assert 0 < pair.server.counters["dtls.flight_repeated_on_request"] <= MAX_TIMEOUTS
+    assert pair.server.counters["dtls.flight_repeat_refused"] > 900
+
+
+def test_the_doubling_stops_where_it_was_told_to() -> None:
+    pair = DtlsPair({"initial_timeout": 0.5, "max_timeout": 2.0}, loss=1.0)
+    pair.start()
+    pair.run(12.0)
+    times = [sent.at - pair.left.sent[0].at for sent in pair.left.sent]
+    assert times == pytest.approx([0, 0.5, 1.5, 3.5, 5.5, 7.5, 9.5, 11.5])
+
+
+def test_small_datagrams_that_are_lost_make_later_ones_no_smaller() -> None:
+    """A ClientHello of 200 bytes that is lost four times says nothing of the size of a datagram."""
+
+    def lose(role: DtlsRole, data: bytes, number: int) -> bytes | None:
+        return None if role is DtlsRole.CLIENT and number <= 5 else data
+
+    pair = DtlsPair({}, {}, delay=DELAY, filter=lose)
+    connected_after(pair)
+    assert max(map(len, pair.sent[DtlsRole.CLIENT][:5])) < 228
+    assert max(map(len, pair.sent[DtlsRole.CLIENT])) > 400
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_handshake_gets_through_what_loses_four_of_ten(seed: int) -> None:
+    """With timers that follow from a measured round trip, in seconds and not in minutes."""
+    times = {"initial_timeout": 0.3, "max_timeout": 3.0}
+    assert connected_after(DtlsPair(times, times, seed=seed, loss=0.4, delay=0.05)) < 20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ from stack.ice import (
     PathValidated,
 )
 from stack.ice.check_server import MAX_LOADED, MAX_REFUSED
-from stack.ice.probe import MAX_PROBES, POLICY
+from stack.ice.probe import MAX_ATTACHED, MAX_PROBES, POLICY
 from stack.stun import (
     Attribute,
     ErrorCode,
@@ -800,4 +802,65 @@ def test_a_response_waits_for_what_the_owner_of_the_piggyback_has_to_say() -> No
     assert len(agent.drain_transmits()) == 1, "an owner that forgot costs no response"
     agent.handle_datagram(request(3).sign(KEY), PATH, 0.4)
     agent.handle_timeout(0.5)
+    assert len(agent.drain_transmits()) == 1
+
+
+class Speaking(Rider):
+    """Says in each message that it is there, and notes what has come."""
+
+    def __init__(self) -> None:
+        self.came: list[Message] = []
+
+    def receive(self, message: Message, path: Path, now: float) -> bool:
+        self.came.append(message)
+        return False
+
+    def attach(self, message: Message, max_size: int) -> tuple[Software, ...]:
+        return (Software("x" * (max_size - 4)),)
+
+
+def test_what_is_attached_is_in_checks_of_ours_and_taken_from_their_answers() -> None:
+    """A peer that finds nothing in the first message of ours takes it that we have nothing to say."""
+    rider = Speaking()
+    agent = LiteAgent(SERVER, entropy=entropy("probes"), piggyback=rider)
+    agent.set_remote_credentials(CLIENT, 0.0)
+    agent.start(0.0)
+    check(agent, 1, PATH, 0.0)
+    assert agent.prove(PATH, 1.0)
+    (probe,) = agent.drain_transmits()
+    assert Message.parse(probe.data).get(Software) is not None
+    bare = Message.parse(probe.data)
+    plain = tuple(each for each in bare.attributes if isinstance(each, Username | IceControlled | Priority))
+    bare_size = len(replace(bare, attributes=plain).sign(KEY))
+    assert len(probe.data) == bare_size + MAX_ATTACHED, "where it goes no more may be sent than has come"
+    agent.handle_datagram(answer_to(probe, "x" * 22), PATH, 1.02)
+    agent.handle_datagram(answer_to(probe), PATH, 1.03)
+    assert [message.message_class for message in rider.came] == [
+        MessageClass.REQUEST,
+        MessageClass.SUCCESS_RESPONSE,
+    ]
+    assert agent.is_proven(PATH)
+
+
+def test_an_answered_check_of_ours_measures_the_round_trip() -> None:
+    agent = moving()
+    agent.note_follow_up(PATH, 2.0)
+    assert agent.round_trip_time == 2.0  # the peer's first answer was lost
+    agent.prove(PATH, 3.0)
+    (probe,) = agent.drain_transmits()
+    agent.handle_datagram(answer_to(probe), PATH, 3.08)
+    assert agent.round_trip_time == pytest.approx(0.08)
+
+
+def test_a_path_is_asked_again_at_once_where_the_owner_wants_it() -> None:
+    agent = moving()
+    agent.prove(PATH, 1.0)
+    now = 1.0
+    while (at := agent.poll_timeout()) is not None and at < 3.0:
+        now = at
+        agent.handle_timeout(now)
+    assert len(agent.drain_transmits()) == POLICY.rc
+    agent.prove(PATH, now)
+    assert agent.drain_transmits() == []
+    agent.prove(PATH, now, again=True)
     assert len(agent.drain_transmits()) == 1

@@ -28,6 +28,7 @@ from stack.sctp.chunks import (
 )
 from stack.sctp.chunks.init_parameters import UnrecognizedParameter
 from stack.sctp.chunks.tlv import RawParameter
+from stack.sctp.tx.rto import RtoEstimator
 from tests.sim.clock import START
 from tests.sim.entropy import entropy
 from tests.sim.pair import unordered
@@ -453,3 +454,18 @@ def test_zero_checksum_only_after_set_up_and_by_agreement():
         assert all(packet[8:12] != bytes(4) for _, packet in pair.wire[: handshake - 1])
         assert all((packet[8:12] == bytes(4)) is zero for _, packet in pair.wire[handshake:])
         assert pair.of(1, UserMessage)
+
+
+def test_a_cookie_waits_no_longer_because_an_init_was_lost() -> None:
+    """The round trip is known from ICE: what backed off for the INIT does not hold for the COOKIE ECHO."""
+    rto = RtoEstimator(0.1)
+    first = rto.current
+    for _ in range(3):
+        rto.back_off()
+    assert rto.current == 8 * first
+    rto.answered()
+    assert rto.current == first
+    unknown = RtoEstimator()
+    unknown.back_off()
+    unknown.answered()
+    assert unknown.current == 2.0  # Karn's rule: nothing says that a second is enough

@@ -18,8 +18,10 @@ from stack.sdp import (
     ChannelMap,
     DtlsRole,
     LocalData,
+    LocalParameters,
     MediaDescription,
     MediaDirection,
+    Negotiation,
     NegotiationError,
     NegotiationFailure,
     SdpAttribute,
@@ -28,6 +30,7 @@ from stack.sdp import (
     accept_answer,
     create_offer,
     negotiate,
+    negotiate_for,
     opus,
 )
 from tests.sdp.offers import (
@@ -569,3 +572,19 @@ def without_line(description: SessionDescription, name: str) -> SessionDescripti
 def _changed(media: MediaDescription, name: str, instead: list[SdpAttribute]) -> MediaDescription:
     assert media.has(name) or not instead
     return replace(media, attributes=(*(a for a in media.attributes if a.name != name), *instead))
+
+
+@pytest.mark.parametrize("path", OFFERS, ids=lambda path: path.stem)
+def test_an_answer_whose_credentials_come_last_is_the_same_answer(path: Path) -> None:
+    """What they follow from is what is agreed on, so that is found first, and once."""
+    offer = read(path)
+    draft = our_side(ice_ufrag="draft", ice_pwd="d" * 22, session_id=17)
+    shown: list[Negotiation] = []
+
+    def choose_credentials(agreed: Negotiation) -> LocalParameters:
+        shown.append(agreed)
+        return our_side()
+
+    assert negotiate_for(offer, draft, choose_credentials) == negotiate(offer, our_side())
+    assert shown == [negotiate(offer, draft)]
+    assert negotiate_for(offer, draft, lambda agreed: None) is None

@@ -14,7 +14,7 @@ from stack.ice.piggyback import sign_with_piggyback
 from stack.sdp import ChannelMap, Setup
 from stack.session import Connected, Kind, classify
 from stack.session.dtls_in_stun import MAX_DATAGRAM
-from stack.session.session import LIBWEBRTC_PAUSE
+from stack.session.session import LIBWEBRTC_PAUSE, MAX_BEFORE_ICE
 from stack.stun import (
     DtlsInStun,
     DtlsInStunAcknowledgement,
@@ -27,6 +27,7 @@ from stack.stun import (
 from stack.voice.conversation import ConversationConfig
 from tests.sim.calls import CallPair, agree, is_up
 from tests.sim.network import Host
+from tests.sim.pair import LEFT, RIGHT
 
 PLAIN = ConversationConfig(dtls_in_stun=False)
 DELAY = 0.05
@@ -200,3 +201,77 @@ def test_a_handshake_that_checks_alone_have_carried_waits_for_a_path() -> None:
     assert pair.run(10, lambda: is_up(pair.left) and is_up(pair.right))
     steps = pair.right.machine.session.steps
     assert steps["dtls_connected"] < steps["ice_validated"] <= steps["keys_ready"]
+
+
+def test_a_check_of_the_server_does_not_end_dtls_in_stun() -> None:
+    """Where its flight is lost the server asks by a check whether the client is there: its first message, then."""
+    pair = CallPair(agree(), NetworkModel(delay=DELAY))
+    seen: list[MessageClass] = []
+
+    def lose(sender: Host[Any], data: bytes, path: Path) -> bytes | None:
+        """Lose the server's responses, and what comes by itself, until its own check is answered."""
+        if sender is not pair.right or MessageClass.REQUEST in seen:
+            return data
+        if classify(data) is not Kind.STUN:
+            return None
+        seen.append(Message.parse(data).message_class)
+        return data if seen[-1] is MessageClass.REQUEST else None
+
+    pair.network.filter = lose
+    assert pair.run(5, lambda: is_up(pair.right))
+    assert MessageClass.REQUEST in seen
+    assert pair.left.machine.session._carrier.peer_supports
+    assert pair.left.machine.all_counters()["session.dtls_in_stun"] > 0
+
+
+def test_a_flight_that_waits_for_room_goes_when_the_check_is_answered() -> None:
+    """A voice has begun with the Finished; the flight was lost, and there is no room for another."""
+    sides = agree()
+    small = replace(sides, server=replace(sides.server, offer_size=1_300))
+    pair = CallPair(small, NetworkModel(delay=DELAY))
+    answered: list[float] = []
+    flights: list[float] = []
+
+    def lose(sender: Host[Any], data: bytes, path: Path) -> bytes | None:
+        kind = classify(data)
+        if sender is pair.left and kind is Kind.STUN:
+            is_response = Message.parse(data).message_class is MessageClass.SUCCESS_RESPONSE
+            answered.extend([pair.now] * is_response)
+        elif sender is pair.right and kind in (Kind.STUN, Kind.DTLS) and len(data) > 400:
+            flights.append(pair.now)
+            return None if len(flights) == 1 else data
+        return data
+
+    pair.network.filter = lose
+    assert pair.run(5, lambda: is_up(pair.right))
+    assert answered
+    assert flights[1] == pytest.approx(answered[0] + DELAY)
+
+
+def test_dtls_that_comes_before_the_answer_to_a_check_is_kept() -> None:
+    """The server's check came through, and its ClientHello with it; only the response to ours is late."""
+    pair = CallPair(agree(setup=Setup.ACTIVE), NetworkModel(delay=DELAY), client=PLAIN, server=PLAIN)
+    held: list[tuple[bytes, Path]] = []
+
+    def hold(sender: Host[Any], data: bytes, path: Path) -> bytes | None:
+        if sender is pair.right and classify(data) is Kind.STUN and not held:
+            held.append((data, path))
+            return None
+        return data
+
+    pair.network.filter = hold
+    assert pair.run(5, lambda: is_up(pair.left) and is_up(pair.right))
+    assert pair.left.machine.all_counters()["session.dropped_dtls_before_ice"] == 0
+    # the check is repeated after 0.2 s, answered after a round trip, and the ClientHello is there already
+    assert pair.left.machine.session.steps["dtls_begun"] == pair.left.machine.session.steps["ice_validated"]
+
+
+def test_of_what_comes_before_ice_a_flight_is_kept() -> None:
+    pair = CallPair(agree(), NetworkModel(delay=DELAY))
+    session = pair.left.machine.session
+    stranger = Path(LEFT, RIGHT._replace(port=9))
+    for number in range(MAX_BEFORE_ICE + 3):
+        session.handle_datagram(b"\x16" + bytes([number]), stranger, pair.now)
+    assert session.counters["session.dropped_dtls_before_ice"] == 3
+    assert pair.run(5, lambda: is_up(pair.left))
+    assert session.counters["session.dropped_dtls_before_ice"] == MAX_BEFORE_ICE + 3, "none came where ICE went"

@@ -145,6 +145,8 @@ def _measure(tcb: TransmissionControlBlock, now: Instant) -> None:
     """RFC 9260 §6.3.1: the first samples, so that the first data need not wait RTO.Initial when it is lost."""
     if tcb.handshake_attempts == 1:  # C5
         tcb.sender.rto.measured(now - tcb.handshake_sent_at)
+    else:
+        tcb.sender.rto.answered()
 
 
 def handle_init(tcb: TransmissionControlBlock, init: InitChunk, now: Instant) -> None:

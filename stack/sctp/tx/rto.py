@@ -56,6 +56,14 @@ class RtoEstimator:
         if self.current < RTO_MAX:
             self._backoff *= 2
 
+    def answered(self) -> None:
+        """A chunk of the handshake has its answer at last: the next one begins anew where the round trip is known.
+
+        Else it would first wait as long as the last one has. Karn's rule lets nothing be measured (§6.3.1 C5).
+        """
+        if self.srtt is not None:
+            self._backoff = 1
+
     @property
     def queue_detected(self) -> bool:
         """True if the last round trip was longer than the shortest one and the usual scatter explain.
