@@ -197,7 +197,7 @@ async def test_transcriber(capsys: pytest.CaptureFixture[str]) -> None:
                 break
         printed = ""
         while "go forward" not in printed:  # what was typed reached the program, too
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.01)
             printed += capsys.readouterr().out
     assert [item["content"][0]["type"] for item in items] == ["input_audio", "input_text"]
     assert event["item_id"] == items[0]["id"]
