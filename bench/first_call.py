@@ -5,9 +5,9 @@ does first), `make serve` is started, and Chromium and Firefox with stock profil
 one after the other: seconds from the click to the first packet of the program. Then a wheel is built and installed
 into an empty environment. pip asks the index for everything (`PIP_NO_CACHE_DIR`), so that the machine's network is
 in the first column, and a busy machine in all; processor seconds are those of pip alone. `--against DIR` measures
-another checkout as well.
+another checkout, or commit, as well; what does not work there, or not in time, stands in the table.
 
-`python -m bench first_call --against ../other-checkout`
+`python -m bench first_call --against 7439a47`
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +30,11 @@ from bench.report import Cell, Options, Table
 from interop.browsers import BrowserError, available, launch
 from interop.servers import free_port
 
+PATIENCE = 900.0
+"""Seconds for each command, as pip's installation; START_PATIENCE for the server to answer."""
 START_PATIENCE = 180.0
+BROWSER_PATIENCE = 120.0
+"""Seconds for all that is done with a browser; SOUND_PATIENCE from the click to a sound."""
 SOUND_PATIENCE = 40.0
 BROWSERS = ("chromium", "firefox")
 COLUMNS = (
@@ -45,46 +49,78 @@ COLUMNS = (
 
 
 def run(options: Options) -> Table:
-    """Measure each checkout once; some minutes each."""
-    checkouts = [str(Path(__file__).parent.parent), *options.against]
+    """Measure each checkout once; some minutes each, and an end to each step: see `PATIENCE`."""
     rows = []
-    for folder in checkouts:
-        rows.append(_measured(Path(folder).resolve()))
+    for what in ("HEAD", *options.against):
+        rows.append(_measured(what))
         if options.verbose:
             print(*rows[-1], file=sys.stderr)
-    notes = (
-        f"Python {sys.version.split()[0]}; `-`: no sound within {SOUND_PATIENCE:.0f} s, or no such browser here",
-    )
+    notes = (f"Python {sys.version.split()[0]}; what did not work stands in its place, the rest goes on",)
     return Table("from a clone to the first sound, and the size of the environment", COLUMNS, rows, notes)
 
 
-def _measured(checkout: Path) -> Sequence[Cell]:
+class StepFailed(Exception):
+    """A step did not work: the message is what stands in the table."""
+
+
+def _measured(what: str) -> Sequence[Cell]:
     environment = {**os.environ, "PIP_NO_CACHE_DIR": "1", "PYTHON": sys.executable}
+    row: dict[str, Cell] = dict.fromkeys(COLUMNS)
+    row["checkout"] = what
     with TemporaryDirectory() as folder:
         clone = Path(folder, "clone")
-        _run(["git", "clone", "--quiet", "--no-local", str(checkout), str(clone)], environment)
-        commit = _run(["git", "-C", str(clone), "log", "-1", "--format=%h"], environment).strip()
+        row["checkout"] = _cell(lambda: _clone(what, clone, environment))
+        if not clone.is_dir() or not any(clone.glob("*")):
+            return tuple(row.values())
         began, spent = time.monotonic(), _children()
-        _run(["make", "--silent", ".venv/.ready"], environment, clone)
-        made, spent = time.monotonic() - began, _children() - spent
-        size = _megabytes(clone / ".venv")
-        answers, sounds = asyncio.run(_served(clone, environment))
-        return (
-            commit,
-            made,
-            spent,
-            answers,
-            *(sounds.get(name) for name in BROWSERS),
-            size,
-            _wheel(clone, environment),
-        )
+        failed = _cell(lambda: _run(["make", "--silent", ".venv/.ready"], environment, clone))
+        row["environment, s"] = failed or time.monotonic() - began
+        if not failed:
+            row["of processor, s"] = _children() - spent
+            row["environment, MB"] = _megabytes(clone / ".venv")
+            asyncio.run(_served(clone, environment, row))
+            row["wheel adds, MB"] = _cell(lambda: _wheel(clone, environment))
+    return tuple(row.values())
+
+
+def _cell(step: Callable[[], Cell]) -> Cell:
+    try:
+        return step()
+    except StepFailed as failed:
+        return str(failed)
+
+
+def _clone(what: str, clone: Path, environment: dict[str, str]) -> str:
+    """Clone a folder's commit, or a commit of this repository, and return its short name."""
+    here = Path(__file__).parent.parent
+    folder, commit = (Path(what).resolve(), "HEAD") if Path(what).is_dir() else (here, what)
+    _run(["git", "clone", "--quiet", "--no-local", "--no-checkout", str(folder), str(clone)], environment)
+    name = _run(["git", "-C", str(folder), "rev-parse", "--short", f"{commit}^{{commit}}"], environment).strip()
+    _run(["git", "-C", str(clone), "checkout", "--quiet", "--detach", name], environment)
+    return name
 
 
 def _run(command: Sequence[str], environment: dict[str, str], folder: Path | None = None) -> str:
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: {done.stderr[-1000:]}")
-    return done.stdout
+    """Return what a command says; raises `StepFailed` if it fails, or has not ended after `PATIENCE`."""
+    with subprocess.Popen(
+        command,
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise StepFailed(f"{command[0]} did not end in {PATIENCE:.0f} s") from None
+    if process.returncode:
+        last = (err.strip() or "no word").splitlines()[-1][:80]
+        raise StepFailed(f"{command[0]} failed: {last}")
+    return out
 
 
 def _children() -> float:
@@ -98,8 +134,8 @@ def _megabytes(folder: Path) -> float:
     return sum(found.values()) * 512 / 2**20
 
 
-async def _served(clone: Path, environment: dict[str, str]) -> tuple[float, dict[str, float]]:
-    """Return the seconds until the server answered, and until each browser heard something."""
+async def _served(clone: Path, environment: dict[str, str], row: dict[str, Cell]) -> None:
+    """Note the seconds until the server answered, and until each browser heard something."""
     port = free_port()
     udp = free_port(socket.SOCK_DGRAM)
     command = ["make", "serve", f"ARGS=--port {port} --udp-port {udp}"]
@@ -108,6 +144,7 @@ async def _served(clone: Path, environment: dict[str, str]) -> tuple[float, dict
         command,
         cwd=clone,
         env=environment,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -116,13 +153,27 @@ async def _served(clone: Path, environment: dict[str, str]) -> tuple[float, dict
         url = f"http://127.0.0.1:{port}/"
         while not await asyncio.to_thread(_is_up, url):
             if server.poll() is not None or time.monotonic() - began > START_PATIENCE:
-                raise SystemExit(f"the server of {clone} did not come up")
+                row["server, s"] = "did not come up"
+                return
             await asyncio.sleep(0.05)
-        answers = time.monotonic() - began
-        return answers, {name: heard for name in BROWSERS if (heard := await _first_sound(name, url)) is not None}
+        row["server, s"] = time.monotonic() - began
+        for name in BROWSERS:
+            try:
+                async with asyncio.timeout(BROWSER_PATIENCE):
+                    row[name] = await _first_sound(name, url)
+            except (BrowserError, OSError) as error:  # a `TimeoutError` is an `OSError`
+                row[name] = f"did not connect: {error}"[:80] if str(error) else "did not connect"
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, how)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(30)
+            return
 
 
 def _is_up(url: str) -> bool:
@@ -131,9 +182,9 @@ def _is_up(url: str) -> bool:
     return False
 
 
-async def _first_sound(name: str, url: str) -> float | None:
+async def _first_sound(name: str, url: str) -> Cell:
     if name not in {each.name for each in available()}:
-        return None
+        return "no such browser here"
     async with launch(name, stock=True) as browser:
         await browser.goto(url)
         await browser.click("#call")
@@ -141,7 +192,7 @@ async def _first_sound(name: str, url: str) -> float | None:
         with suppress(BrowserError, TimeoutError):
             await browser.wait_for(f"{heard} || voiceStack.problem", timeout=SOUND_PATIENCE)
         milliseconds = await browser.evaluate(f"{heard} ?? null")
-        return None if milliseconds is None else milliseconds / 1000
+        return "did not connect" if milliseconds is None else milliseconds / 1000
 
 
 def _wheel(clone: Path, environment: dict[str, str]) -> float:

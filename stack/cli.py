@@ -29,8 +29,10 @@ from stack.aio import HostConfig, IceMode, ticket_file
 from stack.aio.tickets import TicketConfig
 from stack.aio.workers import default_workers
 from stack.cli_checks import (
+    BEARER,
     CALLED,
     CHECKS,
+    GATHERED_FROM,
     PREFIX,
     FiniteRange,
     check_apart,
@@ -389,6 +391,14 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
     return bridge(BridgeConfig(url, key=key, turns=options["turns"], format=audio_format))
 
 
+_CALL_NEEDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
+    "ice_user": (
+        "--ice-server with a TURN server",
+        lambda options: any(uri.startswith("turn") for uri in options["ice_server"]),
+    )
+}
+
+
 @cli.command()
 @click.argument("url", callback=CALLED)
 @click.option("--play", default=None, type=click.Path(dir_okay=False), help="Speak this WAV file (16-bit PCM).")
@@ -399,7 +409,13 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
 @click.option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Offer this version only.")
 @click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
 @click.option("--key-log", default=None, type=click.Path(dir_okay=False), help="Add the call's keys to this file.")
-@click.option("--token", default=None, show_envvar=True, help="Bearer token, for a server that asks for one.")
+@click.option(
+    "--token",
+    default=None,
+    show_envvar=True,
+    callback=BEARER,
+    help="Bearer token, for a server that asks for one.",
+)
 @click.option(
     "--ticket",
     default=None,
@@ -410,6 +426,7 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
 @click.option(
     "--ice-server",
     multiple=True,
+    callback=GATHERED_FROM,
     help="STUN or TURN server to gather from: stun:HOST, turn:HOST?transport=tcp, turns:HOST. [repeat]",
 )
 @click.option("--ice-user", default="", help="User name for the TURN servers.")
@@ -423,6 +440,7 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def call(as_json: bool, **options: Any) -> None:
     """Call a server at URL and report how the call went; exit code 1: no call, or its program failed."""
+    check_together(click.get_current_context(), _CALL_NEEDS)
     config = CallerConfig(**options)
     try:
         report = asyncio.run(_until_interrupted(config))
@@ -437,7 +455,7 @@ def call(as_json: bool, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("url", required=False)
+@click.argument("url", required=False, callback=CALLED)
 def health(url: str | None) -> None:
     """Ask a server whether it is alive; exit code 1 if it is not.
 

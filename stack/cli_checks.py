@@ -216,6 +216,24 @@ CHECKS: Mapping[str, Check] = {
 """By option: what its value has to be."""
 CALLED = _each(lambda text: _is_url(text, "http", "https"), "an address, as http://127.0.0.1:8080")
 """What may be called."""
+BEARER = _each(
+    lambda text: text.isascii() and text.isprintable() and " " not in text and text != "",
+    "a token: one or more visible ASCII characters, without spaces",
+)
+"""What a client may send as its token."""
+
+
+def _gathered_from(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        try:
+            IceServer.parse(text, "user", "password")
+        except LocalError as error:
+            raise click.BadParameter(f"{without_user(text)!r}: {error}") from error
+    return value
+
+
+GATHERED_FROM: Check = _gathered_from
+"""What a client may gather candidates from."""
 
 
 KEYS = ("VOICE_STACK_UPSTREAM_KEY", "VOICE_STACK_LLM_KEY", "VOICE_STACK_STT_KEY", "VOICE_STACK_TTS_KEY")

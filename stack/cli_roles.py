@@ -14,13 +14,14 @@ from typing import Any
 
 import click
 
-from stack.cli_checks import PREFIX, check_environment, load_agent
+from stack.cli_checks import PREFIX, FiniteRange, check_environment, load_agent
 from stack.cluster.backbone import BackboneConfig
 from stack.cluster.messages import check_name, check_node_name
 from stack.cluster.program_host import ProgramHostConfig
 from stack.cluster.roles import RoleConfig, run_agent, run_media, run_signaling
-from stack.core.errors import LocalError
+from stack.core.errors import LocalError, ParseError
 from stack.relay.command import relay
+from stack.relay.options import MAX_DRAIN, check_credentials, check_nats
 from stack.signaling.server import whole_config
 
 ReadProgram = Callable[[dict[str, Any]], Callable[..., Any]]
@@ -45,6 +46,13 @@ def _is_name(check: Callable[[str], str]) -> Callable[[click.Context, click.Para
     return callback
 
 
+def _are_nats(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(map(check_nats, value))
+    except ParseError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def _option(name: str, **settings: Any) -> click.Option:
     envvar = PREFIX + name.lstrip("-").replace("-", "_").upper()
     return click.Option([name], envvar=envvar, show_envvar=True, **settings)
@@ -53,7 +61,11 @@ def _option(name: str, **settings: Any) -> click.Option:
 def _shared() -> list[click.Parameter]:
     return [
         _option(
-            "--nats", multiple=True, required=True, help="URL of a NATS server, as nats://127.0.0.1:4222. [repeat]"
+            "--nats",
+            multiple=True,
+            required=True,
+            callback=_are_nats,
+            help="URL of a NATS server, as nats://127.0.0.1:4222. [repeat]",
         ),
         _option("--nats-creds", default=None, type=click.Path(dir_okay=False), help="File of NATS credentials."),
         _option("--region", default="", callback=_is_name(check_name), help="Where this machine is."),
@@ -81,6 +93,8 @@ def add_roles(
         Without --agent a call that no program process takes is ended, and its client is told.
         """
         check_environment(group)
+        if not options["node"]:
+            raise click.UsageError("media needs --node NAME, which no other machine has, as --node n1")
         try:
             check_node_name(options["node"])
         except LocalError as error:
@@ -124,7 +138,7 @@ def add_roles(
                 _option(
                     "--goaway-seconds",
                     default=10.0,
-                    type=click.FloatRange(0),
+                    type=FiniteRange(0, MAX_DRAIN),
                     help="For calls to go to other nodes when the drain is over.",
                 ),
             ],
@@ -156,6 +170,7 @@ def add_roles(
 
 def _role(options: Mapping[str, Any], program: str = "default", url: str = "") -> RoleConfig:
     logging.getLogger("stack").setLevel(min(logging.INFO, logging.getLogger().level))
+    check_credentials(options["nats_creds"])
     backbone = BackboneConfig(tuple(options["nats"]), options["nats_creds"])
     return RoleConfig(backbone, options["region"], program, url)
 

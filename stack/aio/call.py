@@ -230,19 +230,23 @@ class Call:
         self._control.command(cmd.CommitUtterance())
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Send a JSON message of your own to the client on its `events` channel; dropped if the client has none.
+        """Send a JSON message of your own to the client, in the way of its dialect (docs/guides/clients.md).
 
-        What was said has its own way, which reaches every client: `transcribed` and `Reply.write_text`.
+        What was said has its own way, which every client understands: `transcribed` and `Reply.write_text`.
+        Dropped for a client that has no channel. Raises `LocalError` for what is no dict, or JSON cannot hold.
         """
-        self._control.command(cmd.Tell(message))
+        self._control.send_message(message)
 
     def transcribed(self, text: str, *, final: bool = True) -> None:
         """Tell the client, of whichever dialect, what the person said in the latest turn: so far, then the whole.
 
-        A turn that was typed (`Utterance.is_typed`) needs none of it: its client knows. Raises `LocalError` for
-        what is no `str`; half of a surrogate pair becomes U+FFFD.
+        The latest turn is the one that the program took last from `utterances`. One that was typed
+        (`Utterance.is_typed`) needs none of it: its client knows. Raises `LocalError` for what is no `str`; half
+        of a surrogate pair becomes U+FFFD.
         """
-        self._control.tell_clients(UserTranscript(as_unicode(text), final))
+        turn = self._control.utterances.latest
+        began, typed = (turn.media_time, turn.is_typed) if turn is not None else (None, False)
+        self._control.tell_clients(UserTranscript(as_unicode(text), final, began, typed))
 
     async def call_tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
         """Have a function of the client called and return its output.

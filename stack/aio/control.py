@@ -25,6 +25,7 @@ from stack.voice.events import (
     ClientNews,
     ConversationEvent,
     ProgramEvent,
+    ProgramMessage,
     ReplyFinished,
     ReplyHeard,
     ReplyInterrupted,
@@ -101,6 +102,16 @@ def _no_backbone() -> None:
     """There is no backbone between a call and its program."""
 
 
+class Turns(Inbox[Utterance]):
+    """The turns that wait for the program; `latest` is the one that it took last."""
+
+    latest: Utterance | None = None
+
+    async def __anext__(self) -> Utterance:
+        self.latest = await super().__anext__()
+        return self.latest
+
+
 class CallControl:
     """Everything here belongs to the program's event loop."""
 
@@ -124,7 +135,7 @@ class CallControl:
         """What was counted on the program's side of the call."""
         self.events: Inbox[ConversationEvent] = Inbox(EVENT_BACKLOG, self.counters, DROPPED_EVENT_UNREAD)
         """What the program is told."""
-        self.utterances: Inbox[Utterance] = Inbox(UTTERANCE_BACKLOG, self.counters, DROPPED_UTTERANCE_UNREAD)
+        self.utterances = Turns(UTTERANCE_BACKLOG, self.counters, DROPPED_UTTERANCE_UNREAD)
         self.tools: tuple[Tool, ...] = ()
         """The functions that the client offers."""
         self.asks_for_turns = False
@@ -200,6 +211,13 @@ class CallControl:
         self.publish(news)
         self.command(cmd.Announce(news))
 
+    def send_message(self, message: dict[str, Any]) -> None:
+        """Have every client given a message of the program's; raises `LocalError` for what JSON cannot hold."""
+        told = cmd.Tell(message)
+        if not self.ended:
+            self.publish(ProgramMessage(told.message))
+            self.command(told)
+
     # -- turns and functions ---------------------------------------------------------------------------------
 
     def manage_turns(self) -> None:
@@ -209,6 +227,12 @@ class CallControl:
     def hand_over(self, utterance: Utterance) -> None:
         """Let the program have this turn."""
         self.utterances.put(utterance)
+
+    def hand_over_typed(self, utterance: Utterance) -> None:
+        """Let the program have a turn that was typed, which no conversation has told it of."""
+        self.utterances.put(utterance)
+        self.events.put(utterance)
+        self.publish(utterance)
 
     async def call_tool(self, name: str, arguments: str) -> str:
         """Have a function of the client called (`arguments` is JSON) and return its output.

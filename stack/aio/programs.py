@@ -23,9 +23,11 @@ from typing import Any, TypeAlias
 from stack.aio.call import Call, control_of
 from stack.aio.threads import in_thread
 from stack.audio import AudioFrame, Pcm
+from stack.core.counters import Counters
 from stack.core.errors import LocalError, StackError
 from stack.voice.client import EVENTS_CHANNEL
 from stack.voice.events import ProgramFailed, Utterance
+from stack.voice.turns import TurnSettings
 
 Sound: TypeAlias = "AudioFrame | tuple[Pcm, int] | None"
 Program: TypeAlias = "Callable[[Call], Awaitable[None]]"
@@ -35,9 +37,11 @@ FAILURE_GRACE = 1.0
 
 
 def as_program(function: Callable[..., Any]) -> Program:
-    """Return `function` as a program; `LocalError` for what takes no argument."""
+    """Return `function` as a program; `LocalError` for what takes no argument, or has an attribute of a host's
+    that is none."""
     if not callable(function):
         raise LocalError(f"{function!r} is not a function")
+    _check_attributes(function)
     try:
         inspect.signature(function).bind(None)
     except TypeError as error:
@@ -51,6 +55,20 @@ def as_program(function: Callable[..., Any]) -> Program:
     if _is(inspect.isasyncgenfunction, function):
         return _answering(function)
     return _answering(lambda utterance: _from_thread(function, utterance))
+
+
+def _check_attributes(program: Callable[..., Any]) -> None:
+    """Raise `LocalError` for what a `Host` looks for in a program, and finds as something else."""
+    for name, kind, is_one in (
+        ("turns", "TurnSettings", lambda value: isinstance(value, TurnSettings)),
+        ("prepare", "a function", callable),
+        ("attach", "a function", callable),
+        ("counters", "stack.core.counters.Counters", lambda value: isinstance(value, Counters)),
+    ):
+        value = getattr(program, name, None)
+        if value is not None and not is_one(value):
+            found = f"{_name_of(program)} has `{name}`, which is {kind} to a host, and not {type(value).__name__}"
+            raise LocalError(f"{found}: call yours something else")
 
 
 def _is(kind: Callable[[object], bool], function: Callable[..., Any]) -> bool:

@@ -62,6 +62,7 @@ from stack.voice.events import (
     AudioReceived,
     ContextAdded,
     ConversationEvent,
+    ProgramMessage,
     ReplyFinished,
     ReplyHeard,
     ReplyInterrupted,
@@ -258,6 +259,8 @@ class RemoteCall:
                     raise LocalError("a program behind the backbone may not do that")
                 if isinstance(said.command, Announce):
                     self.control.publish(said.command.news)
+                elif isinstance(said.command, Tell):
+                    self.control.publish(ProgramMessage(said.command.message))
                 if not said.number:
                     self.control.command(said.command)
                     continue

@@ -16,6 +16,7 @@ from stack.relay.options import (
     Option,
     OptionError,
     check_ip,
+    check_nats,
     check_region,
     configure,
     read_nodes,
@@ -47,7 +48,18 @@ def _check_ips(value: Any) -> Any:
     return value
 
 
-_CALLBACKS = {"ip": _checked(_check_ips), "region": _checked(check_region), "node": _checked(read_nodes)}
+def _check_urls(value: Any) -> Any:
+    for text in value:
+        check_nats(text)
+    return value
+
+
+_CALLBACKS = {
+    "ip": _checked(_check_ips),
+    "nats": _checked(_check_urls),
+    "region": _checked(check_region),
+    "node": _checked(read_nodes),
+}
 
 
 def _relay(**options: Any) -> None:

@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path
-from stack.relay.flow_file import FlowFile
+from stack.relay.flow_file import MAGIC, FlowFile
 from stack.relay.machine import PortClosed, PortOpened, Relay, RelaySettings
 from stack.relay.node_list import AGAIN_AFTER, NodeFeed
 from stack.relay.status import MAX_CONNECTIONS, RelayStatus, StatusConnection, StatusListener
@@ -105,6 +105,11 @@ def _once_free(take: Callable[[], ResultT]) -> ResultT:
         time.sleep(RETRY_EVERY)
 
 
+def _cannot(do: str, error: OSError, option: str) -> str:
+    other = f"; {option} takes another, 0 any" if error.errno == errno.EADDRINUSE else ""
+    return f"cannot {do}: {error.strerror}{other}"
+
+
 @contextmanager
 def mapped(file: str | None, size: int) -> Iterator[memoryview]:
     """Context: a buffer of so many bytes, the content of `file` if there is one, which is ours alone.
@@ -120,6 +125,8 @@ def mapped(file: str | None, size: int) -> Iterator[memoryview]:
         raise LocalError(f"cannot write {file}: {error.strerror}") from error
     try:
         _once_free(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        if os.pread(descriptor, len(MAGIC), 0).strip(b"\0") not in (b"", MAGIC):
+            raise LocalError(f"{file} holds something else than a relay's flows: name another file, or remove it")
         os.posix_fallocate(descriptor, 0, size)  # a full disk is noticed here, not by SIGBUS later
         content = mmap.mmap(descriptor, size)
     except BlockingIOError as error:
@@ -176,14 +183,14 @@ class RelaySockets:
             try:
                 outer = _Outer(_once_free(lambda: _bind(host, port)))  # noqa: B023 (it is called at once)
             except OSError as error:
-                raise LocalError(f"cannot bind UDP {Address(host, port)}: {error.strerror}") from error
+                raise LocalError(_cannot(f"bind UDP {Address(host, port)}", error, "--udp-port")) from error
             self.outer[outer.address] = outer
             port = outer.address.port  # 0 asks for any: the same on all
         host, port = config.http_host, config.http_port
         try:
             self.status = _once_free(lambda: StatusListener(host, port))
         except OSError as error:
-            raise LocalError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+            raise LocalError(_cannot(f"listen on {host} port {port}", error, "--port")) from error
 
     def __enter__(self) -> RelaySockets:
         return self

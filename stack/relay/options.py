@@ -21,10 +21,11 @@ from stack.relay.node_list import NodeFeed, read_host, read_node
 MAX_PORT = 65_535
 MAX_DRAIN = 86_400.0
 """Seconds."""
+_NATS = re.compile(r"(nats|tls|ws|wss)://([^\s/@]+@)?(\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]]+)(:[0-9]{1,5})?/?[^\s@]*")
 _REGION = re.compile(r"[A-Za-z0-9_-]{0,64}")
 _PREFIX = "VOICE_STACK_"
 
-Kind: TypeAlias = Literal["text", "node", "ip", "region", "file", "port", "positive_port", "count", "seconds"]
+Kind: TypeAlias = Literal["nats", "node", "ip", "region", "file", "port", "positive_port", "count", "seconds"]
 
 
 class OptionError(LocalError):
@@ -53,7 +54,7 @@ class Option(NamedTuple):
 
 OPTIONS: Sequence[Option] = (
     Option("--node", "node", None, "A node, as n1=192.0.2.7:3478: its name in tickets. [repeat]", True),
-    Option("--nats", "text", None, "URL of a NATS server, which tells of the nodes. [repeat]", True),
+    Option("--nats", "nats", None, "URL of a NATS server, which tells of the nodes. [repeat]", True),
     Option("--nats-creds", "file", None, "File of NATS credentials."),
     Option("--region", "region", "", "Where this machine is; a label of the metrics."),
     Option("--host", "ip", None, "Address for HTTP and clients. Without it: 127.0.0.1 for HTTP."),
@@ -80,6 +81,24 @@ def check_ip(text: str) -> str:
     except ParseError:
         raise ParseError(f"{text!r} is not an IP address") from None
     return text
+
+
+def check_nats(text: str) -> str:
+    """Return the URL of a NATS server; raises `ParseError` for another."""
+    if not _NATS.fullmatch(text):
+        shown = re.sub(r"//.*@", "//", text)  # it may have a password in it
+        raise ParseError(f"{shown!r} is not the URL of a NATS server, as nats://127.0.0.1:4222")
+    return text
+
+
+def check_credentials(file: str | None) -> None:
+    """Raise `LocalError` for a file of NATS credentials that cannot be read."""
+    if file is not None:
+        try:
+            with open(file, "rb"):
+                pass
+        except OSError as error:
+            raise LocalError(f"cannot read the NATS credentials in {file}: {error.strerror}") from error
 
 
 def check_region(text: str) -> str:
@@ -130,7 +149,9 @@ def _value(kind: Kind, text: str) -> Any:
             if not text or os.path.isdir(text):
                 raise ParseError(f"{text!r} is no file")
             return text
-        case "text" | "node":
+        case "nats":
+            return check_nats(text)
+        case "node":
             return text
 
 
@@ -183,6 +204,7 @@ def configure(options: Mapping[str, Any]) -> RelayCommand:
         raise OptionError("a relay needs --node PART=HOST:PORT, or --nats URL to learn its nodes from")
     if options["nats_creds"] is not None and not options["nats"]:
         raise OptionError("--nats-creds does nothing without --nats")
+    check_credentials(options["nats_creds"])
     if options["nats"]:
         from importlib.util import find_spec
 

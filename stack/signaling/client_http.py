@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -134,8 +135,16 @@ async def _exchange_at(target: str, offer: str, access: Access, *, plain: bool) 
     except aiohttp.ClientConnectorCertificateError as error:
         reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
         raise DialError(f"the certificate of {target} is not trusted: {reason}") from error
+    except aiohttp.ClientConnectorError as error:
+        raise DialError(f"cannot reach {target}: {_why(error.os_error)}") from error
     except (aiohttp.ClientError, UnicodeDecodeError, ValueError) as error:
         raise DialError(f"cannot reach {target}: {error}") from error
+
+
+def _why(error: OSError) -> str:
+    """Return the reason in the system's words; a lookup and TLS have numbers of their own, and their own words."""
+    is_systems = error.errno is not None and type(error) in (OSError, ConnectionRefusedError)
+    return os.strerror(error.errno or 0) if is_systems else error.strerror or str(error)
 
 
 def _trickle_to_whip(target: str, headers: Mapping[str, str], access: Access) -> Trickle | None:

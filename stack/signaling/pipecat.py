@@ -23,8 +23,8 @@ from typing import Any
 from stack.aio import Call, DataChannel, control_of
 from stack.core.errors import ParseError, StackError
 from stack.core.values import read_json_object
-from stack.signaling.realtime_parts import typed_turn
 from stack.voice import events as ev
+from stack.voice.commands import TakeText
 
 log = logging.getLogger("stack.pipecat")
 
@@ -51,7 +51,7 @@ def translate(event: ev.ConversationEvent) -> list[Message]:
             return [_rtvi("user-started-speaking")]
         case ev.UserStoppedSpeaking():
             return [_rtvi("user-stopped-speaking")]
-        case ev.UserTranscript():
+        case ev.UserTranscript() if not event.typed:
             now = datetime.now(UTC).isoformat()
             data = {"text": event.text, "final": event.final, "timestamp": now, "user_id": "user"}
             return [_rtvi("user-transcription", data)]
@@ -64,6 +64,8 @@ def translate(event: ev.ConversationEvent) -> list[Message]:
         case ev.ReplyText():
             output = {"text": event.text, "spoken": True, "aggregated_by": "sentence"}
             return [_rtvi("bot-output", output), _rtvi("bot-tts-text", {"text": event.text})]
+        case ev.ProgramMessage():
+            return [_rtvi("server-message", event.message)]
         case ev.ProgramFailed():
             return [_rtvi("error", {"error": "the program failed", "fatal": True})]
         case ev.ReplyFinished() | ev.ReplyInterrupted():
@@ -147,15 +149,14 @@ class RtviSession:
     def _send_text(self, message_id: str, data: Mapping[str, Any]) -> None:
         """Let the program answer what was typed at once, or know it before the next turn."""
         content, options = data.get("content"), data.get("options") or {}
-        if not isinstance(content, str) or not isinstance(options, dict):
+        if not isinstance(content, str) or not content.strip() or not isinstance(options, dict):
             self._refuse(message_id, "a text has a content, and an object as options")
         elif options.get("run_immediately") is False:
             self._control.inform(ev.ContextAdded("user", content))
         elif options.get("audio_response") is False:
             self._refuse(message_id, "an answer without sound is not supported here: it is spoken")
         else:
-            self._call.interrupt()
-            self._control.hand_over(typed_turn(content))
+            self._control.command(TakeText(content))
 
     def _refuse(self, message_id: str, why: str) -> None:
         self._enqueue(_rtvi("error-response", {"error": why}, message_id))

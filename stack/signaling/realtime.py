@@ -100,6 +100,7 @@ class RealtimeTransport:
         self._committing = False
         self._committed = asyncio.Event()
         self._held: deque[tuple[str | bytes, asyncio.Queue[Event | None]]] = deque()
+        self._handed_over: list[Utterance] = []  # typed turns that the session knows when they are told to all
         self._watching = call.watch()
         control.session = self._session.session
         control.manage_turns()
@@ -116,9 +117,12 @@ class RealtimeTransport:
     async def _follow(self) -> None:
         """Translate what the call says, until it is over."""
         async for event in self._watching:
+            if event in self._handed_over:
+                self._handed_over.remove(event)
+                continue
             self._session.handle_event(event)
             self._pump()
-            if isinstance(event, Utterance):
+            if isinstance(event, Utterance) and not event.is_typed:
                 self._committed.set()
         for client in self._clients:
             client.put_nowait(None)
@@ -198,6 +202,9 @@ class RealtimeTransport:
                 self._manual = settings.mode is TurnMode.MANUAL
                 if self._manual:
                     control.command(OpenUtterance())
+            case HandOver(utterance) if utterance.is_typed:
+                self._handed_over.append(utterance)
+                control.hand_over_typed(utterance)
             case HandOver(utterance):
                 control.hand_over(utterance)
             case InterruptReply():

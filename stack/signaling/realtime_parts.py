@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,16 @@ Event: TypeAlias = dict[str, Any]
 
 MAX_ITEMS = 1000
 """Items of a conversation that are remembered; beyond that the oldest goes."""
+MAX_SPOKEN = 64
+"""Spoken turns that may still be told what was said in them."""
+PROGRAM_FAILED: Final = {
+    "type": "server_error",
+    "code": "program_failed",
+    "message": "the program failed",
+    "param": None,
+    "event_id": None,
+}
+"""What a client is told of a program that raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +145,31 @@ class Items:
         return self.before(item["id"])
 
 
+class SpokenItems:
+    """Which item stands for which spoken turn; a turn is known by when it began (`Utterance.media_time`)."""
+
+    def __init__(self) -> None:
+        self._names: OrderedDict[float, str] = OrderedDict()
+        self._so_far = ""  # of the latest turn, in words that are not final
+
+    def take_transcript(self, said: ev.UserTranscript) -> str:
+        """Return what is new of what is understood so far; nothing of what is understood otherwise meanwhile."""
+        so_far, self._so_far = self._so_far, "" if said.final else said.text
+        return said.text[len(so_far) :] if said.text.startswith(so_far) else ""
+
+    def add(self, item_id: str, began: float) -> None:
+        """A turn has become an item."""
+        while len(self._names) >= MAX_SPOKEN:
+            self._names.popitem(last=False)
+        self._names[began] = item_id
+
+    def of(self, began: float | None) -> str:
+        """Return the item of a turn; of the latest one for None, "" if it is not known (any more)."""
+        if began is None:
+            return next(reversed(self._names.values()), "")
+        return self._names.get(began, "")
+
+
 @dataclass(slots=True)
 class Response:
     """A response: what stands for a reply that is owed or spoken."""
@@ -199,6 +234,13 @@ def copy_item(item: Event) -> Event:
     if isinstance(copy.get("content"), list):
         copy["content"] = [dict(part) for part in copy["content"]]
     return copy
+
+
+def user_part(utterance: ev.Utterance) -> Event:
+    """Return the content of the item that stands for a turn."""
+    if utterance.is_typed:
+        return {"type": "input_text", "text": utterance.text}
+    return {"type": "input_audio", "transcript": None}
 
 
 def typed_turn(text: str) -> ev.Utterance:

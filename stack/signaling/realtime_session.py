@@ -21,6 +21,7 @@ from typing import Any
 from msgspec import structs
 
 from stack.signaling.realtime_parts import (
+    PROGRAM_FAILED,
     AddContext,
     AwaitReply,
     Clear,
@@ -34,11 +35,13 @@ from stack.signaling.realtime_parts import (
     Items,
     Response,
     SessionCommand,
+    SpokenItems,
     copy_item,
     make_message,
     milliseconds,
     text_of,
     typed_turn,
+    user_part,
 )
 from stack.signaling.realtime_schema import EVENTS, InvalidField, check_item
 from stack.signaling.realtime_settings import (
@@ -74,8 +77,7 @@ class RealtimeSession:
         self._response: Response | None = None
         self._pending: dict[str, ev.Utterance] = {}  # by item; "": what stands in no item
         self._input_item: str | None = None
-        self._spoken_item: str | None = None
-        self._said_so_far = ""  # of the latest turn, in words that are not final
+        self._spoken = SpokenItems()
         self._tools: dict[str, None] = {}  # requests that wait for their output
         self._outputs: dict[str, str] = {}
         self._drop_next = False
@@ -128,8 +130,10 @@ class RealtimeSession:
                 self._on_reply_over(event.reply, event.heard_ms, interrupted=False)
             case ev.ReplyInterrupted():
                 self._on_reply_over(event.reply, event.heard_ms, interrupted=True)
-            case ev.UserTranscript():
-                self._on_transcript(event.text, event.final)
+            case ev.UserTranscript() if not event.typed:
+                self._on_transcript(event)
+            case ev.ProgramMessage():
+                self._emit("program.message", message=event.message)
             case ev.ProgramFailed():
                 self._on_failure()
             case ev.ToolRequested():
@@ -141,14 +145,16 @@ class RealtimeSession:
                 self._emit("input_audio_buffer.dtmf_event_received", event=event.digit, received_at=received)
 
     def _on_utterance(self, utterance: ev.Utterance) -> None:
-        item_id, self._input_item = self._input_item or self._ident("item"), None
-        previous = self._items.last
-        self._spoken_item = item_id
-        self._emit("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
-        content = [{"type": "input_audio", "transcript": None}]
-        self._add_item(make_message(item_id, "user", content, "completed"), done=True)
+        if utterance.is_typed:  # by a client that has our `events` channel, too
+            item_id = self._ident("item")
+        else:
+            item_id, self._input_item = self._input_item or self._ident("item"), None
+            self._spoken.add(item_id, utterance.media_time)
+            self._emit("input_audio_buffer.committed", item_id=item_id, previous_item_id=self._items.last)
+        self._add_item(make_message(item_id, "user", [user_part(utterance)], "completed"), done=True)
         self._remember(item_id, utterance)
-        if self._settings.mode is not TurnMode.MANUAL and self._settings.create_response:
+        asks = utterance.is_typed or self._settings.mode is not TurnMode.MANUAL
+        if asks and self._settings.create_response:
             if self._response is not None and self._response.audible:
                 self._owed = True  # speech does not interrupt here: the answer comes after what is being said
                 return
@@ -167,22 +173,18 @@ class RealtimeSession:
     def _on_failure(self) -> None:
         if self._response is not None:
             self._finish("failed")
-        error = {
-            "type": "server_error", "code": "program_failed", "message": "the program failed", "param": None,
-            "event_id": None,
-        }  # fmt: skip
-        self._emit("error", error=error)
+        self._emit("error", error=dict(PROGRAM_FAILED))
 
-    def _on_transcript(self, text: str, final: bool) -> None:
-        spoken = self._items.get(self._spoken_item or "")
+    def _on_transcript(self, said: ev.UserTranscript) -> None:
+        item_id, text = self._spoken.of(said.began), said.text
+        spoken = self._items.get(item_id)
         if spoken is None:
             return
-        kind, item_id = "conversation.item.input_audio_transcription", self._spoken_item
-        so_far, self._said_so_far = self._said_so_far, "" if final else text
-        if not final:
-            # theirs is what is new; what was understood otherwise meanwhile, only `completed` can say
-            if text != so_far and text.startswith(so_far):
-                self._emit(f"{kind}.delta", item_id=item_id, content_index=0, delta=text[len(so_far) :])
+        kind = "conversation.item.input_audio_transcription"
+        delta = self._spoken.take_transcript(said)
+        if not said.final:
+            if delta:
+                self._emit(f"{kind}.delta", item_id=item_id, content_index=0, delta=delta)
             return
         spoken["content"][0]["transcript"] = text
         usage = {"type": "duration", "seconds": 0.0}

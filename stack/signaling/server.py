@@ -22,7 +22,7 @@ from typing import Any
 
 from aiohttp import web
 
-from stack.aio import Host, HostConfig
+from stack.aio import Host, HostConfig, control_of
 from stack.aio.host_checks import check_port, check_seconds
 from stack.aio.key_log import key_log_file
 from stack.aio.private_files import for_owner_alone
@@ -36,6 +36,7 @@ from stack.signaling.aiohttp_face import serve_by_aiohttp
 from stack.signaling.app import create_application
 from stack.signaling.one_port import share_port
 from stack.signaling.service import MAX_HEADER, SERVICE, SignalingConfig, SignalingService
+from stack.voice.commands import Tell
 
 log = logging.getLogger("stack.serve")
 
@@ -123,7 +124,7 @@ class Serving:
     async def send_away(self, seconds: float) -> bool:
         """Tell every client to call again and then to drop this call; False if some are left after `seconds`."""
         for call_id, call in self.host.calls.items():
-            call.tell({"type": "goaway", "pc_id": call_id, "seconds": seconds})
+            control_of(call).command(Tell({"type": "goaway", "pc_id": call_id, "seconds": seconds}))
         return await self.drain(seconds)
 
     @property

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from stack.aio import Call
+from stack.aio import Call, DataChannel
 from stack.audio import AudioFrame, Samples, read_wav, to_int16
 from stack.core.errors import LocalError
-from stack.voice.events import ConversationEvent, ReplyText, UserTranscript
+from stack.core.values import as_unicode
+from stack.voice.client import EVENTS_CHANNEL, MAX_REQUEST
+from stack.voice.events import ConversationEvent, ProgramMessage, ReplyText, UserTranscript
 
 Speech: TypeAlias = "str | PathLike[str] | tuple[Samples, int]"
 """Text, a WAV file, or int16 samples with their rate in Hz.
@@ -69,6 +72,7 @@ class Caller:
         """What happened on the program's side, see `stack.events`; nothing where that is another process."""
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
+        self._channel: DataChannel | None = None
         self._returned = 0  # pieces that `reply_heard` has returned
         self._tasks = [asyncio.create_task(self._listen(), name="caller: listening")]
         if program_call is not None:
@@ -88,6 +92,11 @@ class Caller:
     def transcripts(self) -> list[str]:
         """What the program understood, turn by turn (`Call.transcribed`)."""
         return [event.text for event in self.all_of(UserTranscript) if event.final]
+
+    @property
+    def messages(self) -> list[Mapping[str, Any]]:
+        """What the program has sent to its client (`Call.tell`)."""
+        return [event.message for event in self.all_of(ProgramMessage)]
 
     def all_of(self, kind: type[EventT]) -> list[EventT]:
         """Return the events of one kind so far."""
@@ -110,6 +119,20 @@ class Caller:
         self.call.speaker.write(np.zeros(max(1, round(silence * rate)), np.int16), rate)
         if not await self._sleep(length + silence):
             raise LocalError(ENDED)
+
+    async def type_text(self, text: str) -> None:
+        """Type a turn, as the page does; it interrupts what is being said.
+
+        It reaches a program that takes turns (`call.utterances()`). Raises `LocalError` for a text of nothing or
+        of more than fits into a request, and once the call has ended.
+        """
+        message = json.dumps({"type": "text", "text": as_unicode(text)})
+        if not text.strip() or len(message) > MAX_REQUEST:
+            raise LocalError(f"what is typed is some text, at most {MAX_REQUEST} characters with its envelope")
+        self._check_up()
+        if self._channel is None:
+            self._channel = await self.call.open_channel(EVENTS_CHANNEL)
+        await self._channel.send(message)
 
     async def interrupt(self, speech: Speech, *, after: float, timeout: float = 30.0) -> None:
         """Say something once the program has been heard for `after` seconds without a pause."""

@@ -166,6 +166,17 @@ class ReportPieces(Value, frozen=True):
             conversation.line.turn_manager.in_pieces = True
 
 
+class TakeText(Value, frozen=True):
+    """The person has typed a turn; see `TurnManager.take_text`."""
+
+    text: str
+
+    def apply(self, conversation: Conversation, now: Instant) -> None:
+        """It interrupts, and is handed up like one that was said."""
+        if conversation.line is not None:
+            conversation.line.turn_manager.take_text(self.text, now)
+
+
 class NoteTranscript(Value, frozen=True):
     """What the person has said in this turn so far; see `TurnManager.note_transcript`."""
 
@@ -422,6 +433,7 @@ ConversationCommand: TypeAlias = (
     | Listen
     | ReportFrames
     | ReportPieces
+    | TakeText
     | NoteTranscript
     | ReportPauses
     | NoteEndOfTurn

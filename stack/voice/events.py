@@ -189,10 +189,20 @@ class ReplyText(Value, frozen=True):
 
 
 class UserTranscript(Value, frozen=True):
-    """The program says in text what the person said in the latest turn: so far, or, `final`, the whole."""
+    """The program says in text what the person said in the turn that it took last: so far, or `final`."""
 
     text: str
     final: bool
+    began: float | None = None
+    """The `media_time` of that turn; None for a program that has taken none."""
+    typed: bool = False
+    """The turn was typed: the client that it came from knows its words."""
+
+
+class ProgramMessage(Value, frozen=True):
+    """A message of the program's own to its client (`Call.tell`): an object of JSON."""
+
+    message: Mapping[str, Any]
 
 
 class ProgramFailed(Value, frozen=True):
@@ -233,7 +243,7 @@ ClientEvent: TypeAlias = SessionUpdated | ContextAdded
 """What a dialect tells a program of its client."""
 ClientNews: TypeAlias = ReplyText | UserTranscript | TakesTurns | ProgramFailed
 """What of a program every client is told, on whichever channel it listens."""
-ProgramEvent: TypeAlias = ClientNews | ToolRequested
+ProgramEvent: TypeAlias = ClientNews | ProgramMessage | ToolRequested
 """What a program tells the observers of its call: the dialects hand it on to their clients."""
 VoiceEvent: TypeAlias = (
     UserStartedSpeaking

@@ -182,6 +182,21 @@ def test_help_shows_the_commands() -> None:
             1,
             "claims of 80 bytes have no room in a ticket: at most 79",
         ),
+        (["call", "http://127.0.0.1:9/", "--ice-server", "foo"], 2, "'foo': an ICE server is stun:HOST"),
+        (["call", "http://127.0.0.1:9/", "--ice-user", "x"], 2, "--ice-user does nothing without --ice-server"),
+        (["call", "http://127.0.0.1:9/", "--token", "a b"], 2, "without spaces"),
+        (["call", "http://127.0.0.1:9/"], 1, "Connection refused"),
+        (["health", "foo"], 2, "'foo' is not an address, as http://127.0.0.1:8080"),
+        (["agent", "stack.agents:echo", "--nats", "foo"], 2, "'foo' is not the URL of a NATS server, as nats://"),
+        (["agent", "stack.agents:echo", "--nats", "http://user:secret@x"], 2, "'http://x' is not the URL"),
+        (["relay", "--nats", "nats://"], 2, "'nats://' is not the URL of a NATS server, as nats://"),
+        (
+            ["relay", "--nats", "nats://x", "--nats-creds", "/no/such"],
+            1,
+            "cannot read the NATS credentials in /no",
+        ),
+        (["media", "--nats", "nats://127.0.0.1:9"], 2, "media needs --node NAME"),
+        (["media", "--nats", "nats://x", "--goaway-seconds", "nan"], 2, "nan is not a finite number"),
         (["ticket-key", "/no/such/file"], 1, "cannot write the ticket keys to /no/such/file"),
         (
             ["ticket-key", "/no/such", "--revoke", "foo"],
@@ -239,6 +254,34 @@ def test_a_port_in_use_is_one_clear_line() -> None:
         told = run("serve", "--port", port, "--udp-port", "0", expect=1).stderr
         assert "in use" in told
         assert "--port" in told
+
+
+def test_a_relay_names_what_it_cannot_have_and_spares_a_file_that_is_not_its_own(tmp_path: Path) -> None:
+    of_others = tmp_path / "notes.txt"
+    of_others.write_text("what I know")
+    relay = (
+        "relay",
+        "--node",
+        "n1=127.0.0.1:9",
+        "--host",
+        "127.0.0.1",
+        "--inner",
+        "127.0.0.1",
+        "--max-flows",
+        "8",
+    )
+    told = run(*relay, "--udp-port", "0", "--port", "0", "--flows", str(of_others), expect=1).stderr
+    assert "holds something else than a relay's flows" in told
+    assert of_others.read_text() == "what I know"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken, socket.socket() as listening:
+        taken.bind(("127.0.0.1", 0))
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        ports = {"--udp-port": taken.getsockname()[1], "--port": listening.getsockname()[1]}
+        for option, port in ports.items():
+            free = dict.fromkeys(ports, 0) | {option: port}
+            told = run(*relay, *(str(each) for pair in free.items() for each in pair), expect=1).stderr
+            assert f"in use; {option} takes another, 0 any" in told
 
 
 def test_a_file_that_is_no_wav_is_one_clear_line(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from stack.signaling.server import ServeConfig, Serving, serving
 from stack.voice.conversation import ConversationConfig
 from tests.agents.upstream import RATE, scripted, tone
 from tests.listening import until
+from tests.signaling import said
 
 pytestmark = [pytest.mark.browser, pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("clients")]
 
@@ -201,6 +202,82 @@ async def test_pipecat(bundle: None, speech: Path) -> None:
         assert outputs[0] == "ten seconds of a tone"
         for call in list(server.host.calls.values()):
             await asyncio.wait_for(call.wait_ended(), 10)
+
+
+UNTIL = """const until = async (what, test, seconds = 30) => {
+    for (const end = Date.now() + seconds * 1000; Date.now() < end;) {
+      if (test()) return;
+      await new Promise(resolve => setTimeout(resolve, 20));
+    }
+    throw new Error(`no ${what}; told: ${JSON.stringify(told)}`);
+  };
+  const count = type => told.filter(message => message.type === type).length;"""
+SAYS_IT_ALL = """
+  await until("answer to what was spoken", () => count(silent) === 1);
+  type("what was typed");
+  await until("answer to what was typed", () => count(silent) === 2);
+  type("fail");
+  await until("failure", () => failed());
+  return told;"""
+ON_THE_PAGE = f"""(async () => {{
+  const told = [], silent = "reply_finished", failed = () => count("program_failed");
+  {UNTIL}
+  for (const type of ["transcript", "lamp", "reply_finished", "program_failed"])
+    voiceStack.on(type, message => told.push(message));
+  const type = text => {{
+    document.getElementById("type").value = text;
+    document.querySelector("#type-form button").click();
+  }};
+  document.getElementById("call").click();
+  {SAYS_IT_ALL}
+}})()"""
+BY_OPENAI = f"""(async () => {{
+  const told = [], silent = "output_audio_buffer.stopped", failed = () => count("error");
+  {UNTIL}
+  const transport = new clients.OpenAIRealtimeWebRTC({{ baseUrl: %(url)s }});
+  const agent = new clients.RealtimeAgent({{ name: "guide", instructions: "be brief" }});
+  const session = new clients.RealtimeSession(agent, {{ transport, tracingDisabled: true,
+    config: {{ audio: {{ input: {{ turnDetection: {{ type: "server_vad", silenceDurationMs: 500 }} }} }} }} }});
+  transport.on("*", event => told.push(event));
+  session.on("error", () => undefined);
+  const type = text => session.sendMessage(text);
+  await session.connect({{ apiKey: "ek_test" }});
+  {SAYS_IT_ALL}
+}})()"""
+BY_PIPECAT = f"""(async () => {{
+  const told = [], silent = "bot-stopped-speaking", failed = () => count("error");
+  {UNTIL}
+  const note = type => data => told.push({{ type, data: data ?? null }});
+  const transport = new clients.SmallWebRTCTransport({{ mediaManager: new clients.Microphone() }});
+  const client = new clients.PipecatClient({{ transport, enableMic: true, enableCam: false, callbacks: {{
+    onBotStoppedSpeaking: note("bot-stopped-speaking"), onUserTranscript: note("user-transcription"),
+    onBotOutput: note("bot-output"), onServerMessage: note("server-message"),
+    onError: message => told.push(message) }} }});
+  const type = text => client.sendText(text);
+  await client.connect({{ webrtcRequestParams: {{ endpoint: %(url)s }} }});
+  {SAYS_IT_ALL}
+}})()"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "script"),
+    [(said.Client, ON_THE_PAGE), (said.OpenAiClient, BY_OPENAI), (said.PipecatClient, BY_PIPECAT)],
+    ids=["page", "openai", "pipecat"],
+)
+async def test_one_program_says_the_same_to_every_client(
+    kind: type[said.Client], script: str, bundle: None, speech: Path
+) -> None:
+    """Spoken, typed, a message of the program's own, and its failure: see `tests/signaling/said.py`."""
+    program = said.SaysAll()
+    async with visiting(program, speech) as (server, browser):
+        if kind is said.Client:
+            await browser.goto(server.url)
+        url = json.dumps(server.url + kind.path)
+        told = await browser.evaluate(script.replace("%(url)s", url), timeout=90)
+    notes = [note for message in told for note in kind.understand(message) if note[0] in said.SAID]
+    assert notes == said.expected(kind)
+    assert program.taken == [(said.SPOKEN, False), (said.TYPED, True), (said.FAIL, True)]
+    assert program.noted == program.taken
 
 
 WHIP = """(async () => {

@@ -86,6 +86,9 @@ def test_events_become_rtvi() -> None:
         "spoken": True,
         "aggregated_by": "sentence",
     }
+    assert translate(ev.UserTranscript("typed", True, 1.0, True)) == []
+    (message,) = translate(ev.ProgramMessage({"type": "lamp"}))
+    assert (message["type"], message["data"]) == ("server-message", {"type": "lamp"})
     assert translate(ev.UserIdle()) == []
 
 
@@ -133,7 +136,7 @@ async def test_a_client_is_ready_types_and_leaves() -> None:
         assert (await wait("error"))["data"]["fatal"] is False
         await say("client-message", {"t": "x"})
         assert (await wait("error-response"))["id"] == "n1"
-        for data in ({"content": 5}, {"content": "x", "options": 5}, {}):
+        for data in ({"content": 5}, {"content": "x", "options": 5}, {"content": " "}, {}):
             await say("send-text", data, "odd")
             assert (await wait("error-response"))["id"] == "odd"
         await say("send-text", {"content": "quiet", "options": {"audio_response": False}}, "quiet")

@@ -598,3 +598,41 @@ def test_keys_and_silence_are_told() -> None:
         "input_audio_buffer.dtmf_event_received",
         "input_audio_buffer.timeout_triggered",
     ]
+
+
+def test_a_transcript_belongs_to_the_turn_that_the_program_took() -> None:
+    """A recogniser that is late: the person has said another turn meanwhile."""
+    client = Client()
+    earlier = ev.Utterance(np.zeros(16_000, np.int16), 16_000, 1.0, 2.0, 500.0)
+    later = ev.Utterance(np.zeros(16_000, np.int16), 16_000, 4.0, 5.0, 500.0)
+    told = client.hear(earlier, later)
+    first, second = [each["item"]["id"] for each in told if each["type"] == "conversation.item.done"]
+    told = client.hear(
+        ev.UserTranscript("the first", True, 1.0),
+        ev.UserTranscript("typed", True, 4.5, True),
+        ev.UserTranscript("unknown", True, 9.0),
+        ev.UserTranscript("the second", True, 4.0),
+    )
+    assert [(each["item_id"], each["transcript"]) for each in told] == [
+        (first, "the first"),
+        (second, "the second"),
+    ]
+    (retrieved,) = client.say("conversation.item.retrieve", item_id=first)
+    assert retrieved["item"]["content"][0]["transcript"] == "the first"
+
+
+def test_a_turn_that_is_typed_beside_the_session_is_an_item_with_its_text() -> None:
+    client = Client()
+    typed = ev.Utterance(np.zeros(0, np.int16), 16_000, 1.0, 1.0, 0.0, "hello")
+    told = client.hear(typed)
+    assert kinds(told) == ["conversation.item.added", "conversation.item.done", "response.created"]
+    assert told[0]["item"]["content"] == [{"type": "input_text", "text": "hello"}]
+    assert client.commands() == [HandOver(typed)]
+
+
+def test_a_message_of_the_program_is_an_event_of_its_own() -> None:
+    client = Client()
+    client.session.handle_event(ev.ProgramMessage({"type": "lamp"}))
+    (told,) = client.session.drain()
+    assert (told["type"], told["message"]) == ("program.message", {"type": "lamp"})
+    assert isinstance(told["event_id"], str)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stack import Call, LocalError, Utterance
+from stack.aio import Host
 from stack.testing import Caller, run_call
 from stack.voice.config import ConversationConfig
 
@@ -157,3 +158,17 @@ def test_what_is_no_sound_is_said(sound: object) -> None:
 
     with pytest.raises(LocalError, match="sound is an AudioFrame or"):
         run_call(lambda utterance: sound, scenario, config=LOUD)
+
+
+@pytest.mark.parametrize("name", ["turns", "prepare", "attach", "counters"])
+def test_what_a_host_looks_for_and_finds_as_something_else_is_named(name: str) -> None:
+    class Program:
+        async def __call__(self, call: Call) -> None:
+            """Take no turn."""
+
+    program = Program()
+    setattr(program, name, ["of my own"])
+    with pytest.raises(LocalError, match=f"`{name}`, which is .*, and not list: call yours something else"):
+        Host(program)
+    setattr(program, name, None)
+    Host(program)

@@ -178,3 +178,30 @@ def test_waiting_for_ever_is_an_error() -> None:
         asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
     ):
         runner.run(forever())
+
+
+def test_what_is_typed_is_a_turn_and_what_is_told_is_known() -> None:
+    async def program(call: Call) -> None:
+        async for utterance in call.utterances():
+            assert utterance.is_typed
+            call.transcribed(utterance.text)
+            call.tell({"type": "lamp", "on": True})
+            if utterance.text == "hello":
+                async with call.reply() as voice:
+                    voice.write_text("A story.")
+                    await voice.write(TONE, RATE)
+
+    async def scenario(caller: Caller) -> None:
+        await caller.type_text("hello")
+        await caller.until(lambda: caller.heard and caller.heard[0].duration > 0.5)
+        await caller.type_text("enough")
+        assert (await caller.reply_heard()).duration < 2.0
+        await caller.until(lambda: len(caller.messages) == 2)
+        assert caller.transcripts == ["hello", "enough"]
+        assert [turn.text for turn in caller.all_of(Utterance)] == ["hello", "enough"]
+        assert caller.messages == [{"type": "lamp", "on": True}] * 2
+        for nothing in ("", "  ", "x" * 5000):
+            with pytest.raises(LocalError, match="some text"):
+                await caller.type_text(nothing)
+
+    run_call(program, scenario)
