@@ -456,9 +456,9 @@ async def test_a_server_is_asked_whether_it_is_alive(server: Serving) -> None:  
     assert (code, json.loads(said)["status"]) == (0, "ok")
     code, said, _ = await asked(VOICE_STACK_PORT=str(server.http_port), VOICE_STACK_HOST="0.0.0.0")
     assert (code, json.loads(said)["status"]) == (0, "ok")
-    for arguments in (["http://127.0.0.1:9"], ["nonsense"], [server.url + "/nothing"]):
-        code, said, error = await asked(*arguments)
-        assert (code, said, error.count("\n")) == (1, "", 1), error
+    for wrong, status in (("http://127.0.0.1:9", 1), ("nonsense", 2), (server.url + "/nothing", 1)):
+        code, said, error = await asked(wrong)
+        assert (code, said, error.count("\n")) == (status, "", 1), error
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
