@@ -2,9 +2,9 @@
 const packed = Uint8Array.from(atob(document.getElementById("data").textContent), letter => letter.charCodeAt(0));
 const { now, former, left } = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 const WORDS = { passed: "passed", failed: "failed", known: "known fault", healed: "known fault is gone", unsupported: "unsupported",
-  absent: "absent", broken: "harness failed" };
-const SIGNS = { passed: "✓", failed: "✗", known: "≈", healed: "!", unsupported: "–", absent: "·", broken: "?" };
-const RANK = ["broken", "failed", "healed", "known", "passed", "unsupported", "absent"];
+  absent: "absent", untried: "not tried", broken: "harness failed" };
+const SIGNS = { passed: "✓", failed: "✗", known: "≈", healed: "!", unsupported: "–", absent: "·", untried: "○", broken: "?" };
+const RANK = ["broken", "failed", "healed", "known", "untried", "passed", "unsupported", "absent"];
 // Drawings are as wide as their place, so that their words keep their size; the second column is narrower.
 const isNarrow = matchMedia("(max-width: 46rem)").matches;
 const WIDE = isNarrow ? 330 : 640, SIDE = isNarrow ? 330 : 430;
@@ -58,6 +58,13 @@ function showAttention() {
       const times = group.length > 1 ? ` [${group.filter(cell => isRed(cell.outcome)).length} of ${group.length} times]` : "";
       list.append(item(group[0], "", `${WORDS[group[0].outcome]}${blame(group[0])}${times}: ${group[0].sentence}`));
     }
+  // What was not tried for the same reason is one entry.
+  const untried = now.cells.filter(cell => cell.outcome === "untried");
+  for (const why of new Set(untried.map(cell => cell.sentence))) {
+    const left = untried.filter(cell => cell.sentence === why);
+    const of = [...new Set(left.map(cell => cell.pair))], about = of.length > 3 ? `${of.length} pairs` : of.join(", ");
+    list.append(make("li", { class: "untried" }, make("b", {}, `${about}: ${left.length} not tried`), `${why[0].toUpperCase()}${why.slice(1)}.`.replace("..", ".")));
+  }
   section.hidden = !list.children.length;
 }
 
@@ -65,7 +72,7 @@ function showChanges() {
   const section = document.getElementById("changes"), list = section.querySelector("ol");
   for (const group of cells.values()) {
     const then = at(before, group[0].pair, group[0].scenario)?.[0];
-    if (then && then.outcome !== group[0].outcome)
+    if (then && then.outcome !== group[0].outcome && ![then.outcome, group[0].outcome].includes("untried"))
       list.append(item(group[0], "changed", `${WORDS[then.outcome]} → ${WORDS[group[0].outcome]}: ${group[0].sentence}`));
   }
   section.hidden = !list.children.length;
