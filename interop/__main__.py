@@ -320,7 +320,7 @@ def _summary(plan: Plan) -> None:
     if len({(cell.pair, cell.scenario) for cell in tried}) > 1:
         _show_matrix(cells)
     counts = {outcome: sum(cell.verdict.outcome is outcome for cell in cells) for outcome in Outcome}
-    click.echo(", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count))
+    click.echo(", ".join(f"{count} {outcome.counted(count)}" for outcome, count in counts.items() if count))
     untried = [cell for cell in cells if cell.verdict.outcome is Outcome.UNTRIED]
     for why in dict.fromkeys(cell.verdict.sentence for cell in untried):
         left = [cell.pair for cell in untried if cell.verdict.sentence == why]

@@ -88,6 +88,10 @@ class Outcome(Enum):
         """It has to be looked at."""
         return self in (Outcome.FAILED, Outcome.HEALED, Outcome.BROKEN)
 
+    def counted(self, count: int) -> str:
+        """Its words after a number."""
+        return self.value.replace("fault", "faults") if self is Outcome.KNOWN and count > 1 else self.value
+
 
 class Blame(Enum):
     """Whose fault a failure is."""
