@@ -15,28 +15,29 @@ import asyncio
 import json
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
-from io import TextIOWrapper
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import click
 
 from interop.browsers import addressed_namespace
+from interop.console import speak_to_whatever_listens
 from interop.evidence import Side
+from interop.giving_up import FirstCalls
+from interop.interruption import Interruption
 from interop.listing import print_list
 from interop.peers.base import Peer
 from interop.peers.registry import PEERS
 from interop.peers.target import Echoes, Target, is_loopback, probe
+from interop.places import UnusableError, check_files, check_folder, reason, write_file
 from interop.progress import Progress
-from interop.report import as_json, as_junit, matrix, merged, plain, read_results, write_html
-from interop.runner import OURS, Cell, Pair, Plan, run_plan
+from interop.report import as_json, as_junit, matrix, merged, page, plain, read_results
+from interop.runner import OURS, Cell, Pair, Plan, innermost, run_plan
 from interop.scenarios import SCENARIOS
 from interop.side_by_side import MAX_JOBS, run_side_by_side
 from interop.verdict import Outcome
@@ -44,7 +45,7 @@ from interop.verdict import Outcome
 ROOT = Path(__file__).resolve().parent.parent
 QUICK_PEERS = (OURS, "chromium", "firefox", "aiortc", "pion")
 QUICK_JOBS = 4
-UNTRIED = (Outcome.ABSENT, Outcome.UNSUPPORTED)
+NOTHING_TRIED = (Outcome.ABSENT, Outcome.UNSUPPORTED, Outcome.UNTRIED)
 
 
 def pairs_of(peers: Sequence[Peer]) -> list[Pair]:
@@ -96,7 +97,11 @@ def _options(command: Any) -> Any:
             type=click.Path(path_type=Path, exists=True),
             help="A former run's JSON: what is run now takes the place of the same cells there.",
         ),
-        click.option("--again", is_flag=True, help="Run only what is red in the run of --update, or not in it."),
+        click.option(
+            "--again",
+            is_flag=True,
+            help="Run only what is red or was not tried in the run of --update, or is not in it.",
+        ),
         click.option(
             "--jobs",
             type=click.IntRange(1, MAX_JOBS),
@@ -142,12 +147,17 @@ def main(context: click.Context, show: bool) -> None:
     help="The target returns sound, or all: messages as well; hold it to that.",
 )
 @click.option("--token", default="", help="Sent to the target as `Authorization: Bearer`.")
+@click.option(
+    "--go-on", is_flag=True, help="Try every scenario of a target whose first calls fail in the same way."
+)
 @_options
-def run(names: tuple[str, ...], target: str | None, echoes: Echoes | None, token: str, **options: Any) -> None:
+def run(
+    names: tuple[str, ...], target: str | None, echoes: Echoes | None, token: str, go_on: bool, **options: Any
+) -> None:
     """Run some peers and scenarios: all those not named otherwise, but for the long ones."""
     peers, scenarios = chosen(names)
-    if target is None and (echoes or token):
-        raise click.UsageError("--echoes and --token are about a --target")
+    if target is None and (echoes or token or go_on):
+        raise click.UsageError("--echoes, --token and --go-on are about a --target")
     picked = [SCENARIOS[name] for name in scenarios or SCENARIOS if scenarios or not SCENARIOS[name].is_long]
     if target is None:
         pairs = pairs_of([PEERS[name] for name in peers or PEERS])
@@ -162,7 +172,7 @@ def run(names: tuple[str, ...], target: str | None, echoes: Echoes | None, token
             raise UnusableError(f"--netns: {target} is on the loopback of this machine, which is not in there")
         clients = [PEERS[name] for name in peers or (OURS, "chromium", "firefox")]
         pairs = target_pairs(Target(target, echoes or "", token), clients)
-    _go(pairs, picked, **options)
+    _go(pairs, picked, go_on=go_on, **options)
 
 
 @main.command()
@@ -200,48 +210,59 @@ def _go(
     repeat: int,
     seed: int,
     netns: bool,
+    go_on: bool = False,
 ) -> None:
     if against is not None and html is None:
         raise click.UsageError("--against shows a former run in the report: it needs --html")
     former, updated = _read_former("--against", against), _read_former("--update", update)
     if again and updated is None:
         raise click.UsageError("--again takes up a former run: it needs --update")
-    _check_files({"--json": json_file, "--junit": junit, "--html": html})
-    _check_folder(keep)
-    plan = Plan(pairs, scenarios, repeat, seed, keep, settled(updated) if again else frozenset())
+    check_files({"--json": json_file, "--junit": junit, "--html": html})
+    check_folder(keep)
+    done = settled(updated) if again else frozenset[tuple[str, str]]()
+    plan = Plan(pairs, scenarios, repeat, seed, keep, done, first_calls=FirstCalls(go_on))
     progress = Progress(len(plan))
     network: AbstractContextManager[Any] = addressed_namespace() if netns else nullcontext()
     with network as problem:
         if netns and problem is not None:
             raise click.ClickException(f"--netns: {problem}")
         _probe_targets(pairs)
-        stopped = _run(plan, progress, jobs or 1)
-    progress.close()
-    results = as_json(plan.cells, progress.seconds)
-    if updated is not None:
-        results = merged(updated, results, [pair.label for pair in pairs_of(list(PEERS.values()))])
-    try:
-        for path, text in ((json_file, json.dumps(results, indent=1)), (junit, as_junit(results))):
-            if path is not None:
-                path.write_text(text, "utf-8")
-        if html is not None:
-            write_html(html, results, former)
-            click.echo(f"report: {html.resolve().as_uri()}")
-    except OSError as error:
-        raise click.ClickException(f"the results cannot be written: {error}") from error
-    _summary(plan)
-    if stopped:
-        sys.exit(128 + stopped)
-    if any(cell.verdict.outcome.is_red for cell in plan.cells):
+        with Interruption() as interruption:
+            status = _run(plan, progress, jobs or 1, interruption)
+            progress.close()
+            results = as_json(plan.cells, progress.seconds)
+            if updated is not None:
+                results = merged(updated, results, [pair.label for pair in pairs_of(list(PEERS.values()))])
+            unwritten = _write(
+                [
+                    ("--json", json_file, lambda: json.dumps(results, indent=1)),
+                    ("--junit", junit, lambda: as_junit(results)),
+                    ("--html", html, lambda: page(results, former)),
+                ]
+            )
+            _summary(plan)
+    if status:
+        sys.exit(status)
+    if unwritten or any(cell.verdict.outcome.is_red for cell in plan.cells):
         sys.exit(1)
-    if plan.cells and all(cell.verdict.outcome in UNTRIED for cell in plan.cells):
+    if plan.cells and all(cell.verdict.outcome in NOTHING_TRIED for cell in plan.cells):
         raise click.ClickException("nothing was tried: all that was asked for is absent or unsupported")
 
 
-class UnusableError(click.ClickException):
-    """What an option names cannot be used: one line, and the exit status of a wrong option."""
-
-    exit_code = 2
+def _write(made: Sequence[tuple[str, Path | None, Callable[[], str]]]) -> list[str]:
+    """Write each file that is asked for; return the options whose file could not be."""
+    unwritten = []
+    for option, file, text in made:
+        try:
+            if file is not None:
+                write_file(file, text())
+        except OSError as error:
+            unwritten.append(option)
+            click.echo(f"Error: {option}: {file} cannot be written: {reason(error)}", err=True)
+        else:
+            if file is not None and option == "--html":
+                click.echo(f"report: {file.resolve().as_uri()}")
+    return unwritten
 
 
 def _probe_targets(pairs: Sequence[Pair]) -> None:
@@ -253,68 +274,22 @@ def _probe_targets(pairs: Sequence[Pair]) -> None:
             raise UnusableError(f"--target: {server.url} cannot be called: {why}")
 
 
-def _check_files(files: Mapping[str, Path | None]) -> None:
-    """See that each of the files that are written when the run is over has a name of its own, and can be."""
-    taken: dict[Path, str] = {}
-    for option, file in files.items():
-        if file is None:
-            continue
-        if str(file) == "-":
-            raise UnusableError(f"{option} writes a file, and `-` is the name of none")
-        _check_file(option, file)
-        former = taken.setdefault(file.resolve(), option)
-        if former != option:
-            raise UnusableError(f"{former} and {option} are both to write {file}")
-
-
-def _check_file(option: str, file: Path) -> None:
-    """Make the folder of a file, and see that the file can be opened."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not file.exists()
-        with file.open("a"):
-            pass
-        if is_new:
-            file.unlink()
-    except (OSError, ValueError) as error:
-        raise UnusableError(f"{option}: {file} cannot be written: {_reason(error)}") from error
-
-
-def _check_folder(folder: Path | None) -> None:
-    """Make the folder of --keep, and see that something can be written there."""
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except (OSError, ValueError) as error:
-        raise UnusableError(f"--keep: {folder} cannot be written to: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
-def _run(plan: Plan, progress: Progress, jobs: int) -> int:
-    """Run the plan; return the number of the signal that ended it before it was done, or 0."""
-    terminated: list[int] = []
-
-    def terminate(number: int, _frame: object) -> None:
-        terminated.append(number)
-        raise KeyboardInterrupt
-
-    former = signal.signal(signal.SIGTERM, terminate)
+def _run(plan: Plan, progress: Progress, jobs: int, interruption: Interruption) -> int:
+    """Run the plan; return the exit status of a run that ended before it was done, or 0."""
     try:
         if jobs > 1:
             run_side_by_side(plan, progress.note, jobs)
         else:
             asyncio.run(run_plan(plan, progress.note))
     except KeyboardInterrupt:
+        interruption.over()
         click.echo("\ninterrupted: what was run is reported", err=True)
-        return terminated[0] if terminated else signal.SIGINT
-    finally:
-        signal.signal(signal.SIGTERM, former)
+        return 128 + interruption.number
+    except Exception as error:
+        interruption.over()
+        click.echo(f"\nthe harness failed, and what was run is reported: {innermost(error)!r}", err=True)
+        return 1
+    interruption.over()
     return 0
 
 
@@ -324,26 +299,33 @@ def _read_former(option: str, file: Path | None) -> Any:
     try:
         return read_results(file)
     except (ValueError, OSError) as error:
-        raise UnusableError(f"{option}: {file} is no result of --json: {_reason(error)}") from error
+        raise UnusableError(f"{option}: {file} is no result of --json: {reason(error)}") from error
 
 
 def settled(former: Any) -> frozenset[tuple[str, str]]:
-    """The cells of a former run of which none is red."""
+    """The cells of a former run of which none is red or was not tried."""
     every = {(cell["pair"], cell["scenario"]) for cell in former["cells"]}
-    red = {
+    outcomes = [(cell, Outcome[str(cell["outcome"]).upper()]) for cell in former["cells"]]
+    left = {
         (cell["pair"], cell["scenario"])
-        for cell in former["cells"]
-        if Outcome[str(cell["outcome"]).upper()].is_red
+        for cell, outcome in outcomes
+        if outcome.is_red or outcome is Outcome.UNTRIED
     }
-    return frozenset(every - red)
+    return frozenset(every - left)
 
 
 def _summary(plan: Plan) -> None:
     cells = plan.cells
-    if len({(cell.pair, cell.scenario) for cell in cells}) > 1:
+    tried = [cell for cell in cells if cell.verdict.outcome is not Outcome.UNTRIED]
+    if len({(cell.pair, cell.scenario) for cell in tried}) > 1:
         _show_matrix(cells)
     counts = {outcome: sum(cell.verdict.outcome is outcome for cell in cells) for outcome in Outcome}
-    click.echo(", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count))
+    click.echo(", ".join(f"{count} {outcome.counted(count)}" for outcome, count in counts.items() if count))
+    untried = [cell for cell in cells if cell.verdict.outcome is Outcome.UNTRIED]
+    for why in dict.fromkeys(cell.verdict.sentence for cell in untried):
+        left = [cell.pair for cell in untried if cell.verdict.sentence == why]
+        of = list(dict.fromkeys(left))
+        click.echo(f"not tried, {', '.join(of) if len(of) < 4 else f'{len(of)} pairs'} ({len(left)}): {why}")
     ran = {cell.pair for cell in cells}
     peers = {peer.name: peer for pair in plan.pairs if pair.label in ran for peer in (pair.client, pair.server)}
     absent = [name for name, peer in peers.items() if peer.why_absent() is not None]
@@ -396,9 +378,10 @@ def serve(host: str, port: int, keep: Path | None) -> None:
     """Serve WHIP and a page that judges each client which calls, live."""
     from interop.judging_server import serve_until_stopped
 
-    _check_folder(keep)
+    check_folder(keep)
     try:
-        asyncio.run(serve_until_stopped(host, port, keep))
+        with Interruption():
+            asyncio.run(serve_until_stopped(host, port, keep))
     except KeyboardInterrupt:
         click.echo("")
     except OSError as error:
@@ -406,7 +389,5 @@ def serve(host: str, port: int, keep: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    for _stream in (sys.stdout, sys.stderr):
-        if isinstance(_stream, TextIOWrapper):
-            _stream.reconfigure(errors="replace")  # an output without arrows is no reason to end a run
+    speak_to_whatever_listens()
     main(prog_name="python -m interop")

@@ -45,9 +45,9 @@ def negotiated(evidence: Evidence) -> Mapping[str, str]:
     found: dict[str, str] = {}
     lines = evidence.answer.splitlines()
     for line in lines:
-        if line.startswith("m="):
-            kind, port = line[2:].split()[:2]
-            found[f"section {kind}"] = "declined" if port == "0" else line.split()[2]
+        if line.startswith("m=") and line.count(" ") >= 2:
+            kind, port, protocol = line[2:].split(" ")[:3]
+            found[f"section {kind}"] = "declined" if port == "0" else protocol
         elif line.startswith("a=setup:"):
             found["answer's setup"] = line[8:]
     if "a=ice-lite" in lines:

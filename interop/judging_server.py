@@ -176,7 +176,10 @@ class JudgingServer:
         if cell.evidence is not None:
             entry["call"] = call_as_json(cell.evidence)
             if self._keep is not None and cell.verdict.outcome is not Outcome.PASSED:
-                cell.evidence.write(self._keep / entry["id"])
+                try:
+                    cell.evidence.write(self._keep / entry["id"])
+                except OSError as error:
+                    print(f"what was seen of {entry['client']} could not be kept: {error}", flush=True)
         print(
             f"{entry['client']}, {scenario.name}: {cell.verdict.outcome.value}: {cell.verdict.sentence}",
             flush=True,

@@ -16,6 +16,7 @@ MARKS = {
     Outcome.HEALED: "HEALED",
     Outcome.UNSUPPORTED: "-",
     Outcome.ABSENT: "absent",
+    Outcome.UNTRIED: "not tried",
     Outcome.BROKEN: "BROKEN",
 }
 BAR = 24
@@ -29,6 +30,8 @@ class Progress:
         self._began = time.monotonic()
         self._is_terminal = sys.stdout.isatty()
         self._reds = 0
+        self._untried: set[str] = set()
+        """Why cells were not tried, each said once."""
 
     @property
     def seconds(self) -> float:
@@ -41,7 +44,11 @@ class Progress:
         self._reds += outcome.is_red
         if self._is_terminal:
             print("\r\x1b[K", end="")
-        if not self._is_terminal or outcome.is_red:
+        if outcome is Outcome.UNTRIED:
+            if cell.verdict.sentence not in self._untried:
+                self._untried.add(cell.verdict.sentence)
+                print(f"[{number}/{total}] {cell.pair}: the rest is not tried: {cell.verdict.sentence}")
+        elif not self._is_terminal or outcome.is_red:
             print(f"[{number}/{total}] {MARKS[outcome]:6} {cell.pair}: {cell.scenario} ({cell.seconds:.1f} s)")
             if outcome not in (Outcome.PASSED, Outcome.ABSENT, Outcome.UNSUPPORTED):
                 blame = f"{cell.verdict.blame.value}: " if cell.verdict.blame is not None else ""

@@ -31,7 +31,7 @@ def rewrite_candidates(answer: str, relay: Endpoint) -> str:
     is_first = is_declined = False
     for line in answer.splitlines():
         fields = _udp_candidate(line)
-        if line.startswith("m="):
+        if line.startswith("m=") and line.count(" ") >= 2:
             kind, old_port, rest = line.split(" ", 2)
             is_first, is_declined = True, old_port == "0"
             line = f"{kind} {0 if is_declined else port} {rest}"
@@ -56,8 +56,13 @@ def without_candidates(description: str) -> str:
     return "\r\n".join(kept) + "\r\n"
 
 
+def is_port(field: str) -> bool:
+    """Whether a field of a candidate is the number of a port."""
+    return field.isascii() and field.isdigit() and int(field) <= 65_535
+
+
 def _udp_candidate(line: str) -> list[str] | None:
     """Return the fields of an `a=candidate` line of component 1 over UDP; None for any other line."""
     fields = line.split()
-    is_candidate = line.startswith("a=candidate:") and len(fields) >= 8 and fields[5].isdigit()
+    is_candidate = line.startswith("a=candidate:") and len(fields) >= 8 and is_port(fields[5])
     return fields if is_candidate and fields[1] == "1" and fields[2].lower() == "udp" else None

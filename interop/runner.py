@@ -17,6 +17,7 @@ from interop import known_faults
 from interop.call_summary import call_as_json
 from interop.diagnosis import diagnose
 from interop.evidence import SIDES, Evidence, Side, other
+from interop.giving_up import FirstCalls
 from interop.inside import watching
 from interop.peers.base import AbsentError, EndError, Peer, Traits, UnsupportedError, Wishes
 from interop.scenarios import Scenario
@@ -99,6 +100,7 @@ class Plan:
     done: frozenset[tuple[str, str]] = frozenset()
     """Cells that are left out, by their pair's label and scenario."""
     cells: list[Cell] = field(default_factory=list)
+    first_calls: FirstCalls = field(default_factory=FirstCalls)
 
     def __len__(self) -> int:
         return sum(1 for _ in self.tasks())
@@ -114,6 +116,14 @@ class Plan:
                     yield Task(number, pair, scenario, round_)
                     number += 1
 
+    def close(self, done: Mapping[int, Cell]) -> None:
+        """Take the cells that are done, by their numbers; those that are missing were not tried."""
+        why = "the run ended before it was tried"
+        self.cells = [
+            done.get(task.number) or empty_cell(task.pair, task.scenario, Verdict(Outcome.UNTRIED, why))
+            for task in self.tasks()
+        ]
+
 
 Note = Callable[[Cell, int, int], None]
 """Hears of each cell, how many are done and how many there are."""
@@ -121,14 +131,18 @@ Note = Callable[[Cell, int, int], None]
 
 async def run_plan(plan: Plan, note: Note) -> list[Cell]:
     """Run everything, one cell after the other."""
-    total = len(plan)
-    for task in plan.tasks():
-        cell = without_a_call(task.pair, task.scenario)
-        if cell is None:
-            cell = await run_cell(task.pair, task.scenario, plan.seed + task.round_)
-        settle(cell, plan.keep, task.round_)
-        plan.cells.append(cell)
-        note(cell, len(plan.cells), total)
+    total, done = len(plan), dict[int, Cell]()
+    try:
+        for task in plan.tasks():
+            cell = without_a_call(task.pair, task.scenario) or given_up(plan, task)
+            if cell is None:
+                cell = await run_cell(task.pair, task.scenario, plan.seed + task.round_)
+            settle(cell, plan.keep, task.round_)
+            plan.first_calls.saw(task.pair, cell)
+            done[task.number] = cell
+            note(cell, len(done), total)
+    finally:
+        plan.close(done)
     return plan.cells
 
 
@@ -141,6 +155,12 @@ def without_a_call(pair: Pair, scenario: Scenario) -> Cell | None:
             return empty_cell(pair, scenario, Verdict(Outcome.ABSENT, said))
     why = scenario.unsupported(pair.peer, pair.side)
     return None if why is None else empty_cell(pair, scenario, Verdict(Outcome.UNSUPPORTED, why))
+
+
+def given_up(plan: Plan, task: Task) -> Cell | None:
+    """The cell of a server whose first calls came to nothing; None: a call has to be made."""
+    why = plan.first_calls.why_not(task.pair)
+    return None if why is None else empty_cell(task.pair, task.scenario, Verdict(Outcome.UNTRIED, why))
 
 
 def settle(cell: Cell, keep: Path | None, round_: int) -> None:
@@ -162,8 +182,13 @@ def empty_cell(pair: Pair, scenario: Scenario, verdict: Verdict) -> Cell:
 def _keep(folder: Path, cell: Cell, evidence: Evidence, round_: int) -> None:
     name = "".join(c if c.isalnum() else "-" for c in f"{cell.pair}--{cell.scenario}--{round_ + 1}")
     evidence.notes.append(cell.verdict.sentence)
-    evidence.write(folder / name)
-    cell.kept = name
+    try:
+        evidence.write(folder / name)
+    except OSError as error:
+        further = (*cell.verdict.further, f"what was seen could not be kept: {error}")
+        cell.verdict = replace(cell.verdict, further=further)
+    else:
+        cell.kept = name
 
 
 async def run_cell(pair: Pair, scenario: Scenario, seed: int = 1) -> Cell:
@@ -181,16 +206,30 @@ async def run_cell(pair: Pair, scenario: Scenario, seed: int = 1) -> Cell:
         if verdict.outcome is not Outcome.BROKEN:
             return empty_cell(pair, scenario, verdict)
     else:
-        verdict = judge(pair, scenario, evidence, found)
+        verdict = _judged(pair, scenario, evidence, found)
     cell = empty_cell(pair, scenario, verdict)
     cell.seconds, cell.evidence = time.monotonic() - began, evidence
     return cell
 
 
-def _without_a_call(error: Exception, scenario: Scenario) -> Verdict:
-    """What an exception says that is no expectation."""
+def _judged(pair: Pair, scenario: Scenario, evidence: Evidence, found: Finding | None) -> Verdict:
+    """The verdict; a rule that falls over what was seen costs its cell alone."""
+    try:
+        return judge(pair, scenario, evidence, found)
+    except Exception as error:
+        return Verdict(Outcome.BROKEN, f"a rule cannot read what was seen: {type(error).__name__}: {error}")
+
+
+def innermost(error: Exception) -> Exception:
+    """The first exception of a group that is none itself."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
+    return error
+
+
+def _without_a_call(error: Exception, scenario: Scenario) -> Verdict:
+    """What an exception says that is no expectation."""
+    error = innermost(error)
     if isinstance(error, UnsupportedError):
         return Verdict(Outcome.UNSUPPORTED, str(error))
     if isinstance(error, AbsentError):
@@ -316,7 +355,7 @@ def _blame(pair: Pair, scenario: Scenario, findings: Sequence[Finding]) -> Verdi
         blame = Blame.UNCLEAR
     else:
         blame = Blame.OURS if _at(pair, first.side).name == OURS else Blame.THEIRS
-    return Verdict(Outcome.FAILED, sentence, blame, first.rule, further)
+    return Verdict(Outcome.FAILED, sentence, blame, first.rule, further, first.layer.value)
 
 
 def _at(pair: Pair, side: Side) -> Peer:

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from interop.lab import LabError, ProcessLab, process
-from interop.runner import PATIENCE, Cell, Note, Plan, Task, empty_cell, without_a_call
+from interop.runner import PATIENCE, Cell, Note, Pair, Plan, Task, empty_cell, given_up, without_a_call
 from interop.verdict import Outcome, Verdict
 from interop.worker import order_of
 
@@ -34,7 +34,7 @@ def run_side_by_side(plan: Plan, note: Note, jobs: int) -> Sequence[Cell]:
         asyncio.run(run.run(jobs))
     finally:
         # What was red beside others and could not be tried again counts as it is.
-        plan.cells = [cell for _, cell in sorted({**run.first, **run.done}.items())]
+        plan.close({**run.first, **run.done})
     return plan.cells
 
 
@@ -93,6 +93,16 @@ class Schedule:
     def end(self, task: Task) -> None:
         """A cell runs no longer."""
         self._running.remove(task)
+
+    def drop(self, pair: Pair) -> list[Task]:
+        """The cells of a pair that wait, which are not run."""
+        found = []
+        for waiting in (*self._beside.values(), self._alone):
+            dropped = [task for task in waiting if task.pair == pair]
+            for task in dropped:
+                waiting.remove(task)
+            found += dropped
+        return found
 
     def leave(self, worker: int) -> None:
         """A worker has died: what it kept another may take."""
@@ -158,7 +168,9 @@ class SideBySide:
         return None
 
     def _take(self, schedule: Schedule, task: Task, cell: Cell) -> None:
-        if cell.verdict.outcome.is_red and not task.scenario.is_alone:
+        # A server that is elsewhere is called by one cell at a time: nothing was beside it.
+        had_company = not task.scenario.is_alone and not task.pair.server.is_elsewhere
+        if cell.verdict.outcome.is_red and had_company:
             self.first[task.number] = cell
             schedule.add_alone(task)
             return
@@ -167,6 +179,12 @@ class SideBySide:
             told = {"beside other cells it failed": f"{first.verdict.sentence} {first.kept}".strip()}
             cell.call = {**cell.call, "measured": {**cell.call["measured"], **told}}
         self._finish(task, cell)
+        self._plan.first_calls.saw(task.pair, cell)
+        if self._plan.first_calls.why_not(task.pair) is not None:
+            for left in schedule.drop(task.pair):
+                untried = given_up(self._plan, left)
+                assert untried is not None
+                self._finish(left, untried)
 
     def _new_worker(self) -> AbstractAsyncContextManager[ProcessLab]:
         return process("worker", WORKER, FAREWELL)

@@ -24,7 +24,7 @@ from typing import Self
 
 from interop.evidence import Endpoint, Evidence, Fate, Packet, Side
 from interop.network_model import Link, NetworkModel
-from interop.redirect import candidate_address, rewrite_candidates
+from interop.redirect import candidate_address, is_port, rewrite_candidates
 
 Drop = Callable[[Packet], bool]
 """Whether the network loses this datagram."""
@@ -66,7 +66,7 @@ def udp_candidate(description: str, ip: int = 4) -> Endpoint:
         if line.startswith("a=candidate:") and len(fields) >= 8 and fields[2].lower() == "udp":
             with suppress(ValueError):
                 address = ip_address(fields[4])
-                if address.version == ip:
+                if address.version == ip and is_port(fields[5]):
                     return str(address), int(fields[5])
     raise ValueError(f"the description has no candidate over IPv{ip}, and the tap has no other")
 

@@ -80,12 +80,17 @@ class Outcome(Enum):
     HEALED = "a known fault is gone"
     UNSUPPORTED = "unsupported by the peer"
     ABSENT = "absent"
+    UNTRIED = "not tried"
     BROKEN = "the harness failed"
 
     @property
     def is_red(self) -> bool:
         """It has to be looked at."""
         return self in (Outcome.FAILED, Outcome.HEALED, Outcome.BROKEN)
+
+    def counted(self, count: int) -> str:
+        """Its words after a number."""
+        return self.value.replace("fault", "faults") if self is Outcome.KNOWN and count > 1 else self.value
 
 
 class Blame(Enum):
@@ -106,6 +111,8 @@ class Verdict:
     rule: str = ""
     further: tuple[str, ...] = ()
     """What else was found, which the first finding may explain."""
+    layer: str = ""
+    """Where the fault sits (`Layer`), if there is one."""
 
     def as_json(self) -> Mapping[str, Any]:
         """Ready for JSON."""
@@ -114,6 +121,7 @@ class Verdict:
             "sentence": self.sentence,
             "blame": None if self.blame is None else self.blame.value,
             "rule": self.rule,
+            "layer": self.layer,
             "further": list(self.further),
         }
 
@@ -122,4 +130,5 @@ class Verdict:
         """What `as_json` made."""
         blame = None if told["blame"] is None else Blame(told["blame"])
         outcome = Outcome[str(told["outcome"]).upper()]
-        return cls(outcome, told["sentence"], blame, told["rule"], tuple(told["further"]))
+        further = tuple(told["further"])
+        return cls(outcome, told["sentence"], blame, told["rule"], further, told.get("layer", ""))

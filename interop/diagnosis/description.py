@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from interop.diagnosis.rules import rule
 from interop.evidence import Evidence
+from interop.redirect import is_port
 from interop.verdict import Finding, Layer
+
+SHOWN = 60
+"""Characters of a line that a finding shows."""
+FINGERPRINT = re.compile(r"[-!#$%&'*+.^_`|~\w]+ [0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*")
 
 
 @dataclass(slots=True)
@@ -21,12 +27,18 @@ class Section:
     @property
     def kind(self) -> str:
         """audio, video, application."""
-        return self.line.split()[0].removeprefix("m=")
+        return "".join(self.line[2:].split()[:1])
 
     @property
     def is_declined(self) -> bool:
         """Port 0, unless another section carries it (RFC 8843 §6)."""
         return self.line.split()[1:2] == ["0"] and "a=bundle-only" not in self.lines
+
+    @property
+    def is_whole(self) -> bool:
+        """Media, port, protocol and a format (RFC 8866 §5.14)."""
+        fields = self.line[2:].split()
+        return len(fields) >= 4 and fields[1].partition("/")[0].isdigit()
 
     @property
     def formats(self) -> list[str]:
@@ -97,7 +109,10 @@ def answer_fits_the_offer(evidence: Evidence) -> Iterator[Finding]:
         return
     for number, (theirs, ours) in enumerate(zip(offered, answered, strict=True)):
         where = f"section {number} ({theirs.kind})"
-        if theirs.kind != ours.kind:
+        if not ours.is_whole:
+            expected = f"media, port, protocol and formats in the m= line of {where}"
+            yield fault("answer-media-line", expected, "RFC 8866 §5.14", f"{ours.line[:SHOWN]!r}")
+        elif theirs.kind != ours.kind:
             yield fault("answer-kind", f"{where} to stay what it is", "RFC 3264 §6", f"m={ours.kind}")
         elif ours.is_declined:
             continue
@@ -151,8 +166,12 @@ def answer_can_be_connected_to(evidence: Evidence) -> Iterator[Finding]:
                 "RFC 8839 §5.4",
                 f"{len(ufrag)} and {len(password)} characters",
             )
-        if section.value("fingerprint") is None:
+        fingerprint = section.value("fingerprint")
+        if fingerprint is None:
             yield fault("answer-fingerprint", f"a fingerprint in {where}", "RFC 8827 §6.5", "none")
+        elif not FINGERPRINT.fullmatch(fingerprint):
+            expected = f"a hash function and a hash in hexadecimal as the fingerprint of {where}"
+            yield fault("answer-fingerprint", expected, "RFC 8122 §5", f"{fingerprint[:SHOWN]!r}")
         setup = section.value("setup")
         if setup not in ("active", "passive"):
             yield fault(
@@ -164,3 +183,14 @@ def answer_can_be_connected_to(evidence: Evidence) -> Iterator[Finding]:
         if section.kind in ("audio", "video") and section.value("rtcp-mux") is None:
             yield fault("answer-rtcp-mux", f"rtcp-mux in {where}, as offered", "RFC 8834 §4.5", "none")
         break  # a bundle's transport is described by its first section
+
+
+@rule
+def candidates_can_be_read(evidence: Evidence) -> Iterator[Finding]:
+    """A port that there is."""
+    for line in evidence.answer.splitlines():
+        fields = line.split()
+        if line.startswith("a=candidate:") and not (len(fields) >= 8 and is_port(fields[5])):
+            expected = "candidates with an address, a port from 0 to 65535 and a type in the answer"
+            yield fault("answer-candidate", expected, "RFC 8839 §5.1", f"{line[:SHOWN]!r}")
+            break

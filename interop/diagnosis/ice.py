@@ -83,7 +83,8 @@ def checks_without_an_answer(evidence: Evidence) -> Iterator[Finding]:
             other(side),
             "a response to each Binding request with valid credentials",
             "RFC 8445 §7.3",
-            f"none to {len(asked)} requests in {asked[-1].at - asked[0].at:.1f} s",
+            f"none to {len(asked)} requests in {asked[-1].at - asked[0].at:.1f} s, sent to "
+            f"{asked[0].destination[0]} port {asked[0].destination[1]}",
             asked[0],
         )
     took = not evidence.steps or "answer taken" in evidence.steps  # a client that refuses the answer asks nothing

@@ -275,6 +275,8 @@ class Peer(ABC):
     traits = Traits()
     is_kept = False
     """A worker of `--jobs` keeps something of it from cell to cell: a browser."""
+    is_elsewhere = False
+    """It is a server of other people, known by its URL: it may be out of reach, or not what it was taken for."""
 
     @property
     def resource(self) -> str:

@@ -6,6 +6,7 @@ with JSON `{sdp, type}`; of one that ends in `/` the offer goes to `api/offer` b
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -18,12 +19,15 @@ import aiohttp
 
 from interop.diagnosis.description import sections
 from interop.evidence import Side
+from interop.http_reason import ABOUT_A_STATUS, reason
 from interop.peers.base import DialectError, End, EndError, Needs, Peer, Traits, UnsupportedError, Wishes
 from interop.rewriting import candidate_lines, first_value
 from interop.sound import Samples
 
 PLAIN = ("/whip", "/whep", "/v1/realtime/calls")
 HTTP_TIMEOUT = 15.0
+FAREWELL_TIMEOUT = 3.0
+"""Seconds in which a server takes the end of a session, when nothing depends on it any more."""
 PROBE_TIMEOUT = 5.0
 """Seconds in which a server shows, before the first call, that it is there."""
 SHOWN = 80
@@ -56,7 +60,9 @@ class TargetEnd(End):
             raise self._has_no("take a part of DTLS")
         try:
             answer = await self._post(sdp, wishes.codec)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except TimeoutError as error:
+            raise EndError(f"{self._url} gave no answer within {HTTP_TIMEOUT:g} s") from error
+        except (aiohttp.ClientError, ValueError) as error:
             raise EndError(f"{self._url} gave no answer: {reason(error)}") from error
         found = sections(answer)
         if all(section.is_declined for section in [each for each in found if each.kind == "audio"] or found):
@@ -110,7 +116,9 @@ class TargetEnd(End):
         if response.status >= 500:
             raise DialectError("an answer to the offer", f"{self._section}, RFC 9110 §15.6".lstrip(", "), came)
         if response.status >= 300:
-            raise EndError(f"{self._url} answers {came}")
+            about = ABOUT_A_STATUS.get(response.status)
+            where = str(response.url) if response.history else self._url
+            raise EndError(f"{where} answers {came}" + (f"; {about}" if about else ""))
 
     @property
     def _section(self) -> str:
@@ -126,8 +134,9 @@ class TargetEnd(End):
     async def hang_up(self) -> None:
         """End the session over HTTP (RFC 9725 §4.2), if there is one."""
         if self._has_session:
-            with suppress(EndError, UnsupportedError):
-                await self.delete()
+            with suppress(EndError, UnsupportedError, TimeoutError):
+                async with asyncio.timeout(FAREWELL_TIMEOUT):
+                    await self.delete()
 
     @property
     def _has_session(self) -> bool:
@@ -209,7 +218,7 @@ async def probe(url: str, token: str = "") -> str | None:
     except TimeoutError:
         return f"it does not answer within {PROBE_TIMEOUT:g} s"
     except (aiohttp.ClientError, ValueError, OSError) as error:
-        return " ".join(reason(error).split())
+        return reason(error)
 
 
 def is_loopback(url: str) -> bool:
@@ -221,11 +230,6 @@ def is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def reason(error: Exception) -> str:
-    """Why a request failed, in words; there always are some."""
-    return str(error) or ("it took too long" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 async def bounded_text(response: aiohttp.ClientResponse, came: str) -> str:
@@ -283,6 +287,7 @@ class Target(Peer):
     name: str = "target"
     needs: Needs = field(default_factory=lambda: Needs("a URL"))
     sides: tuple[Side, ...] = ("server",)
+    is_elsewhere = True
 
     def __post_init__(self) -> None:
         sound = bool(self.echoes)

@@ -2,9 +2,9 @@
 const packed = Uint8Array.from(atob(document.getElementById("data").textContent), letter => letter.charCodeAt(0));
 const { now, former, left } = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 const WORDS = { passed: "passed", failed: "failed", known: "known fault", healed: "known fault is gone", unsupported: "unsupported",
-  absent: "absent", broken: "harness failed" };
-const SIGNS = { passed: "✓", failed: "✗", known: "≈", healed: "!", unsupported: "–", absent: "·", broken: "?" };
-const RANK = ["broken", "failed", "healed", "known", "passed", "unsupported", "absent"];
+  absent: "absent", untried: "not tried", broken: "harness failed" };
+const SIGNS = { passed: "✓", failed: "✗", known: "≈", healed: "!", unsupported: "–", absent: "·", untried: "○", broken: "?" };
+const RANK = ["broken", "failed", "healed", "known", "untried", "passed", "unsupported", "absent"];
 // Drawings are as wide as their place, so that their words keep their size; the second column is narrower.
 const isNarrow = matchMedia("(max-width: 46rem)").matches;
 const WIDE = isNarrow ? 330 : 640, SIDE = isNarrow ? 330 : 430;
@@ -42,22 +42,35 @@ function showHeader() {
     + (left ? `. To keep this page small it is without ${left}` : "") + (former ? `; beside it the run of version ${former.project}, ${former.made.slice(0, 16).replace("T", " ")} UTC` : "");
   for (const outcome of [...RANK].sort((a, b) => (a === "passed" ? -1 : b === "passed" ? 1 : 0))) {
     const count = now.cells.filter(cell => cell.outcome === outcome).length;
-    if (count) document.getElementById("counts").append(make("li", { class: outcome }, `${SIGNS[outcome]} ${count} ${WORDS[outcome]}`));
+    if (count) document.getElementById("counts").append(make("li", { class: outcome }, `${SIGNS[outcome]} ${count} ${WORDS[outcome]}${outcome === "known" && count > 1 ? "s" : ""}`));
   }
 }
 
-function item(cell, kind, words) {
+function item(cell, kind, words, title = `${cell.pair}: ${cell.scenario}`) {
   const open = cell.call ? make("button", { class: "link", type: "button", onclick: () => show(cell.pair, cell.scenario) }, "See the call") : null;
-  return make("li", { class: kind }, make("b", {}, `${cell.pair}: ${cell.scenario}`), words, make("br"), open);
+  return make("li", { class: kind }, make("b", {}, title), words, make("br"), open);
 }
 
+// Cells of which the same is said are one entry, which shows the first of their calls.
 function showAttention() {
-  const section = document.getElementById("attention"), list = section.querySelector("ol");
+  const section = document.getElementById("attention"), list = section.querySelector("ol"), alike = new Map();
   for (const group of cells.values())
     if (isRed(group[0].outcome)) {
       const times = group.length > 1 ? ` [${group.filter(cell => isRed(cell.outcome)).length} of ${group.length} times]` : "";
-      list.append(item(group[0], "", `${WORDS[group[0].outcome]}${blame(group[0])}${times}: ${group[0].sentence}`));
+      const words = `${WORDS[group[0].outcome]}${blame(group[0])}${times}: ${group[0].sentence}`;
+      alike.has(words) ? alike.get(words).push(group[0]) : alike.set(words, [group[0]]);
     }
+  for (const [words, red] of alike) {
+    const names = red.slice(0, 4).map(cell => `${cell.pair}: ${cell.scenario}`).join(" · ");
+    list.append(item(red[0], "", words, names + (red.length > 4 ? ` · and ${red.length - 4} more` : "")));
+  }
+  // What was not tried for the same reason is one entry.
+  const untried = now.cells.filter(cell => cell.outcome === "untried");
+  for (const why of new Set(untried.map(cell => cell.sentence))) {
+    const left = untried.filter(cell => cell.sentence === why);
+    const of = [...new Set(left.map(cell => cell.pair))], about = of.length > 3 ? `${of.length} pairs` : of.join(", ");
+    list.append(make("li", { class: "untried" }, make("b", {}, `${about}: ${left.length} not tried`), `${why[0].toUpperCase()}${why.slice(1)}.`.replace("..", ".")));
+  }
   section.hidden = !list.children.length;
 }
 
@@ -65,7 +78,7 @@ function showChanges() {
   const section = document.getElementById("changes"), list = section.querySelector("ol");
   for (const group of cells.values()) {
     const then = at(before, group[0].pair, group[0].scenario)?.[0];
-    if (then && then.outcome !== group[0].outcome)
+    if (then && then.outcome !== group[0].outcome && ![then.outcome, group[0].outcome].includes("untried"))
       list.append(item(group[0], "changed", `${WORDS[then.outcome]} → ${WORDS[group[0].outcome]}: ${group[0].sentence}`));
   }
   section.hidden = !list.children.length;
@@ -137,7 +150,7 @@ function sequence(call) {
   const row = 25, width = WIDE, margin = isNarrow ? 34 : 100, x = { client: margin, server: width - margin }, letters = isNarrow ? 34 : 60;
   const drawing = make("svg", { viewBox: `0 0 ${width} ${call.first.length * row + 34}`, role: "img", "aria-label": "The first packets" });
   for (const side of ["client", "server"])
-    drawing.append(make("text", { x: isNarrow ? (side === "client" ? 0 : width) : x[side], y: 12, "text-anchor": isNarrow ? (side === "client" ? "start" : "end") : "middle", "font-weight": 600 }, call[side]),
+    drawing.append(make("text", { x: isNarrow ? (side === "client" ? 0 : width) : x[side], y: 12, "text-anchor": isNarrow ? (side === "client" ? "start" : "end") : "middle", "font-weight": 600 }, call.client === call.server ? `${call[side]} (${side})` : call[side]),
       make("line", { x1: x[side], x2: x[side], y1: 20, y2: call.first.length * row + 30, class: "rule" }));
   call.first.forEach((packet, index) => {
     const y = 42 + index * row, goes = packet.side === "client", from = x[packet.side];

@@ -51,10 +51,17 @@ def _cell(cell: Cell) -> dict[str, Any]:
 def merged(former: Mapping[str, Any], now: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Any]:
     """A former run with the cells of this one in place of its own; `pairs` are the columns in their order.
 
-    What was run lately is the latest of a cell's pair and scenario, repetitions included; the seconds add up.
+    What was run lately is the latest of a cell's pair and scenario, repetitions included; the seconds add up. What
+    was not tried takes the place of nothing.
     """
-    fresh = {(cell["pair"], cell["scenario"]) for cell in now["cells"]}
-    cells = [cell for cell in former["cells"] if (cell["pair"], cell["scenario"]) not in fresh] + now["cells"]
+    had = {(cell["pair"], cell["scenario"]) for cell in former["cells"]}
+    taken = [
+        cell
+        for cell in now["cells"]
+        if cell["outcome"] != "untried" or (cell["pair"], cell["scenario"]) not in had
+    ]
+    fresh = {(cell["pair"], cell["scenario"]) for cell in taken}
+    cells = [cell for cell in former["cells"] if (cell["pair"], cell["scenario"]) not in fresh] + taken
     columns = {
         name: number for number, name in enumerate(dict.fromkeys((*pairs, *(cell["pair"] for cell in cells))))
     }

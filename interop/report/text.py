@@ -13,21 +13,26 @@ SIGNS: Mapping[Outcome, str] = {
     Outcome.FAILED: "✗",
     Outcome.HEALED: "!",
     Outcome.KNOWN: "≈",
+    Outcome.UNTRIED: "○",
     Outcome.PASSED: "✓",
     Outcome.UNSUPPORTED: "–",
     Outcome.ABSENT: "·",
 }
 """Those of the page. The worst of a cell's repetitions is the first of them here, and stands for all."""
-PLAIN: Mapping[str, str] = {"✗": "X", "≈": "~", "✓": "+", "–": "-", "·": ".", "→": "->"}
+PLAIN: Mapping[str, str] = {"○": "o", "✗": "X", "≈": "~", "✓": "+", "–": "-", "·": ".", "→": "->"}
 """What stands for them where the output has no other letters."""
 COLUMN = 3
 """Letters of a column: the number of the pair, or a sign, after a space or two."""
 
 
 def matrix(cells: Sequence[Cell], width: int) -> Iterator[str]:
-    """Yield the lines: rows are scenarios, columns pairs, whose numbers are explained below each table."""
+    """Yield the lines: rows are scenarios, columns pairs, whose numbers are explained below each table.
+
+    A scenario that was not tried at all has no row.
+    """
     pairs = list(dict.fromkeys(cell.pair for cell in cells))
-    scenarios = list(dict.fromkeys(cell.scenario for cell in cells))
+    tried = [cell for cell in cells if cell.verdict.outcome is not Outcome.UNTRIED]
+    scenarios = list(dict.fromkeys(cell.scenario for cell in tried))
     worst: dict[tuple[str, str], Outcome] = {}
     rank = list(SIGNS)
     for cell in cells:
@@ -45,7 +50,8 @@ def matrix(cells: Sequence[Cell], width: int) -> Iterator[str]:
             signs = (SIGNS[worst[pair, name]] if (pair, name) in worst else " " for pair in columns)
             yield f"{name:{head}}" + "".join(f"{sign:>{COLUMN}}" for sign in signs)
         yield from _wrapped([f"{number} {pair}" for number, pair in zip(numbers, columns, strict=True)], width)
-    seen = [outcome for outcome in SIGNS if outcome in worst.values()]
+    shown = {outcome for (_, name), outcome in worst.items() if name in scenarios}
+    seen = [outcome for outcome in SIGNS if outcome in shown]
     yield ""
     yield from _wrapped([f"{SIGNS[outcome]} {outcome.value}" for outcome in seen], width)
 

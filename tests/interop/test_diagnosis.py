@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from interop.call_summary import call_as_json
 from interop.diagnosis import diagnose
 from interop.evidence import ChannelMessage, ChannelOpened, Evidence, Fate, Packet, Refused, Side
 from interop.verdict import Finding
@@ -365,6 +366,13 @@ def test_a_lossy_network_excuses_what_is_missing() -> None:
         ("a=setup:passive", "a=setup:actpass", "answer-setup"),
         ("a=ice-pwd:abcdefghijklmnopqrstuv", "a=ice-pwd:short", "answer-ice"),
         ("a=fingerprint:sha-256 00\r\n", "", "answer-fingerprint"),
+        ("sha-256 00", "sha-256 ZZ", "answer-fingerprint"),
+        ("sha-256 00", "sha-256", "answer-fingerprint"),
+        ("m=audio 2000 UDP/TLS/RTP/SAVPF 111", "m=audio", "answer-media-line"),
+        ("m=audio 2000 UDP/TLS/RTP/SAVPF 111", "m=", "answer-media-line"),
+        ("m=audio 2000", "m=audio many", "answer-media-line"),
+        ("192.0.2.2 2000 typ", "192.0.2.2 99999 typ", "answer-candidate"),
+        ("192.0.2.2 2000 typ host", "192.0.2.2", "answer-candidate"),
         ("a=rtcp-mux\r\n", "", "answer-rtcp-mux"),
         ("a=mid:0", "a=mid:1", "answer-mid"),
         ("SAVPF 111", "SAVPF 96", "answer-formats"),
@@ -377,6 +385,7 @@ def test_an_answer_is_held_against_its_offer(former: str, latter: str, rule: str
     evidence = Evidence("them", "us", OFFER, ANSWER.replace(former, latter))
     findings: Iterable[Finding] = diagnose(evidence)
     assert [(finding.rule, finding.side) for finding in findings] == [(rule, "server")]
+    assert call_as_json(evidence)["answer"] == evidence.answer
 
 
 def test_an_answer_may_not_send_to_one_that_only_sends() -> None:

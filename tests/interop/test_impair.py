@@ -280,6 +280,11 @@ class TestRewriting:
         with pytest.raises(ValueError, match="no UDP candidate"):
             rewrite_candidates(bare, ("127.0.0.1", 1))
 
+    def test_a_port_that_there_is_not_is_no_candidate(self) -> None:
+        with pytest.raises(ValueError, match="no UDP candidate"):
+            candidate_address("a=candidate:1 1 udp 1 192.0.2.7 65536 typ host")
+        assert candidate_address("a=candidate:1 1 udp 1 192.0.2.7 65535 typ host")[1] == 65_535
+
 
 class TestCommand:
     async def test_a_run(self, open_peer: Opener) -> None:

@@ -34,6 +34,26 @@ async def test_the_page_draws_the_matrix_and_a_call_from_a_file(browser_name: st
     assert shown[3:] == ["ours → ours: no candidates", True]
 
 
+async def test_cells_of_which_the_same_is_said_are_one_entry(browser_name: str, tmp_path: Path) -> None:
+    pair = Pair(PEERS["ours"], PEERS["ours"], "server")
+    red, untried = Verdict(Outcome.FAILED, "a gap."), Verdict(Outcome.UNTRIED, "the run ended before.")
+    verdicts = dict.fromkeys(SCENARIOS, untried) | dict.fromkeys(
+        ("audio", "PCMU", "PCMA", "mute", "messages"), red
+    )
+    verdicts["no candidates"] = Verdict(Outcome.FAILED, "another gap.")
+    cells = [empty_cell(pair, SCENARIOS[name], verdict) for name, verdict in verdicts.items()]
+    write_html(tmp_path / "report.html", as_json(cells, 1.0))
+    async with launch(browser_name) as browser:
+        await browser.goto((tmp_path / "report.html").as_uri())
+        await browser.wait_for("document.querySelector('#attention li') !== null")
+        entries = await browser.evaluate(
+            "[...document.querySelectorAll('#attention li')].map(each => each.textContent)"
+        )
+    assert [entry.partition("failed")[0].count(" · ") for entry in entries] == [4, 0, 0]
+    assert "and 1 morefailed: a gap." in entries[0]
+    assert entries[2] == f"ours → ours: {len(SCENARIOS) - 6} not triedThe run ended before."
+
+
 async def test_on_paper_the_matrix_is_whole(browser_name: str, tmp_path: Path) -> None:
     """A sheet has no scroll bar: every pair is in one of several tables, each no wider than the sheet."""
     pairs = pairs_of(list(PEERS.values()))

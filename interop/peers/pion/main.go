@@ -325,18 +325,19 @@ func (p *peer) acceptAgain(sdp string) (string, error) {
 	return p.describe(answer)
 }
 
-// speak sends the packets in their time, from the first to the last and again, from the connection to the end.
+// speak sends the packets in their time, from the first to the last and again, while the connection stands: one that
+// is disconnected may come back.
 func (p *peer) speak(track *webrtc.TrackLocalStaticSample, packets [][]byte, frame time.Duration) {
 	<-p.connected
 	ticker := time.NewTicker(frame)
 	defer ticker.Stop()
 	for at := 0; ; at = (at + 1) % len(packets) {
-		select {
-		case <-p.ended:
+		<-ticker.C
+		state := p.connection.ConnectionState()
+		if state == webrtc.PeerConnectionStateFailed || state == webrtc.PeerConnectionStateClosed {
 			return
-		case <-ticker.C:
 		}
-		if p.muted.Load() {
+		if p.muted.Load() || state != webrtc.PeerConnectionStateConnected {
 			continue
 		}
 		if err := track.WriteSample(media.Sample{Data: packets[at], Duration: frame}); err != nil {
