@@ -14,9 +14,9 @@ The last two follow a quantile in decibels, in steps of fixed size: a burst of n
 and not away. In the two highest bands an "s" is loud, rare, and learnt last: there only what is far louder than
 all of our sound that comes back is a person, whose own "s" it is.
 
-How slowly a room falls silent is not known before the filter has shown that it holds most of the echo: until then the
-coupling is held against our sound as it fades in a hall, for what reverberates in a pause of ours is louder than
-the echo of the last blocks.
+How slowly a room falls silent is not known before the filter has shown that it holds most of the echo: until then
+the coupling is held against our sound as it fades in a hall, for what reverberates in a pause of ours is louder
+than the echo of the last blocks.
 """
 
 from __future__ import annotations
