@@ -119,8 +119,8 @@ def _read(path: Path) -> np.ndarray:
     whole = data[: len(data) // (width * channels) * width * channels].reshape(-1, channels, width)[:, 0]
     padded = np.zeros((len(whole), 4), np.uint8)
     padded[:, 4 - width :] = whole
-    whole = padded.view("<i4")[:, 0] / 2.0**31
-    samples = _above(LOWEST, whole - whole.mean(), rate)
+    samples = padded.view("<i4")[:, 0] / 2.0**31
+    samples = _above(LOWEST, samples - samples.mean(), rate)
     if not np.any(samples):
         raise LocalError(f"{path} is silent")
     peak = 0.9 / np.abs(samples).max()
