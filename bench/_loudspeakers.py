@@ -30,9 +30,12 @@ SECONDS = 0.3
 Played = Callable[[np.ndarray], np.ndarray]
 
 
-LONGEST = 0.6
+LONGEST = 1.5
 """Seconds of a measured response that are used."""
+LOWEST = 80.0
+"""Hertz below which a loudspeaker plays nothing: what a measured response has there is offset and rumble."""
 _BEFORE = 16  # samples before the direct sound that are kept
+_FADE = 0.05  # seconds in which a measured response ends
 
 
 class Room(Protocol):
@@ -94,8 +97,9 @@ class Measured:
 def measured(folder: Path) -> dict[str, Room]:
     """Return the impulse responses in a folder by their names: WAV, 16, 24 or 32 bits, any rate from 8 kHz on.
 
-    The first channel counts, from just before its loudest sample on. `LocalError` if there is none, or one cannot
-    be read or is silent.
+    The first channel counts, from just before its loudest sample on, without what is below `LOWEST` and with an
+    end that fades: an offset that breaks off is a second echo, of all that was sent. `LocalError` if there is
+    none, or one cannot be read or is silent.
     """
     found: dict[str, Room] = {path.stem: Measured(_read(path)) for path in sorted(folder.glob("*.wav"))}
     if not found:
@@ -116,13 +120,25 @@ def _read(path: Path) -> np.ndarray:
     padded = np.zeros((len(whole), 4), np.uint8)
     padded[:, 4 - width :] = whole
     samples = padded.view("<i4")[:, 0] / 2.0**31
+    samples = _above(LOWEST, samples - samples.mean(), rate)
     if not np.any(samples):
         raise LocalError(f"{path} is silent")
     peak = 0.9 / np.abs(samples).max()
     if rate != RATE:
         samples = resample(np.rint(samples * peak * 32767).astype(np.int16), rate, RATE).astype(np.float64)
     begin = max(0, int(np.argmax(np.abs(samples))) - _BEFORE)
-    return samples[begin : begin + round(LONGEST * RATE)]
+    response = samples[begin : begin + round(LONGEST * RATE)].copy()
+    ends = np.cos(np.linspace(0.0, np.pi / 2, min(len(response), round(_FADE * RATE)))) ** 2
+    response[len(response) - len(ends) :] *= ends
+    return response
+
+
+def _above(hertz: float, samples: np.ndarray, rate: int) -> np.ndarray:
+    """Return samples of shape (n,) behind a high-pass: Butterworth's of second order, without its phase."""
+    count = 1 << (len(samples) + rate - 1).bit_length()
+    frequency = np.maximum(np.fft.rfftfreq(count, 1 / rate), 1e-3)
+    gain = 1.0 / np.sqrt(1.0 + (hertz / frequency) ** 4)
+    return np.asarray(np.fft.irfft(np.fft.rfft(samples, count) * gain)[: len(samples)])
 
 
 def _small() -> np.ndarray:

@@ -13,6 +13,10 @@ remainder are kept for each of nine bands:
 The last two follow a quantile in decibels, in steps of fixed size: a burst of near-end speech moves them a little,
 and not away. In the two highest bands an "s" is loud, rare, and learnt last: there only what is far louder than
 all of our sound that comes back is a person, whose own "s" it is.
+
+How slowly a room falls silent is not known before the filter has shown that it holds most of the echo: until then
+the coupling is held against our sound as it fades in a hall, for what reverberates in a pause of ours is louder
+than the echo of the last blocks.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ BANDS: Final = len(_EDGES_HZ) - 1
 
 _QUANTILE = 0.9
 _REVERB_DECAY: Final = 0.8  # per block: what a room with 0.6 s of reverberation keeps of its power
+_LATE_DECAY: Final = 0.95  # the same with 2.7 s: a hall
+_SHORT_DB = 8.0  # taken off at best: where that is reached, a room is no hall
 _SMOOTHING, _NEW = 0.6, 0.4
 _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
 _FLOOR_START = 1e4
@@ -149,11 +155,13 @@ class EchoGate:
         self._coupling = QuantileTracker(start_db=0.0, step_db=0.1)
         self._echo = [0.0] * BANDS
         self._ours = [0.0] * BANDS
+        self._late = [0.0] * BANDS
         self._unlearnt = [0.0] * BANDS
         self._error = [0.0] * BANDS
         self._floor = [_FLOOR_START] * BANDS
         self._probation = 0
         self._came = self._stayed = 0.0
+        self._most_taken_db = 0.0  # since the echo was found
         self.taken_db = 0.0
         """What the filter has been seen to take off the echo lately: measured, and slow to fall while a person may
         speak."""
@@ -177,7 +185,7 @@ class EchoGate:
         leak_rise, leak_fall = self._leak.step(doubtful) if learnt else (1.0, 1.0)
         came, stayed = _RECENT * self._came, _RECENT * self._stayed
         error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
-        echo, ours, unsure = self._echo, self._ours, self._unlearnt
+        echo, ours, late, unsure = self._echo, self._ours, self._late, self._unlearnt
         for band, rest in enumerate(left):
             # Comparisons, because calls of `max` and `min` would take as long as all the rest.
             error[band] = now = _SMOOTHING * error[band] + _NEW * rest
@@ -186,6 +194,8 @@ class EchoGate:
             floor[band] = noise = noise if noise < now else now
             sent, before = reference[band], _REVERB_DECAY * ours[band]
             ours[band] = sent = sent if sent > before else before
+            before = _LATE_DECAY * late[band]
+            late[band] = sent if sent > before else before
             expected, before = predicted[band], _REVERB_DECAY * echo[band]
             echo[band] = expected = expected if expected > before else before
             wrong, before = unlearnt[band], _REVERB_DECAY * unsure[band]
@@ -216,11 +226,14 @@ class EchoGate:
         more = 10.0 * math.log10((came + 1.0) / (stayed + 1.0)) > self.taken_db
         step = _TAKEN_UP_DB if more else -_TAKEN_DOWN_DB * (_DOUBT if doubtful else 1.0)
         self.taken_db = min(_MOST_TAKEN_DB, max(0.0, self.taken_db + step))
+        if self.taken_db > self._most_taken_db:
+            self._most_taken_db = self.taken_db
 
     def _unexplained(self, believed: bool) -> float:
         """Return the share of the present energy that neither echo nor noise accounts for."""
         error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
-        echo, ours, unlearnt = self._echo, self._ours, self._unlearnt
+        echo, unlearnt = self._echo, self._unlearnt
+        ours = self._late if self._most_taken_db < _SHORT_DB else self._ours
         floor_margin, coupling_margin = self._floor_margin, self._coupling_margin
         leak_margin, unlearnt_margin = self._leak_margin, self._unlearnt_margin
         # If far more is left than was predicted, but no more than comes back at all, the path may be gone.
@@ -273,7 +286,7 @@ class EchoGate:
         """The echo is another one: what used to be left of it means nothing any more."""
         self._leak.restart()
         self._echo = [0.0] * BANDS
-        self._came = self._stayed = self.taken_db = 0.0
+        self._came = self._stayed = self.taken_db = self._most_taken_db = 0.0
 
     def restart(self) -> None:
         """Forget everything."""

@@ -75,6 +75,18 @@ class TestMeasuredRooms:
         assert 10 * np.log10((early @ early) / (late @ late)) == pytest.approx(8.7, abs=0.3)
         assert tables.places(Options(rooms=str(tmp_path))).keys() == {"kitchen"}
 
+    def test_an_offset_and_a_rumble_of_the_recording_are_no_echo(self, tmp_path: Path):
+        rate = 44_100
+        time = np.arange(rate) / rate
+        clean = np.where(time > 0.01, 0.5 * np.exp(-(time - 0.01) / 0.02) * np.cos(2 * np.pi * 900 * time), 0)
+        response(tmp_path / "clean.wav", clean, rate)
+        response(tmp_path / "worse.wav", clean + 0.003 + 0.003 * np.sin(2 * np.pi * 12 * time), rate)
+        clean, worse = (room.response(np.random.default_rng(1), 0.0) for room in measured(tmp_path).values())
+        late = slice(RATE // 4, None)
+        assert 10 * np.log10(np.square(worse[late]).sum()) < -40
+        assert abs(worse.sum()) < 0.02
+        assert worse[: RATE // 10] == pytest.approx(clean[: RATE // 10], abs=2e-3)
+
     def test_what_cannot_be_used_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         with pytest.raises(LocalError, match="no impulse responses"):
             measured(tmp_path)

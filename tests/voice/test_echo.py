@@ -6,6 +6,7 @@ import pytest
 from stack.core.errors import LocalError
 from stack.voice.echo import EchoState, KalmanEchoCanceller, Track
 from stack.voice.echo_filter import BLOCK, MOST_BLOCKS, DelayEstimator, KalmanFilter, Lag
+from stack.voice.echo_gate import BANDS, EchoGate, GateSettings
 from stack.voice.vad import VoiceFrame, level_dbfs
 
 RATE = 16_000
@@ -361,6 +362,34 @@ class TestCanceller:
             KalmanEchoCanceller().capture(np.zeros(320, np.float32), 0.0)
         with pytest.raises(LocalError):
             KalmanEchoCanceller().render(np.zeros((1, 320), np.int16), 0.0)
+
+
+class TestEchoGate:
+    @staticmethod
+    def shares(fall_db: float, left: float, person: float = 0.0) -> np.ndarray:
+        """Return what no echo explains in each block of a pause of ours of 0.4 s, behind 3 s of our speech.
+
+        The room falls by so much in a block, the filter leaves a share of the power; `person` speaks in the pause.
+        """
+        gate, rng = EchoGate(), np.random.default_rng(3)
+        found, echo, sent = [], 0.0, 0.0
+        for block in range(340):
+            loud = 1e9 * rng.uniform(0.1, 1.0) if block < 300 else 0.0
+            echo = max(loud, echo * 10 ** (-fall_db / 10))
+            sent = max(loud, 0.7 * sent)
+            rest = echo * left + 1e5 + (person if block >= 300 else 0.0)
+            heard = echo + rest - echo * left
+            bands = [[power] * BANDS for power in (heard, rest, echo * (1.0 - left), sent, 1e3)]
+            found.append(gate.update(block / 100, bands, False))
+        return np.array(found[300:])
+
+    def test_the_reverberation_of_a_hall_in_our_pauses_is_no_person(self):
+        assert self.shares(0.25, 0.8).max() < GateSettings().unexplained
+
+    def test_where_the_filter_takes_the_echo_off_a_soft_voice_in_our_pauses_is_one(self):
+        shares = self.shares(1.0, 0.01, person=3e7)
+        assert np.mean(shares > GateSettings().unexplained) > 0.7
+        assert self.shares(1.0, 0.01).max() < GateSettings().unexplained
 
 
 class TestAec3:
