@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stack.core.errors import LocalError
@@ -53,12 +53,16 @@ def completed(*nodes: Node) -> bool:
     return all(node.machine.state is IceState.COMPLETED for node in nodes)
 
 
-def agree(one: Node, other: Node) -> None:
-    """Both send on the same path, and exactly one of them controls."""
+def on_one_path(one: Node, other: Node) -> bool:
     ours, theirs = one.machine.selected_path, other.machine.selected_path
     assert ours is not None
     assert theirs is not None
-    assert (ours.local, ours.remote) == (theirs.remote, theirs.local)
+    return (ours.local, ours.remote) == (theirs.remote, theirs.local)
+
+
+def agree(one: Node, other: Node) -> None:
+    """Both send on the same path, and exactly one of them controls."""
+    assert on_one_path(one, other), (one.machine.selected_path, other.machine.selected_path)
     assert isinstance(one.machine, IceAgent)
     assert isinstance(other.machine, IceAgent)
     assert one.machine.controlling is not other.machine.controlling
@@ -207,6 +211,7 @@ def test_a_role_conflict_is_settled_when_only_one_side_can_check_first(roles: tu
     roles=st.tuples(st.booleans(), st.booleans()),
     both=st.booleans(),
 )
+@example(34, 0.25, 0.25, 0.03125, 0.0, (True, True), True)
 @settings(max_examples=60, deadline=None)
 def test_every_network_ends_in_one_path_for_both(
     seed: int, loss: float, delay: float, jitter: float, duplicate: float, roles: tuple[bool, bool], both: bool
@@ -216,8 +221,10 @@ def test_every_network_ends_in_one_path_for_both(
     signal(network, one, other)
     start(network)
     assert network.run(60.0, lambda: completed(one, other)), (one.events, other.events)
-    # What the last nomination was is known to both once nothing is under way any more.
+    # What the last nomination was is known to both once nothing is under way any more. Where a path loses so much
+    # that it is taken for silent, they leave it one after the other.
     network.run(5.0)
+    assert network.run(20.0, lambda: on_one_path(one, other))
     agree(one, other)
 
 
