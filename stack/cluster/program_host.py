@@ -47,7 +47,7 @@ from stack.cluster.messages import (
     take_subject,
 )
 from stack.cluster.ordered import DROPPED_MALFORMED, BacklogFull, OrderedStream
-from stack.cluster.remote_program import DROPPED_STRANGE, PROGRESS_EVERY
+from stack.cluster.remote_program import DROPPED_STRANGE, PROGRESS_EVERY, SETTLE
 from stack.cluster.round_trip import RoundTrip
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError, StackError
@@ -62,8 +62,6 @@ ResultT = TypeVar("ResultT")
 
 NODE_PATIENCE = 5.0
 """Seconds without a word of a node, while our own messages come back, after which its calls are over."""
-SETTLE = 1.0
-"""Seconds after which a node that speaks has to name a call that we took."""
 
 TOOK = declare("backbone", "took", "Calls that this process has taken from the backbone")
 NOT_HELD = declare("backbone", "not_held", "Calls that their node has given to another process, or ended")

@@ -5,6 +5,8 @@ opened lazily, record by record, because one record may bring the keys of the ne
 
 Left out: connection ids (never offered, so a record with one is dropped) and the forms of the 1.3 header that
 a sender does not need: ours always has a 16-bit sequence number and a length. All forms are understood.
+
+Over 500 lines: how a record of either version looks, how it is sealed, and which epoch opens it are read together.
 """
 
 from __future__ import annotations

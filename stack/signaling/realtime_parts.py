@@ -119,6 +119,13 @@ class Items:
         """Return the item of this name."""
         return self._items.get(item_id)
 
+    def known(self, item_id: str) -> Event:
+        """Return the item of this name that a client asks for; raises `EventRefused` if there is none."""
+        item = self._items.get(item_id)
+        if item is None:
+            raise EventRefused("there is no such item", "item_not_found", "item_id")
+        return item
+
     def remove(self, item_id: str) -> None:
         """Forget an item that is there."""
         del self._items[item_id]

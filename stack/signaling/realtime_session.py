@@ -411,16 +411,16 @@ class RealtimeSession:
             del self._pending[next(iter(self._pending))]
 
     def _item_retrieve(self, message: Event) -> None:
-        self._emit("conversation.item.retrieved", item=copy_item(self._known(message)))
+        self._emit("conversation.item.retrieved", item=copy_item(self._items.known(message["item_id"])))
 
     def _item_delete(self, message: Event) -> None:
-        item = self._known(message)
+        item = self._items.known(message["item_id"])
         self._items.remove(item["id"])
         self._pending.pop(item["id"], None)
         self._emit("conversation.item.deleted", item_id=item["id"])
 
     def _item_truncate(self, message: Event) -> None:
-        item, at = self._known(message), message["audio_end_ms"]
+        item, at = self._items.known(message["item_id"]), message["audio_end_ms"]
         content = item.get("content") or [{}]
         if item.get("role") != "assistant" or content[0].get("type") != "output_audio":
             raise EventRefused("only what was said aloud can be truncated", "invalid_value", "item_id")
@@ -493,9 +493,3 @@ class RealtimeSession:
         self._emit("conversation.item.added", item=copy_item(item), previous_item_id=previous)
         if done:
             self._emit("conversation.item.done", item=copy_item(item), previous_item_id=previous)
-
-    def _known(self, message: Event) -> Event:
-        item = self._items.get(message["item_id"])
-        if item is None:
-            raise EventRefused("there is no such item", "item_not_found", "item_id")
-        return item
