@@ -402,6 +402,24 @@ async def test_a_program_that_is_changed_runs_anew(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("by_terminal", [True, False])
+async def test_ctrl_c_ends_a_server_that_reloads_in_an_orderly_way(tmp_path: Path, by_terminal: bool) -> None:
+    """A terminal tells both processes; `kill` tells the one that was started."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stack", "serve", "--reload", "--agent", "echo", "--port", "0", "--udp-port", "0"),
+        stdout=-1,
+        stderr=-1,
+        start_new_session=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    await lines_until(process, "Open http")
+    (os.killpg if by_terminal else os.kill)(process.pid, signal.SIGINT)
+    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert (output.decode(), errors.decode()) == ("Ending the calls …\n", "")
+    assert process.returncode == 0
+
+
 def test_a_server_that_cannot_start_is_not_waited_for() -> None:
     assert "neither one of" in run("serve", "--reload", "--agent", "unknown", expect=2).stderr
 
