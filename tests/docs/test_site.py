@@ -93,6 +93,14 @@ def test_make_builds_as_the_tests_do() -> None:
     ]
 
 
+def test_the_first_page_of_the_guides_leads_to_each_of_them() -> None:
+    guides = ROOT / "docs" / "guides"
+    linked = set(re.findall(r"\]\(([a-z-]+\.md)\)", (guides / "index.md").read_text("utf-8")))
+    assert {page.name for page in guides.glob("*.md")} - {"index.md"} == {
+        name for name in linked if (guides / name).is_file()
+    }
+
+
 def test_every_link_leads_somewhere(site: Path, pages: dict[str, Page]) -> None:
     broken = []
     for path, page in pages.items():
