@@ -121,17 +121,21 @@ export class Lanes {
 
   #drawMarks(context, x, width, height, colours) {
     context.font = `600 11px ${token(document.body, "--font")}`;
+    const taken = [-Infinity, -Infinity];   // up to where there are flags, in the upper row and in the lower one
     for (const { label, at } of this.#marks) {
       const left = x(at), room = context.measureText(label).width + 10;
       if (left < -room) continue;
       const beside = left + room > width ? left - room : left;   // at the right edge the flag flies to the left
+      const row = beside < taken[0] && beside >= taken[1] ? 1 : 0;
+      const middle = (height - AXIS) / 2 + 20 * row;
+      taken[row] = beside + room;
       context.fillStyle = colours.stop;
       context.fillRect(left - 0.75, 0, 1.5, height - AXIS);
       context.beginPath();
-      context.roundRect(beside, (height - AXIS) / 2 - 9, room, 18, 4);
+      context.roundRect(beside, middle - 9, room, 18, 4);
       context.fill();
       context.fillStyle = colours.card;
-      context.fillText(label, beside + 5, (height - AXIS) / 2 + 4);
+      context.fillText(label, beside + 5, middle + 4);
     }
   }
 
