@@ -1,9 +1,9 @@
 """Pictures of the page and of the documentation's site: `python -m interop.page_pictures`, or `make pictures`.
 
-A synthetic person has the assistant count, interrupts it, and asks what was heard: what is drawn is a real call, so
-two runs differ. All are to be looked at, in build/pictures: Chromium and Firefox at the width of a desktop and of a
-phone, in light and dark. Those of the page in Chromium are the documentation's, too (docs/pictures). A page that is
-wider than its window is named, and the exit code is 1. It needs the demo extra, and for the site the docs extra.
+A synthetic person has the assistant count, interrupts it, and asks what was heard: a real call, so that two runs
+differ. All are to be looked at, in build/pictures: Chromium and Firefox at the width of a desktop and of a phone,
+in light and dark. Those of the page in Chromium are the documentation's, too (docs/pictures). What is wider
+than its window is named, and the exit code is 1. It needs the demo extra, and for the site the docs extra.
 """
 
 from __future__ import annotations

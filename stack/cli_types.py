@@ -21,6 +21,8 @@ def _between(kind: str, least: float | None, most: float | None) -> str:
 class WholeRange(click.IntRange):
     """Whole numbers between two."""
 
+    name = "integer"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
             return super().convert(value, param, ctx)
@@ -30,6 +32,8 @@ class WholeRange(click.IntRange):
 
 class FiniteRange(click.FloatRange):
     """Numbers between two: `nan` and `inf` are read as floats, and are none."""
+
+    name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
