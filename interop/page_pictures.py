@@ -79,7 +79,7 @@ async def shoot(browser: Browser, file: Path) -> str | None:
         await browser.evaluate(SETTLED)
         picture = file.with_name(file.name.format(size=size))
         picture.write_bytes(await browser.screenshot())
-        if await browser.evaluate("document.documentElement.scrollWidth > innerWidth"):
+        if await browser.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
             wide = f"{picture.name}: the page is wider than its window"
     return wide
 

@@ -75,7 +75,7 @@ def serve_reloading(arguments: Sequence[str], folders: Sequence[Path]) -> int:
                 return child.returncode
             time.sleep(PERIOD)
             path = changed(before, take_snapshot(folders))
-        number = signals[0] if signals else signal.SIGINT
+        number: int = signals[0] if signals else signal.SIGINT
         code = _end(child, number, by_terminal=signals[:1] == [signal.SIGINT])
         if signals:
             return code

@@ -287,7 +287,9 @@ async def test_no_page_is_wider_than_a_phone(site: Path, name: str) -> None:
         for path in OPENED:
             await browser.goto(url + path)
             await browser.wait_for(DRAWN)
-            wide = await browser.evaluate("document.documentElement.scrollWidth - innerWidth")
+            wide = await browser.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
             assert wide <= 0, f"{path} is {wide} pixels wider than its window"
 
 
