@@ -451,6 +451,9 @@ def call(as_json: bool, **options: Any) -> None:
     """Call a server at URL and report how the call went; exit code 1: no call, or its program failed."""
     check_environment(cli)
     check_together(click.get_current_context(), _CALL_NEEDS)
+    without = [uri for uri in options["ice_server"] if uri.startswith("turn") and "@" not in uri]
+    if without and not (options["ice_user"] and options["ice_password"]):
+        raise click.UsageError(f"--ice-server {without[0]} needs --ice-user NAME and --ice-password PASSWORD")
     config = CallerConfig(**options)
     try:
         report = asyncio.run(_until_interrupted(config))

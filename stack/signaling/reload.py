@@ -75,8 +75,8 @@ def serve_reloading(arguments: Sequence[str], folders: Sequence[Path]) -> int:
                 return child.returncode
             time.sleep(PERIOD)
             path = changed(before, take_snapshot(folders))
-        number: int = signals[0] if signals else signal.SIGINT
-        code = _end(child, number, by_terminal=signals[:1] == [signal.SIGINT])
+        by_terminal = signals[:1] == [signal.SIGINT]
+        code = _end(child, signals[0] if signals else signal.SIGINT, by_terminal=by_terminal)
         if signals:
             return code
         is_first = False

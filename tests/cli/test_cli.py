@@ -109,6 +109,11 @@ def test_help_shows_the_commands() -> None:
         (["call"], 2, "Missing argument 'URL': python -m stack call [OPTIONS] URL"),
         (["call", "http://127.0.0.1:9", "--record", ""], 2, "'' is no file"),
         (["call", "http://127.0.0.1:9", "--ice-password", "p"], 2, "--ice-password does nothing without --ice-s"),
+        (
+            ["call", "http://127.0.0.1:9", "--ice-server", "turn:x"],
+            2,
+            "turn:x needs --ice-user NAME and --ice-pass",
+        ),
         (["agent", "http", "--nats", "nats://127.0.0.1:9"], 2, "PROGRAM: http has options of its own"),
         (["agent", "nothing", "--nats", "nats://127.0.0.1:9"], 2, "PROGRAM: 'nothing' is neither one of"),
         (["agent", "echo", "--nats", "nats://127.0.0.1:9", "--program", ""], 2, "'' is no name: letters"),
