@@ -185,7 +185,7 @@ def bind_group(hosts: Sequence[str], port: int, workers: int) -> list[UdpSockets
     if workers > 1 and not can_share_a_port():
         raise CannotSteer("the kernel of this system does not steer datagrams to several workers")
     alone = bind_all(hosts, port)  # finds a port that is free, and refuses one that another server shares
-    if workers == 1:
+    if workers == 1 and not can_share_a_port():
         return [alone]
     addresses = alone.addresses
     alone.close()
@@ -267,6 +267,10 @@ class SteeredSockets(UdpSockets):
             self.counters.add(FAILED_CONNECT)
             return None
         return made
+
+    def has(self, path: Path) -> bool:
+        """Return True for a path that has a socket."""
+        return path in self._connected
 
     def disconnect(self, path: Path) -> ConnectedSocket | None:
         """Forget the socket of a path and return it, to be closed; None if there is none."""
