@@ -282,6 +282,9 @@ class SteeredSockets(UdpSockets):
     def send(self, transmits: Sequence[Transmit]) -> None:
         """Send each datagram through the socket of its path, or else from the address that the path names."""
         connected, rest = self._connected, []
+        if not connected:
+            super().send(transmits)
+            return
         for transmit in transmits:
             udp = connected.get(transmit[1])
             if udp is not None:
