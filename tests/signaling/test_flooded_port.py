@@ -26,7 +26,9 @@ from tests.listening import listen, until
 
 pytestmark = [
     pytest.mark.real_clock,
-    pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a socket has dropped, and shares a port"),
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="only Linux says what a socket has dropped, and shares a port"
+    ),
 ]
 TONE = (4000 * np.sin(np.arange(32_000) / 4)).astype(np.int16)
 MORE_THAN_FITS = 60_000
