@@ -77,8 +77,8 @@ _RTP_VERSION = 2
 MAX_ASKED = 4096
 """Requests of sessions that are remembered: what a hundred full agents send in a second."""
 MAX_CHECKS = 400
-"""STUN messages that a session is given in one second on paths that it has proven, and on all others: an agent sends
-200 at most (RFC 8445 §14.2: Ta is 5 ms or more), and each costs up to 60 µs."""
+"""STUN messages that a session is given in one second on paths that it has proven, and on all others: an agent
+sends 200 requests at most (RFC 8445 §14.2: Ta is 5 ms or more), and each costs up to 60 µs."""
 MAX_TRIED = 200
 """DTLS records over unknown paths that are tried with sessions in one second."""
 MAX_STRAYS = 64
