@@ -88,7 +88,12 @@ def _measure(place: Place, server: Server, kind: str, calls: int, seconds: float
         raise Absent("the calls did not come about")
     after = _counters(server)
     said["dropped"] = _kernel_drops(port) - dropped
-    names = ("endpoint_dropped_unknown_ufrag", "ice_dropped_wrong_integrity", "ice_dropped_flood")
+    names = (
+        "endpoint_dropped_unknown_ufrag",
+        "endpoint_dropped_check_rate",
+        "ice_dropped_wrong_integrity",
+        "ice_dropped_flood",
+    )
     said["refused"] = sum(after.get(name, 0) - before.get(name, 0) for name in names)
     return loading[0], said
 

@@ -152,7 +152,12 @@ async def _flood(
         if name.startswith(("ticket.", "endpoint.", "ice."))
     }
     looked = sum(counted.get(f"ticket.{name}", 0) for name in _OUTCOMES)
-    not_looked = ("endpoint.dropped_unknown_ufrag_rate", "endpoint.dropped_full", "ice.repeated_check")
+    not_looked = (
+        "endpoint.dropped_unknown_ufrag_rate",
+        "endpoint.dropped_full",
+        "endpoint.dropped_check_rate",
+        "ice.repeated_check",
+    )
     arrived = looked + sum(counted.get(name, 0) for name in not_looked)
     late = after.frame_lateness()
     late.counts = [b - a for a, b in zip(before.lateness, after.lateness, strict=True)]

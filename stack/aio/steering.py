@@ -185,7 +185,7 @@ def bind_group(hosts: Sequence[str], port: int, workers: int) -> list[UdpSockets
     if workers > 1 and not can_share_a_port():
         raise CannotSteer("the kernel of this system does not steer datagrams to several workers")
     alone = bind_all(hosts, port)  # finds a port that is free, and refuses one that another server shares
-    if workers == 1:
+    if workers == 1 and not can_share_a_port():
         return [alone]
     addresses = alone.addresses
     alone.close()
@@ -268,6 +268,10 @@ class SteeredSockets(UdpSockets):
             return None
         return made
 
+    def has(self, path: Path) -> bool:
+        """Return True for a path that has a socket."""
+        return path in self._connected
+
     def disconnect(self, path: Path) -> ConnectedSocket | None:
         """Forget the socket of a path and return it, to be closed; None if there is none."""
         gone = self._connected.pop(path, None)
@@ -278,6 +282,9 @@ class SteeredSockets(UdpSockets):
     def send(self, transmits: Sequence[Transmit]) -> None:
         """Send each datagram through the socket of its path, or else from the address that the path names."""
         connected, rest = self._connected, []
+        if not connected:
+            super().send(transmits)
+            return
         for transmit in transmits:
             udp = connected.get(transmit[1])
             if udp is not None:

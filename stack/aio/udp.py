@@ -162,6 +162,16 @@ class UdpSocket:
         """Set an option of the socket's own level; raises `OSError`."""
         self._socket.setsockopt(socket.SOL_SOCKET, option, value)
 
+    def get_option(self, option: int, size: int) -> bytes:
+        """Return an option of the socket's own level, at most `size` bytes; raises `OSError`."""
+        return self._socket.getsockopt(socket.SOL_SOCKET, option, size)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others may be bound to its port."""
+        reuse = getattr(socket, "SO_REUSEPORT", None)
+        return reuse is not None and bool(self._socket.getsockopt(socket.SOL_SOCKET, reuse))
+
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()

@@ -73,6 +73,7 @@ from stack.aio.ipc import (
     package_version,
 )
 from stack.aio.media import CallEndpoint, Events, MediaCalls, MediaSetup, make_endpoint, many_calls
+from stack.aio.overflow import OverflowDriver
 from stack.aio.steering import SteeredDriver, SteeredSockets
 from stack.aio.tcp_listener import MAX_ACCEPTED_AT_ONCE, MAX_FIRST_FRAME
 from stack.aio.udp import UdpSocket, UdpSockets
@@ -155,10 +156,25 @@ class MediaWorker:
         )
         listeners = [UdpSocket.adopt(socket.socket(fileno=descriptor)) for descriptor in hello.sockets]
         if hello.workers == 1 and hello.forwarder is None:
-            return many_calls(setup, UdpSockets(listeners))
+            if not all(udp.is_shared for udp in listeners):
+                return many_calls(setup, UdpSockets(listeners))
+            return self._alone(setup, SteeredSockets(listeners))
         addresses = [udp.address for udp in listeners]
         endpoint = make_endpoint(setup, addresses, hello.number, keeps_strays=hello.shown is not None)
         media = self._steer(hello, setup, endpoint, listeners)
+        media.make_by_tickets(endpoint)
+        return media
+
+    def _alone(self, setup: MediaSetup, steered: SteeredSockets) -> MediaCalls:
+        """Return the calls of the only worker, which get sockets of their own while the port is flooded."""
+        endpoint = make_endpoint(setup, steered.addresses)
+
+        def overflowing(
+            _: CallEndpoint, __: UdpSockets, on_events: Callable[[Events], None], trace: PacketTrace | None
+        ) -> OverflowDriver:
+            return OverflowDriver(endpoint, steered, on_events, trace)
+
+        media = MediaCalls(setup, steered, endpoint, overflowing)
         media.make_by_tickets(endpoint)
         return media
 

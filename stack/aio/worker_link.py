@@ -39,7 +39,7 @@ from stack.aio.ipc import (
     WorkerRequest,
 )
 from stack.aio.media import CarryOut, GetTally, MediaRequest, MediaTally
-from stack.aio.worker_start import environment_of_worker, wait_for_end
+from stack.aio.worker_start import command_of_worker, environment_of_worker, wait_for_end
 from stack.core.counters import CounterName, Counters, declare
 from stack.core.errors import LocalError, StackError
 from stack.server import Gathered
@@ -184,8 +184,11 @@ class WorkerLink:
 
     # -- the process -----------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Start a process and wait until it is up; raises `LocalError` if it does not come up."""
+    async def start(self, at_low_priority: bool = False) -> None:
+        """Start a process and wait until it is up; raises `LocalError` if it does not come up.
+
+        At low priority its code is loaded so that calls beside it do not wait for that.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._close_descriptors()
         self._descriptors, arrivals = socket.socketpair(socket.AF_UNIX, DESCRIPTOR_SOCKET)
@@ -193,7 +196,7 @@ class WorkerLink:
         with theirs, arrivals:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "stack.aio.worker", str(theirs.fileno())],
+                    [sys.executable, "-P", *command_of_worker(at_low_priority), str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno(), arrivals.fileno(), *self.inherited],
                     env=environment_of_worker(),

@@ -15,11 +15,20 @@ POLL_EVERY = 0.01
 """Seconds between two looks at a process that is to end."""
 
 
+def command_of_worker(at_low_priority: bool) -> tuple[str, ...]:
+    """Return what the interpreter is to run."""
+    return ("-m", *(["stack.low_priority"] if at_low_priority else []), "stack.aio.worker")
+
+
 def environment_of_worker() -> dict[str, str]:
-    """Return a worker's environment: it finds this very package."""
+    """Return a worker's environment: it finds this very package, and numpy starts no threads in it.
+
+    A call's matrices are small, and its loop would wait for a thread that has no core.
+    """
     root = str(Path(__file__).resolve().parents[2])
     former = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((root, former)) if former else root}
+    path = os.pathsep.join((root, former)) if former else root
+    return {"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
 
 
 def modules_of_codecs() -> tuple[str, ...]:

@@ -295,7 +295,7 @@ class WorkerPool:
             self._ends[link] = ends + 1
             await asyncio.sleep(BACKOFF[min(ends, len(BACKOFF) - 1)])
             try:
-                await link.start()
+                await link.start(at_low_priority=self._has_calls_beside(link))
             except (StackError, OSError) as error:  # no descriptor is free, say
                 log.error("%s could not be replaced: %s", link, error)
             else:
@@ -306,6 +306,10 @@ class WorkerPool:
                 link.submit(request)
         log.warning("%s is up again (process %s)", link, link.pid)
         self._change.set()
+
+    def _has_calls_beside(self, link: WorkerLink) -> bool:
+        """Return True if no call waits for this process, and other workers have some that it may not delay."""
+        return link is not self.forwarder and any(each.load for each in self.links if each is not link)
 
     def _ping(self) -> None:
         for link in self._processes:

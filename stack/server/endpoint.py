@@ -37,6 +37,9 @@ DROPPED_UNKNOWN_UFRAG_RATE = declare(
     "dropped_unknown_ufrag_rate",
     "STUN requests that name no session, beyond those that are looked at each second",
 )
+DROPPED_CHECK_RATE = declare(
+    "endpoint", "dropped_check_rate", "STUN messages of a session beyond those that it is given in a second"
+)
 DROPPED_FULL = declare(
     "endpoint", "dropped_full", "STUN requests that might have made a session, while there is room for none"
 )
@@ -73,6 +76,9 @@ _RTP_HEADER = 12
 _RTP_VERSION = 2
 MAX_ASKED = 4096
 """Requests of sessions that are remembered: what a hundred full agents send in a second."""
+MAX_CHECKS = 400
+"""STUN messages that a session is given in one second on paths that it has proven, and on all others: an agent
+sends 200 requests at most (RFC 8445 §14.2: Ta is 5 ms or more), and each costs up to 60 µs."""
 MAX_TRIED = 200
 """DTLS records over unknown paths that are tried with sessions in one second."""
 MAX_STRAYS = 64
@@ -172,6 +178,8 @@ class Endpoint(Generic[EventT]):
         self.uncounted = 0
         """How many sessions take no room from others: what has made them has a bound of its own."""
         self._kept_strays: list[tuple[bytes, Path]] | None = [] if keeps_strays else None  # for other processes
+        self._checks_since: Instant = 0.0
+        self._checks: dict[tuple[str, bool], int] = {}  # of a session, on paths of its own or not, in that second
         self._tried_since: Instant = 0.0
         self._tried = 0  # records over unknown paths, in the second since then
         self._expected: OrderedDict[str, int] = OrderedDict()  # fragment → checks that are still looked at
@@ -251,6 +259,9 @@ class Endpoint(Generic[EventT]):
                     waiting.setdefault(tried, []).append(datagram)
                 continue
             if is_stun:  # what follows may need the path that this one proves
+                if self._checks_too_often(name, path, now):
+                    self.counters.add(DROPPED_CHECK_RATE)
+                    continue
                 self._hand_over(name, [*waiting.pop(name, ()), datagram], now)
                 self._bind(name, now)
             elif name in waiting:
@@ -262,6 +273,19 @@ class Endpoint(Generic[EventT]):
             if not self._routes.has_sources(name):
                 self._bind_sources(name, now)
         self.pump()
+
+    def _checks_too_often(self, name: str, path: Path, now: Instant) -> bool:
+        """Count a STUN message for a session; True if there were too many on such paths in this second.
+
+        Those on paths that it has proven are counted for themselves: a stranger who has read its ufrag on the wire
+        does not take the room of its peer's.
+        """
+        if now - self._checks_since >= 1.0:
+            self._checks_since = now
+            self._checks.clear()
+        known = (name, self._routes.find(path) == name)
+        count = self._checks[known] = self._checks.get(known, 0) + 1
+        return count > MAX_CHECKS
 
     def _hand_over(self, name: str, datagrams: list[tuple[bytes, Path]], now: Instant) -> None:
         self._touched[name] = None

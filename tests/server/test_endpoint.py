@@ -9,7 +9,7 @@ import pytest
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit
 from stack.server import Endpoint, Routes, SingleEndpoint, UnknownCheck
-from stack.server.endpoint import FAULT_PAUSE, MAX_ASKED, MAX_STRAYS, MAX_TRIED, MAX_UNKNOWN_CHECKS
+from stack.server.endpoint import FAULT_PAUSE, MAX_ASKED, MAX_CHECKS, MAX_STRAYS, MAX_TRIED, MAX_UNKNOWN_CHECKS
 from stack.stun import Message, MessageClass, Method, TransactionId, Username
 
 LOCAL = Address("127.0.0.1", 3478)
@@ -40,6 +40,7 @@ class Recorder:
         self.broken: set[str] = set()
         self.ssrcs: tuple[int, ...] = ()
         self.known_by_records = False
+        self.proves = True
         self._routes: list[Path] = []
         self._transmits: list[Transmit] = []
 
@@ -48,7 +49,7 @@ class Recorder:
             raise RuntimeError("poisoned")
         self.received.append(data)
         self._transmits.append(Transmit(data, path))
-        if data[:1] < b"\4":
+        if data[:1] < b"\4" and self.proves:
             self._routes.append(path)
 
     def handle_datagrams(self, batch: Iterable[tuple[bytes, Path]], now: float) -> None:
@@ -186,6 +187,24 @@ def test_checks_that_name_no_session_are_looked_at_so_often_and_those_of_calls_a
     assert len(machine.received) == 1
     endpoint.handle_datagrams(flood[:1], 6.0)
     assert len(asked) == MAX_UNKNOWN_CHECKS + 1
+
+
+def test_checks_of_a_call_have_bounds_of_their_own_on_its_paths_and_on_others() -> None:
+    endpoint: Endpoint[str] = Endpoint()
+    machine = Recorder("alice")
+    endpoint.add("alice", machine, "ufragA")
+    wanted = check("ufragA:peer")
+    endpoint.handle_datagrams([(wanted, path(1))], 0.0)
+    machine.proves = False  # the checks that follow are not signed
+    endpoint.handle_datagrams([(wanted, path(2))] * 10_000, 0.5)
+    assert len(machine.received) == MAX_CHECKS
+    assert endpoint.counters["endpoint.dropped_check_rate"] == 10_001 - MAX_CHECKS
+    endpoint.handle_datagrams([(wanted, path(1)), (MEDIA, path(1))], 0.6)
+    assert machine.received[-2:] == [wanted, MEDIA], "the peer itself is heard"
+    endpoint.handle_datagrams([(wanted, path(1))] * 10_000, 0.7)
+    assert len(machine.received) == 2 * MAX_CHECKS + 1, "what a peer may ask for has a bound, too"
+    endpoint.handle_datagrams([(wanted, path(2)), (wanted, path(1))], 1.5)
+    assert len(machine.received) == 2 * MAX_CHECKS + 3, "a second later there is room again"
 
 
 def test_only_those_that_are_due_are_woken() -> None:

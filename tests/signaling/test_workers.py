@@ -19,7 +19,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from stack import Call
+from stack import Call, low_priority
 from stack.agents import echo
 from stack.aio import CallEnded, Host, HostConfig, control_of, worker_link, worker_start, workers
 from stack.aio.media import AddUfrag, CountCalls
@@ -125,6 +125,44 @@ async def test_a_worker_that_dies_takes_its_calls_with_it_and_is_replaced(steeri
             task.cancel()
         # the client whose worker is gone would wait for an answer: it gives up by itself
     assert not any(is_alive(pid) for pid in [former, *pids])
+
+
+@needs_linux
+async def test_a_worker_in_the_place_of_another_delays_no_call_while_it_loads() -> None:
+    def threads(pid: int) -> list[int]:
+        """Return how nice each thread is: the main one, then those that load."""
+        found = []
+        with contextlib.suppress(OSError):
+            for task in sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda each: int(each.name)):
+                found.append(int((task / "stat").read_text().rpartition(")")[2].split()[16]))
+        return found
+
+    async def replaced(link: Any) -> list[list[int]]:
+        """Kill a worker, and return what was seen until another is up in its place."""
+        former = link.pid
+        os.kill(former, signal.SIGKILL)
+        seen: list[list[int]] = []
+        async with asyncio.timeout(60):
+            while not (link.is_up and link.pid != former):
+                if link.pid != former:
+                    seen.append(threads(link.pid))
+                await asyncio.sleep(0.001)
+        seen.append(threads(link.pid))
+        return seen
+
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    async with serving(echo, config(2)) as server:
+        pool = pool_of(server)
+        for nice in await replaced(pool.links[0]):  # there is no call that could be delayed
+            assert set(nice) <= {usual}
+        async with dial(server.url) as placed:
+            await placed.call.wait_connected()
+            (without_calls,) = (link for link in pool.links if not link.load)
+            while_loading = await replaced(without_calls)
+            placed.call.speaker.write(TONE, 16_000)
+            await listen(placed.call, 0.2)
+    assert [usual, usual + low_priority.NICENESS] in while_loading
+    assert while_loading[-1] == [usual], "all that is left is as urgent as ever"
 
 
 @needs_linux
