@@ -97,7 +97,7 @@ docs: $(VENV)/.docs ## build the documentation as a site: open site/index.html (
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "Open site/index.html"
 
-pictures: $(VENV)/.test ## take the pictures of the page in docs/pictures, in a real call (Chromium, the demo extra)
+pictures: $(VENV)/.test ## take pictures of the page, in a real call, and of the site: build/pictures has all, docs/pictures those that are shown
 	@$(BIN)/python -m interop.page_pictures
 
 learn: $(VENV)/.test ## write the bytes of docs/learn from the recorded call

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
 
 from bench._plot import svg
 from bench.report import BadOption, Options, Table, as_json
+from interop.arguments import OneLineParser
 from stack.core.errors import LocalError
 from stack.core.ufrag import MAX_WORKERS
 
@@ -60,14 +60,6 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong on one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with the code 2."""
-        self.exit(2, f"bench: {message}\n")
-
-
 def _numbers(least: float, most: float) -> Callable[[str], tuple[float, ...]]:
     """Return what reads numbers with commas between them."""
 
@@ -100,7 +92,7 @@ def _scale(text: str) -> float:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     known = discover()
-    parser = _Parser(prog="python -m bench", description="Ours and a peer's, in the same run.")
+    parser = OneLineParser(prog="python -m bench", description="Ours and a peer's, in the same run.")
     parser.add_argument("name", nargs="*", metavar="NAME", help="which benchmark: " + ", ".join(known))
     parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
     parser.add_argument("--json", action="store_true", help="print JSON, one object to a benchmark and line")
@@ -149,6 +141,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--trace", metavar="FILE", help="packets of a real network: lines of sent,arrived (sound)")
     parser.add_argument("--verbose", action="store_true", help="say each run as it ends, under load")
     chosen = parser.parse_args(arguments)
+    if not chosen.name and not chosen.list and (arguments or sys.argv[1:]) not in ([], ["--json"]):
+        parser.error("which benchmark? Its name stands before the options, as in bench setup --client aiortc")
     if chosen.list or not chosen.name:
         width = max(map(len, known), default=0)
         for name, described in known.items():
@@ -206,5 +200,14 @@ def _plot(folder: Path, name: str, tables: list[Table]) -> None:
         (folder / (f"{name}.svg" if number == 1 else f"{name}-{number}.svg")).write_text(picture, "utf-8")
 
 
+def run_command(arguments: list[str] | None = None) -> int:
+    """Run the command line; Ctrl-C is one line, and the exit status 130."""
+    try:
+        return main(arguments)
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command())

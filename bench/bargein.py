@@ -18,7 +18,6 @@ gives rooms whose impulse responses were measured.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -30,6 +29,7 @@ from bench._interrupted import QUEUED, interrupted
 from bench._talking import DEFAULTS, ECHO_DB, TICK, Interrupter, Room, barge_ins, converse, last, phrases, silence
 from bench._voices import Missing, agent, commands, cough, people, spoken, typing
 from bench.report import Options, Table
+from interop.arguments import OneLineParser
 from stack.core.errors import LocalError
 from stack.voice.cascade import CascadeDetector
 
@@ -183,7 +183,7 @@ def run(options: Options) -> list[Table]:
 
 def main() -> None:
     """Run one table, or one room of it."""
-    parser = argparse.ArgumentParser(prog="python -m bench.bargein", description="One table of this benchmark.")
+    parser = OneLineParser(prog="python -m bench.bargein", description="One table of this benchmark.")
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("room", nargs="?", default="", help="only the rooms in whose name this occurs")
     parser.add_argument("--scale", type=float, default=1.0)

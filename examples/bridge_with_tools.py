@@ -33,5 +33,7 @@ def make(url: str, key: str) -> BridgeConfig:
 
 
 if __name__ == "__main__":
-    config = make(sys.argv[1], os.environ["OPENAI_API_KEY"])
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    config = make(sys.argv[1], os.environ.get("OPENAI_API_KEY", ""))
     serve(bridge(config), server=ServeConfig(program_passes_events=True))

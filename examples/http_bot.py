@@ -42,4 +42,6 @@ def make(llm: str, model: str | None = None, speech: str | None = None) -> HttpA
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     serve(make(*sys.argv[1:4]))

@@ -41,6 +41,8 @@ from interop.runner import OURS, Cell, Pair, Plan, innermost, run_plan
 from interop.scenarios import SCENARIOS
 from interop.side_by_side import MAX_JOBS, run_side_by_side
 from interop.verdict import Outcome
+from stack.cli_run import run as run_command
+from stack.cli_types import Place, WholeRange
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK_PEERS = (OURS, "chromium", "firefox", "aiortc", "pion")
@@ -81,20 +83,20 @@ def chosen(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _options(command: Any) -> Any:
     for option in (
-        click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the results as JSON."),
-        click.option("--junit", type=click.Path(path_type=Path), help="Write the results as JUnit XML."),
-        click.option("--html", type=click.Path(path_type=Path), help="Write the report: one page that holds all."),
+        click.option("--json", "json_file", type=Place(path_type=Path), help="Write the results as JSON."),
+        click.option("--junit", type=Place(path_type=Path), help="Write the results as JUnit XML."),
+        click.option("--html", type=Place(path_type=Path), help="Write the report: one page that holds all."),
         click.option(
-            "--against", type=click.Path(path_type=Path, exists=True), help="A former run's JSON, beside this one."
+            "--against", type=Place(path_type=Path, exists=True), help="A former run's JSON, beside this one."
         ),
         click.option(
             "--keep",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=Place(path_type=Path, file_okay=False),
             help="Keep capture, key log, SDP, statistics and log of each failure in this folder.",
         ),
         click.option(
             "--update",
-            type=click.Path(path_type=Path, exists=True),
+            type=Place(path_type=Path, exists=True),
             help="A former run's JSON: what is run now takes the place of the same cells there.",
         ),
         click.option(
@@ -104,11 +106,11 @@ def _options(command: Any) -> Any:
         ),
         click.option(
             "--jobs",
-            type=click.IntRange(1, MAX_JOBS),
+            type=WholeRange(1, MAX_JOBS),
             help="Run so many cells of different peers at the same time, each in a process of its own "
             f"[1; quick: {QUICK_JOBS}].",
         ),
-        click.option("--repeat", type=click.IntRange(1, 1000), default=1, help="Run each so many times."),
+        click.option("--repeat", type=WholeRange(1, 1000), default=1, help="Run each so many times."),
         click.option("--seed", type=int, default=1, help="Of the networks' losses and delays."),
         click.option("--netns", is_flag=True, help="Run in a network namespace of its own (Linux, root)."),
     ):
@@ -372,8 +374,8 @@ def setup(names: tuple[str, ...]) -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", help="The address that HTTP listens on.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=8088, help="0 picks a free one.")
-@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the evidence of each call.")
+@click.option("--port", type=WholeRange(0, 65_535), default=8088, help="0 picks a free one.")
+@click.option("--keep", type=Place(path_type=Path, file_okay=False), help="Keep the evidence of each call.")
 def serve(host: str, port: int, keep: Path | None) -> None:
     """Serve WHIP and a page that judges each client which calls, live."""
     from interop.judging_server import serve_until_stopped
@@ -390,4 +392,4 @@ def serve(host: str, port: int, keep: Path | None) -> None:
 
 if __name__ == "__main__":
     speak_to_whatever_listens()
-    main(prog_name="python -m interop")
+    run_command(main, "python -m interop")

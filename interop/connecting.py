@@ -29,7 +29,6 @@ Needs root (for namespaces), iproute2, util-linux, and the browsers of `interop.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
@@ -43,6 +42,7 @@ import aiohttp
 from aiohttp import web
 
 from interop import servers
+from interop.arguments import OneLineParser
 from interop.browsers import Browser, Microphone, available, launch
 from interop.browsers.namespace import ADDRESS, addressed_namespace, loopback_namespace
 from interop.impair import ImpairedRelay
@@ -416,7 +416,7 @@ async def run(name: str, trial: str) -> Outcome:
 
 def main() -> None:
     """Try what is asked for, and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m interop.connecting", description=__doc__.splitlines()[0])
+    parser = OneLineParser(prog="python -m interop.connecting", description=__doc__.splitlines()[0])
     parser.add_argument("--browser", action="append", choices=[browser.name for browser in available()])
     parser.add_argument("--trial", action="append", choices=list(TRIALS))
     parser.add_argument("--json", action="store_true")

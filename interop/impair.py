@@ -29,6 +29,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
+from interop.arguments import OneLineParser, seconds, written_as
 from interop.delay_line import DelayLine, Lateness
 from interop.network_model import (
     GilbertElliott,
@@ -289,11 +290,20 @@ def stall(text: str) -> Stall:
 
 def endpoint(text: str) -> Endpoint:
     host, _, port = text.rpartition(":")
+    if ":" in host and not (host[0] == "[" and host[-1] == "]"):
+        raise ValueError("IPv6 addresses stand in brackets")
     host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
     ip_address(host)
     if not 0 <= int(port) <= 0xFFFF:
         raise ValueError("a port is at most 65535")
     return host, int(port)
+
+
+def server(text: str) -> Endpoint:
+    host, port = endpoint(text)
+    if port == 0:
+        raise ValueError("a server has a port")
+    return host, port
 
 
 def trace(text: str) -> Trace:
@@ -340,22 +350,27 @@ def _chosen(options: argparse.Namespace, direction: str) -> dict[str, Any]:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m interop.impair", description="Relay UDP over a bad network.")
-    parser.add_argument("--to", type=endpoint, required=True, metavar="HOST:PORT", help="the server")
+    parser = OneLineParser(prog="python -m interop.impair", description="Relay UDP over a bad network.")
+    address = "an IP address and a port, as 127.0.0.1:3478 or [::1]:3478"
     parser.add_argument(
-        "--listen", type=endpoint, default=("127.0.0.1", 0), metavar="HOST:PORT", help="for clients"
+        "--to", type=written_as(address, server), required=True, metavar="HOST:PORT", help="the server"
+    )
+    parser.add_argument(
+        "--listen", type=written_as(address, endpoint), metavar="HOST:PORT", help="for clients; default: loopback"
     )
     parser.add_argument("--seed", default="0", help="the same seed, the same network")
-    parser.add_argument("--duration", type=float, metavar="S", help="end by itself")
+    time = written_as("seconds, above 0", seconds)
+    parser.add_argument("--duration", type=time, metavar="S", help="end by itself")
     parser.add_argument(
-        "--rebind", type=float, metavar="S", help="change every client's port about every S seconds"
+        "--rebind", type=time, metavar="S", help="change every client's port about every S seconds"
     )
     parser.add_argument("--json", action="store_true", help="print the statistics at the end as JSON")
     parser.add_argument("--allow-remote", action="store_true", help="addresses need not be on loopback")
     for prefix, title in (("", "both directions"), ("up-", "client to server"), ("down-", "server to client")):
         group = parser.add_argument_group(title)
         for name, (kind, metavar, text) in _EFFECTS.items():
-            group.add_argument(f"--{prefix}{name}", type=kind, metavar=metavar, help=text)
+            read = written_as(metavar, kind)
+            group.add_argument(f"--{prefix}{name}", type=read, metavar=metavar, help=text)
     return parser
 
 
@@ -383,6 +398,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the relay until SIGINT, SIGTERM or the end of --duration, then print what happened."""
     parser = _arguments()
     options = parser.parse_args(arguments)
+    is_ipv6 = ":" in options.to[0]
+    if options.listen is None:
+        options.listen = ("::1" if is_ipv6 else "127.0.0.1", 0)
+    if (":" in options.listen[0]) is not is_ipv6:
+        parser.error("--listen and --to are of two families: both are IPv4, or both IPv6")
     try:
         up, down = (_model(_chosen(options, direction)) for direction in ("up", "down"))
         relay = ImpairedRelay(

@@ -8,7 +8,6 @@ evidence: `tests/interop/test_mutants.py` runs the harness against each, over HT
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import socket
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from interop.arguments import OneLineParser
 from stack import Call
 from stack.aio import Host, HostConfig
 from stack.aio.udp import UdpSockets
@@ -326,9 +326,7 @@ async def serve(port: int) -> None:
 
 def main() -> None:
     """Serve with a fault, or without one (`healthy`)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m interop.mutants", description="Our server, broken on purpose."
-    )
+    parser = OneLineParser(prog="python -m interop.mutants", description="Our server, broken on purpose.")
     parser.add_argument("name", choices=["healthy", *MUTANTS])
     parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()

@@ -1,28 +1,49 @@
-"""Pictures of the page for the documentation: `python -m interop.page_pictures` calls the assistant to take them.
+"""Pictures of the page and of the documentation's site: `python -m interop.page_pictures`, or `make pictures`.
 
-A synthetic person has it count, interrupts it, and asks what was heard. Chromium at the width of a desktop and of
-a phone, in light and dark; what is drawn is a real call, so two runs differ. It needs the demo extra.
+A synthetic person has the assistant count, interrupts it, and asks what was heard: a real call, so that two runs
+differ. All are to be looked at, in build/pictures: Chromium and Firefox at the width of a desktop and of a phone,
+in light and dark. Those of the page in Chromium are the documentation's, too (docs/pictures). What is wider
+than its window is named, and the exit code is 1. It needs the demo extra, and for the site the docs extra.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
+from aiohttp import web
 
 from interop import servers
-from interop.browsers import Microphone, launch
+from interop.browsers import Browser, Microphone, available, launch
 from interop.listening import PLAIN_SOUND
+from interop.web_page import on_loopback
 from stack.agents.speech import Synthesiser
 from stack.audio import Samples, resample, write_wav
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = ROOT / "docs" / "pictures"
+LOOKED_AT = ROOT / "build" / "pictures"
+Scheme: TypeAlias = Literal["light", "dark"]
 SIZES = {"desktop": (1280, 860), "phone": (390, 844)}
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+SITE = (
+    "index.html",
+    "start/claims.html",
+    "guides/turns.html",
+    "learn/2-path.html",
+    "reference/cli.html",
+    "ice.html",
+)
+"""Pages of the site: a picture, wide tables, programs, bytes, options, a diagram."""
 RATE = 48_000
 LINES = (
     (7.0, "count aloud"),
@@ -30,6 +51,9 @@ LINES = (
     (7.0, "what did I say when I interrupted you"),
 )
 """Seconds of waiting, and what is said then: the second line falls into the counting."""
+SETTLED = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 100))))"
+DIAGRAMS_ARE_THERE = """document.readyState === 'complete' && [...document.querySelectorAll('.mermaid')]
+  .every(each => each.tagName === 'DIV' && each.offsetHeight > 60)"""
 NO_SCROLLBARS = "document.documentElement.style.scrollbarWidth = 'none'"
 INTERRUPTED = "voiceStack.conversation.entries.some(entry => entry.outcome === 'interrupted')"
 SPOKE_AGAIN = "voiceStack.conversation.entries.filter(entry => entry.reply).length >= 4"
@@ -46,45 +70,106 @@ def person(voice: Synthesiser) -> Samples:
     return np.concatenate(parts)
 
 
-async def take(folder: Path, speech: Path, scheme: Literal["light", "dark"]) -> None:
-    """Call the assistant and take a picture at each size, in one colour scheme."""
+async def shoot(browser: Browser, file: Path) -> str | None:
+    """Take a picture at each size, `file` with the size in its name; return what is too wide, if anything is."""
+    wide = None
+    await browser.evaluate(NO_SCROLLBARS)
+    for size, (width, height) in SIZES.items():
+        await browser.set_viewport(width, height)
+        await browser.evaluate(SETTLED)
+        picture = file.with_name(file.name.format(size=size))
+        picture.write_bytes(await browser.screenshot())
+        if await browser.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            wide = f"{picture.name}: the page is wider than its window"
+    return wide
+
+
+async def take_call(name: str, speech: Path, scheme: Scheme) -> str | None:
+    """Call the assistant, and take pictures in the middle of the call."""
     async with (
         servers.ours("assistant") as url,
-        launch("chromium", audio_file=speech, loop_audio=False, color_scheme=scheme) as browser,
+        launch(name, audio_file=speech, loop_audio=False, color_scheme=scheme) as browser,
     ):
         await browser.goto(url)
         await browser.evaluate(PLAIN_SOUND)
         await browser.click("#call")
         await browser.wait_for(f"voiceStack.state === 'connected' && {INTERRUPTED} && {SPOKE_AGAIN}", timeout=60)
-        await browser.evaluate(NO_SCROLLBARS)
-        for size, (width, height) in SIZES.items():
-            await browser.set_viewport(width, height)
-            await browser.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-            (folder / f"page-{size}-{scheme}.png").write_bytes(await browser.screenshot())
+        return await shoot(browser, LOOKED_AT / f"page-{{size}}-{scheme}-{name}.png")
 
 
-async def take_problem(folder: Path) -> None:
-    """Take a picture of what the page says where the microphone is blocked."""
-    async with servers.ours("echo") as url, launch("chromium", microphone=Microphone.REFUSED) as browser:
-        await browser.set_viewport(*SIZES["phone"])
+async def take_problem(name: str, scheme: Scheme) -> str | None:
+    """Take pictures of what the page says where the microphone is blocked."""
+    async with (
+        servers.ours("echo") as url,
+        launch(name, microphone=Microphone.REFUSED, color_scheme=scheme) as browser,
+    ):
         await browser.goto(url)
         await browser.click("#call")
         await browser.wait_for("voiceStack.state === 'failed'")
-        await browser.evaluate(NO_SCROLLBARS)
-        (folder / "page-problem.png").write_bytes(await browser.screenshot())
+        return await shoot(browser, LOOKED_AT / f"problem-{{size}}-{scheme}-{name}.png")
 
 
-async def main(folder: Path) -> None:
-    """Take all pictures."""
-    folder.mkdir(parents=True, exist_ok=True)
+async def take_site(url: str, name: str, scheme: Scheme) -> list[str]:
+    """Take pictures of the documentation's pages; return those that are too wide."""
+    wide = []
+    async with launch(name, color_scheme=scheme) as browser:
+        for path in SITE:
+            await browser.goto(url + path)
+            await browser.wait_for(DIAGRAMS_ARE_THERE)
+            file = LOOKED_AT / f"site-{path.removesuffix('.html').replace('/', '-')}-{{size}}-{scheme}-{name}.png"
+            wide.append(await shoot(browser, file))
+    return list(filter(None, wide))
+
+
+@asynccontextmanager
+async def site() -> AsyncIterator[str | None]:
+    """Context: the documentation's site, built and served; None without what builds it."""
+    if find_spec("mkdocs") is None or find_spec("material") is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as place:
+        command = (sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", place)
+        environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+        building = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment)
+        if await building.wait() != 0:
+            sys.exit("the site was not built")
+        app = web.Application()
+        app.router.add_static("/", place)
+        async with on_loopback(app) as url:
+            yield url
+
+
+def publish() -> Iterator[Path]:
+    """Copy those that the documentation shows; yield where to."""
+    shown = {f"page-{size}-{scheme}": f"page-{size}-{scheme}-chromium" for size, scheme in product(SIZES, SCHEMES)}
+    for here, there in (shown | {"page-problem": "problem-phone-light-chromium"}).items():
+        picture = PUBLISHED / f"{here}.png"
+        picture.write_bytes((LOOKED_AT / f"{there}.png").read_bytes())
+        yield picture
+
+
+async def main() -> int:
+    """Take all pictures; return the exit code."""
+    LOOKED_AT.mkdir(parents=True, exist_ok=True)
+    names = [browser.name for browser in available()]
+    if "chromium" not in names:
+        sys.exit("the pictures of the documentation are taken in Chromium, which is not installed here")
     voice = Synthesiser(pitch=85, words_per_minute=150)
+    wide: list[str | None] = []
     with tempfile.TemporaryDirectory() as place:
         speech = Path(place) / "person.wav"
         write_wav(speech, person(voice), RATE)
-        for scheme in SCHEMES:
-            await take(folder, speech, scheme)
-    await take_problem(folder)
+        for name, scheme in product(names, SCHEMES):
+            wide += [await take_call(name, speech, scheme), await take_problem(name, scheme)]
+    async with site() as url:
+        for name, scheme in product(names, SCHEMES):
+            wide += await take_site(url, name, scheme) if url is not None else []
+        if url is None:
+            print("The site is not among them: its tools are not installed (make setup-docs).", file=sys.stderr)
+    found = list(filter(None, wide))
+    print("\n".join([*found, *(f"{path.relative_to(ROOT)}" for path in publish()), f"all: {LOOKED_AT}"]))
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER))
+    sys.exit(asyncio.run(main()))

@@ -18,6 +18,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,7 +35,7 @@ from stack.cli_checks import (
     CHECKS,
     GATHERED_FROM,
     PREFIX,
-    FiniteRange,
+    REFERENCES,
     check_apart,
     check_environment,
     check_keys,
@@ -46,10 +47,12 @@ from stack.cli_checks import (
 )
 from stack.cli_roles import add_roles
 from stack.cli_run import run
+from stack.cli_types import FILE, FOLDER, FiniteRange, WholeRange
 from stack.core.errors import LocalError, StackError
 from stack.ice import MAX_WORKERS
 from stack.ice.gathering import TransportPolicy
 from stack.relay.node_list import read_address
+from stack.relay.options import MAX_DRAIN
 from stack.sdp import Setup
 from stack.signaling import ServeConfig, SignalingConfig
 from stack.signaling import serve as serve_program
@@ -100,7 +103,11 @@ def _variable(name: str) -> str:
 
 HEALTH_TIMEOUT = 2.0
 """Seconds that a server has to say that it is alive."""
-_PORT = click.IntRange(0, 65535)
+DAY = 86_400.0
+"""Seconds for which a client that fell silent is waited for, at most."""
+MAX_TTL = 10 * 365 * 86_400
+"""Seconds for which credentials last, at most: ten years."""
+_PORT = WholeRange(0, 65535)
 
 
 def _check_proxies(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -170,15 +177,15 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
     help="lite answers checks, full sends them, too; auto: full for clients that wait for checks.",
 )
 @_option("--node", default="", help="Name of this machine among several, for a router in front of them.")
-@_option("--resume-seconds", default=30.0, type=FiniteRange(0), help="Wait for a client that fell silent.")
+@_option("--resume-seconds", default=30.0, type=FiniteRange(0, DAY), help="Wait for a client that fell silent.")
 @_option(
     "--workers",
     default=default_workers,
     show_default="1 where the platform can",
-    type=click.IntRange(0, MAX_WORKERS),
+    type=WholeRange(0, MAX_WORKERS),
     help="Processes that carry the media; 0: a thread does.",
 )
-@_option("--max-calls", default=1000, type=click.IntRange(1), help="Calls at once.")
+@_option("--max-calls", default=1000, type=WholeRange(1), help="Calls at once.")
 @_option("--token", multiple=True, help="Bearer token that is asked for: TOKEN, or scope,scope=TOKEN. [repeat]")
 @_option("--origin", multiple=True, help="Origin whose pages may call, besides our own; *: all. [repeat]")
 @_option(
@@ -190,7 +197,7 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 @_option("--path-prefix", default="", help="Serve all below this path, as /voice.")
 @_option("--offers-per-second", default=100.0, type=FiniteRange(0.1), help="Of all clients together.")
 @_option("--offers-per-client", default=20.0, type=FiniteRange(0.1), help="Each second, from one address.")
-@_option("--calls-per-client", default=100, type=click.IntRange(1), help="At once, from one address.")
+@_option("--calls-per-client", default=100, type=WholeRange(1), help="At once, from one address.")
 @_option("--redirect", default=None, help="Send WHIP and WHEP clients to this address (307).")
 @_option(
     "--ice-server",
@@ -199,21 +206,19 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 )
 @_option("--turn-url", multiple=True, help="URL of a TURN server, told with credentials that expire. [repeat]")
 @_option("--turn-secret", default="", help="Secret shared with those servers (coturn: static-auth-secret).")
-@_option("--turn-ttl", default=86_400, type=click.IntRange(60), help="Seconds for which such credentials last.")
-@_option("--tls-cert", default=None, type=click.Path(dir_okay=False), help="PEM certificate chain for HTTPS.")
-@_option("--tls-key", default=None, type=click.Path(dir_okay=False), help="PEM key of it.")
-@_option("--drain-seconds", default=5.0, type=FiniteRange(0), help="For calls to end after SIGTERM.")
-@_option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
 @_option(
-    "--key-log", default=None, type=click.Path(dir_okay=False), help="Add the keys of all calls to this file."
+    "--turn-ttl", default=86_400, type=WholeRange(60, MAX_TTL), help="Seconds for which such credentials last."
 )
-@_option(
-    "--record-dir", default=None, type=click.Path(file_okay=False), help="Record every call into this folder."
-)
+@_option("--tls-cert", default=None, type=FILE, help="PEM certificate chain for HTTPS.")
+@_option("--tls-key", default=None, type=FILE, help="PEM key of it.")
+@_option("--drain-seconds", default=5.0, type=FiniteRange(0, MAX_DRAIN), help="For calls to end after SIGTERM.")
+@_option("--pcap", default=None, type=FILE, help="Write every datagram to this file.")
+@_option("--key-log", default=None, type=FILE, help="Add the keys of all calls to this file.")
+@_option("--record-dir", default=None, type=FOLDER, help="Record every call into this folder.")
 @_option(
     "--ticket-key",
     default=None,
-    type=click.Path(dir_okay=False),
+    type=FILE,
     help="Keys of tickets (`ticket-key` makes them): answers outlive this process then, and servers that share "
     "the file take each other's calls.",
 )
@@ -229,7 +234,7 @@ def _check_proxies(_context: click.Context, _option: click.Parameter, value: tup
 @_option(
     "--claim-bytes",
     default=0,
-    type=click.IntRange(0),
+    type=WholeRange(0),
     help="Do not start unless claims of so many bytes have room in every ticket.",
 )
 @_option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Speak this version only.")
@@ -247,18 +252,23 @@ def serve(**options: Any) -> None:
     there alone: VOICE_STACK_UPSTREAM_KEY, VOICE_STACK_LLM_KEY, VOICE_STACK_STT_KEY, VOICE_STACK_TTS_KEY;
     OPENAI_API_KEY stands for those that are not set.
     """
-    context = click.get_current_context()
-    check_environment(cli)
-    check_together(context, _NEEDS)
-    check_apart(context, "agent", "upstream", "each says what answers")
-    check_apart(context, "media-host", "interface", "each says where media listens")
-    check_apart(context, "relay", "public-ip", "each says what answers name")
+    _check_serving()
     if options["reload"]:
         arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
         sys.exit(serve_reloading(arguments, [Path.cwd()]))
     program = _program(options)
     logging.getLogger("stack").setLevel(min(logging.INFO, logging.getLogger().level))
     serve_program(program, **_settings(options))
+
+
+def _check_serving() -> None:
+    """Raise `click.UsageError` for options of `serve` that do nothing, or exclude each other, in any command."""
+    context = click.get_current_context()
+    check_environment(cli)
+    check_together(context, _NEEDS)
+    check_apart(context, "agent", "upstream", "each says what answers")
+    check_apart(context, "media-host", "interface", "each says where media listens")
+    check_apart(context, "relay", "public-ip", "each says what answers name")
 
 
 def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -353,7 +363,7 @@ _NEEDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
     "claim_bytes": ("--claim-header", lambda options: options["claim_header"] is not None),
     "claim_header": (
         "--stateless auto, --ticket-key or --instant-connect",
-        lambda options: bool(_tickets(options)),
+        lambda options: "stateless" not in options or bool(_tickets(options)),
     ),
     **dict.fromkeys(_HTTP_OPTIONS, _HTTP),
 }
@@ -366,7 +376,7 @@ def _program(options: dict[str, Any]) -> Callable[..., Any]:
         return _bridge_to(options["upstream"], options)
     if options["agent"] == "http":
         return _http_agent(options)
-    return load_agent(options["agent"] or default_agent())
+    return load_agent(default_agent() if options["agent"] is None else options["agent"])
 
 
 def _http_agent(options: dict[str, Any]) -> Callable[..., Any]:
@@ -391,24 +401,23 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
     return bridge(BridgeConfig(url, key=key, turns=options["turns"], format=audio_format))
 
 
-_CALL_NEEDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
-    "ice_user": (
+_CALL_NEEDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = dict.fromkeys(
+    ("ice_user", "ice_password"),
+    (
         "--ice-server with a TURN server",
         lambda options: any(uri.startswith("turn") for uri in options["ice_server"]),
-    )
-}
+    ),
+)
 
 
 @cli.command()
 @click.argument("url", callback=CALLED)
-@click.option("--play", default=None, type=click.Path(dir_okay=False), help="Speak this WAV file (16-bit PCM).")
-@click.option(
-    "--record", default=None, type=click.Path(dir_okay=False), help="Write what is heard to this WAV file."
-)
+@click.option("--play", default=None, type=FILE, help="Speak this WAV file (16-bit PCM).")
+@click.option("--record", default=None, type=FILE, help="Write what is heard to this WAV file.")
 @click.option("--duration", default=None, type=FiniteRange(0.1, 86400), help="Seconds; default: the file and 1 s.")
 @click.option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Offer this version only.")
-@click.option("--pcap", default=None, type=click.Path(dir_okay=False), help="Write every datagram to this file.")
-@click.option("--key-log", default=None, type=click.Path(dir_okay=False), help="Add the call's keys to this file.")
+@click.option("--pcap", default=None, type=FILE, help="Write every datagram to this file.")
+@click.option("--key-log", default=None, type=FILE, help="Add the call's keys to this file.")
 @click.option(
     "--token",
     default=None,
@@ -419,7 +428,7 @@ _CALL_NEEDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
 @click.option(
     "--ticket",
     default=None,
-    type=click.Path(dir_okay=False),
+    type=FILE,
     help="Keep the server's ticket for the next call in this file, and call by the one that is there.",
 )
 @click.option("--insecure", is_flag=True, help="Take any certificate of a server, e.g. a self-made one.")
@@ -440,7 +449,11 @@ _CALL_NEEDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def call(as_json: bool, **options: Any) -> None:
     """Call a server at URL and report how the call went; exit code 1: no call, or its program failed."""
+    check_environment(cli)
     check_together(click.get_current_context(), _CALL_NEEDS)
+    without = [uri for uri in options["ice_server"] if uri.startswith("turn") and "@" not in uri]
+    if without and not (options["ice_user"] and options["ice_password"]):
+        raise click.UsageError(f"--ice-server {without[0]} needs --ice-user NAME and --ice-password PASSWORD")
     config = CallerConfig(**options)
     try:
         report = asyncio.run(_until_interrupted(config))
@@ -470,13 +483,13 @@ def health(url: str | None) -> None:
     try:
         with urllib.request.urlopen(url, timeout=HEALTH_TIMEOUT, context=context) as response:
             click.echo(response.read(1000).decode("utf-8", "replace").strip())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise click.ClickException(f"{url}: {error}") from error
 
 
 def _own_url() -> str:
     """Return where a `serve` without options listens on this machine, by the environment."""
-    options = serve.make_context("serve", [], resilient_parsing=True).params
+    options = serve.make_context("serve", []).params
     host = options["host"] if options["host"] not in (None, "0.0.0.0", "::", "*") else "127.0.0.1"
     scheme = "http" if options["tls_cert"] is None else "https"
     prefix = (options.get("path_prefix") or "").strip("/")
@@ -484,8 +497,14 @@ def _own_url() -> str:
 
 
 @cli.command(name="ticket-key")
-@click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--revoke", multiple=True, metavar="REFERENCE", help="Honour this ticket no more. [repeat]")
+@click.argument("file", type=FILE)
+@click.option(
+    "--revoke",
+    multiple=True,
+    callback=REFERENCES,
+    metavar="REFERENCE",
+    help="Honour this ticket no more. [repeat]",
+)
 @click.option("--revoke-epoch", multiple=True, type=int, help="Honour no ticket of this epoch any more. [repeat]")
 def ticket_key(file: str, revoke: tuple[str, ...], revoke_epoch: tuple[int, ...]) -> None:
     """Make the keys of tickets, or add a new epoch to those in FILE; servers that use it follow within seconds.
@@ -518,7 +537,7 @@ async def _until_interrupted(config: CallerConfig) -> dict[str, Any]:
     return await place_call(config, stop)
 
 
-add_roles(cli, serve, _program, _settings)
+add_roles(cli, serve, _program, _settings, _check_serving)
 
 
 def main() -> None:

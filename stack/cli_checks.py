@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import math
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from stack.agents import AGENTS
 from stack.agents.http.config import base_url, is_key, is_language, without_user
 from stack.aio import IceMode, as_program
 from stack.aio.host_checks import read_public_ip
+from stack.aio.ticket_file import read_reference
 from stack.audio.library import ENVIRONMENT_VARIABLE, find_opus
 from stack.core.errors import LocalError, ParseError
 from stack.core.ufrag import is_node_part
@@ -40,19 +42,10 @@ OTHER_VARIABLES = frozenset({
 _FOR_OURSELVES = 10 * 365 * 86_400
 """Seconds for which credentials last that a server makes for itself."""
 _STUN_SERVER = re.compile(r"stuns?:[^\s?/@]+")  # RFC 7064 §3.1
-_DEFAULTS = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
+_DEFAULTS = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 _MODEL_SERVER = "the address of a server of models, as http://127.0.0.1:8000/v1"
-
-
-class FiniteRange(click.FloatRange):
-    """A range of numbers: `nan` and `inf` are read as floats, and are none."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
 
 
 Check = Callable[[click.Context, click.Parameter, Any], Any]
@@ -82,7 +75,16 @@ def _is_url(text: str, *schemes: str) -> bool:
 def _is_origin(text: str) -> bool:
     parts = urlsplit(text)
     whole = f"{parts.scheme}://{parts.netloc}"
-    return text in ("*", "null") or (bool(parts.scheme and parts.hostname) and parts.port != 0 and text == whole)
+    is_whole = bool(parts.scheme and parts.hostname) and parts.port != 0 and text == whole
+    return text in ("*", "null") or (is_whole and not re.search(r"\s", text))
+
+
+def is_listening_host(text: str) -> bool:
+    """Return True for what can be listened on: an IP address without brackets and port, a name, or *."""
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return text == "*" or (_NAME.fullmatch(text) is not None and not re.fullmatch(r"[0-9.]*", text))
 
 
 def _is_model_server(text: str) -> bool:
@@ -185,6 +187,7 @@ def _tokens(_context: click.Context, _parameter: click.Parameter, value: tuple[s
     return value
 
 
+_HOST = "an address or a name of this machine without a port, as 0.0.0.0, :: or localhost"
 CHECKS: Mapping[str, Check] = {
     "--detector": _each(
         re.compile("auto|earshot|energy|silero:.+").fullmatch, "auto, earshot, energy or silero:FILE"
@@ -199,6 +202,9 @@ CHECKS: Mapping[str, Check] = {
     "--claim-header": _each(
         re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch, "the name of a header"
     ),  # RFC 9110 §5.1
+    "--host": _each(is_listening_host, _HOST),
+    "--media-host": _each(is_listening_host, _HOST),
+    "--interface": _each(bool, "the name of a network interface, as eth0"),
     "--public-ip": _public_ips,
     "--relay": _each(_is_address, "an IP address and a port, as 203.0.113.7:3478"),
     "--tcp-port": _each(lambda text: _is_tcp_port(text), "a TCP port: udp, http, off, or 0 to 65535"),
@@ -216,6 +222,10 @@ CHECKS: Mapping[str, Check] = {
 """By option: what its value has to be."""
 CALLED = _each(lambda text: _is_url(text, "http", "https"), "an address, as http://127.0.0.1:8080")
 """What may be called."""
+WEB_ADDRESS = _each(
+    lambda text: not text or _is_url(text, "http", "https"), "an address, as https://n1.example.com"
+)
+"""Where something may be reached; empty: nowhere."""
 BEARER = _each(
     lambda text: text.isascii() and text.isprintable() and " " not in text and text != "",
     "a token: one or more visible ASCII characters, without spaces",
@@ -232,6 +242,17 @@ def _gathered_from(context: click.Context, parameter: click.Parameter, value: tu
     return value
 
 
+def _references(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        try:
+            read_reference(text)
+        except LocalError as error:
+            raise click.BadParameter(str(error)) from error
+    return value
+
+
+REFERENCES: Check = _references
+"""What names tickets."""
 GATHERED_FROM: Check = _gathered_from
 """What a client may gather candidates from."""
 
@@ -283,26 +304,38 @@ def check_together(
 
 
 def check_apart(context: click.Context, one: str, other: str, why: str) -> None:
-    """Raise `click.UsageError` if both options stand on the command line."""
-    said = click.core.ParameterSource.COMMANDLINE
-    if all(context.get_parameter_source(name.replace("-", "_")) is said for name in (one, other)):
+    """Raise `click.UsageError` if both options stand on the command line, or both are in the environment.
+
+    One on the command line goes before the other in the environment.
+    """
+    sources = {context.get_parameter_source(name.replace("-", "_")) for name in (one, other)}
+    if len(sources) == 1 and sources & {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}:
         raise click.UsageError(f"--{one} and --{other} exclude each other: {why}")
 
 
-def load_agent(name: str) -> Callable[..., Any]:
-    """Return the agent called `name`, or the one at `module:function`; raises `click.BadParameter`."""
+def load_agent(name: str, hint: str = "--agent") -> Callable[..., Any]:
+    """Return the agent called `name`, or the one at `module:function`; raises `click.BadParameter`.
+
+    `hint` is what named it.
+    """
     if name in AGENTS:
         return AGENTS[name]
+    if name == "http":
+        raise click.BadParameter(
+            "http has options of its own, which are those of `serve`: name a module:function of yours that is "
+            "http_agent(HttpAgentConfig(…))",
+            param_hint=hint,
+        )
     module_name, colon, function_name = name.partition(":")
     if not colon or not module_name or not function_name:
         raise click.BadParameter(
             f"{name!r} is neither one of {', '.join(sorted([*AGENTS, 'http']))} nor module:function",
-            param_hint="--agent",
+            param_hint=hint,
         )
     if "/" in module_name or module_name.endswith(".py"):
         dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
         raise click.BadParameter(
-            f"a module is named as in an import, {dotted}:{function_name}, not {name!r}", param_hint="--agent"
+            f"a module is named as in an import, {dotted}:{function_name}, not {name!r}", param_hint=hint
         )
     sys.path.insert(0, "")
     try:
@@ -311,12 +344,12 @@ def load_agent(name: str) -> Callable[..., Any]:
     except Exception as error:  # whatever the module does while it is imported
         is_ours = isinstance(error, ImportError | LocalError)
         reason = str(error) if is_ours else f"{type(error).__name__}: {error}"
-        raise click.BadParameter(f"cannot import {module_name!r}: {reason}", param_hint="--agent") from error
+        raise click.BadParameter(f"cannot import {module_name!r}: {reason}", param_hint=hint) from error
     program: Callable[..., Any] | None = getattr(module, function_name, None)
     if program is None:
-        raise click.BadParameter(f"{module_name!r} has no {function_name!r}", param_hint="--agent")
+        raise click.BadParameter(f"{module_name!r} has no {function_name!r}", param_hint=hint)
     try:
         as_program(program)
     except LocalError as error:
-        raise click.BadParameter(str(error), param_hint="--agent") from error
+        raise click.BadParameter(str(error), param_hint=hint) from error
     return program

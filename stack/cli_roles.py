@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from stack.cli_checks import PREFIX, FiniteRange, check_environment, load_agent
+from stack.cli_checks import PREFIX, WEB_ADDRESS, check_environment, load_agent
+from stack.cli_types import FILE, FiniteRange
 from stack.cluster.backbone import BackboneConfig
 from stack.cluster.messages import check_name, check_node_name
 from stack.cluster.program_host import ProgramHostConfig
@@ -37,9 +38,9 @@ _SIGNALING = (
 
 
 def _is_name(check: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str], str]:
-    def callback(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    def callback(_context: click.Context, parameter: click.Parameter, value: str) -> str:
         try:
-            return check(value) if value else value
+            return check(value) if value or parameter.default else value
         except LocalError as error:
             raise click.BadParameter(str(error)) from error
 
@@ -67,7 +68,7 @@ def _shared() -> list[click.Parameter]:
             callback=_are_nats,
             help="URL of a NATS server, as nats://127.0.0.1:4222. [repeat]",
         ),
-        _option("--nats-creds", default=None, type=click.Path(dir_okay=False), help="File of NATS credentials."),
+        _option("--nats-creds", default=None, type=FILE, help="File of NATS credentials."),
         _option("--region", default="", callback=_is_name(check_name), help="Where this machine is."),
     ]
 
@@ -76,9 +77,13 @@ _PROGRAM = {"default": "default", "callback": _is_name(check_name)}
 
 
 def add_roles(
-    group: click.Group, serve: click.Command, read_program: ReadProgram, read_settings: ReadSettings
+    group: click.Group,
+    serve: click.Command,
+    read_program: ReadProgram,
+    read_settings: ReadSettings,
+    check_serving: Callable[[], None],
 ) -> None:
-    """Add the commands to a group; the options are those of `serve`."""
+    """Add the commands to a group; the options are those of `serve`, and so is what `check_serving` refuses."""
 
     def of_serve(*names: str) -> list[click.Parameter]:
         return [each for each in serve.params if each.name in names]
@@ -92,7 +97,7 @@ def add_roles(
 
         Without --agent a call that no program process takes is ended, and its client is told.
         """
-        check_environment(group)
+        check_serving()
         if not options["node"]:
             raise click.UsageError("media needs --node NAME, which no other machine has, as --node n1")
         try:
@@ -107,7 +112,7 @@ def add_roles(
 
     def signaling(**options: Any) -> None:
         """Answer offers for all media nodes, by tickets, and keep nothing."""
-        check_environment(group)
+        check_serving()
         if options["ticket_key"] is None:
             raise click.UsageError("signaling needs --ticket-key FILE, the one that the nodes have")
         config = whole_config(**read_settings(defaults(options)))
@@ -116,7 +121,7 @@ def add_roles(
     def agent(**options: Any) -> None:
         """Run PROGRAM, as module:function, for calls whose media are elsewhere."""
         check_environment(group)
-        program = load_agent(options["agent_program"])
+        program = load_agent(options["agent_program"], "PROGRAM")
         settings = ProgramHostConfig(options["program"], options["max_calls"], options["name"])
         _run(run_agent(program, _role(options, options["program"]), settings, options["drain_seconds"]))
 
@@ -133,6 +138,7 @@ def add_roles(
                 _option(
                     "--http-url",
                     default="",
+                    callback=WEB_ADDRESS,
                     help="Where clients reach this node's HTTP, as https://n1.example.com.",
                 ),
                 _option(

@@ -17,6 +17,13 @@ def run(command: click.Command, name: str = PROGRAM, arguments: list[str] | None
     code: Any
     try:
         code = command.main(arguments, prog_name=name, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = error.exit_code
+    except click.MissingParameter as error:
+        usage = error.ctx.get_usage().split(maxsplit=1)[1] if error.ctx is not None else name
+        click.echo(f"Error: {error.format_message().rstrip('.')}: {' '.join(usage.split())}", err=True)
+        code = error.exit_code
     except click.ClickException as error:
         click.echo(f"Error: {error.format_message()}", err=True)
         code = error.exit_code

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from stack.cli_types import FILE, FiniteRange, WholeRange
 from stack.core.errors import ParseError
 from stack.relay.options import (
     MAX_DRAIN,
@@ -24,11 +25,11 @@ from stack.relay.options import (
 from stack.relay.supervisor import run_relay
 
 _TYPES: dict[Kind, click.ParamType[Any]] = {
-    "file": click.Path(dir_okay=False),
-    "port": click.IntRange(0, MAX_PORT),
-    "positive_port": click.IntRange(1, MAX_PORT),
-    "count": click.IntRange(1),
-    "seconds": click.FloatRange(0, MAX_DRAIN),
+    "file": FILE,
+    "port": WholeRange(0, MAX_PORT),
+    "positive_port": WholeRange(1, MAX_PORT),
+    "count": WholeRange(1),
+    "seconds": FiniteRange(0, MAX_DRAIN),
 }
 
 

@@ -85,7 +85,8 @@ def check_ip(text: str) -> str:
 
 def check_nats(text: str) -> str:
     """Return the URL of a NATS server; raises `ParseError` for another."""
-    if not _NATS.fullmatch(text):
+    found = _NATS.fullmatch(text)
+    if found is None or not 0 < int((found[4] or ":4222")[1:]) <= MAX_PORT:
         shown = re.sub(r"//.*@", "//", text)  # it may have a password in it
         raise ParseError(f"{shown!r} is not the URL of a NATS server, as nats://127.0.0.1:4222")
     return text

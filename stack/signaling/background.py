@@ -21,7 +21,14 @@ from typing import Any, Self
 from stack.aio import Call, HostConfig
 from stack.aio.threads import use_loose_threads
 from stack.core.errors import LocalError
-from stack.signaling.server import ServeConfig, Serving, check_may_serve, serving, whole_config
+from stack.signaling.server import (
+    ServeConfig,
+    Serving,
+    check_may_serve,
+    serving,
+    what_is_lacking,
+    whole_config,
+)
 
 START_PATIENCE = 0.2
 """Seconds between two looks of a thread that waits, so that Ctrl-C reaches it on every system."""
@@ -141,4 +148,9 @@ def running(
         config=config,
         server=server,
     )
-    return RunningServer(program, whole)
+    try:
+        return RunningServer(program, whole)
+    except LocalError as error:
+        if (lacking := what_is_lacking(error)) is None:
+            raise
+        raise lacking from None

@@ -21,7 +21,7 @@ from stack.dtls import Version
 from stack.ice.gathering import TransportPolicy
 from stack.ice.servers import IceServer
 from stack.session import Connected, EndReason
-from stack.signaling.caller_ice import describe_ice, explain_servers, render_ice
+from stack.signaling.caller_ice import describe_ice, explain_pairs, explain_servers, render_ice
 from stack.signaling.client import ClientCall, DialConfig, DialError, TokenRefused, dial
 from stack.signaling.client_silence import SilenceWatch
 from stack.signaling.instant import read_grant
@@ -142,16 +142,19 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
 
 
 async def _connected(placed: ClientCall, servers: Sequence[IceServer], stop: asyncio.Event) -> Connected:
-    """Wait for the connection; the error says what the ICE servers have answered, if any were to be asked."""
+    """Wait for the connection; the error says what was tried, and what the ICE servers have answered, if any."""
     try:
         return await _wait_connected(placed.call, stop)
     except DialError as error:
-        said = ""
+        if stop.is_set():
+            raise
+        said: list[str] = []
         with suppress(StackError):
-            said = explain_servers(await placed.report_ice(), servers)
+            report = await placed.report_ice()
+            said = [each for each in (explain_pairs(report), explain_servers(report, servers)) if each]
         if not said:
             raise
-        raise DialError(f"{error}; {said}") from error
+        raise DialError("; ".join([str(error), *said])) from error
 
 
 async def _wait_connected(call: Call, stop: asyncio.Event) -> Connected:

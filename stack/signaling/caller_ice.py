@@ -34,6 +34,21 @@ def explain_servers(report: IceReport, servers: Sequence[IceServer]) -> str:
     return "; ".join(dict.fromkeys(said))
 
 
+def explain_pairs(report: IceReport) -> str:
+    """Return how far a call came that did not connect, in one line; empty if nothing was tried."""
+    answered = [pair for pair in report.pairs if pair.state == "succeeded"]
+    if answered:
+        return f"{answered[0].remote} answers by {answered[0].protocol}, and the handshake did not come to its end"
+    tried = list(dict.fromkeys(f"{pair.remote} by {pair.protocol}" for pair in report.pairs))
+    if not tried:
+        return ""
+    more = f" and {len(tried) - MAX_NAMED} more" if len(tried) > MAX_NAMED else ""
+    return (
+        f"nothing came back from {', '.join(tried[:MAX_NAMED])}{more}, which the server says it listens on "
+        "(a closed port, or an address that cannot be reached from here: --public-ip of the server)"
+    )
+
+
 def _pair(pair: PairReport) -> dict[str, Any]:
     return {
         "local": pair.local,

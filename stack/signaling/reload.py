@@ -14,10 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 PERIOD = 0.3
 """Seconds between two looks at the files."""
+TERMINAL = 1.0
+"""Seconds for Ctrl-C to arrive by itself: a terminal tells the server's process, too, and twice is too much."""
 PATIENCE = 10.0
 """Seconds for the server to end its calls; then its process is killed."""
 MAX_FILES = 5_000
@@ -72,18 +75,24 @@ def serve_reloading(arguments: Sequence[str], folders: Sequence[Path]) -> int:
                 return child.returncode
             time.sleep(PERIOD)
             path = changed(before, take_snapshot(folders))
-        code = _end(child, signals[0] if signals else signal.SIGINT)
+        by_terminal = signals[:1] == [signal.SIGINT]
+        code = _end(child, signals[0] if signals else signal.SIGINT, by_terminal=by_terminal)
         if signals:
             return code
         is_first = False
         print(f"{os.path.relpath(str(path))} has changed: starting again …", flush=True)
 
 
-def _end(child: subprocess.Popen[bytes], number: int) -> int:
+def _end(child: subprocess.Popen[bytes], number: int, *, by_terminal: bool) -> int:
+    """End the server in an orderly way; return its exit code as a shell does: 128 and the signal that ended it."""
+    if by_terminal:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(TERMINAL)
     if child.poll() is None:
         child.send_signal(number)
     try:
-        return child.wait(PATIENCE)
+        code = child.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         child.kill()
-        return child.wait()
+        code = child.wait()
+    return code if code >= 0 else 128 - code

@@ -367,6 +367,14 @@ def check_may_serve() -> None:
         )
 
 
+def what_is_lacking(error: LocalError) -> LocalError | None:
+    """Return the error without its causes if the machine lacks something (a port, an address, a file), else None.
+
+    Its message has all that helps; the frames that lead to a socket would be forty lines in front of it.
+    """
+    return LocalError(str(error)) if isinstance(error.__cause__, OSError) else None
+
+
 def _is_in_a_loop() -> bool:
     try:
         asyncio.get_running_loop()
@@ -426,5 +434,9 @@ def serve(
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve_until_stopped(program, whole))
+    except LocalError as error:
+        if (lacking := what_is_lacking(error)) is None:
+            raise
+        raise lacking from None
     except asyncio.CancelledError:  # by a signal, before it was up
         sys.exit(EXIT_INTERRUPTED)

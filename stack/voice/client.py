@@ -6,14 +6,15 @@ still in its own buffer. The names are ours; the dialects of other clients are m
 Asked for by the client: `turn_settings` (fields of `TurnSettings`), `push_to_talk` (`pressed`), `interrupt`,
 `text` (`text`: a turn that was typed). `ping` asks for nothing: the acknowledgement of SCTP is the answer.
 
-Told when the channel opens, and when they change: `turn_settings` in force. `takes_turns` says that the program
-asks for whole turns, so that a typed one reaches it. What the program says in words is a `transcript`: of the
-`user` (so far, or `final`), or of the `agent`'s reply (`delta`: the pieces are joined as they are; `start_ms` and
-`duration_ms` count from the beginning of the reply). `program_failed` says that it raised: the call ends.
+Told when the channel opens, and when they change: `turn_settings` in force, and the state of the conversation
+(`turn`). Replies that began before that are told then, and what became of them. `takes_turns` says that the
+program asks for whole turns, so that a typed one reaches it. What the program says in words is a `transcript`: of
+the `user` (so far, or `final`), or of the `agent`'s reply (`delta`: the pieces are joined as they are; `start_ms`
+and `duration_ms` count from the beginning of the reply). `program_failed` says that it raised: the call ends.
 
 What falls silent is told by `reply_held` and `reply_interrupted`, with the RTP timestamp of the last packet that
 left (`rtp_timestamp`): when the client has played that, and what its jitter buffer makes up behind it, it can open
-its track again.
+its track again. A `reply_interrupted` without it is of before the channel was open: nothing is left to silence.
 
 Told by the client of what it plays, if it can:
 - `playout_delay` (`ms`): what its jitter buffer holds back;

@@ -1,7 +1,7 @@
 """The client's `events` channel: it is told what happens in the same call, and its requests are carried out.
 
 `client.py` says what the messages are. What is told before the channel is open waits for it, because a program
-greets as soon as there is sound, and the channel opens a little later.
+greets as soon as there is sound, and the channel opens a little later: its words, and that replies began or ended.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from stack.voice.client import (
     read_turn_settings,
     to_json,
 )
-from stack.voice.events import ClientNews, LineEvent
-from stack.voice.turns import TurnSettings
+from stack.voice.events import ClientNews, LineEvent, ReplyFinished, ReplyInterrupted, ReplyStarted, TurnChanged
+from stack.voice.turns import TurnSettings, TurnState
 
 DROPPED_ANNOUNCEMENT_WITHOUT_CLIENT = declare(
     "conversation", "dropped_announcement_without_client", "Messages for a client that has no events channel"
@@ -40,6 +40,8 @@ DROPPED_CLIENT_REQUEST_MALFORMED = declare(
     "conversation", "dropped_client_request_malformed", "Requests of the client that could not be read"
 )
 
+_WAITING = ClientNews | ReplyStarted | ReplyInterrupted | ReplyFinished
+"""Events that are told although they happened before the channel was open; the others are of their moment."""
 MAX_EARLY = 64
 """Messages that wait for the client's channel to open; what is told beyond them is dropped."""
 
@@ -74,13 +76,21 @@ class ClientChannel:
     def announce(self, event: LineEvent | ClientNews) -> None:
         """Tell the client of an event, if it is one that concerns it and the channel is open.
 
-        What the program says waits for a channel that was never open, as a client of another dialect has none.
+        What the program says, and the ends of its replies, wait for a channel that was never open. Beyond
+        `MAX_EARLY` nothing is counted, as a client of another dialect never opens it.
         """
-        may_wait = isinstance(event, ClientNews) and not self._was_open and len(self.waiting) < MAX_EARLY
+        may_wait = isinstance(event, _WAITING) and not self._was_open and len(self.waiting) < MAX_EARLY
         if self.channel is not None or may_wait:
             message = announce(event)
             if message is not None:
+                if self.channel is None:
+                    message.pop("rtp_timestamp", None)  # nothing is left to be silenced when it is told
                 self.waiting.append(to_json(message))
+
+    def announce_state(self, state: TurnState) -> None:
+        """Tell a client whose channel has opened where the conversation is, unless it is where each begins."""
+        if state is not TurnState.LISTENING:
+            self.announce(TurnChanged(state))
 
     def announce_turns(self, settings: TurnSettings) -> None:
         """Tell the client the rules in force, if it has a channel; it is told again when that opens."""

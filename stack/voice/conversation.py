@@ -353,6 +353,7 @@ class Conversation:
                     if line is not None:
                         line.listening = True
                         self.client.announce_turns(line.turn_manager.settings)
+                        self.client.announce_state(line.turn_manager.state)
             elif isinstance(event, ChannelClosed) and event.channel == self.client.channel:
                 self.client.close()
                 if line is not None:

@@ -63,6 +63,7 @@ window.voiceStack = {
   get remote() { return $("remote").srcObject; },
   get conversation() { return conversation; },
   get playback() { return playback; },
+  get spans() { return lanes.spans; },
   levels: { you: null, program: null },
   peaks: { you: SILENCE, program: SILENCE },
   on: (type, handler) => events.on(type, handler),
@@ -152,7 +153,7 @@ function takeOver(former, next, early) {
   next.setMuted(former.muted);
   former.hangUp();
   levels = new Levels();
-  lanes.start();
+  lanes.resume();
   timers.push(setInterval(showLevels, LEVEL_PERIOD));
   if (next.microphone) {
     levels.watchMicrophone(next.microphone);

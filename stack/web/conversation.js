@@ -2,7 +2,7 @@
 // on the data channel, in which the server speaks of speech, turns and replies, and the program of words. Draws nothing.
 //
 // Events: "span" ({who, begin} or {who, end}), "entry" ({entry}: a line of the transcript is new or changed),
-// "stop" ({reply, stopMs}), "mute" ({reply, last}: the RTP timestamp of its last packet) and "unmute" (the program's voice is to be silent now, or not any more), "turn" ({turn}),
+// "stop" ({reply, stopMs}), "mute" ({reply, last}: the RTP timestamp of its last packet, or null) and "unmute" (the program's voice is to be silent now, or not any more), "turn" ({turn}),
 // "state" (this.state), "reply" (this.speaking may have changed).
 
 export const KEPT = 200;          // entries and turns
@@ -110,8 +110,9 @@ export class Conversation extends EventTarget {
     this.#emit("reply");
   }
 
-  #stopReply({ reply, rtp_timestamp: last = null }, at) {
-    this.#emit("mute", { reply, last });
+  // Without a timestamp it was before the channel was open, and nothing of it is left.
+  #stopReply({ reply, rtp_timestamp: last }, at) {
+    if (last !== undefined) this.#emit("mute", { reply, last });
     this.#emit("span", { who: "program", end: at });
   }
 

@@ -17,21 +17,37 @@ export class Lanes {
   #bands = { you: [], program: [] };   // {begin, end: null while it lasts}
   #running = false;
   #drawn = 0;
+  #frame = 0;
 
   constructor(canvas) {
     this.canvas = canvas;
     new ResizeObserver(() => this.#draw()).observe(canvas);
   }
 
+  // What is drawn: `since` when, and when each side (`you`, `program`) was taken to be speaking, as [{begin, end}].
+  get spans() { return { since: this.#columns[0]?.at ?? null, ...structuredClone(this.#bands) }; }
+
+  // Begin anew.
   start() {
     this.#columns = [];
     this.#marks = [];
     this.#bands = { you: [], program: [] };
-    this.#running = true;
-    requestAnimationFrame(now => this.#tick(now));
+    this.resume();
   }
 
-  stop() { this.#running = false; this.#draw(); }
+  // Go on after `stop` with what there is.
+  resume() {
+    cancelAnimationFrame(this.#frame);
+    this.#running = true;
+    this.#frame = requestAnimationFrame(now => this.#tick(now));
+  }
+
+  // Nothing is added any more: a side that was speaking has ended.
+  stop(at = performance.now()) {
+    for (const who of ["you", "program"]) this.end(who, at);
+    this.#running = false;
+    this.#draw();
+  }
 
   add({ you, program }, at = performance.now()) {
     const height = level => (level === null ? 0 : Math.max(0, 1 - level / SILENCE));
@@ -65,7 +81,7 @@ export class Lanes {
   #tick(now) {
     if (!this.#running) return;
     if (now - this.#drawn >= (calm.matches ? CALM_STEP : STEP)) this.#draw(now);
-    requestAnimationFrame(next => this.#tick(next));
+    this.#frame = requestAnimationFrame(next => this.#tick(next));
   }
 
   #draw(now = this.#columns.at(-1)?.at ?? performance.now()) {
@@ -105,17 +121,21 @@ export class Lanes {
 
   #drawMarks(context, x, width, height, colours) {
     context.font = `600 11px ${token(document.body, "--font")}`;
+    const taken = [-Infinity, -Infinity];   // up to where there are flags, in the upper row and in the lower one
     for (const { label, at } of this.#marks) {
       const left = x(at), room = context.measureText(label).width + 10;
       if (left < -room) continue;
       const beside = left + room > width ? left - room : left;   // at the right edge the flag flies to the left
+      const row = beside < taken[0] && beside >= taken[1] ? 1 : 0;
+      const middle = (height - AXIS) / 2 + 20 * row;
+      taken[row] = beside + room;
       context.fillStyle = colours.stop;
       context.fillRect(left - 0.75, 0, 1.5, height - AXIS);
       context.beginPath();
-      context.roundRect(beside, (height - AXIS) / 2 - 9, room, 18, 4);
+      context.roundRect(beside, middle - 9, room, 18, 4);
       context.fill();
       context.fillStyle = colours.card;
-      context.fillText(label, beside + 5, (height - AXIS) / 2 + 4);
+      context.fillText(label, beside + 5, middle + 4);
     }
   }
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from bench.__main__ import discover, main
+from bench.__main__ import discover, main, run_command
 from bench.report import Options, Table
 
 
@@ -18,6 +18,25 @@ def test_a_name_that_is_none(capsys):
     with pytest.raises(SystemExit):
         main(["no-such-bench"])
     assert "no such benchmark" in capsys.readouterr().err
+
+
+def test_a_name_behind_an_option_that_takes_several_is_asked_for(capsys):
+    """`--client` takes what stands behind it: a list of all benchmarks was no answer."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--client", "aiortc", "setup"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "as in bench setup --client aiortc" in said
+    assert said.count("\n") == 1
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.values.run", interrupted)
+    assert run_command(["values"]) == 130
+    assert capsys.readouterr().err == "bench: interrupted\n"
 
 
 def test_a_table_as_text():

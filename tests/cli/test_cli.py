@@ -71,6 +71,10 @@ def mistake(
     return capsys.readouterr().err
 
 
+MEDIA = ("media", "--nats", "nats://127.0.0.1:9", "--node", "n1")
+SIGNALING = ("signaling", "--nats", "nats://127.0.0.1:9", "--ticket-key", "x")
+
+
 def test_version() -> None:
     assert run("version").stdout == run("--version").stdout
     assert run("version").stdout.startswith("voice-stack 0.")
@@ -87,7 +91,46 @@ def test_help_shows_the_commands() -> None:
         (["serve", "--agent", "unknown"], 2, "neither one of"),
         (["serve", "--agent", "no.such.module:program"], 2, "cannot import"),
         (["serve", "--agent", "stack.agents:nothing"], 2, "has no 'nothing'"),
-        (["serve", "--port", "70000"], 2, "range"),
+        (["serve", "--port", "70000"], 2, "70000 is not a whole number from 0 to 65535"),
+        (["serve", "--port", "1.5"], 2, "1.5 is not a whole number from 0 to 65535"),
+        (["serve", "--max-calls", "0"], 2, "0 is not a whole number, 1 or more"),
+        (["serve", "--resume-seconds", "1e300"], 2, "1e300 is not a finite number from 0 to 86400"),
+        (["serve", "--agent", ""], 2, "'' is neither one of"),
+        (["serve", "--host", ""], 2, "'' is not an address or a name of this machine without a port"),
+        (["serve", "--host", "[::1]"], 2, "'[::1]' is not an address or a name of this machine without a port"),
+        (["serve", "--host", "127.0.0.1:8080"], 2, "as 0.0.0.0, :: or localhost"),
+        (["serve", "--host", "http://127.0.0.1"], 2, "'http://127.0.0.1' is not an address or a name"),
+        (["serve", "--media-host", "256.1.1.1"], 2, "'256.1.1.1' is not an address or a name"),
+        (["serve", "--interface", ""], 2, "'' is not the name of a network interface, as eth0"),
+        (["serve", "--origin", "https://a b"], 2, "is not an origin, as https://app.example.com"),
+        (["serve", "--tls-cert", "", "--tls-key", ""], 2, "'' is no file: name one, or leave it out"),
+        (["serve", "--record-dir", ""], 2, "'' is no folder: name one, or leave it out"),
+        (["serve", "--turn-url", "turn:x", "--turn-secret", "s", "--turn-ttl", "59"], 2, "from 60 to 315360000"),
+        (["call"], 2, "Missing argument 'URL': python -m stack call [OPTIONS] URL"),
+        (["call", "http://127.0.0.1:9", "--record", ""], 2, "'' is no file"),
+        (["call", "http://127.0.0.1:9", "--ice-password", "p"], 2, "--ice-password does nothing without --ice-s"),
+        (
+            ["call", "http://127.0.0.1:9", "--ice-server", "turn:x"],
+            2,
+            "turn:x needs --ice-user NAME and --ice-pass",
+        ),
+        (["agent", "http", "--nats", "nats://127.0.0.1:9"], 2, "PROGRAM: http has options of its own"),
+        (["agent", "nothing", "--nats", "nats://127.0.0.1:9"], 2, "PROGRAM: 'nothing' is neither one of"),
+        (["agent", "echo", "--nats", "nats://127.0.0.1:9", "--program", ""], 2, "'' is no name: letters"),
+        (["agent", "echo", "--nats", "nats://127.0.0.1:99999"], 2, "is not the URL of a NATS server"),
+        (["relay", "--node", "n1=127.0.0.1:9", "--drain-seconds", "nan"], 2, "nan is not a finite number from 0"),
+        (["relay", "--node", "n1=127.0.0.1:9", "--flows", ""], 2, "'' is no file"),
+        (["relay", "--nats", "nats://127.0.0.1:0"], 2, "is not the URL of a NATS server, as nats://"),
+        ([*MEDIA, "--http-url", "foo"], 2, "'foo' is not an address, as https://n1.example.com"),
+        ([*MEDIA, "--agent", "echo", "--upstream", "ws://x"], 2, "--agent and --upstream exclude each other"),
+        ([*MEDIA, "--media-host", "127.0.0.1", "--interface", "lo"], 2, "--media-host and --interface exclude"),
+        ([*MEDIA, "--greeting", "hi"], 2, "--greeting does nothing without --agent http"),
+        ([*MEDIA, "--tls-cert", "c"], 2, "--tls-cert does nothing without --tls-key"),
+        ([*MEDIA, "--claim-header", "X", "--stateless", "never"], 2, "--claim-header does nothing without"),
+        ([*SIGNALING, "--turn-url", "turn:x"], 2, "--turn-url does nothing without --turn-secret"),
+        ([*SIGNALING, "--tls-key", "k"], 2, "--tls-key does nothing without --tls-cert"),
+        ([*SIGNALING, "--claim-bytes", "9"], 2, "--claim-bytes does nothing without --claim-header"),
+        (["ticket-key", ""], 2, "'' is no file"),
         (["serve", "--host", "no.such.host.invalid"], 1, "unknown host 'no.such.host.invalid' (--host"),
         (["serve", "--port", "0", "--udp-port", "0", "--pcap", "/no/such/folder/x.pcap"], 1, "cannot write"),
         (["serve", "--port", "0", "--udp-port", "0", "--key-log", "/no/such/folder/x.keys"], 1, "cannot write"),
@@ -200,7 +243,7 @@ def test_help_shows_the_commands() -> None:
         (["ticket-key", "/no/such/file"], 1, "cannot write the ticket keys to /no/such/file"),
         (
             ["ticket-key", "/no/such", "--revoke", "foo"],
-            1,
+            2,
             "'foo' is no reference of a ticket: 16 hexadecimal digits",
         ),
     ],
@@ -399,6 +442,24 @@ async def test_a_program_that_is_changed_runs_anew(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("by_terminal", [True, False])
+async def test_ctrl_c_ends_a_server_that_reloads_in_an_orderly_way(tmp_path: Path, by_terminal: bool) -> None:
+    """A terminal tells both processes; `kill` tells the one that was started."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stack", "serve", "--reload", "--agent", "echo", "--port", "0", "--udp-port", "0"),
+        stdout=-1,
+        stderr=-1,
+        start_new_session=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    await lines_until(process, "Open http")
+    (os.killpg if by_terminal else os.kill)(process.pid, signal.SIGINT)
+    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert (output.decode(), errors.decode()) == ("Ending the calls …\n", "")
     assert process.returncode == 0
 
 
@@ -660,7 +721,8 @@ async def test_the_environment_configures_https_and_tokens_and_a_second_signal_d
         ("VOICE_STACK_PROT", "9000", "VOICE_STACK_PROT sets nothing; did you mean VOICE_STACK_PORT?"),
         ("VOICE_STACK_PUBLIC_IP", "foo", "'foo' is not an IP address"),
         ("VOICE_STACK_TOKEN", "good bogus=abc", "'bogus' is no scope"),
-        ("VOICE_STACK_PORT", "x", "'x' is not a valid integer"),
+        ("VOICE_STACK_PORT", "x", "x is not a whole number from 0 to 65535"),
+        ("VOICE_STACK_HOST", "http://x", "'http://x' is not an address or a name"),
         ("VOICE_STACK_STT", "http://127.0.0.1:1", "--stt does nothing without --agent http"),
         ("VOICE_STACK_TURNS", "stack", "--turns does nothing without --upstream"),
     ],
@@ -669,6 +731,40 @@ def test_a_variable_of_the_environment_is_checked_as_an_option_is(
     name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in mistake(monkeypatch, capsys, "serve", **{name: value})
+
+
+def test_two_settings_that_exclude_each_other_are_refused_where_neither_goes_before_the_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = {"VOICE_STACK_AGENT": "echo", "VOICE_STACK_UPSTREAM": "ws://x"}
+    assert "--agent and --upstream exclude each other" in mistake(monkeypatch, capsys, "serve", **both)
+    monkeypatch.delenv("VOICE_STACK_UPSTREAM")
+    said = mistake(monkeypatch, capsys, "serve", "--upstream", "wss://x", "--turn-url", "turn:x")
+    assert said == "Error: --turn-url does nothing without --turn-secret\n", "the command line goes before"
+
+
+@pytest.mark.parametrize("command", [("call", "http://127.0.0.1:9"), MEDIA, SIGNALING])
+def test_every_command_refuses_a_variable_that_sets_nothing(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = mistake(monkeypatch, capsys, *command, VOICE_STACK_CALL_TOKN="x")
+    assert "VOICE_STACK_CALL_TOKN sets nothing; did you mean VOICE_STACK_CALL_TOKEN?" in told
+
+
+def test_health_refuses_what_serve_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = mistake(monkeypatch, capsys, "health", VOICE_STACK_PORT="x")
+    assert "x is not a whole number from 0 to 65535" in told
+    assert told.count("\n") == 1
+
+
+def test_without_a_command_there_is_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = mistake(monkeypatch, capsys)
+    assert told.startswith("Usage: python -m stack [OPTIONS] COMMAND")
+    assert "  serve " in told
 
 
 def test_variables_that_are_known_or_empty_are_left_alone(

@@ -93,6 +93,14 @@ def test_make_builds_as_the_tests_do() -> None:
     ]
 
 
+def test_the_first_page_of_the_guides_leads_to_each_of_them() -> None:
+    guides = ROOT / "docs" / "guides"
+    linked = set(re.findall(r"\]\(([a-z-]+\.md)\)", (guides / "index.md").read_text("utf-8")))
+    assert {page.name for page in guides.glob("*.md")} - {"index.md"} == {
+        name for name in linked if (guides / name).is_file()
+    }
+
+
 def test_every_link_leads_somewhere(site: Path, pages: dict[str, Page]) -> None:
     broken = []
     for path, page in pages.items():
@@ -138,6 +146,13 @@ def test_no_style_sheet_loads_anything_from_elsewhere(site: Path) -> None:
         for url in re.findall(r"(?:url\(|@import\s)[\"']?(https?:[^\"')]+|//[^\"')]+)", sheet.read_text("utf-8"))
     ]
     assert foreign == []
+
+
+def test_no_line_ends_behind_the_dashes_of_an_option(site: Path) -> None:
+    text = (site / "start" / "claims.html").read_text("utf-8")
+    assert 'bench setup <span class="option">--rtt</span> 100 <span class="option">--loss</span> 10' in text
+    inline = re.findall(r"<code>(?:[^<]|<span[^>]*>|</span>)*</code>", re.sub(r"(?s)<pre.*?</pre>", "", text))
+    assert [each for each in inline if re.search(r"[^>\w-]--[a-z]", each)] == []
 
 
 def test_the_command_line_is_whole(site: Path) -> None:
@@ -260,6 +275,22 @@ async def test_pages_open_without_a_request_to_another_origin(site: Path) -> Non
         assert await browser.evaluate(SEARCH)
         assert await browser.wait_for(FOUND) > 0
         assert complaints(browser) == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["chromium", "firefox"])
+async def test_no_page_is_wider_than_a_phone(site: Path, name: str) -> None:
+    """Tables and programs are scrolled by themselves."""
+    if name not in {browser.name for browser in available()}:
+        pytest.skip(f"{name} is not installed here: the site was not opened in it")
+    async with served(site) as url, launch(name, viewport=(360, 740)) as browser:
+        for path in OPENED:
+            await browser.goto(url + path)
+            await browser.wait_for(DRAWN)
+            wide = await browser.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            assert wide <= 0, f"{path} is {wide} pixels wider than its window"
 
 
 @pytest.mark.browser

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 import urllib.request
+from collections.abc import Callable
 
 import pytest
 
@@ -64,6 +66,23 @@ def test_what_is_no_setting_is_said_at_once(wrong: dict[str, object], told: str)
     with pytest.raises(LocalError, match=told):
         running(echo, **(PORTS | wrong))  # type: ignore[arg-type]
     assert not any(thread.name == "voice server" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("start", [serve, running])
+@pytest.mark.parametrize("option", ["port", "udp_port"])
+def test_a_port_in_use_is_said_without_our_frames(start: Callable[..., object], option: str) -> None:
+    kind = socket.SOCK_STREAM if option == "port" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if option == "port":
+            taken.listen()
+        with pytest.raises(LocalError) as told:
+            start(echo, **(PORTS | {option: taken.getsockname()[1]}))
+    shown = "".join(traceback.format_exception(told.value))
+    assert shown.count("Traceback") == 1
+    assert len(told.traceback) == 2, "the caller's line, and ours that was called"
+    assert shown.splitlines()[-1].startswith("stack.core.errors.LocalError: cannot ")
+    assert f"in use; {option} (--{option.replace('_', '-')}) takes another" in shown
 
 
 async def test_a_loop_that_runs_is_told_how_to_serve_beside_it(recwarn: pytest.WarningsRecorder) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -82,6 +85,18 @@ def test_each_is_tested_here_and_short() -> None:
         EXAMPLES / "layers" / "data_in_memory.py",
     ]
     assert [path.name for path in short if len(path.read_text("utf-8").splitlines()) >= 60] == []
+
+
+@pytest.mark.parametrize("name", ["http_bot", "bridge_with_tools"])
+def test_one_that_needs_an_address_says_how_it_is_run(name: str) -> None:
+    command, environment = (
+        [sys.executable, EXAMPLES / f"{name}.py"],
+        os.environ | {"PYTHONPATH": str(EXAMPLES.parent)},
+    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (load(name).__doc__ or "").strip()
+    assert f"python examples/{name}.py " in done.stderr
 
 
 def test_echo() -> None:

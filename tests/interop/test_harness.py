@@ -6,6 +6,8 @@ import asyncio
 import json
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -61,6 +63,23 @@ def run(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(main, list(arguments))
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nonsense"], "No such command 'nonsense'."),
+        (["run", "--jobs", "x", "ours"], "x is not a whole number from 1 to 64"),
+        (["run", "ours", "--json", ""], "'' is no file: name one, or leave it out"),
+        (["setup"], "Missing argument 'PEER …': python -m interop setup [OPTIONS] PEER …"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], told: str) -> None:
+    command = [sys.executable, "-m", "interop", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_list_names_everything_with_its_citation() -> None:

@@ -322,7 +322,12 @@ class TestCommand:
         ("arguments", "complaint"),
         [
             ([], "--to"),
-            (["--to", "nowhere"], "--to"),
+            (["--to", "nowhere"], "'nowhere' is not an IP address and a port, as 127.0.0.1:3478 or [::1]:3478"),
+            (["--to", "::1:3478"], "'::1:3478' is not an IP address and a port"),
+            (["--to", "127.0.0.1:0"], "'127.0.0.1:0' is not an IP address and a port"),
+            (["--to", "[::1]:9", "--listen", "127.0.0.1:0"], "of two families"),
+            (["--to", "127.0.0.1:9", "--duration", "nan"], "'nan' is not seconds, above 0"),
+            (["--to", "127.0.0.1:9", "--delay", ""], "'' is not MS"),
             (["--to", "192.0.2.1:9"], "not a loopback address"),
             (["--to", "127.0.0.1:9", "--loss", "many"], "--loss"),
             (["--to", "127.0.0.1:9", "--loss", "200"], "probability"),
@@ -338,5 +343,6 @@ class TestCommand:
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
-        last = capsys.readouterr().err.strip().splitlines()[-1]
-        assert complaint in last
+        (said,) = capsys.readouterr().err.strip().splitlines()
+        assert said.startswith("interop.impair: ")
+        assert complaint in said

@@ -59,10 +59,12 @@ async def test_a_page_goes_to_another_node_before_it_leaves_the_first(
         await machines.media("n2")
         await settled(signaling.url, 200, nodes="2")
         await browser.evaluate(WATCH_SILENCE)
+        before = await browser.evaluate("performance.now()")
         first.process.send_signal(signal.SIGTERM)
         await browser.wait_for("voiceStack.movedFrom !== null && voiceStack.state === 'connected'")
         await browser.wait_for("voiceStack.levels.program > -60")
         assert await browser.evaluate("voiceStack.problem") is None
+        assert await browser.evaluate("voiceStack.spans.since") < before, "what was drawn stays"
         assert await browser.evaluate("window.longest") < 1000  # by the page's own meter, which reads every 40 ms
         await first.process.wait()
         await browser.wait_for("voiceStack.state === 'connected'")

@@ -111,9 +111,15 @@ async def test_a_conversation_is_spoken_interrupted_and_hung_up(
             struck = await browser.evaluate("document.querySelector('#transcript s').textContent.trim()")
             assert monologue.WORDS.endswith(struck)
             entries = await browser.evaluate("voiceStack.conversation.entries")
+            lanes = await browser.evaluate("voiceStack.spans")
+            assert len(lanes["program"]) >= len(entries), "a block for each reply, the greeting's, too"
+            assert all(span["end"] for span in lanes["program"][:-1])
+            assert lanes["program"][-1]["end"] is None, "it is being spoken"
+            assert lanes["you"]
             await browser.click("#call")
             await browser.wait_for("voiceStack.state === 'ended'")
             assert await browser.evaluate("voiceStack.endedBy") == "you"
+            assert await browser.evaluate("voiceStack.spans.program.at(-1).end !== null")
             await browser.wait_for(SERVER_IS_IDLE, timeout=15)
             assert browser.errors == []
     (wav,), (log,) = folder.glob("*.wav"), folder.glob("*.jsonl")

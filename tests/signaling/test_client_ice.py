@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,8 +16,17 @@ from stack.core.machine import Address, TransportProtocol
 from stack.ice import Candidate, CandidateType
 from stack.ice.gathering import GatheringOutcome, TransportPolicy
 from stack.ice.servers import IceServer, LocatedServer
-from stack.sdp import SessionDescription, TrickleFragment
-from stack.signaling.caller_ice import describe_ice, render_ice
+from stack.sdp import (
+    CertificateFingerprint,
+    LocalAudio,
+    LocalParameters,
+    SessionDescription,
+    TrickleFragment,
+    negotiate,
+)
+from stack.signaling import caller
+from stack.signaling.caller import CallerConfig, place_call
+from stack.signaling.caller_ice import describe_ice, explain_pairs, render_ice
 from stack.signaling.client import DialConfig, DialError, dial
 from stack.signaling.client_http import exchange
 from stack.signaling.server import Serving
@@ -179,3 +189,54 @@ def test_the_report_says_why() -> None:
     assert nothing == {"pair": None, "why": "no pair was selected", "servers": []}
     assert render_ice(nothing) == []
     assert CandidateType.RELAYED.value == relayed["pair"]["local_type"]
+
+
+def a_pair(state: str, host: str = "192.0.2.1", protocol: str = "udp") -> PairReport:
+    return PairReport("10.0.0.1:5000", "host", f"{host}:3478", "host", protocol, state, False, "", None)
+
+
+def test_a_call_without_a_connection_says_how_far_it_came() -> None:
+    assert explain_pairs(IceReport((), ())) == ""
+    many = tuple(a_pair("failed", f"192.0.2.{number}") for number in range(1, 9))
+    said = explain_pairs(IceReport((a_pair("in_progress"), a_pair("failed", protocol="tcp"), *many), ()))
+    assert said.startswith(
+        "nothing came back from 192.0.2.1:3478 by udp, 192.0.2.1:3478 by tcp, 192.0.2.2:3478 by"
+    )
+    assert "and 4 more, which the server says it listens on" in said
+    said = explain_pairs(IceReport((a_pair("succeeded", "192.0.2.2"), a_pair("failed")), ()))
+    assert said == "192.0.2.2:3478 answers by udp, and the handshake did not come to its end"
+
+
+@pytest.mark.real_clock
+async def test_the_caller_names_what_it_sent_to_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose media port is closed by a firewall: it answers by HTTP alone."""
+    monkeypatch.setattr(caller, "CONNECT_TIMEOUT", 2.0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+
+        async def answer(request: web.Request) -> web.Response:
+            local = LocalParameters(
+                ice_ufrag="ufrag",
+                ice_pwd="p" * 22,
+                fingerprint=CertificateFingerprint("sha-256", bytes(32)),
+                session_id=1,
+                candidates=(f"candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host",),
+                ice_lite=True,
+                audio=LocalAudio(ssrc=1, cname="a", red=True),
+            )
+            agreed = negotiate(SessionDescription.parse((await request.json())["sdp"]), local)
+            return web.json_response({"sdp": agreed.answer.serialize(), "type": "answer"})
+
+        app = web.Application()
+        app.router.add_post("/api/offer", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            with pytest.raises(DialError) as failed:
+                await place_call(CallerConfig(f"http://127.0.0.1:{runner.addresses[0][1]}"))
+        finally:
+            await runner.cleanup()
+    assert str(failed.value).startswith("no connection within 2 s; nothing came back from 127.0.0.1:")
+    assert f"127.0.0.1:{port} by udp, which the server says it listens on" in str(failed.value)

@@ -877,6 +877,43 @@ def test_what_the_program_says_in_words_reaches_the_client_even_if_said_before_i
     assert talk.server.counters["conversation.dropped_announcement_without_client"] == 0
 
 
+def told_to(talk: Talk) -> list[dict[str, Any]]:
+    """Return what the client was told so far, but for the rules."""
+    told = [json.loads(event.data) for event in talk.left.seen(MessageReceived)]
+    return [message for message in told if message["type"] != "turn_settings"]
+
+
+def test_a_client_that_listens_late_is_told_of_the_reply_that_is_being_spoken() -> None:
+    talk = Talk()
+    over = talk.reply(voice(0.3, 300))
+    talk.run(1)
+    now = talk.reply(voice(3.0, 300), whole=False)
+    talk.run(1)
+    talk.left.handle(OpenChannel("events"))
+    talk.run(0.5)
+    kinds = [(message["type"], message.get("reply")) for message in told_to(talk)]
+    assert kinds == [("reply_started", over), ("reply_finished", over), ("reply_started", now), ("turn", None)]
+    assert told_to(talk)[-1]["state"] == "agent_speaking"
+    talk.say(room(noise(0.2), voice(1.5), noise(1.0)))
+    talk.run(3)
+    assert {"speech_started", "reply_interrupted"} <= {message["type"] for message in told_to(talk)}
+
+
+def test_a_client_that_listens_late_has_nothing_to_silence() -> None:
+    talk = Talk(resume_after_ms=None)
+    reply = talk.reply(voice(5.0, 300))
+    talk.say(room(noise(0.5), voice(0.8), noise(1.5)))
+    talk.run(3)
+    assert talk.right.seen(ReplyInterrupted)[0].rtp_timestamp is not None
+    talk.left.handle(OpenChannel("events"))
+    talk.run(0.5)
+    kinds = [message["type"] for message in told_to(talk)]
+    assert kinds[:2] == ["reply_started", "reply_interrupted"], "neither what was held nor who spoke is news"
+    interrupted = told_to(talk)[1]
+    assert (interrupted["reply"], "rtp_timestamp" in interrupted) == (reply, False)
+    assert interrupted["heard_ms"] > 0
+
+
 class Page(Talk):
     """A client that falls silent when it is told to, says what it had played, and when it can be heard by again.
 

@@ -2,6 +2,7 @@
 
 - Pages of `docs/guides` and `docs/decisions` that the navigation does not name are put at the end of their part.
 - `<!-- generated: NAME -->` in a page becomes what `tools/site/generated.py` makes of the code at this moment.
+- A command in a line of text is never broken behind the dashes of an option, where a browser would.
 - Diagrams are drawn in the browser by mermaid, from a file of this site and only on pages that have one.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).parents[2]
 
+_INLINE = re.compile(r"(<pre.*?</pre>)|<code>[^<]* [^<]*</code>", re.DOTALL)
+_OPTION = re.compile(r"(?<![\w-])--?[a-z][\w-]*(=[^\s<]+)?")
 MERMAID = "assets/mermaid.min.js"
 MERMAID_VERSION = "11.16.0"
 MERMAID_SHA256 = "74d7c46dabca328c2294733910a8aa1ed0c37451776e8d5295da38a2b758fb9b"
@@ -64,6 +68,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         sys.path.insert(0, str(ROOT))
     generated = importlib.import_module("tools.site.generated")
     return str(generated.fill(markdown))
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Keep the options of commands whole; blocks of code have no breaks of their own."""
+    return _INLINE.sub(lambda found: found[1] or _OPTION.sub(r'<span class="option">\g<0></span>', found[0]), html)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
