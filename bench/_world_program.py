@@ -18,8 +18,8 @@ from bench._world_sound import RATE, ClickDetector, noise, tone
 from stack import Call
 from stack.aio import DataChannel
 
-AHEAD, PIECE = 0.7, 0.5
-"""Seconds of a reply that are written ahead, and at once: a write is answered a round trip later."""
+AHEAD, PIECE = 0.7, 0.1
+"""Seconds of a reply that are written ahead, and at once."""
 GREETING = tone(440, 0.3)
 VOICE = noise(20.0)
 BEEP = tone(600, 0.08)
@@ -27,7 +27,8 @@ BEEP = tone(600, 0.08)
 
 async def answer(call: Call) -> None:
     """Speak, listen, or be interrupted, as the user says."""
-    call.speaker.write(GREETING, RATE)  # needs no answer of the media, as a reply does
+    async with call.reply() as voice:
+        await voice.write(GREETING, RATE)
     doing = asyncio.create_task(_speak_always(call))
     channel = await call.open_channel("world")
     try:

@@ -392,7 +392,7 @@ class Call:
             return
         elif isinstance(event, Utterance):
             if not self._control.turns_managed:
-                self._control.hand_over(event)
+                self._control.utterances.put(event)
         elif isinstance(event, ReplyFinished | ReplyInterrupted | ReplyHeard):
             self._control.note_reply(event)
         self.events.put(event)

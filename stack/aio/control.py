@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from stack.aio.context import Tool
+from stack.aio.dialect_events import DialectEvent, ToolFinished, ToolsOffered, TurnHandedOver, TurnsManaged
 from stack.aio.inbox import Inbox
 from stack.audio.wav import FilePath
 from stack.core.counters import Counters, declare
@@ -23,8 +24,8 @@ from stack.voice.conversation import Command
 from stack.voice.events import (
     ClientEvent,
     ClientNews,
+    ContextAdded,
     ConversationEvent,
-    ProgramEvent,
     ProgramMessage,
     ReplyFinished,
     ReplyHeard,
@@ -142,6 +143,11 @@ class CallControl:
         """True once the program iterates over `utterances`."""
         self.turns_managed = False
         """True if a turn reaches the program by `hand_over` only."""
+        self.dialect_channels: set[str] = set()
+        """Labels of data channels whose messages a dialect reads."""
+        self.other_side: Callable[[DialectEvent | ToolRequested], None] | None = None
+        """Where the call's dialects and its program are in two processes: what carries to the other one what they
+        tell each other. None: both are here."""
         self.backbone_round_trip: Callable[[], float | None] = _no_backbone
         """Returns the seconds of a round trip between the call's media and its program; None: not known, or there
         is nothing between them."""
@@ -200,11 +206,7 @@ class CallControl:
 
     def inform(self, event: ClientEvent) -> None:
         """Tell the program, and those that watch, what the client has set or put into the conversation."""
-        if isinstance(event, SessionUpdated):
-            self.session = event.session
-        if not self.ended:
-            self.events.put(event)
-            self.publish(event)
+        self._tell_program(event)
 
     def tell_clients(self, news: ClientNews) -> None:
         """Have every client told, of whichever dialect: on the `events` channel, and by those who watch."""
@@ -222,17 +224,60 @@ class CallControl:
 
     def manage_turns(self) -> None:
         """From now on a turn reaches the program by `hand_over` only."""
-        self.turns_managed = True
+        self._tell_program(TurnsManaged())
 
     def hand_over(self, utterance: Utterance) -> None:
         """Let the program have this turn."""
-        self.utterances.put(utterance)
+        self._tell_program(TurnHandedOver(utterance))
 
     def hand_over_typed(self, utterance: Utterance) -> None:
         """Let the program have a turn that was typed, which no conversation has told it of."""
-        self.utterances.put(utterance)
-        self.events.put(utterance)
-        self.publish(utterance)
+        self._tell_program(TurnHandedOver(utterance, is_news=True))
+
+    def offer_tools(self, tools: tuple[Tool, ...]) -> None:
+        """The client offers these functions, and no others."""
+        self._tell_program(ToolsOffered(tools))
+
+    def finish_tool(self, request: str, output: str) -> None:
+        """The client has called the function; harmless for a request that is not waited for."""
+        self._tell_program(ToolFinished(request, output))
+
+    def _tell_program(self, event: DialectEvent) -> None:
+        self._note(event)
+        if self.other_side is None:
+            self.give(event)
+        else:
+            self.other_side(event)
+
+    def take(self, event: DialectEvent) -> None:
+        """Take what a dialect in another process tells the program, which is here."""
+        self._note(event)
+        self.give(event)
+
+    def _note(self, event: DialectEvent) -> None:
+        """Keep what the dialect says, and tell those that watch."""
+        match event:
+            case TurnsManaged():
+                self.turns_managed = True
+            case ToolsOffered(tools):
+                self.tools = tools
+            case SessionUpdated(session):
+                self.session = session
+        news = _news_of(event)
+        if news is not None and not self.ended:
+            self.publish(news)
+
+    def give(self, event: DialectEvent) -> None:
+        """Let the program have what is in `event` for it, where it reads."""
+        if isinstance(event, TurnHandedOver):
+            self.utterances.put(event.utterance)
+        elif isinstance(event, ToolFinished):
+            result = self._tool_results.get(event.request)
+            if result is not None and not result.done():
+                result.set_result(event.output)
+        news = _news_of(event)
+        if news is not None and not self.ended:
+            self.events.put(news)
 
     async def call_tool(self, name: str, arguments: str) -> str:
         """Have a function of the client called (`arguments` is JSON) and return its output.
@@ -245,17 +290,13 @@ class CallControl:
         result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._tool_results[request] = result
         try:
-            event: ProgramEvent = ToolRequested(request, name, arguments)
+            event = ToolRequested(request, name, arguments)
             self.publish(event)
+            if self.other_side is not None:
+                self.other_side(event)
             return await result
         finally:
             del self._tool_results[request]
-
-    def finish_tool(self, request: str, output: str) -> None:
-        """The client has called the function; harmless for a request that is not waited for."""
-        result = self._tool_results.get(request)
-        if result is not None and not result.done():
-            result.set_result(output)
 
     # -- replies ---------------------------------------------------------------------------------------------
 
@@ -306,3 +347,10 @@ class CallControl:
             self._note_heard(self._interrupted.number, None)
         for watcher in self._watchers:
             watcher.close()
+
+
+def _news_of(event: DialectEvent) -> ConversationEvent | None:
+    """Return what of it stands in `events`."""
+    if isinstance(event, SessionUpdated | ContextAdded):
+        return event
+    return event.utterance if isinstance(event, TurnHandedOver) and event.is_news else None

@@ -86,6 +86,10 @@ class Speaker:
         if self._writes == self._played:
             self._drained.set()
 
+    def note_earlier(self, writes: int) -> None:
+        """So often another program has written before this one had the call: that is not waited for."""
+        self._writes = self._played = writes
+
     def note_drained(self, writes: int | None) -> None:
         """So many writes have been played; None: the call is over."""
         if writes is not None:

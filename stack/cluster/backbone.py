@@ -65,6 +65,10 @@ class BackboneError(StackError):
     """The backbone is gone, or no process at its other side answers."""
 
 
+class NoListener(BackboneError):
+    """The backbone says at once that no process listens there."""
+
+
 @dataclass(frozen=True, slots=True)
 class BackboneConfig:
     """Where NATS is. User, password or token stand in the URL, or `credentials` names a file of NATS's."""
@@ -228,13 +232,13 @@ class Backbone:
                     log.debug("not sent: %s", error)
 
     async def request(self, subject: str, data: bytes, timeout: float) -> bytes:
-        """Ask one process, and return its answer; raises `BackboneError`."""
+        """Ask, and return the first answer; raises `BackboneError`, and `NoListener` where no process can."""
         from nats import errors
 
         try:
             answer = await self.client.request(subject, data, timeout=timeout)
         except errors.NoRespondersError as error:
-            raise BackboneError("no process takes that") from error
+            raise NoListener("no process takes that") from error
         except (errors.Error, OSError, TimeoutError) as error:
             raise BackboneError(f"no answer: {error or type(error).__name__}") from error
         return bytes(answer.data)

@@ -1,8 +1,12 @@
 """What crosses the backbone, as values (`stack.voice.wire`), and the subjects that they go by.
 
-    PREFIX.take.PROGRAM            node → one program process of the queue group   TakeCall, answered by Taken
+    PREFIX.take.VERSION.PROGRAM    node → one program process of the queue group   TakeCall, answered by Taken
+    PREFIX.room.VERSION.PROGRAM    node → all processes with room                  (nothing), answered by Taken
+    PREFIX.agent.AGENT.take        node → the process that answered first          TakeCall, answered by Taken
     PREFIX.node.NODE.call.A        program process → node                          frames of ProgramSays
     PREFIX.node.NODE               program process → node                          Progress
+    PREFIX.node.NODE.name          a node that starts → one of its name            (nothing), answered by any
+    PREFIX.node.NODE.recording     program process → node         RecordingAsked, answered by RecordingPart
     PREFIX.node.NODE.expect        signaling → node                                ExpectedCall
     PREFIX.agent.AGENT.A           node → program process                          frames of NodeSays
     PREFIX.agent.AGENT             node → program process                          Progress
@@ -15,9 +19,10 @@ under an attachment which the node does not know any more. Frames are those of `
 from __future__ import annotations
 
 import re
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from stack.aio.context import CallContext
+from stack.aio.dialect_events import DialectEvent
 from stack.cluster.round_trip import Stamp
 from stack.core.errors import LocalError
 from stack.core.machine import Address
@@ -29,14 +34,22 @@ from stack.voice.commands import (
     Renegotiate,
     RestartIce,
 )
-from stack.voice.events import ConversationEvent
+from stack.voice.events import ConversationEvent, ToolRequested
+from stack.voice.recording import RecordingFailed, RecordingFinished
 from stack.voice.wire import ValueCodec
 
 PREFIX: Final = "voice"
+BACKBONE_VERSION: Final = 2
+"""Goes up when nodes and program processes of both versions would not understand each other: then they never meet,
+as calls are offered under another subject. 2: what a program begins with stands in the offer."""
 PROGRAMS: Final = "programs"
 """The queue group of program processes."""
 WITHHELD = (GetParameters, Renegotiate, RestartIce, AddRemoteCandidates)
 """Commands that are for who answers offers: a program process gets no ICE password, and changes no session."""
+TAKE_HERE: Final = "take"
+"""Stands in the place of an attachment where a process is offered a call by its name."""
+MAX_MANAGED = 32
+"""Turns whose sound a program process keeps until a dialect hands them over."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NODE_NAME = re.compile(r"[A-Za-z0-9]{1,64}")
 
@@ -56,17 +69,26 @@ def check_node_name(name: str) -> str:
 
 
 class TakeCall(Value, frozen=True):
-    """A call wants a program. `continuation`: how many program processes have had it before."""
+    """A call wants a program, which begins at once: what it has to know for that is here."""
 
     call: str
     attachment: str
     node: str
     context: CallContext
     continuation: int = 0
+    """How many program processes have had it before."""
+    told: tuple[DialectEvent, ...] = ()
+    """What the dialects have said so far that still holds."""
+    events: tuple[ConversationEvent, ...] = ()
+    """The same of the call: its connection, and the channels that are open."""
+    replies: int = 0
+    """The number of its latest reply."""
+    writes: int = 0
+    """How often sound was written in it."""
 
 
 class Taken(Value, frozen=True):
-    """A program process has the call now."""
+    """A program process has the call now, or would take one."""
 
     agent: str
 
@@ -149,8 +171,58 @@ class NodeRecord(Value, frozen=True):
         return 0.0 if self.draining else max(0.0, 1.0 - self.calls / max(1, self.capacity))
 
 
-ProgramSays: TypeAlias = CallCommand | CallReturned
-NodeSays: TypeAlias = CallEvent | CommandResult
+# -- recordings (`recordings.py`) --------------------------------------------------------------------------
+
+
+class BeginRecording(Value, frozen=True):
+    """Record the call from now on, under a name of the program process's; asked again, it changes nothing."""
+
+    attachment: str
+    name: str
+    sample_rate: int
+
+
+class EndRecording(Value, frozen=True):
+    """Record no more."""
+
+    attachment: str
+    name: str
+
+
+class ReadRecording(Value, frozen=True):
+    """Send what stands in the two files from these places on."""
+
+    attachment: str
+    name: str
+    sound: int
+    lines: int
+
+
+class ForgetRecording(Value, frozen=True):
+    """Both files have been read, or are not wanted: delete them."""
+
+    attachment: str
+    name: str
+
+
+class RecordingPart(Value, frozen=True):
+    """A part of a recording; `error` if there is none, and why."""
+
+    unshown: ClassVar[frozenset[str]] = frozenset({"header", "sound", "lines"})
+    header: bytes = b""
+    """Of the WAV file, as it is now."""
+    sound_size: int = 0
+    """Bytes of sound in it by now."""
+    sound: bytes = b""
+    lines: bytes = b""
+    over: RecordingFinished | RecordingFailed | None = None
+    """Nothing will follow what stands in the files now."""
+    error: str = ""
+
+
+RecordingAsked: TypeAlias = BeginRecording | EndRecording | ReadRecording | ForgetRecording
+ProgramSays: TypeAlias = CallCommand | CallReturned | ToolRequested
+NodeSays: TypeAlias = CallEvent | CommandResult | DialectEvent
 TAKE: Final[ValueCodec[TakeCall]] = ValueCodec(TakeCall)
 TAKEN: Final[ValueCodec[Taken]] = ValueCodec(Taken)
 PROGRAM_SAYS: Final[ValueCodec[ProgramSays]] = ValueCodec(ProgramSays)
@@ -158,12 +230,19 @@ NODE_SAYS: Final[ValueCodec[NodeSays]] = ValueCodec(NodeSays)
 PROGRESS: Final[ValueCodec[Progress]] = ValueCodec(Progress)
 ALIVE: Final[ValueCodec[Alive]] = ValueCodec(Alive)
 EXPECTED: Final[ValueCodec[ExpectedCall]] = ValueCodec(ExpectedCall)
+RECORDING_ASKED: Final[ValueCodec[RecordingAsked]] = ValueCodec(RecordingAsked)
+RECORDING_PART: Final[ValueCodec[RecordingPart]] = ValueCodec(RecordingPart)
 NODES: Final[ValueCodec[NodeRecord]] = ValueCodec(NodeRecord)
 
 
 def take_subject(program: str) -> str:
     """Return where calls are offered to the processes of a program."""
-    return f"{PREFIX}.take.{program}"
+    return f"{PREFIX}.take.{BACKBONE_VERSION}.{program}"
+
+
+def room_subject(program: str) -> str:
+    """Return where the processes of a program are asked which of them takes calls."""
+    return f"{PREFIX}.room.{BACKBONE_VERSION}.{program}"
 
 
 def node_subject(node: str, what: str = "") -> str:

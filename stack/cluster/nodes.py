@@ -29,6 +29,8 @@ SAY_EVERY = 2.0
 """Seconds between two words of a node."""
 RECORD_PATIENCE = 7.0
 """Seconds without a word after which a node is taken for gone, while the engine is there."""
+WATCH_PATIENCE = 5.0
+"""Seconds without a word of any node after which the store is watched anew: its watch may have gone with it."""
 RECORD_TTL = 30.0
 """Seconds after which the store forgets what a node has said."""
 MAX_NODES = 10_000
@@ -102,6 +104,7 @@ class NodeBook:
         self._records: dict[str, tuple[NodeRecord, float]] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._heard = 0.0  # when the store said anything last
         backbone.watch(lambda is_up: self._changed.set())
 
     @property
@@ -154,15 +157,25 @@ class NodeBook:
                 continue
             reading = asyncio.get_running_loop().create_task(self._read(watcher))
             try:
-                await self._changed.wait()  # after a loss of the engine the watch is a new one
+                await self._until_silent()
             finally:
                 await end_tasks(reading)
             with suppress(Exception):
                 await watcher.stop()
 
+    async def _until_silent(self) -> None:
+        """Return when the engine has come or gone, or the watch says nothing: its bucket may be gone."""
+        clock = asyncio.get_running_loop().time
+        self._heard = clock()
+        while (left := self._heard + WATCH_PATIENCE - clock()) > 0.0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), left)
+                return
+
     async def _read(self, watcher: Any) -> None:
         try:
             async for entry in watcher:
+                self._heard = asyncio.get_running_loop().time()
                 if entry is None:  # all that was there has been told
                     continue
                 if entry.value is None or entry.operation in ("DEL", "PURGE"):

@@ -12,11 +12,15 @@ import asyncio
 import logging
 import secrets
 import socket
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from stack.aio.control import CallEnded
+from msgspec import structs
+
+from stack.aio.control import CallEnded, NotSent
+from stack.aio.dialect_events import DialectEvent, TurnHandedOver
 from stack.aio.hosted import CallTable, HostedCall
 from stack.aio.media import CarryOut, CloseCall, MediaRequest
 from stack.aio.program_runner import ProgramRunner
@@ -26,16 +30,19 @@ from stack.aio.threads import in_thread
 from stack.cluster.alive import AliveThread
 from stack.cluster.backbone import Backbone, BackboneConfig
 from stack.cluster.messages import (
+    MAX_MANAGED,
     NODE_SAYS,
     PROGRAM_SAYS,
     PROGRAMS,
     PROGRESS,
     TAKE,
+    TAKE_HERE,
     TAKEN,
     AttachmentProgress,
     CallCommand,
     CallEvent,
     CallReturned,
+    CommandResult,
     ProgramSays,
     Progress,
     TakeCall,
@@ -44,16 +51,20 @@ from stack.cluster.messages import (
     check_name,
     check_node_name,
     node_subject,
+    room_subject,
     take_subject,
 )
 from stack.cluster.ordered import DROPPED_MALFORMED, BacklogFull, OrderedStream
+from stack.cluster.recording_fetch import FetchedRecording
 from stack.cluster.remote_program import DROPPED_STRANGE, PROGRESS_EVERY, SETTLE
+from stack.cluster.replies import RepliesAhead
 from stack.cluster.round_trip import RoundTrip
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError, StackError
 from stack.server import Gathered
 from stack.session import Ended, EndReason
-from stack.voice.events import ContextAdded, SessionUpdated
+from stack.voice.commands import BeginReply, WriteReply
+from stack.voice.events import ConversationEvent, ReplyInterrupted, ToolRequested, Utterance
 from stack.voice.wire import decode_result
 
 log = logging.getLogger("stack.cluster")
@@ -95,6 +106,15 @@ class AttachedLink:
         self._host = host
         self.round_trip = host.round_trip(taken.node)
         self._stream = OrderedStream(host.backbone.counters)
+        self._turns: deque[Utterance] = deque(maxlen=MAX_MANAGED)
+        self._recordings: dict[str, FetchedRecording] = {}
+        self._replies = RepliesAhead(
+            taken.replies,
+            self._ask,
+            lambda command: self.say(CallCommand(0, command)),
+            self._end_reply,
+            self._note_not_written,
+        )
         self._asked: dict[int, tuple[Any, asyncio.Future[Any]]] = {}
         self._next_number = 0
         self._is_open = True
@@ -103,24 +123,68 @@ class AttachedLink:
         """Have something done soon."""
         if isinstance(request, CloseCall):
             self._host.forget(self)
-        elif isinstance(request, CarryOut) and not isinstance(request.command, StopRecording):
-            self.say(CallCommand(0, _crossing(request)))
+        elif isinstance(request, CarryOut):
+            command: Any = request.command
+            if isinstance(command, StopRecording):
+                recording = self._recordings.get(command.name)
+                if recording is not None:
+                    recording.end()
+            else:
+                self.say(CallCommand(0, command))
 
     async def execute(self, request: MediaRequest[ResultT]) -> ResultT:
         """Have something done and return (or raise) what comes of it; `CallEnded` if the call is lost."""
         if not isinstance(request, CarryOut):
             raise LocalError(f"{type(request).__name__} is for who has the media")
-        command: Any = _crossing(request)
         if not self._is_open:
             raise CallEnded("the call is over")
-        self._next_number = number = self._next_number % 0xFFFF_FFFF + 1
-        answer: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        self._asked[number] = command, answer
+        command: Any = request.command
+        if isinstance(command, StartRecording):
+            await self._record(command)
+            return None  # type: ignore[return-value]  # as its `apply` does
+        if isinstance(command, BeginReply):
+            return await self._replies.begin(command)  # type: ignore[return-value]
+        if isinstance(command, WriteReply):
+            return await self._replies.write(command)  # type: ignore[return-value]
+        result: ResultT = await self._ask(command)
+        return result
+
+    def _ask(self, command: Any) -> asyncio.Future[Any]:
+        """Have a command carried out, and return what will come of it. Raises `NotSent` for what cannot cross."""
+        number = self._next_number % 0xFFFF_FFFF + 1
         self.say(CallCommand(number, command))
-        try:
-            return await answer
-        finally:
-            self._asked.pop(number, None)
+        self._next_number = number
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._is_open:
+            self._asked[number] = command, answer
+            answer.add_done_callback(lambda _: self._asked.pop(number, None))
+        else:
+            answer.set_exception(CallEnded("the call is over"))
+        return answer
+
+    def _end_reply(self, event: ReplyInterrupted) -> None:
+        if self.hosted is not None:
+            self.hosted.control.note_reply(event)
+
+    def _note_not_written(self) -> None:
+        if self.hosted is not None:
+            self.hosted.call.speaker.note_not_written()
+
+    async def _record(self, wanted: StartRecording) -> None:
+        """Have the node record, and the files brought here as they grow."""
+        recording = FetchedRecording(
+            self._host.backbone, self.node, self.attachment, wanted, self._host.table.note_recording
+        )
+        await recording.begin()
+        if not self._is_open:  # it has just ended: what there is of it is fetched all the same
+            recording.note_lost()
+        self._recordings[wanted.name] = recording
+        self._host.fetch(recording)
+
+    def ask_dialects(self, event: DialectEvent | ToolRequested) -> None:
+        """Have a function of the client called."""
+        if isinstance(event, ToolRequested):
+            self.say(event)
 
     def adopt(self, sock: socket.socket, begun: bytes) -> None:
         """No connection of a client comes this way."""
@@ -131,7 +195,7 @@ class AttachedLink:
         if not self._is_open:
             return
         try:
-            frames = self._stream.send(PROGRAM_SAYS.encode(message))
+            frames = self._stream.send(_encode(message))
         except BacklogFull as error:
             self._host.end(self, str(error))
             return
@@ -148,12 +212,32 @@ class AttachedLink:
             self._host.backbone.counters.add(DROPPED_MALFORMED)
             log.warning("call %s: %s", self.call, error)
             return
-        if isinstance(said, CallEvent):
-            if isinstance(said.event, SessionUpdated | ContextAdded) and self.hosted is not None:
-                self.hosted.control.inform(said.event)
-            else:
-                self._host.table.deliver([(self.call, said.event)])
-            return
+        if isinstance(said, CommandResult):
+            self._take_result(said)
+        elif isinstance(said, CallEvent):
+            self._note_turn(said.event)
+            self._replies.note(said.event)
+            self._host.table.deliver([(self.call, said.event)])
+        elif self.hosted is not None and (event := self._with_sound(said)) is not None:
+            self.hosted.control.take(event)
+
+    def _note_turn(self, event: ConversationEvent) -> None:
+        """Keep the sound of a turn which a dialect will hand over, or not."""
+        if isinstance(event, Utterance) and self.hosted is not None and self.hosted.control.turns_managed:
+            self._turns.append(event)
+
+    def _with_sound(self, event: DialectEvent) -> DialectEvent | None:
+        if not isinstance(event, TurnHandedOver) or event.has_sound:
+            return event
+        wanted = event.utterance.media_time
+        known = next((turn for turn in reversed(self._turns) if turn.media_time == wanted), None)
+        if known is None:
+            self._host.backbone.counters.add(DROPPED_MALFORMED)
+            return None
+        self._turns.remove(known)
+        return TurnHandedOver(structs.replace(event.utterance, samples=known.samples))
+
+    def _take_result(self, said: CommandResult) -> None:
         known = self._asked.get(said.number)
         if known is None or known[1].done():
             return
@@ -175,16 +259,19 @@ class AttachedLink:
     def close(self, reason: str) -> None:
         """The call is over for this process."""
         self._is_open = False
+        for recording in self._recordings.values():
+            recording.note_lost()
         asked, self._asked = self._asked, {}
         for _, answer in asked.values():
             if not answer.done():
                 answer.set_exception(CallEnded(reason))
 
 
-def _crossing(request: CarryOut) -> Any:
-    if isinstance(request.command, StartRecording | StopRecording):
-        raise LocalError("a call is recorded where its media are: on the media node, with --record-dir")
-    return request.command
+def _encode(message: ProgramSays) -> bytes:
+    try:
+        return PROGRAM_SAYS.encode(message)
+    except LocalError as error:
+        raise NotSent(str(error)) from error
 
 
 class ProgramHost:
@@ -239,11 +326,13 @@ class ProgramHost:
             if wanted == self._is_offered:
                 return
             self._is_offered = wanted
-            subject = take_subject(self.config.program)
+            offers, room = take_subject(self.config.program), room_subject(self.config.program)
             if wanted:
-                await self.backbone.subscribe(subject, self._on_take, PROGRAMS)
+                await self.backbone.subscribe(offers, self._on_take, PROGRAMS)
+                await self.backbone.subscribe(room, self._on_room)
             else:
-                await self.backbone.unsubscribe(subject)
+                await self.backbone.unsubscribe(offers)
+                await self.backbone.unsubscribe(room)
 
     async def drain(self, seconds: float) -> None:
         """Take no new calls, and wait until the last one is over or `seconds` have passed.
@@ -276,6 +365,11 @@ class ProgramHost:
 
     # -- calls -----------------------------------------------------------------------------------------------
 
+    def _on_room(self, subject: str, data: bytes, reply: str) -> None:
+        """A node whose offer was not answered asks who takes calls."""
+        if reply and not self._draining and len(self._links) < self.config.max_calls:
+            self.backbone.post(reply, TAKEN.encode(Taken(self.name)))
+
     def _on_take(self, subject: str, data: bytes, reply: str) -> None:
         try:
             taken = TAKE.decode(data)
@@ -290,12 +384,21 @@ class ProgramHost:
         hosted = HostedCall(self.table, link, taken.context, taken.call)
         link.hosted = hosted
         hosted.control.backbone_round_trip = lambda: link.round_trip.latest
+        hosted.control.other_side = link.ask_dialects
+        hosted.call.speaker.note_earlier(taken.writes)
         self._links[taken.attachment] = link
         hosted.adopt()
         self.counters.add(TOOK)
+        for told in taken.told:
+            hosted.control.take(told)
         self._runner.begin(hosted)
         self.backbone.post(reply, TAKEN.encode(Taken(self.name)))
+        self.table.deliver([(taken.call, event) for event in taken.events])
         self._begin_task(self._settle_offers())
+
+    def fetch(self, recording: FetchedRecording) -> None:
+        """Bring the files of a recording here until it is complete, which may be after its call."""
+        self._begin_task(recording.run())
 
     def forget(self, link: AttachedLink) -> None:
         """A call is over."""
@@ -309,8 +412,11 @@ class ProgramHost:
         self.table.deliver([(link.call, Ended(EndReason.WORKER_FAILED, detail))])
 
     def _on_frame(self, subject: str, data: bytes, reply: str) -> None:
-        link = self._links.get(subject.rpartition(".")[2])
-        if link is None:
+        name = subject.rpartition(".")[2]
+        link = self._links.get(name)
+        if name == TAKE_HERE:
+            self._on_take(subject, data, reply)
+        elif link is None:
             self.backbone.counters.add(DROPPED_STRANGE)
         else:
             link.take_frame(data)

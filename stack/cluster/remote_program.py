@@ -10,8 +10,9 @@ others as a continuation; if none takes it, the node's own program does, or the 
 told. So it is if the process lives, but does not name the call any more (`Progress`): it heard nothing of us for
 too long. If the backbone is gone, nothing can be said of the process: the call goes on as it is.
 
-Left out: functions of a client (`call.tools`) and turns that a dialect manages (OpenAI's Realtime) do not
-cross; nor do recordings, whose files would be on this machine: the node records with `--record-dir`.
+What the node's dialects tell the program, and what it asks of them, crosses as well
+(`stack/aio/dialect_events.py`): so turns that OpenAI's Realtime manages, and functions of a client, are the same.
+Recordings by the program are written here and fetched (`recording_spool.py`).
 """
 
 from __future__ import annotations
@@ -19,32 +20,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any
 
 from stack.aio.call import Call
 from stack.aio.programs import Program
-from stack.cluster.backbone import Backbone, BackboneError, end_tasks
+from stack.cluster.backbone import Backbone, BackboneError, NoListener, end_tasks
 from stack.cluster.messages import (
     ALIVE,
     PROGRESS,
     TAKE,
+    TAKE_HERE,
     TAKEN,
     AttachmentProgress,
     Progress,
-    TakeCall,
     agent_subject,
     alive_subject,
     check_name,
     node_subject,
+    room_subject,
     take_subject,
 )
 from stack.cluster.ordered import DROPPED_MALFORMED
+from stack.cluster.recording_spool import RecordingSpool
 from stack.cluster.remote_call import RemoteCall
 from stack.cluster.round_trip import RoundTrip
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError, StackError
-from stack.core.values import check_json
 from stack.voice.commands import FlushSpeaker, Tell
 
 log = logging.getLogger("stack.cluster")
@@ -59,6 +59,8 @@ TAKE_TIMEOUT = 0.4
 """Seconds that one process has to take a call."""
 TAKE_PATIENCE = 3.0
 """Seconds in which some process has to."""
+NAME_TIMEOUT = 0.5
+"""Seconds in which another node of our name answers."""
 TAKE_AGAIN = 0.1
 """Seconds before the next one is asked."""
 SETTLE = 1.0
@@ -97,6 +99,7 @@ class RemoteProgram:
         self._local = local
         self._calls: dict[str, RemoteCall] = {}
         self._by_attachment: dict[str, RemoteCall] = {}
+        self._recordings = RecordingSpool(backbone, node, self._find)
         self._alive: dict[str, float] = {}  # when a process was heard last
         self._round_trips: dict[str, RoundTrip] = {}  # by process
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,18 +114,36 @@ class RemoteProgram:
         return self._local is not None
 
     async def start(self) -> None:
-        """Begin to listen for what processes say."""
+        """Begin to listen for what processes say.
+
+        Raises `LocalError` if another node answers to this name: each would end the other's calls.
+        """
+        await self._check_name()
         await self.backbone.subscribe(node_subject(self.node), self._on_progress)
         await self.backbone.subscribe(node_subject(self.node, "call.*"), self._on_frame)
+        await self._recordings.start()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._tell_progress(), name="progress"),
             loop.create_task(self._look(), name="look for silent processes"),
         ]
 
+    async def _check_name(self) -> None:
+        subject = node_subject(self.node, "name")
+        if self.backbone.is_up:
+            with suppress(BackboneError):
+                await self.backbone.request(subject, b"", NAME_TIMEOUT)
+                raise LocalError(f"another media node is called {self.node!r}: each needs a name of its own")
+        await self.backbone.subscribe(subject, lambda subject, data, reply: self.backbone.post(reply, b""))
+
     async def stop(self) -> None:
         """Listen no more."""
+        await self._recordings.stop()
         await end_tasks(*self._tasks)
+
+    def _find(self, attachment: str) -> Call | None:
+        remote = self._by_attachment.get(attachment)
+        return remote.call if remote is not None else None
 
     # -- a host's program ------------------------------------------------------------------------------------
 
@@ -136,17 +157,19 @@ class RemoteProgram:
         if remote is None:
             return  # it has just ended
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(remote.forward_news()), loop.create_task(remote.carry_out())]
+        tasks = [loop.create_task(remote.carry_out())]
         try:
             while not call.ended:
                 if not await self._offer(remote):
                     break
                 await remote.lost.wait()
                 self._by_attachment.pop(remote.attachment, None)
+                self._recordings.abandon(remote.attachment)
                 if call.ended:
                     return
                 self.counters.add(PROGRAM_LOST)
                 log.warning("call %s has lost its program in %s", call.id, remote.agent)
+                remote.detach()
                 remote.control.command(FlushSpeaker())
                 remote.control.command(Tell({"type": "program", "state": "lost"}))
         finally:
@@ -180,41 +203,54 @@ class RemoteProgram:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         continuation = remote.attached
+        asks_all = False
         while not remote.call.ended:
             waited = loop.time() - begun
             if not self.backbone.is_up:
                 if self._local is not None or waited > ENGINE_PATIENCE:
                     return False
-            elif await self._offer_once(remote, continuation):
-                return True
-            else:  # a call that nothing has been said in yet need not wait where there is a program
-                patience = 0.0 if self._local is not None and not continuation else TAKE_PATIENCE
+            else:
+                try:
+                    await self._offer_once(remote, asks_all)
+                    return True
+                except (BackboneError, ParseError, LocalError) as error:
+                    log.info("call %s: %s", remote.call.id, error)
+                    has_listener = not isinstance(error, NoListener)
+                # A call that nothing has been said in yet need not wait where there is a program. But the process
+                # that was chosen may hang, and others may not.
+                waits = self._local is None or continuation or (has_listener and not asks_all)
+                patience = TAKE_PATIENCE if waits else 0.0
                 if loop.time() - max(begun, self.backbone.up_since) > patience:
                     return False
+                asks_all = has_listener
             await asyncio.sleep(TAKE_AGAIN)
         return False
 
-    async def _offer_once(self, remote: RemoteCall, continuation: int) -> bool:
-        attachment = remote.next_attachment()
-        call = remote.call
-        context = replace(
-            call.context, state={}, session=_as_json(call.session), node=self.node, continuation=continuation
-        )  # fmt: skip
-        offered = TakeCall(call.id, attachment, self.node, context, continuation)
+    async def _offer_once(self, remote: RemoteCall, asks_all: bool) -> None:
+        """Have a process take a call: the one that the queue group chooses, or the first of all to answer.
+
+        Raises `BackboneError`, `ParseError` and `LocalError`.
+        """
+        subject = take_subject(self._program)
+        if asks_all:
+            first = TAKEN.decode(await self.backbone.request(room_subject(self._program), b"", TAKE_TIMEOUT))
+            subject = agent_subject(check_name(first.agent), TAKE_HERE)
+        offered = remote.offer(self.node)
+        attachment, continuation = offered.attachment, offered.continuation
+        self._by_attachment[attachment] = remote  # the process may speak before its answer is read
         try:
-            answer = await self.backbone.request(take_subject(self._program), TAKE.encode(offered), TAKE_TIMEOUT)
+            answer = await self.backbone.request(subject, TAKE.encode(offered), TAKE_TIMEOUT)
             agent = check_name(TAKEN.decode(answer).agent)
-        except (BackboneError, ParseError, LocalError) as error:
-            log.info("call %s: %s", call.id, error)
-            return False
+        except BaseException:
+            del self._by_attachment[attachment]
+            remote.detach()
+            raise
         self._alive[agent] = asyncio.get_running_loop().time()
+        remote.attach(agent)
         await self.backbone.subscribe(alive_subject(agent), self._on_alive)
-        self._by_attachment[attachment] = remote
-        remote.attach(attachment, agent)
         self.counters.add(CONTINUED if continuation else TAKEN_OVER)
         if continuation:
             remote.control.command(Tell({"type": "program", "state": "continued"}))
-        return True
 
     # -- what processes say ----------------------------------------------------------------------------------
 
@@ -263,6 +299,7 @@ class RemoteProgram:
                 progress = remote.progress()
                 if progress is not None:
                     held.setdefault(remote.agent, []).append(progress)
+                    remote.tell_path()
             for agent, attachments in held.items():
                 stamp = self.round_trip(agent).stamp(asyncio.get_running_loop().time())
                 word = Progress(self.node, tuple(attachments), stamp)
@@ -287,16 +324,6 @@ class RemoteProgram:
                 for remote in list(self._by_attachment.values()):
                     if remote.agent == agent:
                         remote.lost.set()
-
-
-def _as_json(session: Any) -> dict[str, Any]:
-    """Return what a client has set, if it can leave the process."""
-    try:
-        found = dict(session)
-        check_json(found)
-    except (LocalError, TypeError, ValueError):
-        return {}
-    return found
 
 
 __all__ = ["ProgramGone", "RemoteProgram"]

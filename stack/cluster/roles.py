@@ -87,8 +87,8 @@ class MediaNode:
     async def running(self) -> AsyncIterator[None]:
         """Context: the connection to the backbone, around the server: its calls end before."""
         await self.backbone.start()
-        await self.program.start()
         try:
+            await self.program.start()
             yield
         finally:
             await self.program.stop()

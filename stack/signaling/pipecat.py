@@ -79,6 +79,7 @@ class RtviSession:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._control = control_of(call)
+        self._control.dialect_channels.add(CHANNEL)
         self._out: asyncio.Queue[Message] = asyncio.Queue(_BACKLOG)
         self._ready = False
         self._watching = call.watch()

@@ -104,6 +104,7 @@ class RealtimeTransport:
         self._watching = call.watch()
         control.session = self._session.session
         control.manage_turns()
+        control.dialect_channels.add(CHANNEL)
         call.listen()
         self._spawn(self._follow())
         self._spawn(self._serve_channel())
@@ -195,7 +196,7 @@ class RealtimeTransport:
         call, control = self.call, self._control
         match command:
             case Configure(settings, tools, session):
-                control.tools = tools
+                control.offer_tools(tools)
                 if session is not None:
                     control.inform(SessionUpdated(session))
                 call.configure_turns(settings)

@@ -12,6 +12,9 @@ program asks for whole turns, so that a typed one reaches it. What the program s
 the `user` (so far, or `final`), or of the `agent`'s reply (`delta`: the pieces are joined as they are; `start_ms`
 and `duration_ms` count from the beginning of the reply). `program_failed` says that it raised: the call ends.
 
+Where the program runs on another machine, `path` says from time to time how far that is: `program_ms` of a round
+trip between the machine with the media (`node`, `region`) and the program's.
+
 What falls silent is told by `reply_held` and `reply_interrupted`, with the RTP timestamp of the last packet that
 left (`rtp_timestamp`): when the client has played that, and what its jitter buffer makes up behind it, it can open
 its track again. A `reply_interrupted` without it is of before the channel was open: nothing is left to silence.

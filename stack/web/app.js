@@ -40,6 +40,7 @@ let conversation = new Conversation();
 let reported = { at: 0, delay: 0 };
 let levels = null;
 let quality = null;
+let path = null;           // where the media are, and how far the program is from there: another machine's
 let connectedAt = 0;
 let calledAgain = false;   // by the page itself
 const STEADY = 10_000;     // milliseconds after which a call that the page made by itself may be lost like any other
@@ -370,6 +371,13 @@ const unit = (value, name, digits) => (value === null ? "–" : `${value.toFixed
 // Firefox counts round trips in whole milliseconds.
 const trip = value => (value === 0 ? "< 1 ms" : unit(value, "ms", value < 10 ? 1 : 0));
 
+// From here to the machine with the media, and on to that of the program where it is another one. Round trips.
+function wayOfSound(rtt) {
+  if (!path || rtt === null) return null;
+  const node = [path.node, path.region].filter(Boolean).join(", ") || "the server";
+  return `you – ${trip(rtt)} – ${node} – ${trip(path.program_ms)} – the program: ${trip(rtt + path.program_ms)}`;
+}
+
 function showQuality() {
   const now = quality.latest;
   for (const name of ["rtt", "loss", "jitter"]) plots[name].add(now[name]);
@@ -379,6 +387,7 @@ function showQuality() {
   const facts = [
     ["Secured by", [now.dtls, now.srtp?.replace(/^SRTP_/, "").replaceAll("_", " ")].filter(Boolean).join(" · ")],
     ["Sound", now.codec], ["Server", now.server],
+    ["Way of the sound", wayOfSound(now.rtt)],
     ["Waits in the browser", now.buffer === null ? null : `${Math.round(now.buffer)} ms`],
     ["Loss on the way up", now.lossUp === null ? null : `${now.lossUp.toFixed(1)} %`],
   ].filter(([, value]) => value);
@@ -390,6 +399,7 @@ function showQuality() {
 }
 
 function clearQuality() {
+  path = null;
   for (const [name, plot] of Object.entries(plots)) {
     plot.clear();
     $(name).textContent = "–";
@@ -429,6 +439,7 @@ events.on("turn_settings", settings => {
   controls.note(settings);
   render();
 });
+events.on("path", told => { if (Number.isFinite(told.program_ms)) path = told; });
 events.on("program_failed", () => call?.noteProgramFailed());
 events.on("goaway", ({ pc_id }) => move(pc_id, { avoid: call?.node ?? "" }));
 playback.addEventListener("delay", report);

@@ -44,3 +44,7 @@ class Engine:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def forget(self) -> None:
+        """Lose what is stored; for an engine that is stopped."""
+        shutil.rmtree(self._folder, ignore_errors=True)

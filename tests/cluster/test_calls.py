@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from stack.agents import echo
 from stack.aio import HostConfig
 from stack.aio.programs import Program
 from stack.cluster.backbone import Backbone, BackboneConfig
+from stack.cluster.messages import take_subject
 from stack.cluster.program_host import ProgramHost, ProgramHostConfig
+from stack.cluster.remote_call import RemoteCall
 from stack.cluster.remote_program import RemoteProgram
 from stack.core.errors import LocalError, StackError
 from stack.session import EndReason
@@ -34,14 +37,17 @@ OFFER = (Path(__file__).parents[1] / "vectors/offers/chromium156-audio_dc.sdp").
 
 
 @asynccontextmanager
-async def node(engine: Engine, local: Program | None = None, **settings: Any) -> AsyncIterator[Serving]:
+async def node(
+    engine: Engine, local: Program | None = None, serve_config: ServeConfig | None = None, **settings: Any
+) -> AsyncIterator[Serving]:
     backbone = Backbone(BackboneConfig((engine.url,)), "node n1")
     program = RemoteProgram(backbone, "n1", local=local)
     await backbone.start()
     await program.start()
+    config = serve_config or ServeConfig(port=0)
     media = HostConfig(host="127.0.0.1", udp_port=0, node="n1", region="here", **settings)
     try:
-        async with serving(program, ServeConfig(port=0, media=media)) as server:
+        async with serving(program, replace(config, media=media)) as server:
             yield server
     finally:
         await program.stop()
@@ -90,8 +96,6 @@ async def test_the_program_holds_the_same_call_as_a_local_one(engine: Engine) ->
             break
         async with call.reply() as voice:
             await voice.write(np.full(16_000, 9000, np.int16), 16_000)
-        with pytest.raises(LocalError):
-            await call.start_recording("/tmp/elsewhere.wav")
         with pytest.raises(LocalError, match="may not"):
             await call._control.execute(GetParameters())
 
@@ -128,6 +132,49 @@ async def test_a_long_speech_crosses_at_once(engine: Engine) -> None:
         assert process.backbone.counters.snapshot() == {}
 
 
+async def test_what_is_said_before_a_process_has_the_call_reaches_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stack.cluster.remote_program.TAKE_PATIENCE", 60.0)
+    refused = 0
+    offer = RemoteCall.offer
+
+    def count(remote: RemoteCall, node: str) -> Any:
+        nonlocal refused
+        refused += 1
+        return offer(remote, node)
+
+    monkeypatch.setattr(RemoteCall, "offer", count)
+    heard: list[object] = []
+
+    async def program(call: Call) -> None:
+        channel = await call.channels.wait_for("words")
+        heard.extend([await anext(channel), await anext(channel)])
+
+    async with node(engine) as server, dial(server.url) as ours:
+        await within(PATIENCE, ours.call.wait_connected())
+        await until(lambda: refused >= 2, PATIENCE)
+        words = await ours.call.open_channel("words")
+        await words.send("one")
+        await until(lambda: refused >= 5, PATIENCE)
+        await words.send("two")
+        async with agent(engine, program):
+            await until(lambda: len(heard) == 2, PATIENCE)
+    assert heard == ["one", "two"]
+
+
+async def test_messages_that_are_sent_together_keep_their_order(engine: Engine) -> None:
+    async def program(call: Call) -> None:
+        channel = await call.open_channel("many")
+        await asyncio.gather(*(channel.send(str(number)) for number in range(50)))
+        await call.wait_ended()
+
+    async with node(engine) as server, agent(engine, program), dial(server.url) as ours:
+        channel = await within(PATIENCE, ours.call.channels.wait_for("many"))
+        async with asyncio.timeout(PATIENCE):
+            assert [await anext(channel) for _ in range(50)] == [str(number) for number in range(50)]
+
+
 async def test_a_process_that_is_gone_loses_its_calls_to_another(engine: Engine) -> None:
     first, second, told = Told(), Told(), []
     async with node(engine) as server:
@@ -145,7 +192,7 @@ async def test_a_process_that_is_gone_loses_its_calls_to_another(engine: Engine)
 
             reading = asyncio.create_task(read())
             async with agent(engine, second):
-                await dying.backbone.unsubscribe("voice.take.default")
+                await dying.backbone.unsubscribe(take_subject("default"))
                 killed = time.monotonic()
                 await _cut_off(dying)
                 await until(lambda: bool(second.calls), PATIENCE)
@@ -169,7 +216,7 @@ async def test_a_process_that_was_given_up_cannot_speak_in_the_call_any_more(eng
     async with node(engine) as server, agent(engine, first) as former, dial(server.url) as ours:
         await within(PATIENCE, ours.call.wait_connected())
         await until(lambda: bool(first.calls), PATIENCE)
-        await former.backbone.unsubscribe("voice.take.default")
+        await former.backbone.unsubscribe(take_subject("default"))
         async with agent(engine, second):
             await former._alive.stop()  # its connection is there, and its calls are another's
             await until(lambda: bool(second.calls), PATIENCE)

@@ -105,6 +105,28 @@ async def test_a_program_process_is_killed(machines: Machines) -> None:
         assert caller.silence(at) <= 2.0
 
 
+async def test_a_program_process_stands_still_and_goes_on_again(machines: Machines) -> None:
+    """As one that swaps, or whose machine is paused: what it says afterwards is said in no call."""
+    node, first = await machines.media("n1"), await machines.agent("--name", "a1")
+    async with hearing(node.url) as caller:
+        await machines.agent("--name", "a2")
+        at = caller.loop.time()
+        first.process.send_signal(signal.SIGSTOP)
+        try:
+            await until(lambda: any(said == "continued" for _, said in caller.told), PATIENCE)
+            await caller.sound()
+            lost = caller.told_after(at, "lost")
+            async with dial(node.url + "/") as other:  # the queue group may still choose the one that stands still
+                assert (await who(other.call))["pid"] != first.process.pid
+        finally:
+            first.process.send_signal(signal.SIGCONT)
+        await caller.sound(3.0)
+        print(f"\nstands still: told {lost:.2f} s, silence {caller.silence(at):.2f} s")
+        assert [said for _, said in caller.told] == ["lost", "continued"]
+        assert lost <= 1.0
+        assert caller.silence(at) <= 2.0
+
+
 async def test_a_program_process_is_shut_down(machines: Machines) -> None:
     node = await machines.media("n1")
     first = await machines.agent("--name", "a1", "--drain-seconds", "0.2")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import wave
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,11 @@ import pytest
 
 from stack import Call
 from stack.aio import HostConfig
+from stack.aio.channel import Channels, DataChannel
 from stack.aio.control import CallEnded
+from stack.aio.recording import Recording
+from stack.aio.reply import Reply
+from stack.aio.speaker import Speaker
 from stack.aio.transcription import Hypothesis
 from stack.core.errors import LocalError
 from stack.session import Connected, EndReason
@@ -29,25 +36,65 @@ pytestmark = [pytest.mark.real_clock]
 PATIENCE = 30.0
 RATE = 16_000
 TONE = (9000 * np.sin(np.arange(RATE) * 440 * 2 * np.pi / RATE)).astype(np.int16)
-NOT_BEHIND = {"tools", "call_tool", "start_recording", "stop_recording", "recording"}
-"""What docs/scale.md says does not cross."""
+OF_THE_CALL = (Call, Speaker, Reply, Channels, DataChannel, Recording)
+"""What a program holds of a call: each of their names is used, in both places."""
+NOT_FOR_PROGRAMS = {
+    "Speaker": {"note_written", "note_not_written", "note_drained", "note_earlier"},
+    "Reply": {"note_over", "note_heard", "number"},
+    "Channels": {"note_opened", "note_closed", "note_ended", "find", "open"},
+    "DataChannel": {"deliver", "note_low", "note_closed"},
+    "Recording": {"name", "note", "note_closed", "wait_opened"},
+}
+"""What the call's own parts ask of each other."""
 
 
 class Seen:
-    """A call, and which of its names were used."""
+    """A part of a call, and which of its names were used: noted in `used`, by the name of its class."""
 
-    def __init__(self, call: Call) -> None:
-        self.used: set[str] = set()
-        self._call = call
+    def __init__(self, part: Any, used: dict[str, set[str]]) -> None:
+        self._part = part
+        self._all_used = used
 
     def __getattr__(self, name: str) -> Any:
-        self.used.add(name)
-        return getattr(self._call, name)
+        self._all_used.setdefault(type(self._part).__name__, set()).add(name)
+        return self._seen(getattr(self._part, name))
+
+    def _seen(self, found: Any) -> Any:
+        """Return what was found so that its names are noted, too; what a method returns as well."""
+        if isinstance(found, OF_THE_CALL):
+            return Seen(found, self._all_used)
+        if inspect.ismethod(found) and isinstance(found.__self__, OF_THE_CALL):
+
+            def called(*given: Any, **named: Any) -> Any:
+                returned = found(*given, **named)
+                return self._awaited(returned) if inspect.iscoroutine(returned) else self._seen(returned)
+
+            return called
+        return found
+
+    async def _awaited(self, work: Any) -> Any:
+        return self._seen(await work)
+
+    async def __aenter__(self) -> Any:
+        return self._seen(await self._part.__aenter__())
+
+    async def __aexit__(self, *how: Any) -> Any:
+        return await self._part.__aexit__(*how)
+
+    def __aiter__(self) -> Any:
+        return aiter(self._part)
+
+    def __anext__(self) -> Any:
+        return anext(self._part)
+
+    def __iter__(self) -> Any:
+        return (self._seen(each) for each in self._part)
 
 
-def public(call: Call) -> set[str]:
-    """Return the names of a call that a program may use."""
-    return {name for name in (*dir(call), *vars(call)) if not name.startswith("_")}
+def public(part: Any) -> set[str]:
+    """Return the names that a program may use."""
+    names = {name for name in (*dir(part), *vars(part)) if not name.startswith("_")}
+    return names - NOT_FOR_PROGRAMS.get(type(part).__name__, set())
 
 
 class Words:
@@ -73,16 +120,20 @@ class Judge:
 class EveryThing:
     """The program; `saw` is what came of each thing."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.saw: dict[str, Any] = {}
-        self.unused: set[str] = set()
+        self.unused: dict[str, set[str]] = {}
         self.over = asyncio.Event()
+        self._folder = folder
+        self._parts: dict[str, Any] = {}
 
     async def __call__(self, call: Call) -> None:
-        seen: Any = Seen(call)
+        used: dict[str, set[str]] = {}
+        seen: Any = Seen(call, used)
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._set_up(seen)
+                await self._record(seen)
                 await self._turns(seen)
                 await self._replies(seen)
                 await self._end(seen)
@@ -90,7 +141,12 @@ class EveryThing:
             self.saw["failed"] = repr(error)
             raise
         finally:
-            self.unused = public(call) - seen.used
+            parts = [call, call.speaker, call.channels, call.recording, *self._parts.values()]
+            self.unused = {
+                type(each).__name__: left
+                for each in parts
+                if (left := public(each) - used.get(type(each).__name__, set()))
+            }
             self.over.set()
 
     async def _set_up(self, call: Any) -> None:
@@ -102,6 +158,9 @@ class EveryThing:
         saw["identity"] = (len(call.id), call.context.remote, call.context.headers["user-agent"][:6])
         saw["session"] = dict(call.session)
         channel = await call.open_channel("both", ordered=False)
+        self._parts["channel"] = channel._part
+        saw["channel"] = (channel.label, channel.protocol, channel.ordered, channel.max_retransmits)
+        saw["open"] = (channel.max_lifetime_ms, channel.closed, channel.id in {each.id for each in call.channels})
         await channel.send("text")
         await channel.send(b"bytes")
         saw["back"] = sorted([str(await anext(channel)), str(await anext(channel))])
@@ -117,6 +176,47 @@ class EveryThing:
             await call.open_channel("x" * 70_000)
         call.unwatch(watching)
         saw["watched"] = "ChannelOpened" in {type(event).__name__ async for event in watching}
+
+    async def _record(self, call: Any) -> None:
+        """And ask for what the client of this dialect has none of: functions."""
+        saw = self.saw
+        saw["tools"] = call.tools
+        with pytest.raises(LocalError, match="no function"):
+            await call.call_tool("weather")
+        with pytest.raises(LocalError, match="cannot record to"):
+            await call.start_recording(self._folder / "missing" / "call.wav")
+        with pytest.raises(LocalError, match="samples a second"):
+            await call.start_recording(self._folder / "odd.wav", sample_rate=8000)
+        assert call.recording is None or not call.recording.is_running
+        recording = await call.start_recording(self._folder / "call.wav", sample_rate=24_000)
+        with pytest.raises(LocalError, match="already"):
+            await call.start_recording(self._folder / "second.wav")
+        saw["recording"] = (
+            recording.is_running,
+            recording.is_finished,
+            recording.path == self._folder / "call.wav",
+        )
+        call.speaker.write(TONE, RATE)
+        await call.speaker.drained()
+        await listen(call, 0.5)
+        assert (await call.stop_recording())._part is call.recording._part
+        await recording.wait_finished()
+        saw["recorded"] = (
+            recording.is_running,
+            recording.is_finished,
+            recording.dropped,
+            recording.call_id == call.id,
+        )
+        with wave.open(str(recording.path)) as sound:
+            form = (sound.getframerate(), sound.getnchannels())
+            samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2").reshape(-1, 2)
+        lengths = {round(recording.duration, 3), round(len(samples) / form[0], 3)}
+        loud = [bool(np.abs(samples[:, lane]).max() > 3000) for lane in (0, 1)]
+        lines = [json.loads(line)["event"] for line in recording.events_path.read_text().splitlines()]
+        saw["sound"] = (form, len(lengths), recording.duration > 1.0, loud)
+        saw["lines"] = (lines[0], lines[-1], "recorder.dropped_queue_full" in recording.counters.snapshot())
+        again = await call.start_recording(self._folder / "call.wav")  # over it, until the end of the call
+        saw["again"] = again._part is call.recording._part
 
     async def _turns(self, call: Any) -> None:
         saw = self.saw
@@ -138,6 +238,7 @@ class EveryThing:
     async def _replies(self, call: Any) -> None:
         saw = self.saw
         async with call.reply() as voice:
+            self._parts["reply"] = voice._part
             voice.write_text("a tone")
             await voice.write(TONE[:3200], RATE)
         saw["reply"] = (voice.interrupted, round(voice.heard_ms))
@@ -145,7 +246,7 @@ class EveryThing:
             await voice.write(np.tile(TONE, 5), RATE)
             call.interrupt()
             await asyncio.Event().wait()  # the interruption ends it
-        saw["interrupted"] = (voice.interrupted, voice.heard_ms < 4000)
+        saw["interrupted"] = (voice.interrupted, voice.heard_ms < 4000, await voice.heard() < 4000)
         call.speaker.write(TONE[:1600], RATE)
         await call.speaker.drained()
         call.speaker.write(np.tile(TONE, 5), RATE)
@@ -170,9 +271,17 @@ class EveryThing:
         call.hang_up()
         saw["end"] = (await call.wait_ended()).reason
         saw["after"] = (call.end.reason, call.ended)
+        await call.recording.wait_finished()
+        saw["whole"] = (call.recording.path.stat().st_size > 44, call.recording.is_running)
         async for _ in call.microphone:  # what was heard before; it ends
             pass
-        for after in (call.stats, lambda: call.send_digits("1"), call.turn_settings):
+        late = self._folder / "late.wav"
+        for after in (
+            call.stats,
+            lambda: call.send_digits("1"),
+            call.turn_settings,
+            lambda: call.start_recording(late),
+        ):
             with pytest.raises(CallEnded):
                 await after()
 
@@ -232,30 +341,39 @@ async def behind(program: EveryThing, engine: Engine) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("where", [beside, behind])
 async def test_a_program_sees_the_same_beside_the_media_and_behind_the_backbone(
-    where: Callable[[EveryThing, Engine], AbstractAsyncContextManager[str]], engine: Engine
+    where: Callable[[EveryThing, Engine], AbstractAsyncContextManager[str]], engine: Engine, tmp_path: Path
 ) -> None:
-    program, person = EveryThing(), Person()
+    program, person = EveryThing(tmp_path), Person()
     async with where(program, engine) as url:
         await asyncio.gather(person.call(url), asyncio.wait_for(program.over.wait(), PATIENCE))
     assert program.saw == {
         "connected": (True, True, None, False),
         "identity": (24, "127.0.0.1", "Python"),
         "session": {},
+        "channel": ("both", "", False, None),
+        "open": (None, False, True),
         "back": ["b'bytes'", "text"],
         "channels": ["both", "events", "theirs"],
         "theirs": "theirs",
         "frame": (16_000, (320,), np.dtype(np.int16)),
         "stats": True,
         "watched": True,
+        "tools": (),
+        "recording": (True, False, True),
+        "recorded": (False, True, 0, True),
+        "sound": ((24_000, 2), 1, True, [True, True]),
+        "lines": ("RecordingStarted", "RecordingStopped", True),
+        "again": True,
         "turns": TurnMode.MANUAL,
         "said": [("yes", RATE, True)] * 2,
         "reply": (False, 200),
-        "interrupted": (True, True),
+        "interrupted": (True, True, True),
         "keys": ["5", "*"],
         "last": "last 42",
         "end": EndReason.HUNG_UP,
         "after": (EndReason.HUNG_UP, True),
+        "whole": (True, False),
     }
     assert person.keys == ["1", "2", "#"]
     assert {"transcript", "mine"} <= set(person.told)
-    assert program.unused == NOT_BEHIND
+    assert program.unused == {}

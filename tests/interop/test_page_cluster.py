@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -68,3 +69,21 @@ async def test_a_page_goes_to_another_node_before_it_leaves_the_first(
         assert await browser.evaluate("window.longest") < 1000  # by the page's own meter, which reads every 40 ms
         await first.process.wait()
         await browser.wait_for("voiceStack.state === 'connected'")
+
+
+async def test_the_page_shows_the_way_to_the_program(browser_name: str, machines: Machines) -> None:
+    await machines.media("n1", 0, "--region", "europe")
+    await machines.agent()
+    signaling = await machines.signaling()
+    await settled(signaling.url, 200, nodes="1")
+    async with launch(browser_name) as browser:
+        await browser.goto(signaling.url + "/")
+        await browser.click("#call")
+        await browser.wait_for(SETTLED)
+        assert await browser.evaluate("voiceStack.problem") is None
+        await browser.wait_for("document.getElementById('facts').textContent.includes('Way of the sound')")
+        shown = str(await browser.evaluate("document.getElementById('facts').textContent"))
+        way = (
+            r"Way of the soundyou – (< 1|[\d.]+) ms – n1, europe – (< 1|[\d.]+) ms – the program: (< 1|[\d.]+) ms"
+        )
+        assert re.search(way, shown), shown
