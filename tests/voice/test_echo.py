@@ -260,8 +260,8 @@ class TestCanceller:
 
     def test_where_a_reflection_is_louder_than_the_direct_sound_the_path_begins_with_the_direct_sound(self):
         sent, path = voice(12.0, 1), room(1)
-        path[[110, 140]] += 0.25
-        path[320:] += 1.2 * room(2)[:-320]  # the loudest comes 20 ms later: the first look finds it
+        path[[110, 140]] += 0.2
+        path[320:] += 1.5 * room(2)[:-320]  # the loudest comes 20 ms later: the first look finds it
         heard = echo_of(sent, path, 0.1)
         canceller = KalmanEchoCanceller()
         left = call(canceller, sent, heard)
