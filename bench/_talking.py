@@ -285,11 +285,11 @@ def barge_ins(room: Room, sounds: list[np.ndarray], count: int, track: np.ndarra
 
     Who is noticed by what comes before the first sound has not waited.
     """
-    person, ear = Interrupter(room.rng, sounds, (4.0, 7.0)), Listened()
+    person, listened = Interrupter(room.rng, sounds, (4.0, 7.0)), Listened()
     waited: dict[int, float] = {}
     levels: dict[int, list[tuple[float, float]]] = {}
     seen = stray = 0
-    parts = {"make_canceller": lambda: ear} | parts
+    parts = {"make_canceller": lambda: listened} | parts
     for _, outcome in converse(track, person, room, int(count * 60 / TICK), **parts):
         number = len(person.onsets)
         for stop in outcome.holds[seen:]:
@@ -301,8 +301,8 @@ def barge_ins(room: Room, sounds: list[np.ndarray], count: int, track: np.ndarra
         seen = len(outcome.holds)
         if number > count:
             break
-        if number not in waited and len(ear.left) == len(person.frame):
-            powers = np.square(person.frame).mean(), np.square(ear.left - person.frame).mean()
+        if number not in waited and len(listened.left) == len(person.frame):
+            powers = np.square(person.frame).mean(), np.square(listened.left - person.frame).mean()
             levels.setdefault(number, []).append((float(powers[0]), float(powers[1])))
     numbers = range(1, min(count, len(person.onsets)) + 1)
     above = [_above_db(np.array(levels.get(number, [(0.0, 0.0)]))) for number in numbers]

@@ -26,8 +26,6 @@ _POWER: Final = np.float32(0.5 * _WHITENING)
 _PREDICTED = 0.01  # of the mean power: below that, a bin of the prediction says nothing
 _SHARE: Final = np.float32(_PREDICTED / len(_ONES))
 _AUDIBLE = 4.0 * BLOCK * BLOCK
-_LOUD = 0.02  # of the loudest prediction lately: softer ones are of the path's end, which is learnt last
-_FORGETS = 0.998  # of that, per block: 9 dB a second
 _LEAST_LEFT, _MOST_LEFT = 0.05, 4.0  # of the prediction's power: what a path that changes leaves
 _BETWEEN = 0.225  # halfway from a voice to a path that is gone
 _STEP = 0.4  # what one block may say at most: a single one does not decide
@@ -40,7 +38,7 @@ class PathWatch:
     """A sequential test, fed with the power spectra of blocks: microphone, remainder, prediction."""
 
     def __init__(self) -> None:
-        self._evidence = self._loudest = 0.0
+        self._evidence = 0.0
         self._against = self._echo = self._left = self._predicted = 0.0
 
     @property
@@ -57,7 +55,10 @@ class PathWatch:
         """Take `KalmanFilter.powers`; return True if the path is another one. `restart` when it is dealt with."""
         left, predicted = powers[:, ERROR, _BAND], powers[:, ECHO, _BAND]
         sums = np.matmul(powers[:, ERROR : ECHO + 1, _BAND], _ONES)
-        audible = [self._audible(all_left, all_predicted) for all_left, all_predicted in sums.tolist()]
+        audible = [
+            all_predicted >= _AUDIBLE and _LEAST_LEFT < all_left / all_predicted < _MOST_LEFT
+            for all_left, all_predicted in sums.tolist()
+        ]
         if not any(audible):
             # Nothing is left, or far more than was ever predicted, beside which a correlation is chance.
             if self._evidence > 0.0:
@@ -87,13 +88,6 @@ class PathWatch:
             if self._evidence > _GONE:
                 return True
         return False
-
-    def _audible(self, left: float, predicted: float) -> bool:
-        """Say whether a block can tell anything."""
-        self._loudest *= _FORGETS
-        if predicted > self._loudest:
-            self._loudest = predicted
-        return predicted >= max(_AUDIBLE, _LOUD * self._loudest) and _LEAST_LEFT < left / predicted < _MOST_LEFT
 
     def restart(self) -> None:
         """Wait for the next change."""

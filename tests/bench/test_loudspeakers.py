@@ -59,7 +59,7 @@ def test_a_still_room_is_what_convolution_makes_of_it(taps: int):
     assert heard == pytest.approx(np.convolve(sent, response)[: len(sent)], abs=1e-9)
 
 
-def test_how_loud_a_person_is_above_what_is_left_at_the_detectors_ear():
+def test_how_loud_a_person_is_above_what_the_detector_hears_of_the_echo():
     rng, above = np.random.default_rng(1), []
     said = rng.standard_normal(RATE) * 2000
     for gain_db in (0.0, -12.0):
