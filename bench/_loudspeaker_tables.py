@@ -176,20 +176,27 @@ def _voices(options: Options, only: str = "") -> Table:
         if only not in name:
             continue
         row: list[Cell] = [name]
+        here = 0
         for sounds, share in ((usual, 0.7), (soft, 0.3)):
-            waited, stray = barge_ins(
+            waited, stray, above = barge_ins(
                 room, sounds, round(share * count), agent(options.seed), make_detector=CascadeDetector.installed
             )
             missed = sum(not np.isfinite(each) for each in waited)
             row += [len(waited), missed, *(float(np.percentile(waited, q, method="higher")) for q in (50, 95))]
             if name != "headset":
                 everybody += waited
-            strays += stray
+            here += stray
+        strays += here
+        for wanted in (True, False):  # of the soft ones
+            each = [level for level, wait in zip(above, waited, strict=True) if np.isfinite(wait) == wanted]
+            row.append(float(np.median(each)) if each else None)
+        row.append(here)
         rows.append(row)
     quantiles = "/".join(f"{float(np.percentile(everybody or [0.0], q, method='higher')):.0f}" for q in (50, 95))
     columns = ("room, loudspeaker",) + tuple(
         f"{kind}: {what}" for kind in ("usual", "soft") for what in ("people", "missed", "p50, ms", "p95")
     )
+    columns += ("soft: dB above what is left, if heard", "if missed", "stray stops")
     return Table(
         "Ten voices over a reply by loudspeaker: first sound arrives -> decision",
         columns,

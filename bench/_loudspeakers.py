@@ -26,7 +26,8 @@ from stack.core.errors import LocalError
 SOUND = 343.0
 """Metres a second."""
 SECONDS = 0.3
-"""How long a response is."""
+"""How long images are computed. What follows are more images than can be told apart: noise that fades."""
+_JOINED = 0.05  # seconds over which the images are turned into that noise
 Played = Callable[[np.ndarray], np.ndarray]
 
 
@@ -78,8 +79,26 @@ class Place:
         out = np.zeros(count)
         np.add.at(out, whole[heard], (strength * (1 - part))[heard])
         np.add.at(out, whole[heard] + 1, (strength * part)[heard])
-        out = np.convolve(out, _small())[:count]
+        out = self._fading(rng, np.convolve(out, _small())[:count])
         return (out * 10 ** (gain_db / 20) / np.sqrt(np.sum(out**2))).astype(np.float32)
+
+    def _fading(self, rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
+        """Return images and what follows them, until it has fallen by 60 dB."""
+        count, joined = round(self.reverberation * RATE), round(_JOINED * RATE)
+        begin = len(images) - joined
+        if count <= len(images):
+            return images
+        time = np.arange(count - begin) / RATE
+        # The images are all of one sign, so only what the loudspeaker lets through has the level of a room.
+        noise = np.convolve(rng.standard_normal(len(time)), _small())[: len(time)]
+        noise *= 10 ** (-3 * time / self.reverberation)
+        noise *= np.sqrt(np.square(images[begin:]).sum() / np.square(noise[:joined]).sum())
+        share = np.sin(np.minimum(1.0, np.arange(len(time)) / joined) * np.pi / 2)
+        out = np.zeros(count)
+        out[:begin] = images[:begin]
+        out[begin:] = noise * share
+        out[begin : len(images)] += images[begin:] * np.cos(np.arange(joined) / joined * np.pi / 2)
+        return out
 
 
 @dataclass(frozen=True)

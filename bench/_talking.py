@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,6 +63,8 @@ class Room:
         self._play = LOUDSPEAKERS[self.loudspeaker]()
         self._from = self._to = self._response
         self._moved = 1.0
+        still = self.changes_every is None and self.drift == 0.0
+        self._still = Convolver(self._response) if still else None
 
     def _make_response(self) -> np.ndarray:
         make = impulse_response if self.place is None else self.place.response
@@ -82,17 +84,20 @@ class Room:
             self._moved = min(1.0, self._moved + TICK / max(TICK, self.changes_over))
             self._response = (1.0 - self._moved) * self._from + self._moved * self._to
         first = at + FRAME - len(self._sent)
-        taps = len(self._response)
 
         def read(start: int, count: int) -> np.ndarray:
             begin = start - first
             return self._sent[max(0, begin) : begin + count]
 
-        source = self._lag.delayed(read, at - taps + 1, FRAME + taps - 1)
+        if self._still is not None:
+            echo = self._still(self._lag.delayed(read, at, FRAME))
+        else:
+            taps = len(self._response)
+            echo = _through(self._response, self._lag.delayed(read, at - taps + 1, FRAME + taps - 1))
         # The lag of a drifting clock grows without end; the jitter buffer of a client takes a step now and then.
         if self._lag.at(at) > 0.4 * RATE or self._lag.at(at) < 0.05 * RATE:
             self._lag.move(self.delay * RATE, at)
-        return _through(self._response, source) + self.rng.standard_normal(FRAME) * 6.0
+        return echo + self.rng.standard_normal(FRAME) * 6.0
 
 
 def _through(response: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -102,6 +107,30 @@ def _through(response: np.ndarray, source: np.ndarray) -> np.ndarray:
     size = 1 << (len(source) - 1).bit_length()
     both = np.fft.rfft(source, size) * np.fft.rfft(response, size)
     return np.asarray(np.fft.irfft(both, size)[len(response) - 1 : len(source)])
+
+
+class Convolver:
+    """A response that stays as it is, frame by frame: partitioned overlap-save, quicker than `_through`."""
+
+    def __init__(self, response: np.ndarray) -> None:
+        parts = -(-len(response) // FRAME)
+        padded = np.zeros(parts * FRAME)
+        padded[: len(response)] = response
+        self._response = np.fft.rfft(padded.reshape(parts, FRAME), 2 * FRAME)
+        self._sent = np.zeros((2 * parts, FRAME + 1), np.complex128)
+        """Spectra of what was sent, newest first from `_at` on, each of them twice."""
+        self._at = 0
+        self._window = np.zeros(2 * FRAME)
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """Take `FRAME` samples; return what is heard of all that was sent, during them."""
+        parts = len(self._response)
+        self._window[:FRAME] = self._window[FRAME:]
+        self._window[FRAME:] = frame
+        self._at = (self._at or parts) - 1
+        self._sent[self._at] = self._sent[self._at + parts] = np.fft.rfft(self._window)
+        heard = (self._sent[self._at : self._at + parts] * self._response).sum(axis=0)
+        return np.asarray(np.fft.irfft(heard)[FRAME:])
 
 
 class Codec:
@@ -195,6 +224,8 @@ class Interrupter:
         self._wait = self._pick()
         self._playing: np.ndarray | None = None
         self._at = 0
+        self.frame = np.zeros(FRAME)
+        """What was said last."""
         self.onsets: list[float] = []
         """When the packet with the first sound of each phrase arrives."""
         self.begun: list[float] = []
@@ -204,6 +235,10 @@ class Interrupter:
         return float(self._rng.uniform(*self._gap))
 
     def __call__(self, tick: int, speaking: bool) -> np.ndarray:
+        self.frame = np.asarray(self._say(tick, speaking))
+        return self.frame
+
+    def _say(self, tick: int, speaking: bool) -> np.ndarray:
         if self._playing is None:
             self._wait -= TICK if speaking else 0.0
             if self._wait > 0:
@@ -223,27 +258,61 @@ class Interrupter:
         return frame
 
 
-def barge_ins(
-    room: Room, sounds: list[np.ndarray], count: int, track: np.ndarray, **parts: Any
-) -> tuple[list[float], int]:
-    """Return how long `count` people waited in a room, in ms, and how often the agent stopped without a person.
+class Listened(KalmanEchoCanceller):
+    """Ours, and what it left of the last packet: what the detector hears."""
+
+    left: np.ndarray = np.zeros(FRAME, np.int16)
+
+    def capture(self, samples: np.ndarray, media_time: float) -> tuple[np.ndarray, float]:
+        """As `EchoCanceller.capture`."""
+        self.left, begin = super().capture(samples, media_time)
+        return self.left, begin
+
+
+class BargeIns(NamedTuple):
+    """What became of people who spoke over a reply."""
+
+    waited: list[float]
+    """How long each waited, in ms; infinity for those for whom the agent did not stop."""
+    stray: int
+    """How often the agent stopped without a person."""
+    above_db: list[float]
+    """How loud each is, in the median of 20 ms, above what is left of the echo beside it, until the stop."""
+
+
+def barge_ins(room: Room, sounds: list[np.ndarray], count: int, track: np.ndarray, **parts: Any) -> BargeIns:
+    """Let `count` people speak over a reply in a room.
 
     Who is noticed by what comes before the first sound has not waited.
     """
-    person = Interrupter(room.rng, sounds, (4.0, 7.0))
+    person, listened = Interrupter(room.rng, sounds, (4.0, 7.0)), Listened()
     waited: dict[int, float] = {}
+    levels: dict[int, list[tuple[float, float]]] = {}
     seen = stray = 0
+    parts = {"make_canceller": lambda: listened} | parts
     for _, outcome in converse(track, person, room, int(count * 60 / TICK), **parts):
+        number = len(person.onsets)
         for stop in outcome.holds[seen:]:
             after = stop - person.onsets[-1] if person.onsets else 0.0
             if person.onsets and stop > person.begun[-1] and after < IN_TIME:
-                waited.setdefault(len(person.onsets), 1000.0 * max(0.0, after))
+                waited.setdefault(number, 1000.0 * max(0.0, after))
             else:
                 stray += 1
         seen = len(outcome.holds)
-        if len(person.onsets) > count:
+        if number > count:
             break
-    return [waited.get(number, np.inf) for number in range(1, min(count, len(person.onsets)) + 1)], stray
+        if number not in waited and len(listened.left) == len(person.frame):
+            powers = np.square(person.frame).mean(), np.square(listened.left - person.frame).mean()
+            levels.setdefault(number, []).append((float(powers[0]), float(powers[1])))
+    numbers = range(1, min(count, len(person.onsets)) + 1)
+    above = [_above_db(np.array(levels.get(number, [(0.0, 0.0)]))) for number in numbers]
+    return BargeIns([waited.get(number, np.inf) for number in numbers], stray, above)
+
+
+def _above_db(powers: np.ndarray) -> float:
+    """Return the median of the first power above the second, where the first is within 10 dB of its mean."""
+    loud = powers[powers[:, 0] >= 0.1 * powers[:, 0].mean()]
+    return float(np.median(10.0 * np.log10((loud[:, 0] + 1.0) / (loud[:, 1] + 1.0))))
 
 
 def silence(tick: int, speaking: bool) -> np.ndarray:

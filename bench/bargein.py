@@ -13,7 +13,8 @@ one, and a person for whom the agent did not stop is missed and has waited for e
 All of it takes an hour. Each table, and each of its rooms, can be run alone:
 `python -m bench.bargein stops "path moves" --seed 2 --scale 3`; the tables are latencies, stops,
 noises, after, and those of `_loudspeaker_tables.py`: loudspeakers, voices, near and cost, to which `--rooms DIR`
-gives rooms whose impulse responses were measured.
+gives rooms whose impulse responses were measured. Only alone run those of `_false_starts.py`, with rooms from
+`--rooms` as well: hours (80 s of processor time for each of 72 rows) and beginnings.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import _loudspeaker_tables
+from bench import _false_starts, _loudspeaker_tables
 from bench._interrupted import QUEUED, interrupted
 from bench._talking import DEFAULTS, ECHO_DB, TICK, Interrupter, Room, barge_ins, converse, last, phrases, silence
 from bench._voices import Missing, agent, commands, cough, people, spoken, typing
@@ -74,7 +75,7 @@ def _latencies(options: Options, only: str = "") -> Table:
         if only not in name:
             continue
         room = Room(np.random.default_rng(options.seed), **more)
-        waited, stray = barge_ins(room, sounds, count, agent(options.seed), **parts)
+        waited, stray, _ = barge_ins(room, sounds, count, agent(options.seed), **parts)
         stopped = [delay for delay in waited if np.isfinite(delay)]
         shares = (float(share) for share in np.percentile(waited, [50, 95], method="higher"))
         rows.append([name, len(stopped), len(waited) - len(stopped), stray, *shares, max(stopped), min(stopped)])
@@ -169,6 +170,8 @@ TABLES: dict[str, Callable[[Options, str], Table]] = {
     "after": _after,
     **_loudspeaker_tables.TABLES,
 }
+ALONE = _false_starts.TABLES
+"""What takes hours, unless a room is named."""
 
 
 def run(options: Options) -> list[Table]:
@@ -184,15 +187,18 @@ def run(options: Options) -> list[Table]:
 def main() -> None:
     """Run one table, or one room of it."""
     parser = OneLineParser(prog="python -m bench.bargein", description="One table of this benchmark.")
-    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("table", choices=TABLES | ALONE)
     parser.add_argument("room", nargs="?", default="", help="only the rooms in whose name this occurs")
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rooms", metavar="DIR", help="measured impulse responses, as WAV files")
+    parser.add_argument(
+        "--keep", metavar="FILE", help="calls that were run before, to go on from (hours, beginnings)"
+    )
     chosen = parser.parse_args()
-    options = Options(chosen.scale, chosen.seed, rooms=chosen.rooms)
+    options = Options(chosen.scale, chosen.seed, rooms=chosen.rooms, keep=chosen.keep)
     try:
-        print(TABLES[chosen.table](options, chosen.room).text(), flush=True)
+        print((TABLES | ALONE)[chosen.table](options, chosen.room).text(), flush=True)
     except LocalError as error:
         parser.error(str(error))
 

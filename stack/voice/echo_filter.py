@@ -45,6 +45,10 @@ _LEARNT = 1e-3  # of the power that a path may have: a model that is smaller is 
 _REACH = 0.7  # of the power of a block, that is still in the room 10 ms later
 _NOISE_KEPT = 0.6
 _CONSTRAINED = 2  # partitions that are cut to their length at each step, in turn
+_QUICKEST_FALL, _SLOWEST_FALL = 0.5, 0.97  # of a path's power in 10 ms, where the model ends
+_QUICKEST_FADING = 0.8  # the least that is ever counted on: 0.6 s of reverberation
+_ENDS = 1e-4  # of a path's power, in the mean of its last partitions: with less it has ended in the model
+_FALL_STEP = 0.1  # of the way to what is seen, at each step of the random walk
 _DRIFT_EVERY = 8  # blocks between two steps of the random walk that the model takes a path for
 _SPARE_ROWS = 6  # blocks that the memory of the reference takes before it is moved
 
@@ -125,7 +129,7 @@ class KalmanFilter:
     some of the partitions are cut to `BLOCK` taps at each step, in turn.
     """
 
-    def __init__(self, partitions: int = 16, transition: float = 0.9992, path_gain: float = 0.5) -> None:
+    def __init__(self, partitions: int = 24, transition: float = 0.9992, path_gain: float = 0.5) -> None:
         self.partitions = partitions
         self._keep = transition * transition
         decay = 10.0 ** (-np.arange(partitions) / 10.0)
@@ -138,7 +142,7 @@ class KalmanFilter:
         self.powers: Float = self._powers[:1]
         """Power spectra of each block of the last step: `MICROPHONE`, what was left (`ERROR`), the predicted
         `ECHO`, the `REFERENCE` that may be in the room (the past fading), and `UNLEARNT`: what may be left of the
-        echo, by what the filter knows of its own error."""
+        echo, by what the filter knows of its own error, and by how the path goes on after its end."""
         self._fading: Float = np.zeros(BINS, np.float32)
         self._turn = 0  # the partition that is constrained next
         self._steps = 0
@@ -157,6 +161,10 @@ class KalmanFilter:
         self._lessons = _of_every_bin(-0.5 * _LESSON * self._keep / _STEP)
         self._kept: Float = np.full(BINS, self._keep, np.float32)
         self._ones: Complex = np.ones(partitions, np.complex64)
+        self._fall = _QUICKEST_FALL
+        self.fading = _QUICKEST_FADING
+        """What the room keeps of its power in a block, by how the path ends."""
+        self._falls, self._beyond, self._late = (np.zeros(BINS, np.float32) for _ in range(3))
         # Half of an overlap-save window is signal, hence the 0.5.
         self._halves: Float = np.full(partitions, 0.5, np.float32)
 
@@ -248,6 +256,9 @@ class KalmanFilter:
         """Another client: nothing is known."""
         self._weights.fill(0)
         self._variance[:] = self._prior
+        self._beyond.fill(0)
+        self._late.fill(0)
+        self._fall, self.fading = _QUICKEST_FALL, _QUICKEST_FADING
 
     def _adapt(self, error: Complex, power: Float, unlearnt: Float) -> None:
         """Learn from the spectrum of what was left and its power; write what may be left by the filter's error."""
@@ -282,6 +293,26 @@ class KalmanFilter:
         if self._steps % _DRIFT_EVERY == 0:
             magnitude = self._weights.real**2 + self._weights.imag**2
             variance += _DRIFT_EVERY * (1.0 - self._keep) * (magnitude + 1e-4 * self._prior)
+            self._extrapolate(magnitude)
+        # What comes after the last partition is not learnt either.
+        np.multiply(self._late, self._falls, self._late)
+        np.multiply(history.powers[-1], self._beyond, row)
+        np.add(self._late, row, self._late)
+        np.add(unlearnt, self._late, unlearnt)
+
+    def _extrapolate(self, magnitude: Float) -> None:
+        """See how the path goes on where the model ends: from there on it fades as it did in its last half."""
+        quarter = self.partitions // 4
+        if not quarter:
+            return
+        before, last = magnitude[-2 * quarter : -quarter], magnitude[-quarter:].mean(axis=0)
+        fall = float(last.sum() / (before.mean(axis=0).sum() + 1e-12)) ** (1.0 / quarter)
+        fall = min(_SLOWEST_FALL, max(_QUICKEST_FALL, fall))
+        self._fall += _FALL_STEP * (fall - self._fall)
+        self._falls.fill(self._fall)
+        reverberates = float(last.sum()) > _ENDS * float(magnitude.sum())
+        self.fading = max(_QUICKEST_FADING, self._fall) if reverberates else _QUICKEST_FADING
+        np.multiply(last, 0.5 * self._fall ** (0.5 * (quarter + 1)), self._beyond)
 
 
 def _of_every_bin(value: float) -> Float:

@@ -172,11 +172,13 @@ class EchoGate:
         """What is usually left of the predicted echo."""
         return self._leak.level_db
 
-    def update(self, media_time: float, bands: Sequence[Sequence[float]], opposed: bool) -> float:
+    def update(
+        self, media_time: float, bands: Sequence[Sequence[float]], opposed: bool, fading: float = _REVERB_DECAY
+    ) -> float:
         """Take the `band_powers` of one block; return the share of its energy that no echo explains.
 
-        `opposed` says that the path was just found to be another one. With nine bands, numbers are cheaper than
-        arrays.
+        `opposed` says that the path was just found to be another one, `fading` what the room keeps of its power
+        in a block. With nine bands, numbers are cheaper than arrays.
         """
         heard, left, predicted, reference, unlearnt = bands
         doubtful = bool(self._verdicts) and self._verdicts[-1][1] > _SUSPECT
@@ -192,7 +194,7 @@ class EchoGate:
             now = now if now > 1.0 else 1.0
             noise = floor[band] * _FLOOR_RISE
             floor[band] = noise = noise if noise < now else now
-            sent, before = reference[band], _REVERB_DECAY * ours[band]
+            sent, before = reference[band], fading * ours[band]
             ours[band] = sent = sent if sent > before else before
             before = _LATE_DECAY * late[band]
             late[band] = sent if sent > before else before

@@ -137,6 +137,15 @@ class SileroNetwork:
         self._hidden = np.zeros(_CELLS, np.float32)
         self._cell = np.zeros(_CELLS, np.float32)
 
+    @property
+    def memory(self) -> tuple[Float, Float]:
+        """What it knows of the voice; may be set to what it was. Its arrays are never written to."""
+        return self._hidden, self._cell
+
+    @memory.setter
+    def memory(self, memory: tuple[Float, Float]) -> None:
+        self._hidden, self._cell = memory
+
     def push(self, samples: Float) -> float:
         """Take `CONTEXT` samples and whole frames, shape (64 + 512 n,), full scale 1; return the last probability.
 

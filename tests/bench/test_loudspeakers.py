@@ -10,6 +10,7 @@ from bench import _loudspeaker_tables as tables
 from bench.__main__ import main
 from bench._aecmos import MELS, log_mel
 from bench._loudspeakers import LOUDSPEAKERS, PLACES, RATE, measured
+from bench._talking import Convolver, Room, barge_ins
 from bench.report import Options
 from stack.core.errors import LocalError
 
@@ -37,6 +38,35 @@ def test_a_bad_loudspeaker_makes_what_was_not_there(name):
     spectrum = np.abs(np.fft.rfft(played * np.hanning(len(played))))
     harmonics = sum(spectrum[250 * k // 2] ** 2 for k in range(2, 8))
     assert 0.02 < np.sqrt(harmonics) / spectrum[125] < 0.6
+
+
+def test_a_room_goes_on_until_it_has_fallen_by_60_db():
+    place = PLACES["bare meeting room"]
+    response = place.response(np.random.default_rng(1), -6.0).astype(float)
+    energy = 10 * np.log10(np.cumsum(response[::-1] ** 2)[::-1])
+    at = [round(seconds * RATE) for seconds in (0.2, 0.25, 0.3, 0.4, 0.5)]
+    falls = -np.diff(energy[at]) / np.diff(at) * RATE
+    assert falls == pytest.approx(60 / place.reverberation, rel=0.25), "the same before, at and behind the joint"
+    assert len(response) == round(place.reverberation * RATE)
+
+
+@pytest.mark.parametrize("taps", [100, 320, 5000])
+def test_a_still_room_is_what_convolution_makes_of_it(taps: int):
+    rng = np.random.default_rng(1)
+    response, sent = rng.standard_normal(taps), rng.standard_normal(40 * 320)
+    convolver = Convolver(response)
+    heard = np.concatenate([convolver(sent[at : at + 320]) for at in range(0, len(sent), 320)])
+    assert heard == pytest.approx(np.convolve(sent, response)[: len(sent)], abs=1e-9)
+
+
+def test_how_loud_a_person_is_above_what_the_detector_hears_of_the_echo():
+    rng, above = np.random.default_rng(1), []
+    said = rng.standard_normal(RATE) * 2000
+    for gain_db in (0.0, -12.0):
+        room = Room(np.random.default_rng(1), None)  # a headset: only the noise of the microphone, 6 of RMS
+        above += barge_ins(room, [said * 10 ** (gain_db / 20)], 1, np.zeros(4 * RATE, np.float32)).above_db
+    assert above[0] == pytest.approx(20 * np.log10(2000 / 6), abs=3.5)  # any loudness within 3 dB
+    assert above[0] - above[1] == pytest.approx(12.0, abs=0.3)
 
 
 def test_the_gain_of_the_near_end():

