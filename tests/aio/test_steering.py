@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from stack.aio.forwarding import forwarding_pair
 from stack.aio.steering import (
     MAX_SHOWN,
+    CannotSteer,
     ConnectedSocket,
     SteeredDriver,
     SteeredSockets,
@@ -19,7 +21,7 @@ from stack.aio.steering import (
     can_share_a_port,
     steering_program,
 )
-from stack.aio.udp import UdpSockets, bind_all
+from stack.aio.udp import UdpSocket, UdpSockets, bind_all
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path
 from stack.core.ufrag import WORKER_DIGITS, new_transaction
@@ -156,6 +158,19 @@ def test_a_port_of_another_server_is_not_shared(group: list[UdpSockets]) -> None
 def test_the_number_of_workers_has_bounds(workers: int) -> None:
     with pytest.raises(LocalError, match="workers"):
         bind_group([HOST], 0, workers)
+
+
+def test_a_kernel_without_steering_does_for_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(udp: UdpSocket, option: int, value: bytes) -> None:
+        raise OSError(errno.ENOPROTOOPT, "no such option")
+
+    monkeypatch.setattr(UdpSocket, "set_option", refuse)
+    (alone,) = bind_group([HOST], 0, 1)
+    (udp,) = alone
+    assert not udp.is_shared
+    alone.close()
+    with pytest.raises(CannotSteer, match="ENOPROTOOPT"):
+        bind_group([HOST], 0, 2)
 
 
 def test_a_path_without_a_socket_is_counted() -> None:
