@@ -201,9 +201,7 @@ def bind_group(hosts: Sequence[str], port: int, workers: int) -> list[UdpSockets
                 udp.close()
         if isinstance(error, LocalError):
             raise
-        if (
-            workers == 1
-        ):  # nothing is to be steered; it shares its port with its own calls' sockets where that can be
+        if workers == 1:  # nothing is to be steered; its calls get no sockets of their own
             return [bind_all(hosts, addresses[0].port)]
         reason = errno.errorcode.get(error.errno or 0, str(error))
         raise CannotSteer(f"this kernel does not steer datagrams to several workers ({reason})") from error
