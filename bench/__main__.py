@@ -180,9 +180,9 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             result = import_module(f"bench.{name}").run(options)
         except BadOption as error:
-            parser.error(f"{name}: {error}")
+            parser.exit(2, f"bench: {name}: {error}\n")
         except LocalError as error:  # a folder or a file that was named cannot be used
-            parser.error(str(error))
+            parser.exit(2, f"bench: {error}\n")
         tables = [result] if isinstance(result, Table) else list(result)
         if chosen.plot is not None:
             _plot(chosen.plot, name, tables)

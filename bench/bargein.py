@@ -200,7 +200,7 @@ def main() -> None:
     try:
         print((TABLES | ALONE)[chosen.table](options, chosen.room).text(), flush=True)
     except LocalError as error:
-        parser.error(str(error))
+        parser.exit(2, f"bench.bargein: {error}\n")
 
 
 if __name__ == "__main__":
