@@ -2,22 +2,18 @@
 
 Whatever a user can get wrong ends in one clear line on stderr and a non-zero exit.
 
-Over 500 lines: most are the options of `serve` and `call`, each beside its help. What checks them
-(`cli_checks.py`) and the roles of several machines (`cli_roles.py`) are apart.
+Here are `serve` and the small commands; `call` (`cli_call.py`) and the roles of several machines (`cli_roles.py`)
+are apart, as is what an option may be (`cli_types.py`, `cli_checks.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 import os
-import signal
 import ssl
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,11 +25,10 @@ from stack.agents import AGENTS, AudioFormat, BridgeConfig, HttpAgentConfig, bri
 from stack.aio import HostConfig, IceMode, ticket_file
 from stack.aio.tickets import TicketConfig
 from stack.aio.workers import default_workers
+from stack.cli_call import call
 from stack.cli_checks import (
-    BEARER,
     CALLED,
     CHECKS,
-    GATHERED_FROM,
     PREFIX,
     REFERENCES,
     check_apart,
@@ -50,14 +45,12 @@ from stack.cli_run import run
 from stack.cli_types import FILE, FOLDER, FiniteRange, WholeRange
 from stack.core.errors import LocalError, StackError
 from stack.ice import MAX_WORKERS
-from stack.ice.gathering import TransportPolicy
 from stack.relay.node_list import read_address
 from stack.relay.options import MAX_DRAIN
 from stack.sdp import Setup
 from stack.signaling import ServeConfig, SignalingConfig
 from stack.signaling import serve as serve_program
-from stack.signaling.caller import CallerConfig, parse_dtls_version, place_call, render
-from stack.signaling.client import TokenRefused
+from stack.signaling.caller import parse_dtls_version
 from stack.signaling.proxy import TrustedProxies
 from stack.signaling.reload import serve_reloading
 from stack.voice.conversation import ConversationConfig
@@ -264,7 +257,7 @@ def serve(**options: Any) -> None:
 def _check_serving() -> None:
     """Raise `click.UsageError` for options of `serve` that do nothing, or exclude each other, in any command."""
     context = click.get_current_context()
-    check_environment(cli)
+    check_environment()
     check_together(context, _NEEDS)
     check_apart(context, "agent", "upstream", "each says what answers")
     check_apart(context, "media-host", "interface", "each says where media listens")
@@ -401,72 +394,6 @@ def _bridge_to(url: str, options: dict[str, Any]) -> Callable[..., Any]:
     return bridge(BridgeConfig(url, key=key, turns=options["turns"], format=audio_format))
 
 
-_CALL_NEEDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = dict.fromkeys(
-    ("ice_user", "ice_password"),
-    (
-        "--ice-server with a TURN server",
-        lambda options: any(uri.startswith("turn") for uri in options["ice_server"]),
-    ),
-)
-
-
-@cli.command()
-@click.argument("url", callback=CALLED)
-@click.option("--play", default=None, type=FILE, help="Speak this WAV file (16-bit PCM).")
-@click.option("--record", default=None, type=FILE, help="Write what is heard to this WAV file.")
-@click.option("--duration", default=None, type=FiniteRange(0.1, 86400), help="Seconds; default: the file and 1 s.")
-@click.option("--dtls", default=None, type=click.Choice(["1.2", "1.3"]), help="Offer this version only.")
-@click.option("--pcap", default=None, type=FILE, help="Write every datagram to this file.")
-@click.option("--key-log", default=None, type=FILE, help="Add the call's keys to this file.")
-@click.option(
-    "--token",
-    default=None,
-    show_envvar=True,
-    callback=BEARER,
-    help="Bearer token, for a server that asks for one.",
-)
-@click.option(
-    "--ticket",
-    default=None,
-    type=FILE,
-    help="Keep the server's ticket for the next call in this file, and call by the one that is there.",
-)
-@click.option("--insecure", is_flag=True, help="Take any certificate of a server, e.g. a self-made one.")
-@click.option(
-    "--ice-server",
-    multiple=True,
-    callback=GATHERED_FROM,
-    help="STUN or TURN server to gather from: stun:HOST, turn:HOST?transport=tcp, turns:HOST. [repeat]",
-)
-@click.option("--ice-user", default="", help="User name for the TURN servers.")
-@click.option("--ice-password", default="", show_envvar=True, help="Password for the TURN servers.")
-@click.option(
-    "--ice-transport",
-    default="all",
-    type=click.Choice([policy.value for policy in TransportPolicy]),
-    help="Which candidates of ours there may be; relay: none that shows our address.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def call(as_json: bool, **options: Any) -> None:
-    """Call a server at URL and report how the call went; exit code 1: no call, or its program failed."""
-    check_environment(cli)
-    check_together(click.get_current_context(), _CALL_NEEDS)
-    without = [uri for uri in options["ice_server"] if uri.startswith("turn") and "@" not in uri]
-    if without and not (options["ice_user"] and options["ice_password"]):
-        raise click.UsageError(f"--ice-server {without[0]} needs --ice-user NAME and --ice-password PASSWORD")
-    config = CallerConfig(**options)
-    try:
-        report = asyncio.run(_until_interrupted(config))
-    except TokenRefused as refused:
-        if config.token is not None or not sys.stdin.isatty():
-            raise click.ClickException(f"{refused} (call --token TOKEN)") from refused
-        token = click.prompt("This server asks for a token", hide_input=True, err=True)
-        report = asyncio.run(_until_interrupted(replace(config, token=token)))
-    click.echo(json.dumps(report, indent=2) if as_json else render(report))
-    if report["program_failed"]:
-        raise click.ClickException("the program failed; the log of the server says why")
-
-
 @cli.command()
 @click.argument("url", required=False, callback=CALLED)
 def health(url: str | None) -> None:
@@ -525,18 +452,7 @@ def version() -> None:
     click.echo(f"voice-stack {__version__} (Python {sys.version.split()[0]})")
 
 
-async def _until_interrupted(config: CallerConfig) -> dict[str, Any]:
-    """Place the call; Ctrl-C and SIGTERM end it in an orderly way and the report is still printed."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(name, stop.set)
-        except NotImplementedError:  # Windows
-            break
-    return await place_call(config, stop)
-
-
+cli.add_command(call)
 add_roles(cli, serve, _program, _settings, _check_serving)
 
 

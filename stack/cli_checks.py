@@ -267,8 +267,8 @@ def check_keys(*variables: str) -> None:
             raise click.UsageError(f"{variable} is no key: a header takes visible ASCII characters alone")
 
 
-def check_environment(group: click.Group) -> None:
-    """Raise `click.UsageError` for a variable `VOICE_STACK_…` that sets nothing, or a key that is none.
+def check_environment() -> None:
+    """Raise `click.UsageError` for a variable `VOICE_STACK_…` that sets nothing in any command, or a bad key.
 
     Raises `LocalError` for a library of Opus that is not there.
     """
@@ -279,6 +279,8 @@ def check_environment(group: click.Group) -> None:
         except LocalError as error:
             raise LocalError(f"{ENVIRONMENT_VARIABLE} names no library of Opus: {error}") from error
     known = set(OTHER_VARIABLES)
+    group = click.get_current_context().find_root().command
+    assert isinstance(group, click.Group)
     for before, command in [("", group), *((f"{name.upper()}_", each) for name, each in group.commands.items())]:
         for parameter in command.params:
             known.add(f"{PREFIX}{before}{str(parameter.name).upper()}")

@@ -120,7 +120,7 @@ def add_roles(
 
     def agent(**options: Any) -> None:
         """Run PROGRAM, as module:function, for calls whose media are elsewhere."""
-        check_environment(group)
+        check_environment()
         program = load_agent(options["agent_program"], "PROGRAM")
         settings = ProgramHostConfig(options["program"], options["max_calls"], options["name"])
         _run(run_agent(program, _role(options, options["program"]), settings, options["drain_seconds"]))

@@ -40,6 +40,7 @@ from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.faults import Faults
 from stack.core.machine import Path, TransportProtocol
+from stack.core.per_second import PerSecond
 from stack.core.trace import PacketTrace
 from stack.server import Endpoint, PathChange, may_be_of_a_moved_client
 from stack.voice.events import ConversationEvent
@@ -225,7 +226,7 @@ class Forwarding:
         self._keys = PathKeys(sockets.addresses)
         self._workers = [RecordSocket(end, self.counters) for end in ends]
         self._paths: dict[Path, _Bound] = {}
-        self._window, self._asked = 0.0, 0  # of `_ask_all`
+        self._may_ask_all = PerSecond(MAX_ASKED_OF_ALL)
         for worker in self._workers:
             worker.put_note(BEGIN)
             worker.flush()
@@ -284,13 +285,9 @@ class Forwarding:
 
     def _ask_all(self, data: bytes, path: Path) -> set[int]:
         """Show what came over an unknown path to all workers: a client that has moved is known to one."""
-        now = self._loop.time()
-        if now - self._window >= 1.0:
-            self._window, self._asked = now, 0
-        if not may_be_of_a_moved_client(data) or self._asked >= MAX_ASKED_OF_ALL:
+        if not may_be_of_a_moved_client(data) or not self._may_ask_all.allows(self._loop.time()):
             self.counters.add(DROPPED_UNKNOWN_PATH)
             return set()
-        self._asked += 1
         self.counters.add(ASKED_ALL)
         record = ForwardedRecord(DATAGRAM, self._keys.key(path), data).serialize()
         for worker in self._workers:

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from stack.aio.steering import SteeredDriver, SteeredSockets
 from stack.aio.udp import UdpSocket
 from stack.core.counters import declare
-from stack.core.machine import Path, TransportProtocol
+from stack.core.machine import Path
 from stack.core.trace import PacketTrace
-from stack.server import Endpoint, PathChange
+from stack.server import Endpoint
 from stack.voice.events import ConversationEvent
 
 OVERFLOWED = declare(
@@ -81,17 +81,14 @@ class OverflowDriver(SteeredDriver):
         self._overflowed = self._looked = self._loop.time()
         self._looking = self._loop.call_later(LOOK_EVERY, self._look)
 
-    def _follow(self, changes: Sequence[PathChange]) -> None:
-        for path, is_bound in changes:
-            if path.protocol is not TransportProtocol.UDP:
-                continue
-            if not is_bound:
-                self._bound.pop(path, None)
-                self._disconnect(path)
-            else:
-                self._bound[path] = None
-                if self._is_apart:
-                    self._connect(path)
+    def _connect(self, path: Path) -> None:
+        self._bound[path] = None
+        if self._is_apart:
+            super()._connect(path)
+
+    def _disconnect(self, path: Path) -> None:
+        self._bound.pop(path, None)
+        super()._disconnect(path)
 
     def _receive(self, udp: UdpSocket) -> None:
         batch = udp.receive()
@@ -116,8 +113,8 @@ class OverflowDriver(SteeredDriver):
                 log.warning(
                     "the port is flooded: %d datagrams were dropped; calls get sockets of their own", dropped
                 )
-            self._waiting = [path for path in self._bound if not self._steered.has(path)]
-            self._connect_waiting()
+                self._waiting = list(self._bound)
+                self._connect_waiting()
         elif self._is_apart and now - self._overflowed >= CALM:
             self._is_apart = False
             log.info("the port is calm again")

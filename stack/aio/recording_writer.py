@@ -50,7 +50,8 @@ MAX_DATA = 0xFFFF_FFFF - 36
 """Bytes of sound that a WAV file can name: 18 hours at 16 kHz. What comes then is dropped and counted."""
 _STEP = 500
 """Items that are taken from a queue before the next recording's turn."""
-_HEADER = 44
+WAV_HEADER = 44
+"""Bytes before the sound of the files that are written here."""
 _FRAME_BYTES = 4
 
 _Item: TypeAlias = "tuple[ConversationEvent | SpokenFrame | None, int, Instant]"
@@ -264,7 +265,7 @@ class _WavFile:
         room = max(0, (MAX_DATA - place) // _FRAME_BYTES * _FRAME_BYTES)
         self.dropped += max(0, len(data) - room)
         if room:
-            self._file.seek(_HEADER + place)
+            self._file.seek(WAV_HEADER + place)
             self._file.write(data[:room])
             self._size = max(self._size, place + min(len(data), room))
 
@@ -283,7 +284,7 @@ class _WavFile:
             self._file.flush()
             if length is not None:
                 self._size = min(length * _FRAME_BYTES, MAX_DATA // _FRAME_BYTES * _FRAME_BYTES)
-                self._file.truncate(_HEADER + self._size)
+                self._file.truncate(WAV_HEADER + self._size)
             self._write_header()
 
     def _write_header(self) -> None:

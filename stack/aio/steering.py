@@ -31,7 +31,6 @@ import select
 import socket
 import struct
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 
@@ -41,6 +40,7 @@ from stack.aio.udp import MAX_DATAGRAM, RECEIVE_ERRORS, UdpSocket, UdpSockets, b
 from stack.core.counters import declare
 from stack.core.errors import LocalError
 from stack.core.machine import Address, Path, Transmit, TransportProtocol
+from stack.core.per_second import PerSecond
 from stack.core.trace import PacketTrace
 from stack.ice import MAX_WORKERS, worker_of
 from stack.server import Endpoint, PathChange
@@ -270,10 +270,6 @@ class SteeredSockets(UdpSockets):
             return None
         return made
 
-    def has(self, path: Path) -> bool:
-        """Return True for a path that has a socket."""
-        return path in self._connected
-
     def disconnect(self, path: Path) -> ConnectedSocket | None:
         """Forget the socket of a path and return it, to be closed; None if there is none."""
         gone = self._connected.pop(path, None)
@@ -339,7 +335,7 @@ class SteeredDriver(Driver[ConversationEvent]):
         self._others = tuple(others)
         self._shown = shown
         self._keys = PathKeys(sockets.addresses)
-        self._shown_window, self._shown_count = 0.0, 0
+        self._may_show = PerSecond(MAX_SHOWN)
         if shown is not None:
             self._loop.add_reader(shown.fileno(), self._take_shown)
         self._steered_endpoint = endpoint
@@ -353,8 +349,7 @@ class SteeredDriver(Driver[ConversationEvent]):
         self._connected: dict[int, ConnectedSocket] = {}  # by descriptor
         self._readable_paths = select.epoll()  # of their own: the loop would make an event of each
         self._loop.add_reader(self._readable_paths.fileno(), self._came_over_paths)
-        self._window = 0.0
-        self._passed = 0
+        self._may_pass_on = PerSecond(MAX_PASSED_ON)
 
     def take_passed_on(self, data: bytes, path: Path) -> None:
         """Take a check that another worker has received for one of our calls."""
@@ -428,14 +423,11 @@ class SteeredDriver(Driver[ConversationEvent]):
     def _show(self, strays: Sequence[tuple[bytes, Path]]) -> None:
         """Show datagrams over unknown paths to the other workers, each by itself."""
         now = self._loop.time()
-        if now - self._shown_window >= 1.0:
-            self._shown_window, self._shown_count = now, 0
         for data, path in strays:
             is_udp, fits = path.protocol is TransportProtocol.UDP, len(data) <= MAX_SHOWN_SIZE
-            if self._shown_count >= MAX_SHOWN or not (is_udp and fits):
+            if not (is_udp and fits and self._may_show.allows(now)):
                 self.counters.add(DROPPED_UNSHOWN)
                 continue
-            self._shown_count += 1
             self.counters.add(SHOWN)
             record = ForwardedRecord(DATAGRAM, self._keys.key(path), data).serialize()
             for other in self._others:
@@ -480,13 +472,9 @@ class SteeredDriver(Driver[ConversationEvent]):
         worker = digit % self._workers
         if worker == self._number:
             return False
-        now = time.monotonic()
-        if now - self._window >= 1.0:
-            self._window, self._passed = now, 0
-        self._passed += 1
-        if self._passed > MAX_PASSED_ON:
-            self.counters.add(DROPPED_FOREIGN_CHECK)
-        else:
+        if self._may_pass_on.allows(self.now()):
             self.counters.add(PASSED_ON_CHECK)
             self._pass_on(worker, data, path)
+        else:
+            self.counters.add(DROPPED_FOREIGN_CHECK)
         return True

@@ -155,28 +155,28 @@ class MediaWorker:
             self._report,
         )
         listeners = [UdpSocket.adopt(socket.socket(fileno=descriptor)) for descriptor in hello.sockets]
-        if hello.workers == 1 and hello.forwarder is None:
-            if not all(udp.is_shared for udp in listeners):
-                return many_calls(setup, UdpSockets(listeners))
-            return self._alone(setup, SteeredSockets(listeners))
+        is_alone = hello.workers == 1 and hello.forwarder is None
+        if is_alone and not all(udp.is_shared for udp in listeners):
+            return many_calls(setup, UdpSockets(listeners))
         addresses = [udp.address for udp in listeners]
         endpoint = make_endpoint(setup, addresses, hello.number, keeps_strays=hello.shown is not None)
-        media = self._steer(hello, setup, endpoint, listeners)
+        media = (self._alone if is_alone else self._steer)(hello, setup, endpoint, listeners)
         media.make_by_tickets(endpoint)
         return media
 
-    def _alone(self, setup: MediaSetup, steered: SteeredSockets) -> MediaCalls:
+    @staticmethod
+    def _alone(
+        _: Hello, setup: MediaSetup, endpoint: Endpoint[ConversationEvent], listeners: list[UdpSocket]
+    ) -> MediaCalls:
         """Return the calls of the only worker, which get sockets of their own while the port is flooded."""
-        endpoint = make_endpoint(setup, steered.addresses)
+        steered = SteeredSockets(listeners)
 
         def overflowing(
             _: CallEndpoint, __: UdpSockets, on_events: Callable[[Events], None], trace: PacketTrace | None
         ) -> OverflowDriver:
             return OverflowDriver(endpoint, steered, on_events, trace)
 
-        media = MediaCalls(setup, steered, endpoint, overflowing)
-        media.make_by_tickets(endpoint)
-        return media
+        return MediaCalls(setup, steered, endpoint, overflowing)
 
     def _steer(
         self,

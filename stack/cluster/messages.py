@@ -171,7 +171,7 @@ class NodeRecord(Value, frozen=True):
         return 0.0 if self.draining else max(0.0, 1.0 - self.calls / max(1, self.capacity))
 
 
-# -- recordings (`recordings.py`) --------------------------------------------------------------------------
+# -- recordings (`recording_spool.py`, `recording_fetch.py`) -----------------------------------------------
 
 
 class BeginRecording(Value, frozen=True):

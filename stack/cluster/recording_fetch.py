@@ -19,6 +19,7 @@ from msgspec import structs
 
 from stack.aio.private_files import for_owner_alone
 from stack.aio.recording import StartRecording
+from stack.aio.recording_writer import WAV_HEADER
 from stack.aio.threads import in_thread
 from stack.cluster.backbone import Backbone, BackboneError
 from stack.cluster.messages import (
@@ -49,7 +50,6 @@ PATIENCE = 300.0
 """Seconds without an answer after which the rest of a recording is given up."""
 ASK_AGAIN = 0.5
 """Seconds before the node is asked again that has not answered."""
-_HEADER = 44
 
 
 class _Refused(LocalError):
@@ -190,14 +190,14 @@ class _Files:
 
     def write(self, part: RecordingPart) -> None:
         """Add a part; the header last, so that it never tells of what is not there."""
-        self._sound.seek(_HEADER + self.sound_size)
+        self._sound.seek(WAV_HEADER + self.sound_size)
         self._sound.write(part.sound)
         self.sound_size += len(part.sound)
         if part.over is not None and self.sound_size > part.sound_size:  # it was cut at its end
             self.sound_size = part.sound_size
-            self._sound.truncate(_HEADER + self.sound_size)
+            self._sound.truncate(WAV_HEADER + self.sound_size)
         self._sound.flush()
-        if len(part.header) == _HEADER:
+        if len(part.header) == WAV_HEADER:
             self._sound.seek(0)
             self._sound.write(_header_of(part.header, self.sound_size))
             self._sound.flush()

@@ -17,12 +17,14 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from stack.aio.call import Call
 from stack.aio.recording import Recording
+from stack.aio.recording_writer import WAV_HEADER
 from stack.aio.threads import in_thread
 from stack.cluster.backbone import Backbone
 from stack.cluster.messages import (
@@ -52,7 +54,6 @@ LOOK_EVERY = 5.0
 """Seconds between two looks at how long that is."""
 STOP_GRACE = 3.0
 """Seconds for which a node that ends waits for recordings to be fetched."""
-_HEADER = 44
 
 NOT_FETCHED = declare(
     "backbone", "recording_not_fetched", "Recordings deleted because no program process had come"
@@ -111,8 +112,8 @@ class RecordingSpool:
 
     # -- what processes ask ----------------------------------------------------------------------------------
 
-    def _begin_task(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _begin_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -224,9 +225,9 @@ def _read(
 ) -> RecordingPart:
     """Return what follows in both files. May block, and raise `OSError`."""
     with open(path, "rb") as sound:
-        header = sound.read(_HEADER)
-        size = max(0, os.fstat(sound.fileno()).st_size - _HEADER)
-        sound.seek(_HEADER + max(0, sound_at))
+        header = sound.read(WAV_HEADER)
+        size = max(0, os.fstat(sound.fileno()).st_size - WAV_HEADER)
+        sound.seek(WAV_HEADER + max(0, sound_at))
         part = sound.read(min(MAX_PART, max(0, size - sound_at)))
     with open(path.with_suffix(".jsonl"), "rb") as lines:
         lines.seek(max(0, lines_at))

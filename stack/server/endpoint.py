@@ -26,6 +26,7 @@ from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError
 from stack.core.faults import Fault, Faults
 from stack.core.machine import Instant, Machine, Path, TerminalEvents, Transmit
+from stack.core.per_second import PerSecond
 from stack.server.deadlines import Deadlines
 from stack.server.routes import PathChange, Routes
 from stack.server.strays import Strays
@@ -178,13 +179,10 @@ class Endpoint(Generic[EventT]):
         self.uncounted = 0
         """How many sessions take no room from others: what has made them has a bound of its own."""
         self._kept_strays: list[tuple[bytes, Path]] | None = [] if keeps_strays else None  # for other processes
-        self._checks_since: Instant = 0.0
-        self._checks: dict[tuple[str, bool], int] = {}  # of a session, on paths of its own or not, in that second
-        self._tried_since: Instant = 0.0
-        self._tried = 0  # records over unknown paths, in the second since then
+        self._checks = PerSecond(MAX_CHECKS)  # of a session, on paths of its own or not
+        self._tried = PerSecond(MAX_TRIED)  # records over unknown paths
         self._expected: OrderedDict[str, int] = OrderedDict()  # fragment → checks that are still looked at
-        self._unknown_since: Instant = 0.0
-        self._unknown = 0  # checks that name no session, in the second since then
+        self._unknown = PerSecond(MAX_UNKNOWN_CHECKS)  # checks that name no session
         self._routes = Routes()
         self._strays = Strays()  # where such packets have come from: a check from there is in mid-session
         self._routes.changes = [] if reports_paths else None
@@ -259,7 +257,9 @@ class Endpoint(Generic[EventT]):
                     waiting.setdefault(tried, []).append(datagram)
                 continue
             if is_stun:  # what follows may need the path that this one proves
-                if self._checks_too_often(name, path, now):
+                # A stranger who has read a ufrag on the wire does not take the room of its peer.
+                is_known = self._routes.find(path) == name
+                if not self._checks.allows(now, (name, is_known)):
                     self.counters.add(DROPPED_CHECK_RATE)
                     continue
                 self._hand_over(name, [*waiting.pop(name, ()), datagram], now)
@@ -273,19 +273,6 @@ class Endpoint(Generic[EventT]):
             if not self._routes.has_sources(name):
                 self._bind_sources(name, now)
         self.pump()
-
-    def _checks_too_often(self, name: str, path: Path, now: Instant) -> bool:
-        """Count a STUN message for a session; True if there were too many on such paths in this second.
-
-        Those on paths that it has proven are counted for themselves: a stranger who has read its ufrag on the wire
-        does not take the room of its peer's.
-        """
-        if now - self._checks_since >= 1.0:
-            self._checks_since = now
-            self._checks.clear()
-        known = (name, self._routes.find(path) == name)
-        count = self._checks[known] = self._checks.get(known, 0) + 1
-        return count > MAX_CHECKS
 
     def _hand_over(self, name: str, datagrams: list[tuple[bytes, Path]], now: Instant) -> None:
         self._touched[name] = None
@@ -418,12 +405,9 @@ class Endpoint(Generic[EventT]):
 
     def _make(self, resolve: Resolve[EventT], check: UnknownCheck, ufrag: str, now: Instant) -> str | None:
         """Have a session made, if there is room, and not too often; return its name."""
-        if now - self._unknown_since >= 1.0:
-            self._unknown_since, self._unknown = now, 0
-        if self._unknown >= MAX_UNKNOWN_CHECKS and not self._is_expected(ufrag):
+        if not self._unknown.allows(now) and not self._is_expected(ufrag):
             self.counters.add(DROPPED_UNKNOWN_UFRAG_RATE)
             return None
-        self._unknown += 1
         if self._is_full:
             self.counters.add(DROPPED_FULL)
             return None
@@ -470,12 +454,9 @@ class Endpoint(Generic[EventT]):
             self._kept_strays.append((data, path))
         if data[0] >> 6 == _RTP_VERSION:
             return ()
-        if now - self._tried_since >= 1.0:
-            self._tried_since, self._tried = now, 0
         found = self._routes.find_by_host(path.remote.host)
-        if not found or self._tried >= MAX_TRIED:
+        if not found or not self._tried.allows(now):
             return ()
-        self._tried += 1
         self.counters.add(TRIED_BY_HOST)
         return found
 

@@ -37,9 +37,7 @@ _SNAP = 16  # samples by which media time may disagree with the count of samples
 _OVERLAP = 1600  # samples by which a clock that is read again may be corrected
 _AUDIBLE = 30.0  # RMS of a reference that can come back as an echo: -61 dBFS
 _MUTED = 1.0  # mean square of a microphone that is muted or gone silent (DTX): -90 dBFS
-_HEADROOM = (
-    240  # taps that the model begins before the lag that was found: in a room the direct sound may come first
-)
+_HEADROOM = 240  # taps that the model begins before the lag that was found: the direct sound may come first
 _FRONT, _FRONT_EMPTY = 64, 0.1  # first taps of the model, and the share of its power that they have by chance
 _TAIL = 3200  # samples for which a room may go on after us
 
