@@ -57,7 +57,7 @@ $(VENV)/.calls: setup.cfg pyproject.toml .ci/venv
 	@touch $@
 
 interop: RUN ?= all
-interop: $(VENV)/.calls ## call every other stack that is here, both ways: RUN=quick takes two minutes, all of it hours (an hour with ARGS="--jobs 8")
+interop: $(VENV)/.calls ## call every other stack that is here, both ways: RUN=quick takes two minutes, all of it hours (half an hour with ARGS="--jobs 12")
 	@mkdir -p build
 	@$(BIN)/python -m interop $(RUN) --html build/interop.html --json build/interop.json --keep build/interop $(ARGS)
 
