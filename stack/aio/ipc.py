@@ -58,8 +58,11 @@ MAX_KEPT_OF_CALL = MAX_SIZE
 """Bytes that may wait of what is asked of one call: the longest speech."""
 MAX_OF_CALL_WHEN_FULL = 1024 * 1024
 """Bytes that may wait of one call even so, when all calls have `MAX_KEPT` waiting: five seconds of speech."""
-MAX_READ = 1 << 18
-"""Bytes that are read at once; then other sockets have their turn."""
+MAX_READ = 1 << 15
+"""Bytes that are read at once, 0.3 s of speech: then the packets of calls have their turn. A program that was
+blocked writes what all its calls missed in one go."""
+MAX_WRITTEN = 1 << 18
+"""Bytes in one system call, about."""
 MAX_BUFFERS = 512
 """Messages in one system call; the kernel takes 1024 buffers (IOV_MAX), and each message has two."""
 STALE_EVENTS = (AudioReceived, UtterancePiece, TurnPaused)
@@ -477,7 +480,7 @@ class MessageStream:
             self._leaving.append(memoryview(_LENGTH.pack(len(data))))
             self._leaving.append(memoryview(data))
             size += len(data)
-            if size >= MAX_READ:
+            if size >= MAX_WRITTEN:
                 return
 
     def _note_left(self, call: str, size: int) -> None:

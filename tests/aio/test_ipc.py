@@ -96,6 +96,20 @@ async def test_more_than_the_socket_takes_waits_and_arrives() -> None:
         assert [len(each) for each in other.got] == sizes
 
 
+async def test_what_comes_in_one_go_lets_others_have_their_turn() -> None:
+    async with linked() as (one, other):
+        messages = [bytes([number]) * 1000 for number in range(150)]
+        for message in messages:
+            one.stream.send(message)
+        one.stream.flush_now()
+        most, before = 0, 0
+        while len(other.got) < len(messages):
+            await asyncio.sleep(0)  # one turn of the loop
+            most, before = max(most, len(other.got) - before), len(other.got)
+        assert other.got == messages
+        assert 1 < most <= len(messages) // 3
+
+
 async def test_of_what_gets_stale_the_oldest_is_dropped_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ipc, "MAX_STALE", 10)
     async with linked() as (one, other):
