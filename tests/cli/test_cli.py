@@ -44,6 +44,18 @@ def run(
     return done
 
 
+def test_a_python_without_what_is_needed_says_what_to_do() -> None:
+    """`python -m stack` in a clone, with the system's Python: the commonest first mistake."""
+    command = [sys.executable, "-S", "-m", "stack", "serve"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: {sys.executable} has no module '")
+    assert line.endswith("Elsewhere: `pip install voice-stack`.")
+    assert ". .venv/bin/activate" in line
+
+
 async def call(*arguments: str) -> dict:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "stack", "call", *arguments, "--json", stdout=-1, stderr=-1
