@@ -26,6 +26,7 @@ from stack.aio.tickets import TicketConfig
 from stack.audio import read_wav, write_wav
 from stack.cli import main
 from stack.core.errors import LocalError
+from stack.signaling.caller import render
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
@@ -343,6 +344,32 @@ def test_a_file_that_is_no_wav_is_one_clear_line(tmp_path: Path) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF but not really")
     assert "broken.wav" in run("call", "http://127.0.0.1:9/", "--play", str(broken), expect=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "in_detail"),
+    [(("-vv", "call"), True), (("call", "-vv"), True), (("-v", "call", "-v"), True), (("call", "-v"), False)],
+)
+def test_the_log_is_asked_for_before_or_behind_a_command(arguments: tuple[str, ...], in_detail: bool) -> None:
+    told = run(*arguments, "http://127.0.0.1:9/", expect=1).stderr
+    assert told.splitlines()[-1].startswith("Error: cannot reach http://127.0.0.1:9/")
+    assert (" DEBUG " in told) is in_detail
+
+
+def test_a_report_is_silent_on_what_is_not_known() -> None:
+    counted = {"packets": 0, "bytes": 0, "lost": None, "jitter_ms": None}
+    text = render(
+        {
+            "url": "http://127.0.0.1/", "end": "hung up", "setup": [], "steps_ms": {}, "path": "a<->b/udp",
+            "ice": {"pair": None, "servers": []},
+            "dtls": {"version": "DTLS 1.3", "group": "X25519", "cipher": "TLS", "srtp_profile": "SRTP"},
+            "sent": counted, "received": counted | {"lost": 0}, "round_trip_time_ms": None, "heard_seconds": 0.0,
+            "moved": 0, "program_failed": False,
+        }
+    )  # fmt: skip
+    assert "  sent     packets 0, bytes 0\n" in text
+    assert "  received packets 0, bytes 0, lost 0\n" in text
+    assert "None" not in text
 
 
 async def test_a_call_reports_how_it_went(server: Serving, tmp_path: Path) -> None:  # noqa: F811
