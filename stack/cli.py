@@ -78,17 +78,16 @@ class _Commands(click.Group):
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Add a command; those that tell something take `-v` behind their name, too."""
-        if cmd.name in TELLING:
-            cmd.params.append(
-                click.Option(
-                    ["-v", "--verbose"],
-                    count=True,
-                    expose_value=False,
-                    show_default=False,
-                    callback=_tell_more,
-                    help="Say what happens; twice: in detail.",
-                )
+        if cmd.name in TELLING and all(each.name != "verbose" for each in cmd.params):  # media has those of serve
+            told = click.Option(
+                ["-v", "--verbose"],
+                count=True,
+                expose_value=False,
+                show_default=False,
+                callback=_tell_more,
+                help="Say what happens; twice: in detail.",
             )
+            cmd.params.append(told)
         super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -24,7 +24,7 @@ from stack.agents import default_agent, echo
 from stack.aio import HostConfig
 from stack.aio.tickets import TicketConfig
 from stack.audio import read_wav, write_wav
-from stack.cli import main
+from stack.cli import TELLING, cli, main
 from stack.core.errors import LocalError
 from stack.signaling.caller import render
 from stack.signaling.client import dial
@@ -354,6 +354,12 @@ def test_the_log_is_asked_for_before_or_behind_a_command(arguments: tuple[str, .
     told = run(*arguments, "http://127.0.0.1:9/", expect=1).stderr
     assert told.splitlines()[-1].startswith("Error: cannot reach http://127.0.0.1:9/")
     assert (" DEBUG " in told) is in_detail
+
+
+def test_each_command_with_a_log_has_the_option_once() -> None:
+    for name in TELLING:
+        (told,) = (each for each in cli.commands[name].params if "--verbose" in each.opts)
+        assert told.opts == ["-v", "--verbose"]
 
 
 def test_a_report_is_silent_on_what_is_not_known() -> None:
