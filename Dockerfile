@@ -20,10 +20,11 @@ COPY stack stack
 RUN /venv/bin/pip install --no-cache-dir --no-deps --force-reinstall .
 
 FROM python:${PYTHON}-slim
-RUN useradd --system --uid 10001 --create-home voice
+# (Not `voice`: Debian has a group of that name, and useradd would make another.)
+RUN useradd --system --uid 10001 --create-home voicestack
 COPY --from=build /venv /venv
 USER 10001
-WORKDIR /home/voice/app
+WORKDIR /home/voicestack/app
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 \
     VOICE_STACK_HOST=0.0.0.0 VOICE_STACK_PORT=8080 VOICE_STACK_UDP_PORT=3478 VOICE_STACK_DRAIN_SECONDS=20
 EXPOSE 8080/tcp 3478/udp 3478/tcp

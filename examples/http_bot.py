@@ -1,5 +1,6 @@
 """A bot out of HTTP servers with OpenAI's protocol: it speaks while it writes, and may be interrupted.
 
+`pip install 'voice-stack[http]'`, then
 Hosted: OPENAI_API_KEY=… python examples/http_bot.py https://api.openai.com gpt-4o-mini
 Your own: python examples/http_bot.py http://127.0.0.1:11434 llama3.2 http://127.0.0.1:8000 (hears and speaks)
 """

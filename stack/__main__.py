@@ -6,6 +6,10 @@ A relay that is started again is heard as silence while it starts, so it imports
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+
+ADVICE = "In a clone: `make serve` once, then `. .venv/bin/activate`. Elsewhere: `pip install voice-stack`."
+"""What to do in a Python that has the code, and nothing of what it needs."""
 
 
 def main() -> None:
@@ -19,12 +23,22 @@ def main() -> None:
             from stack.relay.command import relay
 
             run(relay, f"{PROGRAM} relay", sys.argv[2:])
-        from stack.cli import main as whole
-
-        whole()
+        _whole_command_line()()
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)
+
+
+def _whole_command_line() -> Callable[[], None]:
+    """Return `stack.cli.main`; end with one line in a Python that this project was not installed for."""
+    try:
+        from stack.cli import main as whole
+    except ModuleNotFoundError as error:
+        if (error.name or "stack").partition(".")[0] == "stack":
+            raise
+        print(f"Error: {sys.executable} has no module {error.name!r}. {ADVICE}", file=sys.stderr)
+        sys.exit(1)
+    return whole
 
 
 if __name__ == "__main__":

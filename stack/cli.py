@@ -55,6 +55,19 @@ from stack.signaling.proxy import TrustedProxies
 from stack.signaling.reload import serve_reloading
 from stack.voice.conversation import ConversationConfig
 
+TELLING = ("agent", "call", "media", "serve", "signaling")
+"""The commands with a log."""
+
+
+def _level(verbose: int) -> int:
+    return (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+
+
+def _tell_more(context: click.Context, _option: click.Parameter, value: int) -> None:
+    before = context.parent.params.get("verbose", 0) if context.parent is not None else 0
+    if value:
+        logging.getLogger().setLevel(_level(before + value))
+
 
 class _Commands(click.Group):
     """A group whose commands show every error as one line, and end with code 130 after Ctrl-C."""
@@ -62,6 +75,20 @@ class _Commands(click.Group):
     def run(self) -> NoReturn:
         """Run the command line of this process, and end it."""
         run(self)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command; those that tell something take `-v` behind their name, too."""
+        if cmd.name in TELLING and all(each.name != "verbose" for each in cmd.params):  # media has those of serve
+            told = click.Option(
+                ["-v", "--verbose"],
+                count=True,
+                expose_value=False,
+                show_default=False,
+                callback=_tell_more,
+                help="Say what happens; twice: in detail.",
+            )
+            cmd.params.append(told)
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -79,8 +106,7 @@ class _Commands(click.Group):
 @click.option("-v", "--verbose", count=True, help="Say what happens; twice: in detail.")
 def cli(verbose: int) -> None:
     """A voice call between a person and a program, over protocols of our own."""
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    logging.basicConfig(level=_level(verbose), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
 
 def _option(name: str, **settings: Any) -> Callable[[Any], Any]:

@@ -461,8 +461,8 @@ def render(report: dict[str, Any]) -> str:
     lines += render_ice(report["ice"])
     lines.append(f"  DTLS    {dtls['version']}, {dtls['group']}, {dtls['cipher']}; SRTP {dtls['srtp_profile']}")
     for direction in ("sent", "received"):
-        values = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in report[direction].items())
-        lines.append(f"  {direction:<9}{values}")
+        told = {name.replace("_", " "): value for name, value in report[direction].items() if value is not None}
+        lines.append(f"  {direction:<9}{', '.join(f'{name} {value}' for name, value in told.items())}")
     rtt = report["round_trip_time_ms"]
     lines.append(f"  round-trip time {'unknown' if rtt is None else f'{rtt:.1f} ms'}")
     lines.append(f"  heard   {report['heard_seconds']:.2f} s")

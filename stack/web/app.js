@@ -196,7 +196,7 @@ function listen(conversation) {
 function showStop({ stopMs, at }) {
   lanes.mark(`${Math.round(stopMs)} ms`, at);
   const times = conversation.stops.map(stop => stop.stopMs).sort((a, b) => a - b);
-  const middle = times[Math.floor(times.length / 2)];
+  const middle = (times[(times.length - 1) >> 1] + times[times.length >> 1]) / 2;
   $("stops").textContent = `You spoke, and the program was silent ${Math.round(stopMs)} ms later`
     + (times.length > 1 ? `; median of ${times.length}: ${Math.round(middle)} ms.` : ".");
 }

@@ -24,8 +24,9 @@ from stack.agents import default_agent, echo
 from stack.aio import HostConfig
 from stack.aio.tickets import TicketConfig
 from stack.audio import read_wav, write_wav
-from stack.cli import main
+from stack.cli import TELLING, cli, main
 from stack.core.errors import LocalError
+from stack.signaling.caller import render
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
@@ -42,6 +43,18 @@ def run(
     assert done.returncode == expect, done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def test_a_python_without_what_is_needed_says_what_to_do() -> None:
+    """`python -m stack` in a clone, with the system's Python: the commonest first mistake."""
+    command = [sys.executable, "-S", "-m", "stack", "serve"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: {sys.executable} has no module '")
+    assert line.endswith("Elsewhere: `pip install voice-stack`.")
+    assert ". .venv/bin/activate" in line
 
 
 async def call(*arguments: str) -> dict:
@@ -331,6 +344,38 @@ def test_a_file_that_is_no_wav_is_one_clear_line(tmp_path: Path) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF but not really")
     assert "broken.wav" in run("call", "http://127.0.0.1:9/", "--play", str(broken), expect=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "in_detail"),
+    [(("-vv", "call"), True), (("call", "-vv"), True), (("-v", "call", "-v"), True), (("call", "-v"), False)],
+)
+def test_the_log_is_asked_for_before_or_behind_a_command(arguments: tuple[str, ...], in_detail: bool) -> None:
+    told = run(*arguments, "http://127.0.0.1:9/", expect=1).stderr
+    assert told.splitlines()[-1].startswith("Error: cannot reach http://127.0.0.1:9/")
+    assert (" DEBUG " in told) is in_detail
+
+
+def test_each_command_with_a_log_has_the_option_once() -> None:
+    for name in TELLING:
+        (told,) = (each for each in cli.commands[name].params if "--verbose" in each.opts)
+        assert told.opts == ["-v", "--verbose"]
+
+
+def test_a_report_is_silent_on_what_is_not_known() -> None:
+    counted = {"packets": 0, "bytes": 0, "lost": None, "jitter_ms": None}
+    text = render(
+        {
+            "url": "http://127.0.0.1/", "end": "hung up", "setup": [], "steps_ms": {}, "path": "a<->b/udp",
+            "ice": {"pair": None, "servers": []},
+            "dtls": {"version": "DTLS 1.3", "group": "X25519", "cipher": "TLS", "srtp_profile": "SRTP"},
+            "sent": counted, "received": counted | {"lost": 0}, "round_trip_time_ms": None, "heard_seconds": 0.0,
+            "moved": 0, "program_failed": False,
+        }
+    )  # fmt: skip
+    assert "  sent     packets 0, bytes 0\n" in text
+    assert "  received packets 0, bytes 0, lost 0\n" in text
+    assert "None" not in text
 
 
 async def test_a_call_reports_how_it_went(server: Serving, tmp_path: Path) -> None:  # noqa: F811

@@ -227,6 +227,10 @@ LOADED_FROM = "performance.getEntriesByType('resource').map(entry => entry.name)
 DRAWN = (
     "[...document.querySelectorAll('.mermaid')].every(each => each.tagName === 'DIV' && each.offsetHeight > 60)"
 )
+BROKEN_NAMES = r"""[...document.querySelectorAll('td code')].filter(
+  each => /^\w+$/.test(each.textContent) && each.getClientRects().length > 1).map(each => each.textContent)"""
+TABLE_SCROLLBARS = """[...document.querySelectorAll('.md-typeset__scrollwrap')].map(
+  each => getComputedStyle(each).scrollbarWidth)"""
 SEARCH = """(async () => {
   document.querySelector('[data-md-toggle=search]').click();
   const field = document.querySelector('[data-md-component=search-query]');
@@ -280,7 +284,7 @@ async def test_pages_open_without_a_request_to_another_origin(site: Path) -> Non
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["chromium", "firefox"])
 async def test_no_page_is_wider_than_a_phone(site: Path, name: str) -> None:
-    """Tables and programs are scrolled by themselves."""
+    """Tables and programs are scrolled by themselves, and a name in a table is not broken."""
     if name not in {browser.name for browser in available()}:
         pytest.skip(f"{name} is not installed here: the site was not opened in it")
     async with served(site) as url, launch(name, viewport=(360, 740)) as browser:
@@ -291,6 +295,8 @@ async def test_no_page_is_wider_than_a_phone(site: Path, name: str) -> None:
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             )
             assert wide <= 0, f"{path} is {wide} pixels wider than its window"
+            assert await browser.evaluate(BROKEN_NAMES) == [], path
+            assert set(await browser.evaluate(TABLE_SCROLLBARS)) <= {"thin"}, path
 
 
 @pytest.mark.browser

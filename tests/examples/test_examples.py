@@ -87,6 +87,16 @@ def test_each_is_tested_here_and_short() -> None:
     assert [path.name for path in short if len(path.read_text("utf-8").splitlines()) >= 60] == []
 
 
+EXTRAS = {"stack.agents.http": "voice-stack[http]", "stack.agents.speech": "voice-stack[demo]"}
+
+
+@pytest.mark.parametrize("name", sorted(TESTED))
+def test_one_that_needs_an_extra_says_so(name: str) -> None:
+    text = (EXAMPLES / name).read_text("utf-8")
+    needed = [extra for module, extra in EXTRAS.items() if f"from {module} import" in text]
+    assert [extra for extra in needed if f"pip install '{extra}'" not in text.split('"""')[1]] == []
+
+
 @pytest.mark.parametrize("name", ["http_bot", "bridge_with_tools"])
 def test_one_that_needs_an_address_says_how_it_is_run(name: str) -> None:
     command, environment = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,9 @@ async def test_a_program_that_is_interrupted_falls_silent_and_begins_anew(
     cut_off = [entry for entry in entries if entry["outcome"] == "interrupted"]
     # What the page shows: how fast it stopped, and which words were not heard.
     assert f"silent {round(cut_off[-1]['stopMs'])} ms later" in shown
+    assert len(cut_off) >= 2
+    middle = statistics.median(entry["stopMs"] for entry in cut_off)
+    assert f"median of {len(cut_off)}: {int(middle + 0.5)} ms." in shown
     assert all(0 < entry["stopMs"] < 1000 for entry in cut_off)
     assert len(struck) == len(cut_off)
     assert all(words and monologue.WORDS.endswith(words) for words in struck)

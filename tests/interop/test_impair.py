@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,7 +23,13 @@ from interop.impair import (
 )
 from interop.network_model import Jitter, Link, NetworkModel, RateLimit, Trace, inversions
 from interop.redirect import candidate_address, rewrite_candidates, without_candidates
+from interop.servers import free_port
+from stack.agents import echo
+from stack.aio import HostConfig
+from stack.core.machine import Address
 from stack.sdp import SessionDescription
+from stack.signaling.client import dial
+from stack.signaling.server import ServeConfig, serving
 
 pytestmark = pytest.mark.real_clock
 
@@ -284,6 +291,21 @@ class TestRewriting:
         with pytest.raises(ValueError, match="no UDP candidate"):
             candidate_address("a=candidate:1 1 udp 1 192.0.2.7 65536 typ host")
         assert candidate_address("a=candidate:1 1 udp 1 192.0.2.7 65535 typ host")[1] == 65_535
+
+
+async def test_a_server_that_is_told_of_it_leads_its_clients_through_it() -> None:
+    """As docs/guides/troubleshooting.md has it: `--relay` and no TCP."""
+    port = free_port(socket.SOCK_DGRAM)
+    lossy = NetworkModel(loss=0.05)
+    async with (
+        asyncio.timeout(40),
+        ImpairedRelay(lossy, lossy, ("127.0.0.1", port)) as relay,
+    ):
+        media = HostConfig("127.0.0.1", port, relays=(Address(*relay.address),), tcp_port=None)
+        async with serving(echo, ServeConfig(port=0, media=media)) as server, dial(server.url) as placed:
+            connected = await placed.call.wait_connected()
+            assert connected.path.remote == relay.address
+            assert relay.statistics()["relay"]["clients"] == 1
 
 
 class TestCommand:

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-OWN = ("/venv", "/src", "/home/voice")
+OWN = ("/venv", "/src", "/home/voicestack")
 """Paths that the steps make."""
 SYSTEM = ("useradd",)
 """Commands that would change this machine: they are not run."""

@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -75,15 +76,30 @@ async def passes_calls_on(url: str) -> None:
             assert event["type"] == "session.created"
 
 
+def nginx_location(below: str) -> str:
+    """Return the `location` of the file, or that of the guide for a server below a path."""
+    if not below:
+        return re.search(r"    location / \{.*?\n    \}\n", site_of_nginx(), re.DOTALL)[0]
+    guide = (ROOT / "docs" / "guides" / "behind-a-proxy.md").read_text("utf-8")
+    shown = re.search(r"```nginx\n(location /voice/ \{.*?\n\}\n)```", guide, re.DOTALL)
+    assert shown is not None
+    return shown[1]
+
+
+def site_of_nginx() -> str:
+    return (DEPLOY / "nginx.conf").read_text("utf-8")
+
+
 @pytest.mark.real_clock
-async def test_nginx(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["", "/voice"])
+async def test_nginx(tmp_path: Path, below: str) -> None:
     nginx = program("nginx")
     key, certificate = self_signed("localhost")
     (tmp_path / "voice.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
     (tmp_path / "voice.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server:
         port = free_port()
-        site = (DEPLOY / "nginx.conf").read_text("utf-8")
+        site = site_of_nginx().replace(nginx_location(""), nginx_location(below))
         for before, after in (
             ("/etc/ssl/", f"{tmp_path}/"),
             ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
@@ -99,24 +115,27 @@ async def test_nginx(tmp_path: Path) -> None:
             "utf-8",
         )
         async with running(nginx, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), folder=tmp_path):
-            await passes_calls_on(f"https://127.0.0.1:{port}")
+            await passes_calls_on(f"https://127.0.0.1:{port}{below}")
 
 
 @pytest.mark.real_clock
-async def test_caddy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["", "/voice"])
+async def test_caddy(tmp_path: Path, below: str) -> None:
     caddy = program("caddy")
+    guide = (ROOT / "docs" / "guides" / "behind-a-proxy.md").read_text("utf-8")
+    (shown,) = re.findall(r"```\n(voice\.example \{\n    redir .*?\n\}\n)```", guide, re.DOTALL)
     async with serving(echo, ServeConfig(port=0, media=HostConfig(udp_port=0))) as server:
         port = free_port()
-        site = (DEPLOY / "Caddyfile").read_text("utf-8")
+        site = shown if below else (DEPLOY / "Caddyfile").read_text("utf-8")
         for before, after in (
-            ("{$VOICE_DOMAIN:localhost}", f"http://127.0.0.1:{port}"),
+            ("voice.example" if below else "{$VOICE_DOMAIN:localhost}", f"http://127.0.0.1:{port}"),
             ("127.0.0.1:8080", f"127.0.0.1:{server.http_port}"),
         ):
             assert before in site
             site = site.replace(before, after)
         (tmp_path / "Caddyfile").write_text("{\n\tadmin off\n}\n" + site, "utf-8")
         async with running(caddy, "run", "--config", "Caddyfile", folder=tmp_path):
-            await passes_calls_on(f"http://127.0.0.1:{port}")
+            await passes_calls_on(f"http://127.0.0.1:{port}{below}")
 
 
 def test_systemd_accepts_the_service(tmp_path: Path) -> None:
@@ -132,10 +151,8 @@ def test_the_guide_shows_what_the_files_say() -> None:
     guide = (ROOT / "docs" / "guides" / "public.md").read_text("utf-8")
     for name in ("Caddyfile", "nginx.conf", "voice-stack.service"):
         assert f"deploy/{name}" in guide
-    site = re.sub(r" +#.*", "", (DEPLOY / "nginx.conf").read_text("utf-8"))
-    shown = re.findall(r"^ +(proxy_\w+ .*;)$", guide, re.MULTILINE)
-    assert len(shown) >= 7
-    assert [line for line in shown if line not in site] == []
+    (shown,) = re.findall(r"```nginx\n(.*?)```", guide, re.DOTALL)
+    assert textwrap.dedent(shown) == re.sub(r"^# .*\n| +#.*", "", site_of_nginx(), flags=re.MULTILINE)
 
 
 def test_what_stands_behind_a_proxy_is_told_to_believe_it() -> None:

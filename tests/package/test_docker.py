@@ -45,6 +45,24 @@ def test_the_recipe_is_well_written() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+DEBIAN = """
+root daemon bin sys adm tty disk lp mail news uucp man proxy kmem dialout fax voice cdrom floppy tape sudo audio
+dip www-data backup operator list irc src shadow utmp video sasl plugdev staff games users nogroup sync gnats input
+sgx clock kvm render crontab netdev systemd-network systemd-journal messagebus
+"""
+"""The users and groups of the image that ours begins with: Debian's `base-passwd`, and what its packages add."""
+
+
+def test_the_user_is_none_that_is_there_already() -> None:
+    """useradd makes a group with the user's name, and fails where there is one."""
+    steps = instructions((ROOT / "Dockerfile").read_text("utf-8"))
+    (made,) = (rest for word, rest in steps if word == "RUN" and rest.startswith("useradd "))
+    name = made.split()[-1]
+    assert name not in re.findall(r"\S+", DEBIAN)
+    (folder,) = (rest for word, rest in steps if word == "WORKDIR" and rest.startswith("/home/"))
+    assert folder == f"/home/{name}/app"
+
+
 def test_dependencies_come_before_the_code() -> None:
     steps = [f"{word} {rest}" for word, rest in instructions((ROOT / "Dockerfile").read_text("utf-8"))]
     code = steps.index("COPY stack stack")

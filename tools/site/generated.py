@@ -33,7 +33,7 @@ def _options(command: click.Command, context: click.Context) -> str:
         if not isinstance(parameter, click.Option):
             continue
         names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
-        kind = "" if parameter.is_flag else f" *{_kind(parameter, context)}*"
+        kind = "" if parameter.is_flag or parameter.count else f" *{_kind(parameter, context)}*"
         rows.append(f"| {names}{kind} | {_cell(parameter.help or '')} | {_default(parameter)} |")
     return "\n".join(["| Option | | Default |", "|---|---|---|", *rows])
 
@@ -46,7 +46,12 @@ def _kind(option: click.Option, context: click.Context) -> str:
 
 def _default(option: click.Option) -> str:
     default = option.default
-    if option.is_flag or default is None or not isinstance(default, str | int | float | list | tuple):
+    if (
+        option.is_flag
+        or option.count
+        or default is None
+        or not isinstance(default, str | int | float | list | tuple)
+    ):
         return ""
     shown = " ".join(default) if isinstance(default, list | tuple) else str(default)
     return f"`{shown}`" if shown else ""
