@@ -169,12 +169,22 @@ class Part:
         return [int(each) for each in text.split()]
 
     async def kill_all(self) -> None:
-        """Kill it and its child processes at once, as the loss of its machine does."""
+        """Kill it and its child processes at once, as the loss of its machine does; they are gone then.
+
+        Raises `NamespaceError` if one is not.
+        """
+        children: list[int] = []
         if self.process is not None and self.process.returncode is None:
-            for pid in (*self.children(), self.pid):
+            children = self.children()
+            for pid in (*children, self.pid):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         await self.end()
+
+        async def are_gone() -> bool:  # init waits for them, we cannot
+            return not any(map(is_running, children))
+
+        await wait_for(are_gone, f"the child processes of {self.name} to end", END_PATIENCE)
 
     async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End it, and wait until it is gone; by SIGKILL if it takes too long."""
@@ -185,6 +195,15 @@ class Part:
             if not done:
                 self.send(signal.SIGKILL)
                 await asyncio.wait({self._running}, timeout=END_PATIENCE)
+
+
+def is_running(pid: int) -> bool:
+    """Return False for a process that is gone, also if its parent has yet to ask how it ended."""
+    try:
+        after_its_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except OSError:
+        return False
+    return after_its_name.split()[0] not in ("Z", "X")  # proc(5)
 
 
 async def wait_for(condition: Callable[[], Awaitable[bool]], what: str, patience: float = START_PATIENCE) -> None:

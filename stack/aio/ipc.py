@@ -26,6 +26,7 @@ from struct import Struct
 from typing import ClassVar, Final, TypeAlias
 
 from stack.aio.control import NotSent
+from stack.aio.failure_alerts import FailureAlert
 from stack.aio.media import (
     AddUfrag,
     CarryOut,
@@ -258,6 +259,7 @@ WorkerReport: TypeAlias = (
     | KeysLogged
     | PathTaken
     | PassOn
+    | FailureAlert
     | CallMade
     | Gathered
     | RecordingOpened

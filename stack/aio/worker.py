@@ -43,6 +43,7 @@ from stack.aio import recording_writer
 from stack.aio.coalescing import MediaLoop
 from stack.aio.control import CallEnded
 from stack.aio.driver import FAULT_COMMAND
+from stack.aio.failure_alerts import FailureAlerts
 from stack.aio.forwarder import Forwarder
 from stack.aio.forwarding import ForwardedDriver
 from stack.aio.ipc import (
@@ -137,6 +138,7 @@ class MediaWorker:
         self._arrivals.setblocking(False)
         self._thread = threading.get_ident()
         self.media = self._make_media()
+        self._alerts = FailureAlerts(self.media.conversations, self._report)
         self._faults = Faults(self.media.counters)
 
     def _make_media(self) -> MediaCalls:
@@ -316,6 +318,7 @@ class MediaWorker:
             except LocalError as error:
                 self.media.counters.add(FAULT_REPORT)
                 log.error("call %s: %s could not be reported: %s", call_id, type(event).__name__, error)
+            self._alerts.note(call_id, event)
 
     def _on_recording(self, event: RecordingEvent) -> None:
         with suppress(RuntimeError):  # the loop is closed
@@ -381,6 +384,7 @@ class MediaWorker:
         elif os.getppid() != self._parent:  # a child of the program may hold the other end of the link
             self._connection.fail(LinkError("the program's process is gone"))
         self._collect()
+        self._alerts.look_again(time.monotonic())
         self._loop.call_later(TIDY_EVERY, self._tidy)
 
     def _is_due(self) -> bool:

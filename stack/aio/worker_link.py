@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from stack.aio.control import CallEnded
+from stack.aio.failure_alerts import FailureAlert
 from stack.aio.hosted import CallTable
 from stack.aio.ipc import (
     DESCRIPTOR_SOCKET,
@@ -42,7 +43,9 @@ from stack.aio.media import CarryOut, GetTally, MediaRequest, MediaTally
 from stack.aio.worker_start import command_of_worker, environment_of_worker, wait_for_end
 from stack.core.counters import CounterName, Counters, declare
 from stack.core.errors import LocalError, StackError
+from stack.core.machine import Transmit
 from stack.server import Gathered
+from stack.session import Ended
 from stack.voice.commands import HangUp
 from stack.voice.recording import RecordingFailed, RecordingFinished, RecordingOpened
 from stack.voice.wire import decode_result
@@ -90,6 +93,9 @@ class Pool(Protocol):
     def keep(self, tally: MediaTally) -> None:
         """Remember what a process that is gone has counted."""
 
+    def send_for(self, link: WorkerLink, alerts: Sequence[Transmit]) -> None:
+        """Send what the process behind a link cannot send any more."""
+
     def replace(self, link: WorkerLink) -> None:
         """Start another process in the place of one that is gone."""
 
@@ -118,6 +124,7 @@ class WorkerLink:
         self._next_number = 0
         self._unanswered = 0
         self._tally = MediaTally.nothing()  # the latest that was asked for
+        self._alerts: dict[str, Transmit] = {}  # of each call, for its client
         self._up_since = 0.0
 
     def __repr__(self) -> str:
@@ -270,7 +277,11 @@ class WorkerLink:
         report = REPORTS.decode(data)
         table = self._pool.table
         if isinstance(report, Happened):
+            if isinstance(report.event, Ended):
+                self._alerts.pop(report.call, None)
             table.deliver([(report.call, report.event)])
+        elif isinstance(report, FailureAlert):
+            self._alerts[report.call] = Transmit(report.data, report.path)
         elif isinstance(report, Answered):
             self._on_answer(report)
         elif isinstance(report, Pong):
@@ -319,6 +330,8 @@ class WorkerLink:
         log.error("%s (process %s) is lost: %s; calls that end: %d", self, self.pid, error, self.load)
         self._pool.keep(self._tally)
         self._tally = MediaTally.nothing()
+        alerts, self._alerts = self._alerts, {}
+        self._pool.send_for(self, list(alerts.values()))
         self._pool.table.lose(self, "its process ended")
         self._fail_asked("the media worker is gone")
         self._pool.replace(self)

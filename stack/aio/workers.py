@@ -42,7 +42,7 @@ from stack.aio.worker_link import ForwarderLink, WorkerLink
 from stack.aio.worker_start import modules_of_codecs
 from stack.core.counters import Counters, declare
 from stack.core.errors import LocalError, ParseError, StackError
-from stack.core.machine import Address, Path
+from stack.core.machine import Address, Path, Transmit, TransportProtocol
 from stack.core.trace import Direction, PacketTrace
 from stack.ice import MAX_WORKERS
 from stack.ice.servers import LocatedServer
@@ -273,6 +273,11 @@ class WorkerPool:
                     other.send(ReleasePath(report.path))
         else:
             raise ParseError(f"{type(report).__name__} comes first, and once")
+
+    def send_for(self, link: WorkerLink, alerts: Sequence[Transmit]) -> None:
+        """Tell the clients of a worker that is gone that it is: they need not find out by its silence."""
+        sockets = self._groups[link.number if len(self._groups) > 1 else 0]
+        sockets.send([alert for alert in alerts if alert.path.protocol is TransportProtocol.UDP])
 
     def keep(self, tally: MediaTally) -> None:
         """Remember what a worker that is gone has counted."""

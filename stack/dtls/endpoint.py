@@ -177,6 +177,17 @@ class DtlsEndpoint(Tunnel[DtlsEvent]):
         if self.state in _LIVE:
             self._fail(HandshakeFailure(alert, DtlsFailure.ABORTED))
 
+    def failure_alert(self) -> bytes | None:
+        """Return a datagram with a fatal alert, for one to send who finds that this side is gone; None: not now.
+
+        The peer ends the connection at it (RFC 8446 §6.2). Nothing is sent here, and the connection goes on. It is
+        the same datagram for the next `KEPT_AHEAD` records; after as many a new one is to be asked for.
+        """
+        if self.state is not DtlsEndpointState.CONNECTED:
+            return None
+        alert = Alert(AlertLevel.FATAL, AlertDescription.INTERNAL_ERROR)
+        return self._layer.records.seal_to_keep(ContentType.ALERT, alert.serialize())
+
     def set_mtu(self, mtu: int) -> None:
         """Change the largest datagram that the handshake sends; it holds from the next transmission on."""
         if mtu < MIN_MTU:

@@ -58,6 +58,9 @@ MAX_DEFERRED_RECORDS: Final = 10
 """How many records of an epoch whose keys are not known yet are kept for later."""
 KEY_UPDATE_AFTER: Final = 1 << 23
 """Records sent in one epoch of 1.3 before we ask for new keys; RFC 9147 §4.5.3 ends at 2^24.5 for AES-GCM."""
+KEPT_AHEAD: Final = 1 << 14
+"""How many records may leave between the sealing of one that is kept and its leaving: the 16 bits of a sequence
+number that 1.3 sends (RFC 9147 §4.2.2) find it at twice the distance."""
 _MAX_FORGERIES: Final = 1 << 36  # RFC 9147 §4.5.3
 
 PLAINTEXT_HEADER_LENGTH: Final = 13
@@ -265,11 +268,13 @@ class _ReadEpoch:
 
 
 class _WriteEpoch:
-    __slots__ = ("next_sequence", "protection")
+    __slots__ = ("kept", "kept_sequence", "next_sequence", "protection")
 
     def __init__(self, protection: Protection) -> None:
         self.protection = protection
         self.next_sequence = 0
+        self.kept_sequence = -1
+        self.kept = b""
 
 
 def _reconstruct_sequence_number(wire: int, bits: int, highest: int) -> int:
@@ -333,7 +338,20 @@ class RecordLayer:
         if number.sequence > _MAX_SEQUENCE:
             raise HandshakeFailure(AlertDescription.INTERNAL_ERROR, DtlsFailure.AEAD_LIMIT)
         state.next_sequence += 1
+        if state.next_sequence == state.kept_sequence:  # a nonce is used once
+            state.next_sequence += 1
         return number, state.protection.seal(content_type, number, payload)
+
+    def seal_to_keep(self, content_type: int, payload: bytes) -> bytes:
+        """Return a record that can leave later, behind the next `KEPT_AHEAD` records and instead of all others.
+
+        It is the same one until it is too late for it; no other record gets its number.
+        """
+        state = self._write[self.write_epoch]
+        if state.kept_sequence < state.next_sequence:
+            number = RecordNumber(self.write_epoch, state.next_sequence + KEPT_AHEAD)
+            state.kept_sequence, state.kept = number.sequence, state.protection.seal(content_type, number, payload)
+        return state.kept
 
     @property
     def wants_key_update(self) -> bool:

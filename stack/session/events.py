@@ -27,7 +27,8 @@ class EndReason(Enum):
     FINGERPRINT_MISMATCH = "the peer's certificate is not the one in its SDP"
     DTLS_FAILED = "the DTLS handshake failed"
     WORKER_FAILED = "the media worker failed"
-    """The process that carried the call is gone. No session says so: who started that process does."""
+    """The process that carried the call is gone. A session says so where it was the peer's: an alert of
+    internal_error after the handshake. Of our own process it is who has started it that says so."""
 
 
 class Connected(Value, frozen=True):

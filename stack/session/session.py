@@ -29,6 +29,7 @@ from stack.core.errors import LocalError, ParseError
 from stack.core.machine import Address, Entropy, Instant, Path, TerminalEvents, Transmit
 from stack.core.timers import Timers
 from stack.dtls import (
+    AlertDescription,
     ApplicationData,
     Certificate,
     DtlsEndpoint,
@@ -368,6 +369,14 @@ class Session:
         finally:  # a bug costs the farewell, not the end
             self._end(EndReason.HUNG_UP)
             self._pump(now)
+
+    def failure_alert(self) -> Transmit | None:
+        """Return what tells the peer that this process is gone, for another process to send; None: not now.
+
+        See `DtlsEndpoint.failure_alert`. It goes where all else goes now, and changes with the path.
+        """
+        data = self._dtls.failure_alert() if self.state is _CONNECTED else None
+        return Transmit(data, self._path) if data is not None and self._path is not None else None
 
     # -- the machine ---------------------------------------------------------------------------------------
 
@@ -798,6 +807,8 @@ class Session:
             elif isinstance(event, DtlsFailed):
                 mismatch = event.reason is DtlsFailure.FINGERPRINT_MISMATCH
                 reason = EndReason.FINGERPRINT_MISMATCH if mismatch else EndReason.DTLS_FAILED
+                if event.remote and event.alert == AlertDescription.INTERNAL_ERROR and self.security is not None:
+                    reason = EndReason.WORKER_FAILED
                 self._end(reason, str(event))
         self._send_dtls()
         if self._send_early and self.state is State.HANDSHAKING and self._dtls.can_send:

@@ -258,6 +258,7 @@ function end() {
   playback.stop();
   settings.microphone = null;
   reported = { at: 0, delay: 0 };
+  window.voiceStack.levels = { you: SILENCE, program: SILENCE };   // not the last ones for ever
   delete document.body.dataset.turn;
   showLevel("you", null);
   showLevel("program", null);

@@ -19,6 +19,7 @@ import { shapeOf } from "./instant.js";
 export const STEPS = ["microphone", "offer", "answer", "ice", "dtls", "first_packet", "channel"];
 const CHANNEL = { label: "events", id: 0 };   // agreed on in offer and answer (RFC 8864): no message has to open it
 const OVER = ["ended", "failed"];
+const UP = ["connected", "interrupted"];
 const HAS_PATH = ["connected", "completed"];
 const VISIBLE_ASCII = /^[\x21-\x7e]*$/;
 const ANSWER_TIMEOUT = 8_000;
@@ -35,6 +36,7 @@ const ASK_AGAIN = 1_500;
 const DOUBT_AFTER = 4_000;      // then it is asked over HTTP, too
 const SILENCE_TIMEOUT = 8_000;  // then it is gone; browsers take up to 30 s to say so
 const LATE_TIMEOUT = 15_000;    // where its media process does not answer the server either, which ends that in 9 s
+const FAILURE_SETTLES = 50;     // after a channel was closed: whether the connection has failed is known then
 const GATHER_TIMEOUT = 5_000;   // host candidates are there at once; Chromium without a network gathers for ever
 
 // Ask which STUN and TURN servers there are, before the first call: none waits for it. None if the server has none, or does
@@ -296,8 +298,10 @@ export class Call extends EventTarget {
     this.#channel = channel;
     channel.addEventListener("open", () => this.#step("channel"));
     channel.addEventListener("close", () => {
-      // Firefox closes the channels of a connection that has failed, too: that is no hang-up.
-      if (isOurs() && channel === this.#channel && this.#pc.connectionState !== "failed") this.hangUp("program");
+      // The channels of a connection that has failed are closed, too, in Chromium before that is said: no hang-up.
+      setTimeout(() => {
+        if (isOurs() && channel === this.#channel && !hasFailed(this.#pc)) this.hangUp("program");
+      }, FAILURE_SETTLES);
     });
     channel.addEventListener("message", ({ data }) => {
       const told = readInstant(data);
@@ -345,6 +349,7 @@ export class Call extends EventTarget {
   }
 
   #noteArrival() {
+    if (hasFailed(this.#pc)) return;   // what came before that, and answers to checks
     this.#serverAnswers = null;
     this.#asked = this.#late = false;
     this.#pingedAt = null;
@@ -359,15 +364,19 @@ export class Call extends EventTarget {
     if (silence > PING_AFTER && this.send({ type: "ping" })) this.#pingedAt ??= now;
     const waited = this.#pingedAt === null ? silence - CONSENT_PERIOD : now - this.#pingedAt;
     const isSilent = silence > SILENT_AFTER && waited > Math.max(SILENT_AFTER - PING_AFTER - LOOK, 2 * roundTrip);
-    if (isSilent && now - (this.#saidSilentAt ?? -Infinity) > SILENT_AGAIN) {
-      this.#saidSilentAt = now;
-      this.dispatchEvent(new Event("silent"));
-    }
+    if (isSilent) this.#saySilent();
     if (silence > ASK_AFTER) this.#ask();
     if (silence > DOUBT_AFTER) this.#askServer();
     if (silence < (this.#late ? LATE_TIMEOUT : SILENCE_TIMEOUT)) return;
     if (this.#late) this.#breakOff();
     else this.#fail(this.#serverAnswers === false ? serverGone() : lost());
+  }
+
+  #saySilent() {
+    const now = performance.now();
+    if (now - (this.#saidSilentAt ?? -Infinity) <= SILENT_AGAIN) return;
+    this.#saidSilentAt = now;
+    this.dispatchEvent(new Event("silent"));
   }
 
   #askServer() {
@@ -400,12 +409,16 @@ export class Call extends EventTarget {
   }
 
   // The browser has given up. If that is because a media process was lost, the server knows, and the page may call again.
+  // A call that was up waits for the one that takes its place, as where nothing arrives any more.
   async #giveUp(problem) {
+    const wasUp = UP.includes(this.state);
+    if (wasUp) this.#saySilent();
     if (this.#name !== null && "dtls" in this.timings) {
       const answer = await this.#stateThere().catch(() => ({}));
       if (answer.reason === "worker_failed") return this.#breakOff();
     }
-    this.#fail(problem);
+    if (wasUp) this.#enter("interrupted");
+    else this.#fail(problem);
   }
 
   #breakOff() {
@@ -479,6 +492,11 @@ function withChannel(sdp) {
 }
 
 function agreesOnChannel(sdp) { return new RegExp(`^a=dcmap:${CHANNEL.id} `, "m").test(sdp ?? ""); }
+
+function hasFailed(pc) {
+  return pc.connectionState === "failed" || pc.getReceivers()[0]?.transport?.state === "failed";
+}
+
 // Return whether a check is answered within so many milliseconds.
 function hasPath(pc, patience) {
   return new Promise(resolve => {

@@ -24,7 +24,9 @@ from stack.dtls import (
     PeerClosed,
     SrtpProfile,
     Version,
+    record,
 )
+from stack.dtls.record import RecordNumber
 from stack.dtls.suites import SUITES
 from tests.sim.certificates import CLIENT_CERTIFICATE, SERVER_CERTIFICATE, config
 from tests.sim.dtls import DtlsPair
@@ -383,3 +385,66 @@ def test_a_configuration_that_cannot_work_is_refused() -> None:
     ):
         with pytest.raises(LocalError):
             DtlsConfig(CLIENT_CERTIFICATE, None, **changes)
+
+
+# -- an alert for the case that this side is gone --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+@pytest.mark.parametrize("role", list(DtlsRole))
+def test_an_alert_that_another_process_sends_ends_the_connection(version: Version, role: DtlsRole) -> None:
+    pair = DtlsPair({"max_version": version})
+    assert pair.endpoint(role).failure_alert() is None
+    pair.handshake()
+    kept = pair.endpoint(role).failure_alert()
+    assert kept is not None
+    assert_data_flows(pair)
+    assert pair.endpoint(role).failure_alert() == kept
+    assert pair.endpoint(role).state is DtlsEndpointState.CONNECTED
+    peer = DtlsRole.SERVER if role is DtlsRole.CLIENT else DtlsRole.CLIENT
+    pair.inject(peer, kept)
+    pair.run(1)
+    (failed,) = failures(pair, peer)
+    assert failed == DtlsFailed(DtlsFailure.ALERT_RECEIVED, AlertDescription.INTERNAL_ERROR, remote=True)
+    assert pair.endpoint(peer).state is DtlsEndpointState.FAILED
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_a_kept_alert_is_made_again_when_as_many_records_have_left_and_shares_no_number(
+    version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "KEPT_AHEAD", 5)
+    pair = DtlsPair({"max_version": version})
+    pair.handshake()
+    sealed: list[RecordNumber] = []
+    state = pair.server._layer.records._write[pair.server._layer.records.write_epoch]
+    seal = state.protection.seal
+
+    def noting(content_type: int, number: RecordNumber, payload: bytes) -> bytes:
+        sealed.append(number)
+        return seal(content_type, number, payload)
+
+    monkeypatch.setattr(type(state.protection), "seal", lambda _, *given: noting(*given))
+    alerts = set()
+    for _ in range(20):
+        alerts.add(pair.server.failure_alert())
+        pair.server.send(b"data", pair.now)
+    assert len(alerts) == 4
+    assert len(sealed) == len(set(sealed)) == 24
+    pair.run(1)
+    assert [e for e in pair.events[DtlsRole.CLIENT] if isinstance(e, ApplicationData)].count(
+        ApplicationData(b"data")
+    ) == 20
+    latest = pair.server.failure_alert()
+    assert latest is not None
+    pair.inject(DtlsRole.CLIENT, latest)
+    pair.run(1)
+    assert failures(pair, DtlsRole.CLIENT)
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_there_is_no_alert_to_keep_once_the_connection_is_over(version: Version) -> None:
+    pair = DtlsPair({"max_version": version})
+    pair.handshake()
+    pair.server.close(pair.now)
+    assert pair.server.failure_alert() is None

@@ -140,6 +140,7 @@ async def test_a_call_with_our_server(browser_name: str, loopback: bool, tone_fi
         await browser.click("#call")
         await browser.wait_for("voiceStack.state === 'ended'")
         assert await browser.evaluate("voiceStack.endedBy") == "you"
+        assert await browser.evaluate("voiceStack.levels") == {"you": -60, "program": -60}
         await browser.wait_for(SERVER_IS_IDLE, timeout=15)
         # And once more: a call leaves nothing behind that would keep the next one from working.
         await browser.click("#call")

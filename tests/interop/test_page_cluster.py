@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -69,6 +70,34 @@ async def test_a_page_goes_to_another_node_before_it_leaves_the_first(
         assert await browser.evaluate("window.longest") < 1000  # by the page's own meter, which reads every 40 ms
         await first.process.wait()
         await browser.wait_for("voiceStack.state === 'connected'")
+
+
+async def test_a_page_calls_another_node_when_the_media_worker_of_its_own_dies(
+    browser_name: str, machines: Machines
+) -> None:
+    """Its connection fails at once by the alert that the worker has left, and its channel is closed with it."""
+    signaling = await machines.signaling()
+    first = await machines.media("n1")
+    await machines.agent()
+    await settled(signaling.url, 200, nodes="1")
+    async with launch(browser_name) as browser:
+        await browser.goto(signaling.url + "/")
+        await browser.click("#call")
+        await browser.wait_for(SETTLED)
+        assert await browser.evaluate("voiceStack.problem") is None
+        await browser.wait_for(HEARD)
+        await browser.wait_for("voiceStack.levels.program > -60")
+        await machines.media("n2")
+        await settled(signaling.url, 200, nodes="2")
+        assert await browser.evaluate("voiceStack.movedFrom") is None
+        pid = first.process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        await browser.wait_for("voiceStack.movedFrom !== null && voiceStack.state === 'connected'")
+        await browser.wait_for("voiceStack.levels.program > -60")
+        assert await browser.evaluate("voiceStack.problem") is None
+        assert await browser.evaluate("voiceStack.endedBy") is None
+        assert browser.errors == []
 
 
 async def test_the_page_shows_the_way_to_the_program(browser_name: str, machines: Machines) -> None:

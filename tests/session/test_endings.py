@@ -421,3 +421,19 @@ def test_a_bug_in_sctp_costs_one_packet(monkeypatch: pytest.MonkeyPatch) -> None
         server.handle_datagrams(batch, pair.now)
     server.handle_datagrams([], pair.now)
     assert seen == [3], "the third is not lost"
+
+
+@pytest.mark.parametrize("version", [Version.DTLS_1_2, Version.DTLS_1_3])
+def test_a_peer_whose_process_is_gone_ends_the_call_by_the_alert_that_it_left(version: Version) -> None:
+    pair = CallPair(client=ConversationConfig(dtls_version=version))
+    assert pair.right.machine.session.failure_alert() is None
+    assert pair.run(10, lambda: all(is_up(host) for host in pair.hosts))
+    pair.run(1)
+    alert = pair.right.machine.session.failure_alert()
+    assert alert is not None
+    assert alert.path == Path(RIGHT, LEFT)
+    pair.left.take(alert.data, Path(LEFT, RIGHT))
+    pair.run(0.1)
+    (ended,) = pair.left.seen(Ended)
+    assert ended.reason is EndReason.WORKER_FAILED
+    assert pair.left.machine.session.failure_alert() is None

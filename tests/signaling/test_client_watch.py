@@ -13,11 +13,14 @@ from aiohttp import web
 
 from stack.agents import echo
 from stack.aio import HostConfig
+from stack.aio.steering import Steering
 from stack.aio.workers import default_workers
 from stack.session import Ended, EndReason
 from stack.signaling import client_http, client_watch, dial
 from stack.signaling.client_watch import ServerSays, end_with_server, read_reason
 from stack.signaling.server import ServeConfig, serving
+from tests.listening import until
+from tests.signaling.workers import STEERINGS
 
 pytestmark = pytest.mark.real_clock
 
@@ -144,5 +147,35 @@ async def test_our_client_ends_with_a_reason_when_the_worker_has_died() -> None:
     async with asyncio.timeout(60), serving(echo, whole) as server, dial(server.url) as placed:
         await placed.call.wait_connected()
         media: Any = server.host._media
+        await until(lambda: media.links[0]._alerts)  # what its client is told then
+        media.links[0]._alerts.clear()
         os.kill(media.links[0].pid, signal.SIGKILL)
         assert (await placed.call.wait_ended()).reason is EndReason.WORKER_FAILED
+
+
+@pytest.mark.skipif(not default_workers(), reason="media workers need Linux or macOS")
+@pytest.mark.parametrize("steering", STEERINGS)
+async def test_our_client_is_told_at_once_that_the_worker_has_died(
+    steering: Steering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_watch, "ASK_AFTER", 1000.0)
+    whole = ServeConfig(port=0, media=HostConfig(udp_port=0, workers=2, steering=steering))
+    async with (
+        asyncio.timeout(60),
+        serving(echo, whole) as server,
+        dial(server.url) as one,
+        dial(server.url) as two,
+    ):
+        media: Any = server.host._media
+        for placed in (one, two):
+            await placed.call.wait_connected()
+        await until(lambda: all(link._alerts for link in media.links))
+        for link in media.links:
+            os.kill(link.pid, signal.SIGKILL)
+        for placed in (one, two):
+            assert (await placed.call.wait_ended()).reason is EndReason.WORKER_FAILED
+        async with dial(server.url) as again:
+            await again.call.wait_connected()
+            await until(lambda: any(link._alerts for link in media.links))
+            again.call.hang_up()
+            await until(lambda: not any(link._alerts for link in media.links))
