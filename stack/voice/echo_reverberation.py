@@ -2,7 +2,7 @@
 
 In a hall most of the echo comes after the end of every model, so the canceller takes 2 or 3 dB off, and what the
 gate can say without it (the loudest echo of late, with 6 dB on top) is more than a person's voice. But that much
-reverberation is steady: it is the sum of all that was sent in the last seconds, and what the microphone hears stays
+reverberation is steady: it is the sum of all that was sent in the last seconds, and what the microphone hears is
 within some 3 dB of it, where in rooms it jumps by 6 to 12 (the direct sound, and silence behind it). So two
 quantiles of the ratio between what is heard and that sum are followed in each band. Where they lie close together
 the sum explains what is heard, and the upper one is the most that our sound comes to; elsewhere this says nothing.
@@ -38,9 +38,7 @@ class Reverberation:
 
     def __init__(self, bands: int) -> None:
         self._bands = bands
-        self._eager, self._usual, self._doubtful = (
-            _steps(step) for step in (_EAGER_DB, _STEP_DB, _DOUBTFUL_DB)
-        )
+        self._eager, self._usual, self._doubtful = (_steps(step) for step in (_EAGER_DB, _STEP_DB, _DOUBTFUL_DB))
         self.restart()
 
     def restart(self) -> None:
