@@ -346,7 +346,6 @@ class DelayEstimator:
         self._candidate = -1
         self.sharpness = 0.0
         """How far the best lag stands out, in standard deviations of all lags."""
-        self._correlation: Float = np.zeros(self._lags, np.float32)
         self.evidence = LagEvidence(self._lags, self.WINDOW)
         """What looks say together none of which is certain."""
 
@@ -365,11 +364,8 @@ class DelayEstimator:
         known *= self._FORGET
         cross /= strength**0.8 + (1e-3 * float(strength.max()) + 1.0)
         known += cross
-        correlation = np.abs(np.fft.irfft(self._spectrum, self.span)[: self._lags])
+        correlation = self._correlation()
         best = int(np.argmax(correlation))
-        deviation = math.sqrt(float(correlation.dot(correlation)) / len(correlation)) + 1e-9
-        correlation /= deviation
-        self._correlation = correlation
         self.sharpness = float(correlation[best])
         agreed = abs(best - self._candidate) <= self._AGREE
         self._candidate = best
@@ -387,12 +383,17 @@ class DelayEstimator:
         Of all lags the best is 4 deviations high by chance, of these few seldom more than 3.5.
         """
         first = max(0, lag - self._BESIDE)
-        return float(self._correlation[first : lag + self._BESIDE].max(initial=0.0))
+        return float(self._correlation()[first : lag + self._BESIDE].max(initial=0.0))
+
+    def _correlation(self) -> Float:
+        """Return that of what the looks have seen, over all lags, in standard deviations."""
+        correlation = np.abs(np.fft.irfft(self._spectrum, self.span)[: self._lags])
+        deviation = math.sqrt(float(correlation.dot(correlation)) / len(correlation)) + 1e-9
+        return np.asarray(correlation / np.float32(deviation), np.float32)
 
     def reset(self) -> None:
         """Forget what earlier windows said."""
         self._spectrum.fill(0)
-        self._correlation.fill(0)
         self._candidate = -1
         self.sharpness = 0.0
         self.evidence.reset()
