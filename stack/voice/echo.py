@@ -147,6 +147,8 @@ _LOOK_WHEN_SUSPECTED = 8192
 _BEFORE_CANDIDATE = 640  # taps that a model on trial begins before its candidate: the direct sound comes first
 _STILL_DB = 2.0  # taken off over the last second, or the path is another one after all
 _ELSEWHERE = 32  # taps from the peak of a path that is learnt, where a look saw something else
+_KNOWN_LAG = 4.0  # deviations by which an echo is still seen where it was: a quarter of what finds one is enough
+_AS_CLEAR = 0.5  # of the best lag: as clear as that, the place that is known is no old one
 _CURVE_DB = 5.0  # taken off: with less the path is not known well enough to find the loudspeaker's curve by it
 _COMES_BACK = 1e-4  # of what we send: a microphone that hears less in all hears no echo of ours
 _FIRST_LOOK = 4096  # samples of ours without which a correlation means nothing
@@ -386,6 +388,8 @@ class KalmanEchoCanceller:
         elif lag is not None:
             self._fruitless = 0
             self._realign(lag, end)
+        elif self._still_there(end) >= _KNOWN_LAG:
+            self._fruitless = 0
         elif self._balance.erle_db < 1.0 and self._gate.taken_db < _STILL_DB:  # not only beside a voice
             self._fruitless += 1
             if self._fruitless >= self._LOOKS_TO_GIVE_UP:
@@ -431,6 +435,8 @@ class KalmanEchoCanceller:
             if abs(tap - self._peak()) > _ELSEWHERE:
                 return  # music looks like itself a beat or a wave later, and a room is full of echoes
         elif jumped:
+            if self._still_there(end) > _AS_CLEAR * self._estimator.sharpness:
+                return  # another reflection of the same room
             self._filter.doubt()
             self._mistrust()
             self._lag.restart(target, end)
@@ -454,6 +460,10 @@ class KalmanEchoCanceller:
     def _cancels(self) -> bool:
         """Whether the filter takes the echo off so clearly that no look may move it."""
         return self._gate.taken_db >= self._CANCELS_DB and self._balance.erle_db > _STILL_DB
+
+    def _still_there(self, end: int) -> float:
+        """Return how far the last look lets the echo stand out where it was learnt, in deviations."""
+        return self._estimator.sharpness_at(round(self._lag.at(end)) + self._peak())
 
     def _complete(self, end: int) -> None:
         """Begin the model earlier if the path is learnt from its first tap on: what comes before it is missing.

@@ -16,7 +16,8 @@ all of our sound that comes back is a person, whose own "s" it is.
 
 How slowly a room falls silent is not known before the filter has shown that it holds most of the echo: until then
 the coupling is held against our sound as it fades in a hall, for what reverberates in a pause of ours is louder
-than the echo of the last blocks.
+than the echo of the last blocks. Where it then shows that what is heard follows all that was sent in the last
+seconds, that is the most that can be ours (`echo_reverberation.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from typing import Final
 import numpy as np
 
 from stack.voice.echo_filter import BINS, BLOCK
+from stack.voice.echo_reverberation import Reverberation
 from stack.voice.vad import DETECTOR_RATE, Float, VoiceFrame
 
 BLOCK_SECONDS: Final = BLOCK / DETECTOR_RATE
@@ -44,6 +46,7 @@ _QUANTILE = 0.9
 _REVERB_DECAY: Final = 0.8  # per block: what a room with 0.6 s of reverberation keeps of its power
 _LATE_DECAY: Final = 0.95  # the same with 2.7 s: a hall
 _SHORT_DB = 8.0  # taken off at best: where that is reached, a room is no hall
+_HALL_FADING = 0.93  # per block, where the model ends: 1 s of reverberation
 _SMOOTHING, _NEW = 0.6, 0.4
 _FLOOR_RISE = 10 ** (0.3 / 100)  # per block: 3 dB a second
 _FLOOR_START = 1e4
@@ -156,6 +159,7 @@ class EchoGate:
         self._echo = [0.0] * BANDS
         self._ours = [0.0] * BANDS
         self._late = [0.0] * BANDS
+        self._reverberation = Reverberation(BANDS)
         self._unlearnt = [0.0] * BANDS
         self._error = [0.0] * BANDS
         self._floor = [_FLOOR_START] * BANDS
@@ -212,6 +216,9 @@ class EchoGate:
                 gain = leak[band]
                 above = rest + 1.0 > gain * (expected + 1.0)
                 leak[band] = min(gain * leak_rise, _MOST_GAIN) if above else max(gain * leak_fall, _LEAST_GAIN)
+        hall = self._reverberation
+        if self._most_taken_db < _SHORT_DB or fading >= _HALL_FADING or hall.explains:
+            hall.update(heard, reference, floor, doubtful)
         if came > self._came * _RECENT:
             self._take(came, stayed, doubtful)
         if opposed:
@@ -236,6 +243,7 @@ class EchoGate:
         error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
         echo, unlearnt = self._echo, self._unlearnt
         ours = self._late if self._most_taken_db < _SHORT_DB else self._ours
+        hall = self._reverberation.expected if self._reverberation.explains else None
         floor_margin, coupling_margin = self._floor_margin, self._coupling_margin
         leak_margin, unlearnt_margin = self._leak_margin, self._unlearnt_margin
         # If far more is left than was predicted, but no more than comes back at all, the path may be gone.
@@ -259,6 +267,8 @@ class EchoGate:
                     explained = by_filter
                 if gone and explained < coupled:
                     explained = coupled
+            if hall is not None and explained > hall[band]:
+                explained = hall[band]
             if more > explained:
                 unexplained += more - explained
         hiss = self._unexplained_hiss()
@@ -294,6 +304,7 @@ class EchoGate:
         """Forget everything."""
         self.lost()
         self._coupling.restart()
+        self._reverberation.restart()
         self._floor = [_FLOOR_START] * BANDS
         self._verdicts.clear()
 

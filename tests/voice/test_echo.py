@@ -130,6 +130,20 @@ class TestDelayEstimator:
         ]
         assert found[-1] == pytest.approx(delay * RATE + 21, abs=8)
 
+    def test_a_lag_that_is_known_needs_less_to_be_seen(self):
+        estimator, sent, other = DelayEstimator(0.5), voice(8.0, 1), voice(8.0, 2)
+        heard = (echo_of(sent, room(1), 0.12) * 0.5 + other).astype(np.float32)
+        found, seen, elsewhere = [], [], []
+        for end in range(estimator.span, len(sent), 4096):
+            found.append(estimator.look(sent[end - estimator.span : end], heard[end - estimator.WINDOW : end]))
+            seen.append(estimator.sharpness_at(round(0.12 * RATE) + 21))
+            elsewhere.append(estimator.sharpness_at(round(0.32 * RATE)))
+        assert np.mean(np.array(seen) > 4.0) > 0.8
+        assert np.mean([lag is None for lag in found]) > 0.5
+        assert np.median(elsewhere) < 3.5
+        estimator.reset()
+        assert estimator.sharpness_at(1941) == 0.0
+
     def test_finds_nothing_in_somebody_else(self):
         estimator, sent, other = DelayEstimator(0.5), voice(8.0, 1), voice(8.0, 2)
         for end in range(estimator.span, len(sent), 4096):
