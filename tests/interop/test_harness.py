@@ -22,7 +22,7 @@ import pytest
 from click.testing import CliRunner
 
 from interop import known_faults
-from interop.__main__ import chosen, main, pairs_of
+from interop.cli import chosen, main, pairs_of
 from interop.c_peers import Absent, SmallProgram
 from interop.evidence import Evidence, Side
 from interop.judging_server import USABLE, client_name, judging
@@ -158,7 +158,7 @@ def test_the_run_ends_with_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
         passed = Verdict(Outcome.PASSED, "")
         plan.cells = [empty_cell(task.pair, task.scenario, passed) for task in plan.tasks()]
 
-    monkeypatch.setattr("interop.__main__.run_plan", at_once)
+    monkeypatch.setattr("interop.cli.run_plan", at_once)
     code, text = run("run", "audio", "messages")
     assert code == 0
     for number, pair in enumerate(pairs_of(list(PEERS.values())), 1):
@@ -187,7 +187,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_run(
     async def never(*_: object) -> None:
         raise AssertionError("the run began")
 
-    monkeypatch.setattr("interop.__main__.run_plan", never)
+    monkeypatch.setattr("interop.cli.run_plan", never)
     (tmp_path / "file").write_text("not a folder", "utf-8")
     (tmp_path / "folder").mkdir()
     name = {"folder": "file" if option == "--keep" else "folder", "long": "x" * 300}.get(place, place)
@@ -203,7 +203,7 @@ def test_the_place_of_a_report_is_made_before_the_run(monkeypatch: pytest.Monkey
     async def look(*_: object) -> None:
         seen.append((tmp_path / "new" / "kept").is_dir() and not (tmp_path / "new" / "r.json").exists())
 
-    monkeypatch.setattr("interop.__main__.run_plan", look)
+    monkeypatch.setattr("interop.cli.run_plan", look)
     run(
         "run",
         "ours",
@@ -229,7 +229,7 @@ def test_a_run_that_is_interrupted_says_so_by_its_status(
         signal.raise_signal(number)
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("interop.__main__.run_plan", interrupted)
+    monkeypatch.setattr("interop.cli.run_plan", interrupted)
     monkeypatch.setattr("interop.side_by_side.SideBySide.run", interrupted)
     code, text = run("run", "ours", "audio", "--jobs", jobs)
     assert code == 128 + number

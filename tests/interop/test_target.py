@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner
 
-from interop.__main__ import main
+from interop.cli import main
 from interop.http_reason import reason
 from interop.peers import target
 from interop.peers.base import DialectError, EndError, UnsupportedError, Wishes
@@ -120,7 +120,7 @@ def test_a_target_that_cannot_be_called_is_one_line(monkeypatch: pytest.MonkeyPa
     async def never(*_: object) -> None:
         raise AssertionError("the run began")
 
-    monkeypatch.setattr("interop.__main__.run_plan", never)
+    monkeypatch.setattr("interop.cli.run_plan", never)
     code, text = run("--target", url)
     assert code == 2
     assert url in text
