@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import click
 
@@ -24,7 +25,7 @@ from interop.interruption import Interruption
 from interop.listing import print_list
 from interop.peers.base import Peer
 from interop.peers.registry import PEERS
-from interop.peers.target import Echoes, Target, is_loopback, probe
+from interop.peers.target import Echoes, Target, is_loopback, probe, without_credentials
 from interop.places import UnusableError, check_files, check_folder, reason, write_file
 from interop.progress import Progress
 from interop.report import as_json, as_junit, matrix, merged, page, plain, read_results
@@ -166,14 +167,18 @@ def run(
     if target is None:
         pairs = pairs_of([PEERS[name] for name in peers or PEERS])
     else:
-        if not target.startswith(("http://", "https://")):
+        if not target.lower().startswith(("http://", "https://")):
             raise click.UsageError(f"{target!r} is not an http:// or https:// address")
         try:
             is_here = is_loopback(target)
+            shown, _ = without_credentials(target), urlsplit(target).port
+            has_name = urlsplit(target).username is not None
         except ValueError as error:
             raise UnusableError(f"--target: {target!r} is no address: {error}") from error
+        if has_name and token:
+            raise UnusableError("--token: the URL has a name and a password; a server is sent one or the other")
         if is_here and options["netns"]:
-            raise UnusableError(f"--netns: {target} is on the loopback of this machine, which is not in there")
+            raise UnusableError(f"--netns: {shown} is on the loopback of this machine, which is not in there")
         clients = [PEERS[name] for name in peers or (OURS, "chromium", "firefox")]
         pairs = target_pairs(Target(target, echoes or "", token), clients)
     _go(pairs, picked, go_on=go_on, **options)
@@ -275,7 +280,7 @@ def _probe_targets(pairs: Sequence[Pair]) -> None:
     for server in {each.url: each for each in called if isinstance(each, Target)}.values():
         why = asyncio.run(probe(server.url, server.token))
         if why is not None:
-            raise UnusableError(f"--target: {server.url} cannot be called: {why}")
+            raise UnusableError(f"--target: {without_credentials(server.url)} cannot be called: {why}")
 
 
 def _run(plan: Plan, progress: Progress, jobs: int, interruption: Interruption) -> int:

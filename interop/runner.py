@@ -243,9 +243,9 @@ def _without_a_call(error: Exception, scenario: Scenario) -> Verdict:
 
 async def _call(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence) -> Finding | None:
     """Make the call of a scenario; return the expectation that did not hold."""
+    found, culprit = None, None
     async with AsyncExitStack() as stack:
         trial = await _prepare(pair, scenario, seed, evidence, stack)
-        found = None
         try:
             await scenario.run(trial)
         except* Unexpected as group:
@@ -254,9 +254,10 @@ async def _call(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence) -
             trial.calls if trial.culprit is None else [t for t in trial.calls if t.evidence is trial.culprit]
         ):
             await _last_words(each)
-            if each.evidence is trial.culprit:
-                evidence.take(each.evidence)
-        return found
+        culprit = trial.culprit
+    if culprit is not None:
+        evidence.take(culprit)  # when no tap adds anything to it any more
+    return found
 
 
 def _first(group: BaseExceptionGroup[Unexpected]) -> Unexpected:
