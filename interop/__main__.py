@@ -1,4 +1,4 @@
-"""`python -m interop` is the command line of `interop.cli`; what goes wrong before that is loaded is one line, too."""
+"""`python -m interop` is the command line of `interop.cli`; what goes wrong while that loads is one line, too."""
 
 from __future__ import annotations
 

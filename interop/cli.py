@@ -171,11 +171,11 @@ def run(
             raise click.UsageError(f"{target!r} is not an http:// or https:// address")
         try:
             is_here = is_loopback(target)
-            shown, _ = without_credentials(target), urlsplit(target).port
-            has_name = urlsplit(target).username is not None
+            parts, shown = urlsplit(target), without_credentials(target)
+            _ = parts.port  # raises for one that cannot be
         except ValueError as error:
             raise UnusableError(f"--target: {target!r} is no address: {error}") from error
-        if has_name and token:
+        if parts.username is not None and token:
             raise UnusableError("--token: the URL has a name and a password; a server is sent one or the other")
         if is_here and options["netns"]:
             raise UnusableError(f"--netns: {shown} is on the loopback of this machine, which is not in there")

@@ -148,7 +148,7 @@ class Evidence:
     """When either end was told to leave; what comes later belongs to the end of the call."""
     rebound_at: float | None = None
     standstills: list[tuple[float, float]] = field(default_factory=list)
-    """From when to when the harness itself stood still, and with it the tap and each end that is in its process."""
+    """From when to when the harness itself stood still, and with it the tap and the ends in its process."""
     facts: dict[str, str] = field(default_factory=dict)
     """What a scenario measured, in words, for the report."""
 
@@ -170,7 +170,7 @@ class Evidence:
                 yield packet
 
     def stood_still(self, begin: float, end: float) -> bool:
-        """Whether the harness stood still at any time between two instants: what it saw then says nothing of pace."""
+        """Whether the harness stood still between two instants: what it saw then says nothing of pace."""
         return any(began < end and ended > begin for began, ended in self.standstills)
 
     @property

@@ -1,7 +1,7 @@
 """A server known by its URL whose first calls fail in the same way is given up: the others would fail so, too.
 
-What is counted are calls that never stood. One that did shows that the next may, whatever became of it; but a server
-that took calls and then answers nothing several times in a row hangs, or is there no more.
+What is counted are calls that never stood. One that did shows that the next may, whatever became of it; but a
+server that took calls and then answers nothing several times in a row hangs, or is there no more.
 """
 
 from __future__ import annotations
@@ -85,10 +85,8 @@ class FirstCalls:
         self._unanswered[pair.label] = count = self._unanswered.get(pair.label, 0) + 1
         if count >= ALIKE:
             self._hopeless[pair.server.name, found] = pair.label
-            said = (
-                f"the server hangs or has gone: {count} calls in a row had no answer (--go-on tries the others): "
-            )
-            self._given_up[pair.label] = said + verdict.sentence
+            said = f"the server hangs or has gone: {count} calls in a row had no answer (--go-on tries the others)"
+            self._given_up[pair.label] = f"{said}: {verdict.sentence}"
 
     def why_not(self, pair: Pair) -> str | None:
         """Why no further call of a pair is made; None: one is."""

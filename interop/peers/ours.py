@@ -40,7 +40,7 @@ CHANNEL = "trial"
 PATIENCE = 20.0
 """Seconds for any step; only to turn what hangs into an error."""
 LONGEST_ANSWER = 120.0
-"""Seconds that our client waits for an answer: longer than any other side is waited for, so that a slow one is not ours."""
+"""Seconds that our client waits for an answer: the harness waits less for any other side, and blames that one."""
 VERSIONS = {"1.2": Version.DTLS_1_2, "1.3": Version.DTLS_1_3}
 
 

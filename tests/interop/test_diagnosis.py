@@ -249,7 +249,7 @@ def test_a_fault_is_named(write: Callable[[Script], None], rule: str, side: Side
 
 
 def test_a_client_that_never_had_the_answer_is_not_blamed_for_checks() -> None:
-    """The server's checks come while its answer is still on its way, or after the client gave up waiting for it."""
+    """The server's checks come while its answer is on its way, or after the client gave up waiting for it."""
     script = Script()
     for number in range(3):
         script.add(0.5 * number, "server", stun(1, 10 + number))

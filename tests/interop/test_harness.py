@@ -22,8 +22,8 @@ import pytest
 from click.testing import CliRunner
 
 from interop import known_faults
-from interop.cli import chosen, main, pairs_of
 from interop.c_peers import Absent, SmallProgram
+from interop.cli import chosen, main, pairs_of
 from interop.evidence import Evidence, Side
 from interop.judging_server import USABLE, client_name, judging
 from interop.known_faults import KnownFault

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from interop import side_by_side
-from interop.cli import main, pairs_of, settled, target_pairs
 from interop.browsers import BrowserError
+from interop.cli import main, pairs_of, settled, target_pairs
 from interop.peers import in_browsers
 from interop.peers.in_browsers import KeptBrowser, kept_browser
 from interop.peers.registry import PEERS
