@@ -235,7 +235,9 @@ def _without_a_call(error: Exception, scenario: Scenario) -> Verdict:
     if isinstance(error, AbsentError):
         return Verdict(Outcome.ABSENT, str(error))
     if isinstance(error, TimeoutError):
-        return Verdict(Outcome.BROKEN, f"no end within {scenario.seconds + PATIENCE:g} s")
+        hangs = "; ".join(getattr(error.__cause__, "__notes__", ()))  # what was waited for when the time was over
+        said = f"no end within {scenario.seconds + PATIENCE:g} s" + (f": {hangs}" if hangs else "")
+        return Verdict(Outcome.BROKEN, said)
     return Verdict(
         Outcome.BROKEN, str(error) if isinstance(error, EndError) else f"{type(error).__name__}: {error}"
     )
