@@ -19,8 +19,9 @@ from click.testing import CliRunner
 
 from interop.cli import main
 from interop.http_reason import reason
+from interop.judging_server import VisitingEnd, Visitor
 from interop.peers import ours, target
-from interop.peers.base import DialectError, EndError, UnsupportedError, Wishes
+from interop.peers.base import DialectError, EndError, Traits, UnsupportedError, Wishes
 from interop.peers.ours import LONGEST_ANSWER
 from interop.peers.registry import PEERS
 from interop.peers.target import Target
@@ -339,3 +340,18 @@ def test_a_whip_server_whose_port_is_taken_is_one_line() -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].endswith(f"cannot listen on 127.0.0.1 port {port}: the address is in use")
+
+
+async def test_a_profile_of_srtp_is_asked_of_no_two_ends_that_cannot_be_told() -> None:
+    """A browser and a server known by its URL agree on what they like, and neither is at fault."""
+
+    class Browser(Visitor):
+        traits = Traits()
+
+    visitor = Browser("a browser", VisitingEnd("v=0\r\n"))
+    cell = await run_cell(
+        Pair(visitor, Target("http://127.0.0.1:1/whip"), "server"), SCENARIOS["SRTP AEAD_AES_256_GCM"]
+    )
+    assert cell.verdict.outcome is Outcome.UNSUPPORTED
+    said = "neither a browser nor target can be told which SRTP profiles to know"
+    assert cell.verdict.sentence == said
