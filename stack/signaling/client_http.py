@@ -29,7 +29,7 @@ from stack.signaling.instant import InstantGrant
 log = logging.getLogger("stack.signaling")
 
 HTTP_TIMEOUT = 15.0
-"""Seconds for the whole exchange of offer and answer, unless others are asked for."""
+"""Seconds for a request; for the whole exchange of offer and answer, unless others are asked for."""
 MAX_ANSWER = 1 << 20
 """Characters of an answer in JSON."""
 
@@ -82,10 +82,10 @@ class OfferAnswered:
     name: str = ""
 
 
-def _session(access: Access) -> aiohttp.ClientSession:
+def _session(access: Access, seconds: float = HTTP_TIMEOUT) -> aiohttp.ClientSession:
     headers = {} if access.token is None else {"Authorization": f"Bearer {access.token}"}
     connector = aiohttp.TCPConnector(ssl=not access.insecure)
-    timeout = aiohttp.ClientTimeout(total=access.answer_timeout)
+    timeout = aiohttp.ClientTimeout(total=seconds)
     return aiohttp.ClientSession(timeout=timeout, headers=headers, connector=connector)
 
 
@@ -111,7 +111,7 @@ async def exchange(url: str, offer: str, access: Access) -> OfferAnswered:
 async def _exchange_at(target: str, offer: str, access: Access, *, plain: bool) -> OfferAnswered:
     """Post the offer to exactly this address."""
     try:
-        async with _session(access) as session:
+        async with _session(access, access.answer_timeout) as session:
             if plain:
                 request = session.post(target, data=offer.encode(), headers={"Content-Type": "application/sdp"})
             else:
