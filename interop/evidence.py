@@ -147,6 +147,8 @@ class Evidence:
     hung_up_at: float | None = None
     """When either end was told to leave; what comes later belongs to the end of the call."""
     rebound_at: float | None = None
+    standstills: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when the harness itself stood still, and with it the tap and the ends in its process."""
     facts: dict[str, str] = field(default_factory=dict)
     """What a scenario measured, in words, for the report."""
 
@@ -166,6 +168,10 @@ class Evidence:
                 return
             if packet.side == side and packet.fate is not Fate.FORGED and (kind is None or packet.kind is kind):
                 yield packet
+
+    def stood_still(self, begin: float, end: float) -> bool:
+        """Whether the harness stood still between two instants: what it saw then says nothing of pace."""
+        return any(began < end and ended > begin for began, ended in self.standstills)
 
     @property
     def ended_at(self) -> float:

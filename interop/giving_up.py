@@ -1,6 +1,7 @@
 """A server known by its URL whose first calls fail in the same way is given up: the others would fail so, too.
 
-What is counted are calls that never stood. One that did shows that the next may, whatever became of it.
+What is counted are calls that never stood. One that did shows that the next may, whatever became of it; but a
+server that took calls and then answers nothing several times in a row hangs, or is there no more.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from interop.verdict import LAYERS, Layer, Outcome, Verdict
+from interop.verdict import LAYERS, NO_ANSWER, Layer, Outcome, Verdict
 
 if TYPE_CHECKING:
     from interop.runner import Cell, Pair
@@ -19,6 +20,8 @@ ALIKE = 3
 SLOW_ALIKE = 2
 SLOW = 20.0
 """Seconds that such calls may take: when they have, `SLOW_ALIKE` of them suffice."""
+SAYS_NOTHING = (Outcome.UNSUPPORTED, Outcome.ABSENT, Outcome.BROKEN)
+"""What says nothing of a server."""
 BEFORE_IT_STANDS = {layer.value for layer in LAYERS[: LAYERS.index(Layer.MEDIA)]}
 
 
@@ -42,14 +45,19 @@ class FirstCalls:
     """Why, by the label of the pair."""
     _hopeless: dict[tuple[str, str], str] = field(default_factory=dict)
     """The pair of a server that was given up, by the server and the way in which its calls failed."""
+    _unanswered: dict[str, int] = field(default_factory=dict)
+    """Calls in a row that had no answer at all, by the label of a pair of which one stood."""
 
     def saw(self, pair: Pair, cell: Cell) -> None:
         """Take note of what came of a call."""
-        if self.goes_on or not pair.server.is_elsewhere or pair.label in self._stands | self._given_up.keys():
+        if self.goes_on or not pair.server.is_elsewhere or pair.label in self._given_up:
+            return
+        if pair.label in self._stands:
+            self._see_whether_it_has_gone(pair, cell.verdict)
             return
         found = way(cell.verdict)
         if found is None:
-            if cell.verdict.outcome not in (Outcome.UNSUPPORTED, Outcome.ABSENT, Outcome.BROKEN):
+            if cell.verdict.outcome not in SAYS_NOTHING:
                 self._stands.add(pair.label)
             return
         failed = self._failed.setdefault(pair.label, [])
@@ -66,6 +74,19 @@ class FirstCalls:
             self._hopeless[pair.server.name, found] = pair.label
             said = f"the first {count} calls failed in the same way ({others}): {cell.verdict.sentence}"
             self._given_up[pair.label] = said
+
+    def _see_whether_it_has_gone(self, pair: Pair, verdict: Verdict) -> None:
+        """Take note of what came of a call of a server that took one before."""
+        found = way(verdict)
+        if found is None or verdict.rule != NO_ANSWER:
+            if verdict.outcome not in SAYS_NOTHING:
+                self._unanswered[pair.label] = 0
+            return
+        self._unanswered[pair.label] = count = self._unanswered.get(pair.label, 0) + 1
+        if count >= ALIKE:
+            self._hopeless[pair.server.name, found] = pair.label
+            said = f"the server hangs or has gone: {count} calls in a row had no answer (--go-on tries the others)"
+            self._given_up[pair.label] = f"{said}: {verdict.sentence}"
 
     def why_not(self, pair: Pair) -> str | None:
         """Why no further call of a pair is made; None: one is."""

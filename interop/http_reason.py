@@ -22,6 +22,8 @@ def reason(error: BaseException) -> str:
     """Why a request failed, in one line; there always are some words."""
     if isinstance(error, TimeoutError):
         return "it took too long"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "it is no address of a server"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _about_the_certificate(error.certificate_error)
     if isinstance(error, aiohttp.ClientConnectorSSLError) and "WRONG_VERSION_NUMBER" in str(error):

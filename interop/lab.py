@@ -142,7 +142,11 @@ class ProcessLab(Lab):
 
     async def ready(self) -> None:
         """Wait until it has started."""
-        await asyncio.wait_for(self._waiting[0], PATIENCE)
+        try:
+            await asyncio.wait_for(self._waiting[0], PATIENCE)
+        except asyncio.CancelledError as error:
+            error.add_note(f"{self.name} was started and has not said that it is ready")
+            raise
 
     async def read(self) -> None:
         """Hand out answers until the program ends."""
@@ -183,6 +187,9 @@ class ProcessLab(Lab):
         except TimeoutError:
             said = self._said.decode(errors="replace").strip()[-1000:]
             raise LabError(f"{self.name}: {command} {args} took more than {patience:g} s; {said}") from None
+        except asyncio.CancelledError as error:
+            error.add_note(f"{self.name} has not answered `{command}`")
+            raise
         finally:
             del self._waiting[number]
 

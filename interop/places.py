@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -39,7 +40,7 @@ def check_files(files: Mapping[str, Path | None]) -> None:
 def _check_file(option: str, file: Path) -> None:
     """Make the folder of a file, and see that the file can be opened."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(file.parent)
         is_new = not file.exists()
         with file.open("a"):
             pass
@@ -49,12 +50,20 @@ def _check_file(option: str, file: Path) -> None:
         raise UnusableError(f"{option}: {file} cannot be written: {reason(error)}") from error
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder, or see that there is one; raises `OSError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder") from None
+
+
 def check_folder(folder: Path | None) -> None:
     """Make the folder of --keep, and see that something can be written there."""
     if folder is None:
         return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         with TemporaryFile(dir=folder):
             pass
     except (OSError, ValueError) as error:

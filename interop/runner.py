@@ -235,7 +235,9 @@ def _without_a_call(error: Exception, scenario: Scenario) -> Verdict:
     if isinstance(error, AbsentError):
         return Verdict(Outcome.ABSENT, str(error))
     if isinstance(error, TimeoutError):
-        return Verdict(Outcome.BROKEN, f"no end within {scenario.seconds + PATIENCE:g} s")
+        hangs = "; ".join(getattr(error.__cause__, "__notes__", ()))  # what was waited for when the time was over
+        said = f"no end within {scenario.seconds + PATIENCE:g} s" + (f": {hangs}" if hangs else "")
+        return Verdict(Outcome.BROKEN, said)
     return Verdict(
         Outcome.BROKEN, str(error) if isinstance(error, EndError) else f"{type(error).__name__}: {error}"
     )
@@ -243,9 +245,9 @@ def _without_a_call(error: Exception, scenario: Scenario) -> Verdict:
 
 async def _call(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence) -> Finding | None:
     """Make the call of a scenario; return the expectation that did not hold."""
+    found, culprit = None, None
     async with AsyncExitStack() as stack:
         trial = await _prepare(pair, scenario, seed, evidence, stack)
-        found = None
         try:
             await scenario.run(trial)
         except* Unexpected as group:
@@ -254,9 +256,10 @@ async def _call(pair: Pair, scenario: Scenario, seed: int, evidence: Evidence) -
             trial.calls if trial.culprit is None else [t for t in trial.calls if t.evidence is trial.culprit]
         ):
             await _last_words(each)
-            if each.evidence is trial.culprit:
-                evidence.take(each.evidence)
-        return found
+        culprit = trial.culprit
+    if culprit is not None:
+        evidence.take(culprit)  # when no tap adds anything to it any more
+    return found
 
 
 def _first(group: BaseExceptionGroup[Unexpected]) -> Unexpected:

@@ -29,6 +29,12 @@ from interop.redirect import candidate_address, is_port, rewrite_candidates
 Drop = Callable[[Packet], bool]
 """Whether the network loses this datagram."""
 BUFFER_SIZE = 1 << 20
+TICK = 0.05
+"""Seconds between two looks at whether this process gets on."""
+STANDSTILL = 0.04
+"""Seconds by which a look is late when it did not."""
+WORTH_SAYING = 0.2
+"""Seconds of a standstill that the report shows."""
 READ_BATCH = 64
 
 
@@ -88,6 +94,7 @@ class Tap:
         self._near = self._socket()
         self._far = self._socket()
         self._is_cut = False
+        self._ticking: asyncio.TimerHandle | None = None
         self.change(network or NetworkModel())
 
     def _socket(self) -> socket.socket:
@@ -101,6 +108,7 @@ class Tap:
     async def __aenter__(self) -> Self:
         self._loop.add_reader(self._near, self._read, self._near, "client")
         self._loop.add_reader(self._far, self._read, self._far, "server")
+        self._tick(self._loop.time())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -108,10 +116,24 @@ class Tap:
             self._loop.remove_reader(each)
             each.close()
         self._is_cut = True
+        if self._ticking is not None:
+            self._ticking.cancel()
+        longest = max((end - begin for begin, end in self.evidence.standstills), default=0.0)
+        if longest > WORTH_SAYING:
+            times = len(self.evidence.standstills)
+            self.evidence.facts["the harness itself stood still"] = f"{times} times, for {longest:.2f} s at most"
+
+    def _tick(self, former: float) -> None:
+        """Note it when the process stood still since the former tick."""
+        now = self._loop.time()
+        if now - former > TICK + STANDSTILL:
+            self.evidence.standstills.append((former - self._began, now - self._began))
+        self._ticking = self._loop.call_later(TICK, self._tick, now)
 
     def begin(self) -> None:
         """Count the time from now on: both ends stand ready."""
         self._began = self._loop.time()
+        self.evidence.standstills.clear()
 
     def now(self) -> float:
         """Seconds since the call began."""

@@ -12,10 +12,20 @@ import numpy as np
 from interop.diagnosis.media import may_send
 from interop.evidence import SIDES, Evidence, Fate, Level, Packet, Side, other
 from interop.lab import content
-from interop.peers.base import ChannelKind, DialectError, End, EndError, Traits, UnsupportedError, Wishes, tone_of
+from interop.peers.base import (
+    ChannelKind,
+    DialectError,
+    End,
+    EndError,
+    NoAnswerError,
+    Traits,
+    UnsupportedError,
+    Wishes,
+    tone_of,
+)
 from interop.sound import Tone, levels
 from interop.tap import Tap
-from interop.verdict import Layer, Unexpected
+from interop.verdict import NO_ANSWER, Layer, Unexpected
 from interop.wire_reading import Kind
 from stack.session import EndReason
 
@@ -99,7 +109,8 @@ class Trial:
             raise Unexpected(error.expected, error.section, seen, side=side, layer=layer, rule=rule) from error
         except EndError as error:
             said = self.tap.hide_itself(f"{self.evidence.name(side)} says: {error}")
-            raise Unexpected(expected, section, said, layer=layer) from error
+            rule = NO_ANSWER if isinstance(error, NoAnswerError) else ""
+            raise Unexpected(expected, section, said, layer=layer, rule=rule) from error
 
     async def signal(self) -> None:
         """Exchange the descriptions."""

@@ -30,6 +30,8 @@ class Layer(Enum):
 
 
 LAYERS = tuple(Layer)
+NO_ANSWER = "no-answer"
+"""The rule of a finding that a server answers nothing at all, whatever it is offered."""
 
 
 @dataclass(frozen=True, slots=True)

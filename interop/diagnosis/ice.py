@@ -72,7 +72,10 @@ def checks_without_an_answer(evidence: Evidence) -> Iterator[Finding]:
     """The first check that is authentic is answered."""
     if not evidence.answer or loses(evidence):
         return
+    took = not evidence.steps or "answer taken" in evidence.steps
     for side in SIDES:
+        if side == "server" and not took:
+            continue  # the client never had the answer, or refused it
         asked = [packet for packet in requests(evidence, side) if packet.at < evidence.ended_at - ANSWER_PATIENCE]
         answered = responses(evidence, other(side))
         if not asked or any(packet.stun and packet.stun.transaction in answered for packet in asked):
@@ -87,7 +90,6 @@ def checks_without_an_answer(evidence: Evidence) -> Iterator[Finding]:
             f"{asked[0].destination[0]} port {asked[0].destination[1]}",
             asked[0],
         )
-    took = not evidence.steps or "answer taken" in evidence.steps  # a client that refuses the answer asks nothing
     if took and not requests(evidence, "client") and not is_lite(evidence, "client") and evidence.ended_at > 3:
         yield Finding(
             "no-checks",

@@ -293,17 +293,18 @@ def bursts(evidence: Evidence) -> Iterator[Finding]:
         packets = [p for p in sound(evidence, side) if p.fate is Fate.PASSED and p.rtp and not p.rtp.padding]
         if len(packets) < 40:
             continue
-        gaps = [(after.at - before.at, after) for before, after in pairwise(packets)]
-        groups, size = [], 1
-        for gap, packet in gaps:
-            if gap < BURST_SECONDS:
+        groups, size, since, judged = [], 1, packets[0].at, 0
+        for before, after in pairwise(packets):
+            if after.at - before.at < BURST_SECONDS:
                 size += 1
                 continue
-            groups.append((size, gap, packet))
-            size = 1
+            if not evidence.stood_still(since, after.at):
+                groups.append((size, after.at - before.at, after))
+                judged += size
+            size, since = 1, before.at
         big = [(size, gap, packet) for size, gap, packet in groups if size >= BURST_PACKETS and gap > GAP_SECONDS]
         # A machine that stalls makes one burst; a sender that sends in bursts sends nearly everything so.
-        if sum(size for size, _, _ in big) > 0.6 * len(packets) and len(big) >= 4:
+        if sum(size for size, _, _ in big) > 0.6 * judged and len(big) >= 4:
             typical = sorted(gap for _, gap, _ in big)[len(big) // 2]
             many = sorted(size for size, _, _ in big)[len(big) // 2]
             yield Finding(

@@ -28,6 +28,10 @@ class EndError(Exception):
     """An end could not do what it was told; the message is what it said."""
 
 
+class NoAnswerError(EndError):
+    """An end that is elsewhere answered nothing at all: it hangs, or is there no more."""
+
+
 class DialectError(EndError):
     """An end did what a section forbids, so that the fault is its own.
 

@@ -39,6 +39,8 @@ RATE = 16_000
 CHANNEL = "trial"
 PATIENCE = 20.0
 """Seconds for any step; only to turn what hangs into an error."""
+LONGEST_ANSWER = 120.0
+"""Seconds that our client waits for an answer: the harness waits less for any other side, and blames that one."""
 VERSIONS = {"1.2": Version.DTLS_1_2, "1.3": Version.DTLS_1_3}
 
 
@@ -344,12 +346,14 @@ class OurClientEnd(OurEnd):
             await web.TCPSite(runner, self._address, 0).start()
             host = f"[{self._address}]" if ":" in self._address else self._address
             url = f"http://{host}:{runner.addresses[0][1]}/whip"
-            async with dial(url, DialConfig(conversation(wishes), data=wishes.data)) as placed:
+            config = DialConfig(conversation(wishes), data=wishes.data, answer_timeout=LONGEST_ANSWER)
+            async with dial(url, config) as placed:
                 self.begin(placed.call)
                 if wishes.data:
                     self._tasks.append(asyncio.create_task(self._open(placed.call)))
                 await self._leave.wait()
         finally:
+            self._answer.cancel()  # what still waits for it ends by itself, not by the end of its server
             await runner.cleanup()
 
     @staticmethod
@@ -360,13 +364,16 @@ class OurClientEnd(OurEnd):
 
     async def _exchange(self, request: web.Request) -> web.Response:
         self._offer.set_result(await request.text())
-        return web.Response(text=await self._answer, status=201, content_type="application/sdp")
+        with suppress(asyncio.CancelledError):
+            return web.Response(text=await self._answer, status=201, content_type="application/sdp")
+        return web.Response(status=503)
 
     async def answer(self, sdp: str) -> None:
         assert self._dialling is not None
         for _ in range(self._added):
             sdp = without_last_section(sdp)
-        self._answer.set_result(sdp)
+        if not self._answer.done():
+            self._answer.set_result(sdp)
         while self.call is None:
             if self._dialling.done():
                 error = self._dialling.exception()

@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Literal
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import aiohttp
 
 from interop.diagnosis.description import sections
 from interop.evidence import Side
 from interop.http_reason import ABOUT_A_STATUS, reason
-from interop.peers.base import DialectError, End, EndError, Needs, Peer, Traits, UnsupportedError, Wishes
+from interop.peers.base import (
+    DialectError,
+    End,
+    EndError,
+    Needs,
+    NoAnswerError,
+    Peer,
+    Traits,
+    UnsupportedError,
+    Wishes,
+)
 from interop.rewriting import candidate_lines, first_value
 from interop.sound import Samples
 
@@ -45,9 +56,9 @@ class TargetEnd(End):
 
     def __init__(self, http: aiohttp.ClientSession, url: str, token: str) -> None:
         self._http = http
+        url, self._headers = with_credentials(url, token)
         self._url = urljoin(url, "api/offer") if urlsplit(url).path in ("", "/") else url
         self._is_plain = any(part in urlsplit(url).path for part in PLAIN)
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._session = ""
         self._tag = ""
         self._offer = self._answer = ""
@@ -61,7 +72,9 @@ class TargetEnd(End):
         try:
             answer = await self._post(sdp, wishes.codec)
         except TimeoutError as error:
-            raise EndError(f"{self._url} gave no answer within {HTTP_TIMEOUT:g} s") from error
+            raise NoAnswerError(f"{self._url} gave no answer within {HTTP_TIMEOUT:g} s") from error
+        except aiohttp.ClientConnectionError as error:
+            raise NoAnswerError(f"{self._url} gave no answer: {reason(error)}") from error
         except (aiohttp.ClientError, ValueError) as error:
             raise EndError(f"{self._url} gave no answer: {reason(error)}") from error
         found = sections(answer)
@@ -111,7 +124,10 @@ class TargetEnd(End):
                 f"{first.status} to {first.headers.get('Location', '')[:SHOWN]}, where a GET is answered {came}",
             )
         if response.status in (401, 403):
-            sent = "the token of --token was sent" if self._headers else "no --token was given"
+            sent = self._headers.get("Authorization", "").partition(" ")[0]
+            sent = {"": "no --token was given", "Bearer": "the token of --token was sent"}.get(
+                sent, "the name and the password of the URL were sent"
+            )
             raise EndError(f"{self._url} does not let the call in ({sent}): {came}")
         if response.status >= 500:
             raise DialectError("an answer to the offer", f"{self._section}, RFC 9110 §15.6".lstrip(", "), came)
@@ -208,7 +224,7 @@ class TargetEnd(End):
 
 async def probe(url: str, token: str = "") -> str | None:
     """Ask a server by OPTIONS whether it is there: any response will do; return one line if there is none."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url, headers = with_credentials(url, token)
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT)) as http,
@@ -219,6 +235,25 @@ async def probe(url: str, token: str = "") -> str | None:
         return f"it does not answer within {PROBE_TIMEOUT:g} s"
     except (aiohttp.ClientError, ValueError, OSError) as error:
         return reason(error)
+
+
+def without_credentials(url: str) -> str:
+    """A URL as it may be shown: without a name and a password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def with_credentials(url: str, token: str) -> tuple[str, dict[str, str]]:
+    """A URL as it may be shown, and the header with the token, or with the name and the password that it had."""
+    parts = urlsplit(url)
+    if token:
+        value = f"Bearer {token}"
+    elif parts.username is not None:
+        said = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        value = f"Basic {b64encode(said.encode()).decode()}"
+    else:
+        return url, {}
+    return without_credentials(url), {"Authorization": value}
 
 
 def is_loopback(url: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import secrets
 from contextlib import AsyncExitStack
 
@@ -82,7 +83,11 @@ def main() -> None:
     if absent is not None:
         parser.error(absent)
     asyncio.set_event_loop(asyncio.new_event_loop())
-    web.run_app(WhipServer(peer).app(), host=options.host, port=options.port, print=None)
+    try:
+        web.run_app(WhipServer(peer).app(), host=options.host, port=options.port, print=None)
+    except OSError as error:
+        why = "the address is in use" if error.errno == errno.EADDRINUSE else error.strerror or error
+        parser.error(f"cannot listen on {options.host} port {options.port}: {why}")
 
 
 if __name__ == "__main__":

@@ -125,18 +125,21 @@ def protected_by(profile: str) -> Callable[[Trial], Awaitable[None]]:
     """A call in which our end knows this profile alone."""
 
     async def run(trial: Trial) -> None:
+        client, server = (trial.evidence.name(side) for side in SIDES)
+        if "ours" not in (client, server):
+            raise UnsupportedError(f"neither {client} nor {server} can be told which SRTP profiles to know")
         try:
             await trial.connect()
         except Unexpected as unexpected:
             offered = offered_srtp_profiles(trial)
-            client = dtls_client(trial.evidence) or "client"
-            answering = other(client)
+            asking = dtls_client(trial.evidence) or "client"
+            answering = other(asking)
             if offered and SRTP_NUMBERS[profile] not in offered:
                 known = [name for name, number in SRTP_NUMBERS.items() if number in offered]
-                why = f"{trial.evidence.name(client)} offers {', '.join(known) or offered}, and not {profile}"
+                why = f"{trial.evidence.name(asking)} offers {', '.join(known) or offered}, and not {profile}"
                 raise UnsupportedError(why) from unexpected
             name = trial.evidence.name(answering)
-            refused = NO_SRTP in (trial.ends[client].ended or "") and name != "ours"
+            refused = NO_SRTP in (trial.ends[asking].ended or "") and name != "ours"
             if refused and profile != MANDATORY_SRTP:
                 why = f"{name} takes no {profile} where it is offered alone, and need not (RFC 8827 §6.5)"
                 raise UnsupportedError(why) from unexpected

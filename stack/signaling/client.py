@@ -39,7 +39,7 @@ from stack.sdp import (
     create_offer,
 )
 from stack.session import LocalWishes, SessionParameters, make_local_parameters
-from stack.signaling.client_http import DialError, OfferAnswered, TokenRefused, exchange
+from stack.signaling.client_http import HTTP_TIMEOUT, DialError, OfferAnswered, TokenRefused, exchange
 from stack.signaling.client_ice import ClientGathering
 from stack.signaling.client_watch import end_with_server
 from stack.signaling.instant import FALLBACK_AFTER, InstantGrant, SavedTicket, read_saved, write_saved
@@ -67,6 +67,8 @@ class DialConfig:
     """A bearer token for the server."""
     insecure: bool = False
     """Take any certificate of an HTTPS server: an attacker on the way may then read and change the offer."""
+    answer_timeout: float = HTTP_TIMEOUT
+    """Seconds for the whole exchange of offer and answer."""
     ice_servers: tuple[IceServer, ...] = ()
     """STUN and TURN servers to gather candidates from; the call does not wait for them."""
     ice_transport: TransportPolicy = TransportPolicy.ALL

@@ -29,7 +29,7 @@ from stack.signaling.instant import InstantGrant
 log = logging.getLogger("stack.signaling")
 
 HTTP_TIMEOUT = 15.0
-"""Seconds for the whole exchange of offer and answer."""
+"""Seconds for a request; for the whole exchange of offer and answer, unless others are asked for."""
 MAX_ANSWER = 1 << 20
 """Characters of an answer in JSON."""
 
@@ -58,6 +58,10 @@ class Access(Protocol):
         """Take any certificate."""
 
     @property
+    def answer_timeout(self) -> float:
+        """Seconds for the whole exchange of offer and answer."""
+
+    @property
     def moved_from(self) -> str:
         """The call that this one takes the place of, or nothing."""
 
@@ -78,10 +82,10 @@ class OfferAnswered:
     name: str = ""
 
 
-def _session(access: Access) -> aiohttp.ClientSession:
+def _session(access: Access, seconds: float = HTTP_TIMEOUT) -> aiohttp.ClientSession:
     headers = {} if access.token is None else {"Authorization": f"Bearer {access.token}"}
     connector = aiohttp.TCPConnector(ssl=not access.insecure)
-    timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT)
+    timeout = aiohttp.ClientTimeout(total=seconds)
     return aiohttp.ClientSession(timeout=timeout, headers=headers, connector=connector)
 
 
@@ -107,7 +111,7 @@ async def exchange(url: str, offer: str, access: Access) -> OfferAnswered:
 async def _exchange_at(target: str, offer: str, access: Access, *, plain: bool) -> OfferAnswered:
     """Post the offer to exactly this address."""
     try:
-        async with _session(access) as session:
+        async with _session(access, access.answer_timeout) as session:
             if plain:
                 request = session.post(target, data=offer.encode(), headers={"Content-Type": "application/sdp"})
             else:
@@ -131,7 +135,7 @@ async def _exchange_at(target: str, offer: str, access: Access, *, plain: bool) 
                     str(answer["sdp"]), trickle, ask, instant, name if isinstance(name, str) else ""
                 )
     except TimeoutError as error:
-        raise DialError(f"{target} did not answer within {HTTP_TIMEOUT:g} s") from error
+        raise DialError(f"{target} did not answer within {access.answer_timeout:g} s") from error
     except aiohttp.ClientConnectorCertificateError as error:
         reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
         raise DialError(f"the certificate of {target} is not trusted: {reason}") from error

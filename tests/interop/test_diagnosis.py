@@ -164,6 +164,14 @@ def in_bursts(script: Script) -> None:
         script.add(0.2 + 0.2 * (number // 10) + 0.0001 * (number % 10), "server", rtp(number, 960 * number))
 
 
+def test_bursts_that_the_harness_may_have_made_are_not_reported() -> None:
+    """The tap's process stood still before each burst: what waited for it meanwhile looks like one."""
+    script = Script()
+    in_bursts(script)
+    script.evidence.standstills += [(0.2 * number + 0.25, 0.2 * number + 0.39) for number in range(16)]
+    assert "bursts" not in [finding.rule for finding in diagnose(script.sort())]
+
+
 def flight_once(script: Script) -> None:
     hello, answer = b"\x16\xfe\xfd" + bytes(8) + b"\0\x0c\x01" + bytes(11), b"\x16\xfe\xfd" + bytes(8) + b"\0\0"
     script.check(0.0, 1)
@@ -238,6 +246,18 @@ def test_a_fault_is_named(write: Callable[[Script], None], rule: str, side: Side
     assert len(findings) == 1
     assert findings[0].side == side
     assert findings[0].section.startswith("RFC ")
+
+
+def test_a_client_that_never_had_the_answer_is_not_blamed_for_checks() -> None:
+    """The server's checks come while its answer is on its way, or after the client gave up waiting for it."""
+    script = Script()
+    for number in range(3):
+        script.add(0.5 * number, "server", stun(1, 10 + number))
+    script.add(4.0, "server", stun(1, 9))
+    script.evidence.steps = {"offer made": 0.0, "answer made": 0.1}
+    assert [finding.rule for finding in diagnose(script.sort())] == []
+    script.evidence.steps["answer taken"] = 0.2
+    assert "checks-unanswered" in [finding.rule for finding in diagnose(script.evidence)]
 
 
 MID = "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n"

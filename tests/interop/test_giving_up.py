@@ -15,7 +15,7 @@ from interop.peers.target import Target
 from interop.runner import Cell, Pair, Plan, empty_cell, run_plan
 from interop.scenarios import SCENARIOS
 from interop.side_by_side import run_side_by_side
-from interop.verdict import Blame, Outcome, Verdict
+from interop.verdict import NO_ANSWER, Blame, Outcome, Verdict
 from tests.interop.test_target import answering
 
 SILENT = "target: expected a response to each check (RFC 8445 §7.3), seen none to 24 requests."
@@ -67,6 +67,52 @@ def test_calls_that_take_long_are_fewer() -> None:
 )
 def test_a_server_is_not_given_up_when_a_call_tells_something_else(verdict: Verdict) -> None:
     assert after(FirstCalls(), pair_of("ours"), failed(), verdict, *[failed()] * 5) is None
+
+
+SILENCE = Verdict(
+    Outcome.FAILED, "expected an answer, seen none in 15 s.", Blame.UNCLEAR, NO_ANSWER, layer="signalling"
+)
+STOOD = Verdict(Outcome.PASSED, "all is well.")
+
+
+def test_a_server_that_took_calls_and_goes_away_is_given_up() -> None:
+    calls, pair = FirstCalls(), pair_of("ours")
+    assert after(calls, pair, STOOD, SILENCE, SILENCE) is None
+    said = after(calls, pair, SILENCE)
+    assert said is not None
+    assert said.startswith(
+        "the server hangs or has gone: 3 calls in a row had no answer (--go-on tries the others): "
+    )
+    assert said.endswith(SILENCE.sentence)
+    further = after(calls, pair_of("firefox"), SILENCE)
+    assert further == "the first call failed as those of ours → target did (--go-on tries the others)"
+
+
+def test_a_server_that_answers_some_offers_has_not_gone() -> None:
+    one_by_one = [STOOD, *[SILENCE, SILENCE, STOOD] * 3, *[SILENCE, SILENCE, failed(layer="signalling")] * 3]
+    assert after(FirstCalls(), pair_of("ours"), *one_by_one) is None
+    assert after(FirstCalls(), pair_of("ours"), STOOD, *[failed(layer="signalling")] * 9) is None
+    assert after(FirstCalls(goes_on=True), pair_of("ours"), STOOD, *[SILENCE] * 9) is None
+
+
+def test_what_cannot_be_asked_of_a_server_that_has_gone_is_no_sign_of_life() -> None:
+    unsupported = Verdict(Outcome.UNSUPPORTED, "no PCMU")
+    assert (
+        after(FirstCalls(), pair_of("ours"), STOOD, SILENCE, unsupported, SILENCE, unsupported, SILENCE)
+        is not None
+    )
+
+
+async def test_a_server_that_goes_in_the_middle_of_a_run_ends_it() -> None:
+    """The first call is refused as a call is; from then on nothing listens any more."""
+    async with answering(web.Response(status=404, text="nothing here")) as url:
+        pair = Pair(PEERS["ours"], Target(url), "server")
+        plan = Plan([pair], [SCENARIOS["audio"]], repeat=6)
+        plan.first_calls.saw(pair, cell_of(pair, STOOD))
+    cells = await run_plan(plan, lambda *_: None)
+    assert [cell.verdict.outcome for cell in cells] == [Outcome.FAILED] * 3 + [Outcome.UNTRIED] * 3
+    assert {cell.verdict.rule for cell in cells[:3]} == {NO_ANSWER}
+    assert "no connection to 127.0.0.1 port" in cells[-1].verdict.sentence
 
 
 def test_what_the_peer_cannot_do_and_a_harness_that_fails_say_nothing_of_the_server() -> None:

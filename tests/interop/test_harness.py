@@ -21,15 +21,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from interop import known_faults
-from interop.__main__ import chosen, main, pairs_of
+from interop import known_faults, runner
 from interop.c_peers import Absent, SmallProgram
+from interop.cli import chosen, main, pairs_of
 from interop.evidence import Evidence, Side
 from interop.judging_server import USABLE, client_name, judging
 from interop.known_faults import KnownFault
 from interop.peers.base import End, EndError, Needs, Peer, ProcessEnd, Traits, UnsupportedError, Wishes
 from interop.peers.ours import OurClientEnd, Ours
 from interop.peers.parts import dtls_part
+from interop.peers.programs import ProgramPeer
 from interop.peers.registry import PEERS
 from interop.report import as_json, as_junit, html, matrix, plain
 from interop.report.html import page, unpacked
@@ -158,7 +159,7 @@ def test_the_run_ends_with_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
         passed = Verdict(Outcome.PASSED, "")
         plan.cells = [empty_cell(task.pair, task.scenario, passed) for task in plan.tasks()]
 
-    monkeypatch.setattr("interop.__main__.run_plan", at_once)
+    monkeypatch.setattr("interop.cli.run_plan", at_once)
     code, text = run("run", "audio", "messages")
     assert code == 0
     for number, pair in enumerate(pairs_of(list(PEERS.values())), 1):
@@ -187,7 +188,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_run(
     async def never(*_: object) -> None:
         raise AssertionError("the run began")
 
-    monkeypatch.setattr("interop.__main__.run_plan", never)
+    monkeypatch.setattr("interop.cli.run_plan", never)
     (tmp_path / "file").write_text("not a folder", "utf-8")
     (tmp_path / "folder").mkdir()
     name = {"folder": "file" if option == "--keep" else "folder", "long": "x" * 300}.get(place, place)
@@ -195,6 +196,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_run(
     assert code == 2
     assert option in text
     assert "Traceback" not in text
+    assert "File exists" not in text  # what is there is a file, where a folder is wanted
 
 
 def test_the_place_of_a_report_is_made_before_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -203,7 +205,7 @@ def test_the_place_of_a_report_is_made_before_the_run(monkeypatch: pytest.Monkey
     async def look(*_: object) -> None:
         seen.append((tmp_path / "new" / "kept").is_dir() and not (tmp_path / "new" / "r.json").exists())
 
-    monkeypatch.setattr("interop.__main__.run_plan", look)
+    monkeypatch.setattr("interop.cli.run_plan", look)
     run(
         "run",
         "ours",
@@ -229,7 +231,7 @@ def test_a_run_that_is_interrupted_says_so_by_its_status(
         signal.raise_signal(number)
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("interop.__main__.run_plan", interrupted)
+    monkeypatch.setattr("interop.cli.run_plan", interrupted)
     monkeypatch.setattr("interop.side_by_side.SideBySide.run", interrupted)
     code, text = run("run", "ours", "audio", "--jobs", jobs)
     assert code == 128 + number
@@ -579,3 +581,23 @@ async def test_of_two_visitors_at_a_time_each_is_judged_by_its_own_call() -> Non
             await asyncio.sleep(0.02)
     assert [call["outcome"] for call in server.calls] == ["passed", "passed"], server.calls
     assert (session.make_channels, media_plane.SrtpEngine) == former
+
+
+READY = 'print(\'{"id": 0, "result": null}\', flush=True); '
+
+
+@pytest.mark.parametrize(
+    ("program", "patience", "words"),
+    [
+        ("import time; time.sleep(600)", 1, "hanging was started and has not said that it is ready"),
+        (f"import time; {READY}time.sleep(600)", 8, "hanging has not answered `offer`"),
+    ],
+    ids=["never ready", "no answer"],
+)
+async def test_a_peer_that_hangs_is_named(
+    program: str, patience: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "PATIENCE", patience)
+    peer = ProgramPeer("hanging", Needs(""), (sys.executable, "-S", "-c", program), lambda: None, lambda: "")
+    cell = await run_cell(Pair(peer, PEERS["ours"], "client"), replace(SCENARIOS["audio"], seconds=0))
+    assert cell.verdict == Verdict(Outcome.BROKEN, f"no end within {patience} s: {words}")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from interop.__main__ import pairs_of
 from interop.browsers import launch
+from interop.cli import pairs_of
 from interop.peers.registry import PEERS
 from interop.report import as_json, write_html
 from interop.runner import Pair, empty_cell, run_cell

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from interop import __main__ as entrance
 from interop import places
-from interop.__main__ import main, settled
+from interop.cli import main, settled
 from interop.console import Outlet
 from interop.evidence import Evidence
 from interop.peers.registry import PEERS
@@ -81,6 +82,43 @@ def test_a_run_into_a_closed_pipe_writes_its_files_without_a_traceback(tmp_path:
     assert all(file.stat().st_size for file in files.values())
 
 
+def test_an_interruption_while_the_harness_is_loaded_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Impatient:
+        """Finds the command line, and Ctrl-C comes at that moment."""
+
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "interop.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "interop.cli")
+    monkeypatch.setattr(sys, "meta_path", [Impatient(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        entrance.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", "Interrupted.\n")
+
+
+def test_a_python_without_what_is_needed_says_what_to_do() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "interop", "quick"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: {sys.executable} has no module '")
+    assert "`make interop RUN=quick`" in line
+
+
+def test_the_help_shows_each_example_on_a_line_of_its_own() -> None:
+    status, output = run("--help")
+    assert status == 0
+    lines = [line.strip() for line in output.splitlines() if line.startswith("  python -m interop")]
+    assert len(lines) == 7
+    assert [line.split()[3] for line in lines] == ["--list", "quick", "run", "run", "serve", "all", "setup"]
+    assert max(map(len, output.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_was_not_run_before_an_interruption_is_reported_as_not_tried(
     monkeypatch: pytest.MonkeyPatch, quick_cells: list[str], tmp_path: Path, number: signal.Signals
@@ -94,7 +132,7 @@ def test_what_was_not_run_before_an_interruption_is_reported_as_not_tried(
         return as_json(*arguments)
 
     monkeypatch.setattr("interop.progress.Progress.note", stop)
-    monkeypatch.setattr("interop.__main__.as_json", impatient)
+    monkeypatch.setattr("interop.cli.as_json", impatient)
     former = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     names = ["audio", "PCMU", "PCMA", "mute"]
     code, text = run("run", "ours", *names, "--json", str(tmp_path / "r.json"), "--junit", str(tmp_path / "r.xml"))

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from interop import side_by_side
-from interop.__main__ import main, pairs_of, settled, target_pairs
 from interop.browsers import BrowserError
+from interop.cli import main, pairs_of, settled, target_pairs
 from interop.peers import in_browsers
 from interop.peers.in_browsers import KeptBrowser, kept_browser
 from interop.peers.registry import PEERS
@@ -268,7 +268,7 @@ def test_again_takes_a_whole_former_run_and_junit_holds_all(
     async def none(*_: object) -> None:
         return
 
-    monkeypatch.setattr("interop.__main__.run_plan", none)
+    monkeypatch.setattr("interop.cli.run_plan", none)
     verdict = Verdict(Outcome.FAILED, "a fault.", Blame.THEIRS)
     made = [Cell("a → ours", "a", "1", "client", name, verdict) for name in ("audio", "mute")]
     former, junit = tmp_path / "former.json", tmp_path / "junit.xml"

@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import subprocess
+import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
 
-from interop.__main__ import main
+from interop.cli import main
 from interop.http_reason import reason
-from interop.peers import target
-from interop.peers.base import DialectError, EndError, UnsupportedError, Wishes
+from interop.judging_server import VisitingEnd, Visitor
+from interop.peers import ours, target
+from interop.peers.base import DialectError, EndError, Traits, UnsupportedError, Wishes
+from interop.peers.ours import LONGEST_ANSWER
 from interop.peers.registry import PEERS
 from interop.peers.target import Target
 from interop.runner import Pair, run_cell, without_a_call
 from interop.scenarios import SCENARIOS
-from interop.verdict import Blame, Outcome
+from interop.verdict import NO_ANSWER, Blame, Outcome
 
 DECLINED = "v=0\r\nm=audio 0 UDP/TLS/RTP/SAVPF 111\r\n"
 HTML = "<!doctype html>\n<title>A page</title>" + 200 * "x"
@@ -120,7 +126,7 @@ def test_a_target_that_cannot_be_called_is_one_line(monkeypatch: pytest.MonkeyPa
     async def never(*_: object) -> None:
         raise AssertionError("the run began")
 
-    monkeypatch.setattr("interop.__main__.run_plan", never)
+    monkeypatch.setattr("interop.cli.run_plan", never)
     code, text = run("--target", url)
     assert code == 2
     assert url in text
@@ -133,6 +139,66 @@ def test_a_target_that_says_nothing_is_given_up_before_the_first_call(monkeypatc
         code, text = run("--target", f"http://127.0.0.1:{silent.getsockname()[1]}/whip")
     assert code == 2
     assert "does not answer within 0.05 s" in text
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://127.0.0.1:99999/whip", "Port out of range"),
+        ("http://", "it is no address of a server"),
+    ],
+)
+def test_an_address_that_is_none_is_said_to_be_none(url: str, words: str) -> None:
+    code, text = run("--target", url)
+    assert code == 2
+    assert words in text
+
+
+def test_the_scheme_of_a_target_is_read_in_any_case() -> None:
+    code, text = run("--target", "HTTP://127.0.0.1:1/whip")
+    assert code == 2
+    assert "no connection to 127.0.0.1 port 1" in text
+
+
+async def test_a_name_and_a_password_of_a_url_are_sent_and_never_shown() -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        asked.append((request.method, request.headers.get("Authorization", "")))
+        if request.method == "DELETE":
+            return web.Response()
+        if len(asked) > 1:
+            return web.Response(status=401)
+        answer = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
+        location = {"Location": "/whip/1"}
+        return web.Response(status=201, text=answer, content_type="application/sdp", headers=location)
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", take)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/whip")).replace("://", "://someone:s%40cret@")
+        async with Target(url).start("server", Wishes()) as end:
+            await end.accept("v=0\r\n", Wishes())
+            assert await end.delete() == 200
+            with pytest.raises(EndError) as refusal:
+                await end.accept("v=0\r\n", Wishes())
+        assert await target.probe(url) is None
+    basic = f"Basic {b64encode(b'someone:s@cret').decode()}"
+    assert [each for _, each in asked] == [basic] * len(asked)
+    assert [method for method, _ in asked[:3]] == ["POST", "DELETE", "POST"]
+    assert "(the name and the password of the URL were sent)" in str(refusal.value)
+    assert "cret" not in str(refusal.value)
+
+
+def test_a_password_is_not_shown_when_a_target_is_refused() -> None:
+    for more in ((), ("--netns",)):
+        code, text = run("--target", "http://someone:secret@127.0.0.1:1/whip", *more)
+        assert code == 2
+        assert "http://127.0.0.1:1/whip" in text
+        assert "secret" not in text
+    code, text = run("--target", "http://someone:secret@127.0.0.1:1/whip", "--token", "token")
+    assert (code, len(text.splitlines())) == (2, 1)
+    assert "one or the other" in text
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"])
@@ -240,3 +306,52 @@ async def test_the_verdict_blames_the_server() -> None:
     assert (verdict.outcome, verdict.blame, verdict.rule) == (Outcome.FAILED, Blame.THEIRS, "dialect")
     assert "RFC 9725 §4.2" in verdict.sentence
     assert "<!doctype html>" in verdict.sentence
+
+
+async def test_a_server_that_gives_no_answer_is_not_taken_for_a_fault_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert LONGEST_ANSWER > 4 * target.HTTP_TIMEOUT  # our client would wait longer
+    monkeypatch.setattr(target, "HTTP_TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/whip"
+        cell = await run_cell(Pair(PEERS["ours"], Target(url), "server"), SCENARIOS["audio"])
+    assert (cell.verdict.outcome, cell.verdict.rule) == (Outcome.FAILED, NO_ANSWER)
+    assert "gave no answer within 0.05 s" in cell.verdict.sentence
+
+
+async def test_a_client_of_ours_that_gave_up_waiting_is_taken_down_without_noise(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ours, "LONGEST_ANSWER", 0.5)
+    monkeypatch.setattr(target, "HTTP_TIMEOUT", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/whip"
+        cell = await run_cell(Pair(PEERS["ours"], Target(url), "server"), SCENARIOS["audio"])
+    assert cell.verdict.outcome.is_red
+    assert caplog.records == []
+
+
+def test_a_whip_server_whose_port_is_taken_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "interop.peers.whip", "ours", "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith(f"cannot listen on 127.0.0.1 port {port}: the address is in use")
+
+
+async def test_a_profile_of_srtp_is_asked_of_no_two_ends_that_cannot_be_told() -> None:
+    """A browser and a server known by its URL agree on what they like, and neither is at fault."""
+
+    class Browser(Visitor):
+        traits = Traits()
+
+    visitor = Browser("a browser", VisitingEnd("v=0\r\n"))
+    cell = await run_cell(
+        Pair(visitor, Target("http://127.0.0.1:1/whip"), "server"), SCENARIOS["SRTP AEAD_AES_256_GCM"]
+    )
+    assert cell.verdict.outcome is Outcome.UNSUPPORTED
+    said = "neither a browser nor target can be told which SRTP profiles to know"
+    assert cell.verdict.sentence == said

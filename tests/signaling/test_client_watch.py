@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from stack.aio.steering import Steering
 from stack.aio.workers import default_workers
 from stack.session import Ended, EndReason
 from stack.signaling import client_http, client_watch, dial
+from stack.signaling.client import DialConfig, DialError
 from stack.signaling.client_watch import ServerSays, end_with_server, read_reason
 from stack.signaling.server import ServeConfig, serving
 from tests.listening import until
@@ -179,3 +181,11 @@ async def test_our_client_is_told_at_once_that_the_worker_has_died(
             await until(lambda: any(link._alerts for link in media.links))
             again.call.hang_up()
             await until(lambda: not any(link._alerts for link in media.links))
+
+
+async def test_an_answer_is_waited_for_as_long_as_is_asked_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/whip"
+        with pytest.raises(DialError, match=r"did not answer within 0\.05 s"):
+            async with dial(url, DialConfig(answer_timeout=0.05)):
+                pass
