@@ -178,3 +178,35 @@ def test_the_glossary_names_what_there_is() -> None:
     assert [name for name in files if not any((ROOT / at / name).exists() for at in ("stack", "docs"))] == []
     classes = {name for name in re.findall(r"`([A-Z]\w+)`", text) if name != "DATA"}
     assert classes - public_classes().keys() == set()
+
+
+# -- what a package offers, it has -----------------------------------------------------------------------------
+
+
+def test_every_name_that_a_package_offers_is_there() -> None:
+    """`from stack.ice import *` fails for one that was moved away."""
+    missing = []
+    for path in sources():
+        tree = parsed(path)
+        bound = {
+            name.asname or name.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom | ast.Import)
+            for name in node.names
+        }
+        bound |= {
+            node.name
+            for node in tree.body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        bound |= {
+            node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        for node in tree.body:
+            if not isinstance(node, ast.Assign) or not any(
+                isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets
+            ):
+                continue
+            offered = [each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)]
+            missing += [f"{module_name(path)}: {name}" for name in offered if name not in bound]
+    assert missing == []

@@ -32,7 +32,6 @@ from stack.ice.settings import IceSettings
 
 __all__ = [
     "DROPPED_REMOTE_CANDIDATE_MALFORMED",
-    "MAX_LOCAL_UFRAG",
     "MAX_WORKERS",
     "Candidate",
     "CandidatePair",

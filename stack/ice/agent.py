@@ -44,7 +44,7 @@ from stack.core.machine import Address, Entropy, Instant, Path, TerminalEvents, 
 from stack.core.timers import Timers
 from stack.core.transitions import step
 from stack.ice.candidate import Candidate, CandidateType, TcpType, compute_priority
-from stack.ice.candidate_lists import CandidateLists
+from stack.ice.candidate_lists import DROPPED_LOCAL_CANDIDATE_TOO_MANY, CandidateLists
 from stack.ice.check_client import CheckClient, CheckCredentials, IceRole, SentCheck
 from stack.ice.check_server import CheckServer, ReceivedCheck
 from stack.ice.checklist import Checklist
@@ -53,6 +53,7 @@ from stack.ice.credentials import IceCredentials
 from stack.ice.events import (
     ICE_TRANSITIONS,
     ConsentExpired,
+    ConsentLost,
     IceEvent,
     IceFailed,
     IceFailureReason,
@@ -179,11 +180,16 @@ class IceAgent:
 
         One with an address and a base that are known is passed over.
         """
+        was_full = self._candidates.is_full
         added = self._candidates.add_local(candidate)
         if added is None:
+            if was_full:
+                self.counters.add(DROPPED_LOCAL_CANDIDATE_TOO_MANY)
             return
-        if self.state is not IceState.COMPLETED or added.type is CandidateType.HOST:
-            # RFC 8445 §8.1.2: once a pair is nominated only a new interface is worth a check.
+        failed = self._selected is not None and self._failed == self._selected.path
+        if self.state is not IceState.COMPLETED or added.type is CandidateType.HOST or failed:
+            # RFC 8445 §8.1.2: once a pair is nominated only a new interface is worth a check, or what may take the
+            # place of one on which nothing leaves.
             for remote in self._candidates.remote:
                 self._add_signalled_pair(added, remote)
         self._run_checks(now)
@@ -237,6 +243,7 @@ class IceAgent:
         self._enter(IceState.CONNECTED if self._selected else IceState.CHECKING)
         self._timers.set(IceTimer.PAC, now + self._settings.pac_timeout)
         self._timers.clear(IceTimer.NOMINATION)
+        self._run_checks(now)
 
     def renominate(self, path: Path, now: Instant) -> None:
         """Nominate another valid pair; `LocalError` if we do not control, or there is none."""
@@ -510,7 +517,7 @@ class IceAgent:
             self._events.append(PathValidated(pair.path))
         self._timers.clear(IceTimer.PAC)
         if self._role.controlling:
-            nominated = check.nominating
+            nominated = check.nominating and pair.nominating  # else another has been nominated since
         else:
             nominated = pair.nominate_on_success and self._obeys_nomination(pair, now)
         if nominated:
@@ -606,6 +613,8 @@ class IceAgent:
     def _nominate(self, pair: CandidatePair | None) -> None:
         """Check a valid pair once more, with USE-CANDIDATE (RFC 8445 §8.1.1)."""
         if pair is not None and self._role.controlling:
+            for other in self._checklist.pairs:
+                other.nominating = other is pair
             pair.nominating = True
             pair.repeats = 0
             if self._settings.renomination:
@@ -787,6 +796,13 @@ class IceAgent:
         other = self._checklist.latest_valid()
         if other is not None and now - (other.last_received or 0.0) < self._settings.path_silence_timeout:
             self._select(other, nominated=False, now=now)
+            return
+        if self._timers.is_set(IceTimer.PAC):  # an ICE restart is under way, and has until then to find a path
+            self._selected, self._consent = None, None
+            for timer in (IceTimer.CONSENT_CHECK, IceTimer.CONSENT_EXPIRY, IceTimer.SUSPICION):
+                self._timers.clear(timer)
+            self._enter(IceState.DISCONNECTED)
+            self._events.append(ConsentLost(selected.path))
             return
         self._end(IceState.FAILED)
         path, at = self._last_received or (None, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
 
 from stack.core.counters import CounterName, declare
 from stack.core.errors import LocalError
@@ -16,9 +17,14 @@ from stack.ice.candidate import (
     compute_foundation,
 )
 
+_BROADCAST = IPv4Address("255.255.255.255")
+
 MAX_LOCAL_CANDIDATES = 32
 MAX_REMOTE_CANDIDATES = 64
 
+DROPPED_LOCAL_CANDIDATE_TOO_MANY = declare(
+    "ice", "dropped_local_candidate_too_many", "Candidates of our own beyond the number that is kept"
+)
 DROPPED_REMOTE_CANDIDATE_MALFORMED = declare(
     "ice", "dropped_remote_candidate_malformed", "Candidates of the peer that could not be parsed"
 )
@@ -30,6 +36,11 @@ DROPPED_REMOTE_CANDIDATE_OTHER_COMPONENT = declare(
 )
 DROPPED_REMOTE_CANDIDATE_NAME = declare(
     "ice", "dropped_remote_candidate_name", "Candidates of the peer with a host name, such as an mDNS name"
+)
+DROPPED_REMOTE_CANDIDATE_NOT_UNICAST = declare(
+    "ice",
+    "dropped_remote_candidate_not_unicast",
+    "Candidates of the peer with an address of a group, of all hosts or of none, or of IPv4 written as IPv6",
 )
 DROPPED_REMOTE_CANDIDATE_NO_PORT = declare(
     "ice", "dropped_remote_candidate_no_port", "Candidates of the peer with the port 0"
@@ -55,7 +66,8 @@ class CandidateLists:
         """Add a candidate of component 1 and return it with its base; None if it is known already.
 
         A server-reflexive one without a base has it in its related address, as SDP writes it (RFC 8839 §5.1).
-        Anything but a host, server-reflexive or relayed candidate with an address is a `LocalError`.
+        Anything but a host, server-reflexive or relayed candidate with an address is a `LocalError`. Where there
+        is no room the caller is told by `is_full`.
         """
         if not candidate.is_address or candidate.component != COMPONENT:
             raise LocalError("a local candidate is an address of component 1")
@@ -70,10 +82,15 @@ class CandidateLists:
         for known in self.local:
             if _same_address(known, candidate) and known.base_address == candidate.base_address:
                 return None  # RFC 8445 §5.1.3: the same address and base
-        if len(self.local) >= MAX_LOCAL_CANDIDATES:
-            raise LocalError(f"more than {MAX_LOCAL_CANDIDATES} local candidates")
+        if self.is_full:
+            return None
         self.local.append(candidate)
         return candidate
+
+    @property
+    def is_full(self) -> bool:
+        """True if no local candidate is taken any more: many interfaces, each with many servers."""
+        return len(self.local) >= MAX_LOCAL_CANDIDATES
 
     def add_remote(self, candidate: Candidate) -> CounterName | None:
         """Add a candidate of the peer; return the counter that says why not if it cannot be used."""
@@ -89,6 +106,8 @@ class CandidateLists:
             return DROPPED_REMOTE_CANDIDATE_OTHER_COMPONENT
         if not candidate.is_address:
             return DROPPED_REMOTE_CANDIDATE_NAME
+        if not _is_unicast(candidate.host):
+            return DROPPED_REMOTE_CANDIDATE_NOT_UNICAST
         if candidate.port == 0:
             return DROPPED_REMOTE_CANDIDATE_NO_PORT
         if any(_same_address(known, candidate) for known in self.remote):
@@ -126,6 +145,17 @@ class CandidateLists:
         return Candidate(
             foundation, COMPONENT, protocol, priority, address.host, address.port, kind, tcp_type=tcp_type
         )
+
+
+def _is_unicast(host: str) -> bool:
+    """Return True for an address of one host, which a check may go to.
+
+    RFC 8445 §5.1.1.1: no IPv4-mapped IPv6 address is a candidate.
+    """
+    address = ip_address(host)
+    if address.is_multicast or address.is_unspecified or address == _BROADCAST:
+        return False
+    return isinstance(address, IPv4Address) or address.ipv4_mapped is None
 
 
 def _same_address(one: Candidate, other: Candidate) -> bool:

@@ -151,8 +151,11 @@ class CheckServer:
         return self._first_path
 
     def restart(self, credentials: IceCredentials) -> None:
-        """Take new credentials; the former ones still keep known paths alive (RFC 8445 §9)."""
-        self._previous, self.credentials = self.credentials, credentials
+        """Take new credentials; those of the path in use still keep known paths alive (RFC 8445 §9).
+
+        They are not the latest where a restart is repeated because its answer did not arrive.
+        """
+        self._previous, self.credentials = self._previous or self.credentials, credentials
         self.remote_ufrag = None
 
     def forget_previous(self) -> None:

@@ -19,7 +19,8 @@ class IceState(Enum):
     COMPLETED = "completed"
     """A path is nominated."""
     DISCONNECTED = "disconnected"
-    """A lite agent's: consent was lost, and nothing may be sent until a path is validated anew."""
+    """Consent was lost, and nothing may be sent until a path is validated anew: of a lite agent, and of a full one
+    in an ICE restart."""
     FAILED = "failed"
     CLOSED = "closed"
 
@@ -74,9 +75,10 @@ class PathSelected:
 
 @dataclass(frozen=True, slots=True)
 class ConsentLost:
-    """A lite agent's: nothing came of the peer for so long that nothing may be sent (RFC 7675 §5.1).
+    """Nothing came of the peer for so long that nothing may be sent (RFC 7675 §5.1), and it is waited for.
 
-    The next authenticated check validates a path anew; `ConsentExpired` follows if none comes.
+    To a lite agent the next authenticated check validates a path anew; `ConsentExpired` follows if none comes. A
+    full one is in an ICE restart, which goes on; `IceFailed` follows if it finds no path.
     """
 
     path: Path

@@ -11,7 +11,9 @@ them, until it is closed. Relayed candidates work through `relaying`.
 
 A *standing* gatherer is a server's, for all its calls (`stack.server.gathering`): it asks each STUN server again
 every 15 s, which finds a NAT that has given us another address, and a STUN server that was dead; and for an
-allocation that it could not have, or has lost, every `RETRY_AFTER` seconds. What holds now is `standing`.
+allocation that it could not have, or has lost, every `RETRY_AFTER` seconds. What holds now is `standing`. That of
+a call asks again for what it has had and lost (a connection that was cut, a server that has started anew): a call
+that can be relayed alone would end.
 
 Left out: candidates over TCP towards STUN servers (a NAT lets no connection in, whatever it maps), freeing what is
 not selected (RFC 8445 §8.3): it serves after an ICE restart.
@@ -31,7 +33,7 @@ from stack.core.timers import TimerName, Timers, earliest
 from stack.ice.candidate import ACTIVE_PORT, MAX_LOCAL_PREFERENCE, Candidate
 from stack.ice.servers import IceServer, LocatedServer
 from stack.ice.turn import KEEPALIVE, TurnClient
-from stack.ice.turn_events import TurnAllocated, TurnClientState, TurnCredentials, TurnFailed
+from stack.ice.turn_events import TurnAllocated, TurnClientState, TurnCredentials, TurnFailed, TurnFailureReason
 from stack.ice.turn_peers import MAX_HOSTS, MAX_HOSTS_OF_SERVER
 from stack.stun import (
     ClientTransaction,
@@ -58,6 +60,9 @@ MAX_TASKS = 32
 """Pairs of a base and a server that are asked."""
 RETRY_AFTER = 35.0
 """Seconds until a standing gatherer asks again for an allocation that it could not have, or has lost."""
+REGAIN_AFTER = 1.5
+"""Seconds until a call's gatherer asks again for an allocation that it has lost; each time that is in vain twice
+as long, up to `RETRY_AFTER`. A connection's path is closed for less (`stack.aio.tcp_client`)."""
 
 
 class TransportPolicy(Enum):
@@ -90,7 +95,7 @@ class GatheringTimer(TimerName):
     """A request, or a TURN client, is due."""
     KEEPALIVE = "keepalive"
     RETRY = "retry"
-    """A standing gatherer asks for an allocation again."""
+    """An allocation is asked for again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -115,6 +120,8 @@ class _Allocation:
     client: TurnClient
     candidates: tuple[Candidate, ...] = ()
     retry_at: Instant | None = None
+    regain_after: float | None = None
+    """None: it was never had."""
 
 
 class Gatherer:
@@ -137,6 +144,7 @@ class Gatherer:
         self._policy = policy
         self._retransmission = retransmission or RetransmissionPolicy()
         self._waiting: deque[tuple[LocatedServer, Path, int]] = deque()
+        self._turn_paths: set[Path] = set()
         self._asked = 0
         self._is_standing = standing
         self._now: Instant = 0.0
@@ -177,6 +185,12 @@ class Gatherer:
                 self.counters.add(DROPPED_SERVER_TOO_MANY)
                 continue
             path = Path(base, address, server.protocol)
+            if server.turn and path in self._turn_paths:
+                # A TURN server knows its client by the 5-tuple: two clients there would take each other's answers.
+                self._note(located, base, "asked already, by another name")
+                continue
+            if server.turn:
+                self._turn_paths.add(path)
             preference = self._preference(located)
             self._asked += 1
             self._waiting.append((located, path, preference))
@@ -362,9 +376,19 @@ class Gatherer:
                         code = f" ({event.code})" if event.code else ""
                         more = f": {why}" if why else ""
                         self._note(allocation.server, allocation.base, f"{event.reason.value}{code}{more}")
-                        if self._is_standing:
-                            allocation.retry_at = self._now + RETRY_AFTER
-                            self._timers.bring_forward(GatheringTimer.RETRY, allocation.retry_at)
+                        self._plan_retry(allocation, event)
+
+    def _plan_retry(self, allocation: _Allocation, failed: TurnFailed) -> None:
+        """Ask again, later, for an allocation that is not to be had now."""
+        wait = allocation.regain_after
+        if self._is_standing:
+            wait = RETRY_AFTER
+        elif wait is None or failed.reason is TurnFailureReason.WRONG_CREDENTIALS:
+            return
+        else:
+            allocation.regain_after = min(2 * wait, RETRY_AFTER)
+        allocation.retry_at = self._now + wait
+        self._timers.bring_forward(GatheringTimer.RETRY, allocation.retry_at)
 
     # --- STUN -----------------------------------------------------------------------------------------------
 
@@ -454,6 +478,7 @@ class Gatherer:
 
     def _note_allocated(self, allocation: _Allocation, event: TurnAllocated) -> None:
         address = allocation.client.server.remote
+        allocation.regain_after = REGAIN_AFTER
         self._note(allocation.server, allocation.base, ", ".join(map(str, event.relayed)))
         if allocation.client.server.protocol is TransportProtocol.UDP and allocation.base in self._bases:
             self._found_reflexive(event.mapped, allocation.base, address, allocation.preference)

@@ -427,6 +427,7 @@ class LiteAgent:
         self._selected, self._nominated, self._lost = None, False, selected
         self._last_check.clear()
         self._last_received.clear()
+        self._first_response.clear()
         self._proven.clear()
         self._timers.clear(LiteTimer.CONSENT)
         self._timers.set(LiteTimer.RESUME, now + self._settings.resume_timeout)

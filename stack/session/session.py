@@ -331,6 +331,7 @@ class Session:
         if self.state is _ENDED:
             raise LocalError("the session is over")
         self.parameters = self.parameters.with_ice(local, remote)
+        self._timers.clear(SessionTimer.RESUME)  # the agent says how long it looks for a path
         self._ice.restart(local, now)
         self._ice.set_remote_credentials(remote, now)
         self._pump(now)

@@ -13,14 +13,18 @@ from stack.core.machine import Address, Path
 from stack.ice import (
     Candidate,
     ConsentExpired,
+    ConsentLost,
     IceAgent,
     IceFailureReason,
     IceSettings,
     IceState,
+    LiteAgent,
     PathSelected,
     PathValidated,
 )
+from stack.ice.candidate_lists import MAX_LOCAL_CANDIDATES
 from stack.ice.check_server import MAX_REFUSED
+from stack.ice.pair import PairState
 from stack.stun import (
     ErrorCode,
     IceControlled,
@@ -437,6 +441,131 @@ def test_a_failed_agent_recovers_by_a_restart() -> None:
         node.ending.begin_anew()
     signal(network, one, other)
     assert network.run(5.0, lambda: completed(one, other))
+
+
+def _restarting_when_consent_expires() -> tuple[IceNetwork, Node, Node]:
+    """The old path died 28 s before both sides restart; its consent expires while the answer is on its way."""
+    network = IceNetwork()
+    one, other = pair(network, [A], [B])
+    signal(network, one, other)
+    start(network)
+    assert network.run(5.0, lambda: completed(one, other))
+    network.cut()
+    network.run(28.0)
+    for node, name in ((one, "one again"), (other, "other again")):
+        node.command(lambda machine, now, name=name: machine.restart(credentials(name), now))
+    network.run(8.0)
+    return network, one, other
+
+
+def test_a_restart_goes_on_when_the_consent_of_the_old_path_expires() -> None:
+    network, one, other = _restarting_when_consent_expires()
+    for node in (one, other):
+        assert node.machine.state is IceState.DISCONNECTED
+        assert node.machine.selected_path is None
+        assert node.seen(ConsentLost) == [ConsentLost(Path(A, B) if node is one else Path(B, A))]
+    network.set_default(unordered(0.005))
+    signal(network, one, other)
+    for node in (one, other):
+        node.pump()
+    assert network.run(5.0, lambda: completed(one, other))
+    agree(one, other)
+    assert not one.seen(ConsentExpired)
+
+
+def test_a_restart_that_finds_no_path_fails_with_a_reason() -> None:
+    network, one, other = _restarting_when_consent_expires()
+    signal(network, one, other)
+    network.run(60.0)
+    for node in (one, other):
+        assert node.machine.state is IceState.FAILED
+        assert failure(node) == IceFailureReason.ALL_CHECKS_FAILED.name
+        assert not node.seen(ConsentExpired)
+
+
+@pytest.mark.parametrize("lite", [True, False], ids=["lite", "full"])
+def test_a_restart_whose_answer_is_lost_may_be_repeated(lite: bool) -> None:
+    """The peer has heard of none of them: its checks have the credentials from before the first one."""
+    network = IceNetwork()
+    one = network.join(full("one", controlling=True), A)
+    server = LiteAgent(credentials("other"), entropy=entropy("lite")) if lite else full("other", controlling=False)
+    other = network.join(server, B)
+    signal(network, one, other)
+    start(network)
+    assert network.run(5.0, lambda: one.machine.state is IceState.COMPLETED)
+    for name in ("lost", "lost again"):
+        other.command(lambda machine, now, name=name: machine.restart(credentials(name), now))
+        network.run(40.0)
+        assert one.machine.state is IceState.COMPLETED
+        assert other.machine.selected_path == Path(B, A)
+    assert other.machine.counters["ice.dropped_wrong_username"] == 0
+    one.command(lambda machine, now: machine.restart(credentials("one again"), now))
+    signal(network, one, other)
+    assert network.run(5.0, lambda: completed(one, other))
+    old = Username(f"{credentials('other').ufrag}:{credentials('one').ufrag}")
+    check = Message(MessageClass.REQUEST, Method.BINDING, TransactionId(b"x" * 12), (old, Priority(1)))
+    other.machine.handle_datagram(
+        check.sign(short_term_key(credentials("other").password)), Path(B, A), network.now
+    )
+    assert other.machine.counters["ice.dropped_wrong_username"] == 1  # they count no more
+
+
+def test_the_latest_of_two_nominations_wins_whichever_answer_comes_first() -> None:
+    network = IceNetwork(delay=0.02)
+    one, other = pair(network, [A, A6], [B, B6])
+    network.filter = lambda sender, data, path: data if path.local.is_ipv6 else None
+    signal(network, one, other)
+    start(network)
+    assert network.run(5.0, lambda: completed(one, other))
+    network.run(60.0)
+    network.filter = None
+    one.command(lambda machine, now: machine.note_failed(A6, B6, now))  # the other pair is checked again
+    network.run(1.0)
+    assert isinstance(one.machine, IceAgent)
+    assert all(each.state is PairState.SUCCEEDED for each in one.machine.pairs)
+    second = one.machine.selected_path
+    (first,) = (each.path for each in one.machine.pairs if each.path != second)
+    held = []
+
+    def hold(sender: Node, data: bytes, path: Path) -> bytes | None:  # the response to the first nomination
+        if sender is other and path.local == first.remote and not held and data[:1] == b"\x01":
+            held.append((data, path))
+            return None
+        return data
+
+    network.filter = hold
+    one.command(lambda machine, now: machine.renominate(first, now))
+    network.run(0.06)
+    one.command(lambda machine, now: machine.renominate(second, now))
+    network.run(0.08)
+    assert other.machine.selected_path == Path(second.remote, second.local)
+    network.carry(other, *held[0])
+    network.run(0.1)
+    assert one.machine.selected_path == second
+    agree(one, other)
+
+
+def test_more_local_candidates_than_are_kept_are_counted() -> None:
+    agent = full("one", controlling=True)
+    for number in range(MAX_LOCAL_CANDIDATES + 3):
+        agent.add_local_candidate(Candidate.relayed(Address("192.0.2.1", 40_000 + number), A, B), 0.0)
+    assert len(agent.local_candidates) == MAX_LOCAL_CANDIDATES
+    assert agent.counters["ice.dropped_local_candidate_too_many"] == 3
+
+
+@pytest.mark.parametrize(
+    "host", ["255.255.255.255", "224.0.0.251", "0.0.0.0", "::", "ff02::fb", "::ffff:10.0.0.2", "::ffff:0:0"]
+)
+def test_no_check_goes_to_what_is_no_address_of_one_host(host: str) -> None:
+    agent = full("one", controlling=True)
+    for address in (A, A6):
+        agent.add_local_candidate(Candidate.host_candidate(address), 0.0)
+    agent.set_remote_credentials(credentials("other"), 0.0)
+    agent.start(0.0)
+    agent.add_remote_candidate(Candidate.parse(f"candidate:1 1 udp 1 {host} 5353 typ host"), 0.0)
+    assert not agent.pairs
+    assert agent.drain_transmits() == []
+    assert agent.counters["ice.dropped_remote_candidate_not_unicast"] == 1
 
 
 def test_checks_are_paced() -> None:

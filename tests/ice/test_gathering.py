@@ -7,26 +7,33 @@ import pytest
 from stack.core.machine import Address, Path, Transmit, TransportProtocol
 from stack.ice import CandidateType
 from stack.ice.candidate import ACTIVE_PORT
+from stack.ice.candidate_lists import MAX_LOCAL_CANDIDATES
 from stack.ice.gathering import (
     DROPPED_RELAYED_UNKNOWN,
     DROPPED_SERVER_TOO_MANY,
     MAX_TASKS,
+    REGAIN_AFTER,
+    RETRY_AFTER,
     TA,
     Gatherer,
     TransportPolicy,
 )
+from stack.ice.relaying import RelayingMachine
 from stack.ice.servers import IceServer, LocatedServer
 from stack.ice.turn import KEEPALIVE
 from stack.stun import (
     ErrorCode,
+    Lifetime,
     Message,
     MessageClass,
     Method,
     RequestedTransport,
     TransactionId,
     XorMappedAddress,
+    XorRelayedAddress,
 )
 from tests.sim.entropy import entropy
+from tests.sim.ice import full
 
 UDP, TCP = TransportProtocol.UDP, TransportProtocol.TCP
 BASE, SECOND, BASE6 = Address("10.0.0.1", 5000), Address("10.0.0.2", 5000), Address("2001:db8::1", 5000)
@@ -176,3 +183,85 @@ def test_a_lost_connection_ends_its_allocation() -> None:
     machine.finish(0.2)
     assert machine.is_complete
     assert machine.outcomes[0].text == "the connection to the TURN server was lost"
+
+
+def test_one_server_under_two_names_is_one_client() -> None:
+    machine = gatherer()
+    machine.add_server(TURN, 0.0)
+    other = LocatedServer(IceServer("other", 3478, UDP, False, True, "v", "q"), SERVER)
+    machine.add_server(other, 0.0)
+    sent = asked(machine, seconds=0.2)
+    assert len(sent) == 1
+    assert [(outcome.server, outcome.text) for outcome in machine.outcomes] == [
+        (other, "asked already, by another name")
+    ]
+
+
+def test_more_servers_than_an_agent_keeps_candidates_of_are_survived() -> None:
+    agent = full("one", controlling=True)
+    bases = [Address(f"10.0.{number}.1", 5000) for number in range(8)]
+    machine = RelayingMachine(agent, Gatherer(bases, entropy("gatherer")))
+    for number in range(4):
+        server = LocatedServer(
+            IceServer("turn", 3478, UDP, False, True, "u", "p"), Address("192.0.2.1", 1 + number)
+        )
+        machine.add_server(server, 0.0)
+    sent: dict[Path, Transmit] = {}
+    now = 0.0
+    while now < 5.0 and len(sent) < MAX_TASKS:
+        sent |= {transmit.path: transmit for transmit in machine.drain_transmits()}
+        now = machine.poll_timeout() or 5.0
+        machine.handle_timeout(now)
+    assert len(sent) == MAX_TASKS
+    for number, transmit in enumerate(sent.values()):
+        request = Message.parse(transmit.data)
+        relayed = XorRelayedAddress(Address("192.0.2.1", 40_000 + number))
+        granted = request.respond(MessageClass.SUCCESS_RESPONSE, relayed, XorMappedAddress(MAPPED), Lifetime(600))
+        machine.handle_datagrams([(granted.serialize_with_fingerprint(), transmit.path)], now)
+    assert len(agent.local_candidates) == MAX_LOCAL_CANDIDATES
+    assert agent.counters["ice.dropped_local_candidate_too_many"] > 0
+
+
+def granted(machine: Gatherer, now: float) -> Path:
+    """Let the allocation that is being asked for be granted; return its path."""
+    (transmit,) = machine.drain_transmits()
+    request = Message.parse(transmit.data)
+    relayed = XorRelayedAddress(Address("192.0.2.1", 40_000))
+    response = request.respond(MessageClass.SUCCESS_RESPONSE, relayed, XorMappedAddress(MAPPED), Lifetime(600))
+    machine.unwrap(response.serialize_with_fingerprint(), transmit.path, now)
+    assert [candidate.type for candidate in machine.drain_candidates()] == [CandidateType.RELAYED]
+    return transmit.path
+
+
+def test_an_allocation_that_was_lost_is_asked_for_again_ever_more_seldom() -> None:
+    machine = gatherer()
+    machine.add_server(TURNS, 0.0)
+    path = granted(machine, 0.0)
+    now, asked_at = 100.0, []
+    for _ in range(7):
+        machine.note_connection_lost(path, now)
+        assert machine.drain_transmits() == []
+        sent = asked(machine, now, 36.0)
+        assert len(sent) == 1
+        asked_at.append(sent[0][0] - now)
+        now = sent[0][0]
+    assert asked_at == pytest.approx([REGAIN_AFTER * 2**n for n in range(5)] + [RETRY_AFTER] * 2)
+
+
+def test_an_allocation_that_was_never_had_is_not_asked_for_again() -> None:
+    machine = gatherer()
+    machine.add_server(TURNS, 0.0)
+    ((_, transmit),) = asked(machine, seconds=0.1)
+    machine.note_connection_lost(transmit.path, 0.2)
+    assert asked(machine, 0.2, 600.0) == []
+
+
+def test_nor_is_one_whose_credentials_hold_no_more() -> None:
+    machine = gatherer()
+    machine.add_server(TURNS, 0.0)
+    granted(machine, 0.0)
+    ((_, refresh),) = [each for each in asked(machine, 0.0, 541.0) if Message.parse(each[1].data).method == 4]
+    refused = Message.parse(refresh.data).respond(MessageClass.ERROR_RESPONSE, ErrorCode(401))
+    machine.unwrap(refused.serialize_with_fingerprint(), refresh.path, 541.0)
+    assert machine.outcomes[-1].text == "the TURN server does not take our username and password (401)"
+    assert asked(machine, 541.0, 600.0) == []

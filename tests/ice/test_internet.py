@@ -6,10 +6,20 @@ from dataclasses import dataclass
 
 import pytest
 
-from stack.core.machine import Address, TransportProtocol
-from stack.ice import Candidate, CandidateType, IceAgent, IceCredentials, IceState, LiteAgent, PathSelected
-from stack.ice.candidate import TcpType
+from stack.core.machine import Address, Path, TransportProtocol
+from stack.ice import (
+    Candidate,
+    CandidateType,
+    IceAgent,
+    IceCredentials,
+    IceEvent,
+    IceState,
+    LiteAgent,
+    PathSelected,
+)
+from stack.ice.candidate import ACTIVE_PORT, TcpType
 from stack.ice.gathering import TransportPolicy
+from stack.ice.relaying import RelayingMachine
 from stack.ice.servers import IceServer, LocatedServer
 from tests.sim.entropy import entropy
 from tests.sim.internet import (
@@ -435,3 +445,32 @@ def test_a_peer_that_pauses_is_asked_once_and_is_not_left() -> None:
     network.run(60.0)
     assert one.agent.selected_path == path
     assert one.agent.counters["ice.path_failed"] == 0
+
+
+@pytest.mark.parametrize("controlling", [True, False])
+def test_a_call_outlives_the_connection_to_its_only_turn_server(controlling: bool) -> None:
+    network = the_internet()
+    hotel = network.realm("hotel", behind=Nat(Kind.PORT, Kind.PORT, outside=OUTSIDE[0], permits=tls_only))
+    turn, servers = add_turn_server(network)
+    one = join(
+        network, hotel, "one", ONE, controlling=controlling, servers=servers[2:], policy=TransportPolicy.RELAY
+    )
+    other = join(network, network.public, "other", OTHER, controlling=not controlling, tcp=False)
+    connect(one, other)
+    assert network.run(5.0, lambda: are_agreed(one, other))
+    network.run(10.0)
+    before = one.agent.selected_path
+    assert before is not None
+    (client,) = turn.machine.allocations
+    turn.machine.allocations.clear()
+
+    def cut(machine: RelayingMachine[IceEvent], now: float) -> None:  # as the driver of a client does
+        one.agent.note_failed(before.local, None, now)
+        machine.gatherer.note_connection_lost(Path(Address(ONE.host, ACTIVE_PORT), client.local, TCP), now)
+
+    one.host.command(cut)
+    assert network.run(8.0, lambda: are_agreed(one, other) and one.agent.selected_path != before)
+    assert one.how == "relay"
+    network.run(60.0)
+    assert one.agent.state is other.agent.state is IceState.COMPLETED
+    assert are_agreed(one, other)

@@ -12,6 +12,7 @@ import pytest
 
 from interop.network_model import NetworkModel
 from stack.core.machine import Address, Path
+from stack.ice import IceCredentials
 from stack.sctp import MessageReceived
 from stack.server import Endpoint
 from stack.session import ConnectionPaused, ConnectionResumed, Ended, EndReason
@@ -182,6 +183,23 @@ def test_a_client_that_does_not_return_ends_the_call(seconds: float) -> None:
     (ended,) = call.events(Ended)
     assert ended.reason is EndReason.CONSENT_EXPIRED
     assert len(call.server.machine) == 0
+
+
+def test_a_restart_shortly_before_the_end_of_a_pause_has_its_own_time() -> None:
+    """A full server: its consent has expired, and a restart alone resumes it (RFC 7675 §5.1)."""
+    call = Call(resume_timeout=30.0, lite=False)
+    call.network.detach(call.client)
+    call.network.run(50.0)
+    assert len(call.events(ConnectionPaused)) == 1
+    session = call.server.machine.conversation.session
+    fresh = [IceCredentials.generate(entropy(name)) for name in ("server again", "client again")]
+    call.server.command(lambda machine, now: session.restart_ice(*fresh, now))
+    call.network.run(30.0)
+    assert session.is_paused
+    assert not call.events(Ended)
+    call.network.run(15.0)
+    (ended,) = call.events(Ended)
+    assert ended.reason is EndReason.ICE_FAILED
 
 
 class DataCall(Call):

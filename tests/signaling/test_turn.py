@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from stack.signaling.caller import CallerConfig, place_call, render
 from stack.signaling.client import DialError
 from stack.signaling.server import Serving
 from tests.coturn import EPHEMERAL, SECRET, coturn, free_port, needs_coturn, uri
+from tests.listening import until
 
 pytestmark = [
     pytest.mark.real_clock,
@@ -115,3 +117,56 @@ async def test_a_relayed_call_that_fails_says_what_each_server_answered(
         f"turn:127.0.0.1:{dead}?transport=tcp: the connection to the TURN server was lost: Connection ref" in said
     )
     assert f"turn:127.0.0.1:{dead}: no answer" in said
+
+
+class _Forwarder:
+    """A port that leads to a TURN server by TCP, and whose connections can be cut."""
+
+    def __init__(self) -> None:
+        self.writers: list[asyncio.StreamWriter] = []
+        self.bytes = 0
+
+    async def open(self, port: int) -> asyncio.Server:
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            onward_reader, onward = await asyncio.open_connection("127.0.0.1", port)
+            self.writers += [writer, onward]
+            await asyncio.gather(self._copy(reader, onward), self._copy(onward_reader, writer))
+
+        return await asyncio.start_server(take, "127.0.0.1", 0)
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                self.bytes += len(data)
+
+    def cut(self) -> None:
+        for writer in self.writers:
+            writer.transport.abort()
+
+
+async def test_a_call_outlives_the_connection_to_its_only_turn_server(
+    server: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller._Talk, "_may_call_again", lambda talk: False)  # it is one call to the end
+    write_wav(tmp_path / "tone.wav", (8000 * np.sin(np.arange(16_000 * 9) / 3)).astype(np.int16), 16_000)
+    forwarder = _Forwarder()
+    async with coturn(tmp_path, "--lt-cred-mech", "--user", f"{USER}:{PASSWORD}") as turn:
+        listening = await forwarder.open(turn.port)
+        port = listening.sockets[0].getsockname()[1]
+        config = CallerConfig(
+            server.url,
+            play=str(tmp_path / "tone.wav"),
+            ice_server=(f"turn:{USER}:{PASSWORD}@127.0.0.1:{port}?transport=tcp",),
+            ice_transport="relay",
+        )
+        async with listening, asyncio.timeout(40):
+            call = asyncio.create_task(place_call(config))
+            await until(lambda: forwarder.bytes > 30_000, 20.0)  # sound goes both ways
+            forwarder.cut()
+            report = await call
+    results = [each["result"] for each in report["ice"]["servers"]]
+    assert len(results) == 3  # what was had, that it was lost, and what is in its place
+    assert "was lost" in results[1]
+    assert report["ice"]["pair"]["local"] == results[2] != results[0]
+    assert report["received"]["packets"] > 250
