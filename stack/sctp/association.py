@@ -37,6 +37,7 @@ DROPPED_PACKET_WRONG_PORT = declare("sctp", "dropped_packet_wrong_port", "Packet
 
 _TIMER_HANDLERS: dict[AssociationTimer, Callable[[TransmissionControlBlock, Instant], None]] = {
     AssociationTimer.T1: handshake.handle_t1,
+    AssociationTimer.COOKIE_ACK: handshake.handle_cookie_ack_timer,
     AssociationTimer.T2_SHUTDOWN: termination.handle_t2,
     AssociationTimer.T5_SHUTDOWN_GUARD: termination.handle_t5,
 }
@@ -259,6 +260,8 @@ class Association:
                 return
             if isinstance(first, CookieEchoChunk):
                 chunks = chunks[1:]
+        if tcb.cookie_acks_left and not isinstance(first, handshake.BEFORE_COOKIE_ACK):
+            handshake.note_established_by_peer(tcb)
         for chunk in chunks:
             handler = HANDLERS.get(type(chunk))
             if handler is not None:

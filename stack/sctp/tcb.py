@@ -26,6 +26,8 @@ class AssociationTimer(TimerName):
     """Why the association wants to be woken, beside its parts' own reasons (timers of RFC 9260 §5.1 and §9.2)."""
 
     T1 = "t1-init or t1-cookie"
+    COOKIE_ACK = "cookie-ack"
+    """It may have been lost."""
     T2_SHUTDOWN = "t2-shutdown"
     T5_SHUTDOWN_GUARD = "t5-shutdown-guard"
 
@@ -37,6 +39,7 @@ class TransmissionControlBlock:
         "bundler",
         "capabilities",
         "config",
+        "cookie_acks_left",
         "cookies",
         "counters",
         "entropy",
@@ -75,6 +78,8 @@ class TransmissionControlBlock:
         """The INIT or COOKIE ECHO that T1 repeats."""
         self.handshake_attempts = 0
         self.handshake_sent_at: Instant = 0.0
+        self.cookie_acks_left = 0
+        """How often a COOKIE ACK is still repeated; 0: what the peer sends shows that it has it, or no more."""
 
     def accepts(self, what: AssociationInput) -> bool:
         """True if an input means something in this state."""

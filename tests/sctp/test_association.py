@@ -15,6 +15,7 @@ from stack.sctp import (
 )
 from stack.sctp.chunks import (
     AbortChunk,
+    CookieAckChunk,
     CookieEchoChunk,
     DataChunk,
     ErrorChunk,
@@ -135,6 +136,45 @@ def test_set_up_in_bad_weather(seed):
     assert pair.of(0, UserMessage) == [UserMessage(0, 51, b"from b")]
     assert pair.of(1, UserMessage) == [UserMessage(0, 51, b"from a")]
     assert len(pair.of(0, AssociationUp)) == len(pair.of(1, AssociationUp)) == 1
+
+
+def cookie_acks(packet):
+    return sum(isinstance(chunk, CookieAckChunk) for chunk in read(packet).chunks)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_cookie_ack_that_is_lost_is_sent_again_whether_the_peer_asks_for_it_or_not(lost):
+    pair = make_associations(unordered(delay=0.05), up=False)
+    dropped, echoes = [], []
+
+    def drop(sender, packet):
+        if sender == 0 and any(isinstance(chunk, CookieEchoChunk) for chunk in read(packet).chunks):
+            echoes.append(pair.now)
+            return len(echoes) > 1
+        if sender == 1 and cookie_acks(packet) and len(dropped) < lost:
+            dropped.append(pair.now)
+            return True
+        return False
+
+    pair.drop = drop
+    pair.b.set_rtt_hint(0.1, pair.now)
+    pair.a.start(pair.now)
+    pair.run_until(lambda: pair.of(0, AssociationUp))
+    assert len(dropped) == lost
+    assert pair.events == ([AssociationUp(65535)], [AssociationUp(65535)])
+    assert pair.now - dropped[0] < (0.5, 1.1, 2.3)[lost - 1], "0.3 s (RTO), three, seven, and half a round trip"
+
+
+def test_a_cookie_ack_is_not_repeated_to_a_peer_that_has_it_nor_for_ever():
+    pair = make_associations(unordered(delay=0.05))
+    pair.a.send(0, 51, b"hello", pair.now)
+    pair.run(60)
+    assert sum(cookie_acks(packet) for sender, packet in pair.wire if sender == 1) == 1
+    silent = make_associations(unordered(delay=0.05))
+    silent.run(20)
+    assert sum(cookie_acks(packet) for sender, packet in silent.wire if sender == 1) == 4
+    assert silent.a.state is silent.b.state is AssociationState.ESTABLISHED
+    assert silent.events == ([AssociationUp(65535)], [AssociationUp(65535)])
 
 
 def test_set_up_that_nobody_answers_ends():

@@ -1,6 +1,10 @@
 """Association initialization: INIT, INIT ACK, COOKIE ECHO, COOKIE ACK (RFC 9260 §5).
 
 Where both descriptions show an INIT (draft-hancke-tsvwg-snap) none is sent: `establish_from_sdp` takes the peer's.
+
+A COOKIE ACK is repeated until the peer sends what it may send only when it has it (§5.1 C), a few times. RFC 9260
+leaves a lost one to the peer's T1-cookie, which is a second or more, where we know the round trip; one too many
+means nothing to it (§5.2.5).
 """
 
 from __future__ import annotations
@@ -60,6 +64,12 @@ ESTABLISHED_FROM_SDP = declare(
 RESTARTED = declare(
     "sctp", "restarted", "Times that the peer has begun the association anew (RFC 9260 §5.2.4.1 A)"
 )
+
+
+COOKIE_ACK_REPEATS = 3
+"""How often a COOKIE ACK is sent again to a peer that is silent since: after one RTO, two more, and four more."""
+BEFORE_COOKIE_ACK = (InitChunk, InitAckChunk, CookieEchoChunk, CookieAckChunk, ErrorChunk)
+"""What a peer may send that has no COOKIE ACK yet, as the first chunk of a packet."""
 
 
 def build_init(config: SctpConfig, local: LocalEndpoint) -> bytes:
@@ -216,7 +226,24 @@ def handle_cookie_echo(tcb: TransmissionControlBlock, echo: CookieEchoChunk, tag
         tcb.peer = cookie.peer
         tcb.bundler.verification_tag = cookie.peer.tag
     tcb.bundler.queue_control(CookieAckChunk().serialize())
+    tcb.cookie_acks_left = COOKIE_ACK_REPEATS
+    tcb.timers.set(AssociationTimer.COOKIE_ACK, now + tcb.sender.rto.current)
     return True
+
+
+def handle_cookie_ack_timer(tcb: TransmissionControlBlock, now: Instant) -> None:
+    """Nothing has come since our COOKIE ACK: it is sent again."""
+    tcb.bundler.queue_control(CookieAckChunk().serialize())
+    tcb.cookie_acks_left -= 1
+    if tcb.cookie_acks_left:
+        wait = tcb.sender.rto.current * 2 ** (COOKIE_ACK_REPEATS - tcb.cookie_acks_left)
+        tcb.timers.set(AssociationTimer.COOKIE_ACK, now + wait)
+
+
+def note_established_by_peer(tcb: TransmissionControlBlock) -> None:
+    """Take what the peer sends only when it has our COOKIE ACK."""
+    tcb.cookie_acks_left = 0
+    tcb.timers.clear(AssociationTimer.COOKIE_ACK)
 
 
 def _restart(tcb: TransmissionControlBlock, cookie: StateCookie, now: Instant) -> None:
