@@ -31,6 +31,7 @@ from stack.core.errors import ParseError
 from stack.core.machine import Address, Entropy, Instant, Path, Transmit, TransportProtocol
 from stack.core.timers import TimerName, Timers, earliest
 from stack.ice.candidate import ACTIVE_PORT, MAX_LOCAL_PREFERENCE, Candidate
+from stack.ice.candidate_lists import is_unicast
 from stack.ice.servers import IceServer, LocatedServer
 from stack.ice.turn import KEEPALIVE, TurnClient
 from stack.ice.turn_events import TurnAllocated, TurnClientState, TurnCredentials, TurnFailed, TurnFailureReason
@@ -432,6 +433,9 @@ class Gatherer:
         mapped = message.get(XorMappedAddress)
         if message.message_class is not MessageClass.SUCCESS_RESPONSE or mapped is None:
             self._note(binding.server, path.local, "the STUN server refused")
+            return True
+        if not (is_unicast(mapped.address.host) and mapped.address.port):
+            self._note(binding.server, path.local, f"the STUN server says {mapped.address}, where nothing is")
             return True
         binding.found = True
         self._timers.set_default(GatheringTimer.KEEPALIVE, now + KEEPALIVE)

@@ -30,6 +30,7 @@ from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.machine import Address, Entropy, Instant, Path, TerminalEvents, Transmit, TransportProtocol
 from stack.core.timers import TimerName, Timers, earliest
+from stack.ice.candidate_lists import is_unicast
 from stack.ice.turn_events import (
     TurnAllocated,
     TurnClientState,
@@ -388,7 +389,11 @@ class TurnClient:
             case Method.ALLOCATE:
                 relayed = tuple(each.address for each in message.get_all(XorRelayedAddress))[:2]
                 mapped = message.get(XorMappedAddress)
-                if not relayed or mapped is None:
+                if (
+                    mapped is None
+                    or not relayed
+                    or not all(each.port and is_unicast(each.host) for each in relayed)
+                ):
                     self.counters.add(DROPPED_TURN_MALFORMED)
                     self._fail(TurnFailureReason.REFUSED)
                     return

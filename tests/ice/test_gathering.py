@@ -144,6 +144,28 @@ def test_a_refusal_is_named() -> None:
     assert [outcome.text for outcome in machine.outcomes] == ["the STUN server refused"]
 
 
+NOWHERE = [Address("0.0.0.0", 0), Address("203.0.113.5", 0), Address("224.0.0.1", 4000), Address("::", 4000)]
+
+
+@pytest.mark.parametrize("address", NOWHERE, ids=str)
+def test_an_address_where_nothing_is_makes_no_candidate(address: Address) -> None:
+    machine = gatherer()
+    machine.add_server(STUN, 0.0)
+    machine.add_server(TURNS, 0.0)
+    sent = {transmit.path.remote: transmit for _, transmit in asked(machine, seconds=0.2)}
+    respond(machine, sent[STUN.address], mapped=address)
+    request = sent[TURNS.address]
+    granted = Message.parse(request.data).respond(
+        MessageClass.SUCCESS_RESPONSE, XorRelayedAddress(address), XorMappedAddress(MAPPED), Lifetime(600)
+    )
+    machine.unwrap(granted.serialize_with_fingerprint(), request.path, 0.3)
+    assert machine.drain_candidates() == []
+    assert sorted(outcome.text for outcome in machine.outcomes) == [
+        f"the STUN server says {address}, where nothing is",
+        "the TURN server refused",
+    ]
+
+
 def test_responses_from_elsewhere_and_to_nothing_are_for_the_machine_above() -> None:
     machine = gatherer()
     machine.add_server(STUN, 0.0)
