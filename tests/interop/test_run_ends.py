@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from io import BufferedWriter, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,15 @@ def test_the_help_shows_each_example_on_a_line_of_its_own() -> None:
     assert max(map(len, output.splitlines())) <= 80
 
 
+@pytest.fixture
+def not_ignored() -> Iterator[None]:
+    """Tests that run under nohup ignore SIGHUP, and so would the harness."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, former)
+
+
+@pytest.mark.usefixtures("not_ignored")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_was_not_run_before_an_interruption_is_reported_as_not_tried(
     monkeypatch: pytest.MonkeyPatch, quick_cells: list[str], tmp_path: Path, number: signal.Signals
