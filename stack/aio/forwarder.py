@@ -21,9 +21,7 @@ from stack.aio.ipc import (
     Answered,
     Ask,
     ForwarderHello,
-    LinkError,
     Logged,
-    MessageStream,
     Ping,
     Pong,
     Ready,
@@ -31,6 +29,7 @@ from stack.aio.ipc import (
     WorkerReport,
 )
 from stack.aio.media import GetTally, MediaTally
+from stack.aio.message_stream import LinkError, MessageStream
 from stack.aio.udp import UdpSocket, UdpSockets
 from stack.aio.worker_log import LinkHandler
 from stack.core.errors import ParseError

@@ -54,13 +54,10 @@ from stack.aio.ipc import (
     Ask,
     CheckPassedOn,
     ForwarderHello,
-    FrameReader,
     Happened,
     Hello,
     KeysLogged,
-    LinkError,
     Logged,
-    MessageStream,
     PassOn,
     PathTaken,
     Ping,
@@ -74,6 +71,7 @@ from stack.aio.ipc import (
     package_version,
 )
 from stack.aio.media import CallEndpoint, Events, MediaCalls, MediaSetup, make_endpoint, many_calls
+from stack.aio.message_stream import FrameReader, LinkError, MessageStream
 from stack.aio.overflow import OverflowDriver
 from stack.aio.steering import SteeredDriver, SteeredSockets
 from stack.aio.tcp_listener import MAX_ACCEPTED_AT_ONCE, MAX_FIRST_FRAME

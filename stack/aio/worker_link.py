@@ -29,8 +29,6 @@ from stack.aio.ipc import (
     ForwarderHello,
     Happened,
     Hello,
-    LinkError,
-    MessageStream,
     Ping,
     Pong,
     Ready,
@@ -40,6 +38,7 @@ from stack.aio.ipc import (
     WorkerRequest,
 )
 from stack.aio.media import CarryOut, GetTally, MediaRequest, MediaTally
+from stack.aio.message_stream import LinkError, MessageStream
 from stack.aio.worker_start import command_of_worker, environment_of_worker, wait_for_end
 from stack.core.counters import CounterName, Counters, declare
 from stack.core.errors import LocalError, StackError

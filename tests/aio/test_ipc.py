@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack.aio import ipc
-from stack.aio.ipc import REPORTS, REQUESTS, Answered, Ask, FrameReader, Happened, LinkError, MessageStream
+from stack.aio import message_stream
+from stack.aio.ipc import REPORTS, REQUESTS, Answered, Ask, Happened
 from stack.aio.media import CarryOut, CloseCall
+from stack.aio.message_stream import FrameReader, LinkError, MessageStream
 from stack.audio import AudioFrame
 from stack.core.errors import LocalError, ParseError
 from stack.voice.commands import HangUp, Write
@@ -111,7 +112,7 @@ async def test_what_comes_in_one_go_lets_others_have_their_turn() -> None:
 
 
 async def test_of_what_gets_stale_the_oldest_is_dropped_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ipc, "MAX_STALE", 10)
+    monkeypatch.setattr(message_stream, "MAX_STALE", 10)
     async with linked() as (one, other):
         one.stream.send(b"first")
         for number in range(25):
@@ -125,7 +126,7 @@ async def test_of_what_gets_stale_the_oldest_is_dropped_and_nothing_else(monkeyp
 
 
 async def test_what_was_dropped_leaves_no_place_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ipc, "MAX_STALE", 10)
+    monkeypatch.setattr(message_stream, "MAX_STALE", 10)
     async with linked() as (one, other):
         for number in range(1000):  # in one turn of the loop: nothing can leave
             one.stream.send(b"%d" % number, is_stale_when_late=True)
@@ -135,7 +136,7 @@ async def test_what_was_dropped_leaves_no_place_behind(monkeypatch: pytest.Monke
 
 
 async def test_a_side_that_takes_nothing_is_given_up_at_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ipc, "MAX_KEPT", 1000)
+    monkeypatch.setattr(message_stream, "MAX_KEPT", 1000)
     async with linked() as (one, other):
         for _ in range(12):
             one.stream.send(b"x" * 100)
@@ -145,7 +146,7 @@ async def test_a_side_that_takes_nothing_is_given_up_at_a_bound(monkeypatch: pyt
 
 
 async def test_one_call_that_is_asked_too_much_is_refused_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ipc, "MAX_KEPT_OF_CALL", 1000)
+    monkeypatch.setattr(message_stream, "MAX_KEPT_OF_CALL", 1000)
     async with linked() as (one, other):
         one.stream.send_of("much", b"x" * 900)
         with pytest.raises(LocalError, match="write less at once"):
@@ -162,8 +163,8 @@ async def test_one_call_that_is_asked_too_much_is_refused_and_no_other(monkeypat
 async def test_calls_with_little_waiting_are_served_while_others_fill_the_link(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ipc, "MAX_KEPT", 2000)
-    monkeypatch.setattr(ipc, "MAX_OF_CALL_WHEN_FULL", 100)
+    monkeypatch.setattr(message_stream, "MAX_KEPT", 2000)
+    monkeypatch.setattr(message_stream, "MAX_OF_CALL_WHEN_FULL", 100)
     async with linked() as (one, other):
         one.stream.send_of("much", b"x" * 1900)
         with pytest.raises(LocalError):
