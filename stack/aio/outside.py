@@ -22,8 +22,9 @@ from stack.core.errors import LocalError
 from stack.core.machine import Address, Entropy, Path, Transmit, TransportProtocol
 from stack.core.ufrag import WORKER_DIGITS
 from stack.ice import Candidate
+from stack.ice.allocation import RETRY_AFTER
 from stack.ice.candidate import ACTIVE_PORT
-from stack.ice.gathering import RETRY_AFTER, GatheringOutcome
+from stack.ice.gathering import GatheringOutcome
 from stack.ice.servers import LocatedServer
 from stack.server import Gathered, GatheringEndpoint
 from stack.voice.events import ConversationEvent

@@ -106,7 +106,7 @@ class CandidateLists:
             return DROPPED_REMOTE_CANDIDATE_OTHER_COMPONENT
         if not candidate.is_address:
             return DROPPED_REMOTE_CANDIDATE_NAME
-        if not is_unicast(candidate.host):
+        if not _is_unicast(candidate.host):
             return DROPPED_REMOTE_CANDIDATE_NOT_UNICAST
         if candidate.port == 0:
             return DROPPED_REMOTE_CANDIDATE_NO_PORT
@@ -147,8 +147,13 @@ class CandidateLists:
         )
 
 
-def is_unicast(host: str) -> bool:
-    """Return True for an IP address of one host, which a check may go to.
+def is_usable(address: Address) -> bool:
+    """Return True for an address and a port where one host can be: a check may go there."""
+    return bool(address.port) and _is_unicast(address.host)
+
+
+def _is_unicast(host: str) -> bool:
+    """Return True for an IP address of one host.
 
     RFC 8445 §5.1.1.1: no IPv4-mapped IPv6 address is a candidate.
     """

@@ -12,8 +12,8 @@ them, until it is closed. Relayed candidates work through `relaying`.
 A *standing* gatherer is a server's, for all its calls (`stack.server.gathering`): it asks each STUN server again
 every 15 s, which finds a NAT that has given us another address, and a STUN server that was dead; and for an
 allocation that it could not have, or has lost, every `RETRY_AFTER` seconds. What holds now is `standing`. That of
-a call asks again for what it has had and lost (a connection that was cut, a server that has started anew): a call
-that can be relayed alone would end.
+a call asks again for an allocation that it has had and lost: a call that can be relayed alone would end
+(`allocation`).
 
 Left out: candidates over TCP towards STUN servers (a NAT lets no connection in, whatever it maps), freeing what is
 not selected (RFC 8445 §8.3): it serves after an ICE restart.
@@ -30,11 +30,12 @@ from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.machine import Address, Entropy, Instant, Path, Transmit, TransportProtocol
 from stack.core.timers import TimerName, Timers, earliest
+from stack.ice.allocation import Allocation
 from stack.ice.candidate import ACTIVE_PORT, MAX_LOCAL_PREFERENCE, Candidate
-from stack.ice.candidate_lists import is_unicast
+from stack.ice.candidate_lists import is_usable
 from stack.ice.servers import IceServer, LocatedServer
 from stack.ice.turn import KEEPALIVE, TurnClient
-from stack.ice.turn_events import TurnAllocated, TurnClientState, TurnCredentials, TurnFailed, TurnFailureReason
+from stack.ice.turn_events import TurnAllocated, TurnClientState, TurnCredentials, TurnFailed
 from stack.ice.turn_peers import MAX_HOSTS, MAX_HOSTS_OF_SERVER
 from stack.stun import (
     ClientTransaction,
@@ -59,11 +60,6 @@ TA = 0.05
 """Seconds between two new transactions (RFC 8445 §14.2)."""
 MAX_TASKS = 32
 """Pairs of a base and a server that are asked."""
-RETRY_AFTER = 35.0
-"""Seconds until a standing gatherer asks again for an allocation that it could not have, or has lost."""
-REGAIN_AFTER = 1.5
-"""Seconds until a call's gatherer asks again for an allocation that it has lost; each time that is in vain twice
-as long, up to `RETRY_AFTER`. A connection's path is closed for less (`stack.aio.tcp_client`)."""
 
 
 class TransportPolicy(Enum):
@@ -112,19 +108,6 @@ class _Binding:
     candidate: Candidate | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Allocation:
-    server: LocatedServer
-    base: Address
-    preference: int
-    path: Path
-    client: TurnClient
-    candidates: tuple[Candidate, ...] = ()
-    retry_at: Instant | None = None
-    regain_after: float | None = None
-    """None: it was never had."""
-
-
 class Gatherer:
     """Looks for candidates; a part of `RelayingMachine`, which feeds it and moves what it has to send."""
 
@@ -152,7 +135,7 @@ class Gatherer:
         self._finished = False
         self._closed = False
         self._bindings: list[_Binding] = []
-        self._allocations: list[_Allocation] = []
+        self._allocations: list[Allocation] = []
         self._found: set[tuple[Address, Address]] = set()
         self._candidates: list[Candidate] = []
         self._timers: Timers[GatheringTimer] = Timers()
@@ -377,19 +360,9 @@ class Gatherer:
                         code = f" ({event.code})" if event.code else ""
                         more = f": {why}" if why else ""
                         self._note(allocation.server, allocation.base, f"{event.reason.value}{code}{more}")
-                        self._plan_retry(allocation, event)
-
-    def _plan_retry(self, allocation: _Allocation, failed: TurnFailed) -> None:
-        """Ask again, later, for an allocation that is not to be had now."""
-        wait = allocation.regain_after
-        if self._is_standing:
-            wait = RETRY_AFTER
-        elif wait is None or failed.reason is TurnFailureReason.WRONG_CREDENTIALS:
-            return
-        else:
-            allocation.regain_after = min(2 * wait, RETRY_AFTER)
-        allocation.retry_at = self._now + wait
-        self._timers.bring_forward(GatheringTimer.RETRY, allocation.retry_at)
+                        allocation.plan_retry(event, self._now, self._is_standing)
+                        if allocation.retry_at is not None:
+                            self._timers.bring_forward(GatheringTimer.RETRY, allocation.retry_at)
 
     # --- STUN -----------------------------------------------------------------------------------------------
 
@@ -434,7 +407,7 @@ class Gatherer:
         if message.message_class is not MessageClass.SUCCESS_RESPONSE or mapped is None:
             self._note(binding.server, path.local, "the STUN server refused")
             return True
-        if not (is_unicast(mapped.address.host) and mapped.address.port):
+        if not is_usable(mapped.address):
             self._note(binding.server, path.local, f"the STUN server says {mapped.address}, where nothing is")
             return True
         binding.found = True
@@ -465,7 +438,7 @@ class Gatherer:
 
     def _allocate(self, located: LocatedServer, path: Path, preference: int, now: Instant) -> None:
         client = self._turn_client(located, path)
-        self._allocations.append(_Allocation(located, path.local, preference, path, client))
+        self._allocations.append(Allocation(located, path.local, preference, path, client))
         client.start(now)
 
     def _turn_client(self, located: LocatedServer, path: Path) -> TurnClient:
@@ -473,27 +446,21 @@ class Gatherer:
         hosts = MAX_HOSTS_OF_SERVER if self._is_standing else MAX_HOSTS
         return TurnClient(path, credentials, self._entropy, policy=self._retransmission, max_hosts=hosts)
 
-    def _allocate_again(self, allocation: _Allocation, now: Instant) -> None:
+    def _allocate_again(self, allocation: Allocation, now: Instant) -> None:
         self.counters.merge(allocation.client.counters)
-        allocation.retry_at = None
-        allocation.candidates = ()
-        allocation.client = self._turn_client(allocation.server, allocation.path)
-        allocation.client.start(now)
+        allocation.begin_again(self._turn_client(allocation.server, allocation.path), now)
 
-    def _note_allocated(self, allocation: _Allocation, event: TurnAllocated) -> None:
+    def _note_allocated(self, allocation: Allocation, event: TurnAllocated) -> None:
         address = allocation.client.server.remote
-        allocation.regain_after = REGAIN_AFTER
         self._note(allocation.server, allocation.base, ", ".join(map(str, event.relayed)))
         if allocation.client.server.protocol is TransportProtocol.UDP and allocation.base in self._bases:
             self._found_reflexive(event.mapped, allocation.base, address, allocation.preference)
         mapped = event.mapped
-        if (
-            self._policy is TransportPolicy.RELAY or self._is_standing
-        ):  # RFC 8839 §5.1: what is to stay hidden is written so
+        if self._policy is TransportPolicy.RELAY or self._is_standing:
+            # RFC 8839 §5.1: what is to stay hidden is written so.
             mapped = Address("::" if mapped.is_ipv6 else "0.0.0.0", ACTIVE_PORT)
-        allocation.candidates = tuple(
-            Candidate.relayed(relayed, mapped, address, allocation.preference) for relayed in event.relayed
-        )
+        relayed = (Candidate.relayed(each, mapped, address, allocation.preference) for each in event.relayed)
+        allocation.note_had(tuple(relayed))
         self._candidates += allocation.candidates
 
     def _preference(self, located: LocatedServer) -> int:

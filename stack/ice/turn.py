@@ -30,7 +30,7 @@ from stack.core.counters import Counters, declare
 from stack.core.errors import ParseError
 from stack.core.machine import Address, Entropy, Instant, Path, TerminalEvents, Transmit, TransportProtocol
 from stack.core.timers import TimerName, Timers, earliest
-from stack.ice.candidate_lists import is_unicast
+from stack.ice.candidate_lists import is_usable
 from stack.ice.turn_events import (
     TurnAllocated,
     TurnClientState,
@@ -389,11 +389,7 @@ class TurnClient:
             case Method.ALLOCATE:
                 relayed = tuple(each.address for each in message.get_all(XorRelayedAddress))[:2]
                 mapped = message.get(XorMappedAddress)
-                if (
-                    mapped is None
-                    or not relayed
-                    or not all(each.port and is_unicast(each.host) for each in relayed)
-                ):
+                if mapped is None or not relayed or not all(map(is_usable, relayed)):
                     self.counters.add(DROPPED_TURN_MALFORMED)
                     self._fail(TurnFailureReason.REFUSED)
                     return

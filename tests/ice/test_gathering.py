@@ -6,14 +6,13 @@ import pytest
 
 from stack.core.machine import Address, Path, Transmit, TransportProtocol
 from stack.ice import CandidateType
+from stack.ice.allocation import REGAIN_AFTER, RETRY_AFTER
 from stack.ice.candidate import ACTIVE_PORT
 from stack.ice.candidate_lists import MAX_LOCAL_CANDIDATES
 from stack.ice.gathering import (
     DROPPED_RELAYED_UNKNOWN,
     DROPPED_SERVER_TOO_MANY,
     MAX_TASKS,
-    REGAIN_AFTER,
-    RETRY_AFTER,
     TA,
     Gatherer,
     TransportPolicy,

@@ -9,7 +9,7 @@ import pytest
 
 from stack.core.machine import Address, Instant, Path, Transmit
 from stack.ice import Candidate, IceAgent, IceCredentials, IceEvent, PathValidated
-from stack.ice.gathering import RETRY_AFTER
+from stack.ice.allocation import RETRY_AFTER
 from stack.ice.turn import KEEPALIVE
 from stack.server import Gathered, GatheringEndpoint
 from tests.ice.test_internet import NAT_KINDS, OUTSIDE, realm_of, the_internet
