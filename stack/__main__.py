@@ -6,7 +6,8 @@ A relay that is started again is heard as silence while it starts, so it imports
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+
+from stack.entrance import load
 
 ADVICE = "In a clone: `make serve` once, then `. .venv/bin/activate`. Elsewhere: `pip install voice-stack`."
 """What to do in a Python that has the code, and nothing of what it needs."""
@@ -23,22 +24,10 @@ def main() -> None:
             from stack.relay.command import relay
 
             run(relay, f"{PROGRAM} relay", sys.argv[2:])
-        _whole_command_line()()
+        load("stack.cli", ADVICE).main()
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)
-
-
-def _whole_command_line() -> Callable[[], None]:
-    """Return `stack.cli.main`; end with one line in a Python that this project was not installed for."""
-    try:
-        from stack.cli import main as whole
-    except ModuleNotFoundError as error:
-        if (error.name or "stack").partition(".")[0] == "stack":
-            raise
-        print(f"Error: {sys.executable} has no module {error.name!r}. {ADVICE}", file=sys.stderr)
-        sys.exit(1)
-    return whole
 
 
 if __name__ == "__main__":

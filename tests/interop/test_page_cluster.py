@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from interop.browsers import launch
+from interop.browsers import Browser, launch
 from stack.aio import ticket_file
 from tests.cluster.engine import Engine
 from tests.cluster.test_roles import Machines, settled
@@ -19,17 +19,18 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browsers")]
 
 SETTLED = "voiceStack.problem || voiceStack.state === 'connected'"
 HEARD = "'first_packet' in voiceStack.timings && 'channel' in voiceStack.timings"
+SPEAKS = "(voiceStack.levels.program ?? -100) > -60"
 WATCH_SILENCE = """(() => {
   window.longest = 0;
   let last = performance.now();
   const look = () => {
     const now = performance.now();
-    if ((voiceStack.levels.program ?? -100) > -60) last = now;
+    if (SPEAKS) last = now;
     window.longest = Math.max(window.longest, now - last);
   };
   setInterval(look, 10);
   return true;
-})()"""
+})()""".replace("SPEAKS", SPEAKS)
 
 
 @pytest.fixture
@@ -44,6 +45,16 @@ async def machines(tmp_path: Path) -> AsyncIterator[Machines]:
     engine.stop()
 
 
+async def call(browser: Browser, url: str) -> None:
+    """Call by the page, and wait until the program is heard."""
+    await browser.goto(url + "/")
+    await browser.click("#call")
+    await browser.wait_for(SETTLED)
+    assert await browser.evaluate("voiceStack.problem") is None
+    await browser.wait_for(HEARD)
+    await browser.wait_for(SPEAKS)
+
+
 async def test_a_page_goes_to_another_node_before_it_leaves_the_first(
     browser_name: str, machines: Machines
 ) -> None:
@@ -52,19 +63,14 @@ async def test_a_page_goes_to_another_node_before_it_leaves_the_first(
     await machines.agent()
     await settled(signaling.url, 200, nodes="1")
     async with launch(browser_name) as browser:
-        await browser.goto(signaling.url + "/")
-        await browser.click("#call")
-        await browser.wait_for(SETTLED)
-        assert await browser.evaluate("voiceStack.problem") is None
-        await browser.wait_for(HEARD)
-        await browser.wait_for("voiceStack.levels.program > -60")
+        await call(browser, signaling.url)
         await machines.media("n2")
         await settled(signaling.url, 200, nodes="2")
         await browser.evaluate(WATCH_SILENCE)
         before = await browser.evaluate("performance.now()")
         first.process.send_signal(signal.SIGTERM)
         await browser.wait_for("voiceStack.movedFrom !== null && voiceStack.state === 'connected'")
-        await browser.wait_for("voiceStack.levels.program > -60")
+        await browser.wait_for(SPEAKS)
         assert await browser.evaluate("voiceStack.problem") is None
         assert await browser.evaluate("voiceStack.spans.since") < before, "what was drawn stays"
         assert await browser.evaluate("window.longest") < 1000  # by the page's own meter, which reads every 40 ms
@@ -81,12 +87,7 @@ async def test_a_page_calls_another_node_when_the_media_worker_of_its_own_dies(
     await machines.agent()
     await settled(signaling.url, 200, nodes="1")
     async with launch(browser_name) as browser:
-        await browser.goto(signaling.url + "/")
-        await browser.click("#call")
-        await browser.wait_for(SETTLED)
-        assert await browser.evaluate("voiceStack.problem") is None
-        await browser.wait_for(HEARD)
-        await browser.wait_for("voiceStack.levels.program > -60")
+        await call(browser, signaling.url)
         await machines.media("n2")
         await settled(signaling.url, 200, nodes="2")
         assert await browser.evaluate("voiceStack.movedFrom") is None
@@ -94,7 +95,7 @@ async def test_a_page_calls_another_node_when_the_media_worker_of_its_own_dies(
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             os.kill(int(child), signal.SIGKILL)
         await browser.wait_for("voiceStack.movedFrom !== null && voiceStack.state === 'connected'")
-        await browser.wait_for("voiceStack.levels.program > -60")
+        await browser.wait_for(SPEAKS)
         assert await browser.evaluate("voiceStack.problem") is None
         assert await browser.evaluate("voiceStack.endedBy") is None
         assert browser.errors == []
