@@ -48,6 +48,8 @@ class FailureAlerts:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY
+        for gone in self._reported.keys() - self._conversations.keys():  # a call that was refused ends unsaid
+            del self._reported[gone]
         for call_id in self._conversations:
             self._look(call_id)
 

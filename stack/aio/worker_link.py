@@ -280,7 +280,8 @@ class WorkerLink:
                 self._alerts.pop(report.call, None)
             table.deliver([(report.call, report.event)])
         elif isinstance(report, FailureAlert):
-            self._alerts[report.call] = Transmit(report.data, report.path)
+            if report.call in table.calls:  # not one that a ticket has made and the host has refused
+                self._alerts[report.call] = Transmit(report.data, report.path)
         elif isinstance(report, Answered):
             self._on_answer(report)
         elif isinstance(report, Pong):

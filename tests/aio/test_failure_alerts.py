@@ -63,3 +63,13 @@ def test_nothing_is_kept_of_a_call_that_is_over(calls: Calls) -> None:
     calls.under_test.note("a", Ended(EndReason.HUNG_UP))
     calls.under_test.note("a", Authenticated())  # another call of that name
     assert len(calls.reported) == 2
+
+
+def test_nor_of_one_that_was_refused_and_has_not_said_its_end(calls: Calls) -> None:
+    calls.add("a", Transmit(b"alert", Path(HERE, THERE)))
+    calls.under_test.note("a", Authenticated())
+    refused = calls.conversations.pop("a")
+    calls.under_test.look_again(100.0)
+    calls.conversations["a"] = refused
+    calls.under_test.look_again(100.0 + LOOK_EVERY)
+    assert len(calls.reported) == 2
