@@ -229,7 +229,7 @@ async def test_a_server_that_is_gone_is_given_up_and_can_be_called_again(
         await call(browser, url)
         await browser.wait_for("voiceStack.stats?.packetsReceived > 20")
         kill()
-        # The call that is to take its place may fail a moment later than this one: the page says what is wrong then.
+        # What is wrong is said when the call that is to take its place has failed, too: a moment later, it may be.
         await browser.wait_for("voiceStack.state === 'failed' && voiceStack.problem !== null", timeout=10)
         assert await browser.evaluate("voiceStack.problem.code") == "server-gone"
         assert await browser.evaluate(LABEL) == "Call again"
