@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from bench._plot import svg
+from bench._progress import say
 from bench.report import BadOption, Options, Table, as_json
 from interop.arguments import OneLineParser
 from stack.core.errors import LocalError
@@ -177,6 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.rooms,
     )
     for name in chosen.name:
+        if len(chosen.name) > 1:
+            say(name)
         try:
             result = import_module(f"bench.{name}").run(options)
         except BadOption as error:

@@ -27,6 +27,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
+from bench._progress import say
 from bench.report import Options
 
 ROOT = Path(__file__).parent.parent
@@ -381,17 +382,22 @@ def _write_speech(sentences: Sequence[Any], packets: Path, sound: Path) -> None:
 
 
 def interleaved(
-    options: Options, contestants: Sequence[Contestant], repetitions: int, measure: Callable[[Contestant], Run]
-) -> dict[str, Samples]:
-    """Return the runs by contestant: in each repetition each has its turn, and another one begins."""
+    part: str, options: Options, contestants: Sequence[Contestant], repetitions: int,
+    measure: Callable[[Contestant], Run],
+) -> dict[str, Samples]:  # fmt: skip
+    """Return the runs by contestant: in each repetition each has its turn, and another one begins.
+
+    `part` says of what these are the runs, to those who wait.
+    """
     samples = {contestant.name: Samples() for contestant in contestants}
     for repetition in range(repetitions):
         first = repetition % len(contestants)
         for contestant in (*contestants[first:], *contestants[:first]):
+            say(f"{part}, run {repetition + 1} of {repetitions}: {contestant.name}")
             samples[contestant.name].runs.append(measure(contestant))
             if options.verbose:
                 run = samples[contestant.name].runs[-1]
-                print(f"{contestant.name}: {run.core():.1%} of a core, {run.result}", file=sys.stderr, flush=True)
+                say(f"{contestant.name}: {run.core():.1%} of a core, {run.result}")
     return samples
 
 

@@ -47,7 +47,7 @@ def _rows(place: Place, calls: int, repetitions: int) -> list[Sequence[Cell]]:
             place.load(server, "churn", max(10, calls // 10), 0.0, *spaced)
             return place.load(server, "churn", calls, 0.0, *spaced)
 
-    samples = interleaved(place.options, contestants, repetitions, measure)
+    samples = interleaved(f"{calls} set-ups", place.options, contestants, repetitions, measure)
     own = samples["ours"].median(Run.ms_per_call)
     rows: list[Sequence[Cell]] = []
     for who, sample in samples.items():

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from bench import _relay_start
 from bench._load import PERCENTILES, ROOT, START_PATIENCE, Absent, Contestant, Place, cpu_seconds, place_of
+from bench._progress import say
 from bench._relay_start import Restarts
 from bench.report import Cell, Options, Table
 from interop.namespaces import find_program
@@ -93,6 +94,7 @@ def run(options: Options) -> Sequence[Table]:
         with place_of(options) as place:
             for calls in options.calls or (CALLS,):
                 for layout in LAYOUTS:
+                    say(f"{calls} calls: {layout.name}")
                     rows.append(_measure(place, layout, calls, seconds))
     except Absent as absent:
         return [Table(TITLE, COLUMNS, rows, (f"not measured: {absent}",))]
@@ -101,6 +103,7 @@ def run(options: Options) -> Sequence[Table]:
 
 
 def _restarts(times: int) -> Table:
+    say(f"{times} restarts of a relay")
     try:
         forwarding, whole = _relay_start.measure(times)
     except Absent as absent:

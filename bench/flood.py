@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench._load import LOAD_CORE, ROOT, Absent, Place, Run, Server, ours, place_of
+from bench._progress import say
 from bench.report import Cell, Options, Table
 from stack.sdp import SessionDescription
 
@@ -50,6 +51,7 @@ def run(options: Options) -> Sequence[Table]:
             found: dict[str, list[tuple[Run, dict[str, float]]]] = {kind: [] for kind in KINDS}
             for repetition in range(repetitions):
                 for kind in (*KINDS[repetition % 3 :], *KINDS[: repetition % 3]):
+                    say(f"run {repetition + 1} of {repetitions}: {kind}")
                     with place.server(contestant) as server:
                         found[kind].append(_measure(place, server, kind, calls, seconds))
             rows = [_row(kind, found) for kind in KINDS]

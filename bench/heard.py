@@ -13,7 +13,6 @@ still played, and counts as heard on both sides. A hundred barge-ins take about 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from bench._progress import say
 from bench.report import Cell, Options, Table
 from interop import listening, monologue, servers
 from interop.browsers import BrowserError, available, launch, loopback_namespace
@@ -141,7 +141,7 @@ def _call(browser_name: str, sound: Samples, outcome: Outcome) -> str | None:
             return None
         except (BrowserError, servers.ServerError, TimeoutError) as error:
             problem = f"{browser_name}: a call failed: {error}"
-            print(problem, file=sys.stderr, flush=True)
+            say(problem)
     return problem
 
 
@@ -156,14 +156,14 @@ def run(options: Options) -> Sequence[Table]:
         for first in range(0, wanted, IN_A_CALL)
     ]
     minutes = len(names) * sum(map(len, sounds)) / monologue.RATE / 60
-    print(f"heard: {len(names) * len(sounds)} calls, {minutes:.1f} minutes of them", file=sys.stderr, flush=True)
+    say(f"{len(names) * len(sounds)} calls, {minutes:.1f} minutes of them")
     rows, notes = [], []
     for name in names:
         outcome = Outcome()
         for index, sound in enumerate(sounds, 1):
             problem = _call(name, sound, outcome)
             notes += [problem] if problem else []
-            print(f"heard: {name}, call {index} of {len(sounds)}: {outcome}", file=sys.stderr, flush=True)
+            say(f"{name}, call {index} of {len(sounds)}: {outcome}")
         rows.append(outcome.row(name))
         notes += [f"{name}: not found in the recording: {which}" for which in outcome.missing]
         if outcome.short:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench._load import Absent, Run, note_of, ours, place_of
+from bench._progress import say
 from bench.report import Cell, Options, Table
 
 CALLS = (100, 1000)
@@ -25,6 +26,7 @@ def run(options: Options) -> Sequence[Table]:
         with place_of(options) as place:
             for calls in options.calls or tuple(max(5, round(each * options.scale)) for each in CALLS):
                 for contestant in ours("echo", options):
+                    say(f"{calls} calls: {contestant.name}")
                     with place.server(contestant) as server:
                         place.load(server, "rtp", 2, 1.0, "-silent", warm=1.0)
                         measured = place.load(server, "rtp", calls, seconds, "-silent", warm=5.0)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -33,6 +32,7 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
+from bench._progress import say
 from bench._setup_ends import CLIENTS, ClientKind, Front, Network, Server, server
 from bench.report import Cell, Options, Table
 from bench.setup import servers as setup_servers
@@ -349,6 +349,7 @@ async def compare(kinds: Sequence[ClientKind], options: Options) -> list[Table]:
             listed: list[list[Cell]] = []
             try:
                 for round_trip in ROUND_TRIPS:
+                    say(f"{kind.name}, {round_trip * 1000:g} ms: {runs} calls in each way")
                     async with contest(round_trip, peers) as (url, seen):
                         if kind.browser is None:
                             with tempfile.TemporaryDirectory() as folder:
@@ -362,7 +363,7 @@ async def compare(kinds: Sequence[ClientKind], options: Options) -> list[Table]:
                                 )
                     times[round_trip], listed = found
             except PoliciesUnavailable as error:
-                print(f"bench instant: no {kind.name}: {error}", file=sys.stderr)
+                say(f"no {kind.name}: {error}")
                 continue
             tables.append(tabulate(kind.name, times, runs))
             if kind.trials:

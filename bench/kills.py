@@ -21,6 +21,7 @@ from contextlib import nullcontext
 from dataclasses import astuple
 
 from bench._load import Absent, Place, Server, family, memory_kb, ours, place_of
+from bench._progress import say
 from bench._witness import AWAY, SLOW, Watch, watching
 from bench.report import Cell, Options, Table
 
@@ -82,6 +83,7 @@ def _measure(place: Place, server: Server, calls: int) -> list[Table]:
         coming = ("-at-once", "4", "-rate", str(PER_SECOND))
         return int(place.load(server, "churn", calls, 0.0, *coming).result["calls"])
 
+    say(f"{calls} calls that are not counted")
     churn()  # what the first calls leave for ever is no leak
     time.sleep(SETTLE)
     before = _held(server)
@@ -96,7 +98,8 @@ def _measure(place: Place, server: Server, calls: int) -> list[Table]:
         standing = pool.submit(place.load, server, "rtp", STANDING, seconds, "-silent")
         time.sleep(6.0)  # they are set up
         went = 0
-        for _ in range(KILLS):
+        for number in range(KILLS):
+            say(f"{calls} calls, then kill {number + 1} of {KILLS}")
             went += churn()
             killed_at.append(time.time())
             os.kill(victim, signal.SIGKILL)

@@ -51,7 +51,7 @@ def _rows(place: Place, kind: str, calls: int, repetitions: int) -> list[Sequenc
             place.load(server, "rtp", 2, 1.0, *load, warm=1.0)
             return place.load(server, "rtp", calls, SECONDS, *load)
 
-    samples = interleaved(place.options, contestants, repetitions, measure)
+    samples = interleaved(f"{calls} calls, {kind}", place.options, contestants, repetitions, measure)
     own = samples["ours"].median(Run.kilobytes_per_call)
     rows: list[Sequence[Cell]] = []
     for who, sample in samples.items():

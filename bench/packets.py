@@ -62,7 +62,7 @@ def _rows(place: Place, calls: int, seconds: float, repetitions: int) -> list[Se
         with place.server(contestant) as server:
             return place.load(server, "rtp", calls, seconds)
 
-    samples = interleaved(place.options, contestants, repetitions, measure)
+    samples = interleaved(f"{calls} calls", place.options, contestants, repetitions, measure)
     own = samples["ours"].median(Run.us_per_packet)
     rows: list[Sequence[Cell]] = []
     for who, sample in samples.items():

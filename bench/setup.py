@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 
 from bench._load import PION
+from bench._progress import say
 from bench._setup_ends import (
     CLIENTS,
     HEARD,
@@ -137,7 +138,7 @@ def servers(options: Options) -> dict[str, list[str]]:
 
 def _miss(what: str, name: str, why: str) -> None:
     """Say that a contestant is not there, and go on without it."""
-    print(f"bench setup: no {what} {name}: {why}", file=sys.stderr)
+    say(f"no {what} {name}: {why}")
 
 
 async def start_servers(commands: Mapping[str, Sequence[str]], stack: AsyncExitStack) -> dict[str, Server]:
@@ -166,11 +167,11 @@ async def _measure(
                 took = await calling.call(front, each, negotiated=each.name.startswith("ours"))
             except CallFailed as failed:
                 if options.verbose:
-                    print(f"{who} to {each.name}: {failed}", file=sys.stderr)
+                    say(f"{who} to {each.name}: {failed}")
                 samples.failed += turn >= WARM_UPS
             else:
                 if options.verbose:
-                    print(f"{who} to {each.name}, {front.network}: {took}", file=sys.stderr)
+                    say(f"{who} to {each.name}, {front.network}: {took}")
                 if turn >= WARM_UPS:
                     samples.note(took)
             await asyncio.sleep(PAUSE)
@@ -194,6 +195,7 @@ async def compare(
                 async with client(kind, front) as (who, calling):
                     for network in networks:
                         front.network = network
+                        say(f"{kind.name}, {network}: {runs} calls to each server")
                         found = await _measure(who, calling, front, list(to.values()), runs, options)
                         tables[network].update(found)
             except (PoliciesUnavailable, BrowserError) as error:

@@ -20,6 +20,7 @@ from math import ceil
 from statistics import median
 from typing import Any
 
+from bench._progress import say
 from bench.report import Cell, Curves, Options, Table
 from interop.network_model import Link, NetworkModel
 from stack.core.machine import Address
@@ -207,6 +208,7 @@ def run(options: Options) -> list[Table]:
     for variant in VARIANTS:
         agreed = agree(variant)
         for loss in LOSSES:
+            say(f"{variant.who}, {loss} % loss: {seeds} set-ups")
             runs = [SetUp(agreed, variant, loss / 100, f"{options.seed}/{seed}").run() for seed in range(seeds)]
             done = [each for each in runs if each is not None]
             for kind, into in enumerate(rows):

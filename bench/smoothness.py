@@ -73,8 +73,9 @@ def _rows(place: Place, calls: int, beside: str, seconds: float, repetitions: in
                 others.result()
                 return standing
 
+    samples = interleaved(f"{calls} calls beside {beside}", place.options, contestants, repetitions, measure)
     rows: list[Sequence[Cell]] = []
-    for who, sample in interleaved(place.options, contestants, repetitions, measure).items():
+    for who, sample in samples.items():
         p999 = sample.percentile("late_ms", 99.9)
         core = f"{sample.median(Run.core):.0%}"
         jumps, mute = (sum(run.result[name] for run in sample.runs) for name in ("jumps", "mute"))

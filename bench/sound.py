@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench._progress import say
 from bench._speech import FRAME, PACKET, RATE, TICKS, AudioReceived, Judge, Speech
 from bench._stalls import MODELS, PATH_DELAY, SentTrace, stalling
 from bench.report import Cell, Curves, Options, Table
@@ -328,6 +329,9 @@ def run(options: Options) -> list[Table]:
     columns = ["receiver", *FIGURES, *(["PLCMOS"] if judge.has_plcmos else [])]
     tables = []
     for loss, bursty, jitter in scenarios(options.scale):
+        kind = f"{loss:.0%} {'bursty' if bursty else 'random'} loss" if loss else "no loss"
+        title = f"{kind}, {1000 * jitter:.0f} ms jitter"
+        say(title)
         network = model(loss, bursty, jitter)
         ways: list[tuple[str, list[bytes], bool]] = [("", with_fec if loss else plain, False)]
         if loss:
@@ -337,8 +341,7 @@ def run(options: Options) -> list[Table]:
             arrivals = send(payloads, network, options.seed, red=red)
             receivers = OURS if red else {**OURS, **THEIRS}
             rows += [row(name + suffix, hear(speech, arrivals, red), judge) for name, hear in receivers.items()]
-        kind = f"{loss:.0%} {'bursty' if bursty else 'random'} loss" if loss else "no loss"
-        tables.append(Table(f"{kind}, {1000 * jitter:.0f} ms jitter", columns, rows))
+        tables.append(Table(title, columns, rows))
     return [*tables, *stalls(options)]
 
 
@@ -348,6 +351,7 @@ def stalls(options: Options) -> list[Table]:
     judge, payloads = Judge(speech), speech.encode(fec=False)
     tables = []
     for name in MODELS:
+        say(name)
         arrivals = send(payloads, stalling(name), options.seed, red=False)
         tables.append(stall_table(name, speech, arrivals, judge))
     name = list(MODELS)[len(MODELS) // 2]

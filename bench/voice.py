@@ -55,7 +55,7 @@ def _rows(place: Place, kind: str, calls: int, seconds: float, repetitions: int)
         with place.server(contestant) as server:
             return place.load(server, "rtp", calls, seconds, *load, warm=WARM)
 
-    samples = interleaved(place.options, contestants, repetitions, measure)
+    samples = interleaved(f"{calls} calls, {kind}", place.options, contestants, repetitions, measure)
     own = samples["ours"].median(Run.us_per_frame)
     rows: list[Sequence[Cell]] = []
     for who, sample in samples.items():

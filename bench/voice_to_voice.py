@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
@@ -25,6 +24,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from bench._progress import say
 from bench._voices import RATE, commands, last_sound, spoken
 from bench.report import Options, Table
 from interop import listening, servers
@@ -211,7 +211,7 @@ def run(options: Options) -> Sequence[Table]:
         outcome, questions = Outcome(), asking(options.seed)
         wanted = max(2, round(SENTENCES * options.scale / (1 if rules is ITS_OWN else 2)))
         while outcome.asked < wanted:
-            print(f"{name}, {voice}: {outcome.asked} of {wanted} sentences", file=sys.stderr, flush=True)
+            say(f"{name}, {voice}: {outcome.asked} of {wanted} sentences")
             asked = list(islice(questions, min(IN_A_CALL, wanted - outcome.asked)))
             with loopback_namespace():
                 asyncio.run(one_call(asked, rules, outcome))

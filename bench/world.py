@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, fields
 from statistics import median
 from typing import Any
 
+from bench._progress import say
 from bench._voices import Missing, people
 from bench.report import BadOption, Cell, Chart, Options, Table
 from interop import world as worlds
@@ -95,10 +96,7 @@ class Results:
     """Of the router, in milliseconds."""
 
 
-Say = Callable[[str], None]
-
-
-async def measure_calls(service: Service, calls: int, results: Results, say: Say) -> None:
+async def measure_calls(service: Service, calls: int, results: Results) -> None:
     """Have every user call some times, all users at once."""
 
     async def one(region: Region) -> None:
@@ -115,7 +113,7 @@ async def measure_calls(service: Service, calls: int, results: Results, say: Say
     await asyncio.gather(*(one(region) for region in service.world.regions))
 
 
-async def measure_losses(service: Service, results: Results, say: Say) -> None:
+async def measure_losses(service: Service, results: Results) -> None:
     """Have every user in a call while regions are lost: the cuts first, what is killed stays so.
 
     Each event has calls of its own: after one they are wherever they have found a way.
@@ -193,7 +191,6 @@ async def measure(
     designs: Sequence[Design],
     calls: int,
     seed: int,
-    say: Say,
     regions: Sequence[Region] = REGIONS,
     has_losses: bool = True,
 ) -> Results:
@@ -204,9 +201,9 @@ async def measure(
             say(f"{design.title}: starting")
             async with worlds.serving(world, design, PROGRAM) as service:
                 say(f"{design.title}: {calls} calls of each user")
-                await measure_calls(service, calls, results, say)
+                await measure_calls(service, calls, results)
                 if has_losses:
-                    await measure_losses(service, results, say)
+                    await measure_losses(service, results)
         results.late = (await world.router.ask("statistics"))["late_ms"]
     return results
 
@@ -315,13 +312,8 @@ def run(options: Options) -> list[Table]:
     except Missing as missing:
         raise BadOption(str(missing)) from missing
     calls = min(MAX_CALLS, max(1, round(CALLS * options.scale)))
-    began = time.monotonic()
-
-    def say(what: str) -> None:
-        print(f"bench world, {time.monotonic() - began:3.0f} s: {what}", file=sys.stderr, flush=True)
-
     try:
-        results = asyncio.run(_until_asked_to_end(measure(designs, calls, options.seed, say)))
+        results = asyncio.run(_until_asked_to_end(measure(designs, calls, options.seed)))
     except NamespaceError as error:
         raise SystemExit(f"bench world: {error}") from None
     except asyncio.CancelledError:

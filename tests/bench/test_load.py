@@ -52,7 +52,7 @@ def test_contestants_take_turns_and_each_is_first_once():
         return made()
 
     contestants = [_load.Contestant(name, ()) for name in "abc"]
-    samples = _load.interleaved(Options(), contestants, 3, measure)
+    samples = _load.interleaved("3 calls", Options(), contestants, 3, measure)
     assert "".join(order) == "abcbcacab"
     assert [len(each.runs) for each in samples.values()] == [3, 3, 3]
 
