@@ -10,7 +10,8 @@ decided here:
 - STUN goes in Send indications (§11), for most candidates are checked and never used. With the first datagram that
   is not STUN, the address of the peer gets a *channel* (§12), whose overhead is 4 bytes.
 
-The allocation is refreshed (§8); a nonce that grew stale (438) is replaced; 300 sends the client to another
+The allocation is refreshed (§8), over UDP at once when the server was not heard for a while: one that has started anew
+does not say so, and relays nothing. A nonce that grew stale (438) is replaced; 300 sends the client to another
 server. Over TCP and TLS a request is sent once; otherwise nothing differs here (the carrying is `stack.aio`'s).
 
 Responses count if they belong to a pending request and, if that was signed, are signed (RFC 8489 §9.2.5). What the
@@ -98,7 +99,9 @@ REFRESH_BEFORE = 60.0
 KEEPALIVE = 15.0
 """Seconds without any datagram to the server until one keeps the bindings of NATs open (RFC 8445 §11: Tr)."""
 MAX_ATTEMPTS = 4
-"""How often one request is signed anew with another nonce, or goes to another server, before it has failed."""
+"""How often one request is signed anew with another nonce before it has failed."""
+MAX_SERVERS = 5
+"""How many servers are asked, each sending us to the next (RFC 8489 §10), before the allocation has failed."""
 STREAM_TRANSACTION = RetransmissionPolicy(rto=0.5, rc=1, rm=79)
 """Over TCP: sent once, given up after Ti = 39.5 s (RFC 8489 §6.2.2)."""
 
@@ -161,6 +164,8 @@ class TurnClient:
         self._peers = TurnPeers(self.counters, max_hosts)
         self._now: Instant = 0.0
         self._idle = False
+        self._heard = False
+        self._asked = {server.remote}
         self._timers: Timers[TurnTimer] = Timers()
         self._transmits: list[Transmit] = []
         self._events: list[TurnEvent] = []
@@ -219,6 +224,7 @@ class TurnClient:
             if self.state in (TurnClientState.NEW, TurnClientState.CLOSED) or path != self.server:
                 self.counters.add(DROPPED_TURN_UNEXPECTED)
                 continue
+            self._heard = True
             bound = parse_channel_data(data)
             if bound is None:
                 self._handle_message(data, now)
@@ -259,10 +265,12 @@ class TurnClient:
             case TurnTimer.REFRESH:
                 self._request(Method.REFRESH, (Lifetime(LIFETIME),), now)
             case TurnTimer.KEEPALIVE:
-                if self._idle:
+                if not (self._heard or self._stream or self._requests):
+                    self._request(Method.REFRESH, (Lifetime(LIFETIME),), now)
+                elif self._idle:
                     indication = Message(MessageClass.INDICATION, Method.BINDING, self._transaction_id())
                     self._transmit(indication.serialize_with_fingerprint())
-                self._idle = True
+                self._idle, self._heard = True, False
                 self._timers.set(TurnTimer.KEEPALIVE, now + KEEPALIVE)
             case TurnTimer.PEERS:
                 for host in self._peers.permissions_to_ask(now):
@@ -385,6 +393,9 @@ class TurnClient:
 
     def _handle_success(self, message: Message, request: _Request, now: Instant) -> None:
         lifetime = message.get(Lifetime)
+        if lifetime is not None and not lifetime.value:  # so an allocation is given back (§8): there is none
+            self._fail(TurnFailureReason.REFUSED)
+            return
         match request.method:
             case Method.ALLOCATE:
                 relayed = tuple(each.address for each in message.get_all(XorRelayedAddress))[:2]
@@ -408,19 +419,19 @@ class TurnClient:
 
     def _arm_refresh(self, lifetime: Lifetime | None, now: Instant) -> None:
         seconds = float(lifetime.value) if lifetime is not None else float(LIFETIME)
-        # A server that grants less than two minutes is asked half-way; one that grants nothing, not without end.
+        # A server that grants less than two minutes is asked half-way, and at most once a second.
         wait = max(seconds - REFRESH_BEFORE, seconds / 2, 1.0)
         self._timers.set(TurnTimer.REFRESH, now + wait)
         self._timers.set(TurnTimer.KEEPALIVE, now + KEEPALIVE)
 
     def _ask_again(self, message: Message, request: _Request, code: int, now: Instant) -> bool:
         """Send a refused request anew, if the refusal says how; False if that is of no use."""
+        realm, nonce, other = message.get(Realm), message.get(Nonce), message.get(AlternateServer)
+        if code == TurnError.TRY_ALTERNATE and request.method is Method.ALLOCATE and other is not None:
+            return self._turn_to(other.address, now)
         if request.attempt >= MAX_ATTEMPTS:
             return False
         attempt = request.attempt + 1
-        realm, nonce, other = message.get(Realm), message.get(Nonce), message.get(AlternateServer)
-        if code == TurnError.TRY_ALTERNATE and request.method is Method.ALLOCATE and other is not None:
-            return self._turn_to(other.address, attempt, now)
         if code == TurnError.ADDRESS_FAMILY_NOT_SUPPORTED and request.method is Method.ALLOCATE:
             if self._family is not None:
                 return False
@@ -439,13 +450,15 @@ class TurnClient:
         self._request(method, attributes, now, attempt=attempt, host=request.host, peer=request.peer)
         return True
 
-    def _turn_to(self, address: Address, attempt: int, now: Instant) -> bool:
-        """Ask another server, of the same family and by the same transport (RFC 8489 §10)."""
-        if address.is_ipv6 != self.server.remote.is_ipv6 or address == self.server.remote:
+    def _turn_to(self, address: Address, now: Instant) -> bool:
+        """Ask another server, of the same family and by the same transport; none twice (RFC 8489 §10)."""
+        is_other = address not in self._asked and len(self._asked) < MAX_SERVERS
+        if address.is_ipv6 != self.server.remote.is_ipv6 or not is_other:
             return False
+        self._asked.add(address)
         self.server = self.server._replace(remote=address)
         self._key = None
-        self._allocate(now, attempt)
+        self._allocate(now, attempt=1)
         return True
 
     def _handle_failure(self, request: _Request, code: int, now: Instant) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack.core.machine import Address, Instant, Path, TerminalEvents, Transmit, TransportProtocol
-from stack.ice.turn import KEEPALIVE, MAX_ATTEMPTS, TurnClient
+from stack.ice.turn import KEEPALIVE, MAX_ATTEMPTS, MAX_SERVERS, TurnClient
 from stack.ice.turn_events import TurnAllocated, TurnClientState, TurnCredentials, TurnFailed, TurnFailureReason
 from stack.ice.turn_framing import channel_data
 from stack.ice.turn_peers import FORBIDDEN_PAUSE, MAX_WAITING
@@ -249,6 +250,29 @@ def test_an_allocation_lives_on_whatever_lifetime_is_granted(lifetime: int) -> N
     assert hosts.client.machine.state is TurnClientState.ALLOCATED
 
 
+def test_a_lifetime_of_nothing_is_no_allocation() -> None:
+    hosts = make(TurnServer(RELAYED, USERS, max_lifetime=0))
+    assert failure(hosts) == TurnFailed(TurnFailureReason.REFUSED)
+    assert hosts.server.machine.requests["allocate"] == 1
+
+
+@pytest.mark.parametrize("is_sending", [False, True])
+def test_a_server_that_has_started_anew_is_noticed_by_its_silence(is_sending: bool) -> None:
+    hosts = make()
+    hosts.spend(4.0)
+    hosts.server.machine.allocations.clear()
+    hosts.server.machine.nonce = "nonce-2"
+    wait = hosts.spend if is_sending else hosts.run
+    wait(2 * KEEPALIVE + 2.0)
+    assert failure(hosts).reason is TurnFailureReason.REFUSED
+
+
+def test_a_server_that_relays_to_us_is_not_asked_whether_it_is_there() -> None:
+    hosts = make()
+    hosts.spend(400.0)
+    assert hosts.server.machine.requests["refresh"] == 0
+
+
 def test_the_bindings_of_nats_are_kept_by_a_datagram_now_and_then() -> None:
     hosts = make()
     before = len(hosts.client.sent)
@@ -332,6 +356,22 @@ def test_another_server_is_turned_to_once() -> None:
     hosts.send(MEDIA)
     hosts.run()
     assert hosts.received() == [(b"re:" + MEDIA, Path(other_relayed, PEER))]
+
+
+@pytest.mark.parametrize("others", [1, MAX_SERVERS - 1, MAX_SERVERS])
+def test_each_server_may_send_us_to_the_next(others: int) -> None:
+    addresses = [Address(f"192.0.2.{2 + number}", 3478) for number in range(others)]
+    relayed = Address("192.0.2.100", 50000)
+    hosts = make(TurnServer([], USERS, alternate=addresses[0]), allocate=False)
+    for address, following in pairwise(addresses):
+        hosts.network.attach(str(address), TurnServer([], USERS, alternate=following), address)
+    hosts.network.attach("last", TurnServer([relayed], USERS), addresses[-1], relayed)
+    hosts.client.command(lambda machine, now: machine.start(now))
+    hosts.run()
+    if others < MAX_SERVERS:
+        assert hosts.client.events == [TurnAllocated((relayed,), US)]
+    else:
+        assert failure(hosts) == TurnFailed(TurnFailureReason.REFUSED, 300)
 
 
 def test_servers_that_point_at_each_other_end_it() -> None:
