@@ -10,9 +10,9 @@ decided here:
 - STUN goes in Send indications (§11), for most candidates are checked and never used. With the first datagram that
   is not STUN, the address of the peer gets a *channel* (§12), whose overhead is 4 bytes.
 
-The allocation is refreshed (§8), over UDP at once when the server was not heard for a while: one that has started anew
-does not say so, and relays nothing. A nonce that grew stale (438) is replaced; 300 sends the client to another
-server. Over TCP and TLS a request is sent once; otherwise nothing differs here (the carrying is `stack.aio`'s).
+The allocation is refreshed (§8), over UDP at once when the server was not heard for a while: one that has started
+anew does not say so, and relays nothing. A nonce that grew stale (438) is replaced; 300 sends us elsewhere.
+Over TCP and TLS a request is sent once; otherwise nothing differs here (the carrying is `stack.aio`'s).
 
 Responses count if they belong to a pending request and, if that was signed, are signed (RFC 8489 §9.2.5). What the
 server relays is not signed: ICE, DTLS and SRTP judge it, as if it had come straight.
