@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,10 @@ SECONDS = 30.0
 """Of far end for each row of ERLE; the first five do not count."""
 SETTLED = 5.0
 PEOPLE = 60
+SOFT_DRAWS = 3
+"""Calls with soft people, each with a seed of its own: of one call's 18 the p95 is the slowest of all."""
+IN_TIME_MS = 200.0
+"""What is aimed at: the p95. Decisions fall on packets of 20 ms, so what is rounded may be a little above."""
 MINUTES = 3.0
 SOFT_DB = -12.0
 SYNTHETIC = (
@@ -163,29 +168,35 @@ def _voices(options: Options, only: str = "") -> Table:
     usual, soft = voices()
     count = max(10, round(PEOPLE * options.scale))
     rows: list[list[Cell]] = []
-    rooms: dict[str, Room] = {"headset": Room(np.random.default_rng(options.seed), None)}
+    kinds: dict[str, dict[str, Any]] = {"headset": {"gain_db": None}}
     for where, place in places(options).items():
         for loudspeaker in ("faithful", "clips", "voice coil"):
-            rng = np.random.default_rng(options.seed)
-            rooms[f"{where}, {loudspeaker}"] = Room(
-                rng, GAIN_DB, place=place, loudspeaker=loudspeaker, delay=DELAY
-            )
+            bent: dict[str, Any] = {"place": place, "loudspeaker": loudspeaker}
+            kinds[f"{where}, {loudspeaker}"] = {"gain_db": GAIN_DB, "delay": DELAY} | bent
     everybody: list[float] = []
     strays = 0
-    for name, room in rooms.items():
+    for name, more in kinds.items():
         if only not in name:
             continue
         row: list[Cell] = [name]
         here = 0
-        for sounds, share in ((usual, 0.7), (soft, 0.3)):
-            waited, stray, above = barge_ins(
-                room, sounds, round(share * count), agent(options.seed), make_detector=CascadeDetector.installed
-            )
-            missed = sum(not np.isfinite(each) for each in waited)
-            row += [len(waited), missed, *(float(np.percentile(waited, q, method="higher")) for q in (50, 95))]
+        above: list[float] = []
+        waited: list[float] = []
+        for sounds, share, draws in ((usual, 0.7, 1), (soft, 0.3, SOFT_DRAWS)):
+            above, waited = [], []
+            for seed in range(options.seed, options.seed + draws):
+                room, track = Room(np.random.default_rng(seed), **more), agent(seed)
+                call = barge_ins(
+                    room, sounds, round(share * count), track, make_detector=CascadeDetector.installed
+                )
+                waited += call.waited
+                above += call.above_db
+                here += call.stray
+            row += [len(waited), sum(not np.isfinite(each) for each in waited)]
+            row += [sum(each > IN_TIME_MS + 1.0 for each in waited)]
+            row += [float(np.percentile(waited, q, method="higher")) for q in (50, 95)]
             if name != "headset":
                 everybody += waited
-            here += stray
         strays += here
         for wanted in (True, False):  # of the soft ones
             each = [level for level, wait in zip(above, waited, strict=True) if np.isfinite(wait) == wanted]
@@ -193,8 +204,9 @@ def _voices(options: Options, only: str = "") -> Table:
         row.append(here)
         rows.append(row)
     quantiles = "/".join(f"{float(np.percentile(everybody or [0.0], q, method='higher')):.0f}" for q in (50, 95))
+    late = f"later than {IN_TIME_MS:.0f} ms"
     columns = ("room, loudspeaker",) + tuple(
-        f"{kind}: {what}" for kind in ("usual", "soft") for what in ("people", "missed", "p50, ms", "p95")
+        f"{kind}: {what}" for kind in ("usual", "soft") for what in ("people", "missed", late, "p50, ms", "p95")
     )
     columns += ("soft: dB above what is left, if heard", "if missed", "stray stops")
     return Table(
@@ -203,7 +215,9 @@ def _voices(options: Options, only: str = "") -> Table:
         rows,
         (
             f"seven voices at the usual level, three {-SOFT_DB:.0f} dB softer; who is missed has waited for ever",
-            f"all of them over an echo: p50/p95 {quantiles} ms, {strays} stray stops; goal: p95 <= 200 ms",
+            f"soft ones in {SOFT_DRAWS} calls: seeds {options.seed} to {options.seed + SOFT_DRAWS - 1}",
+            f"all of them over an echo: p50/p95 {quantiles} ms, {strays} stray stops;"
+            f" goal: p95 <= {IN_TIME_MS:.0f} ms",
         ),
     )
 
