@@ -73,9 +73,7 @@ def call(as_json: bool, **options: Any) -> None:
     if without and not (options["ice_user"] and options["ice_password"]):
         raise click.UsageError(f"--ice-server {without[0]} needs --ice-user NAME and --ice-password PASSWORD")
     if options["token"] is not None and "@" in urlsplit(options["url"]).netloc:
-        raise click.UsageError(
-            "--token does nothing beside the user in the URL: one of both is sent"
-        )
+        raise click.UsageError("--token does nothing beside the user in the URL: one of both is sent")
     config = CallerConfig(**options)
     try:
         report = asyncio.run(_until_interrupted(config))
