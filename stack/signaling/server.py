@@ -76,6 +76,8 @@ class ServeConfig:
     """Then those that are left are told to go to another machine, and have so long for it; 0: none is told."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.media, HostConfig) or not isinstance(self.signaling, SignalingConfig):
+            raise LocalError("`media` is a HostConfig, `signaling` a SignalingConfig (tokens, origins, limits)")
         check_port("port", self.port)
         for name in ("drain_seconds", "goaway_seconds"):
             check_seconds(name, getattr(self, name))
