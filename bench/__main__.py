@@ -22,6 +22,8 @@ MAX_CALLS = 10_000
 MAX_RTT = 60_000
 """Milliseconds: what the model of a network takes."""
 _NOT_BENCHMARKS = {"report"}
+TAKE_COMMITS = {"first_call"}
+"""Benchmarks whose `--against` is more than a folder: they read it themselves."""
 
 
 def discover() -> dict[str, str]:
@@ -43,13 +45,6 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return read
-
-
-def _checkout(text: str) -> str:
-    """Read a folder that has another `stack` in it."""
-    if not (Path(text) / "stack").is_dir():
-        raise argparse.ArgumentTypeError(f"there is no `stack` in {text}")
-    return text
 
 
 def _folder(text: str) -> Path:
@@ -101,11 +96,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="decide what is random (default: 1)")
     parser.add_argument(
         "--against",
-        type=_checkout,
         nargs="+",
         default=[],
         metavar="DIR",
-        help="other checkouts of ours, under load",
+        help="other checkouts of ours, under load; commits, too (first_call)",
     )
     parser.add_argument(
         "--calls", type=_whole(1, MAX_CALLS), nargs="+", default=[], metavar="N", help="how many calls, under load"
@@ -152,6 +146,10 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [name for name in chosen.name if name not in known]
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
+    if set(chosen.name) - TAKE_COMMITS:
+        for folder in chosen.against:
+            if not (Path(folder) / "stack").is_dir():
+                parser.error(f"argument --against: there is no `stack` in {folder}")
     if chosen.data is not None and not Path(chosen.data).is_dir():
         parser.error(f"no such folder: {chosen.data}")
     if chosen.rooms is not None and not Path(chosen.rooms).is_dir():

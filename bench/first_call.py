@@ -26,16 +26,19 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.report import Cell, Options, Table
+from bench.report import BadOption, Cell, Options, Table
 from interop.browsers import BrowserError, available, launch
 from interop.servers import free_port
 
-PATIENCE = 900.0
-"""Seconds for each command, as pip's installation; START_PATIENCE for the server to answer."""
-START_PATIENCE = 180.0
-BROWSER_PATIENCE = 120.0
+PATIENCE = 3600.0
+"""Seconds for each command; START_PATIENCE for the server to answer.
+
+pip needs a minute of a processor, and a quarter of an hour and more at idle priority beside other work.
+"""
+START_PATIENCE = 300.0
+BROWSER_PATIENCE = 240.0
 """Seconds for all that is done with a browser; SOUND_PATIENCE from the click to a sound."""
-SOUND_PATIENCE = 40.0
+SOUND_PATIENCE = 120.0
 BROWSERS = ("chromium", "firefox")
 COLUMNS = (
     "checkout",
@@ -50,6 +53,11 @@ COLUMNS = (
 
 def run(options: Options) -> Table:
     """Measure each checkout once; some minutes each, and an end to each step: see `PATIENCE`."""
+    for what in options.against:
+        try:
+            _commit(what)
+        except StepFailed as failed:
+            raise BadOption(f"--against {what}: {failed}") from None
     rows = []
     for what in ("HEAD", *options.against):
         rows.append(_measured(what))
@@ -92,12 +100,18 @@ def _cell(step: Callable[[], Cell]) -> Cell:
 
 def _clone(what: str, clone: Path, environment: dict[str, str]) -> str:
     """Clone a folder's commit, or a commit of this repository, and return its short name."""
-    here = Path(__file__).parent.parent
-    folder, commit = (Path(what).resolve(), "HEAD") if Path(what).is_dir() else (here, what)
+    folder, name = _commit(what)
     _run(["git", "clone", "--quiet", "--no-local", "--no-checkout", str(folder), str(clone)], environment)
-    name = _run(["git", "-C", str(folder), "rev-parse", "--short", f"{commit}^{{commit}}"], environment).strip()
     _run(["git", "-C", str(clone), "checkout", "--quiet", "--detach", name], environment)
     return name
+
+
+def _commit(what: str) -> tuple[Path, str]:
+    """Return the repository and the short name of a folder's commit, or of a commit of this repository."""
+    here = Path(__file__).parent.parent
+    folder, commit = (Path(what).resolve(), "HEAD") if Path(what).is_dir() else (here, what)
+    named = ["git", "-C", str(folder), "rev-parse", "--short", "--verify", f"{commit}^{{commit}}"]
+    return folder, _run(named, dict(os.environ)).strip()
 
 
 def _run(command: Sequence[str], environment: dict[str, str], folder: Path | None = None) -> str:
@@ -114,9 +128,12 @@ def _run(command: Sequence[str], environment: dict[str, str], folder: Path | Non
     ) as process:
         try:
             out, err = process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise StepFailed(f"{command[0]} did not end in {PATIENCE:.0f} s") from None
+        except BaseException as error:  # Ctrl-C, too, which a session of its own does not get
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise StepFailed(f"{command[0]} did not end in {PATIENCE:.0f} s") from None
+            raise
     if process.returncode:
         last = (err.strip() or "no word").splitlines()[-1][:80]
         raise StepFailed(f"{command[0]} failed: {last}")

@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 from multidict import CIMultiDict
 
-from stack.aio import Host, HostConfig
+from stack.aio import Host, HostConfig, as_program
 from stack.core.errors import LocalError, StackError
 from stack.signaling.app import create_application
 from stack.signaling.http import Application, BodyTooLarge, HttpRequest, HttpResponse, SocketSession, page_below
@@ -53,7 +53,7 @@ class VoiceApp:
     """Runs `program` for every call that comes in over this application.
 
     `program`, `config` (media) and `signaling` (tokens, origins, limits) are those of `stack.serve`;
-    `program_passes_events` is `ServeConfig.program_passes_events`.
+    `program_passes_events` is `ServeConfig.program_passes_events`. Raises `LocalError` for what is none of these.
     """
 
     def __init__(
@@ -64,6 +64,9 @@ class VoiceApp:
         signaling: SignalingConfig | None = None,
         program_passes_events: bool = False,
     ) -> None:
+        as_program(program)
+        if not isinstance(config, HostConfig | None) or not isinstance(signaling, SignalingConfig | None):
+            raise LocalError("`config` is a HostConfig (the media), `signaling` a SignalingConfig (HTTP)")
         self._make_host = partial(Host, program, config)
         self._signaling = signaling
         self._passes_events = program_passes_events

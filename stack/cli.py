@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.error import HTTPError, URLError
 
 import click
 
@@ -44,6 +45,7 @@ from stack.cli_roles import add_roles
 from stack.cli_run import run
 from stack.cli_types import FILE, FOLDER, FiniteRange, WholeRange
 from stack.core.errors import LocalError, StackError
+from stack.core.urls import without_user
 from stack.ice import MAX_WORKERS
 from stack.relay.node_list import read_address
 from stack.relay.options import MAX_DRAIN
@@ -82,6 +84,7 @@ class _Commands(click.Group):
             told = click.Option(
                 ["-v", "--verbose"],
                 count=True,
+                type=WholeRange(0),
                 expose_value=False,
                 show_default=False,
                 callback=_tell_more,
@@ -103,7 +106,7 @@ class _Commands(click.Group):
 @click.version_option(
     __version__, prog_name="voice-stack", message=f"%(prog)s %(version)s (Python {sys.version.split()[0]})"
 )
-@click.option("-v", "--verbose", count=True, help="Say what happens; twice: in detail.")
+@click.option("-v", "--verbose", count=True, type=WholeRange(0), help="Say what happens; twice: in detail.")
 def cli(verbose: int) -> None:
     """A voice call between a person and a program, over protocols of our own."""
     logging.basicConfig(level=_level(verbose), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
@@ -437,7 +440,13 @@ def health(url: str | None) -> None:
         with urllib.request.urlopen(url, timeout=HEALTH_TIMEOUT, context=context) as response:
             click.echo(response.read(1000).decode("utf-8", "replace").strip())
     except (OSError, ValueError, HTTPException) as error:
-        raise click.ClickException(f"{url}: {error}") from error
+        raise click.ClickException(f"{without_user(url)}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """Return what is wrong in the words of the system, which `urllib` wraps."""
+    cause = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
 
 
 def _own_url() -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -71,6 +72,8 @@ def call(as_json: bool, **options: Any) -> None:
     without = [uri for uri in options["ice_server"] if uri.startswith("turn") and "@" not in uri]
     if without and not (options["ice_user"] and options["ice_password"]):
         raise click.UsageError(f"--ice-server {without[0]} needs --ice-user NAME and --ice-password PASSWORD")
+    if options["token"] is not None and "@" in urlsplit(options["url"]).netloc:
+        raise click.UsageError("--token does nothing beside the user in the URL: one of both is sent")
     config = CallerConfig(**options)
     try:
         report = asyncio.run(_until_interrupted(config))

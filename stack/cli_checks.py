@@ -21,17 +21,18 @@ import click
 from click.core import ParameterSource
 
 from stack.agents import AGENTS
-from stack.agents.http.config import base_url, is_key, is_language, without_user
+from stack.agents.http.config import base_url, is_key, is_language
 from stack.aio import IceMode, as_program
 from stack.aio.host_checks import read_public_ip
 from stack.aio.ticket_file import read_reference
 from stack.audio.library import ENVIRONMENT_VARIABLE, find_opus
 from stack.core.errors import LocalError, ParseError
 from stack.core.ufrag import is_node_part
+from stack.core.urls import without_user
 from stack.ice.servers import IceServer, make_ephemeral_credentials
 from stack.relay.node_list import read_address
-from stack.signaling.security import read_token
-from stack.signaling.server import refusing_to_serve
+from stack.signaling.security import is_origin, read_token
+from stack.signaling.server import PATH_PREFIX, refusing_to_serve
 
 PREFIX = "VOICE_STACK_"
 OTHER_VARIABLES = frozenset({
@@ -70,13 +71,6 @@ def _each(check: Callable[[str], object], form: str) -> Check:
 def _is_url(text: str, *schemes: str) -> bool:
     parts = urlsplit(text)
     return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", text)
-
-
-def _is_origin(text: str) -> bool:
-    parts = urlsplit(text)
-    whole = f"{parts.scheme}://{parts.netloc}"
-    is_whole = bool(parts.scheme and parts.hostname) and parts.port != 0 and text == whole
-    return text in ("*", "null") or (is_whole and not re.search(r"\s", text))
 
 
 def is_listening_host(text: str) -> bool:
@@ -209,9 +203,9 @@ CHECKS: Mapping[str, Check] = {
     "--relay": _each(_is_address, "an IP address and a port, as 203.0.113.7:3478"),
     "--tcp-port": _each(lambda text: _is_tcp_port(text), "a TCP port: udp, http, off, or 0 to 65535"),
     "--node": _each(is_node_part, "letters, digits and slashes, up to 64"),
-    "--path-prefix": _each(re.compile(r"(/[A-Za-z0-9._~-]+)*/?").fullmatch, "a path, as /voice"),
+    "--path-prefix": _each(lambda text: PATH_PREFIX.fullmatch(text.removesuffix("/")), "a path, as /voice"),
     "--token": _tokens,
-    "--origin": _each(_is_origin, "an origin, as https://app.example.com (no path), or *"),
+    "--origin": _each(is_origin, "an origin, as https://app.example.com (no path), or *"),
     "--redirect": _each(lambda text: _is_url(text, "http", "https"), "an address, as https://other.example.com"),
     "--ice-server": _ice_servers,
     "--turn-url": _each(_is_turn_server, "a TURN server, as turn:turn.example.com:3478?transport=udp"),

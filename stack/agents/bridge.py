@@ -35,6 +35,7 @@ import numpy as np
 from stack.aio import Call, DataChannel, control_of
 from stack.audio import G711Decoder, G711Encoder, G711Law, Resampler, Samples, to_int16
 from stack.core.errors import LocalError, ParseError, StackError
+from stack.core.urls import without_user
 from stack.core.values import read_json_object
 from stack.voice.commands import BeginReply, EndReply, Interrupt, WriteReply
 from stack.voice.events import ReplyFinished, ReplyInterrupted, ReplyStarted, Utterance
@@ -94,7 +95,7 @@ class BridgeConfig:
         if self.turns not in ("model", "stack"):
             raise LocalError(f"turns are decided by the model or the stack, not by {self.turns!r}")
         if not self.url.startswith(("ws://", "wss://", "http://", "https://")):
-            raise LocalError(f"{self.url!r} is not a ws:// or wss:// address")
+            raise LocalError(f"{without_user(self.url)!r} is not a ws:// or wss:// address")
 
 
 def bridge(config: BridgeConfig) -> Callable[[Call], Awaitable[None]]:

@@ -29,7 +29,13 @@ from msgspec import structs
 from stack.aio.call import Call, control_of
 from stack.aio.context import CallContext
 from stack.aio.control import CallEnded
-from stack.aio.host_checks import check_families, check_port, check_public_ips, check_resume_timeout
+from stack.aio.host_checks import (
+    check_families,
+    check_port,
+    check_public_ips,
+    check_resume_timeout,
+    check_texts,
+)
 from stack.aio.hosted import CallTable, HostedCall
 from stack.aio.media import AddUfrag, CarryOut, CloseCall, ExpectTicket, MediaLink, MediaTally
 from stack.aio.media_thread import MediaConfig, ThreadMedia
@@ -158,6 +164,10 @@ class HostConfig:
     """How several workers share the port; None: by the kernel, and by a process in front where it cannot."""
 
     def __post_init__(self) -> None:
+        check_texts("interfaces", self.interfaces)
+        check_texts("public_ips", self.public_ips)
+        if not isinstance(self.conversation, ConversationConfig):
+            raise LocalError(f"conversation is a ConversationConfig, not {type(self.conversation).__name__}")
         check_port("udp_port", self.udp_port)
         if self.tcp_port not in ("udp", "http", None):
             check_port("tcp_port", self.tcp_port)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from stack.core.errors import LocalError
@@ -39,6 +39,14 @@ def check_families(public_ips: Sequence[str], addresses: Sequence[Address]) -> N
         if (":" in text) not in bound:
             family = "IPv6" if ":" in text else "IPv4"
             raise LocalError(f"the public address {text} leads nowhere: media listens on no {family} address")
+
+
+def check_texts(name: str, texts: object) -> None:
+    """Raise `LocalError` for what is no sequence of texts: one text alone is a sequence, too, of its letters."""
+    if isinstance(texts, str):
+        raise LocalError(f'{name} is a tuple of texts, and of one, too, with its comma: ("…",)')
+    if not isinstance(texts, Iterable) or not all(isinstance(text, str) for text in texts):
+        raise LocalError(f"{name} is a tuple of texts")
 
 
 def check_port(name: str, port: object) -> None:

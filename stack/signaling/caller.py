@@ -17,6 +17,7 @@ from stack.aio.private_files import for_owner_alone
 from stack.audio import Samples, read_wav, write_wav
 from stack.core.errors import LocalError, StackError
 from stack.core.trace import PcapWriter
+from stack.core.urls import without_user
 from stack.dtls import Version
 from stack.ice.gathering import TransportPolicy
 from stack.ice.servers import IceServer
@@ -117,7 +118,7 @@ async def place_call(config: CallerConfig, stop: asyncio.Event | None = None) ->
     if config.record is not None:
         write_wav(config.record, heard, RECORD_RATE)
     return {
-        "url": config.url,
+        "url": without_user(config.url),
         "steps_ms": {**placed.signalling, **statistics.steps_ms},
         "setup": [
             {"step": step.name, "ms": step.at_ms, "round_trips": step.round_trips} for step in statistics.setup

@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import aiohttp
 
 from stack.core.errors import ParseError, StackError
+from stack.core.urls import without_user
 from stack.core.values import read_json_object
 from stack.sdp import TrickleFragment
 from stack.session import EndReason
@@ -110,6 +111,7 @@ async def exchange(url: str, offer: str, access: Access) -> OfferAnswered:
 
 async def _exchange_at(target: str, offer: str, access: Access, *, plain: bool) -> OfferAnswered:
     """Post the offer to exactly this address."""
+    shown = without_user(target)
     try:
         async with _session(access, access.answer_timeout) as session:
             if plain:
@@ -121,13 +123,13 @@ async def _exchange_at(target: str, offer: str, access: Access, *, plain: bool) 
             async with request as response:
                 body = await response.text()
                 if response.status == 401:
-                    raise TokenRefused(f"{target} refused the call: 401 {_message(body)}")
+                    raise TokenRefused(f"{shown} refused the call: 401 {_message(body)}")
                 if response.status >= 400:
                     kind = _NotHere if response.status in (404, 405) else DialError
-                    raise kind(f"{target} refused the call: {response.status} {_message(body)}")
+                    raise kind(f"{shown} refused the call: {response.status} {_message(body)}")
                 if plain:
                     return OfferAnswered(body, _trickle_to_whip(target, response.headers, access))
-                answer = _read_answer(body, target)
+                answer = _read_answer(body, shown)
                 name = answer.get("pc_id")
                 trickle, ask = _trickle_as_json(target, name, access), _ask_as_json(target, name, access)
                 instant = InstantGrant.read(answer.get("instant"))
@@ -135,14 +137,14 @@ async def _exchange_at(target: str, offer: str, access: Access, *, plain: bool) 
                     str(answer["sdp"]), trickle, ask, instant, name if isinstance(name, str) else ""
                 )
     except TimeoutError as error:
-        raise DialError(f"{target} did not answer within {access.answer_timeout:g} s") from error
+        raise DialError(f"{shown} did not answer within {access.answer_timeout:g} s") from error
     except aiohttp.ClientConnectorCertificateError as error:
         reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
-        raise DialError(f"the certificate of {target} is not trusted: {reason}") from error
+        raise DialError(f"the certificate of {shown} is not trusted: {reason}") from error
     except aiohttp.ClientConnectorError as error:
-        raise DialError(f"cannot reach {target}: {_why(error.os_error)}") from error
+        raise DialError(f"cannot reach {shown}: {_why(error.os_error)}") from error
     except (aiohttp.ClientError, UnicodeDecodeError, ValueError) as error:
-        raise DialError(f"cannot reach {target}: {error}") from error
+        raise DialError(f"cannot reach {shown}: {error}") from error
 
 
 def _why(error: OSError) -> str:
@@ -207,18 +209,18 @@ async def _patch(target: str, body: str, about: Mapping[str, str], access: Acces
     try:
         async with _session(access) as session, session.patch(target, data=body, headers=about) as response:
             if response.status >= 400:
-                log.info("%s does not take trickled candidates: %d", target, response.status)
+                log.info("%s does not take trickled candidates: %d", without_user(target), response.status)
     except (aiohttp.ClientError, TimeoutError) as error:
-        log.info("candidates did not reach %s: %s", target, error)
+        log.info("candidates did not reach %s: %s", without_user(target), error)
 
 
-def _read_answer(body: str, target: str) -> dict[str, Any]:
+def _read_answer(body: str, shown: str) -> dict[str, Any]:
     try:
         answer = read_json_object(body, MAX_ANSWER)
     except ParseError as error:
-        raise DialError(f"{target} answered something that is no SDP answer") from error
+        raise DialError(f"{shown} answered something that is no SDP answer") from error
     if not isinstance(answer.get("sdp"), str):
-        raise DialError(f"{target} answered something that is no SDP answer")
+        raise DialError(f"{shown} answered something that is no SDP answer")
     return answer
 
 

@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 PERIOD = 0.3
@@ -24,35 +26,53 @@ TERMINAL = 1.0
 PATIENCE = 10.0
 """Seconds for the server to end its calls; then its process is killed."""
 MAX_FILES = 5_000
-"""Files that are watched; a folder with more is none of one program."""
+MAX_FOLDERS = 1_000
+"""Files and folders that are watched, those higher up first: a folder with more is none of one program."""
+NOT_ALL = (
+    "Not all Python files below this folder are watched, it has too many: start in the folder of your program."
+)
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist"})
 
-Snapshot = Mapping[str, int]
-"""When each file was changed, by its path."""
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """When each Python file was changed, by its path."""
+
+    files: Mapping[str, int]
+    is_whole: bool
+    """False if there is more below the folders than is watched."""
 
 
 def take_snapshot(folders: Sequence[Path]) -> Snapshot:
     """Return when the Python files below `folders` were changed; hidden folders and environments are left out."""
     found: dict[str, int] = {}
-    for folder in folders:
-        for place, below, files in os.walk(folder):
-            if "pyvenv.cfg" in files:
-                below.clear()
-                continue
-            below[:] = [name for name in below if name not in _SKIPPED and not name.startswith(".")]
-            for name in files:
-                if name.endswith(".py") and len(found) < MAX_FILES:
-                    path = os.path.join(place, name)
-                    try:
-                        found[path] = os.stat(path).st_mtime_ns
-                    except OSError:
-                        continue  # gone meanwhile
-    return found
+    waiting = deque(map(str, folders))
+    for _ in range(MAX_FOLDERS):
+        if not waiting:
+            return Snapshot(found, is_whole=True)
+        try:
+            with os.scandir(waiting.popleft()) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
+        except OSError:
+            continue  # gone meanwhile, or not ours
+        if any(entry.name == "pyvenv.cfg" for entry in entries):
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in _SKIPPED and not entry.name.startswith("."):
+                    waiting.append(entry.path)
+            elif entry.name.endswith(".py"):
+                if len(found) == MAX_FILES:
+                    return Snapshot(found, is_whole=False)
+                with suppress(OSError):  # gone meanwhile
+                    found[entry.path] = entry.stat().st_mtime_ns
+    return Snapshot(found, is_whole=not waiting)
 
 
 def changed(before: Snapshot, now: Snapshot) -> str | None:
     """Return the path of a file that is new, gone or other than before; None if there is none."""
-    return next((path for path in sorted(before.keys() | now.keys()) if before.get(path) != now.get(path)), None)
+    names = sorted(before.files.keys() | now.files.keys())
+    return next((path for path in names if before.files.get(path) != now.files.get(path)), None)
 
 
 def serve_reloading(arguments: Sequence[str], folders: Sequence[Path]) -> int:
@@ -67,6 +87,8 @@ def serve_reloading(arguments: Sequence[str], folders: Sequence[Path]) -> int:
     is_first = True
     while True:
         before = take_snapshot(folders)
+        if is_first and not before.is_whole:
+            print(NOT_ALL, flush=True)
         child = subprocess.Popen([sys.executable, "-m", "stack", *arguments], env=environment)
         path = None
         while not signals and path is None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+from urllib.parse import urlsplit
 
 from stack.core.errors import LocalError
 
@@ -194,6 +195,24 @@ class RateLimits:
                 self._clients.popitem(last=False)
         self._clients[client] = bucket
         return bucket.take(now) or self._total.take(now)
+
+
+def is_origin(text: str) -> bool:
+    """Return True for what `Origin` can say (RFC 6454 §6.1), and for `*`, which stands for all."""
+    parts = urlsplit(text)
+    whole = f"{parts.scheme}://{parts.netloc}"
+    is_whole = bool(parts.scheme and parts.hostname) and parts.port != 0 and text == whole
+    return text in ("*", "null") or (is_whole and not re.search(r"\s", text))
+
+
+def check_allowed(text: str) -> None:
+    """Raise `LocalError` for what is no origin, and would allow no page."""
+    try:
+        usable = is_origin(text)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise LocalError(f"{text!r} is not an origin, as https://app.example.com (no path), or *")
 
 
 def allows(origins: Iterable[str], origin: str | None) -> bool:

@@ -46,7 +46,8 @@ MakeHost = Callable[[Callable[..., Any], HostConfig, "PcapWriter | None", "KeyLo
 Beside = Callable[["Serving"], AbstractAsyncContextManager[object]]
 """What runs as long as a server does, and a little longer than its calls."""
 _refuses: ContextVar[bool] = ContextVar("refuses to serve", default=False)
-_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+PATH_PREFIX = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*")
+"""Paths that everything may be below; a browser takes segments of one or two dots away (RFC 3986 §5.2.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,12 @@ class ServeConfig:
     """Then those that are left are told to go to another machine, and have so long for it; 0: none is told."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.media, HostConfig) or not isinstance(self.signaling, SignalingConfig):
+            raise LocalError("`media` is a HostConfig, `signaling` a SignalingConfig (tokens, origins, limits)")
         check_port("port", self.port)
         for name in ("drain_seconds", "goaway_seconds"):
             check_seconds(name, getattr(self, name))
-        if not _PREFIX.fullmatch(self.path_prefix):
+        if not PATH_PREFIX.fullmatch(self.path_prefix):
             raise LocalError(
                 f"{self.path_prefix!r} is not a path such as /voice: a slash, then letters, digits or . _ ~ -"
             )

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from stack.aio import Call, CallContext, CallElsewhere, Host, HostFull, IceMode, Renegotiated
+from stack.aio.host_checks import check_texts
 from stack.aio.tickets import MAX_AWAITED, InstantTicket
 from stack.core.errors import LocalError, ParseError
 from stack.ice.servers import IceServer
@@ -30,7 +31,17 @@ from stack.signaling.connections import ConnectionIdentity, Connections, PlacedC
 from stack.signaling.http import AppKey, HttpRequest, RequestRefused
 from stack.signaling.metrics import Metrics
 from stack.signaling.proxy import TrustedProxies
-from stack.signaling.security import ANONYMOUS, Keys, Principal, RateLimits, Scope, allows, is_same_origin
+from stack.signaling.security import (
+    ANONYMOUS,
+    Keys,
+    Principal,
+    RateLimits,
+    Scope,
+    allows,
+    check_allowed,
+    is_same_origin,
+    read_token,
+)
 
 MAX_BODY = 256 * 1024
 """Bytes of a request; a browser's offer has 2 to 10 KiB."""
@@ -79,6 +90,16 @@ class SignalingConfig:
     """The header whose value travels in a ticket, as `context.claim`: what a proxy in front says of the caller."""
 
     def __post_init__(self) -> None:
+        for name in ("tokens", "origins", "trusted_proxies", "ice_servers", "turn_urls"):
+            check_texts(name, getattr(self, name))
+        for token in self.tokens:
+            read_token(token)
+        for origin in self.origins:
+            check_allowed(origin)
+        TrustedProxies(self.trusted_proxies)
+        for name in ("offers_per_second", "offers_per_client", "calls_per_client", "turn_ttl"):
+            if not getattr(self, name) > 0:
+                raise LocalError(f"{name} is more than 0, not {getattr(self, name)}")
         for url in self.ice_servers:
             check_stun_server(url)
         if self.turn_urls and not self.turn_secret:

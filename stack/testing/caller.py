@@ -18,7 +18,13 @@ from stack.audio import AudioFrame, Samples, read_wav, to_int16
 from stack.core.errors import LocalError
 from stack.core.values import as_unicode
 from stack.voice.client import EVENTS_CHANNEL, MAX_REQUEST
-from stack.voice.events import ConversationEvent, ProgramMessage, ReplyText, UserTranscript
+from stack.voice.events import (
+    ConversationEvent,
+    ProgramMessage,
+    ReplyText,
+    UserStartedSpeaking,
+    UserTranscript,
+)
 
 Speech: TypeAlias = "str | PathLike[str] | tuple[Samples, int]"
 """Text, a WAV file, or int16 samples with their rate in Hz.
@@ -108,8 +114,7 @@ class Caller:
         A turn ends in the silence. Raises `LocalError` for text without a synthesiser (the extra `demo`), for a
         file that cannot be read, a rate or a silence that cannot be, and once the call has ended.
         """
-        if not (math.isfinite(silence) and silence >= 0):
-            raise LocalError(f"silence is seconds, 0 or more, not {silence}")
+        _check_time("silence", silence)
         self._check_up()
         samples, rate = await asyncio.to_thread(_sound_of, speech)
         self._check_up()
@@ -135,7 +140,11 @@ class Caller:
         await self._channel.send(message)
 
     async def interrupt(self, speech: Speech, *, after: float, timeout: float = 30.0) -> None:
-        """Say something once the program has been heard for `after` seconds without a pause."""
+        """Say something once the program has been heard for `after` seconds without a pause.
+
+        Raises what `until` and `say` do, and `LocalError` for what is no time.
+        """
+        _check_time("after", after)
         await self.until(lambda: self._speaking_for() >= after, timeout)
         await self.say(speech)
 
@@ -151,7 +160,8 @@ class Caller:
         return self.all_of(kind)[0]
 
     async def listen(self, seconds: float) -> None:
-        """Say nothing for so long."""
+        """Say nothing for so long; raises `LocalError` for what is no time."""
+        _check_time("listen", seconds)
         await asyncio.sleep(seconds)
 
     async def until(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
@@ -167,7 +177,8 @@ class Caller:
                     await asyncio.sleep(LOOK)
         except TimeoutError:
             spans = ", ".join(f"{each.begin:.2f}–{each.end:.2f} s" for each in self.heard) or "nothing"
-            raise TimeoutError(f"not within {timeout:g} s; heard by {self.now:.2f} s: {spans}") from None
+            waited = f"not within {timeout:g} s; heard by {self.now:.2f} s: {spans}"
+            raise TimeoutError(waited + self._unnoticed()) from None
 
     def close(self) -> None:
         """Stop listening."""
@@ -186,6 +197,13 @@ class Caller:
                 return False
             await asyncio.sleep(min(LOOK, left))
         return True
+
+    def _unnoticed(self) -> str:
+        """Say so if the program's side has taken nothing for speech: a surprise for tests that play tones."""
+        if self.program_call is None or not self.said or self.all_of(UserStartedSpeaking):
+            return ""
+        what = "nothing that was said was taken for speech"
+        return f'; {what} (any sound is, with ConversationConfig(detector="energy"))'
 
     def _is_over_for_good(self) -> bool:
         """Return True when the call has ended and all that came of it is known."""
@@ -219,6 +237,11 @@ class Caller:
     async def _watch(self, call: Call) -> None:
         async for event in call.watch():
             self.events.append(event)
+
+
+def _check_time(name: str, seconds: float) -> None:
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise LocalError(f"{name} is seconds, 0 or more, not {seconds}")
 
 
 def _sound_of(speech: Speech) -> tuple[Samples, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from stack.voice.turns import TurnSettings
 
 T = TypeVar("T")
 
+SCENARIO = "a scenario is an async function that is given the caller"
 END_GRACE = 5.0
 """Seconds that a program has to return after the call."""
 
@@ -48,6 +50,10 @@ def run_call(
         pass
     else:
         raise LocalError("an event loop runs here: write `async with calling(program) as caller:` instead")
+    if not callable(scenario):
+        if inspect.iscoroutine(scenario):
+            scenario.close()
+        raise LocalError(f"{SCENARIO}: hand over the function itself, not what it returns")
     config = config or ConversationConfig()
     if virtual:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
@@ -57,9 +63,16 @@ def run_call(
         use_loose_threads(asyncio.get_running_loop())
         watched = _Watched(program)
         async with _calling(watched, config) as caller:
-            return await watched.first_to_raise(scenario(caller))
+            return await watched.first_to_raise(_begun(scenario, caller))
 
     return asyncio.run(run())
+
+
+def _begun(scenario: Callable[[Caller], Awaitable[T]], caller: Caller) -> Awaitable[T]:
+    acting = scenario(caller)
+    if not inspect.isawaitable(acting):
+        raise LocalError(f"{SCENARIO}; this one returned {type(acting).__name__}")
+    return acting
 
 
 class _Watched:
@@ -121,6 +134,8 @@ class _Watched:
             if not acting.done():
                 acting.cancel()
                 await asyncio.wait({acting}, timeout=END_GRACE)
+            elif not acting.cancelled():
+                acting.exception()  # it has been looked at: what the program raised goes before
 
 
 async def _run_virtually(
@@ -146,7 +161,7 @@ async def _run_virtually(
         await calls[0].wait_connected()
         await calls[1].wait_connected()
         caller = Caller(*calls)
-        result = await watched.first_to_raise(scenario(caller))
+        result = await watched.first_to_raise(_begun(scenario, caller))
     except Exception as error:
         watched.raise_failure(instead_of=error)
         raise

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench import first_call
+from bench.__main__ import main
+from bench.report import Cell
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +68,37 @@ def test_a_browser_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_commit_that_is_not_there_is_said() -> None:
     row = measured("no-such-commit")
     assert str(row["checkout"]).startswith("git failed: fatal:")
+
+
+def test_the_command_takes_a_commit_or_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    took = []
+
+    def measured(what: str) -> list[Cell]:
+        took.append(what)
+        return [what, *[None] * (len(first_call.COLUMNS) - 1)]
+
+    monkeypatch.setattr(first_call, "_measured", measured)
+    other = checkout(tmp_path / "other", READY)
+    assert main(["first_call", "--against", "HEAD", other]) == 0
+    assert took == ["HEAD", "HEAD", other]
+    capsys.readouterr()
+    for wrong in ("no-such-commit", str(tmp_path)):
+        with pytest.raises(SystemExit) as ended:
+            main(["first_call", "--against", wrong])
+        said = capsys.readouterr().err
+        assert (ended.value.code, said.count("\n")) == (2, 1)
+        assert f"--against {wrong}: git failed" in said
+    assert len(took) == 3
+
+
+def test_ctrl_c_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command has a session of its own, to be ended with all its children: the terminal does not tell it."""
+
+    def interrupted(self: subprocess.Popen[str], timeout: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        first_call._run(["sleep", "1000"], {"PATH": "/usr/bin:/bin"})

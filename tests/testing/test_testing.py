@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from pathlib import Path
 
@@ -113,6 +114,59 @@ def test_what_is_not_heard_in_time_is_said_with_what_was() -> None:
 
     with pytest.raises(TimeoutError, match=r"not within 20 s; heard by 2\d\.\d\d s: \d\.\d\d–\d\.\d\d s"):
         run_call(storyteller, scenario, config=LOUD)
+
+
+def test_sound_that_is_no_speech_is_said_to_be_none() -> None:
+    """A tone starts no turn: else the first test of a new user fails without a reason."""
+
+    async def scenario(caller: Caller) -> None:
+        await caller.say((TONE, RATE))
+        await caller.reply_heard(timeout=3)
+
+    with pytest.raises(
+        TimeoutError, match=r"heard by \d\.\d\d s: nothing; nothing .* was taken for speech .*energy"
+    ):
+        run_call(storyteller, scenario)
+
+
+@pytest.mark.parametrize("virtual", [pytest.param(True), pytest.param(False, marks=pytest.mark.real_clock)])
+def test_what_is_no_scenario_is_told(virtual: bool) -> None:
+    async def scenario(caller: Caller) -> None:
+        raise AssertionError
+
+    def plain(caller: Caller) -> int:
+        return 3
+
+    with pytest.raises(LocalError, match=r"is an async function .* caller: hand over the function itself"):
+        run_call(storyteller, scenario(None), virtual=virtual)  # type: ignore[arg-type]
+    with pytest.raises(LocalError, match=r"is an async function .* caller; this one returned int"):
+        run_call(storyteller, plain, virtual=virtual)  # type: ignore[arg-type]
+
+
+def test_times_that_are_none_are_told() -> None:
+    async def scenario(caller: Caller) -> None:
+        for wrong in (-1.0, float("nan"), float("inf")):
+            with pytest.raises(LocalError, match="listen is seconds"):
+                await caller.listen(wrong)
+            with pytest.raises(LocalError, match="after is seconds"):
+                await caller.interrupt((NOISE, RATE), after=wrong)
+
+    run_call(storyteller, scenario, config=LOUD)
+
+
+def test_both_may_raise_at_once(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    """As where program and scenario were given in the wrong order: what the program raised counts, and is all."""
+
+    async def raising(call: Call) -> None:
+        raise ZeroDivisionError
+
+    async def scenario(caller: Caller) -> None:
+        raise ValueError
+
+    with pytest.raises((ZeroDivisionError, ValueError)):
+        run_call(raising, scenario)
+    gc.collect()
+    assert "never retrieved" not in capsys.readouterr().err + caplog.text
 
 
 def test_a_program_that_uses_the_network_is_told_to_run_over_loopback() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stack.core.errors import LocalError
+from stack.core.urls import without_user
 
 INSTRUCTIONS = (
     "You are on a phone call. Answer in one to three short sentences, in plain words that can be read aloud: "
@@ -115,11 +116,6 @@ def is_key(key: str) -> bool:
 def is_language(text: str) -> bool:
     """Return True for the form of a language tag."""
     return bool(_LANGUAGE.fullmatch(text))
-
-
-def without_user(url: str) -> str:
-    """Return an URL without the user and the password in it, as it may be logged."""
-    return re.sub(r"//[^/?#]*@", "//", url)
 
 
 def base_url(url: str) -> str:

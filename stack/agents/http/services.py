@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from stack.agents.http.config import HttpAgentConfig, Task, without_user
+from stack.agents.http.config import HttpAgentConfig, Task
 from stack.agents.http.sound import SpeechFormatError, SpeechReader
 from stack.agents.http.thoughts import Thoughts
 from stack.audio import Samples
 from stack.core.errors import LocalError, StackError
+from stack.core.urls import without_user
 from stack.core.values import as_unicode
 
 if TYPE_CHECKING:
