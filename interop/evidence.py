@@ -174,6 +174,11 @@ class Evidence:
         return any(began < end and ended > begin for began, ended in self.standstills)
 
     @property
+    def longest_standstill(self) -> float:
+        """Seconds for which the harness stood still at most."""
+        return max((ended - began for began, ended in self.standstills), default=0.0)
+
+    @property
     def ended_at(self) -> float:
         """Until when the call was watched."""
         if self.hung_up_at is not None:

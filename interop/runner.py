@@ -28,6 +28,8 @@ from interop.verdict import LAYERS, Blame, Finding, Outcome, Unexpected, Verdict
 OURS = "ours"
 PATIENCE = 60.0
 """Seconds beyond what a scenario takes after which it is given up."""
+TOO_LONG = 1.0
+"""Seconds for which the harness may have stood still in a call, if that is to blame an end for a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +338,7 @@ def judge(pair: Pair, scenario: Scenario, evidence: Evidence, failed: Finding | 
             said = f"passes, although known_faults.py says for {known.version}: {known.reason}"
             return Verdict(Outcome.HEALED, said, rule=known.rule)
         return Verdict(Outcome.PASSED, scenario.sentence + _limits(pair.peer))
-    return _blame(pair, scenario, findings)
+    return _blame(pair, scenario, findings, evidence.longest_standstill)
 
 
 def _limits(peer: Peer) -> str:
@@ -347,14 +349,17 @@ def _limits(peer: Peer) -> str:
     return said + ("" if traits.has_data else f" {peer.name} has no data channels, and the call was made without.")
 
 
-def _blame(pair: Pair, scenario: Scenario, findings: Sequence[Finding]) -> Verdict:
+def _blame(pair: Pair, scenario: Scenario, findings: Sequence[Finding], standstill: float) -> Verdict:
     first = findings[0]
     known = known_faults.find(pair.peer.name, pair.side, scenario.name)
     further = tuple(each.sentence(_name(pair, each)) for each in findings[1:])
     sentence = first.sentence(_name(pair, first))
     if known is not None and known.rule in ("", first.rule):
         return Verdict(Outcome.KNOWN, f"{known.reason} ({known.version}). {sentence}", Blame.THEIRS, first.rule)
-    if first.side is None:
+    if standstill > TOO_LONG:
+        blame = Blame.UNCLEAR
+        sentence = f"The harness itself had no core for {standstill:.1f} s, which may be why: {sentence}"
+    elif first.side is None:
         blame = Blame.UNCLEAR
     else:
         blame = Blame.OURS if _at(pair, first.side).name == OURS else Blame.THEIRS

@@ -118,7 +118,7 @@ class Tap:
         self._is_cut = True
         if self._ticking is not None:
             self._ticking.cancel()
-        longest = max((end - begin for begin, end in self.evidence.standstills), default=0.0)
+        longest = self.evidence.longest_standstill
         if longest > WORTH_SAYING:
             times = len(self.evidence.standstills)
             self.evidence.facts["the harness itself stood still"] = f"{times} times, for {longest:.2f} s at most"

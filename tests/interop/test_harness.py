@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from itertools import cycle
@@ -397,10 +397,15 @@ def test_a_program_that_cannot_be_compiled_is_absent(tmp_path: Path) -> None:
 FAILED = Finding("expectation", Layer.SOUND, None, "a tone", "RFC 3264 §6.1", "silence")
 
 
-def judged(finding: Finding | None, monkeypatch: pytest.MonkeyPatch, *known: KnownFault) -> Cell:
+def judged(
+    finding: Finding | None,
+    monkeypatch: pytest.MonkeyPatch,
+    *known: KnownFault,
+    standstills: Sequence[tuple[float, float]] = (),
+) -> Cell:
     monkeypatch.setattr(known_faults, "KNOWN_FAULTS", known)
     pair, scenario = Pair(Missing(), PEERS["ours"], "client"), SCENARIOS["audio"]
-    verdict = judge(pair, scenario, Evidence("missing", "ours"), finding)
+    verdict = judge(pair, scenario, Evidence("missing", "ours", standstills=[*standstills]), finding)
     return Cell(pair.label, "missing", "1", "client", "audio", verdict)
 
 
@@ -417,6 +422,15 @@ def test_a_known_fault_is_no_news_and_red_when_it_heals(monkeypatch: pytest.Monk
         assert judged(replace(FAILED, rule=rule), monkeypatch, whatever).verdict.outcome is Outcome.KNOWN
     another = KnownFault("missing", "client", "audio", "bursts", "1.0", "It sends in bursts")
     assert judged(FAILED, monkeypatch, another).verdict.outcome is Outcome.FAILED
+
+
+def test_no_end_is_blamed_where_the_harness_had_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = Finding("consent", Layer.ICE, "client", "a response", "RFC 7675 §5.1", "none")
+    for standstills, blame in (((1.0, 1.9), (3.0, 3.9)), Blame.THEIRS), (((1.0, 5.1),), Blame.UNCLEAR):
+        verdict = judged(finding, monkeypatch, standstills=standstills).verdict
+        assert (verdict.outcome, verdict.blame) == (Outcome.FAILED, blame)
+        assert ("no core for 4.1 s" in verdict.sentence) is (blame is Blame.UNCLEAR)
+    assert judged(None, monkeypatch, standstills=[(1.0, 5.1)]).verdict.outcome is Outcome.PASSED
 
 
 def test_blame_follows_the_side(monkeypatch: pytest.MonkeyPatch) -> None:
