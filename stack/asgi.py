@@ -31,8 +31,9 @@ from multidict import CIMultiDict
 from stack.aio import Host, HostConfig, as_program
 from stack.core.errors import LocalError, StackError
 from stack.signaling.app import create_application
+from stack.signaling.config import SignalingConfig
 from stack.signaling.http import Application, BodyTooLarge, HttpRequest, HttpResponse, SocketSession, page_below
-from stack.signaling.service import SERVICE, SignalingConfig
+from stack.signaling.service import SERVICE
 
 if TYPE_CHECKING:
     from fastapi import APIRouter

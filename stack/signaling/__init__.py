@@ -3,8 +3,8 @@
 from stack.signaling.app import create_app
 from stack.signaling.background import RunningServer, running
 from stack.signaling.client import ClientCall, DialError, dial
+from stack.signaling.config import SignalingConfig
 from stack.signaling.server import ServeConfig, serve, serving
-from stack.signaling.service import SignalingConfig
 
 __all__ = [
     "ClientCall",

@@ -17,9 +17,10 @@ import time
 from typing import Any
 
 from stack.ice.servers import make_ephemeral_credentials
+from stack.signaling.config import SignalingConfig
 from stack.signaling.http import HttpRequest, HttpResponse, RouteTable, json_response
 from stack.signaling.security import Scope
-from stack.signaling.service import SERVICE, SignalingConfig
+from stack.signaling.service import SERVICE
 
 USER_BYTES = 6
 """Random bytes in a user name, so that a TURN server counts what each client has."""

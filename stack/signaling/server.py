@@ -34,8 +34,9 @@ from stack.core.trace import PcapWriter
 from stack.dtls import KeyLog
 from stack.signaling.aiohttp_face import serve_by_aiohttp
 from stack.signaling.app import create_application
+from stack.signaling.config import SignalingConfig
 from stack.signaling.one_port import share_port
-from stack.signaling.service import MAX_HEADER, SERVICE, SignalingConfig, SignalingService
+from stack.signaling.service import MAX_HEADER, SERVICE, SignalingService
 from stack.voice.commands import Tell
 
 log = logging.getLogger("stack.serve")

@@ -2,8 +2,6 @@
 
 Errors are `{"error": "…"}`; under `/v1/` they have the form that OpenAI's clients read. No message holds anything
 that was sent as a secret, and the headers that a program gets have lost theirs.
-
-Over 500 lines: who may ask, how often, and what is refused are the same for every dialect, and stand together.
 """
 
 from __future__ import annotations
@@ -16,17 +14,16 @@ from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from stack.aio import Call, CallContext, CallElsewhere, Host, HostFull, IceMode, Renegotiated
-from stack.aio.host_checks import check_texts
 from stack.aio.tickets import MAX_AWAITED, InstantTicket
 from stack.core.errors import LocalError, ParseError
-from stack.ice.servers import IceServer
 from stack.sdp import NegotiationError, NegotiationFailure, SessionDescription
 from stack.session import EndReason
+from stack.signaling.config import MAX_BODY, SignalingConfig
 from stack.signaling.connections import ConnectionIdentity, Connections, PlacedCall, digest_of
 from stack.signaling.http import AppKey, HttpRequest, RequestRefused
 from stack.signaling.metrics import Metrics
@@ -38,13 +35,9 @@ from stack.signaling.security import (
     RateLimits,
     Scope,
     allows,
-    check_allowed,
     is_same_origin,
-    read_token,
 )
 
-MAX_BODY = 256 * 1024
-"""Bytes of a request; a browser's offer has 2 to 10 KiB."""
 MAX_ENDS = 10_000
 """Calls that are over of which it is remembered why; the oldest is forgotten."""
 MAX_HEADER = 8190
@@ -53,60 +46,6 @@ _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 StateT = TypeVar("StateT")
-
-
-def check_stun_server(url: str) -> None:
-    """Raise `LocalError` for a TURN server: `RTCPeerConnection` throws at one that has no credentials."""
-    if url.startswith(("turn:", "turns:")):
-        raise LocalError(f"{url} is a TURN server, which wants credentials: --turn-url with --turn-secret")
-
-
-@dataclass(frozen=True, slots=True)
-class SignalingConfig:
-    """Which requests are authorised, and how many calls there may be."""
-
-    tokens: tuple[str, ...] = field(default=(), repr=False)
-    """Bearer tokens, each `TOKEN` or `scope,scope=TOKEN`; without any, every request is authorised."""
-    origins: tuple[str, ...] = ()
-    """Origins of the pages that may call, besides our own; `*`: all."""
-    trusted_proxies: tuple[str, ...] = ()
-    """Addresses and networks of reverse proxies that say whom they forward for; see `proxy.py`."""
-    max_body: int = MAX_BODY
-    offers_per_second: float = 100.0
-    offers_per_client: float = 20.0
-    """A second, from one address; four times as many at once."""
-    calls_per_client: int = 100
-    redirect: str | None = None
-    """Send WHIP and WHEP clients to this base address (307) instead of taking their calls."""
-    ice_servers: tuple[str, ...] = ()
-    """URLs of STUN servers that clients are told."""
-    turn_urls: tuple[str, ...] = ()
-    """URLs of TURN servers that clients are told with credentials made from `turn_secret`."""
-    turn_secret: str = field(default="", repr=False)
-    """What coturn calls `static-auth-secret`."""
-    turn_ttl: float = 86_400.0
-    """Seconds for which such credentials last: longer than a call, for they are needed as long as it lasts."""
-    claim_header: str | None = None
-    """The header whose value travels in a ticket, as `context.claim`: what a proxy in front says of the caller."""
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "origins", "trusted_proxies", "ice_servers", "turn_urls"):
-            check_texts(name, getattr(self, name))
-        for token in self.tokens:
-            read_token(token)
-        for origin in self.origins:
-            check_allowed(origin)
-        TrustedProxies(self.trusted_proxies)
-        for name in ("offers_per_second", "offers_per_client", "calls_per_client", "turn_ttl"):
-            if not getattr(self, name) > 0:
-                raise LocalError(f"{name} is more than 0, not {getattr(self, name)}")
-        for url in self.ice_servers:
-            check_stun_server(url)
-        if self.turn_urls and not self.turn_secret:
-            raise LocalError("the TURN servers need the secret that they share with us (turn_secret)")
-        for url in self.turn_urls:
-            if not IceServer.parse(url, "user", "password").turn:
-                raise LocalError(f"{url} is no TURN server")
 
 
 @dataclass(frozen=True, slots=True)
