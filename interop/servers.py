@@ -33,9 +33,13 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 async def ours(
     agent: str = "echo", extra_args: Sequence[str] = (), host: str | None = "127.0.0.1"
 ) -> AsyncIterator[str]:
-    """`python -m stack serve`; yields the address of its page. `host` None: it is not told where to listen."""
+    """`python -m stack serve`; yields the address of its page. `host` None: it is not told where to listen.
+
+    It waits for no call when it ends: a browser that is closed by then does not say goodbye.
+    """
     port, udp_port = free_port(), free_port(socket.SOCK_DGRAM)
     argv = ["-m", "stack", "serve", "--agent", agent, "--port", str(port), "--udp-port", str(udp_port)]
+    argv += ["--drain-seconds", "0"]
     if host is not None:
         argv += ["--host", host]
     async with _python([*argv, *extra_args], port) as (url, _):
