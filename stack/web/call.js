@@ -36,7 +36,7 @@ const ASK_AGAIN = 1_500;
 const DOUBT_AFTER = 4_000;      // then it is asked over HTTP, too
 const SILENCE_TIMEOUT = 8_000;  // then it is gone; browsers take up to 30 s to say so
 const LATE_TIMEOUT = 15_000;    // where its media process does not answer the server either, which ends that in 9 s
-const FAILURE_SETTLES = 50;     // after a channel was closed: whether the connection has failed is known then
+const FAILURE_SETTLES = 50;     // after a channel was closed: whether the connection has failed, and the last words, are known
 const GATHER_TIMEOUT = 5_000;   // host candidates are there at once; Chromium without a network gathers for ever
 
 // Ask which STUN and TURN servers there are, before the first call: none waits for it. None if the server has none, or does
@@ -130,8 +130,14 @@ export class Call extends EventTarget {
     this.#finish("ended");
   }
 
-  // The server has said that its program raised.
-  noteProgramFailed() { this.#fail(programFailed()); }
+  // The server has said that its program raised; it may be heard after the end of the connection, which came with it.
+  noteProgramFailed() {
+    if (this.endedBy !== "program") return this.#fail(programFailed());
+    this.endedBy = null;
+    this.problem = programFailed();
+    this.state = "failed";
+    this.dispatchEvent(new Event("state"));
+  }
 
   setMuted(muted) {
     this.muted = muted;
@@ -321,7 +327,8 @@ export class Call extends EventTarget {
     transport?.addEventListener("statechange", () => {
       if (!isOurs()) return;
       if (transport.state === "connected") this.#step("dtls");
-      if (transport.state === "closed") this.hangUp("program");   // the peer's close_notify
+      // The peer's close_notify. What it sent just before may still be on its way to the page, in Firefox.
+      if (transport.state === "closed") setTimeout(() => isOurs() && this.hangUp("program"), FAILURE_SETTLES);
     });
   }
 

@@ -63,6 +63,6 @@ export class Levels {
 
   close() {
     clearInterval(this.#timer);
-    this.#context.close();
+    if (this.#context.state !== "closed") this.#context.close();
   }
 }

@@ -183,6 +183,27 @@ async def test_a_program_that_fails_says_so_and_no_more(browser_name: str, loopb
         assert browser.errors == []
 
 
+async def test_a_program_that_fails_says_so_though_the_connection_ends_before_its_words(
+    browser_name: str, loopback: bool
+) -> None:
+    """A busy browser tells the page of the end first."""
+    delay = """(() => {
+      const add = RTCDataChannel.prototype.addEventListener;
+      RTCDataChannel.prototype.addEventListener = function (type, handler) {
+        return add.call(this, type, type === "message" ? event => setTimeout(handler, 500, event) : handler);
+      };
+    })()"""
+    async with servers.ours("interop.programs:failing") as url, launch(browser_name) as browser:
+        await browser.goto(url)
+        await browser.evaluate(delay)
+        await browser.click("#call")
+        await browser.wait_for("voiceStack.endedBy === 'program'")
+        assert await browser.wait_for("voiceStack.problem?.code") == "program-failed"
+        assert "The program failed." in await browser.evaluate(ALERT)
+        assert await browser.evaluate("voiceStack.state") == "failed"
+        assert browser.errors == []
+
+
 async def test_a_refused_token_asks_for_one(browser_name: str, loopback: bool) -> None:
     async with servers.ours("echo", ["--token", "call=sesame"]) as url, launch(browser_name) as browser:
         await browser.goto(url)
