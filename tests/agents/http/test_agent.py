@@ -223,7 +223,7 @@ async def test_functions_are_called_and_their_results_told(models: ModelServer) 
 async def test_words_before_a_function_that_was_interrupted_stand_before_it(models: ModelServer) -> None:
     async def order(what: str) -> str:
         """Order something."""
-        await asyncio.sleep(20)
+        await asyncio.Event().wait()
         return "ordered"
 
     wanted = {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "order", "arguments": '{"what": "x"}'}}]}
