@@ -31,6 +31,7 @@ from bench._talking import DEFAULTS, ECHO_DB, TICK, Interrupter, Room, barge_ins
 from bench._voices import Missing, agent, commands, cough, people, spoken, typing
 from bench.report import Options, Table
 from interop.arguments import OneLineParser
+from interop.interruption import run_alone
 from stack.core.errors import LocalError
 from stack.voice.cascade import CascadeDetector
 
@@ -204,4 +205,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_alone(main)

@@ -47,6 +47,7 @@ from interop.browsers import Browser, Microphone, available, launch
 from interop.browsers.namespace import ADDRESS, addressed_namespace, loopback_namespace
 from interop.impair import ImpairedRelay
 from interop.interface_change import change_interface, change_under_our_page
+from interop.interruption import run_alone
 from interop.network_model import NetworkModel
 from interop.redirect import candidate_address, rewrite_candidates, without_candidates
 from interop.web_page import on_loopback
@@ -438,4 +439,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_alone(main)

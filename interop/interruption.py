@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import signal
+import sys
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run_alone(main: Callable[[], object]) -> NoReturn:
+    """Run what a module does as a program, and end the process with what it returns; Ctrl-C is one line."""
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 class Interruption:

@@ -26,6 +26,7 @@ from aiohttp import web
 
 from interop import servers
 from interop.browsers import Browser, BrowserError, Microphone, available, launch
+from interop.interruption import run_alone
 from interop.listening import PLAIN_SOUND
 from interop.web_page import on_loopback
 from stack.agents.speech import Synthesiser
@@ -184,4 +185,4 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    run_alone(lambda: asyncio.run(main()))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 import threading
 from contextlib import suppress
@@ -38,7 +37,6 @@ def _load(name: str) -> None:
 
 def main() -> None:
     """Load the module that the first argument names, and call its `main` with the rest of them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that starts this one says when it ends
     name = sys.argv.pop(1)
     load(name)
     import_module(name).main()

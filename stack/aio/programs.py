@@ -32,15 +32,22 @@ from stack.voice.turns import TurnSettings
 Sound: TypeAlias = "AudioFrame | tuple[Pcm, int] | None"
 Program: TypeAlias = "Callable[[Call], Awaitable[None]]"
 _DONE = object()
+_ITERATED = ("__iter__", "__next__", "__aiter__", "__anext__", "__await__")
+"""What makes a class one whose objects give sound, so that calling it is an answer as that of a function."""
 FAILURE_GRACE = 1.0
 """Seconds for which a call whose program has raised waits for the channel on which its client is told."""
 
 
 def as_program(function: Callable[..., Any]) -> Program:
-    """Return `function` as a program; `LocalError` for what takes no argument, or has an attribute of a host's
-    that is none."""
+    """Return `function` as a program.
+
+    Raises `LocalError` for what takes no argument, for a class in place of its object, and for an attribute of a
+    host's that is none.
+    """
     if not callable(function):
         raise LocalError(f"{function!r} is not a function")
+    if isinstance(function, type) and not any(hasattr(function, name) for name in _ITERATED):
+        raise LocalError(f"{_name_of(function)} is a class: a program is a function, or an object that is called")
     _check_attributes(function)
     try:
         inspect.signature(function).bind(None)

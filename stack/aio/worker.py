@@ -46,6 +46,7 @@ from stack.aio.driver import FAULT_COMMAND
 from stack.aio.failure_alerts import FailureAlerts
 from stack.aio.forwarder import Forwarder
 from stack.aio.forwarding import ForwardedDriver
+from stack.aio.group_signals import let_through
 from stack.aio.ipc import (
     REPORTS,
     REQUESTS,
@@ -348,7 +349,8 @@ class MediaWorker:
     def _on_lost(self, error: LinkError) -> None:
         if self._over.is_set() or self._orphaned_at is not None:
             return
-        print(f"media worker {self._hello.number}: {error}", file=sys.stderr, flush=True)
+        if len(self.media.endpoint):
+            print(f"media worker {self._hello.number}: {error}", file=sys.stderr, flush=True)
         self._orphaned_at = time.monotonic()
         self._check_orphan()
 
@@ -467,6 +469,7 @@ def main() -> None:
     """Be a worker, or the forwarder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _ignore)
+    let_through()
     link = socket.socket(fileno=int(sys.argv[1]))
     try:
         hello = _read_hello(link)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from stack.aio.control import CallEnded
 from stack.aio.failure_alerts import FailureAlert
+from stack.aio.group_signals import held_back
 from stack.aio.hosted import CallTable
 from stack.aio.ipc import (
     DESCRIPTOR_SOCKET,
@@ -201,12 +202,13 @@ class WorkerLink:
         self._descriptors.setblocking(False)
         with theirs, arrivals:
             try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", *command_of_worker(at_low_priority), str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno(), arrivals.fileno(), *self.inherited],
-                    env=environment_of_worker(),
-                )
+                with held_back():
+                    self._process = subprocess.Popen(
+                        [sys.executable, "-P", *command_of_worker(at_low_priority), str(theirs.fileno())],
+                        stdin=subprocess.DEVNULL,
+                        pass_fds=[theirs.fileno(), arrivals.fileno(), *self.inherited],
+                        env=environment_of_worker(),
+                    )
                 arriving = arrivals.fileno()
             except OSError as error:
                 ours.close()

@@ -75,6 +75,9 @@ class RunningServer:
         self._thread.join()
 
     def __enter__(self) -> Self:
+        """Return itself; `LocalError` once it has been stopped, as a cell of a notebook that is run again does."""
+        if not self._thread.is_alive():
+            raise LocalError("this server was stopped: `running(program)` starts another one")
         return self
 
     def __exit__(

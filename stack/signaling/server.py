@@ -41,8 +41,8 @@ from stack.voice.commands import Tell
 
 log = logging.getLogger("stack.serve")
 
-EXIT_INTERRUPTED = 130
-"""The exit code of a program that SIGINT has ended."""
+EXIT_BY_SIGNAL = 128
+"""The exit code of a program that a signal has ended, less the number of the signal."""
 MakeHost = Callable[[Callable[..., Any], HostConfig, "PcapWriter | None", "KeyLog | None"], Host]
 Beside = Callable[["Serving"], AbstractAsyncContextManager[object]]
 """What runs as long as a server does, and a little longer than its calls."""
@@ -275,9 +275,9 @@ async def serve_until_stopped(
     def on_signal(number: signal.Signals) -> None:
         if starting is not None:
             if stop.is_set():
-                os._exit(EXIT_INTERRUPTED)  # what is being loaded in a thread cannot be stopped
+                os._exit(EXIT_BY_SIGNAL + number)  # what is being loaded in a thread cannot be stopped
             print("Interrupted before the start.", flush=True)
-            starting.cancel()
+            starting.cancel(number.name)
         if stop.is_set() or number is signal.SIGINT:
             now.set()
         stop.set()
@@ -442,5 +442,5 @@ def serve(
         if (lacking := what_is_lacking(error)) is None:
             raise
         raise lacking from None
-    except asyncio.CancelledError:  # by a signal, before it was up
-        sys.exit(EXIT_INTERRUPTED)
+    except asyncio.CancelledError as error:  # by a signal, before it was up
+        sys.exit(EXIT_BY_SIGNAL + (signal.SIGTERM if error.args == (signal.SIGTERM.name,) else signal.SIGINT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import math
 import os
@@ -34,6 +35,7 @@ ends as other sound does (`/tmp/hello.mp3`, which is refused: only WAV is read).
 """
 OTHER_SOUND = (".mp3", ".ogg", ".opus", ".flac", ".m4a", ".aac", ".webm")
 ENDED = "the call has ended"
+NOTHING = "nothing is to be said: `listen` says nothing for some seconds"
 EventT = TypeVar("EventT", bound=ConversationEvent)
 
 AUDIBLE = 300
@@ -167,11 +169,12 @@ class Caller:
     async def until(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
         """Wait until a condition on what was heard or happened holds.
 
-        Raises `TimeoutError` if it does not in time, `LocalError` once the call has ended and it still does not.
+        Raises `TimeoutError` if it does not in time, `LocalError` once the call has ended and it still does not,
+        and for an `async` one.
         """
         try:
             async with asyncio.timeout(timeout):
-                while not condition():
+                while not _holds(condition):
                     if self._is_over_for_good():
                         raise LocalError(ENDED)
                     await asyncio.sleep(LOOK)
@@ -239,22 +242,36 @@ class Caller:
             self.events.append(event)
 
 
+def _holds(condition: Callable[[], object]) -> bool:
+    held = condition()
+    if inspect.isawaitable(held):  # true whatever comes of it
+        if inspect.iscoroutine(held):
+            held.close()
+        raise LocalError("a condition is a plain function that returns true or false, and not an async one")
+    return bool(held)
+
+
 def _check_time(name: str, seconds: float) -> None:
     if not (math.isfinite(seconds) and seconds >= 0):
         raise LocalError(f"{name} is seconds, 0 or more, not {seconds}")
 
 
 def _sound_of(speech: Speech) -> tuple[Samples, int]:
-    if isinstance(speech, tuple):
+    if isinstance(speech, tuple) and len(speech) == 2:
         rate = speech[1]
         if not (isinstance(rate, int | float) and math.isfinite(rate) and rate > 0):
             raise LocalError(f"a rate is in Hz, more than 0, not {rate}")
-        return to_int16(speech[0]), rate
+        samples = to_int16(speech[0])
+        if not len(samples):
+            raise LocalError(NOTHING)
+        return samples, rate
     if not isinstance(speech, str | os.PathLike):
         raise LocalError(f"what is said is text, a WAV file or (samples, rate), not {type(speech).__name__}")
     if not isinstance(speech, str) or _is_file_name(speech):
         samples, rate = read_wav(speech)
         return to_int16(samples), rate
+    if not speech.strip():
+        raise LocalError(NOTHING)
     from stack.agents.speech import Synthesiser
 
     try:

@@ -54,7 +54,7 @@ def run_call(
         if inspect.iscoroutine(scenario):
             scenario.close()
         raise LocalError(f"{SCENARIO}: hand over the function itself, not what it returns")
-    config = config or ConversationConfig()
+    config = _checked(config)
     if virtual:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             return runner.run(_run_virtually(program, scenario, config, seed))
@@ -66,6 +66,12 @@ def run_call(
             return await watched.first_to_raise(_begun(scenario, caller))
 
     return asyncio.run(run())
+
+
+def _checked(config: ConversationConfig | None) -> ConversationConfig:
+    if not isinstance(config, ConversationConfig | None):
+        raise LocalError(f"`config` is a ConversationConfig, not {type(config).__name__}")
+    return config or ConversationConfig()
 
 
 def _begun(scenario: Callable[[Caller], Awaitable[T]], caller: Caller) -> Awaitable[T]:
@@ -203,8 +209,10 @@ async def calling(
     """
     if (program is None) == (url is None):
         raise LocalError("say either which program to call, or the url of a server")
+    if url is not None and config is not None:
+        raise LocalError("`config` is the program's: a server at a url has its own")
     if program is not None:
-        async with _calling(_Watched(program), config or ConversationConfig()) as caller:
+        async with _calling(_Watched(program), _checked(config)) as caller:
             yield caller
         return
     assert url is not None

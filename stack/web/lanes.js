@@ -124,7 +124,7 @@ export class Lanes {
     const taken = [-Infinity, -Infinity];   // up to where there are flags, in the upper row and in the lower one
     for (const { label, at } of this.#marks) {
       const left = x(at), room = context.measureText(label).width + 10;
-      if (left < -room) continue;
+      if (left < 0) continue;   // its line has left, and what is to be read would be cut off
       const beside = left + room > width ? left - room : left;   // at the right edge the flag flies to the left
       const row = beside < taken[0] && beside >= taken[1] ? 1 : 0;
       const middle = (height - AXIS) / 2 + 20 * row;

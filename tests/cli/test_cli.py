@@ -30,6 +30,7 @@ from stack.signaling.caller import render
 from stack.signaling.client import dial
 from stack.signaling.server import ServeConfig, Serving, serving
 from stack.signaling.service import SignalingConfig
+from tests.listening import until
 from tests.signaling.conftest import server  # noqa: F401
 
 pytestmark = pytest.mark.real_clock
@@ -826,8 +827,8 @@ def test_variables_that_are_known_or_empty_are_left_alone(
     assert "neither one of" in mistake(monkeypatch, capsys, "serve", "--agent", "unknown", **settings, **empty)
 
 
-@pytest.mark.parametrize("during", ["import", "prepare"])
-async def test_ctrl_c_before_the_start_is_one_line(during: str) -> None:
+@pytest.mark.parametrize(("during", "name"), [("import", "SIGINT"), ("prepare", "SIGINT"), ("prepare", "SIGTERM")])
+async def test_a_signal_before_the_start_is_one_line(during: str, name: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "stack", "serve", "--port", "0", "--udp-port", "0"),
         *("--agent", f"tests.cli.slow_{during}:program"),
@@ -836,11 +837,34 @@ async def test_ctrl_c_before_the_start_is_one_line(during: str) -> None:
     )
     assert process.stdout is not None
     assert await asyncio.wait_for(process.stdout.readline(), 30) == b"loading\n"
-    process.send_signal(signal.SIGINT)  # what is being loaded is not waited for
+    process.send_signal(getattr(signal, name))  # what is being loaded is not waited for
     output, errors = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode == 130
+    assert process.returncode == 128 + getattr(signal, name)
     assert b"Traceback" not in errors
     assert len([line for line in (output + errors).splitlines() if line]) <= 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+async def test_a_terminal_s_ctrl_c_while_a_media_worker_loads_is_one_line(name: str) -> None:
+    """A terminal sends it to the worker, too, which has no handler of its own as long as it imports."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stack", "serve", "--agent", "echo", "--port", "0", "--udp-port", "0"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+    def worker_loads() -> bool:
+        pids = children.read_text().split()
+        return any("numpy" in Path(f"/proc/{pid}/maps").read_text() for pid in pids)
+
+    await until(worker_loads, 30)
+    os.killpg(process.pid, getattr(signal, name))
+    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert (output, errors) == (b"Interrupted before the start.\n", b"")
+    assert process.returncode == 128 + getattr(signal, name)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,13 @@ def test_it_may_be_started_in_one_place_and_stopped_in_another() -> None:
     assert not any(thread.name == "voice server" for thread in threading.enumerate())
 
 
+def test_a_server_that_was_stopped_is_not_entered_again() -> None:
+    with running(echo, **PORTS) as server:
+        pass
+    with pytest.raises(LocalError, match="was stopped"), server:
+        pass
+
+
 def test_a_port_that_is_taken_is_raised_where_it_was_started() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(LocalError, match="in use"):
         running(echo, **(PORTS | {"port": taken.getsockname()[1]}))

@@ -260,3 +260,14 @@ async def test_a_rule_that_falls_over_a_call_costs_that_cell(monkeypatch: pytest
     [cell] = await run_plan(Plan([OURS], [SCENARIOS["audio"]]), lambda *_: None)
     assert cell.verdict.outcome is Outcome.BROKEN
     assert "IndexError: no such packet" in cell.verdict.sentence
+
+
+@pytest.mark.parametrize(("main", "code", "said"), [("ctrl_c", 130, "Interrupted.\n"), ("lambda: 3", 3, "")])
+def test_a_module_that_is_run_alone_ends_with_one_line(main: str, code: int, said: str) -> None:
+    script = (
+        "import signal; from interop.interruption import run_alone\n"
+        "def ctrl_c(): signal.raise_signal(signal.SIGINT)\n"
+        f"run_alone({main})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)

@@ -160,6 +160,23 @@ def test_what_is_no_sound_is_said(sound: object) -> None:
         run_call(lambda utterance: sound, scenario, config=LOUD)
 
 
+def test_a_class_in_place_of_its_object_is_told() -> None:
+    class Program:
+        def __init__(self, call: Call) -> None:
+            """As of a library that makes an object for each call."""
+
+    class Beep:
+        def __init__(self, utterance: object) -> None:
+            self.left = [(TONE, RATE)]
+
+        def __iter__(self) -> Iterator[tuple[object, int]]:
+            return iter(self.left)
+
+    with pytest.raises(LocalError, match="Program is a class"):
+        Host(Program)
+    Host(Beep)
+
+
 @pytest.mark.parametrize("name", ["turns", "prepare", "attach", "counters"])
 def test_what_a_host_looks_for_and_finds_as_something_else_is_named(name: str) -> None:
     class Program:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stack import Call, LocalError, Utterance
+from stack import Call, HostConfig, LocalError, Utterance
 from stack.audio import write_wav
 from stack.events import ReplyFinished, ReplyInterrupted, UserStartedSpeaking
 from stack.testing import Caller, VirtualTimeLoop, calling, run_call
@@ -141,6 +141,29 @@ def test_what_is_no_scenario_is_told(virtual: bool) -> None:
         run_call(storyteller, scenario(None), virtual=virtual)  # type: ignore[arg-type]
     with pytest.raises(LocalError, match=r"is an async function .* caller; this one returned int"):
         run_call(storyteller, plain, virtual=virtual)  # type: ignore[arg-type]
+
+
+def test_a_condition_that_is_async_is_told() -> None:
+    """A coroutine is true whatever it would return: the test would hold without having looked."""
+
+    async def condition() -> bool:
+        return False
+
+    async def scenario(caller: Caller) -> None:
+        with pytest.raises(LocalError, match="a condition is a plain function"):
+            await caller.until(condition)
+
+    run_call(storyteller, scenario)
+
+
+async def test_what_is_no_configuration_is_told() -> None:
+    for wrong in (HostConfig(), {"detector": "energy"}):
+        with pytest.raises(LocalError, match="`config` is a ConversationConfig, not"):
+            async with calling(storyteller, config=wrong):  # type: ignore[arg-type]
+                pass
+    with pytest.raises(LocalError, match="a server at a url has its own"):
+        async with calling(url="http://127.0.0.1:9", config=LOUD):
+            pass
 
 
 def test_times_that_are_none_are_told() -> None:

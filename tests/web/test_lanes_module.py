@@ -76,6 +76,14 @@ def test_flags_of_interruptions_do_not_cover_each_other(tmp_path: Path) -> None:
             assert before + ROOM <= after
 
 
+def test_a_flag_leaves_whole_with_its_line(tmp_path: Path) -> None:
+    before, after = run(
+        tmp_path, 'lanes.mark("7", 1_000); for (const now of [20_990, 21_010]) { draw(now); say(texts.flat()); }'
+    )
+    assert "7" in before
+    assert "7" not in after
+
+
 def test_a_block_is_open_while_a_side_speaks_and_ends_with_the_call(tmp_path: Path) -> None:
     first, second, third = run(
         tmp_path,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 
 from stack.agents.http.answer import Answer, SpokenSentence
 from stack.agents.http.config import HttpAgentConfig, Task
-from stack.agents.http.history import ChatHistory
+from stack.agents.http.history import CalledTools, ChatHistory
 from stack.agents.http.services import ServiceFailed, Services, ToolCall
 from stack.agents.http.tools import PythonTool, read_tools
 from stack.agents.sentences import Spoken, heard_part, understood
@@ -31,6 +31,8 @@ log = logging.getLogger("stack.agents.http")
 
 MAX_TURN = 4000
 """Characters of one turn of the person that the model is told: the last ones."""
+MAX_SHOWN = 200
+"""Characters of arguments that cannot be read that the model is told."""
 MS_PER_CHARACTER = 65.0
 """How long a character takes to say, for sentences whose sound is not whole yet."""
 _TONE_RATE = 16_000
@@ -93,6 +95,7 @@ class _Said:
     """A sentence that is being spoken."""
 
     text: str
+    round_number: int = 0
     milliseconds: float = 0.0
     is_whole: bool = False
 
@@ -151,6 +154,7 @@ class _Conversation:
         hearing = partial(self._services.transcribe, utterance.samples, utterance.sample_rate)
         self._unheard.append(asyncio.create_task(_known(utterance.text) if utterance.text else hearing()))
         said = list[_Said]()
+        called: Sequence[CalledTools] = ()
         try:
             async with self._call.reply() as voice:
                 if not await self._hear(voice, said):
@@ -158,12 +162,13 @@ class _Conversation:
                 self._answer = Answer(
                     self._services, self._history, self._instructions(), self._descriptions(), self._run_tool
                 )
+                called = self._answer.called
                 await self._say(voice, self._answer.sentences(), said)
         finally:
             if self._answer is not None:
                 self._answer.drop()
                 self._answer = None
-        await self._remember(voice, said)
+        await self._remember(voice, said, called)
 
     async def _hear(self, voice: Reply, said: list[_Said]) -> bool:
         """Wait for the words of this turn, and of those that were interrupted before; True if there are any."""
@@ -189,7 +194,7 @@ class _Conversation:
         """Speak as it comes, and note in `said` what was spoken how long."""
         try:
             async for sentence in sentences:
-                current = _Said(sentence.text)
+                current = _Said(sentence.text, sentence.round_number)
                 async for samples, rate in sentence.sounds():
                     if not current.milliseconds:
                         voice.write_text(f" {sentence.text}" if said else sentence.text)
@@ -200,15 +205,21 @@ class _Conversation:
         except ServiceFailed as failed:
             await self._apologise(voice, failed, said)
 
-    async def _remember(self, voice: Reply, said: list[_Said]) -> None:
-        """Tell the model what was heard; of a sentence whose voice failed, that is what had come of its sound."""
+    async def _remember(self, voice: Reply, said: list[_Said], called: Sequence[CalledTools] = ()) -> None:
+        """Tell the model what was heard before and after each time that it called functions.
+
+        Of a sentence whose voice failed, that is what had come of its sound.
+        """
         left_ms = await voice.heard() if voice.interrupted else math.inf
-        heard = list[str]()
+        rounds = [list[str]() for _ in range(len(called) + 1)]
         for each in said:
-            heard.append(heard_part([each.measured()], min(left_ms, each.milliseconds)))
+            rounds[each.round_number].append(heard_part([each.measured()], min(left_ms, each.milliseconds)))
             left_ms -= each.milliseconds
-        if any(heard):
-            self._history.add("assistant", " ".join(filter(None, heard)))
+        *before, last = (" ".join(filter(None, heard)) for heard in rounds)
+        for tools, words in zip(called, before, strict=True):
+            tools.heard(words)
+        if last:
+            self._history.add("assistant", last)
 
     async def _apologise(self, voice: Reply, failed: ServiceFailed, said: list[_Said]) -> None:
         """Say what failed; the log says why. It is noted without words: the model has not said it."""
@@ -251,6 +262,8 @@ class _Conversation:
     async def _run_tool(self, wanted: ToolCall) -> str:
         """Call a function of ours or the client's."""
         tool, seconds = self._tools.get(wanted.name), self._config.patience.tool
+        if not wanted.is_readable:
+            return f"error: the arguments are no JSON object: {wanted.arguments[:MAX_SHOWN]}"
         if tool is not None:
             return await tool.call(wanted.arguments, seconds)
         if wanted.name not in {each.name for each in self._call.tools}:

@@ -16,7 +16,7 @@ from contextlib import aclosing
 from typing import Any
 
 from stack.agents.http.config import Task
-from stack.agents.http.history import ChatHistory
+from stack.agents.http.history import CalledTools, ChatHistory
 from stack.agents.http.services import ServiceFailed, Services, ToolCall
 from stack.agents.sentences import Sentences
 from stack.audio import Samples
@@ -35,10 +35,10 @@ ToolRunner = Callable[[ToolCall], Awaitable[str]]
 
 
 class SpokenSentence:
-    """One sentence: its text, and its sound as it comes."""
+    """One sentence: its text, its sound as it comes, and how often the model had called functions before it."""
 
-    def __init__(self, text: str) -> None:
-        self.text = as_unicode(text)
+    def __init__(self, text: str, round_number: int = 0) -> None:
+        self.text, self.round_number = as_unicode(text), round_number
         self._sounds: asyncio.Queue[tuple[Samples, int] | Exception | None] = asyncio.Queue()
 
     async def sounds(self) -> AsyncIterator[tuple[Samples, int]]:
@@ -74,6 +74,9 @@ class Answer:
         self._services, self._history, self._instructions = services, history, instructions
         self._tools, self._run_tool = tools, run_tool
         self._sentences: asyncio.Queue[SpokenSentence | Exception | None] = asyncio.Queue()
+        self.called: list[CalledTools] = []
+        """What the model has called, in the history: once for each time that it did."""
+        self._written: list[str] = []  # the sentences since then
         self._has_words = False
         self._room = asyncio.Semaphore(AHEAD)
         self._tasks = {asyncio.create_task(self._make(), name="answer")}
@@ -95,7 +98,7 @@ class Answer:
         try:
             url = self._services.config.url(Task.CHAT)
             for number in range(MAX_ROUNDS):
-                calls = await self._write()
+                calls = await self._write_briefly()
                 if not calls:
                     if not self._has_words:
                         silent = ServiceFailed(Task.CHAT, url, "answered without any words")
@@ -111,6 +114,17 @@ class Answer:
         finally:
             self._sentences.put_nowait(None)
 
+    async def _write_briefly(self) -> Sequence[ToolCall]:
+        """Write, with less and less of the conversation while that is too long for the model."""
+        while True:
+            self._written.clear()
+            try:
+                return await self._write()
+            except ServiceFailed as failed:
+                if self._written or not failed.is_too_long or not self._history.forget_half():
+                    raise
+                log.warning("%s; it is told half of the conversation", failed)
+
     async def _write(self) -> Sequence[ToolCall]:
         """Let the model write, and have spoken what it wrote; return the functions that it wants to be called."""
         sentences = Sentences()
@@ -125,7 +139,8 @@ class Answer:
 
     def _speak(self, text: str) -> None:
         self._has_words = True
-        sentence = SpokenSentence(text)
+        self._written.append(text)
+        sentence = SpokenSentence(text, len(self.called))
         self._sentences.put_nowait(sentence)
         task = asyncio.create_task(self._make_sound(sentence), name="sentence")
         self._tasks.add(task)
@@ -137,18 +152,16 @@ class Answer:
 
     async def _call(self, calls: Sequence[ToolCall]) -> None:
         """Call functions at once, and note what they return, also if the person does not wait for it."""
-        outputs = [INTERRUPTED] * len(calls)
+        called = self._history.add_calls(calls, [INTERRUPTED] * len(calls), " ".join(self._written))
+        self.called.append(called)
 
         async def run(number: int, call: ToolCall) -> None:
             assert self._run_tool is not None
-            outputs[number] = await self._run_tool(call)
+            called.returned(number, await self._run_tool(call))
 
-        try:
-            running = (run(number, call) for number, call in enumerate(calls))
-            for number, ended in enumerate(await asyncio.gather(*running, return_exceptions=True)):
-                if isinstance(ended, asyncio.CancelledError):  # by the function itself: we are not cancelled
-                    outputs[number] = CANCELLED
-                elif ended is not None:
-                    raise ended
-        finally:
-            self._history.add_calls(calls, outputs)
+        running = (run(number, call) for number, call in enumerate(calls))
+        for number, ended in enumerate(await asyncio.gather(*running, return_exceptions=True)):
+            if isinstance(ended, asyncio.CancelledError):  # by the function itself: we are not cancelled
+                called.returned(number, CANCELLED)
+            elif ended is not None:
+                raise ended

@@ -34,21 +34,39 @@ class ChatHistory:
             self._messages.append({"role": role, "content": text})
         self._forget()
 
-    def add_calls(self, calls: Sequence[ToolCall], outputs: Sequence[str]) -> None:
-        """Add what the model has called, and what each returned: servers refuse one without the other."""
+    def add_calls(self, calls: Sequence[ToolCall], outputs: Sequence[str], words: str = "") -> CalledTools:
+        """Add what the model has called, `words` that it wrote before, and what each call returned.
+
+        Servers refuse one without the other, and some of them every later request if arguments are no JSON object:
+        those are left out.
+        """
         asked = [
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments or "{}"},
+                "function": {"name": call.name, "arguments": call.arguments if call.is_readable else "{}"},
             }
             for call in calls
         ]
-        self._messages.append({"role": "assistant", "content": "", "tool_calls": asked})
-        self._messages += [
+        message: Message = {"role": "assistant", "content": as_unicode(words), "tool_calls": asked}
+        told: list[Message] = [
             {"role": "tool", "tool_call_id": call.id, "content": as_unicode(output)}
             for call, output in zip(calls, outputs, strict=True)
         ]
+        self._messages += [message, *told]
+        return CalledTools(message, told)
+
+    def forget_half(self) -> bool:
+        """Forget the older half of what was said before the last turn; False if there is none."""
+        turns = [at for at, message in enumerate(self._messages) if message["role"] == "user"]
+        if not turns or not turns[-1]:
+            return False
+        size = _size(self._messages)
+        for at in (*turns[1:], turns[-1]):
+            if 2 * _size(self._messages[at:]) <= size:
+                break
+        del self._messages[:at]
+        return True
 
     def _forget(self) -> None:
         if _size(self._messages) <= MAX_HISTORY:
@@ -57,6 +75,21 @@ class ChatHistory:
             del self._messages[0]
             while len(self._messages) > 1 and self._messages[0]["role"] not in ("user", "system"):
                 del self._messages[0]
+
+
+class CalledTools:
+    """What the model has called, in the history: what each call returned and which words were heard come later."""
+
+    def __init__(self, message: Message, told: Sequence[Message]) -> None:
+        self._message, self._told = message, told
+
+    def returned(self, number: int, output: str) -> None:
+        """Note what a call returned."""
+        self._told[number]["content"] = as_unicode(output)
+
+    def heard(self, words: str) -> None:
+        """Note what was heard of the words before the calls."""
+        self._message["content"] = as_unicode(words)
 
 
 def _size(messages: Sequence[Message]) -> int:

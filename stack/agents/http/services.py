@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
+import re
 import wave
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
+
+import msgspec
 
 from stack.agents.http.config import HttpAgentConfig, Task
 from stack.agents.http.sound import SpeechFormatError, SpeechReader
@@ -41,6 +45,8 @@ MAX_ANSWER = 20_000
 """Characters of one answer; a model that goes on is cut off."""
 MAX_ANSWER_TIME = 300.0
 """Seconds that one answer may take to be written; it is cut off then."""
+LONGEST_END = 1.0
+"""Seconds that a response may take to end when the model has said that it is done."""
 MAX_CALLS = 16
 """Functions that one answer may call."""
 MAX_PROBLEM = 300
@@ -51,6 +57,7 @@ MAX_SPEECH = 120.0
 """Seconds of sound that one sentence may have."""
 SLOWEST_SPEECH = 4.0
 """Seconds that a second of sound may take to come, in the mean and beyond what `Patience.next_sound` allows."""
+_TOO_LONG = re.compile(r"^answered 413|context.*(length|size|window|overflow)|too long|too large", re.IGNORECASE)
 _HINTS = {Task.TRANSCRIPTION: ("whisper", "transcribe", "parakeet"), Task.SPEECH: ("tts", "kokoro", "piper")}
 """What the names of models for a task have in them."""
 
@@ -63,6 +70,11 @@ class ServiceFailed(StackError):
         self.problem = " ".join(problem.split())[:MAX_PROBLEM]
         super().__init__(f"{task.value} at {without_user(url)}: {self.problem}")
 
+    @property
+    def is_too_long(self) -> bool:
+        """True if the server refused a conversation as too long for its model; each says it in other words."""
+        return bool(_TOO_LONG.search(self.problem))
+
 
 class ModelNotChosen(ServiceFailed):
     """The server has several models, and none was said."""
@@ -74,11 +86,21 @@ class NotTheProtocol(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function that the model wants to be called; `arguments` is JSON."""
+    """A function that the model wants to be called."""
 
     id: str
     name: str
     arguments: str
+    """A JSON object, if all is well; a model may stop in the middle of it."""
+
+    @property
+    def is_readable(self) -> bool:
+        """True if the arguments are a JSON object."""
+        try:
+            msgspec.json.decode(self.arguments, type=dict[str, Any])
+        except (msgspec.MsgspecError, RecursionError):
+            return False
+        return True
 
 
 class ChatAnswer:
@@ -94,11 +116,14 @@ class ChatAnswer:
     @property
     def calls(self) -> tuple[ToolCall, ...]:
         """The functions that the model wants to be called."""
-        return tuple(
-            ToolCall(as_unicode(call_id) or f"call_{number}", as_unicode(name), as_unicode(arguments))
-            for number, (call_id, name, arguments) in self._parts.items()
-            if name
-        )
+        calls = dict[str, ToolCall]()
+        for number, (given, name, arguments) in self._parts.items():
+            if name:
+                call_id = as_unicode(given) or f"call_{number}"
+                while call_id in calls:  # what each returns is told by the id
+                    call_id = f"{call_id}_{number}"
+                calls[call_id] = ToolCall(call_id, as_unicode(name), as_unicode(arguments.strip() or "{}"))
+        return tuple(calls.values())
 
     async def pieces(self) -> AsyncGenerator[str, None]:
         """Iterate over the text as it comes; raises `ServiceFailed`."""
@@ -117,15 +142,23 @@ class ChatAnswer:
             stream = await services.begin(begin, patience.first_token, "did not begin to answer")
             try:
                 wait, what = patience.first_token, "sent no text"
-                is_chat, thoughts, clock = False, Thoughts(), asyncio.get_running_loop().time
+                is_chat, finished, thoughts, clock = False, False, Thoughts(), asyncio.get_running_loop().time
                 last = clock() + MAX_ANSWER_TIME
                 until = clock() + wait
                 while True:
-                    chunk = await _until(until, anext(stream, _END), f"{what} within {wait:g} s")
+                    try:
+                        chunk = await _until(until, anext(stream, _END), f"{what} within {wait:g} s")
+                    except TimeoutError:
+                        if finished:
+                            break  # the server does not end the response
+                        raise
                     if chunk is _END:
                         break
+                    if getattr(chunk, "object", "") == "error":
+                        raise NotTheProtocol(f"broke off: {getattr(chunk, 'message', None) or 'an error'}")
                     for choice in (chunk.choices or [])[:1]:
                         is_chat = True
+                        finished = bool(choice.finish_reason)
                         self.cut = choice.finish_reason == "length"
                         written = _text_of(choice.delta and choice.delta.content)
                         written += _text_of(choice.delta and getattr(choice.delta, "refusal", None))  # its words
@@ -135,6 +168,8 @@ class ChatAnswer:
                         if piece.strip() or has_calls:  # nothing else is what the caller waits for
                             wait, what = patience.next_token, "fell silent in the middle of its answer"
                             until = clock() + wait
+                        if finished:
+                            until = min(until, clock() + LONGEST_END)
                         if piece:
                             yield piece
                     if length > MAX_ANSWER or clock() > last:
@@ -164,7 +199,10 @@ class ChatAnswer:
             function = delta.function
             if function is not None:
                 self._parts[at][1] += (function.name or "")[: MAX_ANSWER - len(self._parts[at][1])]
-                self._parts[at][2] += (function.arguments or "")[: MAX_ANSWER - len(self._parts[at][2])]
+                given = function.arguments or ""
+                if isinstance(given, dict):  # some servers send what is to be JSON as it is
+                    given = json.dumps(given)
+                self._parts[at][2] += given[: MAX_ANSWER - len(self._parts[at][2])]
         return sum(len(part) for parts in self._parts.values() for part in parts) > before
 
 
@@ -213,7 +251,7 @@ class Services:
     async def check(self) -> None:
         """Ask each server for its models: `LocalError` for a key or a model that cannot be, a warning otherwise.
 
-        A server that does not answer may still be starting.
+        A server that does not answer may still be starting; one that tells no models may do all the rest.
         """
         for task in Task:
             try:
@@ -224,9 +262,15 @@ class Services:
             except ModelNotChosen as failed:
                 raise LocalError(str(failed)) from failed
             except ServiceFailed as failed:
-                if isinstance(failed.__cause__, Exception) and _status(failed.__cause__) in (401, 403):
+                status = _status(failed.__cause__) if isinstance(failed.__cause__, Exception) else None
+                # a restricted key of OpenAI's is told so by 401 or 403
+                is_model_known = self.config.model(task) is not None
+                if is_model_known and (status == 403 or (status == 401 and "scope" in failed.problem)):
+                    log.warning("%s; it is not known whether it takes this key", failed)
+                elif status in (401, 403):
                     raise LocalError(f"{failed}") from failed
-                log.warning("%s; calls will say so until it does", failed)
+                else:
+                    log.warning("%s; calls will say so until it does", failed)
 
     async def transcribe(self, samples: Samples, sample_rate: int) -> str:
         """Return what is said in int16 samples of shape (n,); raises `ServiceFailed`."""
@@ -429,6 +473,8 @@ def _problem(error: Exception) -> str:
     if status is not None:
         after = error.response.headers.get("retry-after") if hasattr(error, "response") else None
         return f"answered {status}{f' (Retry-After: {after})' if after else ''}{f': {said}' if said else ''}"
+    if said and isinstance(body, str):
+        return f"broke off: {said}"
     cause = error.__cause__ or error
     if isinstance(
         cause, AttributeError | LookupError | TypeError

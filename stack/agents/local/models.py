@@ -38,6 +38,7 @@ import numpy.typing as npt
 from stack.agents.local.frames import PipeFrame, read_frame, write_frame
 from stack.agents.local.mel import HOP, SAMPLE_RATE, log_mel, text_of
 from stack.agents.local.text import Message
+from stack.aio.group_signals import let_through
 
 Int16 = npt.NDArray[np.int16]
 
@@ -262,6 +263,8 @@ class Models:
 
 def main() -> None:
     """Load the models and serve until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while it loads, Ctrl-C ends it without a word
+    let_through()
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     if hasattr(os, "nice"):

@@ -22,6 +22,7 @@ import numpy as np
 
 from stack.agents.local.frames import PipeFrame, read_frame, write_frame
 from stack.agents.local.text import Message
+from stack.aio.group_signals import held_back
 from stack.audio import Samples
 from stack.core.errors import LocalError
 
@@ -37,7 +38,10 @@ class Worker:
         """Start it and wait until it is ready; `LocalError` says in one line why it is not."""
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         environment = {**os.environ, "PYTHONPATH": path}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        with held_back():
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout

@@ -216,7 +216,75 @@ async def test_functions_are_called_and_their_results_told(models: ModelServer) 
     assert outputs["id2"] == "error: there is no function 'nothing'"
     roles = [message["role"] for message in third.json["messages"]]
     assert roles == ["system", "user", "assistant", "tool", "tool", "tool", "assistant", "user"]
-    assert third.json["messages"][-2]["content"] == "Let me look. It rains in York."
+    assert second.json["messages"][2]["content"] == "Let me look."  # else it is said again
+    assert [third.json["messages"][at]["content"] for at in (2, -2)] == ["Let me look.", "It rains in York."]
+
+
+async def test_words_before_a_function_that_was_interrupted_stand_before_it(models: ModelServer) -> None:
+    async def order(what: str) -> str:
+        """Order something."""
+        await asyncio.Event().wait()
+        return "ordered"
+
+    wanted = {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "order", "arguments": '{"what": "x"}'}}]}
+    models.chats.append(lambda _: events({"content": f"{LONG} Wait. "}, wanted, finish="tool_calls"))
+    models.speeches.append(lambda _: speech(6.6))
+    async with talking(models, tools=(order,)) as line:
+        line.say("order it")
+        while (await line.call.stats()).totals.packets_sent < 50:
+            await asyncio.sleep(0.01)
+        line.call.interrupt()
+        await line.wait(ReplyInterrupted)
+        line.say("and now?")
+        await line.wait(ReplyFinished)
+    _user, asked, told, _next = said_to(models)
+    assert asked[0] == "assistant"
+    assert 5 < len(asked[1]) < 30
+    assert LONG.startswith(asked[1])
+    assert told == ("tool", "error: the person interrupted before this had returned")
+
+
+@pytest.mark.parametrize("arguments", ['{"city": "Yo', "[1]", "null", "York"])
+async def test_arguments_that_are_no_object_are_told_and_kept_out_of_the_history(
+    models: ModelServer, arguments: str
+) -> None:
+    """Servers read the arguments of earlier calls again, and refuse every request after one that is no JSON."""
+
+    def weather(city: str) -> str:
+        """The weather in a city."""
+        return city
+
+    wanted = {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "weather", "arguments": arguments}}]}
+    models.chats += [lambda _: events(wanted, finish="tool_calls"), lambda _: words("Which city?")]
+    async with talking(models, tools=(weather,)) as line:
+        line.say("how is the weather?")
+        await line.wait(ReplyFinished)
+    called, returned = models.of("/chat/completions")[1].json["messages"][-2:]
+    assert called["tool_calls"][0]["function"]["arguments"] == "{}"
+    assert returned["content"] == f"error: the arguments are no JSON object: {arguments}"
+
+
+TOO_LONG = (400, "This model's maximum context length is 64 tokens. However, you requested 80 tokens.")
+
+
+async def test_a_conversation_that_is_too_long_for_the_model_loses_its_older_half(
+    models: ModelServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with talking(models) as line:
+        for number in range(4):
+            line.say(f"turn {number}")
+            await line.wait(ReplyFinished, number + 1)
+        models.chats.append(lambda _: refusal(*TOO_LONG))
+        line.say("turn 4")
+        await line.wait(ReplyFinished, 5)
+        assert "does not answer" not in line.text()
+        assert [text for role, text in said_to(models) if role == "user"] == ["turn 3", "turn 4"]
+        models.chats += [lambda _: refusal(*TOO_LONG)] * 5
+        line.say("turn 5")
+        await line.wait(ReplyFinished, 6)
+        assert line.text().endswith("the language model does not answer.")  # one turn is too long
+        assert said_to(models) == [("user", "turn 5")]
+    assert caplog.text.count("it is told half of the conversation") >= 2
 
 
 async def test_halves_of_surrogate_pairs_come_from_every_server_and_harm_none(models: ModelServer) -> None:

@@ -10,6 +10,7 @@ import logging
 import struct
 import wave
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,10 @@ CALLS = {
         {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "one", "arguments": '{"x": 1}'}}]},
         {"tool_calls": [{"index": 0, "id": "b", "function": {"name": "two", "arguments": "{}"}}]},
     ],
+    "with one id, and as an object": [
+        {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "one", "arguments": {"x": 1}}}]},
+        {"tool_calls": [{"index": 1, "id": "a", "function": {"name": "two"}}]},
+    ],
     "in one chunk": [
         {
             "tool_calls": [
@@ -143,7 +148,7 @@ async def test_calls_of_functions_are_put_together(services: Services, models: M
     assert await text_of(answer) == "Let me see."
     assert [(call.id, call.name, json.loads(call.arguments)) for call in answer.calls] == [
         ("a", "one", {"x": 1}),
-        ("b", "two", {}),
+        ("a_1" if form == "with one id, and as an object" else "b", "two", {}),
     ]
     (asked,) = models.of("/chat/completions")
     assert asked.json["tools"][0]["function"]["name"] == "one"
@@ -211,6 +216,8 @@ FAILURES = [
     ),
     ("chats", Reply([CHUNK, BREAK], "text/event-stream"), "RemoteProtocolError"),
     ("chats", Reply([CHUNK, STREAM_ERROR], "text/event-stream"), "out of memory"),
+    ("chats", Reply([CHUNK, b'data: {"error": "no memory"}\n\n'], "text/event-stream"), "broke off: no memory"),
+    ("chats", event_stream(json.dumps({"object": "error", "message": "no GPU"})), "broke off: no GPU"),
     ("chats", Reply([b"data: {nonsense\n\n"], "text/event-stream"), "JSONDecodeError"),
     ("speeches", refusal(503, "loading", **{"Retry-After": "30"}), "answered 503 (Retry-After: 30): loading"),
     ("speeches", hang(content_type="audio/pcm"), "sent no sound within 0.5 s"),
@@ -288,6 +295,15 @@ async def test_text_may_come_as_a_list_of_parts(services: Services, models: Mode
     parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Here "}]
     models.chats.append(lambda _: events({"content": parts}, {"content": "it is."}))
     assert await text_of(services.chat(USER, [])) == "Here it is."
+
+
+async def test_an_answer_is_over_when_the_model_says_so(services: Services, models: ModelServer) -> None:
+    """Some servers neither send `[DONE]` nor end their response."""
+    parts = events({"content": "Here "}, {"content": "it is."}, done=False).parts
+    services.config = replace(services.config, patience=replace(SHORT, next_token=30))
+    models.chats.append(lambda _: Reply([*parts, HANG], "text/event-stream"))
+    async with asyncio.timeout(10):
+        assert await text_of(services.chat(USER, [])) == "Here it is."
 
 
 async def test_a_model_that_has_nothing_to_say_is_no_failure(services: Services, models: ModelServer) -> None:
@@ -384,6 +400,26 @@ async def test_what_cannot_work_is_said_at_the_start(
     async with lonely.in_use():
         await lonely.check()
     assert caplog.text.count("calls will say so until it does") == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "problem", "ends"),
+    [(401, "wrong key", True), (401, "Missing scopes: api.model.read", False), (403, "not for you", False)],
+)
+async def test_a_key_that_may_not_list_models_may_do_all_the_rest(
+    models: ModelServer, caplog: pytest.LogCaptureFixture, status: int, problem: str, ends: bool
+) -> None:
+    models.others += [lambda _: refusal(status, problem)] * 4
+    services = Services(HttpAgentConfig(models.url, llm_model="a", stt_model="b", tts_model="c"))
+    async with services.in_use():
+        if ends:
+            with pytest.raises(LocalError, match=problem):
+                await services.check()
+            return
+        await services.check()
+        assert caplog.text.count("it is not known whether it takes this key") == 3
+        with pytest.raises(LocalError, match=problem):  # which model, is not known either
+            await Services(HttpAgentConfig(models.url)).check()
 
 
 async def test_a_page_instead_of_a_list_of_models_is_said_at_the_start(
