@@ -21,7 +21,7 @@ from pathlib import Path
 
 PERIOD = 0.3
 """Seconds between two looks at the files."""
-TERMINAL = 1.0
+TERMINAL = 3.0
 """Seconds for Ctrl-C to arrive by itself: a terminal tells the server's process, too, and twice is too much."""
 PATIENCE = 10.0
 """Seconds for the server to end its calls; then its process is killed."""
