@@ -43,7 +43,7 @@ async def test_our_client_connects_again_when_its_connection_dies(monkeypatch: p
         async with dial(server.url, DialConfig(ice_transport=TransportPolicy.TCP)) as placed:
             await placed.call.wait_connected()
             (hosted,) = server.host.calls.values()
-            await until(lambda: hosted.connected is not None)
+            await until(partial(getattr, hosted, "connected"))
             assert hosted.connected.path.protocol is TransportProtocol.TCP
             tcp = server.host._media.media.driver.tcp  # type: ignore[union-attr]
             for _ in range(2):
@@ -68,7 +68,7 @@ async def test_a_call_over_tcp(workers: int, tcp: Literal["udp", "http"]) -> Non
             async with dial(url) as placed:
                 await placed.call.wait_connected()
                 (hosted,) = server.host.calls.values()
-                await until(lambda: hosted.connected is not None)
+                await until(partial(getattr, hosted, "connected"))
                 assert hosted.connected.path.protocol is TransportProtocol.TCP
                 placed.call.speaker.write(TONE, 16_000)
                 await asyncio.wait_for(listen(placed.call, 0.5), 10)
