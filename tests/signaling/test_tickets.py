@@ -267,7 +267,7 @@ async def test_keys_are_rotated_in_the_middle_of_calls(keys: Path, monkeypatch: 
             late = await ask(server)
             ticket_file.revoke(keys, epochs=[2])
             await until(lambda: issuer.ring.newest.epoch == 3)
-            assert await count(server, "ticket.dropped_forged") == 0  # asked behind the keys: the workers have them now
+            assert await count(server, "ticket.dropped_forged") == 0  # and the workers have the keys now
             async with late.calling():
                 await until_counted(server, "ticket.dropped_forged")
             assert not call.ended
