@@ -52,7 +52,7 @@ _ENDS = 1e-4  # of a path's power, in the mean of its last partitions: with less
 _FALL_STEP = 0.1  # of the way to what is seen, at each step of the random walk
 _DRIFT_EVERY = 8  # blocks between two steps of the random walk that the model takes a path for
 _LESSON_BLOCKS = 60  # for which a bin of the reference must have been as loud as now, or it is new
-_REMEMBERED = 0.999  # per block, of what the bins have held
+_REMEMBERED = 0.9998  # per block, of what the bins have held
 _SPARE_ROWS = 6  # blocks that the memory of the reference takes before it is moved
 
 

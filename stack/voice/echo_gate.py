@@ -58,6 +58,7 @@ _TAKEN_DB = 4.0  # off the echo, from which the filter's prediction is evidence
 _TAKEN_UP_DB, _TAKEN_DOWN_DB = 0.4, 0.2  # per block
 _RECENT = 0.8  # of the sums of the last block: 50 ms
 _MOST_TAKEN_DB = 40.0
+_MUCH_NEW = 0.1  # of our sound in a band: less than that is beside what is learnt
 _MOST_LEFT = 5.0  # of a prediction: more than that is a voice, or a path that is gone
 _VERDICTS_KEPT = 64
 _SETTLED = 0.1  # of a predicted echo: a band of which less is unlearnt shows what is left in the end
@@ -269,9 +270,10 @@ class EchoGate:
                     by_filter = by_learning
                 if by_filter < by_taking:
                     by_filter = by_taking
-                unknown = coupling[band] * new[band] * coupling_margin
-                if by_filter < unknown:
-                    by_filter = unknown
+                if new[band] > _MUCH_NEW * ours[band]:
+                    unknown = coupling[band] * new[band] * coupling_margin
+                    if by_filter < unknown:
+                        by_filter = unknown
                 if explained > by_filter:
                     explained = by_filter
                 if gone and explained < coupled:
