@@ -82,7 +82,7 @@ class Aec3EchoCanceller:
         # What a suppressor removed is what it took for echo: that is the prediction.
         removed = _power(microphone - left)
         nothing = np.zeros_like(removed)
-        powers = np.stack([_power(microphone), _power(left), removed, removed, nothing])
+        powers = np.stack([_power(microphone), _power(left), removed, removed, nothing, nothing])
         (bands,) = band_powers(powers)
         self._gate.update(at / DETECTOR_RATE, bands, False)
         return error

@@ -33,7 +33,8 @@ BINS = BLOCK + 1
 
 MOST_BLOCKS = 2
 """Blocks that `KalmanFilter.step` takes at once: a packet of 20 ms."""
-MICROPHONE, ERROR, ECHO, REFERENCE, UNLEARNT = range(5)
+MICROPHONE, ERROR, ECHO, REFERENCE, UNLEARNT, NEW = range(6)
+ROWS = 6
 """Rows of each block of `KalmanFilter.powers`."""
 
 _RELIABLE = 1e2  # power per bin that is never taken for anything but rounding
@@ -50,6 +51,8 @@ _QUICKEST_FADING = 0.8  # the least that is ever counted on: 0.6 s of reverberat
 _ENDS = 1e-4  # of a path's power, in the mean of its last partitions: with less it has ended in the model
 _FALL_STEP = 0.1  # of the way to what is seen, at each step of the random walk
 _DRIFT_EVERY = 8  # blocks between two steps of the random walk that the model takes a path for
+_LESSON_BLOCKS = 60  # for which a bin of the reference must have been as loud as now, or it is new
+_REMEMBERED = 0.9998  # per block, of what the bins have held
 _SPARE_ROWS = 6  # blocks that the memory of the reference takes before it is moved
 
 
@@ -138,11 +141,13 @@ class KalmanFilter:
         self._weights: Complex = np.zeros((partitions, BINS), np.complex64)
         self._variance: Float = np.repeat(self._prior, BINS, axis=1)
         self._history = _History(partitions)
-        self._powers: Float = np.zeros((MOST_BLOCKS, 5, BINS), np.float32)
+        self._powers: Float = np.zeros((MOST_BLOCKS, ROWS, BINS), np.float32)
         self.powers: Float = self._powers[:1]
         """Power spectra of each block of the last step: `MICROPHONE`, what was left (`ERROR`), the predicted
-        `ECHO`, the `REFERENCE` that may be in the room (the past fading), and `UNLEARNT`: what may be left of the
-        echo, by what the filter knows of its own error, and by how the path goes on after its end."""
+        `ECHO`, the `REFERENCE` that may be in the room (the past fading), `UNLEARNT`: what may be left of the
+        echo, by what the filter knows of its own error, and by how the path goes on after its end, and `NEW`: what
+        of the reference is new in its bin."""
+        self._taught: Float = np.zeros(BINS, np.float32)
         self._fading: Float = np.zeros(BINS, np.float32)
         self._turn = 0  # the partition that is constrained next
         self._steps = 0
@@ -188,6 +193,7 @@ class KalmanFilter:
         np.multiply(self._fading, _REACHES, powers[REFERENCE])
         self._fading = fading = powers[REFERENCE]
         np.add(fading, history.newest, fading)
+        self._compare(fading, powers[NEW])
         np.multiply(history.spectra, self._weights, self._product)
         np.matmul(self._ones, self._product, self._bins[0])
         # The partitions whose turn it is to be constrained go along: a transform costs little, its call much.
@@ -256,9 +262,23 @@ class KalmanFilter:
         """Another client: nothing is known."""
         self._weights.fill(0)
         self._variance[:] = self._prior
+        self._taught.fill(0)
         self._beyond.fill(0)
         self._late.fill(0)
         self._fall, self.fading = _QUICKEST_FALL, _QUICKEST_FADING
+
+    def _compare(self, reference: Float, new: Float) -> None:
+        """Write how much of the reference is new in its bin: more than went through it before.
+
+        The error variance does not know that. It is one number for 50 Hz, and a tone teaches it at all partitions
+        and, by the skirts of its spectrum, in the bins around, though it says one thing about the path.
+        """
+        taught, row = self._taught, self._row
+        np.subtract(reference, taught, new)
+        np.maximum(new, _NOTHING, out=new)
+        np.multiply(taught, _HELD, taught)
+        np.multiply(reference, _TEACHES, row)
+        np.add(taught, row, taught)
 
     def _adapt(self, error: Complex, power: Float, unlearnt: Float) -> None:
         """Learn from the spectrum of what was left and its power; write what may be left by the filter's error."""
@@ -322,6 +342,9 @@ def _of_every_bin(value: float) -> Float:
 
 _REACHES = _of_every_bin(_REACH)
 _STEPS = _of_every_bin(_STEP)
+_NOTHING = _of_every_bin(0.0)
+_HELD = _of_every_bin(_REMEMBERED)
+_TEACHES = _of_every_bin(1.0 / _LESSON_BLOCKS)
 _OLD_NOISE = _of_every_bin(_NOISE_KEPT)
 _NEW_NOISE = _of_every_bin(1.0 - _NOISE_KEPT)
 _LEAST_NOISE = _of_every_bin((1.0 - _NOISE_KEPT) * _RELIABLE)

@@ -1,18 +1,20 @@
 """What tells the person's voice from what is left of our own after the echo canceller.
 
 A voice detector hears speech in a residual echo 20 dB down as well as it hears a person. So a frame counts only if
-the canceller's output holds clearly more energy than the echo can have left there. Three estimates of that
+the canceller's output holds clearly more energy than the echo can have left there. Four estimates of that
 remainder are kept for each of nine bands:
 
 - the *unlearnt*: what the filter does not know yet of the path, by its own error variance. It is large after a
   change and shrinks band by band, as fast as our speech teaches the filter; no voice of a person can raise it;
+- the *new*: what of the reference lies where it never lay before, as a note does that is played for the first
+  time. The unlearnt takes it for learnt, by the notes beside it; it can come back as loud as anything does;
 - the *leak*: what is usually left of a predicted echo in a band that has been learnt: distortion, a late tail;
 - the *coupling*: what of the reference's power usually comes back at all. It knows no phase, so it holds when
-  the path changes, drifts or distorts; it bounds the other two, and takes over when the path has just been lost.
+  the path changes, drifts or distorts; it bounds the others, and takes over when the path has just been lost.
 
-The last two follow a quantile in decibels, in steps of fixed size: a burst of near-end speech moves them a little,
-and not away. In the two highest bands an "s" is loud, rare, and learnt last: there only what is far louder than
-all of our sound that comes back is a person, whose own "s" it is.
+The leak and the coupling follow a quantile in decibels, in steps of fixed size: a burst of near-end speech moves
+them a little, and not away. In the two highest bands an "s" is loud, rare, and learnt last: there only what is
+far louder than all of our sound that comes back is a person, whose own "s" it is.
 
 How slowly a room falls silent is not known before the filter has shown that it holds most of the echo: until then
 the coupling is held against our sound as it fades in a hall, for what reverberates in a pause of ours is louder
@@ -31,7 +33,7 @@ from typing import Final
 
 import numpy as np
 
-from stack.voice.echo_filter import BINS, BLOCK
+from stack.voice.echo_filter import BINS, BLOCK, ROWS
 from stack.voice.echo_reverberation import Reverberation
 from stack.voice.vad import DETECTOR_RATE, Float, VoiceFrame
 
@@ -56,6 +58,7 @@ _TAKEN_DB = 4.0  # off the echo, from which the filter's prediction is evidence
 _TAKEN_UP_DB, _TAKEN_DOWN_DB = 0.4, 0.2  # per block
 _RECENT = 0.8  # of the sums of the last block: 50 ms
 _MOST_TAKEN_DB = 40.0
+_MUCH_NEW = 0.1  # of our sound in a band: less than that is beside what is learnt
 _MOST_LEFT = 5.0  # of a prediction: more than that is a voice, or a path that is gone
 _VERDICTS_KEPT = 64
 _SETTLED = 0.1  # of a predicted echo: a band of which less is unlearnt shows what is left in the end
@@ -98,9 +101,10 @@ _LEAST_GAIN, _MOST_GAIN = 1e-4, 100.0  # -40 and 20 dB
 
 
 def band_powers(powers: Float) -> list[list[list[float]]]:
-    """Return `KalmanFilter.powers` summed into the gate's bands: for each block five lists of `BANDS` numbers."""
-    sums: list[list[list[float]]] = np.matmul(powers.reshape(-1, BINS), _BAND_SUMS).reshape(-1, 5, BANDS).tolist()
-    return sums
+    """Return `KalmanFilter.powers` summed into the gate's bands: for each block six lists of `BANDS` numbers."""
+    sums = np.matmul(powers.reshape(-1, BINS), _BAND_SUMS).reshape(-1, ROWS, BANDS)
+    blocks: list[list[list[float]]] = sums.tolist()
+    return blocks
 
 
 def _factor(decibels: float) -> float:
@@ -161,6 +165,7 @@ class EchoGate:
         self._late = [0.0] * BANDS
         self._reverberation = Reverberation(BANDS)
         self._unlearnt = [0.0] * BANDS
+        self._new = [0.0] * BANDS
         self._error = [0.0] * BANDS
         self._floor = [_FLOOR_START] * BANDS
         self._probation = 0
@@ -184,14 +189,14 @@ class EchoGate:
         `opposed` says that the path was just found to be another one, `fading` what the room keeps of its power
         in a block. With nine bands, numbers are cheaper than arrays.
         """
-        heard, left, predicted, reference, unlearnt = bands
+        heard, left, predicted, reference, unlearnt, unheard = bands
         doubtful = bool(self._verdicts) and self._verdicts[-1][1] > _SUSPECT
         rise, fall = self._coupling.step(doubtful)
         learnt = self.taken_db >= _TAKEN_DB
         leak_rise, leak_fall = self._leak.step(doubtful) if learnt else (1.0, 1.0)
         came, stayed = _RECENT * self._came, _RECENT * self._stayed
         error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
-        echo, ours, late, unsure = self._echo, self._ours, self._late, self._unlearnt
+        echo, ours, late, unsure, new = self._echo, self._ours, self._late, self._unlearnt, self._new
         for band, rest in enumerate(left):
             # Comparisons, because calls of `max` and `min` would take as long as all the rest.
             error[band] = now = _SMOOTHING * error[band] + _NEW * rest
@@ -206,6 +211,8 @@ class EchoGate:
             echo[band] = expected = expected if expected > before else before
             wrong, before = unlearnt[band], _REVERB_DECAY * unsure[band]
             unsure[band] = wrong = wrong if wrong > before else before
+            first, before = unheard[band], _REVERB_DECAY * new[band]
+            new[band] = first if first > before else before
             gain, noise = coupling[band], 4.0 * noise
             if sent * gain > noise:
                 came += heard[band]
@@ -241,7 +248,7 @@ class EchoGate:
     def _unexplained(self, believed: bool) -> float:
         """Return the share of the present energy that neither echo nor noise accounts for."""
         error, floor, coupling, leak = self._error, self._floor, self._coupling.gain, self._leak.gain
-        echo, unlearnt = self._echo, self._unlearnt
+        echo, unlearnt, new = self._echo, self._unlearnt, self._new
         ours = self._late if self._most_taken_db < _SHORT_DB else self._ours
         hall = self._reverberation.expected if self._reverberation.explains else None
         floor_margin, coupling_margin = self._floor_margin, self._coupling_margin
@@ -263,6 +270,10 @@ class EchoGate:
                     by_filter = by_learning
                 if by_filter < by_taking:
                     by_filter = by_taking
+                if new[band] > _MUCH_NEW * ours[band]:
+                    unknown = coupling[band] * new[band] * coupling_margin
+                    if by_filter < unknown:
+                        by_filter = unknown
                 if explained > by_filter:
                     explained = by_filter
                 if gone and explained < coupled:

@@ -5,7 +5,17 @@ import pytest
 
 from stack.core.errors import LocalError
 from stack.voice.echo import EchoState, KalmanEchoCanceller, Track
-from stack.voice.echo_filter import BLOCK, ERROR, MOST_BLOCKS, UNLEARNT, DelayEstimator, KalmanFilter, Lag
+from stack.voice.echo_filter import (
+    BLOCK,
+    ERROR,
+    MOST_BLOCKS,
+    NEW,
+    REFERENCE,
+    UNLEARNT,
+    DelayEstimator,
+    KalmanFilter,
+    Lag,
+)
 from stack.voice.echo_gate import BANDS, EchoGate, GateSettings
 from stack.voice.vad import VoiceFrame, level_dbfs
 
@@ -162,6 +172,22 @@ class TestKalmanFilter:
         assert int(np.argmax(np.abs(model.impulse_response()))) == 121
         model.shift(-90)
         assert int(np.argmax(np.abs(model.impulse_response()))) == 31
+
+    def test_a_tone_is_new_until_it_has_been_heard_for_a_while_and_another_one_again(self):
+        model, time = KalmanFilter(), np.arange(2 * RATE) / RATE
+        pitch = np.where(time < 1.0, 400.0, 1000.0)  # in the middle of a bin each
+        sent = (3000 * np.sin(2 * np.pi * pitch * time)).astype(np.float32)
+        share = []
+        for at in range(0, len(sent), BLOCK):
+            model.step(sent[at : at + BLOCK], np.zeros(BLOCK, np.float32))
+            share.append(model.powers[0, NEW].sum() / model.powers[0, REFERENCE].sum())
+        assert min(share[:3]) > 0.9
+        assert max(share[80:100]) == 0.0
+        assert share[110] > 0.8
+        assert max(share[180:]) < 0.01
+        model.forget()
+        model.step(sent[:BLOCK], np.zeros(BLOCK, np.float32))
+        assert model.powers[0, NEW].sum() == model.powers[0, REFERENCE].sum()
 
     def test_blocks_that_come_together_are_taken_as_one_after_the_other(self):
         sent, near = voice(2.0, 1), voice(2.0, 2)
@@ -417,9 +443,22 @@ class TestEchoGate:
             sent = max(loud, 0.7 * sent)
             rest = echo * left + 1e5 + (person if block >= 300 else 0.0)
             heard = echo + rest - echo * left
-            bands = [[power] * BANDS for power in (heard, rest, echo * (1.0 - left), sent, 1e3)]
+            bands = [[power] * BANDS for power in (heard, rest, echo * (1.0 - left), sent, 1e3, 0.0)]
             found.append(gate.update(block / 100, bands, False))
         return np.array(found[300:])
+
+    def test_what_is_new_in_its_bin_may_come_back_as_loud_as_anything(self):
+        def share(new: float) -> float:
+            gate, quiet = EchoGate(), [0.0] * BANDS
+            ours, left = [1e9] * BANDS, [1e6] * BANDS
+            for block in range(400):
+                gate.update(block / 100, [ours, left, ours, ours, quiet, quiet], False)
+            # Now nothing is predicted, and as much comes back as before.
+            bands = [ours, ours, quiet, ours, quiet, [new] * BANDS]
+            return max(gate.update(4.0 + block / 100, bands, False) for block in range(10))
+
+        assert share(0.0) > GateSettings().unexplained
+        assert share(1e9) == 0.0
 
     def test_the_reverberation_of_a_hall_in_our_pauses_is_no_person(self):
         assert self.shares(0.25, 0.8).max() < GateSettings().unexplained

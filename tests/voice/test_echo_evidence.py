@@ -4,7 +4,7 @@ import pytest
 from stack.voice.echo import EchoState, KalmanEchoCanceller
 from stack.voice.echo_evidence import LagEvidence, Trial
 from stack.voice.vad import VoiceFrame
-from tests.voice.test_echo import RATE, call, echo_of, erle, pcm, voice
+from tests.voice.test_echo import RATE, call, echo_of, erle, pcm, room, voice
 
 LAGS, WINDOW = 8192, 8192
 
@@ -77,6 +77,19 @@ class TestMusicFromALoudspeaker:
         left = call(canceller, sent, heard)
         assert canceller.report.state is EchoState.PRESENT
         assert erle(heard, left, 8.0, 14.0) > 6.0
+
+    @pytest.mark.parametrize(("path", "seed"), [(room, 2), (room, 6), (hall, 7)])
+    def test_a_note_that_was_not_played_before_is_no_person(self, path, seed):
+        """The bins around it were taught by other notes, and nothing of it is predicted."""
+        sent = chords(8.0, seed)
+        heard, canceller, believed = echo_of(sent, path(seed), 0.1), KalmanEchoCanceller(), []
+        for at in range(0, len(heard), 320):
+            canceller.render(pcm(sent[at : at + 320]), at / RATE)
+            canceller.capture(pcm(heard[at : at + 320]), at / RATE)
+            frame = canceller.judge(VoiceFrame(at / RATE, 0.02, 0.9, -20.0))
+            believed.append(frame.probability > 0)
+        assert canceller.report.state is EchoState.PRESENT
+        assert sum(believed) <= 1
 
     def test_music_of_others_is_no_echo(self):
         sent, other = chords(14.0, 1), chords(14.0, 7)

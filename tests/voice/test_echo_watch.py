@@ -166,12 +166,14 @@ class TestGate:
         gate, low, high = EchoGate(), np.zeros(BINS, np.float32), np.zeros(BINS, np.float32)
         low[10:60], high[80:130] = 1e7, 1e7
         quiet, ours = np.full(BINS, 1.0, np.float32), np.full(BINS, 1e6, np.float32)
+        none = np.zeros(BINS, np.float32)
         for index in range(100):
-            gate.update(index * 0.01, *band_powers(np.stack([ours, quiet, ours, ours, quiet])), False)
+            gate.update(index * 0.01, *band_powers(np.stack([ours, quiet, ours, ours, quiet, none])), False)
         shares = [
-            [gate.update(2.0, *band_powers(np.stack([ours, left, ours, ours, quiet])), False) for _ in range(8)][
-                -1
-            ]
+            [
+                gate.update(2.0, *band_powers(np.stack([ours, left, ours, ours, quiet, none])), False)
+                for _ in range(8)
+            ][-1]
             for left in (quiet + high, quiet, quiet, quiet + low, quiet, quiet, quiet + 10 * high)
         ]
         assert shares[0] < 0.1
