@@ -33,9 +33,9 @@ BINS = BLOCK + 1
 
 MOST_BLOCKS = 2
 """Blocks that `KalmanFilter.step` takes at once: a packet of 20 ms."""
-MICROPHONE, ERROR, ECHO, REFERENCE, UNLEARNT, NEW = range(6)
 ROWS = 6
-"""Rows of each block of `KalmanFilter.powers`."""
+"""Rows of each block of `KalmanFilter.powers`: these."""
+MICROPHONE, ERROR, ECHO, REFERENCE, UNLEARNT, NEW = range(ROWS)
 
 _RELIABLE = 1e2  # power per bin that is never taken for anything but rounding
 _STEP = 0.9  # of the gain: what is not cut to its length yet was learnt wrong, and a shorter step leaves less
@@ -51,7 +51,7 @@ _QUICKEST_FADING = 0.8  # the least that is ever counted on: 0.6 s of reverberat
 _ENDS = 1e-4  # of a path's power, in the mean of its last partitions: with less it has ended in the model
 _FALL_STEP = 0.1  # of the way to what is seen, at each step of the random walk
 _DRIFT_EVERY = 8  # blocks between two steps of the random walk that the model takes a path for
-_LESSON_BLOCKS = 60  # for which a bin of the reference must have been as loud as now, or it is new
+_KNOWN_AFTER = 60  # blocks for which a bin of the reference must have been as loud as now, or it is new
 _REMEMBERED = 0.9998  # per block, of what the bins have held
 _SPARE_ROWS = 6  # blocks that the memory of the reference takes before it is moved
 
@@ -193,7 +193,7 @@ class KalmanFilter:
         np.multiply(self._fading, _REACHES, powers[REFERENCE])
         self._fading = fading = powers[REFERENCE]
         np.add(fading, history.newest, fading)
-        self._compare(fading, powers[NEW])
+        self._find_new(fading, powers[NEW])
         np.multiply(history.spectra, self._weights, self._product)
         np.matmul(self._ones, self._product, self._bins[0])
         # The partitions whose turn it is to be constrained go along: a transform costs little, its call much.
@@ -267,7 +267,7 @@ class KalmanFilter:
         self._late.fill(0)
         self._fall, self.fading = _QUICKEST_FALL, _QUICKEST_FADING
 
-    def _compare(self, reference: Float, new: Float) -> None:
+    def _find_new(self, reference: Float, new: Float) -> None:
         """Write how much of the reference is new in its bin: more than went through it before.
 
         The error variance does not know that. It is one number for 50 Hz, and a tone teaches it at all partitions
@@ -344,7 +344,7 @@ _REACHES = _of_every_bin(_REACH)
 _STEPS = _of_every_bin(_STEP)
 _NOTHING = _of_every_bin(0.0)
 _HELD = _of_every_bin(_REMEMBERED)
-_TEACHES = _of_every_bin(1.0 / _LESSON_BLOCKS)
+_TEACHES = _of_every_bin(1.0 / _KNOWN_AFTER)
 _OLD_NOISE = _of_every_bin(_NOISE_KEPT)
 _NEW_NOISE = _of_every_bin(1.0 - _NOISE_KEPT)
 _LEAST_NOISE = _of_every_bin((1.0 - _NOISE_KEPT) * _RELIABLE)

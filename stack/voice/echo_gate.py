@@ -189,7 +189,7 @@ class EchoGate:
         `opposed` says that the path was just found to be another one, `fading` what the room keeps of its power
         in a block. With nine bands, numbers are cheaper than arrays.
         """
-        heard, left, predicted, reference, unlearnt, unheard = bands
+        heard, left, predicted, reference, unlearnt, unplayed = bands
         doubtful = bool(self._verdicts) and self._verdicts[-1][1] > _SUSPECT
         rise, fall = self._coupling.step(doubtful)
         learnt = self.taken_db >= _TAKEN_DB
@@ -211,7 +211,7 @@ class EchoGate:
             echo[band] = expected = expected if expected > before else before
             wrong, before = unlearnt[band], _REVERB_DECAY * unsure[band]
             unsure[band] = wrong = wrong if wrong > before else before
-            first, before = unheard[band], _REVERB_DECAY * new[band]
+            first, before = unplayed[band], _REVERB_DECAY * new[band]
             new[band] = first if first > before else before
             gain, noise = coupling[band], 4.0 * noise
             if sent * gain > noise:

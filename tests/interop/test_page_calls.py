@@ -187,18 +187,21 @@ async def test_a_program_that_fails_says_so_though_the_connection_ends_before_it
     browser_name: str, loopback: bool
 ) -> None:
     """A busy browser tells the page of the end first."""
-    delay = """(() => {
+    hold = """(() => {
       const add = RTCDataChannel.prototype.addEventListener;
+      window.held = [];
       RTCDataChannel.prototype.addEventListener = function (type, handler) {
-        return add.call(this, type, type === "message" ? event => setTimeout(handler, 500, event) : handler);
+        return add.call(this, type, type === "message" ? event => held.push(() => handler(event)) : handler);
       };
     })()"""
     async with servers.ours("interop.programs:failing") as url, launch(browser_name) as browser:
         await browser.goto(url)
-        await browser.evaluate(delay)
+        await browser.evaluate(hold)
         await browser.click("#call")
         await browser.wait_for("voiceStack.endedBy === 'program'")
-        assert await browser.wait_for("voiceStack.problem?.code") == "program-failed"
+        assert await browser.evaluate("voiceStack.problem") is None
+        await browser.evaluate("held.forEach(handle => handle())")
+        assert await browser.evaluate("voiceStack.problem?.code") == "program-failed"
         assert "The program failed." in await browser.evaluate(ALERT)
         assert await browser.evaluate("voiceStack.state") == "failed"
         assert browser.errors == []
