@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench._loudspeakers import LOUDSPEAKERS
+from bench._loudspeakers import LOUDSPEAKERS, Played
 from bench._loudspeakers import Room as Place
 from bench._voices import FRAME, RATE, first_sound, impulse_response, people, sounding
 from stack.audio import OpusDecoder, OpusEncoder
@@ -49,7 +49,8 @@ class Room:
     delay: float = 0.18
     place: Place | None = None
     """A computed or measured room; None: noise that fades in 0.3 s."""
-    loudspeaker: str = "faithful"
+    loudspeaker: str | Callable[[], Played] = "faithful"
+    """A name of `LOUDSPEAKERS`, or what makes one."""
     _sent: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     _tick: int = 0
 
@@ -60,7 +61,8 @@ class Room:
         self._lag.move(self.delay * RATE, 0)
         self._lag.drift = self.drift
         self._response = self._make_response()
-        self._play = LOUDSPEAKERS[self.loudspeaker]()
+        make = LOUDSPEAKERS[self.loudspeaker] if isinstance(self.loudspeaker, str) else self.loudspeaker
+        self._play = make()
         self._from = self._to = self._response
         self._moved = 1.0
         still = self.changes_every is None and self.drift == 0.0

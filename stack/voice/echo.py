@@ -25,10 +25,11 @@ from typing import Protocol
 import numpy as np
 
 from stack.core.errors import LocalError
+from stack.voice.double_talk import DoubleTalkDetector
 from stack.voice.echo_balance import Balance
 from stack.voice.echo_evidence import Trial
 from stack.voice.echo_filter import BLOCK, MOST_BLOCKS, REFERENCE, DelayEstimator, KalmanFilter, Lag
-from stack.voice.echo_gate import EchoGate, GateSettings, band_powers
+from stack.voice.echo_gate import BANDS, EchoGate, GateSettings, band_powers
 from stack.voice.echo_loudspeaker import LoudspeakerCurve
 from stack.voice.echo_watch import PathWatch
 from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
@@ -167,7 +168,7 @@ class KalmanEchoCanceller:
         self._partitions = partitions
         self._made_filter: KalmanFilter | None = None
         self._estimator = DelayEstimator(max_delay)
-        self._gate = EchoGate(gate)
+        self._gate = EchoGate(gate, DoubleTalkDetector(BANDS))
         self._reference = Track(self._estimator.span / DETECTOR_RATE + 1.0)
         self._microphone = Track(self._estimator.WINDOW / DETECTOR_RATE + 0.5)
         self._reach = int(max_delay * DETECTOR_RATE) + _TAIL
@@ -341,9 +342,7 @@ class KalmanEchoCanceller:
 
     def _judge(self, at: int, powers: Float, changed: bool) -> None:
         """Tell the gate of the blocks that the filter took, from sample number `at` on."""
-        fading = self._filter.fading
-        for block, bands in enumerate(band_powers(powers)):
-            self._gate.update((at + block * BLOCK) / DETECTOR_RATE, bands, changed and block == 0, fading)
+        self._gate.update(at / DETECTOR_RATE, band_powers(powers), changed, self._filter.fading)
 
     def _relearn(self, at: int) -> None:
         """The path has changed, or begins to: forget what is wrong, and learn the rest anew."""

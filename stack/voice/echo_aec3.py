@@ -83,8 +83,7 @@ class Aec3EchoCanceller:
         removed = _power(microphone - left)
         nothing = np.zeros_like(removed)
         powers = np.stack([_power(microphone), _power(left), removed, removed, nothing, nothing])
-        (bands,) = band_powers(powers)
-        self._gate.update(at / DETECTOR_RATE, bands, False)
+        self._gate.update(at / DETECTOR_RATE, band_powers(powers), False)
         return error
 
 

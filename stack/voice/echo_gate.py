@@ -16,6 +16,9 @@ The leak and the coupling follow a quantile in decibels, in steps of fixed size:
 them a little, and not away. In the two highest bands an "s" is loud, rare, and learnt last: there only what is
 far louder than all of our sound that comes back is a person, whose own "s" it is.
 
+These bound the echo. Where the canceller has taken it off, a small network that sees how far what is left lies
+above each of them (`double_talk.py`) decides, which it does sooner than any bound; elsewhere the bounds do.
+
 How slowly a room falls silent is not known before the filter has shown that it holds most of the echo: until then
 the coupling is held against our sound as it fades in a hall, for what reverberates in a pause of ours is louder
 than the echo of the last blocks. Where it then shows that what is heard follows all that was sent in the last
@@ -33,6 +36,7 @@ from typing import Final
 
 import numpy as np
 
+from stack.voice.double_talk import DoubleTalkDetector
 from stack.voice.echo_filter import BINS, BLOCK, ROWS
 from stack.voice.echo_reverberation import Reverberation
 from stack.voice.vad import DETECTOR_RATE, Float, VoiceFrame
@@ -63,6 +67,10 @@ _MOST_LEFT = 5.0  # of a prediction: more than that is a voice, or a path that i
 _VERDICTS_KEPT = 64
 _SETTLED = 0.1  # of a predicted echo: a band of which less is unlearnt shows what is left in the end
 _EVIDENT = BANDS - 2  # bands in which a person is looked for: below 3.2 kHz
+_DETECTOR_DB = 6.0  # taken off now: with less the double-talk detector is not asked
+_HINT, _LATELY = 0.01, 8  # share of energy that no echo explains, and for how many blocks that is a hint
+_NO_HALL = [0.0] * BANDS
+_ODDS_PER_SHARE = 40.0  # what a share of energy by the rules counts beside log-odds
 _SPILLS = 0.2  # of all our sound that comes back, that a loudspeaker may make of it above 3.2 kHz
 
 
@@ -86,6 +94,10 @@ class GateSettings:
     """Share of the energy that neither echo nor noise accounts for, from which a frame may be speech."""
     probation_blocks: int = 4
     """For how long a prediction that was found wrong is not believed again."""
+    near_end_odds: float | None = 2.0
+    """Log-odds of the double-talk detector from which a frame may be speech; None: the rules alone decide."""
+    unhinted_odds: float = 4.0
+    """How much more it takes where the rules have found nothing at all of late."""
 
 
 def _band_sums() -> Float:
@@ -146,12 +158,19 @@ class QuantileTracker:
 
 
 class EchoGate:
-    """Judges blocks of 10 ms by their power spectra, and a detector's frames by the blocks that they cover."""
+    """Judges blocks of 10 ms by their power spectra, and a detector's frames by the blocks that they cover.
+
+    Without a double-talk detector the rules alone decide.
+    """
 
     _COUPLING_KNOWN = 30  # blocks with a reference after which the coupling means something
 
-    def __init__(self, settings: GateSettings | None = None) -> None:
+    def __init__(
+        self, settings: GateSettings | None = None, double_talk: DoubleTalkDetector | None = None
+    ) -> None:
         self._settings = settings or GateSettings()
+        self._double_talk = double_talk if self._settings.near_end_odds is not None else None
+        self._enough = self._settings.near_end_odds or 0.0
         self._leak_margin = _factor(self._settings.leak_margin_db)
         self._unlearnt_margin = _factor(self._settings.unlearnt_margin_db)
         self._taken_margin = _factor(self._settings.taken_margin_db)
@@ -174,7 +193,10 @@ class EchoGate:
         self.taken_db = 0.0
         """What the filter has been seen to take off the echo lately: measured, and slow to fall while a person may
         speak."""
+        self._share = 0.0
+        self._hinted = 0  # blocks for which a hint still counts
         self._verdicts: deque[tuple[float, float]] = deque(maxlen=_VERDICTS_KEPT)
+        """Media times, and log-odds that the near end speaks, less those that are enough."""
 
     @property
     def leak_db(self) -> float:
@@ -182,15 +204,54 @@ class EchoGate:
         return self._leak.level_db
 
     def update(
-        self, media_time: float, bands: Sequence[Sequence[float]], opposed: bool, fading: float = _REVERB_DECAY
+        self,
+        media_time: float,
+        blocks: Sequence[Sequence[Sequence[float]]],
+        opposed: bool,
+        fading: float = _REVERB_DECAY,
     ) -> float:
-        """Take the `band_powers` of one block; return the share of its energy that no echo explains.
+        """Take the `band_powers` of blocks; return the share of the last one's energy that no echo explains.
 
         `opposed` says that the path was just found to be another one, `fading` what the room keeps of its power
         in a block. With nine bands, numbers are cheaper than arrays.
         """
+        shares = []
+        for bands in blocks:
+            shares.append(self._follow(bands, opposed, fading))
+            self._hinted = _LATELY if shares[-1] > _HINT else max(0, self._hinted - 1)
+            opposed = False
+        odds = self._ask(blocks[-1], fading) if self._double_talk is not None else None
+        for block, share in enumerate(shares):
+            by_rules = _ODDS_PER_SHARE * (share - self._settings.unexplained)
+            self._verdicts.append((media_time + block * BLOCK_SECONDS, by_rules if odds is None else odds))
+        return self._share
+
+    def _ask(self, bands: Sequence[Sequence[float]], fading: float) -> float | None:
+        """Return the double-talk detector's log-odds, less those that are enough; None where the rules decide."""
+        detector, hall = self._double_talk, self._reverberation
+        assert detector is not None
+        estimates = (
+            self._floor,
+            self._ours,
+            self._late,
+            self._echo,
+            self._unlearnt,
+            self._new,
+            hall.expected if hall.explains else _NO_HALL,
+            self._coupling.gain,
+            self._leak.gain,
+        )
+        measures = self.taken_db, self._most_taken_db, fading, self._share
+        learnt, doubtful = self.taken_db >= _TAKEN_DB, self._share > _SUSPECT
+        odds = detector.update(bands[:3], self._error, estimates, measures, learnt, doubtful)
+        if self.taken_db < _DETECTOR_DB or self._most_taken_db < _SHORT_DB or hall.explains:
+            return None
+        return odds - self._enough - (0.0 if self._hinted else self._settings.unhinted_odds)
+
+    def _follow(self, bands: Sequence[Sequence[float]], opposed: bool, fading: float) -> float:
+        """Follow the estimates in a block; return the share of its energy that none of them explains."""
         heard, left, predicted, reference, unlearnt, unplayed = bands
-        doubtful = bool(self._verdicts) and self._verdicts[-1][1] > _SUSPECT
+        doubtful = self._share > _SUSPECT
         rise, fall = self._coupling.step(doubtful)
         learnt = self.taken_db >= _TAKEN_DB
         leak_rise, leak_fall = self._leak.step(doubtful) if learnt else (1.0, 1.0)
@@ -233,8 +294,10 @@ class EchoGate:
         believed = self.taken_db >= _TAKEN_DB and self._probation == 0
         self._probation = max(0, self._probation - 1)
         if not believed and self._coupling.seen < self._COUPLING_KNOWN:
-            return self._note(media_time, 0.0)
-        return self._note(media_time, self._unexplained(believed))
+            self._share = 0.0
+        else:
+            self._share = self._unexplained(believed)
+        return self._share
 
     def _take(self, came: float, stayed: float, doubtful: bool) -> None:
         """Note how much of the echo is taken off now."""
@@ -303,11 +366,14 @@ class EchoGate:
         """Nothing is known about this block, and it may be echo."""
         if self._verdicts and self._verdicts[-1][0] == media_time:
             self._verdicts.pop()
-        self._note(media_time, 0.0)
+        self._share = 0.0
+        self._verdicts.append((media_time, -_ODDS_PER_SHARE * self._settings.unexplained))
 
     def lost(self) -> None:
         """The echo is another one: what used to be left of it means nothing any more."""
         self._leak.restart()
+        if self._double_talk is not None:
+            self._double_talk.restart()
         self._echo = [0.0] * BANDS
         self._came = self._stayed = self.taken_db = self._most_taken_db = 0.0
 
@@ -318,20 +384,14 @@ class EchoGate:
         self._reverberation.restart()
         self._floor = [_FLOOR_START] * BANDS
         self._verdicts.clear()
+        self._share, self._hinted = 0.0, 0
 
     def judge(self, frame: VoiceFrame) -> VoiceFrame:
         """Return the frame, its probability taken away if echo explains it; frames without blocks pass."""
-        total, count = 0.0, 0
-        for media_time, share in reversed(self._verdicts):  # what is asked about is among the newest
+        total = 0.0
+        for media_time, odds in reversed(self._verdicts):  # what is asked about is among the newest
             if media_time + BLOCK_SECONDS <= frame.media_time:
                 break
             if media_time < frame.end:
-                total += share
-                count += 1
-        if not count or total / count >= self._settings.unexplained:
-            return frame
-        return frame._replace(probability=0.0)
-
-    def _note(self, media_time: float, share: float) -> float:
-        self._verdicts.append((media_time, share))
-        return share
+                total += odds
+        return frame if total >= 0.0 else frame._replace(probability=0.0)

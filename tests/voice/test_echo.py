@@ -444,7 +444,7 @@ class TestEchoGate:
             rest = echo * left + 1e5 + (person if block >= 300 else 0.0)
             heard = echo + rest - echo * left
             bands = [[power] * BANDS for power in (heard, rest, echo * (1.0 - left), sent, 1e3, 0.0)]
-            found.append(gate.update(block / 100, bands, False))
+            found.append(gate.update(block / 100, [bands], False))
         return np.array(found[300:])
 
     def test_what_is_new_in_its_bin_may_come_back_as_loud_as_anything(self):
@@ -452,10 +452,10 @@ class TestEchoGate:
             gate, quiet = EchoGate(), [0.0] * BANDS
             ours, left = [1e9] * BANDS, [1e6] * BANDS
             for block in range(400):
-                gate.update(block / 100, [ours, left, ours, ours, quiet, quiet], False)
+                gate.update(block / 100, [[ours, left, ours, ours, quiet, quiet]], False)
             # Now nothing is predicted, and as much comes back as before.
             bands = [ours, ours, quiet, ours, quiet, [new] * BANDS]
-            return max(gate.update(4.0 + block / 100, bands, False) for block in range(10))
+            return max(gate.update(4.0 + block / 100, [bands], False) for block in range(10))
 
         assert share(0.0) > GateSettings().unexplained
         assert share(1e9) == 0.0

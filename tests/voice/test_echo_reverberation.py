@@ -111,6 +111,6 @@ def test_the_gate_believes_a_person_who_is_louder_than_a_hall_and_no_echo():
         person = 8.0 * echo if block >= 960 else 0.0
         heard = echo * rng.uniform(0.7, 1.4) + person
         bands = [[power] * BANDS for power in (heard, heard, 0.3 * echo, sent, 1e3, 0.0)]
-        shares.append(gate.update(block / 100, bands, False, 0.97))
+        shares.append(gate.update(block / 100, [bands], False, 0.97))
     assert max(shares[300:960]) < GateSettings().unexplained
     assert np.mean(np.array(shares[963:980]) > GateSettings().unexplained) > 0.8

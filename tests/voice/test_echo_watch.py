@@ -168,10 +168,10 @@ class TestGate:
         quiet, ours = np.full(BINS, 1.0, np.float32), np.full(BINS, 1e6, np.float32)
         none = np.zeros(BINS, np.float32)
         for index in range(100):
-            gate.update(index * 0.01, *band_powers(np.stack([ours, quiet, ours, ours, quiet, none])), False)
+            gate.update(index * 0.01, band_powers(np.stack([ours, quiet, ours, ours, quiet, none])), False)
         shares = [
             [
-                gate.update(2.0, *band_powers(np.stack([ours, left, ours, ours, quiet, none])), False)
+                gate.update(2.0, band_powers(np.stack([ours, left, ours, ours, quiet, none])), False)
                 for _ in range(8)
             ][-1]
             for left in (quiet + high, quiet, quiet, quiet + low, quiet, quiet, quiet + 10 * high)
