@@ -47,7 +47,7 @@ _FULL_SCALE = 32768.0
 _SPEECH = 0.5  # a frame from which the level of the voice is learnt, and a voice may begin
 _ENDS = _SPEECH - SpeechSettings().hysteresis  # a frame below which a voice may end
 _WEIGHT = 0.75  # of the second opinion
-_SURE = 0.95  # an answer above it, or below 1 minus it, is sure
+_SURE = 0.95  # an answer above it is sure
 _BEYOND = 0.8  # the weight of the log-odds by which it goes beyond that
 _CERTAIN = 1e-6  # nothing is nearer to 0 or 1
 _ASK = 0.2  # earshot's probability from which the second opinion is asked
@@ -78,7 +78,7 @@ class LevelSettings:
     """So far below the peaks of a voice nothing of it can be heard."""
     floor_rise_db_per_second: float = 2.0
     """How fast the background is believed to become louder; softer it is at once."""
-    least_range_db: float = 10.0
+    least_range_db: float = 14.0
     """With less between the background and the peaks of the voice, the level tells nothing."""
     stands_out: float = 0.4
     """From this share of the way from the background up to the peaks of the voice, a frame stands out (dB)."""
@@ -227,11 +227,10 @@ class SecondOpinion:
         self._highest = max(self._answer, _FADES * self._highest)
         begins = self._answer >= _FALLS * self._highest
         mean = (1.0 - _WEIGHT) * first + _WEIGHT * (math.sqrt(self._answer) if begins else self._answer)
-        if 1.0 - _SURE <= self._answer <= _SURE:
+        if self._answer <= _SURE:
             return mean
         # Where it is sure, a mean leaves the order of frames to earshot. Which are speech does not change by this.
-        beyond = _log_odds(self._answer) - math.copysign(_SURE_ODDS, self._answer - 0.5)
-        return _probability(_log_odds(mean) + _BEYOND * beyond)
+        return _probability(_log_odds(mean) + _BEYOND * (_log_odds(self._answer) - _SURE_ODDS))
 
     def _patience(self, first: float) -> int:
         """Return how many frames may wait before it is asked about them."""
