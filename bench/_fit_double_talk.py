@@ -5,7 +5,8 @@ shown noted; each becomes a file in `--keep`, and what is there is not run again
 by stochastic gradient descent (Kingma and Ba, "Adam", ICLR 2015) to say who speaks, and written where the
 detector finds it. A thousand calls take three quarters of an hour of processor time, the fit a few minutes.
 
-What it is worth is shown elsewhere, on other rooms, loudspeakers and voices: `python -m bench bargein`.
+What it is worth is shown elsewhere, in other rooms: `python -m bench bargein`; what it has in common with these
+calls is said in `bench/_double_talk_calls.py`.
 """
 
 from __future__ import annotations
