@@ -68,7 +68,7 @@ _MEASURES = 7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Weights:
+class DoubleTalkWeights:
     """A layer of hidden units over normalised inputs, and one output."""
 
     mean: Float
@@ -93,7 +93,7 @@ class Weights:
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Weights:
+    def load(cls, path: Path) -> DoubleTalkWeights:
         """Read a file that `save` wrote.
 
         `OSError`, `EOFError`, `ValueError`, `KeyError` or `zipfile.BadZipFile` if it is none.
@@ -104,9 +104,9 @@ class Weights:
 
 
 @lru_cache(1)
-def learnt_weights() -> Weights:
+def learnt_weights() -> DoubleTalkWeights:
     """Return the weights that come with this file."""
-    return Weights.load(_WEIGHTS)
+    return DoubleTalkWeights.load(_WEIGHTS)
 
 
 class DoubleTalkDetector:
@@ -115,7 +115,7 @@ class DoubleTalkDetector:
     `LocalError` if the weights are for other inputs than so many bands give.
     """
 
-    def __init__(self, bands: int, weights: Weights | None = None) -> None:
+    def __init__(self, bands: int, weights: DoubleTalkWeights | None = None) -> None:
         self._weights = weights or learnt_weights()
         self._bands = bands
         comparisons = len(_COMPARED) * bands

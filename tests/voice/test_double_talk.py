@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stack.core.errors import LocalError
-from stack.voice.double_talk import DoubleTalkDetector, Weights, learnt_weights
+from stack.voice.double_talk import DoubleTalkDetector, DoubleTalkWeights, learnt_weights
 from stack.voice.echo import KalmanEchoCanceller
 from stack.voice.echo_gate import BANDS, EchoGate, GateSettings
 from stack.voice.vad import VoiceFrame
@@ -145,11 +145,13 @@ class TestWeights:
     def test_a_file_is_read_as_it_was_written(self, tmp_path):
         weights = learnt_weights()
         weights.save(tmp_path / "w.npz")
-        again = Weights.load(tmp_path / "w.npz")
-        assert all(np.array_equal(getattr(weights, name), getattr(again, name)) for name in Weights.__slots__)
+        again = DoubleTalkWeights.load(tmp_path / "w.npz")
+        assert all(
+            np.array_equal(getattr(weights, name), getattr(again, name)) for name in DoubleTalkWeights.__slots__
+        )
 
     @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04"])
     def test_what_is_no_file_of_weights_is_an_error(self, tmp_path: Path, content):
         (tmp_path / "w.npz").write_bytes(content)
         with pytest.raises((OSError, EOFError, ValueError, BadZipFile)):
-            Weights.load(tmp_path / "w.npz")
+            DoubleTalkWeights.load(tmp_path / "w.npz")
