@@ -3,9 +3,12 @@
 Everything is drawn from a seed: the room (computed, small ones and halls, whose low sound fades more slowly than
 the high), how microphone and loudspeaker colour it, what is wrong with the loudspeaker, clock drift, a path that
 changes, Opus, noise, a device that cancels by itself and lets bursts through, one in eight that hears as little as
-a telephone; what the program plays (synthetic and recorded speech, music, piano) and how loud a person is. Rooms,
-loudspeakers and voices of the tables of `bench bargein` are others: the recorded readers whose voices are soft
-there and the synthetic voices of its people do not speak here.
+a telephone; what the program plays (synthetic and recorded speech, music, piano) and how loud a person is.
+
+Of the tables of `bench bargein` the rooms are others, and neither the recorded sentences that are soft there nor
+the synthetic voices of its people are heard here. The program's sentences and voices, the commands and the
+recorded sentences at the usual level are the same, and one person reads all the recorded sentences. The
+loudspeakers are of the same kinds, music and piano of other seeds.
 """
 
 from __future__ import annotations
@@ -115,7 +118,7 @@ class Coloured:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> Coloured:
-        """Return one in three that is a hall, the others rooms."""
+        """Return a room, or in 28 of a hundred draws a hall."""
         hall = rng.random() < 0.28
         least, most = ((8, 6, 3), (35, 20, 9)) if hall else ((2.5, 2.2, 2.3), (8, 6.5, 3.2))
         size = rng.uniform(least, most)

@@ -5,7 +5,7 @@ it that no room and no loudspeaker passes. So a soft person waits until one of t
 below them is not without order, though: how far what is left is above *each* of the estimates, in which bands, and
 how that was in the last tenth of a second tells a person from an echo far sooner than any single bound. What
 weight each of it has is learnt, from calls in computed rooms with computed loudspeakers in which it is known who
-speaks (`python -m bench._fit_double_talk`): one layer of hidden units, 0.2 MFLOP a second.
+speaks (`python -m bench._fit_double_talk`): one layer of hidden units, 0.4 MFLOP a second.
 
 Three quantiles of the remainder are followed here as the gate follows its own: they say how much the estimates are
 worth in this room. The answer is in log-odds, and none is given where the canceller does not take the echo off:
@@ -24,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from stack.core.errors import LocalError
 from stack.voice.vad import Float
 
 _WEIGHTS = Path(__file__).with_suffix(".npz")
@@ -67,7 +68,7 @@ _MEASURES = 7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Weights:
+class DoubleTalkWeights:
     """A layer of hidden units over normalised inputs, and one output."""
 
     mean: Float
@@ -92,7 +93,7 @@ class Weights:
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Weights:
+    def load(cls, path: Path) -> DoubleTalkWeights:
         """Read a file that `save` wrote.
 
         `OSError`, `EOFError`, `ValueError`, `KeyError` or `zipfile.BadZipFile` if it is none.
@@ -103,20 +104,25 @@ class Weights:
 
 
 @lru_cache(1)
-def learnt_weights() -> Weights:
+def learnt_weights() -> DoubleTalkWeights:
     """Return the weights that come with this file."""
-    return Weights.load(_WEIGHTS)
+    return DoubleTalkWeights.load(_WEIGHTS)
 
 
 class DoubleTalkDetector:
-    """Fed with the gate's estimates in each packet; `bands` of them. One for each call."""
+    """Fed with the gate's estimates in each packet; `bands` of them. One for each call.
 
-    def __init__(self, bands: int, weights: Weights | None = None) -> None:
+    `LocalError` if the weights are for other inputs than so many bands give.
+    """
+
+    def __init__(self, bands: int, weights: DoubleTalkWeights | None = None) -> None:
         self._weights = weights or learnt_weights()
         self._bands = bands
         comparisons = len(_COMPARED) * bands
         self.measured = comparisons + 2 * bands + _MEASURES
         """How many inputs are measured; their context is as many again."""
+        if self._weights.inputs != 2 * self.measured:
+            raise LocalError(f"{bands} bands give {2 * self.measured} inputs, not {self._weights.inputs}")
         self._input: Float = np.zeros(2 * self.measured, np.float32)
         self._now, self._context = self._input[: self.measured], self._input[self.measured :]
         self._compared = self._now[:comparisons].reshape(len(_COMPARED), bands)

@@ -36,6 +36,7 @@ from typing import Final
 
 import numpy as np
 
+from stack.core.errors import LocalError
 from stack.voice.double_talk import DoubleTalkDetector
 from stack.voice.echo_filter import BINS, BLOCK, ROWS
 from stack.voice.echo_reverberation import Reverberation
@@ -98,6 +99,14 @@ class GateSettings:
     """Log-odds of the double-talk detector from which a frame may be speech; None: the rules alone decide."""
     unhinted_odds: float = 4.0
     """How much more it takes where the rules have found nothing at all of late."""
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not (value is None and name == "near_end_odds") and not math.isfinite(value):
+                raise LocalError(f"{name} is a finite number, not {value!r}")
+        if not 0.0 < self.unexplained <= 1.0 or self.probation_blocks < 0:
+            raise LocalError("unexplained must be in (0, 1], and probation_blocks not negative")
 
 
 def _band_sums() -> Float:
@@ -383,8 +392,9 @@ class EchoGate:
         self._coupling.restart()
         self._reverberation.restart()
         self._floor = [_FLOOR_START] * BANDS
+        self._ours, self._late, self._unlearnt, self._new, self._error = ([0.0] * BANDS for _ in range(5))
         self._verdicts.clear()
-        self._share, self._hinted = 0.0, 0
+        self._share, self._hinted, self._probation = 0.0, 0, 0
 
     def judge(self, frame: VoiceFrame) -> VoiceFrame:
         """Return the frame, its probability taken away if echo explains it; frames without blocks pass."""
