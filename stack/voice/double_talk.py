@@ -63,6 +63,7 @@ _MOST = 4.0  # decades that count
 _MOST_DEVIATIONS = 5.0
 _KEPT = 0.64  # of the context, in 20 ms
 _SMOOTHING = 0.36
+_OLD = 1000  # packets after which a path is no older: calls are longer than those that were learnt from
 _ELSEWHERE = 1.0  # what stands for the hall where there is none
 _MEASURES = 7
 
@@ -147,6 +148,12 @@ class DoubleTalkDetector:
         self._quantiles[:] = _STARTS
         self._cross = [0.0] * self._bands
         self._seen = self._age = 0
+        self._follows = False
+
+    def rest(self) -> None:
+        """The next packet does not follow on the last."""
+        self._cross = [0.0] * self._bands
+        self._follows = False
 
     def update(
         self,
@@ -165,7 +172,7 @@ class DoubleTalkDetector:
         `learnt`: the path is known well enough for something to be learnt from what is left; `doubtful`: a person
         may speak.
         """
-        self._age += 1
+        self._age = min(_OLD, self._age + 1)
         levels, gains = self._levels, self._gains
         floor, ours, late, echo, unlearnt, new, hall, coupling, leak = estimates
         # One flat list is an array sooner than rows of them.
@@ -222,10 +229,11 @@ class DoubleTalkDetector:
         """Return the network's answer to the present input."""
         weights, now, context = self._weights, self._now, self._context
         np.minimum(np.maximum(now, -_MOST, out=now), _MOST, out=now)
-        if self._age == 1:
-            context[:] = now
-        else:
+        if self._follows:
             context += (1.0 - _KEPT) * (now - context)
+        else:
+            context[:] = now
+        self._follows = True
         scaled = np.subtract(self._input, weights.mean, out=self._scaled)
         scaled *= weights.scale
         np.minimum(np.maximum(scaled, -_MOST_DEVIATIONS, out=scaled), _MOST_DEVIATIONS, out=scaled)

@@ -267,6 +267,8 @@ class KalmanEchoCanceller:
     def _needs_nothing(self, start: int, end: int) -> bool:
         """Say whether there is no echo in these samples, and nothing to look for."""
         if self._last_audible is None or start - self._last_audible > self._reach:
+            if self._fresh:
+                self._gate.rest()
             self._fresh, self._next_look = False, None
             return True
         if self._state is not EchoState.ABSENT or self._trial is not None:

@@ -386,6 +386,13 @@ class EchoGate:
         self._echo = [0.0] * BANDS
         self._came = self._stayed = self.taken_db = self._most_taken_db = 0.0
 
+    def rest(self) -> None:
+        """No echo can come for a while: what is heard now is not to be smoothed into what comes then."""
+        self._error = [0.0] * BANDS
+        self._share, self._hinted = 0.0, 0
+        if self._double_talk is not None:
+            self._double_talk.rest()
+
     def restart(self) -> None:
         """Forget everything."""
         self.lost()

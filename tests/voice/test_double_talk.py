@@ -74,6 +74,26 @@ class TestOverAnEcho:
         assert np.mean(first[150:] == again[150:]) > 0.97
 
 
+class TestLongCalls:
+    @pytest.mark.parametrize("seed", [1, 2, 3])
+    def test_a_voice_in_our_silence_is_not_in_the_next_reply(self, seed):
+        sent, near = voice(12.0, seed), voice(12.0, seed + 20)
+        sent[6 * RATE : 8 * RATE] = 0.0
+        near[: 6 * RATE + 8000] = near[8 * RATE - 3200 :] = 0.0
+        said = believed(KalmanEchoCanceller(), sent, echo_of(sent, room(seed)) + near)
+        assert not said[8 * 50 : 8 * 50 + 15].any()
+
+    def test_a_path_grows_no_older_than_those_that_were_learnt_from(self):
+        detector, rng = DoubleTalkDetector(BANDS), np.random.default_rng(1)
+        some = [list(10 ** rng.uniform(4.0, 8.0, BANDS)) for _ in range(13)]
+        shown = []
+        for packet in range(1500):
+            detector.update(some[:3], some[3], some[4:], (10.0, 20.0, 0.8, 0.2), False, False)
+            if packet in (1100, 1499):
+                shown.append(detector.input.copy())
+        assert np.array_equal(*shown)
+
+
 class TestWhereTheRulesDecide:
     @staticmethod
     def verdict(gate: EchoGate, share_taken: float, blocks: int = 400, left_at_last: float = 0.0) -> bool:
