@@ -51,7 +51,7 @@ class TestOverAnEcho:
         heard = echo_of(sent, room(seed)) + near
         speaks = loud(near, 300.0)
         shares = [believed(KalmanEchoCanceller(gate=gate), sent, heard)[speaks].mean() for gate in (None, RULES)]
-        assert shares[0] > 0.5
+        assert shares[0] > 0.4
         assert shares[0] > shares[1] + 0.3
 
     @pytest.mark.parametrize("seed", [1, 2, 3])
