@@ -2,10 +2,13 @@
 
 Everything is drawn from a seed: the room (computed, small ones and halls, whose low sound fades more slowly than
 the high), how microphone and loudspeaker colour it, what is wrong with the loudspeaker, clock drift, a path that
-changes, Opus, noise, a device that cancels by itself and lets bursts through; what the program plays (synthetic
-and recorded speech, music, piano) and how loud a person is. Rooms, loudspeakers and voices of the tables of
-`bench bargein` are others: the recorded readers whose voices are soft there and the synthetic voices of its people
-do not speak here.
+changes, Opus, noise, a device that cancels by itself and lets bursts through, one in eight that hears as little as
+a telephone; what the program plays (synthetic and recorded speech, music, piano) and how loud a person is.
+
+Of the tables of `bench bargein` the rooms are others, and neither the recorded sentences that are soft there nor
+the synthetic voices of its people are heard here. The program's sentences and voices, the commands and the
+recorded sentences at the usual level are the same, and one person reads all the recorded sentences. The
+loudspeakers are of the same kinds, music and piano of other seeds.
 """
 
 from __future__ import annotations
@@ -115,7 +118,7 @@ class Coloured:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> Coloured:
-        """Return one in three that is a hall, the others rooms."""
+        """Return a room, or in 28 of a hundred draws a hall."""
         hall = rng.random() < 0.28
         least, most = ((8, 6, 3), (35, 20, 9)) if hall else ((2.5, 2.2, 2.3), (8, 6.5, 3.2))
         size = rng.uniform(least, most)
@@ -256,6 +259,25 @@ class _Microphone:
         return np.asarray(heard)
 
 
+class _Narrow:
+    """What a telephone or a Bluetooth headset hears: up to 3.4 kHz, in every second one from 300 Hz on."""
+
+    TAPS = 200
+
+    def __init__(self, high: bool) -> None:
+        at = np.arange(self.TAPS + 1) - self.TAPS / 2
+        window = np.hanning(len(at))
+        low, cut = (2 * hertz / RATE * np.sinc(2 * hertz / RATE * at) * window for hertz in (3400.0, 300.0))
+        self._kernel = low - cut if high else low
+        self._before = np.zeros(self.TAPS)
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Take a frame; return it 6 ms late."""
+        both = np.concatenate([self._before, samples])
+        self._before = both[len(both) - self.TAPS :]
+        return np.convolve(both, self._kernel, "valid")
+
+
 def _pcm(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
 
@@ -268,13 +290,16 @@ def call(seed: int) -> Labelled:
     down, up = (Codec(), Codec()) if microphone.opus else (None, None)
     level = 10 ** (float(rng.choice(LEVELS_DB)) / 20)
     person = Interrupter(rng, [sound * level for sound in said()], (2.0, 6.0)) if seed % 5 >= 2 else silence
+    narrow = [_Narrow(high=seed % 16 == 7) for _ in range(2)] if seed % 8 == 7 else None
     canceller = _Noted()
     shown, powers = list[int](), list[tuple[float, float]]()
     for tick in range(round((20.0 if seed % 3 == 0 else 60.0) / TICK)):
         at = tick * FRAME % (len(track) - FRAME)
         played = track[at : at + FRAME] if down is None else down(track[at : at + FRAME]).astype(np.float32)
-        near = person(tick, True)
-        heard = microphone.hear(played) + near
+        near, ours = person(tick, True), microphone.hear(played)
+        if narrow is not None:
+            near, ours = narrow[0](near), narrow[1](ours)
+        heard = ours + near
         canceller.render(_pcm(played), tick * TICK)
         left, _ = canceller.capture(_pcm(heard) if up is None else up(heard), tick * TICK)
         powers.append((float(np.square(near).mean()), float(np.square(left - near).mean())))

@@ -5,7 +5,8 @@ shown noted; each becomes a file in `--keep`, and what is there is not run again
 by stochastic gradient descent (Kingma and Ba, "Adam", ICLR 2015) to say who speaks, and written where the
 detector finds it. A thousand calls take three quarters of an hour of processor time, the fit a few minutes.
 
-What it is worth is shown elsewhere, on other rooms, loudspeakers and voices: `python -m bench bargein`.
+What it is worth is shown elsewhere, in other rooms: `python -m bench bargein`; what it has in common with these
+calls is said in `bench/_double_talk_calls.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from bench._double_talk_calls import Labelled, call
 from bench._progress import say
 from bench._voices import Missing
 from stack.voice import double_talk
-from stack.voice.double_talk import Weights
+from stack.voice.double_talk import DoubleTalkWeights
 
 UNITS = 16
 EPOCHS = 8
@@ -56,7 +57,7 @@ def read(paths: list[Path]) -> Labelled:
     return Labelled(np.concatenate(inputs), np.concatenate(near_end))
 
 
-def fit(calls: Labelled, seed: int, units: int = UNITS, epochs: int = EPOCHS) -> Weights:
+def fit(calls: Labelled, seed: int, units: int = UNITS, epochs: int = EPOCHS) -> DoubleTalkWeights:
     """Return the weights of a network with so many hidden units."""
     rng = np.random.default_rng(seed)
     inputs = calls.inputs.astype(np.float32)
@@ -95,7 +96,7 @@ def fit(calls: Labelled, seed: int, units: int = UNITS, epochs: int = EPOCHS) ->
                 layer -= rate * (one / (1.0 - 0.9**step)) / (np.sqrt(two / (1.0 - 0.999**step)) + 1e-8)
         say(f"epoch {epoch + 1} of {epochs}: {loss / max(1, len(order) // BATCH):.4f}")
     scale = (1.0 / deviation).astype(np.float32)
-    return Weights(mean, scale, layers[0], layers[1], layers[2], float(layers[3][0]))
+    return DoubleTalkWeights(mean, scale, layers[0], layers[1], layers[2], float(layers[3][0]))
 
 
 def main(arguments: list[str] | None = None) -> int:

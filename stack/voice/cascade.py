@@ -4,7 +4,7 @@
 
 - *Level.* What a network hears depends on the level: 20 dB below the usual one earshot finds 74 % of speech, 30 dB
   below 40 %. So what is soft is raised, by at most 30 dB, to where the voice of this call has its peaks.
-- *Second opinion.* earshot calls half of music, birds and piano speech. Silero does not, at eight times the cost.
+- *Second opinion.* earshot calls half of music, birds and piano speech. Silero does not, at three times the cost.
   It is asked while earshot hears a voice or it did itself: each 32 ms, about two at a time while both are sure,
   four while what sounds on is no voice. What it has not been asked about is shown to it then, in one go. What the
   echo explains is taken out of its memory again: after some seconds of a voice that comes out of a loudspeaker it
@@ -28,6 +28,7 @@ from typing import Final
 
 import numpy as np
 
+from stack.core.errors import LocalError
 from stack.voice.silero import CONTEXT, FRAME, SileroNetwork, Weights, installed_weights
 from stack.voice.vad import (
     DETECTOR_RATE,
@@ -82,6 +83,14 @@ class LevelSettings:
     """With less between the background and the peaks of the voice, the level tells nothing."""
     stands_out: float = 0.4
     """From this share of the way from the background up to the peaks of the voice, a frame stands out (dB)."""
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not math.isfinite(value) or (value < 0.0 and name != "target_dbfs"):
+                raise LocalError(f"{name} is a finite number and not negative, not {value!r}")
+        if self.stands_out == 0.0:
+            raise LocalError("stands_out must be above 0")
 
 
 def _log_odds(probability: float) -> float:

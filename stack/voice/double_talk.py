@@ -5,7 +5,7 @@ it that no room and no loudspeaker passes. So a soft person waits until one of t
 below them is not without order, though: how far what is left is above *each* of the estimates, in which bands, and
 how that was in the last tenth of a second tells a person from an echo far sooner than any single bound. What
 weight each of it has is learnt, from calls in computed rooms with computed loudspeakers in which it is known who
-speaks (`python -m bench._fit_double_talk`): one layer of hidden units, 0.2 MFLOP a second.
+speaks (`python -m bench._fit_double_talk`): one layer of hidden units, 0.4 MFLOP a second.
 
 Three quantiles of the remainder are followed here as the gate follows its own: they say how much the estimates are
 worth in this room. The answer is in log-odds, and none is given where the canceller does not take the echo off:
@@ -24,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from stack.core.errors import LocalError
 from stack.voice.vad import Float
 
 _WEIGHTS = Path(__file__).with_suffix(".npz")
@@ -62,12 +63,13 @@ _MOST = 4.0  # decades that count
 _MOST_DEVIATIONS = 5.0
 _KEPT = 0.64  # of the context, in 20 ms
 _SMOOTHING = 0.36
+_OLD = 1000  # packets after which a path is no older: calls are longer than those that were learnt from
 _ELSEWHERE = 1.0  # what stands for the hall where there is none
 _MEASURES = 7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Weights:
+class DoubleTalkWeights:
     """A layer of hidden units over normalised inputs, and one output."""
 
     mean: Float
@@ -92,7 +94,7 @@ class Weights:
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Weights:
+    def load(cls, path: Path) -> DoubleTalkWeights:
         """Read a file that `save` wrote.
 
         `OSError`, `EOFError`, `ValueError`, `KeyError` or `zipfile.BadZipFile` if it is none.
@@ -103,20 +105,25 @@ class Weights:
 
 
 @lru_cache(1)
-def learnt_weights() -> Weights:
+def learnt_weights() -> DoubleTalkWeights:
     """Return the weights that come with this file."""
-    return Weights.load(_WEIGHTS)
+    return DoubleTalkWeights.load(_WEIGHTS)
 
 
 class DoubleTalkDetector:
-    """Fed with the gate's estimates in each packet; `bands` of them. One for each call."""
+    """Fed with the gate's estimates in each packet; `bands` of them. One for each call.
 
-    def __init__(self, bands: int, weights: Weights | None = None) -> None:
+    `LocalError` if the weights are for other inputs than so many bands give.
+    """
+
+    def __init__(self, bands: int, weights: DoubleTalkWeights | None = None) -> None:
         self._weights = weights or learnt_weights()
         self._bands = bands
         comparisons = len(_COMPARED) * bands
         self.measured = comparisons + 2 * bands + _MEASURES
         """How many inputs are measured; their context is as many again."""
+        if self._weights.inputs != 2 * self.measured:
+            raise LocalError(f"{bands} bands give {2 * self.measured} inputs, not {self._weights.inputs}")
         self._input: Float = np.zeros(2 * self.measured, np.float32)
         self._now, self._context = self._input[: self.measured], self._input[self.measured :]
         self._compared = self._now[:comparisons].reshape(len(_COMPARED), bands)
@@ -141,6 +148,12 @@ class DoubleTalkDetector:
         self._quantiles[:] = _STARTS
         self._cross = [0.0] * self._bands
         self._seen = self._age = 0
+        self._follows = False
+
+    def rest(self) -> None:
+        """The next packet does not follow on the last."""
+        self._cross = [0.0] * self._bands
+        self._follows = False
 
     def update(
         self,
@@ -159,7 +172,7 @@ class DoubleTalkDetector:
         `learnt`: the path is known well enough for something to be learnt from what is left; `doubtful`: a person
         may speak.
         """
-        self._age += 1
+        self._age = min(_OLD, self._age + 1)
         levels, gains = self._levels, self._gains
         floor, ours, late, echo, unlearnt, new, hall, coupling, leak = estimates
         # One flat list is an array sooner than rows of them.
@@ -216,10 +229,11 @@ class DoubleTalkDetector:
         """Return the network's answer to the present input."""
         weights, now, context = self._weights, self._now, self._context
         np.minimum(np.maximum(now, -_MOST, out=now), _MOST, out=now)
-        if self._age == 1:
-            context[:] = now
-        else:
+        if self._follows:
             context += (1.0 - _KEPT) * (now - context)
+        else:
+            context[:] = now
+        self._follows = True
         scaled = np.subtract(self._input, weights.mean, out=self._scaled)
         scaled *= weights.scale
         np.minimum(np.maximum(scaled, -_MOST_DEVIATIONS, out=scaled), _MOST_DEVIATIONS, out=scaled)

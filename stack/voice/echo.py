@@ -18,6 +18,7 @@ wants to hear.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -156,7 +157,10 @@ _FIRST_LOOK = 4096  # samples of ours without which a correlation means nothing
 
 
 class KalmanEchoCanceller:
-    """The default: a linear adaptive filter in numpy, its delay found and its path watched."""
+    """The default: a linear adaptive filter in numpy, its delay found and its path watched.
+
+    `max_delay` is in seconds, above 0; the model is of `partitions` × 10 ms, 2 or more; else `LocalError`.
+    """
 
     _LOOKS_TO_GIVE_UP = 8
     _TRIALS = 2  # before it is decided for the first time that there is no echo
@@ -165,6 +169,10 @@ class KalmanEchoCanceller:
     _FARTHEST_TAP = 480
 
     def __init__(self, max_delay: float = 0.5, partitions: int = 24, gate: GateSettings | None = None) -> None:
+        if not 0.0 < max_delay < math.inf:
+            raise LocalError(f"the echo comes after some delay, more than 0 s, not {max_delay!r}")
+        if not isinstance(partitions, int) or partitions * BLOCK <= _HEADROOM:
+            raise LocalError(f"a model of the echo path has 2 partitions or more, not {partitions!r}")
         self._partitions = partitions
         self._made_filter: KalmanFilter | None = None
         self._estimator = DelayEstimator(max_delay)
@@ -211,6 +219,10 @@ class KalmanEchoCanceller:
         """Take the microphone; return the cleaned samples of the blocks that are whole, and their media time."""
         at = self._microphone.write(_checked(samples), media_time)
         if self._next is None or not self._next <= at < self._next + BLOCK:
+            if self._next is not None and self._next - at > _OVERLAP:
+                # A new stream: what was planned, and where the line of the lag begins, is far ahead of it.
+                self._next_look = None
+                self._lag.restart(round(self._lag.at(self._next)), at)
             self._next, self._fresh = at, False
         start = self._next
         whole = (self._microphone.end - start) // BLOCK
@@ -248,12 +260,15 @@ class KalmanEchoCanceller:
         self._curve.reset()
         self._estimator.reset()
         self._state, self._fruitless, self._fresh = EchoState.UNKNOWN, 0, False
+        self._lag, self._next_look, self._losses = Lag(), None, 0
         self._trial, self._trials, self._possible = None, 0, 0
-        self._balance = Balance()
+        self._balance, self._watch = Balance(), PathWatch()
 
     def _needs_nothing(self, start: int, end: int) -> bool:
         """Say whether there is no echo in these samples, and nothing to look for."""
         if self._last_audible is None or start - self._last_audible > self._reach:
+            if self._fresh:
+                self._gate.rest()
             self._fresh, self._next_look = False, None
             return True
         if self._state is not EchoState.ABSENT or self._trial is not None:

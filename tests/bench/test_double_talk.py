@@ -7,7 +7,7 @@ from bench import _fit_double_talk
 from bench._double_talk_calls import Labelled, call
 from bench._fit_double_talk import fit, kept, read
 from bench._voices import RECORDINGS
-from stack.voice.double_talk import DoubleTalkDetector, Weights
+from stack.voice.double_talk import DoubleTalkDetector, DoubleTalkWeights
 from stack.voice.echo_gate import BANDS
 
 INPUTS = 2 * DoubleTalkDetector(BANDS).measured
@@ -56,4 +56,4 @@ class TestCalls:
             str(output),
         ]
         assert _fit_double_talk.main(arguments) == 0
-        assert Weights.load(output).inputs == INPUTS
+        assert DoubleTalkWeights.load(output).inputs == INPUTS

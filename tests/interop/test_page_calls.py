@@ -191,7 +191,8 @@ async def test_a_program_that_fails_says_so_though_the_connection_ends_before_it
       const add = RTCDataChannel.prototype.addEventListener;
       window.held = [];
       RTCDataChannel.prototype.addEventListener = function (type, handler) {
-        return add.call(this, type, type === "message" ? event => held.push(() => handler(event)) : handler);
+        const hold = event => held.push({ data: String(event.data), tell: () => handler(event) });
+        return add.call(this, type, type === "message" ? hold : handler);
       };
     })()"""
     async with servers.ours("interop.programs:failing") as url, launch(browser_name) as browser:
@@ -200,7 +201,8 @@ async def test_a_program_that_fails_says_so_though_the_connection_ends_before_it
         await browser.click("#call")
         await browser.wait_for("voiceStack.endedBy === 'program'")
         assert await browser.evaluate("voiceStack.problem") is None
-        await browser.evaluate("held.forEach(handle => handle())")
+        await browser.wait_for("held.some(each => each.data.includes('program_failed'))")
+        await browser.evaluate("held.forEach(each => each.tell())")
         assert await browser.evaluate("voiceStack.problem?.code") == "program-failed"
         assert "The program failed." in await browser.evaluate(ALERT)
         assert await browser.evaluate("voiceStack.state") == "failed"

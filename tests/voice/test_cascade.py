@@ -1,11 +1,13 @@
 """The detector `auto`: soft voices are heard, what is no voice is not, and the second network is asked seldom."""
 
+import math
 import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stack.core.errors import LocalError
 from stack.voice.audio_level import AudioLevelGate
 from stack.voice.cascade import CascadeDetector, LevelControl, LevelSettings, SecondOpinion
 from stack.voice.silero import installed_weights
@@ -221,6 +223,14 @@ def test_silence_by_the_clients_word_is_below_the_persons_voice(detector):
 
 
 class TestLevel:
+    @pytest.mark.parametrize(
+        "settings",
+        [{"stands_out": 0.0}, {"least_range_db": -1.0}, {"target_dbfs": math.nan}, {"most_db": math.inf}],
+    )
+    def test_settings_that_cannot_work_are_refused(self, settings):
+        with pytest.raises(LocalError):
+            LevelSettings(**settings)
+
     def test_a_voice_sets_the_gain_and_is_forgotten_slowly(self):
         control = LevelControl()
         assert control.gain_db(-60.0) == 30.0

@@ -6,7 +6,8 @@ from zipfile import BadZipFile
 import numpy as np
 import pytest
 
-from stack.voice.double_talk import DoubleTalkDetector, Weights, learnt_weights
+from stack.core.errors import LocalError
+from stack.voice.double_talk import DoubleTalkDetector, DoubleTalkWeights, learnt_weights
 from stack.voice.echo import KalmanEchoCanceller
 from stack.voice.echo_gate import BANDS, EchoGate, GateSettings
 from stack.voice.vad import VoiceFrame
@@ -50,11 +51,11 @@ class TestOverAnEcho:
         heard = echo_of(sent, room(seed)) + near
         speaks = loud(near, 300.0)
         shares = [believed(KalmanEchoCanceller(gate=gate), sent, heard)[speaks].mean() for gate in (None, RULES)]
-        assert shares[0] > 0.5
+        assert shares[0] > 0.4
         assert shares[0] > shares[1] + 0.3
 
     @pytest.mark.parametrize("seed", [1, 2, 3])
-    def test_an_echo_alone_is_nobody(self, seed):
+    def test_an_echo_alone_is_no_person(self, seed):
         sent = voice(12.0, seed)
         assert not believed(KalmanEchoCanceller(), sent, echo_of(sent, room(seed)))[100:].any()
 
@@ -71,6 +72,26 @@ class TestOverAnEcho:
             canceller.capture(pcm(heard[at : at + PACKET]), later)
             again.append(canceller.judge(VoiceFrame(later, PACKET / RATE, 1.0, -20.0)).probability > 0.0)
         assert np.mean(first[150:] == again[150:]) > 0.97
+
+
+class TestLongCalls:
+    @pytest.mark.parametrize("seed", [1, 2, 3])
+    def test_a_voice_in_our_silence_is_not_in_the_next_reply(self, seed):
+        sent, near = voice(12.0, seed), voice(12.0, seed + 20)
+        sent[6 * RATE : 8 * RATE] = 0.0
+        near[: 6 * RATE + 8000] = near[8 * RATE - 3200 :] = 0.0
+        said = believed(KalmanEchoCanceller(), sent, echo_of(sent, room(seed)) + near)
+        assert not said[8 * 50 : 8 * 50 + 15].any()
+
+    def test_a_path_grows_no_older_than_those_that_were_learnt_from(self):
+        detector, rng = DoubleTalkDetector(BANDS), np.random.default_rng(1)
+        some = [list(10 ** rng.uniform(4.0, 8.0, BANDS)) for _ in range(13)]
+        shown = []
+        for packet in range(1500):
+            detector.update(some[:3], some[3], some[4:], (10.0, 20.0, 0.8, 0.2), False, False)
+            if packet in (1100, 1499):
+                shown.append(detector.input.copy())
+        assert np.array_equal(*shown)
 
 
 class TestWhereTheRulesDecide:
@@ -109,6 +130,27 @@ class TestWhereTheRulesDecide:
         assert not detector.asked
 
 
+class TestRestart:
+    @staticmethod
+    def feed(gate: EchoGate, loud: float, seed: int, blocks: int = 100) -> list[float]:
+        rng, shares = np.random.default_rng(seed), []
+        for block in range(blocks):
+            echo = loud * rng.uniform(0.1, 1.0, BANDS)
+            left, new = 0.02 * echo * rng.uniform(0.5, 2.0, BANDS), 0.1 * echo
+            bands = [each.tolist() for each in (echo + left, left, echo, 2.0 * echo, 0.01 * echo, new)]
+            shares.append(gate.update(block / 100, [bands], block == blocks - 1))
+        return shares
+
+    def test_nothing_is_left_of_what_was_before(self):
+        detectors = DoubleTalkDetector(BANDS), DoubleTalkDetector(BANDS)
+        used, new = (EchoGate(double_talk=each) for each in detectors)
+        self.feed(used, 1e11, 1)
+        used.restart()
+        for packet in range(50):
+            assert self.feed(used, 1e9, packet, 2) == self.feed(new, 1e9, packet, 2)
+            assert np.array_equal(detectors[0].input, detectors[1].input)
+
+
 class TestWeights:
     def test_those_that_come_with_it_fit_the_detector(self):
         weights = learnt_weights()
@@ -116,14 +158,20 @@ class TestWeights:
         assert weights.hidden.shape == (weights.inputs, len(weights.output))
         assert np.abs(weights.output).max() > 0.1
 
+    def test_they_do_not_fit_another_number_of_bands(self):
+        with pytest.raises(LocalError, match="8 bands"):
+            DoubleTalkDetector(BANDS - 1)
+
     def test_a_file_is_read_as_it_was_written(self, tmp_path):
         weights = learnt_weights()
         weights.save(tmp_path / "w.npz")
-        again = Weights.load(tmp_path / "w.npz")
-        assert all(np.array_equal(getattr(weights, name), getattr(again, name)) for name in Weights.__slots__)
+        again = DoubleTalkWeights.load(tmp_path / "w.npz")
+        assert all(
+            np.array_equal(getattr(weights, name), getattr(again, name)) for name in DoubleTalkWeights.__slots__
+        )
 
     @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04"])
     def test_what_is_no_file_of_weights_is_an_error(self, tmp_path: Path, content):
         (tmp_path / "w.npz").write_bytes(content)
         with pytest.raises((OSError, EOFError, ValueError, BadZipFile)):
-            Weights.load(tmp_path / "w.npz")
+            DoubleTalkWeights.load(tmp_path / "w.npz")

@@ -1,3 +1,4 @@
+import math
 import sys
 
 import numpy as np
@@ -421,6 +422,59 @@ class TestCanceller:
         assert canceller.report.state is EchoState.UNKNOWN
         assert canceller.report.delay is None
 
+    def test_nothing_of_the_client_before_is_left(self):
+        canceller, new = KalmanEchoCanceller(), KalmanEchoCanceller()
+        before, sent = 2.0 * voice(6.0, 3), voice(3.0, 1)
+        replaced = np.concatenate([echo_of(before[: 3 * RATE], room(3)), echo_of(before[3 * RATE :], room(4))])
+        call(canceller, before, replaced)
+        assert canceller.report.path_losses
+        canceller.reset()
+        heard = echo_of(sent, room(1)) + 0.3 * voice(3.0, 21)
+        for at in range(0, len(sent), 320):
+            later = 20.0 + at / RATE
+            left, judged = [], []
+            for each in (canceller, new):
+                each.render(pcm(sent[at : at + 320]), later)
+                left.append(each.capture(pcm(heard[at : at + 320]), later)[0])
+                judged.append(each.judge(VoiceFrame(later, 0.02, 0.9, -20.0)))
+            assert (left[0] == left[1]).all()
+            assert judged[0] == judged[1]
+        assert canceller.report == new.report
+
+    def test_one_who_comes_in_the_middle_is_not_looked_for_later_than_another(self):
+        canceller, sent = KalmanEchoCanceller(), voice(4.0, 1)
+        call(canceller, sent, echo_of(sent, np.zeros(1)))
+        assert canceller.report.state is EchoState.ABSENT
+        canceller.reset()
+        call(canceller, sent[: RATE // 2], echo_of(sent, room(1))[: RATE // 2], start=4.0)
+        assert canceller.report.state is EchoState.PRESENT
+
+    def test_a_step_back_in_media_time_is_a_new_stream_and_is_looked_at(self):
+        canceller, sent = KalmanEchoCanceller(), voice(4.0, 1)
+        call(canceller, sent, echo_of(sent, np.zeros(1)), start=1000.0)
+        assert canceller.report.state is EchoState.ABSENT
+        call(canceller, sent, echo_of(sent, room(1)))
+        assert canceller.report.state is EchoState.PRESENT
+
+    def test_a_step_back_in_media_time_does_not_move_the_lag_of_clocks_that_drift(self):
+        sent = voice(16.0, 1)
+        positions = np.arange(len(sent)) * (1 - 150e-6)
+        heard = echo_of(np.interp(positions, np.arange(len(sent)), sent), room(1), 0.1)
+        canceller, until = KalmanEchoCanceller(), 14 * RATE
+        call(canceller, sent[:until], heard[:until], start=3000.0)
+        losses = canceller.report.path_losses
+        left = call(canceller, sent[until:], heard[until:])
+        assert erle(heard[until:], left, 0.3, 1.9) > 15.0
+        assert canceller.report.path_losses == losses
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"partitions": 0}, {"partitions": 1}, {"partitions": 2.5}, {"max_delay": 0.0}, {"max_delay": -1.0}],
+    )
+    def test_what_cannot_work_is_refused_at_the_start(self, options):
+        with pytest.raises(LocalError):
+            KalmanEchoCanceller(**options)
+
     def test_what_it_cannot_take_is_the_callers_fault(self):
         with pytest.raises(LocalError):
             KalmanEchoCanceller().capture(np.zeros(320, np.float32), 0.0)
@@ -429,6 +483,22 @@ class TestCanceller:
 
 
 class TestEchoGate:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"near_end_odds": math.nan},
+            {"near_end_odds": math.inf},
+            {"unhinted_odds": math.nan},
+            {"leak_margin_db": math.nan},
+            {"unexplained": 0.0},
+            {"unexplained": 1.5},
+            {"probation_blocks": -1},
+        ],
+    )
+    def test_settings_that_cannot_work_are_refused(self, settings):
+        with pytest.raises(LocalError):
+            GateSettings(**settings)
+
     @staticmethod
     def shares(fall_db: float, left: float, person: float = 0.0) -> np.ndarray:
         """Return what no echo explains in each block of a pause of ours of 0.4 s, behind 3 s of our speech.
