@@ -95,7 +95,7 @@ class GateSettings:
     """Share of the energy that neither echo nor noise accounts for, from which a frame may be speech."""
     probation_blocks: int = 4
     """For how long a prediction that was found wrong is not believed again."""
-    near_end_odds: float | None = 1.5
+    near_end_odds: float | None = 1.0
     """Log-odds of the double-talk detector from which a frame may be speech; None: the rules alone decide."""
     unhinted_odds: float = 4.0
     """How much more it takes where the rules have found nothing at all of late."""
