@@ -143,6 +143,11 @@ class DoubleTalkDetector:
         """What the network was last shown: measures and their context, shape (2 * `measured`,)."""
         return self._input
 
+    @property
+    def age(self) -> int:
+        """How many packets there were on this path, `_OLD` at most."""
+        return self._age
+
     def restart(self) -> None:
         """The path is another one."""
         self._quantiles[:] = _STARTS

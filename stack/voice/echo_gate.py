@@ -70,6 +70,7 @@ _SETTLED = 0.1  # of a predicted echo: a band of which less is unlearnt shows wh
 _EVIDENT = BANDS - 2  # bands in which a person is looked for: below 3.2 kHz
 _DETECTOR_DB = 6.0  # taken off now: with less the double-talk detector is not asked
 _HINT, _LATELY = 0.01, 8  # share of energy that no echo explains, and for how many blocks that is a hint
+_YOUNG = 250  # packets of an echo path
 _NO_HALL = [0.0] * BANDS
 _ODDS_PER_SHARE = 40.0  # what a share of energy by the rules counts beside log-odds
 _SPILLS = 0.2  # of all our sound that comes back, that a loudspeaker may make of it above 3.2 kHz
@@ -99,6 +100,8 @@ class GateSettings:
     """Log-odds of the double-talk detector from which a frame may be speech; None: the rules alone decide."""
     unhinted_odds: float = 4.0
     """How much more it takes where the rules have found nothing at all of late."""
+    young_odds: float = 4.0
+    """How much more it takes in the first 5 s of an echo path, when music is taken for a person."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -255,7 +258,11 @@ class EchoGate:
         odds = detector.update(bands[:3], self._error, estimates, measures, learnt, doubtful)
         if self.taken_db < _DETECTOR_DB or self._most_taken_db < _SHORT_DB or hall.explains:
             return None
-        return odds - self._enough - (0.0 if self._hinted else self._settings.unhinted_odds)
+        if not self._hinted:
+            odds -= self._settings.unhinted_odds
+        if detector.age < _YOUNG:
+            odds -= self._settings.young_odds
+        return odds - self._enough
 
     def _follow(self, bands: Sequence[Sequence[float]], opposed: bool, fading: float) -> float:
         """Follow the estimates in a block; return the share of its energy that none of them explains."""

@@ -26,6 +26,7 @@ class Sure(DoubleTalkDetector):
 
     def update(self, *_: object) -> float:
         self.asked += 1
+        self._age += 1
         return self.odds
 
 
@@ -119,6 +120,14 @@ class TestWhereTheRulesDecide:
         assert not self.verdict(EchoGate(settings, Sure(5.0)), 0.99)
         assert self.verdict(EchoGate(settings, Sure(7.0)), 0.99)
         assert self.verdict(EchoGate(settings, Sure(5.0)), 0.99, left_at_last=1e9)
+
+    def test_more_is_asked_in_the_first_seconds_of_a_path(self):
+        settings = GateSettings(near_end_odds=2.0, unhinted_odds=0.0, young_odds=4.0)
+        assert [self.verdict(EchoGate(settings, Sure(5.0)), 0.99, blocks) for blocks in (200, 400)] == [
+            False,
+            True,
+        ]
+        assert self.verdict(EchoGate(settings, Sure(7.0)), 0.99, blocks=200)
 
     def test_it_does_not_where_little_is_taken_off_or_nothing_is_known_yet(self):
         assert not self.verdict(EchoGate(double_talk=Sure(100.0)), 0.5)
