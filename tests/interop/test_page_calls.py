@@ -201,7 +201,7 @@ async def test_a_program_that_fails_says_so_though_the_connection_ends_before_it
         await browser.click("#call")
         await browser.wait_for("voiceStack.endedBy === 'program'")
         assert await browser.evaluate("voiceStack.problem") is None
-        # A busy page that has heard nothing for long has begun another call, which fails in the same way: its words, too.
+        # A busy page that has heard nothing for long has begun another call, which fails, too: its words as well.
         told = "(held.splice(0).forEach(each => each.tell()), voiceStack.problem?.code)"
         assert await browser.wait_for(told) == "program-failed"
         await browser.wait_for(f"({ALERT})?.includes('The program failed.')")
