@@ -129,6 +129,15 @@ class TestWhereTheRulesDecide:
         ]
         assert self.verdict(EchoGate(settings, Sure(7.0)), 0.99, blocks=200)
 
+    def test_more_is_asked_after_the_path_became_another_one(self):
+        settings = GateSettings(near_end_odds=2.0, unhinted_odds=0.0, young_odds=4.0)
+        gate = EchoGate(settings, Sure(5.0))
+        assert self.verdict(gate, 0.99)
+        bands = [[power] * BANDS for power in (1e9, 1e7, 1e9, 1e9, 1e3, 0.0)]
+        for block in range(400, 420):
+            gate.update(block / 100, [bands], block == 400)
+        assert gate.judge(VoiceFrame(4.18, 0.02, 1.0, -20.0)).probability == 0.0
+
     def test_it_does_not_where_little_is_taken_off_or_nothing_is_known_yet(self):
         assert not self.verdict(EchoGate(double_talk=Sure(100.0)), 0.5)
         assert not self.verdict(EchoGate(double_talk=Sure(100.0)), 0.99, blocks=15)
