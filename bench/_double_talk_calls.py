@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench._loudspeakers import Place, Played, VoiceCoil
+from bench._loudspeakers import Place, Played, VoiceCoil, clipping, faithful, harmonics, minimum_phase, saturating
 from bench._noises import music, piano, pink
 from bench._talking import TICK, Codec, Interrupter, Room, phrases, silence
-from bench._voices import FRAME, LEVEL, RATE, SENTENCES, VOICES, commands, people, spoken
+from bench._voices import FRAME, LEVEL, RATE, SENTENCES, VOICES, commands, pcm, people, spoken
 from stack.voice import KalmanEchoCanceller
 from stack.voice.double_talk import DoubleTalkDetector
 from stack.voice.echo_gate import BANDS, EchoGate
@@ -101,10 +101,7 @@ def _smooth(gains_db: np.ndarray, highpass: float) -> np.ndarray:
     frequency = np.linspace(0.0, RATE / 2, 129)
     gain = 10 ** (np.interp(frequency, np.linspace(0.0, RATE / 2, len(gains_db)), gains_db) / 20)
     gain *= (frequency / highpass) ** 2 / (1.0 + (frequency / highpass) ** 2)
-    cepstrum = np.fft.irfft(np.log(np.maximum(gain, 1e-4)))
-    cepstrum[1:128] *= 2
-    cepstrum[129:] = 0
-    return np.asarray(np.fft.irfft(np.exp(np.fft.rfft(cepstrum)))[:128])
+    return minimum_phase(gain)
 
 
 @dataclass(frozen=True)
@@ -153,37 +150,20 @@ class Coloured:
         return (out * 10 ** (gain_db / 20) / np.sqrt(np.sum(out**2))).astype(np.float32)
 
 
-def _clipping(limit: float, samples: np.ndarray) -> np.ndarray:
-    return np.clip(samples, -limit, limit)
-
-
-def _saturating(limit: float, samples: np.ndarray) -> np.ndarray:
-    return np.asarray(limit * np.tanh(samples / limit))
-
-
-def _bending(second: float, third: float, scale: float, samples: np.ndarray) -> np.ndarray:
-    x = np.clip(samples / scale, -2.0, 2.0)
-    return np.asarray(scale * (x + second * x**2 - third * np.tanh(x) ** 3))
-
-
-def _faithful(samples: np.ndarray) -> np.ndarray:
-    return samples
-
-
 def loudspeaker(rng: np.random.Generator) -> Callable[[], Played]:
     """Return what makes a loudspeaker of a kind that is known, as good or bad as it is drawn."""
     kind = int(rng.integers(7))
     if kind == 0:
-        return partial(partial, _clipping, rng.uniform(2500.0, 8000.0))
+        return partial(partial, clipping, limit=rng.uniform(2500.0, 8000.0))
     if kind == 1:
-        return partial(partial, _saturating, rng.uniform(3000.0, 9000.0))
+        return partial(partial, saturating, limit=rng.uniform(3000.0, 9000.0))
     if kind == 2:
-        bent = rng.uniform(0.02, 0.2), rng.uniform(0.05, 0.4), rng.uniform(6000.0, 12_000.0)
-        return partial(partial, _bending, *bent)
+        second, third, scale = rng.uniform(0.02, 0.2), rng.uniform(0.05, 0.4), rng.uniform(6000.0, 12_000.0)
+        return partial(partial, harmonics, second=second, third=third, scale=scale)
     if kind in (3, 4):
         coil = rng.uniform(120.0, 400.0), rng.uniform(10.0, 35.0), rng.uniform(2800.0, 8000.0)
         return partial(VoiceCoil, *coil, steep=bool(rng.integers(2)))
-    return lambda: _faithful
+    return lambda: faithful
 
 
 @cache
@@ -278,10 +258,6 @@ class _Narrow:
         return np.convolve(both, self._kernel, "valid")
 
 
-def _pcm(samples: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
-
-
 def call(seed: int) -> Labelled:
     """Return what a detector is shown in a call of a minute, or of 20 s, in which what it learnt is young."""
     rng = np.random.default_rng(seed)
@@ -300,8 +276,8 @@ def call(seed: int) -> Labelled:
         if narrow is not None:
             near, ours = narrow[0](near), narrow[1](ours)
         heard = ours + near
-        canceller.render(_pcm(played), tick * TICK)
-        left, _ = canceller.capture(_pcm(heard) if up is None else up(heard), tick * TICK)
+        canceller.render(pcm(played), tick * TICK)
+        left, _ = canceller.capture(pcm(heard) if up is None else up(heard), tick * TICK)
         powers.append((float(np.square(near).mean()), float(np.square(left - near).mean())))
         shown += [tick] * (len(canceller.detector.shown) - len(shown))
     inputs = np.array(canceller.detector.shown, np.float16).reshape(len(shown), 2 * canceller.detector.measured)

@@ -22,7 +22,7 @@ from bench._loudspeakers import LOUDSPEAKERS, PLACES, measured
 from bench._loudspeakers import Room as Place
 from bench._noises import music, piano
 from bench._talking import DEFAULTS, TICK, Room, barge_ins, converse, last, phrases, silence
-from bench._voices import FRAME, RATE, SENTENCES, agent, people, spoken
+from bench._voices import FRAME, RATE, SENTENCES, agent, pcm, people, spoken
 from bench.report import Cell, Options, Table
 from stack.core.errors import LocalError
 from stack.voice import Aec3EchoCanceller, EchoCanceller, KalmanEchoCanceller
@@ -52,10 +52,6 @@ SOFT = (1, 4, 7)
 """Which of the ten are soft: two recorded, one synthetic."""
 SAID = "Wait, please. I would like to say something about that. Stop it, no, tell me the other one."
 CANCELLERS: dict[str, Callable[[], EchoCanceller]] = {"ours": KalmanEchoCanceller, "AEC3": Aec3EchoCanceller}
-
-
-def _pcm(samples: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
 
 
 def cancellers() -> tuple[dict[str, Callable[[], EchoCanceller]], tuple[str, ...]]:
@@ -109,7 +105,7 @@ def echo(sent: np.ndarray, place: Place, loudspeaker: str, seed: int, gain_db: f
 
 def cancelled(canceller: EchoCanceller, sent: np.ndarray, heard: np.ndarray) -> np.ndarray:
     """Return what a canceller makes of a microphone, packet by packet."""
-    ours, microphone, out = _pcm(sent), _pcm(heard), np.zeros(len(heard))
+    ours, microphone, out = pcm(sent), pcm(heard), np.zeros(len(heard))
     for at in range(0, len(heard) - FRAME + 1, FRAME):
         canceller.render(ours[at : at + FRAME], at / RATE)
         samples, media_time = canceller.capture(microphone[at : at + FRAME], at / RATE)

@@ -164,11 +164,19 @@ def _small() -> np.ndarray:
     """Return a small loudspeaker with a microphone: nothing below 200 Hz, little above 6.5 kHz; 64 taps."""
     frequency = np.fft.rfftfreq(128, 1 / RATE)
     gain = (frequency / 200) ** 2 / (1 + (frequency / 200) ** 2) / (1 + (frequency / 6500) ** 4)
-    # Of minimum phase, by its cepstrum, as loudspeakers are.
+    return minimum_phase(gain)
+
+
+def minimum_phase(gain: np.ndarray) -> np.ndarray:
+    """Return the filter of these gains, at n + 1 equal distances up to 8 kHz: n taps, as early as can be.
+
+    That is how loudspeakers and microphones are. By the cepstrum.
+    """
+    count = len(gain) - 1
     cepstrum = np.fft.irfft(np.log(np.maximum(gain, 1e-4)))
-    cepstrum[1:64] *= 2
-    cepstrum[65:] = 0
-    return np.asarray(np.fft.irfft(np.exp(np.fft.rfft(cepstrum)))[:64])
+    cepstrum[1:count] *= 2
+    cepstrum[count + 1 :] = 0
+    return np.asarray(np.fft.irfft(np.exp(np.fft.rfft(cepstrum)))[:count])
 
 
 PLACES = {
@@ -184,20 +192,20 @@ def faithful(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
-def harmonics(samples: np.ndarray) -> np.ndarray:
+def harmonics(samples: np.ndarray, second: float = 0.12, third: float = 0.3, scale: float = 8000.0) -> np.ndarray:
     """Second and third harmonics, 6 and 8 % of a loud tone, more beyond it."""
-    x = np.clip(samples / 8000.0, -2.0, 2.0)
-    return np.asarray(8000.0 * (x + 0.12 * x**2 - 0.3 * np.tanh(x) ** 3))
+    x = np.clip(samples / scale, -2.0, 2.0)
+    return np.asarray(scale * (x + second * x**2 - third * np.tanh(x) ** 3))
 
 
-def clipping(samples: np.ndarray) -> np.ndarray:
+def clipping(samples: np.ndarray, limit: float = 4000.0) -> np.ndarray:
     """Return what an amplifier turned up too far makes: the peaks of every vowel are cut off."""
-    return np.clip(samples, -4000.0, 4000.0)
+    return np.clip(samples, -limit, limit)
 
 
-def saturating(samples: np.ndarray) -> np.ndarray:
+def saturating(samples: np.ndarray, limit: float = 5000.0) -> np.ndarray:
     """The same, but soft."""
-    return np.asarray(5000.0 * np.tanh(samples / 5000.0))
+    return np.asarray(limit * np.tanh(samples / limit))
 
 
 class VoiceCoil:

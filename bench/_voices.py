@@ -49,6 +49,11 @@ def levelled(samples: np.ndarray) -> np.ndarray:
     return samples.astype(np.float32) * (LEVEL / active_rms(samples))
 
 
+def pcm(samples: np.ndarray) -> np.ndarray:
+    """Return samples in int16 scale as int16, what is too loud clipped."""
+    return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
+
+
 def people() -> list[np.ndarray]:
     """Return recorded sentences, float32 at 16 kHz in int16 scale."""
     files = sorted(LIBRIVOX.glob("*.wav"))

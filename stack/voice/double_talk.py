@@ -8,7 +8,7 @@ weight each of it has is learnt, from calls in computed rooms with computed loud
 speaks (`python -m bench._fit_double_talk`): one layer of hidden units, 0.4 MFLOP a second.
 
 Three quantiles of the remainder are followed here as the gate follows its own: they say how much the estimates are
-worth in this room. The answer is in log-odds, and none is given where the canceller does not take the echo off:
+worth in this room. The answer is in log-odds, and is not believed where the canceller does not take the echo off:
 there, in a hall, and before it has learnt the path, the rules decide (`echo_gate.py`).
 """
 

@@ -32,11 +32,10 @@ from stack.voice.echo_evidence import Trial
 from stack.voice.echo_filter import BLOCK, MOST_BLOCKS, REFERENCE, DelayEstimator, KalmanFilter, Lag
 from stack.voice.echo_gate import BANDS, EchoGate, GateSettings, band_powers
 from stack.voice.echo_loudspeaker import LoudspeakerCurve
+from stack.voice.echo_track import OVERLAP, Track
 from stack.voice.echo_watch import PathWatch
 from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
 
-_SNAP = 16  # samples by which media time may disagree with the count of samples: 1 ms of rounding
-_OVERLAP = 1600  # samples by which a clock that is read again may be corrected
 _AUDIBLE = 30.0  # RMS of a reference that can come back as an echo: -61 dBFS
 _MUTED = 1.0  # mean square of a microphone that is muted or gone silent (DTX): -90 dBFS
 _HEADROOM = 240  # taps that the model begins before the lag that was found: the direct sound may come first
@@ -89,58 +88,6 @@ class EchoCanceller(Protocol):
     def report(self) -> EchoReport:
         """What it knows."""
         ...
-
-
-class Track:
-    """The last seconds of a signal by absolute sample number; holes are silence."""
-
-    def __init__(self, seconds: float) -> None:
-        self._size = int(seconds * DETECTOR_RATE)
-        self._ring: Int16 = np.zeros(0, np.int16)  # made at the first write; half the size of what is read
-        self.end = 0
-        """Number of the sample after the newest."""
-        self._started = False
-
-    def write(self, samples: Int16, media_time: float) -> int:
-        """Put samples where their media time says; return the number of the first."""
-        at = round(media_time * DETECTOR_RATE)
-        if not self._started:
-            self._started, self.end = True, at
-        elif abs(at - self.end) <= _SNAP:
-            at = self.end
-        elif at > self.end:
-            self._fill(np.zeros(min(at - self.end, self._size), np.int16), at)
-        elif self.end - at > _OVERLAP:  # a step back is a new stream; what overlaps a little gives way
-            self._ring.fill(0)
-        self._fill(samples[-self._size :], at + len(samples))
-        return at
-
-    def read(self, start: int, count: int) -> Float:
-        """Return `count` samples from number `start`; what is not there (any more, or yet) is silence."""
-        position = start % self._size
-        if position + count <= len(self._ring) and self.end - self._size <= start <= self.end - count:
-            return self._ring[position : position + count].astype(np.float32)
-        out = np.zeros(count, np.float32)
-        first, last = max(start, self.end - self._size), min(start + count, self.end)
-        if last > first and self._started:
-            position, offset = first % self._size, first - start
-            head = min(last - first, self._size - position)
-            out[offset : offset + head] = self._ring[position : position + head]
-            out[offset + head : last - start] = self._ring[: last - first - head]
-        return out
-
-    def _fill(self, samples: Int16, end: int) -> None:
-        if not len(self._ring):
-            self._ring = np.zeros(self._size, np.int16)
-        count = len(samples)
-        position = (end - count) % self._size
-        self.end = end
-        if position + count <= self._size:
-            self._ring[position : position + count] = samples
-            return
-        head = self._size - position
-        self._ring[position : position + head] = samples[:head]
-        self._ring[: count - head] = samples[head:]
 
 
 _LOOK_EVERY = {EchoState.UNKNOWN: 2048, EchoState.ABSENT: 32_768, EchoState.PRESENT: 16_384}
@@ -219,7 +166,7 @@ class KalmanEchoCanceller:
         """Take the microphone; return the cleaned samples of the blocks that are whole, and their media time."""
         at = self._microphone.write(_checked(samples), media_time)
         if self._next is None or not self._next <= at < self._next + BLOCK:
-            if self._next is not None and self._next - at > _OVERLAP:
+            if self._next is not None and self._next - at > OVERLAP:
                 # A new stream: what was planned, and where the line of the lag begins, is far ahead of it.
                 self._next_look = None
                 self._lag.restart(round(self._lag.at(self._next)), at)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from stack.core.errors import LocalError
-from stack.voice.echo import EchoReport, EchoState, Track
+from stack.voice.echo import EchoReport, EchoState
 from stack.voice.echo_balance import Balance
 from stack.voice.echo_filter import BLOCK
 from stack.voice.echo_gate import EchoGate, GateSettings, band_powers
+from stack.voice.echo_track import Track
 from stack.voice.vad import DETECTOR_RATE, Float, Int16, VoiceFrame
 
 _AUDIBLE = 30.0

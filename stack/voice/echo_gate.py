@@ -68,7 +68,7 @@ _MOST_LEFT = 5.0  # of a prediction: more than that is a voice, or a path that i
 _VERDICTS_KEPT = 64
 _SETTLED = 0.1  # of a predicted echo: a band of which less is unlearnt shows what is left in the end
 _EVIDENT = BANDS - 2  # bands in which a person is looked for: below 3.2 kHz
-_DETECTOR_DB = 6.0  # taken off now: with less the double-talk detector is not asked
+_DETECTOR_DB = 6.0  # taken off now: with less the double-talk detector is not believed
 _HINT, _LATELY = 0.01, 8  # share of energy that no echo explains, and for how many blocks that is a hint
 _YOUNG = 250  # packets of an echo path, since it was found or became another one
 _NO_HALL = [0.0] * BANDS
@@ -234,16 +234,15 @@ class EchoGate:
             shares.append(self._follow(bands, opposed, fading))
             self._hinted = _LATELY if shares[-1] > _HINT else max(0, self._hinted - 1)
             opposed = False
-        odds = self._ask(blocks[-1], fading) if self._double_talk is not None else None
+        odds = self._ask(self._double_talk, blocks[-1], fading) if self._double_talk is not None else None
         for block, share in enumerate(shares):
             by_rules = _ODDS_PER_SHARE * (share - self._settings.unexplained)
             self._verdicts.append((media_time + block * BLOCK_SECONDS, by_rules if odds is None else odds))
         return self._share
 
-    def _ask(self, bands: Sequence[Sequence[float]], fading: float) -> float | None:
+    def _ask(self, detector: DoubleTalkDetector, bands: Sequence[Sequence[float]], fading: float) -> float | None:
         """Return the double-talk detector's log-odds, less those that are enough; None where the rules decide."""
-        detector, hall = self._double_talk, self._reverberation
-        assert detector is not None
+        hall = self._reverberation
         estimates = (
             self._floor,
             self._ours,

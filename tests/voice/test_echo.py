@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stack.core.errors import LocalError
-from stack.voice.echo import EchoState, KalmanEchoCanceller, Track
+from stack.voice.echo import EchoState, KalmanEchoCanceller
 from stack.voice.echo_filter import (
     BLOCK,
     ERROR,
@@ -18,6 +18,7 @@ from stack.voice.echo_filter import (
     Lag,
 )
 from stack.voice.echo_gate import BANDS, EchoGate, GateSettings
+from stack.voice.echo_track import Track
 from stack.voice.vad import VoiceFrame, level_dbfs
 
 RATE = 16_000
