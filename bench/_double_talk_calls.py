@@ -22,7 +22,7 @@ import numpy as np
 
 from bench._loudspeakers import Place, Played, VoiceCoil, clipping, faithful, harmonics, minimum_phase, saturating
 from bench._noises import music, piano, pink
-from bench._talking import TICK, Codec, Interrupter, Room, phrases, silence
+from bench._talking import TICK, Codec, Interrupter, Room, TelephoneBand, phrases, silence
 from bench._voices import FRAME, LEVEL, RATE, SENTENCES, VOICES, commands, pcm, people, spoken
 from stack.voice import KalmanEchoCanceller
 from stack.voice.double_talk import DoubleTalkDetector
@@ -239,25 +239,6 @@ class _Microphone:
         return np.asarray(heard)
 
 
-class _Narrow:
-    """What a telephone or a Bluetooth headset hears: up to 3.4 kHz, in every second one from 300 Hz on."""
-
-    TAPS = 200
-
-    def __init__(self, high: bool) -> None:
-        at = np.arange(self.TAPS + 1) - self.TAPS / 2
-        window = np.hanning(len(at))
-        low, cut = (2 * hertz / RATE * np.sinc(2 * hertz / RATE * at) * window for hertz in (3400.0, 300.0))
-        self._kernel = low - cut if high else low
-        self._before = np.zeros(self.TAPS)
-
-    def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """Take a frame; return it 6 ms late."""
-        both = np.concatenate([self._before, samples])
-        self._before = both[len(both) - self.TAPS :]
-        return np.convolve(both, self._kernel, "valid")
-
-
 def call(seed: int) -> Labelled:
     """Return what a detector is shown in a call of a minute, or of 20 s, in which what it learnt is young."""
     rng = np.random.default_rng(seed)
@@ -266,7 +247,7 @@ def call(seed: int) -> Labelled:
     down, up = (Codec(), Codec()) if microphone.opus else (None, None)
     level = 10 ** (float(rng.choice(LEVELS_DB)) / 20)
     person = Interrupter(rng, [sound * level for sound in said()], (2.0, 6.0)) if seed % 5 >= 2 else silence
-    narrow = [_Narrow(high=seed % 16 == 7) for _ in range(2)] if seed % 8 == 7 else None
+    narrow = [TelephoneBand(high=seed % 16 == 7) for _ in range(2)] if seed % 8 == 7 else None
     canceller = _Noted()
     shown, powers = list[int](), list[tuple[float, float]]()
     for tick in range(round((20.0 if seed % 3 == 0 else 60.0) / TICK)):

@@ -165,6 +165,7 @@ def _voices(options: Options, only: str = "") -> Table:
     count = max(10, round(PEOPLE * options.scale))
     rows: list[list[Cell]] = []
     kinds: dict[str, dict[str, Any]] = {"headset": {"gain_db": None}}
+    kinds["headset of a telephone's band"] = {"gain_db": None, "telephone": True}
     for where, place in places(options).items():
         for loudspeaker in ("faithful", "clips", "voice coil"):
             bent: dict[str, Any] = {"place": place, "loudspeaker": loudspeaker}
@@ -191,7 +192,7 @@ def _voices(options: Options, only: str = "") -> Table:
             row += [len(waited), sum(not np.isfinite(each) for each in waited)]
             row += [sum(each > IN_TIME_MS + 1.0 for each in waited)]
             row += [float(np.percentile(waited, q, method="higher")) for q in (50, 95)]
-            if name != "headset":
+            if more["gain_db"] is not None:
                 everybody += waited
         strays += here
         for wanted in (True, False):  # of the soft ones

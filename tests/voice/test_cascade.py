@@ -299,3 +299,21 @@ def test_over_a_reply_a_voice_is_noticed_sooner(detector):
     assert all(fast >= slow - 1e-6 for fast, slow in zip(soon, usual, strict=True))
     assert int(np.argmax(np.array(soon) > 0.5)) <= int(np.argmax(np.array(usual) > 0.5))
     assert not np.array_equal(soon, usual)
+
+
+@pytest.mark.parametrize("echo", [False, True])
+def test_after_silence_the_second_opinion_begins_anew(detector, echo):
+    """It is shown the half second before again, also where what ended the silence was our own echo."""
+    at = np.arange(-100, 101)
+    telephone = 2 * 3400 / RATE * np.sinc(2 * 3400 / RATE * at) * np.hanning(201)
+    silence = np.rint(np.convolve(hiss(3.0, 6.0), telephone, "same")).astype(np.int16)  # earshot is not sure of it
+    packets(detector, np.concatenate([sentence(-18.0), silence]))
+    second, begins = detector._second, len(sentence()) / RATE + 3.0
+    assert second._behind <= 1
+    if echo:
+        detector.push(piano(1.0)[:640], RATE, begins)
+        detector.disown()
+        begins += 0.04
+    asked, words = second.asked, sentence()[: RATE // 2]
+    packets(detector, words, begins)
+    assert second.asked - asked > len(words) // 512 + 10
