@@ -181,9 +181,9 @@ def _joined(rng: np.random.Generator, sentences: Sequence[np.ndarray]) -> np.nda
     return np.concatenate([part for pair in zip(sentences, pauses, strict=True) for part in pair])
 
 
-def program(rng: np.random.Generator) -> np.ndarray:
-    """Return a minute of what a program plays: speech in two calls of three, music or piano in the others."""
-    kind = int(rng.integers(12))
+def program(rng: np.random.Generator, kinds: int = 12) -> np.ndarray:
+    """Return a minute of what a program plays: of twelve `kinds` eight are speech, of fewer fewer."""
+    kind = int(rng.integers(kinds))
     if kind < 2:
         return music(rng, 60.0)
     if kind < 4:
@@ -207,12 +207,12 @@ def said() -> list[np.ndarray]:
 class _Microphone:
     """A room with what else changes the sound on its way: noise, and a device that cancels by itself."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, changes: tuple[float, float]) -> None:
         more: dict[str, Any] = {"gain_db": float(rng.uniform(-16.0, 2.0)), "delay": float(rng.uniform(0.06, 0.3))}
         if rng.random() < 0.15:
             more["drift"] = float(rng.uniform(-150e-6, 150e-6))
         if rng.random() < 0.25:
-            more["changes_every"] = float(rng.uniform(8.0, 25.0))
+            more["changes_every"] = float(rng.uniform(*changes))
             more["changes_over"] = float(rng.choice([0.0, 0.3, 1.0]))
         self.opus = bool(rng.random() < 0.25)
         self._room = Room(rng, place=Coloured.drawn(rng), loudspeaker=loudspeaker(rng), **more)
@@ -242,15 +242,36 @@ class _Microphone:
 def call(seed: int) -> Labelled:
     """Return what a detector is shown in a call of a minute, or of 20 s, in which what it learnt is young."""
     rng = np.random.default_rng(seed)
-    track = program(rng) * float(10 ** (rng.uniform(-6.0, 3.0) / 20))
-    microphone = _Microphone(rng)
+    return _run(rng, seed, program(rng), _Course(20.0 if seed % 3 == 0 else 60.0))
+
+
+def beginning(seed: int) -> Labelled:
+    """Return what it is shown in the first 12 s of a call: more music, less speech, a path that soon changes."""
+    rng = np.random.default_rng(seed)
+    track = np.roll(program(rng, 8), -int(rng.integers(60)) * RATE)
+    return _run(rng, seed, track, _Course(12.0, (3.0, 9.0), (0.5, 4.0)))
+
+
+class _Course(NamedTuple):
+    """How a call goes; all in seconds."""
+
+    seconds: float
+    changes: tuple[float, float] = (8.0, 25.0)
+    """Between changes of the path, where it changes."""
+    pauses: tuple[float, float] = (2.0, 6.0)
+    """Before a person speaks again."""
+
+
+def _run(rng: np.random.Generator, seed: int, track: np.ndarray, course: _Course) -> Labelled:
+    track = track * float(10 ** (rng.uniform(-6.0, 3.0) / 20))
+    microphone = _Microphone(rng, course.changes)
     down, up = (Codec(), Codec()) if microphone.opus else (None, None)
     level = 10 ** (float(rng.choice(LEVELS_DB)) / 20)
-    person = Interrupter(rng, [sound * level for sound in said()], (2.0, 6.0)) if seed % 5 >= 2 else silence
+    person = Interrupter(rng, [sound * level for sound in said()], course.pauses) if seed % 5 >= 2 else silence
     narrow = [TelephoneBand(high=seed % 16 == 7) for _ in range(2)] if seed % 8 == 7 else None
     canceller = _Noted()
     shown, powers = list[int](), list[tuple[float, float]]()
-    for tick in range(round((20.0 if seed % 3 == 0 else 60.0) / TICK)):
+    for tick in range(round(course.seconds / TICK)):
         at = tick * FRAME % (len(track) - FRAME)
         played = track[at : at + FRAME] if down is None else down(track[at : at + FRAME]).astype(np.float32)
         near, ours = person(tick, True), microphone.hear(played)

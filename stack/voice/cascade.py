@@ -189,6 +189,7 @@ class SecondOpinion:
         self._first = 0.0  # what earshot said when it was last asked
         self._since = 0  # frames that came since `mark`
         self._stale = 0  # frames behind at least, whatever is undone
+        self._heard = False  # a voice, since the last silence
         self.mark()
         self.asked = 0
         """How many frames of 32 ms it was shown."""
@@ -204,26 +205,30 @@ class SecondOpinion:
         self._frames.clear()
         self._behind = self._differed = 0
         self._answer = self._highest = self._first = 0.0
+        self._heard = False
         self.mark()
 
     def mark(self) -> None:
         """Remember how it is now, for `undo`."""
-        answers = self._behind, self._answer, self._highest, self._differed, self._first
+        answers = self._behind, self._answer, self._highest, self._differed, self._first, self._heard
         self._before, self._since, self._stale = (self._network.memory, *answers), 0, 0
 
     def wake(self) -> None:
-        """Something is heard after silence: what it remembers is over, and it begins with the last half second.
+        """Something is heard after silence.
 
-        A memory that did not take the last voice for one would not take the next for one either.
+        A memory that found no voice since the silence before would not find the next one either: it is dropped,
+        and begins with the last half second. One that did hears the next voice sooner.
         """
-        self._behind = self._stale = _REMEMBERED + 1
+        if not self._heard:
+            self._behind = self._stale = _REMEMBERED + 1
+        self._heard = False
 
     def undo(self) -> None:
         """What came since `mark` was our own echo: it was never heard."""
         for _ in range(min(self._since, len(self._frames))):
             self._frames.pop()
         self._since = 0
-        memory, self._behind, self._answer, self._highest, self._differed, self._first = self._before
+        memory, self._behind, self._answer, self._highest, self._differed, self._first, self._heard = self._before
         self._behind = max(self._behind, self._stale)
         self._network.memory = memory
 
@@ -267,6 +272,7 @@ class SecondOpinion:
         shown = [self._frames[at] for at in range(-self._behind - 1, 0)]
         shown[0] = shown[0][-CONTEXT:]
         self._answer = self._network.push(np.concatenate(shown))
+        self._heard |= self._answer >= _SPEECH
         self.asked += self._behind
         self._behind = 0
 

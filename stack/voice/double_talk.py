@@ -5,7 +5,7 @@ it that no room and no loudspeaker passes. So a soft person waits until one of t
 below them is not without order, though: how far what is left is above *each* of the estimates, in which bands, and
 how that was in the last tenth of a second tells a person from an echo far sooner than any single bound. What
 weight each of it has is learnt, from calls in computed rooms with computed loudspeakers in which it is known who
-speaks (`python -m bench._fit_double_talk`): one layer of hidden units, 0.4 MFLOP a second.
+speaks (`python -m bench._fit_double_talk`): one layer of hidden units, 1.6 MFLOP a second.
 
 Three quantiles of the remainder are followed here as the gate follows its own: they say how much the estimates are
 worth in this room. The answer is in log-odds, and is not believed where the canceller does not take the echo off:
@@ -145,15 +145,24 @@ class DoubleTalkDetector:
 
     @property
     def age(self) -> int:
-        """How many packets there were on this path, `_OLD` at most."""
+        """How many packets there were since the path was found, `_OLD` at most."""
         return self._age
+
+    @property
+    def unchanged(self) -> int:
+        """How many packets there were since the path was found or became another one, `_OLD` at most."""
+        return self._unchanged
 
     def restart(self) -> None:
         """The path is another one."""
         self._quantiles[:] = _STARTS
         self._cross = [0.0] * self._bands
-        self._seen = self._age = 0
+        self._seen = self._age = self._unchanged = 0
         self._follows = False
+
+    def changed(self) -> None:
+        """The path became another one; what is usually left of it stays."""
+        self._unchanged = 0
 
     def rest(self) -> None:
         """The next packet does not follow on the last."""
@@ -177,7 +186,7 @@ class DoubleTalkDetector:
         `learnt`: the path is known well enough for something to be learnt from what is left; `doubtful`: a person
         may speak.
         """
-        self._age = min(_OLD, self._age + 1)
+        self._age, self._unchanged = min(_OLD, self._age + 1), min(_OLD, self._unchanged + 1)
         levels, gains = self._levels, self._gains
         floor, ours, late, echo, unlearnt, new, hall, coupling, leak = estimates
         # One flat list is an array sooner than rows of them.
@@ -204,7 +213,7 @@ class DoubleTalkDetector:
         self._agreement[:] = self._agree(spectra, error, echo)
         taken, most_taken, fading, share = measures
         relative = math.log10((sum(ours) + 1.0) / (sum(late) + 1.0))
-        age = math.log10(self._age + 1.0)
+        age = math.log10(self._unchanged + 1.0)
         self._others[:] = (taken / 10.0, most_taken / 10.0, age, fading, share, level, relative)
         return self._answer()
 

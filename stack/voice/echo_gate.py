@@ -70,7 +70,8 @@ _SETTLED = 0.1  # of a predicted echo: a band of which less is unlearnt shows wh
 _EVIDENT = BANDS - 2  # bands in which a person is looked for: below 3.2 kHz
 _DETECTOR_DB = 6.0  # taken off now: with less the double-talk detector is not believed
 _HINT, _LATELY = 0.01, 8  # share of energy that no echo explains, and for how many blocks that is a hint
-_YOUNG = 250  # packets of an echo path, since it was found or became another one
+_YOUNG = 250  # packets of an echo path since it was found
+_CHANGED = 25  # packets since it became another one
 _NO_HALL = [0.0] * BANDS
 _ODDS_PER_SHARE = 40.0  # what a share of energy by the rules counts beside log-odds
 _SPILLS = 0.2  # of all our sound that comes back, that a loudspeaker may make of it above 3.2 kHz
@@ -101,7 +102,8 @@ class GateSettings:
     unhinted_odds: float = 4.0
     """How much more it takes where the rules have found nothing at all of late."""
     young_odds: float = 4.0
-    """How much more it takes in the first 5 s of an echo path, and after it became another one."""
+    """How much more it takes in the first 5 s after an echo was found, and where its path has just changed and the
+    rules find little."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -207,7 +209,6 @@ class EchoGate:
         speak."""
         self._share = 0.0
         self._hinted = 0  # blocks for which a hint still counts
-        self._since_change = 0  # packets
         self._verdicts: deque[tuple[float, float]] = deque(maxlen=_VERDICTS_KEPT)
         """Media times, and log-odds that the near end speaks, less those that are enough."""
 
@@ -229,7 +230,8 @@ class EchoGate:
         in a block. With nine bands, numbers are cheaper than arrays.
         """
         shares = []
-        self._since_change = 0 if opposed else self._since_change + 1
+        if opposed and self._double_talk is not None:
+            self._double_talk.changed()
         for bands in blocks:
             shares.append(self._follow(bands, opposed, fading))
             self._hinted = _LATELY if shares[-1] > _HINT else max(0, self._hinted - 1)
@@ -261,7 +263,8 @@ class EchoGate:
             return None
         if not self._hinted:
             odds -= self._settings.unhinted_odds
-        if min(detector.age, self._since_change) < _YOUNG:
+        # Of a path that has just changed the network is less sure; of a person the bounds see something, too.
+        if detector.age < _YOUNG or (detector.unchanged < _CHANGED and self._share < _SUSPECT):
             odds -= self._settings.young_odds
         return odds - self._enough
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench import _fit_double_talk
-from bench._double_talk_calls import Labelled, call
+from bench._double_talk_calls import Labelled, beginning, call
 from bench._fit_double_talk import fit, kept, read
 from bench._voices import RECORDINGS
 from stack.voice.double_talk import DoubleTalkDetector, DoubleTalkWeights
@@ -34,6 +34,12 @@ class TestCalls:
         assert (labelled.near_end == 1).sum() > 50
         assert (labelled.near_end == 0).sum() > 50
 
+    def test_a_beginning_is_short_and_has_both(self):
+        pytest.importorskip("espeakng_loader")
+        labelled = beginning(50_004)
+        assert 100 < len(labelled.near_end) <= 600
+        assert set(labelled.near_end) >= {0, 1}
+
     def test_one_in_which_only_the_program_does_has_one_and_is_not_run_again(self, tmp_path, monkeypatch):
         pytest.importorskip("espeakng_loader")
         path = kept(tmp_path, 10_011)
@@ -50,6 +56,8 @@ class TestCalls:
             "2",
             "--first",
             "10002",
+            "--beginnings",
+            "1",
             "--keep",
             str(tmp_path / "calls"),
             "--output",

@@ -27,6 +27,7 @@ class Sure(DoubleTalkDetector):
     def update(self, *_: object) -> float:
         self.asked += 1
         self._age += 1
+        self._unchanged += 1
         return self.odds
 
 
@@ -129,14 +130,36 @@ class TestWhereTheRulesDecide:
         ]
         assert self.verdict(EchoGate(settings, Sure(7.0)), 0.99, blocks=200)
 
-    def test_more_is_asked_after_the_path_became_another_one(self):
+    def test_more_is_asked_where_the_path_has_just_changed_and_the_rules_find_little(self):
         settings = GateSettings(near_end_odds=2.0, unhinted_odds=0.0, young_odds=4.0)
-        gate = EchoGate(settings, Sure(5.0))
-        assert self.verdict(gate, 0.99)
+
+        def verdict(since: int, left: float) -> bool:
+            gate = EchoGate(settings, Sure(5.0))
+            assert self.verdict(gate, 0.99)
+            for block in range(400, 400 + since):
+                bands = [[power] * BANDS for power in (1e9, left, 1e9, 1e9, 1e3, 0.0)]
+                gate.update(block / 100, [bands], block == 400)
+            return gate.judge(VoiceFrame(4.0 + (since - 2) / 100, 0.02, 1.0, -20.0)).probability > 0.0
+
+        assert not verdict(10, 1e7)
+        assert verdict(40, 1e7)
+        assert verdict(10, 8e8)
+
+    def test_the_detector_is_told_that_the_path_became_another_one(self):
         bands = [[power] * BANDS for power in (1e9, 1e7, 1e9, 1e9, 1e3, 0.0)]
-        for block in range(400, 420):
-            gate.update(block / 100, [bands], block == 400)
-        assert gate.judge(VoiceFrame(4.18, 0.02, 1.0, -20.0)).probability == 0.0
+
+        def shown(changed: bool) -> np.ndarray:
+            detector = DoubleTalkDetector(BANDS)
+            gate = EchoGate(double_talk=detector)
+            for block in range(400):
+                gate.update(block / 100, [bands], changed and block == 395)
+            assert detector.age == 400  # what is usually left of the echo is still known
+            return detector.input[: detector.measured].copy()
+
+        usual, after = shown(False), shown(True)
+        assert usual[-5] - after[-5] == pytest.approx(
+            np.log10(401 / 6), abs=1e-3
+        )  # since when the path is this one
 
     def test_it_does_not_where_little_is_taken_off_or_nothing_is_known_yet(self):
         assert not self.verdict(EchoGate(double_talk=Sure(100.0)), 0.5)
