@@ -197,7 +197,7 @@ def _voices(options: Options, only: str = "") -> Table:
         strays += here
         for wanted in (True, False):  # of the soft ones
             each = [level for level, wait in zip(above, waited, strict=True) if np.isfinite(wait) == wanted]
-            row.append(float(np.median(each)) if each else None)
+            row.append(float(np.median(each)) if each and "telephone" not in more else None)
         row.append(here)
         rows.append(row)
     quantiles = "/".join(f"{float(np.percentile(everybody or [0.0], q, method='higher')):.0f}" for q in (50, 95))

@@ -302,7 +302,10 @@ class BargeIns(NamedTuple):
     stray: int
     """How often the agent stopped without a person."""
     above_db: list[float]
-    """How loud each is, in the median of 20 ms, above what is left of the echo beside it, until the stop."""
+    """How loud each is, in the median of 20 ms, above what is left of the echo beside it, until the stop.
+
+    0 where the microphone changes the voice as well.
+    """
 
 
 def barge_ins(room: Room, sounds: list[np.ndarray], count: int, track: np.ndarray, **parts: Any) -> BargeIns:
@@ -326,7 +329,8 @@ def barge_ins(room: Room, sounds: list[np.ndarray], count: int, track: np.ndarra
         seen = len(outcome.holds)
         if number > count:
             break
-        if number not in waited and len(listened.left) == len(person.frame):
+        comparable = len(listened.left) == len(person.frame) and not room.telephone
+        if number not in waited and comparable:
             powers = np.square(person.frame).mean(), np.square(listened.left - person.frame).mean()
             levels.setdefault(number, []).append((float(powers[0]), float(powers[1])))
     numbers = range(1, min(count, len(person.onsets)) + 1)

