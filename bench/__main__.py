@@ -12,12 +12,11 @@ from pathlib import Path
 
 from bench._plot import svg
 from bench._progress import say
-from bench.report import BadOption, Options, Table, as_json
-from interop.arguments import OneLineParser
+from bench.report import BadOption, Options, Table, add_scale, add_seed, as_json
+from interop.arguments import OneLineParser, whole
 from stack.core.errors import LocalError
 from stack.core.ufrag import MAX_WORKERS
 
-MAX_SCALE = 10_000
 MAX_CALLS = 10_000
 MAX_RTT = 60_000
 """Milliseconds: what the model of a network takes."""
@@ -34,17 +33,6 @@ def discover() -> dict[str, str]:
             described = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
             found[path.stem] = described.partition("\n")[0]
     return found
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    """Return what reads a whole number."""
-
-    def read(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
-        return int(text)
-
-    return read
 
 
 def _folder(text: str) -> Path:
@@ -74,17 +62,6 @@ def _numbers(least: float, most: float) -> Callable[[str], tuple[float, ...]]:
     return read
 
 
-def _scale(text: str) -> float:
-    """Read the amount of work."""
-    try:
-        scale = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
-    if not 0 < scale <= MAX_SCALE:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to {MAX_SCALE}")
-    return scale
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     known = discover()
@@ -92,8 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="*", metavar="NAME", help="which benchmark: " + ", ".join(known))
     parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
     parser.add_argument("--json", action="store_true", help="print JSON, one object to a benchmark and line")
-    parser.add_argument("--scale", type=_scale, default=1.0, help="multiply the amount of work (default: 1)")
-    parser.add_argument("--seed", type=int, default=1, help="decide what is random (default: 1)")
+    add_scale(parser)
+    add_seed(parser)
     parser.add_argument(
         "--against",
         nargs="+",
@@ -102,12 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
         help="other checkouts of ours, under load; commits, too (first_call)",
     )
     parser.add_argument(
-        "--calls", type=_whole(1, MAX_CALLS), nargs="+", default=[], metavar="N", help="how many calls, under load"
+        "--calls", type=whole(1, MAX_CALLS), nargs="+", default=[], metavar="N", help="how many calls, under load"
     )
     parser.add_argument("--realtime", action="store_true", help="run before other processes, under load (root)")
     parser.add_argument(
         "--workers",
-        type=_whole(1, MAX_WORKERS),
+        type=whole(1, MAX_WORKERS),
         nargs="+",
         default=[],
         metavar="N",

@@ -29,7 +29,7 @@ from bench import _false_starts, _loudspeaker_tables
 from bench._interrupted import QUEUED, interrupted
 from bench._talking import DEFAULTS, ECHO_DB, TICK, Interrupter, Room, barge_ins, converse, last, phrases, silence
 from bench._voices import Missing, agent, commands, cough, people, spoken, typing
-from bench.report import Options, Table
+from bench.report import Options, Table, add_scale, add_seed
 from interop.arguments import OneLineParser
 from interop.interruption import run_alone
 from stack.core.errors import LocalError
@@ -185,22 +185,33 @@ def run(options: Options) -> list[Table]:
         return [Table("Barge-in: not measured", ("why",), [[str(missing)]])]
 
 
-def main() -> None:
+def one_table(name: str, options: Options, only: str) -> Table:
+    """Run one table, or those of its rooms in whose name `only` occurs.
+
+    `LocalError` if there is none, or for rooms and files that cannot be used; `Missing` where a sound is.
+    """
+    table = (TABLES | ALONE)[name](options, only)
+    if not table.rows:  # its notes would say that a goal is met
+        raise LocalError(f"the table {name} has no row in whose name {only!r} occurs")
+    return table
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Run one table, or one room of it."""
     parser = OneLineParser(prog="python -m bench.bargein", description="One table of this benchmark.")
     parser.add_argument("table", choices=TABLES | ALONE)
     parser.add_argument("room", nargs="?", default="", help="only the rooms in whose name this occurs")
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=1)
+    add_scale(parser)
+    add_seed(parser)
     parser.add_argument("--rooms", metavar="DIR", help="measured impulse responses, as WAV files")
     parser.add_argument(
         "--keep", metavar="FILE", help="calls that were run before, to go on from (hours, beginnings)"
     )
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     options = Options(chosen.scale, chosen.seed, rooms=chosen.rooms, keep=chosen.keep)
     try:
-        print((TABLES | ALONE)[chosen.table](options, chosen.room).text(), flush=True)
-    except LocalError as error:
+        print(one_table(chosen.table, options, chosen.room).text(), flush=True)
+    except (LocalError, Missing) as error:
         parser.exit(2, f"bench.bargein: {error}\n")
 
 

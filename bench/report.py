@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from platform import machine, python_version
 from typing import TypeAlias
 
+from interop.arguments import whole
+
 Cell: TypeAlias = str | int | float | None
+MAX_SCALE = 10_000
+MAX_SEED = 2**32 - 1
 
 
 class BadOption(Exception):
     """An option has a value that the benchmark can do nothing with; the text says so on one line."""
+
+
+def _scale(text: str) -> float:
+    """Read the amount of work."""
+    try:
+        scale = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 < scale <= MAX_SCALE:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to {MAX_SCALE}")
+    return scale
+
+
+def add_scale(parser: argparse.ArgumentParser) -> None:
+    """Let a command line say how much work is done."""
+    parser.add_argument("--scale", type=_scale, default=1.0, help="multiply the amount of work (default: 1)")
+
+
+def add_seed(parser: argparse.ArgumentParser, what: str = "decide what is random") -> None:
+    """Let a command line say where random numbers begin; numpy takes no negative seed."""
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=1, help=f"{what} (default: 1)")
 
 
 @dataclass(frozen=True, slots=True)

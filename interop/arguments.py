@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 Value = TypeVar("Value")
+_DIGITS = 20
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -26,6 +27,18 @@ def written_as(form: str, read: Callable[[str], Value]) -> Callable[[str], Value
             return read(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not {form}") from None
+
+    return value
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return a type of values: whole numbers between the two."""
+
+    def value(text: str) -> int:
+        # So long a text is no number that counts anything, and `int` refuses it at some length.
+        if not text.isdecimal() or len(text) > _DIGITS or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
 
     return value
 

@@ -2,7 +2,9 @@ import json
 
 import pytest
 
+from bench import bargein
 from bench.__main__ import discover, main, run_command
+from bench._voices import RECORDINGS, Missing
 from bench.report import Options, Table
 
 
@@ -28,6 +30,54 @@ def test_a_name_behind_an_option_that_takes_several_is_asked_for(capsys):
     said = capsys.readouterr().err
     assert "as in bench setup --client aiortc" in said
     assert said.count("\n") == 1
+
+
+AMOUNTS = [
+    ("--scale", "0", "not above 0"),
+    ("--scale", "-1", "not above 0"),
+    ("--scale", "nan", "not above 0"),
+    ("--scale", "inf", "not above 0"),
+    ("--seed", "-1", "'-1' is no whole number"),
+    ("--seed", "9" * 5000, "is no whole number"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "said"), AMOUNTS)
+@pytest.mark.parametrize("command", [(main, "bargein"), (bargein.main, "stops")], ids=["bench", "bench.bargein"])
+def test_an_amount_or_a_seed_that_cannot_be_is_refused_at_the_start(command, option, value, said, capsys):
+    run, name = command
+    with pytest.raises(SystemExit) as ended:
+        run([name, option, value])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(not RECORDINGS.exists(), reason="apt-get install pocketsphinx-testdata")
+@pytest.mark.parametrize("table", bargein.TABLES | bargein.ALONE)
+def test_a_room_that_is_none_is_said(table, capsys):
+    """An empty table said that its goal is met."""
+    pytest.importorskip("espeakng_loader")
+    with pytest.raises(SystemExit) as ended:
+        bargein.main([table, "nonsuch"])
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "'nonsuch'" in printed.err
+    assert table in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_sound_that_is_not_installed_is_one_line(capsys, monkeypatch):
+    def missing(options, only):
+        raise Missing("apt-get install it")
+
+    monkeypatch.setitem(bargein.TABLES, "stops", missing)
+    with pytest.raises(SystemExit) as ended:
+        bargein.main(["stops"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "bench.bargein: apt-get install it\n"
 
 
 def test_ctrl_c_is_one_line(monkeypatch, capsys):
