@@ -13,7 +13,6 @@ calls is said in `bench/_double_talk_calls.py`.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -23,6 +22,8 @@ import numpy as np
 from bench._double_talk_calls import Labelled, beginning, call
 from bench._progress import say
 from bench._voices import Missing
+from bench.report import add_seed
+from interop.arguments import OneLineParser, whole
 from stack.voice import double_talk
 from stack.voice.double_talk import DoubleTalkWeights
 
@@ -35,6 +36,7 @@ DECAY = 1e-5
 """Of the weights, in the gradient."""
 _LEAST_DEVIATION = 1e-3
 _MOST_DEVIATIONS = 5.0
+_MOST_JOBS = 1000
 
 
 def kept(folder: Path, seed: int) -> Path:
@@ -104,15 +106,19 @@ def fit(calls: Labelled, seed: int, units: int = UNITS, epochs: int = EPOCHS) ->
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench._fit_double_talk", description=__doc__)
-    parser.add_argument("--calls", type=int, default=1300)
-    parser.add_argument("--first", type=int, default=10_000, help="the first call's seed")
-    parser.add_argument("--beginnings", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser = OneLineParser(prog="python -m bench._fit_double_talk", description=__doc__)
+    parser.add_argument("--calls", type=whole(0, BEGINNINGS), default=1300)
+    parser.add_argument("--first", type=whole(0, BEGINNINGS), default=10_000, help="the first call's seed")
+    parser.add_argument("--beginnings", type=whole(0, BEGINNINGS), default=1000)
+    parser.add_argument("--jobs", type=whole(1, _MOST_JOBS), default=1)
     parser.add_argument("--keep", type=Path, required=True, metavar="DIR", help="where the calls are kept")
     parser.add_argument("--output", type=Path, default=Path(double_talk.__file__).with_suffix(".npz"))
-    parser.add_argument("--seed", type=int, default=1, help="of the fit")
+    add_seed(parser, "of the fit")
     chosen = parser.parse_args(arguments)
+    if chosen.calls + chosen.beginnings == 0:
+        parser.error("--calls 0 --beginnings 0: there is nothing to learn from")
+    if chosen.first + chosen.calls > BEGINNINGS:
+        parser.error(f"--first and --calls: seeds from {BEGINNINGS} on are those of the beginnings")
     chosen.keep.mkdir(parents=True, exist_ok=True)
     seeds = [
         *range(chosen.first, chosen.first + chosen.calls),

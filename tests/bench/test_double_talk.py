@@ -24,6 +24,29 @@ def test_the_fit_finds_what_tells_them_apart():
     assert np.mean((odds > 0) == near_end) > 0.9
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--calls", "0", "--beginnings", "0"], "nothing to learn from"),
+        (["--calls", "-1"], "'-1' is no whole number from 0"),
+        (["--beginnings", "-1"], "'-1' is no whole number from 0"),
+        (["--first", "-1"], "'-1' is no whole number from 0"),
+        (["--first", "50000"], "seeds from 50000 on"),
+        (["--jobs", "0"], "'0' is no whole number from 1"),
+        (["--seed", "-1"], "'-1' is no whole number from 0"),
+    ],
+)
+def test_what_cannot_be_fitted_to_is_one_line(tmp_path, capsys, arguments, said):
+    keep = tmp_path / "calls"
+    with pytest.raises(SystemExit) as ended:
+        _fit_double_talk.main(["--keep", str(keep), *arguments])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not keep.exists(), "nothing was begun"
+
+
 @pytest.mark.skipif(not RECORDINGS.exists(), reason="apt-get install pocketsphinx-testdata")
 class TestCalls:
     def test_a_call_in_which_a_person_speaks_has_both(self, tmp_path):
