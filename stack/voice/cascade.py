@@ -30,6 +30,7 @@ from typing import Final
 import numpy as np
 
 from stack.core.errors import LocalError
+from stack.voice.setting_checks import check_number
 from stack.voice.silero import CONTEXT, FRAME, SileroNetwork, Weights, installed_weights
 from stack.voice.vad import (
     DETECTOR_RATE,
@@ -64,10 +65,12 @@ _PATIENT = 4  # frames between two questions then
 _AGREED = 0.9  # where both say more, and earshot no less than before, it is asked about each second frame
 _REMEMBERED: Final = 16  # frames that it is shown which has not been asked: half a second
 
+_MOST: Final = {"target_dbfs": 0.0, "most_db": 60.0}  # full scale; and what is softer by so much is no voice
+
 
 @dataclass(frozen=True, slots=True)
 class LevelSettings:
-    """How soft sound is raised."""
+    """How soft sound is raised. `LocalError` for what cannot work."""
 
     target_dbfs: float = -18.0
     """Where the peaks of the voice are to be (RMS of 32 ms)."""
@@ -88,9 +91,7 @@ class LevelSettings:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            value = getattr(self, name)
-            if not math.isfinite(value) or (value < 0.0 and name != "target_dbfs"):
-                raise LocalError(f"{name} is a finite number and not negative, not {value!r}")
+            check_number(name, getattr(self, name), None if name == "target_dbfs" else 0.0, _MOST.get(name))
         if self.stands_out == 0.0:
             raise LocalError("stands_out must be above 0")
 

@@ -40,6 +40,7 @@ from stack.core.errors import LocalError
 from stack.voice.double_talk import DoubleTalkDetector
 from stack.voice.echo_filter import BINS, BLOCK, ROWS
 from stack.voice.echo_reverberation import Reverberation
+from stack.voice.setting_checks import check_number
 from stack.voice.vad import DETECTOR_RATE, Float, VoiceFrame
 
 BLOCK_SECONDS: Final = BLOCK / DETECTOR_RATE
@@ -74,12 +75,13 @@ _YOUNG = 250  # packets of an echo path since it was found
 _CHANGED = 25  # packets since it became another one
 _NO_HALL = [0.0] * BANDS
 _ODDS_PER_SHARE = 40.0  # what a share of energy by the rules counts beside log-odds
+_MOST_MARGIN_DB = 200.0  # a factor of power is reckoned of it
 _SPILLS = 0.2  # of all our sound that comes back, that a loudspeaker may make of it above 3.2 kHz
 
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    """How much more than echo is a voice."""
+    """How much more than echo is a voice. `LocalError` for what cannot work."""
 
     leak_margin_db: float = 6.0
     """Above the usual remainder of the echo."""
@@ -108,10 +110,12 @@ class GateSettings:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if not (value is None and name == "near_end_odds") and not math.isfinite(value):
-                raise LocalError(f"{name} is a finite number, not {value!r}")
-        if not 0.0 < self.unexplained <= 1.0 or self.probation_blocks < 0:
-            raise LocalError("unexplained must be in (0, 1], and probation_blocks not negative")
+            if value is not None or name != "near_end_odds":
+                check_number(name, value, most=_MOST_MARGIN_DB if name.endswith("_db") else None)
+        if not 0.0 < self.unexplained <= 1.0:
+            raise LocalError(f"unexplained is above 0 and 1 at most, not {self.unexplained!r}")
+        if not isinstance(self.probation_blocks, int) or self.probation_blocks < 0:
+            raise LocalError(f"probation_blocks is a whole number and not negative, not {self.probation_blocks!r}")
 
 
 def _band_sums() -> Float:

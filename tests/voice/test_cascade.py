@@ -225,10 +225,20 @@ def test_silence_by_the_clients_word_is_below_the_persons_voice(detector):
 class TestLevel:
     @pytest.mark.parametrize(
         "settings",
-        [{"stands_out": 0.0}, {"least_range_db": -1.0}, {"target_dbfs": math.nan}, {"most_db": math.inf}],
+        [
+            {"stands_out": 0.0},
+            {"least_range_db": -1.0},
+            {"target_dbfs": math.nan},
+            {"target_dbfs": 20.0},
+            {"most_db": math.inf},
+            {"most_db": 1e308},
+            {"most_db": "3"},
+            {"fall_db_per_second": None},
+            {"dynamic_db": 10**400},
+        ],
     )
     def test_settings_that_cannot_work_are_refused(self, settings):
-        with pytest.raises(LocalError):
+        with pytest.raises(LocalError, match=next(iter(settings))):
             LevelSettings(**settings)
 
     def test_a_voice_sets_the_gain_and_is_forgotten_slowly(self):

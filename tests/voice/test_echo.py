@@ -494,10 +494,15 @@ class TestEchoGate:
             {"unexplained": 0.0},
             {"unexplained": 1.5},
             {"probation_blocks": -1},
+            {"probation_blocks": 0.5},
+            {"near_end_odds": "1"},
+            {"young_odds": None},
+            {"floor_margin_db": True},
+            {"leak_margin_db": 1e308},
         ],
     )
     def test_settings_that_cannot_work_are_refused(self, settings):
-        with pytest.raises(LocalError):
+        with pytest.raises(LocalError, match=next(iter(settings))):
             GateSettings(**settings)
 
     @staticmethod
