@@ -88,6 +88,22 @@ class DoubleTalkWeights:
         """How many inputs there are: twice `DoubleTalkDetector.measured`."""
         return len(self.mean)
 
+    def check(self) -> None:
+        """Raise `LocalError` unless the shapes of the arrays fit one another."""
+        inputs, units = np.size(self.mean), np.size(self.output)
+        wanted = {
+            "mean": (inputs,),
+            "scale": (inputs,),
+            "hidden": (inputs, units),
+            "hidden_bias": (units,),
+            "output": (units,),
+            "output_bias": (),
+        }
+        for name, shape in wanted.items():
+            found = np.shape(getattr(self, name))
+            if found != shape:
+                raise LocalError(f"weights: {name} has the shape {found}; with the others it is {shape}")
+
     def save(self, path: Path) -> None:
         """Write a file that `load` reads."""
         arrays = {name: np.asarray(getattr(self, name), np.float32) for name in self.__slots__}
@@ -113,11 +129,12 @@ def learnt_weights() -> DoubleTalkWeights:
 class DoubleTalkDetector:
     """Fed with the gate's estimates in each packet; `bands` of them. One for each call.
 
-    `LocalError` if the weights are for other inputs than so many bands give.
+    `LocalError` if the weights are for other inputs than so many bands give, or do not fit one another.
     """
 
     def __init__(self, bands: int, weights: DoubleTalkWeights | None = None) -> None:
         self._weights = weights or learnt_weights()
+        self._weights.check()
         self._bands = bands
         comparisons = len(_COMPARED) * bands
         self.measured = comparisons + 2 * bands + _MEASURES

@@ -1,5 +1,6 @@
 """Double talk: who is heard over an echo that has been taken off, and what is never asked."""
 
+from dataclasses import replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -202,6 +203,13 @@ class TestWeights:
     def test_they_do_not_fit_another_number_of_bands(self):
         with pytest.raises(LocalError, match="8 bands"):
             DoubleTalkDetector(BANDS - 1)
+
+    @pytest.mark.parametrize("name", DoubleTalkWeights.__slots__)
+    def test_what_does_not_fit_the_others_is_said_before_a_call(self, name):
+        weights = learnt_weights()
+        more = np.append(getattr(weights, name), np.float32(0))  # one number more, and of `hidden` one row of all
+        with pytest.raises(LocalError, match="shape"):
+            DoubleTalkDetector(BANDS, replace(weights, **{name: more}))
 
     def test_a_file_is_read_as_it_was_written(self, tmp_path):
         weights = learnt_weights()
