@@ -8,9 +8,9 @@
   It is asked while earshot hears a voice or it did itself: each 32 ms, about two at a time while both are sure,
   four while what sounds on is no voice. What it has not been asked about is shown to it then, in one go. What the
   echo explains is taken out of its memory again: after some seconds of a voice that comes out of a loudspeaker it
-  takes every voice for one, for a minute and more. Where it found no voice in what earshot took for one, it begins
-  anew after silence. Where it is sure, how sure counts too: a breath between words has .99 of it, a vowel .9999,
-  and the mean of two probabilities would leave the order of the two to earshot.
+  takes every voice for one, for a minute and more. Where it found no voice in most of a second, it begins anew
+  when earshot hears one begin. Where it is sure, how sure counts too: a breath between words has .99 of it, a
+  vowel .9999, and the mean of two probabilities would leave the order of the two to earshot.
 - *Background.* Neither network knows how loud this person is. What hardly stands out of the background, seen from
   the peaks of the voice (people 20 dB softer, a hiss, a breath), is less certain. Not across a threshold: where
   speech begins and ends is left to the networks.
@@ -60,7 +60,13 @@ _NOT_EXCLUDED = 0.05  # what it answers at least if it may be a voice
 _FALLS = 0.8  # of its highest answer: below that a voice ends
 _UNSURE = 0.2
 _OTHER_AFTER = 32  # frames after which what sounds on and is no voice is looked at less often
-_REFUSED = 5  # frames that are speech to earshot alone: so many are no noise at the end of one
+_PAUSE = 16  # frames without speech, behind which a voice begins
+_IN_VAIN, _MOST_IN_VAIN = (
+    24,
+    384,
+)  # frames of no voice, behind which its memory is worth nothing; each time twice as many
+_A_VOICE = 8  # frames in a row that are a voice: less may be a note
+_NEW, _MOST_NEW = 5, 0.1  # first answers of a new memory, and what they say at most: notes get .9 of it
 _PATIENT = 4  # frames between two questions then
 _AGREED = 0.9  # where both say more, and earshot no less than before, it is asked about each second frame
 _REMEMBERED: Final = 16  # frames that it is shown which has not been asked: half a second
@@ -186,17 +192,22 @@ class SecondOpinion:
     def __init__(self, weights: Weights) -> None:
         self._network = SileroNetwork(weights)
         self._frames: deque[Float] = deque(maxlen=_REMEMBERED + 1)
+        self._since = 0  # frames that came since `mark`
+        self.asked = 0
+        """How many frames of 32 ms it was shown."""
+        self._forget()
+
+    def _forget(self) -> None:
         self._behind = 0  # frames that it has not been shown
         self._answer = self._highest = 0.0
         self._differed = 0  # frames in a row
         self._first = 0.0  # what earshot said when it was last asked
-        self._since = 0  # frames that came since `mark`
-        self._stale = 0  # frames behind at least, whatever is undone
-        self._heard = False  # a voice, since the last silence
-        self._refused = _REFUSED  # frames since then that were speech to earshot alone; at first it knows nothing
+        self._pause = 0  # frames in a row that were no speech to earshot
+        self._in_vain = 0  # frames that it was shown since it last heard a voice or began anew
+        self._enough = _IN_VAIN  # of them
+        self._heard = 0  # frames in a row that were a voice
+        self._new = 0  # questions for which it has begun anew
         self.mark()
-        self.asked = 0
-        """How many frames of 32 ms it was shown."""
 
     @property
     def answer(self) -> float:
@@ -207,26 +218,13 @@ class SecondOpinion:
         """Forget what was heard."""
         self._network.reset()
         self._frames.clear()
-        self._behind = self._differed = 0
-        self._answer = self._highest = self._first = 0.0
-        self._heard, self._refused = False, _REFUSED
-        self.mark()
+        self._forget()
 
     def mark(self) -> None:
         """Remember how it is now, for `undo`."""
         answers = self._behind, self._answer, self._highest, self._differed, self._first
-        self._before, self._since, self._stale = (self._network.memory, *answers), 0, 0
-        self._found = self._heard, self._refused
-
-    def wake(self) -> None:
-        """Something is heard after silence.
-
-        A memory that took what earshot heard for no voice would do the same with the next voice: it is dropped,
-        and begins with the last half second. Any other hears the next voice sooner than a new one.
-        """
-        if self._refused >= _REFUSED and not self._heard:
-            self._behind = self._stale = _REMEMBERED + 1
-        self._heard, self._refused = False, 0
+        self._before, self._since = (self._network.memory, *answers), 0
+        self._counts = self._pause, self._in_vain, self._enough, self._heard, self._new
 
     def undo(self) -> None:
         """What came since `mark` was our own echo: it was never heard."""
@@ -234,8 +232,7 @@ class SecondOpinion:
             self._frames.pop()
         self._since = 0
         memory, self._behind, self._answer, self._highest, self._differed, self._first = self._before
-        self._heard, self._refused = self._found
-        self._behind = max(self._behind, self._stale)
+        self._pause, self._in_vain, self._enough, self._heard, self._new = self._counts
         self._network.memory = memory
 
     def weigh(self, first: float, highest: float, frame: Float) -> float:
@@ -246,13 +243,13 @@ class SecondOpinion:
         self._frames.append(frame)
         self._behind += 1
         self._since += 1
+        self._begin_anew(first)
         if highest < _ASK and self._answer < _LISTEN:
             self._differed = 0
             self._answer *= _FADES
         elif self._behind >= self._patience(first):
             self._ask()
             self._first = first
-        self._refused += first >= _SPEECH and self._answer < _UNSURE
         # It is slow to believe in a voice that begins: until its answer falls, a little of it is enough.
         self._highest = max(self._answer, _FADES * self._highest)
         begins = self._answer >= _FALLS * self._highest
@@ -261,6 +258,16 @@ class SecondOpinion:
             return mean
         # Where it is sure, a mean leaves the order of frames to earshot. Which are speech does not change by this.
         return _probability(_log_odds(mean) + _BEYOND * (_log_odds(self._answer) - _SURE_ODDS))
+
+    def _begin_anew(self, first: float) -> None:
+        """Drop a memory that heard no voice for long when earshot hears one begin: it would not hear it either."""
+        if first < _SPEECH:
+            self._pause += 1
+            return
+        if self._pause >= _PAUSE and self._in_vain >= self._enough:
+            self._behind, self._in_vain, self._new = _REMEMBERED + 1, 0, _NEW
+            self._enough = min(_MOST_IN_VAIN, 2 * self._enough)
+        self._pause = 0
 
     def _patience(self, first: float) -> int:
         """Return how many frames may wait before it is asked about them."""
@@ -271,16 +278,21 @@ class SecondOpinion:
 
     def _ask(self) -> None:
         """Show it all that it has not been shown; if that is more than is kept, the last half second."""
-        if self._behind >= len(self._frames):  # the frame before the first that is shown is its context
+        kept = list(self._frames)
+        if self._behind < len(kept):
+            context, shown = kept[-self._behind - 1][-CONTEXT:], kept[-self._behind :]
+        else:
             self._network.reset()
-            if len(self._frames) <= _REMEMBERED:
-                self._frames.appendleft(np.zeros(CONTEXT, np.float32))
-            self._behind = len(self._frames) - 1
-        shown = [self._frames[at] for at in range(-self._behind - 1, 0)]
-        shown[0] = shown[0][-CONTEXT:]
-        self._answer = self._network.push(np.concatenate(shown))
-        self._heard |= self._answer >= _SPEECH
-        self.asked += self._behind
+            shown = kept[-_REMEMBERED:]
+            context = kept[0][-CONTEXT:] if len(kept) > _REMEMBERED else np.zeros(CONTEXT, np.float32)
+        self._answer = self._network.push(np.concatenate([context, *shown]))
+        if self._new:
+            self._new, self._answer = self._new - 1, min(self._answer, _MOST_NEW)
+        self._heard = self._heard + len(shown) if self._answer >= _SPEECH else 0
+        self._in_vain += len(shown)
+        if self._heard >= _A_VOICE:
+            self._in_vain, self._enough = 0, _IN_VAIN
+        self.asked += len(shown)
         self._behind = 0
 
 
@@ -353,10 +365,6 @@ class CascadeDetector(FramedDetector):
         if probability >= _SPEECH:
             self._level.note_voice(level)
         return probability
-
-    def _wake(self) -> None:
-        if self._second is not None:
-            self._second.wake()
 
     def _forget(self) -> None:
         self._network.reset()

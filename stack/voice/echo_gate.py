@@ -104,8 +104,7 @@ class GateSettings:
     unhinted_odds: float = 4.0
     """How much more it takes where the rules have found nothing at all of late."""
     young_odds: float = 4.0
-    """How much more it takes in the first 5 s after an echo was found, and where its path has just changed and the
-    rules find little."""
+    """How much more it takes in the first 5 s after an echo was found, and in the half second after a change."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -267,8 +266,7 @@ class EchoGate:
             return None
         if not self._hinted:
             odds -= self._settings.unhinted_odds
-        # Of a path that has just changed the network is less sure; of a person the bounds see something, too.
-        if detector.age < _YOUNG or (detector.unchanged < _CHANGED and self._share < _SUSPECT):
+        if detector.age < _YOUNG or detector.unchanged < _CHANGED:
             odds -= self._settings.young_odds
         return odds - self._enough
 

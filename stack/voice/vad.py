@@ -150,10 +150,6 @@ class FramedDetector(ABC):
     def _forget(self) -> None:
         """Drop the memory of earlier frames."""
 
-    def _wake(self) -> None:
-        """Something can be heard again, after a second or more in which nothing could."""
-        return
-
     @property
     def frame_seconds(self) -> float:
         """How much sound one frame covers."""
@@ -195,10 +191,7 @@ class FramedDetector(ABC):
         for at in range(0, whole, self._length):
             frame = block[at : at + self._length]
             level = level_dbfs(frame)
-            rested = self._inaudible > self._rest_after
             self._inaudible = self._inaudible + 1 if level < _INAUDIBLE else 0
-            if rested and not self._inaudible:
-                self._wake()
             probability = 0.0 if self._inaudible > self._rest_after else self._score(frame, level)
             frames.append(VoiceFrame(start + at / DETECTOR_RATE, self.frame_seconds, probability, level))
         return frames

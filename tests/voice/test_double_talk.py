@@ -131,20 +131,19 @@ class TestWhereTheRulesDecide:
         ]
         assert self.verdict(EchoGate(settings, Sure(7.0)), 0.99, blocks=200)
 
-    def test_more_is_asked_where_the_path_has_just_changed_and_the_rules_find_little(self):
+    def test_more_is_asked_where_the_path_has_just_changed(self):
         settings = GateSettings(near_end_odds=2.0, unhinted_odds=0.0, young_odds=4.0)
 
-        def verdict(since: int, left: float) -> bool:
-            gate = EchoGate(settings, Sure(5.0))
+        def verdict(since: int, odds: float = 5.0) -> bool:
+            gate = EchoGate(settings, Sure(odds))
             assert self.verdict(gate, 0.99)
+            bands = [[power] * BANDS for power in (1e9, 1e7, 1e9, 1e9, 1e3, 0.0)]
             for block in range(400, 400 + since):
-                bands = [[power] * BANDS for power in (1e9, left, 1e9, 1e9, 1e3, 0.0)]
                 gate.update(block / 100, [bands], block == 400)
             return gate.judge(VoiceFrame(4.0 + (since - 2) / 100, 0.02, 1.0, -20.0)).probability > 0.0
 
-        assert not verdict(10, 1e7)
-        assert verdict(40, 1e7)
-        assert verdict(10, 8e8)
+        assert [verdict(since) for since in (10, 40)] == [False, True]
+        assert verdict(10, odds=7.0)
 
     def test_the_detector_is_told_that_the_path_became_another_one(self):
         bands = [[power] * BANDS for power in (1e9, 1e7, 1e9, 1e9, 1e3, 0.0)]
