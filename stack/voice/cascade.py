@@ -61,12 +61,9 @@ _FALLS = 0.8  # of its highest answer: below that a voice ends
 _UNSURE = 0.2
 _OTHER_AFTER = 32  # frames after which what sounds on and is no voice is looked at less often
 _PAUSE = 16  # frames without speech, behind which a voice begins
-_IN_VAIN, _MOST_IN_VAIN = (
-    24,
-    384,
-)  # frames of no voice, behind which its memory is worth nothing; each time twice as many
+_IN_VAIN, _MOST_IN_VAIN = 72, 576  # frames of no voice behind which its memory is dropped; twice as many each time
 _A_VOICE = 8  # frames in a row that are a voice: less may be a note
-_NEW, _MOST_NEW = 5, 0.1  # first answers of a new memory, and what they say at most: notes get .9 of it
+_NEW, _MOST_NEW = 8, 0.1  # first answers of a new memory, and what they say at most: notes get .9 of it
 _PATIENT = 4  # frames between two questions then
 _AGREED = 0.9  # where both say more, and earshot no less than before, it is asked about each second frame
 _REMEMBERED: Final = 16  # frames that it is shown which has not been asked: half a second
