@@ -182,7 +182,7 @@ def _joined(rng: np.random.Generator, sentences: Sequence[np.ndarray]) -> np.nda
 
 
 def program(rng: np.random.Generator, kinds: int = 12) -> np.ndarray:
-    """Return a minute of what a program plays: of twelve `kinds` eight are speech, of fewer fewer."""
+    """Return a minute of what a program plays: four of the `kinds` are music and piano, the others speech."""
     kind = int(rng.integers(kinds))
     if kind < 2:
         return music(rng, 60.0)
@@ -239,6 +239,16 @@ class _Microphone:
         return np.asarray(heard)
 
 
+class _Course(NamedTuple):
+    """How a call goes; all in seconds."""
+
+    seconds: float
+    changes: tuple[float, float] = (8.0, 25.0)
+    """Between changes of the path, where it changes."""
+    pauses: tuple[float, float] = (2.0, 6.0)
+    """Before a person speaks again."""
+
+
 def call(seed: int) -> Labelled:
     """Return what a detector is shown in a call of a minute, or of 20 s, in which what it learnt is young."""
     rng = np.random.default_rng(seed)
@@ -250,16 +260,6 @@ def beginning(seed: int) -> Labelled:
     rng = np.random.default_rng(seed)
     track = np.roll(program(rng, 8), -int(rng.integers(60)) * RATE)
     return _run(rng, seed, track, _Course(12.0, (3.0, 9.0), (0.5, 4.0)))
-
-
-class _Course(NamedTuple):
-    """How a call goes; all in seconds."""
-
-    seconds: float
-    changes: tuple[float, float] = (8.0, 25.0)
-    """Between changes of the path, where it changes."""
-    pauses: tuple[float, float] = (2.0, 6.0)
-    """Before a person speaks again."""
 
 
 def _run(rng: np.random.Generator, seed: int, track: np.ndarray, course: _Course) -> Labelled:

@@ -28,6 +28,7 @@ from stack.voice import double_talk
 from stack.voice.double_talk import DoubleTalkWeights
 
 BEGINNINGS = 50_000
+"""The first seed that is a beginning's."""
 UNITS = 64
 EPOCHS = 16
 BATCH = 2048

@@ -164,8 +164,10 @@ def _voices(options: Options, only: str = "") -> Table:
     usual, soft = voices()
     count = max(10, round(PEOPLE * options.scale))
     rows: list[list[Cell]] = []
-    kinds: dict[str, dict[str, Any]] = {"headset": {"gain_db": None}}
-    kinds["headset of a telephone's band"] = {"gain_db": None, "telephone": True}
+    kinds: dict[str, dict[str, Any]] = {
+        "headset": {"gain_db": None},
+        "headset of a telephone's band": {"gain_db": None, "telephone": True},
+    }
     for where, place in places(options).items():
         for loudspeaker in ("faithful", "clips", "voice coil"):
             bent: dict[str, Any] = {"place": place, "loudspeaker": loudspeaker}

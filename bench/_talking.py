@@ -11,7 +11,7 @@ import numpy as np
 
 from bench._loudspeakers import LOUDSPEAKERS, Played
 from bench._loudspeakers import Room as Place
-from bench._voices import FRAME, RATE, first_sound, impulse_response, people, sounding
+from bench._voices import FRAME, RATE, first_sound, impulse_response, pcm, people, sounding
 from stack.audio import OpusDecoder, OpusEncoder
 from stack.voice import (
     EarshotDetector,
@@ -138,7 +138,7 @@ class Convolver:
 
 
 class TelephoneBand:
-    """What a telephone or a Bluetooth headset hears: up to 3.4 kHz, in every second one from 300 Hz on."""
+    """What a telephone or a Bluetooth headset hears: up to 3.4 kHz, with a high-pass (`high`) from 300 Hz on."""
 
     TAPS = 200
 
@@ -163,8 +163,7 @@ class Codec:
         self._encoder, self._decoder = OpusEncoder(RATE, bitrate=24_000), OpusDecoder(RATE)
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        pcm = np.clip(np.rint(frame), -32768, 32767).astype(np.int16)
-        return np.asarray(self._decoder.decode(self._encoder.encode(pcm))).reshape(-1)
+        return np.asarray(self._decoder.decode(self._encoder.encode(pcm(frame)))).reshape(-1)
 
 
 @dataclass
@@ -208,7 +207,7 @@ def converse(
         played = down(sent).astype(np.float32) if down else sent
         heard = room.hear(played) + near(tick, speaking)
         heard = heard if narrow is None else narrow(heard)
-        microphone = up(heard) if up else np.clip(np.rint(heard), -32768, 32767).astype(np.int16)
+        microphone = up(heard) if up else pcm(heard)
         front_end.over_reply = speaking
         front_end.render(np.rint(played).astype(np.int16), now)
         arrived = now + TICK

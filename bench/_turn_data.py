@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench._voices import RATE, VOICES, last_sound, levelled, sounding, spoken
+from bench._voices import RATE, VOICES, last_sound, levelled, pcm, sounding, spoken
 from bench.hearing import label_spans, samples_of
 from stack.core.errors import LocalError
 
@@ -61,7 +61,7 @@ class KnownTurn:
     def whole(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         """Return it between two silences, as int16, and the second at which it ends."""
         noise = [rng.standard_normal(round(seconds * RATE)) * self.background for seconds in (LEAD, TAIL)]
-        return _int16(np.concatenate([noise[0], self.samples, noise[1]])), LEAD + len(self.samples) / RATE
+        return pcm(np.concatenate([noise[0], self.samples, noise[1]])), LEAD + len(self.samples) / RATE
 
     def thinking(self, rng: np.random.Generator, pauses: int) -> tuple[np.ndarray, float]:
         """Return it with so many silences at quiet places 0.6 s from its ends and from each other, or fewer."""
@@ -78,10 +78,6 @@ class KnownTurn:
             at = place
         longer = np.concatenate([*parts, self.samples[at * 160 :]])
         return KnownTurn(longer, self.background).whole(rng)
-
-
-def _int16(samples: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
 
 
 def known(samples: np.ndarray, end: int | None = None) -> KnownTurn:

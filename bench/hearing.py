@@ -28,7 +28,19 @@ from typing import Any
 import numpy as np
 
 from bench._noises import NO_VOICE, babble
-from bench._voices import FRAME, RATE, SENTENCES, VOICES, Missing, active_rms, commands, people, sounding, spoken
+from bench._voices import (
+    FRAME,
+    RATE,
+    SENTENCES,
+    VOICES,
+    Missing,
+    active_rms,
+    commands,
+    pcm,
+    people,
+    sounding,
+    spoken,
+)
 from bench.report import Cell, Options, Table
 from stack.core.errors import LocalError
 from stack.voice import (
@@ -217,7 +229,7 @@ def detectors() -> tuple[dict[str, Callable[[], VoiceDetector]], list[str]]:
 
 def hear(detector: VoiceDetector, samples: np.ndarray) -> list[VoiceFrame]:
     """Return what a detector says of a recording that comes in packets of 20 ms."""
-    whole = np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
+    whole = pcm(samples)
     ends = range(0, len(whole) - FRAME + 1, FRAME)
     return [frame for at in ends for frame in detector.push(whole[at : at + FRAME], RATE, at / RATE)]
 

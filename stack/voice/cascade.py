@@ -8,8 +8,8 @@
   It is asked while earshot hears a voice or it did itself: each 32 ms, about two at a time while both are sure,
   four while what sounds on is no voice. What it has not been asked about is shown to it then, in one go. What the
   echo explains is taken out of its memory again: after some seconds of a voice that comes out of a loudspeaker it
-  takes every voice for one, for a minute and more. Where it found no voice in most of a second, it begins anew
-  when earshot hears one begin. Where it is sure, how sure counts too: a breath between words has .99 of it, a
+  takes every voice for one, for a minute and more. Where it found no voice for two seconds, it begins anew when
+  earshot hears one begin. Where it is sure, how sure counts too: a breath between words has .99 of it, a
   vowel .9999, and the mean of two probabilities would leave the order of the two to earshot.
 - *Background.* Neither network knows how loud this person is. What hardly stands out of the background, seen from
   the peaks of the voice (people 20 dB softer, a hiss, a breath), is less certain. Not across a threshold: where
@@ -203,7 +203,7 @@ class SecondOpinion:
         self._in_vain = 0  # frames that it was shown since it last heard a voice or began anew
         self._enough = _IN_VAIN  # of them
         self._heard = 0  # frames in a row that were a voice
-        self._new = 0  # questions for which it has begun anew
+        self._new = 0  # questions for which its memory still counts as new
         self.mark()
 
     @property
