@@ -5,6 +5,7 @@ random batches (`tests/sim/arrivals.py`). What would take too long is run in bat
 """
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,10 @@ from tests.sim.arrivals import in_batches
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+# A script starts what it runs in the background with Ctrl-C ignored, and what a test starts would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MAY_RERUN = ("browser", "real_clock")
 """The marks of what a stalled machine can break: a real browser, the clock of this machine."""
